@@ -1,0 +1,15 @@
+#!/usr/bin/env python
+"""Django's commands; `runserver` starts the whole server, the same as `tfserve serve`."""
+
+import os
+import sys
+
+from tfserve import cli
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["runserver"]:
+        sys.exit(cli.serve(sys.argv[2:], prog="manage.py runserver"))
+    from django.core.management import execute_from_command_line
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")
+    execute_from_command_line(sys.argv)

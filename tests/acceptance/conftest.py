@@ -1,0 +1,141 @@
+"""A real server for the tests: a subprocess, real sockets, real files."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+START_TIMEOUT_S = 60
+
+
+class Server:
+    """`manage.py runserver` on a free port, and what a test wants to do with it."""
+
+    def __init__(self, data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> None:
+        self.data_dir = data_dir
+        self.roots = data_dir.parent
+        self.lines: list[str] = []
+        self._ready = threading.Event()
+        roots = os.pathsep.join(map(str, (REPOSITORY, self.roots)))
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "runserver", "127.0.0.1:0", "--data-dir", str(data_dir), *options],
+            cwd=REPOSITORY,
+            env={**os.environ, "TFSERVE_ROOTS": roots, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        assert self._ready.wait(START_TIMEOUT_S), self.log
+        match = re.search(r"pages +(http://\S+?)/?\s", self.log)
+        assert match, self.log
+        self.url = match[1]
+        self.http = httpx.Client(base_url=self.url, timeout=60)
+
+    @property
+    def log(self) -> str:
+        return "".join(self.lines)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if "Ctrl-C stops it" in line:
+                self._ready.set()
+        self._ready.set()
+
+    def call(self, path: str, **fields: Any) -> Any:
+        """The result of a call that must be done."""
+        answer = self.http.post(path, json=fields)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["request_result"] is True
+        return answer.json()["result"]
+
+    def refused(self, path: str, **fields: Any) -> tuple[int, str]:
+        """Status and sentence of a call that must be refused."""
+        answer = self.http.post(path, json=fields)
+        assert answer.json()["request_result"] is False, answer.text
+        assert answer.json()["error"]["message"] == answer.json()["result"]
+        return answer.status_code, answer.json()["result"]
+
+    def run(self, name: str, script: str, timeout: float = 60, **fields: Any) -> Any:
+        """Runs a script in a workspace and returns the job."""
+        return self.call("/push_job/", name=name, job=script, type=1, timeout=timeout, **fields)
+
+    def wait(self, name: str, job: int, timeout: float = 60) -> Any:
+        """The job when it has ended, by following its output on the server: no polling."""
+        jobs = self.http.get("/jobs/", params={"name": name, "limit": 1000}).json()["result"]["jobs"]
+        job_id = next(each["id"] for each in jobs if each["job"] == job)
+        with self.http.stream(
+            "GET", f"/jobs/{job_id}/output", headers={"Accept": "text/event-stream"}, timeout=timeout
+        ) as events:
+            for line in events.iter_lines():
+                if line == "event: end":
+                    break
+        return self.http.get(f"/jobs/{job_id}").json()["result"]
+
+    def processes(self) -> list[psutil.Process]:
+        """The server and all that it started."""
+        root = psutil.Process(self.pid)
+        return [root, *root.children(recursive=True)]
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 40) -> int:
+        """Sends a signal and returns the exit code."""
+        self.http.close()
+        self.process.send_signal(number)
+        code = self.process.wait(timeout)
+        self._reader.join(5)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests that leave it as they found it."""
+    running = Server(tmp_path_factory.mktemp("shared") / "data")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers of a test's own, on one data folder unless told otherwise."""
+    started: list[Server] = []
+
+    def start_one(*options: str, data_dir: Path | None = None, **environment: str) -> Server:
+        running = Server(data_dir or tmp_path / "data", *options, environment=environment)
+        started.append(running)
+        return running
+
+    yield start_one
+    for running in started:
+        if running.process.poll() is None:
+            running.stop()
+
+
+@pytest.fixture
+def workspace(server: Server, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A workspace of the test's own on the shared server."""
+    name = server.call("/create_workspace/", name=re.sub(r"[^\w .-]", "-", request.node.name)[:90])
+    yield name
+    if name in server.call("/get_workspace/"):
+        server.call("/destroy_workspace/", name=name)

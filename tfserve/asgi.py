@@ -1,0 +1,130 @@
+"""The web process: the APIs and the pages behind one door, on the socket and the line that the supervisor gave it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import django
+import uvloop
+from starlette.routing import Mount, Route, Router
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tfserve import linux
+from tfserve.config import Settings, load
+from tfserve.errors import Invalid, NotFound, nearest
+from tfserve.http.answers import refusal
+from tfserve.http.guard import Guard
+from tfserve.http.server import make_server
+from tfserve.ipc.connections import Connection
+from tfserve.serving.supervisor import SupervisorLine
+
+
+def main() -> None:
+    """Started by the supervisor: `--line` and `--listen` are file descriptors that it handed down."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--line", type=int, required=True)
+    parser.add_argument("--listen", type=int, required=True)
+    arguments = parser.parse_args()
+    linux.die_with_parent(os.getppid())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s web: %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    django.setup()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(socket.socket(fileno=arguments.line), socket.socket(fileno=arguments.listen)))
+
+
+async def _serve(line_socket: socket.socket, listening: socket.socket) -> None:
+    settings = load()
+    connection = await Connection.open(line_socket)
+    connection.lost.add_done_callback(lambda _: os._exit(0))  # without the supervisor there is nothing to serve
+    line = SupervisorLine(connection)
+    server = make_server(make_app(line, settings), settings)
+    gc.freeze()
+    await server.serve(sockets=[listening])
+    connection.lost = asyncio.get_running_loop().create_future()
+
+
+def make_app(line: SupervisorLine, settings: Settings) -> ASGIApp:
+    """All routes, with the door in front."""
+    from django.core.asgi import get_asgi_application
+
+    from tfserve.protocols.tfserve.handlers import Context
+    from tfserve.protocols.tfserve.routes import Guide, routes
+
+    context = Context(line=line, settings=settings, start_folder=Path.cwd())
+    pages = Pages(get_asgi_application(), line)
+    own = routes(context)
+    router = Router(
+        [
+            Route("/", Root(guide=Guide(context), pages=pages)),
+            *own,
+            Route("/pages/{rest:path}", pages),
+            Mount("/static", StaticFiles(packages=[("tfserve.dashboard", "static"), ("django_htmx", "static")])),
+        ],
+        redirect_slashes=False,
+        default=Unknown([route.path for route in own if isinstance(route, Route)]),
+        lifespan=_lifespan(line),
+    )
+    return Guard(router, settings)
+
+
+class Pages:
+    """Django, with the line to the supervisor in its scope: views find it as `request.scope["line"]`."""
+
+    def __init__(self, django_app: ASGIApp, line: SupervisorLine) -> None:
+        self._django = django_app
+        self._line = line
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._django({**scope, "line": self._line}, receive, send)
+
+
+class Root:
+    """`/` is shared: POST is the API guide, GET the status page."""
+
+    def __init__(self, *, guide: ASGIApp, pages: ASGIApp) -> None:
+        self._guide = guide
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "POST":
+            await self._guide(scope, receive, send)
+        elif scope["method"] in ("GET", "HEAD"):
+            await self._pages(scope, receive, send)
+        else:
+            answer = refusal(Invalid("/ takes GET (the status page) and POST (the API guide)."), status=405)
+            await answer(scope, receive, send)
+
+
+class Unknown:
+    """404 for every other path, in JSON, with the path that was probably meant."""
+
+    def __init__(self, known: list[str]) -> None:
+        self._known = known
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"][:200]
+        text = f"There is nothing at {path!r}{nearest(path, self._known)}. POST / tells what there is."
+        await refusal(NotFound(text))(scope, receive, send)
+
+
+def _lifespan(line: SupervisorLine) -> Callable[[Router], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: Router) -> AsyncIterator[None]:
+        line.tell_ready()
+        yield
+
+    return lifespan
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+from django.apps import AppConfig
+
+
+class ControlConfig(AppConfig):
+    name = "tfserve.control"
+    label = "control"
+    verbose_name = "TFserve"

@@ -1,0 +1,108 @@
+"""The tables. Only the supervisor writes them (see `records`)."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from tfserve.ipc.messages import JobKind, JobState
+
+FINISHED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.LOST)
+
+
+class Workspace(models.Model):
+    """An isolated Python session with a queue of its own."""
+
+    class Type(models.IntegerChoices):
+        PROCESS = 0
+        THREAD = 1
+
+    name = models.CharField(max_length=100, unique=True)
+    type = models.IntegerField(choices=Type.choices, default=Type.PROCESS)
+    #: the number that the next job gets; kept here because old jobs are pruned
+    next_number = models.IntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Job(models.Model):
+    """One piece of work in a workspace's queue."""
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="jobs")
+    number = models.IntegerField()
+    kind = models.CharField(max_length=10, choices=[(kind, kind) for kind in JobKind])
+    state = models.CharField(max_length=10, choices=[(state, state) for state in JobState], default=JobState.QUEUED)
+    #: what to do, a JSON object; forgotten when a prediction has ended, since its values may be large
+    request = models.TextField(null=True)
+    #: seconds that it may run
+    time_limit_s = models.FloatField(null=True)
+    idempotency_key = models.CharField(max_length=200, null=True)
+    #: tells whether a repeated key came with the same request
+    request_digest = models.CharField(max_length=64, null=True)
+    #: how often it was started
+    attempts = models.IntegerField(default=0)
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "number"], name="job_number_once"),
+            models.UniqueConstraint(fields=["workspace", "idempotency_key"], name="idempotency_key_once"),
+        ]
+        indexes = [models.Index(fields=["workspace", "state", "number"], name="job_by_state")]
+
+    def __str__(self) -> str:
+        return f"job {self.number} of {self.workspace_id}"
+
+
+class Outcome(models.Model):
+    """How a job ended. Written once, never changed; all fields are JSON text as it goes to the caller."""
+
+    job = models.OneToOneField(Job, on_delete=models.CASCADE, primary_key=True)
+    result = models.TextField(null=True)
+    error = models.TextField(null=True)
+    #: an object with what else the answer tells: stdout, stderr, version, memory
+    detail = models.TextField(null=True)
+
+    def __str__(self) -> str:
+        return f"outcome of {self.job_id}"
+
+
+class Snapshot(models.Model):
+    """The variables of a workspace as its last finished script left them, bounded in size."""
+
+    workspace = models.OneToOneField(Workspace, on_delete=models.CASCADE, primary_key=True)
+    variables = models.TextField()
+
+    def __str__(self) -> str:
+        return f"snapshot of {self.workspace_id}"
+
+
+class Deployment(models.Model):
+    """One version of a model in a workspace."""
+
+    class State(models.TextChoices):
+        LOADING = "loading"
+        ACTIVE = "active"
+        DRAINING = "draining"
+        GONE = "gone"
+        FAILED = "failed"
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="deployments")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.LOADING)
+    path = models.TextField()
+    #: other weights for a meta graph
+    weights = models.TextField(null=True)
+    device = models.CharField(max_length=40)
+    version = models.BigIntegerField(null=True)
+    format = models.CharField(max_length=60, default="")
+    #: name of a signature -> its inputs and outputs
+    signatures = models.JSONField(default=dict)
+    #: why it failed or is gone
+    reason = models.TextField(default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.path} in {self.workspace_id}"

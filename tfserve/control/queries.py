@@ -1,0 +1,71 @@
+"""The reads, for the APIs and the pages: plain rows, no process, nothing live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db.models import QuerySet
+
+from tfserve.control.models import FINISHED, Job, Snapshot, Workspace
+from tfserve.errors import JobNoLongerKept, NoSuchJob, NoSuchWorkspace, NotFound
+from tfserve.ipc.messages import JobKind, JobState
+
+
+def workspace(name: str) -> Workspace:
+    """Raises `NoSuchWorkspace`."""
+    found = Workspace.objects.filter(name=name).first()
+    if found is None:
+        raise NoSuchWorkspace(name, workspace_names())
+    return found
+
+
+def workspace_names() -> list[str]:
+    return list(Workspace.objects.order_by("pk").values_list("name", flat=True))
+
+
+def job(workspace: Workspace, number: int | None) -> Job:
+    """The job with this number, by default the newest. Raises `NoSuchJob`, `JobNoLongerKept`."""
+    if number is None:
+        number = workspace.next_number - 1
+    if not 0 <= number < workspace.next_number:
+        raise NoSuchJob(name=workspace.name, job=number, count=workspace.next_number)
+    found = _whole(Job.objects.filter(workspace=workspace, number=number)).first()
+    if found is None:
+        raise JobNoLongerKept(name=workspace.name, job=number)
+    return found
+
+
+def job_by_id(job_id: int) -> Job:
+    """Raises `NotFound`."""
+    found = _whole(Job.objects.filter(pk=job_id)).first()
+    if found is None:
+        raise NotFound(f"There is no job with the id {job_id}, or it is no longer kept. GET /jobs/ lists those that are.")
+    return found
+
+
+def finished_jobs(workspace: Workspace) -> list[Job]:
+    return list(_whole(Job.objects.filter(workspace=workspace, state__in=FINISHED).order_by("number")))
+
+
+def jobs(
+    *, name: str | None, state: JobState | None, kind: JobKind | None, limit: int, offset: int
+) -> tuple[Sequence[Job], int]:
+    """One page of jobs, newest first, and how many there are in all."""
+    found = Job.objects.order_by("-pk").select_related("workspace", "outcome").defer("request")
+    if name is not None:
+        found = found.filter(workspace=workspace(name))
+    if state is not None:
+        found = found.filter(state=state)
+    if kind is not None:
+        found = found.filter(kind=kind)
+    return found[offset : offset + limit], found.count()
+
+
+def snapshot(workspace: Workspace) -> str:
+    """The variables that the last finished script left, a JSON object."""
+    found = Snapshot.objects.filter(workspace=workspace).first()
+    return "{}" if found is None else found.variables
+
+
+def _whole(jobs: QuerySet[Job]) -> QuerySet[Job]:
+    return jobs.select_related("workspace", "outcome")

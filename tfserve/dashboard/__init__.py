@@ -1,0 +1,1 @@
+"""The pages. They own no data."""

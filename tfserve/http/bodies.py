@@ -1,0 +1,116 @@
+"""Reads a request's body, up to a size, within a time, and unpacks it without being fooled."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import zlib
+
+import numpy as np
+from starlette.types import Receive, Scope
+
+from tfserve.config import Settings
+from tfserve.errors import Invalid, TimedOut, TooLarge
+
+MAX_DEPTH = 100
+BYTES_A_SECOND = 2**20
+WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
+
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
+_STEP = np.zeros(256, np.int8)
+_STEP[list(b"[{")] = 1
+_STEP[list(b"]}")] = -1
+
+
+class BodyTooLarge(TooLarge):
+    """The request body is larger than {limit} bytes, as much as this server takes (max_body_bytes)."""
+
+
+class BodyTooSlow(TimedOut):
+    """The request body did not arrive in time ({timeout_s} s, and one more for every MiB)."""
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+async def read_body(scope: Scope, receive: Receive, settings: Settings) -> bytes:
+    """The whole body, unpacked. Raises `BodyTooLarge`, `BodyTooSlow`, `Invalid`, `ClientGone`."""
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    limit = settings.max_body_bytes
+    if int(headers.get(b"content-length", b"0")) > limit:
+        raise BodyTooLarge(limit=limit)
+    message = await _receive(receive, settings.body_timeout_s, settings)
+    encoding = headers.get(b"content-encoding", b"identity").lower()
+    if not message.get("more_body") and encoding == b"identity":
+        return bytes(message.get("body", b""))
+    unpack = _Unpacker(encoding, limit)
+    unpack.feed(message.get("body", b""))
+    started_at = asyncio.get_running_loop().time()
+    received = len(message.get("body", b""))
+    while message.get("more_body"):
+        left_s = settings.body_timeout_s + received / BYTES_A_SECOND - asyncio.get_running_loop().time() + started_at
+        message = await _receive(receive, left_s, settings)
+        received += len(message.get("body", b""))
+        unpack.feed(message.get("body", b""))
+    return unpack.finish()
+
+
+async def _receive(receive: Receive, timeout_s: float, settings: Settings) -> dict[str, object]:  # type: ignore[type-arg]
+    try:
+        async with asyncio.timeout(max(0.0, timeout_s)):
+            message = await receive()
+    except TimeoutError:
+        raise BodyTooSlow(timeout_s=settings.body_timeout_s) from None
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message
+
+
+class _Unpacker:
+    """Puts the pieces of a body together; stops as soon as they come to more than the limit."""
+
+    def __init__(self, encoding: bytes, limit: int) -> None:
+        self._limit = limit
+        self._whole = bytearray()
+        self._inflate = None
+        if encoding != b"identity":
+            if encoding not in WINDOW_BITS:
+                raise Invalid(f"the Content-Encoding {encoding.decode('latin-1')!r} is unknown: use gzip or deflate")
+            self._inflate = zlib.decompressobj(WINDOW_BITS[encoding])
+
+    def feed(self, data: bytes) -> None:
+        if self._inflate is not None:
+            try:
+                data = self._inflate.decompress(data, self._limit + 1 - len(self._whole))
+            except zlib.error as error:
+                raise Invalid(f"the body is not what its Content-Encoding says: {error}") from error
+        self._whole += data
+        if len(self._whole) > self._limit:
+            raise BodyTooLarge(limit=self._limit)
+
+    def finish(self) -> bytes:
+        if self._inflate is not None and not self._inflate.eof:
+            raise Invalid("the compressed body ends before its end")
+        return bytes(self._whole)
+
+
+def check_text(body: bytes) -> None:
+    """Raises `Invalid` for what no JSON parser should have to see: invalid UTF-8, or very deep nesting."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise Invalid(f"the body must be JSON in UTF-8; byte {error.start} is not: {error.reason}") from None
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and depth(body) > MAX_DEPTH:
+        raise Invalid(f"the JSON is nested deeper than {MAX_DEPTH} levels")
+
+
+def depth(json: bytes) -> int:
+    """How deep arrays and objects are nested. Made of whole-buffer steps, so that 3 MB of numbers cost 3 ms."""
+    if b"\\" in json:
+        json = re.sub(rb"\\.", b"", json, flags=re.DOTALL)
+    skeleton = json.translate(None, _NOT_STRUCTURE)
+    if b'"' in skeleton:
+        skeleton = re.sub(rb'"[^"]*"', b"", skeleton)
+    steps = _STEP[np.frombuffer(skeleton, np.uint8)]
+    return int(np.cumsum(steps, dtype=np.int64).max(initial=0))

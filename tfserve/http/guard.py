@@ -1,0 +1,68 @@
+"""The door: who may send a request here at all.
+
+A page in the user's browser can send requests to 127.0.0.1, and with a DNS name of its own that leads there (DNS
+rebinding) it can read the answers. So a request must be addressed to a host that is ours, and one that may change
+something must not come from another origin.
+"""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tfserve.config import Settings
+from tfserve.errors import Forbidden
+from tfserve.http.answers import refusal
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+HEALTH = "/v2/health/"
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+class ForeignHost(Forbidden):
+    """The request is addressed to the host {host!r}, which is not one of this server's. Use 127.0.0.1 or localhost, \
+or start the server with TFSERVE_ALLOWED_HOSTS naming it."""
+
+
+class ForeignOrigin(Forbidden):
+    """The request comes from a page of another origin ({origin!r}), which may not change anything here."""
+
+
+class Guard:
+    """An ASGI application in front of another one."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._allowed = {*LOOPBACK_NAMES, settings.host, f"[{settings.host}]"}
+        self._allowed |= {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
+        self._any_host = "*" in self._allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                self._check(scope)
+            except Forbidden as error:
+                await refusal(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        if not self._any_host and not scope["path"].startswith(HEALTH) and _name(host) not in self._allowed:
+            raise ForeignHost(host=host)
+        if scope["method"] not in SAFE_METHODS:
+            self._check_origin(headers, host)
+
+    def _check_origin(self, headers: dict[bytes, bytes], host: str) -> None:
+        site = headers.get(b"sec-fetch-site")
+        if site is not None and site not in (b"same-origin", b"none"):
+            raise ForeignOrigin(origin=site.decode("latin-1"))
+        origin = headers.get(b"origin")
+        if origin is not None and origin.decode("latin-1").lower().partition("://")[2] != host:
+            raise ForeignOrigin(origin=origin.decode("latin-1"))
+
+
+def _name(host: str) -> str:
+    """The host without its port."""
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() else host

@@ -1,0 +1,1 @@
+"""How the processes talk: messages (what), frames (how it looks on the wire), connections (who with)."""

@@ -1,0 +1,314 @@
+"""Everything that processes say to each other: a closed set, one small class each.
+
+JSON that only passes through (a request's values, a result, a job's error) travels as `bytes` of JSON text: web and
+worker know what it means, the supervisor in between only keeps it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from tfserve.errors import Failure
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="message", omit_defaults=True):
+    pass
+
+
+class JobKind(StrEnum):
+    SCRIPT = "script"
+    CLEAR = "clear"
+    DEPLOY = "deploy"
+    UPDATE = "update"
+    UNDEPLOY = "undeploy"
+    PREDICT = "predict"
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+# --- answers that fit many questions
+
+
+class Done(_Message):
+    """It is done; `value` is whatever small thing the question asked for."""
+
+    value: Any = None
+
+
+class Failed(_Message):
+    """It could not be done, and why."""
+
+    failure: Failure
+
+
+# --- web asks the supervisor
+
+
+class WebReady(_Message):
+    """The web process accepts connections."""
+
+
+class GetServer(_Message):
+    """Answered by Done: what the status page and the health checks need to know of the whole server."""
+
+
+class TurnService(_Message):
+    """Turns the workspace service on or off. Answered by Done(bool): whether that changed anything."""
+
+    on: bool
+
+
+class CreateWorkspace(_Message):
+    """Answered by Done(name)."""
+
+    name: str | None = None
+    type: int = 0
+
+
+class DestroyWorkspace(_Message):
+    """Destroys one workspace, or all. Answered by Done(bool)."""
+
+    name: str | None = None
+
+
+class RestartWorkspace(_Message):
+    """Gives a workspace a fresh process. Answered by Done(True)."""
+
+    name: str
+
+
+class GetWorkspace(_Message):
+    """Answered by Done(dict): the live status of one workspace."""
+
+    name: str
+
+
+class SubmitJob(_Message):
+    """Puts a job in a workspace's queue and waits up to `wait_s` for its end. Answered by JobAnswer."""
+
+    workspace: str
+    kind: JobKind
+    request: bytes
+    wait_s: float = 0.0
+    time_limit_s: float | None = None
+    idempotency_key: str | None = None
+
+
+class JobAnswer(_Message):
+    """What is known of a job when the wait for it is over."""
+
+    job: int
+    id: int
+    kind: JobKind
+    state: JobState
+    waited_s: float
+    result: bytes | None = None
+    error: bytes | None = None
+    detail: bytes | None = None
+    variables: bytes | None = None
+
+
+class CancelJob(_Message):
+    """Ends a job. Answered by JobAnswer when it has ended, by Done when it neither waits nor runs."""
+
+    workspace: str
+    job: int
+
+
+class GetVariables(_Message):
+    """Answered by Variables: full values from the live worker while it is idle, else from the snapshot."""
+
+    workspace: str
+    names: list[str] | None = None
+
+
+class WaitOutput(_Message):
+    """Answered by Done(bool: has the job ended) when the job's output reaches beyond `offset`, or it has ended."""
+
+    job_id: int
+    offset: int
+    wait_s: float
+
+
+class WaitChange(_Message):
+    """Answered by Done(int: the newest revision) when anything has changed since revision `since`."""
+
+    since: int
+    wait_s: float
+
+
+# --- the supervisor tells a worker
+
+
+class WorkerReady(_Message):
+    """A worker's first words: it can be given a role. Sent with request id 0."""
+
+    warm: bool
+
+
+class BecomeScripts(_Message):
+    """Run the scripts of one workspace in the main thread, with `folder` as working directory. Answered by Done."""
+
+    workspace: str
+    folder: str
+
+
+class BecomeHost(_Message):
+    """Run the scripts of many workspaces, each in a thread of its own. Answered by Done."""
+
+
+class BecomeModel(_Message):
+    """Load a model and answer predictions for it. Answered by ModelLoaded or Failed.
+
+    `weights` are other weights for a meta graph. `sample` is a predict request that the model before answered; the
+    new one is warmed up with it where its signature does not say how.
+    """
+
+    workspace: str
+    path: str
+    weights: str | None = None
+    device: str = "/cpu:0"
+    sample: bytes | None = None
+
+
+class ModelLoaded(_Message):
+    """`format` is a word for people; `version` the number of its folder, if it has one.
+
+    `signatures` maps a signature's name to its inputs and outputs, `warm_up` says what was done to warm up.
+    """
+
+    format: str
+    version: int | None
+    signatures: dict[str, Any]
+    warm_up: str
+    memory_bytes: int
+
+
+class RunScript(_Message):
+    """Run a file, or a text. Answered by ScriptEnded. `workspace` and `folder` matter to a host only."""
+
+    job: int
+    workspace: str
+    folder: str
+    file: str | None = None
+    text: str | None = None
+    clear: bool = False
+
+
+class ScriptEnded(_Message):
+    """`error` is a Failure as JSON; `variables` the bounded snapshot, a JSON object."""
+
+    state: JobState
+    error: bytes | None
+    variables: bytes
+
+
+class ClearVariables(_Message):
+    """Forget all variables of a workspace. Answered by Done."""
+
+    workspace: str
+
+
+class ReadVariables(_Message):
+    """Full values by name (all when None), up to `limit_bytes` of JSON. Answered by Variables or Failed."""
+
+    workspace: str
+    names: list[str] | None
+    limit_bytes: int
+
+
+class Variables(_Message):
+    """A JSON object {name: value}. `complete` is false when it comes from the bounded snapshot."""
+
+    values: bytes
+    complete: bool = True
+
+
+class Interrupt(_Message):
+    """Raise KeyboardInterrupt in the job, if it is the one that runs. No answer: the job's own end is the answer."""
+
+    job: int
+    workspace: str
+
+
+class DropWorkspace(_Message):
+    """A host forgets a workspace. Answered by Done."""
+
+    workspace: str
+
+
+class Output(_Message):
+    """A host tells what a thread's script wrote; `stream` is 1 (stdout) or 2 (stderr). Request id 0."""
+
+    workspace: str
+    job: int
+    stream: int
+    data: bytes
+
+
+class Predict(_Message):
+    """Run predict requests (JSON objects {fetches, feed_dict, signature}) together. Answered by Predictions."""
+
+    requests: list[bytes]
+
+
+class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Either the `result`, a JSON list with one value for each fetched tensor, or the `error`, a Failure as JSON."""
+
+    result: bytes | None = None
+    error: bytes | None = None
+
+
+class Predictions(_Message):
+    """One for each request, in their order."""
+
+    predictions: list[Prediction]
+
+
+class Stop(_Message):
+    """Finish what you are doing and exit. No answer but the end of the process."""
+
+
+Message = (
+    Done
+    | Failed
+    | WebReady
+    | GetServer
+    | TurnService
+    | CreateWorkspace
+    | DestroyWorkspace
+    | RestartWorkspace
+    | GetWorkspace
+    | SubmitJob
+    | JobAnswer
+    | CancelJob
+    | GetVariables
+    | WaitOutput
+    | WaitChange
+    | WorkerReady
+    | BecomeScripts
+    | BecomeHost
+    | BecomeModel
+    | ModelLoaded
+    | RunScript
+    | ScriptEnded
+    | ClearVariables
+    | ReadVariables
+    | Variables
+    | Interrupt
+    | DropWorkspace
+    | Output
+    | Predict
+    | Predictions
+    | Stop
+)

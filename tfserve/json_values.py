@@ -1,0 +1,329 @@
+"""Python values as JSON, by the rule of the workspace API.
+
+Numbers of numpy, TensorFlow and Keras become numbers and nested lists, pandas frames CSV text, sets and tuples lists,
+bytes `{"b64": …}`, NaN and infinities null; what has no JSON form becomes its `str()`. None of those libraries is
+imported here: a value of theirs is known by the module of its class, so it has been imported by whoever made it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import math
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from types import NoneType
+from typing import Any
+
+import msgspec
+
+MAX_DEPTH = 100
+PREVIEW_VALUES = 5
+PREVIEW_BYTES = 200
+PREVIEW_CHARACTERS = 100
+
+
+class DoesNotFit(Exception):
+    """The value's JSON is longer than the caller's limit."""
+
+
+def encode(value: Any, *, limit_bytes: int | None = None, bytes_as_text: bool = False) -> bytes:
+    """The JSON text of any value. Raises `DoesNotFit`, long before all of a huge value is converted.
+
+    With `bytes_as_text`, bytes are text where they are UTF-8, as the elements of a string tensor are.
+    """
+    plain = _Conversion(limit_bytes, bytes_as_text).convert(value)
+    encoded = msgspec.json.encode(plain)
+    if limit_bytes is not None and len(encoded) > limit_bytes:
+        raise DoesNotFit
+    return encoded
+
+
+def encode_object(members: Mapping[str, bytes]) -> bytes:
+    """A JSON object of members that are JSON text already."""
+    return msgspec.json.encode({_clean(name): msgspec.Raw(value) for name, value in members.items()})
+
+
+def encode_list(items: Iterable[bytes]) -> bytes:
+    """A JSON list of items that are JSON text already."""
+    return msgspec.json.encode([msgspec.Raw(item) for item in items])
+
+
+def summary(value: Any) -> dict[str, Any]:
+    """What stands in for a value that is too large: its type, shape, dtype, length and first few values."""
+    facts: dict[str, Any] = {"summary": True, "type": type(value).__name__}
+    if (shape := shape_of(value)) is not None:
+        facts["shape"] = shape
+    for name, fact in (("dtype", _dtype), ("length", len), ("values", _preview)):
+        # Anything may go wrong in a stranger's class; then this fact is left out.
+        with contextlib.suppress(Exception):
+            facts[name] = fact(value)
+    return facts
+
+
+def shape_of(value: Any) -> list[int] | None:
+    """The shape of an array, a tensor or a frame; None for everything else."""
+    try:
+        return [int(size) for size in value.shape]
+    except Exception:
+        return None
+
+
+class _Conversion:
+    """One value on its way to plain lists, dicts and scalars, within a budget of JSON bytes.
+
+    The cost of each part is never more than its true length, so nothing is refused that would have fitted.
+    """
+
+    def __init__(self, limit_bytes: int | None, bytes_as_text: bool) -> None:
+        self._left = sys.maxsize if limit_bytes is None else limit_bytes
+        self._bytes_as_text = bytes_as_text
+        self._above: set[int] = set()
+
+    def convert(self, value: Any) -> Any:
+        try:
+            return _converter(type(value))(self, value)
+        except DoesNotFit:
+            raise
+        except Exception:
+            return self.text(value)
+
+    def charge(self, size_bytes: int) -> None:
+        self._left -= size_bytes
+        if self._left < 0:
+            raise DoesNotFit
+
+    def text(self, value: Any) -> str:
+        try:
+            return self.string(str(value))
+        except DoesNotFit:
+            raise
+        except (Exception, SystemExit) as error:
+            return f"<{type(value).__name__} whose str() raised {type(error).__name__}>"
+
+    def unchanged(self, value: Any) -> Any:
+        self.charge(1)
+        return value
+
+    def integer(self, value: int) -> Any:
+        number = int.__int__(value)
+        self.charge(1)
+        if _fits(number):
+            return number
+        self.charge(number.bit_length() // 4)
+        return msgspec.Raw(str(number).encode())
+
+    def number(self, value: float) -> float | None:
+        self.charge(1)
+        return float.__float__(value) if math.isfinite(value) else None
+
+    def string(self, value: str) -> str:
+        self.charge(len(value) + 2)
+        return _clean(str.__str__(value))
+
+    def octets(self, value: bytes | bytearray | memoryview) -> Any:
+        self.charge(len(value))
+        if self._bytes_as_text:
+            with contextlib.suppress(UnicodeDecodeError):
+                return str(value, "utf-8")
+        return {"b64": base64.b64encode(value).decode("ascii")}
+
+    def items(self, value: Iterable[Any]) -> Any:
+        return self._within(value, lambda: self._list(list(value)))
+
+    def sorted_items(self, value: set[Any] | frozenset[Any]) -> Any:
+        try:
+            return self._list(sorted(value))
+        except TypeError:
+            return self.items(value)
+
+    def members(self, value: dict[Any, Any]) -> Any:
+        def convert() -> dict[str, Any]:
+            self.charge(4 * len(value))
+            return {self._key(key): self.convert(item) for key, item in list(dict.items(value))}
+
+        return self._within(value, convert)
+
+    def array(self, value: Any) -> Any:
+        """A numpy array or scalar."""
+        import numpy as np
+
+        if isinstance(value, np.ma.MaskedArray):
+            return self.convert(value.tolist())
+        array = np.asarray(value)
+        self.charge(2 * array.size)
+        if type(array.dtype).__module__.startswith("ml_dtypes") or array.dtype.type.__module__ == "ml_dtypes":
+            array = array.astype(np.int64 if "int" in array.dtype.name else np.float64)
+        if array.dtype.kind in "biu":
+            return array.tolist()
+        if array.dtype.kind == "f":
+            return _with_nulls(array.astype(np.float64), np.isfinite(array))
+        if array.dtype.kind in "mM":
+            return _with_nulls(array.astype(str), ~np.isnat(array))
+        return self.convert(array.tolist())
+
+    def tensor(self, value: Any) -> Any:
+        """A TensorFlow or Keras tensor or variable with a value."""
+        if getattr(getattr(value, "dtype", None), "name", "") == "string":
+            self._bytes_as_text, before = True, self._bytes_as_text
+            try:
+                return self.convert(value.numpy())
+            finally:
+                self._bytes_as_text = before
+        return self.convert(value.numpy())
+
+    def csv(self, value: Any) -> str:
+        """A pandas frame or series."""
+        self.charge(2 * int(value.size))
+        return self.string(value.to_csv())
+
+    def listed(self, value: Any) -> Any:
+        """What has a `tolist`, such as a pandas index."""
+        self.charge(2 * len(value))
+        return self.convert(value.tolist())
+
+    def null(self, _: Any) -> None:
+        self.charge(4)
+
+    def _list(self, values: list[Any]) -> list[Any]:
+        self.charge(2 * len(values))
+        if _is_plain(values):
+            return values
+        return [self.convert(value) for value in values]
+
+    def _key(self, key: Any) -> str:
+        if isinstance(key, str):
+            return self.string(key)
+        converted = self.convert(key)
+        return converted if isinstance(converted, str) else msgspec.json.encode(converted).decode()
+
+    def _within(self, container: Any, convert: Callable[[], Any]) -> Any:
+        if id(container) in self._above:
+            return f"<circular reference to {type(container).__name__}>"
+        if len(self._above) >= MAX_DEPTH:
+            return f"<{type(container).__name__} nested deeper than {MAX_DEPTH} levels>"
+        self._above.add(id(container))
+        try:
+            return convert()
+        finally:
+            self._above.discard(id(container))
+
+
+_Converter = Callable[[_Conversion, Any], Any]
+
+_BY_TYPE: dict[type, _Converter] = {
+    NoneType: _Conversion.unchanged,
+    bool: _Conversion.unchanged,
+    int: _Conversion.integer,
+    float: _Conversion.number,
+    str: _Conversion.string,
+    bytes: _Conversion.octets,
+    bytearray: _Conversion.octets,
+    memoryview: _Conversion.octets,
+    list: _Conversion.items,
+    tuple: _Conversion.items,
+    deque: _Conversion.items,
+    set: _Conversion.sorted_items,
+    frozenset: _Conversion.sorted_items,
+    dict: _Conversion.members,
+    object: _Conversion.text,
+}
+
+
+def _of_numpy(cls: type) -> _Converter | None:
+    return _Conversion.array if cls.__name__ in ("ndarray", "generic", "MaskedArray") else None
+
+
+def _of_pandas(cls: type) -> _Converter | None:
+    return {
+        "DataFrame": _Conversion.csv,
+        "Series": _Conversion.csv,
+        "Index": _Conversion.listed,
+        "ExtensionArray": _Conversion.listed,
+        "NAType": _Conversion.null,
+        "NaTType": _Conversion.null,
+    }.get(cls.__name__)
+
+
+def _of_tensorflow(cls: type) -> _Converter | None:
+    return _Conversion.tensor if callable(getattr(cls, "numpy", None)) else None
+
+
+_BY_LIBRARY: dict[str, Callable[[type], _Converter | None]] = {
+    "numpy": _of_numpy,
+    "pandas": _of_pandas,
+    "tensorflow": _of_tensorflow,
+    "keras": _of_tensorflow,
+}
+
+
+def _converter(cls: type) -> _Converter:
+    """How values of a class become JSON: by the first of its bases that is known."""
+    if (known := _BY_TYPE.get(cls)) is not None:
+        return known
+    for ancestor in cls.__mro__:
+        if (known := _BY_TYPE.get(ancestor)) is not None:
+            return known
+        library = _BY_LIBRARY.get(ancestor.__module__.partition(".")[0])
+        if library is not None and (known := library(ancestor)) is not None:
+            return known
+    return _Conversion.text
+
+
+def _is_plain(values: list[Any]) -> bool:
+    """Whether the list is valid JSON as it stands. All in C: a million numbers take some 20 ms."""
+    types = set(map(type, values))
+    if types <= {NoneType, bool}:
+        return True
+    if types == {float}:
+        return all(map(math.isfinite, values))
+    if types <= {int, bool}:
+        return _fits(min(values)) and _fits(max(values))
+    return False
+
+
+def _fits(number: int) -> bool:
+    return -(2**63) <= number < 2**64
+
+
+def _with_nulls(array: Any, valid: Any) -> Any:
+    """The nested list of an array, with null wherever it is not valid."""
+    if valid.all():
+        return array.tolist()
+    holed = array.astype(object)
+    holed[~valid] = None
+    return holed.tolist()
+
+
+def _clean(text: str) -> str:
+    """Half of a surrogate pair can't be written in UTF-8."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _dtype(value: Any) -> str:
+    return getattr(value.dtype, "name", None) or str(value.dtype)
+
+
+def _preview(value: Any) -> list[Any]:
+    """The first few values, each only if it is short."""
+    if isinstance(value, str | bytes | bytearray):
+        return [_plain(value[:PREVIEW_CHARACTERS])]
+    if hasattr(value, "dtype") and hasattr(value, "__getitem__"):
+        first = value
+        while len(shape_of(first) or []) > 1:
+            first = first[0]
+        return [_plain(item) for item in first[:PREVIEW_VALUES]]
+    if hasattr(value, "to_csv"):
+        return [_plain(value.head(PREVIEW_VALUES))]
+    return [_plain(item) for item in itertools.islice(iter(value), PREVIEW_VALUES)]
+
+
+def _plain(value: Any) -> Any:
+    try:
+        return msgspec.Raw(encode(value, limit_bytes=PREVIEW_BYTES))
+    except DoesNotFit:
+        return f"<{type(value).__name__}>"

@@ -1,0 +1,39 @@
+"""Resolves a path that a caller names inside the allowed roots, or refuses it.
+
+A path is judged by where it leads after symbolic links are followed. It is judged twice: as it is written, and
+as a sloppy reader further down would read it (percent-decoded, backslashes as slashes).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote
+
+from tfserve.errors import Invalid, PathRefused
+
+MAX_PATH = 4096
+
+
+def resolve(path: str, *, start: Path, roots: Sequence[Path]) -> Path:
+    """The absolute path that `path` means, seen from the folder `start`.
+
+    Raises `PathRefused` when it leads outside `roots`, `Invalid` when it is no path at all. The file need not exist.
+    """
+    if not path or "\0" in path or len(path) > MAX_PATH:
+        raise Invalid(
+            f"a path of 1 to {MAX_PATH} characters without NUL was expected, {path[:100]!r} was given", field="path"
+        )
+    for reading in (unquote(path).replace("\\", "/"), path):
+        resolved = _real(start / reading)
+        if not any(resolved.is_relative_to(root) for root in roots):
+            raise PathRefused(path=path, roots=", ".join(map(str, roots)))
+    return resolved
+
+
+def _real(path: Path) -> Path:
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError as error:  # a NUL that the decoding brought in
+        raise Invalid(f"{str(path)!r} is not a path: {error}", field="path") from error

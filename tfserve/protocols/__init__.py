@@ -1,0 +1,1 @@
+"""The wire APIs, a folder each. They translate, nothing more."""

@@ -1,0 +1,1 @@
+"""The workspace API (JSON over POST): CONTRACT section 1."""

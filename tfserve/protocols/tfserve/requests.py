@@ -1,0 +1,138 @@
+"""The request of each endpoint: its fields, their types, limits and defaults, once.
+
+The decoder, the API guide and the OpenAPI document are all made from these classes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Raw
+
+from tfserve.errors import Invalid
+from tfserve.http.bodies import check_text
+
+YEAR_S = 366 * 24 * 3600.0
+
+Name = Annotated[str, Meta(description="name of the workspace", min_length=1)]
+JobNumber = Annotated[int, Meta(description="number of the job in its workspace, from 0", ge=0)]
+Timeout = Annotated[float, Meta(description="seconds to wait for the job's end; 0 does not wait", ge=0, le=YEAR_S)]
+Interval = Annotated[
+    float,
+    Meta(description="accepted for older clients: an answer comes as soon as there is one, never later", ge=0, le=YEAR_S),
+]
+TimeLimit = Annotated[
+    float | None, Meta(description="seconds that the job may run, then it is ended as failed (no limit)")
+]
+
+
+class Empty(msgspec.Struct, kw_only=True):
+    pass
+
+
+class CreateWorkspace(msgspec.Struct, kw_only=True):
+    name: Annotated[str | None, Meta(description="1 to 100 letters, digits, spaces, '.', '_', '-' (random)")] = None
+    type: Annotated[Literal[0, 1], Meta(description="0 a process of its own, 1 a thread of a shared process")] = 0
+    time_interval: Interval = 1.0
+
+
+class DestroyWorkspace(msgspec.Struct, kw_only=True):
+    name: Annotated[str | None, Meta(description="name of the workspace (all workspaces)")] = None
+
+
+class OneWorkspace(msgspec.Struct, kw_only=True):
+    name: Name
+
+
+class _Waits(msgspec.Struct, kw_only=True):
+    name: Name
+    timeout: Timeout = 1.0
+    time_interval: Interval = 1.0
+    time_limit: TimeLimit = None
+
+
+class PushJob(_Waits, kw_only=True):
+    job: Annotated[str, Meta(description="a file on the server, or a script; which one is told by `type`")]
+    type: Annotated[Literal[0, 1], Meta(description="0 `job` is a file, 1 `job` is a script")] = 0
+    clear: Annotated[bool, Meta(description="forget all variables first")] = False
+
+
+class Clear(_Waits, kw_only=True):
+    pass
+
+
+class Deploy(_Waits, kw_only=True):
+    path: Annotated[
+        str,
+        Meta(description="a SavedModel folder, a folder of numbered versions, a .keras, .h5 or .meta file", min_length=1),
+    ]
+    device: Annotated[str, Meta(description="where the model computes: /cpu:0, /gpu:0")] = "/cpu:0"
+
+
+class Update(_Waits, kw_only=True):
+    path: Annotated[str, Meta(description="a new version, or for a meta graph the prefix of new weights", min_length=1)]
+
+
+class Undeploy(_Waits, kw_only=True):
+    pass
+
+
+class Predict(_Waits, kw_only=True):
+    fetches: Annotated[
+        str | list[str], Meta(description="collection key, signature output or tensor name, or a list of them")
+    ]
+    feed_dict: Annotated[
+        dict[str, Raw], Meta(description="collection key, signature input or tensor name -> value")
+    ] = {}  # noqa: RUF012 (msgspec copies it)
+    signature: Annotated[str, Meta(description="which of the model's signatures names inputs and outputs")] = (
+        "serving_default"
+    )
+
+
+class GetFinish(msgspec.Struct, kw_only=True):
+    name: Name
+    job: Annotated[JobNumber | None, Meta(description="number of the job (the last job)")] = None
+
+
+class GetVariable(msgspec.Struct, kw_only=True):
+    name: Name
+    variable: Annotated[str | list[str] | None, Meta(description="a name or a list of names (all)")] = None
+
+
+class GetResult(msgspec.Struct, kw_only=True):
+    name: Name
+    job: Annotated[JobNumber | None, Meta(description="number of the job (all finished jobs)")] = None
+
+
+class CancelJob(msgspec.Struct, kw_only=True):
+    name: Name
+    job: JobNumber
+
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[R]) -> R:
+    """The request in a body; an empty body counts as {}. Raises `Invalid` with what was expected and given."""
+    check_text(body)
+    try:
+        return decoder.decode(body.strip() or b"{}")
+    except msgspec.ValidationError as error:
+        raise Invalid(_explain(str(error), decoder.type), field=_field(str(error))) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Invalid(f"The body must be a JSON object: {error}") from None
+
+
+def _explain(problem: str, request: type[msgspec.Struct]) -> str:
+    fields = ", ".join(
+        f"{field.encode_name}{' (needed)' if field.required else ''}" for field in msgspec.structs.fields(request)
+    )
+    return f"{problem}. The fields of this request are: {fields or 'none'}."
+
+
+def _field(problem: str) -> str | None:
+    """The field that a message of msgspec's is about."""
+    if "missing required field" in problem:
+        return problem.rpartition("missing required field ")[2].strip("`")
+    return problem.rpartition("- at `$.")[2].rstrip("`") or None if "- at `$." in problem else None

@@ -1,0 +1,148 @@
+"""The workspace API as routes. Plain ASGI, since it is on the way of every call."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from tfserve.errors import Internal, Invalid, TFserveError, Unsupported
+from tfserve.http.answers import json_response, refusal
+from tfserve.http.bodies import BodyTooSlow, ClientGone, check_text, read_body
+from tfserve.protocols.tfserve.endpoints import ENDPOINTS, Endpoint
+from tfserve.protocols.tfserve.guide import guide
+from tfserve.protocols.tfserve.handlers import Context
+from tfserve.protocols.tfserve.reading import READS, Read
+from tfserve.protocols.tfserve.requests import decode
+
+log = logging.getLogger(__name__)
+
+MAX_KEY = 200
+
+
+def routes(context: Context) -> list[BaseRoute]:
+    """All routes but `/`, which several APIs share (see `asgi`)."""
+    return [
+        Route("/json_test/", JsonTest(context)),
+        *(Route(endpoint.path, Call(endpoint, context)) for endpoint in ENDPOINTS),
+        *(Route(each.path, Look(each, context)) for each in READS),
+    ]
+
+
+class _Answering:
+    """An ASGI application that answers in JSON, whatever happens."""
+
+    purpose = ""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._respond(scope, receive)
+        except ClientGone:
+            return
+        except BodyTooSlow as error:
+            response = refusal(error, status=408)
+            response.headers["Connection"] = "close"
+        except TFserveError as error:
+            response = refusal(error)
+        except Exception:
+            log.exception("while answering %s %s", scope["method"], scope["path"])
+            response = refusal(Internal())
+        await response(scope, receive, send)
+
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+        raise NotImplementedError
+
+
+class Call(_Answering):
+    """POST to one endpoint of the table."""
+
+    def __init__(self, endpoint: Endpoint, context: Context) -> None:
+        super().__init__(context)
+        self._endpoint = endpoint
+        self._decoder = msgspec.json.Decoder(endpoint.request)
+
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+        if scope["method"] != "POST":
+            return wrong_verb(self._endpoint.path, self._endpoint.purpose)
+        body = await read_body(scope, receive, self._context.settings)
+        request = decode(body, self._decoder)
+        context = self._context
+        if self._endpoint.submits and (key := _idempotency_key(scope)):
+            context = replace(context, idempotency_key=key)
+        return _done(await self._endpoint.handler(context, request))
+
+
+class JsonTest(_Answering):
+    """The same JSON again."""
+
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+        if scope["method"] != "POST":
+            return wrong_verb("/json_test/", "show that requests arrive as they were meant")
+        body = await read_body(scope, receive, self._context.settings)
+        return _done(msgspec.Raw(checked_json(body)))
+
+
+class Guide(_Answering):
+    """POST / with JSON or nothing."""
+
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+        body = await read_body(scope, receive, self._context.settings)
+        if dict(scope["headers"]).get(b"content-type", b"").startswith(b"application/x-www-form-urlencoded") and body:
+            raise Unsupported("POST / with a form starts training, which this server does not offer.")
+        checked_json(body)
+        return _done(guide())
+
+
+class Look(_Answering):
+    """GET on one endpoint of the reading table."""
+
+    def __init__(self, read: Read, context: Context) -> None:
+        super().__init__(context)
+        self._read = read
+
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+        if scope["method"] not in ("GET", "HEAD"):
+            return refusal(
+                Invalid(f"{self._read.path} takes GET: it is there to {self._read.purpose}."), status=405
+            )
+        return await self._read.handler(self._context, Request(scope, receive))
+
+
+def wrong_verb(path: str, purpose: str) -> Response:
+    response = refusal(Invalid(f"{path} takes POST with a JSON object: it is there to {purpose}."), status=405)
+    response.headers["Allow"] = "POST"
+    return response
+
+
+def checked_json(body: bytes) -> bytes:
+    """The body, which is JSON, or {} when it is empty. Raises `Invalid`."""
+    check_text(body)
+    body = body.strip() or b"{}"
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Invalid(f"The body must be JSON: {error}") from None
+    return body
+
+
+def _done(result: Any) -> Response:
+    return json_response(msgspec.json.encode({"request_result": True, "result": result}))
+
+
+def _idempotency_key(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"idempotency-key":
+            key: str = value.decode("latin-1")
+            if not 0 < len(key) <= MAX_KEY or not key.isprintable():
+                raise Invalid(f"the Idempotency-Key must be 1 to {MAX_KEY} printable characters, it has {len(key)}")
+            return key
+    return None

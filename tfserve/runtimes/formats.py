@@ -1,0 +1,131 @@
+"""Which model a path means: what format it has, which version it is, and what is wrong with a broken one.
+
+Only names and sizes of files are looked at here, so that most mistakes are told before a runtime is imported.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfserve.errors import Invalid, nearest
+
+META_GRAPH = "TF1 meta graph"
+SAVED_MODEL = "SavedModel"
+KERAS = "Keras file"
+HDF5 = "Keras HDF5 file"
+ECHO = "echo"
+
+FILE_FORMATS = {".keras": KERAS, ".h5": HDF5, ".hdf5": HDF5, ".echo": ECHO}
+
+KNOWN = (
+    "A model is a SavedModel folder, a folder of numbered versions, a TF1 checkpoint prefix that has a .meta file,"
+    " or a .keras or .h5 file."
+)
+
+_GRAPH_FILES = ("saved_model.pb", "saved_model.pbtxt")
+_SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model on disk. `weights` is a checkpoint prefix, for a meta graph only."""
+
+    format: str
+    path: Path
+    version: int | None
+    weights: Path | None = None
+
+
+def locate(path: str, weights: str | None = None) -> Located:
+    """Finds out what a path is. Raises `Invalid` that names the path and says what is wrong with it."""
+    place = Path(path)
+    meta = place if place.suffix == ".meta" else Path(f"{path}.meta")
+    if meta.is_file():
+        return _meta_graph(meta, Path(weights) if weights else meta.with_suffix(""))
+    if weights:
+        raise Invalid(f"{path} is no meta graph, so it can't be given other weights ({weights}). Deploy a new version.")
+    if place.is_dir():
+        return _folder(place)
+    if place.is_file():
+        return _file(place)
+    raise Invalid(f"{path} does not exist{_neighbour(place)}. {KNOWN}")
+
+
+def check_checkpoint(prefix: Path, what: str) -> None:
+    """Raises `Invalid` unless all files of a checkpoint are there. `what` says whose it is, for the message."""
+    index = Path(f"{prefix}.index")
+    if not index.is_file():
+        if prefix.is_file() and prefix.stat().st_size:
+            return  # the older format, one file without an index
+        raise Invalid(f"{what} is incomplete: {index} is missing. Copy all of its files.")
+    _check_size(index)
+    shards = [match for file in index.parent.glob("*") if (match := _shard_of(file, prefix))]
+    if not shards or len(shards) < int(shards[0][2]):
+        expected = int(shards[0][2]) if shards else 1
+        raise Invalid(
+            f"{what} is incomplete: {len(shards)} of {expected} files {prefix}.data-… are there. Copy all of its files."
+        )
+
+
+def _shard_of(file: Path, prefix: Path) -> re.Match[str] | None:
+    return _SHARD.fullmatch(file.name[len(prefix.name) :]) if file.name.startswith(prefix.name) else None
+
+
+def _meta_graph(meta: Path, weights: Path) -> Located:
+    _check_size(meta)
+    if weights.suffix in (".index", ".meta"):
+        weights = weights.with_suffix("")
+    check_checkpoint(weights, f"The checkpoint {weights}")
+    return Located(META_GRAPH, meta, _version(meta.parent), weights)
+
+
+def _folder(folder: Path) -> Located:
+    if found := [folder / name for name in _GRAPH_FILES if (folder / name).is_file()]:
+        _check_size(found[0])
+        return Located(SAVED_MODEL, folder, _version(folder))
+    versions = [child for child in folder.iterdir() if child.is_dir() and _version(child) is not None]
+    if versions:
+        return _newest(versions)
+    if (folder / "variables").is_dir():
+        raise Invalid(f"{folder} is half a SavedModel: it has variables, but saved_model.pb is missing. Copy it again.")
+    if metas := sorted(folder.glob("*.meta")):
+        raise Invalid(f"{folder} is a folder of TF1 checkpoints: give the one you mean, such as {metas[-1]}.")
+    raise Invalid(f"{folder} is a folder without a model: neither saved_model.pb nor numbered versions. {KNOWN}")
+
+
+def _newest(versions: list[Path]) -> Located:
+    newest = max(versions, key=lambda version: int(version.name))
+    singles = [file for file in newest.iterdir() if file.suffix in FILE_FORMATS]
+    return _file(singles[0]) if len(singles) == 1 else _folder(newest)
+
+
+def _file(file: Path) -> Located:
+    _check_size(file)
+    if file.name in _GRAPH_FILES:
+        raise Invalid(f"{file} is a part of a SavedModel: give its folder, {file.parent}.")
+    if file.suffix == ".index" or _SHARD.search(file.name):
+        prefix = str(file).removesuffix(".index")
+        raise Invalid(
+            f"{file} is a part of a checkpoint. A model needs its .meta graph too; {prefix}.meta does not exist."
+        )
+    if file.suffix.lower() not in FILE_FORMATS:
+        raise Invalid(f"{file} is a file of no known kind. {KNOWN}")
+    return Located(FILE_FORMATS[file.suffix.lower()], file, _version(file.parent))
+
+
+def _check_size(file: Path) -> None:
+    if not file.stat().st_size:
+        raise Invalid(f"{file} is empty (0 bytes): it was not written or copied to its end. Copy it again.")
+
+
+def _version(folder: Path) -> int | None:
+    return int(folder.name) if folder.name.isascii() and folder.name.isdigit() else None
+
+
+def _neighbour(place: Path) -> str:
+    try:
+        return nearest(place.name, [child.name for child in place.parent.iterdir()])
+    except OSError:
+        return ""

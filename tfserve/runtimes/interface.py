@@ -1,0 +1,61 @@
+"""What every runtime offers, whichever library computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from tfserve.errors import Invalid, nearest
+from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One thing that a name stands for: the runtime's own name of it. An operation has no spec and gives no value."""
+
+    name: str
+    spec: TensorSpec | None
+
+
+class Runtime(Protocol):
+    """A loaded model. Everything that it raises for a caller to see is a `TFserveError`."""
+
+    format: str
+    signatures: dict[str, Signature]
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
+        """The outputs, in order; None for an operation.
+
+        Names are those of the signature, or of targets. Shapes and types of the inputs must be right.
+        """
+
+    def feeds(self, name: str, signature: str) -> Sequence[Target]:
+        """What a value given as `name` is given to. Raises `Invalid`, which lists what there is."""
+
+    def fetches(self, name: str, signature: str) -> Sequence[Target]:
+        """What is meant by fetching `name`. Raises `Invalid`, which lists what there is."""
+
+    def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
+        """The inputs that must be given, beside `inputs`, to compute the targets `outputs`."""
+
+    def close(self) -> None:
+        """Gives back what it holds."""
+
+
+def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
+    """The signature. Raises `Invalid`; but a model without the default signature has an empty one."""
+    found = signatures.get(name)
+    if found is None and name == DEFAULT_SIGNATURE:
+        return Signature((), ())
+    if found is None:
+        raise Invalid(
+            f"The model has no signature {name!r}{nearest(name, signatures)}. There are: {listed(signatures)}."
+        )
+    return found
+
+
+def listed(names: Sequence[str] | Mapping[str, object], limit: int = 20) -> str:
+    """Some of the names, for a message."""
+    words = ", ".join(repr(name) for name in list(names)[:limit]) or "none"
+    return words if len(names) <= limit else f"{words} and {len(names) - limit} more"

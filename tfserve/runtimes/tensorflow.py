@@ -1,0 +1,209 @@
+"""Models of TensorFlow: meta graphs, SavedModels, and what Keras saved. The only module that imports TensorFlow.
+
+All of them become one graph with one session, since a session reaches every tensor by its name and is as fast as
+calling a signature. After loading nothing is read from the files again.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
+from tfserve.runtimes import formats, keras
+from tfserve.runtimes.formats import Located
+from tfserve.runtimes.graph_names import GraphNames
+from tfserve.runtimes.interface import Target
+from tfserve.tensors import Array, Signature, TensorSpec
+
+MAX_CALLABLES = 256
+
+_DEVICE = re.compile(r"(?:/?device:|/)?(cpu|gpu):(\d+)", re.IGNORECASE)
+_VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
+
+
+def warm_up() -> None:
+    """Imports what takes seconds, and starts nothing yet."""
+    import tensorflow
+
+    keras.warm_up()
+    tensorflow.get_logger()
+
+
+def load(model: Located, *, device: str) -> GraphModel:
+    """Loads a model onto a device. Raises `Invalid` with the cause when that is not possible."""
+    import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")
+    place = _choose_device(tf, device)
+    if model.format in (formats.KERAS, formats.HDF5):
+        with tempfile.TemporaryDirectory(prefix="tfserve-") as folder:
+            keras.export(model.path, Path(folder))
+            return _load(tf, model, Path(folder), place)
+    return _load(tf, model, model.path, place)
+
+
+class GraphModel:
+    """A graph with its weights in a session."""
+
+    def __init__(self, session: Any, kind: str, signature_defs: Mapping[str, Any]) -> None:
+        self.format = kind
+        public = {name: each for name, each in signature_defs.items() if not name.startswith("__")}
+        self.signatures = {name: _signature(each) for name, each in public.items()}
+        self._inputs = {name: _aliases(each.inputs) for name, each in public.items()}
+        self._outputs = {name: _aliases(each.outputs) for name, each in public.items()}
+        self._session = session
+        self._names = GraphNames(session.graph, self.signatures, self._inputs, self._outputs)
+        self._callables: OrderedDict[tuple[Any, ...], Callable[..., list[Any]]] = OrderedDict()
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
+        call = self._callable(tuple(inputs), tuple(outputs), signature)
+        try:
+            return call(*inputs.values())
+        except Exception as error:
+            raise _told(error) from error
+
+    def feeds(self, name: str, signature: str) -> Sequence[Target]:
+        return self._names.feeds(name, signature)
+
+    def fetches(self, name: str, signature: str) -> Sequence[Target]:
+        return self._names.fetches(name, signature)
+
+    def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
+        return self._names.missing(inputs, outputs, signature)
+
+    def close(self) -> None:
+        self._callables.clear()
+        self._session.close()
+
+    def _callable(self, inputs: tuple[str, ...], outputs: tuple[str, ...], signature: str) -> Callable[..., list[Any]]:
+        key = (signature, inputs, outputs)
+        if (known := self._callables.get(key)) is not None:
+            self._callables.move_to_end(key)
+            return known
+        inward, outward = self._inputs.get(signature, {}), self._outputs.get(signature, {})
+        try:
+            made: Callable[..., list[Any]] = self._session.make_callable(
+                [self._names.element(outward.get(name, name)) for name in outputs],
+                feed_list=[self._names.element(inward.get(name, name)) for name in inputs],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise _told(error) from error
+        self._callables[key] = made
+        if len(self._callables) > MAX_CALLABLES:
+            self._callables.popitem(last=False)
+        return made
+
+
+def _load(tf: Any, model: Located, path: Path, device: str) -> GraphModel:
+    """`path` is where the graph is; it differs from the model's own when Keras has exported it."""
+    graph = tf.Graph()
+    session = tf.compat.v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(allow_soft_placement=True))
+    try:
+        with graph.as_default(), tf.device(device), session.as_default():
+            if model.weights is not None:
+                signatures = _restore_meta_graph(tf, session, path, model.weights)
+            else:
+                signatures = _restore_saved_model(tf, session, path)
+        graph.finalize()
+        return GraphModel(session, model.format, signatures)
+    except TFserveError:
+        session.close()
+        raise
+    except Exception as error:
+        session.close()
+        weights = f" with the weights {model.weights}" if model.weights else ""
+        raise Invalid(
+            f"{model.path}{weights} can't be loaded as {model.format}: {_first_lines(error)}"
+            " The files may be damaged or belong to another model: save or copy them again."
+        ) from error
+
+
+def _restore_meta_graph(tf: Any, session: Any, meta: Path, weights: Path) -> Mapping[str, Any]:
+    definition = tf.compat.v1.MetaGraphDef.FromString(meta.read_bytes())
+    saver = tf.compat.v1.train.import_meta_graph(definition, clear_devices=True)
+    # What no checkpoint holds: counters of metrics, and tables of words.
+    start = [tf.compat.v1.local_variables_initializer(), tf.compat.v1.tables_initializer()]
+    if saver is not None:
+        saver.restore(session, str(weights))
+    session.run(start)
+    return dict(definition.signature_def)
+
+
+def _restore_saved_model(tf: Any, session: Any, folder: Path) -> Mapping[str, Any]:
+    metas = _read_saved_model(folder).meta_graphs
+    if not metas:
+        raise Invalid(f"{folder} is a SavedModel without any graph. Save it again.")
+    serving = [meta for meta in metas if "serve" in meta.meta_info_def.tags]
+    chosen = (serving or metas)[0]
+    if any(node.op in _VARIABLES for node in chosen.graph_def.node):
+        formats.check_checkpoint(folder / "variables" / "variables", f"The SavedModel {folder}")
+    loaded = tf.compat.v1.saved_model.load(session, list(chosen.meta_info_def.tags), str(folder), clear_devices=True)
+    return dict(loaded.signature_def)
+
+
+def _read_saved_model(folder: Path) -> Any:
+    from google.protobuf import text_format
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    binary = folder / "saved_model.pb"
+    if binary.is_file():
+        return SavedModel.FromString(binary.read_bytes())
+    return text_format.Parse((folder / "saved_model.pbtxt").read_text(), SavedModel())
+
+
+def _choose_device(tf: Any, device: str) -> str:
+    """Leaves this process the one device, and returns its name here. Raises `Invalid` that lists what there is."""
+    match = _DEVICE.fullmatch(device)
+    if match is None:
+        raise Invalid(f"A device such as '/cpu:0' or '/gpu:0' was expected; {device!r} was given.")
+    kind, number = match[1].upper(), int(match[2])
+    found = {each: tf.config.list_physical_devices(each) for each in ("CPU", "GPU")}
+    if number >= len(found[kind]):
+        here = ", ".join(f"/{each.lower()}:{n}" for each, devices in found.items() for n in range(len(devices)))
+        raise Invalid(f"There is no device {device!r} on this machine. There are: {here}.")
+    if found["GPU"]:
+        tf.config.set_visible_devices([found["GPU"][number]] if kind == "GPU" else [], "GPU")
+    return f"/{kind.lower()}:0"
+
+
+def _signature(definition: Any) -> Signature:
+    return Signature(_specs(definition.inputs), _specs(definition.outputs))
+
+
+def _specs(tensors: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
+    import tensorflow as tf
+
+    specs = []
+    for name, info in sorted(tensors.items()):
+        shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
+        specs.append(TensorSpec(name, tf.dtypes.as_dtype(info.dtype).base_dtype.name, shape))
+    return tuple(spec for spec in specs if tensors[spec.name].name)
+
+
+def _aliases(tensors: Mapping[str, Any]) -> dict[str, str]:
+    """The tensor of each name. Sparse and composite ones have no single tensor, so they can't be reached."""
+    return {name: info.name for name, info in tensors.items() if info.name}
+
+
+def _told(error: Exception) -> TFserveError:
+    """An error of a computation as one that a caller may read."""
+    import tensorflow as tf
+
+    message = f"TensorFlow could not compute this: {_first_lines(error)}"
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return Overloaded(message)
+    if isinstance(error, tf.errors.OpError | TypeError | ValueError | KeyError):
+        return Invalid(message)
+    return Internal(message)
+
+
+def _first_lines(error: Exception) -> str:
+    """What TensorFlow says, without the list of nodes and stack traces that follow."""
+    text = str(getattr(error, "message", None) or error).strip() or type(error).__name__
+    lines = [line.strip() for line in text.split("\n\n")[0].splitlines()[:2] if line.strip()]
+    return " ".join(lines)[:500].rstrip(".") + "."

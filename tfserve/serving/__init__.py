@@ -1,0 +1,1 @@
+"""How web reaches the processes that do the work."""

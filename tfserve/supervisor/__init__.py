@@ -1,0 +1,1 @@
+"""The parent of all processes, and the only writer of what is durable."""

@@ -1,0 +1,97 @@
+"""A job while it waits or runs. What it was afterwards is in the database."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import msgspec
+
+from tfserve.control.records import Ended
+from tfserve.errors import Failure, Kind
+from tfserve.ipc.messages import JobAnswer, JobKind, JobState
+from tfserve.supervisor.output import JobOutput
+
+#: Kinds that do no harm when they are run a second time after a death.
+REPEATABLE = frozenset({JobKind.CLEAR, JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY, JobKind.PREDICT})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a job ended; `result`, `error`, `detail` and `variables` are JSON text."""
+
+    state: JobState
+    result: bytes | None = None
+    error: bytes | None = None
+    detail: bytes | None = None
+    variables: bytes | None = None
+
+    @classmethod
+    def failed(cls, failure: Failure, *, state: JobState = JobState.FAILED, result: bytes | None = b"false") -> Outcome:
+        return cls(state=state, result=result, error=msgspec.json.encode(failure))
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a job is being ended from outside, and what that makes of it."""
+
+    state: JobState
+    failure: Failure
+
+
+CANCELLED = Ending(JobState.CANCELLED, Failure(code="cancelled", message="The job was cancelled."))
+RESTARTED = Ending(JobState.CANCELLED, Failure(code="cancelled", message="The workspace was restarted."))
+DESTROYED = Ending(JobState.CANCELLED, Failure(code="cancelled", message="The workspace was destroyed."))
+STOPPED = Ending(
+    JobState.LOST, Failure(code="lost", message="The server was stopped before the job had ended; it was interrupted.")
+)
+
+
+def over_time(limit_s: float) -> Ending:
+    message = f"The job ran longer than its time limit of {limit_s:g} seconds."
+    return Ending(JobState.FAILED, Failure(code=Kind.TIMED_OUT, message=message))
+
+
+@dataclass(eq=False, kw_only=True)
+class Job:
+    """One job of a queue. `ended` is set when its outcome is on the disk."""
+
+    id: int
+    number: int
+    kind: JobKind
+    request: bytes
+    attempts: int = 0
+    time_limit_s: float | None = None
+    output: JobOutput
+    #: set when somebody has asked for its end while it runs
+    ending: Ending | None = None
+    started: bool = False
+    ended: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def may_be_repeated(self) -> bool:
+        return self.kind in REPEATABLE and self.attempts < 2
+
+    @property
+    def no_result(self) -> bytes:
+        """The result of a job of this kind that came to nothing."""
+        return b"null" if self.kind == JobKind.PREDICT else b"false"
+
+    @property
+    def state(self) -> JobState:
+        if self.ended.done():
+            return self.ended.result().state
+        return JobState.RUNNING if self.started else JobState.QUEUED
+
+    def answer(self, waited_s: float) -> JobAnswer:
+        outcome = self.ended.result() if self.ended.done() else Outcome(state=self.state)
+        return JobAnswer(
+            job=self.number, id=self.id, kind=self.kind, state=outcome.state, waited_s=waited_s, result=outcome.result,
+            error=outcome.error, detail=outcome.detail, variables=outcome.variables,
+        )  # fmt: skip
+
+    def to_ended(self, outcome: Outcome) -> Ended:
+        return Ended(
+            job_id=self.id, kind=self.kind, state=outcome.state, result=outcome.result, error=outcome.error,
+            detail=outcome.detail,
+        )  # fmt: skip

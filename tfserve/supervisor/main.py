@@ -1,0 +1,159 @@
+"""The supervisor's life: take the data folder, bring back what was, serve, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import django
+import uvloop
+from django.core.management import call_command
+
+from tfserve import __version__, linux
+from tfserve.config import Settings, to_environment
+from tfserve.errors import Forbidden, TFserveError
+from tfserve.supervisor.events import Revision
+from tfserve.supervisor.lock import DataFolderLock
+from tfserve.supervisor.processes import OWNER, Child, kill_leftovers
+from tfserve.supervisor.web import WebProcess, listen
+
+log = logging.getLogger(__name__)
+
+PRUNE_EVERY_S = 3600.0
+
+
+class OpenToTheWorld(Forbidden):
+    """The address {host} can be reached by other machines, and this server has no log-in yet: whoever reaches it can \
+run programs on this machine. Listen on 127.0.0.1, or set TFSERVE_ALLOW_UNAUTHENTICATED=1 if that is what you want."""
+
+
+def main(settings: Settings) -> int:
+    """Runs the server until it is stopped. Returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        if not settings.is_loopback and not settings.allow_unauthenticated:
+            raise OpenToTheWorld(host=settings.host)
+        lock = DataFolderLock(settings.data_path)
+        sock = listen(settings.host, settings.port)
+    except (TFserveError, OSError) as error:
+        print(f"tfserve: {error.message if isinstance(error, TFserveError) else error.strerror}", file=sys.stderr)
+        return 1
+    settings = _resolved(settings, sock)
+    _set_up_database(settings)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(Supervisor(settings, sock).run())
+    lock.release()
+    return 0
+
+
+def _resolved(settings: Settings, sock: socket.socket) -> Settings:
+    """The settings as every process of this server shall see them, whatever folder it is in."""
+    return replace(
+        settings,
+        data_dir=str(settings.data_path),
+        roots=os.pathsep.join(map(str, settings.root_paths)),
+        port=sock.getsockname()[1],
+    )
+
+
+def _set_up_database(settings: Settings) -> None:
+    os.environ.update(to_environment(settings))
+    os.environ["DJANGO_SETTINGS_MODULE"] = "tfserve.django_settings"
+    django.setup()
+    call_command("migrate", verbosity=0, interactive=False)
+
+
+class Supervisor:
+    """Puts the parts together, and takes them apart in the right order."""
+
+    def __init__(self, settings: Settings, sock: socket.socket) -> None:
+        self._settings = settings
+        self._socket = sock
+        self._owner = f"{settings.data_dir}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._stop = asyncio.Event()
+        self._signals = 0
+
+    async def run(self) -> None:
+        # The models can be imported once Django is set up.
+        from tfserve.supervisor.journal import Journal
+        from tfserve.supervisor.requests import Requests
+        from tfserve.supervisor.workers import Spare, Workshop
+        from tfserve.supervisor.workspaces import Workspaces
+
+        self._take_charge()
+        changed = Revision()
+        journal = Journal()
+        spare = Spare(Workshop(self._settings, self._owner), wanted=self._settings.warm_spare)
+        workspaces = Workspaces(self._settings, journal=journal, spare=spare, changed=changed)
+        requests = Requests(
+            self._settings, workspaces=workspaces, journal=journal, spare=spare, changed=changed
+        )
+        await workspaces.bring_all_back()
+        web = [
+            WebProcess(self._settings, self._owner, sock=self._socket, answer=requests.answer)
+            for _ in range(self._settings.web_processes)
+        ]
+        spare.fill()
+        if await self._started(web):
+            await self._stop.wait()
+        requests.stopping = True
+        changed.fire()
+        await workspaces.close()
+        await asyncio.gather(*(process.stop() for process in web))
+        await spare.close()
+        await journal.close()
+        print("tfserve: stopped", flush=True)
+
+    def _take_charge(self) -> None:
+        """From here on, nothing that this server starts can outlive it."""
+        linux.adopt_orphans()
+        kill_leftovers(f"{self._settings.data_dir}:")
+        guardian = Path(__file__).with_name("guardian.py")
+        read_end, self._guarded = os.pipe()
+        Child.start(
+            [sys.executable, "-I", "-S", str(guardian), self._owner],
+            environment={"PATH": os.environ.get("PATH", ""), OWNER: ""},
+            stdin=read_end,
+            output=subprocess.DEVNULL,
+        )
+        os.close(read_end)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            print("tfserve: stopped at once", file=sys.stderr, flush=True)
+            os._exit(1)  # the guardian ends the rest
+        print("tfserve: stopping when running jobs have ended; a second signal stops at once", flush=True)
+        self._stop.set()
+
+    async def _started(self, web: list[WebProcess]) -> bool:
+        """Whether the server came up, before it was told to stop."""
+        ready = asyncio.gather(*(process.ready for process in web))
+        stopped = asyncio.get_running_loop().create_task(self._stop.wait())
+        await asyncio.wait([ready, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not ready.done():
+            return False
+        ready.result()
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        address = f"http://{host}:{self._settings.port}"
+        print(
+            f"TFserve {__version__} is ready (pid {os.getpid()}, data in {self._settings.data_dir})\n"
+            f"  pages  {address}/\n"
+            f"  API    curl -X POST {address}/   (OpenAPI: {address}/openapi.json)\n"
+            "Ctrl-C stops it.",
+            flush=True,
+        )
+        return True
+

@@ -1,0 +1,115 @@
+"""What a worker's processes print: two pipes, read here, so that nothing is lost when the worker dies.
+
+While a job runs it goes to the job's file, otherwise to the server's log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from tfserve.supervisor.events import Signal
+
+log = logging.getLogger(__name__)
+
+CHUNK_BYTES = 128 * 1024
+TAIL_BYTES = 64 * 1024
+LAST_LINES_BYTES = 2000
+PIPE_BYTES = 1024 * 1024
+
+Sink = Callable[[int, bytes], None]
+
+
+class JobOutput:
+    """The file of one job's output, up to a limit, and the last 64 KiB of each stream."""
+
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        self.path = path
+        self.size = 0
+        self.grew = Signal()
+        self._limit = limit_bytes
+        self._fd: int | None = None
+        self._full = False
+        self._tails = {1: b"", 2: b""}
+
+    def write(self, stream: int, data: bytes) -> None:
+        """`stream` is 1 for stdout and 2 for stderr. Beyond the limit only the tails are kept."""
+        self._tails[stream] = (self._tails[stream] + data)[-TAIL_BYTES:]
+        room = self._limit - self.size
+        if self._full or not data:
+            return
+        if len(data) > room:
+            marker = f"\n[the output is longer than {self._limit} bytes: the rest is not kept]\n"
+            self._append(data[:room] + marker.encode())
+            self._full = True
+        else:
+            self._append(data)
+        self.grew.fire()
+
+    def tail(self, stream: int) -> str:
+        return self._tails[stream].decode(errors="replace")
+
+    @property
+    def last_lines(self) -> str:
+        """The end of what was printed, on stderr if there is any: what a death is told with."""
+        return (self._tails[2] or self._tails[1])[-LAST_LINES_BYTES:].decode(errors="replace")
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+        self.grew.fire()
+
+    def _append(self, data: bytes) -> None:
+        try:
+            if self._fd is None:  # most jobs print nothing, and cost no file
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            self.size += os.write(self._fd, data)
+        except OSError as error:
+            log.warning("the output of a job can't be kept: %s", error)
+            self._full = True
+
+
+class Pipe:
+    """Reads one pipe as bytes arrive and hands them to whoever is interested at the time."""
+
+    def __init__(self, file: IO[bytes], stream: int, deliver: Sink) -> None:
+        self._file = file
+        self._stream = stream
+        self._deliver = deliver
+        self._fd = file.fileno()
+        self._open = True
+        os.set_blocking(self._fd, False)
+        fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        asyncio.get_running_loop().add_reader(self._fd, self._read)
+
+    def drain(self) -> None:
+        """Reads what is in the pipe now: all that was printed before the worker said that the job has ended."""
+        for _ in range(PIPE_BYTES // CHUNK_BYTES + 1):  # a thread that goes on printing must not hold us here
+            if not self._read():
+                return
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            asyncio.get_running_loop().remove_reader(self._fd)
+            self._file.close()
+
+    def _read(self) -> bool:
+        if not self._open:
+            return False
+        try:
+            data = os.read(self._fd, CHUNK_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.close()
+            return False
+        self._deliver(self._stream, data)
+        return True

@@ -1,0 +1,148 @@
+"""Starts a process, learns of its end by an event, and ends it together with all that it started.
+
+Every process carries the name of its server in its environment (`TFSERVE_OWNER`), and so does whatever it starts:
+this is how the guardian, and the next server on the same data folder, find what was left over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+import psutil
+
+log = logging.getLogger(__name__)
+
+OWNER = "TFSERVE_OWNER"
+
+_ours: set[int] = set()
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a process ended."""
+
+    code: int | None
+    signal: signal.Signals | None
+    peak_memory_bytes: int
+    lived_s: float
+
+    @property
+    def sentence(self) -> str:
+        mib = self.peak_memory_bytes // 2**20
+        if self.signal is None:
+            return f"it exited with code {self.code} (peak memory {mib} MiB)"
+        hint = ", often the kernel's answer to a lack of memory" if self.signal == signal.SIGKILL else ""
+        return f"it was killed by {self.signal.name}{hint} (peak memory {mib} MiB)"
+
+
+class Child:
+    """A running process of ours, and in the end its `Exit`."""
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        self.pid = popen.pid
+        self.ended: asyncio.Future[Exit] = loop.create_future()
+        self.stdout = popen.stdout
+        self.stderr = popen.stderr
+        self._popen = popen
+        self._started_at = time.monotonic()
+        self._pidfd = os.pidfd_open(popen.pid)
+        loop.add_reader(self._pidfd, self._on_end)
+        _ours.add(popen.pid)
+
+    @classmethod
+    def start(
+        cls,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        keep_fds: Sequence[int] = (),
+        stdin: int | IO[Any] = subprocess.DEVNULL,
+        output: int | IO[Any] | None = None,
+    ) -> Child:
+        """Starts a process as the leader of a session of its own. `output` None inherits, PIPE gives two pipes."""
+        return cls(
+            subprocess.Popen(
+                arguments,
+                env=environment,
+                pass_fds=keep_fds,
+                stdin=stdin,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        )
+
+    @property
+    def alive(self) -> bool:
+        return not self.ended.done()
+
+    def terminate(self) -> None:
+        if self.alive:
+            os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kills the process, its process group, and what left the group."""
+        if not self.alive:
+            return
+        self.kill_descendants()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def kill_descendants(self) -> None:
+        """Kills what the process started, and spares itself."""
+        with contextlib.suppress(psutil.Error):
+            for descendant in psutil.Process(self.pid).children(recursive=True):
+                _kill(descendant.pid)
+
+    def _on_end(self) -> None:
+        pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+        if pid == 0:
+            return
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        _ours.discard(self.pid)
+        end_strays()
+        code = os.waitstatus_to_exitcode(status)
+        self._popen.returncode = code
+        self.ended.set_result(
+            Exit(
+                code=code if code >= 0 else None,
+                signal=signal.Signals(-code) if code < 0 else None,
+                peak_memory_bytes=usage.ru_maxrss * 1024,
+                lived_s=time.monotonic() - self._started_at,
+            )
+        )
+
+
+def end_strays() -> None:
+    """Kills and buries the orphans that a dead worker left to this process (which adopts them, see `linux`)."""
+    for stray in psutil.Process().children():
+        if stray.pid not in _ours:
+            log.warning("killing process %s, which a dead worker left behind", stray.pid)
+            _kill(stray.pid)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(stray.pid, 0)
+
+
+def kill_leftovers(owner_prefix: str) -> None:
+    """Kills every process whose owner begins so: all of a former server on this data folder."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(OWNER, "").startswith(owner_prefix):
+                log.warning("killing process %s, left over from a former server", process.pid)
+                process.kill()
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,218 @@
+"""Runs the scripts of a workspace: in a process of its own, or in a thread of the host that thread workspaces share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tfserve.errors import Internal
+from tfserve.ipc.messages import (
+    BecomeHost,
+    BecomeScripts,
+    ClearVariables,
+    DropWorkspace,
+    Interrupt,
+    JobKind,
+    JobState,
+    Message,
+    ReadVariables,
+    RunScript,
+    ScriptEnded,
+)
+from tfserve.supervisor.jobs import Job, Outcome
+from tfserve.supervisor.restarts import Restarts
+from tfserve.supervisor.workers import Spare, Worker, WorkerDied
+
+NO_VARIABLES = b"{}"
+
+
+class ScriptProcess:
+    """A process of the workspace's own, started at its first script, and again after a death."""
+
+    can_kill = True
+
+    def __init__(self, name: str, folder: Path, *, spare: Spare, restarts: Restarts) -> None:
+        self.worker: Worker | None = None
+        self.starting = False
+        self._name = name
+        self._folder = folder
+        self._spare = spare
+        self._restarts = restarts
+        self._running: Job | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._running is not None
+
+    async def run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
+        return [await self._run(job) for job in jobs]
+
+    async def _run(self, job: Job) -> Outcome:
+        if job.kind == JobKind.CLEAR and not self._usable():
+            return Outcome(state=JobState.SUCCEEDED, result=b"true", variables=NO_VARIABLES)
+        self._running = job
+        try:
+            worker = await self._started()
+            if job.ending is not None:
+                return Outcome(state=JobState.CANCELLED, result=job.no_result)
+            worker.drain()  # what was printed between the jobs belongs to nobody
+            worker.output = job.output
+            return await run_script(worker, job, self._name, self._folder)
+        finally:
+            self._running = None
+            if self.worker is not None:
+                self.worker.drain()
+                self.worker.output = None
+
+    def interrupt(self, job: Job) -> None:
+        if self.worker is not None and self._running is job:
+            self.worker.tell(Interrupt(job=job.number, workspace=self._name))
+            # What the script started must not outlive it.
+            job.ended.add_done_callback(lambda _: self._end_descendants())
+
+    def kill(self) -> None:
+        if self.worker is not None:
+            self.worker.kill()
+
+    async def read_variables(self, names: list[str] | None, limit_bytes: int) -> Message | None:
+        """Their full values, or None while there is no idle worker that has them."""
+        if not self._usable() or self.busy:
+            return None
+        assert self.worker is not None
+        with contextlib.suppress(WorkerDied):
+            return await self.worker.ask(ReadVariables(workspace=self._name, names=names, limit_bytes=limit_bytes))
+        return None
+
+    async def restart(self) -> None:
+        """Ends the process; the next job starts a fresh one."""
+        worker, self.worker = self.worker, None
+        if worker is not None and worker.alive:
+            await worker.stop(grace_s=0.0)
+
+    def _usable(self) -> bool:
+        return self.worker is not None and self.worker.alive
+
+    async def _started(self) -> Worker:
+        if self.worker is not None and self.worker.alive:
+            return self.worker
+        self.starting = True
+        try:
+            await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
+            self.worker = await self._spare.take(needs_tensorflow=False)
+            await self.worker.ask(BecomeScripts(workspace=self._name, folder=str(self._folder)))
+            return self.worker
+        finally:
+            self.starting = False
+
+    def _end_descendants(self) -> None:
+        if self.worker is not None:
+            self.worker.child.kill_descendants()
+
+
+class Host:
+    """The one process in which all thread workspaces run."""
+
+    def __init__(self, spare: Spare) -> None:
+        self.worker: Worker | None = None
+        self._spare = spare
+        self._starting: asyncio.Task[Worker] | None = None
+
+    async def started(self) -> Worker:
+        if self.worker is not None and self.worker.alive:
+            return self.worker
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_task(self._start())
+        return await asyncio.shield(self._starting)
+
+    async def close(self) -> None:
+        if self.worker is not None:
+            await self.worker.stop(grace_s=0.0)
+
+    async def _start(self) -> Worker:
+        try:
+            worker = await self._spare.take(needs_tensorflow=False)
+            await worker.ask(BecomeHost())
+            self.worker = worker
+            return worker
+        finally:
+            self._starting = None
+
+
+class ScriptThread:
+    """A thread of the host: light, but it can't be killed, and it shares the fate of the host."""
+
+    can_kill = False
+
+    def __init__(self, name: str, folder: Path, *, host: Host, restarts: Restarts) -> None:
+        self.starting = False
+        self._host = host
+        self._name = name
+        self._folder = folder
+        self._restarts = restarts
+        self._running: Job | None = None
+        self._worker: Worker | None = None
+
+    @property
+    def worker(self) -> Worker | None:
+        return self._worker if self._worker is not None and self._worker.alive else None
+
+    @property
+    def busy(self) -> bool:
+        return self._running is not None
+
+    async def run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
+        return [await self._run(job) for job in jobs]
+
+    async def _run(self, job: Job) -> Outcome:
+        self._running = job
+        self.starting = self.worker is None
+        try:
+            await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
+            worker = self._worker = await self._host.started()
+            self.starting = False
+            worker.outputs[self._name] = job.output
+            return await run_script(worker, job, self._name, self._folder)
+        finally:
+            self.starting = False
+            self._running = None
+            if self._worker is not None:
+                self._worker.outputs.pop(self._name, None)
+
+    def interrupt(self, job: Job) -> None:
+        if self.worker is not None:
+            self.worker.tell(Interrupt(job=job.number, workspace=self._name))
+
+    def kill(self) -> None:
+        """A thread can't be killed."""
+
+    async def read_variables(self, names: list[str] | None, limit_bytes: int) -> Message | None:
+        if self.worker is None or self.busy:
+            return None
+        with contextlib.suppress(WorkerDied):
+            return await self.worker.ask(ReadVariables(workspace=self._name, names=names, limit_bytes=limit_bytes))
+        return None
+
+    async def restart(self) -> None:
+        """The host forgets the workspace; its next script starts with a fresh thread and no variables."""
+        if self.worker is not None:
+            with contextlib.suppress(WorkerDied):
+                await self.worker.ask(DropWorkspace(workspace=self._name))
+
+
+async def run_script(worker: Worker, job: Job, workspace: str, folder: Path) -> Outcome:
+    """Raises `WorkerDied`."""
+    if job.kind == JobKind.CLEAR:
+        await worker.ask(ClearVariables(workspace=workspace))
+        return Outcome(state=JobState.SUCCEEDED, result=b"true", variables=NO_VARIABLES)
+    request: dict[str, Any] = msgspec.json.decode(job.request)
+    answer = await worker.ask(RunScript(job=job.number, workspace=workspace, folder=str(folder), **request))
+    if not isinstance(answer, ScriptEnded):
+        raise Internal(f"a worker answered {type(answer).__name__} to a script")
+    result = b"true" if answer.state == JobState.SUCCEEDED else b"false"
+    return Outcome(state=answer.state, result=result, error=answer.error, variables=answer.variables)

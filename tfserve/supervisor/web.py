@@ -1,0 +1,98 @@
+"""The web processes: started with the listening socket of the supervisor, and again when they die.
+
+The supervisor owns the socket, so connections that come while a web process is away wait instead of being refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+from tfserve.config import Settings, to_environment
+from tfserve.ipc.connections import Connection
+from tfserve.ipc.messages import Message, WebReady
+from tfserve.supervisor.processes import OWNER, Child
+from tfserve.supervisor.restarts import Restarts
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 2048
+STOP_GRACE_S = 5.0
+
+Answer = Callable[[Message], Awaitable[Message]]
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `OSError` with the address in its text."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror}") from error
+    sock.listen(BACKLOG)
+    return sock
+
+
+class WebProcess:
+    """Keeps one web process alive."""
+
+    def __init__(self, settings: Settings, owner: str, *, sock: socket.socket, answer: Answer) -> None:
+        self.ready = asyncio.get_running_loop().create_future()
+        self._settings = settings
+        self._owner = owner
+        self._socket = sock
+        self._answer = answer
+        self._restarts = Restarts()
+        self._child: Child | None = None
+        self._stopping = False
+        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Lets it finish the requests that it has, and ends it."""
+        self._stopping = True
+        if self._child is not None:
+            self._child.terminate()
+            done, _ = await asyncio.wait([self._child.ended], timeout=STOP_GRACE_S)
+            if not done:
+                self._child.kill()
+        await self._keeper
+
+    async def _keep(self) -> None:
+        while not self._stopping:
+            await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
+            exit_ = await asyncio.shield((await self._start()).ended)
+            if not self._stopping:
+                log.error("the web process died: %s", exit_.sentence)
+                self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
+                if not self.ready.done() and self._restarts.given_up:
+                    self.ready.set_exception(RuntimeError(f"the web process can't be started: {exit_.sentence}"))
+                    return
+
+    async def _start(self) -> Child:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._child = Child.start(
+                [
+                    sys.executable, "-P", "-m", "tfserve.asgi",
+                    "--line", str(theirs.fileno()), "--listen", str(self._socket.fileno()),
+                ],
+                environment={**os.environ, **to_environment(self._settings), OWNER: self._owner},
+                keep_fds=[theirs.fileno(), self._socket.fileno()],
+            )  # fmt: skip
+        await Connection.open(ours, self._heard)
+        return self._child
+
+    async def _heard(self, message: Message) -> Message | None:
+        if isinstance(message, WebReady):
+            if not self.ready.done():
+                self.ready.set_result(None)
+            return None
+        return await self._answer(message)

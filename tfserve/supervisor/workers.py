@@ -1,0 +1,224 @@
+"""A worker as the supervisor sees it: a process, a line to talk over, and where its output goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import psutil
+
+from tfserve.config import Settings, to_environment
+from tfserve.ipc.connections import Connection, ConnectionLost
+from tfserve.ipc.messages import Message, Output, Stop, WorkerReady
+from tfserve.supervisor.output import JobOutput, Pipe
+from tfserve.supervisor.processes import OWNER, Child, Exit
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE_S = 5.0
+EOF_GRACE_S = 0.2
+PRIVATE_SETTINGS = ("TFSERVE_DATABASE_URL",)
+
+
+class WorkerDied(Exception):
+    """The worker ended before it answered."""
+
+    def __init__(self, exit_: Exit, last_lines: str) -> None:
+        super().__init__(exit_.sentence)
+        self.exit = exit_
+        self.last_lines = last_lines
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every worker of this server is started with."""
+
+    settings: Settings
+    owner: str
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a worker: it runs callers' code, so what is private to the server stays out."""
+        return {
+            **{name: value for name, value in os.environ.items() if name not in PRIVATE_SETTINGS},
+            **{k: v for k, v in to_environment(self.settings).items() if k not in PRIVATE_SETTINGS},
+            OWNER: self.owner,
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONIOENCODING": "utf-8:backslashreplace",
+            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+        }
+
+    async def start(self, *, warm: bool) -> Worker:
+        """Starts a worker that has no role yet; with TensorFlow loaded, if it is to be warm."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-P", "-X", "faulthandler", "-m", "tfserve.worker", "--fd", str(theirs.fileno())]
+            child = Child.start(
+                command + ["--warm"] * warm,
+                environment=self.environment(),
+                keep_fds=[theirs.fileno()],
+                output=subprocess.PIPE,
+            )
+        return await Worker.open(child, ours)
+
+
+class Worker:
+    """One worker process. `ready` is set once it can be given a role."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.outputs: dict[str, JobOutput] = {}  # of a host's threads, by workspace
+        self.output: JobOutput | None = None
+        self._line: Connection
+        assert child.stdout is not None
+        assert child.stderr is not None
+        self._pipes = [Pipe(child.stdout, 1, self._printed), Pipe(child.stderr, 2, self._printed)]
+        self._last_words = b""
+        child.ended.add_done_callback(self._on_end)
+
+    @classmethod
+    async def open(cls, child: Child, sock: socket.socket) -> Worker:
+        worker = cls(child)
+        worker._line = await Connection.open(sock, worker._heard)
+        return worker
+
+    @property
+    def alive(self) -> bool:
+        return self.child.alive
+
+    async def ask(self, message: Message) -> Message:
+        """The worker's answer. Raises the error that it answers with, or `WorkerDied`."""
+        try:
+            return await self._line.ask(message)
+        except ConnectionLost:
+            # Without its line it is of no use, even if it lives: a script may have closed the socket.
+            self.child.kill()
+            exit_ = await asyncio.shield(self.child.ended)
+            self.drain()
+            raise WorkerDied(exit_, self._last_lines()) from None
+
+    def tell(self, message: Message) -> None:
+        self._line.tell(message)
+
+    def drain(self) -> None:
+        """Takes in what the worker has printed until now."""
+        for pipe in self._pipes:
+            pipe.drain()
+
+    async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
+        """Returns when the process is gone: by itself, or killed after `grace_s`."""
+        self.tell(Stop())
+        done, _ = await asyncio.wait([self.child.ended], timeout=grace_s)
+        if not done:
+            self.kill()
+            await asyncio.shield(self.child.ended)
+
+    def kill(self) -> None:
+        self.child.kill()
+
+    def memory_bytes(self) -> int:
+        """What the machine gets back when this process ends: the pages that nobody shares with it."""
+        with contextlib.suppress(psutil.Error):
+            return int(psutil.Process(self.child.pid).memory_full_info().uss)
+        return 0
+
+    # --- inside
+
+    async def _heard(self, message: Message) -> Message | None:
+        if isinstance(message, WorkerReady):
+            if not self.ready.done():
+                self.ready.set_result(None)
+        elif isinstance(message, Output):
+            output = self.outputs.get(message.workspace)
+            if output is not None:
+                output.write(message.stream, message.data)
+        return None
+
+    def _printed(self, stream: int, data: bytes) -> None:
+        if self.output is not None:
+            self.output.write(stream, data)
+        else:
+            self._last_words = (self._last_words + data)[-4000:]
+            log.debug("worker %s: %s", self.child.pid, data.decode(errors="replace").rstrip())
+
+    def _last_lines(self) -> str:
+        lines = self.output.last_lines if self.output is not None else ""
+        return lines or self._last_words[-2000:].decode(errors="replace")
+
+    def _on_end(self, ended: asyncio.Future[Exit]) -> None:
+        self.drain()
+        if not self.ready.done():
+            self.ready.set_exception(WorkerDied(ended.result(), self._last_lines()))
+            self.ready.exception()  # seen here, whether or not anybody waits
+        # Its last answers may still be in the socket: the line ends by itself behind them, unless a process that
+        # the script left behind holds the other end.
+        asyncio.get_running_loop().call_later(EOF_GRACE_S, self._line.close)
+
+
+class Spare:
+    """Keeps one worker with TensorFlow loaded, ready to be taken in milliseconds."""
+
+    def __init__(self, workshop: Workshop, *, wanted: bool) -> None:
+        self._workshop = workshop
+        self._wanted = wanted
+        self._worker: Worker | None = None
+        self._starting: Worker | None = None
+        self._filling: asyncio.Task[None] | None = None
+
+    @property
+    def worker(self) -> Worker | None:
+        return self._worker
+
+    def fill(self) -> None:
+        """Starts the next spare, if there is none."""
+        if self._wanted and self._filling is None:
+            self._filling = asyncio.get_running_loop().create_task(self._fill())
+
+    async def take(self, *, needs_tensorflow: bool) -> Worker:
+        """A worker without a role: the spare if it is ready, or is worth waiting for; else a new one.
+
+        Raises `WorkerDied` when it can't be started.
+        """
+        if self._wanted and self._worker is None and needs_tensorflow and self._filling is not None:
+            await asyncio.shield(self._filling)  # it has a head start over a new one
+        worker, self._worker = self._worker, None
+        if worker is None or not worker.alive:
+            worker = await self._workshop.start(warm=needs_tensorflow)
+            await worker.ready
+        self.fill()
+        return worker
+
+    async def filled(self) -> None:
+        """Returns when the spare is ready, or there will be none."""
+        if self._filling is not None:
+            await asyncio.shield(self._filling)
+
+    async def close(self) -> None:
+        self._wanted = False
+        for worker in (self._starting, self._worker):
+            if worker is not None:
+                worker.kill()
+                await asyncio.shield(worker.child.ended)
+        await self.filled()
+
+    async def _fill(self) -> None:
+        try:
+            self._starting = worker = await self._workshop.start(warm=True)
+            await worker.ready
+            self._worker = worker
+            worker.child.ended.add_done_callback(lambda _: self._on_spare_end(worker))
+        except WorkerDied as death:
+            log.warning("there is no spare worker: %s\n%s", death, death.last_lines)
+        finally:
+            self._starting = self._filling = None
+
+    def _on_spare_end(self, worker: Worker) -> None:
+        if self._worker is worker:
+            self._worker = None
+            self.fill()

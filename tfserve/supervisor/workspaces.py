@@ -1,0 +1,328 @@
+"""The workspaces of this server: each one's queue and runners, made, restarted, destroyed and brought back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import shutil
+import string
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from tfserve.config import Settings
+from tfserve.control import records
+from tfserve.control.models import Job as JobRow
+from tfserve.control.models import Workspace as Row
+from tfserve.errors import Failure, NoSuchWorkspace, ServiceOff, TooManyWorkspaces, WorkspaceExists
+from tfserve.ipc.messages import JobKind, JobState
+from tfserve.supervisor.deployments import Deployment, Deployments
+from tfserve.supervisor.dispatcher import Dispatcher
+from tfserve.supervisor.events import Revision
+from tfserve.supervisor.jobs import DESTROYED, REPEATABLE, RESTARTED, STOPPED, Job, Outcome
+from tfserve.supervisor.journal import Journal
+from tfserve.supervisor.output import LAST_LINES_BYTES, JobOutput
+from tfserve.supervisor.restarts import Restarts
+from tfserve.supervisor.scripts import Host, ScriptProcess, ScriptThread
+from tfserve.supervisor.workers import Spare
+
+log = logging.getLogger(__name__)
+
+NAME_LENGTH = 10
+PRUNE_SLACK = 100
+
+
+@dataclass
+class Workspace:
+    """One workspace while the server runs."""
+
+    id: int
+    name: str
+    type: Row.Type
+    folder: Path
+    dispatcher: Dispatcher
+    scripts: ScriptProcess | ScriptThread
+    deployments: Deployments
+    restarts: Restarts
+    restarting: bool = False
+    submitting: int = 0
+
+    @property
+    def job_folder(self) -> Path:
+        return self.folder.parent / "jobs"
+
+    @property
+    def status(self) -> str:
+        """One of the contract's four words."""
+        if self.dispatcher.given_up_reason is not None:
+            return "EXCEPT"
+        if self.restarting or self.scripts.starting:
+            return "INITIAL"
+        return "BUSY" if self.dispatcher.running else "IDLE"
+
+    @property
+    def state(self) -> str:
+        """One of the design's words for the life of its script worker."""
+        if self.dispatcher.given_up_reason is not None:
+            return "failed"
+        if self.restarting:
+            return "restarting"
+        if self.scripts.starting:
+            return "starting"
+        return "ready" if self.scripts.worker is not None and self.scripts.worker.alive else "idle"
+
+    def describe(self) -> dict[str, Any]:
+        """What `get_status` tells, beyond its four fields."""
+        dispatcher, worker = self.dispatcher, self.scripts.worker
+        pid = worker.child.pid if worker is not None and worker.alive else None
+        return {
+            "STATUS": self.status,
+            "CUR_JOB_NUM": dispatcher.last_started,
+            "FIN_JOB_NUM": dispatcher.last_finished,
+            "JOB_COUNT": len(dispatcher.waiting),
+            "name": self.name,
+            "type": int(self.type),
+            "state": self.state,
+            "reason": dispatcher.given_up_reason,
+            "folder": str(self.folder),
+            "pid": pid,
+            "memory_bytes": _memory_bytes(pid),
+            "uptime_s": _uptime_s(pid),
+            "deaths_in_a_row": self.restarts.deaths,
+            "deployment": self.deployments.active.describe() if self.deployments.active is not None else None,
+            "last_deployment_failure": self.deployments.last_failure or None,
+            "running": [{"job": job.number, "id": job.id, "kind": job.kind} for job in dispatcher.running],
+        }
+
+
+class Workspaces:
+    """All of them, by name."""
+
+    def __init__(self, settings: Settings, *, journal: Journal, spare: Spare, changed: Revision) -> None:
+        self.on = True
+        self.jobs: dict[int, Job] = {}
+        self._settings = settings
+        self._journal = journal
+        self._spare = spare
+        self._changed = changed
+        self._host = Host(spare)
+        self._by_name: dict[str, Workspace] = {}
+        self._creating: set[str] = set()
+
+    def __iter__(self) -> Iterator[Workspace]:
+        return iter(list(self._by_name.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def get(self, name: str) -> Workspace:
+        """Raises `ServiceOff`, `NoSuchWorkspace`."""
+        self.require_on()
+        workspace = self._by_name.get(name)
+        if workspace is None:
+            raise NoSuchWorkspace(name, self._by_name)
+        return workspace
+
+    def require_on(self) -> None:
+        if not self.on:
+            raise ServiceOff
+
+    async def create(self, name: str | None, type_: int) -> str:
+        """Raises `WorkspaceExists`, `TooManyWorkspaces`."""
+        self.require_on()
+        name = name or self._free_name()
+        if name in self._by_name or name in self._creating:
+            raise WorkspaceExists(name=name)
+        if len(self._by_name) + len(self._creating) >= self._settings.max_workspaces:
+            raise TooManyWorkspaces(limit=self._settings.max_workspaces)
+        self._creating.add(name)
+        try:
+            row = await self._journal.change(partial(records.create_workspace, name, type_))
+            self._add(records.Saved(row))
+        finally:
+            self._creating.discard(name)
+        self._changed.fire()
+        return name
+
+    async def destroy(self, name: str | None) -> bool:
+        """Destroys one, or all; whether there was anything to destroy."""
+        targets = [self.get(name)] if name is not None else list(self)
+        for workspace in targets:
+            self._by_name.pop(workspace.name, None)
+        await asyncio.gather(*(self._destroy(workspace) for workspace in targets))
+        self._changed.fire()
+        return bool(targets)
+
+    async def restart(self, name: str) -> None:
+        """A fresh process, no variables, and a fresh chance for what was given up."""
+        workspace = self.get(name)
+        dispatcher = workspace.dispatcher
+        workspace.restarting = True
+        try:
+            dispatcher.hold()
+            await dispatcher.end_running(RESTARTED)
+            await workspace.scripts.restart()
+            await self._journal.take_turn(records.Turn(workspace_id=workspace.id, variables=b"{}"))
+            workspace.restarts.worked()
+            await workspace.deployments.restart()
+        finally:
+            workspace.restarting = False
+            dispatcher.resume()
+            self._changed.fire()
+
+    async def bring_all_back(self) -> None:
+        """Goes on where the server ended, however it ended."""
+        saved = await self._journal.change(records.load_all)
+        for turn in _end_interrupted(saved, self._settings.data_path):
+            await self._journal.take_turn(turn)
+        for each in saved:
+            workspace = self._add(each)
+            for row in each.waiting:
+                self.put(workspace, self._job_of_row(workspace, row))
+            if each.deployment is not None:
+                workspace.deployments.restore(Deployment.from_row(each.deployment))
+            await self.prune(workspace)
+
+    def put(self, workspace: Workspace, job: Job) -> None:
+        """Queues a job that is recorded, and knows it by its id until it has ended."""
+        self.jobs[job.id] = job
+        job.ended.add_done_callback(lambda _: self._forget(workspace, job))
+        workspace.dispatcher.put(job)
+
+    def new_output(self, workspace: Workspace, number: int) -> JobOutput:
+        return JobOutput(workspace.job_folder / f"{number}.out", self._settings.max_output_bytes)
+
+    async def prune(self, workspace: Workspace) -> None:
+        """Forgets jobs that are kept no longer, with their output."""
+        settings = self._settings
+        prune = partial(records.prune, workspace.id, keep_jobs=settings.keep_jobs, keep_days=settings.keep_days)
+        numbers = await self._journal.change(prune)
+        workspace.dispatcher.finished_count -= len(numbers)
+        for number in numbers:
+            (workspace.job_folder / f"{number}.out").unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        """Lets running jobs end by themselves for a while, then ends everything; what waits stays recorded."""
+        drain_s = self._settings.drain_s
+        await asyncio.gather(*(workspace.dispatcher.close(STOPPED, drain_s) for workspace in self))
+        await asyncio.gather(*(workspace.deployments.close() for workspace in self))
+        await asyncio.gather(*(workspace.scripts.restart() for workspace in self))
+        await self._host.close()
+
+    # --- inside
+
+    def _add(self, saved: records.Saved) -> Workspace:
+        row = saved.workspace
+        folder = self._settings.data_path / "workspaces" / str(row.pk) / "files"
+        folder.mkdir(parents=True, exist_ok=True)
+        restarts = Restarts()
+        scripts: ScriptProcess | ScriptThread
+        if row.type == Row.Type.THREAD:
+            scripts = ScriptThread(row.name, folder, host=self._host, restarts=restarts)
+        else:
+            scripts = ScriptProcess(row.name, folder, spare=self._spare, restarts=restarts)
+        deployments = Deployments(
+            row.pk, row.name, journal=self._journal, spare=self._spare, restarts=restarts, changed=self._changed,
+            give_up=lambda reason: dispatcher.give_up(reason),
+        )  # fmt: skip
+        runners = dict.fromkeys((JobKind.SCRIPT, JobKind.CLEAR), scripts) | dict.fromkeys(
+            (JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY, JobKind.PREDICT), deployments
+        )
+        dispatcher = Dispatcher(
+            row.pk, name=row.name, journal=self._journal, runners=runners, restarts=restarts, changed=self._changed,
+            grace_s=self._settings.cancel_grace_s,
+        )  # fmt: skip
+        dispatcher.last_started, dispatcher.last_finished = saved.last_started, saved.last_finished
+        dispatcher.finished_count = saved.kept
+        deployments.last_version = saved.last_version
+        workspace = Workspace(
+            row.pk, row.name, Row.Type(row.type), folder, dispatcher, scripts, deployments, restarts
+        )
+        self._by_name[row.name] = workspace
+        return workspace
+
+    async def _destroy(self, workspace: Workspace) -> None:
+        await workspace.dispatcher.close(DESTROYED)
+        await workspace.deployments.close()
+        await workspace.scripts.restart()
+        for job in workspace.dispatcher.waiting:
+            if not job.ended.done():
+                job.ended.set_result(Outcome.failed(DESTROYED.failure, state=DESTROYED.state, result=job.no_result))
+        await self._journal.change(partial(records.destroy_workspace, workspace.id))
+        await asyncio.to_thread(shutil.rmtree, workspace.folder.parent, ignore_errors=True)
+
+    def _job_of_row(self, workspace: Workspace, row: JobRow) -> Job:
+        return Job(
+            id=row.pk, number=row.number, kind=JobKind(row.kind), request=(row.request or "{}").encode(),
+            attempts=row.attempts, time_limit_s=row.time_limit_s, output=self.new_output(workspace, row.number),
+        )  # fmt: skip
+
+    def _forget(self, workspace: Workspace, job: Job) -> None:
+        self.jobs.pop(job.id, None)
+        if workspace.dispatcher.finished_count > self._settings.keep_jobs + PRUNE_SLACK:
+            workspace.dispatcher.finished_count = self._settings.keep_jobs  # once is enough for this batch
+            task = asyncio.get_running_loop().create_task(self.prune(workspace))
+            task.add_done_callback(lambda done: done.exception())
+
+    def _free_name(self) -> str:
+        letters = string.ascii_letters + string.digits
+        while (name := "".join(random.choices(letters, k=NAME_LENGTH))) in self._by_name:  # noqa: S311 (a name, no secret)
+            pass
+        return name
+
+
+def _end_interrupted(saved: list[records.Saved], data_folder: Path) -> list[records.Turn]:
+    """What the restart of the server makes of the jobs that ran when it ended: lost, or queued again."""
+    turns = []
+    for each in saved:
+        again = [row for row in each.running if JobKind(row.kind) in REPEATABLE and row.attempts < 2]
+        gone = [row for row in each.running if row not in again]
+        each.waiting[:0] = again
+        if each.running:
+            turns.append(
+                records.Turn(
+                    workspace_id=each.workspace.pk,
+                    ended=[_lost(row, data_folder) for row in gone],
+                    requeued=[row.pk for row in again],
+                )
+            )
+    return turns
+
+
+def _lost(row: JobRow, data_folder: Path) -> records.Ended:
+    output = data_folder / "workspaces" / str(row.workspace_id) / "jobs" / f"{row.number}.out"
+    tail = output.read_bytes()[-LAST_LINES_BYTES:].decode(errors="replace") if output.exists() else ""
+    failure = Failure(
+        code="lost",
+        message="The job was lost because the server ended while it ran, and its worker with it. It was not run again.",
+        detail={"signal": "SIGKILL", "exit_code": None, "last_output": tail},
+    )
+    return records.Ended(
+        job_id=row.pk,
+        kind=JobKind(row.kind),
+        state=JobState.LOST,
+        result=b"null" if row.kind == JobKind.PREDICT else b"false",
+        error=msgspec.json.encode(failure),
+        detail=msgspec.json.encode({"stdout": tail, "stderr": ""}) if row.kind == JobKind.SCRIPT else None,
+    )
+
+
+def _memory_bytes(pid: int | None) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss) if pid is not None else 0
+    except psutil.Error:
+        return 0
+
+
+def _uptime_s(pid: int | None) -> float:
+    try:
+        return round(time.time() - psutil.Process(pid).create_time(), 1) if pid is not None else 0.0
+    except psutil.Error:
+        return 0.0

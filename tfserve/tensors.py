@@ -1,0 +1,213 @@
+"""Tensors as everybody here speaks of them: specs, signatures, the names of their types, and the one casting rule.
+
+    value in JSON            may become
+    true, false              bool
+    a whole number           any integer type that it fits into, exactly; any float type
+    a number                 any float type that it fits into
+    text, {"b64": "…"}       string
+    lists of these           a tensor with one more dimension; all of one length
+
+Nothing else is cast: not 1.0 or "3" or true to an integer, and null to nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tfserve.errors import Invalid
+
+Shape = tuple[int, ...]
+Array = NDArray[Any]
+
+DEFAULT_SIGNATURE = "serving_default"
+
+MAX_RANK = 32
+
+
+class DType(msgspec.Struct, frozen=True):
+    """One type of element under its three names. `name` is TensorFlow's own, and numpy's but for strings."""
+
+    name: str
+    kind: str
+    v2: str
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The numpy type that holds it. bfloat16 is known to numpy once TensorFlow is imported."""
+        return np.dtype(object if self.kind == "string" else self.name)
+
+
+DTYPES = {
+    dtype.name: dtype
+    for dtype in (
+        DType("bool", "bool", "BOOL"),
+        DType("uint8", "int", "UINT8"),
+        DType("uint16", "int", "UINT16"),
+        DType("uint32", "int", "UINT32"),
+        DType("uint64", "int", "UINT64"),
+        DType("int8", "int", "INT8"),
+        DType("int16", "int", "INT16"),
+        DType("int32", "int", "INT32"),
+        DType("int64", "int", "INT64"),
+        DType("float16", "float", "FP16"),
+        DType("bfloat16", "float", "BF16"),
+        DType("float32", "float", "FP32"),
+        DType("float64", "float", "FP64"),
+        DType("string", "string", "BYTES"),
+    )
+}
+
+_LEAVES: dict[str, tuple[frozenset[type], str]] = {
+    "bool": (frozenset({bool}), "true or false"),
+    "int": (frozenset({int}), "whole numbers"),
+    "float": (frozenset({int, float}), "numbers"),
+}
+
+_JSON_NAMES: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number with a fraction or exponent",
+    str: "text",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+class TensorSpec(msgspec.Struct, frozen=True):
+    """What a tensor looks like. A size of -1 is any size; a shape of None any rank."""
+
+    name: str
+    dtype: str
+    shape: Shape | None
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether the first dimension may have any size."""
+        return bool(self.shape) and self.shape is not None and self.shape[0] == -1
+
+    def accepts(self, shape: Shape) -> bool:
+        if self.shape is None:
+            return True
+        return len(shape) == len(self.shape) and all(
+            want in (-1, given) for want, given in zip(self.shape, shape, strict=True)
+        )
+
+    def __str__(self) -> str:
+        return f"{self.dtype} of {'any shape' if self.shape is None else f'shape {list(self.shape)}'}"
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """What a model can be asked: its inputs and outputs."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def cast(value: Any, spec: TensorSpec, name: str) -> Array:
+    """The array of `spec.dtype` for a JSON value that a caller gave as `name`. Raises `Invalid`."""
+    dtype = DTYPES.get(spec.dtype)
+    if dtype is None:
+        raise Invalid(f"Input {name!r} takes {spec}, a type that can't be given in JSON.")
+    shape = _shape_at_first_glance(value)
+    if not spec.accepts(shape):
+        raise Invalid(
+            f"Input {name!r} takes {spec}; a value of shape {list(shape)} was given.{_batch_hint(shape, spec)}"
+        )
+    leaves = _leaves(value, shape, name)
+    if dtype.kind == "string":
+        return _strings(leaves, shape, spec, name)
+    _check_leaves(leaves, dtype, spec, name)
+    return _numbers(value, dtype, spec, name)
+
+
+def _shape_at_first_glance(value: Any) -> Shape:
+    """The shape that the value has if all of its lists are as long as their first ones."""
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        if not value:
+            break
+        value = value[0]
+    return tuple(shape)
+
+
+def _batch_hint(shape: Shape, spec: TensorSpec) -> str:
+    if spec.is_batched and spec.accepts((1, *shape)):
+        return " Its first dimension counts examples: put [ ] around a single one."
+    return ""
+
+
+def _leaves(value: Any, shape: Shape, name: str) -> list[Any]:
+    """All elements in order. Raises `Invalid` when a list is longer or shorter than its shape says.
+
+    All in C, so a list of a million numbers takes milliseconds.
+    """
+    if len(shape) > MAX_RANK:
+        raise Invalid(f"Input {name!r} has {len(shape)} dimensions; at most {MAX_RANK} are possible.")
+    level: list[Any] = [value]
+    for depth, size in enumerate(shape):
+        if set(map(type, level)) != {list}:
+            raise _ragged(name, shape, f"there is something else than a list at depth {depth}")
+        lengths = set(map(len, level))
+        if lengths != {size}:
+            raise _ragged(name, shape, f"the lists at depth {depth} have lengths {sorted(lengths)[:5]}")
+        level = list(chain.from_iterable(level))
+    return level
+
+
+def _ragged(name: str, shape: Shape, cause: str) -> Invalid:
+    return Invalid(
+        f"Input {name!r} is ragged: by its first elements its shape is {list(shape)}, but {cause}."
+        " All lists of one depth must be equally long."
+    )
+
+
+def _check_leaves(leaves: Sequence[Any], dtype: DType, spec: TensorSpec, name: str) -> None:
+    allowed, words = _LEAVES[dtype.kind]
+    strangers = set(map(type, leaves)) - allowed
+    if list in strangers:
+        raise Invalid(f"Input {name!r} is ragged: some of its elements are lists and others are not.")
+    if strangers:
+        given = " and ".join(sorted(_JSON_NAMES.get(each, each.__name__) for each in strangers))
+        raise Invalid(f"Input {name!r} takes {spec}, so {words}; {given} was given.")
+
+
+def _numbers(value: Any, dtype: DType, spec: TensorSpec, name: str) -> Array:
+    try:
+        if dtype.kind != "float":
+            return np.asarray(value, dtype=dtype.numpy)
+        wide = np.asarray(value, dtype=np.float64)
+        with np.errstate(over="ignore"):
+            array = wide.astype(dtype.numpy, copy=False)
+        if not np.isfinite(array).all():
+            raise OverflowError
+    except OverflowError:
+        raise Invalid(f"Input {name!r} takes {spec}; a number was given that {dtype.name} can't hold.") from None
+    return array
+
+
+def _strings(leaves: Sequence[Any], shape: Shape, spec: TensorSpec, name: str) -> Array:
+    array = np.empty(len(leaves), dtype=object)
+    array[:] = [_octets(leaf, spec, name) for leaf in leaves]
+    return array.reshape(shape)
+
+
+def _octets(leaf: Any, spec: TensorSpec, name: str) -> bytes:
+    if isinstance(leaf, str):
+        return leaf.encode()
+    if isinstance(leaf, dict) and leaf.keys() == {"b64"} and isinstance(leaf["b64"], str):
+        try:
+            return base64.b64decode(leaf["b64"], validate=True)
+        except binascii.Error as error:
+            raise Invalid(f"Input {name!r} has a b64 value that is not base64: {error}.") from None
+    given = _JSON_NAMES.get(type(leaf), type(leaf).__name__)
+    raise Invalid(f'Input {name!r} takes {spec}, so text or {{"b64": "…"}}; {given} was given.')

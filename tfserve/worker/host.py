@@ -1,0 +1,206 @@
+"""The role of the shared host: each workspace of type 1 is a thread with its own variables, output and folder.
+
+They share all else: modules, `sys.argv`, `sys.path`, the interpreter. Who ends the process ends it for all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+
+import msgspec
+
+from tfserve.errors import Failure, Invalid, TFserveError, TimedOut
+from tfserve.ipc.connections import BlockingConnection
+from tfserve.ipc.messages import (
+    ClearVariables,
+    Done,
+    DropWorkspace,
+    Failed,
+    JobState,
+    Message,
+    Output,
+    ReadVariables,
+    RunScript,
+    ScriptEnded,
+    Variables,
+)
+from tfserve.worker import linux, output, script, variables
+from tfserve.worker.inbox import READING, Inbox
+from tfserve.worker.interrupts import Interrupts, Key, ScriptThread
+from tfserve.worker.output import RoutedStream
+from tfserve.worker.script import Script
+
+log = logging.getLogger(__name__)
+
+
+class HostRole:
+    """Hands every message to the thread of its workspace, which is started by the first one."""
+
+    def __init__(self, connection: BlockingConnection, interrupts: Interrupts) -> None:
+        self._connection = connection
+        self._interrupts = interrupts
+        self._streams = output.install()
+        self._workspaces: dict[str, WorkspaceThread] = {}
+
+    def serve(self, inbox: Inbox) -> None:
+        """Routes everything in order, until the worker is to stop."""
+        for request_id, message in inbox:
+            match message:
+                case RunScript() | ClearVariables() | ReadVariables():
+                    self._thread(message.workspace).put(request_id, message)
+                case DropWorkspace():
+                    self._drop(message.workspace)
+                    self._connection.answer(request_id, Done())
+                case _:
+                    refused = Invalid(f"a host of threads was sent {type(message).__name__}")
+                    self._connection.answer(request_id, Failed(failure=refused.to_failure()))
+
+    def _thread(self, workspace: str) -> WorkspaceThread:
+        if workspace not in self._workspaces:
+            self._workspaces[workspace] = WorkspaceThread(workspace, self._connection, self._interrupts, self._streams)
+        return self._workspaces[workspace]
+
+    def _drop(self, workspace: str) -> None:
+        if (thread := self._workspaces.pop(workspace, None)) is not None:
+            thread.leave()
+
+
+class WorkspaceThread:
+    """One workspace: a thread that runs its scripts in order, in its namespace and its folder."""
+
+    def __init__(
+        self,
+        workspace: str,
+        connection: BlockingConnection,
+        interrupts: Interrupts,
+        streams: tuple[RoutedStream, RoutedStream],
+    ) -> None:
+        self._workspace = workspace
+        self._connection = connection
+        self._interrupts = interrupts
+        self._stdout, self._stderr = streams
+        self._namespace = script.new_main().__dict__
+        self._snapshot = b"{}"
+        self._pid = os.getpid()
+        self._queue: SimpleQueue[tuple[int, Message] | None] = SimpleQueue()
+        self._running: Key | None = None
+        threading.Thread(target=self._serve, name=f"workspace {workspace}", daemon=True).start()
+
+    def put(self, request_id: int, message: Message) -> None:
+        self._queue.put((request_id, message))
+
+    def leave(self) -> None:
+        """Ends the thread: after the job that runs, which is interrupted."""
+        self._queue.put(None)
+        if (running := self._running) is not None:
+            self._interrupts.interrupt(running)
+
+    def _serve(self) -> None:
+        self._thread = ScriptThread(self._interrupts)
+        self._has_own_folder = linux.unshare_folder()
+        if not self._has_own_folder:
+            log.warning("this system does not let a thread have its own folder: workspace threads share one")
+        while (item := self._next()) is not None:
+            request_id, message = item
+            self._connection.answer(request_id, self._answer(message))
+
+    def _next(self) -> tuple[int, Message] | None:
+        return self._queue.get()
+
+    def _answer(self, message: Message) -> Message:
+        match message:
+            case RunScript():
+                return self._run(message)
+            case ReadVariables():
+                return self._read(message)
+        self._forget()
+        return Done()
+
+    def _forget(self) -> None:
+        self._namespace = script.new_main().__dict__
+        self._snapshot = b"{}"
+
+    def _run(self, message: RunScript) -> ScriptEnded:
+        key = self._running = (message.workspace, message.job)
+        if message.clear:
+            self._forget()
+        with self._routed(message.job):
+            state, failure = self._run_script(key, message)
+            state, failure = self._take_snapshot(key, state, failure)
+        self._running = None
+        self._thread.finish(key)
+        error = None if failure is None else msgspec.json.encode(failure)
+        return ScriptEnded(state=state, error=error, variables=self._snapshot)
+
+    def _run_script(self, key: Key, message: RunScript) -> tuple[JobState, Failure | None]:
+        error: BaseException | None = None
+        try:
+            Path(message.folder).mkdir(parents=True, exist_ok=True)
+            os.chdir(message.folder)
+            program = self._program(message)
+            with _import_folder(message.file):
+                self._call(key, lambda: program.run(self._namespace))
+        except BaseException as raised:  # whatever a script does, the other workspaces go on
+            error = raised
+        return script.ended(error, interrupted=self._interrupts.was_asked(key))
+
+    def _take_snapshot(self, key: Key, state: JobState, failure: Failure | None) -> tuple[JobState, Failure | None]:
+        try:
+            self._snapshot = self._call(key, lambda: variables.snapshot(self._namespace))
+        except BaseException as error:  # user code runs here too: __str__, __len__, __iter__
+            if self._interrupts.was_asked(key):
+                return script.ended(error, interrupted=True)
+        return state, failure
+
+    def _read(self, message: ReadVariables) -> Message:
+        key = (message.workspace, READING)
+        try:
+            return Variables(
+                values=self._call(key, lambda: variables.full(self._namespace, message.names, message.limit_bytes))
+            )
+        except TFserveError as error:
+            return Failed(failure=error.to_failure())
+        except BaseException as error:  # user code runs here too: __str__, __len__, __iter__
+            return Failed(failure=TimedOut(f"The variables can't be read: {type(error).__name__}.").to_failure())
+        finally:
+            self._thread.finish(key)
+
+    def _call(self, key: Key, function: Callable[[], bytes | None]) -> bytes:
+        """Runs what is or contains user code. A child that it has forked ends here."""
+        try:
+            return self._thread.call(key, function) or b""
+        finally:
+            if os.getpid() != self._pid:
+                script.leave_child(sys.exception())
+
+    def _program(self, message: RunScript) -> Script:
+        if message.file:
+            return Script(message.file)
+        return Script(f"<job {message.job} of {self._workspace}>", message.text or "")
+
+    @contextlib.contextmanager
+    def _routed(self, job: int) -> Iterator[None]:
+        def write(stream: int, data: bytes) -> None:
+            self._connection.tell(Output(workspace=self._workspace, job=job, stream=stream, data=data))
+
+        with self._stdout.routed(write), self._stderr.routed(write):
+            yield
+
+
+@contextlib.contextmanager
+def _import_folder(file: str | None) -> Iterator[None]:
+    """Puts a script's folder first in `sys.path` while it runs; the other threads see it as well."""
+    folder = str(Path(file).parent) if file else ""
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)

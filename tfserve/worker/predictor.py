@@ -1,0 +1,161 @@
+"""Answers predict requests: JSON in, the model's numbers as JSON out."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from tfserve import json_values
+from tfserve.errors import Internal, Invalid, Overloaded, TFserveError, TooLarge
+from tfserve.ipc.messages import Prediction
+from tfserve.json_values import DoesNotFit
+from tfserve.runtimes.interface import Runtime, Target
+from tfserve.tensors import DEFAULT_SIGNATURE, Array, cast
+from tfserve.worker import batching
+from tfserve.worker.batching import Inputs, Outputs, Plan
+
+MAX_PLANS = 256
+MAX_RESULT_BYTES = 64 * 1024 * 1024
+
+
+class PredictRequest(msgspec.Struct):
+    """What a caller asks: names to fetch, and values by name."""
+
+    fetches: str | list[str]
+    feed_dict: dict[str, Any] | None = None
+    signature: str = DEFAULT_SIGNATURE
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    plan: Plan
+    inputs: Inputs
+
+
+class Predictor:
+    """One model, and what the names in its requests mean. `limit_bytes` bounds the JSON of a single result."""
+
+    def __init__(self, runtime: Runtime, *, limit_bytes: int = MAX_RESULT_BYTES) -> None:
+        self._runtime = runtime
+        self._limit_bytes = limit_bytes
+        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+        self._decoder = msgspec.json.Decoder(PredictRequest)
+
+    def predict(self, requests: Sequence[bytes]) -> list[Prediction]:
+        """One answer for each request, in order. A request that fails does not touch the others."""
+        prepared = [self._prepare(request) for request in requests]
+        answers: list[Prediction] = [Prediction()] * len(requests)
+        for positions in _groups(prepared):
+            first = prepared[positions[0]]
+            if isinstance(first, TFserveError):
+                answers[positions[0]] = _failed(first)
+                continue
+            inputs = [each.inputs for n in positions if isinstance(each := prepared[n], _Prepared)]
+            for n, outputs in zip(positions, self._run(first.plan, inputs), strict=True):
+                answers[n] = self._answer(first.plan, outputs)
+        return answers
+
+    def _prepare(self, request: bytes) -> _Prepared | TFserveError:
+        try:
+            asked = self._decoder.decode(request)
+            fetches = [asked.fetches] if isinstance(asked.fetches, str) else asked.fetches
+            given = asked.feed_dict or {}
+            plan = self._plan(asked.signature, fetches, tuple(given))
+            return _Prepared(plan, _inputs(plan, given))
+        except TFserveError as error:
+            return error
+        except msgspec.DecodeError as error:
+            return Invalid(f"A predict request has fetches, feed_dict and signature. This one can't be read: {error}.")
+        except RecursionError:
+            return Invalid("The request is nested too deeply to be a tensor.")
+
+    def _plan(self, signature: str, fetches: Sequence[str], given: Sequence[str]) -> Plan:
+        key = (signature, tuple(fetches), given)
+        if (known := self._plans.get(key)) is not None:
+            self._plans.move_to_end(key)
+            return known
+        plan = self._new_plan(signature, fetches, given)
+        self._plans[key] = plan
+        if len(self._plans) > MAX_PLANS:
+            self._plans.popitem(last=False)
+        return plan
+
+    def _new_plan(self, signature: str, fetches: Sequence[str], given: Sequence[str]) -> Plan:
+        if not fetches:
+            raise Invalid("fetches is empty: name at least one output, tensor or collection to fetch.")
+        feeds = {name: self._runtime.feeds(name, signature) for name in given}
+        outputs = [target for name in fetches for target in self._runtime.fetches(name, signature)]
+        names = _without_duplicates(feeds)
+        missing = self._runtime.missing(names, [target.name for target in outputs], signature)
+        if missing:
+            raise Invalid(f"feed_dict lacks {', '.join(map(repr, missing))}, which the fetched values depend on.")
+        return Plan(signature, feeds, outputs)
+
+    def _run(self, plan: Plan, inputs: Sequence[Inputs]) -> Sequence[Outputs | TFserveError]:
+        try:
+            return batching.run(self._runtime, plan, inputs)
+        except MemoryError:
+            error: TFserveError = Overloaded("There is not enough memory for this prediction.")
+        except Exception as unexpected:
+            error = Internal(f"The model failed: {type(unexpected).__name__}: {unexpected}"[:500])
+        return [error] * len(inputs)
+
+    def _answer(self, plan: Plan, outputs: Outputs | TFserveError) -> Prediction:
+        if isinstance(outputs, TFserveError):
+            return _failed(outputs)
+        left, encoded = self._limit_bytes, []
+        for target, output in zip(plan.outputs, outputs, strict=True):
+            try:
+                encoded.append(json_values.encode(output, limit_bytes=left, bytes_as_text=True))
+            except DoesNotFit:
+                return _failed(_too_large(target, output, self._limit_bytes))
+            left -= len(encoded[-1])
+        return Prediction(result=json_values.encode_list(encoded))
+
+
+def _groups(prepared: Sequence[_Prepared | TFserveError]) -> list[list[int]]:
+    """Positions of the requests that may be computed together, in the order of the first of each."""
+    groups: dict[Any, list[int]] = {}
+    for n, each in enumerate(prepared):
+        key: Any = n
+        if isinstance(each, _Prepared) and each.plan.can_batch():
+            shape = batching.row_shape(each.inputs)
+            key = n if shape is None else (id(each.plan), shape)
+        groups.setdefault(key, []).append(n)
+    return list(groups.values())
+
+
+def _inputs(plan: Plan, given: dict[str, Any]) -> dict[str, Array]:
+    """The array for each target. Raises `Invalid` for a value that does not fit."""
+    return {
+        target.name: cast(given[name], target.spec, name)
+        for name, targets in plan.feeds.items()
+        for target in targets
+        if target.spec is not None
+    }
+
+
+def _without_duplicates(feeds: dict[str, Sequence[Target]]) -> list[str]:
+    """The targets that are given values. Raises `Invalid` when one is given two."""
+    givers: dict[str, str] = {}
+    for name, targets in feeds.items():
+        for target in targets:
+            if target.name in givers and givers[target.name] != name:
+                raise Invalid(f"{givers[target.name]!r} and {name!r} in feed_dict are both {target.name!r}: give one.")
+            givers[target.name] = name
+    return list(givers)
+
+
+def _failed(error: TFserveError) -> Prediction:
+    return Prediction(error=msgspec.json.encode(error.to_failure()))
+
+
+def _too_large(target: Target, output: Any, limit_bytes: int) -> TooLarge:
+    return TooLarge(
+        f"The result {target.name!r} of shape {json_values.shape_of(output)} does not fit into an answer of"
+        f" {limit_bytes} bytes of JSON (max_response_bytes). Send fewer examples, or fetch a smaller tensor."
+    )
