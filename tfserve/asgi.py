@@ -14,6 +14,7 @@ from pathlib import Path
 
 import django
 import uvloop
+from starlette.exceptions import HTTPException
 from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -68,7 +69,7 @@ def make_app(line: SupervisorLine, settings: Settings) -> ASGIApp:
             Route("/", Root(guide=Guide(context), pages=pages)),
             *own,
             Route("/pages/{rest:path}", pages),
-            Mount("/static", StaticFiles(packages=[("tfserve.dashboard", "static"), ("django_htmx", "static")])),
+            Mount("/static", Static()),
         ],
         redirect_slashes=False,
         default=Unknown([route.path for route in own if isinstance(route, Route)]),
@@ -86,6 +87,20 @@ class Pages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._django({**scope, "line": self._line}, receive, send)
+
+
+class Static:
+    """The files that the pages need, and JSON when there is no such file."""
+
+    def __init__(self) -> None:
+        self._files = StaticFiles(packages=[("tfserve.dashboard", "static"), ("django_htmx", "static")])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._files(scope, receive, send)
+        except HTTPException as error:
+            missing = NotFound(f"There is no file {scope['path'][:200]!r}.")
+            await refusal(missing, status=error.status_code)(scope, receive, send)
 
 
 class Root:

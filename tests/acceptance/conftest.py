@@ -99,13 +99,17 @@ class Server:
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 40) -> int:
         """Sends a signal and returns the exit code."""
-        self.http.close()
         self.process.send_signal(number)
-        code = self.process.wait(timeout)
+        return self.process.wait(timeout)
+
+    def close(self) -> None:
+        """Lets go of everything, after stopping the server if the test has not."""
+        self.http.close()
+        if self.process.poll() is None:
+            self.stop()
         self._reader.join(5)
         assert self.process.stdout is not None
         self.process.stdout.close()
-        return code
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +117,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that leave it as they found it."""
     running = Server(tmp_path_factory.mktemp("shared") / "data")
     yield running
-    running.stop()
+    running.close()
 
 
 @pytest.fixture
@@ -128,8 +132,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
     yield start_one
     for running in started:
-        if running.process.poll() is None:
-            running.stop()
+        running.close()
 
 
 @pytest.fixture

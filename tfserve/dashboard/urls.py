@@ -1,3 +1,14 @@
+"""Where the pages are."""
+
 from __future__ import annotations
 
-urlpatterns: list[object] = []
+from django.urls import path
+
+from tfserve.dashboard import views
+
+app_name = "dashboard"
+urlpatterns = [
+    path("", views.status, name="status"),
+    path("pages/jobs/<int:job_id>/", views.job, name="job"),
+    path("pages/events", views.events, name="events"),
+]

@@ -6,6 +6,7 @@ calling a signature. After loading nothing is read from the files again.
 
 from __future__ import annotations
 
+import itertools
 import re
 import tempfile
 from collections import OrderedDict
@@ -23,6 +24,8 @@ from tfserve.tensors import Array, Signature, TensorSpec
 MAX_CALLABLES = 256
 
 _DEVICE = re.compile(r"(?:/?device:|/)?(cpu|gpu):(\d+)", re.IGNORECASE)
+_Callable = Callable[..., list[Array | None]]
+
 _VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 
 
@@ -52,18 +55,17 @@ class GraphModel:
 
     def __init__(self, session: Any, kind: str, signature_defs: Mapping[str, Any]) -> None:
         self.format = kind
-        public = {name: each for name, each in signature_defs.items() if not name.startswith("__")}
+        public = {name: each for name, each in sorted(signature_defs.items()) if not name.startswith("__")}
         self.signatures = {name: _signature(each) for name, each in public.items()}
         self._inputs = {name: _aliases(each.inputs) for name, each in public.items()}
         self._outputs = {name: _aliases(each.outputs) for name, each in public.items()}
         self._session = session
         self._names = GraphNames(session.graph, self.signatures, self._inputs, self._outputs)
-        self._callables: OrderedDict[tuple[Any, ...], Callable[..., list[Any]]] = OrderedDict()
+        self._callables: OrderedDict[tuple[Any, ...], _Callable] = OrderedDict()
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
-        call = self._callable(tuple(inputs), tuple(outputs), signature)
         try:
-            return call(*inputs.values())
+            return self._callable(tuple(inputs), tuple(outputs), signature)(*inputs.values())
         except Exception as error:
             raise _told(error) from error
 
@@ -80,23 +82,44 @@ class GraphModel:
         self._callables.clear()
         self._session.close()
 
-    def _callable(self, inputs: tuple[str, ...], outputs: tuple[str, ...], signature: str) -> Callable[..., list[Any]]:
+    def _callable(self, inputs: tuple[str, ...], outputs: tuple[str, ...], signature: str) -> _Callable:
         key = (signature, inputs, outputs)
         if (known := self._callables.get(key)) is not None:
             self._callables.move_to_end(key)
             return known
         inward, outward = self._inputs.get(signature, {}), self._outputs.get(signature, {})
-        try:
-            made: Callable[..., list[Any]] = self._session.make_callable(
-                [self._names.element(outward.get(name, name)) for name in outputs],
-                feed_list=[self._names.element(inward.get(name, name)) for name in inputs],
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise _told(error) from error
+        made = _new_callable(
+            self._session,
+            [self._names.element(inward.get(name, name)).name for name in inputs],
+            [self._names.element(outward.get(name, name)).name for name in outputs],
+        )
         self._callables[key] = made
         if len(self._callables) > MAX_CALLABLES:
             self._callables.popitem(last=False)
         return made
+
+
+def _new_callable(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -> _Callable:
+    """Takes arrays for the inputs, returns the outputs, all in order; None for an operation.
+
+    Session.make_callable is built on the same function but, as soon as there are inputs, does not use it: 24 µs
+    against 115 µs for a call of a small model.
+    """
+    from tensorflow.core.protobuf.config_pb2 import CallableOptions
+
+    tensors = list(dict.fromkeys(name for name in outputs if ":" in name))
+    operations = [name for name in outputs if ":" not in name]
+    options = CallableOptions(feed=inputs, fetch=tensors, target=operations)
+    run: _Callable = session._make_callable_from_options(options)
+    if tensors == list(outputs):
+        return run
+    positions = [tensors.index(name) if ":" in name else None for name in outputs]
+
+    def run_and_arrange(*arrays: Array) -> list[Array | None]:
+        values = run(*arrays)
+        return [None if position is None else values[position] for position in positions]
+
+    return run_and_arrange
 
 
 def _load(tf: Any, model: Located, path: Path, device: str) -> GraphModel:
@@ -187,7 +210,7 @@ def _specs(tensors: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
 
 def _aliases(tensors: Mapping[str, Any]) -> dict[str, str]:
     """The tensor of each name. Sparse and composite ones have no single tensor, so they can't be reached."""
-    return {name: info.name for name, info in tensors.items() if info.name}
+    return {name: info.name for name, info in sorted(tensors.items()) if info.name}
 
 
 def _told(error: Exception) -> TFserveError:
@@ -205,5 +228,6 @@ def _told(error: Exception) -> TFserveError:
 def _first_lines(error: Exception) -> str:
     """What TensorFlow says, without the list of nodes and stack traces that follow."""
     text = str(getattr(error, "message", None) or error).strip() or type(error).__name__
-    lines = [line.strip() for line in text.split("\n\n")[0].splitlines()[:2] if line.strip()]
-    return " ".join(lines)[:500].rstrip(".") + "."
+    lines = [line.strip() for line in text.removeprefix("Graph execution error:").strip().splitlines()]
+    told = itertools.takewhile(lambda line: line and not line.startswith(("[[{{", "Detected at")), lines)
+    return " ".join(itertools.islice(told, 3))[:500].rstrip(". ") + "."

@@ -49,9 +49,9 @@ def main(settings: Settings) -> int:
     settings = _resolved(settings, sock)
     _set_up_database(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Supervisor(settings, sock).run())
+        code = runner.run(Supervisor(settings, sock).run())
     lock.release()
-    return 0
+    return code
 
 
 def _resolved(settings: Settings, sock: socket.socket) -> Settings:
@@ -81,7 +81,8 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._signals = 0
 
-    async def run(self) -> None:
+    async def run(self) -> int:
+        """Returns the exit code."""
         # The models can be imported once Django is set up.
         from tfserve.supervisor.journal import Journal
         from tfserve.supervisor.requests import Requests
@@ -102,7 +103,8 @@ class Supervisor:
             for _ in range(self._settings.web_processes)
         ]
         spare.fill()
-        if await self._started(web):
+        came_up = await self._started(web)
+        if came_up:
             await self._stop.wait()
         requests.stopping = True
         changed.fire()
@@ -111,23 +113,29 @@ class Supervisor:
         await spare.close()
         await journal.close()
         print("tfserve: stopped", flush=True)
+        return 0 if came_up or self._signals else 1
 
     def _take_charge(self) -> None:
         """From here on, nothing that this server starts can outlive it."""
         linux.adopt_orphans()
         kill_leftovers(f"{self._settings.data_dir}:")
-        guardian = Path(__file__).with_name("guardian.py")
-        read_end, self._guarded = os.pipe()
-        Child.start(
-            [sys.executable, "-I", "-S", str(guardian), self._owner],
-            environment={"PATH": os.environ.get("PATH", ""), OWNER: ""},
-            stdin=read_end,
-            output=subprocess.DEVNULL,
-        )
-        os.close(read_end)
+        # The guardian reads from a pipe that ends with this process.
+        self._guarded_end, self._guarding_end = os.pipe()
+        self._start_guardian()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal)
+
+    def _start_guardian(self) -> None:
+        program = Path(__file__).with_name("guardian.py")
+        guardian = Child.start(
+            [sys.executable, "-I", "-S", str(program), self._owner],
+            environment={"PATH": os.environ.get("PATH", ""), OWNER: ""},
+            stdin=self._guarded_end,
+            output=subprocess.DEVNULL,
+        )
+        # One that can't live is not started for ever.
+        guardian.ended.add_done_callback(lambda ended: ended.result().lived_s > 1 and self._start_guardian())
 
     def _on_signal(self) -> None:
         self._signals += 1
@@ -145,7 +153,9 @@ class Supervisor:
         stopped.cancel()
         if not ready.done():
             return False
-        ready.result()
+        if (problem := ready.exception()) is not None:
+            print(f"tfserve: {problem}; the lines above tell why", file=sys.stderr, flush=True)
+            return False
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
         address = f"http://{host}:{self._settings.port}"
         print(

@@ -27,13 +27,14 @@ Outputs = list[Array | None]
 class Plan:
     """What the names of a request mean; shared by all requests with the same names.
 
-    `feeds` are the targets of each given name. `proofs` counts how often batches gave the same numbers as single
-    requests; `mixes_rows` is set as soon as one did not.
+    `feeds` are the targets of each given name, `names` the fetched name of each output. `proofs` counts how often
+    batches gave the same numbers as single requests; `mixes_rows` is set as soon as one did not.
     """
 
     signature: str
     feeds: Mapping[str, Sequence[Target]]
     outputs: Sequence[Target]
+    names: Sequence[str]
     proofs: int = 0
     mixes_rows: bool = False
 

@@ -43,6 +43,8 @@ class ModelRole:
             told = warm_up(runtime, predictor, become.sample)
         except TFserveError as error:
             return Failed(failure=error.to_failure())
+        except OSError as error:
+            return Failed(failure=Invalid(f"{become.path} can't be read: {error}").to_failure())
         except Exception as error:
             log.exception("while loading %s", become.path)
             told = f"{become.path} can't be loaded: {type(error).__name__}: {error}"

@@ -88,12 +88,12 @@ class Predictor:
         if not fetches:
             raise Invalid("fetches is empty: name at least one output, tensor or collection to fetch.")
         feeds = {name: self._runtime.feeds(name, signature) for name in given}
-        outputs = [target for name in fetches for target in self._runtime.fetches(name, signature)]
-        names = _without_duplicates(feeds)
-        missing = self._runtime.missing(names, [target.name for target in outputs], signature)
+        fetched = [(name, target) for name in fetches for target in self._runtime.fetches(name, signature)]
+        outputs = [target for _, target in fetched]
+        missing = self._runtime.missing(_without_duplicates(feeds), [target.name for target in outputs], signature)
         if missing:
             raise Invalid(f"feed_dict lacks {', '.join(map(repr, missing))}, which the fetched values depend on.")
-        return Plan(signature, feeds, outputs)
+        return Plan(signature, feeds, outputs, [name for name, _ in fetched])
 
     def _run(self, plan: Plan, inputs: Sequence[Inputs]) -> Sequence[Outputs | TFserveError]:
         try:
@@ -108,11 +108,11 @@ class Predictor:
         if isinstance(outputs, TFserveError):
             return _failed(outputs)
         left, encoded = self._limit_bytes, []
-        for target, output in zip(plan.outputs, outputs, strict=True):
+        for name, output in zip(plan.names, outputs, strict=True):
             try:
                 encoded.append(json_values.encode(output, limit_bytes=left, bytes_as_text=True))
             except DoesNotFit:
-                return _failed(_too_large(target, output, self._limit_bytes))
+                return _failed(_too_large(name, output, self._limit_bytes))
             left -= len(encoded[-1])
         return Prediction(result=json_values.encode_list(encoded))
 
@@ -154,8 +154,8 @@ def _failed(error: TFserveError) -> Prediction:
     return Prediction(error=msgspec.json.encode(error.to_failure()))
 
 
-def _too_large(target: Target, output: Any, limit_bytes: int) -> TooLarge:
+def _too_large(name: str, output: Any, limit_bytes: int) -> TooLarge:
     return TooLarge(
-        f"The result {target.name!r} of shape {json_values.shape_of(output)} does not fit into an answer of"
+        f"The result {name!r} of shape {json_values.shape_of(output)} does not fit into an answer of"
         f" {limit_bytes} bytes of JSON (max_response_bytes). Send fewer examples, or fetch a smaller tensor."
     )

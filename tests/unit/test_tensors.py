@@ -1,0 +1,109 @@
+"""The one casting rule: exact, or an error that says what was expected and what was given."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tfserve.errors import Invalid
+from tfserve.tensors import DTYPES, TensorSpec, cast
+
+
+def given(value: Any, dtype: str, shape: tuple[int, ...] | None = None) -> Any:
+    return cast(value, TensorSpec("x", dtype, shape), "x")
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "expected"),
+    [
+        ([1, 2.5], "float32", np.array([1, 2.5], np.float32)),
+        ([[1], [2]], "float64", np.array([[1.0], [2.0]])),
+        (2**53 + 1, "int64", np.array(2**53 + 1, np.int64)),
+        ([2**64 - 1], "uint64", np.array([2**64 - 1], np.uint64)),
+        ([-128, 127], "int8", np.array([-128, 127], np.int8)),
+        ([True, False], "bool", np.array([True, False])),
+        ([0.5], "float16", np.array([0.5], np.float16)),
+        ([], "int32", np.zeros(0, np.int32)),
+        ([[], []], "float32", np.zeros((2, 0), np.float32)),
+        ("abc", "string", np.array(b"abc", object)),
+        (["\N{SNOWMAN}", {"b64": "/w=="}], "string", np.array(["\N{SNOWMAN}".encode(), b"\xff"], object)),
+    ],
+)
+def test_a_value_that_fits_becomes_an_array_of_exactly_that_type(value: Any, dtype: str, expected: Any) -> None:
+    array = given(value, dtype)
+    assert array.dtype == expected.dtype
+    assert array.shape == expected.shape
+    assert (array == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "words"),
+    [
+        ([1.0], "int64", "whole numbers; a number with a fraction"),
+        (["3"], "int64", "text was given"),
+        ([True], "int64", "true or false was given"),
+        ([1, True], "int64", "true or false was given"),
+        ([None], "float32", "null was given"),
+        ([True], "float32", "numbers; true or false"),
+        ([0, 1], "bool", "true or false; a whole number"),
+        ([300], "uint8", "that uint8 can't hold"),
+        ([-1], "uint8", "that uint8 can't hold"),
+        ([2**63], "int64", "that int64 can't hold"),
+        ([10**400], "float64", "that float64 can't hold"),
+        ([1e39], "float32", "that float32 can't hold"),
+        ([70000], "float16", "that float16 can't hold"),
+        ([1], "string", "a whole number was given"),
+        ([{"b64": "!"}], "string", "not base64"),
+        ([{"b64": "", "more": 1}], "string", "an object was given"),
+        ([{"a": 1}], "float32", "an object was given"),
+        ([[1, 2], [3]], "float32", "ragged"),
+        ([[1, 2], 3], "float32", "ragged"),
+        ([1, [2]], "float32", "ragged"),
+        ([["ab"], "cd"], "string", "ragged"),
+        ([1], "complex64", "can't be given in JSON"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_with_the_input_and_the_reason(value: Any, dtype: str, words: str) -> None:
+    with pytest.raises(Invalid, match="Input 'x'") as caught:
+        given(value, dtype)
+    assert words in caught.value.message
+
+
+def test_a_wrong_shape_is_told_with_the_expected_one() -> None:
+    with pytest.raises(Invalid) as caught:
+        given([[1, 2, 3]], "float32", (-1, 2))
+    assert caught.value.message == "Input 'x' takes float32 of shape [-1, 2]; a value of shape [1, 3] was given."
+
+
+def test_a_single_example_where_a_batch_is_expected_is_explained() -> None:
+    with pytest.raises(Invalid, match="put \\[ \\] around a single one"):
+        given([1, 2], "float32", (-1, 2))
+
+
+def test_any_rank_is_taken_where_the_shape_is_unknown() -> None:
+    assert given(1, "float32").shape == ()
+    assert given([[[1]]], "float32").shape == (1, 1, 1)
+
+
+def test_a_value_nested_too_deeply_is_refused() -> None:
+    value: Any = 1
+    for _ in range(200):
+        value = [value]
+    with pytest.raises(Invalid, match="200 dimensions"):
+        given(value, "float32")
+
+
+def test_an_image_of_224_pixels_square_is_cast_in_milliseconds() -> None:
+    image = np.random.default_rng(0).random((1, 224, 224, 3)).tolist()
+    started = time.perf_counter()
+    assert given(image, "float32", (-1, 224, 224, 3)).shape == (1, 224, 224, 3)
+    assert time.perf_counter() - started < 0.2
+
+
+def test_the_names_of_types_are_those_of_the_three_worlds() -> None:
+    assert {dtype.v2 for dtype in DTYPES.values()} >= {"FP16", "BF16", "FP32", "BYTES", "BOOL", "UINT64"}
+    assert DTYPES["string"].numpy == np.dtype(object)
+    assert DTYPES["int8"].numpy == np.int8

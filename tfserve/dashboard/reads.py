@@ -1,0 +1,121 @@
+"""What the pages read from the database: few queries, and never more of a value than a page shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from django.db.models import Case, F, TextField, Value, When
+from django.db.models.functions import Length, Substr
+
+from tfserve.control.models import FINISHED, Job
+from tfserve.errors import Failure, NotFound
+from tfserve.ipc.messages import JobKind
+
+RECENT_JOBS = 50
+SHOWN_CHARS = 20_000
+#: Requests up to this size are taken apart; of a larger one only the beginning is shown, as JSON.
+REQUEST_CHARS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """The beginning of a text, and how many characters were left out."""
+
+    text: str
+    left_out: int
+
+    @classmethod
+    def of(cls, text: str, size: int) -> Excerpt:
+        """`size` is that of the whole text, of which `text` may be the beginning."""
+        shown = text[:SHOWN_CHARS]
+        return cls(shown, size - len(shown))
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A job in the list."""
+
+    job: Job
+    failure: Failure | None
+
+
+@dataclass(frozen=True)
+class JobSheet:
+    """All that the page of one job shows."""
+
+    job: Job
+    #: what was asked for by name, but for a script's text
+    request: dict[str, Any]
+    script: Excerpt | None
+    #: a request that is not taken apart, as JSON
+    raw_request: Excerpt | None
+    result: Excerpt | None
+    failure: Failure | None
+    #: what the answer told beside the result
+    detail: dict[str, Any]
+
+    @property
+    def is_finished(self) -> bool:
+        return self.job.state in FINISHED
+
+
+def recent_jobs() -> tuple[list[JobRow], bool]:
+    """The newest jobs, and whether there are more."""
+    newest_first = Job.objects.order_by("-pk").select_related("workspace", "outcome")
+    found = newest_first.only(
+        "number", "kind", "state", "created_at", "started_at", "finished_at", "workspace__name", "outcome__error"
+    )[: RECENT_JOBS + 1]
+    rows = [JobRow(job, _failure(getattr(getattr(job, "outcome", None), "error", None))) for job in found]
+    return rows[:RECENT_JOBS], len(rows) > RECENT_JOBS
+
+
+def job_sheet(job_id: int) -> JobSheet:
+    """Raises `NotFound`."""
+    job = Job.objects.filter(pk=job_id).select_related("workspace").defer("request").first()
+    if job is None:
+        raise NotFound(f"There is no job {job_id}, or it is no longer kept.")
+    texts = _texts(job_id)
+    script, request, raw = _request(job.kind, texts["asked"], texts["asked_size"])
+    return JobSheet(
+        job=job,
+        request=request,
+        script=script,
+        raw_request=raw,
+        result=Excerpt.of(texts["result"], texts["result_size"]) if texts["result"] is not None else None,
+        failure=_failure(texts["error"]),
+        detail=msgspec.json.decode(texts["detail"] or "{}"),
+    )
+
+
+def _texts(job_id: int) -> dict[str, Any]:
+    """The job's values, cut in the database: a prediction's may be as large as the largest answer."""
+    detail = Case(
+        When(kind=JobKind.SCRIPT, then=Value(None)),  # it is the job's output once more
+        default=F("outcome__detail"),
+        output_field=TextField(),
+    )
+    return Job.objects.values(
+        asked=Substr("request", 1, REQUEST_CHARS),
+        asked_size=Length("request"),
+        result=Substr("outcome__result", 1, SHOWN_CHARS),
+        result_size=Length("outcome__result"),
+        error=F("outcome__error"),
+        detail=detail,
+    ).get(pk=job_id)
+
+
+def _request(kind: str, asked: str | None, size: int) -> tuple[Excerpt | None, dict[str, Any], Excerpt | None]:
+    """A script's text, the other fields of the request, and the request as it is if it was not taken apart."""
+    if asked is None:
+        return None, {}, None
+    if kind == JobKind.PREDICT or size > len(asked):
+        return None, {}, Excerpt.of(asked, size)
+    fields: dict[str, Any] = msgspec.json.decode(asked)
+    text = fields.pop("text", None)
+    return None if text is None else Excerpt.of(text, len(text)), fields, None
+
+
+def _failure(error: str | None) -> Failure | None:
+    return None if error is None else msgspec.json.decode(error, type=Failure)
