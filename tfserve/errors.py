@@ -215,9 +215,9 @@ def from_failure(failure: Failure) -> TFserveError:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The words "; did you mean 'x'?" for the known name most like `name`, or nothing."""
+    """The words " (did you mean 'x'?)" for the known name most like `name`, or nothing."""
     match = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {match[0]!r}?)" if match else ""
+    return f" (did you mean {str(match[0])!r}?)" if match else ""
 
 
 def _docstring(cls: type) -> str:

@@ -13,7 +13,7 @@ import itertools
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import NoneType
 from typing import Any
 
@@ -90,6 +90,11 @@ class _Conversion:
         except Exception:
             return self.text(value)
 
+    def foresee(self, size_bytes: int) -> None:
+        """Refuses at once what will take at least so much."""
+        if size_bytes > self._left:
+            raise DoesNotFit
+
     def charge(self, size_bytes: int) -> None:
         self._left -= size_bytes
         if self._left < 0:
@@ -130,10 +135,12 @@ class _Conversion:
                 return str(value, "utf-8")
         return {"b64": base64.b64encode(value).decode("ascii")}
 
-    def items(self, value: Iterable[Any]) -> Any:
+    def items(self, value: Collection[Any]) -> Any:
+        self.foresee(2 * len(value))
         return self._within(value, lambda: self._list(list(value)))
 
     def sorted_items(self, value: set[Any] | frozenset[Any]) -> Any:
+        self.foresee(2 * len(value))
         try:
             return self._list(sorted(value))
         except TypeError:
@@ -141,7 +148,8 @@ class _Conversion:
 
     def members(self, value: dict[Any, Any]) -> Any:
         def convert() -> dict[str, Any]:
-            self.charge(4 * len(value))
+            self.foresee(5 * len(value))
+            self.charge(2 * len(value))
             return {self._key(key): self.convert(item) for key, item in list(dict.items(value))}
 
         return self._within(value, convert)
@@ -153,9 +161,11 @@ class _Conversion:
         if isinstance(value, np.ma.MaskedArray):
             return self.convert(value.tolist())
         array = np.asarray(value)
-        self.charge(2 * array.size)
+        self.foresee(2 * array.size if array.ndim else 1)
         if type(array.dtype).__module__.startswith("ml_dtypes") or array.dtype.type.__module__ == "ml_dtypes":
             array = array.astype(np.int64 if "int" in array.dtype.name else np.float64)
+        if array.dtype.kind in "biufmM":
+            self.charge(2 * array.size if array.ndim else 1)
         if array.dtype.kind in "biu":
             return array.tolist()
         if array.dtype.kind == "f":
@@ -176,20 +186,21 @@ class _Conversion:
 
     def csv(self, value: Any) -> str:
         """A pandas frame or series."""
-        self.charge(2 * int(value.size))
+        self.foresee(2 * int(value.size))
         return self.string(value.to_csv())
 
     def listed(self, value: Any) -> Any:
         """What has a `tolist`, such as a pandas index."""
-        self.charge(2 * len(value))
+        self.foresee(2 * len(value))
         return self.convert(value.tolist())
 
     def null(self, _: Any) -> None:
         self.charge(4)
 
     def _list(self, values: list[Any]) -> list[Any]:
-        self.charge(2 * len(values))
+        self.charge(len(values))
         if _is_plain(values):
+            self.charge(len(values))
             return values
         return [self.convert(value) for value in values]
 

@@ -62,14 +62,14 @@ class Server:
                 self._ready.set()
         self._ready.set()
 
-    def call(self, path: str, **fields: Any) -> Any:
+    def call(self, path: str, /, **fields: Any) -> Any:
         """The result of a call that must be done."""
         answer = self.http.post(path, json=fields)
         assert answer.status_code == 200, answer.text
         assert answer.json()["request_result"] is True
         return answer.json()["result"]
 
-    def refused(self, path: str, **fields: Any) -> tuple[int, str]:
+    def refused(self, path: str, /, **fields: Any) -> tuple[int, str]:
         """Status and sentence of a call that must be refused."""
         answer = self.http.post(path, json=fields)
         assert answer.json()["request_result"] is False, answer.text

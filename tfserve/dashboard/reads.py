@@ -96,7 +96,7 @@ def _texts(job_id: int) -> dict[str, Any]:
         default=F("outcome__detail"),
         output_field=TextField(),
     )
-    return Job.objects.values(
+    texts = Job.objects.values(
         asked=Substr("request", 1, REQUEST_CHARS),
         asked_size=Length("request"),
         result=Substr("outcome__result", 1, SHOWN_CHARS),
@@ -104,6 +104,7 @@ def _texts(job_id: int) -> dict[str, Any]:
         error=F("outcome__error"),
         detail=detail,
     ).get(pk=job_id)
+    return dict(texts)
 
 
 def _request(kind: str, asked: str | None, size: int) -> tuple[Excerpt | None, dict[str, Any], Excerpt | None]:

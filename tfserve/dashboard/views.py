@@ -78,12 +78,8 @@ async def _changes(line: SupervisorLine) -> AsyncIterator[str]:
         while is_ready:
             revision = await line.wait_change(revision, REFRESH_S)
             is_ready = (await line.server())["ready"]
-            yield _event("changed" if is_ready else "stopping")
+            yield f"event: {'changed' if is_ready else 'stopping'}\ndata: {revision}\n\n"
             await asyncio.sleep(PAUSE_S)
-
-
-def _event(name: str) -> str:
-    return f"event: {name}\ndata:\n\n"
 
 
 async def _page(request: PageRequest, template: str, context: dict[str, Any]) -> HttpResponse:

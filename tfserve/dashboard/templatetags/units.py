@@ -82,9 +82,17 @@ def words(name: str) -> str:
 
 @register.filter
 def facts(fields: dict[str, Any]) -> list[tuple[str, str]]:
-    """The fields that fit into a line each: what is nested or empty is left to whoever asked."""
-    return [
-        (words(name), size(value) if name.endswith("_bytes") else str(value))
-        for name, value in fields.items()
-        if isinstance(value, str | int | float) and value not in ("", False) and "\n" not in str(value)
-    ]
+    """The fields that fit on a line each, with their labels. What is nested, empty or not so is left out."""
+    return [(words(name), _fact(name, value)) for name, value in fields.items() if _is_fact(value)]
+
+
+def _is_fact(value: Any) -> bool:
+    if isinstance(value, str):
+        return value != "" and "\n" not in value
+    return isinstance(value, int | float) and value is not False
+
+
+def _fact(name: str, value: Any) -> str:
+    if value is True:
+        return "yes"
+    return size(value) if name.endswith("_bytes") else str(value)

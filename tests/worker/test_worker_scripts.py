@@ -1,0 +1,444 @@
+"""A worker that runs the scripts of one workspace: what a script sees, and what it can't break."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from worker_process import WorkerProcess, ended_by, eventually, is_alive
+
+from tfserve.errors import Failure
+from tfserve.ipc.messages import ClearVariables, Failed, JobState, Predict, ReadVariables, ScriptEnded
+
+
+def error_of(ended: ScriptEnded) -> Failure:
+    assert ended.error is not None
+    return Failure(**json.loads(ended.error))
+
+
+def variables_of(ended: ScriptEnded) -> dict[str, Any]:
+    return json.loads(ended.variables)
+
+
+def succeeded(ended: ScriptEnded) -> dict[str, Any]:
+    assert ended.state is JobState.SUCCEEDED, ended.error
+    return variables_of(ended)
+
+
+# --- what a script sees
+
+
+def test_variables_last_from_job_to_job(worker: WorkerProcess) -> None:
+    worker.run("x = 1")
+    assert succeeded(worker.run("y = x + 1")) == {"x": 1, "y": 2}
+
+
+def test_clear_forgets_all_variables(worker: WorkerProcess) -> None:
+    worker.run("x = 1")
+    assert succeeded(worker.run("y = 2", clear=True)) == {"y": 2}
+    worker.ask(ClearVariables(workspace="w"))
+    assert worker.read() == {}
+    assert error_of(worker.run("y")).type == "NameError"
+
+
+def test_a_text_runs_as_main_without_a_file(worker: WorkerProcess) -> None:
+    script = (
+        "import sys\nis_main = sys.modules['__main__'].__dict__ is globals()\n"
+        "seen = [__name__, '__file__' in globals(), sys.path[0], is_main]"
+    )
+    assert succeeded(worker.run(script))["seen"] == ["__main__", False, "", True]
+
+
+def test_a_file_runs_as_python_would_run_it(worker: WorkerProcess, tmp_path: Path) -> None:
+    (tmp_path / "neighbour.py").write_text("value = 42")
+    file = tmp_path / "program.py"
+    file.write_bytes(
+        b"# coding: latin-1\nimport sys, neighbour\numlaut = '\xfc'\n"
+        b"seen = [__file__, sys.argv, sys.path[0], neighbour.value]\n"
+    )
+    seen = succeeded(worker.run(file=str(file)))
+    assert seen["seen"] == [str(file), [str(file)], str(tmp_path), 42]
+    assert seen["umlaut"] == "\xfc"
+    assert succeeded(worker.run("import sys\nfiles = ['__file__' in globals(), sys.path[0]]"))["files"] == [False, ""]
+
+
+def test_every_job_starts_in_the_folder_of_the_workspace(worker: WorkerProcess) -> None:
+    worker.run("import os\nos.chdir('/')")
+    assert succeeded(worker.run("here = os.getcwd()"))["here"] == str(worker.folder)
+
+
+def test_paths_that_a_script_adds_for_imports_stay(worker: WorkerProcess) -> None:
+    worker.run("import sys\nsys.path.insert(0, '/first')\nsys.path.append('/last')")
+    path = succeeded(worker.run("path = sys.path"))["path"]
+    assert path[0] == ""
+    assert path[1] == "/first"
+    assert path[-1] == "/last"
+    assert path.count("") == 1
+
+
+def test_functions_can_be_pickled_and_run_in_child_processes(worker: WorkerProcess, tmp_path: Path) -> None:
+    file = tmp_path / "parallel.py"
+    file.write_text(
+        "import multiprocessing\n\ndef double(x):\n    return 2 * x\n\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n        doubled = pool.map(double, [1, 2])\n"
+    )
+    assert succeeded(worker.run(file=str(file)))["doubled"] == [2, 4]
+
+
+# --- how a script fails
+
+
+def test_a_failure_has_the_script_s_own_lines_and_none_of_ours(worker: WorkerProcess) -> None:
+    ended = worker.run("def f():\n    return 1 / 0\n\nf()")
+    assert ended.state is JobState.FAILED
+    error = error_of(ended)
+    assert (error.code, error.type, error.message) == ("script_error", "ZeroDivisionError", "division by zero")
+    assert error.traceback is not None
+    assert 'File "<job 0>", line 4, in <module>' in error.traceback
+    assert "line 2, in f\n    return 1 / 0" in error.traceback
+    assert "tfserve" not in error.traceback
+
+
+def test_after_a_failure_the_variables_set_before_it_are_there(worker: WorkerProcess) -> None:
+    assert variables_of(worker.run("x = 1\nboom")) == {"x": 1}
+
+
+def test_a_function_of_an_earlier_job_shows_its_lines(worker: WorkerProcess) -> None:
+    worker.run("def f():\n    raise KeyError('lost')")
+    assert '"<job 0>", line 2, in f\n    raise KeyError' in (error_of(worker.run("f()")).traceback or "")
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "place"),
+    [
+        ("x = 1\ny = = 2", "SyntaxError", 'File "<job 0>", line 2'),
+        ("import not_there_at_all", "ModuleNotFoundError", 'File "<job 0>", line 1'),
+        ("x = '\0'", "SyntaxError", "null bytes"),
+        ("def f(): f()\nf()", "RecursionError", 'File "<job 0>", line 1'),
+        ("raise MemoryError", "MemoryError", 'File "<job 0>", line 1'),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt", 'File "<job 0>", line 1'),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGINT)", "KeyboardInterrupt", 'File "<job 0>", line 2'),
+        ("(" * 10_000, "SyntaxError", "too many nested parentheses"),
+        ("class Odd(Exception):\n    def __str__(self): 1 / 0\nraise Odd", "Odd", "<exception str() failed>"),
+    ],
+)
+def test_a_failure_tells_its_type_and_place(worker: WorkerProcess, script: str, kind: str, place: str) -> None:
+    ended = worker.run(script)
+    assert ended.state is JobState.FAILED
+    error = error_of(ended)
+    assert error.type == kind
+    assert place in (error.traceback or "")
+    assert succeeded(worker.run("x = 1"))["x"] == 1
+
+
+def test_a_missing_file_is_named(worker: WorkerProcess) -> None:
+    error = error_of(worker.run(file="/not/there.py"))
+    assert error.type == "FileNotFoundError"
+    assert "/not/there.py" in (error.traceback or "")
+
+
+def test_a_syntax_error_in_a_file_names_file_and_line(worker: WorkerProcess, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("x = 1\nif x\n")
+    error = error_of(worker.run(file=str(tmp_path / "bad.py")))
+    assert f'File "{tmp_path / "bad.py"}", line 2' in (error.traceback or "")
+    assert "expected ':'" in error.message
+
+
+def test_a_long_traceback_and_message_are_bounded(worker: WorkerProcess) -> None:
+    error = error_of(worker.run("raise ValueError('x' * 10**7)"))
+    assert len(error.message) < 10_000
+    assert len(error.traceback or "") <= 64 * 1024
+    assert "left out" in (error.traceback or "")
+
+
+@pytest.mark.parametrize("code", ["", "0", "None", "False"])
+def test_an_exit_with_status_zero_succeeds(worker: WorkerProcess, code: str) -> None:
+    assert worker.run(f"import sys\nsys.exit({code})").state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [("3", "status 3"), ("'no data'", "status 1: no data"), ("-1", "status 255")]
+)
+def test_an_exit_with_another_status_fails_with_it(worker: WorkerProcess, code: str, words: str) -> None:
+    ended = worker.run(f"import sys\nsys.exit({code})")
+    assert ended.state is JobState.FAILED
+    assert error_of(ended).type == "SystemExit"
+    assert words in error_of(ended).message
+
+
+# --- what a script can't break
+
+
+def test_a_script_that_closes_its_streams_does_not_silence_the_next(worker: WorkerProcess) -> None:
+    worker.run("import os, sys\nsys.stdout.close()\nos.close(1)\nos.close(2)\nsys.stderr = sys.stdin = None")
+    succeeded(worker.run("import sys\nprint('still here')\nprint('here too', file=sys.stderr)\nsys.stdin.read()"))
+    assert worker.stdout() == "still here\n"
+    assert worker.stderr() == "here too\n"
+
+
+def test_what_is_printed_without_a_newline_or_from_c_is_written_at_the_end(worker: WorkerProcess) -> None:
+    worker.run("import ctypes\nctypes.CDLL(None).printf(b'from C')\nprint('partly', end='')\nprint('\\ud800')")
+    assert sorted(worker.stdout()) == sorted("from Cpartly\\ud800\n")
+
+
+def test_sigint_handlers_and_masks_of_a_script_do_not_outlive_it(worker: WorkerProcess) -> None:
+    worker.run(
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})"
+    )
+    assert interrupted(worker, "while True: pass").state is JobState.CANCELLED
+
+
+def test_a_forked_child_that_reaches_the_end_of_the_script_ends_there(worker: WorkerProcess) -> None:
+    script = (
+        "import os, sys\npid = os.fork()\nif pid == 0:\n    print('child')\n    sys.exit(7)\n"
+        "status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])"
+    )
+    assert succeeded(worker.run(script))["status"] == 7
+    assert worker.stdout() == "child\n"
+    assert succeeded(worker.run("x = 1"))["x"] == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "printed"), [("pass", 0, ""), ("1 / 0", 1, "ZeroDivisionError"), ("sys.exit('bye')", 1, "bye")]
+)
+def test_a_forked_child_ends_as_a_program_would(worker: WorkerProcess, end: str, status: int, printed: str) -> None:
+    script = (
+        f"import os, sys\npid = os.fork()\nif pid == 0:\n    {end}\n"
+        "else:\n    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])"
+    )
+    assert succeeded(worker.run(script))["status"] == status
+    assert printed in worker.stderr()
+
+
+def test_an_os_exit_ends_the_worker_with_that_status(worker: WorkerProcess) -> None:
+    worker.start("import os\nos._exit(9)")
+    assert worker.process.wait(10) == 9
+
+
+def test_a_thread_may_go_on_after_its_script(worker: WorkerProcess) -> None:
+    worker.run(
+        "import threading\ngo = threading.Event()\nthreading.Thread(target=lambda: (go.wait(), print('late'))).start()"
+    )
+    worker.run("go.set()")
+    eventually(lambda: worker.stdout() == "late\n")
+
+
+# --- interrupts
+
+
+def interrupted(worker: WorkerProcess, script: str) -> ScriptEnded:
+    """How the script ends that is interrupted as soon as it has begun."""
+    begun = worker.folder / "begun"
+    request = worker.start(f"open('begun', 'w').close()\n{script}")
+    eventually(begun.exists)
+    begun.unlink()
+    worker.interrupt()
+    return worker.wait(request, ScriptEnded)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import time\ntime.sleep(100)",
+        "while True: pass",
+        "import subprocess\nsubprocess.run(['sleep', '100'])",
+        "import threading\nthreading.Event().wait()",
+    ],
+)
+def test_an_interrupt_ends_a_script_wherever_it_is(worker: WorkerProcess, script: str) -> None:
+    ended = interrupted(worker, script)
+    assert ended.state is JobState.CANCELLED
+    assert error_of(ended).code == "cancelled"
+    assert "KeyboardInterrupt" in (error_of(ended).traceback or "")
+    assert "tfserve" not in (error_of(ended).traceback or "")
+    assert worker.run("x = 1").state is JobState.SUCCEEDED
+
+
+def test_a_script_may_clean_up_when_it_is_interrupted(worker: WorkerProcess) -> None:
+    ended = interrupted(worker, "import time\ntry:\n    time.sleep(100)\nfinally:\n    cleaned = True")
+    assert ended.state is JobState.CANCELLED
+    assert variables_of(ended)["cleaned"] is True
+
+
+def test_a_script_that_swallows_the_interrupt_has_not_been_cancelled(worker: WorkerProcess) -> None:
+    ended = interrupted(worker, "import time\ntry:\n    time.sleep(100)\nexcept KeyboardInterrupt:\n    caught = True")
+    assert succeeded(ended)["caught"] is True
+
+
+def test_an_interrupt_that_overtakes_its_job_in_the_queue_is_not_lost(worker: WorkerProcess) -> None:
+    first = worker.start("import time\nwhile not __import__('os').path.exists('go'): time.sleep(0.001)")
+    second = worker.start("never = True")
+    worker.interrupt()
+    (worker.folder / "go").touch()
+    assert worker.wait(first, ScriptEnded).state is JobState.SUCCEEDED
+    ended = worker.wait(second, ScriptEnded)
+    assert ended.state is JobState.CANCELLED
+    assert "never" not in variables_of(ended)
+
+
+def test_an_interrupt_for_a_job_that_has_ended_touches_nobody(worker: WorkerProcess) -> None:
+    worker.run("x = 1")
+    worker.interrupt(job=0)
+    assert succeeded(worker.run("import time\ntime.sleep(0.02)"))["x"] == 1
+
+
+def test_interrupts_that_race_with_the_end_of_jobs_never_hit_the_worker(worker: WorkerProcess) -> None:
+    states = set()
+    for n in range(200):
+        request = worker.start(f"for _ in range({n % 20} * 100): pass")
+        worker.interrupt()
+        worker.interrupt()
+        ended = worker.wait(request, ScriptEnded)
+        assert ended.state in (JobState.SUCCEEDED, JobState.CANCELLED), ended.error
+        states.add(ended.state)
+    assert JobState.CANCELLED in states
+    assert worker.run("x = 1").state is JobState.SUCCEEDED
+
+
+def test_the_conversion_of_variables_can_be_interrupted(worker: WorkerProcess) -> None:
+    worker.run("kept = 1")
+    ended = interrupted(
+        worker,
+        "class Endless:\n    def __str__(self):\n        while True: pass\nvalue = Endless()\n",
+    )
+    assert ended.state is JobState.CANCELLED
+    assert variables_of(ended) == {"kept": 1}
+
+
+def test_the_reading_of_variables_can_be_interrupted(worker: WorkerProcess) -> None:
+    worker.run(
+        "import os\nclass Endless:\n    def __str__(self):\n"
+        "        while os.path.exists('endless'): open('reading', 'w').close()\n        return 'x'\nvalue = Endless()"
+    )
+    (worker.folder / "endless").touch()
+    request = worker.send(ReadVariables(workspace="w", names=["value"], limit_bytes=1000))
+    eventually((worker.folder / "reading").exists)
+    worker.interrupt(job=-1)
+    assert worker.wait(request, Failed).failure.code == "timed_out"
+    (worker.folder / "endless").unlink()
+    assert worker.read("value") == {"value": "x"}
+
+
+def test_a_cancelled_script_takes_the_processes_it_started_along(worker: WorkerProcess) -> None:
+    before = succeeded(worker.run("import subprocess\nold = subprocess.Popen(['sleep', '100'])\npid = old.pid"))["pid"]
+    script = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import os, time; os.fork(); time.sleep(100)'])\n"
+        "new = child.pid\nwhile True: pass"
+    )
+    ended = interrupted(worker, script)
+    assert ended.state is JobState.CANCELLED
+    eventually(lambda: not is_alive(variables_of(ended)["new"]))
+    assert is_alive(before)
+
+
+# --- variables
+
+
+def test_only_what_scripts_have_set_is_a_variable(worker: WorkerProcess) -> None:
+    ended = worker.run("__hidden__ = 1\nglobals()[7] = 2\n_shown = 3\nannotated: int = 4")
+    assert succeeded(ended) == {"_shown": 3, "annotated": 4}
+
+
+def test_the_snapshot_is_bounded_and_summarises_what_does_not_fit(worker: WorkerProcess) -> None:
+    ended = worker.run(
+        "import numpy\na = numpy.zeros((3000, 1000))\nb = list(range(10**6))\nc = 'ok'\nd = {'x': 'y' * 2**21}"
+    )
+    found = succeeded(ended)
+    assert len(ended.variables) <= 2**20
+    assert found["c"] == "ok"
+    assert found["a"]["summary"] is True
+    assert (found["a"]["shape"], found["a"]["dtype"], found["a"]["values"]) == ([3000, 1000], "float64", [0.0] * 5)
+    assert (found["b"]["type"], found["b"]["length"], found["b"]["values"]) == ("list", 10**6, [0, 1, 2, 3, 4])
+    assert found["d"]["type"] == "dict"
+
+
+def test_the_snapshot_is_bounded_however_many_variables_there_are(worker: WorkerProcess) -> None:
+    ended = worker.run("for n in range(30000): globals()[f'name{n}'] = 'x' * 100")
+    assert ended.state is JobState.SUCCEEDED
+    assert len(ended.variables) <= 2**20
+    json.loads(ended.variables)
+
+
+def test_strange_values_become_json_or_a_sentence(worker: WorkerProcess) -> None:
+    found = succeeded(
+        worker.run(
+            "nan = float('nan')\nraw = b'\\xff'\nloop = []\nloop.append(loop)\n"
+            "class Rude:\n    def __repr__(self): raise ValueError\nrude = Rude()\n"
+            "class Nosy:\n    @property\n    def __class__(self): raise ValueError\n    def __len__(self): return -1\nnosy = [Nosy()]"
+        )
+    )
+    assert found["nan"] is None
+    assert found["raw"] == {"b64": "/w=="}
+    assert found["loop"] == ["<circular reference to list>"]
+    assert found["rude"] == "<Rude whose str() raised ValueError>"
+
+
+def test_full_values_are_read_by_name_and_unknown_names_are_null(worker: WorkerProcess) -> None:
+    worker.run("big = list(range(500_000))\nsmall = 1")
+    assert worker.read("big", "nothing") == {"big": list(range(500_000)), "nothing": None}
+    assert set(worker.read()) == {"big", "small"}
+
+
+def test_a_value_beyond_the_limit_is_refused_with_name_size_and_advice(worker: WorkerProcess) -> None:
+    worker.run("import numpy\nbig = numpy.zeros((500, 20))")
+    failed = worker.ask(ReadVariables(workspace="w", names=["big"], limit_bytes=1000), Failed)
+    assert failed.failure.code == "too_large"
+    assert "'big', a ndarray of shape [500, 20]" in failed.failure.message
+    assert "slice" in failed.failure.message
+
+
+# --- the worker's own life
+
+
+def test_a_worker_stops_when_told_and_exits_with_zero(worker: WorkerProcess) -> None:
+    child = succeeded(worker.run("import subprocess\npid = subprocess.Popen(['sleep', '100']).pid"))["pid"]
+    assert worker.stop() == 0
+    assert not is_alive(child)
+
+
+def test_when_the_supervisor_hangs_up_the_whole_group_is_gone(worker: WorkerProcess) -> None:
+    script = (
+        "import os, time\nif os.fork() == 0:\n    if os.fork() == 0:\n        os.setsid()\n"
+        "        open('orphan', 'w').write(str(os.getpid()) + '.')\n        time.sleep(100)\n    os._exit(0)\n"
+        "while True: pass"
+    )
+    worker.start(script)
+    orphan = worker.folder / "orphan"
+    eventually(lambda: orphan.exists() and orphan.read_text().endswith("."))
+    worker.hang_up()
+    assert ended_by(worker.process) == signal.SIGKILL
+    eventually(lambda: not is_alive(int(orphan.read_text().rstrip("."))))
+
+
+ORPHANING = """
+import ctypes, os, sys
+from pathlib import Path
+from worker_process import WorkerProcess, eventually
+worker = WorkerProcess(Path(sys.argv[1]))
+worker.become_scripts()
+worker.start("open('begun', 'w').close()\\nimport ctypes\\nctypes.PyDLL(None).sleep(100)")
+eventually((Path(sys.argv[1]) / "begun").exists)
+print(worker.process.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_worker_dies_with_its_parent_even_when_no_python_code_can_run(tmp_path: Path) -> None:
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here.parents[1]}:{here}"}
+    command = [sys.executable, "-c", ORPHANING, tmp_path]
+    parent = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=False)
+    eventually(lambda: not is_alive(int(parent.stdout)))
+
+
+def test_a_question_that_is_not_for_it_is_refused(worker: WorkerProcess) -> None:
+    assert worker.ask(Predict(requests=[]), Failed).failure.code == "invalid"

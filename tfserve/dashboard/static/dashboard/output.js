@@ -1,0 +1,67 @@
+// What a job prints, as it prints it. Only the end of a long output is shown; the rest is a link away.
+
+const SHOWN_BYTES = 200_000;
+const ESCAPE_CODES = /\x1b\[[0-9;?]*[ -/]*[@-~]/g;
+const UNFINISHED_CODE = /\x1b(\[[0-9;?]*[ -/]*)?$/;
+
+class Paper {
+  // Lines that are complete, and the one that is being written: progress bars write it again and again.
+  constructor(element) {
+    this.element = element;
+    this.lines = element.appendChild(document.createTextNode(""));
+    this.line = element.appendChild(document.createTextNode(""));
+    this.unread = "";
+    this.pending = "";
+  }
+
+  print(text) {
+    if (!this.pending) requestAnimationFrame(() => this.flush());
+    this.pending += text;
+  }
+
+  flush() {
+    const text = this.unread + this.pending;
+    this.pending = "";
+    const atEnd = this.element.scrollHeight - this.element.scrollTop - this.element.clientHeight < 40;
+    const code = UNFINISHED_CODE.exec(text);
+    const whole = (code ? text.slice(0, code.index) : text).replace(ESCAPE_CODES, "");
+    const lines = whole.split("\n");
+    const last = lines.pop();
+    this.lines.appendData(lines.map((line) => `${asWritten(line)}\n`).join(""));
+    this.line.data = asWritten(last);
+    this.unread = this.line.data + (last.endsWith("\r") ? "\r" : "") + (code ? code[0] : "");
+    this.shorten();
+    if (atEnd) this.element.scrollTop = this.element.scrollHeight;
+  }
+
+  shorten() {
+    const excess = this.lines.length - SHOWN_BYTES;
+    if (excess > 0) this.lines.deleteData(0, this.lines.data.indexOf("\n", excess) + 1 || excess);
+  }
+}
+
+// A line as a terminal shows it in the end: each carriage return begins it anew.
+function asWritten(line) {
+  return line.replace(/[\b]+/g, "").replace(/\r+$/, "").split("\r").pop();
+}
+
+async function follow(element) {
+  const paper = new Paper(element);
+  const head = await fetch(element.dataset.output, { method: "HEAD" });
+  const begin = Math.max(0, Number(head.headers.get("X-Next-Offset")) - SHOWN_BYTES);
+  const source = new EventSource(`${element.dataset.output}?offset=${begin}`);
+  let isFirst = begin > 0;
+  source.addEventListener("output", (event) => {
+    const { text } = JSON.parse(event.data);
+    paper.print(isFirst ? `…${text.slice(text.indexOf("\n"))}` : text); // it begins in the middle of a line
+    isFirst = false;
+  });
+  source.addEventListener("end", () => {
+    source.close();
+    element.dataset.ended = "";
+  });
+  window.addEventListener("pagehide", () => source.close());
+}
+
+const output = document.querySelector("[data-output]");
+if (output) follow(output);

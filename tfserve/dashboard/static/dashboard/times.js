@@ -1,0 +1,47 @@
+// Moments in the reader's own time zone, and how long it has been since, second by second, by the server's clock.
+
+let ahead = 0; // seconds that this computer's clock is ahead of the server's
+
+function setClock() {
+  const now = Number(document.querySelector("[data-now]")?.dataset.now);
+  if (now) ahead = Date.now() / 1000 - now;
+}
+
+function tick() {
+  const now = Date.now() / 1000 - ahead;
+  for (const element of document.querySelectorAll("[data-since]")) {
+    write(element, duration(now - Number(element.dataset.since)));
+  }
+}
+
+function localize() {
+  for (const element of document.querySelectorAll("time[data-kept]")) {
+    const moment = new Date(element.dateTime);
+    const isToday = moment.toDateString() === new Date().toDateString();
+    write(element, isToday ? moment.toLocaleTimeString() : moment.toLocaleString());
+    element.title = moment.toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
+  }
+}
+
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+// In the words of templatetags/units.py.
+function duration(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  const [days, hours, minutes] = [Math.floor(whole / 86400), Math.floor(whole / 3600) % 24, Math.floor(whole / 60) % 60];
+  if (days) return `${days} d ${hours} h`;
+  if (hours) return `${hours} h ${minutes} min`;
+  return minutes ? `${minutes} min ${whole % 60} s` : `${whole} s`;
+}
+
+function refresh() {
+  setClock();
+  tick();
+  localize();
+}
+
+document.addEventListener("htmx:afterSwap", refresh);
+setInterval(tick, 1000);
+refresh();
