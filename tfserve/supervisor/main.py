@@ -44,7 +44,7 @@ def main(settings: Settings) -> int:
         lock = DataFolderLock(settings.data_path)
         sock = listen(settings.host, settings.port)
     except (TFserveError, OSError) as error:
-        print(f"tfserve: {error.message if isinstance(error, TFserveError) else error.strerror}", file=sys.stderr)
+        print(f"tfserve: {_sentence(error)}", file=sys.stderr)
         return 1
     settings = _resolved(settings, sock)
     _set_up_database(settings)
@@ -52,6 +52,12 @@ def main(settings: Settings) -> int:
         code = runner.run(Supervisor(settings, sock).run())
     lock.release()
     return code
+
+
+def _sentence(error: TFserveError | OSError) -> str:
+    if isinstance(error, TFserveError):
+        return error.message
+    return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
 
 
 def _resolved(settings: Settings, sock: socket.socket) -> Settings:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from tfserve.errors import Invalid
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import BecomeHost, BecomeModel, BecomeScripts, Done, Failed, WorkerReady
+from tfserve.linux import adopt_orphans
 from tfserve.worker import linux, streams
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.interrupts import Interrupts
@@ -49,7 +50,7 @@ def _connect(fd: int) -> BlockingConnection:
     sock.set_inheritable(False)
     peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     linux.die_with_parent(struct.unpack("3i", peer)[0])
-    linux.adopt_orphans()
+    adopt_orphans()
     connection = BlockingConnection(sock)
     os.register_at_fork(after_in_child=connection.close)
     return connection

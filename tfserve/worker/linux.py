@@ -1,4 +1,4 @@
-"""What a worker asks of Linux and of the C library: to die with its parent, to keep its orphans, to go alone."""
+"""What a worker asks of Linux and of the C library: to die with its parent, and to take along what it started."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from pathlib import Path
 import psutil
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 _CLONE_FS = 0x200
 _START_TIME_FIELD = 19  # of /proc/<pid>/stat, counted after the name in brackets
 _KILL_ROUNDS = 10  # each finds what was forked during the one before
+
+Moment = tuple[int, int]
+"""Kernel ticks since boot, and within a tick (10 ms) the highest process id given out until then."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
@@ -32,11 +34,6 @@ def die_with_parent(parent_pid: int) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGHUP, 0, 0, 0)
     if parent_pid and os.getppid() != parent_pid:
         os._exit(1)
-
-
-def adopt_orphans() -> None:
-    """Processes whose parent ends stay below this one, so that they can be found and ended."""
-    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def unshare_folder() -> bool:
@@ -57,15 +54,16 @@ def end_group() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def ticks_now() -> int:
-    """Time since boot, in the unit in which the kernel tells when a process was started."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+def now() -> Moment:
+    """The present, comparable with the start of processes."""
+    ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+    return ticks, int(Path("/proc/loadavg").read_text().split()[-1])
 
 
-def kill_descendants(since_ticks: int = 0) -> None:
-    """Kills the processes below this one that were started at `since_ticks` or later, and theirs, and reaps them."""
+def kill_descendants(since: Moment = (0, 0)) -> None:
+    """Kills the processes below this one that were started since then, and theirs, and reaps them."""
     for _ in range(_KILL_ROUNDS):
-        victims = [child for child in _living_descendants() if _started_at(child.pid) >= since_ticks]
+        victims = [child for child in _living_descendants() if _started_at(child.pid) > since]
         if not victims:
             return
         for child in victims:
@@ -83,9 +81,9 @@ def _living_descendants() -> list[psutil.Process]:
     return found
 
 
-def _started_at(pid: int) -> int:
+def _started_at(pid: int) -> Moment:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return -1
-    return int(stat.rpartition(")")[2].split()[_START_TIME_FIELD])
+        return -1, pid
+    return int(stat.rpartition(")")[2].split()[_START_TIME_FIELD]), pid

@@ -67,7 +67,7 @@ class ScriptsRole:
 
     def _run(self, message: RunScript) -> ScriptEnded:
         key = (message.workspace, message.job)
-        started = linux.ticks_now()
+        started = linux.now()
         try:
             if message.clear:
                 self._forget()
@@ -76,7 +76,7 @@ class ScriptsRole:
         finally:
             self._main_thread.finish(key)
         if state is JobState.CANCELLED:
-            linux.kill_descendants(since_ticks=started)
+            linux.kill_descendants(since=started)
         error = None if failure is None else msgspec.json.encode(failure)
         return ScriptEnded(state=state, error=error, variables=self._snapshot)
 

@@ -62,6 +62,12 @@ def since(begin: datetime, end: datetime) -> float:
 
 
 @register.filter
+def elapsed(begin: float) -> str:
+    """The time since a moment given in seconds of the epoch; a page goes on counting from there."""
+    return duration(max(1, int(timezone.now().timestamp() - begin)))
+
+
+@register.filter
 def epoch(moment: datetime) -> float:
     return moment.timestamp()
 
