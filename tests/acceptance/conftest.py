@@ -142,3 +142,14 @@ def workspace(server: Server, request: pytest.FixtureRequest) -> Iterator[str]:
     yield name
     if name in server.call("/get_workspace/"):
         server.call("/destroy_workspace/", name=name)
+
+
+@pytest.fixture(scope="session")
+def models(server: Server) -> Path:
+    """A folder below the shared server's roots with small real models."""
+    folder = server.roots / "models"
+    folder.mkdir()
+    program = Path(__file__).with_name("make_models.py")
+    done = subprocess.run([sys.executable, program, folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from worker_process import WorkerProcess
-
-StartWorker = Callable[..., WorkerProcess]
+from worker_process import StartWorker, WorkerProcess
 
 
 @pytest.fixture

@@ -373,7 +373,8 @@ def test_strange_values_become_json_or_a_sentence(worker: WorkerProcess) -> None
         worker.run(
             "nan = float('nan')\nraw = b'\\xff'\nloop = []\nloop.append(loop)\n"
             "class Rude:\n    def __repr__(self): raise ValueError\nrude = Rude()\n"
-            "class Nosy:\n    @property\n    def __class__(self): raise ValueError\n    def __len__(self): return -1\nnosy = [Nosy()]"
+            "class Nosy:\n    @property\n    def __class__(self): raise ValueError\n"
+            "    def __len__(self): return -1\nnosy = [Nosy()]"
         )
     )
     assert found["nan"] is None

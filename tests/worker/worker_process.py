@@ -153,6 +153,10 @@ class WorkerProcess:
         self._err.close()
 
 
+StartWorker = Callable[..., WorkerProcess]
+"""Takes the options of a worker and starts one."""
+
+
 def eventually(condition: Callable[[], Any], within_s: float = 10.0) -> Any:
     """The first true value of `condition()`; fails when there is none in time."""
     deadline = time.monotonic() + within_s

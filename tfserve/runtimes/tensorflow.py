@@ -6,11 +6,12 @@ calling a signature. After loading nothing is read from the files again.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ def load(model: Located, *, device: str) -> GraphModel:
     tf.get_logger().setLevel("ERROR")
     place = _choose_device(tf, device)
     if model.format in (formats.KERAS, formats.HDF5):
-        with tempfile.TemporaryDirectory(prefix="tfserve-") as folder:
-            keras.export(model.path, Path(folder))
-            return _load(tf, model, Path(folder), place)
+        with _temporary_folder() as folder:
+            keras.export(model.path, folder / "exported")
+            return _load(tf, model, folder / "exported", place)
     return _load(tf, model, model.path, place)
 
 
@@ -107,19 +108,32 @@ def _new_callable(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -
     """
     from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
-    tensors = list(dict.fromkeys(name for name in outputs if ":" in name))
+    tensors = list(dict.fromkeys(name for name in outputs if ":" in name and name not in inputs))
     operations = [name for name in outputs if ":" not in name]
-    options = CallableOptions(feed=inputs, fetch=tensors, target=operations)
-    run: _Callable = session._make_callable_from_options(options)
+    run: _Callable = session._make_callable_from_options(CallableOptions(feed=inputs, fetch=tensors, target=operations))
     if tensors == list(outputs):
         return run
-    positions = [tensors.index(name) if ":" in name else None for name in outputs]
+    # What is fed can't be fetched as well, nor can anything twice.
+    sources = {name: n for n, name in enumerate([*inputs, *tensors])}
+    positions = [sources.get(name) for name in outputs]
 
     def run_and_arrange(*arrays: Array) -> list[Array | None]:
-        values = run(*arrays)
+        values = [*arrays, *run(*arrays)]
         return [None if position is None else values[position] for position in positions]
 
     return run_and_arrange
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder for all temporary files: TensorFlow leaves some that it removes only at a regular exit."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="tfserve-") as folder:
+        tempfile.tempdir = folder
+        try:
+            yield Path(folder)
+        finally:
+            tempfile.tempdir = before
 
 
 def _load(tf: Any, model: Located, path: Path, device: str) -> GraphModel:

@@ -16,7 +16,7 @@ import msgspec
 from tfserve.control import records
 from tfserve.control.models import Deployment as Row
 from tfserve.errors import Internal, NotFound, TFserveError, Unavailable
-from tfserve.ipc.messages import BecomeModel, JobKind, JobState, ModelLoaded, Predict, Predictions
+from tfserve.ipc.messages import META_GRAPH, BecomeModel, JobKind, JobState, ModelLoaded, Predict, Predictions
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs import Job, Outcome
 from tfserve.supervisor.journal import Journal
@@ -26,7 +26,6 @@ from tfserve.supervisor.workers import Spare, Worker, WorkerDied
 log = logging.getLogger(__name__)
 
 DEFAULT_DEVICE = "/cpu:0"
-META_GRAPH = "meta graph"
 
 
 @dataclass

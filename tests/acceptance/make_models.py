@@ -1,0 +1,84 @@
+"""Makes small models for the acceptance tests with real TensorFlow, into the folder given on the command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+v1 = tf.compat.v1
+
+
+class Scale(tf.Module):
+    """y = x · factor, and what a bad model does for values above 100."""
+
+    def __init__(self, factor: float, misbehave: str = "") -> None:
+        super().__init__()
+        self.factor = tf.Variable(factor)
+        self.misbehave = misbehave
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
+    def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        is_bad = tf.reduce_any(x > 100.0)
+        if self.misbehave == "abort":
+            x = tf.cond(is_bad, self.abort(x), lambda: x)
+        if self.misbehave == "exit":
+            x = tf.cond(is_bad, self.abort(x, exit_without_error=True), lambda: x)
+        if self.misbehave == "loop":
+            x = tf.while_loop(lambda _: is_bad, lambda value: [value + 1], [x])[0]
+        if self.misbehave == "abort_at_once":
+            x = self.abort(x)()
+        if self.misbehave == "fail_at_once":
+            with tf.control_dependencies([tf.debugging.assert_greater(x, 1.0, message="too small")]):
+                x = tf.identity(x)
+        return {"y": x * self.factor}
+
+    @staticmethod
+    def abort(x: tf.Tensor, *, exit_without_error: bool = False):
+        def branch() -> tf.Tensor:
+            with tf.control_dependencies([tf.raw_ops.Abort(error_msg="bad value", exit_without_error=exit_without_error)]):
+                return tf.identity(x)
+
+        return branch
+
+
+def save(folder: Path, factor: float, misbehave: str = "") -> None:
+    module = Scale(factor, misbehave)
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
+
+
+def meta_graph(folder: Path) -> None:
+    with v1.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 2], name="x")
+        weights = v1.get_variable("w", initializer=[[1.0], [2.0]], use_resource=True)
+        y = tf.identity(x @ weights, name="y")
+        v1.add_to_collection("inputs", x)
+        v1.add_to_collection("outputs", y)
+        saver = v1.train.Saver()
+        session.run(v1.global_variables_initializer())
+        saver.save(session, str(folder / "one"))
+        session.run(weights.assign([[10.0], [20.0]]))
+        saver.save(session, str(folder / "two"), write_meta_graph=False)
+
+
+def keras_files(folder: Path) -> None:
+    network = keras.Sequential([keras.Input((2,), name="x"), keras.layers.Dense(1, kernel_initializer="ones")])
+    network.save(folder / "net.keras")
+    network.save(folder / "net.h5")
+    squares = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x**2)])
+    squares.save(folder / "lambda.keras")
+
+
+def main(folder: Path) -> None:
+    for version in (1, 2):
+        save(folder / "scale" / str(version), float(version))
+    for misbehave in ("abort", "exit", "loop", "abort_at_once", "fail_at_once"):
+        save(folder / misbehave, 1.0, misbehave)
+    meta_graph(folder)
+    keras_files(folder)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

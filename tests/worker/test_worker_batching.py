@@ -1,0 +1,158 @@
+"""Requests are computed together only where that gives the same numbers; one bad request fails alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tfserve.errors import Invalid
+from tfserve.runtimes.echo import EchoModel
+from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
+from tfserve.worker.predictor import Predictor
+
+Compute = Callable[[Array], Array]
+
+
+class Computing(EchoModel):
+    """One input, one output that is computed in numpy; remembers how many rows it was given each time."""
+
+    def __init__(self, compute: Compute, shape: tuple[int, ...] = (-1, 2)) -> None:
+        spec = TensorSpec("x", "float32", shape)
+        super().__init__({DEFAULT_SIGNATURE: Signature((spec,), (spec,))})
+        self.compute = compute
+        self.calls: list[int] = []
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
+        self.calls.append(len(inputs["x"]))
+        return [self.compute(inputs["x"])]
+
+
+def predict(model: EchoModel, *rows: Any, **options: Any) -> list[Any]:
+    requests = [json.dumps({"fetches": "x", "feed_dict": {"x": each}}).encode() for each in rows]
+    return [json.loads(each.result or each.error or b"") for each in Predictor(model, **options).predict(requests)]
+
+
+def repeatedly(model: EchoModel, times: int, *rows: Any) -> list[list[Any]]:
+    predictor = Predictor(model)
+    requests = [json.dumps({"fetches": "x", "feed_dict": {"x": each}}).encode() for each in rows]
+    return [[json.loads(each.result or b"") for each in predictor.predict(requests)] for _ in range(times)]
+
+
+ROWS = [[[1, 2]], [[3, 4], [5, 6]], [[7, 8]]]
+DOUBLED = [[[[2, 4]]], [[[6, 8], [10, 12]]], [[[14, 16]]]]
+
+
+def test_requests_go_together_once_that_was_shown_to_give_the_same() -> None:
+    model = Computing(lambda x: 2 * x)
+    assert repeatedly(model, 4, *ROWS) == [DOUBLED] * 4
+    assert model.calls == [4, 1, 2, 1, 4, 1, 2, 1, 4, 4]
+
+
+def test_a_model_that_mixes_rows_is_never_batched() -> None:
+    model = Computing(lambda x: x - x.mean(axis=0))
+    alone = [[[[0, 0]]], [[[-1, -1], [1, 1]]], [[[0, 0]]]]
+    assert repeatedly(model, 4, *ROWS) == [alone] * 4
+    assert model.calls == [4, 1, 2, 1, 1, 2, 1, 1, 2, 1, 1, 2, 1]
+
+
+def test_equal_requests_prove_nothing() -> None:
+    model = Computing(lambda x: x - x.mean(axis=0))
+    predictor = Predictor(model)
+    same = [b'{"fetches": "x", "feed_dict": {"x": [[1, 2]]}}'] * 2
+    for _ in range(5):
+        predictor.predict(same)
+    other = [b'{"fetches": "x", "feed_dict": {"x": [[1, 2]]}}', b'{"fetches": "x", "feed_dict": {"x": [[3, 4]]}}']
+    assert [each.result for each in predictor.predict(other)] == [b"[[[0.0,0.0]]]"] * 2
+
+
+def test_an_output_with_another_number_of_rows_is_never_split() -> None:
+    model = Computing(lambda x: x.sum(axis=0, keepdims=True))
+    assert repeatedly(model, 3, [[1, 2]], [[3, 4]]) == [[[[[1, 2]]], [[[3, 4]]]]] * 3
+
+
+def test_float_noise_is_the_same_number() -> None:
+    model = Computing(lambda x: x * np.float32(1 + len(x) * 1e-7))
+    repeatedly(model, 4, [[1, 2]], [[3, 4]])
+    assert model.calls[-1] == 2
+
+
+def test_one_bad_request_in_a_batch_fails_alone() -> None:
+    def positive(x: Array) -> Array:
+        if (x < 0).any():
+            raise Invalid("negative")
+        return x
+
+    model = Computing(positive)
+    predictor = Predictor(model)
+    good, bad = ([json.dumps({"fetches": "x", "feed_dict": {"x": [[n, n]]}}).encode()] for n in (1, -1))
+    other = [b'{"fetches": "x", "feed_dict": {"x": [[5, 5]]}}']
+    for _ in range(3):
+        predictor.predict(good + other)
+    answers = predictor.predict(good + bad + other)
+    assert [answer.result for answer in answers] == [b"[[[1.0,1.0]]]", None, b"[[[5.0,5.0]]]"]
+    assert json.loads(answers[1].error or b"")["message"] == "negative"
+
+
+def test_a_request_that_does_not_fit_does_not_reach_the_model() -> None:
+    model = Computing(lambda x: x)
+    first, second, third = predict(model, [[1, 2]], [[1, 2, 3]], [[3, 4]])
+    assert (first, third) == ([[[1, 2]]], [[[3, 4]]])
+    assert "shape [1, 3] was given" in second["message"]
+
+
+def test_rows_of_different_shapes_are_computed_apart() -> None:
+    model = Computing(lambda x: x, shape=(-1, -1))
+    assert predict(model, [[1]], [[1, 2]], [[3]]) == [[[[1]]], [[[1, 2]]], [[[3]]]]
+    assert 3 not in model.calls
+
+
+def test_a_batch_is_bounded() -> None:
+    model = Computing(lambda x: x)
+    repeatedly(model, 4, *[[[n, n]] * 600 for n in range(3)])
+    assert max(model.calls) <= 1200
+
+
+def test_a_fixed_first_dimension_is_never_batched() -> None:
+    model = Computing(lambda x: x, shape=(1, 2))
+    repeatedly(model, 4, [[1, 2]], [[3, 4]])
+    assert set(model.calls) == {1}
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (b"{", "can't be read"),
+        (b"[]", "can't be read"),
+        (b'{"feed_dict": {}}', "missing required field `fetches`"),
+        (b'{"fetches": 1}', "`$.fetches`"),
+        (b'{"fetches": []}', "fetches is empty"),
+        (b'{"fetches": "z"}', "There are: 'x'"),
+        (b'{"fetches": "x", "feed_dict": {"xx": 1}}', "did you mean 'x'?"),
+        (b'{"fetches": "x"}', "lacks 'x'"),
+        (b'{"fetches": "x", "signature": "serving"}', "There are: 'serving_default'"),
+        (b'{"fetches": "x", "feed_dict": {"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}", "nested too deeply"),
+    ],
+)
+def test_a_bad_request_is_told_what_is_wrong(request_: bytes, words: str) -> None:
+    (answer,) = Predictor(Computing(lambda x: x)).predict([request_])
+    error = json.loads(answer.error or b"")
+    assert error["code"] == "invalid"
+    assert words in error["message"]
+
+
+def test_a_model_that_fails_in_an_unknown_way_fails_its_requests_only() -> None:
+    def broken(x: Array) -> Array:
+        raise MemoryError if x[0, 0] else ZeroDivisionError
+
+    answers = [predict(Computing(broken), [[n, 0]])[0] for n in (0, 1)]
+    assert [answer["code"] for answer in answers] == ["internal", "overloaded"]
+
+
+def test_a_result_beyond_the_limit_is_refused_with_its_shape() -> None:
+    (error,) = predict(Computing(lambda x: x), [[1, 2]] * 500, limit_bytes=1000)
+    assert error["code"] == "too_large"
+    assert "'x' of shape [500, 2]" in error["message"]
