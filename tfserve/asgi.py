@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import django
 import uvloop
@@ -62,7 +63,7 @@ def make_app(line: SupervisorLine, settings: Settings) -> ASGIApp:
     from tfserve.protocols.tfserve.routes import Guide, routes
 
     context = Context(line=line, settings=settings, start_folder=Path.cwd())
-    pages = Pages(get_asgi_application(), line)
+    pages = Pages(cast(ASGIApp, get_asgi_application()), line)
     own = routes(context)
     router = Router(
         [

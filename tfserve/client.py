@@ -44,7 +44,7 @@ class Failure(msgspec.Struct, frozen=True):
     detail: dict[str, Any] | None = None
 
 
-class ServerRefused(Exception):  # noqa: N818
+class ServerRefused(Exception):
     """The server answered that it could not do the request (`request_result` was false)."""
 
     def __init__(self, status: int, code: str, message: str, detail: dict[str, Any] | None = None) -> None:
@@ -55,7 +55,7 @@ class ServerRefused(Exception):  # noqa: N818
         self.detail = detail or {}
 
 
-class ServerUnreachable(ConnectionError):  # noqa: N818
+class ServerUnreachable(ConnectionError):
     """No answer came: nobody listens there, the connection broke, or the answer took too long."""
 
 

@@ -131,7 +131,7 @@ def _add_argument(parser: argparse.ArgumentParser, each: dataclasses.Field[Any])
 
 
 def _parse(each: dataclasses.Field[Any], raw: str) -> Any:
-    kind = type(each.default)
+    kind: type = type(each.default)
     try:
         if kind is bool:
             return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}[

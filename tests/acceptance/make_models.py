@@ -38,7 +38,9 @@ class Scale(tf.Module):
     @staticmethod
     def abort(x: tf.Tensor, *, exit_without_error: bool = False):
         def branch() -> tf.Tensor:
-            with tf.control_dependencies([tf.raw_ops.Abort(error_msg="bad value", exit_without_error=exit_without_error)]):
+            with tf.control_dependencies(
+                [tf.raw_ops.Abort(error_msg="bad value", exit_without_error=exit_without_error)]
+            ):
                 return tf.identity(x)
 
         return branch

@@ -116,7 +116,10 @@ def check(openapi: dict[str, Any], schema: dict[str, Any], value: Any, where: st
     if "enum" in schema:
         assert value in schema["enum"], (where, value)
     if "type" in schema:
-        assert kind_of(value) == schema["type"] or (schema["type"], kind_of(value)) == ("number", "integer"), (where, value)
+        assert kind_of(value) == schema["type"] or (schema["type"], kind_of(value)) == ("number", "integer"), (
+            where,
+            value,
+        )
     if "properties" in schema:
         assert set(schema.get("required", [])) <= set(value), where
         assert set(value) <= set(schema["properties"]), where
@@ -131,5 +134,10 @@ def kind_of(value: Any) -> str:
 
 def test_json_test_gives_back_any_json(server: Server) -> None:
     for value in ({"a": [1, 2.5, None, True, "ü"]}, [], None, "text", 17, 2**53 + 1, {"n": 1e300}):
-        assert server.http.post("/json_test/", content=json.dumps(value)).json() == {"request_result": True, "result": value}
-    assert server.http.post("/json_test/", content=b'{"exact": 9007199254740993}').content.endswith(b"9007199254740993}}")
+        assert server.http.post("/json_test/", content=json.dumps(value)).json() == {
+            "request_result": True,
+            "result": value,
+        }
+    assert server.http.post("/json_test/", content=b'{"exact": 9007199254740993}').content.endswith(
+        b"9007199254740993}}"
+    )

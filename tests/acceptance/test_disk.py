@@ -45,7 +45,9 @@ def test_a_full_disk_refuses_submits_and_keeps_everything_else(small_disk: Path,
     server.run("a", "x = 1\nprint('kept')")
     filler = fill(small_disk)
 
-    statuses = {server.http.post("/push_job/", json={"name": "a", "job": "#" * 20_000, "type": 1}).status_code for _ in range(5)}
+    statuses = {
+        server.http.post("/push_job/", json={"name": "a", "job": "#" * 20_000, "type": 1}).status_code for _ in range(5)
+    }
     assert statuses == {507}
     status, sentence = server.refused("/create_workspace/", name="b" * 100)
     assert status == 507
@@ -63,7 +65,9 @@ def test_a_full_disk_refuses_submits_and_keeps_everything_else(small_disk: Path,
     assert again.call("/get_result/", name="a") == [True, True]
 
 
-def test_a_job_that_ends_on_a_full_disk_is_recorded_when_there_is_room(small_disk: Path, start: Start, tmp_path: Path) -> None:
+def test_a_job_that_ends_on_a_full_disk_is_recorded_when_there_is_room(
+    small_disk: Path, start: Start, tmp_path: Path
+) -> None:
     server = start("--no-warm-spare", data_dir=small_disk / "data")
     server.call("/create_workspace/", name="a")
     gate = tmp_path / "gate"

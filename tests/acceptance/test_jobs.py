@@ -21,7 +21,9 @@ Start = Callable[..., Server]
 
 def test_jobs_are_numbered_from_0_and_run_in_order(server: Server, workspace: str) -> None:
     for number in range(5):
-        job = server.call("/push_job/", name=workspace, job=f"order = globals().get('order', []) + [{number}]", type=1, timeout=0)
+        job = server.call(
+            "/push_job/", name=workspace, job=f"order = globals().get('order', []) + [{number}]", type=1, timeout=0
+        )
         assert (job["job"], job["finish"], job["result"]) == (number, False, None)
     assert server.wait(workspace, 4)["state"] == "succeeded"
     assert server.call("/get_variable/", name=workspace, variable="order") == {"order": [0, 1, 2, 3, 4]}
@@ -35,7 +37,9 @@ def test_a_call_that_waits_returns_as_soon_as_its_job_has_finished(server: Serve
     assert job["time"] < 5
 
 
-def test_a_call_whose_timeout_passes_is_told_so_and_the_job_goes_on(server: Server, workspace: str, tmp_path: Path) -> None:
+def test_a_call_whose_timeout_passes_is_told_so_and_the_job_goes_on(
+    server: Server, workspace: str, tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     job = server.run(workspace, f"print('a', flush=True)\nx = open({str(gate)!r}).read()", timeout=0.1)
@@ -73,7 +77,9 @@ def test_a_failed_script_tells_type_message_and_its_own_line_numbers(server: Ser
     assert server.run(workspace, "x = 1")["result"] is True
 
 
-def test_a_file_runs_as_python_would_run_it(server: Server, workspace: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_file_runs_as_python_would_run_it(
+    server: Server, workspace: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = server.data_dir / "programs"
     folder.mkdir(exist_ok=True)
     (folder / "neighbour.py").write_text("value = 17")
@@ -163,7 +169,9 @@ def test_nothing_is_lost_or_mixed_with_many_clients_on_one_workspace(server: Ser
 # --- output
 
 
-def test_output_can_be_read_from_any_offset_while_it_runs_and_after(server: Server, workspace: str, tmp_path: Path) -> None:
+def test_output_can_be_read_from_any_offset_while_it_runs_and_after(
+    server: Server, workspace: str, tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     job = server.run(workspace, f"print('grüße', flush=True)\nopen({str(gate)!r}).read()\nprint('end')", timeout=0)
@@ -217,14 +225,18 @@ def test_a_job_that_prints_a_gigabyte_of_binary_is_capped_and_memory_is_flat(sta
     server.run("a", "x = 1")
     supervisor = psutil.Process(server.pid)
     before = supervisor.memory_info().rss
-    job = server.run("a", "import os\nblock = os.urandom(2**20)\nfor _ in range(1024): os.write(1, block)\nprint('end')", timeout=60)
+    job = server.run(
+        "a", "import os\nblock = os.urandom(2**20)\nfor _ in range(1024): os.write(1, block)\nprint('end')", timeout=60
+    )
     assert job["result"] is True
     assert supervisor.memory_info().rss - before < 50 * 2**20
     assert job["stdout"].endswith("end\n")
     output = server.http.get(f"/jobs/{job['id']}/output")
     assert 2**20 < len(output.content) < 2**20 + 200
     assert output.content.endswith(b"the rest is not kept]\n")
-    assert server.http.get(f"/jobs/{job['id']}/output?offset={2**20 - 5}").content.startswith(output.content[2**20 - 5 :][:5])
+    assert server.http.get(f"/jobs/{job['id']}/output?offset={2**20 - 5}").content.startswith(
+        output.content[2**20 - 5 :][:5]
+    )
 
 
 # --- ending jobs
@@ -250,8 +262,8 @@ CANCELLABLE = {
     "in_c": "import ctypes\nlibc = ctypes.PyDLL(None)\nlibc.sleep(1000)",
     "forking": "import os, time\nif os.fork() == 0:\n  while True: time.sleep(1)\ntime.sleep(1000)",
     "child_processes": "import subprocess\nsubprocess.run(['sh', '-c', 'sleep 1000 & sleep 1000'])",
-    "ignoring_sigterm": "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(1000)",
-    "new_session": "import subprocess, time\nsubprocess.Popen(['sleep', '1000'], start_new_session=True)\ntime.sleep(1000)",
+    "ignoring_signals": "import signal, time\nfor number in (15, 2): signal.signal(number, signal.SIG_IGN)\ntime.sleep(1000)",
+    "new_session": "from subprocess import *\nPopen(['sleep', '1000'], start_new_session=True)\nPopen(['sleep', '1000']).wait()",
 }  # fmt: skip
 
 
@@ -348,7 +360,9 @@ def test_a_kill_from_outside_is_told_within_a_second(server: Server, workspace: 
     assert server.wait(workspace, 1)["error"]["detail"]["signal"] == "SIGKILL"
 
 
-def test_after_five_deaths_in_a_row_the_workspace_is_given_up_until_it_is_restarted(server: Server, workspace: str) -> None:
+def test_after_five_deaths_in_a_row_the_workspace_is_given_up_until_it_is_restarted(
+    server: Server, workspace: str
+) -> None:
     for _ in range(5):
         assert server.run(workspace, "import os; os._exit(3)")["state"] == "lost"
     status = server.call("/get_status/", name=workspace)
@@ -395,7 +409,9 @@ def test_what_a_script_does_to_its_process_stays_in_its_workspace(server: Server
     [("x = 1\nif True\n", "SyntaxError", "line 2"), ("\nimport not_there", "ModuleNotFoundError", "line 2"),
      ("def f(): f()\nf()", "RecursionError", "line 1")],
 )  # fmt: skip
-def test_broken_scripts_fail_with_type_and_line(server: Server, workspace: str, script: str, type_: str, line: str) -> None:
+def test_broken_scripts_fail_with_type_and_line(
+    server: Server, workspace: str, script: str, type_: str, line: str
+) -> None:
     job = server.run(workspace, script)
     assert job["state"] == "failed"
     assert job["error"]["type"] == type_
@@ -419,7 +435,14 @@ def test_jobs_are_listed_newest_first_by_name_state_and_kind(server: Server, wor
     assert listed(kind="clear") == [2]
     assert listed(limit=1, offset=1) == [1]
     assert server.http.get("/jobs/", params={"name": workspace, "limit": 1}).json()["result"]["total"] == 3
-    for query in ({"state": "faild"}, {"kind": "x"}, {"limit": "-1"}, {"limit": "1001"}, {"offset": "a"}, {"name": ".."}):
+    for query in (
+        {"state": "faild"},
+        {"kind": "x"},
+        {"limit": "-1"},
+        {"limit": "1001"},
+        {"offset": "a"},
+        {"name": ".."},
+    ):
         assert server.http.get("/jobs/", params=query).status_code == 400
     assert "did you mean 'failed'" in server.http.get("/jobs/", params={"state": "faild"}).json()["result"]
     assert server.http.get("/jobs/", params={"name": "nobody"}).status_code == 404

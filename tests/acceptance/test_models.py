@@ -75,15 +75,22 @@ def test_a_lambda_layer_is_refused_with_the_reason(server: Server, workspace: st
     assert "Lambda" in job["error"]["message"]
 
 
-def test_a_meta_graph_is_deployed_fetched_by_collection_and_given_new_weights(server: Server, workspace: str, models: Path) -> None:
+def test_a_meta_graph_is_deployed_fetched_by_collection_and_given_new_weights(
+    server: Server, workspace: str, models: Path
+) -> None:
     for path in (models / "one", models / "one.meta"):
         assert deploy(server, workspace, path)["result"] is True
     feed = {"inputs": X}
     fetches = ["outputs", "y:0"]
-    assert server.call("/predict/", name=workspace, fetches=fetches, feed_dict=feed, timeout=60)["result"] == [[[5.0]], [[5.0]]]
+    assert server.call("/predict/", name=workspace, fetches=fetches, feed_dict=feed, timeout=60)["result"] == [
+        [[5.0]],
+        [[5.0]],
+    ]
     job = server.call("/update/", name=workspace, path=str(models / "two"), timeout=60)
     assert (job["result"], job["version"]) == (True, 3)
-    assert server.call("/predict/", name=workspace, fetches="outputs", feed_dict=feed, timeout=60)["result"] == [[[50.0]]]
+    assert server.call("/predict/", name=workspace, fetches="outputs", feed_dict=feed, timeout=60)["result"] == [
+        [[50.0]]
+    ]
 
 
 def test_unknown_names_fail_the_job_and_list_what_exists(server: Server, workspace: str, models: Path) -> None:
@@ -121,7 +128,9 @@ def broken_models(models: Path, folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in names}
 
 
-def test_a_broken_model_is_told_with_the_cause_and_what_was_serving_goes_on(server: Server, workspace: str, models: Path) -> None:
+def test_a_broken_model_is_told_with_the_cause_and_what_was_serving_goes_on(
+    server: Server, workspace: str, models: Path
+) -> None:
     deploy(server, workspace, models / "scale")
     pid = deployment(server, workspace)["pid"]
     folder = server.roots / "broken"
@@ -136,11 +145,15 @@ def test_a_broken_model_is_told_with_the_cause_and_what_was_serving_goes_on(serv
     assert status["deployment"]["pid"] == pid
     assert "empty.keras" in status["last_deployment_failure"]
     assert predict(server, workspace)["result"] == [[[2.0, 4.0]]]
-    assert server.http.get("/v2/health/ready").status_code == 200, "one tenant's failure does not make the server unready"
+    assert server.http.get("/v2/health/ready").status_code == 200, (
+        "one tenant's failure does not make the server unready"
+    )
 
 
 @pytest.mark.parametrize("path", ["abort_at_once", "fail_at_once"])
-def test_a_version_that_breaks_in_its_warm_up_is_rolled_back_with_the_reason(server: Server, workspace: str, models: Path, path: str) -> None:
+def test_a_version_that_breaks_in_its_warm_up_is_rolled_back_with_the_reason(
+    server: Server, workspace: str, models: Path, path: str
+) -> None:
     deploy(server, workspace, models / "scale")
     job = server.call("/update/", name=workspace, path=str(models / path), timeout=60)
     assert job["result"] is False
@@ -173,7 +186,9 @@ def test_a_prediction_that_kills_the_worker_is_lost_after_one_repetition_and_the
     assert deployment(server, workspace)["pid"] != pid
 
 
-def test_only_the_prediction_that_kills_is_lost_of_those_that_ran_together(server: Server, workspace: str, models: Path) -> None:
+def test_only_the_prediction_that_kills_is_lost_of_those_that_ran_together(
+    server: Server, workspace: str, models: Path
+) -> None:
     deploy(server, workspace, models / "abort")
     server.run(workspace, "import time; time.sleep(0.5)", timeout=0)
     values = [[[float(n), 0.0]] if n != 5 else [[1000.0, 0.0]] for n in range(12)]
@@ -184,7 +199,9 @@ def test_only_the_prediction_that_kills_is_lost_of_those_that_ran_together(serve
     assert results == [[x] if n != 5 else None for n, x in enumerate(values)]
 
 
-def test_a_prediction_that_loops_is_ended_by_its_time_limit_and_the_model_comes_back(server: Server, workspace: str, models: Path) -> None:
+def test_a_prediction_that_loops_is_ended_by_its_time_limit_and_the_model_comes_back(
+    server: Server, workspace: str, models: Path
+) -> None:
     deploy(server, workspace, models / "loop")
     job = predict(server, workspace, [[1000.0, 0.0]], time_limit=0.5)
     assert (job["state"], job["result"]) == ("failed", None)
@@ -213,10 +230,14 @@ def test_a_deployment_comes_back_after_a_restart_of_the_server(start: Start, mod
     again = start("--no-warm-spare", TFSERVE_ROOTS=str(models))
     assert predict(again, "a")["result"] == [[[2.0, 4.0]]]
     assert deployment(again, "a")["version"] == 2
-    assert again.call("/predict/", name="b", fetches="outputs", feed_dict={"inputs": X}, timeout=60)["result"] == [[[50.0]]]
+    assert again.call("/predict/", name="b", fetches="outputs", feed_dict={"inputs": X}, timeout=60)["result"] == [
+        [[50.0]]
+    ]
 
 
-def test_no_request_fails_and_each_answer_is_of_one_version_while_the_model_is_updated(server: Server, workspace: str, models: Path) -> None:
+def test_no_request_fails_and_each_answer_is_of_one_version_while_the_model_is_updated(
+    server: Server, workspace: str, models: Path
+) -> None:
     deploy(server, workspace, models / "scale" / "1")
     stop = threading.Event()
     answers: list[Any] = []
@@ -250,10 +271,14 @@ def test_two_clients_deploying_at_once_have_one_defined_winner(server: Server, w
     assert deployment(server, workspace)["version"] == last["version"]
 
 
-def test_a_client_that_vanishes_in_the_middle_of_a_deploy_changes_nothing(server: Server, workspace: str, models: Path) -> None:
+def test_a_client_that_vanishes_in_the_middle_of_a_deploy_changes_nothing(
+    server: Server, workspace: str, models: Path
+) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(
-            f"{server.url}/deploy/", json={"name": workspace, "path": str(models / "scale"), "timeout": 60}, timeout=0.05
+            f"{server.url}/deploy/",
+            json={"name": workspace, "path": str(models / "scale"), "timeout": 60},
+            timeout=0.05,
         )
     assert predict(server, workspace)["result"] == [[[2.0, 4.0]]]
 

@@ -68,7 +68,9 @@ def test_stopping_waits_for_a_running_job_and_keeps_the_queue(start: Start, tmp_
     server.call("/create_workspace/", name="a")
     go = tmp_path / "go"
     os.mkfifo(go)
-    server.call("/push_job/", name="a", job=f"print('begun', flush=True)\nopen({str(go)!r}).read()\nx = 1", type=1, timeout=0)
+    server.call(
+        "/push_job/", name="a", job=f"print('begun', flush=True)\nopen({str(go)!r}).read()\nx = 1", type=1, timeout=0
+    )
     server.call("/push_job/", name="a", job="y = 2", type=1, timeout=0)
     follow_until(server, "a", 0, "begun")
     server.process.send_signal(signal.SIGTERM)
@@ -90,7 +92,9 @@ def test_stopping_waits_for_a_running_job_and_keeps_the_queue(start: Start, tmp_
 def test_a_job_that_does_not_end_while_the_server_drains_is_lost_with_the_reason(start: Start) -> None:
     server = start("--no-warm-spare", "--drain-s", "0.2")
     server.call("/create_workspace/", name="a")
-    server.call("/push_job/", name="a", job="print('begun', flush=True)\nimport time\ntime.sleep(1000)", type=1, timeout=0)
+    server.call(
+        "/push_job/", name="a", job="print('begun', flush=True)\nimport time\ntime.sleep(1000)", type=1, timeout=0
+    )
     follow_until(server, "a", 0, "begun")
     assert server.stop() == 0
     again = start("--no-warm-spare")
@@ -102,7 +106,9 @@ def test_a_job_that_does_not_end_while_the_server_drains_is_lost_with_the_reason
 def test_a_second_signal_stops_at_once(start: Start) -> None:
     server = start("--no-warm-spare", "--drain-s", "60")
     server.call("/create_workspace/", name="a")
-    server.call("/push_job/", name="a", job="import time\nprint('begun', flush=True)\ntime.sleep(1000)", type=1, timeout=0)
+    server.call(
+        "/push_job/", name="a", job="import time\nprint('begun', flush=True)\ntime.sleep(1000)", type=1, timeout=0
+    )
     follow_until(server, "a", 0, "begun")
     processes = server.processes()
     server.process.send_signal(signal.SIGINT)
@@ -170,7 +176,13 @@ def test_killing_the_whole_tree_at_once_loses_nothing_that_was_acknowledged(star
     log = tmp_path / "ran"
     append = f"open({str(log)!r}, 'a').write('{{}} ')"
     server.run("a", append.format(0))
-    server.call("/push_job/", name="a", job=append.format(1) + "\nprint('begun', flush=True)\nwhile True: pass", type=1, timeout=0)
+    server.call(
+        "/push_job/",
+        name="a",
+        job=append.format(1) + "\nprint('begun', flush=True)\nwhile True: pass",
+        type=1,
+        timeout=0,
+    )
     for number in range(2, 6):
         server.call("/push_job/", name="a", job=append.format(number), type=1, timeout=0)
     server.call("/clear/", name="a", timeout=0)
@@ -221,9 +233,12 @@ def test_two_web_processes_share_the_work(start: Start) -> None:
     server = start("--no-warm-spare", "--web-processes", "2")
     server.call("/create_workspace/", name="a")
     for number in range(20):
-        assert httpx.post(
-            f"{server.url}/push_job/", json={"name": "a", "job": "x = 1", "type": 1, "timeout": 30}
-        ).json()["result"]["job"] == number
+        assert (
+            httpx.post(f"{server.url}/push_job/", json={"name": "a", "job": "x = 1", "type": 1, "timeout": 30}).json()[
+                "result"
+            ]["job"]
+            == number
+        )
 
 
 def follow_until(server: Server, name: str, job: int, word: str) -> None:

@@ -17,14 +17,36 @@ from tests.acceptance.test_start_and_stop import follow_until
 Start = Callable[..., Server]
 
 
-@pytest.mark.parametrize("name", ["a", "Work Space-1_2.x", "größe", "工作区", "मेरा काम", "a" * 100, "١٢٣", "...x"[3:], "-", "a..b", "x."])
+@pytest.mark.parametrize(
+    "name", ["a", "Work Space-1_2.x", "größe", "工作区", "मेरा काम", "a" * 100, "١٢٣", "...x"[3:], "-", "a..b", "x."]
+)
 def test_names_of_any_script_are_taken(server: Server, name: str) -> None:
     assert server.call("/create_workspace/", name=name) == name
     assert server.run(name, "x = 1")["result"] is True
     assert server.call("/destroy_workspace/", name=name) is True
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "../a", "a\\b", "a\0", "a\n", "a:b", "<b>", "a" * 101, " ", "☃", "%2e", "a\u202eb"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        ".hidden",
+        "a/b",
+        "../a",
+        "a\\b",
+        "a\0",
+        "a\n",
+        "a:b",
+        "<b>",
+        "a" * 101,
+        " ",
+        "☃",
+        "%2e",
+        "a\u202eb",
+    ],
+)
 def test_other_names_are_refused_everywhere(server: Server, name: str) -> None:
     for path in ("/create_workspace/", "/get_status/", "/destroy_workspace/", "/get_job/", "/get_result/"):
         assert server.refused(path, name=name)[0] == 400
@@ -50,13 +72,29 @@ def test_an_unknown_workspace_is_404_with_the_nearest_name(server: Server, works
     status, sentence = server.refused("/get_status/", name=workspace + "x")
     assert status == 404
     assert f"did you mean {workspace!r}" in sentence
-    for path in ("/clear/", "/undeploy/", "/get_job/", "/get_finish/", "/get_variable/", "/get_result/", "/restart_workspace/", "/destroy_workspace/"):
+    for path in (
+        "/clear/",
+        "/undeploy/",
+        "/get_job/",
+        "/get_finish/",
+        "/get_variable/",
+        "/get_result/",
+        "/restart_workspace/",
+        "/destroy_workspace/",
+    ):
         assert server.refused(path, name="nobody")[0] == 404
 
 
 def test_a_workspace_costs_no_process_until_its_first_job(server: Server, workspace: str) -> None:
     status = server.call("/get_status/", name=workspace)
-    assert status == status | {"STATUS": "IDLE", "CUR_JOB_NUM": -1, "FIN_JOB_NUM": -1, "JOB_COUNT": 0, "pid": None, "state": "idle"}
+    assert status == status | {
+        "STATUS": "IDLE",
+        "CUR_JOB_NUM": -1,
+        "FIN_JOB_NUM": -1,
+        "JOB_COUNT": 0,
+        "pid": None,
+        "state": "idle",
+    }
     server.run(workspace, "x = 1")
     status = server.call("/get_status/", name=workspace)
     assert status == status | {"STATUS": "IDLE", "CUR_JOB_NUM": 0, "FIN_JOB_NUM": 0, "JOB_COUNT": 0, "state": "ready"}
@@ -200,7 +238,13 @@ def test_values_become_json_as_promised(server: Server, workspace: str) -> None:
     variable = job["variable"]
     assert variable["nan"] is None
     assert variable["inf"] == [None]
-    assert (variable["text"], variable["raw"], variable["t"], variable["n"], variable["b"]) == ("ü", {"b64": "/w=="}, [1, [2]], None, True)
+    assert (variable["text"], variable["raw"], variable["t"], variable["n"], variable["b"]) == (
+        "ü",
+        {"b64": "/w=="},
+        [1, [2]],
+        None,
+        True,
+    )
     assert variable["array"] == [[1.5, None]]
     assert variable["scalar"] == 7
     assert variable["f"].startswith("<function f at")
@@ -212,7 +256,9 @@ def test_values_become_json_as_promised(server: Server, workspace: str) -> None:
     assert not [name for name in variable if name.startswith("__")]
 
 
-def test_a_large_variable_is_summarised_in_the_snapshot_and_whole_while_the_worker_is_idle(server: Server, workspace: str) -> None:
+def test_a_large_variable_is_summarised_in_the_snapshot_and_whole_while_the_worker_is_idle(
+    server: Server, workspace: str
+) -> None:
     job = server.run(workspace, "import numpy as np\nbig = np.arange(500_000)\nsmall = 1\ndel np")
     assert job["variable"]["small"] == 1
     assert job["variable"]["big"]["shape"] == [500_000]

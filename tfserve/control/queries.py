@@ -39,7 +39,9 @@ def job_by_id(job_id: int) -> Job:
     """Raises `NotFound`."""
     found = _whole(Job.objects.filter(pk=job_id)).first()
     if found is None:
-        raise NotFound(f"There is no job with the id {job_id}, or it is no longer kept. GET /jobs/ lists those that are.")
+        raise NotFound(
+            f"There is no job with the id {job_id}, or it is no longer kept. GET /jobs/ lists those that are."
+        )
     return found
 
 
@@ -58,7 +60,7 @@ def jobs(
         found = found.filter(state=state)
     if kind is not None:
         found = found.filter(kind=kind)
-    return found[offset : offset + limit], found.count()
+    return list(found[offset : offset + limit]), found.count()
 
 
 def snapshot(workspace: Workspace) -> str:

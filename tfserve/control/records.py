@@ -165,9 +165,7 @@ def take_turns(turns: Iterable[Turn]) -> None:
         Job.objects.filter(pk__in=requeued).update(state=JobState.QUEUED, started_at=None)
     started = [job_id for turn in turns for job_id in turn.started]
     if started:
-        Job.objects.filter(pk__in=started).update(
-            state=JobState.RUNNING, started_at=now, attempts=F("attempts") + 1
-        )
+        Job.objects.filter(pk__in=started).update(state=JobState.RUNNING, started_at=now, attempts=F("attempts") + 1)
     _keep_variables({turn.workspace_id: turn.variables for turn in turns if turn.variables is not None})
 
 

@@ -7,7 +7,7 @@ import re
 import zlib
 
 import numpy as np
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from tfserve.config import Settings
 from tfserve.errors import Invalid, TimedOut, TooLarge
@@ -56,7 +56,7 @@ async def read_body(scope: Scope, receive: Receive, settings: Settings) -> bytes
     return unpack.finish()
 
 
-async def _receive(receive: Receive, timeout_s: float, settings: Settings) -> dict[str, object]:  # type: ignore[type-arg]
+async def _receive(receive: Receive, timeout_s: float, settings: Settings) -> Message:
     try:
         async with asyncio.timeout(max(0.0, timeout_s)):
             message = await receive()

@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
             log.exception("a process at the other end of a socket speaks another language")
             self.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         if not self.lost.done():
             self.lost.set_result(None)
         for reply in self._replies.values():
@@ -107,14 +107,13 @@ class Connection(asyncio.Protocol):
             if reply is not None and not reply.done():
                 reply.set_result(message)
         elif self._handler is not None:
-            task = asyncio.get_running_loop().create_task(self._answer(request_id, message))
+            task = asyncio.get_running_loop().create_task(self._answer(self._handler, request_id, message))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, request_id: int, message: Message) -> None:
-        assert self._handler is not None
+    async def _answer(self, handler: Handler, request_id: int, message: Message) -> None:
         try:
-            answer = await self._handler(message) or Done()
+            answer = await handler(message) or Done()
         except TFserveError as error:
             answer = Failed(failure=error.to_failure())
         except Exception:

@@ -1,8 +1,8 @@
 """What a message looks like on a socket. No I/O here.
 
-    4 bytes  length of what follows, little-endian
-    8 bytes  request id: an answer carries the id of its question with the top bit set, 0 wants no answer
-    n bytes  the message as msgpack, tagged with the name of its class
+4 bytes  length of what follows, little-endian
+8 bytes  request id: an answer carries the id of its question with the top bit set, 0 wants no answer
+n bytes  the message as msgpack, tagged with the name of its class
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class FrameReader:
 
 def decode(body: bytes) -> Message:
     try:
-        return _decoder.decode(body)
+        message: Message = _decoder.decode(body)
+        return message
     except msgspec.DecodeError as error:
         raise BrokenFrame(str(error)) from error

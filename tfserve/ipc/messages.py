@@ -13,12 +13,11 @@ import msgspec
 
 from tfserve.errors import Failure
 
-
 #: The `format` of a deployment that takes new weights without a graph of their own.
 META_GRAPH = "TF1 meta graph"
 
 
-class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="message", omit_defaults=True):
+class _Message(msgspec.Struct, kw_only=True, tag=True, tag_field="message", omit_defaults=True):
     pass
 
 

@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 async def read(query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What the query returns. A connection that has broken meanwhile is opened again, once."""
-    return await asyncio.to_thread(_query, query, *args, **kwargs)
+    return await asyncio.to_thread(_query, lambda: query(*args, **kwargs))
 
 
-def _query(query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def _query(query: Callable[[], T]) -> T:
     try:
-        return query(*args, **kwargs)
+        return query()
     except (InterfaceError, OperationalError):
         connection.close()
-        return query(*args, **kwargs)
+        return query()

@@ -108,7 +108,7 @@ class Deployments:
         run = {JobKind.DEPLOY: self._deploy, JobKind.UPDATE: self._update, JobKind.UNDEPLOY: self._undeploy}
         return [await run[job.kind](job) for job in jobs]
 
-    def interrupt(self, job: Job) -> None:
+    def interrupt(self, _: Job) -> None:
         """A model can't be interrupted while it computes or loads; it is killed after the grace time."""
 
     def kill(self) -> None:
@@ -121,16 +121,16 @@ class Deployments:
 
     async def _deploy(self, job: Job) -> Outcome:
         request: dict[str, Any] = msgspec.json.decode(job.request)
-        return await self._replace(job, path=request["path"], weights=None, device=request["device"])
+        return await self._replace(path=request["path"], weights=None, device=request["device"])
 
     async def _update(self, job: Job) -> Outcome:
         request: dict[str, Any] = msgspec.json.decode(job.request)
         active, path = self._deployed(), request["path"]
         if active.format == META_GRAPH and _is_weights_only(path):
-            return await self._replace(job, path=active.path, weights=path, device=active.device)
-        return await self._replace(job, path=path, weights=None, device=active.device)
+            return await self._replace(path=active.path, weights=path, device=active.device)
+        return await self._replace(path=path, weights=None, device=active.device)
 
-    async def _undeploy(self, job: Job) -> Outcome:
+    async def _undeploy(self, _: Job) -> Outcome:
         active = self._deployed()
         freed = active.worker.memory_bytes() if active.worker is not None else 0
         self.active = None
@@ -143,7 +143,7 @@ class Deployments:
         detail = msgspec.json.encode({"version": active.version, "memory_freed_bytes": freed})
         return Outcome(state=JobState.SUCCEEDED, result=b"true", detail=detail)
 
-    async def _replace(self, job: Job, *, path: str, weights: str | None, device: str) -> Outcome:
+    async def _replace(self, *, path: str, weights: str | None, device: str) -> Outcome:
         """Loads a new version beside the one that serves, and switches when it is warm."""
         begin = partial(records.begin_deployment, self._workspace_id, path, weights, device)
         deployment_id = await self._journal.change(begin)
@@ -185,9 +185,7 @@ class Deployments:
         """Raises what the worker says is wrong with the model, or `WorkerDied`."""
         worker = self._loading = await self._spare.take(needs_tensorflow=True)
         try:
-            question = BecomeModel(
-                workspace=self._name, path=path, weights=weights, device=device, sample=self._sample
-            )
+            question = BecomeModel(workspace=self._name, path=path, weights=weights, device=device, sample=self._sample)
             loaded = await worker.ask(question)
             if not isinstance(loaded, ModelLoaded):
                 raise Internal(f"a worker answered {type(loaded).__name__} to a model")

@@ -33,7 +33,7 @@ def _environment(pid: int) -> list[bytes]:
 
 
 def _kill(pid: int) -> None:
-    try:
+    try:  # noqa: SIM105 (contextlib would be the largest import)
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import django
 import uvloop
@@ -22,7 +23,7 @@ from tfserve.config import Settings, to_environment
 from tfserve.errors import Forbidden, TFserveError
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.lock import DataFolderLock
-from tfserve.supervisor.processes import OWNER, Child, kill_leftovers
+from tfserve.supervisor.processes import OWNER, Child, Exit, kill_leftovers
 from tfserve.supervisor.web import WebProcess, listen
 
 log = logging.getLogger(__name__)
@@ -100,9 +101,7 @@ class Supervisor:
         journal = Journal()
         spare = Spare(Workshop(self._settings, self._owner), wanted=self._settings.warm_spare)
         workspaces = Workspaces(self._settings, journal=journal, spare=spare, changed=changed)
-        requests = Requests(
-            self._settings, workspaces=workspaces, journal=journal, spare=spare, changed=changed
-        )
+        requests = Requests(self._settings, workspaces=workspaces, journal=journal, spare=spare, changed=changed)
         await workspaces.bring_all_back()
         web = [
             WebProcess(self._settings, self._owner, sock=self._socket, answer=requests.answer)
@@ -140,8 +139,11 @@ class Supervisor:
             stdin=self._guarded_end,
             output=subprocess.DEVNULL,
         )
-        # One that can't live is not started for ever.
-        guardian.ended.add_done_callback(lambda ended: ended.result().lived_s > 1 and self._start_guardian())
+        guardian.ended.add_done_callback(self._on_guardian_end)
+
+    def _on_guardian_end(self, ended: asyncio.Future[Exit]) -> None:
+        if ended.result().lived_s > 1:  # one that can't live is not started for ever
+            self._start_guardian()
 
     def _on_signal(self) -> None:
         self._signals += 1
@@ -153,7 +155,7 @@ class Supervisor:
 
     async def _started(self, web: list[WebProcess]) -> bool:
         """Whether the server came up, before it was told to stop."""
-        ready = asyncio.gather(*(process.ready for process in web))
+        ready: asyncio.Future[Any] = asyncio.gather(*(process.ready for process in web))
         stopped = asyncio.get_running_loop().create_task(self._stop.wait())
         await asyncio.wait([ready, stopped], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -172,4 +174,3 @@ class Supervisor:
             flush=True,
         )
         return True
-

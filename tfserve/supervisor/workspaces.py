@@ -242,9 +242,7 @@ class Workspaces:
         dispatcher.last_started, dispatcher.last_finished = saved.last_started, saved.last_finished
         dispatcher.finished_count = saved.kept
         deployments.last_version = saved.last_version
-        workspace = Workspace(
-            row.pk, row.name, Row.Type(row.type), folder, dispatcher, scripts, deployments, restarts
-        )
+        workspace = Workspace(row.pk, row.name, Row.Type(row.type), folder, dispatcher, scripts, deployments, restarts)
         self._by_name[row.name] = workspace
         return workspace
 

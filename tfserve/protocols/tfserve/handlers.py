@@ -159,9 +159,7 @@ def _path(context: Context, path: str) -> Path:
     return resolve(path, start=context.start_folder, roots=context.settings.root_paths)
 
 
-async def _submit(
-    context: Context, request: requests._Waits, kind: JobKind, job: dict[str, Any]
-) -> dict[str, Any]:
+async def _submit(context: Context, request: requests._Waits, kind: JobKind, job: dict[str, Any]) -> dict[str, Any]:
     if request.time_limit is not None and not request.time_limit > 0:
         raise Invalid(f"time_limit must be more than 0 seconds, {request.time_limit:g} was given", field="time_limit")
     name = workspace_name(request.name)

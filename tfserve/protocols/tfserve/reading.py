@@ -79,9 +79,7 @@ async def job_output(context: Context, request: Request) -> Response:
         "X-Job-State": str(job.state),
         "X-Content-Type-Options": "nosniff",
     }
-    return StreamingResponse(
-        _pieces(path, offset, size), media_type="text/plain; charset=utf-8", headers=headers
-    )
+    return StreamingResponse(_pieces(path, offset, size), media_type="text/plain; charset=utf-8", headers=headers)
 
 
 async def _pieces(path: Path, offset: int, end: int) -> AsyncIterator[bytes]:
@@ -137,9 +135,7 @@ async def live(_: Context, __: Request) -> Response:
 async def ready(context: Context, _: Request) -> Response:
     server = await context.line.server()
     is_ready = bool(server["ready"])
-    return json_response(
-        msgspec.json.encode({"live": True, "ready": is_ready}), status=200 if is_ready else 503
-    )
+    return json_response(msgspec.json.encode({"live": True, "ready": is_ready}), status=200 if is_ready else 503)
 
 
 async def openapi_document(_: Context, __: Request) -> Response:

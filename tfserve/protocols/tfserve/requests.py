@@ -20,7 +20,9 @@ JobNumber = Annotated[int, Meta(description="number of the job in its workspace,
 Timeout = Annotated[float, Meta(description="seconds to wait for the job's end; 0 does not wait", ge=0, le=YEAR_S)]
 Interval = Annotated[
     float,
-    Meta(description="accepted for older clients: an answer comes as soon as there is one, never later", ge=0, le=YEAR_S),
+    Meta(
+        description="accepted for older clients: an answer comes as soon as there is one, never later", ge=0, le=YEAR_S
+    ),
 ]
 TimeLimit = Annotated[
     float | None, Meta(description="seconds that the job may run, then it is ended as failed (no limit)")
@@ -65,7 +67,9 @@ class Clear(_Waits, kw_only=True):
 class Deploy(_Waits, kw_only=True):
     path: Annotated[
         str,
-        Meta(description="a SavedModel folder, a folder of numbered versions, a .keras, .h5 or .meta file", min_length=1),
+        Meta(
+            description="a SavedModel folder, a folder of numbered versions, a .keras, .h5 or .meta file", min_length=1
+        ),
     ]
     device: Annotated[str, Meta(description="where the model computes: /cpu:0, /gpu:0")] = "/cpu:0"
 
@@ -84,7 +88,7 @@ class Predict(_Waits, kw_only=True):
     ]
     feed_dict: Annotated[
         dict[str, Raw], Meta(description="collection key, signature input or tensor name -> value")
-    ] = {}  # noqa: RUF012 (msgspec copies it)
+    ] = {}
     signature: Annotated[str, Meta(description="which of the model's signatures names inputs and outputs")] = (
         "serving_default"
     )

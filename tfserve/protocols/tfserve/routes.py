@@ -68,7 +68,7 @@ class Call(_Answering):
     def __init__(self, endpoint: Endpoint, context: Context) -> None:
         super().__init__(context)
         self._endpoint = endpoint
-        self._decoder = msgspec.json.Decoder(endpoint.request)
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(endpoint.request)
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
         if scope["method"] != "POST":
@@ -111,9 +111,7 @@ class Look(_Answering):
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
         if scope["method"] not in ("GET", "HEAD"):
-            return refusal(
-                Invalid(f"{self._read.path} takes GET: it is there to {self._read.purpose}."), status=405
-            )
+            return refusal(Invalid(f"{self._read.path} takes GET: it is there to {self._read.purpose}."), status=405)
         return await self._read.handler(self._context, Request(scope, receive))
 
 
