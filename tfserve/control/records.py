@@ -9,13 +9,13 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import groupby
 
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from tfserve.control.models import FINISHED, Deployment, Job, Outcome, Snapshot, Workspace
-from tfserve.errors import IdempotencyKeyReused
+from tfserve.control import statements
+from tfserve.control.models import FINISHED, Deployment, Job, Workspace
+from tfserve.errors import IdempotencyKeyReused, NoSuchWorkspace, TFserveError
 from tfserve.ipc.messages import JobKind, JobState
 
 
@@ -88,46 +88,42 @@ class Saved:
     last_version: int = 0
 
 
-def submit(submissions: Sequence[Submission]) -> list[Recorded | IdempotencyKeyReused]:
-    """Records new jobs, each with the next number of its workspace."""
+def submit(submissions: Sequence[Submission]) -> list[Recorded | TFserveError]:
+    """Records new jobs, each with the next number of its workspace; an error for each that can't be."""
     now = timezone.now()
-    answers: list[Recorded | IdempotencyKeyReused | Job] = []
-    for workspace_id, group in groupby(submissions, key=lambda each: each.workspace_id):
-        answers += _submit_to(workspace_id, list(group), now)
-    jobs = [each for each in answers if isinstance(each, Job)]
-    Job.objects.bulk_create(jobs)
-    return [_recorded(each) if isinstance(each, Job) else each for each in answers]
-
-
-def _submit_to(
-    workspace_id: int, submissions: list[Submission], now: datetime
-) -> list[Recorded | IdempotencyKeyReused | Job]:
-    number = first = Workspace.objects.values_list("next_number", flat=True).get(pk=workspace_id)
-    answers: list[Recorded | IdempotencyKeyReused | Job] = []
-    by_key: dict[str, Job] = {}
-    for each in submissions:
-        known = _known(each, by_key)
-        if known is not None:
-            answers.append(known)
-            continue
-        job = _new_job(each, number, now)
-        number += 1
-        if each.idempotency_key:
-            # Saved at once, so that a second one with this key in the same group finds its id.
-            job.save(force_insert=True)
-            by_key[each.idempotency_key] = job
-            answers.append(_recorded(job))
-        else:
-            answers.append(job)
-    Workspace.objects.filter(pk=workspace_id).update(next_number=F("next_number") + (number - first))
+    numbers: dict[int, int] = {}
+    by_key: dict[tuple[int, str], Job] = {}
+    answers = [_submit(each, numbers, by_key, now) for each in submissions]
+    for workspace_id, number in numbers.items():
+        statements.set_next_number(workspace_id, number)
     return answers
 
 
-def _known(submission: Submission, by_key: dict[str, Job]) -> Recorded | IdempotencyKeyReused | None:
-    key = submission.idempotency_key
+def _submit(
+    submission: Submission, numbers: dict[int, int], by_key: dict[tuple[int, str], Job], now: datetime
+) -> Recorded | TFserveError:
+    workspace_id = submission.workspace_id
+    known = _known(submission, by_key)
+    if known is not None:
+        return known
+    number = numbers.get(workspace_id) or statements.next_number(workspace_id)
+    if number is None:
+        return NoSuchWorkspace(submission.workspace_name)
+    job = _new_job(submission, number, now)
+    statements.insert_job(job)
+    numbers[workspace_id] = number + 1
+    if submission.idempotency_key:
+        by_key[workspace_id, submission.idempotency_key] = job
+    return _recorded(job)
+
+
+def _known(submission: Submission, by_key: dict[tuple[int, str], Job]) -> Recorded | IdempotencyKeyReused | None:
+    """The job that came with this key before, if any: in this group, or earlier."""
+    key, workspace_id = submission.idempotency_key, submission.workspace_id
     if not key:
         return None
-    job = by_key.get(key) or Job.objects.filter(workspace_id=submission.workspace_id, idempotency_key=key).first()
+    job = by_key.get((workspace_id, key))
+    job = job or Job.objects.filter(workspace_id=workspace_id, idempotency_key=key).first()
     if job is None:
         return None
     if job.request_digest != submission.digest:
@@ -163,33 +159,17 @@ def take_turns(turns: Iterable[Turn]) -> None:
     requeued = [job_id for turn in turns for job_id in turn.requeued]
     if requeued:
         Job.objects.filter(pk__in=requeued).update(state=JobState.QUEUED, started_at=None)
-    started = [job_id for turn in turns for job_id in turn.started]
-    if started:
-        Job.objects.filter(pk__in=started).update(state=JobState.RUNNING, started_at=now, attempts=F("attempts") + 1)
-    _keep_variables({turn.workspace_id: turn.variables for turn in turns if turn.variables is not None})
+    statements.start_jobs([job_id for turn in turns for job_id in turn.started], now)
+    statements.keep_variables({turn.workspace_id: turn.variables for turn in turns if turn.variables is not None})
 
 
 def _end(ended: Sequence[Ended], now: datetime) -> None:
-    Outcome.objects.bulk_create(
-        Outcome(job_id=each.job_id, result=_text(each.result), error=_text(each.error), detail=_text(each.detail))
-        for each in ended
+    statements.insert_outcomes(
+        [(each.job_id, _text(each.result), _text(each.error), _text(each.detail)) for each in ended]
     )
-    groups: dict[tuple[JobState, bool], list[int]] = {}
-    for each in ended:
-        groups.setdefault((each.state, each.kind == JobKind.PREDICT), []).append(each.job_id)
-    for (state, is_prediction), ids in groups.items():
-        forgotten = {"request": None} if is_prediction else {}
-        Job.objects.filter(pk__in=ids).update(state=state, finished_at=now, **forgotten)
-
-
-def _keep_variables(variables: dict[int, bytes]) -> None:
-    if variables:
-        Snapshot.objects.bulk_create(
-            [Snapshot(workspace_id=key, variables=value.decode()) for key, value in variables.items()],
-            update_conflicts=True,
-            unique_fields=["workspace"],
-            update_fields=["variables"],
-        )
+    for is_prediction in (True, False):
+        ids = [(each.state, each.job_id) for each in ended if (each.kind == JobKind.PREDICT) is is_prediction]
+        statements.finish_jobs(ids, now, forget_request=is_prediction)
 
 
 def create_workspace(name: str, type_: int) -> Workspace:
