@@ -20,7 +20,7 @@ JOB_FIELDS: tuple[models.Field[Any, Any], ...] = tuple(
     field for field in Job._meta.local_fields if not field.primary_key
 )
 MARKS = ", ".join(["%s"] * len(JOB_FIELDS))
-COLUMNS = ", ".join(field.column for field in JOB_FIELDS)
+COLUMNS = ", ".join(str(field.column) for field in JOB_FIELDS)
 
 INSERT_JOB = f"INSERT INTO {JOB} ({COLUMNS}) VALUES ({MARKS}) RETURNING id"  # noqa: S608 (names of our own)
 INSERT_OUTCOME = f"INSERT INTO {OUTCOME} (job_id, result, error, detail) VALUES (%s, %s, %s, %s)"  # noqa: S608

@@ -99,7 +99,7 @@ class Supervisor:
         self._take_charge()
         changed = Revision()
         journal = Journal()
-        spare = Spare(Workshop(self._settings, self._owner), wanted=self._settings.warm_spare)
+        spare = Spare(Workshop(self._settings, self._owner), wanted=self._settings.warm_spare, changed=changed)
         workspaces = Workspaces(self._settings, journal=journal, spare=spare, changed=changed)
         requests = Requests(self._settings, workspaces=workspaces, journal=journal, spare=spare, changed=changed)
         await workspaces.bring_all_back()

@@ -16,6 +16,7 @@ import psutil
 from tfserve.config import Settings, to_environment
 from tfserve.ipc.connections import Connection, ConnectionLost
 from tfserve.ipc.messages import Message, Output, Stop, WorkerReady
+from tfserve.supervisor.events import Signal
 from tfserve.supervisor.output import JobOutput, Pipe
 from tfserve.supervisor.processes import OWNER, Child, Exit
 
@@ -164,8 +165,9 @@ class Worker:
 class Spare:
     """Keeps one worker with TensorFlow loaded, ready to be taken in milliseconds."""
 
-    def __init__(self, workshop: Workshop, *, wanted: bool) -> None:
+    def __init__(self, workshop: Workshop, *, wanted: bool, changed: Signal) -> None:
         self._workshop = workshop
+        self._changed = changed
         self._wanted = wanted
         self._worker: Worker | None = None
         self._starting: Worker | None = None
@@ -212,9 +214,11 @@ class Spare:
             self._starting = worker = await self._workshop.start(warm=True)
             await worker.ready
             self._worker = worker
+            self._changed.fire()
             worker.child.ended.add_done_callback(lambda _: self._on_spare_end(worker))
         except WorkerDied as death:
-            log.warning("there is no spare worker: %s\n%s", death, death.last_lines)
+            if self._wanted:
+                log.warning("there is no spare worker: %s\n%s", death, death.last_lines)
         finally:
             self._starting = self._filling = None
 

@@ -49,7 +49,7 @@ def _connect(fd: int) -> BlockingConnection:
     sock = socket.socket(fileno=fd)
     sock.set_inheritable(False)
     peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    linux.die_with_parent(struct.unpack("3i", peer)[0])
+    linux.die_soon_after_parent(struct.unpack("3i", peer)[0])
     adopt_orphans()
     connection = BlockingConnection(sock)
     os.register_at_fork(after_in_child=connection.close)

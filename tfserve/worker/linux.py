@@ -23,7 +23,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
 
 
-def die_with_parent(parent_pid: int) -> None:
+def die_soon_after_parent(parent_pid: int) -> None:
     """The kernel ends this process a second after its parent. Exits if that is gone already; 0 is unknown.
 
     Not at once, since the second is for `end_group`: whoever dies by SIGKILL leaves its own children behind. The

@@ -26,6 +26,7 @@ from tfserve.serving.reads import read
 
 CHUNK_BYTES = 256 * 1024
 FOLLOW_S = 15.0
+MAX_WAIT_S = 60
 MAX_INT = 2**63 - 1
 
 E = TypeVar("E", bound=StrEnum)
@@ -128,6 +129,14 @@ def _page(**choice: Any) -> tuple[list[dict[str, Any]], int]:
 # --- the server
 
 
+async def server(context: Context, request: Request) -> Response:
+    query = request.query_params
+    if "since" in query:
+        since, wait_s = _number(query["since"], "since"), _number(query.get("wait", "15"), "wait", most=MAX_WAIT_S)
+        await context.line.wait_change(since, wait_s)
+    return _result(await context.line.server())
+
+
 async def live(_: Context, __: Request) -> Response:
     return json_response(b'{"live":true,"ready":true}')
 
@@ -183,6 +192,20 @@ READS = (
         handler=job_output,
         parameters={"id": _JOB_ID, "offset": {**_OFFSET, "description": "byte to begin with"}},
         media=("text/plain", "text/event-stream"),
+    ),
+    Read(
+        path="/server/",
+        name="server",
+        purpose="tell how the server and its workspaces are doing",
+        tells="version, pid, memory, spare, roots, workspaces, and revision, which grows with every change",
+        handler=server,
+        parameters={
+            "since": {"type": "integer", "minimum": 0, "description": "answer when revision is no longer this"},
+            "wait": {
+                "type": "integer", "minimum": 0, "maximum": MAX_WAIT_S, "default": 15,
+                "description": "seconds to wait for a change",
+            },
+        },
     ),
     Read(
         path="/v2/health/live",

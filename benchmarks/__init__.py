@@ -1,0 +1,1 @@
+"""Measurements, run by `make bench`. Timings on a shared machine are noisy: compare within one run."""

@@ -1,0 +1,85 @@
+"""A server to measure, and what its processes cost."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+import psutil
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+class ServerProcess:
+    """`tfserve serve` on a free port and a data folder of its own; a context manager."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self._options = options
+
+    def __enter__(self) -> ServerProcess:
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "manage.py",
+                "runserver",
+                "127.0.0.1:0",
+                "--data-dir",
+                str(self.folder / "data"),
+                *self._options,
+            ],
+            cwd=REPOSITORY,
+            env={**os.environ, "TFSERVE_ROOTS": os.pathsep.join(map(str, (REPOSITORY, self.folder)))},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        head = ""
+        while (match := re.search(r"pages +(http://\S+?)/\s", head)) is None:
+            head += self.process.stdout.readline()
+        self.url = match[1]
+        self.http = httpx.Client(base_url=self.url, timeout=120)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.http.close()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+    def call(self, path: str, /, **fields: object) -> object:
+        content = self.http.post(path, json=fields).json()
+        if content["request_result"] is not True:
+            raise RuntimeError(content)
+        return content["result"]
+
+    def tree(self) -> list[psutil.Process]:
+        root = psutil.Process(self.process.pid)
+        return [root, *root.children(recursive=True)]
+
+    def pss_bytes(self) -> int:
+        """Proportional set size of the server and all that it started."""
+        return sum(process.memory_full_info().pss for process in self.tree())
+
+    def cpu_share(self, seconds: float) -> float:
+        """Processor time that the whole tree takes while nothing is asked, as a share of one core."""
+        before = self._cpu_s()
+        time.sleep(seconds)  # the measured quantity is what happens in this time
+        return (self._cpu_s() - before) / seconds
+
+    def wait_for_spare(self) -> None:
+        """Returns when a warm spare is ready: told by the server, not looked for again and again."""
+        query: dict[str, int] = {}
+        while (server := self.http.get("/server/", params=query).json()["result"])["spare"] is None:
+            query = {"since": server["revision"]}
+
+    def _cpu_s(self) -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in self.tree())
