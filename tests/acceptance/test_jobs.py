@@ -263,7 +263,7 @@ CANCELLABLE = {
     "forking": "import os, time\nif os.fork() == 0:\n  while True: time.sleep(1)\ntime.sleep(1000)",
     "child_processes": "import subprocess\nsubprocess.run(['sh', '-c', 'sleep 1000 & sleep 1000'])",
     "ignoring_signals": "import signal, time\nfor n in (15, 2): signal.signal(n, signal.SIG_IGN)\ntime.sleep(1000)",
-    "new_session": "from subprocess import *\nPopen('sleep 1e3', shell=True, start_new_session=True)\nrun(['sleep', '9'])",
+    "new_session": "from subprocess import *\nPopen('sleep 99', shell=True, start_new_session=1)\nrun(['sleep', '9'])",
 }  # fmt: skip
 
 

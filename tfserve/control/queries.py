@@ -46,14 +46,16 @@ def job_by_id(job_id: int) -> Job:
 
 
 def finished_jobs(workspace: Workspace) -> list[Job]:
-    return list(_whole(Job.objects.filter(workspace=workspace, state__in=FINISHED).order_by("number")))
+    finished = Job.objects.filter(workspace=workspace, state__in=FINISHED).order_by("number")
+    return list(finished.select_related("outcome").only("number", "outcome__result"))
 
 
 def jobs(
     *, name: str | None, state: JobState | None, kind: JobKind | None, limit: int, offset: int
 ) -> tuple[Sequence[Job], int]:
     """One page of jobs, newest first, and how many there are in all."""
-    found = Job.objects.order_by("-pk").select_related("workspace", "outcome").defer("request")
+    found = Job.objects.order_by("-pk").select_related("workspace", "outcome")
+    found = found.defer("request", "outcome__result", "outcome__detail")
     if name is not None:
         found = found.filter(workspace=workspace(name))
     if state is not None:

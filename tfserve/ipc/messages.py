@@ -62,7 +62,15 @@ class WebReady(_Message):
 
 
 class GetServer(_Message):
-    """Answered by Done: what the status page and the health checks need to know of the whole server."""
+    """Answered by Done(dict): all that the status page shows of the living server."""
+
+
+class IsReady(_Message):
+    """Answered by Done(bool): whether the server takes work."""
+
+
+class ListWorkspaces(_Message):
+    """Answered by Done(list): the names of all workspaces."""
 
 
 class TurnService(_Message):
@@ -287,6 +295,8 @@ Message = (
     | Failed
     | WebReady
     | GetServer
+    | IsReady
+    | ListWorkspaces
     | TurnService
     | CreateWorkspace
     | DestroyWorkspace

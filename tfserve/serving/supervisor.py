@@ -14,7 +14,9 @@ from tfserve.ipc.messages import (
     GetServer,
     GetVariables,
     GetWorkspace,
+    IsReady,
     JobAnswer,
+    ListWorkspaces,
     Message,
     RestartWorkspace,
     SubmitJob,
@@ -40,6 +42,12 @@ class SupervisorLine:
     async def server(self) -> dict[str, Any]:
         value: dict[str, Any] = await self._value(GetServer())
         return value
+
+    async def is_ready(self) -> bool:
+        return bool(await self._value(IsReady()))
+
+    async def workspace_names(self) -> list[str]:
+        return list(await self._value(ListWorkspaces()))
 
     async def turn_service(self, *, on: bool) -> bool:
         return bool(await self._value(TurnService(on=on)))

@@ -28,8 +28,6 @@ from tfserve.supervisor.web import WebProcess, listen
 
 log = logging.getLogger(__name__)
 
-PRUNE_EVERY_S = 3600.0
-
 
 class OpenToTheWorld(Forbidden):
     """The address {host} can be reached by other machines, and this server has no log-in yet: whoever reaches it can \
@@ -108,9 +106,11 @@ class Supervisor:
             for _ in range(self._settings.web_processes)
         ]
         spare.fill()
+        pruning = asyncio.get_running_loop().create_task(workspaces.prune_regularly())
         came_up = await self._started(web)
         if came_up:
             await self._stop.wait()
+        pruning.cancel()
         requests.stopping = True
         changed.fire()
         await workspaces.close()

@@ -8,8 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import psutil
-
 from tfserve import __version__
 from tfserve.config import Settings
 from tfserve.control import records
@@ -22,7 +20,9 @@ from tfserve.ipc.messages import (
     GetServer,
     GetVariables,
     GetWorkspace,
+    IsReady,
     JobAnswer,
+    ListWorkspaces,
     Message,
     RestartWorkspace,
     SubmitJob,
@@ -35,7 +35,7 @@ from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs import Job
 from tfserve.supervisor.journal import Journal
 from tfserve.supervisor.workers import Spare
-from tfserve.supervisor.workspaces import Workspace, Workspaces
+from tfserve.supervisor.workspaces import Workspace, Workspaces, memory_bytes
 
 
 class Requests:
@@ -53,6 +53,8 @@ class Requests:
         self._started_at = time.time()
         self._answers: dict[type, Callable[[Any], Awaitable[Message]]] = {
             GetServer: self._get_server,
+            IsReady: self._is_ready,
+            ListWorkspaces: self._list_workspaces,
             TurnService: self._turn_service,
             CreateWorkspace: self._create_workspace,
             DestroyWorkspace: self._destroy_workspace,
@@ -83,13 +85,20 @@ class Requests:
                 "on": self._workspaces.on,
                 "started_at": self._started_at,
                 "revision": self._changed.number,
-                "spare": {"pid": spare.child.pid, "memory_bytes": spare.memory_bytes()} if spare else None,
-                "memory_bytes": psutil.Process().memory_info().rss,
+                "spare": {"pid": spare.child.pid, "memory_bytes": memory_bytes(spare.child.pid)} if spare else None,
+                "memory_bytes": memory_bytes(os.getpid()),
                 "data_dir": str(self._settings.data_path),
                 "roots": [str(root) for root in self._settings.root_paths],
                 "workspaces": [workspace.describe() for workspace in self._workspaces],
             }
         )
+
+    async def _is_ready(self, _: IsReady) -> Message:
+        return Done(value=not self.stopping)
+
+    async def _list_workspaces(self, _: ListWorkspaces) -> Message:
+        self._workspaces.require_on()
+        return Done(value=[workspace.name for workspace in self._workspaces])
 
     async def _turn_service(self, message: TurnService) -> Message:
         was_on = self._workspaces.on

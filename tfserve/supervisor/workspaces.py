@@ -26,7 +26,7 @@ from tfserve.ipc.messages import JobKind, JobState
 from tfserve.supervisor.deployments import Deployment, Deployments
 from tfserve.supervisor.dispatcher import Dispatcher
 from tfserve.supervisor.events import Revision
-from tfserve.supervisor.jobs import DESTROYED, REPEATABLE, RESTARTED, STOPPED, Job, Outcome
+from tfserve.supervisor.jobs import DESTROYED, REPEATABLE, RESTARTED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal
 from tfserve.supervisor.output import LAST_LINES_BYTES, JobOutput
 from tfserve.supervisor.restarts import Restarts
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 NAME_LENGTH = 10
 PRUNE_SLACK = 100
+PRUNE_EVERY_S = 3600.0
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Workspace:
     deployments: Deployments
     restarts: Restarts
     restarting: bool = False
+    destroyed: bool = False
     submitting: int = 0
 
     @property
@@ -93,7 +95,7 @@ class Workspace:
             "reason": dispatcher.given_up_reason,
             "folder": str(self.folder),
             "pid": pid,
-            "memory_bytes": _memory_bytes(pid),
+            "memory_bytes": memory_bytes(pid),
             "uptime_s": _uptime_s(pid),
             "deaths_in_a_row": self.restarts.deaths,
             "deployment": self.deployments.active.describe() if self.deployments.active is not None else None,
@@ -192,6 +194,9 @@ class Workspaces:
 
     def put(self, workspace: Workspace, job: Job) -> None:
         """Queues a job that is recorded, and knows it by its id until it has ended."""
+        if workspace.destroyed:  # while the job was being recorded
+            _settle(job, DESTROYED)
+            return
         self.jobs[job.id] = job
         job.ended.add_done_callback(lambda _: self._forget(workspace, job))
         workspace.dispatcher.put(job)
@@ -207,6 +212,13 @@ class Workspaces:
         workspace.dispatcher.finished_count -= len(numbers)
         for number in numbers:
             (workspace.job_folder / f"{number}.out").unlink(missing_ok=True)
+
+    async def prune_regularly(self) -> None:
+        """Forgets what has become too old, for as long as the server runs."""
+        while True:
+            await asyncio.sleep(PRUNE_EVERY_S)
+            for workspace in self:
+                await self.prune(workspace)
 
     async def close(self) -> None:
         """Lets running jobs end by themselves for a while, then ends everything; what waits stays recorded."""
@@ -247,12 +259,12 @@ class Workspaces:
         return workspace
 
     async def _destroy(self, workspace: Workspace) -> None:
+        workspace.destroyed = True
         await workspace.dispatcher.close(DESTROYED)
         await workspace.deployments.close()
         await workspace.scripts.restart()
         for job in workspace.dispatcher.waiting:
-            if not job.ended.done():
-                job.ended.set_result(Outcome.failed(DESTROYED.failure, state=DESTROYED.state, result=job.no_result))
+            _settle(job, DESTROYED)
         await self._journal.change(partial(records.destroy_workspace, workspace.id))
         await asyncio.to_thread(shutil.rmtree, workspace.folder.parent, ignore_errors=True)
 
@@ -274,6 +286,12 @@ class Workspaces:
         while (name := "".join(random.choices(letters, k=NAME_LENGTH))) in self._by_name:  # noqa: S311 (a name, no secret)
             pass
         return name
+
+
+def _settle(job: Job, ending: Ending) -> None:
+    """Tells whoever waits for a job whose record goes away."""
+    if not job.ended.done():
+        job.ended.set_result(Outcome.failed(ending.failure, state=ending.state, result=job.no_result))
 
 
 def _end_interrupted(saved: list[records.Saved], data_folder: Path) -> list[records.Turn]:
@@ -312,7 +330,8 @@ def _lost(row: JobRow, data_folder: Path) -> records.Ended:
     )
 
 
-def _memory_bytes(pid: int | None) -> int:
+def memory_bytes(pid: int | None) -> int:
+    """The resident memory of a process; cheap, unlike its unshared part."""
     try:
         return int(psutil.Process(pid).memory_info().rss) if pid is not None else 0
     except psutil.Error:

@@ -61,10 +61,7 @@ async def restart_workspace(context: Context, request: requests.OneWorkspace) ->
 
 
 async def get_workspace(context: Context, _: requests.Empty) -> list[str]:
-    server = await context.line.server()
-    if not server["on"]:
-        await context.line.workspace("")  # refuses with the reason
-    return [workspace["name"] for workspace in server["workspaces"]]
+    return await context.line.workspace_names()
 
 
 async def get_status(context: Context, request: requests.OneWorkspace) -> dict[str, Any]:

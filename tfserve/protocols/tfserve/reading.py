@@ -142,8 +142,7 @@ async def live(_: Context, __: Request) -> Response:
 
 
 async def ready(context: Context, _: Request) -> Response:
-    server = await context.line.server()
-    is_ready = bool(server["ready"])
+    is_ready = await context.line.is_ready()
     return json_response(msgspec.json.encode({"live": True, "ready": is_ready}), status=200 if is_ready else 503)
 
 
