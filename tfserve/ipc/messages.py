@@ -286,6 +286,63 @@ class Predictions(_Message):
     predictions: list[Prediction]
 
 
+class ExamineProject(_Message):
+    """Look through a project folder before anything is trained. Answered by ProjectExamined or Failed.
+
+    What was found is written to the file `findings`, from which the training goes on.
+    """
+
+    project_dir: str
+    train_type: str
+    parameters: dict[str, Any]
+    findings: str
+
+
+class ProjectExamined(_Message):
+    """`problems` are sentences with paths: with any, there is no training. `skipped` are {path, reason}, bounded."""
+
+    problems: list[str]
+    skipped: list[dict[str, str]]
+    skipped_count: int
+    image_count: int
+    classes: list[str]
+
+
+class Train(_Message):
+    """Train what ExamineProject found. Answered by TrainingEnded; Progress comes meanwhile.
+
+    `folder` is where the result is moved to when it is complete, `work_folder` holds checkpoints between attempts.
+    """
+
+    job: int
+    task_id: str
+    project_dir: str
+    train_type: str
+    parameters: dict[str, Any]
+    findings: str
+    folder: str
+    work_folder: str
+
+
+class Progress(_Message):
+    """How far a training has come; `progress` is 0..100. Sent with request id 0."""
+
+    job: int
+    progress: float
+    message: str
+    eta_s: float | None = None
+    metrics: dict[str, Any] | None = None
+
+
+class TrainingEnded(_Message):
+    """`error` is a Failure as JSON; `model_path` the SavedModel in `folder`; `metrics` a summary for the task."""
+
+    state: JobState
+    error: bytes | None = None
+    model_path: str | None = None
+    metrics: dict[str, Any] | None = None
+
+
 class Stop(_Message):
     """Finish what you are doing and exit. No answer but the end of the process."""
 
@@ -323,5 +380,10 @@ Message = (
     | Output
     | Predict
     | Predictions
+    | ExamineProject
+    | ProjectExamined
+    | Train
+    | Progress
+    | TrainingEnded
     | Stop
 )
