@@ -17,7 +17,7 @@ from tfserve.errors import Failure
 META_GRAPH = "TF1 meta graph"
 
 
-class _Message(msgspec.Struct, kw_only=True, tag=True, tag_field="message", omit_defaults=True):
+class _Message(msgspec.Struct, kw_only=True, tag=True, tag_field="is", omit_defaults=True):
     pass
 
 
