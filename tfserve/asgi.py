@@ -16,42 +16,47 @@ from typing import cast
 import django
 import uvloop
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfserve import linux
 from tfserve.config import Settings, load
-from tfserve.errors import Invalid, NotFound, nearest
+from tfserve.errors import Invalid, NotFound, TFserveError, nearest
 from tfserve.http.answers import refusal
+from tfserve.http.bodies import ClientGone, read_body
 from tfserve.http.guard import Guard
 from tfserve.http.server import make_server
 from tfserve.ipc.connections import Connection
 from tfserve.serving.supervisor import SupervisorLine
+
+FORM = "application/x-www-form-urlencoded"
+UNPACKED = (b"content-encoding", b"content-length")
 
 
 def main() -> None:
     """Started by the supervisor: `--line` and `--listen` are file descriptors that it handed down."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--line", type=int, required=True)
-    parser.add_argument("--listen", type=int, required=True)
+    parser.add_argument("--listen", type=int, nargs="+", required=True)
     arguments = parser.parse_args()
     linux.die_with_parent(os.getppid())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s web: %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     django.setup()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(socket.socket(fileno=arguments.line), socket.socket(fileno=arguments.listen)))
+        runner.run(_serve(socket.socket(fileno=arguments.line), [socket.socket(fileno=fd) for fd in arguments.listen]))
 
 
-async def _serve(line_socket: socket.socket, listening: socket.socket) -> None:
+async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> None:
     settings = load()
     connection = await Connection.open(line_socket)
     connection.lost.add_done_callback(lambda _: os._exit(0))  # without the supervisor there is nothing to serve
     line = SupervisorLine(connection)
     server = make_server(make_app(line, settings), settings)
     gc.freeze()
-    await server.serve(sockets=[listening])
+    await server.serve(sockets=listening)
     connection.lost = asyncio.get_running_loop().create_future()
 
 
@@ -59,15 +64,16 @@ def make_app(line: SupervisorLine, settings: Settings) -> ASGIApp:
     """All routes, with the door in front."""
     from django.core.asgi import get_asgi_application
 
+    from tfserve.protocols.tfmodel import routes as tfmodel
     from tfserve.protocols.tfserve.handlers import Context
     from tfserve.protocols.tfserve.routes import Guide, routes
 
     context = Context(line=line, settings=settings, start_folder=Path.cwd())
     pages = Pages(cast(ASGIApp, get_asgi_application()), line)
-    own = routes(context)
+    own = [*routes(context), *tfmodel.routes(context)]
     router = Router(
         [
-            Route("/", Root(guide=Guide(context), pages=pages)),
+            Route("/", Root(settings, guide=Guide(context), training=tfmodel.at_root(context), pages=pages)),
             *own,
             Route("/pages/{rest:path}", pages),
             Mount("/static", Static()),
@@ -105,20 +111,48 @@ class Static:
 
 
 class Root:
-    """`/` is shared: POST is the API guide, GET the status page."""
+    """`/` is shared: a form or `?taskId=` is training, another POST the API guide, another GET the status page."""
 
-    def __init__(self, *, guide: ASGIApp, pages: ASGIApp) -> None:
+    def __init__(self, settings: Settings, *, guide: ASGIApp, training: ASGIApp, pages: ASGIApp) -> None:
+        self._settings = settings
         self._guide = guide
+        self._training = training
         self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "POST":
-            await self._guide(scope, receive, send)
-        elif scope["method"] in ("GET", "HEAD"):
-            await self._pages(scope, receive, send)
-        else:
+            await self._post(scope, receive, send)
+        elif scope["method"] not in ("GET", "HEAD"):
             answer = refusal(Invalid("/ takes GET (the status page) and POST (the API guide)."), status=405)
             await answer(scope, receive, send)
+        elif "taskId" in Request(scope).query_params:
+            await self._training(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
+
+    async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """curl sends JSON as a form too, if it is not told otherwise: so the body decides, not its type."""
+        try:
+            body = await read_body(scope, receive, self._settings)
+        except ClientGone:
+            return
+        except TFserveError as error:
+            await refusal(error)(scope, receive, send)
+            return
+        is_json = body.lstrip()[:1] in (b"{", b"[", b'"', b"")
+        is_form = Request(scope).headers.get("content-type", "").startswith(FORM)
+        app = self._training if is_form and not is_json else self._guide
+        headers = [(name, value) for name, value in scope["headers"] if name not in UNPACKED]
+        await app({**scope, "headers": headers}, _again(body), send)
+
+
+def _again(body: bytes) -> Receive:
+    """A body that was read already, for whoever reads it next."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
 
 
 class Unknown:

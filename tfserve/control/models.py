@@ -29,7 +29,8 @@ class Workspace(models.Model):
 class Job(models.Model):
     """One piece of work in a workspace's queue."""
 
-    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="jobs")
+    #: None for a training run, which stands in no workspace's queue
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="jobs", null=True)
     number = models.IntegerField()
     kind = models.CharField(max_length=10, choices=[(kind, kind) for kind in JobKind])
     state = models.CharField(max_length=10, choices=[(state, state) for state in JobState], default=JobState.QUEUED)
@@ -106,3 +107,34 @@ class Deployment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.path} in {self.workspace_id}"
+
+
+class TrainingTask(models.Model):
+    """A project folder in, a trained model out. Its state is that of its current run."""
+
+    task_id = models.CharField(max_length=32, unique=True)
+    #: the current run; a resumed task has another one than before
+    job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="task")
+    user_id = models.TextField()
+    project_id = models.TextField()
+    project_dir = models.TextField()
+    train_type = models.CharField(max_length=20)
+    parameters = models.JSONField(default=dict)
+    #: the workspace in which the result is deployed when the run ends
+    deploy_to = models.CharField(max_length=100, null=True)
+    #: 0..100, never goes back
+    progress = models.FloatField(default=0.0)
+    message = models.TextField(default="")
+    eta_s = models.FloatField(null=True)
+    metrics = models.JSONField(null=True)
+    model_path = models.TextField(null=True)
+    #: what was left out of the project, as {path, reason}
+    skipped = models.JSONField(default=list)
+    #: the name of the worker that has the task, empty while it waits
+    worker = models.CharField(max_length=40, default="")
+
+    class Meta:
+        indexes = [models.Index(fields=["user_id", "project_id"], name="task_by_project")]
+
+    def __str__(self) -> str:
+        return self.task_id

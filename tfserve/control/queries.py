@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from django.db.models import QuerySet
 
-from tfserve.control.models import FINISHED, Job, Snapshot, Workspace
+from tfserve.control.models import FINISHED, Job, Snapshot, TrainingTask, Workspace
 from tfserve.errors import JobNoLongerKept, NoSuchJob, NoSuchWorkspace, NotFound
 from tfserve.ipc.messages import JobKind, JobState
 
@@ -69,6 +70,14 @@ def snapshot(workspace: Workspace) -> str:
     """The variables that the last finished script left, a JSON object."""
     found = Snapshot.objects.filter(workspace=workspace).first()
     return "{}" if found is None else found.variables
+
+
+def output_path(data_folder: Path, job: Job) -> Path:
+    """The file of what a job printed; there is none for a job that printed nothing."""
+    if job.workspace_id is not None:
+        return data_folder / "workspaces" / str(job.workspace_id) / "jobs" / f"{job.number}.out"
+    folder = TrainingTask.objects.filter(job=job).values_list("task_id", flat=True).first() or "earlier"
+    return data_folder / "training" / folder / f"{job.pk}.out"
 
 
 def _whole(jobs: QuerySet[Job]) -> QuerySet[Job]:

@@ -28,6 +28,7 @@ class JobKind(StrEnum):
     UPDATE = "update"
     UNDEPLOY = "undeploy"
     PREDICT = "predict"
+    TRAIN = "train"
 
 
 class JobState(StrEnum):
@@ -134,6 +135,29 @@ class CancelJob(_Message):
 
     workspace: str
     job: int
+
+
+class StartTraining(_Message):
+    """Examines a project and queues a training task for it. Answered by Done(task id), or Failed with all problems."""
+
+    user_id: str
+    project_id: str
+    project_dir: str
+    train_type: str
+    parameters: dict[str, Any]
+    deploy_to: str | None = None
+
+
+class CancelTask(_Message):
+    """Answered by Done when the task has ended."""
+
+    task_id: str
+
+
+class ResumeTask(_Message):
+    """Gives a task that has ended, but is not done, another run. Answered by Done."""
+
+    task_id: str
 
 
 class GetVariables(_Message):
@@ -362,6 +386,9 @@ Message = (
     | SubmitJob
     | JobAnswer
     | CancelJob
+    | StartTraining
+    | CancelTask
+    | ResumeTask
     | GetVariables
     | WaitOutput
     | WaitChange

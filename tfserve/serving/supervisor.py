@@ -8,6 +8,7 @@ from tfserve.errors import Internal, Unavailable
 from tfserve.ipc.connections import Connection, ConnectionLost
 from tfserve.ipc.messages import (
     CancelJob,
+    CancelTask,
     CreateWorkspace,
     DestroyWorkspace,
     Done,
@@ -19,6 +20,8 @@ from tfserve.ipc.messages import (
     ListWorkspaces,
     Message,
     RestartWorkspace,
+    ResumeTask,
+    StartTraining,
     SubmitJob,
     TurnService,
     Variables,
@@ -72,6 +75,15 @@ class SupervisorLine:
         """The job when it has ended; None when it neither waits nor runs."""
         answer = await self._question(CancelJob(workspace=workspace, job=job))
         return answer if isinstance(answer, JobAnswer) else None
+
+    async def start_training(self, task: StartTraining) -> str:
+        return str(await self._value(task))
+
+    async def cancel_task(self, task_id: str) -> None:
+        await self._value(CancelTask(task_id=task_id))
+
+    async def resume_task(self, task_id: str) -> None:
+        await self._value(ResumeTask(task_id=task_id))
 
     async def variables(self, workspace: str, names: list[str] | None) -> Variables:
         return await self._ask(GetVariables(workspace=workspace, names=names), Variables)

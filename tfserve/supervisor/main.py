@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,21 +35,27 @@ class OpenToTheWorld(Forbidden):
 run programs on this machine. Listen on 127.0.0.1, or set TFSERVE_ALLOW_UNAUTHENTICATED=1 if that is what you want."""
 
 
-def main(settings: Settings) -> int:
-    """Runs the server until it is stopped. Returns the exit code."""
+def in_foreground(text: str) -> None:
+    print(f"{text}\nCtrl-C stops it.", flush=True)
+
+
+def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) -> int:
+    """Runs the server until it is stopped, and tells when it is ready. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         if not settings.is_loopback and not settings.allow_unauthenticated:
             raise OpenToTheWorld(host=settings.host)
         lock = DataFolderLock(settings.data_path)
-        sock = listen(settings.host, settings.port)
+        sockets = [listen(settings.host, settings.port)]
+        if settings.training_port:
+            sockets.append(listen(settings.host, settings.training_port))
     except (TFserveError, OSError) as error:
         print(f"tfserve: {_sentence(error)}", file=sys.stderr)
         return 1
-    settings = _resolved(settings, sock)
+    settings = _resolved(settings, sockets[0])
     _set_up_database(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(Supervisor(settings, sock).run())
+        code = runner.run(Supervisor(settings, sockets, lock, on_ready).run())
     lock.release()
     return code
 
@@ -79,9 +86,17 @@ def _set_up_database(settings: Settings) -> None:
 class Supervisor:
     """Puts the parts together, and takes them apart in the right order."""
 
-    def __init__(self, settings: Settings, sock: socket.socket) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sockets: list[socket.socket],
+        lock: DataFolderLock,
+        on_ready: Callable[[str], None],
+    ) -> None:
+        self._lock = lock
+        self._on_ready = on_ready
         self._settings = settings
-        self._socket = sock
+        self._sockets = sockets
         self._owner = f"{settings.data_dir}:{os.getpid()}:{secrets.token_hex(4)}"
         self._stop = asyncio.Event()
         self._signals = 0
@@ -91,6 +106,7 @@ class Supervisor:
         # The models can be imported once Django is set up.
         from tfserve.supervisor.journal import Journal
         from tfserve.supervisor.requests import Requests
+        from tfserve.supervisor.trainings import Trainings
         from tfserve.supervisor.workers import Spare, Workshop
         from tfserve.supervisor.workspaces import Workspaces
 
@@ -99,10 +115,17 @@ class Supervisor:
         journal = Journal()
         spare = Spare(Workshop(self._settings, self._owner), wanted=self._settings.warm_spare, changed=changed)
         workspaces = Workspaces(self._settings, journal=journal, spare=spare, changed=changed)
-        requests = Requests(self._settings, workspaces=workspaces, journal=journal, spare=spare, changed=changed)
+        trainings = Trainings(
+            self._settings, journal=journal, spare=spare, changed=changed,
+            deploy=lambda workspace, path: requests.deploy(workspace, path),
+        )  # fmt: skip
+        requests = Requests(
+            self._settings, workspaces=workspaces, trainings=trainings, journal=journal, spare=spare, changed=changed
+        )
         await workspaces.bring_all_back()
+        await trainings.bring_all_back()
         web = [
-            WebProcess(self._settings, self._owner, sock=self._socket, answer=requests.answer)
+            WebProcess(self._settings, self._owner, sockets=self._sockets, answer=requests.answer)
             for _ in range(self._settings.web_processes)
         ]
         spare.fill()
@@ -113,7 +136,7 @@ class Supervisor:
         pruning.cancel()
         requests.stopping = True
         changed.fire()
-        await workspaces.close()
+        await asyncio.gather(workspaces.close(), trainings.close())
         await asyncio.gather(*(process.stop() for process in web))
         await spare.close()
         await journal.close()
@@ -164,13 +187,17 @@ class Supervisor:
         if (problem := ready.exception()) is not None:
             print(f"tfserve: {problem}; the lines above tell why", file=sys.stderr, flush=True)
             return False
-        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
-        address = f"http://{host}:{self._settings.port}"
-        print(
-            f"TFserve {__version__} is ready (pid {os.getpid()}, data in {self._settings.data_dir})\n"
-            f"  pages  {address}/\n"
-            f"  API    curl -X POST {address}/   (OpenAPI: {address}/openapi.json)\n"
-            "Ctrl-C stops it.",
-            flush=True,
-        )
+        self._tell_ready()
         return True
+
+    def _tell_ready(self) -> None:
+        settings = self._settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        address = f"http://{host}:{settings.port}"
+        training = f"\n  train  http://{host}:{settings.training_port}" if settings.training_port else ""
+        self._lock.write(address)
+        self._on_ready(
+            f"TFserve {__version__} is ready (pid {os.getpid()}, data in {settings.data_dir})\n"
+            f"  pages  {address}/\n"
+            f"  API    curl -X POST {address}/   (OpenAPI: {address}/openapi.json){training}"
+        )

@@ -8,12 +8,15 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
+
 from tfserve import __version__
 from tfserve.config import Settings
 from tfserve.control import records
 from tfserve.errors import QueueFull, Stopping, Unsupported, WorkspaceGivenUp
 from tfserve.ipc.messages import (
     CancelJob,
+    CancelTask,
     CreateWorkspace,
     DestroyWorkspace,
     Done,
@@ -22,18 +25,23 @@ from tfserve.ipc.messages import (
     GetWorkspace,
     IsReady,
     JobAnswer,
+    JobKind,
     ListWorkspaces,
     Message,
     RestartWorkspace,
+    ResumeTask,
+    StartTraining,
     SubmitJob,
     TurnService,
     Variables,
     WaitChange,
     WaitOutput,
 )
+from tfserve.supervisor.deployments import DEFAULT_DEVICE
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs import Job
 from tfserve.supervisor.journal import Journal
+from tfserve.supervisor.trainings import Trainings
 from tfserve.supervisor.workers import Spare
 from tfserve.supervisor.workspaces import Workspace, Workspaces, memory_bytes
 
@@ -42,7 +50,14 @@ class Requests:
     """Answers web's questions, each kind by one method."""
 
     def __init__(
-        self, settings: Settings, *, workspaces: Workspaces, journal: Journal, spare: Spare, changed: Revision
+        self,
+        settings: Settings,
+        *,
+        workspaces: Workspaces,
+        trainings: Trainings,
+        journal: Journal,
+        spare: Spare,
+        changed: Revision,
     ) -> None:
         self.stopping = False
         self._settings = settings
@@ -50,6 +65,7 @@ class Requests:
         self._journal = journal
         self._spare = spare
         self._changed = changed
+        self._trainings = trainings
         self._started_at = time.time()
         self._answers: dict[type, Callable[[Any], Awaitable[Message]]] = {
             GetServer: self._get_server,
@@ -63,6 +79,9 @@ class Requests:
             SubmitJob: self._submit,
             CancelJob: self._cancel,
             GetVariables: self._get_variables,
+            StartTraining: self._start_training,
+            CancelTask: self._cancel_task,
+            ResumeTask: self._resume_task,
             WaitOutput: self._wait_output,
             WaitChange: self._wait_change,
         }
@@ -189,8 +208,28 @@ class Requests:
         job = await workspace.dispatcher.end(message.job)
         return Done() if job is None else job.answer(waited_s=0.0)
 
+    async def _start_training(self, message: StartTraining) -> Message:
+        self._refuse_when_stopping()
+        if message.deploy_to is not None:
+            self._workspaces.get(message.deploy_to)
+        return Done(value=await self._trainings.start(message))
+
+    async def _cancel_task(self, message: CancelTask) -> Message:
+        await self._trainings.cancel(message.task_id)
+        return Done()
+
+    async def _resume_task(self, message: ResumeTask) -> Message:
+        self._refuse_when_stopping()
+        await self._trainings.resume(message.task_id)
+        return Done()
+
+    async def deploy(self, workspace: str, path: str) -> None:
+        """Queues a deployment; what becomes of it is told by the workspace."""
+        request = msgspec.json.encode({"path": path, "device": DEFAULT_DEVICE})
+        await self._submit(SubmitJob(workspace=workspace, kind=JobKind.DEPLOY, request=request))
+
     async def _wait_output(self, message: WaitOutput) -> Message:
-        job = self._workspaces.jobs.get(message.job_id)
+        job = self._workspaces.jobs.get(message.job_id) or self._trainings.jobs.get(message.job_id)
         if job is None:
             return Done(value=True)
         if job.output.size <= message.offset and not job.ended.done():

@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from tfserve.config import Settings, to_environment
 from tfserve.ipc.connections import Connection
@@ -44,11 +44,11 @@ def listen(host: str, port: int) -> socket.socket:
 class WebProcess:
     """Keeps one web process alive."""
 
-    def __init__(self, settings: Settings, owner: str, *, sock: socket.socket, answer: Answer) -> None:
+    def __init__(self, settings: Settings, owner: str, *, sockets: Sequence[socket.socket], answer: Answer) -> None:
         self.ready = asyncio.get_running_loop().create_future()
         self._settings = settings
         self._owner = owner
-        self._socket = sock
+        self._sockets = sockets
         self._answer = answer
         self._restarts = Restarts()
         self._child: Child | None = None
@@ -78,14 +78,15 @@ class WebProcess:
 
     async def _start(self) -> Child:
         ours, theirs = socket.socketpair()
+        listening = [sock.fileno() for sock in self._sockets]
         with theirs:
             self._child = Child.start(
                 [
                     sys.executable, "-P", "-m", "tfserve.asgi",
-                    "--line", str(theirs.fileno()), "--listen", str(self._socket.fileno()),
+                    "--line", str(theirs.fileno()), "--listen", *map(str, listening),
                 ],
                 environment={**os.environ, **to_environment(self._settings), OWNER: self._owner},
-                keep_fds=[theirs.fileno(), self._socket.fileno()],
+                keep_fds=[theirs.fileno(), *listening],
             )  # fmt: skip
         await Connection.open(ours, self._heard)
         return self._child

@@ -9,13 +9,14 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
 
 from tfserve.config import Settings, to_environment
 from tfserve.ipc.connections import Connection, ConnectionLost
-from tfserve.ipc.messages import Message, Output, Stop, WorkerReady
+from tfserve.ipc.messages import Message, Output, Progress, Stop, WorkerReady
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.output import JobOutput, Pipe
 from tfserve.supervisor.processes import OWNER, Child, Exit
@@ -76,6 +77,7 @@ class Worker:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.outputs: dict[str, JobOutput] = {}  # of a host's threads, by workspace
         self.output: JobOutput | None = None
+        self.on_progress: Callable[[Progress], None] | None = None
         self._line: Connection
         assert child.stdout is not None
         assert child.stderr is not None
@@ -135,6 +137,8 @@ class Worker:
         if isinstance(message, WorkerReady):
             if not self.ready.done():
                 self.ready.set_result(None)
+        elif isinstance(message, Progress) and self.on_progress is not None:
+            self.on_progress(message)
         elif isinstance(message, Output):
             output = self.outputs.get(message.workspace)
             if output is not None:
@@ -181,6 +185,12 @@ class Spare:
         """Starts the next spare, if there is none."""
         if self._wanted and self._filling is None:
             self._filling = asyncio.get_running_loop().create_task(self._fill())
+
+    async def start_cold(self) -> Worker:
+        """A new worker without TensorFlow, for work that needs none: the spare stays. Raises `WorkerDied`."""
+        worker = await self._workshop.start(warm=False)
+        await worker.ready
+        return worker
 
     async def take(self, *, needs_tensorflow: bool) -> Worker:
         """A worker without a role: the spare if it is ready, or is worth waiting for; else a new one.

@@ -56,8 +56,8 @@ async def list_jobs(_: Context, request: Request) -> Response:
         name=None if name is None else workspace_name(name),
         state=_choice(query.get("state"), JobState, "state"),
         kind=_choice(query.get("kind"), JobKind, "kind"),
-        limit=_number(query.get("limit", "100"), "limit", most=1000),
-        offset=_number(query.get("offset", "0"), "offset"),
+        limit=number(query.get("limit", "100"), "limit", most=1000),
+        offset=number(query.get("offset", "0"), "offset"),
     )
     return _result({"jobs": jobs, "total": total})
 
@@ -68,10 +68,15 @@ async def show_job(_: Context, request: Request) -> Response:
 
 async def job_output(context: Context, request: Request) -> Response:
     job = await read(queries.job_by_id, _job_id(request))
-    path = context.settings.data_path / "workspaces" / str(job.workspace_id) / "jobs" / f"{job.number}.out"
-    offset = _number(request.query_params.get("offset", "0"), "offset")
+    return await send_output(context, request, job)
+
+
+async def send_output(context: Context, request: Request, job: Job) -> Response:
+    """What a job printed, from the offset that the request names; live if it asks for events."""
+    path = await read(queries.output_path, context.settings.data_path, job)
+    offset = number(request.query_params.get("offset", "0"), "offset")
     if "text/event-stream" in request.headers.get("accept", ""):
-        offset = _number(request.headers.get("last-event-id", str(offset)), "Last-Event-ID")
+        offset = number(request.headers.get("last-event-id", str(offset)), "Last-Event-ID")
         events = _follow(context, job, path, offset)
         return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
     size = path.stat().st_size if path.exists() else 0
@@ -132,7 +137,7 @@ def _page(**choice: Any) -> tuple[list[dict[str, Any]], int]:
 async def server(context: Context, request: Request) -> Response:
     query = request.query_params
     if "since" in query:
-        since, wait_s = _number(query["since"], "since"), _number(query.get("wait", "15"), "wait", most=MAX_WAIT_S)
+        since, wait_s = number(query["since"], "since"), number(query.get("wait", "15"), "wait", most=MAX_WAIT_S)
         await context.line.wait_change(since, wait_s)
     return _result(await context.line.server())
 
@@ -238,10 +243,10 @@ def _result(result: Any) -> Response:
 
 
 def _job_id(request: Request) -> int:
-    return _number(request.path_params["id"], "id")
+    return number(request.path_params["id"], "id")
 
 
-def _number(text: str, name: str, *, most: int = MAX_INT) -> int:
+def number(text: str, name: str, *, most: int = MAX_INT) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
         raise Invalid(f"{name} must be a whole number from 0 to {most}, {text[:40]!r} was given", field=name)
     return int(text)

@@ -47,7 +47,7 @@ def job_row(job: Job) -> dict[str, Any]:
     outcome = getattr(job, "outcome", None)
     return {
         "id": job.pk,
-        "workspace": job.workspace.name,
+        "workspace": None if job.workspace is None else job.workspace.name,
         "job": job.number,
         "kind": job.kind,
         "state": job.state,

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from tfserve.errors import Internal, Invalid, TFserveError, Unsupported
+from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.http.answers import json_response, refusal
 from tfserve.http.bodies import BodyTooSlow, ClientGone, check_text, read_body
 from tfserve.protocols.tfserve.endpoints import ENDPOINTS, Endpoint
@@ -96,8 +96,6 @@ class Guide(_Answering):
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
         body = await read_body(scope, receive, self._context.settings)
-        if dict(scope["headers"]).get(b"content-type", b"").startswith(b"application/x-www-form-urlencoded") and body:
-            raise Unsupported("POST / with a form starts training, which this server does not offer.")
         checked_json(body)
         return _done(guide())
 

@@ -1,0 +1,71 @@
+"""Training tasks as rows: how they are written and read. A task's current run is a job of kind `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.utils import timezone
+
+from tfserve.control.models import Job, TrainingTask
+from tfserve.errors import NotFound
+from tfserve.ipc.messages import JobKind, JobState
+
+
+class NoSuchTask(NotFound):
+    """cannot find task info"""
+
+
+def create(task: TrainingTask) -> TrainingTask:
+    """Records a new task with its first run, queued."""
+    task.job = _new_run()
+    task.save(force_insert=True)
+    return task
+
+
+def resume(task_id: str) -> TrainingTask:
+    """Gives a task that has ended another run, queued. It keeps the progress that it had."""
+    task = find(task_id)
+    task.job = _new_run()
+    task.message = "waiting to be resumed"
+    task.eta_s = None
+    task.save(update_fields=["job", "message", "eta_s"])
+    return task
+
+
+def save_progress(task_id: str, **fields: Any) -> None:
+    """Progress never goes back: whoever says less than before was started again."""
+    task = find(task_id)
+    fields["progress"] = max(task.progress, fields.get("progress", 0.0))
+    TrainingTask.objects.filter(pk=task.pk).update(**fields)
+
+
+def find(task_id: str) -> TrainingTask:
+    """Raises `NoSuchTask`."""
+    found = TrainingTask.objects.select_related("job", "job__outcome").filter(task_id=task_id).first()
+    if found is None:
+        raise NoSuchTask
+    return found
+
+
+def tasks(
+    *, user_id: str | None, project_id: str | None, limit: int, offset: int
+) -> tuple[Sequence[TrainingTask], int]:
+    """One page of tasks, newest first, and how many there are in all."""
+    found = TrainingTask.objects.order_by("-pk").select_related("job", "job__outcome")
+    if user_id is not None:
+        found = found.filter(user_id=user_id)
+    if project_id is not None:
+        found = found.filter(project_id=project_id)
+    return list(found[offset : offset + limit]), found.count()
+
+
+def unfinished() -> list[TrainingTask]:
+    """In the order in which their runs were asked for."""
+    states = (JobState.QUEUED, JobState.RUNNING)
+    return list(TrainingTask.objects.select_related("job").filter(job__state__in=states).order_by("job_id"))
+
+
+def _new_run() -> Job:
+    number = Job.objects.filter(kind=JobKind.TRAIN).count()
+    return Job.objects.create(number=number, kind=JobKind.TRAIN, created_at=timezone.now())

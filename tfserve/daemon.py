@@ -1,0 +1,136 @@
+"""Runs the whole server in the background, one for each data folder.
+
+The data folder's lock file is the pid file: the server holds its lock for as long as it lives, so a pid in a file
+that is not locked is a former server's, or by now some other program's, and is never sent a signal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from tfserve.config import Settings, from_arguments
+from tfserve.supervisor.lock import Holder, holder, wait_until_free
+
+TRAINING_PORT = 2333
+LOG = Path("log") / "tfserve.log"
+STOP_EXTRA_S = 30.0
+
+# What `status` exits with, as service managers know it.
+RUNNING, DEAD, STOPPED = 0, 1, 3
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="server.py",
+        description="Run the server in the background. Further options are those of `tfserve serve`.",
+    )
+    parser.add_argument("action", choices=["start", "stop", "restart", "status"])
+    parser.add_argument("--port", type=int, default=TRAINING_PORT, help=f"port of the training API ({TRAINING_PORT})")
+    known, rest = parser.parse_known_args(arguments)
+    settings = from_arguments([*rest, "--training-port", str(known.port)], f"server.py {known.action}")
+    actions = {"start": start, "stop": stop, "restart": restart, "status": status}
+    return actions[known.action](settings)
+
+
+def start(settings: Settings) -> int:
+    """Returns when the ports answer, or the server could not be started."""
+    found = holder(settings.data_path)
+    if found.is_alive:
+        return _say(f"tfserve is already running, pid {found.pid}{_at(found)}")
+    if found.pid is not None:
+        print(f"the server before did not stop cleanly (pid {found.pid}{_whose(found.pid)}); starting a new one")
+    LOG.parent.mkdir(exist_ok=True)
+    written_before = LOG.stat().st_size if LOG.exists() else 0
+    if told := _start_in_background(settings):
+        return _say(f"{told}\n  log    {LOG.resolve()}")
+    with LOG.open("rb") as log:
+        log.seek(written_before)
+        print(f"tfserve could not be started:\n{log.read().decode(errors='replace').rstrip()}", file=sys.stderr)
+    return 1
+
+
+def stop(settings: Settings) -> int:
+    """Returns when the server is gone."""
+    found = holder(settings.data_path)
+    if not found.is_alive:
+        why = "" if found.pid is None else f" (pid {found.pid} was left in its file{_whose(found.pid)})"
+        return _say(f"tfserve is not running{why}")
+    assert found.pid is not None
+    os.kill(found.pid, signal.SIGTERM)
+    if wait_until_free(settings.data_path, settings.drain_s + STOP_EXTRA_S):
+        return _say(f"tfserve has stopped (pid {found.pid})")
+    print(f"tfserve (pid {found.pid}) is still running; kill -9 {found.pid} ends it at once", file=sys.stderr)
+    return 1
+
+
+def restart(settings: Settings) -> int:
+    return stop(settings) or start(settings)
+
+
+def status(settings: Settings) -> int:
+    found = holder(settings.data_path)
+    if found.is_alive:
+        print(f"tfserve is running, pid {found.pid}{_at(found)}")
+        return RUNNING
+    if found.pid is not None:
+        print(f"tfserve is not running; it did not stop cleanly (pid {found.pid}{_whose(found.pid)})")
+        return DEAD
+    print("tfserve is not running")
+    return STOPPED
+
+
+def _start_in_background(settings: Settings) -> str:
+    """What the server says when it is ready; nothing when it ended before."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(reading)
+        _become_daemon(settings, writing)
+    os.close(writing)
+    os.wait()
+    with os.fdopen(reading) as told:
+        return told.read()
+
+
+def _become_daemon(settings: Settings, ready_fd: int) -> None:
+    """Never returns."""
+    from daemon import DaemonContext
+
+    from tfserve.supervisor.main import main as run
+
+    def on_ready(sentence: str) -> None:
+        os.write(ready_fd, sentence.encode())
+        os.close(ready_fd)
+
+    with LOG.open("ab", buffering=0) as log:
+        context = DaemonContext(
+            working_directory=str(Path.cwd()), umask=os.umask(0o022), files_preserve=[ready_fd, log], stdout=log,
+            stderr=log, detach_process=True, signal_map={},
+        )  # fmt: skip
+        context.open()
+        sys.exit(run(settings, on_ready))
+
+
+def _say(sentence: str) -> int:
+    print(sentence)
+    return 0
+
+
+def _at(found: Holder) -> str:
+    return f", {found.address}" if found.address else ""
+
+
+def _whose(pid: int) -> str:
+    """Who has the pid now, in words."""
+    try:
+        process = psutil.Process(pid)
+        return "" if process.status() == psutil.STATUS_ZOMBIE else f", which is {process.name()!r} now and not ours"
+    except psutil.Error:
+        return ""

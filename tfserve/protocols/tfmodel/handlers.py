@@ -1,0 +1,138 @@
+"""What the calls of the training API do."""
+
+from __future__ import annotations
+
+import mimetypes
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from tfserve.control import training
+from tfserve.control.models import TrainingTask
+from tfserve.control.task_json import task_json
+from tfserve.errors import Forbidden, Invalid, NotFound, PathRefused
+from tfserve.http.answers import json_response
+from tfserve.http.bodies import read_body
+from tfserve.ipc.messages import StartTraining
+from tfserve.paths import resolve
+from tfserve.protocols.tfmodel.requests import NewTask, from_form
+from tfserve.protocols.tfserve.handlers import Context
+from tfserve.protocols.tfserve.names import workspace_name
+from tfserve.protocols.tfserve.reading import number, send_output
+from tfserve.protocols.tfserve.requests import decode
+from tfserve.serving.reads import read
+from tfserve.training import parameters
+
+NEW_TASK = msgspec.json.Decoder(NewTask)
+
+
+async def start_by_form(context: Context, request: Request) -> Response:
+    return await _start(context, from_form(await read_body(request.scope, request.receive, context.settings)))
+
+
+async def start_by_json(context: Context, request: Request) -> Response:
+    return await _start(context, decode(await read_body(request.scope, request.receive, context.settings), NEW_TASK))
+
+
+async def query(_: Context, request: Request) -> Response:
+    return _answer(task_json(await read(training.find, request.query_params["taskId"])))
+
+
+async def show(_: Context, request: Request) -> Response:
+    return _answer(task_json(await _task(request)))
+
+
+async def list_tasks(_: Context, request: Request) -> Response:
+    asked = request.query_params
+    found, total = await read(
+        training.tasks,
+        user_id=asked.get("userId"),
+        project_id=asked.get("projectId"),
+        limit=number(asked.get("limit", "100"), "limit", most=1000),
+        offset=number(asked.get("offset", "0"), "offset"),
+    )
+    return _answer({"tasks": [task_json(task) for task in found], "total": total})
+
+
+async def cancel(context: Context, request: Request) -> Response:
+    await context.line.cancel_task(request.path_params["id"])
+    return await show(context, request)
+
+
+async def resume(context: Context, request: Request) -> Response:
+    await context.line.resume_task(request.path_params["id"])
+    return await show(context, request)
+
+
+async def output(context: Context, request: Request) -> Response:
+    return await send_output(context, request, (await _task(request)).job)
+
+
+async def metrics(_: Context, request: Request) -> Response:
+    """The whole metrics.json when there is one, else what the running training has told."""
+    task = await _task(request)
+    file = _result_folder(task) / "metrics.json"
+    if file.is_file():
+        return FileResponse(file, media_type="application/json")
+    return _answer(task.metrics or {})
+
+
+async def artifact(_: Context, request: Request) -> Response:
+    """A file of the result; a folder answers with what is in it."""
+    folder = _result_folder(await _task(request)).resolve()
+    path = (folder / request.path_params["path"]).resolve()
+    if not path.is_relative_to(folder) or not path.exists():
+        raise NotFound(f"The result has no file {request.path_params['path']!r}.")
+    if path.is_dir():
+        names = sorted(each.name + "/" * each.is_dir() for each in path.iterdir())
+        return _answer({"files": names})
+    kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    return FileResponse(path, media_type=kind, headers={"X-Content-Type-Options": "nosniff"})
+
+
+async def list_parameters(_: Context, __: Request) -> Response:
+    return _answer(parameters.describe())
+
+
+# --- parts
+
+
+async def _start(context: Context, asked: NewTask) -> Response:
+    train_type = asked.trainType.strip().lower()
+    chosen = parameters.validate(train_type, asked.parameters)
+    task_id = await context.line.start_training(
+        StartTraining(
+            user_id=asked.userId,
+            project_id=asked.projectId,
+            project_dir=str(_project_folder(context, asked.projectDir)),
+            train_type=train_type,
+            parameters=chosen,
+            deploy_to=None if asked.deploy_to is None else workspace_name(asked.deploy_to),
+        )
+    )
+    return _answer(task_json(await read(training.find, task_id), state="initialize"))
+
+
+def _project_folder(context: Context, path: str) -> Path:
+    try:
+        folder = resolve(path, start=context.start_folder, roots=context.settings.root_paths)
+    except PathRefused as refused:  # the contract's word for it in this API
+        raise Forbidden(refused.message) from None
+    if not folder.is_dir():
+        raise Invalid(f"There is no folder {path!r} on the server: projectDir names the project's folder.")
+    return folder
+
+
+async def _task(request: Request) -> TrainingTask:
+    return await read(training.find, request.path_params["id"])
+
+
+def _result_folder(task: TrainingTask) -> Path:
+    return Path(task.project_dir) / "models" / task.task_id
+
+
+def _answer(content: Any) -> Response:
+    return json_response(msgspec.json.encode(content))

@@ -1,0 +1,82 @@
+"""The training API as routes; its errors are `{"error": sentence}`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from tfserve.control.training import NoSuchTask
+from tfserve.errors import Internal, Invalid, TFserveError
+from tfserve.http.answers import RETRY_AFTER_S, STATUS, json_response
+from tfserve.http.bodies import ClientGone
+from tfserve.protocols.tfmodel import handlers
+from tfserve.protocols.tfserve.handlers import Context
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Context, Request], Awaitable[Response]]
+
+
+def routes(context: Context) -> list[BaseRoute]:
+    """All but `/`, which several APIs share (see `asgi`)."""
+    table: tuple[tuple[str, dict[str, Handler]], ...] = (
+        ("/tasks/", {"GET": handlers.list_tasks, "POST": handlers.start_by_json}),
+        ("/tasks/{id}", {"GET": handlers.show}),
+        ("/tasks/{id}/cancel", {"POST": handlers.cancel}),
+        ("/tasks/{id}/resume", {"POST": handlers.resume}),
+        ("/tasks/{id}/output", {"GET": handlers.output}),
+        ("/tasks/{id}/metrics", {"GET": handlers.metrics}),
+        ("/tasks/{id}/artifacts/{path:path}", {"GET": handlers.artifact}),
+        ("/training/parameters/", {"GET": handlers.list_parameters}),
+    )
+    return [Route(path, TrainingCall(context, verbs)) for path, verbs in table]
+
+
+def at_root(context: Context) -> TrainingCall:
+    """`POST /` with a form, and `GET /?taskId=`."""
+    return TrainingCall(context, {"GET": handlers.query, "POST": handlers.start_by_form})
+
+
+class TrainingCall:
+    """One path, and what each verb does there."""
+
+    def __init__(self, context: Context, verbs: dict[str, Handler]) -> None:
+        self._context = context
+        self._verbs = verbs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            handler = self._verbs.get("GET" if scope["method"] == "HEAD" else scope["method"])
+            response = (
+                _wrong_verb(self._verbs) if handler is None else await handler(self._context, Request(scope, receive))
+            )
+        except ClientGone:
+            return
+        except TFserveError as error:
+            response = refused(error, scope)
+        except Exception:
+            log.exception("while answering %s %s", scope["method"], scope["path"])
+            response = refused(Internal(), scope)
+        await response(scope, receive, send)
+
+
+def refused(error: TFserveError, scope: Scope) -> Response:
+    content: dict[str, Any] = {"error": error.message} | error.detail
+    if isinstance(error, NoSuchTask):
+        asked = Request(scope)
+        content = {"taskId": asked.path_params.get("id") or asked.query_params.get("taskId", ""), **content}
+    headers = {"Retry-After": RETRY_AFTER_S[error.kind]} if error.kind in RETRY_AFTER_S else None
+    return json_response(msgspec.json.encode(content, enc_hook=str), status=STATUS[error.kind], headers=headers)
+
+
+def _wrong_verb(verbs: dict[str, Handler]) -> Response:
+    allowed = ", ".join(verbs)
+    content = {"error": Invalid(f"This path takes {allowed}.").message}
+    return json_response(msgspec.json.encode(content), status=405, headers={"Allow": allowed})

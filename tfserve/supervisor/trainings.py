@@ -1,0 +1,405 @@
+"""Training tasks: examined at once, then run by workers of their own, so many at a time, in the order they came."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tfserve.config import Settings
+from tfserve.control import records, training
+from tfserve.control.models import TrainingTask as Row
+from tfserve.control.task_json import task_json
+from tfserve.errors import Conflict, Internal, Invalid, Overloaded, TFserveError
+from tfserve.ipc.messages import (
+    ExamineProject,
+    Interrupt,
+    JobKind,
+    JobState,
+    Progress,
+    ProjectExamined,
+    StartTraining,
+    Train,
+    TrainingEnded,
+)
+from tfserve.supervisor.callbacks import Callbacks
+from tfserve.supervisor.dispatcher import lost
+from tfserve.supervisor.events import Signal
+from tfserve.supervisor.jobs import CANCELLED, STOPPED, Ending, Job, Outcome
+from tfserve.supervisor.journal import Journal
+from tfserve.supervisor.output import JobOutput
+from tfserve.supervisor.workers import Spare, Worker, WorkerDied
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 3
+MAX_SKIPPED_TOLD = 200
+RECORD_AGAIN_S = 1.0
+
+
+class FolderInUse(Conflict):
+    """Task {task_id} is training on {folder} already. Wait for its end, or cancel it: POST /tasks/{task_id}/cancel."""
+
+
+class NotResumable(Conflict):
+    """Task {task_id} is {state}: only a task that has ended, and is not done, can be resumed."""
+
+
+class TooManyTasks(Overloaded):
+    """There are already {limit} training tasks that wait or run, as many as this server takes (max_tasks)."""
+
+
+@dataclass(eq=False)
+class Run:
+    """One run of a task while it waits or runs."""
+
+    task_id: str
+    project_dir: str
+    train_type: str
+    parameters: dict[str, Any]
+    deploy_to: str | None
+    job: Job
+    worker: Worker | None = None
+    #: what is to be written next, while the write before is under way
+    unsaved: dict[str, Any] | None = None
+    saving: asyncio.Task[None] | None = None
+
+
+class Trainings:
+    """All tasks that wait or run."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        journal: Journal,
+        spare: Spare,
+        changed: Signal,
+        deploy: Callable[[str, str], Awaitable[None]],
+    ) -> None:
+        self.jobs: dict[int, Job] = {}
+        self._settings = settings
+        self._journal = journal
+        self._spare = spare
+        self._changed = changed
+        self._deploy = deploy
+        self._callbacks = Callbacks(settings.callback_url)
+        self._waiting: deque[Run] = deque()
+        self._running: dict[str, Run] = {}
+        self._examining: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    # --- what web may ask
+
+    async def start(self, request: StartTraining) -> str:
+        """The id of the new task. Raises `Invalid` with every problem of the project, `FolderInUse`, `TooManyTasks`."""
+        folder = str(Path(request.project_dir))
+        self._refuse_when_in_use(folder)
+        if len(self._waiting) + len(self._running) + len(self._examining) >= self._settings.max_tasks:
+            raise TooManyTasks(limit=self._settings.max_tasks)
+        task_id = secrets.token_hex(8)
+        self._examining.add(folder)
+        try:
+            found = await self._examine(task_id, request)
+            row = await self._journal.change(partial(training.create, _new_row(task_id, request, found)))
+        finally:
+            self._examining.discard(folder)
+        self._put(self._run_of_row(row))
+        return task_id
+
+    async def cancel(self, task_id: str) -> None:
+        """Returns when the task has ended; it keeps its best checkpoint."""
+        run = self._find(task_id)
+        if run is not None:
+            await self._end(run, CANCELLED)
+        else:
+            await self._journal.change(partial(training.find, task_id))  # refuses an unknown task
+
+    async def resume(self, task_id: str) -> None:
+        """Raises `NoSuchTask`, `NotResumable`, `FolderInUse`."""
+        row = await self._journal.change(partial(training.find, task_id))
+        if self._find(task_id) is not None or row.job.state == JobState.SUCCEEDED:
+            raise NotResumable(task_id=task_id, state="done" if row.job.state == JobState.SUCCEEDED else "not over")
+        self._refuse_when_in_use(row.project_dir)
+        self._put(self._run_of_row(await self._journal.change(partial(training.resume, task_id))))
+
+    async def bring_all_back(self) -> None:
+        """Goes on with every task that had not ended when the server did."""
+        for row in await self._journal.change(training.unfinished):
+            run = self._run_of_row(row)
+            if row.job.state == JobState.RUNNING:
+                await self._after_death(run, "the server ended while it trained")
+            else:
+                self._put(run)
+
+    async def close(self) -> None:
+        """Ends what runs; it stays recorded as waiting, so that the next start goes on from the last checkpoint."""
+        self._stopping = True
+        for run in list(self._running.values()):
+            run.job.ending = STOPPED
+            if run.worker is not None:
+                await run.worker.stop(grace_s=0.0)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._callbacks.close()
+
+    # --- examination
+
+    async def _examine(self, task_id: str, request: StartTraining) -> ProjectExamined:
+        findings = self._folder(task_id) / "findings.json"
+        findings.parent.mkdir(parents=True)
+        worker = await self._spare.start_cold()
+        try:
+            answer = await worker.ask(
+                ExamineProject(
+                    project_dir=request.project_dir,
+                    train_type=request.train_type,
+                    parameters=request.parameters,
+                    findings=str(findings),
+                )
+            )
+        except WorkerDied as death:
+            raise Internal(f"The project could not be examined: the worker died, {death}.") from None
+        finally:
+            worker.kill()
+        if not isinstance(answer, ProjectExamined):
+            raise Internal(f"a worker answered {type(answer).__name__} to an examination")
+        if answer.problems:
+            raise Invalid("; ".join(answer.problems[:20]), problems=answer.problems, skipped=answer.skipped)
+        return answer
+
+    def _refuse_when_in_use(self, folder: str) -> None:
+        for run in [*self._waiting, *self._running.values()]:
+            if run.project_dir == folder:
+                raise FolderInUse(task_id=run.task_id, folder=folder)
+        if folder in self._examining:
+            raise FolderInUse(task_id="(being examined)", folder=folder)
+
+    # --- the queue
+
+    def _put(self, run: Run) -> None:
+        self.jobs[run.job.id] = run.job
+        self._waiting.append(run)
+        self._in_background(self._tell(run))
+        self._start_next()
+
+    def _start_next(self) -> None:
+        while self._waiting and len(self._running) < self._settings.train_workers and not self._stopping:
+            run = self._waiting.popleft()
+            self._running[run.task_id] = run
+            self._in_background(self._run(run))
+
+    async def _run(self, run: Run) -> None:
+        try:
+            await self._record(run, started=True)
+            run.job.started, run.job.attempts = True, run.job.attempts + 1
+            await self._train_and_record(run)
+        except Exception:
+            log.exception("while training task %s", run.task_id)
+        finally:
+            self._running.pop(run.task_id, None)
+            self._start_next()
+            self._changed.fire()
+
+    async def _train_and_record(self, run: Run) -> None:
+        try:
+            answer = await self._train(run)
+        except WorkerDied as death:
+            await self._worker_died(run, death)
+        except TFserveError as error:
+            await self._finish(run, Outcome.failed(error.to_failure()))
+        else:
+            await self._trained(run, answer)
+
+    async def _train(self, run: Run) -> TrainingEnded:
+        worker = run.worker = await self._spare.take(needs_tensorflow=True)
+        worker.output = run.job.output
+        worker.on_progress = partial(self._on_progress, run)
+        if run.job.ending is not None:
+            worker.kill()
+        await self._save(run, worker=f"train-{worker.child.pid}", message="starting")
+        self._in_background(self._tell(run))
+        work_folder = self._folder(run.task_id)
+        try:
+            answer = await worker.ask(
+                Train(
+                    job=run.job.number,
+                    task_id=run.task_id,
+                    project_dir=run.project_dir,
+                    train_type=run.train_type,
+                    parameters=run.parameters,
+                    findings=str(work_folder / "findings.json"),
+                    folder=str(Path(run.project_dir) / "models" / run.task_id),
+                    work_folder=str(work_folder / "work"),
+                )
+            )
+        finally:
+            worker.drain()
+            worker.output = None
+            worker.kill()
+        if not isinstance(answer, TrainingEnded):
+            raise Internal(f"a worker answered {type(answer).__name__} to a training")
+        return answer
+
+    async def _trained(self, run: Run, answer: TrainingEnded) -> None:
+        if answer.state == JobState.SUCCEEDED:
+            await self._save(
+                run, progress=100.0, message="done", eta_s=None, metrics=answer.metrics, model_path=answer.model_path
+            )
+            await self._finish(run, Outcome(state=JobState.SUCCEEDED, result=b"true"))
+            if run.deploy_to is not None and answer.model_path is not None:
+                await self._deploy_result(run, answer.model_path)
+            return
+        outcome = Outcome(state=answer.state, result=b"false", error=answer.error)
+        if run.job.ending is not None and answer.state == JobState.CANCELLED:
+            outcome = Outcome.failed(run.job.ending.failure, state=run.job.ending.state)
+        if run.job.ending is STOPPED:
+            await self._record(run, requeued=True)
+        else:
+            await self._finish(run, outcome)
+
+    async def _deploy_result(self, run: Run, model_path: str) -> None:
+        assert run.deploy_to is not None
+        try:
+            await self._deploy(run.deploy_to, model_path)
+        except TFserveError as error:
+            await self._save(run, message=f"done, but not deployed: {error.message}")
+
+    # --- ends
+
+    async def _end(self, run: Run, ending: Ending) -> None:
+        if run in self._waiting:
+            self._waiting.remove(run)
+            await self._finish(run, Outcome.failed(ending.failure, state=ending.state))
+            return
+        run.job.ending = run.job.ending or ending
+        if run.worker is not None:
+            run.worker.tell(Interrupt(job=run.job.number, workspace=""))
+            kill = asyncio.get_running_loop().call_later(self._settings.cancel_grace_s, run.worker.kill)
+            run.job.ended.add_done_callback(lambda _: kill.cancel())
+        await asyncio.shield(run.job.ended)
+
+    async def _worker_died(self, run: Run, death: WorkerDied) -> None:
+        ending = run.job.ending
+        if ending is STOPPED:
+            await self._record(run, requeued=True)
+        elif ending is not None:
+            await self._finish(run, Outcome.failed(ending.failure, state=ending.state))
+        elif run.job.attempts < MAX_ATTEMPTS:
+            await self._after_death(run, f"its worker died: {death}")
+        else:
+            await self._finish(run, Outcome.failed(lost(death), state=JobState.LOST))
+
+    async def _after_death(self, run: Run, reason: str) -> None:
+        """Goes on from the last checkpoint, unless it has died too often."""
+        run.worker = None
+        if run.job.attempts >= MAX_ATTEMPTS:
+            failure = STOPPED.failure
+            await self._finish(run, Outcome.failed(failure, state=JobState.LOST))
+            return
+        await self._record(run, requeued=True)
+        await self._save(run, message=f"going on from the last checkpoint, since {reason}", worker="", eta_s=None)
+        run.job.started = False
+        self._waiting.appendleft(run)
+        self._start_next()
+
+    async def _finish(self, run: Run, outcome: Outcome) -> None:
+        run.job.output.close()
+        await self._save(run, worker="", eta_s=None)
+        await self._record(run, outcome=outcome)
+        self.jobs.pop(run.job.id, None)
+        run.job.ended.set_result(outcome)
+        self._changed.fire()
+        await self._tell(run)
+
+    # --- recording
+
+    async def _record(
+        self, run: Run, *, started: bool = False, requeued: bool = False, outcome: Outcome | None = None
+    ) -> None:
+        job = run.job
+        turn = records.Turn(
+            workspace_id=0,
+            started=[job.id] if started else [],
+            requeued=[job.id] if requeued else [],
+            ended=[job.to_ended(outcome)] if outcome is not None else [],
+        )
+        while True:
+            try:
+                await self._journal.take_turn(turn)
+                return
+            except TFserveError as error:
+                log.error("task %s waits until it can be recorded: %s", run.task_id, error)
+                await asyncio.sleep(RECORD_AGAIN_S)
+
+    async def _save(self, run: Run, **fields: Any) -> None:
+        with contextlib.suppress(TFserveError):  # the next progress says more
+            await self._journal.change(partial(training.save_progress, run.task_id, **fields))
+        self._changed.fire()
+
+    def _on_progress(self, run: Run, progress: Progress) -> None:
+        """Writes the newest progress as often as the disk allows, without a queue of old ones."""
+        run.unsaved = {"progress": min(progress.progress, 99.9), "message": progress.message, "eta_s": progress.eta_s}
+        if progress.metrics is not None:
+            run.unsaved["metrics"] = progress.metrics
+        if run.saving is None:
+            run.saving = asyncio.get_running_loop().create_task(self._save_newest(run))
+
+    async def _save_newest(self, run: Run) -> None:
+        while run.unsaved is not None and not run.job.ended.done():
+            fields, run.unsaved = run.unsaved, None
+            await self._save(run, **fields)
+        run.saving = None
+
+    # --- parts
+
+    async def _tell(self, run: Run) -> None:
+        """Tells the operator's server what the task is now."""
+        if self._settings.callback_url:
+            row = await self._journal.change(partial(training.find, run.task_id))
+            self._callbacks.tell(task_json(row))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _find(self, task_id: str) -> Run | None:
+        return self._running.get(task_id) or next((run for run in self._waiting if run.task_id == task_id), None)
+
+    def _folder(self, task_id: str) -> Path:
+        return self._settings.data_path / "training" / task_id
+
+    def _run_of_row(self, row: Row) -> Run:
+        output = JobOutput(self._folder(row.task_id) / f"{row.job.pk}.out", self._settings.max_output_bytes)
+        job = Job(
+            id=row.job.pk,
+            number=row.job.number,
+            kind=JobKind.TRAIN,
+            request=b"",
+            attempts=row.job.attempts,
+            output=output,
+        )
+        return Run(row.task_id, row.project_dir, row.train_type, row.parameters, row.deploy_to, job)
+
+
+def _new_row(task_id: str, request: StartTraining, found: ProjectExamined) -> Row:
+    return Row(
+        task_id=task_id,
+        user_id=request.user_id,
+        project_id=request.project_id,
+        project_dir=str(Path(request.project_dir)),
+        train_type=request.train_type,
+        parameters=request.parameters,
+        deploy_to=request.deploy_to,
+        skipped=found.skipped[:MAX_SKIPPED_TOLD],
+        message=f"waiting; {found.image_count} images, {found.skipped_count} left out",
+    )

@@ -1,0 +1,6 @@
+def describe():
+    return {}
+
+
+def validate(t, v):
+    return v
