@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -27,6 +30,33 @@ def serve(arguments: Sequence[str], *, prog: str = "tfserve serve") -> int:
 def serve_command(context: typer.Context) -> None:
     """Start the server: supervisor, web and a warm spare. `tfserve serve --help` lists the options."""
     raise typer.Exit(serve(context.args))
+
+
+@app.command("train")
+def train_command(
+    folder: Annotated[
+        Path, typer.Argument(help="The project's folder.", exists=True, file_okay=False, resolve_path=True)
+    ],
+    train_type: Annotated[str, typer.Option("--type", help="classification or segmentation.")] = "classification",
+    parameter: Annotated[
+        list[str] | None, typer.Option("--set", help="A parameter as name=value; may be repeated.")
+    ] = None,
+) -> None:
+    """Train on a project folder, without a server. Ctrl-C cancels; the best checkpoint is kept."""
+    from tfserve.commands.train import train
+
+    raise typer.Exit(train(folder, train_type.lower(), dict(_parameter(text) for text in parameter or [])))
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    """`epochs=5` → a name and a value: JSON where it is JSON, else text."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise typer.BadParameter(f"name=value was expected, {text!r} was given")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 @app.command()

@@ -94,15 +94,17 @@ async def artifact(_: Context, request: Request) -> Response:
 
 
 async def list_parameters(_: Context, __: Request) -> Response:
-    return _answer(parameters.describe())
+    return _answer(parameters.listing())
 
 
 # --- parts
 
 
 async def _start(context: Context, asked: NewTask) -> Response:
-    train_type = asked.trainType.strip().lower()
-    chosen = parameters.validate(train_type, asked.parameters)
+    train_type = parameters.train_type(asked.trainType)
+    chosen = parameters.complete(train_type, asked.parameters)
+    if chosen.get("weights", "auto") != "auto":
+        chosen["weights"] = str(_inside(context, chosen["weights"]))
     task_id = await context.line.start_training(
         StartTraining(
             user_id=asked.userId,
@@ -116,11 +118,15 @@ async def _start(context: Context, asked: NewTask) -> Response:
     return _answer(task_json(await read(training.find, task_id), state="initialize"))
 
 
-def _project_folder(context: Context, path: str) -> Path:
+def _inside(context: Context, path: str) -> Path:
     try:
-        folder = resolve(path, start=context.start_folder, roots=context.settings.root_paths)
+        return resolve(path, start=context.start_folder, roots=context.settings.root_paths)
     except PathRefused as refused:  # the contract's word for it in this API
         raise Forbidden(refused.message) from None
+
+
+def _project_folder(context: Context, path: str) -> Path:
+    folder = _inside(context, path)
     if not folder.is_dir():
         raise Invalid(f"There is no folder {path!r} on the server: projectDir names the project's folder.")
     return folder

@@ -1,6 +1,0 @@
-def describe():
-    return {}
-
-
-def validate(t, v):
-    return v
