@@ -1,0 +1,320 @@
+"""The training API: a project folder in; progress; a deployable model out."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tests.acceptance.conftest import Server
+
+Start = Callable[..., Server]
+
+QUICK = {"epochs": 3, "exports": "saved_model"}
+CONTRACT_FIELDS = {"taskId", "progress", "thread", "state", "userId", "projectId", "projectDir", "trainType"}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of 10 classes with 30 real digits each, as PNG files of 28 x 28."""
+    folder = tmp_path_factory.mktemp("digits") / "project"
+    data = load_digits()
+    counts = dict.fromkeys(range(10), 0)
+    for image, label in zip(data.images, data.target, strict=True):
+        if counts[int(label)] < 30:
+            place = folder / "images" / f"Digit_{label}"
+            place.mkdir(parents=True, exist_ok=True)
+            picture = Image.fromarray((image * 15.9).astype("uint8")).resize((28, 28), Image.Resampling.BICUBIC)
+            picture.save(place / f"{counts[int(label)]}.png")
+            counts[int(label)] += 1
+    return folder
+
+
+@pytest.fixture
+def project(server: Server, digits: Path, request: pytest.FixtureRequest) -> Path:
+    """A copy of the test's own below the shared server's roots."""
+    folder = server.roots / "projects" / request.node.name[:60]
+    shutil.copytree(digits, folder)
+    return folder
+
+
+def form(folder: Path, **fields: str) -> dict[str, str]:
+    return {"userId": "u1", "projectId": "p1", "projectDir": str(folder), "trainType": "classification"} | fields
+
+
+def begin(server: Server, folder: Path, parameters: dict[str, Any] | None = None, **fields: Any) -> Any:
+    """Starts a quick training as JSON and returns the task."""
+    answer = server.http.post("/tasks/", json=form(folder) | {"parameters": QUICK | (parameters or {})} | fields)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def query(server: Server, task_id: str) -> Any:
+    return server.http.get("/", params={"taskId": task_id}).json()
+
+
+def finished(server: Server, task_id: str, timeout_s: float = 150) -> Any:
+    """The task when it has ended: its output is followed, so nothing is asked again and again."""
+    with server.http.stream(
+        "GET", f"/tasks/{task_id}/output", headers={"Accept": "text/event-stream"}, timeout=timeout_s
+    ) as events:
+        for line in events.iter_lines():
+            if line == "event: end":
+                break
+    return query(server, task_id)
+
+
+def in_epoch(server: Server, task_id: str, epoch: int) -> Any:
+    """The task as soon as it has finished an epoch."""
+    revision = 0
+    while True:
+        task = query(server, task_id)
+        assert task["state"] in ("pending", "processing"), task
+        if (task.get("metrics") or {}).get("epoch", 0) >= epoch:
+            return task
+        revision = server.http.get("/server/", params={"since": revision}).json()["result"]["revision"]
+
+
+def test_a_form_starts_a_training_whose_result_is_deployed_in_one_call(
+    server: Server, project: Path, workspace: str
+) -> None:
+    answer = server.http.post("/", data=form(project, trainType="Classification"))
+    assert answer.status_code == 200, answer.text
+    task = answer.json()
+    assert set(task) >= CONTRACT_FIELDS
+    assert (task["state"], task["progress"], task["thread"]) == ("initialize", 0, "")
+    assert task["trainType"] == "classification"
+    seen = [task["progress"]]
+    revision = 0
+    while (task := query(server, task["taskId"]))["state"] in ("pending", "processing"):
+        seen.append(task["progress"])
+        revision = server.http.get("/server/", params={"since": revision}).json()["result"]["revision"]
+    assert task["state"] == "done", task
+    assert task["progress"] == 100
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 5
+    model = Path(task["modelPath"])
+    assert model.is_relative_to(project / "models" / task["taskId"])
+    assert (project / "models" / "latest").resolve() == project / "models" / task["taskId"]
+
+    job = server.call("/deploy/", name=workspace, path=f"task:{task['taskId']}", timeout=60)
+    assert job["result"] is True, job
+    picture = project / "images" / "Digit_7" / "3.png"
+    feed = {"image_bytes": [{"b64": base64.b64encode(picture.read_bytes()).decode()}]}
+    job = server.call(
+        "/predict/",
+        name=workspace,
+        fetches=["label", "probabilities"],
+        feed_dict=feed,
+        signature="image_bytes",
+        timeout=60,
+    )
+    assert job["result"][0] == ["digit 7"], job
+    assert len(job["result"][1][0]) == 10
+    files = server.http.get(f"/tasks/{task['taskId']}/artifacts/").json()["files"]
+    assert {"labels.txt", "metrics.json", "README.md"} <= set(files)
+    assert "digit 7" in server.http.get(f"/tasks/{task['taskId']}/artifacts/labels.txt").text
+    assert server.http.get(f"/tasks/{task['taskId']}/metrics").json()["confusion_matrix"]
+    assert "epoch" in server.http.get(f"/tasks/{task['taskId']}/output").text
+
+
+def test_an_unknown_task_is_404_in_the_contract_s_words(server: Server) -> None:
+    answer = server.http.get("/", params={"taskId": "nope"})
+    assert (answer.status_code, answer.json()) == (404, {"taskId": "nope", "error": "cannot find task info"})
+    for path in ("/tasks/nope", "/tasks/nope/output", "/tasks/nope/metrics", "/tasks/nope/artifacts/x"):
+        assert server.http.get(path).status_code == 404
+    for path in ("/tasks/nope/cancel", "/tasks/nope/resume"):
+        assert server.http.post(path).status_code == 404
+    assert server.http.post("/deploy/", json={"name": "x", "path": "task:nope"}).status_code == 404
+
+
+@pytest.mark.parametrize("missing", ["userId", "projectId", "projectDir", "trainType"])
+def test_a_form_without_a_field_is_400_and_names_it(server: Server, project: Path, missing: str) -> None:
+    fields = form(project)
+    del fields[missing]
+    answer = server.http.post("/", data=fields)
+    assert answer.status_code == 400
+    assert missing in answer.json()["error"]
+
+
+@pytest.mark.parametrize("train_type", ["detection", "regression", "classificatoin", ""])
+def test_an_unknown_train_type_is_400(server: Server, project: Path, train_type: str) -> None:
+    answer = server.http.post("/", data=form(project, trainType=train_type))
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+
+
+def test_a_folder_outside_of_the_roots_is_403_and_a_missing_one_400(server: Server) -> None:
+    assert server.http.post("/", data=form(Path("/etc"))).status_code == 403
+    assert server.http.post("/", data=form(server.roots / "missing")).status_code == 400
+
+
+def test_every_problem_of_a_project_is_told_at_once_and_no_task_is_made(server: Server, project: Path) -> None:
+    before = server.http.get("/tasks/").json()["total"]
+    for picture in (project / "images" / "Digit_1").iterdir():
+        picture.unlink()
+    shutil.copytree(project / "images" / "Digit_2", project / "images" / "digit-2")
+    (project / "labels_info.txt").write_text("label,number\nunknown thing,1\n")
+    answer = server.http.post("/", data=form(project))
+    assert answer.status_code == 400
+    problems = answer.json()["problems"]
+    assert len(problems) >= 3, problems
+    assert any("Digit_1" in problem or "digit 1" in problem for problem in problems)
+    assert any("digit-2" in problem for problem in problems)
+    assert any("unknown thing" in problem for problem in problems)
+    assert server.http.get("/tasks/").json()["total"] == before
+
+
+def test_parameters_are_listed_and_wrong_ones_are_400_all_at_once(server: Server, project: Path) -> None:
+    listed = server.http.get("/training/parameters/").json()
+    assert {each["name"] for each in listed["classification"]} >= {"epochs", "seed", "backbone"}
+    assert all({"default", "help", "type"} <= set(each) for each in listed["segmentation"])
+    fields = form(project) | {"parameters": {"epoch": 3, "batch_size": 0, "seed": "x"}}
+    answer = server.http.post("/tasks/", json=fields)
+    assert answer.status_code == 400
+    for word in ("epoch", "epochs", "batch_size", "seed"):
+        assert word in answer.json()["error"]
+
+
+def test_bad_images_are_left_out_and_listed(server: Server, project: Path) -> None:
+    (project / "images" / "Digit_0" / "broken.png").write_bytes(b"no picture")
+    task = begin(server, project)
+    assert any("broken.png" in each["path"] for each in task["skipped"])
+    server.http.post(f"/tasks/{task['taskId']}/cancel")
+
+
+def test_a_second_task_waits_and_one_on_the_same_folder_is_409(server: Server, project: Path, digits: Path) -> None:
+    other = project.with_name(project.name + "-other")
+    shutil.copytree(digits, other)
+    first, second = begin(server, project, {"epochs": 500, "patience": 500}), begin(server, other)
+    in_epoch(server, first["taskId"], 1)
+    assert query(server, second["taskId"])["state"] == "pending"
+    assert server.http.post("/", data=form(project)).status_code == 409
+    tasks = server.http.get("/tasks/", params={"userId": "u1", "projectId": "p1"}).json()["tasks"]
+    assert [task["taskId"] for task in tasks[:2]] == [second["taskId"], first["taskId"]]
+    cancelled = server.http.post(f"/tasks/{second['taskId']}/cancel").json()
+    assert cancelled["state"] == "cancelled"
+    started_at = time.monotonic()
+    cancelled = server.http.post(f"/tasks/{first['taskId']}/cancel").json()
+    assert time.monotonic() - started_at < 8
+    assert cancelled["state"] == "cancelled"
+    assert 0 < cancelled["progress"] < 100
+
+
+def test_a_cancelled_task_is_resumed_where_it_was_and_a_done_one_is_not(server: Server, project: Path) -> None:
+    task = begin(server, project, {"epochs": 8})
+    before = in_epoch(server, task["taskId"], 2)
+    server.http.post(f"/tasks/{task['taskId']}/cancel")
+    resumed = server.http.post(f"/tasks/{task['taskId']}/resume").json()
+    assert resumed["state"] in ("pending", "processing")
+    assert resumed["progress"] >= before["progress"]
+    assert finished(server, task["taskId"])["state"] == "done"
+    assert server.http.post(f"/tasks/{task['taskId']}/resume").status_code == 409
+
+
+def test_a_killed_worker_goes_on_from_its_checkpoint_and_progress_never_goes_back(
+    server: Server, project: Path
+) -> None:
+    task = begin(server, project, {"epochs": 8})
+    before = in_epoch(server, task["taskId"], 3)
+    psutil.Process(int(before["thread"].rpartition("-")[2])).kill()
+    seen = [before["progress"]]
+    revision = 0
+    while (now := query(server, task["taskId"]))["state"] in ("pending", "processing"):
+        seen.append(now["progress"])
+        revision = server.http.get("/server/", params={"since": revision}).json()["result"]["revision"]
+    assert now["state"] == "done", now
+    assert seen == sorted(seen)
+    output = server.http.get(f"/tasks/{task['taskId']}/output").text
+    assert output.lower().count("epoch 1 ") + output.lower().count("epoch 1/") <= 1, "no epoch is trained twice"
+
+
+def test_a_killed_server_goes_on_with_the_task_after_its_restart(start: Start, digits: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(digits, folder)
+    server = start("--no-warm-spare", TFSERVE_ROOTS=str(tmp_path))
+    task = begin(server, folder, {"epochs": 8})
+    before = in_epoch(server, task["taskId"], 2)
+    for process in server.processes():
+        process.kill()
+    server.process.wait(10)
+    again = start("--no-warm-spare", TFSERVE_ROOTS=str(tmp_path))
+    assert query(again, task["taskId"])["progress"] >= before["progress"]
+    assert finished(again, task["taskId"])["state"] == "done"
+
+
+def test_the_result_is_deployed_when_the_run_ends_if_asked_for(server: Server, project: Path, workspace: str) -> None:
+    task = begin(server, project, deploy_to=workspace)
+    assert finished(server, task["taskId"])["state"] == "done"
+    server.wait(workspace, 0)
+    assert (
+        server.call("/get_status/", name=workspace)["deployment"]["path"] == query(server, task["taskId"])["modelPath"]
+    )
+    refused = server.http.post("/tasks/", json=form(project) | {"deploy_to": "nobody"})
+    assert refused.status_code == 404
+
+
+class _Receiver(BaseHTTPRequestHandler):
+    received: list[Any] = []
+    refuse = 1
+
+    def do_POST(self) -> None:
+        import json
+
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if type(self).refuse > 0:
+            type(self).refuse -= 1
+            self.send_response(503)
+        else:
+            type(self).received.append(body)
+            self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def receiver() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), _Receiver)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/hook"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_operators_server_is_told_of_every_state_and_again_when_it_failed(
+    start: Start, digits: Path, tmp_path: Path, receiver: str
+) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(digits, folder)
+    server = start("--no-warm-spare", "--callback-url", receiver, TFSERVE_ROOTS=str(tmp_path))
+    task = begin(server, folder)
+    assert finished(server, task["taskId"])["state"] == "done"
+    deadline = time.monotonic() + 20
+    while [each["state"] for each in _Receiver.received[-1:]] != ["done"]:
+        assert time.monotonic() < deadline, _Receiver.received
+        time.sleep(0.05)
+    assert [each["state"] for each in _Receiver.received] == ["pending", "processing", "done"]
+    assert all(each["taskId"] == task["taskId"] for each in _Receiver.received)
+
+
+def test_older_clients_find_the_training_api_on_a_port_of_its_own(start: Start, tmp_path: Path) -> None:
+    from tests.acceptance.test_daemon import free_port
+
+    port = free_port()
+    start("--no-warm-spare", "--training-port", str(port))
+    answer = httpx.get(f"http://127.0.0.1:{port}/", params={"taskId": "x"})
+    assert answer.json() == {"taskId": "x", "error": "cannot find task info"}
