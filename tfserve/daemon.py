@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from tfserve.config import Settings, from_arguments
-from tfserve.supervisor.lock import Holder, holder, wait_until_free
+from tfserve.supervisor.lock import Holder, holder
 
 TRAINING_PORT = 2333
 LOG = Path("log") / "tfserve.log"
@@ -64,8 +65,7 @@ def stop(settings: Settings) -> int:
         why = "" if found.pid is None else f" (pid {found.pid} was left in its file{_whose(found.pid)})"
         return _say(f"tfserve is not running{why}")
     assert found.pid is not None
-    os.kill(found.pid, signal.SIGTERM)
-    if wait_until_free(settings.data_path, settings.drain_s + STOP_EXTRA_S):
+    if _ended(found.pid, settings.drain_s + STOP_EXTRA_S):
         return _say(f"tfserve has stopped (pid {found.pid})")
     print(f"tfserve (pid {found.pid}) is still running; kill -9 {found.pid} ends it at once", file=sys.stderr)
     return 1
@@ -116,6 +116,16 @@ def _become_daemon(settings: Settings, ready_fd: int) -> None:
         )  # fmt: skip
         context.open()
         sys.exit(run(settings, on_ready))
+
+
+def _ended(pid: int, timeout_s: float) -> bool:
+    """Asks the server to stop; whether it has ended in time."""
+    process = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        return bool(select.select([process], [], [], timeout_s)[0])
+    finally:
+        os.close(process)
 
 
 def _say(sentence: str) -> int:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
 from tfserve.errors import Conflict
@@ -60,25 +58,6 @@ def holder(folder: Path) -> Holder:
         return Holder(is_alive=False)
     with file:
         return _read(file, is_alive=not _lock(file))
-
-
-def wait_until_free(folder: Path, timeout_s: float) -> bool:
-    """Whether the server let go of the folder in time. The kernel wakes us; nothing is looked at again and again."""
-
-    def on_alarm(_: int, __: FrameType | None) -> None:
-        raise TimeoutError
-
-    former = signal.signal(signal.SIGALRM, on_alarm)
-    signal.setitimer(signal.ITIMER_REAL, timeout_s)
-    try:
-        with (folder / NAME).open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-        return True
-    except TimeoutError:
-        return False
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
 
 
 def _lock(file: IO[str]) -> bool:
