@@ -55,7 +55,7 @@ class Settings:
     header_timeout_s: float = setting(15.0, "time that the head of a request may take to arrive")
     body_timeout_s: float = setting(30.0, "time that a request body may take to arrive, and one more for every MiB")
     keep_alive_s: float = setting(75.0, "time that an idle connection is kept open")
-    max_connections: int = setting(2000, "open connections in a web process; more are answered 503")
+    max_requests: int = setting(2000, "requests in progress in a web process; more are answered 503")
 
     @property
     def data_path(self) -> Path:

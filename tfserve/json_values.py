@@ -13,7 +13,7 @@ import itertools
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import NoneType
 from typing import Any
 
@@ -24,9 +24,22 @@ PREVIEW_VALUES = 5
 PREVIEW_BYTES = 200
 PREVIEW_CHARACTERS = 100
 
+_NAME_OF_CLASS: Any = type.__dict__["__name__"]
+
 
 class DoesNotFit(Exception):
     """The value's JSON is longer than the caller's limit."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A real interrupt, by whoever runs this process: it ends a conversion.
+
+    Whatever else comes out of a value's own code, were it a KeyboardInterrupt, concerns that value alone. Scripts see
+    this under the name that they know.
+    """
+
+    __module__ = "builtins"
+    __qualname__ = "KeyboardInterrupt"
 
 
 def encode(value: Any, *, limit_bytes: int | None = None, bytes_as_text: bool = False) -> bytes:
@@ -53,22 +66,38 @@ def encode_list(items: Iterable[bytes]) -> bytes:
 
 def summary(value: Any) -> dict[str, Any]:
     """What stands in for a value that is too large: its type, shape, dtype, length and first few values."""
-    facts: dict[str, Any] = {"summary": True, "type": type(value).__name__}
+    facts: dict[str, Any] = {"summary": True, "type": type_name(value)}
     if (shape := shape_of(value)) is not None:
         facts["shape"] = shape
     for name, fact in (("dtype", _dtype), ("length", len), ("values", _preview)):
         # Anything may go wrong in a stranger's class; then this fact is left out.
-        with contextlib.suppress(Exception):
+        with tolerance():
             facts[name] = fact(value)
     return facts
 
 
 def shape_of(value: Any) -> list[int] | None:
     """The shape of an array, a tensor or a frame; None for everything else."""
-    try:
+    with tolerance():
         return [int(size) for size in value.shape]
-    except Exception:
-        return None
+    return None
+
+
+def type_name(value: Any) -> str:
+    """The name of a value's class, which its metaclass has no say in."""
+    name: str = _NAME_OF_CLASS.__get__(type(value))
+    return _clean(name)
+
+
+@contextlib.contextmanager
+def tolerance() -> Iterator[None]:
+    """Within, whatever a value's own code raises is left behind; a real interrupt is not."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except BaseException:  # noqa: S110  # a stranger's __len__ may raise SystemExit
+        pass
 
 
 class _Conversion:
@@ -85,9 +114,9 @@ class _Conversion:
     def convert(self, value: Any) -> Any:
         try:
             return _converter(type(value))(self, value)
-        except DoesNotFit:
+        except (DoesNotFit, Interrupted):
             raise
-        except Exception:
+        except BaseException:  # user code runs here: __len__, __iter__, __array__
             return self.text(value)
 
     def foresee(self, size_bytes: int) -> None:
@@ -103,10 +132,10 @@ class _Conversion:
     def text(self, value: Any) -> str:
         try:
             return self.string(str(value))
-        except DoesNotFit:
+        except (DoesNotFit, Interrupted):
             raise
-        except (Exception, SystemExit) as error:
-            return f"<{type(value).__name__} whose str() raised {type(error).__name__}>"
+        except BaseException as error:
+            return f"<{type_name(value)} whose str() raised {type_name(error)}>"
 
     def unchanged(self, value: Any) -> Any:
         self.charge(1)
@@ -212,9 +241,9 @@ class _Conversion:
 
     def _within(self, container: Any, convert: Callable[[], Any]) -> Any:
         if id(container) in self._above:
-            return f"<circular reference to {type(container).__name__}>"
+            return f"<circular reference to {type_name(container)}>"
         if len(self._above) >= MAX_DEPTH:
-            return f"<{type(container).__name__} nested deeper than {MAX_DEPTH} levels>"
+            return f"<{type_name(container)} nested deeper than {MAX_DEPTH} levels>"
         self._above.add(id(container))
         try:
             return convert()
@@ -337,4 +366,4 @@ def _plain(value: Any) -> Any:
     try:
         return msgspec.Raw(encode(value, limit_bytes=PREVIEW_BYTES))
     except DoesNotFit:
-        return f"<{type(value).__name__}>"
+        return f"<{type_name(value)}>"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tfserve import json_values
-from tfserve.json_values import DoesNotFit
+from tfserve.json_values import DoesNotFit, Interrupted
 
 
 def converted(value: Any, **options: Any) -> Any:
@@ -129,6 +129,43 @@ def test_a_value_whose_str_raises_becomes_a_sentence() -> None:
         "<Rude whose str() raised ValueError>",
         "<Exiting whose str() raised SystemExit>",
     ]
+
+
+class Raising:
+    """Raises what it is given, whatever is asked of it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __str__(self) -> str:
+        raise self.error
+
+    def __len__(self) -> int:
+        raise self.error
+
+    def __iter__(self) -> Any:
+        raise self.error
+
+
+class RaisingList(Raising, list[int]):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), StopIteration(), BaseException()]
+)
+def test_whatever_a_value_s_own_code_raises_concerns_that_value_alone(error: BaseException) -> None:
+    said = f"<Raising whose str() raised {type(error).__name__}>"
+    assert converted([1, Raising(error), {"a": Raising(error)}]) == [1, said, {"a": said}]
+    assert converted([RaisingList(error)]) == [f"<RaisingList whose str() raised {type(error).__name__}>"]
+    assert json_values.summary(Raising(error)) == {"summary": True, "type": "Raising"}
+    assert json_values.shape_of(Raising(error)) is None
+
+
+def test_a_real_interrupt_ends_a_conversion() -> None:
+    for convert in (json_values.encode, json_values.summary):
+        with pytest.raises(Interrupted):
+            convert(RaisingList(Interrupted()))
 
 
 def test_a_circular_value_says_so_where_it_recurs() -> None:

@@ -156,3 +156,20 @@ def test_a_result_beyond_the_limit_is_refused_with_its_shape() -> None:
     (error,) = predict(Computing(lambda x: x), [[1, 2]] * 500, limit_bytes=1000)
     assert error["code"] == "too_large"
     assert "'x' of shape [500, 2]" in error["message"]
+
+
+def test_only_the_first_are_answered_when_the_results_are_large_together() -> None:
+    model = Computing(lambda x: x)
+    requests = [request([[float(n)]] * 10) for n in range(5)]
+    size_bytes = len(Predictor(model).predict(requests[:1])[0].result or b"")
+    assert len(Predictor(model, together_bytes=1).predict(requests)) == 1
+    predictor = Predictor(model, together_bytes=2 * size_bytes)
+    answered = [json.loads(each.result or b"") for each in predictor.predict(requests)]
+    assert answered == [[[[float(n)]] * 10] for n in range(3)]
+    assert len(predictor.predict(requests[3:])) == 2
+
+
+def test_a_request_that_fails_keeps_its_place_among_those_that_are_answered() -> None:
+    requests = [request([[1.0]]), b"{}", request([[2.0]])]
+    answers = Predictor(Computing(lambda x: x), together_bytes=1).predict([b"{}", *requests])
+    assert [each.error is None for each in answers] == [False, True]

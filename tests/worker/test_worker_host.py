@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
-from worker_process import StartWorker, WorkerProcess, eventually
+from worker_process import UNTELLABLE, StartWorker, WorkerProcess, eventually
 
 from tfserve.ipc.messages import (
     BecomeHost,
@@ -153,6 +154,78 @@ def test_dropping_a_workspace_forgets_it_and_ends_what_it_runs(host: WorkerProce
     assert host.wait(request, ScriptEnded).state is JobState.CANCELLED
     assert read(host, "a") == {}
     host.ask(DropWorkspace(workspace="never seen"), Done)
+
+
+STUCK = (
+    "import os, time\nopen('begun', 'w').close()\nwhile not os.path.exists('go'):\n"
+    "    try: time.sleep(0.001)\n    except KeyboardInterrupt: pass\nprint('late')"
+)
+
+
+def test_a_workspace_is_dropped_at_once_though_its_thread_is_stuck(host: WorkerProcess) -> None:
+    request, job = start(host, "a", STUCK), host.last_job
+    eventually((host.folder / "a" / "begun").exists)
+    host.ask(DropWorkspace(workspace="a"), Done)
+    run(host, "a", "print('new')")
+    (host.folder / "a" / "go").touch()
+    host.wait(request, ScriptEnded)
+    assert [(each.job, each.data) for each in host.outputs] == [(job + 1, b"new\n"), (job, b"late\n")]
+
+
+def test_dropping_a_workspace_also_ends_what_waits_in_it(host: WorkerProcess) -> None:
+    first = start(host, "a", STUCK)
+    second = start(host, "a", "while True: pass")
+    eventually((host.folder / "a" / "begun").exists)
+    host.ask(DropWorkspace(workspace="a"), Done)
+    (host.folder / "a" / "go").touch()
+    host.wait(first, ScriptEnded)
+    assert host.wait(second, ScriptEnded).state is JobState.CANCELLED
+
+
+def test_a_stream_that_was_kept_writes_nothing_under_a_job_that_has_ended(host: WorkerProcess) -> None:
+    run(host, "a", "import sys\nkept = sys.stdout.buffer\nkept.write(b'first\\n')")
+    run(host, "a", "kept.write(b'second\\n')\nkept.flush()\nprint('third')")
+    assert [(each.job, each.data) for each in host.outputs] == [(0, b"first\n"), (1, b"third\n")]
+    eventually(lambda: host.stdout() == "second\n")
+
+
+@pytest.mark.parametrize("script", UNTELLABLE.values(), ids=UNTELLABLE)
+def test_an_exception_that_is_hard_to_tell_ends_no_thread(host: WorkerProcess, script: str) -> None:
+    ended = run(host, "a", script)
+    assert ended.state is JobState.FAILED
+    assert json.loads(ended.error or b"")["type"]
+    assert run(host, "a", "x = 1").state is JobState.SUCCEEDED
+
+
+def test_an_interrupt_ends_the_conversion_of_variables_but_their_own_exceptions_do_not(host: WorkerProcess) -> None:
+    run(host, "a", "class Odd:\n    def __str__(self): raise KeyboardInterrupt\nodd = Odd()\nkept = 1")
+    assert read(host, "a") == {"odd": "<Odd whose str() raised KeyboardInterrupt>", "kept": 1}
+    endless = "class Endless:\n    def __str__(self):\n        open('begun', 'w').close()\n        while True: pass\n"
+    request = start(host, "a", f"{endless}endless = Endless()")
+    eventually((host.folder / "a" / "begun").exists)
+    host.interrupt(workspace="a")
+    assert host.wait(request, ScriptEnded).state is JobState.CANCELLED
+    assert run(host, "a", "del endless").state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("name", ["isinstance", "BaseException", "str", "len"])
+def test_a_deleted_builtin_is_there_again_for_the_others(host: WorkerProcess, name: str) -> None:
+    run(host, "b", "x = 1")
+    assert run(host, "a", f"import builtins\ndel builtins.{name}").state is JobState.SUCCEEDED
+    assert run(host, "b", f"print({name})\ny = [x]").state is JobState.SUCCEEDED
+    assert read(host, "b") == {"x": 1, "y": [1]}
+
+
+def test_a_host_that_can_t_work_without_a_builtin_dies_instead_of_hanging(host: WorkerProcess) -> None:
+    start(host, "a", "import builtins, time\ndel builtins.isinstance\nopen('begun', 'w').close()\ntime.sleep(100)")
+    eventually((host.folder / "a" / "begun").exists)
+    start(host, "b", "x = 1")
+    assert host.process.wait(10) < 0
+
+
+def test_a_host_whose_line_is_closed_by_a_script_ends_at_once(host: WorkerProcess) -> None:
+    start(host, "a", "import os\nos.closerange(3, 4000)")
+    assert host.process.wait(10) == os.EX_IOERR
 
 
 def test_a_forked_child_ends_with_the_script_and_prints_to_the_real_stream(host: WorkerProcess) -> None:

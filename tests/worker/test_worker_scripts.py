@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_process import WorkerProcess, ended_by, eventually, is_alive
+from worker_process import UNTELLABLE, WorkerProcess, ended_by, eventually, is_alive
 
 from tfserve.errors import Failure
 from tfserve.ipc.messages import ClearVariables, Failed, JobState, Predict, ReadVariables, ScriptEnded
@@ -158,6 +158,25 @@ def test_a_long_traceback_and_message_are_bounded(worker: WorkerProcess) -> None
     assert "left out" in (error.traceback or "")
 
 
+@pytest.mark.parametrize("script", UNTELLABLE.values(), ids=UNTELLABLE)
+def test_an_exception_that_is_hard_to_tell_fails_its_job_alone(worker: WorkerProcess, script: str) -> None:
+    ended = worker.run(f"before = 1\n{script}")
+    assert ended.state is JobState.FAILED
+    error = error_of(ended)
+    assert error.code == "script_error"
+    assert error.message
+    assert error.type
+    assert succeeded(worker.run("x = 1"))["before"] == 1
+
+
+def test_a_long_chain_of_exceptions_keeps_its_newest_and_is_left_as_it_was(worker: WorkerProcess) -> None:
+    error = error_of(worker.run(UNTELLABLE["a long chain"]))
+    assert "ValueError: 199999" in (error.traceback or "")
+    assert "ValueError: 199950" in (error.traceback or "")
+    script = "length = 0\nwhile error is not None: error, length = error.__cause__, length + 1"
+    assert succeeded(worker.run(script))["length"] == 200_000
+
+
 @pytest.mark.parametrize("code", ["", "0", "None", "False"])
 def test_an_exit_with_status_zero_succeeds(worker: WorkerProcess, code: str) -> None:
     assert worker.run(f"import sys\nsys.exit({code})").state is JobState.SUCCEEDED
@@ -216,6 +235,61 @@ def test_a_forked_child_ends_as_a_program_would(worker: WorkerProcess, end: str,
     )
     assert succeeded(worker.run(script))["status"] == status
     assert printed in worker.stderr()
+
+
+def test_a_worker_whose_line_is_closed_by_its_script_ends_at_once_and_says_why(worker: WorkerProcess) -> None:
+    worker.start("import os\nos.closerange(3, 4000)")
+    assert worker.process.wait(10) == os.EX_IOERR
+    assert "its line to the supervisor has been closed" in worker.stderr()
+
+
+def test_a_worker_does_not_answer_to_what_a_script_has_put_in_place_of_its_line(worker: WorkerProcess) -> None:
+    worker.start(
+        "import os, socket\nos.closerange(3, 4000)\na, b = socket.socketpair()\n"
+        "for fd in range(5, 20): os.dup2(a.fileno(), fd)"
+    )
+    assert worker.process.wait(10) == os.EX_IOERR
+
+
+def test_a_forked_child_may_close_all_files(worker: WorkerProcess) -> None:
+    script = (
+        "import os\npid = os.fork()\nif pid == 0:\n    os.closerange(3, 4000)\n"
+        "else:\n    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])"
+    )
+    assert succeeded(worker.run(script))["status"] == 0
+    assert succeeded(worker.run("x = 1"))["x"] == 1
+
+
+@pytest.mark.parametrize("name", ["isinstance", "BaseException", "len", "str", "__import__", "__build_class__"])
+def test_a_deleted_builtin_is_there_again_for_the_next_script(worker: WorkerProcess, name: str) -> None:
+    ended = worker.run(f"import builtins\ndel builtins.{name}")
+    assert ended.state is JobState.SUCCEEDED
+    assert worker.run(f"print({name})\nclass A: pass").state is JobState.SUCCEEDED
+
+
+def test_a_trace_function_that_fails_does_not_end_the_worker(worker: WorkerProcess) -> None:
+    worker.run("import sys\nsys.settrace(lambda *_: 1 / 0)")
+    assert worker.run("x = 1").state is JobState.SUCCEEDED
+
+
+def test_flushing_a_stream_of_a_script_s_own_may_fail_in_any_way(worker: WorkerProcess) -> None:
+    worker.run("import sys\nclass Odd:\n    def flush(self): raise KeyboardInterrupt\nsys.stdout = Odd()")
+    assert worker.run("x = 1").state is JobState.SUCCEEDED
+
+
+def test_an_alarm_that_goes_off_after_its_script_does_not_end_the_worker(worker: WorkerProcess) -> None:
+    worker.run(
+        "import signal\ndef ring(*_):\n    open('rung', 'w').close()\n    raise TimeoutError\n"
+        "signal.signal(signal.SIGALRM, ring)\nsignal.setitimer(signal.ITIMER_REAL, 0.1)"
+    )
+    eventually((worker.folder / "rung").exists)
+    assert worker.run("x = 1").state is JobState.SUCCEEDED
+
+
+def test_a_handler_that_exits_ends_the_idle_worker(worker: WorkerProcess) -> None:
+    worker.run("import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))")
+    worker.process.terminate()
+    assert worker.process.wait(10) == os.EX_SOFTWARE
 
 
 def test_an_os_exit_ends_the_worker_with_that_status(worker: WorkerProcess) -> None:
@@ -332,9 +406,12 @@ def test_a_cancelled_script_takes_the_processes_it_started_along(worker: WorkerP
     script = (
         "import subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import os, time; os.fork(); time.sleep(100)'])\n"
-        "new = child.pid\nwhile True: pass"
+        "new = child.pid\nopen('started', 'w').close()\nwhile True: pass"
     )
-    ended = interrupted(worker, script)
+    request = worker.start(script)
+    eventually((worker.folder / "started").exists)
+    worker.interrupt()
+    ended = worker.wait(request, ScriptEnded)
     assert ended.state is JobState.CANCELLED
     eventually(lambda: not is_alive(variables_of(ended)["new"]))
     assert is_alive(before)
@@ -381,6 +458,24 @@ def test_strange_values_become_json_or_a_sentence(worker: WorkerProcess) -> None
     assert found["raw"] == {"b64": "/w=="}
     assert found["loop"] == ["<circular reference to list>"]
     assert found["rude"] == "<Rude whose str() raised ValueError>"
+
+
+ODD_VALUES = (
+    "class Meta(type):\n    @property\n    def __name__(self): raise KeyboardInterrupt\n"
+    "class Str:\n    def __str__(self): raise KeyboardInterrupt\n"
+    "class Named(metaclass=Meta):\n    def __str__(self): raise KeyboardInterrupt\n"
+    "class Long(list):\n    def __len__(self): raise SystemExit\n"
+    "class Name(str):\n    def startswith(self, _): raise KeyboardInterrupt\n"
+    "a, b, c, after = Str(), Named(), [Long()], 1\nglobals()[Name('d')] = 2"
+)
+
+
+def test_a_value_whose_code_raises_anything_costs_only_itself(worker: WorkerProcess) -> None:
+    found = succeeded(worker.run(ODD_VALUES))
+    assert found["a"] == "<Str whose str() raised KeyboardInterrupt>"
+    assert found["b"] == "<Named whose str() raised KeyboardInterrupt>"
+    assert (found["c"], found["after"], found["d"]) == (["[]"], 1, 2)
+    assert worker.read("a", "after") == {"a": "<Str whose str() raised KeyboardInterrupt>", "after": 1}
 
 
 def test_full_values_are_read_by_name_and_unknown_names_are_null(worker: WorkerProcess) -> None:

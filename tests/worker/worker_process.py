@@ -173,6 +173,30 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+UNTELLABLE = {
+    "str() raises KeyboardInterrupt": "class Odd(Exception):\n    def __str__(self): raise KeyboardInterrupt\nraise Odd",
+    "str() raises SystemExit": "class Odd(Exception):\n    def __str__(self): raise SystemExit\nraise Odd",
+    "str() is no str": "class Odd(Exception):\n    def __str__(self): return 5\nraise Odd",
+    "a class without a name": (
+        "class Meta(type):\n    @property\n    def __qualname__(self): raise BaseException\n"
+        "class Odd(Exception, metaclass=Meta): pass\nraise Odd"
+    ),
+    "no boolean": "class Odd(Exception):\n    def __bool__(self): raise KeyboardInterrupt\nraise Odd",
+    "an exit without a code": (
+        "class Odd(SystemExit):\n    @property\n    def code(self): raise KeyboardInterrupt\nraise Odd"
+    ),
+    "wrong text": "error = SyntaxError('x')\nerror.text = 5\nerror.lineno = 1\nraise error",
+    "a cycle": "a, b = ValueError('a'), ValueError('b')\na.__cause__, b.__cause__ = b, a\nraise a",
+    "its own cause": "error = ValueError('a')\nerror.__cause__ = error\nraise error",
+    "a long chain": (
+        "error = None\nfor n in range(200_000):\n    new = ValueError(str(n))\n"
+        "    new.__cause__, error = error, new\nraise error"
+    ),
+    "a deep group": "error = ValueError()\nfor _ in range(3000): error = ExceptionGroup('g', [error])\nraise error",
+}
+"""Scripts whose exceptions are hard to tell."""
+
+
 def ended_by(process: subprocess.Popen[bytes], within_s: float = 10.0) -> int:
     """The signal that a process died by."""
     return signal.Signals(-process.wait(within_s))

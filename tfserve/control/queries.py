@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
+from django.db.models.functions import Length
 
 from tfserve.control.models import FINISHED, Job, Snapshot, TrainingTask, Workspace
-from tfserve.errors import JobNoLongerKept, NoSuchJob, NoSuchWorkspace, NotFound
+from tfserve.errors import JobNoLongerKept, NoSuchJob, NoSuchWorkspace, NotFound, TooLarge
 from tfserve.ipc.messages import JobKind, JobState
 
 
@@ -46,8 +47,15 @@ def job_by_id(job_id: int) -> Job:
     return found
 
 
-def finished_jobs(workspace: Workspace) -> list[Job]:
+def finished_jobs(workspace: Workspace, *, limit_bytes: int) -> list[Job]:
+    """Raises `TooLarge` when their results together do not fit into an answer."""
     finished = Job.objects.filter(workspace=workspace, state__in=FINISHED).order_by("number")
+    size = finished.aggregate(size=Sum(Length("outcome__result")))["size"] or 0
+    if size > limit_bytes:
+        raise TooLarge(
+            f"All results together are {size} bytes, more than fit into an answer ({limit_bytes}: max_response_bytes)."
+            " Fetch them one by one: give `job`."
+        )
     return list(finished.select_related("outcome").only("number", "outcome__result"))
 
 

@@ -99,6 +99,14 @@ def submit(submissions: Sequence[Submission]) -> list[Recorded | TFserveError]:
     return answers
 
 
+def known(submission: Submission) -> Recorded | None:
+    """The job that came with this key before. Raises `IdempotencyKeyReused`."""
+    found = _known(submission, {})
+    if isinstance(found, TFserveError):
+        raise found
+    return found
+
+
 def _submit(
     submission: Submission, numbers: dict[int, int], by_key: dict[tuple[int, str], Job], now: datetime
 ) -> Recorded | TFserveError:
@@ -217,6 +225,10 @@ def load_all() -> list[Saved]:
         state=Deployment.State.GONE, reason="the server stopped while it was loading"
     )
     return [_load(workspace) for workspace in Workspace.objects.order_by("pk")]
+
+
+def load_one(workspace_id: int) -> Saved:
+    return _load(Workspace.objects.get(pk=workspace_id))
 
 
 def _load(workspace: Workspace) -> Saved:

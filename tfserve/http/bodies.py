@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import zlib
 
 import numpy as np
@@ -13,6 +12,8 @@ from tfserve.config import Settings
 from tfserve.errors import Invalid, TimedOut, TooLarge
 
 MAX_DEPTH = 100
+PIECE = 2**20
+QUOTE = ord('"')
 BYTES_A_SECOND = 2**20
 WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
@@ -92,6 +93,8 @@ class _Unpacker:
     def finish(self) -> bytes:
         if self._inflate is not None and not self._inflate.eof:
             raise Invalid("the compressed body ends before its end")
+        if self._inflate is not None and self._inflate.unused_data:
+            raise Invalid("there is something behind the end of the compressed body")
         return bytes(self._whole)
 
 
@@ -106,11 +109,19 @@ def check_text(body: bytes) -> None:
 
 
 def depth(json: bytes) -> int:
-    """How deep arrays and objects are nested. Made of whole-buffer steps, so that 3 MB of numbers cost 3 ms."""
-    if b"\\" in json:
-        json = re.sub(rb"\\.", b"", json, flags=re.DOTALL)
-    skeleton = json.translate(None, _NOT_STRUCTURE)
-    if b'"' in skeleton:
-        skeleton = re.sub(rb'"[^"]*"', b"", skeleton)
-    steps = _STEP[np.frombuffer(skeleton, np.uint8)]
-    return int(np.cumsum(steps, dtype=np.int64).max(initial=0))
+    """How deep arrays and objects are nested, or just more than `MAX_DEPTH`. 3 MB of numbers cost 3 ms.
+
+    Works through the buffer piece by piece, so that its own memory is bounded whatever the body is made of.
+    """
+    json = json.replace(b"\\\\", b"").replace(b'\\"', b"")
+    skeleton = np.frombuffer(json.translate(None, _NOT_STRUCTURE), np.uint8)
+    level = deepest = quotes = 0
+    for start in range(0, len(skeleton), PIECE):
+        piece = skeleton[start : start + PIECE]
+        in_text = (np.cumsum(piece == QUOTE, dtype=np.int32) + quotes) & 1
+        levels = np.cumsum(np.where(in_text, 0, _STEP[piece]), dtype=np.int32) + level
+        deepest = max(deepest, int(levels.max(initial=0)))
+        if deepest > MAX_DEPTH:
+            break
+        level, quotes = int(levels[-1]), int(in_text[-1])
+    return deepest

@@ -10,7 +10,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tfserve.config import Settings
-from tfserve.errors import Forbidden
+from tfserve.errors import Forbidden, TFserveError, Unavailable
 from tfserve.http.answers import refusal
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -27,6 +27,10 @@ class ForeignOrigin(Forbidden):
     """The request comes from a page of another origin ({origin!r}), which may not change anything here."""
 
 
+class TooManyRequests(Unavailable):
+    """{limit} requests are in progress, as many as this server takes at a time (max_requests). Try again later."""
+
+
 class Guard:
     """An ASGI application in front of another one."""
 
@@ -34,16 +38,29 @@ class Guard:
         self._app = app
         self._allowed = {*LOOPBACK_NAMES, settings.host, f"[{settings.host}]"}
         self._allowed |= {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
+        self._max_requests = settings.max_requests
+        self._in_progress = 0
         self._any_host = "*" in self._allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            try:
-                self._check(scope)
-            except Forbidden as error:
-                await refusal(error)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._check(scope)
+            self._check_load(scope)
+        except TFserveError as error:
+            await refusal(error)(scope, receive, send)
+            return
+        self._in_progress += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._in_progress -= 1
+
+    def _check_load(self, scope: Scope) -> None:
+        if self._in_progress >= self._max_requests and not scope["path"].startswith(HEALTH):
+            raise TooManyRequests(limit=self._max_requests)
 
     def _check(self, scope: Scope) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])

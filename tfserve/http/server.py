@@ -28,7 +28,6 @@ def make_server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=int(settings.keep_alive_s),
-            limit_concurrency=settings.max_connections,
             timeout_graceful_shutdown=GRACEFUL_S,
         )
     )

@@ -6,12 +6,14 @@ A connection owns the replies that it waits for: when it is lost, so are they, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
+import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from typing import cast
+from typing import NoReturn, cast
 
 from tfserve.errors import Internal, TFserveError, from_failure
 from tfserve.ipc import frames
@@ -127,10 +129,15 @@ class Connection(asyncio.Protocol):
 
 
 class BlockingConnection:
-    """The worker's end: one thread receives, any thread answers."""
+    """The worker's end: one thread receives, any thread answers.
+
+    A process that can't answer any more ends itself, with the exit code EX_IOERR, since somebody waits for the answer.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._inode = os.fstat(sock.fileno()).st_ino
+        self._closed = False
         self._sending = threading.Lock()
 
     def receive(self) -> Iterator[tuple[int, Message]]:
@@ -140,25 +147,48 @@ class BlockingConnection:
             yield from reader.feed(data)
 
     def answer(self, request_id: int, message: Message) -> None:
-        """Answers a question; says nothing when the other end is gone."""
-        self._send(request_id | frames.ANSWER, message)
+        """Answers a question; says nothing when the other end is gone. What can't be a frame becomes `Failed`."""
+        try:
+            frame = frames.encode(request_id | frames.ANSWER, message)
+        except Exception as error:
+            log.warning("an answer can't be sent: %s: %s", type(error).__name__, error)
+            failed = error if isinstance(error, TFserveError) else Internal()
+            frame = frames.encode(request_id | frames.ANSWER, Failed(failure=failed.to_failure()))
+        self._send(frame)
 
     def tell(self, message: Message) -> None:
-        self._send(0, message)
+        self._send(frames.encode(0, message))
 
     def close(self) -> None:
+        """From now on nothing is sent. For a forked child, in which this is somebody else's line."""
+        self._closed = True
         self._socket.close()
 
-    def _send(self, request_id: int, message: Message) -> None:
-        data = frames.encode(request_id, message)
+    def _send(self, frame: bytes) -> None:
+        if self._closed:
+            return
         try:
             with self._sending:
-                self._socket.sendall(data)
-        except OSError:
+                self._check()
+                self._socket.sendall(frame)
+        except ConnectionError:
             log.info("the supervisor is gone")
+        except OSError as error:
+            _end_process(error)
+
+    def _check(self) -> None:
+        """Raises `OSError` when the descriptor has been closed, or is something else by now: scripts close "all"."""
+        if os.fstat(self._socket.fileno()).st_ino != self._inode:
+            raise OSError("its descriptor is another file now")
 
     def _receive_some(self) -> bytes:
         try:
             return self._socket.recv(RECEIVE_BYTES)
         except OSError:
             return b""
+
+
+def _end_process(error: OSError) -> NoReturn:
+    with contextlib.suppress(OSError):
+        os.write(2, f"This worker ends: its line to the supervisor has been closed in it ({error}).\n".encode())
+    os._exit(os.EX_IOERR)

@@ -17,6 +17,10 @@ from tfserve.errors import Failure
 META_GRAPH = "TF1 meta graph"
 
 
+#: Stands for a job's number in an Interrupt that stops the reading of variables.
+READING = -1
+
+
 class _Message(msgspec.Struct, kw_only=True, tag=True, tag_field="is", omit_defaults=True):
     pass
 
@@ -305,7 +309,10 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Predictions(_Message):
-    """One for each request, in their order."""
+    """One for each request, in their order.
+
+    They may be fewer than the requests, but at least one, when the results are large: then ask again for the rest.
+    """
 
     predictions: list[Prediction]
 

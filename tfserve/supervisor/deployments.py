@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,19 @@ from tfserve.supervisor.workers import Spare, Worker, WorkerDied
 log = logging.getLogger(__name__)
 
 DEFAULT_DEVICE = "/cpu:0"
+
+
+class Abandoned(Unavailable):
+    """It was ended before the model was ready."""
+
+
+class Stage(Enum):
+    """What the job that runs is doing, and so how it can be ended."""
+
+    NOTHING = "nothing that takes long"
+    LOADING = "loading a new version"
+    WAITING = "waiting until the model is back"
+    COMPUTING = "computing"
 
 
 @dataclass
@@ -96,26 +111,47 @@ class Deployments:
         self._restarts = restarts
         self._changed = changed
         self._give_up = give_up
-        self._loading: Worker | None = None
-        self._predicting = False
+        self._stage = Stage.NOTHING
+        self._work: asyncio.Task[Sequence[Outcome]] | None = None
         self._sample: bytes | None = None
         self._restoring: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
+        self._work = asyncio.get_running_loop().create_task(self._run(jobs))
+        try:
+            return await self._work
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # the whole dispatcher is
+                raise
+            raise Abandoned from None
+        finally:
+            self._work = None
+
+    def interrupt(self, _: Job) -> None:
+        """A model can't be interrupted while it computes or loads; it is killed after the grace time."""
+
+    def kill(self, because: str) -> None:
+        """Ends what a job is doing: computing ends with the process, loading and waiting are given up."""
+        if self._stage == Stage.COMPUTING and self.active is not None and self.active.worker is not None:
+            self.active.worker.kill(because)
+        elif self._stage in (Stage.LOADING, Stage.WAITING) and self._work is not None:
+            self._work.cancel()
+
+    async def _run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
         if jobs[0].kind == JobKind.PREDICT:
             return await self._predict(jobs)
         run = {JobKind.DEPLOY: self._deploy, JobKind.UPDATE: self._update, JobKind.UNDEPLOY: self._undeploy}
         return [await run[job.kind](job) for job in jobs]
 
-    def interrupt(self, _: Job) -> None:
-        """A model can't be interrupted while it computes or loads; it is killed after the grace time."""
-
-    def kill(self) -> None:
-        if self._loading is not None:
-            self._loading.kill()
-        elif self.active is not None and self.active.worker is not None:
-            self.active.worker.kill()
+    @contextmanager
+    def _in(self, stage: Stage) -> Iterator[None]:
+        self._stage = stage
+        try:
+            yield
+        finally:
+            self._stage = Stage.NOTHING
 
     # --- deploy, update, undeploy
 
@@ -132,13 +168,13 @@ class Deployments:
 
     async def _undeploy(self, _: Job) -> Outcome:
         active = self._deployed()
-        freed = active.worker.memory_bytes() if active.worker is not None else 0
-        self.active = None
-        self._sample = None
-        await self._stop_restoring()
-        if active.worker is not None:
-            await active.worker.stop()
         await self._journal.change(partial(records.end_deployment, active.id, Row.State.GONE, "undeployed"))
+        self.active = self._sample = None
+        await self._stop_restoring()
+        freed = 0
+        if active.worker is not None:
+            freed = active.worker.memory_bytes()
+            await active.worker.stop()
         self._changed.fire()
         detail = msgspec.json.encode({"version": active.version, "memory_freed_bytes": freed})
         return Outcome(state=JobState.SUCCEEDED, result=b"true", detail=detail)
@@ -148,10 +184,11 @@ class Deployments:
         begin = partial(records.begin_deployment, self._workspace_id, path, weights, device)
         deployment_id = await self._journal.change(begin)
         try:
-            worker, loaded = await self._load(path=path, weights=weights, device=device)
-        except (TFserveError, WorkerDied) as error:
-            self.last_failure = str(error)
-            end = partial(records.end_deployment, deployment_id, Row.State.FAILED, str(error))
+            with self._in(Stage.LOADING):
+                worker, loaded = await self._load(path=path, weights=weights, device=device)
+        except (TFserveError, WorkerDied, asyncio.CancelledError) as error:
+            self.last_failure = str(error) or Abandoned().message
+            end = partial(records.end_deployment, deployment_id, Row.State.FAILED, self.last_failure)
             await self._journal.change(end)
             raise
         new = Deployment(
@@ -164,18 +201,24 @@ class Deployments:
         return Outcome(state=JobState.SUCCEEDED, result=b"true", detail=msgspec.json.encode(detail))
 
     async def _switch(self, new: Deployment) -> None:
-        old, self.active = self.active, new
+        old, worker = self.active, new.worker
+        try:
+            await self._journal.change(
+                partial(
+                    records.activate_deployment, new.id, version=new.version, format_=new.format,
+                    signatures=new.signatures, replaces=old.id if old is not None else None,
+                )
+            )  # fmt: skip
+        except TFserveError:
+            if worker is not None:
+                worker.kill("its deployment can't be recorded")
+            raise
+        self.active = new
         self.last_version = new.version
         self.last_failure = ""
         if old is None or old.path != new.path:
             self._sample = None
         await self._stop_restoring()
-        await self._journal.change(
-            partial(
-                records.activate_deployment, new.id, version=new.version, format_=new.format,
-                signatures=new.signatures, replaces=old.id if old is not None else None,
-            )
-        )  # fmt: skip
         self._watch(new)
         if old is not None and old.worker is not None:
             self._in_background(old.worker.stop())
@@ -183,7 +226,7 @@ class Deployments:
 
     async def _load(self, *, path: str, weights: str | None, device: str) -> tuple[Worker, ModelLoaded]:
         """Raises what the worker says is wrong with the model, or `WorkerDied`."""
-        worker = self._loading = await self._spare.take(needs_tensorflow=True)
+        worker = await self._spare.take(needs_tensorflow=True)
         try:
             question = BecomeModel(workspace=self._name, path=path, weights=weights, device=device, sample=self._sample)
             loaded = await worker.ask(question)
@@ -191,20 +234,16 @@ class Deployments:
                 raise Internal(f"a worker answered {type(loaded).__name__} to a model")
             return worker, loaded
         except BaseException:
-            worker.kill()
+            worker.kill("its model could not be loaded")
             raise
-        finally:
-            self._loading = None
 
     # --- predict
 
     async def _predict(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
-        worker = await self._serving()
-        self._predicting = True
-        try:
+        with self._in(Stage.WAITING):
+            worker = await self._serving()
+        with self._in(Stage.COMPUTING):
             answer = await worker.ask(Predict(requests=[job.request for job in jobs]))
-        finally:
-            self._predicting = False
         if not isinstance(answer, Predictions):
             raise Internal(f"a worker answered {type(answer).__name__} to a prediction")
         outcomes = [
@@ -213,7 +252,7 @@ class Deployments:
             else Outcome(state=JobState.SUCCEEDED, result=each.result)
             for each in answer.predictions
         ]
-        for job, outcome in zip(jobs, outcomes, strict=True):
+        for job, outcome in zip(jobs, outcomes, strict=False):
             if outcome.state == JobState.SUCCEEDED:
                 self._sample = job.request
         return outcomes
@@ -250,8 +289,6 @@ class Deployments:
         """Ends the worker; what is recorded stays, so that the next start brings the model back."""
         active, self.active = self.active, None
         await self._stop_restoring()
-        if self._loading is not None:
-            self._loading.kill()
         if active is not None and active.worker is not None:
             await active.worker.stop()
         if self._retiring:
@@ -264,7 +301,9 @@ class Deployments:
         def on_end(_: object) -> None:
             if self.active is deployment and deployment.worker is worker:
                 exit_ = worker.child.ended.result()
-                if not self._predicting:  # otherwise the dispatcher counts it, which learns of it from the prediction
+                if (
+                    self._stage != Stage.COMPUTING
+                ):  # otherwise the dispatcher counts it, which learns of it from the prediction
                     self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
                 deployment.reason = f"its worker died: {exit_.sentence}"
                 self.restore(deployment)

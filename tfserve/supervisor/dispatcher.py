@@ -21,7 +21,7 @@ from tfserve.control.records import Turn
 from tfserve.errors import Failure, Kind, TFserveError, TimedOut
 from tfserve.ipc.messages import JobKind, JobState
 from tfserve.supervisor.events import Signal
-from tfserve.supervisor.jobs import CANCELLED, Ending, Job, Outcome, over_time
+from tfserve.supervisor.jobs import CANCELLED, REPEATABLE, STOPPED, Ending, Job, Outcome, over_time
 from tfserve.supervisor.journal import Journal
 from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.workers import WorkerDied
@@ -40,14 +40,14 @@ class Runner(Protocol):
     can_kill: bool
 
     async def run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
-        """The outcomes of the jobs, in their order. Raises `WorkerDied`."""
+        """The outcomes of the jobs, in their order, or of the first of them. Raises `WorkerDied`, `TFserveError`."""
         ...
 
     def interrupt(self, job: Job) -> None:
         """Asks a running job to end."""
         ...
 
-    def kill(self) -> None:
+    def kill(self, because: str) -> None:
         """Ends the process that runs the job."""
         ...
 
@@ -83,6 +83,8 @@ class Dispatcher:
         self._grace_s = grace_s
         self._held = False
         self._work = asyncio.Event()
+        self._calm = asyncio.Event()
+        self._calm.set()
         self._task = asyncio.get_running_loop().create_task(self._dispatch())
 
     @property
@@ -124,17 +126,34 @@ class Dispatcher:
         self._work.set()
 
     async def end_running(self, ending: Ending, grace_s: float = 0.0) -> None:
-        """Gives what runs `grace_s` seconds to end by itself, then ends it at once."""
-        for job in list(self.running):
-            await asyncio.wait([job.ended], timeout=grace_s)
-            if not job.ended.done():
-                with contextlib.suppress(TimedOut):
-                    await self._end_running(job, ending, grace_s=0.0)
+        """Gives what runs `grace_s` seconds to end by itself, then ends it at once. Call it while the queue is held.
+
+        Raises `TimedOut` when it can't be ended for certain (a thread stuck in C) and has not ended by itself.
+        """
+        if not self.running or await self._is_calm(grace_s):
+            return
+        jobs = list(self.running)
+        for job in jobs:  # all of them, before any of them ends: they may share a process
+            job.ending = job.ending or ending
+        for job in jobs:
+            self._interrupt(job, job.ending or ending, grace_s=0.0)
+        if not await self._is_calm(None if self._runners[jobs[0].kind].can_kill else self._grace_s):
+            raise self._stuck(jobs[0])
+
+    async def _is_calm(self, timeout_s: float | None) -> bool:
+        """Whether nothing runs any more, within the time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._calm.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def close(self, ending: Ending, grace_s: float = 0.0) -> None:
         """Ends what runs, and starts nothing any more; what waits stays recorded as waiting."""
         self.hold()
-        await self.end_running(ending, grace_s)
+        with contextlib.suppress(TimedOut):
+            await self.end_running(ending, grace_s)
         self._task.cancel()
         await asyncio.wait([self._task])
         if never_run := [job for job in self.waiting if job.started]:
@@ -163,8 +182,15 @@ class Dispatcher:
             if size > MAX_BATCH_BYTES:
                 break
             jobs.append(self.waiting.popleft())
-        self.running = jobs
+        self._set_running(jobs)
         return jobs
+
+    def _set_running(self, jobs: list[Job]) -> None:
+        self.running = jobs
+        if jobs:
+            self._calm.clear()
+        else:
+            self._calm.set()
 
     async def _start(self, jobs: Sequence[Job]) -> None:
         if any(not job.started for job in jobs):
@@ -186,11 +212,11 @@ class Dispatcher:
         following = self._take() if not again else []
         await self._record(ended=ended, requeued=again, started=[job for job in following if not job.started])
         if again:
-            self.running = []
+            self._set_running([])
             following = self._take()
             await self._start(following)
         elif not following:
-            self.running = []
+            self._set_running([])
         self._started(following)
         return following
 
@@ -202,7 +228,8 @@ class Dispatcher:
         try:
             outcomes = await runner.run(jobs)
             self._restarts.worked()
-            return [_overruled(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
+            ended = [_overruled(job, outcome) for job, outcome in zip(jobs, outcomes, strict=False)]
+            return [*ended, *[None] * (len(jobs) - len(ended))]  # those that did not fit are asked again
         except WorkerDied as death:
             return self._after_death(jobs, death)
         except TFserveError as error:
@@ -235,10 +262,13 @@ class Dispatcher:
         runner = self._runners[job.kind]
         done, _ = await asyncio.wait([job.ended], timeout=None if runner.can_kill else self._grace_s)
         if not done:
-            raise TimedOut(
-                f"Job {job.number} was interrupted but has not ended within {self._grace_s:g} seconds. It runs in a"
-                " thread, which can't be killed; it ends when its code returns to Python."
-            )
+            raise self._stuck(job)
+
+    def _stuck(self, job: Job) -> TimedOut:
+        return TimedOut(
+            f"Job {job.number} was interrupted but has not ended within {self._grace_s:g} seconds. It runs in a"
+            " thread, which can't be killed; it ends when its code returns to Python."
+        )
 
     def _interrupt(self, job: Job, ending: Ending, grace_s: float) -> None:
         if job.ending is None:
@@ -246,7 +276,7 @@ class Dispatcher:
         runner = self._runners[job.kind]
         runner.interrupt(job)
         if runner.can_kill:
-            kill = self._loop.call_later(grace_s, runner.kill)
+            kill = self._loop.call_later(grace_s, runner.kill, job.ending.failure.message)
             job.ended.add_done_callback(lambda _: kill.cancel())
 
     def _over_time(self, job: Job) -> None:
@@ -313,7 +343,7 @@ def _goes_with(first: Job, other: Job) -> bool:
 
 def _overruled(job: Job, outcome: Outcome) -> Outcome:
     """What its ending makes of a job that ended early because of it."""
-    if job.ending is None or outcome.state != JobState.CANCELLED:
+    if job.ending is None or outcome.state == JobState.SUCCEEDED:
         return outcome
     return replace(outcome, state=job.ending.state, error=msgspec.json.encode(job.ending.failure))
 
@@ -331,6 +361,8 @@ def _outcome_of_ending(job: Job, ending: Ending) -> Outcome:
 
 
 def _outcome_of_death(job: Job, death: WorkerDied, *, asked_for: bool) -> Outcome | None:
+    if job.ending is STOPPED and job.kind in REPEATABLE:
+        return None  # it runs again when the server is back
     if job.ending is not None:
         return _outcome_of_ending(job, job.ending)
     if asked_for or job.may_be_repeated:  # a job that only sat in the same batch is not to blame
@@ -345,7 +377,7 @@ def lost(death: WorkerDied) -> Failure:
         code="lost",
         message=f"The job was lost because its worker died: {exit_.sentence}.",
         detail={
-            "signal": exit_.signal.name if exit_.signal else None,
+            "signal": exit_.signal_name,
             "exit_code": exit_.code,
             "peak_memory_bytes": exit_.peak_memory_bytes,
             "last_output": death.last_lines,

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -23,6 +24,8 @@ from tfserve.errors import Internal, OutOfSpace, TFserveError
 log = logging.getLogger(__name__)
 
 MAX_GROUP = 1000
+#: seconds after a refused write in which the server does not call itself ready
+TROUBLE_S = 10.0
 DISK_TROUBLE = ("full", "readonly", "read-only", "disk i/o", "unable to open", "no space")
 
 T = TypeVar("T")
@@ -39,6 +42,7 @@ class Journal:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._refused_at = -TROUBLE_S
         self._entries: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
@@ -54,6 +58,11 @@ class Journal:
         """Runs any other write inside the next transaction and returns what it returns."""
         result: T = await self._write(write)
         return result
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether the disk could not be written to a moment ago."""
+        return time.monotonic() - self._refused_at < TROUBLE_S
 
     async def close(self) -> None:
         """Returns when all that was asked for is written."""
@@ -93,7 +102,10 @@ class Journal:
                 for entry in group:
                     self._commit([entry])
             else:
-                self._loop.call_soon_threadsafe(_settle, group, [_translate(error)])
+                told = _translate(error)
+                if isinstance(told, OutOfSpace):
+                    self._refused_at = time.monotonic()
+                self._loop.call_soon_threadsafe(_settle, group, [told])
         else:
             self._loop.call_soon_threadsafe(_settle, group, results)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -24,7 +25,7 @@ from tfserve.config import Settings, to_environment
 from tfserve.errors import Forbidden, TFserveError
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.lock import DataFolderLock
-from tfserve.supervisor.processes import OWNER, Child, Exit, kill_leftovers
+from tfserve.supervisor.processes import OWNER, Child, Exit, kill_leftovers, owner_of
 from tfserve.supervisor.web import WebProcess, listen
 
 log = logging.getLogger(__name__)
@@ -52,12 +53,19 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
     except (TFserveError, OSError) as error:
         print(f"tfserve: {_sentence(error)}", file=sys.stderr)
         return 1
+    _raise_limits()
     settings = _resolved(settings, sockets[0])
     _set_up_database(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(Supervisor(settings, sockets, lock, on_ready).run())
     lock.release()
     return code
+
+
+def _raise_limits() -> None:
+    """As many open files as this user may have: a worker costs four."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _sentence(error: TFserveError | OSError) -> str:
@@ -97,7 +105,7 @@ class Supervisor:
         self._on_ready = on_ready
         self._settings = settings
         self._sockets = sockets
-        self._owner = f"{settings.data_dir}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._owner = f"{owner_of(settings.data_dir)}{os.getpid()}:{secrets.token_hex(4)}"
         self._stop = asyncio.Event()
         self._signals = 0
 
@@ -146,7 +154,7 @@ class Supervisor:
     def _take_charge(self) -> None:
         """From here on, nothing that this server starts can outlive it."""
         linux.adopt_orphans()
-        kill_leftovers(f"{self._settings.data_dir}:")
+        kill_leftovers(owner_of(self._settings.data_dir))
         # The guardian reads from a pipe that ends with this process.
         self._guarded_end, self._guarding_end = os.pipe()
         self._start_guardian()

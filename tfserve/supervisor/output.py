@@ -6,6 +6,7 @@ While a job runs it goes to the job's file, otherwise to the server's log.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -86,7 +87,8 @@ class Pipe:
         self._fd = file.fileno()
         self._open = True
         os.set_blocking(self._fd, False)
-        fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        with contextlib.suppress(PermissionError):  # a user without privileges has only so much pipe memory
+            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         asyncio.get_running_loop().add_reader(self._fd, self._read)
 
     def drain(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import signal
@@ -31,17 +32,31 @@ class Exit:
     """How a process ended."""
 
     code: int | None
-    signal: signal.Signals | None
+    signal: int | None
     peak_memory_bytes: int
     lived_s: float
+    #: why this server killed it, if it did
+    killed_because: str | None = None
+
+    @property
+    def signal_name(self) -> str | None:
+        """SIGKILL, or `signal 40` where the number has no name."""
+        if self.signal is None:
+            return None
+        try:
+            return signal.Signals(self.signal).name
+        except ValueError:
+            return f"signal {self.signal}"
 
     @property
     def sentence(self) -> str:
-        mib = self.peak_memory_bytes // 2**20
+        memory = f"(peak memory {self.peak_memory_bytes // 2**20} MiB)"
+        if self.killed_because is not None and self.signal == signal.SIGKILL:
+            return f"this server killed it, since {self.killed_because} {memory}"
         if self.signal is None:
-            return f"it exited with code {self.code} (peak memory {mib} MiB)"
+            return f"it exited with code {self.code} {memory}"
         hint = ", often the kernel's answer to a lack of memory" if self.signal == signal.SIGKILL else ""
-        return f"it was killed by {self.signal.name}{hint} (peak memory {mib} MiB)"
+        return f"it was killed by {self.signal_name}{hint} {memory}"
 
 
 class Child:
@@ -55,6 +70,7 @@ class Child:
         self.stderr = popen.stderr
         self._popen = popen
         self._started_at = time.monotonic()
+        self._killed_because: str | None = None
         self._pidfd = os.pidfd_open(popen.pid)
         loop.add_reader(self._pidfd, self._on_end)
         _ours.add(popen.pid)
@@ -90,10 +106,11 @@ class Child:
         if self.alive:
             os.kill(self.pid, signal.SIGTERM)
 
-    def kill(self) -> None:
+    def kill(self, because: str) -> None:
         """Kills the process, its process group, and what left the group."""
         if not self.alive:
             return
+        self._killed_because = self._killed_because or because
         self.kill_descendants()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -117,9 +134,10 @@ class Child:
         self.ended.set_result(
             Exit(
                 code=code if code >= 0 else None,
-                signal=signal.Signals(-code) if code < 0 else None,
+                signal=-code if code < 0 else None,
                 peak_memory_bytes=usage.ru_maxrss * 1024,
                 lived_s=time.monotonic() - self._started_at,
+                killed_because=self._killed_because,
             )
         )
 
@@ -130,8 +148,7 @@ def end_strays() -> None:
         if stray.pid not in _ours:
             log.warning("killing process %s, which a dead worker left behind", stray.pid)
             _kill(stray.pid)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(stray.pid, 0)
+            _bury(stray.pid)
 
 
 def kill_leftovers(owner_prefix: str) -> None:
@@ -141,6 +158,24 @@ def kill_leftovers(owner_prefix: str) -> None:
             if process.pid != os.getpid() and process.environ().get(OWNER, "").startswith(owner_prefix):
                 log.warning("killing process %s, left over from a former server", process.pid)
                 process.kill()
+
+
+def _bury(pid: int) -> None:
+    """Takes note of the end of an adopted process when it comes, so that it does not stay a zombie."""
+    loop, pidfd = asyncio.get_running_loop(), os.pidfd_open(pid)
+
+    def on_end() -> None:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+    loop.add_reader(pidfd, on_end)
+
+
+def owner_of(data_dir: str) -> str:
+    """How the owner mark of every server on this data folder begins."""
+    return hashlib.sha256(data_dir.encode()).hexdigest()[:16] + ":"
 
 
 def _kill(pid: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from tfserve import __version__
 from tfserve.config import Settings
 from tfserve.control import records
-from tfserve.errors import QueueFull, Stopping, Unsupported, WorkspaceGivenUp
+from tfserve.errors import QueueFull, Stopping, Unavailable, Unsupported, WorkspaceGivenUp
 from tfserve.ipc.messages import (
     CancelJob,
     CancelTask,
@@ -113,7 +114,7 @@ class Requests:
         )
 
     async def _is_ready(self, _: IsReady) -> Message:
-        return Done(value=not self.stopping)
+        return Done(value=not self.stopping and not self._journal.in_trouble)
 
     async def _list_workspaces(self, _: ListWorkspaces) -> Message:
         self._workspaces.require_on()
@@ -121,9 +122,9 @@ class Requests:
 
     async def _turn_service(self, message: TurnService) -> Message:
         was_on = self._workspaces.on
+        self._workspaces.on = message.on
         if was_on and not message.on:
             await self._workspaces.destroy(None)
-        self._workspaces.on = message.on
         self._changed.fire()
         return Done(value=was_on != message.on)
 
@@ -162,8 +163,14 @@ class Requests:
         asked_at = time.monotonic()
         workspace = self._workspaces.get(message.workspace)
         self._refuse_when_stopping()
-        self._refuse_when_full(workspace)
-        recorded = await self._record(workspace, message)
+        try:
+            self._refuse_when_full(workspace)
+            recorded = await self._record(workspace, message)
+        except Unavailable:  # but what was accepted before is still accepted
+            known = await self._known(workspace, message)
+            if known is None:
+                raise
+            recorded = known
         job = self._new_job(workspace, message, recorded) if recorded.is_new else self._workspaces.jobs.get(recorded.id)
         if job is None:  # its key is known and it has ended: web finds the rest in the database
             return JobAnswer(job=recorded.number, id=recorded.id, kind=message.kind, state=recorded.state, waited_s=0.0)
@@ -171,21 +178,16 @@ class Requests:
             await asyncio.wait([job.ended], timeout=message.wait_s)
         return job.answer(waited_s=time.monotonic() - asked_at)
 
+    async def _known(self, workspace: Workspace, message: SubmitJob) -> records.Recorded | None:
+        if message.idempotency_key is None:
+            return None
+        return await self._journal.change(partial(records.known, _submission(workspace, message)))
+
     async def _record(self, workspace: Workspace, message: SubmitJob) -> records.Recorded:
         started = workspace.dispatcher.idle and not workspace.submitting
         workspace.submitting += 1
         try:
-            return await self._journal.submit(
-                records.Submission(
-                    workspace_id=workspace.id,
-                    workspace_name=workspace.name,
-                    kind=message.kind,
-                    request=message.request,
-                    time_limit_s=message.time_limit_s,
-                    idempotency_key=message.idempotency_key,
-                    started=started,
-                )
-            )
+            return await self._journal.submit(_submission(workspace, message, started=started))
         finally:
             workspace.submitting -= 1
 
@@ -249,3 +251,15 @@ class Requests:
             raise QueueFull(waiting=waiting, name=workspace.name, setting="max_queue")
         if waiting and dispatcher.waiting_bytes >= settings.max_queue_bytes:
             raise QueueFull(waiting=waiting, name=workspace.name, setting="max_queue_bytes")
+
+
+def _submission(workspace: Workspace, message: SubmitJob, *, started: bool = False) -> records.Submission:
+    return records.Submission(
+        workspace_id=workspace.id,
+        workspace_name=workspace.name,
+        kind=message.kind,
+        request=message.request,
+        time_limit_s=message.time_limit_s,
+        idempotency_key=message.idempotency_key,
+        started=started,
+    )

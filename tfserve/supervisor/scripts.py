@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from tfserve.errors import Internal
+from tfserve.errors import Internal, TimedOut
 from tfserve.ipc.messages import (
+    READING,
     BecomeHost,
     BecomeScripts,
     ClearVariables,
@@ -30,6 +31,8 @@ from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.workers import Spare, Worker, WorkerDied
 
 NO_VARIABLES = b"{}"
+HOST_GRACE_S = 5.0
+READ_S = 10.0
 
 
 class ScriptProcess:
@@ -76,18 +79,15 @@ class ScriptProcess:
             # What the script started must not outlive it.
             job.ended.add_done_callback(lambda _: self._end_descendants())
 
-    def kill(self) -> None:
+    def kill(self, because: str) -> None:
         if self.worker is not None:
-            self.worker.kill()
+            self.worker.kill(because)
 
     async def read_variables(self, names: list[str] | None, limit_bytes: int) -> Message | None:
         """Their full values, or None while there is no idle worker that has them."""
-        if not self._usable() or self.busy:
+        if not self._usable() or self.busy or self.worker is None:
             return None
-        assert self.worker is not None
-        with contextlib.suppress(WorkerDied):
-            return await self.worker.ask(ReadVariables(workspace=self._name, names=names, limit_bytes=limit_bytes))
-        return None
+        return await read_variables(self.worker, self._name, names, limit_bytes)
 
     async def restart(self) -> None:
         """Ends the process; the next job starts a fresh one."""
@@ -149,10 +149,11 @@ class ScriptThread:
 
     can_kill = False
 
-    def __init__(self, name: str, folder: Path, *, host: Host, restarts: Restarts) -> None:
+    def __init__(self, key: str, folder: Path, *, host: Host, restarts: Restarts) -> None:
+        """`key` is what the host knows the workspace by: never given twice, unlike its name."""
         self.starting = False
         self._host = host
-        self._name = name
+        self._key = key
         self._folder = folder
         self._restarts = restarts
         self._running: Job | None = None
@@ -172,37 +173,66 @@ class ScriptThread:
     async def _run(self, job: Job) -> Outcome:
         self._running = job
         self.starting = self.worker is None
+        place = (self._key, job.number)
         try:
             await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
             worker = self._worker = await self._host.started()
             self.starting = False
-            worker.outputs[self._name] = job.output
-            return await run_script(worker, job, self._name, self._folder)
+            if job.ending is not None:
+                return Outcome(state=JobState.CANCELLED, result=job.no_result)
+            worker.outputs[place] = job.output
+            return await run_script(worker, job, self._key, self._folder)
+        except WorkerDied as death:  # the host's own last lines are nobody's
+            raise WorkerDied(death.exit, job.output.last_lines or death.last_lines) from None
         finally:
             self.starting = False
             self._running = None
             if self._worker is not None:
-                self._worker.outputs.pop(self._name, None)
+                self._worker.outputs.pop(place, None)
 
     def interrupt(self, job: Job) -> None:
         if self.worker is not None:
-            self.worker.tell(Interrupt(job=job.number, workspace=self._name))
+            self.worker.tell(Interrupt(job=job.number, workspace=self._key))
 
-    def kill(self) -> None:
+    def kill(self, because: str) -> None:
         """A thread can't be killed."""
 
     async def read_variables(self, names: list[str] | None, limit_bytes: int) -> Message | None:
         if self.worker is None or self.busy:
             return None
-        with contextlib.suppress(WorkerDied):
-            return await self.worker.ask(ReadVariables(workspace=self._name, names=names, limit_bytes=limit_bytes))
-        return None
+        return await read_variables(self.worker, self._key, names, limit_bytes)
 
     async def restart(self) -> None:
-        """The host forgets the workspace; its next script starts with a fresh thread and no variables."""
-        if self.worker is not None:
-            with contextlib.suppress(WorkerDied):
-                await self.worker.ask(DropWorkspace(workspace=self._name))
+        """The host forgets the workspace; its next script starts with a fresh thread and no variables.
+
+        A host that does not even answer is held up by one of its threads: it is ended, for the sake of the others.
+        """
+        worker = self.worker
+        if worker is None:
+            return
+        try:
+            async with asyncio.timeout(HOST_GRACE_S):
+                await worker.ask(DropWorkspace(workspace=self._key))
+        except TimeoutError:
+            worker.kill("one of its threads holds up all others")
+            await asyncio.shield(worker.child.ended)
+        except WorkerDied:
+            pass
+
+
+async def read_variables(worker: Worker, key: str, names: list[str] | None, limit_bytes: int) -> Message | None:
+    """None when the worker has died. Raises what the worker answers with, `TimedOut` among it."""
+    asking = asyncio.ensure_future(worker.ask(ReadVariables(workspace=key, names=names, limit_bytes=limit_bytes)))
+    done, _ = await asyncio.wait([asking], timeout=READ_S)
+    if not done:  # a __str__ of the caller's may take for ever
+        worker.tell(Interrupt(job=READING, workspace=key))
+        done, _ = await asyncio.wait([asking], timeout=HOST_GRACE_S)
+        if not done:
+            asking.cancel()
+            raise TimedOut("The variables can't be read: turning one of them into JSON does not come to an end.")
+    with contextlib.suppress(WorkerDied):
+        return await asking
+    return None
 
 
 async def run_script(worker: Worker, job: Job, workspace: str, folder: Path) -> Outcome:

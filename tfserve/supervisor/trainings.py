@@ -169,7 +169,7 @@ class Trainings:
         except WorkerDied as death:
             raise Internal(f"The project could not be examined: the worker died, {death}.") from None
         finally:
-            worker.kill()
+            worker.kill("the examination is over")
         if not isinstance(answer, ProjectExamined):
             raise Internal(f"a worker answered {type(answer).__name__} to an examination")
         if answer.problems:
@@ -224,7 +224,7 @@ class Trainings:
         worker.output = run.job.output
         worker.on_progress = partial(self._on_progress, run)
         if run.job.ending is not None:
-            worker.kill()
+            worker.kill("the task is being ended")
         await self._save(run, worker=f"train-{worker.child.pid}", message="starting")
         self._in_background(self._tell(run))
         work_folder = self._folder(run.task_id)
@@ -244,7 +244,7 @@ class Trainings:
         finally:
             worker.drain()
             worker.output = None
-            worker.kill()
+            worker.kill("the training is over")
         if not isinstance(answer, TrainingEnded):
             raise Internal(f"a worker answered {type(answer).__name__} to a training")
         return answer
@@ -283,7 +283,9 @@ class Trainings:
         run.job.ending = run.job.ending or ending
         if run.worker is not None:
             run.worker.tell(Interrupt(job=run.job.number, workspace=""))
-            kill = asyncio.get_running_loop().call_later(self._settings.cancel_grace_s, run.worker.kill)
+            kill = asyncio.get_running_loop().call_later(
+                self._settings.cancel_grace_s, run.worker.kill, "it did not end in time"
+            )
             run.job.ended.add_done_callback(lambda _: kill.cancel())
         await asyncio.shield(run.job.ended)
 

@@ -52,29 +52,34 @@ class WebProcess:
         self._answer = answer
         self._restarts = Restarts()
         self._child: Child | None = None
-        self._stopping = False
         self._keeper = asyncio.get_running_loop().create_task(self._keep())
 
     async def stop(self) -> None:
         """Lets it finish the requests that it has, and ends it."""
-        self._stopping = True
-        if self._child is not None:
+        self._keeper.cancel()
+        await asyncio.wait([self._keeper])
+        if self._child is not None and self._child.alive:
             self._child.terminate()
             done, _ = await asyncio.wait([self._child.ended], timeout=STOP_GRACE_S)
             if not done:
-                self._child.kill()
-        await self._keeper
+                self._child.kill("it did not stop in time")
+                await asyncio.shield(self._child.ended)
 
     async def _keep(self) -> None:
-        while not self._stopping:
+        while not self._given_up():
             await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
-            exit_ = await asyncio.shield((await self._start()).ended)
-            if not self._stopping:
-                log.error("the web process died: %s", exit_.sentence)
-                self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
-                if not self.ready.done() and self._restarts.given_up:
-                    self.ready.set_exception(RuntimeError(f"the web process can't be started: {exit_.sentence}"))
-                    return
+            started_at = time.monotonic()
+            try:
+                ended = await asyncio.shield((await self._start()).ended)
+                log.error("the web process died: %s", ended.sentence)
+            except OSError as error:
+                log.error("the web process can't be started: %s", error)
+            self._restarts.died(now=time.monotonic(), lived_s=time.monotonic() - started_at)
+        self.ready.set_exception(RuntimeError("the web process can't be started"))
+
+    def _given_up(self) -> bool:
+        """A server that was ready once tries for ever; one that never was tells so."""
+        return not self.ready.done() and self._restarts.given_up
 
     async def _start(self) -> Child:
         ours, theirs = socket.socketpair()

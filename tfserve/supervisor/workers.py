@@ -9,17 +9,20 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
 
 from tfserve.config import Settings, to_environment
+from tfserve.errors import Unavailable
 from tfserve.ipc.connections import Connection, ConnectionLost
 from tfserve.ipc.messages import Message, Output, Progress, Stop, WorkerReady
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.output import JobOutput, Pipe
 from tfserve.supervisor.processes import OWNER, Child, Exit
+from tfserve.supervisor.restarts import Restarts
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +59,10 @@ class Workshop:
         }
 
     async def start(self, *, warm: bool) -> Worker:
-        """Starts a worker that has no role yet; with TensorFlow loaded, if it is to be warm."""
+        """A new worker that is ready for a role; with TensorFlow loaded, if it is to be warm.
+
+        Raises `WorkerDied`, or `OSError` when no process can be started.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-P", "-X", "faulthandler", "-m", "tfserve.worker", "--fd", str(theirs.fileno())]
@@ -66,7 +72,13 @@ class Workshop:
                 keep_fds=[theirs.fileno()],
                 output=subprocess.PIPE,
             )
-        return await Worker.open(child, ours)
+        worker = await Worker.open(child, ours)
+        try:
+            await asyncio.shield(worker.ready)
+        except BaseException:
+            worker.kill("nobody waits for it any more")
+            raise
+        return worker
 
 
 class Worker:
@@ -75,7 +87,8 @@ class Worker:
     def __init__(self, child: Child) -> None:
         self.child = child
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.outputs: dict[str, JobOutput] = {}  # of a host's threads, by workspace
+        #: where the threads of a host print, by workspace and job
+        self.outputs: dict[tuple[str, int], JobOutput] = {}
         self.output: JobOutput | None = None
         self.on_progress: Callable[[Progress], None] | None = None
         self._line: Connection
@@ -101,7 +114,7 @@ class Worker:
             return await self._line.ask(message)
         except ConnectionLost:
             # Without its line it is of no use, even if it lives: a script may have closed the socket.
-            self.child.kill()
+            self.child.kill("its connection was closed")
             exit_ = await asyncio.shield(self.child.ended)
             self.drain()
             raise WorkerDied(exit_, self._last_lines()) from None
@@ -119,11 +132,11 @@ class Worker:
         self.tell(Stop())
         done, _ = await asyncio.wait([self.child.ended], timeout=grace_s)
         if not done:
-            self.kill()
+            self.kill("it did not stop in time")
             await asyncio.shield(self.child.ended)
 
-    def kill(self) -> None:
-        self.child.kill()
+    def kill(self, because: str) -> None:
+        self.child.kill(because)
 
     def memory_bytes(self) -> int:
         """What the machine gets back when this process ends: the pages that nobody shares with it."""
@@ -140,7 +153,7 @@ class Worker:
         elif isinstance(message, Progress) and self.on_progress is not None:
             self.on_progress(message)
         elif isinstance(message, Output):
-            output = self.outputs.get(message.workspace)
+            output = self.outputs.get((message.workspace, message.job))
             if output is not None:
                 output.write(message.stream, message.data)
         return None
@@ -174,7 +187,7 @@ class Spare:
         self._changed = changed
         self._wanted = wanted
         self._worker: Worker | None = None
-        self._starting: Worker | None = None
+        self._restarts = Restarts()
         self._filling: asyncio.Task[None] | None = None
 
     @property
@@ -183,56 +196,56 @@ class Spare:
 
     def fill(self) -> None:
         """Starts the next spare, if there is none."""
-        if self._wanted and self._filling is None:
+        if self._wanted and self._filling is None and self._worker is None:
             self._filling = asyncio.get_running_loop().create_task(self._fill())
 
     async def start_cold(self) -> Worker:
-        """A new worker without TensorFlow, for work that needs none: the spare stays. Raises `WorkerDied`."""
-        worker = await self._workshop.start(warm=False)
-        await worker.ready
-        return worker
+        """A new worker without TensorFlow, for work that needs none: the spare stays. Raises `Unavailable`."""
+        return await self._start(warm=False)
 
     async def take(self, *, needs_tensorflow: bool) -> Worker:
         """A worker without a role: the spare if it is ready, or is worth waiting for; else a new one.
 
-        Raises `WorkerDied` when it can't be started.
+        Raises `WorkerDied`, `Unavailable`.
         """
-        if self._wanted and self._worker is None and needs_tensorflow and self._filling is not None:
-            await asyncio.shield(self._filling)  # it has a head start over a new one
+        if self._worker is None and needs_tensorflow and self._filling is not None:
+            await asyncio.wait([self._filling])  # it has a head start over a new one
         worker, self._worker = self._worker, None
         if worker is None or not worker.alive:
-            worker = await self._workshop.start(warm=needs_tensorflow)
-            await worker.ready
+            worker = await self._start(warm=needs_tensorflow)
         self.fill()
         return worker
 
-    async def filled(self) -> None:
-        """Returns when the spare is ready, or there will be none."""
-        if self._filling is not None:
-            await asyncio.shield(self._filling)
-
     async def close(self) -> None:
         self._wanted = False
-        for worker in (self._starting, self._worker):
-            if worker is not None:
-                worker.kill()
-                await asyncio.shield(worker.child.ended)
-        await self.filled()
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.wait([self._filling])
+        if self._worker is not None:
+            self._worker.kill("the server stops")
+            await asyncio.shield(self._worker.child.ended)
+
+    async def _start(self, *, warm: bool) -> Worker:
+        try:
+            return await self._workshop.start(warm=warm)
+        except OSError as error:
+            raise Unavailable(f"This machine can't start another process: {error.strerror}.") from error
 
     async def _fill(self) -> None:
         try:
-            self._starting = worker = await self._workshop.start(warm=True)
-            await worker.ready
+            await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
+            worker = await self._workshop.start(warm=True)
+        except (WorkerDied, OSError) as error:
+            log.warning("there is no spare worker: %s", error)
+        else:
             self._worker = worker
             self._changed.fire()
-            worker.child.ended.add_done_callback(lambda _: self._on_spare_end(worker))
-        except WorkerDied as death:
-            if self._wanted:
-                log.warning("there is no spare worker: %s\n%s", death, death.last_lines)
+            worker.child.ended.add_done_callback(lambda ended: self._on_spare_end(worker, ended.result()))
         finally:
-            self._starting = self._filling = None
+            self._filling = None
 
-    def _on_spare_end(self, worker: Worker) -> None:
+    def _on_spare_end(self, worker: Worker, exit_: Exit) -> None:
         if self._worker is worker:
             self._worker = None
+            self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
             self.fill()

@@ -9,7 +9,7 @@ import shutil
 import string
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,18 @@ from tfserve.config import Settings
 from tfserve.control import records
 from tfserve.control.models import Job as JobRow
 from tfserve.control.models import Workspace as Row
-from tfserve.errors import Failure, NoSuchWorkspace, ServiceOff, TooManyWorkspaces, WorkspaceExists
+from tfserve.errors import (
+    Failure,
+    NoSuchWorkspace,
+    OutOfSpace,
+    ServiceOff,
+    TFserveError,
+    TooManyWorkspaces,
+    WorkspaceExists,
+)
 from tfserve.ipc.messages import JobKind, JobState
 from tfserve.supervisor.deployments import Deployment, Deployments
-from tfserve.supervisor.dispatcher import Dispatcher
+from tfserve.supervisor.dispatcher import Dispatcher, Runner
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs import DESTROYED, REPEATABLE, RESTARTED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal
@@ -55,6 +63,7 @@ class Workspace:
     restarting: bool = False
     destroyed: bool = False
     submitting: int = 0
+    restart_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def job_folder(self) -> Path:
@@ -116,7 +125,8 @@ class Workspaces:
         self._changed = changed
         self._host = Host(spare)
         self._by_name: dict[str, Workspace] = {}
-        self._creating: set[str] = set()
+        #: names of workspaces that are being made or destroyed
+        self._taken: set[str] = set()
 
     def __iter__(self) -> Iterator[Workspace]:
         return iter(list(self._by_name.values()))
@@ -140,16 +150,16 @@ class Workspaces:
         """Raises `WorkspaceExists`, `TooManyWorkspaces`."""
         self.require_on()
         name = name or self._free_name()
-        if name in self._by_name or name in self._creating:
+        if name in self._by_name or name in self._taken:
             raise WorkspaceExists(name=name)
-        if len(self._by_name) + len(self._creating) >= self._settings.max_workspaces:
+        if len(self._by_name) + len(self._taken) >= self._settings.max_workspaces:
             raise TooManyWorkspaces(limit=self._settings.max_workspaces)
-        self._creating.add(name)
+        self._taken.add(name)
         try:
             row = await self._journal.change(partial(records.create_workspace, name, type_))
-            self._add(records.Saved(row))
+            await self._add_or_undo(records.Saved(row))
         finally:
-            self._creating.discard(name)
+            self._taken.discard(name)
         self._changed.fire()
         return name
 
@@ -165,6 +175,10 @@ class Workspaces:
     async def restart(self, name: str) -> None:
         """A fresh process, no variables, and a fresh chance for what was given up."""
         workspace = self.get(name)
+        async with workspace.restart_lock:
+            await self._restart(workspace)
+
+    async def _restart(self, workspace: Workspace) -> None:
         dispatcher = workspace.dispatcher
         workspace.restarting = True
         try:
@@ -185,12 +199,7 @@ class Workspaces:
         for turn in _end_interrupted(saved, self._settings.data_path):
             await self._journal.take_turn(turn)
         for each in saved:
-            workspace = self._add(each)
-            for row in each.waiting:
-                self.put(workspace, self._job_of_row(workspace, row))
-            if each.deployment is not None:
-                workspace.deployments.restore(Deployment.from_row(each.deployment))
-            await self.prune(workspace)
+            await self.prune(self._bring_back(each))
 
     def put(self, workspace: Workspace, job: Job) -> None:
         """Queues a job that is recorded, and knows it by its id until it has ended."""
@@ -222,13 +231,30 @@ class Workspaces:
 
     async def close(self) -> None:
         """Lets running jobs end by themselves for a while, then ends everything; what waits stays recorded."""
+        await self._journal.change(_nothing)  # behind it, all that was submitted stands in its queue
         drain_s = self._settings.drain_s
         await asyncio.gather(*(workspace.dispatcher.close(STOPPED, drain_s) for workspace in self))
+        await self._host.close()
         await asyncio.gather(*(workspace.deployments.close() for workspace in self))
         await asyncio.gather(*(workspace.scripts.restart() for workspace in self))
-        await self._host.close()
 
     # --- inside
+
+    async def _add_or_undo(self, saved: records.Saved) -> None:
+        try:
+            self._add(saved)
+        except OSError as error:
+            await self._journal.change(partial(records.destroy_workspace, saved.workspace.pk))
+            raise OutOfSpace(cause=f"{error.strerror}: {error.filename}") from error
+
+    def _bring_back(self, saved: records.Saved) -> Workspace:
+        """Goes on with a workspace where its record says that it was."""
+        workspace = self._add(saved)
+        for row in saved.waiting:
+            self.put(workspace, self._job_of_row(workspace, row))
+        if saved.deployment is not None:
+            workspace.deployments.restore(Deployment.from_row(saved.deployment))
+        return workspace
 
     def _add(self, saved: records.Saved) -> Workspace:
         row = saved.workspace
@@ -237,16 +263,15 @@ class Workspaces:
         restarts = Restarts()
         scripts: ScriptProcess | ScriptThread
         if row.type == Row.Type.THREAD:
-            scripts = ScriptThread(row.name, folder, host=self._host, restarts=restarts)
+            scripts = ScriptThread(str(row.pk), folder, host=self._host, restarts=restarts)
         else:
             scripts = ScriptProcess(row.name, folder, spare=self._spare, restarts=restarts)
         deployments = Deployments(
             row.pk, row.name, journal=self._journal, spare=self._spare, restarts=restarts, changed=self._changed,
             give_up=lambda reason: dispatcher.give_up(reason),
         )  # fmt: skip
-        runners = dict.fromkeys((JobKind.SCRIPT, JobKind.CLEAR), scripts) | dict.fromkeys(
-            (JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY, JobKind.PREDICT), deployments
-        )
+        runners: dict[JobKind, Runner] = {JobKind.SCRIPT: scripts, JobKind.CLEAR: scripts}
+        runners |= dict.fromkeys((JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY, JobKind.PREDICT), deployments)
         dispatcher = Dispatcher(
             row.pk, name=row.name, journal=self._journal, runners=runners, restarts=restarts, changed=self._changed,
             grace_s=self._settings.cancel_grace_s,
@@ -259,14 +284,21 @@ class Workspaces:
         return workspace
 
     async def _destroy(self, workspace: Workspace) -> None:
+        self._taken.add(workspace.name)
         workspace.destroyed = True
-        await workspace.dispatcher.close(DESTROYED)
-        await workspace.deployments.close()
-        await workspace.scripts.restart()
-        for job in workspace.dispatcher.waiting:
-            _settle(job, DESTROYED)
-        await self._journal.change(partial(records.destroy_workspace, workspace.id))
-        await asyncio.to_thread(shutil.rmtree, workspace.folder.parent, ignore_errors=True)
+        try:
+            await workspace.dispatcher.close(DESTROYED)
+            await workspace.deployments.close()
+            await workspace.scripts.restart()
+            for job in [*workspace.dispatcher.running, *workspace.dispatcher.waiting]:
+                _settle(job, DESTROYED)
+            await self._journal.change(partial(records.destroy_workspace, workspace.id))
+            await asyncio.to_thread(shutil.rmtree, workspace.folder.parent, ignore_errors=True)
+        except TFserveError:  # its record can't be removed now, so it is still there
+            self._bring_back(await self._journal.change(partial(records.load_one, workspace.id)))
+            raise
+        finally:
+            self._taken.discard(workspace.name)
 
     def _job_of_row(self, workspace: Workspace, row: JobRow) -> Job:
         return Job(
@@ -286,6 +318,10 @@ class Workspaces:
         while (name := "".join(random.choices(letters, k=NAME_LENGTH))) in self._by_name:  # noqa: S311 (a name, no secret)
             pass
         return name
+
+
+def _nothing() -> None:
+    """A write that writes nothing: it comes back behind all that were asked for before."""
 
 
 def _settle(job: Job, ending: Ending) -> None:

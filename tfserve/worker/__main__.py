@@ -10,11 +10,21 @@ import os
 import signal
 import socket
 import struct
+import traceback
 from collections.abc import Sequence
 
 from tfserve.errors import Invalid
 from tfserve.ipc.connections import BlockingConnection
-from tfserve.ipc.messages import BecomeHost, BecomeModel, BecomeScripts, Done, Failed, WorkerReady
+from tfserve.ipc.messages import (
+    BecomeHost,
+    BecomeModel,
+    BecomeScripts,
+    Done,
+    ExamineProject,
+    Failed,
+    Train,
+    WorkerReady,
+)
 from tfserve.linux import adopt_orphans
 from tfserve.worker import linux, streams
 from tfserve.worker.inbox import Inbox
@@ -37,11 +47,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         tensorflow.warm_up()
     connection.tell(WorkerReady(warm=options.warm))
-    _serve(connection, interrupts, inbox)
-    linux.kill_descendants()
-    streams.flush()
-    # Not sys.exit: threads of scripts and TensorFlow's own would be waited for.
-    os._exit(0)
+    status = os.EX_SOFTWARE
+    try:
+        _serve(connection, interrupts, inbox)
+        linux.kill_descendants()
+        status = 0
+    except BaseException:  # a signal handler of a script's that exits, or a fault of ours
+        traceback.print_exc()
+    finally:
+        streams.flush()
+        # Not sys.exit: threads of scripts and TensorFlow's own would be waited for.
+        os._exit(status)
 
 
 def _connect(fd: int) -> BlockingConnection:
@@ -75,6 +91,10 @@ def _serve(connection: BlockingConnection, interrupts: Interrupts, inbox: Inbox)
                 from tfserve.worker.model import ModelRole
 
                 return ModelRole(connection).serve(inbox, request_id, message)
+            case ExamineProject() | Train():
+                from tfserve.worker.train import TrainRole
+
+                return TrainRole(connection, interrupts).serve(inbox, request_id, message)
         refused = Invalid(f"a worker without a role was sent {type(message).__name__}")
         connection.answer(request_id, Failed(failure=refused.to_failure()))
     return None

@@ -19,6 +19,7 @@ import msgspec
 from tfserve.errors import Failure, Invalid, TFserveError, TimedOut
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import (
+    READING,
     ClearVariables,
     Done,
     DropWorkspace,
@@ -32,7 +33,7 @@ from tfserve.ipc.messages import (
     Variables,
 )
 from tfserve.worker import linux, output, script, variables
-from tfserve.worker.inbox import READING, Inbox
+from tfserve.worker.inbox import Inbox
 from tfserve.worker.interrupts import Interrupts, Key, ScriptThread
 from tfserve.worker.output import RoutedStream
 from tfserve.worker.script import Script
@@ -52,15 +53,22 @@ class HostRole:
     def serve(self, inbox: Inbox) -> None:
         """Routes everything in order, until the worker is to stop."""
         for request_id, message in inbox:
-            match message:
-                case RunScript() | ClearVariables() | ReadVariables():
-                    self._thread(message.workspace).put(request_id, message)
-                case DropWorkspace():
-                    self._drop(message.workspace)
-                    self._connection.answer(request_id, Done())
-                case _:
-                    refused = Invalid(f"a host of threads was sent {type(message).__name__}")
-                    self._connection.answer(request_id, Failed(failure=refused.to_failure()))
+            try:
+                self._route(request_id, message)
+            except Exception as error:  # no more threads can be started, say
+                log.exception("while routing %s", type(message).__name__)
+                self._connection.answer(request_id, script.instead_of_answer(message, error))
+
+    def _route(self, request_id: int, message: Message) -> None:
+        match message:
+            case RunScript() | ClearVariables() | ReadVariables():
+                self._thread(message.workspace).put(request_id, message)
+            case DropWorkspace():
+                self._drop(message.workspace)
+                self._connection.answer(request_id, Done())
+            case _:
+                refused = Invalid(f"a host of threads was sent {type(message).__name__}")
+                self._connection.answer(request_id, Failed(failure=refused.to_failure()))
 
     def _thread(self, workspace: str) -> WorkspaceThread:
         if workspace not in self._workspaces:
@@ -90,17 +98,15 @@ class WorkspaceThread:
         self._snapshot = b"{}"
         self._pid = os.getpid()
         self._queue: SimpleQueue[tuple[int, Message] | None] = SimpleQueue()
-        self._running: Key | None = None
         threading.Thread(target=self._serve, name=f"workspace {workspace}", daemon=True).start()
 
     def put(self, request_id: int, message: Message) -> None:
         self._queue.put((request_id, message))
 
     def leave(self) -> None:
-        """Ends the thread: after the job that runs, which is interrupted."""
+        """Ends the thread after what it was given before, which is interrupted. Does not wait for it."""
         self._queue.put(None)
-        if (running := self._running) is not None:
-            self._interrupts.interrupt(running)
+        self._interrupts.interrupt_all(self._workspace)
 
     def _serve(self) -> None:
         self._thread = ScriptThread(self._interrupts)
@@ -109,10 +115,16 @@ class WorkspaceThread:
             log.warning("this system does not let a thread have its own folder: workspace threads share one")
         while (item := self._next()) is not None:
             request_id, message = item
-            self._connection.answer(request_id, self._answer(message))
+            self._connection.answer(request_id, self._answer_surely(message))
 
     def _next(self) -> tuple[int, Message] | None:
         return self._queue.get()
+
+    def _answer_surely(self, message: Message) -> Message:
+        try:
+            return self._answer(message)
+        except BaseException as error:  # whatever a script has done to this process, somebody waits for an answer
+            return script.instead_of_answer(message, error)
 
     def _answer(self, message: Message) -> Message:
         match message:
@@ -128,14 +140,15 @@ class WorkspaceThread:
         self._snapshot = b"{}"
 
     def _run(self, message: RunScript) -> ScriptEnded:
-        key = self._running = (message.workspace, message.job)
-        if message.clear:
-            self._forget()
-        with self._routed(message.job):
-            state, failure = self._run_script(key, message)
-            state, failure = self._take_snapshot(key, state, failure)
-        self._running = None
-        self._thread.finish(key)
+        key = (message.workspace, message.job)
+        try:
+            if message.clear:
+                self._forget()
+            with self._routed(message.job):
+                state, failure = self._run_script(key, message)
+                state, failure = self._take_snapshot(key, state, failure)
+        finally:
+            self._thread.finish(key)
         error = None if failure is None else msgspec.json.encode(failure)
         return ScriptEnded(state=state, error=error, variables=self._snapshot)
 
@@ -177,6 +190,7 @@ class WorkspaceThread:
         try:
             return self._thread.call(key, function) or b""
         finally:
+            script.mend_builtins()
             if os.getpid() != self._pid:
                 script.leave_child(sys.exception())
 

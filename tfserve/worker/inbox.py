@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
 
 from tfserve.ipc.connections import BlockingConnection
-from tfserve.ipc.messages import Interrupt, Message, ReadVariables, RunScript, Stop
+from tfserve.ipc.messages import READING, Interrupt, Message, ReadVariables, RunScript, Stop
 from tfserve.worker import linux
 from tfserve.worker.interrupts import Interrupts
 
-READING = -1
-"""Stands for a job number in an Interrupt that stops the reading of variables."""
+log = logging.getLogger(__name__)
 
 
 class Inbox:
@@ -29,10 +29,18 @@ class Inbox:
 
     def __iter__(self) -> Iterator[tuple[int, Message]]:
         while True:
-            request_id, message = self._queue.get()
+            request_id, message = self._next()
             if isinstance(message, Stop):
                 return
             yield request_id, message
+
+    def _next(self) -> tuple[int, Message]:
+        while True:
+            try:
+                return self._queue.get()
+            except (Exception, KeyboardInterrupt):
+                # An alarm that a script has set, say, goes off after its end. SystemExit is meant to end the process.
+                log.warning("a signal handler of an earlier script raised an exception", exc_info=True)
 
     def _receive(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""How a running script is asked to stop: KeyboardInterrupt, in its own code and nowhere else.
+"""How a running script is asked to stop: by a KeyboardInterrupt, `Interrupted`, in its own code and nowhere else.
 
 The thread that receives messages expects a job before it is queued, so that an interrupt which overtakes the job in
 the queue is not lost. The thread that runs the job starts and ends it. In between, an interrupt strikes that thread.
@@ -6,11 +6,14 @@ the queue is not lost. The thread that runs the job starts and ends it. In betwe
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import signal
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from tfserve.json_values import Interrupted
 
 T = TypeVar("T")
 
@@ -39,6 +42,13 @@ class Interrupts:
                 self._wanted.add(key)
                 self._asked.add(key)
                 self._strikes.get(key, _nothing)()
+
+    def interrupt_all(self, workspace: str) -> None:
+        """Stops all that is here of a workspace, also what waits for its turn."""
+        with self._lock:
+            keys = [key for key in self._expected if key[0] == workspace]
+        for key in keys:
+            self.interrupt(key)
 
     def start(self, key: Key, strike: Callable[[], None]) -> None:
         """From now on an interrupt strikes. One that came before has to be taken."""
@@ -73,7 +83,7 @@ class Interrupts:
 
 
 class MainThread:
-    """Runs code so that SIGINT raises KeyboardInterrupt in it. To be used from the main thread only."""
+    """Runs code so that an interrupt raises `Interrupted` in it. To be used from the main thread only."""
 
     def __init__(self, interrupts: Interrupts) -> None:
         self._interrupts = interrupts
@@ -88,14 +98,14 @@ class MainThread:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def call(self, key: Key, function: Callable[[], T]) -> T:
-        """`function()`, or KeyboardInterrupt, at once if the job was interrupted before it began."""
+        """`function()`, or `Interrupted`, at once if the job was interrupted before it began."""
         self._key = key
         self._interrupts.start(key, self._strike)
         try:
             self._armed = True
             if self._interrupts.take(key):
                 self._armed = False
-                raise KeyboardInterrupt
+                raise Interrupted
             return function()
         finally:
             self._armed = False
@@ -108,14 +118,17 @@ class MainThread:
         signal.pthread_kill(self._ident, signal.SIGINT)
 
     def _on_sigint(self, *_: Any) -> None:
-        if self._armed:
+        if not self._armed:
+            return
+        if self._key is not None and self._interrupts.take(self._key):
             # Once is enough: a second signal must not hit the code that is already leaving.
-            self._armed = self._key is None or not self._interrupts.take(self._key)
-            raise KeyboardInterrupt
+            self._armed = False
+            raise Interrupted
+        raise KeyboardInterrupt  # a script has sent the signal to itself
 
 
 class ScriptThread:
-    """Runs code in a thread that is not the main one, so that an interrupt raises KeyboardInterrupt in it.
+    """Runs code in a thread that is not the main one, so that an interrupt raises `Interrupted` in it.
 
     It reaches the thread between two steps of Python code, so what hangs in C goes on until it returns.
     """
@@ -125,22 +138,26 @@ class ScriptThread:
         self._ident = ctypes.c_ulong(threading.get_ident())
 
     def call(self, key: Key, function: Callable[[], T]) -> T:
-        """`function()`, or KeyboardInterrupt, at once if the job was interrupted before it began."""
+        """`function()`, or `Interrupted`, at once if the job was interrupted before it began."""
         try:
             self._interrupts.start(key, self._strike)
             if self._interrupts.take(key):
-                raise KeyboardInterrupt
+                raise Interrupted
             return function()
         finally:
             self._interrupts.pause(key, self._calm)
 
     def finish(self, key: Key) -> None:
         """Pauses again, in case that an interrupt struck just when `call` was about to."""
-        self._interrupts.pause(key, self._calm)
-        self._interrupts.end(key)
+        while True:
+            # Left half done it could strike later, where it would tear an answer in two.
+            with contextlib.suppress(Interrupted):
+                self._interrupts.pause(key, self._calm)
+                self._interrupts.end(key)
+                return
 
     def _strike(self) -> None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(self._ident, ctypes.py_object(KeyboardInterrupt))
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(self._ident, ctypes.py_object(Interrupted))
 
     def _calm(self) -> None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(self._ident, None)

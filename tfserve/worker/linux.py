@@ -48,10 +48,12 @@ def flush_c_streams() -> None:
 
 def end_group() -> None:
     """Kills this process and everything that it started, at once."""
-    kill_descendants()
-    if os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        kill_descendants()
+    finally:  # also in an interpreter that a script has broken
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def now() -> Moment:

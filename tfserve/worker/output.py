@@ -27,7 +27,10 @@ class RoutedStream:
 
     @contextlib.contextmanager
     def routed(self, write: Write) -> Iterator[None]:
-        """Within, what the calling thread writes goes to `write`."""
+        """Within, what the calling thread writes goes to `write`.
+
+        Afterwards nothing does: who has kept the stream, or its buffer, writes to the real one.
+        """
         raw = _Raw(self._number, write)
         stream = io.TextIOWrapper(
             io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", newline="\n", line_buffering=True
@@ -38,6 +41,7 @@ class RoutedStream:
         finally:
             with contextlib.suppress(Exception):
                 stream.flush()
+            raw.redirect(self._real)
             self._current.stream = self._real
 
     def forget(self) -> None:
@@ -64,6 +68,13 @@ class _Raw(io.RawIOBase):
         for start in range(0, len(view), CHUNK_BYTES):
             self._write(self._number, bytes(view[start : start + CHUNK_BYTES]))
         return len(view)
+
+    def redirect(self, stream: TextIO) -> None:
+        def write(_: int, data: bytes) -> None:
+            stream.buffer.write(data)
+            stream.flush()
+
+        self._write = write
 
 
 def install() -> tuple[RoutedStream, RoutedStream]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from tfserve.worker.batching import Inputs, Outputs, Plan
 
 MAX_PLANS = 256
 MAX_RESULT_BYTES = 64 * 1024 * 1024
+MAX_RESULTS_BYTES = 128 * 1024 * 1024
+"""After so many bytes of results no more requests are answered; with one result more it still fits into a frame."""
 
 
 class PredictRequest(msgspec.Struct):
@@ -37,27 +39,45 @@ class _Prepared:
 
 
 class Predictor:
-    """One model, and what the names in its requests mean. `limit_bytes` bounds the JSON of a single result."""
+    """One model, and what the names in its requests mean.
 
-    def __init__(self, runtime: Runtime, *, limit_bytes: int = MAX_RESULT_BYTES) -> None:
+    `limit_bytes` bounds the JSON of a single result, `together_bytes` how much there may be before it is enough.
+    """
+
+    def __init__(
+        self, runtime: Runtime, *, limit_bytes: int = MAX_RESULT_BYTES, together_bytes: int = MAX_RESULTS_BYTES
+    ) -> None:
         self._runtime = runtime
         self._limit_bytes = limit_bytes
+        self._together_bytes = together_bytes
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
         self._decoder = msgspec.json.Decoder(PredictRequest)
 
     def predict(self, requests: Sequence[bytes]) -> list[Prediction]:
-        """One answer for each request, in order. A request that fails does not touch the others."""
-        prepared = [self._prepare(request) for request in requests]
-        answers: list[Prediction] = [Prediction()] * len(requests)
-        for positions in _groups(prepared):
-            first = prepared[positions[0]]
-            if isinstance(first, TFserveError):
-                answers[positions[0]] = _failed(first)
-                continue
-            inputs = [each.inputs for n in positions if isinstance(each := prepared[n], _Prepared)]
-            for n, outputs in zip(positions, self._run(first.plan, inputs), strict=True):
-                answers[n] = self._answer(first.plan, outputs)
+        """One answer for each request, in order. A request that fails does not touch the others.
+
+        When the results are too many bytes together, only the first requests (at least one) are answered.
+        """
+        answers, size_bytes = [], 0
+        for answer in self._answers([self._prepare(request) for request in requests]):
+            answers.append(answer)
+            size_bytes += len(answer.result or b"")
+            if size_bytes > self._together_bytes:
+                break
         return answers
+
+    def _answers(self, prepared: Sequence[_Prepared | TFserveError]) -> Iterator[Prediction]:
+        """One after the other, in order; what is computed together is, as soon as the first of it is needed."""
+        groups = {n: positions for positions in _groups(prepared) for n in positions}
+        computed: dict[int, Outputs | TFserveError] = {}
+        for n, each in enumerate(prepared):
+            if isinstance(each, TFserveError):
+                yield _failed(each)
+                continue
+            if n not in computed:
+                inputs = [other.inputs for m in groups[n] if isinstance(other := prepared[m], _Prepared)]
+                computed.update(zip(groups[n], self._run(each.plan, inputs), strict=True))
+            yield self._answer(each.plan, computed.pop(n))
 
     def _prepare(self, request: bytes) -> _Prepared | TFserveError:
         try:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import linecache
 import os
 import sys
 import traceback
 import types
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tfserve.errors import Failure
-from tfserve.ipc.messages import JobState
+import msgspec
+
+from tfserve.errors import Failure, Internal
+from tfserve.ipc.messages import Failed, JobState, Message, RunScript, ScriptEnded
+from tfserve.json_values import type_name
 from tfserve.worker import streams
 
 MAX_TRACEBACK_CHARACTERS = 64 * 1024
 MAX_MESSAGE_CHARACTERS = 8 * 1024
 MAX_REMEMBERED_TEXTS = 500
+MAX_CHAIN = 100
+"""So many exceptions that led to one another are told."""
 
 _OUR_FOLDER = str(Path(__file__).parent) + os.sep
+
+_BUILTINS = dict(builtins.__dict__)
 
 _remembered: list[str] = []
 
@@ -55,8 +64,33 @@ def new_main() -> types.ModuleType:
     return module
 
 
+def mend_builtins() -> None:
+    """Puts back what a script has deleted from `builtins`. Needs none of them itself."""
+    builtins.__dict__.update(_BUILTINS | builtins.__dict__)
+
+
 def ended(error: BaseException | None, *, interrupted: bool) -> tuple[JobState, Failure | None]:
-    """How a job ended that raised `error`, or nothing; `interrupted` tells whether it had been asked to stop."""
+    """How a job ended that raised `error`, or nothing; `interrupted` tells whether it had been asked to stop.
+
+    Never raises, whatever the methods and attributes of a script's own exception do.
+    """
+    try:
+        return _ended(error, interrupted=interrupted)
+    except BaseException as failed:
+        message = f"The script raised {type_name(error)}, which can't be told: that raised {type_name(failed)}."
+        return JobState.FAILED, Failure(code="script_error", message=message, type=type_name(error))
+
+
+def instead_of_answer(message: Message, error: BaseException) -> Message:
+    """What is answered when the way to an answer broke: a script may have meddled with what all code needs."""
+    cause = f"a script has changed something in this process that the worker itself needs ({type_name(error)})"
+    if isinstance(message, RunScript):
+        failure = Failure(code="script_error", message=f"How the job ended can't be told: {cause}.")
+        return ScriptEnded(state=JobState.FAILED, error=msgspec.json.encode(failure), variables=b"{}")
+    return Failed(failure=Internal(f"This can't be done: {cause}.").to_failure())
+
+
+def _ended(error: BaseException | None, *, interrupted: bool) -> tuple[JobState, Failure | None]:
     if error is None:
         return JobState.SUCCEEDED, None
     if interrupted:
@@ -74,7 +108,7 @@ def leave_child(error: BaseException | None) -> NoReturn:
         if text:
             print(text, file=sys.stderr)
     elif error is not None:
-        print(_traceback(error), end="", file=sys.stderr)
+        print(_told(lambda: _traceback(error)), end="", file=sys.stderr)
         status = 1
     streams.flush()
     os._exit(status)
@@ -98,36 +132,66 @@ def _exited(error: SystemExit) -> tuple[JobState, Failure | None]:
 
 
 def _failure(error: BaseException, *, code: str, message: str) -> Failure:
-    return Failure(code=code, message=message, type=_type_name(type(error)), traceback=_traceback(error))
+    return Failure(
+        code=code,
+        message=message,
+        type=_told(lambda: _full_type_name(type(error))),
+        traceback=_told(lambda: _traceback(error)),
+    )
 
 
-def _type_name(cls: type) -> str:
+def _full_type_name(cls: type) -> str:
     if cls.__module__ in ("builtins", "__main__"):
         return cls.__qualname__
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _message(error: BaseException) -> str:
-    return _text(error) or type(error).__name__
+    return _text(error) or type_name(error)
 
 
 def _text(value: object) -> str:
+    return _told(lambda: str(value), f"{type_name(value)} whose str() raised")[:MAX_MESSAGE_CHARACTERS]
+
+
+def _told(
+    function: Callable[[], str], otherwise: str = "this can't be told, since the script's own code raised"
+) -> str:
+    """The text that `function` makes, where code of the script's may run that raises anything."""
     try:
-        text = str(value)
-    except Exception as failed:
-        return f"<{type(value).__name__} whose str() raised {type(failed).__name__}>"
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")[:MAX_MESSAGE_CHARACTERS]
+        # Not text.encode: it may be a str of the script's own.
+        return str.encode(function(), "utf-8", "backslashreplace").decode("utf-8")
+    except BaseException as failed:
+        return f"<{otherwise} {type_name(failed)}>"
 
 
 def _traceback(error: BaseException) -> str:
     """The traceback with the script's frames only. Too long a one loses its middle."""
-    told = traceback.TracebackException.from_exception(error, compact=True)
+    with _shortened(error):
+        told = traceback.TracebackException.from_exception(error, compact=True)
     _keep_script_frames(told)
-    text = "".join(told.format()).encode("utf-8", "backslashreplace").decode("utf-8")
+    text = "".join(told.format())
     if len(text) <= MAX_TRACEBACK_CHARACTERS:
         return text
     half = MAX_TRACEBACK_CHARACTERS // 2 - 20
     return f"{text[:half]}\n[... left out ...]\n{text[-half:]}"
+
+
+@contextlib.contextmanager
+def _shortened(error: BaseException) -> Iterator[None]:
+    """Within, the chain of exceptions that led to this one ends after `MAX_CHAIN`: all of a long one takes minutes."""
+    last = error
+    for _ in range(MAX_CHAIN):
+        before = last.__cause__ or (None if last.__suppress_context__ else last.__context__)
+        if before is None:
+            break
+        last = before
+    cut = last.__cause__, last.__context__, last.__suppress_context__
+    last.__cause__ = last.__context__ = None
+    try:
+        yield
+    finally:
+        last.__cause__, last.__context__, last.__suppress_context__ = cut
 
 
 def _keep_script_frames(told: traceback.TracebackException) -> None:

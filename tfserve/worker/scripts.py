@@ -12,6 +12,7 @@ import msgspec
 from tfserve.errors import Failure, Invalid, TFserveError, TimedOut
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import (
+    READING,
     BecomeScripts,
     ClearVariables,
     Done,
@@ -24,7 +25,7 @@ from tfserve.ipc.messages import (
     Variables,
 )
 from tfserve.worker import linux, script, streams, variables
-from tfserve.worker.inbox import READING, Inbox
+from tfserve.worker.inbox import Inbox
 from tfserve.worker.interrupts import Interrupts, Key, MainThread
 from tfserve.worker.script import ImportFolder, Script
 from tfserve.worker.streams import StandardStreams
@@ -47,7 +48,13 @@ class ScriptsRole:
     def serve(self, inbox: Inbox) -> None:
         """Answers everything in order, until the worker is to stop."""
         for request_id, message in inbox:
-            self._connection.answer(request_id, self._answer(message))
+            self._connection.answer(request_id, self._answer_surely(message))
+
+    def _answer_surely(self, message: Message) -> Message:
+        try:
+            return self._answer(message)
+        except BaseException as error:  # whatever a script has done to this process, somebody waits for an answer
+            return script.instead_of_answer(message, error)
 
     def _answer(self, message: Message) -> Message:
         match message:
@@ -129,5 +136,6 @@ class ScriptsRole:
         try:
             return self._main_thread.call(key, function) or b""
         finally:
+            script.mend_builtins()
             if os.getpid() != self._pid:
                 script.leave_child(sys.exception())

@@ -36,7 +36,8 @@ class StandardStreams:
 def flush() -> None:
     """Writes out what Python and C code have printed. A stream that a script has broken is left alone."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
+        # It may be an object of the script's, whose flush() raises what it likes.
+        with contextlib.suppress(BaseException):
             stream.flush()
     linux.flush_c_streams()
 

@@ -9,7 +9,7 @@ import msgspec
 
 from tfserve import json_values
 from tfserve.errors import TooLarge
-from tfserve.json_values import DoesNotFit
+from tfserve.json_values import DoesNotFit, Interrupted, tolerance, type_name
 
 SNAPSHOT_BYTES = 1024 * 1024
 SUMMARY_BYTES = 512
@@ -22,7 +22,7 @@ _NULL = b"null"
 
 def variables(namespace: Mapping[str, Any]) -> dict[str, Any]:
     """What scripts have set in a namespace: all but `__name__` and its like."""
-    return {name: value for name, value in list(namespace.items()) if _is_variable(name)}
+    return {str.__str__(name): value for name, value in list(namespace.items()) if _is_variable(name)}
 
 
 def snapshot(namespace: Mapping[str, Any], limit_bytes: int = SNAPSHOT_BYTES) -> bytes:
@@ -35,7 +35,7 @@ def snapshot(namespace: Mapping[str, Any], limit_bytes: int = SNAPSHOT_BYTES) ->
         label_bytes = 6 * len(name) + 4
         room = max(left - label_bytes - SUMMARY_BYTES * waiting, 0)
         try:
-            encoded = json_values.encode(value, limit_bytes=room if misfits < MAX_MISFITS else min(room, SHORT_BYTES))
+            encoded = _encoded(value, limit_bytes=room if misfits < MAX_MISFITS else min(room, SHORT_BYTES))
         except DoesNotFit:
             misfits += 1
             encoded = _summary(value)
@@ -51,7 +51,7 @@ def full(namespace: Mapping[str, Any], names: Sequence[str] | None, limit_bytes:
     left, members = limit_bytes, {}
     for name in found if names is None else names:
         try:
-            members[name] = json_values.encode(found[name], limit_bytes=left) if name in found else _NULL
+            members[name] = _encoded(found[name], limit_bytes=left) if name in found else _NULL
         except DoesNotFit:
             raise _too_large(name, found[name], limit_bytes) from None
         left -= len(members[name])
@@ -59,7 +59,19 @@ def full(namespace: Mapping[str, Any], names: Sequence[str] | None, limit_bytes:
 
 
 def _is_variable(name: Any) -> bool:
-    return isinstance(name, str) and not (name.startswith("__") and name.endswith("__"))
+    # A name may be of a class of the script's own, so none of its methods is called.
+    return issubclass(type(name), str) and not (str.startswith(name, "__") and str.endswith(name, "__"))
+
+
+def _encoded(value: Any, limit_bytes: int) -> bytes:
+    """The JSON of a value, or a sentence in its place: one value that fails must not cost all the others."""
+    try:
+        return json_values.encode(value, limit_bytes=limit_bytes)
+    except (DoesNotFit, Interrupted):
+        raise
+    except BaseException as error:
+        told = f"<{type_name(value)} that can't be shown: {type_name(error)}>"
+        return msgspec.json.encode(told)
 
 
 def _summary(value: Any) -> bytes:
@@ -71,14 +83,13 @@ def _too_large(name: str, value: Any, limit_bytes: int) -> TooLarge:
     shape = json_values.shape_of(value)
     size = f" of shape {shape}" if shape is not None else _length(value)
     return TooLarge(
-        f"Variable {name!r}, a {type(value).__name__}{size}, does not fit into an answer of {limit_bytes} bytes of JSON"
+        f"Variable {name!r}, a {type_name(value)}{size}, does not fit into an answer of {limit_bytes} bytes of JSON"
         f" (max_response_bytes). Read it in parts: let a script set a variable to a slice of it, such as"
         f" part = {name}[:1000], and get that."
     )
 
 
 def _length(value: Any) -> str:
-    try:
+    with tolerance():
         return f" of length {len(value)}"
-    except Exception:
-        return ""
+    return ""

@@ -128,7 +128,8 @@ async def get_result(context: Context, request: requests.GetResult) -> msgspec.R
     if request.job is not None:
         return result_of(await _job_of(context, request.name, request.job))
     workspace = await _workspace(context, request.name)
-    return [result_of(job) for job in await read(queries.finished_jobs, workspace)]
+    limit_bytes = context.settings.max_response_bytes
+    return [result_of(job) for job in await read(queries.finished_jobs, workspace, limit_bytes=limit_bytes)]
 
 
 async def get_variable(context: Context, request: requests.GetVariable) -> msgspec.Raw | dict[str, msgspec.Raw]:

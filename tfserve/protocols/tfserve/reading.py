@@ -109,6 +109,8 @@ async def _follow(context: Context, job: Job, path: Path, offset: int) -> AsyncI
             break
         ended = await context.line.wait_output(job.pk, offset, FOLLOW_S)
         yield ": alive\n\n"
+    if rest := decoder.decode(b"", final=True):  # the job ended in the middle of a character
+        yield _event("output", {"offset": offset, "text": rest}, offset)
     state = (await read(queries.job_by_id, job.pk)).state
     yield _event("end", {"state": state}, offset)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +26,8 @@ from tfserve.protocols.tfserve.requests import decode
 log = logging.getLogger(__name__)
 
 MAX_KEY = 200
+#: calls that wait longer are watched, so that a client that goes away does not keep its place
+WATCH_FROM_S = 2.0
 
 
 def routes(context: Context) -> list[BaseRoute]:
@@ -78,6 +82,8 @@ class Call(_Answering):
         context = self._context
         if self._endpoint.submits and (key := _idempotency_key(scope)):
             context = replace(context, idempotency_key=key)
+        if self._endpoint.submits and request.timeout > WATCH_FROM_S:
+            return _done(await _unless_gone(self._endpoint.handler(context, request), receive))
         return _done(await self._endpoint.handler(context, request))
 
 
@@ -111,6 +117,25 @@ class Look(_Answering):
         if scope["method"] not in ("GET", "HEAD"):
             return refusal(Invalid(f"{self._read.path} takes GET: it is there to {self._read.purpose}."), status=405)
         return await self._read.handler(self._context, Request(scope, receive))
+
+
+async def _unless_gone(work: Awaitable[Any], receive: Receive) -> Any:
+    """What the work returns; it is given up when the client goes away. The job that it waits for goes on."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_until_gone(receive))
+    try:
+        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def wrong_verb(path: str, purpose: str) -> Response:

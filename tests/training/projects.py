@@ -1,0 +1,59 @@
+"""Little projects: real digits in class folders, squares with masks, and every kind of broken image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+
+def digit_project(folder: Path, *, classes: int, per_class: int, side: int = 16) -> Path:
+    known = load_digits()
+    for label in range(classes):
+        place = folder / "images" / f"Digit_{label}"
+        place.mkdir(parents=True)
+        pictures = known.images[known.target == label][:per_class]
+        for number, picture in enumerate(pictures):
+            image = Image.fromarray((picture * 255 / 16).astype(np.uint8))
+            image.resize((side, side), Image.Resampling.BICUBIC).save(place / f"{number:03d}.png")
+    return folder
+
+
+def mask_project(folder: Path, *, count: int = 12, size: tuple[int, int] = (32, 40)) -> Path:
+    """Bright rectangles on dark noise; their masks are 0 and 255. `size` is height and width."""
+    random = np.random.default_rng(1)
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    for number in range(count):
+        image = random.integers(0, 80, (*size, 3), np.uint8)
+        mask = np.zeros(size, np.uint8)
+        top, left = random.integers(2, 12, size=2)
+        mask[top : top + 14, left : left + 18] = 255
+        image[mask > 0] += 150
+        Image.fromarray(image).save(folder / "images" / f"{number:03d}.png")
+        Image.fromarray(mask).save(folder / "labels" / f"{number:03d}.png")
+    return folder
+
+
+def noise(seed: int, size: tuple[int, int] = (16, 16)) -> Image.Image:
+    """A picture like no other."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size, 3), np.uint8))
+
+
+def broken_images(folder: Path) -> dict[str, str]:
+    """Puts one of each kind into a folder. File name → a word of the reason."""
+    (folder / "empty.png").touch()
+    (folder / "text.jpg").write_text("this is no image")
+    noise(1, (64, 64)).save(folder / "whole.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:-700])
+    (folder / "whole.jpg").unlink()
+    noise(2).convert("CMYK").save(folder / "print.jpg")
+    Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 255).save(folder / "deep.png")
+    noise(3).save(folder / "film.gif", save_all=True, append_images=[noise(4)])
+    Image.new("1", (11_000, 10_000)).save(folder / "huge.png")
+    return {
+        "empty.png": "empty", "text.jpg": "no image", "cut.jpg": "corrupt", "print.jpg": "CMYK",
+        "deep.png": "16 bits", "film.gif": "animated", "huge.png": "huge",
+    }  # fmt: skip

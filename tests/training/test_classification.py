@@ -1,0 +1,146 @@
+"""Classification in a real worker: what a run leaves behind, and that it works."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import broken_images, digit_project
+from trainer import Trainer
+from worker_process import WorkerProcess
+
+from tfserve.ipc.messages import JobState, ModelLoaded, TrainingEnded
+
+EPOCHS = 12
+
+
+class Trained:
+    """A run that has come to its end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.project = digit_project(folder / "project", classes=3, per_class=40)
+        broken_images(self.project / "images" / "Digit_1")
+        own = folder / "own"
+        own.mkdir()
+        self.trainer = Trainer(own)
+        self.ended = self.trainer.train(self.project, epochs=EPOCHS, seed=3)
+        self.folder = self.project / "models" / "t1"
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads((self.folder / "metrics.json").read_text())
+        return told
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    run = Trained(tmp_path_factory.mktemp("classification"))
+    yield run
+    run.trainer.end()
+
+
+@pytest.fixture(scope="module")
+def deployed(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+    worker = WorkerProcess(tmp_path_factory.mktemp("deployed"))
+    loaded = worker.load(str(trained.ended.model_path))
+    assert isinstance(loaded, ModelLoaded), loaded
+    yield worker
+    worker.end()
+
+
+def test_a_run_ends_with_the_path_of_the_model_and_a_summary(trained: Trained) -> None:
+    ended = trained.ended
+    assert isinstance(ended, TrainingEnded)
+    assert (ended.state, ended.error) == (JobState.SUCCEEDED, None)
+    assert ended.model_path == str(trained.folder / "saved_model")
+    assert ended.metrics is not None
+    assert ended.metrics["accuracy"] > 0.9
+
+
+def test_everything_is_in_the_folder_and_latest_leads_there(trained: Trained) -> None:
+    there = {str(each.relative_to(trained.folder)) for each in trained.folder.rglob("*")}
+    assert there >= {
+        "saved_model/saved_model.pb", "model.keras", "model.tflite", "model_int8.tflite", "labels.txt",
+        "metrics.json", "README.md", "plots/curves.png", "plots/confusion_matrix.png", "plots/worst_mistakes.png",
+    }  # fmt: skip
+    models = trained.project / "models"
+    assert (models / "latest").resolve() == trained.folder.resolve()
+    assert sorted(each.name for each in models.iterdir()) == ["latest", "t1"]
+    assert not (trained.project.parent / "work").exists()
+    assert (trained.folder / "labels.txt").read_text() == "digit 0\ndigit 1\ndigit 2\n"
+
+
+def test_progress_grows_to_99_and_tells_each_epoch(trained: Trained) -> None:
+    told = [each.progress for each in trained.trainer.told]
+    assert told == sorted(told)
+    assert told[-1] == 99.0
+    assert trained.trainer.epochs_told() == list(range(1, EPOCHS + 1))
+    last = [each.metrics for each in trained.trainer.told if each.metrics is not None][-1]
+    assert len(last["history"]["val_loss"]) == EPOCHS
+    assert any("compact" in each.message for each in trained.trainer.told)
+    assert f"epoch {EPOCHS} of {EPOCHS}: " in trained.trainer.stdout()
+
+
+def test_metrics_tell_of_each_class_of_calibration_and_of_what_was_skipped(trained: Trained) -> None:
+    metrics = trained.metrics
+    assert [each["label"] for each in metrics["per_class"]] == ["digit 0", "digit 1", "digit 2"]
+    assert sum(map(sum, metrics["confusion_matrix"])) == metrics["images"]["held_out"] == 36
+    assert sum(each["images"] for each in metrics["calibration"]["bins"]) == 36
+    assert len(metrics["skipped"]) == 7
+    assert metrics["parameters"]["seed"] == 3
+    assert metrics["network"]["backbone"] == "compact"
+
+
+def test_every_export_gives_the_same_answers_as_the_original(trained: Trained) -> None:
+    exports = {each["name"]: each for each in trained.metrics["exports"]}
+    assert {name: each.get("problem") for name, each in exports.items() if not each.get("agrees")} in (
+        {}, {"ONNX": "RuntimeError: tf2onnx is not installed: pip install tf2onnx onnxruntime"}
+    )  # fmt: skip
+    assert exports["LiteRT int8"]["size_bytes"] < exports["LiteRT"]["size_bytes"]
+    assert all(each["latency_ms"] > 0 for each in exports.values() if "problem" not in each)
+
+
+def test_litert_files_carry_their_labels(trained: Trained) -> None:
+    for name in ("model.tflite", "model_int8.tflite"):
+        with zipfile.ZipFile(trained.folder / name) as archive:
+            assert archive.read("labels.txt").decode().splitlines() == ["digit 0", "digit 1", "digit 2"]
+            assert json.loads(archive.read("metadata.json"))["size"] == [16, 16]
+
+
+def test_the_readme_is_one_page_about_the_run(trained: Trained) -> None:
+    text = (trained.folder / "README.md").read_text()
+    assert "task t1" in text
+    assert "| digit 2 |" in text
+    assert len(text) < 5000
+
+
+def test_tensorboard_finds_the_history(trained: Trained) -> None:
+    (file,) = (trained.folder / "logs").iterdir()
+    assert file.name.startswith("events.out.tfevents.")
+    content = file.read_bytes()
+    assert content.count(b"val_loss") == EPOCHS
+    assert b"brain.Event:2" in content
+
+
+def test_the_signature_for_files_tells_labels_of_images_never_seen(trained: Trained, deployed: WorkerProcess) -> None:
+    images = [
+        path for label in range(3) for path in sorted((trained.project / "images" / f"Digit_{label}").glob("0*.png"))
+    ]
+    encoded = [{"b64": base64.b64encode(path.read_bytes()).decode()} for path in images]
+    feed = {"image_bytes": encoded}
+    (result,) = deployed.predict({"fetches": ["label", "probabilities"], "feed_dict": feed, "signature": "image_bytes"})
+    labels, probabilities = result
+    right = sum(label == path.parent.name.lower().replace("_", " ") for label, path in zip(labels, images, strict=True))
+    assert right > 0.9 * len(images)
+    assert all(sum(row) == pytest.approx(1, abs=1e-4) for row in probabilities)
+
+
+def test_the_signature_for_floats_takes_images_of_any_size(deployed: WorkerProcess) -> None:
+    images = [[[[float(10 * row)] * 3] * 20 for row in range(24)]] * 2
+    (result,) = deployed.predict({"fetches": "probabilities", "feed_dict": {"images": images}})
+    assert [len(row) for row in result[0]] == [3, 3]

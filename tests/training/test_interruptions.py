@@ -1,0 +1,119 @@
+"""Trainings that are cancelled, killed, or that run into trouble; and that go on afterwards."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import psutil
+from trainer import StartTrainer, error_of
+
+from tfserve.ipc.messages import Interrupt, JobState, ProjectExamined, TrainingEnded
+
+QUICK = {"exports": "saved_model", "seed": 2}
+
+
+def test_kill_9_in_an_epoch_and_the_next_attempt_goes_on_from_the_checkpoint(
+    digits: Path, start_trainer: StartTrainer
+) -> None:
+    first = start_trainer()
+    assert isinstance(first.examine(digits, epochs=8, **QUICK), ProjectExamined)
+    first.start_training(digits, epochs=8, **QUICK)
+    reached = first.wait_until_told(lambda told: "epoch 4 of 8" in told.message)
+    first.process.send_signal(signal.SIGKILL)
+    first.process.wait()
+    (digits / "models" / ".t1.writing" / "half").write_text("left behind")
+
+    second = start_trainer()
+    ended = second.wait(second.start_training(digits, epochs=8, **QUICK), TrainingEnded)
+
+    assert ended.state is JobState.SUCCEEDED
+    assert second.epochs_told()[0] >= 4
+    assert sorted(set(first.epochs_told()) | set(second.epochs_told())) == list(range(1, 9))
+    assert set(first.epochs_told()).isdisjoint(second.epochs_told())
+    assert second.told[0].progress >= first.told[-1].progress - 10  # within the epoch that was cut short
+    assert second.told[0].progress >= 35
+    assert reached.progress <= second.told[-1].progress
+    assert any("goes on after epoch 3" in each.message for each in second.told)
+    assert not (digits / "models" / "t1" / "half").exists()
+    assert ended.metrics is not None
+    assert ended.metrics["epochs"] == 8
+
+    # And once more, as if the end had not been heard: nothing is trained again.
+    seen = len(second.told)
+    again = second.wait(second.start_training(digits, epochs=8, **QUICK), TrainingEnded)
+    assert (again.state, again.model_path, again.metrics) == (JobState.SUCCEEDED, ended.model_path, ended.metrics)
+    assert len(second.told) == seen
+
+
+def test_cancel_ends_within_seconds_keeps_the_best_and_a_damaged_checkpoint_is_passed_over(
+    digits: Path, start_trainer: StartTrainer
+) -> None:
+    trainer = start_trainer()
+    trainer.examine(digits, epochs=300, patience=300, **QUICK)
+    question = trainer.start_training(digits, epochs=300, patience=300, **QUICK)
+    trainer.wait_until_told(lambda told: "epoch 4 of 300" in told.message)
+    began = time.monotonic()
+    trainer.send(Interrupt(job=1, workspace=""), request_id=0)
+    ended = trainer.wait(question, TrainingEnded)
+
+    assert time.monotonic() - began < 3
+    assert ended.state is JobState.CANCELLED
+    assert error_of(ended)["code"] == "cancelled"
+    work = digits.parent / "work"
+    assert list(work.glob("best-*.npz"))
+    assert not list((digits / "models").iterdir())
+
+    newest = max(work.glob("checkpoint-*.npz"))
+    newest.write_bytes(newest.read_bytes()[:1000])
+    question = trainer.start_training(digits, epochs=300, patience=300, **QUICK)
+    told = trainer.wait_until_told(lambda told: "is damaged" in told.message)
+    assert newest.name in told.message
+    assert "goes on after epoch" in told.message
+    trainer.send(Interrupt(job=1, workspace=""), request_id=0)
+    assert trainer.wait(question, TrainingEnded).state is JobState.CANCELLED
+
+
+def test_an_interrupt_before_the_training_has_begun_cancels_it(digits: Path, start_trainer: StartTrainer) -> None:
+    trainer = start_trainer()
+    trainer.examine(digits, **QUICK)
+    question = trainer.start_training(digits, **QUICK)
+    trainer.wait_until_told(lambda told: "TensorFlow" in told.message)
+    trainer.send(Interrupt(job=1, workspace=""), request_id=0)
+    assert trainer.wait(question, TrainingEnded).state is JobState.CANCELLED
+
+
+def test_a_full_disk_is_told_and_the_training_can_be_resumed(digits: Path, start_trainer: StartTrainer) -> None:
+    trainer = start_trainer()
+    trainer.examine(digits, epochs=4, **QUICK)
+    # The limit is met by the first checkpoint, as a full disk would be.
+    psutil.Process(trainer.process.pid).rlimit(psutil.RLIMIT_FSIZE, (50_000, 50_000_000))
+    ended = trainer.wait(trainer.start_training(digits, epochs=4, **QUICK), TrainingEnded)
+    assert ended.state is JobState.FAILED
+    told = error_of(ended)
+    assert told["code"] == "out_of_space"
+    assert "resume" in told["message"]
+    assert not list((digits / "models").iterdir())
+
+    psutil.Process(trainer.process.pid).rlimit(psutil.RLIMIT_FSIZE, (50_000_000, 50_000_000))
+    ended = trainer.wait(trainer.start_training(digits, epochs=4, **QUICK), TrainingEnded)
+    assert ended.state is JobState.SUCCEEDED
+
+
+def test_an_image_that_has_gone_since_the_examination_is_told(digits: Path, start_trainer: StartTrainer) -> None:
+    trainer = start_trainer()
+    trainer.examine(digits, **QUICK)
+    (digits / "images" / "Digit_1" / "003.png").unlink()
+    ended = trainer.wait(trainer.start_training(digits, **QUICK), TrainingEnded)
+    assert ended.state is JobState.FAILED
+    assert "Digit_1/003.png" in error_of(ended)["message"]
+
+
+def test_weights_that_are_not_here_are_told_at_once(digits: Path, start_trainer: StartTrainer) -> None:
+    trainer = start_trainer()
+    trainer.examine(digits)
+    ended = trainer.wait(trainer.start_training(digits, weights="/nowhere.h5"), TrainingEnded)
+    assert error_of(ended) == {
+        "code": "invalid", "message": "weights: /nowhere.h5 does not exist.", "type": None, "traceback": None, "detail": None
+    } or error_of(ended)["message"] == "weights: /nowhere.h5 does not exist."  # fmt: skip

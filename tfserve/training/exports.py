@@ -1,0 +1,237 @@
+"""The forms that a trained network leaves in, each tried on held-out images beside the original.
+
+A form that fails, or that does not give the same answers, is told of and stops nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import msgspec
+import numpy as np
+import tensorflow as tf
+
+from tfserve.tensors import Array
+from tfserve.training.progress import Reporter
+from tfserve.training.writing import tells_full_disk
+
+SAVED_MODEL = "saved_model"
+KERAS_FILE = "model.keras"
+
+MAX_CALIBRATION_IMAGES = 100
+LATENCY_CALLS = 20
+LATENCY_S = 1.5
+"""Timing ends after so many calls or seconds."""
+
+Compute = Callable[[Array], Array]
+"""From an input to chances, or to class numbers. The input is an image (1, height, width, 3) float32 in the network's
+size, or for some signatures a file's bytes."""
+
+
+class Export(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One form of the model. `same_answers` is the share of images (of pixels, for masks) with the original's class."""
+
+    name: str
+    path: str
+    agrees: bool = False
+    size_bytes: int | None = None
+    latency_ms: float | None = None
+    same_answers: float | None = None
+    largest_difference: float | None = None
+    problem: str | None = None
+
+
+class Tolerance(msgspec.Struct, frozen=True):
+    """How much a form may differ: the least share of same answers, the largest difference of a probability."""
+
+    same_answers: float
+    difference: float
+
+
+EXACT = Tolerance(0.99, 1e-3)
+DECODED = Tolerance(0.97, 0.1)
+"""Files are decoded and resized by other code than for the training, which moves pixels by a level or two."""
+QUANTIZED = Tolerance(0.95, 1.0)
+
+
+class Trial:
+    """Tries every form on the same inputs, beside what the original says of them: chances, or class numbers."""
+
+    def __init__(self, folder: Path, inputs: Sequence[Array], expected: Sequence[Array]) -> None:
+        self.results: list[Export] = []
+        self._folder = folder
+        self._inputs = inputs
+        self._expected = expected
+
+    @classmethod
+    def of(cls, network: Any, folder: Path, images: Array) -> Trial:
+        inputs = [images[place : place + 1] for place in range(len(images))]
+        return cls(folder, inputs, [np.asarray(network(each, training=False)) for each in inputs])
+
+    def add(
+        self, name: str, path: str, open_it: Callable[[Path], Compute], *, tolerance: Tolerance = EXACT,
+        inputs: Sequence[Array] | None = None, expected: Sequence[Array] | None = None,
+    ) -> None:  # fmt: skip
+        """Makes or opens a form and tries it, on inputs of its own if need be."""
+        export = Export(name=name, path=path)
+        self.results.append(export)
+        try:
+            compute = open_it(self._folder / path)
+            inputs = self._inputs if inputs is None else inputs
+            given = [compute(each) for each in inputs]
+            _compare(export, given, self._expected if expected is None else expected, tolerance)
+            export.latency_ms = _latency_ms(compute, inputs[0])
+        except Exception as error:  # whatever a converter raises
+            if tells_full_disk(error):
+                raise
+            export.problem = _first_line(error)
+        export.size_bytes = _size_bytes(self._folder / path)
+
+    def add_small_forms(self, network: Any, card: dict[str, Any], examples: Array, reporter: Reporter) -> None:
+        """LiteRT, LiteRT with integers, ONNX."""
+        reporter.say(91.0, "converts to LiteRT", eta_s=9)
+        self.add("LiteRT", "model.tflite", litert(network, card))
+        reporter.say(94.0, "converts to LiteRT with integers", eta_s=6)
+        self.add("LiteRT int8", "model_int8.tflite", litert(network, card, examples), tolerance=QUANTIZED)
+        reporter.say(96.0, "converts to ONNX", eta_s=3)
+        self.add("ONNX", "model.onnx", onnx(network))
+
+
+def keras_file(network: Any) -> Callable[[Path], Compute]:
+    def open_it(path: Path) -> Compute:
+        network.save(path)
+        loaded = keras.saving.load_model(path, compile=False)
+        return lambda images: np.asarray(loaded(images, training=False))
+
+    return open_it
+
+
+def litert(network: Any, card: dict[str, Any], examples: Array | None = None) -> Callable[[Path], Compute]:
+    """LiteRT (once TensorFlow Lite); with integer arithmetic when there are `examples` to find the ranges from."""
+
+    def open_it(path: Path) -> Compute:
+        converter = tf.lite.TFLiteConverter.from_keras_model(network)
+        if examples is not None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([image[np.newaxis]] for image in examples)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints every variable of the model
+            path.write_bytes(converter.convert())
+        _append_card(path, card)
+        return _litert_compute(path)
+
+    return open_it
+
+
+def onnx(network: Any) -> Callable[[Path], Compute]:
+    def open_it(path: Path) -> Compute:
+        try:
+            onnxruntime, tf2onnx = map(importlib.import_module, ("onnxruntime", "tf2onnx"))
+        except ImportError as error:
+            raise RuntimeError(f"{error.name} is not installed: pip install tf2onnx onnxruntime") from error
+        images = tf.TensorSpec(network.input_shape, tf.float32, name="images")
+        function = tf.function(
+            lambda images: {"probabilities": network(images, training=False)}, input_signature=[images]
+        )
+        tf2onnx.convert.from_function(function, input_signature=[images], output_path=str(path))
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return lambda each: np.asarray(session.run(None, {"images": each})[0])
+
+    return open_it
+
+
+def saved_model(
+    output: str, signature: str = "serving_default", values: Sequence[int] = ()
+) -> Callable[[Path], Compute]:
+    """An output of a signature, of a SavedModel that is there already. With `values`, masks become class numbers."""
+
+    def open_it(path: Path) -> Compute:
+        loaded = tf.saved_model.load(path)
+        function = loaded.signatures[signature]
+        (inward,) = function.structured_input_signature[1]
+
+        def compute(given: Array) -> Array:
+            _ = loaded  # TensorFlow frees the variables with it
+            result = np.asarray(function(**{inward: tf.constant(given)})[output])
+            return np.searchsorted(np.asarray(values), result) if len(values) else result
+
+        return compute
+
+    return open_it
+
+
+def _compare(export: Export, given: Sequence[Array], expected: Sequence[Array], tolerance: Tolerance) -> None:
+    same, difference = [], 0.0
+    for one, original in zip(given, expected, strict=True):
+        if one.shape == original.shape and one.dtype.kind == "f":
+            difference = max(difference, float(np.abs(one - original).max()))
+            export.largest_difference = difference
+        same.append(float((_classes(one) == _classes(original)).mean()))
+    export.same_answers = float(np.mean(same))
+    export.agrees = export.same_answers >= tolerance.same_answers and difference <= tolerance.difference
+    if not export.agrees:
+        export.problem = (
+            f"differs from the original: {export.same_answers:.1%} of the answers are the same, probabilities differ"
+            f" by up to {difference:.3g}"
+        )
+
+
+def _classes(answer: Array) -> Array:
+    """Chances become class numbers."""
+    return answer.argmax(axis=-1) if answer.dtype.kind == "f" else answer
+
+
+def _litert_compute(path: Path) -> Compute:
+    interpreter = _interpreter()(model_path=str(path), num_threads=2)
+    interpreter.allocate_tensors()
+    inward, outward = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+    def compute(images: Array) -> Array:
+        interpreter.set_tensor(inward, images)
+        interpreter.invoke()
+        return np.asarray(interpreter.get_tensor(outward))
+
+    return compute
+
+
+def _interpreter() -> Any:
+    try:
+        return importlib.import_module("ai_edge_litert.interpreter").Interpreter
+    except ImportError:
+        return tf.lite.Interpreter
+
+
+def _append_card(path: Path, card: dict[str, Any]) -> None:
+    """Labels and what the input means, as a zip archive after the model: where LiteRT's tools look for such files."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.txt", "\n".join(card["labels"]) + "\n")
+        archive.writestr("metadata.json", json.dumps(card, indent=2))
+
+
+def _latency_ms(compute: Compute, image: Array) -> float:
+    times: list[float] = []
+    while len(times) < LATENCY_CALLS and sum(times) < LATENCY_S:
+        began = time.perf_counter()
+        compute(image)
+        times.append(time.perf_counter() - began)
+    return round(float(np.median(times)) * 1000, 3)
+
+
+def _size_bytes(path: Path) -> int | None:
+    if path.is_dir():
+        return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+    return path.stat().st_size if path.exists() else None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

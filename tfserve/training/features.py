@@ -1,0 +1,40 @@
+"""What a known network sees in each image: computed once, kept in a file between attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfserve.tensors import Array
+from tfserve.training.datasets import Arrays
+from tfserve.training.writing import written_aside
+
+BATCH = 32
+
+
+class Features:
+    """(images, width) float32 in a file, read as it is asked for."""
+
+    def __init__(self, file: Path) -> None:
+        self._rows = np.load(file, mmap_mode="r", allow_pickle=False)
+        self.shape: tuple[int, ...] = self._rows.shape[1:]
+        self.dtype = self._rows.dtype
+
+    @classmethod
+    def computed(cls, file: Path, network: Any, images: Arrays, count: int, told: Callable[[float], None]) -> Features:
+        """From the file, if an earlier attempt has made it. Calls `told` with the share that is done."""
+        if not file.is_file():
+            with written_aside(file) as aside:
+                rows = np.lib.format.open_memmap(aside, "w+", np.float32, (count, network.output_shape[-1]))
+                for begin in range(0, count, BATCH):
+                    places = np.arange(begin, min(begin + BATCH, count))
+                    rows[places] = network(images.batch(places).astype(np.float32), training=False)
+                    told(begin / count)
+                rows.flush()
+        return cls(file)
+
+    def batch(self, places: Array) -> Array:
+        return np.array(self._rows[places])

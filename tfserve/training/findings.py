@@ -1,0 +1,66 @@
+"""What an examination found: the index of good images. The training goes on from it, maybe in another process."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tfserve.errors import Invalid
+from tfserve.training.writing import written_aside
+
+
+class ImageFile(msgspec.Struct, frozen=True, array_like=True):
+    """A good image. Paths are relative to the project folder; `label` is an index into `Findings.labels`.
+
+    `digest` is a hash of the file's bytes, and of its mask's. `grey` says that it has no colours.
+    """
+
+    path: str
+    width: int
+    height: int
+    grey: bool
+    digest: str
+    label: int = -1
+    mask: str | None = None
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """A file that is left out of the training, and why."""
+
+    path: str
+    reason: str
+
+
+class Findings(msgspec.Struct, kw_only=True):
+    """The good images, and the labels in the order of the model's outputs with the numbers given to them.
+
+    For a segmentation the numbers are the values in the masks; the first is 0, the background.
+    """
+
+    train_type: str
+    project_dir: str
+    labels: list[str]
+    numbers: list[int]
+    images: list[ImageFile]
+    skipped: list[Skipped]
+    problems: list[str]
+
+    def fingerprint(self, parameters: dict[str, Any]) -> str:
+        """The same for two trainings exactly when one may go on where the other has stopped."""
+        told = [self.train_type, self.labels, self.numbers, self.images, sorted(parameters.items())]
+        return hashlib.sha256(msgspec.json.encode(told)).hexdigest()
+
+    def write(self, file: Path) -> None:
+        with written_aside(file) as aside:
+            aside.write_bytes(msgspec.json.encode(self))
+
+
+def read(file: Path) -> Findings:
+    """Raises `Invalid` when the file is missing or no findings."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Findings)
+    except (OSError, msgspec.DecodeError) as error:
+        raise Invalid(f"The findings of the examination can't be read ({error}). Examine the project again.") from error

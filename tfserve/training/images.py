@@ -1,0 +1,123 @@
+"""One image file: whether it is good for training, and its pixels.
+
+Orientation tags (EXIF) are not followed: neither here nor by the exported model, so that both see the same pixels.
+An alpha channel is dropped, as the exported model drops it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tfserve.tensors import Array
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+MAX_PIXELS = 100_000_000
+MAX_FILE_BYTES = 256 * 1024 * 1024
+
+_GREY_MODES = ("1", "L", "LA", "La")
+_MODES = (*_GREY_MODES, "P", "PA", "RGB", "RGBA", "RGBX", "RGBa")
+
+_REASONS = {
+    "CMYK": "CMYK colours: save it as RGB",
+    "YCCK": "CMYK colours: save it as RGB",
+    "LAB": "Lab colours: save it as RGB",
+    "HSV": "HSV colours: save it as RGB",
+}
+_SIXTEEN_BIT = "16 bits per channel or more: save it with 8"
+
+
+class Bad(Exception):
+    """The image is left out; the message is the reason."""
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What one look at a good image tells. `digest` is a hash of the file's bytes."""
+
+    width: int
+    height: int
+    grey: bool
+    digest: str
+
+
+def look(file: Path) -> Look:
+    """Decodes a file to its end. Raises `Bad`."""
+    data = _read(file)
+    image = _open(data)
+    _check(image, data)
+    grey, (width, height) = image.mode in _GREY_MODES, image.size
+    try:
+        # Decoding to an eighth of the size still reads all of a JPEG, with little memory.
+        image.draft("L", (width // 8 + 1, height // 8 + 1))
+        image.load()
+    except Exception as error:  # a broken file can raise anything: SyntaxError, struct.error, EOFError, …
+        raise Bad(f"corrupt: {_first_line(error)}") from error
+    return Look(width, height, grey, hashlib.blake2b(data, digest_size=16).hexdigest())
+
+
+def pixels(file: Path, size: tuple[int, int]) -> Array:
+    """The image as RGB, (height, width, 3) uint8 of this size. Raises `OSError` when it is gone or broken by now."""
+    from PIL import Image
+
+    height, width = size
+    with Image.open(file) as image:
+        # Reads a large JPEG at a half, a quarter or an eighth, but never near the size that is wanted.
+        image.draft("RGB", (2 * width, 2 * height))
+        rgb = image.convert("RGB")
+    if rgb.size != (width, height):
+        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(rgb)
+
+
+def full_pixels(file: Path) -> Array:
+    """The image as RGB in its own size, (height, width, 3) uint8."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _read(file: Path) -> bytes:
+    try:
+        size = file.stat().st_size
+        if not size:
+            raise Bad("empty: 0 bytes")
+        if size > MAX_FILE_BYTES:
+            raise Bad(f"huge: {size // 2**20} MiB, at most {MAX_FILE_BYTES // 2**20} are read")
+        return file.read_bytes()
+    except OSError as error:
+        raise Bad(f"can't be read: {error.strerror}") from error
+
+
+def _open(data: bytes) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    # Our own limit, with a reason that people understand, comes right after.
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise Bad(f"no image: its content is none of {', '.join(FORMATS)}") from error
+    except Exception as error:  # see above: a broken file can raise anything
+        raise Bad(f"corrupt: {_first_line(error)}") from error
+
+
+def _check(image: Any, data: bytes) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise Bad(f"huge: {image.width}x{image.height} pixels, at most {MAX_PIXELS // 1_000_000} million are read")
+    if getattr(image, "n_frames", 1) > 1:
+        raise Bad(f"animated: {image.n_frames} pictures in one file")
+    if image.mode in _REASONS:
+        raise Bad(_REASONS[image.mode])
+    if image.mode not in _MODES or (image.format == "PNG" and data[24] == 16):
+        raise Bad(_SIXTEEN_BIT)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]

@@ -1,0 +1,29 @@
+"""How many images in a step, and how many epochs, when that is left to us."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ENOUGH_STEPS = 900
+"""Small data is gone through more often, so that there are about so many steps."""
+FEWEST_EPOCHS, MOST_EPOCHS = 20, 100
+
+
+def epochs(parameters: Mapping[str, Any], image_count: int) -> int:
+    wanted = parameters["epochs"]
+    if isinstance(wanted, int):
+        return wanted
+    learnt_from = image_count * (1 - parameters["validation_split"])
+    steps = max(1.0, learnt_from / batch_size(parameters, image_count))
+    return int(min(max(FEWEST_EPOCHS, round(ENOUGH_STEPS / steps)), MOST_EPOCHS))
+
+
+def batch_size(parameters: Mapping[str, Any], image_count: int) -> int:
+    """Small data needs many small steps. For masks, of which each has many pixels to learn from, 8 are enough."""
+    wanted = parameters["batch_size"]
+    if isinstance(wanted, int):
+        return wanted
+    if "dice_weight" in parameters:
+        return 8 if image_count > 100 else 4
+    return 16 if image_count < 700 else 32 if image_count < 7000 else 64

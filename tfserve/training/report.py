@@ -1,0 +1,144 @@
+"""What a run tells in the end: metrics.json for programs, README.md for people."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from tfserve.training.checkpoints import State
+from tfserve.training.exports import Export
+from tfserve.training.run import METRICS_FILE, Run
+from tfserve.training.splitting import Split
+
+MAX_SKIPPED = 1000
+
+_ANSWERS = {
+    "classification": "`label` and `probabilities`",
+    "segmentation": "`mask`, in the size of the image",
+}
+
+
+def write(
+    run: Run, split: Split, state: State, evaluation: dict[str, Any], exports: Sequence[Export], network: dict[str, Any]
+) -> dict[str, Any]:
+    """Writes labels.txt, metrics.json and README.md, and gives back what metrics.json says."""
+    found = run.findings
+    metrics = {
+        "task_id": run.task_id, "train_type": found.train_type, **evaluation,
+        "labels": found.labels, "numbers": found.numbers, "network": network,
+        "images": {
+            "training": len(split.training), "selection": len(split.selection), "held_out": len(split.held_out),
+            "selection_is_held_out": not split.is_honest, "skipped": len(found.skipped),
+        },
+        "epochs": {"wanted": state.epochs, "trained": state.epoch, "best": state.best_epoch, "history": state.history},
+        "exports": [msgspec.to_builtins(each) for each in exports],
+        "parameters": run.parameters, "notes": run.notes, "versions": _versions(),
+        "skipped": [msgspec.to_builtins(each) for each in found.skipped[:MAX_SKIPPED]],
+        "attempt_s": round(time.time() - run.began_at, 1),
+    }  # fmt: skip
+    (run.aside / "labels.txt").write_text("".join(f"{label}\n" for label in found.labels))
+    (run.aside / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
+    (run.aside / "README.md").write_text(_readme(run, metrics))
+    return metrics
+
+
+def _readme(run: Run, metrics: dict[str, Any]) -> str:
+    parts = (
+        [f"# {metrics['train_type'].capitalize()} of {run.project.name}", ""],
+        _what(run, metrics),
+        ["", "## How good it is", "", *_how_good(metrics), ""],
+        ["## What is here", "", *_what_is_here(metrics), ""],
+        ["## How to use it", "", *_how_to_use(run), ""],
+        ["## How it came about", "", *_how_it_came_about(run, metrics)],
+    )
+    return "\n".join(line for part in parts for line in part) + "\n"
+
+
+def _what(run: Run, metrics: dict[str, Any]) -> list[str]:
+    counts = metrics["images"]
+    by_epoch = "the held-out images too" if counts["selection_is_held_out"] else f"{counts['selection']} further images"
+    return [
+        f"Trained by TFserve (task {run.task_id}) on {counts['training']} images of `{run.project}`; the best epoch was"
+        f" chosen by {by_epoch}, and all numbers here come from {counts['held_out']} held-out images.",
+        "",
+        f"Labels, in the order of the outputs: {', '.join(run.findings.labels)}.",
+    ]
+
+
+def _how_good(metrics: dict[str, Any]) -> list[str]:
+    per_class = metrics["per_class"]
+    columns = list(per_class[0])
+    if "accuracy" in metrics:
+        error = metrics["calibration"]["expected_calibration_error"]
+        headline = (
+            f"Accuracy **{metrics['accuracy']:.4f}**, macro F1 {metrics['macro_f1']:.4f}, calibration {error:.3f}."
+        )
+    else:
+        headline = (
+            f"Mean IoU **{metrics['mean_iou']:.4f}**, mean Dice {metrics['mean_dice']:.4f} (without the background)."
+        )
+    rows = ([_cell(each[column]) for column in columns] for each in per_class)
+    return [headline, "", *_table(columns, rows), "", "Pictures are in `plots/`."]
+
+
+def _what_is_here(metrics: dict[str, Any]) -> list[str]:
+    rows = (
+        [
+            each["name"], f"`{each['path']}`", _kib(each.get("size_bytes")), _cell(each.get("latency_ms")),
+            "yes" if each.get("agrees") else "**no**", each.get("problem", ""),
+        ]
+        for each in metrics["exports"]
+    )  # fmt: skip
+    return _table(["form", "file", "KiB", "ms per image", "same as the original", ""], rows)
+
+
+def _how_to_use(run: Run) -> list[str]:
+    kind = run.findings.train_type
+    return [
+        "Deploy `saved_model`; `signature: image_bytes` takes encoded images (`image_bytes`) and gives"
+        f" {_ANSWERS[kind]}."
+        " `serving_default` takes float images (count, height, width, 3), RGB, 0 to 255, of any size.",
+        "The other forms take images of one size:"
+        f" {'x'.join(map(str, run.parameters['network_size']))} (height x width), also RGB, 0 to 255. Scaling is a part"
+        " of all of them. Orientation tags of photographs are not followed.",
+    ]
+
+
+def _how_it_came_about(run: Run, metrics: dict[str, Any]) -> list[str]:
+    epochs, skipped = metrics["epochs"], Counter(each.reason.partition(":")[0] for each in run.findings.skipped)
+    told = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
+    chosen = ", ".join(f"{name} {value}" for name, value in run.parameters.items())
+    return [
+        *(f"- {note}" for note in run.notes),
+        f"- {epochs['trained']} of {epochs['wanted']} epochs were trained, epoch {epochs['best']} was the best.",
+        f"- Skipped files: {told or 'none'}. They are listed in `{METRICS_FILE}`.",
+        f"- Parameters: {chosen}.",
+        f"- {', '.join(f'{name} {version}' for name, version in metrics['versions'].items())}.",
+    ]
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _kib(size: int | None) -> str:
+    return "" if size is None else str(-(-size // 1024))
+
+
+def _versions() -> dict[str, str]:
+    import keras
+    import tensorflow as tf
+
+    from tfserve import __version__
+
+    return {"tfserve": __version__, "tensorflow": tf.__version__, "keras": keras.__version__}

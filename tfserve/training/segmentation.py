@@ -1,0 +1,179 @@
+"""The recipe for segmentation: which class each pixel of an image belongs to. Read it from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfserve.tensors import Array
+from tfserve.training import datasets, evaluation, events, exports, images, masks, plots, report, signatures
+from tfserve.training.augment import Augment
+from tfserve.training.checkpoints import State
+from tfserve.training.datasets import Source
+from tfserve.training.fitting import fit, schedule
+from tfserve.training.progress import FITTED
+from tfserve.training.run import INPUT, Run, resume
+from tfserve.training.signatures import Segmenter
+from tfserve.training.sizes import network_size, thumbnail_size
+from tfserve.training.splitting import Split, split, spread
+from tfserve.training.store import Store
+from tfserve.training.unet import MAX_DEPTH, cross_entropy_with_dice, depth_for, unet
+
+LARGEST = 256
+RATE = 2e-3
+MAX_TRIED = 20
+"""Exports are tried on so many held-out images."""
+MAX_SHOWN = 8
+
+Masks = Callable[[Array], Array]
+"""From images (1, height, width, 3) of 0 to 255 to the values of their masks (1, height, width)."""
+
+
+def train(run: Run) -> dict[str, Any]:
+    """Fills `run.aside` and returns what its metrics.json says."""
+    found, chosen = run.findings, run.parameters
+    parts = split([0] * len(found.images), chosen["validation_split"], chosen["seed"])
+
+    size = network_size(found.images, chosen["image_size"], largest=LARGEST, multiple=2**MAX_DEPTH)
+    chosen["network_size"] = list(size)
+    source = _source(run, size)
+    run.note(
+        f"U-Net with {depth_for(size)} halvings and {chosen['filters']} filters; it sees {size[0]}x{size[1]} pixels."
+    )
+    network, state = _fit(run, source, parts, size)
+
+    run.reporter.say(FITTED, "measures the model on the held-out images", eta_s=20)
+    server = Segmenter(network, found.numbers)
+    predict = _predict(server)
+    measured = evaluation.segmentation(_confusion(run, predict, parts.held_out), found.labels)
+    _draw(run, state, predict, parts, measured)
+    forms = _export(run, network, server, predict, source, parts)
+    events.write(run.aside / "logs", state)
+    run.reporter.say(98.0, "writes the report")
+    told = {"backbone": "unet", "size": list(size), "input": INPUT, "weights": network.count_params()}
+    return report.write(run, parts, state, measured, forms, told)
+
+
+# --- images and masks
+
+
+def _source(run: Run, size: tuple[int, int]) -> Source:
+    """Images and masks in the network's size, read into memory when they are few."""
+    count = len(run.findings.images)
+    pictures = Store(count, (*size, 3), lambda place: images.pixels(run.file(place), size))
+    known = Store(count, size, lambda place: _shrunk(_mask(run, place), size))
+    pictures.load(run.threads, run.telling(f"reads {count} images", 1.0, 3.0))
+    known.load(run.threads, run.telling(f"reads {count} masks", 3.0, 4.9))
+    return Source(pictures, known.batch, size)
+
+
+def _mask(run: Run, place: int) -> Array:
+    """Class numbers (height, width) uint8, in the image's own size."""
+    values = masks.read(run.project / str(run.findings.images[place].mask))
+    return _classes(values, run.findings.numbers)
+
+
+def _classes(values: Array, numbers: Sequence[int]) -> Array:
+    return np.searchsorted(np.asarray(numbers), values).astype(np.uint8)
+
+
+def _shrunk(mask: Array, size: tuple[int, int]) -> Array:
+    """Each pixel takes the class of the nearest one."""
+    rows = ((np.arange(size[0]) + 0.5) * mask.shape[0] / size[0]).astype(int)
+    columns = ((np.arange(size[1]) + 0.5) * mask.shape[1] / size[1]).astype(int)
+    return mask[np.ix_(rows, columns)]
+
+
+# --- epochs
+
+
+def _fit(run: Run, source: Source, parts: Split, size: tuple[int, int]) -> tuple[Any, State]:
+    """The trained network, with chances as its output."""
+    chosen, classes = run.parameters, len(run.findings.labels)
+    model = unet(size, classes, filters=chosen["filters"])
+    batch_size = min(run.batch_size, len(parts.training))
+    rate = RATE if chosen["learning_rate"] == "auto" else float(chosen["learning_rate"])
+    epochs = run.checkpoints.fresh().epochs
+    model.compile(
+        optimizer=keras.optimizers.AdamW(schedule(rate, epochs, len(parts.training) // batch_size), weight_decay=1e-4),
+        loss=cross_entropy_with_dice(classes, chosen["dice_weight"]),
+        metrics=[
+            keras.metrics.MeanIoU(classes, sparse_y_pred=False, name="mean_iou"),
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+        ],
+        jit_compile=False,
+    )
+    state = resume(run, model)
+    training = datasets.shuffled(
+        source, parts.training, batch_size, run.threads,
+        seed=chosen["seed"] + state.epoch, augment=Augment.from_parameters(chosen),
+    )  # fmt: skip
+    fit(
+        model, training, datasets.plain(source, parts.selection, batch_size, run.threads), state=state,
+        checkpoints=run.checkpoints, reporter=run.reporter, patience=chosen["patience"],
+    )  # fmt: skip
+    outputs = keras.layers.Softmax(name="probabilities")(model.output)
+    return keras.Model(model.input, outputs, name="segmenter"), state
+
+
+# --- what comes after
+
+
+def _predict(server: Segmenter) -> Masks:
+    floats = tf.TensorSpec((None, None, None, 3), tf.float32)
+    function = tf.function(server.from_floats, input_signature=[floats])
+    return lambda batch: np.asarray(function(tf.constant(batch, tf.float32))["mask"])
+
+
+def _predicted(run: Run, predict: Masks, place: int) -> Array:
+    """Class numbers (height, width), in the image's own size."""
+    values = predict(images.full_pixels(run.file(place))[np.newaxis])[0]
+    return _classes(values, run.findings.numbers)
+
+
+def _confusion(run: Run, predict: Masks, places: Array) -> Array:
+    """(classes, classes) counts of pixels, in the images' own sizes."""
+    classes = len(run.findings.labels)
+    matrix = np.zeros((classes, classes), np.int64)
+    told = run.telling("measures the model on the held-out images", FITTED, 88.0)
+    for done, place in enumerate(places, start=1):
+        matrix += evaluation.confusion(_mask(run, place), _predicted(run, predict, place), classes)
+        told(done / len(places))
+    return matrix
+
+
+def _draw(run: Run, state: State, predict: Masks, parts: Split, measured: dict[str, Any]) -> None:
+    folder, labels = run.aside / "plots", run.findings.labels
+    plots.curves(folder / "curves.png", state.history)
+    plots.confusion_matrix(folder / "confusion_matrix.png", np.asarray(measured["confusion_matrix"]), labels)
+    rows = []
+    for place in spread(parts.held_out, MAX_SHOWN):
+        size = thumbnail_size(run.findings.images[place], 256)
+        predicted = _shrunk(_predicted(run, predict, place), size)
+        rows.append((images.pixels(run.file(place), size), _shrunk(_mask(run, place), size), predicted))
+    plots.masks(folder / "masks.png", rows, len(labels))
+
+
+def _export(
+    run: Run, network: Any, server: Segmenter, predict: Masks, source: Source, parts: Split
+) -> list[exports.Export]:
+    """All forms, each tried on held-out images. The first is the SavedModel, without which there is no result."""
+    run.reporter.say(88.0, "exports the SavedModel and the Keras file", eta_s=15)
+    numbers, tried = run.findings.numbers, spread(parts.held_out, MAX_TRIED)
+    signatures.save(network, server, run.aside / exports.SAVED_MODEL)
+    trial = exports.Trial.of(network, run.aside, source.inputs.batch(tried).astype(np.float32))
+    trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("mask", values=numbers))
+    trial.add(
+        "SavedModel from files", exports.SAVED_MODEL, exports.saved_model("mask", "image_bytes", numbers),
+        inputs=[np.array([run.file(place).read_bytes()], object) for place in tried],
+        expected=[_predicted(run, predict, place)[np.newaxis] for place in tried], tolerance=exports.DECODED,
+    )  # fmt: skip
+    trial.add("Keras", exports.KERAS_FILE, exports.keras_file(network))
+    if run.parameters["exports"] == "all":
+        examples = source.inputs.batch(spread(parts.training, exports.MAX_CALIBRATION_IMAGES)).astype(np.float32)
+        trial.add_small_forms(network, run.card(), examples, run.reporter)
+    return trial.results

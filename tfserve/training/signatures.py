@@ -1,0 +1,101 @@
+"""The SavedModel of a training, with its two signatures: `serving_default` for floats, `image_bytes` for files.
+
+    serving_default   images (count, height, width, 3) float32 of 0 to 255, of any size
+                      → probabilities (count, classes)          for a classification
+                      → mask (count, height, width) uint8       for a segmentation
+    image_bytes       image_bytes (count) strings: JPEG, PNG, GIF, BMP or WebP, each of any size
+                      → label (count) strings, probabilities    for a classification
+                      → mask (count, height, width), size (count, 2)   for a segmentation
+
+Masks have the values of the masks that were learnt from. Those of smaller images in a batch are filled up with 0 to
+the right and below; `size` is the height and width of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+class Classifier:
+    """Says what to do with images of any size, with a network that takes one size."""
+
+    def __init__(self, network: Any, labels: Sequence[str]) -> None:
+        self._network = network
+        self._size = network.input_shape[1:3]
+        self._labels = list(labels)
+
+    def from_floats(self, images: Any) -> dict[str, Any]:
+        return {"probabilities": self._network(_resized(images, self._size), training=False)}
+
+    def from_bytes(self, image_bytes: Any) -> dict[str, Any]:
+        def read(data: Any) -> Any:
+            return _resized(_decoded(data), self._size)
+
+        images = tf.map_fn(read, image_bytes, fn_output_signature=tf.TensorSpec((*self._size, 3), tf.float32))
+        probabilities = self._network(images, training=False)
+        return {
+            "label": tf.gather(tf.constant(self._labels), tf.argmax(probabilities, axis=-1)),
+            "probabilities": probabilities,
+        }
+
+
+class Segmenter:
+    """Gives masks in the size of the images."""
+
+    def __init__(self, network: Any, values: Sequence[int]) -> None:
+        self._network = network
+        self._size = network.input_shape[1:3]
+        self._values = np.asarray(values, np.uint8)
+
+    def from_floats(self, images: Any) -> dict[str, Any]:
+        chances = self._network(_resized(images, self._size), training=False)
+        return {"mask": self._mask(chances, tf.shape(images)[1:3])}
+
+    def from_bytes(self, image_bytes: Any) -> dict[str, Any]:
+        sizes = tf.map_fn(
+            lambda data: tf.shape(_decoded(data))[:2], image_bytes, fn_output_signature=tf.TensorSpec((2,), tf.int32)
+        )
+        largest = tf.reduce_max(sizes, axis=0)
+
+        def read(data: Any) -> Any:
+            image = _decoded(data)
+            height, width = tf.unstack(tf.shape(image)[:2])
+            mask = self._mask(self._network(_resized(image, self._size)[tf.newaxis], training=False), (height, width))[
+                0
+            ]
+            return tf.pad(mask, ((0, largest[0] - height), (0, largest[1] - width)))
+
+        masks = tf.map_fn(read, image_bytes, fn_output_signature=tf.TensorSpec((None, None), tf.uint8))
+        return {"mask": masks, "size": sizes}
+
+    def _mask(self, chances: Any, size: Any) -> Any:
+        full = tf.image.resize(chances, size)
+        return tf.gather(tf.constant(self._values), tf.argmax(full, axis=-1))
+
+
+def save(network: Any, server: Classifier | Segmenter, folder: Path) -> None:
+    """Writes the SavedModel."""
+    archive = keras.export.ExportArchive()
+    archive.track(network)
+    floats = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
+    archive.add_endpoint("serving_default", server.from_floats, input_signature=[floats])
+    files = tf.TensorSpec((None,), tf.string, name="image_bytes")
+    archive.add_endpoint("image_bytes", server.from_bytes, input_signature=[files])
+    archive.write_out(folder, verbose=False)
+
+
+def _decoded(data: Any) -> Any:
+    image = tf.io.decode_image(data, channels=3, expand_animations=False)
+    image.set_shape((None, None, 3))
+    return tf.cast(image, tf.float32)
+
+
+def _resized(images: Any, size: tuple[int, int]) -> Any:
+    """As Pillow resizes the images that are learnt from: bilinear, smoothed when made smaller."""
+    return tf.image.resize(images, size, antialias=True)

@@ -1,0 +1,64 @@
+"""A U-Net: down by halves and up again, with what was seen on the way down beside it. And the loss it learns by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+MAX_DEPTH = 4
+GROWTH = 1.5
+"""So many times the filters after each halving. Twice as many would take more than twice the time, to little use."""
+SMALLEST_SIDE = 8
+
+
+def depth_for(size: tuple[int, int]) -> int:
+    """How often the image is halved."""
+    depth = 0
+    while depth < MAX_DEPTH and min(size) >> (depth + 1) >= SMALLEST_SIDE:
+        depth += 1
+    return depth
+
+
+def unet(size: tuple[int, int], classes: int, *, filters: int) -> Any:
+    """Takes RGB images as float32 of 0 to 255, of a size that can be halved `depth_for(size)` times.
+
+    Gives logits (count, height, width, classes).
+    """
+    layers = keras.layers
+    inputs = keras.Input((*size, 3), name="images")
+    x = layers.Rescaling(1 / 127.5, -1.0)(inputs)
+    beside = []
+    widths = [8 * round(filters * GROWTH**level / 8) or filters for level in range(depth_for(size) + 1)]
+    for width in widths[:-1]:
+        x = _double_convolution(x, width)
+        beside.append(x)
+        x = layers.MaxPooling2D()(x)
+    x = _double_convolution(x, widths[-1])
+    for width, seen in zip(widths[-2::-1], reversed(beside), strict=True):
+        x = layers.Conv2DTranspose(width, 2, strides=2)(x)
+        x = _double_convolution(layers.Concatenate()([seen, x]), width)
+    return keras.Model(inputs, layers.Conv2D(classes, 1, name="logits")(x), name="unet")
+
+
+def cross_entropy_with_dice(classes: int, dice_weight: float) -> Any:
+    """The loss: cross-entropy of each pixel, and how badly each class overlaps (1 - Dice, the background too)."""
+    ops = keras.ops
+
+    def loss(masks: Any, logits: Any) -> Any:
+        known = ops.one_hot(ops.cast(masks, "int32"), classes)
+        chances = ops.softmax(logits)
+        entropy = ops.mean(keras.losses.categorical_crossentropy(known, logits, from_logits=True), axis=(1, 2))
+        overlap = ops.sum(known * chances, axis=(0, 1, 2))
+        both = ops.sum(known, axis=(0, 1, 2)) + ops.sum(chances, axis=(0, 1, 2))
+        dice = 1.0 - ops.mean((2.0 * overlap + 1.0) / (both + 1.0))
+        return (1.0 - dice_weight) * entropy + dice_weight * dice
+
+    return loss
+
+
+def _double_convolution(x: Any, filters: int) -> Any:
+    for _ in range(2):
+        x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9)(x))
+    return x

@@ -1,0 +1,68 @@
+"""Files and folders that are either complete or not there, and what a full disk looks like."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_WORDS = ("No space left on device", "Disk quota exceeded", "File too large")
+
+
+@contextmanager
+def written_aside(file: Path) -> Iterator[Path]:
+    """A path to write to. It takes the place of `file` when the block ends well, and is removed when it does not."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".{file.name}.writing")
+    try:
+        yield aside
+        _sync(aside)
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def aside_of(folder: Path) -> Path:
+    """Where a folder is written before it is complete: beside it, so that it needs only a new name."""
+    return folder.with_name(f".{folder.name}.writing")
+
+
+def publish(aside: Path, folder: Path) -> None:
+    """Gives a folder that is complete its name, and lets `latest` beside it lead there."""
+    for each in aside.rglob("*"):
+        if each.is_file():
+            _sync(each)
+    aside.rename(folder)
+    link_latest(folder)
+
+
+def link_latest(folder: Path) -> None:
+    """`latest` beside `folder` leads there from now on, without a moment in between."""
+    new = folder.parent / f".latest.{folder.name}"
+    new.unlink(missing_ok=True)
+    new.symlink_to(folder.name, target_is_directory=True)
+    latest = folder.parent / "latest"
+    if latest.is_dir() and not latest.is_symlink():
+        shutil.rmtree(latest)
+    new.replace(latest)
+
+
+def tells_full_disk(error: BaseException) -> bool:
+    """Whether an error, ours or TensorFlow's, or what it came from, means that no more can be written."""
+    each: BaseException | None = error
+    while each is not None:
+        if isinstance(each, OSError) and each.errno in _FULL:
+            return True
+        if any(words in str(each) for words in _FULL_WORDS):
+            return True
+        each = each.__cause__ or each.__context__
+    return False
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())

@@ -1,0 +1,147 @@
+"""The role of a training: examine a project folder, or train what was found there."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import traceback
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tfserve.errors import Failure, Internal, Invalid, OutOfSpace, TFserveError
+from tfserve.ipc.connections import BlockingConnection
+from tfserve.ipc.messages import (
+    ExamineProject,
+    Failed,
+    JobState,
+    Message,
+    ProjectExamined,
+    Train,
+    TrainingEnded,
+)
+from tfserve.training import parameters, writing
+from tfserve.training.examine import examine
+from tfserve.worker import streams
+from tfserve.worker.inbox import Inbox
+from tfserve.worker.interrupts import Interrupts, MainThread
+
+log = logging.getLogger(__name__)
+
+NICE = 10
+"""So much less of the processor than those who answer predictions."""
+MAX_SKIPPED = 100
+"""So many skipped files are told; the findings have all."""
+SAVED_MODEL = "saved_model"
+
+
+class TrainRole:
+    """Examines or trains what it is told to, one after the other."""
+
+    def __init__(self, connection: BlockingConnection, interrupts: Interrupts) -> None:
+        self._connection = connection
+        self._interrupts = interrupts
+        self._main_thread = MainThread(interrupts)
+        os.nice(NICE)
+
+    def serve(self, inbox: Inbox, request_id: int, first: Message) -> None:
+        """Answers `first`, then everything else in order, until the worker is to stop."""
+        self._connection.answer(request_id, self._answer(first))
+        for each_id, message in inbox:
+            self._connection.answer(each_id, self._answer(message))
+
+    def _answer(self, message: Message) -> Message:
+        match message:
+            case ExamineProject():
+                return _examine(message)
+            case Train():
+                return self._train(message)
+        return Failed(failure=Invalid(f"a worker that trains was sent {type(message).__name__}").to_failure())
+
+    def _train(self, message: Train) -> TrainingEnded:
+        key = ("", message.job)
+        self._interrupts.expect(key)
+        metrics: dict[str, Any] = {}
+        try:
+            metrics = self._main_thread.call(key, lambda: self._run(message))
+            failure = None
+        except KeyboardInterrupt:
+            failure = Failure(code="cancelled", message="The training was cancelled while it ran.")
+        except Exception as error:
+            failure = _told(error, message)
+        finally:
+            self._main_thread.finish(key)
+        if failure is None:
+            failure = _publish(message)
+        streams.flush()
+        return _ended(message, metrics, failure)
+
+    def _run(self, message: Train) -> dict[str, Any]:
+        """The summary of the metrics, of this attempt or of an earlier one that had come to its end."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else the task's output is full of them
+        from tfserve.training import recipes
+
+        return recipes.run(message, self._connection.tell)
+
+
+def _examine(message: ExamineProject) -> Message:
+    try:
+        kind = parameters.train_type(message.train_type)
+        found = examine(message.project_dir, kind, parameters.complete(kind, message.parameters))
+        found.write(Path(message.findings))
+    except TFserveError as error:
+        return Failed(failure=error.to_failure())
+    except OSError as error:
+        kind_of = OutOfSpace(cause=str(error)) if writing.tells_full_disk(error) else Internal(str(error))
+        return Failed(failure=kind_of.to_failure())
+    return ProjectExamined(
+        problems=found.problems,
+        skipped=[{"path": each.path, "reason": each.reason} for each in found.skipped[:MAX_SKIPPED]],
+        skipped_count=len(found.skipped),
+        image_count=len(found.images),
+        classes=found.labels,
+    )
+
+
+def _publish(message: Train) -> Failure | None:
+    """Moves the result to its place, which nothing interrupts, and forgets what was kept for a next attempt."""
+    folder = Path(message.folder)
+    try:
+        if folder.exists():
+            writing.link_latest(folder)
+        else:
+            writing.publish(writing.aside_of(folder), folder)
+    except OSError as error:
+        return _told(error, message)
+    with contextlib.suppress(OSError):
+        shutil.rmtree(message.work_folder)
+    return None
+
+
+def _told(error: BaseException, message: Train) -> Failure:
+    """What a run failed by, for people; the traceback goes to the task's output."""
+    shutil.rmtree(writing.aside_of(Path(message.folder)), ignore_errors=True)
+    if isinstance(error, TFserveError):
+        return error.to_failure()
+    if writing.tells_full_disk(error):
+        cause = f"{error}. The last checkpoint is kept in {message.work_folder}; free some space and resume"
+        return OutOfSpace(cause=cause[:1000]).to_failure()
+    traceback.print_exception(error)
+    lines = str(error).strip().splitlines() or [""]
+    failure = Internal(f"The training failed: {type(error).__name__}: {lines[0][:1000]}").to_failure()
+    return msgspec.structs.replace(failure, type=type(error).__name__)
+
+
+def _ended(message: Train, metrics: dict[str, Any], failure: Failure | None) -> TrainingEnded:
+    if failure is None:
+        return TrainingEnded(
+            state=JobState.SUCCEEDED, model_path=str(Path(message.folder) / SAVED_MODEL), metrics=metrics
+        )
+    if failure.code == "cancelled":
+        shutil.rmtree(writing.aside_of(Path(message.folder)), ignore_errors=True)
+    state = JobState.CANCELLED if failure.code == "cancelled" else JobState.FAILED
+    print(failure.message, flush=True)
+    return TrainingEnded(state=state, error=msgspec.json.encode(failure))
