@@ -294,7 +294,8 @@ def test_more_requests_at_once_than_allowed_are_refused_in_json(start: Start) ->
 
 
 @pytest.mark.parametrize(
-    "body", [b"[" * 60_000_000, b"[" + b"[[]]," * 60 + b'"' + b"\\\\" * 29_000_000 + b'"]', b"[" * 60 + b'"",' * 20_000_000],
+    "body",
+    [b"[" * 60_000_000, b"[" + b"[[]]," * 60 + b'"' + b"\\\\" * 29_000_000 + b'"]', b"[" * 60 + b'"",' * 20_000_000],
     ids=["brackets", "backslashes", "texts"],
 )  # fmt: skip
 def test_a_large_body_of_rubbish_is_refused_soon_and_memory_is_bounded(server: Server, body: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from pathlib import Path
@@ -35,7 +36,7 @@ def test_kill_9_in_an_epoch_and_the_next_attempt_goes_on_from_the_checkpoint(
     assert second.told[0].progress >= first.told[-1].progress - 10  # within the epoch that was cut short
     assert second.told[0].progress >= 35
     assert reached.progress <= second.told[-1].progress
-    assert any("goes on after epoch 3" in each.message for each in second.told)
+    assert any(re.search("Goes on after epoch [34] of 8", each.message) for each in second.told)
     assert not (digits / "models" / "t1" / "half").exists()
     assert ended.metrics is not None
     assert ended.metrics["epochs"] == 8
@@ -70,7 +71,7 @@ def test_cancel_ends_within_seconds_keeps_the_best_and_a_damaged_checkpoint_is_p
     question = trainer.start_training(digits, epochs=300, patience=300, **QUICK)
     told = trainer.wait_until_told(lambda told: "is damaged" in told.message)
     assert newest.name in told.message
-    assert "goes on after epoch" in told.message
+    assert "Goes on after epoch" in told.message
     trainer.send(Interrupt(job=1, workspace=""), request_id=0)
     assert trainer.wait(question, TrainingEnded).state is JobState.CANCELLED
 
@@ -114,6 +115,5 @@ def test_weights_that_are_not_here_are_told_at_once(digits: Path, start_trainer:
     trainer = start_trainer()
     trainer.examine(digits)
     ended = trainer.wait(trainer.start_training(digits, weights="/nowhere.h5"), TrainingEnded)
-    assert error_of(ended) == {
-        "code": "invalid", "message": "weights: /nowhere.h5 does not exist.", "type": None, "traceback": None, "detail": None
-    } or error_of(ended)["message"] == "weights: /nowhere.h5 does not exist."  # fmt: skip
+    assert error_of(ended)["code"] == "invalid"
+    assert error_of(ended)["message"] == "weights: /nowhere.h5 does not exist."

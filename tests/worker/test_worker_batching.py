@@ -31,14 +31,18 @@ class Computing(EchoModel):
         return [self.compute(inputs["x"])]
 
 
+def asking(rows: Any) -> bytes:
+    return json.dumps({"fetches": "x", "feed_dict": {"x": rows}}).encode()
+
+
 def predict(model: EchoModel, *rows: Any, **options: Any) -> list[Any]:
-    requests = [json.dumps({"fetches": "x", "feed_dict": {"x": each}}).encode() for each in rows]
+    requests = [asking(each) for each in rows]
     return [json.loads(each.result or each.error or b"") for each in Predictor(model, **options).predict(requests)]
 
 
 def repeatedly(model: EchoModel, times: int, *rows: Any) -> list[list[Any]]:
     predictor = Predictor(model)
-    requests = [json.dumps({"fetches": "x", "feed_dict": {"x": each}}).encode() for each in rows]
+    requests = [asking(each) for each in rows]
     return [[json.loads(each.result or b"") for each in predictor.predict(requests)] for _ in range(times)]
 
 
@@ -160,16 +164,16 @@ def test_a_result_beyond_the_limit_is_refused_with_its_shape() -> None:
 
 def test_only_the_first_are_answered_when_the_results_are_large_together() -> None:
     model = Computing(lambda x: x)
-    requests = [request([[float(n)]] * 10) for n in range(5)]
+    requests = [asking([[float(n), 0.0]] * 10) for n in range(5)]
     size_bytes = len(Predictor(model).predict(requests[:1])[0].result or b"")
     assert len(Predictor(model, together_bytes=1).predict(requests)) == 1
     predictor = Predictor(model, together_bytes=2 * size_bytes)
     answered = [json.loads(each.result or b"") for each in predictor.predict(requests)]
-    assert answered == [[[[float(n)]] * 10] for n in range(3)]
+    assert answered == [[[[float(n), 0.0]] * 10] for n in range(3)]
     assert len(predictor.predict(requests[3:])) == 2
 
 
 def test_a_request_that_fails_keeps_its_place_among_those_that_are_answered() -> None:
-    requests = [request([[1.0]]), b"{}", request([[2.0]])]
-    answers = Predictor(Computing(lambda x: x), together_bytes=1).predict([b"{}", *requests])
+    requests = [b"{}", asking([[1, 2]]), b"{}"]
+    answers = Predictor(Computing(lambda x: x), together_bytes=1).predict(requests)
     assert [each.error is None for each in answers] == [False, True]

@@ -174,8 +174,8 @@ def is_alive(pid: int) -> bool:
 
 
 UNTELLABLE = {
-    "str() raises KeyboardInterrupt": "class Odd(Exception):\n    def __str__(self): raise KeyboardInterrupt\nraise Odd",
-    "str() raises SystemExit": "class Odd(Exception):\n    def __str__(self): raise SystemExit\nraise Odd",
+    "str() raises an interrupt": "class Odd(Exception):\n    def __str__(self): raise KeyboardInterrupt\nraise Odd",
+    "str() exits": "class Odd(Exception):\n    def __str__(self): raise SystemExit\nraise Odd",
     "str() is no str": "class Odd(Exception):\n    def __str__(self): return 5\nraise Odd",
     "a class without a name": (
         "class Meta(type):\n    @property\n    def __qualname__(self): raise BaseException\n"

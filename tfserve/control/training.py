@@ -8,12 +8,16 @@ from typing import Any
 from django.utils import timezone
 
 from tfserve.control.models import Job, TrainingTask
-from tfserve.errors import NotFound
+from tfserve.errors import Conflict, NotFound
 from tfserve.ipc.messages import JobKind, JobState
 
 
 class NoSuchTask(NotFound):
     """cannot find task info"""
+
+
+class NotDone(Conflict):
+    """Training task {task_id} has no model yet: its run is {state}."""
 
 
 def create(task: TrainingTask) -> TrainingTask:
@@ -58,6 +62,14 @@ def tasks(
     if project_id is not None:
         found = found.filter(project_id=project_id)
     return list(found[offset : offset + limit]), found.count()
+
+
+def model_path(task_id: str) -> str:
+    """The SavedModel that a task has made. Raises `NoSuchTask`, `NotDone`."""
+    task = find(task_id)
+    if task.model_path is None:
+        raise NotDone(task_id=task_id, state=task.job.state)
+    return task.model_path
 
 
 def unfinished() -> list[TrainingTask]:

@@ -310,6 +310,7 @@ class Trainings:
         await self._record(run, requeued=True)
         await self._save(run, message=f"going on from the last checkpoint, since {reason}", worker="", eta_s=None)
         run.job.started = False
+        self.jobs[run.job.id] = run.job
         self._waiting.appendleft(run)
         self._start_next()
 

@@ -22,7 +22,6 @@ class Reporter:
         self._tell = tell
         self._progress = start
         self._told_at = 0.0
-        self._prefix = ""
 
     def say(
         self, progress: float, message: str, *, eta_s: float | None = None, metrics: dict[str, Any] | None = None
@@ -32,7 +31,7 @@ class Reporter:
         self._told_at = time.monotonic()
         self._tell(
             Progress(
-                job=self._job, progress=round(self._progress, 2), message=self._prefix + message,
+                job=self._job, progress=round(self._progress, 2), message=message,
                 eta_s=None if eta_s is None else round(eta_s, 1), metrics=metrics,
             )
         )  # fmt: skip
@@ -41,7 +40,3 @@ class Reporter:
         """Tells, unless something was told just now."""
         if time.monotonic() - self._told_at >= INTERVAL_S:
             self.say(progress, message, eta_s=eta_s)
-
-    def keep_saying(self, words: str) -> None:
-        """Puts these words in front of all messages from now on."""
-        self._prefix = words

@@ -12,7 +12,7 @@ from tfserve.ipc.messages import Progress, Train
 from tfserve.training import findings, pace, parameters
 from tfserve.training.checkpoints import Checkpoints, State
 from tfserve.training.findings import Findings
-from tfserve.training.progress import Reporter
+from tfserve.training.progress import PREPARED, Reporter
 from tfserve.training.writing import aside_of
 
 INPUT = "RGB, float32, 0 to 255; scaling is a part of the model"
@@ -96,10 +96,15 @@ def limit(threads: int, seed: int) -> None:
 def resume(run: Run, model: Any) -> State:
     """Puts the last checkpoint into a compiled model, tells so, and gives its state."""
     state = run.checkpoints.restore(model)
-    for damage in run.checkpoints.damaged:
-        run.note(f"Checkpoint {damage}, so the one before it was taken, or the training begins anew.")
+    told = [f"Checkpoint {damage}, so it was passed over." for damage in run.checkpoints.damaged]
     if state.epoch:
-        run.note(f"Goes on after epoch {state.epoch} of {state.epochs}, from the checkpoint of an earlier attempt.")
+        told.append(f"Goes on after epoch {state.epoch} of {state.epochs}, from the checkpoint of an earlier attempt.")
+    elif run.checkpoints.damaged:
+        told.append("No checkpoint is whole, so the training begins anew.")
+    for sentence in told:
+        run.note(sentence)
+    if told:
+        run.reporter.say(state.progress if state.epoch else PREPARED, " ".join(told))
     return state
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from tfserve.config import Settings
-from tfserve.control import queries
+from tfserve.control import queries, training
 from tfserve.control.models import FINISHED, Job, Workspace
 from tfserve.errors import Invalid, NoSuchWorkspace
 from tfserve.ipc.messages import JobAnswer, JobKind, JobState, SubmitJob
@@ -20,6 +20,8 @@ from tfserve.protocols.tfserve.names import workspace_name
 from tfserve.protocols.tfserve.rendering import answer_of_row, job_result, result_of
 from tfserve.serving.reads import read
 from tfserve.serving.supervisor import SupervisorLine
+
+TASK = "task:"
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,12 @@ async def clear(context: Context, request: requests.Clear) -> dict[str, Any]:
 
 
 async def deploy(context: Context, request: requests.Deploy) -> dict[str, Any]:
-    job = {"path": str(_path(context, request.path)), "device": request.device}
+    job = {"path": str(await _model_path(context, request.path)), "device": request.device}
     return await _submit(context, request, JobKind.DEPLOY, job)
 
 
 async def update(context: Context, request: requests.Update) -> dict[str, Any]:
-    return await _submit(context, request, JobKind.UPDATE, {"path": str(_path(context, request.path))})
+    return await _submit(context, request, JobKind.UPDATE, {"path": str(await _model_path(context, request.path))})
 
 
 async def undeploy(context: Context, request: requests.Undeploy) -> dict[str, Any]:
@@ -155,6 +157,13 @@ def _choose(snapshot: str, names: Sequence[str]) -> dict[str, msgspec.Raw]:
 
 def _path(context: Context, path: str) -> Path:
     return resolve(path, start=context.start_folder, roots=context.settings.root_paths)
+
+
+async def _model_path(context: Context, path: str) -> Path:
+    """A path, or `task:<taskId>` for the model that a training task has made."""
+    if path.startswith(TASK):
+        path = await read(training.model_path, path.removeprefix(TASK))
+    return _path(context, path)
 
 
 async def _submit(context: Context, request: requests._Waits, kind: JobKind, job: dict[str, Any]) -> dict[str, Any]:
