@@ -5,14 +5,29 @@ from __future__ import annotations
 import re
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-from trainer import StartTrainer, error_of
+import pytest
+from trainer import StartTrainer, Trainer, error_of
 
 from tfserve.ipc.messages import Interrupt, JobState, ProjectExamined, TrainingEnded
 
 QUICK = {"exports": "saved_model", "seed": 2}
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
+    """One for all tests that it survives."""
+    started = Trainer(tmp_path_factory.mktemp("trainer"))
+    yield started
+    started.end()
+
+
+@pytest.fixture(autouse=True)
+def told_anew(trainer: Trainer) -> None:
+    trainer.told.clear()
 
 
 def test_kill_9_in_an_epoch_and_the_next_attempt_goes_on_from_the_checkpoint(
@@ -49,9 +64,8 @@ def test_kill_9_in_an_epoch_and_the_next_attempt_goes_on_from_the_checkpoint(
 
 
 def test_cancel_ends_within_seconds_keeps_the_best_and_a_damaged_checkpoint_is_passed_over(
-    digits: Path, start_trainer: StartTrainer
+    digits: Path, trainer: Trainer
 ) -> None:
-    trainer = start_trainer()
     trainer.examine(digits, epochs=300, patience=300, **QUICK)
     question = trainer.start_training(digits, epochs=300, patience=300, **QUICK)
     trainer.wait_until_told(lambda told: "epoch 4 of 300" in told.message)
@@ -85,11 +99,10 @@ def test_an_interrupt_before_the_training_has_begun_cancels_it(digits: Path, sta
     assert trainer.wait(question, TrainingEnded).state is JobState.CANCELLED
 
 
-def test_a_full_disk_is_told_and_the_training_can_be_resumed(digits: Path, start_trainer: StartTrainer) -> None:
-    trainer = start_trainer()
+def test_a_full_disk_is_told_and_the_training_can_be_resumed(digits: Path, trainer: Trainer) -> None:
     trainer.examine(digits, epochs=4, **QUICK)
     # The limit is met by the first checkpoint, as a full disk would be.
-    psutil.Process(trainer.process.pid).rlimit(psutil.RLIMIT_FSIZE, (50_000, 50_000_000))
+    psutil.Process(trainer.process.pid).rlimit(psutil.RLIMIT_FSIZE, (50_000, psutil.RLIM_INFINITY))
     ended = trainer.wait(trainer.start_training(digits, epochs=4, **QUICK), TrainingEnded)
     assert ended.state is JobState.FAILED
     told = error_of(ended)
@@ -97,13 +110,12 @@ def test_a_full_disk_is_told_and_the_training_can_be_resumed(digits: Path, start
     assert "resume" in told["message"]
     assert not list((digits / "models").iterdir())
 
-    psutil.Process(trainer.process.pid).rlimit(psutil.RLIMIT_FSIZE, (50_000_000, 50_000_000))
+    psutil.Process(trainer.process.pid).rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
     ended = trainer.wait(trainer.start_training(digits, epochs=4, **QUICK), TrainingEnded)
     assert ended.state is JobState.SUCCEEDED
 
 
-def test_an_image_that_has_gone_since_the_examination_is_told(digits: Path, start_trainer: StartTrainer) -> None:
-    trainer = start_trainer()
+def test_an_image_that_has_gone_since_the_examination_is_told(digits: Path, trainer: Trainer) -> None:
     trainer.examine(digits, **QUICK)
     (digits / "images" / "Digit_1" / "003.png").unlink()
     ended = trainer.wait(trainer.start_training(digits, **QUICK), TrainingEnded)
@@ -111,8 +123,7 @@ def test_an_image_that_has_gone_since_the_examination_is_told(digits: Path, star
     assert "Digit_1/003.png" in error_of(ended)["message"]
 
 
-def test_weights_that_are_not_here_are_told_at_once(digits: Path, start_trainer: StartTrainer) -> None:
-    trainer = start_trainer()
+def test_weights_that_are_not_here_are_told_at_once(digits: Path, trainer: Trainer) -> None:
     trainer.examine(digits)
     ended = trainer.wait(trainer.start_training(digits, weights="/nowhere.h5"), TrainingEnded)
     assert error_of(ended)["code"] == "invalid"

@@ -91,7 +91,12 @@ def save(network: Any, server: Classifier | Segmenter, folder: Path) -> None:
 
 
 def _decoded(data: Any) -> Any:
-    image = tf.io.decode_image(data, channels=3, expand_animations=False)
+    """As Pillow decodes what is learnt from: TensorFlow's faster way with JPEG moves probabilities by up to 0.1."""
+    image = tf.cond(
+        tf.io.is_jpeg(data),
+        lambda: tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_image(data, channels=3, expand_animations=False),
+    )
     image.set_shape((None, None, 3))
     return tf.cast(image, tf.float32)
 

@@ -87,9 +87,9 @@ def words(name: str) -> str:
 
 
 @register.filter
-def facts(fields: dict[str, Any]) -> list[tuple[str, str]]:
+def facts(fields: dict[str, Any] | None) -> list[tuple[str, str]]:
     """The fields that fit on a line each, with their labels. What is nested, empty or not so is left out."""
-    return [(words(name), _fact(name, value)) for name, value in fields.items() if _is_fact(value)]
+    return [(words(name), _fact(name, value)) for name, value in (fields or {}).items() if _is_fact(value)]
 
 
 def _is_fact(value: Any) -> bool:

@@ -1,0 +1,237 @@
+"""The blocks that recipes are made of. TensorFlow is real, the data is tiny."""
+
+from __future__ import annotations
+
+import math
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tfserve.errors import Invalid
+from tfserve.ipc.messages import Progress
+from tfserve.training import evaluation, pace, parameters, sizes, writing
+from tfserve.training.checkpoints import Checkpoints
+from tfserve.training.findings import ImageFile
+from tfserve.training.progress import Reporter
+from tfserve.training.splitting import split, spread
+from tfserve.training.store import Store
+
+# --- split
+
+
+def test_a_split_is_the_same_for_the_same_seed_and_keeps_the_shares_of_classes() -> None:
+    labels = [0] * 100 + [1] * 50
+    first, again, other = split(labels, 0.3, 1), split(labels, 0.3, 1), split(labels, 0.3, 2)
+    assert first.held_out.tolist() == again.held_out.tolist() != other.held_out.tolist()
+    assert np.bincount(np.array(labels)[first.held_out]).tolist() == [30, 15]
+    together = np.concatenate([first.training, first.selection, first.held_out])
+    assert sorted(together.tolist()) == list(range(150))
+    assert first.is_honest
+
+
+def test_few_images_choose_the_best_epoch_by_the_held_out_ones() -> None:
+    parts = split([0, 0, 1, 1], 0.3, 1)
+    assert parts.selection is parts.held_out
+    assert not parts.is_honest
+    assert (len(parts.training), len(parts.held_out)) == (2, 2)
+
+
+def test_places_are_spread_over_all() -> None:
+    assert spread(np.arange(100), 3).tolist() == [0, 49, 99]
+    assert spread(np.arange(2), 5).tolist() == [0, 1]
+
+
+# --- sizes and pace
+
+
+@pytest.mark.parametrize(
+    ("side", "wanted", "size"),
+    [
+        ((28, 28), "auto", (28, 28)),
+        ((480, 640), "auto", (96, 128)),
+        ((8, 8), "auto", (16, 16)),
+        ((30, 60), 40, (20, 40)),
+    ],
+)
+def test_the_size_of_a_network_follows_the_images(side: tuple[int, int], wanted: Any, size: tuple[int, int]) -> None:
+    image = ImageFile("a.png", width=side[1], height=side[0], grey=True, digest="")
+    assert sizes.network_size([image] * 3, wanted, largest=128, multiple=4) == size
+
+
+def test_small_data_is_gone_through_more_often() -> None:
+    chosen = parameters.complete("classification", {})
+    assert pace.epochs(chosen, 60) == pace.MOST_EPOCHS
+    assert pace.epochs(chosen, 1800) == 23
+    assert pace.epochs(chosen, 100_000) == pace.FEWEST_EPOCHS
+    assert pace.epochs({**chosen, "epochs": 7}, 60) == 7
+
+
+# --- numbers
+
+
+def test_precision_recall_and_f1_are_those_of_the_textbook() -> None:
+    truth, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 1, 1])
+    matrix = evaluation.confusion(truth, predicted, 3)
+    assert matrix.tolist() == [[2, 1, 0], [0, 2, 0], [0, 1, 0]]
+    first, second, third = evaluation.per_class(matrix, ["a", "b", "c"])
+    assert (first["precision"], first["recall"], first["f1"]) == (1.0, pytest.approx(2 / 3), 0.8)
+    assert (second["precision"], second["recall"]) == (0.5, 1.0)
+    assert (third["precision"], third["recall"], third["f1"]) == (0.0, 0.0, 0.0)
+
+
+def test_the_calibration_error_is_how_far_confidence_is_from_being_right() -> None:
+    probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.35, 0.65], [0.65, 0.35]])
+    told = evaluation.calibration(np.array([0, 1, 1, 0]), probabilities)
+    assert told["expected_calibration_error"] == pytest.approx((0.45 * 2 + 0.35 * 2) / 4)
+    assert [each["images"] for each in told["bins"]] == [0, 0, 0, 0, 0, 0, 2, 0, 0, 2]
+
+
+def test_iou_and_dice_leave_out_the_background_and_classes_that_are_not_there() -> None:
+    matrix = np.array([[90, 2, 0], [3, 5, 0], [0, 0, 0]])
+    told = evaluation.segmentation(matrix, ["background", "a", "b"])
+    assert told["mean_iou"] == pytest.approx(0.5)
+    assert told["mean_dice"] == pytest.approx(10 / 15)
+
+
+# --- files
+
+
+def test_a_store_reads_again_what_does_not_fit_into_its_budget() -> None:
+    read: list[int] = []
+
+    def make(place: int) -> Any:
+        read.append(place)
+        return np.full((2, 2), place, np.uint8)
+
+    kept, streamed = Store(5, (2, 2), make), Store(5, (2, 2), make, budget_bytes=10)
+    for store in (kept, streamed):
+        store.load(2, lambda _: None)
+        store.batch(np.array([1, 3]))
+        assert store.batch(np.array([3, 1]))[:, 0, 0].tolist() == [3, 1]
+    assert len(read) == 5 + 4
+
+
+def test_a_file_is_complete_or_not_there(tmp_path: Path) -> None:
+    def fail() -> None:
+        with writing.written_aside(tmp_path / "a") as aside:
+            aside.write_text("half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space") as failed:
+        fail()
+    assert writing.tells_full_disk(failed.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_latest_is_replaced_at_once_while_others_read_it(tmp_path: Path) -> None:
+    for name in ("t1", "t2"):
+        (tmp_path / name).mkdir()
+    writing.link_latest(tmp_path / "t1")
+    missing, stop = [], threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            if not (tmp_path / "latest").is_dir():
+                missing.append(1)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for turn in range(200):
+        writing.link_latest(tmp_path / f"t{turn % 2 + 1}")
+    stop.set()
+    reader.join()
+    assert missing == []
+
+
+# --- with TensorFlow
+
+
+@pytest.fixture(scope="module")
+def keras() -> Any:
+    return pytest.importorskip("keras")
+
+
+def line(keras: Any) -> Any:
+    """A model that learns to double."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(optimizer=keras.optimizers.Adam(0.1), loss="mse", jit_compile=False)
+    return model
+
+
+def fitted(keras: Any, model: Any, checkpoints: Checkpoints, inputs: Any, epochs_in_all: int | None = None) -> Any:
+    import tensorflow as tf
+
+    from tfserve.training.fitting import fit
+
+    told: list[Progress] = []
+    data = tf.data.Dataset.from_tensor_slices((inputs, 2 * inputs)).batch(4)
+    state = checkpoints.restore(model)
+    if epochs_in_all is not None:
+        state.epochs = epochs_in_all
+    fit(
+        model, data, data, state=state, checkpoints=checkpoints, reporter=Reporter(1, told.append), patience=50
+    )  # fmt: skip
+    return state
+
+
+def test_a_loss_that_is_no_number_stops_with_the_cause_and_keeps_the_best(keras: Any, tmp_path: Path) -> None:
+    checkpoints, model = Checkpoints(tmp_path, "f", 4), line(keras)
+    inputs = np.ones((8, 1), np.float32)
+    fitted(keras, model, checkpoints, inputs, epochs_in_all=2)
+    with pytest.raises(Invalid, match=r"loss became (nan|inf) in epoch 3 of 4.*epoch 2, is kept.*learning_rate"):
+        fitted(keras, model, checkpoints, inputs * math.inf, epochs_in_all=4)
+    assert (tmp_path / "best-000002.npz").is_file()
+
+
+def test_training_in_two_parts_gives_what_training_in_one_gives(keras: Any, tmp_path: Path) -> None:
+    inputs = np.linspace(-1, 1, 16, dtype=np.float32).reshape(-1, 1)
+    whole, first, second = line(keras), line(keras), line(keras)
+    first.set_weights(whole.get_weights())
+    fitted(keras, whole, Checkpoints(tmp_path / "whole", "f", 10), inputs)
+    parts = Checkpoints(tmp_path / "parts", "f", 10)
+    fitted(keras, first, parts, inputs, epochs_in_all=4)
+    state = fitted(keras, second, parts, inputs, epochs_in_all=10)
+    assert (state.epoch, len(state.history["loss"])) == (10, 10)
+    assert second.get_weights()[0] == pytest.approx(whole.get_weights()[0], abs=1e-6)
+
+
+def test_checkpoints_of_another_training_are_not_taken_and_old_ones_go(keras: Any, tmp_path: Path) -> None:
+    inputs = np.ones((8, 1), np.float32)
+    fitted(keras, line(keras), Checkpoints(tmp_path, "f", 6), inputs)
+    assert len(list(tmp_path.glob("checkpoint-*.npz"))) == 2
+    assert Checkpoints(tmp_path, "f", 6).peek().epoch == 6
+    assert Checkpoints(tmp_path, "other", 6).peek().epoch == 0
+    assert Checkpoints(tmp_path, "other", 6).restore(line(keras)).epoch == 0
+
+
+def test_masks_move_together_with_their_images() -> None:
+    tf = pytest.importorskip("tensorflow")
+    from tfserve.training.augment import Augment, move
+
+    augment = Augment(rotation=30, shift=0.2, zoom=0.2, brightness=0.2, mirror=True)
+    masks = np.zeros((8, 32, 32), np.int32)
+    masks[:, 8:20, 10:26] = 1
+    images = tf.constant(np.repeat(masks[..., None] * 255.0, 3, axis=-1), tf.float32)
+    seed = tf.constant([1, 2])
+    moves = augment.moves(images, seed)
+    moved = move(images, moves, smooth=False).numpy()[..., 0] > 127
+    assert (moved == (move(masks[..., None], moves, smooth=False).numpy()[..., 0] == 1)).all()
+    assert len({each.tobytes() for each in moved}) == 8
+    assert (augment.moves(images, seed).numpy() == moves.numpy()).all()
+    still = Augment(rotation=0, shift=0, zoom=0, brightness=0, mirror=False)
+    assert move(images, still.moves(images, seed), smooth=True).numpy() == pytest.approx(images.numpy(), abs=1e-3)
+    assert still.lighten(images, seed).numpy() == pytest.approx(images.numpy())
+    assert 0 <= augment.lighten(images, seed).numpy().min() <= augment.lighten(images, seed).numpy().max() <= 255
+
+
+def test_a_perfect_mask_has_almost_no_loss(keras: Any) -> None:
+    from tfserve.training.unet import cross_entropy_with_dice
+
+    masks = np.random.default_rng(1).integers(0, 3, (2, 8, 8))
+    right = np.eye(3, dtype=np.float32)[masks] * 50
+    loss = cross_entropy_with_dice(3, 0.5)
+    assert float(loss(masks, right)[0]) < 0.01
+    assert float(loss(masks, -right)[0]) > 1
