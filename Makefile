@@ -23,11 +23,12 @@ demo: $(STAMP)
 serve: setup
 	$(BIN)/tfserve serve $(ARGS)
 
+# Two at a time: most tests wait for a server more than they compute.
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -90,7 +90,7 @@ def test_python_values_have_their_json_form(value: Any, expected: Any) -> None:
         (np.array([None, {1}], object), [None, [1]]),
         (np.ma.array([1, 2], mask=[False, True]), [1, None]),
         (np.array([(1, 2.5)], dtype=[("a", "i4"), ("b", "f4")]), [[1, 2.5]]),
-        (np.random.default_rng, str(np.random.default_rng)),
+        pytest.param(np.random.default_rng, str(np.random.default_rng), id="a function"),
     ],
 )
 def test_numpy_values_are_numbers_and_nested_lists(value: Any, expected: Any) -> None:

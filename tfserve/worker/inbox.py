@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from queue import SimpleQueue
 
 from tfserve.ipc.connections import BlockingConnection
-from tfserve.ipc.messages import READING, Interrupt, Message, ReadVariables, RunScript, Stop
+from tfserve.ipc.messages import READING, Interrupt, Message, ReadVariables, RunScript, Stop, Train
 from tfserve.worker import linux
 from tfserve.worker.interrupts import Interrupts
 
@@ -55,6 +55,8 @@ class Inbox:
             return
         if isinstance(message, RunScript):
             self._interrupts.expect((message.workspace, message.job))
+        elif isinstance(message, Train):
+            self._interrupts.expect(("", message.job))
         elif isinstance(message, ReadVariables):
             self._interrupts.expect((message.workspace, READING))
         self._queue.put((request_id, message))
