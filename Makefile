@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: setup demo serve test test-all check format bench clean
+.PHONY: setup demo demo-training serve test test-all check format bench clean
 
 setup: $(STAMP)
 	@$(BIN)/python manage.py migrate --verbosity 0 && echo "tfserve: set up; the database is in the data folder (.tfserve)"
@@ -19,6 +19,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
+
+demo-training: $(STAMP)
+	$(BIN)/python examples/training_demo.py
 
 serve: setup
 	$(BIN)/tfserve serve $(ARGS)

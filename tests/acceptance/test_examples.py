@@ -56,3 +56,11 @@ def test_the_demo_does_the_main_job_on_real_data_without_a_failed_request() -> N
     assert float(accuracy[1]) >= 0.97
     assert ", 0 failed" in done.stdout
     assert "never imported TensorFlow or Django" in done.stdout
+
+
+def test_the_training_demo_reads_unseen_files_by_their_bytes() -> None:
+    demo = str(EXAMPLES / "training_demo.py")
+    done = subprocess.run([sys.executable, demo], cwd=REPOSITORY, capture_output=True, text=True, timeout=170)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Unseen files, by their bytes" in done.stdout
+    assert "has stopped" in done.stdout

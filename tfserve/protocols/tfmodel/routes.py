@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -17,26 +16,18 @@ from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.http.answers import RETRY_AFTER_S, STATUS, json_response
 from tfserve.http.bodies import ClientGone
 from tfserve.protocols.tfmodel import handlers
+from tfserve.protocols.tfmodel.endpoints import ENDPOINTS, Handler
 from tfserve.protocols.tfserve.handlers import Context
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[Context, Request], Awaitable[Response]]
-
 
 def routes(context: Context) -> list[BaseRoute]:
     """All but `/`, which several APIs share (see `asgi`)."""
-    table: tuple[tuple[str, dict[str, Handler]], ...] = (
-        ("/tasks/", {"GET": handlers.list_tasks, "POST": handlers.start_by_json}),
-        ("/tasks/{id}", {"GET": handlers.show}),
-        ("/tasks/{id}/cancel", {"POST": handlers.cancel}),
-        ("/tasks/{id}/resume", {"POST": handlers.resume}),
-        ("/tasks/{id}/output", {"GET": handlers.output}),
-        ("/tasks/{id}/metrics", {"GET": handlers.metrics}),
-        ("/tasks/{id}/artifacts/{path:path}", {"GET": handlers.artifact}),
-        ("/training/parameters/", {"GET": handlers.list_parameters}),
-    )
-    return [Route(path, TrainingCall(context, verbs)) for path, verbs in table]
+    verbs: dict[str, dict[str, Handler]] = {}
+    for endpoint in ENDPOINTS:
+        verbs.setdefault(endpoint.path.replace("{path}", "{path:path}"), {})[endpoint.verb] = endpoint.handler
+    return [Route(path, TrainingCall(context, by_verb)) for path, by_verb in verbs.items()]
 
 
 def at_root(context: Context) -> TrainingCall:

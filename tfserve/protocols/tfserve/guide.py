@@ -9,6 +9,9 @@ import msgspec
 from tfserve import __version__
 from tfserve.errors import Failure
 from tfserve.http.answers import STATUS
+from tfserve.protocols.tfmodel.endpoints import ENDPOINTS as TRAINING
+from tfserve.protocols.tfmodel.endpoints import Endpoint as TrainingEndpoint
+from tfserve.protocols.tfmodel.requests import NewTask
 from tfserve.protocols.tfserve.endpoints import ENDPOINTS, Endpoint
 from tfserve.protocols.tfserve.reading import READS, Read
 
@@ -32,6 +35,9 @@ def guide() -> dict[str, Any]:
             "request": _fields(endpoint.request),
             "result": endpoint.tells,
         }
+    for call in TRAINING:
+        request = _fields(NewTask) if call.takes_task else dict(call.query)
+        pages[f"{call.verb} {call.path}"] = {"purpose": call.purpose, "request": request, "result": call.tells}
     return pages | {
         f"GET {each.path}": {
             "purpose": each.purpose,
@@ -45,7 +51,7 @@ def guide() -> dict[str, Any]:
 def openapi() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
     types: list[Any] = [endpoint.request for endpoint in ENDPOINTS]
-    types += [endpoint.result for endpoint in ENDPOINTS] + [Failure]
+    types += [endpoint.result for endpoint in ENDPOINTS] + [Failure, NewTask]
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     paths: dict[str, Any] = {
         "/": {"post": _operation("the API guide", {"type": "object"}, {"type": "object"}, "guide")},
@@ -55,6 +61,8 @@ def openapi() -> dict[str, Any]:
         paths[endpoint.path] = {"post": _post(endpoint, schemas[index], schemas[index + len(ENDPOINTS)])}
     for each in READS:
         paths[each.path] = {"get": _get(each)}
+    for call in TRAINING:
+        paths.setdefault(call.path, {})[call.verb.lower()] = _training(call)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -133,6 +141,30 @@ def _get(each: Read) -> dict[str, Any]:
             **{status: _refusal() for status in REFUSALS},
         },
     }
+
+
+def _training(call: TrainingEndpoint) -> dict[str, Any]:
+    """The calls of the training API answer with the thing itself, and errors are {"error": sentence}."""
+    in_path = [name for name in ("id", "path") if f"{{{name}}}" in call.path]
+    parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path]
+    parameters += [
+        {"name": name, "in": "query", "schema": {"type": "string"}, "description": text} for name, text in call.query
+    ]
+    refusal = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+    refused = {"description": "refused", "content": {"application/json": {"schema": refusal}}}
+    operation: dict[str, Any] = {
+        "summary": call.purpose,
+        "operationId": call.handler.__name__,
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": call.tells, "content": {"application/json": {"schema": {}}}},
+            **dict.fromkeys(REFUSALS, refused),
+        },
+    }
+    if call.takes_task:
+        schema = {"$ref": REF.format(name="NewTask")}
+        operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+    return operation
 
 
 def _answer(result: dict[str, Any]) -> dict[str, Any]:
