@@ -3,8 +3,8 @@
     .venv/bin/python examples/training_demo.py        the same as `make demo-training`
 
 Makes a project from scikit-learn's 1,797 real digits (PNG files in class folders), keeps some files aside, starts
-the daemon, posts the form that a site's back-end would post, shows the progress, deploys `task:<id>` and sends the files
-that the training never saw, as they are, base64 in JSON.
+the daemon, posts the form that a site's back-end would post, shows the progress, deploys `task:<id>` and sends
+the files that the training never saw, as they are, base64 in JSON.
 """
 
 from __future__ import annotations

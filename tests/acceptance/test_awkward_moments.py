@@ -252,7 +252,7 @@ def test_no_workspace_slips_in_while_the_service_is_turned_off(start: Start) -> 
     thread = threading.Thread(target=lambda: httpx.post(f"{server.url}/destroy/", timeout=30))
     thread.start()
     while server.http.post("/create_workspace/", json={"name": "late"}).status_code == 200:
-        server.call("/destroy_workspace/", name="late")
+        server.http.post("/destroy_workspace/", json={"name": "late"})
     thread.join()
     server.call("/create/")
     assert server.call("/get_workspace/") == []
