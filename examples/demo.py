@@ -77,6 +77,7 @@ class HeldOut:
 def run(url: str, picture: Path) -> None:
     with Client(url) as client:
         say(f"Server ready at {url}")
+        wait_for_spare(client)
         for name in (TRAINER, PREDICTOR):
             client.create_workspace(name)
         first = train(client, "Training", show_output=True)
@@ -94,6 +95,14 @@ def run(url: str, picture: Path) -> None:
         loads = update_while_predicting(url, client, bodies)
         report_update(loads, before, after=predict(client, held_out))
     require_light_client()
+
+
+def wait_for_spare(client: Client) -> None:
+    """Returns when a process with TensorFlow loaded is ready for the first job: the server tells."""
+    server = client.server()
+    while server["spare"] is None:
+        server = client.server(server["revision"])
+    say("A spare process has TensorFlow loaded")
 
 
 def train(client: Client, title: str, *, show_output: bool) -> Training:

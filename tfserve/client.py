@@ -132,6 +132,10 @@ class Client:
         except ServerUnreachable:
             return False
 
+    def server(self, since: int | None = None, *, wait: int | None = None) -> dict[str, Any]:
+        """The live state of the server; with `since`, once its `revision` is another, or after `wait` seconds."""
+        return self._read(self._send("GET", "/server/", params=_given(since=since, wait=wait)), dict[str, Any])
+
     def guide(self) -> dict[str, Any]:
         """The API guide: each endpoint's path with its purpose, request fields and result."""
         return self._post("/", dict[str, Any])
