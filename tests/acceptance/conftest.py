@@ -112,6 +112,14 @@ class Server:
         self.process.stdout.close()
 
 
+def command(process: psutil.Process) -> str:
+    """The command line of a process; nothing once it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that leave it as they found it."""

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.acceptance.conftest import Server
+from tests.acceptance.conftest import Server, command
 from tests.acceptance.test_models import deploy, deployment, predict
 from tests.acceptance.test_start_and_stop import follow_until
 
@@ -144,7 +144,7 @@ def test_a_deploy_that_waits_for_a_worker_is_cancelled_and_what_serves_is_left_a
     assert answer["state"] == "cancelled"
     assert deployment(quick, name)["pid"] == pid
     assert psutil.pid_exists(pid)
-    assert len([p for p in quick.processes() if "tfserve.worker" in " ".join(p.cmdline())]) <= 2
+    assert len([p for p in quick.processes() if "tfserve.worker" in command(p)]) <= 2
 
 
 def test_undeploying_while_the_model_comes_back_leaves_no_process(start: Start) -> None:
@@ -157,7 +157,7 @@ def test_undeploying_while_the_model_comes_back_leaves_no_process(start: Start) 
         psutil.Process(deployment(server, "a")["pid"]).kill()
         server.call("/undeploy/", name="a", timeout=60)
     deadline = time.monotonic() + 15
-    while any("tfserve.worker" in " ".join(p.cmdline()) for p in server.processes()):
+    while any("tfserve.worker" in command(p) for p in server.processes()):
         assert time.monotonic() < deadline, "a worker is left over"
         time.sleep(0.05)
 
@@ -202,7 +202,7 @@ def test_an_exception_that_can_not_be_shown_is_a_failure_like_any_other(quick: S
 def test_a_server_whose_web_process_has_just_died_stops_cleanly(start: Start) -> None:
     server = start("--no-warm-spare")
     for _ in range(4):
-        web = next((p for p in server.processes() if "tfserve.asgi" in " ".join(p.cmdline())), None)
+        web = next((p for p in server.processes() if "tfserve.asgi" in command(p)), None)
         if web is not None:
             web.kill()
             web.wait(5)
@@ -299,7 +299,7 @@ def test_more_requests_at_once_than_allowed_are_refused_in_json(start: Start) ->
     ids=["brackets", "backslashes", "texts"],
 )  # fmt: skip
 def test_a_large_body_of_rubbish_is_refused_soon_and_memory_is_bounded(server: Server, body: bytes) -> None:
-    web = next(p for p in server.processes() if "tfserve.asgi" in " ".join(p.cmdline()))
+    web = next(p for p in server.processes() if "tfserve.asgi" in command(p))
     before = web.memory_info().rss
     started_at = time.monotonic()
     assert server.http.post("/get_status/", content=body).status_code == 400

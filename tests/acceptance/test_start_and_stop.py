@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.acceptance.conftest import REPOSITORY, Server
+from tests.acceptance.conftest import REPOSITORY, Server, command
 
 Start = Callable[..., Server]
 
@@ -207,7 +207,7 @@ def test_leftovers_of_a_killed_server_are_ended_by_the_next_one(start: Start) ->
     server.run("a", "import subprocess; subprocess.Popen(['sleep', '1000'], start_new_session=True)")
     processes = server.processes()
     sleeper = next(process for process in processes if process.name() == "sleep")
-    guardian = next(process for process in processes if "guardian.py" in " ".join(process.cmdline()))
+    guardian = next(process for process in processes if "guardian.py" in command(process))
     for process in processes:  # nobody gets to clean up
         if process not in (sleeper, guardian):
             process.suspend()
@@ -223,7 +223,7 @@ def test_leftovers_of_a_killed_server_are_ended_by_the_next_one(start: Start) ->
 def test_a_dead_web_process_is_replaced(start: Start) -> None:
     server = start("--no-warm-spare")
     server.call("/create_workspace/", name="a")
-    web = next(process for process in server.processes() if "tfserve.asgi" in " ".join(process.cmdline()))
+    web = next(process for process in server.processes() if "tfserve.asgi" in command(process))
     web.kill()
     web.wait(5)
     assert httpx.post(f"{server.url}/get_workspace/", timeout=20).json()["result"] == ["a"]

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import django
 import uvloop
@@ -27,6 +27,9 @@ from tfserve.supervisor.events import Revision
 from tfserve.supervisor.lock import DataFolderLock
 from tfserve.supervisor.processes import OWNER, Child, Exit, kill_leftovers, owner_of
 from tfserve.supervisor.web import WebProcess, listen
+
+if TYPE_CHECKING:
+    from tfserve.supervisor.requests import Requests
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +111,7 @@ class Supervisor:
         self._owner = f"{owner_of(settings.data_dir)}{os.getpid()}:{secrets.token_hex(4)}"
         self._stop = asyncio.Event()
         self._signals = 0
+        self._requests: Requests | None = None
 
     async def run(self) -> int:
         """Returns the exit code."""
@@ -127,7 +131,7 @@ class Supervisor:
             self._settings, journal=journal, spare=spare, changed=changed,
             deploy=lambda workspace, path: requests.deploy(workspace, path),
         )  # fmt: skip
-        requests = Requests(
+        requests = self._requests = Requests(
             self._settings, workspaces=workspaces, trainings=trainings, journal=journal, spare=spare, changed=changed
         )
         await workspaces.bring_all_back()
@@ -181,6 +185,8 @@ class Supervisor:
         if self._signals > 1:
             print("tfserve: stopped at once", file=sys.stderr, flush=True)
             os._exit(1)  # the guardian ends the rest
+        if self._requests is not None:  # nothing is accepted from this moment on
+            self._requests.stopping = True
         print("tfserve: stopping when running jobs have ended; a second signal stops at once", flush=True)
         self._stop.set()
 
