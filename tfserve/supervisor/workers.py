@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0
 EOF_GRACE_S = 0.2
+LINE_GRACE_S = 0.5
 PRIVATE_SETTINGS = ("TFSERVE_DATABASE_URL",)
 
 
@@ -113,8 +114,11 @@ class Worker:
         try:
             return await self._line.ask(message)
         except ConnectionLost:
-            # Without its line it is of no use, even if it lives: a script may have closed the socket.
-            self.child.kill("its connection was closed")
+            # A line ends a moment before its process does. One that lives on without it is of no use: a script may
+            # have closed the socket.
+            done, _ = await asyncio.wait([self.child.ended], timeout=LINE_GRACE_S)
+            if not done:
+                self.child.kill("its connection was closed")
             exit_ = await asyncio.shield(self.child.ended)
             self.drain()
             raise WorkerDied(exit_, self._last_lines()) from None
