@@ -17,6 +17,7 @@ import pytest
 from tests.acceptance.conftest import Server, command
 from tests.acceptance.test_models import deploy, deployment, predict
 from tests.acceptance.test_start_and_stop import follow_until
+from tests.acceptance.test_workspaces import sleep_in_c
 
 Start = Callable[..., Server]
 
@@ -61,8 +62,7 @@ def test_a_thread_that_holds_the_interpreter_does_not_keep_the_server_from_stopp
 
 def test_a_restart_that_can_not_end_a_thread_is_told(quick: Server) -> None:
     quick.call("/create_workspace/", name="sleeps", type=1)
-    quick.run("sleeps", "print('begun', flush=True)\nimport time\ntime.sleep(3)", timeout=0)
-    follow_until(quick, "sleeps", 0, "begun")
+    sleep_in_c(quick, "sleeps")
     status, sentence = quick.refused("/restart_workspace/", name="sleeps")
     assert status == 504
     assert "thread" in sentence

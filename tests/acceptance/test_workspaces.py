@@ -334,10 +334,18 @@ def test_a_thread_that_can_not_be_interrupted_is_told_and_others_work_on(start: 
     server = start("--no-warm-spare", "--cancel-grace-s", "0.3", "--drain-s", "0.3")
     for name in ("a", "b"):
         server.call("/create_workspace/", name=name, type=1)
-    server.run("a", "print('begun', flush=True)\nimport time\ntime.sleep(3)\nx = 1", timeout=0)
-    follow_until(server, "a", 0, "begun")
+    sleep_in_c(server, "a")
     status, sentence = server.refused("/cancel_job/", name="a", job=0)
     assert status == 504
     assert "thread" in sentence
     assert server.run("b", "x = 1")["result"] is True
     assert server.wait("a", 0)["state"] == "cancelled"
+
+
+def sleep_in_c(server: Server, name: str) -> None:
+    """Returns when the workspace's thread has been asleep for a while, in a call that no exception reaches."""
+    gate = server.roots / f"gate-{name}"
+    os.mkfifo(gate)
+    tell = f"threading.Timer(0.5, lambda: open({str(gate)!r}, 'w').close()).start()"
+    server.run(name, f"import threading, time\n{tell}\ntime.sleep(4)\nx = 1", timeout=0)
+    gate.read_text()
