@@ -168,6 +168,7 @@ class Workspaces:
         targets = [self.get(name)] if name is not None else list(self)
         for workspace in targets:
             self._by_name.pop(workspace.name, None)
+            self._taken.add(workspace.name)  # in the same step, or a creation slips in between
         await asyncio.gather(*(self._destroy(workspace) for workspace in targets))
         self._changed.fire()
         return bool(targets)
@@ -284,7 +285,6 @@ class Workspaces:
         return workspace
 
     async def _destroy(self, workspace: Workspace) -> None:
-        self._taken.add(workspace.name)
         workspace.destroyed = True
         try:
             await workspace.dispatcher.close(DESTROYED)
