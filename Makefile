@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip' || { echo "Python's venv is missing: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[tensorflow,training,examples,postgresql,dev]'
+		--editable '.[tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,dev]'
 	@touch $(STAMP)
 
 demo: $(STAMP)

@@ -44,6 +44,40 @@ class JobState(StrEnum):
     LOST = "lost"
 
 
+class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a deployment wants to be served; what `/deploy/` takes beside the path.
+
+    `runtime` is a name of `tfserve.runtimes`, or `auto`. `max_batch_size` counts rows, `max_delay_s` is how long a
+    request may wait for company. `image` says how files become the input, `precision` is `float32` unless asked.
+    """
+
+    runtime: str = "auto"
+    replicas: int = 1
+    max_batch_size: int = 64
+    max_delay_s: float = 0.0
+    precision: str = "float32"
+    image: dict[str, Any] | None = None
+
+
+class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One version of a workspace's model as web must know it. `addresses` are the replicas that take predictions.
+
+    `state` is `loading`, `active`, `draining` or `failed`; `reason` says why it is not active. `runtime` computes it.
+    """
+
+    id: int
+    version: int
+    state: str
+    addresses: list[str] = []
+    format: str = ""
+    runtime: str = ""
+    signatures: dict[str, Any] = {}
+    options: ModelOptions = ModelOptions()
+    image: dict[str, Any] | None = None
+    reason: str = ""
+    path: str = ""
+
+
 # --- answers that fit many questions
 
 
@@ -186,6 +220,29 @@ class WaitChange(_Message):
     wait_s: float
 
 
+# --- the supervisor tells web
+
+
+class GetModels(_Message):
+    """Web asks once, before it is ready. Answered by Models."""
+
+
+class Models(_Message):
+    """Every deployed model, by workspace."""
+
+    models: dict[str, list[ModelVersion]]
+
+
+class ModelChanged(_Message):
+    """What is deployed in a workspace now; empty when nothing is. The supervisor asks web.
+
+    Answered by Done as soon as web has nothing in flight for the versions that are draining.
+    """
+
+    workspace: str
+    versions: list[ModelVersion]
+
+
 # --- the supervisor tells a worker
 
 
@@ -210,7 +267,8 @@ class BecomeModel(_Message):
     """Load a model and answer predictions for it. Answered by ModelLoaded or Failed.
 
     `weights` are other weights for a meta graph. `sample` is a predict request that the model before answered; the
-    new one is warmed up with it where its signature does not say how.
+    new one is warmed up with it where its signature does not say how. Web reaches the model at the Unix socket
+    `address` (see `tfserve.ipc.predictions`).
     """
 
     workspace: str
@@ -218,6 +276,8 @@ class BecomeModel(_Message):
     weights: str | None = None
     device: str = "/cpu:0"
     sample: bytes | None = None
+    address: str = ""
+    options: ModelOptions = msgspec.field(default_factory=lambda: ModelOptions())
 
 
 class ModelLoaded(_Message):
@@ -399,6 +459,9 @@ Message = (
     | GetVariables
     | WaitOutput
     | WaitChange
+    | GetModels
+    | Models
+    | ModelChanged
     | WorkerReady
     | BecomeScripts
     | BecomeHost

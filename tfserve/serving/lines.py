@@ -1,0 +1,106 @@
+"""A line to one model worker: many predictions in flight over one socket."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+from typing import cast
+
+from tfserve.ipc import frames, predictions
+from tfserve.ipc.connections import ConnectionLost
+from tfserve.ipc.predictions import Answer, Ask, Drop, Refusal
+
+log = logging.getLogger(__name__)
+
+
+class ModelLine(asyncio.Protocol):
+    """The web process's end. `load` counts what is in flight."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._replies: dict[int, asyncio.Future[Answer | Refusal]] = {}
+        self._ids = itertools.count(1)
+        self._reader = frames.BodyReader()
+        self._transport: asyncio.Transport | None = None
+        self._drained: asyncio.Future[None] | None = None
+
+    @classmethod
+    async def open(cls, address: str) -> ModelLine:
+        """Connects to the Unix socket at `address`. Raises `OSError`."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            sock.connect(address)  # to a socket of this machine: at once, or not at all
+            _, line = await asyncio.get_running_loop().create_connection(cls, sock=sock)
+        except OSError:
+            sock.close()
+            raise
+        return line
+
+    @property
+    def load(self) -> int:
+        return len(self._replies)
+
+    @property
+    def alive(self) -> bool:
+        return self._transport is not None and not self.lost.done()
+
+    def ask(self, question: Ask) -> tuple[int, asyncio.Future[Answer | Refusal]]:
+        """Sends a question: its id, and what will hold the answer. Raises `ConnectionLost`, `TooLarge`."""
+        if self._transport is None or self.lost.done():
+            raise ConnectionLost
+        request_id = next(self._ids)
+        self._transport.write(predictions.encode(request_id, question))
+        reply: asyncio.Future[Answer | Refusal] = self._loop.create_future()
+        self._replies[request_id] = reply
+        return request_id, reply
+
+    def drop(self, request_id: int) -> None:
+        """Nobody waits for this any more. What is not in flight is left alone."""
+        if self._replies.pop(request_id, None) is not None and self._transport is not None and not self.lost.done():
+            self._transport.write(predictions.encode(request_id, Drop(request_id)))
+            self._tell_drained()
+
+    async def drained(self) -> None:
+        """Returns when nothing is in flight."""
+        if self._replies:
+            self._drained = self._drained or self._loop.create_future()
+            await asyncio.shield(self._drained)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for request_id, body in self._reader.feed(data):
+                reply = self._replies.pop(request_id, None)
+                if reply is not None and not reply.done():
+                    reply.set_result(cast(Answer | Refusal, predictions.decode(body)))
+            if self._drained is not None:
+                self._tell_drained()
+        except frames.BrokenFrame:
+            log.exception("a model worker speaks another language")
+            self.close()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+        replies, self._replies = self._replies, {}
+        for reply in replies.values():
+            if not reply.done():
+                reply.set_exception(ConnectionLost())
+        self._tell_drained()
+
+    def _tell_drained(self) -> None:
+        if not self._replies and self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)

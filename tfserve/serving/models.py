@@ -1,0 +1,305 @@
+"""The deployed models as the web process knows them, and how a prediction reaches one.
+
+The supervisor tells every change; nothing is asked for on the way of a prediction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from tfserve.errors import (
+    Invalid,
+    NotFound,
+    TFserveError,
+    TimedOut,
+    Unavailable,
+    from_failure,
+    nearest,
+)
+from tfserve.ipc import predictions
+from tfserve.ipc.connections import ConnectionLost
+from tfserve.ipc.messages import ModelVersion
+from tfserve.ipc.predictions import DEFAULT_URGENCY, Ask, Refusal
+from tfserve.serving.lines import ModelLine
+from tfserve.serving.pool import Pool
+from tfserve.serving.statistics import Statistics
+from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature
+
+
+class NoSuchModel(NotFound):
+    """There is no model {name!r}{hint}. GET /v1/models lists those that are deployed."""
+
+
+class NoSuchVersion(NotFound):
+    """Model {name!r} has no version {version}: {known} can be asked."""
+
+
+class PredictionTimedOut(TimedOut):
+    """The prediction was not answered within {timeout_s} s; if it had not begun, it was dropped."""
+
+
+class ModelQueueFull(Unavailable):
+    """{limit} predictions of this model wait or run, as many as it may have (max_predictions). Try again later."""
+
+
+class CallerGone(Exception):
+    """The client has closed its connection, so nobody waits for the answer."""
+
+
+class Caller:
+    """Whoever waits for an answer. `on_gone` is called when the client has closed the connection."""
+
+    __slots__ = ("is_gone", "on_gone")
+
+    def __init__(self) -> None:
+        self.is_gone = False
+        self.on_gone: Callable[[], object] | None = None
+
+    def gone(self) -> None:
+        self.is_gone = True
+        if self.on_gone is not None:
+            self.on_gone()
+
+
+@dataclass(slots=True)
+class Request:
+    """What a protocol asks of a model.
+
+    `inputs` are arrays that fit the signature, by its names (`Model.check_inputs` makes sure); `outputs` the wanted
+    names in order, all of the signature when empty. `timeout_s` None is the server's own.
+    """
+
+    inputs: Mapping[str, Array]
+    signature: str = DEFAULT_SIGNATURE
+    outputs: Sequence[str] = ()
+    urgency: int = DEFAULT_URGENCY
+    timeout_s: float | None = None
+    protocol: str = "v1"
+    caller: Caller | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """The outputs by name, in the order that was asked for. Arrays can't be written; strings are arrays of bytes."""
+
+    outputs: dict[str, Array]
+    version: int
+
+
+class Model:
+    """One version of one workspace's model."""
+
+    def __init__(self, name: str, told: ModelVersion, *, timeout_s: float, limit: int) -> None:
+        self.name = name
+        self.told = told
+        self.statistics = Statistics()
+        self.signatures: dict[str, Signature] = {}
+        self.in_flight = 0
+        self._pool = Pool()
+        self._timeout_s = timeout_s
+        self._limit = limit
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._changed = asyncio.Event()
+        self.tell(told)
+
+    @property
+    def version(self) -> int:
+        return self.told.version
+
+    @property
+    def state(self) -> str:
+        """`loading`, `active`, `draining` or `failed`."""
+        return self.told.state
+
+    @property
+    def is_ready(self) -> bool:
+        return self.told.state in ("active", "draining") and self._pool.alive
+
+    def tell(self, told: ModelVersion) -> None:
+        """Takes in what the supervisor says of this version."""
+        self.told = told
+        self.signatures = {name: msgspec.convert(each, Signature) for name, each in told.signatures.items()}
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def connect(self) -> None:
+        """Opens the lines to all replicas, and closes those to former ones."""
+        await self._pool.use(self.told.addresses)
+
+    def signature(self, name: str) -> Signature:
+        """Raises `Invalid`, which lists the signatures."""
+        found = self.signatures.get(name)
+        if found is None:
+            known = ", ".join(map(repr, self.signatures)) or "none"
+            raise Invalid(
+                f"Model {self.name!r} has no signature {name!r}{nearest(name, self.signatures)}. There are: {known}."
+            )
+        return found
+
+    def default_signature(self) -> str:
+        """The name that is meant when none is given: `serving_default`, or the only one that there is."""
+        if DEFAULT_SIGNATURE not in self.signatures and len(self.signatures) == 1:
+            return next(iter(self.signatures))
+        return DEFAULT_SIGNATURE
+
+    async def predict(self, request: Request) -> Result:
+        """Computes. Raises a `TFserveError` (invalid, unavailable, timed out, too large, internal), or `CallerGone`."""
+        started_ns = time.perf_counter_ns()
+        try:
+            return await self._predict(request, started_ns)
+        except TFserveError as error:
+            self.statistics.failed(request.protocol, error.kind, time.perf_counter_ns() - started_ns)
+            raise
+
+    async def _predict(self, request: Request, started_ns: int) -> Result:
+        signature = self.signatures.get(request.signature) or self.signature(request.signature)
+        names = request.outputs or tuple([spec.name for spec in signature.outputs])
+        question = Ask(
+            request.signature,
+            tuple(request.inputs),
+            tuple([predictions.to_tensor(array) for array in request.inputs.values()]),
+            tuple(names),
+            request.urgency,
+        )
+        answer = await self._ask(question, request)
+        if isinstance(answer, Refusal):
+            raise from_failure(answer.failure)
+        self.statistics.succeeded(
+            request.protocol,
+            total_ns=time.perf_counter_ns() - started_ns,
+            rows=_rows(request.inputs),
+            batch_rows=answer.batch_rows,
+            times=(answer.queue_ns, answer.input_ns, answer.compute_ns, answer.output_ns),
+        )
+        outputs = dict(zip(names, map(predictions.to_array, answer.tensors), strict=True))
+        return Result(outputs, self.told.version)
+
+    async def _ask(self, question: Ask, request: Request) -> predictions.Answer | Refusal:
+        if request.caller is not None and request.caller.is_gone:
+            raise CallerGone
+        if self.in_flight >= self._limit:
+            raise ModelQueueFull(limit=self._limit)
+        line = self._pool.least_busy()
+        if line is None:
+            raise Unavailable(self._why_not())
+        changed = self._changed
+        self.in_flight += 1
+        self._idle.clear()
+        try:
+            return await self._wait(line, question, request)
+        except ConnectionLost:
+            raise Unavailable(await self._cause_of_death(changed)) from None
+        finally:
+            self.in_flight -= 1
+            if not self.in_flight:
+                self._idle.set()
+
+    async def _wait(self, line: ModelLine, question: Ask, request: Request) -> predictions.Answer | Refusal:
+        request_id, reply = line.ask(question)
+        timeout_s = self._timeout_s if request.timeout_s is None else min(request.timeout_s, self._timeout_s)
+        timer = asyncio.get_running_loop().call_later(timeout_s, _expire, reply, timeout_s)
+        if request.caller is not None:
+            request.caller.on_gone = reply.cancel
+        try:
+            return await reply
+        except (asyncio.CancelledError, TimedOut):
+            line.drop(request_id)
+            if reply.cancelled() and request.caller is not None and request.caller.is_gone:
+                raise CallerGone from None
+            raise
+        finally:
+            timer.cancel()
+
+    async def drained(self) -> None:
+        """Returns when nothing is in flight."""
+        await self._idle.wait()
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _why_not(self) -> str:
+        if self.state == "loading":
+            return f"The model {self.name!r} is being loaded: {self.told.reason or 'it will be there soon'}."
+        return f"The model {self.name!r} can't be used: {self.told.reason or 'its worker is gone'}."
+
+    async def _cause_of_death(self, changed: asyncio.Event) -> str:
+        """What the supervisor says of it, which learns it in the same moment."""
+        try:
+            async with asyncio.timeout(1.0):
+                await changed.wait()
+        except TimeoutError:
+            pass
+        reason = self.told.reason or "the worker that computed this prediction ended"
+        return f"The prediction was lost: {reason}. The model is started again; send it again."
+
+
+class Models:
+    """All deployed models of the server."""
+
+    def __init__(self, *, timeout_s: float, limit: int) -> None:
+        self._timeout_s = timeout_s
+        self._limit = limit
+        self._by_name: dict[str, list[Model]] = {}
+
+    def __iter__(self) -> Iterator[Model]:
+        """Every version of every model that is known."""
+        return iter([model for versions in self._by_name.values() for model in versions])
+
+    def names(self) -> list[str]:
+        return list(self._by_name)
+
+    def versions(self, name: str) -> list[Model]:
+        """The versions of a model, the one that takes requests first. Raises `NoSuchModel`."""
+        found = self._by_name.get(name)
+        if not found:
+            raise NoSuchModel(name=name, hint=nearest(name, self._by_name))
+        return found
+
+    def get(self, name: str, version: int | None = None) -> Model:
+        """The version that serves, or the one that is asked for. Raises `NoSuchModel`, `NoSuchVersion`."""
+        found = self._by_name.get(name)
+        if not found:
+            raise NoSuchModel(name=name, hint=nearest(name, self._by_name))
+        if version is None:
+            return found[0]
+        for model in found:
+            if model.version == version:
+                return model
+        known = ", ".join(str(model.version) for model in found)
+        raise NoSuchVersion(name=name, version=version, known=known)
+
+    async def change(self, name: str, told: Sequence[ModelVersion]) -> None:
+        """Takes in what is deployed in a workspace. Returns when nothing is in flight for what is draining."""
+        before = {model.told.id: model for model in self._by_name.get(name, ())}
+        now = [self._known(before.pop(each.id, None), name, each) for each in told]
+        await asyncio.gather(*(model.connect() for model in now))
+        if now:
+            self._by_name[name] = now
+        else:
+            self._by_name.pop(name, None)
+        await asyncio.gather(*(model.drained() for model in now if model.state == "draining"))
+        for model in before.values():
+            model.close()
+
+    def _known(self, model: Model | None, name: str, told: ModelVersion) -> Model:
+        if model is None:
+            return Model(name, told, timeout_s=self._timeout_s, limit=self._limit)
+        model.tell(told)
+        return model
+
+
+def _expire(reply: asyncio.Future[predictions.Answer | Refusal], timeout_s: float) -> None:
+    if not reply.done():
+        reply.set_exception(PredictionTimedOut(timeout_s=timeout_s))
+
+
+def _rows(inputs: Mapping[str, Array]) -> int:
+    for array in inputs.values():
+        return int(array.shape[0]) if array.ndim else 1
+    return 1

@@ -1,0 +1,57 @@
+"""The replicas of one model version, and which of them is asked next."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from tfserve.serving.lines import ModelLine
+
+log = logging.getLogger(__name__)
+
+
+class Pool:
+    """One line to each replica."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, ModelLine] = {}
+
+    @property
+    def alive(self) -> bool:
+        return any(line.alive for line in self._lines.values())
+
+    def least_busy(self) -> ModelLine | None:
+        """The line with the fewest predictions in flight; None when no replica is there."""
+        best: ModelLine | None = None
+        for line in self._lines.values():
+            if line.alive and (best is None or line.load < best.load):
+                best = line
+        return best
+
+    async def use(self, addresses: Sequence[str]) -> None:
+        """Connects to new replicas. Those that are gone from the list answer what they have, and are closed then."""
+        new = [address for address in addresses if not self._is_open(address)]
+        await asyncio.gather(*(self._open(address) for address in new))
+        gone = [self._lines.pop(address) for address in self._lines.keys() - set(addresses)]
+        await asyncio.gather(*(_finish(line) for line in gone))
+
+    def close(self) -> None:
+        for line in self._lines.values():
+            line.close()
+        self._lines.clear()
+
+    def _is_open(self, address: str) -> bool:
+        line = self._lines.get(address)
+        return line is not None and line.alive
+
+    async def _open(self, address: str) -> None:
+        try:
+            self._lines[address] = await ModelLine.open(address)
+        except OSError as error:  # it has died meanwhile, which the supervisor tells next
+            log.warning("a model worker can't be reached: %s", error)
+
+
+async def _finish(line: ModelLine) -> None:
+    await line.drained()
+    line.close()
