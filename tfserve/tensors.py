@@ -135,6 +135,10 @@ class TensorSpec(msgspec.Struct, frozen=True):
         return f"{self.dtype} of {'any shape' if self.shape is None else f'shape {list(self.shape)}'}"
 
 
+class Ragged(Invalid):
+    """Lists of one depth have different lengths."""
+
+
 class Signature(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a model can be asked: its inputs and outputs.
 
@@ -226,8 +230,8 @@ def _leaves(value: Any, shape: Shape, name: str) -> list[Any]:
     return level
 
 
-def _ragged(name: str, shape: Shape, cause: str) -> Invalid:
-    return Invalid(
+def _ragged(name: str, shape: Shape, cause: str) -> Ragged:
+    return Ragged(
         f"Input {name!r} is ragged: by its first elements its shape is {list(shape)}, but {cause}."
         " All lists of one depth must be equally long."
     )
@@ -237,7 +241,7 @@ def _check_leaves(leaves: Sequence[Any], dtype: DType, spec: TensorSpec, name: s
     allowed, words = _LEAVES[dtype.kind]
     strangers = set(map(type, leaves)) - allowed
     if list in strangers:
-        raise Invalid(f"Input {name!r} is ragged: some of its elements are lists and others are not.")
+        raise Ragged(f"Input {name!r} is ragged: some of its elements are lists and others are not.")
     if strangers:
         given = " and ".join(sorted(_JSON_NAMES.get(each, each.__name__) for each in strangers))
         raise Invalid(f"Input {name!r} takes {spec}, so {words}; {given} was given.")

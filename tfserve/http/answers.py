@@ -25,13 +25,12 @@ STATUS = {
     Kind.OUT_OF_SPACE: 507,
     Kind.INTERNAL: 500,
 }
+RETRY_AFTER_S = {Kind.OVERLOADED: "5", Kind.UNAVAILABLE: "1"}
+PREDICTION_PATHS = ("/v1/", "/v2/")
+
 Header = tuple[bytes, bytes]
 
 _JSON_TYPE: Header = (b"content-type", b"application/json")
-RETRY_AFTER_S = {Kind.OVERLOADED: "5", Kind.UNAVAILABLE: "1"}
-
-
-PREDICTION_PATHS = ("/v1/", "/v2/")
 
 
 async def send_json(send: Send, content: bytes, *, status: int = 200, headers: Sequence[Header] = ()) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -66,7 +66,7 @@ def _protocol(header_timeout_s: float) -> type[HttpToolsProtocol]:
         def on_message_begin(self) -> None:
             self._start_waiting()
             super().on_message_begin()
-            self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
+            cast(dict[str, Any], self.scope)[CONNECTION] = self
 
         def on_headers_complete(self) -> None:
             self._stop_waiting()
