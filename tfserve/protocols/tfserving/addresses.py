@@ -76,31 +76,37 @@ def read(method: str, raw_path: bytes) -> Address:
 
 
 def find(models: Models, address: Address) -> Model:
-    """Raises `ServableNotFound`, `UnknownLabel`."""
-    return versions(models, address)[0] if address.version is None else _find_version(models, address)
+    """The version that takes requests, or the one that is asked for. Raises `ServableNotFound`, `UnknownLabel`."""
+    if address.label is not None:
+        raise UnknownLabel(label=address.label, name=address.name)
+    return _get(models, address)
 
 
 def versions(models: Models, address: Address) -> list[Model]:
-    """All versions that an address means, the one that takes requests first."""
+    """All versions that an address means, the one that takes requests first. Raises the same."""
     if address.label is not None:
         raise UnknownLabel(label=address.label, name=address.name)
     if address.version is not None:
-        return [_find_version(models, address)]
+        return [_get(models, address)]
     try:
         return models.versions(address.name)
     except NoSuchModel:
-        hint = nearest(address.name, models.names())
-        raise ServableNotFound(asked=f"Latest({address.name})", hint=hint) from None
+        raise _not_found(models, address) from None
 
 
-def _find_version(models: Models, address: Address) -> Model:
+def _get(models: Models, address: Address) -> Model:
     try:
         return models.get(address.name, address.version)
     except NoSuchModel:
-        hint = nearest(address.name, models.names())
+        raise _not_found(models, address) from None
     except NoSuchVersion as error:
-        hint = f" (there is: {error.detail['known']})"
-    raise ServableNotFound(asked=f"Specific({address.name}, {address.version})", hint=hint) from None
+        raise _not_found(models, address, known=error.detail["known"]) from None
+
+
+def _not_found(models: Models, address: Address, known: str = "") -> ServableNotFound:
+    asked = f"Latest({address.name})" if address.version is None else f"Specific({address.name}, {address.version})"
+    hint = f" (there is: {known})" if known else nearest(address.name, models.names())
+    return ServableNotFound(asked=asked, hint=hint)
 
 
 def _version(digits: str | None) -> int | None:
