@@ -22,7 +22,7 @@ from tfserve.ipc.messages import (
     ReadSamples,
     Samples,
 )
-from tfserve.runtimes import formats
+from tfserve.runtimes import formats, images
 from tfserve.worker.computation import Computation
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.listener import Listener
@@ -62,7 +62,8 @@ class ModelRole:
 
     def _loaded(self, become: BecomeModel) -> ModelLoaded:
         model = formats.locate(become.path, become.weights)
-        runtime = runtimes.load(model, device=become.device)
+        spec = images.find(model.path, become.options.image)
+        runtime = images.with_files(runtimes.load(model, device=become.device), spec)
         predictor, computation = Predictor(runtime), Computation(runtime, self._lock)
         told = warm_up(
             runtime, predictor, computation,
@@ -79,6 +80,7 @@ class ModelRole:
             version=model.version,
             signatures={name: msgspec.to_builtins(each) for name, each in runtime.signatures.items()},
             warm_up=told,
+            image=None if spec is None else msgspec.to_builtins(spec),
             memory_bytes=psutil.Process().memory_full_info().uss,
         )
 
