@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from tfserve.conversions import Trial
 from tfserve.errors import Failure
 
 #: The `format` of a deployment that takes new weights without a graph of their own.
@@ -480,6 +481,39 @@ class TrainingEnded(_Message):
     metrics: dict[str, Any] | None = None
 
 
+class IdentifyModel(_Message):
+    """Say which model files these are. Answered by Done(key), a name for what the model is and what would compute it.
+
+    The key changes with the files' bytes, the versions of the runtimes, the processor and the precision.
+    """
+
+    path: str
+    weights: str | None = None
+    precision: str = "float32"
+
+
+class Convert(_Message):
+    """Convert a SavedModel or Keras file for one runtime, and compare and time it. Answered by Converted or Failed.
+
+    The first `candidate` of a work folder is `tensorflow`: it computes what the others are compared with. `key` is the
+    answer to IdentifyModel. `samples` are requests that the model has answered: each the body of an `Ask` of
+    `tfserve.ipc.predictions`, or a predict request as JSON.
+    """
+
+    candidate: str
+    path: str
+    key: str
+    work_folder: str
+    precision: str = "float32"
+    samples: list[bytes] = []
+
+
+class Converted(_Message):
+    """What one candidate was found to be."""
+
+    trial: Trial
+
+
 class Stop(_Message):
     """Finish what you are doing and exit. No answer but the end of the process."""
 
@@ -534,5 +568,8 @@ Message = (
     | Train
     | Progress
     | TrainingEnded
+    | IdentifyModel
+    | Convert
+    | Converted
     | Stop
 )

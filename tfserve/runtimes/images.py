@@ -81,6 +81,7 @@ class ImageFiles:
 
     def __init__(self, runtime: Runtime, spec: ImageSpec) -> None:
         self.format = runtime.format
+        self.runtime = runtime.runtime
         self._runtime = runtime
         self._spec = spec
         name = DEFAULT_SIGNATURE if len(runtime.signatures) != 1 else next(iter(runtime.signatures))

@@ -32,9 +32,7 @@ class Choices:
         self._spare = spare
         self._turn = asyncio.Lock()
 
-    async def find(
-        self, path: str, *, precision: str, asked: str, samples: Sequence[bytes], tell: Tell
-    ) -> Report:
+    async def find(self, path: str, *, precision: str, asked: str, samples: Sequence[bytes], tell: Tell) -> Report:
         """What is known of the model, or is found out now. Raises `TFserveError`, `WorkerDied`."""
         async with self._turn:
             key = await self._identify(path, precision)
@@ -58,9 +56,7 @@ class Choices:
                     samples=list(samples),
                 )  # fmt: skip
                 trials.append(await self._try(question))
-            return await asyncio.to_thread(
-                self._conversions.end, key, work, trials, precision=precision, asked=asked
-            )
+            return await asyncio.to_thread(self._conversions.end, key, work, trials, precision=precision, asked=asked)
         except BaseException:
             self._conversions.abandon(work)
             raise

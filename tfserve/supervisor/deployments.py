@@ -24,6 +24,7 @@ from tfserve.supervisor.workers import WorkerDied
 
 DEFAULT_DEVICE = "/cpu:0"
 
+
 class Abandoned(Unavailable):
     """It was ended before the model was ready."""
 

@@ -312,7 +312,7 @@ class Upkeep:
         self._means.changed.fire()
 
     async def _move(self, deployment: Deployment, report: Report) -> None:
-        """Loads the model with the chosen runtime beside the one that serves, and switches without dropping a request."""
+        """Loads the model with the chosen runtime aside, and switches without dropping a request."""
         deployment.chosen = report
         replicas: list[Replica] = []
         try:

@@ -95,7 +95,7 @@ class Workspace:
 
     def describe(self) -> dict[str, Any]:
         """What `get_status` tells, beyond its four fields."""
-        dispatcher, worker = self.dispatcher, self.scripts.worker
+        dispatcher, worker, active = self.dispatcher, self.scripts.worker, self.deployments.upkeep.active
         pid = worker.child.pid if worker is not None and worker.alive else None
         return {
             "STATUS": self.status,
@@ -111,7 +111,7 @@ class Workspace:
             "memory_bytes": memory_bytes(pid),
             "uptime_s": _uptime_s(pid),
             "deaths_in_a_row": self.restarts.deaths,
-            "deployment": self.deployments.upkeep.active.describe() if self.deployments.upkeep.active is not None else None,
+            "deployment": active.describe() if active is not None else None,
             "last_deployment_failure": self.deployments.last_failure or None,
             "running": [{"job": job.number, "id": job.id, "kind": job.kind} for job in dispatcher.running],
         }
@@ -130,8 +130,14 @@ class Workspaces:
         self._spare = spare
         self._changed = changed
         self._means = Means(
-            journal, spare, catalogue, Choices(settings.data_path / "conversions", spare), changed,
-            drain_s=settings.drain_s, limit_s=settings.predict_timeout_s, convert=settings.convert,
+            journal,
+            spare,
+            catalogue,
+            Choices(settings.data_path / "conversions", spare),
+            changed,
+            drain_s=settings.drain_s,
+            limit_s=settings.predict_timeout_s,
+            convert=settings.convert,
         )
         self._host = Host(spare)
         self._by_name: dict[str, Workspace] = {}
