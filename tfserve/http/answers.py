@@ -31,18 +31,28 @@ PREDICTION_PATHS = ("/v1/", "/v2/")
 
 _CLOSE: Header = (b"connection", b"close")
 _JSON_TYPE: Header = (b"content-type", b"application/json")
+_PNG_TYPE: Header = (b"content-type", b"image/png")
 
 
 async def send_json(
     scope: Scope, send: Send, content: bytes, *, status: int = 200, headers: Sequence[Header] = ()
 ) -> None:
     """The same as `json_response`, without its objects: for the way of a prediction."""
-    headers = (_JSON_TYPE, (b"content-length", str(len(content)).encode()), *headers)
+    await send_bytes(scope, send, content, status=status, headers=(_JSON_TYPE, *headers))
+
+
+async def send_bytes(scope: Scope, send: Send, content: bytes, *, status: int, headers: Sequence[Header]) -> None:
+    """A whole answer of any type, in one piece if the connection can."""
+    headers = ((b"content-length", str(len(content)).encode()), *headers)
     connection: HttpConnection | None = scope.get(CONNECTION)
     if connection is not None and _CLOSE not in headers and connection.answer(scope, status, headers, content):
         return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
+
+
+async def send_png(scope: Scope, send: Send, content: bytes) -> None:
+    await send_bytes(scope, send, content, status=200, headers=(_PNG_TYPE,))
 
 
 async def send_error(scope: Scope, send: Send, error: TFserveError, *, status: int | None = None) -> None:
