@@ -17,6 +17,10 @@ from tfserve.protocols.tfserving.predicting import Form
 from tfserve.serving.models import Model, Result
 
 
+async def asleep(*_: Any) -> None:
+    """No model is woken here."""
+
+
 def model(inputs: dict[str, Any], outputs: dict[str, Any], *, state: str = "active", **told: Any) -> Model:
     """A model that nobody computes; each tensor is given as its dtype and shape."""
     tensors = [
@@ -25,7 +29,7 @@ def model(inputs: dict[str, Any], outputs: dict[str, Any], *, state: str = "acti
     ]
     signatures = {"serving_default": {"inputs": tensors[0], "outputs": tensors[1]}}
     version = ModelVersion(id=1, version=3, state=state, signatures=signatures, **told)
-    return Model("m", version, timeout_s=1, limit=1)
+    return Model("m", version, timeout_s=1, limit=1, wake=asleep)
 
 
 @pytest.mark.parametrize(
