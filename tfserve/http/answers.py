@@ -27,7 +27,7 @@ STATUS = {
     Kind.INTERNAL: 500,
 }
 RETRY_AFTER_S = {Kind.OVERLOADED: "5", Kind.UNAVAILABLE: "1"}
-PREDICTION_PATHS = ("/v1/", "/v2/")
+PREDICTION_PATHS = ("/v1/", "/v2")
 
 _CLOSE: Header = (b"connection", b"close")
 _JSON_TYPE: Header = (b"content-type", b"application/json")
