@@ -102,7 +102,8 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
         default=Unknown([route.path for route in own if isinstance(route, Route)]),
         lifespan=_lifespan(line),
     )
-    return Guard(Prefixes({"/v1/": V1(models, settings)}, router), settings)
+    v1 = V1(models, settings)
+    return Guard(Prefixes({"/v1/": v1, "/V1/": v1}, router), settings)
 
 
 class Prefixes:
