@@ -21,9 +21,11 @@ from tfserve.errors import (
     from_failure,
     nearest,
 )
+from tfserve.http import access_log
 from tfserve.ipc import predictions
 from tfserve.ipc.connections import ConnectionLost
 from tfserve.ipc.messages import ModelVersion
+from tfserve.ipc.metrics import ModelCounts
 from tfserve.ipc.predictions import DEFAULT_URGENCY, Ask, Refusal
 from tfserve.serving.lines import ModelLine
 from tfserve.serving.pool import Pool
@@ -149,10 +151,17 @@ class Model:
     async def predict(self, request: Request) -> Result:
         """Computes. Raises a `TFserveError` (invalid, unavailable, timed out, too large, internal), or `CallerGone`."""
         started_ns = time.perf_counter_ns()
+        if (entry := access_log.CURRENT.get()) is not None:
+            entry.protocol, entry.model, entry.version = request.protocol, self.name, self.version
         try:
             return await self._predict(request, started_ns)
         except TFserveError as error:
             self.statistics.failed(request.protocol, error.kind, time.perf_counter_ns() - started_ns)
+            if entry is not None:
+                entry.error = error.kind
+            raise
+        except (CallerGone, asyncio.CancelledError):
+            self.statistics.dropped(request.protocol, time.perf_counter_ns() - started_ns)
             raise
 
     async def _predict(self, request: Request, started_ns: int) -> Result:
@@ -246,6 +255,10 @@ class Models:
     def __iter__(self) -> Iterator[Model]:
         """Every version of every model that is known."""
         return iter([model for versions in self._by_name.values() for model in versions])
+
+    def counts(self) -> dict[int, ModelCounts]:
+        """What this process has counted of each deployment, by its id."""
+        return {model.told.id: model.statistics.told(in_flight=model.in_flight) for model in self}
 
     def names(self) -> list[str]:
         return list(self._by_name)
