@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -59,7 +60,9 @@ def main() -> None:
 
 async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> None:
     settings = load()
-    models = Models(timeout_s=settings.predict_timeout_s, limit=settings.max_predictions)
+    models = Models(
+        timeout_s=settings.predict_timeout_s, limit=settings.max_predictions, wake=lambda name: line.wake_model(name)
+    )
     access_log = AccessLog(settings.access_log) if settings.access_log else None
     http_errors = HttpErrors()
     connection = await Connection.open(line_socket, partial(_told, models, http_errors))
@@ -68,10 +71,16 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     await models.begin(await line.models())
     server = make_server(RequestIds(make_app(line, models, settings), http_errors, access_log), settings)
     gc.freeze()
+    # uvicorn raises the signal that has stopped it once more, when it has stopped: there is something left to do then.
+    signal.signal(signal.SIGTERM, _nothing)
     await server.serve(sockets=listening)
     if access_log is not None:
         access_log.close()
     connection.lost = asyncio.get_running_loop().create_future()
+
+
+def _nothing(*_: object) -> None:
+    pass
 
 
 async def _told(models: Models, http_errors: HttpErrors, message: IpcMessage) -> IpcMessage | None:

@@ -32,6 +32,8 @@ MAX_PATH = 500
 COMPLAIN_EVERY_S = 60.0
 FINISH_S = 3.0
 
+#: what the first characters of a path tell; the protocol itself may know better
+PROTOCOLS = {"/v1/": "v1", "/v2/": "v2"}
 KINDS = {status: str(kind) for kind, status in STATUS.items()} | {405: "invalid", 408: "timed_out"}
 
 
@@ -110,7 +112,9 @@ class AccessLog:
         """The same for an HTTP request: what is sent and received goes through the entry."""
         host, port = scope.get("client") or (None, 0)
         client = f"{host}:{port}" if host else None
-        with self.entry(request_id=request_id, client=client, method=scope["method"], path=scope["path"]) as entry:
+        path = scope["path"]
+        with self.entry(request_id=request_id, client=client, method=scope["method"], path=path) as entry:
+            entry.protocol = PROTOCOLS.get(path[:4])
             http_entry = HttpEntry(entry, receive, send)
             try:
                 yield http_entry

@@ -40,6 +40,12 @@ async def send_json(send: Send, content: bytes, *, status: int = 200, headers: S
     await send({"type": "http.response.body", "body": content})
 
 
+async def send_png(send: Send, content: bytes) -> None:
+    headers = [(b"content-type", b"image/png"), (b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
 async def send_error(send: Send, error: TFserveError, *, status: int | None = None) -> None:
     """An error in the shape that the prediction protocols share: {"error": "<text>"}."""
     headers = [(name.lower().encode(), value.encode()) for name, value in _error_headers(error).items()]

@@ -15,13 +15,12 @@ from contextvars import ContextVar
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfserve.errors import Internal
-from tfserve.http.access_log import AccessLog
+from tfserve.http.access_log import PROTOCOLS, AccessLog
 from tfserve.http.answers import refuse
 
 log = logging.getLogger(__name__)
 
 HEADER = b"x-request-id"
-APIS = {"/v1/": "v1", "/v2/": "v2"}
 
 #: the id of the request that is being answered
 REQUEST_ID: ContextVar[bytes] = ContextVar("request_id", default=b"")
@@ -48,7 +47,7 @@ class HttpErrors:
         self.counts: dict[str, dict[str, int]] = {}
 
     def add(self, path: str, status: int) -> None:
-        statuses = self.counts.setdefault(APIS.get(path[:4], "other"), {})
+        statuses = self.counts.setdefault(PROTOCOLS.get(path[:4], "other"), {})
         statuses[str(status)] = statuses.get(str(status), 0) + 1
 
 

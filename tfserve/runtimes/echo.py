@@ -11,7 +11,8 @@ import msgspec
 
 from tfserve.errors import Invalid, nearest
 from tfserve.runtimes.formats import Located
-from tfserve.runtimes.interface import Target, find_signature, listed
+from tfserve.runtimes.interface import find_signature
+from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors import DEFAULT_SIGNATURE, DTYPES, Array, Shape, Signature, TensorSpec
 
 
@@ -28,33 +29,17 @@ def load(model: Located, *, device: str) -> EchoModel:  # noqa: ARG001 - it comp
     if unknown := [tensor.dtype for tensor in inputs.values() if tensor.dtype not in DTYPES]:
         raise Invalid(f"{model.path} has the unknown dtype {unknown[0]!r}{nearest(unknown[0], DTYPES)}.")
     specs = tuple(TensorSpec(name, tensor.dtype, tensor.shape) for name, tensor in inputs.items())
-    return EchoModel({DEFAULT_SIGNATURE: Signature(specs, specs)})
+    return EchoModel(model.format, {DEFAULT_SIGNATURE: Signature(specs, specs)})
 
 
-class EchoModel:
+class EchoModel(SignatureOnly):
     """One signature, its outputs equal to its inputs."""
 
-    format = "echo"
-
-    def __init__(self, signatures: dict[str, Signature]) -> None:
-        self.signatures = signatures
+    runtime = "echo"
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         find_signature(self.signatures, signature)
         return [inputs[name] for name in outputs]
 
-    def feeds(self, name: str, signature: str) -> Sequence[Target]:
-        specs = {spec.name: spec for spec in find_signature(self.signatures, signature).inputs}
-        if name not in specs:
-            raise Invalid(
-                f"The model has no input or output {name!r}{nearest(name, specs)}. There are: {listed(specs)}."
-            )
-        return [Target(name, specs[name])]
-
-    fetches = feeds
-
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:  # noqa: ARG002
         return [name for name in dict.fromkeys(outputs) if name not in inputs]
-
-    def close(self) -> None:
-        pass

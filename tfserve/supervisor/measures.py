@@ -47,9 +47,7 @@ class Measures:
             models=self._by_version(counts),
             http_errors=counts.http_errors,
             workspaces=[_describe(workspace) for workspace in self._workspaces],
-            trainings=TrainingCounts(
-                self._trainings.waiting_count, self._trainings.running_count, {**self._trainings.outcomes}
-            ),
+            trainings=self._of_trainings(),
             processes=uses,
             deaths=self._deaths(uses),
         )
@@ -63,13 +61,20 @@ class Measures:
             total[key] = added(total[key], mine) if key in total else mine
         return [NamedCounts(name, version, each) for (name, version), each in total.items()]
 
+    def _of_trainings(self) -> TrainingCounts:
+        trainings = self._trainings
+        runs = {str(state): count for state, count in trainings.outcomes.items()}
+        return TrainingCounts(trainings.waiting_count, trainings.running_count, runs)
+
     def _deaths(self, uses: list[ProcessUse]) -> list[Deaths]:
         """With a zero for those of which none has died yet, so that the first death is seen as a change."""
         names = {"", *(workspace.name for workspace in self._workspaces)}
         for key in [key for key in processes.deaths if key[1] not in names]:
             del processes.deaths[key]
-        keys = {(use.role, use.workspace): 0 for use in uses if use.pid != os.getpid()} | processes.deaths
-        return [Deaths(role, workspace, count) for (role, workspace), count in keys.items()]
+        counts: dict[tuple[str, str], int] = {(use.role, use.workspace): 0 for use in uses if use.pid != os.getpid()}
+        for (role, workspace), count in processes.deaths.items():
+            counts[role, workspace] = count
+        return [Deaths(role, workspace, count) for (role, workspace), count in counts.items()]
 
 
 def _uses() -> Iterator[ProcessUse]:

@@ -42,6 +42,7 @@ class Role(StrEnum):
     HOST = "host"
     MODEL = "model"
     TRAIN = "train"
+    CONVERT = "convert"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ from tfserve.ipc.messages import (
     BecomeHost,
     BecomeModel,
     BecomeScripts,
+    Convert,
     ExamineProject,
+    IdentifyModel,
     Message,
     Output,
     Progress,
@@ -49,6 +51,8 @@ ROLES: dict[type, Role] = {
     BecomeModel: Role.MODEL,
     ExamineProject: Role.TRAIN,
     Train: Role.TRAIN,
+    IdentifyModel: Role.CONVERT,
+    Convert: Role.CONVERT,
 }
 
 
