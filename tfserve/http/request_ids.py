@@ -35,9 +35,14 @@ def fresh_id() -> bytes:
     return b"%b-%x" % (_prefix, next(_numbers))
 
 
-def accepted(given: bytes) -> bytes:
-    """The client's own id if it is 1 to 128 printable ASCII characters without spaces, else a fresh one."""
-    return given if _is_well_formed(given) else fresh_id()
+def begin(given: bytes | None) -> bytes:
+    """The id of the request that begins here, in every protocol; the log lines of its task tell it from now on.
+
+    It is the client's own if that is 1 to 128 printable ASCII characters without spaces, else a fresh one.
+    """
+    request_id = given if given is not None and _is_well_formed(given) else fresh_id()
+    REQUEST_ID.set(request_id)
+    return request_id
 
 
 class HttpErrors:
@@ -63,13 +68,11 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = None
+        given = None
         for name, value in scope["headers"]:
             if name == HEADER:
-                request_id = accepted(value)
-        if request_id is None:
-            request_id = fresh_id()
-        REQUEST_ID.set(request_id)
+                given = value
+        request_id = begin(given)
         if self._access_log is None:
             await self._answer(scope, receive, send, request_id)
             return
