@@ -27,10 +27,11 @@ from tfserve import linux
 from tfserve.config import Settings, load
 from tfserve.errors import Internal, Invalid, NotFound, TFserveError, nearest
 from tfserve.http.access_log import AccessLog
-from tfserve.http.answers import refusal
+from tfserve.http.answers import error_counts, refusal
 from tfserve.http.bodies import ClientGone, read_body
+from tfserve.http.entrance import Entrance
 from tfserve.http.guard import Guard
-from tfserve.http.request_ids import HttpErrors, RequestIds, TellRequest
+from tfserve.http.request_ids import TellRequest
 from tfserve.http.server import make_server
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import DrainModel, ModelChanged, ReadStatistics, Statistics
@@ -64,12 +65,11 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
         timeout_s=settings.predict_timeout_s, limit=settings.max_predictions, wake=lambda name: line.wake_model(name)
     )
     access_log = AccessLog(settings.access_log) if settings.access_log else None
-    http_errors = HttpErrors()
-    connection = await Connection.open(line_socket, partial(_told, models, http_errors))
+    connection = await Connection.open(line_socket, partial(_told, models))
     connection.lost.add_done_callback(lambda _: os._exit(0))  # without the supervisor there is nothing to serve
     line = SupervisorLine(connection)
     await models.begin(await line.models())
-    server = make_server(RequestIds(make_app(line, models, settings), http_errors, access_log), settings)
+    server = make_server(Entrance(make_app(line, models, settings), access_log), settings)
     gc.freeze()
     # uvicorn raises the signal that has stopped it once more, when it has stopped: there is something left to do then.
     signal.signal(signal.SIGTERM, _nothing)
@@ -83,7 +83,7 @@ def _nothing(*_: object) -> None:
     pass
 
 
-async def _told(models: Models, http_errors: HttpErrors, message: IpcMessage) -> IpcMessage | None:
+async def _told(models: Models, message: IpcMessage) -> IpcMessage | None:
     """What the supervisor says without being asked."""
     match message:
         case ModelChanged():
@@ -91,7 +91,7 @@ async def _told(models: Models, http_errors: HttpErrors, message: IpcMessage) ->
         case DrainModel():
             await models.drained(message.workspace, message.id, message.addresses)
         case ReadStatistics():
-            return Statistics(counts=WebCounts(models.counts(), http_errors.counts))
+            return Statistics(counts=WebCounts(models.counts(), error_counts))
         case _:
             raise Internal(f"the supervisor said {type(message).__name__} to web")
     return None

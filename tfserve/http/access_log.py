@@ -18,10 +18,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 
 import msgspec
-from starlette.types import Message, Receive, Scope, Send
 
 from tfserve.config import STANDARD_OUTPUT
-from tfserve.http.answers import STATUS
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +29,6 @@ MAX_WAITING = 100_000
 MAX_PATH = 500
 COMPLAIN_EVERY_S = 60.0
 FINISH_S = 3.0
-
-#: what the first characters of a path tell; the protocol itself may know better
-PROTOCOLS = {"/v1/": "v1", "/v2/": "v2"}
-KINDS = {status: str(kind) for kind, status in STATUS.items()} | {405: "invalid", 408: "timed_out"}
 
 
 class Entry(msgspec.Struct):
@@ -59,33 +53,6 @@ class Entry(msgspec.Struct):
 CURRENT: ContextVar[Entry | None] = ContextVar("access_log_entry", default=None)
 
 
-class HttpEntry:
-    """What stands between an application and its client, to see what goes through."""
-
-    def __init__(self, entry: Entry, receive: Receive, send: Send) -> None:
-        self.entry = entry
-        self._receive = receive
-        self._send = send
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self.entry.bytes_in += len(message.get("body", b""))
-        return message
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.entry.status = message["status"]
-        elif self.entry.method != "HEAD":
-            self.entry.bytes_out += len(message.get("body", b""))
-        await self._send(message)
-
-    def finish(self) -> None:
-        if self.entry.status is None:
-            self.entry.error = "client_gone"
-        elif self.entry.error is None and isinstance(self.entry.status, int):
-            self.entry.error = KINDS.get(self.entry.status)
-
-
 class AccessLog:
     """The lines of this process on their way to the file at `path`, or to standard output when it is `-`."""
 
@@ -106,20 +73,6 @@ class AccessLog:
         finally:
             entry.duration_ms = round((time.perf_counter() - started) * 1000, 3)
             self.write(entry)
-
-    @contextlib.contextmanager
-    def http_entry(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> Iterator[HttpEntry]:
-        """The same for an HTTP request: what is sent and received goes through the entry."""
-        host, port = scope.get("client") or (None, 0)
-        client = f"{host}:{port}" if host else None
-        path = scope["path"]
-        with self.entry(request_id=request_id, client=client, method=scope["method"], path=path) as entry:
-            entry.protocol = PROTOCOLS.get(path[:4])
-            http_entry = HttpEntry(entry, receive, send)
-            try:
-                yield http_entry
-            finally:
-                http_entry.finish()
 
     def write(self, entry: Entry) -> None:
         """Returns at once; the line is in the file some moments later. Call it on the event loop."""

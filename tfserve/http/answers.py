@@ -10,6 +10,9 @@ from starlette.responses import Response
 from starlette.types import Message, Scope, Send
 
 from tfserve.errors import Failure, Kind, TFserveError
+from tfserve.http.access_log import CURRENT
+from tfserve.http.request_ids import HEADER, REQUEST_ID
+from tfserve.http.server import CONNECTION, Header, HttpConnection
 
 STATUS = {
     Kind.INVALID: 400,
@@ -26,39 +29,66 @@ STATUS = {
     Kind.INTERNAL: 500,
 }
 RETRY_AFTER_S = {Kind.OVERLOADED: "5", Kind.UNAVAILABLE: "1"}
-PREDICTION_PATHS = ("/v1/", "/v2/")
+PROTOCOLS = {"/v1/": "v1", "/v2/": "v2"}
+"""The prediction protocols by the first characters of their paths."""
 
-Header = tuple[bytes, bytes]
+#: how many answers of this process were errors, by API and status
+error_counts: dict[str, dict[str, int]] = {}
 
+_CLOSE: Header = (b"connection", b"close")
 _JSON_TYPE: Header = (b"content-type", b"application/json")
+_PNG_TYPE: Header = (b"content-type", b"image/png")
 
 
-async def send_json(send: Send, content: bytes, *, status: int = 200, headers: Sequence[Header] = ()) -> None:
+async def send_json(
+    scope: Scope, send: Send, content: bytes, *, status: int = 200, headers: Sequence[Header] = ()
+) -> None:
     """The same as `json_response`, without its objects: for the way of a prediction."""
-    length = (b"content-length", str(len(content)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [_JSON_TYPE, length, *headers]})
+    await send_bytes(scope, send, content, status=status, headers=(_JSON_TYPE, *headers))
+
+
+async def send_bytes(scope: Scope, send: Send, content: bytes, *, status: int, headers: Sequence[Header]) -> None:
+    """A whole answer of any type, in one piece if the connection can."""
+    headers = ((b"content-length", str(len(content)).encode()), *headers)
+    connection: HttpConnection | None = scope.get(CONNECTION)
+    if connection is not None and _CLOSE not in headers:
+        with_id = (*headers, (HEADER, REQUEST_ID.get()))  # `Entrance` does not see what does not go through `send`
+        if connection.answer(scope, status, with_id, content):
+            _note(scope, status, len(content))
+            return
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
 
 
-async def send_png(send: Send, content: bytes) -> None:
-    headers = [(b"content-type", b"image/png"), (b"content-length", str(len(content)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+async def send_png(scope: Scope, send: Send, content: bytes) -> None:
+    await send_bytes(scope, send, content, status=200, headers=(_PNG_TYPE,))
 
 
-async def send_error(send: Send, error: TFserveError, *, status: int | None = None) -> None:
+async def send_error(scope: Scope, send: Send, error: TFserveError, *, status: int | None = None) -> None:
     """An error in the shape that the prediction protocols share: {"error": "<text>"}."""
     headers = [(name.lower().encode(), value.encode()) for name, value in _error_headers(error).items()]
     content = msgspec.json.encode({"error": error.message})
-    await send_json(send, content, status=status or STATUS[error.kind], headers=headers)
+    await send_json(scope, send, content, status=status or STATUS[error.kind], headers=headers)
 
 
 async def refuse(scope: Scope, send: Send, error: TFserveError) -> None:
     """An error in the shape of the protocol that the path belongs to."""
-    if scope["path"].startswith(PREDICTION_PATHS):
-        await send_error(send, error)
+    if scope["path"][:4] in PROTOCOLS:
+        await send_error(scope, send, error)
     else:
         await refusal(error)(scope, _nothing, send)
+
+
+def count_error(scope: Scope, status: int) -> None:
+    statuses = error_counts.setdefault(PROTOCOLS.get(scope["path"][:4], "other"), {})
+    statuses[str(status)] = statuses.get(str(status), 0) + 1
+
+
+def _note(scope: Scope, status: int, size: int) -> None:
+    if status >= 400:
+        count_error(scope, status)
+    if (entry := CURRENT.get()) is not None:
+        entry.status, entry.bytes_out = status, size
 
 
 def json_response(content: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -80,7 +110,7 @@ def _error_headers(error: TFserveError) -> dict[str, str]:
     headers = {"Retry-After": RETRY_AFTER_S[error.kind]} if error.kind in RETRY_AFTER_S else {}
     if error.kind == Kind.TOO_LARGE:
         # The rest of the body is not read, so the connection is of no more use.
-        headers["Connection"] = "close"
+        headers["Connection"] = _CLOSE[1].decode()
     return headers
 
 
