@@ -132,9 +132,7 @@ def test_two_web_processes_tell_one_truth_which_outlives_one_of_them(start: Star
     assert Scraped(server).all("process_deaths_total", role="web") == [0]
     first, _ = web_processes(server)
     first.suspend()
-    assert Scraped(server).one("model_requests_total", model="m", outcome="ok") == 30, (
-        "a hanging one is not waited for"
-    )
+    assert Scraped(server).one("model_requests_total", model="m", outcome="ok") == 30, "a hanging one is not waited for"
     first.send_signal(signal.SIGKILL)
     first.wait(10)
     now = Scraped(server)
