@@ -21,6 +21,8 @@ from benchmarks.requests import Request, Samples
 
 SERVERS = Path(__file__).parent / "peers"
 START_S = 180
+# No peer needs to tell its makers of a benchmark.
+SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1"}
 
 
 @dataclass
@@ -82,7 +84,7 @@ def environment(python: Path, model: str, path: Path, port: int) -> dict[str, st
     """The user's, less what would lead the peer's Python elsewhere; and what `peers/signature.py` reads."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     kept["PATH"] = f"{python.parent}{os.pathsep}{kept['PATH']}"
-    return {**kept, "BENCH_MODEL": str(path), "BENCH_NAME": model, "BENCH_PORT": str(port)}
+    return {**kept, **SILENT, "BENCH_MODEL": str(path), "BENCH_NAME": model, "BENCH_PORT": str(port)}
 
 
 def free_port() -> int:

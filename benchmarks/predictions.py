@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,7 @@ from benchmarks.tfserve_participant import VARIANTS, TFserve
 CACHE = REPOSITORY / ".benchmarks"
 BARE_LOOP = "bare-loop"
 READY_S = 60
+ROUNDS_AT_MOST_S = 20
 
 console = Console()
 
@@ -43,6 +45,7 @@ def main() -> None:
     options = parse()
     if (reason := wrk.missing()) is not None:
         sys.exit(reason)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # an end that still stops the server under test
     samples = Samples(models())
     measured = []
     with tempfile.TemporaryDirectory(dir=REPOSITORY, prefix=".bench-") as name:
@@ -141,7 +144,8 @@ class Bench:
     def _row(self, running: Running, request: Request) -> Cell:
         one = self._at(1, running, request, self.seconds)
         # Four rounds of all connections at least: where each answer takes long, little would be seen in a fixed time.
-        many = self._at(32, running, request, max(self.seconds, 4 * 32 * one.p50_ms / 1000))
+        rounds_s = min(ROUNDS_AT_MOST_S, 4 * 32 * one.p50_ms / 1000)
+        many = self._at(32, running, request, max(self.seconds, rounds_s))
         return Cell(one.rate, many.rate, one.p50_ms, one.p99_ms, one.failed + many.failed)
 
     def _at(self, connections: int, running: Running, request: Request, seconds: float) -> wrk.Seen:

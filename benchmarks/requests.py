@@ -61,7 +61,9 @@ def instances(path: str, row: str, samples: Samples, **fields: object) -> Reques
 
 
 def predictions(body: bytes) -> Any:
-    return np.array(json.loads(body)["predictions"][0], np.float32)
+    answer = json.loads(body)
+    rows = answer["predictions"] if isinstance(answer, dict) else answer
+    return np.array(rows[0], np.float32)
 
 
 def raw(path: str, samples: Samples) -> Request:

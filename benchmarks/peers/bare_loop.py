@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from signature import MODEL, NAME, Network
+from served import MODEL, NAME
+from signature import Network
 
 SECONDS = float(os.environ["BENCH_SECONDS"])
 

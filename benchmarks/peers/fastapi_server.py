@@ -12,7 +12,8 @@ import orjson
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from signature import NAME, PORT, Network, from_bytes
+from served import NAME, PORT
+from signature import Network, from_bytes
 
 app = FastAPI()
 network = Network()

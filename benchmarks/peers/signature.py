@@ -1,4 +1,7 @@
-"""What every Python peer serves: one call of the SavedModel's signature. The servers import this, never the client."""
+"""What every Python peer serves: one call of the SavedModel's signature. The servers import this, never the client.
+
+Only in the process that calls: TensorFlow takes 400 MB and some seconds in each process that imports it.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
-
-# The benchmark tells a server by its environment what to serve: a framework's own processes inherit it.
-MODEL = os.environ["BENCH_MODEL"]
-NAME = os.environ["BENCH_NAME"]
-PORT = int(os.environ["BENCH_PORT"])
-SHAPE = {"small": (4,), "mobilenet": (224, 224, 3)}[NAME]
-MAX_BATCH_SIZE = 32
+from served import MODEL, SHAPE
 
 
 class Network:

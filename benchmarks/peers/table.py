@@ -1,4 +1,4 @@
-"""The peers: their versions, how they are started, what is asked of them. All call TensorFlow on the same SavedModels."""
+"""The peers: their versions, how they are started, what is asked of them. All call TensorFlow on the same models."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ PEERS = {
     ),
     "rayserve": Peer(
         "Ray Serve",
-        (TENSORFLOW, "ray[serve]==2.60.0"),
+        (TENSORFLOW, "ray[serve]==2.60.0", "orjson==3.13.0"),
         "rayserve_server.py",
         partial(with_raw, "/predict"),
     ),

@@ -12,7 +12,8 @@ import numpy as np
 from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
-from signature import MAX_BATCH_SIZE, NAME, PORT, SHAPE, Network
+from served import MAX_BATCH_SIZE, NAME, PORT, SHAPE
+from signature import Network
 
 network = Network()
 NUMBERS = Tensor(name="x", dtype=np.float32, shape=SHAPE, optional=NAME == "mobilenet")
