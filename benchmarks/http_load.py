@@ -43,7 +43,7 @@ class Exchange(Protocol):
     body: bytes
     headers: dict[str, str]
 
-    def read(self, status: int, headers: dict[str, str], body: bytes) -> Any:
+    def read(self, status: int, headers: dict[str, str], body: bytes, /) -> Any:
         """What is kept of the answer; raises ValueError, with what was wrong, for a failure."""
         ...
 
@@ -55,7 +55,7 @@ class JsonExchange:
     check: Callable[[Any], bool]
     headers: dict[str, str] = field(default_factory=dict)
 
-    def read(self, status: int, headers: dict[str, str], body: bytes) -> Any:
+    def read(self, status: int, _headers: dict[str, str], body: bytes) -> Any:
         answer = json.loads(body)
         if status != 200 or not self.check(answer):
             raise ValueError(body[:300].decode())

@@ -9,24 +9,24 @@ from served import MAX_BATCH_SIZE, PORT
 
 
 class Predictions(litserve.LitAPI):
-    def setup(self, device: str) -> None:
+    def setup(self, _device: str) -> None:
         from signature import Network  # in the worker only
 
         self.network = Network()
 
-    def decode_request(self, request, **kwargs):  # type: ignore[no-untyped-def]  # LitServe makes a schema of types
+    def decode_request(self, request, **_):  # type: ignore[no-untyped-def]  # LitServe makes a schema of types
         return request["instances"][0]
 
     def batch(self, inputs: list[Any]) -> list[Any]:
         return inputs  # the rows of a batch are made one tensor where the network is called
 
-    def predict(self, x: list[Any], **kwargs: Any) -> Any:
+    def predict(self, x: list[Any], **_: Any) -> Any:
         return self.network.of_rows(x)
 
     def unbatch(self, output: Any) -> list[Any]:
         return list(output)
 
-    def encode_response(self, output: Any, **kwargs: Any) -> Any:
+    def encode_response(self, output: Any, **_: Any) -> Any:
         return {"predictions": [output.tolist()]}
 
 
