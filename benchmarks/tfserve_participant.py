@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 
 from benchmarks.participants import Running
 from benchmarks.peers.environments import Unavailable
-from benchmarks.process_tree import ProcessTree
 from benchmarks.requests import Request, Samples, instances, model_of, v2
 from benchmarks.server_process import ServerProcess
 
@@ -49,12 +48,15 @@ class TFserve:
     def serve(self, model: str, path: Path, folder: Path) -> Iterator[Running]:
         place = folder / f"tfserve-{self._runtime}-{model}"
         place.mkdir()
-        with ServerProcess(place) as server:
-            tree = ProcessTree(server.process.pid)
+        with ExitStack() as stack:
+            try:
+                server = stack.enter_context(ServerProcess(place))
+            except RuntimeError as error:
+                raise Unavailable(str(error)[:300]) from error
             deploy(server, model, path, self._runtime)
             server.wait_for_spare()
-            tree.wait_until_idle(at_most_s=DEPLOY_S)  # `auto` converts and compares aside: rows are measured after it
-            yield Running(server.url, tree)
+            server.processes.wait_until_idle(at_most_s=DEPLOY_S)  # `auto` converts aside: rows are measured after it
+            yield Running(server.url, server.processes)
 
 
 def deploy(server: ServerProcess, name: str, path: Path, runtime: str) -> None:

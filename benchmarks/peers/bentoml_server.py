@@ -1,6 +1,7 @@
 """BentoML: a service whose method is batched by its own adaptive batcher, at most 32 rows.
 
-Raw float32 has a method of its own, called in one of the service's threads: BentoML doesn't batch a body that is no JSON.
+Raw float32 has a method of its own, called in one of the service's threads: BentoML doesn't batch a body that is
+no JSON.
 """
 
 from __future__ import annotations
