@@ -22,12 +22,31 @@ BINARY_HEADER = "Inference-Header-Content-Length"
 
 @dataclass
 class Request:
-    """One request, and how its answer is read: headers in lower case, body → one row of probabilities."""
+    """One request, and how its answer is read: headers in lower case, body → probabilities, row after row."""
 
     path: str
     body: bytes
     read: Callable[[dict[str, str], bytes], Any]
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
+
+
+class Checked:
+    """A request for the load client whose answer must be the one that is expected of it."""
+
+    def __init__(self, request: Request, expected: Any) -> None:
+        self.path, self.body, self.headers = request.path, request.body, request.headers
+        self._read = request.read
+        self._expected = expected.ravel()
+
+    def read(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        """Raises ValueError with what was wrong."""
+        if status != 200:
+            raise ValueError(body[:300].decode(errors="replace"))
+        got = self._read(headers, body)
+        if got.size != self._expected.size:
+            raise ValueError(f"expected {self._expected.size} numbers, got {got.size}")
+        if not np.allclose(got, self._expected, rtol=1e-3, atol=1e-6):
+            raise ValueError(f"another answer: expected {self._expected[:12]}, got {got[:12]}")
 
 
 class Samples:
@@ -57,13 +76,16 @@ def model_of(row: str) -> str:
 
 def instances(path: str, row: str, samples: Samples, **fields: object) -> Request:
     rows = [{"b64": samples.jpeg}] if row == "mobilenet-jpeg" else samples.numbers(row).tolist()
+    return of_instances(path, rows, **fields)
+
+
+def of_instances(path: str, rows: list[Any], **fields: object) -> Request:
     return Request(path, json.dumps({**fields, "instances": rows}).encode(), lambda _, body: predictions(body))
 
 
 def predictions(body: bytes) -> Any:
     answer = json.loads(body)
-    rows = answer["predictions"] if isinstance(answer, dict) else answer
-    return np.array(rows[0], np.float32)
+    return np.array(answer["predictions"] if isinstance(answer, dict) else answer, np.float32).ravel()
 
 
 def raw(path: str, samples: Samples) -> Request:
@@ -84,7 +106,10 @@ def v2(path: str, row: str, samples: Samples) -> Request:
         return v2_binary(path, samples.numbers(row))
     if row == "mobilenet-jpeg":
         return v2_images(path, samples.jpeg)
-    x = samples.numbers(row)
+    return v2_numbers(path, samples.numbers(row))
+
+
+def v2_numbers(path: str, x: Any) -> Request:
     tensor = {"name": "x", "shape": x.shape, "datatype": "FP32", "data": x.ravel().tolist()}
     return Request(path, json.dumps({"inputs": [tensor]}).encode(), v2_output)
 
@@ -98,8 +123,8 @@ def v2_binary(path: str, x: Any) -> Request:
 
 def v2_images(path: str, jpeg: str) -> Request:
     """JSON has no bytes: the text is base64, which MLServer has a content type for."""
-    tensor = {"name": "image_bytes", "shape": [1, 1], "datatype": "BYTES", "data": [jpeg]}
-    tensor["parameters"] = {"content_type": "base64"}
+    about = {"content_type": "base64"}
+    tensor = {"name": "image_bytes", "shape": [1, 1], "datatype": "BYTES", "data": [jpeg], "parameters": about}
     return Request(path, json.dumps({"inputs": [tensor]}).encode(), v2_output)
 
 

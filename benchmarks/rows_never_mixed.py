@@ -1,4 +1,4 @@
-"""Checks every answer under load against its own request: each asks for other numbers, over every protocol at once.
+"""Checks every answer under load against its own request: each has one to four rows of its own, over every protocol.
 
 python -m benchmarks.rows_never_mixed                          64 connections for each protocol, 20 s
 python -m benchmarks.rows_never_mixed --runtime auto
@@ -7,7 +7,6 @@ python -m benchmarks.rows_never_mixed --runtime auto
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import threading
@@ -21,7 +20,7 @@ from rich.console import Console
 
 from benchmarks.http_load import Result, exchange
 from benchmarks.predictions import models
-from benchmarks.requests import Request, v2_binary, v2_output
+from benchmarks.requests import Checked, Request, of_instances, v2_binary, v2_numbers
 from benchmarks.server_process import REPOSITORY, ServerProcess
 from benchmarks.tfserve_participant import deploy
 
@@ -31,36 +30,12 @@ DIFFERENT = 4096  # inputs, so that a row that belongs to another request is see
 console = Console()
 
 
-class Rows:
-    """One to four rows of its own, and what the network answers to exactly these."""
-
-    def __init__(self, request: Request, expected: Any) -> None:
-        self.path, self.body, self.headers = request.path, request.body, request.headers
-        self._read = request.read
-        self._expected = expected
-
-    def read(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        if status != 200:
-            raise ValueError(body[:300].decode(errors="replace"))
-        got = self._read(headers, body)
-        if got.size != self._expected.size:
-            raise ValueError(f"expected {self._expected.size} numbers, got {got.size}")
-        if not np.allclose(got.ravel(), self._expected.ravel(), rtol=1e-3, atol=1e-6):
-            raise ValueError(f"the answer of another request: expected {self._expected.tolist()}, got {got.tolist()}")
-
-
 def v1_json(x: Any) -> Request:
-    body = json.dumps({"instances": x.tolist()}).encode()
-    return Request(f"/v1/models/{NAME}:predict", body, lambda _, answer: all_predictions(answer))
-
-
-def all_predictions(body: bytes) -> Any:
-    return np.array(json.loads(body)["predictions"], np.float32)
+    return of_instances(f"/v1/models/{NAME}:predict", x.tolist())
 
 
 def v2_json(x: Any) -> Request:
-    tensor = {"name": "x", "shape": x.shape, "datatype": "FP32", "data": x.ravel().tolist()}
-    return Request(f"/v2/models/{NAME}/infer", json.dumps({"inputs": [tensor]}).encode(), v2_output)
+    return v2_numbers(f"/v2/models/{NAME}/infer", x)
 
 
 def v2_bytes(x: Any) -> Request:
@@ -70,7 +45,7 @@ def v2_bytes(x: Any) -> Request:
 PROTOCOLS: dict[str, Callable[[Any], Request]] = {"v1 JSON": v1_json, "v2 JSON": v2_json, "v2 binary": v2_bytes}
 
 
-def main() -> None:
+def main() -> int:
     options = parse()
     path = models() / NAME
     inputs = different_inputs()
@@ -78,15 +53,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=REPOSITORY, prefix=".bench-") as folder, ServerProcess(Path(folder)) as server:
         deploy(server, NAME, path, options.runtime)
         results = all_at_once(server, {name: requests(name, inputs, expected) for name in PROTOCOLS}, options)
-    sys.exit(tell(results))
+    return tell(results)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--quick", action="store_true", help="5 seconds")
     parser.add_argument("--runtime", default="tensorflow")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.seconds = 5 if options.quick else options.seconds
+    return options
 
 
 def different_inputs() -> list[Any]:
@@ -103,17 +81,17 @@ def expected_of(path: Path, inputs: list[Any]) -> list[Any]:
     return np.split(answers, np.cumsum([len(x) for x in inputs])[:-1])
 
 
-def requests(name: str, inputs: list[Any], expected: list[Any]) -> list[Rows]:
-    return [Rows(PROTOCOLS[name](x), answer) for x, answer in zip(inputs, expected, strict=True)]
+def requests(name: str, inputs: list[Any], expected: list[Any]) -> list[Checked]:
+    return [Checked(PROTOCOLS[name](x), answer) for x, answer in zip(inputs, expected, strict=True)]
 
 
 def all_at_once(
-    server: ServerProcess, by_protocol: dict[str, list[Rows]], options: argparse.Namespace
+    server: ServerProcess, by_protocol: dict[str, list[Checked]], options: argparse.Namespace
 ) -> dict[str, Result]:
     results: dict[str, Result] = {}
     until = time.monotonic() + options.seconds
 
-    def load(name: str, rows: list[Rows]) -> None:
+    def load(name: str, rows: list[Checked]) -> None:
         results[name] = exchange(server.url, cycle(rows, until), connections=options.connections)
 
     clients = [threading.Thread(target=load, args=item) for item in by_protocol.items()]
@@ -124,7 +102,7 @@ def all_at_once(
     return results
 
 
-def cycle(rows: list[Rows], until: float) -> Iterator[Rows]:
+def cycle(rows: list[Checked], until: float) -> Iterator[Checked]:
     number = 0
     while time.monotonic() < until:
         yield rows[number % len(rows)]
@@ -141,4 +119,4 @@ def tell(results: dict[str, Result]) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

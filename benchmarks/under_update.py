@@ -7,6 +7,7 @@ python -m benchmarks.under_update --verb deploy         by a new deployment inst
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import threading
 import time
@@ -14,66 +15,53 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from benchmarks.http_load import Result, exchange
 from benchmarks.predictions import models
-from benchmarks.requests import Request, Samples, model_of
+from benchmarks.requests import Checked, Request, Samples, model_of
 from benchmarks.server_process import REPOSITORY, ServerProcess
 from benchmarks.tfserve_participant import TFserve, Variant, deploy
 
 console = Console()
 
 
-class Prediction:
-    """One request of the comparison, whose answer must be TensorFlow's own: an update loads the same model again."""
-
-    def __init__(self, request: Request, expected: Any) -> None:
-        self.path, self.body, self.headers = request.path, request.body, request.headers
-        self._read = request.read
-        self._expected = expected
-
-    def read(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        if status != 200:
-            raise ValueError(body[:300].decode(errors="replace"))
-        if not np.allclose(self._read(headers, body), self._expected, rtol=1e-3, atol=1e-6):
-            raise ValueError(f"wrong answer: {body[:300].decode(errors='replace')}")
-
-
-def main() -> None:
+def main() -> int:
     options = parse()
     samples = Samples(models())
     name = model_of(options.row)
     path = models() / name
     request = TFserve(Variant(options.runtime, "")).ask(options.row, samples)
     assert isinstance(request, Request), request
-    prediction = Prediction(request, samples.expected(options.row))
+    prediction = Checked(request, samples.expected(options.row))
     with tempfile.TemporaryDirectory(dir=REPOSITORY, prefix=".bench-") as folder, ServerProcess(Path(folder)) as server:
         deploy(server, name, path, options.runtime)
         server.wait_for_spare()
         quiet = during(server, prediction, options.connections, lambda: time.sleep(options.seconds))
-        updates = lambda: update(server, name, path, options)  # noqa: E731
-        updated = during(server, prediction, options.connections, updates)
-    tell(quiet, updated, options)
+        updated = during(server, prediction, options.connections, lambda: update(server, name, path, options))
+    return tell(quiet, updated, options)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--verb", choices=("update", "deploy"), default="update")
     parser.add_argument("--updates", type=int, default=50)
+    parser.add_argument("--quick", action="store_true", help="5 updates, 5 seconds without")
     parser.add_argument("--connections", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=20, help="how long it is measured without updates (20)")
     parser.add_argument("--row", default="small-json", help="which request of benchmarks.predictions (small-json)")
     parser.add_argument("--runtime", default="tensorflow")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.quick:
+        options.updates, options.seconds = 5, 5
+    return options
 
 
-def during(server: ServerProcess, prediction: Prediction, connections: int, what: Callable[[], None]) -> Result:
+def during(server: ServerProcess, prediction: Checked, connections: int, what: Callable[[], None]) -> Result:
     """Keeps the connections busy as long as `what` takes."""
     ended, results = threading.Event(), []
 
-    def until_ended() -> Iterator[Prediction]:
+    def until_ended() -> Iterator[Checked]:
         while not ended.is_set():
             yield prediction
 
@@ -98,7 +86,8 @@ def update(server: ServerProcess, name: str, path: Path, options: argparse.Names
             raise RuntimeError(job)
 
 
-def tell(quiet: Result, updated: Result, options: argparse.Namespace) -> None:
+def tell(quiet: Result, updated: Result, options: argparse.Namespace) -> int:
+    """The exit code: 0 when no request failed."""
     console.print(f"{options.connections} connections, {options.row}, runtime {options.runtime}", highlight=False)
     for what, result in (("without", quiet), (f"during {options.updates} × {options.verb}", updated)):
         failed = f"{len(result.failures)} of {len(result.times)} failed"
@@ -107,7 +96,8 @@ def tell(quiet: Result, updated: Result, options: argparse.Namespace) -> None:
     console.print(f"p99: {updated.p99_ms / quiet.p99_ms:.1f} times (goal: 3 at most; 0 failed)", highlight=False)
     for failure in dict.fromkeys([*quiet.failures, *updated.failures]):
         console.print(f"  {failure}", highlight=False, markup=False)
+    return 1 if quiet.failures or updated.failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

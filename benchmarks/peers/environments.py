@@ -51,5 +51,5 @@ def must(command: list[str]) -> None:
 def versions(python: Path, peer: Peer) -> str:
     """What is really installed, to stand beside the numbers: the framework, and TensorFlow."""
     names = [package.partition("==")[0].partition("[")[0].partition("<")[0] for package in peer.packages]
-    command = [python, "-c", VERSIONS, *names]
+    command = [str(python), "-c", VERSIONS, *names]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
