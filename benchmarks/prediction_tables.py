@@ -57,7 +57,7 @@ def note(notes: list[str], one: Measured, row: str) -> str:
 
 
 def memory(one: Measured) -> str:
-    """Of the server that holds the largest of the models."""
+    """Of the row that takes most."""
     return f"{max(one.memory_bytes.values()) // MIB} MiB" if one.memory_bytes else NONE
 
 

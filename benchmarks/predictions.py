@@ -35,7 +35,7 @@ from benchmarks.tfserve_participant import VARIANTS, TFserve
 
 CACHE = REPOSITORY / ".benchmarks"
 BARE_LOOP = "bare-loop"
-READY_S = 60
+READY_S = 20
 ROUNDS_AT_MOST_S = 20
 
 console = Console()
@@ -104,35 +104,31 @@ class Bench:
     def measure(self, name: str) -> Measured:
         participant = participant_of(name)
         result = Measured(name, participant.title)
-        for model in dict.fromkeys(map(model_of, self.rows)):
-            rows = [row for row in self.rows if model_of(row) == model]
-            console.print(f"{participant.title}: {model}")
-            try:
-                result.versions = participant.versions()
-                with participant.serve(model, self.models / model, self.folder) as running:
-                    self._model(participant, running, rows, result)
-            except Unavailable as error:
-                result.cells.update(dict.fromkeys(rows, str(error)))
-                console.print(f"  {error}", highlight=False)
+        for row in self.rows:
+            console.print(f"{participant.title}: {ROWS[row]}")
+            request = participant.ask(row, self.samples)
+            result.cells[row] = request if isinstance(request, str) else self._row(participant, row, request, result)
+            console.print(f"  {result.cells[row]}", highlight=False, markup=False)
         return result
 
-    def _model(self, participant: Participant, running: Running, rows: list[str], result: Measured) -> None:
-        asked = {row: participant.ask(row, self.samples) for row in rows}
-        patience_s = READY_S  # for the first answer of this server, not for each
-        for row, request in asked.items():  # before the memory is read: a server that never answered has not loaded all
-            result.cells[row] = request if isinstance(request, str) else self._wrong(running, row, request, patience_s)
-            patience_s = 0
-        running.tree.wait_until_idle()
-        result.memory_bytes[model_of(rows[0])] = running.tree.pss_bytes()
-        for row, request in asked.items():
-            if isinstance(request, Request) and not result.cells[row]:
-                result.cells[row] = self._row(running, request)
-            console.print(f"  {row}: {result.cells[row]}", highlight=False)
+    def _row(self, participant: Participant, row: str, request: Request, result: Measured) -> Cell | str:
+        """In a server of its own: some go on with what they learned of the row before (how long a batch may wait)."""
+        model = model_of(row)
+        try:
+            result.versions = result.versions or participant.versions()
+            with participant.serve(model, self.models / model, self.folder) as running:
+                if wrong := self._wrong(running, row, request):
+                    return wrong
+                running.tree.wait_until_idle()
+                result.memory_bytes[row] = running.tree.pss_bytes()
+                return self._cell(running, request)
+        except Unavailable as error:
+            return str(error)
 
-    def _wrong(self, running: Running, row: str, request: Request, patience_s: float) -> str:
+    def _wrong(self, running: Running, row: str, request: Request) -> str:
         """What is wrong with the server's answer; empty if it is TensorFlow's."""
         try:
-            answer = first_answer(running.url, request, patience_s)
+            answer = first_answer(running.url, request)
             got = request.read({name.lower(): value for name, value in answer.headers.items()}, answer.content)
             np.testing.assert_allclose(got, self.samples.expected(row), rtol=1e-3, atol=1e-6)
         except (httpx.HTTPError, ValueError, KeyError, TypeError, Unavailable) as error:
@@ -141,7 +137,7 @@ class Bench:
             return f"wrong answer: {' '.join(str(error).split())}"[:300]
         return ""
 
-    def _row(self, running: Running, request: Request) -> Cell:
+    def _cell(self, running: Running, request: Request) -> Cell:
         one = self._at(1, running, request, self.seconds)
         # Four rounds of all connections at least: where each answer takes long, little would be seen in a fixed time.
         rounds_s = min(ROUNDS_AT_MOST_S, 4 * 32 * one.p50_ms / 1000)
@@ -171,11 +167,11 @@ def loop_cells(told: dict[str, Any]) -> dict[str, Cell | str]:
     return {row: Cell(seen["rate"], None, seen["p50_ms"], seen["p99_ms"]) for row, seen in told.items()}
 
 
-def first_answer(url: str, request: Request, patience_s: float) -> httpx.Response:
+def first_answer(url: str, request: Request) -> httpx.Response:
     """The first 200; a server may listen before its model is loaded."""
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + READY_S
     while True:
-        answer = httpx.post(url + request.path, content=request.body, headers=request.headers, timeout=READY_S)
+        answer = httpx.post(url + request.path, content=request.body, headers=request.headers, timeout=60)
         if answer.status_code == 200:
             return answer
         if time.monotonic() > deadline or answer.status_code not in (404, 503):

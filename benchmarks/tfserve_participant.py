@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -46,8 +47,7 @@ class TFserve:
 
     @contextmanager
     def serve(self, model: str, path: Path, folder: Path) -> Iterator[Running]:
-        place = folder / f"tfserve-{self._runtime}-{model}"
-        place.mkdir()
+        place = Path(tempfile.mkdtemp(dir=folder, prefix="tfserve-"))
         with ExitStack() as stack:
             try:
                 server = stack.enter_context(ServerProcess(place))
