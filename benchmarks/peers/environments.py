@@ -44,8 +44,8 @@ def make(folder: Path, peer: Peer) -> None:
 def must(command: list[str]) -> None:
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
-        told = [line for line in done.stdout.splitlines() if line.strip()] or [f"{command[0]} failed"]
-        raise Unavailable(told[-1][:200])
+        errors = [line for line in done.stdout.splitlines() if line.startswith("ERROR:")]
+        raise Unavailable(f"not installed: {errors[-1] if errors else f'exit code {done.returncode}'}"[:200])
 
 
 def versions(python: Path, peer: Peer) -> str:
