@@ -44,8 +44,12 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The second installs the peers, each in an environment of its own, and needs wrk: apt-get install wrk.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.workspace_api $(ARGS)
+	$(BIN)/python -m benchmarks.predictions $(ARGS)
+	$(BIN)/python -m benchmarks.rows_never_mixed $(ARGS)
+	$(BIN)/python -m benchmarks.under_update $(ARGS)
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .venv .benchmarks .mypy_cache .pytest_cache .ruff_cache build *.egg-info
