@@ -128,7 +128,7 @@ def polling(folder: Path, quick: bool) -> list[Row]:
 def memory(folder: Path, quick: bool) -> list[Row]:
     """Of the train worker, which must not hold all images."""
     peaks = []
-    counts = (800, 3200) if quick else (5000, 20_000)
+    counts = (2000, 8000) if quick else (5000, 20_000)
     with _server(folder) as server:
         for count in counts:
             project = folder / f"photographs-{count}"
