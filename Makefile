@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: setup demo demo-training serve test test-all check format bench clean
+.PHONY: setup demo demo-training serve test test-all check format bench bench-training clean
 
 setup: $(STAMP)
 	@$(BIN)/python manage.py migrate --verbosity 0 && echo "tfserve: set up; the database is in the data folder (.tfserve)"
@@ -50,6 +50,9 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.predictions $(ARGS)
 	$(BIN)/python -m benchmarks.rows_never_mixed $(ARGS)
 	$(BIN)/python -m benchmarks.under_update $(ARGS)
+
+bench-training: $(STAMP)
+	$(BIN)/python -m benchmarks.training $(ARGS)
 
 clean:
 	rm -rf .venv .benchmarks .mypy_cache .pytest_cache .ruff_cache build *.egg-info
