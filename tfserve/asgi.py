@@ -81,6 +81,7 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
     """All routes, with the door in front."""
     from django.core.asgi import get_asgi_application
 
+    from tfserve.protocols.oip.app import V2
     from tfserve.protocols.tfmodel import routes as tfmodel
     from tfserve.protocols.tfserve.handlers import Context
     from tfserve.protocols.tfserve.routes import Guide, routes
@@ -100,7 +101,8 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
         default=Unknown([route.path for route in own if isinstance(route, Route)]),
         lifespan=_lifespan(line),
     )
-    return Guard(Prefixes({"/v1/": V1(models, settings)}, router), settings)
+    v1, v2 = V1(models, settings), V2(context)
+    return Guard(Prefixes({"/v1/": v1, "/v2": v2, "/v2/": v2}, router), settings)
 
 
 class Prefixes:
