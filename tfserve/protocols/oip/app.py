@@ -65,12 +65,12 @@ class V2:
             if scope["method"] != "POST":
                 return _wrong_verb(path, "POST")
             answer = await self._infer(path[len(MODELS) : -len(INFER)], scope, receive, headers)
-        else:
-            call = self._call(path, scope)
-            if scope["method"] not in (call.verb, *(("HEAD",) if call.verb == "GET" else ())):
-                return _wrong_verb(path, call.verb)
-            answer = await call.handler(receive)
-        return await packed(answer, headers.get(b"accept-encoding"))
+            # Nothing else is packed: Triton's asyncio client asks for it always, and unpacks only this.
+            return await packed(answer, headers.get(b"accept-encoding"))
+        call = self._call(path, scope)
+        if scope["method"] not in (call.verb, *(("HEAD",) if call.verb == "GET" else ())):
+            return _wrong_verb(path, call.verb)
+        return await call.handler(receive)
 
     async def _infer(self, target: str, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Answer:
         body = await read_body(scope, receive, self._context.settings)

@@ -86,13 +86,13 @@ def _model_name(name: str) -> str:
 
 
 def _check(parameters: Parameters) -> None:
-    for name in parameters or ():
-        if name.startswith("file:"):
-            raise Invalid(
-                f"{name[:100]!r} would write a file on the server, which is refused: POST /deploy/ names a path."
-            )
-        if name == "config":
-            raise Unsupported("How a model is served is said at POST /deploy/, not by a 'config' when it is loaded.")
+    names = list(parameters or ())
+    if files := [name for name in names if name.startswith("file:")]:
+        raise Invalid(
+            f"{files[0][:100]!r} would write a file on the server, which is refused: POST /deploy/ names a path."
+        )
+    if "config" in names:
+        raise Unsupported("How a model is served is said at POST /deploy/, not by a 'config' when it is loaded.")
 
 
 def _entry(model: Model) -> dict[str, str]:
