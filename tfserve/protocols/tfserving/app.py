@@ -65,11 +65,11 @@ class V1:
                 content = await self._act(address, scope, receive)
             else:
                 content = orjson.dumps(self._describe(address, scope))
-            await send_json(send, content)
+            await send_json(scope, send, content)
         except (ClientGone, CallerGone):
             return
         except TFserveError as error:
-            await send_error(send, error)
+            await send_error(scope, send, error)
 
     async def _act(self, address: Address, scope: Scope, receive: Receive) -> bytes:
         """The answer to predict, classify or regress. Raises `TFserveError`, `ClientGone`, `CallerGone`."""
@@ -131,4 +131,4 @@ async def _tell_methods(scope: Scope, send: Send) -> None:
     """
     if not any(name == b"origin" for name, _ in scope["headers"]):
         raise Invalid("OPTIONS needs an Origin header.")
-    await send_json(send, b"{}", headers=[METHODS])
+    await send_json(scope, send, b"{}", headers=[METHODS])

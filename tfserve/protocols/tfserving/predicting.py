@@ -13,7 +13,7 @@ from tfserve.json_numbers import Numbers
 from tfserve.protocols.tfserving.ragged import told_ragged
 from tfserve.serving.models import Model, Request, Result
 from tfserve.tensor_json import OPTIONS, NotJson, decode_leniently, from_array, string, to_array
-from tfserve.tensors import DTYPES, Array, Ragged, Signature, TensorSpec, check_shape
+from tfserve.tensors import BFLOAT16, DTYPES, Array, Ragged, Signature, TensorSpec, check_shape
 
 BYTES_SUFFIX = "_bytes"
 """Outputs with such a name are written as b64."""
@@ -195,7 +195,7 @@ def _elements(name: str, array: Array) -> list[Any]:
     """The rows of an output, as orjson takes them."""
     if array.dtype == object:
         return [_text_rows(each, b64=name.endswith(BYTES_SUFFIX)) for each in array.tolist()]
-    if array.dtype.name == "bfloat16":
+    if array.dtype == BFLOAT16:
         array = array.astype(np.float32)
     return list(np.ascontiguousarray(array))
 
