@@ -55,7 +55,9 @@ def main() -> None:
 
 async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> None:
     settings = load()
-    models = Models(timeout_s=settings.predict_timeout_s, limit=settings.max_predictions)
+    models = Models(
+        timeout_s=settings.predict_timeout_s, limit=settings.max_predictions, wake=lambda name: line.wake_model(name)
+    )
     connection = await Connection.open(line_socket, partial(_told, models))
     connection.lost.add_done_callback(lambda _: os._exit(0))  # without the supervisor there is nothing to serve
     line = SupervisorLine(connection)

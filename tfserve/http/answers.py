@@ -27,22 +27,34 @@ STATUS = {
     Kind.INTERNAL: 500,
 }
 RETRY_AFTER_S = {Kind.OVERLOADED: "5", Kind.UNAVAILABLE: "1"}
-PREDICTION_PATHS = ("/v1/", "/v2/")
+PREDICTION_PATHS = ("/v1/", "/v2")
 
-_CLOSE: Header = (b"connection", b"close")
-_JSON_TYPE: Header = (b"content-type", b"application/json")
+CLOSE: Header = (b"connection", b"close")
+JSON_TYPE: Header = (b"content-type", b"application/json")
+_PNG_TYPE: Header = (b"content-type", b"image/png")
+
+
+async def send_whole(
+    scope: Scope, send: Send, content: bytes, *, status: int = 200, headers: Sequence[Header] = ()
+) -> None:
+    """A whole answer, in one piece where that is possible. Its length is added to the headers."""
+    headers = ((b"content-length", str(len(content)).encode()), *headers)
+    connection: HttpConnection | None = scope.get(CONNECTION)
+    if connection is not None and CLOSE not in headers and connection.answer(scope, status, headers, content):
+        return
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
 
 
 async def send_json(
     scope: Scope, send: Send, content: bytes, *, status: int = 200, headers: Sequence[Header] = ()
 ) -> None:
     """The same as `json_response`, without its objects: for the way of a prediction."""
-    headers = (_JSON_TYPE, (b"content-length", str(len(content)).encode()), *headers)
-    connection: HttpConnection | None = scope.get(CONNECTION)
-    if connection is not None and _CLOSE not in headers and connection.answer(scope, status, headers, content):
-        return
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+    await send_whole(scope, send, content, status=status, headers=(JSON_TYPE, *headers))
+
+
+async def send_png(scope: Scope, send: Send, content: bytes) -> None:
+    await send_whole(scope, send, content, headers=(_PNG_TYPE,))
 
 
 async def send_error(scope: Scope, send: Send, error: TFserveError, *, status: int | None = None) -> None:
@@ -79,7 +91,7 @@ def _error_headers(error: TFserveError) -> dict[str, str]:
     headers = {"Retry-After": RETRY_AFTER_S[error.kind]} if error.kind in RETRY_AFTER_S else {}
     if error.kind == Kind.TOO_LARGE:
         # The rest of the body is not read, so the connection is of no more use.
-        headers["Connection"] = _CLOSE[1].decode()
+        headers["Connection"] = CLOSE[1].decode()
     return headers
 
 

@@ -12,7 +12,8 @@ import msgspec
 
 from tfserve.errors import Invalid, nearest
 from tfserve.runtimes.formats import Located
-from tfserve.runtimes.interface import Target, find_signature, listed
+from tfserve.runtimes.interface import find_signature
+from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors import DEFAULT_SIGNATURE, DTYPES, Array, Shape, Signature, TensorSpec
 
 
@@ -33,7 +34,7 @@ def load(model: Located, *, device: str) -> EchoModel:  # noqa: ARG001 - it comp
     tensors = [tensor for inputs in described.values() for tensor in inputs.values()]
     if unknown := [tensor.dtype for tensor in tensors if tensor.dtype not in DTYPES]:
         raise Invalid(f"{model.path} has the unknown dtype {unknown[0]!r}{nearest(unknown[0], DTYPES)}.")
-    return EchoModel({name: _signature(inputs) for name, inputs in described.items()})
+    return EchoModel(model.format, {name: _signature(inputs) for name, inputs in described.items()})
 
 
 def _described(model: Located) -> dict[str, _Inputs]:
@@ -54,30 +55,14 @@ def _signature(inputs: _Inputs) -> Signature:
     return Signature(specs, specs)
 
 
-class EchoModel:
+class EchoModel(SignatureOnly):
     """The outputs of each signature are its inputs."""
 
-    format = "echo"
-
-    def __init__(self, signatures: dict[str, Signature]) -> None:
-        self.signatures = signatures
+    runtime = "echo"
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         find_signature(self.signatures, signature)
         return [inputs[name] for name in outputs]
 
-    def feeds(self, name: str, signature: str) -> Sequence[Target]:
-        specs = {spec.name: spec for spec in find_signature(self.signatures, signature).inputs}
-        if name not in specs:
-            raise Invalid(
-                f"The model has no input or output {name!r}{nearest(name, specs)}. There are: {listed(specs)}."
-            )
-        return [Target(name, specs[name])]
-
-    fetches = feeds
-
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:  # noqa: ARG002
         return [name for name in dict.fromkeys(outputs) if name not in inputs]
-
-    def close(self) -> None:
-        pass

@@ -11,10 +11,11 @@ from typing import NamedTuple
 from starlette.types import Receive, Scope, Send
 
 from tfserve.errors import Internal, Invalid, NotFound, TFserveError, Unavailable, Unsupported
+from tfserve.http.answers import CLOSE, send_whole
 from tfserve.http.bodies import BodyTooSlow, ClientGone, read_body
 from tfserve.http.server import CONNECTION, HttpConnection
 from tfserve.protocols.oip import metadata, repository, statistics
-from tfserve.protocols.oip.answers import CLOSE, Answer, json_answer, packed, refusal, send_answer
+from tfserve.protocols.oip.answers import Answer, json_answer, packed, refusal
 from tfserve.protocols.oip.infer import infer
 from tfserve.protocols.oip.requests import decode, index_request, repository_request
 from tfserve.protocols.tfserve.handlers import Context
@@ -50,13 +51,13 @@ class V2:
         except (ClientGone, CallerGone):
             return
         except BodyTooSlow as error:
-            answer = refusal(error, status=408, headers=CLOSE)
+            answer = refusal(error, status=408, headers=(CLOSE,))
         except TFserveError as error:
             answer = refusal(error)
         except Exception:
             log.exception("while answering %s %s", scope["method"], scope["path"])
             answer = refusal(Internal())
-        await send_answer(send, answer)
+        await send_whole(scope, send, answer.body, status=answer.status, headers=answer.headers)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         path: str = scope["path"]
