@@ -55,4 +55,4 @@ bench-training: $(STAMP)
 	$(BIN)/python -m benchmarks.training $(ARGS)
 
 clean:
-	rm -rf .venv .benchmarks .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .venv .benchmarks .clients .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -102,6 +102,7 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
     from django.core.asgi import get_asgi_application
 
     from tfserve.protocols import prometheus
+    from tfserve.protocols.oip.app import V2
     from tfserve.protocols.tfmodel import routes as tfmodel
     from tfserve.protocols.tfserve.handlers import Context
     from tfserve.protocols.tfserve.routes import Guide, routes
@@ -122,8 +123,8 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
         default=Unknown([route.path for route in own if isinstance(route, Route)]),
         lifespan=_lifespan(line),
     )
-    v1 = V1(models, settings)
-    return Guard(Prefixes({"/v1/": v1, "/V1/": v1}, router), settings)
+    v1, v2 = V1(models, settings), V2(context)
+    return Guard(Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router), settings)
 
 
 class Prefixes:

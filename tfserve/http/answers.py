@@ -35,8 +35,8 @@ PROTOCOLS = {"/v1/": "v1", "/V1/": "v1", "/v2": "v2", "/v2/": "v2"}
 #: how many answers of this process were errors, by API and status
 error_counts: dict[str, dict[str, int]] = {}
 
-_CLOSE: Header = (b"connection", b"close")
-_JSON_TYPE: Header = (b"content-type", b"application/json")
+CLOSE: Header = (b"connection", b"close")
+JSON_TYPE: Header = (b"content-type", b"application/json")
 _PNG_TYPE: Header = (b"content-type", b"image/png")
 
 
@@ -44,14 +44,14 @@ async def send_json(
     scope: Scope, send: Send, content: bytes, *, status: int = 200, headers: Sequence[Header] = ()
 ) -> None:
     """The same as `json_response`, without its objects: for the way of a prediction."""
-    await send_bytes(scope, send, content, status=status, headers=(_JSON_TYPE, *headers))
+    await send_bytes(scope, send, content, status=status, headers=(JSON_TYPE, *headers))
 
 
 async def send_bytes(scope: Scope, send: Send, content: bytes, *, status: int, headers: Sequence[Header]) -> None:
     """A whole answer of any type, in one piece if the connection can."""
     headers = ((b"content-length", str(len(content)).encode()), *headers)
     connection: HttpConnection | None = scope.get(CONNECTION)
-    if connection is not None and _CLOSE not in headers:
+    if connection is not None and CLOSE not in headers:
         with_id = (*headers, (HEADER, REQUEST_ID.get()))  # `Entrance` does not see what does not go through `send`
         if connection.answer(scope, status, with_id, content):
             _note(scope, status, len(content))
@@ -110,7 +110,7 @@ def _error_headers(error: TFserveError) -> dict[str, str]:
     headers = {"Retry-After": RETRY_AFTER_S[error.kind]} if error.kind in RETRY_AFTER_S else {}
     if error.kind == Kind.TOO_LARGE:
         # The rest of the body is not read, so the connection is of no more use.
-        headers["Connection"] = _CLOSE[1].decode()
+        headers["Connection"] = CLOSE[1].decode()
     return headers
 
 

@@ -1,6 +1,7 @@
 """A model that gives back what it gets, for trying a server without TensorFlow.
 
 Its file, `*.echo`, is a JSON object of inputs, `{"x": {"dtype": "float32", "shape": [-1, 2]}}`; each is an output too.
+Or it has several such objects, one for each signature: `{"signatures": {"serving_default": {"x": …}, "other": …}}`.
 """
 
 from __future__ import annotations
@@ -21,19 +22,41 @@ class _Tensor(msgspec.Struct):
     shape: Shape | None
 
 
+_Inputs = dict[str, _Tensor]
+
+
+class _Signatures(msgspec.Struct, forbid_unknown_fields=True):
+    signatures: dict[str, _Inputs]
+
+
 def load(model: Located, *, device: str) -> EchoModel:  # noqa: ARG001 - it computes nothing, so anywhere will do
+    described = _described(model)
+    tensors = [tensor for inputs in described.values() for tensor in inputs.values()]
+    if unknown := [tensor.dtype for tensor in tensors if tensor.dtype not in DTYPES]:
+        raise Invalid(f"{model.path} has the unknown dtype {unknown[0]!r}{nearest(unknown[0], DTYPES)}.")
+    return EchoModel(model.format, {name: _signature(inputs) for name, inputs in described.items()})
+
+
+def _described(model: Located) -> dict[str, _Inputs]:
+    """The inputs of each signature. Raises `Invalid`."""
+    text = model.path.read_bytes()
     try:
-        inputs = msgspec.json.decode(model.path.read_bytes(), type=dict[str, _Tensor])
+        return msgspec.json.decode(text, type=_Signatures).signatures
+    except msgspec.DecodeError:
+        pass
+    try:
+        return {DEFAULT_SIGNATURE: msgspec.json.decode(text, type=_Inputs)}
     except msgspec.DecodeError as error:
         raise Invalid(f"{model.path} is no description of an echo model: {error}") from error
-    if unknown := [tensor.dtype for tensor in inputs.values() if tensor.dtype not in DTYPES]:
-        raise Invalid(f"{model.path} has the unknown dtype {unknown[0]!r}{nearest(unknown[0], DTYPES)}.")
+
+
+def _signature(inputs: _Inputs) -> Signature:
     specs = tuple(TensorSpec(name, tensor.dtype, tensor.shape) for name, tensor in inputs.items())
-    return EchoModel(model.format, {DEFAULT_SIGNATURE: Signature(specs, specs)})
+    return Signature(specs, specs)
 
 
 class EchoModel(SignatureOnly):
-    """One signature, its outputs equal to its inputs."""
+    """The outputs of each signature are its inputs."""
 
     runtime = "echo"
 
