@@ -44,8 +44,8 @@ class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     Differences are the largest ones to TensorFlow's outputs, `same_classes` is the share of rows whose highest output
     is the same. `p50_s` is the median time of a single example. `best_s` has the shortest time for each number of
-    examples that was tried, by which runtimes are compared: other work on the machine only adds to it. `path` is the
-    converted model, relative to the work folder. `compared` is the number of inputs that were compared.
+    examples that was tried, `cpu_s` the least time of all cores together. `path` is the converted model, relative to
+    the work folder. `compared` is the number of inputs that were compared.
     """
 
     runtime: str
@@ -59,12 +59,17 @@ class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
     convert_s: float | None = None
     p50_s: float | None = None
     best_s: dict[str, float] = {}
+    cpu_s: dict[str, float] = {}
     size_bytes: int | None = None
 
     @property
     def cost_s(self) -> float:
-        """The mean time of one call over the numbers of examples; infinite when it was not timed."""
-        times = list(self.best_s.values())
+        """What runtimes are compared by; infinite when it was not timed.
+
+        The mean of the time that a caller waits and of what many callers have to share, over the numbers of examples.
+        Of the shortest times, since other work on the machine only adds to them.
+        """
+        times = [*self.best_s.values(), *self.cpu_s.values()]
         return math.exp(sum(map(math.log, times)) / len(times)) if times and min(times) > 0 else math.inf
 
 

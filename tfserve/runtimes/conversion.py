@@ -59,10 +59,10 @@ def _openvino(saved_model: Path, name: str, signature: Signature, to: Path, prec
 
     located = Located(formats.SAVED_MODEL, saved_model, None)
     graph = reader.read(openvino, located)
-    reader.saved_model_layout(located, graph)
+    found = reader.saved_model_layout(located, graph)
     file = to / "model.xml"
     openvino.save_model(graph, file, compress_to_fp16=False)
-    return file, _own(signature)
+    return file, (found.inputs, found.outputs)
 
 
 def _litert(saved_model: Path, name: str, signature: Signature, to: Path, precision: str) -> tuple[Path, _Names]:

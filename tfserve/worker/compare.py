@@ -5,6 +5,7 @@ One candidate is tried per process: a converter that crashes, hangs or eats memo
 
 from __future__ import annotations
 
+import heapq
 import logging
 import os
 import statistics
@@ -32,8 +33,11 @@ NICE = 10
 """So much less of the processor than those who answer predictions."""
 DEVICE = "/cpu:0"
 WARM_CALLS = 3
-MIN_CALLS, MAX_CALLS, ENOUGH_S = 5, 2000, 0.4
-"""Of each timing: at least so many calls, then until there are enough or it took long enough."""
+ROUND_S = 0.001
+"""Calls that are shorter are timed several at once."""
+MIN_ROUNDS, ENOUGH_S, TOO_LONG_S = 5, 0.4, 2.0
+NEAR = 1.1
+"""A shortest time is believed when another one came so near to it."""
 
 
 class CompareRole:
@@ -163,8 +167,7 @@ def _compared(trial: Trial, runtime: Runtime, found: Reference, *, reduced: bool
 def _measure(trial: Trial, runtime: Runtime, found: Reference) -> None:
     names = [spec.name for spec in found.signature.outputs]
     for rows, inputs in found.timed().items():
-        median_s, best_s = _times(_call(runtime, inputs, names, found.name))
-        trial.best_s[str(rows)] = best_s
+        median_s, trial.best_s[str(rows)], trial.cpu_s[str(rows)] = _times(_call(runtime, inputs, names, found.name))
         trial.p50_s = median_s if trial.p50_s is None else trial.p50_s
 
 
@@ -172,17 +175,34 @@ def _call(runtime: Runtime, inputs: Inputs, names: list[str], signature: str) ->
     return lambda: runtime.run(inputs, names, signature)
 
 
-def _times(call: Callable[[], object]) -> tuple[float, float]:
-    """Median and shortest time of many calls, in seconds."""
+def _times(call: Callable[[], object]) -> tuple[float, float, float]:
+    """Seconds of one call: median, shortest, and least of all cores together."""
     for _ in range(WARM_CALLS):
         call()
-    times: list[float] = []
-    until = time.perf_counter() + ENOUGH_S
-    while len(times) < MIN_CALLS or (len(times) < MAX_CALLS and time.perf_counter() < until):
-        begun_at = time.perf_counter()
+    calls = 1 + int(ROUND_S / max(_round(call, 1)[0], 1e-7))
+    begun_at = time.perf_counter()
+    walls: list[float] = []
+    cpus: list[float] = []
+    while not _is_enough(walls, time.perf_counter() - begun_at):
+        wall_s, cpu_s = _round(call, calls)
+        walls.append(wall_s)
+        cpus.append(cpu_s)
+    return statistics.median(walls), min(walls), max(min(cpus), 1e-9)
+
+
+def _round(call: Callable[[], object], calls: int) -> tuple[float, float]:
+    """Seconds of one call, by the clock and of all cores together."""
+    cpu_at, begun_at = time.process_time(), time.perf_counter()
+    for _ in range(calls):
         call()
-        times.append(time.perf_counter() - begun_at)
-    return statistics.median(times), min(times)
+    return (time.perf_counter() - begun_at) / calls, (time.process_time() - cpu_at) / calls
+
+
+def _is_enough(walls: list[float], took_s: float) -> bool:
+    if len(walls) < MIN_ROUNDS or took_s < ENOUGH_S:
+        return False
+    shortest = heapq.nsmallest(2, walls)
+    return took_s > TOO_LONG_S or shortest[1] <= NEAR * shortest[0]
 
 
 def _size_bytes(path: Path) -> int:
