@@ -55,7 +55,9 @@ def main() -> None:
 
 async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> None:
     settings = load()
-    models = Models(timeout_s=settings.predict_timeout_s, limit=settings.max_predictions)
+    models = Models(
+        timeout_s=settings.predict_timeout_s, limit=settings.max_predictions, wake=lambda name: line.wake_model(name)
+    )
     connection = await Connection.open(line_socket, partial(_told, models))
     connection.lost.add_done_callback(lambda _: os._exit(0))  # without the supervisor there is nothing to serve
     line = SupervisorLine(connection)
@@ -84,6 +86,7 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
     from tfserve.protocols.tfmodel import routes as tfmodel
     from tfserve.protocols.tfserve.handlers import Context
     from tfserve.protocols.tfserve.routes import Guide, routes
+    from tfserve.protocols.tfserving.app import V1
 
     context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
     pages = Pages(cast(ASGIApp, get_asgi_application()), line)
@@ -99,7 +102,21 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
         default=Unknown([route.path for route in own if isinstance(route, Route)]),
         lifespan=_lifespan(line),
     )
-    return Guard(router, settings)
+    return Guard(Prefixes({"/v1/": V1(models, settings)}, router), settings)
+
+
+class Prefixes:
+    """Sends a request to the application that its path's first four characters belong to; every other to `rest`.
+
+    The prediction protocols stand in front of the router, which would cost as much as the rest of a prediction.
+    """
+
+    def __init__(self, apps: dict[str, ASGIApp], rest: ASGIApp) -> None:
+        self._apps = apps
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._apps.get(scope.get("path", "")[:4], self._rest)(scope, receive, send)
 
 
 class Pages:

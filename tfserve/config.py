@@ -43,6 +43,7 @@ class Settings:
     train_workers: int = setting(1, "training tasks that run at a time")
     max_tasks: int = setting(100, "training tasks that wait or run; more are refused with 429")
     training_port: int = setting(0, "a second port for training calls, as older clients expect (2333); 0 opens none")
+    v1_port: int = setting(0, "a second port for TensorFlow Serving's clients, as they expect it (8501); 0 opens none")
     callback_url: str = setting("", "where the JSON of a training task is posted whenever its state changes")
     keep_jobs: int = setting(10_000, "finished jobs kept in a workspace")
     keep_days: int = setting(30, "days that finished jobs are kept")
@@ -50,6 +51,7 @@ class Settings:
     cancel_grace_s: float = setting(5.0, "time that a cancelled script has to end before its processes are killed")
     drain_s: float = setting(10.0, "time that running jobs have to end when the server stops")
 
+    convert: bool = setting(True, "look for a faster runtime for models that are deployed with runtime auto")
     predict_timeout_s: float = setting(60.0, "time that a prediction may take, its wait included")
     max_predictions: int = setting(1000, "predictions that wait or run for a model in a web process; more get 503")
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
+from starlette.types import Message, Scope, Send
 
 from tfserve.errors import Failure, Kind, TFserveError
+from tfserve.http.server import CONNECTION, Header, HttpConnection
 
 STATUS = {
     Kind.INVALID: 400,
@@ -24,6 +27,47 @@ STATUS = {
     Kind.INTERNAL: 500,
 }
 RETRY_AFTER_S = {Kind.OVERLOADED: "5", Kind.UNAVAILABLE: "1"}
+PREDICTION_PATHS = ("/v1/", "/v2/")
+
+_CLOSE: Header = (b"connection", b"close")
+_JSON_TYPE: Header = (b"content-type", b"application/json")
+_PNG_TYPE: Header = (b"content-type", b"image/png")
+
+
+async def send_json(
+    scope: Scope, send: Send, content: bytes, *, status: int = 200, headers: Sequence[Header] = ()
+) -> None:
+    """The same as `json_response`, without its objects: for the way of a prediction."""
+    await send_bytes(scope, send, content, status=status, headers=(_JSON_TYPE, *headers))
+
+
+async def send_bytes(scope: Scope, send: Send, content: bytes, *, status: int, headers: Sequence[Header]) -> None:
+    """A whole answer of any type, in one piece if the connection can."""
+    headers = ((b"content-length", str(len(content)).encode()), *headers)
+    connection: HttpConnection | None = scope.get(CONNECTION)
+    if connection is not None and _CLOSE not in headers and connection.answer(scope, status, headers, content):
+        return
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+async def send_png(scope: Scope, send: Send, content: bytes) -> None:
+    await send_bytes(scope, send, content, status=200, headers=(_PNG_TYPE,))
+
+
+async def send_error(scope: Scope, send: Send, error: TFserveError, *, status: int | None = None) -> None:
+    """An error in the shape that the prediction protocols share: {"error": "<text>"}."""
+    headers = [(name.lower().encode(), value.encode()) for name, value in _error_headers(error).items()]
+    content = msgspec.json.encode({"error": error.message})
+    await send_json(scope, send, content, status=status or STATUS[error.kind], headers=headers)
+
+
+async def refuse(scope: Scope, send: Send, error: TFserveError) -> None:
+    """An error in the shape of the protocol that the path belongs to."""
+    if scope["path"].startswith(PREDICTION_PATHS):
+        await send_error(scope, send, error)
+    else:
+        await refusal(error)(scope, _nothing, send)
 
 
 def json_response(content: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -34,10 +78,20 @@ def refusal(error: TFserveError, *, status: int | None = None) -> Response:
     """An error in the shape of the workspace API, which is also the server's own."""
     failure: Failure = error.to_failure()
     content: dict[str, Any] = {"request_result": False, "result": failure.message, "error": failure}
+    return json_response(
+        msgspec.json.encode(content, enc_hook=str),
+        status=status or STATUS[error.kind],
+        headers=_error_headers(error),
+    )
+
+
+def _error_headers(error: TFserveError) -> dict[str, str]:
     headers = {"Retry-After": RETRY_AFTER_S[error.kind]} if error.kind in RETRY_AFTER_S else {}
     if error.kind == Kind.TOO_LARGE:
         # The rest of the body is not read, so the connection is of no more use.
-        headers["Connection"] = "close"
-    return json_response(
-        msgspec.json.encode(content, enc_hook=str), status=status or STATUS[error.kind], headers=headers
-    )
+        headers["Connection"] = _CLOSE[1].decode()
+    return headers
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}

@@ -18,6 +18,8 @@ from tfserve.errors import Failure
 META_GRAPH = "TF1 meta graph"
 
 
+AUTO = "auto"
+
 #: Stands for a job's number in an Interrupt that stops the reading of variables.
 READING = -1
 
@@ -70,6 +72,9 @@ class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int
     state: str
     addresses: list[str] = []
+    #: the signatures that `addresses` compute; None for all. The others are computed at `full_addresses`
+    served: list[str] | None = None
+    full_addresses: list[str] = []
     format: str = ""
     runtime: str = ""
     signatures: dict[str, Any] = {}
@@ -315,6 +320,16 @@ class ReadSamples(_Message):
     """Answered by Samples: some of the last predictions that came over the model's socket."""
 
 
+class IdleSince(_Message):
+    """Answered by Done(seconds since the model's last prediction)."""
+
+
+class WakeModel(_Message):
+    """Web needs a signature that only TensorFlow computes. Answered by Done when its process is there."""
+
+    workspace: str
+
+
 class Samples(_Message):
     """Each an encoded `tfserve.ipc.predictions.Ask`."""
 
@@ -390,10 +405,14 @@ class Predict(_Message):
 
 
 class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Either the `result`, a JSON list with one value for each fetched tensor, or the `error`, a Failure as JSON."""
+    """Either the `result`, a JSON list with one value for each fetched tensor, or the `error`, a Failure as JSON.
+
+    With `in_full` the error is that this runtime does not know a name, which TensorFlow may know.
+    """
 
     result: bytes | None = None
     error: bytes | None = None
+    in_full: bool = False
 
 
 class Predictions(_Message):
@@ -531,6 +550,8 @@ Message = (
     | BecomeModel
     | ModelLoaded
     | ReadSamples
+    | IdleSince
+    | WakeModel
     | Samples
     | RunScript
     | ScriptEnded
