@@ -4,7 +4,8 @@
     <data>/conversions/<key>/<runtime>/…        the converted model, if it was chosen
     <data>/conversions/<key>.aside.<pid>.<n>/   the work folder of a conversion under way
 
-The key says what the model's bytes are, what computes them, and on which processor; so a folder never changes.
+The key says what the model's bytes are, what computes them, and on which processor; so a folder never changes. Where
+one runtime was asked for, `-<runtime>` follows the key.
 """
 
 from __future__ import annotations
@@ -103,10 +104,10 @@ class Conversions:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def find(self, key: str) -> Report | None:
+    def find(self, key: str, *, asked: str = "auto") -> Report | None:
         """What is known of a model; None when that is nothing, or damaged, or its files are gone."""
         try:
-            report = msgspec.json.decode((self._folder / key / _REPORT).read_bytes(), type=Report)
+            report = msgspec.json.decode((self._place(key, asked) / _REPORT).read_bytes(), type=Report)
         except (OSError, msgspec.DecodeError):
             return None
         return report if not report.path or Path(report.path).exists() else None
@@ -120,7 +121,7 @@ class Conversions:
     def end(self, key: str, work: Path, trials: Sequence[Trial], *, precision: str, asked: str = "auto") -> Report:
         """Keeps what was chosen, forgets the rest of the work folder, and records it. Raises `OSError`."""
         chosen = choose(trials, asked=asked)
-        final = self._folder / key
+        final = self._place(key, asked)
         path = str(final / chosen.path) if chosen is not None and chosen.path else ""
         report = Report(
             chosen=TENSORFLOW if chosen is None else chosen.runtime, precision=precision, trials=list(trials), path=path
@@ -133,6 +134,10 @@ class Conversions:
     def abandon(self, work: Path) -> None:
         """Forgets a conversion that was given up."""
         shutil.rmtree(work, ignore_errors=True)
+
+    def _place(self, key: str, asked: str) -> Path:
+        """One for each question: a model that serves may be loaded again from there."""
+        return self._folder / (key if asked == "auto" else f"{key}-{asked}")
 
     def clear_aside(self) -> None:
         """Removes what servers that were killed have left. Call it before the first `begin`."""
@@ -155,7 +160,7 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _replace(work: Path, final: Path) -> None:
-    """A folder that is there already is damaged, or has the answer to another question: it goes first."""
+    """A folder that is there already is damaged, else it would have been found: it goes first."""
     if final.exists():
         shutil.rmtree(final)
     work.rename(final)

@@ -135,7 +135,7 @@ def test_what_is_asked_in_the_wrong_order_or_of_the_wrong_thing_is_told(trials: 
     answer = trials.ask("openvino", contract, work)
     assert isinstance(answer, Failed)
     assert "the first candidate to convert for is tensorflow" in answer.failure.message
-    answer = trials.ask("openvino", converted / "litert" / "model.tflite", work)
+    answer = trials.worker.ask(IdentifyModel(path=str(converted / "litert" / "model.tflite")))
     assert isinstance(answer, Failed)
     assert "SavedModels and Keras files are converted" in answer.failure.message
     trials.ask(TENSORFLOW, contract, work)

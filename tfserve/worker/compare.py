@@ -58,8 +58,7 @@ def answer(message: Message) -> Message:
     try:
         match message:
             case IdentifyModel():
-                located = formats.locate(message.path, message.weights)
-                return Done(value=fingerprint.key(located, precision=message.precision))
+                return Done(value=fingerprint.key(_located(message.path), precision=message.precision))
             case Convert():
                 return Converted(trial=_try(message))
         raise Invalid(f"a worker that converts was sent {type(message).__name__}")
@@ -69,10 +68,15 @@ def answer(message: Message) -> Message:
         return Failed(failure=Internal(f"The conversion failed: {error}").to_failure())
 
 
-def _try(message: Convert) -> Trial:
-    model = formats.locate(message.path)
+def _located(path: str) -> Located:
+    model = formats.locate(path)
     if model.format not in conversion.CONVERTIBLE:
-        raise Unsupported(f"{message.path} is a {model.format}: SavedModels and Keras files are converted.")
+        raise Unsupported(f"{path} is a {model.format}: SavedModels and Keras files are converted.")
+    return model
+
+
+def _try(message: Convert) -> Trial:
+    model = _located(message.path)
     with_reference = _try_tensorflow if message.candidate == TENSORFLOW else _try_candidate
     trial = with_reference(model, message)
     if fingerprint.key(model, precision=message.precision) != message.key:
