@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tfserve.errors import Unsupported, nearest
-from tfserve.runtimes import NEEDS, formats, layout
+from tfserve.runtimes import formats, layout, need
 from tfserve.runtimes.formats import Located
 from tfserve.runtimes.layout import Layout
 from tfserve.tensors import DEFAULT_SIGNATURE, Signature, TensorSpec
@@ -42,7 +42,7 @@ def convert(candidate: str, saved_model: Path, name: str, signature: Signature, 
         with contextlib.redirect_stdout(io.StringIO()):  # converters print every variable of a model
             file, own = CONVERTERS[candidate](saved_model, name, signature, to, precision)
     except ModuleNotFoundError as error:
-        raise Unsupported(NEEDS.get(str(error.name), f"{error.name} is not installed.")) from error
+        raise Unsupported(need(error) or f"{error.name} is not installed.") from error
     layout.write(file, Layout(name, signature, *own))
     return file
 
