@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,34 @@ def test_an_onnx_file_is_deployed_and_answers(server: Server, workspace: str, do
     assert job["result"] == [[[2.0, 4.0], [6.0, 8.0]]]
     job = server.call("/predict/", name=workspace, fetches=["z"], feed_dict={"x": [[1, 2]]}, timeout=60)
     assert "no output 'z'" in job["error"]["message"]
+
+
+def test_without_tensorflow_a_saved_model_is_served_by_openvino_and_said_to_be_not_compared(
+    start: Callable[..., Server], models: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "lacking").mkdir()
+    blocked = "import sys\nsys.modules['tensorflow'] = sys.modules['keras'] = None\n"
+    (tmp_path / "lacking" / "sitecustomize.py").write_text(blocked)
+    python_path = os.pathsep.join([str(tmp_path / "lacking"), os.environ.get("PYTHONPATH", "")])
+    server = start(PYTHONPATH=python_path, TFSERVE_ROOTS=str(models), TFSERVE_CONVERT="1")
+    for name, runtime in (("first", "auto"), ("second", "openvino")):
+        server.call("/create_workspace/", name=name)
+        path = str(models / "scale" / "2")
+        job = server.call("/deploy/", name=name, path=path, runtime=runtime, timeout=60)
+        assert job["result"] is True, job
+        assert server.call("/get_status/", name=name)["deployment"]["runtime"] == "openvino"
+        job = server.call("/predict/", name=name, fetches=["y"], feed_dict={"x": [[1, 2]]}, timeout=60)
+        assert job["result"] == [[[2.0, 4.0]]]
+    job = server.call("/deploy/", name="second", path=str(models / "net.keras"), timeout=60)
+    assert "needs TensorFlow, which is not installed: pip install" in job["error"]["message"]
+    eventually_says(server, "first", "not compared with TensorFlow")
+
+
+def eventually_says(server: Server, name: str, words: str) -> None:
+    deadline = time.monotonic() + 60
+    while words not in server.call("/get_status/", name=name)["deployment"].get("choice", ""):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_damaged_file_is_told_and_nothing_is_deployed(server: Server, workspace: str) -> None:

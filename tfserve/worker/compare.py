@@ -6,6 +6,7 @@ One candidate is tried per process: a converter that crashes, hangs or eats memo
 from __future__ import annotations
 
 import heapq
+import importlib.util
 import logging
 import os
 import statistics
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfserve import runtimes
-from tfserve.conversions import TENSORFLOW, Trial
+from tfserve.conversions import NOT_COMPARED, TENSORFLOW, Trial
 from tfserve.errors import Conflict, Internal, Invalid, TFserveError, Unsupported
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel, Message
@@ -70,6 +71,8 @@ def answer(message: Message) -> Message:
 
 def _located(path: str) -> Located:
     model = formats.locate(path)
+    if importlib.util.find_spec(TENSORFLOW) is None:
+        raise Unsupported(f"{path} was {NOT_COMPARED}.")
     if model.format not in conversion.CONVERTIBLE:
         raise Unsupported(f"{path} is a {model.format}: SavedModels and Keras files are converted.")
     return model
