@@ -165,9 +165,7 @@ def _require_count(tensor: InputTensor, given: int, count: int) -> None:
 def _refuse_elsewhere(tensor: InputTensor, field: str) -> None:
     """Says it when the values are there, but not where they belong."""
     if "shared_memory_region" in tensor.parameters:
-        raise Unsupported(
-            f"Input {tensor.name!r} is in shared memory, which is not read here. Send its bytes."
-        )
+        raise Unsupported(f"Input {tensor.name!r} is in shared memory, which is not read here. Send its bytes.")
     filled = [each.name for each, _ in tensor.contents.ListFields() if each.name != field]
     if filled:
         raise Invalid(f"Input {tensor.name!r} is {tensor.datatype}, which goes into {field}; {filled[0]} was given.")

@@ -58,7 +58,7 @@ class About:
 
 
 def signatures(model: Model) -> v1.SignatureDefMap:
-    """All signatures as TensorFlow describes them. Tensors are named as in the signature: inner names are the worker's."""
+    """All signatures as TensorFlow describes them; tensors have the signature's names, not inner ones."""
     described = v1.SignatureDefMap()
     for name, signature in model.signatures.items():
         described.signature_def[name].CopyFrom(_signature(signature))

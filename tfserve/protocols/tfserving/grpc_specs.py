@@ -23,9 +23,7 @@ def version_of(spec: v1.ModelSpec) -> int | None:
 def model_of(models: Models, spec: v1.ModelSpec) -> Model:
     """Raises `Invalid`, `NoSuchModel`, `NoSuchVersion`."""
     if not spec.name:
-        raise Invalid(
-            "The request names no model. Give model_spec.name, the name of a workspace that has one."
-        )
+        raise Invalid("The request names no model. Give model_spec.name, the name of a workspace that has one.")
     return models.get(spec.name, version_of(spec))
 
 

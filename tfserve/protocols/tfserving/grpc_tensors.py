@@ -24,9 +24,9 @@ from tfserve.tensors import DTYPES, Array, Shape, TensorSpec
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """One type of element: its number in TensorProto, the list that it is in, and how it lies in memory."""
+    """One type of element: its DataType and the list that it is in in TensorProto, and how it lies in memory."""
 
-    dtype: tf.DataType
+    dtype: str
     field: str
     numpy: np.dtype[Any]
 
@@ -50,26 +50,24 @@ _FIELDS = {
 _AS_IN_MEMORY = ("bool_val", "float_val", "double_val")
 
 ELEMENTS = {
-    name: Element(
-        tf.DataType.Value(word), field, np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else DTYPES[name].numpy
-    )
+    name: Element(word, field, np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else DTYPES[name].numpy)
     for name, (word, field) in _FIELDS.items()
 }
 
 
-def data_type(dtype: str) -> tf.DataType:
-    """The number of a type by TensorFlow's name of it; `DT_INVALID` for one that TensorFlow has no number of."""
+def data_type(dtype: str) -> str:
+    """The DataType of a type by TensorFlow's name of it, `DT_INVALID` if there is none."""
     known = ELEMENTS.get(dtype)
     if known:
         return known.dtype
     word = f"DT_{dtype.upper()}"
-    return tf.DataType.Value(word) if word in tf.DataType.keys() else tf.DT_INVALID  # noqa: SIM118 - not a dict
+    return word if word in tf.DataType.keys() else "DT_INVALID"  # noqa: SIM118 - not a dict
 
 
 def to_array(tensor: tf.TensorProto, spec: TensorSpec, limit_bytes: int) -> Array:
     """The array of an input. Raises `Invalid`; values that stand for many make no array beyond `limit_bytes`."""
     element = ELEMENTS.get(spec.dtype)
-    if element is None or tensor.dtype != element.dtype:
+    if element is None or tensor.dtype != tf.DataType.Value(element.dtype):
         raise _wrong_type(tensor, spec)
     shape = _shape(tensor, spec)
     inputs.require_shape(shape, spec)
@@ -188,7 +186,6 @@ def _filled(values: Array, spec: TensorSpec, shape: Shape, element: Element, lim
 
 def _wrong_type(tensor: tf.TensorProto, spec: TensorSpec) -> Invalid:
     given = tf.DataType.Name(tensor.dtype) if tensor.dtype in tf.DataType.values() else str(tensor.dtype)
-    want = data_type(spec.dtype)
     if spec.dtype not in ELEMENTS:
         return Invalid(f"Input {spec.name!r} is {spec.dtype}, a type that this server does not take.")
-    return Invalid(f"Input {spec.name!r} is {tf.DataType.Name(want)} in the model; {given} was given.")
+    return Invalid(f"Input {spec.name!r} is {data_type(spec.dtype)} in the model; {given} was given.")
