@@ -246,6 +246,8 @@ class Models:
         self._timeout_s = timeout_s
         self._limit = limit
         self._by_name: dict[str, list[Model]] = {}
+        #: set, and replaced by a new one, when anything has changed
+        self.changed = asyncio.Event()
 
     def __iter__(self) -> Iterator[Model]:
         """Every version of every model that is known."""
@@ -283,6 +285,8 @@ class Models:
             self._by_name[name] = now
         else:
             self._by_name.pop(name, None)
+        self.changed.set()
+        self.changed = asyncio.Event()
         await asyncio.gather(*(model.drained() for model in now if model.state == "draining"))
         for model in before.values():
             model.close()

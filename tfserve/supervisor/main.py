@@ -26,7 +26,7 @@ from tfserve.errors import Forbidden, TFserveError
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.lock import DataFolderLock
 from tfserve.supervisor.processes import OWNER, Child, Exit, kill_leftovers, owner_of
-from tfserve.supervisor.web import WebProcess, listen
+from tfserve.supervisor.web import WebProcess, hold, listen
 
 if TYPE_CHECKING:
     from tfserve.supervisor.requests import Requests
@@ -53,6 +53,7 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
         sockets = [listen(settings.host, settings.port)]
         if settings.training_port:
             sockets.append(listen(settings.host, settings.training_port))
+        held = [hold(settings.host, settings.grpc_port)] if settings.grpc_port else []
     except (TFserveError, OSError) as error:
         print(f"tfserve: {_sentence(error)}", file=sys.stderr)
         return 1
@@ -61,6 +62,8 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
     _set_up_database(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(Supervisor(settings, sockets, lock, on_ready).run())
+    for sock in held:
+        sock.close()
     lock.release()
     return code
 
@@ -209,9 +212,10 @@ class Supervisor:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"http://{host}:{settings.port}"
         training = f"\n  train  http://{host}:{settings.training_port}" if settings.training_port else ""
+        grpc = f"\n  gRPC   {host}:{settings.grpc_port}" if settings.grpc_port else ""
         self._lock.write(address)
         self._on_ready(
             f"TFserve {__version__} is ready (pid {os.getpid()}, data in {settings.data_dir})\n"
             f"  pages  {address}/\n"
-            f"  API    curl -X POST {address}/   (OpenAPI: {address}/openapi.json){training}"
+            f"  API    curl -X POST {address}/   (OpenAPI: {address}/openapi.json){training}{grpc}"
         )

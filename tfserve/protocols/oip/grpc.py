@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from tfserve import __version__
-from tfserve.errors import Invalid, Unsupported
+from tfserve.errors import Unsupported
 from tfserve.protocols.oip import grpc_statistics
 from tfserve.protocols.oip.grpc_infer import Infer, model_of
 from tfserve.protocols.protos import oip_pb2 as v2
-from tfserve.serving.models import Model, Models, NoSuchModel, NoSuchVersion
+from tfserve.serving.models import Models, NoSuchModel, NoSuchVersion
 from tfserve.serving.rpc import Call, Service, Stream, Unary
 
 NAME = "inference.GRPCInferenceService"
 EXTENSIONS = ("model_repository", "statistics", "model_configuration", "classification", "parameters")
-#: States of a version in Triton's words.
-STATES = {"active": "READY", "loading": "LOADING", "draining": "UNLOADING", "failed": "UNAVAILABLE"}
-
-_OUTSIDE = re.compile(r"[/\\\0]|^\s*\.{0,2}\s*$")
 
 
 class Repository(Protocol):
-    """Loads and unloads models by name."""
+    """What models there are, and loads and unloads them by name."""
 
-    async def load(self, name: str) -> None:
+    async def index(self, *, only_ready: bool) -> list[dict[str, str]]:
+        """Name, version, state and reason of each version."""
+
+    async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
         """Reads the last path of the model again. Returns when it serves. Raises `TFserveError`."""
 
     async def unload(self, name: str) -> None:
@@ -45,8 +43,7 @@ class Verbs:
         return v2.ServerLiveResponse(live=True)
 
     async def server_ready(self, _: v2.ServerReadyRequest, __: Call) -> v2.ServerReadyResponse:
-        ready = await self.is_ready() and all(model.is_ready for model in self._leading())
-        return v2.ServerReadyResponse(ready=ready)
+        return v2.ServerReadyResponse(ready=await self.is_ready())
 
     async def model_ready(self, request: v2.ModelReadyRequest, _: Call) -> v2.ModelReadyResponse:
         try:
@@ -77,26 +74,18 @@ class Verbs:
 
     async def repository_index(self, request: v2.RepositoryIndexRequest, _: Call) -> v2.RepositoryIndexResponse:
         _check_repository(request.repository_name)
-        index = [_index(model) for model in self.models if model.is_ready or not request.ready]
-        return v2.RepositoryIndexResponse(models=index)
+        index = await self.repository.index(only_ready=request.ready)
+        return v2.RepositoryIndexResponse(models=[v2.RepositoryIndexResponse.ModelIndex(**each) for each in index])
 
     async def load(self, request: v2.RepositoryModelLoadRequest, _: Call) -> v2.RepositoryModelLoadResponse:
         _check_repository(request.repository_name)
-        _check_name(request.model_name)
-        for name in request.parameters:
-            raise Invalid(f"A model is loaded as it was deployed: the parameter {name[:80]!r} is not taken.")
-        await self.repository.load(request.model_name)
+        await self.repository.load(request.model_name, request.parameters)
         return v2.RepositoryModelLoadResponse()
 
     async def unload(self, request: v2.RepositoryModelUnloadRequest, _: Call) -> v2.RepositoryModelUnloadResponse:
         _check_repository(request.repository_name)
-        _check_name(request.model_name)
         await self.repository.unload(request.model_name)
         return v2.RepositoryModelUnloadResponse()
-
-    def _leading(self) -> list[Model]:
-        """The version of each model that takes requests."""
-        return [self.models.get(name) for name in self.models.names()]
 
 
 def service(models: Models, is_ready: Callable[[], Awaitable[bool]], repository: Repository) -> Service:
@@ -122,17 +111,6 @@ def service(models: Models, is_ready: Callable[[], Awaitable[bool]], repository:
     )
 
 
-def _index(model: Model) -> v2.RepositoryIndexResponse.ModelIndex:
-    return v2.RepositoryIndexResponse.ModelIndex(
-        name=model.name, version=str(model.version), state=STATES[model.state], reason=model.told.reason
-    )
-
-
 def _check_repository(name: str) -> None:
     if name:
         raise Unsupported(f"There is one repository, which has no name; {name[:80]!r} was given. Leave it out.")
-
-
-def _check_name(name: str) -> None:
-    if _OUTSIDE.search(name):
-        raise Invalid(f"A model's name is the name of a workspace; {name[:80]!r} can't be one.")

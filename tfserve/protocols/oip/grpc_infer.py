@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ Wanted = ModelInferRequest.InferRequestedOutputTensor
 
 def model_of(models: Models, name: str, version: str) -> Model:
     """The version that serves when `version` is empty. Raises `Invalid`, `NoSuchModel`, `NoSuchVersion`."""
+    if not name.isascii():  # names are kept in one spelling, however they are typed
+        name = unicodedata.normalize("NFC", name)
     if not version:
         return models.get(name)
     if not (version.isascii() and version.isdigit()):
@@ -48,12 +51,12 @@ class Infer:
 
     async def one(self, request: ModelInferRequest, call: Call) -> ModelInferResponse:
         model = model_of(self.models, request.model_name, request.model_version)
-        name = model.default_signature()
+        parameters: Parameters = request.parameters
+        name = (_text(parameters, "signature") if parameters else "") or model.default_signature()
         signature = model.signature(name)
         wanted = [each.name for each in request.outputs]
         if wanted:
             _check_outputs(wanted, signature)
-        parameters: Parameters = request.parameters
         question = Request(
             inputs=read_inputs(request, signature.inputs),
             signature=name,
@@ -150,6 +153,10 @@ def _number(parameters: Parameters, name: str) -> int:
     if field not in ("int64_param", "uint64_param") or value < 0:
         raise Invalid(f"The parameter {name!r} must be a whole number of 0 or more; {str(value)[:40]!r} was given.")
     return int(value)
+
+
+def _text(parameters: Parameters, name: str) -> str:
+    return parameters[name].string_param if name in parameters else ""
 
 
 def _flag(parameters: Parameters, name: str) -> bool:

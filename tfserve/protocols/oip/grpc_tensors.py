@@ -57,9 +57,9 @@ DATATYPES = {
 
 
 def datatype_of(dtype: str) -> str:
-    """The name of a type in v2; TensorFlow's own where v2 has none."""
+    """The name of a type in v2; TensorFlow's own in capitals where v2 has none."""
     known = DTYPES.get(dtype)
-    return known.v2 if known else dtype
+    return known.v2 if known else dtype.upper()
 
 
 def read_inputs(request: ModelInferRequest, specs: Sequence[TensorSpec]) -> dict[str, Array]:

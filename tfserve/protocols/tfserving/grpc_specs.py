@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from tfserve.errors import Invalid
 from tfserve.protocols.protos import tfserving_pb2 as v1
 from tfserve.serving.models import Model, Models
@@ -24,7 +26,8 @@ def model_of(models: Models, spec: v1.ModelSpec) -> Model:
     """Raises `Invalid`, `NoSuchModel`, `NoSuchVersion`."""
     if not spec.name:
         raise Invalid("The request names no model. Give model_spec.name, the name of a workspace that has one.")
-    return models.get(spec.name, version_of(spec))
+    name = spec.name if spec.name.isascii() else unicodedata.normalize("NFC", spec.name)
+    return models.get(name, version_of(spec))
 
 
 def signature_of(model: Model, spec: v1.ModelSpec) -> tuple[str, Signature]:
