@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -23,12 +24,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfserve import linux
 from tfserve.config import Settings, load
-from tfserve.errors import Invalid, NotFound, TFserveError, nearest
+from tfserve.errors import Internal, Invalid, NotFound, TFserveError, nearest
 from tfserve.http.answers import refusal
 from tfserve.http.bodies import ClientGone, read_body
 from tfserve.http.guard import Guard
 from tfserve.http.server import make_server
 from tfserve.ipc.connections import Connection
+from tfserve.ipc.messages import DrainModel, ModelChanged
+from tfserve.ipc.messages import Message as IpcMessage
+from tfserve.serving.models import Models
 from tfserve.serving.supervisor import SupervisorLine
 
 FORM = "application/x-www-form-urlencoded"
@@ -51,16 +55,46 @@ def main() -> None:
 
 async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> None:
     settings = load()
-    connection = await Connection.open(line_socket)
+    models = Models(timeout_s=settings.predict_timeout_s, limit=settings.max_predictions)
+    connection = await Connection.open(line_socket, partial(_told, models))
     connection.lost.add_done_callback(lambda _: os._exit(0))  # without the supervisor there is nothing to serve
     line = SupervisorLine(connection)
-    server = make_server(make_app(line, settings), settings)
+    await models.begin(await line.models())
+    server = make_server(make_app(line, models, settings), settings)
     gc.freeze()
-    await server.serve(sockets=listening)
+    async with _grpc(line, models, settings):
+        await server.serve(sockets=listening)
     connection.lost = asyncio.get_running_loop().create_future()
 
 
-def make_app(line: SupervisorLine, settings: Settings) -> ASGIApp:
+@asynccontextmanager
+async def _grpc(line: SupervisorLine, models: Models, settings: Settings) -> AsyncIterator[None]:
+    """The gRPC port, if there shall be one: nothing of it is loaded else."""
+    if not settings.grpc_port:
+        yield
+        return
+    from tfserve.protocols.grpc_services import all_services
+    from tfserve.serving.grpc_server import serving
+
+    services = all_services(
+        models, is_ready=line.is_ready, repository=_Repository(), limit_bytes=settings.max_body_bytes
+    )
+    async with serving(services, settings):
+        yield
+
+
+async def _told(models: Models, message: IpcMessage) -> None:
+    """What the supervisor says without being asked."""
+    match message:
+        case ModelChanged():
+            await models.change(message.workspace, message.versions)
+        case DrainModel():
+            await models.drained(message.workspace, message.id, message.addresses)
+        case _:
+            raise Internal(f"the supervisor said {type(message).__name__} to web")
+
+
+def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIApp:
     """All routes, with the door in front."""
     from django.core.asgi import get_asgi_application
 
@@ -68,7 +102,7 @@ def make_app(line: SupervisorLine, settings: Settings) -> ASGIApp:
     from tfserve.protocols.tfserve.handlers import Context
     from tfserve.protocols.tfserve.routes import Guide, routes
 
-    context = Context(line=line, settings=settings, start_folder=Path.cwd())
+    context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
     pages = Pages(cast(ASGIApp, get_asgi_application()), line)
     own = [*routes(context), *tfmodel.routes(context)]
     router = Router(

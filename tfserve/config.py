@@ -51,6 +51,9 @@ class Settings:
     cancel_grace_s: float = setting(5.0, "time that a cancelled script has to end before its processes are killed")
     drain_s: float = setting(10.0, "time that running jobs have to end when the server stops")
 
+    predict_timeout_s: float = setting(60.0, "time that a prediction may take, its wait included")
+    max_predictions: int = setting(1000, "predictions that wait or run for a model in a web process; more get 503")
+
     max_body_bytes: int = setting(64 * MIB, "largest request body, after decompression; more is refused with 413")
     max_response_bytes: int = setting(64 * MIB, "largest result or variable; more is refused with 413")
     header_timeout_s: float = setting(15.0, "time that the head of a request may take to arrive")

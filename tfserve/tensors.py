@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+import ml_dtypes  # noqa: F401 - makes bfloat16 known to numpy
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class DType(msgspec.Struct, frozen=True):
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        """The numpy type that holds it. bfloat16 is known to numpy once TensorFlow is imported."""
+        """The numpy type that holds it."""
         return np.dtype(object if self.kind == "string" else self.name)
 
 

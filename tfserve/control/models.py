@@ -99,6 +99,8 @@ class Deployment(models.Model):
     device = models.CharField(max_length=40)
     version = models.BigIntegerField(null=True)
     format = models.CharField(max_length=60, default="")
+    #: how it wants to be served: `tfserve.ipc.messages.ModelOptions`
+    options = models.JSONField(default=dict)
     #: name of a signature -> its inputs and outputs
     signatures = models.JSONField(default=dict)
     #: why it failed or is gone

@@ -200,8 +200,14 @@ def prune(workspace_id: int, *, keep_jobs: int, keep_days: int) -> list[int]:
     return sorted(numbers)
 
 
-def begin_deployment(workspace_id: int, path: str, weights: str | None, device: str) -> int:
-    return Deployment.objects.create(workspace_id=workspace_id, path=path, weights=weights, device=device).pk
+def begin_deployment(workspace_id: int, path: str, weights: str | None, device: str, options: dict[str, object]) -> int:
+    return Deployment.objects.create(
+        workspace_id=workspace_id, path=path, weights=weights, device=device, options=options
+    ).pk
+
+
+def set_deployment_options(deployment_id: int, options: dict[str, object]) -> None:
+    Deployment.objects.filter(pk=deployment_id).update(options=options)
 
 
 def activate_deployment(

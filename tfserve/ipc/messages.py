@@ -234,13 +234,25 @@ class Models(_Message):
 
 
 class ModelChanged(_Message):
-    """What is deployed in a workspace now; empty when nothing is. The supervisor asks web.
-
-    Answered by Done as soon as web has nothing in flight for the versions that are draining.
-    """
+    """What is deployed in a workspace now; empty when nothing is. The supervisor asks web, which answers Done."""
 
     workspace: str
     versions: list[ModelVersion]
+
+
+class DrainModel(_Message):
+    """Web answers Done when it waits for nothing more from these replicas of a deployment."""
+
+    workspace: str
+    id: int
+    addresses: list[str]
+
+
+class ScaleModel(_Message):
+    """Changes how many replicas the deployed model of a workspace has. Answered by Done when they serve."""
+
+    workspace: str
+    replicas: int
 
 
 # --- the supervisor tells a worker
@@ -267,8 +279,9 @@ class BecomeModel(_Message):
     """Load a model and answer predictions for it. Answered by ModelLoaded or Failed.
 
     `weights` are other weights for a meta graph. `sample` is a predict request that the model before answered; the
-    new one is warmed up with it where its signature does not say how. Web reaches the model at the Unix socket
-    `address` (see `tfserve.ipc.predictions`).
+    new one is warmed up with it where its signature does not say how, and with `samples`, which are predictions of
+    web's (an `Ask` each). Web reaches the model at the Unix socket `address` (see `tfserve.ipc.predictions`). A
+    computation that takes longer than `time_limit_s` ends the process.
     """
 
     workspace: str
@@ -276,8 +289,10 @@ class BecomeModel(_Message):
     weights: str | None = None
     device: str = "/cpu:0"
     sample: bytes | None = None
+    samples: list[bytes] = []
     address: str = ""
-    options: ModelOptions = msgspec.field(default_factory=lambda: ModelOptions())
+    options: ModelOptions = ModelOptions()
+    time_limit_s: float = 60.0
 
 
 class ModelLoaded(_Message):
@@ -291,6 +306,18 @@ class ModelLoaded(_Message):
     signatures: dict[str, Any]
     warm_up: str
     memory_bytes: int
+    runtime: str = "tensorflow"
+    image: dict[str, Any] | None = None
+
+
+class ReadSamples(_Message):
+    """Answered by Samples: some of the last predictions that came over the model's socket."""
+
+
+class Samples(_Message):
+    """Each an encoded `tfserve.ipc.predictions.Ask`."""
+
+    asks: list[bytes]
 
 
 class RunScript(_Message):
@@ -462,11 +489,15 @@ Message = (
     | GetModels
     | Models
     | ModelChanged
+    | DrainModel
+    | ScaleModel
     | WorkerReady
     | BecomeScripts
     | BecomeHost
     | BecomeModel
     | ModelLoaded
+    | ReadSamples
+    | Samples
     | RunScript
     | ScriptEnded
     | ClearVariables

@@ -31,7 +31,7 @@ class Tensor(msgspec.Struct, array_like=True, frozen=True):
     data: memoryview
 
 
-class Ask(msgspec.Struct, array_like=True, tag=1):
+class Ask(msgspec.Struct, array_like=True, frozen=True, tag=1):
     """Compute the outputs named `outputs` of a signature from `tensors`, the inputs named `names`."""
 
     signature: str
@@ -100,7 +100,8 @@ def to_array(tensor: Tensor) -> Array:
         array = np.empty(len_of(tensor.shape), dtype=object)
         array[:] = split_strings(tensor.data)
         return array.reshape(tensor.shape)
-    return np.frombuffer(tensor.data, dtype=DTYPES[tensor.dtype].numpy).reshape(tensor.shape)
+    array = np.frombuffer(tensor.data, dtype=DTYPES[tensor.dtype].numpy).reshape(tensor.shape)
+    return array if array.flags.aligned else array.copy()
 
 
 def join_strings(values: Sequence[bytes]) -> bytes:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from grpc_health.v1 import health_pb2 as health
 
 from tfserve.errors import NotFound, nearest
-from tfserve.serving.models import Models
+from tfserve.serving.models import Models, NoSuchModel
 from tfserve.serving.rpc import Call, Service, Stream, Unary
 
 NAME = "grpc.health.v1.Health"
 
-_Check = health.HealthCheckRequest
-_Answer = health.HealthCheckResponse
+_Check: TypeAlias = health.HealthCheckRequest
+_Answer: TypeAlias = health.HealthCheckResponse
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,11 @@ class Health:
 
     def _status(self, name: str) -> int:
         if not name or name in self.services:
-            return _Answer.SERVING
-        if name not in self.models.names():
-            return _Answer.SERVICE_UNKNOWN
-        return _Answer.SERVING if self.models.get(name).is_ready else _Answer.NOT_SERVING
+            return int(_Answer.SERVING)
+        try:
+            return int(_Answer.SERVING if self.models.get(name).is_ready else _Answer.NOT_SERVING)
+        except NoSuchModel:
+            return int(_Answer.SERVICE_UNKNOWN)
 
 
 def service(models: Models, services: Collection[str]) -> Service:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GRACEFUL_S = 3
+#: A stream may stay open for ever, so it is not waited for.
+GRACEFUL_S = 1
 #: What a client may set to keep a connection alive; gRPC's own server takes a ping every five minutes.
 MIN_PING_INTERVAL_MS = 10_000
 

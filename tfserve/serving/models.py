@@ -103,8 +103,6 @@ class Model:
         self._pool = Pool()
         self._timeout_s = timeout_s
         self._limit = limit
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._changed = asyncio.Event()
         self.tell(told)
 
@@ -190,15 +188,12 @@ class Model:
             raise Unavailable(self._why_not())
         changed = self._changed
         self.in_flight += 1
-        self._idle.clear()
         try:
             return await self._wait(line, question, request)
         except ConnectionLost:
             raise Unavailable(await self._cause_of_death(changed)) from None
         finally:
             self.in_flight -= 1
-            if not self.in_flight:
-                self._idle.set()
 
     async def _wait(self, line: ModelLine, question: Ask, request: Request) -> predictions.Answer | Refusal:
         request_id, reply = line.ask(question)
@@ -216,9 +211,9 @@ class Model:
         finally:
             timer.cancel()
 
-    async def drained(self) -> None:
-        """Returns when nothing is in flight."""
-        await self._idle.wait()
+    async def drained(self, addresses: Sequence[str]) -> None:
+        """Returns when nothing is in flight to these replicas."""
+        await self._pool.drained(addresses)
 
     def close(self) -> None:
         self._pool.close()
@@ -246,6 +241,7 @@ class Models:
         self._timeout_s = timeout_s
         self._limit = limit
         self._by_name: dict[str, list[Model]] = {}
+        self._changing = asyncio.Lock()
         #: set, and replaced by a new one, when anything has changed
         self.changed = asyncio.Event()
 
@@ -266,7 +262,7 @@ class Models:
     def get(self, name: str, version: int | None = None) -> Model:
         """The version that serves, or the one that is asked for. Raises `NoSuchModel`, `NoSuchVersion`."""
         found = self._by_name.get(name)
-        if not found:
+        if not found or (version is None and found[0].state == "draining"):
             raise NoSuchModel(name=name, hint=nearest(name, self._by_name))
         if version is None:
             return found[0]
@@ -276,8 +272,16 @@ class Models:
         known = ", ".join(str(model.version) for model in found)
         raise NoSuchVersion(name=name, version=version, known=known)
 
+    async def begin(self, told: Mapping[str, Sequence[ModelVersion]]) -> None:
+        """Takes in everything that is deployed."""
+        await asyncio.gather(*(self.change(name, versions) for name, versions in told.items()))
+
     async def change(self, name: str, told: Sequence[ModelVersion]) -> None:
-        """Takes in what is deployed in a workspace. Returns when nothing is in flight for what is draining."""
+        """Takes in what is deployed in a workspace."""
+        async with self._changing:  # one after the other, in the order in which they were told
+            await self._change(name, told)
+
+    async def _change(self, name: str, told: Sequence[ModelVersion]) -> None:
         before = {model.told.id: model for model in self._by_name.get(name, ())}
         now = [self._known(before.pop(each.id, None), name, each) for each in told]
         await asyncio.gather(*(model.connect() for model in now))
@@ -287,9 +291,14 @@ class Models:
             self._by_name.pop(name, None)
         self.changed.set()
         self.changed = asyncio.Event()
-        await asyncio.gather(*(model.drained() for model in now if model.state == "draining"))
         for model in before.values():
             model.close()
+
+    async def drained(self, name: str, id_: int, addresses: Sequence[str]) -> None:
+        """Returns when nothing is in flight to these replicas of a deployment."""
+        for model in self._by_name.get(name, ()):
+            if model.told.id == id_:
+                await model.drained(addresses)
 
     def _known(self, model: Model | None, name: str, told: ModelVersion) -> Model:
         if model is None:

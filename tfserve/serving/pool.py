@@ -16,6 +16,8 @@ class Pool:
 
     def __init__(self) -> None:
         self._lines: dict[str, ModelLine] = {}
+        #: what takes nothing more, until its process closes the line
+        self._retired: dict[str, ModelLine] = {}
 
     @property
     def alive(self) -> bool:
@@ -30,16 +32,25 @@ class Pool:
         return best
 
     async def use(self, addresses: Sequence[str]) -> None:
-        """Connects to new replicas. Those that are gone from the list answer what they have, and are closed then."""
+        """Connects to new replicas. Those that are gone from the list get nothing more, and answer what they have."""
         new = [address for address in addresses if not self._is_open(address)]
         await asyncio.gather(*(self._open(address) for address in new))
-        gone = [self._lines.pop(address) for address in self._lines.keys() - set(addresses)]
-        await asyncio.gather(*(_finish(line) for line in gone))
+        for address in self._lines.keys() - set(addresses):
+            self._retire(address)
+
+    async def drained(self, addresses: Sequence[str]) -> None:
+        """Returns when nothing is in flight to these replicas."""
+        lines = [self._lines.get(address) or self._retired.get(address) for address in addresses]
+        await asyncio.gather(*(line.drained() for line in lines if line is not None))
 
     def close(self) -> None:
-        for line in self._lines.values():
+        for line in [*self._lines.values(), *self._retired.values()]:
             line.close()
         self._lines.clear()
+
+    def _retire(self, address: str) -> None:
+        line = self._retired[address] = self._lines.pop(address)
+        line.lost.add_done_callback(lambda _: self._retired.pop(address, None))
 
     def _is_open(self, address: str) -> bool:
         line = self._lines.get(address)
@@ -50,8 +61,3 @@ class Pool:
             self._lines[address] = await ModelLine.open(address)
         except OSError as error:  # it has died meanwhile, which the supervisor tells next
             log.warning("a model worker can't be reached: %s", error)
-
-
-async def _finish(line: ModelLine) -> None:
-    await line.drained()
-    line.close()

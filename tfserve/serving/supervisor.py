@@ -12,6 +12,7 @@ from tfserve.ipc.messages import (
     CreateWorkspace,
     DestroyWorkspace,
     Done,
+    GetModels,
     GetServer,
     GetVariables,
     GetWorkspace,
@@ -19,8 +20,11 @@ from tfserve.ipc.messages import (
     JobAnswer,
     ListWorkspaces,
     Message,
+    Models,
+    ModelVersion,
     RestartWorkspace,
     ResumeTask,
+    ScaleModel,
     StartTraining,
     SubmitJob,
     TurnService,
@@ -63,6 +67,13 @@ class SupervisorLine:
 
     async def restart_workspace(self, name: str) -> bool:
         return bool(await self._value(RestartWorkspace(name=name)))
+
+    async def scale_model(self, workspace: str, replicas: int) -> bool:
+        return bool(await self._value(ScaleModel(workspace=workspace, replicas=replicas)) is None)
+
+    async def models(self) -> dict[str, list[ModelVersion]]:
+        """All deployed models; every change after this is told without being asked for."""
+        return (await self._ask(GetModels(), Models)).models
 
     async def workspace(self, name: str) -> dict[str, Any]:
         value: dict[str, Any] = await self._value(GetWorkspace(name=name))

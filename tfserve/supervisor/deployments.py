@@ -18,16 +18,29 @@ import msgspec
 from tfserve.control import records
 from tfserve.control.models import Deployment as Row
 from tfserve.errors import Internal, NotFound, TFserveError, Unavailable
-from tfserve.ipc.messages import META_GRAPH, BecomeModel, JobKind, JobState, ModelLoaded, Predict, Predictions
+from tfserve.ipc.messages import (
+    META_GRAPH,
+    JobKind,
+    JobState,
+    ModelOptions,
+    Predict,
+    Predictions,
+    ReadSamples,
+    Samples,
+)
+from tfserve.supervisor.catalogue import Catalogue
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs import Job, Outcome
 from tfserve.supervisor.journal import Journal
+from tfserve.supervisor.replicas import Deployment, Replica, load, options_of
 from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.workers import Spare, Worker, WorkerDied
 
 log = logging.getLogger(__name__)
 
 DEFAULT_DEVICE = "/cpu:0"
+SAMPLES_S = 0.5
+"""A worker that is busy for so long gives no samples."""
 
 
 class Abandoned(Unavailable):
@@ -43,46 +56,18 @@ class Stage(Enum):
     COMPUTING = "computing"
 
 
-@dataclass
-class Deployment:
-    """One model version, and the worker that holds it while there is one."""
+@dataclass(frozen=True)
+class Means:
+    """What the deployments of all workspaces share."""
 
-    id: int
-    path: str
-    weights: str | None
-    device: str
-    version: int
-    format: str
-    signatures: dict[str, Any]
-    worker: Worker | None = None
-    warm_up: str = ""
-    memory_bytes: int = 0
-    state: Row.State = Row.State.ACTIVE
-    reason: str = ""
-
-    @classmethod
-    def from_row(cls, row: Row) -> Deployment:
-        """A deployment of before the server's restart: it has to be loaded again."""
-        return cls(
-            id=row.pk, path=row.path, weights=row.weights, device=row.device, version=row.version or 1,
-            format=row.format, signatures=row.signatures, state=Row.State.LOADING,
-        )  # fmt: skip
-
-    def describe(self) -> dict[str, Any]:
-        """What `get_status` and the pages tell."""
-        return {
-            "path": self.path,
-            "weights": self.weights,
-            "version": self.version,
-            "state": self.state,
-            "reason": self.reason,
-            "format": self.format,
-            "device": self.device,
-            "pid": self.worker.child.pid if self.worker is not None and self.worker.alive else None,
-            "memory_bytes": self.memory_bytes,
-            "warm_up": self.warm_up,
-            "signatures": self.signatures,
-        }
+    journal: Journal
+    spare: Spare
+    catalogue: Catalogue
+    changed: Signal
+    #: how long predictions that are under way may take to end when their version goes
+    drain_s: float
+    #: how long one computation may take
+    limit_s: float
 
 
 class Deployments:
@@ -95,10 +80,8 @@ class Deployments:
         workspace_id: int,
         name: str,
         *,
-        journal: Journal,
-        spare: Spare,
+        means: Means,
         restarts: Restarts,
-        changed: Signal,
         give_up: Callable[[str], None],
     ) -> None:
         self.active: Deployment | None = None
@@ -106,13 +89,13 @@ class Deployments:
         self.last_failure = ""
         self._workspace_id = workspace_id
         self._name = name
-        self._journal = journal
-        self._spare = spare
+        self._means = means
+        self._journal = means.journal
         self._restarts = restarts
-        self._changed = changed
         self._give_up = give_up
         self._stage = Stage.NOTHING
         self._work: asyncio.Task[Sequence[Outcome]] | None = None
+        self._computing: Worker | None = None
         self._sample: bytes | None = None
         self._restoring: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
@@ -134,8 +117,8 @@ class Deployments:
 
     def kill(self, because: str) -> None:
         """Ends what a job is doing: computing ends with the process, loading and waiting are given up."""
-        if self._stage == Stage.COMPUTING and self.active is not None and self.active.worker is not None:
-            self.active.worker.kill(because)
+        if self._stage == Stage.COMPUTING and self._computing is not None:
+            self._computing.kill(because)
         elif self._stage in (Stage.LOADING, Stage.WAITING) and self._work is not None:
             self._work.cancel()
 
@@ -157,51 +140,83 @@ class Deployments:
 
     async def _deploy(self, job: Job) -> Outcome:
         request: dict[str, Any] = msgspec.json.decode(job.request)
-        return await self._replace(path=request["path"], weights=None, device=request["device"])
+        options = options_of(request.get("options") or {})
+        return await self._replace(path=request["path"], weights=None, device=request["device"], options=options)
 
     async def _update(self, job: Job) -> Outcome:
         request: dict[str, Any] = msgspec.json.decode(job.request)
         active, path = self._deployed(), request["path"]
+        same = partial(self._replace, device=active.device, options=active.options)
         if active.format == META_GRAPH and _is_weights_only(path):
-            return await self._replace(path=active.path, weights=path, device=active.device)
-        return await self._replace(path=path, weights=None, device=active.device)
+            return await same(path=active.path, weights=path)
+        return await same(path=path, weights=None)
 
     async def _undeploy(self, _: Job) -> Outcome:
         active = self._deployed()
         await self._journal.change(partial(records.end_deployment, active.id, Row.State.GONE, "undeployed"))
         self.active = self._sample = None
         await self._stop_restoring()
-        freed = 0
-        if active.worker is not None:
-            freed = active.worker.memory_bytes()
-            await active.worker.stop()
-        self._changed.fire()
+        freed = sum(replica.worker.memory_bytes() for replica in active.living)
+        active.state = Row.State.DRAINING
+        await self._announce(active)
+        await self._end(active)
+        await self._announce()
+        self._means.changed.fire()
         detail = msgspec.json.encode({"version": active.version, "memory_freed_bytes": freed})
         return Outcome(state=JobState.SUCCEEDED, result=b"true", detail=detail)
 
-    async def _replace(self, *, path: str, weights: str | None, device: str) -> Outcome:
+    async def _replace(self, *, path: str, weights: str | None, device: str, options: ModelOptions) -> Outcome:
         """Loads a new version beside the one that serves, and switches when it is warm."""
-        begin = partial(records.begin_deployment, self._workspace_id, path, weights, device)
-        deployment_id = await self._journal.change(begin)
+        begin = partial(
+            records.begin_deployment, self._workspace_id, path, weights, device, msgspec.to_builtins(options)
+        )
+        new = Deployment(
+            id=await self._journal.change(begin), path=path, weights=weights, device=device, options=options,
+            version=0, format="", signatures={},
+        )  # fmt: skip
         try:
             with self._in(Stage.LOADING):
-                worker, loaded = await self._load(path=path, weights=weights, device=device)
+                await self._load_all(new)
         except (TFserveError, WorkerDied, asyncio.CancelledError) as error:
             self.last_failure = str(error) or Abandoned().message
-            end = partial(records.end_deployment, deployment_id, Row.State.FAILED, self.last_failure)
-            await self._journal.change(end)
+            await self._journal.change(partial(records.end_deployment, new.id, Row.State.FAILED, self.last_failure))
             raise
-        new = Deployment(
-            id=deployment_id, path=path, weights=weights, device=device,
-            version=loaded.version or self.last_version + 1, format=loaded.format, signatures=loaded.signatures,
-            worker=worker, warm_up=loaded.warm_up, memory_bytes=loaded.memory_bytes,
-        )  # fmt: skip
         await self._switch(new)
         detail = {"version": new.version, "format": new.format, "warm_up": new.warm_up, "signatures": new.signatures}
         return Outcome(state=JobState.SUCCEEDED, result=b"true", detail=msgspec.json.encode(detail))
 
+    async def _load_all(self, new: Deployment) -> None:
+        """All replicas or none. Raises what the first worker says is wrong with the model, or `WorkerDied`."""
+        samples = await self._samples()
+        try:
+            for _ in range(new.options.replicas):
+                new.take_in(await self._load(new, samples))
+        except BaseException:
+            for replica in new.replicas:
+                replica.worker.kill("its version could not be deployed")
+            raise
+        loaded = new.replicas[0].loaded
+        new.version = loaded.version or self.last_version + 1
+        new.format, new.signatures = loaded.format, loaded.signatures
+
+    async def _load(self, deployment: Deployment, samples: Sequence[bytes] = ()) -> Replica:
+        question = deployment.question(self._name, sample=self._sample, samples=samples, limit_s=self._means.limit_s)
+        return await load(self._means.spare, question)
+
+    async def _samples(self) -> list[bytes]:
+        """Predictions that the version before has answered lately."""
+        living = self.active.living if self.active is not None else []
+        if living:
+            try:
+                async with asyncio.timeout(SAMPLES_S):
+                    answer = await living[0].worker.ask(ReadSamples())
+                    return answer.asks if isinstance(answer, Samples) else []
+            except (TimeoutError, TFserveError, WorkerDied):
+                log.info("the model of workspace %s gives no samples", self._name)
+        return []
+
     async def _switch(self, new: Deployment) -> None:
-        old, worker = self.active, new.worker
+        old = self.active
         try:
             await self._journal.change(
                 partial(
@@ -210,8 +225,8 @@ class Deployments:
                 )
             )  # fmt: skip
         except TFserveError:
-            if worker is not None:
-                worker.kill("its deployment can't be recorded")
+            for replica in new.replicas:
+                replica.worker.kill("its deployment can't be recorded")
             raise
         self.active = new
         self.last_version = new.version
@@ -219,31 +234,38 @@ class Deployments:
         if old is None or old.path != new.path:
             self._sample = None
         await self._stop_restoring()
-        self._watch(new)
-        if old is not None and old.worker is not None:
-            self._in_background(old.worker.stop())
-        self._changed.fire()
+        for replica in new.replicas:
+            self._watch(new, replica)
+        if old is not None:
+            old.state = Row.State.DRAINING
+            await self._announce(new, old)
+            self._in_background(self._end_replaced(old))
+        else:
+            await self._announce(new)
+        self._means.changed.fire()
 
-    async def _load(self, *, path: str, weights: str | None, device: str) -> tuple[Worker, ModelLoaded]:
-        """Raises what the worker says is wrong with the model, or `WorkerDied`."""
-        worker = await self._spare.take(needs_tensorflow=True)
-        try:
-            question = BecomeModel(workspace=self._name, path=path, weights=weights, device=device, sample=self._sample)
-            loaded = await worker.ask(question)
-            if not isinstance(loaded, ModelLoaded):
-                raise Internal(f"a worker answered {type(loaded).__name__} to a model")
-            return worker, loaded
-        except BaseException:
-            worker.kill("its model could not be loaded")
-            raise
+    async def _end_replaced(self, old: Deployment) -> None:
+        await self._end(old)
+        if self.active is not None:
+            await self._announce(self.active)
+
+    async def _end(self, deployment: Deployment) -> None:
+        """Lets predictions that are under way end, then ends the processes."""
+        if deployment.living:
+            drain = self._means.catalogue.drain
+            await drain(self._name, deployment.id, deployment.addresses, self._means.drain_s)
+        await asyncio.gather(*(replica.stop() for replica in deployment.living))
+
+    async def _announce(self, *deployments: Deployment) -> None:
+        await self._means.catalogue.tell(self._name, [each.told() for each in deployments])
 
     # --- predict
 
     async def _predict(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
         with self._in(Stage.WAITING):
-            worker = await self._serving()
+            self._computing = (await self._serving()).worker
         with self._in(Stage.COMPUTING):
-            answer = await worker.ask(Predict(requests=[job.request for job in jobs]))
+            answer = await self._computing.ask(Predict(requests=[job.request for job in jobs]))
         if not isinstance(answer, Predictions):
             raise Internal(f"a worker answered {type(answer).__name__} to a prediction")
         outcomes = [
@@ -257,12 +279,12 @@ class Deployments:
                 self._sample = job.request
         return outcomes
 
-    async def _serving(self) -> Worker:
-        """The worker of the deployed model, once it is there."""
+    async def _serving(self) -> Replica:
+        """A process with the deployed model, once there is one."""
         while True:
             active = self._deployed()
-            if active.worker is not None and active.worker.alive:
-                return active.worker
+            if living := active.living:
+                return living[0]
             if self._restoring is None:
                 raise Unavailable(f"The model can't be used: {active.reason or 'its worker is gone'}.")
             await asyncio.shield(self._restoring)
@@ -272,10 +294,34 @@ class Deployments:
             raise NotFound(f"No model is deployed in workspace {self._name!r}. POST /deploy/ deploys one.")
         return self.active
 
+    # --- more and fewer replicas
+
+    async def scale(self, replicas: int) -> None:
+        """Returns when so many serve. Raises `NotFound`, `Unavailable`."""
+        active = self._deployed()
+        active.options = msgspec.structs.replace(active.options, replicas=replicas)
+        options = msgspec.to_builtins(active.options)
+        await self._journal.change(partial(records.set_deployment_options, active.id, options))
+        surplus = active.living[replicas:]
+        active.replicas = active.living[:replicas]
+        await self._announce(active)
+        for replica in surplus:
+            await self._means.catalogue.drain(self._name, active.id, [replica.address], self._means.drain_s)
+            await replica.stop()
+        if len(active.living) < replicas:
+            self.restore(active)
+            assert self._restoring is not None
+            await asyncio.wait([self._restoring])
+        if len(active.living) < replicas:
+            raise Unavailable(
+                f"{len(active.living)} of {replicas} replicas serve: {active.reason or 'no more started'}."
+            )
+        self._means.changed.fire()
+
     # --- life after death
 
     def restore(self, deployment: Deployment) -> None:
-        """Loads a deployment again whose worker is gone, as often as it takes."""
+        """Loads what a deployment lacks, as often as it takes."""
         self.active = deployment
         if self._restoring is None:
             self._restoring = asyncio.get_running_loop().create_task(self._restore(deployment))
@@ -286,29 +332,35 @@ class Deployments:
             self.restore(self.active)
 
     async def close(self) -> None:
-        """Ends the worker; what is recorded stays, so that the next start brings the model back."""
+        """Ends the processes; what is recorded stays, so that the next start brings the model back."""
         active, self.active = self.active, None
         await self._stop_restoring()
-        if active is not None and active.worker is not None:
-            await active.worker.stop()
+        if active is not None:
+            told = msgspec.structs.replace(
+                active.told(), state="failed", addresses=[], reason="the server is stopping, or the workspace is ending"
+            )
+            await self._means.catalogue.tell(self._name, [told])
+            await self._end(active)
+            await self._announce()
         if self._retiring:
             await asyncio.wait(self._retiring)
 
-    def _watch(self, deployment: Deployment) -> None:
-        assert deployment.worker is not None
-        worker = deployment.worker
-
+    def _watch(self, deployment: Deployment, replica: Replica) -> None:
         def on_end(_: object) -> None:
-            if self.active is deployment and deployment.worker is worker:
-                exit_ = worker.child.ended.result()
-                if (
-                    self._stage != Stage.COMPUTING
-                ):  # otherwise the dispatcher counts it, which learns of it from the prediction
-                    self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
-                deployment.reason = f"its worker died: {exit_.sentence}"
-                self.restore(deployment)
+            if self.active is not deployment or replica not in deployment.replicas:
+                return
+            exit_ = replica.worker.child.ended.result()
+            if self._stage != Stage.COMPUTING or self._computing is not replica.worker:
+                # otherwise the dispatcher counts it, which learns of it from the prediction
+                self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
+            deployment.reason = f"its worker died: {exit_.sentence}"
+            deployment.replicas.remove(replica)
+            if not deployment.living:
+                deployment.state = Row.State.LOADING
+            self.restore(deployment)
+            self._in_background(self._announce(deployment))
 
-        worker.child.ended.add_done_callback(on_end)
+        replica.worker.child.ended.add_done_callback(on_end)
 
     async def _restore(self, deployment: Deployment) -> None:
         try:
@@ -316,31 +368,41 @@ class Deployments:
                 pass
         finally:
             self._restoring = None
-            self._changed.fire()
+            self._means.changed.fire()
 
     async def _restored(self, deployment: Deployment) -> bool:
-        """Whether there is nothing more to try: it serves, or it was given up."""
-        deployment.state = Row.State.LOADING
-        self._changed.fire()
+        """Whether there is nothing more to try: all replicas serve, or it was given up."""
+        if len(deployment.living) >= deployment.options.replicas:
+            return True
+        if not deployment.living:
+            deployment.state = Row.State.LOADING
+            await self._announce(deployment)
+        self._means.changed.fire()
         await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
         try:
-            deployment.worker, loaded = await self._load(
-                path=deployment.path, weights=deployment.weights, device=deployment.device
-            )
+            replica = await self._load(deployment)
         except TFserveError as error:
-            deployment.state, deployment.reason = Row.State.FAILED, error.message
-            return True
+            return await self._lacks(deployment, error.message)
         except WorkerDied as death:
             deployment.reason = f"its worker died while it loaded: {death}"
             self._restarts.died(now=time.monotonic(), lived_s=death.exit.lived_s)
             if not self._restarts.given_up:
                 return False
+            if not deployment.living:
+                self._give_up(f"its model can't be loaded again; the last time {death}.")
+            return await self._lacks(deployment, deployment.reason)
+        deployment.take_in(replica)
+        deployment.state = Row.State.ACTIVE
+        self._watch(deployment, replica)
+        await self._announce(deployment)
+        return len(deployment.living) >= deployment.options.replicas
+
+    async def _lacks(self, deployment: Deployment, reason: str) -> bool:
+        """No more replicas will come: with those that live it goes on, with none it has failed."""
+        deployment.reason = reason
+        if not deployment.living:
             deployment.state = Row.State.FAILED
-            self._give_up(f"its model can't be loaded again; the last time {death}.")
-            return True
-        deployment.state, deployment.warm_up = Row.State.ACTIVE, loaded.warm_up
-        deployment.memory_bytes = loaded.memory_bytes
-        self._watch(deployment)
+        await self._announce(deployment)
         return True
 
     async def _stop_restoring(self) -> None:

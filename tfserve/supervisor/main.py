@@ -119,6 +119,7 @@ class Supervisor:
     async def run(self) -> int:
         """Returns the exit code."""
         # The models can be imported once Django is set up.
+        from tfserve.supervisor.catalogue import Catalogue
         from tfserve.supervisor.journal import Journal
         from tfserve.supervisor.requests import Requests
         from tfserve.supervisor.trainings import Trainings
@@ -129,7 +130,8 @@ class Supervisor:
         changed = Revision()
         journal = Journal()
         spare = Spare(Workshop(self._settings, self._owner), wanted=self._settings.warm_spare, changed=changed)
-        workspaces = Workspaces(self._settings, journal=journal, spare=spare, changed=changed)
+        catalogue = Catalogue()
+        workspaces = Workspaces(self._settings, journal=journal, spare=spare, catalogue=catalogue, changed=changed)
         trainings = Trainings(
             self._settings, journal=journal, spare=spare, changed=changed,
             deploy=lambda workspace, path: requests.deploy(workspace, path),
@@ -140,7 +142,13 @@ class Supervisor:
         await workspaces.bring_all_back()
         await trainings.bring_all_back()
         web = [
-            WebProcess(self._settings, self._owner, sockets=self._sockets, answer=requests.answer)
+            WebProcess(
+                self._settings,
+                self._owner,
+                sockets=self._sockets,
+                answer=requests.answer,
+                models=catalogue.everything,
+            )
             for _ in range(self._settings.web_processes)
         ]
         spare.fill()

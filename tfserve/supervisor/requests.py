@@ -31,6 +31,7 @@ from tfserve.ipc.messages import (
     Message,
     RestartWorkspace,
     ResumeTask,
+    ScaleModel,
     StartTraining,
     SubmitJob,
     TurnService,
@@ -85,6 +86,7 @@ class Requests:
             ResumeTask: self._resume_task,
             WaitOutput: self._wait_output,
             WaitChange: self._wait_change,
+            ScaleModel: self._scale_model,
         }
 
     async def answer(self, message: Message) -> Message:
@@ -209,6 +211,11 @@ class Requests:
         workspace = self._workspaces.get(message.workspace)
         job = await workspace.dispatcher.end(message.job)
         return Done() if job is None else job.answer(waited_s=0.0)
+
+    async def _scale_model(self, message: ScaleModel) -> Message:
+        self._refuse_when_stopping()
+        await self._workspaces.get(message.workspace).deployments.scale(message.replicas)
+        return Done()
 
     async def _start_training(self, message: StartTraining) -> Message:
         self._refuse_when_stopping()

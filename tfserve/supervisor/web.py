@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from tfserve.config import Settings, to_environment
 from tfserve.ipc.connections import Connection
-from tfserve.ipc.messages import Message, WebReady
+from tfserve.ipc.messages import GetModels, Message, WebReady
 from tfserve.supervisor.processes import OWNER, Child
 from tfserve.supervisor.restarts import Restarts
 
@@ -60,12 +60,21 @@ def hold(host: str, port: int) -> socket.socket:
 class WebProcess:
     """Keeps one web process alive."""
 
-    def __init__(self, settings: Settings, owner: str, *, sockets: Sequence[socket.socket], answer: Answer) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        owner: str,
+        *,
+        sockets: Sequence[socket.socket],
+        answer: Answer,
+        models: Callable[[Connection], Message],
+    ) -> None:
         self.ready = asyncio.get_running_loop().create_future()
         self._settings = settings
         self._owner = owner
         self._sockets = sockets
         self._answer = answer
+        self._models = models
         self._restarts = Restarts()
         self._child: Child | None = None
         self._keeper = asyncio.get_running_loop().create_task(self._keep())
@@ -109,10 +118,13 @@ class WebProcess:
                 environment={**os.environ, **to_environment(self._settings), OWNER: self._owner},
                 keep_fds=[theirs.fileno(), *listening],
             )  # fmt: skip
-        await Connection.open(ours, self._heard)
+        line: list[Connection] = []
+        line.append(await Connection.open(ours, lambda message: self._heard(line[0], message)))
         return self._child
 
-    async def _heard(self, message: Message) -> Message | None:
+    async def _heard(self, line: Connection, message: Message) -> Message | None:
+        if isinstance(message, GetModels):
+            return self._models(line)
         if isinstance(message, WebReady):
             if not self.ready.done():
                 self.ready.set_result(None)

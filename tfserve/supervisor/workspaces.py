@@ -31,12 +31,14 @@ from tfserve.errors import (
     WorkspaceExists,
 )
 from tfserve.ipc.messages import JobKind, JobState
-from tfserve.supervisor.deployments import Deployment, Deployments
+from tfserve.supervisor.catalogue import Catalogue
+from tfserve.supervisor.deployments import Deployments, Means
 from tfserve.supervisor.dispatcher import Dispatcher, Runner
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs import DESTROYED, REPEATABLE, RESTARTED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal
 from tfserve.supervisor.output import LAST_LINES_BYTES, JobOutput
+from tfserve.supervisor.replicas import Deployment
 from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.scripts import Host, ScriptProcess, ScriptThread
 from tfserve.supervisor.workers import Spare
@@ -116,13 +118,18 @@ class Workspace:
 class Workspaces:
     """All of them, by name."""
 
-    def __init__(self, settings: Settings, *, journal: Journal, spare: Spare, changed: Revision) -> None:
+    def __init__(
+        self, settings: Settings, *, journal: Journal, spare: Spare, catalogue: Catalogue, changed: Revision
+    ) -> None:
         self.on = True
         self.jobs: dict[int, Job] = {}
         self._settings = settings
         self._journal = journal
         self._spare = spare
         self._changed = changed
+        self._means = Means(
+            journal, spare, catalogue, changed, drain_s=settings.drain_s, limit_s=settings.predict_timeout_s
+        )
         self._host = Host(spare)
         self._by_name: dict[str, Workspace] = {}
         #: names of workspaces that are being made or destroyed
@@ -268,7 +275,7 @@ class Workspaces:
         else:
             scripts = ScriptProcess(row.name, folder, spare=self._spare, restarts=restarts)
         deployments = Deployments(
-            row.pk, row.name, journal=self._journal, spare=self._spare, restarts=restarts, changed=self._changed,
+            row.pk, row.name, means=self._means, restarts=restarts,
             give_up=lambda reason: dispatcher.give_up(reason),
         )  # fmt: skip
         runners: dict[JobKind, Runner] = {JobKind.SCRIPT: scripts, JobKind.CLEAR: scripts}

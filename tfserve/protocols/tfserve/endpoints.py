@@ -123,6 +123,14 @@ ENDPOINTS = (
         submits=True,
     ),
     Endpoint(
+        path="/scale/",
+        purpose="change how many processes hold the deployed model, while it serves",
+        request=requests.Scale,
+        result=bool,
+        tells="true, when so many serve",
+        handler=handlers.scale,
+    ),
+    Endpoint(
         path="/undeploy/",
         purpose="unload the model and give its memory back",
         request=requests.Undeploy,

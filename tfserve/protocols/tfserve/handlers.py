@@ -18,6 +18,7 @@ from tfserve.paths import resolve
 from tfserve.protocols.tfserve import requests
 from tfserve.protocols.tfserve.names import workspace_name
 from tfserve.protocols.tfserve.rendering import answer_of_row, job_result, result_of
+from tfserve.serving.models import Models
 from tfserve.serving.reads import read
 from tfserve.serving.supervisor import SupervisorLine
 
@@ -29,6 +30,7 @@ class Context:
     """What a call needs to know: the server, and what the request's headers said."""
 
     line: SupervisorLine
+    models: Models
     settings: Settings
     start_folder: Path
     idempotency_key: str | None = None
@@ -87,8 +89,13 @@ async def clear(context: Context, request: requests.Clear) -> dict[str, Any]:
 
 
 async def deploy(context: Context, request: requests.Deploy) -> dict[str, Any]:
-    job = {"path": str(await _model_path(context, request.path)), "device": request.device}
+    path = str(await _model_path(context, request.path))
+    job = {"path": path, "device": request.device, "options": request.options}
     return await _submit(context, request, JobKind.DEPLOY, job)
+
+
+async def scale(context: Context, request: requests.Scale) -> bool:
+    return await context.line.scale_model(workspace_name(request.name), request.replicas)
 
 
 async def update(context: Context, request: requests.Update) -> dict[str, Any]:

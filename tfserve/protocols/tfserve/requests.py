@@ -5,7 +5,7 @@ The decoder, the API guide and the OpenAPI document are all made from these clas
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw
@@ -27,6 +27,8 @@ Interval = Annotated[
 TimeLimit = Annotated[
     float | None, Meta(description="seconds that the job may run, then it is ended as failed (no limit)")
 ]
+
+Replicas = Annotated[int, Meta(description="processes that hold the model", ge=1, le=64)]
 
 
 class Empty(msgspec.Struct, kw_only=True):
@@ -72,6 +74,39 @@ class Deploy(_Waits, kw_only=True):
         ),
     ]
     device: Annotated[str, Meta(description="where the model computes: /cpu:0, /gpu:0")] = "/cpu:0"
+    replicas: Replicas = 1
+    runtime: Annotated[
+        Literal["auto", "tensorflow", "openvino", "litert", "onnxruntime"],
+        Meta(description="what computes it; auto takes the fastest that was shown to give the same numbers"),
+    ] = "auto"
+    precision: Annotated[
+        Literal["float32", "bf16", "int8"], Meta(description="less than float32 is faster and changes answers")
+    ] = "float32"
+    max_batch_size: Annotated[int, Meta(description="rows that are computed together at most", ge=1, le=4096)] = 64
+    max_delay: Annotated[
+        float, Meta(description="seconds that a prediction may wait for others to be computed with", ge=0, le=10)
+    ] = 0.0
+    image: Annotated[
+        dict[str, Any] | None,
+        Meta(description="how image files become the input (what training wrote beside the model)"),
+    ] = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The fields of `tfserve.ipc.messages.ModelOptions`."""
+        return {
+            "runtime": self.runtime,
+            "replicas": self.replicas,
+            "max_batch_size": self.max_batch_size,
+            "max_delay_s": self.max_delay,
+            "precision": self.precision,
+            "image": self.image,
+        }
+
+
+class Scale(msgspec.Struct, kw_only=True):
+    name: Name
+    replicas: Replicas
 
 
 class Update(_Waits, kw_only=True):

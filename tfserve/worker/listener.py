@@ -1,0 +1,173 @@
+"""Where web reaches a model: a Unix socket, an event loop in a thread of its own, and a batch whenever it is free.
+
+What has arrived when the model becomes free is computed together. A short computation runs on the loop itself, since
+a change of threads would cost more; a long one in a second thread, so that the next requests are read meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+import uvloop
+
+from tfserve.ipc import frames, predictions
+from tfserve.ipc.messages import ModelOptions
+from tfserve.ipc.predictions import Answer, Ask, Drop, Refusal
+from tfserve.worker.computation import Computation
+from tfserve.worker.waiting import Waiting, WaitingRoom
+
+log = logging.getLogger(__name__)
+
+SHORT_NS = 400_000
+"""A batch that takes less is computed on the loop."""
+
+BACKLOG = 16
+
+
+class Listener:
+    """Answers the predictions that come over the socket at `address`."""
+
+    def __init__(self, computation: Computation, options: ModelOptions, *, address: str, time_limit_s: float) -> None:
+        self._computation = computation
+        self._options = options
+        self._time_limit_s = time_limit_s
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(address)
+        self._socket.listen(BACKLOG)
+        self._thread = threading.Thread(target=self._serve, name="predictions", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._listen())
+
+    async def _listen(self) -> None:
+        batches = Batches(self._computation, self._options)
+        threading.Thread(target=self._watch, args=(batches,), name="watchdog", daemon=True).start()
+        server = await asyncio.get_running_loop().create_unix_server(lambda: Line(batches), sock=self._socket)
+        await server.serve_forever()
+
+    def _watch(self, batches: Batches) -> None:
+        """Ends the process when a computation does not end: whoever asked has given up, and others wait behind it."""
+        limit_ns = int(self._time_limit_s * 1e9)
+        while True:
+            begun_ns = batches.running_since_ns
+            left_ns = limit_ns if begun_ns is None else begun_ns + limit_ns - time.perf_counter_ns()
+            if left_ns <= 0:
+                told = f"A computation of this model has not ended within {self._time_limit_s:g} s: the worker ends.\n"
+                os.write(2, told.encode())
+                os._exit(os.EX_SOFTWARE)
+            time.sleep(left_ns / 1e9)
+
+
+class Batches:
+    """Takes what waits, batch by batch."""
+
+    def __init__(self, computation: Computation, options: ModelOptions) -> None:
+        self._computation = computation
+        self._max_rows = max(1, options.max_batch_size)
+        self._max_delay_ns = int(options.max_delay_s * 1e9)
+        self._waiting = WaitingRoom()
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._is_planned = False
+        self.running_since_ns: int | None = None
+        self._typical_ns = SHORT_NS * 2
+
+    def put(self, line: Line, request_id: int, ask: Ask) -> None:
+        group, rows = self._computation.sort(ask)
+        self._waiting.put(Waiting(line, request_id, ask, rows, group, time.perf_counter_ns()))
+        self._plan()
+
+    def drop(self, line: Line, request_id: int) -> None:
+        self._waiting.drop(line, request_id)
+
+    def drop_all(self, line: Line) -> None:
+        self._waiting.drop_all(line)
+
+    def _plan(self) -> None:
+        """Has the next batch computed, once what is in the sockets has been read."""
+        if not self._is_planned and self._waiting:
+            self._is_planned = True
+            self._loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        self._is_planned = False
+        group = self._waiting.next_group()
+        if group is None:
+            return
+        if self._max_delay_ns and self._waiting.rows(group) < self._max_rows:
+            left_ns = self._waiting.oldest_ns(group) + self._max_delay_ns - time.perf_counter_ns()
+            if left_ns > 0:
+                self._is_planned = True
+                self._loop.call_later(left_ns / 1e9, self._next)
+                return
+        batch = self._waiting.take(group, self._max_rows)
+        if self._typical_ns < SHORT_NS:
+            self._done(batch, *self._compute(batch))
+        else:
+            self._is_planned = True
+            future = self._loop.run_in_executor(self._thread, self._compute, batch)
+            future.add_done_callback(lambda done: self._done_aside(batch, done))
+
+    def _compute(self, batch: list[Waiting]) -> tuple[list[Answer | Refusal], int]:
+        begun_ns = self.running_since_ns = time.perf_counter_ns()
+        answers = self._computation.run(batch)
+        self.running_since_ns = None
+        return answers, time.perf_counter_ns() - begun_ns
+
+    def _done_aside(self, batch: list[Waiting], done: asyncio.Future[tuple[list[Answer | Refusal], int]]) -> None:
+        self._is_planned = False
+        self._done(batch, *done.result())
+
+    def _done(self, batch: list[Waiting], answers: list[Answer | Refusal], took_ns: int) -> None:
+        self._typical_ns += (took_ns - self._typical_ns) // 4
+        for request, answer in zip(batch, answers, strict=True):
+            request.asker.answer(request.id, answer)
+        self._plan()
+
+
+class Line(asyncio.Protocol):
+    """One web process at the other end."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+        self._reader = frames.BodyReader()
+        self._transport: asyncio.Transport | None = None
+
+    def answer(self, request_id: int, answer: Answer | Refusal) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(predictions.encode(request_id, answer))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        peer = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+        if peer[1] != os.getuid():  # its name is no secret on this machine
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for request_id, body in self._reader.feed(data):
+                message = predictions.decode(body)
+                if isinstance(message, Ask):
+                    self._batches.put(self, request_id, message)
+                elif isinstance(message, Drop):
+                    self._batches.drop(self, message.id)
+        except frames.BrokenFrame:
+            log.exception("a web process speaks another language")
+            if self._transport is not None:
+                self._transport.abort()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._batches.drop_all(self)
