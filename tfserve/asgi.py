@@ -74,12 +74,11 @@ async def _grpc(line: SupervisorLine, models: Models, settings: Settings) -> Asy
         yield
         return
     from tfserve.protocols.grpc_services import all_services
+    from tfserve.protocols.tfserve.handlers import Context
     from tfserve.serving.grpc_server import serving
 
-    services = all_services(
-        models, is_ready=line.is_ready, repository=_Repository(), limit_bytes=settings.max_body_bytes
-    )
-    async with serving(services, settings):
+    context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
+    async with serving(all_services(context), settings):
         yield
 
 
@@ -101,6 +100,7 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
     from tfserve.protocols.tfmodel import routes as tfmodel
     from tfserve.protocols.tfserve.handlers import Context
     from tfserve.protocols.tfserve.routes import Guide, routes
+    from tfserve.protocols.tfserving.app import V1
 
     context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
     pages = Pages(cast(ASGIApp, get_asgi_application()), line)
@@ -116,7 +116,21 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
         default=Unknown([route.path for route in own if isinstance(route, Route)]),
         lifespan=_lifespan(line),
     )
-    return Guard(router, settings)
+    return Guard(Prefixes({"/v1/": V1(models, settings)}, router), settings)
+
+
+class Prefixes:
+    """Sends a request to the application that its path's first four characters belong to; every other to `rest`.
+
+    The prediction protocols stand in front of the router, which would cost as much as the rest of a prediction.
+    """
+
+    def __init__(self, apps: dict[str, ASGIApp], rest: ASGIApp) -> None:
+        self._apps = apps
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._apps.get(scope.get("path", "")[:4], self._rest)(scope, receive, send)
 
 
 class Pages:

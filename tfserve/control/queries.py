@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from django.db.models import QuerySet, Sum
+from django.db.models import Max, QuerySet, Sum
 from django.db.models.functions import Length
 
-from tfserve.control.models import FINISHED, Job, Snapshot, TrainingTask, Workspace
+from tfserve.control.models import FINISHED, Deployment, Job, Snapshot, TrainingTask, Workspace
 from tfserve.errors import JobNoLongerKept, NoSuchJob, NoSuchWorkspace, NotFound, TooLarge
 from tfserve.ipc.messages import JobKind, JobState
 
@@ -78,6 +78,21 @@ def snapshot(workspace: Workspace) -> str:
     """The variables that the last finished script left, a JSON object."""
     found = Snapshot.objects.filter(workspace=workspace).first()
     return "{}" if found is None else found.variables
+
+
+def last_deployment(name: str) -> Deployment | None:
+    """What was deployed last in a workspace, if it ever served: its path can be deployed again.
+
+    Raises `NoSuchWorkspace`.
+    """
+    deployments = Deployment.objects.filter(workspace=workspace(name)).order_by("-pk")
+    return deployments.exclude(version=None).first() or deployments.first()
+
+
+def last_deployments() -> list[Deployment]:
+    """The newest deployment of each workspace that ever had one."""
+    newest = Deployment.objects.values("workspace").annotate(newest=Max("pk")).values("newest")
+    return list(Deployment.objects.filter(pk__in=newest).select_related("workspace").defer("signatures"))
 
 
 def output_path(data_folder: Path, job: Job) -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
+from starlette.types import Message, Scope, Send
 
 from tfserve.errors import Failure, Kind, TFserveError
 
@@ -24,6 +26,33 @@ STATUS = {
     Kind.INTERNAL: 500,
 }
 RETRY_AFTER_S = {Kind.OVERLOADED: "5", Kind.UNAVAILABLE: "1"}
+PREDICTION_PATHS = ("/v1/", "/v2/")
+
+Header = tuple[bytes, bytes]
+
+_JSON_TYPE: Header = (b"content-type", b"application/json")
+
+
+async def send_json(send: Send, content: bytes, *, status: int = 200, headers: Sequence[Header] = ()) -> None:
+    """The same as `json_response`, without its objects: for the way of a prediction."""
+    length = (b"content-length", str(len(content)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [_JSON_TYPE, length, *headers]})
+    await send({"type": "http.response.body", "body": content})
+
+
+async def send_error(send: Send, error: TFserveError, *, status: int | None = None) -> None:
+    """An error in the shape that the prediction protocols share: {"error": "<text>"}."""
+    headers = [(name.lower().encode(), value.encode()) for name, value in _error_headers(error).items()]
+    content = msgspec.json.encode({"error": error.message})
+    await send_json(send, content, status=status or STATUS[error.kind], headers=headers)
+
+
+async def refuse(scope: Scope, send: Send, error: TFserveError) -> None:
+    """An error in the shape of the protocol that the path belongs to."""
+    if scope["path"].startswith(PREDICTION_PATHS):
+        await send_error(send, error)
+    else:
+        await refusal(error)(scope, _nothing, send)
 
 
 def json_response(content: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -34,10 +63,20 @@ def refusal(error: TFserveError, *, status: int | None = None) -> Response:
     """An error in the shape of the workspace API, which is also the server's own."""
     failure: Failure = error.to_failure()
     content: dict[str, Any] = {"request_result": False, "result": failure.message, "error": failure}
+    return json_response(
+        msgspec.json.encode(content, enc_hook=str),
+        status=status or STATUS[error.kind],
+        headers=_error_headers(error),
+    )
+
+
+def _error_headers(error: TFserveError) -> dict[str, str]:
     headers = {"Retry-After": RETRY_AFTER_S[error.kind]} if error.kind in RETRY_AFTER_S else {}
     if error.kind == Kind.TOO_LARGE:
         # The rest of the body is not read, so the connection is of no more use.
         headers["Connection"] = "close"
-    return json_response(
-        msgspec.json.encode(content, enc_hook=str), status=status or STATUS[error.kind], headers=headers
-    )
+    return headers
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tfserve.config import Settings
 from tfserve.errors import Forbidden, TFserveError, Unavailable
-from tfserve.http.answers import refusal
+from tfserve.http.answers import refuse
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 HEALTH = "/v2/health/"
@@ -50,7 +50,7 @@ class Guard:
             self._check(scope)
             self._check_load(scope)
         except TFserveError as error:
-            await refusal(error)(scope, receive, send)
+            await refuse(scope, send, error)
             return
         self._in_progress += 1
         try:

@@ -1,9 +1,10 @@
-"""uvicorn, with what it lacks: a limit on the time that the head of a request may take."""
+"""uvicorn, with what it lacks: a limit on the time that a request's head may take, and word of clients that leave."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -13,6 +14,15 @@ from tfserve.config import Settings
 
 GRACEFUL_S = 3
 MAX_HEAD_BYTES = 64 * 1024
+
+CONNECTION = "tfserve.connection"
+"""The key of a scope under which its `HttpConnection` is."""
+
+
+class HttpConnection(Protocol):
+    """What whoever answers a request may know of the connection that it came by."""
+
+    on_lost: Callable[[], object] | None
 
 
 def make_server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
@@ -35,8 +45,10 @@ def make_server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
 
 def _protocol(header_timeout_s: float) -> type[HttpToolsProtocol]:
     class ImpatientProtocol(HttpToolsProtocol):
-        """Closes a connection whose request head does not arrive in time, or never ends."""
+        """Closes a connection whose request head does not arrive in time, or never ends; tells when it is lost."""
 
+        #: Called when the client closes the connection. Whoever answers a request may set it, until it has answered.
+        on_lost: Callable[[], object] | None = None
         _deadline: asyncio.TimerHandle | None = None
         _head_bytes = 0
 
@@ -54,6 +66,7 @@ def _protocol(header_timeout_s: float) -> type[HttpToolsProtocol]:
         def on_message_begin(self) -> None:
             self._start_waiting()
             super().on_message_begin()
+            cast(dict[str, Any], self.scope)[CONNECTION] = self
 
         def on_headers_complete(self) -> None:
             self._stop_waiting()
@@ -62,6 +75,8 @@ def _protocol(header_timeout_s: float) -> type[HttpToolsProtocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
             super().connection_lost(exc)
+            if self.on_lost is not None:
+                self.on_lost()
 
         def _start_waiting(self) -> None:
             self._stop_waiting()

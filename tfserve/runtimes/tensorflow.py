@@ -209,7 +209,9 @@ def _choose_device(tf: Any, device: str) -> str:
 
 
 def _signature(definition: Any) -> Signature:
-    return Signature(_specs(definition.inputs), _specs(definition.outputs))
+    method = definition.method_name.rpartition("/")[2]
+    is_for_examples = method in ("classify", "regress")
+    return Signature(_specs(definition.inputs), _specs(definition.outputs), method if is_for_examples else "")
 
 
 def _specs(tensors: Mapping[str, Any]) -> tuple[TensorSpec, ...]:

@@ -50,9 +50,8 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
         if not settings.is_loopback and not settings.allow_unauthenticated:
             raise OpenToTheWorld(host=settings.host)
         lock = DataFolderLock(settings.data_path)
-        sockets = [listen(settings.host, settings.port)]
-        if settings.training_port:
-            sockets.append(listen(settings.host, settings.training_port))
+        ports = [settings.port, *filter(None, (settings.training_port, settings.v1_port))]
+        sockets = [listen(settings.host, port) for port in ports]
         held = [hold(settings.host, settings.grpc_port)] if settings.grpc_port else []
     except (TFserveError, OSError) as error:
         print(f"tfserve: {_sentence(error)}", file=sys.stderr)
@@ -220,10 +219,11 @@ class Supervisor:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"http://{host}:{settings.port}"
         training = f"\n  train  http://{host}:{settings.training_port}" if settings.training_port else ""
+        v1 = f"\n  v1     http://{host}:{settings.v1_port}/v1/models" if settings.v1_port else ""
         grpc = f"\n  gRPC   {host}:{settings.grpc_port}" if settings.grpc_port else ""
         self._lock.write(address)
         self._on_ready(
             f"TFserve {__version__} is ready (pid {os.getpid()}, data in {settings.data_dir})\n"
             f"  pages  {address}/\n"
-            f"  API    curl -X POST {address}/   (OpenAPI: {address}/openapi.json){training}{grpc}"
+            f"  API    curl -X POST {address}/   (OpenAPI: {address}/openapi.json){training}{v1}{grpc}"
         )

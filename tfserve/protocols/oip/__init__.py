@@ -1,1 +1,1 @@
-"""The Open Inference Protocol v2, as Triton, KServe and MLServer speak it."""
+"""The Open Inference Protocol, version 2, over REST and gRPC: what clients of KServe, Triton and MLServer speak."""

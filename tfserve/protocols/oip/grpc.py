@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
-from tfserve import __version__
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+
 from tfserve.errors import Unsupported
-from tfserve.protocols.oip import grpc_statistics
+from tfserve.protocols.oip import metadata, repository, statistics
 from tfserve.protocols.oip.grpc_infer import Infer, model_of
 from tfserve.protocols.protos import oip_pb2 as v2
+from tfserve.protocols.tfserve.handlers import Context
 from tfserve.serving.models import Models, NoSuchModel, NoSuchVersion
 from tfserve.serving.rpc import Call, Service, Stream, Unary
 
 NAME = "inference.GRPCInferenceService"
-EXTENSIONS = ("model_repository", "statistics", "model_configuration", "classification", "parameters")
 
-
-class Repository(Protocol):
-    """What models there are, and loads and unloads them by name."""
-
-    async def index(self, *, only_ready: bool) -> list[dict[str, str]]:
-        """Name, version, state and reason of each version."""
-
-    async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
-        """Reads the last path of the model again. Returns when it serves. Raises `TFserveError`."""
-
-    async def unload(self, name: str) -> None:
-        """Returns when it is gone. Raises `TFserveError`."""
+M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True)
 class Verbs:
-    """Answers everything but inference. `is_ready` tells whether the server takes work."""
+    """Answers everything but inference. What is told is what REST tells, from the same place."""
 
+    context: Context
     models: Models
-    is_ready: Callable[[], Awaitable[bool]]
-    repository: Repository
 
     async def server_live(self, _: v2.ServerLiveRequest, __: Call) -> v2.ServerLiveResponse:
         return v2.ServerLiveResponse(live=True)
 
     async def server_ready(self, _: v2.ServerReadyRequest, __: Call) -> v2.ServerReadyResponse:
-        return v2.ServerReadyResponse(ready=await self.is_ready())
+        return v2.ServerReadyResponse(ready=await self.context.line.is_ready())
 
     async def model_ready(self, request: v2.ModelReadyRequest, _: Call) -> v2.ModelReadyResponse:
         try:
@@ -53,43 +42,43 @@ class Verbs:
         return v2.ModelReadyResponse(ready=model.is_ready)
 
     async def server_metadata(self, _: v2.ServerMetadataRequest, __: Call) -> v2.ServerMetadataResponse:
-        return v2.ServerMetadataResponse(name="tfserve", version=__version__, extensions=EXTENSIONS)
+        return _from_json(metadata.server(), v2.ServerMetadataResponse())
 
     async def model_metadata(self, request: v2.ModelMetadataRequest, _: Call) -> v2.ModelMetadataResponse:
         model = model_of(self.models, request.name, request.version)
-        return grpc_statistics.metadata(model, self.models.versions(request.name))
+        return _from_json(metadata.model(model, self.models.versions(model.name)), v2.ModelMetadataResponse())
 
     async def model_config(self, request: v2.ModelConfigRequest, _: Call) -> v2.ModelConfigResponse:
         model = model_of(self.models, request.name, request.version)
-        return v2.ModelConfigResponse(config=grpc_statistics.configuration(model))
+        return v2.ModelConfigResponse(config=_from_json(metadata.config(model), v2.ModelConfig()))
 
     async def model_statistics(self, request: v2.ModelStatisticsRequest, _: Call) -> v2.ModelStatisticsResponse:
         if request.name:
             chosen = [model_of(self.models, request.name, request.version)]
             if not request.version:
-                chosen = self.models.versions(request.name)
+                chosen = self.models.versions(chosen[0].name)
         else:
             chosen = list(self.models)
-        return v2.ModelStatisticsResponse(model_stats=map(grpc_statistics.statistics, chosen))
+        return _from_json(statistics.model_stats(chosen), v2.ModelStatisticsResponse())
 
     async def repository_index(self, request: v2.RepositoryIndexRequest, _: Call) -> v2.RepositoryIndexResponse:
         _check_repository(request.repository_name)
-        index = await self.repository.index(only_ready=request.ready)
+        index = await repository.index(self.models, only_ready=request.ready)
         return v2.RepositoryIndexResponse(models=[v2.RepositoryIndexResponse.ModelIndex(**each) for each in index])
 
     async def load(self, request: v2.RepositoryModelLoadRequest, _: Call) -> v2.RepositoryModelLoadResponse:
         _check_repository(request.repository_name)
-        await self.repository.load(request.model_name, request.parameters)
+        await repository.load(self.context, self.models, request.model_name, dict(request.parameters))
         return v2.RepositoryModelLoadResponse()
 
     async def unload(self, request: v2.RepositoryModelUnloadRequest, _: Call) -> v2.RepositoryModelUnloadResponse:
         _check_repository(request.repository_name)
-        await self.repository.unload(request.model_name)
+        await repository.unload(self.context, request.model_name)
         return v2.RepositoryModelUnloadResponse()
 
 
-def service(models: Models, is_ready: Callable[[], Awaitable[bool]], repository: Repository) -> Service:
-    verbs, infer = Verbs(models, is_ready, repository), Infer(models)
+def service(context: Context, models: Models) -> Service:
+    verbs, infer = Verbs(context, models), Infer(models)
     return Service(
         NAME,
         {
@@ -109,6 +98,11 @@ def service(models: Models, is_ready: Callable[[], Awaitable[bool]], repository:
             ),
         },
     )
+
+
+def _from_json(content: dict[str, Any], message: M) -> M:
+    """The message that says what REST says in JSON. What it has no field for, it does not say."""
+    return ParseDict(content, message, ignore_unknown_fields=True)
 
 
 def _check_repository(name: str) -> None:

@@ -7,11 +7,11 @@ import unicodedata
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from tfserve.errors import Invalid, TFserveError
 from tfserve.ipc.predictions import DEFAULT_URGENCY
+from tfserve.protocols.oip import classification
 from tfserve.protocols.oip.grpc_tensors import datatype_of, read_inputs, to_raw
+from tfserve.protocols.oip.outputs import labels
 from tfserve.protocols.protos.oip_pb2 import (
     InferParameter,
     ModelInferRequest,
@@ -21,7 +21,7 @@ from tfserve.protocols.protos.oip_pb2 import (
 from tfserve.serving import inputs
 from tfserve.serving.models import Model, Models, Request, Result
 from tfserve.serving.rpc import Call
-from tfserve.tensors import Array, Signature
+from tfserve.tensors import Signature
 
 PROTOCOL = "v2-grpc"
 LEAST_URGENT = 7
@@ -65,7 +65,7 @@ class Infer:
             timeout_s=_timeout_s(parameters, call.timeout_s) if parameters else call.timeout_s,
             protocol=PROTOCOL,
         )
-        return _answer(request, await model.predict(question), signature)
+        return _answer(request, await model.predict(question), signature, model)
 
     async def stream(
         self, requests: AsyncIterator[ModelInferRequest], call: Call
@@ -108,12 +108,13 @@ class Infer:
         return ModelStreamInferResponse(infer_response=answer)
 
 
-def _answer(request: ModelInferRequest, result: Result, signature: Signature) -> ModelInferResponse:
+def _answer(request: ModelInferRequest, result: Result, signature: Signature, model: Model) -> ModelInferResponse:
     answer = ModelInferResponse(model_name=request.model_name, model_version=str(result.version), id=request.id)
     classes = {each.name: _classes(each) for each in request.outputs if each.parameters}
     for name, array in result.outputs.items():
         if classes.get(name):
-            array = top_classes(array, classes[name], batched=inputs.find(name, signature.outputs, "output").is_batched)
+            spec = inputs.find(name, signature.outputs, "output")
+            array = classification.best(array, spec, classes[name], labels(model))
         dtype = "string" if array.dtype == object else array.dtype.name
         answer.outputs.add(name=name, datatype=datatype_of(dtype), shape=array.shape)
         answer.raw_output_contents.append(to_raw(array))
@@ -169,15 +170,3 @@ def _flag(parameters: Parameters, name: str) -> bool:
 def _classes(wanted: Wanted) -> int:
     """How many classes the client wants instead of the numbers; 0 for the numbers."""
     return _number(wanted.parameters, "classification")
-
-
-def top_classes(array: Array, count: int, *, batched: bool) -> Array:
-    """The `count` highest values of each row as "value:index", best first; of the whole array if it has no batch."""
-    if array.dtype == object:
-        raise Invalid("The parameter 'classification' is for outputs of numbers; this one has strings.")
-    rows = array.reshape(array.shape[0], -1) if batched else array.reshape(1, -1)
-    best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
-    texts = np.empty(best.shape, dtype=object)
-    for at, index in np.ndenumerate(best):
-        texts[at] = f"{rows[at[0], index]:f}:{index}".encode()
-    return texts if batched else texts[0]

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from tfserve.errors import Invalid, Unsupported, nearest
@@ -48,12 +47,7 @@ _CONTENTS = {
 }
 _AS_IN_MEMORY = ("bool_contents", "fp32_contents", "fp64_contents")
 
-DATATYPES = {
-    each.v2: Datatype(
-        each.name, np.dtype(ml_dtypes.bfloat16) if each.v2 == "BF16" else each.numpy, _CONTENTS.get(each.v2)
-    )
-    for each in DTYPES.values()
-}
+DATATYPES = {each.v2: Datatype(each.name, each.numpy, _CONTENTS.get(each.v2)) for each in DTYPES.values()}
 
 
 def datatype_of(dtype: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from tfserve.errors import Internal, Invalid
 from tfserve.protocols.protos import tfserving_pb2 as v1
-from tfserve.protocols.tfserving.grpc_specs import PROTOCOL, answering_spec, model_of, signature_of
+from tfserve.protocols.tfserving.grpc_specs import METHODS, PROTOCOL, answering_spec, model_of, signature_of
 from tfserve.serving.models import Models, Request
 from tfserve.serving.rpc import Call
 from tfserve.tensors import Array, Signature
@@ -92,9 +92,8 @@ def _check(name: str, signature: Signature, method: str) -> list[str]:
     """The outputs to ask for. Raises `Invalid` when the signature is for something else."""
     there = {spec.name for spec in signature.outputs}
     outputs = [output for output in _OUTPUTS[method] if output in there]
-    declared = getattr(signature, "method", None) or method
     takes_examples = len(signature.inputs) == 1 and signature.inputs[0].dtype == "string"
-    if declared != method or not outputs or not takes_examples:
+    if method.removeprefix(METHODS) != signature.method or not outputs or not takes_examples:
         raise Invalid(
             f"The signature {name!r} is not for {method}: that takes one input of serialized tf.Example messages and"
             f" gives {' or '.join(_OUTPUTS[method])}. This one takes {_listed(signature.inputs)} and gives"

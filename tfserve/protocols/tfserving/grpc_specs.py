@@ -10,6 +10,8 @@ from tfserve.serving.models import Model, Models
 from tfserve.tensors import Signature
 
 PROTOCOL = "v1-grpc"
+#: How the name of a signature's method begins in TensorFlow.
+METHODS = "tensorflow/serving/"
 
 
 def version_of(spec: v1.ModelSpec) -> int | None:

@@ -11,13 +11,13 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from tfserve.errors import Invalid
 from tfserve.ipc.predictions import len_of
 from tfserve.protocols.protos import packed
 from tfserve.protocols.protos import tensorflow_pb2 as tf
+from tfserve.protocols.tfserving.describing import DATA_TYPES
 from tfserve.serving import inputs
 from tfserve.tensors import DTYPES, Array, Shape, TensorSpec
 
@@ -32,36 +32,21 @@ class Element:
 
 
 _FIELDS = {
-    "bool": ("DT_BOOL", "bool_val"),
-    "uint8": ("DT_UINT8", "int_val"),
-    "uint16": ("DT_UINT16", "int_val"),
-    "uint32": ("DT_UINT32", "uint32_val"),
-    "uint64": ("DT_UINT64", "uint64_val"),
-    "int8": ("DT_INT8", "int_val"),
-    "int16": ("DT_INT16", "int_val"),
-    "int32": ("DT_INT32", "int_val"),
-    "int64": ("DT_INT64", "int64_val"),
-    "float16": ("DT_HALF", "half_val"),
-    "bfloat16": ("DT_BFLOAT16", "half_val"),
-    "float32": ("DT_FLOAT", "float_val"),
-    "float64": ("DT_DOUBLE", "double_val"),
-    "string": ("DT_STRING", "string_val"),
-}
+    "bool": "bool_val",
+    "uint32": "uint32_val",
+    "uint64": "uint64_val",
+    "int64": "int64_val",
+    "float16": "half_val",
+    "bfloat16": "half_val",
+    "float32": "float_val",
+    "float64": "double_val",
+    "string": "string_val",
+}  # and the smaller integers in int_val
 _AS_IN_MEMORY = ("bool_val", "float_val", "double_val")
 
 ELEMENTS = {
-    name: Element(word, field, np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else DTYPES[name].numpy)
-    for name, (word, field) in _FIELDS.items()
+    name: Element(DATA_TYPES[name], _FIELDS.get(name, "int_val"), dtype.numpy) for name, dtype in DTYPES.items()
 }
-
-
-def data_type(dtype: str) -> str:
-    """The DataType of a type by TensorFlow's name of it, `DT_INVALID` if there is none."""
-    known = ELEMENTS.get(dtype)
-    if known:
-        return known.dtype
-    word = f"DT_{dtype.upper()}"
-    return word if word in tf.DataType.keys() else "DT_INVALID"  # noqa: SIM118 - not a dict
 
 
 def to_array(tensor: tf.TensorProto, spec: TensorSpec, limit_bytes: int) -> Array:
@@ -188,4 +173,4 @@ def _wrong_type(tensor: tf.TensorProto, spec: TensorSpec) -> Invalid:
     given = tf.DataType.Name(tensor.dtype) if tensor.dtype in tf.DataType.values() else str(tensor.dtype)
     if spec.dtype not in ELEMENTS:
         return Invalid(f"Input {spec.name!r} is {spec.dtype}, a type that this server does not take.")
-    return Invalid(f"Input {spec.name!r} is {data_type(spec.dtype)} in the model; {given} was given.")
+    return Invalid(f"Input {spec.name!r} is {DATA_TYPES[spec.dtype]} in the model; {given} was given.")

@@ -1,0 +1,16 @@
+"""A server with models for the protocol tests, and the clients that talk to it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.acceptance.conftest import server, start, workspace
+from tests.protocols.clients import Clients
+
+__all__ = ["server", "start", "workspace"]
+
+
+@pytest.fixture(scope="session")
+def clients() -> Clients:
+    """tritonclient, kserve and the stubs of TensorFlow Serving, in an environment of their own."""
+    return Clients()

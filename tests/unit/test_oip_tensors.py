@@ -1,0 +1,324 @@
+"""Tensors of version 2: JSON of any nesting, bytes behind it, and what is refused before anything is allocated."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from tfserve.errors import Invalid, Unsupported
+from tfserve.protocols.oip import binary, classification, inputs, json_tensors, large
+from tfserve.protocols.oip.infer import urgency
+from tfserve.protocols.oip.requests import decode, infer_request
+from tfserve.tensors import DTYPES, Array, Signature, TensorSpec
+
+NUMBERS = [name for name in DTYPES if name not in ("string", "float16", "bfloat16", "bool")]
+
+
+def spec(dtype: str, *shape: int) -> TensorSpec:
+    return TensorSpec("x", dtype, shape or None)
+
+
+def read(body: Any, *specs: TensorSpec, tail: bytes = b"") -> dict[str, Array]:
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    signature = Signature(specs, specs)
+    if len(text) > large.LARGE_BYTES and (found := large.decode(text)) is not None:
+        return inputs.read(found[0].inputs, memoryview(tail), signature, found[1])
+    return inputs.read(decode(text, infer_request).inputs, memoryview(tail), signature)
+
+
+def tensor(shape: list[Any], data: Any, datatype: str = "FP32", **more: Any) -> dict[str, Any]:
+    return {"name": "x", "shape": shape, "datatype": datatype, "data": data, **more}
+
+
+def refused(body: Any, *specs: TensorSpec, tail: bytes = b"") -> str:
+    with pytest.raises(Invalid) as error:
+        read(body, *specs, tail=tail)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("dtype", NUMBERS)
+@pytest.mark.parametrize("form", ["flat", "nested", "large and flat", "large and nested"])
+def test_numbers_arrive_exactly_however_they_are_nested(dtype: str, form: str) -> None:
+    kind = np.dtype(dtype)
+    shape = (100, 40, 2) if "large" in form else (2, 2)
+    if kind.kind == "f":
+        values = np.random.default_rng(1).standard_normal(shape).astype(kind)
+    else:
+        limits = np.iinfo(kind)
+        values = np.random.default_rng(1).integers(limits.min, limits.max, shape, kind, endpoint=True)
+        values[0] = [limits.min, limits.max] if values.ndim == 2 else [[limits.min, limits.max]] * 40
+    data = (values if "nested" in form else values.ravel()).tolist()
+    body = {"inputs": [tensor(list(shape), data, DTYPES[dtype].v2)]}
+    array = read(body, spec(dtype, -1, *shape[1:]))["x"]
+    assert array.dtype == kind
+    np.testing.assert_array_equal(array, values)
+
+
+def test_large_requests_are_read_the_quick_way() -> None:
+    values = np.arange(9000.0).reshape(30, 300)
+    for data in (values.tolist(), values.ravel().tolist()):
+        for indent in (None, 1):
+            body = json.dumps(
+                {"outputs": [{"name": "y"}], "inputs": [tensor([30, 300], data)], "id": "[1]"}, indent=indent
+            )
+            found = large.decode(body.encode())
+            assert found is not None
+            assert found[0].id == "[1]"
+            np.testing.assert_array_equal(found[1][0], values.ravel())
+
+
+def test_several_large_inputs_are_told_apart() -> None:
+    first, second = np.arange(6000.0), -np.arange(8000.0).reshape(80, 100)
+    body = {
+        "inputs": [
+            {"name": "a", "shape": [6000], "datatype": "FP32", "data": first.tolist()},
+            {"data": second.tolist(), "name": "b", "shape": [80, 100], "datatype": "FP64"},
+        ]
+    }
+    got = read(body, TensorSpec("a", "float32", (-1,)), TensorSpec("b", "float64", (-1, 100)))
+    np.testing.assert_array_equal(got["a"], first.astype(np.float32))
+    np.testing.assert_array_equal(got["b"], second)
+
+
+@pytest.mark.parametrize("count", [6, 20_000])
+def test_ragged_and_misnested_lists_are_refused(count: int) -> None:
+    flat = [1.0] * count
+    half = count // 2
+    for shape, data in (
+        ([2, half], [flat[:half], flat[: half - 1]]),
+        ([2, half], [flat[: half - 1], flat[: half + 1]]),
+        ([2, half], [flat, []]),
+        ([2, half], [*flat[:half], flat[:half]]),
+        ([2, half], [[flat[:half]], [flat[:half]]]),
+        ([half, 2], [flat[:half], flat[:half]]),
+        ([2, half], [flat[:half], flat[:half], []]),
+    ):
+        text = refused({"inputs": [tensor(shape, data)]}, spec("float32", -1, shape[1]))
+        assert "'x'" in text
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [[-1, 2], [2, -2], [2**62, 2**62], [0, 10**30], [2, 2**63], [10**4000], [1] * 5000, [2], [2, 2, 1], [0, 2**50, 2]],
+)  # fmt: skip
+def test_impossible_shapes_are_refused_before_anything_is_allocated(shape: list[int]) -> None:
+    for dims in ((-1, 2), ()):
+        if not dims and len(shape) < 4 and 0 < math.prod(shape) < 100:
+            continue  # any shape will do there
+        for body in (tensor(shape, []), {**tensor(shape, None), "parameters": {"binary_data_size": 0}}):
+            assert "'x'" in refused({"inputs": [body]}, spec("float32", *dims))
+
+
+@pytest.mark.parametrize("data", [[1, 2, 3], [1, 2, 3, 4, 5], [], [[1, 2, 3, 4]], [1] * 30_000])
+def test_a_wrong_number_of_elements_is_refused(data: Any) -> None:
+    assert "'x'" in refused({"inputs": [tensor([2, 2], data)]}, spec("float32", -1, 2))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("float32", True), ("float32", "1"), ("float32", None), ("float32", 1e39), ("float32", {"a": 1}),
+        ("int64", 1.0), ("int64", 2**63), ("int64", True), ("uint8", 256), ("uint8", -1), ("int8", 128),
+        ("int32", 2**31), ("uint64", -1), ("uint64", 2**64), ("bool", 1), ("bool", "true"), ("string", 1),
+        ("string", None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("count", [2, 9000])
+def test_values_of_another_type_or_out_of_range_are_refused(dtype: str, value: Any, count: int) -> None:
+    good = {"string": "text", "bool": True}.get(dtype, 1)
+    body = {"inputs": [tensor([count], [good] * (count - 1) + [value], DTYPES[dtype].v2)]}
+    assert "'x'" in refused(body, spec(dtype, -1))
+
+
+def test_integers_beyond_the_reach_of_a_double_stay_exact() -> None:
+    for count in (1, 5000):
+        array = read({"inputs": [tensor([count], [2**53 + 1] * count, "INT64")]}, spec("int64", -1))["x"]
+        assert array.tolist() == [2**53 + 1] * count
+
+
+def test_text_and_bytes_in_json_become_bytes() -> None:
+    body = {"inputs": [tensor([2], ["Grüße", {"b64": "AP8="}], "BYTES")]}
+    assert read(body, spec("string", -1))["x"].tolist() == ["Grüße".encode(), b"\0\xff"]
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "BF16"])
+def test_half_precision_has_no_numbers_in_json(datatype: str) -> None:
+    dtype = {"FP16": "float16", "BF16": "bfloat16"}[datatype]
+    assert "binary" in refused({"inputs": [tensor([1], [1.0], datatype)]}, spec(dtype, -1))
+
+
+def test_unknown_missing_repeated_and_wrong_inputs_are_refused_with_what_there_is() -> None:
+    x = spec("float32", -1)
+    assert "'x'" in refused({"inputs": [{**tensor([1], [1]), "name": "y"}]}, x)
+    assert "twice" in refused({"inputs": [tensor([1], [1])] * 2}, x)
+    assert "'x'" in refused({"inputs": []}, x)
+    for datatype in ("FP64", "fp32", "", "BF17"):
+        assert "FP32" in refused({"inputs": [tensor([1], [1], datatype)]}, x)
+    assert "'c'" in refused({"inputs": [{**tensor([1], [1]), "name": "c"}]}, TensorSpec("c", "complex64", (1,)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"null", b"[]", b"{}", b"", b'{"inputs"', b'{"inputs":null}', b'{"inputs":{}}', b'{"inputs":[null]}',
+        b"\xff\xfe", b'{"inputs":[{"name":1}]}', b'{"inputs":[{"name":"x","shape":"2","datatype":"FP32","data":[1]}]}',
+        b'{"inputs":[{"name":"x","shape":[true],"datatype":"FP32","data":[1]}]}',
+        b'{"inputs":[{"name":"x","shape":[1.5],"datatype":"FP32","data":[1]}]}',
+        b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32"}]}', b'{"inputs":[]}{"inputs":[]}',
+        b'{"id":7,"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}]}',
+        b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}],"outputs":[1]}',
+        b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":NaN}]}',
+        b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[NaN]}]}',
+        b"[" * 250_000, b'{"inputs":' + b"[" * 250_000, b'{"inputs":[{"data":' + b"[" * 250_000,
+        b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":' + b"[" * 99 + b"1" + b"]" * 99 + b"}]}",
+        b'{"a":' * 100_000,
+    ],
+)  # fmt: skip
+def test_what_is_no_request_is_refused(body: bytes) -> None:
+    assert refused(body, spec("float32", -1))
+
+
+@pytest.mark.parametrize("name", [name for name in DTYPES if name != "string"])
+def test_numbers_go_through_bytes_unchanged(name: str) -> None:
+    dtype = np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+    for shape in ((3, 2), (), (0, 2), (1, 2, 3, 4)):
+        values = np.arange(math.prod(shape)).reshape(shape).astype(dtype)
+        data = bytes(binary.write(values))
+        assert data == values.tobytes()
+        array = binary.read(memoryview(b"?" + data)[1:], TensorSpec("x", name, None), shape, "x")
+        assert array.dtype == dtype
+        assert array.tobytes() == data
+        assert array.shape == shape
+
+
+def test_strings_go_through_bytes_unchanged() -> None:
+    values = np.array([b"", b"abc", "ü".encode(), b"\0\xff"], dtype=object).reshape(2, 2)
+    data = binary.write(values)
+    assert bytes(data[:7]) == b"\0\0\0\0\3\0\0"
+    assert binary.read(data, spec("string"), (2, 2), "x").tolist() == values.tolist()
+    for wrong in (b"\1", b"\5\0\0\0abc", b"\xff\xff\xff\xffa", b"", bytes(data) + b"\0\0\0\0"):
+        with pytest.raises(Invalid, match="'x'"):
+            binary.read(memoryview(wrong), spec("string"), (2, 2), "x")
+
+
+def test_bytes_that_do_not_add_up_are_refused_with_the_name_of_the_input() -> None:
+    def given(size: Any, **more: Any) -> dict[str, Any]:
+        return {
+            "inputs": [
+                {"name": "x", "shape": [2], "datatype": "FP32", "parameters": {"binary_data_size": size}, **more}
+            ]
+        }
+
+    x = spec("float32", -1)
+    assert read(given(8), x, tail=bytes(8))["x"].tolist() == [0, 0]
+    for size, tail in ((8, 7), (8, 9), (7, 7), (0, 0), (-1, 8), (2**70, 8), (4, 4), (8, 0)):
+        assert "'x'" in refused(given(size), x, tail=bytes(tail))
+    for size in ("8", 8.0, True, [8]):
+        assert "binary_data_size" in refused(given(size), x, tail=bytes(8))
+    assert "both" in refused(given(8, data=[1, 2]), x, tail=bytes(8))
+    assert read(given(8, data=None), x, tail=bytes(8))["x"].tolist() == [0, 0]
+    assert "'x'" in refused({"inputs": [tensor([2], [1, 2])]}, x, tail=b"more")
+
+
+@pytest.mark.parametrize(
+    "header", [b"-1", b"x", b"", b"1.5", b"1_0", b"101", b"99999999999999999999", b"0x1", "²".encode()]
+)
+def test_a_wrong_length_of_the_json_is_refused(header: bytes) -> None:
+    with pytest.raises(Invalid, match="Inference-Header-Content-Length"):
+        binary.length_of_json(header, 100)
+
+
+def test_booleans_as_bytes_are_0_or_1() -> None:
+    with pytest.raises(Invalid, match="'x'"):
+        binary.read(memoryview(b"\2"), spec("bool", 1), (1,), "x")
+
+
+def test_a_raw_body_finds_its_one_open_size() -> None:
+    body = np.arange(6, dtype=np.float32).tobytes()
+    assert binary.read_whole_body(body, spec("float32", -1, 3)).shape == (2, 3)
+    assert binary.read_whole_body(body, spec("float32", 6)).shape == (6,)
+    assert binary.read_whole_body(b"any", spec("string", -1)).tolist() == [b"any"]
+    assert binary.read_whole_body(b"any", spec("string", 1, 1)).tolist() == [[b"any"]]
+    for wrong in (
+        spec("float32", -1, -1),
+        spec("float32", -1, 4),
+        spec("float32", 5),
+        spec("float32"),
+        spec("string", 2),
+    ):
+        with pytest.raises(Invalid, match="'x'"):
+            binary.read_whole_body(body, wrong)
+
+
+def test_shared_memory_is_told_to_be_missing() -> None:
+    with pytest.raises(Unsupported):
+        read({"inputs": [tensor([1], [1], parameters={"shared_memory_region": "a"})]}, spec("float32", -1))
+
+
+def test_values_that_json_can_not_hold_are_an_error_unless_asked_otherwise() -> None:
+    values = np.array([1.5, np.nan, np.inf], np.float32)
+    with pytest.raises(Invalid, match=r"'y'.*binary"):
+        json_tensors.write(values, "y", "error")
+    assert (
+        orjson.dumps(json_tensors.write(values, "y", "null"), option=orjson.OPT_SERIALIZE_NUMPY) == b"[1.5,null,null]"
+    )
+    assert orjson.dumps(json_tensors.write(values, "y", "literal")) == b"[1.5, NaN, Infinity]"
+    sums_to_infinity = np.full(3, 1e308)
+    assert json_tensors.write(sums_to_infinity, "y", "error") is not None
+    with pytest.raises(Invalid, match="'y'"):
+        json_tensors.write(np.full(1000, np.nan), "y", "error")
+    with pytest.raises(Invalid, match=r"'y'.*binary"):
+        json_tensors.write(np.array([b"\xff"], dtype=object), "y", "error")
+
+
+def test_the_best_classes_are_told_with_their_labels() -> None:
+    scores = np.array([[0.1, 0.7, 0.2], [0.5, 0.25, 0.25]], np.float32)
+    y = spec("float32", -1, 3)
+    best = classification.best(scores, y, 2, ["cat", "dog"])
+    assert best.tolist() == [[b"0.700000:1:dog", b"0.200000:2"], [b"0.500000:0:cat", b"0.250000:1:dog"]]
+    assert classification.best(scores[0], y, 9, []).tolist() == [b"0.700000:1", b"0.200000:2", b"0.100000:0"]
+    assert classification.best(np.array([[3, 9]]), y, 1, []).tolist() == [[b"9:1"]]
+    assert classification.best(scores.astype(ml_dtypes.bfloat16), y, 1, []).shape == (2, 1)
+    with pytest.raises(Invalid):
+        classification.best(np.array([b"a"], dtype=object), y, 1, [])
+
+
+def test_the_urgency_is_read_from_the_header() -> None:
+    assert [urgency(each) for each in (b"u=0", b"i, u=7", b"u=8", b"", b"u=-1", b"u=12", b"\xff")] == [
+        0,
+        7,
+        3,
+        3,
+        3,
+        3,
+        3,
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([name for name in DTYPES if name not in ("string", "float16", "bfloat16")]).flatmap(
+        lambda name: arrays.arrays(
+            np.dtype(name), arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4),
+            elements=arrays.from_dtype(np.dtype(name), allow_nan=False, allow_infinity=False),
+        )
+    )
+)  # fmt: skip
+def test_any_array_survives_json_and_bytes(values: Array) -> None:
+    x = TensorSpec("x", values.dtype.name, None)
+    written = json_tensors.write(values, "x", "error")
+    text = orjson.dumps(written, option=orjson.OPT_SERIALIZE_NUMPY)
+    np.testing.assert_array_equal(json_tensors.read(text, x, values.shape, "x"), values)
+    if values.size:
+        nested = json.dumps(values.tolist()).encode()
+        np.testing.assert_array_equal(json_tensors.read(nested, x, values.shape, "x"), values)
+    np.testing.assert_array_equal(binary.read(binary.write(values), x, values.shape, "x"), values)

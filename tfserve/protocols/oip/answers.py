@@ -1,0 +1,90 @@
+"""What goes back to a client of version 2: JSON, or JSON with tensors behind it; errors are `{"error": sentence}`."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import orjson
+from starlette.types import Send
+
+from tfserve.errors import Kind, TFserveError
+from tfserve.http.answers import RETRY_AFTER_S, STATUS
+from tfserve.http.bodies import WINDOW_BITS
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+JSON: Headers = ((b"content-type", b"application/json"),)
+CLOSE: Headers = ((b"connection", b"close"),)
+
+#: smaller bodies are sent as they are
+WORTH_PACKING_BYTES = 1024
+#: a body is packed when so much of it shrinks to less than `WORTH_PACKING`; random floats do not
+SAMPLE_BYTES = 4096
+WORTH_PACKING = 0.75
+#: larger bodies are packed beside the event loop
+LARGE_BYTES = 64 * 1024
+FAST = 1
+
+
+class Answer(NamedTuple):
+    """One HTTP answer; its length is added when it is sent."""
+
+    body: bytes
+    headers: Headers = JSON
+    status: int = 200
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def json_answer(content: Any, status: int = 200) -> Answer:
+    return Answer(orjson.dumps(content), JSON, status)
+
+
+def refusal(error: TFserveError, *, status: int | None = None, headers: Headers = ()) -> Answer:
+    """The error in this protocol's words."""
+    if error.kind in RETRY_AFTER_S:
+        headers += ((b"retry-after", RETRY_AFTER_S[error.kind].encode()),)
+    if error.kind == Kind.TOO_LARGE:  # the rest of the body is not read, so the connection is of no more use
+        headers += CLOSE
+    text = error.message.encode("utf-8", "replace").decode()
+    return Answer(orjson.dumps({"error": text}), JSON + headers, status or STATUS[error.kind])
+
+
+async def packed(answer: Answer, accepted: bytes | None) -> Answer:
+    """The answer as the client's `Accept-Encoding` wants it, if that makes it smaller."""
+    if accepted is None or len(answer.body) < WORTH_PACKING_BYTES:
+        return answer
+    encoding = _chosen(accepted)
+    if encoding is None or not _shrinks(answer.body):
+        return answer
+    if len(answer.body) > LARGE_BYTES:
+        body = await asyncio.to_thread(_pack, [answer.body], encoding)
+    else:
+        body = _pack([answer.body], encoding)
+    return answer._replace(body=body, headers=(*answer.headers, (b"content-encoding", encoding)))
+
+
+def _chosen(accepted: bytes) -> bytes | None:
+    """gzip or deflate, the first of them that the header names and does not refuse."""
+    for part in accepted.lower().split(b","):
+        name, _, quality = part.partition(b";")
+        if name.strip() in (b"gzip", b"deflate") and quality.replace(b" ", b"").rstrip(b"0.") != b"q=":
+            return name.strip()
+    return None
+
+
+def _shrinks(body: bytes) -> bool:
+    sample = body[-SAMPLE_BYTES:]
+    return len(zlib.compress(sample, FAST)) < WORTH_PACKING * len(sample)
+
+
+def _pack(pieces: Iterable[bytes], encoding: bytes) -> bytes:
+    packer = zlib.compressobj(FAST, zlib.DEFLATED, WINDOW_BITS[encoding])
+    return b"".join([packer.compress(piece) for piece in pieces] + [packer.flush()])
