@@ -100,6 +100,7 @@ def predict_request(model: str, tensors: Mapping[str, tf.TensorProto], **fields:
 
 
 def tensor(shape: tuple[int, ...], dtype: str, **fields: Any) -> tf.TensorProto:
+    """`dtype` is the word of TensorFlow's DataType."""
     proto = tf.TensorProto(dtype=dtype, **fields)
     proto.tensor_shape.SetInParent()
     for size in shape:
@@ -109,15 +110,12 @@ def tensor(shape: tuple[int, ...], dtype: str, **fields: Any) -> tf.TensorProto:
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Port]:
-    """Models: `all` takes every type, `typed` those with typed contents, `x` is small, `examples` and `slow` real."""
+    """With two models that give back what they get: `all` takes every type, `x` floats of shape [-1, 4]."""
     folder = tmp_path_factory.mktemp("grpc")
     running = Port(folder)
-    every = {name: {"dtype": name, "shape": [-1, 3]} for name in DTYPES}
     for model, inputs in {
-        "all": every,
-        "typed": {name: every[name] for name in DTYPES if name not in ("float16", "bfloat16")},
+        "all": {name: {"dtype": name, "shape": [-1, 3]} for name in DTYPES},
         "x": {"x": {"dtype": "float32", "shape": [-1, 4]}},
-        "any": {"x": {"dtype": "uint8", "shape": None}},
     }.items():
         path = folder / f"{model}.echo"
         path.write_text(json.dumps(inputs))
@@ -127,12 +125,11 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Port]:
 
 
 @pytest.fixture(scope="module")
-def real_models(port: Port) -> Port:
-    """Models of TensorFlow: `examples` classifies and regresses, `slow` computes as long as it is told."""
+def real_model(port: Port) -> Port:
+    """And with `real`, a model of TensorFlow: it classifies, regresses, doubles, and computes as long as it is told."""
     folder = port.server.roots / "real"
     program = Path(__file__).with_name("make_grpc_models.py")
     done = subprocess.run([sys.executable, program, folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    port.deploy("examples", folder / "examples")
-    port.deploy("slow", folder / "slow")
+    port.deploy("real", folder)
     return port
