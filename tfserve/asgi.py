@@ -55,7 +55,9 @@ def main() -> None:
 
 async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> None:
     settings = load()
-    models = Models(timeout_s=settings.predict_timeout_s, limit=settings.max_predictions)
+    models = Models(
+        timeout_s=settings.predict_timeout_s, limit=settings.max_predictions, wake=lambda name: line.wake_model(name)
+    )
     connection = await Connection.open(line_socket, partial(_told, models))
     connection.lost.add_done_callback(lambda _: os._exit(0))  # without the supervisor there is nothing to serve
     line = SupervisorLine(connection)
@@ -97,6 +99,7 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
     """All routes, with the door in front."""
     from django.core.asgi import get_asgi_application
 
+    from tfserve.protocols.oip.app import V2
     from tfserve.protocols.tfmodel import routes as tfmodel
     from tfserve.protocols.tfserve.handlers import Context
     from tfserve.protocols.tfserve.routes import Guide, routes
@@ -116,7 +119,8 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
         default=Unknown([route.path for route in own if isinstance(route, Route)]),
         lifespan=_lifespan(line),
     )
-    return Guard(Prefixes({"/v1/": V1(models, settings)}, router), settings)
+    v1, v2 = V1(models, settings), V2(context)
+    return Guard(Prefixes({"/v1/": v1, "/v2": v2, "/v2/": v2}, router), settings)
 
 
 class Prefixes:

@@ -52,6 +52,7 @@ class Settings:
     cancel_grace_s: float = setting(5.0, "time that a cancelled script has to end before its processes are killed")
     drain_s: float = setting(10.0, "time that running jobs have to end when the server stops")
 
+    convert: bool = setting(True, "look for a faster runtime for models that are deployed with runtime auto")
     predict_timeout_s: float = setting(60.0, "time that a prediction may take, its wait included")
     max_predictions: int = setting(1000, "predictions that wait or run for a model in a web process; more get 503")
 

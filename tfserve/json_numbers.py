@@ -85,6 +85,8 @@ def decode(body: bytes, *, lenient: bool = False) -> Any:
 
 def shape_of(text: bytes, count: int) -> Shape | None:
     """The shape of a list of `count` numbers, by its brackets and commas; None when it is ragged or empty."""
+    if count and text.find(b"[", 1) < 0:
+        return (count,)
     skeleton = text.translate(None, _NOT_NESTING)
     rank = len(skeleton) - len(skeleton.lstrip(b"["))
     if not count or rank > MAX_RANK:

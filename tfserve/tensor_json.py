@@ -19,7 +19,7 @@ import orjson
 from tfserve import json_numbers
 from tfserve.errors import Invalid
 from tfserve.json_numbers import Numbers
-from tfserve.tensors import Array, TensorSpec, cast, check_shape
+from tfserve.tensors import BFLOAT16, Array, TensorSpec, cast, check_shape
 
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
@@ -88,7 +88,7 @@ def from_array(array: Array, *, name: str = "", tokens: bool = False, b64: bool 
     """
     if array.dtype == object:
         return orjson.dumps(_texts(array, b64=b64))
-    if array.dtype.name == "bfloat16":
+    if array.dtype == BFLOAT16:
         array = array.astype(np.float32)
     if not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)

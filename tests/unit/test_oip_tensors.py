@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tfserve.errors import Invalid, Unsupported
-from tfserve.protocols.oip import binary, classification, inputs, json_tensors, large
-from tfserve.protocols.oip.infer import urgency
-from tfserve.protocols.oip.requests import decode, infer_request
+from tfserve.protocols.oip import binary, classification, inputs, json_tensors
+from tfserve.protocols.oip.requests import decode_infer
 from tfserve.tensors import DTYPES, Array, Signature, TensorSpec
 
 NUMBERS = [name for name in DTYPES if name not in ("string", "float16", "bfloat16", "bool")]
@@ -30,9 +29,7 @@ def spec(dtype: str, *shape: int) -> TensorSpec:
 def read(body: Any, *specs: TensorSpec, tail: bytes = b"") -> dict[str, Array]:
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
     signature = Signature(specs, specs)
-    if len(text) > large.LARGE_BYTES and (found := large.decode(text)) is not None:
-        return inputs.read(found[0].inputs, memoryview(tail), signature, found[1])
-    return inputs.read(decode(text, infer_request).inputs, memoryview(tail), signature)
+    return inputs.read(decode_infer(text).inputs, memoryview(tail), signature)
 
 
 def tensor(shape: list[Any], data: Any, datatype: str = "FP32", **more: Any) -> dict[str, Any]:
@@ -61,19 +58,6 @@ def test_numbers_arrive_exactly_however_they_are_nested(dtype: str, form: str) -
     array = read(body, spec(dtype, -1, *shape[1:]))["x"]
     assert array.dtype == kind
     np.testing.assert_array_equal(array, values)
-
-
-def test_large_requests_are_read_the_quick_way() -> None:
-    values = np.arange(9000.0).reshape(30, 300)
-    for data in (values.tolist(), values.ravel().tolist()):
-        for indent in (None, 1):
-            body = json.dumps(
-                {"outputs": [{"name": "y"}], "inputs": [tensor([30, 300], data)], "id": "[1]"}, indent=indent
-            )
-            found = large.decode(body.encode())
-            assert found is not None
-            assert found[0].id == "[1]"
-            np.testing.assert_array_equal(found[1][0], values.ravel())
 
 
 def test_several_large_inputs_are_told_apart() -> None:
@@ -108,7 +92,7 @@ def test_ragged_and_misnested_lists_are_refused(count: int) -> None:
 
 @pytest.mark.parametrize(
     "shape",
-    [[-1, 2], [2, -2], [2**62, 2**62], [0, 10**30], [2, 2**63], [10**4000], [1] * 5000, [2], [2, 2, 1], [0, 2**50, 2]],
+    [[-1, 2], [2, -2], [2**62, 2**62], [0, 10**30], [2, 2**63], [10**4000], [1] * 1000, [2], [2, 2, 1], [0, 2**50, 2]],
 )  # fmt: skip
 def test_impossible_shapes_are_refused_before_anything_is_allocated(shape: list[int]) -> None:
     for dims in ((-1, 2), ()):
@@ -264,20 +248,13 @@ def test_shared_memory_is_told_to_be_missing() -> None:
         read({"inputs": [tensor([1], [1], parameters={"shared_memory_region": "a"})]}, spec("float32", -1))
 
 
-def test_values_that_json_can_not_hold_are_an_error_unless_asked_otherwise() -> None:
-    values = np.array([1.5, np.nan, np.inf], np.float32)
+def test_values_that_json_can_not_hold_are_told() -> None:
+    json_tensors.check_finite(np.full(3, 1e308), "y")
+    for value in (np.nan, np.inf, -np.inf):
+        with pytest.raises(Invalid, match=r"'y'.*binary"):
+            json_tensors.check_finite(np.array([1, value], np.float32), "y")
     with pytest.raises(Invalid, match=r"'y'.*binary"):
-        json_tensors.write(values, "y", "error")
-    assert (
-        orjson.dumps(json_tensors.write(values, "y", "null"), option=orjson.OPT_SERIALIZE_NUMPY) == b"[1.5,null,null]"
-    )
-    assert orjson.dumps(json_tensors.write(values, "y", "literal")) == b"[1.5, NaN, Infinity]"
-    sums_to_infinity = np.full(3, 1e308)
-    assert json_tensors.write(sums_to_infinity, "y", "error") is not None
-    with pytest.raises(Invalid, match="'y'"):
-        json_tensors.write(np.full(1000, np.nan), "y", "error")
-    with pytest.raises(Invalid, match=r"'y'.*binary"):
-        json_tensors.write(np.array([b"\xff"], dtype=object), "y", "error")
+        json_tensors.write(np.array([b"\xff"], dtype=object), "y")
 
 
 def test_the_best_classes_are_told_with_their_labels() -> None:
@@ -292,18 +269,6 @@ def test_the_best_classes_are_told_with_their_labels() -> None:
         classification.best(np.array([b"a"], dtype=object), y, 1, [])
 
 
-def test_the_urgency_is_read_from_the_header() -> None:
-    assert [urgency(each) for each in (b"u=0", b"i, u=7", b"u=8", b"", b"u=-1", b"u=12", b"\xff")] == [
-        0,
-        7,
-        3,
-        3,
-        3,
-        3,
-        3,
-    ]
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from([name for name in DTYPES if name not in ("string", "float16", "bfloat16")]).flatmap(
@@ -315,10 +280,9 @@ def test_the_urgency_is_read_from_the_header() -> None:
 )  # fmt: skip
 def test_any_array_survives_json_and_bytes(values: Array) -> None:
     x = TensorSpec("x", values.dtype.name, None)
-    written = json_tensors.write(values, "x", "error")
+    written = json_tensors.write(values, "x")
     text = orjson.dumps(written, option=orjson.OPT_SERIALIZE_NUMPY)
-    np.testing.assert_array_equal(json_tensors.read(text, x, values.shape, "x"), values)
+    np.testing.assert_array_equal(json_tensors.read(orjson.loads(text), x, values.shape, "x"), values)
     if values.size:
-        nested = json.dumps(values.tolist()).encode()
-        np.testing.assert_array_equal(json_tensors.read(nested, x, values.shape, "x"), values)
+        np.testing.assert_array_equal(json_tensors.read(values.tolist(), x, values.shape, "x"), values)
     np.testing.assert_array_equal(binary.read(binary.write(values), x, values.shape, "x"), values)

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Message, Scope, Send
 
 from tfserve.errors import Failure, Kind, TFserveError
+from tfserve.http.server import CONNECTION, Header, HttpConnection
 
 STATUS = {
     Kind.INVALID: 400,
@@ -26,31 +27,47 @@ STATUS = {
     Kind.INTERNAL: 500,
 }
 RETRY_AFTER_S = {Kind.OVERLOADED: "5", Kind.UNAVAILABLE: "1"}
-PREDICTION_PATHS = ("/v1/", "/v2/")
+PREDICTION_PATHS = ("/v1/", "/v2")
 
-Header = tuple[bytes, bytes]
+CLOSE: Header = (b"connection", b"close")
+JSON_TYPE: Header = (b"content-type", b"application/json")
+_PNG_TYPE: Header = (b"content-type", b"image/png")
 
-_JSON_TYPE: Header = (b"content-type", b"application/json")
 
-
-async def send_json(send: Send, content: bytes, *, status: int = 200, headers: Sequence[Header] = ()) -> None:
-    """The same as `json_response`, without its objects: for the way of a prediction."""
-    length = (b"content-length", str(len(content)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [_JSON_TYPE, length, *headers]})
+async def send_whole(
+    scope: Scope, send: Send, content: bytes, *, status: int = 200, headers: Sequence[Header] = ()
+) -> None:
+    """A whole answer, in one piece where that is possible. Its length is added to the headers."""
+    headers = ((b"content-length", str(len(content)).encode()), *headers)
+    connection: HttpConnection | None = scope.get(CONNECTION)
+    if connection is not None and CLOSE not in headers and connection.answer(scope, status, headers, content):
+        return
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
 
 
-async def send_error(send: Send, error: TFserveError, *, status: int | None = None) -> None:
+async def send_json(
+    scope: Scope, send: Send, content: bytes, *, status: int = 200, headers: Sequence[Header] = ()
+) -> None:
+    """The same as `json_response`, without its objects: for the way of a prediction."""
+    await send_whole(scope, send, content, status=status, headers=(JSON_TYPE, *headers))
+
+
+async def send_png(scope: Scope, send: Send, content: bytes) -> None:
+    await send_whole(scope, send, content, headers=(_PNG_TYPE,))
+
+
+async def send_error(scope: Scope, send: Send, error: TFserveError, *, status: int | None = None) -> None:
     """An error in the shape that the prediction protocols share: {"error": "<text>"}."""
     headers = [(name.lower().encode(), value.encode()) for name, value in _error_headers(error).items()]
     content = msgspec.json.encode({"error": error.message})
-    await send_json(send, content, status=status or STATUS[error.kind], headers=headers)
+    await send_json(scope, send, content, status=status or STATUS[error.kind], headers=headers)
 
 
 async def refuse(scope: Scope, send: Send, error: TFserveError) -> None:
     """An error in the shape of the protocol that the path belongs to."""
     if scope["path"].startswith(PREDICTION_PATHS):
-        await send_error(send, error)
+        await send_error(scope, send, error)
     else:
         await refusal(error)(scope, _nothing, send)
 
@@ -74,7 +91,7 @@ def _error_headers(error: TFserveError) -> dict[str, str]:
     headers = {"Retry-After": RETRY_AFTER_S[error.kind]} if error.kind in RETRY_AFTER_S else {}
     if error.kind == Kind.TOO_LARGE:
         # The rest of the body is not read, so the connection is of no more use.
-        headers["Connection"] = "close"
+        headers["Connection"] = CLOSE[1].decode()
     return headers
 
 

@@ -10,6 +10,7 @@ from starlette.types import Message, Receive, Scope
 
 from tfserve.config import Settings
 from tfserve.errors import Invalid, TimedOut, TooLarge
+from tfserve.http.server import CONNECTION, HttpConnection
 
 MAX_DEPTH = 100
 PIECE = 2**20
@@ -41,10 +42,15 @@ async def read_body(scope: Scope, receive: Receive, settings: Settings) -> bytes
     limit = settings.max_body_bytes
     if int(headers.get(b"content-length", b"0")) > limit:
         raise BodyTooLarge(limit=limit)
-    message = await _receive(receive, settings.body_timeout_s, settings)
+    connection: HttpConnection | None = scope.get(CONNECTION)
+    if connection is not None and connection.has_whole_body:
+        message = _arrived(await receive())  # there is nothing to wait for, so no timer is set
+    else:
+        message = await _receive(receive, settings.body_timeout_s, settings)
     encoding = headers.get(b"content-encoding", b"identity").lower()
     if not message.get("more_body") and encoding == b"identity":
-        return bytes(message.get("body", b""))
+        body: bytes = message.get("body", b"")
+        return body
     unpack = _Unpacker(encoding, limit)
     unpack.feed(message.get("body", b""))
     started_at = asyncio.get_running_loop().time()
@@ -63,6 +69,10 @@ async def _receive(receive: Receive, timeout_s: float, settings: Settings) -> Me
             message = await receive()
     except TimeoutError:
         raise BodyTooSlow(timeout_s=settings.body_timeout_s) from None
+    return _arrived(message)
+
+
+def _arrived(message: Message) -> Message:
     if message["type"] == "http.disconnect":
         raise ClientGone
     return message

@@ -1,28 +1,44 @@
-"""uvicorn, with what it lacks: a limit on the time that a request's head may take, and word of clients that leave."""
+"""uvicorn, with what it lacks: a limit on the time of a request's head, word of clients that leave, short answers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import ASGIApp, Scope
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from tfserve.config import Settings
 
 GRACEFUL_S = 3
 MAX_HEAD_BYTES = 64 * 1024
+MAX_ONE_PIECE = 64 * 1024
+
+Header = tuple[bytes, bytes]
 
 CONNECTION = "tfserve.connection"
 """The key of a scope under which its `HttpConnection` is."""
 
 
 class HttpConnection(Protocol):
-    """What whoever answers a request may know of the connection that it came by."""
+    """The connection that a request came by, for whoever answers it.
+
+    `on_lost` is called when the client closes it; whoever sets it takes it back when it has answered.
+    """
 
     on_lost: Callable[[], object] | None
+
+    @property
+    def has_whole_body(self) -> bool:
+        """Whether nobody has to wait for the body of the request that came last."""
+
+    def answer(self, scope: Scope, status: int, headers: Sequence[Header], content: bytes) -> bool:
+        """Sends a whole answer at once; False when it has to be sent the usual way.
+
+        uvicorn sends head and body with a system call and a packet for each, a sixth of the time of a prediction.
+        """
 
 
 def make_server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
@@ -44,13 +60,30 @@ def make_server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
 
 
 def _protocol(header_timeout_s: float) -> type[HttpToolsProtocol]:
-    class ImpatientProtocol(HttpToolsProtocol):
-        """Closes a connection whose request head does not arrive in time, or never ends; tells when it is lost."""
+    class LeanProtocol(HttpToolsProtocol):
+        """Closes a connection whose request head does not arrive in time, or never ends; an `HttpConnection`."""
 
-        #: Called when the client closes the connection. Whoever answers a request may set it, until it has answered.
         on_lost: Callable[[], object] | None = None
         _deadline: asyncio.TimerHandle | None = None
+        _in_head = True
         _head_bytes = 0
+
+        @property
+        def has_whole_body(self) -> bool:
+            return not self.cycle.more_body
+
+        def answer(self, scope: Scope, status: int, headers: Sequence[Header], content: bytes) -> bool:
+            cycle = self.cycle
+            if cycle.disconnected:
+                return True
+            if not _is_simple(cycle, scope) or self.flow.write_paused or len(content) > MAX_ONE_PIECE:
+                return False
+            lines = [name + b": " + value + b"\r\n" for name, value in (*cycle.default_headers, *headers)]
+            self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", content)))
+            cycle.response_started = cycle.response_complete = True
+            cycle.message_event.set()
+            cycle.on_response()
+            return True
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -58,29 +91,32 @@ def _protocol(header_timeout_s: float) -> type[HttpToolsProtocol]:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            if self._deadline is not None:  # the head is not complete yet
+            if self._in_head:  # which is rare: most heads arrive in one piece
+                if self._deadline is None:
+                    self._start_waiting()
                 self._head_bytes += len(data)
                 if self._head_bytes > MAX_HEAD_BYTES:
                     self._give_up()
 
         def on_message_begin(self) -> None:
-            self._start_waiting()
+            self._in_head = True
+            self._head_bytes = 0
             super().on_message_begin()
             cast(dict[str, Any], self.scope)[CONNECTION] = self
 
         def on_headers_complete(self) -> None:
+            self._in_head = False
             self._stop_waiting()
             super().on_headers_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
+            self._in_head = False
             self._stop_waiting()
             super().connection_lost(exc)
             if self.on_lost is not None:
                 self.on_lost()
 
         def _start_waiting(self) -> None:
-            self._stop_waiting()
-            self._head_bytes = 0
             self._deadline = self.loop.call_later(header_timeout_s, self._give_up)
 
         def _stop_waiting(self) -> None:
@@ -92,4 +128,14 @@ def _protocol(header_timeout_s: float) -> type[HttpToolsProtocol]:
             if self.transport is not None and not self.transport.is_closing():
                 self.transport.close()
 
-    return ImpatientProtocol
+    return LeanProtocol
+
+
+def _is_simple(cycle: RequestResponseCycle, scope: Scope) -> bool:
+    """Whether it is the request of this scope, it has arrived, nothing is sent yet, and the connection stays open."""
+    return (
+        cycle.scope is scope
+        and cycle.keep_alive
+        and not (cycle.more_body or cycle.response_started or cycle.waiting_for_100_continue)
+        and scope["method"] != "HEAD"
+    )

@@ -11,11 +11,14 @@ from typing import Any
 
 import msgspec
 
+from tfserve.conversions import Trial
 from tfserve.errors import Failure
 
 #: The `format` of a deployment that takes new weights without a graph of their own.
 META_GRAPH = "TF1 meta graph"
 
+
+AUTO = "auto"
 
 #: Stands for a job's number in an Interrupt that stops the reading of variables.
 READING = -1
@@ -69,6 +72,9 @@ class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int
     state: str
     addresses: list[str] = []
+    #: the signatures that `addresses` compute; None for all. The others are computed at `full_addresses`
+    served: list[str] | None = None
+    full_addresses: list[str] = []
     format: str = ""
     runtime: str = ""
     signatures: dict[str, Any] = {}
@@ -314,6 +320,16 @@ class ReadSamples(_Message):
     """Answered by Samples: some of the last predictions that came over the model's socket."""
 
 
+class IdleSince(_Message):
+    """Answered by Done(seconds since the model's last prediction)."""
+
+
+class WakeModel(_Message):
+    """Web needs a signature that only TensorFlow computes. Answered by Done when its process is there."""
+
+    workspace: str
+
+
 class Samples(_Message):
     """Each an encoded `tfserve.ipc.predictions.Ask`."""
 
@@ -389,10 +405,14 @@ class Predict(_Message):
 
 
 class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Either the `result`, a JSON list with one value for each fetched tensor, or the `error`, a Failure as JSON."""
+    """Either the `result`, a JSON list with one value for each fetched tensor, or the `error`, a Failure as JSON.
+
+    With `in_full` the error is that this runtime does not know a name, which TensorFlow may know.
+    """
 
     result: bytes | None = None
     error: bytes | None = None
+    in_full: bool = False
 
 
 class Predictions(_Message):
@@ -461,6 +481,39 @@ class TrainingEnded(_Message):
     metrics: dict[str, Any] | None = None
 
 
+class IdentifyModel(_Message):
+    """Say which model files these are. Answered by Done(key), a name for what the model is and what would compute it.
+
+    The key changes with the files' bytes, the versions of the runtimes, the processor and the precision.
+    """
+
+    path: str
+    weights: str | None = None
+    precision: str = "float32"
+
+
+class Convert(_Message):
+    """Convert a SavedModel or Keras file for one runtime, and compare and time it. Answered by Converted or Failed.
+
+    The first `candidate` of a work folder is `tensorflow`: it computes what the others are compared with. `key` is the
+    answer to IdentifyModel. `samples` are requests that the model has answered: each the body of an `Ask` of
+    `tfserve.ipc.predictions`, or a predict request as JSON.
+    """
+
+    candidate: str
+    path: str
+    key: str
+    work_folder: str
+    precision: str = "float32"
+    samples: list[bytes] = []
+
+
+class Converted(_Message):
+    """What one candidate was found to be."""
+
+    trial: Trial
+
+
 class Stop(_Message):
     """Finish what you are doing and exit. No answer but the end of the process."""
 
@@ -497,6 +550,8 @@ Message = (
     | BecomeModel
     | ModelLoaded
     | ReadSamples
+    | IdleSince
+    | WakeModel
     | Samples
     | RunScript
     | ScriptEnded
@@ -513,5 +568,8 @@ Message = (
     | Train
     | Progress
     | TrainingEnded
+    | IdentifyModel
+    | Convert
+    | Converted
     | Stop
 )

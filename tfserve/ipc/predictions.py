@@ -15,7 +15,7 @@ import numpy as np
 
 from tfserve.errors import Failure
 from tfserve.ipc import frames
-from tfserve.tensors import DTYPES, Array
+from tfserve.tensors import DTYPES, NAMES, Array
 
 DEFAULT_URGENCY = 3
 """Of 0 (first) to 7 (last), as RFC 9218 counts."""
@@ -86,7 +86,7 @@ def to_tensor(array: Array) -> Tensor:
     """An array of a type in `DTYPES`, on its way to another process. Bytes are shared with the array if they can be."""
     if array.dtype == object:
         return Tensor("string", array.shape, memoryview(join_strings(array.ravel().tolist())))
-    name = array.dtype.name
+    name = NAMES.get(array.dtype) or array.dtype.name
     if not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
     # numpy gives no buffer of a bfloat16, and none of an empty array that fits.

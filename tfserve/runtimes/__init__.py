@@ -1,38 +1,93 @@
-"""What can load a model: a table of formats and of the runtimes for them, each imported when it is used."""
+"""What can load a model: tables of formats and of the runtimes for them, each imported when it is used."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
-from tfserve.errors import Unsupported
+from tfserve.errors import Invalid, Unsupported, nearest
 from tfserve.runtimes import formats
 from tfserve.runtimes.formats import Located
 from tfserve.runtimes.interface import Runtime
 
-_TENSORFLOW = "tfserve.runtimes.tensorflow"
+AUTO = "auto"
 
-RUNTIMES = {
-    formats.META_GRAPH: _TENSORFLOW,
-    formats.SAVED_MODEL: _TENSORFLOW,
-    formats.KERAS: _TENSORFLOW,
-    formats.HDF5: _TENSORFLOW,
-    formats.ECHO: "tfserve.runtimes.echo",
+MODULES = {
+    "tensorflow": "tfserve.runtimes.tensorflow",
+    "openvino": "tfserve.runtimes.openvino",
+    "litert": "tfserve.runtimes.litert",
+    "onnxruntime": "tfserve.runtimes.onnxruntime",
+    "echo": "tfserve.runtimes.echo",
 }
+
+RUNTIMES: dict[str, tuple[str, ...]] = {
+    formats.META_GRAPH: ("tensorflow",),
+    formats.SAVED_MODEL: ("tensorflow", "openvino"),
+    formats.KERAS: ("tensorflow",),
+    formats.HDF5: ("tensorflow",),
+    formats.LITERT: ("litert",),
+    formats.ONNX: ("onnxruntime", "openvino"),
+    formats.OPENVINO: ("openvino",),
+    formats.ECHO: ("echo",),
+}
+"""Who reads a format as it is, the best first. For a SavedModel `tfserve.worker.compare` finds the best one."""
+
+PRECISIONS: dict[str, tuple[str, ...]] = {
+    "float32": tuple(MODULES),
+    "bf16": ("openvino",),
+    "int8": ("litert",),
+}
+"""Who computes with fewer bits when asked to. float32 means: as the model was made."""
 
 NEEDS = {
     "tensorflow": "This model needs TensorFlow, which is not installed: pip install 'tfserve[tensorflow]'.",
     "keras": "This model needs Keras, which is not installed: pip install 'tfserve[tensorflow]'.",
+    "openvino": "This model needs OpenVINO, which is not installed: pip install 'tfserve[openvino]'.",
+    "ai_edge_litert": "This model needs LiteRT, which is not installed: pip install 'tfserve[litert]'.",
+    "onnxruntime": "This model needs ONNX Runtime, which is not installed: pip install 'tfserve[onnxruntime]'.",
 }
 
 
-def load(model: Located, *, device: str) -> Runtime:
-    """Loads a model that `formats.locate` has found. Raises `Invalid` or `Unsupported`, with the cause."""
-    module = importlib.import_module(RUNTIMES[model.format])
-    try:
-        return cast(Callable[..., Runtime], module.load)(model, device=device)
-    except ModuleNotFoundError as error:
-        if error.name in NEEDS:
-            raise Unsupported(NEEDS[error.name]) from error
-        raise
+def load(model: Located, *, device: str, runtime: str = AUTO, precision: str = "float32") -> Runtime:
+    """Loads a model that `formats.locate` has found, with the first runtime for it that is installed.
+
+    Raises `Invalid` or `Unsupported`, with the cause.
+    """
+    missing = None
+    for name in choices(model, runtime=runtime, precision=precision):
+        try:
+            module = importlib.import_module(MODULES[name])
+            # The others compute as the file was made.
+            chosen = {"precision": precision} if name in PRECISIONS["bf16"] else {}
+            return cast(Callable[..., Runtime], module.load)(model, device=device, **chosen)
+        except ModuleNotFoundError as error:
+            if error.name not in NEEDS:
+                raise
+            missing = missing or error
+    assert missing is not None
+    raise Unsupported(NEEDS[str(missing.name)]) from missing
+
+
+def choices(model: Located, *, runtime: str = AUTO, precision: str = "float32") -> Sequence[str]:
+    """The runtimes that read a model as it is and compute as asked, the best first. Raises `Invalid`, `Unsupported`."""
+    if runtime not in (AUTO, *MODULES):
+        known = [AUTO, *MODULES]
+        raise Invalid(f"There is no runtime {runtime!r}{nearest(runtime, known)}. There are: {', '.join(known)}.")
+    if precision not in PRECISIONS:
+        known = list(PRECISIONS)
+        raise Invalid(f"There is no precision {precision!r}{nearest(precision, known)}. There are: {', '.join(known)}.")
+    readers = RUNTIMES[model.format]
+    wanted = [name for name in readers if runtime in (AUTO, name)]
+    if not wanted:
+        raise Unsupported(
+            f"{model.path} is a {model.format}, which {' and '.join(readers)} can read; the runtime {runtime!r} was"
+            " asked for."
+        )
+    found = [name for name in wanted if name in PRECISIONS[precision]]
+    if not found:
+        raise Unsupported(
+            f"With {precision} {' and '.join(PRECISIONS[precision])} can compute; {model.path} is a {model.format},"
+            f" to be computed by {' or '.join(wanted)}."
+        )
+    return found

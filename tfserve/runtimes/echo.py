@@ -1,6 +1,7 @@
 """A model that gives back what it gets, for trying a server without TensorFlow.
 
 Its file, `*.echo`, is a JSON object of inputs, `{"x": {"dtype": "float32", "shape": [-1, 2]}}`; each is an output too.
+Or it has several such objects, one for each signature: `{"signatures": {"serving_default": {"x": …}, "other": …}}`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import msgspec
 
 from tfserve.errors import Invalid, nearest
 from tfserve.runtimes.formats import Located
-from tfserve.runtimes.interface import Target, find_signature, listed
+from tfserve.runtimes.interface import find_signature
+from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors import DEFAULT_SIGNATURE, DTYPES, Array, Shape, Signature, TensorSpec
 
 
@@ -20,41 +22,47 @@ class _Tensor(msgspec.Struct):
     shape: Shape | None
 
 
+_Inputs = dict[str, _Tensor]
+
+
+class _Signatures(msgspec.Struct, forbid_unknown_fields=True):
+    signatures: dict[str, _Inputs]
+
+
 def load(model: Located, *, device: str) -> EchoModel:  # noqa: ARG001 - it computes nothing, so anywhere will do
+    described = _described(model)
+    tensors = [tensor for inputs in described.values() for tensor in inputs.values()]
+    if unknown := [tensor.dtype for tensor in tensors if tensor.dtype not in DTYPES]:
+        raise Invalid(f"{model.path} has the unknown dtype {unknown[0]!r}{nearest(unknown[0], DTYPES)}.")
+    return EchoModel(model.format, {name: _signature(inputs) for name, inputs in described.items()})
+
+
+def _described(model: Located) -> dict[str, _Inputs]:
+    """The inputs of each signature. Raises `Invalid`."""
+    text = model.path.read_bytes()
     try:
-        inputs = msgspec.json.decode(model.path.read_bytes(), type=dict[str, _Tensor])
+        return msgspec.json.decode(text, type=_Signatures).signatures
+    except msgspec.DecodeError:
+        pass
+    try:
+        return {DEFAULT_SIGNATURE: msgspec.json.decode(text, type=_Inputs)}
     except msgspec.DecodeError as error:
         raise Invalid(f"{model.path} is no description of an echo model: {error}") from error
-    if unknown := [tensor.dtype for tensor in inputs.values() if tensor.dtype not in DTYPES]:
-        raise Invalid(f"{model.path} has the unknown dtype {unknown[0]!r}{nearest(unknown[0], DTYPES)}.")
+
+
+def _signature(inputs: _Inputs) -> Signature:
     specs = tuple(TensorSpec(name, tensor.dtype, tensor.shape) for name, tensor in inputs.items())
-    return EchoModel({DEFAULT_SIGNATURE: Signature(specs, specs)})
+    return Signature(specs, specs)
 
 
-class EchoModel:
-    """One signature, its outputs equal to its inputs."""
+class EchoModel(SignatureOnly):
+    """The outputs of each signature are its inputs."""
 
-    format = "echo"
-
-    def __init__(self, signatures: dict[str, Signature]) -> None:
-        self.signatures = signatures
+    runtime = "echo"
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         find_signature(self.signatures, signature)
         return [inputs[name] for name in outputs]
 
-    def feeds(self, name: str, signature: str) -> Sequence[Target]:
-        specs = {spec.name: spec for spec in find_signature(self.signatures, signature).inputs}
-        if name not in specs:
-            raise Invalid(
-                f"The model has no input or output {name!r}{nearest(name, specs)}. There are: {listed(specs)}."
-            )
-        return [Target(name, specs[name])]
-
-    fetches = feeds
-
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:  # noqa: ARG002
         return [name for name in dict.fromkeys(outputs) if name not in inputs]
-
-    def close(self) -> None:
-        pass

@@ -15,13 +15,24 @@ META_GRAPH = "TF1 meta graph"
 SAVED_MODEL = "SavedModel"
 KERAS = "Keras file"
 HDF5 = "Keras HDF5 file"
+LITERT = "LiteRT file"
+ONNX = "ONNX file"
+OPENVINO = "OpenVINO IR"
 ECHO = "echo"
 
-FILE_FORMATS = {".keras": KERAS, ".h5": HDF5, ".hdf5": HDF5, ".echo": ECHO}
+FILE_FORMATS = {
+    ".keras": KERAS,
+    ".h5": HDF5,
+    ".hdf5": HDF5,
+    ".tflite": LITERT,
+    ".onnx": ONNX,
+    ".xml": OPENVINO,
+    ".echo": ECHO,
+}
 
 KNOWN = (
     "A model is a SavedModel folder, a folder of numbered versions, a TF1 checkpoint prefix that has a .meta file,"
-    " or a .keras or .h5 file."
+    " or a .keras, .h5, .tflite, .onnx or .xml file (OpenVINO, with its .bin beside it)."
 )
 
 _GRAPH_FILES = ("saved_model.pb", "saved_model.pbtxt")
@@ -85,9 +96,11 @@ def _folder(folder: Path) -> Located:
     if found := [folder / name for name in _GRAPH_FILES if (folder / name).is_file()]:
         _check_size(found[0])
         return Located(SAVED_MODEL, folder, _version(folder))
+    if (single := _single(folder)) is not None and _version(folder) is not None:
+        return _file(single)
     versions = [child for child in folder.iterdir() if child.is_dir() and _version(child) is not None]
     if versions:
-        return _newest(versions)
+        return _folder(max(versions, key=lambda version: int(version.name)))
     if (folder / "variables").is_dir():
         raise Invalid(f"{folder} is half a SavedModel: it has variables, but saved_model.pb is missing. Copy it again.")
     if metas := sorted(folder.glob("*.meta")):
@@ -95,10 +108,10 @@ def _folder(folder: Path) -> Located:
     raise Invalid(f"{folder} is a folder without a model: neither saved_model.pb nor numbered versions. {KNOWN}")
 
 
-def _newest(versions: list[Path]) -> Located:
-    newest = max(versions, key=lambda version: int(version.name))
-    singles = [file for file in newest.iterdir() if file.suffix in FILE_FORMATS]
-    return _file(singles[0]) if len(singles) == 1 else _folder(newest)
+def _single(folder: Path) -> Path | None:
+    """The one file that is a model, if a folder has exactly one."""
+    files = [file for file in folder.iterdir() if file.suffix.lower() in FILE_FORMATS and file.is_file()]
+    return files[0] if len(files) == 1 else None
 
 
 def _file(file: Path) -> Located:
@@ -110,9 +123,20 @@ def _file(file: Path) -> Located:
         raise Invalid(
             f"{file} is a part of a checkpoint. A model needs its .meta graph too; {prefix}.meta does not exist."
         )
+    if file.suffix.lower() == ".bin" and file.with_suffix(".xml").is_file():
+        raise Invalid(f"{file} is the weights of an OpenVINO model: give its graph, {file.with_suffix('.xml')}.")
     if file.suffix.lower() not in FILE_FORMATS:
         raise Invalid(f"{file} is a file of no known kind. {KNOWN}")
+    if file.suffix.lower() == ".xml":
+        _check_weights(file)
     return Located(FILE_FORMATS[file.suffix.lower()], file, _version(file.parent))
+
+
+def _check_weights(file: Path) -> None:
+    """A model of OpenVINO without any weights still has the file for them, and that may be empty."""
+    weights = file.with_suffix(".bin")
+    if not weights.is_file():
+        raise Invalid(f"{file} is half a model: its weights, {weights}, are missing. Copy both files.")
 
 
 def _check_size(file: Path) -> None:

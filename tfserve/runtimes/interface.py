@@ -18,10 +18,18 @@ class Target(msgspec.Struct, frozen=True):
     spec: TensorSpec | None
 
 
+class OnlyTensorFlowKnows(Invalid):
+    """A name that means nothing to this runtime, but may to TensorFlow: a tensor inside, a collection, a signature."""
+
+
 class Runtime(Protocol):
-    """A loaded model. Everything that it raises for a caller to see is a `TFserveError`."""
+    """A loaded model. Everything that it raises for a caller to see is a `TFserveError`.
+
+    `runtime` is the name of the library as in `tfserve.runtimes`. One call at a time: the caller sees to it.
+    """
 
     format: str
+    runtime: str
     signatures: dict[str, Signature]
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:

@@ -54,6 +54,8 @@ def load(model: Located, *, device: str) -> GraphModel:
 class GraphModel:
     """A graph with its weights in a session."""
 
+    runtime = "tensorflow"
+
     def __init__(self, session: Any, kind: str, signature_defs: Mapping[str, Any]) -> None:
         self.format = kind
         public = {name: each for name, each in sorted(signature_defs.items()) if not name.startswith("__")}

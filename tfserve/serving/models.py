@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -45,6 +45,10 @@ class PredictionTimedOut(TimedOut):
 
 class ModelQueueFull(Unavailable):
     """{limit} predictions of this model wait or run, as many as it may have (max_predictions). Try again later."""
+
+
+Wake = Callable[[str], Awaitable[None]]
+"""Asks the supervisor for TensorFlow's process of a model, and returns when it can be reached."""
 
 
 class CallerGone(Exception):
@@ -94,13 +98,16 @@ class Result:
 class Model:
     """One version of one workspace's model."""
 
-    def __init__(self, name: str, told: ModelVersion, *, timeout_s: float, limit: int) -> None:
+    def __init__(self, name: str, told: ModelVersion, *, timeout_s: float, limit: int, wake: Wake) -> None:
         self.name = name
         self.told = told
         self.statistics = Statistics()
         self.signatures: dict[str, Signature] = {}
         self.in_flight = 0
         self._pool = Pool()
+        #: TensorFlow beside a faster runtime, while it is needed
+        self._full_pool = Pool()
+        self._wake = wake
         self._timeout_s = timeout_s
         self._limit = limit
         self._changed = asyncio.Event()
@@ -129,6 +136,7 @@ class Model:
     async def connect(self) -> None:
         """Opens the lines to all replicas, and closes those to former ones."""
         await self._pool.use(self.told.addresses)
+        await self._full_pool.use(self.told.full_addresses)
 
     def signature(self, name: str) -> Signature:
         """Raises `Invalid`, which lists the signatures."""
@@ -184,6 +192,8 @@ class Model:
         if self.in_flight >= self._limit:
             raise ModelQueueFull(limit=self._limit)
         line = self._pool.least_busy()
+        if self.told.served is not None and question.signature not in self.told.served:
+            line = await self._full_line()
         if line is None:
             raise Unavailable(self._why_not())
         changed = self._changed
@@ -194,6 +204,12 @@ class Model:
             raise Unavailable(await self._cause_of_death(changed)) from None
         finally:
             self.in_flight -= 1
+
+    async def _full_line(self) -> ModelLine | None:
+        """The line to TensorFlow, for what the faster runtime does not compute."""
+        if not self._full_pool.alive:
+            await self._wake(self.name)
+        return self._full_pool.least_busy()
 
     async def _wait(self, line: ModelLine, question: Ask, request: Request) -> predictions.Answer | Refusal:
         request_id, reply = line.ask(question)
@@ -214,9 +230,11 @@ class Model:
     async def drained(self, addresses: Sequence[str]) -> None:
         """Returns when nothing is in flight to these replicas."""
         await self._pool.drained(addresses)
+        await self._full_pool.drained(addresses)
 
     def close(self) -> None:
         self._pool.close()
+        self._full_pool.close()
 
     def _why_not(self) -> str:
         if self.state == "loading":
@@ -237,7 +255,8 @@ class Model:
 class Models:
     """All deployed models of the server."""
 
-    def __init__(self, *, timeout_s: float, limit: int) -> None:
+    def __init__(self, *, timeout_s: float, limit: int, wake: Wake) -> None:
+        self._wake = wake
         self._timeout_s = timeout_s
         self._limit = limit
         self._by_name: dict[str, list[Model]] = {}
@@ -302,7 +321,7 @@ class Models:
 
     def _known(self, model: Model | None, name: str, told: ModelVersion) -> Model:
         if model is None:
-            return Model(name, told, timeout_s=self._timeout_s, limit=self._limit)
+            return Model(name, told, timeout_s=self._timeout_s, limit=self._limit, wake=self._wake)
         model.tell(told)
         return model
 

@@ -31,6 +31,7 @@ from tfserve.ipc.messages import (
     Variables,
     WaitChange,
     WaitOutput,
+    WakeModel,
     WebReady,
 )
 
@@ -70,6 +71,10 @@ class SupervisorLine:
 
     async def scale_model(self, workspace: str, replicas: int) -> bool:
         return bool(await self._value(ScaleModel(workspace=workspace, replicas=replicas)) is None)
+
+    async def wake_model(self, workspace: str) -> None:
+        """Returns when TensorFlow's process of the model is there, and told."""
+        await self._value(WakeModel(workspace=workspace))
 
     async def models(self) -> dict[str, list[ModelVersion]]:
         """All deployed models; every change after this is told without being asked for."""

@@ -1,13 +1,10 @@
-"""The model of one workspace: loaded aside, switched in, watched, restored after a death, and given back."""
+"""The jobs of a workspace's model: a version is loaded aside and switched in, computes, and is given back."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -17,30 +14,15 @@ import msgspec
 
 from tfserve.control import records
 from tfserve.control.models import Deployment as Row
-from tfserve.errors import Internal, NotFound, TFserveError, Unavailable
-from tfserve.ipc.messages import (
-    META_GRAPH,
-    JobKind,
-    JobState,
-    ModelOptions,
-    Predict,
-    Predictions,
-    ReadSamples,
-    Samples,
-)
-from tfserve.supervisor.catalogue import Catalogue
-from tfserve.supervisor.events import Signal
+from tfserve.errors import Internal, TFserveError, Unavailable
+from tfserve.ipc.messages import META_GRAPH, JobKind, JobState, ModelOptions, Predict, Prediction, Predictions
 from tfserve.supervisor.jobs import Job, Outcome
-from tfserve.supervisor.journal import Journal
-from tfserve.supervisor.replicas import Deployment, Replica, load, options_of
+from tfserve.supervisor.replicas import Deployment, options_of
 from tfserve.supervisor.restarts import Restarts
-from tfserve.supervisor.workers import Spare, Worker, WorkerDied
-
-log = logging.getLogger(__name__)
+from tfserve.supervisor.upkeep import Means, Upkeep
+from tfserve.supervisor.workers import WorkerDied
 
 DEFAULT_DEVICE = "/cpu:0"
-SAMPLES_S = 0.5
-"""A worker that is busy for so long gives no samples."""
 
 
 class Abandoned(Unavailable):
@@ -54,20 +36,6 @@ class Stage(Enum):
     LOADING = "loading a new version"
     WAITING = "waiting until the model is back"
     COMPUTING = "computing"
-
-
-@dataclass(frozen=True)
-class Means:
-    """What the deployments of all workspaces share."""
-
-    journal: Journal
-    spare: Spare
-    catalogue: Catalogue
-    changed: Signal
-    #: how long predictions that are under way may take to end when their version goes
-    drain_s: float
-    #: how long one computation may take
-    limit_s: float
 
 
 class Deployments:
@@ -84,21 +52,13 @@ class Deployments:
         restarts: Restarts,
         give_up: Callable[[str], None],
     ) -> None:
-        self.active: Deployment | None = None
+        self.upkeep = Upkeep(name, means, restarts=restarts, give_up=give_up)
         self.last_version = 0
         self.last_failure = ""
         self._workspace_id = workspace_id
-        self._name = name
-        self._means = means
         self._journal = means.journal
-        self._restarts = restarts
-        self._give_up = give_up
         self._stage = Stage.NOTHING
         self._work: asyncio.Task[Sequence[Outcome]] | None = None
-        self._computing: Worker | None = None
-        self._sample: bytes | None = None
-        self._restoring: asyncio.Task[None] | None = None
-        self._retiring: set[asyncio.Task[None]] = set()
 
     async def run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
         self._work = asyncio.get_running_loop().create_task(self._run(jobs))
@@ -117,8 +77,8 @@ class Deployments:
 
     def kill(self, because: str) -> None:
         """Ends what a job is doing: computing ends with the process, loading and waiting are given up."""
-        if self._stage == Stage.COMPUTING and self._computing is not None:
-            self._computing.kill(because)
+        if self._stage == Stage.COMPUTING and self.upkeep.computing is not None:
+            self.upkeep.computing.kill(because)
         elif self._stage in (Stage.LOADING, Stage.WAITING) and self._work is not None:
             self._work.cancel()
 
@@ -135,6 +95,7 @@ class Deployments:
             yield
         finally:
             self._stage = Stage.NOTHING
+            self.upkeep.computing = None
 
     # --- deploy, update, undeploy
 
@@ -145,23 +106,22 @@ class Deployments:
 
     async def _update(self, job: Job) -> Outcome:
         request: dict[str, Any] = msgspec.json.decode(job.request)
-        active, path = self._deployed(), request["path"]
+        active, path = self.upkeep.deployed(), request["path"]
         same = partial(self._replace, device=active.device, options=active.options)
         if active.format == META_GRAPH and _is_weights_only(path):
             return await same(path=active.path, weights=path)
         return await same(path=path, weights=None)
 
+    async def restart(self) -> None:
+        """A fresh start for a model that was given up."""
+        active = self.upkeep.active
+        if active is not None and active.state == Row.State.FAILED:
+            self.upkeep.restore(active)
+
     async def _undeploy(self, _: Job) -> Outcome:
-        active = self._deployed()
+        active = self.upkeep.deployed()
         await self._journal.change(partial(records.end_deployment, active.id, Row.State.GONE, "undeployed"))
-        self.active = self._sample = None
-        await self._stop_restoring()
-        freed = sum(replica.worker.memory_bytes() for replica in active.living)
-        active.state = Row.State.DRAINING
-        await self._announce(active)
-        await self._end(active)
-        await self._announce()
-        self._means.changed.fire()
+        freed = await self.upkeep.take_away()
         detail = msgspec.json.encode({"version": active.version, "memory_freed_bytes": freed})
         return Outcome(state=JobState.SUCCEEDED, result=b"true", detail=detail)
 
@@ -187,10 +147,10 @@ class Deployments:
 
     async def _load_all(self, new: Deployment) -> None:
         """All replicas or none. Raises what the first worker says is wrong with the model, or `WorkerDied`."""
-        samples = await self._samples()
+        samples = await self.upkeep.samples()
         try:
             for _ in range(new.options.replicas):
-                new.take_in(await self._load(new, samples))
+                new.take_in(await self.upkeep.load(new, samples))
         except BaseException:
             for replica in new.replicas:
                 replica.worker.kill("its version could not be deployed")
@@ -199,24 +159,8 @@ class Deployments:
         new.version = loaded.version or self.last_version + 1
         new.format, new.signatures = loaded.format, loaded.signatures
 
-    async def _load(self, deployment: Deployment, samples: Sequence[bytes] = ()) -> Replica:
-        question = deployment.question(self._name, sample=self._sample, samples=samples, limit_s=self._means.limit_s)
-        return await load(self._means.spare, question)
-
-    async def _samples(self) -> list[bytes]:
-        """Predictions that the version before has answered lately."""
-        living = self.active.living if self.active is not None else []
-        if living:
-            try:
-                async with asyncio.timeout(SAMPLES_S):
-                    answer = await living[0].worker.ask(ReadSamples())
-                    return answer.asks if isinstance(answer, Samples) else []
-            except (TimeoutError, TFserveError, WorkerDied):
-                log.info("the model of workspace %s gives no samples", self._name)
-        return []
-
     async def _switch(self, new: Deployment) -> None:
-        old = self.active
+        old = self.upkeep.active
         try:
             await self._journal.change(
                 partial(
@@ -228,192 +172,51 @@ class Deployments:
             for replica in new.replicas:
                 replica.worker.kill("its deployment can't be recorded")
             raise
-        self.active = new
         self.last_version = new.version
         self.last_failure = ""
-        if old is None or old.path != new.path:
-            self._sample = None
-        await self._stop_restoring()
-        for replica in new.replicas:
-            self._watch(new, replica)
-        if old is not None:
-            old.state = Row.State.DRAINING
-            await self._announce(new, old)
-            self._in_background(self._end_replaced(old))
-        else:
-            await self._announce(new)
-        self._means.changed.fire()
-
-    async def _end_replaced(self, old: Deployment) -> None:
-        await self._end(old)
-        if self.active is not None:
-            await self._announce(self.active)
-
-    async def _end(self, deployment: Deployment) -> None:
-        """Lets predictions that are under way end, then ends the processes."""
-        if deployment.living:
-            drain = self._means.catalogue.drain
-            await drain(self._name, deployment.id, deployment.addresses, self._means.drain_s)
-        await asyncio.gather(*(replica.stop() for replica in deployment.living))
-
-    async def _announce(self, *deployments: Deployment) -> None:
-        await self._means.catalogue.tell(self._name, [each.told() for each in deployments])
+        await self.upkeep.put(new)
 
     # --- predict
 
     async def _predict(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
-        with self._in(Stage.WAITING):
-            self._computing = (await self._serving()).worker
-        with self._in(Stage.COMPUTING):
-            answer = await self._computing.ask(Predict(requests=[job.request for job in jobs]))
-        if not isinstance(answer, Predictions):
-            raise Internal(f"a worker answered {type(answer).__name__} to a prediction")
-        outcomes = [
-            Outcome(state=JobState.FAILED, result=b"null", error=each.error)
-            if each.error is not None
-            else Outcome(state=JobState.SUCCEEDED, result=each.result)
-            for each in answer.predictions
-        ]
+        predictions = await self._compute(jobs, in_full=False)
+        if any(each.in_full for each in predictions):
+            predictions = await self._compute_in_full(jobs, predictions)
+        outcomes = [_outcome(each) for each in predictions]
         for job, outcome in zip(jobs, outcomes, strict=False):
             if outcome.state == JobState.SUCCEEDED:
-                self._sample = job.request
+                self.upkeep.sample = job.request
         return outcomes
 
-    async def _serving(self) -> Replica:
-        """A process with the deployed model, once there is one."""
-        while True:
-            active = self._deployed()
-            if living := active.living:
-                return living[0]
-            if self._restoring is None:
-                raise Unavailable(f"The model can't be used: {active.reason or 'its worker is gone'}.")
-            await asyncio.shield(self._restoring)
+    async def _compute(self, jobs: Sequence[Job], *, in_full: bool) -> list[Prediction]:
+        upkeep = self.upkeep
+        with self._in(Stage.WAITING):
+            replica = (await upkeep.full_replica() if in_full else None) or await upkeep.replica()
+        async with upkeep.turn:
+            upkeep.computing = replica.worker
+            with self._in(Stage.COMPUTING):
+                answer = await replica.worker.ask(Predict(requests=[job.request for job in jobs]))
+        if not isinstance(answer, Predictions):
+            raise Internal(f"a worker answered {type(answer).__name__} to a prediction")
+        return answer.predictions
 
-    def _deployed(self) -> Deployment:
-        if self.active is None:
-            raise NotFound(f"No model is deployed in workspace {self._name!r}. POST /deploy/ deploys one.")
-        return self.active
-
-    # --- more and fewer replicas
-
-    async def scale(self, replicas: int) -> None:
-        """Returns when so many serve. Raises `NotFound`, `Unavailable`."""
-        active = self._deployed()
-        active.options = msgspec.structs.replace(active.options, replicas=replicas)
-        options = msgspec.to_builtins(active.options)
-        await self._journal.change(partial(records.set_deployment_options, active.id, options))
-        surplus = active.living[replicas:]
-        active.replicas = active.living[:replicas]
-        await self._announce(active)
-        for replica in surplus:
-            await self._means.catalogue.drain(self._name, active.id, [replica.address], self._means.drain_s)
-            await replica.stop()
-        if len(active.living) < replicas:
-            self.restore(active)
-            assert self._restoring is not None
-            await asyncio.wait([self._restoring])
-        if len(active.living) < replicas:
-            raise Unavailable(
-                f"{len(active.living)} of {replicas} replicas serve: {active.reason or 'no more started'}."
-            )
-        self._means.changed.fire()
-
-    # --- life after death
-
-    def restore(self, deployment: Deployment) -> None:
-        """Loads what a deployment lacks, as often as it takes."""
-        self.active = deployment
-        if self._restoring is None:
-            self._restoring = asyncio.get_running_loop().create_task(self._restore(deployment))
-
-    async def restart(self) -> None:
-        """A fresh start for a model that was given up."""
-        if self.active is not None and self.active.state == Row.State.FAILED:
-            self.restore(self.active)
-
-    async def close(self) -> None:
-        """Ends the processes; what is recorded stays, so that the next start brings the model back."""
-        active, self.active = self.active, None
-        await self._stop_restoring()
-        if active is not None:
-            told = msgspec.structs.replace(
-                active.told(), state="failed", addresses=[], reason="the server is stopping, or the workspace is ending"
-            )
-            await self._means.catalogue.tell(self._name, [told])
-            await self._end(active)
-            await self._announce()
-        if self._retiring:
-            await asyncio.wait(self._retiring)
-
-    def _watch(self, deployment: Deployment, replica: Replica) -> None:
-        def on_end(_: object) -> None:
-            if self.active is not deployment or replica not in deployment.replicas:
-                return
-            exit_ = replica.worker.child.ended.result()
-            if self._stage != Stage.COMPUTING or self._computing is not replica.worker:
-                # otherwise the dispatcher counts it, which learns of it from the prediction
-                self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
-            deployment.reason = f"its worker died: {exit_.sentence}"
-            deployment.replicas.remove(replica)
-            if not deployment.living:
-                deployment.state = Row.State.LOADING
-            self.restore(deployment)
-            self._in_background(self._announce(deployment))
-
-        replica.worker.child.ended.add_done_callback(on_end)
-
-    async def _restore(self, deployment: Deployment) -> None:
+    async def _compute_in_full(self, jobs: Sequence[Job], predictions: list[Prediction]) -> list[Prediction]:
+        """Asks TensorFlow for what the faster runtime does not know."""
+        again = [n for n, each in enumerate(predictions) if each.in_full]
         try:
-            while self.active is deployment and not await self._restored(deployment):
-                pass
-        finally:
-            self._restoring = None
-            self._means.changed.fire()
-
-    async def _restored(self, deployment: Deployment) -> bool:
-        """Whether there is nothing more to try: all replicas serve, or it was given up."""
-        if len(deployment.living) >= deployment.options.replicas:
-            return True
-        if not deployment.living:
-            deployment.state = Row.State.LOADING
-            await self._announce(deployment)
-        self._means.changed.fire()
-        await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
-        try:
-            replica = await self._load(deployment)
+            found = await self._compute([jobs[n] for n in again], in_full=True)
         except TFserveError as error:
-            return await self._lacks(deployment, error.message)
-        except WorkerDied as death:
-            deployment.reason = f"its worker died while it loaded: {death}"
-            self._restarts.died(now=time.monotonic(), lived_s=death.exit.lived_s)
-            if not self._restarts.given_up:
-                return False
-            if not deployment.living:
-                self._give_up(f"its model can't be loaded again; the last time {death}.")
-            return await self._lacks(deployment, deployment.reason)
-        deployment.take_in(replica)
-        deployment.state = Row.State.ACTIVE
-        self._watch(deployment, replica)
-        await self._announce(deployment)
-        return len(deployment.living) >= deployment.options.replicas
+            found = [Prediction(error=msgspec.json.encode(error.to_failure()))] * len(again)
+        answered = dict(zip(again, found, strict=False))
+        # When not all fitted into one answer, the first that did not is asked again, with all behind it.
+        complete = [answered.get(n, each) for n, each in enumerate(predictions)]
+        return complete[: again[len(found)]] if len(found) < len(again) else complete
 
-    async def _lacks(self, deployment: Deployment, reason: str) -> bool:
-        """No more replicas will come: with those that live it goes on, with none it has failed."""
-        deployment.reason = reason
-        if not deployment.living:
-            deployment.state = Row.State.FAILED
-        await self._announce(deployment)
-        return True
 
-    async def _stop_restoring(self) -> None:
-        if self._restoring is not None:
-            self._restoring.cancel()
-            await asyncio.wait([self._restoring])
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+def _outcome(prediction: Prediction) -> Outcome:
+    if prediction.error is not None:
+        return Outcome(state=JobState.FAILED, result=b"null", error=prediction.error)
+    return Outcome(state=JobState.SUCCEEDED, result=prediction.result)
 
 
 def _is_weights_only(path: str) -> bool:

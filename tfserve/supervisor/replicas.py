@@ -9,10 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from tfserve.control.models import Deployment as Row
+from tfserve.conversions import Report
 from tfserve.errors import Internal
 from tfserve.ipc.messages import BecomeModel, ModelLoaded, ModelOptions, ModelVersion
 from tfserve.supervisor.workers import Spare, Worker
+
+OTHER_FILES = (".onnx", ".tflite", ".xml", ".echo")
+"""Models that are never loaded with TensorFlow."""
+
+CONVERTIBLE = ("SavedModel", "Keras file", "Keras HDF5 file")
+"""Formats for which a faster runtime is looked for."""
 
 _SERVER = f"{os.getpid()}-{secrets.token_hex(8)}"
 _numbers = itertools.count(1)
@@ -41,7 +50,10 @@ class Replica:
 
 async def load(spare: Spare, question: BecomeModel) -> Replica:
     """A new process with the model of the question. Raises what is wrong with the model, or `WorkerDied`."""
-    worker = await spare.take(needs_tensorflow=True)
+    if question.options.runtime in ("auto", "tensorflow") and not question.path.endswith(OTHER_FILES):
+        worker = await spare.take(needs_tensorflow=True)
+    else:
+        worker = await spare.start_cold()
     try:
         loaded = await worker.ask(question)
         if not isinstance(loaded, ModelLoaded):
@@ -71,6 +83,14 @@ class Deployment:
     memory_bytes: int = 0
     state: Row.State = Row.State.ACTIVE
     reason: str = ""
+    #: the faster runtime that computes it, None while the file itself is served
+    chosen: Report | None = None
+    #: what was found out about runtimes, and what is being done about it
+    report: Report | None = None
+    choice: str = ""
+    #: with a chosen runtime: TensorFlow's process beside it, while it is needed
+    full: Replica | None = None
+    served: list[str] | None = None
 
     @classmethod
     def from_row(cls, row: Row) -> Deployment:
@@ -88,20 +108,56 @@ class Deployment:
     def addresses(self) -> list[str]:
         return [replica.address for replica in self.living]
 
+    @property
+    def all_living(self) -> list[Replica]:
+        return [*self.living, *([self.full] if self.full is not None and self.full.alive else [])]
+
+    @property
+    def asked_runtime(self) -> str:
+        """The one runtime that was asked for, or `auto`."""
+        return "litert" if self.options.precision == "int8" else self.options.runtime
+
+    @property
+    def asks_for_conversion(self) -> bool:
+        """Whether it may have to be converted before it can be loaded as was asked."""
+        return self.asked_runtime not in ("auto", "tensorflow") and not self.path.endswith(OTHER_FILES)
+
+    @property
+    def may_be_converted(self) -> bool:
+        """Whether a faster runtime may be looked for."""
+        return (
+            self.options.runtime == "auto" and self.options.precision == "float32" and self.chosen is None
+            and self.format in CONVERTIBLE and self.weights is None and "gpu" not in self.device.lower()
+        )  # fmt: skip
+
+    def back_to_auto(self, because: str) -> bool:
+        """Gives the chosen runtime up, if that is possible: the file itself is served again."""
+        if self.chosen is None or self.asks_for_conversion:
+            return False
+        self.choice = f"{self.chosen.chosen} was given up: {because}"
+        self.chosen = self.served = None
+        return True
+
     def take_in(self, replica: Replica) -> None:
         """A process that is ready serves from now on."""
         self.replicas.append(replica)
         loaded = replica.loaded
-        self.runtime, self.image, self.warm_up = loaded.runtime, loaded.image, loaded.warm_up
-        self.memory_bytes = loaded.memory_bytes
+        self.runtime, self.warm_up, self.memory_bytes = loaded.runtime, loaded.warm_up, loaded.memory_bytes
+        self.image = self.image or loaded.image
+        self.served = list(loaded.signatures) if self.chosen is not None else None
 
     def question(
-        self, workspace: str, *, sample: bytes | None, samples: Sequence[bytes], limit_s: float
+        self, workspace: str, *, sample: bytes | None, samples: Sequence[bytes], limit_s: float, in_full: bool = False
     ) -> BecomeModel:
-        """What one more process has to be asked for this version."""
+        """What one more process has to be asked for this version; `in_full` with TensorFlow, whatever was chosen."""
+        path, options = self.path, self.options
+        if in_full:
+            options = replace(options, runtime="tensorflow", precision="float32")
+        elif self.chosen is not None:
+            path, options = self.chosen.path, replace(options, runtime=self.chosen.chosen, image=self.image)
         return BecomeModel(
-            workspace=workspace, path=self.path, weights=self.weights, device=self.device, sample=sample,
-            samples=list(samples), address=new_address(), options=self.options, time_limit_s=limit_s,
+            workspace=workspace, path=path, weights=self.weights, device=self.device, sample=sample,
+            samples=list(samples), address=new_address(), options=options, time_limit_s=limit_s,
         )  # fmt: skip
 
     def told(self) -> ModelVersion:
@@ -109,7 +165,8 @@ class Deployment:
         return ModelVersion(
             id=self.id, version=self.version, state=self.state, addresses=self.addresses, format=self.format,
             runtime=self.runtime, signatures=self.signatures, options=self.options, image=self.image,
-            reason=self.reason, path=self.path,
+            reason=self.reason, path=self.path, served=self.served,
+            full_addresses=[self.full.address] if self.full is not None and self.full.alive else [],
         )  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
@@ -123,6 +180,8 @@ class Deployment:
             "reason": self.reason,
             "format": self.format,
             "runtime": self.runtime,
+            "choice": self.choice,
+            "trials": self.report.trials if self.report is not None else [],
             "device": self.device,
             "pid": living[0].worker.child.pid if living else None,
             "replicas": [replica.worker.child.pid for replica in living],

@@ -38,6 +38,7 @@ from tfserve.ipc.messages import (
     Variables,
     WaitChange,
     WaitOutput,
+    WakeModel,
 )
 from tfserve.supervisor.deployments import DEFAULT_DEVICE
 from tfserve.supervisor.events import Revision
@@ -87,6 +88,7 @@ class Requests:
             WaitOutput: self._wait_output,
             WaitChange: self._wait_change,
             ScaleModel: self._scale_model,
+            WakeModel: self._wake_model,
         }
 
     async def answer(self, message: Message) -> Message:
@@ -214,7 +216,11 @@ class Requests:
 
     async def _scale_model(self, message: ScaleModel) -> Message:
         self._refuse_when_stopping()
-        await self._workspaces.get(message.workspace).deployments.scale(message.replicas)
+        await self._workspaces.get(message.workspace).deployments.upkeep.scale(message.replicas)
+        return Done()
+
+    async def _wake_model(self, message: WakeModel) -> Message:
+        await self._workspaces.get(message.workspace).deployments.upkeep.full_replica()
         return Done()
 
     async def _start_training(self, message: StartTraining) -> Message:

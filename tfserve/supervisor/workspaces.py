@@ -32,7 +32,8 @@ from tfserve.errors import (
 )
 from tfserve.ipc.messages import JobKind, JobState
 from tfserve.supervisor.catalogue import Catalogue
-from tfserve.supervisor.deployments import Deployments, Means
+from tfserve.supervisor.choices import Choices
+from tfserve.supervisor.deployments import Deployments
 from tfserve.supervisor.dispatcher import Dispatcher, Runner
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs import DESTROYED, REPEATABLE, RESTARTED, STOPPED, Ending, Job, Outcome
@@ -41,6 +42,7 @@ from tfserve.supervisor.output import LAST_LINES_BYTES, JobOutput
 from tfserve.supervisor.replicas import Deployment
 from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.scripts import Host, ScriptProcess, ScriptThread
+from tfserve.supervisor.upkeep import Means
 from tfserve.supervisor.workers import Spare
 
 log = logging.getLogger(__name__)
@@ -93,7 +95,7 @@ class Workspace:
 
     def describe(self) -> dict[str, Any]:
         """What `get_status` tells, beyond its four fields."""
-        dispatcher, worker = self.dispatcher, self.scripts.worker
+        dispatcher, worker, active = self.dispatcher, self.scripts.worker, self.deployments.upkeep.active
         pid = worker.child.pid if worker is not None and worker.alive else None
         return {
             "STATUS": self.status,
@@ -109,7 +111,7 @@ class Workspace:
             "memory_bytes": memory_bytes(pid),
             "uptime_s": _uptime_s(pid),
             "deaths_in_a_row": self.restarts.deaths,
-            "deployment": self.deployments.active.describe() if self.deployments.active is not None else None,
+            "deployment": active.describe() if active is not None else None,
             "last_deployment_failure": self.deployments.last_failure or None,
             "running": [{"job": job.number, "id": job.id, "kind": job.kind} for job in dispatcher.running],
         }
@@ -128,7 +130,14 @@ class Workspaces:
         self._spare = spare
         self._changed = changed
         self._means = Means(
-            journal, spare, catalogue, changed, drain_s=settings.drain_s, limit_s=settings.predict_timeout_s
+            journal,
+            spare,
+            catalogue,
+            Choices(settings.data_path / "conversions", spare),
+            changed,
+            drain_s=settings.drain_s,
+            limit_s=settings.predict_timeout_s,
+            convert=settings.convert,
         )
         self._host = Host(spare)
         self._by_name: dict[str, Workspace] = {}
@@ -243,7 +252,7 @@ class Workspaces:
         drain_s = self._settings.drain_s
         await asyncio.gather(*(workspace.dispatcher.close(STOPPED, drain_s) for workspace in self))
         await self._host.close()
-        await asyncio.gather(*(workspace.deployments.close() for workspace in self))
+        await asyncio.gather(*(workspace.deployments.upkeep.close() for workspace in self))
         await asyncio.gather(*(workspace.scripts.restart() for workspace in self))
 
     # --- inside
@@ -261,7 +270,7 @@ class Workspaces:
         for row in saved.waiting:
             self.put(workspace, self._job_of_row(workspace, row))
         if saved.deployment is not None:
-            workspace.deployments.restore(Deployment.from_row(saved.deployment))
+            workspace.deployments.upkeep.restore(Deployment.from_row(saved.deployment))
         return workspace
 
     def _add(self, saved: records.Saved) -> Workspace:
@@ -295,7 +304,7 @@ class Workspaces:
         workspace.destroyed = True
         try:
             await workspace.dispatcher.close(DESTROYED)
-            await workspace.deployments.close()
+            await workspace.deployments.upkeep.close()
             await workspace.scripts.restart()
             for job in [*workspace.dispatcher.running, *workspace.dispatcher.waiting]:
                 _settle(job, DESTROYED)

@@ -13,6 +13,7 @@ the right and below; `size` is the height and width of each.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ class Classifier:
         self._network = network
         self._size = network.input_shape[1:3]
         self._labels = list(labels)
+
+    def image(self) -> dict[str, Any]:
+        height, width = self._size
+        return {"task": "classification", "height": height, "width": width, "labels": self._labels}
 
     def from_floats(self, images: Any) -> dict[str, Any]:
         return {"probabilities": self._network(_resized(images, self._size), training=False)}
@@ -52,6 +57,10 @@ class Segmenter:
         self._network = network
         self._size = network.input_shape[1:3]
         self._values = np.asarray(values, np.uint8)
+
+    def image(self) -> dict[str, Any]:
+        height, width = self._size
+        return {"task": "segmentation", "height": height, "width": width}
 
     def from_floats(self, images: Any) -> dict[str, Any]:
         chances = self._network(_resized(images, self._size), training=False)
@@ -88,6 +97,14 @@ def save(network: Any, server: Classifier | Segmenter, folder: Path) -> None:
     files = tf.TensorSpec((None,), tf.string, name="image_bytes")
     archive.add_endpoint("image_bytes", server.from_bytes, input_signature=[files])
     archive.write_out(folder, verbose=False)
+    describe(server.image(), folder)
+
+
+def describe(image: dict[str, Any], folder: Path) -> None:
+    """Writes beside a SavedModel how files become its input (`tfserve.runtimes.images`)."""
+    beside = folder / "assets.extra" / "image.json"
+    beside.parent.mkdir(exist_ok=True)
+    beside.write_text(json.dumps(image, ensure_ascii=False, indent=2))
 
 
 def _decoded(data: Any) -> Any:

@@ -19,9 +19,11 @@ from tfserve.ipc.messages import (
     BecomeHost,
     BecomeModel,
     BecomeScripts,
+    Convert,
     Done,
     ExamineProject,
     Failed,
+    IdentifyModel,
     Train,
     WorkerReady,
 )
@@ -95,6 +97,10 @@ def _serve(connection: BlockingConnection, interrupts: Interrupts, inbox: Inbox)
                 from tfserve.worker.train import TrainRole
 
                 return TrainRole(connection, interrupts).serve(inbox, request_id, message)
+            case IdentifyModel() | Convert():
+                from tfserve.worker.compare import CompareRole
+
+                return CompareRole(connection).serve(inbox, request_id, message)
         refused = Invalid(f"a worker without a role was sent {type(message).__name__}")
         connection.answer(request_id, Failed(failure=refused.to_failure()))
     return None

@@ -42,6 +42,8 @@ class Computation:
 
     def __init__(self, runtime: Runtime, lock: threading.Lock) -> None:
         self.samples: list[Ask] = []
+        #: when the last batch began
+        self.asked_ns = 0
         self._runtime = runtime
         self._lock = lock
         self._plans: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Plan] = {}
@@ -120,7 +122,7 @@ class Computation:
     # --- computing
 
     def _run(self, plan: Plan, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
-        begun_ns = time.perf_counter_ns()
+        begun_ns = self.asked_ns = time.perf_counter_ns()
         self._keep_sample(requests[0].ask, begun_ns)
         if len(requests) > 1 and plan.proofs >= batching.PROOFS:
             answers = self._run_joined(plan, requests, begun_ns)

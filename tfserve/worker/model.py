@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+import time
 
 import msgspec
 import psutil
@@ -14,7 +15,9 @@ from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import (
     BecomeModel,
+    Done,
     Failed,
+    IdleSince,
     Message,
     ModelLoaded,
     Predict,
@@ -22,7 +25,7 @@ from tfserve.ipc.messages import (
     ReadSamples,
     Samples,
 )
-from tfserve.runtimes import formats
+from tfserve.runtimes import formats, images
 from tfserve.worker.computation import Computation
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.listener import Listener
@@ -41,12 +44,17 @@ class ModelRole:
         self._computation: Computation | None = None
         #: the supervisor's predictions and web's are computed one after the other
         self._lock = threading.Lock()
+        self._predicted_ns = time.perf_counter_ns()
 
     def serve(self, inbox: Inbox, request_id: int, become: BecomeModel) -> None:
         """Answers `become`, then everything else in order, until the worker is to stop."""
         self._connection.answer(request_id, self._load(become))
         for each_id, message in inbox:
             self._connection.answer(each_id, self._answer(message))
+
+    def _last_ns(self) -> int:
+        """When the last prediction was asked for."""
+        return max(self._predicted_ns, self._computation.asked_ns if self._computation is not None else 0)
 
     def _load(self, become: BecomeModel) -> Message:
         try:
@@ -62,7 +70,10 @@ class ModelRole:
 
     def _loaded(self, become: BecomeModel) -> ModelLoaded:
         model = formats.locate(become.path, become.weights)
-        runtime = runtimes.load(model, device=become.device)
+        spec = images.find(model.path, become.options.image)
+        options = become.options
+        loaded = runtimes.load(model, device=become.device, runtime=options.runtime, precision=options.precision)
+        runtime = images.with_files(loaded, spec)
         predictor, computation = Predictor(runtime), Computation(runtime, self._lock)
         told = warm_up(
             runtime, predictor, computation,
@@ -79,10 +90,14 @@ class ModelRole:
             version=model.version,
             signatures={name: msgspec.to_builtins(each) for name, each in runtime.signatures.items()},
             warm_up=told,
+            runtime=runtime.runtime,
+            image=None if spec is None else msgspec.to_builtins(spec),
             memory_bytes=psutil.Process().memory_full_info().uss,
         )
 
     def _answer(self, message: Message) -> Message:
+        if isinstance(message, IdleSince):
+            return Done(value=(time.perf_counter_ns() - self._last_ns()) / 1e9)
         if isinstance(message, ReadSamples):
             asks = self._computation.samples if self._computation is not None else []
             return Samples(asks=[msgspec.msgpack.encode(ask) for ask in asks])
@@ -90,5 +105,6 @@ class ModelRole:
             return Failed(failure=Invalid(f"a model worker was sent {type(message).__name__}").to_failure())
         if self._predictor is None:
             return Failed(failure=Invalid("this worker could not load its model").to_failure())
+        self._predicted_ns = time.perf_counter_ns()
         with self._lock:
             return Predictions(predictions=self._predictor.predict(message.requests))

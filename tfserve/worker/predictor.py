@@ -13,7 +13,7 @@ from tfserve import json_values
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError, TooLarge
 from tfserve.ipc.messages import Prediction
 from tfserve.json_values import DoesNotFit
-from tfserve.runtimes.interface import Runtime, Target
+from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, Target
 from tfserve.tensors import DEFAULT_SIGNATURE, Array, cast
 from tfserve.worker import batching
 from tfserve.worker.batching import Inputs, Outputs, Plan
@@ -171,7 +171,7 @@ def _without_duplicates(feeds: dict[str, Sequence[Target]]) -> list[str]:
 
 
 def _failed(error: TFserveError) -> Prediction:
-    return Prediction(error=msgspec.json.encode(error.to_failure()))
+    return Prediction(error=msgspec.json.encode(error.to_failure()), in_full=isinstance(error, OnlyTensorFlowKnows))
 
 
 def _too_large(name: str, output: Any, limit_bytes: int) -> TooLarge:

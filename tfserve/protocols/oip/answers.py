@@ -8,16 +8,15 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import orjson
-from starlette.types import Send
 
 from tfserve.errors import Kind, TFserveError
-from tfserve.http.answers import RETRY_AFTER_S, STATUS
+from tfserve.http.answers import CLOSE, JSON_TYPE, RETRY_AFTER_S, STATUS
 from tfserve.http.bodies import WINDOW_BITS
+from tfserve.http.server import Header
 
-Headers = tuple[tuple[bytes, bytes], ...]
+Headers = tuple[Header, ...]
 
-JSON: Headers = ((b"content-type", b"application/json"),)
-CLOSE: Headers = ((b"connection", b"close"),)
+JSON: Headers = (JSON_TYPE,)
 
 #: smaller bodies are sent as they are
 WORTH_PACKING_BYTES = 1024
@@ -37,12 +36,6 @@ class Answer(NamedTuple):
     status: int = 200
 
 
-async def send_answer(send: Send, answer: Answer) -> None:
-    headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
-
-
 def json_answer(content: Any, status: int = 200) -> Answer:
     return Answer(orjson.dumps(content), JSON, status)
 
@@ -52,7 +45,7 @@ def refusal(error: TFserveError, *, status: int | None = None, headers: Headers 
     if error.kind in RETRY_AFTER_S:
         headers += ((b"retry-after", RETRY_AFTER_S[error.kind].encode()),)
     if error.kind == Kind.TOO_LARGE:  # the rest of the body is not read, so the connection is of no more use
-        headers += CLOSE
+        headers += (CLOSE,)
     text = error.message.encode("utf-8", "replace").decode()
     return Answer(orjson.dumps({"error": text}), JSON + headers, status or STATUS[error.kind])
 

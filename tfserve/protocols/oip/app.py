@@ -11,13 +11,15 @@ from typing import NamedTuple
 from starlette.types import Receive, Scope, Send
 
 from tfserve.errors import Internal, Invalid, NotFound, TFserveError, Unavailable, Unsupported
+from tfserve.http.answers import CLOSE, send_whole
 from tfserve.http.bodies import BodyTooSlow, ClientGone, read_body
+from tfserve.http.server import CONNECTION, HttpConnection
 from tfserve.protocols.oip import metadata, repository, statistics
-from tfserve.protocols.oip.answers import CLOSE, Answer, json_answer, packed, refusal, send_answer
+from tfserve.protocols.oip.answers import Answer, json_answer, packed, refusal
 from tfserve.protocols.oip.infer import infer
 from tfserve.protocols.oip.requests import decode, index_request, repository_request
 from tfserve.protocols.tfserve.handlers import Context
-from tfserve.serving.models import Caller, CallerGone, Model, Models, NoSuchVersion
+from tfserve.serving.models import Caller, CallerGone, Model, NoSuchVersion
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +41,9 @@ class Call(NamedTuple):
 class V2:
     """All paths below `/v2`."""
 
-    def __init__(self, context: Context, models: Models) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._models = models
+        self._models = context.models
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -49,13 +51,13 @@ class V2:
         except (ClientGone, CallerGone):
             return
         except BodyTooSlow as error:
-            answer = refusal(error, status=408, headers=CLOSE)
+            answer = refusal(error, status=408, headers=(CLOSE,))
         except TFserveError as error:
             answer = refusal(error)
         except Exception:
             log.exception("while answering %s %s", scope["method"], scope["path"])
             answer = refusal(Internal())
-        await send_answer(send, answer)
+        await send_whole(scope, send, answer.body, status=answer.status, headers=answer.headers)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         path: str = scope["path"]
@@ -64,18 +66,26 @@ class V2:
             if scope["method"] != "POST":
                 return _wrong_verb(path, "POST")
             answer = await self._infer(path[len(MODELS) : -len(INFER)], scope, receive, headers)
-        else:
-            call = self._call(path, scope)
-            if scope["method"] not in (call.verb, *(("HEAD",) if call.verb == "GET" else ())):
-                return _wrong_verb(path, call.verb)
-            answer = await call.handler(receive)
-        return await packed(answer, headers.get(b"accept-encoding"))
+            # Nothing else is packed: Triton's asyncio client asks for it always, and unpacks only this.
+            return await packed(answer, headers.get(b"accept-encoding"))
+        call = self._call(path, scope)
+        if scope["method"] not in (call.verb, *(("HEAD",) if call.verb == "GET" else ())):
+            return _wrong_verb(path, call.verb)
+        return await call.handler(receive)
 
     async def _infer(self, target: str, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Answer:
         body = await read_body(scope, receive, self._context.settings)
         name, slash, version = target.partition("/versions/")
-        caller: Caller | None = scope.get("tfserve.caller")
-        return await infer(self._model(name, version if slash else None), body, headers, caller)
+        model = self._model(name, version if slash else None)
+        caller = Caller()
+        connection: HttpConnection | None = scope.get(CONNECTION)
+        if connection is None:
+            return await infer(model, body, headers, caller)
+        connection.on_lost = caller.gone
+        try:
+            return await infer(model, body, headers, caller)
+        finally:
+            connection.on_lost = None
 
     def _call(self, path: str, scope: Scope) -> Call:
         """Raises `NotFound` for what is nothing, `Unsupported` for what is known but not offered."""
@@ -145,7 +155,7 @@ class V2:
 
     async def _load(self, name: str, scope: Scope, receive: Receive) -> Answer:
         wanted = decode(await self._body(scope, receive), repository_request)
-        await repository.load(self._context, self._models, name, wanted.parameters)
+        await repository.load(self._context, name, wanted.parameters)
         return json_answer({})
 
     async def _unload(self, name: str, scope: Scope, receive: Receive) -> Answer:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tfserve.errors import Invalid
+from tfserve.http.wishes import read_wishes
 from tfserve.ipc.predictions import DEFAULT_URGENCY
-from tfserve.protocols.oip import binary, inputs, large, outputs
+from tfserve.protocols.oip import binary, inputs, outputs
 from tfserve.protocols.oip.answers import Answer
-from tfserve.protocols.oip.requests import InferRequest, Parameters, decode, infer_request, parameter
+from tfserve.protocols.oip.requests import InferRequest, Parameters, decode_infer, parameter
 from tfserve.serving.models import Caller, Model, Request
-from tfserve.tensors import Array
 
 MAX_URGENCY = 7
 
@@ -24,7 +24,7 @@ class Question(NamedTuple):
     non_finite: str
 
 
-async def infer(model: Model, body: bytes, headers: dict[bytes, bytes], caller: Caller | None) -> Answer:
+async def infer(model: Model, body: bytes, headers: dict[bytes, bytes], caller: Caller) -> Answer:
     """Raises `Invalid`, and what `Model.predict` raises."""
     length = headers.get(binary.LENGTH_HEADER)
     if length is not None and body and not binary.length_of_json(length, len(body)):
@@ -33,19 +33,28 @@ async def infer(model: Model, body: bytes, headers: dict[bytes, bytes], caller: 
         question = _question(model, body, length)
     request = question.request
     request.caller = caller
-    if (priority := headers.get(b"priority")) is not None and request.urgency == DEFAULT_URGENCY:
-        request.urgency = urgency(priority)
+    _wish(request, headers)
     result = await model.predict(request)
     return outputs.answer(model, result, question.wants, id_=question.id, policy=question.non_finite)
 
 
+def _wish(request: Request, headers: dict[bytes, bytes]) -> None:
+    """What the headers say counts where the parameters say nothing."""
+    if b"priority" in headers or b"request-timeout" in headers:
+        urgency, timeout_s = read_wishes(headers.items())
+        if request.urgency == DEFAULT_URGENCY:
+            request.urgency = urgency
+        if request.timeout_s is None:
+            request.timeout_s = timeout_s
+
+
 def _question(model: Model, body: bytes, length: bytes | None) -> Question:
-    given, tail, wide = _parsed(body, length)
+    given, tail = _parsed(body, length)
     parameters = given.parameters
     name = parameter(parameters, "signature", str) or model.default_signature()
     signature = model.signature(name)
     wants = outputs.wanted(given, signature, is_binary=False)
-    arrays = inputs.read(given.inputs, tail, signature, wide)
+    arrays = inputs.read(given.inputs, tail, signature)
     request = Request(arrays, name, [want.spec.name for want in wants], protocol="v2")
     if parameters:
         request.urgency = _priority(parameters)
@@ -53,14 +62,12 @@ def _question(model: Model, body: bytes, length: bytes | None) -> Question:
     return Question(request, wants, given.id, outputs.non_finite(given))
 
 
-def _parsed(body: bytes, length: bytes | None) -> tuple[InferRequest, memoryview, list[Array] | None]:
-    """The JSON, what stands behind it, and the values of the inputs if they were read already."""
-    if length is not None:
-        size = binary.length_of_json(length, len(body))
-        return decode(body[:size], infer_request), memoryview(body)[size:], None
-    if len(body) > large.LARGE_BYTES and (found := large.decode(body)) is not None:
-        return found[0], _NOTHING, found[1]
-    return decode(body, infer_request), _NOTHING, None
+def _parsed(body: bytes, length: bytes | None) -> tuple[InferRequest, memoryview]:
+    """The JSON, and what stands behind it."""
+    if length is None:
+        return decode_infer(body), _NOTHING
+    size = binary.length_of_json(length, len(body))
+    return decode_infer(body[:size]), memoryview(body)[size:]
 
 
 def _raw(model: Model, body: bytes) -> Question:
@@ -78,15 +85,6 @@ def _raw(model: Model, body: bytes) -> Question:
     return Question(request, wants, None, "error")
 
 
-def urgency(header: bytes) -> int:
-    """The urgency (0 first, 7 last) in a header such as `Priority: u=1`; the default when there is none in it."""
-    for part in header.split(b","):
-        key, _, value = part.strip().partition(b"=")
-        if key == b"u" and value in _URGENCIES:
-            return int(value)
-    return DEFAULT_URGENCY
-
-
 def _priority(parameters: Parameters) -> int:
     """Triton counts from 1, the most urgent; 0 is the default."""
     priority = parameter(parameters, "priority", int)
@@ -102,4 +100,3 @@ def _timeout_s(parameters: Parameters) -> float | None:
 
 
 _NOTHING = memoryview(b"")
-_URGENCIES = [b"%d" % number for number in range(MAX_URGENCY + 1)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tfserve.errors import Invalid, Unsupported, nearest
 from tfserve.protocols.oip import binary, json_tensors
-from tfserve.protocols.oip.requests import NO_DATA, NULL, InputTensor, parameter
+from tfserve.protocols.oip.requests import InputTensor, parameter
 from tfserve.tensors import DTYPES, MAX_RANK, Array, Shape, Signature, TensorSpec
 
 #: more elements than any body can hold; also what keeps products of sizes from overflowing further down
@@ -18,25 +18,21 @@ class SharedMemory(Unsupported):
     """Shared memory is not offered here, so {name!r} can't be in it: send and ask for tensors as binary data."""
 
 
-def read(
-    given: Sequence[InputTensor], tail: memoryview, signature: Signature, wide: Sequence[Array] | None = None
-) -> dict[str, Array]:
-    """The arrays by name. `tail` is what stands behind the JSON; `wide` the data that was read already.
+def read(given: Sequence[InputTensor], tail: memoryview, signature: Signature) -> dict[str, Array]:
+    """The arrays by name. `tail` is what stands behind the JSON.
 
     Raises `Invalid`, which names the input, or lists what there is.
     """
     arrays: dict[str, Array] = {}
     at = 0
-    for index, tensor in enumerate(given):
+    for tensor in given:
         spec = find(tensor.name, signature.inputs, "input")
         if tensor.name in arrays:
             raise Invalid(f"Input {tensor.name!r} is given twice.")
         shape = _shape(tensor, spec)
         size = _binary_size(tensor)
-        if wide is not None:
-            arrays[tensor.name] = json_tensors.narrow(wide[index], spec, shape, tensor.name)
-        elif size is None:
-            arrays[tensor.name] = json_tensors.read(bytes(tensor.data), spec, shape, tensor.name)
+        if size is None:
+            arrays[tensor.name] = json_tensors.read(tensor.data, spec, shape, tensor.name)
         else:
             arrays[tensor.name] = binary.read(_piece(tail, at, size, tensor.name), spec, shape, tensor.name)
             at += size
@@ -90,10 +86,10 @@ def _binary_size(tensor: InputTensor) -> int | None:
             raise SharedMemory(name=tensor.name)
         size: int | None = parameter(parameters, "binary_data_size", int)
         if size is not None:
-            if tensor.data not in (NO_DATA, NULL):
+            if tensor.data is not None:
                 raise Invalid(f"Input {tensor.name!r} has both data and binary_data_size: give one of them.")
             return size
-    if tensor.data is NO_DATA:
+    if tensor.data is None:
         raise Invalid(f"Input {tensor.name!r} has no data: neither data nor binary_data_size is given.")
     return None
 

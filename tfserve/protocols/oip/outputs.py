@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import orjson
 
 from tfserve.errors import Invalid
@@ -16,7 +17,6 @@ from tfserve.serving.models import Model, Result
 from tfserve.tensors import DTYPES, Signature, TensorSpec
 
 NON_FINITE = ("error", "null", "literal")
-_BINARY_ONLY = ("float16", "bfloat16")
 
 
 class Wanted(NamedTuple):
@@ -54,28 +54,43 @@ def non_finite(request: InferRequest) -> str:
 
 def answer(model: Model, result: Result, wants: Sequence[Wanted], *, id_: str | None, policy: str) -> Answer:
     """The reply. Raises `Invalid` for values that JSON can't hold."""
-    outputs: list[dict[str, Any]] = []
-    tail: list[memoryview] = []
-    for spec, is_binary, classes in wants:
-        array, datatype = result.outputs[spec.name], DTYPES[spec.dtype].v2
-        if classes:
-            array, datatype = classification.best(array, spec, classes, labels(model)), "BYTES"
-        output: dict[str, Any] = {"name": spec.name, "datatype": datatype, "shape": array.shape}
-        if is_binary:
-            data = binary.write(array)
-            output["parameters"] = {"binary_data_size": data.nbytes}
-            tail.append(data)
-        else:
-            output["data"] = json_tensors.write(array, spec.name, policy)
-        outputs.append(output)
     head: dict[str, Any] = {"model_name": model.name, "model_version": str(result.version)}
     if id_ is not None:
         head["id"] = id_
-    head["outputs"] = outputs
+    tail: list[memoryview] = []
+    head["outputs"] = written = [_written(model, result, want, tail) for want in wants]
     text = orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)
-    if not any(want.is_binary for want in wants):
+    if policy != "null" and b"null" in text:  # which stands for NaN and infinities, or in a name
+        text = _with_non_finite(head, written, policy)
+    if not tail:
         return Answer(text)
     return Answer(b"".join([text, *tail]), _binary_headers(len(text)))
+
+
+def _written(model: Model, result: Result, want: Wanted, tail: list[memoryview]) -> dict[str, Any]:
+    """One output of the reply; its bytes, if it is binary, go to the tail."""
+    spec, is_binary, classes = want
+    array, datatype = result.outputs[spec.name], DTYPES[spec.dtype].v2
+    if classes:
+        array, datatype = classification.best(array, spec, classes, labels(model)), "BYTES"
+    output: dict[str, Any] = {"name": spec.name, "datatype": datatype, "shape": array.shape}
+    if is_binary:
+        data = binary.write(array)
+        output["parameters"] = {"binary_data_size": data.nbytes}
+        tail.append(data)
+    else:
+        output["data"] = json_tensors.write(array, spec.name)
+    return output
+
+
+def _with_non_finite(head: dict[str, Any], written: Sequence[dict[str, Any]], policy: str) -> bytes:
+    for output in written:
+        if isinstance(values := output.get("data"), np.ndarray):
+            if policy == "literal":
+                output["data"] = json_tensors.literal(values)
+            else:
+                json_tensors.check_finite(values, output["name"])
+    return orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def labels(model: Model) -> Sequence[str]:
@@ -107,7 +122,7 @@ def _check_once(outputs: Sequence[WantedOutput]) -> None:
 
 def _check_form(want: Wanted) -> None:
     dtype = want.spec.dtype
-    if dtype in _BINARY_ONLY and not want.is_binary and not want.classes:
+    if dtype in json_tensors.BINARY_ONLY and not want.is_binary and not want.classes:
         raise Invalid(
             f"Output {want.spec.name!r} is {DTYPES[dtype].v2}, which has no numbers in JSON: ask for it as binary data"
             ' (its parameters: {"binary_data": true}, or those of the request: {"binary_data_output": true}).'

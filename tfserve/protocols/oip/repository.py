@@ -17,7 +17,7 @@ from tfserve.ipc.messages import JobAnswer, JobKind, JobState, SubmitJob
 from tfserve.protocols.oip.requests import Parameters
 from tfserve.protocols.tfserve.handlers import Context
 from tfserve.protocols.tfserve.names import workspace_name
-from tfserve.serving.models import Model, Models, NoSuchModel
+from tfserve.serving.models import Model, Models
 from tfserve.serving.reads import read
 
 #: seconds that a client waits for a model at most; most give up earlier
@@ -37,32 +37,27 @@ async def index(models: Models, *, only_ready: bool) -> list[dict[str, str]]:
     return [each for each in live + gone if each["state"] == "READY" or not only_ready]
 
 
-async def load(context: Context, models: Models, name: str, parameters: Parameters) -> None:
+async def load(context: Context, name: str, parameters: Parameters) -> None:
     """Raises what is wrong with the request or the model, `StillLoading` after a long time."""
     name = _model_name(name)
     _check(parameters)
-    try:
-        told = models.get(name).told
-    except NoSuchModel:
-        await _deploy_again(context, name)
-    else:
-        await _run(context, name, JobKind.UPDATE, {"path": told.path}, "loaded")
-
-
-async def unload(context: Context, name: str) -> None:
-    """Raises `NotFound` when it is not loaded. What is in flight is answered first."""
-    await _run(context, _model_name(name), JobKind.UNDEPLOY, {}, "unloaded")
-
-
-async def _deploy_again(context: Context, name: str) -> None:
     last = await read(queries.last_deployment, name)
     if last is None:
         raise NotFound(
             f"Nothing was ever deployed in workspace {name!r}, so nothing can be loaded: POST /deploy/ first."
         )
-    await _run(context, name, JobKind.DEPLOY, {"path": last.path, "device": last.device}, "loaded")
+    if name in context.models.names():
+        await _run(context, name, JobKind.UPDATE, {"path": last.weights or last.path}, "loaded")
+        return
+    request = {"path": last.path, "device": last.device, "options": last.options}
+    await _run(context, name, JobKind.DEPLOY, request, "loaded")
     if last.weights is not None:
         await _run(context, name, JobKind.UPDATE, {"path": last.weights}, "loaded")
+
+
+async def unload(context: Context, name: str) -> None:
+    """Raises `NotFound` when it is not loaded. What is in flight is answered first."""
+    await _run(context, _model_name(name), JobKind.UNDEPLOY, {}, "unloaded")
 
 
 async def _run(context: Context, name: str, kind: JobKind, request: dict[str, Any], what: str) -> None:
@@ -91,13 +86,13 @@ def _model_name(name: str) -> str:
 
 
 def _check(parameters: Parameters) -> None:
-    for name in parameters or ():
-        if name.startswith("file:"):
-            raise Invalid(
-                f"{name[:100]!r} would write a file on the server, which is refused: POST /deploy/ names a path."
-            )
-        if name == "config":
-            raise Unsupported("How a model is served is said at POST /deploy/, not by a 'config' when it is loaded.")
+    names = list(parameters or ())
+    if files := [name for name in names if name.startswith("file:")]:
+        raise Invalid(
+            f"{files[0][:100]!r} would write a file on the server, which is refused: POST /deploy/ names a path."
+        )
+    if "config" in names:
+        raise Unsupported("How a model is served is said at POST /deploy/, not by a 'config' when it is loaded.")
 
 
 def _entry(model: Model) -> dict[str, str]:

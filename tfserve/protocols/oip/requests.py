@@ -6,14 +6,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tfserve import tensor_json
 from tfserve.errors import Invalid
 from tfserve.http.bodies import check_text
+from tfserve.json_numbers import LONG
 
 Parameters = dict[str, Any] | None
-
-NO_DATA = msgspec.Raw(b"")
-NULL = msgspec.Raw(b"null")
-READ_ALREADY = msgspec.Raw(b"[]")
 
 
 class InputTensor(msgspec.Struct):
@@ -23,7 +21,7 @@ class InputTensor(msgspec.Struct):
     shape: list[int]
     datatype: str
     parameters: Parameters = None
-    data: msgspec.Raw = NO_DATA
+    data: Any = None
 
 
 class WantedOutput(msgspec.Struct):
@@ -55,16 +53,39 @@ index_request: msgspec.json.Decoder[IndexRequest] = msgspec.json.Decoder(IndexRe
 repository_request: msgspec.json.Decoder[RepositoryRequest] = msgspec.json.Decoder(RepositoryRequest)
 
 
+def decode_infer(text: bytes) -> InferRequest:
+    """The request, long lists of numbers in its inputs still unread. Raises `Invalid`."""
+    if len(text) < LONG:
+        return decode(text, infer_request)
+    document = tensor_json.decode(text)
+    data = _taken_out(document)
+    try:
+        request = msgspec.convert(document, InferRequest)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise _unreadable(error, InferRequest) from None
+    for tensor, values in zip(request.inputs, data, strict=True):
+        tensor.data = values
+    return request
+
+
 def decode(text: bytes, decoder: msgspec.json.Decoder[R]) -> R:
-    """The request. Raises `Invalid` with what was expected and given. Values of tensors are looked at later."""
+    """The request. Raises `Invalid` with what was expected and given."""
     check_text(text)
     try:
         return decoder.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise unreadable(error, decoder.type) from None
+        raise _unreadable(error, decoder.type) from None
 
 
-def unreadable(error: Exception, request: type[msgspec.Struct]) -> Invalid:
+def _taken_out(document: Any) -> list[Any]:
+    """The data of each input, so that it is not looked at twice."""
+    inputs = document.get("inputs") if isinstance(document, dict) else None
+    if not isinstance(inputs, list):
+        return []
+    return [each.pop("data", None) if isinstance(each, dict) else None for each in inputs]
+
+
+def _unreadable(error: Exception, request: type[msgspec.Struct]) -> Invalid:
     fields = ", ".join(
         f"{field.encode_name}{' (needed)' if field.required else ''}" for field in msgspec.structs.fields(request)
     )

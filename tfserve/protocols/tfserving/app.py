@@ -6,7 +6,6 @@ second.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -14,19 +13,16 @@ from starlette.types import Receive, Scope, Send
 
 from tfserve.config import Settings
 from tfserve.errors import Invalid, TFserveError
-from tfserve.http.answers import send_error, send_json
+from tfserve.http.answers import send_error, send_json, send_png
 from tfserve.http.bodies import ClientGone, read_body
 from tfserve.http.server import CONNECTION, HttpConnection
 from tfserve.http.wishes import read_wishes
-from tfserve.protocols.tfserving import addresses, describing, examples, pasting, predicting
+from tfserve.protocols.tfserving import addresses, describing, examples, pasting, pictures, predicting
 from tfserve.protocols.tfserving.addresses import Address, Addresses
+from tfserve.protocols.tfserving.predicting import Form
 from tfserve.serving.models import Caller, CallerGone, Model, Models, Request, Result
 
-PICTURES = (b"image/", b"multipart/")
 METHODS = (b"allow", b"GET, HEAD, POST, OPTIONS")
-
-#: Answers a request whose body is a file or a form with files: (model, scope, body, what the headers wish) → JSON.
-Pictures = Callable[[Model, Scope, bytes, "Wishes"], Awaitable[bytes]]
 
 
 class Wishes:
@@ -47,12 +43,11 @@ class Wishes:
 
 
 class V1:
-    """Everything under /v1/. `pictures` takes requests whose body is no JSON; without it they are read as JSON."""
+    """Everything under /v1/."""
 
-    def __init__(self, models: Models, settings: Settings, *, pictures: Pictures | None = None) -> None:
+    def __init__(self, models: Models, settings: Settings) -> None:
         self._models = models
         self._settings = settings
-        self._pictures = pictures
         self._addresses = Addresses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,11 +60,11 @@ class V1:
                 content = await self._act(address, scope, receive)
             else:
                 content = orjson.dumps(self._describe(address, scope))
-            await send_json(send, content)
+            await (send_png if content.__class__ is pictures.Png else send_json)(scope, send, content)
         except (ClientGone, CallerGone):
             return
         except TFserveError as error:
-            await send_error(send, error)
+            await send_error(scope, send, error)
 
     async def _act(self, address: Address, scope: Scope, receive: Receive) -> bytes:
         """The answer to predict, classify or regress. Raises `TFserveError`, `ClientGone`, `CallerGone`."""
@@ -91,11 +86,14 @@ class V1:
     async def _answer(self, address: Address, model: Model, wishes: Wishes, scope: Scope, body: bytes) -> bytes:
         if address.verb != "predict":
             return await _examined(address.verb, model, wishes, body)
-        if self._pictures is not None and _is_picture(scope):
-            return await self._pictures(model, scope, body, wishes)
-        request, in_rows = predicting.read(body, model)
+        if pictures.is_file(scope):
+            request, form = await pictures.request_of_body(model, scope, body), Form.PICTURES
+        else:
+            request, form = predicting.read(body, model)
         result = await model.predict(wishes.put_on(request))
-        return predicting.write(result, in_rows=in_rows)
+        if form is Form.PICTURES:
+            return pictures.write(model, result, scope)
+        return predicting.write(result, in_rows=form is Form.ROWS)
 
     def _describe(self, address: Address, scope: Scope) -> dict[str, Any]:
         if address.verb == "list":
@@ -115,10 +113,6 @@ async def _examined(verb: str, model: Model, wishes: Wishes, body: bytes) -> byt
     return examples.write(result, verb, len(given))
 
 
-def _is_picture(scope: Scope) -> bool:
-    return any(name == b"content-type" and value.startswith(PICTURES) for name, value in scope["headers"])
-
-
 def _origin(scope: Scope) -> str:
     host = dict(scope["headers"]).get(b"host", b"127.0.0.1").decode("latin-1")
     return f"{scope['scheme']}://{host}"
@@ -131,4 +125,4 @@ async def _tell_methods(scope: Scope, send: Send) -> None:
     """
     if not any(name == b"origin" for name, _ in scope["headers"]):
         raise Invalid("OPTIONS needs an Origin header.")
-    await send_json(send, b"{}", headers=[METHODS])
+    await send_json(scope, send, b"{}", headers=[METHODS])

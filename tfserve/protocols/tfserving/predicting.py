@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import orjson
 
 from tfserve.errors import Invalid, Unsupported, nearest
 from tfserve.json_numbers import Numbers
+from tfserve.protocols.tfserving import pictures
 from tfserve.protocols.tfserving.ragged import told_ragged
 from tfserve.serving.models import Model, Request, Result
 from tfserve.tensor_json import OPTIONS, NotJson, decode_leniently, from_array, string, to_array
-from tfserve.tensors import DTYPES, Array, Ragged, Signature, TensorSpec, check_shape
+from tfserve.tensors import BFLOAT16, DTYPES, Array, Ragged, Signature, TensorSpec, check_shape
 
 BYTES_SUFFIX = "_bytes"
 """Outputs with such a name are written as b64."""
@@ -40,9 +42,19 @@ def signature_of(asked: dict[str, Any], model: Model) -> tuple[str, Signature]:
     return name, model.signatures.get(name) or model.signature(name)
 
 
-def read(body: bytes, model: Model) -> tuple[Request, bool]:
-    """What is asked of the model, and whether it was asked in rows. Raises `Invalid`, `Unsupported`."""
+class Form(Enum):
+    """How something was asked, and so how it is answered."""
+
+    ROWS = "instances"
+    COLUMNS = "inputs"
+    PICTURES = "files"
+
+
+def read(body: bytes, model: Model) -> tuple[Request, Form]:
+    """What is asked of the model, and how. Raises `Invalid`, `Unsupported`."""
     asked = read_object(body)
+    if pictures.are_files(asked, model):
+        return pictures.request_of_rows(asked["instances"]), Form.PICTURES
     name, signature = signature_of(asked, model)
     in_rows = "instances" in asked
     if in_rows == ("inputs" in asked):
@@ -52,7 +64,7 @@ def read(body: bytes, model: Model) -> tuple[Request, bool]:
     for spec in signature.outputs:
         if spec.dtype not in DTYPES:
             raise Invalid(f"Failed to write JSON value for tensor type {spec.dtype}, which output {spec.name!r} has.")
-    return Request(inputs, name), in_rows
+    return Request(inputs, name), Form.ROWS if in_rows else Form.COLUMNS
 
 
 def write(result: Result, *, in_rows: bool) -> bytes:
@@ -195,7 +207,7 @@ def _elements(name: str, array: Array) -> list[Any]:
     """The rows of an output, as orjson takes them."""
     if array.dtype == object:
         return [_text_rows(each, b64=name.endswith(BYTES_SUFFIX)) for each in array.tolist()]
-    if array.dtype.name == "bfloat16":
+    if array.dtype == BFLOAT16:
         array = array.astype(np.float32)
     return list(np.ascontiguousarray(array))
 

@@ -1,0 +1,148 @@
+"""The parts of TensorFlow Serving's REST API that need no server."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tfserve.errors import Invalid, TFserveError, Unsupported
+from tfserve.http.wishes import read_wishes
+from tfserve.ipc.messages import ModelVersion
+from tfserve.protocols.tfserving import addresses, describing, pasting, predicting, tf_example
+from tfserve.protocols.tfserving.addresses import Address
+from tfserve.serving.models import Model, Result
+
+
+def model(inputs: dict[str, Any], outputs: dict[str, Any], *, state: str = "active", **told: Any) -> Model:
+    """A model that nobody computes; each tensor is given as its dtype and shape."""
+    tensors = [
+        [{"name": name, "dtype": dtype, "shape": shape} for name, (dtype, shape) in side.items()]
+        for side in (inputs, outputs)
+    ]
+    signatures = {"serving_default": {"inputs": tensors[0], "outputs": tensors[1]}}
+    version = ModelVersion(id=1, version=3, state=state, signatures=signatures, **told)
+    return Model("m", version, timeout_s=1, limit=1)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "address"),
+    [
+        ("GET", b"/v1/models", Address("list")),
+        ("HEAD", b"/v1/models/m", Address("status", "m")),
+        ("GET", b"/v1/models/a%20b%2Fc/versions/007/METADATA", Address("metadata", "a b/c", 7)),
+        ("GET", b"/v1/models/m/labels/new%20one/example", Address("example", "m", None, "new one")),
+        ("POST", b"/v1/Models/m/versions/9223372036854775807:Predict", Address("predict", "m", 2**63 - 1)),
+        ("POST", b"/v1/models/m/labels/l:classify", Address("classify", "m", None, "l")),
+        ("POST", b"/v1/models/m:regress", Address("regress", "m")),
+        ("POST", b"/v1/models/m%3Apredict:predict", Address("predict", "m:predict")),
+    ],
+)
+def test_a_path_says_what_is_asked_of_which_model(method: str, path: bytes, address: Address) -> None:
+    assert addresses.read(method, path) == address
+
+
+@pytest.mark.parametrize(
+    ("headers", "wishes"),
+    [
+        ([], (3, None)),
+        ([(b"priority", b"u=0")], (0, None)),
+        ([(b"priority", b"i, u=7")], (7, None)),
+        ([(b"priority", b"u=9")], (3, None)),
+        ([(b"priority", b"nu=1")], (3, None)),
+        ([(b"request-timeout", b"2.5"), (b"priority", b"u=1;x")], (1, 2.5)),
+    ],
+)
+def test_headers_say_how_urgent_it_is_and_how_long_the_client_waits(headers: Any, wishes: Any) -> None:
+    assert read_wishes(headers) == wishes
+
+
+@pytest.mark.parametrize("value", [b"", b"soon", b"0", b"-1", b"nan", b"inf"])
+def test_a_timeout_must_be_a_number_of_seconds(value: bytes) -> None:
+    with pytest.raises(Invalid, match="Request-Timeout"):
+        read_wishes([(b"request-timeout", value)])
+
+
+def test_types_that_json_can_not_say_are_refused_as_tensorflow_serving_does() -> None:
+    complex_input = model({"z": ("complex64", [-1])}, {"y": ("float32", [-1])})
+    with pytest.raises(Unsupported, match="Conversion of JSON Value to type: complex64"):
+        predicting.read(b'{"inputs": [1]}', complex_input)
+    with pytest.raises(Invalid, match=r"Failed to process element: 0 of 'instances' list. Error: Conversion of JSON"):
+        predicting.read(b'{"instances": [1]}', complex_input)
+
+
+def test_long_rows_given_as_objects_are_put_together() -> None:
+    one = model({"x": ("float32", [-1, 3000]), "n": ("int64", [-1])}, {"y": ("float32", [-1])})
+    numbers = list(range(3000))
+    for count in (1, 2, 3):
+        body = str({"instances": [{"x": numbers, "n": n} for n in range(count)]}).replace("'", '"').encode()
+        request, in_rows = predicting.read(body, one)
+        assert in_rows
+        assert request.inputs["x"].tolist() == [numbers] * count
+        assert request.inputs["n"].tolist() == list(range(count))
+    mixed = str({"instances": [{"x": numbers, "n": 1}, {"x": numbers[1:], "n": 1}]}).replace("'", '"').encode()
+    with pytest.raises(Invalid, match="different shapes"):
+        predicting.read(mixed, one)
+    with pytest.raises(Invalid, match="JSON Parse error"):
+        predicting.read(b'{"instances": [{"x": [1 ' + b" " * 9000 + b' 2], "n": 1}]}', one)
+
+
+def test_rows_of_several_outputs_are_written_with_strings_and_words() -> None:
+    outputs = {
+        "y": np.array([[1, np.nan], [2, 3]], np.float32),
+        "null": np.array([[b"null"], [b"\xff"]], dtype=object),
+        "n": np.array([1, 2]),
+    }
+    expected = b'[{"y":[1.0,NaN],"null":["null"],"n":1},{"y":[2.0,3.0],"null":[{"b64":"/w=="}],"n":2}]'
+    assert predicting.write(Result(outputs, 1), in_rows=True) == b'{"predictions":' + expected + b"}"
+    columns = predicting.write(Result({"a": np.array(1), "b": np.zeros((0, 2))}, 1), in_rows=False)
+    assert columns == b'{"outputs":{"a":1,"b":[]}}'
+
+
+@pytest.mark.parametrize(("state", "told"), [("draining", "UNLOADING"), ("loading", "LOADING"), ("failed", "END")])
+def test_states_have_tensorflow_servings_names(state: str, told: str) -> None:
+    (status,) = describing.status([model({}, {}, state=state, reason="why")])["model_version_status"]
+    assert (status["version"], status["state"]) == ("3", told)
+    assert status["status"]["error_message"] == ("why" if state == "failed" else "")
+
+
+def test_a_model_whose_worker_died_is_loading_with_the_reason() -> None:
+    (status,) = describing.status([model({}, {}, reason="its worker died")])["model_version_status"]
+    assert (status["state"], status["status"]["error_code"]) == ("LOADING", "UNAVAILABLE")
+    assert status["status"]["error_message"] == "its worker died"
+
+
+def test_a_shape_of_any_rank_is_told_as_such() -> None:
+    told = describing.metadata(model({"x": ("float32", None)}, {}))
+    tensor = told["metadata"]["signature_def"]["signature_def"]["serving_default"]["inputs"]["x"]
+    assert tensor["tensor_shape"] == {"dim": [], "unknown_rank": True}
+
+
+def test_the_request_to_paste_for_a_picture_is_an_expression() -> None:
+    told = pasting.example(model({"x": ("float32", [-1, 224, 224, 3])}, {}), "http://h:1")
+    assert told["json"] is None
+    assert "Array(224).fill(Array(224).fill(Array(3).fill(0.5)))" in told["javascript"]
+    tree = ast.parse(told["python"])
+    body = next(node for node in tree.body if isinstance(node, ast.Assign))
+    value = eval(compile(ast.Expression(body.value), "", "eval"))
+    assert np.shape(value["inputs"]["x"]) == (1, 224, 224, 3)
+    assert told["curl"].startswith("python3 -c ")
+
+
+def test_the_request_to_paste_quotes_what_a_shell_would_read() -> None:
+    odd = model({"it's": ("string", [-1])}, {})
+    odd.name = "a b/$(c)"
+    told = pasting.example(odd, "http://h:1")
+    assert told["url"] == "http://h:1/v1/models/a%20b%2F%24%28c%29:predict"
+    assert told["json"] == {"instances": ["text"]}
+    assert pasting.example(model({"k": ("int64", [])}, {}), "")["json"] == {"inputs": 0}
+
+
+def test_an_example_is_written_as_protocol_buffers_want_it() -> None:
+    assert tf_example.encode({}) == b"\n\0"
+    integers = "0a160a140a0161120f1a0d0a0b01" + "ff" * 9 + "01"  # 1, and -1 as ten bytes
+    assert tf_example.encode({"a": [True, -1]}).hex() == integers
+    with pytest.raises(TFserveError, match="Feature 'a'"):
+        tf_example.encode({"a": {"b64": 3}})

@@ -1,0 +1,156 @@
+"""What was found out about a model and the runtimes that it was converted for, and where that is kept.
+
+    <data>/conversions/<key>/report.json        the Report
+    <data>/conversions/<key>/<runtime>/…        the converted model, if it was chosen
+    <data>/conversions/<key>.aside.<pid>.<n>/   the work folder of a conversion under way
+
+The key says what the model's bytes are, what computes them, and on which processor; so a folder never changes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+TENSORFLOW = "tensorflow"
+
+CANDIDATES: dict[str, tuple[str, ...]] = {
+    "float32": ("openvino", "litert", "onnxruntime"),
+    "bf16": ("openvino",),
+    "int8": ("litert",),
+}
+"""What is tried beside TensorFlow for each precision, the quickest to convert first."""
+
+NEED_TENSORFLOW = frozenset({TENSORFLOW, "litert", "onnxruntime"})
+"""Whose conversion works with TensorFlow, so that a warm worker saves its import."""
+
+CLEARLY_FASTER = 0.95
+"""A converted model must take at most so much of TensorFlow's time, else it is not worth a difference."""
+
+NOT_COMPARED = "not compared with TensorFlow, which is not installed here"
+
+_REPORT = "report.json"
+_numbers = itertools.count()
+
+
+class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One runtime, tried on this machine. When not `ok`, `reason` says why, for people.
+
+    Differences are the largest ones to TensorFlow's outputs, `same_classes` is the share of rows whose highest output
+    is the same. `p50_s` is the median time of a single example. `best_s` has the shortest time for each number of
+    examples that was tried, by which runtimes are compared: other work on the machine only adds to it. `path` is the
+    converted model, relative to the work folder. `compared` is the number of inputs that were compared.
+    """
+
+    runtime: str
+    ok: bool
+    reason: str = ""
+    path: str = ""
+    compared: int = 0
+    max_abs_diff: float | None = None
+    max_rel_diff: float | None = None
+    same_classes: float | None = None
+    convert_s: float | None = None
+    p50_s: float | None = None
+    best_s: dict[str, float] = {}
+    size_bytes: int | None = None
+
+    @property
+    def cost_s(self) -> float:
+        """The mean time of one call over the numbers of examples; infinite when it was not timed."""
+        times = list(self.best_s.values())
+        return math.exp(sum(map(math.log, times)) / len(times)) if times and min(times) > 0 else math.inf
+
+
+class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """All trials of a model, and what they led to. `path` is the chosen model's, empty for TensorFlow."""
+
+    chosen: str
+    precision: str
+    trials: list[Trial]
+    path: str = ""
+
+
+def choose(trials: Sequence[Trial], *, asked: str = "auto") -> Trial | None:
+    """The trial that is to serve: what was asked for if it agrees, else the fastest if clearly faster than TensorFlow.
+
+    None when nothing is ok, not even TensorFlow.
+    """
+    reference = next((each for each in trials if each.runtime == TENSORFLOW and each.ok), None)
+    others = [each for each in trials if each.ok and each.runtime != TENSORFLOW and asked in ("auto", each.runtime)]
+    if asked == TENSORFLOW or not others:
+        return reference
+    fastest = min(others, key=lambda each: each.cost_s)
+    if reference is None or asked != "auto":
+        return fastest
+    return fastest if fastest.cost_s <= CLEARLY_FASTER * reference.cost_s else reference
+
+
+class Conversions:
+    """The folder of all that was converted. Nothing in it is needed: what is missing is converted again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, key: str) -> Report | None:
+        """What is known of a model; None when that is nothing, or damaged, or its files are gone."""
+        try:
+            report = msgspec.json.decode((self._folder / key / _REPORT).read_bytes(), type=Report)
+        except (OSError, msgspec.DecodeError):
+            return None
+        return report if not report.path or Path(report.path).exists() else None
+
+    def begin(self, key: str) -> Path:
+        """A new work folder."""
+        folder = self._folder / f"{key}.aside.{os.getpid()}.{next(_numbers)}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def end(self, key: str, work: Path, trials: Sequence[Trial], *, precision: str, asked: str = "auto") -> Report:
+        """Keeps what was chosen, forgets the rest of the work folder, and records it. Raises `OSError`."""
+        chosen = choose(trials, asked=asked)
+        final = self._folder / key
+        path = str(final / chosen.path) if chosen is not None and chosen.path else ""
+        report = Report(
+            chosen=TENSORFLOW if chosen is None else chosen.runtime, precision=precision, trials=list(trials), path=path
+        )
+        _keep_only(work, chosen.path if chosen is not None else "")
+        _write(work / _REPORT, msgspec.json.format(msgspec.json.encode(report)))
+        _replace(work, final)
+        return report
+
+    def abandon(self, work: Path) -> None:
+        """Forgets a conversion that was given up."""
+        shutil.rmtree(work, ignore_errors=True)
+
+    def clear_aside(self) -> None:
+        """Removes what servers that were killed have left. Call it before the first `begin`."""
+        for folder in self._folder.glob("*.aside.*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep_only(work: Path, path: str) -> None:
+    kept = Path(path).parts[:1]
+    for child in list(work.iterdir()):
+        if (child.name,) != kept:
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
+
+
+def _write(file: Path, content: bytes) -> None:
+    with file.open("wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def _replace(work: Path, final: Path) -> None:
+    """A folder that is there already is damaged, or has the answer to another question: it goes first."""
+    if final.exists():
+        shutil.rmtree(final)
+    work.rename(final)

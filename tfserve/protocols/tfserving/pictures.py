@@ -1,0 +1,155 @@
+"""Image files in, labels or masks out: for models that have a signature `image_bytes`.
+
+    image/jpeg, image/png, …   the body is one file
+    multipart/form-data        each part with a file name is one
+    {"instances": [{"b64": …}]}   as JSON, where the default signature takes numbers
+
+A classification answers `{"predictions": [{"label", "score", "top": [{"label", "score"}, …]}]}` with the `?top=k` (5)
+best classes; a segmentation one mask as a PNG, or several as `{"predictions": [{"mask": {"b64"}, "height", "width"}]}`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import AsyncGenerator
+from typing import Any
+from urllib.parse import parse_qs
+
+import numpy as np
+import orjson
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.types import Scope
+
+from tfserve.errors import Invalid
+from tfserve.serving.models import Model, Request, Result
+from tfserve.tensors import Array
+
+IMAGE_BYTES = "image_bytes"
+TOP = 5
+MAX_TOP = 1000
+MAX_FILES = 1000
+TYPES = (b"image/", b"multipart/")
+
+
+class Png(bytes):
+    """An answer that is a picture."""
+
+
+def is_file(scope: Scope) -> bool:
+    """Whether the body is a file, or a form with files."""
+    return any(name == b"content-type" and value.startswith(TYPES) for name, value in scope["headers"])
+
+
+def are_files(asked: dict[str, Any], model: Model) -> bool:
+    """Whether rows of JSON are files for a model whose default signature takes numbers."""
+    if IMAGE_BYTES not in model.signatures or asked.get("signature_name"):
+        return False
+    rows = asked.get("instances")
+    default = model.signatures.get(model.default_signature())
+    if default is not None and any(spec.dtype == "string" for spec in default.inputs):
+        return False
+    return rows.__class__ is list and bool(rows) and all(_is_b64(row) for row in rows)
+
+
+def request_of_rows(rows: list[dict[str, str]]) -> Request:
+    """Raises `Invalid`."""
+    return _request([_decoded(n, row["b64"]) for n, row in enumerate(rows)])
+
+
+async def request_of_body(model: Model, scope: Scope, body: bytes) -> Request:
+    """What a body that is no JSON asks. Raises `Invalid`."""
+    if IMAGE_BYTES not in model.signatures:
+        raise Invalid(
+            f"Model {model.name!r} takes no image files: it has no signature {IMAGE_BYTES!r}. Deploy it with `image`,"
+            ' such as {"height": 224, "width": 224}, or send its numbers as JSON.'
+        )
+    content_type = Headers(scope=scope)["content-type"]
+    files = await _files_of_form(scope, body) if content_type.startswith("multipart/") else [body]
+    if not files or not all(files):
+        raise Invalid("An image file was expected as the body, or parts with a file name each in a form; it is empty.")
+    return _request(files)
+
+
+def write(model: Model, result: Result, scope: Scope) -> bytes:
+    """The answer: JSON, or one mask as a `Png`. Raises `Invalid`."""
+    if "mask" in result.outputs:
+        return _write_masks(result)
+    chances = result.outputs.get("probabilities")
+    if chances is None or chances.ndim != 2:
+        raise Invalid(f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}: neither 'probabilities' nor 'mask'.")
+    labels = (model.told.image or {}).get("labels") or []
+    top = min(_top(scope), chances.shape[1])
+    own = result.outputs.get("label")
+    rows = [_classified(row, labels, top, own[n] if own is not None else None) for n, row in enumerate(chances)]
+    return orjson.dumps({"predictions": rows}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _classified(chances: Array, labels: list[str], top: int, own: bytes | None) -> dict[str, Any]:
+    """The best classes of one image. `own` is what the model itself calls the best one."""
+    order = np.argsort(-chances, kind="stable")[:top].tolist()
+    best = [{"label": labels[n] if n < len(labels) else str(n), "score": chances[n]} for n in order]
+    if own is not None and best:
+        best[0]["label"] = own.decode(errors="replace")
+    return {**best[0], "top": best} if best else {"label": "", "score": 0.0, "top": []}
+
+
+def _write_masks(result: Result) -> bytes:
+    masks = result.outputs["mask"]
+    sizes = result.outputs.get("size", np.array([mask.shape for mask in masks]))
+    pictures = [_png(mask[:height, :width]) for mask, (height, width) in zip(masks, sizes.tolist(), strict=True)]
+    if len(pictures) == 1:
+        return Png(pictures[0])
+    rows = [
+        {"mask": {"b64": base64.b64encode(picture).decode()}, "height": height, "width": width}
+        for picture, (height, width) in zip(pictures, sizes.tolist(), strict=True)
+    ]
+    return orjson.dumps({"predictions": rows})
+
+
+def _png(mask: Array) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(mask.astype(np.uint8))).save(file, "PNG")
+    return file.getvalue()
+
+
+def _request(files: list[bytes]) -> Request:
+    array = np.empty(len(files), object)
+    array[:] = files
+    return Request({IMAGE_BYTES: array}, IMAGE_BYTES)
+
+
+def _is_b64(row: Any) -> bool:
+    return row.__class__ is dict and row.keys() == {"b64"} and isinstance(row["b64"], str)
+
+
+def _decoded(number: int, text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Invalid(f"Image {number} is not base64: {error}.") from None
+
+
+async def _files_of_form(scope: Scope, body: bytes) -> list[bytes]:
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    try:
+        form = await MultiPartParser(Headers(scope=scope), stream(), max_files=MAX_FILES).parse()
+    except (MultiPartException, KeyError) as error:
+        raise Invalid(f"The form can't be read: {getattr(error, 'message', error)}.") from None
+    try:
+        return [await part.read() for _, part in form.multi_items() if isinstance(part, UploadFile)]
+    finally:
+        await form.close()
+
+
+def _top(scope: Scope) -> int:
+    given = parse_qs(scope["query_string"].decode("latin-1")).get("top", [str(TOP)])[-1]
+    if not (given.isascii() and given.isdigit() and 1 <= int(given) <= MAX_TOP):
+        raise Invalid(f"top takes a whole number from 1 to {MAX_TOP}; {given[:20]!r} was given.")
+    return int(given)

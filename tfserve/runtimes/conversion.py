@@ -1,0 +1,123 @@
+"""SavedModels written as files for other runtimes, with names, types and order of one signature kept.
+
+Converters are other people's programs: each may fail, crash or never end, so each runs in a process of its own (see
+`tfserve.worker.compare`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfserve.errors import Unsupported, nearest
+from tfserve.runtimes import NEEDS, formats, layout
+from tfserve.runtimes.formats import Located
+from tfserve.runtimes.layout import Layout
+from tfserve.tensors import DEFAULT_SIGNATURE, Signature, TensorSpec
+
+CONVERTIBLE = (formats.SAVED_MODEL, formats.KERAS, formats.HDF5)
+
+
+def signature_of(signatures: dict[str, Signature]) -> str:
+    """The signature that is converted: the default one, or the only one. Raises `Unsupported`."""
+    if DEFAULT_SIGNATURE in signatures:
+        return DEFAULT_SIGNATURE
+    if len(signatures) == 1:
+        return next(iter(signatures))
+    raise Unsupported(f"The model has no signature {DEFAULT_SIGNATURE!r}, and {len(signatures)} others to choose from.")
+
+
+def convert(candidate: str, saved_model: Path, name: str, signature: Signature, *, precision: str, to: Path) -> Path:
+    """Writes the signature `name` of a SavedModel as a file for `candidate` into the folder `to`, and returns its path.
+
+    Raises `Unsupported` when the candidate has no converter or it is not installed, else whatever the converter raises.
+    """
+    if candidate not in CONVERTERS:
+        raise Unsupported(f"There is no converter for {candidate!r}{nearest(candidate, CONVERTERS)}.")
+    to.mkdir(parents=True)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # converters print every variable of a model
+            file, own = CONVERTERS[candidate](saved_model, name, signature, to, precision)
+    except ModuleNotFoundError as error:
+        raise Unsupported(NEEDS.get(str(error.name), f"{error.name} is not installed.")) from error
+    layout.write(file, Layout(name, signature, *own))
+    return file
+
+
+_Names = tuple[tuple[str, ...], tuple[str, ...]]
+"""The file's own names of the signature's inputs and outputs, in order."""
+
+
+def _openvino(saved_model: Path, name: str, signature: Signature, to: Path, precision: str) -> tuple[Path, _Names]:  # noqa: ARG001 - chosen when it is loaded
+    """OpenVINO reads the files itself; TensorFlow is not needed."""
+    import openvino
+
+    from tfserve.runtimes import openvino as reader
+
+    located = Located(formats.SAVED_MODEL, saved_model, None)
+    graph = reader.read(openvino, located)
+    reader.saved_model_layout(located, graph)
+    file = to / "model.xml"
+    openvino.save_model(graph, file, compress_to_fp16=False)
+    return file, _own(signature)
+
+
+def _litert(saved_model: Path, name: str, signature: Signature, to: Path, precision: str) -> tuple[Path, _Names]:
+    import ai_edge_litert  # noqa: F401 - before the work is done for nothing
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[name])
+    if precision == "int8":
+        # Weights have 8 bits, and what goes through them is brought to 8 bits as it comes: no examples are needed.
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    file = to / "model.tflite"
+    file.write_bytes(converter.convert())
+    return file, _own(signature)
+
+
+def _onnx(saved_model: Path, name: str, signature: Signature, to: Path, precision: str) -> tuple[Path, _Names]:  # noqa: ARG001 - there is one only
+    import onnxruntime  # noqa: F401 - before the work is done for nothing
+    import tensorflow as tf
+    import tf2onnx
+
+    loaded = tf.saved_model.load(str(saved_model))
+    # Names of our own: those of the signature may be none that a graph allows.
+    inputs = {f"input_{n:03}": spec for n, spec in enumerate(signature.inputs)}
+    outputs = {f"output_{n:03}": spec for n, spec in enumerate(signature.outputs)}
+    specs = [tf.TensorSpec(_sizes(spec), spec.dtype, name=own) for own, spec in inputs.items()]
+    function = tf.function(_renamed(loaded.signatures[name], list(inputs.values()), outputs), input_signature=specs)
+    file = to / "model.onnx"
+    graph = tf2onnx.convert.from_function(function, input_signature=specs, output_path=str(file))[0].graph
+    there = {each.name for each in graph.input}
+    return file, (tuple(own if own in there else "" for own in inputs), tuple(outputs))
+
+
+CONVERTERS: dict[str, Callable[[Path, str, Signature, Path, str], tuple[Path, _Names]]] = {
+    "openvino": _openvino,
+    "litert": _litert,
+    "onnxruntime": _onnx,
+}
+
+
+def _own(signature: Signature) -> _Names:
+    """For converters that keep the names."""
+    return tuple(spec.name for spec in signature.inputs), tuple(spec.name for spec in signature.outputs)
+
+
+def _renamed(
+    function: Callable[..., Any], inputs: Sequence[TensorSpec], outputs: dict[str, TensorSpec]
+) -> Callable[..., dict[str, Any]]:
+    """A signature's function with its arguments in order and its results by other names."""
+
+    def call(*values: Any) -> dict[str, Any]:
+        results = function(**{spec.name: value for spec, value in zip(inputs, values, strict=True)})
+        return {own: results[spec.name] for own, spec in outputs.items()}
+
+    return call
+
+
+def _sizes(spec: TensorSpec) -> list[int | None] | None:
+    return None if spec.shape is None else [None if size == -1 else size for size in spec.shape]

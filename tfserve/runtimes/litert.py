@@ -1,0 +1,136 @@
+"""LiteRT files (`.tflite`). The only module that imports LiteRT's interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfserve.errors import Invalid, Overloaded, TFserveError
+from tfserve.runtimes import layout, machine
+from tfserve.runtimes.formats import Located
+from tfserve.runtimes.signature_only import SignatureOnly
+from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
+
+_Compute = Callable[..., Mapping[str, Array]]
+"""Takes all inputs by name, gives all outputs by name."""
+
+
+def load(model: Located, *, device: str) -> LiteRtModel:
+    """Loads a LiteRT file. Raises `Invalid` with the cause."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    machine.check_cpu(device, "LiteRT")
+    # From its bytes: a file that is mapped into memory must not be written to while the model serves.
+    try:
+        interpreter = Interpreter(model_content=model.path.read_bytes(), num_threads=machine.cores())
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise Invalid(
+            f"{model.path} can't be loaded by LiteRT: {_told(error)} It may be damaged, or need operations of"
+            " TensorFlow ('select ops') or of a library, which LiteRT does not have."
+        ) from error
+    computes, signatures = _signatures(interpreter)
+    if (found := layout.read(model.path)) is not None:
+        layout.check(found, model.path, *_names_of(signatures[found.name]))
+        signatures = {found.name: found.signature}
+    return LiteRtModel(model.format, computes, signatures, was_converted=found is not None)
+
+
+class LiteRtModel(SignatureOnly):
+    """An interpreter, with a function for each signature. All of its outputs are computed, whatever is fetched."""
+
+    runtime = "litert"
+
+    def __init__(
+        self, kind: str, computes: dict[str, _Compute], signatures: dict[str, Signature], *, was_converted: bool
+    ) -> None:
+        super().__init__(kind, signatures, was_converted=was_converted)
+        self._computes = computes
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
+        try:
+            values = self._computes[signature](**inputs)
+        except Exception as error:
+            message = f"LiteRT could not compute this: {_told(error)}"
+            raise _failure(error, message) from error
+        return [values[name] for name in outputs]
+
+
+def _signatures(interpreter: Any) -> tuple[dict[str, _Compute], dict[str, Signature]]:
+    names = interpreter.get_signature_list()
+    if not names:
+        return {DEFAULT_SIGNATURE: _without_signature(interpreter)}, {DEFAULT_SIGNATURE: _plain_signature(interpreter)}
+    runners = {name: interpreter.get_signature_runner(name) for name in names}
+    signatures = {
+        name: Signature(_specs(runner.get_input_details()), _specs(runner.get_output_details()))
+        for name, runner in runners.items()
+    }
+    computes = {name: _with_texts(runner, signatures[name]) for name, runner in runners.items()}
+    return computes, signatures
+
+
+def _with_texts(runner: _Compute, signature: Signature) -> _Compute:
+    """Strings come back as an array of numpy's own kind; all others as they are."""
+    texts = [spec.name for spec in signature.outputs if spec.dtype == "string"]
+    if not texts:
+        return runner
+
+    def run(**inputs: Array) -> Mapping[str, Array]:
+        values = dict(runner(**inputs))
+        return {**values, **{name: values[name].astype(object) for name in texts}}
+
+    return run
+
+
+def _plain_signature(interpreter: Any) -> Signature:
+    """For a file of the time before signatures: the tensors' own names."""
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    return Signature(_specs({each["name"]: each for each in inputs}), _specs({each["name"]: each for each in outputs}))
+
+
+def _without_signature(interpreter: Any) -> _Compute:
+    inputs = {each["name"]: each["index"] for each in interpreter.get_input_details()}
+    outputs = {each["name"]: each["index"] for each in interpreter.get_output_details()}
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def run(**given: Array) -> Mapping[str, Array]:
+        if shapes != {name: array.shape for name, array in given.items()}:
+            shapes.clear()  # so that a failure here is not taken for done
+            for name, array in given.items():
+                interpreter.resize_tensor_input(inputs[name], array.shape)
+            interpreter.allocate_tensors()
+            shapes.update({name: array.shape for name, array in given.items()})
+        for name, array in given.items():
+            interpreter.set_tensor(inputs[name], array)
+        interpreter.invoke()
+        return {name: interpreter.get_tensor(index) for name, index in outputs.items()}
+
+    return run
+
+
+def _specs(details: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
+    """`shape_signature` has -1 where `shape` has the size that is set now."""
+    return tuple(
+        TensorSpec(name, _dtype(each["dtype"]), tuple(int(size) for size in each["shape_signature"]))
+        for name, each in sorted(details.items())
+    )
+
+
+def _dtype(kind: Any) -> str:
+    dtype = np.dtype(kind)
+    return "string" if dtype.kind in "SUO" else dtype.name
+
+
+def _names_of(signature: Signature) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    return {each.name: each for each in signature.inputs}, {each.name: each for each in signature.outputs}
+
+
+def _failure(error: Exception, message: str) -> TFserveError:
+    return Overloaded(message) if isinstance(error, MemoryError) else Invalid(message)
+
+
+def _told(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:500].rstrip(". ") + "."

@@ -1,0 +1,133 @@
+"""ONNX files, computed by ONNX Runtime. The only module that imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
+from tfserve.runtimes import layout, machine
+from tfserve.runtimes.formats import Located
+from tfserve.runtimes.layout import Layout
+from tfserve.runtimes.signature_only import SignatureOnly
+from tfserve.tensors import Array, TensorSpec
+
+DTYPES = {
+    "tensor(bool)": "bool",
+    "tensor(double)": "float64",
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int8)": "int8",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(string)": "string",
+    "tensor(uint8)": "uint8",
+    "tensor(uint16)": "uint16",
+    "tensor(uint32)": "uint32",
+    "tensor(uint64)": "uint64",
+}
+"""ONNX Runtime's names of what can be given to it and taken from it as an array."""
+
+_ERRORS_ONLY = 3
+
+
+def load(model: Located, *, device: str) -> OnnxModel:
+    """Loads an ONNX file. Raises `Invalid` with the cause, `Unsupported` for inputs that are no tensors."""
+    import onnxruntime
+
+    machine.check_cpu(device, "ONNX Runtime")
+    try:
+        session = onnxruntime.InferenceSession(
+            str(model.path), _options(onnxruntime), providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise Invalid(f"{model.path} can't be loaded by ONNX Runtime: {_told(error)}") from error
+    inputs = [_spec(each) for each in session.get_inputs()]
+    if strange := [each for each in session.get_inputs() if each.type not in DTYPES]:
+        raise Unsupported(
+            f"{model.path} has the input {strange[0].name!r}, a {strange[0].type}: only tensors are taken."
+        )
+    # Classifiers made by other libraries have lists of maps beside their tensors; those can't be fetched.
+    outputs = [_spec(each) for each in session.get_outputs() if each.type in DTYPES]
+    found = layout.read(model.path)
+    names = found or layout.plain(inputs, outputs)
+    layout.check(names, model.path, {each.name: each for each in inputs}, {each.name: each for each in outputs})
+    return OnnxModel(model.format, session, names, was_converted=found is not None)
+
+
+class OnnxModel(SignatureOnly):
+    """A session of ONNX Runtime, and the names of a signature."""
+
+    runtime = "onnxruntime"
+
+    def __init__(self, kind: str, session: Any, names: Layout, *, was_converted: bool) -> None:
+        super().__init__(kind, {names.name: names.signature}, was_converted=was_converted)
+        self._run = session.run
+        self._own_inputs = names.own_inputs
+        self._own_outputs = names.own_outputs
+        self._texts = {spec.name for spec in names.signature.outputs if spec.dtype == "string"}
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:  # noqa: ARG002
+        own = self._own_inputs
+        try:
+            values: list[Array | None] = self._run(
+                [self._own_outputs[name] for name in outputs],
+                {own[name]: _given(array) for name, array in inputs.items() if name in own},
+            )
+        except Exception as error:
+            raise _failure(error) from error
+        if self._texts:
+            return [
+                _octets(value) if name in self._texts else value for name, value in zip(outputs, values, strict=True)
+            ]
+        return values
+
+
+def _options(onnxruntime: Any) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = machine.cores()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    # Threads that wait for work by spinning take the cores from web, which is to bring the work.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _spec(tensor: Any) -> TensorSpec:
+    """Sizes without a number are symbols or None. A tensor of any rank has no shape at all, like a scalar."""
+    shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in tensor.shape)
+    return TensorSpec(tensor.name, DTYPES.get(tensor.type, tensor.type), shape)
+
+
+def _given(array: Array) -> Array:
+    """Strings are taken as str only, so bytes that are no text can't be given."""
+    if array.dtype != object:
+        return array
+    texts = np.empty(array.size, dtype=object)
+    try:
+        texts[:] = [each.decode() for each in array.ravel()]
+    except UnicodeDecodeError as error:
+        raise Invalid(f"ONNX Runtime takes text in UTF-8 only; these bytes are not: {error}") from error
+    return texts.reshape(array.shape)
+
+
+def _octets(value: Any) -> Array:
+    array = np.empty(value.size, dtype=object)
+    array[:] = [each.encode() for each in value.ravel()]
+    return array.reshape(value.shape)
+
+
+def _failure(error: Exception) -> TFserveError:
+    if isinstance(error, TFserveError):
+        return error
+    message = f"ONNX Runtime could not compute this: {_told(error)}"
+    return Overloaded(message) if "allocate memory" in str(error) else Invalid(message)
+
+
+def _told(error: Exception) -> str:
+    """What ONNX Runtime says, without its number of the error."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rpartition("[ONNXRuntimeError] : ")[2][:500]

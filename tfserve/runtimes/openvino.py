@@ -1,0 +1,171 @@
+"""OpenVINO: its own files, and those of others that it reads. The only module that imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
+from tfserve.runtimes import formats, layout, machine, saved_model_file
+from tfserve.runtimes.formats import Located
+from tfserve.runtimes.layout import Layout
+from tfserve.runtimes.signature_only import SignatureOnly
+from tfserve.tensors import DEFAULT_SIGNATURE, Array, TensorSpec
+
+DTYPES = {
+    "boolean": "bool",
+    "f16": "float16",
+    "f32": "float32",
+    "f64": "float64",
+    "i8": "int8",
+    "i16": "int16",
+    "i32": "int32",
+    "i64": "int64",
+    "u8": "uint8",
+    "u16": "uint16",
+    "u32": "uint32",
+    "u64": "uint64",
+}
+"""OpenVINO's names of what can be given to it and taken from it as an array."""
+
+PRECISIONS = {"float32": "f32", "bf16": "bf16"}
+
+WIDE = frozenset({"int64", "uint32", "uint64"})
+_INT32 = np.iinfo(np.int32)
+
+
+def load(model: Located, *, device: str, precision: str = "float32") -> OpenVinoModel:
+    """Loads what OpenVINO reads. Raises `Invalid` with the cause, `Unsupported` for tensors that no array fits."""
+    import openvino
+
+    machine.check_cpu(device, "OpenVINO")
+    graph = read(openvino, model)
+    found = layout.read(model.path) if model.format != formats.SAVED_MODEL else saved_model_layout(model, graph)
+    names = found or layout.plain(*_checked_specs(model, graph))
+    try:
+        compiled = openvino.Core().compile_model(graph, "CPU", _settings(precision))
+    except Exception as error:
+        raise Invalid(f"{model.path} can't be compiled by OpenVINO: {told(error)}") from error
+    ports = [_positions(each) for each in (graph.inputs, graph.outputs)]
+    layout.check(names, model.path, *ports)
+    return OpenVinoModel(model.format, compiled, names, *ports, was_converted=found is not None)
+
+
+def read(openvino: Any, model: Located) -> Any:
+    """The graph in a file or a SavedModel's folder, not compiled. Raises `Invalid`."""
+    core = openvino.Core()
+    # A file that is mapped into memory must not be written to while the model serves.
+    core.set_property({"ENABLE_MMAP": False})
+    try:
+        return core.read_model(model.path)
+    except Exception as error:
+        raise Invalid(f"{model.path} can't be read by OpenVINO: {told(error)}") from error
+
+
+def saved_model_layout(model: Located, graph: Any) -> Layout:
+    """The signature of a SavedModel that OpenVINO has read. Raises `Invalid` when that is not what it has read."""
+    signatures = saved_model_file.signatures(model.path)
+    name = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in signatures or len(signatures) != 1 else next(iter(signatures))
+    if name not in signatures:
+        raise Invalid(f"{model.path} has no signature {DEFAULT_SIGNATURE!r}, which is the one that OpenVINO reads.")
+    found = layout.plain(signatures[name].inputs, signatures[name].outputs, name)
+    layout.check(found, model.path, _positions(graph.inputs), _positions(graph.outputs))
+    return found
+
+
+class OpenVinoModel(SignatureOnly):
+    """A compiled model with one request, which is used again and again."""
+
+    runtime = "openvino"
+
+    def __init__(
+        self, kind: str, compiled: Any, names: Layout, inputs: dict[str, int], outputs: dict[str, int],
+        *, was_converted: bool,
+    ) -> None:  # fmt: skip
+        import openvino
+
+        super().__init__(kind, {names.name: names.signature}, was_converted=was_converted)
+        self._input_at = {name: inputs[own] for name, own in names.own_inputs.items()}
+        self._output_at = {name: outputs[own] for name, own in names.own_outputs.items()}
+        self._wide = {spec.name for spec in names.signature.inputs if spec.dtype in WIDE}
+        self._tensor = openvino.Tensor
+        self._request = compiled.create_infer_request()
+        # What InferRequest.infer adds to this is to guess the types of its arguments: 30 µs against 12.
+        self._infer = super(openvino.InferRequest, self._request).infer  # type: ignore[misc]
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:  # noqa: ARG002
+        for name in self._wide:
+            _check_width(name, inputs[name])
+        try:
+            given = {self._input_at[name]: self._tensor(_own(array), True) for name, array in inputs.items()}
+            # Not shared: the next run writes to the same memory, while these are still being sent.
+            values = list(self._infer(given, False, False).values())
+        except Exception as error:
+            raise _failure(error) from error
+        return [values[self._output_at[name]] for name in outputs]
+
+
+def _own(array: Array) -> Array:
+    """OpenVINO takes the memory of an array without a copy only if it could write to it, which it does not."""
+    return array if array.flags.writeable and array.flags.c_contiguous else np.array(array, order="C")
+
+
+def _check_width(name: str, array: Array) -> None:
+    """OpenVINO computes whole numbers with 32 bits on a processor, and would cut off the rest in silence."""
+    if array.size and (array.max() > _INT32.max or array.min() < _INT32.min):
+        raise Invalid(
+            f"Input {name!r} has a number beyond 32 bits, which OpenVINO can't compute with exactly. Use smaller"
+            " numbers, or deploy the model with another runtime."
+        )
+
+
+def _settings(precision: str) -> dict[str, Any]:
+    return {
+        # Without it OpenVINO computes with fewer bits where it can, and finds other classes.
+        "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": machine.cores(),
+        # Two models that hold on to the same cores would wait for each other while others are free.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _checked_specs(model: Located, graph: Any) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    inputs, outputs = [_spec(each) for each in graph.inputs], [_spec(each) for each in graph.outputs]
+    if strange := [spec for spec in (*inputs, *outputs) if spec.dtype not in DTYPES.values()]:
+        raise Unsupported(
+            f"{model.path} has the tensor {strange[0].name!r} of the type {strange[0].dtype!r}; with OpenVINO tensors"
+            " are numbers or truth values."
+        )
+    return inputs, outputs
+
+
+def _spec(port: Any) -> TensorSpec:
+    shape = port.partial_shape
+    sizes = None if shape.rank.is_dynamic else tuple(-1 if size.is_dynamic else size.get_length() for size in shape)
+    kind = port.element_type.get_type_name()
+    return TensorSpec(_names(port)[0], DTYPES.get(kind, kind), sizes)
+
+
+def _names(port: Any) -> list[str]:
+    """All names of a tensor, the shortest first; one without any is called by its operation."""
+    return sorted(port.get_names(), key=lambda name: (len(name), name)) or [port.get_node().get_friendly_name()]
+
+
+def _positions(ports: Sequence[Any]) -> dict[str, int]:
+    return {name: position for position, port in enumerate(ports) for name in _names(port)}
+
+
+def _failure(error: Exception) -> TFserveError:
+    message = f"OpenVINO could not compute this: {told(error)}"
+    return Overloaded(message) if isinstance(error, MemoryError) or "bad_alloc" in str(error) else Invalid(message)
+
+
+def told(error: Exception) -> str:
+    """What OpenVINO says, without the places in its source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    noise = ("Exception from", "Check '", "FrontEnd API", "Summary:", "To facilitate", "Model wasn't")
+    words = [line for line in lines if line and not line.startswith(noise)] or [line for line in lines if line]
+    return " ".join(words[:2])[:500].rstrip(". :") + "." if words else f"{type(error).__name__}."

@@ -1,0 +1,60 @@
+"""What the runtimes have in common that know a model by its signatures only: all but TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tfserve.errors import nearest
+from tfserve.runtimes.interface import OnlyTensorFlowKnows, Target, listed
+from tfserve.tensors import Signature, TensorSpec
+
+
+class SignatureOnly:
+    """Names of a signature's inputs and outputs, and nothing else, can be given and fetched.
+
+    When `was_converted`, TensorFlow can still answer what is asked beyond that, such as an output for which only
+    some of the inputs are given.
+    """
+
+    def __init__(self, kind: str, signatures: dict[str, Signature], *, was_converted: bool = False) -> None:
+        self.format = kind
+        self.signatures = signatures
+        self._was_converted = was_converted
+        self._inputs = {name: _targets(each.inputs) for name, each in signatures.items()}
+        self._outputs = {name: _targets(each.outputs) for name, each in signatures.items()}
+
+    def feeds(self, name: str, signature: str) -> Sequence[Target]:
+        """The input called `name`. Raises `OnlyTensorFlowKnows`."""
+        return [self._find(name, self._inputs, signature, "input")]
+
+    def fetches(self, name: str, signature: str) -> Sequence[Target]:
+        """The output called `name`. Raises `OnlyTensorFlowKnows`."""
+        return [self._find(name, self._outputs, signature, "output")]
+
+    def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
+        """The inputs that are not given; all are needed, whatever is fetched. Raises `OnlyTensorFlowKnows`."""
+        lacks = [name for name in self._inputs.get(signature, ()) if name not in inputs] if outputs else []
+        if lacks and self._was_converted:
+            raise OnlyTensorFlowKnows(f"The request lacks {listed(lacks)}.")
+        return lacks
+
+    def close(self) -> None:
+        """Gives back what it holds, by forgetting it."""
+        vars(self).clear()
+
+    def _find(self, name: str, known: dict[str, dict[str, Target]], signature: str, what: str) -> Target:
+        if signature not in known:
+            raise OnlyTensorFlowKnows(
+                f"The model has no signature {signature!r}{nearest(signature, known)}. There are: {listed(known)}."
+            )
+        targets = known[signature]
+        if name not in targets:
+            raise OnlyTensorFlowKnows(
+                f"The model has no {what} {name!r}{nearest(name, targets)}. There are: {what}s of the signature"
+                f" {signature!r}: {listed(targets)}."
+            )
+        return targets[name]
+
+
+def _targets(specs: Iterable[TensorSpec]) -> dict[str, Target]:
+    return {spec.name: Target(spec.name, spec) for spec in specs}

@@ -1,0 +1,390 @@
+"""Keeps the deployed model of one workspace serving: watched, restored, scaled, moved to a faster runtime, drained."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from tfserve.control import records
+from tfserve.control.models import Deployment as Row
+from tfserve.conversions import TENSORFLOW, Report
+from tfserve.errors import NotFound, TFserveError, Unavailable, Unsupported
+from tfserve.ipc.messages import AUTO, Done, IdleSince, ReadSamples, Samples
+from tfserve.supervisor.catalogue import Catalogue
+from tfserve.supervisor.choices import Choices
+from tfserve.supervisor.events import Signal
+from tfserve.supervisor.journal import Journal
+from tfserve.supervisor.replicas import Deployment, Replica, load
+from tfserve.supervisor.restarts import Restarts
+from tfserve.supervisor.workers import Spare, Worker, WorkerDied
+
+log = logging.getLogger(__name__)
+
+SAMPLES_S = 0.5
+"""A worker that is busy for so long gives no samples."""
+
+FULL_IDLE_S = 300.0
+"""So long TensorFlow stays beside a faster runtime after it was last needed."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the deployments of all workspaces share."""
+
+    journal: Journal
+    spare: Spare
+    catalogue: Catalogue
+    choices: Choices
+    changed: Signal
+    #: how long predictions that are under way may take to end when their version goes
+    drain_s: float
+    #: how long one computation may take
+    limit_s: float
+    #: whether faster runtimes are looked for
+    convert: bool
+
+
+class Upkeep:
+    """The active deployment, and everything that keeps it so."""
+
+    def __init__(self, name: str, means: Means, *, restarts: Restarts, give_up: Callable[[str], None]) -> None:
+        self.active: Deployment | None = None
+        #: a request of the workspace API that was answered, to warm up by
+        self.sample: bytes | None = None
+        #: the worker that computes a job now: the job tells of its death
+        self.computing: Worker | None = None
+        #: held while a job computes, so that no process is stopped under it
+        self.turn = asyncio.Lock()
+        self._name = name
+        self._means = means
+        self._restarts = restarts
+        self._give_up = give_up
+        self._restoring: asyncio.Task[None] | None = None
+        self._choosing: asyncio.Task[None] | None = None
+        self._waking: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+
+    def deployed(self) -> Deployment:
+        """Raises `NotFound`."""
+        if self.active is None:
+            raise NotFound(f"No model is deployed in workspace {self._name!r}. POST /deploy/ deploys one.")
+        return self.active
+
+    # --- coming and going
+
+    async def put(self, new: Deployment) -> None:
+        """From now on this one serves; the one before ends when it has answered what it has."""
+        old, self.active = self.active, new
+        if old is None or old.path != new.path:
+            self.sample = None
+        await self._stop_tasks()
+        for replica in new.replicas:
+            self._watch(new, replica)
+        if old is None:
+            await self.announce(new)
+        else:
+            old.state = Row.State.DRAINING
+            await self.announce(new, old)
+            self._in_background(self._end_replaced(old))
+        self._means.changed.fire()
+        self._begin_choosing(new)
+
+    async def take_away(self) -> int:
+        """Nothing is deployed from now on. Returns how many bytes of memory that gave back."""
+        active, self.active = self.deployed(), None
+        self.sample = None
+        await self._stop_tasks()
+        freed = sum(replica.worker.memory_bytes() for replica in active.all_living)
+        active.state = Row.State.DRAINING
+        await self.announce(active)
+        await self._end(active)
+        await self.announce()
+        self._means.changed.fire()
+        return freed
+
+    async def close(self) -> None:
+        """Ends the processes; what is recorded stays, so that the next start brings the model back."""
+        active, self.active = self.active, None
+        await self._stop_tasks()
+        if active is not None:
+            reason = "the server is stopping, or the workspace is ending"
+            told = msgspec.structs.replace(
+                active.told(), state="failed", addresses=[], full_addresses=[], reason=reason
+            )
+            await self._means.catalogue.tell(self._name, [told])
+            await self._end(active)
+            await self.announce()
+        if self._background:
+            await asyncio.wait(self._background)
+
+    async def announce(self, *deployments: Deployment) -> None:
+        """Returns when web goes by it."""
+        await self._means.catalogue.tell(self._name, [each.told() for each in deployments])
+
+    async def _end_replaced(self, old: Deployment) -> None:
+        await self._end(old)
+        if self.active is not None:
+            await self.announce(self.active)
+
+    async def _end(self, deployment: Deployment) -> None:
+        """Lets predictions that are under way end, then ends the processes."""
+        await self._retire(deployment, deployment.all_living)
+
+    async def _retire(self, deployment: Deployment, replicas: Sequence[Replica]) -> None:
+        if replicas:
+            addresses = [replica.address for replica in replicas]
+            await self._means.catalogue.drain(self._name, deployment.id, addresses, self._means.drain_s)
+            async with self.turn:  # a job may compute there
+                await asyncio.gather(*(replica.stop() for replica in replicas))
+
+    # --- loading
+
+    async def load(self, deployment: Deployment, samples: Sequence[bytes] = ()) -> Replica:
+        """One more process for a deployment. Raises what is wrong with the model, or `WorkerDied`."""
+        if deployment.asks_for_conversion and deployment.chosen is None:
+            deployment.chosen = await self._asked_for(deployment)
+        question = deployment.question(self._name, sample=self.sample, samples=samples, limit_s=self._means.limit_s)
+        return await load(self._means.spare, question)
+
+    async def _asked_for(self, deployment: Deployment) -> Report | None:
+        """The model converted for the runtime that was asked for; None when it needs no conversion."""
+        asked = deployment.asked_runtime
+        try:
+            report = await self._means.choices.find(
+                deployment.path, precision=deployment.options.precision, asked=asked,
+                samples=(), tell=partial(self._tell_choice, deployment),
+            )  # fmt: skip
+        except Unsupported:  # it is no SavedModel or Keras file: the runtime reads it itself, or tells what it reads
+            return None
+        deployment.report = report
+        if report.chosen != asked:
+            reason = next((trial.reason for trial in report.trials if trial.runtime == asked), "it was not tried")
+            raise Unsupported(f"{deployment.path} can't be served by {asked}: {reason}.")
+        return report
+
+    async def samples(self) -> list[bytes]:
+        """Predictions that the active version has answered lately."""
+        living = self.active.living if self.active is not None else []
+        if living:
+            try:
+                async with asyncio.timeout(SAMPLES_S):
+                    answer = await living[0].worker.ask(ReadSamples())
+                    return answer.asks if isinstance(answer, Samples) else []
+            except (TimeoutError, TFserveError, WorkerDied):
+                log.info("the model of workspace %s gives no samples", self._name)
+        return []
+
+    async def replica(self) -> Replica:
+        """A process with the deployed model, once there is one. Raises `NotFound`, `Unavailable`."""
+        while True:
+            active = self.deployed()
+            if living := active.living:
+                return living[0]
+            if self._restoring is None:
+                raise Unavailable(f"The model can't be used: {active.reason or 'its worker is gone'}.")
+            await asyncio.shield(self._restoring)
+
+    # --- more and fewer replicas
+
+    async def scale(self, replicas: int) -> None:
+        """Returns when so many serve. Raises `NotFound`, `Unavailable`."""
+        active = self.deployed()
+        active.options = msgspec.structs.replace(active.options, replicas=replicas)
+        options = msgspec.to_builtins(active.options)
+        await self._means.journal.change(partial(records.set_deployment_options, active.id, options))
+        surplus = active.living[replicas:]
+        active.replicas = active.living[:replicas]
+        await self.announce(active)
+        await self._retire(active, surplus)
+        if len(active.living) < replicas:
+            self.restore(active)
+            assert self._restoring is not None
+            await asyncio.wait([self._restoring])
+        if len(active.living) < replicas:
+            reason = active.reason or "no more could be started"
+            raise Unavailable(f"{len(active.living)} of {replicas} replicas serve: {reason}.")
+        self._means.changed.fire()
+
+    # --- life after death
+
+    def restore(self, deployment: Deployment) -> None:
+        """Loads what a deployment lacks, as often as it takes."""
+        self.active = deployment
+        if self._restoring is None:
+            self._restoring = asyncio.get_running_loop().create_task(self._restore(deployment))
+
+    def _watch(self, deployment: Deployment, replica: Replica) -> None:
+        def on_end(_: object) -> None:
+            if self.active is not deployment or replica not in deployment.replicas:
+                return
+            exit_ = replica.worker.child.ended.result()
+            if self.computing is not replica.worker:  # otherwise the job tells of it
+                self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
+            deployment.reason = f"its worker died: {exit_.sentence}"
+            deployment.replicas.remove(replica)
+            if not deployment.living:
+                deployment.state = Row.State.LOADING
+            self.restore(deployment)
+            self._in_background(self.announce(deployment))
+
+        replica.worker.child.ended.add_done_callback(on_end)
+
+    async def _restore(self, deployment: Deployment) -> None:
+        try:
+            while self.active is deployment and not await self._restored(deployment):
+                pass
+        finally:
+            self._restoring = None
+            self._means.changed.fire()
+
+    async def _restored(self, deployment: Deployment) -> bool:
+        """Whether there is nothing more to try: all replicas serve, or it was given up."""
+        if len(deployment.living) >= deployment.options.replicas:
+            return True
+        if not deployment.living:
+            deployment.state = Row.State.LOADING
+            await self.announce(deployment)
+        self._means.changed.fire()
+        await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
+        try:
+            replica = await self.load(deployment)
+        except TFserveError as error:
+            return not deployment.back_to_auto(error.message) and await self._lacks(deployment, error.message)
+        except WorkerDied as death:
+            return await self._died_loading(deployment, death)
+        deployment.take_in(replica)
+        deployment.state = Row.State.ACTIVE
+        self._watch(deployment, replica)
+        await self.announce(deployment)
+        if len(deployment.living) < deployment.options.replicas:
+            return False
+        self._begin_choosing(deployment)
+        return True
+
+    async def _died_loading(self, deployment: Deployment, death: WorkerDied) -> bool:
+        deployment.reason = f"its worker died while it loaded: {death}"
+        self._restarts.died(now=time.monotonic(), lived_s=death.exit.lived_s)
+        if deployment.back_to_auto(deployment.reason) or not self._restarts.given_up:
+            return False
+        if not deployment.living:
+            self._give_up(f"its model can't be loaded again; the last time {death}.")
+        return await self._lacks(deployment, deployment.reason)
+
+    async def _lacks(self, deployment: Deployment, reason: str) -> bool:
+        """No more replicas will come: with those that live it goes on, with none it has failed."""
+        deployment.reason = reason
+        if not deployment.living:
+            deployment.state = Row.State.FAILED
+        await self.announce(deployment)
+        return True
+
+    # --- a faster runtime
+
+    def _begin_choosing(self, deployment: Deployment) -> None:
+        if self._means.convert and deployment.may_be_converted and self._choosing is None:
+            self._choosing = asyncio.get_running_loop().create_task(self._choose(deployment))
+
+    async def _choose(self, deployment: Deployment) -> None:
+        try:
+            report = await self._means.choices.find(
+                deployment.path, precision=deployment.options.precision, asked=AUTO,
+                samples=await self.samples(), tell=partial(self._tell_choice, deployment),
+            )  # fmt: skip
+            deployment.report = report
+            if report.chosen != TENSORFLOW:
+                self._tell_choice(deployment, f"loading with {report.chosen}")
+                await self._move(deployment, report)
+            self._tell_choice(deployment, f"{deployment.runtime} was chosen")
+        except (TFserveError, WorkerDied, OSError) as error:
+            self._tell_choice(deployment, f"stays with {deployment.runtime}: {error}")
+        finally:
+            self._choosing = None
+
+    def _tell_choice(self, deployment: Deployment, note: str) -> None:
+        deployment.choice = note
+        self._means.changed.fire()
+
+    async def _move(self, deployment: Deployment, report: Report) -> None:
+        """Loads the model with the chosen runtime aside, and switches without dropping a request."""
+        deployment.chosen = report
+        replicas: list[Replica] = []
+        try:
+            for _ in range(deployment.options.replicas):
+                replicas.append(await self.load(deployment, await self.samples()))
+        except BaseException as error:
+            deployment.back_to_auto(str(error))
+            for replica in replicas:
+                replica.worker.kill("its model was not moved")
+            raise
+        old, deployment.replicas = deployment.living, []
+        for replica in replicas:
+            deployment.take_in(replica)
+            self._watch(deployment, replica)
+        await self.announce(deployment)
+        await self._retire(deployment, old)
+
+    # --- TensorFlow beside a faster runtime
+
+    async def full_replica(self) -> Replica | None:
+        """A process with all of the model, for what the faster runtime does not know; None when there is no need.
+
+        Raises what the worker says is wrong with the model, `NotFound`, `Unavailable`.
+        """
+        active = self.deployed()
+        if active.chosen is None:
+            return None
+        if active.full is None or not active.full.alive:
+            if self._waking is None:
+                self._waking = asyncio.get_running_loop().create_task(self._wake(active))
+            await asyncio.shield(self._waking)
+        return active.full
+
+    async def _wake(self, deployment: Deployment) -> None:
+        try:
+            question = deployment.question(
+                self._name, sample=None, samples=(), limit_s=self._means.limit_s, in_full=True
+            )
+            deployment.full = await load(self._means.spare, question)
+        except WorkerDied as death:
+            raise Unavailable(f"TensorFlow could not be started for this: {death}.") from None
+        finally:
+            self._waking = None
+        await self.announce(deployment)
+        self._in_background(self._sleep_again(deployment, deployment.full))
+
+    async def _sleep_again(self, deployment: Deployment, full: Replica) -> None:
+        """Ends it when it has not been needed for a while."""
+        idle_s = 0.0
+        while idle_s < FULL_IDLE_S and full.alive and self.active is deployment:
+            await asyncio.wait([full.worker.child.ended], timeout=FULL_IDLE_S - idle_s)
+            try:
+                answer = await full.worker.ask(IdleSince())
+            except (TFserveError, WorkerDied):
+                break
+            idle_s = float(answer.value) if isinstance(answer, Done) else FULL_IDLE_S
+        if self.active is deployment and deployment.full is full:
+            deployment.full = None
+            await self.announce(deployment)
+            if full.alive:
+                await self._retire(deployment, [full])
+
+    # --- inside
+
+    async def _stop_tasks(self) -> None:
+        tasks = [task for task in (self._restoring, self._choosing, self._waking) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

@@ -1,0 +1,196 @@
+"""The role that finds out which runtime computes a model fastest, and whether it gives TensorFlow's numbers.
+
+One candidate is tried per process: a converter that crashes, hangs or eats memory costs only itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tfserve import runtimes
+from tfserve.conversions import TENSORFLOW, Trial
+from tfserve.errors import Conflict, Internal, Invalid, TFserveError, Unsupported
+from tfserve.ipc.connections import BlockingConnection
+from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel, Message
+from tfserve.runtimes import conversion, fingerprint, formats, keras
+from tfserve.runtimes.formats import Located
+from tfserve.runtimes.interface import Runtime
+from tfserve.worker import agreement, reference
+from tfserve.worker.agreement import Difference
+from tfserve.worker.inbox import Inbox
+from tfserve.worker.reference import Reference
+from tfserve.worker.trial_inputs import Inputs
+
+log = logging.getLogger(__name__)
+
+NICE = 10
+"""So much less of the processor than those who answer predictions."""
+DEVICE = "/cpu:0"
+WARM_CALLS = 3
+MIN_CALLS, MAX_CALLS, ENOUGH_S = 5, 2000, 0.7
+"""Of each timing: at least so many calls, then until there are enough or it took long enough."""
+
+
+class CompareRole:
+    """Identifies or converts what it is told to, one after the other."""
+
+    def __init__(self, connection: BlockingConnection) -> None:
+        self._connection = connection
+        os.nice(NICE)
+
+    def serve(self, inbox: Inbox, request_id: int, first: Message) -> None:
+        """Answers `first`, then everything else in order, until the worker is to stop."""
+        self._connection.answer(request_id, answer(first))
+        for each_id, message in inbox:
+            self._connection.answer(each_id, answer(message))
+
+
+def answer(message: Message) -> Message:
+    try:
+        match message:
+            case IdentifyModel():
+                located = formats.locate(message.path, message.weights)
+                return Done(value=fingerprint.key(located, precision=message.precision))
+            case Convert():
+                return Converted(trial=_try(message))
+        raise Invalid(f"a worker that converts was sent {type(message).__name__}")
+    except TFserveError as error:
+        return Failed(failure=error.to_failure())
+    except OSError as error:
+        return Failed(failure=Internal(f"The conversion failed: {error}").to_failure())
+
+
+def _try(message: Convert) -> Trial:
+    model = formats.locate(message.path)
+    if model.format not in conversion.CONVERTIBLE:
+        raise Unsupported(f"{message.path} is a {model.format}: SavedModels and Keras files are converted.")
+    with_reference = _try_tensorflow if message.candidate == TENSORFLOW else _try_candidate
+    trial = with_reference(model, message)
+    if fingerprint.key(model, precision=message.precision) != message.key:
+        raise Conflict(f"The files of {message.path} changed while they were converted.")
+    return trial
+
+
+# --- TensorFlow first
+
+
+def _try_tensorflow(model: Located, message: Convert) -> Trial:
+    folder = Path(message.work_folder)
+    saved_model = model.path
+    if model.format != formats.SAVED_MODEL:
+        saved_model = folder / "saved_model"
+        keras.export(model.path, saved_model)
+    runtime = runtimes.load(Located(formats.SAVED_MODEL, saved_model, None), device=DEVICE, runtime=TENSORFLOW)
+    name = conversion.signature_of(runtime.signatures)
+    found = reference.make(runtime, saved_model, name, message.samples)
+    found.write(folder)
+    trial = Trial(runtime=TENSORFLOW, ok=True, reason=found.problem, compared=len(found.cases))
+    _measure(trial, runtime, found)
+    trial.size_bytes = _size_bytes(model.path)
+    return trial
+
+
+# --- and then one other
+
+
+def _try_candidate(model: Located, message: Convert) -> Trial:  # noqa: ARG001 - the reference says where the graph is
+    """A converter's failure of any kind is a result; it is not ours."""
+    trial = Trial(runtime=message.candidate, ok=False)
+    found = Reference.read(Path(message.work_folder))
+    if found.problem:
+        trial.reason = found.problem
+        return trial
+    try:
+        runtime = _converted(trial, found, message)
+        difference = _compared(trial, runtime, found, reduced=message.precision != "float32")
+        if not difference.problem:
+            _measure(trial, runtime, found)
+    except TFserveError as error:
+        trial.reason = error.message
+    except Exception as error:
+        log.debug("%s can't compute %s", message.candidate, message.path, exc_info=True)
+        trial.reason = f"it can't be converted: {_first_lines(error)}"
+    trial.ok = not trial.reason
+    return trial
+
+
+def _converted(trial: Trial, found: Reference, message: Convert) -> Runtime:
+    """The model as the candidate loads it."""
+    begun_at = time.monotonic()
+    file = conversion.convert(
+        message.candidate, Path(found.saved_model), found.name, found.signature,
+        precision=message.precision, to=Path(message.work_folder) / message.candidate,
+    )  # fmt: skip
+    trial.convert_s = round(time.monotonic() - begun_at, 3)
+    trial.path = str(file.relative_to(message.work_folder))
+    trial.size_bytes = _size_bytes(file.parent)
+    return runtimes.load(
+        formats.locate(str(file)), device=DEVICE, runtime=message.candidate, precision=message.precision
+    )
+
+
+def _compared(trial: Trial, runtime: Runtime, found: Reference, *, reduced: bool) -> Difference:
+    """Stops at the first inputs whose outputs do not agree."""
+    difference = Difference()
+    names = [spec.name for spec in found.signature.outputs]
+    compare = agreement.compare_reduced if reduced else agreement.compare
+    for case in found.cases:
+        expected = case.expected()
+        try:
+            given = reference.compute(runtime, case.arrays(), names, found.name)
+        except TFserveError as error:
+            if expected is not None:
+                difference.problem = f"it refuses what TensorFlow computes: {error.message}"
+        else:
+            if expected is None:
+                difference.problem = "it computes what TensorFlow refuses"
+            else:
+                compare(difference, names, given, expected)
+        trial.compared += 1
+        if difference.problem:
+            break
+    trial.reason = difference.problem
+    trial.max_abs_diff, trial.max_rel_diff = difference.max_abs, difference.max_rel
+    trial.same_classes = difference.same_classes
+    return difference
+
+
+def _measure(trial: Trial, runtime: Runtime, found: Reference) -> None:
+    names = [spec.name for spec in found.signature.outputs]
+    for rows, inputs in found.timed().items():
+        median_s, best_s = _times(_call(runtime, inputs, names, found.name))
+        trial.best_s[str(rows)] = best_s
+        trial.p50_s = median_s if trial.p50_s is None else trial.p50_s
+
+
+def _call(runtime: Runtime, inputs: Inputs, names: list[str], signature: str) -> Callable[[], object]:
+    return lambda: runtime.run(inputs, names, signature)
+
+
+def _times(call: Callable[[], object]) -> tuple[float, float]:
+    """Median and shortest time of many calls, in seconds."""
+    for _ in range(WARM_CALLS):
+        call()
+    times: list[float] = []
+    until = time.perf_counter() + ENOUGH_S
+    while len(times) < MIN_CALLS or (len(times) < MAX_CALLS and time.perf_counter() < until):
+        begun_at = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begun_at)
+    return statistics.median(times), min(times)
+
+
+def _size_bytes(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _first_lines(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines[:2])}"[:500]
