@@ -137,7 +137,9 @@ def test_packed_lists_are_read_and_written_as_memory(count: int) -> None:
 
 def described(path: Path) -> str:
     """The description of the messages in a file made by protoc."""
-    return next(line.partition("AddSerializedFile")[2] for line in path.read_text().splitlines() if "AddSerializedFile" in line)
+    return next(
+        line.partition("AddSerializedFile")[2] for line in path.read_text().splitlines() if "AddSerializedFile" in line
+    )
 
 
 def test_the_committed_messages_are_what_the_proto_files_say(tmp_path: Path) -> None:

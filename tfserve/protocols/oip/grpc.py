@@ -68,7 +68,7 @@ class Verbs:
 
     async def load(self, request: v2.RepositoryModelLoadRequest, _: Call) -> v2.RepositoryModelLoadResponse:
         _check_repository(request.repository_name)
-        await repository.load(self.context, self.models, request.model_name, dict(request.parameters))
+        await repository.load(self.context, request.model_name, dict(request.parameters))
         return v2.RepositoryModelLoadResponse()
 
     async def unload(self, request: v2.RepositoryModelUnloadRequest, _: Call) -> v2.RepositoryModelUnloadResponse:
