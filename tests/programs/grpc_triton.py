@@ -146,7 +146,9 @@ def compare() -> int:
     (service,) = ours.service
     methods = {method.name: method for method in services[service.name].method}
     for method in service.method:
-        assert method == methods[method.name], method.name
+        same = methods[method.name]
+        assert (method.input_type, method.output_type) == (same.input_type, same.output_type), method.name
+        assert (method.client_streaming, method.server_streaming) == (same.client_streaming, same.server_streaming)
     return compared
 
 
