@@ -167,7 +167,7 @@ BAD = {
     "another datatype": (infer_request("x", {"x": X.astype(np.float64)}), "INVALID_ARGUMENT", "FP32"),
     "an unknown datatype": (with_input(datatype="FP33"), "INVALID_ARGUMENT", "did you mean 'FP32'"),
     "a negative size": (with_input(shape=[-2, 4]), "INVALID_ARGUMENT", "negative"),
-    "a huge shape": (with_input(shape=[1 << 62, 4]), "INVALID_ARGUMENT", "elements"),
+    "a huge shape": (with_input(shape=[1 << 62, 4]), "INVALID_ARGUMENT", "bytes; 32"),
     "another shape": (with_input(shape=[4, 2]), "INVALID_ARGUMENT", "[-1, 4]"),
     "too few bytes": (with_input(shape=[3, 4]), "INVALID_ARGUMENT", "48 bytes; 32"),
     "raw bytes beside contents": (

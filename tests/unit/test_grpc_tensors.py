@@ -86,7 +86,7 @@ def of_any_rank(shape: list[int], **fields: object) -> oip_pb2.ModelInferRequest
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        (of_any_rank([0, 1 << 62, 1 << 62], raw_input_contents=[b""]), "elements"),
+        (of_any_rank([0, 1 << 62, 1 << 62], raw_input_contents=[b""]), "without the zeros"),
         (of_any_rank([1] * 5000, raw_input_contents=[b"1"]), "5000 dimensions"),
         (one_input(np.array([1, 300], np.uint16), typed=True)[0], "UINT8"),
     ],

@@ -42,10 +42,10 @@ def require_shape(shape: Shape, spec: TensorSpec) -> None:
     if not spec.accepts(shape):
         hint = " Its first dimension counts examples." if spec.is_batched and spec.accepts((1, *shape)) else ""
         raise Invalid(f"Input {spec.name!r} takes {spec}; the shape {list(shape[:MAX_RANK])} was given.{hint}")
-    if len(shape) > MAX_RANK or math.prod([size or 1 for size in shape]) > MAX_ELEMENTS:
+    if len(shape) > MAX_RANK or (0 in shape and math.prod([size or 1 for size in shape]) > MAX_ELEMENTS):
         raise Invalid(
-            f"Input {spec.name!r} was given a shape of {len(shape)} dimensions and {math.prod(shape):.3g} elements;"
-            f" at most {MAX_RANK} dimensions and {MAX_ELEMENTS:.3g} elements are possible."
+            f"Input {spec.name!r} was given a shape of {len(shape)} dimensions, with sizes of up to {max(shape)};"
+            f" at most {MAX_RANK} dimensions are possible, and sizes that come to {MAX_ELEMENTS} without the zeros."
         )
 
 

@@ -110,13 +110,13 @@ class Infer:
 
 def _answer(request: ModelInferRequest, result: Result, signature: Signature, model: Model) -> ModelInferResponse:
     answer = ModelInferResponse(model_name=request.model_name, model_version=str(result.version), id=request.id)
-    classes = {each.name: _classes(each) for each in request.outputs if each.parameters}
-    for name, array in result.outputs.items():
-        if classes.get(name):
-            spec = inputs.find(name, signature.outputs, "output")
-            array = classification.best(array, spec, classes[name], labels(model))
-        dtype = "string" if array.dtype == object else array.dtype.name
-        answer.outputs.add(name=name, datatype=datatype_of(dtype), shape=array.shape)
+    arrays = result.outputs
+    for each in request.outputs:
+        if each.parameters and (count := _classes(each)):
+            spec = inputs.find(each.name, signature.outputs, "output")
+            arrays[each.name] = classification.best(arrays[each.name], spec, count, labels(model))
+    for name, array in arrays.items():
+        answer.outputs.add(name=name, datatype=datatype_of(array), shape=array.shape)
         answer.raw_output_contents.append(to_raw(array))
     return answer
 

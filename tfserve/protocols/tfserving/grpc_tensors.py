@@ -47,6 +47,7 @@ _AS_IN_MEMORY = ("bool_val", "float_val", "double_val")
 ELEMENTS = {
     name: Element(DATA_TYPES[name], _FIELDS.get(name, "int_val"), dtype.numpy) for name, dtype in DTYPES.items()
 }
+_BY_NUMPY = {element.numpy: element for element in ELEMENTS.values()}
 
 
 def to_array(tensor: tf.TensorProto, spec: TensorSpec, limit_bytes: int) -> Array:
@@ -66,7 +67,7 @@ def to_array(tensor: tf.TensorProto, spec: TensorSpec, limit_bytes: int) -> Arra
 
 def to_proto(array: Array) -> tf.TensorProto:
     """The message of an output, with its elements in the list of their type: clients read them there directly."""
-    element = ELEMENTS["string" if array.dtype == object else array.dtype.name]
+    element = _BY_NUMPY[array.dtype]
     proto = tf.TensorProto(dtype=element.dtype)
     proto.tensor_shape.SetInParent()  # a scalar has a shape too, of no dimensions
     for size in array.shape:
