@@ -32,7 +32,8 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "runserver", "127.0.0.1:0", "--data-dir", str(data_dir), *options],
             cwd=REPOSITORY,
-            env={**os.environ, "TFSERVE_ROOTS": roots, **(environment or {})},
+            # A conversion takes half a minute of both cores, for every model of every test.
+            env={**os.environ, "TFSERVE_ROOTS": roots, "TFSERVE_CONVERT": "0", **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

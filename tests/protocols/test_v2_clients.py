@@ -24,8 +24,13 @@ def model(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def other(server: Server, workspace: str) -> str:
-    """A model that may be loaded and unloaded."""
-    server.call("/deploy/", name=workspace, path=str(echo.write(server.roots / "other.echo")), timeout=60)
+    """A model that may be loaded and unloaded; in its folder is a newer version meanwhile."""
+    folder = server.roots / "versions"
+    for version in ("3", "12"):
+        (folder / version).mkdir(parents=True)
+        echo.write(folder / version / "model.echo")
+        if version == "3":
+            server.call("/deploy/", name=workspace, path=str(folder), timeout=60)
     return workspace
 
 
@@ -46,9 +51,9 @@ def test_the_http_clients_of_triton_work(server: Server, clients: Clients, model
 def test_triton_s_client_loads_and_unloads_models(server: Server, clients: Clients, other: str) -> None:
     report = clients.run("triton_http_client.py", "repository", urlsplit(server.url).netloc, other)
     assert report == {
-        "reloaded": "2",
+        "reloaded": "12",
         "ready after unload": False,
-        "index": {"name": other, "version": "2", "state": "UNAVAILABLE", "reason": "unloaded"},
+        "index": {"name": other, "version": "12", "state": "UNAVAILABLE", "reason": "unloaded"},
         "ready after load": True,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from typing import Any
@@ -286,3 +287,41 @@ def test_any_array_survives_json_and_bytes(values: Array) -> None:
     if values.size:
         np.testing.assert_array_equal(json_tensors.read(values.tolist(), x, values.shape, "x"), values)
     np.testing.assert_array_equal(binary.read(binary.write(values), x, values.shape, "x"), values)
+
+
+WORDS = st.sampled_from(
+    ["inputs", "outputs", "name", "shape", "datatype", "data", "parameters", "x", "FP32", "BYTES", "INT8"]
+)
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | WORDS
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=12,
+)
+FIELDS = {
+    "name": st.just("x") | JSON_VALUES,
+    "shape": st.lists(st.integers(-2, 3) | st.just(2**62), max_size=3) | JSON_VALUES,
+    "datatype": WORDS | JSON_VALUES,
+}
+TENSORS = st.fixed_dictionaries(FIELDS, optional={"data": JSON_VALUES, "parameters": JSON_VALUES})
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.fixed_dictionaries({"inputs": st.lists(TENSORS, max_size=2) | JSON_VALUES}), st.binary(max_size=12))
+def test_any_request_is_read_or_refused(body: Any, tail: bytes) -> None:
+    with contextlib.suppress(Invalid, Unsupported):
+        arrays = read(body, spec("float32", -1), tail=tail)
+        assert arrays["x"].dtype == np.float32
+        assert arrays["x"].ndim == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=40), st.lists(st.integers(-1, 5), max_size=3), st.sampled_from(sorted(DTYPES)))
+def test_any_bytes_are_read_or_refused(data: bytes, shape: list[int], dtype: str) -> None:
+    body = {"name": "x", "shape": shape, "datatype": DTYPES[dtype].v2, "parameters": {"binary_data_size": len(data)}}
+    with contextlib.suppress(Invalid):
+        assert read({"inputs": [body]}, spec(dtype), tail=data)["x"].shape == tuple(shape)

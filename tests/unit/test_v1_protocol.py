@@ -13,6 +13,7 @@ from tfserve.http.wishes import read_wishes
 from tfserve.ipc.messages import ModelVersion
 from tfserve.protocols.tfserving import addresses, describing, pasting, predicting, tf_example
 from tfserve.protocols.tfserving.addresses import Address
+from tfserve.protocols.tfserving.predicting import Form
 from tfserve.serving.models import Model, Result
 
 
@@ -78,8 +79,8 @@ def test_long_rows_given_as_objects_are_put_together() -> None:
     numbers = list(range(3000))
     for count in (1, 2, 3):
         body = str({"instances": [{"x": numbers, "n": n} for n in range(count)]}).replace("'", '"').encode()
-        request, in_rows = predicting.read(body, one)
-        assert in_rows
+        request, form = predicting.read(body, one)
+        assert form is Form.ROWS
         assert request.inputs["x"].tolist() == [numbers] * count
         assert request.inputs["n"].tolist() == list(range(count))
     mixed = str({"instances": [{"x": numbers, "n": 1}, {"x": numbers[1:], "n": 1}]}).replace("'", '"').encode()

@@ -38,8 +38,18 @@ def worker(start_worker: StartWorker) -> WorkerProcess:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with every kind of model, made once by real TensorFlow in a process of its own."""
-    folder = tmp_path_factory.mktemp("models")
-    program = Path(__file__).parent / "make_models.py"
-    done = subprocess.run([sys.executable, program, folder], capture_output=True, text=True, check=False)
+    return made_by("make_models.py", tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the models of `make_converted.py`."""
+    return made_by("make_converted.py", tmp_path_factory.mktemp("converted"))
+
+
+def made_by(program: str, folder: Path) -> Path:
+    """What a program makes with TensorFlow, in a process of its own."""
+    command = [sys.executable, Path(__file__).parent / program, folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder

@@ -34,10 +34,15 @@ JSON_TYPE: Header = (b"content-type", b"application/json")
 _PNG_TYPE: Header = (b"content-type", b"image/png")
 
 
-async def send_whole(
+async def send_json(
     scope: Scope, send: Send, content: bytes, *, status: int = 200, headers: Sequence[Header] = ()
 ) -> None:
-    """A whole answer, in one piece where that is possible. Its length is added to the headers."""
+    """The same as `json_response`, without its objects: for the way of a prediction."""
+    await send_bytes(scope, send, content, status=status, headers=(JSON_TYPE, *headers))
+
+
+async def send_bytes(scope: Scope, send: Send, content: bytes, *, status: int, headers: Sequence[Header]) -> None:
+    """A whole answer of any type, in one piece if the connection can."""
     headers = ((b"content-length", str(len(content)).encode()), *headers)
     connection: HttpConnection | None = scope.get(CONNECTION)
     if connection is not None and CLOSE not in headers and connection.answer(scope, status, headers, content):
@@ -46,15 +51,8 @@ async def send_whole(
     await send({"type": "http.response.body", "body": content})
 
 
-async def send_json(
-    scope: Scope, send: Send, content: bytes, *, status: int = 200, headers: Sequence[Header] = ()
-) -> None:
-    """The same as `json_response`, without its objects: for the way of a prediction."""
-    await send_whole(scope, send, content, status=status, headers=(JSON_TYPE, *headers))
-
-
 async def send_png(scope: Scope, send: Send, content: bytes) -> None:
-    await send_whole(scope, send, content, headers=(_PNG_TYPE,))
+    await send_bytes(scope, send, content, status=200, headers=(_PNG_TYPE,))
 
 
 async def send_error(scope: Scope, send: Send, error: TFserveError, *, status: int | None = None) -> None:

@@ -60,8 +60,9 @@ def compare_reduced(found: Difference, names: Sequence[str], given: Sequence[Arr
         if not _is_near(one, original):
             found.problem = f"output {name!r} differs by more than a tenth of its range"
             return
-    if (found.same_classes or 1.0) < REDUCED_CLASSES:
-        found.problem = f"only {found.same_classes:.1%} of the rows have the same class"
+    same = found.same_classes
+    if same is not None and same < REDUCED_CLASSES:
+        found.problem = f"only {same:.1%} of the rows have the same class"
 
 
 def _compare(found: Difference, given: Array, original: Array) -> str:

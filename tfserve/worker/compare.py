@@ -32,7 +32,7 @@ NICE = 10
 """So much less of the processor than those who answer predictions."""
 DEVICE = "/cpu:0"
 WARM_CALLS = 3
-MIN_CALLS, MAX_CALLS, ENOUGH_S = 5, 2000, 0.7
+MIN_CALLS, MAX_CALLS, ENOUGH_S = 5, 2000, 0.4
 """Of each timing: at least so many calls, then until there are enough or it took long enough."""
 
 

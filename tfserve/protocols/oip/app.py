@@ -11,7 +11,7 @@ from typing import NamedTuple
 from starlette.types import Receive, Scope, Send
 
 from tfserve.errors import Internal, Invalid, NotFound, TFserveError, Unavailable, Unsupported
-from tfserve.http.answers import CLOSE, send_whole
+from tfserve.http.answers import CLOSE, send_bytes
 from tfserve.http.bodies import BodyTooSlow, ClientGone, read_body
 from tfserve.http.server import CONNECTION, HttpConnection
 from tfserve.protocols.oip import metadata, repository, statistics
@@ -57,7 +57,7 @@ class V2:
         except Exception:
             log.exception("while answering %s %s", scope["method"], scope["path"])
             answer = refusal(Internal())
-        await send_whole(scope, send, answer.body, status=answer.status, headers=answer.headers)
+        await send_bytes(scope, send, answer.body, status=answer.status, headers=answer.headers)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         path: str = scope["path"]

@@ -9,6 +9,7 @@ import msgspec
 from tfserve import __version__
 from tfserve.errors import Failure
 from tfserve.http.answers import STATUS
+from tfserve.protocols.oip import openapi as oip
 from tfserve.protocols.tfmodel.endpoints import ENDPOINTS as TRAINING
 from tfserve.protocols.tfmodel.endpoints import Endpoint as TrainingEndpoint
 from tfserve.protocols.tfmodel.requests import NewTask
@@ -38,6 +39,9 @@ def guide() -> dict[str, Any]:
     for call in TRAINING:
         request = _fields(NewTask) if call.takes_task else dict(call.query)
         pages[f"{call.verb} {call.path}"] = {"purpose": call.purpose, "request": request, "result": call.tells}
+    for path in oip.PATHS:
+        request = _fields(path.request) if path.request is not None else {}
+        pages[f"{path.verb.upper()} {path.path}"] = {"purpose": path.purpose, "request": request, "result": oip.TELLS}
     return pages | {
         f"GET {each.path}": {
             "purpose": each.purpose,
@@ -51,7 +55,7 @@ def guide() -> dict[str, Any]:
 def openapi() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
     types: list[Any] = [endpoint.request for endpoint in ENDPOINTS]
-    types += [endpoint.result for endpoint in ENDPOINTS] + [Failure, NewTask]
+    types += [endpoint.result for endpoint in ENDPOINTS] + [Failure, NewTask, *oip.REQUESTS]
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     paths: dict[str, Any] = {
         "/": {"post": _operation("the API guide", {"type": "object"}, {"type": "object"}, "guide")},
@@ -63,6 +67,7 @@ def openapi() -> dict[str, Any]:
         paths[each.path] = {"get": _get(each)}
     for call in TRAINING:
         paths.setdefault(call.path, {})[call.verb.lower()] = _training(call)
+    paths |= oip.paths(REF)
     return {
         "openapi": "3.1.0",
         "info": {

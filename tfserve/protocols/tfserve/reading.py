@@ -1,4 +1,4 @@
-"""The GET side: jobs, their output from any offset, live if asked for; the OpenAPI document; the server's health."""
+"""The GET side: jobs, their output from any offset, live if asked for; the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -144,15 +144,6 @@ async def server(context: Context, request: Request) -> Response:
     return _result(await context.line.server())
 
 
-async def live(_: Context, __: Request) -> Response:
-    return json_response(b'{"live":true,"ready":true}')
-
-
-async def ready(context: Context, _: Request) -> Response:
-    is_ready = await context.line.is_ready()
-    return json_response(msgspec.json.encode({"live": True, "ready": is_ready}), status=200 if is_ready else 503)
-
-
 async def openapi_document(_: Context, __: Request) -> Response:
     from tfserve.protocols.tfserve.guide import openapi  # made from the table below
 
@@ -212,20 +203,6 @@ READS = (
                 "description": "seconds to wait for a change",
             },
         },
-    ),
-    Read(
-        path="/v2/health/live",
-        name="health_live",
-        purpose="tell whether the server is alive",
-        tells="200 while it is",
-        handler=live,
-    ),
-    Read(
-        path="/v2/health/ready",
-        name="health_ready",
-        purpose="tell whether the server takes work",
-        tells="200 while it does, 503 while it starts or stops",
-        handler=ready,
     ),
     Read(
         path="/openapi.json",

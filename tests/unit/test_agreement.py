@@ -1,0 +1,80 @@
+"""When two runtimes count as having given the same numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from tfserve.tensors import Array
+from tfserve.worker.agreement import Difference, compare, compare_reduced
+
+
+def difference(given: Any, expected: Any, dtype: Any = np.float32, *, reduced: bool = False) -> Difference:
+    found = Difference()
+    arrays: list[list[Array]] = [[np.asarray(each, dtype=dtype)] for each in (given, expected)]
+    (compare_reduced if reduced else compare)(found, ["y"], *arrays)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "dtype"),
+    [
+        ([1.0005], [1.0], np.float32),
+        ([[0.1, 0.9]], [[0.1, 0.9]], np.float32),
+        ([math.nan, math.inf], [math.nan, math.inf], np.float32),
+        ([1e6, 1.0], [1e6, 0.0], np.float32),
+        ([[0.5, 0.5 + 1e-9]], [[0.5 + 1e-9, 0.5]], np.float32),
+        ([1.003], [1.0], ml_dtypes.bfloat16),
+        ([2**53 + 1], [2**53 + 1], np.int64),
+        ([b"a"], [b"a"], object),
+        (np.zeros((0, 3)), np.zeros((0, 3)), np.float32),
+    ],
+)
+def test_these_agree(given: Any, expected: Any, dtype: Any) -> None:
+    assert difference(given, expected, dtype).problem == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "dtype", "words"),
+    [
+        ([1.002], [1.0], np.float32, "differs by up to 0.002"),
+        ([1e-4], [0.0], np.float32, "differs by up to"),
+        ([[0.5004, 0.5]], [[0.5, 0.5004]], np.float32, "another highest element in 1 of 1 rows"),
+        ([math.nan], [1.0], np.float32, "finite"),
+        ([1.0], [math.nan], np.float32, "finite"),
+        ([math.inf], [-math.inf], np.float32, "finite"),
+        ([1.0 + 1e-7], [1.0], np.float64, "differs by up to 1e-07"),
+        ([2**53], [2**53 + 1], np.int64, "is not equal"),
+        ([True], [False], np.bool_, "is not equal"),
+        ([b"a"], [b"b"], object, "is not equal"),
+        ([[1.0]], [1.0], np.float32, "has the shape [1, 1], not [1]"),
+    ],
+)
+def test_these_do_not(given: Any, expected: Any, dtype: Any, words: str) -> None:
+    problem = difference(given, expected, dtype).problem
+    assert problem.startswith("output 'y'")
+    assert words in problem
+
+
+def test_another_type_does_not_agree_even_with_the_same_numbers() -> None:
+    found = Difference()
+    compare(found, ["y"], [np.ones(1, np.int32)], [np.ones(1, np.int64)])
+    assert found.problem == "output 'y' has the type int32, not int64"
+
+
+def test_differences_are_measured_where_the_outputs_agree_too() -> None:
+    found = difference([[2.0002, 1.0], [1.0, 3.0]], [[2.0, 1.0], [1.0, 3.0]])
+    assert found.max_abs == pytest.approx(2e-4, rel=0.01)
+    assert found.max_rel == pytest.approx(1e-4, rel=0.01)
+    assert found.same_classes == 1.0
+    assert difference([1], [1], np.int64).same_classes is None
+
+
+def test_with_fewer_bits_asked_for_larger_differences_are_taken_but_not_other_classes() -> None:
+    assert difference([[0.92, 0.08]], [[0.9, 0.1]], reduced=True).problem == ""
+    assert "only 0.0% of the rows" in difference([[0.49, 0.51]], [[0.51, 0.49]], reduced=True).problem
+    assert "a tenth of its range" in difference([[0.7, 0.3]], [[0.9, 0.1]], reduced=True).problem

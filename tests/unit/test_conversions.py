@@ -1,0 +1,104 @@
+"""Which runtime is chosen, and how a choice is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tfserve.conversions import Conversions, Trial, choose
+
+
+def trial(runtime: str, cost_s: float, *, ok: bool = True, path: str = "") -> Trial:
+    return Trial(runtime=runtime, ok=ok, path=path, p50_s=cost_s, best_s={"1": cost_s, "8": cost_s})
+
+
+TENSORFLOW = trial("tensorflow", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("others", "asked", "chosen"),
+    [
+        ([], "auto", "tensorflow"),
+        ([trial("litert", 0.5), trial("openvino", 0.4)], "auto", "openvino"),
+        ([trial("litert", 0.96)], "auto", "tensorflow"),
+        ([trial("litert", 0.5, ok=False)], "auto", "tensorflow"),
+        ([trial("litert", 2.0)], "litert", "litert"),
+        ([trial("litert", 2.0, ok=False)], "litert", "tensorflow"),
+        ([trial("litert", 0.5)], "tensorflow", "tensorflow"),
+        ([trial("litert", 0.5), trial("openvino", 0.4)], "litert", "litert"),
+    ],
+)
+def test_the_fastest_that_agrees_is_chosen_if_it_is_clearly_faster(
+    others: list[Trial], asked: str, chosen: str
+) -> None:
+    found = choose([TENSORFLOW, *others], asked=asked)
+    assert found is not None
+    assert found.runtime == chosen
+
+
+def test_nothing_is_chosen_when_nothing_is_ok() -> None:
+    assert choose([trial("tensorflow", 1.0, ok=False)]) is None
+    assert choose([]) is None
+
+
+def test_a_runtime_that_was_not_timed_is_never_faster() -> None:
+    assert choose([TENSORFLOW, Trial(runtime="openvino", ok=True)]) is TENSORFLOW
+
+
+@pytest.fixture
+def conversions(tmp_path: Path) -> Conversions:
+    return Conversions(tmp_path / "conversions")
+
+
+def work_with(conversions: Conversions, *names: str) -> Path:
+    work = conversions.begin("key")
+    for name in names:
+        (work / name).mkdir()
+        (work / name / "model").write_text(name)
+    (work / "reference.msgpack").write_bytes(b"x")
+    return work
+
+
+def test_only_the_chosen_model_is_kept_and_found_again(conversions: Conversions) -> None:
+    work = work_with(conversions, "openvino", "litert")
+    trials = [TENSORFLOW, trial("openvino", 0.5, path="openvino/model"), trial("litert", 0.6, path="litert/model")]
+    report = conversions.end("key", work, trials, precision="float32")
+    assert report.chosen == "openvino"
+    assert Path(report.path).read_text() == "openvino"
+    assert sorted(child.name for child in Path(report.path).parents[1].iterdir()) == ["openvino", "report.json"]
+    assert not work.exists()
+    assert conversions.find("key") == report
+    assert conversions.find("other") is None
+
+
+def test_tensorflow_as_the_choice_is_remembered_too(conversions: Conversions) -> None:
+    report = conversions.end("key", work_with(conversions, "litert"), [TENSORFLOW], precision="float32")
+    assert (report.chosen, report.path) == ("tensorflow", "")
+    assert conversions.find("key") == report
+
+
+def test_a_later_answer_replaces_the_one_before(conversions: Conversions) -> None:
+    conversions.end("key", work_with(conversions), [TENSORFLOW], precision="float32")
+    trials = [TENSORFLOW, trial("litert", 0.5, path="litert/model")]
+    conversions.end("key", work_with(conversions, "litert"), trials, precision="float32")
+    found = conversions.find("key")
+    assert found is not None
+    assert found.chosen == "litert"
+
+
+def test_a_damaged_report_or_a_lost_model_is_as_good_as_none(conversions: Conversions) -> None:
+    trials = [TENSORFLOW, trial("litert", 0.5, path="litert/model")]
+    report = conversions.end("key", work_with(conversions, "litert"), trials, precision="float32")
+    Path(report.path).unlink()
+    assert conversions.find("key") is None
+    Path(report.path).touch()
+    (Path(report.path).parents[1] / "report.json").write_bytes(b'{"chosen": ')
+    assert conversions.find("key") is None
+
+
+def test_work_that_was_given_up_leaves_nothing(conversions: Conversions, tmp_path: Path) -> None:
+    conversions.abandon(work_with(conversions, "litert"))
+    work_with(conversions)
+    Conversions(tmp_path / "conversions").clear_aside()
+    assert list((tmp_path / "conversions").iterdir()) == []

@@ -1,0 +1,73 @@
+"""Makes the models of the contract suite and of conversions with real TensorFlow, into the given folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from tfserve.runtimes import conversion, saved_model_file
+
+Spec = tf.TensorSpec
+
+
+class Contract(tf.Module):
+    """Two inputs of different types, and outputs in an order that is not that of their names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = tf.Variable(3.0)
+
+    @tf.function(input_signature=[Spec([None, 2], tf.float32, name="x"), Spec([None], tf.int32, name="count")])
+    def serve(self, x: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x * self.factor, "more": count + 1, "is_large": tf.reduce_any(x > 1.0, axis=1)}
+
+
+class Odd(tf.Module):
+    """What other runtimes do differently, or not at all."""
+
+    @tf.function(input_signature=[Spec([None], tf.int64, name="n")])
+    def wide(self, n: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"n": n * 3}
+
+    @tf.function(input_signature=[Spec([None, 2], tf.float32, name="x")])
+    def random(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x + tf.random.uniform([2])}
+
+    @tf.function(input_signature=[Spec([None], tf.string, name="word")])
+    def words(self, word: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"length": tf.strings.length(word)}
+
+    @tf.function(input_signature=[Spec([None, 2], tf.float32, name="x")])
+    def checked(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.control_dependencies([tf.debugging.assert_non_negative(x, message="x is negative")]):
+            return {"y": tf.sqrt(x)}
+
+
+def network() -> keras.Model:
+    """A convolution, a dense layer and two outputs."""
+    keras.utils.set_random_seed(1)
+    images = keras.Input((8, 8, 3), name="images")
+    features = keras.layers.Flatten()(keras.layers.Conv2D(4, 3, activation="relu")(images))
+    chances = keras.layers.Dense(3, activation="softmax", name="chances")(features)
+    size = keras.layers.Dense(1, name="size")(features)
+    return keras.Model(images, {"chances": chances, "size": size})
+
+
+def main(folder: Path) -> None:
+    contract = Contract()
+    saved_model = folder / "contract"
+    tf.saved_model.save(contract, str(saved_model), signatures=contract.serve)
+    name, signature = "serving_default", saved_model_file.signatures(saved_model)["serving_default"]
+    for runtime in conversion.CONVERTERS:
+        conversion.convert(runtime, saved_model, name, signature, precision="float32", to=folder / runtime)
+    odd = Odd()
+    for name in ("wide", "random", "words", "checked"):
+        tf.saved_model.save(odd, str(folder / name), signatures=getattr(odd, name))
+    network().save(folder / "network.keras")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,261 @@
+"""What every runtime promises, shown with one model: as a SavedModel, and converted for each of the others."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tfserve import runtimes
+from tfserve.errors import Invalid, Unsupported
+from tfserve.runtimes import formats, layout
+from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime
+from tfserve.tensors import Array, Signature, TensorSpec
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
+
+SIGNATURE = "serving_default"
+FILES = {
+    "tensorflow": ("contract", "tensorflow"),
+    "openvino": ("openvino/model.xml", "openvino"),
+    "openvino reading a SavedModel": ("contract", "openvino"),
+    "litert": ("litert/model.tflite", "litert"),
+    "onnxruntime": ("onnxruntime/model.onnx", "onnxruntime"),
+}
+CONVERTED = ["openvino", "litert", "onnxruntime"]
+
+
+def load(path: Path, **options: str) -> Runtime:
+    return runtimes.load(formats.locate(str(path)), device="/cpu:0", **options)
+
+
+@pytest.fixture(scope="module", params=FILES)
+def model(request: pytest.FixtureRequest, converted: Path) -> Runtime:
+    """Its files are gone as soon as it is loaded."""
+    path, runtime = FILES[request.param]
+    folder = converted / f"copy of {request.param}"
+    shutil.copytree(converted / path.partition("/")[0], folder / path.partition("/")[0])
+    loaded = load(folder / path, runtime=runtime)
+    shutil.rmtree(folder)
+    return loaded
+
+
+def inputs(rows: int) -> dict[str, Array]:
+    x = np.arange(2 * rows, dtype=np.float32).reshape(rows, 2) / 4
+    return {"count": np.arange(rows, dtype=np.int32), "x": x}
+
+
+def compute(model: Runtime, outputs: Sequence[str], given: dict[str, Array]) -> list[Array]:
+    return [np.asarray(output) for output in model.run(given, outputs, SIGNATURE)]
+
+
+def test_it_tells_names_types_and_shapes_in_the_order_of_names(model: Runtime) -> None:
+    signature = Signature(
+        (TensorSpec("count", "int32", (-1,)), TensorSpec("x", "float32", (-1, 2))),
+        (
+            TensorSpec("is_large", "bool", (-1,)),
+            TensorSpec("more", "int32", (-1,)),
+            TensorSpec("y", "float32", (-1, 2)),
+        ),
+    )
+    assert model.signatures == {SIGNATURE: signature}
+    assert model.runtime in runtimes.MODULES
+
+
+@pytest.mark.parametrize("rows", [1, 3, 2, 0])
+def test_it_computes_any_number_of_rows(model: Runtime, rows: int) -> None:
+    given = inputs(rows)
+    y, more, is_large = compute(model, ["y", "more", "is_large"], given)
+    assert (y.dtype, more.dtype, is_large.dtype) == (np.float32, np.int32, np.bool_)
+    np.testing.assert_allclose(y, given["x"] * 3)
+    np.testing.assert_array_equal(more, given["count"] + 1)
+    np.testing.assert_array_equal(is_large, (given["x"] > 1).any(axis=1))
+
+
+def test_outputs_are_those_that_were_asked_for_in_that_order(model: Runtime) -> None:
+    for names in (["more"], ["y", "more"], ["more", "y"], ["y", "y"]):
+        given = compute(model, names, inputs(2))
+        assert [array.dtype.name for array in given] == [{"more": "int32", "y": "float32"}[name] for name in names]
+
+
+def test_inputs_may_come_in_any_order_and_from_memory_that_is_read_only_or_in_pieces(model: Runtime) -> None:
+    x = np.arange(12, dtype=np.float32).reshape(2, 6)[:, ::3]
+    count = np.frombuffer(bytes(8), dtype=np.int32)
+    y, more = compute(model, ["y", "more"], {"x": x, "count": count})
+    np.testing.assert_allclose(y, x * 3)
+    np.testing.assert_array_equal(more, [1, 1])
+
+
+def test_an_answer_stays_as_it_is_when_more_is_computed(model: Runtime) -> None:
+    (first,) = compute(model, ["y"], inputs(2))
+    before = first.copy()
+    for rows in (2, 5):
+        compute(model, ["y"], {**inputs(rows), "x": np.full((rows, 2), 7, np.float32)})
+    np.testing.assert_array_equal(first, before)
+
+
+def test_names_of_the_signature_are_targets_with_their_specs(model: Runtime) -> None:
+    (feed,), (fetch,) = model.feeds("x", SIGNATURE), model.fetches("y", SIGNATURE)
+    assert feed.spec == TensorSpec("x", "float32", (-1, 2))
+    assert fetch.spec is not None
+    given = {feed.name: inputs(1)["x"], model.feeds("count", SIGNATURE)[0].name: inputs(1)["count"]}
+    (y,) = compute(model, [fetch.name], given)
+    assert y.shape == (1, 2)
+    assert model.missing(list(given), [fetch.name], SIGNATURE) == []
+
+
+@pytest.mark.parametrize(("name", "hint"), [("xs", "'x'"), ("nonsense", "'count'")])
+def test_an_unknown_input_is_told_with_what_there_is(model: Runtime, name: str, hint: str) -> None:
+    with pytest.raises(Invalid, match=f"no input '{name}'") as caught:
+        model.feeds(name, SIGNATURE)
+    assert hint in caught.value.message
+
+
+def test_an_unknown_output_or_signature_is_told(model: Runtime) -> None:
+    with pytest.raises(Invalid, match="no output 'z'"):
+        model.fetches("z", SIGNATURE)
+    with pytest.raises(Invalid, match=r"no signature 'serving_defualt'.*did you mean 'serving_default'"):
+        model.fetches("y", "serving_defualt")
+
+
+@pytest.mark.parametrize("runtime", CONVERTED)
+def test_what_only_tensorflow_can_answer_is_marked(converted: Path, runtime: str) -> None:
+    model = load(converted / FILES[runtime][0])
+    for ask in (
+        lambda: model.fetches("StatefulPartitionedCall:0", SIGNATURE),
+        lambda: model.feeds("x:0", SIGNATURE),
+        lambda: model.fetches("y", "other"),
+        lambda: model.missing(["x"], ["y"], SIGNATURE),
+    ):
+        with pytest.raises(OnlyTensorFlowKnows):
+            ask()
+
+
+@pytest.mark.parametrize("runtime", CONVERTED)
+def test_a_closed_model_holds_nothing(converted: Path, runtime: str) -> None:
+    model = load(converted / FILES[runtime][0])
+    model.close()
+    assert vars(model) == {}
+
+
+# --- files that were not converted here
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "litert"])
+def test_a_file_of_another_origin_has_its_own_names(converted: Path, tmp_path: Path, runtime: str) -> None:
+    file = converted / FILES[runtime][0]
+    shutil.copytree(file.parent, tmp_path / "model")
+    copy = tmp_path / "model" / file.name
+    layout.place(copy).unlink()
+    model = load(copy)
+    names = {spec.name for spec in model.signatures[SIGNATURE].inputs}
+    assert names == {"x", "count"}
+    assert model.missing(["x"], ["y"], SIGNATURE) == ["count"]
+    (y,) = compute(model, ["y"], inputs(3))
+    assert y.shape == (3, 2)
+
+
+def onnx_file(path: Path, dtype: int, shape: Sequence[Any], operation: str = "Identity") -> Path:
+    from onnx import helper, save_model
+
+    graph = helper.make_graph(
+        [helper.make_node(operation, ["in"], ["out"])], "g",
+        [helper.make_tensor_value_info("in", dtype, shape)], [helper.make_tensor_value_info("out", dtype, shape)],
+    )  # fmt: skip
+    save_model(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 17)]), str(path))
+    return path
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_symbols_in_the_shape_of_an_onnx_file_are_open_sizes(tmp_path: Path, runtime: str) -> None:
+    model = load(onnx_file(tmp_path / "m.onnx", 1, ["batch", 2, "width"], "Neg"), runtime=runtime)
+    assert model.signatures[SIGNATURE].inputs == (TensorSpec("in", "float32", (-1, 2, -1)),)
+    (out,) = compute(model, ["out"], {"in": np.ones((3, 2, 5), np.float32)})
+    assert (out == -1).all()
+
+
+def test_an_onnx_file_takes_text(tmp_path: Path) -> None:
+    model = load(onnx_file(tmp_path / "m.onnx", 8, ["n"]))
+    assert model.signatures[SIGNATURE].inputs == (TensorSpec("in", "string", (-1,)),)
+    words = np.array(["grün".encode(), b""], dtype=object)
+    assert compute(model, ["out"], {"in": words})[0].tolist() == words.tolist()
+    with pytest.raises(Invalid, match="UTF-8"):
+        compute(model, ["out"], {"in": np.array([b"\xff"], dtype=object)})
+
+
+def test_64_bits_are_exact_or_refused(tmp_path: Path) -> None:
+    file = onnx_file(tmp_path / "m.onnx", 7, ["n"])
+    wide = np.array([2**53 + 1], np.int64)
+    assert compute(load(file, runtime="onnxruntime"), ["out"], {"in": wide})[0].tolist() == [2**53 + 1]
+    with pytest.raises(Invalid, match="beyond 32 bits"):
+        compute(load(file, runtime="openvino"), ["out"], {"in": wide})
+
+
+def test_openvino_is_told_not_to_reduce_the_precision(tmp_path: Path) -> None:
+    file = onnx_file(tmp_path / "m.onnx", 1, ["n"], "Exp")
+    x = np.linspace(0.1, 1, 64, dtype=np.float32)
+    (exact,) = compute(load(file, runtime="openvino"), ["out"], {"in": x})
+    np.testing.assert_allclose(exact, np.exp(x), rtol=1e-5)
+    with pytest.raises(Unsupported, match=r"With bf16 openvino can compute.*litert|With bf16 openvino can compute"):
+        load(file, runtime="onnxruntime", precision="bf16")
+    assert load(file, precision="bf16").runtime == "openvino"
+
+
+# --- what can't be loaded
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("m.onnx", b"", "is empty (0 bytes)"),
+        ("m.onnx", b"junk", "can't be loaded by ONNX Runtime"),
+        ("m.tflite", b"", "is empty (0 bytes)"),
+        ("m.tflite", b"junk" * 100, "can't be loaded by LiteRT"),
+        ("m.xml", b"<net/>", "its weights, "),
+        ("m.bin", b"x", "no known kind"),
+    ],
+)
+def test_a_wrong_file_is_told(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(Invalid) as caught:
+        load(tmp_path / name)
+    assert words in caught.value.message
+    assert str(tmp_path / name) in caught.value.message
+
+
+def test_a_damaged_openvino_model_is_told_and_its_weights_lead_to_it(tmp_path: Path) -> None:
+    for name in ("m.xml", "m.bin"):
+        (tmp_path / name).write_bytes(b"<net")
+    with pytest.raises(Invalid, match="can't be read by OpenVINO"):
+        load(tmp_path / "m.xml")
+    with pytest.raises(Invalid, match=r"give its graph, .*m\.xml"):
+        load(tmp_path / "m.bin")
+
+
+@pytest.mark.parametrize("cut", [0.2, 0.9])
+@pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
+def test_half_a_file_is_told(converted: Path, tmp_path: Path, runtime: str, cut: float) -> None:
+    whole = converted / FILES[runtime][0]
+    half = tmp_path / whole.name
+    half.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * cut)])
+    with pytest.raises(Invalid, match="can't be loaded"):
+        load(half)
+
+
+def test_a_runtime_that_does_not_read_a_format_is_refused_with_those_that_do(converted: Path) -> None:
+    with pytest.raises(Unsupported, match=r"is a ONNX file|is a LiteRT file, which litert can read"):
+        load(converted / "litert/model.tflite", runtime="onnxruntime")
+    with pytest.raises(Invalid, match=r"no runtime 'litr'.*did you mean 'litert'"):
+        load(converted / "litert/model.tflite", runtime="litr")
+    with pytest.raises(Invalid, match="no precision 'float16'"):
+        load(converted / "litert/model.tflite", precision="float16")
+
+
+@pytest.mark.parametrize("runtime", CONVERTED)
+def test_only_tensorflow_computes_on_other_devices(converted: Path, runtime: str) -> None:
+    with pytest.raises(Invalid, match="needs the runtime tensorflow"):
+        runtimes.load(formats.locate(str(converted / FILES[runtime][0])), device="/gpu:0")
