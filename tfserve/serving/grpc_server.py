@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from tfserve.config import Settings
 from tfserve.errors import Internal, TFserveError
+from tfserve.http.wishes import read_wishes
+from tfserve.ipc.predictions import DEFAULT_URGENCY
 from tfserve.serving.models import CallerGone
 from tfserve.serving.rpc import STATUS, Service, Stream, Unary
 
@@ -97,8 +99,11 @@ class _Call:
         return self._context.time_remaining()
 
     @property
-    def metadata(self) -> Mapping[str, str | bytes]:
-        return dict(self._context.invocation_metadata() or ())
+    def urgency(self) -> int:
+        for name, value in self._context.invocation_metadata() or ():
+            if name == "priority":
+                return read_wishes([(b"priority", str(value).encode())])[0]
+        return DEFAULT_URGENCY
 
 
 def _unary(method: Unary) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]:
@@ -135,5 +140,4 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) 
     if not isinstance(error, TFserveError):
         log.error("a gRPC call failed", exc_info=error)
         error = Internal()
-    code = next(each for each in grpc.StatusCode if each.value[0] == STATUS[error.kind])
-    await context.abort(code, error.message)
+    await context.abort(getattr(grpc.StatusCode, STATUS[error.kind].name), error.message)

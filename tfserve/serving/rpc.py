@@ -53,8 +53,8 @@ class Call(Protocol):
         """What is left of the client's deadline; None when it has set none."""
 
     @property
-    def metadata(self) -> Mapping[str, str | bytes]:
-        """What the client has sent along, by lower-case names."""
+    def urgency(self) -> int:
+        """What the client's metadata say, as HTTP's header Priority does; the usual one if they say nothing."""
 
 
 @dataclass(frozen=True)

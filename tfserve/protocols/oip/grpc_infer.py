@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tfserve.errors import Invalid, TFserveError
-from tfserve.ipc.predictions import DEFAULT_URGENCY
 from tfserve.protocols.oip import classification
 from tfserve.protocols.oip.grpc_tensors import datatype_of, read_inputs, to_raw
 from tfserve.protocols.oip.outputs import labels
@@ -61,7 +60,7 @@ class Infer:
             inputs=read_inputs(request, signature.inputs),
             signature=name,
             outputs=wanted,
-            urgency=_urgency(parameters) if parameters else DEFAULT_URGENCY,
+            urgency=_urgency(parameters, call),
             timeout_s=_timeout_s(parameters, call.timeout_s) if parameters else call.timeout_s,
             protocol=PROTOCOL,
         )
@@ -130,10 +129,10 @@ def _check_outputs(wanted: Sequence[str], signature: Signature) -> None:
 # --- parameters
 
 
-def _urgency(parameters: Parameters) -> int:
-    """Triton counts from 1, the first, and 0 is the default."""
-    priority = _number(parameters, "priority")
-    return min(priority - 1, LEAST_URGENT) if priority else DEFAULT_URGENCY
+def _urgency(parameters: Parameters, call: Call) -> int:
+    """Triton's parameter counts from 1, the first; where it is 0, or not given, the metadata count."""
+    priority = _number(parameters, "priority") if parameters else 0
+    return min(priority - 1, LEAST_URGENT) if priority else call.urgency
 
 
 def _timeout_s(parameters: Parameters, left_s: float | None) -> float | None:

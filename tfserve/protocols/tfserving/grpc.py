@@ -38,6 +38,7 @@ class Predict:
             inputs=self._arrays(request.inputs, signature),
             signature=name,
             outputs=wanted,
+            urgency=call.urgency,
             timeout_s=call.timeout_s,
             protocol=PROTOCOL,
         )

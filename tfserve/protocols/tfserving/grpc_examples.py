@@ -65,6 +65,7 @@ class Examples:
             inputs={signature.inputs[0].name: rows},
             signature=name,
             outputs=outputs,
+            urgency=call.urgency,
             timeout_s=call.timeout_s,
             protocol=PROTOCOL,
         )
