@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
@@ -29,8 +30,7 @@ def values(name: str) -> Any:
         return np.array([[b"a", b"", b"\x00\xff"], ["ä".encode(), b"b" * 300, b"c"]], dtype=object)
     if name == "bool":
         return np.array([[True, False, True], [False, False, True]])
-    # tritonclient takes and gives float32 for BF16
-    return np.array([[1, 2, 3], [4, 0, 7]], "float32" if name == "bfloat16" else name)
+    return np.array([[1, 2, 3], [4, 0, 7]], ml_dtypes.bfloat16 if name == "bfloat16" else name)
 
 
 def inputs(module: Any) -> list[Any]:

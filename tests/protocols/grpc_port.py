@@ -77,6 +77,7 @@ class Port:
     def close(self) -> None:
         self.channel.close()
         self.server.close()
+        assert "Traceback" not in self.server.log, self.server.log
 
 
 def raw(array: Array) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -435,6 +437,29 @@ def test_reflection_tells_the_services_and_their_messages(port: Port) -> None:
     assert {V2, V1, STATUS, "grpc.health.v1.Health"} <= {each.name for each in services.list_services_response.service}
     assert infer.file_descriptor_response.file_descriptor_proto
     assert len(predict.file_descriptor_response.file_descriptor_proto) > 1
+
+
+def test_nothing_of_grpc_is_loaded_without_a_port() -> None:
+    program = (
+        "import django, sys; django.setup(); import tfserve.asgi, tfserve.protocols.oip.app,"
+        " tfserve.protocols.tfserving.app; sys.exit(not {'grpc', 'google.protobuf'}.isdisjoint(sys.modules))"
+    )
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tfserve.django_settings"}
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, env=environment, check=True)
+
+
+def test_an_open_stream_is_closed_when_its_client_goes(port: Port) -> None:
+    """And leaves nothing behind: the fixture looks for tracebacks in the server's log."""
+    stream = port.channel.stream_stream(
+        f"/{V2}/ModelStreamInfer",
+        request_serializer=v2.ModelInferRequest.SerializeToString,
+        response_deserializer=v2.ModelStreamInferResponse.FromString,
+    )
+    endless = (infer_request("x", {"x": X}, id=str(at)) for at in itertools.count())
+    answers = stream(endless, timeout=60)
+    assert next(answers).infer_response.id == "0"
+    answers.cancel()
+    assert port.call("ServerLive", v2.ServerLiveRequest()).live
 
 
 def test_a_port_that_is_taken_fails_the_start_with_a_sentence(port: Port, tmp_path: object) -> None:

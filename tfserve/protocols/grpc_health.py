@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -35,7 +35,7 @@ class Health:
             )
         return _Answer(status=status)
 
-    async def watch(self, requests: AsyncIterator[_Check], _: Call) -> AsyncIterator[_Answer]:
+    async def watch(self, requests: AsyncIterator[_Check], _: Call) -> AsyncGenerator[_Answer, None]:
         """The status now, and whenever it changes."""
         request = await anext(requests)
         told: int | None = None

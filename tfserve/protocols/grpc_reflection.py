@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from typing import Any
 
 from grpc_health.v1 import health_pb2
@@ -23,7 +23,7 @@ def services(names: Collection[str]) -> list[Service]:
         POOL.AddSerializedFile(each.DESCRIPTOR.serialized_pb)
     servicer = ReflectionServicer([*names, NAME], pool=POOL)
 
-    def answer(requests: AsyncIterator[Any], _: Call) -> AsyncIterator[Any]:
+    def answer(requests: AsyncIterator[Any], _: Call) -> AsyncGenerator[Any, None]:
         return servicer.ServerReflectionInfo(requests, None)  # type: ignore[no-any-return]
 
     method = Stream(reflection_pb2.ServerReflectionRequest, reflection_pb2.ServerReflectionResponse, answer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from tfserve.config import Settings
@@ -123,8 +123,9 @@ def _stream(method: Stream) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]
 
     async def serve(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
-            async for each in answer(requests, _Call(context)):
-                yield each
+            async with aclosing(answer(requests, _Call(context))) as answers:
+                async for each in answers:
+                    yield each
         except Exception as error:
             await _abort(context, error)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Protocol
@@ -72,7 +72,7 @@ class Stream:
 
     request: type[Message]
     response: type[Message]
-    answer: Callable[[AsyncIterator[Any], Call], AsyncIterator[Message]]
+    answer: Callable[[AsyncIterator[Any], Call], AsyncGenerator[Message, None]]
 
 
 @dataclass(frozen=True)

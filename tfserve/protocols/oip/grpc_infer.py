@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import unicodedata
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tfserve.errors import Invalid, TFserveError
@@ -68,7 +68,7 @@ class Infer:
 
     async def stream(
         self, requests: AsyncIterator[ModelInferRequest], call: Call
-    ) -> AsyncIterator[ModelStreamInferResponse]:
+    ) -> AsyncGenerator[ModelStreamInferResponse, None]:
         """Answers in the order of the requests; several are computed meanwhile. An error ends only its own request."""
         answers: asyncio.Queue[asyncio.Task[ModelStreamInferResponse] | None] = asyncio.Queue(STREAM_WINDOW)
         reader = asyncio.create_task(self._read(requests, call, answers))
@@ -90,7 +90,12 @@ class Infer:
     ) -> None:
         try:
             async for request in requests:
-                await answers.put(asyncio.create_task(self._one_of_stream(request, call)))
+                answer = asyncio.create_task(self._one_of_stream(request, call))
+                try:
+                    await answers.put(answer)
+                except asyncio.CancelledError:
+                    answer.cancel()
+                    raise
         finally:
             await answers.put(None)
 
