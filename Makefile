@@ -54,4 +54,4 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.workspace_api $(ARGS)
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .venv .clients .mypy_cache .pytest_cache .ruff_cache build *.egg-info

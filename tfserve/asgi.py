@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -25,13 +26,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tfserve import linux
 from tfserve.config import Settings, load
 from tfserve.errors import Internal, Invalid, NotFound, TFserveError, nearest
-from tfserve.http.answers import refusal
+from tfserve.http.access_log import AccessLog
+from tfserve.http.answers import error_counts, refusal
 from tfserve.http.bodies import ClientGone, read_body
+from tfserve.http.entrance import Entrance
 from tfserve.http.guard import Guard
+from tfserve.http.request_ids import TellRequest
 from tfserve.http.server import make_server
 from tfserve.ipc.connections import Connection
-from tfserve.ipc.messages import DrainModel, ModelChanged
+from tfserve.ipc.messages import DrainModel, ModelChanged, ReadStatistics, Statistics
 from tfserve.ipc.messages import Message as IpcMessage
+from tfserve.ipc.metrics import WebCounts
 from tfserve.serving.models import Models
 from tfserve.serving.supervisor import SupervisorLine
 
@@ -46,7 +51,8 @@ def main() -> None:
     parser.add_argument("--listen", type=int, nargs="+", required=True)
     arguments = parser.parse_args()
     linux.die_with_parent(os.getppid())
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s web: %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s web: %(message)s%(request)s")
+    logging.getLogger().handlers[0].addFilter(TellRequest())
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     django.setup()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -58,15 +64,24 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     models = Models(
         timeout_s=settings.predict_timeout_s, limit=settings.max_predictions, wake=lambda name: line.wake_model(name)
     )
+    access_log = AccessLog(settings.access_log) if settings.access_log else None
     connection = await Connection.open(line_socket, partial(_told, models))
     connection.lost.add_done_callback(lambda _: os._exit(0))  # without the supervisor there is nothing to serve
     line = SupervisorLine(connection)
     await models.begin(await line.models())
-    server = make_server(make_app(line, models, settings), settings)
-    gc.freeze()
+    server = make_server(Entrance(make_app(line, models, settings), access_log), settings)
+    # uvicorn raises the signal that has stopped it once more, when it has stopped: there is something left to do then.
+    signal.signal(signal.SIGTERM, _nothing)
     async with _grpc(line, models, settings):
+        gc.freeze()
         await server.serve(sockets=listening)
+    if access_log is not None:
+        access_log.close()
     connection.lost = asyncio.get_running_loop().create_future()
+
+
+def _nothing(*_: object) -> None:
+    pass
 
 
 @asynccontextmanager
@@ -84,21 +99,25 @@ async def _grpc(line: SupervisorLine, models: Models, settings: Settings) -> Asy
         yield
 
 
-async def _told(models: Models, message: IpcMessage) -> None:
+async def _told(models: Models, message: IpcMessage) -> IpcMessage | None:
     """What the supervisor says without being asked."""
     match message:
         case ModelChanged():
             await models.change(message.workspace, message.versions)
         case DrainModel():
             await models.drained(message.workspace, message.id, message.addresses)
+        case ReadStatistics():
+            return Statistics(counts=WebCounts(models.counts(), error_counts))
         case _:
             raise Internal(f"the supervisor said {type(message).__name__} to web")
+    return None
 
 
 def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIApp:
     """All routes, with the door in front."""
     from django.core.asgi import get_asgi_application
 
+    from tfserve.protocols import prometheus
     from tfserve.protocols.oip.app import V2
     from tfserve.protocols.tfmodel import routes as tfmodel
     from tfserve.protocols.tfserve.handlers import Context
@@ -107,7 +126,8 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
 
     context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
     pages = Pages(cast(ASGIApp, get_asgi_application()), line)
-    own = [*routes(context), *tfmodel.routes(context)]
+    scrape = prometheus.Scrape(line)
+    own = [*routes(context), *tfmodel.routes(context), *(Route(path, scrape) for path in prometheus.PATHS)]
     router = Router(
         [
             Route("/", Root(settings, guide=Guide(context), training=tfmodel.at_root(context), pages=pages)),
@@ -120,7 +140,7 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
         lifespan=_lifespan(line),
     )
     v1, v2 = V1(models, settings), V2(context)
-    return Guard(Prefixes({"/v1/": v1, "/v2": v2, "/v2/": v2}, router), settings)
+    return Guard(Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router), settings)
 
 
 class Prefixes:

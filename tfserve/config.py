@@ -16,6 +16,8 @@ from typing import Any
 
 from tfserve.errors import Invalid
 
+#: stands for a file
+STANDARD_OUTPUT = "-"
 MIB = 1024 * 1024
 
 
@@ -63,6 +65,8 @@ class Settings:
     keep_alive_s: float = setting(75.0, "time that an idle connection is kept open")
     max_requests: int = setting(2000, "requests in progress in a web process; more are answered 503")
 
+    access_log: str = setting("", "file for a line of JSON about every request; - is standard output, empty is off")
+
     @property
     def data_path(self) -> Path:
         return Path(self.data_dir).resolve()
@@ -72,6 +76,11 @@ class Settings:
         """The folders that callers may name files in, resolved."""
         named = [Path(root).resolve() for root in self.roots.split(os.pathsep) if root]
         return named or [Path.cwd().resolve(), self.data_path]
+
+    @property
+    def access_log_path(self) -> Path | None:
+        """Where the access log is, if it is a file."""
+        return Path(self.access_log).absolute() if self.access_log not in ("", STANDARD_OUTPUT) else None
 
     @property
     def is_loopback(self) -> bool:

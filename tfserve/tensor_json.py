@@ -25,6 +25,7 @@ OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SPACE = " \t\n\r"
+_MORE = "unexpected content after document"
 
 
 class NotJson(Invalid):
@@ -51,7 +52,9 @@ def decode_leniently(body: bytes) -> Any:
     try:
         return json_numbers.decode(body, lenient=True)
     except orjson.JSONDecodeError as error:
-        found = _lenient(body)
+        # The slow parser is asked only where it can know better.
+        is_odd = error.msg.startswith(_MORE) or b"NaN" in body or b"Infinity" in body
+        found = _lenient(body) if is_odd else None
         if found is None:
             raise NotJson(cause=_cause(body, error)) from None
         return found[0]

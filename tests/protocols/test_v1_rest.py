@@ -103,8 +103,7 @@ def test_the_status_has_the_version_as_text(v1: Api) -> None:
         ]
     }
     assert v1.get("/half") == v1.get("/half/versions/7") == v1.get("/h%61lf") == expected
-    assert v1.http.get("/V1/MODELS/half").status_code == 404, "the door to v1 is small letters"
-    assert v1.http.get("/v1/MODELS/half").json() == expected
+    assert v1.http.get("/V1/MODELS/half").json() == expected, "case does not matter, but in names"
 
 
 def test_the_metadata_describes_every_signature(v1: Api) -> None:
@@ -376,6 +375,26 @@ def test_a_prediction_that_takes_longer_than_its_client_waits_is_given_up(v1: Ap
     assert time.perf_counter() - started < 2
     assert v1.post("half:predict", {"instances": [[1, 2]]}, **{"Request-Timeout": "soon"}).status_code == 400
     assert v1.done("half:predict", {"instances": [[1, 2]]}), "the one behind it is answered"
+
+
+def test_the_prediction_of_a_client_that_left_is_not_computed(v1: Api) -> None:
+    url = httpx.URL(v1.server.url)
+
+    def send(count: int) -> socket.socket:
+        body = b'{"signature_name": "count", "instances": [%d]}' % count
+        connection = socket.create_connection((url.host, url.port or 80))
+        head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+        connection.sendall(head + body)
+        return connection
+
+    with send(500_000) as first:
+        busy = {"signature_name": "mean", "inputs": [[1, 2]]}
+        while v1.post("half:predict", busy, **{"Request-Timeout": "0.05"}).status_code == 200:
+            pass  # the first has not begun yet
+        for connection in [send(10**9) for _ in range(3)]:
+            connection.close()
+        assert b" 200 OK" in first.recv(1000)
+    assert v1.done("half:predict", busy) == {"outputs": 1.5}, "nobody counts to a billion before it"
 
 
 def test_an_update_changes_the_version_that_serves(v1: Api, workspace: str) -> None:

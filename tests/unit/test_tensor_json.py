@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -26,7 +26,7 @@ numbers = st.one_of(st.integers(-(2**70), 2**70), st.integers(-9, 9), st.floats(
 leaves = st.one_of(numbers, numbers, numbers, st.booleans(), st.none(), st.text(max_size=3))
 nested = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4), max_leaves=30)
 shapes = arrays.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
-budget = settings(max_examples=150, deadline=None, derandomize=True)
+budget = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 def long(value: Any) -> Any:

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import json
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tfserve.errors import Invalid, TFserveError, Unsupported
 from tfserve.http.wishes import read_wishes
 from tfserve.ipc.messages import ModelVersion
-from tfserve.protocols.tfserving import addresses, describing, pasting, predicting, tf_example
+from tfserve.protocols.tfserving import addresses, describing, examples, pasting, predicting, tf_example
 from tfserve.protocols.tfserving.addresses import Address
 from tfserve.protocols.tfserving.predicting import Form
 from tfserve.serving.models import Model, Result
 
 
-def model(inputs: dict[str, Any], outputs: dict[str, Any], *, state: str = "active", **told: Any) -> Model:
+async def asleep(*_: Any) -> None:
+    """No model is woken here."""
+
+
+def model(
+    inputs: dict[str, Any], outputs: dict[str, Any], *, state: str = "active", method: str = "", **told: Any
+) -> Model:
     """A model that nobody computes; each tensor is given as its dtype and shape."""
     tensors = [
         [{"name": name, "dtype": dtype, "shape": shape} for name, (dtype, shape) in side.items()]
         for side in (inputs, outputs)
     ]
-    signatures = {"serving_default": {"inputs": tensors[0], "outputs": tensors[1]}}
+    signatures = {"serving_default": {"inputs": tensors[0], "outputs": tensors[1], "method": method}}
     version = ModelVersion(id=1, version=3, state=state, signatures=signatures, **told)
-    return Model("m", version, timeout_s=1, limit=1)
+    return Model("m", version, timeout_s=1, limit=1, wake=asleep)
 
 
 @pytest.mark.parametrize(
@@ -147,3 +158,29 @@ def test_an_example_is_written_as_protocol_buffers_want_it() -> None:
     assert tf_example.encode({"a": [True, -1]}).hex() == integers
     with pytest.raises(TFserveError, match="Feature 'a'"):
         tf_example.encode({"a": {"b64": 3}})
+
+
+KEYS = st.sampled_from(["instances", "inputs", "signature_name", "x", "n", "b64", "examples", "context", "other"])
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=3), st.just("serving_default")
+)
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=15
+)
+
+
+MODELS = [
+    model({"x": ("string", None)}, {"classes": ("string", [-1, 2])}, method="classify"),
+    model({"x": ("float32", [-1, 2]), "n": ("int64", [-1])}, {"y": ("float32", [-1])}),
+    model({"x": ("float64", None)}, {"y": ("float32", [-1])}),
+]
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=3), st.sampled_from(["", " " * 9000]))
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_json_comes_it_is_read_or_refused(body: dict[str, Any], padding: str) -> None:
+    text = json.dumps(body).replace("[", "[" + padding).encode()
+    for each in MODELS:
+        for read in (predicting.read, partial(examples.read, verb="classify")):
+            with contextlib.suppress(TFserveError):
+                read(text, each)

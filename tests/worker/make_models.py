@@ -104,6 +104,20 @@ class Failing(tf.Module):
             return {"y": tf.identity(x)}
 
 
+class Counting(tf.Module):
+    """Counts up to n, which takes microseconds a number, and tells how often it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = tf.Variable(0, dtype=tf.int64)
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int64, name="n")])
+    def __call__(self, n: tf.Tensor) -> dict[str, tf.Tensor]:
+        counted = tf.while_loop(lambda i: i < n, lambda i: [i + 1], [tf.constant(0, tf.int64)])[0]
+        with tf.control_dependencies([counted]):
+            return {"calls": self.calls.assign_add(1), "counted": counted}
+
+
 @keras.saving.register_keras_serializable()
 class Custom(keras.layers.Layer):
     def call(self, x: tf.Tensor) -> tf.Tensor:
@@ -127,4 +141,6 @@ if __name__ == "__main__":
     saved_models_v2(target)
     failing = Failing()
     tf.saved_model.save(failing, str(target / "failing"), signatures=failing.__call__)
+    counting = Counting()
+    tf.saved_model.save(counting, str(target / "count"), signatures=counting.__call__)
     keras_files(target)

@@ -10,6 +10,8 @@ from starlette.responses import Response
 from starlette.types import Message, Scope, Send
 
 from tfserve.errors import Failure, Kind, TFserveError
+from tfserve.http.access_log import CURRENT
+from tfserve.http.request_ids import HEADER, REQUEST_ID
 from tfserve.http.server import CONNECTION, Header, HttpConnection
 
 STATUS = {
@@ -27,7 +29,11 @@ STATUS = {
     Kind.INTERNAL: 500,
 }
 RETRY_AFTER_S = {Kind.OVERLOADED: "5", Kind.UNAVAILABLE: "1"}
-PREDICTION_PATHS = ("/v1/", "/v2")
+PROTOCOLS = {"/v1/": "v1", "/V1/": "v1", "/v2": "v2", "/v2/": "v2"}
+"""The prediction protocols by the first characters of their paths."""
+
+#: how many answers of this process were errors, by API and status
+error_counts: dict[str, dict[str, int]] = {}
 
 CLOSE: Header = (b"connection", b"close")
 JSON_TYPE: Header = (b"content-type", b"application/json")
@@ -45,8 +51,11 @@ async def send_bytes(scope: Scope, send: Send, content: bytes, *, status: int, h
     """A whole answer of any type, in one piece if the connection can."""
     headers = ((b"content-length", str(len(content)).encode()), *headers)
     connection: HttpConnection | None = scope.get(CONNECTION)
-    if connection is not None and CLOSE not in headers and connection.answer(scope, status, headers, content):
-        return
+    if connection is not None and CLOSE not in headers:
+        with_id = (*headers, (HEADER, REQUEST_ID.get()))  # `Entrance` does not see what does not go through `send`
+        if connection.answer(scope, status, with_id, content):
+            _note(scope, status, len(content))
+            return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
 
@@ -64,10 +73,22 @@ async def send_error(scope: Scope, send: Send, error: TFserveError, *, status: i
 
 async def refuse(scope: Scope, send: Send, error: TFserveError) -> None:
     """An error in the shape of the protocol that the path belongs to."""
-    if scope["path"].startswith(PREDICTION_PATHS):
+    if scope["path"][:4] in PROTOCOLS:
         await send_error(scope, send, error)
     else:
         await refusal(error)(scope, _nothing, send)
+
+
+def count_error(scope: Scope, status: int) -> None:
+    statuses = error_counts.setdefault(PROTOCOLS.get(scope["path"][:4], "other"), {})
+    statuses[str(status)] = statuses.get(str(status), 0) + 1
+
+
+def _note(scope: Scope, status: int, size: int) -> None:
+    if status >= 400:
+        count_error(scope, status)
+    if (entry := CURRENT.get()) is not None:
+        entry.status, entry.bytes_out = status, size
 
 
 def json_response(content: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -15,6 +15,8 @@ from tfserve.http.answers import refuse
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 HEALTH = "/v2/health/"
+#: what is answered however busy the server is
+ALWAYS = (HEALTH, "/metrics", "/monitoring/")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -59,7 +61,7 @@ class Guard:
             self._in_progress -= 1
 
     def _check_load(self, scope: Scope) -> None:
-        if self._in_progress >= self._max_requests and not scope["path"].startswith(HEALTH):
+        if self._in_progress >= self._max_requests and not scope["path"].startswith(ALWAYS):
             raise TooManyRequests(limit=self._max_requests)
 
     def _check(self, scope: Scope) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
@@ -11,6 +12,9 @@ from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from tfserve.config import Settings
+from tfserve.http.request_ids import fresh_id
+
+log = logging.getLogger(__name__)
 
 GRACEFUL_S = 3
 MAX_HEAD_BYTES = 64 * 1024
@@ -97,6 +101,15 @@ def _protocol(header_timeout_s: float) -> type[HttpToolsProtocol]:
                 self._head_bytes += len(data)
                 if self._head_bytes > MAX_HEAD_BYTES:
                     self._give_up()
+
+        def send_400_response(self, msg: str) -> None:
+            """What is no HTTP gets an id too, so that its sender and the log can be brought together."""
+            request_id, text = fresh_id(), msg.encode("ascii")
+            log.warning("%s [request %s]", msg, request_id.decode())
+            head = b"HTTP/1.1 400 Bad Request\r\nx-request-id: %b\r\n" % request_id
+            rest = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            self.transport.write(head + rest % (len(text), text))
+            self.transport.close()
 
         def on_message_begin(self) -> None:
             self._in_head = True

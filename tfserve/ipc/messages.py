@@ -13,6 +13,14 @@ import msgspec
 
 from tfserve.conversions import Trial
 from tfserve.errors import Failure
+from tfserve.ipc.metrics import (
+    Deaths,
+    NamedCounts,
+    ProcessUse,
+    TrainingCounts,
+    WebCounts,
+    WorkspaceCounts,
+)
 
 #: The `format` of a deployment that takes new weights without a graph of their own.
 META_GRAPH = "TF1 meta graph"
@@ -45,6 +53,10 @@ class JobState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     LOST = "lost"
+
+
+#: the states of a job that has ended
+FINISHED_STATES = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.LOST)
 
 
 class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -108,6 +120,23 @@ class WebReady(_Message):
 
 class GetServer(_Message):
     """Answered by Done(dict): all that the status page shows of the living server."""
+
+
+class GetMetrics(_Message):
+    """Answered by Metrics."""
+
+
+class Metrics(_Message):
+    """All that is counted and measured of the living server; `started_at` is a Unix time in seconds."""
+
+    version: str
+    started_at: float
+    models: list[NamedCounts]
+    http_errors: dict[str, dict[str, int]]
+    workspaces: list[WorkspaceCounts]
+    trainings: TrainingCounts
+    processes: list[ProcessUse]
+    deaths: list[Deaths]
 
 
 class IsReady(_Message):
@@ -252,6 +281,16 @@ class DrainModel(_Message):
     workspace: str
     id: int
     addresses: list[str]
+
+
+class ReadStatistics(_Message):
+    """The supervisor asks each web process for what it has counted. Answered by Statistics."""
+
+
+class Statistics(_Message):
+    """Only grows, while the models stay."""
+
+    counts: WebCounts
 
 
 class ScaleModel(_Message):
@@ -523,6 +562,8 @@ Message = (
     | Failed
     | WebReady
     | GetServer
+    | GetMetrics
+    | Metrics
     | IsReady
     | ListWorkspaces
     | TurnService
@@ -543,6 +584,8 @@ Message = (
     | Models
     | ModelChanged
     | DrainModel
+    | ReadStatistics
+    | Statistics
     | ScaleModel
     | WorkerReady
     | BecomeScripts

@@ -21,9 +21,11 @@ from tfserve.errors import (
     from_failure,
     nearest,
 )
+from tfserve.http import access_log
 from tfserve.ipc import predictions
 from tfserve.ipc.connections import ConnectionLost
 from tfserve.ipc.messages import ModelVersion
+from tfserve.ipc.metrics import ModelCounts
 from tfserve.ipc.predictions import DEFAULT_URGENCY, Ask, Refusal
 from tfserve.serving.lines import ModelLine
 from tfserve.serving.pool import Pool
@@ -157,10 +159,17 @@ class Model:
     async def predict(self, request: Request) -> Result:
         """Computes. Raises a `TFserveError` (invalid, unavailable, timed out, too large, internal), or `CallerGone`."""
         started_ns = time.perf_counter_ns()
+        if (entry := access_log.CURRENT.get()) is not None:
+            entry.protocol = request.protocol
         try:
             return await self._predict(request, started_ns)
         except TFserveError as error:
             self.statistics.failed(request.protocol, error.kind, time.perf_counter_ns() - started_ns)
+            if entry is not None:
+                entry.error = error.kind
+            raise
+        except (CallerGone, asyncio.CancelledError):
+            self.statistics.dropped(request.protocol, time.perf_counter_ns() - started_ns)
             raise
 
     async def _predict(self, request: Request, started_ns: int) -> Result:
@@ -268,6 +277,10 @@ class Models:
         """Every version of every model that is known."""
         return iter([model for versions in self._by_name.values() for model in versions])
 
+    def counts(self) -> dict[int, ModelCounts]:
+        """What this process has counted of each deployment, by its id."""
+        return {model.told.id: model.statistics.told(in_flight=model.in_flight) for model in self}
+
     def names(self) -> list[str]:
         return list(self._by_name)
 
@@ -283,13 +296,17 @@ class Models:
         found = self._by_name.get(name)
         if not found or (version is None and found[0].state == "draining"):
             raise NoSuchModel(name=name, hint=nearest(name, self._by_name))
-        if version is None:
-            return found[0]
+        model = found[0] if version is None else self._of_version(found, version)
+        if (entry := access_log.CURRENT.get()) is not None:
+            entry.model, entry.version = name, model.version
+        return model
+
+    def _of_version(self, found: Sequence[Model], version: int) -> Model:
         for model in found:
             if model.version == version:
                 return model
         known = ", ".join(str(model.version) for model in found)
-        raise NoSuchVersion(name=name, version=version, known=known)
+        raise NoSuchVersion(name=found[0].name, version=version, known=known)
 
     async def begin(self, told: Mapping[str, Sequence[ModelVersion]]) -> None:
         """Takes in everything that is deployed."""

@@ -7,6 +7,8 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tfserve.ipc.metrics import ModelCounts
+
 LATENCY_BUCKETS_S = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
@@ -41,6 +43,7 @@ class BatchCount:
     """What the batches of one size took. Each of `requests` requests saw the whole time of its batch."""
 
     requests: int = 0
+    rows: int = 0
     input_ns: int = 0
     compute_ns: int = 0
     output_ns: int = 0
@@ -81,6 +84,7 @@ class Statistics:
         if batch is None:
             batch = self.batches[batch_rows] = BatchCount()
         batch.requests += 1
+        batch.rows += rows
         batch.input_ns += input_ns
         batch.compute_ns += compute_ns
         batch.output_ns += output_ns
@@ -89,6 +93,24 @@ class Statistics:
     def failed(self, protocol: str, kind: str, total_ns: int) -> None:
         self.fail.add(total_ns)
         self._requested(protocol, kind, total_ns)
+
+    def dropped(self, protocol: str, total_ns: int) -> None:
+        """Whoever asked went away."""
+        self._requested(protocol, "client_gone", total_ns)
+
+    def told(self, *, in_flight: int) -> ModelCounts:
+        """The counters as other processes get them."""
+        requests: dict[str, dict[str, int]] = {}
+        for (protocol, outcome), count in self.requests.items():
+            requests.setdefault(protocol, {})[outcome] = count
+        return ModelCounts(
+            in_flight=in_flight,
+            requests=requests,
+            latency={protocol: (each.counts, each.sum_s) for protocol, each in self.latency.items()},
+            queued=self.queue.count,
+            queue_s=self.queue.ns / 1e9,
+            batch_rows={size: batch.rows for size, batch in self.batches.items()},
+        )
 
     def _requested(self, protocol: str, outcome: str, total_ns: int) -> None:
         self.requests[protocol, outcome] += 1

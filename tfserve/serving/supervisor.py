@@ -12,6 +12,7 @@ from tfserve.ipc.messages import (
     CreateWorkspace,
     DestroyWorkspace,
     Done,
+    GetMetrics,
     GetModels,
     GetServer,
     GetVariables,
@@ -20,6 +21,7 @@ from tfserve.ipc.messages import (
     JobAnswer,
     ListWorkspaces,
     Message,
+    Metrics,
     Models,
     ModelVersion,
     RestartWorkspace,
@@ -50,6 +52,10 @@ class SupervisorLine:
     async def server(self) -> dict[str, Any]:
         value: dict[str, Any] = await self._value(GetServer())
         return value
+
+    async def metrics(self) -> Metrics:
+        """Of the whole server: what all web processes have counted is added up."""
+        return await self._ask(GetMetrics(), Metrics)
 
     async def is_ready(self) -> bool:
         return bool(await self._value(IsReady()))

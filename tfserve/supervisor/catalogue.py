@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tfserve.ipc.connections import Connection, ConnectionLost
 from tfserve.ipc.messages import DrainModel, Message, ModelChanged, Models, ModelVersion
@@ -28,6 +28,15 @@ class Catalogue:
         self._lines.add(line)
         line.lost.add_done_callback(lambda _: self._lines.discard(line))
         return Models(models=self._models)
+
+    @property
+    def lines(self) -> list[Connection]:
+        """The lines to the living web processes."""
+        return list(self._lines)
+
+    def versions(self) -> Iterator[tuple[str, ModelVersion]]:
+        """Every version of every model, with the name of its workspace."""
+        return ((name, version) for name, versions in self._models.items() for version in versions)
 
     async def tell(self, workspace: str, versions: Sequence[ModelVersion]) -> None:
         """Returns when all web processes go by it."""

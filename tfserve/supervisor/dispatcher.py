@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -73,6 +73,8 @@ class Dispatcher:
         self.last_started = -1
         self.last_finished = -1
         self.finished_count = 0
+        #: jobs that have ended since the server began
+        self.outcomes: Counter[tuple[JobKind, JobState]] = Counter()
         self.given_up_reason: str | None = None
         self._workspace_id = workspace_id
         self._name = name
@@ -323,6 +325,7 @@ class Dispatcher:
         if job.started:
             self.last_finished = job.number
         self.finished_count += 1
+        self.outcomes[job.kind, outcome.state] += 1
         self._changed.fire()
 
     def _gone(self, job: Job) -> None:

@@ -23,9 +23,10 @@ from django.core.management import call_command
 from tfserve import __version__, linux
 from tfserve.config import Settings, to_environment
 from tfserve.errors import Forbidden, TFserveError
+from tfserve.ipc.messages import GetMetrics
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.lock import DataFolderLock
-from tfserve.supervisor.processes import OWNER, Child, Exit, kill_leftovers, owner_of
+from tfserve.supervisor.processes import OWNER, Child, Exit, Role, kill_leftovers, owner_of
 from tfserve.supervisor.web import WebProcess, hold, listen
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
     try:
         if not settings.is_loopback and not settings.allow_unauthenticated:
             raise OpenToTheWorld(host=settings.host)
+        if settings.access_log_path is not None:  # a folder that is not there is told now, not by every line
+            settings.access_log_path.open("ab").close()
         lock = DataFolderLock(settings.data_path)
         ports = [settings.port, *filter(None, (settings.training_port, settings.v1_port))]
         sockets = [listen(settings.host, port) for port in ports]
@@ -86,6 +89,7 @@ def _resolved(settings: Settings, sock: socket.socket) -> Settings:
         data_dir=str(settings.data_path),
         roots=os.pathsep.join(map(str, settings.root_paths)),
         port=sock.getsockname()[1],
+        access_log=str(settings.access_log_path or settings.access_log),
     )
 
 
@@ -120,6 +124,7 @@ class Supervisor:
         # The models can be imported once Django is set up.
         from tfserve.supervisor.catalogue import Catalogue
         from tfserve.supervisor.journal import Journal
+        from tfserve.supervisor.measures import Measures
         from tfserve.supervisor.requests import Requests
         from tfserve.supervisor.trainings import Trainings
         from tfserve.supervisor.workers import Spare, Workshop
@@ -138,6 +143,7 @@ class Supervisor:
         requests = self._requests = Requests(
             self._settings, workspaces=workspaces, trainings=trainings, journal=journal, spare=spare, changed=changed
         )
+        measures = Measures(catalogue=catalogue, workspaces=workspaces, trainings=trainings)
         await workspaces.bring_all_back()
         await trainings.bring_all_back()
         web = [
@@ -145,7 +151,7 @@ class Supervisor:
                 self._settings,
                 self._owner,
                 sockets=self._sockets,
-                answer=requests.answer,
+                answer=lambda message: measures.read() if isinstance(message, GetMetrics) else requests.answer(message),
                 models=catalogue.everything,
             )
             for _ in range(self._settings.web_processes)
@@ -180,6 +186,7 @@ class Supervisor:
         program = Path(__file__).with_name("guardian.py")
         guardian = Child.start(
             [sys.executable, "-I", "-S", str(program), self._owner],
+            role=Role.GUARDIAN,
             environment={"PATH": os.environ.get("PATH", ""), OWNER: ""},
             stdin=self._guarded_end,
             output=subprocess.DEVNULL,

@@ -14,8 +14,10 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import IO, Any
 
 import psutil
@@ -24,7 +26,23 @@ log = logging.getLogger(__name__)
 
 OWNER = "TFSERVE_OWNER"
 
-_ours: set[int] = set()
+_ours: dict[int, Child] = {}
+
+#: how many processes have ended unasked since the server began, by role and workspace
+deaths: Counter[tuple[Role, str]] = Counter()
+
+
+class Role(StrEnum):
+    """What a process is there for."""
+
+    WEB = "web"
+    GUARDIAN = "guardian"
+    SPARE = "spare"
+    SCRIPT = "script"
+    HOST = "host"
+    MODEL = "model"
+    TRAIN = "train"
+    CONVERT = "convert"
 
 
 @dataclass(frozen=True)
@@ -62,9 +80,14 @@ class Exit:
 class Child:
     """A running process of ours, and in the end its `Exit`."""
 
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], role: Role) -> None:
         loop = asyncio.get_running_loop()
         self.pid = popen.pid
+        self.role = role
+        #: the name of the workspace that it works for, if it does
+        self.workspace = ""
+        #: whether this server wants its end
+        self.asked_to_end = False
         self.ended: asyncio.Future[Exit] = loop.create_future()
         self.stdout = popen.stdout
         self.stderr = popen.stderr
@@ -73,13 +96,14 @@ class Child:
         self._killed_because: str | None = None
         self._pidfd = os.pidfd_open(popen.pid)
         loop.add_reader(self._pidfd, self._on_end)
-        _ours.add(popen.pid)
+        _ours[popen.pid] = self
 
     @classmethod
     def start(
         cls,
         arguments: Sequence[str],
         *,
+        role: Role,
         environment: Mapping[str, str],
         keep_fds: Sequence[int] = (),
         stdin: int | IO[Any] = subprocess.DEVNULL,
@@ -95,7 +119,8 @@ class Child:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-            )
+            ),
+            role,
         )
 
     @property
@@ -103,6 +128,7 @@ class Child:
         return not self.ended.done()
 
     def terminate(self) -> None:
+        self.asked_to_end = True
         if self.alive:
             os.kill(self.pid, signal.SIGTERM)
 
@@ -110,6 +136,7 @@ class Child:
         """Kills the process, its process group, and what left the group."""
         if not self.alive:
             return
+        self.asked_to_end = True
         self._killed_because = self._killed_because or because
         self.kill_descendants()
         with contextlib.suppress(ProcessLookupError):
@@ -127,7 +154,8 @@ class Child:
             return
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
-        _ours.discard(self.pid)
+        _ours.pop(self.pid, None)
+        deaths[self.role, self.workspace] += not self.asked_to_end
         end_strays()
         code = os.waitstatus_to_exitcode(status)
         self._popen.returncode = code
@@ -140,6 +168,11 @@ class Child:
                 killed_because=self._killed_because,
             )
         )
+
+
+def living() -> list[Child]:
+    """All processes that this one has started."""
+    return list(_ours.values())
 
 
 def end_strays() -> None:

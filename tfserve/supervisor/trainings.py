@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -85,6 +85,8 @@ class Trainings:
         deploy: Callable[[str, str], Awaitable[None]],
     ) -> None:
         self.jobs: dict[int, Job] = {}
+        #: runs that have ended since the server began
+        self.outcomes: Counter[JobState] = Counter()
         self._settings = settings
         self._journal = journal
         self._spare = spare
@@ -96,6 +98,14 @@ class Trainings:
         self._examining: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+
+    @property
+    def waiting_count(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def running_count(self) -> int:
+        return len(self._running)
 
     # --- what web may ask
 
@@ -320,6 +330,7 @@ class Trainings:
         await self._record(run, outcome=outcome)
         self.jobs.pop(run.job.id, None)
         run.job.ended.set_result(outcome)
+        self.outcomes[outcome.state] += 1
         self._changed.fire()
         await self._tell(run)
 

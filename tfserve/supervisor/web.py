@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from tfserve.config import Settings, to_environment
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import GetModels, Message, WebReady
-from tfserve.supervisor.processes import OWNER, Child
+from tfserve.supervisor.processes import OWNER, Child, Role
 from tfserve.supervisor.restarts import Restarts
 
 log = logging.getLogger(__name__)
@@ -115,6 +115,7 @@ class WebProcess:
                     sys.executable, "-P", "-m", "tfserve.asgi",
                     "--line", str(theirs.fileno()), "--listen", *map(str, listening),
                 ],
+                role=Role.WEB,
                 environment={**os.environ, **to_environment(self._settings), OWNER: self._owner},
                 keep_fds=[theirs.fileno(), *listening],
             )  # fmt: skip

@@ -18,10 +18,23 @@ import psutil
 from tfserve.config import Settings, to_environment
 from tfserve.errors import Unavailable
 from tfserve.ipc.connections import Connection, ConnectionLost
-from tfserve.ipc.messages import Message, Output, Progress, Stop, WorkerReady
+from tfserve.ipc.messages import (
+    BecomeHost,
+    BecomeModel,
+    BecomeScripts,
+    Convert,
+    ExamineProject,
+    IdentifyModel,
+    Message,
+    Output,
+    Progress,
+    Stop,
+    Train,
+    WorkerReady,
+)
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.output import JobOutput, Pipe
-from tfserve.supervisor.processes import OWNER, Child, Exit
+from tfserve.supervisor.processes import OWNER, Child, Exit, Role
 from tfserve.supervisor.restarts import Restarts
 
 log = logging.getLogger(__name__)
@@ -30,6 +43,17 @@ STOP_GRACE_S = 5.0
 EOF_GRACE_S = 0.2
 LINE_GRACE_S = 0.5
 PRIVATE_SETTINGS = ("TFSERVE_DATABASE_URL",)
+
+#: the messages that give a worker its role
+ROLES: dict[type, Role] = {
+    BecomeScripts: Role.SCRIPT,
+    BecomeHost: Role.HOST,
+    BecomeModel: Role.MODEL,
+    ExamineProject: Role.TRAIN,
+    Train: Role.TRAIN,
+    IdentifyModel: Role.CONVERT,
+    Convert: Role.CONVERT,
+}
 
 
 class WorkerDied(Exception):
@@ -69,6 +93,7 @@ class Workshop:
             command = [sys.executable, "-P", "-X", "faulthandler", "-m", "tfserve.worker", "--fd", str(theirs.fileno())]
             child = Child.start(
                 command + ["--warm"] * warm,
+                role=Role.SPARE,
                 environment=self.environment(),
                 keep_fds=[theirs.fileno()],
                 output=subprocess.PIPE,
@@ -111,6 +136,8 @@ class Worker:
 
     async def ask(self, message: Message) -> Message:
         """The worker's answer. Raises the error that it answers with, or `WorkerDied`."""
+        if (role := ROLES.get(type(message))) is not None:
+            self.child.role, self.child.workspace = role, getattr(message, "workspace", "")
         try:
             return await self._line.ask(message)
         except ConnectionLost:
@@ -133,6 +160,7 @@ class Worker:
 
     async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Returns when the process is gone: by itself, or killed after `grace_s`."""
+        self.child.asked_to_end = True
         self.tell(Stop())
         done, _ = await asyncio.wait([self.child.ended], timeout=grace_s)
         if not done:

@@ -81,6 +81,7 @@ class Batches:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._is_planned = False
+        self._patience: asyncio.TimerHandle | None = None
         self.running_since_ns: int | None = None
         self._typical_ns = SHORT_NS * 2
 
@@ -97,20 +98,23 @@ class Batches:
 
     def _plan(self) -> None:
         """Has the next batch computed, once what is in the sockets has been read."""
+        if self._patience is not None:  # what has come may fill the batch, or be more urgent
+            self._patience.cancel()
+            self._patience, self._is_planned = None, False
         if not self._is_planned and self._waiting:
             self._is_planned = True
             self._loop.call_soon(self._next)
 
     def _next(self) -> None:
-        self._is_planned = False
+        self._is_planned, self._patience = False, None
         group = self._waiting.next_group()
         if group is None:
             return
-        if self._max_delay_ns and self._waiting.rows(group) < self._max_rows:
+        if self._max_delay_ns and self._waiting.rows_if_shared(group, self._max_rows) < self._max_rows:
             left_ns = self._waiting.oldest_ns(group) + self._max_delay_ns - time.perf_counter_ns()
             if left_ns > 0:
                 self._is_planned = True
-                self._loop.call_later(left_ns / 1e9, self._next)
+                self._patience = self._loop.call_later(left_ns / 1e9, self._next)
                 return
         batch = self._waiting.take(group, self._max_rows)
         if self._typical_ns < SHORT_NS:

@@ -67,8 +67,9 @@ class WaitingRoom:
             return next(iter(self._groups), None)
         return min(self._groups, key=self._rank)
 
-    def rows(self, group: Group) -> int:
-        return sum(request.rows or 1 for request in self._groups[group])
+    def rows_if_shared(self, group: Group, alone: int) -> int:
+        """How many rows wait in the group; a request that can't share a batch counts as `alone`."""
+        return sum(request.rows or alone for request in self._groups[group])
 
     def oldest_ns(self, group: Group) -> int:
         return self._groups[group][0].arrived_ns

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import orjson
@@ -57,10 +56,8 @@ async def packed(answer: Answer, accepted: bytes | None) -> Answer:
     encoding = _chosen(accepted)
     if encoding is None or not _shrinks(answer.body):
         return answer
-    if len(answer.body) > LARGE_BYTES:
-        body = await asyncio.to_thread(_pack, [answer.body], encoding)
-    else:
-        body = _pack([answer.body], encoding)
+    is_large = len(answer.body) > LARGE_BYTES
+    body = await asyncio.to_thread(_pack, answer.body, encoding) if is_large else _pack(answer.body, encoding)
     return answer._replace(body=body, headers=(*answer.headers, (b"content-encoding", encoding)))
 
 
@@ -78,6 +75,6 @@ def _shrinks(body: bytes) -> bool:
     return len(zlib.compress(sample, FAST)) < WORTH_PACKING * len(sample)
 
 
-def _pack(pieces: Iterable[bytes], encoding: bytes) -> bytes:
+def _pack(body: bytes, encoding: bytes) -> bytes:
     packer = zlib.compressobj(FAST, zlib.DEFLATED, WINDOW_BITS[encoding])
-    return b"".join([packer.compress(piece) for piece in pieces] + [packer.flush()])
+    return packer.compress(body) + packer.flush()

@@ -6,13 +6,14 @@ second.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import orjson
 from starlette.types import Receive, Scope, Send
 
 from tfserve.config import Settings
-from tfserve.errors import Invalid, TFserveError
+from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.http.answers import send_error, send_json, send_png
 from tfserve.http.bodies import ClientGone, read_body
 from tfserve.http.server import CONNECTION, HttpConnection
@@ -21,6 +22,8 @@ from tfserve.protocols.tfserving import addresses, describing, examples, pasting
 from tfserve.protocols.tfserving.addresses import Address, Addresses
 from tfserve.protocols.tfserving.predicting import Form
 from tfserve.serving.models import Caller, CallerGone, Model, Models, Request, Result
+
+log = logging.getLogger(__name__)
 
 METHODS = (b"allow", b"GET, HEAD, POST, OPTIONS")
 
@@ -65,6 +68,9 @@ class V1:
             return
         except TFserveError as error:
             await send_error(scope, send, error)
+        except Exception:
+            log.exception("%s %s broke", scope["method"], scope["path"])
+            await send_error(scope, send, Internal())
 
     async def _act(self, address: Address, scope: Scope, receive: Receive) -> bytes:
         """The answer to predict, classify or regress. Raises `TFserveError`, `ClientGone`, `CallerGone`."""

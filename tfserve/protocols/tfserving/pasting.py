@@ -1,6 +1,7 @@
 """A request that is ready to be pasted, made from a model's signature: as JSON, for curl, Python and JavaScript.
 
-Values are made up. Where there are many of them, as for a picture, expressions stand for them and `json` is null.
+Values are made up. Where there are many of them, as for a picture, expressions stand for them and `json` is null; a
+model that takes image files has `curl_image` too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from math import prod
 from typing import Any
 from urllib.parse import quote
 
+from tfserve.protocols.tfserving.pictures import IMAGE_BYTES
 from tfserve.serving.models import Model
 from tfserve.tensors import DTYPES, Signature, TensorSpec
 
@@ -32,7 +34,7 @@ def example(model: Model, origin: str) -> dict[str, Any]:
     few = sum(prod(_shape(spec)) for spec in signature.inputs) <= FEW
     body = {**head, **_body(signature)} if few else None
     python = repr(body) if few else _expression(head, signature, _python)
-    return {
+    told = {
         "method": "POST",
         "url": url,
         "signature_name": name,
@@ -41,6 +43,9 @@ def example(model: Model, origin: str) -> dict[str, Any]:
         "python": _python_program(url, python),
         "javascript": _javascript(url, json.dumps(body) if few else _expression(head, signature, _script)),
     }
+    if IMAGE_BYTES in model.signatures:
+        told["curl_image"] = f"curl -H 'Content-Type: image/jpeg' --data-binary @picture.jpg {shlex.quote(url)}"
+    return told
 
 
 def _body(signature: Signature) -> dict[str, Any]:

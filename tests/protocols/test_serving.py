@@ -1,0 +1,314 @@
+"""The way of a prediction on a whole server: replicas, deaths, updates under load, limits, files, a faster runtime."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from tests.acceptance.conftest import Server, command
+
+Start = Callable[..., Server]
+
+DEADLINE_S = 120
+
+
+def deploy(server: Server, name: str, path: Path, **fields: Any) -> Any:
+    job = server.call("/deploy/", name=name, path=str(path), timeout=60, **fields)
+    assert job["result"] is True, job
+    return job
+
+
+def deployment(server: Server, name: str) -> Any:
+    return server.call("/get_status/", name=name)["deployment"]
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """What the condition gives once it is true."""
+    end = time.monotonic() + DEADLINE_S
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+    raise AssertionError("it never came true")
+
+
+def ask(server: Server, name: str, x: list[list[float]], **fields: Any) -> httpx.Response:
+    return server.http.post(f"/v1/models/{name}:predict", json={"instances": x}, **fields)
+
+
+class Load:
+    """Clients that predict with numbers of their own and check each answer against them."""
+
+    def __init__(self, server: Server, name: str, factors: set[float], clients: int = 12) -> None:
+        self.answered = 0
+        self.wrong: list[Any] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(server, name, factors, n)) for n in range(clients)]
+
+    def _run(self, server: Server, name: str, factors: set[float], client: int) -> None:
+        with httpx.Client(base_url=server.url, timeout=60) as http:
+            number = 0
+            while not self._stop.is_set():
+                x = [[client, number % 100], [number % 7, client]]
+                answer = http.post(f"/v1/models/{name}:predict", json={"instances": x})
+                expected = [[[factor * each for each in row] for row in x] for factor in factors]
+                if answer.status_code != 200 or answer.json()["predictions"] not in expected:
+                    self.wrong.append((answer.status_code, answer.text, x))
+                self.answered += 1
+                number += 1
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        for thread in self._threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in self._threads:
+                thread.join()
+
+
+def test_updates_under_load_fail_no_request_and_each_answer_is_of_one_version(
+    server: Server, workspace: str, models: Path
+) -> None:
+    deploy(server, workspace, models / "scale" / "1")
+    load = Load(server, workspace, {1.0, 2.0})
+    with load.running():
+        for version in (2, 1, 2):
+            job = server.call("/update/", name=workspace, path=str(models / "scale" / str(version)), timeout=60)
+            assert job["result"] is True
+    assert load.wrong == []
+    assert load.answered > 100
+    assert ask(server, workspace, [[1, 2]]).json() == {"predictions": [[2.0, 4.0]]}
+    assert server.http.get(f"/v1/models/{workspace}").json()["model_version_status"][0]["version"] == "2"
+
+
+def test_replicas_come_and_go_under_load(server: Server, workspace: str, models: Path) -> None:
+    deploy(server, workspace, models / "scale" / "1", replicas=2)
+    assert len(deployment(server, workspace)["replicas"]) == 2
+    load = Load(server, workspace, {1.0})
+    with load.running():
+        for count in (1, 3, 2):
+            assert server.call("/scale/", name=workspace, replicas=count) is True
+            assert len(deployment(server, workspace)["replicas"]) == count
+    assert load.wrong == []
+
+
+def test_a_replica_that_dies_loses_only_what_it_held_and_comes_back(
+    server: Server, workspace: str, models: Path
+) -> None:
+    deploy(server, workspace, models / "scale" / "1", replicas=2)
+    first, second = deployment(server, workspace)["replicas"]
+    load = Load(server, workspace, {1.0})
+    with load.running():
+        before = load.answered
+        until(lambda: load.answered > before + 50)
+        os.kill(first, signal.SIGKILL)
+        until(lambda: len(deployment(server, workspace)["replicas"]) == 2)
+    assert second in deployment(server, workspace)["replicas"]
+    assert first not in deployment(server, workspace)["replicas"]
+    assert len(load.wrong) <= 12, "at most what each client had sent to it"
+    assert all(status == 503 and "SIGKILL" in text for status, text, _ in load.wrong), load.wrong
+
+
+@pytest.mark.parametrize("model", ["abort", "exit"])
+def test_a_prediction_that_kills_its_worker_is_told_the_cause(
+    server: Server, workspace: str, models: Path, model: str
+) -> None:
+    deploy(server, workspace, models / model)
+    answer = ask(server, workspace, [[1000.0, 1.0]])
+    assert answer.status_code == 503
+    assert "worker died" in answer.json()["error"]
+    assert ("SIGABRT" if model == "abort" else "exit") in answer.json()["error"]
+    until(lambda: ask(server, workspace, [[1.0, 2.0]]).status_code == 200)
+
+
+def test_a_prediction_that_never_ends_is_given_up_and_so_is_its_worker(start: Start, models: Path) -> None:
+    server = start("--predict-timeout-s", "3", "--no-warm-spare", TFSERVE_ROOTS=str(models))
+    server.call("/create_workspace/", name="w")
+    deploy(server, "w", models / "loop")
+    pid = deployment(server, "w")["pid"]
+    answer = ask(server, "w", [[1000.0, 1.0]], headers={"Request-Timeout": "0.5"})
+    assert answer.status_code == 504
+    assert "0.5 s" in answer.json()["error"]
+    until(lambda: not psutil.pid_exists(pid))
+    until(lambda: ask(server, "w", [[1.0, 2.0]]).status_code == 200)
+
+
+def test_beyond_the_limit_a_prediction_is_refused_with_the_time_to_try_again(start: Start, models: Path) -> None:
+    server = start("--max-predictions", "1", "--no-warm-spare", "--predict-timeout-s", "5", TFSERVE_ROOTS=str(models))
+    server.call("/create_workspace/", name="w")
+    deploy(server, "w", models / "loop")
+    statuses: list[int] = []
+    asking = threading.Thread(target=lambda: statuses.append(ask(server, "w", [[1000.0, 1.0]]).status_code))
+    asking.start()
+    with httpx.Client(base_url=server.url, timeout=30) as http:
+        body = {"instances": [[1.0, 2.0]]}
+        refused = until(lambda: (a := http.post("/v1/models/w:predict", json=body)).status_code == 503 and a)
+        assert refused.headers["retry-after"]
+        assert "1 predictions" in refused.json()["error"]
+    asking.join()
+    assert statuses[0] in (503, 504)
+
+
+def test_an_undeployed_model_is_gone_for_web_too(server: Server, workspace: str, models: Path) -> None:
+    deploy(server, workspace, models / "scale" / "1")
+    assert ask(server, workspace, [[1.0, 2.0]]).status_code == 200
+    server.call("/undeploy/", name=workspace, timeout=60)
+    assert ask(server, workspace, [[1.0, 2.0]]).status_code == 404
+    deploy(server, workspace, models / "scale" / "2")
+    assert ask(server, workspace, [[1.0, 2.0]]).json() == {"predictions": [[2.0, 4.0]]}
+
+
+def test_models_are_there_again_after_the_web_process_died(start: Start, models: Path) -> None:
+    server = start("--no-warm-spare", TFSERVE_ROOTS=str(models))
+    server.call("/create_workspace/", name="w")
+    deploy(server, "w", models / "scale" / "1")
+    (web,) = [process for process in server.processes() if "tfserve.asgi" in command(process)]
+    web.kill()
+    with httpx.Client(base_url=server.url, timeout=60) as http:
+        answer = http.post("/v1/models/w:predict", json={"instances": [[1.0, 2.0]]})
+    assert answer.json() == {"predictions": [[1.0, 2.0]]}
+
+
+# --- files
+
+
+@pytest.fixture(scope="module")
+def pictures(server: Server, models: Path) -> Iterator[str]:
+    """A model of 4x4 grey images that tells whether they are dark or light."""
+    name = server.call("/create_workspace/", name="pictures")
+    image = {"height": 4, "width": 4, "channels": 1, "scale": 1 / 255, "labels": ["dark", "light"]}
+    deploy(server, name, models / "pictures", image=image)
+    yield name
+    server.call("/destroy_workspace/", name=name)
+
+
+def picture(grey: int, form: str, size: tuple[int, int] = (4, 4)) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((*size, 3), grey, np.uint8)).save(file, form)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
+def test_a_file_is_the_body_of_a_prediction(server: Server, pictures: str, form: str) -> None:
+    path = f"/v1/models/{pictures}:predict"
+    for grey, label in ((10, "dark"), (240, "light")):
+        content = picture(grey, form, (9, 7))
+        answer = server.http.post(path, content=content, headers={"content-type": f"image/{form.lower()}"})
+        (found,) = answer.json()["predictions"]
+        assert found["label"] == label
+        assert found["score"] > 0.8
+        assert [each["label"] for each in found["top"]] == sorted(("dark", "light"), key=lambda each: each != label)
+
+
+def test_files_come_as_a_form_or_as_base64_too(server: Server, pictures: str) -> None:
+    path = f"/v1/models/{pictures}:predict"
+    files = [picture(10, "PNG"), picture(240, "JPEG", (30, 20))]
+    form = server.http.post(path, files=[("file", ("a.png", files[0])), ("file", ("b.jpg", files[1]))])
+    rows = [{"b64": base64.b64encode(file).decode()} for file in files]
+    as_json = server.http.post(path, json={"instances": rows})
+    assert [each["label"] for each in form.json()["predictions"]] == ["dark", "light"]
+    assert form.json() == as_json.json()
+    one = server.http.post(f"{path}?top=1", json={"instances": rows[:1]}).json()["predictions"][0]
+    assert one["top"] == [{"label": "dark", "score": one["score"]}]
+
+
+@pytest.mark.parametrize("content", [b"rubbish", b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"])
+def test_a_file_that_is_no_image_is_told_so(server: Server, pictures: str, content: bytes) -> None:
+    answer = server.http.post(f"/v1/models/{pictures}:predict", content=content, headers={"content-type": "image/png"})
+    assert answer.status_code == 400
+    assert "image" in answer.json()["error"].lower()
+
+
+def test_one_file_that_is_no_image_does_not_disturb_others(server: Server, pictures: str) -> None:
+    statuses: list[int] = []
+
+    def send(content: bytes) -> None:
+        with httpx.Client(base_url=server.url, timeout=60) as http:
+            answer = http.post(f"/v1/models/{pictures}:predict", content=content, headers={"content-type": "image/png"})
+            statuses.append(answer.status_code)
+
+    threads = [threading.Thread(target=send, args=(b"x" if n == 3 else picture(n, "PNG"),)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(statuses) == [200] * 15 + [400]
+
+
+def test_a_model_of_numbers_takes_no_files(server: Server, workspace: str, models: Path) -> None:
+    deploy(server, workspace, models / "scale")
+    answer = server.http.post(
+        f"/v1/models/{workspace}:predict", content=picture(1, "PNG"), headers={"content-type": "image/png"}
+    )
+    assert answer.status_code == 400
+    assert "image" in answer.json()["error"]
+
+
+def test_a_description_of_images_that_does_not_fit_is_refused(server: Server, workspace: str, models: Path) -> None:
+    for image in ({"height": 5, "width": 4, "channels": 1}, {"channels": 2}, {"hight": 4}):
+        job = server.call("/deploy/", name=workspace, path=str(models / "pictures"), timeout=60, image=image)
+        assert job["result"] is False
+        assert "image" in job["error"]["message"]
+
+
+# --- a faster runtime
+
+
+def test_a_model_moves_to_the_fastest_runtime_that_agrees_and_back_for_what_only_tensorflow_knows(
+    start: Start, models: Path
+) -> None:
+    server = start(TFSERVE_CONVERT="1", TFSERVE_ROOTS=str(models))
+    server.call("/create_workspace/", name="w")
+    deploy(server, "w", models / "scale" / "2")
+    load = Load(server, "w", {2.0}, clients=2)
+    with load.running():
+        told = until(lambda: (d := deployment(server, "w"))["choice"].endswith("was chosen") and d)
+    assert load.wrong == [], "no request was dropped on the way"
+    assert told["runtime"] in ("openvino", "litert", "onnxruntime")
+    agreeing = {trial["runtime"] for trial in told["trials"] if trial["ok"]}
+    assert {"tensorflow", told["runtime"]} <= agreeing
+    assert [each["runtime"] for each in server.http.get("/v1/models").json()["models"]] == [told["runtime"]]
+    job = server.call("/predict/", name="w", fetches=["y", "Variable"], feed_dict={"x": [[1, 2]]}, timeout=60)
+    assert (job["state"], job["result"]) != ("lost", None)
+    inner = server.call("/predict/", name="w", fetches="serving_default_x:0", feed_dict={"x": [[1, 2]]}, timeout=60)
+    assert inner["result"] == [[[1.0, 2.0]]], "TensorFlow came back for a tensor inside"
+    server.call("/create_workspace/", name="again")
+    deploy(server, "again", models / "scale" / "2")
+    known = until(lambda: (d := deployment(server, "again"))["choice"].endswith("was chosen") and d)
+    assert known["runtime"] == told["runtime"], "what was found out is kept by the model's content"
+    server.call("/undeploy/", name="w", timeout=60)
+    assert server.http.post("/v1/models/w:predict", json={"instances": [[1, 2]]}).status_code == 404
+
+
+def test_an_undeploy_ends_a_conversion_under_way(start: Start, models: Path) -> None:
+    server = start("--no-warm-spare", TFSERVE_CONVERT="1", TFSERVE_ROOTS=str(models))
+    server.call("/create_workspace/", name="w")
+    deploy(server, "w", models / "scale" / "2")
+    until(lambda: deployment(server, "w")["choice"].startswith("trying"))
+    server.call("/undeploy/", name="w", timeout=60)
+    until(lambda: not [each for each in server.processes() if "tfserve.worker" in command(each)])
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "litert", "onnxruntime"])
+def test_a_runtime_that_is_asked_for_serves(server: Server, workspace: str, models: Path, runtime: str) -> None:
+    deploy(server, workspace, models / "scale" / "2", runtime=runtime)
+    assert deployment(server, workspace)["runtime"] == runtime
+    assert ask(server, workspace, [[1.0, 2.0], [3.0, 4.0]]).json() == {"predictions": [[2.0, 4.0], [6.0, 8.0]]}
+    job = server.call("/predict/", name=workspace, fetches="y", feed_dict={"x": [[1, 2]]}, timeout=60)
+    assert job["result"] == [[[2.0, 4.0]]]

@@ -1,0 +1,76 @@
+"""What waits for a model: order, urgency, groups, and requests that are dropped."""
+
+from __future__ import annotations
+
+from tfserve.ipc.predictions import Answer, Ask, Refusal
+from tfserve.worker.waiting import Waiting, WaitingRoom
+
+
+class Nobody:
+    def answer(self, request_id: int, answer: Answer | Refusal) -> None:
+        raise AssertionError("nothing is computed here")
+
+
+ASKER = Nobody()
+
+
+def request(number: int, group: str = "a", *, urgency: int = 3, rows: int | None = 1, asker: Nobody = ASKER) -> Waiting:
+    return Waiting(asker, number, Ask("s", (), (), (), urgency), rows, (urgency, group), number)
+
+
+def ids(batch: list[Waiting]) -> list[int]:
+    return [each.id for each in batch]
+
+
+def test_what_belongs_together_is_taken_together_in_order() -> None:
+    room = WaitingRoom()
+    for number, group in enumerate("abab"):
+        room.put(request(number, group))
+    group = room.next_group()
+    assert group is not None
+    assert ids(room.take(group, 10)) == [0, 2]
+    assert len(room) == 2
+
+
+def test_no_more_rows_are_taken_than_a_batch_may_have_but_always_one_request() -> None:
+    room = WaitingRoom()
+    for number, rows in enumerate((3, 2, 2, 9)):
+        room.put(request(number, rows=rows))
+    group = room.next_group()
+    assert group is not None
+    assert [ids(room.take(group, 5)) for _ in range(3)] == [[0, 1], [2], [3]]
+    assert room.next_group() is None
+
+
+def test_the_most_urgent_goes_first_and_then_the_oldest() -> None:
+    room = WaitingRoom()
+    room.put(request(0, "a"))
+    room.put(request(1, "b"))
+    room.put(request(2, "c", urgency=0))
+    order = []
+    while (group := room.next_group()) is not None:
+        order += ids(room.take(group, 10))
+    assert order == [2, 0, 1]
+
+
+def test_a_request_that_is_dropped_is_never_taken() -> None:
+    room = WaitingRoom()
+    for number in range(3):
+        room.put(request(number))
+    room.drop(ASKER, 1)
+    room.drop(ASKER, 7)
+    group = room.next_group()
+    assert group is not None
+    assert ids(room.take(group, 10)) == [0, 2]
+
+
+def test_with_its_line_goes_all_that_came_over_it() -> None:
+    room, other = WaitingRoom(), Nobody()
+    room.put(request(0))
+    room.put(request(0, asker=other))
+    room.drop_all(ASKER)
+    group = room.next_group()
+    assert group is not None
+    (left,) = room.take(group, 10)
+    assert left.asker is other
+    assert room.next_group() is None
