@@ -113,6 +113,22 @@ def test_a_stream_answers_in_order_and_an_error_ends_only_its_own_request(port: 
     assert raw(outputs_of(answers[199].infer_response)["x"]) == raw(X + 199)
 
 
+def test_under_load_every_answer_belongs_to_its_own_request(port: Port) -> None:
+    infer = port.unary(V2, "ModelInfer", v2.ModelInferResponse)
+    predict = port.unary(V1, "Predict", v1.PredictResponse)
+    asked = []
+    for at in range(600):
+        rows = np.full((1 + at % 3, 4), at, np.float32)
+        given = {"x": tensor(rows.shape, "DT_FLOAT", tensor_content=rows.tobytes())}
+        asked.append((rows, infer.future(infer_request("x", {"x": rows}, id=str(at)), timeout=60), at))
+        asked.append((rows, predict.future(predict_request("x", given), timeout=60), None))
+    for rows, answer, at in asked:
+        if at is None:
+            assert list(answer.result().outputs["x"].float_val) == rows.ravel().tolist()
+        else:
+            assert (answer.result().id, answer.result().raw_output_contents[0]) == (str(at), raw(rows))
+
+
 def test_a_compressed_request_is_understood(port: Port) -> None:
     rows = np.zeros((1000, 4), np.float32)
     answer = port.call("ModelInfer", infer_request("x", {"x": rows}), compression=grpc.Compression.Gzip)
