@@ -3,8 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
+PROTOS := tfserve/protocols/protos
 
-.PHONY: setup demo demo-training serve test test-all check format bench bench-training clean
+.PHONY: setup demo demo-training serve test test-all check format protos bench bench-training clean
 
 setup: $(STAMP)
 	@$(BIN)/python manage.py migrate --verbosity 0 && echo "tfserve: set up; the database is in the data folder (.tfserve)"
@@ -43,6 +44,11 @@ check: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What is made is committed: it is the same everywhere, and whoever only uses the server needs no compiler for it.
+protos: $(STAMP)
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. $(PROTOS)/*.proto
+	sed -i 's/_descriptor_pool\.Default()/_POOL/; s/^from google.protobuf import descriptor_pool as _descriptor_pool$$/from tfserve.protocols.protos.pool import POOL as _POOL/' $(PROTOS)/*_pb2.py
 
 # The second installs the peers, each in an environment of its own, and needs wrk: apt-get install wrk.
 bench: $(STAMP)

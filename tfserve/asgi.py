@@ -70,10 +70,11 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     line = SupervisorLine(connection)
     await models.begin(await line.models())
     server = make_server(Entrance(make_app(line, models, settings), access_log), settings)
-    gc.freeze()
     # uvicorn raises the signal that has stopped it once more, when it has stopped: there is something left to do then.
     signal.signal(signal.SIGTERM, _nothing)
-    await server.serve(sockets=listening)
+    async with _grpc(line, models, settings):
+        gc.freeze()
+        await server.serve(sockets=listening)
     if access_log is not None:
         access_log.close()
     connection.lost = asyncio.get_running_loop().create_future()
@@ -81,6 +82,21 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
 
 def _nothing(*_: object) -> None:
     pass
+
+
+@asynccontextmanager
+async def _grpc(line: SupervisorLine, models: Models, settings: Settings) -> AsyncIterator[None]:
+    """The gRPC port, if there shall be one: nothing of it is loaded else."""
+    if not settings.grpc_port:
+        yield
+        return
+    from tfserve.protocols.grpc_services import all_services
+    from tfserve.protocols.tfserve.handlers import Context
+    from tfserve.serving.grpc_server import serving
+
+    context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
+    async with serving(all_services(context), settings):
+        yield
 
 
 async def _told(models: Models, message: IpcMessage) -> IpcMessage | None:

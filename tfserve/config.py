@@ -46,6 +46,7 @@ class Settings:
     max_tasks: int = setting(100, "training tasks that wait or run; more are refused with 429")
     training_port: int = setting(0, "a second port for training calls, as older clients expect (2333); 0 opens none")
     v1_port: int = setting(0, "a second port for TensorFlow Serving's clients, as they expect it (8501); 0 opens none")
+    grpc_port: int = setting(0, "port of the gRPC APIs (v2 and TensorFlow Serving's); 0 opens none")
     callback_url: str = setting("", "where the JSON of a training task is posted whenever its state changes")
     keep_jobs: int = setting(10_000, "finished jobs kept in a workspace")
     keep_days: int = setting(30, "days that finished jobs are kept")

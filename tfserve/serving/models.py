@@ -281,6 +281,8 @@ class Models:
         self._limit = limit
         self._by_name: dict[str, list[Model]] = {}
         self._changing = asyncio.Lock()
+        #: set, and replaced by a new one, when anything has changed
+        self.changed = asyncio.Event()
 
     def __iter__(self) -> Iterator[Model]:
         """Every version of every model that is known."""
@@ -338,6 +340,8 @@ class Models:
             self._by_name[name] = now
         else:
             self._by_name.pop(name, None)
+        self.changed.set()
+        self.changed = asyncio.Event()
         for model in before.values():
             model.close()
 

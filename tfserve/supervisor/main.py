@@ -27,7 +27,7 @@ from tfserve.ipc.messages import GetMetrics
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.lock import DataFolderLock
 from tfserve.supervisor.processes import OWNER, Child, Exit, Role, kill_leftovers, owner_of
-from tfserve.supervisor.web import WebProcess, listen
+from tfserve.supervisor.web import WebProcess, hold, listen
 
 if TYPE_CHECKING:
     from tfserve.supervisor.requests import Requests
@@ -55,6 +55,7 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
         lock = DataFolderLock(settings.data_path)
         ports = [settings.port, *filter(None, (settings.training_port, settings.v1_port))]
         sockets = [listen(settings.host, port) for port in ports]
+        held = [hold(settings.host, settings.grpc_port)] if settings.grpc_port else []
     except (TFserveError, OSError) as error:
         print(f"tfserve: {_sentence(error)}", file=sys.stderr)
         return 1
@@ -63,6 +64,8 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
     _set_up_database(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(Supervisor(settings, sockets, lock, on_ready).run())
+    for sock in held:
+        sock.close()
     lock.release()
     return code
 
@@ -224,9 +227,10 @@ class Supervisor:
         address = f"http://{host}:{settings.port}"
         training = f"\n  train  http://{host}:{settings.training_port}" if settings.training_port else ""
         v1 = f"\n  v1     http://{host}:{settings.v1_port}/v1/models" if settings.v1_port else ""
+        grpc = f"\n  gRPC   {host}:{settings.grpc_port}" if settings.grpc_port else ""
         self._lock.write(address)
         self._on_ready(
             f"TFserve {__version__} is ready (pid {os.getpid()}, data in {settings.data_dir})\n"
             f"  pages  {address}/\n"
-            f"  API    curl -X POST {address}/   (OpenAPI: {address}/openapi.json){training}{v1}"
+            f"  API    curl -X POST {address}/   (OpenAPI: {address}/openapi.json){training}{v1}{grpc}"
         )

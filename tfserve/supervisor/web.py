@@ -41,6 +41,22 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
+def hold(host: str, port: int) -> socket.socket:
+    """Keeps a port for the web processes, which open it themselves and share it, as gRPC's server wants to.
+
+    Raises `OSError` with the address in its text, so that a port in use is told at once.
+    """
+    listen(host, port).close()  # fails if anybody else has it, sharing or not
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror}") from error
+    return sock
+
+
 class WebProcess:
     """Keeps one web process alive."""
 

@@ -1,0 +1,81 @@
+"""PredictionService and ModelService over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tfserve.protocols.protos import tfserving_pb2 as v1
+from tfserve.protocols.protos.tensorflow_pb2 import TensorProto
+from tfserve.protocols.tfserving.grpc_examples import Examples
+from tfserve.protocols.tfserving.grpc_models import About
+from tfserve.protocols.tfserving.grpc_specs import PROTOCOL, answering_spec, model_of, signature_of
+from tfserve.protocols.tfserving.grpc_tensors import to_array, to_proto
+from tfserve.serving import inputs
+from tfserve.serving.models import Models, Request
+from tfserve.serving.rpc import Call, Service, Unary
+from tfserve.tensors import Array, Signature
+
+PREDICTIONS = "tensorflow.serving.PredictionService"
+MODELS = "tensorflow.serving.ModelService"
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Tensors in, tensors out. Values that stand for many in an input make at most `limit_bytes` of array."""
+
+    models: Models
+    limit_bytes: int
+
+    async def __call__(self, request: v1.PredictRequest, call: Call) -> v1.PredictResponse:
+        model = model_of(self.models, request.model_spec)
+        name, signature = signature_of(model, request.model_spec)
+        wanted = list(request.output_filter)
+        inputs.refuse_repeated(wanted, "output")
+        for output in wanted:
+            inputs.find(output, signature.outputs, "output")
+        question = Request(
+            inputs=self._arrays(request.inputs, signature),
+            signature=name,
+            outputs=wanted,
+            urgency=call.urgency,
+            timeout_s=call.timeout_s,
+            protocol=PROTOCOL,
+        )
+        result = await model.predict(question)
+        answer = v1.PredictResponse(model_spec=answering_spec(request.model_spec, result.version, name))
+        for output, array in result.outputs.items():
+            answer.outputs[output].CopyFrom(to_proto(array))
+        return answer
+
+    def _arrays(self, tensors: Mapping[str, TensorProto], signature: Signature) -> dict[str, Array]:
+        arrays = {
+            name: to_array(tensors[name], inputs.find(name, signature.inputs, "input"), self.limit_bytes)
+            for name in tensors
+        }
+        if len(arrays) < len(signature.inputs):
+            inputs.require_all(arrays, signature.inputs)
+        return arrays
+
+
+def services(models: Models, *, limit_bytes: int) -> list[Service]:
+    predict, examples, about = Predict(models, limit_bytes), Examples(models), About(models)
+    return [
+        Service(
+            PREDICTIONS,
+            {
+                "Predict": Unary(v1.PredictRequest, v1.PredictResponse, predict),
+                "Classify": Unary(v1.ClassificationRequest, v1.ClassificationResponse, examples.classify),
+                "Regress": Unary(v1.RegressionRequest, v1.RegressionResponse, examples.regress),
+                "MultiInference": Unary(v1.MultiInferenceRequest, v1.MultiInferenceResponse, examples.multi_inference),
+                "GetModelMetadata": Unary(v1.GetModelMetadataRequest, v1.GetModelMetadataResponse, about.metadata),
+            },
+        ),
+        Service(
+            MODELS,
+            {
+                "GetModelStatus": Unary(v1.GetModelStatusRequest, v1.GetModelStatusResponse, about.status),
+                "HandleReloadConfigRequest": Unary(v1.ReloadConfigRequest, v1.ReloadConfigResponse, about.reload),
+            },
+        ),
+    ]

@@ -1,0 +1,144 @@
+"""gRPC's own server in the web process, on the loop of the web process.
+
+It opens its port itself. Several web processes share one port (SO_REUSEPORT): the kernel spreads connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from tfserve.config import Settings
+from tfserve.errors import Internal, TFserveError
+from tfserve.http.wishes import read_wishes
+from tfserve.ipc.predictions import DEFAULT_URGENCY
+from tfserve.serving.models import CallerGone
+from tfserve.serving.rpc import STATUS, Service, Stream, Unary
+
+if TYPE_CHECKING:
+    import grpc
+
+log = logging.getLogger(__name__)
+
+#: A stream may stay open for ever, so it is not waited for.
+GRACEFUL_S = 1
+#: What a client may set to keep a connection alive; gRPC's own server takes a ping every five minutes.
+MIN_PING_INTERVAL_MS = 10_000
+
+
+@asynccontextmanager
+async def serving(services: Sequence[Service], settings: Settings) -> AsyncIterator[None]:
+    """Serves until the block ends; then calls that run have some seconds. Raises `OSError` when the port is taken."""
+    server = _make(services, settings)
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(GRACEFUL_S)
+
+
+def _make(services: Sequence[Service], settings: Settings) -> grpc.aio.Server:
+    import grpc
+
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", settings.max_body_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ],
+        maximum_concurrent_rpcs=settings.max_requests,
+    )
+    server.add_generic_rpc_handlers([_handlers(service) for service in services])
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        server.add_insecure_port(f"{host}:{settings.grpc_port}")
+    except RuntimeError as error:
+        raise OSError(f"can't listen on {host}:{settings.grpc_port} for gRPC: {error}") from error
+    return server
+
+
+def _handlers(service: Service) -> grpc.GenericRpcHandler:
+    import grpc
+
+    return grpc.method_handlers_generic_handler(
+        service.name, {name: _handler(method) for name, method in service.methods.items()}
+    )
+
+
+def _handler(method: Unary | Stream) -> grpc.RpcMethodHandler[Any, Any]:
+    import grpc
+
+    make, answer = (
+        (grpc.unary_unary_rpc_method_handler, _unary(method))
+        if isinstance(method, Unary)
+        else (grpc.stream_stream_rpc_method_handler, _stream(method))
+    )
+    handler: grpc.RpcMethodHandler[Any, Any] = make(
+        answer,
+        request_deserializer=method.request.FromString,
+        response_serializer=method.response.SerializeToString,
+    )
+    return handler
+
+
+class _Call:
+    """What gRPC knows of a call, as our methods ask for it."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._context = context
+
+    @property
+    def timeout_s(self) -> float | None:
+        return self._context.time_remaining()
+
+    @property
+    def urgency(self) -> int:
+        for name, value in self._context.invocation_metadata() or ():
+            if name == "priority":
+                return read_wishes([(b"priority", str(value).encode())])[0]
+        return DEFAULT_URGENCY
+
+
+def _unary(method: Unary) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]:
+    answer = method.answer
+
+    async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await answer(request, _Call(context))
+        except Exception as error:
+            await _abort(context, error)
+
+    return serve
+
+
+def _stream(method: Stream) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]], AsyncIterator[Any]]:
+    answer = method.answer
+
+    async def serve(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        try:
+            async with aclosing(answer(requests, _Call(context))) as answers:
+                async for each in answers:
+                    yield each
+        except Exception as error:
+            await _abort(context, error)
+
+    return serve
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
+    """Ends the call with the status of the error; what we did not foresee goes to the log, not to the client."""
+    import grpc
+
+    if isinstance(error, CallerGone):
+        raise asyncio.CancelledError
+    if not isinstance(error, TFserveError):
+        log.error("a gRPC call failed", exc_info=error)
+        error = Internal()
+    await context.abort(getattr(grpc.StatusCode, STATUS[error.kind].name), error.message)
