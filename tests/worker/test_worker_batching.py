@@ -22,7 +22,7 @@ class Computing(EchoModel):
 
     def __init__(self, compute: Compute, shape: tuple[int, ...] = (-1, 2)) -> None:
         spec = TensorSpec("x", "float32", shape)
-        super().__init__({DEFAULT_SIGNATURE: Signature((spec,), (spec,))})
+        super().__init__("echo", {DEFAULT_SIGNATURE: Signature((spec,), (spec,))})
         self.compute = compute
         self.calls: list[int] = []
 
