@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.set-up
 PROTOS := tfserve/protocols/protos
 
-.PHONY: setup demo demo-training serve test test-all check format protos bench clean
+.PHONY: setup demo demo-training serve test test-all check format protos bench bench-training clean
 
 setup: $(STAMP)
 	@$(BIN)/python manage.py migrate --verbosity 0 && echo "tfserve: set up; the database is in the data folder (.tfserve)"
@@ -50,8 +50,15 @@ protos: $(STAMP)
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. $(PROTOS)/*.proto
 	sed -i 's/_descriptor_pool\.Default()/_POOL/; s/^from google.protobuf import descriptor_pool as _descriptor_pool$$/from tfserve.protocols.protos.pool import POOL as _POOL/' $(PROTOS)/*_pb2.py
 
+# The second installs the peers, each in an environment of its own, and needs wrk: apt-get install wrk.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.workspace_api $(ARGS)
+	$(BIN)/python -m benchmarks.predictions $(ARGS)
+	$(BIN)/python -m benchmarks.rows_never_mixed $(ARGS)
+	$(BIN)/python -m benchmarks.under_update $(ARGS)
+
+bench-training: $(STAMP)
+	$(BIN)/python -m benchmarks.training $(ARGS)
 
 clean:
-	rm -rf .venv .clients .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .venv .benchmarks .clients .mypy_cache .pytest_cache .ruff_cache build *.egg-info

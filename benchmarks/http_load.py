@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import uvloop
@@ -36,13 +36,38 @@ class Result:
         return statistics.quantiles(self.times, n=100)[98] * 1000
 
 
+class Exchange(Protocol):
+    """A request, and what is expected of its own answer."""
+
+    path: str
+    body: bytes
+    headers: dict[str, str]
+
+    def read(self, status: int, headers: dict[str, str], body: bytes, /) -> Any:
+        """What is kept of the answer; raises ValueError, with what was wrong, for a failure."""
+        ...
+
+
+@dataclass
+class JsonExchange:
+    path: str
+    body: bytes
+    check: Callable[[Any], bool]
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def read(self, status: int, _headers: dict[str, str], body: bytes) -> Any:
+        answer = json.loads(body)
+        if status != 200 or not self.check(answer):
+            raise ValueError(body[:300].decode())
+        return answer
+
+
 class _Connection(asyncio.Protocol):
-    def __init__(self, host: str, requests: Iterator[tuple[str, bytes]], result: Result, check: Callable[[Any], bool]):
+    def __init__(self, host: str, exchanges: Iterator[Exchange], result: Result):
         self.done = asyncio.get_running_loop().create_future()
         self._host = host
-        self._requests = requests
+        self._exchanges = exchanges
         self._result = result
-        self._check = check
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -54,15 +79,15 @@ class _Connection(asyncio.Protocol):
         head, separator, body = self._buffer.partition(b"\r\n\r\n")
         if not separator:
             return
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        if len(body) < length:
+        status, headers = _head(head)
+        if len(body) < int(headers["content-length"]):
             return
         self._result.times.append(time.perf_counter() - self._sent_at)
         self._buffer = b""
-        answer = json.loads(body)
-        self._result.answers.append(answer)
-        if not head.startswith(b"HTTP/1.1 200") or not self._check(answer):
-            self._result.failures.append(body[:300].decode())
+        try:
+            self._result.answers.append(self._exchange.read(status, headers, body))
+        except ValueError as error:
+            self._result.failures.append(f"{status}: {error}")
         self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -72,14 +97,24 @@ class _Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         try:
-            path, body = next(self._requests)
+            self._exchange = exchange = next(self._exchanges)
         except StopIteration:
             self.done.set_result(None)
             self._transport.close()
             return
-        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        headers = {"Host": self._host, "Content-Length": str(len(exchange.body)), **exchange.headers}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._sent_at = time.perf_counter()
-        self._transport.write(head + body)  # type: ignore[attr-defined]
+        self._transport.write(  # type: ignore[attr-defined]
+            f"POST {exchange.path} HTTP/1.1\r\n{lines}\r\n".encode() + exchange.body
+        )
+
+
+def _head(head: bytes) -> tuple[int, dict[str, str]]:
+    """The status, and the headers with their names in lower case."""
+    first, *lines = head.decode("latin-1").split("\r\n")
+    pairs = (line.partition(":") for line in lines)
+    return int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}
 
 
 def load(
@@ -89,7 +124,12 @@ def load(
     connections: int,
     check: Callable[[Any], bool] = lambda _: True,
 ) -> Result:
-    """Sends all the requests (path and body) over so many connections."""
+    """Sends all the requests (path and body), answered with JSON, over so many connections."""
+    return exchange(url, (JsonExchange(path, body, check) for path, body in requests), connections=connections)
+
+
+def exchange(url: str, exchanges: Iterator[Exchange], *, connections: int) -> Result:
+    """Sends all the requests over so many connections; each answer is read by its own exchange."""
 
     async def run() -> Result:
         address, result = urlsplit(url), Result()
@@ -98,7 +138,7 @@ def load(
         started_at = time.perf_counter()
         for _ in range(connections):
             _, client = await loop.create_connection(
-                lambda: _Connection(address.netloc, requests, result, check), address.hostname, address.port
+                lambda: _Connection(address.netloc, exchanges, result), address.hostname, address.port
             )
             clients.append(client)
         await asyncio.gather(*(client.done for client in clients))

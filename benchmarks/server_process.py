@@ -14,6 +14,8 @@ from types import TracebackType
 import httpx
 import psutil
 
+from benchmarks.process_tree import ProcessTree
+
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -40,10 +42,13 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             text=True,
         )
+        self.processes = ProcessTree(self.process.pid)
         assert self.process.stdout is not None
         head = ""
         while (match := re.search(r"pages +(http://\S+?)/\s", head)) is None:
-            head += self.process.stdout.readline()
+            if not (line := self.process.stdout.readline()):
+                raise RuntimeError(f"the server ended with {self.process.wait(60)} at its start {head}")
+            head += line
         self.url = match[1]
         self.http = httpx.Client(base_url=self.url, timeout=120)
         return self
@@ -62,24 +67,20 @@ class ServerProcess:
         return content["result"]
 
     def tree(self) -> list[psutil.Process]:
-        root = psutil.Process(self.process.pid)
-        return [root, *root.children(recursive=True)]
+        return self.processes.processes()
 
     def pss_bytes(self) -> int:
         """Proportional set size of the server and all that it started."""
-        return sum(process.memory_full_info().pss for process in self.tree())
+        return self.processes.pss_bytes()
 
     def cpu_share(self, seconds: float) -> float:
         """Processor time that the whole tree takes while nothing is asked, as a share of one core."""
-        before = self._cpu_s()
+        before = self.processes.cpu_s()
         time.sleep(seconds)  # the measured quantity is what happens in this time
-        return (self._cpu_s() - before) / seconds
+        return (self.processes.cpu_s() - before) / seconds
 
     def wait_for_spare(self) -> None:
         """Returns when a warm spare is ready: told by the server, not looked for again and again."""
         query: dict[str, int] = {}
         while (server := self.http.get("/server/", params=query).json()["result"])["spare"] is None:
             query = {"since": server["revision"]}
-
-    def _cpu_s(self) -> float:
-        return sum(sum(process.cpu_times()[:2]) for process in self.tree())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import threading
@@ -24,9 +23,9 @@ from rich.progress import Progress
 
 from benchmarks.http_load import Result, load
 from benchmarks.server_process import REPOSITORY, ServerProcess
+from benchmarks.tables import Row, show
 
 MIB = 2**20
-Row = tuple[str, str, str]
 
 console = Console()
 
@@ -45,13 +44,7 @@ def main() -> None:
             folder.mkdir()
             rows += step(folder, quick)
             progress.advance(task)
-    console.print(table(rows), highlight=False, soft_wrap=True)
-
-
-def table(rows: list[Row]) -> str:
-    lines = [f"{os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}", ""]
-    lines += ["| what | measured | goal |", "|---|---|---|"]
-    return "\n".join(lines + [f"| {what} | {measured} | {goal} |" for what, measured, goal in rows])
+    show(console, rows)
 
 
 # --- the steps

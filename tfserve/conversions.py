@@ -4,7 +4,8 @@
     <data>/conversions/<key>/<runtime>/…        the converted model, if it was chosen
     <data>/conversions/<key>.aside.<pid>.<n>/   the work folder of a conversion under way
 
-The key says what the model's bytes are, what computes them, and on which processor; so a folder never changes.
+The key says what the model's bytes are, what computes them, and on which processor; so a folder never changes. Where
+one runtime was asked for, `-<runtime>` follows the key.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     Differences are the largest ones to TensorFlow's outputs, `same_classes` is the share of rows whose highest output
     is the same. `p50_s` is the median time of a single example. `best_s` has the shortest time for each number of
-    examples that was tried, by which runtimes are compared: other work on the machine only adds to it. `path` is the
-    converted model, relative to the work folder. `compared` is the number of inputs that were compared.
+    examples that was tried, `cpu_s` the least time of all cores together. `path` is the converted model, relative to
+    the work folder. `compared` is the number of inputs that were compared.
     """
 
     runtime: str
@@ -59,12 +60,17 @@ class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
     convert_s: float | None = None
     p50_s: float | None = None
     best_s: dict[str, float] = {}
+    cpu_s: dict[str, float] = {}
     size_bytes: int | None = None
 
     @property
     def cost_s(self) -> float:
-        """The mean time of one call over the numbers of examples; infinite when it was not timed."""
-        times = list(self.best_s.values())
+        """What runtimes are compared by; infinite when it was not timed.
+
+        The mean of the time that a caller waits and of what many callers have to share, over the numbers of examples.
+        Of the shortest times, since other work on the machine only adds to them.
+        """
+        times = [*self.best_s.values(), *self.cpu_s.values()]
         return math.exp(sum(map(math.log, times)) / len(times)) if times and min(times) > 0 else math.inf
 
 
@@ -98,10 +104,10 @@ class Conversions:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def find(self, key: str) -> Report | None:
+    def find(self, key: str, *, asked: str = "auto") -> Report | None:
         """What is known of a model; None when that is nothing, or damaged, or its files are gone."""
         try:
-            report = msgspec.json.decode((self._folder / key / _REPORT).read_bytes(), type=Report)
+            report = msgspec.json.decode((self._place(key, asked) / _REPORT).read_bytes(), type=Report)
         except (OSError, msgspec.DecodeError):
             return None
         return report if not report.path or Path(report.path).exists() else None
@@ -115,7 +121,7 @@ class Conversions:
     def end(self, key: str, work: Path, trials: Sequence[Trial], *, precision: str, asked: str = "auto") -> Report:
         """Keeps what was chosen, forgets the rest of the work folder, and records it. Raises `OSError`."""
         chosen = choose(trials, asked=asked)
-        final = self._folder / key
+        final = self._place(key, asked)
         path = str(final / chosen.path) if chosen is not None and chosen.path else ""
         report = Report(
             chosen=TENSORFLOW if chosen is None else chosen.runtime, precision=precision, trials=list(trials), path=path
@@ -128,6 +134,10 @@ class Conversions:
     def abandon(self, work: Path) -> None:
         """Forgets a conversion that was given up."""
         shutil.rmtree(work, ignore_errors=True)
+
+    def _place(self, key: str, asked: str) -> Path:
+        """One for each question: a model that serves may be loaded again from there."""
+        return self._folder / (key if asked == "auto" else f"{key}-{asked}")
 
     def clear_aside(self) -> None:
         """Removes what servers that were killed have left. Call it before the first `begin`."""
@@ -150,7 +160,7 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _replace(work: Path, final: Path) -> None:
-    """A folder that is there already is damaged, or has the answer to another question: it goes first."""
+    """A folder that is there already is damaged, else it would have been found: it goes first."""
     if final.exists():
         shutil.rmtree(final)
     work.rename(final)

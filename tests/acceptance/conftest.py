@@ -162,3 +162,11 @@ def models(server: Server) -> Path:
     done = subprocess.run([sys.executable, program, folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of real digits, to be copied by tests that train on it."""
+    from tests.acceptance.training_calls import digit_project
+
+    return digit_project(tmp_path_factory.mktemp("digits") / "project")

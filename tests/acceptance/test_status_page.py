@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.browser import CHROMIUM, Browser
 from tests.acceptance.conftest import Server
+from tests.acceptance.training_calls import ENDLESS, begin, finished
 
 EVIL = "<script>alert(1)</script><b>"
 
@@ -107,5 +109,41 @@ def test_a_browser_shows_output_as_it_comes(server: Server, workspace: str, tmp_
         gate.write_text("")
         assert browser.wait_for("second")
         assert browser.wait_for("succeeded")
+    finally:
+        browser.close()
+
+
+def test_a_training_is_shown_from_its_first_image_to_its_plots(server: Server, digits: Path) -> None:
+    project = server.roots / "projects" / f"{EVIL.replace('/', '')} page"
+    shutil.copytree(digits, project)
+    task = begin(server, project, {"epochs": 2, "exports": "all"}, projectId=EVIL)
+    page = server.http.get("/").text
+    assert task["taskId"] in page
+    assert EVIL not in page
+    assert EVIL.replace("/", "") not in page
+    assert "&lt;script&gt;alert(1)" in page
+    ended = finished(server, task["taskId"])
+    assert ended["state"] == "done", ended
+    page = server.http.get("/").text
+    folder = f"/tasks/{task['taskId']}/artifacts/"
+    links = re.findall(rf'href="({folder}[^"]*)"', page)
+    assert {f"{folder}README.md", f"{folder}plots/curves.png", folder} <= set(links)
+    assert [server.http.get(link).status_code for link in links] == [200] * len(links)
+    assert re.search(r'<progress max="100" value="100.0"', page)
+    assert f"accuracy {ended['metrics']['accuracy']:.4f}" in page
+    assert server.http.get(f"/pages/jobs/{task['jobId']}/").status_code == 200
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_browser_shows_the_epochs_of_a_training_as_they_end(server: Server, digits: Path, tmp_path: Path) -> None:
+    project = server.roots / "projects" / "in the browser"
+    shutil.copytree(digits, project)
+    browser = Browser(tmp_path, server.url)
+    try:
+        task = begin(server, project, ENDLESS)
+        assert browser.wait_for(task["taskId"])
+        assert browser.wait_for("epoch 2 of 500")
+        server.http.post(f"/tasks/{task['taskId']}/cancel")
+        assert browser.wait_for("cancelled")
     finally:
         browser.close()

@@ -15,30 +15,13 @@ import httpx
 import psutil
 import pytest
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from tests.acceptance.conftest import Server
+from tests.acceptance.training_calls import begin, finished, form, in_epoch, mask_project, query
 
 Start = Callable[..., Server]
 
-QUICK = {"epochs": 3, "exports": "saved_model"}
 CONTRACT_FIELDS = {"taskId", "progress", "thread", "state", "userId", "projectId", "projectDir", "trainType"}
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of 10 classes with 30 real digits each, as PNG files of 28 x 28."""
-    folder = tmp_path_factory.mktemp("digits") / "project"
-    data = load_digits()
-    counts = dict.fromkeys(range(10), 0)
-    for image, label in zip(data.images, data.target, strict=True):
-        if counts[int(label)] < 30:
-            place = folder / "images" / f"Digit_{label}"
-            place.mkdir(parents=True, exist_ok=True)
-            picture = Image.fromarray((image * 15.9).astype("uint8")).resize((28, 28), Image.Resampling.BICUBIC)
-            picture.save(place / f"{counts[int(label)]}.png")
-            counts[int(label)] += 1
-    return folder
 
 
 @pytest.fixture
@@ -47,43 +30,6 @@ def project(server: Server, digits: Path, request: pytest.FixtureRequest) -> Pat
     folder = server.roots / "projects" / request.node.name[:60]
     shutil.copytree(digits, folder)
     return folder
-
-
-def form(folder: Path, **fields: str) -> dict[str, str]:
-    return {"userId": "u1", "projectId": "p1", "projectDir": str(folder), "trainType": "classification"} | fields
-
-
-def begin(server: Server, folder: Path, parameters: dict[str, Any] | None = None, **fields: Any) -> Any:
-    """Starts a quick training as JSON and returns the task."""
-    answer = server.http.post("/tasks/", json=form(folder) | {"parameters": QUICK | (parameters or {})} | fields)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def query(server: Server, task_id: str) -> Any:
-    return server.http.get("/", params={"taskId": task_id}).json()
-
-
-def finished(server: Server, task_id: str, timeout_s: float = 150) -> Any:
-    """The task when it has ended: its output is followed, so nothing is asked again and again."""
-    with server.http.stream(
-        "GET", f"/tasks/{task_id}/output", headers={"Accept": "text/event-stream"}, timeout=timeout_s
-    ) as events:
-        for line in events.iter_lines():
-            if line == "event: end":
-                break
-    return query(server, task_id)
-
-
-def in_epoch(server: Server, task_id: str, epoch: int) -> Any:
-    """The task as soon as it has finished an epoch."""
-    revision = 0
-    while True:
-        task = query(server, task_id)
-        assert task["state"] in ("pending", "processing"), task
-        if (task.get("metrics") or {}).get("epoch", 0) >= epoch:
-            return task
-        revision = server.http.get("/server/", params={"since": revision}).json()["result"]["revision"]
 
 
 def test_a_form_starts_a_training_whose_result_is_deployed_in_one_call(
@@ -127,6 +73,52 @@ def test_a_form_starts_a_training_whose_result_is_deployed_in_one_call(
     assert "digit 7" in server.http.get(f"/tasks/{task['taskId']}/artifacts/labels.txt").text
     assert server.http.get(f"/tasks/{task['taskId']}/metrics").json()["confusion_matrix"]
     assert "epoch" in server.http.get(f"/tasks/{task['taskId']}/output").text
+
+
+def test_a_segmentation_gives_masks_in_the_size_of_the_images(server: Server, workspace: str) -> None:
+    project = mask_project(server.roots / "projects" / "masks")
+    task = begin(server, project, {"epochs": 2}, trainType="SEGMENTATION", deploy_to=workspace)
+    assert task["trainType"] == "segmentation"
+    ended = finished(server, task["taskId"])
+    assert ended["state"] == "done", ended
+    assert {"mean_iou", "mean_dice"} <= set(ended["metrics"])
+    server.wait(workspace, 0)
+    feed = {"image_bytes": [{"b64": base64.b64encode((project / "images" / "003.png").read_bytes()).decode()}]}
+    job = server.call("/predict/", name=workspace, fetches="mask", feed_dict=feed, signature="image_bytes", timeout=60)
+    (mask,) = job["result"][0]
+    assert (len(mask), len(mask[0])) == (32, 40)
+    assert {value for row in mask for value in row} <= {0, 255}
+
+
+def test_every_problem_of_masks_is_told_at_once(server: Server) -> None:
+    project = mask_project(server.roots / "projects" / "wrong masks")
+    (project / "labels" / "001.png").unlink()
+    (project / "images" / "002.png").unlink()
+    Image.new("L", (8, 8)).save(project / "labels" / "003.png")
+    answer = server.http.post("/", data=form(project, trainType="segmentation"))
+    assert answer.status_code == 400
+    problems = answer.json()["problems"]
+    assert len(problems) == 3, problems
+    for name, words in (("001.png", "no mask"), ("002.png", "no image"), ("003.png", "another size")):
+        assert any(name in problem and words in problem for problem in problems), problems
+    assert all(word in answer.json()["error"] for word in ("001.png", "002.png", "003.png"))
+
+
+@pytest.mark.parametrize(("classes", "pictures"), [(1, 5), (3, 1)])
+def test_too_few_classes_or_images_are_400_and_no_task(
+    server: Server, digits: Path, request: pytest.FixtureRequest, classes: int, pictures: int
+) -> None:
+    project = server.roots / "projects" / request.node.name
+    for label in range(classes):
+        folder = project / "images" / f"Digit_{label}"
+        folder.mkdir(parents=True)
+        for number in range(pictures):
+            shutil.copy(digits / "images" / f"Digit_{label}" / f"{number}.png", folder)
+    before = server.http.get("/tasks/").json()["total"]
+    answer = server.http.post("/", data=form(project))
+    assert answer.status_code == 400
+    assert "at least 2" in answer.json()["error"]
+    assert server.http.get("/tasks/").json()["total"] == before
 
 
 def test_an_unknown_task_is_404_in_the_contract_s_words(server: Server) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.conftest import server, start, workspace
+from tests.acceptance.conftest import models, server, start, workspace
 from tests.protocols.clients import Clients
 
-__all__ = ["server", "start", "workspace"]
+__all__ = ["models", "server", "start", "workspace"]
 
 
 @pytest.fixture(scope="session")

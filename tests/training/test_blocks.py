@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -99,19 +100,46 @@ def test_iou_and_dice_leave_out_the_background_and_classes_that_are_not_there() 
 # --- files
 
 
-def test_a_store_reads_again_what_does_not_fit_into_its_budget() -> None:
-    read: list[int] = []
+class Counted:
+    """Arrays that know how often they were made."""
 
-    def make(place: int) -> Any:
-        read.append(place)
-        return np.full((2, 2), place, np.uint8)
+    def __init__(self) -> None:
+        self.made: list[int] = []
 
-    kept, streamed = Store(5, (2, 2), make), Store(5, (2, 2), make, budget_bytes=10)
-    for store in (kept, streamed):
+    def __call__(self, place: int) -> Any:
+        self.made.append(place)
+        return np.full((2, 3), place, np.uint8)
+
+
+@pytest.mark.parametrize("memory_bytes", [1000, 10])
+def test_a_store_makes_each_array_once_in_memory_or_in_a_file(tmp_path: Path, memory_bytes: int) -> None:
+    make = Counted()
+    store = Store(5, (2, 3), make, tmp_path, memory_bytes)
+    told: list[float] = []
+    store.load(2, told.append)
+    for places in ([3, 1], [0, 4, 4]):
+        arrays = store.batch(np.array(places))
+        assert arrays.shape == (len(places), 2, 3)
+        assert arrays[:, 1, 2].tolist() == places
+    assert store.batch(np.array([], int)).shape == (0, 2, 3)
+    assert sorted(make.made) == [0, 1, 2, 3, 4]
+    assert max(told) == 1
+    assert not list(tmp_path.iterdir()), "the file has no name"
+
+
+def test_a_store_without_room_on_the_disk_makes_them_for_each_batch(tmp_path: Path) -> None:
+    make = Counted()
+    store = Store(5, (2, 3), make, tmp_path, memory_bytes=10)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))  # the limit is met as a full disk would be
+    try:
         store.load(2, lambda _: None)
-        store.batch(np.array([1, 3]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    make.made.clear()
+    for _ in range(2):
         assert store.batch(np.array([3, 1]))[:, 0, 0].tolist() == [3, 1]
-    assert len(read) == 5 + 4
+    assert make.made == [3, 1, 3, 1]
 
 
 def test_a_file_is_complete_or_not_there(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flatbuffers import number_types
+from flatbuffers.table import Table
 from projects import broken_images, digit_project
 from trainer import Trainer
 from worker_process import WorkerProcess
@@ -17,6 +19,41 @@ from worker_process import WorkerProcess
 from tfserve.ipc.messages import JobState, ModelLoaded, TrainingEnded
 
 EPOCHS = 12
+
+
+class FlatTable:
+    """A table of a flatbuffer, read by the numbers of its fields."""
+
+    def __init__(self, data: bytes, place: int) -> None:
+        self._table = Table(data, place)
+
+    @classmethod
+    def root(cls, data: bytes, identifier: bytes) -> FlatTable:
+        assert data[4:8] == identifier
+        return cls(data, int.from_bytes(data[:4], "little"))
+
+    def text(self, field: int) -> str:
+        return bytes(self._table.String(self._place(field))).decode()
+
+    def number(self, field: int) -> int:
+        return int(self._table.Get(number_types.Uint32Flags, self._place(field)))
+
+    def byte(self, field: int) -> int:
+        return int(self._table.Get(number_types.Uint8Flags, self._place(field)))
+
+    def table(self, field: int) -> FlatTable:
+        return FlatTable(self._table.Bytes, self._table.Indirect(self._place(field)))
+
+    def tables(self, field: int) -> list[FlatTable]:
+        offset = self._place(field) - self._table.Pos
+        begin = self._table.Vector(offset)
+        places = (begin + 4 * each for each in range(self._table.VectorLen(offset)))
+        return [FlatTable(self._table.Bytes, self._table.Indirect(place)) for place in places]
+
+    def _place(self, field: int) -> int:
+        offset = self._table.Offset(4 + 2 * field)
+        assert offset, f"field {field} is not there"
+        return int(self._table.Pos + offset)
 
 
 class Trained:
@@ -110,6 +147,24 @@ def test_litert_files_carry_their_labels(trained: Trained) -> None:
         with zipfile.ZipFile(trained.folder / name) as archive:
             assert archive.read("labels.txt").decode().splitlines() == ["digit 0", "digit 1", "digit 2"]
             assert json.loads(archive.read("metadata.json"))["size"] == [16, 16]
+
+
+def test_litert_files_tell_of_themselves_in_the_schema_of_its_tools(trained: Trained) -> None:
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    for name in ("model.tflite", "model_int8.tflite"):
+        model = flatbuffer_utils.read_model(str(trained.folder / name))
+        (entry,) = [each for each in model.metadata if each.name == b"TFLITE_METADATA"]
+        told = FlatTable.root(bytes(model.buffers[entry.buffer].data), b"M001")
+        (graph,) = told.tables(3)
+        assert told.text(0) == "classification"
+        (image,), (output,) = graph.tables(2), graph.tables(3)
+        assert (len(model.subgraphs[0].inputs), len(model.subgraphs[0].outputs)) == (1, 1)
+        size = image.table(3).table(1).table(1)
+        assert (size.number(0), size.number(1)) == (16, 16)
+        (labels,) = output.tables(6)
+        assert labels.text(0) == "labels.txt"
+        assert labels.byte(2) == 2, "they are the labels of the last axis"
 
 
 def test_the_readme_is_one_page_about_the_run(trained: Trained) -> None:

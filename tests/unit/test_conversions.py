@@ -87,6 +87,16 @@ def test_a_later_answer_replaces_the_one_before(conversions: Conversions) -> Non
     assert found.chosen == "litert"
 
 
+def test_what_was_asked_for_does_not_touch_what_was_chosen(conversions: Conversions) -> None:
+    trials = [TENSORFLOW, trial("openvino", 0.5, path="openvino/model")]
+    chosen = conversions.end("key", work_with(conversions, "openvino"), trials, precision="float32")
+    trials = [TENSORFLOW, trial("litert", 2.0, path="litert/model")]
+    asked = conversions.end("key", work_with(conversions, "litert"), trials, precision="float32", asked="litert")
+    assert conversions.find("key") == chosen
+    assert conversions.find("key", asked="litert") == asked
+    assert conversions.find("key", asked="onnxruntime") is None
+
+
 def test_a_damaged_report_or_a_lost_model_is_as_good_as_none(conversions: Conversions) -> None:
     trials = [TENSORFLOW, trial("litert", 0.5, path="litert/model")]
     report = conversions.end("key", work_with(conversions, "litert"), trials, precision="float32")

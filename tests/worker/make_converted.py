@@ -56,6 +56,25 @@ def network() -> keras.Model:
     return keras.Model(images, {"chances": chances, "size": size})
 
 
+class Words(tf.Module):
+    """What LiteRT can do with text."""
+
+    @tf.function(input_signature=[Spec([None], tf.string, name="word"), Spec([None], tf.int32, name="at")])
+    def choose(self, word: tf.Tensor, at: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"chosen": tf.gather(word, at)}
+
+
+def litert_files(folder: Path) -> None:
+    """One with text, one of the kind that has no signature."""
+    words = Words()
+    tf.saved_model.save(words, str(folder / "chosen"), signatures=words.choose)
+    text = tf.lite.TFLiteConverter.from_saved_model(str(folder / "chosen"))
+    (folder / "text.tflite").write_bytes(text.convert())
+    double = tf.function(lambda x: x * 2, input_signature=[Spec([None, 2], tf.float32, name="x")])
+    plain = tf.lite.TFLiteConverter.from_concrete_functions([double.get_concrete_function()])
+    (folder / "plain.tflite").write_bytes(plain.convert())
+
+
 def main(folder: Path) -> None:
     contract = Contract()
     saved_model = folder / "contract"
@@ -66,6 +85,7 @@ def main(folder: Path) -> None:
     odd = Odd()
     for name in ("wide", "random", "words", "checked"):
         tf.saved_model.save(odd, str(folder / name), signatures=getattr(odd, name))
+    litert_files(folder)
     network().save(folder / "network.keras")
 
 

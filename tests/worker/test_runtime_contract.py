@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -159,6 +161,24 @@ def test_a_file_of_another_origin_has_its_own_names(converted: Path, tmp_path: P
     assert y.shape == (3, 2)
 
 
+def test_a_litert_file_without_signatures_has_the_names_of_its_tensors(converted: Path) -> None:
+    model = load(converted / "plain.tflite")
+    (out,) = model.signatures[SIGNATURE].outputs
+    assert model.signatures[SIGNATURE].inputs == (TensorSpec("x", "float32", (-1, 2)),)
+    for rows in (1, 3, 3, 1):
+        x = np.ones((rows, 2), np.float32) * rows
+        np.testing.assert_array_equal(compute(model, [out.name], {"x": x})[0], x * 2)
+
+
+def test_a_litert_file_takes_text_and_any_other_bytes(converted: Path) -> None:
+    model = load(converted / "text.tflite")
+    assert model.signatures[SIGNATURE].outputs == (TensorSpec("chosen", "string", (-1,)),)
+    words = np.array([b"a\xff", b"", "grün".encode(), b"nul\0"], dtype=object)
+    at = np.array([3, 2, 1, 0], np.int32)
+    (chosen,) = compute(model, ["chosen"], {"word": words, "at": at})
+    assert chosen.tolist() == words[::-1].tolist()
+
+
 def onnx_file(path: Path, dtype: int, shape: Sequence[Any], operation: str = "Identity") -> Path:
     from onnx import helper, save_model
 
@@ -253,6 +273,43 @@ def test_a_runtime_that_does_not_read_a_format_is_refused_with_those_that_do(con
         load(converted / "litert/model.tflite", runtime="litr")
     with pytest.raises(Invalid, match="no precision 'float16'"):
         load(converted / "litert/model.tflite", precision="float16")
+
+
+LOAD_WITHOUT = """
+import sys
+for name in sys.argv[2:]:
+    sys.modules[name] = None
+from tfserve import runtimes
+from tfserve.errors import Unsupported
+from tfserve.runtimes import formats
+try:
+    model = runtimes.load(formats.locate(sys.argv[1]), device="/cpu:0")
+    print(model.runtime, *model.signatures["serving_default"].inputs)
+except Unsupported as error:
+    print(error.message)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking", "words"),
+    [
+        ("contract", ["tensorflow", "keras"], "openvino int32 of shape [-1] float32 of shape [-1, 2]"),
+        ("contract", ["tensorflow", "openvino"], "needs TensorFlow, which is not installed: pip install"),
+        ("network.keras", ["tensorflow", "keras"], "needs TensorFlow, which is not installed"),
+        (
+            "litert/model.tflite",
+            ["ai_edge_litert"],
+            "needs LiteRT, which is not installed: pip install 'tfserve[litert]'",
+        ),
+        ("onnxruntime/model.onnx", ["onnxruntime", "openvino"], "needs ONNX Runtime, which is not installed"),
+    ],
+)
+def test_what_is_not_installed_is_done_without_or_named(
+    converted: Path, name: str, lacking: list[str], words: str
+) -> None:
+    command = [sys.executable, "-c", LOAD_WITHOUT, converted / name, *lacking]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert words in done.stdout
 
 
 @pytest.mark.parametrize("runtime", CONVERTED)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from tfserve.control import statements
@@ -69,6 +69,8 @@ class Turn:
     workspace_id: int
     ended: Sequence[Ended] = ()
     requeued: Sequence[int] = ()
+    #: go back too, but this time they have not been attempted
+    put_aside: Sequence[int] = ()
     started: Sequence[int] = ()
     #: what the last script left, None when nothing about the variables changed
     variables: bytes | None = None
@@ -167,6 +169,10 @@ def take_turns(turns: Iterable[Turn]) -> None:
     requeued = [job_id for turn in turns for job_id in turn.requeued]
     if requeued:
         Job.objects.filter(pk__in=requeued).update(state=JobState.QUEUED, started_at=None)
+    put_aside = [job_id for turn in turns for job_id in turn.put_aside]
+    if put_aside:
+        back = {"state": JobState.QUEUED, "started_at": None, "attempts": F("attempts") - 1}
+        Job.objects.filter(pk__in=put_aside).update(**back)
     statements.start_jobs([job_id for turn in turns for job_id in turn.started], now)
     statements.keep_variables({turn.workspace_id: turn.variables for turn in turns if turn.variables is not None})
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import msgspec
 from django.db.models import Case, F, TextField, Value, When
 from django.db.models.functions import Length, Substr
 
-from tfserve.control.models import FINISHED, Job
+from tfserve.control import training
+from tfserve.control.models import FINISHED, Job, TrainingTask
+from tfserve.control.task_json import STATES, error_of
 from tfserve.errors import Failure, NotFound
-from tfserve.ipc.messages import JobKind
+from tfserve.ipc.messages import JobKind, JobState
 
 RECENT_JOBS = 50
+RECENT_TASKS = 10
 SHOWN_CHARS = 20_000
+#: What tells how good a model is, in the words of the page.
+MEASURES = {"accuracy": "accuracy", "mean_iou": "mean IoU"}
 #: Requests up to this size are taken apart; of a larger one only the beginning is shown, as JSON.
 REQUEST_CHARS = 1_000_000
 
@@ -39,6 +45,53 @@ class JobRow:
 
     job: Job
     failure: Failure | None
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """A training task in the list, in the words of its API."""
+
+    task: TrainingTask
+
+    @property
+    def state(self) -> str:
+        return STATES[JobState(self.task.job.state)]
+
+    @property
+    def is_finished(self) -> bool:
+        return self.task.job.state in FINISHED
+
+    @property
+    def has_result(self) -> bool:
+        return self.task.model_path is not None
+
+    @property
+    def error(self) -> str | None:
+        return error_of(self.task)
+
+    @property
+    def project(self) -> str:
+        return PurePath(self.task.project_dir).name
+
+    @property
+    def told(self) -> str:
+        """What it is doing, or how good the result is."""
+        metrics = self.task.metrics or {}
+        good = [f"{label} {metrics[name]:.4f}" for name, label in MEASURES.items() if name in metrics]
+        return ", ".join(good) if self.has_result and good else self.task.message
+
+    @property
+    def folder(self) -> str:
+        """The address of its result."""
+        return f"/tasks/{self.task.task_id}/artifacts/"
+
+    @property
+    def example_name(self) -> str:
+        return "mistakes" if self.task.train_type == "classification" else "masks"
+
+    @property
+    def example_plot(self) -> str:
+        return "worst_mistakes.png" if self.task.train_type == "classification" else "masks.png"
 
 
 @dataclass(frozen=True)
@@ -69,6 +122,12 @@ def recent_jobs() -> tuple[list[JobRow], bool]:
     )[: RECENT_JOBS + 1]
     rows = [JobRow(job, _failure(getattr(getattr(job, "outcome", None), "error", None))) for job in found]
     return rows[:RECENT_JOBS], len(rows) > RECENT_JOBS
+
+
+def recent_tasks() -> tuple[list[TaskRow], int]:
+    """The newest training tasks, and how many there are in all."""
+    found, total = training.tasks(user_id=None, project_id=None, limit=RECENT_TASKS, offset=0)
+    return [TaskRow(task) for task in found], total
 
 
 def job_sheet(job_id: int) -> JobSheet:

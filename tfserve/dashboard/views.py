@@ -33,8 +33,10 @@ class PageRequest(ASGIRequest):
 
 @require_safe
 async def status(request: PageRequest) -> HttpResponse:
-    """The server, its workspaces, deployments and newest jobs."""
-    server, (jobs, has_more) = await asyncio.gather(_line(request).server(), read(reads.recent_jobs))
+    """The server, its workspaces, deployments, newest trainings and jobs."""
+    server, (jobs, has_more), (tasks, tasks_total) = await asyncio.gather(
+        _line(request).server(), read(reads.recent_jobs), read(reads.recent_tasks)
+    )
     workspaces = server["workspaces"]
     return await _page(
         request,
@@ -42,6 +44,8 @@ async def status(request: PageRequest) -> HttpResponse:
         {
             "server": server,
             "deployed": [each for each in workspaces if each["deployment"] or each["last_deployment_failure"]],
+            "tasks": tasks,
+            "tasks_total": tasks_total,
             "jobs": jobs,
             "has_more_jobs": has_more,
             "example_name": workspaces[0]["name"] if workspaces else "first",

@@ -521,13 +521,12 @@ class TrainingEnded(_Message):
 
 
 class IdentifyModel(_Message):
-    """Say which model files these are. Answered by Done(key), a name for what the model is and what would compute it.
+    """Say which SavedModel or Keras file this is. Answered by Done(key), or Failed for what can't be converted.
 
     The key changes with the files' bytes, the versions of the runtimes, the processor and the precision.
     """
 
     path: str
-    weights: str | None = None
     precision: str = "float32"
 
 

@@ -62,11 +62,16 @@ def load(model: Located, *, device: str, runtime: str = AUTO, precision: str = "
             chosen = {"precision": precision} if name in PRECISIONS["bf16"] else {}
             return cast(Callable[..., Runtime], module.load)(model, device=device, **chosen)
         except ModuleNotFoundError as error:
-            if error.name not in NEEDS:
+            if need(error) is None:
                 raise
             missing = missing or error
     assert missing is not None
-    raise Unsupported(NEEDS[str(missing.name)]) from missing
+    raise Unsupported(need(missing)) from missing
+
+
+def need(error: ModuleNotFoundError) -> str | None:
+    """What to do about a module that was not found; None when it is not one of a runtime."""
+    return NEEDS.get(str(error.name).partition(".")[0])
 
 
 def choices(model: Located, *, runtime: str = AUTO, precision: str = "float32") -> Sequence[str]:

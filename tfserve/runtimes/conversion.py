@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tfserve.errors import Unsupported, nearest
-from tfserve.runtimes import NEEDS, formats, layout
+from tfserve.runtimes import formats, layout, need
 from tfserve.runtimes.formats import Located
 from tfserve.runtimes.layout import Layout
 from tfserve.tensors import DEFAULT_SIGNATURE, Signature, TensorSpec
@@ -42,7 +42,7 @@ def convert(candidate: str, saved_model: Path, name: str, signature: Signature, 
         with contextlib.redirect_stdout(io.StringIO()):  # converters print every variable of a model
             file, own = CONVERTERS[candidate](saved_model, name, signature, to, precision)
     except ModuleNotFoundError as error:
-        raise Unsupported(NEEDS.get(str(error.name), f"{error.name} is not installed.")) from error
+        raise Unsupported(need(error) or f"{error.name} is not installed.") from error
     layout.write(file, Layout(name, signature, *own))
     return file
 
@@ -59,10 +59,10 @@ def _openvino(saved_model: Path, name: str, signature: Signature, to: Path, prec
 
     located = Located(formats.SAVED_MODEL, saved_model, None)
     graph = reader.read(openvino, located)
-    reader.saved_model_layout(located, graph)
+    found = reader.saved_model_layout(located, graph)
     file = to / "model.xml"
     openvino.save_model(graph, file, compress_to_fp16=False)
-    return file, _own(signature)
+    return file, (found.inputs, found.outputs)
 
 
 def _litert(saved_model: Path, name: str, signature: Signature, to: Path, precision: str) -> tuple[Path, _Names]:

@@ -10,6 +10,7 @@ import numpy as np
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
 from tfserve.runtimes import formats, layout, machine, saved_model_file
 from tfserve.runtimes.formats import Located
+from tfserve.runtimes.interface import listed
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors import DEFAULT_SIGNATURE, Array, TensorSpec
@@ -42,8 +43,9 @@ def load(model: Located, *, device: str, precision: str = "float32") -> OpenVino
 
     machine.check_cpu(device, "OpenVINO")
     graph = read(openvino, model)
+    _check_types(model, graph)
     found = layout.read(model.path) if model.format != formats.SAVED_MODEL else saved_model_layout(model, graph)
-    names = found or layout.plain(*_checked_specs(model, graph))
+    names = found or layout.plain(list(map(_spec, graph.inputs)), list(map(_spec, graph.outputs)))
     try:
         compiled = openvino.Core().compile_model(graph, "CPU", _settings(precision))
     except Exception as error:
@@ -70,9 +72,11 @@ def saved_model_layout(model: Located, graph: Any) -> Layout:
     name = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in signatures or len(signatures) != 1 else next(iter(signatures))
     if name not in signatures:
         raise Invalid(f"{model.path} has no signature {DEFAULT_SIGNATURE!r}, which is the one that OpenVINO reads.")
-    found = layout.plain(signatures[name].inputs, signatures[name].outputs, name)
-    layout.check(found, model.path, _positions(graph.inputs), _positions(graph.outputs))
-    return found
+    found = signatures[name]
+    inputs, outputs = (
+        _matched(model, *each) for each in ((found.inputs, graph.inputs), (found.outputs, graph.outputs))
+    )
+    return Layout(name, found, inputs, outputs)
 
 
 class OpenVinoModel(SignatureOnly):
@@ -132,14 +136,13 @@ def _settings(precision: str) -> dict[str, Any]:
     }
 
 
-def _checked_specs(model: Located, graph: Any) -> tuple[list[TensorSpec], list[TensorSpec]]:
-    inputs, outputs = [_spec(each) for each in graph.inputs], [_spec(each) for each in graph.outputs]
-    if strange := [spec for spec in (*inputs, *outputs) if spec.dtype not in DTYPES.values()]:
+def _check_types(model: Located, graph: Any) -> None:
+    specs = [_spec(port) for port in (*graph.inputs, *graph.outputs)]
+    if strange := [spec for spec in specs if spec.dtype not in DTYPES.values()]:
         raise Unsupported(
             f"{model.path} has the tensor {strange[0].name!r} of the type {strange[0].dtype!r}; with OpenVINO tensors"
             " are numbers or truth values."
         )
-    return inputs, outputs
 
 
 def _spec(port: Any) -> TensorSpec:
@@ -156,6 +159,17 @@ def _names(port: Any) -> list[str]:
 
 def _positions(ports: Sequence[Any]) -> dict[str, int]:
     return {name: position for position, port in enumerate(ports) for name in _names(port)}
+
+
+def _matched(model: Located, specs: Sequence[TensorSpec], ports: Sequence[Any]) -> tuple[str, ...]:
+    """The graph's own name for each spec. An output that has an input's name gets another one there."""
+    positions = _positions(ports)
+    lost = [spec.name for spec in specs if spec.name not in positions]
+    taken = {positions[spec.name] for spec in specs if spec.name in positions}
+    left = [position for position in range(len(ports)) if position not in taken]
+    if len(lost) > 1 or len(lost) > len(left):
+        raise Invalid(f"OpenVINO reads {model.path}, but without {listed(lost)} of its signature.")
+    return tuple(spec.name if spec.name in positions else _names(ports[left[0]])[0] for spec in specs)
 
 
 def _failure(error: Exception) -> TFserveError:

@@ -74,7 +74,8 @@ def _entry(data: memoryview) -> tuple[str, memoryview]:
 
 
 def _signature(data: memoryview) -> Signature:
-    return Signature(_specs(data, 1), _specs(data, 2))
+    method = next((str(name, "utf-8") for name in _of(data, 3)), "").rpartition("/")[2]
+    return Signature(_specs(data, 1), _specs(data, 2), method if method in ("classify", "regress") else "")
 
 
 def _specs(data: memoryview, number: int) -> tuple[TensorSpec, ...]:

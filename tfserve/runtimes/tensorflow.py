@@ -113,6 +113,11 @@ def _new_callable(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -
     tensors = list(dict.fromkeys(name for name in outputs if ":" in name and name not in inputs))
     operations = [name for name in outputs if ":" not in name]
     run: _Callable = session._make_callable_from_options(CallableOptions(feed=inputs, fetch=tensors, target=operations))
+    if not tensors and not operations:  # only what is fed is fetched, which a session does not take for a question
+
+        def run(*_: Array) -> list[Array | None]:
+            return []
+
     if tensors == list(outputs):
         return run
     # What is fed can't be fetched as well, nor can anything twice.

@@ -77,7 +77,8 @@ class Request:
     """What a protocol asks of a model.
 
     `inputs` are arrays that fit the signature, by its names (`Model.check_inputs` makes sure); `outputs` the wanted
-    names in order, all of the signature when empty. `timeout_s` None is the server's own.
+    names in order, all of the signature when empty. `timeout_s` None is the server's own. A request that is not
+    `pinned` to the version that it asked for follows the model to the version that takes its place.
     """
 
     inputs: Mapping[str, Array]
@@ -87,6 +88,7 @@ class Request:
     timeout_s: float | None = None
     protocol: str = "v1"
     caller: Caller | None = None
+    pinned: bool = False
 
 
 @dataclass(slots=True)
@@ -106,6 +108,8 @@ class Model:
         self.statistics = Statistics()
         self.signatures: dict[str, Signature] = {}
         self.in_flight = 0
+        #: the version that has taken this one's place
+        self.successor: Model | None = None
         self._pool = Pool()
         #: TensorFlow beside a faster runtime, while it is needed
         self._full_pool = Pool()
@@ -129,16 +133,18 @@ class Model:
         return self.told.state in ("active", "draining") and self._pool.alive
 
     def tell(self, told: ModelVersion) -> None:
-        """Takes in what the supervisor says of this version."""
+        """Takes in what the supervisor says of this version, once it is connected."""
         self.told = told
+        self._pool.keep(told.addresses)
+        self._full_pool.keep(told.full_addresses)
         self.signatures = {name: msgspec.convert(each, Signature) for name, each in told.signatures.items()}
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def connect(self) -> None:
-        """Opens the lines to all replicas, and closes those to former ones."""
-        await self._pool.use(self.told.addresses)
-        await self._full_pool.use(self.told.full_addresses)
+    async def connect(self, told: ModelVersion) -> None:
+        """Opens the lines to replicas that are new."""
+        await self._pool.open(told.addresses)
+        await self._full_pool.open(told.full_addresses)
 
     def signature(self, name: str) -> Signature:
         """Raises `Invalid`, which lists the signatures."""
@@ -158,6 +164,8 @@ class Model:
 
     async def predict(self, request: Request) -> Result:
         """Computes. Raises a `TFserveError` (invalid, unavailable, timed out, too large, internal), or `CallerGone`."""
+        if self.successor is not None and not request.pinned:
+            return await self.successor.predict(request)
         started_ns = time.perf_counter_ns()
         if (entry := access_log.CURRENT.get()) is not None:
             entry.protocol = request.protocol
@@ -174,12 +182,13 @@ class Model:
 
     async def _predict(self, request: Request, started_ns: int) -> Result:
         signature = self.signatures.get(request.signature) or self.signature(request.signature)
-        names = request.outputs or tuple([spec.name for spec in signature.outputs])
+        inputs = _in_order(signature, request.inputs)
+        names = _outputs_in_order(signature, request.outputs)
         question = Ask(
             request.signature,
-            tuple(request.inputs),
-            tuple([predictions.to_tensor(array) for array in request.inputs.values()]),
-            tuple(names),
+            tuple(inputs),
+            tuple([predictions.to_tensor(array) for array in inputs.values()]),
+            names,
             request.urgency,
         )
         answer = await self._ask(question, request)
@@ -193,6 +202,8 @@ class Model:
             times=(answer.queue_ns, answer.input_ns, answer.compute_ns, answer.output_ns),
         )
         outputs = dict(zip(names, map(predictions.to_array, answer.tensors), strict=True))
+        if request.outputs:
+            outputs = {name: outputs[name] for name in request.outputs}
         return Result(outputs, self.told.version)
 
     async def _ask(self, question: Ask, request: Request) -> predictions.Answer | Refusal:
@@ -319,8 +330,12 @@ class Models:
 
     async def _change(self, name: str, told: Sequence[ModelVersion]) -> None:
         before = {model.told.id: model for model in self._by_name.get(name, ())}
-        now = [self._known(before.pop(each.id, None), name, each) for each in told]
-        await asyncio.gather(*(model.connect() for model in now))
+        now = [before.pop(each.id) if each.id in before else self._new(name, each) for each in told]
+        await asyncio.gather(*(model.connect(each) for model, each in zip(now, told, strict=True)))
+        # From here on in one step: a request in between would find the old version gone and the new one not there.
+        for model, each in zip(now, told, strict=True):
+            model.tell(each)
+            model.successor = now[0] if each.state == "draining" and now[0].state != "draining" else None
         if now:
             self._by_name[name] = now
         else:
@@ -336,16 +351,29 @@ class Models:
             if model.told.id == id_:
                 await model.drained(addresses)
 
-    def _known(self, model: Model | None, name: str, told: ModelVersion) -> Model:
-        if model is None:
-            return Model(name, told, timeout_s=self._timeout_s, limit=self._limit, wake=self._wake)
-        model.tell(told)
-        return model
+    def _new(self, name: str, told: ModelVersion) -> Model:
+        return Model(name, told, timeout_s=self._timeout_s, limit=self._limit, wake=self._wake)
 
 
 def _expire(reply: asyncio.Future[predictions.Answer | Refusal], timeout_s: float) -> None:
     if not reply.done():
         reply.set_exception(PredictionTimedOut(timeout_s=timeout_s))
+
+
+def _in_order(signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The inputs as the signature orders them, so that requests that name them differently can share a batch."""
+    if len(inputs) < 2:
+        return inputs
+    known = {spec.name: inputs[spec.name] for spec in signature.inputs if spec.name in inputs}
+    return known if len(known) == len(inputs) else inputs
+
+
+def _outputs_in_order(signature: Signature, wanted: Sequence[str]) -> tuple[str, ...]:
+    """All outputs, or those that are wanted, as the signature orders them; what it does not know stays behind."""
+    if not wanted:
+        return tuple([spec.name for spec in signature.outputs])
+    known = [spec.name for spec in signature.outputs if spec.name in wanted]
+    return tuple(known) if len(known) == len(wanted) else tuple(wanted)
 
 
 def _rows(inputs: Mapping[str, Array]) -> int:

@@ -31,10 +31,13 @@ class Pool:
                 best = line
         return best
 
-    async def use(self, addresses: Sequence[str]) -> None:
-        """Connects to new replicas. Those that are gone from the list get nothing more, and answer what they have."""
+    async def open(self, addresses: Sequence[str]) -> None:
+        """Connects to new replicas."""
         new = [address for address in addresses if not self._is_open(address)]
         await asyncio.gather(*(self._open(address) for address in new))
+
+    def keep(self, addresses: Sequence[str]) -> None:
+        """Replicas that are not named get nothing more, and answer what they have."""
         for address in self._lines.keys() - set(addresses):
             self._retire(address)
 

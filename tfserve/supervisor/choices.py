@@ -36,8 +36,8 @@ class Choices:
         """What is known of the model, or is found out now. Raises `TFserveError`, `WorkerDied`."""
         async with self._turn:
             key = await self._identify(path, precision)
-            known = self._conversions.find(key)
-            if known is not None and asked in ("auto", known.chosen):
+            known = self._conversions.find(key, asked=asked)
+            if known is not None:
                 return known
             return await self._find_out(key, path, precision, asked, samples, tell)
 
@@ -56,6 +56,8 @@ class Choices:
                     samples=list(samples),
                 )  # fmt: skip
                 trials.append(await self._try(question))
+                if asked == "auto" and not trials[0].compared:
+                    break  # there is nothing to compare with
             return await asyncio.to_thread(self._conversions.end, key, work, trials, precision=precision, asked=asked)
         except BaseException:
             self._conversions.abandon(work)

@@ -27,11 +27,14 @@ Sink = Callable[[int, bytes], None]
 
 
 class JobOutput:
-    """The file of one job's output, up to a limit, and the last 64 KiB of each stream."""
+    """The file of one job's output, up to a limit, and the last 64 KiB of each stream.
 
-    def __init__(self, path: Path, limit_bytes: int) -> None:
+    `goes_on` keeps what an earlier server has written there: the job is the same one.
+    """
+
+    def __init__(self, path: Path, limit_bytes: int, *, goes_on: bool = False) -> None:
         self.path = path
-        self.size = 0
+        self.size = path.stat().st_size if goes_on and path.is_file() else 0
         self.grew = Signal()
         self._limit = limit_bytes
         self._fd: int | None = None
@@ -70,7 +73,8 @@ class JobOutput:
         try:
             if self._fd is None:  # most jobs print nothing, and cost no file
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                anew = 0 if self.size else os.O_TRUNC
+                self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | anew, 0o600)
             self.size += os.write(self._fd, data)
         except OSError as error:
             log.warning("the output of a job can't be kept: %s", error)

@@ -8,7 +8,6 @@ import logging
 import secrets
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,10 @@ from tfserve.config import Settings
 from tfserve.control import records, training
 from tfserve.control.models import TrainingTask as Row
 from tfserve.control.task_json import task_json
-from tfserve.errors import Conflict, Internal, Invalid, Overloaded, TFserveError
+from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.ipc.messages import (
     ExamineProject,
     Interrupt,
-    JobKind,
     JobState,
     Progress,
     ProjectExamined,
@@ -34,42 +32,13 @@ from tfserve.supervisor.dispatcher import lost
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs import CANCELLED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal
-from tfserve.supervisor.output import JobOutput
-from tfserve.supervisor.workers import Spare, Worker, WorkerDied
+from tfserve.supervisor.training_runs import FolderInUse, NotResumable, Run, TooManyTasks, new_row, run_of
+from tfserve.supervisor.workers import Spare, WorkerDied
 
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
-MAX_SKIPPED_TOLD = 200
 RECORD_AGAIN_S = 1.0
-
-
-class FolderInUse(Conflict):
-    """Task {task_id} is training on {folder} already. Wait for its end, or cancel it: POST /tasks/{task_id}/cancel."""
-
-
-class NotResumable(Conflict):
-    """Task {task_id} is {state}: only a task that has ended, and is not done, can be resumed."""
-
-
-class TooManyTasks(Overloaded):
-    """There are already {limit} training tasks that wait or run, as many as this server takes (max_tasks)."""
-
-
-@dataclass(eq=False)
-class Run:
-    """One run of a task while it waits or runs."""
-
-    task_id: str
-    project_dir: str
-    train_type: str
-    parameters: dict[str, Any]
-    deploy_to: str | None
-    job: Job
-    worker: Worker | None = None
-    #: what is to be written next, while the write before is under way
-    unsaved: dict[str, Any] | None = None
-    saving: asyncio.Task[None] | None = None
 
 
 class Trainings:
@@ -119,10 +88,10 @@ class Trainings:
         self._examining.add(folder)
         try:
             found = await self._examine(task_id, request)
-            row = await self._journal.change(partial(training.create, _new_row(task_id, request, found)))
+            row = await self._journal.change(partial(training.create, new_row(task_id, request, found)))
         finally:
             self._examining.discard(folder)
-        self._put(self._run_of_row(row))
+        self._put(self._run_of(row))
         return task_id
 
     async def cancel(self, task_id: str) -> None:
@@ -139,12 +108,12 @@ class Trainings:
         if self._find(task_id) is not None or row.job.state == JobState.SUCCEEDED:
             raise NotResumable(task_id=task_id, state="done" if row.job.state == JobState.SUCCEEDED else "not over")
         self._refuse_when_in_use(row.project_dir)
-        self._put(self._run_of_row(await self._journal.change(partial(training.resume, task_id))))
+        self._put(self._run_of(await self._journal.change(partial(training.resume, task_id))))
 
     async def bring_all_back(self) -> None:
         """Goes on with every task that had not ended when the server did."""
         for row in await self._journal.change(training.unfinished):
-            run = self._run_of_row(row)
+            run = self._run_of(row)
             if row.job.state == JobState.RUNNING:
                 await self._after_death(run, "the server ended while it trained")
             else:
@@ -272,7 +241,7 @@ class Trainings:
         if run.job.ending is not None and answer.state == JobState.CANCELLED:
             outcome = Outcome.failed(run.job.ending.failure, state=run.job.ending.state)
         if run.job.ending is STOPPED:
-            await self._record(run, requeued=True)
+            await self._put_aside(run)
         else:
             await self._finish(run, outcome)
 
@@ -302,13 +271,18 @@ class Trainings:
     async def _worker_died(self, run: Run, death: WorkerDied) -> None:
         ending = run.job.ending
         if ending is STOPPED:
-            await self._record(run, requeued=True)
+            await self._put_aside(run)
         elif ending is not None:
             await self._finish(run, Outcome.failed(ending.failure, state=ending.state))
         elif run.job.attempts < MAX_ATTEMPTS:
             await self._after_death(run, f"its worker died: {death}")
         else:
             await self._finish(run, Outcome.failed(lost(death), state=JobState.LOST))
+
+    async def _put_aside(self, run: Run) -> None:
+        """For the next start of the server. No fault of the run's: it does not count as one of its attempts."""
+        await self._save(run, worker="", eta_s=None, message="waiting, since the server was stopped")
+        await self._record(run, put_aside=True)
 
     async def _after_death(self, run: Run, reason: str) -> None:
         """Goes on from the last checkpoint, unless it has died too often."""
@@ -337,13 +311,20 @@ class Trainings:
     # --- recording
 
     async def _record(
-        self, run: Run, *, started: bool = False, requeued: bool = False, outcome: Outcome | None = None
+        self,
+        run: Run,
+        *,
+        started: bool = False,
+        requeued: bool = False,
+        put_aside: bool = False,
+        outcome: Outcome | None = None,
     ) -> None:
         job = run.job
         turn = records.Turn(
             workspace_id=0,
             started=[job.id] if started else [],
             requeued=[job.id] if requeued else [],
+            put_aside=[job.id] if put_aside else [],
             ended=[job.to_ended(outcome)] if outcome is not None else [],
         )
         while True:
@@ -392,28 +373,5 @@ class Trainings:
     def _folder(self, task_id: str) -> Path:
         return self._settings.data_path / "training" / task_id
 
-    def _run_of_row(self, row: Row) -> Run:
-        output = JobOutput(self._folder(row.task_id) / f"{row.job.pk}.out", self._settings.max_output_bytes)
-        job = Job(
-            id=row.job.pk,
-            number=row.job.number,
-            kind=JobKind.TRAIN,
-            request=b"",
-            attempts=row.job.attempts,
-            output=output,
-        )
-        return Run(row.task_id, row.project_dir, row.train_type, row.parameters, row.deploy_to, job)
-
-
-def _new_row(task_id: str, request: StartTraining, found: ProjectExamined) -> Row:
-    return Row(
-        task_id=task_id,
-        user_id=request.user_id,
-        project_id=request.project_id,
-        project_dir=str(Path(request.project_dir)),
-        train_type=request.train_type,
-        parameters=request.parameters,
-        deploy_to=request.deploy_to,
-        skipped=found.skipped[:MAX_SKIPPED_TOLD],
-        message=f"waiting; {found.image_count} images, {found.skipped_count} left out",
-    )
+    def _run_of(self, row: Row) -> Run:
+        return run_of(row, self._folder(row.task_id), self._settings.max_output_bytes)

@@ -79,7 +79,7 @@ def _size(run: Run, choice: Choice) -> tuple[int, int]:
 
 def _store(run: Run, size: tuple[int, int]) -> Store:
     found = run.findings.images
-    return Store(len(found), (*size, 3), lambda place: images.pixels(run.project / found[place].path, size))
+    return Store(len(found), (*size, 3), lambda place: images.pixels(run.project / found[place].path, size), run.work)
 
 
 # --- epochs

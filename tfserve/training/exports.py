@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import json
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfserve.tensors import Array
+from tfserve.training.litert_metadata import with_metadata
 from tfserve.training.progress import Reporter
 from tfserve.training.writing import tells_full_disk
 
@@ -125,8 +124,7 @@ def litert(network: Any, card: dict[str, Any], examples: Array | None = None) ->
             converter.representative_dataset = lambda: ([image[np.newaxis]] for image in examples)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         with contextlib.redirect_stdout(io.StringIO()):  # it prints every variable of the model
-            path.write_bytes(converter.convert())
-        _append_card(path, card)
+            path.write_bytes(with_metadata(converter.convert(), card))
         return _litert_compute(path)
 
     return open_it
@@ -208,13 +206,6 @@ def _interpreter() -> Any:
         return importlib.import_module("ai_edge_litert.interpreter").Interpreter
     except ImportError:
         return tf.lite.Interpreter
-
-
-def _append_card(path: Path, card: dict[str, Any]) -> None:
-    """Labels and what the input means, as a zip archive after the model: where LiteRT's tools look for such files."""
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("labels.txt", "\n".join(card["labels"]) + "\n")
-        archive.writestr("metadata.json", json.dumps(card, indent=2))
 
 
 def _latency_ms(compute: Compute, image: Array) -> float:

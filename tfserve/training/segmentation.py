@@ -64,8 +64,8 @@ def train(run: Run) -> dict[str, Any]:
 def _source(run: Run, size: tuple[int, int]) -> Source:
     """Images and masks in the network's size, read into memory when they are few."""
     count = len(run.findings.images)
-    pictures = Store(count, (*size, 3), lambda place: images.pixels(run.file(place), size))
-    known = Store(count, size, lambda place: _shrunk(_mask(run, place), size))
+    pictures = Store(count, (*size, 3), lambda place: images.pixels(run.file(place), size), run.work)
+    known = Store(count, size, lambda place: _shrunk(_mask(run, place), size), run.work)
     pictures.load(run.threads, run.telling(f"reads {count} images", 1.0, 3.0))
     known.load(run.threads, run.telling(f"reads {count} masks", 3.0, 4.9))
     return Source(pictures, known.batch, size)

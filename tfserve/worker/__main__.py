@@ -44,11 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     connection = _connect(options.fd)
     interrupts = Interrupts()
     inbox = Inbox(connection, interrupts)
-    if options.warm:
-        from tfserve.runtimes import tensorflow
-
-        tensorflow.warm_up()
-    connection.tell(WorkerReady(warm=options.warm))
+    warm = options.warm and _warm_up()
+    connection.tell(WorkerReady(warm=warm))
     status = os.EX_SOFTWARE
     try:
         _serve(connection, interrupts, inbox)
@@ -60,6 +57,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         streams.flush()
         # Not sys.exit: threads of scripts and TensorFlow's own would be waited for.
         os._exit(status)
+
+
+def _warm_up() -> bool:
+    """Whether TensorFlow is there to be imported; other runtimes do without it."""
+    from tfserve.runtimes import tensorflow
+
+    try:
+        tensorflow.warm_up()
+    except ModuleNotFoundError:
+        return False
+    return True
 
 
 def _connect(fd: int) -> BlockingConnection:

@@ -5,6 +5,8 @@ One candidate is tried per process: a converter that crashes, hangs or eats memo
 
 from __future__ import annotations
 
+import heapq
+import importlib.util
 import logging
 import os
 import statistics
@@ -13,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfserve import runtimes
-from tfserve.conversions import TENSORFLOW, Trial
+from tfserve.conversions import NOT_COMPARED, TENSORFLOW, Trial
 from tfserve.errors import Conflict, Internal, Invalid, TFserveError, Unsupported
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel, Message
@@ -32,8 +34,11 @@ NICE = 10
 """So much less of the processor than those who answer predictions."""
 DEVICE = "/cpu:0"
 WARM_CALLS = 3
-MIN_CALLS, MAX_CALLS, ENOUGH_S = 5, 2000, 0.4
-"""Of each timing: at least so many calls, then until there are enough or it took long enough."""
+ROUND_S = 0.001
+"""Calls that are shorter are timed several at once."""
+MIN_ROUNDS, ENOUGH_S, TOO_LONG_S = 5, 0.4, 2.0
+NEAR = 1.1
+"""A shortest time is believed when another one came so near to it."""
 
 
 class CompareRole:
@@ -54,8 +59,7 @@ def answer(message: Message) -> Message:
     try:
         match message:
             case IdentifyModel():
-                located = formats.locate(message.path, message.weights)
-                return Done(value=fingerprint.key(located, precision=message.precision))
+                return Done(value=fingerprint.key(_located(message.path), precision=message.precision))
             case Convert():
                 return Converted(trial=_try(message))
         raise Invalid(f"a worker that converts was sent {type(message).__name__}")
@@ -65,10 +69,17 @@ def answer(message: Message) -> Message:
         return Failed(failure=Internal(f"The conversion failed: {error}").to_failure())
 
 
-def _try(message: Convert) -> Trial:
-    model = formats.locate(message.path)
+def _located(path: str) -> Located:
+    model = formats.locate(path)
+    if importlib.util.find_spec(TENSORFLOW) is None:
+        raise Unsupported(f"{path} was {NOT_COMPARED}.")
     if model.format not in conversion.CONVERTIBLE:
-        raise Unsupported(f"{message.path} is a {model.format}: SavedModels and Keras files are converted.")
+        raise Unsupported(f"{path} is a {model.format}: SavedModels and Keras files are converted.")
+    return model
+
+
+def _try(message: Convert) -> Trial:
+    model = _located(message.path)
     with_reference = _try_tensorflow if message.candidate == TENSORFLOW else _try_candidate
     trial = with_reference(model, message)
     if fingerprint.key(model, precision=message.precision) != message.key:
@@ -163,8 +174,7 @@ def _compared(trial: Trial, runtime: Runtime, found: Reference, *, reduced: bool
 def _measure(trial: Trial, runtime: Runtime, found: Reference) -> None:
     names = [spec.name for spec in found.signature.outputs]
     for rows, inputs in found.timed().items():
-        median_s, best_s = _times(_call(runtime, inputs, names, found.name))
-        trial.best_s[str(rows)] = best_s
+        median_s, trial.best_s[str(rows)], trial.cpu_s[str(rows)] = _times(_call(runtime, inputs, names, found.name))
         trial.p50_s = median_s if trial.p50_s is None else trial.p50_s
 
 
@@ -172,17 +182,34 @@ def _call(runtime: Runtime, inputs: Inputs, names: list[str], signature: str) ->
     return lambda: runtime.run(inputs, names, signature)
 
 
-def _times(call: Callable[[], object]) -> tuple[float, float]:
-    """Median and shortest time of many calls, in seconds."""
+def _times(call: Callable[[], object]) -> tuple[float, float, float]:
+    """Seconds of one call: median, shortest, and least of all cores together."""
     for _ in range(WARM_CALLS):
         call()
-    times: list[float] = []
-    until = time.perf_counter() + ENOUGH_S
-    while len(times) < MIN_CALLS or (len(times) < MAX_CALLS and time.perf_counter() < until):
-        begun_at = time.perf_counter()
+    calls = 1 + int(ROUND_S / max(_round(call, 1)[0], 1e-7))
+    begun_at = time.perf_counter()
+    walls: list[float] = []
+    cpus: list[float] = []
+    while not _is_enough(walls, time.perf_counter() - begun_at):
+        wall_s, cpu_s = _round(call, calls)
+        walls.append(wall_s)
+        cpus.append(cpu_s)
+    return statistics.median(walls), min(walls), max(min(cpus), 1e-9)
+
+
+def _round(call: Callable[[], object], calls: int) -> tuple[float, float]:
+    """Seconds of one call, by the clock and of all cores together."""
+    cpu_at, begun_at = time.process_time(), time.perf_counter()
+    for _ in range(calls):
         call()
-        times.append(time.perf_counter() - begun_at)
-    return statistics.median(times), min(times)
+    return (time.perf_counter() - begun_at) / calls, (time.process_time() - cpu_at) / calls
+
+
+def _is_enough(walls: list[float], took_s: float) -> bool:
+    if len(walls) < MIN_ROUNDS or took_s < ENOUGH_S:
+        return False
+    shortest = heapq.nsmallest(2, walls)
+    return took_s > TOO_LONG_S or shortest[1] <= NEAR * shortest[0]
 
 
 def _size_bytes(path: Path) -> int:

@@ -80,10 +80,10 @@ class V2:
         caller = Caller()
         connection: HttpConnection | None = scope.get(CONNECTION)
         if connection is None:
-            return await infer(model, body, headers, caller)
+            return await infer(model, body, headers, caller, pinned=bool(slash))
         connection.on_lost = caller.gone
         try:
-            return await infer(model, body, headers, caller)
+            return await infer(model, body, headers, caller, pinned=bool(slash))
         finally:
             connection.on_lost = None
 

@@ -24,7 +24,9 @@ class Question(NamedTuple):
     non_finite: str
 
 
-async def infer(model: Model, body: bytes, headers: dict[bytes, bytes], caller: Caller) -> Answer:
+async def infer(
+    model: Model, body: bytes, headers: dict[bytes, bytes], caller: Caller, *, pinned: bool = False
+) -> Answer:
     """Raises `Invalid`, and what `Model.predict` raises."""
     length = headers.get(binary.LENGTH_HEADER)
     if length is not None and body and not binary.length_of_json(length, len(body)):
@@ -33,6 +35,7 @@ async def infer(model: Model, body: bytes, headers: dict[bytes, bytes], caller: 
         question = _question(model, body, length)
     request = question.request
     request.caller = caller
+    request.pinned = pinned
     _wish(request, headers)
     result = await model.predict(request)
     return outputs.answer(model, result, question.wants, id_=question.id, policy=question.non_finite)

@@ -96,6 +96,7 @@ class V1:
             request, form = await pictures.request_of_body(model, scope, body), Form.PICTURES
         else:
             request, form = predicting.read(body, model)
+        request.pinned = address.version is not None
         result = await model.predict(wishes.put_on(request))
         if form is Form.PICTURES:
             return pictures.write(model, result, scope)

@@ -1,0 +1,1 @@
+"""The servers that TFserve is compared with: `table.py` says which; each has an environment of its own to run in."""

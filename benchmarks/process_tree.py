@@ -1,0 +1,55 @@
+"""A process and all that it started: what they cost, and their end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+import psutil
+
+
+class ProcessTree:
+    def __init__(self, pid: int) -> None:
+        self._root = psutil.Process(pid)
+
+    def processes(self) -> list[psutil.Process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return [self._root, *self._root.children(recursive=True)]
+        return []
+
+    def pss_bytes(self) -> int:
+        """Proportional set size: pages that several processes share count once."""
+        return int(self._sum(lambda process: process.memory_full_info().pss))
+
+    def cpu_s(self) -> float:
+        return self._sum(lambda process: sum(process.cpu_times()[:2]))
+
+    def wait_until_idle(self, *, share: float = 0.1, at_most_s: float = 30) -> bool:
+        """Until half a second costs less than so much of a core; False when that did not come."""
+        deadline = time.monotonic() + at_most_s
+        while time.monotonic() < deadline:
+            before = self.cpu_s()
+            time.sleep(0.5)  # the measured quantity is what happens in this time
+            if self.cpu_s() - before < 0.5 * share:
+                return True
+        return False
+
+    def stop(self, *, patience_s: float = 15) -> None:
+        """Asks the root to end, and ends what it leaves behind."""
+        tree = self.processes()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._root.terminate()
+        psutil.wait_procs(tree[:1], timeout=patience_s)
+        _, left = psutil.wait_procs(tree, timeout=2)
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=5)
+
+    def _sum(self, of: Callable[[psutil.Process], float]) -> float:
+        total = 0.0
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                total += of(process)
+        return total

@@ -1,0 +1,136 @@
+"""The rows of the comparison, and how each protocol writes a row's request and reads its answer."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROWS = {
+    "small-json": "small network, one row, JSON",
+    "mobilenet-json": "MobileNetV2, JSON numbers",
+    "mobilenet-raw": "MobileNetV2, raw float32",
+    "mobilenet-jpeg": "MobileNetV2, base64 JPEG",
+}
+BINARY_HEADER = "Inference-Header-Content-Length"
+
+
+@dataclass
+class Request:
+    """One request, and how its answer is read: headers in lower case, body → probabilities, row after row."""
+
+    path: str
+    body: bytes
+    read: Callable[[dict[str, str], bytes], Any]
+    headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
+
+
+class Checked:
+    """A request for the load client whose answer must be the one that is expected of it."""
+
+    def __init__(self, request: Request, expected: Any) -> None:
+        self.path, self.body, self.headers = request.path, request.body, request.headers
+        self._read = request.read
+        self._expected = expected.ravel()
+
+    def read(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        """Raises ValueError with what was wrong."""
+        if status != 200:
+            raise ValueError(body[:300].decode(errors="replace"))
+        got = self._read(headers, body)
+        if got.size != self._expected.size:
+            raise ValueError(f"expected {self._expected.size} numbers, got {got.size}")
+        if not np.allclose(got, self._expected, rtol=1e-3, atol=1e-6):
+            raise ValueError(f"another answer: expected {self._expected[:12]}, got {got[:12]}")
+
+
+class Samples:
+    """The inputs that `benchmarks.models` made, and TensorFlow's answers."""
+
+    def __init__(self, models: Path) -> None:
+        with np.load(models / "rows.npz") as made:
+            self._made = dict(made)
+
+    def numbers(self, row: str) -> Any:
+        return self._made["small" if row == "small-json" else "image"]
+
+    @property
+    def jpeg(self) -> str:
+        return base64.b64encode(self._made["jpeg"].tobytes()).decode()
+
+    def expected(self, row: str) -> Any:
+        return self._made[{"small-json": "small", "mobilenet-jpeg": "jpeg"}.get(row, "image") + "_expected"][0]
+
+
+def model_of(row: str) -> str:
+    return row.partition("-")[0]
+
+
+# --- "instances": TensorFlow Serving's JSON, which the plain web frameworks take over
+
+
+def instances(path: str, row: str, samples: Samples, **fields: object) -> Request:
+    rows = [{"b64": samples.jpeg}] if row == "mobilenet-jpeg" else samples.numbers(row).tolist()
+    return of_instances(path, rows, **fields)
+
+
+def of_instances(path: str, rows: list[Any], **fields: object) -> Request:
+    return Request(path, json.dumps({**fields, "instances": rows}).encode(), lambda _, body: predictions(body))
+
+
+def predictions(body: bytes) -> Any:
+    answer = json.loads(body)
+    return np.array(answer["predictions"] if isinstance(answer, dict) else answer, np.float32).ravel()
+
+
+def raw(path: str, samples: Samples) -> Request:
+    """Nothing but float32 in both directions."""
+    body = samples.numbers("mobilenet-raw").tobytes()
+    return Request(path, body, lambda _, answer: np.frombuffer(answer, np.float32), octets())
+
+
+def octets() -> dict[str, str]:
+    return {"Content-Type": "application/octet-stream"}
+
+
+# --- the Open Inference Protocol
+
+
+def v2(path: str, row: str, samples: Samples) -> Request:
+    if row == "mobilenet-raw":
+        return v2_binary(path, samples.numbers(row))
+    if row == "mobilenet-jpeg":
+        return v2_images(path, samples.jpeg)
+    return v2_numbers(path, samples.numbers(row))
+
+
+def v2_numbers(path: str, x: Any) -> Request:
+    tensor = {"name": "x", "shape": x.shape, "datatype": "FP32", "data": x.ravel().tolist()}
+    return Request(path, json.dumps({"inputs": [tensor]}).encode(), v2_output)
+
+
+def v2_binary(path: str, x: Any) -> Request:
+    """The binary tensor extension: a JSON head, then the tensors."""
+    tensor = {"name": "x", "shape": x.shape, "datatype": "FP32", "parameters": {"binary_data_size": x.nbytes}}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    return Request(path, head + x.tobytes(), v2_output, {**octets(), BINARY_HEADER: str(len(head))})
+
+
+def v2_images(path: str, jpeg: str) -> Request:
+    """JSON has no bytes: the text is base64, which MLServer has a content type for."""
+    about = {"content_type": "base64"}
+    tensor = {"name": "image_bytes", "shape": [1, 1], "datatype": "BYTES", "data": [jpeg], "parameters": about}
+    return Request(path, json.dumps({"inputs": [tensor]}).encode(), v2_output)
+
+
+def v2_output(headers: dict[str, str], body: bytes) -> Any:
+    length = int(headers.get(BINARY_HEADER.lower(), len(body)))
+    output = json.loads(body[:length])["outputs"][0]
+    if "data" in output:
+        return np.array(output["data"], np.float32).ravel()
+    return np.frombuffer(body[length:], np.float32)

@@ -1,0 +1,28 @@
+"""What was measured, as a table for people and as lines for docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+Row = tuple[str, str, str]
+"""What, measured, goal."""
+
+
+def show(console: Console, rows: list[Row]) -> None:
+    """The table, then the same as Markdown to be copied."""
+    pretty = Table("what", "measured", "goal")
+    for row in rows:
+        pretty.add_row(*row)
+    console.print(pretty)
+    console.print(markdown(rows), highlight=False, soft_wrap=True, markup=False)
+
+
+def markdown(rows: list[Row]) -> str:
+    lines = [f"{os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}", ""]
+    lines += ["| what | measured | goal |", "|---|---|---|"]
+    return "\n".join(lines + [f"| {what} | {measured} | {goal} |" for what, measured, goal in rows])

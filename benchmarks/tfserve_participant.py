@@ -1,0 +1,70 @@
+"""TFserve itself, behind the same interface as the peers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.participants import Running
+from benchmarks.peers.environments import Unavailable
+from benchmarks.requests import Request, Samples, instances, model_of, v2
+from benchmarks.server_process import ServerProcess
+
+DEPLOY_S = 120
+
+
+@dataclass(frozen=True)
+class Variant:
+    runtime: str
+    title: str
+
+
+VARIANTS = {
+    "tfserve": Variant("tensorflow", "TFserve, TensorFlow runtime"),
+    "tfserve-auto": Variant("auto", "TFserve, runtime `auto`"),
+}
+
+
+class TFserve:
+    def __init__(self, variant: Variant) -> None:
+        self.title = variant.title
+        self._runtime = variant.runtime
+
+    def ask(self, row: str, samples: Samples) -> Request | str:
+        name = model_of(row)
+        if row == "mobilenet-raw":
+            return v2(f"/v2/models/{name}/infer", row, samples)
+        fields = {"signature_name": "image_bytes"} if row == "mobilenet-jpeg" else {}
+        return instances(f"/v1/models/{name}:predict", row, samples, **fields)
+
+    def versions(self) -> str:
+        return f"tfserve {version('tfserve')}, tensorflow-cpu {version('tensorflow-cpu')}"
+
+    @contextmanager
+    def serve(self, model: str, path: Path, folder: Path) -> Iterator[Running]:
+        place = Path(tempfile.mkdtemp(dir=folder, prefix="tfserve-"))
+        with ExitStack() as stack:
+            try:
+                server = stack.enter_context(ServerProcess(place))
+            except RuntimeError as error:
+                raise Unavailable(str(error)[:300]) from error
+            deploy(server, model, path, self._runtime)
+            server.wait_for_spare()
+            server.processes.wait_until_idle(at_most_s=DEPLOY_S)  # `auto` converts aside: rows are measured after it
+            yield Running(server.url, server.processes)
+
+
+def deploy(server: ServerProcess, name: str, path: Path, runtime: str) -> None:
+    """Raises Unavailable with the server's own words."""
+    try:
+        server.call("/create_workspace/", name=name)
+        job: Any = server.call("/deploy/", name=name, path=str(path), runtime=runtime, timeout=DEPLOY_S)
+    except RuntimeError as error:
+        raise Unavailable(f"deploy refused: {error}"[:300]) from error
+    if job["result"] is not True:
+        raise Unavailable(f"deploy failed: {job.get('error')}"[:300])

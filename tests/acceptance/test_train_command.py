@@ -1,0 +1,140 @@
+"""`tfserve train` as a person sees it in a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import REPOSITORY
+from tests.acceptance.training_calls import digit_project
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """A command in a terminal of its own."""
+
+    def __init__(self, *words: str) -> None:
+        self.shown = ""
+        self._ours, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tfserve.cli", *words], cwd=REPOSITORY, stdin=theirs, stdout=theirs, stderr=theirs,
+            env={**os.environ, "COLUMNS": "200", "TERM": "xterm"},
+        )  # fmt: skip
+        os.close(theirs)
+
+    def read_until(self, text: str) -> None:
+        """Returns when the terminal has shown the text."""
+        while text not in self.shown:
+            assert self._read(), f"{text!r} was never shown:\n{self.shown}"
+
+    def end(self) -> int:
+        """The exit code, when everything that is to be shown was read."""
+        while self._read():
+            pass
+        return self.process.wait(30)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._ours)
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._ours, 65536)
+        except OSError:  # how Linux says that nobody has the other end any more
+            return False
+        self.shown += ESCAPES.sub("", data.decode(errors="replace"))
+        return bool(data)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Terminal]]:
+    opened: list[Terminal] = []
+
+    def open_one(*words: str) -> Terminal:
+        opened.append(Terminal(*words))
+        return opened[-1]
+
+    yield open_one
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return digit_project(tmp_path / "project", per_class=12)
+
+
+def test_progress_the_result_and_the_paths_are_shown(terminal: Callable[..., Terminal], project: Path) -> None:
+    (project / "images" / "Digit_3" / "broken.png").write_text("no picture")
+    shown = terminal(
+        "train", str(project), "--type", "Classification", "--set", "epochs=3", "--set", "exports=saved_model"
+    )
+    assert shown.end() == 0, shown.shown
+    assert "left out" in shown.shown
+    assert "broken.png" in shown.shown
+    assert "120 images, 10 classes" in shown.shown
+    assert re.search(r"epoch [123] of 3: .*loss", shown.shown), "the progress bar says what it is doing"
+    assert "100%" in shown.shown
+    assert re.search(r"accuracy\W+[01]\.\d", shown.shown)
+    (result,) = (project / "models").glob("[!l]*")
+    for name in ("saved_model", "labels.txt", "metrics.json", "README.md"):
+        assert f"{result / name}" in shown.shown
+        assert (result / name).exists()
+    assert (project / "models" / "latest").resolve() == result
+
+
+def test_control_c_cancels_and_says_so(terminal: Callable[..., Terminal], project: Path) -> None:
+    shown = terminal("train", str(project), "--set", "epochs=500", "--set", "patience=500")
+    shown.read_until("epoch 2 of 500")
+    shown.process.send_signal(signal.SIGINT)
+    assert shown.end() == 130
+    assert "cancelled" in shown.shown
+    assert "Traceback" not in shown.shown
+    assert not [each for each in (project / "models").iterdir() if not each.name.startswith(".")]
+
+
+def test_a_folder_that_can_not_be_trained_on_is_told_with_every_problem(
+    terminal: Callable[..., Terminal], project: Path
+) -> None:
+    for picture in (project / "images" / "Digit_1").iterdir():
+        picture.unlink()
+    (project / "images" / "digit 2").mkdir()
+    shown = terminal("train", str(project))
+    assert shown.end() == 1
+    told = " ".join(shown.shown.split())
+    assert "no good image" in told
+    assert "same label 'digit 2'" in told
+    assert not (project / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--type", "detection"], 1, "classification or segmentation"),
+        (["--set", "epoch=3"], 1, "epochs"),
+        (["--set", "epochs"], 2, "name=value"),
+    ],
+)
+def test_wrong_words_are_told(
+    terminal: Callable[..., Terminal], project: Path, words: list[str], code: int, told: str
+) -> None:
+    shown = terminal("train", str(project), *words)
+    assert shown.end() == code
+    assert told in shown.shown
+
+
+def test_a_folder_that_is_not_there_is_told(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+    shown = terminal("train", str(tmp_path / "nowhere"))
+    assert shown.end() == 2
+    assert "does not exist" in shown.shown

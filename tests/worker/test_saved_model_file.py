@@ -1,0 +1,45 @@
+"""Signatures read from a SavedModel without TensorFlow, beside what TensorFlow reads."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tfserve import runtimes
+from tfserve.errors import Invalid
+from tfserve.runtimes import formats, saved_model_file
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's own
+
+
+@pytest.mark.parametrize("name", ["v1", "v2"])
+def test_they_are_what_tensorflow_reads(models: Path, name: str) -> None:
+    model = runtimes.load(formats.locate(str(models / name)), device="/cpu:0", runtime="tensorflow")
+    assert saved_model_file.signatures(models / name) == model.signatures
+    model.close()
+
+
+def test_a_damaged_file_is_told_wherever_it_ends(models: Path, tmp_path: Path) -> None:
+    whole = (models / "v1" / "saved_model.pb").read_bytes()
+    told = 0
+    for end in range(1, len(whole), max(1, len(whole) // 200)):
+        (tmp_path / "saved_model.pb").write_bytes(whole[:end])
+        with pytest.raises(Invalid, match="is damaged"):
+            saved_model_file.signatures(tmp_path)
+        told += 1
+    assert told > 100
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 100, b"\x80" * 100, b"", b"<html>"])
+def test_what_is_no_saved_model_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "saved_model.pb").write_bytes(content)
+    with pytest.raises(Invalid, match="is damaged"):
+        saved_model_file.signatures(tmp_path)
+
+
+def test_a_file_in_text_form_is_left_to_tensorflow(models: Path, tmp_path: Path) -> None:
+    shutil.copy(models / "v1" / "saved_model.pb", tmp_path / "saved_model.pbtxt")
+    with pytest.raises(Invalid, match=r"has no saved_model\.pb"):
+        saved_model_file.signatures(tmp_path)

@@ -1,0 +1,144 @@
+"""A worker that converts: real converters, real models, and what is told of each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from worker_process import WorkerProcess
+
+from tfserve import runtimes
+from tfserve.conversions import CANDIDATES, TENSORFLOW, Conversions, Trial
+from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel
+from tfserve.runtimes import formats
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
+
+
+class Trials:
+    """One worker for all candidates; a server takes one for each."""
+
+    def __init__(self, folder: Path) -> None:
+        own = folder / "worker"
+        own.mkdir()
+        self.worker = WorkerProcess(own, "--warm")
+        self.conversions = Conversions(folder / "conversions")
+
+    def key(self, model: Path, precision: str = "float32") -> str:
+        return str(self.worker.ask(IdentifyModel(path=str(model), precision=precision), Done).value)
+
+    def ask(self, candidate: str, model: Path, work: Path, **fields: object) -> Converted | Failed:
+        options = {"key": self.key(model), **fields}
+        return self.worker.ask(Convert(candidate=candidate, path=str(model), work_folder=str(work), **options))
+
+    def run(
+        self, model: Path, *candidates: str, precision: str = "float32", samples: Sequence[bytes] = ()
+    ) -> tuple[Path, dict[str, Trial]]:
+        """The work folder, and what was found of TensorFlow and of each candidate."""
+        key = self.key(model, precision)
+        work, found = self.conversions.begin(key), {}
+        for candidate in (TENSORFLOW, *candidates):
+            answer = self.ask(candidate, model, work, key=key, precision=precision, samples=list(samples))
+            assert isinstance(answer, Converted), answer
+            found[candidate] = answer.trial
+        return work, found
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
+    with_worker = Trials(tmp_path_factory.mktemp("trials"))
+    yield with_worker
+    with_worker.worker.end()
+
+
+def test_a_keras_file_is_converted_for_every_runtime_and_the_fastest_serves(trials: Trials, converted: Path) -> None:
+    model = converted / "network.keras"
+    work, found = trials.run(model, *CANDIDATES["float32"])
+    assert all(trial.ok for trial in found.values()), found
+    for trial in (found[name] for name in CANDIDATES["float32"]):
+        assert trial.max_abs_diff is not None
+        assert trial.max_abs_diff < 1e-2
+        assert trial.same_classes == 1.0
+        assert trial.compared == found[TENSORFLOW].compared == 9
+        assert trial.best_s.keys() == {"1", "8"}
+        assert trial.p50_s is not None
+        assert trial.p50_s >= trial.best_s["1"]
+        assert trial.size_bytes
+    report = trials.conversions.end(trials.key(model), work, list(found.values()), precision="float32")
+    assert report.chosen in ("litert", "onnxruntime", "openvino")
+    assert trials.conversions.find(trials.key(model)) == report
+    runtime = runtimes.load(formats.locate(report.path), device="/cpu:0", runtime=report.chosen)
+    (signature,) = runtime.signatures.values()
+    assert [spec.name for spec in signature.outputs] == ["chances", "size"]
+    chances, size = runtime.run({"images": np.zeros((2, 8, 8, 3), np.float32)}, ["chances", "size"], "serving_default")
+    assert chances is not None
+    assert size is not None
+    assert (chances.shape, size.shape) == ((2, 3), (2, 1))
+
+
+def test_what_computes_whole_numbers_with_fewer_bits_is_refused(trials: Trials, converted: Path) -> None:
+    _, found = trials.run(converted / "wide", "openvino", "onnxruntime")
+    assert not found["openvino"].ok
+    assert "it refuses what TensorFlow computes" in found["openvino"].reason
+    assert found["onnxruntime"].ok, found["onnxruntime"].reason
+
+
+def test_a_model_with_random_numbers_is_left_to_tensorflow(trials: Trials, converted: Path) -> None:
+    _, found = trials.run(converted / "random", "openvino")
+    assert found[TENSORFLOW].ok
+    assert found[TENSORFLOW].compared == 0
+    assert "other numbers each time" in found["openvino"].reason
+    assert not found["openvino"].ok
+
+
+def test_text_is_compared_by_real_requests_only(trials: Trials, converted: Path) -> None:
+    _, found = trials.run(converted / "words", "openvino")
+    assert "input 'word' is of the type string" in found["openvino"].reason
+    sample = json.dumps({"fetches": "length", "feed_dict": {"word": ["four", ""]}}).encode()
+    _, found = trials.run(converted / "words", "openvino", "litert", "onnxruntime", samples=[sample])
+    assert found[TENSORFLOW].compared == 1
+    assert found[TENSORFLOW].best_s.keys() == {"2"}
+    assert "StringLength" in found["openvino"].reason
+    assert not any(found[name].ok for name in CANDIDATES["float32"])
+
+
+def test_a_check_that_a_conversion_leaves_out_is_noticed(trials: Trials, converted: Path) -> None:
+    _, found = trials.run(converted / "checked", "openvino")
+    assert found["openvino"].reason == "it computes what TensorFlow refuses"
+
+
+def test_fewer_bits_are_computed_with_when_asked_for(trials: Trials, converted: Path) -> None:
+    work, found = trials.run(converted / "network.keras", "litert", precision="int8")
+    assert found["litert"].path == "litert/model.tflite"
+    assert found["litert"].max_abs_diff
+    assert (work / "litert" / "model.tflite").stat().st_size == pytest.approx(found["litert"].size_bytes, rel=0.5)
+
+
+def test_files_that_change_meanwhile_are_not_taken_for_those_before(
+    trials: Trials, converted: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(converted / "contract", model)
+    key = trials.key(model)
+    shutil.copy(converted / "wide" / "saved_model.pb", model)
+    answer = trials.ask(TENSORFLOW, model, trials.conversions.begin(key), key=key)
+    assert isinstance(answer, Failed)
+    assert "changed while they were converted" in answer.failure.message
+
+
+def test_what_is_asked_in_the_wrong_order_or_of_the_wrong_thing_is_told(trials: Trials, converted: Path) -> None:
+    contract, work = converted / "contract", trials.conversions.begin("order")
+    answer = trials.ask("openvino", contract, work)
+    assert isinstance(answer, Failed)
+    assert "the first candidate to convert for is tensorflow" in answer.failure.message
+    answer = trials.worker.ask(IdentifyModel(path=str(converted / "litert" / "model.tflite")))
+    assert isinstance(answer, Failed)
+    assert "SavedModels and Keras files are converted" in answer.failure.message
+    trials.ask(TENSORFLOW, contract, work)
+    answer = trials.ask("litrt", contract, work)
+    assert isinstance(answer, Converted)
+    assert "no converter for 'litrt' (did you mean 'litert'?)" in answer.trial.reason

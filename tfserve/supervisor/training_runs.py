@@ -1,0 +1,73 @@
+"""One run of a training task while it waits or runs, and the rows that it comes from."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfserve.control.models import TrainingTask as Row
+from tfserve.errors import Conflict, Overloaded
+from tfserve.ipc.messages import JobKind, ProjectExamined, StartTraining
+from tfserve.supervisor.jobs import Job
+from tfserve.supervisor.output import JobOutput
+from tfserve.supervisor.workers import Worker
+
+MAX_SKIPPED_TOLD = 200
+
+
+class FolderInUse(Conflict):
+    """Task {task_id} is training on {folder} already. Wait for its end, or cancel it: POST /tasks/{task_id}/cancel."""
+
+
+class NotResumable(Conflict):
+    """Task {task_id} is {state}: only a task that has ended, and is not done, can be resumed."""
+
+
+class TooManyTasks(Overloaded):
+    """There are already {limit} training tasks that wait or run, as many as this server takes (max_tasks)."""
+
+
+@dataclass(eq=False)
+class Run:
+    """One run of a task while it waits or runs."""
+
+    task_id: str
+    project_dir: str
+    train_type: str
+    parameters: dict[str, Any]
+    deploy_to: str | None
+    job: Job
+    worker: Worker | None = None
+    #: what is to be written next, while the write before is under way
+    unsaved: dict[str, Any] | None = None
+    saving: asyncio.Task[None] | None = None
+
+
+def run_of(row: Row, folder: Path, max_output_bytes: int) -> Run:
+    """The current run of a task; its output is in `folder`."""
+    job = Job(
+        id=row.job.pk,
+        number=row.job.number,
+        kind=JobKind.TRAIN,
+        request=b"",
+        attempts=row.job.attempts,
+        output=JobOutput(folder / f"{row.job.pk}.out", max_output_bytes, goes_on=True),
+    )
+    return Run(row.task_id, row.project_dir, row.train_type, row.parameters, row.deploy_to, job)
+
+
+def new_row(task_id: str, request: StartTraining, found: ProjectExamined) -> Row:
+    """A task that waits for its first run."""
+    return Row(
+        task_id=task_id,
+        user_id=request.user_id,
+        project_id=request.project_id,
+        project_dir=str(Path(request.project_dir)),
+        train_type=request.train_type,
+        parameters=request.parameters,
+        deploy_to=request.deploy_to,
+        skipped=found.skipped[:MAX_SKIPPED_TOLD],
+        message=f"waiting; {found.image_count} images, {found.skipped_count} left out",
+    )
