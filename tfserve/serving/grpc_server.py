@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 #: A stream may stay open for ever, so it is not waited for.
 GRACEFUL_S = 1
+PENDING_FACTOR = 10
 #: What a client may set to keep a connection alive; gRPC's own server takes a ping every five minutes.
 MIN_PING_INTERVAL_MS = 10_000
 
@@ -48,6 +49,10 @@ def _make(services: Sequence[Service], settings: Settings) -> grpc.aio.Server:
             ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 1),
+            # gRPC's C library cancels calls at random, without a word, when 1,000 wait to be taken up. What is too
+            # much is refused by `maximum_concurrent_rpcs` instead, with a status.
+            ("grpc.server.max_pending_requests", PENDING_FACTOR * settings.max_requests),
+            ("grpc.server.max_pending_requests_hard_limit", PENDING_FACTOR * settings.max_requests),
             ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
             ("grpc.keepalive_permit_without_calls", 1),
         ],
