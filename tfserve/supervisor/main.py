@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
@@ -168,7 +169,8 @@ class Supervisor:
         await asyncio.gather(*(process.stop() for process in web))
         await spare.close()
         await journal.close()
-        print("tfserve: stopped", flush=True)
+        with contextlib.suppress(OSError):
+            print("tfserve: stopped", flush=True)
         return 0 if came_up or self._signals else 1
 
     def _take_charge(self) -> None:
@@ -204,8 +206,9 @@ class Supervisor:
             os._exit(1)  # the guardian ends the rest
         if self._requests is not None:  # nothing is accepted from this moment on
             self._requests.stopping = True
-        print("tfserve: stopping when running jobs have ended; a second signal stops at once", flush=True)
-        self._stop.set()
+        self._stop.set()  # before the words, which may have no reader any more
+        with contextlib.suppress(OSError):
+            print("tfserve: stopping when running jobs have ended; a second signal stops at once", flush=True)
 
     async def _started(self, web: list[WebProcess]) -> bool:
         """Whether the server came up, before it was told to stop."""
