@@ -43,6 +43,7 @@ class Settings:
     max_queue: int = setting(10_000, "waiting jobs in a workspace; more are refused with 503")
     max_queue_bytes: int = setting(256 * MIB, "size of the requests waiting in a workspace; more are refused with 503")
     train_workers: int = setting(1, "training tasks that run at a time")
+    train_nice: int = setting(5, "how far trainings give way to all else on the machine, 0 (not at all) to 19")
     max_tasks: int = setting(100, "training tasks that wait or run; more are refused with 429")
     training_port: int = setting(0, "a second port for training calls, as older clients expect (2333); 0 opens none")
     v1_port: int = setting(0, "a second port for TensorFlow Serving's clients, as they expect it (8501); 0 opens none")

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from tfserve.config import load
 from tfserve.errors import Failure, Internal, Invalid, OutOfSpace, TFserveError
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import (
@@ -31,13 +32,10 @@ from tfserve.worker.interrupts import Interrupts, MainThread
 
 log = logging.getLogger(__name__)
 
-NICE = 10
-"""So much less of the processor than those who answer predictions."""
 AUTOGROUP = Path("/proc/self/autogroup")
-AUTOGROUP_NICE = 5
 """Where Linux shares the processor between sessions first (`sched_autogroup_enabled`), a nice number counts only within
-its session, and each worker has one of its own: between sessions this one counts. 5 is a third of the weight of
-others; with 10 a training was left a twentieth of a busy machine."""
+its session, and each worker has one of its own: between sessions the one in this file counts. 5 is a third of the weight
+of others; with 10 a training was left a twentieth of a busy machine."""
 MAX_SKIPPED = 100
 """So many skipped files are told; the findings have all."""
 SAVED_MODEL = "saved_model"
@@ -50,7 +48,7 @@ class TrainRole:
         self._connection = connection
         self._interrupts = interrupts
         self._main_thread = MainThread(interrupts)
-        _be_nice()
+        _give_way(load().train_nice)
 
     def serve(self, inbox: Inbox, request_id: int, first: Message) -> None:
         """Answers `first`, then everything else in order, until the worker is to stop."""
@@ -92,10 +90,11 @@ class TrainRole:
         return recipes.run(message, self._connection.tell)
 
 
-def _be_nice() -> None:
-    os.nice(NICE)
-    with contextlib.suppress(OSError):  # it is not there everywhere
-        AUTOGROUP.write_text(str(AUTOGROUP_NICE))
+def _give_way(nice: int) -> None:
+    if nice:
+        os.nice(nice)
+        with contextlib.suppress(OSError):  # it is not there everywhere
+            AUTOGROUP.write_text(str(nice))
 
 
 def _examine(message: ExamineProject) -> Message:
