@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 AUTOGROUP = Path("/proc/self/autogroup")
 """Where Linux shares the processor between sessions first (`sched_autogroup_enabled`), a nice number counts only within
-its session, and each worker has one of its own: between sessions the one in this file counts. 5 is a third of the weight
-of others; with 10 a training was left a twentieth of a busy machine."""
+its session, and each worker has one of its own: between sessions the one in this file counts. 5 is a third of the
+weight of others; with 10 a training was left a twentieth of a busy machine."""
 MAX_SKIPPED = 100
 """So many skipped files are told; the findings have all."""
 SAVED_MODEL = "saved_model"
