@@ -14,6 +14,8 @@ from tfserve.errors import Invalid
 from tfserve.http.bodies import check_text
 
 YEAR_S = 366 * 24 * 3600.0
+MAX_KEY = 200
+"""Characters of an Idempotency-Key."""
 
 Name = Annotated[str, Meta(description="name of the workspace", min_length=1)]
 JobNumber = Annotated[int, Meta(description="number of the job in its workspace, from 0", ge=0)]
