@@ -233,7 +233,7 @@ class Unknown:
     def __init__(self, known: list[str]) -> None:
         self._known = known
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         path = scope["path"][:200]
         text = f"There is nothing at {path!r}{nearest(path, self._known)}. POST / tells what there is."
         await refuse(scope, send, NotFound(text))

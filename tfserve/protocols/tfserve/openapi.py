@@ -66,7 +66,7 @@ def _post(endpoint: Endpoint, request: Schema, result: Schema) -> Schema:
             {
                 "name": "Idempotency-Key",
                 "in": "header",
-                "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY},
+                "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[ -~]+$"},
                 "description": "a second request with the same key is the same job",
             }
         ]

@@ -27,7 +27,8 @@ Interval = Annotated[
     ),
 ]
 TimeLimit = Annotated[
-    float | None, Meta(description="seconds that the job may run, then it is ended as failed (no limit)")
+    Annotated[float, Meta(extra_json_schema={"exclusiveMinimum": 0})] | None,
+    Meta(description="seconds that the job may run, then it is ended as failed (no limit)"),
 ]
 
 Replicas = Annotated[int, Meta(description="processes that hold the model", ge=1, le=64)]
