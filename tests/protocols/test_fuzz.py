@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,12 +44,13 @@ load_all_checks()
 
 
 @pytest.fixture(scope="module")
-def fuzzed(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with a model of TensorFlow, an echo model, and a workspace without a model."""
     folder = tmp_path_factory.mktemp("fuzz")
-    roots = f"{folder}:{models}"
-    server = Server(folder / "data", environment={"TFSERVE_ROOTS": roots, "TFSERVE_MAX_WORKSPACES": "40"})
-    paths = {"numbers": models / "scale", "echo": echo.write(folder / "all.echo", two=echo.TWO)}
+    program = Path(__file__).with_name("make_v1_model.py")
+    subprocess.run([sys.executable, program, folder / "numbers"], capture_output=True, check=True)
+    server = Server(folder / "data", environment={"TFSERVE_ROOTS": str(folder), "TFSERVE_MAX_WORKSPACES": "40"})
+    paths = {"numbers": folder / "numbers", "echo": echo.write(folder / "all.echo", two=echo.TWO)}
     for name, path in paths.items():
         server.call("/create_workspace/", name=name)
         assert server.call("/deploy/", name=name, path=str(path), timeout=60)["result"] is True
@@ -100,6 +103,8 @@ LIKELY: dict[str, list[Any]] = {
     "PredictRequest.instances": [ROWS, [[1, 2, 3], [4, 5, 6]], [{"x": [1.5, 2]}], [{"a": [1, 2], "b": "text"}]],
     "PredictRequest.inputs": [ROWS, [[1, 2, 3]], {"x": ROWS}, {"a": ROWS, "b": ["text"]}],
     "PredictRequest.signature_name": [None, "two", "FP64"],
+    "ExamplesRequest.examples": [[{"x": 1.5}], [{"x": 1.5, "word": "a"}, {"x": 0.0, "n": True}], [{"y": 1}]],
+    "ExamplesRequest.signature_name": ["classify", "classify_bare", "regress"],
     "InferRequest.inputs": [[X], [{**X, "shape": [1, 3], "data": [1, 2, 3]}], [{**X, "shape": [0, 3], "data": []}]],
     "InferRequest.outputs": [None, [], [{"name": "x"}], [{"name": "y", "parameters": {"binary_data": True}}]],
     "InferRequest.parameters": [None, {"binary_data_output": True}, {"timeout": 10**6}],
