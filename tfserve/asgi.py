@@ -27,7 +27,7 @@ from tfserve import linux
 from tfserve.config import Settings, load
 from tfserve.errors import Internal, Invalid, NotFound, TFserveError, nearest
 from tfserve.http.access_log import AccessLog
-from tfserve.http.answers import error_counts, refusal
+from tfserve.http.answers import error_counts, refusal, refuse
 from tfserve.http.bodies import ClientGone, read_body
 from tfserve.http.entrance import Entrance
 from tfserve.http.guard import Guard
@@ -235,10 +235,10 @@ class Unknown:
     def __init__(self, known: list[str]) -> None:
         self._known = known
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         path = scope["path"][:200]
         text = f"There is nothing at {path!r}{nearest(path, self._known)}. POST / tells what there is."
-        await refusal(NotFound(text))(scope, receive, send)
+        await refuse(scope, send, NotFound(text))
 
 
 def _lifespan(line: SupervisorLine) -> Callable[[Router], AbstractAsyncContextManager[None]]:

@@ -31,6 +31,8 @@ STATUS = {
 RETRY_AFTER_S = {Kind.OVERLOADED: "5", Kind.UNAVAILABLE: "1"}
 PROTOCOLS = {"/v1/": "v1", "/V1/": "v1", "/v2": "v2", "/v2/": "v2"}
 """The prediction protocols by the first characters of their paths."""
+TRAINING = ("/tasks/", "/training/")
+"""The paths of the training API, which writes errors as the prediction protocols do."""
 
 #: how many answers of this process were errors, by API and status
 error_counts: dict[str, dict[str, int]] = {}
@@ -65,15 +67,15 @@ async def send_png(scope: Scope, send: Send, content: bytes) -> None:
 
 
 async def send_error(scope: Scope, send: Send, error: TFserveError, *, status: int | None = None) -> None:
-    """An error in the shape that the prediction protocols share: {"error": "<text>"}."""
+    """An error in the shape that all but the workspace API share: {"error": "<text>"}."""
     headers = [(name.lower().encode(), value.encode()) for name, value in _error_headers(error).items()]
     content = msgspec.json.encode({"error": error.message})
     await send_json(scope, send, content, status=status or STATUS[error.kind], headers=headers)
 
 
 async def refuse(scope: Scope, send: Send, error: TFserveError) -> None:
-    """An error in the shape of the protocol that the path belongs to."""
-    if scope["path"][:4] in PROTOCOLS:
+    """An error in the shape of the API that the path belongs to."""
+    if scope["path"][:4] in PROTOCOLS or scope["path"].startswith(TRAINING):
         await send_error(scope, send, error)
     else:
         await refusal(error)(scope, _nothing, send)

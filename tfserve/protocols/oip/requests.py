@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from tfserve import tensor_json
 from tfserve.errors import Invalid
 from tfserve.http.bodies import check_text
 from tfserve.json_numbers import LONG
+from tfserve.tensors import DTYPES
 
 Parameters = dict[str, Any] | None
 
@@ -18,8 +20,8 @@ class InputTensor(msgspec.Struct):
     """One input. Its values are in `data` as JSON, or behind the JSON as `binary_data_size` bytes."""
 
     name: str
-    shape: list[int]
-    datatype: str
+    shape: list[Annotated[int, Meta(extra_json_schema={"minimum": 0})]]
+    datatype: Annotated[str, Meta(extra_json_schema={"enum": [dtype.v2 for dtype in DTYPES.values()]})]
     parameters: Parameters = None
     data: Any = None
 

@@ -1,5 +1,5 @@
 """The metrics in the words of Prometheus."""
 
-from tfserve.protocols.prometheus.app import PATHS, Scrape
+from tfserve.protocols.prometheus.app import MEDIA, PATHS, PURPOSE, TELLS, Scrape
 
-__all__ = ["PATHS", "Scrape"]
+__all__ = ["MEDIA", "PATHS", "PURPOSE", "TELLS", "Scrape"]

@@ -19,6 +19,9 @@ from tfserve.protocols.prometheus.families import families
 from tfserve.serving.supervisor import SupervisorLine
 
 PATHS = ("/metrics", "/monitoring/prometheus/metrics")
+PURPOSE = "tell what was counted and measured, for Prometheus"
+TELLS = "Prometheus' text format, or OpenMetrics' with Accept: application/openmetrics-text"
+MEDIA = ("text/plain", "application/openmetrics-text")
 
 
 class Scrape:

@@ -25,6 +25,7 @@ class Endpoint:
     handler: Handler
     query: tuple[tuple[str, str], ...] = ()
     takes_task: bool = False
+    media: tuple[str, ...] = ("application/json",)
 
 
 PAGE = (("limit", "tasks on a page, 100"), ("offset", "tasks to skip, 0"))
@@ -73,6 +74,7 @@ ENDPOINTS = (
         purpose="read what the task's run printed, from any offset, live if asked for",
         tells="as GET /jobs/{id}/output",
         handler=handlers.output,
+        media=("text/plain", "text/event-stream"),
         query=(("offset", "byte to begin with, 0"),),
     ),
     Endpoint(
@@ -88,6 +90,7 @@ ENDPOINTS = (
         purpose="fetch a file that the task has made; a folder lists its files",
         tells="the file",
         handler=handlers.artifact,
+        media=("application/json", "*/*"),
     ),
     Endpoint(
         verb="GET",

@@ -145,7 +145,7 @@ async def server(context: Context, request: Request) -> Response:
 
 
 async def openapi_document(_: Context, __: Request) -> Response:
-    from tfserve.protocols.tfserve.guide import openapi  # made from the table below
+    from tfserve.protocols.tfserve.openapi import openapi  # made from the table below
 
     return json_response(msgspec.json.encode(openapi()))
 

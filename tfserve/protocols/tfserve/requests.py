@@ -14,6 +14,8 @@ from tfserve.errors import Invalid
 from tfserve.http.bodies import check_text
 
 YEAR_S = 366 * 24 * 3600.0
+MAX_KEY = 200
+"""Characters of an Idempotency-Key."""
 
 Name = Annotated[str, Meta(description="name of the workspace", min_length=1)]
 JobNumber = Annotated[int, Meta(description="number of the job in its workspace, from 0", ge=0)]
@@ -25,7 +27,8 @@ Interval = Annotated[
     ),
 ]
 TimeLimit = Annotated[
-    float | None, Meta(description="seconds that the job may run, then it is ended as failed (no limit)")
+    Annotated[float, Meta(extra_json_schema={"exclusiveMinimum": 0})] | None,
+    Meta(description="seconds that the job may run, then it is ended as failed (no limit)"),
 ]
 
 Replicas = Annotated[int, Meta(description="processes that hold the model", ge=1, le=64)]

@@ -21,11 +21,10 @@ from tfserve.protocols.tfserve.endpoints import ENDPOINTS, Endpoint
 from tfserve.protocols.tfserve.guide import guide
 from tfserve.protocols.tfserve.handlers import Context
 from tfserve.protocols.tfserve.reading import READS, Read
-from tfserve.protocols.tfserve.requests import decode
+from tfserve.protocols.tfserve.requests import MAX_KEY, decode
 
 log = logging.getLogger(__name__)
 
-MAX_KEY = 200
 #: calls that wait longer are watched, so that a client that goes away does not keep its place
 WATCH_FROM_S = 2.0
 
