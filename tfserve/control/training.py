@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from tfserve.control.models import Job, TrainingTask
+from tfserve.control.models import FINISHED, Job, TrainingTask
 from tfserve.errors import Conflict, NotFound
 from tfserve.ipc.messages import JobKind, JobState
 
@@ -20,6 +20,10 @@ class NotDone(Conflict):
     """Training task {task_id} has no model yet: its run is {state}."""
 
 
+class NotResumable(Conflict):
+    """Task {task_id} is {state}: only a task that has ended, and is not done, can be resumed."""
+
+
 def create(task: TrainingTask) -> TrainingTask:
     """Records a new task with its first run, queued."""
     task.job = _new_run()
@@ -28,8 +32,10 @@ def create(task: TrainingTask) -> TrainingTask:
 
 
 def resume(task_id: str) -> TrainingTask:
-    """Gives a task that has ended another run, queued. It keeps the progress that it had."""
+    """Gives a task that has ended another run, queued. It keeps the progress that it had. Raises `NotResumable`."""
     task = find(task_id)
+    if task.job.state not in FINISHED or task.job.state == JobState.SUCCEEDED:
+        raise NotResumable(task_id=task_id, state="done" if task.job.state == JobState.SUCCEEDED else "not over")
     task.job = _new_run()
     task.message = "waiting to be resumed"
     task.eta_s = None

@@ -21,8 +21,8 @@ class FolderInUse(Conflict):
     """Task {task_id} is training on {folder} already. Wait for its end, or cancel it: POST /tasks/{task_id}/cancel."""
 
 
-class NotResumable(Conflict):
-    """Task {task_id} is {state}: only a task that has ended, and is not done, can be resumed."""
+class FolderReserved(Conflict):
+    """Another call is just starting a task on {folder}. Wait for its answer: it tells the task, or what is wrong."""
 
 
 class TooManyTasks(Overloaded):

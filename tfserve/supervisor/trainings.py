@@ -7,7 +7,7 @@ import contextlib
 import logging
 import secrets
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from tfserve.supervisor.dispatcher import lost
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs import CANCELLED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal
-from tfserve.supervisor.training_runs import FolderInUse, NotResumable, Run, TooManyTasks, new_row, run_of
+from tfserve.supervisor.training_runs import FolderInUse, FolderReserved, Run, TooManyTasks, new_row, run_of
 from tfserve.supervisor.workers import Spare, WorkerDied
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,8 @@ class Trainings:
         self._callbacks = Callbacks(settings.callback_url)
         self._waiting: deque[Run] = deque()
         self._running: dict[str, Run] = {}
-        self._examining: set[str] = set()
+        #: folders for which a run is being made
+        self._reserved: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -80,18 +81,13 @@ class Trainings:
 
     async def start(self, request: StartTraining) -> str:
         """The id of the new task. Raises `Invalid` with every problem of the project, `FolderInUse`, `TooManyTasks`."""
-        folder = str(Path(request.project_dir))
-        self._refuse_when_in_use(folder)
-        if len(self._waiting) + len(self._running) + len(self._examining) >= self._settings.max_tasks:
+        if len(self._waiting) + len(self._running) + len(self._reserved) >= self._settings.max_tasks:
             raise TooManyTasks(limit=self._settings.max_tasks)
         task_id = secrets.token_hex(8)
-        self._examining.add(folder)
-        try:
+        with self._reserve(str(Path(request.project_dir))):
             found = await self._examine(task_id, request)
             row = await self._journal.change(partial(training.create, new_row(task_id, request, found)))
-        finally:
-            self._examining.discard(folder)
-        self._put(self._run_of(row))
+            self._put(self._run_of(row))
         return task_id
 
     async def cancel(self, task_id: str) -> None:
@@ -103,12 +99,12 @@ class Trainings:
             await self._journal.change(partial(training.find, task_id))  # refuses an unknown task
 
     async def resume(self, task_id: str) -> None:
-        """Raises `NoSuchTask`, `NotResumable`, `FolderInUse`."""
+        """Raises `NoSuchTask`, `NotResumable`, `FolderInUse`, `FolderReserved`."""
         row = await self._journal.change(partial(training.find, task_id))
-        if self._find(task_id) is not None or row.job.state == JobState.SUCCEEDED:
-            raise NotResumable(task_id=task_id, state="done" if row.job.state == JobState.SUCCEEDED else "not over")
-        self._refuse_when_in_use(row.project_dir)
-        self._put(self._run_of(await self._journal.change(partial(training.resume, task_id))))
+        if self._find(task_id) is not None:
+            raise training.NotResumable(task_id=task_id, state="not over")
+        with self._reserve(row.project_dir):
+            self._put(self._run_of(await self._journal.change(partial(training.resume, task_id))))
 
     async def bring_all_back(self) -> None:
         """Goes on with every task that had not ended when the server did."""
@@ -155,12 +151,19 @@ class Trainings:
             raise Invalid("; ".join(answer.problems[:20]), problems=answer.problems, skipped=answer.skipped)
         return answer
 
-    def _refuse_when_in_use(self, folder: str) -> None:
+    @contextlib.contextmanager
+    def _reserve(self, folder: str) -> Iterator[None]:
+        """Nobody else can begin anything in the folder until the run that is being made stands in the queue."""
         for run in [*self._waiting, *self._running.values()]:
             if run.project_dir == folder:
                 raise FolderInUse(task_id=run.task_id, folder=folder)
-        if folder in self._examining:
-            raise FolderInUse(task_id="(being examined)", folder=folder)
+        if folder in self._reserved:
+            raise FolderReserved(folder=folder)
+        self._reserved.add(folder)
+        try:
+            yield
+        finally:
+            self._reserved.discard(folder)
 
     # --- the queue
 
