@@ -39,8 +39,21 @@ def resume(task_id: str) -> TrainingTask:
     task.job = _new_run()
     task.message = "waiting to be resumed"
     task.eta_s = None
-    task.save(update_fields=["job", "message", "eta_s"])
+    task.fruitless = 0
+    task.save(update_fields=["job", "message", "eta_s", "fruitless"])
     return task
+
+
+def died(task_id: str, epoch: int) -> int:
+    """Counts a death of the run, whose last checkpoint is of this epoch.
+
+    Returns how many in a row have come without a further checkpoint: 0 when this one did not.
+    """
+    task = find(task_id)
+    task.fruitless = 0 if epoch > task.reached else task.fruitless + 1
+    task.reached = max(task.reached, epoch)
+    task.save(update_fields=["reached", "fruitless"])
+    return task.fruitless
 
 
 def save_progress(task_id: str, **fields: Any) -> None:

@@ -10,13 +10,13 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tfserve.config import Settings
 from tfserve.control import records, training
 from tfserve.control.models import TrainingTask as Row
 from tfserve.control.task_json import task_json
-from tfserve.errors import Internal, Invalid, TFserveError
+from tfserve.errors import Failure, Internal, Invalid, TFserveError
 from tfserve.ipc.messages import (
     ExamineProject,
     Interrupt,
@@ -34,11 +34,20 @@ from tfserve.supervisor.jobs import CANCELLED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal
 from tfserve.supervisor.training_runs import FolderInUse, FolderReserved, Run, TooManyTasks, new_row, run_of
 from tfserve.supervisor.workers import Spare, WorkerDied
+from tfserve.training.checkpoint_files import newest_epoch
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 3
+MAX_FRUITLESS = 3
+"""So many deaths in a row, without a further checkpoint in between, are the end of a run."""
 RECORD_AGAIN_S = 1.0
+WORK = "work"
+SERVER_ENDED = Failure(
+    code="lost",
+    message="The server ended again and again while this task ran, and it had kept no further checkpoint in between.",
+)
+
+T = TypeVar("T")
 
 
 class Trainings:
@@ -111,7 +120,7 @@ class Trainings:
         for row in await self._journal.change(training.unfinished):
             run = self._run_of(row)
             if row.job.state == JobState.RUNNING:
-                await self._after_death(run, "the server ended while it trained")
+                await self._after_death(run, "the server ended while it trained", SERVER_ENDED)
             else:
                 self._put(run)
 
@@ -220,7 +229,7 @@ class Trainings:
                     parameters=run.parameters,
                     findings=str(work_folder / "findings.json"),
                     folder=str(Path(run.project_dir) / "models" / run.task_id),
-                    work_folder=str(work_folder / "work"),
+                    work_folder=str(work_folder / WORK),
                 )
             )
         finally:
@@ -277,21 +286,19 @@ class Trainings:
             await self._put_aside(run)
         elif ending is not None:
             await self._finish(run, Outcome.failed(ending.failure, state=ending.state))
-        elif run.job.attempts < MAX_ATTEMPTS:
-            await self._after_death(run, f"its worker died: {death}")
         else:
-            await self._finish(run, Outcome.failed(lost(death), state=JobState.LOST))
+            await self._after_death(run, f"its worker died: {death}", lost(death))
 
     async def _put_aside(self, run: Run) -> None:
         """For the next start of the server. No fault of the run's: it does not count as one of its attempts."""
         await self._save(run, worker="", eta_s=None, message="waiting, since the server was stopped")
         await self._record(run, put_aside=True)
 
-    async def _after_death(self, run: Run, reason: str) -> None:
-        """Goes on from the last checkpoint, unless it has died too often."""
+    async def _after_death(self, run: Run, reason: str, failure: Failure) -> None:
+        """Goes on from the last checkpoint, unless it has died too often without a further one."""
         run.worker = None
-        if run.job.attempts >= MAX_ATTEMPTS:
-            failure = STOPPED.failure
+        epoch = newest_epoch(self._folder(run.task_id) / WORK)
+        if await self._insist(run, partial(training.died, run.task_id, epoch)) >= MAX_FRUITLESS:
             await self._finish(run, Outcome.failed(failure, state=JobState.LOST))
             return
         await self._record(run, requeued=True)
@@ -330,10 +337,13 @@ class Trainings:
             put_aside=[job.id] if put_aside else [],
             ended=[job.to_ended(outcome)] if outcome is not None else [],
         )
+        await self._insist(run, partial(records.take_turns, [turn]))
+
+    async def _insist(self, run: Run, write: Callable[[], T]) -> T:
+        """Writes as soon as the disk allows: nothing can go on before that."""
         while True:
             try:
-                await self._journal.take_turn(turn)
-                return
+                return await self._journal.change(write)
             except TFserveError as error:
                 log.error("task %s waits until it can be recorded: %s", run.task_id, error)
                 await asyncio.sleep(RECORD_AGAIN_S)
