@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from trainer import StartTrainer
 
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import Failed, ProjectExamined
-from tfserve.training import findings, labels, masks
+from tfserve.training import findings, labels, masks, project_folders, writing
 from tfserve.training.examine import examine
 from tfserve.training.findings import Findings
 from tfserve.training.images import Bad
@@ -92,6 +95,43 @@ def test_missing_folders_are_problems(tmp_path: Path) -> None:
 
 def test_one_class_is_too_few(tmp_path: Path) -> None:
     only(classification(digit_project(tmp_path / "p", classes=1, per_class=5)).problems, "1 class folders")
+
+
+# --- where the result is to be put
+
+
+def test_what_stands_where_the_result_is_to_be_put_is_a_problem_and_stays(digits: Path) -> None:
+    models = digits / "models"
+    models.write_text("mine")
+    assert "Rename or remove" in only(classification(digits).problems, str(models), "is no folder")
+    models.unlink()
+    (models / "latest").mkdir(parents=True)
+    (models / "latest" / "mine.txt").write_text("mine")
+    only(classification(digits).problems, str(models / "latest"), "is no link")
+
+    (models / "t1").mkdir()
+    writing.link_latest(models / "t1")
+    assert (models / "latest" / "mine.txt").read_text() == "mine"
+    shutil.rmtree(models / "latest")
+    writing.link_latest(models / "t1")
+    assert (models / "latest").resolve() == models / "t1"
+    assert classification(digits).problems == []
+
+
+def test_a_project_that_cannot_be_written_to_is_a_problem() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        project = Path(name)
+        project.chmod(0o555)
+        as_root = os.geteuid() == 0
+        if as_root:  # who may write everywhere
+            os.seteuid(65534)
+        try:
+            only(project_folders.problems_of_results(project), name, "can't be written to")
+        finally:
+            if as_root:
+                os.seteuid(0)
+            project.chmod(0o755)
+        assert project_folders.problems_of_results(project) == []
 
 
 # --- what is skipped

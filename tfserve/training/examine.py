@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from tfserve.training import images, labels, masks
 from tfserve.training.findings import Findings, ImageFile, Skipped
 from tfserve.training.images import Bad
 from tfserve.training.labels import LabelsInfo
+from tfserve.training.project_folders import Bounds, problems_of_results
 
 MIN_CLASSES = 2
 MIN_IMAGES_PER_CLASS = 2
@@ -30,9 +31,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def examine(project_dir: str, train_type: str, parameters: dict[str, Any]) -> Findings:
-    """Everything found in the project folder; with any `problems` in it there can be no training."""
-    search = _Search(Path(project_dir), threads=max(2, int(parameters.get("threads", 2))))
+def examine(project_dir: str, train_type: str, parameters: dict[str, Any], roots: Sequence[str] = ()) -> Findings:
+    """Everything found in the project folder; with any `problems` in it there can be no training.
+
+    Links that lead outside of `roots` are not followed; without roots all are.
+    """
+    search = _Search(Path(project_dir), threads=max(2, int(parameters.get("threads", 2))), bounds=Bounds(roots))
+    search.problems += problems_of_results(search.project)
     if not search.images_folder.is_dir():
         search.problems.append(_no_images_folder(search.project, search.images_folder))
     elif train_type == "classification":
@@ -49,8 +54,9 @@ def examine(project_dir: str, train_type: str, parameters: dict[str, Any]) -> Fi
 class _Search:
     """What has been found so far."""
 
-    def __init__(self, project: Path, threads: int) -> None:
+    def __init__(self, project: Path, threads: int, bounds: Bounds) -> None:
         self.project = project
+        self.bounds = bounds
         self.images_folder = project / "images"
         self.threads = threads
         self.labels: list[str] = []
