@@ -25,6 +25,7 @@ from tfserve.ipc.messages import (
 )
 from tfserve.training import parameters, writing
 from tfserve.training.examine import examine
+from tfserve.training.first_words import first_words
 from tfserve.worker import streams
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.interrupts import Interrupts, MainThread
@@ -141,8 +142,7 @@ def _told(error: BaseException, message: Train) -> Failure:
         cause = f"{error}. The last checkpoint is kept in {message.work_folder}; free some space and resume"
         return OutOfSpace(cause=cause[:1000]).to_failure()
     traceback.print_exception(error)
-    lines = str(error).strip().splitlines() or [""]
-    failure = Internal(f"The training failed: {type(error).__name__}: {lines[0][:1000]}").to_failure()
+    failure = Internal(f"The training failed: {type(error).__name__}: {first_words(error, 1000)}").to_failure()
     return msgspec.structs.replace(failure, type=type(error).__name__)
 
 
