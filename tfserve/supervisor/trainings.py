@@ -148,6 +148,7 @@ class Trainings:
                     train_type=request.train_type,
                     parameters=request.parameters,
                     findings=str(findings),
+                    roots=[str(root) for root in self._settings.root_paths],
                 )
             )
         except WorkerDied as death:

@@ -51,7 +51,7 @@ class Look(msgspec.Struct, frozen=True):
 
 def look(file: Path) -> Look:
     """Decodes a file to its end. Raises `Bad`."""
-    data = _read(file)
+    data = read_bytes(file)
     image = _open(data)
     _check(image, data)
     grey, (width, height) = image.mode in _GREY_MODES, image.size
@@ -86,8 +86,11 @@ def full_pixels(file: Path) -> Array:
         return np.asarray(image.convert("RGB"))
 
 
-def _read(file: Path) -> bytes:
+def read_bytes(file: Path) -> bytes:
+    """All of a file, unless it is too large or no file. Raises `Bad`."""
     try:
+        if not file.is_file() and file.exists():
+            raise Bad("no file, but something that only looks like one")
         size = file.stat().st_size
         if not size:
             raise Bad("empty: 0 bytes")

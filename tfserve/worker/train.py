@@ -102,13 +102,18 @@ def _be_nice() -> None:
 def _examine(message: ExamineProject) -> Message:
     try:
         kind = parameters.train_type(message.train_type)
-        found = examine(message.project_dir, kind, parameters.complete(kind, message.parameters))
-        found.write(Path(message.findings))
+        found = examine(message.project_dir, kind, parameters.complete(kind, message.parameters), message.roots)
+        if not found.problems:
+            found.write(Path(message.findings))
     except TFserveError as error:
         return Failed(failure=error.to_failure())
     except OSError as error:
         kind_of = OutOfSpace(cause=str(error)) if writing.tells_full_disk(error) else Internal(str(error))
         return Failed(failure=kind_of.to_failure())
+    except Exception as error:  # for whoever asked: a death would only tell them an exit code
+        traceback.print_exception(error)
+        told = f"The examination failed: {type(error).__name__}: {first_words(error)}"
+        return Failed(failure=Internal(told).to_failure())
     return ProjectExamined(
         problems=found.problems,
         skipped=[{"path": each.path, "reason": each.reason} for each in found.skipped[:MAX_SKIPPED]],
