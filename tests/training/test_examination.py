@@ -15,7 +15,7 @@ from trainer import StartTrainer
 
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import Failed, ProjectExamined
-from tfserve.training import findings, images, labels, masks, project_folders, writing
+from tfserve.training import findings, images, known_networks, labels, masks, parameters, project_folders, writing
 from tfserve.training.examine import examine
 from tfserve.training.findings import Findings
 from tfserve.training.images import Bad
@@ -132,6 +132,37 @@ def test_a_project_that_cannot_be_written_to_is_a_problem() -> None:
                 os.seteuid(0)
             project.chmod(0o755)
         assert project_folders.problems_of_results(project) == []
+
+
+# --- what the training will need
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("gone.h5", None, "does not exist"),
+        ("text.h5", b"these are no weights", "no file of weights"),
+        ("named.txt", known_networks.HDF5, "no file of weights"),
+        ("good.h5", known_networks.HDF5, ""),
+    ],
+)
+def test_weights_that_can_not_be_used_are_a_problem_at_once(
+    digits: Path, name: str, content: bytes | None, words: str
+) -> None:
+    if content is not None:
+        (digits.parent / name).write_bytes(content)
+    chosen = parameters.complete("classification", {"weights": str(digits.parent / name)})
+    problems = examine(str(digits), "classification", chosen).problems
+    assert problems == ([only(problems, name, words)] if words else [])
+
+
+def test_a_backbone_whose_weights_are_not_here_is_a_problem_at_once(
+    digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(digits.parent / "keras"))
+    for backbone, problems in (("MobileNetV2", 1), ("auto", 0), ("compact", 0)):
+        chosen = parameters.complete("classification", {"backbone": backbone})
+        assert len(examine(str(digits), "classification", chosen).problems) == problems, backbone
 
 
 # --- what is skipped

@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tfserve.training import images, labels, masks
+from tfserve.errors import Invalid
+from tfserve.training import images, known_networks, labels, masks
 from tfserve.training.findings import Findings, ImageFile, Skipped
 from tfserve.training.images import Bad
 from tfserve.training.labels import INFO_FILE, LabelsInfo
@@ -37,6 +38,7 @@ def examine(project_dir: str, train_type: str, parameters: dict[str, Any], roots
     Links that lead outside of `roots` are not followed; without roots all are.
     """
     search = _Search(Path(project_dir), threads=max(2, int(parameters.get("threads", 2))), bounds=Bounds(roots))
+    search.problems += _problems_of_backbone(parameters)
     search.problems += search.problems_of_places(MODELS) + problems_of_results(search.project)
     if outside := search.problems_of_places("images", "labels", INFO_FILE):
         search.problems += outside
@@ -136,6 +138,16 @@ class _Search:
 
 
 # --- classification
+
+
+def _problems_of_backbone(parameters: dict[str, Any]) -> list[str]:
+    """Of a classification that could not find its weights."""
+    try:
+        if "backbone" in parameters:
+            known_networks.choose(parameters["backbone"], parameters["weights"])
+    except Invalid as error:
+        return [error.message]
+    return []
 
 
 def _classification(search: _Search) -> None:
