@@ -44,3 +44,21 @@ def test_only_deaths_in_a_row_without_a_further_checkpoint_are_counted(training:
 
 def test_deaths_before_the_first_checkpoint_are_counted(training: Any, task: str) -> None:
     assert [training.died(task, 0) for _ in range(3)] == [1, 2, 3]
+
+
+def test_the_next_start_tells_the_states_that_were_not_delivered(training: Any, task: str) -> None:
+    from tfserve.control.models import Job, TrainingTask
+    from tfserve.ipc.messages import JobState
+
+    def to_tell() -> list[str]:
+        return [each.task_id for each in training.untold()]
+
+    assert to_tell() == [], "tasks that were made without a callback are nobody's business"
+    TrainingTask.objects.filter(task_id=task).update(told="")
+    assert to_tell() == [task]
+    training.set_told(task, "pending")
+    assert to_tell() == []
+    Job.objects.filter(task__task_id=task).update(state=JobState.LOST)
+    assert to_tell() == [task]
+    training.set_told(task, "done with error")
+    assert to_tell() == []

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.db.models import Q
 from django.utils import timezone
 
 from tfserve.control.models import FINISHED, Job, TrainingTask
+from tfserve.control.task_json import STATES
 from tfserve.errors import Conflict, NotFound
 from tfserve.ipc.messages import JobKind, JobState
 
@@ -95,6 +97,19 @@ def unfinished() -> list[TrainingTask]:
     """In the order in which their runs were asked for."""
     states = (JobState.QUEUED, JobState.RUNNING)
     return list(TrainingTask.objects.select_related("job").filter(job__state__in=states).order_by("job_id"))
+
+
+def untold() -> list[TrainingTask]:
+    """Tasks of which the operator's server knows another state, in the order in which their runs were asked for."""
+    other = Q()
+    for state, word in STATES.items():
+        other |= Q(job__state=state) & ~Q(told=word)
+    found = TrainingTask.objects.filter(other, told__isnull=False)
+    return list(found.select_related("job", "job__outcome").order_by("job_id"))
+
+
+def set_told(task_id: str, state: str) -> None:
+    TrainingTask.objects.filter(task_id=task_id).update(told=state)
 
 
 def _new_run() -> Job:

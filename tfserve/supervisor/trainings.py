@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import shutil
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
@@ -16,13 +17,11 @@ from tfserve.config import Settings
 from tfserve.control import records, training
 from tfserve.control.models import TrainingTask as Row
 from tfserve.control.task_json import task_json
-from tfserve.errors import Failure, Internal, Invalid, TFserveError
+from tfserve.errors import Failure, Internal, TFserveError
 from tfserve.ipc.messages import (
-    ExamineProject,
     Interrupt,
     JobState,
     Progress,
-    ProjectExamined,
     StartTraining,
     Train,
     TrainingEnded,
@@ -30,18 +29,23 @@ from tfserve.ipc.messages import (
 from tfserve.supervisor.callbacks import Callbacks
 from tfserve.supervisor.dispatcher import lost
 from tfserve.supervisor.events import Signal
+from tfserve.supervisor.examinations import Examinations
 from tfserve.supervisor.jobs import CANCELLED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal
 from tfserve.supervisor.training_runs import FolderInUse, FolderReserved, Run, TooManyTasks, new_row, run_of
 from tfserve.supervisor.workers import Spare, WorkerDied
 from tfserve.training.checkpoint_files import newest_epoch
+from tfserve.training.project_folders import MODELS
+from tfserve.training.writing import aside_of
 
 log = logging.getLogger(__name__)
 
 MAX_FRUITLESS = 3
 """So many deaths in a row, without a further checkpoint in between, are the end of a run."""
 RECORD_AGAIN_S = 1.0
-WORK = "work"
+WORK, FINDINGS = "work", "findings.json"
+ENDED_BADLY = "ended with an error"
+MESSAGES = {JobState.FAILED: ENDED_BADLY, JobState.LOST: ENDED_BADLY, JobState.CANCELLED: "cancelled"}
 SERVER_ENDED = Failure(
     code="lost",
     message="The server ended again and again while this task ran, and it had kept no further checkpoint in between.",
@@ -70,7 +74,8 @@ class Trainings:
         self._spare = spare
         self._changed = changed
         self._deploy = deploy
-        self._callbacks = Callbacks(settings.callback_url)
+        self._examinations = Examinations(spare, settings.root_paths)
+        self._callbacks = Callbacks(settings.callback_url, self._delivered)
         self._waiting: deque[Run] = deque()
         self._running: dict[str, Run] = {}
         #: folders for which a run is being made
@@ -94,9 +99,13 @@ class Trainings:
             raise TooManyTasks(limit=self._settings.max_tasks)
         task_id = secrets.token_hex(8)
         with self._reserve(str(Path(request.project_dir))):
-            found = await self._examine(task_id, request)
-            row = await self._journal.change(partial(training.create, new_row(task_id, request, found)))
-            self._put(self._run_of(row))
+            found = await self._examinations.examine(request, self._folder(task_id) / FINDINGS)
+            row = new_row(task_id, request, found, told="" if self._settings.callback_url else None)
+            try:
+                self._put(self._run_of(await self._journal.change(partial(training.create, row))))
+            except TFserveError:
+                shutil.rmtree(self._folder(task_id), ignore_errors=True)
+                raise
         return task_id
 
     async def cancel(self, task_id: str) -> None:
@@ -116,7 +125,10 @@ class Trainings:
             self._put(self._run_of(await self._journal.change(partial(training.resume, task_id))))
 
     async def bring_all_back(self) -> None:
-        """Goes on with every task that had not ended when the server did."""
+        """Goes on with every task that had not ended when the server did, and tells of those that it had not told."""
+        if self._settings.callback_url:
+            for row in await self._journal.change(training.untold):
+                self._callbacks.tell(task_json(row), row.told)
         for row in await self._journal.change(training.unfinished):
             run = self._run_of(row)
             if row.job.state == JobState.RUNNING:
@@ -134,32 +146,6 @@ class Trainings:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._callbacks.close()
-
-    # --- examination
-
-    async def _examine(self, task_id: str, request: StartTraining) -> ProjectExamined:
-        findings = self._folder(task_id) / "findings.json"
-        findings.parent.mkdir(parents=True)
-        worker = await self._spare.start_cold()
-        try:
-            answer = await worker.ask(
-                ExamineProject(
-                    project_dir=request.project_dir,
-                    train_type=request.train_type,
-                    parameters=request.parameters,
-                    findings=str(findings),
-                    roots=[str(root) for root in self._settings.root_paths],
-                )
-            )
-        except WorkerDied as death:
-            raise Internal(f"The project could not be examined: the worker died, {death}.") from None
-        finally:
-            worker.kill("the examination is over")
-        if not isinstance(answer, ProjectExamined):
-            raise Internal(f"a worker answered {type(answer).__name__} to an examination")
-        if answer.problems:
-            raise Invalid("; ".join(answer.problems[:20]), problems=answer.problems, skipped=answer.skipped)
-        return answer
 
     @contextlib.contextmanager
     def _reserve(self, folder: str) -> Iterator[None]:
@@ -197,7 +183,8 @@ class Trainings:
         except Exception:
             log.exception("while training task %s", run.task_id)
         finally:
-            self._running.pop(run.task_id, None)
+            if self._running.get(run.task_id) is run:
+                del self._running[run.task_id]
             self._start_next()
             self._changed.fire()
 
@@ -228,14 +215,15 @@ class Trainings:
                     project_dir=run.project_dir,
                     train_type=run.train_type,
                     parameters=run.parameters,
-                    findings=str(work_folder / "findings.json"),
-                    folder=str(Path(run.project_dir) / "models" / run.task_id),
+                    findings=str(work_folder / FINDINGS),
+                    folder=str(_result_folder(run)),
                     work_folder=str(work_folder / WORK),
                 )
             )
         finally:
             worker.drain()
-            worker.output = None
+            worker.output = worker.on_progress = None
+            await self._settle(run)
             worker.kill("the training is over")
         if not isinstance(answer, TrainingEnded):
             raise Internal(f"a worker answered {type(answer).__name__} to a training")
@@ -307,13 +295,18 @@ class Trainings:
         run.job.started = False
         self.jobs[run.job.id] = run.job
         self._waiting.appendleft(run)
+        self._in_background(self._tell(run))
         self._start_next()
 
     async def _finish(self, run: Run, outcome: Outcome) -> None:
         run.job.output.close()
-        await self._save(run, worker="", eta_s=None)
+        fields = {"message": MESSAGES[outcome.state]} if outcome.state in MESSAGES else {}
+        await self._save(run, worker="", eta_s=None, **fields)
+        if outcome.state != JobState.SUCCEEDED:
+            await asyncio.to_thread(shutil.rmtree, aside_of(_result_folder(run)), ignore_errors=True)
         await self._record(run, outcome=outcome)
         self.jobs.pop(run.job.id, None)
+        self._running.pop(run.task_id, None)
         run.job.ended.set_result(outcome)
         self.outcomes[outcome.state] += 1
         self._changed.fire()
@@ -368,13 +361,23 @@ class Trainings:
             await self._save(run, **fields)
         run.saving = None
 
+    async def _settle(self, run: Run) -> None:
+        """Returns when no progress is being written any more: what comes next is the run's last word."""
+        run.unsaved = None
+        if run.saving is not None:
+            await run.saving
+
     # --- parts
 
     async def _tell(self, run: Run) -> None:
         """Tells the operator's server what the task is now."""
         if self._settings.callback_url:
             row = await self._journal.change(partial(training.find, run.task_id))
-            self._callbacks.tell(task_json(row))
+            self._callbacks.tell(task_json(row), row.told)
+
+    async def _delivered(self, task_id: str, state: str) -> None:
+        with contextlib.suppress(TFserveError):  # told again by the next start, which does no harm
+            await self._journal.change(partial(training.set_told, task_id, state))
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -389,3 +392,7 @@ class Trainings:
 
     def _run_of(self, row: Row) -> Run:
         return run_of(row, self._folder(row.task_id), self._settings.max_output_bytes)
+
+
+def _result_folder(run: Run) -> Path:
+    return Path(run.project_dir) / MODELS / run.task_id
