@@ -26,6 +26,7 @@ from tfserve.ipc.messages import (
 )
 from tfserve.training import parameters, writing
 from tfserve.training.examine import examine
+from tfserve.training.first_words import first_words
 from tfserve.worker import streams
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.interrupts import Interrupts, MainThread
@@ -100,13 +101,18 @@ def _give_way(nice: int) -> None:
 def _examine(message: ExamineProject) -> Message:
     try:
         kind = parameters.train_type(message.train_type)
-        found = examine(message.project_dir, kind, parameters.complete(kind, message.parameters))
-        found.write(Path(message.findings))
+        found = examine(message.project_dir, kind, parameters.complete(kind, message.parameters), message.roots)
+        if not found.problems:
+            found.write(Path(message.findings))
     except TFserveError as error:
         return Failed(failure=error.to_failure())
     except OSError as error:
         kind_of = OutOfSpace(cause=str(error)) if writing.tells_full_disk(error) else Internal(str(error))
         return Failed(failure=kind_of.to_failure())
+    except Exception as error:  # for whoever asked: a death would only tell them an exit code
+        traceback.print_exception(error)
+        told = f"The examination failed: {type(error).__name__}: {first_words(error)}"
+        return Failed(failure=Internal(told).to_failure())
     return ProjectExamined(
         problems=found.problems,
         skipped=[{"path": each.path, "reason": each.reason} for each in found.skipped[:MAX_SKIPPED]],
@@ -140,8 +146,7 @@ def _told(error: BaseException, message: Train) -> Failure:
         cause = f"{error}. The last checkpoint is kept in {message.work_folder}; free some space and resume"
         return OutOfSpace(cause=cause[:1000]).to_failure()
     traceback.print_exception(error)
-    lines = str(error).strip().splitlines() or [""]
-    failure = Internal(f"The training failed: {type(error).__name__}: {lines[0][:1000]}").to_failure()
+    failure = Internal(f"The training failed: {type(error).__name__}: {first_words(error, 1000)}").to_failure()
     return msgspec.structs.replace(failure, type=type(error).__name__)
 
 
