@@ -11,6 +11,7 @@ from starlette.types import Message, Scope, Send
 
 from tfserve.errors import Failure, Kind, TFserveError
 from tfserve.http.access_log import CURRENT
+from tfserve.http.bodies import BodyTooSlow
 from tfserve.http.request_ids import HEADER, REQUEST_ID
 from tfserve.http.server import CONNECTION, Header, HttpConnection
 
@@ -28,6 +29,7 @@ STATUS = {
     Kind.OUT_OF_SPACE: 507,
     Kind.INTERNAL: 500,
 }
+REQUEST_TIMEOUT = 408
 RETRY_AFTER_S = {Kind.OVERLOADED: "5", Kind.UNAVAILABLE: "1"}
 PROTOCOLS = {"/v1/": "v1", "/V1/": "v1", "/v2": "v2", "/v2/": "v2"}
 """The prediction protocols by the first characters of their paths."""
@@ -68,9 +70,9 @@ async def send_png(scope: Scope, send: Send, content: bytes) -> None:
 
 async def send_error(scope: Scope, send: Send, error: TFserveError, *, status: int | None = None) -> None:
     """An error in the shape that all but the workspace API share: {"error": "<text>"}."""
-    headers = [(name.lower().encode(), value.encode()) for name, value in _error_headers(error).items()]
+    headers = [(name.lower().encode(), value.encode()) for name, value in error_headers(error).items()]
     content = msgspec.json.encode({"error": error.message})
-    await send_json(scope, send, content, status=status or STATUS[error.kind], headers=headers)
+    await send_json(scope, send, content, status=status or status_of(error), headers=headers)
 
 
 async def refuse(scope: Scope, send: Send, error: TFserveError) -> None:
@@ -103,14 +105,19 @@ def refusal(error: TFserveError, *, status: int | None = None) -> Response:
     content: dict[str, Any] = {"request_result": False, "result": failure.message, "error": failure}
     return json_response(
         msgspec.json.encode(content, enc_hook=str),
-        status=status or STATUS[error.kind],
-        headers=_error_headers(error),
+        status=status or status_of(error),
+        headers=error_headers(error),
     )
 
 
-def _error_headers(error: TFserveError) -> dict[str, str]:
+def status_of(error: TFserveError) -> int:
+    """HTTP's number for an error: that of its kind, but for one that only HTTP knows."""
+    return REQUEST_TIMEOUT if isinstance(error, BodyTooSlow) else STATUS[error.kind]
+
+
+def error_headers(error: TFserveError) -> dict[str, str]:
     headers = {"Retry-After": RETRY_AFTER_S[error.kind]} if error.kind in RETRY_AFTER_S else {}
-    if error.kind == Kind.TOO_LARGE:
+    if error.kind == Kind.TOO_LARGE or isinstance(error, BodyTooSlow):
         # The rest of the body is not read, so the connection is of no more use.
         headers["Connection"] = CLOSE[1].decode()
     return headers

@@ -76,5 +76,5 @@ def decode(body: bytes) -> Message:
     try:
         message: Message = _decoder.decode(body)
         return message
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BrokenFrame(str(error)) from error

@@ -78,7 +78,7 @@ def decode(body: bytes) -> Ask | Drop | Answer | Refusal:
     try:
         message: Ask | Drop | Answer | Refusal = _decoder.decode(body)
         return message
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise frames.BrokenFrame(str(error)) from error
 
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tfserve.errors import Kind, TFserveError
-from tfserve.http.answers import CLOSE, JSON_TYPE, RETRY_AFTER_S, STATUS
+from tfserve.errors import TFserveError
+from tfserve.http.answers import JSON_TYPE, error_headers, status_of
 from tfserve.http.bodies import WINDOW_BITS
 from tfserve.http.server import Header
 
@@ -41,12 +41,9 @@ def json_answer(content: Any, status: int = 200) -> Answer:
 
 def refusal(error: TFserveError, *, status: int | None = None, headers: Headers = ()) -> Answer:
     """The error in this protocol's words."""
-    if error.kind in RETRY_AFTER_S:
-        headers += ((b"retry-after", RETRY_AFTER_S[error.kind].encode()),)
-    if error.kind == Kind.TOO_LARGE:  # the rest of the body is not read, so the connection is of no more use
-        headers += (CLOSE,)
+    headers += tuple((name.lower().encode(), value.encode()) for name, value in error_headers(error).items())
     text = error.message.encode("utf-8", "replace").decode()
-    return Answer(orjson.dumps({"error": text}), JSON + headers, status or STATUS[error.kind])
+    return Answer(orjson.dumps({"error": text}), JSON + headers, status or status_of(error))
 
 
 async def packed(answer: Answer, accepted: bytes | None) -> Answer:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from starlette.types import Receive, Scope, Send
 
 from tfserve.errors import Internal, Invalid, NotFound, TFserveError, Unavailable, Unsupported
-from tfserve.http.answers import CLOSE, send_bytes
-from tfserve.http.bodies import BodyTooSlow, ClientGone, read_body
+from tfserve.http.answers import send_bytes
+from tfserve.http.bodies import ClientGone, read_body
 from tfserve.http.server import CONNECTION, HttpConnection
 from tfserve.protocols.oip import metadata, repository, statistics
 from tfserve.protocols.oip.answers import Answer, json_answer, packed, refusal
@@ -50,8 +50,6 @@ class V2:
             answer = await self._answer(scope, receive)
         except (ClientGone, CallerGone):
             return
-        except BodyTooSlow as error:
-            answer = refusal(error, status=408, headers=(CLOSE,))
         except TFserveError as error:
             answer = refusal(error)
         except Exception:

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from tfserve.control.training import NoSuchTask
 from tfserve.errors import Internal, Invalid, TFserveError
-from tfserve.http.answers import RETRY_AFTER_S, STATUS, json_response
+from tfserve.http.answers import error_headers, json_response, status_of
 from tfserve.http.bodies import ClientGone
 from tfserve.protocols.tfmodel import handlers
 from tfserve.protocols.tfmodel.endpoints import ENDPOINTS, Handler
@@ -63,8 +63,8 @@ def refused(error: TFserveError, scope: Scope) -> Response:
     if isinstance(error, NoSuchTask):
         asked = Request(scope)
         content = {"taskId": asked.path_params.get("id") or asked.query_params.get("taskId", ""), **content}
-    headers = {"Retry-After": RETRY_AFTER_S[error.kind]} if error.kind in RETRY_AFTER_S else None
-    return json_response(msgspec.json.encode(content, enc_hook=str), status=STATUS[error.kind], headers=headers)
+    body = msgspec.json.encode(content, enc_hook=str)
+    return json_response(body, status=status_of(error), headers=error_headers(error))
 
 
 def _wrong_verb(verbs: dict[str, Handler]) -> Response:

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.http.answers import json_response, refusal
-from tfserve.http.bodies import BodyTooSlow, ClientGone, check_text, read_body
+from tfserve.http.bodies import ClientGone, check_text, read_body
 from tfserve.protocols.tfserve.endpoints import ENDPOINTS, Endpoint
 from tfserve.protocols.tfserve.guide import guide
 from tfserve.protocols.tfserve.handlers import Context
@@ -51,9 +51,6 @@ class _Answering:
             response = await self._respond(scope, receive)
         except ClientGone:
             return
-        except BodyTooSlow as error:
-            response = refusal(error, status=408)
-            response.headers["Connection"] = "close"
         except TFserveError as error:
             response = refusal(error)
         except Exception:
