@@ -214,10 +214,21 @@ class Root:
             await refusal(error)(scope, receive, send)
             return
         is_json = body.lstrip()[:1] in (b"{", b"[", b'"', b"")
-        is_form = Request(scope).headers.get("content-type", "").startswith(FORM)
+        media = Request(scope).headers.get("content-type", "").strip().lower()
+        is_form = media.startswith(FORM)
+        if not (is_json or is_form or "json" in media):
+            await refusal(_neither_json_nor_form(media))(scope, receive, send)
+            return
         app = self._training if is_form and not is_json else self._guide
         headers = [(name, value) for name, value in scope["headers"] if name not in UNPACKED]
         await app({**scope, "headers": headers}, _again(body), send)
+
+
+def _neither_json_nor_form(media: str) -> Invalid:
+    return Invalid(
+        f"POST / takes a form of the type {FORM}, which starts a training, or JSON or nothing, which is answered with"
+        f" the API guide; the type {media[:100]!r} was given."
+    )
 
 
 def _again(body: bytes) -> Receive:

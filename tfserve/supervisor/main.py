@@ -54,15 +54,21 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
         if settings.access_log_path is not None:  # a folder that is not there is told now, not by every line
             settings.access_log_path.open("ab").close()
         lock = DataFolderLock(settings.data_path)
+    except (TFserveError, OSError) as error:
+        return _refuse(error)
+    try:
         ports = [settings.port, *filter(None, (settings.training_port, settings.v1_port))]
         sockets = [listen(settings.host, port) for port in ports]
         held = [hold(settings.host, settings.grpc_port)] if settings.grpc_port else []
-    except (TFserveError, OSError) as error:
-        print(f"tfserve: {_sentence(error)}", file=sys.stderr)
-        return 1
+        settings = _resolved(settings, sockets[0])
+        _set_up_database(settings)
+    except OSError as error:
+        lock.release()
+        return _refuse(error)
+    except BaseException:
+        lock.release()
+        raise
     _raise_limits()
-    settings = _resolved(settings, sockets[0])
-    _set_up_database(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(Supervisor(settings, sockets, lock, on_ready).run())
     for sock in held:
@@ -75,6 +81,11 @@ def _raise_limits() -> None:
     """As many open files as this user may have: a worker costs four."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _refuse(error: TFserveError | OSError) -> int:
+    print(f"tfserve: {_sentence(error)}", file=sys.stderr)
+    return 1
 
 
 def _sentence(error: TFserveError | OSError) -> str:
