@@ -355,7 +355,8 @@ class Models:
     def _forget_drained(self, name: str, model: Model, addresses: Sequence[str]) -> None:
         """A version whose processes end now is not there any more for those who ask for it by its number."""
         versions = self._by_name.get(name, [])
-        if model in versions and model.state == "draining" and set(model.told.addresses) <= set(addresses):
+        is_idle = not model.in_flight and set(model.told.addresses) <= set(addresses)
+        if model in versions and model.state == "draining" and is_idle:
             versions.remove(model)
             model.close()
 
