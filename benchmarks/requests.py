@@ -104,7 +104,8 @@ def of_instances(path: str, rows: list[Any], **fields: object) -> Request:
 
 def predictions(body: bytes) -> Any:
     answer = json.loads(body)
-    return np.array(answer["predictions"] if isinstance(answer, dict) else answer, np.float32).ravel()
+    rows = answer["predictions"] if isinstance(answer, dict) else answer
+    return np.array([row["probabilities"] if isinstance(row, dict) else row for row in rows], np.float32).ravel()
 
 
 def raw(path: str, samples: Samples) -> Request:

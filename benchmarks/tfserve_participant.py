@@ -19,7 +19,7 @@ from benchmarks.server_process import ServerProcess
 DEPLOY_S = 120
 CHOICE_S = 300
 IMAGES: dict[str, dict[str, Any]] = {
-    "mobilenet": {"height": 224, "width": 224, "scale": 1 / 127.5, "offset": -1},
+    "mobilenet": {"height": 224, "width": 224, "scale": 1 / 127.5, "offset": -1, "antialias": False},
 }
 """How image files become the input, so that every runtime can serve them."""
 
