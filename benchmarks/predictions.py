@@ -81,9 +81,10 @@ def some_of(known: list[str]) -> Callable[[str], list[str]]:
 
 
 def models() -> Path:
-    """The folder of the models, made on first use."""
-    folder = CACHE / "models"
-    if not (folder / "rows.npz").exists():
+    """The folder of the models, made on first use and when the program that makes them has changed."""
+    folder, program = CACHE / "models", Path(__file__).with_name("models.py")
+    rows = folder / "rows.npz"
+    if not rows.exists() or rows.stat().st_mtime < program.stat().st_mtime:
         console.print("making the models")
         subprocess.run([sys.executable, "-m", "benchmarks.models", str(folder)], cwd=REPOSITORY, check=True)
     return folder

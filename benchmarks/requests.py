@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tfserve.protocols.protos import oip_pb2 as v2_pb2
+
 ROWS = {
     "small-json": "small network, one row, JSON",
     "mobilenet-json": "MobileNetV2, JSON numbers",
@@ -42,11 +44,28 @@ class Checked:
         """Raises ValueError with what was wrong."""
         if status != 200:
             raise ValueError(body[:300].decode(errors="replace"))
-        got = self._read(headers, body)
-        if got.size != self._expected.size:
-            raise ValueError(f"expected {self._expected.size} numbers, got {got.size}")
-        if not np.allclose(got, self._expected, rtol=1e-3, atol=1e-6):
-            raise ValueError(f"another answer: expected {self._expected[:12]}, got {got[:12]}")
+        compare(self._read(headers, body), self._expected)
+
+
+class CheckedCall:
+    """The same by gRPC, version 2."""
+
+    def __init__(self, body: bytes, expected: Any) -> None:
+        self.body = body
+        self._expected = expected.ravel()
+
+    def read(self, answer: bytes) -> None:
+        """Raises ValueError with what was wrong."""
+        raw = v2_pb2.ModelInferResponse.FromString(answer).raw_output_contents
+        compare(np.frombuffer(raw[0], np.float32), self._expected)
+
+
+def compare(got: Any, expected: Any) -> None:
+    """Raises ValueError with what was wrong."""
+    if got.size != expected.size:
+        raise ValueError(f"expected {expected.size} numbers, got {got.size}")
+    if not np.allclose(got, expected, rtol=1e-3, atol=1e-6):
+        raise ValueError(f"another answer: expected {expected[:12]}, got {got[:12]}")
 
 
 class Samples:
@@ -85,7 +104,8 @@ def of_instances(path: str, rows: list[Any], **fields: object) -> Request:
 
 def predictions(body: bytes) -> Any:
     answer = json.loads(body)
-    return np.array(answer["predictions"] if isinstance(answer, dict) else answer, np.float32).ravel()
+    rows = answer["predictions"] if isinstance(answer, dict) else answer
+    return np.array([row["probabilities"] if isinstance(row, dict) else row for row in rows], np.float32).ravel()
 
 
 def raw(path: str, samples: Samples) -> Request:
@@ -119,6 +139,13 @@ def v2_binary(path: str, x: Any) -> Request:
     tensor = {"name": "x", "shape": x.shape, "datatype": "FP32", "parameters": {"binary_data_size": x.nbytes}}
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     return Request(path, head + x.tobytes(), v2_output, {**octets(), BINARY_HEADER: str(len(head))})
+
+
+def v2_grpc(model: str, x: Any) -> bytes:
+    """A serialized ModelInferRequest."""
+    request = v2_pb2.ModelInferRequest(model_name=model, raw_input_contents=[x.tobytes()])
+    request.inputs.add(name="x", datatype="FP32", shape=x.shape)
+    return bytes(request.SerializeToString())
 
 
 def v2_images(path: str, jpeg: str) -> Request:

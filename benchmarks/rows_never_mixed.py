@@ -9,18 +9,21 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
 
-from benchmarks.http_load import Result, exchange
+from benchmarks import grpc_load, http_load
+from benchmarks.http_load import Result
+from benchmarks.participants import free_port
 from benchmarks.predictions import models
-from benchmarks.requests import Checked, Request, of_instances, v2_binary, v2_numbers
+from benchmarks.requests import Checked, CheckedCall, Request, of_instances, v2_binary, v2_grpc, v2_numbers
 from benchmarks.server_process import REPOSITORY, ServerProcess
 from benchmarks.tfserve_participant import deploy
 
@@ -28,6 +31,8 @@ NAME = "small"
 DIFFERENT = 4096  # inputs, so that a row that belongs to another request is seen
 
 console = Console()
+
+Each = TypeVar("Each")
 
 
 def v1_json(x: Any) -> Request:
@@ -43,6 +48,7 @@ def v2_bytes(x: Any) -> Request:
 
 
 PROTOCOLS: dict[str, Callable[[Any], Request]] = {"v1 JSON": v1_json, "v2 JSON": v2_json, "v2 binary": v2_bytes}
+GRPC = "v2 gRPC"
 
 
 def main() -> int:
@@ -50,9 +56,14 @@ def main() -> int:
     path = models() / NAME
     inputs = different_inputs()
     expected = expected_of(path, inputs)
-    with tempfile.TemporaryDirectory(dir=REPOSITORY, prefix=".bench-") as folder, ServerProcess(Path(folder)) as server:
+    grpc_port = free_port()
+    with (
+        tempfile.TemporaryDirectory(dir=REPOSITORY, prefix=".bench-") as folder,
+        ServerProcess(Path(folder), "--grpc-port", str(grpc_port)) as server,
+    ):
         deploy(server, NAME, path, options.runtime)
-        results = all_at_once(server, {name: requests(name, inputs, expected) for name in PROTOCOLS}, options)
+        addresses = {**dict.fromkeys(PROTOCOLS, server.url), GRPC: f"127.0.0.1:{grpc_port}"}
+        results = all_at_once(addresses, inputs, expected, options)
     return tell(results)
 
 
@@ -81,29 +92,27 @@ def expected_of(path: Path, inputs: list[Any]) -> list[Any]:
     return np.split(answers, np.cumsum([len(x) for x in inputs])[:-1])
 
 
-def requests(name: str, inputs: list[Any], expected: list[Any]) -> list[Checked]:
-    return [Checked(PROTOCOLS[name](x), answer) for x, answer in zip(inputs, expected, strict=True)]
+def all_at_once(addresses: dict[str, str], inputs: list[Any], expected: list[Any], options: Any) -> dict[str, Result]:
+    """The clients of each protocol in a process of their own: in threads one would wait for the other's turn."""
+    with ProcessPoolExecutor(len(addresses), mp_context=get_context("spawn")) as pool:
+        loads = {
+            name: pool.submit(load, name, address, inputs, expected, options) for name, address in addresses.items()
+        }
+        return {name: each.result() for name, each in loads.items()}
 
 
-def all_at_once(
-    server: ServerProcess, by_protocol: dict[str, list[Checked]], options: argparse.Namespace
-) -> dict[str, Result]:
-    results: dict[str, Result] = {}
-    until = time.monotonic() + options.seconds
-
-    def load(name: str, rows: list[Checked]) -> None:
-        results[name] = exchange(server.url, cycle(rows, until), connections=options.connections)
-
-    clients = [threading.Thread(target=load, args=item) for item in by_protocol.items()]
-    for client in clients:
-        client.start()
-    for client in clients:
-        client.join()
-    return results
+def load(name: str, address: str, inputs: list[Any], expected: list[Any], options: Any) -> Result:
+    pairs = list(zip(inputs, expected, strict=True))
+    if name == GRPC:
+        calls = [CheckedCall(v2_grpc(NAME, x), answer) for x, answer in pairs]
+        return grpc_load.exchange(address, cycle(calls, options.seconds), at_a_time=options.connections)
+    write = PROTOCOLS[name]
+    rows = [Checked(write(x), answer) for x, answer in pairs]
+    return http_load.exchange(address, cycle(rows, options.seconds), connections=options.connections)
 
 
-def cycle(rows: list[Checked], until: float) -> Iterator[Checked]:
-    number = 0
+def cycle(rows: list[Each], seconds: float) -> Iterator[Each]:
+    number, until = 0, time.monotonic() + seconds
     while time.monotonic() < until:
         yield rows[number % len(rows)]
         number += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ from benchmarks.requests import Request, Samples, instances, model_of, v2
 from benchmarks.server_process import ServerProcess
 
 DEPLOY_S = 120
+CHOICE_S = 300
+IMAGES: dict[str, dict[str, Any]] = {
+    "mobilenet": {"height": 224, "width": 224, "scale": 1 / 127.5, "offset": -1, "antialias": False},
+}
+"""How image files become the input, so that every runtime can serve them."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +59,33 @@ class TFserve:
                 server = stack.enter_context(ServerProcess(place))
             except RuntimeError as error:
                 raise Unavailable(str(error)[:300]) from error
-            deploy(server, model, path, self._runtime)
+            deploy(server, model, path, self._runtime, image=IMAGES.get(model))
+            if self._runtime == "auto":
+                wait_until_chosen(server, model)
             server.wait_for_spare()
-            server.processes.wait_until_idle(at_most_s=DEPLOY_S)  # `auto` converts aside: rows are measured after it
+            server.processes.wait_until_idle()
             yield Running(server.url, server.processes)
 
 
-def deploy(server: ServerProcess, name: str, path: Path, runtime: str) -> None:
-    """Raises Unavailable with the server's own words."""
+def deploy(server: ServerProcess, name: str, path: Path, runtime: str, image: dict[str, Any] | None = None) -> None:
+    """Raises Unavailable with the server's own words. `image` says how files become the input of any runtime."""
     try:
         server.call("/create_workspace/", name=name)
-        job: Any = server.call("/deploy/", name=name, path=str(path), runtime=runtime, timeout=DEPLOY_S)
+        job: Any = server.call("/deploy/", name=name, path=str(path), runtime=runtime, image=image, timeout=DEPLOY_S)
     except RuntimeError as error:
         raise Unavailable(f"deploy refused: {error}"[:300]) from error
     if job["result"] is not True:
         raise Unavailable(f"deploy failed: {job.get('error')}"[:300])
+
+
+def wait_until_chosen(server: ServerProcess, name: str) -> None:
+    """Until `auto` has chosen, told by the server: rows are measured after it. Raises Unavailable when it can't."""
+    deadline = time.monotonic() + CHOICE_S
+    while time.monotonic() < deadline:
+        state: Any = server.http.get("/server/").json()["result"]
+        status: Any = server.call("/get_status/", name=name)
+        choice = status["deployment"]["choice"]
+        if choice.endswith("was chosen") or choice.startswith("stays"):
+            return
+        server.http.get("/server/", params={"since": state["revision"], "wait": 5})
+    raise Unavailable(f"no runtime was chosen within {CHOICE_S} s: {choice}")

@@ -282,6 +282,7 @@ def test_a_model_moves_to_the_fastest_runtime_that_agrees_and_back_for_what_only
     assert load.wrong == [], "no request was dropped on the way"
     assert told["runtime"] in ("openvino", "litert", "onnxruntime")
     assert {trial["runtime"] for trial in told["trials"]} == {"tensorflow", "openvino", "litert", "onnxruntime"}
+    assert told["served"] == ["serving_default"]
     agreeing = {trial["runtime"] for trial in told["trials"] if trial["ok"]}
     assert {"tensorflow", told["runtime"]} <= agreeing
     assert [each["runtime"] for each in server.http.get("/v1/models").json()["models"]] == [told["runtime"]]

@@ -11,6 +11,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +35,8 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     """How a file becomes an input: resized to `height` and `width`, then each value times `scale` plus `offset`.
 
     Values of a file are 0 to 255. None as a size leaves the image as large as it is. `input` and `output` are names of
-    the default signature; None means the only one that fits.
+    the default signature; None means the only one that fits. `antialias` smooths what is made smaller, as Pillow and
+    our training do; without it pixels are taken as `tf.image.resize` takes them by default.
     """
 
     height: int | None = None
@@ -42,6 +44,7 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     channels: int = 3
     scale: float | list[float] = 1.0
     offset: float | list[float] = 0.0
+    antialias: bool = True
     labels: list[str] = []
     task: Literal["classification", "segmentation"] = "classification"
     input: str | None = None
@@ -80,9 +83,13 @@ def _spec(value: Any, where: str) -> ImageSpec:
     return spec
 
 
-def with_files(runtime: Runtime, spec: ImageSpec | None) -> Runtime:
-    """The same model, with a signature that takes files. Raises `Invalid` when the description does not fit it."""
-    if spec is None or IMAGE_BYTES in runtime.signatures:
+def with_files(runtime: Runtime, spec: ImageSpec | None, *, is_given: bool) -> Runtime:
+    """The same model, with a signature that takes files. Raises `Invalid` when the description does not fit it.
+
+    What was given at the deployment takes the place of a signature that the model has itself, which other runtimes do
+    not have: so every runtime reads files in one way.
+    """
+    if spec is None or (IMAGE_BYTES in runtime.signatures and not is_given):
         return runtime
     return ImageFiles(runtime, spec)
 
@@ -165,7 +172,8 @@ class ImageFiles:
                 if width * height > MAX_PIXELS:
                     raise Invalid(f"Image {number} has {width}x{height} pixels; at most {MAX_PIXELS} are read.")
                 to = (spec.width or width, spec.height or height)
-                image.draft("RGB", (2 * to[0], 2 * to[1]))
+                if spec.antialias:
+                    image.draft("RGB", (2 * to[0], 2 * to[1]))
                 eight = image.point(lambda value: value / 256, "L") if image.mode.startswith("I;16") else image
                 plain = eight.convert(MODES[spec.channels])
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -174,11 +182,13 @@ class ImageFiles:
                 f"Image {number} can't be decoded ({told}): the bytes of a JPEG, PNG, GIF, BMP or WebP file were"
                 f" expected; {len(data)} bytes beginning with {data[:8]!r} were given."
             ) from None
-        if plain.size != to:
+        if plain.size != to and spec.antialias:
             plain = plain.resize(to, Image.Resampling.BILINEAR)
-        array = np.asarray(plain, np.float32).reshape((to[1], to[0], spec.channels))
+        pixels = np.asarray(plain).reshape((plain.height, plain.width, spec.channels))
+        array = pixels.astype(np.float32) if plain.size == to else _taken_between(pixels, to)
         if spec.scale != 1.0 or spec.offset != 0.0:
-            array = array * np.asarray(spec.scale, np.float32) + np.asarray(spec.offset, np.float32)
+            array *= np.asarray(spec.scale, np.float32)
+            array += np.asarray(spec.offset, np.float32)
         return array.astype(DTYPES[self._input.dtype].numpy, copy=False), (height, width)
 
     def _run(self, images: Array) -> Array:
@@ -218,6 +228,27 @@ def _stacked(images: Sequence[Array]) -> Array:
     if len({image.shape for image in images}) > 1:
         raise Invalid("Images of different sizes can't be computed together by this model: send them one by one.")
     return np.stack(images)
+
+
+def _taken_between(image: Array, size: tuple[int, int]) -> Array:
+    """Each value from the four pixels around its place; `size` is (width, height)."""
+    above, below, down = _places(image.shape[0], size[1])
+    left, right, across = _places(image.shape[1], size[0])
+    # In place, since new memory for each step costs as much as the step.
+    rows: Array = image.take(above, 0).astype(np.float32)
+    rows += (image.take(below, 0) - rows) * down[:, np.newaxis, np.newaxis]
+    values: Array = rows.take(left, 1)
+    values += (rows.take(right, 1) - values) * across[np.newaxis, :, np.newaxis]
+    return values
+
+
+@lru_cache(64)
+def _places(old: int, new: int) -> tuple[Array, Array, Array]:
+    """For each of the new pixels the old ones around its centre, and how far it is from the first to the second."""
+    at = (np.arange(new, dtype=np.float32) + np.float32(0.5)) * np.float32(old / new) - np.float32(0.5)
+    first = np.floor(at)
+    ends = [np.clip(place, 0, old - 1).astype(np.intp) for place in (first, first + 1)]
+    return ends[0], ends[1], at - first
 
 
 def _full_size(output: Array, size: tuple[int, int]) -> Array:

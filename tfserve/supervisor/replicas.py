@@ -192,6 +192,7 @@ class Deployment:
             "format": self.format,
             "runtime": self.runtime,
             "choice": self.choice,
+            "served": list(self.signatures) if self.served is None else self.served,
             "trials": self.report.trials if self.report is not None else [],
             "device": self.device,
             "pid": living[0].worker.child.pid if living else None,

@@ -73,7 +73,7 @@ class ModelRole:
         spec = images.find(model.path, become.options.image)
         options = become.options
         loaded = runtimes.load(model, device=become.device, runtime=options.runtime, precision=options.precision)
-        runtime = images.with_files(loaded, spec)
+        runtime = images.with_files(loaded, spec, is_given=options.image is not None)
         predictor, computation = Predictor(runtime), Computation(runtime, self._lock)
         told = warm_up(
             runtime, predictor, computation,
