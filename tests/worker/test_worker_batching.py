@@ -134,7 +134,7 @@ def test_a_fixed_first_dimension_is_never_batched() -> None:
         (b'{"feed_dict": {}}', "missing required field `fetches`"),
         (b'{"fetches": 1}', "`$.fetches`"),
         (b'{"fetches": []}', "fetches is empty"),
-        (b'{"fetches": "z"}', "There are: 'x'"),
+        (b'{"fetches": "z"}', "'serving_default': 'x'"),
         (b'{"fetches": "x", "feed_dict": {"xx": 1}}', "did you mean 'x'?"),
         (b'{"fetches": "x"}', "lacks 'x'"),
         (b'{"fetches": "x", "signature": "serving"}', "There are: 'serving_default'"),

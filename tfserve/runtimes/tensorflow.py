@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 import tempfile
 from collections import OrderedDict
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
-from tfserve.runtimes import formats, keras
+from tfserve.runtimes import formats, keras, pace
 from tfserve.runtimes.formats import Located
 from tfserve.runtimes.graph_names import GraphNames
 from tfserve.runtimes.interface import Target
@@ -43,12 +44,13 @@ def load(model: Located, *, device: str) -> GraphModel:
     import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")
+    os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")  # each session has the threads that it was made with
     place = _choose_device(tf, device)
     if model.format in (formats.KERAS, formats.HDF5):
         with _temporary_folder() as folder:
             keras.export(model.path, folder / "exported")
-            return _load(tf, model, folder / "exported", place)
-    return _load(tf, model, model.path, place)
+            return _load_at_its_best(tf, model, folder / "exported", place)
+    return _load_at_its_best(tf, model, model.path, place)
 
 
 class GraphModel:
@@ -143,10 +145,23 @@ def _temporary_folder() -> Iterator[Path]:
             tempfile.tempdir = before
 
 
-def _load(tf: Any, model: Located, path: Path, device: str) -> GraphModel:
+def _load_at_its_best(tf: Any, model: Located, path: Path, device: str) -> GraphModel:
+    """A light model in one thread, the caller's own: 7 µs a call of a small network, 70 µs with two threads."""
+    with_threads = _load(tf, model, path, device)
+    took_s = pace.seconds(with_threads)
+    if took_s is None or took_s > pace.LIGHT_S:
+        return with_threads
+    without = _load(tf, model, path, device, inter_op_parallelism_threads=-1, intra_op_parallelism_threads=1)
+    best, other = (without, with_threads) if (pace.seconds(without) or 0) < took_s else (with_threads, without)
+    other.close()
+    return best
+
+
+def _load(tf: Any, model: Located, path: Path, device: str, **threads: int) -> GraphModel:
     """`path` is where the graph is; it differs from the model's own when Keras has exported it."""
     graph = tf.Graph()
-    session = tf.compat.v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(allow_soft_placement=True))
+    config = tf.compat.v1.ConfigProto(allow_soft_placement=True, **threads)
+    session = tf.compat.v1.Session(graph=graph, config=config)
     try:
         with graph.as_default(), tf.device(device), session.as_default():
             if model.weights is not None:

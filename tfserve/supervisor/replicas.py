@@ -115,7 +115,8 @@ class Deployment:
     @property
     def asked_runtime(self) -> str:
         """The one runtime that was asked for, or `auto`."""
-        return "litert" if self.options.precision == "int8" else self.options.runtime
+        by_precision = {"int8": "litert", "bf16": "openvino"}  # the one runtime that computes so
+        return by_precision.get(self.options.precision, self.options.runtime)
 
     @property
     def asks_for_conversion(self) -> bool:
