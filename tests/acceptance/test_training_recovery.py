@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import queue
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import pytest
 
 from tests.acceptance.conftest import Server, command
+from tests.acceptance.test_daemon import free_port
 from tests.acceptance.training_calls import begin, form
+
+Start = Callable[..., Server]
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +97,49 @@ def test_a_refused_project_leaves_nothing_behind(waiting: Server, project: Path)
     (project / "images" / "Digit_3").mkdir()
     assert waiting.http.post("/", data=form(project)).status_code == 400
     assert set((waiting.data_dir / "training").glob("*")) == before
+
+
+class Receiver(HTTPServer):
+    """The operator's server; what came is in `received`."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", port), ReceiverHandler)
+        self.received: queue.Queue[Any] = queue.Queue()
+
+
+class ReceiverHandler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        self.server.received.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def test_the_next_start_makes_up_for_callbacks_that_nobody_took(start: Start, digits: Path, tmp_path: Path) -> None:
+    port = free_port()
+    options = ("--no-warm-spare", "--train-workers", "0", "--callback-url", f"http://127.0.0.1:{port}/hook")
+    first = start(*options, TFSERVE_ROOTS=str(tmp_path))
+    waits, cancelled = (
+        begin(first, Path(shutil.copytree(digits, tmp_path / name)))["taskId"] for name in ("waits", "cancelled")
+    )
+    first.http.post(f"/tasks/{cancelled}/cancel")
+    assert first.stop() == 0
+
+    with Receiver(port) as receiver:
+        thread = threading.Thread(target=receiver.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            second = start(*options, TFSERVE_ROOTS=str(tmp_path))
+            told = [receiver.received.get(timeout=20) for _ in range(2)]
+            assert [(each["taskId"], each["state"]) for each in told] == [(waits, "pending"), (cancelled, "cancelled")]
+            assert second.stop() == 0
+            third = start(*options, TFSERVE_ROOTS=str(tmp_path))
+            third.http.post(f"/tasks/{waits}/cancel")
+            last = receiver.received.get(timeout=20)
+            assert (last["taskId"], last["state"]) == (waits, "cancelled"), "no state is told twice"
+        finally:
+            receiver.shutdown()
+            thread.join()

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import Progress
-from tfserve.training import evaluation, pace, parameters, sizes, writing
+from tfserve.training import evaluation, pace, parameters, plots, sizes, writing
 from tfserve.training.checkpoints import Checkpoints
 from tfserve.training.findings import ImageFile
 from tfserve.training.first_words import first_words
@@ -69,6 +70,18 @@ def test_small_data_is_gone_through_more_often() -> None:
     assert pace.epochs(chosen, 1800) == 23
     assert pace.epochs(chosen, 100_000) == pace.FEWEST_EPOCHS
     assert pace.epochs({**chosen, "epochs": 7}, 60) == 7
+
+
+# --- plots
+
+
+@pytest.mark.parametrize("classes", [2, 10, 45])
+def test_nothing_touches_the_edges_of_a_confusion_matrix(tmp_path: Path, classes: int) -> None:
+    file = tmp_path / "matrix.png"
+    plots.confusion_matrix(file, np.eye(classes, dtype=int), [f"digit {label}" for label in range(classes)])
+    grey = np.asarray(Image.open(file).convert("L"))
+    edges = [grey[:4], grey[-4:], grey[:, :4], grey[:, -4:]]
+    assert [edge.min() for edge in edges] == [255] * 4
 
 
 # --- errors
