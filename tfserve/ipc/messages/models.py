@@ -1,0 +1,192 @@
+"""Deployed models: what web knows of them, and what a model worker is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tfserve.conversions import Trial
+from tfserve.ipc.messages.base import Base
+
+
+class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a deployment wants to be served; what `/deploy/` takes beside the path.
+
+    `runtime` is a name of `tfserve.runtimes`, or `auto`. `max_batch_size` counts rows, `max_delay_s` is how long a
+    request may wait for company. `image` says how files become the input, `precision` is `float32` unless asked.
+    """
+
+    runtime: str = "auto"
+    replicas: int = 1
+    max_batch_size: int = 64
+    max_delay_s: float = 0.0
+    precision: str = "float32"
+    image: dict[str, Any] | None = None
+
+
+class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One version of a workspace's model as web must know it. `addresses` are the replicas that take predictions.
+
+    `state` is `loading`, `active`, `draining` or `failed`; `reason` says why it is not active. `runtime` computes it.
+    """
+
+    id: int
+    version: int
+    state: str
+    addresses: list[str] = []
+    #: the signatures that `addresses` compute; None for all. The others are computed at `full_addresses`
+    served: list[str] | None = None
+    full_addresses: list[str] = []
+    format: str = ""
+    runtime: str = ""
+    signatures: dict[str, Any] = {}
+    options: ModelOptions = ModelOptions()
+    image: dict[str, Any] | None = None
+    reason: str = ""
+    path: str = ""
+
+
+class GetModels(Base):
+    """Web asks once, before it is ready. Answered by Models."""
+
+
+class Models(Base):
+    """Every deployed model, by workspace."""
+
+    models: dict[str, list[ModelVersion]]
+
+
+class ModelChanged(Base):
+    """What is deployed in a workspace now; empty when nothing is. The supervisor asks web, which answers Done."""
+
+    workspace: str
+    versions: list[ModelVersion]
+
+
+class DrainModel(Base):
+    """Web answers Done when it waits for nothing more from these replicas of a deployment."""
+
+    workspace: str
+    id: int
+    addresses: list[str]
+
+
+class ScaleModel(Base):
+    """Changes how many replicas the deployed model of a workspace has. Answered by Done when they serve."""
+
+    workspace: str
+    replicas: int
+
+
+class WakeModel(Base):
+    """Web needs a signature that only TensorFlow computes. Answered by Done when its process is there."""
+
+    workspace: str
+
+
+class BecomeModel(Base):
+    """Load a model and answer predictions for it. Answered by ModelLoaded or Failed.
+
+    `weights` are other weights for a meta graph. `sample` is a predict request that the model before answered; the
+    new one is warmed up with it where its signature does not say how, and with `samples`, which are predictions of
+    web's (an `Ask` each). Web reaches the model at the Unix socket `address` (see `tfserve.ipc.predictions`). A
+    computation that takes longer than `time_limit_s` ends the process.
+    """
+
+    workspace: str
+    path: str
+    weights: str | None = None
+    device: str = "/cpu:0"
+    sample: bytes | None = None
+    samples: list[bytes] = []
+    address: str = ""
+    options: ModelOptions = ModelOptions()
+    time_limit_s: float = 60.0
+
+
+class ModelLoaded(Base):
+    """`format` is a word for people; `version` the number of its folder, if it has one.
+
+    `signatures` maps a signature's name to its inputs and outputs, `warm_up` says what was done to warm up.
+    """
+
+    format: str
+    version: int | None
+    signatures: dict[str, Any]
+    warm_up: str
+    memory_bytes: int
+    runtime: str = "tensorflow"
+    image: dict[str, Any] | None = None
+
+
+class ReadSamples(Base):
+    """Answered by Samples: some of the last predictions that came over the model's socket."""
+
+
+class IdleSince(Base):
+    """Answered by Done(seconds since the model's last prediction)."""
+
+
+class Samples(Base):
+    """Each an encoded `tfserve.ipc.predictions.Ask`."""
+
+    asks: list[bytes]
+
+
+class Predict(Base):
+    """Run predict requests (JSON objects {fetches, feed_dict, signature}) together. Answered by Predictions."""
+
+    requests: list[bytes]
+
+
+class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Either the `result`, a JSON list with one value for each fetched tensor, or the `error`, a Failure as JSON.
+
+    With `in_full` the error is that this runtime does not know a name, which TensorFlow may know.
+    """
+
+    result: bytes | None = None
+    error: bytes | None = None
+    in_full: bool = False
+
+
+class Predictions(Base):
+    """One for each request, in their order.
+
+    They may be fewer than the requests, but at least one, when the results are large: then ask again for the rest.
+    """
+
+    predictions: list[Prediction]
+
+
+class IdentifyModel(Base):
+    """Say which SavedModel or Keras file this is. Answered by Done(key), or Failed for what can't be converted.
+
+    The key changes with the files' bytes, the versions of the runtimes, the processor and the precision.
+    """
+
+    path: str
+    precision: str = "float32"
+
+
+class Convert(Base):
+    """Convert a SavedModel or Keras file for one runtime, and compare and time it. Answered by Converted or Failed.
+
+    The first `candidate` of a work folder is `tensorflow`: it computes what the others are compared with. `key` is the
+    answer to IdentifyModel. `samples` are requests that the model has answered: each the body of an `Ask` of
+    `tfserve.ipc.predictions`, or a predict request as JSON.
+    """
+
+    candidate: str
+    path: str
+    key: str
+    work_folder: str
+    precision: str = "float32"
+    samples: list[bytes] = []
+
+
+class Converted(Base):
+    """What one candidate was found to be."""
+
+    trial: Trial

@@ -1,0 +1,89 @@
+"""Training: what web asks, and what a train worker is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfserve.ipc.messages.base import Base, JobState
+
+
+class StartTraining(Base):
+    """Examines a project and queues a training task for it. Answered by Done(task id), or Failed with all problems."""
+
+    user_id: str
+    project_id: str
+    project_dir: str
+    train_type: str
+    parameters: dict[str, Any]
+    deploy_to: str | None = None
+
+
+class CancelTask(Base):
+    """Answered by Done when the task has ended."""
+
+    task_id: str
+
+
+class ResumeTask(Base):
+    """Gives a task that has ended, but is not done, another run. Answered by Done."""
+
+    task_id: str
+
+
+class ExamineProject(Base):
+    """Look through a project folder before anything is trained. Answered by ProjectExamined or Failed.
+
+    What was found is written to the file `findings`, from which the training goes on, unless there are problems.
+    Links that lead outside of `roots` are not followed; without roots all are.
+    """
+
+    project_dir: str
+    train_type: str
+    parameters: dict[str, Any]
+    findings: str
+    roots: list[str] = []
+
+
+class ProjectExamined(Base):
+    """`problems` are sentences with paths: with any, there is no training. `skipped` are {path, reason}, bounded."""
+
+    problems: list[str]
+    skipped: list[dict[str, str]]
+    skipped_count: int
+    image_count: int
+    classes: list[str]
+
+
+class Train(Base):
+    """Train what ExamineProject found. Answered by TrainingEnded; Progress comes meanwhile.
+
+    `folder` is where the result is moved to when it is complete, `work_folder` holds checkpoints between attempts.
+    """
+
+    job: int
+    task_id: str
+    project_dir: str
+    train_type: str
+    parameters: dict[str, Any]
+    findings: str
+    folder: str
+    work_folder: str
+
+
+class Progress(Base):
+    """How far a training has come; `progress` is 0..100. Sent with request id 0."""
+
+    job: int
+    progress: float
+    message: str
+    eta_s: float | None = None
+    metrics: dict[str, Any] | None = None
+
+
+class TrainingEnded(Base):
+    """`error` is a Failure as JSON; `model_path` the SavedModel in `folder`; `metrics` a summary for the task."""
+
+    state: JobState
+    error: bytes | None = None
+    model_path: str | None = None
+    metrics: dict[str, Any] | None = None
