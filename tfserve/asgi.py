@@ -72,7 +72,7 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     server = make_server(Entrance(make_app(line, models, settings), access_log), settings)
     # uvicorn raises the signal that has stopped it once more, when it has stopped: there is something left to do then.
     signal.signal(signal.SIGTERM, _nothing)
-    async with _grpc(line, models, settings):
+    async with _grpc(line, models, settings, access_log):
         gc.freeze()
         await server.serve(sockets=listening)
     if access_log is not None:
@@ -85,7 +85,9 @@ def _nothing(*_: object) -> None:
 
 
 @asynccontextmanager
-async def _grpc(line: SupervisorLine, models: Models, settings: Settings) -> AsyncIterator[None]:
+async def _grpc(
+    line: SupervisorLine, models: Models, settings: Settings, access_log: AccessLog | None
+) -> AsyncIterator[None]:
     """The gRPC port, if there shall be one: nothing of it is loaded else."""
     if not settings.grpc_port:
         yield
@@ -95,7 +97,7 @@ async def _grpc(line: SupervisorLine, models: Models, settings: Settings) -> Asy
     from tfserve.serving.grpc_server import serving
 
     context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
-    async with serving(all_services(context), settings):
+    async with serving(all_services(context), settings, access_log):
         yield
 
 
@@ -212,10 +214,21 @@ class Root:
             await refusal(error)(scope, receive, send)
             return
         is_json = body.lstrip()[:1] in (b"{", b"[", b'"', b"")
-        is_form = Request(scope).headers.get("content-type", "").startswith(FORM)
+        media = Request(scope).headers.get("content-type", "").strip().lower()
+        is_form = media.startswith(FORM)
+        if not (is_json or is_form or "json" in media):
+            await refusal(_neither_json_nor_form(media))(scope, receive, send)
+            return
         app = self._training if is_form and not is_json else self._guide
         headers = [(name, value) for name, value in scope["headers"] if name not in UNPACKED]
         await app({**scope, "headers": headers}, _again(body), send)
+
+
+def _neither_json_nor_form(media: str) -> Invalid:
+    return Invalid(
+        f"POST / takes a form of the type {FORM}, which starts a training, or JSON or nothing, which is answered with"
+        f" the API guide; the type {media[:100]!r} was given."
+    )
 
 
 def _again(body: bytes) -> Receive:

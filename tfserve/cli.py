@@ -41,11 +41,14 @@ def train_command(
     parameter: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter as name=value; may be repeated.")
     ] = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="ID", help="Go on with a training that was cancelled or died.")
+    ] = None,
 ) -> None:
-    """Train on a project folder, without a server. Ctrl-C cancels; the best checkpoint is kept."""
+    """Train on a project folder, without a server. Ctrl-C cancels; the best checkpoint is kept, to go on from."""
     from tfserve.commands.train import train
 
-    raise typer.Exit(train(folder, train_type.lower(), dict(_parameter(text) for text in parameter or [])))
+    raise typer.Exit(train(folder, train_type.lower(), dict(_parameter(text) for text in parameter or []), resume))
 
 
 def _parameter(text: str) -> tuple[str, Any]:

@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tfserve.errors import Invalid
 
 #: stands for a file
 STANDARD_OUTPUT = "-"
 MIB = 1024 * 1024
+MAX_PORT = 65535
 
 
 def setting(default: Any, help_text: str, *, flag: bool = True) -> Any:
@@ -43,6 +45,7 @@ class Settings:
     max_queue: int = setting(10_000, "waiting jobs in a workspace; more are refused with 503")
     max_queue_bytes: int = setting(256 * MIB, "size of the requests waiting in a workspace; more are refused with 503")
     train_workers: int = setting(1, "training tasks that run at a time")
+    train_nice: int = setting(5, "how far trainings give way to all else on the machine, 0 (not at all) to 19")
     max_tasks: int = setting(100, "training tasks that wait or run; more are refused with 429")
     training_port: int = setting(0, "a second port for training calls, as older clients expect (2333); 0 opens none")
     v1_port: int = setting(0, "a second port for TensorFlow Serving's clients, as they expect it (8501); 0 opens none")
@@ -94,7 +97,29 @@ def load(values: Mapping[str, Any] | None = None, environ: Mapping[str, str] = o
         raw = environ.get(environment_name(each.name))
         if each.name not in given and raw is not None:
             given[each.name] = _parse(each, raw)
-    return Settings(**given)
+    settings = Settings(**given)
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    """Raises `Invalid` for what would only be noticed when it is used."""
+    for each in dataclasses.fields(Settings):
+        value = getattr(settings, each.name)
+        if each.name.endswith("port") and not 0 <= value <= MAX_PORT:
+            raise Invalid(f"{each.name} must be from 0 to {MAX_PORT}, {value} was given")
+    if settings.callback_url and not _is_web_address(settings.callback_url):
+        raise Invalid(
+            f"callback_url must be an address such as http://127.0.0.1:8080/hook, {settings.callback_url!r} was given"
+        )
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and text.isprintable()
+    except ValueError:  # a port that is no number, a bracket too many
+        return False
 
 
 def environment_name(name: str) -> str:
@@ -131,7 +156,7 @@ def from_arguments(argv: Sequence[str], prog: str) -> Settings:
 def parse_address(address: str) -> dict[str, Any]:
     """`8001`, `127.0.0.1:8001`, `[::1]:8001` → host and port. Raises `Invalid`."""
     host, _, port = address.rpartition(":")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not port.isascii() or not port.isdigit() or int(port) > MAX_PORT:
         raise Invalid(f"[addr:]port was expected, for example 127.0.0.1:8000; {address!r} was given")
     return {"port": int(port), **({"host": host.strip("[]")} if host else {})}
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from tfserve.config import Settings, from_arguments
-from tfserve.supervisor.lock import Holder, holder
+from tfserve.config import MAX_PORT, Settings, from_arguments
+from tfserve.supervisor.lock import NAME, Holder, holder
 
 TRAINING_PORT = 2333
 LOG = Path("log") / "tfserve.log"
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Run the server in the background. Further options are those of `tfserve serve`.",
     )
     parser.add_argument("action", choices=["start", "stop", "restart", "status"])
-    parser.add_argument("--port", type=int, default=TRAINING_PORT, help=f"port of the training API ({TRAINING_PORT})")
+    parser.add_argument("--port", type=_port, default=TRAINING_PORT, help=f"port of the training API ({TRAINING_PORT})")
     known, rest = parser.parse_known_args(arguments)
     settings = from_arguments([*rest, "--training-port", str(known.port)], f"server.py {known.action}")
     actions = {"start": start, "stop": stop, "restart": restart, "status": status}
@@ -48,14 +48,17 @@ def start(settings: Settings) -> int:
         return _say(f"tfserve is already running, pid {found.pid}{_at(found)}")
     if found.pid is not None:
         print(f"the server before did not stop cleanly (pid {found.pid}{_whose(found.pid)}); starting a new one")
-    LOG.parent.mkdir(exist_ok=True)
-    written_before = LOG.stat().st_size if LOG.exists() else 0
+    try:
+        LOG.parent.mkdir(exist_ok=True)
+        with LOG.open("ab") as log:
+            written_before = log.tell()
+    except OSError as error:
+        return _refuse(f"the log {LOG.resolve()} can't be written: {error.strerror}")
     if told := _start_in_background(settings):
         return _say(f"{told}\n  log    {LOG.resolve()}")
     with LOG.open("rb") as log:
         log.seek(written_before)
-        print(f"tfserve could not be started:\n{log.read().decode(errors='replace').rstrip()}", file=sys.stderr)
-    return 1
+        return _refuse(f"tfserve could not be started:\n{log.read().decode(errors='replace').rstrip()}")
 
 
 def stop(settings: Settings) -> int:
@@ -64,11 +67,11 @@ def stop(settings: Settings) -> int:
     if not found.is_alive:
         why = "" if found.pid is None else f" (pid {found.pid} was left in its file{_whose(found.pid)})"
         return _say(f"tfserve is not running{why}")
-    assert found.pid is not None
+    if found.pid is None:
+        return _refuse(f"tfserve is running, but its file {settings.data_path / NAME} does not tell the pid")
     if _ended(found.pid, settings.drain_s + STOP_EXTRA_S):
         return _say(f"tfserve has stopped (pid {found.pid})")
-    print(f"tfserve (pid {found.pid}) is still running; kill -9 {found.pid} ends it at once", file=sys.stderr)
-    return 1
+    return _refuse(f"tfserve (pid {found.pid}) is still running; kill -9 {found.pid} ends it at once")
 
 
 def restart(settings: Settings) -> int:
@@ -131,6 +134,17 @@ def _ended(pid: int, timeout_s: float) -> bool:
 def _say(sentence: str) -> int:
     print(sentence)
     return 0
+
+
+def _refuse(sentence: str) -> int:
+    print(sentence, file=sys.stderr)
+    return 1
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_PORT):
+        raise argparse.ArgumentTypeError(f"a port from 1 to {MAX_PORT} was expected, {text!r} was given")
+    return int(text)
 
 
 def _at(found: Holder) -> str:

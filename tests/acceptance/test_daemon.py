@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,8 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import REPOSITORY
+from tfserve.daemon import main
+from tfserve.supervisor.lock import DataFolderLock
 
 
 class Daemon:
@@ -132,11 +136,52 @@ def test_a_server_that_can_not_start_is_told_with_the_reason(daemon: Daemon) -> 
         refused = daemon("start")
     assert refused.returncode == 1
     assert "can't listen on" in refused.stderr
+    assert daemon("status").returncode == 3, "there is no pid of a server that never was"
 
 
 def test_wrong_words_are_told_with_exit_code_2(daemon: Daemon) -> None:
     assert daemon("begin").returncode == 2
     assert daemon("start", "--nonsense").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--port", "70000"], "a port from 1 to 65535"),
+        (["--port", "-1"], "a port from 1 to 65535"),
+        (["--port", "0"], "a port from 1 to 65535"),
+        (["--v1-port", "70000"], "v1_port must be from 0 to 65535"),
+        (["--callback-url", "localhost:80/hook"], "callback_url must be an address"),
+        (["--callback-url", "http://[::1/hook"], "callback_url must be an address"),
+    ],
+)
+def test_settings_that_can_not_be_are_refused_in_a_sentence(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["start", "--data-dir", str(daemon.folder / "data"), *options])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_lock_file_of_rubbish_and_a_log_that_can_not_be_written_are_told(daemon: Daemon) -> None:
+    daemon.lock.parent.mkdir(parents=True)
+    daemon.lock.write_bytes(b"\xff\xfe" * 5000)
+    for action, code in (("status", 3), ("stop", 0)):
+        told = daemon(action)
+        assert (told.returncode, "not running" in told.stdout, told.stderr) == (code, True, "")
+    (daemon.folder / "log").touch()
+    refused = daemon("start")
+    assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
+    assert f"the log {daemon.folder / 'log' / 'tfserve.log'} can't be written" in refused.stderr
+
+
+def test_whoever_asks_for_the_status_does_not_keep_a_server_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "server.lock").touch()
+    with (tmp_path / "server.lock").open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_EX)
+        threading.Timer(0.05, fcntl.flock, (asking, fcntl.LOCK_UN)).start()
+        DataFolderLock(tmp_path).release()
 
 
 def wait_until_dead(pid: int) -> None:

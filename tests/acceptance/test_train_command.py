@@ -15,6 +15,7 @@ import pytest
 
 from tests.acceptance.conftest import REPOSITORY
 from tests.acceptance.training_calls import digit_project
+from tfserve.commands.kept_training import KeptTraining
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -94,14 +95,50 @@ def test_progress_the_result_and_the_paths_are_shown(terminal: Callable[..., Ter
     assert (project / "models" / "latest").resolve() == result
 
 
-def test_control_c_cancels_and_says_so(terminal: Callable[..., Terminal], project: Path) -> None:
-    shown = terminal("train", str(project), "--set", "epochs=500", "--set", "patience=500")
-    shown.read_until("epoch 2 of 500")
+def test_control_c_cancels_and_the_training_goes_on_from_the_checkpoint_that_is_kept(
+    terminal: Callable[..., Terminal], project: Path
+) -> None:
+    shown = terminal("train", str(project), "--set", "epochs=5", "--set", "exports=saved_model")
+    shown.read_until("epoch 2 of 5: acc")
     shown.process.send_signal(signal.SIGINT)
     assert shown.end() == 130
     assert "cancelled" in shown.shown
     assert "Traceback" not in shown.shown
-    assert not [each for each in (project / "models").iterdir() if not each.name.startswith(".")]
+    (work,) = (project / "models").iterdir()
+    task = work.name[1:].partition(".")[0]
+    assert str(work) in shown.shown
+    assert list(work.glob("best-*.npz"))
+    assert f"tfserve train {project} --resume {task}" in shown.shown
+
+    again = terminal("train", str(project), "--resume", task)
+    assert again.end() == 0, again.shown
+    assert "Goes on after epoch" in again.shown
+    assert (project / "models" / "latest").resolve() == project / "models" / task
+    assert not work.exists()
+
+
+def test_what_a_killed_training_has_left_is_told_and_its_half_result_removed(
+    terminal: Callable[..., Terminal], project: Path
+) -> None:
+    killed, running = KeptTraining(project, "k1"), KeptTraining(project, "r1")
+    for each in (killed, running):
+        (each.folder.parent / f".{each.task_id}.writing").mkdir(parents=True)
+        each.folder.mkdir()
+        (each.folder / "checkpoint-000007.npz").touch()
+    (project / "images").rename(project / "pictures")  # so that this one ends at once
+    with running.held():
+        shown = terminal("train", str(project))
+        assert shown.end() == 1
+    assert "--resume k1" in shown.shown
+    assert "7 epochs" in shown.shown
+    assert "r1" not in shown.shown
+    assert {each.name for each in (project / "models").iterdir()} == {".k1.work", ".r1.work", ".r1.writing"}
+
+
+def test_a_training_that_is_not_kept_is_told(terminal: Callable[..., Terminal], project: Path) -> None:
+    shown = terminal("train", str(project), "--resume", "nobody")
+    assert shown.end() == 1
+    assert "No training 'nobody' is kept" in shown.shown
 
 
 def test_a_folder_that_can_not_be_trained_on_is_told_with_every_problem(

@@ -200,7 +200,7 @@ def test_a_second_task_waits_and_one_on_the_same_folder_is_409(server: Server, p
     started_at = time.monotonic()
     cancelled = server.http.post(f"/tasks/{first['taskId']}/cancel").json()
     assert time.monotonic() - started_at < 8
-    assert cancelled["state"] == "cancelled"
+    assert (cancelled["state"], cancelled["message"]) == ("cancelled", "cancelled")
     assert 0 < cancelled["progress"] < 100
 
 
@@ -211,7 +211,10 @@ def test_a_cancelled_task_is_resumed_where_it_was_and_a_done_one_is_not(server: 
     resumed = server.http.post(f"/tasks/{task['taskId']}/resume").json()
     assert resumed["state"] in ("pending", "processing")
     assert resumed["progress"] >= before["progress"]
-    assert finished(server, task["taskId"])["state"] == "done"
+    ended = finished(server, task["taskId"])
+    assert (ended["state"], ended["message"]) == ("done", "done")
+    output = server.http.get(f"/tasks/{task['taskId']}/output").text
+    assert [output.count(f"epoch {epoch} of 8: ") for epoch in range(1, 9)] == [1] * 8, "both runs are in one output"
     assert server.http.post(f"/tasks/{task['taskId']}/resume").status_code == 409
 
 

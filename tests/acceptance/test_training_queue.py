@@ -76,15 +76,19 @@ def test_three_deaths_are_enough(start: Start, digits: Path, tmp_path: Path) -> 
     (project,) = copies(digits, tmp_path, 1)
     server = start("--no-warm-spare", TFSERVE_ROOTS=str(tmp_path))
     task = begin(server, project)
+    half_written = project / "models" / f".{task['taskId']}.writing"
     killed = {""}
     for _ in range(3):
         worker = when(server, task["taskId"], lambda task: task["thread"] not in killed)["thread"]
+        half_written.mkdir(parents=True, exist_ok=True)
         psutil.Process(int(worker.rpartition("-")[2])).kill()
         killed.add(worker)
     ended = when(server, task["taskId"], lambda task: "error" in task)
     assert ended["state"] == "done with error"
     assert "SIGKILL" in ended["error"]
     assert ended["progress"] < 100
+    assert ended["message"] == "ended with an error"
+    assert not half_written.exists()
     resumed = server.http.post(f"/tasks/{task['taskId']}/resume")
     assert resumed.status_code == 200, "whoever resumes it knows why"
     cancel(server, task)

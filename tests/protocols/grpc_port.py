@@ -49,7 +49,8 @@ class Port:
 
     def __init__(self, folder: Path) -> None:
         self.number = free_port()
-        self.server = Server(folder / "data", "--grpc-port", str(self.number))
+        self.access_log = folder / "access.log"
+        self.server = Server(folder / "data", "--grpc-port", str(self.number), "--access-log", str(self.access_log))
         self.address = f"127.0.0.1:{self.number}"
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         self.channel = grpc.insecure_channel(self.address, options=options)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 import numpy as np
@@ -63,6 +66,34 @@ def test_the_server_tells_that_it_lives_and_what_it_is(port: Port) -> None:
 
 def test_the_start_announces_the_port(port: Port) -> None:
     assert f"gRPC   {port.address}" in port.server.log
+
+
+def test_every_call_has_an_id_and_a_line_in_the_access_log(port: Port) -> None:
+    infer = port.unary(V2, "ModelInfer", v2.ModelInferResponse)
+    sent = (("x-request-id", "order-66"),)
+    _, call = infer.with_call(infer_request("x", {"x": X}), metadata=sent, timeout=60)
+    assert sent[0] in [(each.key, each.value) for each in call.trailing_metadata()]
+    with pytest.raises(grpc.RpcError) as error:
+        infer(infer_request("nobody", {"x": X}), metadata=(("x-request-id", "order-67"),), timeout=60)
+    assert ("x-request-id", "order-67") in [(each.key, each.value) for each in error.value.trailing_metadata()]
+    _, call = infer.with_call(infer_request("x", {"x": X}), timeout=60)
+    (fresh,) = [each.value for each in call.trailing_metadata() if each.key == "x-request-id"]
+    lines = line_of(port, "order-66"), line_of(port, "order-67"), line_of(port, fresh)
+    assert [(line["status"], line["model"], line["error"]) for line in lines] == [
+        ("OK", "x", None), ("NOT_FOUND", None, "not_found"), ("OK", "x", None)
+    ]  # fmt: skip
+    assert lines[0]["path"] == f"/{V2}/ModelInfer"
+
+
+def line_of(port: Port, request_id: str) -> Any:
+    """The line about a request, which is written a moment after the answer."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for line in port.access_log.read_text().splitlines():
+            if request_id in line:
+                return json.loads(line)
+        time.sleep(0.02)
+    raise AssertionError(f"there is no line about {request_id}")
 
 
 def test_metadata_and_configuration_tell_the_signature(port: Port) -> None:

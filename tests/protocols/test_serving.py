@@ -281,6 +281,7 @@ def test_a_model_moves_to_the_fastest_runtime_that_agrees_and_back_for_what_only
         told = until(lambda: (d := deployment(server, "w"))["choice"].endswith("was chosen") and d)
     assert load.wrong == [], "no request was dropped on the way"
     assert told["runtime"] in ("openvino", "litert", "onnxruntime")
+    assert {trial["runtime"] for trial in told["trials"]} == {"tensorflow", "openvino", "litert", "onnxruntime"}
     assert told["served"] == ["serving_default"]
     agreeing = {trial["runtime"] for trial in told["trials"] if trial["ok"]}
     assert {"tensorflow", told["runtime"]} <= agreeing
@@ -313,3 +314,71 @@ def test_a_runtime_that_is_asked_for_serves(server: Server, workspace: str, mode
     assert ask(server, workspace, [[1.0, 2.0], [3.0, 4.0]]).json() == {"predictions": [[2.0, 4.0], [6.0, 8.0]]}
     job = server.call("/predict/", name=workspace, fetches="y", feed_dict={"x": [[1, 2]]}, timeout=60)
     assert job["result"] == [[[2.0, 4.0]]]
+
+
+# --- several changes at once
+
+
+@pytest.fixture
+def patient(server: Server, workspace: str) -> str:
+    """A model of two processes that holds each request for a while, as a slow one would."""
+    path = server.roots / "slow.echo"
+    path.write_text('{"x": {"dtype": "float32", "shape": [-1, 2]}}')
+    deploy(server, workspace, path, replicas=2, max_delay=3, max_batch_size=8)
+    return workspace
+
+
+class Held:
+    """Requests under way, each in a thread of its own."""
+
+    def __init__(self, server: Server, name: str, count: int) -> None:
+        self.answers: list[tuple[int, str]] = []
+        self._threads = [threading.Thread(target=self._ask, args=(server, name, n)) for n in range(count)]
+        for thread in self._threads:
+            thread.start()
+        metric = f'tfserve_model_requests_in_flight{{model="{name}"'
+        until(lambda: f"{count}.0" in _line(server.http.get("/metrics").text, metric))
+
+    def _ask(self, server: Server, name: str, n: int) -> None:
+        answer = httpx.post(f"{server.url}/v1/models/{name}:predict", json={"instances": [[n, n]]}, timeout=60)
+        self.answers.append((answer.status_code, answer.text))
+
+    def all_answered(self) -> bool:
+        for thread in self._threads:
+            thread.join()
+        return [status for status, _ in self.answers] == [200] * len(self._threads)
+
+
+def _line(text: str, beginning: str) -> str:
+    return next((line for line in text.splitlines() if line.startswith(beginning)), "")
+
+
+@pytest.mark.parametrize("later", ["/update/", "/undeploy/"])
+def test_a_change_while_an_earlier_one_still_drains_loses_nothing(server: Server, patient: str, later: str) -> None:
+    held = Held(server, patient, 4)
+    path = str(server.roots / "slow.echo")
+    assert server.call("/scale/", name=patient, replicas=1) is True
+    assert server.call("/update/", name=patient, path=path, timeout=60)["result"] is True
+    assert server.call(later, name=patient, timeout=60, **({"path": path} if later == "/update/" else {}))["result"]
+    assert held.all_answered(), held.answers
+    deployed = deployment(server, patient)
+    if later == "/undeploy/":
+        assert deployed is None
+        assert ask(server, patient, [[1.0, 2.0]]).status_code == 404
+    else:
+        assert (deployed["version"], len(deployed["replicas"])) == (3, 1), "an update keeps the number of processes"
+
+
+def test_what_comes_last_wins_between_scaling_and_destroying(server: Server, patient: str) -> None:
+    pids = deployment(server, patient)["replicas"]
+    held = Held(server, patient, 2)
+    scaling = threading.Thread(
+        target=lambda: httpx.post(f"{server.url}/scale/", json={"name": patient, "replicas": 1}, timeout=60)
+    )
+    scaling.start()
+    assert server.call("/destroy_workspace/", name=patient) is True
+    scaling.join()
+    assert held.all_answered(), held.answers
+    assert server.http.get(f"/v1/models/{patient}").status_code == 404
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    server.call("/create_workspace/", name=patient)

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import Progress
-from tfserve.training import evaluation, pace, parameters, sizes, writing
+from tfserve.training import evaluation, pace, parameters, plots, sizes, writing
 from tfserve.training.checkpoints import Checkpoints
 from tfserve.training.findings import ImageFile
+from tfserve.training.first_words import first_words
 from tfserve.training.progress import Reporter
 from tfserve.training.splitting import split, spread
 from tfserve.training.store import Store
@@ -68,6 +70,38 @@ def test_small_data_is_gone_through_more_often() -> None:
     assert pace.epochs(chosen, 1800) == 23
     assert pace.epochs(chosen, 100_000) == pace.FEWEST_EPOCHS
     assert pace.epochs({**chosen, "epochs": 7}, 60) == 7
+
+
+# --- plots
+
+
+@pytest.mark.parametrize("classes", [2, 10, 45])
+def test_nothing_touches_the_edges_of_a_confusion_matrix(tmp_path: Path, classes: int) -> None:
+    file = tmp_path / "matrix.png"
+    plots.confusion_matrix(file, np.eye(classes, dtype=int), [f"digit {label}" for label in range(classes)])
+    grey = np.asarray(Image.open(file).convert("L"))
+    edges = [grey[:4], grey[-4:], grey[:, :4], grey[:, -4:]]
+    assert [edge.min() for edge in edges] == [255] * 4
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("plain words\nand more", "plain words"),
+        ("", "ValueError"),
+        ("Graph execution error:\n\nDetected at node x defined at (most recent call last):\n"
+         '  File "f.py", line 4, in <module>\n\nUnknown image file format.\n\t [[{{node x}}]]',
+         "Unknown image file format."),
+        ('in user code:\n\n    File "f.py", line 1, in g  *\n        return 1\n\n    ValueError: too large',
+         "ValueError: too large"),
+        ("{{function_node __wrapped__X}} Input is empty. [Op:X]", "Input is empty. [Op:X]"),
+    ],
+)  # fmt: skip
+def test_of_an_error_the_line_is_told_that_says_something(text: str, words: str) -> None:
+    assert first_words(ValueError(text)) == words
 
 
 # --- numbers

@@ -195,6 +195,11 @@ def test_the_signature_for_files_tells_labels_of_images_never_seen(trained: Trai
     assert all(sum(row) == pytest.approx(1, abs=1e-4) for row in probabilities)
 
 
+def test_an_empty_batch_of_files_is_told_what_was_expected(deployed: WorkerProcess) -> None:
+    (told,) = deployed.predict({"fetches": "label", "feed_dict": {"image_bytes": []}, "signature": "image_bytes"})
+    assert "one encoded image or more was expected" in told["message"]
+
+
 def test_the_signature_for_floats_takes_images_of_any_size(deployed: WorkerProcess) -> None:
     images = [[[[float(10 * row)] * 3] * 20 for row in range(24)]] * 2
     (result,) = deployed.predict({"fetches": "probabilities", "feed_dict": {"images": images}})

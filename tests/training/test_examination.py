@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from trainer import StartTrainer
 
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import Failed, ProjectExamined
-from tfserve.training import findings, labels, masks
+from tfserve.training import findings, images, known_networks, labels, masks, parameters, project_folders, writing
 from tfserve.training.examine import examine
 from tfserve.training.findings import Findings
 from tfserve.training.images import Bad
@@ -94,6 +97,74 @@ def test_one_class_is_too_few(tmp_path: Path) -> None:
     only(classification(digit_project(tmp_path / "p", classes=1, per_class=5)).problems, "1 class folders")
 
 
+# --- where the result is to be put
+
+
+def test_what_stands_where_the_result_is_to_be_put_is_a_problem_and_stays(digits: Path) -> None:
+    models = digits / "models"
+    models.write_text("mine")
+    assert "Rename or remove" in only(classification(digits).problems, str(models), "is no folder")
+    models.unlink()
+    (models / "latest").mkdir(parents=True)
+    (models / "latest" / "mine.txt").write_text("mine")
+    only(classification(digits).problems, str(models / "latest"), "is no link")
+
+    (models / "t1").mkdir()
+    writing.link_latest(models / "t1")
+    assert (models / "latest" / "mine.txt").read_text() == "mine"
+    shutil.rmtree(models / "latest")
+    writing.link_latest(models / "t1")
+    assert (models / "latest").resolve() == models / "t1"
+    assert classification(digits).problems == []
+
+
+def test_a_project_that_cannot_be_written_to_is_a_problem() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        project = Path(name)
+        project.chmod(0o555)
+        as_root = os.geteuid() == 0
+        if as_root:  # who may write everywhere
+            os.seteuid(65534)
+        try:
+            only(project_folders.problems_of_results(project), name, "can't be written to")
+        finally:
+            if as_root:
+                os.seteuid(0)
+            project.chmod(0o755)
+        assert project_folders.problems_of_results(project) == []
+
+
+# --- what the training will need
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("gone.h5", None, "does not exist"),
+        ("text.h5", b"these are no weights", "no file of weights"),
+        ("named.txt", known_networks.HDF5, "no file of weights"),
+        ("good.h5", known_networks.HDF5, ""),
+    ],
+)
+def test_weights_that_can_not_be_used_are_a_problem_at_once(
+    digits: Path, name: str, content: bytes | None, words: str
+) -> None:
+    if content is not None:
+        (digits.parent / name).write_bytes(content)
+    chosen = parameters.complete("classification", {"weights": str(digits.parent / name)})
+    problems = examine(str(digits), "classification", chosen).problems
+    assert problems == ([only(problems, name, words)] if words else [])
+
+
+def test_a_backbone_whose_weights_are_not_here_is_a_problem_at_once(
+    digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(digits.parent / "keras"))
+    for backbone, problems in (("MobileNetV2", 1), ("auto", 0), ("compact", 0)):
+        chosen = parameters.complete("classification", {"backbone": backbone})
+        assert len(examine(str(digits), "classification", chosen).problems) == problems, backbone
+
+
 # --- what is skipped
 
 
@@ -135,6 +206,24 @@ def test_grey_colour_palette_and_transparent_images_are_good(tmp_path: Path) -> 
         noise(len(suffix) + ord(suffix[0])).save(tmp_path / "images" / "one" / f"x.{suffix}")
     found = classification(tmp_path)
     assert (found.problems, found.skipped, len(found.images)) == ([], [], 16)
+
+
+@pytest.mark.parametrize("mode", ["P", "1"])
+def test_a_bmp_with_a_palette_is_skipped_since_tensorflow_would_read_something_else(tmp_path: Path, mode: str) -> None:
+    noise(1).convert(mode).save(tmp_path / "palette.bmp")
+    with pytest.raises(Bad, match="BMP with a palette"):
+        images.look(tmp_path / "palette.bmp")
+
+
+def test_bmp_files_that_tensorflow_reads_are_good(tmp_path: Path) -> None:
+    for mode in ("RGB", "RGBA", "L"):
+        noise(1).convert(mode).save(tmp_path / "plain.bmp")
+        assert images.look(tmp_path / "plain.bmp").width == 16
+    content = bytearray((tmp_path / "plain.bmp").read_bytes())
+    content[30] = 1  # run-length encoding
+    (tmp_path / "plain.bmp").write_bytes(content)
+    with pytest.raises(Bad):
+        images.look(tmp_path / "plain.bmp")
 
 
 # --- segmentation

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from trainer import StartTrainer, Trainer, error_of
@@ -113,6 +114,30 @@ def test_a_full_disk_is_told_and_the_training_can_be_resumed(digits: Path, train
     psutil.Process(trainer.process.pid).rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
     ended = trainer.wait(trainer.start_training(digits, epochs=4, **QUICK), TrainingEnded)
     assert ended.state is JobState.SUCCEEDED
+
+
+def test_a_loss_that_becomes_nan_ends_the_run_with_the_cause_and_keeps_the_best(digits: Path, trainer: Trainer) -> None:
+    trainer.examine(digits, epochs=300, patience=300, **QUICK)
+    question = trainer.start_training(digits, epochs=300, patience=300, **QUICK)
+    trainer.wait_until_told(lambda told: "epoch 2 of 300: acc" in told.message)
+    trainer.send(Interrupt(job=1, workspace=""), request_id=0)
+    trainer.wait(question, TrainingEnded)
+    work = digits.parent / "work"
+    for file in work.glob("checkpoint-*.npz"):  # a number that got lost, as after an overflow
+        with np.load(file) as content:
+            arrays = {name: content[name] for name in content.files}
+        arrays["model_0"] = np.full_like(arrays["model_0"], np.nan)
+        np.savez(file, **arrays)
+    before = {each.name for each in work.iterdir()}
+
+    ended = trainer.wait(trainer.start_training(digits, epochs=300, patience=300, **QUICK), TrainingEnded)
+
+    assert ended.state is JobState.FAILED
+    told = error_of(ended)
+    assert told["code"] == "invalid"
+    assert re.search(r"The loss became nan in epoch \d+ of 300.*is kept.*learning_rate", told["message"])
+    assert {each.name for each in work.iterdir()} == before, "the best checkpoint is kept, and no worse one is made"
+    assert not list((digits / "models").iterdir())
 
 
 def test_an_image_that_has_gone_since_the_examination_is_told(digits: Path, trainer: Trainer) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tfserve.errors import Failure, TFserveError, from_failure
+from tfserve.commands.kept_training import Chosen, KeptTraining, find, left_behind
+from tfserve.errors import Failure, Invalid, TFserveError, from_failure
 from tfserve.ipc import frames, messages
 from tfserve.ipc.messages import (
     ExamineProject,
@@ -28,7 +29,6 @@ from tfserve.ipc.messages import (
     JobState,
     Message,
     ProjectExamined,
-    Train,
     TrainingEnded,
 )
 from tfserve.training import parameters
@@ -74,25 +74,31 @@ class TrainWorker:
         self.process.wait()
 
 
-def train(folder: Path, train_type: str, chosen: dict[str, Any]) -> int:
+def train(folder: Path, train_type: str, chosen: dict[str, Any], resume: str | None = None) -> int:
     """Returns the exit code."""
     try:
+        if resume is not None:
+            if chosen:
+                raise Invalid("--resume goes on with what was chosen before: leave --set away.")
+            return _train(find(folder, resume))
+        for left in left_behind(folder):
+            console.print(f"[yellow]kept[/yellow] {_how_to_go_on(left)}", soft_wrap=True)
         train_type = parameters.train_type(train_type)
-        values = parameters.complete(train_type, chosen)
-        with tempfile.TemporaryDirectory(prefix="tfserve-train-") as name:
-            findings = str(Path(name) / "findings.json")
-            if not _examine(folder, train_type, values, findings):
-                return ENDED_BADLY
-            return _train(folder, train_type, values, findings, Path(name) / "work")
+        wanted = Chosen(train_type, parameters.complete(train_type, chosen))
+        kept = KeptTraining(folder, secrets.token_hex(8))
+        return _train(kept) if _examine(kept, folder, wanted) else ENDED_BADLY
     except TFserveError as error:
         console.print(f"[red]{error.message}[/red]")
         return ENDED_BADLY
 
 
-def _examine(folder: Path, train_type: str, values: dict[str, Any], findings: str) -> bool:
+def _examine(kept: KeptTraining, folder: Path, wanted: Chosen) -> bool:
     """Whether the project can be trained on; every problem is printed."""
+    question = ExamineProject(
+        project_dir=_in_utf8(folder), train_type=wanted.train_type, parameters=wanted.parameters,
+        findings=str(kept.findings),
+    )  # fmt: skip
     with _worker() as worker, console.status("looking through the project"):
-        question = ExamineProject(project_dir=str(folder), train_type=train_type, parameters=values, findings=findings)
         *_, found = worker.ask(question)
     assert isinstance(found, ProjectExamined)
     for each in found.skipped[:20]:
@@ -100,24 +106,47 @@ def _examine(folder: Path, train_type: str, values: dict[str, Any], findings: st
     for problem in found.problems:
         console.print(f"[red]problem[/red] {problem}")
     if not found.problems:
+        kept.keep(wanted)
         console.print(f"{found.image_count} images, {len(found.classes)} classes: {', '.join(found.classes)}")
     return not found.problems
 
 
-def _train(folder: Path, train_type: str, values: dict[str, Any], findings: str, work_folder: Path) -> int:
-    task_id = secrets.token_hex(8)
-    question = Train(
-        job=0, task_id=task_id, project_dir=str(folder), train_type=train_type, parameters=values, findings=findings,
-        folder=str(folder / "models" / task_id), work_folder=str(work_folder),
-    )  # fmt: skip
+def _train(kept: KeptTraining) -> int:
     columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with _worker() as worker, _interrupting(worker), Progress(*columns, console=console) as bars:
-        bar = bars.add_task("starting", total=100)
-        for message in worker.ask(question):
-            _show(bars, bar, message)
-            ended = message
-    assert isinstance(ended, TrainingEnded)
-    return _summary(ended, folder / "models" / task_id)
+    try:
+        with kept.held(), _worker() as worker, _interrupting(worker), Progress(*columns, console=console) as bars:
+            bar = bars.add_task("starting", total=100)
+            for message in worker.ask(kept.question()):
+                _show(bars, bar, message)
+                ended = message
+        assert isinstance(ended, TrainingEnded)
+        return _summary(ended, kept.result)
+    finally:
+        _tell_what_is_kept(kept)
+
+
+def _tell_what_is_kept(kept: KeptTraining) -> None:
+    """After an end before the end: the best checkpoint and the last, unless there is none yet."""
+    if kept.epoch:
+        console.print(_how_to_go_on(kept), soft_wrap=True)
+    elif not kept.result.exists():
+        kept.forget()
+
+
+def _how_to_go_on(kept: KeptTraining) -> str:
+    project = shlex.quote(str(kept.result.parent.parent))
+    return (
+        f"The best checkpoint of {kept.epoch} epochs is in {kept.folder}; go on from there with:"
+        f" tfserve train {project} --resume {kept.task_id}"
+    )
+
+
+def _in_utf8(folder: Path) -> str:
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise Invalid(f"The name of the folder {str(folder)!r} is not UTF-8. Rename it.") from None
+    return str(folder)
 
 
 def _show(bars: Progress, bar: TaskID, message: Message) -> None:

@@ -132,6 +132,12 @@ class TrainingTask(models.Model):
     model_path = models.TextField(null=True)
     #: what was left out of the project, as {path, reason}
     skipped = models.JSONField(default=list)
+    #: the last epoch of which a checkpoint was kept when a run died
+    reached = models.IntegerField(default=0)
+    #: deaths in a row since, none of which came after a further checkpoint
+    fruitless = models.IntegerField(default=0)
+    #: the state that the operator's server was told last; None when it is told nothing of this task
+    told = models.CharField(max_length=20, null=True)
     #: the name of the worker that has the task, empty while it waits
     worker = models.CharField(max_length=40, default="")
 

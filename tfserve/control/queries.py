@@ -12,6 +12,9 @@ from tfserve.control.models import FINISHED, Deployment, Job, Snapshot, Training
 from tfserve.errors import JobNoLongerKept, NoSuchJob, NoSuchWorkspace, NotFound, TooLarge
 from tfserve.ipc.messages import JobKind, JobState
 
+TASK_OUTPUT = "output"
+"""The file that all runs of a training task print to, one after the other."""
+
 
 def workspace(name: str) -> Workspace:
     """Raises `NoSuchWorkspace`."""
@@ -100,7 +103,7 @@ def output_path(data_folder: Path, job: Job) -> Path:
     if job.workspace_id is not None:
         return data_folder / "workspaces" / str(job.workspace_id) / "jobs" / f"{job.number}.out"
     folder = TrainingTask.objects.filter(job=job).values_list("task_id", flat=True).first() or "earlier"
-    return data_folder / "training" / folder / f"{job.pk}.out"
+    return data_folder / "training" / folder / TASK_OUTPUT
 
 
 def _whole(jobs: QuerySet[Job]) -> QuerySet[Job]:

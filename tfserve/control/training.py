@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.db.models import Q
 from django.utils import timezone
 
-from tfserve.control.models import Job, TrainingTask
+from tfserve.control.models import FINISHED, Job, TrainingTask
+from tfserve.control.task_json import STATES
 from tfserve.errors import Conflict, NotFound
 from tfserve.ipc.messages import JobKind, JobState
 
@@ -20,6 +22,10 @@ class NotDone(Conflict):
     """Training task {task_id} has no model yet: its run is {state}."""
 
 
+class NotResumable(Conflict):
+    """Task {task_id} is {state}: only a task that has ended, and is not done, can be resumed."""
+
+
 def create(task: TrainingTask) -> TrainingTask:
     """Records a new task with its first run, queued."""
     task.job = _new_run()
@@ -28,13 +34,28 @@ def create(task: TrainingTask) -> TrainingTask:
 
 
 def resume(task_id: str) -> TrainingTask:
-    """Gives a task that has ended another run, queued. It keeps the progress that it had."""
+    """Gives a task that has ended another run, queued. It keeps the progress that it had. Raises `NotResumable`."""
     task = find(task_id)
+    if task.job.state not in FINISHED or task.job.state == JobState.SUCCEEDED:
+        raise NotResumable(task_id=task_id, state="done" if task.job.state == JobState.SUCCEEDED else "not over")
     task.job = _new_run()
     task.message = "waiting to be resumed"
     task.eta_s = None
-    task.save(update_fields=["job", "message", "eta_s"])
+    task.fruitless = 0
+    task.save(update_fields=["job", "message", "eta_s", "fruitless"])
     return task
+
+
+def died(task_id: str, epoch: int) -> int:
+    """Counts a death of the run, whose last checkpoint is of this epoch.
+
+    Returns how many in a row have come without a further checkpoint: 0 when this one did not.
+    """
+    task = find(task_id)
+    task.fruitless = 0 if epoch > task.reached else task.fruitless + 1
+    task.reached = max(task.reached, epoch)
+    task.save(update_fields=["reached", "fruitless"])
+    return task.fruitless
 
 
 def save_progress(task_id: str, **fields: Any) -> None:
@@ -76,6 +97,19 @@ def unfinished() -> list[TrainingTask]:
     """In the order in which their runs were asked for."""
     states = (JobState.QUEUED, JobState.RUNNING)
     return list(TrainingTask.objects.select_related("job").filter(job__state__in=states).order_by("job_id"))
+
+
+def untold() -> list[TrainingTask]:
+    """Tasks of which the operator's server knows another state, in the order in which their runs were asked for."""
+    other = Q()
+    for state, word in STATES.items():
+        other |= Q(job__state=state) & ~Q(told=word)
+    found = TrainingTask.objects.filter(other, told__isnull=False)
+    return list(found.select_related("job", "job__outcome").order_by("job_id"))
+
+
+def set_told(task_id: str, state: str) -> None:
+    TrainingTask.objects.filter(task_id=task_id).update(told=state)
 
 
 def _new_run() -> Job:

@@ -14,6 +14,7 @@ from tfserve.http.server import CONNECTION, HttpConnection
 
 MAX_DEPTH = 100
 PIECE = 2**20
+MUCH = 1024
 QUOTE = ord('"')
 BYTES_A_SECOND = 2**20
 WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
@@ -52,14 +53,14 @@ async def read_body(scope: Scope, receive: Receive, settings: Settings) -> bytes
         body: bytes = message.get("body", b"")
         return body
     unpack = _Unpacker(encoding, limit)
-    unpack.feed(message.get("body", b""))
+    await unpack.take(message.get("body", b""))
     started_at = asyncio.get_running_loop().time()
     received = len(message.get("body", b""))
     while message.get("more_body"):
         left_s = settings.body_timeout_s + received / BYTES_A_SECOND - asyncio.get_running_loop().time() + started_at
         message = await _receive(receive, left_s, settings)
         received += len(message.get("body", b""))
-        unpack.feed(message.get("body", b""))
+        await unpack.take(message.get("body", b""))
     return unpack.finish()
 
 
@@ -90,7 +91,14 @@ class _Unpacker:
                 raise Invalid(f"the Content-Encoding {encoding.decode('latin-1')!r} is unknown: use gzip or deflate")
             self._inflate = zlib.decompressobj(WINDOW_BITS[encoding])
 
-    def feed(self, data: bytes) -> None:
+    async def take(self, data: bytes) -> None:
+        """Takes in the next piece; what may be much once it is unpacked, in a thread, so that nobody waits for it."""
+        if self._inflate is not None and len(data) > MUCH:
+            await asyncio.to_thread(self._feed, data)
+        else:
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
         if self._inflate is not None:
             try:
                 data = self._inflate.decompress(data, self._limit + 1 - len(self._whole))

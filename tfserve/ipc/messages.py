@@ -466,13 +466,15 @@ class Predictions(_Message):
 class ExamineProject(_Message):
     """Look through a project folder before anything is trained. Answered by ProjectExamined or Failed.
 
-    What was found is written to the file `findings`, from which the training goes on.
+    What was found is written to the file `findings`, from which the training goes on, unless there are problems.
+    Links that lead outside of `roots` are not followed; without roots all are.
     """
 
     project_dir: str
     train_type: str
     parameters: dict[str, Any]
     findings: str
+    roots: list[str] = []
 
 
 class ProjectExamined(_Message):

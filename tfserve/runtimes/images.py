@@ -25,6 +25,9 @@ from tfserve.tensors import DEFAULT_SIGNATURE, DTYPES, Array, Signature, TensorS
 IMAGE_BYTES = "image_bytes"
 BESIDE = Path("assets.extra") / "image.json"
 MAX_PIXELS = 64 * 1024 * 1024
+MAX_SIDE = 16_384
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+"""No others: some readers of Pillow start programs, or take what is hardly an image."""
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -69,6 +72,14 @@ def _spec(value: Any, where: str) -> ImageSpec:
         raise Invalid(f"{where} does not describe images: {error}. Its fields are {fields}.") from None
     if spec.channels not in MODES:
         raise Invalid(f"{where}: channels is one of 1, 3 and 4; {spec.channels} was given.")
+    for name, side in (("height", spec.height), ("width", spec.width)):
+        if side is not None and not 1 <= side <= MAX_SIDE:
+            raise Invalid(f"{where}: {name} is a number of pixels from 1 to {MAX_SIDE}; {side} was given.")
+    for name, factor in (("scale", spec.scale), ("offset", spec.offset)):
+        if isinstance(factor, list) and len(factor) != spec.channels:
+            raise Invalid(
+                f"{where}: {name} is one number, or {spec.channels} (one a channel); {len(factor)} were given."
+            )
     return spec
 
 
@@ -156,7 +167,7 @@ class ImageFiles:
 
         spec = self._spec
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise Invalid(f"Image {number} has {width}x{height} pixels; at most {MAX_PIXELS} are read.")

@@ -114,12 +114,10 @@ def _new_callable(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -
 
     tensors = list(dict.fromkeys(name for name in outputs if ":" in name and name not in inputs))
     operations = [name for name in outputs if ":" not in name]
-    run: _Callable = session._make_callable_from_options(CallableOptions(feed=inputs, fetch=tensors, target=operations))
-    if not tensors and not operations:  # only what is fed is fetched, which a session does not take for a question
-
-        def run(*_: Array) -> list[Array | None]:
-            return []
-
+    run: _Callable = _nothing_to_run
+    if tensors or operations:
+        options = CallableOptions(feed=inputs, fetch=tensors, target=operations)
+        run = session._make_callable_from_options(options)
     if tensors == list(outputs):
         return run
     # What is fed can't be fetched as well, nor can anything twice.
@@ -131,6 +129,11 @@ def _new_callable(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -
         return [None if position is None else values[position] for position in positions]
 
     return run_and_arrange
+
+
+def _nothing_to_run(*_: Array) -> list[Array | None]:
+    """For requests that fetch only what they feed: a session refuses to run for that."""
+    return []
 
 
 @contextlib.contextmanager

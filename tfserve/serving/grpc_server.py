@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tfserve.config import Settings
 from tfserve.errors import Internal, TFserveError
+from tfserve.http.access_log import CURRENT, AccessLog
+from tfserve.http.request_ids import HEADER, begin
 from tfserve.http.wishes import read_wishes
 from tfserve.ipc.predictions import DEFAULT_URGENCY
 from tfserve.serving.models import CallerGone
@@ -23,16 +25,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ID = HEADER.decode()
+
 #: A stream may stay open for ever, so it is not waited for.
 GRACEFUL_S = 1
+PENDING_FACTOR = 10
 #: What a client may set to keep a connection alive; gRPC's own server takes a ping every five minutes.
 MIN_PING_INTERVAL_MS = 10_000
 
 
 @asynccontextmanager
-async def serving(services: Sequence[Service], settings: Settings) -> AsyncIterator[None]:
+async def serving(services: Sequence[Service], settings: Settings, access_log: AccessLog | None) -> AsyncIterator[None]:
     """Serves until the block ends; then calls that run have some seconds. Raises `OSError` when the port is taken."""
-    server = _make(services, settings)
+    server = _make(services, settings, access_log)
     await server.start()
     try:
         yield
@@ -40,7 +45,7 @@ async def serving(services: Sequence[Service], settings: Settings) -> AsyncItera
         await server.stop(GRACEFUL_S)
 
 
-def _make(services: Sequence[Service], settings: Settings) -> grpc.aio.Server:
+def _make(services: Sequence[Service], settings: Settings, access_log: AccessLog | None) -> grpc.aio.Server:
     import grpc
 
     server = grpc.aio.server(
@@ -48,12 +53,16 @@ def _make(services: Sequence[Service], settings: Settings) -> grpc.aio.Server:
             ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 1),
+            # gRPC's C library cancels calls at random, without a word, when 1,000 wait to be taken up. What is too
+            # much is refused by `maximum_concurrent_rpcs` instead, with a status.
+            ("grpc.server.max_pending_requests", PENDING_FACTOR * settings.max_requests),
+            ("grpc.server.max_pending_requests_hard_limit", PENDING_FACTOR * settings.max_requests),
             ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
             ("grpc.keepalive_permit_without_calls", 1),
         ],
         maximum_concurrent_rpcs=settings.max_requests,
     )
-    server.add_generic_rpc_handlers([_handlers(service) for service in services])
+    server.add_generic_rpc_handlers([_handlers(service, access_log) for service in services])
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         server.add_insecure_port(f"{host}:{settings.grpc_port}")
@@ -62,21 +71,25 @@ def _make(services: Sequence[Service], settings: Settings) -> grpc.aio.Server:
     return server
 
 
-def _handlers(service: Service) -> grpc.GenericRpcHandler:
+def _handlers(service: Service, access_log: AccessLog | None) -> grpc.GenericRpcHandler:
     import grpc
 
     return grpc.method_handlers_generic_handler(
-        service.name, {name: _handler(method) for name, method in service.methods.items()}
+        service.name,
+        {
+            name: _handler(method, _Entrance(f"/{service.name}/{name}", access_log))
+            for name, method in service.methods.items()
+        },
     )
 
 
-def _handler(method: Unary | Stream) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(method: Unary | Stream, entrance: _Entrance) -> grpc.RpcMethodHandler[Any, Any]:
     import grpc
 
     make, answer = (
-        (grpc.unary_unary_rpc_method_handler, _unary(method))
+        (grpc.unary_unary_rpc_method_handler, _unary(method, entrance))
         if isinstance(method, Unary)
-        else (grpc.stream_stream_rpc_method_handler, _stream(method))
+        else (grpc.stream_stream_rpc_method_handler, _stream(method, entrance))
     )
     handler: grpc.RpcMethodHandler[Any, Any] = make(
         answer,
@@ -106,28 +119,59 @@ class _Call:
         return DEFAULT_URGENCY
 
 
-def _unary(method: Unary) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]:
+class _Entrance:
+    """Gives each call of a method its id, and its line in the access log."""
+
+    def __init__(self, path: str, access_log: AccessLog | None) -> None:
+        self._path = path
+        self._access_log = access_log
+
+    @contextmanager
+    def __call__(self, context: grpc.aio.ServicerContext[Any, Any]) -> Iterator[None]:
+        request_id = begin(_given_id(context)).decode()
+        context.set_trailing_metadata(((ID, request_id),))
+        if self._access_log is None:
+            yield
+            return
+        told = self._access_log.entry(request_id=request_id, client=context.peer(), method="POST", path=self._path)
+        with told as entry:
+            entry.status = "OK"
+            yield
+
+
+def _given_id(context: grpc.aio.ServicerContext[Any, Any]) -> bytes | None:
+    for name, value in context.invocation_metadata() or ():
+        if name == ID:
+            return value if isinstance(value, bytes) else value.encode()
+    return None
+
+
+def _unary(method: Unary, entrance: _Entrance) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]:
     answer = method.answer
 
     async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        try:
-            return await answer(request, _Call(context))
-        except Exception as error:
-            await _abort(context, error)
+        with entrance(context):
+            try:
+                return await answer(request, _Call(context))
+            except Exception as error:
+                await _abort(context, error)
 
     return serve
 
 
-def _stream(method: Stream) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]], AsyncIterator[Any]]:
+def _stream(
+    method: Stream, entrance: _Entrance
+) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]], AsyncIterator[Any]]:
     answer = method.answer
 
     async def serve(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        try:
-            async with aclosing(answer(requests, _Call(context))) as answers:
-                async for each in answers:
-                    yield each
-        except Exception as error:
-            await _abort(context, error)
+        with entrance(context):
+            try:
+                async with aclosing(answer(requests, _Call(context))) as answers:
+                    async for each in answers:
+                        yield each
+            except Exception as error:
+                await _abort(context, error)
 
     return serve
 
@@ -141,4 +185,6 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) 
     if not isinstance(error, TFserveError):
         log.error("a gRPC call failed", exc_info=error)
         error = Internal()
+    if (entry := CURRENT.get()) is not None:
+        entry.status, entry.error = STATUS[error.kind].name, error.kind
     await context.abort(getattr(grpc.StatusCode, STATUS[error.kind].name), error.message)

@@ -306,7 +306,7 @@ class Models:
         """The version that serves, or the one that is asked for. Raises `NoSuchModel`, `NoSuchVersion`."""
         found = self._by_name.get(name)
         if not found or (version is None and found[0].state == "draining"):
-            raise NoSuchModel(name=name, hint=nearest(name, self._by_name))
+            raise NoSuchModel(name=name, hint=nearest(name, [each for each in self._by_name if each != name]))
         model = found[0] if version is None else self._of_version(found, version)
         if (entry := access_log.CURRENT.get()) is not None:
             entry.model, entry.version = name, model.version
@@ -347,9 +347,18 @@ class Models:
 
     async def drained(self, name: str, id_: int, addresses: Sequence[str]) -> None:
         """Returns when nothing is in flight to these replicas of a deployment."""
-        for model in self._by_name.get(name, ()):
+        for model in list(self._by_name.get(name, ())):
             if model.told.id == id_:
                 await model.drained(addresses)
+                self._forget_drained(name, model, addresses)
+
+    def _forget_drained(self, name: str, model: Model, addresses: Sequence[str]) -> None:
+        """A version whose processes end now is not there any more for those who ask for it by its number."""
+        versions = self._by_name.get(name, [])
+        is_idle = not model.in_flight and set(model.told.addresses) <= set(addresses)
+        if model in versions and model.state == "draining" and is_idle:
+            versions.remove(model)
+            model.close()
 
     def _new(self, name: str, told: ModelVersion) -> Model:
         return Model(name, told, timeout_s=self._timeout_s, limit=self._limit, wake=self._wake)

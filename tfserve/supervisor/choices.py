@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tfserve.conversions import CANDIDATES, NEED_TENSORFLOW, TENSORFLOW, Conversions, Report, Trial
 from tfserve.errors import Internal, TFserveError
-from tfserve.ipc.messages import Convert, Converted, Done, IdentifyModel, Message
+from tfserve.ipc.messages import AUTO, Convert, Converted, Done, IdentifyModel, Message
 from tfserve.supervisor.workers import Spare, Worker, WorkerDied
 
 log = logging.getLogger(__name__)
@@ -30,11 +30,12 @@ class Choices:
         self._conversions = Conversions(folder)
         self._conversions.clear_aside()
         self._spare = spare
-        self._turn = asyncio.Lock()
+        #: what was asked for does not wait behind what is only tried
+        self._turns = {True: asyncio.Lock(), False: asyncio.Lock()}
 
     async def find(self, path: str, *, precision: str, asked: str, samples: Sequence[bytes], tell: Tell) -> Report:
         """What is known of the model, or is found out now. Raises `TFserveError`, `WorkerDied`."""
-        async with self._turn:
+        async with self._turns[asked == AUTO]:
             key = await self._identify(path, precision)
             known = self._conversions.find(key, asked=asked)
             if known is not None:

@@ -107,7 +107,7 @@ class Deployments:
     async def _update(self, job: Job) -> Outcome:
         request: dict[str, Any] = msgspec.json.decode(job.request)
         active, path = self.upkeep.deployed(), request["path"]
-        same = partial(self._replace, device=active.device, options=active.options)
+        same = partial(self._replace, device=active.device, options=active.options, is_update=True)
         if active.format == META_GRAPH and _is_weights_only(path):
             return await same(path=active.path, weights=path)
         return await same(path=path, weights=None)
@@ -125,7 +125,9 @@ class Deployments:
         detail = msgspec.json.encode({"version": active.version, "memory_freed_bytes": freed})
         return Outcome(state=JobState.SUCCEEDED, result=b"true", detail=detail)
 
-    async def _replace(self, *, path: str, weights: str | None, device: str, options: ModelOptions) -> Outcome:
+    async def _replace(
+        self, *, path: str, weights: str | None, device: str, options: ModelOptions, is_update: bool = False
+    ) -> Outcome:
         """Loads a new version beside the one that serves, and switches when it is warm."""
         begin = partial(
             records.begin_deployment, self._workspace_id, path, weights, device, msgspec.to_builtins(options)
@@ -141,7 +143,7 @@ class Deployments:
             self.last_failure = str(error) or Abandoned().message
             await self._journal.change(partial(records.end_deployment, new.id, Row.State.FAILED, self.last_failure))
             raise
-        await self._switch(new)
+        await self._switch(new, is_update=is_update)
         detail = {"version": new.version, "format": new.format, "warm_up": new.warm_up, "signatures": new.signatures}
         return Outcome(state=JobState.SUCCEEDED, result=b"true", detail=msgspec.json.encode(detail))
 
@@ -159,7 +161,7 @@ class Deployments:
         new.version = loaded.version or self.last_version + 1
         new.format, new.signatures = loaded.format, loaded.signatures
 
-    async def _switch(self, new: Deployment) -> None:
+    async def _switch(self, new: Deployment, *, is_update: bool) -> None:
         old = self.upkeep.active
         try:
             await self._journal.change(
@@ -174,7 +176,7 @@ class Deployments:
             raise
         self.last_version = new.version
         self.last_failure = ""
-        await self.upkeep.put(new)
+        await self.upkeep.put(new, keeps_replicas=is_update)
 
     # --- predict
 

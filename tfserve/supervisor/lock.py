@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -11,6 +13,9 @@ from typing import IO
 from tfserve.errors import Conflict
 
 NAME = "server.lock"
+LOOKS, LOOK_AGAIN_S = 10, 0.02
+MAX_CHARACTERS = 1000
+_PID = re.compile(r"[0-9]{1,9}")
 
 
 class DataFolderInUse(Conflict):
@@ -32,8 +37,8 @@ class DataFolderLock:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / NAME).open("a+")
-        if not _lock(self._file):
+        self._file = _open(folder, "a+")
+        if not _lock_patiently(self._file):
             found = _read(self._file, is_alive=True)
             self._file.close()
             raise DataFolderInUse(folder=str(folder), pid=found.pid or "unknown")
@@ -53,11 +58,24 @@ class DataFolderLock:
 def holder(folder: Path) -> Holder:
     """Who has the data folder now, or had it last and did not stop cleanly."""
     try:
-        file = (folder / NAME).open("r")
-    except FileNotFoundError:
+        file = _open(folder, "r")
+    except OSError:  # there is none, or nobody could have taken it: who starts a server is told why
         return Holder(is_alive=False)
     with file:
         return _read(file, is_alive=not _lock(file))
+
+
+def _open(folder: Path, mode: str) -> IO[str]:
+    return (folder / NAME).open(mode, encoding="utf-8", errors="replace")
+
+
+def _lock_patiently(file: IO[str]) -> bool:
+    """Whoever asks for the status holds the lock, too: for an instant."""
+    for _ in range(LOOKS):
+        if _lock(file):
+            return True
+        time.sleep(LOOK_AGAIN_S)
+    return False
 
 
 def _lock(file: IO[str]) -> bool:
@@ -70,5 +88,5 @@ def _lock(file: IO[str]) -> bool:
 
 def _read(file: IO[str], *, is_alive: bool) -> Holder:
     file.seek(0)
-    pid, _, address = file.read().partition("\n")
-    return Holder(is_alive, int(pid) if pid.strip().isdigit() else None, address.strip())
+    pid, _, address = file.read(MAX_CHARACTERS).partition("\n")
+    return Holder(is_alive, int(pid) if _PID.fullmatch(pid.strip()) else None, address.strip())

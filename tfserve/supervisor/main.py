@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
@@ -53,15 +54,21 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
         if settings.access_log_path is not None:  # a folder that is not there is told now, not by every line
             settings.access_log_path.open("ab").close()
         lock = DataFolderLock(settings.data_path)
+    except (TFserveError, OSError) as error:
+        return _refuse(error)
+    try:
         ports = [settings.port, *filter(None, (settings.training_port, settings.v1_port))]
         sockets = [listen(settings.host, port) for port in ports]
         held = [hold(settings.host, settings.grpc_port)] if settings.grpc_port else []
-    except (TFserveError, OSError) as error:
-        print(f"tfserve: {_sentence(error)}", file=sys.stderr)
-        return 1
+        settings = _resolved(settings, sockets[0])
+        _set_up_database(settings)
+    except OSError as error:
+        lock.release()
+        return _refuse(error)
+    except BaseException:
+        lock.release()
+        raise
     _raise_limits()
-    settings = _resolved(settings, sockets[0])
-    _set_up_database(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(Supervisor(settings, sockets, lock, on_ready).run())
     for sock in held:
@@ -74,6 +81,11 @@ def _raise_limits() -> None:
     """As many open files as this user may have: a worker costs four."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _refuse(error: TFserveError | OSError) -> int:
+    print(f"tfserve: {_sentence(error)}", file=sys.stderr)
+    return 1
 
 
 def _sentence(error: TFserveError | OSError) -> str:
@@ -168,7 +180,8 @@ class Supervisor:
         await asyncio.gather(*(process.stop() for process in web))
         await spare.close()
         await journal.close()
-        print("tfserve: stopped", flush=True)
+        with contextlib.suppress(OSError):
+            print("tfserve: stopped", flush=True)
         return 0 if came_up or self._signals else 1
 
     def _take_charge(self) -> None:
@@ -204,8 +217,9 @@ class Supervisor:
             os._exit(1)  # the guardian ends the rest
         if self._requests is not None:  # nothing is accepted from this moment on
             self._requests.stopping = True
-        print("tfserve: stopping when running jobs have ended; a second signal stops at once", flush=True)
-        self._stop.set()
+        self._stop.set()  # before the words, which may have no reader any more
+        with contextlib.suppress(OSError):
+            print("tfserve: stopping when running jobs have ended; a second signal stops at once", flush=True)
 
     async def _started(self, web: list[WebProcess]) -> bool:
         """Whether the server came up, before it was told to stop."""

@@ -38,7 +38,7 @@ class JobOutput:
         self.grew = Signal()
         self._limit = limit_bytes
         self._fd: int | None = None
-        self._full = False
+        self._full = self.size > limit_bytes  # with the marker, which an earlier server has written
         self._tails = {1: b"", 2: b""}
 
     def write(self, stream: int, data: bytes) -> None:

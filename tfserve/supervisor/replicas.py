@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import secrets
@@ -91,6 +92,9 @@ class Deployment:
     #: with a chosen runtime: TensorFlow's process beside it, while it is needed
     full: Replica | None = None
     served: list[str] | None = None
+    #: processes that serve no longer but still answer, and what waits for their end
+    leaving: set[Replica] = field(default_factory=set)
+    retiring: set[asyncio.Task[None]] = field(default_factory=set)
 
     @classmethod
     def from_row(cls, row: Row) -> Deployment:
@@ -113,9 +117,15 @@ class Deployment:
         return [*self.living, *([self.full] if self.full is not None and self.full.alive else [])]
 
     @property
+    def everything(self) -> list[Replica]:
+        """Every process of this version that is left, whatever it does."""
+        return [each for each in {*self.all_living, *self.leaving} if each.alive]
+
+    @property
     def asked_runtime(self) -> str:
         """The one runtime that was asked for, or `auto`."""
-        return "litert" if self.options.precision == "int8" else self.options.runtime
+        by_precision = {"int8": "litert", "bf16": "openvino"}  # the one runtime that computes so
+        return by_precision.get(self.options.precision, self.options.runtime)
 
     @property
     def asks_for_conversion(self) -> bool:
@@ -147,14 +157,15 @@ class Deployment:
         self.served = list(loaded.signatures) if self.chosen is not None else None
 
     def question(
-        self, workspace: str, *, sample: bytes | None, samples: Sequence[bytes], limit_s: float, in_full: bool = False
-    ) -> BecomeModel:
+        self, workspace: str, *, sample: bytes | None, samples: Sequence[bytes], limit_s: float,
+        chosen: Report | None, in_full: bool = False,
+    ) -> BecomeModel:  # fmt: skip
         """What one more process has to be asked for this version; `in_full` with TensorFlow, whatever was chosen."""
         path, options = self.path, self.options
         if in_full:
             options = replace(options, runtime="tensorflow", precision="float32")
-        elif self.chosen is not None:
-            path, options = self.chosen.path, replace(options, runtime=self.chosen.chosen, image=self.image)
+        elif chosen is not None:
+            path, options = chosen.path, replace(options, runtime=chosen.chosen, image=self.image)
         return BecomeModel(
             workspace=workspace, path=path, weights=self.weights, device=self.device, sample=sample,
             samples=list(samples), address=new_address(), options=options, time_limit_s=limit_s,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tfserve.control.models import TrainingTask as Row
+from tfserve.control.queries import TASK_OUTPUT
 from tfserve.errors import Conflict, Overloaded
 from tfserve.ipc.messages import JobKind, ProjectExamined, StartTraining
 from tfserve.supervisor.jobs import Job
@@ -21,8 +22,8 @@ class FolderInUse(Conflict):
     """Task {task_id} is training on {folder} already. Wait for its end, or cancel it: POST /tasks/{task_id}/cancel."""
 
 
-class NotResumable(Conflict):
-    """Task {task_id} is {state}: only a task that has ended, and is not done, can be resumed."""
+class FolderReserved(Conflict):
+    """Another call is just starting a task on {folder}. Wait for its answer: it tells the task, or what is wrong."""
 
 
 class TooManyTasks(Overloaded):
@@ -46,20 +47,20 @@ class Run:
 
 
 def run_of(row: Row, folder: Path, max_output_bytes: int) -> Run:
-    """The current run of a task; its output is in `folder`."""
+    """The current run of a task; what it prints goes on where the runs before have ended, in `folder`."""
     job = Job(
         id=row.job.pk,
         number=row.job.number,
         kind=JobKind.TRAIN,
         request=b"",
         attempts=row.job.attempts,
-        output=JobOutput(folder / f"{row.job.pk}.out", max_output_bytes, goes_on=True),
+        output=JobOutput(folder / TASK_OUTPUT, max_output_bytes, goes_on=True),
     )
     return Run(row.task_id, row.project_dir, row.train_type, row.parameters, row.deploy_to, job)
 
 
-def new_row(task_id: str, request: StartTraining, found: ProjectExamined) -> Row:
-    """A task that waits for its first run."""
+def new_row(task_id: str, request: StartTraining, found: ProjectExamined, *, told: str | None) -> Row:
+    """A task that waits for its first run; `told` is None when nobody is told of it."""
     return Row(
         task_id=task_id,
         user_id=request.user_id,
@@ -69,5 +70,6 @@ def new_row(task_id: str, request: StartTraining, found: ProjectExamined) -> Row
         parameters=request.parameters,
         deploy_to=request.deploy_to,
         skipped=found.skipped[:MAX_SKIPPED_TOLD],
+        told=told,
         message=f"waiting; {found.image_count} images, {found.skipped_count} left out",
     )

@@ -6,23 +6,22 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import shutil
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tfserve.config import Settings
 from tfserve.control import records, training
 from tfserve.control.models import TrainingTask as Row
 from tfserve.control.task_json import task_json
-from tfserve.errors import Internal, Invalid, TFserveError
+from tfserve.errors import Failure, Internal, TFserveError
 from tfserve.ipc.messages import (
-    ExamineProject,
     Interrupt,
     JobState,
     Progress,
-    ProjectExamined,
     StartTraining,
     Train,
     TrainingEnded,
@@ -30,15 +29,29 @@ from tfserve.ipc.messages import (
 from tfserve.supervisor.callbacks import Callbacks
 from tfserve.supervisor.dispatcher import lost
 from tfserve.supervisor.events import Signal
+from tfserve.supervisor.examinations import Examinations
 from tfserve.supervisor.jobs import CANCELLED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal
-from tfserve.supervisor.training_runs import FolderInUse, NotResumable, Run, TooManyTasks, new_row, run_of
+from tfserve.supervisor.training_runs import FolderInUse, FolderReserved, Run, TooManyTasks, new_row, run_of
 from tfserve.supervisor.workers import Spare, WorkerDied
+from tfserve.training.checkpoint_files import newest_epoch
+from tfserve.training.project_folders import MODELS
+from tfserve.training.writing import aside_of
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 3
+MAX_FRUITLESS = 3
+"""So many deaths in a row, without a further checkpoint in between, are the end of a run."""
 RECORD_AGAIN_S = 1.0
+WORK, FINDINGS = "work", "findings.json"
+ENDED_BADLY = "ended with an error"
+MESSAGES = {JobState.FAILED: ENDED_BADLY, JobState.LOST: ENDED_BADLY, JobState.CANCELLED: "cancelled"}
+SERVER_ENDED = Failure(
+    code="lost",
+    message="The server ended again and again while this task ran, and it had kept no further checkpoint in between.",
+)
+
+T = TypeVar("T")
 
 
 class Trainings:
@@ -61,10 +74,12 @@ class Trainings:
         self._spare = spare
         self._changed = changed
         self._deploy = deploy
-        self._callbacks = Callbacks(settings.callback_url)
+        self._examinations = Examinations(spare, settings.root_paths)
+        self._callbacks = Callbacks(settings.callback_url, self._delivered)
         self._waiting: deque[Run] = deque()
         self._running: dict[str, Run] = {}
-        self._examining: set[str] = set()
+        #: folders for which a run is being made
+        self._reserved: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -80,18 +95,17 @@ class Trainings:
 
     async def start(self, request: StartTraining) -> str:
         """The id of the new task. Raises `Invalid` with every problem of the project, `FolderInUse`, `TooManyTasks`."""
-        folder = str(Path(request.project_dir))
-        self._refuse_when_in_use(folder)
-        if len(self._waiting) + len(self._running) + len(self._examining) >= self._settings.max_tasks:
+        if len(self._waiting) + len(self._running) + len(self._reserved) >= self._settings.max_tasks:
             raise TooManyTasks(limit=self._settings.max_tasks)
         task_id = secrets.token_hex(8)
-        self._examining.add(folder)
-        try:
-            found = await self._examine(task_id, request)
-            row = await self._journal.change(partial(training.create, new_row(task_id, request, found)))
-        finally:
-            self._examining.discard(folder)
-        self._put(self._run_of(row))
+        with self._reserve(str(Path(request.project_dir))):
+            found = await self._examinations.examine(request, self._folder(task_id) / FINDINGS)
+            row = new_row(task_id, request, found, told="" if self._settings.callback_url else None)
+            try:
+                self._put(self._run_of(await self._journal.change(partial(training.create, row))))
+            except TFserveError:
+                shutil.rmtree(self._folder(task_id), ignore_errors=True)
+                raise
         return task_id
 
     async def cancel(self, task_id: str) -> None:
@@ -103,19 +117,22 @@ class Trainings:
             await self._journal.change(partial(training.find, task_id))  # refuses an unknown task
 
     async def resume(self, task_id: str) -> None:
-        """Raises `NoSuchTask`, `NotResumable`, `FolderInUse`."""
+        """Raises `NoSuchTask`, `NotResumable`, `FolderInUse`, `FolderReserved`."""
         row = await self._journal.change(partial(training.find, task_id))
-        if self._find(task_id) is not None or row.job.state == JobState.SUCCEEDED:
-            raise NotResumable(task_id=task_id, state="done" if row.job.state == JobState.SUCCEEDED else "not over")
-        self._refuse_when_in_use(row.project_dir)
-        self._put(self._run_of(await self._journal.change(partial(training.resume, task_id))))
+        if self._find(task_id) is not None:
+            raise training.NotResumable(task_id=task_id, state="not over")
+        with self._reserve(row.project_dir):
+            self._put(self._run_of(await self._journal.change(partial(training.resume, task_id))))
 
     async def bring_all_back(self) -> None:
-        """Goes on with every task that had not ended when the server did."""
+        """Goes on with every task that had not ended when the server did, and tells of those that it had not told."""
+        if self._settings.callback_url:
+            for row in await self._journal.change(training.untold):
+                self._callbacks.tell(task_json(row), row.told)
         for row in await self._journal.change(training.unfinished):
             run = self._run_of(row)
             if row.job.state == JobState.RUNNING:
-                await self._after_death(run, "the server ended while it trained")
+                await self._after_death(run, "the server ended while it trained", SERVER_ENDED)
             else:
                 self._put(run)
 
@@ -130,37 +147,19 @@ class Trainings:
             await asyncio.wait(self._tasks)
         await self._callbacks.close()
 
-    # --- examination
-
-    async def _examine(self, task_id: str, request: StartTraining) -> ProjectExamined:
-        findings = self._folder(task_id) / "findings.json"
-        findings.parent.mkdir(parents=True)
-        worker = await self._spare.start_cold()
-        try:
-            answer = await worker.ask(
-                ExamineProject(
-                    project_dir=request.project_dir,
-                    train_type=request.train_type,
-                    parameters=request.parameters,
-                    findings=str(findings),
-                )
-            )
-        except WorkerDied as death:
-            raise Internal(f"The project could not be examined: the worker died, {death}.") from None
-        finally:
-            worker.kill("the examination is over")
-        if not isinstance(answer, ProjectExamined):
-            raise Internal(f"a worker answered {type(answer).__name__} to an examination")
-        if answer.problems:
-            raise Invalid("; ".join(answer.problems[:20]), problems=answer.problems, skipped=answer.skipped)
-        return answer
-
-    def _refuse_when_in_use(self, folder: str) -> None:
+    @contextlib.contextmanager
+    def _reserve(self, folder: str) -> Iterator[None]:
+        """Nobody else can begin anything in the folder until the run that is being made stands in the queue."""
         for run in [*self._waiting, *self._running.values()]:
             if run.project_dir == folder:
                 raise FolderInUse(task_id=run.task_id, folder=folder)
-        if folder in self._examining:
-            raise FolderInUse(task_id="(being examined)", folder=folder)
+        if folder in self._reserved:
+            raise FolderReserved(folder=folder)
+        self._reserved.add(folder)
+        try:
+            yield
+        finally:
+            self._reserved.discard(folder)
 
     # --- the queue
 
@@ -184,7 +183,8 @@ class Trainings:
         except Exception:
             log.exception("while training task %s", run.task_id)
         finally:
-            self._running.pop(run.task_id, None)
+            if self._running.get(run.task_id) is run:
+                del self._running[run.task_id]
             self._start_next()
             self._changed.fire()
 
@@ -215,14 +215,15 @@ class Trainings:
                     project_dir=run.project_dir,
                     train_type=run.train_type,
                     parameters=run.parameters,
-                    findings=str(work_folder / "findings.json"),
-                    folder=str(Path(run.project_dir) / "models" / run.task_id),
-                    work_folder=str(work_folder / "work"),
+                    findings=str(work_folder / FINDINGS),
+                    folder=str(_result_folder(run)),
+                    work_folder=str(work_folder / WORK),
                 )
             )
         finally:
             worker.drain()
-            worker.output = None
+            worker.output = worker.on_progress = None
+            await self._settle(run)
             worker.kill("the training is over")
         if not isinstance(answer, TrainingEnded):
             raise Internal(f"a worker answered {type(answer).__name__} to a training")
@@ -274,21 +275,19 @@ class Trainings:
             await self._put_aside(run)
         elif ending is not None:
             await self._finish(run, Outcome.failed(ending.failure, state=ending.state))
-        elif run.job.attempts < MAX_ATTEMPTS:
-            await self._after_death(run, f"its worker died: {death}")
         else:
-            await self._finish(run, Outcome.failed(lost(death), state=JobState.LOST))
+            await self._after_death(run, f"its worker died: {death}", lost(death))
 
     async def _put_aside(self, run: Run) -> None:
         """For the next start of the server. No fault of the run's: it does not count as one of its attempts."""
         await self._save(run, worker="", eta_s=None, message="waiting, since the server was stopped")
         await self._record(run, put_aside=True)
 
-    async def _after_death(self, run: Run, reason: str) -> None:
-        """Goes on from the last checkpoint, unless it has died too often."""
+    async def _after_death(self, run: Run, reason: str, failure: Failure) -> None:
+        """Goes on from the last checkpoint, unless it has died too often without a further one."""
         run.worker = None
-        if run.job.attempts >= MAX_ATTEMPTS:
-            failure = STOPPED.failure
+        epoch = newest_epoch(self._folder(run.task_id) / WORK)
+        if await self._insist(run, partial(training.died, run.task_id, epoch)) >= MAX_FRUITLESS:
             await self._finish(run, Outcome.failed(failure, state=JobState.LOST))
             return
         await self._record(run, requeued=True)
@@ -296,13 +295,18 @@ class Trainings:
         run.job.started = False
         self.jobs[run.job.id] = run.job
         self._waiting.appendleft(run)
+        self._in_background(self._tell(run))
         self._start_next()
 
     async def _finish(self, run: Run, outcome: Outcome) -> None:
         run.job.output.close()
-        await self._save(run, worker="", eta_s=None)
+        fields = {"message": MESSAGES[outcome.state]} if outcome.state in MESSAGES else {}
+        await self._save(run, worker="", eta_s=None, **fields)
+        if outcome.state != JobState.SUCCEEDED:
+            await asyncio.to_thread(shutil.rmtree, aside_of(_result_folder(run)), ignore_errors=True)
         await self._record(run, outcome=outcome)
         self.jobs.pop(run.job.id, None)
+        self._running.pop(run.task_id, None)
         run.job.ended.set_result(outcome)
         self.outcomes[outcome.state] += 1
         self._changed.fire()
@@ -327,10 +331,13 @@ class Trainings:
             put_aside=[job.id] if put_aside else [],
             ended=[job.to_ended(outcome)] if outcome is not None else [],
         )
+        await self._insist(run, partial(records.take_turns, [turn]))
+
+    async def _insist(self, run: Run, write: Callable[[], T]) -> T:
+        """Writes as soon as the disk allows: nothing can go on before that."""
         while True:
             try:
-                await self._journal.take_turn(turn)
-                return
+                return await self._journal.change(write)
             except TFserveError as error:
                 log.error("task %s waits until it can be recorded: %s", run.task_id, error)
                 await asyncio.sleep(RECORD_AGAIN_S)
@@ -354,13 +361,23 @@ class Trainings:
             await self._save(run, **fields)
         run.saving = None
 
+    async def _settle(self, run: Run) -> None:
+        """Returns when no progress is being written any more: what comes next is the run's last word."""
+        run.unsaved = None
+        if run.saving is not None:
+            await run.saving
+
     # --- parts
 
     async def _tell(self, run: Run) -> None:
         """Tells the operator's server what the task is now."""
         if self._settings.callback_url:
             row = await self._journal.change(partial(training.find, run.task_id))
-            self._callbacks.tell(task_json(row))
+            self._callbacks.tell(task_json(row), row.told)
+
+    async def _delivered(self, task_id: str, state: str) -> None:
+        with contextlib.suppress(TFserveError):  # told again by the next start, which does no harm
+            await self._journal.change(partial(training.set_told, task_id, state))
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -375,3 +392,7 @@ class Trainings:
 
     def _run_of(self, row: Row) -> Run:
         return run_of(row, self._folder(row.task_id), self._settings.max_output_bytes)
+
+
+def _result_folder(run: Run) -> Path:
+    return Path(run.project_dir) / MODELS / run.task_id

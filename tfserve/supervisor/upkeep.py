@@ -62,6 +62,10 @@ class Upkeep:
         self.computing: Worker | None = None
         #: held while a job computes, so that no process is stopped under it
         self.turn = asyncio.Lock()
+        #: versions that still answer what they have, the newest first
+        self._draining: list[Deployment] = []
+        #: held while it is decided which processes serve; never while something is loaded or drained
+        self._deciding = asyncio.Lock()
         self._name = name
         self._means = means
         self._restarts = restarts
@@ -79,78 +83,117 @@ class Upkeep:
 
     # --- coming and going
 
-    async def put(self, new: Deployment) -> None:
-        """From now on this one serves; the one before ends when it has answered what it has."""
-        old, self.active = self.active, new
-        if old is None or old.path != new.path:
-            self.sample = None
-        await self._stop_tasks()
-        for replica in new.replicas:
-            self._watch(new, replica)
-        if old is None:
-            await self.announce(new)
-        else:
-            old.state = Row.State.DRAINING
-            await self.announce(new, old)
-            self._in_background(self._end_replaced(old))
+    async def put(self, new: Deployment, *, keeps_replicas: bool = False) -> None:
+        """From now on this one serves; the one before ends when it has answered what it has.
+
+        With `keeps_replicas` it gets as many processes as the one before has by now.
+        """
+        async with self._deciding:
+            old, self.active = self.active, new
+            if old is None or old.path != new.path:
+                self.sample = None
+            await self._stop_tasks()
+            if old is not None:
+                if keeps_replicas:
+                    new.options = msgspec.structs.replace(new.options, replicas=old.options.replicas)
+                self._begin_draining(old)
+            for replica in new.replicas:
+                self._watch(new, replica)
+            await self.announce()
+            if old is not None:
+                self._in_background(self._end(old))
+            self._trim(new)
         self._means.changed.fire()
+        if len(new.living) < new.options.replicas:
+            self.restore(new)
         self._begin_choosing(new)
 
     async def take_away(self) -> int:
-        """Nothing is deployed from now on. Returns how many bytes of memory that gave back."""
-        active, self.active = self.deployed(), None
-        self.sample = None
-        await self._stop_tasks()
-        freed = sum(replica.worker.memory_bytes() for replica in active.all_living)
-        active.state = Row.State.DRAINING
-        await self.announce(active)
-        await self._end(active)
-        await self.announce()
+        """Nothing is deployed from now on. Returns, when all is answered, how much memory that gave back in bytes."""
+        async with self._deciding:
+            active, self.active = self.deployed(), None
+            self.sample = None
+            await self._stop_tasks()
+            freed = sum(replica.worker.memory_bytes() for replica in active.all_living)
+            self._begin_draining(active)
+            await self.announce()
+        await asyncio.shield(self._in_background(self._end(active)))
         self._means.changed.fire()
         return freed
 
     async def close(self) -> None:
         """Ends the processes; what is recorded stays, so that the next start brings the model back."""
-        active, self.active = self.active, None
-        await self._stop_tasks()
-        if active is not None:
-            reason = "the server is stopping, or the workspace is ending"
-            told = msgspec.structs.replace(
-                active.told(), state="failed", addresses=[], full_addresses=[], reason=reason
-            )
-            await self._means.catalogue.tell(self._name, [told])
-            await self._end(active)
-            await self.announce()
+        async with self._deciding:
+            active, self.active = self.active, None
+            await self._stop_tasks()
+            if active is not None:
+                self._begin_draining(active)
+                reason = "the server is stopping, or the workspace is ending"
+                gone = msgspec.structs.replace(
+                    active.told(), state="failed", addresses=[], full_addresses=[], reason=reason
+                )
+                others = [each.told() for each in self._draining if each is not active]
+                await self._means.catalogue.tell(self._name, [gone, *others])
+                self._in_background(self._end(active))
         if self._background:
-            await asyncio.wait(self._background)
+            _, late = await asyncio.wait(self._background, timeout=self._means.drain_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        await asyncio.gather(*(replica.stop() for each in self._draining for replica in each.everything))
+        self._draining.clear()
+        await self.announce()
 
-    async def announce(self, *deployments: Deployment) -> None:
-        """Returns when web goes by it."""
+    async def announce(self) -> None:
+        """Tells web what serves and what drains; returns when web goes by it."""
+        deployments = [*([self.active] if self.active is not None else []), *self._draining]
         await self._means.catalogue.tell(self._name, [each.told() for each in deployments])
 
-    async def _end_replaced(self, old: Deployment) -> None:
-        await self._end(old)
-        if self.active is not None:
-            await self.announce(self.active)
+    def _begin_draining(self, deployment: Deployment) -> None:
+        deployment.state = Row.State.DRAINING
+        self._draining.insert(0, deployment)
 
     async def _end(self, deployment: Deployment) -> None:
         """Lets predictions that are under way end, then ends the processes."""
-        await self._retire(deployment, deployment.all_living)
+        await asyncio.gather(self._retire(deployment, deployment.all_living), *deployment.retiring)
+        self._draining.remove(deployment)
+        await self.announce()
+
+    def _retire_aside(self, deployment: Deployment, replicas: Sequence[Replica]) -> None:
+        """Ends processes that serve no longer, when they have answered what they have."""
+        if replicas:
+            task = self._in_background(self._retire(deployment, replicas))
+            deployment.retiring.add(task)
+            task.add_done_callback(deployment.retiring.discard)
 
     async def _retire(self, deployment: Deployment, replicas: Sequence[Replica]) -> None:
-        if replicas:
+        if not replicas:
+            return
+        deployment.leaving.update(replicas)
+        try:
             addresses = [replica.address for replica in replicas]
-            await self._means.catalogue.drain(self._name, deployment.id, addresses, self._means.drain_s)
+            await self._means.catalogue.drain(self._name, deployment.id, addresses, self._means.limit_s)
             async with self.turn:  # a job may compute there
                 await asyncio.gather(*(replica.stop() for replica in replicas))
+        finally:
+            deployment.leaving.difference_update(each for each in replicas if not each.alive)
 
     # --- loading
 
-    async def load(self, deployment: Deployment, samples: Sequence[bytes] = ()) -> Replica:
-        """One more process for a deployment. Raises what is wrong with the model, or `WorkerDied`."""
+    async def load(
+        self, deployment: Deployment, samples: Sequence[bytes] = (), *, chosen: Report | None = None
+    ) -> Replica:
+        """One more process for a deployment, with the runtime that was chosen for it or that is now.
+
+        Raises what is wrong with the model, or `WorkerDied`.
+        """
         if deployment.asks_for_conversion and deployment.chosen is None:
             deployment.chosen = await self._asked_for(deployment)
-        question = deployment.question(self._name, sample=self.sample, samples=samples, limit_s=self._means.limit_s)
+        question = deployment.question(
+            self._name, sample=self.sample, samples=samples, limit_s=self._means.limit_s,
+            chosen=chosen or deployment.chosen,
+        )  # fmt: skip
         return await load(self._means.spare, question)
 
     async def _asked_for(self, deployment: Deployment) -> Report | None:
@@ -195,28 +238,39 @@ class Upkeep:
 
     async def scale(self, replicas: int) -> None:
         """Returns when so many serve. Raises `NotFound`, `Unavailable`."""
-        active = self.deployed()
-        active.options = msgspec.structs.replace(active.options, replicas=replicas)
-        options = msgspec.to_builtins(active.options)
-        await self._means.journal.change(partial(records.set_deployment_options, active.id, options))
-        surplus = active.living[replicas:]
-        active.replicas = active.living[:replicas]
-        await self.announce(active)
-        await self._retire(active, surplus)
-        if len(active.living) < replicas:
-            self.restore(active)
-            assert self._restoring is not None
+        async with self._deciding:
+            active = self.deployed()
+            active.options = msgspec.structs.replace(active.options, replicas=replicas)
+            options = msgspec.to_builtins(active.options)
+            await self._means.journal.change(partial(records.set_deployment_options, active.id, options))
+            self._trim(active)
+            await self.announce()
+            if len(active.living) < replicas:
+                self.restore(active)
+        while len(self.deployed().living) < self.deployed().options.replicas:
+            if self._restoring is None:
+                active = self.deployed()
+                reason = active.reason or "no more could be started"
+                raise Unavailable(f"{len(active.living)} of {active.options.replicas} replicas serve: {reason}.")
             await asyncio.wait([self._restoring])
-        if len(active.living) < replicas:
-            reason = active.reason or "no more could be started"
-            raise Unavailable(f"{len(active.living)} of {replicas} replicas serve: {reason}.")
         self._means.changed.fire()
+
+    def _trim(self, deployment: Deployment) -> None:
+        """Lets go of processes beyond the number that is wanted. Web has to be told after it."""
+        surplus = deployment.living[deployment.options.replicas :]
+        if surplus:
+            deployment.replicas = [each for each in deployment.replicas if each not in surplus]
+            self._retire_aside(deployment, surplus)
 
     # --- life after death
 
-    def restore(self, deployment: Deployment) -> None:
-        """Loads what a deployment lacks, as often as it takes."""
+    def bring_back(self, deployment: Deployment) -> None:
+        """Goes on with what was deployed when the server ended."""
         self.active = deployment
+        self.restore(deployment)
+
+    def restore(self, deployment: Deployment) -> None:
+        """Loads what the active deployment lacks, as often as it takes."""
         if self._restoring is None:
             self._restoring = asyncio.get_running_loop().create_task(self._restore(deployment))
 
@@ -232,7 +286,7 @@ class Upkeep:
             if not deployment.living:
                 deployment.state = Row.State.LOADING
             self.restore(deployment)
-            self._in_background(self.announce(deployment))
+            self._in_background(self.announce())
 
         replica.worker.child.ended.add_done_callback(on_end)
 
@@ -250,19 +304,24 @@ class Upkeep:
             return True
         if not deployment.living:
             deployment.state = Row.State.LOADING
-            await self.announce(deployment)
+            await self.announce()
         self._means.changed.fire()
         await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
+        chosen = deployment.chosen
         try:
             replica = await self.load(deployment)
         except TFserveError as error:
             return not deployment.back_to_auto(error.message) and await self._lacks(deployment, error.message)
         except WorkerDied as death:
             return await self._died_loading(deployment, death)
+        has_moved = deployment.chosen is not chosen and not deployment.asks_for_conversion
+        if has_moved or self.active is not deployment or len(deployment.living) >= deployment.options.replicas:
+            replica.worker.kill("it is not needed any more")
+            return False
         deployment.take_in(replica)
-        deployment.state = Row.State.ACTIVE
+        deployment.state, deployment.reason = Row.State.ACTIVE, ""
         self._watch(deployment, replica)
-        await self.announce(deployment)
+        await self.announce()
         if len(deployment.living) < deployment.options.replicas:
             return False
         self._begin_choosing(deployment)
@@ -282,7 +341,7 @@ class Upkeep:
         deployment.reason = reason
         if not deployment.living:
             deployment.state = Row.State.FAILED
-        await self.announce(deployment)
+        await self.announce()
         return True
 
     # --- a faster runtime
@@ -313,22 +372,24 @@ class Upkeep:
 
     async def _move(self, deployment: Deployment, report: Report) -> None:
         """Loads the model with the chosen runtime aside, and switches without dropping a request."""
-        deployment.chosen = report
         replicas: list[Replica] = []
         try:
-            for _ in range(deployment.options.replicas):
-                replicas.append(await self.load(deployment, await self.samples()))
-        except BaseException as error:
-            deployment.back_to_auto(str(error))
+            while len(replicas) < deployment.options.replicas:
+                replicas.append(await self.load(deployment, await self.samples(), chosen=report))
+            async with self._deciding:
+                old, deployment.replicas, deployment.chosen = deployment.living, [], report
+                for replica in replicas:
+                    deployment.take_in(replica)
+                    self._watch(deployment, replica)
+                self._trim(deployment)
+                self._retire_aside(deployment, old)
+                replicas = []
+                await self.announce()
+        finally:
             for replica in replicas:
                 replica.worker.kill("its model was not moved")
-            raise
-        old, deployment.replicas = deployment.living, []
-        for replica in replicas:
-            deployment.take_in(replica)
-            self._watch(deployment, replica)
-        await self.announce(deployment)
-        await self._retire(deployment, old)
+        if len(deployment.living) < deployment.options.replicas:
+            self.restore(deployment)
 
     # --- TensorFlow beside a faster runtime
 
@@ -349,14 +410,14 @@ class Upkeep:
     async def _wake(self, deployment: Deployment) -> None:
         try:
             question = deployment.question(
-                self._name, sample=None, samples=(), limit_s=self._means.limit_s, in_full=True
+                self._name, sample=None, samples=(), limit_s=self._means.limit_s, chosen=None, in_full=True
             )
             deployment.full = await load(self._means.spare, question)
         except WorkerDied as death:
             raise Unavailable(f"TensorFlow could not be started for this: {death}.") from None
         finally:
             self._waking = None
-        await self.announce(deployment)
+        await self.announce()
         self._in_background(self._sleep_again(deployment, deployment.full))
 
     async def _sleep_again(self, deployment: Deployment, full: Replica) -> None:
@@ -371,9 +432,9 @@ class Upkeep:
             idle_s = float(answer.value) if isinstance(answer, Done) else FULL_IDLE_S
         if self.active is deployment and deployment.full is full:
             deployment.full = None
-            await self.announce(deployment)
+            await self.announce()
             if full.alive:
-                await self._retire(deployment, [full])
+                self._retire_aside(deployment, [full])
 
     # --- inside
 
@@ -384,7 +445,8 @@ class Upkeep:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task

@@ -98,7 +98,11 @@ class Workshop:
                 keep_fds=[theirs.fileno()],
                 output=subprocess.PIPE,
             )
-        worker = await Worker.open(child, ours)
+        try:
+            worker = await Worker.open(child, ours)
+        except BaseException:
+            child.kill("nobody waits for it any more")
+            raise
         try:
             await asyncio.shield(worker.ready)
         except BaseException:
@@ -117,7 +121,8 @@ class Worker:
         self.outputs: dict[tuple[str, int], JobOutput] = {}
         self.output: JobOutput | None = None
         self.on_progress: Callable[[Progress], None] | None = None
-        self._line: Connection
+        #: None until it is open
+        self._line: Connection | None = None
         assert child.stdout is not None
         assert child.stderr is not None
         self._pipes = [Pipe(child.stdout, 1, self._printed), Pipe(child.stderr, 2, self._printed)]
@@ -139,7 +144,7 @@ class Worker:
         if (role := ROLES.get(type(message))) is not None:
             self.child.role, self.child.workspace = role, getattr(message, "workspace", "")
         try:
-            return await self._line.ask(message)
+            return await self._open_line.ask(message)
         except ConnectionLost:
             # A line ends a moment before its process does. One that lives on without it is of no use: a script may
             # have closed the socket.
@@ -151,7 +156,7 @@ class Worker:
             raise WorkerDied(exit_, self._last_lines()) from None
 
     def tell(self, message: Message) -> None:
-        self._line.tell(message)
+        self._open_line.tell(message)
 
     def drain(self) -> None:
         """Takes in what the worker has printed until now."""
@@ -201,6 +206,11 @@ class Worker:
         lines = self.output.last_lines if self.output is not None else ""
         return lines or self._last_words[-2000:].decode(errors="replace")
 
+    @property
+    def _open_line(self) -> Connection:
+        assert self._line is not None  # nobody has a worker before it is open
+        return self._line
+
     def _on_end(self, ended: asyncio.Future[Exit]) -> None:
         self.drain()
         if not self.ready.done():
@@ -208,7 +218,8 @@ class Worker:
             self.ready.exception()  # seen here, whether or not anybody waits
         # Its last answers may still be in the socket: the line ends by itself behind them, unless a process that
         # the script left behind holds the other end.
-        asyncio.get_running_loop().call_later(EOF_GRACE_S, self._line.close)
+        if self._line is not None:
+            asyncio.get_running_loop().call_later(EOF_GRACE_S, self._line.close)
 
 
 class Spare:

@@ -270,7 +270,7 @@ class Workspaces:
         for row in saved.waiting:
             self.put(workspace, self._job_of_row(workspace, row))
         if saved.deployment is not None:
-            workspace.deployments.upkeep.restore(Deployment.from_row(saved.deployment))
+            workspace.deployments.upkeep.bring_back(Deployment.from_row(saved.deployment))
         return workspace
 
     def _add(self, saved: records.Saved) -> Workspace:

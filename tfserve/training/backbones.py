@@ -5,69 +5,17 @@ All take RGB images as float32 of 0 to 255: scaling is a part of them.
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
 
 from tfserve.errors import Invalid
-from tfserve.training.parameters import EFFICIENT_NET, MOBILE_NET, SMALL_NET
+from tfserve.training.known_networks import KNOWN, Choice
 
 FIRST_FILTERS = 24
 MAX_FILTERS = 192
 SMALLEST_SIDE = 4
 """The compact network halves the image until a side would be smaller."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """A network of keras.applications, and the file names under which Keras keeps its weights."""
-
-    files: tuple[str, ...]
-    sizes: tuple[int, ...]
-    scaling: tuple[float, float] | None
-
-
-KNOWN = {
-    MOBILE_NET: Known(
-        tuple(
-            f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_{size}_no_top.h5" for size in (224, 192, 160, 128, 96)
-        ),
-        (96, 128, 160, 192, 224),
-        (1 / 127.5, -1.0),
-    ),
-    EFFICIENT_NET: Known(("efficientnetb0_notop.h5",), (96, 128, 160, 192, 224), None),
-    SMALL_NET: Known(("weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5",), (96, 128, 160, 192, 224), None),
-}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A backbone with the words that say why. `weights` is None for the compact one."""
-
-    name: str
-    why: str
-    weights: Path | None = None
-
-
-def choose(wanted: str, weights: str) -> Choice:
-    """Which backbone the parameters mean on this machine. Raises `Invalid` when its weights are not here."""
-    if wanted == "compact":
-        return Choice("compact", "as asked")
-    names = list(KNOWN) if wanted == "auto" else [wanted]
-    if weights != "auto":
-        return _given(names, Path(weights))
-    for name in names:
-        if (found := _kept_weights(name)) is not None:
-            return Choice(name, f"its ImageNet weights are here: {found}", found)
-    if wanted == "auto":
-        return Choice("compact", f"no ImageNet weights in {_keras_folder()}, so it is trained from scratch")
-    raise Invalid(
-        f"backbone {wanted}: its ImageNet weights are not on this machine. Put {KNOWN[wanted].files[0]} into"
-        f" {_keras_folder()} or give its path as `weights`, or choose the backbone 'compact'."
-    )
 
 
 def compact(size: tuple[int, int], classes: int, *, grey: bool) -> Any:
@@ -123,19 +71,3 @@ def with_probabilities(*parts: Any) -> Any:
 def _convolution(x: Any, filters: int) -> Any:
     x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
     return keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9)(x))
-
-
-def _given(names: list[str], weights: Path) -> Choice:
-    if not weights.is_file():
-        raise Invalid(f"weights: {weights} does not exist.")
-    named = [name for name in names if weights.name in KNOWN[name].files] or names
-    return Choice(named[0], f"with the weights {weights}", weights)
-
-
-def _kept_weights(name: str) -> Path | None:
-    files = (_keras_folder() / file for file in KNOWN[name].files)
-    return next((file for file in files if file.is_file()), None)
-
-
-def _keras_folder() -> Path:
-    return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"

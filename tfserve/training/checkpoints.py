@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,12 @@ import msgspec
 import numpy as np
 
 from tfserve.tensors import Array
+from tfserve.training import checkpoint_files
 from tfserve.training.progress import FITTED, PREPARED
 from tfserve.training.writing import written_aside
 
 KEPT = 2
 """So many checkpoints are kept: when the last is damaged, the one before is taken."""
-
-_NAME = re.compile(r"checkpoint-(\d{6})\.npz")
 
 
 class State(msgspec.Struct, kw_only=True):
@@ -46,7 +44,7 @@ class Checkpoints:
 
     def peek(self) -> State:
         """The newest state, without the model's numbers."""
-        for file in self._files():
+        for file in checkpoint_files.newest_first(self.folder):
             try:
                 with np.load(file, allow_pickle=False) as content:
                     state = _state(content)
@@ -65,7 +63,7 @@ class Checkpoints:
 
     def restore(self, model: Any) -> State:
         """Puts the newest whole checkpoint into a compiled model, and its state; a fresh state when there is none."""
-        for file in self._files():
+        for file in checkpoint_files.newest_first(self.folder):
             try:
                 return self._restore(file, model)
             except _OtherTraining:
@@ -84,7 +82,11 @@ class Checkpoints:
         arrays = _arrays(model.variables, "model")
         if state.best_epoch == state.epoch:
             _write(self._best(state.epoch), arrays, state)
-        _write(self._file(state.epoch), arrays | _arrays(model.optimizer.variables, "optimizer"), state)
+        _write(
+            checkpoint_files.path_of(self.folder, state.epoch),
+            arrays | _arrays(model.optimizer.variables, "optimizer"),
+            state,
+        )
         self._forget_old()
 
     def _restore(self, file: Path, model: Any) -> State:
@@ -100,18 +102,11 @@ class Checkpoints:
         _assign(model.optimizer.variables, arrays, "optimizer")
         return state
 
-    def _files(self) -> list[Path]:
-        """Checkpoints, the newest first."""
-        return sorted((each for each in self.folder.glob("*.npz") if _NAME.fullmatch(each.name)), reverse=True)
-
-    def _file(self, epoch: int) -> Path:
-        return self.folder / f"checkpoint-{epoch:06d}.npz"
-
     def _best(self, epoch: int) -> Path:
         return self.folder / f"best-{epoch:06d}.npz"
 
     def _forget_old(self) -> None:
-        files = self._files()
+        files = checkpoint_files.newest_first(self.folder)
         needed = set(files[:KEPT])
         for file in files[:KEPT]:
             try:

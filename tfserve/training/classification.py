@@ -8,13 +8,24 @@ import keras
 import numpy as np
 
 from tfserve.tensors import Array
-from tfserve.training import backbones, datasets, evaluation, events, exports, images, plots, report, signatures
+from tfserve.training import (
+    backbones,
+    datasets,
+    evaluation,
+    events,
+    exports,
+    images,
+    known_networks,
+    plots,
+    report,
+    signatures,
+)
 from tfserve.training.augment import Augment
-from tfserve.training.backbones import Choice
 from tfserve.training.checkpoints import State
 from tfserve.training.datasets import Source
 from tfserve.training.features import Features
 from tfserve.training.fitting import fit, schedule
+from tfserve.training.known_networks import Choice
 from tfserve.training.progress import FITTED
 from tfserve.training.run import INPUT, Run, resume
 from tfserve.training.sizes import network_size, thumbnail_size
@@ -36,7 +47,7 @@ def train(run: Run) -> dict[str, Any]:
     labels = [image.label for image in found.images]
     parts = split(labels, parameters["validation_split"], parameters["seed"])
 
-    choice = backbones.choose(parameters["backbone"], parameters["weights"])
+    choice = known_networks.choose(parameters["backbone"], parameters["weights"])
     size = _size(run, choice)
     parameters["network_size"] = list(size)
     run.note(f"Backbone: {choice.name}, {choice.why}. Images are learnt from in {size[0]}x{size[1]} pixels.")
@@ -71,9 +82,9 @@ def _size(run: Run, choice: Choice) -> tuple[int, int]:
     if choice.weights is None:
         return network_size(run.findings.images, wanted, largest=LARGEST_COMPACT, multiple=4)
     height, width = network_size(
-        run.findings.images, wanted, largest=max(backbones.KNOWN[choice.name].sizes), multiple=1
+        run.findings.images, wanted, largest=max(known_networks.KNOWN[choice.name].sizes), multiple=1
     )
-    side = min(backbones.KNOWN[choice.name].sizes, key=lambda known: (known < max(height, width), known))
+    side = min(known_networks.KNOWN[choice.name].sizes, key=lambda known: (known < max(height, width), known))
     return side, side
 
 

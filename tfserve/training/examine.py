@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tfserve.training import images, labels, masks
+from tfserve.errors import Invalid
+from tfserve.training import images, known_networks, labels, masks
 from tfserve.training.findings import Findings, ImageFile, Skipped
 from tfserve.training.images import Bad
-from tfserve.training.labels import LabelsInfo
+from tfserve.training.labels import INFO_FILE, LabelsInfo
+from tfserve.training.project_folders import MODELS, Bounds, problems_of_results
 
 MIN_CLASSES = 2
 MIN_IMAGES_PER_CLASS = 2
@@ -30,10 +32,17 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def examine(project_dir: str, train_type: str, parameters: dict[str, Any]) -> Findings:
-    """Everything found in the project folder; with any `problems` in it there can be no training."""
-    search = _Search(Path(project_dir), threads=max(2, int(parameters.get("threads", 2))))
-    if not search.images_folder.is_dir():
+def examine(project_dir: str, train_type: str, parameters: dict[str, Any], roots: Sequence[str] = ()) -> Findings:
+    """Everything found in the project folder; with any `problems` in it there can be no training.
+
+    Links that lead outside of `roots` are not followed; without roots all are.
+    """
+    search = _Search(Path(project_dir), threads=max(2, int(parameters.get("threads", 2))), bounds=Bounds(roots))
+    search.problems += _problems_of_backbone(parameters)
+    search.problems += search.problems_of_places(MODELS) + problems_of_results(search.project)
+    if outside := search.problems_of_places("images", "labels", INFO_FILE):
+        search.problems += outside
+    elif not search.images_folder.is_dir():
         search.problems.append(_no_images_folder(search.project, search.images_folder))
     elif train_type == "classification":
         _classification(search)
@@ -49,8 +58,9 @@ def examine(project_dir: str, train_type: str, parameters: dict[str, Any]) -> Fi
 class _Search:
     """What has been found so far."""
 
-    def __init__(self, project: Path, threads: int) -> None:
+    def __init__(self, project: Path, threads: int, bounds: Bounds) -> None:
         self.project = project
+        self.bounds = bounds
         self.images_folder = project / "images"
         self.threads = threads
         self.labels: list[str] = []
@@ -58,17 +68,25 @@ class _Search:
         self.images: list[ImageFile] = []
         self.skipped: list[Skipped] = []
         self.problems: list[str] = []
-        self.bad = 0
+        self.bad: Counter[str] = Counter()
         self._seen: dict[str, ImageFile] = {}
         self._twins: list[str] = []
+
+    def problems_of_places(self, *names: str) -> list[str]:
+        """A sentence for each that leads outside of what may be read and written."""
+        return [problem for name in names for problem in self.bounds.problems(self.project / name)]
 
     def files(self, folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
         """The files in a folder with such suffixes, in the order of their names; others are skipped and listed."""
         found = []
         for entry in sorted(_entries(folder, self.problems), key=lambda entry: entry.name):
             path = Path(entry.path)
-            if entry.is_dir():
+            if _is_folder(entry):
                 self.skip(path, f"a folder where {what}s were expected")
+            elif not _is_utf8(entry.name):
+                self.skip(path, "its name is not UTF-8: rename it")
+            elif entry.is_symlink() and not self.bounds.contain(path):
+                self.skip(path, "a link that leads outside of the folders that this server may use")
             elif path.suffix.lower() in suffixes:
                 found.append(path)
             else:
@@ -86,18 +104,19 @@ class _Search:
 
     def skip(self, path: Path, reason: str, *, bad: bool = False) -> None:
         self.skipped.append(Skipped(self.relative(path), reason))
-        self.bad += bad
+        if bad:
+            self.bad[reason.partition(":")[0]] += 1
 
     def relative(self, path: Path) -> str:
-        return str(path.relative_to(self.project))
+        return _shown(path.relative_to(self.project))
 
     def check_share_of_bad(self) -> None:
-        looked_at = len(self.images) + self.bad
-        if self.bad > MAX_BAD_SHARE * looked_at:
-            reasons = Counter(each.reason.partition(":")[0] for each in self.skipped).most_common(4)
-            told = ", ".join(f"{count} {reason}" for reason, count in reasons)
+        bad = self.bad.total()
+        looked_at = len(self.images) + bad
+        if bad > MAX_BAD_SHARE * looked_at:
+            told = ", ".join(f"{count} {reason}" for reason, count in self.bad.most_common(4))
             self.problems.append(
-                f"{self.bad} of {looked_at} images in {self.images_folder} can't be used ({told}): more than"
+                f"{bad} of {looked_at} images in {self.images_folder} can't be used ({told}): more than"
                 f" {MAX_BAD_SHARE:.0%}. Replace or remove them."
             )
 
@@ -121,9 +140,19 @@ class _Search:
 # --- classification
 
 
+def _problems_of_backbone(parameters: dict[str, Any]) -> list[str]:
+    """Of a classification that could not find its weights."""
+    try:
+        if "backbone" in parameters:
+            known_networks.choose(parameters["backbone"], parameters["weights"])
+    except Invalid as error:
+        return [error.message]
+    return []
+
+
 def _classification(search: _Search) -> None:
     folders = _class_folders(search)
-    info = LabelsInfo.find(search.project)
+    info = LabelsInfo.find(search.project, folders)
     search.labels = _ordered(sorted(folders), info)
     search.numbers = [info.numbers.get(each, -1) for each in search.labels] if info else [*range(len(folders))]
     if info:
@@ -144,8 +173,12 @@ def _class_folders(search: _Search) -> dict[str, Path]:
     folders: dict[str, Path] = {}
     for entry in sorted(_entries(search.images_folder, search.problems), key=lambda entry: entry.name):
         path, label = Path(entry.path), labels.from_folder(entry.name)
-        if not entry.is_dir():
+        if not _is_folder(entry):
             search.skip(path, "outside of any class folder: expected images/<class>/<image>")
+        elif not _is_utf8(entry.name):
+            search.problems.append(f"The name of the folder {_shown(path)} is not UTF-8. Rename it.")
+        elif outside := search.bounds.problems(path):
+            search.problems += outside
         elif not label.strip():
             search.problems.append(f"{path} gives no label: a folder's name needs a letter a-z or a digit.")
         elif label in folders:
@@ -300,6 +333,22 @@ def _entries(folder: Path, problems: list[str]) -> list[os.DirEntry[str]]:
     except OSError as error:
         problems.append(f"{folder} can't be read: {error.strerror}.")
         return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _is_utf8(name: str) -> bool:
+    """What is not can't be told in JSON, nor to the worker that trains."""
+    return name.isascii() or _shown(name) == name
+
+
+def _shown(path: str | Path) -> str:
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _no_images_folder(project: Path, folder: Path) -> str:

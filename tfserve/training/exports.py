@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfserve.tensors import Array
+from tfserve.training.first_words import first_words
 from tfserve.training.litert_metadata import with_metadata
 from tfserve.training.progress import Reporter
 from tfserve.training.writing import tells_full_disk
@@ -92,7 +93,7 @@ class Trial:
         except Exception as error:  # whatever a converter raises
             if tells_full_disk(error):
                 raise
-            export.problem = _first_line(error)
+            export.problem = f"{type(error).__name__}: {first_words(error)}"
         export.size_bytes = _size_bytes(self._folder / path)
 
     def add_small_forms(self, network: Any, card: dict[str, Any], examples: Array, reporter: Reporter) -> None:
@@ -221,8 +222,3 @@ def _size_bytes(path: Path) -> int | None:
     if path.is_dir():
         return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
     return path.stat().st_size if path.exists() else None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

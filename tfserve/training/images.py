@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from tfserve.tensors import Array
+from tfserve.training.first_words import first_words
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
@@ -30,6 +31,8 @@ _REASONS = {
     "LAB": "Lab colours: save it as RGB",
     "HSV": "HSV colours: save it as RGB",
 }
+_BMP_ORDERS = ("BGR", "BGRX", "BGRA")
+_WINDOWS_HEADER_BYTES = 40
 _SIXTEEN_BIT = "16 bits per channel or more: save it with 8"
 
 
@@ -48,7 +51,7 @@ class Look(msgspec.Struct, frozen=True):
 
 def look(file: Path) -> Look:
     """Decodes a file to its end. Raises `Bad`."""
-    data = _read(file)
+    data = read_bytes(file)
     image = _open(data)
     _check(image, data)
     grey, (width, height) = image.mode in _GREY_MODES, image.size
@@ -57,7 +60,7 @@ def look(file: Path) -> Look:
         image.draft("L", (width // 8 + 1, height // 8 + 1))
         image.load()
     except Exception as error:  # a broken file can raise anything: SyntaxError, struct.error, EOFError, …
-        raise Bad(f"corrupt: {_first_line(error)}") from error
+        raise Bad(f"corrupt: {first_words(error, 120)}") from error
     return Look(width, height, grey, hashlib.blake2b(data, digest_size=16).hexdigest())
 
 
@@ -83,8 +86,11 @@ def full_pixels(file: Path) -> Array:
         return np.asarray(image.convert("RGB"))
 
 
-def _read(file: Path) -> bytes:
+def read_bytes(file: Path) -> bytes:
+    """All of a file, unless it is too large or no file. Raises `Bad`."""
     try:
+        if not file.is_file() and file.exists():
+            raise Bad("no file, but something that only looks like one")
         size = file.stat().st_size
         if not size:
             raise Bad("empty: 0 bytes")
@@ -105,7 +111,7 @@ def _open(data: bytes) -> Any:
     except UnidentifiedImageError as error:
         raise Bad(f"no image: its content is none of {', '.join(FORMATS)}") from error
     except Exception as error:  # see above: a broken file can raise anything
-        raise Bad(f"corrupt: {_first_line(error)}") from error
+        raise Bad(f"corrupt: {first_words(error, 120)}") from error
 
 
 def _check(image: Any, data: bytes) -> None:
@@ -117,7 +123,15 @@ def _check(image: Any, data: bytes) -> None:
         raise Bad(_REASONS[image.mode])
     if image.mode not in _MODES or (image.format == "PNG" and data[24] == 16):
         raise Bad(_SIXTEEN_BIT)
+    if image.format == "BMP" and not _is_plain_bmp(image, data):
+        raise Bad("a BMP with a palette or of a rare kind, which TensorFlow reads wrongly: save it as PNG")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+def _is_plain_bmp(image: Any, data: bytes) -> bool:
+    """24 or 32 bits in the order blue, green, red, or 8 bits of grey: what TensorFlow's decoder reads as Pillow does.
+
+    It takes the numbers of a palette for grey levels, knows no compression and no other order, and no OS/2 header.
+    """
+    (decoder, _, _, (order, *_)), header_bytes, bits = image.tile[0], data[14], data[28]
+    is_grey = order == "L" and bits == 8
+    return decoder == "raw" and header_bytes >= _WINDOWS_HEADER_BYTES and (is_grey or order in _BMP_ORDERS)

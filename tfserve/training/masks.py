@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfserve.tensors import Array
-from tfserve.training.images import MAX_PIXELS, Bad
+from tfserve.training.first_words import first_words
+from tfserve.training.images import MAX_PIXELS, Bad, read_bytes
 
 SUFFIXES = (".png", ".gif", ".bmp")
 
@@ -23,14 +25,16 @@ def read(file: Path) -> Array:
 
     Image.MAX_IMAGE_PIXELS = None
     try:
-        with Image.open(file) as image:
+        with Image.open(io.BytesIO(read_bytes(file))) as image:
+            if (count := getattr(image, "n_frames", 1)) > 1:
+                raise Bad(f"animated: {count} pictures in one file")
             if image.width * image.height > MAX_PIXELS:
                 raise Bad(f"huge: {image.width}x{image.height} pixels")
             return _values(image)
     except Bad:
         raise
     except Exception as error:  # a broken file can raise anything
-        raise Bad(f"can't be read: {(str(error) or type(error).__name__).splitlines()[0][:120]}") from error
+        raise Bad(f"can't be read: {first_words(error, 120)}") from error
 
 
 def _values(image: Any) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfserve.tensors import Array
 
+MARGIN_INCHES = 0.12
 MAX_LABELS = 40
 """More classes than this are not written at the sides of a matrix."""
 
@@ -82,7 +83,9 @@ def masks(file: Path, rows: Sequence[tuple[Array, Array, Array]], classes: int) 
 def _figure(width: float, height: float) -> Any:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(max(width, 3.0), height), layout="constrained")
+    figure = Figure(figsize=(max(width, 3.0), height), layout="constrained")
+    figure.set_layout_engine("constrained", w_pad=MARGIN_INCHES, h_pad=MARGIN_INCHES)
+    return figure
 
 
 def _save(figure: Any, file: Path) -> None:

@@ -42,7 +42,7 @@ class Classifier:
         def read(data: Any) -> Any:
             return _resized(_decoded(data), self._size)
 
-        images = tf.map_fn(read, image_bytes, fn_output_signature=tf.TensorSpec((*self._size, 3), tf.float32))
+        images = tf.map_fn(read, _some(image_bytes), fn_output_signature=tf.TensorSpec((*self._size, 3), tf.float32))
         probabilities = self._network(images, training=False)
         return {
             "label": tf.gather(tf.constant(self._labels), tf.argmax(probabilities, axis=-1)),
@@ -67,6 +67,7 @@ class Segmenter:
         return {"mask": self._mask(chances, tf.shape(images)[1:3])}
 
     def from_bytes(self, image_bytes: Any) -> dict[str, Any]:
+        image_bytes = _some(image_bytes)
         sizes = tf.map_fn(
             lambda data: tf.shape(_decoded(data))[:2], image_bytes, fn_output_signature=tf.TensorSpec((2,), tf.int32)
         )
@@ -105,6 +106,13 @@ def describe(image: dict[str, Any], folder: Path) -> None:
     beside = folder / "assets.extra" / "image.json"
     beside.parent.mkdir(exist_ok=True)
     beside.write_text(json.dumps(image, ensure_ascii=False, indent=2))
+
+
+def _some(image_bytes: Any) -> Any:
+    """The batch, unless it is empty, of which TensorFlow would say that shapes of a layer deep inside don't fit."""
+    told = "image_bytes: one encoded image or more was expected, an empty batch was given"
+    with tf.control_dependencies([tf.debugging.assert_positive(tf.size(image_bytes), message=told)]):
+        return tf.identity(image_bytes)
 
 
 def _decoded(data: Any) -> Any:

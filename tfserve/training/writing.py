@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tfserve.training.project_folders import LATEST, is_in_the_way
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_WORDS = ("No space left on device", "Disk quota exceeded", "File too large")
@@ -41,13 +42,14 @@ def publish(aside: Path, folder: Path) -> None:
 
 
 def link_latest(folder: Path) -> None:
-    """`latest` beside `folder` leads there from now on, without a moment in between."""
-    new = folder.parent / f".latest.{folder.name}"
+    """`latest` beside `folder` leads there from now on, without a moment in between; unless a user's own is there."""
+    latest = folder.parent / LATEST
+    if is_in_the_way(latest):
+        print(f"{latest} is no link, so it was left as it is; the result is {folder}", flush=True)
+        return
+    new = folder.parent / f".{LATEST}.{folder.name}"
     new.unlink(missing_ok=True)
     new.symlink_to(folder.name, target_is_directory=True)
-    latest = folder.parent / "latest"
-    if latest.is_dir() and not latest.is_symlink():
-        shutil.rmtree(latest)
     new.replace(latest)
 
 

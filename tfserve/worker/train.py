@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from tfserve.config import load
 from tfserve.errors import Failure, Internal, Invalid, OutOfSpace, TFserveError
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import (
@@ -25,19 +26,17 @@ from tfserve.ipc.messages import (
 )
 from tfserve.training import parameters, writing
 from tfserve.training.examine import examine
+from tfserve.training.first_words import first_words
 from tfserve.worker import streams
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.interrupts import Interrupts, MainThread
 
 log = logging.getLogger(__name__)
 
-NICE = 10
-"""So much less of the processor than those who answer predictions."""
 AUTOGROUP = Path("/proc/self/autogroup")
-AUTOGROUP_NICE = 5
 """Where Linux shares the processor between sessions first (`sched_autogroup_enabled`), a nice number counts only within
-its session, and each worker has one of its own: between sessions this one counts. 5 is a third of the weight of
-others; with 10 a training was left a twentieth of a busy machine."""
+its session, and each worker has one of its own: between sessions the one in this file counts. 5 is a third of the
+weight of others; with 10 a training was left a twentieth of a busy machine."""
 MAX_SKIPPED = 100
 """So many skipped files are told; the findings have all."""
 SAVED_MODEL = "saved_model"
@@ -50,7 +49,7 @@ class TrainRole:
         self._connection = connection
         self._interrupts = interrupts
         self._main_thread = MainThread(interrupts)
-        _be_nice()
+        _give_way(load().train_nice)
 
     def serve(self, inbox: Inbox, request_id: int, first: Message) -> None:
         """Answers `first`, then everything else in order, until the worker is to stop."""
@@ -92,22 +91,28 @@ class TrainRole:
         return recipes.run(message, self._connection.tell)
 
 
-def _be_nice() -> None:
-    os.nice(NICE)
-    with contextlib.suppress(OSError):  # it is not there everywhere
-        AUTOGROUP.write_text(str(AUTOGROUP_NICE))
+def _give_way(nice: int) -> None:
+    if nice:
+        os.nice(nice)
+        with contextlib.suppress(OSError):  # it is not there everywhere
+            AUTOGROUP.write_text(str(nice))
 
 
 def _examine(message: ExamineProject) -> Message:
     try:
         kind = parameters.train_type(message.train_type)
-        found = examine(message.project_dir, kind, parameters.complete(kind, message.parameters))
-        found.write(Path(message.findings))
+        found = examine(message.project_dir, kind, parameters.complete(kind, message.parameters), message.roots)
+        if not found.problems:
+            found.write(Path(message.findings))
     except TFserveError as error:
         return Failed(failure=error.to_failure())
     except OSError as error:
         kind_of = OutOfSpace(cause=str(error)) if writing.tells_full_disk(error) else Internal(str(error))
         return Failed(failure=kind_of.to_failure())
+    except Exception as error:  # for whoever asked: a death would only tell them an exit code
+        traceback.print_exception(error)
+        told = f"The examination failed: {type(error).__name__}: {first_words(error)}"
+        return Failed(failure=Internal(told).to_failure())
     return ProjectExamined(
         problems=found.problems,
         skipped=[{"path": each.path, "reason": each.reason} for each in found.skipped[:MAX_SKIPPED]],
@@ -141,8 +146,7 @@ def _told(error: BaseException, message: Train) -> Failure:
         cause = f"{error}. The last checkpoint is kept in {message.work_folder}; free some space and resume"
         return OutOfSpace(cause=cause[:1000]).to_failure()
     traceback.print_exception(error)
-    lines = str(error).strip().splitlines() or [""]
-    failure = Internal(f"The training failed: {type(error).__name__}: {lines[0][:1000]}").to_failure()
+    failure = Internal(f"The training failed: {type(error).__name__}: {first_words(error, 1000)}").to_failure()
     return msgspec.structs.replace(failure, type=type(error).__name__)
 
 

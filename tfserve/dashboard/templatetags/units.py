@@ -39,6 +39,19 @@ def size(count: int) -> str:
 
 
 @register.filter
+def brief(seconds: float) -> str:
+    """The time of a call: 7.2 µs, 1.8 ms, 120 ms."""
+    value, unit = (seconds * 1e6, "µs") if seconds < 1e-3 else (seconds * 1e3, "ms")
+    return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+
+
+@register.filter
+def difference(value: float) -> str:
+    """0, 6e-08, 0.01."""
+    return f"{value:.1g}"
+
+
+@register.filter
 def duration(seconds: float) -> str:
     """84 ms, 3.2 s, 14 s, 3 min 12 s, 2 h 5 min, 3 d 4 h."""
     if seconds < 1:

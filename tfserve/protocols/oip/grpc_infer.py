@@ -63,6 +63,7 @@ class Infer:
             urgency=_urgency(parameters, call),
             timeout_s=_timeout_s(parameters, call.timeout_s) if parameters else call.timeout_s,
             protocol=PROTOCOL,
+            pinned=bool(request.model_version),
         )
         return _answer(request, await model.predict(question), signature, model)
 

@@ -71,21 +71,19 @@ async def output(context: Context, request: Request) -> Response:
     return await send_output(context, request, (await _task(request)).job)
 
 
-async def metrics(_: Context, request: Request) -> Response:
+async def metrics(context: Context, request: Request) -> Response:
     """The whole metrics.json when there is one, else what the running training has told."""
     task = await _task(request)
-    file = _result_folder(task) / "metrics.json"
-    if file.is_file():
-        return FileResponse(file, media_type="application/json")
-    return _answer(task.metrics or {})
+    try:
+        file = await read(_artifact, _result_folder(task), "metrics.json", context)
+    except NotFound:
+        return _answer(task.metrics or {})
+    return FileResponse(file, media_type="application/json")
 
 
-async def artifact(_: Context, request: Request) -> Response:
+async def artifact(context: Context, request: Request) -> Response:
     """A file of the result; a folder answers with what is in it."""
-    folder = _result_folder(await _task(request)).resolve()
-    path = (folder / request.path_params["path"]).resolve()
-    if not path.is_relative_to(folder) or not path.exists():
-        raise NotFound(f"The result has no file {request.path_params['path']!r}.")
+    path = await read(_artifact, _result_folder(await _task(request)), request.path_params["path"], context)
     if path.is_dir():
         names = sorted(each.name + "/" * each.is_dir() for each in path.iterdir())
         return _answer({"files": names})
@@ -125,10 +123,26 @@ def _inside(context: Context, path: str) -> Path:
         raise Forbidden(refused.message) from None
 
 
+def _artifact(folder: Path, name: str, context: Context) -> Path:
+    """Raises `NotFound` for what is not there, is no path, or lies outside of the result or of the allowed folders."""
+    try:
+        path = (folder / name).resolve()
+        found = path.is_relative_to(folder.resolve()) and path.exists()
+    except (OSError, ValueError):  # a name that is too long, or has a NUL
+        found = False
+    if not found or not any(path.is_relative_to(root) for root in context.settings.root_paths):
+        raise NotFound(f"The result has no file {name[:200]!r}.")
+    return path
+
+
 def _project_folder(context: Context, path: str) -> Path:
     folder = _inside(context, path)
-    if not folder.is_dir():
-        raise Invalid(f"There is no folder {path!r} on the server: projectDir names the project's folder.")
+    try:
+        found = folder.is_dir()
+    except OSError as error:
+        raise Invalid(f"projectDir {path[:200]!r} can't be looked at: {error.strerror}.") from None
+    if not found:
+        raise Invalid(f"There is no folder {path[:200]!r} on the server: projectDir names the project's folder.")
     return folder
 
 

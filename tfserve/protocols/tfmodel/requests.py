@@ -13,11 +13,11 @@ from tfserve.errors import Invalid
 MAX_FIELDS = 50
 
 
-class NewTask(msgspec.Struct, kw_only=True):
-    """The fields of `POST /` as a form, and of `POST /tasks/` as JSON."""
+class NewTask(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The fields of `POST /` as a form, and of `POST /tasks/` as JSON, where a misspelt one is refused."""
 
-    userId: Annotated[str, Meta(description="whose project it is")]  # noqa: N815 (the contract's names)
-    projectId: Annotated[str, Meta(description="which project it is")]  # noqa: N815
+    userId: Annotated[str, Meta(description="whose project it is", min_length=1)]  # noqa: N815 (the contract's names)
+    projectId: Annotated[str, Meta(description="which project it is", min_length=1)]  # noqa: N815
     projectDir: Annotated[str, Meta(description="the project's folder on the server", min_length=1)]  # noqa: N815
     trainType: Annotated[str, Meta(description="classification or segmentation, in any case")]  # noqa: N815
     parameters: Annotated[dict[str, Any], Meta(description="see GET /training/parameters/")] = {}

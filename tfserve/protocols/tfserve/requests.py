@@ -5,12 +5,13 @@ The decoder, the API guide and the OpenAPI document are all made from these clas
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw
 
-from tfserve.errors import Invalid
+from tfserve.errors import Invalid, nearest
 from tfserve.http.bodies import check_text
 
 YEAR_S = 366 * 24 * 3600.0
@@ -154,6 +155,8 @@ class CancelJob(msgspec.Struct, kw_only=True):
 
 R = TypeVar("R", bound=msgspec.Struct)
 
+_UNKNOWN = re.compile(r"unknown field `(.+)`")
+
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[R]) -> R:
     """The request in a body; an empty body counts as {}. Raises `Invalid` with what was expected and given."""
@@ -170,7 +173,8 @@ def _explain(problem: str, request: type[msgspec.Struct]) -> str:
     fields = ", ".join(
         f"{field.encode_name}{' (needed)' if field.required else ''}" for field in msgspec.structs.fields(request)
     )
-    return f"{problem}. The fields of this request are: {fields or 'none'}."
+    meant = nearest(unknown[1], request.__struct_encode_fields__) if (unknown := _UNKNOWN.search(problem)) else ""
+    return f"{problem}{meant}. The fields of this request are: {fields or 'none'}."
 
 
 def _field(problem: str) -> str | None:

@@ -41,6 +41,7 @@ class Predict:
             urgency=call.urgency,
             timeout_s=call.timeout_s,
             protocol=PROTOCOL,
+            pinned=request.model_spec.HasField("version"),
         )
         result = await model.predict(question)
         answer = v1.PredictResponse(model_spec=answering_spec(request.model_spec, result.version, name))

@@ -68,6 +68,7 @@ class Examples:
             urgency=call.urgency,
             timeout_s=call.timeout_s,
             protocol=PROTOCOL,
+            pinned=spec.HasField("version"),
         )
         result = await model.predict(request)
         return _RESULTS[method](result.outputs, len(rows)), answering_spec(spec, result.version, name)

@@ -40,7 +40,7 @@ class Png(bytes):
 
 def is_file(scope: Scope) -> bool:
     """Whether the body is a file, or a form with files."""
-    return any(name == b"content-type" and value.startswith(TYPES) for name, value in scope["headers"])
+    return any(name == b"content-type" and value.lower().startswith(TYPES) for name, value in scope["headers"])
 
 
 def are_files(asked: dict[str, Any], model: Model) -> bool:
@@ -66,7 +66,7 @@ async def request_of_body(model: Model, scope: Scope, body: bytes) -> Request:
             f"Model {model.name!r} takes no image files: it has no signature {IMAGE_BYTES!r}. Deploy it with `image`,"
             ' such as {"height": 224, "width": 224}, or send its numbers as JSON.'
         )
-    content_type = Headers(scope=scope)["content-type"]
+    content_type = Headers(scope=scope)["content-type"].lower()
     files = await _files_of_form(scope, body) if content_type.startswith("multipart/") else [body]
     if not files or not all(files):
         raise Invalid("An image file was expected as the body, or parts with a file name each in a form; it is empty.")

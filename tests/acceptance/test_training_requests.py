@@ -1,0 +1,97 @@
+"""Requests to the training API that are wrong in some way, and how they are answered. No training is run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.acceptance.conftest import Server
+from tests.acceptance.training_calls import form
+
+LONG = "x" * 300
+
+
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("waiting") / "data", "--no-warm-spare", "--train-workers", "0")
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def project(waiting: Server, digits: Path) -> Path:
+    return Path(shutil.copytree(digits, waiting.roots / "project"))
+
+
+@pytest.fixture(scope="module")
+def task(waiting: Server, project: Path) -> str:
+    answer = waiting.http.post("/", data=form(project))
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["taskId"])
+
+
+def test_the_type_of_a_form_is_known_in_any_case(waiting: Server) -> None:
+    content = str(httpx.QueryParams(form(waiting.roots / "missing")))
+    for media in ("Application/X-WWW-Form-Urlencoded", "application/x-www-form-urlencoded; charset=UTF-8"):
+        answer = waiting.http.post("/", content=content, headers={"Content-Type": media})
+        assert answer.status_code == 400
+        assert "There is no folder" in answer.json()["error"]
+
+
+def test_a_body_that_is_neither_form_nor_json_is_told_what_was_expected(waiting: Server, project: Path) -> None:
+    fields = {name: (None, value) for name, value in form(project).items()}
+    content = str(httpx.QueryParams(form(project)))
+    for answer in (
+        waiting.http.post("/", files=fields),
+        waiting.http.post("/", content=content, headers={"Content-Type": "text/plain"}),
+        waiting.http.post("/", content=content),
+    ):
+        assert answer.status_code == 400
+        assert "a form of the type application/x-www-form-urlencoded" in answer.json()["result"]
+    assert "multipart/form-data" in waiting.http.post("/", files=fields).json()["result"]
+
+
+@pytest.mark.parametrize("path", [f"/{LONG}", f"/{LONG}/x", "/a\0b"])
+def test_a_folder_that_can_be_no_path_is_400(waiting: Server, path: str) -> None:
+    answer = waiting.http.post("/", data=form(Path("x"), projectDir=f"{waiting.roots}{path}"))
+    assert (answer.status_code, "error" in answer.json()) == (400, True), answer.text
+
+
+@pytest.mark.parametrize("name", [LONG, f"{LONG}/x", "a%00b", "..%2f..", "%ff"])
+def test_an_artifact_that_can_be_no_file_is_404(waiting: Server, task: str, name: str) -> None:
+    answer = waiting.http.get(f"/tasks/{task}/artifacts/{name}")
+    assert (answer.status_code, "has no file" in answer.json()["error"]) == (404, True), answer.text
+
+
+def test_artifacts_are_not_read_through_a_link_that_leads_outside(
+    waiting: Server, project: Path, task: str, tmp_path: Path
+) -> None:
+    (tmp_path / task).mkdir()
+    (tmp_path / task / "labels.txt").write_text("secret")
+    (project / "models").symlink_to(tmp_path)
+    try:
+        assert waiting.http.get(f"/tasks/{task}/artifacts/labels.txt").status_code == 404
+        refused = waiting.http.post("/", data=form(project))
+        assert refused.status_code in (400, 409)
+    finally:
+        (project / "models").unlink()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"paramters": {"epochs": 3}}, "did you mean 'parameters'"),
+        ({"userId": ""}, "userId"),
+        ({"projectId": ""}, "projectId"),
+    ],
+)
+def test_json_with_a_misspelt_or_empty_field_is_400_and_names_it(
+    waiting: Server, project: Path, fields: dict[str, object], words: str
+) -> None:
+    answer = waiting.http.post("/tasks/", json=form(project) | fields)
+    assert answer.status_code == 400
+    assert words in answer.json()["error"]

@@ -1,0 +1,91 @@
+"""The known networks, and which of them can be used on this machine: it needs no Keras to tell."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfserve.errors import Invalid
+from tfserve.training.parameters import EFFICIENT_NET, MOBILE_NET, SMALL_NET
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+"""What every file of weights begins with."""
+WEIGHTS_SUFFIX = ".h5"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A network of keras.applications, and the file names under which Keras keeps its weights."""
+
+    files: tuple[str, ...]
+    sizes: tuple[int, ...]
+    scaling: tuple[float, float] | None
+
+
+KNOWN = {
+    MOBILE_NET: Known(
+        tuple(
+            f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_{size}_no_top.h5" for size in (224, 192, 160, 128, 96)
+        ),
+        (96, 128, 160, 192, 224),
+        (1 / 127.5, -1.0),
+    ),
+    EFFICIENT_NET: Known(("efficientnetb0_notop.h5",), (96, 128, 160, 192, 224), None),
+    SMALL_NET: Known(("weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5",), (96, 128, 160, 192, 224), None),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backbone with the words that say why. `weights` is None for the compact one."""
+
+    name: str
+    why: str
+    weights: Path | None = None
+
+
+def choose(wanted: str, weights: str) -> Choice:
+    """Which backbone the parameters mean on this machine. Raises `Invalid` when its weights are not here."""
+    if wanted == "compact":
+        return Choice("compact", "as asked")
+    names = list(KNOWN) if wanted == "auto" else [wanted]
+    if weights != "auto":
+        return _given(names, Path(weights))
+    for name in names:
+        if (found := _kept_weights(name)) is not None:
+            return Choice(name, f"its ImageNet weights are here: {found}", found)
+    if wanted == "auto":
+        return Choice("compact", f"no ImageNet weights in {_keras_folder()}, so it is trained from scratch")
+    raise Invalid(
+        f"backbone {wanted}: its ImageNet weights are not on this machine. Put {KNOWN[wanted].files[0]} into"
+        f" {_keras_folder()} or give its path as `weights`, or choose the backbone 'compact'."
+    )
+
+
+def _given(names: list[str], weights: Path) -> Choice:
+    if not weights.is_file():
+        raise Invalid(f"weights: {weights} does not exist.")
+    if weights.suffix != WEIGHTS_SUFFIX or not _begins_with(weights, HDF5):
+        raise Invalid(
+            f"weights: {weights} is no file of weights. Expected: Keras' weights without the top, in HDF5 (.h5)."
+        )
+    named = [name for name in names if weights.name in KNOWN[name].files] or names
+    return Choice(named[0], f"with the weights {weights}", weights)
+
+
+def _kept_weights(name: str) -> Path | None:
+    files = (_keras_folder() / file for file in KNOWN[name].files)
+    return next((file for file in files if file.is_file()), None)
+
+
+def _keras_folder() -> Path:
+    return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
+
+
+def _begins_with(file: Path, expected: bytes) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(expected)) == expected
+    except OSError as error:
+        raise Invalid(f"weights: {file} can't be read: {error.strerror}.") from None
