@@ -289,7 +289,7 @@ def test_a_model_moves_to_the_fastest_runtime_that_agrees_and_back_for_what_only
     job = server.call("/predict/", name="w", fetches=["y", "Variable"], feed_dict={"x": [[1, 2]]}, timeout=60)
     assert (job["state"], job["result"]) != ("lost", None)
     inner = server.call("/predict/", name="w", fetches="serving_default_x:0", feed_dict={"x": [[1, 2]]}, timeout=60)
-    assert inner["result"] == [[[1.0, 2.0]]], "TensorFlow came back for a tensor inside"
+    assert inner["result"] == [[[1.0, 2.0]]], f"TensorFlow came back for a tensor inside: {inner}"
     server.call("/create_workspace/", name="again")
     deploy(server, "again", models / "scale" / "2")
     known = until(lambda: (d := deployment(server, "again"))["choice"].endswith("was chosen") and d)
