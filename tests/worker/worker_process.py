@@ -157,7 +157,7 @@ StartWorker = Callable[..., WorkerProcess]
 """Takes the options of a worker and starts one."""
 
 
-def eventually(condition: Callable[[], Any], within_s: float = 10.0) -> Any:
+def eventually(condition: Callable[[], Any], within_s: float = 30.0) -> Any:
     """The first true value of `condition()`; fails when there is none in time."""
     deadline = time.monotonic() + within_s
     while not (value := condition()):
@@ -197,7 +197,7 @@ UNTELLABLE = {
 """Scripts whose exceptions are hard to tell."""
 
 
-def ended_by(process: subprocess.Popen[bytes], within_s: float = 10.0) -> int:
+def ended_by(process: subprocess.Popen[bytes], within_s: float = 30.0) -> int:
     """The signal that a process died by."""
     return signal.Signals(-process.wait(within_s))
 

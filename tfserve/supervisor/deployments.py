@@ -73,7 +73,9 @@ class Deployments:
             self._work = None
 
     def interrupt(self, _: Job) -> None:
-        """A model can't be interrupted while it computes or loads; it is killed after the grace time."""
+        """What is only loaded or waited for is given up at once; what computes is killed after the grace time."""
+        if self._stage in (Stage.LOADING, Stage.WAITING) and self._work is not None:
+            self._work.cancel()
 
     def kill(self, because: str) -> None:
         """Ends what a job is doing: computing ends with the process, loading and waiting are given up."""

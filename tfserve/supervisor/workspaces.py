@@ -173,6 +173,9 @@ class Workspaces:
         self._taken.add(name)
         try:
             row = await self._journal.change(partial(records.create_workspace, name, type_))
+            if not self.on:  # it was turned off meanwhile
+                await self._journal.change(partial(records.destroy_workspace, row.pk))
+                raise ServiceOff
             await self._add_or_undo(records.Saved(row))
         finally:
             self._taken.discard(name)
