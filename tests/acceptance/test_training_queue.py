@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.acceptance.conftest import Server
 from tests.acceptance.training_calls import ENDLESS, begin, finished, in_epoch, query, when
