@@ -366,15 +366,11 @@ def test_priority_and_timeout_are_taken_and_checked(server: Server, model: str) 
         refused(server, model, parameters=wrong)
 
 
-def test_a_timeout_that_passes_is_504(server: Server, model: str) -> None:
-    assert "0" in refused(server, model, parameters={"timeout": 1}, status=504)
-
-
 def test_what_nobody_waits_for_any_more_is_dropped(server: Server, workspace: str) -> None:
     path = echo.write(server.roots / "patient.echo")
     server.call("/deploy/", name=workspace, path=str(path), max_delay=10, max_batch_size=2, timeout=60)
     url = f"/v2/models/{workspace}/infer"
-    refused(server, workspace, parameters={"timeout": 50_000}, status=504)
+    assert "0.05 s" in refused(server, workspace, parameters={"timeout": 50_000}, status=504)
     with pytest.raises(httpx.ReadTimeout):
         server.http.post(url, json={"inputs": [X]}, timeout=0.2)
     # Were they still there, then one of these two would be computed with them, and the other would wait.
