@@ -205,6 +205,7 @@ def test_a_second_task_waits_and_one_on_the_same_folder_is_409(server: Server, p
     assert 0 < cancelled["progress"] < 100
 
 
+@pytest.mark.slow
 def test_a_cancelled_task_is_resumed_where_it_was_and_a_done_one_is_not(server: Server, project: Path) -> None:
     task = begin(server, project, {"epochs": 8})
     before = in_epoch(server, task["taskId"], 2)

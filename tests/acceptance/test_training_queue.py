@@ -27,6 +27,7 @@ def cancel(server: Server, task: Any) -> Any:
     return server.http.post(f"/tasks/{task['taskId']}/cancel").json()
 
 
+@pytest.mark.slow
 def test_as_many_run_as_there_are_train_workers_and_the_others_wait_in_their_order(
     start: Start, digits: Path, tmp_path: Path
 ) -> None:

@@ -30,7 +30,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.acceptance.conftest import Server
 from tests.protocols import echo
 
-EXAMPLES = 12
+EXAMPLES = 6
 """Requests of each sort to an operation."""
 
 MODELS = ["numbers", "echo"]

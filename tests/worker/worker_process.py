@@ -61,7 +61,7 @@ class WorkerProcess:
             stderr=self._err,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
         )
         theirs.close()
         self.ready = self._receive_until(lambda: self._answers.pop(0, None))

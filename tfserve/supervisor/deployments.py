@@ -58,9 +58,12 @@ class Deployments:
         self._workspace_id = workspace_id
         self._journal = means.journal
         self._stage = Stage.NOTHING
+        #: whether the job that runs is to end early
+        self._is_interrupted = False
         self._work: asyncio.Task[Sequence[Outcome]] | None = None
 
     async def run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
+        self._is_interrupted = False
         self._work = asyncio.get_running_loop().create_task(self._run(jobs))
         try:
             return await self._work
@@ -73,8 +76,9 @@ class Deployments:
             self._work = None
 
     def interrupt(self, _: Job) -> None:
-        """What is only loaded or waited for is given up at once; what computes is killed after the grace time."""
-        if self._stage in (Stage.LOADING, Stage.WAITING) and self._work is not None:
+        """What is only loaded is given up at once; all else is ended after the grace time."""
+        self._is_interrupted = True
+        if self._stage == Stage.LOADING and self._work is not None:
             self._work.cancel()
 
     def kill(self, because: str) -> None:
@@ -92,6 +96,8 @@ class Deployments:
 
     @contextmanager
     def _in(self, stage: Stage) -> Iterator[None]:
+        if self._is_interrupted and stage == Stage.LOADING:
+            raise Abandoned
         self._stage = stage
         try:
             yield
