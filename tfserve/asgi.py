@@ -41,6 +41,8 @@ from tfserve.serving.models import Models
 from tfserve.serving.supervisor import SupervisorLine
 
 FORM = "application/x-www-form-urlencoded"
+GC_THRESHOLDS = (20_000, 20, 20)
+"""Requests leave next to nothing for the collector, so it looks seldom."""
 UNPACKED = (b"content-encoding", b"content-length")
 
 
@@ -74,6 +76,7 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     signal.signal(signal.SIGTERM, _nothing)
     async with _grpc(line, models, settings, access_log):
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         await server.serve(sockets=listening)
     if access_log is not None:
         access_log.close()

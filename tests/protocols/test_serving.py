@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
+import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -249,6 +252,50 @@ def test_one_file_that_is_no_image_does_not_disturb_others(server: Server, pictu
     for thread in threads:
         thread.join()
     assert sorted(statuses) == [200] * 15 + [400]
+
+
+def test_files_of_many_clients_share_batches_and_each_gets_its_own_answer(server: Server, pictures: str) -> None:
+    """Some leave while their files are being decoded; nobody else notices."""
+    path, header = f"/v1/models/{pictures}:predict", {"content-type": "image/png"}
+    files = [picture(0 if n % 2 else 255, "PNG", (300 + n, 200)) for n in range(60)]
+
+    async def send(http: httpx.AsyncClient, n: int) -> str | None:
+        try:
+            answer = await http.post(path, content=files[n], headers=header, timeout=0.001 if n % 10 == 9 else 60)
+        except httpx.TimeoutException:
+            return None
+        return str(answer.json()["predictions"][0]["label"])
+
+    async def send_all() -> list[str | None]:
+        limits = httpx.Limits(max_connections=60)
+        async with httpx.AsyncClient(base_url=server.url, limits=limits) as http:
+            return await asyncio.gather(*(send(http, n) for n in range(60)))
+
+    before = server.http.get(f"/v2/models/{pictures}/stats").json()["model_stats"][0]
+    labels = asyncio.run(send_all())
+    after = server.http.get(f"/v2/models/{pictures}/stats").json()["model_stats"][0]
+    assert [label for n, label in enumerate(labels) if n % 10 != 9] == [
+        "dark" if n % 2 else "light" for n in range(60) if n % 10 != 9
+    ]
+    requests = after["inference_stats"]["success"]["count"] - before["inference_stats"]["success"]["count"]
+    assert after["execution_count"] - before["execution_count"] < requests
+
+
+def test_a_runtime_that_is_asked_for_takes_files_as_given_or_described_beside_the_model(
+    server: Server, workspace: str, models: Path
+) -> None:
+    path, header = f"/v1/models/{workspace}:predict", {"content-type": "image/png"}
+    image = {"height": 4, "width": 4, "channels": 1, "scale": 1 / 255, "labels": ["dark", "light"]}
+    described = Path(shutil.copytree(models / "pictures", server.roots / "described"))
+    (described / "assets.extra").mkdir()
+    (described / "assets.extra" / "image.json").write_text(json.dumps(image))
+    for folder, fields in ((models / "pictures", {"image": image}), (described, {})):
+        deploy(server, workspace, folder, runtime="openvino", **fields)
+        told = deployment(server, workspace)
+        assert (told["runtime"], told["choice"]) == ("openvino", "openvino was asked for")
+        assert "image_bytes" in told["served"]
+        answer = server.http.post(path, content=picture(240, "PNG", (9, 7)), headers=header)
+        assert answer.json()["predictions"][0]["label"] == "light"
 
 
 def test_a_model_of_numbers_takes_no_files(server: Server, workspace: str, models: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from tfserve import runtimes
-from tfserve.runtimes import formats, images
+from tfserve.errors import Invalid
+from tfserve.runtimes import decoding, formats, image_spec, images
 from tfserve.runtimes.interface import Runtime
 from tfserve.tensors import Array
 
@@ -27,16 +28,27 @@ def numbers(tmp_path: Path) -> Runtime:
     return runtimes.load(formats.locate(str(path), None), device="/cpu:0", runtime="auto", precision="float32")
 
 
-def spec(**fields: Any) -> images.ImageSpec | None:
-    return images.find(Path(), {"channels": 1, **fields})
+def spec(**fields: Any) -> image_spec.ImageSpec:
+    found = image_spec.find(Path(), {"channels": 1, **fields})
+    assert found is not None
+    return found
 
 
-def pixels_of(model: Runtime, rows: list[list[int]], **fields: Any) -> Array:
-    """What the model is given for a grey picture."""
+def png(rows: list[list[int]]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.array(rows, np.uint8)).save(file, "PNG")
-    reader = images.ImageFiles(model, images.find(Path(), {"channels": 1, **fields}) or images.ImageSpec())
-    array, _ = reader._decode(0, file.getvalue())
+    return file.getvalue()
+
+
+def as_array(*files: bytes) -> Array:
+    array = np.empty(len(files), object)
+    array[:] = files
+    return array
+
+
+def pixels_of(rows: list[list[int]], **fields: Any) -> Array:
+    """What the model is given for a grey picture."""
+    array, _ = decoding.decode(spec(**fields), 0, png(rows))
     return array[:, :, 0]
 
 
@@ -47,17 +59,40 @@ def test_what_is_given_at_the_deployment_takes_the_place_of_the_models_own_signa
     assert [each.name for each in replaced.signatures["image_bytes"].outputs] == ["label", "probabilities"]
 
 
-def test_without_antialias_values_lie_between_the_four_pixels_around(numbers: Runtime) -> None:
+def test_without_antialias_values_lie_between_the_four_pixels_around() -> None:
     rows = [[0, 10, 20, 30], [40, 50, 60, 70]]
-    smaller = pixels_of(numbers, rows, height=1, width=2, antialias=False)
+    smaller = pixels_of(rows, height=1, width=2, antialias=False)
     np.testing.assert_allclose(smaller, [[25, 45]])
-    larger = pixels_of(numbers, [[0, 100]], height=1, width=4, antialias=False)
+    larger = pixels_of([[0, 100]], height=1, width=4, antialias=False)
     np.testing.assert_allclose(larger, [[0, 25, 75, 100]])
-    same = pixels_of(numbers, rows, antialias=False, scale=0.1, offset=-1)
+    same = pixels_of(rows, antialias=False, scale=0.1, offset=-1)
     np.testing.assert_allclose(same, np.array(rows) / 10 - 1, atol=1e-6)
 
 
-def test_with_antialias_every_pixel_counts(numbers: Runtime) -> None:
+def test_with_antialias_every_pixel_counts() -> None:
     rows = [[0, 0, 0, 200] * 4] * 4
-    assert pixels_of(numbers, rows, height=1, width=1).item() == pytest.approx(50, abs=12)
-    assert pixels_of(numbers, rows, height=1, width=1, antialias=False).item() == pytest.approx(100)
+    assert pixels_of(rows, height=1, width=1).item() == pytest.approx(50, abs=12)
+    assert pixels_of(rows, height=1, width=1, antialias=False).item() == pytest.approx(100)
+
+
+def test_files_of_one_request_may_differ_in_size_where_masks_are_asked_for(numbers: Runtime) -> None:
+    segmenter = images.ImageFiles(numbers, spec(task="segmentation"))
+    small, large = png([[1, 2]]), png([[3], [4], [5]])
+    mask, size = segmenter.run({"image_bytes": as_array(small, large)}, ["mask", "size"], "image_bytes")
+    assert mask is not None
+    assert size is not None
+    assert size.tolist() == [[1, 2], [3, 1]]
+    assert mask.tolist() == [[[0, 0], [0, 0], [0, 0]], [[0, 0], [0, 0], [0, 0]]]  # one channel has one class
+    classifier = images.ImageFiles(numbers, spec())
+    with pytest.raises(Invalid, match="one by one"):
+        classifier.prepare({"image_bytes": as_array(small, large)})
+    with pytest.raises(Invalid, match="No file"):
+        classifier.prepare({"image_bytes": as_array()})
+
+
+def test_masks_of_different_requests_are_never_computed_together(numbers: Runtime) -> None:
+    (segments,) = images.ImageFiles(numbers, spec(task="segmentation")).inner.values()
+    (classes,) = images.ImageFiles(numbers, spec(height=2, width=2)).inner.values()
+    assert not any(each.is_batched for each in segments.outputs)
+    assert all(each.is_batched for each in (*classes.inputs, *classes.outputs))
+    assert classes.inputs[0].shape == (-1, 2, 2, 1)

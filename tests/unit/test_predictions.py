@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 
 from tfserve.errors import Failure
-from tfserve.ipc import frames
-from tfserve.ipc.predictions import Answer, Ask, Drop, Refusal, decode, encode, split_strings, to_array, to_tensor
+from tfserve.ipc.frames import BrokenFrame
+from tfserve.ipc.prediction_frames import BUFFER_BYTES, HEADER, LARGE_BYTES, PredictionReader, encode
+from tfserve.ipc.predictions import Answer, Ask, Drop, Refusal, split_strings, to_array, to_tensor
 from tfserve.tensors import DTYPES, Array
 
 SHAPES = st.just(()) | array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5)
@@ -60,17 +61,32 @@ def same(given_: Array, back: Array) -> bool:
     return (given_.dtype, given_.shape, given_.tobytes()) == (back.dtype, back.shape, back.tobytes())
 
 
+def received(data: bytes, pieces: int = 1) -> list[tuple[int, Any]]:
+    """What the other process reads, when so many pieces arrive."""
+    reader, messages, at = PredictionReader(), [], 0
+    step = -(-len(data) // pieces)
+    while at < len(data):
+        room = reader.room()
+        count = min(step, len(data) - at, len(room))
+        room[:count] = data[at : at + count]
+        messages += reader.received(count)
+        at += count
+    return messages
+
+
+def packed(request_id: int, message: Any) -> bytes:
+    return b"".join(encode(request_id, message))
+
+
 def over_the_line(message: Any) -> Any:
     """As the other process reads it, from two pieces."""
-    packed, reader = encode(7, message), frames.BodyReader()
-    half = len(packed) // 2
-    ((request_id, body),) = [*reader.feed(packed[:half]), *reader.feed(packed[half:])]
+    ((request_id, back),) = received(packed(7, message), pieces=2)
     assert request_id == 7
-    return decode(body)
+    return back
 
 
 def _damaged(array: Array, at: int, byte: int) -> bytes:
-    body = bytearray(encode(1, Ask("s", ("x",), (to_tensor(array),), ("y",)))[frames.HEADER.size :])
+    body = bytearray(packed(1, Ask("s", ("x",), (to_tensor(array),), ("y",))))
     body[at % len(body)] = byte
     return bytes(body)
 
@@ -96,8 +112,40 @@ def test_a_drop_and_a_refusal_come_through() -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=60) | st.builds(_damaged, arrays(), st.integers(0, 200), st.integers(0, 255)))
 def test_any_other_bytes_are_a_broken_frame(data: bytes) -> None:
-    with contextlib.suppress(frames.BrokenFrame):
-        decode(data)
+    with contextlib.suppress(BrokenFrame):
+        received(data)
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 7])
+def test_large_and_small_tensors_come_through_in_whatever_pieces(pieces: int) -> None:
+    """Also from the middle of the reader's buffer, one frame after the other."""
+    random = np.random.default_rng(1)
+    small = random.random((3, 5)).astype(np.float32)
+    large = [random.random(size) for size in (LARGE_BYTES // 8, 12_345, BUFFER_BYTES, 777_777)]
+    asks = [
+        Ask("s", ("a", "b", "c"), tuple(map(to_tensor, (each, small, each[::-1]))), ("y",)) for each in large
+    ]  # fmt: skip
+    plain = Ask("s", ("a",), (to_tensor(small),), ("y",))
+    messages = [message for ask in asks for message in (plain, ask, Drop(4))]
+    back = received(b"".join(packed(number, message) for number, message in enumerate(messages)), pieces)
+    assert [number for number, _ in back] == list(range(len(messages)))
+    for (_, got), sent in zip(back, messages, strict=True):
+        if isinstance(sent, Ask):
+            assert all(map(same, map(to_array, sent.tensors), map(to_array, got.tensors)))
+            assert all(to_array(tensor).flags.aligned for tensor in got.tensors)
+
+
+def test_a_frame_that_says_nonsense_of_its_tensors_is_broken() -> None:
+    tensor = to_tensor(np.zeros(LARGE_BYTES, np.uint8))
+    whole = packed(1, Answer((tensor,)))
+    length, request_id, text = HEADER.unpack_from(whole)
+    cut = HEADER.pack(length - 1, request_id, text) + whole[HEADER.size : -1]
+    with pytest.raises(BrokenFrame, match="end at"):
+        received(cut)
+    with pytest.raises(BrokenFrame, match="announced"):
+        received(HEADER.pack(length, request_id, length + 1) + whole[HEADER.size :])
+    with pytest.raises(BrokenFrame, match="announced"):
+        received(HEADER.pack(2**32 - 1, 1, 5) + b"12345")
 
 
 @given(st.binary(max_size=60))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 
 import numpy as np
@@ -10,6 +11,8 @@ from starlette.types import Message, Receive, Scope
 
 from tfserve.config import Settings
 from tfserve.errors import Invalid, TimedOut, TooLarge
+from tfserve.http.access_log import CURRENT
+from tfserve.http.collecting import BodyCollector
 from tfserve.http.server import CONNECTION, HttpConnection
 
 MAX_DEPTH = 100
@@ -39,29 +42,58 @@ class ClientGone(Exception):
 
 async def read_body(scope: Scope, receive: Receive, settings: Settings) -> bytes:
     """The whole body, unpacked. Raises `BodyTooLarge`, `BodyTooSlow`, `Invalid`, `ClientGone`."""
-    headers: dict[bytes, bytes] = dict(scope["headers"])
+    length, encoding = b"0", b"identity"
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            length = value
+        elif name == b"content-encoding":
+            encoding = value.lower()
     limit = settings.max_body_bytes
-    if int(headers.get(b"content-length", b"0")) > limit:
+    if int(length) > limit:
         raise BodyTooLarge(limit=limit)
     connection: HttpConnection | None = scope.get(CONNECTION)
-    if connection is not None and connection.has_whole_body:
-        message = _arrived(await receive())  # there is nothing to wait for, so no timer is set
-    else:
-        message = await _receive(receive, settings.body_timeout_s, settings)
-    encoding = headers.get(b"content-encoding", b"identity").lower()
+    if encoding == b"identity" and connection is not None:
+        body = connection.whole_body(scope)
+        if body is None and (collector := connection.collect(scope, limit)):
+            body = await _collected(collector, settings)
+        if body is not None:
+            if (entry := CURRENT.get()) is not None:
+                entry.bytes_in += len(body)
+            return body
+    message = await _receive(receive, settings.body_timeout_s, settings)
     if not message.get("more_body") and encoding == b"identity":
-        body: bytes = message.get("body", b"")
-        return body
+        whole: bytes = message.get("body", b"")
+        return whole
     unpack = _Unpacker(encoding, limit)
     await unpack.take(message.get("body", b""))
     started_at = asyncio.get_running_loop().time()
     received = len(message.get("body", b""))
     while message.get("more_body"):
-        left_s = settings.body_timeout_s + received / BYTES_A_SECOND - asyncio.get_running_loop().time() + started_at
+        left_s = _left_s(received, started_at, settings)
         message = await _receive(receive, left_s, settings)
         received += len(message.get("body", b""))
         await unpack.take(message.get("body", b""))
     return unpack.finish()
+
+
+async def _collected(collector: BodyCollector, settings: Settings) -> bytes:
+    started_at = asyncio.get_running_loop().time()
+    while not collector.done.is_set():
+        left_s = _left_s(collector.size, started_at, settings)
+        if left_s <= 0:
+            raise BodyTooSlow(timeout_s=settings.body_timeout_s)
+        with contextlib.suppress(TimeoutError):  # more may have come since, which gives it more time
+            await asyncio.wait_for(collector.done.wait(), left_s)
+    if collector.is_too_large:
+        raise BodyTooLarge(limit=settings.max_body_bytes)
+    if collector.is_lost:
+        raise ClientGone
+    return collector.whole()
+
+
+def _left_s(received: int, started_at: float, settings: Settings) -> float:
+    """How long the rest of a body may take: each MiB that has come gives it another second."""
+    return settings.body_timeout_s + received / BYTES_A_SECOND - asyncio.get_running_loop().time() + started_at
 
 
 async def _receive(receive: Receive, timeout_s: float, settings: Settings) -> Message:

@@ -17,6 +17,7 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 HEALTH = "/v2/health/"
 #: what is answered however busy the server is
 ALWAYS = (HEALTH, "/metrics", "/monitoring/")
+MAX_KNOWN = 1024
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -43,6 +44,8 @@ class Guard:
         self._max_requests = settings.max_requests
         self._in_progress = 0
         self._any_host = "*" in self._allowed
+        #: hosts of ours, as they were written in requests
+        self._ours: set[bytes] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,20 +68,32 @@ class Guard:
             raise TooManyRequests(limit=self._max_requests)
 
     def _check(self, scope: Scope) -> None:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        host = headers.get(b"host", b"").decode("latin-1").lower()
-        if not self._any_host and not scope["path"].startswith(HEALTH) and _name(host) not in self._allowed:
-            raise ForeignHost(host=host)
-        if scope["method"] not in SAFE_METHODS:
-            self._check_origin(headers, host)
+        host, origin, site = b"", None, None
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+            elif name == b"origin":
+                origin = value
+            elif name == b"sec-fetch-site":
+                site = value
+        if host not in self._ours and not self._any_host and not scope["path"].startswith(HEALTH):
+            self._check_host(host)
+        if (origin is not None or site is not None) and scope["method"] not in SAFE_METHODS:
+            _check_origin(host, origin, site)
 
-    def _check_origin(self, headers: dict[bytes, bytes], host: str) -> None:
-        site = headers.get(b"sec-fetch-site")
-        if site is not None and site not in (b"same-origin", b"none"):
-            raise ForeignOrigin(origin=site.decode("latin-1"))
-        origin = headers.get(b"origin")
-        if origin is not None and origin.decode("latin-1").lower().partition("://")[2] != host:
-            raise ForeignOrigin(origin=origin.decode("latin-1"))
+    def _check_host(self, host: bytes) -> None:
+        text = host.decode("latin-1").lower()
+        if _name(text) not in self._allowed:
+            raise ForeignHost(host=text)
+        if len(self._ours) < MAX_KNOWN:
+            self._ours.add(host)
+
+
+def _check_origin(host: bytes, origin: bytes | None, site: bytes | None) -> None:
+    if site is not None and site not in (b"same-origin", b"none"):
+        raise ForeignOrigin(origin=site.decode("latin-1"))
+    if origin is not None and origin.lower().partition(b"://")[2] != host.lower():
+        raise ForeignOrigin(origin=origin.decode("latin-1"))
 
 
 def _name(host: str) -> str:

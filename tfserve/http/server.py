@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from tfserve.config import Settings
+from tfserve.http.collecting import BodyCollector
 from tfserve.http.request_ids import fresh_id
 
 log = logging.getLogger(__name__)
@@ -34,9 +35,14 @@ class HttpConnection(Protocol):
 
     on_lost: Callable[[], object] | None
 
-    @property
-    def has_whole_body(self) -> bool:
-        """Whether nobody has to wait for the body of the request that came last."""
+    def whole_body(self, scope: Scope) -> bytes | None:
+        """The body of this request if it has arrived already, so that nobody has to wait for it."""
+
+    def collect(self, scope: Scope, limit: int) -> BodyCollector | None:
+        """Gathers the body of this request, up to `limit` bytes; None when it has to be received the usual way.
+
+        uvicorn stops reading after each 64 KiB until the application has taken them, which costs more than they do.
+        """
 
     def answer(self, scope: Scope, status: int, headers: Sequence[Header], content: bytes) -> bool:
         """Sends a whole answer at once; False when it has to be sent the usual way.
@@ -64,84 +70,118 @@ def make_server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
 
 
 def _protocol(header_timeout_s: float) -> type[HttpToolsProtocol]:
-    class LeanProtocol(HttpToolsProtocol):
-        """Closes a connection whose request head does not arrive in time, or never ends; an `HttpConnection`."""
+    return cast(type[HttpToolsProtocol], type("Protocol", (LeanProtocol,), {"header_timeout_s": header_timeout_s}))
 
-        on_lost: Callable[[], object] | None = None
-        _deadline: asyncio.TimerHandle | None = None
-        _in_head = True
-        _head_bytes = 0
 
-        @property
-        def has_whole_body(self) -> bool:
-            return not self.cycle.more_body
+class LeanProtocol(HttpToolsProtocol):
+    """Closes a connection whose request head does not arrive in time, or never ends; an `HttpConnection`."""
 
-        def answer(self, scope: Scope, status: int, headers: Sequence[Header], content: bytes) -> bool:
-            cycle = self.cycle
-            if cycle.disconnected:
-                return True
-            if not _is_simple(cycle, scope) or self.flow.write_paused or len(content) > MAX_ONE_PIECE:
-                return False
-            lines = [name + b": " + value + b"\r\n" for name, value in (*cycle.default_headers, *headers)]
-            self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", content)))
-            cycle.response_started = cycle.response_complete = True
-            cycle.message_event.set()
-            cycle.on_response()
+    header_timeout_s = 10.0
+    on_lost: Callable[[], object] | None = None
+    _collector: BodyCollector | None = None
+    _deadline: asyncio.TimerHandle | None = None
+    _in_head = True
+    _head_bytes = 0
+
+    def whole_body(self, scope: Scope) -> bytes | None:
+        cycle = self.cycle
+        if cycle.more_body or cycle.scope is not scope or cycle.disconnected:
+            return None
+        body = bytes(cycle.body)
+        cycle.body.clear()
+        return body
+
+    def collect(self, scope: Scope, limit: int) -> BodyCollector | None:
+        cycle = self.cycle
+        if cycle.scope is not scope or cycle.waiting_for_100_continue or cycle.disconnected:
+            return None
+        collector = self._collector = BodyCollector(limit)
+        collector.add(bytes(cycle.body))
+        cycle.body.clear()
+        self.flow.resume_reading()
+        return collector
+
+    def answer(self, scope: Scope, status: int, headers: Sequence[Header], content: bytes) -> bool:
+        cycle = self.cycle
+        if cycle.disconnected:
             return True
+        if not _is_simple(cycle, scope) or self.flow.write_paused or len(content) > MAX_ONE_PIECE:
+            return False
+        lines = [name + b": " + value + b"\r\n" for name, value in (*cycle.default_headers, *headers)]
+        self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", content)))
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._start_waiting()
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._start_waiting()
 
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self._in_head:  # which is rare: most heads arrive in one piece
-                if self._deadline is None:
-                    self._start_waiting()
-                self._head_bytes += len(data)
-                if self._head_bytes > MAX_HEAD_BYTES:
-                    self._give_up()
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:  # which is rare: most heads arrive in one piece
+            if self._deadline is None:
+                self._start_waiting()
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._give_up()
 
-        def send_400_response(self, msg: str) -> None:
-            """What is no HTTP gets an id too, so that its sender and the log can be brought together."""
-            request_id, text = fresh_id(), msg.encode("ascii")
-            log.warning("%s [request %s]", msg, request_id.decode())
-            head = b"HTTP/1.1 400 Bad Request\r\nx-request-id: %b\r\n" % request_id
-            rest = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            self.transport.write(head + rest % (len(text), text))
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets an id too, so that its sender and the log can be brought together."""
+        request_id, text = fresh_id(), msg.encode("ascii")
+        log.warning("%s [request %s]", msg, request_id.decode())
+        head = b"HTTP/1.1 400 Bad Request\r\nx-request-id: %b\r\n" % request_id
+        rest = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+        self.transport.write(head + rest % (len(text), text))
+        self.transport.close()
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._head_bytes = 0
+        super().on_message_begin()
+        cast(dict[str, Any], self.scope)[CONNECTION] = self
+
+    def on_body(self, body: bytes) -> None:
+        if self._collector is None:
+            super().on_body(body)
+        else:
+            self._collector.add(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._collected()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._in_head = False
+        self._stop_waiting()
+        super().connection_lost(exc)
+        if self._collector is not None:
+            self._collector.lost()
+        if self.on_lost is not None:
+            self.on_lost()
+
+    def _collected(self) -> None:
+        if self._collector is not None:
+            self._collector.finish()
+            self._collector = None
+
+    def _start_waiting(self) -> None:
+        self._deadline = self.loop.call_later(self.header_timeout_s, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
-
-        def on_message_begin(self) -> None:
-            self._in_head = True
-            self._head_bytes = 0
-            super().on_message_begin()
-            cast(dict[str, Any], self.scope)[CONNECTION] = self
-
-        def on_headers_complete(self) -> None:
-            self._in_head = False
-            self._stop_waiting()
-            super().on_headers_complete()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._in_head = False
-            self._stop_waiting()
-            super().connection_lost(exc)
-            if self.on_lost is not None:
-                self.on_lost()
-
-        def _start_waiting(self) -> None:
-            self._deadline = self.loop.call_later(header_timeout_s, self._give_up)
-
-        def _stop_waiting(self) -> None:
-            if self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
-
-        def _give_up(self) -> None:
-            if self.transport is not None and not self.transport.is_closing():
-                self.transport.close()
-
-    return LeanProtocol
 
 
 def _is_simple(cycle: RequestResponseCycle, scope: Scope) -> bool:

@@ -1,4 +1,4 @@
-"""What web and a model worker say to each other: tensors as bytes, in the frames of `tfserve.ipc.frames`.
+"""What web and a model worker say to each other: tensors as bytes, in the frames of `tfserve.ipc.prediction_frames`.
 
 A line carries many requests at once. An answer has the request id of its question; `Drop` names the request that
 nobody waits for any more. Elements are little-endian and row-major; a string is its length (4 bytes) and its bytes.
@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 
 from tfserve.errors import Failure
-from tfserve.ipc import frames
 from tfserve.tensors import DTYPES, NAMES, Array
 
 DEFAULT_URGENCY = 3
@@ -64,22 +63,13 @@ class Refusal(msgspec.Struct, array_like=True, tag=4):
     failure: Failure
 
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Ask | Drop | Answer | Refusal)
+_decoder = msgspec.msgpack.Decoder(Ask)
 
 
-def encode(request_id: int, message: Ask | Drop | Answer | Refusal) -> bytes:
-    """One frame. Raises `TooLarge` when the message does not fit."""
-    return frames.pack(request_id, _encoder.encode(message))
-
-
-def decode(body: bytes) -> Ask | Drop | Answer | Refusal:
-    """Raises `BrokenFrame`. Tensors stay views of `body`."""
-    try:
-        message: Ask | Drop | Answer | Refusal = _decoder.decode(body)
-        return message
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise frames.BrokenFrame(str(error)) from error
+def decode_sample(packed: bytes) -> Ask:
+    """A request that was kept as msgpack. Tensors stay views of `packed`."""
+    ask: Ask = _decoder.decode(packed)
+    return ask
 
 
 def to_tensor(array: Array) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -49,6 +49,22 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Gives back what it holds."""
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A runtime that makes some inputs ready before it computes, which other threads can do meanwhile."""
+
+    #: signatures that take what was made ready; no caller knows them
+    inner: dict[str, Signature]
+    #: the signature whose rows are computed for each of them
+    computed_by: dict[str, str]
+
+    def prepares(self, signature: str) -> str | None:
+        """The name in `inner` that takes what is made of the inputs of `signature`; None when they are ready."""
+
+    def prepare(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The inputs of the inner signature. Raises `Invalid`. Any thread may call it at any time."""
 
 
 def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:

@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.message import DecodeError, Message
+
 from tfserve.config import Settings
-from tfserve.errors import Internal, TFserveError
+from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.http.access_log import CURRENT, AccessLog
 from tfserve.http.request_ids import HEADER, begin
 from tfserve.http.wishes import read_wishes
@@ -91,12 +93,19 @@ def _handler(method: Unary | Stream, entrance: _Entrance) -> grpc.RpcMethodHandl
         if isinstance(method, Unary)
         else (grpc.stream_stream_rpc_method_handler, _stream(method, entrance))
     )
-    handler: grpc.RpcMethodHandler[Any, Any] = make(
-        answer,
-        request_deserializer=method.request.FromString,
-        response_serializer=method.response.SerializeToString,
-    )
+    # Messages are read in the method itself: gRPC calls what it can't read a fault of the server's (UNKNOWN).
+    handler: grpc.RpcMethodHandler[Any, Any] = make(answer, response_serializer=method.response.SerializeToString)
     return handler
+
+
+def _read(kind: type[Message], data: bytes) -> Any:
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise Invalid(
+            f"The message of {len(data)} bytes can't be read as {kind.DESCRIPTOR.full_name}: it is damaged, or another"
+            " message. GET /v2 and gRPC's reflection tell what is served here."
+        ) from None
 
 
 class _Call:
@@ -149,10 +158,10 @@ def _given_id(context: grpc.aio.ServicerContext[Any, Any]) -> bytes | None:
 def _unary(method: Unary, entrance: _Entrance) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]:
     answer = method.answer
 
-    async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def serve(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         with entrance(context):
             try:
-                return await answer(request, _Call(context))
+                return await answer(_read(method.request, data), _Call(context))
             except Exception as error:
                 await _abort(context, error)
 
@@ -164,9 +173,10 @@ def _stream(
 ) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]], AsyncIterator[Any]]:
     answer = method.answer
 
-    async def serve(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+    async def serve(datas: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         with entrance(context):
             try:
+                requests = (_read(method.request, data) async for data in datas)
                 async with aclosing(answer(requests, _Call(context))) as answers:
                     async for each in answers:
                         yield each

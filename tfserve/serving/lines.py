@@ -8,14 +8,18 @@ import logging
 import socket
 from typing import cast
 
-from tfserve.ipc import frames, predictions
 from tfserve.ipc.connections import ConnectionLost
+from tfserve.ipc.frames import BrokenFrame
+from tfserve.ipc.prediction_frames import PredictionReader, encode
 from tfserve.ipc.predictions import Answer, Ask, Drop, Refusal
 
 log = logging.getLogger(__name__)
 
+PIECES = 8
+"""So many are written without waiting for more."""
 
-class ModelLine(asyncio.Protocol):
+
+class ModelLine(asyncio.BufferedProtocol):
     """The web process's end. `load` counts what is in flight."""
 
     def __init__(self) -> None:
@@ -24,7 +28,9 @@ class ModelLine(asyncio.Protocol):
         self._loop = loop
         self._replies: dict[int, asyncio.Future[Answer | Refusal]] = {}
         self._ids = itertools.count(1)
-        self._reader = frames.BodyReader()
+        self._reader = PredictionReader()
+        #: pieces of frames that go out together
+        self._unsent: list[bytes | memoryview] = []
         self._transport: asyncio.Transport | None = None
         self._drained: asyncio.Future[None] | None = None
 
@@ -54,7 +60,7 @@ class ModelLine(asyncio.Protocol):
         if self._transport is None or self.lost.done():
             raise ConnectionLost
         request_id = next(self._ids)
-        self._transport.write(predictions.encode(request_id, question))
+        self._send(encode(request_id, question))
         reply: asyncio.Future[Answer | Refusal] = self._loop.create_future()
         self._replies[request_id] = reply
         return request_id, reply
@@ -62,7 +68,7 @@ class ModelLine(asyncio.Protocol):
     def drop(self, request_id: int) -> None:
         """Nobody waits for this any more. What is not in flight is left alone."""
         if self._replies.pop(request_id, None) is not None and self._transport is not None and not self.lost.done():
-            self._transport.write(predictions.encode(request_id, Drop(request_id)))
+            self._send(encode(request_id, Drop(request_id)))
             self._tell_drained()
 
     async def drained(self) -> None:
@@ -73,6 +79,7 @@ class ModelLine(asyncio.Protocol):
 
     def close(self) -> None:
         if self._transport is not None:
+            self._write()
             self._transport.close()
 
     # --- asyncio.Protocol
@@ -80,15 +87,18 @@ class ModelLine(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _: int) -> memoryview:
+        return self._reader.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            for request_id, body in self._reader.feed(data):
+            for request_id, message in self._reader.received(nbytes):
                 reply = self._replies.pop(request_id, None)
                 if reply is not None and not reply.done():
-                    reply.set_result(cast(Answer | Refusal, predictions.decode(body)))
+                    reply.set_result(cast(Answer | Refusal, message))
             if self._drained is not None:
                 self._tell_drained()
-        except frames.BrokenFrame:
+        except BrokenFrame:
             log.exception("a model worker speaks another language")
             self.close()
 
@@ -100,6 +110,22 @@ class ModelLine(asyncio.Protocol):
             if not reply.done():
                 reply.set_exception(ConnectionLost())
         self._tell_drained()
+
+    def _send(self, pieces: list[bytes | memoryview]) -> None:
+        """Several questions go out in one write, if they are asked in the same turn of the loop.
+
+        A few at a time, so that the model's process begins with the first while the others are being made.
+        """
+        if not self._unsent:
+            self._loop.call_soon(self._write)
+        self._unsent += pieces
+        if len(self._unsent) >= PIECES:
+            self._write()
+
+    def _write(self) -> None:
+        pieces, self._unsent = self._unsent, []
+        if self._transport is not None and pieces:
+            self._transport.writelines(pieces)
 
     def _tell_drained(self) -> None:
         if not self._replies and self._drained is not None and not self._drained.done():

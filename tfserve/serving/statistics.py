@@ -53,16 +53,13 @@ class Statistics:
     """Counters of one model version. Only grows."""
 
     def __init__(self) -> None:
-        self.last_at_ms = 0
+        self.last_at_s = 0.0
         self.rows = 0
         #: batches that were computed: each request is the share of its batch that it was
         self.executions = 0.0
         self.success = Duration()
         self.fail = Duration()
-        self.queue = Duration()
-        self.input = Duration()
-        self.compute = Duration()
-        self.output = Duration()
+        self.queue_ns = 0
         self.batches: dict[int, BatchCount] = {}
         #: seconds from question to answer, by the name of the protocol
         self.latency: dict[str, Histogram] = {}
@@ -72,14 +69,12 @@ class Statistics:
     def succeeded(self, protocol: str, *, total_ns: int, rows: int, batch_rows: int, times: tuple[int, ...]) -> None:
         """`times` are those of an answer: queue, input, compute and output, in nanoseconds."""
         queue_ns, input_ns, compute_ns, output_ns = times
-        self.last_at_ms = int(time.time() * 1000)
+        self.last_at_s = time.time()
         self.rows += rows
         self.executions += rows / batch_rows if batch_rows else 1.0
-        self.success.add(total_ns)
-        self.queue.add(queue_ns)
-        self.input.add(input_ns)
-        self.compute.add(compute_ns)
-        self.output.add(output_ns)
+        self.success.count += 1
+        self.success.ns += total_ns
+        self.queue_ns += queue_ns
         batch = self.batches.get(batch_rows)
         if batch is None:
             batch = self.batches[batch_rows] = BatchCount()
@@ -107,8 +102,8 @@ class Statistics:
             in_flight=in_flight,
             requests=requests,
             latency={protocol: (each.counts, each.sum_s) for protocol, each in self.latency.items()},
-            queued=self.queue.count,
-            queue_s=self.queue.ns / 1e9,
+            queued=self.success.count,
+            queue_s=self.queue_ns / 1e9,
             batch_rows={size: batch.rows for size, batch in self.batches.items()},
         )
 

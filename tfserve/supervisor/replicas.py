@@ -161,13 +161,14 @@ class Deployment:
         chosen: Report | None, in_full: bool = False,
     ) -> BecomeModel:  # fmt: skip
         """What one more process has to be asked for this version; `in_full` with TensorFlow, whatever was chosen."""
-        path, options = self.path, self.options
+        path, options, source = self.path, self.options, ""
         if in_full:
             options = replace(options, runtime="tensorflow", precision="float32")
         elif chosen is not None:
-            path, options = chosen.path, replace(options, runtime=chosen.chosen, image=self.image)
+            path, source = chosen.path, self.path
+            options = replace(options, runtime=chosen.chosen, image=options.image or self.image)
         return BecomeModel(
-            workspace=workspace, path=path, weights=self.weights, device=self.device, sample=sample,
+            workspace=workspace, path=path, source=source, weights=self.weights, device=self.device, sample=sample,
             samples=list(samples), address=new_address(), options=options, time_limit_s=limit_s,
         )  # fmt: skip
 

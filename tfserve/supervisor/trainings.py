@@ -308,6 +308,7 @@ class Trainings:
         self.jobs.pop(run.job.id, None)
         self._running.pop(run.task_id, None)
         run.job.ended.set_result(outcome)
+        run.job.output.grew.fire()  # whoever follows the output learns that there will be no more
         self.outcomes[outcome.state] += 1
         self._changed.fire()
         await self._tell(run)

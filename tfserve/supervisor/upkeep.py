@@ -210,6 +210,7 @@ class Upkeep:
         if report.chosen != asked:
             reason = next((trial.reason for trial in report.trials if trial.runtime == asked), "it was not tried")
             raise Unsupported(f"{deployment.path} can't be served by {asked}: {reason}.")
+        self._tell_choice(deployment, f"{asked} was asked for")
         return report
 
     async def samples(self) -> list[bytes]:

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from tfserve.config import Settings, to_environment
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import GetModels, Message, WebReady
+from tfserve.supervisor import allocation
 from tfserve.supervisor.processes import OWNER, Child, Role
 from tfserve.supervisor.restarts import Restarts
 
@@ -116,7 +117,9 @@ class WebProcess:
                     "--line", str(theirs.fileno()), "--listen", *map(str, listening),
                 ],
                 role=Role.WEB,
-                environment={**os.environ, **to_environment(self._settings), OWNER: self._owner},
+                environment={
+                    **os.environ, **to_environment(self._settings), **allocation.environment(), OWNER: self._owner,
+                },
                 keep_fds=[theirs.fileno(), *listening],
             )  # fmt: skip
         line: list[Connection] = []

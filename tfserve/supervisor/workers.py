@@ -32,6 +32,7 @@ from tfserve.ipc.messages import (
     Train,
     WorkerReady,
 )
+from tfserve.supervisor import allocation
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.output import JobOutput, Pipe
 from tfserve.supervisor.processes import OWNER, Child, Exit, Role
@@ -77,6 +78,7 @@ class Workshop:
         return {
             **{name: value for name, value in os.environ.items() if name not in PRIVATE_SETTINGS},
             **{k: v for k, v in to_environment(self.settings).items() if k not in PRIVATE_SETTINGS},
+            **allocation.environment(),
             OWNER: self.owner,
             "PYTHONUNBUFFERED": "1",
             "PYTHONIOENCODING": "utf-8:backslashreplace",

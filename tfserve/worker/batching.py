@@ -78,6 +78,8 @@ def _portions(requests: Sequence[Inputs]) -> list[list[Inputs]]:
 
 
 def _together(runtime: Runtime, plan: Plan, batch: Sequence[Inputs]) -> list[Outputs | TFserveError]:
+    if plan.proofs < PROOFS and _are_equal(batch):  # mixed rows would not show
+        return [_alone(runtime, plan, inputs) for inputs in batch]
     split = _split(_alone(runtime, plan, _joined(batch)), [_rows(inputs) for inputs in batch])
     if split is not None and plan.proofs >= PROOFS:
         return [*split]
@@ -85,7 +87,7 @@ def _together(runtime: Runtime, plan: Plan, batch: Sequence[Inputs]) -> list[Out
     if not any(isinstance(each, TFserveError) for each in alone):
         if split is None or not all(map(_agree, split, alone)):
             plan.mixes_rows = True
-        elif not _are_equal(batch):
+        else:
             plan.proofs += 1
     return alone
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
 from tfserve.ipc.predictions import Answer, Ask, Refusal, Tensor, to_array, to_tensor
-from tfserve.runtimes.interface import Runtime, Target, find_signature, listed
+from tfserve.runtimes.interface import Preparing, Runtime, Target, find_signature, listed
 from tfserve.tensors import DTYPES, Array, Signature, TensorSpec
 from tfserve.worker import batching
 from tfserve.worker.batching import Plan
 from tfserve.worker.waiting import Group, Waiting
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_KINDS = 1024
 KEEP_SAMPLES = 8
@@ -45,10 +48,19 @@ class Computation:
         #: when the last batch began
         self.asked_ns = 0
         self._runtime = runtime
+        self._preparing = runtime if isinstance(runtime, Preparing) else None
         self._lock = lock
         self._plans: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Plan] = {}
         self._kinds: dict[Group, Kind] = {}
         self._sampled_ns = 0
+
+    def prepares(self, ask: Ask) -> bool:
+        """Whether the request has to be made ready before it waits for the model."""
+        return self._preparing is not None and self._preparing.prepares(ask.signature) is not None
+
+    def prepare(self, ask: Ask) -> Ask | Refusal:
+        """The request as the model computes it. Any thread may call it, while another one computes."""
+        return _refusing(lambda: self._prepared(ask))
 
     def sort(self, ask: Ask) -> tuple[Group, int | None]:
         """The group of a request, and its rows if it can share a batch."""
@@ -66,18 +78,8 @@ class Computation:
     def run(self, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
         """The answer of each request, in order. One that fails does not touch the others."""
         kind = self._kinds.get(requests[0].group[:5]) or self._new_kind(requests[0].group[:5], requests[0].ask)
-        try:
-            if kind.error is not None or kind.plan is None:
-                raise kind.error or Internal()
-            return self._run(kind.plan, requests)
-        except TFserveError as error:
-            failure = Refusal(error.to_failure())
-        except MemoryError:
-            failure = Refusal(Overloaded("There is not enough memory for this prediction.").to_failure())
-        except Exception as error:
-            log.exception("a prediction broke")
-            failure = Refusal(Internal(f"The model failed: {type(error).__name__}: {error}"[:500]).to_failure())
-        return [failure] * len(requests)
+        answers = _refusing(lambda: self._run_kind(kind, requests))
+        return [answers] * len(requests) if isinstance(answers, Refusal) else answers
 
     # --- kinds and plans
 
@@ -93,7 +95,7 @@ class Computation:
 
     def _plan(self, ask: Ask) -> Plan:
         """Raises `Invalid` when the request does not fit the model."""
-        signature = find_signature(self._runtime.signatures, ask.signature)
+        signature = self._signature(ask.signature)
         _check_inputs(signature, ask)
         key = (ask.signature, ask.names, ask.outputs)
         plan = self._plans.get(key)
@@ -114,21 +116,49 @@ class Computation:
             [Target(name, outputs[name]) for name in ask.outputs],
             list(ask.outputs),
         )
-        whole = self._plans.get((ask.signature, ask.names, tuple(outputs)))
+        whole = self._plan_of_all(signature, ask)
         if whole is not None:  # what holds for all outputs holds for some of them
             plan.proofs, plan.mixes_rows = whole.proofs, whole.mixes_rows
         return plan
 
+    def _plan_of_all(self, signature: Signature, ask: Ask) -> Plan | None:
+        """What is known of all outputs of a signature; for what was made ready, of those that it is computed by."""
+        name, inputs = ask.signature, ask.names
+        base = self._preparing.computed_by.get(name) if self._preparing is not None else None
+        if base is not None:
+            name, signature = base, self._signature(base)
+            inputs = tuple(spec.name for spec in signature.inputs)
+        return self._plans.get((name, inputs, tuple(spec.name for spec in signature.outputs)))
+
+    def _signature(self, name: str) -> Signature:
+        inner = self._preparing.inner if self._preparing is not None else {}
+        return inner.get(name) or find_signature(self._runtime.signatures, name)
+
     # --- computing
+
+    def _prepared(self, ask: Ask) -> Ask:
+        assert self._preparing is not None
+        inner = self._preparing.prepares(ask.signature)
+        assert inner is not None
+        _check_inputs(self._signature(ask.signature), ask)
+        made = self._preparing.prepare(_arrays(ask))
+        self._keep_sample(ask, time.perf_counter_ns())
+        return Ask(inner, tuple(made), tuple([to_tensor(array) for array in made.values()]), ask.outputs, ask.urgency)
+
+    def _run_kind(self, kind: Kind, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
+        if kind.error is not None or kind.plan is None:
+            raise kind.error or Internal()
+        return self._run(kind.plan, requests)
 
     def _run(self, plan: Plan, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
         begun_ns = self.asked_ns = time.perf_counter_ns()
-        self._keep_sample(requests[0].ask, begun_ns)
+        if requests[0].ask.signature in self._runtime.signatures:
+            self._keep_sample(requests[0].ask, begun_ns)
         if len(requests) > 1 and plan.proofs >= batching.PROOFS:
             answers = self._run_joined(plan, requests, begun_ns)
             if answers is not None:
                 return answers
-        inputs = [{n: to_array(t) for n, t in zip(r.ask.names, r.ask.tensors, strict=True)} for r in requests]
+        inputs = [_arrays(request.ask) for request in requests]
         ready_ns = time.perf_counter_ns()
         with self._lock:
             results = batching.run(self._runtime, plan, inputs)
@@ -173,6 +203,23 @@ class Computation:
             self._sampled_ns = now_ns
             if sum(len(tensor.data) for tensor in ask.tensors) <= MAX_SAMPLE_BYTES:
                 self.samples = [*self.samples[1 - KEEP_SAMPLES :], ask]
+
+
+def _refusing(compute: Callable[[], T]) -> T | Refusal:
+    """What it gives, or why it does not."""
+    try:
+        return compute()
+    except TFserveError as error:
+        return Refusal(error.to_failure())
+    except MemoryError:
+        return Refusal(Overloaded("There is not enough memory for this prediction.").to_failure())
+    except Exception as error:
+        log.exception("a prediction broke")
+        return Refusal(Internal(f"The model failed: {type(error).__name__}: {error}"[:500]).to_failure())
+
+
+def _arrays(ask: Ask) -> dict[str, Array]:
+    return {name: to_array(tensor) for name, tensor in zip(ask.names, ask.tensors, strict=True)}
 
 
 def _check_inputs(signature: Signature, ask: Ask) -> None:
@@ -224,5 +271,6 @@ def _cut(output: Array, counts: Sequence[int], total: int) -> list[Tensor] | Non
 
 def _times(request: Waiting, begun_ns: int, ready_ns: int, computed_ns: int) -> tuple[int, int, int, int]:
     """In the queue, for the inputs, for the computation, for the outputs."""
-    now_ns = time.perf_counter_ns()
-    return begun_ns - request.arrived_ns, ready_ns - begun_ns, computed_ns - ready_ns, now_ns - computed_ns
+    now_ns, made_ns = time.perf_counter_ns(), request.prepared_ns
+    queue_ns, input_ns = begun_ns - request.arrived_ns - made_ns, ready_ns - begun_ns + made_ns
+    return queue_ns, input_ns, computed_ns - ready_ns, now_ns - computed_ns

@@ -18,10 +18,13 @@ from typing import cast
 
 import uvloop
 
-from tfserve.ipc import frames, predictions
+from tfserve.errors import TooLarge
+from tfserve.ipc.frames import BrokenFrame
 from tfserve.ipc.messages import ModelOptions
+from tfserve.ipc.prediction_frames import PredictionReader, encode
 from tfserve.ipc.predictions import Answer, Ask, Drop, Refusal
 from tfserve.worker.computation import Computation
+from tfserve.worker.preparation import Preparation
 from tfserve.worker.waiting import Waiting, WaitingRoom
 
 log = logging.getLogger(__name__)
@@ -78,6 +81,7 @@ class Batches:
         self._max_rows = max(1, options.max_batch_size)
         self._max_delay_ns = int(options.max_delay_s * 1e9)
         self._waiting = WaitingRoom()
+        self._preparation = Preparation(computation, pass_on=self._put_prepared, has_enough=self._has_enough)
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._is_planned = False
@@ -86,15 +90,29 @@ class Batches:
         self._typical_ns = SHORT_NS * 2
 
     def put(self, line: Line, request_id: int, ask: Ask) -> None:
+        if self._computation.prepares(ask):
+            self._preparation.put(line, request_id, ask)
+            return
         group, rows = self._computation.sort(ask)
         self._waiting.put(Waiting(line, request_id, ask, rows, group, time.perf_counter_ns()))
         self._plan()
 
     def drop(self, line: Line, request_id: int) -> None:
+        self._preparation.drop(line, request_id)
         self._waiting.drop(line, request_id)
 
     def drop_all(self, line: Line) -> None:
+        self._preparation.drop_all(line)
         self._waiting.drop_all(line)
+
+    def _put_prepared(self, request: Waiting) -> None:
+        request.group, request.rows = self._computation.sort(request.ask)
+        self._waiting.put(request)
+        self._plan()
+
+    def _has_enough(self) -> bool:
+        """Whether the next two batches are ready: more would only take memory."""
+        return len(self._waiting) >= 2 * self._max_rows
 
     def _plan(self) -> None:
         """Has the next batch computed, once what is in the sockets has been read."""
@@ -117,6 +135,7 @@ class Batches:
                 self._patience = self._loop.call_later(left_ns / 1e9, self._next)
                 return
         batch = self._waiting.take(group, self._max_rows)
+        self._preparation.go_on()
         if self._typical_ns < SHORT_NS:
             self._done(batch, *self._compute(batch))
         else:
@@ -138,20 +157,31 @@ class Batches:
         self._typical_ns += (took_ns - self._typical_ns) // 4
         for request, answer in zip(batch, answers, strict=True):
             request.asker.answer(request.id, answer)
+        for asker in {request.asker for request in batch}:
+            asker.flush()
         self._plan()
 
 
-class Line(asyncio.Protocol):
+class Line(asyncio.BufferedProtocol):
     """One web process at the other end."""
 
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
-        self._reader = frames.BodyReader()
+        self._reader = PredictionReader()
+        #: pieces of frames that go out together
+        self._unsent: list[bytes | memoryview] = []
         self._transport: asyncio.Transport | None = None
 
     def answer(self, request_id: int, answer: Answer | Refusal) -> None:
+        try:
+            self._unsent += encode(request_id, answer)
+        except TooLarge as error:
+            self._unsent += encode(request_id, Refusal(error.to_failure()))
+
+    def flush(self) -> None:
+        pieces, self._unsent = self._unsent, []
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(predictions.encode(request_id, answer))
+            self._transport.writelines(pieces)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -160,15 +190,17 @@ class Line(asyncio.Protocol):
         if peer[1] != os.getuid():  # its name is no secret on this machine
             self._transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _: int) -> memoryview:
+        return self._reader.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            for request_id, body in self._reader.feed(data):
-                message = predictions.decode(body)
+            for request_id, message in self._reader.received(nbytes):
                 if isinstance(message, Ask):
                     self._batches.put(self, request_id, message)
                 elif isinstance(message, Drop):
                     self._batches.drop(self, message.id)
-        except frames.BrokenFrame:
+        except BrokenFrame:
             log.exception("a web process speaks another language")
             if self._transport is not None:
                 self._transport.abort()

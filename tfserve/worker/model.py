@@ -25,7 +25,7 @@ from tfserve.ipc.messages import (
     ReadSamples,
     Samples,
 )
-from tfserve.runtimes import formats, images
+from tfserve.runtimes import formats, image_spec, images
 from tfserve.worker.computation import Computation
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.listener import Listener
@@ -70,7 +70,8 @@ class ModelRole:
 
     def _loaded(self, become: BecomeModel) -> ModelLoaded:
         model = formats.locate(become.path, become.weights)
-        spec = images.find(model.path, become.options.image)
+        described = formats.locate(become.source, None) if become.source else model
+        spec = image_spec.find(described.path, become.options.image)
         options = become.options
         loaded = runtimes.load(model, device=become.device, runtime=options.runtime, precision=options.precision)
         runtime = images.with_files(loaded, spec, is_given=options.image is not None)

@@ -10,8 +10,7 @@ import numpy as np
 
 from tfserve.errors import TFserveError
 from tfserve.ipc import predictions
-from tfserve.ipc.frames import BrokenFrame
-from tfserve.ipc.predictions import Ask, to_array
+from tfserve.ipc.predictions import to_array
 from tfserve.tensors import DTYPES, Array, Shape, Signature, TensorSpec, cast
 from tfserve.worker.predictor import PredictRequest
 
@@ -63,7 +62,7 @@ def from_samples(name: str, signature: Signature, samples: Sequence[bytes]) -> I
     for sample in samples:
         try:
             inputs = _of_json(name, specs, sample) if sample.startswith(b"{") else _of_ask(name, sample)
-        except (TFserveError, BrokenFrame, msgspec.DecodeError, ValueError):
+        except (TFserveError, msgspec.DecodeError, ValueError):
             continue
         if inputs.keys() == specs.keys() and all(_fits(specs[each], array) for each, array in inputs.items()):
             yield inputs
@@ -76,8 +75,8 @@ def _of_json(name: str, specs: Mapping[str, TensorSpec], sample: bytes) -> Input
 
 
 def _of_ask(name: str, sample: bytes) -> Inputs:
-    ask = predictions.decode(sample)
-    if not isinstance(ask, Ask) or ask.signature != name:
+    ask = predictions.decode_sample(sample)
+    if ask.signature != name:
         return {}
     return {each: to_array(tensor) for each, tensor in zip(ask.names, ask.tensors, strict=True)}
 

@@ -11,9 +11,11 @@ from tfserve.ipc.predictions import Answer, Ask, Refusal
 
 
 class Asker(Protocol):
-    """Where an answer goes."""
+    """Where answers go. They are kept together until `flush`."""
 
     def answer(self, request_id: int, answer: Answer | Refusal) -> None: ...
+
+    def flush(self) -> None: ...
 
 
 Group = tuple[Hashable, ...]
@@ -21,7 +23,10 @@ Group = tuple[Hashable, ...]
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """One request. `rows` is how many examples it has, None when it can't share a batch."""
+    """One request. `rows` is how many examples it has, None when it can't share a batch.
+
+    `prepared_ns` is how long it took to make its inputs ready, before it could wait for the model.
+    """
 
     asker: Asker
     id: int
@@ -29,6 +34,7 @@ class Waiting:
     rows: int | None
     group: Group
     arrived_ns: int
+    prepared_ns: int = 0
 
 
 class WaitingRoom:

@@ -77,7 +77,7 @@ def _try_sample(predictor: Predictor, sample: bytes, *, must_work: bool) -> str:
 
 def _try_samples(computation: Computation, samples: Sequence[bytes]) -> str:
     """A new version may have another signature, so a refusal of a former prediction is no failure."""
-    asks = [ask for ask in map(predictions.decode, samples) if isinstance(ask, Ask)]
+    asks = [predictions.decode_sample(sample) for sample in samples]
     refused = sum(isinstance(_compute(computation, [ask])[0], Refusal) for ask in asks)
     return f"{len(asks)} former predictions" + (f", {refused} of which were refused" if refused else "")
 
@@ -118,6 +118,9 @@ class _Nobody:
     """Whom a warm-up is computed for."""
 
     def answer(self, request_id: int, answer: predictions.Answer | Refusal) -> None:
+        pass
+
+    def flush(self) -> None:
         pass
 
 

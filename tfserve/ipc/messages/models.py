@@ -91,11 +91,12 @@ class BecomeModel(Base):
     `weights` are other weights for a meta graph. `sample` is a predict request that the model before answered; the
     new one is warmed up with it where its signature does not say how, and with `samples`, which are predictions of
     web's (an `Ask` each). Web reaches the model at the Unix socket `address` (see `tfserve.ipc.predictions`). A
-    computation that takes longer than `time_limit_s` ends the process.
+    computation that takes longer than `time_limit_s` ends the process. `source` is what a converted model was made of.
     """
 
     workspace: str
     path: str
+    source: str = ""
     weights: str | None = None
     device: str = "/cpu:0"
     sample: bytes | None = None

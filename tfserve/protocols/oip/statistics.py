@@ -20,7 +20,7 @@ def _one(model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
         "version": str(model.version),
-        "last_inference": counted.last_at_ms,
+        "last_inference": int(counted.last_at_s * 1000),
         "inference_count": counted.rows,
         "execution_count": round(counted.executions),
         "inference_stats": _durations(counted),
@@ -32,13 +32,14 @@ def _one(model: Model) -> dict[str, Any]:
 
 def _durations(counted: Statistics) -> dict[str, Any]:
     """Nothing is cached here, but clients look for the words."""
+    batches = counted.batches.values()
     return {
         "success": _duration(counted.success),
         "fail": _duration(counted.fail),
-        "queue": _duration(counted.queue),
-        "compute_input": _duration(counted.input),
-        "compute_infer": _duration(counted.compute),
-        "compute_output": _duration(counted.output),
+        "queue": {"count": counted.success.count, "ns": counted.queue_ns},
+        "compute_input": {"count": counted.success.count, "ns": sum(each.input_ns for each in batches)},
+        "compute_infer": {"count": counted.success.count, "ns": sum(each.compute_ns for each in batches)},
+        "compute_output": {"count": counted.success.count, "ns": sum(each.output_ns for each in batches)},
         "cache_hit": _NEVER,
         "cache_miss": _NEVER,
     }
