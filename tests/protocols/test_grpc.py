@@ -238,6 +238,16 @@ def test_a_bad_request_is_refused_with_a_sentence(port: Port, what: str) -> None
     assert (given.name, words in details) == (code, True), details
 
 
+@pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x0a\xff\xff\xff\xff\xff"])
+def test_what_is_no_message_is_an_invalid_argument(port: Port, data: bytes) -> None:
+    for method in (f"/{V2}/ModelInfer", f"/{V1}/Predict"):
+        given, details = refused(lambda method=method: port.channel.unary_unary(method)(data, timeout=60))
+        assert (given.name, "Request" in details) == ("INVALID_ARGUMENT", True), details
+    stream = port.channel.stream_stream(f"/{V2}/ModelStreamInfer")
+    given, details = refused(lambda: list(stream(iter([data]), timeout=60)))
+    assert (given.name, "ModelInferRequest" in details) == ("INVALID_ARGUMENT", True), details
+
+
 def test_the_repository_unloads_and_loads_again(port: Port) -> None:
     unload = v2.RepositoryModelUnloadRequest(model_name="all")
     load = v2.RepositoryModelLoadRequest(model_name="all")
