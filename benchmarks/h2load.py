@@ -1,4 +1,4 @@
-"""h2load (`apt-get install nghttp2-client`) as a gRPC client: it takes as little of the machine as wrk does for HTTP."""
+"""h2load (`apt-get install nghttp2-client`) as a gRPC client: as light as wrk is for HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Linux offers to keep a family of processes together, and Python has no name for."""
+"""What Linux offers to keep a family of processes together and small, and Python has no name for."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ def use_of(pid: int) -> tuple[int, float]:
 def adopt_orphans() -> None:
     """Makes this process the new parent of every descendant whose own parent ends."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def give_memory_back() -> None:
+    """Gives the system what this process has freed; glibc keeps it else (see `tfserve.supervisor.allocation`)."""
+    if hasattr(_libc, "malloc_trim"):  # which other C libraries do not have
+        _libc.malloc_trim(0)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -10,7 +10,7 @@ import time
 import msgspec
 import psutil
 
-from tfserve import runtimes
+from tfserve import linux, runtimes
 from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import (
@@ -84,6 +84,7 @@ class ModelRole:
         # A full collection next to TensorFlow's objects takes 165 ms; what is here now stays for good.
         gc.collect()
         gc.freeze()
+        linux.give_memory_back()  # that loading and warming up took: this process is to be small while nobody asks
         if become.address:
             Listener(computation, become.options, address=become.address, time_limit_s=become.time_limit_s).start()
         return ModelLoaded(
