@@ -56,6 +56,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.predictions $(ARGS)
 	$(BIN)/python -m benchmarks.rows_never_mixed $(ARGS)
 	$(BIN)/python -m benchmarks.grpc_predictions $(ARGS)
+	$(BIN)/python -m benchmarks.cold_start $(ARGS)
 	$(BIN)/python -m benchmarks.under_update $(ARGS)
 
 bench-training: $(STAMP)

@@ -45,7 +45,6 @@ class Model:
 
 
 if __name__ == "__main__":
-    bento = str(Path(sys.executable).with_name("bentoml"))
     os.chdir(Path(__file__).parent)  # where it looks for the service
     options = ["--host", "127.0.0.1", "--port", str(PORT), "--api-workers", "1"]
-    os.execv(bento, [bento, "serve", "bentoml_server:Model", *options])
+    os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", "bentoml_server:Model", *options])

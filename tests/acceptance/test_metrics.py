@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
@@ -130,6 +132,10 @@ def test_two_web_processes_tell_one_truth_which_outlives_one_of_them(start: Star
         assert predict(server, "m", [[1.0, 2.0]]).status_code == 200
     assert {Scraped(server).one("model_requests_total", model="m", outcome="ok") for _ in range(8)} == {30}
     assert Scraped(server).all("process_deaths_total", role="web") == [0]
+    for _ in range(8):  # whichever process answers
+        (told,) = server.http.get("/v2/models/m/stats", headers={"connection": "close"}).json()["model_stats"]
+        assert (told["inference_count"], told["inference_stats"]["success"]["count"]) == (30, 30)
+        assert told["last_inference"] / 1000 == pytest.approx(time.time(), abs=60)
     first, _ = web_processes(server)
     first.suspend()
     assert Scraped(server).one("model_requests_total", model="m", outcome="ok") == 30, "a hanging one is not waited for"

@@ -8,7 +8,9 @@ from pathlib import Path
 from tfserve.http.access_log import Entry
 from tfserve.ipc.messages import Metrics
 from tfserve.ipc.metrics import (
+    BatchCount,
     Deaths,
+    Duration,
     ModelCounts,
     NamedCounts,
     ProcessUse,
@@ -26,7 +28,10 @@ METRICS = Metrics(
     models=[
         NamedCounts(
             "m", 1,
-            ModelCounts(requests={"v1": {"ok": 1}}, latency={"v1": ([1] * BUCKETS, 0.5)}, queued=1, batch_rows={1: 1}),
+            ModelCounts(
+                requests={"v1": {"ok": 1}}, latency={"v1": ([1] * BUCKETS, 0.5)}, success=Duration(1, 1),
+                batches={1: BatchCount(1, 1)},
+            ),
         )
     ],
     workspaces=[WorkspaceCounts("m", "ready", 0, 0, {"script": {"lost": 1}})],

@@ -238,6 +238,18 @@ def test_a_file_that_is_no_image_is_told_so(server: Server, pictures: str, conte
     assert "image" in answer.json()["error"].lower()
 
 
+def test_a_form_that_was_cut_off_is_told_so(server: Server, pictures: str) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+    for content in (head, head + picture(10, "PNG") + b"\r\n--x\r\n", head + picture(10, "PNG")[:20]):
+        answer = server.http.post(
+            f"/v1/models/{pictures}:predict",
+            content=content,
+            headers={"content-type": "multipart/form-data; boundary=x"},
+        )
+        assert answer.status_code == 400
+        assert "cut off" in answer.json()["error"]
+
+
 def test_one_file_that_is_no_image_does_not_disturb_others(server: Server, pictures: str) -> None:
     statuses: list[int] = []
 

@@ -25,8 +25,10 @@ def test_counts_of_two_processes_are_added_place_by_place() -> None:
     assert total.models[1].requests == {"v1": {"ok": 3}}
     assert total.models[1].in_flight == 2
     assert sum(total.models[1].latency["v1"][0]) == 3
-    assert total.models[1].batch_rows == {1: 2, 4: 2}
-    assert total.models[2] == counted((1, 1))
+    assert {size: batch.rows for size, batch in total.models[1].batches.items()} == {1: 2, 4: 2}
+    assert (total.models[1].success.count, total.models[1].success.ns) == (3, 6_000_000)
+    assert total.models[1].last == other.models[1].last, "the later of two moments, not their sum"
+    assert total.models[2] == other.models[2]
     assert total.http_errors == {"v1": {"400": 3, "404": 1}, "v2": {"503": 1}}
     assert one.models[1].requests == {"v1": {"ok": 1}}, "what is added stays as it was"
 

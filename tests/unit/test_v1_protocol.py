@@ -83,6 +83,8 @@ def test_types_that_json_can_not_say_are_refused_as_tensorflow_serving_does() ->
         predicting.read(b'{"inputs": [1]}', complex_input)
     with pytest.raises(Invalid, match=r"Failed to process element: 0 of 'instances' list. Error: Conversion of JSON"):
         predicting.read(b'{"instances": [1]}', complex_input)
+    with pytest.raises(Unsupported, match="'z' takes complex64"):
+        pasting.example(complex_input, "http://here")
 
 
 def test_long_rows_given_as_objects_are_put_together() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tfserve.ipc.predictions import Answer, Ask, Refusal
 from tfserve.worker.waiting import Waiting, WaitingRoom
 
 
 class Nobody:
     def answer(self, request_id: int, answer: Answer | Refusal) -> None:
+        raise AssertionError("nothing is computed here")
+
+    def flush(self) -> None:
         raise AssertionError("nothing is computed here")
 
 
@@ -74,3 +79,18 @@ def test_with_its_line_goes_all_that_came_over_it() -> None:
     (left,) = room.take(group, 10)
     assert left.asker is other
     assert room.next_group() is None
+
+
+def test_the_memory_of_what_was_made_ready_is_known_until_it_is_taken_or_dropped() -> None:
+    room = WaitingRoom()
+    for number in range(4):
+        room.put(dataclasses.replace(request(number), prepared_bytes=10**number))
+    assert room.prepared_bytes == 1111
+    room.drop(ASKER, 2)
+    assert room.prepared_bytes == 1011
+    group = room.next_group()
+    assert group is not None
+    room.take(group, 2)
+    assert room.prepared_bytes == 1000
+    room.drop_all(ASKER)
+    assert room.prepared_bytes == 0

@@ -56,7 +56,11 @@ async def read_body(scope: Scope, receive: Receive, settings: Settings) -> bytes
         body = connection.whole_body(scope)
         if body is None and (collector := connection.collect(scope, limit)):
             body = await _collected(collector, settings)
+            if connection.is_lost:  # which may have happened behind the end of the body
+                raise ClientGone
         if body is not None:
+            if len(body) > limit:
+                raise BodyTooLarge(limit=limit)
             if (entry := CURRENT.get()) is not None:
                 entry.bytes_in += len(body)
             return body

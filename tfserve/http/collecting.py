@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+SMALL = 4096
+"""Pieces below are copied together: as objects of their own they would take many times their size."""
+
 
 class BodyCollector:
     """The pieces of one body. `done` is set when it is complete, too large, or will not come any more."""
@@ -14,16 +17,18 @@ class BodyCollector:
         self.is_lost = False
         self.done = asyncio.Event()
         self._limit = limit
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | bytearray] = []
+        self._small = bytearray()
 
     def add(self, piece: bytes) -> None:
         self.size += len(piece)
         if self.size > self._limit:
             self.is_too_large = True
             self._pieces.clear()
+            self._small.clear()
             self.done.set()
         elif not self.is_too_large:
-            self._pieces.append(piece)
+            self._keep(piece)
 
     def finish(self) -> None:
         self.done.set()
@@ -35,4 +40,13 @@ class BodyCollector:
 
     def whole(self) -> bytes:
         """The body, once it is complete."""
-        return b"".join(self._pieces)
+        return b"".join([*self._pieces, self._small])
+
+    def _keep(self, piece: bytes) -> None:
+        if len(piece) < SMALL:
+            self._small += piece
+            return
+        if self._small:
+            self._pieces.append(self._small)
+            self._small = bytearray()
+        self._pieces.append(piece)

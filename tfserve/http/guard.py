@@ -18,6 +18,7 @@ HEALTH = "/v2/health/"
 #: what is answered however busy the server is
 ALWAYS = (HEALTH, "/metrics", "/monitoring/")
 MAX_KNOWN = 1024
+MAX_HOST_BYTES = 256
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -85,7 +86,7 @@ class Guard:
         text = host.decode("latin-1").lower()
         if _name(text) not in self._allowed:
             raise ForeignHost(host=text)
-        if len(self._ours) < MAX_KNOWN:
+        if len(self._ours) < MAX_KNOWN and len(host) <= MAX_HOST_BYTES:
             self._ours.add(host)
 
 

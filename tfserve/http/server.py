@@ -35,6 +35,10 @@ class HttpConnection(Protocol):
 
     on_lost: Callable[[], object] | None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the client has closed it before the last request was answered."""
+
     def whole_body(self, scope: Scope) -> bytes | None:
         """The body of this request if it has arrived already, so that nobody has to wait for it."""
 
@@ -82,6 +86,10 @@ class LeanProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _in_head = True
     _head_bytes = 0
+
+    @property
+    def is_lost(self) -> bool:
+        return self.cycle.disconnected
 
     def whole_body(self, scope: Scope) -> bytes | None:
         cycle = self.cycle

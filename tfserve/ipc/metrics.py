@@ -7,20 +7,51 @@ from typing import Any
 import msgspec
 
 
+class Duration(msgspec.Struct):
+    """How often something happened, and how long it took in all, in nanoseconds."""
+
+    count: int = 0
+    ns: int = 0
+
+    def add(self, ns: int) -> None:
+        self.count += 1
+        self.ns += ns
+
+
+class BatchCount(msgspec.Struct):
+    """What the batches of one size took. Each of `requests` requests saw the whole time of its batch."""
+
+    requests: int = 0
+    rows: int = 0
+    input_ns: int = 0
+    compute_ns: int = 0
+    output_ns: int = 0
+
+
+class Latest(msgspec.Struct):
+    """The last time that something happened, as Unix time; 0 when it never did."""
+
+    at_s: float = 0.0
+
+
 class ModelCounts(msgspec.Struct):
     """What was counted of one model version; see `serving.statistics` for the words.
 
-    `latency` has, by protocol, the counts of the buckets and the sum in seconds; `batch_rows` how many rows were
-    computed in batches of each size.
+    `latency` has, by protocol, the counts of the buckets and the sum in seconds; `batches` what was computed in
+    batches of each size.
     """
 
     replicas: int = 0
     in_flight: int = 0
     requests: dict[str, dict[str, int]] = {}
     latency: dict[str, tuple[list[int], float]] = {}
-    queued: int = 0
-    queue_s: float = 0.0
-    batch_rows: dict[int, int] = {}
+    last: Latest = msgspec.field(default_factory=Latest)
+    rows: int = 0
+    executions: float = 0.0
+    success: Duration = msgspec.field(default_factory=Duration)
+    fail: Duration = msgspec.field(default_factory=Duration)
+    queue_ns: int = 0
+    batches: dict[int, BatchCount] = {}
 
 
 class WebCounts(msgspec.Struct):
@@ -75,8 +106,10 @@ class Deaths(msgspec.Struct):
 
 
 def added(one: Any, other: Any) -> Any:
-    """The sum of two counts of the same kind: field by field, key by key, place by place."""
+    """The sum of two counts of the same kind: field by field, key by key, place by place; of moments the last."""
     match one:
+        case Latest():
+            return max(one, other, key=lambda each: each.at_s)
         case msgspec.Struct():
             names = one.__struct_fields__
             return type(one)(**{name: added(getattr(one, name), getattr(other, name)) for name in names})

@@ -47,7 +47,10 @@ class Drop(msgspec.Struct, array_like=True, tag=2):
 
 
 class Answer(msgspec.Struct, array_like=True, tag=3):
-    """The outputs, in order. Times are nanoseconds of the whole batch, in which `batch_rows` rows were computed."""
+    """The outputs, in order. Times are nanoseconds of the whole batch, in which `batch_rows` rows were computed.
+
+    `input_ns` holds the time that it took to make this request's own inputs ready, too: to decode its files.
+    """
 
     tensors: tuple[Tensor, ...]
     queue_ns: int = 0
@@ -85,7 +88,7 @@ def to_tensor(array: Array) -> Tensor:
 
 
 def to_array(tensor: Tensor) -> Array:
-    """The array; its memory is the message's, so it can't be written."""
+    """The array; its memory is the message's, so it is not to be written."""
     if tensor.dtype == "string":
         array = np.empty(len_of(tensor.shape), dtype=object)
         array[:] = split_strings(tensor.data)

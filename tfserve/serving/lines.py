@@ -124,7 +124,7 @@ class ModelLine(asyncio.BufferedProtocol):
 
     def _write(self) -> None:
         pieces, self._unsent = self._unsent, []
-        if self._transport is not None and pieces:
+        if pieces and self._transport is not None and not self._transport.is_closing():
             self._transport.writelines(pieces)
 
     def _tell_drained(self) -> None:

@@ -93,7 +93,9 @@ class Request:
 
 @dataclass(slots=True)
 class Result:
-    """The outputs by name, in the order that was asked for. Arrays can't be written; strings are arrays of bytes."""
+    """The outputs by name, in the order that was asked for. Arrays are not to be written; strings are
+    arrays of bytes.
+    """
 
     outputs: dict[str, Array]
     version: int
@@ -366,7 +368,7 @@ class Models:
 
 def _expire(reply: asyncio.Future[predictions.Answer | Refusal], timeout_s: float) -> None:
     if not reply.done():
-        reply.set_exception(PredictionTimedOut(timeout_s=timeout_s))
+        reply.set_exception(PredictionTimedOut(timeout_s=f"{max(timeout_s, 0.001):g}"))
 
 
 def _in_order(signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, Array]:

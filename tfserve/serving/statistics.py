@@ -7,23 +7,11 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tfserve.ipc.metrics import ModelCounts
+from tfserve.ipc.metrics import BatchCount, Duration, Latest, ModelCounts
 
 LATENCY_BUCKETS_S = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
-
-
-@dataclass
-class Duration:
-    """How often something happened, and how long it took in all, in nanoseconds."""
-
-    count: int = 0
-    ns: int = 0
-
-    def add(self, ns: int) -> None:
-        self.count += 1
-        self.ns += ns
 
 
 @dataclass
@@ -36,17 +24,6 @@ class Histogram:
     def add(self, seconds: float) -> None:
         self.counts[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
         self.sum_s += seconds
-
-
-@dataclass
-class BatchCount:
-    """What the batches of one size took. Each of `requests` requests saw the whole time of its batch."""
-
-    requests: int = 0
-    rows: int = 0
-    input_ns: int = 0
-    compute_ns: int = 0
-    output_ns: int = 0
 
 
 class Statistics:
@@ -102,9 +79,13 @@ class Statistics:
             in_flight=in_flight,
             requests=requests,
             latency={protocol: (each.counts, each.sum_s) for protocol, each in self.latency.items()},
-            queued=self.success.count,
-            queue_s=self.queue_ns / 1e9,
-            batch_rows={size: batch.rows for size, batch in self.batches.items()},
+            last=Latest(self.last_at_s),
+            rows=self.rows,
+            executions=self.executions,
+            success=self.success,
+            fail=self.fail,
+            queue_ns=self.queue_ns,
+            batches=self.batches,
         )
 
     def _requested(self, protocol: str, outcome: str, total_ns: int) -> None:

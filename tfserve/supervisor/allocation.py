@@ -12,7 +12,7 @@ MIB = 1024 * 1024
 
 _WISHES = {
     "MALLOC_MMAP_THRESHOLD_": 32 * MIB,
-    # So much may be kept in each process.
+    # So much may be kept, at the end of each of glibc's arenas.
     "MALLOC_TRIM_THRESHOLD_": 64 * MIB,
 }
 

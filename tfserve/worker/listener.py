@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 SHORT_NS = 400_000
 """A batch that takes less is computed on the loop."""
 
+MAX_PREPARED_BYTES = 64 * 1024 * 1024
 BACKLOG = 16
 
 
@@ -100,10 +101,12 @@ class Batches:
     def drop(self, line: Line, request_id: int) -> None:
         self._preparation.drop(line, request_id)
         self._waiting.drop(line, request_id)
+        self._preparation.go_on()  # there may be room again, and nothing left that would be computed
 
     def drop_all(self, line: Line) -> None:
         self._preparation.drop_all(line)
         self._waiting.drop_all(line)
+        self._preparation.go_on()
 
     def _put_prepared(self, request: Waiting) -> None:
         request.group, request.rows = self._computation.sort(request.ask)
@@ -111,8 +114,8 @@ class Batches:
         self._plan()
 
     def _has_enough(self) -> bool:
-        """Whether the next two batches are ready: more would only take memory."""
-        return len(self._waiting) >= 2 * self._max_rows
+        """Whether more that is made ready would only take memory: files are small, what is in them is large."""
+        return self._waiting.prepared_bytes >= MAX_PREPARED_BYTES
 
     def _plan(self) -> None:
         """Has the next batch computed, once what is in the sockets has been read."""

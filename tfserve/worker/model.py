@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import threading
 import time
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -70,8 +72,7 @@ class ModelRole:
 
     def _loaded(self, become: BecomeModel) -> ModelLoaded:
         model = formats.locate(become.path, become.weights)
-        described = formats.locate(become.source, None) if become.source else model
-        spec = image_spec.find(described.path, become.options.image)
+        spec = _image_spec(become, model.path)
         options = become.options
         loaded = runtimes.load(model, device=become.device, runtime=options.runtime, precision=options.precision)
         runtime = images.with_files(loaded, spec, is_given=options.image is not None)
@@ -110,3 +111,11 @@ class ModelRole:
         self._predicted_ns = time.perf_counter_ns()
         with self._lock:
             return Predictions(predictions=self._predictor.predict(message.requests))
+
+
+def _image_spec(become: BecomeModel, path: Path) -> image_spec.ImageSpec | None:
+    """A converted model is described where it was made from, if that is still there. Raises `Invalid`."""
+    if become.source and become.options.image is None:
+        with contextlib.suppress(Invalid):
+            path = formats.locate(become.source, None).path
+    return image_spec.find(path, become.options.image)

@@ -25,7 +25,9 @@ class Preparation:
         self._pass_on = pass_on
         self._has_enough = has_enough
         self._waiting = WaitingRoom()
+        #: those that somebody still waits for, of the requests that a thread has
         self._in_hand: set[Waiting] = set()
+        self._busy = 0
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(machine.cores(), thread_name_prefix="prepare")
 
@@ -45,12 +47,13 @@ class Preparation:
 
     def go_on(self) -> None:
         """Gives the threads what they can take."""
-        while len(self._in_hand) < machine.cores() and not self._has_enough():
+        while self._busy < machine.cores() and not self._has_enough():
             group = self._waiting.next_group()
             if group is None:
                 return
             (request,) = self._waiting.take(group, 1)
             self._in_hand.add(request)
+            self._busy += 1
             future = self._loop.run_in_executor(self._threads, self._prepare, request.ask)
             future.add_done_callback(partial(self._done, request))
 
@@ -60,6 +63,7 @@ class Preparation:
         return made, time.perf_counter_ns() - begun_ns
 
     def _done(self, request: Waiting, done: asyncio.Future[tuple[Ask | Refusal, int]]) -> None:
+        self._busy -= 1
         made, took_ns = done.result()
         if request in self._in_hand:  # else nobody waits for it any more
             self._in_hand.remove(request)
@@ -67,5 +71,6 @@ class Preparation:
                 request.asker.answer(request.id, made)
                 request.asker.flush()
             else:
-                self._pass_on(replace(request, ask=made, prepared_ns=took_ns))
+                size = sum(tensor.data.nbytes for tensor in made.tensors)
+                self._pass_on(replace(request, ask=made, prepared_ns=took_ns, prepared_bytes=size))
         self.go_on()

@@ -25,7 +25,8 @@ Group = tuple[Hashable, ...]
 class Waiting:
     """One request. `rows` is how many examples it has, None when it can't share a batch.
 
-    `prepared_ns` is how long it took to make its inputs ready, before it could wait for the model.
+    `prepared_ns` is how long it took to make its inputs ready, before it could wait for the model, and
+    `prepared_bytes` how large they have become.
     """
 
     asker: Asker
@@ -35,6 +36,7 @@ class Waiting:
     group: Group
     arrived_ns: int
     prepared_ns: int = 0
+    prepared_bytes: int = 0
 
 
 class WaitingRoom:
@@ -43,6 +45,8 @@ class WaitingRoom:
     def __init__(self) -> None:
         self._groups: dict[Group, deque[Waiting]] = {}
         self._by_id: dict[tuple[int, int], Waiting] = {}
+        #: the memory of all that was made ready
+        self.prepared_bytes = 0
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -52,6 +56,7 @@ class WaitingRoom:
         if group is None:
             group = self._groups[request.group] = deque()
         group.append(request)
+        self.prepared_bytes += request.prepared_bytes
         self._by_id[id(request.asker), request.id] = request
 
     def drop(self, asker: Asker, request_id: int) -> None:
@@ -60,6 +65,7 @@ class WaitingRoom:
         if request is not None:
             group = self._groups[request.group]
             group.remove(request)
+            self.prepared_bytes -= request.prepared_bytes
             if not group:
                 del self._groups[request.group]
 
@@ -89,6 +95,7 @@ class WaitingRoom:
             if taken and rows > max_rows:
                 break
             request = waiting.popleft()
+            self.prepared_bytes -= request.prepared_bytes
             del self._by_id[id(request.asker), request.id]
             taken.append(request)
         if not waiting:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -98,7 +98,7 @@ class V2:
             case ["models"]:
                 return _get(lambda: {"models": self._models.names()})
             case ["models", "stats"]:
-                return _get(lambda: statistics.model_stats(self._models))
+                return Call("GET", partial(self._statistics, self._models))
             case ["models", name, *rest]:
                 return self._model_call(name, rest, path)
             case ["repository", *rest]:
@@ -119,7 +119,7 @@ class V2:
             case ["config"]:
                 return _get(lambda: metadata.config(self._model(name, version)))
             case ["stats"]:
-                return _get(lambda: statistics.model_stats(self._chosen(name, version)))
+                return Call("GET", partial(self._statistics, self._chosen(name, version)))
             case [word, *_] if word in NOT_OFFERED:
                 raise _not_offered(path)
         raise _nothing(path)
@@ -146,6 +146,9 @@ class V2:
             why = f": {model.told.reason}" if model.told.reason else "."
             raise Unavailable(f"Model {model.name!r} is {model.state}, not ready{why}")
         return json_answer({"name": model.name, "ready": True})
+
+    async def _statistics(self, models: Iterable[Model], _: Receive) -> Answer:
+        return json_answer(await statistics.model_stats(models, self._context.line))
 
     async def _index(self, scope: Scope, receive: Receive) -> Answer:
         wanted = decode(await self._body(scope, receive), index_request)

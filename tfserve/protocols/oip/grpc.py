@@ -59,7 +59,7 @@ class Verbs:
                 chosen = self.models.versions(chosen[0].name)
         else:
             chosen = list(self.models)
-        return _from_json(statistics.model_stats(chosen), v2.ModelStatisticsResponse())
+        return _from_json(await statistics.model_stats(chosen, self.context.line), v2.ModelStatisticsResponse())
 
     async def repository_index(self, request: v2.RepositoryIndexRequest, _: Call) -> v2.RepositoryIndexResponse:
         _check_repository(request.repository_name)

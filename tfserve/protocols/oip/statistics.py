@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from tfserve.ipc.metrics import BatchCount, Duration, ModelCounts
 from tfserve.serving.models import Model
-from tfserve.serving.statistics import BatchCount, Duration, Statistics
+from tfserve.serving.supervisor import SupervisorLine
 
 _NEVER = {"count": 0, "ns": 0}
 
 
-def model_stats(models: Iterable[Model]) -> dict[str, Any]:
-    return {"model_stats": [_one(model) for model in models]}
+async def model_stats(models: Iterable[Model], line: SupervisorLine) -> dict[str, Any]:
+    """What all web processes have counted together."""
+    counts = {(each.model, each.version): each.counts for each in (await line.metrics()).models}
+    return {"model_stats": [_one(model, counts.get((model.name, model.version), ModelCounts())) for model in models]}
 
 
-def _one(model: Model) -> dict[str, Any]:
-    counted = model.statistics
+def _one(model: Model, counted: ModelCounts) -> dict[str, Any]:
     return {
         "name": model.name,
         "version": str(model.version),
-        "last_inference": int(counted.last_at_s * 1000),
+        "last_inference": int(counted.last.at_s * 1000),
         "inference_count": counted.rows,
         "execution_count": round(counted.executions),
         "inference_stats": _durations(counted),
@@ -30,16 +32,16 @@ def _one(model: Model) -> dict[str, Any]:
     }
 
 
-def _durations(counted: Statistics) -> dict[str, Any]:
+def _durations(counted: ModelCounts) -> dict[str, Any]:
     """Nothing is cached here, but clients look for the words."""
-    batches = counted.batches.values()
+    count, batches = counted.success.count, counted.batches.values()
     return {
         "success": _duration(counted.success),
         "fail": _duration(counted.fail),
-        "queue": {"count": counted.success.count, "ns": counted.queue_ns},
-        "compute_input": {"count": counted.success.count, "ns": sum(each.input_ns for each in batches)},
-        "compute_infer": {"count": counted.success.count, "ns": sum(each.compute_ns for each in batches)},
-        "compute_output": {"count": counted.success.count, "ns": sum(each.output_ns for each in batches)},
+        "queue": {"count": count, "ns": counted.queue_ns},
+        "compute_input": {"count": count, "ns": sum(each.input_ns for each in batches)},
+        "compute_infer": {"count": count, "ns": sum(each.compute_ns for each in batches)},
+        "compute_output": {"count": count, "ns": sum(each.output_ns for each in batches)},
         "cache_hit": _NEVER,
         "cache_miss": _NEVER,
     }

@@ -82,8 +82,9 @@ def _models(models: list[NamedCounts]) -> Iterator[Metric]:
     for name, counts in named:
         for protocol, (buckets, sum_s) in counts.latency.items():
             latency.add_metric([*name, protocol], _buckets(LATENCY_BUCKETS_S, buckets), sum_s)
-        queue.add_metric(name, counts.queued, counts.queue_s)
-        batches.add_metric(name, _batch_buckets(counts.batch_rows), sum(counts.batch_rows.values()))
+        queue.add_metric(name, counts.success.count, counts.queue_ns / 1e9)
+        batch_rows = {size: batch.rows for size, batch in counts.batches.items()}
+        batches.add_metric(name, _batch_buckets(batch_rows), sum(batch_rows.values()))
     yield latency
     yield queue
     yield batches

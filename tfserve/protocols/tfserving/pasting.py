@@ -12,6 +12,7 @@ from math import prod
 from typing import Any
 from urllib.parse import quote
 
+from tfserve.errors import Unsupported
 from tfserve.protocols.tfserving.pictures import IMAGE_BYTES
 from tfserve.serving.models import Model
 from tfserve.tensors import DTYPES, Signature, TensorSpec
@@ -23,11 +24,14 @@ _LITERALS: dict[str, Any] = {"bool": True, "int": 0, "float": 0.5, "string": "te
 
 
 def example(model: Model, origin: str) -> dict[str, Any]:
-    """`origin` is how the client reached this server: http://host:port."""
+    """`origin` is how the client reached this server: http://host:port. Raises `Unsupported`."""
     name = model.default_signature()
     if name not in model.signatures and model.signatures:
         name = next(iter(model.signatures))
     signature = model.signatures.get(name, Signature((), ()))
+    for spec in signature.inputs:
+        if spec.dtype not in DTYPES:
+            raise Unsupported(f"No request can be made up: input {spec.name!r} takes {spec}, which JSON can't say.")
     verb = signature.method or "predict"
     url = f"{origin}/v1/models/{quote(model.name, safe='')}:{verb}"
     head = {"signature_name": name} if name != model.default_signature() else {}
@@ -68,7 +72,7 @@ def _shape(spec: TensorSpec) -> tuple[int, ...]:
 
 
 def _literal(spec: TensorSpec) -> Any:
-    return _LITERALS[DTYPES[spec.dtype].kind] if spec.dtype in DTYPES else None
+    return _LITERALS[DTYPES[spec.dtype].kind]
 
 
 def _filled(spec: TensorSpec) -> Any:

@@ -14,6 +14,7 @@ import base64
 import binascii
 import io
 from collections.abc import AsyncGenerator
+from email.message import Message
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -66,8 +67,11 @@ async def request_of_body(model: Model, scope: Scope, body: bytes) -> Request:
             f"Model {model.name!r} takes no image files: it has no signature {IMAGE_BYTES!r}. Deploy it with `image`,"
             ' such as {"height": 224, "width": 224}, or send its numbers as JSON.'
         )
-    content_type = Headers(scope=scope)["content-type"].lower()
-    files = await _files_of_form(scope, body) if content_type.startswith("multipart/") else [body]
+    content_type = Headers(scope=scope)["content-type"]
+    is_form = content_type.lower().startswith("multipart/")
+    files = await _files_of_form(scope, body) if is_form else [body]
+    if is_form and not _is_closed(content_type, body):
+        raise Invalid("The form was cut off: its closing boundary is missing. Send it again.")
     if not files or not all(files):
         raise Invalid("An image file was expected as the body, or parts with a file name each in a form; it is empty.")
     return _request(files)
@@ -146,6 +150,12 @@ async def _files_of_form(scope: Scope, body: bytes) -> list[bytes]:
         return [await part.read() for _, part in form.multi_items() if isinstance(part, UploadFile)]
     finally:
         await form.close()
+
+
+def _is_closed(content_type: str, body: bytes) -> bool:
+    boundary = Message()
+    boundary["content-type"] = content_type
+    return f"--{boundary.get_boundary('')}--".encode("latin-1") in body
 
 
 def _top(scope: Scope) -> int:
