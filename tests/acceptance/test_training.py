@@ -75,7 +75,6 @@ def test_a_form_starts_a_training_whose_result_is_deployed_in_one_call(
     assert "epoch" in server.http.get(f"/tasks/{task['taskId']}/output").text
 
 
-@pytest.mark.slow
 def test_a_segmentation_gives_masks_in_the_size_of_the_images(server: Server, workspace: str) -> None:
     project = mask_project(server.roots / "projects" / "masks")
     task = begin(server, project, {"epochs": 2}, trainType="SEGMENTATION", deploy_to=workspace)
@@ -251,7 +250,6 @@ def test_a_killed_server_goes_on_with_the_task_after_its_restart(start: Start, d
     assert finished(again, task["taskId"])["state"] == "done"
 
 
-@pytest.mark.slow
 def test_the_result_is_deployed_when_the_run_ends_if_asked_for(server: Server, project: Path, workspace: str) -> None:
     task = begin(server, project, deploy_to=workspace)
     assert finished(server, task["taskId"])["state"] == "done"
@@ -293,7 +291,6 @@ def receiver() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.slow
 def test_the_operators_server_is_told_of_every_state_and_again_when_it_failed(
     start: Start, digits: Path, tmp_path: Path, receiver: str
 ) -> None:

@@ -29,11 +29,7 @@ class BrokenFrame(Exception):
 
 def encode(request_id: int, message: Message) -> bytes:
     """One frame. Raises `TooLarge` when the message does not fit."""
-    return pack(request_id, _encoder.encode(message))
-
-
-def pack(request_id: int, body: bytes) -> bytes:
-    """A frame of a body that is msgpack already. Raises `TooLarge`."""
+    body = _encoder.encode(message)
     if len(body) > MAX_FRAME_BYTES:
         raise TooLarge(f"a message of {len(body)} bytes is larger than the {MAX_FRAME_BYTES} that processes exchange")
     return HEADER.pack(len(body) + 8, request_id) + body
@@ -43,22 +39,10 @@ class FrameReader:
     """Cuts a stream of bytes into messages, however the bytes were split on the way."""
 
     def __init__(self) -> None:
-        self._bodies = BodyReader()
+        self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[int, Message]]:
         """Yields the (request id, message) pairs that are complete with `data`. Raises `BrokenFrame`."""
-        for request_id, body in self._bodies.feed(data):
-            yield request_id, decode(body)
-
-
-class BodyReader:
-    """Cuts a stream of bytes into the bodies of frames."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yields the (request id, body) pairs that are complete with `data`. Raises `BrokenFrame`."""
         self._buffer += data
         while len(self._buffer) >= HEADER.size:
             length, request_id = HEADER.unpack_from(self._buffer)
@@ -69,7 +53,7 @@ class BodyReader:
                 return
             body = bytes(memoryview(self._buffer)[HEADER.size : end])
             del self._buffer[:end]
-            yield request_id, body
+            yield request_id, decode(body)
 
 
 def decode(body: bytes) -> Message:

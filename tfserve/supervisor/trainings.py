@@ -234,9 +234,9 @@ class Trainings:
             await self._save(
                 run, progress=100.0, message="done", eta_s=None, metrics=answer.metrics, model_path=answer.model_path
             )
-            await self._finish(run, Outcome(state=JobState.SUCCEEDED, result=b"true"))
-            if run.deploy_to is not None and answer.model_path is not None:
+            if run.deploy_to is not None and answer.model_path is not None:  # before the end, which is told only once
                 await self._deploy_result(run, answer.model_path)
+            await self._finish(run, Outcome(state=JobState.SUCCEEDED, result=b"true"))
             return
         outcome = Outcome(state=answer.state, result=b"false", error=answer.error)
         if run.job.ending is not None and answer.state == JobState.CANCELLED:
