@@ -113,6 +113,7 @@ def test_a_browser_shows_output_as_it_comes(server: Server, workspace: str, tmp_
         browser.close()
 
 
+@pytest.mark.slow
 def test_a_training_is_shown_from_its_first_image_to_its_plots(server: Server, digits: Path) -> None:
     project = server.roots / "projects" / f"{EVIL.replace('/', '')} page"
     shutil.copytree(digits, project)

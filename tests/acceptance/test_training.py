@@ -75,6 +75,7 @@ def test_a_form_starts_a_training_whose_result_is_deployed_in_one_call(
     assert "epoch" in server.http.get(f"/tasks/{task['taskId']}/output").text
 
 
+@pytest.mark.slow
 def test_a_segmentation_gives_masks_in_the_size_of_the_images(server: Server, workspace: str) -> None:
     project = mask_project(server.roots / "projects" / "masks")
     task = begin(server, project, {"epochs": 2}, trainType="SEGMENTATION", deploy_to=workspace)

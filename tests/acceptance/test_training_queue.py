@@ -75,6 +75,7 @@ def test_an_ordered_stop_puts_the_run_aside_and_is_not_one_of_its_attempts(
     assert finished(again, waiting["taskId"])["state"] == "done"
 
 
+@pytest.mark.slow
 def test_three_deaths_are_enough(start: Start, digits: Path, tmp_path: Path) -> None:
     (project,) = copies(digits, tmp_path, 1)
     server = start("--no-warm-spare", TFSERVE_ROOTS=str(tmp_path))

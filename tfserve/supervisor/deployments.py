@@ -17,9 +17,10 @@ from tfserve.control.models import Deployment as Row
 from tfserve.errors import Internal, TFserveError, Unavailable
 from tfserve.ipc.messages import META_GRAPH, JobKind, JobState, ModelOptions, Predict, Prediction, Predictions
 from tfserve.supervisor.jobs import Job, Outcome
+from tfserve.supervisor.loading import Means
 from tfserve.supervisor.replicas import Deployment, options_of
 from tfserve.supervisor.restarts import Restarts
-from tfserve.supervisor.upkeep import Means, Upkeep
+from tfserve.supervisor.upkeep import Upkeep
 from tfserve.supervisor.workers import WorkerDied
 
 DEFAULT_DEVICE = "/cpu:0"

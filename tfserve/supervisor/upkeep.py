@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,15 +14,12 @@ import msgspec
 from tfserve.control import records
 from tfserve.control.models import Deployment as Row
 from tfserve.conversions import TENSORFLOW, Report
-from tfserve.errors import NotFound, TFserveError, Unavailable, Unsupported
+from tfserve.errors import NotFound, TFserveError, Unavailable
 from tfserve.ipc.messages import AUTO, Done, IdleSince, ReadSamples, Samples
-from tfserve.supervisor.catalogue import Catalogue
-from tfserve.supervisor.choices import Choices
-from tfserve.supervisor.events import Signal
-from tfserve.supervisor.journal import Journal
-from tfserve.supervisor.replicas import Deployment, Replica, load
+from tfserve.supervisor.loading import Loading, Means
+from tfserve.supervisor.replicas import Deployment, Replica
 from tfserve.supervisor.restarts import Restarts
-from tfserve.supervisor.workers import Spare, Worker, WorkerDied
+from tfserve.supervisor.workers import Worker, WorkerDied
 
 log = logging.getLogger(__name__)
 
@@ -32,23 +28,6 @@ SAMPLES_S = 0.5
 
 FULL_IDLE_S = 300.0
 """So long TensorFlow stays beside a faster runtime after it was last needed."""
-
-
-@dataclass(frozen=True)
-class Means:
-    """What the deployments of all workspaces share."""
-
-    journal: Journal
-    spare: Spare
-    catalogue: Catalogue
-    choices: Choices
-    changed: Signal
-    #: how long predictions that are under way may take to end when their version goes
-    drain_s: float
-    #: how long one computation may take
-    limit_s: float
-    #: whether faster runtimes are looked for
-    convert: bool
 
 
 class Upkeep:
@@ -68,6 +47,7 @@ class Upkeep:
         self._deciding = asyncio.Lock()
         self._name = name
         self._means = means
+        self._loading = Loading(name, means)
         self._restarts = restarts
         self._give_up = give_up
         self._restoring: asyncio.Task[None] | None = None
@@ -184,34 +164,8 @@ class Upkeep:
     async def load(
         self, deployment: Deployment, samples: Sequence[bytes] = (), *, chosen: Report | None = None
     ) -> Replica:
-        """One more process for a deployment, with the runtime that was chosen for it or that is now.
-
-        Raises what is wrong with the model, or `WorkerDied`.
-        """
-        if deployment.asks_for_conversion and deployment.chosen is None:
-            deployment.chosen = await self._asked_for(deployment)
-        question = deployment.question(
-            self._name, sample=self.sample, samples=samples, limit_s=self._means.limit_s,
-            chosen=chosen or deployment.chosen,
-        )  # fmt: skip
-        return await load(self._means.spare, question)
-
-    async def _asked_for(self, deployment: Deployment) -> Report | None:
-        """The model converted for the runtime that was asked for; None when it needs no conversion."""
-        asked = deployment.asked_runtime
-        try:
-            report = await self._means.choices.find(
-                deployment.path, precision=deployment.options.precision, asked=asked,
-                samples=(), tell=partial(self._tell_choice, deployment),
-            )  # fmt: skip
-        except Unsupported:  # it is no SavedModel or Keras file: the runtime reads it itself, or tells what it reads
-            return None
-        deployment.report = report
-        if report.chosen != asked:
-            reason = next((trial.reason for trial in report.trials if trial.runtime == asked), "it was not tried")
-            raise Unsupported(f"{deployment.path} can't be served by {asked}: {reason}.")
-        self._tell_choice(deployment, f"{asked} was asked for")
-        return report
+        """One more process for a deployment. Raises what `Loading.load` raises."""
+        return await self._loading.load(deployment, sample=self.sample, samples=samples, chosen=chosen)
 
     async def samples(self) -> list[bytes]:
         """Predictions that the active version has answered lately."""
@@ -355,21 +309,17 @@ class Upkeep:
         try:
             report = await self._means.choices.find(
                 deployment.path, precision=deployment.options.precision, asked=AUTO,
-                samples=await self.samples(), tell=partial(self._tell_choice, deployment),
+                samples=await self.samples(), tell=partial(self._loading.tell_choice, deployment),
             )  # fmt: skip
             deployment.report = report
             if report.chosen != TENSORFLOW:
-                self._tell_choice(deployment, f"loading with {report.chosen}")
+                self._loading.tell_choice(deployment, f"loading with {report.chosen}")
                 await self._move(deployment, report)
-            self._tell_choice(deployment, f"{deployment.runtime} was chosen")
+            self._loading.tell_choice(deployment, f"{deployment.runtime} was chosen")
         except (TFserveError, WorkerDied, OSError) as error:
-            self._tell_choice(deployment, f"stays with {deployment.runtime}: {error}")
+            self._loading.tell_choice(deployment, f"stays with {deployment.runtime}: {error}")
         finally:
             self._choosing = None
-
-    def _tell_choice(self, deployment: Deployment, note: str) -> None:
-        deployment.choice = note
-        self._means.changed.fire()
 
     async def _move(self, deployment: Deployment, report: Report) -> None:
         """Loads the model with the chosen runtime aside, and switches without dropping a request."""
@@ -410,10 +360,7 @@ class Upkeep:
 
     async def _wake(self, deployment: Deployment) -> None:
         try:
-            question = deployment.question(
-                self._name, sample=None, samples=(), limit_s=self._means.limit_s, chosen=None, in_full=True
-            )
-            deployment.full = await load(self._means.spare, question)
+            deployment.full = await self._loading.load_in_full(deployment)
         except WorkerDied as death:
             raise Unavailable(f"TensorFlow could not be started for this: {death}.") from None
         finally:

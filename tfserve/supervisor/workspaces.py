@@ -38,11 +38,11 @@ from tfserve.supervisor.dispatcher import Dispatcher, Runner
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs import DESTROYED, REPEATABLE, RESTARTED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal
+from tfserve.supervisor.loading import Means
 from tfserve.supervisor.output import LAST_LINES_BYTES, JobOutput
 from tfserve.supervisor.replicas import Deployment
 from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.scripts import Host, ScriptProcess, ScriptThread
-from tfserve.supervisor.upkeep import Means
 from tfserve.supervisor.workers import Spare
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,85 @@
+"""Starts processes with a deployment's model: as it is, converted as was asked for, or with what was chosen for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from tfserve.conversions import Report
+from tfserve.errors import Unsupported
+from tfserve.supervisor.catalogue import Catalogue
+from tfserve.supervisor.choices import Choices
+from tfserve.supervisor.events import Signal
+from tfserve.supervisor.journal import Journal
+from tfserve.supervisor.replicas import Deployment, Replica, load
+from tfserve.supervisor.workers import Spare
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the deployments of all workspaces share."""
+
+    journal: Journal
+    spare: Spare
+    catalogue: Catalogue
+    choices: Choices
+    changed: Signal
+    #: how long predictions that are under way may take to end when their version goes
+    drain_s: float
+    #: how long one computation may take
+    limit_s: float
+    #: whether faster runtimes are looked for
+    convert: bool
+
+
+class Loading:
+    """For one workspace, by its name."""
+
+    def __init__(self, name: str, means: Means) -> None:
+        self._name = name
+        self._means = means
+
+    async def load(
+        self, deployment: Deployment, *, sample: bytes | None, samples: Sequence[bytes], chosen: Report | None
+    ) -> Replica:
+        """One more process, with the runtime that was chosen for the deployment or that is now.
+
+        It is warmed up with a `sample` of the workspace API and `samples` of web's predictions. Raises what is wrong
+        with the model, or `WorkerDied`.
+        """
+        if deployment.asks_for_conversion and deployment.chosen is None:
+            deployment.chosen = await self._asked_for(deployment)
+        question = deployment.question(
+            self._name, sample=sample, samples=samples, limit_s=self._means.limit_s, chosen=chosen or deployment.chosen
+        )
+        return await load(self._means.spare, question)
+
+    async def load_in_full(self, deployment: Deployment) -> Replica:
+        """A process with TensorFlow, whatever was chosen. Raises the same."""
+        question = deployment.question(
+            self._name, sample=None, samples=(), limit_s=self._means.limit_s, chosen=None, in_full=True
+        )
+        return await load(self._means.spare, question)
+
+    def tell_choice(self, deployment: Deployment, note: str) -> None:
+        """What is being done about the deployment's runtime, for whoever asks for its status."""
+        deployment.choice = note
+        self._means.changed.fire()
+
+    async def _asked_for(self, deployment: Deployment) -> Report | None:
+        """The model converted for the runtime that was asked for; None when it needs no conversion."""
+        asked = deployment.asked_runtime
+        try:
+            report = await self._means.choices.find(
+                deployment.path, precision=deployment.options.precision, asked=asked,
+                samples=(), tell=partial(self.tell_choice, deployment),
+            )  # fmt: skip
+        except Unsupported:  # it is no SavedModel or Keras file: the runtime reads it itself, or tells what it reads
+            return None
+        deployment.report = report
+        if report.chosen != asked:
+            reason = next((trial.reason for trial in report.trials if trial.runtime == asked), "it was not tried")
+            raise Unsupported(f"{deployment.path} can't be served by {asked}: {reason}.")
+        self.tell_choice(deployment, f"{asked} was asked for")
+        return report
