@@ -20,7 +20,7 @@ EXAMPLES = REPOSITORY / "examples"
     [
         ("curl", ["bash", "workspace.sh"]),
         ("node", ["node", "workspace.mjs"]),
-        ("java", ["java", "Workspace.java"]),
+        pytest.param("java", ["java", "Workspace.java"], marks=pytest.mark.slow),
     ],
 )
 def test_an_example_trains_deploys_and_predicts(server: Server, tool: str, command: list[str]) -> None:

@@ -150,7 +150,7 @@ def test_a_broken_model_is_told_with_the_cause_and_what_was_serving_goes_on(
     )
 
 
-@pytest.mark.parametrize("path", ["abort_at_once", "fail_at_once"])
+@pytest.mark.parametrize("path", ["abort_at_once", pytest.param("fail_at_once", marks=pytest.mark.slow)])
 def test_a_version_that_breaks_in_its_warm_up_is_rolled_back_with_the_reason(
     server: Server, workspace: str, models: Path, path: str
 ) -> None:
@@ -172,7 +172,9 @@ def test_files_that_are_deleted_while_serving_do_no_harm(server: Server, workspa
         assert predict(server, workspace)["result"] == [[[1.0, 2.0]]]
 
 
-@pytest.mark.parametrize(("path", "words"), [("abort", "SIGABRT"), ("exit", "code 0")])
+@pytest.mark.parametrize(
+    ("path", "words"), [("abort", "SIGABRT"), pytest.param("exit", "code 0", marks=pytest.mark.slow)]
+)
 def test_a_prediction_that_kills_the_worker_is_lost_after_one_repetition_and_the_model_comes_back(
     server: Server, workspace: str, models: Path, path: str, words: str
 ) -> None:

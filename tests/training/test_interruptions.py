@@ -31,6 +31,7 @@ def told_anew(trainer: Trainer) -> None:
     trainer.told.clear()
 
 
+@pytest.mark.slow
 def test_kill_9_in_an_epoch_and_the_next_attempt_goes_on_from_the_checkpoint(
     digits: Path, start_trainer: StartTrainer
 ) -> None:

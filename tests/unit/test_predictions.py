@@ -91,7 +91,7 @@ def _damaged(array: Array, at: int, byte: int) -> bytes:
     return bytes(body)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(arrays(), max_size=3), st.text(max_size=5), st.integers(0, 7))
 def test_any_arrays_come_through_unchanged(given_: list[Array], text: str, urgency: int) -> None:
     names = tuple(f"{text}{number}" for number in range(len(given_)))
@@ -109,7 +109,7 @@ def test_a_drop_and_a_refusal_come_through() -> None:
     assert over_the_line(Drop(2**62)) == Drop(2**62)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60) | st.builds(_damaged, arrays(), st.integers(0, 200), st.integers(0, 255)))
 def test_any_other_bytes_are_a_broken_frame(data: bytes) -> None:
     with contextlib.suppress(BrokenFrame):
