@@ -18,6 +18,7 @@ from typing import cast
 
 import uvloop
 
+from tfserve import linux
 from tfserve.errors import TooLarge
 from tfserve.ipc.frames import BrokenFrame
 from tfserve.ipc.messages import ModelOptions
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 SHORT_NS = 400_000
 """A batch that takes less is computed on the loop."""
+
+IDLE_S = 5.0
+"""After so long without a request, memory that large requests have left behind goes back to the system."""
 
 MAX_PREPARED_BYTES = 64 * 1024 * 1024
 BACKLOG = 16
@@ -87,6 +91,7 @@ class Batches:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._is_planned = False
         self._patience: asyncio.TimerHandle | None = None
+        self._rest: asyncio.TimerHandle | None = None
         self.running_since_ns: int | None = None
         self._typical_ns = SHORT_NS * 2
 
@@ -163,6 +168,16 @@ class Batches:
         for asker in {request.asker for request in batch}:
             asker.flush()
         self._plan()
+        if self._rest is None:
+            self._rest = self._loop.call_later(IDLE_S, self._tidy)
+
+    def _tidy(self) -> None:
+        """Once when a busy time is over, in a thread, since a request may come meanwhile."""
+        self._rest = None
+        if self._waiting or time.perf_counter_ns() - self._computation.asked_ns < IDLE_S * 1e9:
+            self._rest = self._loop.call_later(IDLE_S, self._tidy)
+        else:
+            self._loop.run_in_executor(None, linux.give_memory_back)
 
 
 class Line(asyncio.BufferedProtocol):
