@@ -127,15 +127,15 @@ def fer(record: Recording, photograph: Path) -> None:
 
 
 def mtcnn(record: Recording, photograph: Path) -> None:
-    """Three networks that the library builds and fills in code, saved as Keras files."""
+    """Three networks of the library's own classes, exported as the refusal of their Keras files advises."""
     from mtcnn.stages import StageONet, StagePNet, StageRNet
 
     for stage, size in ((StagePNet, 24), (StageRNet, 24), (StageONet, 48)):
         model = stage(stage_name=stage.__name__)._model
         crop = face(photograph, size=size, colours=True)
         model(crop)
-        file = str(record.folder / f"{stage.__name__}.keras")
-        model.save(file)
+        file = str(record.folder / stage.__name__)
+        model.export(file, format="tf_saved_model", verbose=False)
         outputs = model(crop)
         record.add(file, {"": crop}, {str(n): np.asarray(value) for n, value in enumerate(outputs)})
 
