@@ -188,6 +188,22 @@ def test_a_prediction_that_kills_the_worker_is_lost_after_one_repetition_and_the
     assert deployment(server, workspace)["pid"] != pid
 
 
+@pytest.mark.slow
+def test_requests_that_kill_run_once_when_their_kind_is_known_and_take_nothing_away_from_others(
+    server: Server, workspace: str, models: Path
+) -> None:
+    deploy(server, workspace, models / "abort")
+    attempts = []
+    for n in range(5):
+        job = predict(server, workspace, [[1000.0 + n, 0.0]])
+        assert job["state"] == "lost"
+        attempts.append(server.http.get(f"/jobs/{job['id']}").json()["result"]["attempts"])
+        assert server.run(workspace, "x = 1")["state"] == "succeeded"
+    assert attempts == [2, 1, 1, 1, 1]
+    assert server.call("/get_status/", name=workspace)["STATUS"] == "IDLE"
+    assert predict(server, workspace)["result"] == [[[1.0, 2.0]]]
+
+
 def test_only_the_prediction_that_kills_is_lost_of_those_that_ran_together(
     server: Server, workspace: str, models: Path
 ) -> None:

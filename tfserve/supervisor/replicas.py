@@ -8,15 +8,16 @@ import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from msgspec.structs import replace
 
 from tfserve.control.models import Deployment as Row
 from tfserve.conversions import Report
-from tfserve.errors import Internal
-from tfserve.ipc.messages import BecomeModel, ModelLoaded, ModelOptions, ModelVersion
-from tfserve.supervisor.workers import Spare, Worker
+from tfserve.errors import Internal, TFserveError
+from tfserve.ipc.messages import BecomeModel, Done, IdleSince, ModelLoaded, ModelOptions, ModelVersion
+from tfserve.supervisor.workers import Spare, Worker, WorkerDied
 
 OTHER_FILES = (".onnx", ".tflite", ".xml", ".echo")
 """Models that are never loaded with TensorFlow."""
@@ -47,6 +48,14 @@ class Replica:
 
     async def stop(self) -> None:
         await self.worker.stop()
+
+    async def idle_s(self) -> float:
+        """Seconds since its last prediction; infinite when it does not answer."""
+        try:
+            answer = await self.worker.ask(IdleSince())
+        except (TFserveError, WorkerDied):
+            return inf
+        return float(answer.value) if isinstance(answer, Done) else inf
 
 
 async def load(spare: Spare, question: BecomeModel) -> Replica:

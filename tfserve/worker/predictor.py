@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, Target
 from tfserve.tensors import DEFAULT_SIGNATURE, Array, cast
 from tfserve.worker import batching
 from tfserve.worker.batching import Inputs, Outputs, Plan
+
+log = logging.getLogger(__name__)
 
 MAX_PLANS = 256
 MAX_RESULT_BYTES = 64 * 1024 * 1024
@@ -92,6 +95,8 @@ class Predictor:
             return Invalid(f"A predict request has fetches, feed_dict and signature. This one can't be read: {error}.")
         except RecursionError:
             return Invalid("The request is nested too deeply to be a tensor.")
+        except Exception as unexpected:  # reading a request may end the request, never the process
+            return _unforeseen("The request can't be read", unexpected)
 
     def _plan(self, signature: str, fetches: Sequence[str], given: Sequence[str]) -> Plan:
         key = (signature, tuple(fetches), given)
@@ -118,11 +123,8 @@ class Predictor:
     def _run(self, plan: Plan, inputs: Sequence[Inputs]) -> Sequence[Outputs | TFserveError]:
         try:
             return batching.run(self._runtime, plan, inputs)
-        except MemoryError:
-            error: TFserveError = Overloaded("There is not enough memory for this prediction.")
         except Exception as unexpected:
-            error = Internal(f"The model failed: {type(unexpected).__name__}: {unexpected}"[:500])
-        return [error] * len(inputs)
+            return [_unforeseen("The model failed", unexpected)] * len(inputs)
 
     def _answer(self, plan: Plan, outputs: Outputs | TFserveError) -> Prediction:
         if isinstance(outputs, TFserveError):
@@ -133,6 +135,8 @@ class Predictor:
                 encoded.append(json_values.encode(output, limit_bytes=left, bytes_as_text=True))
             except DoesNotFit:
                 return _failed(_too_large(name, output, self._limit_bytes))
+            except Exception as unexpected:
+                return _failed(_unforeseen(f"The result {name!r} can't be written", unexpected))
             left -= len(encoded[-1])
         return Prediction(result=json_values.encode_list(encoded))
 
@@ -168,6 +172,14 @@ def _without_duplicates(feeds: dict[str, Sequence[Target]]) -> list[str]:
                 raise Invalid(f"{givers[target.name]!r} and {name!r} in feed_dict are both {target.name!r}: give one.")
             givers[target.name] = name
     return list(givers)
+
+
+def _unforeseen(what: str, error: Exception) -> TFserveError:
+    """What a caller learns of an exception that no check has prevented; the log has its traceback."""
+    if isinstance(error, MemoryError):
+        return Overloaded("There is not enough memory for this prediction.")
+    log.error("%s", what, exc_info=error)
+    return Internal(f"{what}: {type(error).__name__}: {error}"[:500])
 
 
 def _failed(error: TFserveError) -> Prediction:
