@@ -10,12 +10,13 @@ from typing import Any
 
 import msgspec
 
-from tfserve import json_values
+from tfserve import json_values, tensor_json
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError, TooLarge
 from tfserve.ipc.messages import Prediction
+from tfserve.json_numbers import LONG
 from tfserve.json_values import DoesNotFit
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, Target
-from tfserve.tensors import DEFAULT_SIGNATURE, Array, cast
+from tfserve.tensors import DEFAULT_SIGNATURE, Array
 from tfserve.worker import batching
 from tfserve.worker.batching import Inputs, Outputs, Plan
 
@@ -84,7 +85,7 @@ class Predictor:
 
     def _prepare(self, request: bytes) -> _Prepared | TFserveError:
         try:
-            asked = self._decoder.decode(request)
+            asked = self._read(request)
             fetches = [asked.fetches] if isinstance(asked.fetches, str) else asked.fetches
             given = asked.feed_dict or {}
             plan = self._plan(asked.signature, fetches, tuple(given))
@@ -97,6 +98,18 @@ class Predictor:
             return Invalid("The request is nested too deeply to be a tensor.")
         except Exception as unexpected:  # reading a request may end the request, never the process
             return _unforeseen("The request can't be read", unexpected)
+
+    def _read(self, request: bytes) -> PredictRequest:
+        """The request, long lists of numbers in its feeds still as they are read. Raises `Invalid`, `TooLarge`."""
+        if len(request) < LONG:
+            return self._decoder.decode(request)
+        document = tensor_json.decode(request)
+        feeds = document.pop("feed_dict", None) if isinstance(document, dict) else None
+        if not isinstance(feeds, dict | None):
+            raise Invalid(f"feed_dict must be an object of values by name, not {type(feeds).__name__}.")
+        asked = msgspec.convert(document, PredictRequest)
+        asked.feed_dict = feeds
+        return asked
 
     def _plan(self, signature: str, fetches: Sequence[str], given: Sequence[str]) -> Plan:
         key = (signature, tuple(fetches), given)
@@ -156,7 +169,7 @@ def _groups(prepared: Sequence[_Prepared | TFserveError]) -> list[list[int]]:
 def _inputs(plan: Plan, given: dict[str, Any]) -> dict[str, Array]:
     """The array for each target. Raises `Invalid` for a value that does not fit."""
     return {
-        target.name: cast(given[name], target.spec, name)
+        target.name: tensor_json.to_array(given[name], target.spec, name)
         for name, targets in plan.feeds.items()
         for target in targets
         if target.spec is not None

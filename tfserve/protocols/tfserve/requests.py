@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Raw
 
+from tfserve import json_numbers
 from tfserve.errors import Invalid, nearest
-from tfserve.http.bodies import check_text
+from tfserve.json_limits import check_expansion, check_text, without_bom
 
 YEAR_S = 366 * 24 * 3600.0
 MAX_KEY = 200
@@ -160,7 +161,9 @@ _UNKNOWN = re.compile(r"unknown field `(.+)`")
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[R]) -> R:
     """The request in a body; an empty body counts as {}. Raises `Invalid` with what was expected and given."""
+    body = without_bom(body)
     check_text(body)
+    check_expansion(body, json_numbers.without_lists)
     try:
         return decoder.decode(body.strip() or b"{}")
     except msgspec.ValidationError as error:
