@@ -186,7 +186,9 @@ def _parse_pieces(text: bytes, *, lenient: bool) -> Numbers | None:
     else:
         return None
     shape = shape_of(skeleton, len(flat))
-    return Numbers(text, flat, shape, lenient=lenient) if shape is not None or _is_balanced(skeleton) else None
+    # With more than one dimension the shape proves that the brackets are balanced.
+    is_proven = shape is not None and len(shape) > 1
+    return Numbers(text, flat, shape, lenient=lenient) if is_proven or _is_balanced(skeleton) else None
 
 
 def _pieces(text: bytes) -> Iterator[bytes]:
