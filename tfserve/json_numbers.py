@@ -173,18 +173,18 @@ def _narrow(wide: Array, dtype: np.dtype[Any]) -> Array | None:
 
 
 def _parse_pieces(text: bytes, *, lenient: bool) -> Numbers | None:
-    skeletons: list[bytes] = []
-    for piece in _pieces(text):
-        if not _is_spaced(piece):
-            return None
-        skeletons.append(piece.translate(None, _NOT_NESTING))
-    skeleton = b",".join(skeletons)
     for code in _codes(text):
         flat = _join(text, code, lenient=lenient and code == "d")
         if flat is not None:
             break
     else:
         return None
+    skeletons: list[bytes] = []
+    for piece in _pieces(text):
+        if not _is_spaced(piece):
+            return None
+        skeletons.append(piece.translate(None, _NOT_NESTING))
+    skeleton = b",".join(skeletons)
     shape = shape_of(skeleton, len(flat))
     # With more than one dimension the shape proves that the brackets are balanced.
     is_proven = shape is not None and len(shape) > 1
