@@ -28,6 +28,7 @@ from tfserve.ipc.connections import ConnectionLost
 from tfserve.ipc.messages import ModelVersion
 from tfserve.ipc.metrics import ModelCounts
 from tfserve.ipc.predictions import DEFAULT_URGENCY, Ask, Refusal, Tensor
+from tfserve.paths import without_folders
 from tfserve.serving.inputs import max_body_bytes
 from tfserve.serving.lines import ModelLine
 from tfserve.serving.pool import Pool
@@ -140,7 +141,10 @@ class Model:
 
     def tell(self, told: ModelVersion) -> None:
         """Takes in what the supervisor says of this version, once it is connected."""
-        self.told = told
+        remarks = [without_folders(each, told.path) for each in told.remarks]
+        self.told = told = msgspec.structs.replace(
+            told, reason=without_folders(told.reason, told.path), remarks=remarks
+        )
         self._pool.keep(told.addresses)
         self._full_pool.keep(told.full_addresses)
         self.signatures = {name: msgspec.convert(each, Signature) for name, each in told.signatures.items()}
@@ -200,7 +204,9 @@ class Model:
         )
         answer = await self._ask(question, request)
         if isinstance(answer, Refusal):
-            raise from_failure(answer.failure)
+            failure = answer.failure
+            message = without_folders(failure.message, self.told.path)
+            raise from_failure(msgspec.structs.replace(failure, message=message))
         self.statistics.succeeded(
             request.protocol,
             total_ns=time.perf_counter_ns() - started_ns,
