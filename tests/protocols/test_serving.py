@@ -321,9 +321,9 @@ def test_a_model_of_numbers_takes_no_files(server: Server, workspace: str, model
 
 
 def test_a_quantized_model_takes_files_and_shows_what_its_integers_stand_for(
-    server: Server, workspace: str, tmp_path: Path
+    server: Server, workspace: str, models: Path
 ) -> None:
-    path = litert_copy(tmp_path / "q.tflite", shape=[1, 2, 1, 1], dtype="int8", quantization=([1 / 255], [-128]))
+    path = litert_copy(models / "q.tflite", shape=[1, 2, 1, 1], dtype="int8", quantization=([1 / 255], [-128]))
     deploy(server, workspace, path, image={"labels": ["above", "below"]})
     for pixels, label in (([[51], [0]], "above"), ([[0], [51]], "below")):
         answer = server.http.post(
@@ -344,7 +344,7 @@ def test_a_quantized_model_takes_files_and_shows_what_its_integers_stand_for(
     assert json.loads(config["quantization"]["string_value"]) == v2["parameters"]["quantization"]
     signature = deployment(server, workspace)["signatures"]["serving_default"]
     assert signature["outputs"][0]["quantization"] == expected
-    assert "scale 0.00392157, zero point -128" in server.http.get(f"/pages/deployments/").text
+    assert "scale 0.00392157, zero point -128" in server.http.get("/").text
 
 
 def test_a_description_of_images_that_does_not_fit_is_refused(server: Server, workspace: str, models: Path) -> None:

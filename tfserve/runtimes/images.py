@@ -116,7 +116,9 @@ class ImageFiles:
         raise Invalid(f"Signature {IMAGE_BYTES!r} has no {name!r}{nearest(name, names)}. There are: {listed(names)}.")
 
     def _check_other_inputs(self) -> None:
-        if lacks := self._runtime.missing([self._input.tensor.name], [self._output.name], self._base):
+        given = [target.name for target in self._runtime.feeds(self._input.tensor.name, self._base)]
+        wanted = [target.name for target in self._runtime.fetches(self._output.name, self._base)]
+        if lacks := self._runtime.missing(given, wanted, self._base):
             raise Invalid(f"image: the model needs more than an image: {listed(lacks)}. It can't take files alone.")
 
     def _check_open_classes(self) -> None:
