@@ -103,6 +103,8 @@ class Deployment(models.Model):
     options = models.JSONField(default=dict)
     #: name of a signature -> its inputs and outputs
     signatures = models.JSONField(default=dict)
+    #: what its users must know, as plain sentences
+    remarks = models.JSONField(default=list)
     #: why it failed or is gone
     reason = models.TextField(default="")
     created_at = models.DateTimeField(auto_now_add=True)

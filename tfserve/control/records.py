@@ -217,11 +217,17 @@ def set_deployment_options(deployment_id: int, options: dict[str, object]) -> No
 
 
 def activate_deployment(
-    deployment_id: int, *, version: int, format_: str, signatures: dict[str, object], replaces: int | None
+    deployment_id: int,
+    *,
+    version: int,
+    format_: str,
+    signatures: dict[str, object],
+    remarks: list[str],
+    replaces: int | None,
 ) -> None:
     """The new one serves from now on, and the one before does no longer."""
     Deployment.objects.filter(pk=deployment_id).update(
-        state=Deployment.State.ACTIVE, version=version, format=format_, signatures=signatures
+        state=Deployment.State.ACTIVE, version=version, format=format_, signatures=signatures, remarks=remarks
     )
     if replaces is not None:
         end_deployment(replaces, Deployment.State.GONE, "replaced")

@@ -16,7 +16,7 @@ from tfserve.errors import Invalid, nearest
 from tfserve.runtimes import machine
 from tfserve.runtimes.decoding import decode
 from tfserve.runtimes.image_spec import ImageSpec
-from tfserve.runtimes.interface import Runtime, Target, listed
+from tfserve.runtimes.interface import Runtime, Target, listed, remarks_of
 from tfserve.tensors import DEFAULT_SIGNATURE, DTYPES, Array, Signature, TensorSpec
 
 IMAGE_BYTES = "image_bytes"
@@ -41,6 +41,7 @@ class ImageFiles:
     def __init__(self, runtime: Runtime, spec: ImageSpec) -> None:
         self.format = runtime.format
         self.runtime = runtime.runtime
+        self.remarks = remarks_of(runtime)
         self._runtime = runtime
         self._spec = spec
         name = DEFAULT_SIGNATURE if len(runtime.signatures) != 1 else next(iter(runtime.signatures))

@@ -26,6 +26,7 @@ class Runtime(Protocol):
     """A loaded model. Everything that it raises for a caller to see is a `TFserveError`.
 
     `runtime` is the name of the library as in `tfserve.runtimes`. One call at a time: the caller sees to it.
+    A runtime may also have `remarks: list[str]`, see `remarks_of`.
     """
 
     format: str
@@ -65,6 +66,11 @@ class Preparing(Protocol):
 
     def prepare(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The inputs of the inner signature. Raises `Invalid`. Any thread may call it at any time."""
+
+
+def remarks_of(runtime: Runtime) -> list[str]:
+    """What users of the model must know, as plain sentences; a runtime may have them as `remarks`."""
+    return list(getattr(runtime, "remarks", ()))
 
 
 def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:

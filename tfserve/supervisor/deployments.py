@@ -153,7 +153,10 @@ class Deployments:
             await self._journal.change(partial(records.end_deployment, new.id, Row.State.FAILED, self.last_failure))
             raise
         await self._switch(new, is_update=is_update)
-        detail = {"version": new.version, "format": new.format, "warm_up": new.warm_up, "signatures": new.signatures}
+        detail = {
+            "version": new.version, "format": new.format, "warm_up": new.warm_up, "remarks": new.remarks,
+            "signatures": new.signatures,
+        }  # fmt: skip
         return Outcome(state=JobState.SUCCEEDED, result=b"true", detail=msgspec.json.encode(detail))
 
     async def _load_all(self, new: Deployment) -> None:
@@ -176,7 +179,7 @@ class Deployments:
             await self._journal.change(
                 partial(
                     records.activate_deployment, new.id, version=new.version, format_=new.format,
-                    signatures=new.signatures, replaces=old.id if old is not None else None,
+                    signatures=new.signatures, remarks=new.remarks, replaces=old.id if old is not None else None,
                 )
             )  # fmt: skip
         except TFserveError:

@@ -82,6 +82,9 @@ class Deployment:
     image: dict[str, Any] | None = None
     warm_up: str = ""
     memory_bytes: int = 0
+    #: what the model's runtime says its users must know, and what the supervisor adds to that
+    model_remarks: list[str] = field(default_factory=list)
+    own_remarks: list[str] = field(default_factory=list)
     state: Row.State = Row.State.ACTIVE
     reason: str = ""
     #: the faster runtime that computes it, None while the file itself is served
@@ -102,7 +105,13 @@ class Deployment:
         return cls(
             id=row.pk, path=row.path, weights=row.weights, device=row.device, options=options_of(row.options),
             version=row.version or 1, format=row.format, signatures=row.signatures, state=Row.State.LOADING,
+            model_remarks=row.remarks,
         )  # fmt: skip
+
+    @property
+    def remarks(self) -> list[str]:
+        """What users of the model must know, as plain sentences, each once."""
+        return list(dict.fromkeys([*self.model_remarks, *self.own_remarks]))
 
     @property
     def living(self) -> list[Replica]:
@@ -153,6 +162,7 @@ class Deployment:
         self.replicas.append(replica)
         loaded = replica.loaded
         self.runtime, self.warm_up, self.memory_bytes = loaded.runtime, loaded.warm_up, loaded.memory_bytes
+        self.model_remarks = loaded.remarks
         self.image = self.image or loaded.image
         self.served = list(loaded.signatures) if self.chosen is not None else None
 
@@ -177,7 +187,7 @@ class Deployment:
         return ModelVersion(
             id=self.id, version=self.version, state=self.state, addresses=self.addresses, format=self.format,
             runtime=self.runtime, signatures=self.signatures, options=self.options, image=self.image,
-            reason=self.reason, path=self.path, served=self.served,
+            reason=self.reason, path=self.path, served=self.served, remarks=self.remarks,
             full_addresses=[self.full.address] if self.full is not None and self.full.alive else [],
         )  # fmt: skip
 
@@ -201,6 +211,7 @@ class Deployment:
             "options": self.options,
             "memory_bytes": self.memory_bytes,
             "warm_up": self.warm_up,
+            "remarks": self.remarks,
             "signatures": self.signatures,
         }
 

@@ -28,6 +28,7 @@ from tfserve.ipc.messages import (
     Samples,
 )
 from tfserve.runtimes import formats, image_spec, images
+from tfserve.runtimes.interface import remarks_of
 from tfserve.worker.computation import Computation
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.listener import Listener
@@ -98,6 +99,7 @@ class ModelRole:
             warm_up=told,
             runtime=runtime.runtime,
             image=None if spec is None else msgspec.to_builtins(spec),
+            remarks=remarks_of(runtime),
             memory_bytes=psutil.Process().memory_full_info().uss,
         )
 

@@ -45,6 +45,8 @@ class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     image: dict[str, Any] | None = None
     reason: str = ""
     path: str = ""
+    #: what its users must know, as plain sentences
+    remarks: list[str] = []
 
 
 class GetModels(Base):
@@ -109,7 +111,8 @@ class BecomeModel(Base):
 class ModelLoaded(Base):
     """`format` is a word for people; `version` the number of its folder, if it has one.
 
-    `signatures` maps a signature's name to its inputs and outputs, `warm_up` says what was done to warm up.
+    `signatures` maps a signature's name to its inputs and outputs, `warm_up` says what was done to warm up, `remarks`
+    what users of the model must know.
     """
 
     format: str
@@ -119,6 +122,7 @@ class ModelLoaded(Base):
     memory_bytes: int
     runtime: str = "tensorflow"
     image: dict[str, Any] | None = None
+    remarks: list[str] = []
 
 
 class ReadSamples(Base):

@@ -46,7 +46,8 @@ class Verbs:
 
     async def model_metadata(self, request: v2.ModelMetadataRequest, _: Call) -> v2.ModelMetadataResponse:
         model = model_of(self.models, request.name, request.version)
-        return _from_json(metadata.model(model, self.models.versions(model.name)), v2.ModelMetadataResponse())
+        content = metadata.model(model, self.models.versions(model.name)) | {"properties": metadata.properties(model)}
+        return _from_json(content, v2.ModelMetadataResponse())
 
     async def model_config(self, request: v2.ModelConfigRequest, _: Call) -> v2.ModelConfigResponse:
         model = model_of(self.models, request.name, request.version)

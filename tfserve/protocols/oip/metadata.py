@@ -27,15 +27,24 @@ def server() -> dict[str, Any]:
 
 
 def model(model: Model, versions: Sequence[Model]) -> dict[str, Any]:
-    """A size of -1 is any size; where even the rank is open, the shape is [-1]."""
+    """A size of -1 is any size; where even the rank is open, the shape is [-1].
+
+    `parameters` has the remarks, what users of the model must know. In KServe's gRPC they are the `properties`.
+    """
     signature = _default(model)
-    return {
+    found: dict[str, Any] = {
         "name": model.name,
         "versions": [str(each.version) for each in versions],
         "platform": platform(model),
         "inputs": [_tensor(spec) for spec in signature.inputs],
         "outputs": [_tensor(spec) for spec in signature.outputs],
     }
+    return found | ({"parameters": {"remarks": model.told.remarks}} if model.told.remarks else {})
+
+
+def properties(model: Model) -> dict[str, str]:
+    """The parameters of the metadata as KServe's gRPC has them: text only."""
+    return {"remarks": "\n".join(model.told.remarks)} if model.told.remarks else {}
 
 
 def config(model: Model) -> dict[str, Any]:
@@ -54,7 +63,7 @@ def config(model: Model) -> dict[str, Any]:
         "output": [_config_tensor(spec, is_batched) | {"label_filename": ""} for spec in signature.outputs],
         "instance_group": [{"name": model.name, "kind": "KIND_CPU", "count": model.told.options.replicas}],
         "default_model_filename": "",
-        "parameters": {},
+        "parameters": {name: {"string_value": text} for name, text in properties(model).items()},
         "model_warmup": [],
     }
     if most > 1:

@@ -41,11 +41,13 @@ def status(versions: Iterable[Model]) -> dict[str, Any]:
 
 
 def metadata(model: Model) -> dict[str, Any]:
+    """Also what users must know of the model, where there is anything: clients that read strictly find no new field."""
     signatures = {name: _signature(each) for name, each in model.signatures.items()}
-    return {
+    found: dict[str, Any] = {
         "model_spec": {"name": model.name, "signature_name": "", "version": str(model.version)},
         "metadata": {"signature_def": {"signature_def": signatures}},
     }
+    return found | ({"remarks": model.told.remarks} if model.told.remarks else {})
 
 
 def _state(model: Model) -> str:
