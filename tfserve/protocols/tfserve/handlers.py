@@ -15,13 +15,8 @@ from tfserve.control.models import FINISHED, Job, Workspace
 from tfserve.errors import Invalid, NoSuchWorkspace
 from tfserve.ipc.messages import JobAnswer, JobKind, JobState, SubmitJob
 from tfserve.paths import resolve
-<<<<<<< HEAD
-from tfserve.protocols.tfserve import requests
-from tfserve.protocols.tfserve.names import new_workspace_name, workspace_name
-=======
 from tfserve.protocols.tfserve import requests, script_or_file
-from tfserve.protocols.tfserve.names import workspace_name
->>>>>>> main
+from tfserve.protocols.tfserve.names import new_workspace_name, workspace_name
 from tfserve.protocols.tfserve.rendering import answer_of_row, job_result, result_of
 from tfserve.serving.models import Models
 from tfserve.serving.reads import read
