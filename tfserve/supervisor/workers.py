@@ -74,6 +74,8 @@ class Workshop:
 
     settings: Settings
     owner: str
+    #: the umask that the server was started with, for workers that write where callers say
+    callers_umask: int
 
     def environment(self) -> dict[str, str]:
         """The environment of a worker: it runs callers' code, so what is private to the server stays out."""
@@ -94,7 +96,10 @@ class Workshop:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-P", "-X", "faulthandler", "-m", "tfserve.worker", "--fd", str(theirs.fileno())]
+            command = [
+                sys.executable, "-P", "-X", "faulthandler", "-m", "tfserve.worker",
+                "--fd", str(theirs.fileno()), "--callers-umask", f"{self.callers_umask:o}",
+            ]  # fmt: skip
             child = Child.start(
                 command + ["--warm"] * warm,
                 role=Role.SPARE,

@@ -17,9 +17,11 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from tfserve.config import load
 from tfserve.errors import Failure, Internal
 from tfserve.ipc.messages import Failed, JobState, Message, RunScript, ScriptEnded
 from tfserve.json_values import type_name
+from tfserve.paths import read_inside
 from tfserve.worker import streams
 
 MAX_TRACEBACK_CHARACTERS = 64 * 1024
@@ -30,6 +32,8 @@ MAX_CHAIN = 100
 """So many exceptions that led to one another are told."""
 
 _OUR_FOLDER = str(Path(__file__).parent) + os.sep
+
+_ROOTS = load().configured_roots  # when the worker starts: a script may change the environment
 
 _BUILTINS = dict(builtins.__dict__)
 
@@ -46,7 +50,7 @@ class Script:
     def compile(self) -> types.CodeType:
         """Its code. Raises what Python raises for a missing file or a wrong syntax."""
         if self.text is None:
-            return compile(Path(self.name).read_bytes(), self.name, "exec", dont_inherit=True)
+            return compile(read_inside(self.name, _ROOTS), self.name, "exec", dont_inherit=True)
         text = self.text.removeprefix(BYTE_ORDER_MARK)
         _remember(self.name, text)
         return compile(text, self.name, "exec", dont_inherit=True)
