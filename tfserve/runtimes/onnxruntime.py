@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
-from tfserve.runtimes import layout, machine
+from tfserve.runtimes import layout, machine, onnx_quantization
 from tfserve.runtimes.formats import Located
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
@@ -53,6 +53,7 @@ def load(model: Located, *, device: str) -> OnnxModel:
     # Classifiers made by other libraries have lists of maps beside their tensors; those can't be fetched.
     outputs = [_spec(each) for each in session.get_outputs() if each.type in DTYPES]
     found = layout.read(model.path)
+    inputs, outputs = (onnx_quantization.added(specs, model.path) for specs in (inputs, outputs))
     names = found or layout.plain(inputs, outputs)
     layout.check(names, model.path, {each.name: each for each in inputs}, {each.name: each for each in outputs})
     return OnnxModel(model.format, session, names, was_converted=found is not None)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
-from tfserve.runtimes import formats, layout, machine, saved_model_file
+from tfserve.runtimes import formats, layout, machine, onnx_quantization, saved_model_file
 from tfserve.runtimes.formats import Located
 from tfserve.runtimes.interface import listed
 from tfserve.runtimes.layout import Layout
@@ -45,7 +45,10 @@ def load(model: Located, *, device: str, precision: str = "float32") -> OpenVino
     graph = read(openvino, model)
     _check_types(model, graph)
     found = layout.read(model.path) if model.format != formats.SAVED_MODEL else saved_model_layout(model, graph)
-    names = found or layout.plain(list(map(_spec, graph.inputs)), list(map(_spec, graph.outputs)))
+    inputs, outputs = (list(map(_spec, ports)) for ports in (graph.inputs, graph.outputs))
+    if model.format == formats.ONNX:
+        inputs, outputs = (onnx_quantization.added(specs, model.path) for specs in (inputs, outputs))
+    names = found or layout.plain(inputs, outputs)
     try:
         compiled = openvino.Core().compile_model(graph, "CPU", _settings(precision))
     except Exception as error:
