@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
-from tfserve.runtimes import formats, layout, machine, saved_model_file
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import layout, machine, saved_model_file
 from tfserve.runtimes.interface import listed
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
@@ -42,6 +43,8 @@ def load(model: Located, *, device: str, precision: str = "float32") -> OpenVino
     import openvino
 
     machine.check_cpu(device, "OpenVINO")
+    if model.inputs or model.outputs:
+        raise Unsupported("With inputs and outputs of its own a frozen graph needs the runtime tensorflow.")
     graph = read(openvino, model)
     _check_types(model, graph)
     found = layout.read(model.path) if model.format != formats.SAVED_MODEL else saved_model_layout(model, graph)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -26,7 +27,10 @@ PADDLE = "PaddlePaddle model"
 
 
 class Foreign(NamedTuple):
-    """A file that no runtime reads: what it is, and what to do about it. `{path}` and `{stem}` are the file's own."""
+    """A file that no runtime reads: what it is, and what to do about it.
+
+    In the advice `{path}` and `{stem}` (without suffix) are quoted for a shell, `{raw}` and `{raw_stem}` are not.
+    """
 
     what: str
     advice: str
@@ -43,14 +47,14 @@ Found = str | Foreign | Broken | None
 _RENAME = "It is not a model by itself."
 _TORCH = (
     'Convert it where PyTorch is installed: python -c "import torch, openvino as ov;'
-    " ov.save_model(ov.convert_model(torch.{load}('{path}')), '{stem}.xml', compress_to_fp16=False)\""
+    " ov.save_model(ov.convert_model(torch.{load}('{raw}')), '{raw_stem}.xml', compress_to_fp16=False)\""
 )
 SCRIPT = Foreign("a TorchScript model", _TORCH.replace("{load}", "jit.load"))
 EXPORTED = Foreign("a program exported by PyTorch", _TORCH.replace("{load}", "export.load"))
 WEIGHTS = Foreign(
     "a file saved by torch.save, which holds Python objects or weights without a computation",
     "Load it into its model and export that where PyTorch is installed:"
-    ' python -c "import torch; torch.onnx.export(model, example_input, \'{stem}.onnx\')"',
+    " python -c \"import torch; torch.onnx.export(model, example_input, '{raw_stem}.onnx')\"",
 )
 GRAPH_JS = Foreign(
     "a TensorFlow.js graph model",
@@ -65,19 +69,21 @@ LAYERS_JS = Foreign(
 _PICKLE = Foreign(
     "a Python pickle, which runs code when it is read and is never loaded",
     "Export the model as ONNX where it was trained, for scikit-learn:"
-    ' pip install skl2onnx && python -c "import joblib, skl2onnx; open(\'{stem}.onnx\', \'wb\').write('
-    "skl2onnx.to_onnx(joblib.load('{path}'), example_rows).SerializeToString())\"",
+    " pip install skl2onnx && python -c \"import joblib, skl2onnx; open('{raw_stem}.onnx', 'wb').write("
+    "skl2onnx.to_onnx(joblib.load('{raw}'), example_rows).SerializeToString())\"",
 )
 _ARCHIVE = "Unpack it and give the path of the model in it: {command}"
 _CORE_ML = Foreign("a Core ML model", "Export the model as ONNX from the program that made it.")
-_CAFFE = Foreign("a Caffe model", "Convert it: pip install caffe2onnx && python -m caffe2onnx.convert --caffemodel {path}")
+_CAFFE = Foreign(
+    "a Caffe model", "Convert it: pip install caffe2onnx && python -m caffe2onnx.convert --caffemodel {path}"
+)
 
 _STARTS: list[tuple[int, bytes, str | Foreign]] = [
     (0, b"\x89HDF\r\n\x1a\n", HDF5),
     (4, b"TFL3", LITERT),
     (4, b"ORTM", ORT),
     (0, b"GGUF", Foreign("a GGUF language model", "Serve it with llama.cpp: llama-server -m {path}")),
-    (0, b"LITERTLM", Foreign("a LiteRT-LM language model", "Serve it with LiteRT-LM: litert_lm_main --model_path {path}")),
+    (0, b"LITERTLM", Foreign("a LiteRT-LM language model", "Serve it: litert_lm_main --model_path {path}")),
     (0, b"ftrt", Foreign("a TensorRT engine, made for one GPU", "Deploy the ONNX file that it was built from.")),
     (0, b"\x1f\x8b", Foreign("a gzip archive", _ARCHIVE.format(command="tar xzf {path}"))),
     (0, b"BZh", Foreign("a bzip2 archive", _ARCHIVE.format(command="tar xjf {path}"))),
@@ -86,6 +92,8 @@ _STARTS: list[tuple[int, bytes, str | Foreign]] = [
     (0, b"\x93NUMPY", Foreign("a numpy array", _RENAME)),
     (0, b"\x7fELF", Foreign("a program or library", _RENAME)),
 ]  # fmt: skip
+
+_TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 _OPERATION = re.compile(rb"[A-Za-z_][\w>./-]*")
 _LAYER_TYPES = range(200, 4000)
@@ -136,13 +144,13 @@ def _zip(head: bytes, opened: BinaryIO, _: int) -> Found:
 
 def _pickle(head: bytes, _: BinaryIO, __: int) -> Found:
     if re.match(rb"\x80[\x02-\x05]", head):
-        return WEIGHTS if b"torch" in head or head.startswith(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.") else _PICKLE
+        return WEIGHTS if b"torch" in head or head.startswith(_TORCH_MAGIC) else _PICKLE
     return _PICKLE if head.startswith((b"\x78\x9c", b"\x78\x01", b"\x78\xda")) else None  # joblib's compressed ones
 
 
 def _safetensors(head: bytes, _: BinaryIO, size: int) -> Found:
     if len(head) > 9 and head[8:9] == b"{" and struct.unpack_from("<Q", head)[0] < size:
-        return Foreign("a safetensors file, weights without a computation", "Export the whole model, as ONNX for example.")
+        return Foreign("a safetensors file, weights without a computation", "Export the whole model, as ONNX say.")
     return None
 
 
@@ -156,11 +164,13 @@ def _text(head: bytes, opened: BinaryIO, size: int) -> Found:
         return OPENVINO if is_whole else Broken("an OpenVINO graph without its end")
     if start.startswith(b"{"):
         return _json(head)
+    if start.startswith(b"[") and b'"weights"' in head:
+        return Foreign("the list of weights of a TensorFlow.js model", "Give the path of its model.json.")
     if re.match(rb"(node|library|versions|saved_model_schema_version|meta_graphs|graph_def)\s*[:{]", start):
         return Foreign(
             "a TensorFlow graph as text",
             'Convert it: python -c "import tensorflow as tf; from google.protobuf import text_format;'
-            " open('{stem}.pb', 'wb').write(text_format.Parse(open('{path}').read(),"
+            " open('{raw_stem}.pb', 'wb').write(text_format.Parse(open('{raw}').read(),"
             ' tf.compat.v1.GraphDef()).SerializeToString())"',
         )
     if re.match(rb"(name|layer|layers|input)\s*[:{]", start) and b"type:" in head:
@@ -174,7 +184,7 @@ def _json(head: bytes) -> Found:
     if b'"modelTopology"' in head or b'"layers-model"' in head or b'"weightsManifest"' in head:
         return LAYERS_JS
     if b'"class_name"' in head:
-        return Foreign("the architecture of a Keras model without its weights", "Save it whole: model.save('{stem}.keras')")
+        return Foreign("a Keras model without its weights", "Save it whole: model.save('{raw_stem}.keras')")
     return None
 
 
@@ -210,8 +220,18 @@ def _protobuf(opened: BinaryIO, size: int) -> Found:
     return found
 
 
+def is_message(file: Path, numbers: Set[int]) -> bool:
+    """Whether a file is a whole protocol buffer with no other fields than these. Raises `OSError`."""
+    with file.open("rb") as opened:
+        try:
+            found = {field.number for field in islice(_fields(opened, file.stat().st_size), MAX_FIELDS)}
+        except (EOFError, ValueError):
+            return False
+    return found <= numbers
+
+
 def _fields(opened: BinaryIO, size: int) -> Iterator[_Field]:
-    """The outermost fields with the first bytes of each. Raises `EOFError` when the file ends too early, `ValueError`."""
+    """The outermost fields with the first bytes of each. Raises `ValueError`; `EOFError` if the file is cut off."""
     at = 0
     while at < size:
         opened.seek(at)
@@ -296,7 +316,7 @@ def _is_caffe(fields: list[_Field]) -> bool:
 _MESSAGES: list[tuple[str | Foreign, Callable[[list[_Field]], bool]]] = [
     (_CORE_ML, _is_core_ml),
     (ONNX, _is_onnx),
-    (Foreign("a part of a SavedModel", "Name it saved_model.pb and give the path of its folder."), _is_saved_model),
+    (Foreign("the graph of a SavedModel", "Name it saved_model.pb and give the path of its folder."), _is_saved_model),
     (FROZEN_GRAPH, _is_graph),
     (PADDLE, _is_paddle),
     (Foreign("a TF1 meta graph", "Give the path of a checkpoint: its name must end in .meta."), _is_meta_graph),
