@@ -196,6 +196,9 @@ class _Field(NamedTuple):
     #: None for bytes
     value: int | None
     start: bytes
+    #: where its bytes are in the file
+    at: int
+    end: int
 
 
 def _protobuf(opened: BinaryIO, size: int) -> Found:
@@ -203,7 +206,7 @@ def _protobuf(opened: BinaryIO, size: int) -> Found:
     opened.seek(0)
     fields, is_cut = [], False
     try:
-        for field in _fields(opened, size):
+        for field in _fields(opened, 0, size):
             fields.append(field)
             if len(fields) >= MAX_FIELDS:
                 break
@@ -224,15 +227,45 @@ def is_message(file: Path, numbers: Set[int]) -> bool:
     """Whether a file is a whole protocol buffer with no other fields than these. Raises `OSError`."""
     with file.open("rb") as opened:
         try:
-            found = {field.number for field in islice(_fields(opened, file.stat().st_size), MAX_FIELDS)}
+            found = {field.number for field in islice(_fields(opened, 0, file.stat().st_size), MAX_FIELDS)}
         except (EOFError, ValueError):
             return False
     return found <= numbers
 
 
-def _fields(opened: BinaryIO, size: int) -> Iterator[_Field]:
-    """The outermost fields with the first bytes of each. Raises `ValueError`; `EOFError` if the file is cut off."""
-    at = 0
+def onnx_tensors_without_rank(file: Path) -> frozenset[str]:
+    """The inputs and outputs of an ONNX file that may have any shape; ONNX Runtime calls them scalars."""
+    found = set()
+    with file.open("rb") as opened:
+        try:
+            for graph in _inside(opened, 7, 0, file.stat().st_size):
+                for number in (11, 12):
+                    for tensor in _inside(opened, number, graph.at, graph.end):
+                        if _has_no_shape(opened, tensor):
+                            found.add(_text_of(opened, next(_inside(opened, 1, tensor.at, tensor.end))))
+        except (EOFError, ValueError, StopIteration):
+            return frozenset()
+    return frozenset(found)
+
+
+def _has_no_shape(opened: BinaryIO, tensor: _Field) -> bool:
+    types = [
+        each for type_ in _inside(opened, 2, tensor.at, tensor.end) for each in _inside(opened, 1, type_.at, type_.end)
+    ]
+    return bool(types) and not any(True for _ in _inside(opened, 2, types[0].at, types[0].end))
+
+
+def _text_of(opened: BinaryIO, field: _Field) -> str:
+    opened.seek(field.at)
+    return opened.read(field.end - field.at).decode(errors="replace")
+
+
+def _inside(opened: BinaryIO, number: int, at: int, end: int) -> Iterator[_Field]:
+    return (field for field in _fields(opened, at, end) if field.number == number)
+
+
+def _fields(opened: BinaryIO, at: int, size: int) -> Iterator[_Field]:
+    """The fields between two positions, with the first bytes of each. Raises `ValueError`; `EOFError` if cut off."""
     while at < size:
         opened.seek(at)
         head = opened.read(256)
@@ -241,8 +274,8 @@ def _fields(opened: BinaryIO, size: int) -> Iterator[_Field]:
         if not 0 < number < 1 << 29 or wire not in (0, 1, 2, 5):
             raise ValueError("not a protocol buffer")
         value, end = _varint(head, used) if wire in (0, 2) else (0, used + (8 if wire == 1 else 4))
-        yield _Field(number, None if wire == 2 else value, head[end : end + value] if wire == 2 else b"")
-        at += end + (value if wire == 2 else 0)
+        begun, at = at + end, at + end + (value if wire == 2 else 0)
+        yield _Field(number, None if wire == 2 else value, head[end : end + value] if wire == 2 else b"", begun, at)
     if at > size:
         raise EOFError
 
