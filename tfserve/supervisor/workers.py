@@ -28,6 +28,7 @@ from tfserve.ipc.messages import (
     Message,
     Output,
     Progress,
+    SamplesSeen,
     Stop,
     Train,
     WorkerReady,
@@ -129,6 +130,9 @@ class Worker:
         self.outputs: dict[tuple[str, int], JobOutput] = {}
         self.output: JobOutput | None = None
         self.on_progress: Callable[[Progress], None] | None = None
+        #: how many different requests a model worker has kept, and who wants to know of more
+        self.samples_seen = 0
+        self.on_samples: Callable[[], None] | None = None
         #: None until it is open
         self._line: Connection | None = None
         assert child.stdout is not None
@@ -197,6 +201,10 @@ class Worker:
                 self.ready.set_result(None)
         elif isinstance(message, Progress) and self.on_progress is not None:
             self.on_progress(message)
+        elif isinstance(message, SamplesSeen):
+            self.samples_seen = message.count
+            if self.on_samples is not None:
+                self.on_samples()
         elif isinstance(message, Output):
             output = self.outputs.get((message.workspace, message.job))
             if output is not None:
