@@ -172,8 +172,8 @@ def _compared(trial: Trial, runtime: Runtime, found: Reference, *, reduced: bool
             odd.add(case.what)
     trial.max_abs_diff, trial.max_rel_diff = difference.max_abs, difference.max_rel
     trial.same_classes = difference.same_classes
-    was_tiny_tried = any(case.what == TINY for case in found.cases)
-    trial.guard = found.guard(agreed, normal_only=TINY in odd or not was_tiny_tried, ascii_only=ODD_TEXT in odd)
+    odd |= {TINY, ODD_TEXT} - {case.what for case in found.cases}  # what was not tried did not agree
+    trial.guard = found.guard(agreed, normal_only=TINY in odd, ascii_only=ODD_TEXT in odd)
     return difference.problem or _why_useless(trial.guard, found)
 
 

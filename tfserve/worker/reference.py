@@ -23,8 +23,8 @@ FILE = "reference.msgpack"
 MAX_CASES = 120
 MAX_BYTES = 256 * 1024 * 1024
 """Of all inputs and outputs together."""
-CASES_S = 90.0
-"""After so long no wider numbers are tried."""
+LEAST_CASES, CASES_S = 6, 90.0
+"""After so long, and with so many cases, no others are tried: the candidates need their time, too."""
 
 SAMPLE, ORDINARY, TINY, ODD_TEXT = "sample", "", "tiny", "odd text"
 
@@ -84,8 +84,8 @@ class Reference(msgspec.Struct, frozen=True):
             for name, range_ in self.envelopes[level].items()
             if DTYPES[specs[name].dtype].kind == "float" or range_ != limits.type_limits(specs[name])
         }
-        has_floats = any(DTYPES[spec.dtype].kind == "float" for spec in specs.values())
-        return Guard(ranges, normal_only and has_floats, ascii_only)
+        kinds = {DTYPES[spec.dtype].kind for spec in specs.values()}
+        return Guard(ranges, normal_only and "float" in kinds, ascii_only and "string" in kinds)
 
     def timed(self) -> dict[int, Inputs]:
         """Inputs to measure times with, by their number of examples, the fewest first."""
@@ -140,11 +140,12 @@ class _Maker:
         if isinstance(found, str):
             raise _NoReference(found)
         envelopes = trial_inputs.envelopes(self._signature, found)
-        self._ends_at = time.monotonic() + CASES_S
         complete = len(envelopes)
         ends_at = time.monotonic() + CASES_S
         for level, what, inputs in self._inputs(base, envelopes):
-            is_late = level and what != SAMPLE and time.monotonic() > ends_at
+            is_late = what != SAMPLE and len(self._cases) >= LEAST_CASES and time.monotonic() > ends_at
+            if is_late and not level:
+                continue
             if is_late or len(self._cases) == MAX_CASES or self._size_bytes > MAX_BYTES:
                 complete = max(level, 1)
                 break
