@@ -27,6 +27,8 @@ from tfserve.runtimes.formats import Located
 from tfserve.runtimes.image_spec import ImageSpec
 
 BESIDE = Path("assets.extra") / "image.json"
+HELD_OUT = Path("assets.extra") / "held_out_images.zip"
+"""A few images that a SavedModel was not trained on: what other runtimes are compared with it by."""
 ONNX_PROPERTY = "tfserve.image"
 LITERT_BUFFER = "TFLITE_METADATA"
 CARD = "metadata.json"
