@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tfserve.runtimes import formats, tensorflow
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import tensorflow
 
 
 def write(saved_model: Path, name: str, folder: Path) -> None:

@@ -30,8 +30,9 @@ from tfserve.ipc.messages import (
     SamplesSeen,
 )
 from tfserve.ipc.predictions import Ask, decode_sample
-from tfserve.runtimes import formats, image_metadata, images
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import image_metadata, images
 from tfserve.runtimes.guarded import Guarded
 from tfserve.runtimes.image_metadata import Found
 from tfserve.runtimes.images import ImageFiles
@@ -86,9 +87,10 @@ class ModelRole:
             gc.enable()
 
     def _loaded(self, become: BecomeModel) -> ModelLoaded:
-        model = formats.locate(become.path, become.weights)
-        described = _images(become, model)
         options = become.options
+        given = {"inputs": options.inputs, "outputs": options.outputs} if not become.source else {}
+        model = formats.locate(become.path, become.weights, **given)
+        described = _images(become, model)
         loaded: Runtime = runtimes.load(
             model, device=become.device, runtime=options.runtime, precision=options.precision
         )
