@@ -12,6 +12,7 @@ import msgspec
 from tfserve import json_values
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError, TooLarge
 from tfserve.ipc.messages import Prediction
+from tfserve.ipc.predictions import Ask, to_tensor
 from tfserve.json_values import DoesNotFit
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, Target
 from tfserve.tensors import DEFAULT_SIGNATURE, Array, cast
@@ -65,6 +66,16 @@ class Predictor:
             if size_bytes > self._together_bytes:
                 break
         return answers
+
+    def as_ask(self, request: bytes) -> Ask | None:
+        """A request as web sends one; None when it feeds anything but the inputs of a signature."""
+        asked = self._decoder.decode(request)
+        signature, given = self._runtime.signatures.get(asked.signature), asked.feed_dict or {}
+        if signature is None or given.keys() != {spec.name for spec in signature.inputs}:
+            return None
+        tensors = [to_tensor(cast(given[spec.name], spec, spec.name)) for spec in signature.inputs]
+        outputs = tuple(spec.name for spec in signature.outputs)
+        return Ask(asked.signature, tuple(spec.name for spec in signature.inputs), tuple(tensors), outputs)
 
     def _answers(self, prepared: Sequence[_Prepared | TFserveError]) -> Iterator[Prediction]:
         """One after the other, in order; what is computed together is, as soon as the first of it is needed."""

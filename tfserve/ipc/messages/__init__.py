@@ -46,6 +46,7 @@ from tfserve.ipc.messages.models import (
     Predictions,
     ReadSamples,
     Samples,
+    SamplesSeen,
     ScaleModel,
     WakeModel,
 )
@@ -113,6 +114,7 @@ Message = (
     | IdleSince
     | WakeModel
     | Samples
+    | SamplesSeen
     | RunScript
     | ScriptEnded
     | ClearVariables
@@ -187,6 +189,7 @@ __all__ = [
     "ResumeTask",
     "RunScript",
     "Samples",
+    "SamplesSeen",
     "ScaleModel",
     "ScriptEnded",
     "StartTraining",
