@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from tfserve.errors import Invalid, nearest
-from tfserve.runtimes import machine
+from tfserve.runtimes import machine, state
 from tfserve.runtimes.decoding import decode
 from tfserve.runtimes.image_spec import ImageSpec
-from tfserve.runtimes.interface import Runtime, Target, listed, remarks_of
+from tfserve.runtimes.interface import Runtime, Target, listed, release_memory, remarks_of
 from tfserve.tensors import DEFAULT_SIGNATURE, DTYPES, Array, Signature, TensorSpec
 
 IMAGE_BYTES = "image_bytes"
@@ -43,6 +43,8 @@ class ImageFiles:
         self.runtime = runtime.runtime
         self.remarks = remarks_of(runtime)
         self._runtime = runtime
+        self.is_stateful = state.is_stateful(runtime)
+        self.can_reset_state = state.may_compute(runtime)
         self._spec = spec
         name = DEFAULT_SIGNATURE if len(runtime.signatures) != 1 else next(iter(runtime.signatures))
         base = runtime.signatures.get(name)
@@ -66,6 +68,17 @@ class ImageFiles:
         compute = self._classify if self._spec.task == "classification" else self._segment
         values = compute(inputs["pixels"], inputs["size"])
         return [values[name] for name in outputs]
+
+    def changes_state(self, outputs: Sequence[str], signature: str) -> bool:
+        if signature in (IMAGE_BYTES, PIXELS):
+            return state.changes_state(self._runtime, [self._output.name], self._base)
+        return state.changes_state(self._runtime, outputs, signature)
+
+    def reset_state(self) -> None:
+        state.reset(self._runtime)
+
+    def release_memory(self) -> None:
+        release_memory(self._runtime)
 
     def prepares(self, signature: str) -> str | None:
         return PIXELS if signature == IMAGE_BYTES else None

@@ -116,7 +116,10 @@ class Deployments:
     async def _update(self, job: Job) -> Outcome:
         request: dict[str, Any] = msgspec.json.decode(job.request)
         active, path = self.upkeep.deployed(), request["path"]
-        same = partial(self._replace, device=active.device, options=active.options, is_update=True)
+        options = active.options
+        if (warm_up := request.get("warm_up")) is not None:
+            options = msgspec.structs.replace(options, warm_up=warm_up)
+        same = partial(self._replace, device=active.device, options=options, is_update=True)
         if active.format == META_GRAPH and _is_weights_only(path):
             return await same(path=active.path, weights=path)
         return await same(path=path, weights=None)

@@ -30,6 +30,7 @@ from tfserve.ipc.messages import (
     Progress,
     Stop,
     Train,
+    WarmUpStep,
     WorkerReady,
 )
 from tfserve.supervisor import allocation
@@ -123,6 +124,8 @@ class Worker:
         self.outputs: dict[tuple[str, int], JobOutput] = {}
         self.output: JobOutput | None = None
         self.on_progress: Callable[[Progress], None] | None = None
+        #: what a model worker computes for its warm-up, or computed last
+        self.warm_up_step: WarmUpStep | None = None
         #: None until it is open
         self._line: Connection | None = None
         assert child.stdout is not None
@@ -191,6 +194,8 @@ class Worker:
                 self.ready.set_result(None)
         elif isinstance(message, Progress) and self.on_progress is not None:
             self.on_progress(message)
+        elif isinstance(message, WarmUpStep):
+            self.warm_up_step = message
         elif isinstance(message, Output):
             output = self.outputs.get((message.workspace, message.job))
             if output is not None:

@@ -7,12 +7,13 @@ import gc
 import logging
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import psutil
 
-from tfserve import linux, runtimes
+from tfserve import runtimes
 from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import (
@@ -27,13 +28,15 @@ from tfserve.ipc.messages import (
     ReadSamples,
     Samples,
 )
-from tfserve.runtimes import formats, image_spec, images
-from tfserve.runtimes.interface import remarks_of
+from tfserve.runtimes import formats, image_spec, images, state
+from tfserve.runtimes.formats import Located
+from tfserve.runtimes.interface import Runtime, remarks_of
 from tfserve.worker.computation import Computation
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.listener import Listener
 from tfserve.worker.predictor import Predictor
-from tfserve.worker.warm_up import warm_up
+from tfserve.worker.steps import TIMING, Steps
+from tfserve.worker.warm_up import WarmUp
 
 log = logging.getLogger(__name__)
 
@@ -81,27 +84,36 @@ class ModelRole:
         model = formats.locate(become.path, become.weights)
         spec = _image_spec(become, model.path)
         options = become.options
-        loaded = runtimes.load(model, device=become.device, runtime=options.runtime, precision=options.precision)
+        steps = Steps(self._connection, limit_s=become.time_limit_s, skip=become.skip)
+        loaded = self._runtime(become, model, steps)
         runtime = images.with_files(loaded, spec, is_given=options.image is not None)
         predictor, computation = Predictor(runtime), Computation(runtime, self._lock)
-        told = warm_up(
-            runtime, predictor, computation,
-            sample=become.sample, samples=become.samples, max_rows=become.options.max_batch_size,
-        )  # fmt: skip
+        warmed = WarmUp(runtime, predictor, computation, steps=steps).run(become)
         self._predictor, self._computation = predictor, computation
-        linux.give_memory_back()  # that loading and warming up took: this process is to be small while nobody asks
+        computation.release_memory()  # this process is to be small while nobody asks
         if become.address:
             Listener(computation, become.options, address=become.address, time_limit_s=become.time_limit_s).start()
         return ModelLoaded(
             format=runtime.format,
             version=model.version,
             signatures={name: msgspec.to_builtins(each) for name, each in runtime.signatures.items()},
-            warm_up=told,
+            warm_up="; ".join(warmed.done),
             runtime=runtime.runtime,
             image=None if spec is None else msgspec.to_builtins(spec),
-            remarks=remarks_of(runtime),
+            remarks=[*state.remarks(loaded), *remarks_of(runtime), *warmed.remarks],
+            is_stateful=state.is_stateful(loaded),
             memory_bytes=psutil.Process().memory_full_info().uss,
         )
+
+    def _runtime(self, become: BecomeModel, model: Located, steps: Steps) -> Runtime:
+        """The model, and its state reset before each call where that is wanted."""
+        options = become.options
+        may_measure = options.warm_up is True and steps.may(TIMING)
+        loaded = runtimes.load(
+            model, device=become.device, runtime=options.runtime, precision=options.precision,
+            measuring=partial(steps.begin, TIMING) if may_measure else None,
+        )  # fmt: skip
+        return state.stateless(loaded) if options.stateless else loaded
 
     def _answer(self, message: Message) -> Message:
         if isinstance(message, IdleSince):

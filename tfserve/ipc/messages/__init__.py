@@ -48,6 +48,7 @@ from tfserve.ipc.messages.models import (
     Samples,
     ScaleModel,
     WakeModel,
+    WarmUpStep,
 )
 from tfserve.ipc.messages.scripts import (
     BecomeHost,
@@ -112,6 +113,7 @@ Message = (
     | ReadSamples
     | IdleSince
     | WakeModel
+    | WarmUpStep
     | Samples
     | RunScript
     | ScriptEnded
@@ -200,6 +202,7 @@ __all__ = [
     "WaitChange",
     "WaitOutput",
     "WakeModel",
+    "WarmUpStep",
     "WebReady",
     "WorkerReady",
 ]
