@@ -1,4 +1,4 @@
-"""Makes models that keep values between calls, and some that only look so, into the folder given on the command line."""
+"""Makes models that keep values between calls, and some that only look so, into the folder on the command line."""
 
 from __future__ import annotations
 

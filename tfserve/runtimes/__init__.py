@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 from tfserve.errors import Invalid, Unsupported, nearest
-from tfserve.runtimes import formats
+from tfserve.runtimes import formats, model_links
 from tfserve.runtimes.formats import Located
 from tfserve.runtimes.interface import Runtime
 
@@ -63,6 +63,13 @@ def load(
     A runtime that would measure the model with synthetic inputs to choose its settings does not without `measuring`.
     Raises `Invalid` or `Unsupported`, with the cause.
     """
+    model_links.check(model)
+    loaded = _load(model, device=device, runtime=runtime, precision=precision, measuring=measuring)
+    model_links.check(model)  # a link that was put in place after the first check
+    return loaded
+
+
+def _load(model: Located, *, device: str, runtime: str, precision: str, measuring: Measuring | None) -> Runtime:
     missing = None
     for name in choices(model, runtime=runtime, precision=precision):
         try:

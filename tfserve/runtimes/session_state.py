@@ -11,19 +11,12 @@ from tfserve.runtimes.graph_state import GraphWrites, Writes
 from tfserve.tensors import Array
 
 _SCOPE = "tfserve_state"
-_OF_TRAINING = frozenset({
-    "cond_context", "eval_step", "global_step", "init_op", "local_init_op", "local_variables", "losses",
-    "metric_variables", "model_variables", "moving_average_variables", "queue_runners", "ready_op",
-    "regularization_losses", "resources", "saved_model_assets", "savers", "summaries", "summary_op",
-    "table_initializer", "train_op", "trainable_variables", "update_ops", "variables", "while_context",
-})  # fmt: skip
-"""Collections that no caller computes with."""
 
 
 class SessionState:
-    """Made before the graph is finished. `writers` are the operations that must not run without need.
+    """Made before the graph is finished: what signatures write to is kept as it is then.
 
-    What signatures write to is kept as it is now; where a graph has none, what its collections of tensors do.
+    `writers` are the operations that change what later ones compute.
     """
 
     def __init__(self, tf: Any, session: Any, definition: Any) -> None:
@@ -31,7 +24,7 @@ class SessionState:
         self.writers = frozenset(found.by_operation)
         self._restore: Callable[..., object] | None = None
         self._values: list[Array] = []
-        written = found.behind(_outputs(session.graph, definition)) if self.writers else Writes()
+        written = found.behind(_outputs(definition)) if self.writers else Writes()
         self.is_stateful = bool(written)
         self.can_reset = self.is_stateful and not written.others and self._remember(tf, session, written)
 
@@ -82,18 +75,15 @@ def _add_table(tf: Any, table: Any, reads: list[Any], places: list[Any], operati
     places += [keys, values]
 
 
-def _outputs(graph: Any, definition: Any) -> Sequence[str]:
-    """The tensors that callers compute."""
+def _outputs(definition: Any) -> Sequence[str]:
+    """The tensors that callers compute by signatures; nothing else may write."""
     infos = [
         info
         for name, signature in definition.signature_def.items()
         if not name.startswith("__")
         for info in signature.outputs.values()
     ]
-    if infos:
-        return [name for info in infos for name in _tensors(info)]
-    keys = [key for key in graph.get_all_collection_keys() if key not in _OF_TRAINING]
-    return [each.name for key in keys for each in graph.get_collection(key) if hasattr(each, "op")]
+    return [name for info in infos for name in _tensors(info)]
 
 
 def _tensors(info: Any) -> list[str]:

@@ -19,9 +19,11 @@ from typing import Any
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
 from tfserve.runtimes import Measuring, formats, keras, pace, state
 from tfserve.runtimes.formats import Located
+from tfserve.runtimes.graph_guard import GraphGuard, Required
 from tfserve.runtimes.graph_names import GraphNames
 from tfserve.runtimes.interface import Target
 from tfserve.runtimes.session_state import SessionState
+from tfserve.runtimes.side_effects import Operations
 from tfserve.tensors import Array, Signature, TensorSpec
 
 MAX_CALLABLES = 256
@@ -59,21 +61,27 @@ class GraphModel:
 
     runtime = "tensorflow"
 
-    def __init__(self, session: Any, kind: str, signature_defs: Mapping[str, Any], session_state: SessionState) -> None:
+    def __init__(self, session: Any, kind: str, meta_graph: Any, session_state: SessionState) -> None:
         self.format = kind
-        public = {name: each for name, each in sorted(signature_defs.items()) if not name.startswith("__")}
+        self._guard = _guard(session.graph, meta_graph)
+        self.remarks = list(self._guard.refused.values())
+        public = {name: each for name, each in _public(meta_graph).items() if name not in self._guard.refused}
         self.signatures = {name: _signature(each) for name, each in public.items()}
         self._inputs = {name: _aliases(each.inputs) for name, each in public.items()}
         self._outputs = {name: _aliases(each.outputs) for name, each in public.items()}
         self._session = session
         self._state = session_state
         self.is_stateful, self.can_reset_state = session_state.is_stateful, session_state.can_reset
-        self._names = GraphNames(session.graph, self.signatures, self._inputs, self._outputs)
+        self._names = GraphNames(
+            session.graph, self.signatures, self._inputs, self._outputs, refused=self._guard.refused
+        )
         self._callables: OrderedDict[tuple[Any, ...], _Callable] = OrderedDict()
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         try:
             return self._callable(tuple(inputs), tuple(outputs), signature)(*inputs.values())
+        except TFserveError:
+            raise
         except Exception as error:
             raise _told(error) from error
 
@@ -104,11 +112,12 @@ class GraphModel:
             self._callables.move_to_end(key)
             return known
         inward, outward = self._inputs.get(signature, {}), self._outputs.get(signature, {})
-        made = _new_callable(
-            self._session,
-            [self._names.element(inward.get(name, name)).name for name in inputs],
-            [self._names.element(outward.get(name, name)).name for name in outputs],
-        )
+        feeds = [self._names.element(inward.get(name, name)).name for name in inputs]
+        fetches = [self._names.element(outward.get(name, name)).name for name in outputs]
+        required = self._guard.check(feeds, fetches)
+        made = _new_callable(self._session, feeds, fetches)
+        if required:
+            made = _requiring(made, feeds, required)
         self._callables[key] = made
         if len(self._callables) > MAX_CALLABLES:
             self._callables.popitem(last=False)
@@ -140,6 +149,22 @@ def _new_callable(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -
         return [None if position is None else values[position] for position in positions]
 
     return run_and_arrange
+
+
+def _requiring(run: _Callable, feeds: Sequence[str], required: Sequence[Required]) -> _Callable:
+    """Runs only if what is fed switches off the operations that have a side effect."""
+    wanted = {feeds.index(each.tensor): each for each in required}
+
+    def check_and_run(*arrays: Array) -> list[Array | None]:
+        for position, each in wanted.items():
+            if bool(arrays[position].all()) != each.value:
+                raise Invalid(
+                    f"{each.tensor!r} must be {str(each.value).lower()}: otherwise the request would run"
+                    f" {each.effect!r}, which has a side effect. Requests can only compute."
+                )
+        return run(*arrays)
+
+    return check_and_run
 
 
 def _nothing_to_run(*_: Array) -> list[Array | None]:
@@ -185,12 +210,12 @@ def _load(tf: Any, model: Located, path: Path, device: str, **threads: int) -> G
     try:
         with graph.as_default(), tf.device(device), session.as_default():
             if model.weights is not None:
-                definition = _restore_meta_graph(tf, session, path, model.weights)
+                meta_graph = _restore_meta_graph(tf, session, path, model.weights)
             else:
-                definition = _restore_saved_model(tf, session, path)
-            session_state = SessionState(tf, session, definition)
+                meta_graph = _restore_saved_model(tf, session, path)
+            session_state = SessionState(tf, session, meta_graph)
         graph.finalize()
-        return GraphModel(session, model.format, dict(definition.signature_def), session_state)
+        return GraphModel(session, model.format, meta_graph, session_state)
     except TFserveError:
         session.close()
         raise
@@ -248,6 +273,22 @@ def _choose_device(tf: Any, device: str) -> str:
     if found["GPU"]:
         tf.config.set_visible_devices([found["GPU"][number]] if kind == "GPU" else [], "GPU")
     return f"/{kind.lower()}:0"
+
+
+def _public(meta_graph: Any) -> dict[str, Any]:
+    """The definitions of the signatures that callers may know."""
+    return {name: each for name, each in sorted(meta_graph.signature_def.items()) if not name.startswith("__")}
+
+
+def _guard(graph: Any, meta_graph: Any) -> GraphGuard:
+    import tensorflow as tf
+    from tensorflow.python.framework import op_def_registry
+
+    operations = Operations(op_def_registry.get, meta_graph.graph_def.library.function)
+    public = _public(meta_graph)
+    inputs = {name: _aliases(each.inputs) for name, each in public.items()}
+    outputs = {name: _aliases(each.outputs) for name, each in public.items()}
+    return GraphGuard(graph, operations, inputs, outputs, tf.get_static_value)
 
 
 def _signature(definition: Any) -> Signature:
