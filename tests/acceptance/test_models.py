@@ -150,11 +150,18 @@ def test_a_broken_model_is_told_with_the_cause_and_what_was_serving_goes_on(
     )
 
 
+def loaded(server: Server, workspace: str, call: str, path: Path) -> Any:
+    """The job of a deployment for which several processes may be needed, when it has ended."""
+    job = server.call(call, name=workspace, path=str(path), timeout=0)
+    server.wait(workspace, job["job"], timeout=150)
+    return server.http.get(f"/jobs/{job['id']}").json()["result"]
+
+
 def test_a_version_whose_process_dies_of_every_input_is_rolled_back_with_the_reason(
     server: Server, workspace: str, models: Path
 ) -> None:
     deploy(server, workspace, models / "scale")
-    job = server.call("/update/", name=workspace, path=str(models / "abort_at_once"), timeout=60)
+    job = loaded(server, workspace, "/update/", models / "abort_at_once")
     assert job["result"] is False
     assert "SIGABRT" in job["error"]["message"]
     assert "SIGABRT" in server.call("/get_status/", name=workspace)["last_deployment_failure"]
@@ -165,7 +172,7 @@ def test_a_version_whose_process_dies_of_every_input_is_rolled_back_with_the_rea
 def test_a_model_whose_process_dies_of_zeros_only_is_served_with_a_remark(
     server: Server, workspace: str, models: Path
 ) -> None:
-    job = server.call("/deploy/", name=workspace, path=str(models / "abort_at_zeros"), timeout=60)
+    job = loaded(server, workspace, "/deploy/", models / "abort_at_zeros")
     assert job["result"] is True
     (remark,) = job["remarks"]
     assert remark.startswith("not warmed up with zeros: its process ended")

@@ -39,6 +39,10 @@ def new_address() -> str:
     return f"\0tfserve-{_SERVER}-{next(_numbers)}"
 
 
+class DiedOfEveryInput(WorkerDied):
+    """The model's process ended in its warm-up, and so did the next one with another input."""
+
+
 @dataclass(eq=False)
 class Replica:
     """One process with the model, and where web reaches it."""
@@ -60,7 +64,7 @@ class Replica:
 async def load(spare: Spare, question: BecomeModel) -> Replica:
     """A new process with the model of the question. Raises what is wrong with the model, or `WorkerDied`.
 
-    Some libraries end the process where others refuse an input, such as a division by a synthetic zero. A model is
+    The latter is `DiedOfEveryInput` when it will happen again. Some libraries end the process where others refuse an input, such as a division by a synthetic zero. A model is
     loaded again without the step of its warm-up that killed it, unless every input killed it. One that was converted
     is not: TensorFlow computes what kills it.
     """
@@ -81,7 +85,7 @@ async def load(spare: Spare, question: BecomeModel) -> Replica:
             skipped[step.step] = _survived(step, death)
             if len(skipped) == MAX_WARM_UP_DEATHS:
                 if not has_computed and not step.problem:
-                    raise
+                    raise DiedOfEveryInput(death.exit, death.last_lines) from None
                 skipped[ALL_STEPS] = ""
         except BaseException:
             worker.kill("its model could not be loaded")
