@@ -81,6 +81,11 @@ def release_memory(runtime: Runtime) -> None:
         release()
 
 
+def add_remark(runtime: Runtime, sentence: str) -> None:
+    """Adds to what users of the model must know."""
+    vars(runtime)["remarks"] = [*remarks_of(runtime), sentence]
+
+
 def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
     """The signature. Raises `Invalid`; but a model without the default signature has an empty one."""
     found = signatures.get(name)

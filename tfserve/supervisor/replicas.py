@@ -64,9 +64,9 @@ class Replica:
 async def load(spare: Spare, question: BecomeModel) -> Replica:
     """A new process with the model of the question. Raises what is wrong with the model, or `WorkerDied`.
 
-    The latter is `DiedOfEveryInput` when it will happen again. Some libraries end the process where others refuse an input, such as a division by a synthetic zero. A model is
-    loaded again without the step of its warm-up that killed it, unless every input killed it. One that was converted
-    is not: TensorFlow computes what kills it.
+    The latter is `DiedOfEveryInput` when it will happen again. Some libraries end the process where others refuse an
+    input, such as a division by a synthetic zero. So a model is loaded again without the step of its warm-up that
+    killed it, unless every input does. One that was converted is not: TensorFlow may compute what kills it.
     """
     skipped: dict[str, str] = {}
     has_computed = False

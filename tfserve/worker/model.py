@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from functools import partial
-from pathlib import Path
 
 import msgspec
 import psutil
@@ -28,8 +27,10 @@ from tfserve.ipc.messages import (
     ReadSamples,
     Samples,
 )
-from tfserve.runtimes import formats, image_spec, images, state
+from tfserve.runtimes import formats, image_metadata, images, state
 from tfserve.runtimes.formats import Located
+from tfserve.runtimes.image_metadata import Found
+from tfserve.runtimes.images import ImageFiles
 from tfserve.runtimes.interface import Runtime, remarks_of
 from tfserve.worker.computation import Computation
 from tfserve.worker.inbox import Inbox
@@ -82,11 +83,10 @@ class ModelRole:
 
     def _loaded(self, become: BecomeModel) -> ModelLoaded:
         model = formats.locate(become.path, become.weights)
-        spec = _image_spec(become, model.path)
-        options = become.options
+        described = _images(become, model)
         steps = Steps(self._connection, limit_s=become.time_limit_s, skip=become.skip)
         loaded = self._runtime(become, model, steps)
-        runtime = images.with_files(loaded, spec, is_given=options.image is not None)
+        runtime = images.with_files(loaded, described)
         predictor, computation = Predictor(runtime), Computation(runtime, self._lock)
         warmed = WarmUp(runtime, predictor, computation, steps=steps).run(become)
         self._predictor, self._computation = predictor, computation
@@ -99,7 +99,7 @@ class ModelRole:
             signatures={name: msgspec.to_builtins(each) for name, each in runtime.signatures.items()},
             warm_up="; ".join(warmed.done),
             runtime=runtime.runtime,
-            image=None if spec is None else msgspec.to_builtins(spec),
+            image=msgspec.to_builtins(runtime.spec) if isinstance(runtime, ImageFiles) else None,
             remarks=[*state.remarks(loaded), *remarks_of(runtime), *warmed.remarks],
             is_stateful=state.is_stateful(loaded),
             memory_bytes=psutil.Process().memory_full_info().uss,
@@ -130,9 +130,9 @@ class ModelRole:
             return Predictions(predictions=self._predictor.predict(message.requests))
 
 
-def _image_spec(become: BecomeModel, path: Path) -> image_spec.ImageSpec | None:
+def _images(become: BecomeModel, model: Located) -> Found | None:
     """A converted model is described where it was made from, if that is still there. Raises `Invalid`."""
-    if become.source and become.options.image is None:
+    if become.source:
         with contextlib.suppress(Invalid):
-            path = formats.locate(become.source, None).path
-    return image_spec.find(path, become.options.image)
+            model = formats.locate(become.source, None)
+    return image_metadata.find(model, become.options.image)

@@ -56,7 +56,7 @@ from tfserve.ipc.messages.scripts import (
     ClearVariables,
     DropWorkspace,
     Interrupt,
-    Output,
+    OpenWorkspace,
     ReadVariables,
     RunScript,
     ScriptEnded,
@@ -122,7 +122,7 @@ Message = (
     | Variables
     | Interrupt
     | DropWorkspace
-    | Output
+    | OpenWorkspace
     | Predict
     | Predictions
     | ExamineProject
@@ -176,7 +176,7 @@ __all__ = [
     "ModelOptions",
     "ModelVersion",
     "Models",
-    "Output",
+    "OpenWorkspace",
     "Predict",
     "Prediction",
     "Predictions",
