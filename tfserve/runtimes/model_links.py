@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tfserve.config import load
 from tfserve.errors import Invalid
-from tfserve.runtimes.formats import ONNX, Located
+from tfserve.models.formats import ONNX, Located
 
 CONVERSIONS = "conversions"
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
-from tfserve.runtimes import Measuring, formats, keras, pace, state
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import Measuring, frozen_graph, keras, pace, state
 from tfserve.runtimes.graph_guard import GraphGuard, Required
 from tfserve.runtimes.graph_names import GraphNames
 from tfserve.runtimes.interface import Target
@@ -211,6 +212,8 @@ def _load(tf: Any, model: Located, path: Path, device: str, **threads: int) -> G
         with graph.as_default(), tf.device(device), session.as_default():
             if model.weights is not None:
                 meta_graph = _restore_meta_graph(tf, session, path, model.weights)
+            elif model.format == formats.FROZEN_GRAPH:
+                meta_graph = frozen_graph.load(tf, model)
             else:
                 meta_graph = _restore_saved_model(tf, session, path)
             session_state = SessionState(tf, session, meta_graph)

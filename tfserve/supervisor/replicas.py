@@ -16,13 +16,14 @@ from tfserve.control.models import Deployment as Row
 from tfserve.conversions import Report
 from tfserve.errors import Internal
 from tfserve.ipc.messages import BecomeModel, ModelLoaded, ModelOptions, ModelVersion, WarmUpStep
+from tfserve.models import formats
 from tfserve.supervisor.workers import Spare, Worker, WorkerDied
 
-OTHER_FILES = (".onnx", ".tflite", ".xml", ".echo")
-"""Models that are never loaded with TensorFlow."""
-
-CONVERTIBLE = ("SavedModel", "Keras file", "Keras HDF5 file")
+CONVERTIBLE = (formats.SAVED_MODEL, formats.KERAS, formats.HDF5)
 """Formats for which a faster runtime is looked for."""
+
+READ_BY_TENSORFLOW = (*CONVERTIBLE, formats.META_GRAPH, formats.FROZEN_GRAPH)
+"""Formats that a worker is warm for."""
 
 MAX_WARM_UP_DEATHS = 2
 """A model that kills more processes in its warm-up is loaded without one."""
@@ -61,7 +62,7 @@ class Replica:
         await self.worker.stop()
 
 
-async def load(spare: Spare, question: BecomeModel) -> Replica:
+async def load(spare: Spare, question: BecomeModel, format_: str) -> Replica:
     """A new process with the model of the question. Raises what is wrong with the model, or `WorkerDied`.
 
     The latter is `DiedOfEveryInput` when it will happen again. Some libraries end the process where others refuse an
@@ -71,7 +72,7 @@ async def load(spare: Spare, question: BecomeModel) -> Replica:
     skipped: dict[str, str] = {}
     has_computed = False
     while True:
-        worker = await _new_worker(spare, question)
+        worker = await _new_worker(spare, question, format_)
         try:
             loaded = await worker.ask(replace(question, skip=[*question.skip, *skipped]))
             if not isinstance(loaded, ModelLoaded):
@@ -97,8 +98,8 @@ def _survived(step: WarmUpStep, death: WorkerDied) -> str:
     return f"not warmed up with {step.step}: {what}. A request like that ends the model's process"
 
 
-async def _new_worker(spare: Spare, question: BecomeModel) -> Worker:
-    if question.options.runtime in ("auto", "tensorflow") and not question.path.endswith(OTHER_FILES):
+async def _new_worker(spare: Spare, question: BecomeModel, format_: str) -> Worker:
+    if question.options.runtime in ("auto", "tensorflow") and format_ in READ_BY_TENSORFLOW:
         return await spare.take(needs_tensorflow=True)
     return await spare.start_cold()
 
@@ -189,7 +190,7 @@ class Deployment:
     @property
     def asks_for_conversion(self) -> bool:
         """Whether it may have to be converted before it can be loaded as was asked."""
-        return self.asked_runtime not in ("auto", "tensorflow") and not self.path.endswith(OTHER_FILES)
+        return self.asked_runtime not in ("auto", "tensorflow") and self.format in CONVERTIBLE
 
     @property
     def may_be_converted(self) -> bool:

@@ -19,8 +19,9 @@ from tfserve.conversions import NOT_COMPARED, TENSORFLOW, Trial
 from tfserve.errors import Conflict, Internal, Invalid, TFserveError, Unsupported
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel, Message
-from tfserve.runtimes import conversion, fingerprint, formats, keras
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import conversion, fingerprint, keras
 from tfserve.runtimes.interface import Runtime
 from tfserve.worker import agreement, held_out, reference
 from tfserve.worker.agreement import Difference

@@ -11,9 +11,9 @@ import numpy as np
 
 from tfserve.errors import Invalid
 from tfserve.ipc.predictions import Ask, to_tensor
+from tfserve.models.formats import Located
 from tfserve.runtimes import image_input, image_metadata
 from tfserve.runtimes.decoding import decode
-from tfserve.runtimes.formats import Located
 from tfserve.runtimes.image_input import ImageInput
 from tfserve.tensors import Array, Signature
 

@@ -27,8 +27,9 @@ from tfserve.ipc.messages import (
     ReadSamples,
     Samples,
 )
-from tfserve.runtimes import formats, image_metadata, images, state
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import image_metadata, images, state
 from tfserve.runtimes.image_metadata import Found
 from tfserve.runtimes.images import ImageFiles
 from tfserve.runtimes.interface import Runtime, remarks_of
@@ -82,7 +83,9 @@ class ModelRole:
             gc.enable()
 
     def _loaded(self, become: BecomeModel) -> ModelLoaded:
-        model = formats.locate(become.path, become.weights)
+        options = become.options
+        given = {"inputs": options.inputs, "outputs": options.outputs} if not become.source else {}
+        model = formats.locate(become.path, become.weights, **given)
         described = _images(become, model)
         steps = Steps(self._connection, limit_s=become.time_limit_s, skip=become.skip)
         loaded = self._runtime(become, model, steps)

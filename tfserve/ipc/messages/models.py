@@ -17,6 +17,7 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     request may wait for company. `image` says how files become the input, `precision` is `float32` unless asked.
     `warm_up` is false for none, or the inputs of an example to warm up with. With `stateless` the model's state is
     reset before each call.
+    `inputs` and `outputs` name those tensors of a frozen graph.
     """
 
     runtime: str = "auto"
@@ -27,6 +28,8 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     image: dict[str, Any] | None = None
     warm_up: bool | dict[str, Any] = True
     stateless: bool = False
+    inputs: list[str] = []
+    outputs: list[str] = []
 
 
 class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -78,9 +78,7 @@ class Clear(_Waits, kw_only=True):
 class Deploy(_Waits, kw_only=True):
     path: Annotated[
         str,
-        Meta(
-            description="a SavedModel folder, a folder of numbered versions, a .keras, .h5 or .meta file", min_length=1
-        ),
+        Meta(description="a SavedModel folder, a folder of numbered versions, or a model file", min_length=1),
     ]
     device: Annotated[str, Meta(description="where the model computes: /cpu:0, /gpu:0")] = "/cpu:0"
     replicas: Replicas = 1
@@ -105,6 +103,13 @@ class Deploy(_Waits, kw_only=True):
     stateless: Annotated[
         bool, Meta(description="reset the model's state before each call; without, callers share it")
     ] = False
+    inputs: Annotated[
+        list[str],
+        Meta(description="for a frozen graph: the tensors that are its inputs; its placeholders if not given"),
+    ] = []
+    outputs: Annotated[
+        list[str], Meta(description="for a frozen graph: its outputs; what nothing else in it uses if not given")
+    ] = []
 
     @property
     def options(self) -> dict[str, Any]:
@@ -118,6 +123,8 @@ class Deploy(_Waits, kw_only=True):
             "image": self.image,
             "warm_up": self.warm_up,
             "stateless": self.stateless,
+            "inputs": self.inputs,
+            "outputs": self.outputs,
         }
 
 
