@@ -62,6 +62,18 @@ class Pictures(tf.Module):
         return {"chances": tf.stack([1 - light, light], axis=1)}
 
 
+class Conversions(tf.Module):
+    """What a conversion computes and TensorFlow refuses; and what can't be compared without real requests."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.int32, name="at")])
+    def table(self, at: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.gather(tf.range(100, dtype=tf.float32) * 2.0, at)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32, name="x")])
+    def open(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.reduce_sum(x, axis=1)}
+
+
 def meta_graph(folder: Path) -> None:
     with v1.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, [None, 2], name="x")
@@ -91,6 +103,9 @@ def main(folder: Path) -> None:
         save(folder / misbehave, 1.0, misbehave)
     pictures = Pictures()
     tf.saved_model.save(pictures, str(folder / "pictures"), signatures=pictures.__call__)
+    conversions = Conversions()
+    for name in ("table", "open"):
+        tf.saved_model.save(conversions, str(folder / name), signatures=getattr(conversions, name))
     meta_graph(folder)
     keras_files(folder)
 

@@ -119,6 +119,9 @@ class ImageFiles:
         self._threads.shutdown(wait=False)
         self._runtime.close()
 
+    def model_inputs(self, made: Mapping[str, Array]) -> dict[str, Array]:
+        return {self._input.tensor.name: made["pixels"]}
+
     # --- inside
 
     def _own(self, name: str, specs: Sequence[TensorSpec]) -> Sequence[Target]:

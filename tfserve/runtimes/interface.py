@@ -68,6 +68,9 @@ class Preparing(Protocol):
     def prepare(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The inputs of the inner signature. Raises `Invalid`. Any thread may call it at any time."""
 
+    def model_inputs(self, made: Mapping[str, Array]) -> dict[str, Array]:
+        """The inputs of the signature that computes, from those of the inner one."""
+
 
 def remarks_of(runtime: Runtime) -> list[str]:
     """What users of the model must know, as plain sentences; a runtime may have them as `remarks`."""

@@ -103,6 +103,17 @@ class GraphModel:
     def reset_state(self) -> None:
         self._state.reset()
 
+    def freeze(self, signature: str) -> tuple[Any, dict[str, str], dict[str, str]]:
+        """The graph of a signature with its weights in it, and the tensors of its inputs and outputs by their names."""
+        from tensorflow.python.framework import convert_to_constants
+
+        inputs, outputs = self._inputs[signature], self._outputs[signature]
+        operations = sorted({tensor.partition(":")[0] for tensor in (*inputs.values(), *outputs.values())})
+        graph = convert_to_constants.convert_variables_to_constants_from_session_graph(
+            self._session, self._session.graph.as_graph_def(add_shapes=True), operations
+        )
+        return graph, inputs, outputs
+
     def close(self) -> None:
         self._callables.clear()
         self._session.close()

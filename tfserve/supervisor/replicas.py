@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tfserve.control.models import Deployment as Row
-from tfserve.conversions import Report
+from tfserve.conversions import ENOUGH_SAMPLES, TENSORFLOW, Report
 from tfserve.errors import Internal
 from tfserve.ipc.messages import BecomeModel, ModelLoaded, ModelOptions, ModelVersion, WarmUpStep
 from tfserve.models import formats
@@ -194,12 +194,21 @@ class Deployment:
 
     @property
     def may_be_converted(self) -> bool:
-        """Whether a faster runtime may be looked for."""
+        """Whether runtimes are to be compared: a faster one is looked for, or the requested one was not compared."""
+        if self.report is not None and self.report.needs_samples and not self.has_enough_samples:
+            return False
+        if self.asks_for_conversion:
+            return self.report is not None and self.report.needs_samples
         return (
             self.options.runtime == "auto" and self.options.precision == "float32" and self.chosen is None
             and self.format in CONVERTIBLE and self.weights is None and "gpu" not in self.device.lower()
             and not self.is_stateful
         )  # fmt: skip
+
+    @property
+    def has_enough_samples(self) -> bool:
+        """Whether so many requests were answered that a comparison by them makes sense."""
+        return sum(replica.worker.samples_seen for replica in self.living) >= ENOUGH_SAMPLES
 
     def back_to_auto(self, because: str) -> bool:
         """Gives the chosen runtime up, if that is possible: the file itself is served again."""
@@ -224,15 +233,15 @@ class Deployment:
         chosen: Report | None, in_full: bool = False,
     ) -> BecomeModel:  # fmt: skip
         """What one more process has to be asked for this version; `in_full` with TensorFlow, whatever was chosen."""
-        path, options, source = self.path, self.options, ""
-        if in_full:
+        path, options, source, guard = self.path, self.options, "", None
+        if in_full or (chosen is not None and chosen.chosen == TENSORFLOW):
             options = replace(options, runtime="tensorflow", precision="float32")
         elif chosen is not None:
-            path, source = chosen.path, self.path
+            path, source, guard = chosen.path, self.path, chosen.guard
             options = replace(options, runtime=chosen.chosen, image=options.image or self.image)
         return BecomeModel(
             workspace=workspace, path=path, source=source, weights=self.weights, device=self.device, sample=sample,
-            samples=list(samples), address=new_address(), options=options, time_limit_s=limit_s,
+            samples=list(samples), address=new_address(), options=options, time_limit_s=limit_s, guard=guard,
             skip=list(self.skipped),
         )  # fmt: skip
 

@@ -27,6 +27,7 @@ from tfserve.ipc.messages import (
     IdentifyModel,
     Message,
     Progress,
+    SamplesSeen,
     Stop,
     Train,
     WarmUpStep,
@@ -131,6 +132,9 @@ class Worker:
         self.on_progress: Callable[[Progress], None] | None = None
         #: what a model worker computes for its warm-up, or computed last
         self.warm_up_step: WarmUpStep | None = None
+        #: how many different requests a model worker has kept, and who wants to know of more
+        self.samples_seen = 0
+        self.on_samples: Callable[[], None] | None = None
         #: None until it is open
         self._line: Connection | None = None
         assert child.stdout is not None
@@ -201,6 +205,10 @@ class Worker:
             self.on_progress(message)
         elif isinstance(message, WarmUpStep):
             self.warm_up_step = message
+        elif isinstance(message, SamplesSeen):
+            self.samples_seen = message.count
+            if self.on_samples is not None:
+                self.on_samples()
         return None
 
     def _printed(self, stream: int, data: bytes) -> None:

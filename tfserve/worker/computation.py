@@ -18,10 +18,19 @@ from tfserve import linux
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
 from tfserve.ipc.predictions import Answer, Ask, Refusal, Tensor, to_array, to_tensor
 from tfserve.runtimes import state
-from tfserve.runtimes.interface import Preparing, Runtime, Target, find_signature, listed, release_memory
+from tfserve.runtimes.interface import (
+    OnlyTensorFlowKnows,
+    Preparing,
+    Runtime,
+    Target,
+    find_signature,
+    listed,
+    release_memory,
+)
 from tfserve.tensors import DTYPES, Array, Signature, TensorSpec
-from tfserve.worker import batching
+from tfserve.worker import batching, samples
 from tfserve.worker.batching import Plan
+from tfserve.worker.samples import Samples
 from tfserve.worker.waiting import Group, Waiting
 
 log = logging.getLogger(__name__)
@@ -29,9 +38,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_KNOWN = 1024
-KEEP_SAMPLES = 8
-SAMPLE_EVERY_NS = 1_000_000_000
-MAX_SAMPLE_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(eq=False)
@@ -50,14 +56,14 @@ class Computation:
     """One model, used by one thread at a time. `lock` is held while the runtime computes."""
 
     def __init__(self, runtime: Runtime, lock: threading.Lock) -> None:
-        self.samples: list[Ask] = []
+        #: requests that were answered
+        self.samples = Samples()
         #: when the last batch began
         self.asked_ns = 0
         self._runtime = runtime
         self._preparing = runtime if isinstance(runtime, Preparing) else None
         self._lock = lock
         self._known: dict[Group, Known] = {}
-        self._sampled_ns = 0
 
     def prepares(self, ask: Ask) -> bool:
         """Whether the request has to be made ready before it waits for the model."""
@@ -151,13 +157,20 @@ class Computation:
         assert inner is not None
         _check_inputs(self._signature(ask.signature), ask)
         made = self._preparing.prepare(_arrays(ask))
-        self._keep_sample(ask, time.perf_counter_ns())
+        if self.samples.wants(1) is not None:
+            self.samples.keep(ask)
         return Ask(inner, tuple(made), tuple([to_tensor(array) for array in made.values()]), ask.outputs, ask.urgency)
 
     def _run(self, plan: Plan, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
+        answers = self._computed(plan, requests)
+        if requests[0].ask.signature in self._runtime.signatures:  # else it was sampled before it was made ready
+            chosen = self.samples.wants(len(requests))
+            if chosen is not None and isinstance(answers[chosen], Answer):
+                self.samples.keep(requests[chosen].ask)
+        return answers
+
+    def _computed(self, plan: Plan, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
         begun_ns = self.asked_ns = time.perf_counter_ns()
-        if requests[0].ask.signature in self._runtime.signatures:
-            self._keep_sample(requests[0].ask, begun_ns)
         if len(requests) > 1 and plan.proofs >= batching.PROOFS:
             answers = self._run_joined(plan, requests, begun_ns)
             if answers is not None:
@@ -171,7 +184,7 @@ class Computation:
         answers = []
         for request, result in zip(requests, results, strict=True):
             if isinstance(result, TFserveError):
-                answers.append(Refusal(result.to_failure()))
+                answers.append(_refusal(result))
                 continue
             tensors = tuple([to_tensor(_known(output)) for output in result])
             times = _times(request, begun_ns, ready_ns, computed_ns)
@@ -201,12 +214,23 @@ class Computation:
             for request, tensors in zip(requests, cut, strict=True)
         ]
 
-    def _keep_sample(self, ask: Ask, now_ns: int) -> None:
-        """Keeps a request every now and then: the next version is warmed up with it."""
-        if now_ns - self._sampled_ns > SAMPLE_EVERY_NS:
-            self._sampled_ns = now_ns
-            if sum(len(tensor.data) for tensor in ask.tensors) <= MAX_SAMPLE_BYTES:
-                self.samples = [*self.samples[1 - KEEP_SAMPLES :], ask]
+    def prepared_samples(self) -> list[Ask]:
+        """The samples as the model itself takes them: files are decoded."""
+        found: list[Ask] = []
+        for ask in self.samples.all():
+            made = self._for_model(ask) if self.prepares(ask) else ask
+            if sum(map(samples.size, [*found, made])) <= samples.MAX_BYTES:
+                found.append(made)
+        return found
+
+    def _for_model(self, ask: Ask) -> Ask:
+        assert self._preparing is not None
+        inner = self._preparing.prepares(ask.signature)
+        assert inner is not None
+        name = self._preparing.computed_by[inner]
+        pixels = self._preparing.model_inputs(self._preparing.prepare(_arrays(ask)))
+        outputs = tuple(spec.name for spec in self._signature(name).outputs)
+        return Ask(name, tuple(pixels), tuple(map(to_tensor, pixels.values())), outputs)
 
 
 def _group(ask: Ask) -> Group:
@@ -228,12 +252,16 @@ def _refusing(compute: Callable[[], T]) -> T | Refusal:
     try:
         return compute()
     except TFserveError as error:
-        return Refusal(error.to_failure())
+        return _refusal(error)
     except MemoryError:
         return Refusal(Overloaded("There is not enough memory for this prediction.").to_failure())
     except Exception as error:
         log.exception("a prediction broke")
         return Refusal(Internal(f"The model failed: {type(error).__name__}: {error}"[:500]).to_failure())
+
+
+def _refusal(error: TFserveError) -> Refusal:
+    return Refusal(error.to_failure(), in_full=isinstance(error, OnlyTensorFlowKnows))
 
 
 def _arrays(ask: Ask) -> dict[str, Array]:

@@ -7,6 +7,7 @@ import gc
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
@@ -23,16 +24,21 @@ from tfserve.ipc.messages import (
     Message,
     ModelLoaded,
     Predict,
+    Prediction,
     Predictions,
     ReadSamples,
     Samples,
+    SamplesSeen,
 )
+from tfserve.ipc.predictions import Ask, decode_sample
 from tfserve.models import formats
 from tfserve.models.formats import Located
 from tfserve.runtimes import image_metadata, images, state
+from tfserve.runtimes.guarded import Guarded
 from tfserve.runtimes.image_metadata import Found
 from tfserve.runtimes.images import ImageFiles
 from tfserve.runtimes.interface import Runtime, remarks_of
+from tfserve.worker import samples
 from tfserve.worker.computation import Computation
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.listener import Listener
@@ -89,10 +95,13 @@ class ModelRole:
         described = _images(become, model)
         steps = Steps(self._connection, limit_s=become.time_limit_s, skip=become.skip)
         loaded = self._runtime(become, model, steps)
+        if become.guard is not None:
+            loaded = Guarded(loaded, become.guard)
         runtime = images.with_files(loaded, described)
         predictor, computation = Predictor(runtime), Computation(runtime, self._lock)
         warmed = WarmUp(runtime, predictor, computation, steps=steps).run(become)
         self._predictor, self._computation = predictor, computation
+        self._begin_sampling(computation, runtime, become.samples)
         computation.release_memory()  # this process is to be small while nobody asks
         if become.address:
             Listener(computation, become.options, address=become.address, time_limit_s=become.time_limit_s).start()
@@ -122,15 +131,36 @@ class ModelRole:
         if isinstance(message, IdleSince):
             return Done(value=(time.perf_counter_ns() - self._last_ns()) / 1e9)
         if isinstance(message, ReadSamples):
-            asks = self._computation.samples if self._computation is not None else []
-            return Samples(asks=[msgspec.msgpack.encode(ask) for ask in asks])
+            return Samples(asks=[msgspec.msgpack.encode(ask) for ask in self._samples(prepared=message.prepared)])
         if not isinstance(message, Predict):
             return Failed(failure=Invalid(f"a model worker was sent {type(message).__name__}").to_failure())
         if self._predictor is None:
             return Failed(failure=Invalid("this worker could not load its model").to_failure())
         self._predicted_ns = time.perf_counter_ns()
         with self._lock:
-            return Predictions(predictions=self._predictor.predict(message.requests))
+            predictions = self._predictor.predict(message.requests)
+        self._sample(self._predictor, message.requests, predictions)
+        return Predictions(predictions=predictions)
+
+    def _begin_sampling(self, computation: Computation, runtime: Runtime, former: Sequence[bytes]) -> None:
+        """From here on, so that nothing that was made up for the warm-up is among the samples."""
+        computation.samples = samples.Samples(lambda count: self._connection.tell(SamplesSeen(count=count)))
+        for ask in map(decode_sample, former):
+            if ask.signature in runtime.signatures:
+                computation.samples.keep(ask)
+
+    def _samples(self, *, prepared: bool) -> list[Ask]:
+        if self._computation is None:
+            return []
+        return self._computation.prepared_samples() if prepared else self._computation.samples.all()
+
+    def _sample(self, predictor: Predictor, requests: Sequence[bytes], predictions: Sequence[Prediction]) -> None:
+        """Requests of the workspace API are samples like those of web."""
+        assert self._computation is not None
+        answered = [n for n, each in enumerate(predictions) if each.error is None]
+        chosen = self._computation.samples.wants(len(answered)) if answered else None
+        if chosen is not None and (ask := predictor.as_ask(requests[answered[chosen]])) is not None:
+            self._computation.samples.keep(ask)
 
 
 def _images(become: BecomeModel, model: Located) -> Found | None:

@@ -12,6 +12,7 @@ import msgspec
 from tfserve import json_values
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError, TooLarge
 from tfserve.ipc.messages import Prediction
+from tfserve.ipc.predictions import Ask, to_tensor
 from tfserve.json_values import DoesNotFit
 from tfserve.runtimes import state
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, Target
@@ -71,6 +72,16 @@ class Predictor:
         """Whether computing the request may change what is computed later, be it by a name inside the graph."""
         prepared = self._prepare(request)
         return isinstance(prepared, _Prepared) and prepared.plan.changes_state
+
+    def as_ask(self, request: bytes) -> Ask | None:
+        """A request as web sends one; None when it feeds anything but the inputs of a signature."""
+        asked = self._decoder.decode(request)
+        signature, given = self._runtime.signatures.get(asked.signature), asked.feed_dict or {}
+        if signature is None or given.keys() != {spec.name for spec in signature.inputs}:
+            return None
+        tensors = [to_tensor(cast(given[spec.name], spec, spec.name)) for spec in signature.inputs]
+        outputs = tuple(spec.name for spec in signature.outputs)
+        return Ask(asked.signature, tuple(spec.name for spec in signature.inputs), tuple(tensors), outputs)
 
     def _answers(self, prepared: Sequence[_Prepared | TFserveError]) -> Iterator[Prediction]:
         """One after the other, in order; what is computed together is, as soon as the first of it is needed."""

@@ -20,7 +20,7 @@ from tfserve.ipc import predictions
 from tfserve.ipc.messages import BecomeModel
 from tfserve.ipc.predictions import Ask, Refusal, to_tensor
 from tfserve.runtimes import state
-from tfserve.runtimes.interface import Runtime, find_signature
+from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, find_signature
 from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature
 from tfserve.worker import made_up
 from tfserve.worker.computation import Computation
@@ -141,6 +141,8 @@ class WarmUp:
                 try:
                     self._run(recipe.inputs(signature), signature)
                     return recipe
+                except OnlyTensorFlowKnows:  # another process computes such requests
+                    pass
                 except TFserveError as error:
                     refusals.setdefault(recipe.fill, error.message)
                 except Exception as error:  # a library's own, which a request would be answered 500 for

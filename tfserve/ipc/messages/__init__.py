@@ -46,6 +46,7 @@ from tfserve.ipc.messages.models import (
     Predictions,
     ReadSamples,
     Samples,
+    SamplesSeen,
     ScaleModel,
     WakeModel,
     WarmUpStep,
@@ -115,6 +116,7 @@ Message = (
     | WakeModel
     | WarmUpStep
     | Samples
+    | SamplesSeen
     | RunScript
     | ScriptEnded
     | ClearVariables
@@ -189,6 +191,7 @@ __all__ = [
     "ResumeTask",
     "RunScript",
     "Samples",
+    "SamplesSeen",
     "ScaleModel",
     "ScriptEnded",
     "StartTraining",
