@@ -13,7 +13,7 @@ import numpy as np
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
 from tfserve.models import contents
 from tfserve.models.formats import ONNX, Located
-from tfserve.runtimes import layout, machine
+from tfserve.runtimes import layout, machine, onnx_quantization
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors import Array, TensorSpec
@@ -80,6 +80,7 @@ def load(model: Located, *, device: str) -> OnnxModel:
             f"{model.path} has no output that can be returned: {told}. Export it with outputs of tensors."
         )
     found = layout.read(model.path)
+    inputs, outputs = (onnx_quantization.added(specs, model.path) for specs in (inputs, outputs))
     names = found or layout.plain(inputs, outputs)
     layout.check(names, model.path, {each.name: each for each in inputs}, {each.name: each for each in outputs})
     remarks = [f"output {each.name!r} is left out: it is {_what(each)}" for each in strange]

@@ -11,7 +11,7 @@ import numpy as np
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import layout, machine, saved_model_file
+from tfserve.runtimes import layout, machine, onnx_quantization, saved_model_file
 from tfserve.runtimes.interface import listed
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
@@ -97,14 +97,17 @@ def saved_model_layout(model: Located, graph: Any) -> Layout:
 
 def _plain(model: Located, graph: Any) -> Layout:
     """The model's own names. In a frozen graph `x:0` is called `x`, as it is with TensorFlow."""
-    plain = layout.plain(list(map(_spec, graph.inputs)), list(map(_spec, graph.outputs)))
+    inputs, outputs = (list(map(_spec, ports)) for ports in (graph.inputs, graph.outputs))
+    if model.format == formats.ONNX:
+        inputs, outputs = (onnx_quantization.added(specs, model.path) for specs in (inputs, outputs))
+    plain = layout.plain(inputs, outputs)
     if model.format != formats.FROZEN_GRAPH:
         return plain
     inputs, outputs = (
-        tuple(msgspec.structs.replace(spec, name=spec.name.removesuffix(":0")) for spec in specs)
-        for specs in (plain.signature.inputs, plain.signature.outputs)
+        [msgspec.structs.replace(spec, name=spec.name.removesuffix(":0")) for spec in specs]
+        for specs in (inputs, outputs)
     )
-    return msgspec.structs.replace(plain, signature=Signature(inputs, outputs))
+    return msgspec.structs.replace(plain, signature=Signature(tuple(inputs), tuple(outputs)))
 
 
 class OpenVinoModel(SignatureOnly):
