@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tfserve.errors import Invalid, nearest
-from tfserve.runtimes.formats import Located
+from tfserve.models.formats import Located
 from tfserve.runtimes.interface import find_signature
 from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors import DEFAULT_SIGNATURE, DTYPES, Array, Shape, Signature, TensorSpec
@@ -63,9 +63,9 @@ class EchoModel(SignatureOnly):
 
     runtime = "echo"
 
-    def __init__(self, kind: str, signatures: dict[str, Signature], *, remarks: list[str]) -> None:
+    def __init__(self, kind: str, signatures: dict[str, Signature], *, remarks: Sequence[str] = ()) -> None:
         super().__init__(kind, signatures)
-        self.remarks = remarks
+        self.remarks = list(remarks)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         find_signature(self.signatures, signature)

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfserve.errors import Invalid
-from tfserve.runtimes import formats, machine
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import machine
 
 LIBRARIES = (
     "tensorflow", "tensorflow-cpu", "keras", "openvino", "ai-edge-litert", "onnxruntime", "tf2onnx", "numpy",
 )  # fmt: skip
 
-_GENERATION = "1"
+_GENERATION = "2"
 """Goes up when conversions or comparisons are made in another way, so that former choices are forgotten."""
 
 

@@ -6,11 +6,10 @@ The file is a protocol buffer, of which a few fields are needed. Their numbers a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from tfserve.errors import Invalid
+from tfserve.runtimes import protobuf
 from tfserve.tensors import Shape, Signature, TensorSpec
 
 DTYPES = {
@@ -24,24 +23,31 @@ DTYPES = {
     8: "complex64",
     9: "int64",
     10: "bool",
+    11: "qint8",
+    12: "quint8",
+    13: "qint32",
     14: "bfloat16",
+    15: "qint16",
+    16: "quint16",
     17: "uint16",
     18: "complex128",
     19: "float16",
+    20: "resource",
+    21: "variant",
     22: "uint32",
     23: "uint64",
+    24: "float8_e5m2",
+    25: "float8_e4m3fn",
+    26: "float8_e4m3fnuz",
+    27: "float8_e4m3b11fnuz",
+    28: "float8_e5m2fnuz",
+    29: "int4",
+    30: "uint4",
+    31: "int2",
+    32: "uint2",
+    33: "float4_e2m1fn",
 }
 """TensorFlow's numbers of its types."""
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_WIDTHS = {_FIXED64: 8, _FIXED32: 4}
-
-
-class _Field(NamedTuple):
-    number: int
-    bytes: memoryview
-    """Empty for a number."""
-    value: int
 
 
 def signatures(folder: Path) -> dict[str, Signature]:
@@ -50,7 +56,7 @@ def signatures(folder: Path) -> dict[str, Signature]:
     if not file.is_file():
         raise Invalid(f"{folder} has no saved_model.pb; other forms of it are read by TensorFlow only.")
     try:
-        found = dict(map(_entry, _of(_serving(memoryview(file.read_bytes())), 5)))
+        found = dict(map(protobuf.entry, protobuf.of(_serving(memoryview(file.read_bytes())), 5)))
         # A name that begins with two underscores is not meant for callers.
         return {name: _signature(data) for name, data in sorted(found.items()) if not name.startswith("__")}
     except (IndexError, KeyError, UnicodeDecodeError, ValueError) as error:
@@ -59,76 +65,39 @@ def signatures(folder: Path) -> dict[str, Signature]:
 
 def _serving(saved_model: memoryview) -> memoryview:
     """The meta graph that is for serving, else the first."""
-    metas = list(_of(saved_model, 2))
+    metas = list(protobuf.of(saved_model, 2))
     return next((meta for meta in metas if b"serve" in _tags(meta)), metas[0])
 
 
 def _tags(meta: memoryview) -> list[bytes]:
-    return [bytes(tag) for info in _of(meta, 1) for tag in _of(info, 4)]
-
-
-def _entry(data: memoryview) -> tuple[str, memoryview]:
-    """Key and value of a map's entry."""
-    fields = {field.number: field.bytes for field in _fields(data)}
-    return str(fields.get(1, memoryview(b"")), "utf-8"), fields.get(2, memoryview(b""))
+    return [bytes(tag) for info in protobuf.of(meta, 1) for tag in protobuf.of(info, 4)]
 
 
 def _signature(data: memoryview) -> Signature:
-    method = next((str(name, "utf-8") for name in _of(data, 3)), "").rpartition("/")[2]
+    method = next((str(name, "utf-8") for name in protobuf.of(data, 3)), "").rpartition("/")[2]
     return Signature(_specs(data, 1), _specs(data, 2), method if method in ("classify", "regress") else "")
 
 
 def _specs(data: memoryview, number: int) -> tuple[TensorSpec, ...]:
     """Sparse and composite tensors have no name, and are left out."""
-    entries = sorted(map(_entry, _of(data, number)), key=lambda entry: entry[0])
-    return tuple(_spec(name, info) for name, info in entries if any(_of(info, 1)))
+    entries = sorted(map(protobuf.entry, protobuf.of(data, number)), key=lambda entry: entry[0])
+    return tuple(_spec(name, info) for name, info in entries if any(protobuf.of(info, 1)))
 
 
 def _spec(name: str, info: memoryview) -> TensorSpec:
-    fields = {field.number: field for field in _fields(info)}
+    fields = {field.number: field for field in protobuf.fields(info)}
     dtype = DTYPES.get(fields[2].value, f"type {fields[2].value}")
     return TensorSpec(name, dtype, _shape(fields[3].bytes) if 3 in fields else ())
 
 
 def _shape(data: memoryview) -> Shape | None:
-    fields = list(_fields(data))
+    fields = list(protobuf.fields(data))
     if any(field.number == 3 and field.value for field in fields):
         return None
-    sizes = [{size.number: size.value for size in _fields(field.bytes)} for field in fields if field.number == 2]
+    sizes = [
+        {size.number: size.value for size in protobuf.fields(field.bytes)} for field in fields if field.number == 2
+    ]
     return tuple(_signed(size.get(1, 0)) for size in sizes)
-
-
-def _of(data: memoryview, number: int) -> Iterator[memoryview]:
-    return (field.bytes for field in _fields(data) if field.number == number)
-
-
-def _fields(data: memoryview) -> Iterator[_Field]:
-    """All fields of a message, in order. Raises `ValueError` or `IndexError` when it is cut off or no message."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        value, width = 0, _WIDTHS.get(wire, 0)
-        if wire == _VARINT:
-            value, at = _varint(data, at)
-        elif wire == _BYTES:
-            width, at = _varint(data, at)
-        elif wire not in _WIDTHS:
-            raise ValueError(f"there is no wire type {wire}")
-        if at + width > len(data):
-            raise IndexError
-        yield _Field(number, data[at : at + width], value)
-        at += width
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while data[at] & 0x80:
-        value |= (data[at] & 0x7F) << shift
-        shift, at = shift + 7, at + 1
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")
-    return value | data[at] << shift, at + 1
 
 
 def _signed(value: int) -> int:

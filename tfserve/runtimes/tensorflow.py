@@ -17,10 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
-from tfserve.runtimes import formats, keras, pace
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import Measuring, frozen_graph, keras, pace, state
+from tfserve.runtimes.graph_guard import GraphGuard, Required
 from tfserve.runtimes.graph_names import GraphNames
 from tfserve.runtimes.interface import Target
+from tfserve.runtimes.session_state import SessionState
+from tfserve.runtimes.side_effects import Operations
 from tfserve.tensors import Array, Signature, TensorSpec
 
 MAX_CALLABLES = 256
@@ -39,7 +43,7 @@ def warm_up() -> None:
     tensorflow.get_logger()
 
 
-def load(model: Located, *, device: str) -> GraphModel:
+def load(model: Located, *, device: str, measuring: Measuring | None = contextlib.nullcontext) -> GraphModel:
     """Loads a model onto a device. Raises `Invalid` with the cause when that is not possible."""
     import tensorflow as tf
 
@@ -49,8 +53,8 @@ def load(model: Located, *, device: str) -> GraphModel:
     if model.format in (formats.KERAS, formats.HDF5):
         with _temporary_folder() as folder:
             keras.export(model.path, folder / "exported")
-            return _load_at_its_best(tf, model, folder / "exported", place)
-    return _load_at_its_best(tf, model, model.path, place)
+            return _load_at_its_best(tf, model, folder / "exported", place, measuring)
+    return _load_at_its_best(tf, model, model.path, place, measuring)
 
 
 class GraphModel:
@@ -58,19 +62,27 @@ class GraphModel:
 
     runtime = "tensorflow"
 
-    def __init__(self, session: Any, kind: str, signature_defs: Mapping[str, Any]) -> None:
+    def __init__(self, session: Any, kind: str, meta_graph: Any, session_state: SessionState) -> None:
         self.format = kind
-        public = {name: each for name, each in sorted(signature_defs.items()) if not name.startswith("__")}
+        self._guard = _guard(session.graph, meta_graph)
+        self.remarks = list(self._guard.refused.values())
+        public = {name: each for name, each in _public(meta_graph).items() if name not in self._guard.refused}
         self.signatures = {name: _signature(each) for name, each in public.items()}
         self._inputs = {name: _aliases(each.inputs) for name, each in public.items()}
         self._outputs = {name: _aliases(each.outputs) for name, each in public.items()}
         self._session = session
-        self._names = GraphNames(session.graph, self.signatures, self._inputs, self._outputs)
+        self._state = session_state
+        self.is_stateful, self.can_reset_state = session_state.is_stateful, session_state.can_reset
+        self._names = GraphNames(
+            session.graph, self.signatures, self._inputs, self._outputs, refused=self._guard.refused
+        )
         self._callables: OrderedDict[tuple[Any, ...], _Callable] = OrderedDict()
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         try:
             return self._callable(tuple(inputs), tuple(outputs), signature)(*inputs.values())
+        except TFserveError:
+            raise
         except Exception as error:
             raise _told(error) from error
 
@@ -83,6 +95,25 @@ class GraphModel:
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
         return self._names.missing(inputs, outputs, signature)
 
+    def changes_state(self, outputs: Sequence[str], signature: str) -> bool:
+        """Also of names inside the graph, which no signature has."""
+        outward = self._outputs.get(signature, {})
+        return self._names.reaches([outward.get(name, name) for name in outputs], self._state.writers)
+
+    def reset_state(self) -> None:
+        self._state.reset()
+
+    def freeze(self, signature: str) -> tuple[Any, dict[str, str], dict[str, str]]:
+        """The graph of a signature with its weights in it, and the tensors of its inputs and outputs by their names."""
+        from tensorflow.python.framework import convert_to_constants
+
+        inputs, outputs = self._inputs[signature], self._outputs[signature]
+        operations = sorted({tensor.partition(":")[0] for tensor in (*inputs.values(), *outputs.values())})
+        graph = convert_to_constants.convert_variables_to_constants_from_session_graph(
+            self._session, self._session.graph.as_graph_def(add_shapes=True), operations
+        )
+        return graph, inputs, outputs
+
     def close(self) -> None:
         self._callables.clear()
         self._session.close()
@@ -93,11 +124,12 @@ class GraphModel:
             self._callables.move_to_end(key)
             return known
         inward, outward = self._inputs.get(signature, {}), self._outputs.get(signature, {})
-        made = _new_callable(
-            self._session,
-            [self._names.element(inward.get(name, name)).name for name in inputs],
-            [self._names.element(outward.get(name, name)).name for name in outputs],
-        )
+        feeds = [self._names.element(inward.get(name, name)).name for name in inputs]
+        fetches = [self._names.element(outward.get(name, name)).name for name in outputs]
+        required = self._guard.check(feeds, fetches)
+        made = _new_callable(self._session, feeds, fetches)
+        if required:
+            made = _requiring(made, feeds, required)
         self._callables[key] = made
         if len(self._callables) > MAX_CALLABLES:
             self._callables.popitem(last=False)
@@ -131,6 +163,22 @@ def _new_callable(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -
     return run_and_arrange
 
 
+def _requiring(run: _Callable, feeds: Sequence[str], required: Sequence[Required]) -> _Callable:
+    """Runs only if what is fed switches off the operations that have a side effect."""
+    wanted = {feeds.index(each.tensor): each for each in required}
+
+    def check_and_run(*arrays: Array) -> list[Array | None]:
+        for position, each in wanted.items():
+            if bool(arrays[position].all()) != each.value:
+                raise Invalid(
+                    f"{each.tensor!r} must be {str(each.value).lower()}: otherwise the request would run"
+                    f" {each.effect!r}, which has a side effect. Requests can only compute."
+                )
+        return run(*arrays)
+
+    return check_and_run
+
+
 def _nothing_to_run(*_: Array) -> list[Array | None]:
     """For requests that fetch only what they feed: a session refuses to run for that."""
     return []
@@ -148,15 +196,21 @@ def _temporary_folder() -> Iterator[Path]:
             tempfile.tempdir = before
 
 
-def _load_at_its_best(tf: Any, model: Located, path: Path, device: str) -> GraphModel:
+def _load_at_its_best(tf: Any, model: Located, path: Path, device: str, measuring: Measuring | None) -> GraphModel:
     """A light model in one thread, the caller's own: 7 µs a call of a small network, 70 µs with two threads."""
     with_threads = _load(tf, model, path, device)
-    took_s = pace.seconds(with_threads)
+    if measuring is None or not state.may_compute(with_threads):
+        return with_threads
+    with measuring():
+        took_s = pace.seconds(with_threads)
     if took_s is None or took_s > pace.LIGHT_S:
+        state.reset(with_threads)
         return with_threads
     without = _load(tf, model, path, device, inter_op_parallelism_threads=-1, intra_op_parallelism_threads=1)
-    best, other = (without, with_threads) if (pace.seconds(without) or 0) < took_s else (with_threads, without)
+    with measuring():
+        best, other = (without, with_threads) if (pace.seconds(without) or 0) < took_s else (with_threads, without)
     other.close()
+    state.reset(best)
     return best
 
 
@@ -168,11 +222,14 @@ def _load(tf: Any, model: Located, path: Path, device: str, **threads: int) -> G
     try:
         with graph.as_default(), tf.device(device), session.as_default():
             if model.weights is not None:
-                signatures = _restore_meta_graph(tf, session, path, model.weights)
+                meta_graph = _restore_meta_graph(tf, session, path, model.weights)
+            elif model.format == formats.FROZEN_GRAPH:
+                meta_graph = frozen_graph.load(tf, model)
             else:
-                signatures = _restore_saved_model(tf, session, path)
+                meta_graph = _restore_saved_model(tf, session, path)
+            session_state = SessionState(tf, session, meta_graph)
         graph.finalize()
-        return GraphModel(session, model.format, signatures)
+        return GraphModel(session, model.format, meta_graph, session_state)
     except TFserveError:
         session.close()
         raise
@@ -185,7 +242,7 @@ def _load(tf: Any, model: Located, path: Path, device: str, **threads: int) -> G
         ) from error
 
 
-def _restore_meta_graph(tf: Any, session: Any, meta: Path, weights: Path) -> Mapping[str, Any]:
+def _restore_meta_graph(tf: Any, session: Any, meta: Path, weights: Path) -> Any:
     definition = tf.compat.v1.MetaGraphDef.FromString(meta.read_bytes())
     saver = tf.compat.v1.train.import_meta_graph(definition, clear_devices=True)
     # What no checkpoint holds: counters of metrics, and tables of words.
@@ -193,10 +250,10 @@ def _restore_meta_graph(tf: Any, session: Any, meta: Path, weights: Path) -> Map
     if saver is not None:
         saver.restore(session, str(weights))
     session.run(start)
-    return dict(definition.signature_def)
+    return definition
 
 
-def _restore_saved_model(tf: Any, session: Any, folder: Path) -> Mapping[str, Any]:
+def _restore_saved_model(tf: Any, session: Any, folder: Path) -> Any:
     metas = _read_saved_model(folder).meta_graphs
     if not metas:
         raise Invalid(f"{folder} is a SavedModel without any graph. Save it again.")
@@ -204,8 +261,7 @@ def _restore_saved_model(tf: Any, session: Any, folder: Path) -> Mapping[str, An
     chosen = (serving or metas)[0]
     if any(node.op in _VARIABLES for node in chosen.graph_def.node):
         formats.check_checkpoint(folder / "variables" / "variables", f"The SavedModel {folder}")
-    loaded = tf.compat.v1.saved_model.load(session, list(chosen.meta_info_def.tags), str(folder), clear_devices=True)
-    return dict(loaded.signature_def)
+    return tf.compat.v1.saved_model.load(session, list(chosen.meta_info_def.tags), str(folder), clear_devices=True)
 
 
 def _read_saved_model(folder: Path) -> Any:
@@ -231,6 +287,22 @@ def _choose_device(tf: Any, device: str) -> str:
     if found["GPU"]:
         tf.config.set_visible_devices([found["GPU"][number]] if kind == "GPU" else [], "GPU")
     return f"/{kind.lower()}:0"
+
+
+def _public(meta_graph: Any) -> dict[str, Any]:
+    """The definitions of the signatures that callers may know."""
+    return {name: each for name, each in sorted(meta_graph.signature_def.items()) if not name.startswith("__")}
+
+
+def _guard(graph: Any, meta_graph: Any) -> GraphGuard:
+    import tensorflow as tf
+    from tensorflow.python.framework import op_def_registry
+
+    operations = Operations(op_def_registry.get, meta_graph.graph_def.library.function)
+    public = _public(meta_graph)
+    inputs = {name: _aliases(each.inputs) for name, each in public.items()}
+    outputs = {name: _aliases(each.outputs) for name, each in public.items()}
+    return GraphGuard(graph, operations, inputs, outputs, tf.get_static_value)
 
 
 def _signature(definition: Any) -> Signature:
