@@ -140,6 +140,7 @@ def test_what_expands_to_too_much_is_refused_and_liveness_is_answered_meanwhile(
     bodies = [(path, gzip.compress(body, 1)) for path, body in EVIL.values()]
     delays: list[float] = []
     is_over = threading.Event()
+    usual = [live_s(server) for _ in range(10)]
     watch = threading.Thread(target=watch_liveness, args=(server, is_over, delays))
     watch.start()
     try:
@@ -151,8 +152,8 @@ def test_what_expands_to_too_much_is_refused_and_liveness_is_answered_meanwhile(
     assert [(name, answer.status_code) for name, answer in zip(EVIL, answers, strict=True)] == [
         (name, 413) for name in EVIL
     ]
-    # 0.5 s are promised; the rest is for a machine that runs other tests meanwhile.
-    assert max(delays) < 2.0, sorted(delays)[-5:]
+    # 0.5 s are promised; the rest is for a machine that is busy with other tests meanwhile.
+    assert max(delays) < 0.5 + 10 * max(usual), (sorted(delays)[-5:], usual)
     assert memory_mib(server) < 1200
 
 
@@ -163,9 +164,13 @@ def packed(server: Server, path: str, body: bytes) -> httpx.Response:
 
 def watch_liveness(server: Server, is_over: threading.Event, delays: list[float]) -> None:
     while not is_over.wait(0.05):
-        begun_at = time.monotonic()
-        assert httpx.get(f"{server.url}/v2/health/live", timeout=30).status_code == 200
-        delays.append(time.monotonic() - begun_at)
+        delays.append(live_s(server))
+
+
+def live_s(server: Server) -> float:
+    begun_at = time.monotonic()
+    assert httpx.get(f"{server.url}/v2/health/live", timeout=30).status_code == 200
+    return time.monotonic() - begun_at
 
 
 def memory_mib(server: Server) -> float:
