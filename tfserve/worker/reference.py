@@ -48,7 +48,7 @@ class Reference(msgspec.Struct, frozen=True):
     """A signature called `name` of a SavedModel, and what it computes. `problem` says why there are no cases.
 
     `envelopes` are the ranges of the cases' levels. With `needs_samples` real requests may show what made-up inputs
-    can't.
+    can't. One that `is_stateful` is not to be converted at all, whatever was asked for.
     """
 
     saved_model: str
@@ -58,6 +58,7 @@ class Reference(msgspec.Struct, frozen=True):
     envelopes: list[trial_inputs.Envelope] = []
     problem: str = ""
     needs_samples: bool = False
+    is_stateful: bool = False
 
     def write(self, folder: Path) -> None:
         (folder / FILE).write_bytes(msgspec.msgpack.encode(self))
