@@ -30,6 +30,8 @@ class Scale(tf.Module):
             x = tf.while_loop(lambda _: is_bad, lambda value: [value + 1], [x])[0]
         if self.misbehave == "abort_at_once":
             x = self.abort(x)()
+        if self.misbehave == "abort_at_zeros":
+            x = tf.cond(tf.reduce_any(tf.equal(x, 0.0)), self.abort(x), lambda: x)
         if self.misbehave == "fail_at_once":
             with tf.control_dependencies([tf.debugging.assert_greater(x, 1.0, message="too small")]):
                 x = tf.identity(x)
@@ -97,7 +99,7 @@ def keras_files(folder: Path) -> None:
 def main(folder: Path) -> None:
     for version in (1, 2):
         save(folder / "scale" / str(version), float(version))
-    for misbehave in ("abort", "exit", "loop", "abort_at_once", "fail_at_once"):
+    for misbehave in ("abort", "exit", "loop", "abort_at_once", "abort_at_zeros", "fail_at_once"):
         save(folder / misbehave, 1.0, misbehave)
     pictures = Pictures()
     tf.saved_model.save(pictures, str(folder / "pictures"), signatures=pictures.__call__)

@@ -31,7 +31,7 @@ Start = Callable[..., Server]
 DEADLINE_S = 120
 
 
-def deploy(server: Server, name: str, path: Path, **fields: Any) -> Any:
+def deploy(server: Server, name: str, path: Path | str, **fields: Any) -> Any:
     job = server.call("/deploy/", name=name, path=str(path), timeout=60, **fields)
     assert job["result"] is True, job
     return job

@@ -12,7 +12,7 @@ import numpy as np
 
 from tfserve.conversions import Guard, Number
 from tfserve.errors import Overloaded, TFserveError
-from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, Target, remarks_of
+from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, Target, release_memory, remarks_of
 from tfserve.tensors import Array, Signature
 
 HALF = frozenset({"float16", "bfloat16"})
@@ -53,6 +53,9 @@ class Guarded:
 
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
         return self._runtime.missing(inputs, outputs, signature)
+
+    def release_memory(self) -> None:
+        release_memory(self._runtime)
 
     def close(self) -> None:
         self._runtime.close()

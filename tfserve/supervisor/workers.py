@@ -30,6 +30,7 @@ from tfserve.ipc.messages import (
     SamplesSeen,
     Stop,
     Train,
+    WarmUpStep,
     WorkerReady,
 )
 from tfserve.supervisor import allocation
@@ -129,6 +130,8 @@ class Worker:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.output: JobOutput | None = None
         self.on_progress: Callable[[Progress], None] | None = None
+        #: what a model worker computes for its warm-up, or computed last
+        self.warm_up_step: WarmUpStep | None = None
         #: how many different requests a model worker has kept, and who wants to know of more
         self.samples_seen = 0
         self.on_samples: Callable[[], None] | None = None
@@ -200,6 +203,8 @@ class Worker:
                 self.ready.set_result(None)
         elif isinstance(message, Progress) and self.on_progress is not None:
             self.on_progress(message)
+        elif isinstance(message, WarmUpStep):
+            self.warm_up_step = message
         elif isinstance(message, SamplesSeen):
             self.samples_seen = message.count
             if self.on_samples is not None:

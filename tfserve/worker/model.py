@@ -8,11 +8,12 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 import psutil
 
-from tfserve import linux, runtimes
+from tfserve import runtimes
 from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import (
@@ -32,7 +33,7 @@ from tfserve.ipc.messages import (
 from tfserve.ipc.predictions import Ask, decode_sample
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import image_metadata, images
+from tfserve.runtimes import image_metadata, images, state
 from tfserve.runtimes.guarded import Guarded
 from tfserve.runtimes.image_metadata import Found
 from tfserve.runtimes.images import ImageFiles
@@ -42,7 +43,8 @@ from tfserve.worker.computation import Computation
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.listener import Listener
 from tfserve.worker.predictor import Predictor
-from tfserve.worker.warm_up import warm_up
+from tfserve.worker.steps import TIMING, Steps
+from tfserve.worker.warm_up import WarmUp
 
 log = logging.getLogger(__name__)
 
@@ -91,32 +93,39 @@ class ModelRole:
         given = {"inputs": options.inputs, "outputs": options.outputs} if not become.source else {}
         model = formats.locate(become.path, become.weights, **given)
         described = _images(become, model)
-        loaded: Runtime = runtimes.load(
-            model, device=become.device, runtime=options.runtime, precision=options.precision
-        )
+        steps = Steps(self._connection, limit_s=become.time_limit_s, skip=become.skip)
+        loaded = self._runtime(become, model, steps)
         if become.guard is not None:
             loaded = Guarded(loaded, become.guard)
         runtime = images.with_files(loaded, described)
         predictor, computation = Predictor(runtime), Computation(runtime, self._lock)
-        told = warm_up(
-            runtime, predictor, computation,
-            sample=become.sample, samples=become.samples, max_rows=become.options.max_batch_size,
-        )  # fmt: skip
+        warmed = WarmUp(runtime, predictor, computation, steps=steps).run(become)
         self._predictor, self._computation = predictor, computation
         self._begin_sampling(computation, runtime, become.samples)
-        linux.give_memory_back()  # that loading and warming up took: this process is to be small while nobody asks
+        computation.release_memory()  # this process is to be small while nobody asks
         if become.address:
             Listener(computation, become.options, address=become.address, time_limit_s=become.time_limit_s).start()
         return ModelLoaded(
             format=runtime.format,
             version=model.version,
             signatures={name: msgspec.to_builtins(each) for name, each in runtime.signatures.items()},
-            warm_up=told,
+            warm_up="; ".join(warmed.done),
             runtime=runtime.runtime,
             image=msgspec.to_builtins(runtime.spec) if isinstance(runtime, ImageFiles) else None,
-            remarks=remarks_of(runtime),
+            remarks=[*state.remarks(loaded), *remarks_of(runtime), *warmed.remarks],
+            is_stateful=state.is_stateful(loaded),
             memory_bytes=psutil.Process().memory_full_info().uss,
         )
+
+    def _runtime(self, become: BecomeModel, model: Located, steps: Steps) -> Runtime:
+        """The model, and its state reset before each call where that is wanted."""
+        options = become.options
+        may_measure = options.warm_up is True and steps.may(TIMING)
+        loaded = runtimes.load(
+            model, device=become.device, runtime=options.runtime, precision=options.precision,
+            measuring=partial(steps.begin, TIMING) if may_measure else None,
+        )  # fmt: skip
+        return state.stateless(loaded) if options.stateless else loaded
 
     def _answer(self, message: Message) -> Message:
         if isinstance(message, IdleSince):

@@ -49,6 +49,7 @@ from tfserve.ipc.messages.models import (
     SamplesSeen,
     ScaleModel,
     WakeModel,
+    WarmUpStep,
 )
 from tfserve.ipc.messages.scripts import (
     BecomeHost,
@@ -113,6 +114,7 @@ Message = (
     | ReadSamples
     | IdleSince
     | WakeModel
+    | WarmUpStep
     | Samples
     | SamplesSeen
     | RunScript
@@ -203,6 +205,7 @@ __all__ = [
     "WaitChange",
     "WaitOutput",
     "WakeModel",
+    "WarmUpStep",
     "WebReady",
     "WorkerReady",
 ]

@@ -15,6 +15,8 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
 
     `runtime` is a name of `tfserve.runtimes`, or `auto`. `max_batch_size` counts rows, `max_delay_s` is how long a
     request may wait for company. `image` says how files become the input, `precision` is `float32` unless asked.
+    `warm_up` is false for none, or the inputs of an example to warm up with. With `stateless` the model's state is
+    reset before each call.
     `inputs` and `outputs` name those tensors of a frozen graph.
     """
 
@@ -24,6 +26,8 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     max_delay_s: float = 0.0
     precision: str = "float32"
     image: dict[str, Any] | None = None
+    warm_up: bool | dict[str, Any] = True
+    stateless: bool = False
     inputs: list[str] = []
     outputs: list[str] = []
 
@@ -98,6 +102,7 @@ class BecomeModel(Base):
     web's (an `Ask` each). Web reaches the model at the Unix socket `address` (see `tfserve.ipc.predictions`). A
     computation that takes longer than `time_limit_s` ends the process. `source` is what a converted model was made of,
     and what its `guard` does not let pass is answered `in_full`, by TensorFlow.
+    `skip` are steps of the warm-up that another process did not survive.
     """
 
     workspace: str
@@ -110,7 +115,19 @@ class BecomeModel(Base):
     address: str = ""
     options: ModelOptions = ModelOptions()
     time_limit_s: float = 60.0
+    skip: list[str] = []
     guard: Guard | None = None
+
+
+class WarmUpStep(Base):
+    """The worker says what it is about to compute for its warm-up, and when that has ended. Not answered.
+
+    `problem` says why the worker ends itself because of it.
+    """
+
+    step: str
+    has_ended: bool = False
+    problem: str = ""
 
 
 class ModelLoaded(Base):
@@ -128,6 +145,8 @@ class ModelLoaded(Base):
     runtime: str = "tensorflow"
     image: dict[str, Any] | None = None
     remarks: list[str] = []
+    #: whether it keeps values from one call to the next
+    is_stateful: bool = False
 
 
 class ReadSamples(Base):
