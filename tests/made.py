@@ -29,6 +29,7 @@ def made_by(program: Path, factory: pytest.TempPathFactory, into: Path | None = 
 
 def _make(program: Path, made: Path) -> None:
     unfinished = made.with_name(f"{made.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)  # left by a test that timed out
     unfinished.mkdir()
     done = subprocess.run([sys.executable, program, unfinished], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
