@@ -16,7 +16,7 @@ LIBRARIES = (
     "tensorflow", "tensorflow-cpu", "keras", "openvino", "ai-edge-litert", "onnxruntime", "tf2onnx", "numpy",
 )  # fmt: skip
 
-_GENERATION = "1"
+_GENERATION = "2"
 """Goes up when conversions or comparisons are made in another way, so that former choices are forgotten."""
 
 
