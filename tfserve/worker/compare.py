@@ -21,7 +21,7 @@ from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel, Message
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import conversion, fingerprint, keras, state
+from tfserve.runtimes import conversion, fingerprint, keras
 from tfserve.runtimes.guarded import Guarded, outside
 from tfserve.runtimes.interface import Runtime
 from tfserve.worker import agreement, held_out, reference
@@ -100,12 +100,6 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
         keras.export(model.path, saved_model)
     runtime = runtimes.load(Located(formats.SAVED_MODEL, saved_model, None), device=DEVICE, runtime=TENSORFLOW)
     name = conversion.signature_of(runtime.signatures)
-    if state.is_stateful(runtime):
-        problem = Reference(
-            str(saved_model), name, runtime.signatures[name], problem=state.NEVER_MOVED, is_stateful=True
-        )
-        problem.write(folder)
-        return Trial(runtime=TENSORFLOW, ok=True, reason=state.NEVER_MOVED)
     kept = held_out.samples(model, name, runtime.signatures[name])
     found = reference.make(runtime, saved_model, name, [*kept, *message.samples])
     found.write(folder)
@@ -124,7 +118,7 @@ def _try_candidate(model: Located, message: Convert) -> Trial:  # noqa: ARG001 -
     """A converter's failure of any kind is a result; it is not ours."""
     trial = Trial(runtime=message.candidate, ok=False)
     found = Reference.read(Path(message.work_folder))
-    if found.problem and (found.is_stateful or not message.was_requested):
+    if found.problem and (found.must_stay or not message.was_requested):
         trial.reason = found.problem
         return trial
     try:
