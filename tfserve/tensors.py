@@ -113,17 +113,21 @@ _JSON_NAMES: dict[type, str] = {
 }
 
 
-class TensorSpec(msgspec.Struct, frozen=True):
-    """What a tensor looks like. A size of -1 is any size; a shape of None any rank."""
+class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a tensor looks like. A size of -1 is any size; a shape of None any rank.
+
+    `part` says what it is of a ragged or sparse tensor, such as "row_splits of 'ids'"; empty for all others.
+    """
 
     name: str
     dtype: str
     shape: Shape | None
+    part: str = ""
 
     @property
     def is_batched(self) -> bool:
-        """Whether the first dimension may have any size."""
-        return bool(self.shape) and self.shape is not None and self.shape[0] == -1
+        """Whether the first dimension may have any size, and counts examples: that of a part counts values."""
+        return bool(self.shape) and self.shape is not None and self.shape[0] == -1 and not self.part
 
     def accepts(self, shape: Shape) -> bool:
         wanted = self.shape
@@ -137,7 +141,8 @@ class TensorSpec(msgspec.Struct, frozen=True):
         return True
 
     def __str__(self) -> str:
-        return f"{self.dtype} of {'any shape' if self.shape is None else f'shape {list(self.shape)}'}"
+        part = f" ({self.part})" if self.part else ""
+        return f"{self.dtype} of {'any shape' if self.shape is None else f'shape {list(self.shape)}'}{part}"
 
 
 class Ragged(Invalid):
