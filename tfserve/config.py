@@ -77,8 +77,12 @@ class Settings:
     @property
     def root_paths(self) -> list[Path]:
         """The folders that callers may name files in, resolved."""
-        named = [Path(root).resolve() for root in self.roots.split(os.pathsep) if root]
-        return named or [Path.cwd().resolve(), self.data_path]
+        return self.configured_roots or [Path.cwd().resolve(), self.data_path]
+
+    @property
+    def configured_roots(self) -> list[Path]:
+        """The roots that were given; every process of a server gets them. Empty in a process without a server."""
+        return [Path(root).resolve() for root in self.roots.split(os.pathsep) if root]
 
     @property
     def access_log_path(self) -> Path | None:

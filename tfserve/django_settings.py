@@ -14,13 +14,11 @@ SERVER = load()
 
 def _secret_key(path: Path) -> str:
     """A key of this data folder's own, made at first use."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        path.touch(mode=0o600)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    if not path.stat().st_size:  # a new one, or one that a full disk has left empty
         path.write_text(secrets.token_urlsafe(48))
-        return path.read_text()
+    return path.read_text()
 
 
 SECRET_KEY = _secret_key(SERVER.data_path / "secret_key")

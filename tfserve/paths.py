@@ -32,6 +32,21 @@ def resolve(path: str, *, start: Path, roots: Sequence[Path]) -> Path:
     return resolved
 
 
+def read_inside(path: str, roots: Sequence[Path]) -> bytes:
+    """The bytes of a file that lies inside `roots`; without roots, anywhere.
+
+    The file that was opened is what is checked, so a link that is swapped meanwhile does not help. Raises
+    `PermissionError` when it lies outside, and what `open` raises.
+    """
+    with Path(path).open("rb") as file:
+        opened = Path(f"/proc/self/fd/{file.fileno()}").readlink()
+        if roots and not any(opened.is_relative_to(root) for root in roots):
+            raise PermissionError(
+                f"{path} leads to {opened}, outside the folders this server may read: {', '.join(map(str, roots))}"
+            )
+        return file.read()
+
+
 def _real(path: Path) -> Path:
     try:
         return Path(os.path.realpath(path))

@@ -92,6 +92,41 @@ def test_functions_can_be_pickled_and_run_in_child_processes(worker: WorkerProce
     assert succeeded(worker.run(file=str(file)))["doubled"] == [2, 4]
 
 
+SPAWNING = (
+    "import multiprocessing, concurrent.futures\n\ndef double(x):\n    return 2 * x\n\n"
+    "if __name__ == '__main__':\n"
+    "    context = multiprocessing.get_context('spawn')\n"
+    "    with context.Pool(1) as pool:\n        doubled = pool.map(double, [1, 2])\n"
+    "    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:\n"
+    "        try:\n            pool.submit(double, None).result()\n"
+    "        except TypeError as error:\n            told = str(error.__cause__)\n"
+)
+
+
+def test_a_spawn_pool_of_a_text_job_finds_its_functions_and_shows_their_lines(worker: WorkerProcess) -> None:
+    left = succeeded(worker.run(SPAWNING))
+    assert left["doubled"] == [2, 4]
+    assert 'File "<job 0>", line 4, in double\n    return 2 * x' in left["told"]
+    unguarded = SPAWNING.replace("__name__ == '__main__'", "True")
+    assert succeeded(worker.run(unguarded))["doubled"] == [2, 4]
+
+
+@pytest.mark.parametrize("sign", ["\f", "\v", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"], ids=ascii)
+def test_lines_of_a_text_end_where_the_compiler_ends_them(worker: WorkerProcess, sign: str) -> None:
+    script = (
+        f"text = '''one{sign}two'''\nimport inspect\ndef f():\n    return 'f'\nsource = inspect.getsource(f)\n1 / 0\n"
+    )
+    ended = worker.run(script.replace("\n", "\r\n" if sign == "\f" else "\n"))
+    assert variables_of(ended)["source"] == "def f():\n    return 'f'\n"
+    assert "line 6, in <module>\n    1 / 0" in (error_of(ended).traceback or "")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_script(worker: WorkerProcess, tmp_path: Path) -> None:
+    (tmp_path / "marked.py").write_bytes(b"\xef\xbb\xbfx = '\xc3\xbc'\r\n")
+    assert succeeded(worker.run("\ufeffx = 'ü'")) == {"x": "ü"}
+    assert succeeded(worker.run(file=str(tmp_path / "marked.py"), clear=True)) == {"x": "ü"}
+
+
 # --- how a script fails
 
 

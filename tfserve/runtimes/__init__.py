@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from tfserve.errors import Invalid, Unsupported, nearest
-from tfserve.runtimes import formats
+from tfserve.runtimes import formats, model_links
 from tfserve.runtimes.formats import Located
 from tfserve.runtimes.interface import Runtime
 
@@ -55,6 +55,13 @@ def load(model: Located, *, device: str, runtime: str = AUTO, precision: str = "
 
     Raises `Invalid` or `Unsupported`, with the cause.
     """
+    model_links.check(model)
+    loaded = _load(model, device=device, runtime=runtime, precision=precision)
+    model_links.check(model)  # a link that was put in place after the first check
+    return loaded
+
+
+def _load(model: Located, *, device: str, runtime: str, precision: str) -> Runtime:
     missing = None
     for name in choices(model, runtime=runtime, precision=precision):
         try:

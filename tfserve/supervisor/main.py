@@ -27,6 +27,7 @@ from tfserve.errors import Forbidden, TFserveError
 from tfserve.ipc.messages import GetMetrics
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.lock import DataFolderLock
+from tfserve.supervisor.private_files import UMASK, make_private
 from tfserve.supervisor.processes import OWNER, Child, Exit, Role, kill_leftovers, owner_of
 from tfserve.supervisor.web import WebProcess, hold, listen
 
@@ -48,11 +49,13 @@ def in_foreground(text: str) -> None:
 def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) -> int:
     """Runs the server until it is stopped, and tells when it is ready. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    callers_umask = os.umask(UMASK)
     try:
         if not settings.is_loopback and not settings.allow_unauthenticated:
             raise OpenToTheWorld(host=settings.host)
         if settings.access_log_path is not None:  # a folder that is not there is told now, not by every line
             settings.access_log_path.open("ab").close()
+        make_private(settings.data_path)
         lock = DataFolderLock(settings.data_path)
     except (TFserveError, OSError) as error:
         return _refuse(error)
@@ -70,7 +73,7 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
         raise
     _raise_limits()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(Supervisor(settings, sockets, lock, on_ready).run())
+        code = runner.run(Supervisor(settings, sockets, lock, on_ready, callers_umask).run())
     for sock in held:
         sock.close()
     lock.release()
@@ -121,7 +124,9 @@ class Supervisor:
         sockets: list[socket.socket],
         lock: DataFolderLock,
         on_ready: Callable[[str], None],
+        callers_umask: int,
     ) -> None:
+        self._callers_umask = callers_umask
         self._lock = lock
         self._on_ready = on_ready
         self._settings = settings
@@ -145,7 +150,11 @@ class Supervisor:
         self._take_charge()
         changed = Revision()
         journal = Journal()
-        spare = Spare(Workshop(self._settings, self._owner), wanted=self._settings.warm_spare, changed=changed)
+        spare = Spare(
+            Workshop(self._settings, self._owner, self._callers_umask),
+            wanted=self._settings.warm_spare,
+            changed=changed,
+        )
         catalogue = Catalogue()
         workspaces = Workspaces(self._settings, journal=journal, spare=spare, catalogue=catalogue, changed=changed)
         trainings = Trainings(

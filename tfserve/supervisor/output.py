@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import IO
 
 from tfserve.supervisor.events import Signal
+from tfserve.supervisor.last_lines import LAST_BYTES, LastLines
 
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 128 * 1024
 TAIL_BYTES = 64 * 1024
-LAST_LINES_BYTES = 2000
 PIPE_BYTES = 1024 * 1024
 
 Sink = Callable[[int, bytes], None]
@@ -40,10 +40,13 @@ class JobOutput:
         self._fd: int | None = None
         self._full = self.size > limit_bytes  # with the marker, which an earlier server has written
         self._tails = {1: b"", 2: b""}
+        self._last_errors = LastLines()
 
     def write(self, stream: int, data: bytes) -> None:
         """`stream` is 1 for stdout and 2 for stderr. Beyond the limit only the tails are kept."""
         self._tails[stream] = (self._tails[stream] + data)[-TAIL_BYTES:]
+        if stream == 2:  # where fault dumps go
+            self._last_errors.add(data)
         room = self._limit - self.size
         if self._full or not data:
             return
@@ -60,8 +63,15 @@ class JobOutput:
 
     @property
     def last_lines(self) -> str:
-        """The end of what was printed, on stderr if there is any: what a death is told with."""
-        return (self._tails[2] or self._tails[1])[-LAST_LINES_BYTES:].decode(errors="replace")
+        """The end of what was printed, on stderr if there is any, with the beginning of a fault dump."""
+        if self._tails[2]:
+            return self._last_errors.text()
+        return self._tails[1][-LAST_BYTES:].decode(errors="replace")
+
+    @property
+    def shows_fault(self) -> bool:
+        """Whether a fault dump is among what was printed on stderr."""
+        return self._last_errors.has_fault
 
     def close(self) -> None:
         if self._fd is not None:

@@ -34,6 +34,7 @@ from tfserve.ipc.messages import (
 )
 from tfserve.supervisor import allocation
 from tfserve.supervisor.events import Signal
+from tfserve.supervisor.last_lines import LastLines
 from tfserve.supervisor.output import JobOutput, Pipe
 from tfserve.supervisor.processes import OWNER, Child, Exit, Role
 from tfserve.supervisor.restarts import Restarts
@@ -72,6 +73,8 @@ class Workshop:
 
     settings: Settings
     owner: str
+    #: the umask that the server was started with, for workers that write where callers say
+    callers_umask: int
 
     def environment(self) -> dict[str, str]:
         """The environment of a worker: it runs callers' code, so what is private to the server stays out."""
@@ -92,7 +95,10 @@ class Workshop:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-P", "-X", "faulthandler", "-m", "tfserve.worker", "--fd", str(theirs.fileno())]
+            command = [
+                sys.executable, "-P", "-X", "faulthandler", "-m", "tfserve.worker",
+                "--fd", str(theirs.fileno()), "--callers-umask", f"{self.callers_umask:o}",
+            ]  # fmt: skip
             child = Child.start(
                 command + ["--warm"] * warm,
                 role=Role.SPARE,
@@ -128,7 +134,7 @@ class Worker:
         assert child.stdout is not None
         assert child.stderr is not None
         self._pipes = [Pipe(child.stdout, 1, self._printed), Pipe(child.stderr, 2, self._printed)]
-        self._last_words = b""
+        self._last_lines = {1: LastLines(), 2: LastLines()}
         child.ended.add_done_callback(self._on_end)
 
     @classmethod
@@ -155,7 +161,7 @@ class Worker:
                 self.child.kill("its connection was closed")
             exit_ = await asyncio.shield(self.child.ended)
             self.drain()
-            raise WorkerDied(exit_, self._last_lines()) from None
+            raise WorkerDied(exit_, self._last_output()) from None
 
     def tell(self, message: Message) -> None:
         self._open_line.tell(message)
@@ -201,12 +207,13 @@ class Worker:
         if self.output is not None:
             self.output.write(stream, data)
         else:
-            self._last_words = (self._last_words + data)[-4000:]
+            self._last_lines[stream].add(data)
             log.debug("worker %s: %s", self.child.pid, data.decode(errors="replace").rstrip())
 
-    def _last_lines(self) -> str:
+    def _last_output(self) -> str:
+        """What the job printed last, or else the process itself."""
         lines = self.output.last_lines if self.output is not None else ""
-        return lines or self._last_words[-2000:].decode(errors="replace")
+        return lines or self._last_lines[2].text() or self._last_lines[1].text()
 
     @property
     def _open_line(self) -> Connection:
@@ -216,7 +223,7 @@ class Worker:
     def _on_end(self, ended: asyncio.Future[Exit]) -> None:
         self.drain()
         if not self.ready.done():
-            self.ready.set_exception(WorkerDied(ended.result(), self._last_lines()))
+            self.ready.set_exception(WorkerDied(ended.result(), self._last_output()))
             self.ready.exception()  # seen here, whether or not anybody waits
         # Its last answers may still be in the socket: the line ends by itself behind them, unless a process that
         # the script left behind holds the other end.

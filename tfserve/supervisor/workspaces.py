@@ -38,8 +38,9 @@ from tfserve.supervisor.dispatcher import Dispatcher, Runner
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs import DESTROYED, REPEATABLE, RESTARTED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal
+from tfserve.supervisor.last_lines import last_lines
 from tfserve.supervisor.loading import Means
-from tfserve.supervisor.output import LAST_LINES_BYTES, JobOutput
+from tfserve.supervisor.output import TAIL_BYTES, JobOutput
 from tfserve.supervisor.replicas import Deployment
 from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.scripts import Host, ScriptProcess, ScriptThread
@@ -369,7 +370,7 @@ def _end_interrupted(saved: list[records.Saved], data_folder: Path) -> list[reco
 
 def _lost(row: JobRow, data_folder: Path) -> records.Ended:
     output = data_folder / "workspaces" / str(row.workspace_id) / "jobs" / f"{row.number}.out"
-    tail = output.read_bytes()[-LAST_LINES_BYTES:].decode(errors="replace") if output.exists() else ""
+    tail = last_lines(output.read_bytes()[-TAIL_BYTES:]) if output.exists() else ""
     failure = Failure(
         code="lost",
         message="The job was lost because the server ended while it ran, and its worker with it. It was not run again.",

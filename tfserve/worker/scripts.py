@@ -24,7 +24,7 @@ from tfserve.ipc.messages import (
     ScriptEnded,
     Variables,
 )
-from tfserve.worker import linux, script, streams, variables
+from tfserve.worker import linux, script, spawning, streams, variables
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.interrupts import Interrupts, Key, MainThread
 from tfserve.worker.script import ImportFolder, Script
@@ -43,6 +43,8 @@ class ScriptsRole:
         self._import_folder = ImportFolder()
         self._pid = os.getpid()
         self._snapshot = b"{}"
+        self._script: Script | None = None
+        spawning.install(lambda: self._script)
         self._forget()
 
     def serve(self, inbox: Inbox) -> None:
@@ -107,7 +109,8 @@ class ScriptsRole:
         os.chdir(self._folder)
         sys.argv = [message.file or ""]
         self._import_folder.set(str(Path(message.file).parent) if message.file else "")
-        return Script(message.file) if message.file else Script(f"<job {message.job}>", message.text or "")
+        self._script = Script(message.file or f"<job {message.job}>", None if message.file else message.text or "")
+        return self._script
 
     def _take_snapshot(self, key: Key, state: JobState, failure: Failure | None) -> tuple[JobState, Failure | None]:
         try:

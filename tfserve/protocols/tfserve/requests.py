@@ -5,8 +5,11 @@ The decoder, the API guide and the OpenAPI document are all made from these clas
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Raw
@@ -156,6 +159,47 @@ class CancelJob(msgspec.Struct, kw_only=True):
 R = TypeVar("R", bound=msgspec.Struct)
 
 _UNKNOWN = re.compile(r"unknown field `(.+)`")
+MAX_WARNINGS = 20
+MAX_FIELD_CHARACTERS = 100
+
+
+class Reader(Generic[R]):
+    """Reads the requests of one endpoint. A field that it does not know is no error (old clients) but a warning."""
+
+    def __init__(self, request: type[R]) -> None:
+        strict = msgspec.defstruct(request.__name__, [], bases=(request,), kw_only=True, forbid_unknown_fields=True)
+        self._strict: msgspec.json.Decoder[R] = msgspec.json.Decoder(cast(type[R], strict))
+        self._tolerant = msgspec.json.Decoder(request)
+
+    def read(self, body: bytes, warnings: list[str]) -> R:
+        """The request in a body; what is odd about it is added to `warnings`, also if it raises `Invalid`."""
+        try:
+            return decode(body, self._strict)
+        except Invalid as error:
+            if "unknown field" not in error.message:
+                raise
+        with contextlib.suppress(msgspec.DecodeError):  # further on in the body, which is then refused below
+            known = self._tolerant.type.__struct_encode_fields__
+            warnings += unknown_fields(msgspec.json.decode(body, type=dict[str, Raw]), known)
+        return decode(body, self._tolerant)
+
+
+def unknown_fields(given: Iterable[str], known: Sequence[str]) -> list[str]:
+    """A warning for each given field that is not among the known ones, with the field that was probably meant."""
+    unknown = [name for name in given if name not in known]
+    warnings = [f"unknown field {name[:MAX_FIELD_CHARACTERS]!r}; {_meant(name, known)}" for name in unknown]
+    if len(warnings) > MAX_WARNINGS:
+        warnings[MAX_WARNINGS:] = [f"{len(warnings) - MAX_WARNINGS} more unknown fields"]
+    return warnings
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    # Without case and separators, which difflib counts as differences: TimeOut, JOB, time-limit.
+    plain = {field.replace("_", ""): field for field in known}
+    short = name[:MAX_FIELD_CHARACTERS].lower().replace("_", "").replace("-", "")
+    if match := difflib.get_close_matches(short, list(plain), n=1):
+        return f"did you mean {plain[match[0]]!r}?"
+    return f"the fields are {', '.join(known)}" if known else "this request has no fields"
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[R]) -> R:
