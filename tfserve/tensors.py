@@ -113,15 +113,47 @@ _JSON_NAMES: dict[type, str] = {
 }
 
 
+class Quantization(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the integers of a quantized tensor stand for: `scale` * (integer - `zero_point`).
+
+    One number for the whole tensor, or one for each position along `axis`.
+    """
+
+    scale: float | tuple[float, ...]
+    zero_point: int | tuple[int, ...]
+    axis: int | None = None
+
+    def real(self, array: Array) -> Array:
+        """The values, as float32."""
+        scale, zero_point = self._along(array.ndim)
+        return ((array.astype(np.float32) - zero_point) * scale).astype(np.float32, copy=False)
+
+    def quantized(self, values: Array, dtype: np.dtype[Any]) -> Array:
+        """The nearest integers that `dtype` has."""
+        scale, zero_point = self._along(values.ndim)
+        limits = np.iinfo(dtype)
+        return np.clip(np.rint(values / scale + zero_point), limits.min, limits.max).astype(dtype)
+
+    def _along(self, rank: int) -> tuple[Array, Array]:
+        scale, zero_point = np.asarray(self.scale, np.float32), np.asarray(self.zero_point, np.float32)
+        if self.axis is None or not scale.ndim:
+            return scale, zero_point
+        shape = [1] * rank
+        shape[self.axis] = -1
+        return scale.reshape(shape), zero_point.reshape(shape)
+
+
 class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a tensor looks like. A size of -1 is any size; a shape of None any rank.
 
+    `quantization` says what the integers of a quantized model stand for. Callers give and get the integers.
     `part` says what it is of a ragged or sparse tensor, such as "row_splits of 'ids'"; empty for all others.
     """
 
     name: str
     dtype: str
     shape: Shape | None
+    quantization: Quantization | None = None
     part: str = ""
 
     @property

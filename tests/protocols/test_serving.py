@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 
 from tests.acceptance.conftest import Server, command
+from tests.unit.image_models import litert_copy, png
 
 Start = Callable[..., Server]
 
@@ -317,6 +318,33 @@ def test_a_model_of_numbers_takes_no_files(server: Server, workspace: str, model
     )
     assert answer.status_code == 400
     assert "image" in answer.json()["error"]
+
+
+def test_a_quantized_model_takes_files_and_shows_what_its_integers_stand_for(
+    server: Server, workspace: str, models: Path
+) -> None:
+    path = litert_copy(models / "q.tflite", shape=[1, 2, 1, 1], dtype="int8", quantization=([1 / 255], [-128]))
+    deploy(server, workspace, path, image={"labels": ["above", "below"]})
+    for pixels, label in (([[51], [0]], "above"), ([[0], [51]], "below")):
+        answer = server.http.post(
+            f"/v1/models/{workspace}:predict", content=png(pixels), headers={"content-type": "image/png"}
+        )
+        (found,) = answer.json()["predictions"]
+        assert (found["label"], found["score"]) == (label, pytest.approx(0.2, abs=1e-3))
+    # As numbers the model takes and gives its integers.
+    answer = server.http.post(f"/v1/models/{workspace}:predict", json={"instances": [[[[5]], [[-7]]]]})
+    assert answer.json() == {"predictions": [[5, -7]]}
+
+    expected = {"scale": pytest.approx(1 / 255), "zero_point": -128}
+    v1 = server.http.get(f"/v1/models/{workspace}/metadata").json()["metadata"]["signature_def"]["signature_def"]
+    assert v1["serving_default"]["inputs"]["image"]["quantization"] == expected
+    v2 = server.http.get(f"/v2/models/{workspace}").json()
+    assert v2["parameters"]["quantization"] == {"image": expected, "scores": expected}
+    config = server.http.get(f"/v2/models/{workspace}/config").json()["parameters"]
+    assert json.loads(config["quantization"]["string_value"]) == v2["parameters"]["quantization"]
+    signature = deployment(server, workspace)["signatures"]["serving_default"]
+    assert signature["outputs"][0]["quantization"] == expected
+    assert "scale 0.00392157, zero point -128" in server.http.get("/").text
 
 
 def test_a_description_of_images_that_does_not_fit_is_refused(server: Server, workspace: str, models: Path) -> None:

@@ -71,8 +71,8 @@ def test_ragged_outputs_are_left_out_unless_there_are_no_others(models: Path) ->
     ]
     only = model.signatures["only_ragged"]
     assert only.outputs == (
-        TensorSpec("doubled/values", "int64", (-1,), "values of 'doubled'"),
-        TensorSpec("doubled/row_splits", "int64", (-1,), "row_splits of 'doubled'"),
+        TensorSpec("doubled/values", "int64", (-1,), part="values of 'doubled'"),
+        TensorSpec("doubled/row_splits", "int64", (-1,), part="row_splits of 'doubled'"),
     )
     names = [spec.name for spec in only.outputs]
     outputs = model.run({"ids": INPUTS["ids"], "ids_1": INPUTS["ids_1"]}, names, "only_ragged")
@@ -83,9 +83,9 @@ def test_ragged_outputs_are_left_out_unless_there_are_no_others(models: Path) ->
 def test_a_sparse_input_of_a_tf1_signature_has_an_input_for_each_part(models: Path) -> None:
     model = load(models / "sparse_v1")
     assert model.signatures["serving_default"].inputs == (
-        TensorSpec("table/indices", "int64", (-1, 2), "indices of 'table'"),
-        TensorSpec("table/values", "float32", (-1,), "values of 'table'"),
-        TensorSpec("table/dense_shape", "int64", (2,), "dense_shape of 'table'"),
+        TensorSpec("table/indices", "int64", (-1, 2), part="indices of 'table'"),
+        TensorSpec("table/values", "float32", (-1,), part="values of 'table'"),
+        TensorSpec("table/dense_shape", "int64", (2,), part="dense_shape of 'table'"),
     )
     inputs = {f"table/{part}": INPUTS[name] for part, name in
               (("indices", "table"), ("values", "table_1"), ("dense_shape", "table_2"))}  # fmt: skip

@@ -38,7 +38,7 @@ def sparse_specs(name: str, dtype: str, shape: Shape | None) -> tuple[TensorSpec
     """The specs of a sparse tensor's parts."""
     rank = -1 if shape is None else len(shape)
     shapes = {"indices": ("int64", (-1, rank)), "values": (dtype, (-1,)), "dense_shape": ("int64", (rank,))}
-    return tuple(TensorSpec(f"{name}/{part}", *shapes[part], describe(part, name)) for part in SPARSE_PARTS)
+    return tuple(TensorSpec(f"{name}/{part}", *shapes[part], part=describe(part, name)) for part in SPARSE_PARTS)
 
 
 def describe(part: str, name: str) -> str:

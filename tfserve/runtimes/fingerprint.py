@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,9 +44,7 @@ def _files(path: Path, weights: str | None) -> Iterator[tuple[str, Path]]:
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path, *_companions(path)]
     yield from ((str(file.relative_to(path if path.is_dir() else path.parent)), file) for file in files)
     if weights is not None:
-        folder, name = os.path.split(weights)
-        shards = sorted(Path(folder).glob(f"{name}.*"))
-        yield from ((f"weights{file.name[len(name) :]}", file) for file in shards or [Path(weights)])
+        yield from ((f"weights{rest}", file) for rest, file in formats.checkpoint_files(weights))
 
 
 def _companions(file: Path) -> list[Path]:

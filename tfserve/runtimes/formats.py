@@ -5,6 +5,7 @@ Only names and sizes of files are looked at here, so that most mistakes are told
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,14 @@ def check_checkpoint(prefix: str, what: str) -> None:
         raise Invalid(
             f"{what} is incomplete: {len(shards)} of {expected} files {prefix}.data-… are there. Copy all of its files."
         )
+
+
+def checkpoint_files(prefix: str) -> list[tuple[str, Path]]:
+    """The files of a checkpoint in order, each with what its name has after the prefix."""
+    folder, name = os.path.split(prefix)
+    files = sorted(file for file in Path(folder or ".").iterdir() if file.name.startswith(name))
+    found = [(file.name[len(name) :], file) for file in files]
+    return [(rest, file) for rest, file in found if not rest or rest.startswith(".")]
 
 
 def _shard_of(file: Path, name: str) -> re.Match[str] | None:

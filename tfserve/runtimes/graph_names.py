@@ -17,10 +17,17 @@ Aliases = Mapping[str, Mapping[str, str]]
 
 
 class GraphNames:
-    """Finds what the names in requests stand for. `inputs` and `outputs` say which tensors signatures mean."""
+    """Finds what the names in requests stand for. `inputs` and `outputs` say which tensors signatures mean.
 
-    def __init__(self, graph: Any, signatures: Mapping[str, Signature], inputs: Aliases, outputs: Aliases) -> None:
+    `refused` are signatures that the model has but does not offer, and why.
+    """
+
+    def __init__(
+        self, graph: Any, signatures: Mapping[str, Signature], inputs: Aliases, outputs: Aliases, *,
+        refused: Mapping[str, str],
+    ) -> None:  # fmt: skip
         self._graph = graph
+        self._refused = refused
         self._signatures = signatures
         self._inputs = inputs
         self._outputs = outputs
@@ -66,6 +73,8 @@ class GraphNames:
         return self._graph.as_graph_element(name)
 
     def _elements(self, name: str, signature: str, aliases: Aliases, what: str) -> list[Any]:
+        if signature in self._refused:
+            raise Invalid(f"The {self._refused[signature]}.")
         find_signature(self._signatures, signature)
         if name in self._collections:
             return self._collection(name)

@@ -73,6 +73,11 @@ def remarks_of(runtime: Runtime) -> list[str]:
     return list(getattr(runtime, "remarks", ()))
 
 
+def add_remark(runtime: Runtime, sentence: str) -> None:
+    """Adds to what users of the model must know."""
+    vars(runtime)["remarks"] = [*remarks_of(runtime), sentence]
+
+
 def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
     """The signature. Raises `Invalid`; but a model without the default signature has an empty one."""
     found = signatures.get(name)

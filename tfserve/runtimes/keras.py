@@ -57,7 +57,7 @@ def warm_up() -> None:
 
 
 def _load(keras: Any, file: Path, description: KerasFile) -> Any:
-    known = {"custom_objects": _known_functions()} if description.is_legacy else {}
+    known = {"custom_objects": _additions(keras)} if description.is_legacy else {}
     try:
         with _suffixed(file, ".keras" if description.is_zip else ".h5") as path:
             return keras.saving.load_model(path, safe_mode=True, compile=False, **known)
@@ -65,8 +65,11 @@ def _load(keras: Any, file: Path, description: KerasFile) -> Any:
         raise Invalid(f"{file} can't be loaded: {_explained(str(error))}") from error
 
 
-def _known_functions() -> Mapping[str, Any]:
-    """Activations that programs had to bring along before Keras had them, under the names that their files use."""
+def _additions(keras: Any) -> Mapping[str, Any]:
+    """Names in files that Keras 2 does not know by itself.
+
+    Programs had to bring along some activations before Keras had them. One layer is not in its own table of layers.
+    """
     import tensorflow as tf
 
     return {
@@ -75,6 +78,7 @@ def _known_functions() -> Mapping[str, Any]:
         "leaky_relu": tf.nn.leaky_relu,
         "log_softmax": tf.nn.log_softmax,
         "silu": tf.nn.silu,
+        "SpectralNormalization": keras.layers.SpectralNormalization,
     }
 
 

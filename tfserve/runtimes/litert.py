@@ -11,7 +11,7 @@ from tfserve.errors import Invalid, Overloaded, TFserveError
 from tfserve.runtimes import layout, machine
 from tfserve.runtimes.formats import Located
 from tfserve.runtimes.signature_only import SignatureOnly
-from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
+from tfserve.tensors import DEFAULT_SIGNATURE, Array, Quantization, Signature, TensorSpec
 
 _Compute = Callable[..., Mapping[str, Array]]
 """Takes all inputs by name, gives all outputs by name."""
@@ -113,9 +113,23 @@ def _without_signature(interpreter: Any) -> _Compute:
 def _specs(details: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
     """`shape_signature` has -1 where `shape` has the size that is set now."""
     return tuple(
-        TensorSpec(name, _dtype(each["dtype"]), tuple(int(size) for size in each["shape_signature"]))
+        TensorSpec(
+            name, _dtype(each["dtype"]), tuple(int(size) for size in each["shape_signature"]), _quantization(each)
+        )
         for name, each in sorted(details.items())
     )
+
+
+def _quantization(detail: Mapping[str, Any]) -> Quantization | None:
+    """None for a tensor that is not quantized. A zero point may be left out, which means 0."""
+    parameters = detail.get("quantization_parameters") or {}
+    scales = [float(scale) for scale in parameters.get("scales", ())]
+    if not scales or not all(scales) or np.dtype(detail["dtype"]).kind not in "iu":
+        return None
+    zero_points = [int(point) for point in parameters.get("zero_points", ())] or [0] * len(scales)
+    if len(scales) == 1:
+        return Quantization(scales[0], zero_points[0])
+    return Quantization(tuple(scales), tuple(zero_points), int(parameters.get("quantized_dimension", 0)))
 
 
 def _dtype(kind: Any) -> str:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from tfserve.errors import Invalid
 from tfserve.runtimes import composites
+from tfserve.runtimes.protobuf import Field, entry, of
+from tfserve.runtimes.protobuf import fields as fields_of
 from tfserve.tensors import Shape, Signature, TensorSpec
 
 DTYPES = {
@@ -46,16 +48,6 @@ _SPARSE_FIELDS = (2, 1, 3)
 
 _KINDS = {1: composites.SPARSE, 3: composites.RAGGED}
 """TensorFlow's numbers of the classes of composite tensors."""
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_WIDTHS = {_FIXED64: 8, _FIXED32: 4}
-
-
-class _Field(NamedTuple):
-    number: int
-    bytes: memoryview
-    """Empty for a number."""
-    value: int
 
 
 class Tensors(NamedTuple):
@@ -95,63 +87,57 @@ def of_meta_graph(content: bytes) -> dict[str, Tensors]:
 
 def _signatures(meta: memoryview) -> dict[str, Tensors]:
     """A name that begins with two underscores is not meant for callers."""
-    found = {name: data for name, data in map(_entry, _of(meta, 5)) if not name.startswith("__")}
+    found = {name: data for name, data in map(entry, of(meta, 5)) if not name.startswith("__")}
     arguments, kinds = list(_arguments(meta)), _composite_kinds(meta)
     return {name: _tensors(data, arguments, kinds) for name, data in sorted(found.items())}
 
 
 def _serving(saved_model: memoryview) -> memoryview:
     """The meta graph that is for serving, else the first."""
-    metas = list(_of(saved_model, 2))
+    metas = list(of(saved_model, 2))
     return next((meta for meta in metas if b"serve" in _tags(meta)), metas[0])
 
 
 def _tags(meta: memoryview) -> list[bytes]:
-    return [bytes(tag) for info in _of(meta, 1) for tag in _of(info, 4)]
-
-
-def _entry(data: memoryview) -> tuple[str, memoryview]:
-    """Key and value of a map's entry."""
-    fields = {field.number: field.bytes for field in _fields(data)}
-    return str(fields.get(1, memoryview(b"")), "utf-8"), fields.get(2, memoryview(b""))
+    return [bytes(tag) for info in of(meta, 1) for tag in of(info, 4)]
 
 
 def _arguments(meta: memoryview) -> Iterator[list[tuple[str, str]]]:
     """For each function of the graph its arguments: their names, and those that the user gave."""
     for function in _path(meta, 2, 2, 1):
         names = [_string(argument, 1) for argument in _path(function, 1, 2)]
-        entries = [{field.number: field for field in _fields(entry)} for entry in _of(function, 7)]
+        entries = [{field.number: field for field in fields_of(entry)} for entry in of(function, 7)]
         given = {entry[1].value if 1 in entry else 0: _given_name(entry[2].bytes) for entry in entries if 2 in entry}
         yield [(name, given.get(n, "")) for n, name in enumerate(names)]
 
 
 def _given_name(attributes: memoryview) -> str:
-    found = dict(map(_entry, _of(attributes, 1)))
+    found = dict(map(entry, of(attributes, 1)))
     return _string(found.get("_user_specified_name", memoryview(b"")), 2)
 
 
 def _composite_kinds(meta: memoryview) -> set[tuple[str, int]]:
     """The sorts of ragged and sparse arguments of all functions, with the number of their parts."""
     found: set[tuple[str, int]] = set()
-    for function in map(_entry, _path(meta, 7, 2)):
-        pending = list(_of(function[1], 3))
+    for function in map(entry, _path(meta, 7, 2)):
+        pending = list(of(function[1], 3))
         while pending:
-            fields = {field.number: field for field in _fields(pending.pop())}
+            fields = {field.number: field for field in fields_of(pending.pop())}
             if 34 in fields:  # a type spec
                 kind, parts = _type_spec(fields[34].bytes)
                 found.add((kind, parts))
-            pending += [each for n in (51, 52) if n in fields for each in _of(fields[n].bytes, 1)]
-            pending += [_entry(each)[1] for n in (53, 54) if n in fields for each in _of(fields[n].bytes, 1)]
+            pending += [each for n in (51, 52) if n in fields for each in of(fields[n].bytes, 1)]
+            pending += [entry(each)[1] for n in (53, 54) if n in fields for each in of(fields[n].bytes, 1)]
     return found
 
 
 def _type_spec(data: memoryview) -> tuple[str, int]:
     """The sort of a composite tensor, and how many parts it has."""
-    fields = {field.number: field for field in _fields(data)}
+    fields = {field.number: field for field in fields_of(data)}
     kind = _KINDS.get(fields[1].value if 1 in fields else 0, composites.OTHER)
     if kind == composites.SPARSE:
         return kind, 3
-    state = [next(_fields(each)) for each in _path(data, 2, 52, 1)] if kind == composites.RAGGED else []
+    state = [next(fields_of(each)) for each in _path(data, 2, 52, 1)] if kind == composites.RAGGED else []
     ranks = [each.value for each in state if each.number == 12]  # shape, type, ragged rank, type of the splits
     return kind, 1 + _zigzag(ranks[0]) if ranks else 0
 
@@ -166,12 +152,12 @@ def _path(data: memoryview, *numbers: int) -> Iterator[memoryview]:
     if not numbers:
         yield data
         return
-    for each in _of(data, numbers[0]):
+    for each in of(data, numbers[0]):
         yield from _path(each, *numbers[1:])
 
 
 def _string(data: memoryview, number: int) -> str:
-    return next((str(each, "utf-8") for each in _of(data, number)), "")
+    return next((str(each, "utf-8") for each in of(data, number)), "")
 
 
 def _tensors(data: memoryview, arguments: list[list[tuple[str, str]]], kinds: set[tuple[str, int]]) -> Tensors:
@@ -190,12 +176,12 @@ def _tensors(data: memoryview, arguments: list[list[tuple[str, str]]], kinds: se
 
 def _named(data: memoryview, number: int) -> list[_Named]:
     """All tensors of a signature by name; ragged and sparse ones are represented by their parts."""
-    entries = sorted(map(_entry, _of(data, number)), key=lambda entry: entry[0])
+    entries = sorted(map(entry, of(data, number)), key=lambda entry: entry[0])
     return [part for name, info in entries for part in _parts(name, info)]
 
 
 def _parts(name: str, info: memoryview) -> list[_Named]:
-    fields = {field.number: field for field in _fields(info)}
+    fields = {field.number: field for field in fields_of(info)}
     if 1 in fields:
         return [_Named(_spec(name, fields), _string(info, 1))]
     if 4 in fields:
@@ -205,8 +191,8 @@ def _parts(name: str, info: memoryview) -> list[_Named]:
 
 
 def _composite_parts(name: str, data: memoryview) -> list[_Named]:
-    parts = [{field.number: field for field in _fields(info)} for info in _of(data, 2)]
-    kind = next((_type_spec(each)[0] for each in _of(data, 1)), composites.OTHER)
+    parts = [{field.number: field for field in fields_of(info)} for info in of(data, 2)]
+    kind = next((_type_spec(each)[0] for each in of(data, 1)), composites.OTHER)
     return [
         _Named(_spec(f"{name}/{part}", fields, composites.describe(part, name)), str(fields[1].bytes, "utf-8"))
         for part, fields in zip(composites.part_names(kind, len(parts)), parts, strict=True)
@@ -214,50 +200,19 @@ def _composite_parts(name: str, data: memoryview) -> list[_Named]:
     ]
 
 
-def _spec(name: str, fields: dict[int, _Field], part: str = "") -> TensorSpec:
+def _spec(name: str, fields: dict[int, Field], part: str = "") -> TensorSpec:
     number = fields[2].value % 100
-    return TensorSpec(name, DTYPES.get(number, f"type {number}"), _shape(fields[3].bytes) if 3 in fields else (), part)
+    return TensorSpec(
+        name, DTYPES.get(number, f"type {number}"), _shape(fields[3].bytes) if 3 in fields else (), part=part
+    )
 
 
 def _shape(data: memoryview) -> Shape | None:
-    fields = list(_fields(data))
+    fields = list(fields_of(data))
     if any(field.number == 3 and field.value for field in fields):
         return None
-    sizes = [{size.number: size.value for size in _fields(field.bytes)} for field in fields if field.number == 2]
+    sizes = [{size.number: size.value for size in fields_of(field.bytes)} for field in fields if field.number == 2]
     return tuple(_signed(size.get(1, 0)) for size in sizes)
-
-
-def _of(data: memoryview, number: int) -> Iterator[memoryview]:
-    return (field.bytes for field in _fields(data) if field.number == number)
-
-
-def _fields(data: memoryview) -> Iterator[_Field]:
-    """All fields of a message, in order. Raises `ValueError` or `IndexError` when it is cut off or no message."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        value, width = 0, _WIDTHS.get(wire, 0)
-        if wire == _VARINT:
-            value, at = _varint(data, at)
-        elif wire == _BYTES:
-            width, at = _varint(data, at)
-        elif wire not in _WIDTHS:
-            raise ValueError(f"there is no wire type {wire}")
-        if at + width > len(data):
-            raise IndexError
-        yield _Field(number, data[at : at + width], value)
-        at += width
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while data[at] & 0x80:
-        value |= (data[at] & 0x7F) << shift
-        shift, at = shift + 7, at + 1
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")
-    return value | data[at] << shift, at + 1
 
 
 def _signed(value: int) -> int:

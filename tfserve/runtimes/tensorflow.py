@@ -13,15 +13,17 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
 from tfserve.runtimes import formats, keras, pace, saved_model_file
 from tfserve.runtimes.causes import cause
 from tfserve.runtimes.formats import Located
+from tfserve.runtimes.graph_guard import GraphGuard, Required
 from tfserve.runtimes.graph_names import GraphNames
 from tfserve.runtimes.interface import Target
 from tfserve.runtimes.saved_model_file import Tensors
+from tfserve.runtimes.side_effects import Operations
 from tfserve.tensors import Array
 
 MAX_CALLABLES = 256
@@ -56,24 +58,38 @@ def load(model: Located, *, device: str) -> GraphModel:
     return _load_at_its_best(tf, model, model.path, place)
 
 
+class _Restored(NamedTuple):
+    """The signatures of a graph that is in a session now, and the definitions of its functions."""
+
+    signatures: dict[str, Tensors]
+    functions: Sequence[Any]
+
+
 class GraphModel:
     """A graph with its weights in a session."""
 
     runtime = "tensorflow"
 
-    def __init__(self, session: Any, kind: str, signatures: Mapping[str, Tensors]) -> None:
+    def __init__(self, session: Any, kind: str, restored: _Restored) -> None:
         self.format = kind
+        self._guard = _guard(session.graph, restored)
+        signatures = {name: each for name, each in restored.signatures.items() if name not in self._guard.refused}
+        remarks = [remark for each in signatures.values() for remark in each.remarks]
+        self.remarks = [*self._guard.refused.values(), *dict.fromkeys(remarks)]
         self.signatures = {name: each.signature for name, each in signatures.items()}
-        self.remarks = list(dict.fromkeys(remark for each in signatures.values() for remark in each.remarks))
         self._inputs = {name: each.inputs for name, each in signatures.items()}
         self._outputs = {name: each.outputs for name, each in signatures.items()}
         self._session = session
-        self._names = GraphNames(session.graph, self.signatures, self._inputs, self._outputs)
+        self._names = GraphNames(
+            session.graph, self.signatures, self._inputs, self._outputs, refused=self._guard.refused
+        )
         self._callables: OrderedDict[tuple[Any, ...], _Callable] = OrderedDict()
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         try:
             return self._callable(tuple(inputs), tuple(outputs), signature)(*inputs.values())
+        except TFserveError:
+            raise
         except Exception as error:
             raise _told(error) from error
 
@@ -96,11 +112,12 @@ class GraphModel:
             self._callables.move_to_end(key)
             return known
         inward, outward = self._inputs.get(signature, {}), self._outputs.get(signature, {})
-        made = _new_callable(
-            self._session,
-            [self._names.element(inward.get(name, name)).name for name in inputs],
-            [self._names.element(outward.get(name, name)).name for name in outputs],
-        )
+        feeds = [self._names.element(inward.get(name, name)).name for name in inputs]
+        fetches = [self._names.element(outward.get(name, name)).name for name in outputs]
+        required = self._guard.check(feeds, fetches)
+        made = _new_callable(self._session, feeds, fetches)
+        if required:
+            made = _requiring(made, feeds, required)
         self._callables[key] = made
         if len(self._callables) > MAX_CALLABLES:
             self._callables.popitem(last=False)
@@ -132,6 +149,22 @@ def _new_callable(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -
         return [None if position is None else values[position] for position in positions]
 
     return run_and_arrange
+
+
+def _requiring(run: _Callable, feeds: Sequence[str], required: Sequence[Required]) -> _Callable:
+    """Runs only if what is fed switches off the operations that have a side effect."""
+    wanted = {feeds.index(each.tensor): each for each in required}
+
+    def check_and_run(*arrays: Array) -> list[Array | None]:
+        for position, each in wanted.items():
+            if bool(arrays[position].all()) != each.value:
+                raise Invalid(
+                    f"{each.tensor!r} must be {str(each.value).lower()}: otherwise the request would run"
+                    f" {each.effect!r}, which has a side effect. Requests can only compute."
+                )
+        return run(*arrays)
+
+    return check_and_run
 
 
 def _nothing_to_run(*_: Array) -> list[Array | None]:
@@ -171,11 +204,11 @@ def _load(tf: Any, model: Located, path: Path, device: str, *, with_hints: bool 
     try:
         with graph.as_default(), tf.device(device), session.as_default():
             if model.weights is not None:
-                signatures = _restore_meta_graph(tf, session, path, model.weights, with_hints=with_hints)
+                restored = _restore_meta_graph(tf, session, path, model.weights, with_hints=with_hints)
             else:
-                signatures = _restore_saved_model(session, path, with_hints=with_hints)
+                restored = _restore_saved_model(session, path, with_hints=with_hints)
         graph.finalize()
-        return GraphModel(session, model.format, signatures)
+        return GraphModel(session, model.format, restored)
     except TFserveError:
         session.close()
         raise
@@ -197,7 +230,7 @@ def _why(tf: Any, error: Exception) -> str:
     return f"{cause(error)} The files may be damaged or belong to another model: save or copy them again."
 
 
-def _restore_meta_graph(tf: Any, session: Any, meta: Path, weights: str, *, with_hints: bool) -> Mapping[str, Tensors]:
+def _restore_meta_graph(tf: Any, session: Any, meta: Path, weights: str, *, with_hints: bool) -> _Restored:
     content = meta.read_bytes()
     definition = tf.compat.v1.MetaGraphDef.FromString(content)
     if not with_hints:
@@ -208,7 +241,7 @@ def _restore_meta_graph(tf: Any, session: Any, meta: Path, weights: str, *, with
     if saver is not None:
         saver.restore(session, weights)
     session.run(start)
-    return saved_model_file.of_meta_graph(content)
+    return _Restored(saved_model_file.of_meta_graph(content), definition.graph_def.library.function)
 
 
 def _drop_hints(definition: Any) -> None:
@@ -217,7 +250,7 @@ def _drop_hints(definition: Any) -> None:
         node.attr.pop(_SHAPE_HINTS, None)
 
 
-def _restore_saved_model(session: Any, folder: Path, *, with_hints: bool) -> Mapping[str, Tensors]:
+def _restore_saved_model(session: Any, folder: Path, *, with_hints: bool) -> _Restored:
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
     from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
@@ -234,7 +267,8 @@ def _restore_saved_model(session: Any, folder: Path, *, with_hints: bool) -> Map
         for meta in loader._saved_model.meta_graphs:
             _drop_hints(meta)
     loader.load(session, list(chosen.meta_info_def.tags), clear_devices=True)
-    return saved_model_file.of_saved_model(content, folder / "saved_model.pb")
+    signatures = saved_model_file.of_saved_model(content, folder / "saved_model.pb")
+    return _Restored(signatures, chosen.graph_def.library.function)
 
 
 def _read_saved_model(folder: Path) -> bytes:
@@ -261,6 +295,16 @@ def _choose_device(tf: Any, device: str) -> str:
     if found["GPU"]:
         tf.config.set_visible_devices([found["GPU"][number]] if kind == "GPU" else [], "GPU")
     return f"/{kind.lower()}:0"
+
+
+def _guard(graph: Any, restored: _Restored) -> GraphGuard:
+    import tensorflow as tf
+    from tensorflow.python.framework import op_def_registry
+
+    operations = Operations(op_def_registry.get, restored.functions)
+    inputs = {name: each.inputs for name, each in restored.signatures.items()}
+    outputs = {name: each.outputs for name, each in restored.signatures.items()}
+    return GraphGuard(graph, operations, inputs, outputs, tf.get_static_value)
 
 
 def _told(error: Exception) -> TFserveError:

@@ -7,7 +7,6 @@ import gc
 import logging
 import threading
 import time
-from pathlib import Path
 
 import msgspec
 import psutil
@@ -27,7 +26,10 @@ from tfserve.ipc.messages import (
     ReadSamples,
     Samples,
 )
-from tfserve.runtimes import formats, image_spec, images
+from tfserve.runtimes import formats, image_metadata, images
+from tfserve.runtimes.formats import Located
+from tfserve.runtimes.image_metadata import Found
+from tfserve.runtimes.images import ImageFiles
 from tfserve.runtimes.interface import remarks_of
 from tfserve.worker.computation import Computation
 from tfserve.worker.inbox import Inbox
@@ -79,10 +81,10 @@ class ModelRole:
 
     def _loaded(self, become: BecomeModel) -> ModelLoaded:
         model = formats.locate(become.path, become.weights)
-        spec = _image_spec(become, model.path)
+        described = _images(become, model)
         options = become.options
         loaded = runtimes.load(model, device=become.device, runtime=options.runtime, precision=options.precision)
-        runtime = images.with_files(loaded, spec, is_given=options.image is not None)
+        runtime = images.with_files(loaded, described)
         predictor, computation = Predictor(runtime), Computation(runtime, self._lock)
         told = warm_up(
             runtime, predictor, computation,
@@ -98,7 +100,7 @@ class ModelRole:
             signatures={name: msgspec.to_builtins(each) for name, each in runtime.signatures.items()},
             warm_up=told,
             runtime=runtime.runtime,
-            image=None if spec is None else msgspec.to_builtins(spec),
+            image=msgspec.to_builtins(runtime.spec) if isinstance(runtime, ImageFiles) else None,
             remarks=remarks_of(runtime),
             memory_bytes=psutil.Process().memory_full_info().uss,
         )
@@ -118,9 +120,9 @@ class ModelRole:
             return Predictions(predictions=self._predictor.predict(message.requests))
 
 
-def _image_spec(become: BecomeModel, path: Path) -> image_spec.ImageSpec | None:
+def _images(become: BecomeModel, model: Located) -> Found | None:
     """A converted model is described where it was made from, if that is still there. Raises `Invalid`."""
-    if become.source and become.options.image is None:
+    if become.source:
         with contextlib.suppress(Invalid):
-            path = formats.locate(become.source, None).path
-    return image_spec.find(path, become.options.image)
+            model = formats.locate(become.source, None)
+    return image_metadata.find(model, become.options.image)

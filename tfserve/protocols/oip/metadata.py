@@ -6,6 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+import orjson
+
 import tfserve
 from tfserve.serving.models import Model
 from tfserve.tensors import DTYPES, Signature, TensorSpec
@@ -29,7 +32,8 @@ def server() -> dict[str, Any]:
 def model(model: Model, versions: Sequence[Model]) -> dict[str, Any]:
     """A size of -1 is any size; where even the rank is open, the shape is [-1].
 
-    `parameters` has the remarks, what users of the model must know. In KServe's gRPC they are the `properties`.
+    `parameters` has the remarks, what users of the model must know, and the `quantization` of integer tensors. In
+    KServe's gRPC they are the `properties`.
     """
     signature = _default(model)
     found: dict[str, Any] = {
@@ -39,12 +43,29 @@ def model(model: Model, versions: Sequence[Model]) -> dict[str, Any]:
         "inputs": [_tensor(spec) for spec in signature.inputs],
         "outputs": [_tensor(spec) for spec in signature.outputs],
     }
-    return found | ({"parameters": {"remarks": model.told.remarks}} if model.told.remarks else {})
+    parameters = _parameters(model)
+    return found | ({"parameters": parameters} if parameters else {})
 
 
 def properties(model: Model) -> dict[str, str]:
     """The parameters of the metadata as KServe's gRPC has them: text only."""
-    return {"remarks": "\n".join(model.told.remarks)} if model.told.remarks else {}
+    found = _parameters(model)
+    texts = {"remarks": "\n".join(found["remarks"])} if "remarks" in found else {}
+    if "quantization" in found:
+        texts["quantization"] = orjson.dumps(found["quantization"]).decode()
+    return texts
+
+
+def _parameters(model: Model) -> dict[str, Any]:
+    """The remarks, and what the integers of quantized tensors stand for, by the names of these."""
+    signature = _default(model)
+    quantized = {
+        spec.name: msgspec.to_builtins(spec.quantization)
+        for spec in (*signature.inputs, *signature.outputs)
+        if spec.quantization is not None
+    }
+    found = {"remarks": model.told.remarks, "quantization": quantized}
+    return {name: value for name, value in found.items() if value}
 
 
 def config(model: Model) -> dict[str, Any]:

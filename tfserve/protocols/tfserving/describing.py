@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from tfserve.serving.models import Model
 from tfserve.tensors import Signature, TensorSpec
 
@@ -77,8 +79,9 @@ def _signature(signature: Signature) -> dict[str, Any]:
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
     sizes = [{"size": str(size), "name": ""} for size in spec.shape or ()]
-    return {
+    found = {
         "dtype": DATA_TYPES.get(spec.dtype, "DT_INVALID"),
         "tensor_shape": {"dim": sizes, "unknown_rank": spec.shape is None},
         "name": spec.name,
     }
+    return found if spec.quantization is None else {**found, "quantization": msgspec.to_builtins(spec.quantization)}
