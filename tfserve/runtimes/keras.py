@@ -155,16 +155,21 @@ def _serving(tf: Any, model: Any, inputs: Sequence[str]) -> Callable[..., dict[s
 
 def _input_structure(model: Any) -> Any:
     """How the inputs are nested: one alone, a list, a dictionary or more. Only Keras knows, in a private place."""
-    functional = getattr(model, "_functional", None) or model
+    functional = _functional(model)
     for name in ("_inputs_struct", "_nested_inputs"):
         if (structure := getattr(functional, name, None)) is not None:
             return structure[0] if isinstance(structure, list) and len(structure) == 1 else structure
     return model.inputs[0] if len(model.inputs) == 1 else model.inputs
 
 
+def _functional(model: Any) -> Any:
+    """The functional model inside a Sequential one of Keras 3."""
+    return getattr(model, "_functional", None) or model
+
+
 def _output_names(model: Any, result: Any, count: int) -> list[str]:
     """The keys when the model returns a dictionary, else the names of the layers that made the outputs."""
-    names = list(getattr(model, "output_names", None) or ())
+    names = list(getattr(_functional(model), "output_names", None) or ())
     if isinstance(result, dict) or len(names) != count:
         names = ["/".join(path) or model.name for path in _paths(result)]
     return unique(names)
