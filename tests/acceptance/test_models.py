@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -115,6 +116,22 @@ def test_a_device_that_is_not_there_is_told_with_those_that_are(server: Server, 
     assert job["result"] is False
     assert "/cpu:0" in job["error"]["message"]
     assert predict(server, workspace)["result"] == [[[2.0, 4.0]]], "what was serving goes on"
+
+
+def test_a_path_without_a_model_is_refused_at_once_and_without_a_process(server: Server, workspace: str) -> None:
+    folder = server.roots / "no models"
+    folder.mkdir()
+    (folder / "weights.pt").write_bytes(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." + bytes(100))
+    (folder / "model.keras").write_bytes(b"junk" * 100)
+    os.mkfifo(folder / "model.onnx")
+    processes = {each.pid for each in server.processes()}
+    refused = {"missing": "does not exist", "": "folder without a model", "weights.pt": "torch.onnx.export"}
+    for name, words in {**refused, "model.keras": "damaged or something else", "model.onnx": "a pipe"}.items():
+        job = server.call("/deploy/", name=workspace, path=str(folder / name), timeout=60)
+        assert (job["finish"], job["state"], job["result"]) == (True, "failed", False)
+        assert words in job["error"]["message"]
+        assert job["time"] < 2, "with TensorFlow it takes more"
+    assert {each.pid for each in server.processes()} == processes
 
 
 def broken_models(models: Path, folder: Path) -> dict[str, Path]:

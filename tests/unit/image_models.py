@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from tfserve import runtimes
-from tfserve.runtimes import formats
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
 from tfserve.runtimes.interface import Runtime
 from tfserve.tensors import Array
 

@@ -12,7 +12,8 @@ from image_models import as_array, png
 
 from tfserve import runtimes
 from tfserve.errors import Invalid
-from tfserve.runtimes import decoding, formats, image_spec, images
+from tfserve.models import formats
+from tfserve.runtimes import decoding, image_spec, images
 from tfserve.runtimes.image_metadata import Found
 from tfserve.runtimes.interface import Runtime, remarks_of
 from tfserve.tensors import Array

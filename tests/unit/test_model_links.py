@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tfserve.models import formats
 from tfserve.paths import read_inside
-from tfserve.runtimes import formats, model_links
+from tfserve.runtimes import model_links
 from tfserve.runtimes.model_links import LinkRefused
 
 
@@ -23,7 +24,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def saved_model(folder: Path) -> Path:
     (folder / "variables").mkdir(exist_ok=True)
-    (folder / "saved_model.pb").write_bytes(b"x")
+    (folder / "saved_model.pb").write_bytes(b"\x08\x01\x12\x00")
     return folder
 
 
@@ -63,9 +64,9 @@ def test_a_model_that_was_replaced_by_a_link_is_refused(root: Path) -> None:
 
 def test_links_beside_a_model_in_one_file_are_refused_when_they_belong_to_it(root: Path) -> None:
     secret, folder = root.parent / "secret", root / "model"
-    (folder / "m.xml").write_text("<net/>")
+    (folder / "m.xml").write_text("<net></net>")
     (folder / "unrelated").symlink_to(secret)
-    (folder / "m.onnx").write_bytes(b"... location weights.data ...")
+    (folder / "m.onnx").write_bytes(b"\x08\x08\x42\x00\x3a\x1egraph, location weights.data .")
     (folder / "m.bin").write_bytes(b"x")
     check(folder / "m.xml")
     check(folder / "m.onnx")
@@ -81,8 +82,8 @@ def test_links_beside_a_model_in_one_file_are_refused_when_they_belong_to_it(roo
 
 def test_weights_of_a_meta_graph_that_lead_outside_are_refused(root: Path) -> None:
     folder = root / "model"
-    for name in ("g.meta", "w.index"):
-        (folder / name).write_bytes(b"x")
+    (folder / "g.meta").write_bytes(b"\x0a\x00\x12\x00")
+    (folder / "w.index").write_bytes(b"x")
     (folder / "w.data-00000-of-00001").symlink_to(root.parent / "secret")
     with pytest.raises(LinkRefused):
         check(folder / "g.meta", folder / "w")

@@ -9,7 +9,8 @@ import pytest
 
 from tfserve import runtimes
 from tfserve.errors import Invalid
-from tfserve.runtimes import conversion, formats
+from tfserve.models import formats
+from tfserve.runtimes import conversion
 from tfserve.runtimes.interface import Runtime, remarks_of
 from tfserve.tensors import TensorSpec
 

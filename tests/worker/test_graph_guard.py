@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tfserve import runtimes
-from tfserve.runtimes import formats
+from tfserve.models import formats
 from tfserve.runtimes.interface import Runtime
 from tfserve.worker.predictor import Predictor
 

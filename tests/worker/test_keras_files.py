@@ -10,7 +10,7 @@ import pytest
 
 from tfserve import runtimes
 from tfserve.errors import Invalid
-from tfserve.runtimes import formats
+from tfserve.models import formats
 from tfserve.runtimes.interface import Runtime
 from tfserve.tensors import Array
 

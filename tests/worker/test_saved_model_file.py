@@ -9,7 +9,8 @@ import pytest
 
 from tfserve import runtimes
 from tfserve.errors import Invalid
-from tfserve.runtimes import formats, saved_model_file
+from tfserve.models import formats
+from tfserve.runtimes import saved_model_file
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's own
 

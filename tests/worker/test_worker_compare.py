@@ -14,7 +14,7 @@ from worker_process import WorkerProcess
 from tfserve import runtimes
 from tfserve.conversions import CANDIDATES, TENSORFLOW, Conversions, Trial
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel
-from tfserve.runtimes import formats
+from tfserve.models import formats
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 

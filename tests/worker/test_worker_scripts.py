@@ -93,11 +93,12 @@ def test_functions_can_be_pickled_and_run_in_child_processes(worker: WorkerProce
 
 
 SPAWNING = (
-    "import multiprocessing, concurrent.futures\n\ndef double(x):\n    return 2 * x\n\n"
-    "if __name__ == '__main__':\n"
+    "import multiprocessing, concurrent.futures, collections\nPair = collections.namedtuple('Pair', 'x y')\n"
+    "def double(x):\n    return 2 * x\n\nif __name__ == '__main__':\n"
     "    context = multiprocessing.get_context('spawn')\n"
     "    with context.Pool(1) as pool:\n        doubled = pool.map(double, [1, 2])\n"
     "    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:\n"
+    "        pair = pool.submit(Pair, 1, 2).result() == Pair(1, 2)\n"
     "        try:\n            pool.submit(double, None).result()\n"
     "        except TypeError as error:\n            told = str(error.__cause__)\n"
 )
@@ -105,7 +106,7 @@ SPAWNING = (
 
 def test_a_spawn_pool_of_a_text_job_finds_its_functions_and_shows_their_lines(worker: WorkerProcess) -> None:
     left = succeeded(worker.run(SPAWNING))
-    assert left["doubled"] == [2, 4]
+    assert (left["doubled"], left["pair"]) == ([2, 4], True)
     assert 'File "<job 0>", line 4, in double\n    return 2 * x' in left["told"]
     unguarded = SPAWNING.replace("__name__ == '__main__'", "True")
     assert succeeded(worker.run(unguarded))["doubled"] == [2, 4]

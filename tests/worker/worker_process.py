@@ -22,7 +22,6 @@ from tfserve.ipc.messages import (
     Interrupt,
     Message,
     ModelLoaded,
-    Output,
     Predict,
     Predictions,
     ReadVariables,
@@ -44,7 +43,6 @@ class WorkerProcess:
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
-        self.outputs: list[Output] = []
         self._answers: dict[int, Message] = {}
         self._next_id = 1
         self._jobs = 0
@@ -122,10 +120,7 @@ class WorkerProcess:
             data = self._socket.recv(65536)
             assert data, f"the worker is gone: {self.process.wait(10)} {self.stderr()}"
             for request_id, message in self._reader.feed(data):
-                if isinstance(message, Output):
-                    self.outputs.append(message)
-                else:
-                    self._answers[request_id] = message
+                self._answers[request_id] = message
         return answer
 
     # --- around it

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from tfserve.errors import Invalid, Unsupported, nearest
-from tfserve.runtimes import formats, model_links
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import model_links
 from tfserve.runtimes.interface import Runtime
 
 AUTO = "auto"
@@ -28,7 +29,10 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
     formats.HDF5: ("tensorflow",),
     formats.LITERT: ("litert",),
     formats.ONNX: ("onnxruntime", "openvino"),
+    formats.ORT: ("onnxruntime",),
     formats.OPENVINO: ("openvino",),
+    formats.FROZEN_GRAPH: ("tensorflow", "openvino"),
+    formats.PADDLE: ("openvino",),
     formats.ECHO: ("echo",),
 }
 """Who reads a format as it is, the best first. For a SavedModel `tfserve.worker.compare` finds the best one."""

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tfserve.errors import Unsupported, nearest
-from tfserve.runtimes import formats, layout, need
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import layout, need
 from tfserve.runtimes.layout import Layout
 from tfserve.tensors import DEFAULT_SIGNATURE, Signature, TensorSpec
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tfserve.errors import Invalid, nearest
-from tfserve.runtimes.formats import Located
+from tfserve.models.formats import Located
 from tfserve.runtimes.interface import find_signature
 from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors import DEFAULT_SIGNATURE, DTYPES, Array, Shape, Signature, TensorSpec

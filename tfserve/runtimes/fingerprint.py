@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfserve.errors import Invalid
-from tfserve.runtimes import formats, machine
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import machine
 
 LIBRARIES = (
     "tensorflow", "tensorflow-cpu", "keras", "tf-keras", "openvino", "ai-edge-litert", "onnxruntime", "tf2onnx",

@@ -21,12 +21,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tfserve.errors import Invalid
-from tfserve.runtimes import formats, image_spec, protobuf
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import image_spec, protobuf
 from tfserve.runtimes.flatbuffer import Table
-from tfserve.runtimes.formats import Located
 from tfserve.runtimes.image_spec import ImageSpec
 
 BESIDE = Path("assets.extra") / "image.json"
+HELD_OUT = Path("assets.extra") / "held_out_images.zip"
+"""A few images that a SavedModel was not trained on: what other runtimes are compared with it by."""
 ONNX_PROPERTY = "tfserve.image"
 LITERT_BUFFER = "TFLITE_METADATA"
 CARD = "metadata.json"

@@ -59,13 +59,13 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 
     def normalized(self, pixels: Array) -> Array:
         """Float32 values of 0 to 255, with the channels last, as the model takes them. Changes `pixels`."""
-        if self.scale is not None:
+        if self.scale not in (None, 1.0):
             pixels *= np.asarray(self.scale, np.float32)
         if self.mean is not None:
             pixels -= np.asarray(self.mean, np.float32)
         if self.std is not None:
             pixels /= np.asarray(self.std, np.float32)
-        if self.offset is not None:
+        if self.offset not in (None, 0.0):
             pixels += np.asarray(self.offset, np.float32)
         return pixels
 

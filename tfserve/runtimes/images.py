@@ -81,7 +81,7 @@ class ImageFiles:
         """Decodes, several files at the same time. May be called from any thread, while others compute."""
         files = inputs[IMAGE_BYTES].tolist()
         if not files:
-            raise Invalid("No file was given: one at least was expected.")
+            raise Invalid("No file was given: one encoded image or more was expected.")
         numbers = range(len(files))
         decoded = list(
             self._threads.map(self._decode, numbers, files) if len(files) > 1 else map(self._decode, numbers, files)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tfserve.errors import Invalid, Overloaded, TFserveError
+from tfserve.models.formats import Located
 from tfserve.runtimes import layout, machine
-from tfserve.runtimes.formats import Located
 from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors import DEFAULT_SIGNATURE, Array, Quantization, Signature, TensorSpec
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tfserve.config import load
 from tfserve.errors import Invalid
-from tfserve.runtimes.formats import ONNX, Located, checkpoint_files
+from tfserve.models.formats import ONNX, Located, checkpoint_files
 
 CONVERSIONS = "conversions"
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
-from tfserve.runtimes import formats, layout, machine, saved_model_file
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import layout, machine, saved_model_file
 from tfserve.runtimes.interface import listed
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
-from tfserve.tensors import DEFAULT_SIGNATURE, Array, TensorSpec
+from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 
 DTYPES = {
     "boolean": "bool",
@@ -31,6 +33,18 @@ DTYPES = {
 }
 """OpenVINO's names of what can be given to it and taken from it as an array."""
 
+_OTHER_TYPES = {
+    "bf16": "bfloat16",
+    "f4e2m1": "float4_e2m1fn",
+    "f8e4m3": "float8_e4m3fn",
+    "f8e5m2": "float8_e5m2",
+    "f8e8m0": "float8_e8m0fnu",
+    "i4": "int4",
+    "u1": "uint1",
+    "u4": "uint4",
+}
+"""Types that OpenVINO has but can't exchange, by their usual names."""
+
 PRECISIONS = {"float32": "f32", "bf16": "bf16"}
 
 WIDE = frozenset({"int64", "uint32", "uint64"})
@@ -42,10 +56,12 @@ def load(model: Located, *, device: str, precision: str = "float32") -> OpenVino
     import openvino
 
     machine.check_cpu(device, "OpenVINO")
+    if model.inputs or model.outputs:
+        raise Unsupported("With inputs and outputs of its own a frozen graph needs the runtime tensorflow.")
     graph = read(openvino, model)
     _check_types(model, graph)
     found = layout.read(model.path) if model.format != formats.SAVED_MODEL else saved_model_layout(model, graph)
-    names = found or layout.plain(list(map(_spec, graph.inputs)), list(map(_spec, graph.outputs)))
+    names = found or _plain(model, graph)
     try:
         compiled = openvino.Core().compile_model(graph, "CPU", _settings(precision))
     except Exception as error:
@@ -77,6 +93,18 @@ def saved_model_layout(model: Located, graph: Any) -> Layout:
         _matched(model, *each) for each in ((found.inputs, graph.inputs), (found.outputs, graph.outputs))
     )
     return Layout(name, found, inputs, outputs)
+
+
+def _plain(model: Located, graph: Any) -> Layout:
+    """The model's own names. In a frozen graph `x:0` is called `x`, as it is with TensorFlow."""
+    plain = layout.plain(list(map(_spec, graph.inputs)), list(map(_spec, graph.outputs)))
+    if model.format != formats.FROZEN_GRAPH:
+        return plain
+    inputs, outputs = (
+        tuple(msgspec.structs.replace(spec, name=spec.name.removesuffix(":0")) for spec in specs)
+        for specs in (plain.signature.inputs, plain.signature.outputs)
+    )
+    return msgspec.structs.replace(plain, signature=Signature(inputs, outputs))
 
 
 class OpenVinoModel(SignatureOnly):
@@ -140,8 +168,8 @@ def _check_types(model: Located, graph: Any) -> None:
     specs = [_spec(port) for port in (*graph.inputs, *graph.outputs)]
     if strange := [spec for spec in specs if spec.dtype not in DTYPES.values()]:
         raise Unsupported(
-            f"{model.path} has the tensor {strange[0].name!r} of the type {strange[0].dtype!r}; with OpenVINO tensors"
-            " are numbers or truth values."
+            f"{model.path} has the tensor {strange[0].name!r} of {strange[0].dtype}, which can't be given to or taken"
+            f" from OpenVINO. It exchanges {', '.join(DTYPES.values())}."
         )
 
 
@@ -149,7 +177,7 @@ def _spec(port: Any) -> TensorSpec:
     shape = port.partial_shape
     sizes = None if shape.rank.is_dynamic else tuple(-1 if size.is_dynamic else size.get_length() for size in shape)
     kind = port.element_type.get_type_name()
-    return TensorSpec(_names(port)[0], DTYPES.get(kind, kind), sizes)
+    return TensorSpec(_names(port)[0], DTYPES.get(kind) or _OTHER_TYPES.get(kind, kind), sizes)
 
 
 def _names(port: Any) -> list[str]:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
-from tfserve.runtimes import formats, keras, pace, saved_model_file
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import frozen_graph, keras, pace, saved_model_file
 from tfserve.runtimes.causes import cause
-from tfserve.runtimes.formats import Located
 from tfserve.runtimes.graph_guard import GraphGuard, Required
 from tfserve.runtimes.graph_names import GraphNames
 from tfserve.runtimes.interface import Target
@@ -205,6 +206,8 @@ def _load(tf: Any, model: Located, path: Path, device: str, *, with_hints: bool 
         with graph.as_default(), tf.device(device), session.as_default():
             if model.weights is not None:
                 restored = _restore_meta_graph(tf, session, path, model.weights, with_hints=with_hints)
+            elif model.format == formats.FROZEN_GRAPH:
+                restored = _restored(frozen_graph.load(tf, model))
             else:
                 restored = _restore_saved_model(session, path, with_hints=with_hints)
         graph.finalize()
@@ -241,7 +244,13 @@ def _restore_meta_graph(tf: Any, session: Any, meta: Path, weights: str, *, with
     if saver is not None:
         saver.restore(session, weights)
     session.run(start)
-    return _Restored(saved_model_file.of_meta_graph(content), definition.graph_def.library.function)
+    return _restored(definition, content)
+
+
+def _restored(definition: Any, content: bytes | None = None) -> _Restored:
+    """What is needed of a meta graph that was imported; `content` is its serialized form, if it is at hand."""
+    signatures = saved_model_file.of_meta_graph(content or definition.SerializeToString())
+    return _Restored(signatures, definition.graph_def.library.function)
 
 
 def _drop_hints(definition: Any) -> None:

@@ -16,6 +16,7 @@ from tfserve.control import records
 from tfserve.control.models import Deployment as Row
 from tfserve.errors import Internal, TFserveError, Unavailable
 from tfserve.ipc.messages import META_GRAPH, JobKind, JobState, ModelOptions, Predict, Prediction, Predictions
+from tfserve.supervisor import model_files
 from tfserve.supervisor.jobs import Job, Outcome
 from tfserve.supervisor.loading import Means
 from tfserve.supervisor.replicas import Deployment, options_of
@@ -147,6 +148,7 @@ class Deployments:
         )  # fmt: skip
         try:
             with self._in(Stage.LOADING):
+                new.format = (await model_files.locate(path, weights, options)).format
                 await self._load_all(new)
         except (TFserveError, WorkerDied, asyncio.CancelledError) as error:
             self.last_failure = str(error) or Abandoned().message

@@ -53,14 +53,14 @@ class Loading:
         question = deployment.question(
             self._name, sample=sample, samples=samples, limit_s=self._means.limit_s, chosen=chosen or deployment.chosen
         )
-        return await load(self._means.spare, question)
+        return await load(self._means.spare, question, deployment.format)
 
     async def load_in_full(self, deployment: Deployment) -> Replica:
         """A process with TensorFlow, whatever was chosen. Raises the same."""
         question = deployment.question(
             self._name, sample=None, samples=(), limit_s=self._means.limit_s, chosen=None, in_full=True
         )
-        return await load(self._means.spare, question)
+        return await load(self._means.spare, question, deployment.format)
 
     def tell_choice(self, deployment: Deployment, note: str) -> None:
         """What is being done about the deployment's runtime, for whoever asks for its status."""

@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -129,3 +129,35 @@ class Pipe:
             return False
         self._deliver(self._stream, data)
         return True
+
+
+class OutputPipes:
+    """Two pipes for another process of ours to print into. What arrives belongs to `output`, while that is set."""
+
+    def __init__(self) -> None:
+        self.output: JobOutput | None = None
+        ends = [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
+        self._write_fds = [write for _, write in ends]
+        self._pipes = [
+            Pipe(os.fdopen(read, "rb", buffering=0), stream, self._printed)
+            for stream, (read, _) in enumerate(ends, start=1)
+        ]
+
+    @contextlib.contextmanager
+    def offered(self) -> Iterator[list[str]]:
+        """Within, the other process may open the pipes, by these two paths. They end when it has closed them."""
+        try:
+            yield [f"/proc/{os.getpid()}/fd/{fd}" for fd in self._write_fds]
+        finally:
+            for fd in self._write_fds:
+                os.close(fd)
+
+    def drain(self) -> None:
+        for pipe in self._pipes:
+            pipe.drain()
+
+    def _printed(self, stream: int, data: bytes) -> None:
+        if self.output is not None:
+            self.output.write(stream, data)
+        else:
+            log.debug("printed between jobs: %s", data.decode(errors="replace").rstrip())

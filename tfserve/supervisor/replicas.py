@@ -16,13 +16,14 @@ from tfserve.control.models import Deployment as Row
 from tfserve.conversions import Report
 from tfserve.errors import Internal
 from tfserve.ipc.messages import BecomeModel, ModelLoaded, ModelOptions, ModelVersion
+from tfserve.models import formats
 from tfserve.supervisor.workers import Spare, Worker
 
-OTHER_FILES = (".onnx", ".tflite", ".xml", ".echo")
-"""Models that are never loaded with TensorFlow."""
-
-CONVERTIBLE = ("SavedModel", "Keras file", "Keras HDF5 file")
+CONVERTIBLE = (formats.SAVED_MODEL, formats.KERAS, formats.HDF5)
 """Formats for which a faster runtime is looked for."""
+
+READ_BY_TENSORFLOW = (*CONVERTIBLE, formats.META_GRAPH, formats.FROZEN_GRAPH)
+"""Formats that a worker is warm for."""
 
 _SERVER = f"{os.getpid()}-{secrets.token_hex(8)}"
 _numbers = itertools.count(1)
@@ -49,9 +50,9 @@ class Replica:
         await self.worker.stop()
 
 
-async def load(spare: Spare, question: BecomeModel) -> Replica:
+async def load(spare: Spare, question: BecomeModel, format_: str) -> Replica:
     """A new process with the model of the question. Raises what is wrong with the model, or `WorkerDied`."""
-    if question.options.runtime in ("auto", "tensorflow") and not question.path.endswith(OTHER_FILES):
+    if question.options.runtime in ("auto", "tensorflow") and format_ in READ_BY_TENSORFLOW:
         worker = await spare.take(needs_tensorflow=True)
     else:
         worker = await spare.start_cold()
@@ -139,7 +140,7 @@ class Deployment:
     @property
     def asks_for_conversion(self) -> bool:
         """Whether it may have to be converted before it can be loaded as was asked."""
-        return self.asked_runtime not in ("auto", "tensorflow") and not self.path.endswith(OTHER_FILES)
+        return self.asked_runtime not in ("auto", "tensorflow") and self.format in CONVERTIBLE
 
     @property
     def may_be_converted(self) -> bool:

@@ -22,11 +22,13 @@ from tfserve.ipc.messages import (
     JobKind,
     JobState,
     Message,
+    OpenWorkspace,
     ReadVariables,
     RunScript,
     ScriptEnded,
 )
 from tfserve.supervisor.jobs import Job, Outcome
+from tfserve.supervisor.output import OutputPipes
 from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.workers import Spare, Worker, WorkerDied
 
@@ -157,7 +159,9 @@ class ScriptThread:
         self._folder = folder
         self._restarts = restarts
         self._running: Job | None = None
+        #: the host in which the workspace has been opened
         self._worker: Worker | None = None
+        self._pipes: OutputPipes | None = None
 
     @property
     def worker(self) -> Worker | None:
@@ -173,22 +177,38 @@ class ScriptThread:
     async def _run(self, job: Job) -> Outcome:
         self._running = job
         self.starting = self.worker is None
-        place = (self._key, job.number)
         try:
             await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
-            worker = self._worker = await self._host.started()
+            worker, pipes = await self._opened()
             self.starting = False
             if job.ending is not None:
                 return Outcome(state=JobState.CANCELLED, result=job.no_result)
-            worker.outputs[place] = job.output
-            return await run_script(worker, job, self._key, self._folder)
-        except WorkerDied as death:  # the host's own last lines are nobody's
-            raise WorkerDied(death.exit, job.output.last_lines or death.last_lines) from None
+            return await self._run_in(worker, pipes, job)
         finally:
             self.starting = False
             self._running = None
-            if self._worker is not None:
-                self._worker.outputs.pop(place, None)
+
+    async def _run_in(self, worker: Worker, pipes: OutputPipes, job: Job) -> Outcome:
+        pipes.drain()  # what was printed between the jobs belongs to nobody
+        pipes.output = job.output
+        try:
+            return await run_script(worker, job, self._key, self._folder)
+        except WorkerDied as death:
+            pipes.drain()
+            raise WorkerDied(death.exit, _last_lines(job, death)) from None
+        finally:
+            pipes.drain()
+            pipes.output = None
+
+    async def _opened(self) -> tuple[Worker, OutputPipes]:
+        """The host, in which this workspace is open, and what it prints into there."""
+        worker = await self._host.started()
+        if self._worker is not worker or self._pipes is None:
+            pipes = OutputPipes()
+            with pipes.offered() as (stdout, stderr):
+                await worker.ask(OpenWorkspace(workspace=self._key, stdout=stdout, stderr=stderr))
+            self._worker, self._pipes = worker, pipes
+        return worker, self._pipes
 
     def interrupt(self, job: Job) -> None:
         if self.worker is not None:
@@ -207,7 +227,7 @@ class ScriptThread:
 
         A host that does not even answer is held up by one of its threads: it is ended, for the sake of the others.
         """
-        worker = self.worker
+        worker, self._worker, self._pipes = self.worker, None, None
         if worker is None:
             return
         try:
@@ -218,6 +238,14 @@ class ScriptThread:
             await asyncio.shield(worker.child.ended)
         except WorkerDied:
             pass
+
+
+def _last_lines(job: Job, death: WorkerDied) -> str:
+    """Those of the job; and of the host, whose are nobody's, if only they show what it died of."""
+    own = job.output.last_lines
+    if own and (job.output.shows_fault or not death.shows_fault):
+        return own
+    return own + death.last_lines
 
 
 async def read_variables(worker: Worker, key: str, names: list[str] | None, limit_bytes: int) -> Message | None:

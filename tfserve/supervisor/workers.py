@@ -26,7 +26,6 @@ from tfserve.ipc.messages import (
     ExamineProject,
     IdentifyModel,
     Message,
-    Output,
     Progress,
     Stop,
     Train,
@@ -61,10 +60,12 @@ ROLES: dict[type, Role] = {
 class WorkerDied(Exception):
     """The worker ended before it answered."""
 
-    def __init__(self, exit_: Exit, last_lines: str) -> None:
+    def __init__(self, exit_: Exit, last_lines: str, *, shows_fault: bool = False) -> None:
+        """`shows_fault` says that the worker's own output, not that of a job, has a fault dump."""
         super().__init__(exit_.sentence)
         self.exit = exit_
         self.last_lines = last_lines
+        self.shows_fault = shows_fault
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,6 @@ class Worker:
     def __init__(self, child: Child) -> None:
         self.child = child
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        #: where the threads of a host print, by workspace and job
-        self.outputs: dict[tuple[str, int], JobOutput] = {}
         self.output: JobOutput | None = None
         self.on_progress: Callable[[Progress], None] | None = None
         #: None until it is open
@@ -161,7 +160,7 @@ class Worker:
                 self.child.kill("its connection was closed")
             exit_ = await asyncio.shield(self.child.ended)
             self.drain()
-            raise WorkerDied(exit_, self._last_output()) from None
+            raise WorkerDied(exit_, self._last_output(), shows_fault=self._last_lines[2].has_fault) from None
 
     def tell(self, message: Message) -> None:
         self._open_line.tell(message)
@@ -197,10 +196,6 @@ class Worker:
                 self.ready.set_result(None)
         elif isinstance(message, Progress) and self.on_progress is not None:
             self.on_progress(message)
-        elif isinstance(message, Output):
-            output = self.outputs.get((message.workspace, message.job))
-            if output is not None:
-                output.write(message.stream, message.data)
         return None
 
     def _printed(self, stream: int, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import shutil
@@ -248,11 +249,13 @@ class Workspaces:
         while True:
             await asyncio.sleep(PRUNE_EVERY_S)
             for workspace in self:
-                await self.prune(workspace)
+                with contextlib.suppress(TFserveError):  # the next time does it
+                    await self.prune(workspace)
 
     async def close(self) -> None:
         """Lets running jobs end by themselves for a while, then ends everything; what waits stays recorded."""
-        await self._journal.change(_nothing)  # behind it, all that was submitted stands in its queue
+        with contextlib.suppress(TFserveError):
+            await self._journal.change(_nothing)  # behind it, all that was submitted stands in its queue
         drain_s = self._settings.drain_s
         await asyncio.gather(*(workspace.dispatcher.close(STOPPED, drain_s) for workspace in self))
         await self._host.close()

@@ -19,10 +19,11 @@ from tfserve.conversions import NOT_COMPARED, TENSORFLOW, Trial
 from tfserve.errors import Conflict, Internal, Invalid, TFserveError, Unsupported
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel, Message
-from tfserve.runtimes import conversion, fingerprint, formats, keras
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import conversion, fingerprint, keras
 from tfserve.runtimes.interface import Runtime
-from tfserve.worker import agreement, reference
+from tfserve.worker import agreement, held_out, reference
 from tfserve.worker.agreement import Difference
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.reference import Reference
@@ -98,7 +99,8 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
         keras.export(model.path, saved_model)
     runtime = runtimes.load(Located(formats.SAVED_MODEL, saved_model, None), device=DEVICE, runtime=TENSORFLOW)
     name = conversion.signature_of(runtime.signatures)
-    found = reference.make(runtime, saved_model, name, message.samples)
+    kept = held_out.samples(model, name, runtime.signatures[name])
+    found = reference.make(runtime, saved_model, name, [*kept, *message.samples])
     found.write(folder)
     trial = Trial(runtime=TENSORFLOW, ok=True, reason=found.problem, compared=len(found.cases))
     _measure(trial, runtime, found)

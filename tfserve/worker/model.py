@@ -26,8 +26,9 @@ from tfserve.ipc.messages import (
     ReadSamples,
     Samples,
 )
-from tfserve.runtimes import formats, image_metadata, images
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import image_metadata, images
 from tfserve.runtimes.image_metadata import Found
 from tfserve.runtimes.images import ImageFiles
 from tfserve.runtimes.interface import remarks_of
@@ -80,9 +81,10 @@ class ModelRole:
             gc.enable()
 
     def _loaded(self, become: BecomeModel) -> ModelLoaded:
-        model = formats.locate(become.path, become.weights)
-        described = _images(become, model)
         options = become.options
+        given = {"inputs": options.inputs, "outputs": options.outputs} if not become.source else {}
+        model = formats.locate(become.path, become.weights, **given)
+        described = _images(become, model)
         loaded = runtimes.load(model, device=become.device, runtime=options.runtime, precision=options.precision)
         runtime = images.with_files(loaded, described)
         predictor, computation = Predictor(runtime), Computation(runtime, self._lock)

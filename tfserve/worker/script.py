@@ -71,6 +71,11 @@ def new_main() -> types.ModuleType:
     return module
 
 
+def set_main(module: types.ModuleType) -> None:
+    """Makes a module `__main__`, also under the name by which what comes from spawned processes refers to it."""
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+
+
 def mend_builtins() -> None:
     """Puts back what a script has deleted from `builtins`. Needs none of them itself."""
     builtins.__dict__.update(_BUILTINS | builtins.__dict__)

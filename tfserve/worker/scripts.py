@@ -71,7 +71,7 @@ class ScriptsRole:
 
     def _forget(self) -> None:
         self._main = script.new_main()
-        sys.modules["__main__"] = self._main
+        script.set_main(self._main)
         self._snapshot = b"{}"
 
     def _run(self, message: RunScript) -> ScriptEnded:
@@ -104,7 +104,7 @@ class ScriptsRole:
         """Makes the process look as Python leaves it to a program: streams, folder, `sys.argv`, `sys.path`."""
         self._main_thread.restore()
         self._streams.restore()
-        sys.modules["__main__"] = self._main
+        script.set_main(self._main)
         self._folder.mkdir(parents=True, exist_ok=True)
         os.chdir(self._folder)
         sys.argv = [message.file or ""]

@@ -55,7 +55,7 @@ from tfserve.ipc.messages.scripts import (
     ClearVariables,
     DropWorkspace,
     Interrupt,
-    Output,
+    OpenWorkspace,
     ReadVariables,
     RunScript,
     ScriptEnded,
@@ -120,7 +120,7 @@ Message = (
     | Variables
     | Interrupt
     | DropWorkspace
-    | Output
+    | OpenWorkspace
     | Predict
     | Predictions
     | ExamineProject
@@ -174,7 +174,7 @@ __all__ = [
     "ModelOptions",
     "ModelVersion",
     "Models",
-    "Output",
+    "OpenWorkspace",
     "Predict",
     "Prediction",
     "Predictions",

@@ -15,6 +15,7 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
 
     `runtime` is a name of `tfserve.runtimes`, or `auto`. `max_batch_size` counts rows, `max_delay_s` is how long a
     request may wait for company. `image` says how files become the input, `precision` is `float32` unless asked.
+    `inputs` and `outputs` name those tensors of a frozen graph.
     """
 
     runtime: str = "auto"
@@ -23,6 +24,8 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     max_delay_s: float = 0.0
     precision: str = "float32"
     image: dict[str, Any] | None = None
+    inputs: list[str] = []
+    outputs: list[str] = []
 
 
 class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):

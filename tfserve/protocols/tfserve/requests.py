@@ -76,9 +76,7 @@ class Clear(_Waits, kw_only=True):
 class Deploy(_Waits, kw_only=True):
     path: Annotated[
         str,
-        Meta(
-            description="a SavedModel folder, a folder of numbered versions, a .keras, .h5 or .meta file", min_length=1
-        ),
+        Meta(description="a SavedModel folder, a folder of numbered versions, or a model file", min_length=1),
     ]
     device: Annotated[str, Meta(description="where the model computes: /cpu:0, /gpu:0")] = "/cpu:0"
     replicas: Replicas = 1
@@ -97,6 +95,13 @@ class Deploy(_Waits, kw_only=True):
         dict[str, Any] | None,
         Meta(description="how image files become the input (what training wrote beside the model)"),
     ] = None
+    inputs: Annotated[
+        list[str],
+        Meta(description="for a frozen graph: the tensors that are its inputs; its placeholders if not given"),
+    ] = []
+    outputs: Annotated[
+        list[str], Meta(description="for a frozen graph: its outputs; what nothing else in it uses if not given")
+    ] = []
 
     @property
     def options(self) -> dict[str, Any]:
@@ -108,6 +113,8 @@ class Deploy(_Waits, kw_only=True):
             "max_delay_s": self.max_delay,
             "precision": self.precision,
             "image": self.image,
+            "inputs": self.inputs,
+            "outputs": self.outputs,
         }
 
 
