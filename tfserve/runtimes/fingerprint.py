@@ -17,7 +17,7 @@ LIBRARIES = (
     "numpy",
 )  # fmt: skip
 
-_GENERATION = "1"
+_GENERATION = "2"
 """Goes up when conversions or comparisons are made in another way, so that former choices are forgotten."""
 
 

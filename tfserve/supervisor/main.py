@@ -223,7 +223,10 @@ class Supervisor:
     def _take_charge(self) -> None:
         """From here on, nothing that this server starts can outlive it."""
         linux.adopt_orphans()
-        kill_leftovers(owner_of(self._settings.data_dir))
+        records = self._settings.data_path / "processes"
+        records.mkdir(exist_ok=True)
+        self._process_record = records / self._owner.replace(":", "-")
+        kill_leftovers(owner_of(self._settings.data_dir), records)
         # The guardian reads from a pipe that ends with this process.
         self._guarded_end, self._guarding_end = os.pipe()
         self._start_guardian()
@@ -234,7 +237,7 @@ class Supervisor:
     def _start_guardian(self) -> None:
         program = Path(__file__).with_name("guardian.py")
         guardian = Child.start(
-            [sys.executable, "-I", "-S", str(program), self._owner],
+            [sys.executable, "-I", "-S", str(program), self._owner, str(os.getpid()), str(self._process_record)],
             role=Role.GUARDIAN,
             environment={"PATH": os.environ.get("PATH", ""), OWNER: ""},
             stdin=self._guarded_end,
