@@ -122,6 +122,8 @@ def _onnx(saved_model: Path, name: str, signature: Signature, to: Path, precisio
     file = to / "model.onnx"
     graph = tf2onnx.convert.from_function(function, input_signature=specs, output_path=str(file))[0].graph
     there = {each.name for each in graph.input}
+    if weights := there - inputs.keys():
+        raise Unsupported(f"The converter left {len(weights)} of the model's weights outside of the file.")
     return file, (tuple(own if own in there else "" for own in inputs), tuple(outputs))
 
 
