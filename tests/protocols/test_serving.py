@@ -41,9 +41,9 @@ def deployment(server: Server, name: str) -> Any:
     return server.call("/get_status/", name=name)["deployment"]
 
 
-def until(condition: Callable[[], Any]) -> Any:
+def until(condition: Callable[[], Any], *, within_s: float = DEADLINE_S) -> Any:
     """What the condition gives once it is true."""
-    end = time.monotonic() + DEADLINE_S
+    end = time.monotonic() + within_s
     while time.monotonic() < end:
         if value := condition():
             return value
@@ -389,6 +389,7 @@ def test_a_model_moves_to_the_fastest_runtime_that_agrees_and_back_for_what_only
 HOSTILE = ([[-1, 3]], [[100, 3]], [[2**31 - 1, 0]], [[5, -(2**31)]])
 
 
+@pytest.mark.slow
 def test_what_a_converted_model_must_not_answer_is_answered_by_tensorflow_over_every_path(
     server: Server, models: Path
 ) -> None:
@@ -416,6 +417,7 @@ def test_what_a_converted_model_must_not_answer_is_answered_by_tensorflow_over_e
     assert deployment(server, "fast")["runtime"] == "openvino"
 
 
+@pytest.mark.slow
 def test_a_model_that_only_real_requests_can_compare_is_compared_once_there_are_enough(
     server: Server, models: Path
 ) -> None:

@@ -63,6 +63,18 @@ class Strict(tf.Module):
         return {"y": tf.reduce_sum(x, axis=1)}
 
 
+class Counter(tf.Module):
+    """Counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = tf.Variable(0.0)
+
+    @tf.function(input_signature=[Spec([None, 2], tf.float32, name="x")])
+    def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x + self.calls.assign_add(1.0)}
+
+
 class Trained(tf.Module):
     """With an optimizer whose slots TensorFlow 2 saves and does not load."""
 
@@ -116,7 +128,8 @@ def main(folder: Path) -> None:
     odd = Odd()
     for name in ("wide", "random", "words", "checked"):
         tf.saved_model.save(odd, str(folder / name), signatures=getattr(odd, name))
-    strict, trained = Strict(), Trained()
+    strict, trained, counter = Strict(), Trained(), Counter()
+    tf.saved_model.save(counter, str(folder / "counter"), signatures=counter.serve)
     for name in ("table", "even", "open"):
         tf.saved_model.save(strict, str(folder / name), signatures=getattr(strict, name))
     tf.saved_model.save(trained, str(folder / "slots"), signatures=trained.serve)

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 SAMPLES_S = 0.5
 """A worker that is busy for so long gives no samples."""
+PREPARED_S = 30.0
+"""The same where nobody waits, and files have to be decoded."""
 
 
 class Upkeep:
@@ -171,15 +173,12 @@ class Upkeep:
     async def samples(self, *, prepared: bool = False) -> list[bytes]:
         """Predictions that the active version has answered, of all its replicas; `prepared` with files decoded."""
         living = self.active.living if self.active is not None else []
-        return [
-            sample
-            for each in await asyncio.gather(*(self._samples_of(each, prepared) for each in living))
-            for sample in each
-        ]
+        found = await asyncio.gather(*(self._samples_of(each, prepared=prepared) for each in living))
+        return [sample for each in found for sample in each]
 
-    async def _samples_of(self, replica: Replica, prepared: bool) -> list[bytes]:
+    async def _samples_of(self, replica: Replica, *, prepared: bool) -> list[bytes]:
         try:
-            async with asyncio.timeout(SAMPLES_S):
+            async with asyncio.timeout(PREPARED_S if prepared else SAMPLES_S):
                 answer = await replica.worker.ask(ReadSamples(prepared=prepared))
                 return answer.asks if isinstance(answer, Samples) else []
         except (TimeoutError, TFserveError, WorkerDied):
@@ -327,7 +326,7 @@ class Upkeep:
             self._begin_choosing(deployment)
 
     async def _choose(self, deployment: Deployment) -> None:
-        asked = deployment.asked_runtime
+        asked, had_enough = deployment.asked_runtime, deployment.has_enough_samples
         try:
             report = await self._means.choices.find(
                 deployment.path, precision=deployment.options.precision, asked=asked, in_background=True,
@@ -344,6 +343,8 @@ class Upkeep:
             self._loading.tell_choice(deployment, f"stays with {deployment.runtime}: {error}")
         finally:
             self._choosing = None
+        if not had_enough:  # requests that came meanwhile may be what was missing
+            self._on_samples(deployment)
 
     async def _move(self, deployment: Deployment, report: Report) -> None:
         """Loads the model with the chosen runtime aside, and switches without dropping a request."""

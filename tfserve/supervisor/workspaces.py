@@ -39,9 +39,8 @@ from tfserve.supervisor.dispatcher import Dispatcher
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs import DESTROYED, REPEATABLE, RESTARTED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal
-from tfserve.supervisor.last_lines import last_lines
 from tfserve.supervisor.loading import Means
-from tfserve.supervisor.output import TAIL_BYTES, JobOutput
+from tfserve.supervisor.output import JobOutput, last_lines_of
 from tfserve.supervisor.replicas import Deployment
 from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.runner import Runner
@@ -374,7 +373,7 @@ def _end_interrupted(saved: list[records.Saved], data_folder: Path) -> list[reco
 
 def _lost(row: JobRow, data_folder: Path) -> records.Ended:
     output = data_folder / "workspaces" / str(row.workspace_id) / "jobs" / f"{row.number}.out"
-    tail = last_lines(output.read_bytes()[-TAIL_BYTES:]) if output.exists() else ""
+    tail = last_lines_of(output)
     failure = Failure(
         code="lost",
         message="The job was lost because the server ended while it ran, and its worker with it. It was not run again.",

@@ -118,7 +118,7 @@ def _try_candidate(model: Located, message: Convert) -> Trial:  # noqa: ARG001 -
     """A converter's failure of any kind is a result; it is not ours."""
     trial = Trial(runtime=message.candidate, ok=False)
     found = Reference.read(Path(message.work_folder))
-    if found.problem and not message.was_requested:
+    if found.problem and (found.must_stay or not message.was_requested):
         trial.reason = found.problem
         return trial
     try:

@@ -12,7 +12,7 @@ import numpy as np
 from tfserve.conversions import ENOUGH_SAMPLES, Guard
 from tfserve.errors import Invalid, TFserveError
 from tfserve.ipc.predictions import Tensor, to_array, to_tensor
-from tfserve.runtimes import guarded
+from tfserve.runtimes import guarded, state
 from tfserve.runtimes.interface import Runtime
 from tfserve.tensors import DTYPES, Array, Signature
 from tfserve.worker import limits, trial_inputs
@@ -48,7 +48,7 @@ class Reference(msgspec.Struct, frozen=True):
     """A signature called `name` of a SavedModel, and what it computes. `problem` says why there are no cases.
 
     `envelopes` are the ranges of the cases' levels. With `needs_samples` real requests may show what made-up inputs
-    can't.
+    can't. With `must_stay` no other runtime may compute the model, even if it was requested.
     """
 
     saved_model: str
@@ -58,6 +58,7 @@ class Reference(msgspec.Struct, frozen=True):
     envelopes: list[trial_inputs.Envelope] = []
     problem: str = ""
     needs_samples: bool = False
+    must_stay: bool = False
 
     def write(self, folder: Path) -> None:
         (folder / FILE).write_bytes(msgspec.msgpack.encode(self))
@@ -110,6 +111,8 @@ class _NoReference(Exception):
 def make(runtime: Runtime, saved_model: Path, name: str, samples: Sequence[bytes]) -> Reference:
     """Computes the outputs of all inputs that there are. What TensorFlow refuses is remembered, too."""
     signature = runtime.signatures[name]
+    if state.is_stateful(runtime):
+        return Reference(str(saved_model), name, signature, problem=state.NEVER_MOVED, must_stay=True)
     given = list(trial_inputs.from_samples(name, signature, list(dict.fromkeys(samples))))
     try:
         cases, envelopes = _Maker(runtime, name, given).make()

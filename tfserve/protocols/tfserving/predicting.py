@@ -82,6 +82,11 @@ def write(result: Result, *, rows: int | None) -> bytes:
 
 
 def _rows(instances: Any, signature: Signature) -> dict[str, Array]:
+    if part := next((spec for spec in signature.inputs if spec.part), None):
+        raise Invalid(
+            f"Input {part.name!r} takes the {part.part}, which has no rows. Send all inputs in columns:"
+            f' {{"inputs": …}}. {_what_it_takes(signature)}'
+        )
     if scalars := [spec for spec in signature.inputs if spec.shape == ()]:
         raise Invalid(
             f"Input {scalars[0].name!r} takes {scalars[0]}: one value for the whole request, not one for each row of"
