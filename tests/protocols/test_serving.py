@@ -41,9 +41,9 @@ def deployment(server: Server, name: str) -> Any:
     return server.call("/get_status/", name=name)["deployment"]
 
 
-def until(condition: Callable[[], Any]) -> Any:
+def until(condition: Callable[[], Any], *, within_s: float = DEADLINE_S) -> Any:
     """What the condition gives once it is true."""
-    end = time.monotonic() + DEADLINE_S
+    end = time.monotonic() + within_s
     while time.monotonic() < end:
         if value := condition():
             return value

@@ -48,6 +48,7 @@ PRECISIONS: dict[str, tuple[str, ...]] = {
 NEEDS = {
     "tensorflow": "This model needs TensorFlow, which is not installed: pip install 'tfserve[tensorflow]'.",
     "keras": "This model needs Keras, which is not installed: pip install 'tfserve[tensorflow]'.",
+    "tf_keras": "Files of Keras 2 need tf_keras, which is not installed: pip install --no-deps 'tf-keras>=2.21,<2.22'.",
     "openvino": "This model needs OpenVINO, which is not installed: pip install 'tfserve[openvino]'.",
     "ai_edge_litert": "This model needs LiteRT, which is not installed: pip install 'tfserve[litert]'.",
     "onnxruntime": "This model needs ONNX Runtime, which is not installed: pip install 'tfserve[onnxruntime]'.",

@@ -28,11 +28,14 @@ CONVERTIBLE = (formats.SAVED_MODEL, formats.KERAS, formats.HDF5)
 
 def signature_of(signatures: dict[str, Signature]) -> str:
     """The signature that is converted: the default one, or the only one. Raises `Unsupported`."""
-    if DEFAULT_SIGNATURE in signatures:
-        return DEFAULT_SIGNATURE
-    if len(signatures) == 1:
-        return next(iter(signatures))
-    raise Unsupported(f"The model has no signature {DEFAULT_SIGNATURE!r}, and {len(signatures)} others to choose from.")
+    if DEFAULT_SIGNATURE not in signatures and len(signatures) != 1:
+        raise Unsupported(
+            f"The model has no signature {DEFAULT_SIGNATURE!r}, and {len(signatures)} others to choose from."
+        )
+    name = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in signatures else next(iter(signatures))
+    if part := next((spec for spec in signatures[name].inputs if spec.part), None):
+        raise Unsupported(f"Input {part.name!r} is a part of a ragged or sparse tensor, which only TensorFlow takes.")
+    return name
 
 
 def convert(candidate: str, saved_model: Path, name: str, signature: Signature, *, precision: str, to: Path) -> Path:

@@ -34,6 +34,8 @@ class Recipe:
         return {spec.name: self._array(spec, random, is_varied=seed is not None) for spec in signature.inputs}
 
     def _array(self, spec: TensorSpec, random: np.random.Generator, *, is_varied: bool) -> Array:
+        if spec.part:
+            return _part(spec)
         shape = self._shape(spec)
         dtype = DTYPES[spec.dtype]
         if dtype.kind == "string":
@@ -84,6 +86,17 @@ def rows_of(inputs: Mapping[str, Array]) -> int:
     """The number of rows that all inputs have; 0 when they differ or there are none."""
     rows = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
     return rows.pop() if len(rows) == 1 else 0
+
+
+def _part(spec: TensorSpec) -> Array:
+    """What is a tensor with a single value, 0 or an empty text, together with its other parts."""
+    dtype = DTYPES[spec.dtype]
+    if spec.part.startswith("row_splits"):
+        return np.array([0, 1], dtype.numpy)
+    shape = tuple(1 if size == -1 else size for size in spec.shape or ())
+    if dtype.kind == "string":
+        return np.full(shape, b"", dtype=object)
+    return np.full(shape, int(spec.part.startswith("dense_shape")), dtype.numpy)
 
 
 def _texts(shape: tuple[int, ...], fill: str, random: np.random.Generator, *, is_varied: bool) -> Array:
