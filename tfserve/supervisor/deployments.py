@@ -196,7 +196,7 @@ class Deployments:
             raise
         loaded = new.replicas[0].loaded
         new.version = loaded.version or self.last_version + 1
-        new.format, new.signatures = loaded.format, loaded.signatures
+        new.signatures = loaded.signatures  # the format is the file's, whatever it was converted into
 
     async def _switch(self, new: Deployment, *, is_update: bool) -> None:
         old = self.upkeep.active
