@@ -35,8 +35,11 @@ LONG_IN_LARGE = 512
 MAX_QUOTES = 512
 """A body with more of them is text rather than numbers; a large one may have one for every 128 bytes."""
 
+WHOLE = 4 * 1024 * 1024
+"""A longer list is read piece by piece."""
+
 PIECE = 1024 * 1024
-"""Bytes of text that a parser is given at a time. It keeps several times as much memory."""
+"""Bytes of text that a parser is given at a time then. It keeps several times as much memory."""
 
 _NOT_NESTING = bytes(set(range(256)) - set(b"[],"))
 _SPACE = b" \t\n\r"
@@ -104,7 +107,7 @@ def without_lists(body: bytes) -> bytes:
 
 def parse(text: bytes, *, lenient: bool = False) -> Numbers | None:
     """The list in `text`; None when it is not JSON, empty somewhere, or has anything but numbers in it."""
-    if len(text) > PIECE:
+    if len(text) > WHOLE:
         return _parse_pieces(text, lenient=lenient)
     parser = _parsers.pop() if _parsers else simdjson.Parser()
     try:

@@ -83,6 +83,7 @@ def test_invalid_utf8_is_found_with_its_place_in_a_large_text_too() -> None:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_numbers, "PIECE", 7)
+    monkeypatch.setattr(json_numbers, "WHOLE", 7)
 
 
 VALID = [

@@ -82,16 +82,9 @@ def write(result: Result, *, rows: int | None) -> bytes:
 
 
 def _rows(instances: Any, signature: Signature) -> dict[str, Array]:
-    if part := next((spec for spec in signature.inputs if spec.part), None):
-        raise Invalid(
-            f"Input {part.name!r} takes the {part.part}, which has no rows. Send all inputs in columns:"
-            f' {{"inputs": …}}. {_what_it_takes(signature)}'
-        )
-    if scalars := [spec for spec in signature.inputs if spec.shape == ()]:
-        raise Invalid(
-            f"Input {scalars[0].name!r} takes {scalars[0]}: one value for the whole request, not one for each row of"
-            f" 'instances'. {ASK_IN_COLUMNS}"
-        )
+    for spec in signature.inputs:
+        if spec.part or spec.shape == ():
+            raise _not_in_rows(spec, signature)
     if instances.__class__ is not Numbers:
         if instances.__class__ is not list:
             raise Invalid(f"'instances' takes a list of rows. {_what_it_takes(signature)}")
@@ -101,6 +94,18 @@ def _rows(instances: Any, signature: Signature) -> dict[str, Array]:
             return _rows_of_objects(instances, signature)
     spec = _only_input(signature, "instances")
     return {spec.name: _array(instances, spec, in_rows=True)}
+
+
+def _not_in_rows(spec: TensorSpec, signature: Signature) -> Invalid:
+    if spec.part:
+        return Invalid(
+            f"Input {spec.name!r} takes the {spec.part}, which has no rows. Send all inputs in columns:"
+            f' {{"inputs": …}}. {_what_it_takes(signature)}'
+        )
+    return Invalid(
+        f"Input {spec.name!r} takes {spec}: one value for the whole request, not one for each row of 'instances'."
+        f" {ASK_IN_COLUMNS}"
+    )
 
 
 def _rows_of_objects(instances: list[Any], signature: Signature) -> dict[str, Array]:
