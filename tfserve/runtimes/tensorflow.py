@@ -19,12 +19,13 @@ from typing import Any
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import frozen_graph, keras, pace
+from tfserve.runtimes import frozen_graph, keras, known_names, pace
 from tfserve.runtimes.graph_guard import GraphGuard, Required
 from tfserve.runtimes.graph_names import GraphNames
 from tfserve.runtimes.interface import Target
+from tfserve.runtimes.known_names import KnownNames
 from tfserve.runtimes.side_effects import Operations
-from tfserve.tensors import Array, Signature, TensorSpec
+from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 
 MAX_CALLABLES = 256
 
@@ -91,6 +92,10 @@ class GraphModel:
 
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
         return self._names.missing(inputs, outputs, signature)
+
+    def known_names(self) -> KnownNames:
+        """All names that can mean something in a request."""
+        return known_names.of_graph(self._session.graph, self.signatures, DEFAULT_SIGNATURE)
 
     def close(self) -> None:
         self._callables.clear()
