@@ -199,7 +199,7 @@ def test_other_weights_are_loaded_and_no_request_changes_them(start_worker: Star
     for name in ("train", "AssignAddVariableOp", "save/restore_all"):
         (error,) = worker.predict(asks(["w", name]))
         assert "side effect" in error["message"]
-    assert worker.predict(asks("w")) == [[[10.0], [20.0]]]
+    assert worker.predict(asks("w")) == [[[[10.0], [20.0]]]]
 
 
 # --- the other formats
