@@ -147,17 +147,19 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a tensor looks like. A size of -1 is any size; a shape of None any rank.
 
     `quantization` says what the integers of a quantized model stand for. Callers give and get the integers.
+    `part` says what it is of a ragged or sparse tensor, such as "row_splits of 'ids'"; empty for all others.
     """
 
     name: str
     dtype: str
     shape: Shape | None
     quantization: Quantization | None = None
+    part: str = ""
 
     @property
     def is_batched(self) -> bool:
-        """Whether the first dimension may have any size."""
-        return bool(self.shape) and self.shape is not None and self.shape[0] == -1
+        """Whether the first dimension may have any size, and counts examples: that of a part counts values."""
+        return bool(self.shape) and self.shape is not None and self.shape[0] == -1 and not self.part
 
     def accepts(self, shape: Shape) -> bool:
         wanted = self.shape
@@ -171,7 +173,8 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         return True
 
     def __str__(self) -> str:
-        return f"{self.dtype} of {'any shape' if self.shape is None else f'shape {list(self.shape)}'}"
+        part = f" ({self.part})" if self.part else ""
+        return f"{self.dtype} of {'any shape' if self.shape is None else f'shape {list(self.shape)}'}{part}"
 
 
 class Ragged(Invalid):

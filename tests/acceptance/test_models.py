@@ -167,17 +167,45 @@ def test_a_broken_model_is_told_with_the_cause_and_what_was_serving_goes_on(
     )
 
 
-@pytest.mark.parametrize("path", ["abort_at_once", pytest.param("fail_at_once", marks=pytest.mark.slow)])
-def test_a_version_that_breaks_in_its_warm_up_is_rolled_back_with_the_reason(
-    server: Server, workspace: str, models: Path, path: str
+def loaded(server: Server, workspace: str, call: str, path: Path) -> Any:
+    """The job of a deployment for which several processes may be needed, when it has ended."""
+    job = server.call(call, name=workspace, path=str(path), timeout=0)
+    server.wait(workspace, job["job"], timeout=150)
+    return server.http.get(f"/jobs/{job['id']}").json()["result"]
+
+
+def test_a_version_whose_process_dies_of_every_input_is_rolled_back_with_the_reason(
+    server: Server, workspace: str, models: Path
 ) -> None:
     deploy(server, workspace, models / "scale")
-    job = server.call("/update/", name=workspace, path=str(models / path), timeout=60)
+    job = loaded(server, workspace, "/update/", models / "abort_at_once")
     assert job["result"] is False
-    expected = "SIGABRT" if path == "abort_at_once" else "too small"
-    assert expected in job["error"]["message"]
-    assert expected in server.call("/get_status/", name=workspace)["last_deployment_failure"]
+    assert "SIGABRT" in job["error"]["message"]
+    assert "SIGABRT" in server.call("/get_status/", name=workspace)["last_deployment_failure"]
     assert predict(server, workspace)["result"] == [[[2.0, 4.0]]]
+
+
+@pytest.mark.slow
+def test_a_model_whose_process_dies_of_zeros_only_is_served_with_a_remark(
+    server: Server, workspace: str, models: Path
+) -> None:
+    job = loaded(server, workspace, "/deploy/", models / "abort_at_zeros")
+    assert job["result"] is True
+    (remark,) = job["remarks"]
+    assert remark.startswith("not warmed up with zeros: its process ended")
+    assert "SIGABRT" in remark
+    assert predict(server, workspace)["result"] == [[[1.0, 2.0]]]
+
+
+@pytest.mark.slow
+def test_a_version_that_refuses_what_is_made_up_serves_with_a_remark(
+    server: Server, workspace: str, models: Path
+) -> None:
+    job = server.call("/deploy/", name=workspace, path=str(models / "fail_at_once"), timeout=60)
+    assert job["result"] is True
+    assert "too small" in job["remarks"][0]
+    assert server.call("/get_status/", name=workspace)["deployment"]["remarks"] == job["remarks"]
+    assert predict(server, workspace, [[2.0, 3.0]])["result"] == [[[2.0, 3.0]]]
 
 
 def test_files_that_are_deleted_while_serving_do_no_harm(server: Server, workspace: str, models: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from image_models import as_array, litert_copy, loaded, located, onnx_model, png
 
+from tfserve import runtimes
 from tfserve.errors import Invalid
 from tfserve.runtimes import image_metadata, images
 from tfserve.runtimes.images import ImageFiles
@@ -153,6 +154,29 @@ def test_the_files_own_scale_and_zero_point_are_used(
     assert values(runtime, [[0, 128, 255]] * 2)[:3] == pytest.approx(expected, abs=scale / 2)
     (given,) = runtime.signatures["serving_default"].inputs  # others give integers, as before
     assert given.quantization == Quantization(pytest.approx(scale), zero_point)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_an_onnx_graph_shows_what_its_integers_stand_for(tmp_path: Path, runtime: str) -> None:
+    nodes = [
+        ("Transpose", ["in"], ["moved"], {"perm": [0, 1, 2, 3]}),
+        ("DequantizeLinear", ["moved", "scale", "zero"], ["real"], {}), ("Flatten", ["real"], ["flat"], {}),
+        ("QuantizeLinear", ["flat", "out_scale", "out_zero"], ["out"], {}),
+    ]  # fmt: skip
+    constants = {
+        "scale": np.float32(1 / 255), "zero": np.int8(-128), "out_scale": np.float32(0.5), "out_zero": np.uint8(3),
+    }  # fmt: skip
+    path = onnx_model(
+        tmp_path / "q.onnx", nodes, shape=["n", 2, 1, 1], out=["n", 2], dtype="INT8", out_dtype="UINT8",
+        constants=constants,
+    )  # fmt: skip
+    described = image_metadata.find(located(path), {})
+    model = images.with_files(runtimes.load(located(path), device="/cpu:0", runtime=runtime), described)
+    (given,), (told,) = model.signatures["serving_default"].inputs, model.signatures["serving_default"].outputs
+    assert given.quantization == Quantization(pytest.approx(1 / 255), -128)
+    assert told.quantization == Quantization(0.5, 3)
+    assert isinstance(model, ImageFiles)
+    assert values(model, [[0], [255]]) == [0, 1]
 
 
 def test_an_unusual_quantization_needs_the_normalization(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tfserve.runtimes import decoding, image_spec, images
 from tfserve.runtimes.image_metadata import Found
 from tfserve.runtimes.interface import Runtime, remarks_of
 from tfserve.tensors import Array
+from tfserve.training import images as training
 
 
 @pytest.fixture
@@ -61,6 +62,15 @@ def test_without_antialias_values_lie_between_the_four_pixels_around() -> None:
     np.testing.assert_allclose(larger, [[0, 25, 75, 100]])
     same = pixels_of(rows, antialias=False, scale=0.1, offset=-1)
     np.testing.assert_allclose(same, np.array(rows) / 10 - 1, atol=1e-6)
+
+
+def test_serving_reads_images_as_large_as_training_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert training.MAX_PIXELS is decoding.MAX_PIXELS
+    assert decoding.MAX_PIXELS > 89_478_485, "Pillow's own limit is smaller"
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 3)
+    assert pixels_of([[1, 2, 3]]).size == 3
+    with pytest.raises(Invalid, match="4x1 pixels; at most 3"):
+        pixels_of([[1, 2, 3, 4]])
 
 
 def test_with_antialias_every_pixel_counts() -> None:

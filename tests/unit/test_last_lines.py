@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tfserve.supervisor.last_lines import LastLines, last_lines
+from tfserve.supervisor.last_lines import LastLines
 
 DUMP = (
     "Fatal Python error: Segmentation fault\n\n"
@@ -83,6 +83,6 @@ def test_a_real_fault_with_many_threads_keeps_the_signal() -> None:
     )
     done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", script], capture_output=True, check=False)
     assert len(done.stderr) > 8000
-    lines = last_lines(done.stderr)
+    lines = kept(done.stderr.decode())
     assert "Fatal Python error: Segmentation fault" in lines
     assert "Current thread" in lines

@@ -35,6 +35,14 @@ def test_an_open_folder_is_closed_with_everything_in_it_and_links_are_left_alone
     assert mode(outside) == 0o644
 
 
+def test_a_database_that_another_program_has_put_into_a_closed_folder_is_closed(tmp_path: Path) -> None:
+    make_private(tmp_path / "data")
+    (tmp_path / "data" / "tfserve.sqlite3").write_text("")
+    (tmp_path / "data" / "tfserve.sqlite3").chmod(0o644)
+    make_private(tmp_path / "data")
+    assert mode(tmp_path / "data" / "tfserve.sqlite3") == 0o600
+
+
 def test_a_folder_that_all_users_share_is_not_closed(tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
     make_private(tmp_path)

@@ -73,17 +73,17 @@ def test_a_checkpoint_prefix_is_a_meta_graph_with_or_without_its_suffix(tmp_path
     prefix = checkpoint(tmp_path)
     for path in (prefix, f"{prefix}.meta"):
         found = formats.locate(str(path))
-        assert (found.format, found.path, found.weights) == (formats.META_GRAPH, Path(f"{prefix}.meta"), prefix)
+        assert (found.format, found.path, found.weights) == (formats.META_GRAPH, Path(f"{prefix}.meta"), str(prefix))
 
 
 def test_a_prefix_with_a_dot_in_it_is_found(tmp_path: Path) -> None:
-    assert formats.locate(str(checkpoint(tmp_path, "model.ckpt-10"))).weights == tmp_path / "model.ckpt-10"
+    assert formats.locate(str(checkpoint(tmp_path, "model.ckpt-10"))).weights == str(tmp_path / "model.ckpt-10")
 
 
 def test_other_weights_may_be_named_by_prefix_or_index(tmp_path: Path) -> None:
     prefix, other = checkpoint(tmp_path), checkpoint(tmp_path, "other")
     for weights in (other, f"{other}.index"):
-        assert formats.locate(str(prefix), str(weights)).weights == other
+        assert formats.locate(str(prefix), str(weights)).weights == str(other)
 
 
 def test_a_saved_model_has_the_version_of_its_numbered_folder(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from tfserve.ipc import frames
 from tfserve.ipc.messages import (
     BecomeModel,
     BecomeScripts,
+    ClearVariables,
     Failed,
     Interrupt,
     Message,
@@ -46,6 +48,7 @@ class WorkerProcess:
         self._answers: dict[int, Message] = {}
         self._next_id = 1
         self._jobs = 0
+        self._printed_before = {1: 0, 2: 0}
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(DEADLINE_S)
         self._reader = frames.FrameReader()
@@ -69,6 +72,14 @@ class WorkerProcess:
 
     def become_scripts(self) -> None:
         self.ask(BecomeScripts(workspace=WORKSPACE, folder=str(self.folder)))
+
+    def begin_again(self) -> None:
+        """As good as new for a test that breaks nothing: no variables, no files, no output; jobs count from 0."""
+        self.ask(ClearVariables(workspace=WORKSPACE))
+        for left in self.folder.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        self._jobs = 0
+        self._printed_before = {1: os.fstat(self._out.fileno()).st_size, 2: os.fstat(self._err.fileno()).st_size}
 
     def run(self, text: str | None = None, **fields: Any) -> ScriptEnded:
         return self.wait(self.start(text, **fields), ScriptEnded)
@@ -126,10 +137,10 @@ class WorkerProcess:
     # --- around it
 
     def stdout(self) -> str:
-        return _content(self._out)
+        return _content(self._out, self._printed_before[1])
 
     def stderr(self) -> str:
-        return _content(self._err)
+        return _content(self._err, self._printed_before[2])
 
     def hang_up(self) -> None:
         """What the worker sees when the supervisor dies."""
@@ -197,5 +208,5 @@ def ended_by(process: subprocess.Popen[bytes], within_s: float = 30.0) -> int:
     return signal.Signals(-process.wait(within_s))
 
 
-def _content(file: Any) -> str:
-    return os.pread(file.fileno(), 1 << 24, 0).decode(errors="replace")
+def _content(file: Any, start: int) -> str:
+    return os.pread(file.fileno(), 1 << 24, start).decode(errors="replace")

@@ -6,6 +6,7 @@ runtime.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import stat
@@ -69,12 +70,12 @@ _SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
 
 @dataclass(frozen=True)
 class Located:
-    """A model on disk. `weights` is a checkpoint prefix, for a meta graph only."""
+    """A model on disk. `weights` is a checkpoint prefix, for a meta graph only; it may end with a slash."""
 
     format: str
     path: Path
     version: int | None
-    weights: Path | None = None
+    weights: str | None = None
     #: names of tensors in a frozen graph that are the model's inputs and outputs; found if empty
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
@@ -97,9 +98,9 @@ def locate(
 
 def _locate(path: str, weights: str | None) -> Located:
     place = Path(path)
-    meta = place if place.suffix == ".meta" else Path(f"{path}.meta")
-    if meta.is_file():
-        return _meta_graph(meta, Path(weights) if weights else meta.with_suffix(""))
+    for meta in (place, Path(f"{path}.meta"), place / ".meta"):
+        if meta.name.endswith(".meta") and meta.is_file():
+            return _meta_graph(meta, weights or str(meta).removesuffix(".meta"))
     if weights:
         raise Invalid(f"{path} is no meta graph, so it can't be given other weights ({weights}). Deploy a new version.")
     if place.is_dir():
@@ -111,15 +112,15 @@ def _locate(path: str, weights: str | None) -> Located:
     raise Invalid(f"{path} does not exist{_neighbour(place)}. {KNOWN}")
 
 
-def check_checkpoint(prefix: Path, what: str) -> None:
+def check_checkpoint(prefix: str, what: str) -> None:
     """Raises `Invalid` unless all files of a checkpoint are there. `what` says whose it is, for the message."""
     index = Path(f"{prefix}.index")
     if not index.is_file():
-        if prefix.is_file() and prefix.stat().st_size:
+        if Path(prefix).is_file() and Path(prefix).stat().st_size:
             return  # the older format, one file without an index
         raise Invalid(f"{what} is incomplete: {index} is missing. Copy all of its files.")
     _check_size(index)
-    shards = [match for file in index.parent.glob("*") if (match := _shard_of(file, prefix))]
+    shards = [match for file in index.parent.glob("*") if (match := _shard_of(file, index.name.removesuffix(".index")))]
     if not shards or len(shards) < int(shards[0][2]):
         expected = int(shards[0][2]) if shards else 1
         raise Invalid(
@@ -127,16 +128,25 @@ def check_checkpoint(prefix: Path, what: str) -> None:
         )
 
 
-def _shard_of(file: Path, prefix: Path) -> re.Match[str] | None:
-    return _SHARD.fullmatch(file.name[len(prefix.name) :]) if file.name.startswith(prefix.name) else None
+def checkpoint_files(prefix: str) -> list[tuple[str, Path]]:
+    """The files of a checkpoint in order, each with what its name has after the prefix."""
+    folder, name = os.path.split(prefix)
+    files = sorted(file for file in Path(folder or ".").iterdir() if file.name.startswith(name))
+    found = [(file.name[len(name) :], file) for file in files]
+    return [(rest, file) for rest, file in found if not rest or rest.startswith(".")]
 
 
-def _meta_graph(meta: Path, weights: Path) -> Located:
+def _shard_of(file: Path, name: str) -> re.Match[str] | None:
+    return _SHARD.fullmatch(file.name[len(name) :]) if file.name.startswith(name) else None
+
+
+def _meta_graph(meta: Path, weights: str) -> Located:
     _check_size(meta)
     if not _is_message(meta, {1, 2, 3, 4, 5, 6, 7}):
         raise Invalid(f"{meta} is not a TF1 meta graph, or it may be damaged. Copy it again.")
-    if weights.suffix in (".index", ".meta"):
-        weights = weights.with_suffix("")
+    weights = weights.removesuffix(".index").removesuffix(".meta")
+    if Path(weights, ".index").is_file():
+        weights = f"{weights.rstrip('/')}/"  # a prefix that is only a folder
     check_checkpoint(weights, f"The checkpoint {weights}")
     return Located(META_GRAPH, meta, _version(meta.parent), weights)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 from tfserve.errors import Invalid, Unsupported, nearest
@@ -48,30 +49,41 @@ PRECISIONS: dict[str, tuple[str, ...]] = {
 NEEDS = {
     "tensorflow": "This model needs TensorFlow, which is not installed: pip install 'tfserve[tensorflow]'.",
     "keras": "This model needs Keras, which is not installed: pip install 'tfserve[tensorflow]'.",
+    "tf_keras": "Files of Keras 2 need tf_keras, which is not installed: pip install --no-deps 'tf-keras>=2.21,<2.22'.",
     "openvino": "This model needs OpenVINO, which is not installed: pip install 'tfserve[openvino]'.",
     "ai_edge_litert": "This model needs LiteRT, which is not installed: pip install 'tfserve[litert]'.",
     "onnxruntime": "This model needs ONNX Runtime, which is not installed: pip install 'tfserve[onnxruntime]'.",
 }
 
 
-def load(model: Located, *, device: str, runtime: str = AUTO, precision: str = "float32") -> Runtime:
+Measuring = Callable[[], AbstractContextManager[object]]
+"""Makes what is to be around computations that only measure a model."""
+
+
+def load(
+    model: Located, *, device: str, runtime: str = AUTO, precision: str = "float32",
+    measuring: Measuring | None = nullcontext,
+) -> Runtime:  # fmt: skip
     """Loads a model that `formats.locate` has found, with the first runtime for it that is installed.
 
+    A runtime that would measure the model with synthetic inputs to choose its settings does not without `measuring`.
     Raises `Invalid` or `Unsupported`, with the cause.
     """
     model_links.check(model)
-    loaded = _load(model, device=device, runtime=runtime, precision=precision)
+    loaded = _load(model, device=device, runtime=runtime, precision=precision, measuring=measuring)
     model_links.check(model)  # a link that was put in place after the first check
     return loaded
 
 
-def _load(model: Located, *, device: str, runtime: str, precision: str) -> Runtime:
+def _load(model: Located, *, device: str, runtime: str, precision: str, measuring: Measuring | None) -> Runtime:
     missing = None
     for name in choices(model, runtime=runtime, precision=precision):
         try:
             module = importlib.import_module(MODULES[name])
             # The others compute as the file was made.
-            chosen = {"precision": precision} if name in PRECISIONS["bf16"] else {}
+            chosen: dict[str, object] = {"precision": precision} if name in PRECISIONS["bf16"] else {}
+            if name == "tensorflow":
+                chosen["measuring"] = measuring
             loaded = cast(Callable[..., Runtime], module.load)(model, device=device, **chosen)
             if isinstance(loaded, SignatureOnly):
                 loaded.names_folder = model.path.parent

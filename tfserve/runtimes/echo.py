@@ -63,9 +63,9 @@ class EchoModel(SignatureOnly):
 
     runtime = "echo"
 
-    def __init__(self, kind: str, signatures: dict[str, Signature], *, remarks: list[str]) -> None:
+    def __init__(self, kind: str, signatures: dict[str, Signature], *, remarks: Sequence[str] = ()) -> None:
         super().__init__(kind, signatures)
-        self.remarks = remarks
+        self.remarks = list(remarks)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         find_signature(self.signatures, signature)

@@ -5,7 +5,7 @@ Nothing of TensorFlow is imported here; a graph is handed in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tfserve.errors import Invalid, nearest
@@ -67,6 +67,22 @@ class GraphNames:
                 needed.append(f"{operation.name}:0")
             pending += [*operation.inputs, *operation.control_inputs]
         return sorted(aliases.get(name, name) for name in needed)
+
+    def reaches(self, outputs: Sequence[str], operations: Collection[str]) -> bool:
+        """Whether computing the outputs may run one of these operations."""
+        if not operations:
+            return False
+        pending = [self._graph.as_graph_element(name) for name in outputs]
+        seen = set()
+        while pending:
+            element = pending.pop()
+            operation = element if _is_operation(element) else element.op
+            if operation.name in operations:
+                return True
+            if operation not in seen:
+                seen.add(operation)
+                pending += [*operation.inputs, *operation.control_inputs]
+        return False
 
     def element(self, name: str) -> Any:
         """The tensor or operation of a target, or of a name in a graph."""

@@ -177,9 +177,9 @@ def _check_values(tensor: TensorSpec, spec: ImageSpec) -> None:
     """Raises `Invalid` if the integers of the input can't hold the values: they would be cut off or rounded away."""
     dtype = DTYPES[tensor.dtype].numpy
     limits = np.iinfo(dtype)
-    integers = np.array([limits.min, limits.max]).reshape(2, 1)
     quantization = tensor.quantization or Quantization(1.0, 0)
-    low, high = quantization.real(integers) if quantization.axis is None else quantization.real(integers).T
+    scale, zero_point = np.asarray(quantization.scale), np.asarray(quantization.zero_point, np.float64)
+    low, high = scale * (limits.min - zero_point), scale * (limits.max - zero_point)
     black, white = spec.normalized(np.repeat(np.array([[0.0], [255.0]], np.float32), spec.channels or 3, axis=1))
     least, most = np.minimum(black, white), np.maximum(black, white)
     span = most - least
@@ -190,7 +190,7 @@ def _check_values(tensor: TensorSpec, spec: ImageSpec) -> None:
             f" pixels would become {least.min():.4g} to {most.max():.4g}. Give the scale and offset, or mean and std,"
             " that the model was trained with."
         )
-    if (span < SMALLEST_SPAN * np.asarray(quantization.scale).max()).any():
+    if (span < SMALLEST_SPAN * scale.max()).any():
         raise Invalid(
             f"image: the input {tensor.name!r} is {tensor.dtype}, whole numbers, but the normalization makes pixels"
             f" {least.min():.4g} to {most.max():.4g}, which would be rounded away. Give the one that the model was"
@@ -228,6 +228,8 @@ def _typed(values: Array, tensor: TensorSpec) -> Array:
     if dtype.kind == "float":
         return values.astype(dtype.numpy, copy=False)
     if tensor.quantization is not None:
-        return tensor.quantization.quantized(values, dtype.numpy)
+        # Its axis counts that of the images, too.
+        (integers,) = tensor.quantization.quantized(values[np.newaxis], dtype.numpy)
+        return np.asarray(integers)
     limits = np.iinfo(dtype.numpy)
     return np.clip(np.rint(values), limits.min, limits.max).astype(dtype.numpy)

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from tfserve.errors import Invalid, TFserveError, nearest
-from tfserve.runtimes import image_input, image_output, machine
+from tfserve.runtimes import image_input, image_output, machine, state
 from tfserve.runtimes.decoding import decode
 from tfserve.runtimes.image_metadata import Found
 from tfserve.runtimes.image_spec import ImageSpec
-from tfserve.runtimes.interface import Runtime, Target, add_remark, listed, remarks_of
+from tfserve.runtimes.interface import Runtime, Target, add_remark, listed, release_memory, remarks_of
 from tfserve.tensors import DEFAULT_SIGNATURE, DTYPES, Array, Signature, TensorSpec
 
 IMAGE_BYTES = "image_bytes"
@@ -51,6 +51,8 @@ class ImageFiles:
         self.format = runtime.format
         self.runtime = runtime.runtime
         self._runtime = runtime
+        self.is_stateful = state.is_stateful(runtime)
+        self.can_reset_state = state.may_compute(runtime)
         self._base = _base_signature(runtime)
         base = runtime.signatures[self._base]
         self._input = image_input.fit(_choose_input(base.inputs, spec.input), spec)
@@ -73,6 +75,17 @@ class ImageFiles:
         compute = self._classify if self.spec.task == "classification" else self._segment
         values = compute(inputs["pixels"], inputs["size"])
         return [values[name] for name in outputs]
+
+    def changes_state(self, outputs: Sequence[str], signature: str) -> bool:
+        if signature in (IMAGE_BYTES, PIXELS):
+            return state.changes_state(self._runtime, [self._output.name], self._base)
+        return state.changes_state(self._runtime, outputs, signature)
+
+    def reset_state(self) -> None:
+        state.reset(self._runtime)
+
+    def release_memory(self) -> None:
+        release_memory(self._runtime)
 
     def prepares(self, signature: str) -> str | None:
         return PIXELS if signature == IMAGE_BYTES else None
@@ -105,6 +118,9 @@ class ImageFiles:
     def close(self) -> None:
         self._threads.shutdown(wait=False)
         self._runtime.close()
+
+    def model_inputs(self, made: Mapping[str, Array]) -> dict[str, Array]:
+        return {self._input.tensor.name: made["pixels"]}
 
     # --- inside
 

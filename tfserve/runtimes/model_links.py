@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tfserve.config import load
 from tfserve.errors import Invalid
-from tfserve.models.formats import ONNX, Located
+from tfserve.models.formats import ONNX, Located, checkpoint_files
 
 CONVERSIONS = "conversions"
 
@@ -44,7 +44,7 @@ def _files(model: Located) -> Iterator[Path]:
     else:
         yield from _links_beside(model)
     if model.weights is not None:
-        yield from (file for file in model.weights.parent.iterdir() if file.name.startswith(model.weights.name))
+        yield from (file for _, file in checkpoint_files(model.weights))
 
 
 def _links_below(folder: Path, seen: set[Path]) -> Iterator[Path]:

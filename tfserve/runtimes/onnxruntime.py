@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
 from tfserve.models import contents
 from tfserve.models.formats import ONNX, Located
-from tfserve.runtimes import layout, machine
+from tfserve.runtimes import layout, machine, onnx_quantization
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors import Array, TensorSpec
@@ -78,6 +80,7 @@ def load(model: Located, *, device: str) -> OnnxModel:
             f"{model.path} has no output that can be returned: {told}. Export it with outputs of tensors."
         )
     found = layout.read(model.path)
+    inputs, outputs = (onnx_quantization.added(specs, model.path) for specs in (inputs, outputs))
     names = found or layout.plain(inputs, outputs)
     layout.check(names, model.path, {each.name: each for each in inputs}, {each.name: each for each in outputs})
     remarks = [f"output {each.name!r} is left out: it is {_what(each)}" for each in strange]
@@ -93,24 +96,48 @@ class OnnxModel(SignatureOnly):
         super().__init__(kind, {names.name: names.signature}, was_converted=was_converted)
         self.remarks = remarks
         self._run = session.run
+        self._names = [each.name for each in session.get_outputs()]
+        self._smallest: dict[str, Array] = {}
+        self._smallest_bytes, self._largest_bytes = sys.maxsize, 0
         self._own_inputs = names.own_inputs
         self._own_outputs = names.own_outputs
         self._texts = {spec.name for spec in names.signature.outputs if spec.dtype == "string"}
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:  # noqa: ARG002
         own = self._own_inputs
+        given = {own[name]: _given(array) for name, array in inputs.items() if name in own}
         try:
-            values: list[Array | None] = self._run(
-                [self._own_outputs[name] for name in outputs],
-                {own[name]: _given(array) for name, array in inputs.items() if name in own},
-            )
+            values: list[Array | None] = self._run([self._own_outputs[name] for name in outputs], given)
         except Exception as error:
             raise _failure(error) from error
+        self._keep(given)
         if self._texts:
             return [
                 _octets(value) if name in self._texts else value for name, value in zip(outputs, values, strict=True)
             ]
         return values
+
+    def _keep(self, given: Mapping[str, Array]) -> None:
+        size_bytes = sum(array.nbytes for array in given.values())
+        self._largest_bytes = max(self._largest_bytes, size_bytes)
+        if size_bytes < self._smallest_bytes:
+            self._smallest_bytes = size_bytes
+            self._smallest = {name: array.copy() for name, array in given.items()}
+
+    def release_memory(self) -> None:
+        """The arena shrinks only behind a run, so the smallest inputs that came so far are computed once more."""
+        if self._largest_bytes > self._smallest_bytes:
+            with contextlib.suppress(Exception):
+                self._run(self._names[:1], self._smallest, _shrinking())
+            self._largest_bytes = self._smallest_bytes
+
+
+def _shrinking() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def _options(onnxruntime: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import layout, machine, saved_model_file
+from tfserve.runtimes import layout, machine, onnx_quantization, saved_model_file
 from tfserve.runtimes.interface import listed
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
@@ -97,20 +97,24 @@ def saved_model_layout(model: Located, graph: Any) -> Layout:
 
 def _plain(model: Located, graph: Any) -> Layout:
     """The model's own names. In a frozen graph `x:0` is called `x`, as it is with TensorFlow."""
-    plain = layout.plain(list(map(_spec, graph.inputs)), list(map(_spec, graph.outputs)))
+    inputs, outputs = (list(map(_spec, ports)) for ports in (graph.inputs, graph.outputs))
+    if model.format == formats.ONNX:
+        inputs, outputs = (onnx_quantization.added(specs, model.path) for specs in (inputs, outputs))
+    plain = layout.plain(inputs, outputs)
     if model.format != formats.FROZEN_GRAPH:
         return plain
     inputs, outputs = (
-        tuple(msgspec.structs.replace(spec, name=spec.name.removesuffix(":0")) for spec in specs)
-        for specs in (plain.signature.inputs, plain.signature.outputs)
+        [msgspec.structs.replace(spec, name=spec.name.removesuffix(":0")) for spec in specs]
+        for specs in (inputs, outputs)
     )
-    return msgspec.structs.replace(plain, signature=Signature(inputs, outputs))
+    return msgspec.structs.replace(plain, signature=Signature(tuple(inputs), tuple(outputs)))
 
 
 class OpenVinoModel(SignatureOnly):
     """A compiled model with one request, which is used again and again."""
 
     runtime = "openvino"
+    can_reset_state = True
 
     def __init__(
         self, kind: str, compiled: Any, names: Layout, inputs: dict[str, int], outputs: dict[str, int],
@@ -122,16 +126,33 @@ class OpenVinoModel(SignatureOnly):
         self._input_at = {name: inputs[own] for name, own in names.own_inputs.items()}
         self._output_at = {name: outputs[own] for name, own in names.own_outputs.items()}
         self._wide = {spec.name for spec in names.signature.inputs if spec.dtype in WIDE}
-        self._tensor = openvino.Tensor
-        self._request = compiled.create_infer_request()
+        self._openvino = openvino
+        self._compiled = compiled
+        self._use(compiled.create_infer_request())
+        self.is_stateful = bool(self._request.query_state())
+
+    def changes_state(self, outputs: Sequence[str], signature: str) -> bool:  # noqa: ARG002 - all of it is computed
+        return self.is_stateful
+
+    def reset_state(self) -> None:
+        self._request.reset_state()
+
+    def release_memory(self) -> None:
+        """A request keeps the memory of its largest inputs, so a new one takes its place."""
+        if not self.is_stateful:
+            self._use(self._compiled.create_infer_request())
+            self._compiled.release_memory()
+
+    def _use(self, request: Any) -> None:
+        self._request = request
         # What InferRequest.infer adds to this is to guess the types of its arguments: 30 µs against 12.
-        self._infer = super(openvino.InferRequest, self._request).infer  # type: ignore[misc]
+        self._infer = super(self._openvino.InferRequest, request).infer  # type: ignore[misc]
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:  # noqa: ARG002
         for name in self._wide:
             _check_width(name, inputs[name])
         try:
-            given = {self._input_at[name]: self._tensor(_own(array), True) for name, array in inputs.items()}
+            given = {self._input_at[name]: self._openvino.Tensor(_own(array), True) for name, array in inputs.items()}
             # Not shared: the next run writes to the same memory, while these are still being sent.
             values = list(self._infer(given, False, False).values())
         except Exception as error:

@@ -193,7 +193,11 @@ class Model:
             names,
             request.urgency,
         )
-        answer = await self._ask(question, request)
+        answer = await self._ask(question, request, in_full=not self._is_served(question.signature))
+        if isinstance(answer, Refusal) and answer.in_full:  # the faster runtime does not compute such values
+            if self.successor is not None and not request.pinned:
+                return await self.successor.predict(request)
+            answer = await self._ask(question, request, in_full=True)
         if isinstance(answer, Refusal):
             raise from_failure(answer.failure)
         self.statistics.succeeded(
@@ -208,14 +212,15 @@ class Model:
             outputs = {name: outputs[name] for name in request.outputs}
         return Result(outputs, self.told.version)
 
-    async def _ask(self, question: Ask, request: Request) -> predictions.Answer | Refusal:
+    def _is_served(self, signature: str) -> bool:
+        return self.told.served is None or signature in self.told.served
+
+    async def _ask(self, question: Ask, request: Request, *, in_full: bool) -> predictions.Answer | Refusal:
         if request.caller is not None and request.caller.is_gone:
             raise CallerGone
         if self.in_flight >= self._limit:
             raise ModelQueueFull(limit=self._limit)
-        line = self._pool.least_busy()
-        if self.told.served is not None and question.signature not in self.told.served:
-            line = await self._full_line()
+        line = await self._full_line() if in_full else self._pool.least_busy()
         if line is None:
             raise Unavailable(self._why_not())
         changed = self._changed
@@ -229,9 +234,10 @@ class Model:
 
     async def _full_line(self) -> ModelLine | None:
         """The line to TensorFlow, for what the faster runtime does not compute."""
-        if not self._full_pool.alive:
+        if self.told.served is not None and not self._full_pool.alive:
             await self._wake(self.name)
-        return self._full_pool.least_busy()
+        # The model may be back with TensorFlow by now.
+        return self._pool.least_busy() if self.told.served is None else self._full_pool.least_busy()
 
     async def _wait(self, line: ModelLine, question: Ask, request: Request) -> predictions.Answer | Refusal:
         request_id, reply = line.ask(question)

@@ -14,12 +14,12 @@ import msgspec
 
 from tfserve.control import records
 from tfserve.control.models import Deployment as Row
-from tfserve.errors import Internal, TFserveError, Unavailable
+from tfserve.errors import Internal, Invalid, TFserveError, Unavailable
 from tfserve.ipc.messages import META_GRAPH, JobKind, JobState, ModelOptions, Predict, Prediction, Predictions
 from tfserve.supervisor import model_files
 from tfserve.supervisor.jobs import Job, Outcome
 from tfserve.supervisor.loading import Means
-from tfserve.supervisor.replicas import Deployment, options_of
+from tfserve.supervisor.replicas import Deployment, DiedOfEveryInput, options_of
 from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.upkeep import Upkeep
 from tfserve.supervisor.workers import WorkerDied
@@ -117,7 +117,10 @@ class Deployments:
     async def _update(self, job: Job) -> Outcome:
         request: dict[str, Any] = msgspec.json.decode(job.request)
         active, path = self.upkeep.deployed(), request["path"]
-        same = partial(self._replace, device=active.device, options=active.options, is_update=True)
+        options = active.options
+        if (warm_up := request.get("warm_up")) is not None:
+            options = msgspec.structs.replace(options, warm_up=warm_up)
+        same = partial(self._replace, device=active.device, options=options, is_update=True)
         if active.format == META_GRAPH and _is_weights_only(path):
             return await same(path=active.path, weights=path)
         return await same(path=path, weights=None)
@@ -167,13 +170,18 @@ class Deployments:
         try:
             for _ in range(new.options.replicas):
                 new.take_in(await self.upkeep.load(new, samples))
-        except BaseException:
+        except BaseException as error:
             for replica in new.replicas:
                 replica.worker.kill("its version could not be deployed")
+            if isinstance(error, DiedOfEveryInput):  # a job that ends by a death would be tried once more
+                raise Invalid(
+                    f"{new.path} was not deployed: its process died of every input in its warm-up; the last time"
+                    f" {error}. An example in the field warm_up replaces these inputs; warm_up: false computes none."
+                ) from error
             raise
         loaded = new.replicas[0].loaded
         new.version = loaded.version or self.last_version + 1
-        new.format, new.signatures = loaded.format, loaded.signatures
+        new.signatures = loaded.signatures  # the format is the file's, whatever it was converted into
 
     async def _switch(self, new: Deployment, *, is_update: bool) -> None:
         old = self.upkeep.active

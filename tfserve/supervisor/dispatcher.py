@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -21,8 +21,17 @@ from tfserve.control.records import Turn
 from tfserve.errors import Failure, Kind, TFserveError, TimedOut
 from tfserve.ipc.messages import JobKind, JobState
 from tfserve.supervisor.events import Signal
-from tfserve.supervisor.jobs import CANCELLED, REPEATABLE, STOPPED, Ending, Job, Outcome, over_time
-from tfserve.supervisor.journal import Journal
+from tfserve.supervisor.jobs import (
+    CANCELLED,
+    REPEATABLE,
+    STOPPED,
+    Ending,
+    Job,
+    Outcome,
+    RunsAfterRestart,
+    over_time,
+)
+from tfserve.supervisor.journal import Journal, NotRecorded
 from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.workers import WorkerDied
 
@@ -30,7 +39,6 @@ log = logging.getLogger(__name__)
 
 MAX_BATCH_JOBS = 64
 MAX_BATCH_BYTES = 16 * 1024 * 1024
-RECORD_AGAIN_S = 1.0
 
 
 class Runner(Protocol):
@@ -84,6 +92,8 @@ class Dispatcher:
         self._changed = changed
         self._grace_s = grace_s
         self._held = False
+        #: whether nothing runs any more before the server is started again
+        self._stopping = False
         self._work = asyncio.Event()
         self._calm = asyncio.Event()
         self._calm.set()
@@ -97,6 +107,8 @@ class Dispatcher:
     def put(self, job: Job) -> None:
         """Takes in a job that is recorded already; one that is recorded as started runs next."""
         self.waiting.append(job)
+        if self._stopping:
+            self._postpone([job])
         self.waiting_bytes += len(job.request)
         job.ended.add_done_callback(lambda _: self._gone(job))
         self._work.set()
@@ -154,12 +166,21 @@ class Dispatcher:
     async def close(self, ending: Ending, grace_s: float = 0.0) -> None:
         """Ends what runs, and starts nothing any more; what waits stays recorded as waiting."""
         self.hold()
+        if ending is STOPPED:
+            self._stopping = True
+            self._postpone(self.waiting)
         with contextlib.suppress(TimedOut):
             await self.end_running(ending, grace_s)
         self._task.cancel()
         await asyncio.wait([self._task])
-        if never_run := [job for job in self.waiting if job.started]:
-            await self._record(requeued=never_run)
+        with contextlib.suppress(NotRecorded):
+            if never_run := [job for job in self.waiting if job.started]:
+                await self._record(requeued=never_run)
+
+    def _postpone(self, jobs: Iterable[Job]) -> None:
+        """Lets those who wait for these jobs know that they run after the restart."""
+        for job in jobs:
+            job.postpone(RunsAfterRestart(job=job.number, id=job.id, name=self._name))
 
     # --- the loop
 
@@ -168,10 +189,16 @@ class Dispatcher:
             await self._work.wait()
             self._work.clear()
             jobs = self._take()
-            await self._start(jobs)
-            while jobs:
-                outcomes = await self._run(jobs)
-                jobs = await self._turn(jobs, outcomes)
+            try:
+                await self._start(jobs)
+                while jobs:
+                    outcomes = await self._run(jobs)
+                    jobs = await self._turn(jobs, outcomes)
+            except NotRecorded as error:  # the server stops: the next one finds these jobs as running
+                for job in self.running:
+                    job.postpone(error)
+                self._set_running([])
+                return
 
     def _take(self) -> list[Job]:
         """The jobs to run next: one, or predictions that stand in a row."""
@@ -211,6 +238,8 @@ class Dispatcher:
         for job in again:
             job.started = False
         self.waiting.extendleft(reversed(again))
+        if self._stopping:
+            self._postpone(again)
         following = self._take() if not again else []
         await self._record(ended=ended, requeued=again, started=[job for job in following if not job.started])
         if again:
@@ -305,13 +334,8 @@ class Dispatcher:
             started=[job.id for job in started],
             variables=variables[-1] if variables else None,
         )
-        while True:
-            try:
-                await self._journal.take_turn(turn)
-                break
-            except TFserveError as error:
-                log.error("workspace %s waits until its jobs can be recorded: %s", self._name, error)
-                await asyncio.sleep(RECORD_AGAIN_S)
+        jobs = sorted({job.number for job in (*(job for job, _ in ended), *requeued, *started)})
+        await self._journal.insist(turn, f"workspace {self._name}: job {', '.join(map(str, jobs))}")
         for job in started:
             job.started = True
             job.attempts += 1

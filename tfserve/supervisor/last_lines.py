@@ -88,10 +88,3 @@ def _around(found: int, recent: bytes, before: int) -> _Span:
     whole = 0 if earliest == 0 else recent.find(b"\n", earliest, found) + 1
     start = min(line, whole or line) if earliest else 0
     return _Span(before + start, before + found + HEAD_BYTES, recent[start : found + HEAD_BYTES])
-
-
-def last_lines(data: bytes) -> str:
-    """What is kept of output that is all there."""
-    lines = LastLines()
-    lines.add(data)
-    return lines.text()

@@ -91,6 +91,15 @@ class JobOutput:
             self._full = True
 
 
+def last_lines_of(path: Path) -> str:
+    """The last lines of a job's file, with the beginning of a fault dump; nothing if the job has printed nothing."""
+    lines = LastLines()
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        lines.add(file.read())
+    return lines.text()
+
+
 class Pipe:
     """Reads one pipe as bytes arrive and hands them to whoever is interested at the time."""
 

@@ -17,7 +17,11 @@ UMASK = 0o077
 def make_private(folder: Path) -> None:
     """Makes the data folder, or closes one that an earlier version left open. Raises `OSError`."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not _is_open(folder) or _is_shared(folder):
+    if _is_shared(folder):
+        return
+    for path in folder.iterdir():  # always: `manage.py migrate` and backup tools write with another umask
+        _close(path)
+    if not _is_open(folder):
         return
     _close(folder)
     for where, folders, files in os.walk(folder):

@@ -27,8 +27,10 @@ from tfserve.ipc.messages import (
     IdentifyModel,
     Message,
     Progress,
+    SamplesSeen,
     Stop,
     Train,
+    WarmUpStep,
     WorkerReady,
 )
 from tfserve.supervisor import allocation
@@ -128,6 +130,11 @@ class Worker:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.output: JobOutput | None = None
         self.on_progress: Callable[[Progress], None] | None = None
+        #: what a model worker computes for its warm-up, or computed last
+        self.warm_up_step: WarmUpStep | None = None
+        #: how many different requests a model worker has kept, and who wants to know of more
+        self.samples_seen = 0
+        self.on_samples: Callable[[], None] | None = None
         #: None until it is open
         self._line: Connection | None = None
         assert child.stdout is not None
@@ -196,6 +203,12 @@ class Worker:
                 self.ready.set_result(None)
         elif isinstance(message, Progress) and self.on_progress is not None:
             self.on_progress(message)
+        elif isinstance(message, WarmUpStep):
+            self.warm_up_step = message
+        elif isinstance(message, SamplesSeen):
+            self.samples_seen = message.count
+            if self.on_samples is not None:
+                self.on_samples()
         return None
 
     def _printed(self, stream: int, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import shutil
@@ -38,9 +39,8 @@ from tfserve.supervisor.dispatcher import Dispatcher, Runner
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs import DESTROYED, REPEATABLE, RESTARTED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal
-from tfserve.supervisor.last_lines import last_lines
 from tfserve.supervisor.loading import Means
-from tfserve.supervisor.output import TAIL_BYTES, JobOutput
+from tfserve.supervisor.output import JobOutput, last_lines_of
 from tfserve.supervisor.replicas import Deployment
 from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.scripts import Host, ScriptProcess, ScriptThread
@@ -248,11 +248,13 @@ class Workspaces:
         while True:
             await asyncio.sleep(PRUNE_EVERY_S)
             for workspace in self:
-                await self.prune(workspace)
+                with contextlib.suppress(TFserveError):  # the next time does it
+                    await self.prune(workspace)
 
     async def close(self) -> None:
         """Lets running jobs end by themselves for a while, then ends everything; what waits stays recorded."""
-        await self._journal.change(_nothing)  # behind it, all that was submitted stands in its queue
+        with contextlib.suppress(TFserveError):
+            await self._journal.change(_nothing)  # behind it, all that was submitted stands in its queue
         drain_s = self._settings.drain_s
         await asyncio.gather(*(workspace.dispatcher.close(STOPPED, drain_s) for workspace in self))
         await self._host.close()
@@ -370,7 +372,7 @@ def _end_interrupted(saved: list[records.Saved], data_folder: Path) -> list[reco
 
 def _lost(row: JobRow, data_folder: Path) -> records.Ended:
     output = data_folder / "workspaces" / str(row.workspace_id) / "jobs" / f"{row.number}.out"
-    tail = last_lines(output.read_bytes()[-TAIL_BYTES:]) if output.exists() else ""
+    tail = last_lines_of(output)
     failure = Failure(
         code="lost",
         message="The job was lost because the server ended while it ran, and its worker with it. It was not run again.",

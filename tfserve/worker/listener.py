@@ -18,7 +18,6 @@ from typing import cast
 
 import uvloop
 
-from tfserve import linux
 from tfserve.errors import TooLarge
 from tfserve.ipc.frames import BrokenFrame
 from tfserve.ipc.messages import ModelOptions
@@ -177,7 +176,7 @@ class Batches:
         if self._waiting or time.perf_counter_ns() - self._computation.asked_ns < IDLE_S * 1e9:
             self._rest = self._loop.call_later(IDLE_S, self._tidy)
         else:
-            self._loop.run_in_executor(None, linux.give_memory_back)
+            self._loop.run_in_executor(None, self._computation.release_memory)
 
 
 class Line(asyncio.BufferedProtocol):

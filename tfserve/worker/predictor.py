@@ -12,7 +12,9 @@ import msgspec
 from tfserve import json_values
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError, TooLarge
 from tfserve.ipc.messages import Prediction
+from tfserve.ipc.predictions import Ask, to_tensor
 from tfserve.json_values import DoesNotFit
+from tfserve.runtimes import state
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, Target
 from tfserve.tensors import DEFAULT_SIGNATURE, Array, cast
 from tfserve.worker import batching
@@ -66,6 +68,21 @@ class Predictor:
                 break
         return answers
 
+    def changes_state(self, request: bytes) -> bool:
+        """Whether computing the request may change what is computed later, be it by a name inside the graph."""
+        prepared = self._prepare(request)
+        return isinstance(prepared, _Prepared) and prepared.plan.changes_state
+
+    def as_ask(self, request: bytes) -> Ask | None:
+        """A request as web sends one; None when it feeds anything but the inputs of a signature."""
+        asked = self._decoder.decode(request)
+        signature, given = self._runtime.signatures.get(asked.signature), asked.feed_dict or {}
+        if signature is None or given.keys() != {spec.name for spec in signature.inputs}:
+            return None
+        tensors = [to_tensor(cast(given[spec.name], spec, spec.name)) for spec in signature.inputs]
+        outputs = tuple(spec.name for spec in signature.outputs)
+        return Ask(asked.signature, tuple(spec.name for spec in signature.inputs), tuple(tensors), outputs)
+
     def _answers(self, prepared: Sequence[_Prepared | TFserveError]) -> Iterator[Prediction]:
         """One after the other, in order; what is computed together is, as soon as the first of it is needed."""
         groups = {n: positions for positions in _groups(prepared) for n in positions}
@@ -85,7 +102,8 @@ class Predictor:
             fetches = [asked.fetches] if isinstance(asked.fetches, str) else asked.fetches
             given = asked.feed_dict or {}
             plan = self._plan(asked.signature, fetches, tuple(given))
-            return _Prepared(plan, _inputs(plan, given))
+            inputs = _inputs(plan, given)
+            return _Prepared(plan.for_rows(batching.row_shape(inputs)) if plan.can_batch() else plan, inputs)
         except TFserveError as error:
             return error
         except msgspec.DecodeError as error:
@@ -114,7 +132,8 @@ class Predictor:
         missing = self._runtime.missing(_without_duplicates(feeds), [target.name for target in outputs], signature)
         if missing:
             raise Invalid(f"feed_dict lacks {', '.join(map(repr, missing))}, which the fetched values depend on.")
-        return Plan(signature, feeds, outputs, [name for name, _ in fetched])
+        changes_state = state.changes_state(self._runtime, [target.name for target in outputs], signature)
+        return Plan(signature, feeds, outputs, [name for name, _ in fetched], changes_state=changes_state)
 
     def _run(self, plan: Plan, inputs: Sequence[Inputs]) -> Sequence[Outputs | TFserveError]:
         try:

@@ -101,7 +101,8 @@ async def scale(context: Context, request: requests.Scale) -> bool:
 
 
 async def update(context: Context, request: requests.Update) -> dict[str, Any]:
-    return await _submit(context, request, JobKind.UPDATE, {"path": str(await _model_path(context, request.path))})
+    job = {"path": str(await _model_path(context, request.path)), "warm_up": request.warm_up}
+    return await _submit(context, request, JobKind.UPDATE, job)
 
 
 async def undeploy(context: Context, request: requests.Undeploy) -> dict[str, Any]:

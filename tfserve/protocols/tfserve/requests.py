@@ -35,6 +35,8 @@ TimeLimit = Annotated[
     Meta(description="seconds that the job may run, then it is ended as failed (no limit)"),
 ]
 
+_WARM_UP = "false for none; or an example: {input: value}, or {signature, inputs: {input: value}}"
+
 Replicas = Annotated[int, Meta(description="processes that hold the model", ge=1, le=64)]
 
 
@@ -95,6 +97,12 @@ class Deploy(_Waits, kw_only=True):
         dict[str, Any] | None,
         Meta(description="how image files become the input (what training wrote beside the model)"),
     ] = None
+    warm_up: Annotated[
+        bool | dict[str, Any], Meta(description=f"whether to compute before the first request; {_WARM_UP}")
+    ] = True
+    stateless: Annotated[
+        bool, Meta(description="reset the model's state before each call; without, callers share it")
+    ] = False
     inputs: Annotated[
         list[str],
         Meta(description="for a frozen graph: the tensors that are its inputs; its placeholders if not given"),
@@ -113,6 +121,8 @@ class Deploy(_Waits, kw_only=True):
             "max_delay_s": self.max_delay,
             "precision": self.precision,
             "image": self.image,
+            "warm_up": self.warm_up,
+            "stateless": self.stateless,
             "inputs": self.inputs,
             "outputs": self.outputs,
         }
@@ -125,6 +135,9 @@ class Scale(msgspec.Struct, kw_only=True):
 
 class Update(_Waits, kw_only=True):
     path: Annotated[str, Meta(description="a new version, or for a meta graph the prefix of new weights", min_length=1)]
+    warm_up: Annotated[
+        bool | dict[str, Any] | None, Meta(description=f"as in /deploy/ (as the model was deployed); {_WARM_UP}")
+    ] = None
 
 
 class Undeploy(_Waits, kw_only=True):

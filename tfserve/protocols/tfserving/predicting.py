@@ -79,6 +79,11 @@ def write(result: Result, *, in_rows: bool) -> bytes:
 
 
 def _rows(instances: Any, signature: Signature) -> dict[str, Array]:
+    if part := next((spec for spec in signature.inputs if spec.part), None):
+        raise Invalid(
+            f"Input {part.name!r} takes the {part.part}, which has no rows. Send all inputs in columns:"
+            f' {{"inputs": …}}. {_what_it_takes(signature)}'
+        )
     if instances.__class__ is not Numbers:
         if instances.__class__ is not list:
             raise Invalid(f"'instances' takes a list of rows. {_what_it_takes(signature)}")
