@@ -14,7 +14,6 @@ the parser that read the JSON lets them through.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -234,7 +233,7 @@ def _cast_few(value: Any, spec: TensorSpec) -> Array | None:
         array = np.array(value, dtype)
     except (TypeError, IndexError, KeyError, ValueError):  # no list, an empty one, a ragged one
         return None
-    return array if spec.accepts(array.shape) else None
+    return array if array.ndim <= MAX_RANK and spec.accepts(array.shape) else None
 
 
 def _shape_at_first_glance(value: Any) -> Shape:
@@ -311,11 +310,24 @@ def _strings(leaves: Sequence[Any], shape: Shape, spec: TensorSpec, name: str) -
 
 def _octets(leaf: Any, spec: TensorSpec, name: str) -> bytes:
     if isinstance(leaf, str):
-        return leaf.encode()
+        return encode_text(leaf, f"Input {name!r}")
     if isinstance(leaf, dict) and leaf.keys() == {"b64"} and isinstance(leaf["b64"], str):
-        try:
-            return base64.b64decode(leaf["b64"], validate=True)
-        except binascii.Error as error:
-            raise Invalid(f"Input {name!r} has a b64 value that is not base64: {error}.") from None
+        return decode_b64(leaf["b64"], f"Input {name!r}")
     given = _JSON_NAMES.get(type(leaf), type(leaf).__name__)
     raise Invalid(f'Input {name!r} takes {spec}, so text or {{"b64": "…"}}; {given} was given.')
+
+
+def encode_text(text: str, owner: str) -> bytes:
+    """The UTF-8 of a string that `owner` has. Raises `Invalid` for half of a surrogate pair."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise Invalid(f"{owner} has text with half of a surrogate pair, which is not valid Unicode.") from None
+
+
+def decode_b64(text: str, owner: str) -> bytes:
+    """The bytes of a base64 value that `owner` has. Raises `Invalid`."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:  # binascii.Error is one; characters beyond ASCII are another
+        raise Invalid(f"{owner} has a b64 value that is not base64: {str(error).rstrip('.')}.") from None

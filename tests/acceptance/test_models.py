@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -231,6 +232,30 @@ def test_a_prediction_that_kills_the_worker_is_lost_after_one_repetition_and_the
     assert server.http.get(f"/jobs/{job['id']}").json()["result"]["attempts"] == 2
     assert predict(server, workspace)["result"] == [[[1.0, 2.0]]]
     assert deployment(server, workspace)["pid"] != pid
+
+
+def test_a_kind_of_request_that_has_killed_before_is_not_repeated_and_takes_nothing_away_from_others(
+    server: Server, workspace: str
+) -> None:
+    (path := server.roots / f"{workspace}.echo").write_text('{"x": {"dtype": "float32", "shape": null}}')
+    deploy(server, workspace, path)
+    ended = [ended_by_a_crash(server, workspace, x) for x in ([1], [2], [3], [[4]], [5])]
+    assert ended == [("succeeded", 2), ("lost", 1), ("lost", 1), ("succeeded", 2), ("lost", 1)]
+    assert server.run(workspace, "x = 1")["state"] == "succeeded"
+    assert server.call("/get_status/", name=workspace)["STATUS"] == "IDLE"
+    assert predict(server, workspace, [6], "x")["result"] == [[6.0]]
+
+
+def ended_by_a_crash(server: Server, name: str, x: Any) -> tuple[str, int]:
+    """State and attempts of a prediction whose process gets, while it computes, the signal that crashes end with."""
+    predict(server, name, {"b64": ""}, "x")  # returns when there is a process again
+    process = psutil.Process(deployment(server, name)["pid"])
+    process.suspend()
+    job = server.call("/predict/", name=name, fetches="x", feed_dict={"x": x}, timeout=0)
+    process.send_signal(signal.SIGABRT)
+    process.resume()
+    ended = server.wait(name, job["job"])
+    return ended["state"], ended["attempts"]
 
 
 def test_only_the_prediction_that_kills_is_lost_of_those_that_ran_together(

@@ -17,10 +17,11 @@ from tfserve.control.models import Deployment as Row
 from tfserve.errors import Internal, Invalid, TFserveError, Unavailable
 from tfserve.ipc.messages import META_GRAPH, JobKind, JobState, ModelOptions, Predict, Prediction, Predictions
 from tfserve.supervisor import model_files
+from tfserve.supervisor.deadly import DeadlyKinds
 from tfserve.supervisor.jobs import Job, Outcome
 from tfserve.supervisor.loading import Means
+from tfserve.supervisor.processes import Exit
 from tfserve.supervisor.replicas import Deployment, DiedOfEveryInput, options_of
-from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.upkeep import Upkeep
 from tfserve.supervisor.workers import WorkerDied
 
@@ -51,14 +52,14 @@ class Deployments:
         name: str,
         *,
         means: Means,
-        restarts: Restarts,
         give_up: Callable[[str], None],
     ) -> None:
-        self.upkeep = Upkeep(name, means, restarts=restarts, give_up=give_up)
+        self.upkeep = Upkeep(name, means, give_up=give_up)
         self.last_version = 0
         self.last_failure = ""
         self._workspace_id = workspace_id
         self._journal = means.journal
+        self._deadly = DeadlyKinds()
         self._stage = Stage.NOTHING
         #: whether the job that runs is to end early
         self._is_interrupted = False
@@ -76,6 +77,21 @@ class Deployments:
             raise Abandoned from None
         finally:
             self._work = None
+
+    def may_repeat(self, job: Job) -> bool:
+        return job.may_be_repeated and not (job.kind == JobKind.PREDICT and job.request in self._deadly)
+
+    def may_share(self, job: Job) -> bool:
+        return job.request not in self._deadly
+
+    def worked(self) -> None:
+        """How the model's processes fare is counted by `Upkeep`, whoever uses them."""
+
+    def died(self, jobs: Sequence[Job], exit_: Exit) -> str | None:
+        """A prediction that kills takes neither the scripts nor, for long, the model away from the others."""
+        if len(jobs) == 1 and jobs[0].kind == JobKind.PREDICT:
+            self._deadly.note(jobs[0].request, exit_, attempts=jobs[0].attempts)
+        return None
 
     def interrupt(self, _: Job) -> None:
         """What is only loaded is given up at once; all else is ended after the grace time."""
@@ -127,9 +143,8 @@ class Deployments:
 
     async def restart(self) -> None:
         """A fresh start for a model that was given up."""
-        active = self.upkeep.active
-        if active is not None and active.state == Row.State.FAILED:
-            self.upkeep.restore(active)
+        self._deadly.forget()
+        self.upkeep.start_afresh()
 
     async def _undeploy(self, _: Job) -> Outcome:
         active = self.upkeep.deployed()
@@ -198,6 +213,7 @@ class Deployments:
             raise
         self.last_version = new.version
         self.last_failure = ""
+        self._deadly.forget()
         await self.upkeep.put(new, keeps_replicas=is_update)
 
     # --- predict

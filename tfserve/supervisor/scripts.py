@@ -29,6 +29,7 @@ from tfserve.ipc.messages import (
 )
 from tfserve.supervisor.jobs import Job, Outcome
 from tfserve.supervisor.output import OutputPipes
+from tfserve.supervisor.processes import Exit
 from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.workers import Spare, Worker, WorkerDied
 
@@ -37,18 +38,38 @@ HOST_GRACE_S = 5.0
 READ_S = 10.0
 
 
-class ScriptProcess:
+class _CountsDeaths:
+    """What deaths mean for scripts: after several in a row the workspace is given up."""
+
+    def __init__(self, restarts: Restarts) -> None:
+        self._restarts = restarts
+
+    def may_repeat(self, job: Job) -> bool:
+        return job.may_be_repeated
+
+    def may_share(self, _: Job) -> bool:
+        return False
+
+    def worked(self) -> None:
+        self._restarts.worked()
+
+    def died(self, _: Sequence[Job], exit_: Exit) -> str | None:
+        self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
+        return f"its worker died {self._restarts.deaths} times in a row" if self._restarts.given_up else None
+
+
+class ScriptProcess(_CountsDeaths):
     """A process of the workspace's own, started at its first script, and again after a death."""
 
     can_kill = True
 
     def __init__(self, name: str, folder: Path, *, spare: Spare, restarts: Restarts) -> None:
+        super().__init__(restarts)
         self.worker: Worker | None = None
         self.starting = False
         self._name = name
         self._folder = folder
         self._spare = spare
-        self._restarts = restarts
         self._running: Job | None = None
 
     @property
@@ -146,18 +167,18 @@ class Host:
             self._starting = None
 
 
-class ScriptThread:
+class ScriptThread(_CountsDeaths):
     """A thread of the host: light, but it can't be killed, and it shares the fate of the host."""
 
     can_kill = False
 
     def __init__(self, key: str, folder: Path, *, host: Host, restarts: Restarts) -> None:
         """`key` is what the host knows the workspace by: never given twice, unlike its name."""
+        super().__init__(restarts)
         self.starting = False
         self._host = host
         self._key = key
         self._folder = folder
-        self._restarts = restarts
         self._running: Job | None = None
         #: the host in which the workspace has been opened
         self._worker: Worker | None = None

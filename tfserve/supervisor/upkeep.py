@@ -19,7 +19,7 @@ from tfserve.ipc.messages import AUTO, ReadSamples, Samples
 from tfserve.supervisor.full import FullModel
 from tfserve.supervisor.loading import Loading, Means
 from tfserve.supervisor.replicas import Deployment, Replica
-from tfserve.supervisor.restarts import Restarts
+from tfserve.supervisor.restarts import ModelDeaths
 from tfserve.supervisor.workers import Worker, WorkerDied
 
 log = logging.getLogger(__name__)
@@ -33,11 +33,11 @@ PREPARED_S = 30.0
 class Upkeep:
     """The active deployment, and everything that keeps it so."""
 
-    def __init__(self, name: str, means: Means, *, restarts: Restarts, give_up: Callable[[str], None]) -> None:
+    def __init__(self, name: str, means: Means, *, give_up: Callable[[str], None]) -> None:
         self.active: Deployment | None = None
         #: a request of the workspace API that was answered, to warm up by
         self.sample: bytes | None = None
-        #: the worker that computes a job now: the job tells of its death
+        #: the worker that computes a job now
         self.computing: Worker | None = None
         #: held while a job computes, so that no process is stopped under it
         self.turn = asyncio.Lock()
@@ -48,7 +48,7 @@ class Upkeep:
         self._name = name
         self._means = means
         self._loading = Loading(name, means)
-        self._restarts = restarts
+        self._deaths = ModelDeaths()
         self._give_up = give_up
         self._restoring: asyncio.Task[None] | None = None
         self._choosing: asyncio.Task[None] | None = None
@@ -230,6 +230,12 @@ class Upkeep:
         self.active = deployment
         self.restore(deployment)
 
+    def start_afresh(self) -> None:
+        """Forgets past deaths, and tries again what was given up."""
+        self._deaths = ModelDeaths()
+        if self.active is not None and self.active.state == Row.State.FAILED:
+            self.restore(self.active)
+
     def restore(self, deployment: Deployment) -> None:
         """Loads what the active deployment lacks, as often as it takes."""
         if self._restoring is None:
@@ -240,8 +246,8 @@ class Upkeep:
             if self.active is not deployment or replica not in deployment.replicas:
                 return
             exit_ = replica.worker.child.ended.result()
-            if self.computing is not replica.worker:  # otherwise the job tells of it
-                self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
+            if exit_.killed_because is None:
+                self._deaths.serving.died(now=time.monotonic(), lived_s=exit_.lived_s)
             deployment.reason = f"its worker died: {exit_.sentence}"
             deployment.replicas.remove(replica)
             if not deployment.living:
@@ -268,7 +274,7 @@ class Upkeep:
             deployment.state = Row.State.LOADING
             await self.announce()
         self._means.changed.fire()
-        await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
+        await asyncio.sleep(self._deaths.delay_s(time.monotonic()))
         chosen = deployment.chosen
         try:
             replica = await self.load(deployment)
@@ -276,6 +282,7 @@ class Upkeep:
             return not deployment.back_to_auto(error.message) and await self._lacks(deployment, error.message)
         except WorkerDied as death:
             return await self._died_loading(deployment, death)
+        self._deaths.loading.worked()
         has_moved = deployment.chosen is not chosen and not deployment.asks_for_conversion
         if has_moved or self.active is not deployment or len(deployment.living) >= deployment.options.replicas:
             replica.worker.kill("it is not needed any more")
@@ -291,8 +298,8 @@ class Upkeep:
 
     async def _died_loading(self, deployment: Deployment, death: WorkerDied) -> bool:
         deployment.reason = f"its worker died while it loaded: {death}"
-        self._restarts.died(now=time.monotonic(), lived_s=death.exit.lived_s)
-        if deployment.back_to_auto(deployment.reason) or not self._restarts.given_up:
+        self._deaths.loading.died(now=time.monotonic(), lived_s=death.exit.lived_s)
+        if deployment.back_to_auto(deployment.reason) or not self._deaths.loading.given_up:
             return False
         if not deployment.living:
             self._give_up(f"its model can't be loaded again; the last time {death}.")

@@ -35,7 +35,7 @@ from tfserve.ipc.messages import JobKind, JobState
 from tfserve.supervisor.catalogue import Catalogue
 from tfserve.supervisor.choices import Choices
 from tfserve.supervisor.deployments import Deployments
-from tfserve.supervisor.dispatcher import Dispatcher, Runner
+from tfserve.supervisor.dispatcher import Dispatcher
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs import DESTROYED, REPEATABLE, RESTARTED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal
@@ -43,6 +43,7 @@ from tfserve.supervisor.loading import Means
 from tfserve.supervisor.output import JobOutput, last_lines_of
 from tfserve.supervisor.replicas import Deployment
 from tfserve.supervisor.restarts import Restarts
+from tfserve.supervisor.runner import Runner
 from tfserve.supervisor.scripts import Host, ScriptProcess, ScriptThread
 from tfserve.supervisor.workers import Spare
 
@@ -290,13 +291,13 @@ class Workspaces:
         else:
             scripts = ScriptProcess(row.name, folder, spare=self._spare, restarts=restarts)
         deployments = Deployments(
-            row.pk, row.name, means=self._means, restarts=restarts,
+            row.pk, row.name, means=self._means,
             give_up=lambda reason: dispatcher.give_up(reason),
         )  # fmt: skip
         runners: dict[JobKind, Runner] = {JobKind.SCRIPT: scripts, JobKind.CLEAR: scripts}
         runners |= dict.fromkeys((JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY, JobKind.PREDICT), deployments)
         dispatcher = Dispatcher(
-            row.pk, name=row.name, journal=self._journal, runners=runners, restarts=restarts, changed=self._changed,
+            row.pk, name=row.name, journal=self._journal, runners=runners, changed=self._changed,
             grace_s=self._settings.cancel_grace_s,
         )  # fmt: skip
         dispatcher.last_started, dispatcher.last_finished = saved.last_started, saved.last_finished

@@ -64,7 +64,7 @@ class ModelRole:
         """Answers `become`, then everything else in order, until the worker is to stop."""
         self._connection.answer(request_id, self._load(become))
         for each_id, message in inbox:
-            self._connection.answer(each_id, self._answer(message))
+            self._connection.answer(each_id, self._answer_or_failure(message))
 
     def _last_ns(self) -> int:
         """When the last prediction was asked for."""
@@ -116,6 +116,15 @@ class ModelRole:
             is_stateful=state.is_stateful(loaded),
             memory_bytes=psutil.Process().memory_full_info().uss,
         )
+
+    def _answer_or_failure(self, message: Message) -> Message:
+        """An exception that nothing has foreseen ends the request, not the process that all others use."""
+        try:
+            return self._answer(message)
+        except Exception as error:
+            log.exception("a request could not be answered")
+            told = f"The request can't be answered: {type(error).__name__}: {error}"
+            return Failed(failure=Internal(told[:500]).to_failure())
 
     def _runtime(self, become: BecomeModel, model: Located, steps: Steps) -> Runtime:
         """The model, and its state reset before each call where that is wanted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,16 +10,19 @@ from typing import Any
 
 import msgspec
 
-from tfserve import json_values
+from tfserve import json_values, tensor_json
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError, TooLarge
 from tfserve.ipc.messages import Prediction
 from tfserve.ipc.predictions import Ask, to_tensor
+from tfserve.json_numbers import LONG
 from tfserve.json_values import DoesNotFit
 from tfserve.runtimes import state
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, Target
-from tfserve.tensors import DEFAULT_SIGNATURE, Array, cast
+from tfserve.tensors import DEFAULT_SIGNATURE, Array
 from tfserve.worker import batching
 from tfserve.worker.batching import Inputs, Outputs, Plan
+
+log = logging.getLogger(__name__)
 
 MAX_PLANS = 256
 MAX_RESULT_BYTES = 64 * 1024 * 1024
@@ -75,11 +79,11 @@ class Predictor:
 
     def as_ask(self, request: bytes) -> Ask | None:
         """A request as web sends one; None when it feeds anything but the inputs of a signature."""
-        asked = self._decoder.decode(request)
+        asked = self._read(request)
         signature, given = self._runtime.signatures.get(asked.signature), asked.feed_dict or {}
         if signature is None or given.keys() != {spec.name for spec in signature.inputs}:
             return None
-        tensors = [to_tensor(cast(given[spec.name], spec, spec.name)) for spec in signature.inputs]
+        tensors = [to_tensor(tensor_json.to_array(given[spec.name], spec, spec.name)) for spec in signature.inputs]
         outputs = tuple(spec.name for spec in signature.outputs)
         return Ask(asked.signature, tuple(spec.name for spec in signature.inputs), tuple(tensors), outputs)
 
@@ -98,7 +102,7 @@ class Predictor:
 
     def _prepare(self, request: bytes) -> _Prepared | TFserveError:
         try:
-            asked = self._decoder.decode(request)
+            asked = self._read(request)
             fetches = [asked.fetches] if isinstance(asked.fetches, str) else asked.fetches
             given = asked.feed_dict or {}
             plan = self._plan(asked.signature, fetches, tuple(given))
@@ -110,6 +114,20 @@ class Predictor:
             return Invalid(f"A predict request has fetches, feed_dict and signature. This one can't be read: {error}.")
         except RecursionError:
             return Invalid("The request is nested too deeply to be a tensor.")
+        except Exception as unexpected:  # reading a request may end the request, never the process
+            return _unforeseen("The request can't be read", unexpected)
+
+    def _read(self, request: bytes) -> PredictRequest:
+        """The request, long lists of numbers in its feeds still as they are read. Raises `Invalid`, `TooLarge`."""
+        if len(request) < LONG:
+            return self._decoder.decode(request)
+        document = tensor_json.decode(request)
+        feeds = document.pop("feed_dict", None) if isinstance(document, dict) else None
+        if not isinstance(feeds, dict | None):
+            raise Invalid(f"feed_dict must be an object of values by name, not {type(feeds).__name__}.")
+        asked = msgspec.convert(document, PredictRequest)
+        asked.feed_dict = feeds
+        return asked
 
     def _plan(self, signature: str, fetches: Sequence[str], given: Sequence[str]) -> Plan:
         key = (signature, tuple(fetches), given)
@@ -138,11 +156,8 @@ class Predictor:
     def _run(self, plan: Plan, inputs: Sequence[Inputs]) -> Sequence[Outputs | TFserveError]:
         try:
             return batching.run(self._runtime, plan, inputs)
-        except MemoryError:
-            error: TFserveError = Overloaded("There is not enough memory for this prediction.")
         except Exception as unexpected:
-            error = Internal(f"The model failed: {type(unexpected).__name__}: {unexpected}"[:500])
-        return [error] * len(inputs)
+            return [_unforeseen("The model failed", unexpected)] * len(inputs)
 
     def _answer(self, plan: Plan, outputs: Outputs | TFserveError) -> Prediction:
         if isinstance(outputs, TFserveError):
@@ -153,6 +168,8 @@ class Predictor:
                 encoded.append(json_values.encode(output, limit_bytes=left, bytes_as_text=True))
             except DoesNotFit:
                 return _failed(_too_large(name, output, self._limit_bytes))
+            except Exception as unexpected:
+                return _failed(_unforeseen(f"The result {name!r} can't be written", unexpected))
             left -= len(encoded[-1])
         return Prediction(result=json_values.encode_list(encoded))
 
@@ -190,7 +207,7 @@ def _groups(prepared: Sequence[_Prepared | TFserveError]) -> list[list[int]]:
 def _inputs(plan: Plan, given: dict[str, Any]) -> dict[str, Array]:
     """The array for each target. Raises `Invalid` for a value that does not fit."""
     return {
-        target.name: cast(given[name], target.spec, name)
+        target.name: tensor_json.to_array(given[name], target.spec, name)
         for name, targets in plan.feeds.items()
         for target in targets
         if target.spec is not None
@@ -206,6 +223,14 @@ def _without_duplicates(feeds: dict[str, Sequence[Target]]) -> list[str]:
                 raise Invalid(f"{givers[target.name]!r} and {name!r} in feed_dict are both {target.name!r}: give one.")
             givers[target.name] = name
     return list(givers)
+
+
+def _unforeseen(what: str, error: Exception) -> TFserveError:
+    """What a caller learns of an exception that no check has prevented; the log has its traceback."""
+    if isinstance(error, MemoryError):
+        return Overloaded("There is not enough memory for this prediction.")
+    log.error("%s", what, exc_info=error)
+    return Internal(f"{what}: {type(error).__name__}: {error}"[:500])
 
 
 def _failed(error: TFserveError) -> Prediction:

@@ -10,7 +10,8 @@ from google.protobuf.message import Message
 
 from tfserve.errors import Unsupported
 from tfserve.protocols.oip import metadata, repository, statistics
-from tfserve.protocols.oip.grpc_infer import Infer, model_of
+from tfserve.protocols.oip.grpc_infer import Infer
+from tfserve.protocols.oip.wishes import model_of
 from tfserve.protocols.protos import oip_pb2 as v2
 from tfserve.protocols.tfserve.handlers import Context
 from tfserve.serving.models import Models, NoSuchModel, NoSuchVersion

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 import msgspec
 from msgspec import Meta, Raw
 
+from tfserve import json_numbers
 from tfserve.errors import Invalid, nearest
-from tfserve.http.bodies import check_text
+from tfserve.json_limits import check_expansion, check_text, without_bom
 
 YEAR_S = 366 * 24 * 3600.0
 MAX_KEY = 200
@@ -200,17 +201,17 @@ class Reader(Generic[R]):
                 raise
         with contextlib.suppress(msgspec.DecodeError):  # further on in the body, which is then refused below
             known = self._tolerant.type.__struct_encode_fields__
-            warnings += unknown_fields(msgspec.json.decode(body, type=dict[str, Raw]), known)
+            warnings += unknown_fields(msgspec.json.decode(without_bom(body), type=dict[str, Raw]), known)
         return decode(body, self._tolerant)
 
 
 def unknown_fields(given: Iterable[str], known: Sequence[str]) -> list[str]:
     """A warning for each given field that is not among the known ones, with the field that was probably meant."""
     unknown = [name for name in given if name not in known]
-    warnings = [f"unknown field {name[:MAX_FIELD_CHARACTERS]!r}; {_meant(name, known)}" for name in unknown]
-    if len(warnings) > MAX_WARNINGS:
-        warnings[MAX_WARNINGS:] = [f"{len(warnings) - MAX_WARNINGS} more unknown fields"]
-    return warnings
+    shown = unknown[:MAX_WARNINGS]
+    warnings = [f"unknown field {name[:MAX_FIELD_CHARACTERS]!r}; {_meant(name, known)}" for name in shown]
+    rest = len(unknown) - len(shown)
+    return [*warnings, f"{rest} more unknown fields"] if rest else warnings
 
 
 def _meant(name: str, known: Sequence[str]) -> str:
@@ -224,7 +225,9 @@ def _meant(name: str, known: Sequence[str]) -> str:
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[R]) -> R:
     """The request in a body; an empty body counts as {}. Raises `Invalid` with what was expected and given."""
+    body = without_bom(body)
     check_text(body)
+    check_expansion(body, json_numbers.without_lists)
     try:
         return decoder.decode(body.strip() or b"{}")
     except msgspec.ValidationError as error:

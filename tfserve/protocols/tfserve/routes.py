@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,7 +17,9 @@ from starlette.types import Receive, Scope, Send
 
 from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.http.answers import json_response, refusal
-from tfserve.http.bodies import ClientGone, check_text, read_body
+from tfserve.http.bodies import ClientGone, read_body
+from tfserve.http.offload import is_heavy, offloaded
+from tfserve.json_limits import check_text, without_bom
 from tfserve.protocols.tfserve.endpoints import ENDPOINTS, Endpoint
 from tfserve.protocols.tfserve.guide import guide
 from tfserve.protocols.tfserve.handlers import Context
@@ -76,7 +79,8 @@ class Call(_Answering):
         if scope["method"] != "POST":
             return wrong_verb(self._endpoint.path, self._endpoint.purpose)
         body = await read_body(scope, receive, self._context.settings)
-        request = self._reader.read(body, warnings)
+        read = partial(self._reader.read, body, warnings)
+        request = await offloaded(read) if is_heavy(body) else read()
         context = self._context
         if self._endpoint.submits and (key := _idempotency_key(scope)):
             context = replace(context, idempotency_key=key)
@@ -92,7 +96,7 @@ class JsonTest(_Answering):
         if scope["method"] != "POST":
             return wrong_verb("/json_test/", "show that requests arrive as they were meant")
         body = await read_body(scope, receive, self._context.settings)
-        return _done(msgspec.Raw(checked_json(body)))
+        return _done(msgspec.Raw(await _checked(body)))
 
 
 class Guide(_Answering):
@@ -100,7 +104,7 @@ class Guide(_Answering):
 
     async def _respond(self, scope: Scope, receive: Receive, _: list[str]) -> Response:
         body = await read_body(scope, receive, self._context.settings)
-        checked_json(body)
+        await _checked(body)
         return _done(guide())
 
 
@@ -144,12 +148,18 @@ def wrong_verb(path: str, purpose: str) -> Response:
     return response
 
 
+async def _checked(body: bytes) -> bytes:
+    read = partial(checked_json, body)
+    return await offloaded(read) if is_heavy(body) else read()
+
+
 def checked_json(body: bytes) -> bytes:
     """The body, which is JSON, or {} when it is empty. Raises `Invalid`."""
+    body = without_bom(body)
     check_text(body)
     body = body.strip() or b"{}"
     try:
-        msgspec.json.decode(body)
+        msgspec.json.decode(body, type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Invalid(f"The body must be JSON: {error}") from None
     return body
