@@ -18,6 +18,7 @@ from tfserve.models import formats
 from tfserve.runtimes import layout
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime
 from tfserve.tensors import Array, Signature, TensorSpec
+from tfserve.worker.predictor import Predictor
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 
@@ -136,6 +137,25 @@ def test_what_only_tensorflow_can_answer_is_marked(converted: Path, runtime: str
     ):
         with pytest.raises(OnlyTensorFlowKnows):
             ask()
+
+
+def test_a_name_that_tensorflow_does_not_know_either_is_refused_at_once(converted: Path, tmp_path: Path) -> None:
+    shutil.copytree(converted / "litert", tmp_path / "litert")
+    full = load(converted / "contract")
+    full.known_names().write(tmp_path / "litert")  # type: ignore[attr-defined]
+    model = load(tmp_path / "litert/model.tflite")
+    for name in ("zz", "StatefulPartitionedCall:99", "StatefulPartitionedCall:x", "x:0"):
+        with pytest.raises(Invalid, match=f"no output '{name}'") as caught:
+            model.fetches(name, SIGNATURE)
+        assert not isinstance(caught.value, OnlyTensorFlowKnows)
+    for name, signature in (("StatefulPartitionedCall:0", SIGNATURE), ("StatefulPartitionedCall", SIGNATURE)):
+        with pytest.raises(OnlyTensorFlowKnows):
+            model.fetches(name, signature)
+    with pytest.raises(Invalid, match="no signature 'other'"):
+        model.fetches("y", "other")
+    predictor = Predictor(model)
+    request = b'{"fetches": ["zz"], "feed_dict": {"serving_default_x:0": [[1, 2]]}}'
+    assert [each.in_full for each in predictor.predict([request, request.replace(b"zz", b"y")])] == [False, True]
 
 
 @pytest.mark.parametrize("runtime", CONVERTED)

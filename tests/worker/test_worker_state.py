@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from tfserve import runtimes
+from tfserve.errors import Unsupported
 from tfserve.models import formats
 from tfserve.runtimes import state
 from tfserve.runtimes.interface import Runtime
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # TensorFlow's and Keras' own
 
 STATEFUL = ("plain", "in_branches", "in_a_table", "in_a_part", "ref", "lstm", "plain.tflite")
 STATELESS = ("random", "reading", "usual", "noise", "reading.tflite")
@@ -63,7 +64,7 @@ def test_a_queue_is_a_state_that_can_t_be_reset(folder: Path) -> None:
     model = load(folder, "queue")
     assert state.is_stateful(model)
     assert not state.may_compute(model)
-    with pytest.raises(runtimes.Unsupported, match="stateless: true needs a state that can be reset"):
+    with pytest.raises(Unsupported, match="stateless: true needs a state that can be reset"):
         state.stateless(model)
     assert outputs(model, 1) == [[2.0]], "nothing was computed while it was loaded"
 

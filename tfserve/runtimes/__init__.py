@@ -12,6 +12,7 @@ from tfserve.models import formats
 from tfserve.models.formats import Located
 from tfserve.runtimes import model_links
 from tfserve.runtimes.interface import Runtime
+from tfserve.runtimes.signature_only import SignatureOnly
 
 AUTO = "auto"
 
@@ -83,7 +84,10 @@ def _load(model: Located, *, device: str, runtime: str, precision: str, measurin
             chosen: dict[str, object] = {"precision": precision} if name in PRECISIONS["bf16"] else {}
             if name == "tensorflow":
                 chosen["measuring"] = measuring
-            return cast(Callable[..., Runtime], module.load)(model, device=device, **chosen)
+            loaded = cast(Callable[..., Runtime], module.load)(model, device=device, **chosen)
+            if isinstance(loaded, SignatureOnly):
+                loaded.names_folder = model.path.parent
+            return loaded
         except ModuleNotFoundError as error:
             if need(error) is None:
                 raise

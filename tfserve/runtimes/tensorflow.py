@@ -18,15 +18,16 @@ from typing import Any, NamedTuple
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import Measuring, frozen_graph, keras, pace, saved_model_file, state
+from tfserve.runtimes import Measuring, frozen_graph, keras, known_names, pace, saved_model_file, state
 from tfserve.runtimes.causes import cause
 from tfserve.runtimes.graph_guard import GraphGuard, Required
 from tfserve.runtimes.graph_names import GraphNames
 from tfserve.runtimes.interface import Target
+from tfserve.runtimes.known_names import KnownNames
 from tfserve.runtimes.saved_model_file import Tensors
 from tfserve.runtimes.session_state import SessionState
 from tfserve.runtimes.side_effects import Operations
-from tfserve.tensors import Array
+from tfserve.tensors import DEFAULT_SIGNATURE, Array
 
 MAX_CALLABLES = 256
 
@@ -105,6 +106,10 @@ class GraphModel:
 
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
         return self._names.missing(inputs, outputs, signature)
+
+    def known_names(self) -> KnownNames:
+        """All names that can mean something in a request."""
+        return known_names.of_graph(self._session.graph, self.signatures, DEFAULT_SIGNATURE)
 
     def changes_state(self, outputs: Sequence[str], signature: str) -> bool:
         """Also of names inside the graph, which no signature has."""

@@ -21,9 +21,10 @@ from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel, Message
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import conversion, fingerprint, keras
+from tfserve.runtimes import conversion, fingerprint, keras, known_names
 from tfserve.runtimes.guarded import Guarded, outside
 from tfserve.runtimes.interface import Runtime
+from tfserve.runtimes.tensorflow import GraphModel
 from tfserve.worker import agreement, held_out, reference
 from tfserve.worker.agreement import Difference
 from tfserve.worker.inbox import Inbox
@@ -103,6 +104,8 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
     kept = held_out.samples(model, name, runtime.signatures[name])
     found = reference.make(runtime, saved_model, name, [*kept, *message.samples])
     found.write(folder)
+    if isinstance(runtime, GraphModel):
+        runtime.known_names().write(folder)
     trial = Trial(
         runtime=TENSORFLOW, ok=True, reason=found.problem, compared=len(found.cases), needs_samples=found.needs_samples
     )
@@ -145,6 +148,7 @@ def _converted(trial: Trial, found: Reference, message: Convert) -> Runtime:
         message.candidate, Path(found.saved_model), found.name, found.signature,
         precision=message.precision, to=Path(message.work_folder) / message.candidate,
     )  # fmt: skip
+    known_names.copy(Path(message.work_folder), file.parent)
     trial.convert_s = round(time.monotonic() - begun_at, 3)
     trial.path = str(file.relative_to(message.work_folder))
     trial.size_bytes = _size_bytes(file.parent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,8 +143,9 @@ class Predictor:
     def _new_plan(self, signature: str, fetches: Sequence[str], given: Sequence[str]) -> Plan:
         if not fetches:
             raise Invalid("fetches is empty: name at least one output, tensor or collection to fetch.")
-        feeds = {name: self._runtime.feeds(name, signature) for name in given}
-        fetched = [(name, target) for name in fetches for target in self._runtime.fetches(name, signature)]
+        found = _found([(self._runtime.feeds, given), (self._runtime.fetches, fetches)], signature)
+        feeds = dict(zip(given, found[0], strict=True))
+        fetched = [(name, target) for name, targets in zip(fetches, found[1], strict=True) for target in targets]
         outputs = [target for _, target in fetched]
         missing = self._runtime.missing(_without_duplicates(feeds), [target.name for target in outputs], signature)
         if missing:
@@ -171,6 +172,24 @@ class Predictor:
                 return _failed(_unforeseen(f"The result {name!r} can't be written", unexpected))
             left -= len(encoded[-1])
         return Prediction(result=json_values.encode_list(encoded))
+
+
+def _found(
+    searches: Sequence[tuple[Callable[[str, str], Sequence[Target]], Sequence[str]]], signature: str
+) -> list[list[Sequence[Target]]]:
+    """The targets of names. A name that means nothing at all counts before those that only TensorFlow knows."""
+    found: list[list[Sequence[Target]]] = []
+    others: list[OnlyTensorFlowKnows] = []
+    for search, names in searches:
+        found.append([])
+        for name in names:
+            try:
+                found[-1].append(search(name, signature))
+            except OnlyTensorFlowKnows as error:
+                others.append(error)
+    if others:
+        raise others[0]
+    return found
 
 
 def _groups(prepared: Sequence[_Prepared | TFserveError]) -> list[list[int]]:
