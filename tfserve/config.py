@@ -21,6 +21,8 @@ from tfserve.errors import Invalid
 STANDARD_OUTPUT = "-"
 MIB = 1024 * 1024
 MAX_PORT = 65535
+#: in the environment of web processes: a database file that was deleted is not made again, empty
+DATABASE_MUST_EXIST = "TFSERVE_DATABASE_MUST_EXIST"
 
 
 def setting(default: Any, help_text: str, *, flag: bool = True) -> Any:
@@ -52,7 +54,7 @@ class Settings:
     grpc_port: int = setting(0, "port of the gRPC APIs (v2 and TensorFlow Serving's); 0 opens none")
     callback_url: str = setting("", "where the JSON of a training task is posted whenever its state changes")
     keep_jobs: int = setting(10_000, "finished jobs kept in a workspace")
-    keep_days: int = setting(30, "days that finished jobs are kept")
+    keep_days: int = setting(30, "days of the server's running time that finished jobs are kept")
     max_output_bytes: int = setting(64 * MIB, "output kept of a job; the rest is dropped, with a marker")
     cancel_grace_s: float = setting(5.0, "time that a cancelled script has to end before its processes are killed")
     drain_s: float = setting(10.0, "time that running jobs have to end when the server stops")
@@ -77,8 +79,12 @@ class Settings:
     @property
     def root_paths(self) -> list[Path]:
         """The folders that callers may name files in, resolved."""
-        named = [Path(root).resolve() for root in self.roots.split(os.pathsep) if root]
-        return named or [Path.cwd().resolve(), self.data_path]
+        return self.configured_roots or [Path.cwd().resolve(), self.data_path]
+
+    @property
+    def configured_roots(self) -> list[Path]:
+        """The roots that were given; every process of a server gets them. Empty in a process without a server."""
+        return [Path(root).resolve() for root in self.roots.split(os.pathsep) if root]
 
     @property
     def access_log_path(self) -> Path | None:
@@ -108,6 +114,8 @@ def _check(settings: Settings) -> None:
         value = getattr(settings, each.name)
         if each.name.endswith("port") and not 0 <= value <= MAX_PORT:
             raise Invalid(f"{each.name} must be from 0 to {MAX_PORT}, {value} was given")
+    if settings.database_url and not settings.database_url.startswith(("postgres://", "postgresql://")):
+        raise Invalid("database_url must be an address such as postgresql://user:password@host:5432/name")
     if settings.callback_url and not _is_web_address(settings.callback_url):
         raise Invalid(
             f"callback_url must be an address such as http://127.0.0.1:8080/hook, {settings.callback_url!r} was given"

@@ -36,8 +36,31 @@ CLEARLY_FASTER = 0.95
 
 NOT_COMPARED = "not compared with TensorFlow, which is not installed here"
 
+ENOUGH_SAMPLES = 8
+"""So many different requests show what made-up inputs can't: texts, and sizes that a signature leaves open."""
+
+Number = int | float
+
 _REPORT = "report.json"
 _numbers = itertools.count()
+
+
+class Guard(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which requests a converted model computes; all others are TensorFlow's.
+
+    `ranges` has the lowest and the highest number of an input for which both were seen to agree; NaN is in no range. A
+    tensor without elements is TensorFlow's, too. With `normal_only` so are denormals and negative zeros, with
+    `ascii_only` texts that are empty or not plain ASCII.
+    """
+
+    ranges: dict[str, tuple[Number, Number]] = {}
+    normal_only: bool = False
+    ascii_only: bool = False
+
+    def __str__(self) -> str:
+        parts = [f"{name!r} from {low:g} to {high:g}" for name, (low, high) in self.ranges.items()]
+        parts += ["no denormals"] * self.normal_only + ["plain ASCII"] * self.ascii_only
+        return ", ".join(parts)
 
 
 class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -46,7 +69,8 @@ class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
     Differences are the largest ones to TensorFlow's outputs, `same_classes` is the share of rows whose highest output
     is the same. `p50_s` is the median time of a single example. `best_s` has the shortest time for each number of
     examples that was tried, `cpu_s` the least time of all cores together. `path` is the converted model, relative to
-    the work folder. `compared` is the number of inputs that were compared.
+    the work folder. `compared` is the number of inputs that were compared. `guard` says which requests it computes.
+    With `needs_samples` nothing could be compared before real requests have been seen.
     """
 
     runtime: str
@@ -62,6 +86,8 @@ class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
     best_s: dict[str, float] = {}
     cpu_s: dict[str, float] = {}
     size_bytes: int | None = None
+    guard: Guard | None = None
+    needs_samples: bool = False
 
     @property
     def cost_s(self) -> float:
@@ -81,6 +107,26 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     precision: str
     trials: list[Trial]
     path: str = ""
+
+    @property
+    def compared(self) -> bool:
+        """Whether anything was compared with TensorFlow. A report of nothing is never kept."""
+        return any(trial.compared for trial in self.trials)
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether real requests may show more."""
+        return not self.compared and any(trial.needs_samples for trial in self.trials)
+
+    @property
+    def guard(self) -> Guard | None:
+        """The guard of what was chosen; None for TensorFlow."""
+        return next((trial.guard for trial in self.trials if trial.runtime == self.chosen), None)
+
+    def reason(self, runtime: str) -> str:
+        """Why a runtime is not to be used, or was not compared."""
+        found = [trial.reason for trial in self.trials if trial.runtime == runtime and trial.reason]
+        return found[0] if found else "it was not tried"
 
 
 def choose(trials: Sequence[Trial], *, asked: str = "auto") -> Trial | None:
@@ -110,7 +156,7 @@ class Conversions:
             report = msgspec.json.decode((self._place(key, asked) / _REPORT).read_bytes(), type=Report)
         except (OSError, msgspec.DecodeError):
             return None
-        return report if not report.path or Path(report.path).exists() else None
+        return report if report.compared and (not report.path or Path(report.path).exists()) else None
 
     def begin(self, key: str) -> Path:
         """A new work folder."""
@@ -119,15 +165,22 @@ class Conversions:
         return folder
 
     def end(self, key: str, work: Path, trials: Sequence[Trial], *, precision: str, asked: str = "auto") -> Report:
-        """Keeps what was chosen, forgets the rest of the work folder, and records it. Raises `OSError`."""
+        """Keeps what was chosen, forgets the rest of the work folder, and records it. Raises `OSError`.
+
+        Where nothing was compared there is nothing to record: the next deployment tries again.
+        """
         chosen = choose(trials, asked=asked)
         final = self._place(key, asked)
         path = str(final / chosen.path) if chosen is not None and chosen.path else ""
         report = Report(
             chosen=TENSORFLOW if chosen is None else chosen.runtime, precision=precision, trials=list(trials), path=path
         )
+        if not report.compared and not path:
+            self.abandon(work)
+            return report
         _keep_only(work, chosen.path if chosen is not None else "")
-        _write(work / _REPORT, msgspec.json.format(msgspec.json.encode(report)))
+        if report.compared:
+            _write(work / _REPORT, msgspec.json.format(msgspec.json.encode(report)))
         _replace(work, final)
         return report
 

@@ -49,8 +49,9 @@ def start(settings: Settings) -> int:
     if found.pid is not None:
         print(f"the server before did not stop cleanly (pid {found.pid}{_whose(found.pid)}); starting a new one")
     try:
-        LOG.parent.mkdir(exist_ok=True)
+        LOG.parent.mkdir(mode=0o700, exist_ok=True)
         with LOG.open("ab") as log:
+            LOG.chmod(0o600)
             written_before = log.tell()
     except OSError as error:
         return _refuse(f"the log {LOG.resolve()} can't be written: {error.strerror}")

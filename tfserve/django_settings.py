@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
 
 import dj_database_url
 
-from tfserve.config import load
+from tfserve.config import DATABASE_MUST_EXIST, load
 
 SERVER = load()
 
 
 def _secret_key(path: Path) -> str:
     """A key of this data folder's own, made at first use."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        path.touch(mode=0o600)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    if not path.stat().st_size:  # a new one, or one that a full disk has left empty
         path.write_text(secrets.token_urlsafe(48))
-        return path.read_text()
+    return path.read_text()
 
 
 SECRET_KEY = _secret_key(SERVER.data_path / "secret_key")
@@ -43,24 +44,32 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "tfserve.dashboard.csp.content_security_policy",
+    "tfserve.dashboard.outages.Outages",
 ]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 STATIC_URL = "/static/"
 
 # A transaction of ours takes SQLite's write lock when it begins (IMMEDIATE), so it never fails half-way; FULL makes
 # every commit reach the disk before anybody is told.
+FILE = SERVER.data_path / "tfserve.sqlite3"
 SQLITE = {
     "ENGINE": "django.db.backends.sqlite3",
-    "NAME": SERVER.data_path / "tfserve.sqlite3",
+    "NAME": f"file:{quote(str(FILE))}?mode=rw" if os.environ.get(DATABASE_MUST_EXIST) else str(FILE),
     "OPTIONS": {
         "timeout": 20,
         "transaction_mode": "IMMEDIATE",
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
     },
 }
-DATABASES = {
-    "default": dj_database_url.parse(SERVER.database_url, conn_max_age=None) if SERVER.database_url else SQLITE
-}
-DATABASES["default"]["CONN_MAX_AGE"] = None
+# Nobody waits for minutes when PostgreSQL's host is gone.
+PATIENCE = {"connect_timeout": 5, "keepalives_idle": 20, "tcp_user_timeout": 20_000}
+
+
+def _postgresql(url: str) -> dict[str, Any]:
+    settings = dict(dj_database_url.parse(url))
+    return {**settings, "OPTIONS": {**PATIENCE, **cast(dict[str, Any], settings.get("OPTIONS", {}))}}
+
+
+DATABASES = {"default": {**(_postgresql(SERVER.database_url) if SERVER.database_url else SQLITE), "CONN_MAX_AGE": None}}
 
 LOGGING_CONFIG = None

@@ -18,6 +18,7 @@
     ├─ Overloaded                overloaded        a limit of ours is reached: use fewer
     │  └─ TooManyWorkspaces
     ├─ Unavailable               unavailable       not now: full, starting, stopping, given up; try again later
+    │  ├─ DatabaseUnavailable
     │  ├─ QueueFull
     │  ├─ Stopping
     │  └─ WorkspaceGivenUp
@@ -173,6 +174,10 @@ class Unavailable(TFserveError):
     """This can't be done right now. Try again later."""
 
     kind = Kind.UNAVAILABLE
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database can't be used right now ({cause}), so nothing was accepted. Try again later."""
 
 
 class QueueFull(Unavailable):

@@ -3,12 +3,17 @@
 orjson needs 15 ms for the 150,000 numbers of a picture, simdjson 2 ms, since it writes them straight into a buffer.
 But it drops the nesting. So the nesting is proven from the text: what is left of it without the numbers (brackets and
 commas) must be the skeleton of a regular array of just that many elements.
+
+Lists of many megabytes are read piece by piece: that takes a quarter of the time, and other threads get their turn.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import secrets
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
@@ -16,71 +21,104 @@ import numpy as np
 import orjson
 import simdjson
 
+from tfserve.json_limits import check_expansion
 from tfserve.tensors import DTYPES, MAX_RANK, Array, Shape
 
 LONG = 8 * 1024
 """Bytes of text from which a list is worth the trouble."""
 
-MAX_QUOTES = 512
-"""A body with more of them is text rather than numbers."""
+LARGE = 1024 * 1024
+"""In a larger body shorter lists are worth it too, since there are many."""
 
-MAX_KEPT = 8 * 1024 * 1024
-"""A parser keeps several times as much memory as its largest text, so it is kept after smaller ones only."""
+LONG_IN_LARGE = 512
+
+MAX_QUOTES = 512
+"""A body with more of them is text rather than numbers; a large one may have one for every 128 bytes."""
+
+WHOLE = 4 * 1024 * 1024
+"""A longer list is read piece by piece."""
+
+PIECE = 1024 * 1024
+"""Bytes of text that a parser is given at a time then. It keeps several times as much memory."""
 
 _NOT_NESTING = bytes(set(range(256)) - set(b"[],"))
+_SPACE = b" \t\n\r"
+_FLAT = bytes.maketrans(b"[]", b"  ")
+_OPENING, _CLOSING, _COMMA = b"[],"
+_STEP = np.zeros(256, np.int8)
+_STEP[_OPENING], _STEP[_CLOSING] = 1, -1
 _BEFORE_LIST = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*(?=\[)")
 _MARK = secrets.token_hex(8)
 """Stands, with a number behind it, where a list was taken out. Nobody outside can know it."""
 
-_WIDE: dict[str, tuple[str, type[Any]]] = {"float": ("d", np.float64), "int": ("i", np.int64)}
+_CODES: dict[str, type[Any]] = {"i": np.int64, "u": np.uint64, "d": np.float64}
 
 _parsers: list[Any] = []
 
 
 class Numbers:
-    """The JSON text of a list that is read when it is known what it shall become.
+    """A list of numbers in row-major order, as 64-bit integers or floats, before it is known what it shall become.
 
-    `lenient` says whether the body it is from may have NaN in it.
+    `shape` is None when its lists are not equally long. `lenient` says whether its text may have NaN in it.
     """
 
-    __slots__ = ("lenient", "text")
+    __slots__ = ("flat", "lenient", "shape", "text")
 
-    def __init__(self, text: bytes, *, lenient: bool) -> None:
+    def __init__(self, text: bytes, flat: Array, shape: Shape | None, *, lenient: bool) -> None:
         self.text = text
+        self.flat = flat
+        self.shape = shape
         self.lenient = lenient
 
     def read(self, dtype_name: str) -> Array | None:
-        """The array; None when the text is anything but a regular list of such numbers, all in range."""
+        """The array; None when the list is not regular, or not all of its numbers are of this type and in range."""
         dtype = DTYPES.get(dtype_name)
-        if dtype is None or dtype.kind not in _WIDE:
+        if dtype is None or self.shape is None or dtype.kind not in ("int", "float"):
             return None
-        code, wide = ("u", np.uint64) if dtype.name == "uint64" else _WIDE[dtype.kind]
-        try:
-            flat = np.frombuffer(_flatten(self.text, code), wide)
-        except (ValueError, TypeError, RuntimeError):  # no JSON, nested too deeply, or not all such numbers
+        if dtype.kind == "int" and self.flat.dtype == np.float64:
             return None
-        shape = shape_of(self.text, len(flat))
-        if shape is None:
-            return None
-        array = _narrow(flat, dtype.numpy)
-        return None if array is None else array.reshape(shape)
+        array = _narrow(self.flat, dtype.numpy)
+        return None if array is None else array.reshape(self.shape)
 
 
 def decode(body: bytes, *, lenient: bool = False) -> Any:
-    """The JSON with `Numbers` in place of each long list that is an object's value.
+    """The JSON with `Numbers` in place of each long list of numbers that is an object's value.
 
-    Raises `orjson.JSONDecodeError`. Where nothing is long, or it is hard to tell, it is all plain Python. What is in a
-    `Numbers` is not checked before it is read.
+    Where nothing is long, or it is hard to tell, it is all plain Python. Raises `orjson.JSONDecodeError`, and
+    `ExpandsTooMuch` before more is built than is good for all.
     """
-    if len(body) < LONG or b"\\" in body:
+    if len(body) < LONG:
         return orjson.loads(body)
     rest, found = _take_out(body, lenient=lenient)
+    check_expansion(rest)
     if not found:
         return orjson.loads(body)
     try:
         return _put_back(orjson.loads(rest), found)
     except orjson.JSONDecodeError:
+        check_expansion(body)
         return orjson.loads(body)  # for the right words and position
+
+
+def without_lists(body: bytes) -> bytes:
+    """The JSON without its long lists of numbers."""
+    return _take_out(body, lenient=False)[0]
+
+
+def parse(text: bytes, *, lenient: bool = False) -> Numbers | None:
+    """The list in `text`; None when it is not JSON, empty somewhere, or has anything but numbers in it."""
+    if len(text) > WHOLE:
+        return _parse_pieces(text, lenient=lenient)
+    parser = _parsers.pop() if _parsers else simdjson.Parser()
+    try:
+        parsed: Any = parser.parse(text)
+        flat = next(iter(_flat(parsed, _codes(text))), None)
+        del parsed
+    except (ValueError, RuntimeError):  # no JSON, or nested too deeply
+        return None
+    finally:
+        _parsers.append(parser)
+    return None if flat is None or not flat.size else Numbers(text, flat, shape_of(text, len(flat)), lenient=lenient)
 
 
 def shape_of(text: bytes, count: int) -> Shape | None:
@@ -106,54 +144,149 @@ def shape_of(text: bytes, count: int) -> Shape | None:
     return shape if element == skeleton and prod(shape) == count else None
 
 
-def _flatten(text: bytes, code: str) -> Any:
-    parser = _parsers.pop() if _parsers else simdjson.Parser()
-    try:
-        parsed: Any = parser.parse(text)
-        return parsed.as_buffer(of_type=code)
-    finally:
-        if len(text) <= MAX_KEPT:
-            _parsers.append(parser)
+def _codes(text: bytes) -> Sequence[str]:
+    """The types to try, in order. A list that begins with a fraction has no integers to be kept exact."""
+    return "d" if b"." in text[:256] else "iud"
+
+
+def _flat(parsed: Any, codes: Sequence[str]) -> Iterator[Array]:
+    """The numbers in the types that hold them all."""
+    for code in codes:
+        try:
+            flat = np.frombuffer(parsed.as_buffer(of_type=code), _CODES[code])
+        except (ValueError, TypeError, RuntimeError):
+            continue
+        yield flat
 
 
 def _narrow(wide: Array, dtype: np.dtype[Any]) -> Array | None:
     """None when a number does not fit."""
     if dtype == wide.dtype:
         return wide
-    if wide.dtype.kind == "f":
+    if dtype.kind not in "iu":  # bfloat16 has a kind of its own
+        wide = wide.astype(np.float64, copy=False)
         with np.errstate(over="ignore"):
-            array = wide.astype(dtype)
-        return array if np.isfinite(array).all() else None
+            array = wide.astype(dtype, copy=False)
+        return array if np.isfinite(array).all() or (np.isfinite(array) == np.isfinite(wide)).all() else None
     limits = np.iinfo(dtype)
     return wide.astype(dtype) if limits.min <= wide.min() and wide.max() <= limits.max else None
 
 
+# --- piece by piece
+
+
+def _parse_pieces(text: bytes, *, lenient: bool) -> Numbers | None:
+    for code in _codes(text):
+        flat = _join(text, code, lenient=lenient and code == "d")
+        if flat is not None:
+            break
+    else:
+        return None
+    skeletons: list[bytes] = []
+    for piece in _pieces(text):
+        if not _is_spaced(piece):
+            return None
+        skeletons.append(piece.translate(None, _NOT_NESTING))
+    skeleton = b",".join(skeletons)
+    shape = shape_of(skeleton, len(flat))
+    # With more than one dimension the shape proves that the brackets are balanced.
+    is_proven = shape is not None and len(shape) > 1
+    return Numbers(text, flat, shape, lenient=lenient) if is_proven or _is_balanced(skeleton) else None
+
+
+def _pieces(text: bytes) -> Iterator[bytes]:
+    """The text, cut at commas, without those."""
+    at = 0
+    while at < len(text):
+        cut = text.find(b",", at + PIECE)
+        end = cut if cut >= 0 else len(text)
+        yield text[at:end]
+        at = end + 1
+    if text.endswith(b","):
+        yield b""
+
+
+def _is_spaced(piece: bytes) -> bool:
+    """Whether lists begin only behind a comma or the beginning of another, and end only before such.
+
+    Together with each element's being a number this is what JSON wants of a list that has no strings in it.
+    """
+    marks = np.frombuffer(piece.translate(None, _SPACE), np.uint8)
+    openings, closings = np.flatnonzero(marks == _OPENING), np.flatnonzero(marks == _CLOSING)
+    before = marks[openings[openings > 0] - 1]
+    behind = marks[closings[closings < len(marks) - 1] + 1]
+    return bool(((before == _OPENING) | (before == _COMMA)).all() and ((behind == _CLOSING) | (behind == _COMMA)).all())
+
+
+def _is_balanced(skeleton: bytes) -> bool:
+    levels = np.cumsum(_STEP[np.frombuffer(skeleton, np.uint8)], dtype=np.int64)
+    return bool(levels[-1] == 0 and (levels[:-1] > 0).all())
+
+
+def _join(text: bytes, code: str, *, lenient: bool) -> Array | None:
+    """All numbers; None when one is not of this type, or a piece is no JSON."""
+    parser, arrays = simdjson.Parser(), []
+    for piece in _pieces(text):
+        flat = b"[" + piece.translate(_FLAT) + b"]"
+        try:
+            parsed: Any = parser.parse(flat)
+            array = next(_flat(parsed, code), None)
+            del parsed
+        except (ValueError, RuntimeError):
+            array = _with_nan(flat) if lenient else None
+        if array is None or not array.size:
+            return None
+        arrays.append(array)
+    return np.concatenate(arrays)
+
+
+def _with_nan(text: bytes) -> Array | None:
+    """Numbers among which NaN and infinities are written as bare words."""
+    try:
+        values = json.loads(text, parse_float=_finite)
+        return np.array(values, np.float64) if {*map(type, values)} <= {int, float} else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is more than a number can be")
+    return number
+
+
+# --- taken out of a document, and put back
+
+
 def _take_out(body: bytes, *, lenient: bool) -> tuple[bytes, list[Numbers]]:
-    """The body with marks for its long lists, and those.
+    """The body with marks for its long lists of numbers, and those.
 
     Without backslashes, every other quote begins a text; so what stands behind a text and begins with `: [` is the
-    value of a key. It ends at the last `]` before the next `}` or quote, if it is made of numbers. If it is not, or if
-    it was cut at the wrong place, then either the rest or the list has an odd bracket, and is no JSON.
+    value of a key. It ends at the last `]` before the next `}` or quote, if it is made of numbers. If it was cut at the
+    wrong place, then either the rest or the list has an odd bracket, and is no JSON.
     """
     pieces: list[bytes] = []
     found: list[Numbers] = []
     done = 0
-    for start, end in _outside_of_texts(body):
-        if end - start < LONG or (before := _BEFORE_LIST.match(body, start, end)) is None:
+    long = LONG_IN_LARGE if len(body) > LARGE else LONG
+    for start, end in _outside_of_texts(body) if b"\\" not in body else ():
+        if end - start < long or (before := _BEFORE_LIST.match(body, start, end)) is None:
             continue
         close = body.find(b"}", before.end(), end)
         stop = body.rfind(b"]", before.end(), end if close < 0 else close) + 1
-        if stop - before.end() >= LONG:
+        if stop - before.end() >= long and (numbers := parse(body[before.end() : stop], lenient=lenient)) is not None:
             pieces += (body[done : before.end()], f'"{_MARK}{len(found)}"'.encode())
-            found.append(Numbers(body[before.end() : stop], lenient=lenient))
+            found.append(numbers)
             done = stop
-    return b"".join([*pieces, body[done:]]), found
+    return b"".join([*pieces, body[done:]]) if found else body, found
 
 
 def _outside_of_texts(body: bytes) -> list[tuple[int, int]]:
     """Where the stretches behind each text begin and end. Nothing when there are too many."""
+    most = max(MAX_QUOTES, len(body) // 128)
     quotes = [-1]
-    while len(quotes) <= MAX_QUOTES:
+    while len(quotes) <= most:
         at = body.find(b'"', quotes[-1] + 1)
         if at < 0:
             ends = [*quotes[3::2], len(body)]

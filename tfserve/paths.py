@@ -7,6 +7,7 @@ as a sloppy reader further down would read it (percent-decoded, backslashes as s
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
@@ -14,6 +15,9 @@ from urllib.parse import unquote
 from tfserve.errors import Invalid, PathRefused
 
 MAX_PATH = 4096
+
+_TOP = "|".join(re.escape(each.name) for each in Path("/").iterdir() if each.is_dir())
+_SERVER_PATH = re.compile(rf"""(?<![\w./:~-])/(?:{_TOP})(?:/[^\s'"<>|:;,()\[\]]*)+""")
 
 
 def resolve(path: str, *, start: Path, roots: Sequence[Path]) -> Path:
@@ -32,8 +36,38 @@ def resolve(path: str, *, start: Path, roots: Sequence[Path]) -> Path:
     return resolved
 
 
+def read_inside(path: str, roots: Sequence[Path]) -> bytes:
+    """The bytes of a file that lies inside `roots`; without roots, anywhere.
+
+    The file that was opened is what is checked, so a link that is swapped meanwhile does not help. Raises
+    `PermissionError` when it lies outside, and what `open` raises.
+    """
+    with Path(path).open("rb") as file:
+        opened = Path(f"/proc/self/fd/{file.fileno()}").readlink()
+        if roots and not any(opened.is_relative_to(root) for root in roots):
+            raise PermissionError(
+                f"{path} leads to {opened}, outside the folders this server may read: {', '.join(map(str, roots))}"
+            )
+        return file.read()
+
+
 def _real(path: Path) -> Path:
     try:
         return Path(os.path.realpath(path))
     except ValueError as error:  # a NUL that the decoding brought in
         raise Invalid(f"{str(path)!r} is not a path: {error}", field="path") from error
+
+
+def without_folders(text: str, *known: str) -> str:
+    """A message for callers who may not know where the server keeps its files: each path is only the file's name.
+
+    `known` are paths that may be in it and have spaces in them, which no pattern finds.
+    """
+    for path in map(Path, filter(None, known)):
+        text = text.replace(str(path), path.name).replace(f"{path.parent}/", "")
+    return _SERVER_PATH.sub(_file_name, text)
+
+
+def _file_name(found: re.Match[str]) -> str:
+    path = found[0].rstrip("/.")
+    return path.rpartition("/")[2] + found[0][len(path) :].replace("/", "")

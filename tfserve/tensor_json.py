@@ -18,10 +18,17 @@ import orjson
 
 from tfserve import json_numbers
 from tfserve.errors import Invalid
+from tfserve.json_limits import check_expansion, without_bom
 from tfserve.json_numbers import Numbers
-from tfserve.tensors import BFLOAT16, Array, TensorSpec, cast, check_shape
+from tfserve.tensors import BFLOAT16, DTYPES, Array, Ragged, TensorSpec, cast, check_shape
 
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+
+EXPLAINED_BYTES = 1024 * 1024
+"""A longer list is not turned into Python objects for the sake of an error message."""
+
+WRITTEN_AT_ONCE = 512 * 1024
+"""Elements. More are written piece by piece, so that other threads get their turn."""
 
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SPACE = " \t\n\r"
@@ -39,8 +46,9 @@ class NotFinite(Invalid):
 def decode(body: bytes) -> Any:
     """The JSON in `body`, its long lists of numbers as `Numbers`. Of keys that are there twice the last one counts.
 
-    Raises `NotJson`.
+    Raises `NotJson`, `ExpandsTooMuch`.
     """
+    body = without_bom(body)
     try:
         return json_numbers.decode(body)
     except orjson.JSONDecodeError as error:
@@ -49,6 +57,7 @@ def decode(body: bytes) -> Any:
 
 def decode_leniently(body: bytes) -> Any:
     """The same; but NaN, Infinity and -Infinity are numbers, and what stands behind the document is not looked at."""
+    body = without_bom(body)
     try:
         return json_numbers.decode(body, lenient=True)
     except orjson.JSONDecodeError as error:
@@ -64,17 +73,36 @@ def to_array(value: Any, spec: TensorSpec, name: str) -> Array:
     """The array of `spec.dtype` for a decoded value that a caller gave as `name`. Raises `Invalid`."""
     if value.__class__ is not Numbers:
         return cast(value, spec, name)
+    if value.shape is not None:
+        check_shape(value.shape, spec, name)
     array = value.read(spec.dtype)
-    if array is None:  # it is wrong in some way: the slow way tells in which
-        return cast(plain(value), spec, name)
-    check_shape(array.shape, spec, name)
-    return array
+    return array if array is not None else cast(explained(value, spec, name), spec, name)
+
+
+def explained(numbers: Numbers, spec: TensorSpec, name: str) -> Any:
+    """Plain Python for a list that is wrong in some way, so that the casting rule says in which.
+
+    A huge list is not built for that: raises `Invalid` with what is known of it, which names no element.
+    """
+    if len(numbers.text) <= EXPLAINED_BYTES:
+        return plain(numbers)
+    if spec.dtype not in DTYPES:
+        return [0]  # of which the casting rule says the same
+    if DTYPES[spec.dtype].kind in ("bool", "string"):
+        raise Invalid(f"Input {name!r} takes {spec}; a long list of numbers was given.")
+    if numbers.shape is None:
+        raise Ragged(f"Input {name!r} is ragged: all of its lists of one depth must be equally long, and not empty.")
+    raise Invalid(
+        f"Input {name!r} takes {spec}; a number was given that {spec.dtype} can't hold, or one with a fraction or"
+        " exponent."
+    )
 
 
 def plain(value: Any) -> Any:
     """A decoded value without `Numbers` at its top. Raises `NotJson`."""
     if value.__class__ is not Numbers:
         return value
+    check_expansion(value.text)
     try:
         return orjson.loads(value.text)
     except orjson.JSONDecodeError as error:
@@ -89,6 +117,8 @@ def from_array(array: Array, *, name: str = "", tokens: bool = False, b64: bool 
 
     Strings are written as text if they are UTF-8 and `b64` is not set, else as {"b64": …}.
     """
+    if array.size > WRITTEN_AT_ONCE and array.ndim:
+        return _from_large_array(array, name=name, tokens=tokens, b64=b64)
     if array.dtype == object:
         return orjson.dumps(_texts(array, b64=b64))
     if array.dtype == BFLOAT16:
@@ -101,6 +131,13 @@ def from_array(array: Array, *, name: str = "", tokens: bool = False, b64: bool 
             raise NotFinite(name=name)
         return _with_tokens(text, array)
     return text
+
+
+def _from_large_array(array: Array, *, name: str, tokens: bool, b64: bool) -> bytes:
+    rows = max(1, WRITTEN_AT_ONCE * len(array) // array.size)
+    pieces = (array[at : at + rows] if rows > 1 else array[at] for at in range(0, len(array), rows))
+    texts = [from_array(piece, name=name, tokens=tokens, b64=b64) for piece in pieces]
+    return b"[" + b",".join([text[1:-1] for text in texts] if rows > 1 else texts) + b"]"
 
 
 def string(value: bytes, *, b64: bool = False) -> str | dict[str, str]:
@@ -131,6 +168,7 @@ def _lenient(body: bytes) -> tuple[Any, str] | None:
     """The value at the start of a text that may have NaN, and what stands behind it; None when there is none."""
     if _LONE_SURROGATE.search(body):
         return None
+    check_expansion(body)
     try:
         text = body.decode().lstrip(_SPACE)
         value, end = _decoder.raw_decode(text)

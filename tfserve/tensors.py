@@ -14,7 +14,6 @@ the parser that read the JSON lets them through.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -113,17 +112,53 @@ _JSON_NAMES: dict[type, str] = {
 }
 
 
-class TensorSpec(msgspec.Struct, frozen=True):
-    """What a tensor looks like. A size of -1 is any size; a shape of None any rank."""
+class Quantization(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the integers of a quantized tensor stand for: `scale` * (integer - `zero_point`).
+
+    One number for the whole tensor, or one for each position along `axis`.
+    """
+
+    scale: float | tuple[float, ...]
+    zero_point: int | tuple[int, ...]
+    axis: int | None = None
+
+    def real(self, array: Array) -> Array:
+        """The values, as float32."""
+        scale, zero_point = self._along(array.ndim)
+        return ((array.astype(np.float32) - zero_point) * scale).astype(np.float32, copy=False)
+
+    def quantized(self, values: Array, dtype: np.dtype[Any]) -> Array:
+        """The nearest integers that `dtype` has."""
+        scale, zero_point = self._along(values.ndim)
+        limits = np.iinfo(dtype)
+        return np.clip(np.rint(values / scale + zero_point), limits.min, limits.max).astype(dtype)
+
+    def _along(self, rank: int) -> tuple[Array, Array]:
+        scale, zero_point = np.asarray(self.scale, np.float32), np.asarray(self.zero_point, np.float32)
+        if self.axis is None or not scale.ndim:
+            return scale, zero_point
+        shape = [1] * rank
+        shape[self.axis] = -1
+        return scale.reshape(shape), zero_point.reshape(shape)
+
+
+class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a tensor looks like. A size of -1 is any size; a shape of None any rank.
+
+    `quantization` says what the integers of a quantized model stand for. Callers give and get the integers.
+    `part` says what it is of a ragged or sparse tensor, such as "row_splits of 'ids'"; empty for all others.
+    """
 
     name: str
     dtype: str
     shape: Shape | None
+    quantization: Quantization | None = None
+    part: str = ""
 
     @property
     def is_batched(self) -> bool:
-        """Whether the first dimension may have any size."""
-        return bool(self.shape) and self.shape is not None and self.shape[0] == -1
+        """Whether the first dimension may have any size, and counts examples: that of a part counts values."""
+        return bool(self.shape) and self.shape is not None and self.shape[0] == -1 and not self.part
 
     def accepts(self, shape: Shape) -> bool:
         wanted = self.shape
@@ -137,7 +172,8 @@ class TensorSpec(msgspec.Struct, frozen=True):
         return True
 
     def __str__(self) -> str:
-        return f"{self.dtype} of {'any shape' if self.shape is None else f'shape {list(self.shape)}'}"
+        part = f" ({self.part})" if self.part else ""
+        return f"{self.dtype} of {'any shape' if self.shape is None else f'shape {list(self.shape)}'}{part}"
 
 
 class Ragged(Invalid):
@@ -197,7 +233,7 @@ def _cast_few(value: Any, spec: TensorSpec) -> Array | None:
         array = np.array(value, dtype)
     except (TypeError, IndexError, KeyError, ValueError):  # no list, an empty one, a ragged one
         return None
-    return array if spec.accepts(array.shape) else None
+    return array if array.ndim <= MAX_RANK and spec.accepts(array.shape) else None
 
 
 def _shape_at_first_glance(value: Any) -> Shape:
@@ -274,11 +310,24 @@ def _strings(leaves: Sequence[Any], shape: Shape, spec: TensorSpec, name: str) -
 
 def _octets(leaf: Any, spec: TensorSpec, name: str) -> bytes:
     if isinstance(leaf, str):
-        return leaf.encode()
+        return encode_text(leaf, f"Input {name!r}")
     if isinstance(leaf, dict) and leaf.keys() == {"b64"} and isinstance(leaf["b64"], str):
-        try:
-            return base64.b64decode(leaf["b64"], validate=True)
-        except binascii.Error as error:
-            raise Invalid(f"Input {name!r} has a b64 value that is not base64: {error}.") from None
+        return decode_b64(leaf["b64"], f"Input {name!r}")
     given = _JSON_NAMES.get(type(leaf), type(leaf).__name__)
     raise Invalid(f'Input {name!r} takes {spec}, so text or {{"b64": "…"}}; {given} was given.')
+
+
+def encode_text(text: str, owner: str) -> bytes:
+    """The UTF-8 of a string that `owner` has. Raises `Invalid` for half of a surrogate pair."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise Invalid(f"{owner} has text with half of a surrogate pair, which is not valid Unicode.") from None
+
+
+def decode_b64(text: str, owner: str) -> bytes:
+    """The bytes of a base64 value that `owner` has. Raises `Invalid`."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:  # binascii.Error is one; characters beyond ASCII are another
+        raise Invalid(f"{owner} has a b64 value that is not base64: {str(error).rstrip('.')}.") from None

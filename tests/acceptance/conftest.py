@@ -16,6 +16,8 @@ import httpx
 import psutil
 import pytest
 
+from tests.made import made_by
+
 REPOSITORY = Path(__file__).parents[2]
 START_TIMEOUT_S = 60
 
@@ -154,14 +156,9 @@ def workspace(server: Server, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def models(server: Server) -> Path:
+def models(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder below the shared server's roots with small real models."""
-    folder = server.roots / "models"
-    folder.mkdir()
-    program = Path(__file__).with_name("make_models.py")
-    done = subprocess.run([sys.executable, program, folder], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder
+    return made_by(Path(__file__).with_name("make_models.py"), tmp_path_factory, into=server.roots / "models")
 
 
 @pytest.fixture(scope="session")

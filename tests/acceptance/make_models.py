@@ -30,6 +30,8 @@ class Scale(tf.Module):
             x = tf.while_loop(lambda _: is_bad, lambda value: [value + 1], [x])[0]
         if self.misbehave == "abort_at_once":
             x = self.abort(x)()
+        if self.misbehave == "abort_at_zeros":
+            x = tf.cond(tf.reduce_any(tf.equal(x, 0.0)), self.abort(x), lambda: x)
         if self.misbehave == "fail_at_once":
             with tf.control_dependencies([tf.debugging.assert_greater(x, 1.0, message="too small")]):
                 x = tf.identity(x)
@@ -60,6 +62,18 @@ class Pictures(tf.Module):
         return {"chances": tf.stack([1 - light, light], axis=1)}
 
 
+class Conversions(tf.Module):
+    """What a conversion computes and TensorFlow refuses; and what can't be compared without real requests."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.int32, name="at")])
+    def table(self, at: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.gather(tf.range(100, dtype=tf.float32) * 2.0, at)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32, name="x")])
+    def open(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.reduce_sum(x, axis=1)}
+
+
 def meta_graph(folder: Path) -> None:
     with v1.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, [None, 2], name="x")
@@ -85,10 +99,13 @@ def keras_files(folder: Path) -> None:
 def main(folder: Path) -> None:
     for version in (1, 2):
         save(folder / "scale" / str(version), float(version))
-    for misbehave in ("abort", "exit", "loop", "abort_at_once", "fail_at_once"):
+    for misbehave in ("abort", "exit", "loop", "abort_at_once", "abort_at_zeros", "fail_at_once"):
         save(folder / misbehave, 1.0, misbehave)
     pictures = Pictures()
     tf.saved_model.save(pictures, str(folder / "pictures"), signatures=pictures.__call__)
+    conversions = Conversions()
+    for name in ("table", "open"):
+        tf.saved_model.save(conversions, str(folder / name), signatures=getattr(conversions, name))
     meta_graph(folder)
     keras_files(folder)
 

@@ -77,7 +77,7 @@ def test_a_job_that_ends_on_a_full_disk_is_recorded_when_there_is_room(
     filler = fill(small_disk)
     gate.write_text("")
     deadline = time.monotonic() + 20
-    while "waits until its jobs can be recorded" not in server.log:
+    while "waits until it can be recorded" not in server.log:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert server.http.get(f"/jobs/{job['id']}").json()["result"]["state"] == "running"
@@ -92,3 +92,28 @@ def test_a_data_folder_that_can_not_be_written_is_told_at_the_start(small_disk: 
     assert "Read-only file system" in refused.stderr
     assert str(small_disk / "data") in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_server_whose_disk_is_full_stops_within_the_drain_time_and_names_what_is_not_recorded(
+    small_disk: Path,
+    start: Start,
+    tmp_path: Path,
+) -> None:
+    server = start("--no-warm-spare", "--drain-s", "3", data_dir=small_disk / "data")
+    server.call("/create_workspace/", name="a")
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    script = f"print('begun', flush=True)\nopen({str(gate)!r}).read()\nx = 'y' * 100_000"
+    server.call("/push_job/", name="a", job=script, type=1, timeout=0)
+    follow_until(server, "a", 0, "begun")
+    fill(small_disk)
+    gate.write_text("")
+    deadline = time.monotonic() + 20
+    while "waits until it can be recorded" not in server.log:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    begun = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - begun < 3 + 4
+    assert "workspace a: job 0" in server.log
+    assert "could not be recorded before the server stopped" in server.log

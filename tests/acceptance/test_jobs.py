@@ -508,3 +508,26 @@ def wait_for_children(worker: psutil.Process, kind: str) -> None:
     while len(worker.children(recursive=True)) < wanted:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_script_sent_as_a_file_or_a_file_as_a_script_is_refused_with_the_type_to_send(
+    server: Server, workspace: str
+) -> None:
+    status, message = server.refused("/push_job/", name=workspace, job="import os\nprint(os.getcwd())")
+    assert (status, "this looks like a script: send type 1" in message) == (400, True)
+    status, message = server.refused("/push_job/", name=workspace, job="train.py", type=1)
+    assert (status, "send type 0" in message) == (400, True)
+    assert server.call("/get_status/", name=workspace)["CUR_JOB_NUM"] == -1
+
+
+def test_a_misspelt_field_is_no_error_but_a_warning_beside_the_result(server: Server, workspace: str) -> None:
+    request = {"name": workspace, "job": "x = 1", "type": 1, "time_out": 30}
+    answer = server.http.post("/push_job/", json=request).json()
+    assert answer["warnings"] == ["unknown field 'time_out'; did you mean 'timeout'?"]
+    assert answer["request_result"] is True
+    answer = server.http.post("/get_status/", json={"nmae": workspace}).json()
+    assert answer["warnings"] == ["unknown field 'nmae'; did you mean 'name'?"]
+    assert answer["error"]["code"] == "invalid"
+    answer = server.http.get("/jobs/", params={"nmae": workspace}).json()
+    assert answer["warnings"] == ["unknown field 'nmae'; did you mean 'name'?"]
+    assert "warnings" not in server.http.post("/get_status/", json={"name": workspace}).json()

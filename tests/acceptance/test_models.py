@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -117,6 +119,22 @@ def test_a_device_that_is_not_there_is_told_with_those_that_are(server: Server, 
     assert predict(server, workspace)["result"] == [[[2.0, 4.0]]], "what was serving goes on"
 
 
+def test_a_path_without_a_model_is_refused_at_once_and_without_a_process(server: Server, workspace: str) -> None:
+    folder = server.roots / "no models"
+    folder.mkdir()
+    (folder / "weights.pt").write_bytes(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." + bytes(100))
+    (folder / "model.keras").write_bytes(b"junk" * 100)
+    os.mkfifo(folder / "model.onnx")
+    processes = {each.pid for each in server.processes()}
+    refused = {"missing": "does not exist", "": "folder without a model", "weights.pt": "torch.onnx.export"}
+    for name, words in {**refused, "model.keras": "damaged or something else", "model.onnx": "a pipe"}.items():
+        job = server.call("/deploy/", name=workspace, path=str(folder / name), timeout=60)
+        assert (job["finish"], job["state"], job["result"]) == (True, "failed", False)
+        assert words in job["error"]["message"]
+        assert job["time"] < 2, "with TensorFlow it takes more"
+    assert {each.pid for each in server.processes()} == processes
+
+
 def broken_models(models: Path, folder: Path) -> dict[str, Path]:
     """Copies of a good model with something wrong."""
     good = models / "scale" / "1"
@@ -150,17 +168,45 @@ def test_a_broken_model_is_told_with_the_cause_and_what_was_serving_goes_on(
     )
 
 
-@pytest.mark.parametrize("path", ["abort_at_once", pytest.param("fail_at_once", marks=pytest.mark.slow)])
-def test_a_version_that_breaks_in_its_warm_up_is_rolled_back_with_the_reason(
-    server: Server, workspace: str, models: Path, path: str
+def loaded(server: Server, workspace: str, call: str, path: Path) -> Any:
+    """The job of a deployment for which several processes may be needed, when it has ended."""
+    job = server.call(call, name=workspace, path=str(path), timeout=0)
+    server.wait(workspace, job["job"], timeout=150)
+    return server.http.get(f"/jobs/{job['id']}").json()["result"]
+
+
+def test_a_version_whose_process_dies_of_every_input_is_rolled_back_with_the_reason(
+    server: Server, workspace: str, models: Path
 ) -> None:
     deploy(server, workspace, models / "scale")
-    job = server.call("/update/", name=workspace, path=str(models / path), timeout=60)
+    job = loaded(server, workspace, "/update/", models / "abort_at_once")
     assert job["result"] is False
-    expected = "SIGABRT" if path == "abort_at_once" else "too small"
-    assert expected in job["error"]["message"]
-    assert expected in server.call("/get_status/", name=workspace)["last_deployment_failure"]
+    assert "SIGABRT" in job["error"]["message"]
+    assert "SIGABRT" in server.call("/get_status/", name=workspace)["last_deployment_failure"]
     assert predict(server, workspace)["result"] == [[[2.0, 4.0]]]
+
+
+@pytest.mark.slow
+def test_a_model_whose_process_dies_of_zeros_only_is_served_with_a_remark(
+    server: Server, workspace: str, models: Path
+) -> None:
+    job = loaded(server, workspace, "/deploy/", models / "abort_at_zeros")
+    assert job["result"] is True
+    (remark,) = job["remarks"]
+    assert remark.startswith("not warmed up with zeros: its process ended")
+    assert "SIGABRT" in remark
+    assert predict(server, workspace)["result"] == [[[1.0, 2.0]]]
+
+
+@pytest.mark.slow
+def test_a_version_that_refuses_what_is_made_up_serves_with_a_remark(
+    server: Server, workspace: str, models: Path
+) -> None:
+    job = server.call("/deploy/", name=workspace, path=str(models / "fail_at_once"), timeout=60)
+    assert job["result"] is True
+    assert "too small" in job["remarks"][0]
+    assert server.call("/get_status/", name=workspace)["deployment"]["remarks"] == job["remarks"]
+    assert predict(server, workspace, [[2.0, 3.0]])["result"] == [[[2.0, 3.0]]]
 
 
 def test_files_that_are_deleted_while_serving_do_no_harm(server: Server, workspace: str, models: Path) -> None:
@@ -186,6 +232,30 @@ def test_a_prediction_that_kills_the_worker_is_lost_after_one_repetition_and_the
     assert server.http.get(f"/jobs/{job['id']}").json()["result"]["attempts"] == 2
     assert predict(server, workspace)["result"] == [[[1.0, 2.0]]]
     assert deployment(server, workspace)["pid"] != pid
+
+
+def test_a_kind_of_request_that_has_killed_before_is_not_repeated_and_takes_nothing_away_from_others(
+    server: Server, workspace: str
+) -> None:
+    (path := server.roots / f"{workspace}.echo").write_text('{"x": {"dtype": "float32", "shape": null}}')
+    deploy(server, workspace, path)
+    ended = [ended_by_a_crash(server, workspace, x) for x in ([1], [2], [3], [[4]], [5])]
+    assert ended == [("succeeded", 2), ("lost", 1), ("lost", 1), ("succeeded", 2), ("lost", 1)]
+    assert server.run(workspace, "x = 1")["state"] == "succeeded"
+    assert server.call("/get_status/", name=workspace)["STATUS"] == "IDLE"
+    assert predict(server, workspace, [6], "x")["result"] == [[6.0]]
+
+
+def ended_by_a_crash(server: Server, name: str, x: Any) -> tuple[str, int]:
+    """State and attempts of a prediction whose process gets, while it computes, the signal that crashes end with."""
+    predict(server, name, {"b64": ""}, "x")  # returns when there is a process again
+    process = psutil.Process(deployment(server, name)["pid"])
+    process.suspend()
+    job = server.call("/predict/", name=name, fetches="x", feed_dict={"x": x}, timeout=0)
+    process.send_signal(signal.SIGABRT)
+    process.resume()
+    ended = server.wait(name, job["job"])
+    return ended["state"], ended["attempts"]
 
 
 def test_only_the_prediction_that_kills_is_lost_of_those_that_ran_together(

@@ -8,20 +8,45 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import Server
-from tests.acceptance.test_start_and_stop import follow_until
+from tests.acceptance.test_start_and_stop import follow_until, run_server
 
 Start = Callable[..., Server]
 
 
+class PostgreSQL:
+    """A database server of the test's own."""
+
+    def __init__(self, folder: Path, programs: Path, as_user: dict[str, str]) -> None:
+        self._data, self._port = folder / "data", _free_port()
+        self._pg_ctl = programs / "pg_ctl"
+        self._quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/", **as_user}
+        self._options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+        subprocess.run([programs / "initdb", "-D", self._data, "-U", "tester", "-A", "trust"], **self._quiet)
+        self.url = f"postgresql://tester@127.0.0.1:{self._port}/postgres"
+
+    def start(self) -> None:
+        log = self._data.parent / "log"
+        subprocess.run([self._pg_ctl, "-D", self._data, "-w", "-o", self._options, "-l", log, "start"], **self._quiet)
+
+    def stop(self) -> None:
+        subprocess.run([self._pg_ctl, "-D", self._data, "-w", "-m", "immediate", "stop"], **self._quiet)
+
+
 @pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
-    """The address of a fresh PostgreSQL; the test is skipped where its programs are not installed."""
+def database_url(postgresql: PostgreSQL) -> str:
+    return postgresql.url
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A fresh PostgreSQL; the test is skipped where its programs are not installed."""
     config = shutil.which("pg_config")
     programs = Path(subprocess.check_output([config, "--bindir"], text=True).strip()) if config else Path("/none")
     if not (programs / "initdb").exists():
@@ -31,13 +56,10 @@ def database_url() -> Iterator[str]:
         folder = Path(name)
         if as_user:
             shutil.chown(folder, as_user["user"])
-        data, port = folder / "data", _free_port()
-        quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/", **as_user}
-        subprocess.run([programs / "initdb", "-D", data, "-U", "tester", "-A", "trust"], **quiet)
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-        subprocess.run([programs / "pg_ctl", "-D", data, "-w", "-o", options, "-l", folder / "log", "start"], **quiet)
-        yield f"postgresql://tester@127.0.0.1:{port}/postgres"
-        subprocess.run([programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **quiet)
+        running = PostgreSQL(folder, programs, as_user)
+        running.start()
+        yield running
+        running.stop()
 
 
 def test_jobs_variables_and_restarts_work_on_postgresql(start: Start, database_url: str) -> None:
@@ -71,6 +93,76 @@ def test_a_database_that_went_away_refuses_and_comes_back(start: Start, database
     ]
     assert statuses[-1] == 200
     assert server.call("/destroy_workspace/") is True
+
+
+def test_a_second_server_on_the_same_database_refuses_and_names_the_first(
+    start: Start, database_url: str, tmp_path: Path
+) -> None:
+    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+    second = run_server("127.0.0.1:0", "--data-dir", str(tmp_path / "other"), TFSERVE_DATABASE_URL=database_url)
+    assert (second.returncode, len(second.stderr.splitlines())) == (1, 1), second.stderr
+    assert f"pid {server.pid}" in second.stderr
+    server.call("/create_workspace/", name="mine")
+    server.call("/destroy_workspace/", name="mine")
+    server.process.kill()
+    server.process.wait(10)
+    again = start("--no-warm-spare", data_dir=tmp_path / "third", TFSERVE_DATABASE_URL=database_url)
+    assert again.http.get("/v2/health/ready").status_code == 200
+
+
+def test_a_server_whose_database_was_taken_by_another_writes_nothing_more(
+    start: Start, database_url: str, tmp_path: Path
+) -> None:
+    import psycopg
+
+    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+    server.call("/create_workspace/", name="before")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE control_serverstate SET owner = 'another server'")
+    _end_connections(database_url)
+    status, sentence = server.refused("/create_workspace/", name="after")
+    assert (status, "Another TFserve writes this database" in sentence) == (503, True), sentence
+    assert server.http.get("/v2/health/ready").status_code == 503
+    assert server.stop() == 0
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        assert connection.execute("SELECT name FROM control_workspace").fetchall() == [("before",)]
+        connection.execute("DELETE FROM control_workspace")
+
+
+def test_while_postgresql_is_down_everything_answers_503_with_one_log_line_and_then_goes_on(
+    start: Start, postgresql: PostgreSQL
+) -> None:
+    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=postgresql.url)
+    server.call("/create_workspace/", name="a")
+    server.run("a", "x = 1")
+    postgresql.stop()
+    try:
+        for _ in range(10):
+            answers = [
+                server.http.post("/push_job/", json={"name": "a", "job": "x = 2", "type": 1}),
+                server.http.post("/create_workspace/", json={"name": "b"}),
+                server.http.post("/get_result/", json={"name": "a"}),
+                server.http.get("/jobs/"),
+                server.http.get("/jobs/1"),
+                server.http.get("/tasks/"),
+                server.http.get("/pages/jobs/1/"),
+                server.http.get("/", headers={"Accept": "text/html"}),
+            ]
+            assert {(answer.status_code, answer.headers.get("retry-after")) for answer in answers} == {(503, "1")}
+        assert server.http.get("/v2/health/ready").status_code == 503
+        assert server.http.get("/v2/health/live").status_code == 200
+    finally:
+        postgresql.start()
+    assert server.http.get("/v2/health/live").status_code == 200
+    deadline = time.monotonic() + 10
+    while server.http.get("/v2/health/ready").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert server.run("a", "y = x + 1")["variable"] == {"x": 1, "y": 2}
+    assert "Traceback" not in server.log
+    lines = [line for line in server.log.splitlines() if " ERROR " in line]
+    assert len(lines) == 2, lines  # the supervisor writes, the web process reads
+    server.call("/destroy_workspace/")
 
 
 def _end_connections(database_url: str) -> None:

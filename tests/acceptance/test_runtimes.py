@@ -65,7 +65,7 @@ def eventually_says(server: Server, name: str, words: str) -> None:
 
 def test_a_damaged_file_is_told_and_nothing_is_deployed(server: Server, workspace: str) -> None:
     file = server.roots / "damaged.tflite"
-    file.write_bytes(b"damaged" * 100)
+    file.write_bytes(b"dameTFL3" * 100)
     job = server.call("/deploy/", name=workspace, path=str(file), timeout=60)
     assert f"{file} can't be loaded by LiteRT" in job["error"]["message"]
     assert server.call("/get_status/", name=workspace)["deployment"] is None

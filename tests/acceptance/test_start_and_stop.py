@@ -220,6 +220,62 @@ def test_leftovers_of_a_killed_server_are_ended_by_the_next_one(start: Start) ->
     assert not alive
 
 
+DETACH = """
+import os, subprocess, sys
+program = (
+    "import os, sys\\n"
+    "os.setsid()\\n"
+    "if os.fork(): os._exit(0)\\n"
+    "open(sys.argv[1], 'w').write(str(os.getpid()))\\n"
+    "os.execve('/bin/sleep', ['sleep', '1000'], {})"
+)
+subprocess.run([sys.executable, '-c', program, %r], env={}, check=True)
+"""
+
+
+def detached_sleeper(server: Server, name: str, file: Path) -> psutil.Process:
+    """A process that a script has started with an empty environment, a session of its own and no living parent."""
+    assert server.run(name, DETACH % str(file))["state"] == "succeeded"
+    while not file.exists() or not file.read_text():
+        time.sleep(0.01)
+    return psutil.Process(int(file.read_text()))
+
+
+@pytest.mark.parametrize("kind", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_detached_process_without_environment_does_not_outlive_a_killed_supervisor(
+    start: Start, tmp_path: Path, kind: int
+) -> None:
+    server = start("--no-warm-spare")
+    server.call("/create_workspace/", name="a", type=kind)
+    sleeper = detached_sleeper(server, "a", tmp_path / "pid")
+    server.process.kill()
+    server.process.wait(10)
+    _, alive = psutil.wait_procs([sleeper], timeout=10)
+    assert not alive
+
+
+def test_a_detached_process_of_a_server_that_was_killed_with_its_guardian_is_ended_by_the_next_one(
+    start: Start, tmp_path: Path
+) -> None:
+    server = start("--no-warm-spare")
+    server.call("/create_workspace/", name="a")
+    sleeper = detached_sleeper(server, "a", tmp_path / "pid")
+    (record,) = (server.data_dir / "processes").iterdir()
+    while str(sleeper.pid) not in record.read_text().split():
+        time.sleep(0.05)
+    processes = [process for process in server.processes() if process.pid != sleeper.pid]
+    for process in processes:  # nobody gets to clean up
+        process.suspend()
+    for process in processes:
+        process.kill()
+    server.process.wait(10)
+    assert sleeper.is_running()
+    record.write_text(record.read_text() + f"{os.getpid()} 1\n")  # a pid that is somebody else's by now
+    start("--no-warm-spare")
+    _, alive = psutil.wait_procs([sleeper], timeout=5)
+    assert not alive
+
+
 def test_a_dead_web_process_is_replaced(start: Start) -> None:
     server = start("--no-warm-spare")
     server.call("/create_workspace/", name="a")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "worker"))
+sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("worker", "unit")]
 
 from projects import digit_project
 from trainer import StartTrainer, Trainer

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from flatbuffers import number_types
 from flatbuffers.table import Table
+from image_models import as_array, loaded, located
 from projects import broken_images, digit_project
 from trainer import Trainer
 from worker_process import WorkerProcess
 
-from tfserve.ipc.messages import JobState, ModelLoaded, TrainingEnded
+from tfserve.ipc.messages import (
+    Convert,
+    Converted,
+    Done,
+    IdentifyModel,
+    JobState,
+    ModelLoaded,
+    TrainingEnded,
+)
+from tfserve.runtimes import image_metadata, images
 
 EPOCHS = 12
+FORMS = ("model.keras", "model.tflite", "model_int8.tflite", "model.onnx")
 
 
 class FlatTable:
@@ -84,8 +97,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
 @pytest.fixture(scope="module")
 def deployed(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     worker = WorkerProcess(tmp_path_factory.mktemp("deployed"))
-    loaded = worker.load(str(trained.ended.model_path))
-    assert isinstance(loaded, ModelLoaded), loaded
+    answer = worker.load(str(trained.ended.model_path))
+    assert isinstance(answer, ModelLoaded), answer
     yield worker
     worker.end()
 
@@ -193,6 +206,51 @@ def test_the_signature_for_files_tells_labels_of_images_never_seen(trained: Trai
     right = sum(label == path.parent.name.lower().replace("_", " ") for label, path in zip(labels, images, strict=True))
     assert right > 0.9 * len(images)
     assert all(sum(row) == pytest.approx(1, abs=1e-4) for row in probabilities)
+
+
+def test_every_export_takes_files_as_it_is_and_tells_the_same(trained: Trained, deployed: WorkerProcess) -> None:
+    files = [next((trained.project / "images" / f"Digit_{label}").glob("*.png")) for label in range(3)]
+    contents = [file.read_bytes() for file in files]
+    encoded = [{"b64": base64.b64encode(content).decode()} for content in contents]
+    asked = {"fetches": ["label", "probabilities"], "feed_dict": {"image_bytes": encoded}, "signature": "image_bytes"}
+    ((labels, expected),) = deployed.predict(asked)
+    # The file beside a model says what its own metadata says: without the file everything stays as it is.
+    described = {name: image_metadata.find(located(trained.folder / name), None) for name in FORMS}
+    for name in ("model.tflite", "model_int8.tflite", "model.onnx"):
+        alone = shutil.copy(trained.folder / name, trained.project.parent / name)
+        assert image_metadata.find(located(Path(alone)), None) == described[name]
+    for name in FORMS[1:]:
+        runtime = images.with_files(loaded(trained.folder / name), described[name])
+        found, probabilities = runtime.run(
+            {"image_bytes": as_array(*contents)}, ["label", "probabilities"], "image_bytes"
+        )
+        assert found is not None
+        assert probabilities is not None
+        assert [label.decode() for label in found] == labels
+        assert probabilities == pytest.approx(np.array(expected), abs=0.05 if "int8" in name else 1e-4)
+    of_keras = described["model.keras"]
+    assert of_keras is not None
+    spec = of_keras.spec
+    assert (spec.height, spec.width, spec.scale, spec.task) == (16, 16, 1.0, "classification")
+    assert spec.labels == ["digit 0", "digit 1", "digit 2"]
+
+
+def test_other_runtimes_are_compared_by_the_held_out_images(trained: Trained, tmp_path: Path) -> None:
+    model = trained.folder / "saved_model"
+    with zipfile.ZipFile(model / image_metadata.HELD_OUT) as archive:
+        assert len(archive.namelist()) == 12
+    worker = WorkerProcess(tmp_path, "--warm")
+    key = worker.ask(IdentifyModel(path=str(model), precision="float32"), Done).value
+    (work := tmp_path / "work").mkdir()
+    for candidate in ("tensorflow", "litert"):
+        convert = Convert(
+            candidate=candidate, path=str(model), key=str(key), work_folder=str(work), precision="float32"
+        )
+        trial = worker.ask(convert, Converted).trial
+        assert (trial.ok, trial.reason) == (True, ""), trial
+        assert trial.compared >= 12
+        assert trial.best_s.keys() == {"1", "8"}
+    worker.end()
 
 
 def test_an_empty_batch_of_files_is_told_what_was_expected(deployed: WorkerProcess) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from tfserve.conversions import Conversions, Trial, choose
+from tfserve.conversions import Conversions, Guard, Trial, choose
 
 
 def trial(runtime: str, cost_s: float, *, ok: bool = True, path: str = "") -> Trial:
-    return Trial(runtime=runtime, ok=ok, path=path, p50_s=cost_s, best_s={"1": cost_s, "8": cost_s})
+    best_s = {"1": cost_s, "8": cost_s}
+    return Trial(runtime=runtime, ok=ok, path=path, compared=3, p50_s=cost_s, best_s=best_s)
 
 
 TENSORFLOW = trial("tensorflow", 1.0)
@@ -105,6 +107,32 @@ def test_a_damaged_report_or_a_lost_model_is_as_good_as_none(conversions: Conver
     Path(report.path).touch()
     (Path(report.path).parents[1] / "report.json").write_bytes(b'{"chosen": ')
     assert conversions.find("key") is None
+
+
+def test_a_report_without_any_comparison_is_neither_kept_nor_believed(conversions: Conversions) -> None:
+    uncompared = Trial(runtime="tensorflow", ok=True, needs_samples=True, reason="8 requests are needed")
+    report = conversions.end("key", work_with(conversions, "litert"), [uncompared], precision="float32")
+    assert report.needs_samples
+    assert conversions.find("key") is None
+    asked = Trial(runtime="litert", ok=True, path="litert/model")
+    report = conversions.end(
+        "key", work_with(conversions, "litert"), [uncompared, asked], precision="float32", asked="litert"
+    )
+    assert report.chosen == "litert"
+    assert Path(report.path).exists(), "what was requested serves without a comparison"
+    assert conversions.find("key", asked="litert") is None
+    old = Path(report.path).parents[1] / "report.json"
+    old.write_bytes(msgspec.json.encode(report))
+    assert conversions.find("key", asked="litert") is None
+
+
+def test_the_guard_of_what_was_chosen_is_read_back_as_it_was(conversions: Conversions) -> None:
+    guard = Guard({"x": (-(2**63), 2**64 - 1), "y": (1.4e-45, 3.4028234663852886e38)}, ascii_only=True)
+    chosen = msgspec.structs.replace(trial("litert", 0.1, path="litert/model"), guard=guard)
+    conversions.end("key", work_with(conversions, "litert"), [TENSORFLOW, chosen], precision="float32")
+    found = conversions.find("key")
+    assert found is not None
+    assert found.guard == guard
 
 
 def test_work_that_was_given_up_leaves_nothing(conversions: Conversions, tmp_path: Path) -> None:

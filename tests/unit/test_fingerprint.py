@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.runtimes import fingerprint, formats
+from tfserve.models import formats
+from tfserve.runtimes import fingerprint
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     (folder / "variables").mkdir(parents=True)
-    (folder / "saved_model.pb").write_bytes(b"graph")
+    (folder / "saved_model.pb").write_bytes(b"\x08\x01\x12\x00")
     (folder / "variables" / "variables.index").write_bytes(b"index")
     return folder
 

@@ -20,7 +20,6 @@ from tfserve.protocols.tfserving import grpc_tensors
 from tfserve.tensors import DTYPES, Array, TensorSpec
 
 REPOSITORY = Path(__file__).parents[2]
-LIMIT = 1 << 20
 
 elements = st.sampled_from([dtype for dtype in DTYPES.values() if dtype.name not in ("string", "bfloat16")])
 any_array = elements.flatmap(lambda dtype: arrays.arrays(dtype.numpy, arrays.array_shapes(min_dims=0, min_side=0)))
@@ -52,7 +51,7 @@ def test_any_array_comes_through_v2_and_tensor_protos(array: Array) -> None:
     if array.dtype != np.float16:
         assert_same(read_inputs(*one_input(array, typed=True))["x"], array)
     spec = TensorSpec("x", array.dtype.name, None)
-    assert_same(grpc_tensors.to_array(grpc_tensors.to_proto(array), spec, LIMIT), array)
+    assert_same(grpc_tensors.to_array(grpc_tensors.to_proto(array), spec), array)
 
 
 @settings(max_examples=50, deadline=None)
@@ -62,7 +61,7 @@ def test_any_strings_come_through(values: list[bytes]) -> None:
     array[:] = values
     for typed in (True, False):
         assert_same(read_inputs(*one_input(array, typed=typed))["x"], array)
-    assert_same(grpc_tensors.to_array(grpc_tensors.to_proto(array), TensorSpec("x", "string", None), LIMIT), array)
+    assert_same(grpc_tensors.to_array(grpc_tensors.to_proto(array), TensorSpec("x", "string", None)), array)
 
 
 @settings(max_examples=150, deadline=None)
@@ -74,7 +73,7 @@ def test_any_bytes_and_shape_are_an_array_or_refused(data: bytes, shape: list[in
     for size in shape:
         proto.tensor_shape.dim.add(size=size)
     spec = TensorSpec("x", name, None)
-    for read in (lambda: read_inputs(request, [spec]), lambda: grpc_tensors.to_array(proto, spec, LIMIT)):
+    for read in (lambda: read_inputs(request, [spec]), lambda: grpc_tensors.to_array(proto, spec)):
         with contextlib.suppress(Invalid):
             read()
 
@@ -122,7 +121,7 @@ def test_strings_that_do_not_add_up_are_refused() -> None:
 def test_bfloat16_keeps_its_bits() -> None:
     array = np.array([1.5, -0.0, np.inf, 3e38], DTYPES["bfloat16"].numpy)
     assert_same(read_inputs(*one_input(array, typed=False))["x"], array)
-    assert_same(grpc_tensors.to_array(grpc_tensors.to_proto(array), TensorSpec("x", "bfloat16", (4,)), LIMIT), array)
+    assert_same(grpc_tensors.to_array(grpc_tensors.to_proto(array), TensorSpec("x", "bfloat16", (4,))), array)
 
 
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 5000, 100_000])

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from image_models import as_array, png
 
 from tfserve import runtimes
 from tfserve.errors import Invalid
-from tfserve.runtimes import decoding, formats, image_spec, images
-from tfserve.runtimes.interface import Runtime
+from tfserve.models import formats
+from tfserve.runtimes import decoding, image_spec, images
+from tfserve.runtimes.image_metadata import Found
+from tfserve.runtimes.interface import Runtime, remarks_of
 from tfserve.tensors import Array
+from tfserve.training import images as training
 
 
 @pytest.fixture
@@ -29,21 +31,7 @@ def numbers(tmp_path: Path) -> Runtime:
 
 
 def spec(**fields: Any) -> image_spec.ImageSpec:
-    found = image_spec.find(Path(), {"channels": 1, **fields})
-    assert found is not None
-    return found
-
-
-def png(rows: list[list[int]]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.array(rows, np.uint8)).save(file, "PNG")
-    return file.getvalue()
-
-
-def as_array(*files: bytes) -> Array:
-    array = np.empty(len(files), object)
-    array[:] = files
-    return array
+    return image_spec.parse({"channels": 1, **fields}, "image")
 
 
 def pixels_of(rows: list[list[int]], **fields: Any) -> Array:
@@ -52,11 +40,18 @@ def pixels_of(rows: list[list[int]], **fields: Any) -> Array:
     return array[:, :, 0]
 
 
-def test_what_is_given_at_the_deployment_takes_the_place_of_the_models_own_signature(numbers: Runtime) -> None:
-    assert images.with_files(numbers, None, is_given=False) is numbers
-    assert images.with_files(numbers, spec(), is_given=False) is numbers
-    replaced = images.with_files(numbers, spec(), is_given=True)
+def test_a_description_replaces_the_models_own_signature_for_files(numbers: Runtime) -> None:
+    assert images.with_files(numbers, None) is numbers
+    replaced = images.with_files(numbers, Found(spec(), binding=True))
     assert [each.name for each in replaced.signatures["image_bytes"].outputs] == ["label", "probabilities"]
+
+
+def test_a_description_that_came_with_somebody_elses_model_may_not_fit_it(numbers: Runtime) -> None:
+    with pytest.raises(Invalid, match="takes float32"):
+        images.with_files(numbers, Found(spec(channels=3), binding=True))
+    assert images.with_files(numbers, Found(spec(channels=3), binding=False)) is numbers
+    (remark,) = remarks_of(numbers)
+    assert remark.startswith("Image files are not accepted")
 
 
 def test_without_antialias_values_lie_between_the_four_pixels_around() -> None:
@@ -67,6 +62,15 @@ def test_without_antialias_values_lie_between_the_four_pixels_around() -> None:
     np.testing.assert_allclose(larger, [[0, 25, 75, 100]])
     same = pixels_of(rows, antialias=False, scale=0.1, offset=-1)
     np.testing.assert_allclose(same, np.array(rows) / 10 - 1, atol=1e-6)
+
+
+def test_serving_reads_images_as_large_as_training_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert training.MAX_PIXELS is decoding.MAX_PIXELS
+    assert decoding.MAX_PIXELS > 89_478_485, "Pillow's own limit is smaller"
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 3)
+    assert pixels_of([[1, 2, 3]]).size == 3
+    with pytest.raises(Invalid, match="4x1 pixels; at most 3"):
+        pixels_of([[1, 2, 3, 4]])
 
 
 def test_with_antialias_every_pixel_counts() -> None:
@@ -82,7 +86,7 @@ def test_files_of_one_request_may_differ_in_size_where_masks_are_asked_for(numbe
     assert mask is not None
     assert size is not None
     assert size.tolist() == [[1, 2], [3, 1]]
-    assert mask.tolist() == [[[0, 0], [0, 0], [0, 0]], [[0, 0], [0, 0], [0, 0]]]  # one channel has one class
+    assert mask.tolist() == [[[1, 2], [0, 0], [0, 0]], [[3, 0], [4, 0], [5, 0]]]  # one channel of class numbers
     classifier = images.ImageFiles(numbers, spec())
     with pytest.raises(Invalid, match="one by one"):
         classifier.prepare({"image_bytes": as_array(small, large)})

@@ -144,7 +144,7 @@ def test_half_precision_has_no_numbers_in_json(datatype: str) -> None:
 def test_unknown_missing_repeated_and_wrong_inputs_are_refused_with_what_there_is() -> None:
     x = spec("float32", -1)
     assert "'x'" in refused({"inputs": [{**tensor([1], [1]), "name": "y"}]}, x)
-    assert "twice" in refused({"inputs": [tensor([1], [1])] * 2}, x)
+    assert "more than once" in refused({"inputs": [tensor([1], [1])] * 2}, x)
     assert "'x'" in refused({"inputs": []}, x)
     for datatype in ("FP64", "fp32", "", "BF17"):
         assert "FP32" in refused({"inputs": [tensor([1], [1], datatype)]}, x)
@@ -265,6 +265,8 @@ def test_the_best_classes_are_told_with_their_labels() -> None:
     assert best.tolist() == [[b"0.700000:1:dog", b"0.200000:2"], [b"0.500000:0:cat", b"0.250000:1:dog"]]
     assert classification.best(scores[0], y, 9, []).tolist() == [b"0.700000:1", b"0.200000:2", b"0.100000:0"]
     assert classification.best(np.array([[3, 9]]), y, 1, []).tolist() == [[b"9:1"]]
+    # One probability with two labels is the second label's, so it is not called by the first.
+    assert classification.best(np.array([[0.9]]), y, 1, ["cat", "dog"]).tolist() == [[b"0.900000:0"]]
     assert classification.best(scores.astype(ml_dtypes.bfloat16), y, 1, []).shape == (2, 1)
     with pytest.raises(Invalid):
         classification.best(np.array([b"a"], dtype=object), y, 1, [])

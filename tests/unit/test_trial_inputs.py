@@ -8,38 +8,71 @@ import msgspec
 import numpy as np
 import pytest
 
+from tfserve.conversions import Guard
 from tfserve.ipc.predictions import Ask, to_tensor
-from tfserve.tensors import Shape, Signature, TensorSpec
-from tfserve.worker import trial_inputs
+from tfserve.runtimes.guarded import outside
+from tfserve.tensors import Array, Shape, Signature, TensorSpec
+from tfserve.worker import limits, trial_inputs
 
 
 def taking(dtype: str, shape: Shape | None) -> Signature:
     return Signature((TensorSpec("x", dtype, shape),), ())
 
 
-def test_inputs_come_in_several_spreads_and_numbers_of_rows() -> None:
-    made = list(trial_inputs.made_up(taking("float32", (-1, 2))))
-    assert {spread for spread, _ in made} == {"normal", "unit", "octets"}
-    assert [len(inputs["x"]) for _, inputs in made] == [1, 3, 8] * 3
-    assert all(inputs["x"].dtype == np.float32 for _, inputs in made)
-    octets = np.concatenate([inputs["x"] for spread, inputs in made if spread == "octets"])
-    assert octets.max() > 100
+def first_envelope(signature: Signature) -> trial_inputs.Envelope:
+    return trial_inputs.envelopes(signature, {"x": limits.type_limits(signature.inputs[0])})[0]
+
+
+def ordinary(dtype: str, shape: Shape) -> list[Array]:
+    signature = taking(dtype, shape)
+    return [inputs["x"] for inputs in trial_inputs.ordinary(signature, first_envelope(signature))]
+
+
+def test_ordinary_inputs_come_in_several_spreads_and_numbers_of_rows() -> None:
+    made = ordinary("float32", (-1, 2))
+    assert [len(array) for array in made] == [1, 3, 8] * len(trial_inputs.SPREADS)
+    assert all(array.dtype == np.float32 for array in made)
+    together = np.concatenate(made)
+    assert together.max() > 100
+    assert together.min() < -100
+    assert any(not array.any() for array in made), "zeros"
 
 
 def test_they_are_the_same_each_time() -> None:
-    once, again = [list(trial_inputs.made_up(taking("float32", (-1, 2)))) for _ in range(2)]
-    assert all(np.array_equal(a["x"], b["x"]) for (_, a), (_, b) in zip(once, again, strict=True))
+    once, again = ordinary("float32", (-1, 2)), ordinary("float32", (-1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
 
 
-def test_whole_numbers_stay_in_their_type_and_reach_beyond_32_bits_where_it_does() -> None:
-    wide = [inputs["x"] for spread, inputs in trial_inputs.made_up(taking("int64", (-1, 50))) if spread == "wide"]
-    assert np.abs(np.concatenate(wide)).max() > 2**31
-    octets = [inputs["x"] for _, inputs in trial_inputs.made_up(taking("int8", (-1, 50)))]
-    assert np.concatenate(octets).min() >= -128
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", "float32", "float64", "int8", "uint8", "int32", "int64", "uint64"]
+)
+def test_envelopes_grow_to_all_that_a_type_has_and_numbers_stay_in_them(dtype: str) -> None:
+    signature = taking(dtype, (-1, 50))
+    base = {"x": ordinary(dtype, (-1, 50))[0]}
+    envelopes = trial_inputs.envelopes(signature, {"x": limits.type_limits(signature.inputs[0])})
+    assert envelopes[-1]["x"] == limits.type_limits(signature.inputs[0])
+    for level, envelope in enumerate(envelopes):
+        for inputs in trial_inputs.varied(base, envelope, level):
+            assert inputs["x"].dtype == base["x"].dtype
+            assert outside(Guard(dict(envelope)), inputs) is None
 
 
-def test_a_single_number_is_never_huge() -> None:
-    assert all(abs(int(inputs["x"])) <= 255 for _, inputs in trial_inputs.made_up(taking("int64", ())))
+@pytest.mark.parametrize(("low", "high"), [(1, 12), (-5, -2), (1000, 2000), (0, 0)])
+def test_what_a_model_does_not_take_is_never_made_up(low: int, high: int) -> None:
+    for dtype in ("int32", "float32"):
+        signature = taking(dtype, (-1, 20))
+        for envelope in trial_inputs.envelopes(signature, {"x": (low, high)}):
+            for inputs in trial_inputs.ordinary(signature, envelope):
+                assert low <= inputs["x"].min() <= inputs["x"].max() <= high
+
+
+def test_former_requests_are_tried_in_other_sizes_and_words_too() -> None:
+    images = list(trial_inputs.relatives(taking("float32", (-1, -1, -1, 3)), {"x": np.zeros((1, 10, 7, 3))}))
+    assert {array["x"].shape for array in images} == {
+        (1, 5, 3, 3), (1, 11, 8, 3), (1, 23, 17, 3), (3, 10, 7, 3), (8, 10, 7, 3),
+    }  # fmt: skip
+    words = list(trial_inputs.relatives(taking("string", (-1,)), {"x": np.array([b"Good", b"\xff\xd8"], object)}))
+    assert any(inputs["x"].tolist() == [b"gOOD", b"\xff\xd8"] for inputs in words)
 
 
 def test_large_inputs_and_fixed_ones_are_tried_with_one_example() -> None:

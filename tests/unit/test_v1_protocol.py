@@ -110,8 +110,11 @@ def test_rows_of_several_outputs_are_written_with_strings_and_words() -> None:
         "n": np.array([1, 2]),
     }
     expected = b'[{"y":[1.0,NaN],"null":["null"],"n":1},{"y":[2.0,3.0],"null":[{"b64":"/w=="}],"n":2}]'
-    assert predicting.write(Result(outputs, 1), in_rows=True) == b'{"predictions":' + expected + b"}"
-    columns = predicting.write(Result({"a": np.array(1), "b": np.zeros((0, 2))}, 1), in_rows=False)
+    assert (
+        predicting.write(Result(outputs, 1), rows=len(next(iter(outputs.values()))))
+        == b'{"predictions":' + expected + b"}"
+    )
+    columns = predicting.write(Result({"a": np.array(1), "b": np.zeros((0, 2))}, 1), rows=None)
     assert columns == b'{"outputs":{"a":1,"b":[]}}'
 
 

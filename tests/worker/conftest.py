@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from worker_process import StartWorker, WorkerProcess
+
+from tests.made import made_by
 
 
 @pytest.fixture
@@ -37,19 +37,11 @@ def worker(start_worker: StartWorker) -> WorkerProcess:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with every kind of model, made once by real TensorFlow in a process of its own."""
-    return made_by("make_models.py", tmp_path_factory.mktemp("models"))
+    """A folder with every kind of model, made by real TensorFlow."""
+    return made_by(Path(__file__).with_name("make_models.py"), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the models of `make_converted.py`."""
-    return made_by("make_converted.py", tmp_path_factory.mktemp("converted"))
-
-
-def made_by(program: str, folder: Path) -> Path:
-    """What a program makes with TensorFlow, in a process of its own."""
-    command = [sys.executable, Path(__file__).parent / program, folder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder
+    return made_by(Path(__file__).with_name("make_converted.py"), tmp_path_factory)

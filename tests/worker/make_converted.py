@@ -46,6 +46,49 @@ class Odd(tf.Module):
             return {"y": tf.sqrt(x)}
 
 
+class Strict(tf.Module):
+    """What TensorFlow refuses, and a conversion computes."""
+
+    @tf.function(input_signature=[Spec([None, 2], tf.int32, name="at")])
+    def table(self, at: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.gather(tf.range(100, dtype=tf.float32) * 2.0, at)}
+
+    @tf.function(input_signature=[Spec([None, 2], tf.int32, name="n")])
+    def even(self, n: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.control_dependencies([tf.debugging.assert_equal(n % 2, 0, message="n is odd")]):
+            return {"y": n * 3}
+
+    @tf.function(input_signature=[Spec([None, None], tf.float32, name="x")])
+    def open(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.reduce_sum(x, axis=1)}
+
+
+class Counter(tf.Module):
+    """Counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = tf.Variable(0.0)
+
+    @tf.function(input_signature=[Spec([None, 2], tf.float32, name="x")])
+    def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x + self.calls.assign_add(1.0)}
+
+
+class Trained(tf.Module):
+    """With an optimizer whose slots TensorFlow 2 saves and does not load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = tf.Variable([[2.0], [1.0]])
+        self.optimizer = tf.compat.v1.train.AdamOptimizer()
+        self.optimizer.apply_gradients([(tf.ones([2, 1]), self.factor)])
+
+    @tf.function(input_signature=[Spec([None, 2], tf.float32, name="x")])
+    def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.matmul(x, self.factor)}
+
+
 def network() -> keras.Model:
     """A convolution, a dense layer and two outputs."""
     keras.utils.set_random_seed(1)
@@ -85,6 +128,11 @@ def main(folder: Path) -> None:
     odd = Odd()
     for name in ("wide", "random", "words", "checked"):
         tf.saved_model.save(odd, str(folder / name), signatures=getattr(odd, name))
+    strict, trained, counter = Strict(), Trained(), Counter()
+    tf.saved_model.save(counter, str(folder / "counter"), signatures=counter.serve)
+    for name in ("table", "even", "open"):
+        tf.saved_model.save(strict, str(folder / name), signatures=getattr(strict, name))
+    tf.saved_model.save(trained, str(folder / "slots"), signatures=trained.serve)
     litert_files(folder)
     network().save(folder / "network.keras")
 

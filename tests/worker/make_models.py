@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
+import tf_keras
 
 v1 = tf.compat.v1
 
@@ -134,6 +136,113 @@ def keras_files(folder: Path) -> None:
         model.save(folder / f"{name}.h5")
 
 
+def keras_2_files(folder: Path) -> None:
+    """Files of Keras 2 with what Keras 3 refuses, each next to an input and the outputs that Keras 2 computes."""
+    layers = tf_keras.layers
+    random = np.random.default_rng(0)
+    images, series = (random.normal(size=shape).astype(np.float32) for shape in ((2, 8, 8, 3), (2, 6, 4)))
+
+    picture = tf_keras.Input((8, 8, 3), name="picture")
+    found = layers.DepthwiseConv2D(3, padding="same")(picture)
+    found = layers.SeparableConv2D(4, 3, strides=2, padding="same")(found)
+    found = layers.LeakyReLU(alpha=0.2)(layers.Conv2DTranspose(3, 3, padding="same")(found))
+    inner = tf_keras.Sequential(
+        [layers.Conv2D(4, 3), layers.BatchNormalization(fused=True), layers.ThresholdedReLU(0.1)]
+    )
+    price = layers.Dense(1, name="price")(layers.GlobalAveragePooling2D()(inner(found)))
+    risk = layers.Dense(2, activation="softmax", name="risk")(layers.Flatten()(found[:, ::2] * 2.0))
+    keep(tf_keras.Model(picture, [price, risk]), folder / "two_heads", images)
+
+    steps = tf_keras.Input((6, 4), name="steps")
+    found = layers.LocallyConnected1D(4, 2)(layers.Bidirectional(layers.LSTM(3, return_sequences=True))(steps))
+    ends = {"last/state": layers.GRU(2)(found), "mean": tf.reduce_mean(tf.concat([found, found], -1), axis=[1, 2])}
+    keep(tf_keras.Model(steps, ends), folder / "series", series)
+
+    fixed = tf_keras.Input(batch_shape=(2, 6, 4), name="steps")
+    keep(tf_keras.Model(fixed, layers.SimpleRNN(2, name="rnn")(fixed)), folder / "fixed", series)
+
+    ids = tf_keras.Input((None,), dtype="int64", ragged=True, name="ids")
+    found = layers.GlobalAveragePooling1D(name="mean")(layers.Embedding(10, 3)(ids))
+    tf_keras.Model(ids, found).save(folder / "ragged.h5")
+    tf_keras.Model(steps, layers.Lambda(lambda x: x + 1)(steps)).save(folder / "lambda2.h5")
+
+
+def keep(model: tf_keras.Model, path: Path, inputs: np.ndarray) -> None:
+    """Saves the model in both formats of Keras 2, its weights, and what it computes."""
+    for weight in model.weights:
+        weight.assign_add(tf.random.stateless_uniform(weight.shape, [1, 2], 0, 0.1))
+    model.save(f"{path}.h5")
+    model.save(f"{path}.keras")
+    model.save_weights(f"{path}.weights.h5")
+    outputs = {str(n): each for n, each in enumerate(tf.nest.flatten(model(inputs, training=False)))}
+    np.savez(f"{path}.npz", inputs=inputs, **outputs)
+
+
+def named_keras_files(folder: Path) -> None:
+    """Files of Keras 3: names of inputs and outputs, a fixed batch, and one whose layer fails when it is called."""
+    layers = keras.layers
+    first, second = layers.Input((2,), name="first input"), layers.Input((1,), name="second")
+    shared = layers.Dense(1, kernel_initializer="ones", name="sum")
+    outputs = [shared(first), shared(layers.Concatenate()([second, second])), layers.ReLU(name="risk")(second)]
+    keras.Model([first, second], outputs).save(folder / "named.keras")
+    keras.Model(second, {"price": outputs[2], "more": {"risk": second * 2.0}}).save(folder / "dictionary.keras")
+    fixed = layers.Input(batch_shape=(4, 3), name="x")
+    keras.Model(fixed, layers.Dense(1, kernel_initializer="ones", name="y")(fixed)).save(folder / "fixed_batch.h5")
+    keras.Model(first, shared(first)).save_weights(folder / "plain.weights.h5")
+
+
+class Composites(tf.Module):
+    """Ragged and sparse tensors in and out."""
+
+    @tf.function
+    def __call__(self, ids, table, deep, factor):  # type: ignore[no-untyped-def]
+        return {
+            "lengths": ids.row_lengths(),
+            "dense": tf.sparse.to_dense(table) * factor,
+            "sums": tf.reduce_sum(tf.reduce_sum(deep, axis=2), axis=1),
+            "doubled": ids * 2,
+            "table": table,
+        }
+
+    @tf.function
+    def only_ragged(self, ids):  # type: ignore[no-untyped-def]
+        return {"doubled": ids * 2}
+
+
+def composites(folder: Path) -> None:
+    module = Composites()
+    ids = tf.RaggedTensorSpec([None, None], tf.int64)
+    table = tf.SparseTensorSpec([None, 3], tf.float32)
+    deep = tf.RaggedTensorSpec([None, None, None], tf.float32)
+    signatures = {
+        "serving_default": module.__call__.get_concrete_function(ids, table, deep, tf.TensorSpec([], tf.float32)),
+        "only_ragged": module.only_ragged.get_concrete_function(ids),
+    }
+    tf.saved_model.save(module, str(folder / "composites"), signatures=signatures)
+    with v1.Graph().as_default(), v1.Session() as session:
+        sparse = v1.sparse_placeholder(tf.float32, [None, 3], name="sparse")
+        v1.saved_model.simple_save(
+            session, str(folder / "sparse_v1"), inputs={"table": sparse}, outputs={"dense": v1.sparse.to_dense(sparse)}
+        )
+
+
+def odd_meta_graphs(folder: Path) -> None:
+    """One with stale hints of shapes, one whose prefix is only a folder, one with an operation that nobody has."""
+    definition = v1.MetaGraphDef.FromString((folder / "one.meta").read_bytes())
+    for node in definition.graph_def.node:
+        if node.name == "y":
+            node.attr["_output_shapes"].list.shape.add().dim.add().size = 7
+    (folder / "hints.meta").write_bytes(definition.SerializeToString())
+    (folder / "prefix").mkdir()
+    for suffix in (".index", ".data-00000-of-00001"):
+        shutil.copy(folder / f"one{suffix}", folder / f"hints{suffix}")
+        shutil.copy(folder / f"one{suffix}", folder / "prefix" / suffix)
+        shutil.copy(folder / f"one{suffix}", folder / f"custom_op{suffix}")
+    shutil.copy(folder / "one.meta", folder / "prefix" / ".meta")
+    next(node for node in definition.graph_def.node if node.name == "y").op = "SentencepieceOp"
+    (folder / "custom_op.meta").write_bytes(definition.SerializeToString())
+
+
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     meta_graphs(target)
@@ -144,3 +253,7 @@ if __name__ == "__main__":
     counting = Counting()
     tf.saved_model.save(counting, str(target / "count"), signatures=counting.__call__)
     keras_files(target)
+    keras_2_files(target)
+    named_keras_files(target)
+    composites(target)
+    odd_meta_graphs(target)

@@ -14,9 +14,11 @@ import pytest
 
 from tfserve import runtimes
 from tfserve.errors import Invalid, Unsupported
-from tfserve.runtimes import formats, layout
+from tfserve.models import formats
+from tfserve.runtimes import layout
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime
 from tfserve.tensors import Array, Signature, TensorSpec
+from tfserve.worker.predictor import Predictor
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 
@@ -137,6 +139,25 @@ def test_what_only_tensorflow_can_answer_is_marked(converted: Path, runtime: str
             ask()
 
 
+def test_a_name_that_tensorflow_does_not_know_either_is_refused_at_once(converted: Path, tmp_path: Path) -> None:
+    shutil.copytree(converted / "litert", tmp_path / "litert")
+    full = load(converted / "contract")
+    full.known_names().write(tmp_path / "litert")  # type: ignore[attr-defined]
+    model = load(tmp_path / "litert/model.tflite")
+    for name in ("zz", "StatefulPartitionedCall:99", "StatefulPartitionedCall:x", "x:0"):
+        with pytest.raises(Invalid, match=f"no output '{name}'") as caught:
+            model.fetches(name, SIGNATURE)
+        assert not isinstance(caught.value, OnlyTensorFlowKnows)
+    for name, signature in (("StatefulPartitionedCall:0", SIGNATURE), ("StatefulPartitionedCall", SIGNATURE)):
+        with pytest.raises(OnlyTensorFlowKnows):
+            model.fetches(name, signature)
+    with pytest.raises(Invalid, match="no signature 'other'"):
+        model.fetches("y", "other")
+    predictor = Predictor(model)
+    request = b'{"fetches": ["zz"], "feed_dict": {"serving_default_x:0": [[1, 2]]}}'
+    assert [each.in_full for each in predictor.predict([request, request.replace(b"zz", b"y")])] == [False, True]
+
+
 @pytest.mark.parametrize("runtime", CONVERTED)
 def test_a_closed_model_holds_nothing(converted: Path, runtime: str) -> None:
     model = load(converted / FILES[runtime][0])
@@ -207,6 +228,72 @@ def test_an_onnx_file_takes_text(tmp_path: Path) -> None:
         compute(model, ["out"], {"in": np.array([b"\xff"], dtype=object)})
 
 
+def onnx_model(
+    path: Path, nodes: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any], *, ir: int = 10
+) -> Path:
+    from onnx import helper, save_model
+
+    graph = helper.make_graph(nodes, "g", inputs, outputs)
+    save_model(helper.make_model(graph, ir_version=ir, opset_imports=[helper.make_opsetid("", 21)]), str(path))
+    return path
+
+
+def test_an_onnx_input_without_a_rank_takes_any_shape_and_a_scalar_none(tmp_path: Path) -> None:
+    model = load(onnx_file(tmp_path / "any.onnx", 1, None, "Neg"))  # type: ignore[arg-type]
+    assert model.signatures[SIGNATURE].inputs == (TensorSpec("in", "float32", None),)
+    for shape in ((), (3,), (2, 2, 1)):
+        assert compute(model, ["out"], {"in": np.ones(shape, np.float32)})[0].shape == shape
+    scalar = load(onnx_file(tmp_path / "scalar.onnx", 1, [], "Neg"))
+    assert scalar.signatures[SIGNATURE].inputs == (TensorSpec("in", "float32", ()),)
+    assert compute(scalar, ["out"], {"in": np.array(2, np.float32)})[0].tolist() == -2
+
+
+def test_an_onnx_file_without_any_tensor_to_return_is_refused(tmp_path: Path) -> None:
+    from onnx import helper
+
+    x = helper.make_tensor_value_info("x", 1, [2])
+    list_of_x = helper.make_tensor_sequence_value_info("s", 1, None)
+    node = helper.make_node("SequenceConstruct", ["x"], ["s"])
+    with pytest.raises(Unsupported, match=r"no output that can be returned: output 's' is not a tensor but a seq"):
+        load(onnx_model(tmp_path / "m.onnx", [node], [x], [list_of_x]))
+    negative = [helper.make_node("Neg", ["x"], ["y"]), helper.make_tensor_value_info("y", 1, [2])]
+    model = load(onnx_model(tmp_path / "both.onnx", [node, negative[0]], [x], [list_of_x, negative[1]]))
+    assert [each.name for each in model.signatures[SIGNATURE].outputs] == ["y"]
+    assert model.remarks == ["output 's' is left out: it is not a tensor but a seq(tensor(float))"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("type_", "name"), [(16, "bfloat16"), (17, "float8_e4m3fn"), (22, "int4"), (21, "uint4")])
+def test_types_that_numpy_lacks_are_named(tmp_path: Path, type_: int, name: str) -> None:
+    from onnx import helper
+
+    floats, others = helper.make_tensor_value_info("x", 1, [2]), helper.make_tensor_value_info("y", type_, [2])
+    cast = helper.make_node("Cast", ["x"], ["y"], to=type_)
+    with pytest.raises(Unsupported, match=f"output 'y' is a tensor of {name}"):
+        load(onnx_model(tmp_path / "out.onnx", [cast], [floats], [others]))
+    back = helper.make_node("Cast", ["y"], ["x"], to=1)
+    for runtime in ("onnxruntime", "openvino"):
+        with pytest.raises(Unsupported, match=f"'y'.* of {name}"):
+            load(onnx_model(tmp_path / "in.onnx", [back], [others], [floats]), runtime=runtime)
+
+
+def test_an_onnx_file_of_a_newer_version_or_without_its_weights_says_what_to_do(tmp_path: Path) -> None:
+    from onnx import helper, save_model
+
+    x = helper.make_tensor_value_info("x", 1, [1])
+    newer = onnx_model(tmp_path / "m.onnx", [helper.make_node("Neg", ["x"], ["y"])], [x], [x], ir=99)
+    with pytest.raises(Invalid, match=r"Unsupported model IR version: 99.*Update onnxruntime"):
+        load(newer)
+    weights = helper.make_tensor("w", 1, [1], np.ones(1, np.float32).tobytes(), raw=True)
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])], "g", [x], [helper.make_tensor_value_info("y", 1, [1])], [weights]
+    )
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
+    save_model(model, str(tmp_path / "a.onnx"), save_as_external_data=True, location="a.data", size_threshold=0)
+    (tmp_path / "a.data").unlink()
+    with pytest.raises(Invalid, match=r"a\.data.*copy that beside the model"):
+        load(tmp_path / "a.onnx")
+
+
 def test_64_bits_are_exact_or_refused(tmp_path: Path) -> None:
     file = onnx_file(tmp_path / "m.onnx", 7, ["n"])
     wide = np.array([2**53 + 1], np.int64)
@@ -232,11 +319,13 @@ def test_openvino_is_told_not_to_reduce_the_precision(tmp_path: Path) -> None:
     ("name", "content", "words"),
     [
         ("m.onnx", b"", "is empty (0 bytes)"),
-        ("m.onnx", b"junk", "can't be loaded by ONNX Runtime"),
+        ("m.onnx", b"junk", "damaged or something else"),
+        ("m.onnx", b"\x08\x08\x42\x00", "can't be loaded by ONNX Runtime"),
         ("m.tflite", b"", "is empty (0 bytes)"),
-        ("m.tflite", b"junk" * 100, "can't be loaded by LiteRT"),
-        ("m.xml", b"<net/>", "its weights, "),
-        ("m.bin", b"x", "no known kind"),
+        ("m.tflite", b"junk" * 100, "damaged or something else"),
+        ("m.tflite", b"junkTFL3" * 100, "can't be loaded by LiteRT"),
+        ("m.xml", b"<net></net>", "its weights, "),
+        ("m.bin", b"x", "is not a recognised model file"),
     ],
 )
 def test_a_wrong_file_is_told(tmp_path: Path, name: str, content: bytes, words: str) -> None:
@@ -249,7 +338,7 @@ def test_a_wrong_file_is_told(tmp_path: Path, name: str, content: bytes, words: 
 
 def test_a_damaged_openvino_model_is_told_and_its_weights_lead_to_it(tmp_path: Path) -> None:
     for name in ("m.xml", "m.bin"):
-        (tmp_path / name).write_bytes(b"<net")
+        (tmp_path / name).write_bytes(b"<net></net>")
     with pytest.raises(Invalid, match="can't be read by OpenVINO"):
         load(tmp_path / "m.xml")
     with pytest.raises(Invalid, match=r"give its graph, .*m\.xml"):
@@ -262,7 +351,7 @@ def test_half_a_file_is_told(converted: Path, tmp_path: Path, runtime: str, cut:
     whole = converted / FILES[runtime][0]
     half = tmp_path / whole.name
     half.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * cut)])
-    with pytest.raises(Invalid, match="can't be loaded"):
+    with pytest.raises(Invalid, match=r"can't be loaded|copied to its end"):
         load(half)
 
 
@@ -281,7 +370,7 @@ for name in sys.argv[2:]:
     sys.modules[name] = None
 from tfserve import runtimes
 from tfserve.errors import Unsupported
-from tfserve.runtimes import formats
+from tfserve.models import formats
 try:
     model = runtimes.load(formats.locate(sys.argv[1]), device="/cpu:0")
     print(model.runtime, *model.signatures["serving_default"].inputs)

@@ -9,12 +9,13 @@ import pytest
 
 from tfserve import runtimes
 from tfserve.errors import Invalid
-from tfserve.runtimes import formats, saved_model_file
+from tfserve.models import formats
+from tfserve.runtimes import saved_model_file
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's own
 
 
-@pytest.mark.parametrize("name", ["v1", "v2"])
+@pytest.mark.parametrize("name", ["v1", "v2", "composites", "sparse_v1"])
 def test_they_are_what_tensorflow_reads(models: Path, name: str) -> None:
     model = runtimes.load(formats.locate(str(models / name)), device="/cpu:0", runtime="tensorflow")
     assert saved_model_file.signatures(models / name) == model.signatures

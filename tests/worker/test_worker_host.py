@@ -16,6 +16,7 @@ from tfserve.ipc.messages import (
     DropWorkspace,
     Failed,
     JobState,
+    OpenWorkspace,
     Predict,
     ReadVariables,
     ScriptEnded,
@@ -30,7 +31,16 @@ def host(start_worker: StartWorker) -> WorkerProcess:
     return worker
 
 
+def open_workspace(host: WorkerProcess, workspace: str) -> None:
+    paths = [host.folder / f"{workspace}.{stream}" for stream in (1, 2)]
+    for path in paths:
+        path.touch()
+    host.ask(OpenWorkspace(workspace=workspace, stdout=str(paths[0]), stderr=str(paths[1])), Done)
+
+
 def start(host: WorkerProcess, workspace: str, text: str | None, **fields: Any) -> int:
+    if not (host.folder / f"{workspace}.1").exists():
+        open_workspace(host, workspace)
     return host.start(text, workspace=workspace, folder=str(host.folder / workspace), **fields)
 
 
@@ -44,8 +54,12 @@ def read(host: WorkerProcess, workspace: str) -> dict[str, Any]:
 
 
 def printed(host: WorkerProcess, workspace: str, stream: int = 1) -> str:
-    parts = [each.data for each in host.outputs if (each.workspace, each.stream) == (workspace, stream)]
-    return b"".join(parts).decode()
+    return (host.folder / f"{workspace}.{stream}").read_bytes().decode("latin-1")
+
+
+def left_by(ended: ScriptEnded) -> dict[str, Any]:
+    assert ended.state is JobState.SUCCEEDED, ended.error
+    return json.loads(ended.variables)
 
 
 MEET = (
@@ -64,29 +78,9 @@ def test_two_workspaces_run_at_the_same_time_with_their_own_output_and_folder(ho
         assert read(host, name)["x"] == name
 
 
-def test_output_comes_before_the_end_and_says_which_job_and_stream_it_is_of(host: WorkerProcess) -> None:
+def test_output_is_there_at_the_end_of_the_job_and_each_stream_apart(host: WorkerProcess) -> None:
     run(host, "a", "import sys\nprint('out')\nprint('err', file=sys.stderr)\nsys.stdout.buffer.write(b'\\xff')")
-    assert [(each.job, each.stream, each.data) for each in host.outputs] == [
-        (0, 1, b"out\n"),
-        (0, 2, b"err\n"),
-        (0, 1, b"\xff"),
-    ]
-
-
-def test_large_output_comes_in_pieces(host: WorkerProcess) -> None:
-    run(host, "a", "print('x' * 10**6)")
-    assert printed(host, "a") == "x" * 10**6 + "\n"
-    assert max(len(each.data) for each in host.outputs) <= 256 * 1024
-
-
-def test_what_threads_of_a_script_print_goes_to_the_real_stream(host: WorkerProcess) -> None:
-    run(
-        host,
-        "a",
-        "import threading\nthread = threading.Thread(target=print, args=['aside'])\nthread.start()\nthread.join()",
-    )
-    assert host.outputs == []
-    eventually(lambda: host.stdout() == "aside\n")
+    assert (printed(host, "a"), printed(host, "a", 2)) == ("out\n\xff", "err\n")
 
 
 def test_a_script_that_closes_its_stdout_does_not_silence_the_next(host: WorkerProcess) -> None:
@@ -152,6 +146,8 @@ def test_dropping_a_workspace_forgets_it_and_ends_what_it_runs(host: WorkerProce
     eventually((host.folder / "a" / "begun").exists)
     host.ask(DropWorkspace(workspace="a"), Done)
     assert host.wait(request, ScriptEnded).state is JobState.CANCELLED
+    host.ask(ReadVariables(workspace="a", names=None, limit_bytes=1000), Failed)
+    open_workspace(host, "a")
     assert read(host, "a") == {}
     host.ask(DropWorkspace(workspace="never seen"), Done)
 
@@ -163,13 +159,15 @@ STUCK = (
 
 
 def test_a_workspace_is_dropped_at_once_though_its_thread_is_stuck(host: WorkerProcess) -> None:
-    request, job = start(host, "a", STUCK), host.last_job
+    request = start(host, "a", STUCK)
     eventually((host.folder / "a" / "begun").exists)
     host.ask(DropWorkspace(workspace="a"), Done)
+    (host.folder / "a.1").rename(host.folder / "old.1")
+    open_workspace(host, "a")
     run(host, "a", "print('new')")
     (host.folder / "a" / "go").touch()
     host.wait(request, ScriptEnded)
-    assert [(each.job, each.data) for each in host.outputs] == [(job + 1, b"new\n"), (job, b"late\n")]
+    assert (printed(host, "a"), printed(host, "old")) == ("new\n", "late\n")
 
 
 def test_dropping_a_workspace_also_ends_what_waits_in_it(host: WorkerProcess) -> None:
@@ -180,13 +178,6 @@ def test_dropping_a_workspace_also_ends_what_waits_in_it(host: WorkerProcess) ->
     (host.folder / "a" / "go").touch()
     host.wait(first, ScriptEnded)
     assert host.wait(second, ScriptEnded).state is JobState.CANCELLED
-
-
-def test_a_stream_that_was_kept_writes_nothing_under_a_job_that_has_ended(host: WorkerProcess) -> None:
-    run(host, "a", "import sys\nkept = sys.stdout.write\nkept('first\\n')")
-    run(host, "a", "kept('second\\n')\nprint('third')")
-    assert [(each.job, each.data) for each in host.outputs] == [(0, b"first\n"), (1, b"third\n")]
-    eventually(lambda: host.stdout() == "second\n")
 
 
 @pytest.mark.parametrize("script", UNTELLABLE.values(), ids=UNTELLABLE)
@@ -218,6 +209,7 @@ def test_a_deleted_builtin_is_there_again_for_the_others(host: WorkerProcess, na
 
 
 def test_a_host_that_can_t_work_without_a_builtin_dies_instead_of_hanging(host: WorkerProcess) -> None:
+    open_workspace(host, "b")
     start(host, "a", "import builtins, time\ndel builtins.isinstance\nopen('begun', 'w').close()\ntime.sleep(100)")
     eventually((host.folder / "a" / "begun").exists)
     start(host, "b", "x = 1")
@@ -229,17 +221,179 @@ def test_a_host_whose_line_is_closed_by_a_script_ends_at_once(host: WorkerProces
     assert host.process.wait(10) == os.EX_IOERR
 
 
-def test_a_forked_child_ends_with_the_script_and_prints_to_the_real_stream(host: WorkerProcess) -> None:
-    script = (
-        "import os\npid = os.fork()\nif pid == 0:\n    print('child')\n"
-        "else:\n    os.waitpid(pid, 0)\n    print('parent')"
-    )
-    assert run(host, "a", script).state is JobState.SUCCEEDED
-    assert printed(host, "a") == "parent\n"
-    assert host.stdout() == "child\n"
-
-
 def test_a_host_stops_when_told_and_refuses_what_is_not_for_it(host: WorkerProcess) -> None:
     assert host.ask(Predict(requests=[]), Failed).failure.code == "invalid"
     run(host, "a", "x = 1")
     assert host.stop() == 0
+
+
+# --- what belongs to a workspace though a process has it once
+
+EVERY_WAY_TO_PRINT = """
+import concurrent.futures, ctypes, logging, multiprocessing, os, subprocess, sys, threading, warnings
+from multiprocessing.pool import ThreadPool
+
+def say(word):
+    print(word, flush=True)
+
+class Teller:
+    def __del__(self):
+        say('finalizer')
+
+threads = [threading.Thread(target=say, args=['thread']), threading.Timer(0, say, ['timer'])]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+nested = threading.Thread(target=lambda: concurrent.futures.ThreadPoolExecutor(1).submit(say, 'nested pool').result())
+nested.start(); nested.join()
+with concurrent.futures.ThreadPoolExecutor(1) as pool: pool.submit(say, 'executor').result()
+with ThreadPool(1) as pool: pool.map(say, ['thread pool'])
+for method in ('fork', 'spawn', 'forkserver'):
+    process = multiprocessing.get_context(method).Process(target=print, args=[f'{method} process'])
+    process.start(); process.join()
+subprocess.run(['echo', 'subprocess'])
+subprocess.run('echo subprocess stderr >&2', shell=True, stderr=subprocess.STDOUT)
+subprocess.run(['echo', 'given stream'], stdout=sys.stdout)
+subprocess.run(['echo', 'swapped'], stdout=sys.stderr)
+os.system('echo system')
+os.waitpid(os.posix_spawn('/bin/sh', ['sh', '-c', 'echo posix_spawn'], os.environ), 0)
+os.spawnlp(os.P_WAIT, 'echo', 'echo', 'spawnlp')
+if (pid := os.fork()) == 0:
+    os.write(1, b'fork\\n')
+    os._exit(0)
+os.waitpid(pid, 0)
+os.write(sys.stdout.fileno(), b'fileno\\n')
+sys.__stdout__.write('dunder\\n')
+sys.stdout.writelines(['writelines\\n'])
+callback = ctypes.CFUNCTYPE(None)(lambda: say('callback'))
+library = ctypes.CDLL(None)
+identifier = ctypes.c_ulong()
+library.pthread_create(ctypes.byref(identifier), None, callback, None)
+library.pthread_join(identifier, None)
+Teller()
+logging.basicConfig(force=True)
+logging.warning('logging')
+warnings.warn('warning')
+threading.Thread(target=lambda: 1 / 0, name='failing').start()
+"""
+ON_STDOUT = {
+    "thread", "timer", "nested pool", "executor", "thread pool", "fork process", "spawn process", "subprocess",
+    "subprocess stderr", "given stream", "system", "posix_spawn", "spawnlp", "fork", "fileno", "dunder", "writelines",
+    "callback", "finalizer", "forkserver process",
+}  # fmt: skip
+
+
+def test_whatever_prints_for_a_script_prints_to_its_own_output(host: WorkerProcess) -> None:
+    wait = "import os, time\nopen('begun', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.001)\n"
+    other = start(host, "b", wait)
+    eventually((host.folder / "b" / "begun").exists)
+    assert run(host, "a", EVERY_WAY_TO_PRINT).state is JobState.SUCCEEDED
+    assert set(printed(host, "a").splitlines()) == ON_STDOUT
+    eventually(lambda: "ZeroDivisionError" in printed(host, "a", 2))
+    errors = printed(host, "a", 2)
+    assert all(word in errors for word in ("WARNING:root:logging", "UserWarning: warning", "swapped\n"))
+    (host.folder / "b" / "go").touch()
+    host.wait(other, ScriptEnded)
+    assert (printed(host, "b"), printed(host, "b", 2), host.stdout()) == ("", "", "")
+
+
+C_PRINTS = (
+    "import os, ctypes\nprint('one')\nos.write(1, b'two\\n')\nctypes.CDLL(None).puts(b'three')\nos.write(2, b'err')"
+)
+
+
+def test_what_c_code_prints_belongs_to_the_job_that_runs_alone(host: WorkerProcess) -> None:
+    run(host, "a", C_PRINTS)
+    assert (printed(host, "a"), printed(host, "a", 2)) == ("one\ntwo\nthree\n", "err")
+    first = start(host, "a", MEET.format(me="a", other="b") + "print('last')")
+    second = start(host, "b", MEET.format(me="b", other="a") + C_PRINTS + "\nopen('done', 'w').close()")
+    for request in (first, second):
+        host.wait(request, ScriptEnded)
+    assert printed(host, "a").endswith("three\nlast\n")
+    assert printed(host, "b").startswith("one\n")
+
+
+def test_each_workspace_has_its_own_streams_and_arguments_in_sys(host: WorkerProcess) -> None:
+    replace = (
+        "import contextlib, io, sys\nsys.argv.append('mine')\n"
+        "with contextlib.redirect_stdout(io.StringIO()) as caught:\n    print('caught')\n    "
+    )
+    first = start(host, "a", replace + MEET.format(me="a", other="b").replace("\n", "\n    "))
+    second = start(host, "b", MEET.format(me="b", other="a") + "import sys\nprint('free')\narguments = sys.argv")
+    host.wait(first, ScriptEnded)
+    assert left_by(host.wait(second, ScriptEnded))["arguments"] == [""]
+    assert left_by(run(host, "a", "text = caught.getvalue()\nprint('later')\narguments = sys.argv")) == {
+        "text": "caught\n", "arguments": [""],
+    } | {name: each for name, each in read(host, "a").items() if name not in ("text", "arguments")}  # fmt: skip
+    assert (printed(host, "a"), printed(host, "b")) == ("later\n", "free\n")
+
+
+def test_a_stream_that_a_script_puts_in_place_may_write_to_the_old_one(host: WorkerProcess) -> None:
+    tee = (
+        "import sys\nclass Tee:\n    def __init__(self, old): self.old, self.kept = old, []\n"
+        "    def write(self, text): self.kept.append(text); return self.old.write(text)\n"
+        "    def flush(self): self.old.flush()\n"
+        "sys.stdout = tee = Tee(sys.stdout)\nprint('twice')\nkept = tee.kept"
+    )
+    assert left_by(run(host, "a", tee))["kept"] == ["twice", "\n"]
+    run(host, "a", "print('once')")
+    assert printed(host, "a") == "twice\nonce\n"
+
+
+OWN_MODULE = """
+import concurrent.futures, copy, dataclasses, doctest, enum, inspect, multiprocessing, pickle, sys, typing, unittest
+from collections import namedtuple
+
+@dataclasses.dataclass
+class Node:
+    parent: 'typing.Optional[Node]' = None
+    count: typing.ClassVar['int'] = 0
+
+class Colour(enum.Enum):
+    RED = 1
+
+Pair = namedtuple('Pair', 'x y')
+
+def double(x: 'int') -> 'Node':
+    '''
+    >>> double(2)
+    {result}
+    '''
+    return 2 * x
+
+class Case(unittest.TestCase):
+    def test_double(self):
+        self.assertEqual(double({tested}), 4)
+
+if __name__ == '__main__':
+    same = [pickle.loads(pickle.dumps(each)) == each for each in (Node(Node()), Colour.RED, Pair(1, 2), Node, double)]
+    hints = [typing.get_type_hints(Node)['parent'], typing.get_type_hints(double)['return']]
+    hints = hints == [typing.Optional[Node], Node]
+    results = []
+    for method in ('fork', 'spawn'):
+        context = multiprocessing.get_context(method)
+        with context.Pool(1) as pool: results += pool.map(double, [1, 2])
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+            results += [pool.submit(double, 3).result(), pool.submit(Pair, 1, 2).result() == Pair(1, 2)]
+    tests = unittest.main(exit=False).result
+    outcome = [tests.testsRun, len(tests.failures), doctest.testmod().failed]
+    own = sys.modules[__name__].__dict__ is globals() and sys.modules['__main__'].double is double
+    source = inspect.getsource(double).splitlines()[0]
+"""
+
+
+def test_two_workspaces_each_have_a_main_module_that_everything_finds(host: WorkerProcess) -> None:
+    scripts = {
+        "a": OWN_MODULE.replace("{result}", "4").replace("{tested}", "2"),
+        "b": OWN_MODULE.replace("{result}", "5").replace("{tested}", "3"),
+    }
+    requests = {name: start(host, name, script) for name, script in scripts.items()}
+    for name, request in requests.items():
+        left = left_by(host.wait(request, ScriptEnded))
+        assert left["same"] == [True] * 5
+        assert left["hints"] is True
+        assert left["results"] == [2, 4, 6, True] * 2
+        assert left["outcome"] == ([1, 0, 0] if name == "a" else [1, 1, 1])
+        assert (left["own"], left["source"]) == (True, "def double(x: 'int') -> 'Node':")
+    assert "Failed example:" in printed(host, "b")
+    assert "Failed example:" not in printed(host, "a")
+    assert left_by(run(host, "a", "again = pickle.loads(pickle.dumps(Colour.RED)) is Colour.RED"))["again"] is True

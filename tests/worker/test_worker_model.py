@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 from worker_process import StartWorker, WorkerProcess
 
-from tfserve.ipc.messages import BecomeModel, ClearVariables, Failed, ModelLoaded, Predict, Predictions
+from tfserve.ipc.messages import (
+    BecomeModel,
+    ClearVariables,
+    Failed,
+    ModelLoaded,
+    ModelOptions,
+    Predict,
+    Predictions,
+)
 
 
 def asks(fetches: str | list[str], feed_dict: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
@@ -193,11 +201,13 @@ def test_rows_are_not_mixed_in_a_graph_without_signatures(meta_graph: Deployed) 
         assert meta_graph.predict(*requests) == [[[[n / 2], [-n / 2]]] for n in range(4)]
 
 
-def test_other_weights_are_loaded_and_operations_give_null(start_worker: StartWorker, models: Path) -> None:
+def test_other_weights_are_loaded_and_no_request_changes_them(start_worker: StartWorker, models: Path) -> None:
     worker = start_worker()
     assert isinstance(worker.load(models / "one.meta", weights=str(models / "two")), ModelLoaded)
-    assert worker.predict(asks(["w", "train"])) == [[[[10.0], [20.0]], None]]
-    assert worker.predict(asks("w")) == [[[[11.0], [21.0]]]]
+    for name in ("train", "AssignAddVariableOp", "save/restore_all"):
+        (error,) = worker.predict(asks(["w", name]))
+        assert "side effect" in error["message"]
+    assert worker.predict(asks("w")) == [[[[10.0], [20.0]]]]
 
 
 # --- the other formats
@@ -207,8 +217,8 @@ def test_other_weights_are_loaded_and_operations_give_null(start_worker: StartWo
     ("name", "kind", "request_", "expected"),
     [
         ("v1", "SavedModel", asks("score", {"features": [[1, 2, 3]], "k": 2}), [[[4.0, 8.0, 12.0]]]),
-        ("dense.keras", "Keras file", asks("output_0", {"x": [[1, 2]]}), [[[3.0]]]),
-        ("dense.h5", "Keras HDF5 file", asks("output_0", {"x": [[1, 2]]}), [[[3.0]]]),
+        ("dense.keras", "Keras file", asks("dense", {"x": [[1, 2]]}), [[[3.0]]]),
+        ("dense.h5", "Keras HDF5 file", asks("dense", {"x": [[1, 2]]}), [[[3.0]]]),
     ],
 )
 def test_a_model_answers_when_its_files_are_gone(
@@ -224,18 +234,44 @@ def test_a_model_answers_when_its_files_are_gone(
 # --- failures
 
 
-def test_a_model_that_can_t_compute_its_own_signature_is_refused(start_worker: StartWorker, models: Path) -> None:
-    failed = start_worker().load(models / "failing")
-    assert isinstance(failed, Failed)
-    assert "warm-up of signature 'serving_default' with zeros failed" in failed.failure.message
-    assert "never right" in failed.failure.message
+def test_a_model_that_refuses_whatever_is_made_up_is_served_with_a_remark(
+    start_worker: StartWorker, models: Path
+) -> None:
+    worker = start_worker()
+    loaded = worker.load(models / "failing")
+    assert isinstance(loaded, ModelLoaded)
+    (remark,) = loaded.remarks
+    assert remark.startswith("not warmed up")
+    assert "never right" in remark
+    assert worker.predict(asks("y", {"x": [-2]})) == [[[-2.0]]]
 
 
-def test_a_meta_graph_that_can_t_answer_a_former_request_is_refused(start_worker: StartWorker, models: Path) -> None:
+def test_a_meta_graph_that_can_t_answer_a_former_request_is_served_with_a_remark(
+    start_worker: StartWorker, models: Path
+) -> None:
     sample = json.dumps(asks("gone", {"x": [[1, 1]]})).encode()
-    failed = start_worker().load(models / "one", sample=sample)
-    assert isinstance(failed, Failed)
-    assert "no output 'gone'" in failed.failure.message
+    loaded = start_worker().load(models / "one", sample=sample)
+    assert isinstance(loaded, ModelLoaded)
+    (remark,) = loaded.remarks
+    assert "no output 'gone'" in remark
+
+
+def test_the_first_answer_of_a_stateful_model_is_its_first(start_worker: StartWorker, models: Path) -> None:
+    worker = start_worker()
+    loaded = worker.load(models / "count", sample=json.dumps(asks("calls", {"n": 1})).encode())
+    assert isinstance(loaded, ModelLoaded)
+    assert loaded.is_stateful
+    assert loaded.remarks == ["stateful: callers share its state"]
+    assert worker.predict(*[asks("calls", {"n": 1})] * 3) == [[1], [2], [3]]
+
+
+@pytest.mark.slow
+def test_a_stateless_deployment_resets_the_state_before_each_call(start_worker: StartWorker, models: Path) -> None:
+    worker = start_worker()
+    loaded = worker.load(models / "count", options=ModelOptions(stateless=True))
+    assert isinstance(loaded, ModelLoaded)
+    assert loaded.remarks == ["stateful, but its state is reset before each call (stateless: true)"]
+    assert worker.predict(*[asks("calls", {"n": 1})] * 3) == [[1], [1], [1]]
 
 
 def test_a_missing_model_is_told_before_tensorflow_is_imported(start_worker: StartWorker, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,21 @@ from worker_process import UNTELLABLE, WorkerProcess, ended_by, eventually, is_a
 
 from tfserve.errors import Failure
 from tfserve.ipc.messages import ClearVariables, Failed, JobState, Predict, ReadVariables, ScriptEnded
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+    process = WorkerProcess(tmp_path_factory.mktemp("lasting"))
+    process.become_scripts()
+    yield process
+    process.end()
+
+
+@pytest.fixture
+def shared(lasting: WorkerProcess) -> WorkerProcess:
+    """One worker for all tests that leave it as they found it."""
+    lasting.begin_again()
+    return lasting
 
 
 def error_of(ended: ScriptEnded) -> Failure:
@@ -34,43 +50,43 @@ def succeeded(ended: ScriptEnded) -> dict[str, Any]:
 # --- what a script sees
 
 
-def test_variables_last_from_job_to_job(worker: WorkerProcess) -> None:
-    worker.run("x = 1")
-    assert succeeded(worker.run("y = x + 1")) == {"x": 1, "y": 2}
+def test_variables_last_from_job_to_job(shared: WorkerProcess) -> None:
+    shared.run("x = 1")
+    assert succeeded(shared.run("y = x + 1")) == {"x": 1, "y": 2}
 
 
-def test_clear_forgets_all_variables(worker: WorkerProcess) -> None:
-    worker.run("x = 1")
-    assert succeeded(worker.run("y = 2", clear=True)) == {"y": 2}
-    worker.ask(ClearVariables(workspace="w"))
-    assert worker.read() == {}
-    assert error_of(worker.run("y")).type == "NameError"
+def test_clear_forgets_all_variables(shared: WorkerProcess) -> None:
+    shared.run("x = 1")
+    assert succeeded(shared.run("y = 2", clear=True)) == {"y": 2}
+    shared.ask(ClearVariables(workspace="w"))
+    assert shared.read() == {}
+    assert error_of(shared.run("y")).type == "NameError"
 
 
-def test_a_text_runs_as_main_without_a_file(worker: WorkerProcess) -> None:
+def test_a_text_runs_as_main_without_a_file(shared: WorkerProcess) -> None:
     script = (
         "import sys\nis_main = sys.modules['__main__'].__dict__ is globals()\n"
         "seen = [__name__, '__file__' in globals(), sys.path[0], is_main]"
     )
-    assert succeeded(worker.run(script))["seen"] == ["__main__", False, "", True]
+    assert succeeded(shared.run(script))["seen"] == ["__main__", False, "", True]
 
 
-def test_a_file_runs_as_python_would_run_it(worker: WorkerProcess, tmp_path: Path) -> None:
+def test_a_file_runs_as_python_would_run_it(shared: WorkerProcess, tmp_path: Path) -> None:
     (tmp_path / "neighbour.py").write_text("value = 42")
     file = tmp_path / "program.py"
     file.write_bytes(
         b"# coding: latin-1\nimport sys, neighbour\numlaut = '\xfc'\n"
         b"seen = [__file__, sys.argv, sys.path[0], neighbour.value]\n"
     )
-    seen = succeeded(worker.run(file=str(file)))
+    seen = succeeded(shared.run(file=str(file)))
     assert seen["seen"] == [str(file), [str(file)], str(tmp_path), 42]
     assert seen["umlaut"] == "\xfc"
-    assert succeeded(worker.run("import sys\nfiles = ['__file__' in globals(), sys.path[0]]"))["files"] == [False, ""]
+    assert succeeded(shared.run("import sys\nfiles = ['__file__' in globals(), sys.path[0]]"))["files"] == [False, ""]
 
 
-def test_every_job_starts_in_the_folder_of_the_workspace(worker: WorkerProcess) -> None:
-    worker.run("import os\nos.chdir('/')")
-    assert succeeded(worker.run("here = os.getcwd()"))["here"] == str(worker.folder)
+def test_every_job_starts_in_the_folder_of_the_workspace(shared: WorkerProcess) -> None:
+    shared.run("import os\nos.chdir('/')")
+    assert succeeded(shared.run("here = os.getcwd()"))["here"] == str(shared.folder)
 
 
 def test_paths_that_a_script_adds_for_imports_stay(worker: WorkerProcess) -> None:
@@ -82,21 +98,57 @@ def test_paths_that_a_script_adds_for_imports_stay(worker: WorkerProcess) -> Non
     assert path.count("") == 1
 
 
-def test_functions_can_be_pickled_and_run_in_child_processes(worker: WorkerProcess, tmp_path: Path) -> None:
+def test_functions_can_be_pickled_and_run_in_child_processes(shared: WorkerProcess, tmp_path: Path) -> None:
     file = tmp_path / "parallel.py"
     file.write_text(
         "import multiprocessing\n\ndef double(x):\n    return 2 * x\n\n"
         "if __name__ == '__main__':\n"
         "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n        doubled = pool.map(double, [1, 2])\n"
     )
-    assert succeeded(worker.run(file=str(file)))["doubled"] == [2, 4]
+    assert succeeded(shared.run(file=str(file)))["doubled"] == [2, 4]
+
+
+SPAWNING = (
+    "import multiprocessing, concurrent.futures, collections\nPair = collections.namedtuple('Pair', 'x y')\n"
+    "def double(x):\n    return 2 * x\n\nif __name__ == '__main__':\n"
+    "    context = multiprocessing.get_context('spawn')\n"
+    "    with context.Pool(1) as pool:\n        doubled = pool.map(double, [1, 2])\n"
+    "    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:\n"
+    "        pair = pool.submit(Pair, 1, 2).result() == Pair(1, 2)\n"
+    "        try:\n            pool.submit(double, None).result()\n"
+    "        except TypeError as error:\n            told = str(error.__cause__)\n"
+)
+
+
+def test_a_spawn_pool_of_a_text_job_finds_its_functions_and_shows_their_lines(shared: WorkerProcess) -> None:
+    left = succeeded(shared.run(SPAWNING))
+    assert (left["doubled"], left["pair"]) == ([2, 4], True)
+    assert 'File "<job 0>", line 4, in double\n    return 2 * x' in left["told"]
+    unguarded = SPAWNING.replace("__name__ == '__main__'", "True")
+    assert succeeded(shared.run(unguarded))["doubled"] == [2, 4]
+
+
+@pytest.mark.parametrize("sign", ["\f", "\v", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"], ids=ascii)
+def test_lines_of_a_text_end_where_the_compiler_ends_them(shared: WorkerProcess, sign: str) -> None:
+    script = (
+        f"text = '''one{sign}two'''\nimport inspect\ndef f():\n    return 'f'\nsource = inspect.getsource(f)\n1 / 0\n"
+    )
+    ended = shared.run(script.replace("\n", "\r\n" if sign == "\f" else "\n"))
+    assert variables_of(ended)["source"] == "def f():\n    return 'f'\n"
+    assert "line 6, in <module>\n    1 / 0" in (error_of(ended).traceback or "")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_script(shared: WorkerProcess, tmp_path: Path) -> None:
+    (tmp_path / "marked.py").write_bytes(b"\xef\xbb\xbfx = '\xc3\xbc'\r\n")
+    assert succeeded(shared.run("\ufeffx = 'ü'")) == {"x": "ü"}
+    assert succeeded(shared.run(file=str(tmp_path / "marked.py"), clear=True)) == {"x": "ü"}
 
 
 # --- how a script fails
 
 
-def test_a_failure_has_the_script_s_own_lines_and_none_of_ours(worker: WorkerProcess) -> None:
-    ended = worker.run("def f():\n    return 1 / 0\n\nf()")
+def test_a_failure_has_the_script_s_own_lines_and_none_of_ours(shared: WorkerProcess) -> None:
+    ended = shared.run("def f():\n    return 1 / 0\n\nf()")
     assert ended.state is JobState.FAILED
     error = error_of(ended)
     assert (error.code, error.type, error.message) == ("script_error", "ZeroDivisionError", "division by zero")
@@ -106,13 +158,13 @@ def test_a_failure_has_the_script_s_own_lines_and_none_of_ours(worker: WorkerPro
     assert "tfserve" not in error.traceback
 
 
-def test_after_a_failure_the_variables_set_before_it_are_there(worker: WorkerProcess) -> None:
-    assert variables_of(worker.run("x = 1\nboom")) == {"x": 1}
+def test_after_a_failure_the_variables_set_before_it_are_there(shared: WorkerProcess) -> None:
+    assert variables_of(shared.run("x = 1\nboom")) == {"x": 1}
 
 
-def test_a_function_of_an_earlier_job_shows_its_lines(worker: WorkerProcess) -> None:
-    worker.run("def f():\n    raise KeyError('lost')")
-    assert '"<job 0>", line 2, in f\n    raise KeyError' in (error_of(worker.run("f()")).traceback or "")
+def test_a_function_of_an_earlier_job_shows_its_lines(shared: WorkerProcess) -> None:
+    shared.run("def f():\n    raise KeyError('lost')")
+    assert '"<job 0>", line 2, in f\n    raise KeyError' in (error_of(shared.run("f()")).traceback or "")
 
 
 @pytest.mark.parametrize(
@@ -129,64 +181,64 @@ def test_a_function_of_an_earlier_job_shows_its_lines(worker: WorkerProcess) -> 
         ("class Odd(Exception):\n    def __str__(self): 1 / 0\nraise Odd", "Odd", "<exception str() failed>"),
     ],
 )
-def test_a_failure_tells_its_type_and_place(worker: WorkerProcess, script: str, kind: str, place: str) -> None:
-    ended = worker.run(script)
+def test_a_failure_tells_its_type_and_place(shared: WorkerProcess, script: str, kind: str, place: str) -> None:
+    ended = shared.run(script)
     assert ended.state is JobState.FAILED
     error = error_of(ended)
     assert error.type == kind
     assert place in (error.traceback or "")
-    assert succeeded(worker.run("x = 1"))["x"] == 1
+    assert succeeded(shared.run("x = 1"))["x"] == 1
 
 
-def test_a_missing_file_is_named(worker: WorkerProcess) -> None:
-    error = error_of(worker.run(file="/not/there.py"))
+def test_a_missing_file_is_named(shared: WorkerProcess) -> None:
+    error = error_of(shared.run(file="/not/there.py"))
     assert error.type == "FileNotFoundError"
     assert "/not/there.py" in (error.traceback or "")
 
 
-def test_a_syntax_error_in_a_file_names_file_and_line(worker: WorkerProcess, tmp_path: Path) -> None:
+def test_a_syntax_error_in_a_file_names_file_and_line(shared: WorkerProcess, tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("x = 1\nif x\n")
-    error = error_of(worker.run(file=str(tmp_path / "bad.py")))
+    error = error_of(shared.run(file=str(tmp_path / "bad.py")))
     assert f'File "{tmp_path / "bad.py"}", line 2' in (error.traceback or "")
     assert "expected ':'" in error.message
 
 
-def test_a_long_traceback_and_message_are_bounded(worker: WorkerProcess) -> None:
-    error = error_of(worker.run("raise ValueError('x' * 10**7)"))
+def test_a_long_traceback_and_message_are_bounded(shared: WorkerProcess) -> None:
+    error = error_of(shared.run("raise ValueError('x' * 10**7)"))
     assert len(error.message) < 10_000
     assert len(error.traceback or "") <= 64 * 1024
     assert "left out" in (error.traceback or "")
 
 
 @pytest.mark.parametrize("script", UNTELLABLE.values(), ids=UNTELLABLE)
-def test_an_exception_that_is_hard_to_tell_fails_its_job_alone(worker: WorkerProcess, script: str) -> None:
-    ended = worker.run(f"before = 1\n{script}")
+def test_an_exception_that_is_hard_to_tell_fails_its_job_alone(shared: WorkerProcess, script: str) -> None:
+    ended = shared.run(f"before = 1\n{script}")
     assert ended.state is JobState.FAILED
     error = error_of(ended)
     assert error.code == "script_error"
     assert error.message
     assert error.type
-    assert succeeded(worker.run("x = 1"))["before"] == 1
+    assert succeeded(shared.run("x = 1"))["before"] == 1
 
 
-def test_a_long_chain_of_exceptions_keeps_its_newest_and_is_left_as_it_was(worker: WorkerProcess) -> None:
-    error = error_of(worker.run(UNTELLABLE["a long chain"]))
+def test_a_long_chain_of_exceptions_keeps_its_newest_and_is_left_as_it_was(shared: WorkerProcess) -> None:
+    error = error_of(shared.run(UNTELLABLE["a long chain"]))
     assert "ValueError: 199999" in (error.traceback or "")
     assert "ValueError: 199950" in (error.traceback or "")
     script = "length = 0\nwhile error is not None: error, length = error.__cause__, length + 1"
-    assert succeeded(worker.run(script))["length"] == 200_000
+    assert succeeded(shared.run(script))["length"] == 200_000
 
 
 @pytest.mark.parametrize("code", ["", "0", "None", "False"])
-def test_an_exit_with_status_zero_succeeds(worker: WorkerProcess, code: str) -> None:
-    assert worker.run(f"import sys\nsys.exit({code})").state is JobState.SUCCEEDED
+def test_an_exit_with_status_zero_succeeds(shared: WorkerProcess, code: str) -> None:
+    assert shared.run(f"import sys\nsys.exit({code})").state is JobState.SUCCEEDED
 
 
 @pytest.mark.parametrize(
     ("code", "words"), [("3", "status 3"), ("'no data'", "status 1: no data"), ("-1", "status 255")]
 )
-def test_an_exit_with_another_status_fails_with_it(worker: WorkerProcess, code: str, words: str) -> None:
-    ended = worker.run(f"import sys\nsys.exit({code})")
+def test_an_exit_with_another_status_fails_with_it(shared: WorkerProcess, code: str, words: str) -> None:
+    ended = shared.run(f"import sys\nsys.exit({code})")
     assert ended.state is JobState.FAILED
     assert error_of(ended).type == "SystemExit"
     assert words in error_of(ended).message
@@ -420,13 +472,13 @@ def test_a_cancelled_script_takes_the_processes_it_started_along(worker: WorkerP
 # --- variables
 
 
-def test_only_what_scripts_have_set_is_a_variable(worker: WorkerProcess) -> None:
-    ended = worker.run("__hidden__ = 1\nglobals()[7] = 2\n_shown = 3\nannotated: int = 4")
+def test_only_what_scripts_have_set_is_a_variable(shared: WorkerProcess) -> None:
+    ended = shared.run("__hidden__ = 1\nglobals()[7] = 2\n_shown = 3\nannotated: int = 4")
     assert succeeded(ended) == {"_shown": 3, "annotated": 4}
 
 
-def test_the_snapshot_is_bounded_and_summarises_what_does_not_fit(worker: WorkerProcess) -> None:
-    ended = worker.run(
+def test_the_snapshot_is_bounded_and_summarises_what_does_not_fit(shared: WorkerProcess) -> None:
+    ended = shared.run(
         "import numpy\na = numpy.zeros((3000, 1000))\nb = list(range(10**6))\nc = 'ok'\nd = {'x': 'y' * 2**21}"
     )
     found = succeeded(ended)
@@ -438,16 +490,16 @@ def test_the_snapshot_is_bounded_and_summarises_what_does_not_fit(worker: Worker
     assert found["d"]["type"] == "dict"
 
 
-def test_the_snapshot_is_bounded_however_many_variables_there_are(worker: WorkerProcess) -> None:
-    ended = worker.run("for n in range(30000): globals()[f'name{n}'] = 'x' * 100")
+def test_the_snapshot_is_bounded_however_many_variables_there_are(shared: WorkerProcess) -> None:
+    ended = shared.run("for n in range(30000): globals()[f'name{n}'] = 'x' * 100")
     assert ended.state is JobState.SUCCEEDED
     assert len(ended.variables) <= 2**20
     json.loads(ended.variables)
 
 
-def test_strange_values_become_json_or_a_sentence(worker: WorkerProcess) -> None:
+def test_strange_values_become_json_or_a_sentence(shared: WorkerProcess) -> None:
     found = succeeded(
-        worker.run(
+        shared.run(
             "nan = float('nan')\nraw = b'\\xff'\nloop = []\nloop.append(loop)\n"
             "class Rude:\n    def __repr__(self): raise ValueError\nrude = Rude()\n"
             "class Nosy:\n    @property\n    def __class__(self): raise ValueError\n"
@@ -470,23 +522,23 @@ ODD_VALUES = (
 )
 
 
-def test_a_value_whose_code_raises_anything_costs_only_itself(worker: WorkerProcess) -> None:
-    found = succeeded(worker.run(ODD_VALUES))
+def test_a_value_whose_code_raises_anything_costs_only_itself(shared: WorkerProcess) -> None:
+    found = succeeded(shared.run(ODD_VALUES))
     assert found["a"] == "<Str whose str() raised KeyboardInterrupt>"
     assert found["b"] == "<Named whose str() raised KeyboardInterrupt>"
     assert (found["c"], found["after"], found["d"]) == (["[]"], 1, 2)
-    assert worker.read("a", "after") == {"a": "<Str whose str() raised KeyboardInterrupt>", "after": 1}
+    assert shared.read("a", "after") == {"a": "<Str whose str() raised KeyboardInterrupt>", "after": 1}
 
 
-def test_full_values_are_read_by_name_and_unknown_names_are_null(worker: WorkerProcess) -> None:
-    worker.run("big = list(range(500_000))\nsmall = 1")
-    assert worker.read("big", "nothing") == {"big": list(range(500_000)), "nothing": None}
-    assert set(worker.read()) == {"big", "small"}
+def test_full_values_are_read_by_name_and_unknown_names_are_null(shared: WorkerProcess) -> None:
+    shared.run("big = list(range(500_000))\nsmall = 1")
+    assert shared.read("big", "nothing") == {"big": list(range(500_000)), "nothing": None}
+    assert set(shared.read()) == {"big", "small"}
 
 
-def test_a_value_beyond_the_limit_is_refused_with_name_size_and_advice(worker: WorkerProcess) -> None:
-    worker.run("import numpy\nbig = numpy.zeros((500, 20))")
-    failed = worker.ask(ReadVariables(workspace="w", names=["big"], limit_bytes=1000), Failed)
+def test_a_value_beyond_the_limit_is_refused_with_name_size_and_advice(shared: WorkerProcess) -> None:
+    shared.run("import numpy\nbig = numpy.zeros((500, 20))")
+    failed = shared.ask(ReadVariables(workspace="w", names=["big"], limit_bytes=1000), Failed)
     assert failed.failure.code == "too_large"
     assert "'big', a ndarray of shape [500, 20]" in failed.failure.message
     assert "slice" in failed.failure.message

@@ -9,6 +9,16 @@ from tfserve.ipc.messages import JobKind, JobState
 FINISHED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.LOST)
 
 
+class ServerState(models.Model):
+    """One row: the server that writes this database, and how long servers have run on it."""
+
+    owner = models.CharField(max_length=100)
+    running_s = models.FloatField(default=0.0)
+
+    def __str__(self) -> str:
+        return self.owner
+
+
 class Workspace(models.Model):
     """An isolated Python session with a queue of its own."""
 
@@ -46,6 +56,8 @@ class Job(models.Model):
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    #: `running_time.now_s()` when it finished, which retention goes by
+    finished_running_s = models.FloatField(null=True)
 
     class Meta:
         constraints = [
@@ -103,6 +115,8 @@ class Deployment(models.Model):
     options = models.JSONField(default=dict)
     #: name of a signature -> its inputs and outputs
     signatures = models.JSONField(default=dict)
+    #: what its users must know, as plain sentences
+    remarks = models.JSONField(default=list)
     #: why it failed or is gone
     reason = models.TextField(default="")
     created_at = models.DateTimeField(auto_now_add=True)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from tfserve.control import statements
+from tfserve.control import running_time, statements
 from tfserve.control.models import FINISHED, Deployment, Job, Workspace
 from tfserve.errors import IdempotencyKeyReused, NoSuchWorkspace, TFserveError
 from tfserve.ipc.messages import JobKind, JobState
@@ -195,11 +195,13 @@ def destroy_workspace(workspace_id: int) -> None:
 
 
 def prune(workspace_id: int, *, keep_jobs: int, keep_days: int) -> list[int]:
-    """Forgets finished jobs beyond the newest `keep_jobs` or older than `keep_days`; returns their numbers."""
+    """Forgets finished jobs beyond the newest `keep_jobs`, or that finished more than `keep_days` days of running time
+    ago; returns their numbers."""
+    running_time.save()
     finished = Job.objects.filter(workspace_id=workspace_id, state__in=FINISHED)
     kept = finished.order_by("-number").values_list("number", flat=True)[keep_jobs : keep_jobs + 1].first()
-    oldest = timezone.now() - timedelta(days=keep_days)
-    numbers = set(finished.filter(finished_at__lt=oldest).values_list("number", flat=True))
+    oldest_s = running_time.now_s() - timedelta(days=keep_days).total_seconds()
+    numbers = set(finished.filter(finished_running_s__lt=oldest_s).values_list("number", flat=True))
     if kept is not None:
         numbers |= set(finished.filter(number__lte=kept).values_list("number", flat=True))
     Job.objects.filter(workspace_id=workspace_id, number__in=numbers).delete()
@@ -217,11 +219,17 @@ def set_deployment_options(deployment_id: int, options: dict[str, object]) -> No
 
 
 def activate_deployment(
-    deployment_id: int, *, version: int, format_: str, signatures: dict[str, object], replaces: int | None
+    deployment_id: int,
+    *,
+    version: int,
+    format_: str,
+    signatures: dict[str, object],
+    remarks: list[str],
+    replaces: int | None,
 ) -> None:
     """The new one serves from now on, and the one before does no longer."""
     Deployment.objects.filter(pk=deployment_id).update(
-        state=Deployment.State.ACTIVE, version=version, format=format_, signatures=signatures
+        state=Deployment.State.ACTIVE, version=version, format=format_, signatures=signatures, remarks=remarks
     )
     if replaces is not None:
         end_deployment(replaces, Deployment.State.GONE, "replaced")

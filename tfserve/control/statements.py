@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db import connection, models
 
+from tfserve.control import running_time
 from tfserve.control.models import Job, Outcome, Snapshot, Workspace
 from tfserve.ipc.messages import JobState
 
@@ -24,8 +25,10 @@ COLUMNS = ", ".join(str(field.column) for field in JOB_FIELDS)
 
 INSERT_JOB = f"INSERT INTO {JOB} ({COLUMNS}) VALUES ({MARKS}) RETURNING id"  # noqa: S608 (names of our own)
 INSERT_OUTCOME = f"INSERT INTO {OUTCOME} (job_id, result, error, detail) VALUES (%s, %s, %s, %s)"  # noqa: S608
-FINISH_JOB = f"UPDATE {JOB} SET state = %s, finished_at = %s WHERE id = %s"  # noqa: S608
-FINISH_AND_FORGET_JOB = f"UPDATE {JOB} SET state = %s, finished_at = %s, request = NULL WHERE id = %s"  # noqa: S608
+FINISH_JOB = f"UPDATE {JOB} SET state = %s, finished_at = %s, finished_running_s = %s WHERE id = %s"  # noqa: S608
+FINISH_AND_FORGET_JOB = (
+    f"UPDATE {JOB} SET state = %s, finished_at = %s, finished_running_s = %s, request = NULL WHERE id = %s"  # noqa: S608
+)
 START_JOB = f"UPDATE {JOB} SET state = %s, started_at = %s, attempts = attempts + 1 WHERE id = %s"  # noqa: S608
 NEXT_NUMBER = f"SELECT next_number FROM {WORKSPACE} WHERE id = %s"  # noqa: S608
 SET_NEXT_NUMBER = f"UPDATE {WORKSPACE} SET next_number = %s WHERE id = %s"  # noqa: S608
@@ -50,10 +53,10 @@ def insert_outcomes(rows: Sequence[tuple[int, str | None, str | None, str | None
 
 
 def finish_jobs(ids: Iterable[tuple[JobState, int]], now: datetime, *, forget_request: bool) -> None:
-    finished_at = _moment(now)
+    finished_at, running_s = _moment(now), running_time.now_s()
     _many(
         FINISH_AND_FORGET_JOB if forget_request else FINISH_JOB,
-        [(state.value, finished_at, job_id) for state, job_id in ids],
+        [(state.value, finished_at, running_s, job_id) for state, job_id in ids],
     )
 
 

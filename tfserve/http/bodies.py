@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import zlib
 
-import numpy as np
 from starlette.types import Message, Receive, Scope
 
 from tfserve.config import Settings
@@ -15,21 +14,14 @@ from tfserve.http.access_log import CURRENT
 from tfserve.http.collecting import BodyCollector
 from tfserve.http.server import CONNECTION, HttpConnection
 
-MAX_DEPTH = 100
-PIECE = 2**20
 MUCH = 1024
-QUOTE = ord('"')
 BYTES_A_SECOND = 2**20
 WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
-_STEP = np.zeros(256, np.int8)
-_STEP[list(b"[{")] = 1
-_STEP[list(b"]}")] = -1
-
 
 class BodyTooLarge(TooLarge):
-    """The request body is larger than {limit} bytes, as much as this server takes (max_body_bytes)."""
+    """The request body is larger than {limit} bytes, the most that is accepted here: max_body_bytes, or less for a \
+model whose inputs all have fixed sizes."""
 
 
 class BodyTooSlow(TimedOut):
@@ -40,22 +32,25 @@ class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
 
-async def read_body(scope: Scope, receive: Receive, settings: Settings) -> bytes:
-    """The whole body, unpacked. Raises `BodyTooLarge`, `BodyTooSlow`, `Invalid`, `ClientGone`."""
+async def read_body(scope: Scope, receive: Receive, settings: Settings, at_most: int | None = None) -> bytes:
+    """The whole body, unpacked. Raises `BodyTooLarge`, `BodyTooSlow`, `Invalid`, `ClientGone`.
+
+    `at_most` is how many bytes it may have if that is less than the server's own limit.
+    """
     length, encoding = b"0", b"identity"
     for name, value in scope["headers"]:
         if name == b"content-length":
             length = value
         elif name == b"content-encoding":
             encoding = value.lower()
-    limit = settings.max_body_bytes
+    limit = settings.max_body_bytes if at_most is None else min(at_most, settings.max_body_bytes)
     if int(length) > limit:
         raise BodyTooLarge(limit=limit)
     connection: HttpConnection | None = scope.get(CONNECTION)
     if encoding == b"identity" and connection is not None:
         body = connection.whole_body(scope)
         if body is None and (collector := connection.collect(scope, limit)):
-            body = await _collected(collector, settings)
+            body = await _collected(collector, settings, limit)
             if connection.is_lost:  # which may have happened behind the end of the body
                 raise ClientGone
         if body is not None:
@@ -80,7 +75,7 @@ async def read_body(scope: Scope, receive: Receive, settings: Settings) -> bytes
     return unpack.finish()
 
 
-async def _collected(collector: BodyCollector, settings: Settings) -> bytes:
+async def _collected(collector: BodyCollector, settings: Settings, limit: int) -> bytes:
     started_at = asyncio.get_running_loop().time()
     while not collector.done.is_set():
         left_s = _left_s(collector.size, started_at, settings)
@@ -89,7 +84,7 @@ async def _collected(collector: BodyCollector, settings: Settings) -> bytes:
         with contextlib.suppress(TimeoutError):  # more may have come since, which gives it more time
             await asyncio.wait_for(collector.done.wait(), left_s)
     if collector.is_too_large:
-        raise BodyTooLarge(limit=settings.max_body_bytes)
+        raise BodyTooLarge(limit=limit)
     if collector.is_lost:
         raise ClientGone
     return collector.whole()
@@ -150,32 +145,3 @@ class _Unpacker:
         if self._inflate is not None and self._inflate.unused_data:
             raise Invalid("there is something behind the end of the compressed body")
         return bytes(self._whole)
-
-
-def check_text(body: bytes) -> None:
-    """Raises `Invalid` for what no JSON parser should have to see: invalid UTF-8, or very deep nesting."""
-    try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        raise Invalid(f"the body must be JSON in UTF-8; byte {error.start} is not: {error.reason}") from None
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and depth(body) > MAX_DEPTH:
-        raise Invalid(f"the JSON is nested deeper than {MAX_DEPTH} levels")
-
-
-def depth(json: bytes) -> int:
-    """How deep arrays and objects are nested, or just more than `MAX_DEPTH`. 3 MB of numbers cost 3 ms.
-
-    Works through the buffer piece by piece, so that its own memory is bounded whatever the body is made of.
-    """
-    json = json.replace(b"\\\\", b"").replace(b'\\"', b"")
-    skeleton = np.frombuffer(json.translate(None, _NOT_STRUCTURE), np.uint8)
-    level = deepest = quotes = 0
-    for start in range(0, len(skeleton), PIECE):
-        piece = skeleton[start : start + PIECE]
-        in_text = (np.cumsum(piece == QUOTE, dtype=np.int32) + quotes) & 1
-        levels = np.cumsum(np.where(in_text, 0, _STEP[piece]), dtype=np.int32) + level
-        deepest = max(deepest, int(levels.max(initial=0)))
-        if deepest > MAX_DEPTH:
-            break
-        level, quotes = int(levels[-1]), int(in_text[-1])
-    return deepest

@@ -5,12 +5,13 @@ It gives every request an id and, if there is an access log, a line.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tfserve.errors import Internal, Kind
+from tfserve.errors import Internal, Kind, Stopping
 from tfserve.http.access_log import AccessLog, Entry
 from tfserve.http.answers import PROTOCOLS, STATUS, count_error, refuse
 from tfserve.http.request_ids import HEADER, begin
@@ -55,6 +56,10 @@ class Entrance:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:  # only a server that stops gives requests up
+            if is_started:
+                raise
+            await refuse(scope, send_with_id, Stopping())
         except Exception:
             log.exception("while answering %s %r", scope["method"], scope["path"][:200])
             if is_started:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tfserve.config import Settings
-from tfserve.errors import Forbidden, TFserveError, Unavailable
+from tfserve.errors import Forbidden, Invalid, TFserveError, Unavailable
 from tfserve.http.answers import refuse
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -69,14 +69,17 @@ class Guard:
             raise TooManyRequests(limit=self._max_requests)
 
     def _check(self, scope: Scope) -> None:
-        host, origin, site = b"", None, None
+        host, origin, site = None, None, None
         for name, value in scope["headers"]:
             if name == b"host":
+                if host is not None:
+                    raise Invalid("The request has two Host headers; exactly one is expected.")
                 host = value
             elif name == b"origin":
                 origin = value
             elif name == b"sec-fetch-site":
                 site = value
+        host = host or b""
         if host not in self._ours and not self._any_host and not scope["path"].startswith(HEALTH):
             self._check_host(host)
         if (origin is not None or site is not None) and scope["method"] not in SAFE_METHODS:

@@ -45,6 +45,7 @@ class Connection(asyncio.Protocol):
         self._reader = frames.FrameReader()
         self._transport: asyncio.Transport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._refusal: TFserveError | None = None
 
     @classmethod
     async def open(cls, sock: socket.socket, handler: Handler | None = None) -> Connection:
@@ -71,6 +72,12 @@ class Connection(asyncio.Protocol):
         """Sends what needs no answer; says nothing when the other end is gone."""
         if not self.lost.done():
             self._send(0, message)
+
+    def refuse_pending(self, refusal: TFserveError) -> None:
+        """Answers every question that is still being worked on with this error, and gives the work up."""
+        self._refusal = refusal
+        for task in list(self._tasks):
+            task.cancel()
 
     def close(self) -> None:
         if self._transport is not None:
@@ -118,6 +125,10 @@ class Connection(asyncio.Protocol):
             answer = await handler(message) or Done()
         except TFserveError as error:
             answer = Failed(failure=error.to_failure())
+        except asyncio.CancelledError:
+            if self._refusal is None:
+                raise
+            answer = Failed(failure=self._refusal.to_failure())
         except Exception:
             log.exception("while answering %s", type(message).__name__)
             answer = Failed(failure=Internal().to_failure())

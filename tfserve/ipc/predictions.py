@@ -61,9 +61,10 @@ class Answer(msgspec.Struct, array_like=True, tag=3):
 
 
 class Refusal(msgspec.Struct, array_like=True, tag=4):
-    """Why there are no outputs."""
+    """Why there are no outputs. With `in_full` TensorFlow's process has to be asked, which may have some."""
 
     failure: Failure
+    in_full: bool = False
 
 
 _decoder = msgspec.msgpack.Decoder(Ask)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 from tfserve.errors import Invalid, Unsupported, nearest
-from tfserve.runtimes import formats
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import model_links
 from tfserve.runtimes.interface import Runtime
+from tfserve.runtimes.signature_only import SignatureOnly
 
 AUTO = "auto"
 
@@ -28,7 +31,10 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
     formats.HDF5: ("tensorflow",),
     formats.LITERT: ("litert",),
     formats.ONNX: ("onnxruntime", "openvino"),
+    formats.ORT: ("onnxruntime",),
     formats.OPENVINO: ("openvino",),
+    formats.FROZEN_GRAPH: ("tensorflow", "openvino"),
+    formats.PADDLE: ("openvino",),
     formats.ECHO: ("echo",),
 }
 """Who reads a format as it is, the best first. For a SavedModel `tfserve.worker.compare` finds the best one."""
@@ -43,24 +49,45 @@ PRECISIONS: dict[str, tuple[str, ...]] = {
 NEEDS = {
     "tensorflow": "This model needs TensorFlow, which is not installed: pip install 'tfserve[tensorflow]'.",
     "keras": "This model needs Keras, which is not installed: pip install 'tfserve[tensorflow]'.",
+    "tf_keras": "Files of Keras 2 need tf_keras, which is not installed: pip install --no-deps 'tf-keras>=2.21,<2.22'.",
     "openvino": "This model needs OpenVINO, which is not installed: pip install 'tfserve[openvino]'.",
     "ai_edge_litert": "This model needs LiteRT, which is not installed: pip install 'tfserve[litert]'.",
     "onnxruntime": "This model needs ONNX Runtime, which is not installed: pip install 'tfserve[onnxruntime]'.",
 }
 
 
-def load(model: Located, *, device: str, runtime: str = AUTO, precision: str = "float32") -> Runtime:
+Measuring = Callable[[], AbstractContextManager[object]]
+"""Makes what is to be around computations that only measure a model."""
+
+
+def load(
+    model: Located, *, device: str, runtime: str = AUTO, precision: str = "float32",
+    measuring: Measuring | None = nullcontext,
+) -> Runtime:  # fmt: skip
     """Loads a model that `formats.locate` has found, with the first runtime for it that is installed.
 
+    A runtime that would measure the model with synthetic inputs to choose its settings does not without `measuring`.
     Raises `Invalid` or `Unsupported`, with the cause.
     """
+    model_links.check(model)
+    loaded = _load(model, device=device, runtime=runtime, precision=precision, measuring=measuring)
+    model_links.check(model)  # a link that was put in place after the first check
+    return loaded
+
+
+def _load(model: Located, *, device: str, runtime: str, precision: str, measuring: Measuring | None) -> Runtime:
     missing = None
     for name in choices(model, runtime=runtime, precision=precision):
         try:
             module = importlib.import_module(MODULES[name])
             # The others compute as the file was made.
-            chosen = {"precision": precision} if name in PRECISIONS["bf16"] else {}
-            return cast(Callable[..., Runtime], module.load)(model, device=device, **chosen)
+            chosen: dict[str, object] = {"precision": precision} if name in PRECISIONS["bf16"] else {}
+            if name == "tensorflow":
+                chosen["measuring"] = measuring
+            loaded = cast(Callable[..., Runtime], module.load)(model, device=device, **chosen)
+            if isinstance(loaded, SignatureOnly):
+                loaded.names_folder = model.path.parent
+            return loaded
         except ModuleNotFoundError as error:
             if need(error) is None:
                 raise

@@ -8,47 +8,77 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfserve.errors import Unsupported, nearest
-from tfserve.runtimes import formats, layout, need
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import frozen, layout, need
 from tfserve.runtimes.layout import Layout
 from tfserve.tensors import DEFAULT_SIGNATURE, Signature, TensorSpec
+
+log = logging.getLogger(__name__)
 
 CONVERTIBLE = (formats.SAVED_MODEL, formats.KERAS, formats.HDF5)
 
 
 def signature_of(signatures: dict[str, Signature]) -> str:
     """The signature that is converted: the default one, or the only one. Raises `Unsupported`."""
-    if DEFAULT_SIGNATURE in signatures:
-        return DEFAULT_SIGNATURE
-    if len(signatures) == 1:
-        return next(iter(signatures))
-    raise Unsupported(f"The model has no signature {DEFAULT_SIGNATURE!r}, and {len(signatures)} others to choose from.")
+    if DEFAULT_SIGNATURE not in signatures and len(signatures) != 1:
+        raise Unsupported(
+            f"The model has no signature {DEFAULT_SIGNATURE!r}, and {len(signatures)} others to choose from."
+        )
+    name = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in signatures else next(iter(signatures))
+    if part := next((spec for spec in signatures[name].inputs if spec.part), None):
+        raise Unsupported(f"Input {part.name!r} is a part of a ragged or sparse tensor, which only TensorFlow takes.")
+    return name
 
 
 def convert(candidate: str, saved_model: Path, name: str, signature: Signature, *, precision: str, to: Path) -> Path:
     """Writes the signature `name` of a SavedModel as a file for `candidate` into the folder `to`, and returns its path.
 
-    Raises `Unsupported` when the candidate has no converter or it is not installed, else whatever the converter raises.
+    What a converter can't load it is given again as a frozen graph. Raises `Unsupported` when the candidate has no
+    converter or it is not installed, else whatever the converter raises.
     """
     if candidate not in CONVERTERS:
         raise Unsupported(f"There is no converter for {candidate!r}{nearest(candidate, CONVERTERS)}.")
     to.mkdir(parents=True)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # converters print every variable of a model
-            file, own = CONVERTERS[candidate](saved_model, name, signature, to, precision)
+            file, own = _convert(CONVERTERS[candidate], saved_model, name, signature, to, precision)
     except ModuleNotFoundError as error:
         raise Unsupported(need(error) or f"{error.name} is not installed.") from error
     layout.write(file, Layout(name, signature, *own))
     return file
 
 
+def _convert(
+    converter: _Converter, saved_model: Path, name: str, signature: Signature, to: Path, precision: str
+) -> tuple[Path, _Names]:
+    try:
+        return converter(saved_model, name, signature, to, precision)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        log.debug("%s can't be converted as it is", saved_model, exc_info=True)
+        first = error
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix="frozen-") as folder:
+        graph = Path(folder) / "saved_model"
+        try:
+            frozen.write(saved_model, name, graph)
+            return converter(graph, name, signature, to, precision)
+        except Exception as error:
+            log.debug("nor as a frozen graph", exc_info=True)
+            raise first from error
+
+
 _Names = tuple[tuple[str, ...], tuple[str, ...]]
 """The file's own names of the signature's inputs and outputs, in order."""
+_Converter = Callable[[Path, str, Signature, Path, str], tuple[Path, _Names]]
 
 
 def _openvino(saved_model: Path, name: str, signature: Signature, to: Path, precision: str) -> tuple[Path, _Names]:  # noqa: ARG001 - chosen when it is loaded
@@ -92,10 +122,12 @@ def _onnx(saved_model: Path, name: str, signature: Signature, to: Path, precisio
     file = to / "model.onnx"
     graph = tf2onnx.convert.from_function(function, input_signature=specs, output_path=str(file))[0].graph
     there = {each.name for each in graph.input}
+    if weights := there - inputs.keys():
+        raise Unsupported(f"The converter left {len(weights)} of the model's weights outside of the file.")
     return file, (tuple(own if own in there else "" for own in inputs), tuple(outputs))
 
 
-CONVERTERS: dict[str, Callable[[Path, str, Signature, Path, str], tuple[Path, _Names]]] = {
+CONVERTERS: dict[str, _Converter] = {
     "openvino": _openvino,
     "litert": _litert,
     "onnxruntime": _onnx,

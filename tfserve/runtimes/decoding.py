@@ -1,4 +1,4 @@
-"""Image files to arrays: decoded, resized and scaled as an `ImageSpec` says."""
+"""Image files to arrays: decoded, resized and normalized as an `ImageSpec` says. All served files are decoded here."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from tfserve.errors import Invalid
 from tfserve.runtimes.image_spec import MODES, ImageSpec
 from tfserve.tensors import Array
 
-MAX_PIXELS = 64 * 1024 * 1024
+MAX_PIXELS = 100_000_000
+"""The limit of an image, in training as in serving."""
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 """No others: some readers of Pillow start programs, or take what is hardly an image."""
 
 
 def decode(spec: ImageSpec, number: int, data: bytes) -> tuple[Array, tuple[int, int]]:
-    """The pixels of one file as float32 (height, width, channels), and the file's own height and width.
+    """The values of one file as float32 (height, width, channels), and the file's own height and width.
 
     Raises `Invalid`, which says by `number` which file it is.
     """
     from PIL import Image
 
+    Image.MAX_IMAGE_PIXELS = None  # our own limit comes right after, with a message that people understand
+    channels = spec.channels or 3
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
@@ -32,8 +35,8 @@ def decode(spec: ImageSpec, number: int, data: bytes) -> tuple[Array, tuple[int,
             if spec.antialias:
                 image.draft("RGB", (2 * to[0], 2 * to[1]))
             eight = image.point(lambda value: value / 256, "L") if image.mode.startswith("I;16") else image
-            plain = eight.convert(MODES[spec.channels])
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            plain = eight.convert(MODES[channels])
+    except (OSError, SyntaxError, ValueError) as error:
         told = str(error).split("<")[0].strip() or type(error).__name__
         raise Invalid(
             f"Image {number} can't be decoded ({told}): the bytes of a JPEG, PNG, GIF, BMP or WebP file were"
@@ -41,16 +44,18 @@ def decode(spec: ImageSpec, number: int, data: bytes) -> tuple[Array, tuple[int,
         ) from None
     if plain.size != to and spec.antialias:
         plain = plain.resize(to, Image.Resampling.BILINEAR)
-    pixels = np.asarray(plain).reshape((plain.height, plain.width, spec.channels))
-    array = pixels.astype(np.float32) if plain.size == to else _taken_between(pixels, to)
-    if spec.scale != 1.0 or spec.offset != 0.0:
-        array *= np.asarray(spec.scale, np.float32)
-        array += np.asarray(spec.offset, np.float32)
-    return array, (height, width)
+    pixels = np.asarray(plain).reshape((plain.height, plain.width, channels))
+    if spec.channel_order == "BGR":
+        pixels = pixels[..., [2, 1, 0, *range(3, channels)]]
+    array = pixels.astype(np.float32) if plain.size == to else resized(pixels, to)
+    return spec.normalized(array), (height, width)
 
 
-def _taken_between(image: Array, size: tuple[int, int]) -> Array:
-    """Each value from the four pixels around its place; `size` is (width, height)."""
+def resized(image: Array, size: tuple[int, int]) -> Array:
+    """(height, width, channels) as float32 of another size, (width, height), as `tf.image.resize` does by default.
+
+    Each value is taken from the four pixels around it.
+    """
     above, below, down = _places(image.shape[0], size[1])
     left, right, across = _places(image.shape[1], size[0])
     # In place, since new memory for each step costs as much as the step.

@@ -1,7 +1,8 @@
 """A model that gives back what it gets, for trying a server without TensorFlow.
 
 Its file, `*.echo`, is a JSON object of inputs, `{"x": {"dtype": "float32", "shape": [-1, 2]}}`; each is an output too.
-Or it has several such objects, one for each signature: `{"signatures": {"serving_default": {"x": …}, "other": …}}`.
+Or it has several such objects, one for each signature: `{"signatures": {"serving_default": {"x": …}, "other": …}}`,
+and possibly `"remarks"`, a list of sentences.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tfserve.errors import Invalid, nearest
-from tfserve.runtimes.formats import Located
+from tfserve.models.formats import Located
 from tfserve.runtimes.interface import find_signature
 from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors import DEFAULT_SIGNATURE, DTYPES, Array, Shape, Signature, TensorSpec
@@ -27,25 +28,27 @@ _Inputs = dict[str, _Tensor]
 
 class _Signatures(msgspec.Struct, forbid_unknown_fields=True):
     signatures: dict[str, _Inputs]
+    remarks: list[str] = []
 
 
 def load(model: Located, *, device: str) -> EchoModel:  # noqa: ARG001 - it computes nothing, so anywhere will do
     described = _described(model)
-    tensors = [tensor for inputs in described.values() for tensor in inputs.values()]
+    tensors = [tensor for inputs in described.signatures.values() for tensor in inputs.values()]
     if unknown := [tensor.dtype for tensor in tensors if tensor.dtype not in DTYPES]:
         raise Invalid(f"{model.path} has the unknown dtype {unknown[0]!r}{nearest(unknown[0], DTYPES)}.")
-    return EchoModel(model.format, {name: _signature(inputs) for name, inputs in described.items()})
+    signatures = {name: _signature(inputs) for name, inputs in described.signatures.items()}
+    return EchoModel(model.format, signatures, remarks=described.remarks)
 
 
-def _described(model: Located) -> dict[str, _Inputs]:
+def _described(model: Located) -> _Signatures:
     """The inputs of each signature. Raises `Invalid`."""
     text = model.path.read_bytes()
     try:
-        return msgspec.json.decode(text, type=_Signatures).signatures
+        return msgspec.json.decode(text, type=_Signatures)
     except msgspec.DecodeError:
         pass
     try:
-        return {DEFAULT_SIGNATURE: msgspec.json.decode(text, type=_Inputs)}
+        return _Signatures({DEFAULT_SIGNATURE: msgspec.json.decode(text, type=_Inputs)})
     except msgspec.DecodeError as error:
         raise Invalid(f"{model.path} is no description of an echo model: {error}") from error
 
@@ -59,6 +62,10 @@ class EchoModel(SignatureOnly):
     """The outputs of each signature are its inputs."""
 
     runtime = "echo"
+
+    def __init__(self, kind: str, signatures: dict[str, Signature], *, remarks: Sequence[str] = ()) -> None:
+        super().__init__(kind, signatures)
+        self.remarks = list(remarks)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         find_signature(self.signatures, signature)

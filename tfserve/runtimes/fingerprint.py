@@ -8,18 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfserve.errors import Invalid
-from tfserve.runtimes import formats, machine
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import machine
 
 LIBRARIES = (
-    "tensorflow", "tensorflow-cpu", "keras", "openvino", "ai-edge-litert", "onnxruntime", "tf2onnx", "numpy",
+    "tensorflow", "tensorflow-cpu", "keras", "tf-keras", "openvino", "ai-edge-litert", "onnxruntime", "tf2onnx",
+    "numpy",
 )  # fmt: skip
 
-_GENERATION = "1"
+_GENERATION = "2"
 """Goes up when conversions or comparisons are made in another way, so that former choices are forgotten."""
 
 
-def fingerprint(path: Path, weights: Path | None = None) -> str:
+def fingerprint(path: Path, weights: str | None = None) -> str:
     """The SHA-256 of all files of a model: names and bytes. Raises `Invalid` when they can't be read."""
     digest = hashlib.sha256()
     try:
@@ -38,13 +40,12 @@ def key(model: Located, *, precision: str = "float32") -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _files(path: Path, weights: Path | None) -> Iterator[tuple[str, Path]]:
+def _files(path: Path, weights: str | None) -> Iterator[tuple[str, Path]]:
     """The files in a fixed order, with names that do not depend on where the model is."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path, *_companions(path)]
     yield from ((str(file.relative_to(path if path.is_dir() else path.parent)), file) for file in files)
     if weights is not None:
-        shards = sorted(weights.parent.glob(f"{weights.name}.*"))
-        yield from ((f"weights{file.name[len(weights.name) :]}", file) for file in shards or [weights])
+        yield from ((f"weights{rest}", file) for rest, file in formats.checkpoint_files(weights))
 
 
 def _companions(file: Path) -> list[Path]:

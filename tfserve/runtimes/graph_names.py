@@ -5,7 +5,7 @@ Nothing of TensorFlow is imported here; a graph is handed in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tfserve.errors import Invalid, nearest
@@ -17,10 +17,17 @@ Aliases = Mapping[str, Mapping[str, str]]
 
 
 class GraphNames:
-    """Finds what the names in requests stand for. `inputs` and `outputs` say which tensors signatures mean."""
+    """Finds what the names in requests stand for. `inputs` and `outputs` say which tensors signatures mean.
 
-    def __init__(self, graph: Any, signatures: Mapping[str, Signature], inputs: Aliases, outputs: Aliases) -> None:
+    `refused` are signatures that the model has but does not offer, and why.
+    """
+
+    def __init__(
+        self, graph: Any, signatures: Mapping[str, Signature], inputs: Aliases, outputs: Aliases, *,
+        refused: Mapping[str, str],
+    ) -> None:  # fmt: skip
         self._graph = graph
+        self._refused = refused
         self._signatures = signatures
         self._inputs = inputs
         self._outputs = outputs
@@ -61,11 +68,29 @@ class GraphNames:
             pending += [*operation.inputs, *operation.control_inputs]
         return sorted(aliases.get(name, name) for name in needed)
 
+    def reaches(self, outputs: Sequence[str], operations: Collection[str]) -> bool:
+        """Whether computing the outputs may run one of these operations."""
+        if not operations:
+            return False
+        pending = [self._graph.as_graph_element(name) for name in outputs]
+        seen = set()
+        while pending:
+            element = pending.pop()
+            operation = element if _is_operation(element) else element.op
+            if operation.name in operations:
+                return True
+            if operation not in seen:
+                seen.add(operation)
+                pending += [*operation.inputs, *operation.control_inputs]
+        return False
+
     def element(self, name: str) -> Any:
         """The tensor or operation of a target, or of a name in a graph."""
         return self._graph.as_graph_element(name)
 
     def _elements(self, name: str, signature: str, aliases: Aliases, what: str) -> list[Any]:
+        if signature in self._refused:
+            raise Invalid(f"The {self._refused[signature]}.")
         find_signature(self._signatures, signature)
         if name in self._collections:
             return self._collection(name)

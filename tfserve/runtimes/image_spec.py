@@ -1,67 +1,139 @@
-"""How an image file becomes an input: what our training writes beside a model, or what is given at a deployment."""
+"""How an image file becomes an input, and what the outputs mean: given at a deployment, or read from the model."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from tfserve.errors import Invalid
+from tfserve.tensors import Array
 
-BESIDE = Path("assets.extra") / "image.json"
 MAX_SIDE = 16_384
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""Pillow's name for so many channels."""
+"""Pillow's name for the number of channels."""
+
+NORMALIZATION = ("scale", "offset", "mean", "std")
+"""The fields that belong together: where one is given, none of the model's own applies."""
+
+Layout = Literal["NHWC", "NCHW"]
+PerChannel = float | list[float]
 
 
 class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How a file becomes an input: resized to `height` and `width`, then each value times `scale` plus `offset`.
+    """How a file becomes an input: resized to `height` and `width`, then (value * `scale` - `mean`) / `std` + `offset`.
 
-    Values of a file are 0 to 255. None as a size leaves the image as large as it is. `input` and `output` are names of
-    the default signature; None means the only one that fits. `antialias` smooths what is made smaller, as Pillow and
-    our training do; without it pixels are taken as `tf.image.resize` takes them by default.
+    Values of a file are 0 to 255. None means: as the model's input says, else 3 channels and as large as the file is.
+    A list has one number for each channel, in the model's `channel_order`. `input` and `output` are names of the
+    default signature; None means the only one that fits. `antialias` smooths what is made smaller, as Pillow and our
+    training do; without it pixels are taken as `tf.image.resize` takes them by default.
+
+    `softmax` and `sigmoid` are applied to outputs that are logits. `mask_values` has the value in a mask for each
+    class. `output_layout` says where a mask's classes are.
     """
 
     height: int | None = None
     width: int | None = None
-    channels: int = 3
-    scale: float | list[float] = 1.0
-    offset: float | list[float] = 0.0
+    channels: int | None = None
+    scale: PerChannel | None = None
+    offset: PerChannel | None = None
+    mean: PerChannel | None = None
+    std: PerChannel | None = None
+    layout: Layout | None = None
+    channel_order: Literal["RGB", "BGR"] = "RGB"
     antialias: bool = True
     labels: list[str] = []
     task: Literal["classification", "segmentation"] = "classification"
+    softmax: bool = False
+    sigmoid: bool = False
+    mask_values: list[int] = []
+    output_layout: Layout | None = None
     input: str | None = None
     output: str | None = None
 
+    @property
+    def is_normalized(self) -> bool:
+        """Whether it says how values are normalized."""
+        return any(getattr(self, name) is not None for name in NORMALIZATION)
 
-def find(path: Path, given: dict[str, Any] | None) -> ImageSpec | None:
-    """What was given at the deployment, else what lies beside the model, else None. Raises `Invalid`."""
-    if given is not None:
-        return _spec(given, "image")
-    beside = path / BESIDE
-    if not beside.is_file():
-        return None
+    def normalized(self, pixels: Array) -> Array:
+        """Float32 values of 0 to 255, with the channels last, as the model takes them. Changes `pixels`."""
+        if self.scale not in (None, 1.0):
+            pixels *= np.asarray(self.scale, np.float32)
+        if self.mean is not None:
+            pixels -= np.asarray(self.mean, np.float32)
+        if self.std is not None:
+            pixels /= np.asarray(self.std, np.float32)
+        if self.offset not in (None, 0.0):
+            pixels += np.asarray(self.offset, np.float32)
+        return pixels
+
+
+def parse(given: dict[str, Any], where: str, *, defaults: dict[str, Any] | None = None) -> ImageSpec:
+    """The description, with what the model says of itself as defaults. `where` names it in messages.
+
+    Raises `Invalid`.
+    """
+    own = dict(defaults or {})
+    if any(given.get(name) is not None for name in NORMALIZATION):
+        own = {name: value for name, value in own.items() if name not in NORMALIZATION}
     try:
-        return _spec(msgspec.json.decode(beside.read_bytes()), str(beside))
-    except msgspec.DecodeError as error:
-        raise Invalid(f"{beside} is not JSON: {error}.") from None
-
-
-def _spec(value: Any, where: str) -> ImageSpec:
-    try:
-        spec = msgspec.convert(value, ImageSpec)
+        spec = msgspec.convert(own | given, ImageSpec)
     except msgspec.ValidationError as error:
         fields = ", ".join(ImageSpec.__struct_fields__)
         raise Invalid(f"{where} does not describe images: {error}. Its fields are {fields}.") from None
-    if spec.channels not in MODES:
+    for check in (_check_sizes, _check_normalization, _check_outputs):
+        check(spec, where)
+    return spec
+
+
+def _check_sizes(spec: ImageSpec, where: str) -> None:
+    if spec.channels is not None and spec.channels not in MODES:
         raise Invalid(f"{where}: channels is one of 1, 3 and 4; {spec.channels} was given.")
+    if spec.channel_order == "BGR" and spec.channels == 1:
+        raise Invalid(f"{where}: channel_order is BGR, but there is one channel. Leave channel_order out.")
     for name, side in (("height", spec.height), ("width", spec.width)):
         if side is not None and not 1 <= side <= MAX_SIDE:
             raise Invalid(f"{where}: {name} is a number of pixels from 1 to {MAX_SIDE}; {side} was given.")
-    for name, factor in (("scale", spec.scale), ("offset", spec.offset)):
-        if isinstance(factor, list) and len(factor) != spec.channels:
-            raise Invalid(
-                f"{where}: {name} is one number, or {spec.channels} (one a channel); {len(factor)} were given."
-            )
-    return spec
+
+
+def _check_normalization(spec: ImageSpec, where: str) -> None:
+    for name in NORMALIZATION:
+        value = getattr(spec, name)
+        if value is not None and not np.isfinite(np.asarray(value, np.float64)).all():
+            raise Invalid(f"{where}: {name} must be finite.")
+    if spec.offset is not None and (spec.mean is not None or spec.std is not None):
+        raise Invalid(f"{where}: give either offset (added after scale), or mean and std, not both.")
+    if spec.std is not None and not np.all(np.asarray(spec.std)):
+        raise Invalid(f"{where}: std divides, so it can't be 0.")
+    if spec.scale is None and spec.mean is not None and _is_of_one(spec.mean, spec.std):
+        raise Invalid(
+            f"{where}: mean and std apply to values of 0 to 255, unless scale changes them. These look like those of"
+            ' values from 0 to 1: add "scale": 0.00392156862745098 (1/255).'
+        )
+
+
+def _is_of_one(mean: PerChannel, std: PerChannel | None) -> bool:
+    """Whether mean and std are meant for values from 0 to 1: 0.485 and 0.229, not 123.7 and 58.4, nor 0 and 255."""
+    means, deviations = np.asarray(mean), np.asarray(1.0 if std is None else std)
+    return bool((means > 0).any() and (means <= 1).all() and (deviations <= 1).all())
+
+
+def _check_outputs(spec: ImageSpec, where: str) -> None:
+    if spec.softmax and spec.sigmoid:
+        raise Invalid(f"{where}: softmax and sigmoid exclude each other.")
+    if spec.mask_values and spec.task != "segmentation":
+        raise Invalid(f"{where}: mask_values are for task 'segmentation'.")
+    if not all(0 <= value <= 255 for value in spec.mask_values):
+        raise Invalid(f"{where}: mask_values are whole numbers from 0 to 255.")
+
+
+def check_channels(spec: ImageSpec) -> None:
+    """Raises `Invalid` unless lists have a number for each channel, which must be known."""
+    for name in NORMALIZATION:
+        value = getattr(spec, name)
+        if isinstance(value, list) and len(value) != spec.channels:
+            raise Invalid(f"image: {name} is one number, or {spec.channels} (one a channel); {len(value)} were given.")
+    if spec.channel_order == "BGR" and spec.channels == 1:
+        raise Invalid("image: channel_order is BGR, but the model takes one channel. Leave channel_order out.")

@@ -1,8 +1,8 @@
-"""Image files as input: decoded, resized and scaled for a model that takes arrays.
+"""Image files as input: decoded, resized and normalized for a model that takes arrays.
 
-A model that can read files itself (it has a signature `image_bytes`) does so. For any other, what is written beside it
-(`assets.extra/image.json` of a SavedModel, by our training) or given at its deployment says how a file becomes its
-input, and the signature `image_bytes` is added here.
+What is given at a model's deployment, or written in or beside it, says how a file becomes its input and what its
+outputs mean. The signature `image_bytes` is then added here, and replaces one that the model has itself: so every
+runtime and every form of a model reads files in one way.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from tfserve.errors import Invalid, nearest
-from tfserve.runtimes import machine
+from tfserve.errors import Invalid, TFserveError, nearest
+from tfserve.runtimes import image_input, image_output, machine, state
 from tfserve.runtimes.decoding import decode
+from tfserve.runtimes.image_metadata import Found
 from tfserve.runtimes.image_spec import ImageSpec
-from tfserve.runtimes.interface import Runtime, Target, listed
+from tfserve.runtimes.interface import Runtime, Target, add_remark, listed, release_memory, remarks_of
 from tfserve.tensors import DEFAULT_SIGNATURE, DTYPES, Array, Signature, TensorSpec
 
 IMAGE_BYTES = "image_bytes"
@@ -24,37 +25,46 @@ PIXELS = "pixels of image_bytes"
 """The signature of what was decoded. No caller sees it."""
 
 
-def with_files(runtime: Runtime, spec: ImageSpec | None, *, is_given: bool) -> Runtime:
-    """The same model, with a signature that takes files. Raises `Invalid` when the description does not fit it.
+def with_files(runtime: Runtime, found: Found | None) -> Runtime:
+    """The same model, with a signature that takes files if it is described.
 
-    What was given at the deployment takes the place of a signature that the model has itself, which other runtimes do
-    not have: so every runtime reads files in one way.
+    Raises `Invalid` when a binding description does not fit the model; one that came with it is then only remarked on.
     """
-    if spec is None or (IMAGE_BYTES in runtime.signatures and not is_given):
+    if found is None:
         return runtime
-    return ImageFiles(runtime, spec)
+    try:
+        return ImageFiles(runtime, found.spec)
+    except Invalid as error:
+        if found.binding:
+            raise
+        add_remark(runtime, f"Image files are not accepted, because the model's metadata does not fit: {error.message}")
+        return runtime
 
 
 class ImageFiles:
-    """A model that takes arrays, and files too."""
+    """A model that takes arrays, and files too.
+
+    Raises `Invalid` when the description does not fit the model. `spec` is the description with everything filled in.
+    """
 
     def __init__(self, runtime: Runtime, spec: ImageSpec) -> None:
         self.format = runtime.format
         self.runtime = runtime.runtime
         self._runtime = runtime
-        self._spec = spec
-        name = DEFAULT_SIGNATURE if len(runtime.signatures) != 1 else next(iter(runtime.signatures))
-        base = runtime.signatures.get(name)
-        if base is None:
-            raise Invalid(f"Files need a signature {DEFAULT_SIGNATURE!r}; there are: {listed(runtime.signatures)}.")
-        self._base = name
-        self._input = _choose(base.inputs, spec.input, "input", rank=4)
-        self._output = _choose(base.outputs, spec.output, "output", rank=None)
-        self._check_size()
+        self.is_stateful = state.is_stateful(runtime)
+        self.can_reset_state = state.may_compute(runtime)
+        self._base = _base_signature(runtime)
+        base = runtime.signatures[self._base]
+        self._input = image_input.fit(_choose_input(base.inputs, spec.input), spec)
+        self.spec = self._input.spec
+        self._output = image_output.choose(base.outputs, self.spec)
+        self._check_other_inputs()
+        self._check_open_classes()
+        self.remarks = [*remarks_of(runtime), *self._input.remarks]
         self._files = Signature((TensorSpec(IMAGE_BYTES, "string", (-1,)),), _answers(spec.task))
         self.signatures = {**runtime.signatures, IMAGE_BYTES: self._files}
         self.inner = {PIXELS: self._pixels()}
-        self.computed_by = {PIXELS: name}
+        self.computed_by = {PIXELS: self._base}
         self._threads = ThreadPoolExecutor(machine.cores(), thread_name_prefix="decode")
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
@@ -62,9 +72,20 @@ class ImageFiles:
             inputs = self.prepare(inputs)
         elif signature != PIXELS:
             return self._runtime.run(inputs, outputs, signature)
-        compute = self._classify if self._spec.task == "classification" else self._segment
+        compute = self._classify if self.spec.task == "classification" else self._segment
         values = compute(inputs["pixels"], inputs["size"])
         return [values[name] for name in outputs]
+
+    def changes_state(self, outputs: Sequence[str], signature: str) -> bool:
+        if signature in (IMAGE_BYTES, PIXELS):
+            return state.changes_state(self._runtime, [self._output.name], self._base)
+        return state.changes_state(self._runtime, outputs, signature)
+
+    def reset_state(self) -> None:
+        state.reset(self._runtime)
+
+    def release_memory(self) -> None:
+        release_memory(self._runtime)
 
     def prepares(self, signature: str) -> str | None:
         return PIXELS if signature == IMAGE_BYTES else None
@@ -73,7 +94,7 @@ class ImageFiles:
         """Decodes, several files at the same time. May be called from any thread, while others compute."""
         files = inputs[IMAGE_BYTES].tolist()
         if not files:
-            raise Invalid("No file was given: one at least was expected.")
+            raise Invalid("No file was given: one encoded image or more was expected.")
         numbers = range(len(files))
         decoded = list(
             self._threads.map(self._decode, numbers, files) if len(files) > 1 else map(self._decode, numbers, files)
@@ -98,6 +119,9 @@ class ImageFiles:
         self._threads.shutdown(wait=False)
         self._runtime.close()
 
+    def model_inputs(self, made: Mapping[str, Array]) -> dict[str, Array]:
+        return {self._input.tensor.name: made["pixels"]}
+
     # --- inside
 
     def _own(self, name: str, specs: Sequence[TensorSpec]) -> Sequence[Target]:
@@ -107,59 +131,105 @@ class ImageFiles:
         names = [spec.name for spec in specs]
         raise Invalid(f"Signature {IMAGE_BYTES!r} has no {name!r}{nearest(name, names)}. There are: {listed(names)}.")
 
-    def _check_size(self) -> None:
-        shape = self._input.shape or (-1, -1, -1, -1)
-        wanted = (self._spec.height or -1, self._spec.width or -1, self._spec.channels)
-        if not all(size in (-1, want) or want == -1 for size, want in zip(shape[1:], wanted, strict=True)):
-            raise Invalid(f"image says {list(wanted)} (height, width, channels), but the model takes {self._input}.")
+    def _check_other_inputs(self) -> None:
+        given = [target.name for target in self._runtime.feeds(self._input.tensor.name, self._base)]
+        wanted = [target.name for target in self._runtime.fetches(self._output.name, self._base)]
+        if lacks := self._runtime.missing(given, wanted, self._base):
+            raise Invalid(f"image: the model needs more than an image: {listed(lacks)}. It can't take files alone.")
+
+    def _check_open_classes(self) -> None:
+        """Raises `Invalid` if an output whose shape is open turns out not to have as many classes as labels."""
+        if not self.spec.labels or self.spec.task != "classification" or -1 in self._input.shape:
+            return
+        if self._output.shape is not None and -1 not in self._output.shape[1:]:
+            return
+        count = self._input.batch or 1
+        blank = np.zeros((count, *self._input.shape), DTYPES[self._input.tensor.dtype].numpy)
+        try:
+            output = self._run(blank)
+        except TFserveError:
+            return  # a blank image may be refused
+        image_output.check_classes(output.size // count, self._output.name, self.spec)
 
     def _pixels(self) -> Signature:
         """Masks are as large as their files, so those of different requests can't share an array."""
-        spec, rows = self._spec, -1
-        shape = (rows, spec.height or -1, spec.width or -1, spec.channels)
-        inputs = (TensorSpec("pixels", self._input.dtype, shape), TensorSpec("size", "int32", (rows, 2)))
-        if spec.task == "classification":
+        shape = (-1, *self._input.shape)
+        inputs = (TensorSpec("pixels", self._input.tensor.dtype, shape), TensorSpec("size", "int32", (-1, 2)))
+        if self.spec.task == "classification":
             return Signature(inputs, self._files.outputs)
         return Signature(inputs, tuple(TensorSpec(each.name, each.dtype, None) for each in self._files.outputs))
 
     def _decode(self, number: int, data: bytes) -> tuple[Array, tuple[int, int]]:
-        pixels, size = decode(self._spec, number, data)
-        return pixels.astype(DTYPES[self._input.dtype].numpy, copy=False), size
+        values, size = decode(self.spec, number, data)
+        return self._input.arranged(values), size
 
     def _stacked(self, images: Sequence[Array]) -> Array:
         if len(images) == 1:
             return images[0][np.newaxis]
         if len({image.shape for image in images}) == 1:
             return np.stack(images)
-        if self._spec.task == "classification":
+        if self.spec.task == "classification":
             raise Invalid("Images of different sizes can't be computed together by this model: send them one by one.")
-        height, width = np.array([image.shape[:2] for image in images]).max(axis=0).tolist()
-        stacked = np.zeros((len(images), height, width, self._spec.channels), images[0].dtype)
+        largest = np.array([image.shape for image in images]).max(axis=0).tolist()
+        stacked = np.zeros((len(images), *largest), images[0].dtype)
         for n, image in enumerate(images):
-            stacked[n, : image.shape[0], : image.shape[1]] = image
+            within = tuple([slice(side) for side in image.shape])
+            stacked[n][within] = image
         return stacked
 
     def _run(self, images: Array) -> Array:
-        (output,) = self._runtime.run({self._input.name: images}, [self._output.name], self._base)
+        (output,) = self._runtime.run({self._input.tensor.name: images}, [self._output.name], self._base)
         if output is None:
             raise Invalid(f"The output {self._output.name!r} of the model is no tensor.")
         return output
 
     def _classify(self, images: Array, _: Array) -> dict[str, Array]:
-        chances = self._run(images)
-        best, labels = chances.argmax(axis=-1), self._spec.labels
-        names = [labels[n] if n < len(labels) else str(n) for n in best.tolist()]
+        chances = np.concatenate([self._probabilities(part) for part in self._parts(images)])
+        best, labels = chances.argmax(axis=-1), self.spec.labels
+        names = [labels[n] if labels else str(n) for n in best.tolist()]
         label = np.empty(len(names), object)
         label[:] = [name.encode() for name in names]
-        return {"label": label, "probabilities": chances.astype(np.float32, copy=False)}
+        return {"label": label, "probabilities": chances}
+
+    def _probabilities(self, images: Array) -> Array:
+        """Of as many images as the model takes at once, or fewer."""
+        count, batch = len(images), self._input.batch or len(images)
+        if count < batch:  # the rest of a fixed batch is filled up
+            images = np.concatenate([images, np.repeat(images[-1:], batch - count, axis=0)])
+        return image_output.probabilities(self._run(images), self._output, self.spec, count=batch)[:count]
+
+    def _parts(self, images: Array) -> Sequence[Array]:
+        batch = self._input.batch or len(images)
+        return [images[n : n + batch] for n in range(0, len(images), batch)]
 
     def _segment(self, images: Array, sizes: Array) -> dict[str, Array]:
         """Masks in the files' own sizes; smaller ones are filled up with 0 to the right and below."""
         masks = np.zeros((len(images), *sizes.max(axis=0, initial=0).tolist()), np.uint8)
         for n, (image, (height, width)) in enumerate(zip(images, sizes.tolist(), strict=True)):
-            own = image[: self._spec.height or height, : self._spec.width or width]
-            masks[n, :height, :width] = _full_size(self._run(own[np.newaxis])[0], (width, height))
+            masks[n, :height, :width] = self._mask(image, (height, width))
         return {"mask": masks, "size": sizes}
+
+    def _mask(self, image: Array, size: tuple[int, int]) -> Array:
+        """Of one image, which may have been filled up to the size of others."""
+        seen = self.spec.height or size[0], self.spec.width or size[1]
+        within = [slice(None)] * image.ndim
+        if image.ndim > 1:
+            for axis, side in zip(self._input.spatial_axes, seen, strict=True):
+                within[axis] = slice(side)
+        images = image[tuple(within)][np.newaxis]
+        if (batch := self._input.batch or 1) > 1:
+            return image_output.mask(
+                self._run(np.repeat(images, batch, axis=0))[:1], self._output, self.spec, seen=seen, size=size
+            )
+        return image_output.mask(self._run(images), self._output, self.spec, seen=seen, size=size)
+
+
+def _base_signature(runtime: Runtime) -> str:
+    own = [name for name in runtime.signatures if name != IMAGE_BYTES]
+    name = own[0] if len(own) == 1 else DEFAULT_SIGNATURE
+    if name not in own:
+        raise Invalid(f"Files need a signature {DEFAULT_SIGNATURE!r}; there are: {listed(own)}.")
+    return name
 
 
 def _answers(task: str) -> tuple[TensorSpec, TensorSpec]:
@@ -168,20 +238,12 @@ def _answers(task: str) -> tuple[TensorSpec, TensorSpec]:
     return TensorSpec("mask", "uint8", (-1, -1, -1)), TensorSpec("size", "int32", (-1, 2))
 
 
-def _choose(specs: Sequence[TensorSpec], name: str | None, what: str, *, rank: int | None) -> TensorSpec:
-    fitting = [spec for spec in specs if spec.name == name] if name else [
-        spec for spec in specs if rank is None or (spec.shape is not None and len(spec.shape) == rank)
-    ]  # fmt: skip
-    if len(fitting) == 1 or (fitting and rank is None):
+def _choose_input(inputs: Sequence[TensorSpec], name: str | None) -> TensorSpec:
+    """The input called `name`, else the only one, else the only one with as many dimensions as images have."""
+    fitting = [spec for spec in inputs if spec.name == name] if name else list(inputs)
+    if len(fitting) > 1:
+        fitting = [spec for spec in inputs if spec.shape is not None and len(spec.shape) == 4]
+    if len(fitting) == 1:
         return fitting[0]
-    names = [spec.name for spec in specs]
-    raise Invalid(f"image must name the {what} that is meant ({what}): one of {listed(names)}; {name!r} was given.")
-
-
-def _full_size(output: Array, size: tuple[int, int]) -> Array:
-    """A mask of class numbers, (height, width), from a mask or from the chances of each class."""
-    from PIL import Image
-
-    mask = output.argmax(axis=-1) if output.ndim == 3 else output
-    image = Image.fromarray(mask.astype(np.uint8))
-    return np.asarray(image if image.size == size else image.resize(size, Image.Resampling.NEAREST))
+    names = [spec.name for spec in inputs]
+    raise Invalid(f"image must name the input that is meant (input): one of {listed(names)}; {name!r} was given.")

@@ -26,6 +26,8 @@ class Runtime(Protocol):
     """A loaded model. Everything that it raises for a caller to see is a `TFserveError`.
 
     `runtime` is the name of the library as in `tfserve.runtimes`. One call at a time: the caller sees to it.
+    A runtime may also have `remarks: list[str]` (see `remarks_of`), `release_memory()` (see there), and know of its
+    model's state (`tfserve.runtimes.state`).
     """
 
     format: str
@@ -65,6 +67,26 @@ class Preparing(Protocol):
 
     def prepare(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The inputs of the inner signature. Raises `Invalid`. Any thread may call it at any time."""
+
+    def model_inputs(self, made: Mapping[str, Array]) -> dict[str, Array]:
+        """The inputs of the signature that computes, from those of the inner one."""
+
+
+def remarks_of(runtime: Runtime) -> list[str]:
+    """What users of the model must know, as plain sentences; a runtime may have them as `remarks`."""
+    return list(getattr(runtime, "remarks", ()))
+
+
+def release_memory(runtime: Runtime) -> None:
+    """Frees what computing has left behind and the next small computation does not need; nobody computes meanwhile."""
+    release = getattr(runtime, "release_memory", None)
+    if release is not None:
+        release()
+
+
+def add_remark(runtime: Runtime, sentence: str) -> None:
+    """Adds to what users of the model must know."""
+    vars(runtime)["remarks"] = [*remarks_of(runtime), sentence]
 
 
 def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfserve.errors import Invalid, Overloaded, TFserveError
-from tfserve.runtimes import layout, machine
-from tfserve.runtimes.formats import Located
+from tfserve.models.formats import Located
+from tfserve.runtimes import layout, litert_state, machine
 from tfserve.runtimes.signature_only import SignatureOnly
-from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
+from tfserve.tensors import DEFAULT_SIGNATURE, Array, Quantization, Signature, TensorSpec
 
 _Compute = Callable[..., Mapping[str, Array]]
 """Takes all inputs by name, gives all outputs by name."""
@@ -19,38 +20,69 @@ _Compute = Callable[..., Mapping[str, Array]]
 
 def load(model: Located, *, device: str) -> LiteRtModel:
     """Loads a LiteRT file. Raises `Invalid` with the cause."""
-    from ai_edge_litert.interpreter import Interpreter
-
     machine.check_cpu(device, "LiteRT")
     # From its bytes: a file that is mapped into memory must not be written to while the model serves.
+    content = model.path.read_bytes()
     try:
-        interpreter = Interpreter(model_content=model.path.read_bytes(), num_threads=machine.cores())
-        interpreter.allocate_tensors()
+        interpreter = _interpreter(content)
     except (ValueError, RuntimeError) as error:
         raise Invalid(
             f"{model.path} can't be loaded by LiteRT: {_told(error)} It may be damaged, or need operations of"
             " TensorFlow ('select ops') or of a library, which LiteRT does not have."
         ) from error
-    computes, signatures = _signatures(interpreter)
+    signatures = _signatures(interpreter)
     if (found := layout.read(model.path)) is not None:
         layout.check(found, model.path, *_names_of(signatures[found.name]))
         signatures = {found.name: found.signature}
-    return LiteRtModel(model.format, computes, signatures, was_converted=found is not None)
+    return LiteRtModel(model.format, content, interpreter, signatures, was_converted=found is not None)
 
 
 class LiteRtModel(SignatureOnly):
-    """An interpreter, with a function for each signature. All of its outputs are computed, whatever is fetched."""
+    """An interpreter, with a function for each signature. All of its outputs are computed, whatever is fetched.
+
+    What was converted is not stateful, since only models that are not are converted: what the converter made of their
+    recurrent layers is reset before each call.
+    """
 
     runtime = "litert"
+    can_reset_state = True
 
     def __init__(
-        self, kind: str, computes: dict[str, _Compute], signatures: dict[str, Signature], *, was_converted: bool
+        self, kind: str, content: bytes, interpreter: Any, signatures: dict[str, Signature], *, was_converted: bool
     ) -> None:
         super().__init__(kind, signatures, was_converted=was_converted)
-        self._computes = computes
+        self._keeps = litert_state.find(content)
+        self.is_stateful = bool(self._keeps) and not was_converted
+        self._is_reset_before_each = bool(self._keeps) and was_converted
+        self._content = content
+        self._smallest_bytes = self._largest_bytes = 0
+        self._use(interpreter)
+
+    def changes_state(self, outputs: Sequence[str], signature: str) -> bool:  # noqa: ARG002 - all of it is computed
+        return self.is_stateful
+
+    def reset_state(self) -> None:
+        if self._keeps.variables:
+            self._use(_interpreter(self._content))
+        else:
+            self._interpreter.reset_all_variables()
+
+    def release_memory(self) -> None:
+        """An interpreter never gives back what its largest inputs took, so a new one takes its place."""
+        if not self.is_stateful and self._largest_bytes > self._smallest_bytes:
+            self._use(_interpreter(self._content))
+
+    def _use(self, interpreter: Any) -> None:
+        self._interpreter, self._computes = interpreter, _computes(interpreter)
+        self._smallest_bytes, self._largest_bytes = sys.maxsize, 0
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
+        size_bytes = sum(array.nbytes for array in inputs.values())
+        self._smallest_bytes = min(self._smallest_bytes, size_bytes)
+        self._largest_bytes = max(self._largest_bytes, size_bytes)
         try:
+            if self._is_reset_before_each:
+                self.reset_state()
             values = self._computes[signature](**inputs)
         except Exception as error:
             message = f"LiteRT could not compute this: {_told(error)}"
@@ -58,24 +90,39 @@ class LiteRtModel(SignatureOnly):
         return [values[name] for name in outputs]
 
 
-def _signatures(interpreter: Any) -> tuple[dict[str, _Compute], dict[str, Signature]]:
+def _interpreter(content: bytes) -> Any:
+    """A new one. Raises `ValueError`, `RuntimeError`."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content, num_threads=machine.cores())
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def _signatures(interpreter: Any) -> dict[str, Signature]:
     names = interpreter.get_signature_list()
     if not names:
-        return {DEFAULT_SIGNATURE: _without_signature(interpreter)}, {DEFAULT_SIGNATURE: _plain_signature(interpreter)}
+        return {DEFAULT_SIGNATURE: _plain_signature(interpreter)}
     runners = {name: interpreter.get_signature_runner(name) for name in names}
-    signatures = {
+    return {
         name: Signature(_specs(runner.get_input_details()), _specs(runner.get_output_details()))
         for name, runner in runners.items()
     }
-    computes = {name: _with_texts(runner, signatures[name]) for name, runner in runners.items()}
-    return computes, signatures
 
 
-def _with_texts(runner: _Compute, signature: Signature) -> _Compute:
+def _computes(interpreter: Any) -> dict[str, _Compute]:
+    names = interpreter.get_signature_list()
+    if not names:
+        return {DEFAULT_SIGNATURE: _without_signature(interpreter)}
+    return {name: _with_texts(interpreter.get_signature_runner(name)) for name in names}
+
+
+def _with_texts(runner: Any) -> _Compute:
     """Strings come back as an array of numpy's own kind; all others as they are."""
-    texts = [spec.name for spec in signature.outputs if spec.dtype == "string"]
+    texts = [spec.name for spec in _specs(runner.get_output_details()) if spec.dtype == "string"]
     if not texts:
-        return runner
+        compute: _Compute = runner
+        return compute
 
     def run(**inputs: Array) -> Mapping[str, Array]:
         values = dict(runner(**inputs))
@@ -113,9 +160,23 @@ def _without_signature(interpreter: Any) -> _Compute:
 def _specs(details: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
     """`shape_signature` has -1 where `shape` has the size that is set now."""
     return tuple(
-        TensorSpec(name, _dtype(each["dtype"]), tuple(int(size) for size in each["shape_signature"]))
+        TensorSpec(
+            name, _dtype(each["dtype"]), tuple(int(size) for size in each["shape_signature"]), _quantization(each)
+        )
         for name, each in sorted(details.items())
     )
+
+
+def _quantization(detail: Mapping[str, Any]) -> Quantization | None:
+    """None for a tensor that is not quantized. A zero point may be left out, which means 0."""
+    parameters = detail.get("quantization_parameters") or {}
+    scales = [float(scale) for scale in parameters.get("scales", ())]
+    if not scales or not all(scales) or np.dtype(detail["dtype"]).kind not in "iu":
+        return None
+    zero_points = [int(point) for point in parameters.get("zero_points", ())] or [0] * len(scales)
+    if len(scales) == 1:
+        return Quantization(scales[0], zero_points[0])
+    return Quantization(tuple(scales), tuple(zero_points), int(parameters.get("quantized_dimension", 0)))
 
 
 def _dtype(kind: Any) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import re
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
-from tfserve.runtimes import layout, machine
-from tfserve.runtimes.formats import Located
+from tfserve.models import contents
+from tfserve.models.formats import ONNX, Located
+from tfserve.runtimes import layout, machine, onnx_quantization
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors import Array, TensorSpec
@@ -31,6 +35,24 @@ DTYPES = {
 }
 """ONNX Runtime's names of what can be given to it and taken from it as an array."""
 
+_TENSOR = re.compile(r"tensor\((\w+)\)")
+_TYPES = {
+    "float8e4m3fn": "float8_e4m3fn",
+    "float8e4m3fnuz": "float8_e4m3fnuz",
+    "float8e5m2": "float8_e5m2",
+    "float8e5m2fnuz": "float8_e5m2fnuz",
+    "float8e8m0": "float8_e8m0fnu",
+    "float4e2m1": "float4_e2m1fn",
+}
+"""Types that ONNX Runtime has but can't exchange, by their usual names."""
+
+_SOURCE = re.compile(r"/onnxruntime_src/.*\)\s(?=[A-Z])")
+_HINTS = {
+    "Unsupported model IR version": "Update onnxruntime, or export the model for an older version of ONNX.",
+    "is under development and support for this is limited": "Export the model for an older opset.",
+    "External data path": "Its weights are in a file of their own: copy that beside the model.",
+}
+
 _ERRORS_ONLY = 3
 
 
@@ -45,17 +67,24 @@ def load(model: Located, *, device: str) -> OnnxModel:
         )
     except Exception as error:
         raise Invalid(f"{model.path} can't be loaded by ONNX Runtime: {_told(error)}") from error
-    inputs = [_spec(each) for each in session.get_inputs()]
+    any_shape = _tensors_without_rank(model, session)
     if strange := [each for each in session.get_inputs() if each.type not in DTYPES]:
-        raise Unsupported(
-            f"{model.path} has the input {strange[0].name!r}, a {strange[0].type}: only tensors are taken."
-        )
+        raise Unsupported(f"{model.path} has the input {strange[0].name!r}, {_what(strange[0])}, which can't be given.")
+    inputs = [_spec(each, any_shape) for each in session.get_inputs()]
     # Classifiers made by other libraries have lists of maps beside their tensors; those can't be fetched.
-    outputs = [_spec(each) for each in session.get_outputs() if each.type in DTYPES]
+    outputs = [_spec(each, any_shape) for each in session.get_outputs() if each.type in DTYPES]
+    strange = [each for each in session.get_outputs() if each.type not in DTYPES]
+    if not outputs:
+        told = f"output {strange[0].name!r} is {_what(strange[0])}" if strange else "it has no outputs"
+        raise Unsupported(
+            f"{model.path} has no output that can be returned: {told}. Export it with outputs of tensors."
+        )
     found = layout.read(model.path)
+    inputs, outputs = (onnx_quantization.added(specs, model.path) for specs in (inputs, outputs))
     names = found or layout.plain(inputs, outputs)
     layout.check(names, model.path, {each.name: each for each in inputs}, {each.name: each for each in outputs})
-    return OnnxModel(model.format, session, names, was_converted=found is not None)
+    remarks = [f"output {each.name!r} is left out: it is {_what(each)}" for each in strange]
+    return OnnxModel(model.format, session, names, remarks, was_converted=found is not None)
 
 
 class OnnxModel(SignatureOnly):
@@ -63,27 +92,52 @@ class OnnxModel(SignatureOnly):
 
     runtime = "onnxruntime"
 
-    def __init__(self, kind: str, session: Any, names: Layout, *, was_converted: bool) -> None:
+    def __init__(self, kind: str, session: Any, names: Layout, remarks: list[str], *, was_converted: bool) -> None:
         super().__init__(kind, {names.name: names.signature}, was_converted=was_converted)
+        self.remarks = remarks
         self._run = session.run
+        self._names = [each.name for each in session.get_outputs()]
+        self._smallest: dict[str, Array] = {}
+        self._smallest_bytes, self._largest_bytes = sys.maxsize, 0
         self._own_inputs = names.own_inputs
         self._own_outputs = names.own_outputs
         self._texts = {spec.name for spec in names.signature.outputs if spec.dtype == "string"}
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:  # noqa: ARG002
         own = self._own_inputs
+        given = {own[name]: _given(array) for name, array in inputs.items() if name in own}
         try:
-            values: list[Array | None] = self._run(
-                [self._own_outputs[name] for name in outputs],
-                {own[name]: _given(array) for name, array in inputs.items() if name in own},
-            )
+            values: list[Array | None] = self._run([self._own_outputs[name] for name in outputs], given)
         except Exception as error:
             raise _failure(error) from error
+        self._keep(given)
         if self._texts:
             return [
                 _octets(value) if name in self._texts else value for name, value in zip(outputs, values, strict=True)
             ]
         return values
+
+    def _keep(self, given: Mapping[str, Array]) -> None:
+        size_bytes = sum(array.nbytes for array in given.values())
+        self._largest_bytes = max(self._largest_bytes, size_bytes)
+        if size_bytes < self._smallest_bytes:
+            self._smallest_bytes = size_bytes
+            self._smallest = {name: array.copy() for name, array in given.items()}
+
+    def release_memory(self) -> None:
+        """The arena shrinks only behind a run, so the smallest inputs that came so far are computed once more."""
+        if self._largest_bytes > self._smallest_bytes:
+            with contextlib.suppress(Exception):
+                self._run(self._names[:1], self._smallest, _shrinking())
+            self._largest_bytes = self._smallest_bytes
+
+
+def _shrinking() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def _options(onnxruntime: Any) -> Any:
@@ -96,10 +150,26 @@ def _options(onnxruntime: Any) -> Any:
     return options
 
 
-def _spec(tensor: Any) -> TensorSpec:
-    """Sizes without a number are symbols or None. A tensor of any rank has no shape at all, like a scalar."""
+def _tensors_without_rank(model: Located, session: Any) -> frozenset[str]:
+    """Those that may have any shape, which ONNX Runtime describes like scalars: only the file tells them apart."""
+    if model.format != ONNX or all(each.shape for each in (*session.get_inputs(), *session.get_outputs())):
+        return frozenset()
+    return contents.onnx_tensors_without_rank(model.path)
+
+
+def _what(tensor: Any) -> str:
+    """What something is that has no array of numpy's: in numpy's words where it is a tensor, else in ONNX's."""
+    if (match := _TENSOR.fullmatch(tensor.type)) is None:
+        return f"not a tensor but a {tensor.type}"
+    return f"a tensor of {_TYPES.get(match[1], match[1])}"
+
+
+def _spec(tensor: Any, any_shape: Collection[str]) -> TensorSpec:
+    """Sizes without a number are symbols or None."""
+    if tensor.name in any_shape and not tensor.shape:
+        return TensorSpec(tensor.name, DTYPES[tensor.type], None)
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in tensor.shape)
-    return TensorSpec(tensor.name, DTYPES.get(tensor.type, tensor.type), shape)
+    return TensorSpec(tensor.name, DTYPES[tensor.type], shape)
 
 
 def _given(array: Array) -> Array:
@@ -130,4 +200,6 @@ def _failure(error: Exception) -> TFserveError:
 def _told(error: Exception) -> str:
     """What ONNX Runtime says, without its number of the error."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rpartition("[ONNXRuntimeError] : ")[2][:500]
+    words = _SOURCE.sub("", lines[0].rpartition("[ONNXRuntimeError] : ")[2])[:500]
+    hint = next((hint for sign, hint in _HINTS.items() if sign in words), "")
+    return f"{words.rstrip('. ')}. {hint}" if hint else words

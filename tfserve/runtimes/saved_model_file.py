@@ -1,4 +1,4 @@
-"""The signatures in a SavedModel's `saved_model.pb`, read without TensorFlow.
+"""The signatures of a SavedModel or a TF1 meta graph, read without TensorFlow.
 
 The file is a protocol buffer, of which a few fields are needed. Their numbers are those of TensorFlow's
 `saved_model.proto` and `meta_graph.proto`.
@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfserve.errors import Invalid
+from tfserve.runtimes import composites
+from tfserve.runtimes.protobuf import Field, entry, of
+from tfserve.runtimes.protobuf import fields as fields_of
 from tfserve.tensors import Shape, Signature, TensorSpec
 
 DTYPES = {
@@ -24,111 +27,202 @@ DTYPES = {
     8: "complex64",
     9: "int64",
     10: "bool",
+    11: "qint8",
+    12: "quint8",
+    13: "qint32",
     14: "bfloat16",
+    15: "qint16",
+    16: "quint16",
     17: "uint16",
     18: "complex128",
     19: "float16",
+    20: "resource",
+    21: "variant",
     22: "uint32",
     23: "uint64",
+    24: "float8_e5m2",
+    25: "float8_e4m3fn",
+    26: "float8_e4m3fnuz",
+    27: "float8_e4m3b11fnuz",
+    28: "float8_e5m2fnuz",
+    29: "int4",
+    30: "uint4",
+    31: "int2",
+    32: "uint2",
+    33: "float4_e2m1fn",
 }
-"""TensorFlow's numbers of its types."""
+"""TensorFlow's numbers of its types; those of references are 100 higher."""
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_WIDTHS = {_FIXED64: 8, _FIXED32: 4}
+_SPARSE_FIELDS = (2, 1, 3)
+"""The fields of a sparse tensor's message: those with the names of the indices, the values and the dense shape."""
+
+_KINDS = {1: composites.SPARSE, 3: composites.RAGGED}
+"""TensorFlow's numbers of the classes of composite tensors."""
 
 
-class _Field(NamedTuple):
-    number: int
-    bytes: memoryview
-    """Empty for a number."""
-    value: int
+class Tensors(NamedTuple):
+    """A signature, and the names that its inputs and outputs have in the graph. `remarks` are for its users."""
+
+    signature: Signature
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    remarks: list[str]
+
+
+class _Named(NamedTuple):
+    spec: TensorSpec
+    tensor: str
 
 
 def signatures(folder: Path) -> dict[str, Signature]:
-    """What a SavedModel can be asked, by name, as TensorFlow tells it. Raises `Invalid`."""
+    """The public signatures of a SavedModel by name, as TensorFlow reads them. Raises `Invalid`."""
     file = folder / "saved_model.pb"
     if not file.is_file():
         raise Invalid(f"{folder} has no saved_model.pb; other forms of it are read by TensorFlow only.")
+    return {name: each.signature for name, each in of_saved_model(file.read_bytes(), file).items()}
+
+
+def of_saved_model(content: bytes, file: Path) -> dict[str, Tensors]:
+    """The public signatures in a SavedModel message; `file` is for the message. Raises `Invalid`."""
     try:
-        found = dict(map(_entry, _of(_serving(memoryview(file.read_bytes())), 5)))
-        # A name that begins with two underscores is not meant for callers.
-        return {name: _signature(data) for name, data in sorted(found.items()) if not name.startswith("__")}
+        return _signatures(_serving(memoryview(content)))
     except (IndexError, KeyError, UnicodeDecodeError, ValueError) as error:
         raise Invalid(f"{file} is damaged: its signatures can't be read. Save or copy it again.") from error
 
 
+def of_meta_graph(content: bytes) -> dict[str, Tensors]:
+    """The public signatures in a meta graph. Raises `ValueError` or `LookupError` when it is damaged."""
+    return _signatures(memoryview(content))
+
+
+def _signatures(meta: memoryview) -> dict[str, Tensors]:
+    """A name that begins with two underscores is not meant for callers."""
+    found = {name: data for name, data in map(entry, of(meta, 5)) if not name.startswith("__")}
+    arguments, kinds = list(_arguments(meta)), _composite_kinds(meta)
+    return {name: _tensors(data, arguments, kinds) for name, data in sorted(found.items())}
+
+
 def _serving(saved_model: memoryview) -> memoryview:
     """The meta graph that is for serving, else the first."""
-    metas = list(_of(saved_model, 2))
+    metas = list(of(saved_model, 2))
     return next((meta for meta in metas if b"serve" in _tags(meta)), metas[0])
 
 
 def _tags(meta: memoryview) -> list[bytes]:
-    return [bytes(tag) for info in _of(meta, 1) for tag in _of(info, 4)]
+    return [bytes(tag) for info in of(meta, 1) for tag in of(info, 4)]
 
 
-def _entry(data: memoryview) -> tuple[str, memoryview]:
-    """Key and value of a map's entry."""
-    fields = {field.number: field.bytes for field in _fields(data)}
-    return str(fields.get(1, memoryview(b"")), "utf-8"), fields.get(2, memoryview(b""))
+def _arguments(meta: memoryview) -> Iterator[list[tuple[str, str]]]:
+    """For each function of the graph its arguments: their names, and those that the user gave."""
+    for function in _path(meta, 2, 2, 1):
+        names = [_string(argument, 1) for argument in _path(function, 1, 2)]
+        entries = [{field.number: field for field in fields_of(entry)} for entry in of(function, 7)]
+        given = {entry[1].value if 1 in entry else 0: _given_name(entry[2].bytes) for entry in entries if 2 in entry}
+        yield [(name, given.get(n, "")) for n, name in enumerate(names)]
 
 
-def _signature(data: memoryview) -> Signature:
-    method = next((str(name, "utf-8") for name in _of(data, 3)), "").rpartition("/")[2]
-    return Signature(_specs(data, 1), _specs(data, 2), method if method in ("classify", "regress") else "")
+def _given_name(attributes: memoryview) -> str:
+    found = dict(map(entry, of(attributes, 1)))
+    return _string(found.get("_user_specified_name", memoryview(b"")), 2)
 
 
-def _specs(data: memoryview, number: int) -> tuple[TensorSpec, ...]:
-    """Sparse and composite tensors have no name, and are left out."""
-    entries = sorted(map(_entry, _of(data, number)), key=lambda entry: entry[0])
-    return tuple(_spec(name, info) for name, info in entries if any(_of(info, 1)))
+def _composite_kinds(meta: memoryview) -> set[tuple[str, int]]:
+    """The sorts of ragged and sparse arguments of all functions, with the number of their parts."""
+    found: set[tuple[str, int]] = set()
+    for function in map(entry, _path(meta, 7, 2)):
+        pending = list(of(function[1], 3))
+        while pending:
+            fields = {field.number: field for field in fields_of(pending.pop())}
+            if 34 in fields:  # a type spec
+                kind, parts = _type_spec(fields[34].bytes)
+                found.add((kind, parts))
+            pending += [each for n in (51, 52) if n in fields for each in of(fields[n].bytes, 1)]
+            pending += [entry(each)[1] for n in (53, 54) if n in fields for each in of(fields[n].bytes, 1)]
+    return found
 
 
-def _spec(name: str, info: memoryview) -> TensorSpec:
-    fields = {field.number: field for field in _fields(info)}
-    dtype = DTYPES.get(fields[2].value, f"type {fields[2].value}")
-    return TensorSpec(name, dtype, _shape(fields[3].bytes) if 3 in fields else ())
+def _type_spec(data: memoryview) -> tuple[str, int]:
+    """The sort of a composite tensor, and how many parts it has."""
+    fields = {field.number: field for field in fields_of(data)}
+    kind = _KINDS.get(fields[1].value if 1 in fields else 0, composites.OTHER)
+    if kind == composites.SPARSE:
+        return kind, 3
+    state = [next(fields_of(each)) for each in _path(data, 2, 52, 1)] if kind == composites.RAGGED else []
+    ranks = [each.value for each in state if each.number == 12]  # shape, type, ragged rank, type of the splits
+    return kind, 1 + _zigzag(ranks[0]) if ranks else 0
+
+
+def _zigzag(value: int) -> int:
+    """A protocol buffer's sint64."""
+    return value >> 1 ^ -(value & 1)
+
+
+def _path(data: memoryview, *numbers: int) -> Iterator[memoryview]:
+    """All messages that are reached through fields of these numbers."""
+    if not numbers:
+        yield data
+        return
+    for each in of(data, numbers[0]):
+        yield from _path(each, *numbers[1:])
+
+
+def _string(data: memoryview, number: int) -> str:
+    return next((str(each, "utf-8") for each in of(data, number)), "")
+
+
+def _tensors(data: memoryview, arguments: list[list[tuple[str, str]]], kinds: set[tuple[str, int]]) -> Tensors:
+    method = _string(data, 3).rpartition("/")[2]
+    inputs, outputs = _named(data, 1), _named(data, 2)
+    dense = [each for each in outputs if not each.spec.part] or outputs
+    specs = composites.marked([each.spec for each in inputs], arguments, kinds)
+    left_out = [each.spec for each in outputs if each not in dense]
+    return Tensors(
+        Signature(specs, tuple(each.spec for each in dense), method if method in ("classify", "regress") else ""),
+        {each.spec.name: each.tensor for each in inputs},
+        {each.spec.name: each.tensor for each in outputs},
+        composites.remarks(specs, left_out),
+    )
+
+
+def _named(data: memoryview, number: int) -> list[_Named]:
+    """All tensors of a signature by name; ragged and sparse ones are represented by their parts."""
+    entries = sorted(map(entry, of(data, number)), key=lambda entry: entry[0])
+    return [part for name, info in entries for part in _parts(name, info)]
+
+
+def _parts(name: str, info: memoryview) -> list[_Named]:
+    fields = {field.number: field for field in fields_of(info)}
+    if 1 in fields:
+        return [_Named(_spec(name, fields), _string(info, 1))]
+    if 4 in fields:
+        whole, tensors = _spec(name, fields), [_string(fields[4].bytes, number) for number in _SPARSE_FIELDS]
+        return list(map(_Named, composites.sparse_specs(name, whole.dtype, whole.shape), tensors))
+    return _composite_parts(name, fields[5].bytes) if 5 in fields else []
+
+
+def _composite_parts(name: str, data: memoryview) -> list[_Named]:
+    parts = [{field.number: field for field in fields_of(info)} for info in of(data, 2)]
+    kind = next((_type_spec(each)[0] for each in of(data, 1)), composites.OTHER)
+    return [
+        _Named(_spec(f"{name}/{part}", fields, composites.describe(part, name)), str(fields[1].bytes, "utf-8"))
+        for part, fields in zip(composites.part_names(kind, len(parts)), parts, strict=True)
+        if 1 in fields
+    ]
+
+
+def _spec(name: str, fields: dict[int, Field], part: str = "") -> TensorSpec:
+    number = fields[2].value % 100
+    return TensorSpec(
+        name, DTYPES.get(number, f"type {number}"), _shape(fields[3].bytes) if 3 in fields else (), part=part
+    )
 
 
 def _shape(data: memoryview) -> Shape | None:
-    fields = list(_fields(data))
+    fields = list(fields_of(data))
     if any(field.number == 3 and field.value for field in fields):
         return None
-    sizes = [{size.number: size.value for size in _fields(field.bytes)} for field in fields if field.number == 2]
+    sizes = [{size.number: size.value for size in fields_of(field.bytes)} for field in fields if field.number == 2]
     return tuple(_signed(size.get(1, 0)) for size in sizes)
-
-
-def _of(data: memoryview, number: int) -> Iterator[memoryview]:
-    return (field.bytes for field in _fields(data) if field.number == number)
-
-
-def _fields(data: memoryview) -> Iterator[_Field]:
-    """All fields of a message, in order. Raises `ValueError` or `IndexError` when it is cut off or no message."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        value, width = 0, _WIDTHS.get(wire, 0)
-        if wire == _VARINT:
-            value, at = _varint(data, at)
-        elif wire == _BYTES:
-            width, at = _varint(data, at)
-        elif wire not in _WIDTHS:
-            raise ValueError(f"there is no wire type {wire}")
-        if at + width > len(data):
-            raise IndexError
-        yield _Field(number, data[at : at + width], value)
-        at += width
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while data[at] & 0x80:
-        value |= (data[at] & 0x7F) << shift
-        shift, at = shift + 7, at + 1
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")
-    return value | data[at] << shift, at + 1
 
 
 def _signed(value: int) -> int:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
 
-from tfserve.errors import nearest
+from tfserve.errors import Invalid, nearest
+from tfserve.runtimes import known_names
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Target, listed
+from tfserve.runtimes.known_names import KnownNames
 from tfserve.tensors import Signature, TensorSpec
 
 
@@ -20,15 +24,17 @@ class SignatureOnly:
         self.format = kind
         self.signatures = signatures
         self._was_converted = was_converted
+        #: the folder in which TensorFlow's names of a converted model are
+        self.names_folder: Path | None = None
         self._inputs = {name: _targets(each.inputs) for name, each in signatures.items()}
         self._outputs = {name: _targets(each.outputs) for name, each in signatures.items()}
 
     def feeds(self, name: str, signature: str) -> Sequence[Target]:
-        """The input called `name`. Raises `OnlyTensorFlowKnows`."""
+        """The input called `name`. Raises `OnlyTensorFlowKnows`, or `Invalid` if not even that does."""
         return [self._find(name, self._inputs, signature, "input")]
 
     def fetches(self, name: str, signature: str) -> Sequence[Target]:
-        """The output called `name`. Raises `OnlyTensorFlowKnows`."""
+        """The output called `name`. Raises `OnlyTensorFlowKnows`, or `Invalid` if not even that does."""
         return [self._find(name, self._outputs, signature, "output")]
 
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
@@ -44,16 +50,29 @@ class SignatureOnly:
 
     def _find(self, name: str, known: dict[str, dict[str, Target]], signature: str, what: str) -> Target:
         if signature not in known:
-            raise OnlyTensorFlowKnows(
-                f"The model has no signature {signature!r}{nearest(signature, known)}. There are: {listed(known)}."
+            raise self._unknown(
+                name,
+                signature,
+                f"The model has no signature {signature!r}{nearest(signature, known)}. There are: {listed(known)}.",
             )
         targets = known[signature]
         if name not in targets:
-            raise OnlyTensorFlowKnows(
+            raise self._unknown(
+                name,
+                signature,
                 f"The model has no {what} {name!r}{nearest(name, targets)}. There are: {what}s of the signature"
-                f" {signature!r}: {listed(targets)}."
+                f" {signature!r}: {listed(targets)}.",
             )
         return targets[name]
+
+    def _unknown(self, name: str, signature: str, message: str) -> Invalid:
+        names = self._known_names
+        return OnlyTensorFlowKnows(message) if names is None or names.has(name, signature) else Invalid(message)
+
+    @cached_property
+    def _known_names(self) -> KnownNames | None:
+        """Read when they are first needed: there may be many, and callers rarely mistype."""
+        return known_names.read(self.names_folder) if self.names_folder is not None else None
 
 
 def _targets(specs: Iterable[TensorSpec]) -> dict[str, Target]:

@@ -7,27 +7,35 @@ calling a signature. After loading nothing is read from the files again.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
-from tfserve.runtimes import formats, keras, pace
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import Measuring, frozen_graph, keras, known_names, pace, saved_model_file, state
+from tfserve.runtimes.causes import cause
+from tfserve.runtimes.graph_guard import GraphGuard, Required
 from tfserve.runtimes.graph_names import GraphNames
 from tfserve.runtimes.interface import Target
-from tfserve.tensors import Array, Signature, TensorSpec
+from tfserve.runtimes.known_names import KnownNames
+from tfserve.runtimes.saved_model_file import Tensors
+from tfserve.runtimes.session_state import SessionState
+from tfserve.runtimes.side_effects import Operations
+from tfserve.tensors import DEFAULT_SIGNATURE, Array
 
 MAX_CALLABLES = 256
 
 _DEVICE = re.compile(r"(?:/?device:|/)?(cpu|gpu):(\d+)", re.IGNORECASE)
 _Callable = Callable[..., list[Array | None]]
 
+_SHAPE_HINTS = "_output_shapes"
+_UNKNOWN_OPERATION = re.compile(r"Op type not registered '([^']+)'")
 _VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 
 
@@ -39,7 +47,7 @@ def warm_up() -> None:
     tensorflow.get_logger()
 
 
-def load(model: Located, *, device: str) -> GraphModel:
+def load(model: Located, *, device: str, measuring: Measuring | None = contextlib.nullcontext) -> GraphModel:
     """Loads a model onto a device. Raises `Invalid` with the cause when that is not possible."""
     import tensorflow as tf
 
@@ -49,8 +57,15 @@ def load(model: Located, *, device: str) -> GraphModel:
     if model.format in (formats.KERAS, formats.HDF5):
         with _temporary_folder() as folder:
             keras.export(model.path, folder / "exported")
-            return _load_at_its_best(tf, model, folder / "exported", place)
-    return _load_at_its_best(tf, model, model.path, place)
+            return _load_at_its_best(tf, model, folder / "exported", place, measuring)
+    return _load_at_its_best(tf, model, model.path, place, measuring)
+
+
+class _Restored(NamedTuple):
+    """A graph that is in a session now: its meta graph, and the signatures in that."""
+
+    definition: Any
+    signatures: dict[str, Tensors]
 
 
 class GraphModel:
@@ -58,19 +73,28 @@ class GraphModel:
 
     runtime = "tensorflow"
 
-    def __init__(self, session: Any, kind: str, signature_defs: Mapping[str, Any]) -> None:
+    def __init__(self, session: Any, kind: str, restored: _Restored, session_state: SessionState) -> None:
         self.format = kind
-        public = {name: each for name, each in sorted(signature_defs.items()) if not name.startswith("__")}
-        self.signatures = {name: _signature(each) for name, each in public.items()}
-        self._inputs = {name: _aliases(each.inputs) for name, each in public.items()}
-        self._outputs = {name: _aliases(each.outputs) for name, each in public.items()}
+        self._guard = _guard(session.graph, restored)
+        signatures = {name: each for name, each in restored.signatures.items() if name not in self._guard.refused}
+        remarks = [remark for each in signatures.values() for remark in each.remarks]
+        self.remarks = [*self._guard.refused.values(), *dict.fromkeys(remarks)]
+        self.signatures = {name: each.signature for name, each in signatures.items()}
+        self._inputs = {name: each.inputs for name, each in signatures.items()}
+        self._outputs = {name: each.outputs for name, each in signatures.items()}
         self._session = session
-        self._names = GraphNames(session.graph, self.signatures, self._inputs, self._outputs)
+        self._state = session_state
+        self.is_stateful, self.can_reset_state = session_state.is_stateful, session_state.can_reset
+        self._names = GraphNames(
+            session.graph, self.signatures, self._inputs, self._outputs, refused=self._guard.refused
+        )
         self._callables: OrderedDict[tuple[Any, ...], _Callable] = OrderedDict()
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         try:
             return self._callable(tuple(inputs), tuple(outputs), signature)(*inputs.values())
+        except TFserveError:
+            raise
         except Exception as error:
             raise _told(error) from error
 
@@ -83,6 +107,29 @@ class GraphModel:
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
         return self._names.missing(inputs, outputs, signature)
 
+    def known_names(self) -> KnownNames:
+        """All names that can mean something in a request."""
+        return known_names.of_graph(self._session.graph, self.signatures, DEFAULT_SIGNATURE)
+
+    def changes_state(self, outputs: Sequence[str], signature: str) -> bool:
+        """Also of names inside the graph, which no signature has."""
+        outward = self._outputs.get(signature, {})
+        return self._names.reaches([outward.get(name, name) for name in outputs], self._state.writers)
+
+    def reset_state(self) -> None:
+        self._state.reset()
+
+    def freeze(self, signature: str) -> tuple[Any, dict[str, str], dict[str, str]]:
+        """The graph of a signature with its weights in it, and the tensors of its inputs and outputs by their names."""
+        from tensorflow.python.framework import convert_to_constants
+
+        inputs, outputs = self._inputs[signature], self._outputs[signature]
+        operations = sorted({tensor.partition(":")[0] for tensor in (*inputs.values(), *outputs.values())})
+        graph = convert_to_constants.convert_variables_to_constants_from_session_graph(
+            self._session, self._session.graph.as_graph_def(add_shapes=True), operations
+        )
+        return graph, inputs, outputs
+
     def close(self) -> None:
         self._callables.clear()
         self._session.close()
@@ -93,11 +140,12 @@ class GraphModel:
             self._callables.move_to_end(key)
             return known
         inward, outward = self._inputs.get(signature, {}), self._outputs.get(signature, {})
-        made = _new_callable(
-            self._session,
-            [self._names.element(inward.get(name, name)).name for name in inputs],
-            [self._names.element(outward.get(name, name)).name for name in outputs],
-        )
+        feeds = [self._names.element(inward.get(name, name)).name for name in inputs]
+        fetches = [self._names.element(outward.get(name, name)).name for name in outputs]
+        required = self._guard.check(feeds, fetches)
+        made = _new_callable(self._session, feeds, fetches)
+        if required:
+            made = _requiring(made, feeds, required)
         self._callables[key] = made
         if len(self._callables) > MAX_CALLABLES:
             self._callables.popitem(last=False)
@@ -131,6 +179,22 @@ def _new_callable(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -
     return run_and_arrange
 
 
+def _requiring(run: _Callable, feeds: Sequence[str], required: Sequence[Required]) -> _Callable:
+    """Runs only if what is fed switches off the operations that have a side effect."""
+    wanted = {feeds.index(each.tensor): each for each in required}
+
+    def check_and_run(*arrays: Array) -> list[Array | None]:
+        for position, each in wanted.items():
+            if bool(arrays[position].all()) != each.value:
+                raise Invalid(
+                    f"{each.tensor!r} must be {str(each.value).lower()}: otherwise the request would run"
+                    f" {each.effect!r}, which has a side effect. Requests can only compute."
+                )
+        return run(*arrays)
+
+    return check_and_run
+
+
 def _nothing_to_run(*_: Array) -> list[Array | None]:
     """For requests that fetch only what they feed: a session refuses to run for that."""
     return []
@@ -148,19 +212,25 @@ def _temporary_folder() -> Iterator[Path]:
             tempfile.tempdir = before
 
 
-def _load_at_its_best(tf: Any, model: Located, path: Path, device: str) -> GraphModel:
+def _load_at_its_best(tf: Any, model: Located, path: Path, device: str, measuring: Measuring | None) -> GraphModel:
     """A light model in one thread, the caller's own: 7 µs a call of a small network, 70 µs with two threads."""
     with_threads = _load(tf, model, path, device)
-    took_s = pace.seconds(with_threads)
+    if measuring is None or not state.may_compute(with_threads):
+        return with_threads
+    with measuring():
+        took_s = pace.seconds(with_threads)
     if took_s is None or took_s > pace.LIGHT_S:
+        state.reset(with_threads)
         return with_threads
     without = _load(tf, model, path, device, inter_op_parallelism_threads=-1, intra_op_parallelism_threads=1)
-    best, other = (without, with_threads) if (pace.seconds(without) or 0) < took_s else (with_threads, without)
+    with measuring():
+        best, other = (without, with_threads) if (pace.seconds(without) or 0) < took_s else (with_threads, without)
     other.close()
+    state.reset(best)
     return best
 
 
-def _load(tf: Any, model: Located, path: Path, device: str, **threads: int) -> GraphModel:
+def _load(tf: Any, model: Located, path: Path, device: str, *, with_hints: bool = True, **threads: int) -> GraphModel:
     """`path` is where the graph is; it differs from the model's own when Keras has exported it."""
     graph = tf.Graph()
     config = tf.compat.v1.ConfigProto(allow_soft_placement=True, **threads)
@@ -168,54 +238,91 @@ def _load(tf: Any, model: Located, path: Path, device: str, **threads: int) -> G
     try:
         with graph.as_default(), tf.device(device), session.as_default():
             if model.weights is not None:
-                signatures = _restore_meta_graph(tf, session, path, model.weights)
+                restored = _restore_meta_graph(tf, session, path, model.weights, with_hints=with_hints)
+            elif model.format == formats.FROZEN_GRAPH:
+                restored = _restored(frozen_graph.load(tf, model))
             else:
-                signatures = _restore_saved_model(tf, session, path)
+                restored = _restore_saved_model(session, path, with_hints=with_hints)
+            session_state = SessionState(tf, session, restored.definition)
         graph.finalize()
-        return GraphModel(session, model.format, signatures)
+        return GraphModel(session, model.format, restored, session_state)
     except TFserveError:
         session.close()
         raise
     except Exception as error:
         session.close()
+        if with_hints and _SHAPE_HINTS in str(error):
+            return _load(tf, model, path, device, with_hints=False, **threads)
         weights = f" with the weights {model.weights}" if model.weights else ""
-        raise Invalid(
-            f"{model.path}{weights} can't be loaded as {model.format}: {_first_lines(error)}"
-            " The files may be damaged or belong to another model: save or copy them again."
-        ) from error
+        raise Invalid(f"{model.path}{weights} can't be loaded as {model.format}: {_why(tf, error)}") from error
 
 
-def _restore_meta_graph(tf: Any, session: Any, meta: Path, weights: Path) -> Mapping[str, Any]:
-    definition = tf.compat.v1.MetaGraphDef.FromString(meta.read_bytes())
+def _why(tf: Any, error: Exception) -> str:
+    if unknown := _UNKNOWN_OPERATION.search(str(error)):
+        return (
+            f"it uses the operation {unknown[1]!r}, which TensorFlow {tf.__version__} does not have. It is a custom"
+            " operation (of TensorFlow Text or Addons, say), or one that was removed, such as those of tf.contrib."
+            " Export the model without it."
+        )
+    return f"{cause(error)} The files may be damaged or belong to another model: save or copy them again."
+
+
+def _restore_meta_graph(tf: Any, session: Any, meta: Path, weights: str, *, with_hints: bool) -> _Restored:
+    content = meta.read_bytes()
+    definition = tf.compat.v1.MetaGraphDef.FromString(content)
+    if not with_hints:
+        _drop_hints(definition)
     saver = tf.compat.v1.train.import_meta_graph(definition, clear_devices=True)
     # What no checkpoint holds: counters of metrics, and tables of words.
     start = [tf.compat.v1.local_variables_initializer(), tf.compat.v1.tables_initializer()]
     if saver is not None:
-        saver.restore(session, str(weights))
+        saver.restore(session, weights)
     session.run(start)
-    return dict(definition.signature_def)
+    return _restored(definition, content)
 
 
-def _restore_saved_model(tf: Any, session: Any, folder: Path) -> Mapping[str, Any]:
-    metas = _read_saved_model(folder).meta_graphs
+def _restored(definition: Any, content: bytes | None = None) -> _Restored:
+    """What is needed of a meta graph that was imported; `content` is its serialized form, if it is at hand."""
+    signatures = saved_model_file.of_meta_graph(content or definition.SerializeToString())
+    return _Restored(definition, signatures)
+
+
+def _drop_hints(definition: Any) -> None:
+    """Removes the shapes that an older TensorFlow inferred, which a newer one may contradict; it infers its own."""
+    for node in definition.graph_def.node:
+        node.attr.pop(_SHAPE_HINTS, None)
+
+
+def _restore_saved_model(session: Any, folder: Path, *, with_hints: bool) -> _Restored:
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+    from tensorflow.python.saved_model.loader_impl import SavedModelLoader
+
+    content = _read_saved_model(folder)
+    metas = SavedModel.FromString(content).meta_graphs
     if not metas:
         raise Invalid(f"{folder} is a SavedModel without any graph. Save it again.")
     serving = [meta for meta in metas if "serve" in meta.meta_info_def.tags]
     chosen = (serving or metas)[0]
     if any(node.op in _VARIABLES for node in chosen.graph_def.node):
-        formats.check_checkpoint(folder / "variables" / "variables", f"The SavedModel {folder}")
-    loaded = tf.compat.v1.saved_model.load(session, list(chosen.meta_info_def.tags), str(folder), clear_devices=True)
-    return dict(loaded.signature_def)
+        formats.check_checkpoint(str(folder / "variables" / "variables"), f"The SavedModel {folder}")
+    loader = SavedModelLoader(str(folder))
+    if not with_hints:
+        for meta in loader._saved_model.meta_graphs:
+            _drop_hints(meta)
+    loaded = loader.load(session, list(chosen.meta_info_def.tags), clear_devices=True)
+    signatures = saved_model_file.of_saved_model(content, folder / "saved_model.pb")
+    return _Restored(loaded, signatures)
 
 
-def _read_saved_model(folder: Path) -> Any:
+def _read_saved_model(folder: Path) -> bytes:
     from google.protobuf import text_format
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     binary = folder / "saved_model.pb"
     if binary.is_file():
-        return SavedModel.FromString(binary.read_bytes())
-    return text_format.Parse((folder / "saved_model.pbtxt").read_text(), SavedModel())
+        return binary.read_bytes()
+    content: bytes = text_format.Parse((folder / "saved_model.pbtxt").read_text(), SavedModel()).SerializeToString()
+    return content
 
 
 def _choose_device(tf: Any, device: str) -> str:
@@ -233,42 +340,23 @@ def _choose_device(tf: Any, device: str) -> str:
     return f"/{kind.lower()}:0"
 
 
-def _signature(definition: Any) -> Signature:
-    method = definition.method_name.rpartition("/")[2]
-    is_for_examples = method in ("classify", "regress")
-    return Signature(_specs(definition.inputs), _specs(definition.outputs), method if is_for_examples else "")
-
-
-def _specs(tensors: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
+def _guard(graph: Any, restored: _Restored) -> GraphGuard:
     import tensorflow as tf
+    from tensorflow.python.framework import op_def_registry
 
-    specs = []
-    for name, info in sorted(tensors.items()):
-        shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
-        specs.append(TensorSpec(name, tf.dtypes.as_dtype(info.dtype).base_dtype.name, shape))
-    return tuple(spec for spec in specs if tensors[spec.name].name)
-
-
-def _aliases(tensors: Mapping[str, Any]) -> dict[str, str]:
-    """The tensor of each name. Sparse and composite ones have no single tensor, so they can't be reached."""
-    return {name: info.name for name, info in sorted(tensors.items()) if info.name}
+    operations = Operations(op_def_registry.get, restored.definition.graph_def.library.function)
+    inputs = {name: each.inputs for name, each in restored.signatures.items()}
+    outputs = {name: each.outputs for name, each in restored.signatures.items()}
+    return GraphGuard(graph, operations, inputs, outputs, tf.get_static_value)
 
 
 def _told(error: Exception) -> TFserveError:
     """An error of a computation as one that a caller may read."""
     import tensorflow as tf
 
-    message = f"TensorFlow could not compute this: {_first_lines(error)}"
+    message = f"TensorFlow could not compute this: {cause(error)}"
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return Overloaded(message)
     if isinstance(error, tf.errors.OpError | TypeError | ValueError | KeyError):
         return Invalid(message)
     return Internal(message)
-
-
-def _first_lines(error: Exception) -> str:
-    """What TensorFlow says, without the list of nodes and stack traces that follow."""
-    text = str(getattr(error, "message", None) or error).strip() or type(error).__name__
-    lines = [line.strip() for line in text.removeprefix("Graph execution error:").strip().splitlines()]
-    told = itertools.takewhile(lambda line: line and not line.startswith(("[[{{", "Detected at")), lines)
-    return " ".join(itertools.islice(told, 3))[:500].rstrip(". ") + "."

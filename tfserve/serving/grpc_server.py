@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError, Message
@@ -16,9 +17,11 @@ from google.protobuf.message import DecodeError, Message
 from tfserve.config import Settings
 from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.http.access_log import CURRENT, AccessLog
+from tfserve.http.offload import offloaded
 from tfserve.http.request_ids import HEADER, begin
 from tfserve.http.wishes import read_wishes
 from tfserve.ipc.predictions import DEFAULT_URGENCY
+from tfserve.serving import expansion
 from tfserve.serving.models import CallerGone
 from tfserve.serving.rpc import STATUS, Service, Stream, Unary
 
@@ -31,6 +34,8 @@ ID = HEADER.decode()
 
 #: A stream may stay open for ever, so it is not waited for.
 GRACEFUL_S = 1
+#: A message of so many bytes becomes little, whatever it is made of.
+SMALL_BYTES = 16 * 1024
 PENDING_FACTOR = 10
 #: What a client may set to keep a connection alive; gRPC's own server takes a ping every five minutes.
 MIN_PING_INTERVAL_MS = 10_000
@@ -98,6 +103,19 @@ def _handler(method: Unary | Stream, entrance: _Entrance) -> grpc.RpcMethodHandl
     return handler
 
 
+async def _message(kind: type[Message], data: bytes, call: _Call) -> Any:
+    """The message in `data`; one that is made of much is read in a thread. Raises `Invalid`, `TooLarge`."""
+    if len(data) <= SMALL_BYTES or expansion.is_small(data, kind.DESCRIPTOR):
+        return _read(kind, data)
+    call.is_heavy = True
+    return await offloaded(partial(_checked, kind, data))
+
+
+def _checked(kind: type[Message], data: bytes) -> Any:
+    expansion.check(data, kind.DESCRIPTOR)
+    return _read(kind, data)
+
+
 def _read(kind: type[Message], data: bytes) -> Any:
     try:
         return kind.FromString(data)
@@ -111,10 +129,11 @@ def _read(kind: type[Message], data: bytes) -> Any:
 class _Call:
     """What gRPC knows of a call, as our methods ask for it."""
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "is_heavy")
 
     def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self._context = context
+        self.is_heavy = False
 
     @property
     def timeout_s(self) -> float | None:
@@ -161,7 +180,8 @@ def _unary(method: Unary, entrance: _Entrance) -> Callable[[Any, grpc.aio.Servic
     async def serve(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         with entrance(context):
             try:
-                return await answer(_read(method.request, data), _Call(context))
+                call = _Call(context)
+                return await answer(await _message(method.request, data, call), call)
             except Exception as error:
                 await _abort(context, error)
 
@@ -176,14 +196,20 @@ def _stream(
     async def serve(datas: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         with entrance(context):
             try:
-                requests = (_read(method.request, data) async for data in datas)
-                async with aclosing(answer(requests, _Call(context))) as answers:
+                call = _Call(context)
+                requests = _messages(method.request, datas, call)
+                async with aclosing(answer(requests, call)) as answers:
                     async for each in answers:
                         yield each
             except Exception as error:
                 await _abort(context, error)
 
     return serve
+
+
+async def _messages(kind: type[Message], datas: Any, call: _Call) -> AsyncIterator[Any]:
+    async for data in datas:
+        yield await _message(kind, data, call)
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:

@@ -22,11 +22,14 @@ from tfserve.errors import (
     nearest,
 )
 from tfserve.http import access_log
+from tfserve.http.offload import are_heavy, offloaded
 from tfserve.ipc import predictions
 from tfserve.ipc.connections import ConnectionLost
 from tfserve.ipc.messages import ModelVersion
 from tfserve.ipc.metrics import ModelCounts
-from tfserve.ipc.predictions import DEFAULT_URGENCY, Ask, Refusal
+from tfserve.ipc.predictions import DEFAULT_URGENCY, Ask, Refusal, Tensor
+from tfserve.paths import without_folders
+from tfserve.serving.inputs import max_body_bytes
 from tfserve.serving.lines import ModelLine
 from tfserve.serving.pool import Pool
 from tfserve.serving.statistics import Statistics
@@ -109,6 +112,8 @@ class Model:
         self.told = told
         self.statistics = Statistics()
         self.signatures: dict[str, Signature] = {}
+        #: larger requests can't fit; None where inputs may have any size
+        self.max_body_bytes: int | None = None
         self.in_flight = 0
         #: the version that has taken this one's place
         self.successor: Model | None = None
@@ -136,10 +141,14 @@ class Model:
 
     def tell(self, told: ModelVersion) -> None:
         """Takes in what the supervisor says of this version, once it is connected."""
-        self.told = told
+        remarks = [without_folders(each, told.path) for each in told.remarks]
+        self.told = told = msgspec.structs.replace(
+            told, reason=without_folders(told.reason, told.path), remarks=remarks
+        )
         self._pool.keep(told.addresses)
         self._full_pool.keep(told.full_addresses)
         self.signatures = {name: msgspec.convert(each, Signature) for name, each in told.signatures.items()}
+        self.max_body_bytes = max_body_bytes(self.signatures.values())
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -189,13 +198,19 @@ class Model:
         question = Ask(
             request.signature,
             tuple(inputs),
-            tuple([predictions.to_tensor(array) for array in inputs.values()]),
+            await _tensors(inputs),
             names,
             request.urgency,
         )
-        answer = await self._ask(question, request)
+        answer = await self._ask(question, request, in_full=not self._is_served(question.signature))
+        if isinstance(answer, Refusal) and answer.in_full:  # the faster runtime does not compute such values
+            if self.successor is not None and not request.pinned:
+                return await self.successor.predict(request)
+            answer = await self._ask(question, request, in_full=True)
         if isinstance(answer, Refusal):
-            raise from_failure(answer.failure)
+            failure = answer.failure
+            message = without_folders(failure.message, self.told.path)
+            raise from_failure(msgspec.structs.replace(failure, message=message))
         self.statistics.succeeded(
             request.protocol,
             total_ns=time.perf_counter_ns() - started_ns,
@@ -208,14 +223,15 @@ class Model:
             outputs = {name: outputs[name] for name in request.outputs}
         return Result(outputs, self.told.version)
 
-    async def _ask(self, question: Ask, request: Request) -> predictions.Answer | Refusal:
+    def _is_served(self, signature: str) -> bool:
+        return self.told.served is None or signature in self.told.served
+
+    async def _ask(self, question: Ask, request: Request, *, in_full: bool) -> predictions.Answer | Refusal:
         if request.caller is not None and request.caller.is_gone:
             raise CallerGone
         if self.in_flight >= self._limit:
             raise ModelQueueFull(limit=self._limit)
-        line = self._pool.least_busy()
-        if self.told.served is not None and question.signature not in self.told.served:
-            line = await self._full_line()
+        line = await self._full_line() if in_full else self._pool.least_busy()
         if line is None:
             raise Unavailable(self._why_not())
         changed = self._changed
@@ -229,9 +245,10 @@ class Model:
 
     async def _full_line(self) -> ModelLine | None:
         """The line to TensorFlow, for what the faster runtime does not compute."""
-        if not self._full_pool.alive:
+        if self.told.served is not None and not self._full_pool.alive:
             await self._wake(self.name)
-        return self._full_pool.least_busy()
+        # The model may be back with TensorFlow by now.
+        return self._pool.least_busy() if self.told.served is None else self._full_pool.least_busy()
 
     async def _wait(self, line: ModelLine, question: Ask, request: Request) -> predictions.Answer | Refusal:
         request_id, reply = line.ask(question)
@@ -385,6 +402,15 @@ def _outputs_in_order(signature: Signature, wanted: Sequence[str]) -> tuple[str,
         return tuple([spec.name for spec in signature.outputs])
     known = [spec.name for spec in signature.outputs if spec.name in wanted]
     return tuple(known) if len(known) == len(wanted) else tuple(wanted)
+
+
+async def _tensors(inputs: Mapping[str, Array]) -> tuple[Tensor, ...]:
+    """The inputs as bytes; many strings are joined in a thread."""
+
+    def made() -> tuple[Tensor, ...]:
+        return tuple([predictions.to_tensor(array) for array in inputs.values()])
+
+    return await offloaded(made) if are_heavy(inputs.values()) else made()
 
 
 def _rows(inputs: Mapping[str, Array]) -> int:

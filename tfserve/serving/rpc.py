@@ -53,6 +53,10 @@ class Call(Protocol):
         """What is left of the client's deadline; None when it has set none."""
 
     @property
+    def is_heavy(self) -> bool:
+        """Whether a message of it is made of so much that its tensors are to be read in a thread."""
+
+    @property
     def urgency(self) -> int:
         """What the client's metadata say, as HTTP's header Priority does; the usual one if they say nothing."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tfserve.conversions import CANDIDATES, NEED_TENSORFLOW, TENSORFLOW, Conversions, Report, Trial
 from tfserve.errors import Internal, TFserveError
-from tfserve.ipc.messages import AUTO, Convert, Converted, Done, IdentifyModel, Message
+from tfserve.ipc.messages import Convert, Converted, Done, IdentifyModel, Message
 from tfserve.supervisor.workers import Spare, Worker, WorkerDied
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,14 @@ class Choices:
         #: what was asked for does not wait behind what is only tried
         self._turns = {True: asyncio.Lock(), False: asyncio.Lock()}
 
-    async def find(self, path: str, *, precision: str, asked: str, samples: Sequence[bytes], tell: Tell) -> Report:
-        """What is known of the model, or is found out now. Raises `TFserveError`, `WorkerDied`."""
-        async with self._turns[asked == AUTO]:
+    async def find(
+        self, path: str, *, precision: str, asked: str, in_background: bool, samples: Sequence[bytes], tell: Tell
+    ) -> Report:
+        """What is known of the model, or is found out now. Raises `TFserveError`, `WorkerDied`.
+
+        `in_background` when nobody waits for it.
+        """
+        async with self._turns[in_background]:
             key = await self._identify(path, precision)
             known = self._conversions.find(key, asked=asked)
             if known is not None:
@@ -54,7 +59,7 @@ class Choices:
                 tell(f"trying {candidate}")
                 question = Convert(
                     candidate=candidate, path=path, key=key, work_folder=str(work), precision=precision,
-                    samples=list(samples),
+                    samples=list(samples), was_requested=asked == candidate,
                 )  # fmt: skip
                 trials.append(await self._try(question))
                 if asked == "auto" and not trials[0].compared:

@@ -14,12 +14,14 @@ import msgspec
 
 from tfserve.control import records
 from tfserve.control.models import Deployment as Row
-from tfserve.errors import Internal, TFserveError, Unavailable
+from tfserve.errors import Internal, Invalid, TFserveError, Unavailable
 from tfserve.ipc.messages import META_GRAPH, JobKind, JobState, ModelOptions, Predict, Prediction, Predictions
+from tfserve.supervisor import model_files
+from tfserve.supervisor.deadly import DeadlyKinds
 from tfserve.supervisor.jobs import Job, Outcome
 from tfserve.supervisor.loading import Means
-from tfserve.supervisor.replicas import Deployment, options_of
-from tfserve.supervisor.restarts import Restarts
+from tfserve.supervisor.processes import Exit
+from tfserve.supervisor.replicas import Deployment, DiedOfEveryInput, options_of
 from tfserve.supervisor.upkeep import Upkeep
 from tfserve.supervisor.workers import WorkerDied
 
@@ -50,14 +52,14 @@ class Deployments:
         name: str,
         *,
         means: Means,
-        restarts: Restarts,
         give_up: Callable[[str], None],
     ) -> None:
-        self.upkeep = Upkeep(name, means, restarts=restarts, give_up=give_up)
+        self.upkeep = Upkeep(name, means, give_up=give_up)
         self.last_version = 0
         self.last_failure = ""
         self._workspace_id = workspace_id
         self._journal = means.journal
+        self._deadly = DeadlyKinds()
         self._stage = Stage.NOTHING
         #: whether the job that runs is to end early
         self._is_interrupted = False
@@ -75,6 +77,21 @@ class Deployments:
             raise Abandoned from None
         finally:
             self._work = None
+
+    def may_repeat(self, job: Job) -> bool:
+        return job.may_be_repeated and not (job.kind == JobKind.PREDICT and job.request in self._deadly)
+
+    def may_share(self, job: Job) -> bool:
+        return job.request not in self._deadly
+
+    def worked(self) -> None:
+        """How the model's processes fare is counted by `Upkeep`, whoever uses them."""
+
+    def died(self, jobs: Sequence[Job], exit_: Exit) -> str | None:
+        """A prediction that kills takes neither the scripts nor, for long, the model away from the others."""
+        if len(jobs) == 1 and jobs[0].kind == JobKind.PREDICT:
+            self._deadly.note(jobs[0].request, exit_, attempts=jobs[0].attempts)
+        return None
 
     def interrupt(self, _: Job) -> None:
         """What is only loaded is given up at once; all else is ended after the grace time."""
@@ -116,16 +133,18 @@ class Deployments:
     async def _update(self, job: Job) -> Outcome:
         request: dict[str, Any] = msgspec.json.decode(job.request)
         active, path = self.upkeep.deployed(), request["path"]
-        same = partial(self._replace, device=active.device, options=active.options, is_update=True)
+        options = active.options
+        if (warm_up := request.get("warm_up")) is not None:
+            options = msgspec.structs.replace(options, warm_up=warm_up)
+        same = partial(self._replace, device=active.device, options=options, is_update=True)
         if active.format == META_GRAPH and _is_weights_only(path):
             return await same(path=active.path, weights=path)
         return await same(path=path, weights=None)
 
     async def restart(self) -> None:
         """A fresh start for a model that was given up."""
-        active = self.upkeep.active
-        if active is not None and active.state == Row.State.FAILED:
-            self.upkeep.restore(active)
+        self._deadly.forget()
+        self.upkeep.start_afresh()
 
     async def _undeploy(self, _: Job) -> Outcome:
         active = self.upkeep.deployed()
@@ -147,13 +166,17 @@ class Deployments:
         )  # fmt: skip
         try:
             with self._in(Stage.LOADING):
+                new.format = (await model_files.locate(path, weights, options)).format
                 await self._load_all(new)
         except (TFserveError, WorkerDied, asyncio.CancelledError) as error:
             self.last_failure = str(error) or Abandoned().message
             await self._journal.change(partial(records.end_deployment, new.id, Row.State.FAILED, self.last_failure))
             raise
         await self._switch(new, is_update=is_update)
-        detail = {"version": new.version, "format": new.format, "warm_up": new.warm_up, "signatures": new.signatures}
+        detail = {
+            "version": new.version, "format": new.format, "warm_up": new.warm_up, "remarks": new.remarks,
+            "signatures": new.signatures,
+        }  # fmt: skip
         return Outcome(state=JobState.SUCCEEDED, result=b"true", detail=msgspec.json.encode(detail))
 
     async def _load_all(self, new: Deployment) -> None:
@@ -162,13 +185,18 @@ class Deployments:
         try:
             for _ in range(new.options.replicas):
                 new.take_in(await self.upkeep.load(new, samples))
-        except BaseException:
+        except BaseException as error:
             for replica in new.replicas:
                 replica.worker.kill("its version could not be deployed")
+            if isinstance(error, DiedOfEveryInput):  # a job that ends by a death would be tried once more
+                raise Invalid(
+                    f"{new.path} was not deployed: its process died of every input in its warm-up; the last time"
+                    f" {error}. An example in the field warm_up replaces these inputs; warm_up: false computes none."
+                ) from error
             raise
         loaded = new.replicas[0].loaded
         new.version = loaded.version or self.last_version + 1
-        new.format, new.signatures = loaded.format, loaded.signatures
+        new.signatures = loaded.signatures  # the format is the file's, whatever it was converted into
 
     async def _switch(self, new: Deployment, *, is_update: bool) -> None:
         old = self.upkeep.active
@@ -176,7 +204,7 @@ class Deployments:
             await self._journal.change(
                 partial(
                     records.activate_deployment, new.id, version=new.version, format_=new.format,
-                    signatures=new.signatures, replaces=old.id if old is not None else None,
+                    signatures=new.signatures, remarks=new.remarks, replaces=old.id if old is not None else None,
                 )
             )  # fmt: skip
         except TFserveError:
@@ -185,6 +213,7 @@ class Deployments:
             raise
         self.last_version = new.version
         self.last_failure = ""
+        self._deadly.forget()
         await self.upkeep.put(new, keeps_replicas=is_update)
 
     # --- predict

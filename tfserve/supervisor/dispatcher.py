@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import msgspec
 
@@ -21,35 +19,24 @@ from tfserve.control.records import Turn
 from tfserve.errors import Failure, Kind, TFserveError, TimedOut
 from tfserve.ipc.messages import JobKind, JobState
 from tfserve.supervisor.events import Signal
-from tfserve.supervisor.jobs import CANCELLED, REPEATABLE, STOPPED, Ending, Job, Outcome, over_time
-from tfserve.supervisor.journal import Journal
-from tfserve.supervisor.restarts import Restarts
+from tfserve.supervisor.jobs import (
+    CANCELLED,
+    REPEATABLE,
+    STOPPED,
+    Ending,
+    Job,
+    Outcome,
+    RunsAfterRestart,
+    over_time,
+)
+from tfserve.supervisor.journal import Journal, NotRecorded
+from tfserve.supervisor.runner import Runner
 from tfserve.supervisor.workers import WorkerDied
 
 log = logging.getLogger(__name__)
 
 MAX_BATCH_JOBS = 64
 MAX_BATCH_BYTES = 16 * 1024 * 1024
-RECORD_AGAIN_S = 1.0
-
-
-class Runner(Protocol):
-    """Runs some kinds of job for one workspace."""
-
-    #: whether a running job of this kind can be ended for certain, by ending its process
-    can_kill: bool
-
-    async def run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
-        """The outcomes of the jobs, in their order, or of the first of them. Raises `WorkerDied`, `TFserveError`."""
-        ...
-
-    def interrupt(self, job: Job) -> None:
-        """Asks a running job to end."""
-        ...
-
-    def kill(self, because: str) -> None:
-        """Ends the process that runs the job."""
-        ...
 
 
 class Dispatcher:
@@ -62,7 +49,6 @@ class Dispatcher:
         name: str,
         journal: Journal,
         runners: Mapping[JobKind, Runner],
-        restarts: Restarts,
         changed: Signal,
         grace_s: float,
     ) -> None:
@@ -80,10 +66,11 @@ class Dispatcher:
         self._name = name
         self._journal = journal
         self._runners = runners
-        self._restarts = restarts
         self._changed = changed
         self._grace_s = grace_s
         self._held = False
+        #: whether nothing runs any more before the server is started again
+        self._stopping = False
         self._work = asyncio.Event()
         self._calm = asyncio.Event()
         self._calm.set()
@@ -97,6 +84,8 @@ class Dispatcher:
     def put(self, job: Job) -> None:
         """Takes in a job that is recorded already; one that is recorded as started runs next."""
         self.waiting.append(job)
+        if self._stopping:
+            self._postpone([job])
         self.waiting_bytes += len(job.request)
         job.ended.add_done_callback(lambda _: self._gone(job))
         self._work.set()
@@ -154,12 +143,21 @@ class Dispatcher:
     async def close(self, ending: Ending, grace_s: float = 0.0) -> None:
         """Ends what runs, and starts nothing any more; what waits stays recorded as waiting."""
         self.hold()
+        if ending is STOPPED:
+            self._stopping = True
+            self._postpone(self.waiting)
         with contextlib.suppress(TimedOut):
             await self.end_running(ending, grace_s)
         self._task.cancel()
         await asyncio.wait([self._task])
-        if never_run := [job for job in self.waiting if job.started]:
-            await self._record(requeued=never_run)
+        with contextlib.suppress(NotRecorded):
+            if never_run := [job for job in self.waiting if job.started]:
+                await self._record(requeued=never_run)
+
+    def _postpone(self, jobs: Iterable[Job]) -> None:
+        """Lets those who wait for these jobs know that they run after the restart."""
+        for job in jobs:
+            job.postpone(RunsAfterRestart(job=job.number, id=job.id, name=self._name))
 
     # --- the loop
 
@@ -168,10 +166,16 @@ class Dispatcher:
             await self._work.wait()
             self._work.clear()
             jobs = self._take()
-            await self._start(jobs)
-            while jobs:
-                outcomes = await self._run(jobs)
-                jobs = await self._turn(jobs, outcomes)
+            try:
+                await self._start(jobs)
+                while jobs:
+                    outcomes = await self._run(jobs)
+                    jobs = await self._turn(jobs, outcomes)
+            except NotRecorded as error:  # the server stops: the next one finds these jobs as running
+                for job in self.running:
+                    job.postpone(error)
+                self._set_running([])
+                return
 
     def _take(self) -> list[Job]:
         """The jobs to run next: one, or predictions that stand in a row."""
@@ -179,13 +183,23 @@ class Dispatcher:
             return []
         jobs = [self.waiting.popleft()]
         size = len(jobs[0].request)
-        while self.waiting and len(jobs) < MAX_BATCH_JOBS and _goes_with(jobs[0], self.waiting[0]):
+        while self.waiting and len(jobs) < MAX_BATCH_JOBS and self._goes_with(jobs[0], self.waiting[0]):
             size += len(self.waiting[0].request)
             if size > MAX_BATCH_BYTES:
                 break
             jobs.append(self.waiting.popleft())
         self._set_running(jobs)
         return jobs
+
+    def _goes_with(self, first: Job, other: Job) -> bool:
+        """Whether two jobs may run together: predictions, neither of which was in a death or has its own limit."""
+        return all(
+            job.kind == JobKind.PREDICT
+            and job.attempts <= job.started
+            and job.time_limit_s is None
+            and self._runners[job.kind].may_share(job)
+            for job in (first, other)
+        )
 
     def _set_running(self, jobs: list[Job]) -> None:
         self.running = jobs
@@ -211,6 +225,8 @@ class Dispatcher:
         for job in again:
             job.started = False
         self.waiting.extendleft(reversed(again))
+        if self._stopping:
+            self._postpone(again)
         following = self._take() if not again else []
         await self._record(ended=ended, requeued=again, started=[job for job in following if not job.started])
         if again:
@@ -229,11 +245,11 @@ class Dispatcher:
         timer = self._loop.call_later(limit_s, self._over_time, jobs[0]) if limit_s is not None else None
         try:
             outcomes = await runner.run(jobs)
-            self._restarts.worked()
+            runner.worked()
             ended = [_overruled(job, outcome) for job, outcome in zip(jobs, outcomes, strict=False)]
             return [*ended, *[None] * (len(jobs) - len(ended))]  # those that did not fit are asked again
         except WorkerDied as death:
-            return self._after_death(jobs, death)
+            return self._after_death(runner, jobs, death)
         except TFserveError as error:
             failed = [Outcome.failed(error.to_failure(), result=job.no_result) for job in jobs]
             return [_overruled(job, outcome) for job, outcome in zip(jobs, failed, strict=True)]
@@ -245,13 +261,13 @@ class Dispatcher:
             if timer is not None:
                 timer.cancel()
 
-    def _after_death(self, jobs: Sequence[Job], death: WorkerDied) -> list[Outcome | None]:
+    def _after_death(self, runner: Runner, jobs: Sequence[Job], death: WorkerDied) -> list[Outcome | None]:
         asked_for = any(job.ending is not None for job in jobs)
-        if not asked_for:
-            self._restarts.died(now=time.monotonic(), lived_s=death.exit.lived_s)
-            if self._restarts.given_up:
-                self.give_up(f"its worker died {self._restarts.deaths} times in a row; the last time {death}.")
-        return [_outcome_of_death(job, death, asked_for=asked_for) for job in jobs]
+        # A job that only shared the process with the one that was to end is not to blame.
+        repeated = {job.id for job in jobs if asked_for or runner.may_repeat(job)}
+        if not asked_for and (reason := runner.died(jobs, death.exit)) is not None:
+            self.give_up(f"{reason}; the last time {death}.")
+        return [_outcome_of_death(job, death, is_repeated=job.id in repeated) for job in jobs]
 
     def give_up(self, reason: str) -> None:
         self.given_up_reason = reason
@@ -305,13 +321,8 @@ class Dispatcher:
             started=[job.id for job in started],
             variables=variables[-1] if variables else None,
         )
-        while True:
-            try:
-                await self._journal.take_turn(turn)
-                break
-            except TFserveError as error:
-                log.error("workspace %s waits until its jobs can be recorded: %s", self._name, error)
-                await asyncio.sleep(RECORD_AGAIN_S)
+        jobs = sorted({job.number for job in (*(job for job, _ in ended), *requeued, *started)})
+        await self._journal.insist(turn, f"workspace {self._name}: job {', '.join(map(str, jobs))}")
         for job in started:
             job.started = True
             job.attempts += 1
@@ -336,14 +347,6 @@ class Dispatcher:
         return asyncio.get_running_loop()
 
 
-def _goes_with(first: Job, other: Job) -> bool:
-    """Whether two jobs may run together: predictions, none of which was in a death before or has a limit of its own."""
-    return all(
-        job.kind == JobKind.PREDICT and job.attempts <= job.started and job.time_limit_s is None
-        for job in (first, other)
-    )
-
-
 def _overruled(job: Job, outcome: Outcome) -> Outcome:
     """What its ending makes of a job that ended early because of it."""
     if job.ending is None or outcome.state == JobState.SUCCEEDED:
@@ -363,12 +366,12 @@ def _outcome_of_ending(job: Job, ending: Ending) -> Outcome:
     return Outcome.failed(ending.failure, state=ending.state, result=job.no_result)
 
 
-def _outcome_of_death(job: Job, death: WorkerDied, *, asked_for: bool) -> Outcome | None:
+def _outcome_of_death(job: Job, death: WorkerDied, *, is_repeated: bool) -> Outcome | None:
     if job.ending is STOPPED and job.kind in REPEATABLE:
         return None  # it runs again when the server is back
     if job.ending is not None:
         return _outcome_of_ending(job, job.ending)
-    if asked_for or job.may_be_repeated:  # a job that only sat in the same batch is not to blame
+    if is_repeated:
         return None
     return Outcome.failed(lost(death), state=JobState.LOST, result=job.no_result)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from tfserve.control.records import Ended
-from tfserve.errors import Failure, Kind
+from tfserve.errors import Failure, Kind, TFserveError, Unavailable
 from tfserve.ipc.messages import JobAnswer, JobKind, JobState
 from tfserve.supervisor.output import JobOutput
 
@@ -39,6 +40,11 @@ class Ending:
     failure: Failure
 
 
+class RunsAfterRestart(Unavailable):
+    """The server is stopping. Job {job} of workspace {name!r} (id {id}) is in the queue and will run after the \
+restart: GET /jobs/{id} shows what became of it."""
+
+
 CANCELLED = Ending(JobState.CANCELLED, Failure(code="cancelled", message="The job was cancelled."))
 RESTARTED = Ending(JobState.CANCELLED, Failure(code="cancelled", message="The workspace was restarted."))
 DESTROYED = Ending(JobState.CANCELLED, Failure(code="cancelled", message="The workspace was destroyed."))
@@ -66,7 +72,21 @@ class Job:
     #: set when somebody has asked for its end while it runs
     ending: Ending | None = None
     started: bool = False
+    #: set when the server stops before the job has ended: what those who wait for it get
+    postponed: asyncio.Future[TFserveError] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     ended: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    async def wait(self, timeout_s: float) -> None:
+        """Returns when the job has ended or the time is over. Raises why it will not end before the server stops."""
+        either: list[asyncio.Future[Any]] = [self.ended, self.postponed]
+        await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if self.postponed.done() and not self.ended.done():
+            raise self.postponed.result()
+
+    def postpone(self, reason: TFserveError) -> None:
+        if not self.postponed.done():
+            self.postponed.set_result(reason)
+        self.output.grew.fire()  # for those who follow the output
 
     @property
     def may_be_repeated(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import queue
 import threading
 import time
@@ -16,19 +17,27 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from django.db import Error as DatabaseError
-from django.db import OperationalError, connection, transaction
+from django.db import connection, transaction
 
 from tfserve.control import records
-from tfserve.errors import Internal, OutOfSpace, TFserveError
+from tfserve.control.database import Database, cause_of, is_outage
+from tfserve.errors import DatabaseUnavailable, Internal, OutOfSpace, TFserveError, Unavailable
 
 log = logging.getLogger(__name__)
 
 MAX_GROUP = 1000
 #: seconds after a refused write in which the server does not call itself ready
 TROUBLE_S = 10.0
+#: seconds that a question whether the database works may take, and that its answer is good for
+PROBE_S, PROBED_S = 2.0, 0.5
+RECORD_AGAIN_S = 1.0
 DISK_TROUBLE = ("full", "readonly", "read-only", "disk i/o", "unable to open", "no space")
 
 T = TypeVar("T")
+
+
+class NotRecorded(Unavailable):
+    """{what} could not be recorded before the server stopped: {cause}"""
 
 
 @dataclass(eq=False)
@@ -40,9 +49,14 @@ class _Entry:
 class Journal:
     """The one writer. Use it from one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._loop = asyncio.get_running_loop()
         self._refused_at = -TROUBLE_S
+        self._probed_at = -PROBED_S
+        #: why the database can't be used; None when it can
+        self._trouble: DatabaseUnavailable | None = None
+        self._give_up_at = math.inf
         self._entries: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
@@ -59,10 +73,42 @@ class Journal:
         result: T = await self._write(write)
         return result
 
-    @property
-    def in_trouble(self) -> bool:
-        """Whether the disk could not be written to a moment ago."""
-        return time.monotonic() - self._refused_at < TROUBLE_S
+    async def insist(self, write: records.Turn | Callable[[], T], what: str) -> T:
+        """Writes as soon as the database allows, because nothing can go on before that. `what` is for the log.
+
+        Raises `NotRecorded` once the server is to stop and has waited for as long as `give_up_after` says.
+        """
+        is_reported = False
+        while True:
+            try:
+                result: T = await self._write(write)
+                return result
+            except TFserveError as error:
+                left_s = self._give_up_at - time.monotonic()
+                if left_s <= 0:
+                    log.error("%s could not be recorded before the server stopped: %s", what, error)
+                    raise NotRecorded(what=what, cause=error.message) from error
+                if not is_reported:
+                    log.error("%s waits until it can be recorded: %s", what, error)
+                is_reported = True
+                await asyncio.sleep(min(RECORD_AGAIN_S, left_s))
+
+    def give_up_after(self, seconds: float) -> None:
+        """Called when the server is to stop: what can't be recorded is then kept no longer than this."""
+        self._give_up_at = time.monotonic() + seconds
+
+    async def is_ready(self) -> bool:
+        """Whether the database can be written, as far as is known without writing."""
+        if time.monotonic() - self._probed_at > PROBED_S:
+            self._probed_at = time.monotonic()
+            try:
+                async with asyncio.timeout(PROBE_S):
+                    await self._write(self._database.probe)
+            except TimeoutError:
+                return False
+            except TFserveError:
+                pass  # it is in `_trouble`
+        return self._trouble is None and time.monotonic() - self._refused_at >= TROUBLE_S
 
     async def close(self) -> None:
         """Returns when all that was asked for is written."""
@@ -77,6 +123,7 @@ class Journal:
     # --- in the thread
 
     def _run(self) -> None:
+        self._database.adopt()
         while group := self._next_group():
             self._commit(group)
         connection.close()
@@ -95,19 +142,45 @@ class Journal:
 
     def _commit(self, group: list[_Entry]) -> None:
         try:
-            with transaction.atomic():
-                results = _apply(group)
+            results = self._write_all(group)
         except Exception as error:
-            if len(group) > 1:  # one of them spoils it for the others: each on its own
-                for entry in group:
+            cause = _translate(error)
+            self._note(cause)
+            if len(group) > 1 and not isinstance(cause, DatabaseUnavailable):
+                for entry in group:  # one of them spoils it for the others: each on its own
                     self._commit([entry])
             else:
-                told = _translate(error)
-                if isinstance(told, OutOfSpace):
-                    self._refused_at = time.monotonic()
-                self._loop.call_soon_threadsafe(_settle, group, [told])
+                self._loop.call_soon_threadsafe(_settle, group, [cause] * len(group))
         else:
+            if self._trouble is not None:
+                log.warning("the database can be used again")
+                self._trouble = None
             self._loop.call_soon_threadsafe(_settle, group, results)
+
+    def _write_all(self, group: list[_Entry], *, is_second: bool = False) -> list[Any]:
+        """Writes a group in one transaction. A connection that broke before the commit is opened again, once."""
+        is_applied = False
+        try:
+            self._database.before_write()
+            with transaction.atomic():
+                results = _apply(group)
+                is_applied = True
+        except DatabaseError as error:
+            if is_applied or is_second or connection.vendor == "sqlite" or not is_outage(error):
+                raise
+            connection.close()
+            return self._write_all(group, is_second=True)
+        self._database.after_write()
+        return results
+
+    def _note(self, cause: Exception) -> None:
+        """One line in the log for as long as the database can't be used."""
+        if isinstance(cause, OutOfSpace):
+            self._refused_at = time.monotonic()
+        if isinstance(cause, DatabaseUnavailable):
+            if self._trouble is None or type(self._trouble) is not type(cause):
+                log.error("%s", cause.message)
+            self._trouble = cause
 
 
 def _apply(group: list[_Entry]) -> list[Any]:
@@ -140,9 +213,11 @@ def _translate(error: Exception) -> Exception:
     if isinstance(error, TFserveError):
         return error
     text = str(error).lower()
-    if isinstance(error, OperationalError) and any(words in text for words in DISK_TROUBLE):
+    if isinstance(error, DatabaseError) and any(words in text for words in DISK_TROUBLE):
         return OutOfSpace(cause=str(error))
+    if is_outage(error):
+        if connection.vendor != "sqlite":  # closing SQLite's last connection would remove its log
+            connection.close()
+        return DatabaseUnavailable(cause=cause_of(error))
     log.error("a write to the database failed", exc_info=error)
-    if isinstance(error, DatabaseError):
-        connection.close()  # a broken connection to PostgreSQL is opened again by the next write
     return Internal()

@@ -49,37 +49,45 @@ class Loading:
         with the model, or `WorkerDied`.
         """
         if deployment.asks_for_conversion and deployment.chosen is None:
-            deployment.chosen = await self._asked_for(deployment)
+            deployment.chosen = await self._asked_for(deployment, samples)
         question = deployment.question(
             self._name, sample=sample, samples=samples, limit_s=self._means.limit_s, chosen=chosen or deployment.chosen
         )
-        return await load(self._means.spare, question)
+        return await load(self._means.spare, question, deployment.format)
 
     async def load_in_full(self, deployment: Deployment) -> Replica:
         """A process with TensorFlow, whatever was chosen. Raises the same."""
         question = deployment.question(
             self._name, sample=None, samples=(), limit_s=self._means.limit_s, chosen=None, in_full=True
         )
-        return await load(self._means.spare, question)
+        return await load(self._means.spare, question, deployment.format)
 
     def tell_choice(self, deployment: Deployment, note: str) -> None:
         """What is being done about the deployment's runtime, for whoever asks for its status."""
         deployment.choice = note
         self._means.changed.fire()
 
-    async def _asked_for(self, deployment: Deployment) -> Report | None:
+    def remarks(self, report: Report, asked: str) -> list[str]:
+        """What users must know of a runtime that was asked for by name."""
+        if not report.compared:
+            return [f"not compared yet: {asked} serves, but {report.reason(asked)}"]
+        if report.chosen != asked:
+            return [f"served by TensorFlow: {asked} was requested but does not agree with it ({report.reason(asked)})"]
+        return []
+
+    async def _asked_for(self, deployment: Deployment, samples: Sequence[bytes]) -> Report | None:
         """The model converted for the runtime that was asked for; None when it needs no conversion."""
         asked = deployment.asked_runtime
         try:
             report = await self._means.choices.find(
-                deployment.path, precision=deployment.options.precision, asked=asked,
-                samples=(), tell=partial(self.tell_choice, deployment),
+                deployment.path, precision=deployment.options.precision, asked=asked, in_background=False,
+                samples=samples, tell=partial(self.tell_choice, deployment),
             )  # fmt: skip
         except Unsupported:  # it is no SavedModel or Keras file: the runtime reads it itself, or tells what it reads
             return None
         deployment.report = report
         if report.chosen != asked:
-            reason = next((trial.reason for trial in report.trials if trial.runtime == asked), "it was not tried")
-            raise Unsupported(f"{deployment.path} can't be served by {asked}: {reason}.")
+            raise Unsupported(f"{deployment.path} can't be served by {asked}: {report.reason(asked)}.")
+        deployment.own_remarks = self.remarks(report, asked)
         self.tell_choice(deployment, f"{asked} was asked for")
         return report

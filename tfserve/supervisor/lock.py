@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -33,15 +34,21 @@ class Holder:
 
 
 class DataFolderLock:
-    """Held from start to end; the kernel lets go of it when the process ends, however it ends."""
+    """Held from start to end; the kernel lets go of it when the process ends, however it ends.
+
+    The folder itself is locked, because the lock file can be deleted; the file is locked as well, for earlier versions,
+    and says who has the folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         self._file = _open(folder, "a+")
-        if not _lock_patiently(self._file):
-            found = _read(self._file, is_alive=True)
+        if not (_lock_patiently(self._folder_fd) and _lock_patiently(self._file.fileno())):
+            pid = _read(self._file, is_alive=True).pid or _pid_of_lock(self._folder_fd)
             self._file.close()
-            raise DataFolderInUse(folder=str(folder), pid=found.pid or "unknown")
+            os.close(self._folder_fd)
+            raise DataFolderInUse(folder=str(folder), pid=pid or "unknown")
         self.write("")
 
     def write(self, address: str) -> None:
@@ -53,34 +60,52 @@ class DataFolderLock:
     def release(self) -> None:
         self._file.truncate(0)
         self._file.close()
+        os.close(self._folder_fd)
 
 
 def holder(folder: Path) -> Holder:
     """Who has the data folder now, or had it last and did not stop cleanly."""
     try:
-        file = _open(folder, "r")
+        folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:  # there is none, or nobody could have taken it: who starts a server is told why
         return Holder(is_alive=False)
-    with file:
-        return _read(file, is_alive=not _lock(file))
+    try:
+        is_alive = not _lock(folder_fd)
+        with _open(folder, "r") as file:
+            return _read(file, is_alive=not _lock(file.fileno()) or is_alive)
+    except OSError:  # the file was deleted
+        return Holder(is_alive=is_alive, pid=_pid_of_lock(folder_fd) if is_alive else None)
+    finally:
+        os.close(folder_fd)
+
+
+def _pid_of_lock(fd: int) -> int | None:
+    """The process that holds a lock on the file, as the kernel says; None when it is not to be found."""
+    inode = str(os.fstat(fd).st_ino)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            if "FLOCK" in fields and fields[5].rpartition(":")[2] == inode and int(fields[4]) > 0:
+                return int(fields[4])
+    return None
 
 
 def _open(folder: Path, mode: str) -> IO[str]:
     return (folder / NAME).open(mode, encoding="utf-8", errors="replace")
 
 
-def _lock_patiently(file: IO[str]) -> bool:
+def _lock_patiently(fd: int) -> bool:
     """Whoever asks for the status holds the lock, too: for an instant."""
     for _ in range(LOOKS):
-        if _lock(file):
+        if _lock(fd):
             return True
         time.sleep(LOOK_AGAIN_S)
     return False
 
 
-def _lock(file: IO[str]) -> bool:
+def _lock(fd: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     except BlockingIOError:
         return False

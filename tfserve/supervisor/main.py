@@ -19,21 +19,31 @@ from typing import TYPE_CHECKING, Any
 
 import django
 import uvloop
-from django.core.management import call_command
 
 from tfserve import __version__, linux
 from tfserve.config import Settings, to_environment
-from tfserve.errors import Forbidden, TFserveError
+from tfserve.errors import Forbidden, Overloaded, TFserveError
 from tfserve.ipc.messages import GetMetrics
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.lock import DataFolderLock
+from tfserve.supervisor.private_files import UMASK, make_private
 from tfserve.supervisor.processes import OWNER, Child, Exit, Role, kill_leftovers, owner_of
 from tfserve.supervisor.web import WebProcess, hold, listen
 
 if TYPE_CHECKING:
+    from tfserve.control.database import Database
     from tfserve.supervisor.requests import Requests
 
 log = logging.getLogger(__name__)
+
+
+MIN_OPEN_FILES = 256
+"""A server with one workspace and one model has about a hundred."""
+
+
+class TooFewFiles(Overloaded):
+    """This process may have {limit} files open (ulimit -n), and a server needs at least {least}. Raise the limit, for \
+example with: ulimit -n 4096"""
 
 
 class OpenToTheWorld(Forbidden):
@@ -48,11 +58,14 @@ def in_foreground(text: str) -> None:
 def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) -> int:
     """Runs the server until it is stopped, and tells when it is ready. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    callers_umask = os.umask(UMASK)
     try:
+        _raise_limits()
         if not settings.is_loopback and not settings.allow_unauthenticated:
             raise OpenToTheWorld(host=settings.host)
         if settings.access_log_path is not None:  # a folder that is not there is told now, not by every line
             settings.access_log_path.open("ab").close()
+        make_private(settings.data_path)
         lock = DataFolderLock(settings.data_path)
     except (TFserveError, OSError) as error:
         return _refuse(error)
@@ -61,25 +74,31 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
         sockets = [listen(settings.host, port) for port in ports]
         held = [hold(settings.host, settings.grpc_port)] if settings.grpc_port else []
         settings = _resolved(settings, sockets[0])
-        _set_up_database(settings)
-    except OSError as error:
+        owner = f"{owner_of(settings.data_dir)}{os.getpid()}:{secrets.token_hex(4)}"
+        database = _take_database(settings, owner)
+    except (TFserveError, OSError) as error:
         lock.release()
         return _refuse(error)
     except BaseException:
         lock.release()
         raise
-    _raise_limits()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(Supervisor(settings, sockets, lock, on_ready).run())
-    for sock in held:
-        sock.close()
-    lock.release()
-    return code
+    supervisor = Supervisor(settings, sockets, lock, on_ready, callers_umask, owner=owner, database=database)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(supervisor.run())
+    except TFserveError as error:  # what is in the database can't be read
+        return _refuse(error)
+    finally:
+        for sock in held:
+            sock.close()
+        lock.release()
 
 
 def _raise_limits() -> None:
-    """As many open files as this user may have: a worker costs four."""
+    """As many open files as this user may have: a worker costs four. Raises `TooFewFiles`."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < MIN_OPEN_FILES and hard != resource.RLIM_INFINITY:
+        raise TooFewFiles(limit=hard, least=MIN_OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
@@ -105,11 +124,14 @@ def _resolved(settings: Settings, sock: socket.socket) -> Settings:
     )
 
 
-def _set_up_database(settings: Settings) -> None:
+def _take_database(settings: Settings, owner: str) -> Database:
+    """Raises a `TFserveError` that says why the database can't be used."""
     os.environ.update(to_environment(settings))
     os.environ["DJANGO_SETTINGS_MODULE"] = "tfserve.django_settings"
     django.setup()
-    call_command("migrate", verbosity=0, interactive=False)
+    from tfserve.control.database import Database  # it needs Django to be set up
+
+    return Database(owner)
 
 
 class Supervisor:
@@ -121,12 +143,18 @@ class Supervisor:
         sockets: list[socket.socket],
         lock: DataFolderLock,
         on_ready: Callable[[str], None],
+        callers_umask: int,
+        *,
+        owner: str,
+        database: Database,
     ) -> None:
+        self._database = database
+        self._callers_umask = callers_umask
         self._lock = lock
         self._on_ready = on_ready
         self._settings = settings
         self._sockets = sockets
-        self._owner = f"{owner_of(settings.data_dir)}{os.getpid()}:{secrets.token_hex(4)}"
+        self._owner = owner
         self._stop = asyncio.Event()
         self._signals = 0
         self._requests: Requests | None = None
@@ -134,6 +162,7 @@ class Supervisor:
     async def run(self) -> int:
         """Returns the exit code."""
         # The models can be imported once Django is set up.
+        from tfserve.control import running_time
         from tfserve.supervisor.catalogue import Catalogue
         from tfserve.supervisor.journal import Journal
         from tfserve.supervisor.measures import Measures
@@ -144,8 +173,12 @@ class Supervisor:
 
         self._take_charge()
         changed = Revision()
-        journal = Journal()
-        spare = Spare(Workshop(self._settings, self._owner), wanted=self._settings.warm_spare, changed=changed)
+        journal = Journal(self._database)
+        spare = Spare(
+            Workshop(self._settings, self._owner, self._callers_umask),
+            wanted=self._settings.warm_spare,
+            changed=changed,
+        )
         catalogue = Catalogue()
         workspaces = Workspaces(self._settings, journal=journal, spare=spare, catalogue=catalogue, changed=changed)
         trainings = Trainings(
@@ -174,11 +207,14 @@ class Supervisor:
         if came_up:
             await self._stop.wait()
         pruning.cancel()
+        journal.give_up_after(self._settings.drain_s)
         requests.stopping = True
         changed.fire()
         await asyncio.gather(workspaces.close(), trainings.close())
         await asyncio.gather(*(process.stop() for process in web))
         await spare.close()
+        with contextlib.suppress(TFserveError):
+            await journal.change(running_time.save)
         await journal.close()
         with contextlib.suppress(OSError):
             print("tfserve: stopped", flush=True)
@@ -187,7 +223,10 @@ class Supervisor:
     def _take_charge(self) -> None:
         """From here on, nothing that this server starts can outlive it."""
         linux.adopt_orphans()
-        kill_leftovers(owner_of(self._settings.data_dir))
+        records = self._settings.data_path / "processes"
+        records.mkdir(exist_ok=True)
+        self._process_record = records / self._owner.replace(":", "-")
+        kill_leftovers(owner_of(self._settings.data_dir), records)
         # The guardian reads from a pipe that ends with this process.
         self._guarded_end, self._guarding_end = os.pipe()
         self._start_guardian()
@@ -198,7 +237,7 @@ class Supervisor:
     def _start_guardian(self) -> None:
         program = Path(__file__).with_name("guardian.py")
         guardian = Child.start(
-            [sys.executable, "-I", "-S", str(program), self._owner],
+            [sys.executable, "-I", "-S", str(program), self._owner, str(os.getpid()), str(self._process_record)],
             role=Role.GUARDIAN,
             environment={"PATH": os.environ.get("PATH", ""), OWNER: ""},
             stdin=self._guarded_end,

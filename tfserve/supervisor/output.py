@@ -10,17 +10,17 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from tfserve.supervisor.events import Signal
+from tfserve.supervisor.last_lines import LAST_BYTES, LastLines
 
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 128 * 1024
 TAIL_BYTES = 64 * 1024
-LAST_LINES_BYTES = 2000
 PIPE_BYTES = 1024 * 1024
 
 Sink = Callable[[int, bytes], None]
@@ -40,10 +40,13 @@ class JobOutput:
         self._fd: int | None = None
         self._full = self.size > limit_bytes  # with the marker, which an earlier server has written
         self._tails = {1: b"", 2: b""}
+        self._last_errors = LastLines()
 
     def write(self, stream: int, data: bytes) -> None:
         """`stream` is 1 for stdout and 2 for stderr. Beyond the limit only the tails are kept."""
         self._tails[stream] = (self._tails[stream] + data)[-TAIL_BYTES:]
+        if stream == 2:  # where fault dumps go
+            self._last_errors.add(data)
         room = self._limit - self.size
         if self._full or not data:
             return
@@ -60,8 +63,15 @@ class JobOutput:
 
     @property
     def last_lines(self) -> str:
-        """The end of what was printed, on stderr if there is any: what a death is told with."""
-        return (self._tails[2] or self._tails[1])[-LAST_LINES_BYTES:].decode(errors="replace")
+        """The end of what was printed, on stderr if there is any, with the beginning of a fault dump."""
+        if self._tails[2]:
+            return self._last_errors.text()
+        return self._tails[1][-LAST_BYTES:].decode(errors="replace")
+
+    @property
+    def shows_fault(self) -> bool:
+        """Whether a fault dump is among what was printed on stderr."""
+        return self._last_errors.has_fault
 
     def close(self) -> None:
         if self._fd is not None:
@@ -79,6 +89,15 @@ class JobOutput:
         except OSError as error:
             log.warning("the output of a job can't be kept: %s", error)
             self._full = True
+
+
+def last_lines_of(path: Path) -> str:
+    """The last lines of a job's file, with the beginning of a fault dump; nothing if the job has printed nothing."""
+    lines = LastLines()
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        lines.add(file.read())
+    return lines.text()
 
 
 class Pipe:
@@ -119,3 +138,35 @@ class Pipe:
             return False
         self._deliver(self._stream, data)
         return True
+
+
+class OutputPipes:
+    """Two pipes for another process of ours to print into. What arrives belongs to `output`, while that is set."""
+
+    def __init__(self) -> None:
+        self.output: JobOutput | None = None
+        ends = [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
+        self._write_fds = [write for _, write in ends]
+        self._pipes = [
+            Pipe(os.fdopen(read, "rb", buffering=0), stream, self._printed)
+            for stream, (read, _) in enumerate(ends, start=1)
+        ]
+
+    @contextlib.contextmanager
+    def offered(self) -> Iterator[list[str]]:
+        """Within, the other process may open the pipes, by these two paths. They end when it has closed them."""
+        try:
+            yield [f"/proc/{os.getpid()}/fd/{fd}" for fd in self._write_fds]
+        finally:
+            for fd in self._write_fds:
+                os.close(fd)
+
+    def drain(self) -> None:
+        for pipe in self._pipes:
+            pipe.drain()
+
+    def _printed(self, stream: int, data: bytes) -> None:
+        if self.output is not None:
+            self.output.write(stream, data)
+        else:
+            log.debug("printed between jobs: %s", data.decode(errors="replace").rstrip())

@@ -1,7 +1,8 @@
 """Starts a process, learns of its end by an event, and ends it together with all that it started.
 
-Every process carries the name of its server in its environment (`TFSERVE_OWNER`), and so does whatever it starts:
-this is how the guardian, and the next server on the same data folder, find what was left over.
+Every process carries the name of its server in its environment (`TFSERVE_OWNER`), and so does whatever it starts,
+unless it is given another environment. The guardian, and the next server on the same data folder, find what was left
+over by this mark, by its parents, and by the guardian's record (see `guardian`).
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import IO, Any
 
 import psutil
+
+from tfserve.supervisor import guardian
 
 log = logging.getLogger(__name__)
 
@@ -184,13 +188,20 @@ def end_strays() -> None:
             _bury(stray.pid)
 
 
-def kill_leftovers(owner_prefix: str) -> None:
-    """Kills every process whose owner begins so: all of a former server on this data folder."""
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and process.environ().get(OWNER, "").startswith(owner_prefix):
-                log.warning("killing process %s, left over from a former server", process.pid)
-                process.kill()
+def kill_leftovers(owner_prefix: str, records: Path) -> None:
+    """Kills all processes of a former server on this data folder.
+
+    These are the ones whose owner begins so, those that a guardian has written down in the folder `records`, which may
+    have lost their environment and their parents, and all below them.
+    """
+    files = list(records.glob("*"))
+    known: guardian.Started = {}
+    for file in files:
+        known |= guardian.read(str(file))
+    for pid in sorted(guardian.end_all(owner_prefix, known)):
+        log.warning("killed process %s, left over from a former server", pid)
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def _bury(pid: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -118,7 +117,7 @@ class Requests:
         )
 
     async def _is_ready(self, _: IsReady) -> Message:
-        return Done(value=not self.stopping and not self._journal.in_trouble)
+        return Done(value=not self.stopping and await self._journal.is_ready())
 
     async def _list_workspaces(self, _: ListWorkspaces) -> Message:
         self._workspaces.require_on()
@@ -134,6 +133,7 @@ class Requests:
 
     async def _wait_change(self, message: WaitChange) -> Message:
         if self._changed.number == message.since:
+            self._refuse_when_stopping()
             await self._changed.wait(message.wait_s)
         return Done(value=self._changed.number)
 
@@ -179,7 +179,7 @@ class Requests:
         if job is None:  # its key is known and it has ended: web finds the rest in the database
             return JobAnswer(job=recorded.number, id=recorded.id, kind=message.kind, state=recorded.state, waited_s=0.0)
         if message.wait_s > 0:
-            await asyncio.wait([job.ended], timeout=message.wait_s)
+            await job.wait(message.wait_s)
         return job.answer(waited_s=time.monotonic() - asked_at)
 
     async def _known(self, workspace: Workspace, message: SubmitJob) -> records.Recorded | None:
@@ -248,6 +248,8 @@ class Requests:
         if job is None:
             return Done(value=True)
         if job.output.size <= message.offset and not job.ended.done():
+            if job.postponed.done():
+                raise job.postponed.result()
             await job.output.grew.wait(message.wait_s)
         return Done(value=job.ended.done())
 

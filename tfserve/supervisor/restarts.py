@@ -38,3 +38,19 @@ class Restarts:
     def delay_s(self, now: float) -> float:
         """Seconds to wait before the next start."""
         return max(0.0, self.not_before - now)
+
+
+class ModelDeaths:
+    """The deaths of one deployed model's processes.
+
+    While they serve: these delay the next start, but the model always comes back. While they load the model: after
+    several in a row that is given up.
+    """
+
+    def __init__(self) -> None:
+        self.serving = Restarts()
+        self.loading = Restarts()
+
+    def delay_s(self, now: float) -> float:
+        """Seconds to wait before the next start."""
+        return max(self.serving.delay_s(now), self.loading.delay_s(now))

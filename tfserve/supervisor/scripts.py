@@ -22,11 +22,14 @@ from tfserve.ipc.messages import (
     JobKind,
     JobState,
     Message,
+    OpenWorkspace,
     ReadVariables,
     RunScript,
     ScriptEnded,
 )
 from tfserve.supervisor.jobs import Job, Outcome
+from tfserve.supervisor.output import OutputPipes
+from tfserve.supervisor.processes import Exit
 from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.workers import Spare, Worker, WorkerDied
 
@@ -35,18 +38,38 @@ HOST_GRACE_S = 5.0
 READ_S = 10.0
 
 
-class ScriptProcess:
+class _CountsDeaths:
+    """What deaths mean for scripts: after several in a row the workspace is given up."""
+
+    def __init__(self, restarts: Restarts) -> None:
+        self._restarts = restarts
+
+    def may_repeat(self, job: Job) -> bool:
+        return job.may_be_repeated
+
+    def may_share(self, _: Job) -> bool:
+        return False
+
+    def worked(self) -> None:
+        self._restarts.worked()
+
+    def died(self, _: Sequence[Job], exit_: Exit) -> str | None:
+        self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
+        return f"its worker died {self._restarts.deaths} times in a row" if self._restarts.given_up else None
+
+
+class ScriptProcess(_CountsDeaths):
     """A process of the workspace's own, started at its first script, and again after a death."""
 
     can_kill = True
 
     def __init__(self, name: str, folder: Path, *, spare: Spare, restarts: Restarts) -> None:
+        super().__init__(restarts)
         self.worker: Worker | None = None
         self.starting = False
         self._name = name
         self._folder = folder
         self._spare = spare
-        self._restarts = restarts
         self._running: Job | None = None
 
     @property
@@ -144,20 +167,22 @@ class Host:
             self._starting = None
 
 
-class ScriptThread:
+class ScriptThread(_CountsDeaths):
     """A thread of the host: light, but it can't be killed, and it shares the fate of the host."""
 
     can_kill = False
 
     def __init__(self, key: str, folder: Path, *, host: Host, restarts: Restarts) -> None:
         """`key` is what the host knows the workspace by: never given twice, unlike its name."""
+        super().__init__(restarts)
         self.starting = False
         self._host = host
         self._key = key
         self._folder = folder
-        self._restarts = restarts
         self._running: Job | None = None
+        #: the host in which the workspace has been opened
         self._worker: Worker | None = None
+        self._pipes: OutputPipes | None = None
 
     @property
     def worker(self) -> Worker | None:
@@ -173,22 +198,38 @@ class ScriptThread:
     async def _run(self, job: Job) -> Outcome:
         self._running = job
         self.starting = self.worker is None
-        place = (self._key, job.number)
         try:
             await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
-            worker = self._worker = await self._host.started()
+            worker, pipes = await self._opened()
             self.starting = False
             if job.ending is not None:
                 return Outcome(state=JobState.CANCELLED, result=job.no_result)
-            worker.outputs[place] = job.output
-            return await run_script(worker, job, self._key, self._folder)
-        except WorkerDied as death:  # the host's own last lines are nobody's
-            raise WorkerDied(death.exit, job.output.last_lines or death.last_lines) from None
+            return await self._run_in(worker, pipes, job)
         finally:
             self.starting = False
             self._running = None
-            if self._worker is not None:
-                self._worker.outputs.pop(place, None)
+
+    async def _run_in(self, worker: Worker, pipes: OutputPipes, job: Job) -> Outcome:
+        pipes.drain()  # what was printed between the jobs belongs to nobody
+        pipes.output = job.output
+        try:
+            return await run_script(worker, job, self._key, self._folder)
+        except WorkerDied as death:
+            pipes.drain()
+            raise WorkerDied(death.exit, _last_lines(job, death)) from None
+        finally:
+            pipes.drain()
+            pipes.output = None
+
+    async def _opened(self) -> tuple[Worker, OutputPipes]:
+        """The host, in which this workspace is open, and what it prints into there."""
+        worker = await self._host.started()
+        if self._worker is not worker or self._pipes is None:
+            pipes = OutputPipes()
+            with pipes.offered() as (stdout, stderr):
+                await worker.ask(OpenWorkspace(workspace=self._key, stdout=stdout, stderr=stderr))
+            self._worker, self._pipes = worker, pipes
+        return worker, self._pipes
 
     def interrupt(self, job: Job) -> None:
         if self.worker is not None:
@@ -207,7 +248,7 @@ class ScriptThread:
 
         A host that does not even answer is held up by one of its threads: it is ended, for the sake of the others.
         """
-        worker = self.worker
+        worker, self._worker, self._pipes = self.worker, None, None
         if worker is None:
             return
         try:
@@ -218,6 +259,14 @@ class ScriptThread:
             await asyncio.shield(worker.child.ended)
         except WorkerDied:
             pass
+
+
+def _last_lines(job: Job, death: WorkerDied) -> str:
+    """Those of the job; and of the host, whose are nobody's, if only they show what it died of."""
+    own = job.output.last_lines
+    if own and (job.output.shows_fault or not death.shows_fault):
+        return own
+    return own + death.last_lines
 
 
 async def read_variables(worker: Worker, key: str, names: list[str] | None, limit_bytes: int) -> Message | None:

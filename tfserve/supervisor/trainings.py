@@ -31,7 +31,7 @@ from tfserve.supervisor.dispatcher import lost
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.examinations import Examinations
 from tfserve.supervisor.jobs import CANCELLED, STOPPED, Ending, Job, Outcome
-from tfserve.supervisor.journal import Journal
+from tfserve.supervisor.journal import Journal, NotRecorded
 from tfserve.supervisor.training_runs import FolderInUse, FolderReserved, Run, TooManyTasks, new_row, run_of
 from tfserve.supervisor.workers import Spare, WorkerDied
 from tfserve.training.checkpoint_files import newest_epoch
@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 
 MAX_FRUITLESS = 3
 """So many deaths in a row, without a further checkpoint in between, are the end of a run."""
-RECORD_AGAIN_S = 1.0
 WORK, FINDINGS = "work", "findings.json"
 ENDED_BADLY = "ended with an error"
 MESSAGES = {JobState.FAILED: ENDED_BADLY, JobState.LOST: ENDED_BADLY, JobState.CANCELLED: "cancelled"}
@@ -180,6 +179,8 @@ class Trainings:
             await self._record(run, started=True)
             run.job.started, run.job.attempts = True, run.job.attempts + 1
             await self._train_and_record(run)
+        except NotRecorded as error:  # the server stops: the next one finds the task as running and goes on with it
+            run.job.postpone(error)
         except Exception:
             log.exception("while training task %s", run.task_id)
         finally:
@@ -287,7 +288,8 @@ class Trainings:
         """Goes on from the last checkpoint, unless it has died too often without a further one."""
         run.worker = None
         epoch = newest_epoch(self._folder(run.task_id) / WORK)
-        if await self._insist(run, partial(training.died, run.task_id, epoch)) >= MAX_FRUITLESS:
+        deaths = await self._journal.insist(partial(training.died, run.task_id, epoch), f"task {run.task_id}")
+        if deaths >= MAX_FRUITLESS:
             await self._finish(run, Outcome.failed(failure, state=JobState.LOST))
             return
         await self._record(run, requeued=True)
@@ -332,16 +334,7 @@ class Trainings:
             put_aside=[job.id] if put_aside else [],
             ended=[job.to_ended(outcome)] if outcome is not None else [],
         )
-        await self._insist(run, partial(records.take_turns, [turn]))
-
-    async def _insist(self, run: Run, write: Callable[[], T]) -> T:
-        """Writes as soon as the disk allows: nothing can go on before that."""
-        while True:
-            try:
-                return await self._journal.change(write)
-            except TFserveError as error:
-                log.error("task %s waits until it can be recorded: %s", run.task_id, error)
-                await asyncio.sleep(RECORD_AGAIN_S)
+        await self._journal.insist(partial(records.take_turns, [turn]), f"task {run.task_id}")
 
     async def _save(self, run: Run, **fields: Any) -> None:
         with contextlib.suppress(TFserveError):  # the next progress says more
@@ -373,8 +366,9 @@ class Trainings:
     async def _tell(self, run: Run) -> None:
         """Tells the operator's server what the task is now."""
         if self._settings.callback_url:
-            row = await self._journal.change(partial(training.find, run.task_id))
-            self._callbacks.tell(task_json(row), row.told)
+            with contextlib.suppress(TFserveError):  # the next start catches up
+                row = await self._journal.change(partial(training.find, run.task_id))
+                self._callbacks.tell(task_json(row), row.told)
 
     async def _delivered(self, task_id: str, state: str) -> None:
         with contextlib.suppress(TFserveError):  # told again by the next start, which does no harm

@@ -15,29 +15,29 @@ from tfserve.control import records
 from tfserve.control.models import Deployment as Row
 from tfserve.conversions import TENSORFLOW, Report
 from tfserve.errors import NotFound, TFserveError, Unavailable
-from tfserve.ipc.messages import AUTO, Done, IdleSince, ReadSamples, Samples
+from tfserve.ipc.messages import AUTO, ReadSamples, Samples
+from tfserve.supervisor.full import FullModel
 from tfserve.supervisor.loading import Loading, Means
 from tfserve.supervisor.replicas import Deployment, Replica
-from tfserve.supervisor.restarts import Restarts
+from tfserve.supervisor.restarts import ModelDeaths
 from tfserve.supervisor.workers import Worker, WorkerDied
 
 log = logging.getLogger(__name__)
 
 SAMPLES_S = 0.5
 """A worker that is busy for so long gives no samples."""
-
-FULL_IDLE_S = 300.0
-"""So long TensorFlow stays beside a faster runtime after it was last needed."""
+PREPARED_S = 30.0
+"""The same where nobody waits, and files have to be decoded."""
 
 
 class Upkeep:
     """The active deployment, and everything that keeps it so."""
 
-    def __init__(self, name: str, means: Means, *, restarts: Restarts, give_up: Callable[[str], None]) -> None:
+    def __init__(self, name: str, means: Means, *, give_up: Callable[[str], None]) -> None:
         self.active: Deployment | None = None
         #: a request of the workspace API that was answered, to warm up by
         self.sample: bytes | None = None
-        #: the worker that computes a job now: the job tells of its death
+        #: the worker that computes a job now
         self.computing: Worker | None = None
         #: held while a job computes, so that no process is stopped under it
         self.turn = asyncio.Lock()
@@ -48,11 +48,14 @@ class Upkeep:
         self._name = name
         self._means = means
         self._loading = Loading(name, means)
-        self._restarts = restarts
+        self._deaths = ModelDeaths()
         self._give_up = give_up
         self._restoring: asyncio.Task[None] | None = None
         self._choosing: asyncio.Task[None] | None = None
-        self._waking: asyncio.Task[None] | None = None
+        self.full = FullModel(
+            self._loading, is_active=lambda deployment: self.active is deployment, announce=self.announce,
+            retire=self._retire_aside, in_background=self._in_background,
+        )  # fmt: skip
         self._background: set[asyncio.Task[None]] = set()
 
     def deployed(self) -> Deployment:
@@ -167,17 +170,20 @@ class Upkeep:
         """One more process for a deployment. Raises what `Loading.load` raises."""
         return await self._loading.load(deployment, sample=self.sample, samples=samples, chosen=chosen)
 
-    async def samples(self) -> list[bytes]:
-        """Predictions that the active version has answered lately."""
+    async def samples(self, *, prepared: bool = False) -> list[bytes]:
+        """Predictions that the active version has answered, of all its replicas; `prepared` with files decoded."""
         living = self.active.living if self.active is not None else []
-        if living:
-            try:
-                async with asyncio.timeout(SAMPLES_S):
-                    answer = await living[0].worker.ask(ReadSamples())
-                    return answer.asks if isinstance(answer, Samples) else []
-            except (TimeoutError, TFserveError, WorkerDied):
-                log.info("the model of workspace %s gives no samples", self._name)
-        return []
+        found = await asyncio.gather(*(self._samples_of(each, prepared=prepared) for each in living))
+        return [sample for each in found for sample in each]
+
+    async def _samples_of(self, replica: Replica, *, prepared: bool) -> list[bytes]:
+        try:
+            async with asyncio.timeout(PREPARED_S if prepared else SAMPLES_S):
+                answer = await replica.worker.ask(ReadSamples(prepared=prepared))
+                return answer.asks if isinstance(answer, Samples) else []
+        except (TimeoutError, TFserveError, WorkerDied):
+            log.info("the model of workspace %s gives no samples", self._name)
+            return []
 
     async def replica(self) -> Replica:
         """A process with the deployed model, once there is one. Raises `NotFound`, `Unavailable`."""
@@ -224,6 +230,12 @@ class Upkeep:
         self.active = deployment
         self.restore(deployment)
 
+    def start_afresh(self) -> None:
+        """Forgets past deaths, and tries again what was given up."""
+        self._deaths = ModelDeaths()
+        if self.active is not None and self.active.state == Row.State.FAILED:
+            self.restore(self.active)
+
     def restore(self, deployment: Deployment) -> None:
         """Loads what the active deployment lacks, as often as it takes."""
         if self._restoring is None:
@@ -234,8 +246,8 @@ class Upkeep:
             if self.active is not deployment or replica not in deployment.replicas:
                 return
             exit_ = replica.worker.child.ended.result()
-            if self.computing is not replica.worker:  # otherwise the job tells of it
-                self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
+            if exit_.killed_because is None:
+                self._deaths.serving.died(now=time.monotonic(), lived_s=exit_.lived_s)
             deployment.reason = f"its worker died: {exit_.sentence}"
             deployment.replicas.remove(replica)
             if not deployment.living:
@@ -244,6 +256,7 @@ class Upkeep:
             self._in_background(self.announce())
 
         replica.worker.child.ended.add_done_callback(on_end)
+        replica.worker.on_samples = partial(self._on_samples, deployment)
 
     async def _restore(self, deployment: Deployment) -> None:
         try:
@@ -261,7 +274,7 @@ class Upkeep:
             deployment.state = Row.State.LOADING
             await self.announce()
         self._means.changed.fire()
-        await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
+        await asyncio.sleep(self._deaths.delay_s(time.monotonic()))
         chosen = deployment.chosen
         try:
             replica = await self.load(deployment)
@@ -269,6 +282,7 @@ class Upkeep:
             return not deployment.back_to_auto(error.message) and await self._lacks(deployment, error.message)
         except WorkerDied as death:
             return await self._died_loading(deployment, death)
+        self._deaths.loading.worked()
         has_moved = deployment.chosen is not chosen and not deployment.asks_for_conversion
         if has_moved or self.active is not deployment or len(deployment.living) >= deployment.options.replicas:
             replica.worker.kill("it is not needed any more")
@@ -284,8 +298,8 @@ class Upkeep:
 
     async def _died_loading(self, deployment: Deployment, death: WorkerDied) -> bool:
         deployment.reason = f"its worker died while it loaded: {death}"
-        self._restarts.died(now=time.monotonic(), lived_s=death.exit.lived_s)
-        if deployment.back_to_auto(deployment.reason) or not self._restarts.given_up:
+        self._deaths.loading.died(now=time.monotonic(), lived_s=death.exit.lived_s)
+        if deployment.back_to_auto(deployment.reason) or not self._deaths.loading.given_up:
             return False
         if not deployment.living:
             self._give_up(f"its model can't be loaded again; the last time {death}.")
@@ -302,24 +316,35 @@ class Upkeep:
     # --- a faster runtime
 
     def _begin_choosing(self, deployment: Deployment) -> None:
-        if self._means.convert and deployment.may_be_converted and self._choosing is None:
+        may_convert = self._means.convert or deployment.asks_for_conversion
+        if may_convert and deployment.may_be_converted and self._choosing is None:
             self._choosing = asyncio.get_running_loop().create_task(self._choose(deployment))
 
+    def _on_samples(self, deployment: Deployment) -> None:
+        """Compares what could not be compared without real requests."""
+        if self.active is deployment and deployment.report is not None and deployment.report.needs_samples:
+            self._begin_choosing(deployment)
+
     async def _choose(self, deployment: Deployment) -> None:
+        asked, had_enough = deployment.asked_runtime, deployment.has_enough_samples
         try:
             report = await self._means.choices.find(
-                deployment.path, precision=deployment.options.precision, asked=AUTO,
-                samples=await self.samples(), tell=partial(self._loading.tell_choice, deployment),
+                deployment.path, precision=deployment.options.precision, asked=asked, in_background=True,
+                samples=await self.samples(prepared=True), tell=partial(self._loading.tell_choice, deployment),
             )  # fmt: skip
             deployment.report = report
-            if report.chosen != TENSORFLOW:
+            if asked != AUTO:
+                deployment.own_remarks = self._loading.remarks(report, asked)
+            if report.chosen != TENSORFLOW if asked == AUTO else report.compared:
                 self._loading.tell_choice(deployment, f"loading with {report.chosen}")
                 await self._move(deployment, report)
-            self._loading.tell_choice(deployment, f"{deployment.runtime} was chosen")
+            self._loading.tell_choice(deployment, _choice(deployment, report))
         except (TFserveError, WorkerDied, OSError) as error:
             self._loading.tell_choice(deployment, f"stays with {deployment.runtime}: {error}")
         finally:
             self._choosing = None
+        if not had_enough:  # requests that came meanwhile may be what was missing
+            self._on_samples(deployment)
 
     async def _move(self, deployment: Deployment, report: Report) -> None:
         """Loads the model with the chosen runtime aside, and switches without dropping a request."""
@@ -352,42 +377,12 @@ class Upkeep:
         active = self.deployed()
         if active.chosen is None:
             return None
-        if active.full is None or not active.full.alive:
-            if self._waking is None:
-                self._waking = asyncio.get_running_loop().create_task(self._wake(active))
-            await asyncio.shield(self._waking)
-        return active.full
-
-    async def _wake(self, deployment: Deployment) -> None:
-        try:
-            deployment.full = await self._loading.load_in_full(deployment)
-        except WorkerDied as death:
-            raise Unavailable(f"TensorFlow could not be started for this: {death}.") from None
-        finally:
-            self._waking = None
-        await self.announce()
-        self._in_background(self._sleep_again(deployment, deployment.full))
-
-    async def _sleep_again(self, deployment: Deployment, full: Replica) -> None:
-        """Ends it when it has not been needed for a while."""
-        idle_s = 0.0
-        while idle_s < FULL_IDLE_S and full.alive and self.active is deployment:
-            await asyncio.wait([full.worker.child.ended], timeout=FULL_IDLE_S - idle_s)
-            try:
-                answer = await full.worker.ask(IdleSince())
-            except (TFserveError, WorkerDied):
-                break
-            idle_s = float(answer.value) if isinstance(answer, Done) else FULL_IDLE_S
-        if self.active is deployment and deployment.full is full:
-            deployment.full = None
-            await self.announce()
-            if full.alive:
-                self._retire_aside(deployment, [full])
+        return await self.full.replica(active)
 
     # --- inside
 
     async def _stop_tasks(self) -> None:
-        tasks = [task for task in (self._restoring, self._choosing, self._waking) if task is not None]
+        tasks = [task for task in (self._restoring, self._choosing, self.full.starting) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -398,3 +393,11 @@ class Upkeep:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
+
+
+def _choice(deployment: Deployment, report: Report) -> str:
+    """What was decided, for whoever asks for the status."""
+    if report.needs_samples:
+        return f"stays with {deployment.runtime} until real requests can be compared: {report.reason(TENSORFLOW)}"
+    rest = f"; TensorFlow computes what is not within {report.guard}" if report.guard and str(report.guard) else ""
+    return f"{deployment.runtime} was chosen{rest}"

@@ -13,7 +13,8 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from tfserve.config import Settings, to_environment
+from tfserve.config import DATABASE_MUST_EXIST, Settings, to_environment
+from tfserve.errors import Stopping
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import GetModels, Message, WebReady
 from tfserve.supervisor import allocation
@@ -78,12 +79,15 @@ class WebProcess:
         self._models = models
         self._restarts = Restarts()
         self._child: Child | None = None
+        self._line: Connection | None = None
         self._keeper = asyncio.get_running_loop().create_task(self._keep())
 
     async def stop(self) -> None:
         """Lets it finish the requests that it has, and ends it."""
         self._keeper.cancel()
         await asyncio.wait([self._keeper])
+        if self._line is not None:
+            self._line.refuse_pending(Stopping())
         if self._child is not None and self._child.alive:
             self._child.terminate()
             done, _ = await asyncio.wait([self._child.ended], timeout=STOP_GRACE_S)
@@ -119,11 +123,13 @@ class WebProcess:
                 role=Role.WEB,
                 environment={
                     **os.environ, **to_environment(self._settings), **allocation.environment(), OWNER: self._owner,
+                    DATABASE_MUST_EXIST: "1",
                 },
                 keep_fds=[theirs.fileno(), *listening],
             )  # fmt: skip
         line: list[Connection] = []
         line.append(await Connection.open(ours, lambda message: self._heard(line[0], message)))
+        self._line = line[0]
         return self._child
 
     async def _heard(self, line: Connection, message: Message) -> Message | None:

@@ -26,14 +26,16 @@ from tfserve.ipc.messages import (
     ExamineProject,
     IdentifyModel,
     Message,
-    Output,
     Progress,
+    SamplesSeen,
     Stop,
     Train,
+    WarmUpStep,
     WorkerReady,
 )
 from tfserve.supervisor import allocation
 from tfserve.supervisor.events import Signal
+from tfserve.supervisor.last_lines import LastLines
 from tfserve.supervisor.output import JobOutput, Pipe
 from tfserve.supervisor.processes import OWNER, Child, Exit, Role
 from tfserve.supervisor.restarts import Restarts
@@ -60,10 +62,12 @@ ROLES: dict[type, Role] = {
 class WorkerDied(Exception):
     """The worker ended before it answered."""
 
-    def __init__(self, exit_: Exit, last_lines: str) -> None:
+    def __init__(self, exit_: Exit, last_lines: str, *, shows_fault: bool = False) -> None:
+        """`shows_fault` says that the worker's own output, not that of a job, has a fault dump."""
         super().__init__(exit_.sentence)
         self.exit = exit_
         self.last_lines = last_lines
+        self.shows_fault = shows_fault
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Workshop:
 
     settings: Settings
     owner: str
+    #: the umask that the server was started with, for workers that write where callers say
+    callers_umask: int
 
     def environment(self) -> dict[str, str]:
         """The environment of a worker: it runs callers' code, so what is private to the server stays out."""
@@ -92,7 +98,10 @@ class Workshop:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-P", "-X", "faulthandler", "-m", "tfserve.worker", "--fd", str(theirs.fileno())]
+            command = [
+                sys.executable, "-P", "-X", "faulthandler", "-m", "tfserve.worker",
+                "--fd", str(theirs.fileno()), "--callers-umask", f"{self.callers_umask:o}",
+            ]  # fmt: skip
             child = Child.start(
                 command + ["--warm"] * warm,
                 role=Role.SPARE,
@@ -119,16 +128,19 @@ class Worker:
     def __init__(self, child: Child) -> None:
         self.child = child
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        #: where the threads of a host print, by workspace and job
-        self.outputs: dict[tuple[str, int], JobOutput] = {}
         self.output: JobOutput | None = None
         self.on_progress: Callable[[Progress], None] | None = None
+        #: what a model worker computes for its warm-up, or computed last
+        self.warm_up_step: WarmUpStep | None = None
+        #: how many different requests a model worker has kept, and who wants to know of more
+        self.samples_seen = 0
+        self.on_samples: Callable[[], None] | None = None
         #: None until it is open
         self._line: Connection | None = None
         assert child.stdout is not None
         assert child.stderr is not None
         self._pipes = [Pipe(child.stdout, 1, self._printed), Pipe(child.stderr, 2, self._printed)]
-        self._last_words = b""
+        self._last_lines = {1: LastLines(), 2: LastLines()}
         child.ended.add_done_callback(self._on_end)
 
     @classmethod
@@ -155,7 +167,7 @@ class Worker:
                 self.child.kill("its connection was closed")
             exit_ = await asyncio.shield(self.child.ended)
             self.drain()
-            raise WorkerDied(exit_, self._last_lines()) from None
+            raise WorkerDied(exit_, self._last_output(), shows_fault=self._last_lines[2].has_fault) from None
 
     def tell(self, message: Message) -> None:
         self._open_line.tell(message)
@@ -191,22 +203,25 @@ class Worker:
                 self.ready.set_result(None)
         elif isinstance(message, Progress) and self.on_progress is not None:
             self.on_progress(message)
-        elif isinstance(message, Output):
-            output = self.outputs.get((message.workspace, message.job))
-            if output is not None:
-                output.write(message.stream, message.data)
+        elif isinstance(message, WarmUpStep):
+            self.warm_up_step = message
+        elif isinstance(message, SamplesSeen):
+            self.samples_seen = message.count
+            if self.on_samples is not None:
+                self.on_samples()
         return None
 
     def _printed(self, stream: int, data: bytes) -> None:
         if self.output is not None:
             self.output.write(stream, data)
         else:
-            self._last_words = (self._last_words + data)[-4000:]
+            self._last_lines[stream].add(data)
             log.debug("worker %s: %s", self.child.pid, data.decode(errors="replace").rstrip())
 
-    def _last_lines(self) -> str:
+    def _last_output(self) -> str:
+        """What the job printed last, or else the process itself."""
         lines = self.output.last_lines if self.output is not None else ""
-        return lines or self._last_words[-2000:].decode(errors="replace")
+        return lines or self._last_lines[2].text() or self._last_lines[1].text()
 
     @property
     def _open_line(self) -> Connection:
@@ -216,7 +231,7 @@ class Worker:
     def _on_end(self, ended: asyncio.Future[Exit]) -> None:
         self.drain()
         if not self.ready.done():
-            self.ready.set_exception(WorkerDied(ended.result(), self._last_lines()))
+            self.ready.set_exception(WorkerDied(ended.result(), self._last_output()))
             self.ready.exception()  # seen here, whether or not anybody waits
         # Its last answers may still be in the socket: the line ends by itself behind them, unless a process that
         # the script left behind holds the other end.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import shutil
@@ -34,14 +35,15 @@ from tfserve.ipc.messages import JobKind, JobState
 from tfserve.supervisor.catalogue import Catalogue
 from tfserve.supervisor.choices import Choices
 from tfserve.supervisor.deployments import Deployments
-from tfserve.supervisor.dispatcher import Dispatcher, Runner
+from tfserve.supervisor.dispatcher import Dispatcher
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs import DESTROYED, REPEATABLE, RESTARTED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal
 from tfserve.supervisor.loading import Means
-from tfserve.supervisor.output import LAST_LINES_BYTES, JobOutput
+from tfserve.supervisor.output import JobOutput, last_lines_of
 from tfserve.supervisor.replicas import Deployment
 from tfserve.supervisor.restarts import Restarts
+from tfserve.supervisor.runner import Runner
 from tfserve.supervisor.scripts import Host, ScriptProcess, ScriptThread
 from tfserve.supervisor.workers import Spare
 
@@ -247,11 +249,13 @@ class Workspaces:
         while True:
             await asyncio.sleep(PRUNE_EVERY_S)
             for workspace in self:
-                await self.prune(workspace)
+                with contextlib.suppress(TFserveError):  # the next time does it
+                    await self.prune(workspace)
 
     async def close(self) -> None:
         """Lets running jobs end by themselves for a while, then ends everything; what waits stays recorded."""
-        await self._journal.change(_nothing)  # behind it, all that was submitted stands in its queue
+        with contextlib.suppress(TFserveError):
+            await self._journal.change(_nothing)  # behind it, all that was submitted stands in its queue
         drain_s = self._settings.drain_s
         await asyncio.gather(*(workspace.dispatcher.close(STOPPED, drain_s) for workspace in self))
         await self._host.close()
@@ -287,13 +291,13 @@ class Workspaces:
         else:
             scripts = ScriptProcess(row.name, folder, spare=self._spare, restarts=restarts)
         deployments = Deployments(
-            row.pk, row.name, means=self._means, restarts=restarts,
+            row.pk, row.name, means=self._means,
             give_up=lambda reason: dispatcher.give_up(reason),
         )  # fmt: skip
         runners: dict[JobKind, Runner] = {JobKind.SCRIPT: scripts, JobKind.CLEAR: scripts}
         runners |= dict.fromkeys((JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY, JobKind.PREDICT), deployments)
         dispatcher = Dispatcher(
-            row.pk, name=row.name, journal=self._journal, runners=runners, restarts=restarts, changed=self._changed,
+            row.pk, name=row.name, journal=self._journal, runners=runners, changed=self._changed,
             grace_s=self._settings.cancel_grace_s,
         )  # fmt: skip
         dispatcher.last_started, dispatcher.last_finished = saved.last_started, saved.last_finished
@@ -369,7 +373,7 @@ def _end_interrupted(saved: list[records.Saved], data_folder: Path) -> list[reco
 
 def _lost(row: JobRow, data_folder: Path) -> records.Ended:
     output = data_folder / "workspaces" / str(row.workspace_id) / "jobs" / f"{row.number}.out"
-    tail = output.read_bytes()[-LAST_LINES_BYTES:].decode(errors="replace") if output.exists() else ""
+    tail = last_lines_of(output)
     failure = Failure(
         code="lost",
         message="The job was lost because the server ended while it ran, and its worker with it. It was not run again.",

@@ -14,6 +14,7 @@ from tfserve.training import (
     evaluation,
     events,
     exports,
+    held_out,
     images,
     known_networks,
     plots,
@@ -176,7 +177,8 @@ def _export(run: Run, network: Any, source: Source, parts: Split) -> list[export
     run.reporter.say(88.0, "exports the SavedModel and the Keras file", eta_s=12)
     tried = spread(parts.held_out, MAX_TRIED)
     signatures.save(network, signatures.Classifier(network, run.findings.labels), run.aside / exports.SAVED_MODEL)
-    trial = exports.Trial.of(network, run.aside, source.inputs.batch(tried).astype(np.float32))
+    held_out.write([run.file(place) for place in tried], run.aside / exports.SAVED_MODEL)
+    trial = exports.Trial.of(network, run.aside, source.inputs.batch(tried).astype(np.float32), image=run.image())
     trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("probabilities"))
     files = [np.array([run.file(place).read_bytes()], object) for place in tried]
     from_files = exports.saved_model("probabilities", "image_bytes")

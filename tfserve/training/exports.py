@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import msgspec
 import numpy as np
 import tensorflow as tf
 
+from tfserve.runtimes import image_metadata
 from tfserve.tensors import Array
 from tfserve.training.first_words import first_words
 from tfserve.training.litert_metadata import with_metadata
@@ -66,16 +68,20 @@ QUANTIZED = Tolerance(0.95, 1.0)
 class Trial:
     """Tries every form on the same inputs, beside what the original says of them: chances, or class numbers."""
 
-    def __init__(self, folder: Path, inputs: Sequence[Array], expected: Sequence[Array]) -> None:
+    def __init__(
+        self, folder: Path, inputs: Sequence[Array], expected: Sequence[Array], *, image: dict[str, Any] | None = None
+    ) -> None:
         self.results: list[Export] = []
+        self._image = image
         self._folder = folder
         self._inputs = inputs
         self._expected = expected
 
     @classmethod
-    def of(cls, network: Any, folder: Path, images: Array) -> Trial:
+    def of(cls, network: Any, folder: Path, images: Array, *, image: dict[str, Any] | None = None) -> Trial:
+        """`image` describes the input of the forms to come; it is written beside each."""
         inputs = [images[place : place + 1] for place in range(len(images))]
-        return cls(folder, inputs, [np.asarray(network(each, training=False)) for each in inputs])
+        return cls(folder, inputs, [np.asarray(network(each, training=False)) for each in inputs], image=image)
 
     def add(
         self, name: str, path: str, open_it: Callable[[Path], Compute], *, tolerance: Tolerance = EXACT,
@@ -84,6 +90,8 @@ class Trial:
         """Makes or opens a form and tries it, on inputs of its own if need be."""
         export = Export(name=name, path=path)
         self.results.append(export)
+        if self._image and path != SAVED_MODEL:
+            image_metadata.beside(self._folder / path).write_text(json.dumps(self._image, ensure_ascii=False, indent=2))
         try:
             compute = open_it(self._folder / path)
             inputs = self._inputs if inputs is None else inputs
@@ -103,7 +111,7 @@ class Trial:
         reporter.say(94.0, "converts to LiteRT with integers", eta_s=6)
         self.add("LiteRT int8", "model_int8.tflite", litert(network, card, examples), tolerance=QUANTIZED)
         reporter.say(96.0, "converts to ONNX", eta_s=3)
-        self.add("ONNX", "model.onnx", onnx(network))
+        self.add("ONNX", "model.onnx", onnx(network, card))
 
 
 def keras_file(network: Any) -> Callable[[Path], Compute]:
@@ -131,21 +139,30 @@ def litert(network: Any, card: dict[str, Any], examples: Array | None = None) ->
     return open_it
 
 
-def onnx(network: Any) -> Callable[[Path], Compute]:
+def onnx(network: Any, card: dict[str, Any]) -> Callable[[Path], Compute]:
     def open_it(path: Path) -> Compute:
         try:
-            onnxruntime, tf2onnx = map(importlib.import_module, ("onnxruntime", "tf2onnx"))
+            onnxruntime, tf2onnx, onnx = map(importlib.import_module, ("onnxruntime", "tf2onnx", "onnx"))
         except ImportError as error:
             raise RuntimeError(f"{error.name} is not installed: pip install tf2onnx onnxruntime") from error
         images = tf.TensorSpec(network.input_shape, tf.float32, name="images")
         function = tf.function(
             lambda images: {"probabilities": network(images, training=False)}, input_signature=[images]
         )
-        tf2onnx.convert.from_function(function, input_signature=[images], output_path=str(path))
+        model, _ = tf2onnx.convert.from_function(function, input_signature=[images])
+        onnx.helper.set_model_props(model, _properties(card))
+        path.write_bytes(model.SerializeToString())
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         return lambda each: np.asarray(session.run(None, {"images": each})[0])
 
     return open_it
+
+
+def _properties(card: dict[str, Any]) -> dict[str, str]:
+    """What an ONNX file says of itself: all of the card, and what this server reads."""
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in card.items()}
+    texts[image_metadata.ONNX_PROPERTY] = texts.pop("image")
+    return texts
 
 
 def saved_model(

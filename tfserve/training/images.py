@@ -14,12 +14,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from tfserve.runtimes.decoding import FORMATS, MAX_PIXELS
 from tfserve.tensors import Array
 from tfserve.training.first_words import first_words
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 256 * 1024 * 1024
 
 _GREY_MODES = ("1", "L", "LA", "La")

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from tfserve.runtimes.decoding import MAX_PIXELS
 from tfserve.tensors import Array
 from tfserve.training.first_words import first_words
-from tfserve.training.images import MAX_PIXELS, Bad, read_bytes
+from tfserve.training.images import Bad, read_bytes
 
 SUFFIXES = (".png", ".gif", ".bmp")
 

@@ -103,9 +103,12 @@ def _how_to_use(run: Run) -> list[str]:
         "Deploy `saved_model`; `signature: image_bytes` takes encoded images (`image_bytes`) and gives"
         f" {_ANSWERS[kind]}."
         " `serving_default` takes float images (count, height, width, 3), RGB, 0 to 255, of any size.",
-        "The other forms take images of one size:"
-        f" {'x'.join(map(str, run.parameters['network_size']))} (height x width), also RGB, 0 to 255. Scaling is a part"
-        " of all of them. Orientation tags of photographs are not followed.",
+        "The other forms can be deployed in the same way and take image files too: their size, scaling and labels are"
+        " in the `.image.json` beside each, in the ONNX file's properties and in the LiteRT file's metadata. As numbers"
+        f" they take images of one size, {'x'.join(map(str, run.parameters['network_size']))} (height x width), RGB, 0"
+        " to 255. Scaling is a part of all of them. Orientation tags of photographs are not followed.",
+        "`saved_model/assets.extra/held_out_images.zip` has a few of the held-out images, by which the server finds"
+        " the fastest runtime that gives the same answers. Remove it where these images must not go along.",
     ]
 
 

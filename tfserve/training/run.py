@@ -52,7 +52,18 @@ class Run:
         return {
             "task": self.task_id, "train_type": self.findings.train_type, "labels": self.findings.labels,
             "numbers": self.findings.numbers, "input": INPUT, "size": self.parameters["network_size"],
+            "image": self.image(),
         }  # fmt: skip
+
+    def image(self) -> dict[str, Any]:
+        """How files become the input of the small forms, in the words of `tfserve.runtimes.image_spec`."""
+        height, width = self.parameters["network_size"]
+        image = {
+            "task": self.findings.train_type, "height": height, "width": width, "channels": 3, "layout": "NHWC",
+            "scale": 1.0, "offset": 0.0, "labels": self.findings.labels,
+        }  # fmt: skip
+        masks = {"mask_values": self.findings.numbers, "output_layout": "NHWC"}
+        return image | (masks if self.findings.train_type == "segmentation" else {})
 
     def telling(self, what: str, begin: float, end: float) -> Callable[[float], None]:
         """To be called with the share of something that is done, which takes the progress from `begin` to `end`."""

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfserve.tensors import Array
-from tfserve.training import datasets, evaluation, events, exports, images, masks, plots, report, signatures
+from tfserve.training import datasets, evaluation, events, exports, held_out, images, masks, plots, report, signatures
 from tfserve.training.augment import Augment
 from tfserve.training.checkpoints import State
 from tfserve.training.datasets import Source
@@ -47,7 +47,7 @@ def train(run: Run) -> dict[str, Any]:
     network, state = _fit(run, source, parts, size)
 
     run.reporter.say(FITTED, "measures the model on the held-out images", eta_s=20)
-    server = Segmenter(network, found.numbers)
+    server = Segmenter(network, found.labels, found.numbers)
     predict = _predict(server)
     measured = evaluation.segmentation(_confusion(run, predict, parts.held_out), found.labels)
     _draw(run, state, predict, parts, measured)
@@ -165,7 +165,8 @@ def _export(
     run.reporter.say(88.0, "exports the SavedModel and the Keras file", eta_s=15)
     numbers, tried = run.findings.numbers, spread(parts.held_out, MAX_TRIED)
     signatures.save(network, server, run.aside / exports.SAVED_MODEL)
-    trial = exports.Trial.of(network, run.aside, source.inputs.batch(tried).astype(np.float32))
+    held_out.write([run.file(place) for place in tried], run.aside / exports.SAVED_MODEL)
+    trial = exports.Trial.of(network, run.aside, source.inputs.batch(tried).astype(np.float32), image=run.image())
     trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("mask", values=numbers))
     trial.add(
         "SavedModel from files", exports.SAVED_MODEL, exports.saved_model("mask", "image_bytes", numbers),

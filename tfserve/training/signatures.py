@@ -22,6 +22,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfserve.runtimes import image_metadata
+
 
 class Classifier:
     """Says what to do with images of any size, with a network that takes one size."""
@@ -32,11 +34,12 @@ class Classifier:
         self._labels = list(labels)
 
     def image(self) -> dict[str, Any]:
+        """How files become the input of `serving_default`, in the words of `tfserve.runtimes.image_spec`."""
         height, width = self._size
         return {"task": "classification", "height": height, "width": width, "labels": self._labels}
 
     def from_floats(self, images: Any) -> dict[str, Any]:
-        return {"probabilities": self._network(_resized(images, self._size), training=False)}
+        return {"probabilities": self._network(_multiplied(images, self._size), training=False)}
 
     def from_bytes(self, image_bytes: Any) -> dict[str, Any]:
         def read(data: Any) -> Any:
@@ -53,17 +56,18 @@ class Classifier:
 class Segmenter:
     """Gives masks in the size of the images."""
 
-    def __init__(self, network: Any, values: Sequence[int]) -> None:
+    def __init__(self, network: Any, labels: Sequence[str], values: Sequence[int]) -> None:
         self._network = network
+        self._labels = list(labels)
         self._size = network.input_shape[1:3]
         self._values = np.asarray(values, np.uint8)
 
     def image(self) -> dict[str, Any]:
-        height, width = self._size
-        return {"task": "segmentation", "height": height, "width": width}
+        """Files keep their size, since masks of theirs are wanted; the model itself resizes."""
+        return {"task": "segmentation", "labels": self._labels}
 
     def from_floats(self, images: Any) -> dict[str, Any]:
-        chances = self._network(_resized(images, self._size), training=False)
+        chances = self._network(_multiplied(images, self._size), training=False)
         return {"mask": self._mask(chances, tf.shape(images)[1:3])}
 
     def from_bytes(self, image_bytes: Any) -> dict[str, Any]:
@@ -102,8 +106,8 @@ def save(network: Any, server: Classifier | Segmenter, folder: Path) -> None:
 
 
 def describe(image: dict[str, Any], folder: Path) -> None:
-    """Writes beside a SavedModel how files become its input (`tfserve.runtimes.images`)."""
-    beside = folder / "assets.extra" / "image.json"
+    """Writes beside a SavedModel how files become its input (`tfserve.runtimes.image_metadata`)."""
+    beside = folder / image_metadata.BESIDE
     beside.parent.mkdir(exist_ok=True)
     beside.write_text(json.dumps(image, ensure_ascii=False, indent=2))
 
@@ -129,3 +133,26 @@ def _decoded(data: Any) -> Any:
 def _resized(images: Any, size: tuple[int, int]) -> Any:
     """As Pillow resizes the images that are learnt from: bilinear, smoothed when made smaller."""
     return tf.image.resize(images, size, antialias=True)
+
+
+def _multiplied(images: Any, size: tuple[int, int]) -> Any:
+    """As `_resized`, (count, height, width, 3), by operations that every converter knows: two products of matrices.
+
+    Images that have the size already are not changed at all. The kernel of `_resized` is known to TensorFlow only, so
+    with it no other runtime could compute the model.
+    """
+    count, height, width = tf.unstack(tf.shape(images)[:3])
+    rows = tf.matmul(_weights(height, size[0]), tf.reshape(images, [count, height, width * 3]))
+    turned = tf.transpose(tf.reshape(rows, [count, size[0], width, 3]), [0, 2, 1, 3])
+    columns = tf.matmul(_weights(width, size[1]), tf.reshape(turned, [count, width, size[0] * 3]))
+    return tf.transpose(tf.reshape(columns, [count, size[1], size[0], 3]), [0, 2, 1, 3])
+
+
+def _weights(old: Any, new: int) -> Any:
+    """(new, old) shares of the old pixels in each new one: a triangle, as wide as a new pixel or an old one."""
+    step = tf.cast(old, tf.float32) / new
+    centres = (tf.range(new, dtype=tf.float32) + 0.5) * step
+    places = tf.cast(tf.range(old), tf.float32) + 0.5
+    distances = tf.abs(places[tf.newaxis] - centres[:, tf.newaxis]) / tf.maximum(step, 1.0)
+    weights = tf.maximum(1.0 - distances, 0.0)
+    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)

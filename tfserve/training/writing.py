@@ -21,6 +21,7 @@ def written_aside(file: Path) -> Iterator[Path]:
     aside = file.with_name(f".{file.name}.writing")
     try:
         yield aside
+        aside.chmod(0o600)
         _sync(aside)
         aside.replace(file)
     finally:

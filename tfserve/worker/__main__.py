@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="tfserve.worker", description="A worker process of TFserve.")
     parser.add_argument("--fd", type=int, required=True, help="the worker's end of a socket pair")
     parser.add_argument("--warm", action="store_true", help="import TensorFlow before being given a role")
+    parser.add_argument(
+        "--callers-umask", type=lambda text: int(text, 8), help="octal; for roles that write where callers say"
+    )
     options = parser.parse_args(argv)
 
     # A role that can be interrupted sets its own handler. Not SIG_IGN, which child processes would inherit.
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     connection.tell(WorkerReady(warm=warm))
     status = os.EX_SOFTWARE
     try:
-        _serve(connection, interrupts, inbox)
+        _serve(connection, interrupts, inbox, options.callers_umask)
         linux.kill_descendants()
         status = 0
     except BaseException:  # a signal handler of a script's that exits, or a fault of ours
@@ -82,9 +85,13 @@ def _connect(fd: int) -> BlockingConnection:
     return connection
 
 
-def _serve(connection: BlockingConnection, interrupts: Interrupts, inbox: Inbox) -> None:
+def _serve(
+    connection: BlockingConnection, interrupts: Interrupts, inbox: Inbox, callers_umask: int | None = None
+) -> None:
     """Waits for a role and plays it. Each role is imported only by the worker that has it."""
     for request_id, message in inbox:
+        if callers_umask is not None and isinstance(message, BecomeScripts | BecomeHost | ExamineProject | Train):
+            os.umask(callers_umask)
         match message:
             case BecomeScripts():
                 from tfserve.worker.scripts import ScriptsRole

@@ -7,7 +7,7 @@ only if names, types and shapes allow it, and the first times both ways are comp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,17 +18,20 @@ from tfserve.tensors import Array
 MAX_BATCH_ROWS = 1024
 MAX_BATCH_BYTES = 64 * 1024 * 1024
 PROOFS = 2
+MAX_ROW_SHAPES = 256
 
 Inputs = Mapping[str, Array]
 Outputs = list[Array | None]
+RowShape = tuple[tuple[str, ...], ...]
 
 
 @dataclass(eq=False)
 class Plan:
-    """What the names of a request mean; shared by all requests with the same names.
+    """What the names of a request mean; shared by all requests with the same names and shapes of rows.
 
     `feeds` are the targets of each given name, `names` the fetched name of each output. `proofs` counts how often
-    batches gave the same numbers as single requests; `mixes_rows` is set as soon as one did not.
+    batches gave the same numbers as single requests; `mixes_rows` is set as soon as one did not. With
+    `changes_state` every request has to be computed alone, and once.
     """
 
     signature: str
@@ -37,14 +40,27 @@ class Plan:
     names: Sequence[str]
     proofs: int = 0
     mixes_rows: bool = False
+    changes_state: bool = False
+    _by_rows: dict[RowShape | None, Plan] = field(default_factory=dict)
+
+    def for_rows(self, shape: RowShape | None) -> Plan:
+        """The plan of requests whose rows have this shape: what was proved of others does not hold for them."""
+        found = self._by_rows.get(shape)
+        if found is None:
+            if len(self._by_rows) >= MAX_ROW_SHAPES:
+                self._by_rows.clear()
+            found = self._by_rows[shape] = replace(self, proofs=0, mixes_rows=False, _by_rows={})
+        return found
 
     def can_batch(self) -> bool:
         targets = [target for feed in self.feeds.values() for target in feed]
         specs = [target.spec for target in (*targets, *self.outputs)]
-        return not self.mixes_rows and bool(targets) and all(spec is not None and spec.is_batched for spec in specs)
+        if self.mixes_rows or self.changes_state:
+            return False
+        return bool(targets) and all(spec is not None and spec.is_batched for spec in specs)
 
 
-def row_shape(inputs: Inputs) -> tuple[tuple[str, ...], ...] | None:
+def row_shape(inputs: Inputs) -> RowShape | None:
     """What requests must have in common to be put together; None when their inputs differ in their number of rows."""
     rows = {array.shape[0] for array in inputs.values()}
     if len(rows) != 1 or 0 in rows:

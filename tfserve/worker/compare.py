@@ -15,17 +15,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfserve import runtimes
-from tfserve.conversions import NOT_COMPARED, TENSORFLOW, Trial
+from tfserve.conversions import NOT_COMPARED, TENSORFLOW, Guard, Trial
 from tfserve.errors import Conflict, Internal, Invalid, TFserveError, Unsupported
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel, Message
-from tfserve.runtimes import conversion, fingerprint, formats, keras
-from tfserve.runtimes.formats import Located
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import conversion, fingerprint, keras, known_names
+from tfserve.runtimes.guarded import Guarded, outside
 from tfserve.runtimes.interface import Runtime
-from tfserve.worker import agreement, reference
+from tfserve.runtimes.tensorflow import GraphModel
+from tfserve.worker import agreement, held_out, reference
 from tfserve.worker.agreement import Difference
 from tfserve.worker.inbox import Inbox
-from tfserve.worker.reference import Reference
+from tfserve.worker.reference import ODD_TEXT, ORDINARY, SAMPLE, TINY, Case, Reference
 from tfserve.worker.trial_inputs import Inputs
 
 log = logging.getLogger(__name__)
@@ -98,9 +101,14 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
         keras.export(model.path, saved_model)
     runtime = runtimes.load(Located(formats.SAVED_MODEL, saved_model, None), device=DEVICE, runtime=TENSORFLOW)
     name = conversion.signature_of(runtime.signatures)
-    found = reference.make(runtime, saved_model, name, message.samples)
+    kept = held_out.samples(model, name, runtime.signatures[name])
+    found = reference.make(runtime, saved_model, name, [*kept, *message.samples])
     found.write(folder)
-    trial = Trial(runtime=TENSORFLOW, ok=True, reason=found.problem, compared=len(found.cases))
+    if isinstance(runtime, GraphModel):
+        runtime.known_names().write(folder)
+    trial = Trial(
+        runtime=TENSORFLOW, ok=True, reason=found.problem, compared=len(found.cases), needs_samples=found.needs_samples
+    )
     _measure(trial, runtime, found)
     trial.size_bytes = _size_bytes(model.path)
     return trial
@@ -113,20 +121,23 @@ def _try_candidate(model: Located, message: Convert) -> Trial:  # noqa: ARG001 -
     """A converter's failure of any kind is a result; it is not ours."""
     trial = Trial(runtime=message.candidate, ok=False)
     found = Reference.read(Path(message.work_folder))
-    if found.problem:
+    if found.problem and (found.must_stay or not message.was_requested):
         trial.reason = found.problem
         return trial
     try:
         runtime = _converted(trial, found, message)
-        difference = _compared(trial, runtime, found, reduced=message.precision != "float32")
-        if not difference.problem:
-            _measure(trial, runtime, found)
+        trial.guard = found.guard(0, normal_only=False, ascii_only=False)
+        if not found.problem:
+            trial.reason = _compared(trial, runtime, found, reduced=message.precision != "float32")
+        if not (found.problem or trial.reason):
+            _measure(trial, Guarded(runtime, trial.guard), found)
     except TFserveError as error:
         trial.reason = error.message
     except Exception as error:
         log.debug("%s can't compute %s", message.candidate, message.path, exc_info=True)
         trial.reason = f"it can't be converted: {_first_lines(error)}"
     trial.ok = not trial.reason
+    trial.reason = trial.reason or found.problem
     return trial
 
 
@@ -137,6 +148,7 @@ def _converted(trial: Trial, found: Reference, message: Convert) -> Runtime:
         message.candidate, Path(found.saved_model), found.name, found.signature,
         precision=message.precision, to=Path(message.work_folder) / message.candidate,
     )  # fmt: skip
+    known_names.copy(Path(message.work_folder), file.parent)
     trial.convert_s = round(time.monotonic() - begun_at, 3)
     trial.path = str(file.relative_to(message.work_folder))
     trial.size_bytes = _size_bytes(file.parent)
@@ -145,30 +157,57 @@ def _converted(trial: Trial, found: Reference, message: Convert) -> Runtime:
     )
 
 
-def _compared(trial: Trial, runtime: Runtime, found: Reference, *, reduced: bool) -> Difference:
-    """Stops at the first inputs whose outputs do not agree."""
-    difference = Difference()
-    names = [spec.name for spec in found.signature.outputs]
-    compare = agreement.compare_reduced if reduced else agreement.compare
-    for case in found.cases:
-        expected = case.expected()
-        try:
-            given = reference.compute(runtime, case.arrays(), names, found.name)
-        except TFserveError as error:
-            if expected is not None:
-                difference.problem = f"it refuses what TensorFlow computes: {error.message}"
-        else:
-            if expected is None:
-                difference.problem = "it computes what TensorFlow refuses"
-            else:
-                compare(difference, names, given, expected)
+def _compared(trial: Trial, runtime: Runtime, found: Reference, *, reduced: bool) -> str:
+    """The reason why the outputs do not agree, or nothing; then `trial.guard` says where they do.
+
+    Ordinary inputs must agree. Where others do not, requests with such values are TensorFlow's.
+    """
+    difference, agreed = Difference(), len(found.envelopes) - 1
+    odd: set[str] = set()
+    for case in sorted(found.cases, key=lambda case: case.level):
+        if case.level > agreed:
+            continue
+        is_ordinary = case.level == 0 and case.what in (SAMPLE, ORDINARY)
+        problem = _problem(difference if is_ordinary else Difference(), runtime, found, case, reduced=reduced)
         trial.compared += 1
-        if difference.problem:
+        if problem and is_ordinary:
             break
-    trial.reason = difference.problem
+        if problem and case.level:
+            agreed = case.level - 1
+        elif problem:
+            odd.add(case.what)
     trial.max_abs_diff, trial.max_rel_diff = difference.max_abs, difference.max_rel
     trial.same_classes = difference.same_classes
-    return difference
+    odd |= {TINY, ODD_TEXT} - {case.what for case in found.cases}  # what was not tried did not agree
+    trial.guard = found.guard(agreed, normal_only=TINY in odd, ascii_only=ODD_TEXT in odd)
+    return difference.problem or _why_useless(trial.guard, found)
+
+
+def _problem(difference: Difference, runtime: Runtime, found: Reference, case: Case, *, reduced: bool) -> str:
+    """Compares one case."""
+    names = [spec.name for spec in found.signature.outputs]
+    expected = case.expected()
+    try:
+        given = reference.compute(runtime, case.arrays(), names, found.name)
+    except TFserveError as error:
+        if expected is not None:
+            difference.problem = f"it refuses what TensorFlow computes: {error.message}"
+    else:
+        if expected is None:
+            difference.problem = "it computes what TensorFlow refuses"
+        else:
+            compare = agreement.compare_reduced if reduced else agreement.compare
+            compare(difference, names, given, expected)
+    return difference.problem
+
+
+def _why_useless(guard: Guard, found: Reference) -> str:
+    """Why a model that agrees would compute next to nothing, or nothing."""
+    if single := [name for name, (lowest, highest) in guard.ranges.items() if lowest == highest]:
+        return f"it agrees with TensorFlow only for a single number in {single[0]!r}"
+    samples = [case.arrays() for case in found.cases if case.what == SAMPLE]
+    left = sum(outside(guard, inputs) is not None for inputs in samples)
+    return "most requests have values for which it does not agree with TensorFlow" if left > len(samples) / 2 else ""
 
 
 def _measure(trial: Trial, runtime: Runtime, found: Reference) -> None:

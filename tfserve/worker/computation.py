@@ -14,45 +14,56 @@ from typing import TypeVar
 
 import numpy as np
 
+from tfserve import linux
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
 from tfserve.ipc.predictions import Answer, Ask, Refusal, Tensor, to_array, to_tensor
-from tfserve.runtimes.interface import Preparing, Runtime, Target, find_signature, listed
+from tfserve.runtimes import state
+from tfserve.runtimes.interface import (
+    OnlyTensorFlowKnows,
+    Preparing,
+    Runtime,
+    Target,
+    find_signature,
+    listed,
+    release_memory,
+)
 from tfserve.tensors import DTYPES, Array, Signature, TensorSpec
-from tfserve.worker import batching
+from tfserve.worker import batching, samples
 from tfserve.worker.batching import Plan
+from tfserve.worker.samples import Samples
 from tfserve.worker.waiting import Group, Waiting
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MAX_KINDS = 1024
-KEEP_SAMPLES = 8
-SAMPLE_EVERY_NS = 1_000_000_000
-MAX_SAMPLE_BYTES = 4 * 1024 * 1024
+MAX_KNOWN = 1024
 
 
 @dataclass(eq=False)
-class Kind:
-    """Requests with the same names, types and shapes of rows: what is wrong with them, or how they are computed."""
+class Known:
+    """What holds for all requests of a group, whatever is in them: how they are computed.
 
-    plan: Plan | None
-    error: TFserveError | None = None
+    `has_fixed_rows` when the signature says how many rows there are: then that is checked for each request, since
+    the number of rows is not part of a group. A refusal is never kept, it belongs to one request.
+    """
+
+    plan: Plan
+    has_fixed_rows: bool
 
 
 class Computation:
     """One model, used by one thread at a time. `lock` is held while the runtime computes."""
 
     def __init__(self, runtime: Runtime, lock: threading.Lock) -> None:
-        self.samples: list[Ask] = []
+        #: requests that were answered
+        self.samples = Samples()
         #: when the last batch began
         self.asked_ns = 0
         self._runtime = runtime
         self._preparing = runtime if isinstance(runtime, Preparing) else None
         self._lock = lock
-        self._plans: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Plan] = {}
-        self._kinds: dict[Group, Kind] = {}
-        self._sampled_ns = 0
+        self._known: dict[Group, Known] = {}
 
     def prepares(self, ask: Ask) -> bool:
         """Whether the request has to be made ready before it waits for the model."""
@@ -65,45 +76,43 @@ class Computation:
     def sort(self, ask: Ask) -> tuple[Group, int | None]:
         """The group of a request, and its rows if it can share a batch."""
         rows = {tensor.shape[0] if tensor.shape else None for tensor in ask.tensors}
-        shapes = tuple([(tensor.dtype, tensor.shape[1:]) for tensor in ask.tensors])
         count = rows.pop() if len(rows) == 1 else None
-        group: Group = (ask.urgency, ask.signature, ask.names, ask.outputs, shapes)
-        kind = self._kinds.get(group)
-        if kind is None:
-            kind = self._new_kind(group, ask)
-        if not count or kind.plan is None or not kind.plan.can_batch():
-            return (*group, object()), None
-        return group, count
+        group = _group(ask)
+        try:
+            plan = self._plan(group, ask)
+        except TFserveError:  # which `run` finds again
+            plan = None
+        if not count or plan is None or not plan.can_batch():
+            return (ask.urgency, *group, object()), None
+        return (ask.urgency, *group), count
+
+    def release_memory(self) -> None:
+        """Gives the system what computing has left behind; a request that comes meanwhile waits."""
+        with self._lock:
+            release_memory(self._runtime)
+        linux.give_memory_back()
 
     def run(self, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
         """The answer of each request, in order. One that fails does not touch the others."""
-        kind = self._kinds.get(requests[0].group[:5]) or self._new_kind(requests[0].group[:5], requests[0].ask)
-        answers = _refusing(lambda: self._run_kind(kind, requests))
+        first = requests[0].ask
+        answers = _refusing(lambda: self._run(self._plan(_group(first), first), requests))
         return [answers] * len(requests) if isinstance(answers, Refusal) else answers
 
-    # --- kinds and plans
+    # --- plans
 
-    def _new_kind(self, group: Group, ask: Ask) -> Kind:
-        if len(self._kinds) >= MAX_KINDS:
-            self._kinds.clear()
-        try:
-            kind = Kind(self._plan(ask))
-        except TFserveError as error:
-            kind = Kind(None, error)
-        self._kinds[group] = kind
-        return kind
-
-    def _plan(self, ask: Ask) -> Plan:
+    def _plan(self, group: Group, ask: Ask) -> Plan:
         """Raises `Invalid` when the request does not fit the model."""
+        known = self._known.get(group)
+        if known is not None and not known.has_fixed_rows:
+            return known.plan
         signature = self._signature(ask.signature)
         _check_inputs(signature, ask)
-        key = (ask.signature, ask.names, ask.outputs)
-        plan = self._plans.get(key)
-        if plan is None:
-            if len(self._plans) >= MAX_KINDS:
-                self._plans.clear()
-            plan = self._plans[key] = self._new_plan(signature, ask)
-        return plan
+        if known is None:
+            known = Known(self._new_plan(signature, ask), _has_fixed_rows(signature))
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[group] = known
+        return known.plan
 
     def _new_plan(self, signature: Signature, ask: Ask) -> Plan:
         outputs = {spec.name: spec for spec in signature.outputs}
@@ -116,19 +125,25 @@ class Computation:
             [Target(name, outputs[name]) for name in ask.outputs],
             list(ask.outputs),
         )
+        plan.changes_state = state.changes_state(self._runtime, ask.outputs, ask.signature)
         whole = self._plan_of_all(signature, ask)
         if whole is not None:  # what holds for all outputs holds for some of them
             plan.proofs, plan.mixes_rows = whole.proofs, whole.mixes_rows
         return plan
 
     def _plan_of_all(self, signature: Signature, ask: Ask) -> Plan | None:
-        """What is known of all outputs of a signature; for what was made ready, of those that it is computed by."""
+        """What is known of all outputs of a signature, for the same shapes of rows.
+
+        For what was made ready, it is that of the outputs that it is computed by: its first inputs are theirs.
+        """
         name, inputs = ask.signature, ask.names
         base = self._preparing.computed_by.get(name) if self._preparing is not None else None
         if base is not None:
             name, signature = base, self._signature(base)
             inputs = tuple(spec.name for spec in signature.inputs)
-        return self._plans.get((name, inputs, tuple(spec.name for spec in signature.outputs)))
+        outputs = tuple(spec.name for spec in signature.outputs)
+        known = self._known.get((name, inputs, outputs, _row_shapes(ask)[: len(inputs)]))
+        return None if known is None else known.plan
 
     def _signature(self, name: str) -> Signature:
         inner = self._preparing.inner if self._preparing is not None else {}
@@ -142,18 +157,20 @@ class Computation:
         assert inner is not None
         _check_inputs(self._signature(ask.signature), ask)
         made = self._preparing.prepare(_arrays(ask))
-        self._keep_sample(ask, time.perf_counter_ns())
+        if self.samples.wants(1) is not None:
+            self.samples.keep(ask)
         return Ask(inner, tuple(made), tuple([to_tensor(array) for array in made.values()]), ask.outputs, ask.urgency)
 
-    def _run_kind(self, kind: Kind, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
-        if kind.error is not None or kind.plan is None:
-            raise kind.error or Internal()
-        return self._run(kind.plan, requests)
-
     def _run(self, plan: Plan, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
+        answers = self._computed(plan, requests)
+        if requests[0].ask.signature in self._runtime.signatures:  # else it was sampled before it was made ready
+            chosen = self.samples.wants(len(requests))
+            if chosen is not None and isinstance(answers[chosen], Answer):
+                self.samples.keep(requests[chosen].ask)
+        return answers
+
+    def _computed(self, plan: Plan, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
         begun_ns = self.asked_ns = time.perf_counter_ns()
-        if requests[0].ask.signature in self._runtime.signatures:
-            self._keep_sample(requests[0].ask, begun_ns)
         if len(requests) > 1 and plan.proofs >= batching.PROOFS:
             answers = self._run_joined(plan, requests, begun_ns)
             if answers is not None:
@@ -167,7 +184,7 @@ class Computation:
         answers = []
         for request, result in zip(requests, results, strict=True):
             if isinstance(result, TFserveError):
-                answers.append(Refusal(result.to_failure()))
+                answers.append(_refusal(result))
                 continue
             tensors = tuple([to_tensor(_known(output)) for output in result])
             times = _times(request, begun_ns, ready_ns, computed_ns)
@@ -197,12 +214,37 @@ class Computation:
             for request, tensors in zip(requests, cut, strict=True)
         ]
 
-    def _keep_sample(self, ask: Ask, now_ns: int) -> None:
-        """Keeps a request every now and then: the next version is warmed up with it."""
-        if now_ns - self._sampled_ns > SAMPLE_EVERY_NS:
-            self._sampled_ns = now_ns
-            if sum(len(tensor.data) for tensor in ask.tensors) <= MAX_SAMPLE_BYTES:
-                self.samples = [*self.samples[1 - KEEP_SAMPLES :], ask]
+    def prepared_samples(self) -> list[Ask]:
+        """The samples as the model itself takes them: files are decoded."""
+        found: list[Ask] = []
+        for ask in self.samples.all():
+            made = self._for_model(ask) if self.prepares(ask) else ask
+            if sum(map(samples.size, [*found, made])) <= samples.MAX_BYTES:
+                found.append(made)
+        return found
+
+    def _for_model(self, ask: Ask) -> Ask:
+        assert self._preparing is not None
+        inner = self._preparing.prepares(ask.signature)
+        assert inner is not None
+        name = self._preparing.computed_by[inner]
+        pixels = self._preparing.model_inputs(self._preparing.prepare(_arrays(ask)))
+        outputs = tuple(spec.name for spec in self._signature(name).outputs)
+        return Ask(name, tuple(pixels), tuple(map(to_tensor, pixels.values())), outputs)
+
+
+def _group(ask: Ask) -> Group:
+    """What requests must have in common to be computed together, urgency aside."""
+    return ask.signature, ask.names, ask.outputs, _row_shapes(ask)
+
+
+def _row_shapes(ask: Ask) -> tuple[tuple[str, tuple[int, ...] | None], ...]:
+    """The type and the shape of a row of each tensor; a scalar has no rows, unlike a list of scalars."""
+    return tuple([(tensor.dtype, tensor.shape[1:] if tensor.shape else None) for tensor in ask.tensors])
+
+
+def _has_fixed_rows(signature: Signature) -> bool:
+    return any(spec.shape and spec.shape[0] != -1 for spec in signature.inputs)
 
 
 def _refusing(compute: Callable[[], T]) -> T | Refusal:
@@ -210,12 +252,16 @@ def _refusing(compute: Callable[[], T]) -> T | Refusal:
     try:
         return compute()
     except TFserveError as error:
-        return Refusal(error.to_failure())
+        return _refusal(error)
     except MemoryError:
         return Refusal(Overloaded("There is not enough memory for this prediction.").to_failure())
     except Exception as error:
         log.exception("a prediction broke")
         return Refusal(Internal(f"The model failed: {type(error).__name__}: {error}"[:500]).to_failure())
+
+
+def _refusal(error: TFserveError) -> Refusal:
+    return Refusal(error.to_failure(), in_full=isinstance(error, OnlyTensorFlowKnows))
 
 
 def _arrays(ask: Ask) -> dict[str, Array]:

@@ -1,6 +1,6 @@
-"""The role of the shared host: each workspace of type 1 is a thread with its own variables, output and folder.
+"""The role of the shared host: each workspace of type 1 is a thread with its own `__main__`, output and folder.
 
-They share all else: modules, `sys.argv`, `sys.path`, the interpreter. Who ends the process ends it for all.
+They share all else: other modules, `sys.path`, the environment, the interpreter. Who ends the process ends it for all.
 """
 
 from __future__ import annotations
@@ -26,29 +26,32 @@ from tfserve.ipc.messages import (
     Failed,
     JobState,
     Message,
-    Output,
+    OpenWorkspace,
     ReadVariables,
     RunScript,
     ScriptEnded,
     Variables,
 )
-from tfserve.worker import linux, output, script, variables
+from tfserve.worker import children, linux, per_session, script, sessions, spawning, variables
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.interrupts import Interrupts, Key, ScriptThread
-from tfserve.worker.output import RoutedStream
 from tfserve.worker.script import Script
+from tfserve.worker.sessions import Session
 
 log = logging.getLogger(__name__)
 
 
 class HostRole:
-    """Hands every message to the thread of its workspace, which is started by the first one."""
+    """Hands every message to the thread of its workspace."""
 
     def __init__(self, connection: BlockingConnection, interrupts: Interrupts) -> None:
         self._connection = connection
         self._interrupts = interrupts
-        self._streams = output.install()
         self._workspaces: dict[str, WorkspaceThread] = {}
+        sessions.is_ours()
+        per_session.install()
+        children.install()
+        spawning.install(_current_script)
 
     def serve(self, inbox: Inbox) -> None:
         """Routes everything in order, until the worker is to stop."""
@@ -61,8 +64,11 @@ class HostRole:
 
     def _route(self, request_id: int, message: Message) -> None:
         match message:
-            case RunScript() | ClearVariables() | ReadVariables():
-                self._thread(message.workspace).put(request_id, message)
+            case OpenWorkspace():
+                self._open(message)
+                self._connection.answer(request_id, Done())
+            case RunScript() | ClearVariables() | ReadVariables() if message.workspace in self._workspaces:
+                self._workspaces[message.workspace].put(request_id, message)
             case DropWorkspace():
                 self._drop(message.workspace)
                 self._connection.answer(request_id, Done())
@@ -70,10 +76,12 @@ class HostRole:
                 refused = Invalid(f"a host of threads was sent {type(message).__name__}")
                 self._connection.answer(request_id, Failed(failure=refused.to_failure()))
 
-    def _thread(self, workspace: str) -> WorkspaceThread:
-        if workspace not in self._workspaces:
-            self._workspaces[workspace] = WorkspaceThread(workspace, self._connection, self._interrupts, self._streams)
-        return self._workspaces[workspace]
+    def _open(self, message: OpenWorkspace) -> None:
+        self._drop(message.workspace)
+        session = Session(message.stdout, message.stderr)
+        self._workspaces[message.workspace] = WorkspaceThread(
+            message.workspace, self._connection, self._interrupts, session
+        )
 
     def _drop(self, workspace: str) -> None:
         if (thread := self._workspaces.pop(workspace, None)) is not None:
@@ -88,13 +96,12 @@ class WorkspaceThread:
         workspace: str,
         connection: BlockingConnection,
         interrupts: Interrupts,
-        streams: tuple[RoutedStream, RoutedStream],
+        session: Session,
     ) -> None:
         self._workspace = workspace
         self._connection = connection
         self._interrupts = interrupts
-        self._stdout, self._stderr = streams
-        self._namespace = script.new_main().__dict__
+        self._session = session
         self._snapshot = b"{}"
         self._pid = os.getpid()
         self._queue: SimpleQueue[tuple[int, Message] | None] = SimpleQueue()
@@ -109,6 +116,11 @@ class WorkspaceThread:
         self._interrupts.interrupt_all(self._workspace)
 
     def _serve(self) -> None:
+        with self._session.entered():
+            self._serve_inside()
+        self._session.close()
+
+    def _serve_inside(self) -> None:
         self._thread = ScriptThread(self._interrupts)
         self._has_own_folder = linux.unshare_folder()
         if not self._has_own_folder:
@@ -136,7 +148,7 @@ class WorkspaceThread:
         return Done()
 
     def _forget(self) -> None:
-        self._namespace = script.new_main().__dict__
+        self._session.forget()
         self._snapshot = b"{}"
 
     def _run(self, message: RunScript) -> ScriptEnded:
@@ -144,29 +156,29 @@ class WorkspaceThread:
         try:
             if message.clear:
                 self._forget()
-            with self._routed(message.job):
-                state, failure = self._run_script(key, message)
+            program = self._program(message)
+            with self._session.running(program):
+                state, failure = self._run_script(key, message, program)
                 state, failure = self._take_snapshot(key, state, failure)
         finally:
             self._thread.finish(key)
         error = None if failure is None else msgspec.json.encode(failure)
         return ScriptEnded(state=state, error=error, variables=self._snapshot)
 
-    def _run_script(self, key: Key, message: RunScript) -> tuple[JobState, Failure | None]:
+    def _run_script(self, key: Key, message: RunScript, program: Script) -> tuple[JobState, Failure | None]:
         error: BaseException | None = None
         try:
             Path(message.folder).mkdir(parents=True, exist_ok=True)
             os.chdir(message.folder)
-            program = self._program(message)
             with _import_folder(message.file):
-                self._call(key, lambda: program.run(self._namespace))
+                self._call(key, lambda: program.run(self._session.main.__dict__))
         except BaseException as raised:  # whatever a script does, the other workspaces go on
             error = raised
         return script.ended(error, interrupted=self._interrupts.was_asked(key))
 
     def _take_snapshot(self, key: Key, state: JobState, failure: Failure | None) -> tuple[JobState, Failure | None]:
         try:
-            self._snapshot = self._call(key, lambda: variables.snapshot(self._namespace))
+            self._snapshot = self._call(key, lambda: variables.snapshot(self._session.main.__dict__))
         except BaseException as error:  # user code runs here too: __str__, __len__, __iter__
             if self._interrupts.was_asked(key):
                 return script.ended(error, interrupted=True)
@@ -175,8 +187,9 @@ class WorkspaceThread:
     def _read(self, message: ReadVariables) -> Message:
         key = (message.workspace, READING)
         try:
+            namespace = self._session.main.__dict__
             return Variables(
-                values=self._call(key, lambda: variables.full(self._namespace, message.names, message.limit_bytes))
+                values=self._call(key, lambda: variables.full(namespace, message.names, message.limit_bytes))
             )
         except TFserveError as error:
             return Failed(failure=error.to_failure())
@@ -199,14 +212,6 @@ class WorkspaceThread:
             return Script(message.file)
         return Script(f"<job {message.job} of {self._workspace}>", message.text or "")
 
-    @contextlib.contextmanager
-    def _routed(self, job: int) -> Iterator[None]:
-        def write(stream: int, data: bytes) -> None:
-            self._connection.tell(Output(workspace=self._workspace, job=job, stream=stream, data=data))
-
-        with self._stdout.routed(write), self._stderr.routed(write):
-            yield
-
 
 @contextlib.contextmanager
 def _import_folder(file: str | None) -> Iterator[None]:
@@ -218,3 +223,8 @@ def _import_folder(file: str | None) -> Iterator[None]:
     finally:
         with contextlib.suppress(ValueError):
             sys.path.remove(folder)
+
+
+def _current_script() -> Script | None:
+    session = sessions.current()
+    return None if session is None else session.script

@@ -18,8 +18,7 @@ from typing import cast
 
 import uvloop
 
-from tfserve import linux
-from tfserve.errors import TooLarge
+from tfserve.errors import Internal, Overloaded, TFserveError, TooLarge
 from tfserve.ipc.frames import BrokenFrame
 from tfserve.ipc.messages import ModelOptions
 from tfserve.ipc.prediction_frames import PredictionReader, encode
@@ -177,7 +176,7 @@ class Batches:
         if self._waiting or time.perf_counter_ns() - self._computation.asked_ns < IDLE_S * 1e9:
             self._rest = self._loop.call_later(IDLE_S, self._tidy)
         else:
-            self._loop.run_in_executor(None, linux.give_memory_back)
+            self._loop.run_in_executor(None, self._computation.release_memory)
 
 
 class Line(asyncio.BufferedProtocol):
@@ -195,6 +194,9 @@ class Line(asyncio.BufferedProtocol):
             self._unsent += encode(request_id, answer)
         except TooLarge as error:
             self._unsent += encode(request_id, Refusal(error.to_failure()))
+        except Exception as error:
+            log.exception("an answer could not be written")
+            self._unsent += encode(request_id, Refusal(_unreadable(error).to_failure()))
 
     def flush(self) -> None:
         pieces, self._unsent = self._unsent, []
@@ -215,7 +217,7 @@ class Line(asyncio.BufferedProtocol):
         try:
             for request_id, message in self._reader.received(nbytes):
                 if isinstance(message, Ask):
-                    self._batches.put(self, request_id, message)
+                    self._put(request_id, message)
                 elif isinstance(message, Drop):
                     self._batches.drop(self, message.id)
         except BrokenFrame:
@@ -225,3 +227,18 @@ class Line(asyncio.BufferedProtocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self._batches.drop_all(self)
+
+    def _put(self, request_id: int, ask: Ask) -> None:
+        """A request that can't even be sorted is refused; an exception here would cut off all requests of the line."""
+        try:
+            self._batches.put(self, request_id, ask)
+        except Exception as error:
+            log.exception("a prediction could not be read")
+            self.answer(request_id, Refusal(_unreadable(error).to_failure()))
+            self.flush()
+
+
+def _unreadable(error: Exception) -> TFserveError:
+    if isinstance(error, MemoryError):
+        return Overloaded("There is not enough memory for this prediction.")
+    return Internal(f"The prediction can't be passed on: {type(error).__name__}: {error}"[:500])

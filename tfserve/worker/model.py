@@ -7,12 +7,13 @@ import gc
 import logging
 import threading
 import time
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 import psutil
 
-from tfserve import linux, runtimes
+from tfserve import runtimes
 from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import (
@@ -23,16 +24,27 @@ from tfserve.ipc.messages import (
     Message,
     ModelLoaded,
     Predict,
+    Prediction,
     Predictions,
     ReadSamples,
     Samples,
+    SamplesSeen,
 )
-from tfserve.runtimes import formats, image_spec, images
+from tfserve.ipc.predictions import Ask, decode_sample
+from tfserve.models import formats
+from tfserve.models.formats import Located
+from tfserve.runtimes import image_metadata, images, state
+from tfserve.runtimes.guarded import Guarded
+from tfserve.runtimes.image_metadata import Found
+from tfserve.runtimes.images import ImageFiles
+from tfserve.runtimes.interface import Runtime, remarks_of
+from tfserve.worker import samples
 from tfserve.worker.computation import Computation
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.listener import Listener
 from tfserve.worker.predictor import Predictor
-from tfserve.worker.warm_up import warm_up
+from tfserve.worker.steps import TIMING, Steps
+from tfserve.worker.warm_up import WarmUp
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +64,7 @@ class ModelRole:
         """Answers `become`, then everything else in order, until the worker is to stop."""
         self._connection.answer(request_id, self._load(become))
         for each_id, message in inbox:
-            self._connection.answer(each_id, self._answer(message))
+            self._connection.answer(each_id, self._answer_or_failure(message))
 
     def _last_ns(self) -> int:
         """When the last prediction was asked for."""
@@ -77,48 +89,92 @@ class ModelRole:
             gc.enable()
 
     def _loaded(self, become: BecomeModel) -> ModelLoaded:
-        model = formats.locate(become.path, become.weights)
-        spec = _image_spec(become, model.path)
         options = become.options
-        loaded = runtimes.load(model, device=become.device, runtime=options.runtime, precision=options.precision)
-        runtime = images.with_files(loaded, spec, is_given=options.image is not None)
+        given = {"inputs": options.inputs, "outputs": options.outputs} if not become.source else {}
+        model = formats.locate(become.path, become.weights, **given)
+        described = _images(become, model)
+        steps = Steps(self._connection, limit_s=become.time_limit_s, skip=become.skip)
+        loaded = self._runtime(become, model, steps)
+        if become.guard is not None:
+            loaded = Guarded(loaded, become.guard)
+        runtime = images.with_files(loaded, described)
         predictor, computation = Predictor(runtime), Computation(runtime, self._lock)
-        told = warm_up(
-            runtime, predictor, computation,
-            sample=become.sample, samples=become.samples, max_rows=become.options.max_batch_size,
-        )  # fmt: skip
+        warmed = WarmUp(runtime, predictor, computation, steps=steps).run(become)
         self._predictor, self._computation = predictor, computation
-        linux.give_memory_back()  # that loading and warming up took: this process is to be small while nobody asks
+        self._begin_sampling(computation, runtime, become.samples)
+        computation.release_memory()  # this process is to be small while nobody asks
         if become.address:
             Listener(computation, become.options, address=become.address, time_limit_s=become.time_limit_s).start()
         return ModelLoaded(
             format=runtime.format,
             version=model.version,
             signatures={name: msgspec.to_builtins(each) for name, each in runtime.signatures.items()},
-            warm_up=told,
+            warm_up="; ".join(warmed.done),
             runtime=runtime.runtime,
-            image=None if spec is None else msgspec.to_builtins(spec),
+            image=msgspec.to_builtins(runtime.spec) if isinstance(runtime, ImageFiles) else None,
+            remarks=[*state.remarks(loaded), *remarks_of(runtime), *warmed.remarks],
+            is_stateful=state.is_stateful(loaded),
             memory_bytes=psutil.Process().memory_full_info().uss,
         )
+
+    def _answer_or_failure(self, message: Message) -> Message:
+        """An exception that nothing has foreseen ends the request, not the process that all others use."""
+        try:
+            return self._answer(message)
+        except Exception as error:
+            log.exception("a request could not be answered")
+            told = f"The request can't be answered: {type(error).__name__}: {error}"
+            return Failed(failure=Internal(told[:500]).to_failure())
+
+    def _runtime(self, become: BecomeModel, model: Located, steps: Steps) -> Runtime:
+        """The model, and its state reset before each call where that is wanted."""
+        options = become.options
+        may_measure = options.warm_up is True and steps.may(TIMING)
+        loaded = runtimes.load(
+            model, device=become.device, runtime=options.runtime, precision=options.precision,
+            measuring=partial(steps.begin, TIMING) if may_measure else None,
+        )  # fmt: skip
+        return state.stateless(loaded) if options.stateless else loaded
 
     def _answer(self, message: Message) -> Message:
         if isinstance(message, IdleSince):
             return Done(value=(time.perf_counter_ns() - self._last_ns()) / 1e9)
         if isinstance(message, ReadSamples):
-            asks = self._computation.samples if self._computation is not None else []
-            return Samples(asks=[msgspec.msgpack.encode(ask) for ask in asks])
+            return Samples(asks=[msgspec.msgpack.encode(ask) for ask in self._samples(prepared=message.prepared)])
         if not isinstance(message, Predict):
             return Failed(failure=Invalid(f"a model worker was sent {type(message).__name__}").to_failure())
         if self._predictor is None:
             return Failed(failure=Invalid("this worker could not load its model").to_failure())
         self._predicted_ns = time.perf_counter_ns()
         with self._lock:
-            return Predictions(predictions=self._predictor.predict(message.requests))
+            predictions = self._predictor.predict(message.requests)
+        self._sample(self._predictor, message.requests, predictions)
+        return Predictions(predictions=predictions)
+
+    def _begin_sampling(self, computation: Computation, runtime: Runtime, former: Sequence[bytes]) -> None:
+        """From here on, so that nothing that was made up for the warm-up is among the samples."""
+        computation.samples = samples.Samples(lambda count: self._connection.tell(SamplesSeen(count=count)))
+        for ask in map(decode_sample, former):
+            if ask.signature in runtime.signatures:
+                computation.samples.keep(ask)
+
+    def _samples(self, *, prepared: bool) -> list[Ask]:
+        if self._computation is None:
+            return []
+        return self._computation.prepared_samples() if prepared else self._computation.samples.all()
+
+    def _sample(self, predictor: Predictor, requests: Sequence[bytes], predictions: Sequence[Prediction]) -> None:
+        """Requests of the workspace API are samples like those of web."""
+        assert self._computation is not None
+        answered = [n for n, each in enumerate(predictions) if each.error is None]
+        chosen = self._computation.samples.wants(len(answered)) if answered else None
+        if chosen is not None and (ask := predictor.as_ask(requests[answered[chosen]])) is not None:
+            self._computation.samples.keep(ask)
 
 
-def _image_spec(become: BecomeModel, path: Path) -> image_spec.ImageSpec | None:
+def _images(become: BecomeModel, model: Located) -> Found | None:
     """A converted model is described where it was made from, if that is still there. Raises `Invalid`."""
-    if become.source and become.options.image is None:
+    if become.source:
         with contextlib.suppress(Invalid):
-            path = formats.locate(become.source, None).path
-    return image_spec.find(path, become.options.image)
+            model = formats.locate(become.source, None)
+    return image_metadata.find(model, become.options.image)

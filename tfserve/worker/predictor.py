@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from tfserve import json_values
+from tfserve import json_values, tensor_json
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError, TooLarge
 from tfserve.ipc.messages import Prediction
+from tfserve.ipc.predictions import Ask, to_tensor
+from tfserve.json_numbers import LONG
 from tfserve.json_values import DoesNotFit
+from tfserve.runtimes import state
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, Target
-from tfserve.tensors import DEFAULT_SIGNATURE, Array, cast
+from tfserve.tensors import DEFAULT_SIGNATURE, Array
 from tfserve.worker import batching
 from tfserve.worker.batching import Inputs, Outputs, Plan
+
+log = logging.getLogger(__name__)
 
 MAX_PLANS = 256
 MAX_RESULT_BYTES = 64 * 1024 * 1024
@@ -66,6 +72,21 @@ class Predictor:
                 break
         return answers
 
+    def changes_state(self, request: bytes) -> bool:
+        """Whether computing the request may change what is computed later, be it by a name inside the graph."""
+        prepared = self._prepare(request)
+        return isinstance(prepared, _Prepared) and prepared.plan.changes_state
+
+    def as_ask(self, request: bytes) -> Ask | None:
+        """A request as web sends one; None when it feeds anything but the inputs of a signature."""
+        asked = self._read(request)
+        signature, given = self._runtime.signatures.get(asked.signature), asked.feed_dict or {}
+        if signature is None or given.keys() != {spec.name for spec in signature.inputs}:
+            return None
+        tensors = [to_tensor(tensor_json.to_array(given[spec.name], spec, spec.name)) for spec in signature.inputs]
+        outputs = tuple(spec.name for spec in signature.outputs)
+        return Ask(asked.signature, tuple(spec.name for spec in signature.inputs), tuple(tensors), outputs)
+
     def _answers(self, prepared: Sequence[_Prepared | TFserveError]) -> Iterator[Prediction]:
         """One after the other, in order; what is computed together is, as soon as the first of it is needed."""
         groups = {n: positions for positions in _groups(prepared) for n in positions}
@@ -81,17 +102,32 @@ class Predictor:
 
     def _prepare(self, request: bytes) -> _Prepared | TFserveError:
         try:
-            asked = self._decoder.decode(request)
+            asked = self._read(request)
             fetches = [asked.fetches] if isinstance(asked.fetches, str) else asked.fetches
             given = asked.feed_dict or {}
             plan = self._plan(asked.signature, fetches, tuple(given))
-            return _Prepared(plan, _inputs(plan, given))
+            inputs = _inputs(plan, given)
+            return _Prepared(plan.for_rows(batching.row_shape(inputs)) if plan.can_batch() else plan, inputs)
         except TFserveError as error:
             return error
         except msgspec.DecodeError as error:
             return Invalid(f"A predict request has fetches, feed_dict and signature. This one can't be read: {error}.")
         except RecursionError:
             return Invalid("The request is nested too deeply to be a tensor.")
+        except Exception as unexpected:  # reading a request may end the request, never the process
+            return _unforeseen("The request can't be read", unexpected)
+
+    def _read(self, request: bytes) -> PredictRequest:
+        """The request, long lists of numbers in its feeds still as they are read. Raises `Invalid`, `TooLarge`."""
+        if len(request) < LONG:
+            return self._decoder.decode(request)
+        document = tensor_json.decode(request)
+        feeds = document.pop("feed_dict", None) if isinstance(document, dict) else None
+        if not isinstance(feeds, dict | None):
+            raise Invalid(f"feed_dict must be an object of values by name, not {type(feeds).__name__}.")
+        asked = msgspec.convert(document, PredictRequest)
+        asked.feed_dict = feeds
+        return asked
 
     def _plan(self, signature: str, fetches: Sequence[str], given: Sequence[str]) -> Plan:
         key = (signature, tuple(fetches), given)
@@ -107,22 +143,21 @@ class Predictor:
     def _new_plan(self, signature: str, fetches: Sequence[str], given: Sequence[str]) -> Plan:
         if not fetches:
             raise Invalid("fetches is empty: name at least one output, tensor or collection to fetch.")
-        feeds = {name: self._runtime.feeds(name, signature) for name in given}
-        fetched = [(name, target) for name in fetches for target in self._runtime.fetches(name, signature)]
+        found = _found([(self._runtime.feeds, given), (self._runtime.fetches, fetches)], signature)
+        feeds = dict(zip(given, found[0], strict=True))
+        fetched = [(name, target) for name, targets in zip(fetches, found[1], strict=True) for target in targets]
         outputs = [target for _, target in fetched]
         missing = self._runtime.missing(_without_duplicates(feeds), [target.name for target in outputs], signature)
         if missing:
             raise Invalid(f"feed_dict lacks {', '.join(map(repr, missing))}, which the fetched values depend on.")
-        return Plan(signature, feeds, outputs, [name for name, _ in fetched])
+        changes_state = state.changes_state(self._runtime, [target.name for target in outputs], signature)
+        return Plan(signature, feeds, outputs, [name for name, _ in fetched], changes_state=changes_state)
 
     def _run(self, plan: Plan, inputs: Sequence[Inputs]) -> Sequence[Outputs | TFserveError]:
         try:
             return batching.run(self._runtime, plan, inputs)
-        except MemoryError:
-            error: TFserveError = Overloaded("There is not enough memory for this prediction.")
         except Exception as unexpected:
-            error = Internal(f"The model failed: {type(unexpected).__name__}: {unexpected}"[:500])
-        return [error] * len(inputs)
+            return [_unforeseen("The model failed", unexpected)] * len(inputs)
 
     def _answer(self, plan: Plan, outputs: Outputs | TFserveError) -> Prediction:
         if isinstance(outputs, TFserveError):
@@ -133,8 +168,28 @@ class Predictor:
                 encoded.append(json_values.encode(output, limit_bytes=left, bytes_as_text=True))
             except DoesNotFit:
                 return _failed(_too_large(name, output, self._limit_bytes))
+            except Exception as unexpected:
+                return _failed(_unforeseen(f"The result {name!r} can't be written", unexpected))
             left -= len(encoded[-1])
         return Prediction(result=json_values.encode_list(encoded))
+
+
+def _found(
+    searches: Sequence[tuple[Callable[[str, str], Sequence[Target]], Sequence[str]]], signature: str
+) -> list[list[Sequence[Target]]]:
+    """The targets of names. A name that means nothing at all counts before those that only TensorFlow knows."""
+    found: list[list[Sequence[Target]]] = []
+    others: list[OnlyTensorFlowKnows] = []
+    for search, names in searches:
+        found.append([])
+        for name in names:
+            try:
+                found[-1].append(search(name, signature))
+            except OnlyTensorFlowKnows as error:
+                others.append(error)
+    if others:
+        raise others[0]
+    return found
 
 
 def _groups(prepared: Sequence[_Prepared | TFserveError]) -> list[list[int]]:
@@ -152,7 +207,7 @@ def _groups(prepared: Sequence[_Prepared | TFserveError]) -> list[list[int]]:
 def _inputs(plan: Plan, given: dict[str, Any]) -> dict[str, Array]:
     """The array for each target. Raises `Invalid` for a value that does not fit."""
     return {
-        target.name: cast(given[name], target.spec, name)
+        target.name: tensor_json.to_array(given[name], target.spec, name)
         for name, targets in plan.feeds.items()
         for target in targets
         if target.spec is not None
@@ -168,6 +223,14 @@ def _without_duplicates(feeds: dict[str, Sequence[Target]]) -> list[str]:
                 raise Invalid(f"{givers[target.name]!r} and {name!r} in feed_dict are both {target.name!r}: give one.")
             givers[target.name] = name
     return list(givers)
+
+
+def _unforeseen(what: str, error: Exception) -> TFserveError:
+    """What a caller learns of an exception that no check has prevented; the log has its traceback."""
+    if isinstance(error, MemoryError):
+        return Overloaded("There is not enough memory for this prediction.")
+    log.error("%s", what, exc_info=error)
+    return Internal(f"{what}: {type(error).__name__}: {error}"[:500])
 
 
 def _failed(error: TFserveError) -> Prediction:

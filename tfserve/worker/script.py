@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import io
 import linecache
 import os
 import sys
@@ -16,18 +17,23 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from tfserve.config import load
 from tfserve.errors import Failure, Internal
 from tfserve.ipc.messages import Failed, JobState, Message, RunScript, ScriptEnded
 from tfserve.json_values import type_name
+from tfserve.paths import read_inside
 from tfserve.worker import streams
 
 MAX_TRACEBACK_CHARACTERS = 64 * 1024
 MAX_MESSAGE_CHARACTERS = 8 * 1024
 MAX_REMEMBERED_TEXTS = 500
+BYTE_ORDER_MARK = "\ufeff"
 MAX_CHAIN = 100
 """So many exceptions that led to one another are told."""
 
 _OUR_FOLDER = str(Path(__file__).parent) + os.sep
+
+_ROOTS = load().configured_roots  # when the worker starts: a script may change the environment
 
 _BUILTINS = dict(builtins.__dict__)
 
@@ -44,9 +50,10 @@ class Script:
     def compile(self) -> types.CodeType:
         """Its code. Raises what Python raises for a missing file or a wrong syntax."""
         if self.text is None:
-            return compile(Path(self.name).read_bytes(), self.name, "exec", dont_inherit=True)
-        _remember(self.name, self.text)
-        return compile(self.text, self.name, "exec", dont_inherit=True)
+            return compile(read_inside(self.name, _ROOTS), self.name, "exec", dont_inherit=True)
+        text = self.text.removeprefix(BYTE_ORDER_MARK)
+        _remember(self.name, text)
+        return compile(text, self.name, "exec", dont_inherit=True)
 
     def run(self, namespace: dict[str, Any]) -> None:
         """Runs it as Python runs a program: `__file__` is set for a file only."""
@@ -62,6 +69,11 @@ def new_main() -> types.ModuleType:
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = sys.modules["builtins"]
     return module
+
+
+def set_main(module: types.ModuleType) -> None:
+    """Makes a module `__main__`, also under the name by which what comes from spawned processes refers to it."""
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
 
 
 def mend_builtins() -> None:
@@ -206,11 +218,18 @@ def _keep_script_frames(told: traceback.TracebackException) -> None:
 
 def _remember(name: str, text: str) -> None:
     """Lets tracebacks show the lines of a script that is in no file."""
-    lines = [line + "\n" for line in text.splitlines()]
-    linecache.cache[name] = (len(text), None, lines, name)
+    linecache.cache[name] = (len(text), None, _lines(text), name)
     _remembered.append(name)
     if len(_remembered) > MAX_REMEMBERED_TEXTS:
         linecache.cache.pop(_remembered.pop(0), None)
+
+
+def _lines(text: str) -> list[str]:
+    """Its lines as the compiler counts them and as `linecache` reads them from a file.
+
+    Not `str.splitlines`, for which a form feed or U+2028 ends a line too.
+    """
+    return list(io.StringIO(text if text.endswith("\n") else text + "\n", newline=None))
 
 
 class ImportFolder:

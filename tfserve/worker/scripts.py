@@ -24,7 +24,7 @@ from tfserve.ipc.messages import (
     ScriptEnded,
     Variables,
 )
-from tfserve.worker import linux, script, streams, variables
+from tfserve.worker import linux, script, spawning, streams, variables
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.interrupts import Interrupts, Key, MainThread
 from tfserve.worker.script import ImportFolder, Script
@@ -43,6 +43,8 @@ class ScriptsRole:
         self._import_folder = ImportFolder()
         self._pid = os.getpid()
         self._snapshot = b"{}"
+        self._script: Script | None = None
+        spawning.install(lambda: self._script)
         self._forget()
 
     def serve(self, inbox: Inbox) -> None:
@@ -69,7 +71,7 @@ class ScriptsRole:
 
     def _forget(self) -> None:
         self._main = script.new_main()
-        sys.modules["__main__"] = self._main
+        script.set_main(self._main)
         self._snapshot = b"{}"
 
     def _run(self, message: RunScript) -> ScriptEnded:
@@ -102,12 +104,13 @@ class ScriptsRole:
         """Makes the process look as Python leaves it to a program: streams, folder, `sys.argv`, `sys.path`."""
         self._main_thread.restore()
         self._streams.restore()
-        sys.modules["__main__"] = self._main
+        script.set_main(self._main)
         self._folder.mkdir(parents=True, exist_ok=True)
         os.chdir(self._folder)
         sys.argv = [message.file or ""]
         self._import_folder.set(str(Path(message.file).parent) if message.file else "")
-        return Script(message.file) if message.file else Script(f"<job {message.job}>", message.text or "")
+        self._script = Script(message.file or f"<job {message.job}>", None if message.file else message.text or "")
+        return self._script
 
     def _take_snapshot(self, key: Key, state: JobState, failure: Failure | None) -> tuple[JobState, Failure | None]:
         try:

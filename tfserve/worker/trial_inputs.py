@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from tfserve.conversions import Number
 from tfserve.errors import TFserveError
 from tfserve.ipc import predictions
 from tfserve.ipc.predictions import to_array
@@ -23,9 +24,27 @@ MAX_BYTES = 32 * 1024 * 1024
 """Of one input for all examples; with more, one example is enough."""
 SEED = 20_261
 
-SPREADS = ("normal", "unit", "octets", "wide")
-"""Numbers around 0; from 0 to 1; from 0 to 255; whole numbers of any size that the type allows."""
-_WIDE = 2**40
+SPREADS = ("normal", "unit", "octets", "signed", "zeros", "ones")
+"""Numbers around 0; from 0 to 1; from 0 to 255; all that are ordinary; and the same number everywhere."""
+
+RUNGS: tuple[tuple[float, int], ...] = (
+    (255.0, 255), (1e3, 2**10), (1e4, 2**13), (1e5, 2**16), (1e6, 2**20), (1e9, 2**24), (1e12, 2**31 - 1),
+    (1e18, 2**40), (1e25, 2**53), (1e32, 2**64), (float("inf"), 2**64),
+)  # fmt: skip
+"""How far from 0 floats and whole numbers go, step by step: a conversion serves as far as it agrees."""
+
+Envelope = Mapping[str, tuple[Number, Number]]
+"""The lowest and the highest number of each input that has numbers."""
+
+
+def why_never(signature: Signature) -> str:
+    """Why nothing can be compared, whatever requests come, for people; nothing if it can."""
+    for spec in signature.inputs:
+        if spec.dtype not in DTYPES:
+            return f"input {spec.name!r} is of the type {spec.dtype}, which can't be compared"
+        if spec.shape is None:
+            return f"input {spec.name!r} takes {spec}, and conversions need to know its rank"
+    return "" if signature.inputs else "the signature has no inputs"
 
 
 def why_not(signature: Signature) -> str:
@@ -38,14 +57,137 @@ def why_not(signature: Signature) -> str:
     return "" if signature.inputs else "the signature has no inputs"
 
 
-def made_up(signature: Signature) -> Iterator[tuple[str, Inputs]]:
+def envelopes(signature: Signature, limits: Envelope) -> list[Envelope]:
+    """Wider and wider ranges of numbers, within what the model takes. The first is the ordinary one."""
+    found: list[Envelope] = []
+    for level in range(len(RUNGS)):
+        one = {spec.name: _envelope(spec, limits[spec.name], level) for spec in signature.inputs if spec.name in limits}
+        if not found or one != found[-1]:
+            found.append(one)
+    return found
+
+
+def _envelope(spec: TensorSpec, limits: tuple[Number, Number], level: int) -> tuple[Number, Number]:
+    lowest, highest = limits
+    is_whole = DTYPES[spec.dtype].kind == "int"
+    reach = _reach(spec, level)
+    if lowest > reach:
+        return lowest, min(highest, lowest + reach)
+    below = 0 if is_whole and level == 0 else -reach
+    if highest < below:
+        return max(lowest, highest - reach), highest
+    return max(lowest, below), min(highest, reach)
+
+
+def _reach(spec: TensorSpec, level: int) -> Number:
+    """How far from 0 numbers go at a level: one that the type has."""
+    floating, whole = RUNGS[level]
+    if DTYPES[spec.dtype].kind == "int":
+        return whole
+    with np.errstate(over="ignore"):
+        return float(np.float64(floating).astype(DTYPES[spec.dtype].numpy))
+
+
+def ordinary(signature: Signature, envelope: Envelope) -> Iterator[Inputs]:
     """Inputs of each spread, in each number of examples. Call it only when nothing is in the way."""
     for number, spread in enumerate(SPREADS):
-        if spread == "wide" and not any(_is_wide(spec) for spec in signature.inputs):
-            continue
         for rows in rows_to_try(signature):
             random = np.random.default_rng((SEED, number, rows))
-            yield spread, {spec.name: _array(spec, rows, spread, random) for spec in signature.inputs}
+            yield {spec.name: _array(spec, rows, spread, envelope, random) for spec in signature.inputs}
+
+
+def varied(base: Inputs, envelope: Envelope, level: int) -> Iterator[Inputs]:
+    """`base` with numbers from all of a range: evenly, by their size, and at its ends."""
+    for number, spread in enumerate(("even", "sizes", "ends")):
+        random = np.random.default_rng((SEED, level, number))
+        yield {
+            name: _numbers(array.shape, array.dtype, spread, *envelope[name], random) if name in envelope else array
+            for name, array in base.items()
+        }
+
+
+def tiny(base: Inputs) -> Inputs | None:
+    """`base` with denormals and negative zeros; None without floats of 32 or 64 bits."""
+    floats = {name: array for name, array in base.items() if array.dtype in (np.float32, np.float64) and array.size}
+    if not floats:
+        return None
+    made = {}
+    for name, array in floats.items():
+        smallest = np.finfo(array.dtype).smallest_normal
+        made[name] = np.resize(np.array([smallest / 4, -0.0, -smallest / 4], array.dtype), array.shape)
+    return {**base, **made}
+
+
+ODD_TEXTS = (b"", "\u00dcn\u00efc\u00f6d\u00e9 \u6f22\u5b57 \U0001f642".encode(), b"\xff\xfe", b"a\0b")
+
+
+def odd_texts(base: Inputs) -> Iterator[Inputs]:
+    """`base` with texts that are empty, beyond ASCII, no text at all, or have a NUL."""
+    for text in ODD_TEXTS:
+        if any(array.dtype == object for array in base.values()):
+            yield {name: _filled(array, text) if array.dtype == object else array for name, array in base.items()}
+
+
+def _filled(array: Array, text: bytes) -> Array:
+    """The first element only: what is beside it must not change."""
+    changed = array.copy()
+    changed.flat[:1] = text
+    return changed
+
+
+def relatives(signature: Signature, base: Inputs) -> Iterator[Inputs]:
+    """Former inputs with other sizes where sizes are open, with more rows, and with other words."""
+    open_ = {spec.name: [n for n, size in enumerate(spec.shape or ()) if n and size == -1] for spec in signature.inputs}
+    if any(open_.values()):
+        for change in (_half, _one_more, _twice):
+            yield {name: _resized(array, open_[name], change) for name, array in base.items()}
+    if all(spec.is_batched for spec in signature.inputs):
+        for rows in BATCH_ROWS[1:]:
+            yield {name: _tiled(array, 0, rows) for name, array in base.items()}
+    if any(array.dtype == object for array in base.values()):
+        for change_text in (bytes.swapcase, lambda text: text[::-1], lambda text: text + b" zq9, " + text):
+            yield {name: _reworded(array, change_text) for name, array in base.items()}
+
+
+def _resized(array: Array, axes: Sequence[int], change: Callable[[int], int]) -> Array:
+    for axis in axes:
+        array = _tiled(array, axis, change(array.shape[axis]))
+    return array
+
+
+def _tiled(array: Array, axis: int, size: int) -> Array:
+    """Cut off, or repeated from its beginning."""
+    repeated: Array = np.take(array, np.arange(size) % max(1, array.shape[axis]), axis)
+    return repeated
+
+
+def _half(size: int) -> int:
+    return max(1, size // 2)
+
+
+def _one_more(size: int) -> int:
+    return size + 1
+
+
+def _twice(size: int) -> int:
+    return size * 2 + 3
+
+
+def _reworded(array: Array, change: Callable[[bytes], bytes]) -> Array:
+    """Bytes that are no plain text, a file perhaps, stay as they are."""
+    if array.dtype != object:
+        return array
+    changed = np.empty(array.size, object)
+    changed[:] = [change(text) if text.isascii() else text for text in array.flat]
+    return changed.reshape(array.shape)
+
+
+def first_bases(signature: Signature) -> Iterator[Inputs]:
+    """One example each, which the model may take. Call it only when nothing is in the way."""
+    limits = {spec.name: (-np.inf, np.inf) for spec in signature.inputs}
+    for number, spread in enumerate(("unit", "ones", "zeros", "octets", "normal")):
+        random = np.random.default_rng((SEED, number))
+        yield {spec.name: _array(spec, 1, spread, limits, random) for spec in signature.inputs}
 
 
 def rows_to_try(signature: Signature) -> Sequence[int]:
@@ -85,27 +227,76 @@ def _fits(spec: TensorSpec, array: Array) -> bool:
     return array.dtype == DTYPES[spec.dtype].numpy and spec.accepts(array.shape)
 
 
-def _array(spec: TensorSpec, rows: int, spread: str, random: np.random.Generator) -> Array:
+def _array(spec: TensorSpec, rows: int, spread: str, envelope: Envelope, random: np.random.Generator) -> Array:
     shape, dtype = _shape(spec, rows), DTYPES[spec.dtype]
     if dtype.kind == "bool":
         return random.integers(0, 2, shape).astype(np.bool_)
-    if dtype.kind == "int":
-        low, high = _range(dtype.numpy, spread)
-        return random.integers(low, high, shape, endpoint=True).astype(dtype.numpy)
-    floats = random.normal(0, 1, shape) if spread in ("normal", "wide") else random.uniform(0, 1, shape)
-    return (floats * 255 if spread == "octets" else floats).astype(dtype.numpy)
+    return _numbers(shape, dtype.numpy, spread, *envelope[spec.name], random)
 
 
-def _range(dtype: np.dtype[Any], spread: str) -> tuple[int, int]:
-    """The lowest and highest whole number."""
-    limits = np.iinfo(dtype)
-    low, high = {"normal": (0, 9), "unit": (0, 1), "octets": (0, 255), "wide": (-_WIDE, _WIDE)}[spread]
-    return max(low, int(limits.min)), min(high, int(limits.max))
+def _numbers(
+    shape: Shape, dtype: np.dtype[Any], spread: str, lowest: Number, highest: Number, random: np.random.Generator
+) -> Array:
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        lowest, highest = max(int(limits.min), _whole(lowest)), min(int(limits.max), _whole(highest))
+        return _whole_numbers(shape, dtype, spread, lowest, highest, random)
+    found = _floats(shape, spread, float(lowest), float(highest), random)
+    outside = ~((found >= lowest) & (found <= highest))
+    if outside.any():
+        found = np.where(outside, _even(shape, max(float(lowest), -255.0), min(float(highest), 255.0), random), found)
+    with np.errstate(over="ignore"):
+        clipped: Array = np.clip(found, float(lowest), float(highest)).astype(dtype)
+    return clipped
 
 
-def _is_wide(spec: TensorSpec) -> bool:
-    """Not for a single number, which may well be a size of something."""
-    return spec.dtype in ("int64", "uint32", "uint64") and spec.is_batched
+def _whole(value: Number) -> int:
+    return int(value) if np.isfinite(value) else (2**64 if value > 0 else -(2**64))
+
+
+def _floats(shape: Shape, spread: str, lowest: float, highest: float, random: np.random.Generator) -> Array:
+    if spread == "normal":
+        return random.normal(0, 1, shape)
+    if spread in ("unit", "octets"):
+        return random.uniform(0, 1 if spread == "unit" else 255, shape)
+    if spread in ("zeros", "ones"):
+        return np.full(shape, 0.0 if spread == "zeros" else 1.0)
+    if spread == "ends":
+        return np.where(random.integers(0, 2, shape) == 1, highest, lowest)
+    if spread == "sizes":
+        most = np.log10(max(abs(lowest), abs(highest), 1e-3))
+        sizes: Array = 10 ** random.uniform(-30, most, shape) * random.choice([-1.0, 1.0], shape)
+        return sizes
+    return _even(shape, lowest, highest, random)
+
+
+def _even(shape: Shape, lowest: float, highest: float, random: np.random.Generator) -> Array:
+    if lowest > highest:  # nothing ordinary is taken
+        lowest, highest = highest, lowest
+    part: Array = random.uniform(0, 1, shape)
+    between: Array = lowest * (1 - part) + highest * part
+    return between
+
+
+def _whole_numbers(
+    shape: Shape, dtype: np.dtype[Any], spread: str, lowest: int, highest: int, random: np.random.Generator
+) -> Array:
+    if spread == "ends":
+        return np.where(random.integers(0, 2, shape) == 1, np.array(highest, dtype), np.array(lowest, dtype))
+    if spread == "sizes":
+        sizes = 2 ** random.uniform(0, np.log2(max(abs(lowest), abs(highest), 2)), shape)
+        signs = random.choice([-1.0, 1.0], shape)
+        least, most = np.nextafter(float(lowest), np.inf), np.nextafter(float(highest), -np.inf)
+        found = np.clip(sizes * signs, least, most).astype(dtype) if most > least else np.full(shape, lowest, dtype)
+        return np.clip(found, np.array(lowest, dtype), np.array(highest, dtype))
+    low, high = {"normal": (0, 9), "unit": (0, 1), "octets": (0, 255), "zeros": (0, 0), "ones": (1, 1)}.get(
+        spread, (lowest, highest)
+    )
+    low, high = max(low, lowest), min(high, highest)
+    if low > high:
+        low, high = lowest, min(highest, lowest + 9)
+    drawn: Array = random.integers(low, high, shape, dtype, endpoint=True)
+    return drawn
 
 
 def _shape(spec: TensorSpec, rows: int) -> Shape:

@@ -94,6 +94,16 @@ def shape(sizes: Sequence[int] | None) -> str:
 
 
 @register.filter
+def quantization(parameters: dict[str, Any]) -> str:
+    """`scale 0.0078, zero point 128`; `per channel (64)` where there are many."""
+    scale, zero_point = parameters["scale"], parameters["zero_point"]
+    if isinstance(scale, (int, float)):
+        return f"scale {scale:.6g}, zero point {zero_point}"
+    numbers = " ".join(f"{each:.6g}" for each in scale[:4]) + (" …" if len(scale) > 4 else "")
+    return f"scale {numbers} per channel ({len(scale)} along axis {parameters['axis']})"
+
+
+@register.filter
 def words(name: str) -> str:
     """A field's name as a label: `peak_memory_bytes` is Peak memory."""
     return name.removesuffix("_bytes").removesuffix("_s").replace("_", " ").capitalize()

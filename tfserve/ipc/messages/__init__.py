@@ -46,8 +46,10 @@ from tfserve.ipc.messages.models import (
     Predictions,
     ReadSamples,
     Samples,
+    SamplesSeen,
     ScaleModel,
     WakeModel,
+    WarmUpStep,
 )
 from tfserve.ipc.messages.scripts import (
     BecomeHost,
@@ -55,7 +57,7 @@ from tfserve.ipc.messages.scripts import (
     ClearVariables,
     DropWorkspace,
     Interrupt,
-    Output,
+    OpenWorkspace,
     ReadVariables,
     RunScript,
     ScriptEnded,
@@ -112,7 +114,9 @@ Message = (
     | ReadSamples
     | IdleSince
     | WakeModel
+    | WarmUpStep
     | Samples
+    | SamplesSeen
     | RunScript
     | ScriptEnded
     | ClearVariables
@@ -120,7 +124,7 @@ Message = (
     | Variables
     | Interrupt
     | DropWorkspace
-    | Output
+    | OpenWorkspace
     | Predict
     | Predictions
     | ExamineProject
@@ -174,7 +178,7 @@ __all__ = [
     "ModelOptions",
     "ModelVersion",
     "Models",
-    "Output",
+    "OpenWorkspace",
     "Predict",
     "Prediction",
     "Predictions",
@@ -187,6 +191,7 @@ __all__ = [
     "ResumeTask",
     "RunScript",
     "Samples",
+    "SamplesSeen",
     "ScaleModel",
     "ScriptEnded",
     "StartTraining",
@@ -200,6 +205,7 @@ __all__ = [
     "WaitChange",
     "WaitOutput",
     "WakeModel",
+    "WarmUpStep",
     "WebReady",
     "WorkerReady",
 ]

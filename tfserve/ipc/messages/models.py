@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tfserve.conversions import Trial
+from tfserve.conversions import Guard, Trial
 from tfserve.ipc.messages.base import Base
 
 
@@ -15,6 +15,9 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
 
     `runtime` is a name of `tfserve.runtimes`, or `auto`. `max_batch_size` counts rows, `max_delay_s` is how long a
     request may wait for company. `image` says how files become the input, `precision` is `float32` unless asked.
+    `warm_up` is false for none, or the inputs of an example to warm up with. With `stateless` the model's state is
+    reset before each call.
+    `inputs` and `outputs` name those tensors of a frozen graph.
     """
 
     runtime: str = "auto"
@@ -23,6 +26,10 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     max_delay_s: float = 0.0
     precision: str = "float32"
     image: dict[str, Any] | None = None
+    warm_up: bool | dict[str, Any] = True
+    stateless: bool = False
+    inputs: list[str] = []
+    outputs: list[str] = []
 
 
 class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,6 +52,8 @@ class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     image: dict[str, Any] | None = None
     reason: str = ""
     path: str = ""
+    #: what its users must know, as plain sentences
+    remarks: list[str] = []
 
 
 class GetModels(Base):
@@ -91,7 +100,9 @@ class BecomeModel(Base):
     `weights` are other weights for a meta graph. `sample` is a predict request that the model before answered; the
     new one is warmed up with it where its signature does not say how, and with `samples`, which are predictions of
     web's (an `Ask` each). Web reaches the model at the Unix socket `address` (see `tfserve.ipc.predictions`). A
-    computation that takes longer than `time_limit_s` ends the process. `source` is what a converted model was made of.
+    computation that takes longer than `time_limit_s` ends the process. `source` is what a converted model was made of,
+    and what its `guard` does not let pass is answered `in_full`, by TensorFlow.
+    `skip` are steps of the warm-up that another process did not survive.
     """
 
     workspace: str
@@ -104,12 +115,26 @@ class BecomeModel(Base):
     address: str = ""
     options: ModelOptions = ModelOptions()
     time_limit_s: float = 60.0
+    skip: list[str] = []
+    guard: Guard | None = None
+
+
+class WarmUpStep(Base):
+    """The worker says what it is about to compute for its warm-up, and when that has ended. Not answered.
+
+    `problem` says why the worker ends itself because of it.
+    """
+
+    step: str
+    has_ended: bool = False
+    problem: str = ""
 
 
 class ModelLoaded(Base):
     """`format` is a word for people; `version` the number of its folder, if it has one.
 
-    `signatures` maps a signature's name to its inputs and outputs, `warm_up` says what was done to warm up.
+    `signatures` maps a signature's name to its inputs and outputs, `warm_up` says what was done to warm up, `remarks`
+    what users of the model must know.
     """
 
     format: str
@@ -119,10 +144,21 @@ class ModelLoaded(Base):
     memory_bytes: int
     runtime: str = "tensorflow"
     image: dict[str, Any] | None = None
+    remarks: list[str] = []
+    #: whether it keeps values from one call to the next
+    is_stateful: bool = False
 
 
 class ReadSamples(Base):
-    """Answered by Samples: some of the last predictions that came over the model's socket."""
+    """Answered by Samples: some of the requests that the model has answered. With `prepared` files are decoded."""
+
+    prepared: bool = False
+
+
+class SamplesSeen(Base):
+    """A model worker has so many different requests as samples; said when they grow, and now and then later."""
+
+    count: int
 
 
 class IdleSince(Base):
@@ -144,7 +180,7 @@ class Predict(Base):
 class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
     """Either the `result`, a JSON list with one value for each fetched tensor, or the `error`, a Failure as JSON.
 
-    With `in_full` the error is that this runtime does not know a name, which TensorFlow may know.
+    With `in_full` the error is that this runtime does not know a name, or does not compute such values; TensorFlow may.
     """
 
     result: bytes | None = None
@@ -176,7 +212,8 @@ class Convert(Base):
 
     The first `candidate` of a work folder is `tensorflow`: it computes what the others are compared with. `key` is the
     answer to IdentifyModel. `samples` are requests that the model has answered: each the body of an `Ask` of
-    `tfserve.ipc.predictions`, or a predict request as JSON.
+    `tfserve.ipc.predictions`, or a predict request as JSON. One that `was_requested` by name is converted even when
+    nothing can be compared.
     """
 
     candidate: str
@@ -185,6 +222,7 @@ class Convert(Base):
     work_folder: str
     precision: str = "float32"
     samples: list[bytes] = []
+    was_requested: bool = False
 
 
 class Converted(Base):

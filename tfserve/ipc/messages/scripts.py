@@ -75,13 +75,12 @@ class DropWorkspace(Base):
     workspace: str
 
 
-class Output(Base):
-    """A host tells what a thread's script wrote; `stream` is 1 (stdout) or 2 (stderr). Request id 0."""
+class OpenWorkspace(Base):
+    """A host makes a workspace, whose output it writes to two files that it opens. Answered by Done."""
 
     workspace: str
-    job: int
-    stream: int
-    data: bytes
+    stdout: str
+    stderr: str
 
 
 class Stop(Base):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import unicodedata
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import NamedTuple
@@ -18,14 +17,14 @@ from tfserve.protocols.oip import metadata, repository, statistics
 from tfserve.protocols.oip.answers import Answer, json_answer, packed, refusal
 from tfserve.protocols.oip.infer import infer
 from tfserve.protocols.oip.requests import decode, index_request, repository_request
+from tfserve.protocols.oip.wishes import in_one_spelling, model_of
 from tfserve.protocols.tfserve.handlers import Context
-from tfserve.serving.models import Caller, CallerGone, Model, NoSuchVersion
+from tfserve.serving.models import Caller, CallerGone, Model
 
 log = logging.getLogger(__name__)
 
 MODELS = "/v2/models/"
 INFER = "/infer"
-MAX_DIGITS = 19
 NOT_OFFERED = ("trace", "logging", "systemsharedmemory", "cudasharedmemory", "generate", "generate_stream")
 
 Handler = Callable[[Receive], Awaitable[Answer]]
@@ -72,9 +71,9 @@ class V2:
         return await call.handler(receive)
 
     async def _infer(self, target: str, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Answer:
-        body = await read_body(scope, receive, self._context.settings)
         name, slash, version = target.partition("/versions/")
         model = self._model(name, version if slash else None)
+        body = await read_body(scope, receive, self._context.settings, model.max_body_bytes)
         caller = Caller()
         connection: HttpConnection | None = scope.get(CONNECTION)
         if connection is None:
@@ -113,7 +112,9 @@ class V2:
             version, rest = rest[1], rest[2:]
         match rest:
             case []:
-                return _get(lambda: metadata.model(self._model(name, version), self._models.versions(_nfc(name))))
+                return _get(
+                    lambda: metadata.model(self._model(name, version), self._models.versions(in_one_spelling(name)))
+                )
             case ["ready"]:
                 return Call("GET", partial(self._model_ready, name, version))
             case ["config"]:
@@ -171,16 +172,10 @@ class V2:
 
     def _model(self, name: str, version: str | None) -> Model:
         """Raises `NoSuchModel`, `NoSuchVersion`."""
-        name = _nfc(name)
-        if version is None:
-            return self._models.get(name)
-        if version.isascii() and version.isdigit() and len(version) <= MAX_DIGITS:
-            return self._models.get(name, int(version))
-        known = ", ".join(str(model.version) for model in self._models.versions(name))
-        raise NoSuchVersion(name=name, version=version[:40], known=known)
+        return model_of(self._models, name, version)
 
     def _chosen(self, name: str, version: str | None) -> list[Model]:
-        return self._models.versions(_nfc(name)) if version is None else [self._model(name, version)]
+        return self._models.versions(in_one_spelling(name)) if version is None else [self._model(name, version)]
 
 
 def _get(look: Callable[[], object]) -> Call:
@@ -188,11 +183,6 @@ def _get(look: Callable[[], object]) -> Call:
         return json_answer(look())
 
     return Call("GET", handler)
-
-
-def _nfc(name: str) -> str:
-    """Names are kept in one spelling, however they are typed."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _wrong_verb(path: str, verb: str) -> Answer:

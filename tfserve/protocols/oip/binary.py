@@ -12,6 +12,7 @@ import numpy as np
 
 from tfserve.errors import Invalid
 from tfserve.ipc import predictions
+from tfserve.serving import inputs
 from tfserve.tensors import DTYPES, Array, Shape, TensorSpec
 
 LENGTH_HEADER = b"inference-header-content-length"
@@ -41,7 +42,7 @@ def read(data: memoryview, spec: TensorSpec, shape: Shape, name: str) -> Array:
             f" {count * dtype.itemsize} bytes ({count} elements of {dtype.itemsize}); {len(data)} were given."
         )
     if spec.dtype == "bool":
-        _check_bools(data, name)
+        inputs.require_bools(data, name)
     return np.frombuffer(data, dtype).reshape(shape)
 
 
@@ -84,9 +85,3 @@ def _strings(data: memoryview, count: int, shape: Shape, name: str) -> Array:
     array = np.empty(count, dtype=object)
     array[:] = values
     return array.reshape(shape)
-
-
-def _check_bools(data: memoryview, name: str) -> None:
-    values = np.frombuffer(data, np.uint8)
-    if values.size and values.max() > 1:
-        raise Invalid(f"Input {name!r} is BOOL, so bytes of 0 and 1; {int(values.max())} was given.")

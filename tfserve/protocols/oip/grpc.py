@@ -10,7 +10,8 @@ from google.protobuf.message import Message
 
 from tfserve.errors import Unsupported
 from tfserve.protocols.oip import metadata, repository, statistics
-from tfserve.protocols.oip.grpc_infer import Infer, model_of
+from tfserve.protocols.oip.grpc_infer import Infer
+from tfserve.protocols.oip.wishes import model_of
 from tfserve.protocols.protos import oip_pb2 as v2
 from tfserve.protocols.tfserve.handlers import Context
 from tfserve.serving.models import Models, NoSuchModel, NoSuchVersion
@@ -46,7 +47,8 @@ class Verbs:
 
     async def model_metadata(self, request: v2.ModelMetadataRequest, _: Call) -> v2.ModelMetadataResponse:
         model = model_of(self.models, request.name, request.version)
-        return _from_json(metadata.model(model, self.models.versions(model.name)), v2.ModelMetadataResponse())
+        content = metadata.model(model, self.models.versions(model.name)) | {"properties": metadata.properties(model)}
+        return _from_json(content, v2.ModelMetadataResponse())
 
     async def model_config(self, request: v2.ModelConfigRequest, _: Call) -> v2.ModelConfigResponse:
         model = model_of(self.models, request.name, request.version)

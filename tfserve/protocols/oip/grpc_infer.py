@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from tfserve.errors import Invalid, TFserveError
-from tfserve.protocols.oip import classification
+from tfserve.http.offload import are_heavy, offloaded
+from tfserve.protocols.oip import classification, outputs, wishes
 from tfserve.protocols.oip.grpc_tensors import datatype_of, read_inputs, to_raw
-from tfserve.protocols.oip.outputs import labels
+from tfserve.protocols.oip.inputs import find
+from tfserve.protocols.oip.wishes import model_of
 from tfserve.protocols.protos.oip_pb2 import (
     InferParameter,
     ModelInferRequest,
@@ -23,23 +25,11 @@ from tfserve.serving.rpc import Call
 from tfserve.tensors import Signature
 
 PROTOCOL = "v2-grpc"
-LEAST_URGENT = 7
 #: Requests of one stream that are computed at a time.
 STREAM_WINDOW = 64
 
 Parameters = Mapping[str, InferParameter]
 Wanted = ModelInferRequest.InferRequestedOutputTensor
-
-
-def model_of(models: Models, name: str, version: str) -> Model:
-    """The version that serves when `version` is empty. Raises `Invalid`, `NoSuchModel`, `NoSuchVersion`."""
-    if not name.isascii():  # names are kept in one spelling, however they are typed
-        name = unicodedata.normalize("NFC", name)
-    if not version:
-        return models.get(name)
-    if not (version.isascii() and version.isdigit()):
-        raise Invalid(f"A version is a number; {version[:40]!r} was given for model {name!r}.")
-    return models.get(name, int(version))
 
 
 @dataclass(frozen=True)
@@ -56,8 +46,9 @@ class Infer:
         wanted = [each.name for each in request.outputs]
         if wanted:
             _check_outputs(wanted, signature)
+        read = partial(read_inputs, request, signature.inputs)
         question = Request(
-            inputs=read_inputs(request, signature.inputs),
+            inputs=await offloaded(read) if call.is_heavy else read(),
             signature=name,
             outputs=wanted,
             urgency=_urgency(parameters, call),
@@ -65,7 +56,9 @@ class Infer:
             protocol=PROTOCOL,
             pinned=bool(request.model_version),
         )
-        return _answer(request, await model.predict(question), signature, model)
+        result = await model.predict(question)
+        write = partial(_answer, request, result, signature, model)
+        return await offloaded(write) if are_heavy(result.outputs.values()) else write()
 
     async def stream(
         self, requests: AsyncIterator[ModelInferRequest], call: Call
@@ -118,8 +111,8 @@ def _answer(request: ModelInferRequest, result: Result, signature: Signature, mo
     arrays = result.outputs
     for each in request.outputs:
         if each.parameters and (count := _classes(each)):
-            spec = inputs.find(each.name, signature.outputs, "output")
-            arrays[each.name] = classification.best(arrays[each.name], spec, count, labels(model))
+            spec = find(each.name, signature.outputs, "output")
+            arrays[each.name] = classification.best(arrays[each.name], spec, count, outputs.labels(model))
     for name, array in arrays.items():
         answer.outputs.add(name=name, datatype=datatype_of(array), shape=array.shape)
         answer.raw_output_contents.append(to_raw(array))
@@ -129,35 +122,33 @@ def _answer(request: ModelInferRequest, result: Result, signature: Signature, mo
 def _check_outputs(wanted: Sequence[str], signature: Signature) -> None:
     inputs.refuse_repeated(wanted, "output")
     for name in wanted:
-        inputs.find(name, signature.outputs, "output")
+        find(name, signature.outputs, "output")
 
 
 # --- parameters
 
 
 def _urgency(parameters: Parameters, call: Call) -> int:
-    """Triton's parameter counts from 1, the first; where it is 0, or not given, the metadata count."""
-    priority = _number(parameters, "priority") if parameters else 0
-    return min(priority - 1, LEAST_URGENT) if priority else call.urgency
+    """The parameter, or where it is 0 or not given the metadata."""
+    found = wishes.urgency(_number(parameters, "priority")) if parameters else None
+    return call.urgency if found is None else found
 
 
 def _timeout_s(parameters: Parameters, left_s: float | None) -> float | None:
-    """`timeout` is in microseconds; the deadline of the call holds as well."""
-    timeout_us = _number(parameters, "timeout")
-    if not timeout_us:
-        return left_s
-    return timeout_us / 1e6 if left_s is None else min(timeout_us / 1e6, left_s)
+    """The parameter; the deadline of the call holds as well."""
+    timeout_s = wishes.timeout_s(_number(parameters, "timeout"))
+    return left_s if timeout_s is None else timeout_s if left_s is None else min(timeout_s, left_s)
 
 
 def _number(parameters: Parameters, name: str) -> int:
-    """A whole number of 0 or more, 0 when it is not given. Raises `Invalid`."""
+    """A whole number, 0 when it is not given. Raises `Invalid`."""
     if name not in parameters:
         return 0
     parameter = parameters[name]
     field = parameter.WhichOneof("parameter_choice")
     value = getattr(parameter, field) if field else 0
-    if field not in ("int64_param", "uint64_param") or value < 0:
-        raise Invalid(f"The parameter {name!r} must be a whole number of 0 or more; {str(value)[:40]!r} was given.")
+    if field not in ("int64_param", "uint64_param"):
+        raise Invalid(f"The parameter {name!r} must be a whole number, {str(value)[:40]!r} was given.")
     return int(value)
 
 
@@ -174,4 +165,4 @@ def _flag(parameters: Parameters, name: str) -> bool:
 
 def _classes(wanted: Wanted) -> int:
     """How many classes the client wants instead of the numbers; 0 for the numbers."""
-    return _number(wanted.parameters, "classification")
+    return outputs.checked_classes(_number(wanted.parameters, "classification"), wanted.name)

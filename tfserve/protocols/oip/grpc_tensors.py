@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tfserve.errors import Invalid, Unsupported, nearest
+from tfserve.errors import Invalid, Unsupported
 from tfserve.ipc.predictions import join_strings, len_of, split_strings
+from tfserve.protocols.oip.inputs import find, require_form
 from tfserve.protocols.protos import packed
 from tfserve.protocols.protos.oip_pb2 import ModelInferRequest
 from tfserve.serving import inputs
@@ -68,9 +69,9 @@ def read_inputs(request: ModelInferRequest, specs: Sequence[TensorSpec]) -> dict
         )
     arrays: dict[str, Array] = {}
     for index, tensor in enumerate(request.inputs):
-        spec = inputs.find(tensor.name, specs, "input")
+        spec = find(tensor.name, specs, "input")
         if tensor.name in arrays:
-            raise Invalid(f"The input {tensor.name!r} was given more than once. Give each input once.")
+            raise inputs.repeated(tensor.name, "input")
         arrays[tensor.name] = _read(tensor, raw[index] if raw else None, spec)
     if len(arrays) < len(specs):
         inputs.require_all(arrays, specs)
@@ -82,11 +83,9 @@ def to_raw(array: Array) -> bytes:
 
 
 def _read(tensor: InputTensor, raw: bytes | None, spec: TensorSpec) -> Array:
-    datatype = DATATYPES.get(tensor.datatype)
-    if datatype is None or datatype.name != spec.dtype:
-        raise _wrong_datatype(tensor, spec)
     shape = tuple(tensor.shape)
-    inputs.require_shape(shape, spec)
+    require_form(tensor.datatype, shape, spec)
+    datatype = DATATYPES[tensor.datatype]
     if raw is None:
         return _typed(tensor, datatype, len_of(shape)).reshape(shape)
     if tensor.HasField("contents"):
@@ -105,8 +104,8 @@ def _raw(tensor: InputTensor, raw: bytes, datatype: Datatype, count: int) -> Arr
             f"Input {tensor.name!r} of shape {list(tensor.shape)} and datatype {tensor.datatype} takes {count * size}"
             f" bytes; {len(raw)} were given."
         )
-    if datatype.name == "bool":  # an element may be any byte, but 2 is no truth value of numpy's
-        return np.not_equal(np.frombuffer(raw, np.uint8), 0)
+    if datatype.name == "bool":
+        inputs.require_bools(raw, tensor.name)
     return np.frombuffer(raw, datatype.numpy)
 
 
@@ -133,17 +132,17 @@ def _typed(tensor: InputTensor, datatype: Datatype, count: int) -> Array:
         return _objects(list(values))
     if datatype.contents in _AS_IN_MEMORY:
         return np.frombuffer(packed.read(contents, datatype.contents), datatype.numpy)
-    return _integers(tensor, list(values), datatype)
+    return _integers(tensor, values, datatype)
 
 
-def _integers(tensor: InputTensor, values: list[int], datatype: Datatype) -> Array:
-    limits = np.iinfo(datatype.numpy)
-    if values and (min(values) < limits.min or max(values) > limits.max):
+def _integers(tensor: InputTensor, values: Sequence[int], datatype: Datatype) -> Array:
+    array, limits = packed.integers(values, datatype.numpy), np.iinfo(datatype.numpy)
+    if array.size and (array.min() < limits.min or array.max() > limits.max):
         raise Invalid(
             f"Input {tensor.name!r} is {tensor.datatype}, which holds {limits.min} to {limits.max};"
-            f" the values given are from {min(values)} to {max(values)}."
+            f" the values given are from {array.min()} to {array.max()}."
         )
-    return np.array(values, datatype.numpy)
+    return array.astype(datatype.numpy, copy=False)
 
 
 def _objects(values: list[bytes]) -> Array:
@@ -166,15 +165,3 @@ def _refuse_elsewhere(tensor: InputTensor, field: str) -> None:
     filled = [each.name for each, _ in tensor.contents.ListFields() if each.name != field]
     if filled:
         raise Invalid(f"Input {tensor.name!r} is {tensor.datatype}, which goes into {field}; {filled[0]} was given.")
-
-
-def _wrong_datatype(tensor: InputTensor, spec: TensorSpec) -> Invalid:
-    if tensor.datatype not in DATATYPES:
-        hint = nearest(tensor.datatype, DATATYPES)
-        return Invalid(
-            f"Input {tensor.name!r} has the unknown datatype {tensor.datatype!r}{hint}."
-            f" There are: {', '.join(DATATYPES)}."
-        )
-    if spec.dtype not in DTYPES:
-        return Invalid(f"Input {tensor.name!r} is {spec.dtype}, a type that this protocol has no name for.")
-    return Invalid(f"Input {tensor.name!r} is {DTYPES[spec.dtype].v2} in the model; {tensor.datatype} was given.")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from tfserve.errors import Invalid
+from tfserve.http.offload import are_heavy, is_heavy, offloaded
 from tfserve.http.wishes import read_wishes
 from tfserve.ipc.predictions import DEFAULT_URGENCY
-from tfserve.protocols.oip import binary, inputs, outputs
+from tfserve.protocols.oip import binary, inputs, outputs, wishes
 from tfserve.protocols.oip.answers import Answer
 from tfserve.protocols.oip.requests import InferRequest, Parameters, decode_infer, parameter
 from tfserve.serving.models import Caller, Model, Request
-
-MAX_URGENCY = 7
 
 
 class Question(NamedTuple):
@@ -32,13 +32,15 @@ async def infer(
     if length is not None and body and not binary.length_of_json(length, len(body)):
         question = _raw(model, body)
     else:
-        question = _question(model, body, length)
+        read = partial(_question, model, body, length)
+        question = await offloaded(read) if is_heavy(body) else read()
     request = question.request
     request.caller = caller
     request.pinned = pinned
     _wish(request, headers)
     result = await model.predict(request)
-    return outputs.answer(model, result, question.wants, id_=question.id, policy=question.non_finite)
+    write = partial(outputs.answer, model, result, question.wants, id_=question.id, policy=question.non_finite)
+    return await offloaded(write) if are_heavy(result.outputs.values()) else write()
 
 
 def _wish(request: Request, headers: dict[bytes, bytes]) -> None:
@@ -89,17 +91,12 @@ def _raw(model: Model, body: bytes) -> Question:
 
 
 def _priority(parameters: Parameters) -> int:
-    """Triton counts from 1, the most urgent; 0 is the default."""
-    priority = parameter(parameters, "priority", int)
-    return min(max(priority - 1, 0), MAX_URGENCY) if priority else DEFAULT_URGENCY
+    found = wishes.urgency(parameter(parameters, "priority", int) or 0)
+    return DEFAULT_URGENCY if found is None else found
 
 
 def _timeout_s(parameters: Parameters) -> float | None:
-    """The parameter counts microseconds; 0 is the server's own limit."""
-    timeout = parameter(parameters, "timeout", int)
-    if timeout is not None and timeout < 0:
-        raise Invalid(f"The parameter 'timeout' counts microseconds, {timeout} was given.")
-    return timeout / 1e6 if timeout else None
+    return wishes.timeout_s(parameter(parameters, "timeout", int) or 0)
 
 
 _NOTHING = memoryview(b"")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from tfserve.errors import Invalid, Unsupported, nearest
 from tfserve.protocols.oip import binary, json_tensors
 from tfserve.protocols.oip.requests import InputTensor, parameter
-from tfserve.tensors import DTYPES, MAX_RANK, Array, Shape, Signature, TensorSpec
+from tfserve.serving import inputs
+from tfserve.tensors import DTYPES, Array, Shape, Signature, TensorSpec
 
-#: more elements than any body can hold; also what keeps products of sizes from overflowing further down
-MAX_ELEMENTS = 2**40
+DATATYPES = tuple(dtype.v2 for dtype in DTYPES.values())
 
 
 class SharedMemory(Unsupported):
@@ -28,8 +27,9 @@ def read(given: Sequence[InputTensor], tail: memoryview, signature: Signature) -
     for tensor in given:
         spec = find(tensor.name, signature.inputs, "input")
         if tensor.name in arrays:
-            raise Invalid(f"Input {tensor.name!r} is given twice.")
-        shape = _shape(tensor, spec)
+            raise inputs.repeated(tensor.name, "input")
+        shape = tuple(tensor.shape)
+        require_form(tensor.datatype, shape, spec)
         size = _binary_size(tensor)
         if size is None:
             arrays[tensor.name] = json_tensors.read(tensor.data, spec, shape, tensor.name)
@@ -39,43 +39,28 @@ def read(given: Sequence[InputTensor], tail: memoryview, signature: Signature) -
     if at != len(tail):
         raise _left_over(given, at, len(tail))
     if len(arrays) != len(signature.inputs):
-        raise _missing(arrays, signature)
+        inputs.require_all(arrays, signature.inputs)
     return arrays
 
 
 def find(name: str, specs: Sequence[TensorSpec], what: str) -> TensorSpec:
-    """Raises `Invalid`, which lists what there is."""
-    for spec in specs:
-        if spec.name == name:
-            if spec.dtype not in DTYPES:
-                raise Invalid(f"The {what} {name!r} is {spec}, a type that this protocol has no name for.")
-            return spec
-    names = [spec.name for spec in specs]
-    raise Invalid(
-        f"The model has no {what} {name[:100]!r}{nearest(name, names)}. There are: {', '.join(map(repr, names))}."
-    )
+    """The input or output of that name; `what` says which. Raises `Invalid`, which lists what there is."""
+    spec = inputs.find(name, specs, what)
+    if spec.dtype not in DTYPES:
+        raise Invalid(f"The {what} {name!r} is {spec}, a type that this protocol has no name for.")
+    return spec
 
 
-def _shape(tensor: InputTensor, spec: TensorSpec) -> Shape:
-    """The shape that the request says, which fits."""
-    if tensor.datatype != DTYPES[spec.dtype].v2:
-        raise Invalid(f"Input {tensor.name!r} is {DTYPES[spec.dtype].v2}; {tensor.datatype[:40]!r} was given.")
-    shape = tuple(tensor.shape)
-    if spec.accepts(shape) and not (shape and min(shape) < 0) and _elements(shape) < MAX_ELEMENTS:
-        return shape
-    if spec.accepts((1, *shape)) and spec.is_batched and len(shape) < MAX_RANK:
-        hint = " Its first size counts examples: it is 1 for a single one."
-    else:
-        hint = ""
-    given = str(tensor.shape) if len(shape) <= MAX_RANK else f"one of {len(shape)} dimensions"
-    raise Invalid(
-        f"Input {tensor.name!r} takes {spec}, no negative or huge size; the shape {given[:200]} was given.{hint}"
-    )
-
-
-def _elements(shape: Shape) -> int:
-    """As many as there would be if no size were 0."""
-    return math.prod([size or 1 for size in shape]) if len(shape) <= MAX_RANK else MAX_ELEMENTS
+def require_form(datatype: str, shape: Shape, spec: TensorSpec) -> None:
+    """Raises `Invalid` when an input is not given with the datatype and a shape that the model takes."""
+    if datatype not in DATATYPES:
+        raise Invalid(
+            f"Input {spec.name!r} has the unknown datatype {datatype[:40]!r}{nearest(datatype[:40], DATATYPES)}."
+            f" There are: {', '.join(DATATYPES)}."
+        )
+    if datatype != DTYPES[spec.dtype].v2:
+        raise Invalid(f"Input {spec.name!r} is {DTYPES[spec.dtype].v2} in the model; {datatype} was given.")
+    inputs.require_shape(shape, spec)
 
 
 def _binary_size(tensor: InputTensor) -> int | None:
@@ -109,9 +94,3 @@ def _left_over(given: Sequence[InputTensor], used: int, length: int) -> Invalid:
         f"{length} bytes stand behind the JSON, but the inputs' binary_data_size come to {used}:"
         f" {length - used} are left over after the last input, {last!r}."
     )
-
-
-def _missing(arrays: dict[str, Array], signature: Signature) -> Invalid:
-    missing = [spec.name for spec in signature.inputs if spec.name not in arrays]
-    needed = ", ".join(f"{spec.name!r} ({spec})" for spec in signature.inputs)
-    return Invalid(f"The input {missing[0]!r} is missing. The model needs: {needed}.")

@@ -11,7 +11,7 @@ import orjson
 from tfserve import tensor_json
 from tfserve.errors import Invalid
 from tfserve.json_numbers import Numbers
-from tfserve.tensors import DTYPES, Array, Shape, TensorSpec, cast
+from tfserve.tensors import DTYPES, Array, Shape, TensorSpec, cast, check_shape
 
 BINARY_ONLY = ("float16", "bfloat16")
 """Their numbers in JSON would be those of another type, so the protocol has none."""
@@ -28,7 +28,9 @@ def read(value: Any, spec: TensorSpec, shape: Shape, name: str) -> Array:
         array: Array | None = value.read(spec.dtype)
         if array is not None and (array.shape == shape or (array.ndim == 1 and array.size == math.prod(shape))):
             return array.reshape(shape)
-        value = tensor_json.plain(value)  # it is wrong in some way: the slow way tells in which
+        if value.shape is not None and value.shape != shape and value.shape != (math.prod(value.shape),):
+            check_shape(value.shape, TensorSpec(name, spec.dtype, shape), name)
+        value = tensor_json.explained(value, TensorSpec(name, spec.dtype, shape), name)
     if value.__class__ is not list or (value and value[0].__class__ is list):
         return cast(value, TensorSpec(name, spec.dtype, shape), name)
     if len(value) != (count := math.prod(shape)):
@@ -44,6 +46,8 @@ def write(array: Array, name: str) -> Any:
     flat = array.ravel()
     if flat.dtype == object:
         return [_text(value, name) for value in flat.tolist()]
+    if flat.size > tensor_json.WRITTEN_AT_ONCE and np.isfinite(flat).all():
+        return orjson.Fragment(tensor_json.from_array(flat))
     return flat
 
 

@@ -6,6 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+import orjson
+
 import tfserve
 from tfserve.serving.models import Model
 from tfserve.tensors import DTYPES, Signature, TensorSpec
@@ -27,15 +30,42 @@ def server() -> dict[str, Any]:
 
 
 def model(model: Model, versions: Sequence[Model]) -> dict[str, Any]:
-    """A size of -1 is any size; where even the rank is open, the shape is [-1]."""
+    """A size of -1 is any size; where even the rank is open, the shape is [-1].
+
+    `parameters` has the remarks, what users of the model must know, and the `quantization` of integer tensors. In
+    KServe's gRPC they are the `properties`.
+    """
     signature = _default(model)
-    return {
+    found: dict[str, Any] = {
         "name": model.name,
         "versions": [str(each.version) for each in versions],
         "platform": platform(model),
         "inputs": [_tensor(spec) for spec in signature.inputs],
         "outputs": [_tensor(spec) for spec in signature.outputs],
     }
+    parameters = _parameters(model)
+    return found | ({"parameters": parameters} if parameters else {})
+
+
+def properties(model: Model) -> dict[str, str]:
+    """The parameters of the metadata as KServe's gRPC has them: text only."""
+    found = _parameters(model)
+    texts = {"remarks": "\n".join(found["remarks"])} if "remarks" in found else {}
+    if "quantization" in found:
+        texts["quantization"] = orjson.dumps(found["quantization"]).decode()
+    return texts
+
+
+def _parameters(model: Model) -> dict[str, Any]:
+    """The remarks, and what the integers of quantized tensors stand for, by the names of these."""
+    signature = _default(model)
+    quantized = {
+        spec.name: msgspec.to_builtins(spec.quantization)
+        for spec in (*signature.inputs, *signature.outputs)
+        if spec.quantization is not None
+    }
+    found = {"remarks": model.told.remarks, "quantization": quantized}
+    return {name: value for name, value in found.items() if value}
 
 
 def config(model: Model) -> dict[str, Any]:
@@ -54,7 +84,7 @@ def config(model: Model) -> dict[str, Any]:
         "output": [_config_tensor(spec, is_batched) | {"label_filename": ""} for spec in signature.outputs],
         "instance_group": [{"name": model.name, "kind": "KIND_CPU", "count": model.told.options.replicas}],
         "default_model_filename": "",
-        "parameters": {},
+        "parameters": {name: {"string_value": text} for name, text in properties(model).items()},
         "model_warmup": [],
     }
     if most > 1:

@@ -13,6 +13,7 @@ from tfserve.protocols.oip import binary, classification, json_tensors
 from tfserve.protocols.oip.answers import Answer
 from tfserve.protocols.oip.inputs import SharedMemory, find
 from tfserve.protocols.oip.requests import InferRequest, WantedOutput, parameter
+from tfserve.serving import inputs
 from tfserve.serving.models import Model, Result
 from tfserve.tensors import DTYPES, Signature, TensorSpec
 
@@ -38,7 +39,7 @@ def wanted(request: InferRequest, signature: Signature, *, is_binary: bool) -> l
         found = [Wanted(spec, is_binary) for spec in signature.outputs]
     else:
         found = [_wanted(each, signature, is_binary) for each in request.outputs]
-        _check_once(request.outputs)
+        inputs.refuse_repeated([each.name for each in request.outputs], "output")
     for each in found:
         _check_form(each)
     return found
@@ -107,17 +108,16 @@ def _wanted(output: WantedOutput, signature: Signature, is_binary: bool) -> Want
     if "shared_memory_region" in parameters:
         raise SharedMemory(name=output.name)
     classes = parameter(parameters, "classification", int) or 0
-    if classes < 0:
-        raise Invalid(f"Output {output.name!r}: classification counts the best classes, {classes} was given.")
+    checked_classes(classes, output.name)
     given = parameter(parameters, "binary_data", bool)
     return Wanted(spec, is_binary if given is None else given, classes)
 
 
-def _check_once(outputs: Sequence[WantedOutput]) -> None:
-    names = [each.name for each in outputs]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Invalid(f"Output {twice!r} is asked for twice.")
+def checked_classes(classes: int, name: str) -> int:
+    """How many of the best classes are wanted. Raises `Invalid`."""
+    if classes < 0:
+        raise Invalid(f"Output {name!r}: classification counts the best classes, {str(classes)[:40]} was given.")
+    return classes
 
 
 def _check_form(want: Wanted) -> None:

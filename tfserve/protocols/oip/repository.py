@@ -14,6 +14,7 @@ from tfserve.control import queries
 from tfserve.control.models import Deployment
 from tfserve.errors import Failure, Invalid, NotFound, TimedOut, Unsupported, from_failure
 from tfserve.ipc.messages import JobAnswer, JobKind, JobState, SubmitJob
+from tfserve.paths import without_folders
 from tfserve.protocols.oip.requests import Parameters
 from tfserve.protocols.tfserve.handlers import Context
 from tfserve.protocols.tfserve.names import workspace_name
@@ -75,7 +76,8 @@ def _failure(answer: JobAnswer) -> Failure:
         return Failure(
             code="unavailable", message=f"Job {answer.job} of the workspace was ended: it is {answer.state}."
         )
-    return msgspec.json.decode(answer.error, type=Failure)
+    failure = msgspec.json.decode(answer.error, type=Failure)
+    return msgspec.structs.replace(failure, message=without_folders(failure.message))
 
 
 def _model_name(name: str) -> str:
@@ -103,6 +105,6 @@ def _entry(model: Model) -> dict[str, str]:
 
 
 def _gone(last: Deployment) -> dict[str, str]:
-    reason = "unloaded" if last.state == Deployment.State.GONE else last.reason
+    reason = "unloaded" if last.state == Deployment.State.GONE else without_folders(last.reason, last.path)
     version = {} if last.version is None else {"version": str(last.version)}
     return {"name": last.workspace.name, **version, "state": "UNAVAILABLE", "reason": reason}

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from tfserve import tensor_json
 from tfserve.errors import Invalid
-from tfserve.http.bodies import check_text
+from tfserve.json_limits import check_text, without_bom
 from tfserve.json_numbers import LONG
 from tfserve.tensors import DTYPES
 
@@ -57,6 +57,7 @@ repository_request: msgspec.json.Decoder[RepositoryRequest] = msgspec.json.Decod
 
 def decode_infer(text: bytes) -> InferRequest:
     """The request, long lists of numbers in its inputs still unread. Raises `Invalid`."""
+    text = without_bom(text)
     if len(text) < LONG:
         return decode(text, infer_request)
     document = tensor_json.decode(text)
@@ -72,6 +73,7 @@ def decode_infer(text: bytes) -> InferRequest:
 
 def decode(text: bytes, decoder: msgspec.json.Decoder[R]) -> R:
     """The request. Raises `Invalid` with what was expected and given."""
+    text = without_bom(text)
     check_text(text)
     try:
         return decoder.decode(text)

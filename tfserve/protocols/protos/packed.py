@@ -6,7 +6,16 @@ it from there costs a few copies, where going through Python's numbers costs 40 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 from google.protobuf.message import Message
+
+from tfserve.tensors import Array
+
+AT_ONCE = 256 * 1024
+"""Integers. More are taken piece by piece, so that other threads get their turn."""
 
 
 def read(message: Message, field: str) -> memoryview:
@@ -20,6 +29,13 @@ def read(message: Message, field: str) -> memoryview:
     while data[at] & 0x80:  # and after the length
         at += 1
     return memoryview(data)[at + 1 :]
+
+
+def integers(values: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """A list of integers, each in the widest type with the sign of `dtype`."""
+    wide = np.uint64 if dtype == np.uint64 else np.int64
+    pieces = [np.array(values[at : at + AT_ONCE], wide) for at in range(0, len(values), AT_ONCE)]
+    return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, wide), *pieces])
 
 
 def write(message: Message, field: str, data: bytes) -> None:

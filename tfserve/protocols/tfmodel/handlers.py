@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import mimetypes
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from tfserve.control import training
 from tfserve.control.models import TrainingTask
@@ -16,6 +15,7 @@ from tfserve.control.task_json import task_json
 from tfserve.errors import Forbidden, Invalid, NotFound, PathRefused
 from tfserve.http.answers import json_response
 from tfserve.http.bodies import read_body
+from tfserve.http.user_files import file_response
 from tfserve.ipc.messages import StartTraining
 from tfserve.paths import resolve
 from tfserve.protocols.tfmodel.requests import NewTask, from_form
@@ -78,7 +78,7 @@ async def metrics(context: Context, request: Request) -> Response:
         file = await read(_artifact, _result_folder(task), "metrics.json", context)
     except NotFound:
         return _answer(task.metrics or {})
-    return FileResponse(file, media_type="application/json")
+    return file_response(file)
 
 
 async def artifact(context: Context, request: Request) -> Response:
@@ -87,8 +87,7 @@ async def artifact(context: Context, request: Request) -> Response:
     if path.is_dir():
         names = sorted(each.name + "/" * each.is_dir() for each in path.iterdir())
         return _answer({"files": names})
-    kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
-    return FileResponse(path, media_type=kind, headers={"X-Content-Type-Options": "nosniff"})
+    return file_response(path)
 
 
 async def list_parameters(_: Context, __: Request) -> Response:

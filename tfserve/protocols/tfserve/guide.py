@@ -20,7 +20,14 @@ REF = "#/components/schemas/{name}"
 def guide() -> dict[str, Any]:
     """An object keyed by endpoint path, with the verb in front for other APIs: purpose, request fields, result."""
     pages: dict[str, Any] = {
-        "/": {"purpose": "this guide", "request": {}, "result": "an object keyed by endpoint path"},
+        "/": {
+            "purpose": "this guide",
+            "request": {},
+            "result": (
+                "an object keyed by endpoint path; a field that an endpoint does not know is not an error, but the "
+                "response has `warnings`, such as \"unknown field 'time_out'; did you mean 'timeout'?\""
+            ),
+        },
         "GET /": {
             "purpose": "the status page; with taskId as GET /tasks/{id}",
             "request": {"taskId": "a training task"},

@@ -15,8 +15,8 @@ from tfserve.control.models import FINISHED, Job, Workspace
 from tfserve.errors import Invalid, NoSuchWorkspace
 from tfserve.ipc.messages import JobAnswer, JobKind, JobState, SubmitJob
 from tfserve.paths import resolve
-from tfserve.protocols.tfserve import requests
-from tfserve.protocols.tfserve.names import workspace_name
+from tfserve.protocols.tfserve import requests, script_or_file
+from tfserve.protocols.tfserve.names import new_workspace_name, workspace_name
 from tfserve.protocols.tfserve.rendering import answer_of_row, job_result, result_of
 from tfserve.serving.models import Models
 from tfserve.serving.reads import read
@@ -51,7 +51,7 @@ async def destroy(context: Context, _: requests.Empty) -> bool:
 
 
 async def create_workspace(context: Context, request: requests.CreateWorkspace) -> str:
-    name = None if request.name is None else workspace_name(request.name)
+    name = None if request.name is None else new_workspace_name(request.name)
     return await context.line.create_workspace(name, request.type)
 
 
@@ -78,8 +78,10 @@ async def get_status(context: Context, request: requests.OneWorkspace) -> dict[s
 async def push_job(context: Context, request: requests.PushJob) -> dict[str, Any]:
     job: dict[str, Any] = {"clear": request.clear}
     if request.type == 0:
+        script_or_file.check_file(request.job, context.start_folder)
         job["file"] = str(_path(context, request.job))
     else:
+        script_or_file.check_text(request.job, context.start_folder)
         job["text"] = request.job
     return await _submit(context, request, JobKind.SCRIPT, job)
 
@@ -99,7 +101,8 @@ async def scale(context: Context, request: requests.Scale) -> bool:
 
 
 async def update(context: Context, request: requests.Update) -> dict[str, Any]:
-    return await _submit(context, request, JobKind.UPDATE, {"path": str(await _model_path(context, request.path))})
+    job = {"path": str(await _model_path(context, request.path)), "warm_up": request.warm_up}
+    return await _submit(context, request, JobKind.UPDATE, job)
 
 
 async def undeploy(context: Context, request: requests.Undeploy) -> dict[str, Any]:

@@ -118,13 +118,19 @@ def _done(result: Schema) -> Schema:
     return {
         "type": "object",
         "required": ["request_result", "result"],
-        "properties": {"request_result": {"const": True}, "result": result},
+        "properties": {"request_result": {"const": True}, "result": result, "warnings": _WARNINGS},
     }
 
 
 def _refusals() -> Schema:
     return dict.fromkeys(REFUSALS, answer("refused", _REFUSAL))
 
+
+_WARNINGS = {
+    "type": "array",
+    "items": {"type": "string"},
+    "description": "present if the request has fields that its endpoint does not know: each with what was meant",
+}
 
 _REFUSAL = {
     "type": "object",
@@ -133,6 +139,7 @@ _REFUSAL = {
         "request_result": {"const": False},
         "result": {"type": "string"},
         "error": {"$ref": REF.format(name="Failure")},
+        "warnings": _WARNINGS,
     },
 }
 

@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from tfserve.control import queries
 from tfserve.control.models import Job
-from tfserve.errors import Invalid, nearest
+from tfserve.errors import Invalid, Unavailable, nearest
 from tfserve.http.answers import json_response
 from tfserve.ipc.messages import JobKind, JobState
 from tfserve.protocols.tfserve.handlers import Context
@@ -107,7 +107,11 @@ async def _follow(context: Context, job: Job, path: Path, offset: int) -> AsyncI
             yield _event("output", {"offset": offset - held, "text": text}, offset - held)
         if ended:
             break
-        ended = await context.line.wait_output(job.pk, offset, FOLLOW_S)
+        try:
+            ended = await context.line.wait_output(job.pk, offset, FOLLOW_S)
+        except Unavailable as error:  # the server stops: whoever comes back later goes on from this offset
+            yield _event("stopping", {"message": error.message}, offset)
+            return
         yield ": alive\n\n"
     if rest := decoder.decode(b"", final=True):  # the job ended in the middle of a character
         yield _event("output", {"offset": offset, "text": rest}, offset)

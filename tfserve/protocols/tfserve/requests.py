@@ -5,14 +5,18 @@ The decoder, the API guide and the OpenAPI document are all made from these clas
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Raw
 
+from tfserve import json_numbers
 from tfserve.errors import Invalid, nearest
-from tfserve.http.bodies import check_text
+from tfserve.json_limits import check_expansion, check_text, without_bom
 
 YEAR_S = 366 * 24 * 3600.0
 MAX_KEY = 200
@@ -31,6 +35,8 @@ TimeLimit = Annotated[
     Annotated[float, Meta(extra_json_schema={"exclusiveMinimum": 0})] | None,
     Meta(description="seconds that the job may run, then it is ended as failed (no limit)"),
 ]
+
+_WARM_UP = "false for none; or an example: {input: value}, or {signature, inputs: {input: value}}"
 
 Replicas = Annotated[int, Meta(description="processes that hold the model", ge=1, le=64)]
 
@@ -73,9 +79,7 @@ class Clear(_Waits, kw_only=True):
 class Deploy(_Waits, kw_only=True):
     path: Annotated[
         str,
-        Meta(
-            description="a SavedModel folder, a folder of numbered versions, a .keras, .h5 or .meta file", min_length=1
-        ),
+        Meta(description="a SavedModel folder, a folder of numbered versions, or a model file", min_length=1),
     ]
     device: Annotated[str, Meta(description="where the model computes: /cpu:0, /gpu:0")] = "/cpu:0"
     replicas: Replicas = 1
@@ -94,6 +98,19 @@ class Deploy(_Waits, kw_only=True):
         dict[str, Any] | None,
         Meta(description="how image files become the input (what training wrote beside the model)"),
     ] = None
+    warm_up: Annotated[
+        bool | dict[str, Any], Meta(description=f"whether to compute before the first request; {_WARM_UP}")
+    ] = True
+    stateless: Annotated[
+        bool, Meta(description="reset the model's state before each call; without, callers share it")
+    ] = False
+    inputs: Annotated[
+        list[str],
+        Meta(description="for a frozen graph: the tensors that are its inputs; its placeholders if not given"),
+    ] = []
+    outputs: Annotated[
+        list[str], Meta(description="for a frozen graph: its outputs; what nothing else in it uses if not given")
+    ] = []
 
     @property
     def options(self) -> dict[str, Any]:
@@ -105,6 +122,10 @@ class Deploy(_Waits, kw_only=True):
             "max_delay_s": self.max_delay,
             "precision": self.precision,
             "image": self.image,
+            "warm_up": self.warm_up,
+            "stateless": self.stateless,
+            "inputs": self.inputs,
+            "outputs": self.outputs,
         }
 
 
@@ -115,6 +136,9 @@ class Scale(msgspec.Struct, kw_only=True):
 
 class Update(_Waits, kw_only=True):
     path: Annotated[str, Meta(description="a new version, or for a meta graph the prefix of new weights", min_length=1)]
+    warm_up: Annotated[
+        bool | dict[str, Any] | None, Meta(description=f"as in /deploy/ (as the model was deployed); {_WARM_UP}")
+    ] = None
 
 
 class Undeploy(_Waits, kw_only=True):
@@ -156,11 +180,54 @@ class CancelJob(msgspec.Struct, kw_only=True):
 R = TypeVar("R", bound=msgspec.Struct)
 
 _UNKNOWN = re.compile(r"unknown field `(.+)`")
+MAX_WARNINGS = 20
+MAX_FIELD_CHARACTERS = 100
+
+
+class Reader(Generic[R]):
+    """Reads the requests of one endpoint. A field that it does not know is no error (old clients) but a warning."""
+
+    def __init__(self, request: type[R]) -> None:
+        strict = msgspec.defstruct(request.__name__, [], bases=(request,), kw_only=True, forbid_unknown_fields=True)
+        self._strict: msgspec.json.Decoder[R] = msgspec.json.Decoder(cast(type[R], strict))
+        self._tolerant = msgspec.json.Decoder(request)
+
+    def read(self, body: bytes, warnings: list[str]) -> R:
+        """The request in a body; what is odd about it is added to `warnings`, also if it raises `Invalid`."""
+        try:
+            return decode(body, self._strict)
+        except Invalid as error:
+            if "unknown field" not in error.message:
+                raise
+        with contextlib.suppress(msgspec.DecodeError):  # further on in the body, which is then refused below
+            known = self._tolerant.type.__struct_encode_fields__
+            warnings += unknown_fields(msgspec.json.decode(without_bom(body), type=dict[str, Raw]), known)
+        return decode(body, self._tolerant)
+
+
+def unknown_fields(given: Iterable[str], known: Sequence[str]) -> list[str]:
+    """A warning for each given field that is not among the known ones, with the field that was probably meant."""
+    unknown = [name for name in given if name not in known]
+    shown = unknown[:MAX_WARNINGS]
+    warnings = [f"unknown field {name[:MAX_FIELD_CHARACTERS]!r}; {_meant(name, known)}" for name in shown]
+    rest = len(unknown) - len(shown)
+    return [*warnings, f"{rest} more unknown fields"] if rest else warnings
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    # Without case and separators, which difflib counts as differences: TimeOut, JOB, time-limit.
+    plain = {field.replace("_", ""): field for field in known}
+    short = name[:MAX_FIELD_CHARACTERS].lower().replace("_", "").replace("-", "")
+    if match := difflib.get_close_matches(short, list(plain), n=1):
+        return f"did you mean {plain[match[0]]!r}?"
+    return f"the fields are {', '.join(known)}" if known else "this request has no fields"
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[R]) -> R:
     """The request in a body; an empty body counts as {}. Raises `Invalid` with what was expected and given."""
+    body = without_bom(body)
     check_text(body)
+    check_expansion(body, json_numbers.without_lists)
     try:
         return decoder.decode(body.strip() or b"{}")
     except msgspec.ValidationError as error:

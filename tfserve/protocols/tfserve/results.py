@@ -34,6 +34,7 @@ class DeployResult(JobResult, kw_only=True):
     version: int | msgspec.UnsetType = msgspec.UNSET
     format: str | msgspec.UnsetType = msgspec.UNSET
     warm_up: str | msgspec.UnsetType = msgspec.UNSET
+    remarks: list[str] | msgspec.UnsetType = msgspec.UNSET
     signatures: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,12 +17,14 @@ from starlette.types import Receive, Scope, Send
 
 from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.http.answers import json_response, refusal
-from tfserve.http.bodies import ClientGone, check_text, read_body
+from tfserve.http.bodies import ClientGone, read_body
+from tfserve.http.offload import is_heavy, offloaded
+from tfserve.json_limits import check_text, without_bom
 from tfserve.protocols.tfserve.endpoints import ENDPOINTS, Endpoint
 from tfserve.protocols.tfserve.guide import guide
 from tfserve.protocols.tfserve.handlers import Context
 from tfserve.protocols.tfserve.reading import READS, Read
-from tfserve.protocols.tfserve.requests import MAX_KEY, decode
+from tfserve.protocols.tfserve.requests import MAX_KEY, Reader, unknown_fields
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +50,9 @@ class _Answering:
         self._context = context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        warnings: list[str] = []
         try:
-            response = await self._respond(scope, receive)
+            response = await self._respond(scope, receive, warnings)
         except ClientGone:
             return
         except TFserveError as error:
@@ -56,9 +60,10 @@ class _Answering:
         except Exception:
             log.exception("while answering %s %s", scope["method"], scope["path"])
             response = refusal(Internal())
-        await response(scope, receive, send)
+        await _with_warnings(response, warnings)(scope, receive, send)
 
-    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+    async def _respond(self, scope: Scope, receive: Receive, warnings: list[str]) -> Response:
+        """The response; what its caller should know about the request is added to `warnings`."""
         raise NotImplementedError
 
 
@@ -68,13 +73,14 @@ class Call(_Answering):
     def __init__(self, endpoint: Endpoint, context: Context) -> None:
         super().__init__(context)
         self._endpoint = endpoint
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(endpoint.request)
+        self._reader: Reader[Any] = Reader(endpoint.request)
 
-    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+    async def _respond(self, scope: Scope, receive: Receive, warnings: list[str]) -> Response:
         if scope["method"] != "POST":
             return wrong_verb(self._endpoint.path, self._endpoint.purpose)
         body = await read_body(scope, receive, self._context.settings)
-        request = decode(body, self._decoder)
+        read = partial(self._reader.read, body, warnings)
+        request = await offloaded(read) if is_heavy(body) else read()
         context = self._context
         if self._endpoint.submits and (key := _idempotency_key(scope)):
             context = replace(context, idempotency_key=key)
@@ -86,19 +92,19 @@ class Call(_Answering):
 class JsonTest(_Answering):
     """The same JSON again."""
 
-    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+    async def _respond(self, scope: Scope, receive: Receive, _: list[str]) -> Response:
         if scope["method"] != "POST":
             return wrong_verb("/json_test/", "show that requests arrive as they were meant")
         body = await read_body(scope, receive, self._context.settings)
-        return _done(msgspec.Raw(checked_json(body)))
+        return _done(msgspec.Raw(await _checked(body)))
 
 
 class Guide(_Answering):
     """POST / with JSON or nothing."""
 
-    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+    async def _respond(self, scope: Scope, receive: Receive, _: list[str]) -> Response:
         body = await read_body(scope, receive, self._context.settings)
-        checked_json(body)
+        await _checked(body)
         return _done(guide())
 
 
@@ -109,10 +115,12 @@ class Look(_Answering):
         super().__init__(context)
         self._read = read
 
-    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+    async def _respond(self, scope: Scope, receive: Receive, warnings: list[str]) -> Response:
         if scope["method"] not in ("GET", "HEAD"):
             return refusal(Invalid(f"{self._read.path} takes GET: it is there to {self._read.purpose}."), status=405)
-        return await self._read.handler(self._context, Request(scope, receive))
+        request = Request(scope, receive)
+        warnings += unknown_fields(request.query_params.keys(), [*self._read.parameters])
+        return await self._read.handler(self._context, request)
 
 
 async def _unless_gone(work: Awaitable[Any], receive: Receive) -> Any:
@@ -140,15 +148,30 @@ def wrong_verb(path: str, purpose: str) -> Response:
     return response
 
 
+async def _checked(body: bytes) -> bytes:
+    read = partial(checked_json, body)
+    return await offloaded(read) if is_heavy(body) else read()
+
+
 def checked_json(body: bytes) -> bytes:
     """The body, which is JSON, or {} when it is empty. Raises `Invalid`."""
+    body = without_bom(body)
     check_text(body)
     body = body.strip() or b"{}"
     try:
-        msgspec.json.decode(body)
+        msgspec.json.decode(body, type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Invalid(f"The body must be JSON: {error}") from None
     return body
+
+
+def _with_warnings(response: Response, warnings: list[str]) -> Response:
+    """The same response, with a member `warnings` if there are any and it has the shape of the workspace API."""
+    if not warnings or not bytes(getattr(response, "body", b"")).startswith(b'{"request_result":'):
+        return response
+    content = bytes(response.body).removesuffix(b"}") + b',"warnings":' + msgspec.json.encode(warnings) + b"}"
+    headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+    return json_response(content, status=response.status_code, headers=headers)
 
 
 def _done(result: Any) -> Response:

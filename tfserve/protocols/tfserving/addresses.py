@@ -18,6 +18,8 @@ _MODEL = r"([^/:]+)"
 _WHICH = r"(?:/versions/([0-9]+)|/labels/([^/:]+))?"
 _ACTION = re.compile(rf"/v1/models/{_MODEL}{_WHICH}:(classify|regress|predict)", re.IGNORECASE)
 _READ = re.compile(rf"/v1/models(?:/{_MODEL})?{_WHICH}(?:/(metadata|example))?", re.IGNORECASE)
+_ESCAPED_COLON = re.compile(r"%3a(?=(?:classify|regress|predict)/?$)", re.IGNORECASE)
+"""Some clients escape the colon before the verb."""
 
 
 class MalformedRequest(Invalid):
@@ -62,11 +64,11 @@ class Addresses:
 
 def read(method: str, raw_path: bytes) -> Address:
     """Raises `Invalid` with TensorFlow Serving's words."""
-    path = raw_path.decode("latin-1")
+    path = _ESCAPED_COLON.sub(":", raw_path.decode("latin-1")).removesuffix("/")
     pattern = {"POST": _ACTION, "GET": _READ, "HEAD": _READ}.get(method)
     match = pattern.fullmatch(path) if pattern else None
     if match is None:
-        raise MalformedRequest(method=method, path=path[:200])
+        raise MalformedRequest(method=method, path=raw_path.decode("latin-1")[:200])
     name, version, label, verb = match.groups()
     if name is None:
         if version or label or verb:

@@ -7,6 +7,7 @@ second.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from tfserve.config import Settings
 from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.http.answers import send_error, send_json, send_png
 from tfserve.http.bodies import ClientGone, read_body
+from tfserve.http.offload import are_heavy, is_heavy, offloaded
 from tfserve.http.server import CONNECTION, HttpConnection
 from tfserve.http.wishes import read_wishes
 from tfserve.protocols.tfserving import addresses, describing, examples, pasting, pictures, predicting
@@ -77,7 +79,7 @@ class V1:
         model = addresses.find(self._models, address)
         headers = scope["headers"]
         urgency, timeout_s = read_wishes(headers)
-        body = await read_body(scope, receive, self._settings)
+        body = await read_body(scope, receive, self._settings, model.max_body_bytes)
         caller = Caller()
         wishes = Wishes(urgency, timeout_s, caller)
         connection: HttpConnection | None = scope.get(CONNECTION)
@@ -95,12 +97,15 @@ class V1:
         if pictures.is_file(scope):
             request, form = await pictures.request_of_body(model, scope, body), Form.PICTURES
         else:
-            request, form = predicting.read(body, model)
+            read = partial(predicting.read, body, model)
+            request, form = await offloaded(read) if is_heavy(body) else read()
         request.pinned = address.version is not None
         result = await model.predict(wishes.put_on(request))
         if form is Form.PICTURES:
             return pictures.write(model, result, scope)
-        return predicting.write(result, in_rows=form is Form.ROWS)
+        rows = len(next(iter(request.inputs.values()))) if form is Form.ROWS else None
+        write = partial(predicting.write, result, rows=rows)
+        return await offloaded(write) if are_heavy(result.outputs.values()) else write()
 
     def _describe(self, address: Address, scope: Scope) -> dict[str, Any]:
         if address.verb == "list":
@@ -114,10 +119,12 @@ class V1:
 
 
 async def _examined(verb: str, model: Model, wishes: Wishes, body: bytes) -> bytes:
-    request = examples.read(body, model, verb)
+    read = partial(examples.read, body, model, verb)
+    request = await offloaded(read) if is_heavy(body) else read()
     (given,) = request.inputs.values()
     result: Result = await model.predict(wishes.put_on(request))
-    return examples.write(result, verb, len(given))
+    write = partial(examples.write, result, verb, len(given))
+    return await offloaded(write) if are_heavy(result.outputs.values()) else write()
 
 
 def _origin(scope: Scope) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from tfserve.serving.models import Model
 from tfserve.tensors import Signature, TensorSpec
 
@@ -41,11 +43,13 @@ def status(versions: Iterable[Model]) -> dict[str, Any]:
 
 
 def metadata(model: Model) -> dict[str, Any]:
+    """Also what users must know of the model, where there is anything: clients that read strictly find no new field."""
     signatures = {name: _signature(each) for name, each in model.signatures.items()}
-    return {
+    found: dict[str, Any] = {
         "model_spec": {"name": model.name, "signature_name": "", "version": str(model.version)},
         "metadata": {"signature_def": {"signature_def": signatures}},
     }
+    return found | ({"remarks": model.told.remarks} if model.told.remarks else {})
 
 
 def _state(model: Model) -> str:
@@ -75,8 +79,9 @@ def _signature(signature: Signature) -> dict[str, Any]:
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
     sizes = [{"size": str(size), "name": ""} for size in spec.shape or ()]
-    return {
+    found = {
         "dtype": DATA_TYPES.get(spec.dtype, "DT_INVALID"),
         "tensor_shape": {"dim": sizes, "unknown_rank": spec.shape is None},
         "name": spec.name,
     }
+    return found if spec.quantization is None else {**found, "quantization": msgspec.to_builtins(spec.quantization)}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
+from tfserve.http.offload import are_heavy, offloaded
 from tfserve.protocols.protos import tfserving_pb2 as v1
 from tfserve.protocols.protos.tensorflow_pb2 import TensorProto
 from tfserve.protocols.tfserving.grpc_examples import Examples
@@ -12,7 +14,7 @@ from tfserve.protocols.tfserving.grpc_models import About
 from tfserve.protocols.tfserving.grpc_specs import PROTOCOL, answering_spec, model_of, signature_of
 from tfserve.protocols.tfserving.grpc_tensors import to_array, to_proto
 from tfserve.serving import inputs
-from tfserve.serving.models import Models, Request
+from tfserve.serving.models import Models, Request, Result
 from tfserve.serving.rpc import Call, Service, Unary
 from tfserve.tensors import Array, Signature
 
@@ -22,10 +24,9 @@ MODELS = "tensorflow.serving.ModelService"
 
 @dataclass(frozen=True)
 class Predict:
-    """Tensors in, tensors out. Values that stand for many in an input make at most `limit_bytes` of array."""
+    """Tensors in, tensors out."""
 
     models: Models
-    limit_bytes: int
 
     async def __call__(self, request: v1.PredictRequest, call: Call) -> v1.PredictResponse:
         model = model_of(self.models, request.model_spec)
@@ -34,8 +35,9 @@ class Predict:
         inputs.refuse_repeated(wanted, "output")
         for output in wanted:
             inputs.find(output, signature.outputs, "output")
+        read = partial(self._arrays, request.inputs, signature)
         question = Request(
-            inputs=self._arrays(request.inputs, signature),
+            inputs=await offloaded(read) if call.is_heavy else read(),
             signature=name,
             outputs=wanted,
             urgency=call.urgency,
@@ -44,23 +46,25 @@ class Predict:
             pinned=request.model_spec.HasField("version"),
         )
         result = await model.predict(question)
-        answer = v1.PredictResponse(model_spec=answering_spec(request.model_spec, result.version, name))
-        for output, array in result.outputs.items():
-            answer.outputs[output].CopyFrom(to_proto(array))
-        return answer
+        write = partial(_answer, answering_spec(request.model_spec, result.version, name), result)
+        return await offloaded(write) if are_heavy(result.outputs.values()) else write()
 
     def _arrays(self, tensors: Mapping[str, TensorProto], signature: Signature) -> dict[str, Array]:
-        arrays = {
-            name: to_array(tensors[name], inputs.find(name, signature.inputs, "input"), self.limit_bytes)
-            for name in tensors
-        }
+        arrays = {name: to_array(tensors[name], inputs.find(name, signature.inputs, "input")) for name in tensors}
         if len(arrays) < len(signature.inputs):
             inputs.require_all(arrays, signature.inputs)
         return arrays
 
 
-def services(models: Models, *, limit_bytes: int) -> list[Service]:
-    predict, examples, about = Predict(models, limit_bytes), Examples(models), About(models)
+def _answer(spec: v1.ModelSpec, result: Result) -> v1.PredictResponse:
+    answer = v1.PredictResponse(model_spec=spec)
+    for output, array in result.outputs.items():
+        answer.outputs[output].CopyFrom(to_proto(array))
+    return answer
+
+
+def services(models: Models) -> list[Service]:
+    predict, examples, about = Predict(models), Examples(models), About(models)
     return [
         Service(
             PREDICTIONS,

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tfserve.errors import Internal, Invalid
+from tfserve.http.offload import offloaded
 from tfserve.protocols.protos import tfserving_pb2 as v1
 from tfserve.protocols.tfserving.grpc_specs import METHODS, PROTOCOL, answering_spec, model_of, signature_of
 from tfserve.serving.models import Models, Request
@@ -23,6 +25,7 @@ from tfserve.tensors import Array, Signature
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
+MAX_TASKS = 64
 
 _OUTPUTS: dict[str, tuple[str, ...]] = {CLASSIFY: ("classes", "scores"), REGRESS: ("outputs",)}
 
@@ -45,6 +48,8 @@ class Examples:
         """Every task on the same examples, at once."""
         if not request.tasks:
             raise Invalid("A MultiInferenceRequest needs at least one task.")
+        if len(request.tasks) > MAX_TASKS:
+            raise Invalid(f"A MultiInferenceRequest takes {MAX_TASKS} tasks at most; {len(request.tasks)} were given.")
         results = await asyncio.gather(*(self._task(task, request.input, call) for task in request.tasks))
         return v1.MultiInferenceResponse(results=results)
 
@@ -60,7 +65,8 @@ class Examples:
         model = model_of(self.models, spec)
         name, signature = signature_of(model, spec)
         outputs = _check(name, signature, method)
-        rows = serialized(examples)
+        read = partial(serialized, examples)
+        rows = await offloaded(read) if call.is_heavy else read()
         request = Request(
             inputs={signature.inputs[0].name: rows},
             signature=name,

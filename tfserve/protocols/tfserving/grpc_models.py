@@ -31,7 +31,7 @@ class About:
         model = model_of(self.models, request.model_spec)
         answer = v1.GetModelMetadataResponse(model_spec=answering_spec(request.model_spec, model.version))
         told = describing.metadata(model)["metadata"][SIGNATURES]
-        answer.metadata[SIGNATURES].Pack(ParseDict(told, v1.SignatureDefMap()))
+        answer.metadata[SIGNATURES].Pack(ParseDict(told, v1.SignatureDefMap(), ignore_unknown_fields=True))
         return answer
 
     async def status(self, request: v1.GetModelStatusRequest, _: Call) -> v1.GetModelStatusResponse:

@@ -8,6 +8,7 @@ stands for the rest, and none at all for zeros.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,12 @@ _FIELDS = {
     "float64": "double_val",
     "string": "string_val",
 }  # and the smaller integers in int_val
+FILLED_BYTES = 4 * 1024 * 1024
+"""The largest array for which one value of a message may stand for many."""
+
+STRING_BYTES = 64
+"""What a short string takes as an object."""
+
 _AS_IN_MEMORY = ("bool_val", "float_val", "double_val")
 
 ELEMENTS = {
@@ -50,8 +57,8 @@ ELEMENTS = {
 _BY_NUMPY = {element.numpy: element for element in ELEMENTS.values()}
 
 
-def to_array(tensor: tf.TensorProto, spec: TensorSpec, limit_bytes: int) -> Array:
-    """The array of an input. Raises `Invalid`; values that stand for many make no array beyond `limit_bytes`."""
+def to_array(tensor: tf.TensorProto, spec: TensorSpec) -> Array:
+    """The array of an input. Raises `Invalid`. Values that stand for many make no array beyond `FILLED_BYTES`."""
     element = ELEMENTS.get(spec.dtype)
     if element is None or tensor.dtype != tf.DataType.Value(element.dtype):
         raise _wrong_type(tensor, spec)
@@ -61,7 +68,7 @@ def to_array(tensor: tf.TensorProto, spec: TensorSpec, limit_bytes: int) -> Arra
         return _content(tensor, spec, element, len_of(shape)).reshape(shape)
     values = _values(tensor, spec, element)
     if len(values) != len_of(shape):
-        values = _filled(values, spec, shape, element, limit_bytes)
+        values = _filled(values, spec, shape, element)
     return values.reshape(shape)
 
 
@@ -98,7 +105,7 @@ def _content(tensor: tf.TensorProto, spec: TensorSpec, element: Element, count: 
             f" {len(content)} were given."
         )
     if element.field == "bool_val":
-        return np.not_equal(np.frombuffer(content, np.uint8), 0)
+        inputs.require_bools(content, spec.name)
     return np.frombuffer(content, element.numpy)
 
 
@@ -128,22 +135,22 @@ def _strings_of(content: bytes, spec: TensorSpec, count: int) -> Array:
 def _values(tensor: tf.TensorProto, spec: TensorSpec, element: Element) -> Array:
     if element.field in _AS_IN_MEMORY:
         return np.frombuffer(packed.read(tensor, element.field), element.numpy)
-    values = list(getattr(tensor, element.field))
+    values = getattr(tensor, element.field)
     if element.field == "string_val":
-        return _objects(values)
+        return _objects(list(values))
     if element.field == "half_val":
         return _integers(values, spec, np.dtype(np.uint16)).view(element.numpy)
     return _integers(values, spec, element.numpy)
 
 
-def _integers(values: list[int], spec: TensorSpec, dtype: np.dtype[Any]) -> Array:
-    limits = np.iinfo(dtype)
-    if values and (min(values) < limits.min or max(values) > limits.max):
+def _integers(values: Sequence[int], spec: TensorSpec, dtype: np.dtype[Any]) -> Array:
+    array, limits = packed.integers(values, dtype), np.iinfo(dtype)
+    if array.size and (array.min() < limits.min or array.max() > limits.max):
         raise Invalid(
             f"Input {spec.name!r} is {spec.dtype}, whose elements are {limits.min} to {limits.max} here;"
-            f" the values given are from {min(values)} to {max(values)}."
+            f" the values given are from {array.min()} to {array.max()}."
         )
-    return np.array(values, dtype)
+    return array.astype(dtype, copy=False)
 
 
 def _objects(values: list[bytes]) -> Array:
@@ -152,7 +159,7 @@ def _objects(values: list[bytes]) -> Array:
     return array
 
 
-def _filled(values: Array, spec: TensorSpec, shape: Shape, element: Element, limit_bytes: int) -> Array:
+def _filled(values: Array, spec: TensorSpec, shape: Shape, element: Element) -> Array:
     count = len_of(shape)
     if len(values) > count:
         raise Invalid(
@@ -160,10 +167,10 @@ def _filled(values: Array, spec: TensorSpec, shape: Shape, element: Element, lim
             f" {element.field}."
         )
     rest: Any = values[-1] if len(values) else (b"" if element.field == "string_val" else 0)
-    if count * (element.numpy.itemsize + (len(rest) if isinstance(rest, bytes) else 0)) > limit_bytes:
+    if count * (STRING_BYTES + len(rest) if isinstance(rest, bytes) else element.numpy.itemsize) > FILLED_BYTES:
         raise Invalid(
             f"Input {spec.name!r} of shape {list(shape)} has {count} elements, but {len(values)} were given in"
-            f" {element.field}. The last one may stand for the rest up to {limit_bytes} bytes only."
+            f" {element.field}. The last one may stand for the rest of an array of {FILLED_BYTES} bytes at most."
         )
     array = np.full(count, rest, element.numpy)
     array[: len(values)] = values

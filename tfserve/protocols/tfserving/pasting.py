@@ -26,9 +26,14 @@ _LITERALS: dict[str, Any] = {"bool": True, "int": 0, "float": 0.5, "string": "te
 def example(model: Model, origin: str) -> dict[str, Any]:
     """`origin` is how the client reached this server: http://host:port. Raises `Unsupported`."""
     name = model.default_signature()
-    if name not in model.signatures and model.signatures:
+    if not model.signatures:
+        raise Unsupported(
+            f"No request can be shown: {model.name} has no signature, as a TF1 checkpoint often has none. Fetch its"
+            " tensors by their names with /predict/."
+        )
+    if name not in model.signatures:
         name = next(iter(model.signatures))
-    signature = model.signatures.get(name, Signature((), ()))
+    signature = model.signatures[name]
     for spec in signature.inputs:
         if spec.dtype not in DTYPES:
             raise Unsupported(f"No request can be made up: input {spec.name!r} takes {spec}, which JSON can't say.")
@@ -76,7 +81,19 @@ def _literal(spec: TensorSpec) -> Any:
 
 
 def _filled(spec: TensorSpec) -> Any:
+    if spec.part:
+        return _part(spec)
     value = _literal(spec)
+    for size in reversed(_shape(spec)):
+        value = [value] * size
+    return value
+
+
+def _part(spec: TensorSpec) -> Any:
+    """What with the other parts is a tensor with a single value."""
+    if spec.part.startswith("row_splits"):
+        return [0, 1]
+    value: Any = 1 if spec.part.startswith("dense_shape") else 0 if spec.part.startswith("indices") else _literal(spec)
     for size in reversed(_shape(spec)):
         value = [value] * size
     return value

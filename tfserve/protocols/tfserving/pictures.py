@@ -11,7 +11,6 @@ best classes; a segmentation one mask as a PNG, or several as `{"predictions": [
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 from collections.abc import AsyncGenerator
 from email.message import Message
@@ -26,7 +25,7 @@ from starlette.types import Scope
 
 from tfserve.errors import Invalid
 from tfserve.serving.models import Model, Request, Result
-from tfserve.tensors import Array
+from tfserve.tensors import Array, decode_b64
 
 IMAGE_BYTES = "image_bytes"
 TOP = 5
@@ -132,10 +131,7 @@ def _is_b64(row: Any) -> bool:
 
 
 def _decoded(number: int, text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Invalid(f"Image {number} is not base64: {error}.") from None
+    return decode_b64(text, f"Image {number}")
 
 
 async def _files_of_form(scope: Scope, body: bytes) -> list[bytes]:

@@ -20,6 +20,8 @@ from tfserve.tensors import BFLOAT16, DTYPES, Array, Ragged, Signature, TensorSp
 BYTES_SUFFIX = "_bytes"
 """Outputs with such a name are written as b64."""
 
+ASK_IN_COLUMNS = 'Ask in columns: {"inputs": {"<input>": …}}.'
+
 _NUMPY = (np.ndarray, np.generic)
 
 
@@ -67,18 +69,22 @@ def read(body: bytes, model: Model) -> tuple[Request, Form]:
     return Request(inputs, name), Form.ROWS if in_rows else Form.COLUMNS
 
 
-def write(result: Result, *, in_rows: bool) -> bytes:
-    """The answer. Raises `Invalid` when outputs are no rows."""
+def write(result: Result, *, rows: int | None) -> bytes:
+    """The answer, in rows if the request had so many. Raises `Invalid` when the outputs are not one row for each."""
+    in_rows = rows is not None
+    if in_rows and any(array.shape[:1] != (rows,) for array in result.outputs.values()):
+        raise _no_rows(result, rows or 0)
     if len(result.outputs) == 1:
         ((name, array),) = result.outputs.items()
-        if in_rows and not array.ndim:
-            raise _no_rows(result)
         text = from_array(array, tokens=True, b64=name.endswith(BYTES_SUFFIX))
         return (b'{"predictions":' if in_rows else b'{"outputs":') + text + b"}"
     return b'{"predictions":' + _write_rows(result) + b"}" if in_rows else _write_columns(result)
 
 
 def _rows(instances: Any, signature: Signature) -> dict[str, Array]:
+    for spec in signature.inputs:
+        if spec.part or spec.shape == ():
+            raise _not_in_rows(spec, signature)
     if instances.__class__ is not Numbers:
         if instances.__class__ is not list:
             raise Invalid(f"'instances' takes a list of rows. {_what_it_takes(signature)}")
@@ -88,6 +94,18 @@ def _rows(instances: Any, signature: Signature) -> dict[str, Array]:
             return _rows_of_objects(instances, signature)
     spec = _only_input(signature, "instances")
     return {spec.name: _array(instances, spec, in_rows=True)}
+
+
+def _not_in_rows(spec: TensorSpec, signature: Signature) -> Invalid:
+    if spec.part:
+        return Invalid(
+            f"Input {spec.name!r} takes the {spec.part}, which has no rows. Send all inputs in columns:"
+            f' {{"inputs": …}}. {_what_it_takes(signature)}'
+        )
+    return Invalid(
+        f"Input {spec.name!r} takes {spec}: one value for the whole request, not one for each row of 'instances'."
+        f" {ASK_IN_COLUMNS}"
+    )
 
 
 def _rows_of_objects(instances: list[Any], signature: Signature) -> dict[str, Array]:
@@ -168,12 +186,12 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:20]))
 
 
-def _no_rows(result: Result) -> Invalid:
+def _no_rows(result: Result, rows: int) -> Invalid:
     sizes = "; ".join(f"{name!r} {list(array.shape)}" for name, array in result.outputs.items())
     first = next(iter(result.outputs))
     return Invalid(
-        f"Tensor name: {first} has inconsistent batch size: the outputs have the shapes {sizes}, so they can't be told"
-        ' in rows. Ask in columns: {"inputs": …}.'
+        f"Tensor name: {first} has inconsistent batch size: {rows} instances were given and the outputs have the shapes"
+        f" {sizes}, which is not one row for each. {ASK_IN_COLUMNS}"
     )
 
 
@@ -187,8 +205,6 @@ def _write_columns(result: Result) -> bytes:
 
 def _write_rows(result: Result) -> bytes:
     arrays = result.outputs
-    if len({array.shape[:1] or None for array in arrays.values()}) > 1 or not all(a.ndim for a in arrays.values()):
-        raise _no_rows(result)
     if all(array.dtype.kind != "f" or np.isfinite(array).all() for array in arrays.values()):
         columns = [_elements(name, array) for name, array in arrays.items()]
         return orjson.dumps([dict(zip(arrays, row, strict=True)) for row in zip(*columns, strict=True)], option=OPTIONS)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from tfserve.errors import Invalid
-from tfserve.tensor_json import plain
+from tfserve.json_numbers import Numbers
+from tfserve.tensor_json import EXPLAINED_BYTES, plain
 from tfserve.tensors import Ragged
 
 
 def told_ragged(value: Any, error: Ragged) -> Invalid:
     """The error with the place of the first list of another length than the first of its level, where there is one."""
+    if value.__class__ is Numbers and len(value.text) > EXPLAINED_BYTES:
+        return error
     expected: dict[int, int] = {}
     level = [plain(value)]
     depth = 0

@@ -10,14 +10,13 @@ are 1 and 0.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfserve.errors import Invalid
 from tfserve.tensor_json import plain
+from tfserve.tensors import decode_b64, encode_text
 
 _BYTES, _FLOATS, _INTEGERS = 1, 2, 3
 _KINDS: dict[type, int] = {str: _BYTES, dict: _BYTES, float: _FLOATS, int: _INTEGERS, bool: _INTEGERS}
@@ -25,7 +24,10 @@ _KINDS: dict[type, int] = {str: _BYTES, dict: _BYTES, float: _FLOATS, int: _INTE
 
 def encode(features: Mapping[str, Any]) -> bytes:
     """A serialized tf.Example. Raises `Invalid` that names the feature."""
-    entries = [_field(1, _field(1, name.encode()) + _field(2, _feature(name, features[name]))) for name in features]
+    entries = [
+        _field(1, _field(1, encode_text(name, "The name of a feature")) + _field(2, _feature(name, features[name])))
+        for name in features
+    ]
     return _field(1, b"".join(entries))
 
 
@@ -42,28 +44,28 @@ def _feature(name: str, value: Any) -> bytes:
         )
     (kind,) = kinds
     try:
-        return _field(kind or 0, _LISTS[kind or 0](values))
-    except (struct.error, OverflowError, binascii.Error, KeyError, TypeError, AttributeError) as error:
+        return _field(kind or 0, _LISTS[kind or 0](values, f"Feature {name!r}"))
+    except (struct.error, OverflowError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Invalid(f"Feature {name!r} has a value that can't be given: {error}.") from None
 
 
-def _bytes_list(values: Sequence[Any]) -> bytes:
-    return b"".join([_field(1, _octets(each)) for each in values])
+def _bytes_list(values: Sequence[Any], owner: str) -> bytes:
+    return b"".join([_field(1, _octets(each, owner)) for each in values])
 
 
-def _octets(value: str | dict[str, str]) -> bytes:
+def _octets(value: str | dict[str, str], owner: str) -> bytes:
     if isinstance(value, str):
-        return value.encode()
+        return encode_text(value, owner)
     if value.keys() != {"b64"}:
         raise KeyError('an object must be {"b64": …}')
-    return base64.b64decode(value["b64"], validate=True)
+    return decode_b64(value["b64"], owner)
 
 
-def _float_list(values: Sequence[float]) -> bytes:
+def _float_list(values: Sequence[float], _: str) -> bytes:
     return _field(1, struct.pack(f"<{len(values)}f", *values))
 
 
-def _integer_list(values: Sequence[int]) -> bytes:
+def _integer_list(values: Sequence[int], _: str) -> bytes:
     # A negative number is written as the unsigned one with the same 64 bits.
     return _field(1, b"".join([_varint(struct.unpack("<Q", struct.pack("<q", each))[0]) for each in values]))
 

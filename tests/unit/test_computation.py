@@ -1,0 +1,135 @@
+"""What a worker keeps of one request holds for others: how they are computed, but never that one was refused."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfserve.errors import Invalid
+from tfserve.ipc.predictions import Answer, Ask, Refusal, to_array, to_tensor
+from tfserve.runtimes.echo import EchoModel
+from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
+from tfserve.worker.computation import Computation
+from tfserve.worker.waiting import Waiting
+
+Compute = Callable[[Array], Array]
+
+
+class Numpy(EchoModel):
+    """Computes in numpy, and remembers the shape of each call."""
+
+    def __init__(self, compute: Compute, shape: Sequence[int], dtype: str = "float32") -> None:
+        spec = TensorSpec("x", dtype, tuple(shape))
+        super().__init__("echo", {DEFAULT_SIGNATURE: Signature((spec,), (spec,))})
+        self.compute = compute
+        self.calls: list[tuple[int, ...]] = []
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
+        self.calls.append(inputs["x"].shape)
+        return [self.compute(inputs["x"])]
+
+
+class Nobody:
+    def answer(self, request_id: int, answer: Answer | Refusal) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+def compute(computation: Computation, *arrays: Array, urgency: int = 3) -> list[Any]:
+    """The answers, computed together where that is allowed: lists, or messages of refusals."""
+    waiting = []
+    for n, array in enumerate(arrays):
+        ask = Ask(DEFAULT_SIGNATURE, ("x",), (to_tensor(array),), ("x",), urgency)
+        group, rows = computation.sort(ask)
+        waiting.append(Waiting(Nobody(), n, ask, rows, group, 0))
+    groups = {request.group: [each for each in waiting if each.group == request.group] for request in waiting}
+    answers = [answer for group in groups.values() for answer in computation.run(group)]
+    return [
+        each.failure.message if isinstance(each, Refusal) else to_array(each.tensors[0]).tolist() for each in answers
+    ]
+
+
+def serving(compute: Compute, *shape: int) -> tuple[Numpy, Computation]:
+    model = Numpy(compute, shape)
+    return model, Computation(model, threading.Lock())
+
+
+def ones(*shape: int) -> Array:
+    return np.ones(shape, np.float32)
+
+
+def test_a_request_that_was_refused_does_not_refuse_later_ones_of_another_size() -> None:
+    _, computation = serving(lambda x: x, 4, 3)
+    for _ in range(2):
+        assert "takes float32 of shape [4, 3]; float32 of shape [1, 3]" in compute(computation, ones(1, 3))[0]
+        assert compute(computation, ones(4, 3)) == [ones(4, 3).tolist()]
+
+
+def test_a_request_that_was_computed_does_not_let_later_ones_of_another_size_through() -> None:
+    model, computation = serving(lambda x: x, 4, 3)
+    assert compute(computation, ones(4, 3)) == [ones(4, 3).tolist()]
+    assert "of shape [5, 3] was given" in compute(computation, ones(5, 3))[0]
+    assert model.calls == [(4, 3)]
+
+
+def test_a_list_and_a_scalar_are_not_taken_for_each_other() -> None:
+    model, computation = serving(lambda x: x, -1)
+    assert compute(computation, ones(2)) == [[1, 1]]
+    assert "of shape [] was given" in compute(computation, np.float32(1)[...])[0]
+    assert compute(computation, ones(2)) == [[1, 1]]
+    assert model.calls == [(2,), (2,)]
+
+
+def test_a_refusal_of_the_model_itself_is_not_kept() -> None:
+    def positive(x: Array) -> Array:
+        if x.min() <= 0:
+            raise Invalid("x must be positive")
+        return x
+
+    _, computation = serving(positive, -1, 1)
+    for _ in range(3):
+        assert compute(computation, -ones(1, 1), ones(1, 1), ones(2, 1)) == [
+            "x must be positive", [[1]], [[1], [1]],
+        ]  # fmt: skip
+
+
+def test_that_batches_were_right_for_one_shape_proves_nothing_for_another() -> None:
+    """This model mixes the rows of long inputs only."""
+    _, computation = serving(lambda x: x if x.shape[1] < 3 else x - x.mean(axis=0), -1, -1)
+    for _ in range(4):
+        assert compute(computation, ones(1, 2), 2 * ones(1, 2)) == [[[1, 1]], [[2, 2]]]
+    for _ in range(4):
+        assert compute(computation, ones(1, 3), 2 * ones(1, 3)) == [[[0, 0, 0]], [[0, 0, 0]]]
+
+
+def test_requests_of_one_shape_share_a_batch_whatever_their_urgency_was_when_it_was_proved() -> None:
+    model, computation = serving(lambda x: 2 * x, -1, 1)
+    for urgency in (1, 2):
+        compute(computation, ones(1, 1), 3 * ones(1, 1), urgency=urgency)
+    model.calls.clear()
+    compute(computation, ones(1, 1), 3 * ones(1, 1), urgency=5)
+    assert model.calls == [(2, 1)]
+
+
+class Counting(Numpy):
+    """Keeps how often it was computed."""
+
+    is_stateful = can_reset_state = True
+
+    def changes_state(self, outputs: Sequence[str], signature: str) -> bool:
+        return True
+
+    def reset_state(self) -> None:
+        self.calls.clear()
+
+
+def test_a_stateful_model_computes_each_request_once_and_alone() -> None:
+    model = Counting(lambda x: x, (-1, 1))
+    computation = Computation(model, threading.Lock())
+    for _ in range(4):
+        model.calls.clear()
+        compute(computation, ones(1, 1), 2 * ones(1, 1), 3 * ones(2, 1))
+        assert model.calls == [(1, 1), (1, 1), (2, 1)]

@@ -1,0 +1,240 @@
+"""Texts and messages that would become too much are refused before they are built; large ones that may be are read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from tfserve import json_limits, json_numbers, tensor_json
+from tfserve.errors import Invalid
+from tfserve.json_limits import ExpandsTooMuch, check_expansion, check_text, depth
+from tfserve.json_numbers import Numbers
+from tfserve.protocols.oip.requests import decode_infer
+from tfserve.protocols.protos import oip_pb2 as v2
+from tfserve.protocols.protos import tensorflow_pb2 as tf
+from tfserve.protocols.tfserve.requests import Predict, decode
+from tfserve.protocols.tfserving import grpc_tensors
+from tfserve.serving import expansion
+from tfserve.serving.inputs import max_body_bytes
+from tfserve.tensors import Ragged, Signature, TensorSpec
+
+MIB = 2**20
+PREDICT = msgspec.json.Decoder(Predict)
+MANY = [b'"",', b'"ab",', b"[],", b"{},", b'{"a":1},', b"[[[[]]]],", b'{"b64":""},', b'"\\"",']
+
+
+def listed(unit: bytes, count: int) -> bytes:
+    return b"[" + unit * count + unit.rstrip(b",") + b"]"
+
+
+@pytest.mark.parametrize("unit", MANY)
+def test_millions_of_small_values_are_refused_by_every_reader_before_they_are_built(unit: bytes) -> None:
+    text = listed(unit, 2_000_000)
+    used_s = time.process_time()
+    with pytest.raises(ExpandsTooMuch):
+        tensor_json.decode_leniently(b'{"instances": ' + text + b"}")
+    with pytest.raises(ExpandsTooMuch):
+        decode_infer(b'{"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "data": ' + text + b"}]}")
+    with pytest.raises(ExpandsTooMuch):
+        decode(b'{"name": "a", "fetches": "x", "feed_dict": {"x": ' + text + b"}}", PREDICT)
+    assert time.process_time() - used_s < 5, "of the processor's time, for all three"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        listed(b'"a text, of some [words]",', 100_000),
+        json.dumps("[,{" * 2 * MIB).encode(),
+        json.dumps('\\"[' * MIB).encode(),
+        b'"' + b"\\\\" * 3 * MIB + b'"',
+        listed(b'{"age": 35, "income": 1.5},', 300_000),
+    ],
+)
+def test_large_texts_of_few_values_are_taken(text: bytes) -> None:
+    check_text(text)
+    check_expansion(text)
+
+
+def test_what_is_in_strings_is_neither_nesting_nor_values_wherever_pieces_are_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for piece in range(1, 40):
+        monkeypatch.setattr(json_limits, "PIECE", piece)
+        assert depth(rb'{"a\\\"[[[": ["]\\", "\\\\\"{", [[]]]}') == 4
+        assert depth(rb'["\\\\", "[", ["\"]"]]') == 2
+
+
+def test_invalid_utf8_is_found_with_its_place_in_a_large_text_too() -> None:
+    text = b'"' + "ä".encode() * MIB + b'\xff"'
+    with pytest.raises(Invalid, match=f"byte {2 * MIB + 1} is not"):
+        check_text(text)
+    check_text(text.replace(b"\xff", b""))
+
+
+# --- long lists of numbers
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_numbers, "PIECE", 7)
+    monkeypatch.setattr(json_numbers, "WHOLE", 7)
+
+
+VALID = [
+    "[1, 2, 3, 4, 5, 6, 7]", "[[1,2,3],[4,5,6]]", "[ [ 1 , 2 ] , [ 3 , -4 ] ]", "[[[1.5],[2]],[[3],[4e2]]]",
+    "[1,2,3,4,5,6,7,8,9,10.5]", "[18446744073709551615,0,1]", "[-1,9223372036854775807]", "[[[7000000000]]]",
+]  # fmt: skip
+INVALID = [
+    "[1,2,3,4,5,6,7,]", "[1,,2,3,4,5,6,7]", "[1 2,3,4,5,6,7,8]", "[[1,2,3],[4,5,6]", "[1[,2,3,4,5,6]]", "[1,2]3,4,5,6]",
+    "[[1,2,3]4,[5,6,7]]", "[[1,2],[3,4]],[[5,6]]", "[01,2,3,4,5,6,7]", "[1.,2,3,4,5,6,7]", "[[1,2,3][4,5,6]]",
+    "[-,1,2,3,4,5,6]", "[1,2,3,4],5]", "[[1,2,3,[4,5]]",
+]  # fmt: skip
+OTHER = ["[[],[],[],[]]", "[true,false,true]", "[1,null,2,3,4]", "[[1,2,3],[]]", "[1,[],2,3,4,5]", "[1e400,1,1,1,1]"]
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("text", VALID)
+def test_numbers_read_piece_by_piece_are_those_of_the_whole_list(text: str) -> None:
+    numbers = json_numbers.parse(text.encode())
+    assert numbers is not None
+    expected = np.array(json.loads(text))
+    assert numbers.shape == expected.shape
+    assert (numbers.flat.reshape(expected.shape) == expected).all()
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("text", INVALID + OTHER)
+def test_what_is_no_json_or_not_all_numbers_is_no_list_of_numbers(text: str) -> None:
+    assert json_numbers.parse(text.encode()) is None
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("text", ["[[1,2,3],[4,5]]", "[1,[2,3],4,5,6]", "[[1,2],[3,4],5,6]"])
+def test_a_ragged_list_is_known_as_such(text: str) -> None:
+    numbers = json_numbers.parse(text.encode())
+    assert numbers is not None
+    assert numbers.shape is None
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_nan_is_read_piece_by_piece_where_it_is_allowed() -> None:
+    text = b"[1.5, NaN, -Infinity, 2, Infinity]"
+    assert json_numbers.parse(text) is None
+    numbers = json_numbers.parse(text, lenient=True)
+    assert numbers is not None
+    assert numbers.flat.tolist()[0:1] + numbers.flat.tolist()[2:] == [1.5, -np.inf, 2.0, np.inf]
+
+
+def test_many_mebibytes_of_numbers_are_read_and_wrong_ones_refused_without_objects_for_each() -> None:
+    body = b'{"instances": ' + listed(b"[0.5,1.5],", MIB) + b"}"
+    value = tensor_json.decode_leniently(body)["instances"]
+    assert isinstance(value, Numbers)
+    assert tensor_json.to_array(value, TensorSpec("x", "float32", (-1, 2)), "x").shape == (MIB + 1, 2)
+    for dtype, shape, words in (("int64", None, "can't hold"), ("float32", (3,), "shape"), ("string", None, "string")):
+        with pytest.raises(Invalid, match=words):
+            tensor_json.to_array(value, TensorSpec("x", dtype, shape), "x")
+    ragged = tensor_json.decode_leniently(b'{"x": ' + listed(b"[1],[1,2],", MIB // 4) + b"}")["x"]
+    with pytest.raises(Ragged):
+        tensor_json.to_array(ragged, TensorSpec("x", "float32", None), "x")
+
+
+@pytest.mark.parametrize(
+    "junk", [b"[1,2,]", b"[1 2]", b"[01]", b"[1,[2]", b"[1.e5]", b"[NaN]", b'["a" "b"]', b"[1[,2]]"]
+)
+def test_json_is_checked_in_fields_that_nobody_reads_too(junk: bytes) -> None:
+    long_junk = b"[" + b"1.25, " * 3000 + junk + b"]"
+    unused = {
+        tensor_json.decode: b'{"inputs": [], "unused": ' + long_junk + b"}",
+        decode_infer: b'{"inputs": [], "unused": ' + long_junk + b"}",
+    }
+    for read, body in unused.items():
+        with pytest.raises(Invalid):
+            read(body)
+    if junk != b"[NaN]":
+        with pytest.raises(Invalid):
+            tensor_json.decode_leniently(unused[tensor_json.decode])
+
+
+def test_a_byte_order_mark_is_not_part_of_the_json() -> None:
+    body = b'\xef\xbb\xbf{"inputs": []}'
+    assert tensor_json.decode(body) == tensor_json.decode_leniently(body) == {"inputs": []}
+    assert decode_infer(body).inputs == []
+
+
+def test_large_arrays_are_written_piece_by_piece_with_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays: list[Any] = [np.arange(24, dtype=np.float32).reshape(2, 3, 4), np.arange(7), np.zeros((3, 0, 2))]
+    arrays += [np.array([[b"a", b"\xff"], [b"", b"c"]], object), np.array([[1, np.nan, np.inf], [2, 3, 4]])]
+    whole = [tensor_json.from_array(array, tokens=True) for array in arrays]
+    monkeypatch.setattr(tensor_json, "WRITTEN_AT_ONCE", 3)
+    assert [tensor_json.from_array(array, tokens=True) for array in arrays] == whole
+
+
+# --- messages
+
+
+def infer_request(**contents: Any) -> v2.ModelInferRequest:
+    request = v2.ModelInferRequest(model_name="m")
+    request.inputs.add(name="x", datatype="BYTES", shape=[1], contents=contents)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("message", "is_taken"),
+    [
+        (infer_request(bytes_contents=[b""] * 1_000_000), False),
+        (infer_request(bytes_contents=[b"some text"] * 100_000), True),
+        (infer_request(int_contents=[1] * 17 * MIB), False),
+        (infer_request(int_contents=[1] * MIB), True),
+        (infer_request(fp32_contents=np.ones(8 * MIB, np.float32)), True),
+        (v2.ModelInferRequest(inputs=[v2.ModelInferRequest.InferInputTensor()] * 1_000_000), False),
+        (v2.ModelInferRequest(raw_input_contents=[bytes(32 * MIB)]), True),
+        (tf.TensorProto(string_val=[b""] * 1_000_000), False),
+        (tf.TensorProto(int64_val=[1] * 17 * MIB), False),
+    ],
+)
+def test_messages_are_refused_by_what_they_expand_to(message: Any, is_taken: bool) -> None:
+    data = message.SerializeToString()
+    if is_taken:
+        expansion.check(data, message.DESCRIPTOR)
+    else:
+        assert not expansion.is_small(data, message.DESCRIPTOR)
+        with pytest.raises(expansion.ExpandsTooMuch):
+            expansion.check(data, message.DESCRIPTOR)
+
+
+def test_a_damaged_message_is_left_to_protobuf() -> None:
+    whole = infer_request(bytes_contents=[b"abc"] * 50).SerializeToString()
+    for end in range(len(whole)):
+        expansion.check(whole[:end], v2.ModelInferRequest.DESCRIPTOR)
+        expansion.check(whole[end:], v2.ModelInferRequest.DESCRIPTOR)
+    expansion.check(b"\xff" * 100, v2.ModelInferRequest.DESCRIPTOR)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "string", "bool"])
+def test_one_value_stands_for_no_more_than_a_few_mebibytes(dtype: str) -> None:
+    element = grpc_tensors.ELEMENTS[dtype]
+    proto = tf.TensorProto(dtype=element.dtype)
+    proto.tensor_shape.dim.add(size=2**27)
+    getattr(proto, element.field).append(b"" if dtype == "string" else 1)
+    assert len(proto.SerializeToString()) < 35
+    with pytest.raises(Invalid, match="at most"):
+        grpc_tensors.to_array(proto, TensorSpec("x", dtype, (-1,)))
+
+
+def test_a_model_whose_inputs_have_fixed_sizes_takes_no_larger_bodies_than_can_fit() -> None:
+    fixed, open_ = TensorSpec("x", "float32", (1, 224, 224, 3)), TensorSpec("y", "float32", (-1, 3))
+    limit = max_body_bytes([Signature((fixed,), ())])
+    assert limit is not None
+    assert 224 * 224 * 3 * 30 < limit < 64 * MIB
+    for other in (open_, TensorSpec("z", "float32", None), TensorSpec("s", "string", ())):
+        assert max_body_bytes([Signature((fixed,), ()), Signature((other,), ())]) is None
+
+
+def test_the_bodies_of_the_report_are_small_when_they_are_packed() -> None:
+    assert len(gzip.compress(listed(b'"",', 3_000_000))) < 60_000

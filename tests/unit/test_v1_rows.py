@@ -1,0 +1,67 @@
+"""Rows of version 1: which models they are for, and how paths may be written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from tfserve.errors import Invalid
+from tfserve.ipc.messages import ModelOptions, ModelVersion
+from tfserve.protocols.tfserving import addresses, predicting
+from tfserve.serving.models import Model, Result
+from tfserve.tensors import Signature, TensorSpec
+
+
+async def never(_: str) -> None:
+    raise AssertionError
+
+
+def model(*inputs: TensorSpec) -> Model:
+    signature = msgspec.to_builtins(Signature(inputs, (TensorSpec("y", "float32", None),)))
+    version = ModelVersion(
+        id=1, version=1, state="active", addresses=[], options=ModelOptions(), signatures={"serving_default": signature}
+    )
+    return Model("m", version, timeout_s=1, limit=1, wake=never)
+
+
+ROWS, SCALAR = TensorSpec("x", "float32", (-1, 2)), TensorSpec("rate", "float32", ())
+
+
+@pytest.mark.parametrize("body", [b'{"instances": [{"x": [1, 2], "rate": 3}]}', b'{"instances": [[1, 2]]}'])
+def test_a_scalar_beside_rows_is_asked_for_in_columns(body: bytes) -> None:
+    with pytest.raises(Invalid, match=r"'rate'.*Ask in columns"):
+        predicting.read(body, model(ROWS, SCALAR))
+    request, _ = predicting.read(b'{"inputs": {"x": [[1, 2]], "rate": 3}}', model(ROWS, SCALAR))
+    assert request.inputs["rate"].shape == ()
+
+
+@pytest.mark.parametrize("shapes", [[(37,)], [(37, 4)], [()], [(2, 3), (3,)], [(2,), ()], [(0, 2)]])
+def test_outputs_that_are_not_one_row_for_each_instance_are_refused_in_rows(shapes: Any) -> None:
+    result = Result({f"y{n}": np.zeros(shape, np.float32) for n, shape in enumerate(shapes)}, 1)
+    with pytest.raises(Invalid, match=r"2 instances .*Ask in columns"):
+        predicting.write(result, rows=2)
+    assert predicting.write(result, rows=None).startswith(b'{"outputs":')
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/v1/models/a:predict", b"/v1/models/a%3Apredict", b"/v1/models/a%3apredict", b"/v1/models/a:predict/",
+        b"/v1/models/a%3APredict/", b"/V1/models/a:PREDICT",
+    ],
+)  # fmt: skip
+def test_a_path_may_have_an_escaped_colon_and_a_slash_at_its_end(path: bytes) -> None:
+    assert addresses.read("POST", path) == addresses.Address("predict", "a")
+    versioned = path.replace(b"/a", b"/a/versions/2", 1)
+    assert addresses.read("POST", versioned) == addresses.Address("predict", "a", 2)
+
+
+def test_reads_may_have_a_slash_at_their_end_too() -> None:
+    assert addresses.read("GET", b"/v1/models/") == addresses.Address("list")
+    assert addresses.read("GET", b"/v1/models/a/metadata/") == addresses.Address("metadata", "a")
+    for path in (b"/v1/models/a//", b"/v1/models/a%3Afit", b"/v1/models//a:predict"):
+        with pytest.raises(Invalid, match="Malformed request"):
+            addresses.read("POST", path)

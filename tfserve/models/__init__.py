@@ -1,0 +1,1 @@
+"""What supervisor and workers both know about models. Imports no numpy and no runtime."""

@@ -1,0 +1,260 @@
+"""Which model a path means: what format it has, which version it is, and what is wrong with a broken one.
+
+Formats are recognised by the files' first bytes, so that most mistakes are found within milliseconds and without a
+runtime.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from tfserve.errors import Invalid, nearest
+from tfserve.models import contents
+from tfserve.models.contents import (
+    FROZEN_GRAPH,
+    HDF5,
+    KERAS,
+    LITERT,
+    ONNX,
+    OPENVINO,
+    ORT,
+    PADDLE,
+    Broken,
+    Foreign,
+)
+
+__all__ = [
+    "ECHO", "FILE_FORMATS", "FROZEN_GRAPH", "HDF5", "KERAS", "KNOWN", "LITERT", "META_GRAPH", "ONNX", "OPENVINO", "ORT",
+    "PADDLE", "SAVED_MODEL", "Located", "check_checkpoint", "locate",
+]  # fmt: skip
+
+META_GRAPH = "TF1 meta graph"
+SAVED_MODEL = "SavedModel"
+ECHO = "echo"
+
+FILE_FORMATS = {
+    ".keras": KERAS,
+    ".h5": HDF5,
+    ".hdf5": HDF5,
+    ".tflite": LITERT,
+    ".onnx": ONNX,
+    ".ort": ORT,
+    ".xml": OPENVINO,
+    ".pb": FROZEN_GRAPH,
+    ".pdmodel": PADDLE,
+    ".echo": ECHO,
+}
+
+_NAMED_BY_SUFFIX = frozenset({KERAS, HDF5, OPENVINO, PADDLE})
+"""Formats whose runtimes look at the name of the file."""
+
+KNOWN = (
+    "A model is a SavedModel folder, a folder of numbered versions, a TF1 checkpoint prefix that has a .meta file,"
+    " or a .keras, .h5, .tflite, .onnx, .ort or .xml file (OpenVINO, with its .bin beside it), a frozen graph (.pb), or"
+    " a .pdmodel file (PaddlePaddle, with its .pdiparams beside it)."
+)
+
+MAX_ENTRIES = 10_000
+"""Entries of a folder that are looked at."""
+
+_GRAPH_FILES = ("saved_model.pb", "saved_model.pbtxt")
+_SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model on disk. `weights` is a checkpoint prefix, for a meta graph only; it may end with a slash."""
+
+    format: str
+    path: Path
+    version: int | None
+    weights: str | None = None
+    #: names of tensors in a frozen graph that are the model's inputs and outputs; found if empty
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+
+def locate(
+    path: str, weights: str | None = None, *, inputs: Sequence[str] = (), outputs: Sequence[str] = ()
+) -> Located:
+    """Finds out what a path is. Raises `Invalid` that names the path and says what is wrong with it.
+
+    `inputs` and `outputs` are tensors of a frozen graph, which does not say itself what they are.
+    """
+    found = _locate(path, weights)
+    if (inputs or outputs) and found.format != FROZEN_GRAPH:
+        raise Invalid(
+            f"{path} is a {found.format}, which has its own inputs and outputs: they are for frozen graphs only."
+        )
+    return replace(found, inputs=tuple(inputs), outputs=tuple(outputs))
+
+
+def _locate(path: str, weights: str | None) -> Located:
+    place = Path(path)
+    for meta in (place, Path(f"{path}.meta"), place / ".meta"):
+        if meta.name.endswith(".meta") and meta.is_file():
+            return _meta_graph(meta, weights or str(meta).removesuffix(".meta"))
+    if weights:
+        raise Invalid(f"{path} is no meta graph, so it can't be given other weights ({weights}). Deploy a new version.")
+    if place.is_dir():
+        return _folder(place)
+    if place.is_file():
+        return _file(place)
+    if place.exists():
+        raise Invalid(f"{path} is a {_type(place)}, not a file or a folder. {KNOWN}")
+    raise Invalid(f"{path} does not exist{_neighbour(place)}. {KNOWN}")
+
+
+def check_checkpoint(prefix: str, what: str) -> None:
+    """Raises `Invalid` unless all files of a checkpoint are there. `what` says whose it is, for the message."""
+    index = Path(f"{prefix}.index")
+    if not index.is_file():
+        if Path(prefix).is_file() and Path(prefix).stat().st_size:
+            return  # the older format, one file without an index
+        raise Invalid(f"{what} is incomplete: {index} is missing. Copy all of its files.")
+    _check_size(index)
+    shards = [match for file in index.parent.glob("*") if (match := _shard_of(file, index.name.removesuffix(".index")))]
+    if not shards or len(shards) < int(shards[0][2]):
+        expected = int(shards[0][2]) if shards else 1
+        raise Invalid(
+            f"{what} is incomplete: {len(shards)} of {expected} files {prefix}.data-… are there. Copy all of its files."
+        )
+
+
+def checkpoint_files(prefix: str) -> list[tuple[str, Path]]:
+    """The files of a checkpoint in order, each with what its name has after the prefix."""
+    folder, name = os.path.split(prefix)
+    files = sorted(file for file in Path(folder or ".").iterdir() if file.name.startswith(name))
+    found = [(file.name[len(name) :], file) for file in files]
+    return [(rest, file) for rest, file in found if not rest or rest.startswith(".")]
+
+
+def _shard_of(file: Path, name: str) -> re.Match[str] | None:
+    return _SHARD.fullmatch(file.name[len(name) :]) if file.name.startswith(name) else None
+
+
+def _meta_graph(meta: Path, weights: str) -> Located:
+    _check_size(meta)
+    if not _is_message(meta, {1, 2, 3, 4, 5, 6, 7}):
+        raise Invalid(f"{meta} is not a TF1 meta graph, or it may be damaged. Copy it again.")
+    weights = weights.removesuffix(".index").removesuffix(".meta")
+    if Path(weights, ".index").is_file():
+        weights = f"{weights.rstrip('/')}/"  # a prefix that is only a folder
+    check_checkpoint(weights, f"The checkpoint {weights}")
+    return Located(META_GRAPH, meta, _version(meta.parent), weights)
+
+
+def _folder(folder: Path) -> Located:
+    if found := [folder / name for name in _GRAPH_FILES if (folder / name).is_file()]:
+        _check_size(found[0])
+        if found[0].suffix == ".pb" and not _is_message(found[0], {1, 2}):
+            raise Invalid(f"{found[0]} is not a SavedModel, or it may be damaged. Save or copy it again.")
+        return Located(SAVED_MODEL, folder, _version(folder))
+    if (single := _single(folder)) is not None and _version(folder) is not None:
+        return _file(single)
+    versions = [child for child in _entries(folder) if _version(child) is not None and child.is_dir()]
+    if versions:
+        return _folder(max(versions, key=lambda version: int(version.name)))
+    if (folder / "variables").is_dir():
+        raise Invalid(f"{folder} is half a SavedModel: it has variables, but saved_model.pb is missing. Copy it again.")
+    if metas := sorted(folder.glob("*.meta")):
+        raise Invalid(f"{folder} is a folder of TF1 checkpoints: give the one you mean, such as {metas[-1]}.")
+    if (foreign := _foreign_part(folder)) is not None:
+        raise Invalid(_refusal(foreign, contents.identify(foreign)))
+    raise Invalid(f"{folder} is a folder without a model: neither saved_model.pb nor numbered versions. {KNOWN}")
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(islice(folder.iterdir(), MAX_ENTRIES))
+
+
+def _single(folder: Path) -> Path | None:
+    """The one file that is a model, if a folder has exactly one."""
+    files = [file for file in _entries(folder) if file.suffix.lower() in FILE_FORMATS and file.is_file()]
+    return files[0] if len(files) == 1 else None
+
+
+def _foreign_part(folder: Path) -> Path | None:
+    """The file that says what a folder of another library is."""
+    for name in ("model.json", "Data/com.apple.CoreML/model.mlmodel"):
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+def _file(file: Path) -> Located:
+    _check_size(file)
+    if file.name in _GRAPH_FILES:
+        raise Invalid(f"{file} is a part of a SavedModel: give its folder, {file.parent}.")
+    if file.suffix == ".index" or _SHARD.search(file.name):
+        prefix = str(file).removesuffix(".index")
+        raise Invalid(
+            f"{file} is a part of a checkpoint. A model needs its .meta graph too; {prefix}.meta does not exist."
+        )
+    if file.suffix.lower() == ".bin" and file.with_suffix(".xml").is_file():
+        raise Invalid(f"{file} is the weights of an OpenVINO model: give its graph, {file.with_suffix('.xml')}.")
+    if file.suffix.lower() == ".echo":
+        return Located(ECHO, file, _version(file.parent))
+    found = contents.identify(file)
+    if not isinstance(found, str):
+        raise Invalid(_refusal(file, found))
+    named = FILE_FORMATS.get(file.suffix.lower())
+    if found in _NAMED_BY_SUFFIX and named != found:
+        suffix = next(suffix for suffix, format_ in FILE_FORMATS.items() if format_ == found)
+        raise Invalid(f"{file} is a {found}: give it a name that ends in {suffix}.")
+    if found in (OPENVINO, PADDLE):
+        _check_weights(file, ".bin" if found == OPENVINO else ".pdiparams")
+    return Located(found, file, _version(file.parent))
+
+
+def _refusal(file: Path, found: Foreign | Broken | str | None) -> str:
+    if isinstance(found, Foreign):
+        raw, raw_stem = str(file), str(file.with_suffix(""))
+        names = {"raw": raw, "raw_stem": raw_stem, "path": shlex.quote(raw), "stem": shlex.quote(raw_stem)}
+        return f"{file} is {found.what}, which no runtime here reads. {found.advice.format_map(names)}"
+    if isinstance(found, Broken):
+        return f"{file} is {found.what}: it was not written or copied to its end. Save or copy it again."
+    if (named := FILE_FORMATS.get(file.suffix.lower())) is not None:
+        return f"{file} is named like a model ({named}), but its content is damaged or something else. Copy it again."
+    return f"{file} is not a recognised model file. {KNOWN}"
+
+
+def _type(path: Path) -> str:
+    mode = path.stat().st_mode
+    names = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+    return names.get(stat.S_IFMT(mode), "special file")
+
+
+def _check_weights(file: Path, suffix: str) -> None:
+    """A model of OpenVINO without any weights still has the file for them, and that may be empty."""
+    weights = file.with_suffix(suffix)
+    if not weights.is_file():
+        raise Invalid(f"{file} is half a model: its weights, {weights}, are missing. Copy both files.")
+
+
+def _is_message(file: Path, numbers: Set[int]) -> bool:
+    """A link may lead outside the folders that callers may name; it is not read before that has been checked."""
+    return file.is_symlink() or contents.is_message(file, numbers)
+
+
+def _check_size(file: Path) -> None:
+    if not file.stat().st_size:
+        raise Invalid(f"{file} is empty (0 bytes): it was not written or copied to its end. Copy it again.")
+
+
+def _version(folder: Path) -> int | None:
+    return int(folder.name) if folder.name.isascii() and folder.name.isdigit() else None
+
+
+def _neighbour(place: Path) -> str:
+    try:
+        return nearest(place.name, [child.name for child in _entries(place.parent)])
+    except OSError:
+        return ""

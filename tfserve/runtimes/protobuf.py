@@ -1,0 +1,57 @@
+"""The fields of a serialized protocol buffer, read without its schema: enough for a few facts about a large file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_WIDTHS = {_FIXED64: 8, _FIXED32: 4}
+
+
+class Field(NamedTuple):
+    """`value` is the number of an integer field, whose `bytes` are empty."""
+
+    number: int
+    bytes: memoryview
+    value: int
+
+
+def fields(data: memoryview) -> Iterator[Field]:
+    """All fields of a message, in order. Raises `ValueError` or `IndexError` if it is truncated or not a message."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        number, wire = key >> 3, key & 7
+        value, width = 0, _WIDTHS.get(wire, 0)
+        if wire == _VARINT:
+            value, at = _varint(data, at)
+        elif wire == _BYTES:
+            width, at = _varint(data, at)
+        elif wire not in _WIDTHS:
+            raise ValueError(f"there is no wire type {wire}")
+        if at + width > len(data):
+            raise IndexError
+        yield Field(number, data[at : at + width], value)
+        at += width
+
+
+def of(data: memoryview, number: int) -> Iterator[memoryview]:
+    """The content of each field with this number."""
+    return (field.bytes for field in fields(data) if field.number == number)
+
+
+def entry(data: memoryview) -> tuple[str, memoryview]:
+    """Key and value of a map's entry, or of any message with a text as field 1 and something as field 2."""
+    found = {field.number: field.bytes for field in fields(data)}
+    return str(found.get(1, memoryview(b"")), "utf-8"), found.get(2, memoryview(b""))
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while data[at] & 0x80:
+        value |= (data[at] & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
+    return value | data[at] << shift, at + 1

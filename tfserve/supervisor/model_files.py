@@ -1,0 +1,48 @@
+"""Looks at a model's files before a process is used for it, so that a wrong path is refused within milliseconds.
+
+In a thread of its own each time: a file system that hangs must hold up neither the supervisor nor its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from tfserve.errors import Invalid, TFserveError
+from tfserve.ipc.messages import ModelOptions
+from tfserve.models import formats
+from tfserve.models.formats import Located
+
+LIMIT_S = 10.0
+
+
+async def locate(path: str, weights: str | None, options: ModelOptions) -> Located:
+    """What the path means. Raises `Invalid`, with the cause."""
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[Located] = loop.create_future()
+
+    def settle(done: Callable[[], None]) -> None:
+        if not found.done():
+            done()
+
+    def look() -> None:
+        try:
+            located = formats.locate(path, weights, inputs=options.inputs, outputs=options.outputs)
+        except TFserveError as error:
+            loop.call_soon_threadsafe(settle, lambda error=error: found.set_exception(error))
+        except (OSError, RuntimeError, ValueError) as error:
+            refused = Invalid(f"{path} can't be read: {error}")
+            loop.call_soon_threadsafe(settle, lambda: found.set_exception(refused))
+        else:
+            loop.call_soon_threadsafe(settle, lambda: found.set_result(located))
+
+    threading.Thread(target=look, name="model-files", daemon=True).start()
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            return await found
+    except TimeoutError:
+        raise Invalid(
+            f"{path} could not be read within {LIMIT_S:g} s: its file system does not answer. Try again, or copy it to"
+            " a local disk."
+        ) from None

@@ -1,0 +1,46 @@
+"""Keeps other users of the machine out of the data folder: folders are 0700 and files 0600.
+
+The server's processes run with a umask of 077. Workers that run scripts or trainings go back to the umask that the
+server was started with, because they also write outside the data folder, where other users may be meant to read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+UMASK = 0o077
+
+
+def make_private(folder: Path) -> None:
+    """Makes the data folder, or closes one that an earlier version left open. Raises `OSError`."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _is_shared(folder):
+        return
+    for path in folder.iterdir():  # always: `manage.py migrate` and backup tools write with another umask
+        _close(path)
+    if not _is_open(folder):
+        return
+    _close(folder)
+    for where, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            _close(Path(where, name))
+
+
+def _is_shared(folder: Path) -> bool:
+    """Whether it is obviously not only a data folder: /tmp, the home folder, the folder that the server started in."""
+    return bool(folder.stat().st_mode & stat.S_ISVTX) or folder in (
+        Path(os.path.expanduser("~")), Path.cwd(), Path("/"),  # noqa: PTH111 (Path.home raises where there is none)
+    )  # fmt: skip
+
+
+def _is_open(path: Path) -> bool:
+    return bool(stat.S_IMODE(path.stat().st_mode) & UMASK)
+
+
+def _close(path: Path) -> None:
+    with contextlib.suppress(OSError):  # gone, or somebody else's
+        if not path.is_symlink() and _is_open(path):
+            path.chmod(stat.S_IMODE(path.stat().st_mode) & ~UMASK)
