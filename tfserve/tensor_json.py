@@ -188,4 +188,7 @@ _decoder = json.JSONDecoder(parse_float=_finite)
 
 
 def _cause(body: bytes, error: orjson.JSONDecodeError) -> str:
-    return f"{error.msg} (line {error.lineno}, column {error.colno})" if body.strip() else "The document is empty"
+    if not body.strip():
+        return "The document is empty"
+    what = "it is nested too deeply" if "depth limit" in error.msg else error.msg
+    return f"{what} (line {error.lineno}, column {error.colno})"

@@ -241,8 +241,7 @@ class Teller:
         say('finalizer')
 
 threads = [threading.Thread(target=say, args=['thread']), threading.Timer(0, say, ['timer'])]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
+for thread in threads: thread.start(); thread.join()
 nested = threading.Thread(target=lambda: concurrent.futures.ThreadPoolExecutor(1).submit(say, 'nested pool').result())
 nested.start(); nested.join()
 with concurrent.futures.ThreadPoolExecutor(1) as pool: pool.submit(say, 'executor').result()
