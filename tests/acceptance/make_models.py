@@ -62,6 +62,22 @@ class Pictures(tf.Module):
         return {"chances": tf.stack([1 - light, light], axis=1)}
 
 
+class Deep(tf.Module):
+    """y = 2 x by way of large matrices, so that runtimes differ in speed and not in numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widen = tf.Variable(tf.eye(2, 512))
+        self.keep = [tf.Variable(tf.eye(512)) for _ in range(4)]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
+    def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        wide = x @ self.widen
+        for matrix in self.keep:
+            wide = wide @ matrix
+        return {"y": 2.0 * wide @ tf.transpose(self.widen)}
+
+
 class Conversions(tf.Module):
     """What a conversion computes and TensorFlow refuses; and what can't be compared without real requests."""
 
@@ -103,6 +119,8 @@ def main(folder: Path) -> None:
         save(folder / misbehave, 1.0, misbehave)
     pictures = Pictures()
     tf.saved_model.save(pictures, str(folder / "pictures"), signatures=pictures.__call__)
+    deep = Deep()
+    tf.saved_model.save(deep, str(folder / "deep"), signatures=deep.__call__)
     conversions = Conversions()
     for name in ("table", "open"):
         tf.saved_model.save(conversions, str(folder / name), signatures=getattr(conversions, name))

@@ -363,7 +363,7 @@ def test_a_model_moves_to_the_fastest_runtime_that_agrees_and_back_for_what_only
 ) -> None:
     server = start(TFSERVE_CONVERT="1", TFSERVE_ROOTS=str(models))
     server.call("/create_workspace/", name="w")
-    deploy(server, "w", models / "scale" / "2")
+    deploy(server, "w", models / "deep")
     load = Load(server, "w", {2.0}, clients=2)
     with load.running():
         told = until(lambda: "was chosen" in (d := deployment(server, "w"))["choice"] and d)
@@ -379,7 +379,7 @@ def test_a_model_moves_to_the_fastest_runtime_that_agrees_and_back_for_what_only
     inner = server.call("/predict/", name="w", fetches="serving_default_x:0", feed_dict={"x": [[1, 2]]}, timeout=60)
     assert inner["result"] == [[[1.0, 2.0]]], f"TensorFlow came back for a tensor inside: {inner}"
     server.call("/create_workspace/", name="again")
-    deploy(server, "again", models / "scale" / "2")
+    deploy(server, "again", models / "deep")
     known = until(lambda: "was chosen" in (d := deployment(server, "again"))["choice"] and d)
     assert known["runtime"] == told["runtime"], "what was found out is kept by the model's content"
     server.call("/undeploy/", name="w", timeout=60)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import ml_dtypes
 import numpy as np
 
 from tfserve.conversions import Guard, Number
@@ -15,8 +16,10 @@ from tfserve.errors import Overloaded, TFserveError
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, Target, release_memory, remarks_of
 from tfserve.tensors import Array, Signature
 
-HALF = frozenset({"float16", "bfloat16"})
+HALF = frozenset({np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)})
 """Numpy warns of a NaN in these, and casts a limit to them."""
+FEW = 16
+"""Elements that are compared sooner one by one than by two calls of numpy."""
 
 
 class Guarded:
@@ -78,14 +81,16 @@ def outside(guard: Guard, inputs: Mapping[str, Array]) -> str | None:
 
 def _is_within(array: Array, lowest: Number, highest: Number) -> bool:
     """NaN is in no range."""
-    if array.dtype.name in HALF:
+    if array.dtype in HALF:
         array = array.astype(np.float32)
+    if array.size <= FEW:
+        return all([lowest <= each <= highest for each in array.ravel().tolist()])
     return bool(lowest <= np.minimum.reduce(array, axis=None) and np.maximum.reduce(array, axis=None) <= highest)
 
 
 def has_tiny(array: Array) -> bool:
     """Whether there are denormals or negative zeros, which some processors and libraries take for 0."""
-    if array.dtype.name in HALF:
+    if array.dtype in HALF:
         array = array.astype(np.float32)
     is_zero = array == 0
     smallest = np.finfo(array.dtype).smallest_normal
