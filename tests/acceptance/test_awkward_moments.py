@@ -111,6 +111,7 @@ def test_a_batch_of_predictions_is_ended_as_a_whole(server: Server, workspace: s
         assert server.call("/get_result/", name=workspace) == [True, True, None, None, None, None]
 
 
+@pytest.mark.slow
 def test_predictions_that_run_when_the_server_stops_are_run_again_by_the_next_one(start: Start, models: Path) -> None:
     server = start("--no-warm-spare", "--drain-s", "0.2", TFSERVE_ROOTS=str(models))
     server.call("/create_workspace/", name="a")

@@ -175,6 +175,7 @@ def loaded(server: Server, workspace: str, call: str, path: Path) -> Any:
     return server.http.get(f"/jobs/{job['id']}").json()["result"]
 
 
+@pytest.mark.slow
 def test_a_version_whose_process_dies_of_every_input_is_rolled_back_with_the_reason(
     server: Server, workspace: str, models: Path
 ) -> None:

@@ -32,6 +32,7 @@ def project(server: Server, digits: Path, request: pytest.FixtureRequest) -> Pat
     return folder
 
 
+@pytest.mark.slow
 def test_a_form_starts_a_training_whose_result_is_deployed_in_one_call(
     server: Server, project: Path, workspace: str
 ) -> None:
@@ -220,6 +221,7 @@ def test_a_cancelled_task_is_resumed_where_it_was_and_a_done_one_is_not(server: 
     assert server.http.post(f"/tasks/{task['taskId']}/resume").status_code == 409
 
 
+@pytest.mark.slow
 def test_a_killed_worker_goes_on_from_its_checkpoint_and_progress_never_goes_back(
     server: Server, project: Path
 ) -> None:

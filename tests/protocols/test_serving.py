@@ -87,6 +87,7 @@ class Load:
                 thread.join()
 
 
+@pytest.mark.slow
 def test_updates_under_load_fail_no_request_and_each_answer_is_of_one_version(
     server: Server, workspace: str, models: Path
 ) -> None:
@@ -102,6 +103,7 @@ def test_updates_under_load_fail_no_request_and_each_answer_is_of_one_version(
     assert server.http.get(f"/v1/models/{workspace}").json()["model_version_status"][0]["version"] == "2"
 
 
+@pytest.mark.slow
 def test_replicas_come_and_go_under_load(server: Server, workspace: str, models: Path) -> None:
     deploy(server, workspace, models / "scale" / "1", replicas=2)
     assert len(deployment(server, workspace)["replicas"]) == 2
@@ -358,6 +360,8 @@ def test_a_description_of_images_that_does_not_fit_is_refused(server: Server, wo
 # --- a faster runtime
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_model_moves_to_the_fastest_runtime_that_agrees_and_back_for_what_only_tensorflow_knows(
     start: Start, models: Path
 ) -> None:

@@ -84,7 +84,7 @@ def _is_within(array: Array, lowest: Number, highest: Number) -> bool:
     if array.dtype in HALF:
         array = array.astype(np.float32)
     if array.size <= FEW:
-        return all([lowest <= each <= highest for each in array.ravel().tolist()])
+        return all(lowest <= each <= highest for each in array.ravel().tolist())
     return bool(lowest <= np.minimum.reduce(array, axis=None) and np.maximum.reduce(array, axis=None) <= highest)
 
 
