@@ -193,7 +193,7 @@ def test_a_model_whose_process_dies_of_zeros_only_is_served_with_a_remark(
 ) -> None:
     job = loaded(server, workspace, "/deploy/", models / "abort_at_zeros")
     assert job["result"] is True
-    (remark,) = job["remarks"]
+    (remark,) = job["detail"]["remarks"]
     assert remark.startswith("not warmed up with zeros: its process ended")
     assert "SIGABRT" in remark
     assert predict(server, workspace)["result"] == [[[1.0, 2.0]]]
