@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -262,7 +263,7 @@ def test_an_onnx_file_without_any_tensor_to_return_is_refused(tmp_path: Path) ->
     assert model.remarks == ["output 's' is left out: it is not a tensor but a seq(tensor(float))"]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("type_", "name"), [(16, "bfloat16"), (17, "float8_e4m3fn"), (22, "int4"), (21, "uint4")])
+@pytest.mark.parametrize(("type_", "name"), [(17, "float8_e4m3fn"), (22, "int4"), (21, "uint4")])
 def test_types_that_numpy_lacks_are_named(tmp_path: Path, type_: int, name: str) -> None:
     from onnx import helper
 
@@ -274,6 +275,22 @@ def test_types_that_numpy_lacks_are_named(tmp_path: Path, type_: int, name: str)
     for runtime in ("onnxruntime", "openvino"):
         with pytest.raises(Unsupported, match=f"'y'.* of {name}"):
             load(onnx_model(tmp_path / "in.onnx", [back], [others], [floats]), runtime=runtime)
+
+
+def test_onnx_runtime_takes_and_gives_bfloat16(tmp_path: Path) -> None:
+    from onnx import helper
+
+    x, y = (helper.make_tensor_value_info(name, 16, ["n"]) for name in ("x", "y"))
+    wide = helper.make_tensor_value_info("wide", 1, ["n"])
+    nodes = [helper.make_node("Neg", ["x32"], ["n32"]), helper.make_node("Cast", ["x"], ["x32"], to=1)][::-1]
+    nodes += [helper.make_node("Cast", ["n32"], ["y"], to=16), helper.make_node("Cast", ["x"], ["wide"], to=1)]
+    model = load(onnx_model(tmp_path / "m.onnx", nodes, [x], [y, wide]), runtime="onnxruntime")
+    for given in ([1.5, -2.25, float("inf")], []):
+        array = np.array(given, ml_dtypes.bfloat16)
+        negative, same = compute(model, ["y", "wide"], {"x": array})
+        assert (negative.dtype, same.dtype) == (array.dtype, np.float32)
+        np.testing.assert_array_equal(negative.astype(np.float32), -array.astype(np.float32))
+        np.testing.assert_array_equal(same, array.astype(np.float32))
 
 
 def test_an_onnx_file_of_a_newer_version_or_without_its_weights_says_what_to_do(tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ import numpy as np
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
 from tfserve.models import contents
 from tfserve.models.formats import ONNX, Located
-from tfserve.runtimes import layout, machine, onnx_quantization
+from tfserve.runtimes import layout, machine, onnx_bfloat16, onnx_quantization
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors import Array, TensorSpec
 
 DTYPES = {
+    onnx_bfloat16.TYPE: "bfloat16",
     "tensor(bool)": "bool",
     "tensor(double)": "float64",
     "tensor(float)": "float32",
@@ -95,7 +96,7 @@ class OnnxModel(SignatureOnly):
     def __init__(self, kind: str, session: Any, names: Layout, remarks: list[str], *, was_converted: bool) -> None:
         super().__init__(kind, {names.name: names.signature}, was_converted=was_converted)
         self.remarks = remarks
-        self._run = session.run
+        self._run = onnx_bfloat16.Run(session) if onnx_bfloat16.is_used(session) else session.run
         self._names = [each.name for each in session.get_outputs()]
         self._smallest: dict[str, Array] = {}
         self._smallest_bytes, self._largest_bytes = sys.maxsize, 0
