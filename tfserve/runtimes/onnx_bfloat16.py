@@ -48,4 +48,5 @@ def _array(value: Any) -> Array:
     if not math.prod(shape):
         return np.zeros(shape, ml_dtypes.bfloat16)
     bits = ctypes.cast(value.data_ptr(), ctypes.POINTER(ctypes.c_uint16))
-    return np.ctypeslib.as_array(bits, (math.prod(shape),)).copy().view(ml_dtypes.bfloat16).reshape(shape)
+    array: Array = np.ctypeslib.as_array(bits, (math.prod(shape),)).copy().view(ml_dtypes.bfloat16).reshape(shape)
+    return array
