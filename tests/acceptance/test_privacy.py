@@ -34,7 +34,7 @@ def test_a_script_writes_with_the_umask_that_the_server_was_started_with(server:
 def test_a_model_with_a_link_that_leads_outside_is_refused(server: Server, workspace: str, tmp_path: Path) -> None:
     folder = server.roots / "linked"
     folder.mkdir(exist_ok=True)
-    (folder / "m.xml").write_text("<net/>")
+    (folder / "m.xml").write_text('<?xml version="1.0"?>\n<net name="m" version="11"></net>')
     (tmp_path / "secret").write_bytes(b"secret")
     (folder / "m.bin").symlink_to(tmp_path / "secret")
     job = server.call("/deploy/", name=workspace, path=str(folder / "m.xml"), timeout=60)

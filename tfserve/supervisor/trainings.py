@@ -98,9 +98,10 @@ class Trainings:
             raise TooManyTasks(limit=self._settings.max_tasks)
         task_id = secrets.token_hex(8)
         with self._reserve(str(Path(request.project_dir))):
-            found = await self._examinations.examine(request, self._folder(task_id) / FINDINGS)
-            row = new_row(task_id, request, found, told="" if self._settings.callback_url else None)
+            _make_private(self._folder(task_id))
             try:
+                found = await self._examinations.examine(request, self._folder(task_id) / FINDINGS)
+                row = new_row(task_id, request, found, told="" if self._settings.callback_url else None)
                 self._put(self._run_of(await self._journal.change(partial(training.create, row))))
             except TFserveError:
                 shutil.rmtree(self._folder(task_id), ignore_errors=True)
@@ -208,6 +209,7 @@ class Trainings:
         await self._save(run, worker=f"train-{worker.child.pid}", message="starting")
         self._in_background(self._tell(run))
         work_folder = self._folder(run.task_id)
+        _make_private(work_folder / WORK)
         try:
             answer = await worker.ask(
                 Train(
@@ -387,6 +389,12 @@ class Trainings:
 
     def _run_of(self, row: Row) -> Run:
         return run_of(row, self._folder(row.task_id), self._settings.max_output_bytes)
+
+
+def _make_private(folder: Path) -> None:
+    """Makes the folder with this process's umask: the worker's is that of the caller, for results in the project."""
+    with contextlib.suppress(OSError):  # the worker will meet the same error, and say what it was doing
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _result_folder(run: Run) -> Path:
