@@ -37,7 +37,7 @@ CLEARLY_FASTER = 0.95
 NOT_COMPARED = "not compared with TensorFlow, which is not installed here"
 
 ENOUGH_SAMPLES = 8
-"""So many different requests show what made-up inputs can't: texts, and sizes that a signature leaves open."""
+"""Distinct requests needed to compare what synthetic inputs can't: text, and sizes that a signature leaves open."""
 
 Number = int | float
 

@@ -28,7 +28,7 @@ MAX_COST_NS = 250_000_000
 """About 1,300,000 short strings, 500,000 lists or objects of two fields, or 5,000,000 numbers."""
 
 SMALL = 64 * 1024
-"""A text of so many bytes expands to little, whatever it is made of."""
+"""A text up to this many bytes expands to little, whatever it contains."""
 
 QUOTE = ord('"')
 _NOT_NESTING = bytes(set(range(256)) - set(b'[]{}"'))

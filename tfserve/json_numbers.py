@@ -224,7 +224,7 @@ def _is_balanced(skeleton: bytes) -> bool:
 
 
 def _join(text: bytes, code: str, *, lenient: bool) -> Array | None:
-    """All numbers; None when one is not of this type, or a piece is no JSON."""
+    """All numbers; None when one is not of this type, or a piece is not JSON."""
     parser, arrays = simdjson.Parser(), []
     for piece in _pieces(text):
         flat = b"[" + piece.translate(_FLAT) + b"]"
@@ -264,7 +264,7 @@ def _take_out(body: bytes, *, lenient: bool) -> tuple[bytes, list[Numbers]]:
 
     Without backslashes, every other quote begins a text; so what stands behind a text and begins with `: [` is the
     value of a key. It ends at the last `]` before the next `}` or quote, if it is made of numbers. If it was cut at the
-    wrong place, then either the rest or the list has an odd bracket, and is no JSON.
+    wrong place, then either the rest or the list has an odd bracket, and is not JSON.
     """
     pieces: list[bytes] = []
     found: list[Numbers] = []

@@ -202,7 +202,7 @@ def with_contents(datatype: str, **contents: list[object]) -> v2.ModelInferReque
 BAD = {
     "an unknown model": (infer_request("nobody", {"x": X}), "NOT_FOUND", "nobody"),
     "an unknown version": (infer_request("x", {"x": X}, model_version="7"), "NOT_FOUND", "no version 7"),
-    "a version that is no number": (infer_request("x", {"x": X}, model_version="v7"), "NOT_FOUND", "'v7'"),
+    "a version that is not a number": (infer_request("x", {"x": X}, model_version="v7"), "NOT_FOUND", "'v7'"),
     "a version beyond all numbers": (infer_request("x", {"x": X}, model_version="9" * 30), "NOT_FOUND", "999"),
     "an unknown input": (infer_request("x", {"y": X}), "INVALID_ARGUMENT", "There are: 'x'"),
     "no input": (infer_request("x", {}), "INVALID_ARGUMENT", "'x' must be given"),

@@ -14,7 +14,7 @@ from tfserve.runtimes.model_links import LinkRefused
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder that models may be in; beside it a file that nobody may read."""
+    """The only folder that models may be in, next to a file outside the roots."""
     (tmp_path / "root" / "model").mkdir(parents=True)
     (tmp_path / "secret").write_text("secret")
     monkeypatch.setenv("TFSERVE_ROOTS", str(tmp_path / "root"))

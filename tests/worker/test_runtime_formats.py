@@ -28,7 +28,7 @@ def zipped(*names: str) -> bytes:
 
 
 def hdf5(size: int = 96) -> bytes:
-    """The superblock of a file that says that it has so many bytes."""
+    """The superblock of a file that declares this size in bytes."""
     return b"\x89HDF\r\n\x1a\n" + bytes(32) + struct.pack("<Q", size) + bytes(48)
 
 

@@ -156,7 +156,7 @@ class ReadSamples(Base):
 
 
 class SamplesSeen(Base):
-    """A model worker has so many different requests as samples; said when they grow, and now and then later."""
+    """The number of distinct requests that a model worker has sampled; sent when it grows, and occasionally later."""
 
     count: int
 
