@@ -81,7 +81,7 @@ def test_a_file_runs_as_python_would_run_it(
     server: Server, workspace: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = server.data_dir / "programs"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)  # other tests look at who may read what is in the data folder
     (folder / "neighbour.py").write_text("value = 17")
     program = folder / "program.py"
     program.write_text(

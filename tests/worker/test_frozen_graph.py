@@ -20,9 +20,10 @@ v1 = tf.compat.v1
 X = np.array([[1, 2]], np.float32)
 
 
-@pytest.fixture(scope="module")
-def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """y = relu(x·w); classes of y. `hidden` is inside; an assertion and a summary of nothing hang on it."""
+@pytest.fixture(scope="module", params=["conditions as switches", "conditions as functions"])
+def frozen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """y = relu(x·w); classes of y. `hidden` is inside, and an assertion checks y: its condition has an unused result."""
+    (v1.disable_control_flow_v2 if "switches" in request.param else v1.enable_control_flow_v2)()
     with v1.Graph().as_default() as graph, v1.Session() as session:
         x = v1.placeholder(tf.float32, [None, 2], name="x")
         w = v1.get_variable("w", initializer=[[1.0, -1.0], [2.0, 1.0]])
@@ -31,8 +32,9 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tf.argmax(y, axis=1, name="classes")
         v1.assert_non_negative(y)
         session.run(v1.global_variables_initializer())
-        outputs = [each.name for each in graph.get_operations() if each.type in ("ArgMax", "Assert")]
+        outputs = [each.name for each in graph.get_operations() if each.type in ("ArgMax", "Assert", "If", "Merge")]
         constant = v1.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), outputs)
+    v1.enable_control_flow_v2()
     path = tmp_path_factory.mktemp("frozen") / "model.pb"
     path.write_bytes(constant.SerializeToString())
     return path

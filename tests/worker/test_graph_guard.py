@@ -58,6 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Model:
         normalized(phase, "embeddings")
         normalized(training, "logits")
         normalized(tf.constant(value=False), "never")
+        v1.enable_control_flow_v2()
         loss = tf.reduce_mean(tf.square(y), name="loss")
         v1.train.MomentumOptimizer(0.1, 0.9).minimize(loss, name="train")
         queue = v1.FIFOQueue(10, [tf.float32], [[2]])
