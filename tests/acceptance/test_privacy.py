@@ -16,11 +16,11 @@ def test_the_data_folder_and_everything_that_the_server_writes_is_closed_to_othe
 ) -> None:
     job = server.run(workspace, "import os\nprint('printed')\nwith open('mine', 'w') as file: file.write('x')")
     assert job["state"] == "succeeded", job
-    # `mine` is the script's and `programs` another test's
+    written = [path for path in server.data_dir.rglob("*") if path.name != "mine" and "programs" not in path.parts]
     open_to_others = [
         path
-        for path in (server.data_dir, *server.data_dir.rglob("*"))
-        if path.name != "mine" and "programs" not in path.parts and not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o077
+        for path in (server.data_dir, *written)  # without the script's `mine` and another test's `programs`
+        if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o077
     ]
     assert open_to_others == []
 

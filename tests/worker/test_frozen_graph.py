@@ -22,7 +22,7 @@ X = np.array([[1, 2]], np.float32)
 
 @pytest.fixture(scope="module", params=["conditions as switches", "conditions as functions"])
 def frozen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """y = relu(x·w); classes of y. `hidden` is inside, and an assertion checks y: its condition has an unused result."""
+    """y = relu(x·w); classes of y. `hidden` is inside. Nothing uses the condition of y's assertion."""
     (v1.disable_control_flow_v2 if "switches" in request.param else v1.enable_control_flow_v2)()
     with v1.Graph().as_default() as graph, v1.Session() as session:
         x = v1.placeholder(tf.float32, [None, 2], name="x")

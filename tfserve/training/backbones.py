@@ -10,7 +10,9 @@ from typing import Any
 import keras
 
 from tfserve.errors import Invalid
+from tfserve.training import efficientnet_lite
 from tfserve.training.known_networks import KNOWN, Choice
+from tfserve.training.parameters import LITE_NET
 
 FIRST_FILTERS = 24
 MAX_FILTERS = 192
@@ -37,6 +39,8 @@ def compact(size: tuple[int, int], classes: int, *, grey: bool) -> Any:
 
 def features(choice: Choice, size: tuple[int, int]) -> Any:
     """A known network without its top: its outputs are one row of features for each image. Raises `Invalid`."""
+    if choice.name == LITE_NET:
+        return _lite_features(choice, size)
     known = KNOWN[choice.name]
     inputs = keras.Input((*size, 3), name="images")
     x = inputs if known.scaling is None else keras.layers.Rescaling(*known.scaling)(inputs)
@@ -50,6 +54,15 @@ def features(choice: Choice, size: tuple[int, int]) -> Any:
         raise Invalid(f"{choice.weights} has no weights for {choice.name} without its top: {told}") from error
     network.trainable = False
     return keras.Model(inputs, network(x, training=False), name="features")
+
+
+def _lite_features(choice: Choice, size: tuple[int, int]) -> Any:
+    assert choice.weights is not None
+    network = efficientnet_lite.network(size)
+    efficientnet_lite.load(network, choice.weights)
+    network.trainable = False
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(network.output)
+    return keras.Model(network.input, pooled, name="features")
 
 
 def head(width: int, classes: int) -> Any:

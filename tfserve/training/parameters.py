@@ -13,6 +13,7 @@ import msgspec
 from tfserve.errors import Invalid, nearest
 
 MOBILE_NET, EFFICIENT_NET, SMALL_NET = "MobileNetV2", "EfficientNetB0", "MobileNetV3Small"
+LITE_NET = "efficientnet-lite0"
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -92,7 +93,7 @@ CLASSIFICATION = (
     _number("learning_rate", "auto", 1e-7, 100, "the highest of the schedule; auto: by the backbone", ("auto",)),
     _integer("image_size", "auto", 16, 1024, "pixels of the larger side; auto: from the images", ("auto",)),
     _choice(
-        "backbone", "auto", ("auto", "compact", MOBILE_NET, EFFICIENT_NET, SMALL_NET),
+        "backbone", "auto", ("auto", "compact", LITE_NET, MOBILE_NET, EFFICIENT_NET, SMALL_NET),
         "auto: transfer learning where ImageNet weights are on this machine, else a compact network from scratch",
     ),
     Parameter(
