@@ -15,7 +15,9 @@ from tfserve.training.writing import written_aside
 class ImageFile(msgspec.Struct, frozen=True, array_like=True):
     """A good image. Paths are relative to the project folder; `label` is an index into `Findings.labels`.
 
-    `digest` is a hash of the file's bytes, and of its mask's. `grey` says that it has no colours.
+    `digest` is a hash of the file's bytes, and of its mask's. `grey` says that it has no colours. `part` is `train`,
+    `validation` or `test` where the project comes with a split of its own, else empty. Images of the same non-empty
+    `group` show the same scene, so they belong on the same side of a split.
     """
 
     path: str
@@ -25,6 +27,8 @@ class ImageFile(msgspec.Struct, frozen=True, array_like=True):
     digest: str
     label: int = -1
     mask: str | None = None
+    part: str = ""
+    group: str = ""
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -37,7 +41,9 @@ class Skipped(msgspec.Struct, frozen=True):
 class Findings(msgspec.Struct, kw_only=True):
     """The good images, and the labels in the order of the model's outputs with the numbers given to them.
 
-    For a segmentation the numbers are the values in the masks; the first is 0, the background.
+    For a segmentation the numbers are the values in the masks; the first is 0, the background. `display` are the labels
+    as the user writes them, `layout` is the arrangement of files that was recognised, in words, and `remarks` are
+    sentences that do not prevent a training.
     """
 
     train_type: str
@@ -47,6 +53,9 @@ class Findings(msgspec.Struct, kw_only=True):
     images: list[ImageFile]
     skipped: list[Skipped]
     problems: list[str]
+    display: list[str] = msgspec.field(default_factory=list)
+    layout: str = ""
+    remarks: list[str] = msgspec.field(default_factory=list)
 
     def fingerprint(self, parameters: dict[str, Any]) -> str:
         """The same for two trainings exactly when one may go on where the other has stopped."""
