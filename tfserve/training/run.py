@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tfserve.ipc.messages import Progress, Train
+from tfserve.runtimes import image_files
+from tfserve.runtimes.image_files import Colour
 from tfserve.training import findings, pace, parameters
 from tfserve.training.checkpoints import Checkpoints, State
 from tfserve.training.findings import Findings
@@ -43,6 +45,11 @@ class Run:
     def threads(self) -> int:
         return int(self.parameters["threads"])
 
+    @property
+    def background(self) -> Colour:
+        """What transparent images are composited over."""
+        return image_files.colour(self.parameters["background"])
+
     def file(self, place: int) -> Path:
         """The nth good image."""
         return self.project / self.findings.images[place].path
@@ -60,7 +67,7 @@ class Run:
         height, width = self.parameters["network_size"]
         image = {
             "task": self.findings.train_type, "height": height, "width": width, "channels": 3, "layout": "NHWC",
-            "scale": 1.0, "offset": 0.0, "labels": self.findings.labels,
+            "scale": 1.0, "offset": 0.0, "labels": self.findings.labels, "background": self.parameters["background"],
         }  # fmt: skip
         masks = {"mask_values": self.findings.numbers, "output_layout": "NHWC"}
         return image | (masks if self.findings.train_type == "segmentation" else {})
