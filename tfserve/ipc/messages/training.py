@@ -45,13 +45,20 @@ class ExamineProject(Base):
 
 
 class ProjectExamined(Base):
-    """`problems` are sentences with paths: with any, there is no training. `skipped` are {path, reason}, bounded."""
+    """`problems` are sentences with paths: with any, there is no training. `skipped` are {path, reason}, bounded.
+
+    `classes` are the labels and `display` the same as the user writes them, `layout` is the arrangement of files that
+    was recognised, `remarks` are sentences that prevent nothing.
+    """
 
     problems: list[str]
     skipped: list[dict[str, str]]
     skipped_count: int
     image_count: int
     classes: list[str]
+    display: list[str] = []
+    layout: str = ""
+    remarks: list[str] = []
 
 
 class Train(Base):
