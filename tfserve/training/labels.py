@@ -151,4 +151,6 @@ class LabelsInfo:
             return label
         if label.strip():
             return label.strip()
+        if self._known:  # a name that the project does not have must not get the label of another one
+            return simple(name)
         return next(each for number in count(1) if (each := f"class {number}") not in self.names)

@@ -22,6 +22,7 @@ from tfserve.training.mask_values import Meaning
 from tfserve.training.masks import Look
 from tfserve.training.search import Search, in_threads, sentence
 
+BACKGROUND = "background"
 MIN_IMAGES = 4
 MIN_VALUES = 2
 MAX_VALUES = 32
@@ -152,6 +153,8 @@ class _Files:
             self._check_names(values, names, name_of)
         self._check_values(values, len(looks), names)
         search.numbers = values
+        if name_of.get(0, "").strip() == BACKGROUND:
+            del name_of[0]
         search.labels = [name_of.get(value, _default_name(value)) for value in values]
         search.display = [display.get(label, label) for label in search.labels]
         if search.ignore is not None and images_with[search.ignore]:
@@ -199,7 +202,7 @@ def _look(path: Path) -> Look | Bad:
 
 
 def _default_name(value: int) -> str:
-    return "background" if value == 0 else f"value {value}"
+    return BACKGROUND if value == 0 else f"value {value}"
 
 
 # --- masks drawn from annotations
@@ -231,7 +234,7 @@ class _Drawn:
         """Name → value in the masks; sets the labels."""
         search = self._search
         ignored = [name for name in used if mask_values.is_ignored(name)]
-        background = [name for name in used if name.strip("_").lower() == "background"]
+        background = [name for name in used if name.strip("_").lower() == BACKGROUND]
         classes = [name for name in used if name not in ignored and name not in background]
         label_of, remarks = labels.distinct(classes)
         search.remarks += remarks
@@ -240,8 +243,8 @@ class _Drawn:
         search.ignore = mask_values.IGNORE if ignored else None
         ordered = sorted(classes, key=lambda name: numbers[name])
         search.numbers = [0, *(numbers[name] for name in ordered)]
-        search.labels = ["background", *(label_of[name] for name in ordered)]
-        search.display = ["background", *ordered]
+        search.labels = [BACKGROUND, *(label_of[name] for name in ordered)]
+        search.display = [BACKGROUND, *ordered]
         return numbers | dict.fromkeys(ignored, mask_values.IGNORE) | dict.fromkeys(background, 0)
 
     def _numbers(self, classes: list[str], label_of: Mapping[str, str], info: LabelsInfo | None) -> dict[str, int]:
