@@ -35,7 +35,7 @@ def examine(
     search.problems += search.bounds.problems(search.results / MODELS) + problems_of_results(search.results)
     if outside := search.problems_of_places("images", "labels", INFO_FILE):
         search.problems += outside
-    elif not search.project.is_dir() and not is_archive(search.project):
+    elif not search.project.is_dir() and not (is_archive(search.project) and search.project.is_file()):
         search.problems.append(f"{search.project} is no folder on this server, and no zip file.")
     else:
         RECIPES[train_type](search, parameters)

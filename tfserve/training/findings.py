@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,21 @@ class Findings(msgspec.Struct, kw_only=True):
             self.train_type, self.labels, self.numbers, self.ignore, self.images, sorted(parameters.items()),
         ]  # fmt: skip
         return hashlib.sha256(msgspec.json.encode(told)).hexdigest()
+
+    def summary(self) -> dict[str, Any]:
+        """What the task's response says of the data set. Classes of a segmentation have no number of images."""
+        counts = Counter(image.label for image in self.images)
+        parts = Counter(image.part for image in self.images if image.part)
+        classes = [
+            {"label": label, "display": display, "number": number}
+            | ({"images": counts[n]} if self.train_type == "classification" else {})
+            for n, (label, display, number) in enumerate(zip(self.labels, self.display, self.numbers, strict=True))
+        ]
+        return {
+            "layout": self.layout, "images": len(self.images), "skipped": len(self.skipped), "classes": classes,
+            "split": dict(parts), "groups": len({image.group for image in self.images} - {""}),
+            "ignore": self.ignore, "remarks": self.remarks,
+        }  # fmt: skip
 
     def write(self, file: Path) -> None:
         with written_aside(file) as aside:

@@ -54,5 +54,5 @@ def results_folder(project: Path) -> Path:
 
 
 def is_archive(project: Path) -> bool:
-    """Whether the project is a zip file instead of a folder."""
-    return project.suffix.lower() == ".zip" and project.is_file()
+    """Whether the project is a zip file, also one that is gone by now, instead of a folder."""
+    return project.suffix.lower() == ".zip" and not project.is_dir()

@@ -47,7 +47,7 @@ def train(run: Run) -> dict[str, Any]:
     network, state = _fit(run, source, parts, size)
 
     run.reporter.say(FITTED, "measures the model on the held-out images", eta_s=20)
-    server = Segmenter(network, found.labels, found.numbers)
+    server = Segmenter(network, found.labels, found.numbers, found.display)
     predict = _predict(server)
     measured = evaluation.segmentation(_confusion(run, predict, parts.held_out), found.labels)
     _draw(run, state, predict, parts, measured)

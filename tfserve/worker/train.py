@@ -120,9 +120,7 @@ def _examine(message: ExamineProject) -> Message:
         skipped_count=len(found.skipped),
         image_count=len(found.images),
         classes=found.labels,
-        display=found.display,
-        layout=found.layout,
-        remarks=found.remarks,
+        dataset={} if found.problems else found.summary(),
     )
 
 

@@ -47,8 +47,7 @@ class ExamineProject(Base):
 class ProjectExamined(Base):
     """`problems` are sentences with paths: with any, there is no training. `skipped` are {path, reason}, bounded.
 
-    `classes` are the labels and `display` the same as the user writes them, `layout` is the arrangement of files that
-    was recognised, `remarks` are sentences that prevent nothing.
+    `dataset` is what the task's response says of the images: see `Findings.summary`.
     """
 
     problems: list[str]
@@ -56,9 +55,7 @@ class ProjectExamined(Base):
     skipped_count: int
     image_count: int
     classes: list[str]
-    display: list[str] = []
-    layout: str = ""
-    remarks: list[str] = []
+    dataset: dict[str, Any] = {}
 
 
 class Train(Base):
