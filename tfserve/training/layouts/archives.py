@@ -94,6 +94,8 @@ class _Unpacking:
                     self._extract(archive, entry, path)
                 except _Refused:
                     raise
+                except FileExistsError:
+                    self._skip(name, "a second file of this name")
                 except Exception as error:  # a damaged archive can raise anything: zlib.error, LZMAError, EOFError, …
                     if tells_full_disk(error):
                         raise
