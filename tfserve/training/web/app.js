@@ -62,7 +62,7 @@ async function predict(source) {
 
 // --- what is shown: each takes the outputs and gives rows for the list, and may draw on the canvas over the image
 
-const colour = (index, alpha = 1) => `hsl(${(index * 137.5) % 360} 80% 50% / ${alpha})`;
+const colour = (index, alpha = 1) => `hsl(${(index * 137.5) % 360} 80% 40% / ${alpha})`;
 const name = (index) => model.display[index] ?? model.labels[index] ?? String(index);
 
 const SHOW = {
@@ -95,15 +95,20 @@ const SHOW = {
     const context = canvas.getContext("2d");
     context.clearRect(0, 0, canvas.width, canvas.height);
     context.lineWidth = Math.max(2, canvas.width / 200);
-    context.font = `${Math.max(12, canvas.width / 40)}px system-ui, sans-serif`;
+    const textHeight = Math.max(14, canvas.width / 35);
+    context.font = `${0.8 * textHeight}px system-ui, sans-serif`;
     const found = [];
     for (let n = 0; n < count; n++) {
       const score = outputs.scores.data[n], index = Number(outputs.labels.data[n]);
       if (score < LEAST_SCORE) continue;
       const [left, top, right, bottom] = Array.from(outputs.boxes.data.slice(4 * n, 4 * n + 4));
+      const [x, y] = [left * canvas.width, top * canvas.height];
       context.strokeStyle = context.fillStyle = colour(index);
-      context.strokeRect(left * canvas.width, top * canvas.height, (right - left) * canvas.width, (bottom - top) * canvas.height);
-      context.fillText(`${name(index)} ${Math.round(100 * score)}%`, left * canvas.width + 4, Math.max(14, top * canvas.height - 4));
+      context.strokeRect(x, y, (right - left) * canvas.width, (bottom - top) * canvas.height);
+      const text = `${name(index)} ${Math.round(100 * score)}%`, textTop = Math.max(0, y - textHeight);
+      context.fillRect(x, textTop, context.measureText(text).width + 8, textHeight);
+      context.fillStyle = "#fff";
+      context.fillText(text, x + 4, textTop + 0.8 * textHeight);
       found.push({ index, score, swatch: true });
     }
     return found;
