@@ -52,5 +52,6 @@ def broken_images(folder: Path) -> dict[str, str]:
     Image.fromarray(np.arange(256, dtype=np.float32).reshape(16, 16)).save(folder / "measured.tif")
     Image.new("1", (11_000, 10_000)).save(folder / "huge.png")
     return {
-        "empty.png": "empty", "text.jpg": "not an image", "cut.jpg": "corrupt", "measured.tif": "32 bits", "huge.png": "huge",
+        "empty.png": "empty", "text.jpg": "not an image", "cut.jpg": "corrupt", "measured.tif": "32 bits",
+        "huge.png": "huge",
     }  # fmt: skip

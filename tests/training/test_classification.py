@@ -116,7 +116,8 @@ def test_everything_is_in_the_folder_and_latest_leads_there(trained: Trained) ->
     there = {str(each.relative_to(trained.folder)) for each in trained.folder.rglob("*")}
     assert there >= {
         "saved_model/saved_model.pb", "model.keras", "model.tflite", "model_int8.tflite", "labels.txt",
-        "metrics.json", "README.md", "plots/curves.png", "plots/confusion_matrix.png", "plots/worst_mistakes.png",
+        "metrics.json", "README.md", "web/index.html", "web/model.onnx", "web/model.json",
+        "plots/curves.png", "plots/confusion_matrix.png", "plots/worst_mistakes.png",
     }  # fmt: skip
     models = trained.project / "models"
     assert (models / "latest").resolve() == trained.folder.resolve()
@@ -235,6 +236,7 @@ def test_every_export_takes_files_as_it_is_and_tells_the_same(trained: Trained, 
     assert spec.labels == ["digit 0", "digit 1", "digit 2"]
 
 
+@pytest.mark.slow
 def test_other_runtimes_are_compared_by_the_held_out_images(trained: Trained, tmp_path: Path) -> None:
     model = trained.folder / "saved_model"
     with zipfile.ZipFile(model / image_metadata.HELD_OUT) as archive:

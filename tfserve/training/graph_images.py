@@ -120,9 +120,7 @@ def _webp(data: Any) -> Any:
     flags = _number(data, 20, 1)
     is_animation = tf.equal(_part(data, 12, 4), b"VP8X") & (tf.bitwise.bitwise_and(flags, 2) > 0)
     marked = tf.gather(tf.constant([bytes([value | 16]) for value in range(256)]), flags)
-    data = tf.cond(
-        is_animation, lambda: tf.strings.join([_part(data, 0, 20), marked, _from(data, 21)]), lambda: data
-    )
+    data = tf.cond(is_animation, lambda: tf.strings.join([_part(data, 0, 20), marked, _from(data, 21)]), lambda: data)
     return tf.io.decode_image(data, expand_animations=False)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from tfserve.training import web_page
 from tfserve.training.checkpoints import State
 from tfserve.training.exports import Export
 from tfserve.training.run import METRICS_FILE, Run
@@ -30,7 +31,8 @@ def write(
     found = run.findings
     metrics = {
         "task_id": run.task_id, "train_type": found.train_type, **evaluation,
-        "labels": found.labels, "numbers": found.numbers, "network": network,
+        "labels": found.labels, "display": found.display, "numbers": found.numbers, "ignore": found.ignore,
+        "layout": found.layout, "remarks": found.remarks, "network": network,
         "images": {
             "training": len(split.training), "selection": len(split.selection), "held_out": len(split.held_out),
             "selection_is_held_out": not split.is_honest, "skipped": len(found.skipped),
@@ -41,10 +43,28 @@ def write(
         "skipped": [msgspec.to_builtins(each) for each in found.skipped[:MAX_SKIPPED]],
         "attempt_s": round(time.time() - run.began_at, 1),
     }  # fmt: skip
-    (run.aside / "labels.txt").write_text("".join(f"{label}\n" for label in found.labels))
+    for name, lines in (("labels.txt", found.labels), ("display_names.txt", found.display)):
+        (run.aside / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     (run.aside / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
-    (run.aside / "README.md").write_text(_readme(run, metrics))
+    _write_web_page(run, exports)
+    (run.aside / "README.md").write_text(_readme(run, metrics), encoding="utf-8")
     return metrics
+
+
+def _write_web_page(run: Run, exports: Sequence[Export]) -> None:
+    """A page to try the ONNX form in a browser. A training without it is as good, so a failure is only a note."""
+    onnx = next((each for each in exports if each.path.endswith(".onnx") and each.agrees), None)
+    if onnx is None:
+        return
+    found = run.findings
+    title, about = run.project.name, f"{found.train_type.capitalize()}: {', '.join(found.display or found.labels)}"
+    try:
+        web_page.write(
+            run.aside / web_page.FOLDER, run.aside / onnx.path, run.image(),
+            title=title, about=about, display=found.display,
+        )  # fmt: skip
+    except OSError as error:
+        run.note(f"The page for browsers ({web_page.FOLDER}/) could not be written: {error}.")
 
 
 def _readme(run: Run, metrics: dict[str, Any]) -> str:
@@ -66,8 +86,16 @@ def _what(run: Run, metrics: dict[str, Any]) -> list[str]:
         f"Trained by TFserve (task {run.task_id}) on {counts['training']} images of `{run.project}`; the best epoch was"
         f" chosen by {by_epoch}, and all numbers here come from {counts['held_out']} held-out images.",
         "",
-        f"Labels, in the order of the outputs: {', '.join(run.findings.labels)}.",
+        f"Layout of the project: {run.findings.layout}.",
+        "",
+        f"Labels, in the order of the outputs: {', '.join(_labels(run))}.",
     ]
+
+
+def _labels(run: Run) -> list[str]:
+    """Each label, with the name as the user writes it where that says more."""
+    both = zip(run.findings.labels, run.findings.display, strict=True)
+    return [label if label == display else f"{label} ({display})" for label, display in both]
 
 
 def _how_good(metrics: dict[str, Any]) -> list[str]:
@@ -106,7 +134,12 @@ def _how_to_use(run: Run) -> list[str]:
         "The other forms can be deployed in the same way and take image files too: their size, scaling and labels are"
         " in the `.image.json` beside each, in the ONNX file's properties and in the LiteRT file's metadata. As numbers"
         f" they take images of one size, {'x'.join(map(str, run.parameters['network_size']))} (height x width), RGB, 0"
-        " to 255. Scaling is a part of all of them. Orientation tags of photographs are not followed.",
+        " to 255. Scaling is a part of all of them. Orientation tags of photographs are followed and transparency"
+        " is composited over the background wherever this server or `image_bytes` reads files. Outside of this server,"
+        " `image_bytes` reads JPEG, PNG, GIF, BMP and WebP.",
+        "`web/` is a page that runs the ONNX form in a browser, on the camera or on files. Any static web server can"
+        " serve it (`python3 -m http.server -d web`). Browsers give the camera only to pages on `https://` or"
+        " `localhost`.",
         "`saved_model/assets.extra/held_out_images.zip` has a few of the held-out images, by which the server finds"
         " the fastest runtime that gives the same answers. Remove it where these images must not go along.",
     ]
@@ -117,7 +150,7 @@ def _how_it_came_about(run: Run, metrics: dict[str, Any]) -> list[str]:
     told = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
     chosen = ", ".join(f"{name} {value}" for name, value in run.parameters.items())
     return [
-        *(f"- {note}" for note in run.notes),
+        *(f"- {note}" for note in (*run.findings.remarks, *run.notes)),
         f"- {epochs['trained']} of {epochs['wanted']} epochs were trained, epoch {epochs['best']} was the best.",
         f"- Skipped files: {told or 'none'}. They are listed in `{METRICS_FILE}`.",
         f"- Parameters: {chosen}.",

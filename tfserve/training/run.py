@@ -58,7 +58,8 @@ class Run:
         """What goes along with every small form of the model."""
         return {
             "task": self.task_id, "train_type": self.findings.train_type, "labels": self.findings.labels,
-            "numbers": self.findings.numbers, "input": INPUT, "size": self.parameters["network_size"],
+            "display": self.findings.display, "numbers": self.findings.numbers, "input": INPUT,
+            "size": self.parameters["network_size"],
             "image": self.image(),
         }  # fmt: skip
 
@@ -67,7 +68,8 @@ class Run:
         height, width = self.parameters["network_size"]
         image = {
             "task": self.findings.train_type, "height": height, "width": width, "channels": 3, "layout": "NHWC",
-            "scale": 1.0, "offset": 0.0, "labels": self.findings.labels, "background": self.parameters["background"],
+            "scale": 1.0, "offset": 0.0, "labels": self.findings.labels, "display": self.findings.display,
+            "background": self.parameters["background"],
         }  # fmt: skip
         masks = {"mask_values": self.findings.numbers, "output_layout": "NHWC"}
         return image | (masks if self.findings.train_type == "segmentation" else {})

@@ -30,19 +30,20 @@ from tfserve.training import graph_images
 class Classifier:
     """Says what to do with images of any size, with a network that takes one size."""
 
-    def __init__(self, network: Any, labels: Sequence[str], background: str = "white") -> None:
+    def __init__(
+        self, network: Any, labels: Sequence[str], display: Sequence[str] = (), *, background: str = "white"
+    ) -> None:
         self._network = network
         self._background = background
         self._size = network.input_shape[1:3]
         self._labels = list(labels)
+        self._display = list(display)
 
     def image(self) -> dict[str, Any]:
         """How files become the input of `serving_default`, in the words of `tfserve.runtimes.image_spec`."""
         height, width = self._size
-        return {
-            "task": "classification", "height": height, "width": width, "labels": self._labels,
-            "background": self._background,
-        }  # fmt: skip
+        names = {"labels": self._labels, "display": self._display, "background": self._background}
+        return {"task": "classification", "height": height, "width": width} | names
 
     def from_floats(self, images: Any) -> dict[str, Any]:
         return {"probabilities": self._network(_multiplied(images, self._size), training=False)}
@@ -62,16 +63,26 @@ class Classifier:
 class Segmenter:
     """Gives masks in the size of the images."""
 
-    def __init__(self, network: Any, labels: Sequence[str], values: Sequence[int], background: str = "white") -> None:
+    def __init__(
+        self,
+        network: Any,
+        labels: Sequence[str],
+        values: Sequence[int],
+        display: Sequence[str] = (),
+        *,
+        background: str = "white",
+    ) -> None:
         self._network = network
         self._background = background
         self._labels = list(labels)
+        self._display = list(display)
         self._size = network.input_shape[1:3]
         self._values = np.asarray(values, np.uint8)
 
     def image(self) -> dict[str, Any]:
         """Files keep their size, since masks of theirs are wanted; the model itself resizes."""
-        return {"task": "segmentation", "labels": self._labels, "background": self._background}
+        names = {"labels": self._labels, "display": self._display, "background": self._background}
+        return {"task": "segmentation"} | names
 
     def from_floats(self, images: Any) -> dict[str, Any]:
         chances = self._network(_multiplied(images, self._size), training=False)
