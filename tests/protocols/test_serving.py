@@ -236,7 +236,7 @@ def test_files_come_as_a_form_or_as_base64_too(server: Server, pictures: str) ->
     assert [each["label"] for each in form.json()["predictions"]] == ["dark", "light"]
     assert form.json() == as_json.json()
     one = server.http.post(f"{path}?top=1", json={"instances": rows[:1]}).json()["predictions"][0]
-    assert one["top"] == [{"label": "dark", "score": one["score"]}]
+    assert one["top"] == [{"label": "dark", "display": "暗い", "score": one["score"]}]
 
 
 @pytest.mark.parametrize("content", [b"rubbish", b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"])
