@@ -16,7 +16,7 @@ from tfserve.runtimes.image_files import WHITE, Colour
 from tfserve.training import images
 from tfserve.training.findings import ImageFile, Skipped
 from tfserve.training.images import Bad
-from tfserve.training.project_folders import MODELS, Bounds, results_folder
+from tfserve.training.project_folders import FEEDBACK, MODELS, Bounds, results_folder
 
 MAX_BAD_SHARE = 0.2
 MAX_PATHS = 10
@@ -210,7 +210,9 @@ class Search:
             self.images.append(image)
             self.looks[image.path] = found
             return image
-        if twin.label != label:
+        if twin.label != label and twin.path.startswith(f"{FEEDBACK}/"):
+            self.skip(file.path, f"its label was corrected by feedback: {twin.path}")
+        elif twin.label != label:
             self._twins.append(f"{self.project / twin.path} and {file.path}")
         else:
             self.skip(file.path, f"the same image as {twin.path}")
