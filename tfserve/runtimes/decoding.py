@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from tfserve import colours
 from tfserve.errors import Invalid
 from tfserve.runtimes import image_files
 from tfserve.runtimes.image_files import MAX_PIXELS as MAX_PIXELS
@@ -22,9 +23,7 @@ def decode(spec: ImageSpec, number: int, data: bytes) -> tuple[Array, tuple[int,
     channels = spec.channels or 3
     near = (spec.width or MAX_PIXELS, spec.height or MAX_PIXELS) if spec.antialias else None
     try:
-        picture = image_files.read(
-            data, mode=MODES[channels], near=near, background=image_files.colour(spec.background)
-        )
+        picture = image_files.read(data, mode=MODES[channels], near=near, background=colours.colour(spec.background))
     except BadImage as error:
         raise Invalid(
             f"Image {number} can't be read: {error}. The bytes of a {', '.join(image_files.FORMATS[:-1])} or"

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from functools import lru_cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfserve.errors import Invalid
+from tfserve.colours import Colour
 
 MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -30,7 +29,6 @@ HEAD_BYTES = 64
 """Enough of a file to recognise its format."""
 WHITE = (255, 255, 255)
 
-Colour = tuple[int, int, int]
 Size = tuple[int, int]
 """Width and height, as Pillow has them."""
 
@@ -61,22 +59,6 @@ class Picture(NamedTuple):
     size: Size
     grey: bool
     has_alpha: bool
-
-
-@lru_cache(64)
-def colour(text: str) -> Colour:
-    """Red, green and blue of a colour's name or of `#rrggbb`. Raises `Invalid`."""
-    from PIL import ImageColor
-
-    try:
-        red, green, blue, *alpha = ImageColor.getrgb(text)
-        if alpha:
-            raise ValueError("transparent")
-    except ValueError:
-        raise Invalid(
-            f"background: a colour such as 'white' or '#rrggbb' was expected, {text[:40]!r} was given."
-        ) from None
-    return red, green, blue
 
 
 def format_of(head: bytes) -> str | None:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
+from tfserve.colours import colour
 from tfserve.errors import Invalid
-from tfserve.runtimes.image_files import colour
 from tfserve.tensors import Array
 
 MAX_SIDE = 16_384

@@ -13,8 +13,8 @@ from typing import Any
 import tensorflow as tf
 from PIL import Image
 
+from tfserve.colours import Colour
 from tfserve.runtimes import image_files
-from tfserve.runtimes.image_files import Colour
 from tfserve.training import images
 
 MOST_CHUNKS = 200

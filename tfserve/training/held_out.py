@@ -7,8 +7,9 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfserve.colours import Colour
 from tfserve.runtimes import image_files, image_metadata
-from tfserve.runtimes.image_files import WHITE, Colour
+from tfserve.runtimes.image_files import WHITE
 
 MOST = 12
 LARGEST_SIDE = 512

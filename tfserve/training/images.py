@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from tfserve.colours import Colour
 from tfserve.runtimes import image_files
-from tfserve.runtimes.image_files import MAX_FILE_BYTES, MAX_PIXELS, SUFFIXES, WHITE, BadImage, Colour
+from tfserve.runtimes.image_files import MAX_FILE_BYTES, MAX_PIXELS, SUFFIXES, WHITE, BadImage
 from tfserve.tensors import Array
 
 __all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "SUFFIXES", "Bad", "Look", "full_pixels", "look", "pixels", "read_bytes"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from tfserve import colours
 from tfserve.errors import Invalid, nearest
-from tfserve.runtimes import image_files
 
 MOBILE_NET, EFFICIENT_NET, SMALL_NET = "MobileNetV2", "EfficientNetB0", "MobileNetV3Small"
 LITE_NET = "efficientnet-lite0"
@@ -192,7 +192,7 @@ def _fits(kind: str, value: Any) -> bool:
 
 def _is_colour(text: str) -> bool:
     try:
-        image_files.colour(text)
+        colours.colour(text)
     except Invalid:
         return False
     return True

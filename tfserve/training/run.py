@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tfserve import colours
+from tfserve.colours import Colour
 from tfserve.ipc.messages import Progress, Train
-from tfserve.runtimes import image_files
-from tfserve.runtimes.image_files import Colour
 from tfserve.training import findings, pace, parameters
 from tfserve.training.checkpoints import Checkpoints, State
 from tfserve.training.findings import Findings
@@ -48,7 +48,7 @@ class Run:
     @property
     def background(self) -> Colour:
         """What transparent images are composited over."""
-        return image_files.colour(self.parameters["background"])
+        return colours.colour(self.parameters["background"])
 
     def file(self, place: int) -> Path:
         """The nth good image."""

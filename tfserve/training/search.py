@@ -11,8 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from tfserve.colours import Colour
 from tfserve.errors import Invalid
-from tfserve.runtimes.image_files import WHITE, Colour
+from tfserve.runtimes.image_files import WHITE
 from tfserve.training import images
 from tfserve.training.findings import ImageFile, Skipped
 from tfserve.training.images import Bad

@@ -22,8 +22,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfserve.colours import colour
 from tfserve.runtimes import image_metadata
-from tfserve.runtimes.image_files import colour
 from tfserve.training import graph_images
 
 
