@@ -30,7 +30,8 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     training do; without it pixels are taken as `tf.image.resize` takes them by default.
 
     `softmax` and `sigmoid` are applied to outputs that are logits. `mask_values` has the value in a mask for each
-    class. `output_layout` says where a mask's classes are.
+    class. `output_layout` says where a mask's classes are. `min_score` is the score below which a detector's boxes are
+    left out.
     """
 
     height: int | None = None
@@ -44,11 +45,12 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     channel_order: Literal["RGB", "BGR"] = "RGB"
     antialias: bool = True
     labels: list[str] = []
-    task: Literal["classification", "segmentation"] = "classification"
+    task: Literal["classification", "segmentation", "detection"] = "classification"
     softmax: bool = False
     sigmoid: bool = False
     mask_values: list[int] = []
     output_layout: Layout | None = None
+    min_score: float = 0.0
     input: str | None = None
     output: str | None = None
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tfserve.errors import Invalid
-from tfserve.training import images, known_networks, labels, masks
+from tfserve.training import detection_project, images, known_networks, labels, masks
 from tfserve.training.findings import Findings, ImageFile, Skipped
 from tfserve.training.images import Bad
 from tfserve.training.labels import INFO_FILE, LabelsInfo
+from tfserve.training.parameters import LITE_NET
 from tfserve.training.project_folders import MODELS, Bounds, problems_of_results
 
 MIN_CLASSES = 2
@@ -42,6 +43,8 @@ def examine(project_dir: str, train_type: str, parameters: dict[str, Any], roots
     search.problems += search.problems_of_places(MODELS) + problems_of_results(search.project)
     if outside := search.problems_of_places("images", "labels", INFO_FILE):
         search.problems += outside
+    elif train_type == "detection" and search.project.is_dir():
+        detection_project.examine(search)
     elif not search.images_folder.is_dir():
         search.problems.append(_no_images_folder(search.project, search.images_folder))
     elif train_type == "classification":
@@ -51,7 +54,8 @@ def examine(project_dir: str, train_type: str, parameters: dict[str, Any], roots
     search.check_share_of_bad()
     return Findings(
         train_type=train_type, project_dir=project_dir, labels=search.labels, numbers=search.numbers,
-        images=search.images, skipped=search.skipped, problems=search.problems,
+        images=search.images, skipped=search.skipped, problems=search.problems, display=search.display,
+        layout=search.layout, remarks=search.remarks,
     )  # fmt: skip
 
 
@@ -68,6 +72,9 @@ class _Search:
         self.images: list[ImageFile] = []
         self.skipped: list[Skipped] = []
         self.problems: list[str] = []
+        self.remarks: list[str] = []
+        self.display: list[str] = []
+        self.layout = ""
         self.bad: Counter[str] = Counter()
         self._seen: dict[str, ImageFile] = {}
         self._twins: list[str] = []
@@ -141,10 +148,10 @@ class _Search:
 
 
 def _problems_of_backbone(parameters: dict[str, Any]) -> list[str]:
-    """Of a classification that could not find its weights."""
+    """Of a training that could not find its weights."""
     try:
-        if "backbone" in parameters:
-            known_networks.choose(parameters["backbone"], parameters["weights"])
+        if "weights" in parameters or parameters.get("backbone") == LITE_NET:
+            known_networks.choose(parameters["backbone"], parameters.get("weights", "auto"))
     except Invalid as error:
         return [error.message]
     return []

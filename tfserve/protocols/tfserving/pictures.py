@@ -6,6 +6,8 @@
 
 A classification answers `{"predictions": [{"label", "score", "top": [{"label", "score"}, …]}]}` with the `?top=k` (5)
 best classes; a segmentation one mask as a PNG, or several as `{"predictions": [{"mask": {"b64"}, "height", "width"}]}`.
+A detection answers `{"predictions": [{"boxes": [{"box": [left, top, right, bottom], "label", "score"}, …]}]}`, best
+first, in pixels of the file; `?min_score=` and `?top=k` leave out more than the score that the training chose.
 """
 
 from __future__ import annotations
@@ -80,9 +82,13 @@ def write(model: Model, result: Result, scope: Scope) -> bytes:
     """The answer: JSON, or one mask as a `Png`. Raises `Invalid`."""
     if "mask" in result.outputs:
         return _write_masks(result)
+    if "boxes" in result.outputs:
+        return _write_boxes(result, scope)
     chances = result.outputs.get("probabilities")
     if chances is None or chances.ndim != 2:
-        raise Invalid(f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}: neither 'probabilities' nor 'mask'.")
+        raise Invalid(
+            f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}: neither 'probabilities', 'mask' nor 'boxes'."
+        )
     labels = (model.told.image or {}).get("labels") or []
     top = min(_top(scope), chances.shape[1])
     own = result.outputs.get("label")
@@ -97,6 +103,23 @@ def _classified(chances: Array, labels: list[str], top: int, own: bytes | None) 
     if own is not None and best:
         best[0]["label"] = own.decode(errors="replace")
     return {**best[0], "top": best} if best else {"label": "", "score": 0.0, "top": []}
+
+
+def _write_boxes(result: Result, scope: Scope) -> bytes:
+    names = ("boxes", "scores", "labels", "count")
+    if missing := [name for name in names if name not in result.outputs]:
+        raise Invalid(f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}: {', '.join(missing)} missing.")
+    most, least = _top(scope, MAX_TOP), _min_score(scope)
+    rows = []
+    for boxes, scores, labels, count in zip(*(result.outputs[name] for name in names), strict=True):
+        kept = [n for n in range(min(int(count), most)) if scores[n] >= least]
+        rows.append({
+            "boxes": [
+                {"box": boxes[n].round(2), "label": labels[n].decode(errors="replace"), "score": scores[n]}
+                for n in kept
+            ]
+        })  # fmt: skip
+    return orjson.dumps({"predictions": rows}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _write_masks(result: Result) -> bytes:
@@ -154,8 +177,19 @@ def _is_closed(content_type: str, body: bytes) -> bool:
     return f"--{boundary.get_boundary('')}--".encode("latin-1") in body
 
 
-def _top(scope: Scope) -> int:
-    given = parse_qs(scope["query_string"].decode("latin-1")).get("top", [str(TOP)])[-1]
+def _min_score(scope: Scope) -> float:
+    given = parse_qs(scope["query_string"].decode("latin-1")).get("min_score", ["0"])[-1]
+    try:
+        value = float(given)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise Invalid(f"min_score takes a number from 0 to 1; {given[:20]!r} was given.")
+    return value
+
+
+def _top(scope: Scope, default: int = TOP) -> int:
+    given = parse_qs(scope["query_string"].decode("latin-1")).get("top", [str(default)])[-1]
     if not (given.isascii() and given.isdigit() and 1 <= int(given) <= MAX_TOP):
         raise Invalid(f"top takes a whole number from 1 to {MAX_TOP}; {given[:20]!r} was given.")
     return int(given)
