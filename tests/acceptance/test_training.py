@@ -239,6 +239,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint_and_progress_never_goes_bac
     assert output.lower().count("epoch 1 ") + output.lower().count("epoch 1/") <= 1, "no epoch is trained twice"
 
 
+@pytest.mark.slow
 def test_a_killed_server_goes_on_with_the_task_after_its_restart(start: Start, digits: Path, tmp_path: Path) -> None:
     folder = tmp_path / "project"
     shutil.copytree(digits, folder)
@@ -294,6 +295,7 @@ def receiver() -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.slow
 def test_the_operators_server_is_told_of_every_state_and_again_when_it_failed(
     start: Start, digits: Path, tmp_path: Path, receiver: str
 ) -> None:

@@ -192,7 +192,7 @@ def test_a_file_that_is_no_coco_file_is_refused(tmp_path: Path, text: str) -> No
 def test_a_project_without_annotations_names_what_was_found(tmp_path: Path) -> None:
     (tmp_path / "p" / "pictures").mkdir(parents=True)
     (problem,) = found(tmp_path / "p").problems
-    assert "Found: pictures/, with 0 images" in problem
+    assert "Found: 1 folders (pictures/)" in problem
 
 
 def test_crowds_are_kept_apart_and_polygons_stand_in_for_missing_boxes(tmp_path: Path) -> None:

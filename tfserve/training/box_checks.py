@@ -6,7 +6,7 @@ A few wrong boxes are left out and reported as remarks; if more than a fifth are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,12 @@ TRANSPOSED = 5
 """Orientations of EXIF from this number on exchange width and height."""
 
 
-def examine(
-    found: Annotations, images: Sequence[ImageFile], files: Sequence[Path], numbers: dict[Any, int]
-) -> list[ImageFile]:
-    """The images with their boxes. `files` are their paths; `numbers` has the class number of each category.
+def examine(found: Annotations, images: Mapping[Path, ImageFile], numbers: dict[Any, int]) -> list[ImageFile]:
+    """The images with their boxes. `numbers` has the class number of each category.
 
     Adds to `found.problems`, `found.remarks` and `found.wrong`.
     """
-    by_file = dict(zip(files, images, strict=True))
-    marked = [(each, by_file[each.file]) for each in found.marked if each.file in by_file]
+    marked = [(each, images[each.file]) for each in found.marked if each.file in images]
     if problem := _wrong_format(found, marked):
         found.problems.append(problem)
         return []
@@ -82,7 +79,7 @@ class _Check:
                 self._remark("boxes are there twice; one of each is used", raw.where)
             else:
                 boxes.append(box)
-        return msgspec.structs.replace(image, boxes=tuple(boxes), part=marked.part or image.part)
+        return msgspec.structs.replace(image, boxes=tuple(boxes))
 
     def report(self) -> None:
         found = self._found

@@ -1,6 +1,6 @@
 """Reads the boxes of a detection project: COCO's JSON, or YOLO's text files.
 
-    COCO   annotations.json or _annotations.coco.json in the project, in annotations/, or in train/, valid/ and test/
+    COCO   annotations.json or _annotations.coco.json in the project or any folder of it, or annotations/*.json
     YOLO   a text file for each image, in labels/ where the image is in images/, or next to the image; each line is
            `class x y width height` (centre and size as shares of the image) or `class x1 y1 x2 y2 x3 y3 …` (a polygon);
            names in data.yaml, classes.txt or obj.names
@@ -12,18 +12,15 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import msgspec
 
-PARTS = {
-    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-"""Names of folders of a split, and what they mean."""
+from tfserve.training.layouts.image_index import ImageIndex
+from tfserve.training.layouts.parts import part_of, part_of_path
+
 COCO_NAMES = ("annotations.json", "_annotations.coco.json")
 NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 MAX_BYTES = 512 * 1024 * 1024
@@ -72,24 +69,18 @@ class Annotations(msgspec.Struct):
         return sum(len(each.boxes) for each in self.marked) + sum(len(each) for each in self.wrong.values())
 
 
-def coco_files(project: Path) -> list[Path]:
-    """The COCO files of a project, in the order of their names."""
-    folders = [project, *(project / name for name in PARTS)]
-    found = [folder / name for folder in folders for name in COCO_NAMES]
-    in_folder = sorted((project / "annotations").glob("*.json"))
-    return [file for file in [*found, *in_folder] if file.is_file()]
+def coco_files(root: Path, candidates: Iterable[Path]) -> list[Path]:
+    """The JSON files that have COCO's names, or lie in a folder `annotations`."""
+    return [file for file in candidates if file.name in COCO_NAMES or file.parent == root / "annotations"]
 
 
-def read_coco(project: Path, files: Sequence[Path], images: Sequence[Path]) -> Annotations:
-    """`images` are all image files of the project."""
-    found = Annotations(
-        f"COCO annotations in {', '.join(file.relative_to(project).as_posix() for file in files)}", False
-    )
-    index = _Index(project, images)
+def read_coco(root: Path, files: Sequence[Path], index: ImageIndex) -> Annotations:
+    """`index` has all image files of the project."""
+    found = Annotations(f"COCO annotations in {', '.join(file.relative_to(root).as_posix() for file in files)}", False)
     for file in files:
         content = _json(file, found.problems)
         if content is not None:
-            _read_coco_file(file, content, found, index, part=_part_of(file.relative_to(project)))
+            _read_coco_file(file, content, found, index, part=_part_of(file.relative_to(root)))
     return found
 
 
@@ -133,47 +124,32 @@ def read_yolo(project: Path, images: Sequence[Path]) -> Annotations:
 # --- COCO
 
 
-class _Index:
-    """Finds image files by the names in annotations, with or without folders and in any Unicode normal form."""
-
-    def __init__(self, project: Path, images: Sequence[Path]) -> None:
-        self._project = project
-        self._by_path = {_normal(file.relative_to(project).as_posix()): file for file in images}
-        self._by_name: dict[str, list[Path]] = {}
-        for file in images:
-            self._by_name.setdefault(_normal(file.name), []).append(file)
-
-    def find(self, name: str, folder: Path) -> Path | None:
-        name = _normal(name.replace("\\", "/").removeprefix("./"))
-        here = folder.relative_to(self._project).as_posix()
-        for parent in ("images/", "", f"{here}/", f"{here}/images/"):
-            if (file := self._by_path.get(f"{parent}{name}")) is not None:
-                return file
-        same_name = self._by_name.get(name.rpartition("/")[2], [])
-        return same_name[0] if len(same_name) == 1 else None
-
-
-def _read_coco_file(file: Path, content: dict[str, Any], found: Annotations, index: _Index, *, part: str) -> None:
+def _read_coco_file(file: Path, content: dict[str, Any], found: Annotations, index: ImageIndex, *, part: str) -> None:
     for category in content["categories"]:
         if isinstance(category, dict) and "id" in category:
             found.names.setdefault(_key(category["id"]), str(category.get("name", f"class {category['id']}")))
         else:
             found.add_wrong("categories without an id", f"{file.name}: {_short(category)}")
     images: dict[Any, Marked | None] = {}
+    known = {each.file: each for each in found.marked}
     for image in content["images"]:
         if not isinstance(image, dict) or "id" not in image or not isinstance(image.get("file_name"), str):
             found.add_wrong("images without an id or a file_name", f"{file.name}: {_short(image)}")
             continue
-        images[_key(image["id"])] = marked = _marked(image, file, index, part)
+        marked = _marked(image, file, index, part)
         if marked is None:
             found.missing.append(image["file_name"])
+        elif marked.file in known:
+            marked = known[marked.file]
         else:
+            known[marked.file] = marked
             found.marked.append(marked)
+        images[_key(image["id"])] = marked
     for number, annotation in enumerate(content["annotations"]):
         _add_coco_box(annotation, f"{file.name}, annotation {_id_of(annotation, number)}", images, found)
 
 
-def _marked(image: dict[str, Any], file: Path, index: _Index, part: str) -> Marked | None:
+def _marked(image: dict[str, Any], file: Path, index: ImageIndex, part: str) -> Marked | None:
     path = index.find(image["file_name"], file.parent)
     if path is None:
         return None
@@ -335,11 +311,9 @@ def _name_file(project: Path) -> Path | None:
 
 
 def _part_of(path: Path) -> str:
-    """The part of a split that a folder on the way to a file names; for COCO also the file's name."""
-    words = [part.lower() for part in path.parts[:-1]]
-    if path.suffix == ".json":
-        words += path.stem.lower().replace("instances_", "").rstrip("0123456789").split("_")
-    return next((PARTS[word] for word in words if word in PARTS), "")
+    """The part of a split that a folder above a file names; for COCO also its own name: `instances_val2017.json`."""
+    words = path.stem.split("_") if path.suffix == ".json" else []
+    return part_of_path(path) or next((part for word in words if (part := part_of(word))), "")
 
 
 def _around(points: Sequence[float]) -> tuple[float, float, float, float]:
@@ -350,10 +324,6 @@ def _around(points: Sequence[float]) -> tuple[float, float, float, float]:
 
 def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _normal(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
 
 
 def _short(value: Any) -> str:

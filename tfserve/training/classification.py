@@ -176,7 +176,11 @@ def _export(run: Run, network: Any, source: Source, parts: Split) -> list[export
     """All forms, each tried on held-out images. The first is the SavedModel, without which there is no result."""
     run.reporter.say(88.0, "exports the SavedModel and the Keras file", eta_s=12)
     tried = spread(parts.held_out, MAX_TRIED)
-    signatures.save(network, signatures.Classifier(network, run.findings.labels), run.aside / exports.SAVED_MODEL)
+    signatures.save(
+        network,
+        signatures.Classifier(network, run.findings.labels, run.findings.display),
+        run.aside / exports.SAVED_MODEL,
+    )
     held_out.write([run.file(place) for place in tried], run.aside / exports.SAVED_MODEL)
     trial = exports.Trial.of(network, run.aside, source.inputs.batch(tried).astype(np.float32), image=run.image())
     trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("probabilities"))

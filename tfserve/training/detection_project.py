@@ -2,67 +2,56 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from tfserve.training import box_checks, box_files, images, labels
 from tfserve.training.box_files import Annotations
-from tfserve.training.findings import ImageFile
-from tfserve.training.project_folders import MODELS, Bounds
+from tfserve.training.layouts import archives, recognise
+from tfserve.training.layouts.image_index import ImageIndex
+from tfserve.training.layouts.parts import own_split
+from tfserve.training.search import Labelled, Search
 
 MIN_IMAGES = 4
 MAX_MISSING_SHARE = 0.2
 MAX_EXAMPLES = 5
+LAYOUTS = (
+    "images/ and annotations.json in COCO format; images/ and labels/*.txt in YOLO format; both also in train/, valid/"
+    " and test/; a zip file with one of these"
+)
 
 
-class Search(Protocol):
-    """What an examination has found so far (`examine`)."""
-
-    project: Path
-    bounds: Bounds
-    labels: list[str]
-    numbers: list[int]
-    images: list[ImageFile]
-    problems: list[str]
-    remarks: list[str]
-    display: list[str]
-    layout: str
-
-    def look_at(self, paths: Iterable[Path], label: int) -> None: ...
-
-    def skip(self, path: Path, reason: str, *, bad: bool = False) -> None: ...
-
-
-def examine(search: Search) -> None:
+def examine(search: Search, _: dict[str, Any]) -> None:
     """Fills `search`."""
-    files = list(_image_files(search))
-    found = _read(search, files)
+    found = _read(search)
+    if found is None and archives.unpack(search):
+        found = _read(search)
     if found is None:
-        search.problems.append(_no_annotations(search.project, files))
+        there = recognise.what_is_there(search)
+        search.problems.append(f"No boxes were found in {search.project}. Found: {there}. Accepted: {LAYOUTS}.")
         return
     search.layout = found.layout
     _check_missing(found)
-    marked = [each.file for each in found.marked]
-    for file in sorted({*files} - {*marked}):
-        search.skip(file, "not listed in the annotations")
     if not found.problems:
-        search.look_at(dict.fromkeys(marked), -1)
         _take_boxes(search, found)
     search.problems += found.problems
     search.remarks += found.remarks
 
 
-def _read(search: Search, files: Sequence[Path]) -> Annotations | None:
-    coco = [file for file in box_files.coco_files(search.project) if search.bounds.contain(file)]
-    has_yolo = bool(box_files.label_files(search.project, files))
-    if coco:
-        found = box_files.read_coco(search.project, coco, files)
-        if has_yolo:
-            found.remarks.append(f"There are YOLO text files too. They were not used: {coco[0].name} was.")
-        return found
-    return box_files.read_yolo(search.project, files) if has_yolo else None
+def _read(search: Search) -> Annotations | None:
+    if not search.root.is_dir():
+        return None
+    files = search.below(search.root, images.SUFFIXES)
+    coco = box_files.coco_files(search.root, search.below(search.root, (".json",), depth=3))
+    has_yolo = bool(box_files.label_files(search.root, files))
+    if not coco:
+        return box_files.read_yolo(search.root, files) if has_yolo else None
+    found = box_files.read_coco(search.root, coco, ImageIndex(search.root, files))
+    if has_yolo:
+        found.remarks.append(f"There are YOLO text files too. They were not used: {coco[0].name} was.")
+    for file in sorted({*files} - {each.file for each in found.marked}):
+        search.skip(file, "not listed in the annotations")
+    return found
 
 
 def _take_boxes(search: Search, found: Annotations) -> None:
@@ -71,20 +60,28 @@ def _take_boxes(search: Search, found: Annotations) -> None:
     categories = sorted((each for each in found.names if each in used), key=_order)
     if unused := [found.names[each] for each in found.names if each not in used]:
         found.remarks.append(f"Categories without any box were left out: {', '.join(unused[:20])}.")
-    search.display = [found.names[each] for each in categories]
-    search.labels = _labels(search.display)
+    _name_classes(search, [found.names[each] for each in categories])
     search.numbers = [_number(each, place) for place, each in enumerate(categories)]
-    paths = [search.project / image.path for image in search.images]
+    files = own_split([Labelled(each.file, "", each.part) for each in found.marked])
+    images_of = {file.path: image for file, image in search.examine(files, [-1] * len(files))}
     numbers = {category: place for place, category in enumerate(categories)}
-    kept = box_checks.examine(found, search.images, paths, numbers)
-    search.images[:] = kept or search.images
+    kept = box_checks.examine(found, images_of, numbers)
     if found.problems:
         return
+    search.images[:] = kept
     if not any(image.boxes for image in kept):
         found.problems.append(f"There is no box in any image ({found.layout}). Mark objects first.")
     elif len(kept) < MIN_IMAGES:
         found.problems.append(f"There are {len(kept)} good images with annotations, at least {MIN_IMAGES} are needed.")
     box_checks.check_counts(found, kept, search.labels)
+
+
+def _name_classes(search: Search, names: Sequence[str]) -> None:
+    """Names that two categories share are told apart by a number."""
+    search.display = [name if name not in names[:place] else f"{name} {place}" for place, name in enumerate(names)]
+    label_of, remarks = labels.distinct(search.display)
+    search.labels = [label_of[name].strip() for name in search.display]
+    search.remarks += remarks
 
 
 def _check_missing(found: Annotations) -> None:
@@ -101,51 +98,9 @@ def _check_missing(found: Annotations) -> None:
     (found.remarks if few else found.problems).append(sentence)
 
 
-def _image_files(search: Search) -> Iterator[Path]:
-    """All image files of the project but those of results, in the order of their paths."""
-    for folder, folders, names in os.walk(search.project):
-        here = Path(folder)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if here == search.project and MODELS in folders:
-            folders.remove(MODELS)
-        for name in sorted(names):
-            path = here / name
-            if name.startswith(".") or path.suffix.lower() not in images.SUFFIXES:
-                continue
-            if not _is_utf8(name):
-                search.skip(path, "its name is not UTF-8: rename it")
-            elif path.is_symlink() and not search.bounds.contain(path):
-                search.skip(path, "a link that leads outside of the folders that this server may use")
-            else:
-                yield path
-
-
-def _is_utf8(name: str) -> bool:
-    return name.isascii() or os.fsencode(name).decode(errors="backslashreplace") == name
-
-
-def _labels(names: Sequence[str]) -> list[str]:
-    """One for each name, all different."""
-    found: list[str] = []
-    for number, name in enumerate(names):
-        label = labels.from_folder(name).strip() or f"class {number}"
-        while label in found:
-            label = f"{label} {number}"
-        found.append(label)
-    return found
-
-
 def _order(category: Any) -> tuple[int, str]:
     return (int(category), "") if str(category).lstrip("-").isdigit() else (0, str(category))
 
 
 def _number(category: Any, place: int) -> int:
     return int(category) if str(category).lstrip("-").isdigit() else place
-
-
-def _no_annotations(project: Path, files: Sequence[Path]) -> str:
-    there = sorted(each.name + ("/" if each.is_dir() else "") for each in project.iterdir()) if project.is_dir() else []
-    return (
-        f"{project} has no annotations: expected annotations.json in COCO format, or YOLO text files (labels/*.txt"
-        f" next to images/). Found: {', '.join(there[:12]) or 'nothing'}, with {len(files)} images."
-    )

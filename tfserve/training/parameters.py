@@ -42,7 +42,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def expected(self) -> str:
         words = " or ".join(repr(word) for word in self.words)
         named = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "path": "a path"}
-        typed = named.get(self.type, "")
+        typed = named.get(self.type, "a text" if self.type == "text" else "")
         if self.minimum is not None:
             typed += f" from {self.minimum:g} to {self.maximum:g}"
         return " or ".join(filter(None, (typed, words)))
@@ -75,6 +75,11 @@ _LIMITS = (
     _integer("threads", 2, 1, 256, "threads that compute"),
     _choice("exports", "all", ("all", "saved_model"), "all: also LiteRT and ONNX, each compared with the original"),
 )
+_GROUPS = Parameter(
+    name="groups", type="text", default="auto", words=("auto", "none"),
+    help="images of one scene, which stay on one side of the split: a column of a table of images, or a regular"
+    r" expression with a group, such as ^(.+)_\d+, searched for in their paths; auto: a column named group",
+)  # fmt: skip
 _RANDOM = (
     Parameter(
         name="mirror", type="boolean", default=False,
@@ -100,6 +105,7 @@ CLASSIFICATION = (
         name="weights", type="path", default="auto", words=("auto",),
         help="file with the backbone's ImageNet weights without its top; auto: look in the folder of Keras",
     ),
+    _GROUPS,
     *_RANDOM,
     _choice("class_weights", "auto", ("auto", "none"), "auto: classes with few images count more when unbalanced"),
     *_LIMITS,
@@ -113,9 +119,14 @@ SEGMENTATION = (
     _integer("image_size", "auto", 16, 1024, "pixels of the larger side; auto: from the images", ("auto",)),
     _integer("filters", 16, 4, 64, "of the first convolutions; more after each halving of the size"),
     _number("dice_weight", 0.5, 0, 1, "share of Dice in the loss, the rest is cross-entropy"),
+    _integer(
+        "ignore", "auto", 1, 255, "value in masks of pixels that belong to no class; auto: 255 next to class numbers",
+        ("auto", "none"),
+    ),
+    _GROUPS,
     *_RANDOM,
     *_LIMITS,
-)
+)  # fmt: skip
 
 DETECTION = (
     *_SPLIT,
@@ -181,7 +192,7 @@ def listing() -> dict[str, list[dict[str, Any]]]:
 def _fits(kind: str, value: Any) -> bool:
     if kind == "boolean":
         return isinstance(value, bool)
-    if kind == "path":
+    if kind in ("path", "text"):
         return isinstance(value, str) and bool(value) and "\0" not in value
     if kind == "integer":
         return isinstance(value, int) and not isinstance(value, bool)

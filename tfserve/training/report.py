@@ -31,7 +31,8 @@ def write(
     found = run.findings
     metrics = {
         "task_id": run.task_id, "train_type": found.train_type, **evaluation,
-        "labels": found.labels, "numbers": found.numbers, "network": network,
+        "labels": found.labels, "display": found.display, "numbers": found.numbers, "ignore": found.ignore,
+        "layout": found.layout, "remarks": found.remarks, "network": network,
         "images": {
             "training": len(split.training), "selection": len(split.selection), "held_out": len(split.held_out),
             "selection_is_held_out": not split.is_honest, "skipped": len(found.skipped),
@@ -42,9 +43,10 @@ def write(
         "skipped": [msgspec.to_builtins(each) for each in found.skipped[:MAX_SKIPPED]],
         "attempt_s": round(time.time() - run.began_at, 1),
     }  # fmt: skip
-    (run.aside / "labels.txt").write_text("".join(f"{label}\n" for label in found.labels))
+    for name, lines in (("labels.txt", found.labels), ("display_names.txt", found.display)):
+        (run.aside / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     (run.aside / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
-    (run.aside / "README.md").write_text(_readme(run, metrics))
+    (run.aside / "README.md").write_text(_readme(run, metrics), encoding="utf-8")
     return metrics
 
 
@@ -67,8 +69,16 @@ def _what(run: Run, metrics: dict[str, Any]) -> list[str]:
         f"Trained by TFserve (task {run.task_id}) on {counts['training']} images of `{run.project}`; the best epoch was"
         f" chosen by {by_epoch}, and all numbers here come from {counts['held_out']} held-out images.",
         "",
-        f"Labels, in the order of the outputs: {', '.join(run.findings.labels)}.",
+        f"Layout of the project: {run.findings.layout}.",
+        "",
+        f"Labels, in the order of the outputs: {', '.join(_labels(run))}.",
     ]
+
+
+def _labels(run: Run) -> list[str]:
+    """Each label, with the name as the user writes it where that says more."""
+    both = zip(run.findings.labels, run.findings.display, strict=True)
+    return [label if label == display else f"{label} ({display})" for label, display in both]
 
 
 def _how_good(metrics: dict[str, Any]) -> list[str]:
@@ -123,7 +133,7 @@ def _how_it_came_about(run: Run, metrics: dict[str, Any]) -> list[str]:
     told = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
     chosen = ", ".join(f"{name} {value}" for name, value in run.parameters.items())
     return [
-        *(f"- {note}" for note in run.notes),
+        *(f"- {note}" for note in (*run.findings.remarks, *run.notes)),
         f"- {epochs['trained']} of {epochs['wanted']} epochs were trained, epoch {epochs['best']} was the best.",
         f"- Skipped files: {told or 'none'}. They are listed in `{METRICS_FILE}`.",
         f"- Parameters: {chosen}.",
