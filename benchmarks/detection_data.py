@@ -47,6 +47,33 @@ def detection(folder: Path, *, count: int = 300, side: int = 256, seed: int = 1,
     (folder / "annotations.json").write_text(json.dumps(content))
 
 
+def measure(server: Any, project: Path, test: Path) -> str:
+    """mAP50 and mAP of the project's newest model on a test set, over the server's v1 API."""
+    from tfserve.training.detection_metrics import Predicted, Truth, evaluate
+
+    server.call("/create_workspace/", name="detector")
+    server.call("/deploy/", name="detector", path=str(project / "models" / "latest" / "saved_model"), timeout=120)
+    content = json.loads((test / "annotations.json").read_text())
+    truths, predictions = [], []
+    for image in content["images"]:
+        file = (test / "images" / image["file_name"]).read_bytes()
+        response = server.http.post(
+            "/v1/models/detector:predict?min_score=0", content=file, headers={"content-type": "image/jpeg"}, timeout=60
+        )
+        (found,) = response.json()["predictions"]
+        known = [each for each in content["annotations"] if each["image_id"] == image["id"]]
+        sides = np.array([each["bbox"] for each in known], float).reshape(-1, 4)
+        numbers = np.array([(each["category_id"] - 3) // 2 for each in known], int)
+        truths.append(Truth(np.concatenate([sides[:, :2], sides[:, :2] + sides[:, 2:]], 1), numbers, numbers < 0))
+        predictions.append(Predicted(
+            np.array([each["box"] for each in found["boxes"]], float).reshape(-1, 4),
+            np.array([each["score"] for each in found["boxes"]], float),
+            np.array([SHAPES.index(each["label"]) for each in found["boxes"]], int),
+        ))  # fmt: skip
+    measured = evaluate(truths, predictions, SHAPES)
+    return f"mAP50 {measured['map50']:.3f}, mAP {measured['map']:.3f}"
+
+
 def composed(background: Any, side: int, random: np.random.Generator) -> tuple[Image.Image, list[Any]]:
     """An image, and for each object the number of its shape and its box: left, top, right, bottom in pixels."""
     image = Image.fromarray(_crop(background, side, random))

@@ -37,13 +37,13 @@ def choose(outputs: Sequence[TensorSpec]) -> list[TensorSpec]:
 def for_files(outputs: Mapping[str, Array], sizes: Array, spec: ImageSpec) -> dict[str, Array]:
     """What files get: boxes in pixels of each file, whose height and width are in `sizes`, and names as labels.
 
-    Boxes with a score below `spec.min_score` are left out. Raises `Invalid`.
+    Raises `Invalid`.
     """
     boxes, scores, numbers = (np.array(outputs[name]) for name in (BOXES, SCORES, LABELS))
     if boxes.ndim != _RANKS[BOXES] or boxes.shape[-1] != 4 or boxes.shape[:2] != scores.shape != numbers.shape:
         raise Invalid(f"The outputs of the detector do not fit together: boxes {boxes.shape}, scores {scores.shape}.")
     places = np.arange(scores.shape[1])
-    kept = (places < outputs[COUNT].reshape(-1, 1)) & (scores >= spec.min_score)
+    kept = places < outputs[COUNT].reshape(-1, 1)
     height, width = np.split(sizes.astype(np.float32), 2, axis=1)
     sides = np.stack([width, height, width, height], axis=2)
     boxes = np.where(kept[..., np.newaxis], boxes.astype(np.float32) * sides, np.float32(0))

@@ -33,7 +33,7 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 
     `softmax` and `sigmoid` are applied to outputs that are logits. `mask_values` has the value in a mask for each
     class. `output_layout` says where a mask's classes are. `min_score` is the score below which a detector's boxes are
-    left out.
+    left out of the response for a file over v1, unless the request says otherwise.
     """
 
     height: int | None = None

@@ -119,9 +119,10 @@ def truth_of(image: ImageFile) -> Truth:
 
 def predicted(network: Any, pictures: Store, found: Sequence[ImageFile], places: Array) -> list[Predicted]:
     """In pixels of the images."""
+    compute = detector.as_function(network)
     predictions = []
     for image, place in zip(found, places, strict=True):
-        outputs = network(pictures.batch(np.array([place])).astype(np.float32), training=False)
+        outputs = compute(pictures.batch(np.array([place])).astype(np.float32))
         boxes, scores, labels, count = (np.asarray(outputs[name])[0] for name in ("boxes", "scores", "labels", "count"))
         sides = np.array([image.width, image.height, image.width, image.height])
         predictions.append(Predicted(boxes[:count] * sides, scores[:count], labels[:count]))

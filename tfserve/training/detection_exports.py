@@ -20,6 +20,7 @@ import tensorflow as tf
 from tfserve.tensors import Array
 from tfserve.training import exports, held_out, signatures
 from tfserve.training.detection_metrics import iou
+from tfserve.training.detector import as_function
 from tfserve.training.exports import Export, Tolerance
 from tfserve.training.litert_metadata import with_metadata
 from tfserve.training.run import Run
@@ -49,7 +50,8 @@ def export(run: Run, network: Any, pictures: Store, parts: Split) -> list[Export
     signatures.save(network, signatures.Detector(network, labels, run.image()), folder)
     held_out.write([run.file(place) for place in tried], folder)
     inputs = [image[np.newaxis] for image in pictures.batch(tried).astype(np.float32)]
-    expected = [_packed(network(each, training=False)) for each in inputs]
+    compute = as_function(network)
+    expected = [_packed(compute(each)) for each in inputs]
     trial = exports.Trial(run.aside, inputs, expected, image=run.image(), compare=compare)
     trial.add("SavedModel", exports.SAVED_MODEL, _saved_model("serving_default"), tolerance=EXACT)
     files = [np.array([run.file(place).read_bytes()], object) for place in tried]
@@ -119,8 +121,8 @@ def _saved_model(signature: str, labels: Sequence[str] = ()) -> Callable[[Path],
 def _keras_file(network: Any) -> Callable[[Path], exports.Compute]:
     def open_it(path: Path) -> exports.Compute:
         network.save(path)
-        loaded = keras.saving.load_model(path, compile=False)
-        return lambda image: _packed(loaded(image, training=False))
+        compute = as_function(keras.saving.load_model(path, compile=False))
+        return lambda image: _packed(compute(image))
 
     return open_it
 

@@ -10,12 +10,13 @@ the four sides of a box (FCOS). All activations are ReLU6, so it quantises well.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfserve.tensors import Array
 from tfserve.training import efficientnet_lite
@@ -101,9 +102,20 @@ def detections(network: Any) -> Any:
     return keras.Model(network.input, outputs, name="detections")
 
 
+def as_function(network: Any) -> Callable[[Any], Any]:
+    """The network as one graph: run operation by operation, the decoding takes longer than the network itself."""
+    images = tf.TensorSpec((None, *network.input_shape[1:]), tf.float32)
+    compute: Callable[[Any], Any] = tf.function(lambda batch: network(batch, training=False), input_signature=[images])
+    return compute
+
+
 def _rows(values: Any, order: Any) -> Any:
-    """For each image the rows (count, n, width) with these numbers."""
-    return keras.ops.take_along_axis(values, keras.ops.cast(order, "int32")[..., None], axis=1)
+    """For each image the rows of `values` (count, m, width) with these numbers (count, n).
+
+    As a product with ones and zeros, which is exact: gathering along an axis is converted by few converters.
+    """
+    chosen = keras.ops.one_hot(keras.ops.cast(order, "int32"), values.shape[1])
+    return keras.ops.matmul(chosen, values)
 
 
 def _kept(boxes: Any, labels: Any) -> Any:
@@ -132,7 +144,9 @@ def _pairwise_iou(boxes: Any) -> Any:
     overlap = ops.maximum(highs - lows, 0.0)
     both = overlap[..., 0] * overlap[..., 1]
     areas = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    return both / (areas[:, :, None] + areas[:, None, :] - both + 1e-9)
+    # Not `a + b`: Keras takes a sum with a row for the bias of a layer, and gives it the wrong shape for one image.
+    either = areas[:, :, None] - (both - areas[:, None, :])
+    return both / ops.maximum(either, 1e-9)
 
 
 def _freeze(backbone: Any) -> None:

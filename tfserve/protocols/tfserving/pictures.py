@@ -8,7 +8,7 @@ A classification answers `{"predictions": [{"label", "score", "top": [{"label", 
 best classes, each also with `display`, its name as people write it, if the model has such names. A segmentation answers
 one mask as a PNG, or several as `{"predictions": [{"mask": {"b64"}, "height", "width"}]}`.
 A detection answers `{"predictions": [{"boxes": [{"box": [left, top, right, bottom], "label", "score"}, …]}]}`, best
-first, in pixels of the file; `?min_score=` and `?top=k` leave out more than the score that the training chose.
+first, in pixels of the file; `?min_score=` (default: the score that the training chose) and `?top=k` leave others out.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def write(model: Model, result: Result, scope: Scope) -> bytes:
     if "mask" in result.outputs:
         return _write_masks(result)
     if "boxes" in result.outputs:
-        return _write_boxes(result, scope)
+        return _write_boxes(model, result, scope)
     chances = result.outputs.get("probabilities")
     if chances is None or chances.ndim != 2:
         raise Invalid(
@@ -118,11 +118,12 @@ def _classified(chances: Array, names: Names, top: int, own: bytes | None) -> di
     return {**best[0], "top": best} if best else {"label": "", "score": 0.0, "top": []}
 
 
-def _write_boxes(result: Result, scope: Scope) -> bytes:
+def _write_boxes(model: Model, result: Result, scope: Scope) -> bytes:
     names = ("boxes", "scores", "labels", "count")
     if missing := [name for name in names if name not in result.outputs]:
         raise Invalid(f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}: {', '.join(missing)} missing.")
-    most, least = _top(scope, MAX_TOP), _min_score(scope)
+    most = _top(scope, MAX_TOP)
+    least = _min_score(scope, float((model.told.image or {}).get("min_score", 0.0)))
     rows = []
     for boxes, scores, labels, count in zip(*(result.outputs[name] for name in names), strict=True):
         kept = [n for n in range(min(int(count), most)) if scores[n] >= least]
@@ -190,8 +191,8 @@ def _is_closed(content_type: str, body: bytes) -> bool:
     return f"--{boundary.get_boundary('')}--".encode("latin-1") in body
 
 
-def _min_score(scope: Scope) -> float:
-    given = parse_qs(scope["query_string"].decode("latin-1")).get("min_score", ["0"])[-1]
+def _min_score(scope: Scope, default: float) -> float:
+    given = parse_qs(scope["query_string"].decode("latin-1")).get("min_score", [str(default)])[-1]
     try:
         value = float(given)
     except ValueError:
