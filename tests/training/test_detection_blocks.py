@@ -30,7 +30,7 @@ def greedy(boxes: Array, labels: Array) -> list[bool]:
 def test_duplicates_are_removed_as_by_greedy_suppression(seed: int) -> None:
     random = np.random.default_rng(seed)
     centres = random.uniform(0.2, 0.8, (8, 2))[random.integers(0, 8, 60)] + random.normal(0, 0.02, (60, 2))
-    sides = random.uniform(0.15, 0.2, (60, 2))
+    sides = random.uniform(0.12, 0.24, (60, 2))
     boxes = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1).astype(np.float32)
     labels = random.integers(0, 2, 60)
     kept = detector._kept(tf.constant(boxes[np.newaxis]), tf.constant(labels[np.newaxis], tf.float32))
