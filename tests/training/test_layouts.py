@@ -154,6 +154,23 @@ def test_one_table_for_each_part_is_the_split(tmp_path: Path) -> None:
     assert (counts(found), parts(found)) == ({"Bus": 3, "Car": 3}, {"train": 4, "validation": 2})
 
 
+def test_a_table_separated_by_blanks_and_without_a_header_says_which_column_it_takes(tmp_path: Path) -> None:
+    """That of the solar cells in the package elpv-dataset."""
+    paths = pictures(tmp_path / "p" / "images", 6)
+    lines = [f"images/{p.name}  {('0.0', '0.3333333333333333', '1.0')[n % 3]}    mono" for n, p in enumerate(paths)]
+    (tmp_path / "p" / "labels.csv").write_text("\n".join(lines))
+    found = good(tmp_path / "p")
+    assert counts(found) == {"0.0": 2, "0.3333333333333333": 2, "1.0": 2}
+    only(found.remarks, "column 2 is taken for the label, and columns 3 are not used")
+
+
+def test_a_table_without_a_column_for_labels_is_named_in_the_error(tmp_path: Path) -> None:
+    paths = pictures(tmp_path / "p" / "images", 6)
+    rows = [f"{p.name},{n},{n % 2}" for n, p in enumerate(paths)]
+    (tmp_path / "p" / "a.csv").write_text("\n".join(["file,width,mood", *rows]))
+    only(examined(tmp_path / "p").problems, "which of its columns (width, mood) has the label: call it 'label'")
+
+
 def test_class_numbers_are_named_by_a_list_of_names(tmp_path: Path) -> None:
     paths = pictures(tmp_path / "p" / "images", 4)
     (tmp_path / "p" / "train.txt").write_text("\n".join(f"{p.name} {n % 2}" for n, p in enumerate(paths)))

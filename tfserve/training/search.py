@@ -54,6 +54,8 @@ class Search:
         self.bounds = bounds
         self.threads = threads
         self.layout = ""
+        #: a sentence about what is missing for a layout that almost fits
+        self.hint = ""
         self.ignore: int | None = None
         self.labels: list[str] = []
         self.display: list[str] = []
@@ -65,6 +67,8 @@ class Search:
         self.bad: Counter[str] = Counter()
         #: class folders without any image file, by the name of the class
         self.empty_classes: dict[str, Path] = {}
+        #: folder → the archive that was unpacked into it
+        self.unpacked: dict[Path, Path] = {}
         self._work = work
         self._seen: dict[str, ImageFile] = {}
         self._twins: list[str] = []
@@ -157,13 +161,20 @@ class Search:
         return kept
 
     def skip(self, path: Path, reason: str, *, bad: bool = False) -> None:
-        self.skipped.append(Skipped(self.relative(path), reason))
+        self.skipped.append(Skipped(self.name(path), reason))
         if bad:
             self.bad[reason.partition(":")[0]] += 1
 
     def relative(self, path: Path) -> str:
         """The path from the project folder; an absolute one where it lies elsewhere."""
         return shown(path.relative_to(self.project) if path.is_relative_to(self.project) else path)
+
+    def name(self, path: Path) -> str:
+        """The path as people know it: that of an unpacked file begins with its archive."""
+        for folder, archive in self.unpacked.items():
+            if path.is_relative_to(folder):
+                return f"{self.relative(archive)}/{shown(path.relative_to(folder))}"
+        return self.relative(path)
 
     def check_share_of_bad(self) -> None:
         bad = self.bad.total()

@@ -46,6 +46,7 @@ def unpack(search: Search) -> bool:
     for archive in archives:
         unpacked = folder / archive.stem
         shutil.rmtree(unpacked, ignore_errors=True)
+        search.unpacked[unpacked] = archive
         _Unpacking(search, archive, unpacked).run()
     search.root = folder / archives[0].stem if len(archives) == 1 else folder
     return True

@@ -37,7 +37,7 @@ def find(search: Search, index: ImageIndex) -> Found | None:
             _add(search, index, path, content, found)
     if not found.files:
         return None
-    files = ", ".join(search.relative(path) for path in found.files[:5])
+    files = ", ".join(search.name(path) for path in found.files[:5])
     if found.boxes_only:
         search.problems.append(
             f"{found.boxes_only} objects in {files} have a box but no outline, so there is no mask to learn from. Draw"
@@ -58,12 +58,12 @@ def _add(search: Search, index: ImageIndex, path: Path, content: coco.Coco, foun
         file = index.find(image.file_name, path.parent)
         if file is None:
             missing = search.root / (same_form(image.file_name)[:200] or "(no name)")
-            search.skip(missing, f"missing: named in {search.relative(path)}", bad=True)
+            search.skip(missing, f"missing: named in {search.name(path)}", bad=True)
             continue
         try:
             annotated = _annotated(image, objects[image.id], names, found)
         except BadShape as bad:
-            search.skip(file, f"bad annotations: {search.relative(path)}: {bad}", bad=True)
+            search.skip(file, f"bad annotations: {search.name(path)}: {bad}", bad=True)
             continue
         annotated.part = part_of_path(index.relative(file)) or part_of(path.stem.rpartition("_")[2])
         found.annotated[file] = annotated

@@ -47,7 +47,7 @@ def find(search: Search, index: ImageIndex) -> dict[Path, Annotated] | None:
         try:
             annotated = _annotated(file, left_out)
         except BadShape as bad:
-            search.skip(image, f"bad annotations: {search.relative(path)}: {bad}", bad=True)
+            search.skip(image, f"bad annotations: {search.name(path)}: {bad}", bad=True)
             continue
         annotated.part = part_of_path(index.relative(image))
         found[image] = annotated

@@ -204,7 +204,7 @@ def _folder_of(search: Search, files: _Files) -> Path:
 
 def _describe(search: Search, pairs: Sequence[Pair], files: Sequence[Labelled]) -> None:
     def folders(paths: Sequence[Path]) -> str:
-        names = list(dict.fromkeys(search.relative(path.parent) for path in paths))
+        names = list(dict.fromkeys(search.name(path.parent) for path in paths))
         return ", ".join(f"{name}/" for name in names[:3]) + (", …" if len(names) > 3 else "")
 
     kept = in_words(files)

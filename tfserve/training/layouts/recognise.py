@@ -67,7 +67,8 @@ def _found(search: Search, find: Callable[[], T | None], accepted: str) -> T | N
     if found is None:
         search.layout = ""
         search.problems.append(
-            f"The layout of {search.project} is not known. Found: {what_is_there(search)}. Accepted: {accepted}."
+            f"The layout of {search.project} is not known. Found: {what_is_there(search)}.{search.hint} Accepted:"
+            f" {accepted}."
         )
     return found
 
@@ -87,6 +88,7 @@ def _classified(search: Search, groups: str) -> Classified | None:
         return Classified(tables.labelled(search, labelled, index), columns)
     base = class_folders.wrapped(search)
     if not class_folders.looks_like_classes(search, base):
+        search.hint = tables.hint(search, found)
         return None
     files = class_folders.find(search, base) or []
     return Classified(tables.attach(search, files, found, index), columns)
@@ -95,7 +97,7 @@ def _classified(search: Search, groups: str) -> Classified | None:
 def _mention_unused(search: Search, labelled: list[tables.Table]) -> None:
     for table in labelled:
         search.remarks.append(
-            f"The labels in {search.relative(table.path)} are not used, since images/ has a folder for each class. Put"
+            f"The labels in {search.name(table.path)} are not used, since images/ has a folder for each class. Put"
             " the images into one folder to use them."
         )
 

@@ -89,7 +89,7 @@ def labelled(search: Search, tables: Sequence[Table], index: ImageIndex) -> list
                 continue
             known = found.setdefault(file.path, file)
             if known.name != file.name:
-                several[search.relative(file.path)] += [known.name, file.name]
+                several[search.name(file.path)] += [known.name, file.name]
     search.problems += sentence(
         "A classification needs one label for each image. These have several",
         [f"{path} ({', '.join(dict.fromkeys(names))})" for path, names in several.items()],
@@ -98,7 +98,7 @@ def labelled(search: Search, tables: Sequence[Table], index: ImageIndex) -> list
     search.layout = _in_words(search, tables, files)
     for path in index.files:
         if path not in found:
-            search.skip(path, f"not listed in {', '.join(search.relative(table.path) for table in tables)}")
+            search.skip(path, f"not listed in {', '.join(search.name(table.path) for table in tables)}")
     return files
 
 
@@ -111,7 +111,7 @@ def attach(search: Search, files: Sequence[Labelled], tables: Sequence[Table], i
                 path = index.find(table.cell(row, table.file), table.path.parent)
                 if path is not None:
                     told[path] = part_of(table.cell(row, table.split)), table.cell(row, table.group)
-            search.layout += f", with the columns for split and groups of {search.relative(table.path)}"
+            search.layout += f", with the columns for split and groups of {search.name(table.path)}"
     if not told:
         return list(files)
     files = [
@@ -127,7 +127,7 @@ def _read_row(search: Search, table: Table, row: list[str], number: int, index: 
         return None
     path = index.find(name, table.path.parent) if name else None
     labels = table.label_of(row)
-    where = f"{search.relative(table.path)}, line {number}"
+    where = f"{search.name(table.path)}, line {number}"
     if path is None:
         search.skip(search.root / (name or "(no name)")[:200], f"missing: named in {where}", bad=True)
     elif not labels:
@@ -157,22 +157,45 @@ def _named(search: Search, tables: Sequence[Table], files: list[Labelled]) -> li
     for path in (folder / name for folder in sorted(folders) for name in NAMES_FILES):
         names = [line.strip() for line in _text(path).splitlines() if line.strip()] if path.is_file() else []
         if names and max(int(file.name) for file in files) < len(names):
-            search.remarks.append(f"Class numbers are named by the lines of {search.relative(path)}, counted from 0.")
+            search.remarks.append(f"Class numbers are named by the lines of {search.name(path)}, counted from 0.")
             return [file._replace(name=same_form(names[int(file.name)])) for file in files]
     return files
 
 
 def _in_words(search: Search, tables: Sequence[Table], files: Sequence[Labelled]) -> str:
     table = tables[0]
-    names = ", ".join(search.relative(each.path) for each in tables[:5])
+    names = ", ".join(search.name(each.path) for each in tables[:5])
     if table.one_hot:
         columns = f"a column for each class ({len(table.one_hot)})"
     elif table.header:
         columns = f"columns {table.header[table.file]!r} and {table.header[table.label]!r}"
     else:
         columns = f"columns {table.file + 1} and {table.label + 1}, no header"
+        _mention_columns(search, table)
     kept = f", {in_words(files)}" if in_words(files) else ""
     return f"table {names} ({columns}{kept})"
+
+
+def _mention_columns(search: Search, table: Table) -> None:
+    """Without a header, the choice of a column may be wrong."""
+    used = {table.file, table.label, table.split, table.group}
+    if rest := [str(column + 1) for column in range(max(map(len, table.rows))) if column not in used]:
+        search.remarks.append(
+            f"{search.name(table.path)} has no header: column {table.label + 1} is taken for the label, and columns"
+            f" {', '.join(rest)} are not used. Add a header to choose another one."
+        )
+
+
+def hint(search: Search, tables: Sequence[Table]) -> str:
+    """Why tables that name images are of no use: a sentence, empty if there are none."""
+    for table in tables:
+        names = [name for column, name in enumerate(table.header) if column != table.file and name]
+        if names:
+            return (
+                f" {search.name(table.path)} names images, but it is not clear which of its columns"
+                f" ({', '.join(names[:20])}) has the label: call it 'label'."
+            )
+    return ""
 
 
 # --- one file
@@ -203,10 +226,11 @@ def _table(path: Path, index: ImageIndex, groups: str) -> Table | None:
 def _rows(path: Path) -> list[list[str]]:
     text = _text(path)
     lines = text.splitlines()[:SAMPLE]
-    delimiters = ",;\t|" + (" " if path.suffix.lower() == ".txt" else "")
-    widths = {each: _width(lines, each) for each in delimiters}
+    widths = {each: _width(lines, each) for each in ",;\t|"}
     delimiter = max(widths, key=lambda each: widths[each])
     if widths[delimiter] < 2:
+        delimiter = " "  # names may have blanks, so this comes last
+    if _width(lines, delimiter) < 2:
         return []
     try:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
@@ -218,7 +242,7 @@ def _rows(path: Path) -> list[list[str]]:
 def _width(lines: Sequence[str], delimiter: str) -> int:
     """The number of columns that nearly all lines have with this delimiter, 0 if there is none."""
     try:
-        widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
+        widths = [len(row) for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row]
     except csv.Error:
         return 0
     if not widths:
