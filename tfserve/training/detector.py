@@ -87,9 +87,10 @@ def detections(network: Any) -> Any:
     boxes = decoded(predictions[..., -4:], places)
     sides = np.array([size[1], size[0], size[1], size[0]], np.float32)
     boxes = ops.clip(boxes / sides, 0.0, 1.0)
-    labels = ops.cast(ops.argmax(chances, axis=-1), "float32")
-    scores, order = ops.top_k(ops.max(chances, axis=-1), min(MAX_CANDIDATES, len(places)))
-    boxes, labels = _rows(boxes, order), _rows(labels[..., None], order)[..., 0]
+    # Not argmax, for which Keras looks at the bits of the numbers, as LiteRT can't.
+    best, labels = ops.top_k(chances, 1)
+    scores, order = ops.top_k(best[..., 0], min(MAX_CANDIDATES, len(places)))
+    boxes, labels = _rows(boxes, order), _rows(ops.cast(labels, "float32"), order)[..., 0]
     scores = scores * _kept(boxes, labels) * ops.cast(scores >= MIN_SCORE, "float32")
     scores, order = ops.top_k(scores, min(MAX_DETECTIONS, len(places)))
     is_box = ops.cast(scores > 0.0, "float32")
