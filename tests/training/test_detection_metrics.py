@@ -65,3 +65,17 @@ def test_the_best_score_leaves_out_what_is_wrong() -> None:
     measured = metrics.evaluate([truth], [found], ["a"])
     assert 0.3 < measured["best_score"] <= 0.8
     assert (measured["precision"], measured["recall"]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "objects", "words"),
+    [
+        ([0.9, 0.8], 40, "good"),
+        ([0.9, 0.2], 40, "fair, but `b` is often missed"),
+        ([0.02, 0.01], 40, "almost nothing was learnt"),
+        ([0.9, 0.9], 2, "too few objects to measure: 4 "),
+    ],
+)
+def test_the_verdict_says_what_the_numbers_mean(scores: list[float], objects: int, words: str) -> None:
+    rows = [{"label": label, "ap50": score, "objects": objects} for label, score in zip("ab", scores, strict=True)]
+    assert metrics.verdict(float(np.mean(scores)), rows).startswith(words)

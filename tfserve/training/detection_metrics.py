@@ -5,7 +5,7 @@ Boxes are (n, 4) arrays of left, top, right, bottom. All functions are plain num
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,11 @@ from tfserve.tensors import Array
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 CURVE_POINTS = 96
+ENOUGH_OBJECTS = 10
+NOTHING, FAIR, GOOD = 0.1, 0.4, 0.75
+"""mAP50."""
+WEAK_SHARE = 0.6
+"""A class with less than this share of the mean is named."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Matches:
 
 
 def evaluate(truths: Sequence[Truth], predictions: Sequence[Predicted], labels: Sequence[str]) -> dict[str, Any]:
-    """`map50`, `map`, `per_class`, `score_curve` and the score with the best F1, `best_score`."""
+    """`verdict`, `map50`, `map`, `per_class`, `score_curve` and the score with the best F1, `best_score`."""
     matches = [match_class(truths, predictions, label) for label in range(len(labels))]
     rows = [_class_row(label, each) for label, each in zip(labels, matches, strict=True)]
     present = [row for row in rows if row["objects"]]
@@ -55,11 +60,25 @@ def evaluate(truths: Sequence[Truth], predictions: Sequence[Predicted], labels: 
     best = max(curve, key=lambda point: point["f1"])
     for row, each in zip(rows, matches, strict=True):
         row |= _at_score(each, best["score"])
+    map50 = _mean([row["ap50"] for row in present])
     return {
-        "map50": _mean([row["ap50"] for row in present]), "map": _mean([row["ap"] for row in present]),
+        "verdict": verdict(map50, rows), "map50": map50, "map": _mean([row["ap"] for row in present]),
         "precision": best["precision"], "recall": best["recall"], "f1": best["f1"], "best_score": best["score"],
         "per_class": rows, "score_curve": curve,
     }  # fmt: skip
+
+
+def verdict(map50: float, rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the numbers mean, in a sentence. `rows` are those of `per_class`."""
+    objects = sum(row["objects"] for row in rows)
+    if objects < ENOUGH_OBJECTS:
+        return f"too few objects to measure: {objects} in the held-out images, at least {ENOUGH_OBJECTS} are needed"
+    if map50 < NOTHING:
+        return "almost nothing was learnt: hardly any object is found. Mark more objects, or train for more epochs"
+    word = "good" if map50 >= GOOD else "fair" if map50 >= FAIR else "weak"
+    worst = [row["label"] for row in rows if row["objects"] and row["ap50"] < min(map50, GOOD) * WEAK_SHARE]
+    named = ", ".join(f"`{label}`" for label in worst[:3])
+    return f"{word}, but {named} {'is' if len(worst) == 1 else 'are'} often missed or mistaken" if worst else word
 
 
 def match_class(truths: Sequence[Truth], predictions: Sequence[Predicted], label: int) -> Matches:

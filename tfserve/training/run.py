@@ -130,6 +130,7 @@ def resume(run: Run, model: Any) -> State:
 def summary(metrics: dict[str, Any]) -> dict[str, Any]:
     """The few numbers that go along with the task."""
     names = (
+        "verdict",
         "accuracy",
         "macro_f1",
         "map50",
