@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,8 +133,7 @@ def _litert(network: Any, card: dict[str, Any], examples: Array | None = None) -
 
     def open_it(path: Path) -> exports.Compute:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints every variable of the model
-            content = _converter(network).convert() if examples is None else _with_integers(network, examples)
-            path.write_bytes(with_metadata(content, card))
+            path.write_bytes(with_metadata(_converted(network, examples), card))
         interpreter = exports.litert_interpreter()(model_path=str(path), num_threads=2)
         runner = interpreter.get_signature_runner()
         (inward,) = runner.get_input_details()
@@ -142,15 +142,19 @@ def _litert(network: Any, card: dict[str, Any], examples: Array | None = None) -
     return open_it
 
 
-def _converter(network: Any) -> Any:
-    """From a function, so that outputs keep their names."""
+def _converted(network: Any, examples: Array | None) -> bytes:
+    """By way of a SavedModel, so that weights become constants and outputs keep their names."""
+    archive = keras.export.ExportArchive()
+    archive.track(network)
     images = tf.TensorSpec((1, *network.input_shape[1:]), tf.float32, name="images")
-    function = tf.function(lambda images: network(images, training=False), input_signature=[images])
-    return tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], network)
+    archive.add_endpoint("serving_default", lambda images: network(images, training=False), input_signature=[images])
+    with tempfile.TemporaryDirectory() as folder:
+        archive.write_out(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        return bytes(converter.convert()) if examples is None else _with_integers(converter, examples)
 
 
-def _with_integers(network: Any, examples: Array) -> bytes:
-    converter = _converter(network)
+def _with_integers(converter: Any, examples: Array) -> bytes:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([image[np.newaxis]] for image in examples)
     options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(NOT_QUANTIZED))
