@@ -14,6 +14,7 @@ from tfserve.training import (
     evaluation,
     events,
     exports,
+    graph_images,
     held_out,
     images,
     known_networks,
@@ -91,7 +92,7 @@ def _size(run: Run, choice: Choice) -> tuple[int, int]:
 
 def _store(run: Run, size: tuple[int, int]) -> Store:
     found = run.findings.images
-    return Store(len(found), (*size, 3), lambda place: images.pixels(run.project / found[place].path, size), run.work)
+    return Store(len(found), (*size, 3), lambda place: images.pixels(run.file(place), size, run.background), run.work)
 
 
 # --- epochs
@@ -167,7 +168,7 @@ def _draw(run: Run, state: State, parts: Split, truth: Array, chances: Array, me
     shown = [run.findings.images[parts.held_out[place]] for place in worst]
     plots.worst_mistakes(
         folder / "worst_mistakes.png",
-        [images.pixels(run.project / image.path, thumbnail_size(image)) for image in shown],
+        [images.pixels(run.project / image.path, thumbnail_size(image), run.background) for image in shown],
         [f"{labels[truth[at]]} → {labels[predicted[at]]} {sure[at]:.0%}" for at in worst],
     )
 
@@ -176,15 +177,14 @@ def _export(run: Run, network: Any, source: Source, parts: Split) -> list[export
     """All forms, each tried on held-out images. The first is the SavedModel, without which there is no result."""
     run.reporter.say(88.0, "exports the SavedModel and the Keras file", eta_s=12)
     tried = spread(parts.held_out, MAX_TRIED)
-    signatures.save(
-        network,
-        signatures.Classifier(network, run.findings.labels, run.findings.display),
-        run.aside / exports.SAVED_MODEL,
+    server = signatures.Classifier(
+        network, run.findings.labels, run.findings.display, background=run.parameters["background"]
     )
-    held_out.write([run.file(place) for place in tried], run.aside / exports.SAVED_MODEL)
+    signatures.save(network, server, run.aside / exports.SAVED_MODEL)
+    held_out.write([run.file(place) for place in tried], run.aside / exports.SAVED_MODEL, run.background)
     trial = exports.Trial.of(network, run.aside, source.inputs.batch(tried).astype(np.float32), image=run.image())
     trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("probabilities"))
-    files = [np.array([run.file(place).read_bytes()], object) for place in tried]
+    files = [np.array([graph_images.readable(run.file(place), run.background)], object) for place in tried]
     from_files = exports.saved_model("probabilities", "image_bytes")
     trial.add("SavedModel from files", exports.SAVED_MODEL, from_files, inputs=files, tolerance=exports.DECODED)
     trial.add("Keras", exports.KERAS_FILE, exports.keras_file(network))

@@ -135,7 +135,9 @@ def _origin(weights: Any) -> str:
 
 def _data(run: Run, size: tuple[int, int]) -> Data:
     found = run.findings.images
-    pictures = Store(len(found), (*size, 3), lambda place: images.pixels(run.file(place), size), run.work)
+    pictures = Store(
+        len(found), (*size, 3), lambda place: images.pixels(run.file(place), size, run.background), run.work
+    )
     pictures.load(run.threads, run.telling(f"reads {len(found)} images", 1.0, 4.9))
     return Data(pictures, Boxes(found, size))
 
@@ -171,9 +173,12 @@ def _draw(
     measured: dict[str, Any],
 ) -> None:  # fmt: skip
     labels, folder = run.findings.labels, run.aside / "plots"
-    files = [run.file(place) for place in parts.held_out]
+
+    def shown(number: int) -> Array:
+        return images.full_pixels(run.file(parts.held_out[number]), run.background)
+
     plots.curves(folder / "curves.png", state.history)
     detection_plots.score_curve(folder / "precision_recall.png", measured["score_curve"], measured["best_score"])
     score = measured["best_score"]
-    detection_plots.boxes(folder / "boxes.png", files, truths, predictions, labels, score)
-    detection_plots.worst_mistakes(folder / "worst_mistakes.png", files, truths, predictions, labels, score)
+    detection_plots.boxes(folder / "boxes.png", shown, truths, predictions, labels, score)
+    detection_plots.worst_mistakes(folder / "worst_mistakes.png", shown, truths, predictions, labels, score)

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfserve.tensors import Array
-from tfserve.training import exports, held_out, signatures
+from tfserve.training import exports, graph_images, held_out, signatures
 from tfserve.training.detection_metrics import iou
 from tfserve.training.detector import as_function
 from tfserve.training.exports import Export, Tolerance
@@ -49,13 +49,13 @@ def export(run: Run, network: Any, pictures: Store, parts: Split) -> list[Export
     tried, labels = spread(parts.held_out, MAX_TRIED), run.findings.labels
     folder = run.aside / exports.SAVED_MODEL
     signatures.save(network, signatures.Detector(network, labels, run.image()), folder)
-    held_out.write([run.file(place) for place in tried], folder)
+    held_out.write([run.file(place) for place in tried], folder, run.background)
     inputs = [image[np.newaxis] for image in pictures.batch(tried).astype(np.float32)]
     compute = as_function(network)
     expected = [_packed(compute(each)) for each in inputs]
     trial = exports.Trial(run.aside, inputs, expected, image=run.image(), compare=compare)
     trial.add("SavedModel", exports.SAVED_MODEL, _saved_model("serving_default"), tolerance=EXACT)
-    files = [np.array([run.file(place).read_bytes()], object) for place in tried]
+    files = [np.array([graph_images.readable(run.file(place), run.background)], object) for place in tried]
     sides = [_sides(run.findings.images[place]) for place in tried]
     in_pixels = [_scaled(each, side) for each, side in zip(expected, sides, strict=True)]
     trial.add(

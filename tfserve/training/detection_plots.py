@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfserve.tensors import Array
-from tfserve.training import images, plots
+from tfserve.training import plots
 from tfserve.training.detection_metrics import Predicted, Truth, iou
 
 MAX_SHOWN, MAX_MISTAKES = 12, 24
 SHOWN_SIDE = 256
 HIT = 0.5
+
+Pixels = Callable[[int], Array]
+"""From the number of a held-out image to all of its pixels, (height, width, 3) uint8."""
 
 
 class Mistake(NamedTuple):
@@ -40,16 +43,16 @@ def score_curve(file: Path, curve: Sequence[Mapping[str, float]], best: float) -
 
 
 def boxes(
-    file: Path, files: Sequence[Path], truths: Sequence[Truth], predictions: Sequence[Predicted],
+    file: Path, pixels: Pixels, truths: Sequence[Truth], predictions: Sequence[Predicted],
     labels: Sequence[str], score: float,
 ) -> None:  # fmt: skip
     """Held-out images with the true boxes (white, dashed) and the predicted ones (coloured)."""
-    shown = np.linspace(0, len(files) - 1, min(MAX_SHOWN, len(files))).astype(int)
+    shown = np.linspace(0, len(truths) - 1, min(MAX_SHOWN, len(truths))).astype(int)
     columns = min(4, len(shown))
     figure = plots.new_figure(3 * columns, 3 * -(-len(shown) // columns))
     for number, place in enumerate(shown, start=1):
         axes = figure.add_subplot(-(-len(shown) // columns), columns, number)
-        _show(axes, files[place])
+        _show(axes, pixels(int(place)))
         for box in truths[place].boxes:
             _draw(axes, box, "white", "", style="--")
         predicted = predictions[place]
@@ -60,7 +63,7 @@ def boxes(
 
 
 def worst_mistakes(
-    file: Path, files: Sequence[Path], truths: Sequence[Truth], predictions: Sequence[Predicted],
+    file: Path, pixels: Pixels, truths: Sequence[Truth], predictions: Sequence[Predicted],
     labels: Sequence[str], score: float,
 ) -> None:  # fmt: skip
     """The surest wrong boxes, and the largest objects that were not found."""
@@ -72,7 +75,7 @@ def worst_mistakes(
     figure = plots.new_figure(2.2 * columns, 2.5 * -(-len(found) // columns))
     for number, mistake in enumerate(found, start=1):
         axes = figure.add_subplot(-(-len(found) // columns), columns, number)
-        _show(axes, files[mistake.image])
+        _show(axes, pixels(mistake.image))
         _draw(axes, mistake.box, "red", "")
         axes.set_title(mistake.caption, fontsize=7)
     plots.save(figure, file)
@@ -115,9 +118,8 @@ def _wrong(overlaps: Array, truth: Truth, labels: Sequence[str]) -> str:
     return "inexact" if overlaps.size and overlaps.max() >= 0.1 else "nothing"
 
 
-def _show(axes: Any, file: Path) -> None:
+def _show(axes: Any, full: Array) -> None:
     """The image in its own coordinates, from few pixels."""
-    full = images.full_pixels(file)
     step = max(1, -(-max(full.shape[:2]) // SHOWN_SIDE) // 2)
     axes.imshow(full[::step, ::step], extent=(0, full.shape[1], full.shape[0], 0))
     axes.axis("off")

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from tfserve import colours
 from tfserve.errors import Invalid, nearest
 
 MOBILE_NET, EFFICIENT_NET, SMALL_NET = "MobileNetV2", "EfficientNetB0", "MobileNetV3Small"
@@ -41,7 +42,10 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def expected(self) -> str:
         words = " or ".join(repr(word) for word in self.words)
-        named = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "path": "a path"}
+        named = {
+            "integer": "a whole number", "number": "a number", "boolean": "true or false", "path": "a path",
+            "colour": "a colour's name or #rrggbb",
+        }  # fmt: skip
         typed = named.get(self.type, "a text" if self.type == "text" else "")
         if self.minimum is not None:
             typed += f" from {self.minimum:g} to {self.maximum:g}"
@@ -68,6 +72,12 @@ _SPLIT = (
 )
 _EPOCHS = _integer(
     "epochs", "auto", 1, 10_000, "passes over the training images, at most; auto: by their number", ("auto",)
+)
+_BACKGROUND = Parameter(
+    name="background",
+    type="colour",
+    default="white",
+    help="what transparent images are composited over, in training and serving: a colour's name or #rrggbb",
 )
 _LIMITS = (
     _integer("patience", 10, 1, 1000, "epochs without a better loss after which the training stops"),
@@ -105,6 +115,7 @@ CLASSIFICATION = (
         name="weights", type="path", default="auto", words=("auto",),
         help="file with the backbone's ImageNet weights without its top; auto: look in the folder of Keras",
     ),
+    _BACKGROUND,
     _GROUPS,
     *_RANDOM,
     _choice("class_weights", "auto", ("auto", "none"), "auto: classes with few images count more when unbalanced"),
@@ -119,6 +130,7 @@ SEGMENTATION = (
     _integer("image_size", "auto", 16, 1024, "pixels of the larger side; auto: from the images", ("auto",)),
     _integer("filters", 16, 4, 64, "of the first convolutions; more after each halving of the size"),
     _number("dice_weight", 0.5, 0, 1, "share of Dice in the loss, the rest is cross-entropy"),
+    _BACKGROUND,
     _integer(
         "ignore", "auto", 1, 255, "value in masks of pixels that belong to no class; auto: 255 next to class numbers",
         ("auto", "none"),
@@ -140,6 +152,7 @@ DETECTION = (
         "backbone", "auto", ("auto", LITE_NET, "scratch"),
         "auto: EfficientNet-Lite0 with its ImageNet weights; scratch: the same network without them",
     ),
+    _BACKGROUND,
     Parameter(
         name="mosaic", type="boolean", default=True,
         help="also show parts of four images side by side, so that objects are seen on other backgrounds",
@@ -170,6 +183,11 @@ def train_type(name: str) -> str:
     raise Invalid(f"trainType: {names} was expected, {name[:100]!r} was given{nearest(known, TABLES)}")
 
 
+def names(kind: str) -> list[str]:
+    """The parameters of a train type."""
+    return [each.name for each in TABLES[kind]]
+
+
 def complete(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """A value for every parameter of a train type: the given one, else the default.
 
@@ -194,6 +212,16 @@ def _fits(kind: str, value: Any) -> bool:
         return isinstance(value, bool)
     if kind in ("path", "text"):
         return isinstance(value, str) and bool(value) and "\0" not in value
+    if kind == "colour":
+        return isinstance(value, str) and _is_colour(value)
     if kind == "integer":
         return isinstance(value, int) and not isinstance(value, bool)
     return kind == "number" and isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_colour(text: str) -> bool:
+    try:
+        colours.colour(text)
+    except Invalid:
+        return False
+    return True

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tfserve import colours
+from tfserve.colours import Colour
 from tfserve.ipc.messages import Progress, Train
 from tfserve.training import findings, pace, parameters
 from tfserve.training.checkpoints import Checkpoints, State
@@ -47,6 +49,11 @@ class Run:
     def threads(self) -> int:
         return int(self.parameters["threads"])
 
+    @property
+    def background(self) -> Colour:
+        """What transparent images are composited over."""
+        return colours.colour(self.parameters["background"])
+
     def file(self, place: int) -> Path:
         """The nth good image."""
         return self.project / self.findings.images[place].path
@@ -66,6 +73,7 @@ class Run:
         image = {
             "task": self.findings.train_type, "height": height, "width": width, "channels": 3, "layout": "NHWC",
             "scale": 1.0, "offset": 0.0, "labels": self.findings.labels, "display": self.findings.display,
+            "background": self.parameters["background"],
         }  # fmt: skip
         own: dict[str, dict[str, Any]] = {
             "segmentation": {"mask_values": self.findings.numbers, "output_layout": "NHWC"},
