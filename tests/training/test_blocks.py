@@ -48,7 +48,7 @@ def test_few_images_are_selected_by_the_held_out_ones() -> None:
     parts = split(images(2, 2), 0.3, 1)
     assert parts.selection is parts.held_out
     assert not parts.is_honest
-    assert (len(parts.training), len(parts.held_out)) == (2, 2)
+    assert (len(parts.training), len(parts.held_out)) == (3, 1)
 
 
 def test_places_are_spread_over_all() -> None:
