@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import orjson
 import simdjson
+from numpy.typing import NDArray
 
 from tfserve.json_limits import check_expansion
 from tfserve.tensors import DTYPES, MAX_RANK, Array, Shape
@@ -125,23 +126,42 @@ def shape_of(text: bytes, count: int) -> Shape | None:
     """The shape of a list of `count` numbers, by its brackets and commas; None when it is ragged or empty."""
     if count and text.find(b"[", 1) < 0:
         return (count,)
-    skeleton = text.translate(None, _NOT_NESTING)
+    return _shape_of_skeleton(text.translate(None, _NOT_NESTING), count)
+
+
+def _shape_of_skeleton(skeleton: bytes, count: int) -> Shape | None:
+    """`skeleton` is a list's text without everything but brackets and commas."""
     rank = len(skeleton) - len(skeleton.lstrip(b"["))
     if not count or rank > MAX_RANK:
         return None
+    marks = np.frombuffer(skeleton, np.uint8)
     sizes: list[int] = []
-    element = b""
+    length = 0  # characters of an element of the lists at this depth
     for depth in range(1, rank + 1):  # from the innermost lists outwards, by the first list of each depth
         start = rank - depth + 1
-        length = skeleton.find(b"]" * depth, start) + depth - 1 - start
-        size, remainder = divmod(length + 1, len(element) + 1)
-        if remainder or size < 1:
+        end = skeleton.find(b"]" * depth, start) + depth - 1
+        size, remainder = divmod(end - start + 1, length + 1)
+        if remainder or size < 1 or not _repeats(marks[start:end], length):
             return None
         sizes.append(size)
-        element = b"[" + b",".join([element] * size) + b"]"
+        length = end - start + 2
     shape = tuple(reversed(sizes))
     # `[]` and `[7]` have the same skeleton: the count tells them apart.
-    return shape if element == skeleton and prod(shape) == count else None
+    return shape if length == len(skeleton) and prod(shape) == count else None
+
+
+def _repeats(marks: NDArray[np.uint8], length: int) -> bool:
+    """Whether the first `length` characters are repeated to the end, with a comma between.
+
+    Compares piece by piece: a copy of the text would be built, and compared, while all other threads wait.
+    """
+    if len(marks) > length and marks[length] != _COMMA:
+        return False
+    period = length + 1
+    return all(
+        np.array_equal(marks[at : min(at + PIECE, len(marks) - period)], marks[at + period : at + period + PIECE])
+        for at in range(0, len(marks) - period, PIECE)
+    )
 
 
 def _codes(text: bytes) -> Sequence[str]:
@@ -188,7 +208,7 @@ def _parse_pieces(text: bytes, *, lenient: bool) -> Numbers | None:
             return None
         skeletons.append(piece.translate(None, _NOT_NESTING))
     skeleton = b",".join(skeletons)
-    shape = shape_of(skeleton, len(flat))
+    shape = _shape_of_skeleton(skeleton, len(flat))
     # With more than one dimension the shape proves that the brackets are balanced.
     is_proven = shape is not None and len(shape) > 1
     return Numbers(text, flat, shape, lenient=lenient) if is_proven or _is_balanced(skeleton) else None

@@ -95,6 +95,12 @@ class Server:
                     break
         return self.http.get(f"/jobs/{job_id}").json()["result"]
 
+    def until_predicting(self, name: str, count: int) -> None:
+        """Returns when so many predictions run together."""
+        revision = 0
+        while [job["kind"] for job in self.call("/get_status/", name=name)["running"]] != ["predict"] * count:
+            revision = self.http.get("/server/", params={"since": revision}).json()["result"]["revision"]
+
     def processes(self) -> list[psutil.Process]:
         """The server and all that it started."""
         root = psutil.Process(self.pid)

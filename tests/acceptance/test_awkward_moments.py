@@ -103,7 +103,7 @@ def test_a_batch_of_predictions_is_ended_as_a_whole(server: Server, workspace: s
     server.run(workspace, "import time; time.sleep(0.5)", timeout=0)
     for _ in range(4):
         server.call("/predict/", name=workspace, fetches="y", feed_dict={"x": [[1000.0, 0.0]]}, timeout=0)
-    until_predicting(server, workspace, 4)
+    server.until_predicting(workspace, 4)
     started_at = time.monotonic()
     assert server.call(end, name=workspace) is True
     assert time.monotonic() - started_at < 20
@@ -118,18 +118,11 @@ def test_predictions_that_run_when_the_server_stops_are_run_again_by_the_next_on
     deploy(server, "a", models / "loop")
     for _ in range(3):
         server.call("/predict/", name="a", fetches="y", feed_dict={"x": [[1000.0, 0.0]]}, timeout=0, time_limit=0.5)
-    until_predicting(server, "a", 1)
+    server.until_predicting("a", 1)
     assert server.stop(timeout=30) == 0
     again = start("--no-warm-spare", "--cancel-grace-s", "0.2", TFSERVE_ROOTS=str(models))
     assert "time limit" in again.wait("a", 3)["error"]["message"]
     assert predict(again, "a")["result"] == [[[1.0, 2.0]]]
-
-
-def until_predicting(server: Server, name: str, count: int) -> None:
-    """Returns when so many predictions run together."""
-    revision = 0
-    while [job["kind"] for job in server.call("/get_status/", name=name)["running"]] != ["predict"] * count:
-        revision = server.http.get("/server/", params={"since": revision}).json()["result"]["revision"]
 
 
 # --- models between two states

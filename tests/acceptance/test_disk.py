@@ -39,6 +39,7 @@ def fill(disk: Path) -> Path:
             return filler
 
 
+@pytest.mark.slow
 def test_a_full_disk_refuses_submits_and_keeps_everything_else(small_disk: Path, start: Start) -> None:
     server = start("--no-warm-spare", data_dir=small_disk / "data")
     server.call("/create_workspace/", name="a")
@@ -65,6 +66,7 @@ def test_a_full_disk_refuses_submits_and_keeps_everything_else(small_disk: Path,
     assert again.call("/get_result/", name="a") == [True, True]
 
 
+@pytest.mark.slow
 def test_a_job_that_ends_on_a_full_disk_is_recorded_when_there_is_room(
     small_disk: Path, start: Start, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ EXAMPLES = REPOSITORY / "examples"
     ("tool", "command"),
     [
         ("curl", ["bash", "workspace.sh"]),
-        ("node", ["node", "workspace.mjs"]),
+        pytest.param("node", ["node", "workspace.mjs"], marks=pytest.mark.slow),
         pytest.param("java", ["java", "Workspace.java"], marks=pytest.mark.slow),
     ],
 )
@@ -46,6 +46,7 @@ def test_an_example_that_can_not_reach_the_server_fails(tmp_path: Path) -> None:
     assert done.returncode != 0
 
 
+@pytest.mark.slow
 def test_the_demo_does_the_main_job_on_real_data_without_a_failed_request() -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "demo.py")], cwd=REPOSITORY, capture_output=True, text=True, timeout=170

@@ -125,6 +125,7 @@ def test_every_metric_is_explained_and_comes_in_both_formats_and_at_both_paths(s
     assert {"supervisor", "web", "guardian"} <= roles
 
 
+@pytest.mark.slow
 def test_two_web_processes_tell_one_truth_which_outlives_one_of_them(start: Start) -> None:
     server = start("--web-processes", "2", "--no-warm-spare")
     deploy_echo(server, "m")

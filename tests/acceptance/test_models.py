@@ -253,6 +253,7 @@ def ended_by_a_crash(server: Server, name: str, x: Any) -> tuple[str, int]:
     process = psutil.Process(deployment(server, name)["pid"])
     process.suspend()
     job = server.call("/predict/", name=name, fetches="x", feed_dict={"x": x}, timeout=0)
+    server.until_predicting(name, 1)  # a process that dies before it has the request is not killed by it
     process.send_signal(signal.SIGABRT)
     process.resume()
     ended = server.wait(name, job["job"])

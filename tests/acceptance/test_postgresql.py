@@ -62,6 +62,7 @@ def postgresql() -> Iterator[PostgreSQL]:
         running.stop()
 
 
+@pytest.mark.slow
 def test_jobs_variables_and_restarts_work_on_postgresql(start: Start, database_url: str) -> None:
     server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
     server.call("/create_workspace/", name="größe")
@@ -110,6 +111,7 @@ def test_a_second_server_on_the_same_database_refuses_and_names_the_first(
     assert again.http.get("/v2/health/ready").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_server_whose_database_was_taken_by_another_writes_nothing_more(
     start: Start, database_url: str, tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ def test_progress_the_result_and_the_paths_are_shown(terminal: Callable[..., Ter
     assert (project / "models" / "latest").resolve() == result
 
 
+@pytest.mark.slow
 def test_control_c_cancels_and_the_training_goes_on_from_the_checkpoint_that_is_kept(
     terminal: Callable[..., Terminal], project: Path
 ) -> None:

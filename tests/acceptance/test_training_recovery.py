@@ -118,6 +118,7 @@ class ReceiverHandler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
 
+@pytest.mark.slow
 def test_the_next_start_makes_up_for_callbacks_that_nobody_took(start: Start, digits: Path, tmp_path: Path) -> None:
     port = free_port()
     options = ("--no-warm-spare", "--train-workers", "0", "--callback-url", f"http://127.0.0.1:{port}/hook")

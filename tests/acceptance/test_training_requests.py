@@ -42,6 +42,33 @@ def test_the_type_of_a_form_is_known_in_any_case(waiting: Server) -> None:
         assert "There is no folder" in answer.json()["error"]
 
 
+def test_the_response_says_how_the_project_was_read(waiting: Server, digits: Path) -> None:
+    folder = waiting.roots / "split"
+    shutil.copytree(digits / "images", folder / "train")
+    shutil.copytree(digits / "images" / "Digit_1", folder / "val" / "Digit_1")
+    for path in (folder / "val" / "Digit_1").iterdir():
+        path.write_bytes(path.read_bytes() + b"\0")
+    (folder / "train" / "Digit_0").rename(folder / "train" / "零")
+    task = waiting.http.post("/", data=form(folder)).json()
+    assert "<class>/<image>" in task["message"], task
+    assert task["dataset"]["layout"].startswith("train|val/<class>/<image> (train ")
+    first = task["dataset"]["classes"][0]
+    assert (first["label"], first["display"], first["number"]) == ("class 1", "零", 0)
+    assert task["dataset"]["split"].keys() == {"train", "validation"}
+    assert len(task["dataset"]["remarks"]) == 1
+
+
+def test_a_zip_file_can_be_the_project_and_its_results_go_next_to_it(waiting: Server, digits: Path) -> None:
+    archive = Path(shutil.make_archive(str(waiting.roots / "flowers"), "zip", digits))
+    task = waiting.http.post("/", data=form(archive)).json()
+    assert task["projectDir"] == str(archive)
+    assert task["dataset"]["layout"] == "images/<class>/<image>, unpacked from a zip file"
+    assert len(task["dataset"]["classes"]) == 10
+    for name in ("broken.zip", "gone.zip"):
+        (waiting.roots / "broken.zip").write_bytes(b"no zip")
+        assert waiting.http.post("/", data=form(waiting.roots / name)).status_code == 400
+
+
 def test_a_body_that_is_neither_form_nor_json_is_told_what_was_expected(waiting: Server, project: Path) -> None:
     fields = {name: (None, value) for name, value in form(project).items()}
     content = str(httpx.QueryParams(form(project)))

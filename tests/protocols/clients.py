@@ -30,18 +30,22 @@ class Clients:
         with (CACHE / "lock").open("w") as lock:  # two test processes may want it at once
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (self.folder / "complete").exists():
-                self._make(pins, sees_product=sees_product)
+                self._make(pins)
+            if sees_product:
+                self._link_product()
 
-    def _make(self, pins: Path, *, sees_product: bool) -> None:
+    def _link_product(self) -> None:
+        """Also for an environment that exists: the product's own may have moved since."""
+        (site,) = self.folder.glob("lib/python*/site-packages")
+        (site / "product.pth").write_text(sysconfig.get_path("purelib"))
+
+    def _make(self, pins: Path) -> None:
         venv.create(self.folder, clear=True, with_pip=False)
         subprocess.run(
             [sys.executable, "-m", "pip", "--python", str(self.python), "install", "--quiet", "--no-deps",
              "--disable-pip-version-check", "--no-compile", "--requirement", str(pins)],
             check=True,
         )  # fmt: skip
-        if sees_product:
-            (site,) = self.folder.glob("lib/python*/site-packages")
-            (site / "product.pth").write_text(sysconfig.get_path("purelib"))
         (self.folder / "complete").touch()
 
     def run(self, program: str, *arguments: str, timeout_s: float = 120) -> Any:

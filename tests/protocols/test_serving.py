@@ -132,6 +132,7 @@ def test_a_replica_that_dies_loses_only_what_it_held_and_comes_back(
     assert all(status == 503 and "SIGKILL" in text for status, text, _ in load.wrong), load.wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["abort", "exit"])
 def test_a_prediction_that_kills_its_worker_is_told_the_cause(
     server: Server, workspace: str, models: Path, model: str
@@ -144,6 +145,7 @@ def test_a_prediction_that_kills_its_worker_is_told_the_cause(
     until(lambda: ask(server, workspace, [[1.0, 2.0]]).status_code == 200)
 
 
+@pytest.mark.slow
 def test_a_prediction_that_never_ends_is_given_up_and_so_is_its_worker(start: Start, models: Path) -> None:
     server = start("--predict-timeout-s", "3", "--no-warm-spare", TFSERVE_ROOTS=str(models))
     server.call("/create_workspace/", name="w")

@@ -253,6 +253,7 @@ def test_every_export_takes_files_as_it_is_and_tells_the_same(trained: Trained, 
     assert spec.labels == ["digit 0", "digit 1", "digit 2"]
 
 
+@pytest.mark.slow
 def test_other_runtimes_are_compared_by_the_held_out_images(trained: Trained, tmp_path: Path) -> None:
     model = trained.folder / "saved_model"
     with zipfile.ZipFile(model / image_metadata.HELD_OUT) as archive:

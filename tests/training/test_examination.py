@@ -64,7 +64,7 @@ def test_labels_info_gives_the_numbers_and_the_order(digits: Path) -> None:
 
 def test_every_problem_of_a_classification_is_told_at_once(digits: Path) -> None:
     images = digits / "images"
-    (images / "digit 0").mkdir()  # the same label as Digit_0
+    (images / "digit 0").mkdir()
     (images / "single").mkdir()
     noise(1).save(images / "single" / "a.png")
     (images / "nothing").mkdir()
@@ -74,10 +74,10 @@ def test_every_problem_of_a_classification_is_told_at_once(digits: Path) -> None
 
     problems = classification(digits).problems
 
-    only(problems, "Digit_0", "same label 'digit 0'")
+    only(problems, str(images / "digit 0"), "no good image")
     only(problems, str(images / "single"), "only 1 good image")
     only(problems, str(images / "nothing"), "no good image")
-    only(problems, str(images / "___"), "no label")
+    only(problems, str(images / "___"), "no good image")
     only(problems, "twin.png", str(images / "Digit_2" / "000.png"), "two classes")
     only(problems, "line 3", "'digit 0' is there twice")
     only(problems, "line 5", "number 0 is given twice")
@@ -89,12 +89,12 @@ def test_every_problem_of_a_classification_is_told_at_once(digits: Path) -> None
 def test_missing_folders_are_problems(tmp_path: Path) -> None:
     assert "no folder" in only(classification(tmp_path / "gone").problems, str(tmp_path / "gone"))
     (tmp_path / "images").mkdir()
-    only(classification(tmp_path).problems, "0 class folders")
-    only(segmentation(tmp_path).problems, str(tmp_path / "labels"), "missing")
+    only(classification(tmp_path).problems, "is not known. Found: 1 folders (images/), no files")
+    only(segmentation(tmp_path).problems, "is not known", "images/ and labels/")
 
 
 def test_one_class_is_too_few(tmp_path: Path) -> None:
-    only(classification(digit_project(tmp_path / "p", classes=1, per_class=5)).problems, "1 class folders")
+    only(classification(digit_project(tmp_path / "p", classes=1, per_class=5)).problems, "has 1 classes")
 
 
 # --- where the result is to be put
@@ -181,7 +181,7 @@ def test_images_that_cannot_be_used_are_skipped_with_the_reason(digits: Path) ->
     assert found.problems == []
     assert len(found.images) == 72
     assert {name: word for name, word in expected.items() if word not in reasons[name]} == {}
-    assert "no image file" in reasons["notes.txt"]
+    assert "not an image file" in reasons["notes.txt"]
     assert "outside of any class folder" in reasons["stray.png"]
     assert "same image as images/Digit_0/000.png" in reasons["000.png" if "000.png" in reasons else "again.png"]
     assert ".DS_Store" not in reasons
@@ -275,14 +275,14 @@ def test_labels_info_names_the_values_of_masks(tmp_path: Path) -> None:
     only(problems, "no name for 255")
 
 
-def test_the_values_of_a_palette_are_its_numbers_unless_it_is_grey(tmp_path: Path) -> None:
+def test_the_values_of_a_mask_are_its_levels_or_the_numbers_of_its_palette(tmp_path: Path) -> None:
     values = np.array([[0, 1], [2, 1]], np.uint8)
     coloured = Image.fromarray(values).convert("P")
     coloured.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
     coloured.save(tmp_path / "voc.png")
     assert masks.read(tmp_path / "voc.png").tolist() == values.tolist()
-    Image.fromarray(values * 100).save(tmp_path / "grey.gif")
-    assert masks.read(tmp_path / "grey.gif").tolist() == (values * 100).tolist()
+    Image.fromarray(values * 100).save(tmp_path / "grey.png")
+    assert masks.read(tmp_path / "grey.png").tolist() == (values * 100).tolist()
     Image.fromarray(values > 1).save(tmp_path / "bits.png")
     assert masks.read(tmp_path / "bits.png").tolist() == [[0, 0], [255, 0]]
     with pytest.raises(Bad, match="can't be read"):

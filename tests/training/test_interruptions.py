@@ -64,6 +64,7 @@ def test_kill_9_in_an_epoch_and_the_next_attempt_goes_on_from_the_checkpoint(
     assert len(second.told) == seen
 
 
+@pytest.mark.slow
 def test_cancel_ends_within_seconds_keeps_the_best_and_a_damaged_checkpoint_is_passed_over(
     digits: Path, trainer: Trainer
 ) -> None:
@@ -100,6 +101,7 @@ def test_an_interrupt_before_the_training_has_begun_cancels_it(digits: Path, sta
     assert trainer.wait(question, TrainingEnded).state is JobState.CANCELLED
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_the_training_can_be_resumed(digits: Path, trainer: Trainer) -> None:
     trainer.examine(digits, epochs=4, **QUICK)
     # The limit is met by the first checkpoint, as a full disk would be.
@@ -116,6 +118,7 @@ def test_a_full_disk_is_told_and_the_training_can_be_resumed(digits: Path, train
     assert ended.state is JobState.SUCCEEDED
 
 
+@pytest.mark.slow
 def test_a_loss_that_becomes_nan_ends_the_run_with_the_cause_and_keeps_the_best(digits: Path, trainer: Trainer) -> None:
     trainer.examine(digits, epochs=300, patience=300, **QUICK)
     question = trainer.start_training(digits, epochs=300, patience=300, **QUICK)

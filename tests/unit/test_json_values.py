@@ -202,10 +202,10 @@ def test_bytes_are_text_where_they_are_utf8_when_asked() -> None:
     ],
 )
 def test_a_huge_value_is_refused_without_being_converted(huge: Any) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(DoesNotFit):
         json_values.encode(huge, limit_bytes=100_000)
-    assert time.perf_counter() - started < 0.2
+    assert time.process_time() - started < 0.2
 
 
 @pytest.mark.parametrize(
@@ -245,6 +245,6 @@ def test_objects_and_lists_are_put_together_from_finished_parts() -> None:
 
 def test_a_million_numbers_take_little_time() -> None:
     values = [float(n) for n in range(10**6)]
-    started = time.perf_counter()
+    started = time.process_time()
     json_values.encode(values)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tfserve.models import formats
+from tfserve.models import formats, links
+from tfserve.models.links import LinkRefused
 from tfserve.paths import read_inside
-from tfserve.runtimes import model_links
-from tfserve.runtimes.model_links import LinkRefused
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def saved_model(folder: Path) -> Path:
 
 
 def check(path: Path, weights: Path | None = None) -> None:
-    model_links.check(formats.locate(str(path), None if weights is None else str(weights)))
+    links.check(formats.locate(str(path), None if weights is None else str(weights)))
 
 
 @pytest.mark.parametrize("name", ["variables/variables.index", "assets/deep/vocabulary.txt", "saved_model.pb"])

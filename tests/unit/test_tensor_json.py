@@ -140,11 +140,11 @@ def test_a_list_cut_at_the_wrong_place_is_no_json_or_read_as_a_whole(text: str) 
     ],
 )
 def test_rubbish_is_refused_at_once(body: bytes) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     for parse in (decode, decode_leniently):
         with pytest.raises(Invalid):
             to_array(parse(body)["x"], ANY, "x")
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_of_keys_that_are_there_twice_the_last_one_counts() -> None:
@@ -213,9 +213,9 @@ def test_a_picture_is_read_several_times_faster_than_by_objects() -> None:
     spec = TensorSpec("x", "float32", (-1, 224, 224, 3))
 
     def seconds(read: Any) -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         assert (read() == picture).all()
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     fast = min(seconds(lambda: to_array(decode(body)["instances"], spec, "x")) for _ in range(5))
     slow = min(seconds(lambda: cast(json.loads(body)["instances"], spec, "x")) for _ in range(2))
@@ -228,3 +228,16 @@ def test_the_shape_comes_from_brackets_and_commas() -> None:
     assert json_numbers.shape_of(b"[[], [7]]", 1) is None
     assert json_numbers.shape_of(b"[[1], [2, 3]]", 3) is None
     assert json_numbers.shape_of(b"[[1, 2], 3]", 3) is None
+    assert json_numbers.shape_of(b"[[[1], [2]], [[3], [4]]]", 4) == (2, 2, 1)
+    assert json_numbers.shape_of(b"[[[1], [2]], [[3, 4]]]", 4) is None
+    assert json_numbers.shape_of(b"[[1][2]]", 2) is None
+
+
+@pytest.mark.parametrize("odd", [b"[1,2,3]", b"[1]", b"[[1],2]", b"[]"])
+def test_one_odd_list_among_a_million_is_found_wherever_it_is(odd: bytes) -> None:
+    rows = [b"[1,2]"] * 1_000_000
+    assert json_numbers.shape_of(b"[" + b",".join(rows) + b"]", 2_000_000) == (1_000_000, 2)
+    for at in (0, 1, 499_999, 999_999):
+        count = 1_999_998 + odd.count(b"1") + odd.count(b"2") + odd.count(b"3")
+        text = b"[" + b",".join([*rows[:at], odd, *rows[at + 1 :]]) + b"]"
+        assert json_numbers.shape_of(text, count) is None

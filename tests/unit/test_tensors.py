@@ -98,9 +98,9 @@ def test_a_value_nested_too_deeply_is_refused() -> None:
 
 def test_an_image_of_224_pixels_square_is_cast_in_milliseconds() -> None:
     image = np.random.default_rng(0).random((1, 224, 224, 3)).tolist()
-    started = time.perf_counter()
+    started = time.process_time()
     assert given(image, "float32", (-1, 224, 224, 3)).shape == (1, 224, 224, 3)
-    assert time.perf_counter() - started < 0.2
+    assert time.process_time() - started < 0.2
 
 
 def test_the_names_of_types_are_those_of_the_three_worlds() -> None:

@@ -103,6 +103,15 @@ def test_long_rows_given_as_objects_are_put_together() -> None:
         predicting.read(b'{"instances": [{"x": [1 ' + b" " * 9000 + b' 2], "n": 1}]}', one)
 
 
+def test_rows_of_several_outputs_are_all_written_when_there_are_many() -> None:
+    count = 2 * predicting.ROWS_AT_ONCE + 1
+    outputs = {"a": np.arange(count), "b": np.where(np.arange(count) == 7, np.nan, 0.5)}
+    text = predicting.write(Result(outputs, 1), rows=count)
+    rows = json.loads(text)["predictions"]
+    assert [row["a"] for row in rows] == list(range(count))
+    assert [index for index, row in enumerate(rows) if row["b"] != 0.5] == [7]
+
+
 def test_rows_of_several_outputs_are_written_with_strings_and_words() -> None:
     outputs = {
         "y": np.array([[1, np.nan], [2, 3]], np.float32),

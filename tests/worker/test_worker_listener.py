@@ -158,6 +158,7 @@ def test_a_delay_is_waited_for_company_only_when_asked(serve: Callable[..., Serv
     assert serve("versions", max_delay_s=0.2).use(two_apart) == {4}
 
 
+@pytest.mark.slow
 def test_a_computation_that_never_ends_ends_its_worker(serve: Callable[..., Served]) -> None:
     served = serve("count", time_limit_s=1.0)
 

@@ -18,7 +18,7 @@ import msgspec
 from tfserve.errors import Conflict, NotFound, nearest
 from tfserve.ipc.messages import Train
 from tfserve.training.checkpoint_files import newest_epoch
-from tfserve.training.project_folders import MODELS
+from tfserve.training.project_folders import MODELS, results_folder
 from tfserve.training.writing import aside_of
 
 
@@ -32,8 +32,9 @@ class KeptTraining:
 
     def __init__(self, project: Path, task_id: str) -> None:
         self.task_id = task_id
-        self.result = project / MODELS / task_id
-        self.folder = project / MODELS / f".{task_id}.work"
+        models = results_folder(project) / MODELS
+        self.result = models / task_id
+        self.folder = models / f".{task_id}.work"
         self.findings = self.folder / "findings.json"
         self._project = project
         self._chosen = self.folder / "chosen.json"
@@ -102,5 +103,5 @@ def left_behind(project: Path) -> list[KeptTraining]:
 
 
 def _all(project: Path) -> list[KeptTraining]:
-    folders = sorted((project / MODELS).glob(".*.work"))
+    folders = sorted((results_folder(project) / MODELS).glob(".*.work"))
     return [KeptTraining(project, folder.name[1 : -len(".work")]) for folder in folders]

@@ -107,7 +107,11 @@ def _examine(kept: KeptTraining, folder: Path, wanted: Chosen) -> bool:
         console.print(f"[red]problem[/red] {problem}")
     if not found.problems:
         kept.keep(wanted)
-        console.print(f"{found.image_count} images, {len(found.classes)} classes: {', '.join(found.classes)}")
+        names = [each["display"] for each in found.dataset["classes"]]
+        console.print(f"Layout: {found.dataset['layout']}", markup=False)
+        for remark in found.dataset["remarks"]:
+            console.print(f"Remark: {remark}", markup=False)
+        console.print(f"{found.image_count} images, {len(names)} classes: {', '.join(names)}", markup=False)
     return not found.problems
 
 

@@ -146,6 +146,8 @@ class TrainingTask(models.Model):
     model_path = models.TextField(null=True)
     #: what was left out of the project, as {path, reason}
     skipped = models.JSONField(default=list)
+    #: layout, classes, split and remarks, as the examination found them
+    dataset = models.JSONField(default=dict)
     #: the last epoch of which a checkpoint was kept when a run died
     reached = models.IntegerField(default=0)
     #: deaths in a row since, none of which came after a further checkpoint

@@ -39,6 +39,7 @@ def task_json(task: TrainingTask, *, state: str | None = None) -> dict[str, Any]
         "message": task.message or None,
         "eta": task.eta_s,
         "skipped": task.skipped or None,
+        "dataset": task.dataset or None,
         "deployTo": task.deploy_to,
         "jobId": task.job_id,
     }

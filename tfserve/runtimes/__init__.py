@@ -8,9 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 from tfserve.errors import Invalid, Unsupported, nearest
-from tfserve.models import formats
+from tfserve.models import formats, links
 from tfserve.models.formats import Located
-from tfserve.runtimes import model_links
 from tfserve.runtimes.interface import Runtime
 from tfserve.runtimes.signature_only import SignatureOnly
 
@@ -69,9 +68,9 @@ def load(
     A runtime that would measure the model with synthetic inputs to choose its settings does not without `measuring`.
     Raises `Invalid` or `Unsupported`, with the cause.
     """
-    model_links.check(model)
+    links.check(model)
     loaded = _load(model, device=device, runtime=runtime, precision=precision, measuring=measuring)
-    model_links.check(model)  # a link that was put in place after the first check
+    links.check(model)  # a link that was put in place after the first check
     return loaded
 
 

@@ -29,6 +29,8 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     default signature; None means the only one that fits. `antialias` smooths what is made smaller, as Pillow and our
     training do; without it pixels are taken as `tf.image.resize` takes them by default.
 
+    `display` are the labels as people write them, in the same order.
+
     `softmax` and `sigmoid` are applied to outputs that are logits. `mask_values` has the value in a mask for each
     class. `output_layout` says where a mask's classes are.
     """
@@ -44,6 +46,7 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     channel_order: Literal["RGB", "BGR"] = "RGB"
     antialias: bool = True
     labels: list[str] = []
+    display: list[str] = []
     task: Literal["classification", "segmentation"] = "classification"
     softmax: bool = False
     sigmoid: bool = False
@@ -76,6 +79,8 @@ def parse(given: dict[str, Any], where: str, *, defaults: dict[str, Any] | None 
     Raises `Invalid`.
     """
     own = dict(defaults or {})
+    if given.get("labels") is not None:  # then the model's own names are those of other labels
+        own.pop("display", None)
     if any(given.get(name) is not None for name in NORMALIZATION):
         own = {name: value for name, value in own.items() if name not in NORMALIZATION}
     try:
@@ -123,6 +128,8 @@ def _is_of_one(mean: PerChannel, std: PerChannel | None) -> bool:
 def _check_outputs(spec: ImageSpec, where: str) -> None:
     if spec.softmax and spec.sigmoid:
         raise Invalid(f"{where}: softmax and sigmoid exclude each other.")
+    if spec.display and len(spec.display) != len(spec.labels):
+        raise Invalid(f"{where}: display needs a name for each label: {len(spec.labels)}, not {len(spec.display)}.")
     if spec.mask_values and spec.task != "segmentation":
         raise Invalid(f"{where}: mask_values are for task 'segmentation'.")
     if not all(0 <= value <= 255 for value in spec.mask_values):

@@ -13,12 +13,13 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import Measuring, frozen_graph, keras, known_names, pace, saved_model_file, state
+from tfserve.runtimes import Measuring, frozen_graph, keras, known_names, pace, saved_model_file, state, uninitialized
 from tfserve.runtimes.causes import cause
 from tfserve.runtimes.graph_guard import GraphGuard, Required
 from tfserve.runtimes.graph_names import GraphNames
@@ -66,6 +67,8 @@ class _Restored(NamedTuple):
 
     definition: Any
     signatures: dict[str, Tensors]
+    #: why signatures can't be computed
+    refused: Mapping[str, str] = MappingProxyType({})
 
 
 class GraphModel:
@@ -76,18 +79,17 @@ class GraphModel:
     def __init__(self, session: Any, kind: str, restored: _Restored, session_state: SessionState) -> None:
         self.format = kind
         self._guard = _guard(session.graph, restored)
-        signatures = {name: each for name, each in restored.signatures.items() if name not in self._guard.refused}
+        refused = {**self._guard.refused, **restored.refused}
+        signatures = {name: each for name, each in restored.signatures.items() if name not in refused}
         remarks = [remark for each in signatures.values() for remark in each.remarks]
-        self.remarks = [*self._guard.refused.values(), *dict.fromkeys(remarks)]
+        self.remarks = [*refused.values(), *dict.fromkeys(remarks)]
         self.signatures = {name: each.signature for name, each in signatures.items()}
         self._inputs = {name: each.inputs for name, each in signatures.items()}
         self._outputs = {name: each.outputs for name, each in signatures.items()}
         self._session = session
         self._state = session_state
         self.is_stateful, self.can_reset_state = session_state.is_stateful, session_state.can_reset
-        self._names = GraphNames(
-            session.graph, self.signatures, self._inputs, self._outputs, refused=self._guard.refused
-        )
+        self._names = GraphNames(session.graph, self.signatures, self._inputs, self._outputs, refused=refused)
         self._callables: OrderedDict[tuple[Any, ...], _Callable] = OrderedDict()
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
@@ -243,6 +245,7 @@ def _load(tf: Any, model: Located, path: Path, device: str, *, with_hints: bool 
                 restored = _restored(frozen_graph.load(tf, model))
             else:
                 restored = _restore_saved_model(session, path, with_hints=with_hints)
+            restored = _complete(tf, session, restored, path if model.weights is None else None)
             session_state = SessionState(tf, session, restored.definition)
         graph.finalize()
         return GraphModel(session, model.format, restored, session_state)
@@ -285,6 +288,11 @@ def _restored(definition: Any, content: bytes | None = None) -> _Restored:
     """What is needed of a meta graph that was imported; `content` is its serialized form, if it is at hand."""
     signatures = saved_model_file.of_meta_graph(content or definition.SerializeToString())
     return _Restored(definition, signatures)
+
+
+def _complete(tf: Any, session: Any, restored: _Restored, folder: Path | None) -> _Restored:
+    outputs = {name: each.outputs.values() for name, each in restored.signatures.items()}
+    return restored._replace(refused=uninitialized.complete(tf, session, restored.definition, outputs, folder))
 
 
 def _drop_hints(definition: Any) -> None:

@@ -11,14 +11,14 @@ from collections.abc import Callable
 
 from tfserve.errors import Invalid, TFserveError
 from tfserve.ipc.messages import ModelOptions
-from tfserve.models import formats
+from tfserve.models import formats, links
 from tfserve.models.formats import Located
 
 LIMIT_S = 10.0
 
 
 async def locate(path: str, weights: str | None, options: ModelOptions) -> Located:
-    """What the path means. Raises `Invalid`, with the cause."""
+    """What the path means. Raises `Invalid`, with the cause: also for a link that leads out of the readable folders."""
     loop = asyncio.get_running_loop()
     found: asyncio.Future[Located] = loop.create_future()
 
@@ -29,6 +29,7 @@ async def locate(path: str, weights: str | None, options: ModelOptions) -> Locat
     def look() -> None:
         try:
             located = formats.locate(path, weights, inputs=options.inputs, outputs=options.outputs)
+            links.check(located)
         except TFserveError as error:
             loop.call_soon_threadsafe(settle, lambda error=error: found.set_exception(error))
         except (OSError, RuntimeError, ValueError) as error:

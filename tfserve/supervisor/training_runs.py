@@ -70,6 +70,12 @@ def new_row(task_id: str, request: StartTraining, found: ProjectExamined, *, tol
         parameters=request.parameters,
         deploy_to=request.deploy_to,
         skipped=found.skipped[:MAX_SKIPPED_TOLD],
+        dataset=found.dataset,
         told=told,
-        message=f"waiting; {found.image_count} images, {found.skipped_count} left out",
+        message=_waiting(found),
     )
+
+
+def _waiting(found: ProjectExamined) -> str:
+    layout = found.dataset.get("layout")
+    return f"waiting; {found.image_count} images, {found.skipped_count} left out" + (f"; {layout}" if layout else "")

@@ -35,7 +35,7 @@ from tfserve.supervisor.journal import Journal, NotRecorded
 from tfserve.supervisor.training_runs import FolderInUse, FolderReserved, Run, TooManyTasks, new_row, run_of
 from tfserve.supervisor.workers import Spare, WorkerDied
 from tfserve.training.checkpoint_files import newest_epoch
-from tfserve.training.project_folders import MODELS
+from tfserve.training.project_folders import MODELS, results_folder
 from tfserve.training.writing import aside_of
 
 log = logging.getLogger(__name__)
@@ -406,4 +406,4 @@ def _make_private(folder: Path) -> None:
 
 
 def _result_folder(run: Run) -> Path:
-    return Path(run.project_dir) / MODELS / run.task_id
+    return results_folder(Path(run.project_dir)) / MODELS / run.task_id

@@ -149,7 +149,11 @@ def _export(run: Run, network: Any, source: Source, places: Array, contest: Cont
 def _exported(
     run: Run, stage: Stage, network: Any, source: Source, tried: Array, learnt: Array
 ) -> list[exports.Export]:
-    signatures.save(network, signatures.Classifier(network, run.findings.labels), run.aside / exports.SAVED_MODEL)
+    signatures.save(
+        network,
+        signatures.Classifier(network, run.findings.labels, run.findings.display),
+        run.aside / exports.SAVED_MODEL,
+    )
     held_out.write([run.file(place) for place in tried], run.aside / exports.SAVED_MODEL)
     trial = exports.Trial.of(network, run.aside, source.inputs.batch(tried).astype(np.float32), image=run.image())
     trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("probabilities"))

@@ -13,8 +13,13 @@ CALIBRATION_BINS = 10
 
 
 def confusion(truth: Array, predicted: Array, classes: int) -> Array:
-    """(classes, classes) counts: rows are what is true, columns what was predicted."""
-    cells = np.bincount(truth.ravel().astype(np.int64) * classes + predicted.ravel(), minlength=classes * classes)
+    """(classes, classes) counts: rows are what is true, columns what was predicted.
+
+    A true class that is none of them, such as that of ignored pixels, is not counted.
+    """
+    counted = truth.ravel() < classes
+    pairs = truth.ravel()[counted].astype(np.int64) * classes + predicted.ravel()[counted]
+    cells = np.bincount(pairs, minlength=classes * classes)
     return cells.reshape(classes, classes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,9 @@ class Skipped(msgspec.Struct, frozen=True):
 class Findings(msgspec.Struct, kw_only=True):
     """The good images, and the labels in the order of the model's outputs with the numbers given to them.
 
-    For a segmentation the numbers are the values in the masks; the first is 0, the background. `display` are the labels
-    as the user writes them, `layout` is the arrangement of files that was recognised, in words, and `remarks` are
-    sentences that do not prevent a training.
+    For a segmentation the numbers are the values in the masks; the first is 0, the background. `ignore` is the value of
+    pixels that belong to no class. `display` are the labels as the user writes them, `layout` is the arrangement of
+    files that was recognised, in words, and `remarks` are sentences that do not prevent a training.
     """
 
     train_type: str
@@ -56,11 +57,29 @@ class Findings(msgspec.Struct, kw_only=True):
     display: list[str] = msgspec.field(default_factory=list)
     layout: str = ""
     remarks: list[str] = msgspec.field(default_factory=list)
+    ignore: int | None = None
 
     def fingerprint(self, parameters: dict[str, Any]) -> str:
         """The same for two trainings exactly when one may go on where the other has stopped."""
-        told = [self.train_type, self.labels, self.numbers, self.images, sorted(parameters.items())]
+        told = [
+            self.train_type, self.labels, self.numbers, self.ignore, self.images, sorted(parameters.items()),
+        ]  # fmt: skip
         return hashlib.sha256(msgspec.json.encode(told)).hexdigest()
+
+    def summary(self) -> dict[str, Any]:
+        """What the task's response says of the data set. Classes of a segmentation have no number of images."""
+        counts = Counter(image.label for image in self.images)
+        parts = Counter(image.part for image in self.images if image.part)
+        classes = [
+            {"label": label, "display": display, "number": number}
+            | ({"images": counts[n]} if self.train_type == "classification" else {})
+            for n, (label, display, number) in enumerate(zip(self.labels, self.display, self.numbers, strict=True))
+        ]
+        return {
+            "layout": self.layout, "images": len(self.images), "skipped": len(self.skipped), "classes": classes,
+            "split": dict(parts), "groups": len({image.group for image in self.images} - {""}),
+            "ignore": self.ignore, "remarks": self.remarks,
+        }  # fmt: skip
 
     def write(self, file: Path) -> None:
         with written_aside(file) as aside:

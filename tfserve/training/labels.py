@@ -1,10 +1,15 @@
-"""The labels of classes: from folder names, or numbered by a `labels_info.txt`."""
+"""The labels of classes: from folder names, or numbered by a `labels_info.txt`.
+
+A label has only a-z, 0-9 and single blanks, as the contract says. The name as the user writes it is kept next to it.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 from tfserve.errors import nearest
@@ -13,7 +18,7 @@ INFO_FILE = "labels_info.txt"
 
 MAX_BYTES = 4 * 1024 * 1024
 
-_LINE = re.compile(r"(.*),\s*([0-9]{1,9})\s*")
+_LINE = re.compile(r"(.*?)\s*,\s*(?:([0-9]{1,9})|#([0-9a-fA-F]{6}))\s*")
 _OTHER = re.compile(r"[^a-z0-9]+")
 
 
@@ -22,31 +27,66 @@ def from_folder(name: str) -> str:
     return _OTHER.sub(" ", name.lower())
 
 
-class LabelsInfo:
-    """What a `labels_info.txt` says: a header line, then `label,number`. `problems` are sentences with its path.
+def distinct(names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Name → label for each of these names, and remarks about labels that had to be numbered.
 
-    Blanks around a label don't count, unless a `known` label has them: that of a folder `Cup_` is `cup `.
+    A name without a letter a-z or a digit, such as 猫, and one whose label another name has (C# after C++) get the
+    first free number. Names that have a label of their own keep it.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: (from_folder(name) != name, name)):
+        label = from_folder(name)
+        if label.strip() and label not in found.values():
+            found[name] = label
+    remarks = []
+    for name in sorted(set(names) - found.keys()):
+        stem = from_folder(name).strip()
+        taken = set(found.values()) | {from_folder(each) for each in names}
+        found[name] = next(
+            label for number in count(2 if stem else 1) if (label := f"{stem or 'class'} {number}") not in taken
+        )
+        why = "has the same label as another class" if stem else "has no letter a-z and no digit"
+        remarks.append(f"{name!r} {why}, so its label is {found[name]!r}; it is shown as {name!r}.")
+    return found, remarks
+
+
+def simple(name: str) -> str:
+    """The form in which names are compared: one Unicode normal form, without capitals and outer blanks."""
+    return unicodedata.normalize("NFC", name).strip().strip('"').casefold()
+
+
+class LabelsInfo:
+    """What a `labels_info.txt` says: a header line, then `label,number`, or `label,#rrggbb` for masks in colours.
+
+    Labels are given as they are or as the user writes the name: `known` has the label of each name that the project
+    has. Blanks around a label don't count, unless a known label has them: that of a folder `Cup_` is `cup `.
+    `problems` are sentences with the file's path, `names` the names as they are written, by label.
     """
 
-    def __init__(self, path: Path, known: Collection[str]) -> None:
+    def __init__(self, path: Path, known: Mapping[str, str]) -> None:
         self.path = path
-        self._known = known
+        self._known = {simple(name): label for name, label in known.items()}
+        self._labels = set(known.values())
         self.numbers: dict[str, int] = {}
+        self.colours: dict[str, str] = {}
+        self.names: dict[str, str] = {}
         self.problems: list[str] = []
         self._read()
 
     @classmethod
-    def find(cls, project: Path, known: Collection[str] = ()) -> LabelsInfo | None:
+    def find(cls, project: Path, known: Mapping[str, str] | None = None) -> LabelsInfo | None:
         path = project / INFO_FILE
-        return cls(path, known) if os.path.lexists(path) else None
+        return cls(path, known or {}) if os.path.lexists(path) else None
 
     def compare(self, labels: Sequence[str]) -> list[str]:
         """Problems where these labels, found in the project, and those in the file are not the same."""
         unknown = [label for label in self.numbers if label not in labels]
         missing = [label for label in labels if label not in self.numbers]
         problems = [
-            f"{self.path} names {label!r}, for which there are no images{nearest(label, labels)}." for label in unknown
+            f"{self.path} names {self.names[label]!r}, for which there are no images{nearest(label, labels)}."
+            for label in unknown
         ]
+        problems += [f"{self.path} gives {label!r} a colour; a number was expected." for label in self.colours]
         if self.numbers:
             problems += [
                 f"{self.path} gives no number to {label!r}. Add a line '{label},<number>'." for label in missing
@@ -66,7 +106,7 @@ class LabelsInfo:
         for row, line in enumerate(lines[1:], start=2):
             if line.strip():
                 self._read_line(row, line)
-        if not self.numbers and not self.problems:
+        if not self.names and not self.problems:
             self.problems.append(f"{self.path} has no labels. Expected: a header line, then label,number in each line.")
 
     def _text(self) -> str:
@@ -78,20 +118,39 @@ class LabelsInfo:
 
     def _read_line(self, row: int, line: str) -> None:
         parts = _LINE.fullmatch(line)
-        label = self._label(parts[1]) if parts else ""
+        name = parts[1].strip().strip('"') if parts else ""
+        label = self._label(line) if parts else ""
         if parts is None or not label:
             self.problems.append(
                 f"{self.path}, line {row}: expected label,number, such as 'cup,0'; found {line[:80]!r}."
             )
             return
-        number = int(parts[2])
-        if label in self.numbers:
+        value = int(parts[2]) if parts[2] else f"#{parts[3].lower()}"
+        if label in self.names:
             self.problems.append(f"{self.path}, line {row}: {label!r} is there twice.")
-        elif number in self.numbers.values():
-            self.problems.append(f"{self.path}, line {row}: the number {number} is given twice.")
+        elif value in self.numbers.values() or value in self.colours.values():
+            what = "number" if parts[2] else "colour"
+            self.problems.append(f"{self.path}, line {row}: the {what} {value} is given twice.")
         else:
-            self.numbers[label] = number
+            self.names[label] = unicodedata.normalize("NFC", name)
+            self._put(label, value)
 
-    def _label(self, name: str) -> str:
+    def _put(self, label: str, value: int | str) -> None:
+        if isinstance(value, int):
+            self.numbers[label] = value
+        else:
+            self.colours[label] = value
+
+    def _label(self, line: str) -> str:
+        """The label of the name in a line: by the name as it is written, else by its label, else a new one."""
+        name = line.rpartition(",")[0]
+        if known := self._known.get(simple(name)):
+            return known
         label = from_folder(name.strip('"'))
-        return label if label in self._known else label.strip()
+        if label in self._labels:
+            return label
+        if label.strip():
+            return label.strip()
+        if self._known:  # a name that the project does not have must not get the label of another one
+            return simple(name)
+        return next(each for number in count(1) if (each := f"class {number}") not in self.names)

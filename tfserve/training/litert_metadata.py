@@ -82,7 +82,7 @@ def with_metadata(model: bytes, card: dict[str, Any]) -> bytes:
     content = io.BytesIO(bytes(flatbuffer_utils.convert_object_to_bytearray(known)))
     with zipfile.ZipFile(content, "a") as archive:
         archive.writestr(LABELS, "\n".join(card["labels"]) + "\n")
-        archive.writestr(CARD, json.dumps(card, indent=2))
+        archive.writestr(CARD, json.dumps(card, indent=2, ensure_ascii=False))
     return content.getvalue()
 
 

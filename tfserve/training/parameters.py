@@ -49,7 +49,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             "path": "a path",
             "duration": "a time such as 60s or 10m",
         }
-        typed = named.get(self.type, "")
+        typed = named.get(self.type, "a text" if self.type == "text" else "")
         if self.minimum is not None:
             typed += f" from {self.minimum:g} to {self.maximum:g}"
         return " or ".join(filter(None, (typed, words)))
@@ -88,6 +88,11 @@ _LIMITS = (
     _integer("threads", 2, 1, 256, "threads that compute"),
     _choice("exports", "all", ("all", "saved_model"), "all: also LiteRT and ONNX, each compared with the original"),
 )
+_GROUPS = Parameter(
+    name="groups", type="text", default="auto", words=("auto", "none"),
+    help="images of one scene, which stay on one side of the split: a column of a table of images, or a regular"
+    r" expression with a group, such as ^(.+)_\d+, searched for in their paths; auto: a column named group",
+)  # fmt: skip
 _RANDOM = (
     Parameter(
         name="mirror", type="boolean", default=False,
@@ -122,6 +127,7 @@ CLASSIFICATION = (
         help="file with the backbone's weights: .h5 of Keras without the top, .pth of EfficientNet-Lite0",
     ),
     *_BUDGET,
+    _GROUPS,
     *_RANDOM,
     _choice("class_weights", "auto", ("auto", "none"), "auto: classes with few images count more when unbalanced"),
     *_LIMITS,
@@ -135,9 +141,14 @@ SEGMENTATION = (
     _integer("image_size", "auto", 16, 1024, "pixels of the larger side; auto: from the images", ("auto",)),
     _integer("filters", 16, 4, 64, "of the first convolutions; more after each halving of the size"),
     _number("dice_weight", 0.5, 0, 1, "share of Dice in the loss, the rest is cross-entropy"),
+    _integer(
+        "ignore", "auto", 1, 255, "value in masks of pixels that belong to no class; auto: 255 next to class numbers",
+        ("auto", "none"),
+    ),
+    _GROUPS,
     *_RANDOM,
     *_LIMITS,
-)
+)  # fmt: skip
 
 TABLES = {"classification": CLASSIFICATION, "segmentation": SEGMENTATION}
 
@@ -175,7 +186,7 @@ def listing() -> dict[str, list[dict[str, Any]]]:
 def _fits(kind: str, value: Any) -> bool:
     if kind == "boolean":
         return isinstance(value, bool)
-    if kind == "path":
+    if kind in ("path", "text"):
         return isinstance(value, str) and bool(value) and "\0" not in value
     if kind == "duration":
         return seconds_of(value) is not None

@@ -46,3 +46,13 @@ def problems_of_results(project: Path) -> list[str]:
 def is_in_the_way(latest: Path) -> bool:
     """Whether `latest` is something of the user's."""
     return os.path.lexists(latest) and not latest.is_symlink()
+
+
+def results_folder(project: Path) -> Path:
+    """The folder that has `models`: the project, or for `flowers.zip` the folder `flowers` next to it."""
+    return project.with_suffix("") if is_archive(project) else project
+
+
+def is_archive(project: Path) -> bool:
+    """Whether the project is a zip file, also one that is gone by now, instead of a folder."""
+    return project.suffix.lower() == ".zip" and not project.is_dir()

@@ -33,7 +33,8 @@ def write(
     found, state = run.findings, state or State(fingerprint="", epochs=0)
     metrics = {
         "task_id": run.task_id, "train_type": found.train_type, **more, **evaluation,
-        "labels": found.labels, "numbers": found.numbers, "network": network,
+        "labels": found.labels, "display": found.display, "numbers": found.numbers, "ignore": found.ignore,
+        "layout": found.layout, "remarks": found.remarks, "network": network,
         "images": {**counts, "skipped": len(found.skipped)},
         "epochs": {"wanted": state.epochs, "trained": state.epoch, "best": state.best_epoch, "history": state.history},
         "exports": [msgspec.to_builtins(each) for each in exports],
@@ -41,9 +42,10 @@ def write(
         "skipped": [msgspec.to_builtins(each) for each in found.skipped[:MAX_SKIPPED]],
         "attempt_s": round(time.time() - run.began_at, 1),
     }  # fmt: skip
-    (run.aside / "labels.txt").write_text("".join(f"{label}\n" for label in found.labels))
+    for name, lines in (("labels.txt", found.labels), ("display_names.txt", found.display)):
+        (run.aside / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     (run.aside / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
-    (run.aside / "README.md").write_text(_readme(run, metrics))
+    (run.aside / "README.md").write_text(_readme(run, metrics), encoding="utf-8")
     return metrics
 
 
@@ -66,7 +68,9 @@ def _what(run: Run, metrics: dict[str, Any]) -> list[str]:
         f"Trained by TFserve (task {run.task_id}) on {metrics['images']['training']} images of `{run.project}`."
         f" {_measured_on(metrics)}",
         "",
-        f"Labels, in the order of the outputs: {', '.join(run.findings.labels)}.",
+        f"Layout of the project: {run.findings.layout}.",
+        "",
+        f"Labels, in the order of the outputs: {', '.join(_labels(run))}.",
     ]
 
 
@@ -81,6 +85,12 @@ def _measured_on(metrics: dict[str, Any]) -> str:
         f"All figures come from {count} images ({measured_on}): models of the same type, trained without them, were"
         " measured on them. The delivered model has learnt from them too, so it should be no worse."
     )
+
+
+def _labels(run: Run) -> list[str]:
+    """Each label, with the name as the user writes it where that says more."""
+    both = zip(run.findings.labels, run.findings.display, strict=True)
+    return [label if label == display else f"{label} ({display})" for label, display in both]
 
 
 def _how_good(metrics: dict[str, Any]) -> list[str]:
@@ -146,7 +156,7 @@ def _how_it_came_about(run: Run, metrics: dict[str, Any]) -> list[str]:
     told = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
     chosen = ", ".join(f"{name} {value}" for name, value in run.parameters.items())
     return [
-        *(f"- {note}" for note in run.notes),
+        *(f"- {note}" for note in (*run.findings.remarks, *run.notes)),
         *([f"- {epochs['trained']} of {epochs['wanted']} epochs were trained."] if epochs["wanted"] else []),
         f"- Skipped files: {told or 'none'}. They are listed in `{METRICS_FILE}`.",
         f"- Parameters: {chosen}.",

@@ -60,7 +60,8 @@ class Run:
         """What goes along with every small form of the model."""
         return {
             "task": self.task_id, "train_type": self.findings.train_type, "labels": self.findings.labels,
-            "numbers": self.findings.numbers, "input": INPUT, "size": self.parameters["network_size"],
+            "display": self.findings.display, "numbers": self.findings.numbers, "input": INPUT,
+            "size": self.parameters["network_size"],
             "image": self.image(),
         }  # fmt: skip
 
@@ -69,7 +70,7 @@ class Run:
         height, width = self.parameters["network_size"]
         image = {
             "task": self.findings.train_type, "height": height, "width": width, "channels": 3, "layout": "NHWC",
-            "scale": 1.0, "offset": 0.0, "labels": self.findings.labels,
+            "scale": 1.0, "offset": 0.0, "labels": self.findings.labels, "display": self.findings.display,
         }  # fmt: skip
         masks = {"mask_values": self.findings.numbers, "output_layout": "NHWC"}
         return image | (masks if self.findings.train_type == "segmentation" else {})

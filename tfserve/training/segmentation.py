@@ -33,7 +33,7 @@ from tfserve.training.sizes import network_size, thumbnail_size
 from tfserve.training.splitting import Split, split, spread
 from tfserve.training.store import Store
 from tfserve.training.timing import Stage
-from tfserve.training.unet import MAX_DEPTH, cross_entropy_with_dice, depth_for, unet
+from tfserve.training.unet import IGNORED, MAX_DEPTH, cross_entropy_with_dice, depth_for, pixel_accuracy, unet
 
 LARGEST = 256
 RATE = 2e-3
@@ -62,7 +62,7 @@ def train(run: Run) -> dict[str, Any]:
     run.clock.expect(EXPORTS, 40.0, key=f"exports of a segmentation, {chosen['exports']}")
     network, state = _fit(run, source, parts, size)
 
-    server = Segmenter(network, found.labels, found.numbers)
+    server = Segmenter(network, found.labels, found.numbers, found.display)
     predict = _predict(server)
     measured = evaluation.segmentation(_confusion(run, predict, parts.held_out), found.labels)
     _draw(run, state, predict, parts, measured)
@@ -92,9 +92,12 @@ def _source(run: Run, size: tuple[int, int]) -> Source:
 
 
 def _mask(run: Run, place: int) -> Array:
-    """Class numbers (height, width) uint8, in the image's own size."""
+    """Class numbers (height, width) uint8, in the image's own size; `IGNORED` where there is none."""
     values = masks.read(run.project / str(run.findings.images[place].mask))
-    return _classes(values, run.findings.numbers)
+    classes = _classes(values, run.findings.numbers)
+    if run.findings.ignore is not None:
+        classes[values == run.findings.ignore] = IGNORED
+    return classes
 
 
 def _classes(values: Array, numbers: Sequence[int]) -> Array:
@@ -123,8 +126,8 @@ def _fit(run: Run, source: Source, parts: Split, size: tuple[int, int]) -> tuple
         optimizer=keras.optimizers.AdamW(schedule(rate, epochs, steps), weight_decay=1e-4),
         loss=cross_entropy_with_dice(classes, chosen["dice_weight"]),
         metrics=[
-            keras.metrics.MeanIoU(classes, sparse_y_pred=False, name="mean_iou"),
-            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            keras.metrics.MeanIoU(classes, sparse_y_pred=False, ignore_class=IGNORED, name="mean_iou"),
+            keras.metrics.MeanMetricWrapper(pixel_accuracy, name="accuracy"),
         ],
         jit_compile=False,
     )

@@ -28,15 +28,17 @@ from tfserve.runtimes import image_metadata
 class Classifier:
     """Says what to do with images of any size, with a network that takes one size."""
 
-    def __init__(self, network: Any, labels: Sequence[str]) -> None:
+    def __init__(self, network: Any, labels: Sequence[str], display: Sequence[str] = ()) -> None:
         self._network = network
         self._size = network.input_shape[1:3]
         self._labels = list(labels)
+        self._display = list(display)
 
     def image(self) -> dict[str, Any]:
         """How files become the input of `serving_default`, in the words of `tfserve.runtimes.image_spec`."""
         height, width = self._size
-        return {"task": "classification", "height": height, "width": width, "labels": self._labels}
+        names = {"labels": self._labels, "display": self._display}
+        return {"task": "classification", "height": height, "width": width} | names
 
     def from_floats(self, images: Any) -> dict[str, Any]:
         return {"probabilities": self._network(_multiplied(images, self._size), training=False)}
@@ -56,15 +58,16 @@ class Classifier:
 class Segmenter:
     """Gives masks in the size of the images."""
 
-    def __init__(self, network: Any, labels: Sequence[str], values: Sequence[int]) -> None:
+    def __init__(self, network: Any, labels: Sequence[str], values: Sequence[int], display: Sequence[str] = ()) -> None:
         self._network = network
         self._labels = list(labels)
+        self._display = list(display)
         self._size = network.input_shape[1:3]
         self._values = np.asarray(values, np.uint8)
 
     def image(self) -> dict[str, Any]:
         """Files keep their size, since masks of theirs are wanted; the model itself resizes."""
-        return {"task": "segmentation", "labels": self._labels}
+        return {"task": "segmentation", "labels": self._labels, "display": self._display}
 
     def from_floats(self, images: Any) -> dict[str, Any]:
         chances = self._network(_multiplied(images, self._size), training=False)

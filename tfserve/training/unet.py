@@ -10,6 +10,8 @@ MAX_DEPTH = 4
 GROWTH = 1.5
 """So many times the filters after each halving. Twice as many would take more than twice the time, to little use."""
 SMALLEST_SIDE = 8
+IGNORED = 255
+"""The class number of pixels that belong to no class."""
 
 
 def depth_for(size: tuple[int, int]) -> int:
@@ -42,19 +44,32 @@ def unet(size: tuple[int, int], classes: int, *, filters: int) -> Any:
 
 
 def cross_entropy_with_dice(classes: int, dice_weight: float) -> Any:
-    """The loss: cross-entropy of each pixel, and how badly each class overlaps (1 - Dice, the background too)."""
+    """The loss: cross-entropy of each pixel, and how badly each class overlaps (1 - Dice, the background too).
+
+    Pixels that are `IGNORED` count in neither.
+    """
     ops = keras.ops
 
     def loss(masks: Any, logits: Any) -> Any:
-        known = ops.one_hot(ops.cast(masks, "int32"), classes)
-        chances = ops.softmax(logits)
-        entropy = ops.mean(keras.losses.categorical_crossentropy(known, logits, from_logits=True), axis=(1, 2))
+        known = ops.one_hot(ops.cast(masks, "int32"), classes)  # all 0 where the class is ignored
+        counted = ops.sum(known, axis=-1)
+        chances = ops.softmax(logits) * counted[..., None]
+        each = keras.losses.categorical_crossentropy(known, logits, from_logits=True) * counted
+        entropy = ops.sum(each, axis=(1, 2)) / ops.maximum(ops.sum(counted, axis=(1, 2)), 1.0)
         overlap = ops.sum(known * chances, axis=(0, 1, 2))
         both = ops.sum(known, axis=(0, 1, 2)) + ops.sum(chances, axis=(0, 1, 2))
         dice = 1.0 - ops.mean((2.0 * overlap + 1.0) / (both + 1.0))
         return (1.0 - dice_weight) * entropy + dice_weight * dice
 
     return loss
+
+
+def pixel_accuracy(masks: Any, logits: Any) -> Any:
+    """The share of the pixels, without those that are `IGNORED`, whose class is right."""
+    ops = keras.ops
+    counted = ops.cast(ops.not_equal(masks, IGNORED), "float32")
+    right = ops.cast(ops.equal(ops.cast(masks, "int32"), ops.cast(ops.argmax(logits, axis=-1), "int32")), "float32")
+    return ops.sum(right * counted) / ops.maximum(ops.sum(counted), 1.0)
 
 
 def _double_convolution(x: Any, filters: int) -> Any:

@@ -101,7 +101,8 @@ def _give_way(nice: int) -> None:
 def _examine(message: ExamineProject) -> Message:
     try:
         kind = parameters.train_type(message.train_type)
-        found = examine(message.project_dir, kind, parameters.complete(kind, message.parameters), message.roots)
+        chosen = parameters.complete(kind, message.parameters)
+        found = examine(message.project_dir, kind, chosen, message.roots, work=_derived(message))
         if not found.problems:
             found.write(Path(message.findings))
     except TFserveError as error:
@@ -119,7 +120,13 @@ def _examine(message: ExamineProject) -> Message:
         skipped_count=len(found.skipped),
         image_count=len(found.images),
         classes=found.labels,
+        dataset={} if found.problems else found.summary(),
     )
+
+
+def _derived(message: ExamineProject | Train) -> Path:
+    """The folder for what had to be unpacked or converted, next to the findings that name it."""
+    return Path(message.findings).with_name("derived")
 
 
 def _publish(message: Train) -> Failure | None:
@@ -134,6 +141,7 @@ def _publish(message: Train) -> Failure | None:
         return _told(error, message)
     with contextlib.suppress(OSError):
         shutil.rmtree(message.work_folder)
+    shutil.rmtree(_derived(message), ignore_errors=True)
     return None
 
 

@@ -45,13 +45,17 @@ class ExamineProject(Base):
 
 
 class ProjectExamined(Base):
-    """`problems` are sentences with paths: with any, there is no training. `skipped` are {path, reason}, bounded."""
+    """`problems` are sentences with paths: with any, there is no training. `skipped` are {path, reason}, bounded.
+
+    `dataset` is what the task's response says of the images: see `Findings.summary`.
+    """
 
     problems: list[str]
     skipped: list[dict[str, str]]
     skipped_count: int
     image_count: int
     classes: list[str]
+    dataset: dict[str, Any] = {}
 
 
 class Train(Base):

@@ -25,6 +25,7 @@ from tfserve.protocols.tfserve.reading import number, send_output
 from tfserve.protocols.tfserve.requests import decode
 from tfserve.serving.reads import read
 from tfserve.training import parameters
+from tfserve.training.project_folders import MODELS, is_archive, results_folder
 
 NEW_TASK = msgspec.json.Decoder(NewTask)
 
@@ -137,11 +138,13 @@ def _artifact(folder: Path, name: str, context: Context) -> Path:
 def _project_folder(context: Context, path: str) -> Path:
     folder = _inside(context, path)
     try:
-        found = folder.is_dir()
+        found = folder.is_dir() or (is_archive(folder) and folder.is_file())
     except OSError as error:
         raise Invalid(f"projectDir {path[:200]!r} can't be looked at: {error.strerror}.") from None
     if not found:
-        raise Invalid(f"There is no folder {path[:200]!r} on the server: projectDir names the project's folder.")
+        raise Invalid(
+            f"There is no folder {path[:200]!r} on the server: projectDir names the project's folder, or a zip file."
+        )
     return folder
 
 
@@ -150,7 +153,7 @@ async def _task(request: Request) -> TrainingTask:
 
 
 def _result_folder(task: TrainingTask) -> Path:
-    return Path(task.project_dir) / "models" / task.task_id
+    return results_folder(Path(task.project_dir)) / MODELS / task.task_id
 
 
 def _answer(content: Any) -> Response:

@@ -5,7 +5,8 @@
     {"instances": [{"b64": …}]}   as JSON, where the default signature takes numbers
 
 A classification answers `{"predictions": [{"label", "score", "top": [{"label", "score"}, …]}]}` with the `?top=k` (5)
-best classes; a segmentation one mask as a PNG, or several as `{"predictions": [{"mask": {"b64"}, "height", "width"}]}`.
+best classes, each also with `display`, its name as people write it, if the model has such names. A segmentation answers
+one mask as a PNG, or several as `{"predictions": [{"mask": {"b64"}, "height", "width"}]}`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import base64
 import io
 from collections.abc import AsyncGenerator
 from email.message import Message
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 import numpy as np
@@ -83,17 +84,29 @@ def write(model: Model, result: Result, scope: Scope) -> bytes:
     chances = result.outputs.get("probabilities")
     if chances is None or chances.ndim != 2:
         raise Invalid(f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}: neither 'probabilities' nor 'mask'.")
-    labels = (model.told.image or {}).get("labels") or []
+    image = model.told.image or {}
+    names = Names(image.get("labels") or [], image.get("display") or [])
     top = min(_top(scope), chances.shape[1])
     own = result.outputs.get("label")
-    rows = [_classified(row, labels, top, own[n] if own is not None else None) for n, row in enumerate(chances)]
+    rows = [_classified(row, names, top, own[n] if own is not None else None) for n, row in enumerate(chances)]
     return orjson.dumps({"predictions": rows}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _classified(chances: Array, labels: list[str], top: int, own: bytes | None) -> dict[str, Any]:
+class Names(NamedTuple):
+    """Labels, and the same as people write them, where the model has such names."""
+
+    labels: list[str]
+    display: list[str]
+
+    def of(self, number: int) -> dict[str, str]:
+        label = {"label": self.labels[number] if number < len(self.labels) else str(number)}
+        return label | ({"display": self.display[number]} if number < len(self.display) else {})
+
+
+def _classified(chances: Array, names: Names, top: int, own: bytes | None) -> dict[str, Any]:
     """The best classes of one image. `own` is what the model itself calls the best one."""
     order = np.argsort(-chances, kind="stable")[:top].tolist()
-    best = [{"label": labels[n] if n < len(labels) else str(n), "score": chances[n]} for n in order]
+    best = [{**names.of(n), "score": chances[n]} for n in order]
     if own is not None and best:
         best[0]["label"] = own.decode(errors="replace")
     return {**best[0], "top": best} if best else {"label": "", "score": 0.0, "top": []}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -18,6 +18,8 @@ from tfserve.tensor_json import OPTIONS, NotJson, decode_leniently, from_array, 
 from tfserve.tensors import BFLOAT16, DTYPES, Array, Ragged, Signature, TensorSpec, check_shape
 
 BYTES_SUFFIX = "_bytes"
+
+ROWS_AT_ONCE = 16 * 1024
 """Outputs with such a name are written as b64."""
 
 ASK_IN_COLUMNS = 'Ask in columns: {"inputs": {"<input>": …}}.'
@@ -204,14 +206,25 @@ def _write_columns(result: Result) -> bytes:
 
 
 def _write_rows(result: Result) -> bytes:
-    arrays = result.outputs
+    """A list of objects, one for each row, built piece by piece, so that other threads are not held up."""
+    count = len(next(iter(result.outputs.values())))
+    pieces = (
+        _write_some_rows({name: array[at : at + ROWS_AT_ONCE] for name, array in result.outputs.items()})
+        for at in range(0, count, ROWS_AT_ONCE)
+    )
+    return b"[" + b",".join(pieces) + b"]"
+
+
+def _write_some_rows(arrays: Mapping[str, Array]) -> bytes:
+    """The objects with commas between."""
     if all(array.dtype.kind != "f" or np.isfinite(array).all() for array in arrays.values()):
         columns = [_elements(name, array) for name, array in arrays.items()]
-        return orjson.dumps([dict(zip(arrays, row, strict=True)) for row in zip(*columns, strict=True)], option=OPTIONS)
+        rows = [dict(zip(arrays, row, strict=True)) for row in zip(*columns, strict=True)]
+        return orjson.dumps(rows, option=OPTIONS)[1:-1]
     keys = [orjson.dumps(name) + b":" for name in arrays]
     texts = [list(map(_cell, _elements(name, array))) for name, array in arrays.items()]
-    rows = [b",".join([key + cell for key, cell in zip(keys, row, strict=True)]) for row in zip(*texts, strict=True)]
-    return b"[{" + b"},{".join(rows) + b"}]"
+    cells = [b",".join([key + cell for key, cell in zip(keys, row, strict=True)]) for row in zip(*texts, strict=True)]
+    return b"{" + b"},{".join(cells) + b"}"
 
 
 def _cell(element: Any) -> bytes:

@@ -1,7 +1,8 @@
 """Refuses a model whose files, by symbolic links, lie outside the folders that callers may name files in.
 
-The path that a caller names is checked when the request arrives. What lies behind it is checked here, where the model
-is loaded, and again when it has been loaded: a link may have been put in place meanwhile. Hard links are not refused:
+The path that a caller names is checked when the request arrives. What lies behind it is checked here: by the supervisor
+before a process is used for the model, by that process before it loads the model, and again when it has been loaded,
+since a link may have been put in place meanwhile. Hard links are not refused:
 they can't be told from ordinary files, package managers and model stores use them, and Linux allows them only to files
 that their maker may write (fs.protected_hardlinks).
 """
