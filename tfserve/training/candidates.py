@@ -176,8 +176,8 @@ class Contest:
             except Exception:  # noqa: S110 (a damaged file is computed again)
                 pass
         outcome = candidate.evaluate(number, fold)
-        with written_aside(file) as aside, aside.open("wb") as opened:
-            np.savez(opened, output=outcome.output, credit=outcome.credit, loss=outcome.loss)
+        with written_aside(file) as aside, aside.open("wb") as written:
+            np.savez(written, output=outcome.output, credit=outcome.credit, loss=outcome.loss)
         return outcome
 
     def _is_better(self, entry: Entry, champion: Entry) -> bool:
