@@ -15,7 +15,7 @@ _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
 SMALL = 500
 """Up to this many images the allowance is the same; beyond, it grows with their number."""
-ALLOWANCES = {"fast": 15.0, "balanced": 50.0, "best": 400.0}
+ALLOWANCES = {"fast": 8.0, "balanced": 50.0, "best": 400.0}
 LARGEST_FACTOR = 12
 EFFORTS = tuple(ALLOWANCES)
 
