@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import os
@@ -21,11 +22,11 @@ OPTIONS = (
 class Browser:
     """One page."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, *options: str) -> None:
         assert CHROMIUM is not None
         their_in, our_out = os.pipe()
         our_in, their_out = os.pipe()
-        command = shlex.join([CHROMIUM, *OPTIONS, f"--user-data-dir={folder}"])
+        command = shlex.join([CHROMIUM, *OPTIONS, *options, f"--user-data-dir={folder}"])
         self._process = subprocess.Popen(
             ["bash", "-c", f"exec {command} 3<&{their_in} 4>&{their_out}"],
             pass_fds=(their_in, their_out),
@@ -53,6 +54,24 @@ class Browser:
         script = f"new Promise(resolve => {{ {everything} {observer}; {look} && resolve(true) }})"
         answer = self._ask("Runtime.evaluate", {"expression": script, "awaitPromise": True})
         return bool(answer["result"]["value"])
+
+    def choose(self, selector: str, *files: Path) -> None:
+        """Chooses files in an `<input type=file>`."""
+        document = self._ask("DOM.getDocument", {})["root"]["nodeId"]
+        node = self._ask("DOM.querySelector", {"nodeId": document, "selector": selector})["nodeId"]
+        self._ask("DOM.setFileInputFiles", {"nodeId": node, "files": [str(file) for file in files]})
+
+    def click(self, selector: str) -> None:
+        self._ask("Runtime.evaluate", {"expression": f"document.querySelector({json.dumps(selector)}).click()"})
+
+    def text(self) -> str:
+        """All that the page shows."""
+        answer = self._ask("Runtime.evaluate", {"expression": "document.body.innerText"})
+        return str(answer["result"]["value"])
+
+    def screenshot(self) -> bytes:
+        """The page as PNG."""
+        return base64.b64decode(self._ask("Page.captureScreenshot", {})["data"])
 
     def close(self) -> None:
         self._process.kill()

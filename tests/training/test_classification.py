@@ -116,7 +116,8 @@ def test_everything_is_in_the_folder_and_latest_leads_there(trained: Trained) ->
     there = {str(each.relative_to(trained.folder)) for each in trained.folder.rglob("*")}
     assert there >= {
         "saved_model/saved_model.pb", "model.keras", "model.tflite", "model_int8.tflite", "labels.txt",
-        "metrics.json", "README.md", "plots/curves.png", "plots/confusion_matrix.png", "plots/worst_mistakes.png",
+        "metrics.json", "README.md", "web/index.html", "web/model.onnx", "web/model.json",
+        "plots/curves.png", "plots/confusion_matrix.png", "plots/worst_mistakes.png",
     }  # fmt: skip
     models = trained.project / "models"
     assert (models / "latest").resolve() == trained.folder.resolve()

@@ -362,6 +362,8 @@ def test_an_archive_with_evil_paths_links_and_bombs_writes_nothing_outside(tmp_p
         file.writestr(link, "/etc/passwd")
         file.writestr("Rose/bomb.png", b"\0" * 30_000_000)
         file.writestr("Rose/run.exe", b"x")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            file.writestr("Rose/000.png", b"another one of the same name")
         file.writestr("Rose/" + "x" * 300 + ".png", b"x")
     found = good(tmp_path / "p")
     assert counts(found) == {"Rose": 3, "Tulip": 3}
@@ -379,6 +381,18 @@ def test_a_broken_archive_is_a_problem(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "a.zip").write_bytes(content)
     only(examined(tmp_path / "p").problems, "a.zip", "not a good zip file")
+
+
+def test_a_damaged_file_in_an_archive_is_left_out(tmp_path: Path) -> None:
+    class_folders(tmp_path / "set", ("Rose", "Tulip"), 6)
+    (tmp_path / "p").mkdir()
+    archive = zipped(tmp_path / "p" / "a.zip", tmp_path / "set")
+    content = bytearray(archive.read_bytes())
+    content[200:260] = b"\xff" * 60
+    archive.write_bytes(content)
+    found = good(tmp_path / "p")
+    assert sum(counts(found).values()) == 11
+    assert "can't be unpacked" in found.skipped[0].reason
 
 
 def test_an_archive_that_lists_too_many_files_is_refused_before_it_is_read(tmp_path: Path) -> None:

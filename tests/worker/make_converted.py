@@ -108,7 +108,7 @@ class Words(tf.Module):
 
 
 def litert_files(folder: Path) -> None:
-    """One with text, one of the kind that has no signature."""
+    """One with text, one of the kind that has no signature, and one of that kind that needs 5 values in a row."""
     words = Words()
     tf.saved_model.save(words, str(folder / "chosen"), signatures=words.choose)
     text = tf.lite.TFLiteConverter.from_saved_model(str(folder / "chosen"))
@@ -116,6 +116,13 @@ def litert_files(folder: Path) -> None:
     double = tf.function(lambda x: x * 2, input_signature=[Spec([None, 2], tf.float32, name="x")])
     plain = tf.lite.TFLiteConverter.from_concrete_functions([double.get_concrete_function()])
     (folder / "plain.tflite").write_bytes(plain.convert())
+    kernel = tf.ones([5, 1, 1, 1])
+    sums = tf.function(
+        lambda x: tf.nn.conv2d(x, kernel, strides=1, padding="VALID"),
+        input_signature=[Spec([1, None, 1, 1], tf.float32, name="x")],
+    )
+    sound = tf.lite.TFLiteConverter.from_concrete_functions([sums.get_concrete_function()])
+    (folder / "sound.tflite").write_bytes(sound.convert())
 
 
 def main(folder: Path) -> None:

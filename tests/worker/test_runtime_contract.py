@@ -192,6 +192,18 @@ def test_a_litert_file_without_signatures_has_the_names_of_its_tensors(converted
         np.testing.assert_array_equal(compute(model, [out.name], {"x": x})[0], x * 2)
 
 
+def test_a_litert_file_that_can_t_compute_a_row_of_one_value_is_loaded(converted: Path) -> None:
+    model = load(converted / "sound.tflite")
+    (out,) = model.signatures[SIGNATURE].outputs
+    for size in (5, 2, 8, 2):
+        x = np.ones((1, size, 1, 1), np.float32)
+        if size < 5:
+            with pytest.raises(Invalid, match="LiteRT could not compute this"):
+                compute(model, [out.name], {"x": x})
+        else:
+            assert compute(model, [out.name], {"x": x})[0].ravel().tolist() == [5.0] * (size - 4)
+
+
 def test_a_litert_file_takes_text_and_any_other_bytes(converted: Path) -> None:
     model = load(converted / "text.tflite")
     assert model.signatures[SIGNATURE].outputs == (TensorSpec("chosen", "string", (-1,)),)

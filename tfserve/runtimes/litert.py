@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from tfserve.runtimes import layout, litert_state, machine
 from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors import DEFAULT_SIGNATURE, Array, Quantization, Signature, TensorSpec
 
+_LACKS_OPERATION = re.compile(r"custom op|select TensorFlow op|unresolved", re.IGNORECASE)
 _Compute = Callable[..., Mapping[str, Array]]
 """Takes all inputs by name, gives all outputs by name."""
 
@@ -95,7 +97,13 @@ def _interpreter(content: bytes) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=content, num_threads=machine.cores())
-    interpreter.allocate_tensors()
+    try:
+        interpreter.allocate_tensors()
+    except RuntimeError as error:
+        # An open size is 1 until a request says otherwise, which may be too small for a convolution, say.
+        has_open_sizes = any((each["shape_signature"] < 0).any() for each in interpreter.get_input_details())
+        if not has_open_sizes or _LACKS_OPERATION.search(str(error)):
+            raise
     return interpreter
 
 

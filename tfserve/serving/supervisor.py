@@ -12,6 +12,7 @@ from tfserve.ipc.messages import (
     CreateWorkspace,
     DestroyWorkspace,
     Done,
+    FeedbackKept,
     GetMetrics,
     GetModels,
     GetServer,
@@ -19,6 +20,7 @@ from tfserve.ipc.messages import (
     GetWorkspace,
     IsReady,
     JobAnswer,
+    KeepFeedback,
     ListWorkspaces,
     Message,
     Metrics,
@@ -106,6 +108,9 @@ class SupervisorLine:
 
     async def resume_task(self, task_id: str) -> None:
         await self._value(ResumeTask(task_id=task_id))
+
+    async def keep_feedback(self, task_id: str, label: str, image: bytes) -> FeedbackKept:
+        return await self._ask(KeepFeedback(task_id=task_id, label=label, image=image), FeedbackKept)
 
     async def variables(self, workspace: str, names: list[str] | None) -> Variables:
         return await self._ask(GetVariables(workspace=workspace, names=names), Variables)

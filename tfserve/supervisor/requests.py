@@ -26,6 +26,7 @@ from tfserve.ipc.messages import (
     IsReady,
     JobAnswer,
     JobKind,
+    KeepFeedback,
     ListWorkspaces,
     Message,
     RestartWorkspace,
@@ -84,6 +85,7 @@ class Requests:
             StartTraining: self._start_training,
             CancelTask: self._cancel_task,
             ResumeTask: self._resume_task,
+            KeepFeedback: self._keep_feedback,
             WaitOutput: self._wait_output,
             WaitChange: self._wait_change,
             ScaleModel: self._scale_model,
@@ -237,6 +239,9 @@ class Requests:
         self._refuse_when_stopping()
         await self._trainings.resume(message.task_id)
         return Done()
+
+    async def _keep_feedback(self, message: KeepFeedback) -> Message:
+        return await self._trainings.keep_feedback(message)
 
     async def deploy(self, workspace: str, path: str) -> None:
         """Queues a deployment; what becomes of it is told by the workspace."""

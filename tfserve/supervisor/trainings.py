@@ -17,10 +17,12 @@ from tfserve.config import Settings
 from tfserve.control import records, training
 from tfserve.control.models import TrainingTask as Row
 from tfserve.control.task_json import task_json
-from tfserve.errors import Failure, Internal, TFserveError
+from tfserve.errors import Failure, Internal, TFserveError, Unavailable
 from tfserve.ipc.messages import (
+    FeedbackKept,
     Interrupt,
     JobState,
+    KeepFeedback,
     Progress,
     StartTraining,
     Train,
@@ -34,6 +36,7 @@ from tfserve.supervisor.jobs import CANCELLED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal, NotRecorded
 from tfserve.supervisor.training_runs import FolderInUse, FolderReserved, Run, TooManyTasks, new_row, run_of
 from tfserve.supervisor.workers import Spare, WorkerDied
+from tfserve.training import feedback, findings
 from tfserve.training.checkpoint_files import newest_epoch
 from tfserve.training.project_folders import MODELS, results_folder
 from tfserve.training.writing import aside_of
@@ -123,6 +126,17 @@ class Trainings:
             raise training.NotResumable(task_id=task_id, state="not over")
         with self._reserve(row.project_dir):
             self._put(self._run_of(await self._journal.change(partial(training.resume, task_id))))
+
+    async def keep_feedback(self, message: KeepFeedback) -> FeedbackKept:
+        """Raises `NoSuchTask`, `Invalid`, `Unsupported`, `DiskFull`."""
+        row = await self._journal.change(partial(training.find, message.task_id))
+        results = results_folder(Path(row.project_dir))
+        found = findings.read(self._folder(message.task_id) / FINDINGS)
+        try:
+            kept = await asyncio.to_thread(feedback.keep, results, found, message.label, message.image)
+        except OSError as error:
+            raise Unavailable(f"The image can't be kept in {results}: {error.strerror}.") from error
+        return FeedbackKept(label=kept.label, file=kept.file, images=kept.images)
 
     async def bring_all_back(self) -> None:
         """Goes on with every task that had not ended when the server did, and tells of those that it had not told."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from tfserve.training.labels import LabelsInfo
 from tfserve.training.layouts import groups, recognise
 from tfserve.training.layouts.parts import TRAINING
 from tfserve.training.layouts.recognise import Classified
-from tfserve.training.search import Search, same_form, sentence
+from tfserve.training.project_folders import FEEDBACK
+from tfserve.training.search import Labelled, Search, same_form, sentence
 
 MIN_CLASSES = 2
 MIN_IMAGES_PER_CLASS = 2
@@ -34,11 +35,31 @@ def examine(search: Search, parameters: Mapping[str, Any]) -> None:
             f"{search.root} has {len(names)} classes, at least {MIN_CLASSES} are needed. Found as: {search.layout}."
         )
     place = {label: n for n, label in enumerate(search.labels)}
-    files = sorted(found.files, key=lambda file: place[label_of[file.name]])
-    search.examine(files, [place[label_of[file.name]] for file in files])
+    sent_back = _sent_back(search, label_of, part=TRAINING if any(file.part for file in found.files) else "")
+    for files in (sent_back, sorted(found.files, key=lambda file: place[label_of[file.name]])):
+        search.examine(files, [place[label_of[file.name]] for file in files])
     _check_counts(search, found)
     search.report_twins()
     groups.apply(search, chosen, found.columns)
+
+
+def _sent_back(search: Search, label_of: Mapping[str, str], *, part: str) -> Sequence[Labelled]:
+    """The images that `feedback` has kept, with the classes that their labels are in the project as it is now."""
+    folder = search.results / FEEDBACK
+    if not folder.is_dir() or not search.bounds.contain(folder):
+        return []
+    names = {label: name for name, label in label_of.items()}
+    found = []
+    for each in search.folders(folder):
+        paths = sorted(path for path in each.iterdir() if path.is_file() and not path.name.startswith("."))
+        if each.name in names:
+            found += [Labelled(path, names[each.name], part) for path in paths]
+        else:
+            for path in paths:
+                search.skip(path, "feedback for a class that the project does not have any more")
+    if found:
+        search.remarks.append(f"{len(found)} images from feedback are learnt from too.")
+    return found
 
 
 def _number(search: Search, label_of: Mapping[str, str]) -> None:

@@ -164,6 +164,11 @@ def train_type(name: str) -> str:
     raise Invalid(f"trainType: {names} was expected, {name[:100]!r} was given{nearest(known, TABLES)}")
 
 
+def names(kind: str) -> list[str]:
+    """The parameters of a train type."""
+    return [each.name for each in TABLES[kind]]
+
+
 def complete(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """A value for every parameter of a train type: the given one, else the default.
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 MODELS = "models"
 LATEST = "latest"
+FEEDBACK = f"{MODELS}/feedback"
+"""Images with corrected labels, in a folder for each. They are right, and their twins in the project are wrong."""
 
 
 class Bounds:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from tfserve.training import web_page
 from tfserve.training.checkpoints import State
 from tfserve.training.exports import Export
 from tfserve.training.run import METRICS_FILE, Run
@@ -45,8 +46,25 @@ def write(
     for name, lines in (("labels.txt", found.labels), ("display_names.txt", found.display)):
         (run.aside / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     (run.aside / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
+    _write_web_page(run, exports)
     (run.aside / "README.md").write_text(_readme(run, metrics), encoding="utf-8")
     return metrics
+
+
+def _write_web_page(run: Run, exports: Sequence[Export]) -> None:
+    """A page to try the ONNX form in a browser. A training without it is as good, so a failure is only a note."""
+    onnx = next((each for each in exports if each.path.endswith(".onnx") and each.agrees), None)
+    if onnx is None:
+        return
+    found = run.findings
+    title, about = run.project.name, f"{found.train_type.capitalize()}: {', '.join(found.display or found.labels)}"
+    try:
+        web_page.write(
+            run.aside / web_page.FOLDER, run.aside / onnx.path, run.image(),
+            title=title, about=about, display=found.display,
+        )  # fmt: skip
+    except OSError as error:
+        run.note(f"The page for browsers ({web_page.FOLDER}/) could not be written: {error}.")
 
 
 def _readme(run: Run, metrics: dict[str, Any]) -> str:
@@ -146,6 +164,9 @@ def _how_to_use(run: Run) -> list[str]:
         " in the `.image.json` beside each, in the ONNX file's properties and in the LiteRT file's metadata. As numbers"
         f" they take images of one size, {'x'.join(map(str, run.parameters['network_size']))} (height x width), RGB, 0"
         " to 255. Scaling is a part of all of them. Orientation tags of photographs are not followed.",
+        "`web/` is a page that runs the ONNX form in a browser, on the camera or on files. Any static web server can"
+        " serve it (`python3 -m http.server -d web`). Browsers give the camera only to pages on `https://` or"
+        " `localhost`.",
         "`saved_model/assets.extra/held_out_images.zip` has a few of the held-out images, by which the server finds"
         " the fastest runtime that gives the same answers. Remove it where these images must not go along.",
     ]

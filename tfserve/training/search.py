@@ -15,7 +15,7 @@ from tfserve.errors import Invalid
 from tfserve.training import images
 from tfserve.training.findings import ImageFile, Skipped
 from tfserve.training.images import Bad
-from tfserve.training.project_folders import MODELS, Bounds, results_folder
+from tfserve.training.project_folders import FEEDBACK, MODELS, Bounds, results_folder
 
 MAX_BAD_SHARE = 0.2
 MAX_PATHS = 10
@@ -198,7 +198,9 @@ class Search:
         if twin is image:
             self.images.append(image)
             return image
-        if twin.label != label:
+        if twin.label != label and twin.path.startswith(f"{FEEDBACK}/"):
+            self.skip(file.path, f"its label was corrected by feedback: {twin.path}")
+        elif twin.label != label:
             self._twins.append(f"{self.project / twin.path} and {file.path}")
         else:
             self.skip(file.path, f"the same image as {twin.path}")

@@ -68,6 +68,8 @@ from tfserve.ipc.messages.scripts import (
 from tfserve.ipc.messages.training import (
     CancelTask,
     ExamineProject,
+    FeedbackKept,
+    KeepFeedback,
     Progress,
     ProjectExamined,
     ResumeTask,
@@ -96,6 +98,8 @@ Message = (
     | StartTraining
     | CancelTask
     | ResumeTask
+    | KeepFeedback
+    | FeedbackKept
     | GetVariables
     | WaitOutput
     | WaitChange
@@ -158,6 +162,7 @@ __all__ = [
     "DropWorkspace",
     "ExamineProject",
     "Failed",
+    "FeedbackKept",
     "GetMetrics",
     "GetModels",
     "GetServer",
@@ -170,6 +175,7 @@ __all__ = [
     "JobAnswer",
     "JobKind",
     "JobState",
+    "KeepFeedback",
     "ListWorkspaces",
     "Message",
     "Metrics",

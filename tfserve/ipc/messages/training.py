@@ -30,6 +30,22 @@ class ResumeTask(Base):
     task_id: str
 
 
+class KeepFeedback(Base):
+    """Keep an image with its correct label for the next training of the project. Answered by FeedbackKept."""
+
+    task_id: str
+    label: str
+    image: bytes
+
+
+class FeedbackKept(Base):
+    """`file` is relative to the project's results; `images` is the number of images kept so far."""
+
+    label: str
+    file: str
+    images: int
+
+
 class ExamineProject(Base):
     """Look through a project folder before anything is trained. Answered by ProjectExamined or Failed.
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tfserve.protocols.tfmodel import handlers
+from tfserve.protocols.tfmodel.requests import Feedback, NewTask
 from tfserve.protocols.tfserve.handlers import Context
 
 Handler = Callable[[Context, Request], Awaitable[Response]]
@@ -24,7 +26,7 @@ class Endpoint:
     tells: str
     handler: Handler
     query: tuple[tuple[str, str], ...] = ()
-    takes_task: bool = False
+    body: type[msgspec.Struct] | None = None
     media: tuple[str, ...] = ("application/json",)
 
 
@@ -37,7 +39,7 @@ ENDPOINTS = (
         purpose="start a training task; the same as a form on POST /, and parameters",
         tells="the task, in the state initialize",
         handler=handlers.start_by_json,
-        takes_task=True,
+        body=NewTask,
     ),
     Endpoint(
         verb="GET",
@@ -67,6 +69,15 @@ ENDPOINTS = (
         purpose="go on with a task that has ended and is not done",
         tells="the task",
         handler=handlers.resume,
+    ),
+    Endpoint(
+        verb="POST",
+        path="/tasks/{id}/feedback",
+        purpose="keep an image and its correct label for the next training: JSON, or an image file and ?label=",
+        tells="{taskId, label, file, images}: where it is kept, and how many there are",
+        handler=handlers.give_feedback,
+        body=Feedback,
+        query=(("label", "the correct label, when the body is an image file"),),
     ),
     Endpoint(
         verb="GET",

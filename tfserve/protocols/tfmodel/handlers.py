@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,23 @@ from tfserve.http.bodies import read_body
 from tfserve.http.user_files import file_response
 from tfserve.ipc.messages import StartTraining
 from tfserve.paths import resolve
-from tfserve.protocols.tfmodel.requests import NewTask, from_form
+from tfserve.protocols.tfmodel.requests import Feedback, NewTask, from_form
 from tfserve.protocols.tfserve.handlers import Context
 from tfserve.protocols.tfserve.names import workspace_name
 from tfserve.protocols.tfserve.reading import number, send_output
 from tfserve.protocols.tfserve.requests import decode
 from tfserve.serving.reads import read
+from tfserve.tensors import decode_b64
 from tfserve.training import parameters
 from tfserve.training.project_folders import MODELS, is_archive, results_folder
 
 NEW_TASK = msgspec.json.Decoder(NewTask)
+FEEDBACK = msgspec.json.Decoder(Feedback)
 
 
 async def start_by_form(context: Context, request: Request) -> Response:
-    return await _start(context, from_form(await read_body(request.scope, request.receive, context.settings)))
+    form = from_form(await read_body(request.scope, request.receive, context.settings))
+    return await _start(context, form.task, warnings=form.warnings)
 
 
 async def start_by_json(context: Context, request: Request) -> Response:
@@ -91,6 +95,19 @@ async def artifact(context: Context, request: Request) -> Response:
     return file_response(path)
 
 
+async def give_feedback(context: Context, request: Request) -> Response:
+    """An image with its correct label, as JSON, or as the file's bytes with `?label=`."""
+    task = await _task(request)
+    body = await read_body(request.scope, request.receive, context.settings)
+    if request.headers.get("content-type", "").startswith("image/"):
+        label, image = request.query_params.get("label", ""), body
+    else:
+        asked = decode(body, FEEDBACK)
+        label, image = asked.label, decode_b64(asked.image.get("b64", ""), "image")
+    kept = await context.line.keep_feedback(task.task_id, label, image)
+    return _answer({"taskId": task.task_id, "label": kept.label, "file": kept.file, "images": kept.images})
+
+
 async def list_parameters(_: Context, __: Request) -> Response:
     return _answer(parameters.listing())
 
@@ -98,7 +115,7 @@ async def list_parameters(_: Context, __: Request) -> Response:
 # --- parts
 
 
-async def _start(context: Context, asked: NewTask) -> Response:
+async def _start(context: Context, asked: NewTask, *, warnings: Sequence[str] = ()) -> Response:
     train_type = parameters.train_type(asked.trainType)
     chosen = parameters.complete(train_type, asked.parameters)
     if chosen.get("weights", "auto") != "auto":
@@ -113,7 +130,8 @@ async def _start(context: Context, asked: NewTask) -> Response:
             deploy_to=None if asked.deploy_to is None else workspace_name(asked.deploy_to),
         )
     )
-    return _answer(task_json(await read(training.find, task_id), state="initialize"))
+    task = task_json(await read(training.find, task_id), state="initialize")
+    return _answer(task | ({"warnings": warnings} if warnings else {}))
 
 
 def _inside(context: Context, path: str) -> Path:

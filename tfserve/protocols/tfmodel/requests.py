@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Meta
 
 from tfserve.errors import Invalid
+from tfserve.protocols.tfserve.requests import unknown_fields
+from tfserve.training import parameters
 
 MAX_FIELDS = 50
 
@@ -25,12 +27,28 @@ class NewTask(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 FORM_FIELDS = ("userId", "projectId", "projectDir", "trainType")
+OTHER_FIELDS = ("parameters", "deploy_to")
 
 
-def from_form(body: bytes) -> NewTask:
-    """Raises `Invalid` that names what is missing."""
+class Feedback(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The fields of `POST /tasks/<id>/feedback` as JSON."""
+
+    image: Annotated[dict[str, str], Meta(description='the bytes of an image file, {"b64": "…"}')]
+    label: Annotated[str, Meta(description="its correct label, or the label's display name", min_length=1)]
+
+
+class Form(NamedTuple):
+    task: NewTask
+    warnings: list[str]
+
+
+def from_form(body: bytes) -> Form:
+    """Each parameter may be a field of its own, or all of them a JSON object in `parameters`.
+
+    Unknown fields are no error, since older clients may send them, but a warning. Raises `Invalid`.
+    """
     try:
-        fields: dict[str, Any] = dict(
+        fields: dict[str, str] = dict(
             parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
         )
     except ValueError as error:
@@ -38,4 +56,26 @@ def from_form(body: bytes) -> NewTask:
     missing = [name for name in FORM_FIELDS if not fields.get(name)]
     if missing:
         raise Invalid(f"The form needs the fields {', '.join(FORM_FIELDS)}; {', '.join(missing)} is missing or empty.")
-    return NewTask(**{name: fields[name] for name in FORM_FIELDS}, deploy_to=fields.get("deploy_to") or None)
+    known = parameters.names(parameters.train_type(fields["trainType"]))
+    chosen = _parameters(fields.get("parameters") or "{}")
+    chosen |= {name: _value(fields[name]) for name in known if name in fields}
+    task = NewTask(
+        **{name: fields[name] for name in FORM_FIELDS}, parameters=chosen, deploy_to=fields.get("deploy_to") or None
+    )
+    return Form(task, unknown_fields(fields, [*FORM_FIELDS, *OTHER_FIELDS, *known]))
+
+
+def _parameters(text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise Invalid(f'parameters: a JSON object was expected, such as {{"epochs": 20}}; {error}.') from None
+
+
+def _value(text: str) -> Any:
+    """A number, true or false where the text is one, else the text."""
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+    return value if isinstance(value, (bool, int, float)) else text

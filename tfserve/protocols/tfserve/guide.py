@@ -9,7 +9,6 @@ import msgspec
 from tfserve.protocols import prometheus
 from tfserve.protocols.oip import openapi as oip
 from tfserve.protocols.tfmodel.endpoints import ENDPOINTS as TRAINING
-from tfserve.protocols.tfmodel.requests import NewTask
 from tfserve.protocols.tfserve.endpoints import ENDPOINTS
 from tfserve.protocols.tfserve.reading import READS
 from tfserve.protocols.tfserving import openapi as tfserving
@@ -46,7 +45,7 @@ def guide() -> dict[str, Any]:
             "result": endpoint.tells,
         }
     for call in TRAINING:
-        request = _fields(NewTask) if call.takes_task else dict(call.query)
+        request = (_fields(call.body) if call.body else {}) | dict(call.query)
         pages[f"{call.verb} {call.path}"] = {"purpose": call.purpose, "request": request, "result": call.tells}
     return pages | _predictions() | _looks()
 

@@ -13,7 +13,7 @@ from tfserve.protocols.oip import openapi as oip
 from tfserve.protocols.operations import JSON, REFUSALS, REFUSED, Schema, answer, refused
 from tfserve.protocols.tfmodel.endpoints import ENDPOINTS as TRAINING
 from tfserve.protocols.tfmodel.endpoints import Endpoint as TrainingEndpoint
-from tfserve.protocols.tfmodel.requests import NewTask
+from tfserve.protocols.tfmodel.requests import Feedback, NewTask
 from tfserve.protocols.tfserve.endpoints import ENDPOINTS, Endpoint
 from tfserve.protocols.tfserve.guide import REF
 from tfserve.protocols.tfserve.reading import READS, Read
@@ -28,7 +28,7 @@ def openapi() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
     types: list[Any] = [endpoint.request for endpoint in ENDPOINTS]
     types += [endpoint.result for endpoint in ENDPOINTS]
-    types += [Failure, NewTask, *oip.REQUESTS, *tfserving.REQUESTS]
+    types += [Failure, NewTask, Feedback, *oip.REQUESTS, *tfserving.REQUESTS]
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     results = schemas[len(ENDPOINTS) :]
     return {
@@ -168,8 +168,9 @@ def _training(call: TrainingEndpoint) -> Schema:
         "parameters": parameters,
         "responses": {"200": answer(call.tells, {}, call.media), **refused()},
     }
-    if call.takes_task:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _NEW_TASK}}}
+    if call.body is not None:
+        schema = {"$ref": REF.format(name=call.body.__name__)}
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
     return operation
 
 

@@ -9,9 +9,11 @@ import struct
 import unicodedata
 import zipfile
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from tfserve.errors import OutOfSpace
 from tfserve.training import images
+from tfserve.training.first_words import first_words
 from tfserve.training.project_folders import is_archive
 from tfserve.training.search import IGNORED_FOLDERS, Search, shown
 from tfserve.training.writing import tells_full_disk
@@ -75,23 +77,29 @@ class _Unpacking:
                 self._extract_all(archive)
         except _Refused as refused:
             self._search.problems.append(f"{self._archive} can't be unpacked: {refused}.")
-        except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
+        except Exception as error:  # as above
             if tells_full_disk(error):
                 raise OutOfSpace(cause=f"{self._archive} can't be unpacked: {error}") from error
-            self._search.problems.append(f"{self._archive} can't be unpacked: it is not a good zip file ({error}).")
+            self._search.problems.append(
+                f"{self._archive} can't be unpacked: it is not a good zip file ({first_words(error)})."
+            )
 
     def _extract_all(self, archive: zipfile.ZipFile) -> None:
         for entry in archive.infolist():
             if entry.is_dir():
                 continue
             name = _name_of(entry)
-            try:
-                if path := self._destination(entry, name):
+            if path := self._destination(entry, name):
+                try:
                     self._extract(archive, entry, path)
-            except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError, OSError) as error:
-                if tells_full_disk(error):
+                except _Refused:
                     raise
-                self._skip(name, f"can't be unpacked: {error}")
+                except FileExistsError:
+                    self._skip(name, "a second file of this name")
+                except Exception as error:  # a damaged archive can raise anything: zlib.error, LZMAError, EOFError, …
+                    if tells_full_disk(error):
+                        raise
+                    self._skip(name, f"can't be unpacked: {first_words(error, 120)}", bad=True)
 
     def _destination(self, entry: zipfile.ZipInfo, name: str) -> Path | None:
         """Where a file goes; None for what is skipped."""
@@ -116,19 +124,26 @@ class _Unpacking:
 
     def _extract(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        left = entry.file_size
         with archive.open(entry) as packed, path.open("xb") as file:
-            while chunk := packed.read(_CHUNK_BYTES):
-                left -= len(chunk)
-                self._budget -= len(chunk)
-                if left < 0:
-                    raise _Refused(f"{entry.filename[:200]!r} is larger than the archive says")
-                if self._budget < 0:
-                    raise _Refused("it is larger than the space for it: at most half of what is free on the disk")
-                file.write(chunk)
+            try:
+                self._copy(packed, file, entry)
+            except BaseException:
+                path.unlink()  # half of an image is worse than none
+                raise
 
-    def _skip(self, name: str, reason: str) -> None:
-        self._search.skip(self._archive / shown(name).lstrip("/"), reason)
+    def _copy(self, packed: IO[bytes], file: IO[bytes], entry: zipfile.ZipInfo) -> None:
+        left = entry.file_size
+        while chunk := packed.read(_CHUNK_BYTES):
+            left -= len(chunk)
+            self._budget -= len(chunk)
+            if left < 0:
+                raise _Refused(f"{entry.filename[:200]!r} is larger than the archive says")
+            if self._budget < 0:
+                raise _Refused("it is larger than the space for it: at most half of what is free on the disk")
+            file.write(chunk)
+
+    def _skip(self, name: str, reason: str, *, bad: bool = False) -> None:
+        self._search.skip(self._archive / shown(name).lstrip("/"), reason, bad=bad)
 
 
 def _name_of(entry: zipfile.ZipInfo) -> str:
