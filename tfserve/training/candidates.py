@@ -17,6 +17,7 @@ import numpy as np
 
 from tfserve.tensors import Array
 from tfserve.training.folds import Fold, Folds
+from tfserve.training.timing import Clock
 from tfserve.training.writing import written_aside
 
 PERFECT = 0.995
@@ -94,6 +95,7 @@ class Contest:
     keep: Path
     fingerprint: str
     announce: Callable[[str], None]
+    clock: Clock
     entries: list[Entry] = field(default_factory=list)
     winner: Entry | None = None
 
@@ -109,7 +111,21 @@ class Contest:
                 self.winner = entry
         for each in self.entries:
             each.row.chosen = each is self.winner
+            if each is not self.winner:
+                self._forget(each.candidate, with_folds=each.row.skipped is not None)
         return entry
+
+    def expect(self, candidate: Candidate) -> None:
+        """Its trainings are a part of the time left, until it is skipped or beaten."""
+        count = len(self.folds.folds) if candidate.is_cheap else max(1, self._affordable(candidate))
+        for number, fold in enumerate(self.folds.folds[:count]):
+            self.clock.expect(stage_name(candidate, number), candidate.cost(len(fold.training)))
+        self.clock.expect(stage_name(candidate), candidate.cost(len(self.folds.development)))
+
+    def _forget(self, candidate: Candidate, *, with_folds: bool) -> None:
+        numbers = [*range(len(self.folds.folds))] if with_folds else []
+        for number in [*numbers, None]:
+            self.clock.drop(stage_name(candidate, number))
 
     def measured(self) -> tuple[int, Array]:
         """How many folds of the first division the winner was measured on, and which images they held out."""
@@ -147,9 +163,9 @@ class Contest:
 
     def _measure(self, entry: Entry, count: int) -> None:
         began_at = time.monotonic()
-        entry.outcomes = [
-            self._outcome(entry.candidate, number, fold) for number, fold in enumerate(self.folds.folds[:count])
-        ]
+        for number, fold in enumerate(self.folds.folds[:count]):
+            entry.outcomes.append(self._outcome(entry.candidate, number, fold))
+            self.clock.drop(stage_name(entry.candidate, number))
         held_out = [fold.held_out for fold in self.folds.folds[:count]]
         weights = [self.weights[each] for each in held_out]
         losses = sum((out.loss @ w for out, w in zip(entry.outcomes, weights, strict=True)), start=np.zeros(1))
@@ -186,6 +202,11 @@ class Contest:
         weights = np.concatenate([self.weights[fold.held_out] for fold in self.folds.folds[:count]])
         gain = (entry.credits(count) - champion.credits(count)) * weights
         return bool(gain.sum() > CLEARLY * np.sqrt(np.square(gain).sum()))
+
+
+def stage_name(candidate: Candidate, fold: int | None = None) -> str:
+    """The stage of a training on a fold, or on all images."""
+    return f"{candidate.name}: " + ("all images" if fold is None else f"fold {fold + 1}")
 
 
 def slug(name: str) -> str:

@@ -86,11 +86,16 @@ def _compete(run: Run, material: Material, choice: Choice) -> Contest:
     fixed_s = clock.usual(key, EXPORTS_S[forms]) + START_S
     allowed = budget.allowance(run.parameters, count, fixed_s=fixed_s, speed=clock.speed)
     weights = 1 / np.maximum(np.bincount(material.labels, minlength=material.classes), 1)
-    contest = Contest(folds, weights[material.labels], allowed, run.work, run.fingerprint, run.note)
+    contest = Contest(folds, weights[material.labels], allowed, run.work, run.fingerprint, run.note, clock)
+    candidates: list[LinearHead | Compact] = []
     if choice.weights is not None:
-        contest.enter(LinearHead(material, choice, allowed))
+        candidates.append(LinearHead(material, choice, allowed))
     if choice.weights is None or run.parameters["backbone"] == "auto":
-        contest.enter(Compact(material, contest.allowance))
+        candidates.append(Compact(material, allowed - sum(each.preparation() for each in candidates)))
+    for candidate in candidates:
+        contest.expect(candidate)
+    for candidate in candidates:
+        contest.enter(candidate)
     return contest
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from tfserve.tensors import Array
 from tfserve.training import backbones, datasets, images, linear_head, pace
 from tfserve.training.augment import Augment
-from tfserve.training.candidates import Outcome, slug
+from tfserve.training.candidates import Outcome, slug, stage_name
 from tfserve.training.checkpoints import State
 from tfserve.training.datasets import Source
 from tfserve.training.features import Features
@@ -119,6 +119,7 @@ class LinearHead:
         self.size = self._affordable_size(allowance)
         self._network: Any = None
         self._features: Features | None = None
+        material.run.clock.expect("features", self.preparation())
 
     def cost(self, images: int) -> float:
         return 0.3 + 2e-9 * images * 1280 * self._material.classes * 100
@@ -131,14 +132,16 @@ class LinearHead:
 
     def evaluate(self, number: int, fold: Fold) -> Outcome:
         rows = self._rows()
-        solved = self._solve(fold.training, linear_head.PENALTIES)
+        with self._material.run.clock.stage(stage_name(self, number)):
+            solved = self._solve(fold.training, linear_head.PENALTIES)
         held_out = rows.batch(fold.held_out)
         return self._material.outcome(fold, np.stack([head.probabilities(held_out) for head in solved]))
 
     def deliver(self, variant: int, places: Array) -> Delivered:
         """Solved for the chosen penalty on all of `places`."""
         rows = self._rows()
-        solved = self._solve(places, linear_head.PENALTIES[: variant + 1])[-1]
+        with self._material.run.clock.stage(stage_name(self)):
+            solved = self._solve(places, linear_head.PENALTIES[: variant + 1])[-1]
         head = backbones.head(rows.shape[0], self._material.classes)
         head.get_layer("logits").set_weights([solved.kernel, solved.bias])
         network = backbones.with_probabilities(self._network, head)
