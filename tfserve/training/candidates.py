@@ -104,7 +104,7 @@ class Contest:
         entry = Entry(candidate, Row(name=candidate.name))
         self.entries.append(entry)
         count = len(self.folds.folds) if candidate.is_cheap else self._affordable(candidate)
-        entry.row.skipped = self._reason_to_skip(candidate, count)
+        entry.row.skipped = self._reason_to_skip(candidate)
         if entry.row.skipped is None:
             self._measure(entry, max(1, count))
             if self.winner is None or self._is_better(entry, self.winner):
@@ -118,12 +118,14 @@ class Contest:
     def expect(self, candidate: Candidate) -> None:
         """Its trainings are a part of the time left, until it is skipped or beaten."""
         count = len(self.folds.folds) if candidate.is_cheap else max(1, self._affordable(candidate))
+        self.clock.expect(preparation_of(candidate), candidate.preparation())
         for number, fold in enumerate(self.folds.folds[:count]):
             self.clock.expect(stage_name(candidate, number), candidate.cost(len(fold.training)))
         self.clock.expect(stage_name(candidate), candidate.cost(len(self.folds.development)))
 
     def _forget(self, candidate: Candidate, *, with_folds: bool) -> None:
         numbers = [*range(len(self.folds.folds))] if with_folds else []
+        self.clock.drop(preparation_of(candidate))
         for number in [*numbers, None]:
             self.clock.drop(stage_name(candidate, number))
 
@@ -133,7 +135,7 @@ class Contest:
         count = min(self.folds.count, len(self.winner.outcomes))
         return count, np.concatenate([fold.held_out for fold in self.folds.folds[:count]])
 
-    def _reason_to_skip(self, candidate: Candidate, affordable: int) -> str | None:
+    def _reason_to_skip(self, candidate: Candidate) -> str | None:
         if self.winner is None:
             return None
         if (reason := candidate.unsuitable()) is not None:
@@ -142,8 +144,8 @@ class Contest:
         score = self.winner.row.score or 0.0
         if score >= PERFECT and len(credit) >= ENOUGH_TO_BE_SURE:
             return f"{self.winner.row.name} is almost perfect on the folds already"
-        if affordable < 1 and not candidate.is_cheap:
-            needed = self._needed(candidate, 1)
+        needed = self._needed(candidate, 1)
+        if needed > self.allowance:
             return f"would take about {needed:.0f} s, {max(0.0, self.allowance):.0f} s are left of the budget"
         return None
 
@@ -165,6 +167,7 @@ class Contest:
         began_at = time.monotonic()
         for number, fold in enumerate(self.folds.folds[:count]):
             entry.outcomes.append(self._outcome(entry.candidate, number, fold))
+            self.clock.drop(preparation_of(entry.candidate))
             self.clock.drop(stage_name(entry.candidate, number))
         held_out = [fold.held_out for fold in self.folds.folds[:count]]
         weights = [self.weights[each] for each in held_out]
@@ -207,6 +210,11 @@ class Contest:
 def stage_name(candidate: Candidate, fold: int | None = None) -> str:
     """The stage of a training on a fold, or on all images."""
     return f"{candidate.name}: " + ("all images" if fold is None else f"fold {fold + 1}")
+
+
+def preparation_of(candidate: Candidate) -> str:
+    """The stage before the first training."""
+    return f"{candidate.name}: preparation"
 
 
 def slug(name: str) -> str:

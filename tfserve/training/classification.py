@@ -22,7 +22,7 @@ from tfserve.training import (
     verdict,
 )
 from tfserve.training.candidates import Contest
-from tfserve.training.classifiers import Compact, Delivered, LinearHead, Material
+from tfserve.training.classifiers import AugmentedHead, Compact, Delivered, LinearHead, Material
 from tfserve.training.datasets import Source, plain
 from tfserve.training.folds import divide
 from tfserve.training.known_networks import Choice
@@ -89,7 +89,8 @@ def _compete(run: Run, material: Material, choice: Choice) -> Contest:
     contest = Contest(folds, weights[material.labels], allowed, run.work, run.fingerprint, run.note, clock)
     candidates: list[LinearHead | Compact] = []
     if choice.weights is not None:
-        candidates.append(LinearHead(material, choice, allowed))
+        plain_head = LinearHead(material, choice, allowed)
+        candidates += [plain_head, AugmentedHead(material, choice, allowed, plain_head)]
     if choice.weights is None or run.parameters["backbone"] == "auto":
         candidates.append(Compact(material, allowed - sum(each.preparation() for each in candidates)))
     for candidate in candidates:

@@ -1,4 +1,4 @@
-"""The candidates of a classification: a linear head on frozen features, and a compact network from scratch."""
+"""The candidates of a classification: linear heads on frozen features, and a compact network from scratch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 from tfserve.tensors import Array
 from tfserve.training import backbones, datasets, images, linear_head, pace
 from tfserve.training.augment import Augment
-from tfserve.training.candidates import Outcome, slug, stage_name
+from tfserve.training.candidates import Outcome, preparation_of, slug, stage_name
 from tfserve.training.checkpoints import State
 from tfserve.training.datasets import Source
-from tfserve.training.features import Features
+from tfserve.training.features import Changed, Features
 from tfserve.training.fitting import fit, schedule
 from tfserve.training.folds import Fold, Folds
 from tfserve.training.known_networks import KNOWN, Choice
@@ -23,6 +23,7 @@ from tfserve.training.run import Run, resume
 from tfserve.training.sizes import network_size
 from tfserve.training.splitting import aside
 from tfserve.training.store import Store
+from tfserve.training.timing import Stage
 
 LARGEST_COMPACT = 128
 COMPACT_RATE = 3e-3
@@ -37,6 +38,7 @@ TRAINED_MACS_PER_S = 8e9
 """Multiplications and additions of the forward pass, in training on two ordinary cores."""
 FEATURES_SHARE = 0.3
 """Of the allowance, at most this share goes to computing features, else smaller images are used."""
+COPIES = 2
 FEW_PER_CLASS, FEW_IMAGES = 15, 150
 FEWEST_EPOCHS = 3
 
@@ -117,9 +119,8 @@ class LinearHead:
         self.name = f"linear head on {choice.name}"
         self._material, self._choice = material, choice
         self.size = self._affordable_size(allowance)
-        self._network: Any = None
+        self.network: Any = None
         self._features: Features | None = None
-        material.run.clock.expect("features", self.preparation())
 
     def cost(self, images: int) -> float:
         return 0.3 + 2e-9 * images * 1280 * self._material.classes * 100
@@ -131,7 +132,7 @@ class LinearHead:
         return None
 
     def evaluate(self, number: int, fold: Fold) -> Outcome:
-        rows = self._rows()
+        rows = self.rows()
         with self._material.run.clock.stage(stage_name(self, number)):
             solved = self._solve(fold.training, linear_head.PENALTIES)
         held_out = rows.batch(fold.held_out)
@@ -139,31 +140,32 @@ class LinearHead:
 
     def deliver(self, variant: int, places: Array) -> Delivered:
         """Solved for the chosen penalty on all of `places`."""
-        rows = self._rows()
+        rows = self.rows()
         with self._material.run.clock.stage(stage_name(self)):
             solved = self._solve(places, linear_head.PENALTIES[: variant + 1])[-1]
         head = backbones.head(rows.shape[0], self._material.classes)
         head.get_layer("logits").set_weights([solved.kernel, solved.bias])
-        network = backbones.with_probabilities(self._network, head)
+        network = backbones.with_probabilities(self.network, head)
         return Delivered(network, self._material.source(self.size), self._choice.name)
 
     def _solve(self, places: Array, penalties: Sequence[float]) -> list[linear_head.Head]:
         material = self._material
         return linear_head.heads(
-            self._rows().batch(places), material.labels[places], material.classes,
+            self.rows().batch(places), material.labels[places], material.classes,
             weights=material.image_weights(places), penalties=penalties,
         )  # fmt: skip
 
-    def _rows(self) -> Features:
+    def rows(self) -> Features:
+        """The features of all images; computes them when they are first asked for."""
         if self._features is None:
             run, count = self._material.run, len(self._material.labels)
-            self._network = backbones.features(self._choice, self.size)
+            self.network = backbones.features(self._choice, self.size)
             source = self._material.source(self.size)
             file = run.work / f"features-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}.npy"
             message = f"computes the features of {count} images"
-            with run.clock.stage("features", message) as stage:
+            with run.clock.stage(preparation_of(self), message) as stage:
                 self._features = Features.computed(
-                    file, self._network, source.inputs, count,
+                    file, self.network, source.inputs, count,
                     lambda share: stage.mention(share, f"{message}: {share:.0%}"),
                 )  # fmt: skip
         return self._features
@@ -179,6 +181,53 @@ class LinearHead:
             fitting = [each for each in sizes if count * _image_s((each, each)) <= FEATURES_SHARE * allowance]
             side = min(side, max(fitting, default=min(sizes)))
         return side, side
+
+
+class AugmentedHead(LinearHead):
+    """The same with randomly changed copies of the training images: for objects that are turned, moved or darker."""
+
+    def __init__(self, material: Material, choice: Choice, allowance: float, plain: LinearHead) -> None:
+        super().__init__(material, choice, allowance)
+        self.name = f"{plain.name}, augmented"
+        self._plain = plain
+        self.size = plain.size
+        self._copied: list[Features] = []
+
+    def cost(self, images: int) -> float:
+        return super().cost(images * (COPIES + 1))
+
+    def preparation(self) -> float:
+        return len(self._material.labels) * COPIES * _image_s(self.size) * 1.3
+
+    def _solve(self, places: Array, penalties: Sequence[float]) -> list[linear_head.Head]:
+        material, rows = self._material, [self.rows(), *self._copies()]
+        return linear_head.heads(
+            np.concatenate([each.batch(places) for each in rows]), np.tile(material.labels[places], len(rows)),
+            material.classes, weights=np.tile(material.image_weights(places), len(rows)), penalties=penalties,
+        )  # fmt: skip
+
+    def rows(self) -> Features:
+        rows = self._plain.rows()
+        self.network = self._plain.network
+        self._copies()
+        return rows
+
+    def _copies(self) -> list[Features]:
+        """The features of each copy of all images."""
+        if not self._copied:
+            self._plain.rows()
+            with self._material.run.clock.stage(preparation_of(self)) as stage:
+                self._copied = [self._copy(number, stage) for number in range(COPIES)]
+        return self._copied
+
+    def _copy(self, number: int, stage: Stage) -> Features:
+        run, message = self._material.run, f"computes the features of changed images, {number + 1} of {COPIES}"
+        source, augment = self._material.source(self.size), Augment.from_parameters(run.parameters)
+        file = run.work / f"features-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}-copy{number}.npy"
+        return Features.computed(
+            file, self._plain.network, Changed(source.inputs, augment, run.parameters["seed"] + number),
+            len(self._material.labels), lambda share: stage.mention((number + share) / COPIES, message),
+        )  # fmt: skip
 
 
 class Compact:
