@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 
 from tfserve.tensors import Array
@@ -24,6 +26,7 @@ from tfserve.training.sizes import network_size
 from tfserve.training.splitting import aside
 from tfserve.training.store import Store
 from tfserve.training.timing import Stage
+from tfserve.training.writing import written_aside
 
 LARGEST_COMPACT = 128
 COMPACT_RATE = 3e-3
@@ -245,8 +248,6 @@ class Compact:
         self._grey = all(image.grey for image in run.findings.images)
         self._macs = backbones.compact_macs(self.size)
         self._epochs = self._affordable_epochs(allowance)
-        self._first: State | None = None
-        self._run_to: list[int] = []
 
     def cost(self, images: int) -> float:
         return FIT_S + self._epochs * self._epoch_s(images)
@@ -264,18 +265,28 @@ class Compact:
         labels = self._material.labels
         training, selection = aside(labels, fold.training, self._material.run.parameters["seed"])
         model, state = self._fit(f"fold {number + 1}", training, selection, watched=fold.held_out)
-        stopped_early = state.epoch < state.epochs
-        self._run_to.append(state.best_epoch if stopped_early else state.epochs)
-        self._first = self._first or state
+        with written_aside(self._state_file(number)) as file:
+            file.write_bytes(msgspec.json.encode(state))
         chances = self._predict(backbones.with_probabilities(model), fold.held_out)
         return self._material.outcome(fold, chances[np.newaxis])
 
-    def deliver(self, variant: int, places: Array) -> Delivered:
+    def deliver(self, _: int, places: Array) -> Delivered:
         """Trained anew on all of `places`, for as many epochs as were useful on the folds."""
-        self._epochs = round(float(np.median(self._run_to))) if self._run_to else self._epochs
+        states = self._states()
+        if states:
+            useful = [each.best_epoch if each.epoch < each.epochs else each.epochs for each in states]
+            self._epochs = round(float(np.median(useful)))
         model, state = self._fit("all images", places, places[:0], watched=places[:0])
         network = backbones.with_probabilities(model)
-        return Delivered(network, self._material.source(self.size), "compact", self._first or state)
+        return Delivered(network, self._material.source(self.size), "compact", (states or [state])[0])
+
+    def _state_file(self, number: int) -> Path:
+        return self._material.run.work / slug(f"compact fold {number + 1}") / "state.json"
+
+    def _states(self) -> list[State]:
+        """How the trainings on folds ended, also those of earlier attempts."""
+        files = (self._state_file(number) for number in range(len(self._material.folds.folds)))
+        return [msgspec.json.decode(file.read_bytes(), type=State) for file in files if file.is_file()]
 
     def _predict(self, network: Any, places: Array) -> Array:
         data = datasets.plain(self._material.source(self.size), places, 64, self._material.run.threads)

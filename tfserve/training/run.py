@@ -108,7 +108,7 @@ def _fingerprint_in(work: Path) -> str:
 def _clear(work: Path) -> None:
     """Forgets what attempts with other images or parameters have left; files of others in the folder are kept."""
     for each in work.iterdir():
-        if each.is_dir():
+        if each.is_dir() and any(each.glob("*.npz")):
             shutil.rmtree(each)
         elif each.suffix in LEFT_BY_ATTEMPTS or each.name == PROGRESS_FILE:
             each.unlink()
