@@ -67,7 +67,7 @@ class Material:
             store = Store(
                 count,
                 (*size, 3),
-                lambda place: images.pixels(run.project / run.findings.images[place].path, size),
+                lambda place: images.pixels(run.file(place), size, run.background),
                 run.work,
             )
             message = f"reads {count} images in {size[1]}x{size[0]} pixels"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tfserve import colours
 from tfserve.errors import Invalid
 from tfserve.training import classified_project, known_networks, segmented_project
 from tfserve.training.findings import Findings
@@ -30,7 +31,8 @@ def examine(
     What has to be unpacked or converted is put into the folder `work`, and must stay there until the training is over.
     """
     threads = max(2, int(parameters.get("threads", 2)))
-    search = Search(Path(project_dir), threads=threads, bounds=Bounds(roots), work=work)
+    background = colours.colour(parameters.get("background", "white"))
+    search = Search(Path(project_dir), threads=threads, bounds=Bounds(roots), work=work, background=background)
     search.problems += _problems_of_backbone(parameters)
     search.problems += search.bounds.problems(search.results / MODELS) + problems_of_results(search.results)
     if outside := search.problems_of_places("images", "labels", INFO_FILE):

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from tfserve import colours
 from tfserve.errors import Invalid, nearest
 from tfserve.training.budget import EFFORTS, seconds_of
 
@@ -43,12 +44,9 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def expected(self) -> str:
         words = " or ".join(repr(word) for word in self.words)
         named = {
-            "integer": "a whole number",
-            "number": "a number",
-            "boolean": "true or false",
-            "path": "a path",
-            "duration": "a time such as 60s or 10m",
-        }
+            "integer": "a whole number", "number": "a number", "boolean": "true or false", "path": "a path",
+            "colour": "a colour's name or #rrggbb", "duration": "a time such as 60s or 10m",
+        }  # fmt: skip
         typed = named.get(self.type, "a text" if self.type == "text" else "")
         if self.minimum is not None:
             typed += f" from {self.minimum:g} to {self.maximum:g}"
@@ -75,6 +73,12 @@ _SPLIT = (
 )
 _EPOCHS = _integer(
     "epochs", "auto", 1, 10_000, "passes over the training images, at most; auto: by their number", ("auto",)
+)
+_BACKGROUND = Parameter(
+    name="background",
+    type="colour",
+    default="white",
+    help="what transparent images are composited over, in training and serving: a colour's name or #rrggbb",
 )
 _LIMITS = (
     _integer(
@@ -127,6 +131,7 @@ CLASSIFICATION = (
         help="file with the backbone's weights: .h5 of Keras without the top, .pth of EfficientNet-Lite0",
     ),
     *_BUDGET,
+    _BACKGROUND,
     _GROUPS,
     *_RANDOM,
     _choice("class_weights", "auto", ("auto", "none"), "auto: classes with few images count more when unbalanced"),
@@ -141,6 +146,7 @@ SEGMENTATION = (
     _integer("image_size", "auto", 16, 1024, "pixels of the larger side; auto: from the images", ("auto",)),
     _integer("filters", 16, 4, 64, "of the first convolutions; more after each halving of the size"),
     _number("dice_weight", 0.5, 0, 1, "share of Dice in the loss, the rest is cross-entropy"),
+    _BACKGROUND,
     _integer(
         "ignore", "auto", 1, 255, "value in masks of pixels that belong to no class; auto: 255 next to class numbers",
         ("auto", "none"),
@@ -195,6 +201,16 @@ def _fits(kind: str, value: Any) -> bool:
         return isinstance(value, str) and bool(value) and "\0" not in value
     if kind == "duration":
         return seconds_of(value) is not None
+    if kind == "colour":
+        return isinstance(value, str) and _is_colour(value)
     if kind == "integer":
         return isinstance(value, int) and not isinstance(value, bool)
     return kind == "number" and isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_colour(text: str) -> bool:
+    try:
+        colours.colour(text)
+    except Invalid:
+        return False
+    return True

@@ -163,7 +163,9 @@ def _how_to_use(run: Run) -> list[str]:
         "The other forms can be deployed in the same way and take image files too: their size, scaling and labels are"
         " in the `.image.json` beside each, in the ONNX file's properties and in the LiteRT file's metadata. As numbers"
         f" they take images of one size, {'x'.join(map(str, run.parameters['network_size']))} (height x width), RGB, 0"
-        " to 255. Scaling is a part of all of them. Orientation tags of photographs are not followed.",
+        " to 255. Scaling is a part of all of them. Orientation tags of photographs are followed and transparency"
+        " is composited over the background wherever this server or `image_bytes` reads files. Outside of this server,"
+        " `image_bytes` reads JPEG, PNG, GIF, BMP and WebP.",
         "`web/` is a page that runs the ONNX form in a browser, on the camera or on files. Any static web server can"
         " serve it (`python3 -m http.server -d web`). Browsers give the camera only to pages on `https://` or"
         " `localhost`.",

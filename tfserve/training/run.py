@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tfserve import colours
+from tfserve.colours import Colour
 from tfserve.ipc.messages import Progress, Train
 from tfserve.training import findings, pace, parameters
 from tfserve.training.checkpoints import Checkpoints, State
@@ -52,6 +54,11 @@ class Run:
         """Of one of the trainings that the run consists of; `name` is a folder's."""
         return Checkpoints(self.work / name, f"{self.fingerprint}-{name}-{epochs}", epochs)
 
+    @property
+    def background(self) -> Colour:
+        """What transparent images are composited over."""
+        return colours.colour(self.parameters["background"])
+
     def file(self, place: int) -> Path:
         """The nth good image."""
         return self.project / self.findings.images[place].path
@@ -71,6 +78,7 @@ class Run:
         image = {
             "task": self.findings.train_type, "height": height, "width": width, "channels": 3, "layout": "NHWC",
             "scale": 1.0, "offset": 0.0, "labels": self.findings.labels, "display": self.findings.display,
+            "background": self.parameters["background"],
         }  # fmt: skip
         masks = {"mask_values": self.findings.numbers, "output_layout": "NHWC"}
         return image | (masks if self.findings.train_type == "segmentation" else {})
