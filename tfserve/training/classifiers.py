@@ -41,6 +41,8 @@ TRAINED_MACS_PER_S = 8e9
 """Multiplications and additions of the forward pass, in training on two ordinary cores."""
 FEATURES_SHARE = 0.3
 """Of the allowance, at most this share goes to computing features, else smaller images are used."""
+SMALLEST_KNOWN = 160
+"""Known networks recognise little in small images, so these are enlarged."""
 COPIES = 2
 FEW_PER_CLASS, FEW_IMAGES = 15, 150
 FEWEST_EPOCHS = 3
@@ -180,7 +182,7 @@ class LinearHead:
         side = max(network_size(run.findings.images, wanted, largest=max(sizes), multiple=1))
         side = min(sizes, key=lambda known: (known < side, known))
         if wanted == "auto":
-            count = len(self._material.labels)
+            side, count = max(side, SMALLEST_KNOWN), len(self._material.labels)
             fitting = [each for each in sizes if count * _image_s((each, each)) <= FEATURES_SHARE * allowance]
             side = min(side, max(fitting, default=min(sizes)))
         return side, side
