@@ -27,7 +27,10 @@ LEFT_BY_ATTEMPTS = {".npz", ".npy", ".writing"}
 
 @dataclass
 class Run:
-    """`aside` is the folder that the result is made in; `work` is kept between attempts."""
+    """`aside` is the folder that the result is made in; `work` is kept between attempts.
+
+    `min_score` is the score below which a detector's boxes are left out of the response for a file.
+    """
 
     task_id: str
     project: Path
@@ -40,6 +43,7 @@ class Run:
     clock: Clock
     fingerprint: str
     notes: list[str] = field(default_factory=list)
+    min_score: float = 0.0
     began_at: float = field(default_factory=time.time)
 
     @property
@@ -80,8 +84,11 @@ class Run:
             "scale": 1.0, "offset": 0.0, "labels": self.findings.labels, "display": self.findings.display,
             "background": self.parameters["background"],
         }  # fmt: skip
-        masks = {"mask_values": self.findings.numbers, "output_layout": "NHWC"}
-        return image | (masks if self.findings.train_type == "segmentation" else {})
+        own: dict[str, dict[str, Any]] = {
+            "segmentation": {"mask_values": self.findings.numbers, "output_layout": "NHWC"},
+            "detection": {"min_score": self.min_score},
+        }
+        return image | own.get(self.findings.train_type, {})
 
     def note(self, sentence: str) -> None:
         """Something worth telling: printed at once, and in the README at the end."""
@@ -159,6 +166,11 @@ def summary(metrics: dict[str, Any]) -> dict[str, Any]:
         "accuracy",
         "balanced_accuracy",
         "macro_f1",
+        "map50",
+        "map",
+        "precision",
+        "recall",
+        "best_score",
         "mean_iou",
         "mean_dice",
         "pixel_accuracy",
