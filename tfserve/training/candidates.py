@@ -171,7 +171,9 @@ class Contest:
             self.clock.drop(stage_name(entry.candidate, number))
         held_out = [fold.held_out for fold in self.folds.folds[:count]]
         weights = [self.weights[each] for each in held_out]
-        losses = sum((out.loss @ w for out, w in zip(entry.outcomes, weights, strict=True)), start=np.zeros(1))
+        losses = sum(
+            ((out.loss - out.credit) @ w for out, w in zip(entry.outcomes, weights, strict=True)), start=np.zeros(1)
+        )
         entry.variant = int(np.argmin(losses))
         scores = [
             float(np.average(out.credit[entry.variant], weights=w))

@@ -78,18 +78,21 @@ class Material:
             self.stores[size] = store
         return Source(self.stores[size], datasets.labels_of(self.labels.tolist()))
 
-    def image_weights(self, places: Array) -> Array:
-        """How much each image counts: more in small classes, if they differ in size."""
+    def image_weights(self, places: Array, *, from_ratio: float = 1.0) -> Array:
+        """How much each image counts: more in small classes, if their sizes differ by this ratio.
+
+        A strongly penalised head would answer with the larger class, even if that has one image more.
+        """
         counts = np.bincount(self.labels[places], minlength=self.classes)
         some = counts[counts > 0]
-        if self.run.parameters["class_weights"] == "none" or some.max() < UNBALANCED * some.min():
+        if self.run.parameters["class_weights"] == "none" or some.max() < from_ratio * some.min():
             return np.ones(len(places))
         weights = counts.sum() / (len(some) * np.maximum(counts, 1))
         return np.asarray(weights[self.labels[places]])
 
     def class_weights(self, places: Array) -> dict[int, float] | None:
         """The same for Keras; None while the classes are about equal in size."""
-        weights = self.image_weights(places)
+        weights = self.image_weights(places, from_ratio=UNBALANCED)
         if (weights == 1).all():
             return None
         by_class = dict.fromkeys(range(self.classes), 1.0)
