@@ -8,7 +8,13 @@ from typing import Any
 
 from tfserve import colours
 from tfserve.errors import Invalid
-from tfserve.training import classified_project, detection_project, known_networks, segmented_project
+from tfserve.training import (
+    classified_project,
+    detection_project,
+    image_remarks,
+    known_networks,
+    segmented_project,
+)
 from tfserve.training.findings import Findings
 from tfserve.training.labels import INFO_FILE
 from tfserve.training.parameters import LITE_NET
@@ -47,6 +53,7 @@ def examine(
     else:
         RECIPES[train_type](search, parameters)
     search.check_share_of_bad()
+    image_remarks.review(search)
     return Findings(
         train_type=train_type, project_dir=project_dir, labels=search.labels, numbers=search.numbers,
         images=search.images, skipped=search.skipped, problems=search.problems, display=search.display,
