@@ -13,8 +13,8 @@ from typing import Any
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|min)?\s*")
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
-SMALL = 500
-"""Up to this many images the allowance is the same; beyond, it grows with their number."""
+SMALL, MORE = 500, 250
+"""Up to 500 images the allowance is the same; it grows by as much for each further 250."""
 ALLOWANCES = {"fast": 8.0, "balanced": 50.0, "best": 400.0}
 LARGEST_FACTOR = 12
 EFFORTS = tuple(ALLOWANCES)
@@ -34,5 +34,5 @@ def allowance(parameters: Mapping[str, Any], images: int, *, fixed_s: float, spe
     budget = seconds_of(parameters["budget"])
     if budget is not None:
         return max(1.0, (budget - fixed_s) / speed)
-    factor = min(max(1.0, images / SMALL), LARGEST_FACTOR)
+    factor = min(1.0 + max(0, images - SMALL) / MORE, LARGEST_FACTOR)
     return float(ALLOWANCES[parameters["effort"]] * factor)

@@ -35,6 +35,7 @@ from tfserve.training.timing import Stage
 MAX_TRIED = 50
 """Exports are tried on so many held-out images."""
 MAX_MISTAKES = 24
+SMALL_SIDE = 64
 EXPORTS = "exports"
 START_S, EXPORTS_S = 10.0, {"all": 40.0, "saved_model": 12.0}
 """What starting and exporting take before this machine has ended a run."""
@@ -88,17 +89,24 @@ def _compete(run: Run, material: Material, choice: Choice) -> Contest:
     allowed = budget.allowance(run.parameters, count, fixed_s=fixed_s, speed=clock.speed)
     weights = 1 / np.maximum(np.bincount(material.labels, minlength=material.classes), 1)
     contest = Contest(folds, weights[material.labels], allowed, run.work, run.fingerprint, run.note, clock)
-    candidates: list[LinearHead | Compact] = []
-    if choice.weights is not None:
-        plain_head = LinearHead(material, choice, allowed)
-        candidates += [plain_head, AugmentedHead(material, choice, allowed, plain_head)]
-    if choice.weights is None or run.parameters["backbone"] == "auto":
-        candidates.append(Compact(material, allowed - sum(each.preparation() for each in candidates)))
+    candidates = _candidates(material, choice, allowed)
     for candidate in candidates:
         contest.expect(candidate)
     for candidate in candidates:
         contest.enter(candidate)
     return contest
+
+
+def _candidates(material: Material, choice: Choice, allowed: float) -> list[LinearHead | Compact]:
+    """In the order in which they are tried. Small images, such as letters, are rarely photographs."""
+    if choice.weights is None:
+        return [Compact(material, allowed)]
+    head = LinearHead(material, choice, allowed)
+    augmented = AugmentedHead(material, choice, allowed, head)
+    if material.run.parameters["backbone"] != "auto":
+        return [head, augmented]
+    compact = Compact(material, allowed - head.preparation())
+    return [head, compact, augmented] if max(compact.size) <= SMALL_SIDE else [head, augmented, compact]
 
 
 def _deliver(run: Run, contest: Contest) -> Delivered:

@@ -37,7 +37,7 @@ IMAGE_S = 0.02
 BUILD_S = 3.0
 FIT_S = 4.0
 """Seconds until the first step of a training from scratch."""
-TRAINED_MACS_PER_S = 8e9
+TRAINED_MACS_PER_S = 2.5e10
 """Multiplications and additions of the forward pass, in training on two ordinary cores."""
 FEATURES_SHARE = 0.3
 """Of the allowance, at most this share goes to computing features, else smaller images are used."""
