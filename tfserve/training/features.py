@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfserve.tensors import Array
 from tfserve.training.datasets import Arrays
@@ -27,11 +28,12 @@ class Features:
     def computed(cls, file: Path, network: Any, images: Arrays, count: int, told: Callable[[float], None]) -> Features:
         """From the file, if an earlier attempt has made it. Calls `told` with the share that is done."""
         if not file.is_file():
+            compute = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True)
             with written_aside(file) as aside:
                 rows = np.lib.format.open_memmap(aside, "w+", np.float32, (count, network.output_shape[-1]))
                 for begin in range(0, count, BATCH):
                     places = np.arange(begin, min(begin + BATCH, count))
-                    rows[places] = network(images.batch(places).astype(np.float32), training=False)
+                    rows[places] = compute(images.batch(places).astype(np.float32))
                     told(begin / count)
                 rows.flush()
         return cls(file)

@@ -10,12 +10,12 @@ ENOUGH_STEPS = 900
 FEWEST_EPOCHS, MOST_EPOCHS = 20, 100
 
 
-def epochs(parameters: Mapping[str, Any], image_count: int) -> int:
+def epochs(parameters: Mapping[str, Any], learnt_from: float) -> int:
+    """Passes over this many training images."""
     wanted = parameters["epochs"]
     if isinstance(wanted, int):
         return wanted
-    learnt_from = image_count * (1 - parameters["validation_split"])
-    steps = max(1.0, learnt_from / batch_size(parameters, image_count))
+    steps = max(1.0, learnt_from / batch_size(parameters, round(learnt_from)))
     return int(min(max(FEWEST_EPOCHS, round(ENOUGH_STEPS / steps)), MOST_EPOCHS))
 
 

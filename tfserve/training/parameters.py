@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from tfserve.errors import Invalid, nearest
+from tfserve.training.budget import EFFORTS, seconds_of
 
 MOBILE_NET, EFFICIENT_NET, SMALL_NET = "MobileNetV2", "EfficientNetB0", "MobileNetV3Small"
 LITE_NET = "efficientnet-lite0"
@@ -41,7 +42,13 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def expected(self) -> str:
         words = " or ".join(repr(word) for word in self.words)
-        named = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "path": "a path"}
+        named = {
+            "integer": "a whole number",
+            "number": "a number",
+            "boolean": "true or false",
+            "path": "a path",
+            "duration": "a time such as 60s or 10m",
+        }
         typed = named.get(self.type, "a text" if self.type == "text" else "")
         if self.minimum is not None:
             typed += f" from {self.minimum:g} to {self.maximum:g}"
@@ -63,14 +70,20 @@ def _choice(name: str, default: str, words: tuple[str, ...], text: str) -> Param
 _SPLIT = (
     _integer("seed", 1, 0, 2**31 - 1, "everything random follows from it: split, first weights, augmentation"),
     _number(
-        "validation_split", 0.3, 0.05, 0.9, "share of each class that is held out to measure how good the model is"
+        "validation_split", 0.2, 0.05, 0.9, "share of each class that is held out in a fold to measure how good it is"
     ),
 )
 _EPOCHS = _integer(
     "epochs", "auto", 1, 10_000, "passes over the training images, at most; auto: by their number", ("auto",)
 )
 _LIMITS = (
-    _integer("patience", 10, 1, 1000, "epochs without a better loss after which the training stops"),
+    _integer(
+        "patience",
+        10,
+        1,
+        1000,
+        "epochs without a better loss after which a training stops, but at least 300 steps and a third of the schedule",
+    ),
     _choice("resume", "auto", ("auto", "never"), "auto: go on from the last checkpoint of this task"),
     _integer("threads", 2, 1, 256, "threads that compute"),
     _choice("exports", "all", ("all", "saved_model"), "all: also LiteRT and ONNX, each compared with the original"),
@@ -91,6 +104,14 @@ _RANDOM = (
     _number("brightness", 0.1, 0, 1, "and made darker or lighter by up to this share"),
 )  # fmt: skip
 
+_BUDGET = (
+    _choice("effort", "balanced", EFFORTS, "how much work goes into finding the best candidate"),
+    Parameter(
+        name="budget", type="duration", default="auto", words=("auto",),
+        help="time for the whole run, such as 60s or 10m, instead of `effort`; the result depends on the machine",
+    ),
+)  # fmt: skip
+
 CLASSIFICATION = (
     *_SPLIT,
     _EPOCHS,
@@ -99,12 +120,13 @@ CLASSIFICATION = (
     _integer("image_size", "auto", 16, 1024, "pixels of the larger side; auto: from the images", ("auto",)),
     _choice(
         "backbone", "auto", ("auto", "compact", LITE_NET, MOBILE_NET, EFFICIENT_NET, SMALL_NET),
-        "auto: transfer learning where ImageNet weights are on this machine, else a compact network from scratch",
+        "auto: the best of a linear head on ImageNet features and a compact network from scratch; else only that one",
     ),
     Parameter(
         name="weights", type="path", default="auto", words=("auto",),
-        help="file with the backbone's ImageNet weights without its top; auto: look in the folder of Keras",
+        help="file with the backbone's weights: .h5 of Keras without the top, .pth of EfficientNet-Lite0",
     ),
+    *_BUDGET,
     _GROUPS,
     *_RANDOM,
     _choice("class_weights", "auto", ("auto", "none"), "auto: classes with few images count more when unbalanced"),
@@ -171,6 +193,8 @@ def _fits(kind: str, value: Any) -> bool:
         return isinstance(value, bool)
     if kind in ("path", "text"):
         return isinstance(value, str) and bool(value) and "\0" not in value
+    if kind == "duration":
+        return seconds_of(value) is not None
     if kind == "integer":
         return isinstance(value, int) and not isinstance(value, bool)
     return kind == "number" and isinstance(value, (int, float)) and not isinstance(value, bool)

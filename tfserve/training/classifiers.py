@@ -1,0 +1,277 @@
+"""The candidates of a classification: a linear head on frozen features, and a compact network from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfserve.tensors import Array
+from tfserve.training import backbones, datasets, images, linear_head, pace
+from tfserve.training.augment import Augment
+from tfserve.training.candidates import Outcome, slug
+from tfserve.training.checkpoints import State
+from tfserve.training.datasets import Source
+from tfserve.training.features import Features
+from tfserve.training.fitting import fit, schedule
+from tfserve.training.folds import Fold, Folds
+from tfserve.training.known_networks import KNOWN, Choice
+from tfserve.training.run import Run, resume
+from tfserve.training.sizes import network_size
+from tfserve.training.splitting import aside
+from tfserve.training.store import Store
+
+LARGEST_COMPACT = 128
+COMPACT_RATE = 3e-3
+UNBALANCED = 1.5
+"""Classes count differently when the largest has so many times the images of the smallest."""
+IMAGE_S = 0.02
+"""Seconds that two ordinary cores take for the features of an image of 224x224."""
+BUILD_S = 3.0
+FIT_S = 4.0
+"""Seconds until the first step of a training from scratch."""
+TRAINED_MACS_PER_S = 8e9
+"""Multiplications and additions of the forward pass, in training on two ordinary cores."""
+FEATURES_SHARE = 0.3
+"""Of the allowance, at most this share goes to computing features, else smaller images are used."""
+FEW_PER_CLASS, FEW_IMAGES = 15, 150
+FEWEST_EPOCHS = 3
+
+
+@dataclass
+class Material:
+    """What all candidates have in common: the images with their labels, and the folds."""
+
+    run: Run
+    labels: Array
+    folds: Folds
+    stores: dict[tuple[int, int], Store] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> int:
+        return len(self.run.findings.labels)
+
+    def source(self, size: tuple[int, int]) -> Source:
+        """All images in a size; each is decoded once for each size."""
+        run = self.run
+        if size not in self.stores:
+            count = len(self.labels)
+            store = Store(
+                count,
+                (*size, 3),
+                lambda place: images.pixels(run.project / run.findings.images[place].path, size),
+                run.work,
+            )
+            message = f"reads {count} images in {size[1]}x{size[0]} pixels"
+            with run.clock.stage(f"read {size}", message) as stage:
+                store.load(run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
+            self.stores[size] = store
+        return Source(self.stores[size], datasets.labels_of(self.labels.tolist()))
+
+    def image_weights(self, places: Array) -> Array:
+        """How much each image counts: more in small classes, if they differ in size."""
+        counts = np.bincount(self.labels[places], minlength=self.classes)
+        some = counts[counts > 0]
+        if self.run.parameters["class_weights"] == "none" or some.max() < UNBALANCED * some.min():
+            return np.ones(len(places))
+        weights = counts.sum() / (len(some) * np.maximum(counts, 1))
+        return np.asarray(weights[self.labels[places]])
+
+    def class_weights(self, places: Array) -> dict[int, float] | None:
+        """The same for Keras; None while the classes are about equal in size."""
+        weights = self.image_weights(places)
+        if (weights == 1).all():
+            return None
+        by_class = dict.fromkeys(range(self.classes), 1.0)
+        return by_class | {
+            int(label): float(weight) for label, weight in zip(self.labels[places], weights, strict=True)
+        }
+
+    def outcome(self, fold: Fold, probabilities: Array) -> Outcome:
+        """From probabilities (variants, images, classes) of the held-out images."""
+        truth = self.labels[fold.held_out]
+        right = probabilities.argmax(axis=-1) == truth
+        of_truth = probabilities[:, np.arange(len(truth)), truth]
+        return Outcome(probabilities, right.astype(np.float32), -np.log(np.maximum(of_truth, 1e-4)))
+
+
+@dataclass
+class Delivered:
+    """The trained network, with probabilities as its output, and the images that it takes."""
+
+    network: Any
+    source: Source
+    backbone: str
+    state: State | None = None
+
+
+class LinearHead:
+    """Logistic regression on the features of a known network, which are computed once."""
+
+    is_cheap = True
+
+    def __init__(self, material: Material, choice: Choice, allowance: float) -> None:
+        self.name = f"linear head on {choice.name}"
+        self._material, self._choice = material, choice
+        self.size = self._affordable_size(allowance)
+        self._network: Any = None
+        self._features: Features | None = None
+
+    def cost(self, images: int) -> float:
+        return 0.3 + 2e-9 * images * 1280 * self._material.classes * 100
+
+    def preparation(self) -> float:
+        return BUILD_S + len(self._material.labels) * _image_s(self.size)
+
+    def unsuitable(self) -> str | None:
+        return None
+
+    def evaluate(self, number: int, fold: Fold) -> Outcome:
+        rows = self._rows()
+        solved = self._solve(fold.training, linear_head.PENALTIES)
+        held_out = rows.batch(fold.held_out)
+        return self._material.outcome(fold, np.stack([head.probabilities(held_out) for head in solved]))
+
+    def deliver(self, variant: int, places: Array) -> Delivered:
+        """Solved for the chosen penalty on all of `places`."""
+        rows = self._rows()
+        solved = self._solve(places, linear_head.PENALTIES[: variant + 1])[-1]
+        head = backbones.head(rows.shape[0], self._material.classes)
+        head.get_layer("logits").set_weights([solved.kernel, solved.bias])
+        network = backbones.with_probabilities(self._network, head)
+        return Delivered(network, self._material.source(self.size), self._choice.name)
+
+    def _solve(self, places: Array, penalties: Sequence[float]) -> list[linear_head.Head]:
+        material = self._material
+        return linear_head.heads(
+            self._rows().batch(places), material.labels[places], material.classes,
+            weights=material.image_weights(places), penalties=penalties,
+        )  # fmt: skip
+
+    def _rows(self) -> Features:
+        if self._features is None:
+            run, count = self._material.run, len(self._material.labels)
+            self._network = backbones.features(self._choice, self.size)
+            source = self._material.source(self.size)
+            file = run.work / f"features-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}.npy"
+            message = f"computes the features of {count} images"
+            with run.clock.stage("features", message) as stage:
+                self._features = Features.computed(
+                    file, self._network, source.inputs, count,
+                    lambda share: stage.mention(share, f"{message}: {share:.0%}"),
+                )  # fmt: skip
+        return self._features
+
+    def _affordable_size(self, allowance: float) -> tuple[int, int]:
+        """The size of the images, from those that the network was trained for."""
+        run, sizes = self._material.run, KNOWN[self._choice.name].sizes
+        wanted = run.parameters["image_size"]
+        side = max(network_size(run.findings.images, wanted, largest=max(sizes), multiple=1))
+        side = min(sizes, key=lambda known: (known < side, known))
+        if wanted == "auto":
+            count = len(self._material.labels)
+            fitting = [each for each in sizes if count * _image_s((each, each)) <= FEATURES_SHARE * allowance]
+            side = min(side, max(fitting, default=min(sizes)))
+        return side, side
+
+
+class Compact:
+    """A small network trained from scratch on randomly changed images: for what photographs say nothing about."""
+
+    is_cheap = False
+
+    def __init__(self, material: Material, allowance: float) -> None:
+        self.name = "compact network from scratch"
+        self._material = material
+        run = material.run
+        self.size = network_size(
+            run.findings.images, run.parameters["image_size"], largest=LARGEST_COMPACT, multiple=4
+        )  # fmt: skip
+        self._grey = all(image.grey for image in run.findings.images)
+        self._macs = backbones.compact_macs(self.size)
+        self._epochs = self._affordable_epochs(allowance)
+        self._first: State | None = None
+        self._run_to: list[int] = []
+
+    def cost(self, images: int) -> float:
+        return FIT_S + self._epochs * self._epoch_s(images)
+
+    def preparation(self) -> float:
+        return len(self._material.labels) * 1e-3
+
+    def unsuitable(self) -> str | None:
+        count, classes = len(self._material.folds.development), self._material.classes
+        if count < max(FEW_IMAGES, FEW_PER_CLASS * classes):
+            return f"{count} images of {classes} classes are too few to learn a network from scratch"
+        return None
+
+    def evaluate(self, number: int, fold: Fold) -> Outcome:
+        labels = self._material.labels
+        training, selection = aside(labels, fold.training, self._material.run.parameters["seed"])
+        model, state = self._fit(f"fold {number + 1}", training, selection, watched=fold.held_out)
+        stopped_early = state.epoch < state.epochs
+        self._run_to.append(state.best_epoch if stopped_early else state.epochs)
+        self._first = self._first or state
+        chances = self._predict(backbones.with_probabilities(model), fold.held_out)
+        return self._material.outcome(fold, chances[np.newaxis])
+
+    def deliver(self, variant: int, places: Array) -> Delivered:
+        """Trained anew on all of `places`, for as many epochs as were useful on the folds."""
+        self._epochs = round(float(np.median(self._run_to))) if self._run_to else self._epochs
+        model, state = self._fit("all images", places, places[:0], watched=places[:0])
+        network = backbones.with_probabilities(model)
+        return Delivered(network, self._material.source(self.size), "compact", self._first or state)
+
+    def _predict(self, network: Any, places: Array) -> Array:
+        data = datasets.plain(self._material.source(self.size), places, 64, self._material.run.threads)
+        return np.asarray(network.predict(data, verbose=0))
+
+    def _fit(self, name: str, training: Array, selection: Array, *, watched: Array) -> tuple[Any, State]:
+        run, source = self._material.run, self._material.source(self.size)
+        chosen = run.parameters
+        keras.utils.set_random_seed(chosen["seed"])
+        model = backbones.compact(self.size, self._material.classes, grey=self._grey)
+        batch_size = min(pace.batch_size(chosen, len(training)), len(training))
+        steps = max(1, len(training) // batch_size)
+        rate = COMPACT_RATE if chosen["learning_rate"] == "auto" else float(chosen["learning_rate"])
+        model.compile(
+            optimizer=keras.optimizers.AdamW(schedule(rate, self._epochs, steps), weight_decay=1e-3),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            jit_compile=False,
+        )
+        checkpoints = run.checkpoints(slug(f"compact {name}"), self._epochs)
+        state = resume(run, model, checkpoints, f"{self.name}, {name}")
+        data = datasets.shuffled(
+            source, training, batch_size, run.threads, seed=chosen["seed"] + state.epoch,
+            augment=Augment.from_parameters(chosen),
+        )  # fmt: skip
+        shown = selection if len(selection) else watched
+        with run.clock.stage(f"{self.name}: {name}") as stage:
+            fit(
+                model, data, datasets.plain(source, shown, 64, run.threads) if len(shown) else None, state=state,
+                checkpoints=checkpoints, stage=stage, patience=chosen["patience"], steps=steps,
+                selected_on=len(selection), class_weight=self._material.class_weights(training),
+                name=f"compact network, {name}",
+            )  # fmt: skip
+        return model, state
+
+    def _epoch_s(self, images: float) -> float:
+        batch_size = pace.batch_size(self._material.run.parameters, round(images))
+        return images * self._macs / TRAINED_MACS_PER_S + max(1.0, images / batch_size) * 0.01 + 0.05
+
+    def _affordable_epochs(self, allowance: float) -> int:
+        """The usual number; fewer when two trainings would take longer than allowed, but not less than half of it."""
+        images = len(self._material.folds.folds[0].training)
+        usual = pace.epochs(self._material.run.parameters, images)
+        if self._material.run.parameters["epochs"] != "auto":
+            return usual
+        affordable = int((allowance / 2 - FIT_S) / self._epoch_s(images))
+        return max(FEWEST_EPOCHS, min(usual, max(affordable, usual // 2)))
+
+
+def _image_s(size: tuple[int, int]) -> float:
+    return IMAGE_S * size[0] * size[1] / 224**2
