@@ -17,7 +17,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # TensorF
 MODELS = ("vector", "sequence", "image", "volume", "film", "numbers", "text")
 LEFT_OUT = {
     "Layer", "Wrapper", "AbstractRNNCell",  # bases of others
-    "GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells",  # inside RNN
     "Lambda",  # refused: it holds Python code
     "DenseFeatures",  # takes feature columns of Estimator
     "SpectralNormalization",  # tf_keras itself can't build it when Keras 3 is installed
