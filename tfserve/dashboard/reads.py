@@ -20,7 +20,12 @@ RECENT_JOBS = 50
 RECENT_TASKS = 10
 SHOWN_CHARS = 20_000
 #: What tells how good a model is, in the words of the page.
-MEASURES = {"accuracy": "accuracy", "mean_iou": "mean IoU"}
+MEASURES = {"accuracy": "accuracy", "mean_iou": "mean IoU", "map50": "mAP50", "map": "mAP"}
+#: The name and the file of the plot with examples, by train type.
+EXAMPLES = {
+    "classification": ("mistakes", "worst_mistakes.png"), "segmentation": ("masks", "masks.png"),
+    "detection": ("boxes", "boxes.png"),
+}  # fmt: skip
 #: Requests up to this size are taken apart; of a larger one only the beginning is shown, as JSON.
 REQUEST_CHARS = 1_000_000
 
@@ -87,11 +92,19 @@ class TaskRow:
 
     @property
     def example_name(self) -> str:
-        return "mistakes" if self.task.train_type == "classification" else "masks"
+        return EXAMPLES[self.task.train_type][0]
 
     @property
     def example_plot(self) -> str:
-        return "worst_mistakes.png" if self.task.train_type == "classification" else "masks.png"
+        return EXAMPLES[self.task.train_type][1]
+
+    @property
+    def quality_name(self) -> str:
+        return "precision and recall" if self.task.train_type == "detection" else "confusion"
+
+    @property
+    def quality_plot(self) -> str:
+        return "precision_recall.png" if self.task.train_type == "detection" else "confusion_matrix.png"
 
 
 @dataclass(frozen=True)

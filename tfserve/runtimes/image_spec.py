@@ -34,7 +34,8 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 
     `softmax` and `sigmoid` are applied to outputs that are logits. `mask_values` has the value in a mask for each
     class. `output_layout` says where a mask's classes are. Transparent pixels of a file are composited over
-    `background`, a colour's name or `#rrggbb`, unless the model takes 4 channels.
+    `background`, a colour's name or `#rrggbb`, unless the model takes 4 channels. `min_score` is the score below
+    which a detector's boxes are left out of the response for a file over v1, unless the request says otherwise.
     """
 
     height: int | None = None
@@ -49,11 +50,12 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     antialias: bool = True
     labels: list[str] = []
     display: list[str] = []
-    task: Literal["classification", "segmentation"] = "classification"
+    task: Literal["classification", "segmentation", "detection"] = "classification"
     softmax: bool = False
     sigmoid: bool = False
     mask_values: list[int] = []
     output_layout: Layout | None = None
+    min_score: float = 0.0
     background: str = "white"
     input: str | None = None
     output: str | None = None

@@ -8,13 +8,24 @@ from typing import Any
 
 from tfserve import colours
 from tfserve.errors import Invalid
-from tfserve.training import classified_project, known_networks, segmented_project
+from tfserve.training import (
+    classified_project,
+    detection_project,
+    image_remarks,
+    known_networks,
+    segmented_project,
+)
 from tfserve.training.findings import Findings
 from tfserve.training.labels import INFO_FILE
+from tfserve.training.parameters import LITE_NET
 from tfserve.training.project_folders import MODELS, Bounds, is_archive, problems_of_results
 from tfserve.training.search import Search
 
-RECIPES = {"classification": classified_project.examine, "segmentation": segmented_project.examine}
+RECIPES = {
+    "classification": classified_project.examine,
+    "segmentation": segmented_project.examine,
+    "detection": detection_project.examine,
+}
 
 
 def examine(
@@ -42,6 +53,7 @@ def examine(
     else:
         RECIPES[train_type](search, parameters)
     search.check_share_of_bad()
+    image_remarks.review(search)
     return Findings(
         train_type=train_type, project_dir=project_dir, labels=search.labels, numbers=search.numbers,
         images=search.images, skipped=search.skipped, problems=search.problems, display=search.display,
@@ -50,10 +62,10 @@ def examine(
 
 
 def _problems_of_backbone(parameters: dict[str, Any]) -> list[str]:
-    """Of a classification that could not find its weights."""
+    """Of a training that could not find its weights."""
     try:
-        if "backbone" in parameters:
-            known_networks.choose(parameters["backbone"], parameters["weights"])
+        if "weights" in parameters or parameters.get("backbone") == LITE_NET:
+            known_networks.choose(parameters["backbone"], parameters.get("weights", "auto"))
     except Invalid as error:
         return [error.message]
     return []

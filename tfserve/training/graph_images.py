@@ -227,7 +227,8 @@ def _orientation_in(exif: Any) -> Any:
         return tf.where(is_little, _number(exif, at, size, little=True), _number(exif, at, size))
 
     directory = tf.clip_by_value(number(4, 4), 0, tf.strings.length(exif))
-    entries = tf.minimum(number(directory, 2), MOST_CHUNKS)
+    room = (tf.strings.length(exif) - directory) // 12
+    entries = tf.minimum(tf.minimum(number(directory, 2), room), MOST_CHUNKS)
 
     def step(n: Any, found: Any) -> tuple[Any, Any]:
         entry = directory + 2 + 12 * n

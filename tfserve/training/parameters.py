@@ -140,7 +140,36 @@ SEGMENTATION = (
     *_LIMITS,
 )  # fmt: skip
 
-TABLES = {"classification": CLASSIFICATION, "segmentation": SEGMENTATION}
+DETECTION = (
+    *_SPLIT,
+    _EPOCHS,
+    _integer("batch_size", 8, 1, 256, "images in a step"),
+    _number("learning_rate", "auto", 1e-7, 100, "the highest of the schedule", ("auto",)),
+    _integer(
+        "image_size", "auto", 64, 1024, "pixels of the larger side; auto: from the images and their objects", ("auto",)
+    ),
+    _choice(
+        "backbone", "auto", ("auto", LITE_NET, "scratch"),
+        "auto: EfficientNet-Lite0 with its ImageNet weights; scratch: the same network without them",
+    ),
+    _BACKGROUND,
+    Parameter(
+        name="mosaic", type="boolean", default=True,
+        help="also show parts of four images side by side, so that objects are seen on other backgrounds",
+    ),
+    Parameter(
+        name="mirror", type="boolean", default=True,
+        help="also show images mirrored left to right; not for text or anything with a right and a wrong side",
+    ),
+    _number("rotation", 0.0, 0, 45, "images are rotated by up to so many degrees while training; boxes become looser"),
+    _number("shift", 0.1, 0, 0.5, "and moved by up to this share of their size"),
+    _number("zoom", 0.25, 0, 0.7, "and made smaller or larger by up to this share"),
+    _number("brightness", 0.2, 0, 1, "and made darker or lighter by up to this share"),
+    _integer("patience", 1000, 1, 1000, "epochs without a better loss after which the training stops"),
+    *_LIMITS[1:],
+)  # fmt: skip
+
+TABLES = {"classification": CLASSIFICATION, "segmentation": SEGMENTATION, "detection": DETECTION}
 
 NOT_IN_THE_RESULT = frozenset({"resume", "threads"})
 """A training may go on from a checkpoint that was made with other values of these."""

@@ -18,7 +18,7 @@ MAX_LABELS = 40
 def curves(file: Path, history: Mapping[str, Sequence[float]]) -> None:
     """A picture for each metric, with the images put aside beside the ones learnt from."""
     names = [name for name in history if not name.startswith("val_") and f"val_{name}" in history]
-    figure = _figure(5 * len(names), 3.6)
+    figure = new_figure(5 * len(names), 3.6)
     for place, name in enumerate(names, start=1):
         axes = figure.add_subplot(1, len(names), place)
         epochs = range(1, len(history[name]) + 1)
@@ -27,12 +27,12 @@ def curves(file: Path, history: Mapping[str, Sequence[float]]) -> None:
         axes.set(title=name.replace("_", " "), xlabel="epoch")
         axes.grid(alpha=0.3)
         axes.legend()
-    _save(figure, file)
+    save(figure, file)
 
 
 def confusion_matrix(file: Path, matrix: Array, labels: Sequence[str]) -> None:
     side = min(14.0, 3.0 + 0.4 * len(labels))
-    figure = _figure(side + 1, side)
+    figure = new_figure(side + 1, side)
     axes = figure.add_subplot()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     figure.colorbar(axes.imshow(shares, cmap="Blues", vmin=0, vmax=1), label="share of the true class")
@@ -44,29 +44,29 @@ def confusion_matrix(file: Path, matrix: Array, labels: Sequence[str]) -> None:
         for row, column in np.argwhere(matrix):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=7)
-    _save(figure, file)
+    save(figure, file)
 
 
 def worst_mistakes(file: Path, images: Sequence[Array], captions: Sequence[str]) -> None:
     """Up to 24 images, each with a line of text above it."""
     if not images:
-        figure = _figure(4, 1)
+        figure = new_figure(4, 1)
         figure.text(0.5, 0.5, "no mistakes on the held-out images", ha="center", va="center")
-        return _save(figure, file)
+        return save(figure, file)
     columns = min(6, len(images))
     rows = -(-len(images) // columns)
-    figure = _figure(2.2 * columns, 2.5 * rows)
+    figure = new_figure(2.2 * columns, 2.5 * rows)
     for place, (image, caption) in enumerate(zip(images, captions, strict=True), start=1):
         axes = figure.add_subplot(rows, columns, place)
         axes.imshow(image)
         axes.set_title(caption, fontsize=7)
         axes.axis("off")
-    return _save(figure, file)
+    return save(figure, file)
 
 
 def masks(file: Path, rows: Sequence[tuple[Array, Array, Array]], classes: int) -> None:
     """For each image: itself, the true mask over it, the predicted mask over it. Masks are class numbers."""
-    figure = _figure(7.5, 2.6 * len(rows))
+    figure = new_figure(7.5, 2.6 * len(rows))
     for row, (image, truth, predicted) in enumerate(rows):
         for column, (title, mask) in enumerate((("image", None), ("true", truth), ("predicted", predicted)), start=1):
             axes = figure.add_subplot(len(rows), 3, 3 * row + column)
@@ -77,10 +77,10 @@ def masks(file: Path, rows: Sequence[tuple[Array, Array, Array]], classes: int) 
             if row == 0:
                 axes.set_title(title)
             axes.axis("off")
-    _save(figure, file)
+    save(figure, file)
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(max(width, 3.0), height), layout="constrained")
@@ -88,6 +88,6 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _save(figure: Any, file: Path) -> None:
+def save(figure: Any, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=90)

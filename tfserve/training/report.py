@@ -21,6 +21,7 @@ MAX_SKIPPED = 1000
 _ANSWERS = {
     "classification": "`label` and `probabilities`",
     "segmentation": "`mask`, in the size of the image",
+    "detection": "`boxes` in pixels of the image (left, top, right, bottom), `scores`, `labels` and `count`",
 }
 
 
@@ -105,6 +106,12 @@ def _how_good(metrics: dict[str, Any]) -> list[str]:
         error = metrics["calibration"]["expected_calibration_error"]
         headline = (
             f"Accuracy **{metrics['accuracy']:.4f}**, macro F1 {metrics['macro_f1']:.4f}, calibration {error:.3f}."
+        )
+    elif "map50" in metrics:
+        headline = (
+            f"**{metrics['verdict'].capitalize()}.** mAP50 **{metrics['map50']:.4f}**, mAP {metrics['map']:.4f} (IoU"
+            f" 0.50 to 0.95). With boxes from a score of {metrics['best_score']:.2f}: precision"
+            f" {metrics['precision']:.3f}, recall {metrics['recall']:.3f}."
         )
     else:
         headline = (

@@ -23,7 +23,10 @@ METRICS_FILE = "metrics.json"
 
 @dataclass
 class Run:
-    """`aside` is the folder that the result is made in; `work` is kept between attempts."""
+    """`aside` is the folder that the result is made in; `work` is kept between attempts.
+
+    `min_score` is the score below which a detector's boxes are left out of the response for a file.
+    """
 
     task_id: str
     project: Path
@@ -35,6 +38,7 @@ class Run:
     reporter: Reporter
     checkpoints: Checkpoints
     notes: list[str] = field(default_factory=list)
+    min_score: float = 0.0
     began_at: float = field(default_factory=time.time)
 
     @property
@@ -71,8 +75,11 @@ class Run:
             "scale": 1.0, "offset": 0.0, "labels": self.findings.labels, "display": self.findings.display,
             "background": self.parameters["background"],
         }  # fmt: skip
-        masks = {"mask_values": self.findings.numbers, "output_layout": "NHWC"}
-        return image | (masks if self.findings.train_type == "segmentation" else {})
+        own: dict[str, dict[str, Any]] = {
+            "segmentation": {"mask_values": self.findings.numbers, "output_layout": "NHWC"},
+            "detection": {"min_score": self.min_score},
+        }
+        return image | own.get(self.findings.train_type, {})
 
     def telling(self, what: str, begin: float, end: float) -> Callable[[float], None]:
         """To be called with the share of something that is done, which takes the progress from `begin` to `end`."""
@@ -130,7 +137,21 @@ def resume(run: Run, model: Any) -> State:
 
 def summary(metrics: dict[str, Any]) -> dict[str, Any]:
     """The few numbers that go along with the task."""
-    names = ("accuracy", "macro_f1", "mean_iou", "mean_dice", "pixel_accuracy", "images", "attempt_s")
+    names = (
+        "verdict",
+        "accuracy",
+        "macro_f1",
+        "map50",
+        "map",
+        "precision",
+        "recall",
+        "best_score",
+        "mean_iou",
+        "mean_dice",
+        "pixel_accuracy",
+        "images",
+        "attempt_s",
+    )
     told = {name: metrics[name] for name in names if name in metrics}
     told["epochs"] = metrics["epochs"]["trained"]
     told["best_epoch"] = metrics["epochs"]["best"]

@@ -3,9 +3,13 @@
     serving_default   images (count, height, width, 3) float32 of 0 to 255, of any size
                       → probabilities (count, classes)          for a classification
                       → mask (count, height, width) uint8       for a segmentation
+                      → boxes (count, n, 4) as shares of width and height, scores, labels (numbers), count
+                                                                for a detection
     image_bytes       image_bytes (count) strings: JPEG, PNG, GIF, BMP or WebP, each of any size
                       → label (count) strings, probabilities    for a classification
                       → mask (count, height, width), size (count, 2)   for a segmentation
+                      → boxes (count, n, 4) in pixels of each file, scores, labels (strings), count
+                                                                for a detection
 
 Masks have the values of the masks that were learnt from. Those of smaller images in a batch are filled up with 0 to
 the right and below; `size` is the height and width of each.
@@ -116,7 +120,40 @@ class Segmenter:
         return tf.gather(tf.constant(self._values), tf.argmax(full, axis=-1))
 
 
-def save(network: Any, server: Classifier | Segmenter, folder: Path) -> None:
+class Detector:
+    """Gives boxes: as shares of width and height for arrays, in pixels for files."""
+
+    def __init__(self, network: Any, labels: Sequence[str], image: dict[str, Any]) -> None:
+        self._network = network
+        self._size = network.input_shape[1:3]
+        self._labels = list(labels)
+        self._image = image
+
+    def image(self) -> dict[str, Any]:
+        return self._image
+
+    def from_floats(self, images: Any) -> dict[str, Any]:
+        return dict(self._network(_multiplied(images, self._size), training=False))
+
+    def from_bytes(self, image_bytes: Any) -> dict[str, Any]:
+        background = colour(self._image["background"])
+
+        def read(data: Any) -> tuple[Any, Any]:
+            image = graph_images.decoded(data, background)
+            return _resized(image, self._size), tf.gather(tf.cast(tf.shape(image), tf.float32), [1, 0, 1, 0])
+
+        specs = tf.TensorSpec((*self._size, 3), tf.float32), tf.TensorSpec((4,), tf.float32)
+        images, sides = tf.map_fn(read, _some(image_bytes), fn_output_signature=specs)
+        found = self._network(images, training=False)
+        names = tf.gather(tf.constant(self._labels), found["labels"])
+        is_box = tf.range(tf.shape(names)[1])[tf.newaxis] < found["count"][:, tf.newaxis]
+        return {
+            "boxes": found["boxes"] * sides[:, tf.newaxis], "scores": found["scores"],
+            "labels": tf.where(is_box, names, ""), "count": found["count"],
+        }  # fmt: skip
+
+
+def save(network: Any, server: Classifier | Segmenter | Detector, folder: Path) -> None:
     """Writes the SavedModel."""
     archive = keras.export.ExportArchive()
     archive.track(network)
