@@ -17,15 +17,19 @@ L = tf_keras.layers
 Branches = dict[str, Callable[[Any], Any]]
 
 VECTOR: Branches = {
-    "dense": L.Dense(3, activation="elu"), "activation": L.Activation("swish"), "elu": L.ELU(), "relu": L.ReLU(1.0, 0.1, 0.2),
+    "dense": L.Dense(3, activation="elu"), "activation": L.Activation("swish"), "elu": L.ELU(),
+    "relu": L.ReLU(1.0, 0.1, 0.2),
     "leaky": L.LeakyReLU(0.2), "prelu": L.PReLU(alpha_initializer="uniform"), "thresholded": L.ThresholdedReLU(0.3),
     "softmax": L.Softmax(), "dropout": L.Dropout(0.5), "alpha_dropout": L.AlphaDropout(0.5), "identity": L.Identity(),
     "gaussian_dropout": L.GaussianDropout(0.5), "gaussian_noise": L.GaussianNoise(1.0), "flatten": L.Flatten(),
-    "activity": L.ActivityRegularization(0.1), "batch_norm": L.BatchNormalization(), "layer_norm": L.LayerNormalization(),
-    "unit_norm": L.UnitNormalization(), "normalization": L.Normalization(mean=0.5, variance=2.0), "reshape": L.Reshape((2, 3)),
+    "activity": L.ActivityRegularization(0.1), "batch_norm": L.BatchNormalization(),
+    "layer_norm": L.LayerNormalization(),
+    "unit_norm": L.UnitNormalization(), "normalization": L.Normalization(mean=0.5, variance=2.0),
+    "reshape": L.Reshape((2, 3)),
     "repeat": L.RepeatVector(2), "rescaling": L.Rescaling(2.0, 1.0), "discretization": L.Discretization([-0.5, 0.5]),
     "add": lambda x: L.Add(name="add")([x, x]), "average": lambda x: L.Average(name="average")([x, x]),
-    "multiply": lambda x: L.Multiply(name="multiply")([x, x]), "subtract": lambda x: L.Subtract(name="subtract")([x, x]),
+    "multiply": lambda x: L.Multiply(name="multiply")([x, x]),
+    "subtract": lambda x: L.Subtract(name="subtract")([x, x]),
     "maximum": lambda x: L.Maximum(name="maximum")([x, x]), "minimum": lambda x: L.Minimum(name="minimum")([x, x]),
     "dot": lambda x: L.Dot(1, name="dot")([x, x]), "concatenate": lambda x: L.Concatenate(name="concatenate")([x, x]),
     "einsum": L.EinsumDense("ab,bc->ac", 4, bias_axes="c"),
@@ -73,7 +77,8 @@ TEXT: Branches = {
 }  # fmt: skip
 
 MODELS: dict[str, tuple[Branches, tuple[int, ...], str]] = {
-    "vector": (VECTOR, (6,), "float32"), "sequence": (SEQUENCE, (4, 6), "float32"), "image": (IMAGE, (8, 8, 4), "float32"),
+    "vector": (VECTOR, (6,), "float32"), "sequence": (SEQUENCE, (4, 6), "float32"),
+    "image": (IMAGE, (8, 8, 4), "float32"),
     "volume": (VOLUME, (4, 4, 4, 2), "float32"), "film": (FILM, (2, 3, 3, 3, 2), "float32"),
     "numbers": (NUMBERS, (2,), "int64"), "text": (TEXT, (1,), "string"),
 }  # fmt: skip
@@ -98,7 +103,8 @@ def main(folder: Path) -> None:
         model = tf_keras.Model(x, outputs)
         used |= {type(layer).__name__ for layer in model._flatten_layers()}
         given = values((2, *shape), dtype)
-        expected = {key: np.asarray(output) for key, output in model(tf_keras.backend.constant(given, dtype), training=False).items()}
+        outputs = model(tf_keras.backend.constant(given, dtype), training=False)
+        expected = {key: np.asarray(output) for key, output in outputs.items()}
         np.savez(folder / f"{name}.npz", given=given, **{f"out_{key}": output for key, output in expected.items()})
         model.save(folder / f"{name}.h5")
         model.save(folder / f"{name}.keras")

@@ -37,8 +37,9 @@ def test_no_layer_is_forgotten(folder: Path) -> None:
     assert {each.__name__ for each in classes} - used == LEFT_OUT
 
 
-@pytest.mark.parametrize("suffix", ["h5", "keras"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "suffix"), [*((name, "h5") for name in MODELS), ("vector", "keras"), ("image", "keras")]
+)
 def test_each_layer_computes_what_keras_2_computes(folder: Path, name: str, suffix: str) -> None:
     model = runtimes.load(formats.locate(str(folder / f"{name}.{suffix}")), device="/cpu:0")
     kept = np.load(folder / f"{name}.npz", allow_pickle=True)
