@@ -78,7 +78,7 @@ class Trained:
         own = folder / "own"
         own.mkdir()
         self.trainer = Trainer(own)
-        self.ended = self.trainer.train(self.project, epochs=EPOCHS, seed=3)
+        self.ended = self.trainer.train(self.project, epochs=EPOCHS, seed=3, backbone="compact", effort="fast")
         self.folder = self.project / "models" / "t1"
 
     @property
@@ -130,18 +130,36 @@ def test_progress_grows_to_99_and_tells_each_epoch(trained: Trained) -> None:
     told = [each.progress for each in trained.trainer.told]
     assert told == sorted(told)
     assert told[-1] == 99.0
-    assert trained.trainer.epochs_told() == list(range(1, EPOCHS + 1))
-    last = [each.metrics for each in trained.trainer.told if each.metrics is not None][-1]
-    assert len(last["history"]["val_loss"]) == EPOCHS
+    epochs = list(range(1, EPOCHS + 1))
+    assert trained.trainer.epochs_told() == [*epochs, *epochs], "on a fold, then on all images"
+    told_metrics = [each.metrics for each in trained.trainer.told if each.metrics is not None]
+    assert len(told_metrics[EPOCHS - 1]["history"]["val_loss"]) == EPOCHS
+    assert "val_loss" not in told_metrics[-1]["history"], "no image is put aside from the delivered model"
     assert any("compact" in each.message for each in trained.trainer.told)
     assert f"epoch {EPOCHS} of {EPOCHS}: " in trained.trainer.stdout()
+
+
+def test_the_figures_say_what_they_were_measured_on_and_what_they_mean(trained: Trained) -> None:
+    metrics = trained.metrics
+    assert metrics["measured_on"] == "held-out part"
+    assert metrics["images"] == {"training": 120, "held_out": 24, "skipped": 7}
+    assert metrics["verdict"].startswith("good")
+    assert metrics["verdict_details"]["majority"] == pytest.approx(1 / 3)
+    (candidate,) = metrics["candidates"]
+    assert (candidate["name"], candidate["chosen"], candidate["folds"]) == ("compact network from scratch", True, 1)
+    assert candidate["score"] == pytest.approx(metrics["balanced_accuracy"])
+    assert trained.ended.metrics is not None
+    assert trained.ended.metrics["verdict"] == metrics["verdict"]
+    readme = (trained.folder / "README.md").read_text()
+    assert "**Verdict: good" in readme
+    assert "| **compact network from scratch** |" in readme
 
 
 def test_metrics_tell_of_each_class_of_calibration_and_of_what_was_skipped(trained: Trained) -> None:
     metrics = trained.metrics
     assert [each["label"] for each in metrics["per_class"]] == ["digit 0", "digit 1", "digit 2"]
-    assert sum(map(sum, metrics["confusion_matrix"])) == metrics["images"]["held_out"] == 36
-    assert sum(each["images"] for each in metrics["calibration"]["bins"]) == 36
+    assert sum(map(sum, metrics["confusion_matrix"])) == metrics["images"]["held_out"] == 24
+    assert sum(each["images"] for each in metrics["calibration"]["bins"]) == 24
     assert len(metrics["skipped"]) == 7
     assert metrics["parameters"]["seed"] == 3
     assert metrics["network"]["backbone"] == "compact"
