@@ -37,7 +37,9 @@ def train_command(
     folder: Annotated[
         Path, typer.Argument(help="The project's folder.", exists=True, file_okay=False, resolve_path=True)
     ],
-    train_type: Annotated[str, typer.Option("--type", help="classification or segmentation.")] = "classification",
+    train_type: Annotated[
+        str, typer.Option("--type", help="classification, segmentation or detection.")
+    ] = "classification",
     parameter: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter as name=value; may be repeated.")
     ] = None,

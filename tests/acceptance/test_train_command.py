@@ -159,7 +159,7 @@ def test_a_folder_that_can_not_be_trained_on_is_told_with_every_problem(
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["--type", "detection"], 1, "classification or segmentation"),
+        (["--type", "regression"], 1, "classification or segmentation or detection"),
         (["--set", "epoch=3"], 1, "epochs"),
         (["--set", "epochs"], 2, "name=value"),
     ],

@@ -142,7 +142,7 @@ def test_a_form_without_a_field_is_400_and_names_it(server: Server, project: Pat
     assert missing in answer.json()["error"]
 
 
-@pytest.mark.parametrize("train_type", ["detection", "regression", "classificatoin", ""])
+@pytest.mark.parametrize("train_type", ["detektion", "regression", "classificatoin", ""])
 def test_an_unknown_train_type_is_400(server: Server, project: Path, train_type: str) -> None:
     answer = server.http.post("/", data=form(project, trainType=train_type))
     assert answer.status_code == 400

@@ -202,7 +202,7 @@ def pictures(server: Server, models: Path) -> Iterator[str]:
     """A model of 4x4 grey images that tells whether they are dark or light."""
     name = server.call("/create_workspace/", name="pictures")
     image = {"height": 4, "width": 4, "channels": 1, "scale": 1 / 255, "labels": ["dark", "light"]}
-    deploy(server, name, models / "pictures", image=image)
+    deploy(server, name, models / "pictures", image=image | {"display": ["暗い", "Größe"]})
     yield name
     server.call("/destroy_workspace/", name=name)
 
@@ -222,6 +222,8 @@ def test_a_file_is_the_body_of_a_prediction(server: Server, pictures: str, form:
         (found,) = answer.json()["predictions"]
         assert found["label"] == label
         assert found["score"] > 0.8
+        assert found["display"] == {"dark": "暗い", "light": "Größe"}[label]
+        assert {each["label"]: each["display"] for each in found["top"]} == {"dark": "暗い", "light": "Größe"}
         assert [each["label"] for each in found["top"]] == sorted(("dark", "light"), key=lambda each: each != label)
 
 
@@ -234,7 +236,7 @@ def test_files_come_as_a_form_or_as_base64_too(server: Server, pictures: str) ->
     assert [each["label"] for each in form.json()["predictions"]] == ["dark", "light"]
     assert form.json() == as_json.json()
     one = server.http.post(f"{path}?top=1", json={"instances": rows[:1]}).json()["predictions"][0]
-    assert one["top"] == [{"label": "dark", "score": one["score"]}]
+    assert one["top"] == [{"label": "dark", "display": "暗い", "score": one["score"]}]
 
 
 @pytest.mark.parametrize("content", [b"rubbish", b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"])

@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.acceptance.conftest import Server
 from tests.acceptance.training_calls import begin, digit_project, finished, mask_project
+from tests.box_project import LEARNT_IN, box_project
 from tests.protocols.grpc_port import V2, free_port
 from tests.protocols.test_serving import deployment, until
 from tfserve.ipc.predictions import split_strings
@@ -146,6 +147,35 @@ def test_a_segmenter_moves_and_its_exports_give_the_same_masks(converting: Serve
     for name in FORMS:
         assert masks[name].shape == masks["task"].shape == (32, 40)
         assert (masks[name] == masks["task"]).mean() > (0.98 if "int8" in name else 0.999)
+
+
+def test_a_detector_answers_a_file_with_boxes_over_every_protocol(converting: Server, port: int) -> None:
+    project = box_project(converting.roots / "boxes")
+    task, folder = trained(converting, project, parameters=LEARNT_IN | {"exports": "all"}, trainType="Detection")
+    file = (project / "images" / "03.png").read_bytes()
+    for name in ("task", *FORMS):
+        workspace = f"boxes {name}"
+        converting.call("/create_workspace/", name=workspace)
+        deploy(converting, workspace, f"task:{task}" if name == "task" else folder / name)
+        path, headers = f"/v1/models/{workspace}:predict", {"content-type": "image/png"}
+        (found,) = converting.http.post(path, content=file, headers=headers).json()["predictions"]
+        assert {each["label"] for each in found["boxes"]} == {"bright", "dark"}, (name, found)
+        best = found["boxes"][0]
+        (one,) = converting.http.post(f"{path}?top=1", content=file, headers=headers).json()["predictions"]
+        assert one["boxes"] == [best]
+        (none,) = converting.http.post(f"{path}?min_score=1", content=file, headers=headers).json()["predictions"]
+        assert none["boxes"] == []
+        assert converting.http.post(f"{path}?min_score=many", content=file, headers=headers).status_code == 400
+        feed = {"image_bytes": [{"b64": base64.b64encode(file).decode()}]}
+        fetches = ["boxes", "scores", "labels", "count"]
+        job = converting.call(
+            "/predict/", name=workspace, fetches=fetches, feed_dict=feed, signature="image_bytes", timeout=60
+        )
+        boxes, scores, labels, count = job["result"]
+        assert labels[0][0] == best["label"]
+        assert scores[0][0] == pytest.approx(best["score"], abs=1e-3)
+        assert boxes[0][0] == pytest.approx(best["box"], abs=0.02)
+        assert count[0] >= len(found["boxes"])
 
 
 def mask_of(content: bytes) -> Any:

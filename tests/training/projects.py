@@ -49,11 +49,9 @@ def broken_images(folder: Path) -> dict[str, str]:
     noise(1, (64, 64)).save(folder / "whole.jpg")
     (folder / "cut.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:-700])
     (folder / "whole.jpg").unlink()
-    noise(2).convert("CMYK").save(folder / "print.jpg")
-    Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 255).save(folder / "deep.png")
-    noise(3).save(folder / "film.gif", save_all=True, append_images=[noise(4)])
+    Image.fromarray(np.arange(256, dtype=np.float32).reshape(16, 16)).save(folder / "measured.tif")
     Image.new("1", (11_000, 10_000)).save(folder / "huge.png")
     return {
-        "empty.png": "empty", "text.jpg": "no image", "cut.jpg": "corrupt", "print.jpg": "CMYK",
-        "deep.png": "16 bits", "film.gif": "animated", "huge.png": "huge",
+        "empty.png": "empty", "text.jpg": "not an image", "cut.jpg": "corrupt", "measured.tif": "32 bits",
+        "huge.png": "huge",
     }  # fmt: skip

@@ -151,7 +151,7 @@ class Guess:
 
 def contest(folder: Path, *, allowance: float, count: int = 40) -> Contest:
     folds = divide(images([count // 2, count // 2]), 0.25, 1)
-    return Contest(folds, np.ones(count), allowance, folder, "f", lambda _: None)
+    return Contest(folds, np.ones(count), allowance, folder, "f", lambda _: None, Clock(Reporter(1, lambda _: None)))
 
 
 def hits(count: int, missed: int) -> list[int]:
@@ -193,6 +193,23 @@ def test_a_dear_candidate_is_measured_on_as_many_folds_as_the_budget_allows(tmp_
     assert race.enter(Guess("dear", hits(40, 0), cost=10)).row.folds == 2
     alone = contest(tmp_path / "alone", allowance=0)
     assert alone.enter(Guess("dear", hits(40, 0), cost=10)).row.folds == 1, "there is no other"
+
+
+def test_only_what_is_still_to_come_is_a_part_of_the_time_left(tmp_path: Path) -> None:
+    race = contest(tmp_path, allowance=100)
+    cheap, dear, beaten = (
+        Guess("cheap", hits(40, 10), is_cheap=True),
+        Guess("dear", hits(40, 2)),
+        Guess("beaten", [0] * 40),
+    )
+    for each in (cheap, dear, beaten):
+        race.expect(each)
+    assert race.clock.time_left() == pytest.approx(16 + 1 + 4 + 1 + 4 + 1)
+    race.enter(cheap)
+    assert race.clock.time_left() == pytest.approx(1 + 4 + 1 + 4 + 1)
+    race.enter(dear)
+    race.enter(beaten)
+    assert race.clock.time_left() == pytest.approx(1), "the winner on all images"
 
 
 def test_what_was_measured_is_not_measured_again_by_the_next_attempt(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_links_that_lead_to_themselves_are_skipped(digits: Path) -> None:
 
 def test_what_only_looks_like_a_file_is_skipped(digits: Path) -> None:
     os.mkfifo(digits / "images" / "Digit_1" / "pipe.png")
-    assert "only looks like one" in reasons(examined(digits))["images/Digit_1/pipe.png"]
+    assert "not a regular file" in reasons(examined(digits))["images/Digit_1/pipe.png"]
     os.mkfifo(digits / "labels_info.txt")
     only(examined(digits).problems, "labels_info.txt", "no file")
 

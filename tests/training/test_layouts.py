@@ -132,6 +132,19 @@ def test_files_are_found_by_the_end_of_their_paths(tmp_path: Path, written: str)
     }  # fmt: skip
 
 
+def test_a_file_of_the_same_name_in_another_folder_of_the_project_is_not_taken(tmp_path: Path) -> None:
+    for n, folder in enumerate(("a", "b", "train", "val")):
+        pictures(tmp_path / "p" / folder, 4, first=4 * n)
+    rows = [f"{folder}/{n:03d}.png,{'xy'[n % 2]}" for n, folder in enumerate(["a"] * 4 + ["b"] * 4 + ["train"] * 4)]
+    wrong = ["b/000.png,y", "train/012.png,x", "test/013.png,x"]
+    (tmp_path / "p" / "labels.csv").write_text("\n".join(["file,label", *rows, *wrong]))
+    found = examined(tmp_path / "p")
+    assert sorted(each.path for each in found.skipped if "missing" in each.reason) == [
+        "b/000.png", "test/013.png", "train/012.png",
+    ]  # fmt: skip
+    assert counts(found) == {"x": 6, "y": 6}
+
+
 def test_columns_for_split_and_group_are_followed(tmp_path: Path) -> None:
     paths = pictures(tmp_path / "p", 8)
     rows = [

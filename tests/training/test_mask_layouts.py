@@ -201,6 +201,19 @@ def test_masks_are_found_by_the_names_of_folders_and_files(tmp_path: Path, name:
     assert all(Path(i.path).stem.startswith(Path(str(i.mask)).stem[:5]) for i in found.images)
 
 
+def test_a_mask_of_another_part_is_not_taken(tmp_path: Path) -> None:
+    project = tmp_path / "p"
+    for part, numbers in {"train": range(6), "val": range(6, 9)}.items():
+        for n in numbers:
+            save(project / "masks" / ("val" if n == 5 else part) / f"{n}.png", blocks(0, 1))
+            (project / "images" / part).mkdir(parents=True, exist_ok=True)
+            noise(n).save(project / "images" / part / f"{n}.jpg")
+    problems = examined(project, "segmentation").problems
+    assert len(problems) == 2
+    only(problems, "no mask of the same name", "images/train/5.jpg")
+    only(problems, "no image of the same name", "masks/val/5.png")
+
+
 def test_image_sets_of_voc_are_the_split_and_images_without_masks_are_left_out(tmp_path: Path) -> None:
     project = tmp_path / "p"
     for n, path in enumerate(pictures(project / "JPEGImages", 9, suffix=".jpg")):

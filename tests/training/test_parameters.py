@@ -61,8 +61,8 @@ def test_train_types_are_known_in_any_case() -> None:
     assert parameters.train_type(" Classification") == "classification"
     with pytest.raises(Invalid, match=r"did you mean 'segmentation'"):
         parameters.train_type("segmentatoin")
-    with pytest.raises(Invalid, match="classification or segmentation"):
-        parameters.train_type("detection")
+    with pytest.raises(Invalid, match="classification or segmentation or detection"):
+        parameters.train_type("regression")
 
 
 def test_the_listing_has_all_that_a_form_needs() -> None:

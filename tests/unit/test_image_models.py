@@ -330,6 +330,18 @@ def test_an_onnx_property_or_a_file_beside_describes_the_images(tmp_path: Path) 
         with_files(path)
 
 
+def test_names_for_people_go_with_their_labels(tmp_path: Path) -> None:
+    own = {"labels": ["a", "b"], "display": ["Ä", "猫"], "scale": 1 / 255}
+    path = onnx_model(
+        tmp_path / "m.onnx", [FLAT], shape=["n", 2, 1, 1], out=["n", 2],
+        properties={"tfserve.image": msgspec.json.encode(own).decode()},
+    )  # fmt: skip
+    assert with_files(path).spec.display == ["Ä", "猫"]
+    assert with_files(path, {"labels": ["x", "y"]}).spec.display == [], "they belong to other labels"
+    with pytest.raises(Invalid, match="display needs a name for each label: 2, not 1"):
+        with_files(path, {"display": ["x"]})
+
+
 def test_the_metadata_of_a_litert_file_describes_its_images(tmp_path: Path) -> None:
     """As tools of others write it: colours, mean and standard deviation, and labels in the archive after the model."""
     card = {"task": "t", "train_type": "classification", "size": [2, 1], "labels": ["a", "b"]}

@@ -13,7 +13,8 @@ from image_models import as_array, png
 from tfserve import runtimes
 from tfserve.errors import Invalid
 from tfserve.models import formats
-from tfserve.runtimes import decoding, image_spec, images
+from tfserve.runtimes import decoding, image_files, image_spec, images
+from tfserve.runtimes.image_files import BadImage
 from tfserve.runtimes.image_metadata import Found
 from tfserve.runtimes.interface import Runtime, remarks_of
 from tfserve.tensors import Array
@@ -64,13 +65,16 @@ def test_without_antialias_values_lie_between_the_four_pixels_around() -> None:
     np.testing.assert_allclose(same, np.array(rows) / 10 - 1, atol=1e-6)
 
 
-def test_serving_reads_images_as_large_as_training_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert training.MAX_PIXELS is decoding.MAX_PIXELS
-    assert decoding.MAX_PIXELS > 89_478_485, "Pillow's own limit is smaller"
-    monkeypatch.setattr(decoding, "MAX_PIXELS", 3)
+def test_serving_reads_images_as_large_as_training_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert image_files.MAX_PIXELS > 89_478_485, "Pillow's own limit is smaller"
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 3)
     assert pixels_of([[1, 2, 3]]).size == 3
-    with pytest.raises(Invalid, match="4x1 pixels; at most 3"):
+    with pytest.raises(Invalid, match="huge: 4x1 pixels"):
         pixels_of([[1, 2, 3, 4]])
+    file = tmp_path / "wide.png"
+    file.write_bytes(png([[1, 2, 3, 4]]))
+    with pytest.raises(BadImage, match="huge: 4x1 pixels"):
+        training.look(file)
 
 
 def test_with_antialias_every_pixel_counts() -> None:

@@ -20,7 +20,12 @@ RECENT_JOBS = 50
 RECENT_TASKS = 10
 SHOWN_CHARS = 20_000
 #: What tells how good a model is, in the words of the page.
-MEASURES = {"accuracy": "accuracy", "mean_iou": "mean IoU"}
+MEASURES = {"accuracy": "accuracy", "mean_iou": "mean IoU", "map50": "mAP50", "map": "mAP"}
+#: The name and the file of the plot with examples, by train type.
+EXAMPLES = {
+    "classification": ("mistakes", "worst_mistakes.png"), "segmentation": ("masks", "masks.png"),
+    "detection": ("boxes", "boxes.png"),
+}  # fmt: skip
 #: Requests up to this size are taken apart; of a larger one only the beginning is shown, as JSON.
 REQUEST_CHARS = 1_000_000
 
@@ -77,8 +82,15 @@ class TaskRow:
     def told(self) -> str:
         """What it is doing, or how good the result is."""
         metrics = self.task.metrics or {}
-        good = [f"{label} {metrics[name]:.4f}" for name, label in MEASURES.items() if name in metrics]
+        good = [metrics["verdict"]] if metrics.get("verdict") else []
+        good += [f"{label} {metrics[name]:.4f}" for name, label in MEASURES.items() if name in metrics]
         return ", ".join(good) if self.has_result and good else self.task.message
+
+    @property
+    def candidates(self) -> list[dict[str, Any]]:
+        """The table of candidates of a finished run."""
+        known: list[dict[str, Any]] = (self.task.metrics or {}).get("candidates") or []
+        return known
 
     @property
     def folder(self) -> str:
@@ -87,11 +99,19 @@ class TaskRow:
 
     @property
     def example_name(self) -> str:
-        return "mistakes" if self.task.train_type == "classification" else "masks"
+        return EXAMPLES[self.task.train_type][0]
 
     @property
     def example_plot(self) -> str:
-        return "worst_mistakes.png" if self.task.train_type == "classification" else "masks.png"
+        return EXAMPLES[self.task.train_type][1]
+
+    @property
+    def quality_name(self) -> str:
+        return "precision and recall" if self.task.train_type == "detection" else "confusion"
+
+    @property
+    def quality_plot(self) -> str:
+        return "precision_recall.png" if self.task.train_type == "detection" else "confusion_matrix.png"
 
 
 @dataclass(frozen=True)
@@ -101,6 +121,8 @@ class JobSheet:
     job: Job
     #: what was asked for by name, but for a script's text
     request: dict[str, Any]
+    #: the training task that the job is a run of
+    task: TaskRow | None
     script: Excerpt | None
     #: a request that is not taken apart, as JSON
     raw_request: Excerpt | None
@@ -140,12 +162,18 @@ def job_sheet(job_id: int) -> JobSheet:
     return JobSheet(
         job=job,
         request=request,
+        task=_task_of(job),
         script=script,
         raw_request=raw,
         result=Excerpt.of(texts["result"], texts["result_size"]) if texts["result"] is not None else None,
         failure=_failure(texts["error"]),
         detail=msgspec.json.decode(texts["detail"] or "{}"),
     )
+
+
+def _task_of(job: Job) -> TaskRow | None:
+    task = TrainingTask.objects.filter(job=job).select_related("job").first() if job.kind == JobKind.TRAIN else None
+    return None if task is None else TaskRow(task)
 
 
 def _texts(job_id: int) -> dict[str, Any]:

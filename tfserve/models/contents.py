@@ -54,7 +54,8 @@ EXPORTED = Foreign("a program exported by PyTorch", _TORCH.replace("{load}", "ex
 WEIGHTS = Foreign(
     "a file saved by torch.save, which holds Python objects or weights without a computation",
     "Load it into its model and export that where PyTorch is installed:"
-    " python -c \"import torch; torch.onnx.export(model, example_input, '{raw_stem}.onnx')\"",
+    ' pip install onnx onnxscript && python -c "import torch;'
+    " torch.onnx.export(model, example_input, '{raw_stem}.onnx')\"",
 )
 GRAPH_JS = Foreign(
     "a TensorFlow.js graph model",
@@ -69,13 +70,17 @@ LAYERS_JS = Foreign(
 _PICKLE = Foreign(
     "a Python pickle, which runs code when it is read and is never loaded",
     "Export the model as ONNX where it was trained, for scikit-learn:"
-    " pip install skl2onnx && python -c \"import joblib, skl2onnx; open('{raw_stem}.onnx', 'wb').write("
-    "skl2onnx.to_onnx(joblib.load('{raw}'), example_rows).SerializeToString())\"",
+    " pip install skl2onnx && python -c \"import joblib, numpy, skl2onnx; m = joblib.load('{raw}');"
+    " open('{raw_stem}.onnx', 'wb').write(skl2onnx.to_onnx(m, numpy.zeros((1, m.n_features_in_), 'float32'),"
+    " options=dict(zipmap=False) if hasattr(m, 'predict_proba') else None).SerializeToString())\"."
+    " Compare predictions of both before you rely on it.",
 )
 _ARCHIVE = "Unpack it and give the path of the model in it: {command}"
 _CORE_ML = Foreign("a Core ML model", "Export the model as ONNX from the program that made it.")
 _CAFFE = Foreign(
-    "a Caffe model", "Convert it: pip install caffe2onnx && python -m caffe2onnx.convert --caffemodel {path}"
+    "a Caffe model",
+    "Convert it, with its network in {stem}.prototxt, in a virtual environment of its own:"
+    " pip install caffe-onnx && caffe2onnx {stem}.prototxt {stem}.caffemodel model {stem}_onnx",
 )
 
 _STARTS: list[tuple[int, bytes, str | Foreign]] = [
@@ -83,7 +88,7 @@ _STARTS: list[tuple[int, bytes, str | Foreign]] = [
     (4, b"TFL3", LITERT),
     (4, b"ORTM", ORT),
     (0, b"GGUF", Foreign("a GGUF language model", "Serve it with llama.cpp: llama-server -m {path}")),
-    (0, b"LITERTLM", Foreign("a LiteRT-LM language model", "Serve it: litert_lm_main --model_path {path}")),
+    (0, b"LITERTLM", Foreign("a LiteRT-LM language model", "Serve it: pip install litert-lm && litert-lm run {path}")),
     (0, b"ftrt", Foreign("a TensorRT engine, made for one GPU", "Deploy the ONNX file that it was built from.")),
     (0, b"\x1f\x8b", Foreign("a gzip archive", _ARCHIVE.format(command="tar xzf {path}"))),
     (0, b"BZh", Foreign("a bzip2 archive", _ARCHIVE.format(command="tar xjf {path}"))),

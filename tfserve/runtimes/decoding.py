@@ -2,48 +2,36 @@
 
 from __future__ import annotations
 
-import io
 from functools import lru_cache
 
 import numpy as np
 
+from tfserve import colours
 from tfserve.errors import Invalid
+from tfserve.runtimes import image_files
+from tfserve.runtimes.image_files import MAX_PIXELS as MAX_PIXELS
+from tfserve.runtimes.image_files import BadImage
 from tfserve.runtimes.image_spec import MODES, ImageSpec
 from tfserve.tensors import Array
 
-MAX_PIXELS = 100_000_000
-"""The limit of an image, in training as in serving."""
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-"""No others: some readers of Pillow start programs, or take what is hardly an image."""
-
 
 def decode(spec: ImageSpec, number: int, data: bytes) -> tuple[Array, tuple[int, int]]:
-    """The values of one file as float32 (height, width, channels), and the file's own height and width.
+    """The values of one file as float32 (height, width, channels), and the file's own height and width, upright.
 
     Raises `Invalid`, which says by `number` which file it is.
     """
-    from PIL import Image
-
-    Image.MAX_IMAGE_PIXELS = None  # our own limit comes right after, with a message that people understand
     channels = spec.channels or 3
+    near = (spec.width or MAX_PIXELS, spec.height or MAX_PIXELS) if spec.antialias else None
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise Invalid(f"Image {number} has {width}x{height} pixels; at most {MAX_PIXELS} are read.")
-            to = (spec.width or width, spec.height or height)
-            if spec.antialias:
-                image.draft("RGB", (2 * to[0], 2 * to[1]))
-            eight = image.point(lambda value: value / 256, "L") if image.mode.startswith("I;16") else image
-            plain = eight.convert(MODES[channels])
-    except (OSError, SyntaxError, ValueError) as error:
-        told = str(error).split("<")[0].strip() or type(error).__name__
+        picture = image_files.read(data, mode=MODES[channels], near=near, background=colours.colour(spec.background))
+    except BadImage as error:
         raise Invalid(
-            f"Image {number} can't be decoded ({told}): the bytes of a JPEG, PNG, GIF, BMP or WebP file were"
-            f" expected; {len(data)} bytes beginning with {data[:8]!r} were given."
+            f"Image {number} can't be read: {error}. The bytes of a {', '.join(image_files.FORMATS[:-1])} or"
+            f" {image_files.FORMATS[-1]} file were expected; {len(data)} bytes beginning with {data[:8]!r} were given."
         ) from None
-    if plain.size != to and spec.antialias:
-        plain = plain.resize(to, Image.Resampling.BILINEAR)
+    width, height = picture.size
+    to = (spec.width or width, spec.height or height)
+    plain = image_files.resized(picture.image, to) if spec.antialias else picture.image
     pixels = np.asarray(plain).reshape((plain.height, plain.width, channels))
     if spec.channel_order == "BGR":
         pixels = pixels[..., [2, 1, 0, *range(3, channels)]]

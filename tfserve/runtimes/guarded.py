@@ -13,8 +13,8 @@ import numpy as np
 
 from tfserve.conversions import Guard, Number
 from tfserve.errors import Overloaded, TFserveError
-from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, Target, release_memory, remarks_of
-from tfserve.tensors import Array, Signature
+from tfserve.runtimes.interface import Forwarding, OnlyTensorFlowKnows, Runtime
+from tfserve.tensors import Array
 
 HALF = frozenset({np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)})
 """Numpy warns of a NaN in these, and casts a limit to them."""
@@ -22,18 +22,14 @@ FEW = 16
 """Elements that are compared sooner one by one than by two calls of numpy."""
 
 
-class Guarded:
+class Guarded(Forwarding):
     """The same model behind a `Guard`. `run` raises `OnlyTensorFlowKnows` for what TensorFlow has to answer.
 
     Every failure is such a request too: whether the model refuses an input is for TensorFlow to say, in its words.
     """
 
     def __init__(self, runtime: Runtime, guard: Guard) -> None:
-        self.format = runtime.format
-        self.runtime = runtime.runtime
-        self.signatures: dict[str, Signature] = runtime.signatures
-        self.remarks = remarks_of(runtime)
-        self._runtime = runtime
+        super().__init__(runtime)
         self._guard = guard
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
@@ -47,21 +43,6 @@ class Guarded:
             raise
         except TFserveError as error:
             raise OnlyTensorFlowKnows(error.message) from error
-
-    def feeds(self, name: str, signature: str) -> Sequence[Target]:
-        return self._runtime.feeds(name, signature)
-
-    def fetches(self, name: str, signature: str) -> Sequence[Target]:
-        return self._runtime.fetches(name, signature)
-
-    def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
-        return self._runtime.missing(inputs, outputs, signature)
-
-    def release_memory(self) -> None:
-        release_memory(self._runtime)
-
-    def close(self) -> None:
-        self._runtime.close()
 
 
 def outside(guard: Guard, inputs: Mapping[str, Array]) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfserve.errors import Invalid
+from tfserve.runtimes import image_boxes
 from tfserve.runtimes.decoding import resized
 from tfserve.runtimes.image_spec import ImageSpec, Layout
 from tfserve.runtimes.interface import listed
@@ -18,6 +19,11 @@ CLASS_AXES: dict[Layout, int] = {"NHWC": 2, "NCHW": 0}
 """Where the classes of one mask are."""
 
 _LOGIT = ' If the output is a logit, add "sigmoid": true.'
+
+
+def choose_all(outputs: Sequence[TensorSpec], spec: ImageSpec) -> list[TensorSpec]:
+    """The outputs that are meant: four of a detector, else one. Raises `Invalid`."""
+    return image_boxes.choose(outputs) if spec.task == "detection" else [choose(outputs, spec)]
 
 
 def choose(outputs: Sequence[TensorSpec], spec: ImageSpec) -> TensorSpec:
@@ -105,7 +111,7 @@ def probabilities(raw: Array, output: TensorSpec, spec: ImageSpec, *, count: int
 
     One value with two labels is the second label's probability.
     """
-    values = _per_image(_real(raw, output), output.name, count)
+    values = _per_image(real(raw, output), output.name, count)
     check_classes(values.shape[1], output.name, spec)
     if spec.softmax:
         return _softmax(values)
@@ -138,7 +144,7 @@ def mask(raw: Array, output: TensorSpec, spec: ImageSpec, *, seen: tuple[int, in
     if values.ndim not in (2, 3):
         raise Invalid(f"The output {output.name!r} has the shape {list(raw.shape)}, which is no mask.")
     is_integer = output.quantization is None and values.dtype.kind in "biu"
-    values = values if is_integer else _real(values, output)
+    values = values if is_integer else real(values, output)
     if values.ndim == 3:
         axis = CLASS_AXES[_output_layout(values.shape, spec, seen, output.name)]
         values = np.moveaxis(values, axis, 2)
@@ -231,7 +237,8 @@ def _resized(values: Array, size: tuple[int, int]) -> Array:
     return resized(values[..., np.newaxis], size[::-1])[..., 0]
 
 
-def _real(raw: Array, output: TensorSpec) -> Array:
+def real(raw: Array, output: TensorSpec) -> Array:
+    """Float32 values, of an output that may be quantized."""
     values = raw if output.quantization is None else output.quantization.real(raw)
     return values.astype(np.float32, copy=False)
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
+from tfserve.colours import colour
 from tfserve.errors import Invalid
 from tfserve.tensors import Array
 
@@ -32,7 +33,9 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     `display` are the labels as people write them, in the same order.
 
     `softmax` and `sigmoid` are applied to outputs that are logits. `mask_values` has the value in a mask for each
-    class. `output_layout` says where a mask's classes are.
+    class. `output_layout` says where a mask's classes are. Transparent pixels of a file are composited over
+    `background`, a colour's name or `#rrggbb`, unless the model takes 4 channels. `min_score` is the score below
+    which a detector's boxes are left out of the response for a file over v1, unless the request says otherwise.
     """
 
     height: int | None = None
@@ -47,11 +50,13 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     antialias: bool = True
     labels: list[str] = []
     display: list[str] = []
-    task: Literal["classification", "segmentation"] = "classification"
+    task: Literal["classification", "segmentation", "detection"] = "classification"
     softmax: bool = False
     sigmoid: bool = False
     mask_values: list[int] = []
     output_layout: Layout | None = None
+    min_score: float = 0.0
+    background: str = "white"
     input: str | None = None
     output: str | None = None
 
@@ -88,9 +93,16 @@ def parse(given: dict[str, Any], where: str, *, defaults: dict[str, Any] | None 
     except msgspec.ValidationError as error:
         fields = ", ".join(ImageSpec.__struct_fields__)
         raise Invalid(f"{where} does not describe images: {error}. Its fields are {fields}.") from None
-    for check in (_check_sizes, _check_normalization, _check_outputs):
+    for check in (_check_background, _check_sizes, _check_normalization, _check_outputs):
         check(spec, where)
     return spec
+
+
+def _check_background(spec: ImageSpec, where: str) -> None:
+    try:
+        colour(spec.background)
+    except Invalid as error:
+        raise Invalid(f"{where}: {error.message}") from None
 
 
 def _check_sizes(spec: ImageSpec, where: str) -> None:

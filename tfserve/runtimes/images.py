@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from tfserve.errors import Invalid, TFserveError, nearest
-from tfserve.runtimes import image_input, image_output, machine, state
+from tfserve.runtimes import image_boxes, image_input, image_output, machine, state
 from tfserve.runtimes.decoding import decode
 from tfserve.runtimes.image_metadata import Found
 from tfserve.runtimes.image_spec import ImageSpec
@@ -57,7 +57,8 @@ class ImageFiles:
         base = runtime.signatures[self._base]
         self._input = image_input.fit(_choose_input(base.inputs, spec.input), spec)
         self.spec = self._input.spec
-        self._output = image_output.choose(base.outputs, self.spec)
+        self._outputs = image_output.choose_all(base.outputs, self.spec)
+        self._output = self._outputs[0]
         self._check_other_inputs()
         self._check_open_classes()
         self.remarks = [*remarks_of(runtime), *self._input.remarks]
@@ -65,6 +66,9 @@ class ImageFiles:
         self.signatures = {**runtime.signatures, IMAGE_BYTES: self._files}
         self.inner = {PIXELS: self._pixels()}
         self.computed_by = {PIXELS: self._base}
+        self._computes = {
+            "classification": self._classify, "segmentation": self._segment, "detection": self._detect,
+        }  # fmt: skip
         self._threads = ThreadPoolExecutor(machine.cores(), thread_name_prefix="decode")
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
@@ -72,13 +76,12 @@ class ImageFiles:
             inputs = self.prepare(inputs)
         elif signature != PIXELS:
             return self._runtime.run(inputs, outputs, signature)
-        compute = self._classify if self.spec.task == "classification" else self._segment
-        values = compute(inputs["pixels"], inputs["size"])
+        values = self._computes[self.spec.task](inputs["pixels"], inputs["size"])
         return [values[name] for name in outputs]
 
     def changes_state(self, outputs: Sequence[str], signature: str) -> bool:
         if signature in (IMAGE_BYTES, PIXELS):
-            return state.changes_state(self._runtime, [self._output.name], self._base)
+            return state.changes_state(self._runtime, [each.name for each in self._outputs], self._base)
         return state.changes_state(self._runtime, outputs, signature)
 
     def reset_state(self) -> None:
@@ -133,7 +136,8 @@ class ImageFiles:
 
     def _check_other_inputs(self) -> None:
         given = [target.name for target in self._runtime.feeds(self._input.tensor.name, self._base)]
-        wanted = [target.name for target in self._runtime.fetches(self._output.name, self._base)]
+        names = [each.name for each in self._outputs]
+        wanted = [target.name for name in names for target in self._runtime.fetches(name, self._base)]
         if lacks := self._runtime.missing(given, wanted, self._base):
             raise Invalid(f"image: the model needs more than an image: {listed(lacks)}. It can't take files alone.")
 
@@ -155,7 +159,7 @@ class ImageFiles:
         """Masks are as large as their files, so those of different requests can't share an array."""
         shape = (-1, *self._input.shape)
         inputs = (TensorSpec("pixels", self._input.tensor.dtype, shape), TensorSpec("size", "int32", (-1, 2)))
-        if self.spec.task == "classification":
+        if self.spec.task != "segmentation":
             return Signature(inputs, self._files.outputs)
         return Signature(inputs, tuple(TensorSpec(each.name, each.dtype, None) for each in self._files.outputs))
 
@@ -168,7 +172,7 @@ class ImageFiles:
             return images[0][np.newaxis]
         if len({image.shape for image in images}) == 1:
             return np.stack(images)
-        if self.spec.task == "classification":
+        if self.spec.task != "segmentation":
             raise Invalid("Images of different sizes can't be computed together by this model: send them one by one.")
         largest = np.array([image.shape for image in images]).max(axis=0).tolist()
         stacked = np.zeros((len(images), *largest), images[0].dtype)
@@ -193,10 +197,27 @@ class ImageFiles:
 
     def _probabilities(self, images: Array) -> Array:
         """Of as many images as the model takes at once, or fewer."""
-        count, batch = len(images), self._input.batch or len(images)
-        if count < batch:  # the rest of a fixed batch is filled up
-            images = np.concatenate([images, np.repeat(images[-1:], batch - count, axis=0)])
-        return image_output.probabilities(self._run(images), self._output, self.spec, count=batch)[:count]
+        count, images = len(images), self._filled_up(images)
+        return image_output.probabilities(self._run(images), self._output, self.spec, count=len(images))[:count]
+
+    def _filled_up(self, images: Array) -> Array:
+        """As many images as the model takes at once: the last is repeated."""
+        lacks = (self._input.batch or len(images)) - len(images)
+        return np.concatenate([images, np.repeat(images[-1:], lacks, axis=0)]) if lacks > 0 else images
+
+    def _detect(self, images: Array, sizes: Array) -> dict[str, Array]:
+        parts = [self._detections(part) for part in self._parts(images)]
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in image_boxes.NAMES}
+        return image_boxes.for_files(joined, sizes, self.spec)
+
+    def _detections(self, images: Array) -> dict[str, Array]:
+        """Of as many images as the model takes at once, or fewer."""
+        inputs = {self._input.tensor.name: self._filled_up(images)}
+        values = self._runtime.run(inputs, image_boxes.NAMES, self._base)
+        return {
+            each.name: image_output.real(value, each)[: len(images)]
+            for each, value in zip(self._outputs, values, strict=True) if value is not None
+        }  # fmt: skip
 
     def _parts(self, images: Array) -> Sequence[Array]:
         batch = self._input.batch or len(images)
@@ -232,9 +253,14 @@ def _base_signature(runtime: Runtime) -> str:
     return name
 
 
-def _answers(task: str) -> tuple[TensorSpec, TensorSpec]:
+def _answers(task: str) -> tuple[TensorSpec, ...]:
     if task == "classification":
         return TensorSpec("label", "string", (-1,)), TensorSpec("probabilities", "float32", (-1, -1))
+    if task == "detection":
+        return (
+            TensorSpec("boxes", "float32", (-1, -1, 4)), TensorSpec("scores", "float32", (-1, -1)),
+            TensorSpec("labels", "string", (-1, -1)), TensorSpec("count", "int32", (-1,)),
+        )  # fmt: skip
     return TensorSpec("mask", "uint8", (-1, -1, -1)), TensorSpec("size", "int32", (-1, 2))
 
 

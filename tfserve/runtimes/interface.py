@@ -53,6 +53,35 @@ class Runtime(Protocol):
         """Gives back what it holds."""
 
 
+class Forwarding:
+    """A runtime around another one, of which it has everything; a subclass changes how it is run."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.format: str = runtime.format
+        self.runtime: str = runtime.runtime
+        self.signatures: dict[str, Signature] = runtime.signatures
+        self.remarks = remarks_of(runtime)
+        self._runtime = runtime
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
+        return self._runtime.run(inputs, outputs, signature)
+
+    def feeds(self, name: str, signature: str) -> Sequence[Target]:
+        return self._runtime.feeds(name, signature)
+
+    def fetches(self, name: str, signature: str) -> Sequence[Target]:
+        return self._runtime.fetches(name, signature)
+
+    def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
+        return self._runtime.missing(inputs, outputs, signature)
+
+    def release_memory(self) -> None:
+        release_memory(self._runtime)
+
+    def close(self) -> None:
+        self._runtime.close()
+
+
 @runtime_checkable
 class Preparing(Protocol):
     """A runtime that makes some inputs ready before it computes, which other threads can do meanwhile."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from tfserve.errors import Unsupported
-from tfserve.runtimes.interface import Runtime, Target, release_memory, remarks_of
+from tfserve.runtimes.interface import Forwarding, Runtime
 from tfserve.tensors import Array
 
 STATEFUL = "stateful: callers share its state"
@@ -72,38 +72,21 @@ def stateless(runtime: Runtime) -> Runtime:
     return Stateless(runtime, runtime)
 
 
-class Stateless:
+class Stateless(Forwarding):
     """A stateful model of which every call finds the state as it was when the model was loaded."""
 
     is_stateful = can_reset_state = True
 
     def __init__(self, runtime: Runtime, state: HoldsState) -> None:
-        self.format, self.runtime, self.signatures = runtime.format, runtime.runtime, runtime.signatures
-        self.remarks = remarks_of(runtime)
-        self._runtime = runtime
+        super().__init__(runtime)
         self._state = state
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         self._state.reset_state()
-        return self._runtime.run(inputs, outputs, signature)
-
-    def feeds(self, name: str, signature: str) -> Sequence[Target]:
-        return self._runtime.feeds(name, signature)
-
-    def fetches(self, name: str, signature: str) -> Sequence[Target]:
-        return self._runtime.fetches(name, signature)
-
-    def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
-        return self._runtime.missing(inputs, outputs, signature)
+        return super().run(inputs, outputs, signature)
 
     def changes_state(self, outputs: Sequence[str], signature: str) -> bool:
         return self._state.changes_state(outputs, signature)
 
     def reset_state(self) -> None:
         self._state.reset_state()
-
-    def release_memory(self) -> None:
-        release_memory(self._runtime)
-
-    def close(self) -> None:
-        self._runtime.close()

@@ -17,6 +17,7 @@ import numpy as np
 
 from tfserve.tensors import Array
 from tfserve.training.folds import Fold, Folds
+from tfserve.training.timing import Clock
 from tfserve.training.writing import written_aside
 
 PERFECT = 0.995
@@ -94,6 +95,7 @@ class Contest:
     keep: Path
     fingerprint: str
     announce: Callable[[str], None]
+    clock: Clock
     entries: list[Entry] = field(default_factory=list)
     winner: Entry | None = None
 
@@ -102,14 +104,30 @@ class Contest:
         entry = Entry(candidate, Row(name=candidate.name))
         self.entries.append(entry)
         count = len(self.folds.folds) if candidate.is_cheap else self._affordable(candidate)
-        entry.row.skipped = self._reason_to_skip(candidate, count)
+        entry.row.skipped = self._reason_to_skip(candidate)
         if entry.row.skipped is None:
             self._measure(entry, max(1, count))
             if self.winner is None or self._is_better(entry, self.winner):
                 self.winner = entry
         for each in self.entries:
             each.row.chosen = each is self.winner
+            if each is not self.winner:
+                self._forget(each.candidate, with_folds=each.row.skipped is not None)
         return entry
+
+    def expect(self, candidate: Candidate) -> None:
+        """Its trainings are a part of the time left, until it is skipped or beaten."""
+        count = len(self.folds.folds) if candidate.is_cheap else max(1, self._affordable(candidate))
+        self.clock.expect(preparation_of(candidate), candidate.preparation())
+        for number, fold in enumerate(self.folds.folds[:count]):
+            self.clock.expect(stage_name(candidate, number), candidate.cost(len(fold.training)))
+        self.clock.expect(stage_name(candidate), candidate.cost(len(self.folds.development)))
+
+    def _forget(self, candidate: Candidate, *, with_folds: bool) -> None:
+        numbers = [*range(len(self.folds.folds))] if with_folds else []
+        self.clock.drop(preparation_of(candidate))
+        for number in [*numbers, None]:
+            self.clock.drop(stage_name(candidate, number))
 
     def measured(self) -> tuple[int, Array]:
         """How many folds of the first division the winner was measured on, and which images they held out."""
@@ -117,7 +135,7 @@ class Contest:
         count = min(self.folds.count, len(self.winner.outcomes))
         return count, np.concatenate([fold.held_out for fold in self.folds.folds[:count]])
 
-    def _reason_to_skip(self, candidate: Candidate, affordable: int) -> str | None:
+    def _reason_to_skip(self, candidate: Candidate) -> str | None:
         if self.winner is None:
             return None
         if (reason := candidate.unsuitable()) is not None:
@@ -126,8 +144,8 @@ class Contest:
         score = self.winner.row.score or 0.0
         if score >= PERFECT and len(credit) >= ENOUGH_TO_BE_SURE:
             return f"{self.winner.row.name} is almost perfect on the folds already"
-        if affordable < 1 and not candidate.is_cheap:
-            needed = self._needed(candidate, 1)
+        needed = self._needed(candidate, 1)
+        if needed > self.allowance:
             return f"would take about {needed:.0f} s, {max(0.0, self.allowance):.0f} s are left of the budget"
         return None
 
@@ -147,12 +165,15 @@ class Contest:
 
     def _measure(self, entry: Entry, count: int) -> None:
         began_at = time.monotonic()
-        entry.outcomes = [
-            self._outcome(entry.candidate, number, fold) for number, fold in enumerate(self.folds.folds[:count])
-        ]
+        for number, fold in enumerate(self.folds.folds[:count]):
+            entry.outcomes.append(self._outcome(entry.candidate, number, fold))
+            self.clock.drop(preparation_of(entry.candidate))
+            self.clock.drop(stage_name(entry.candidate, number))
         held_out = [fold.held_out for fold in self.folds.folds[:count]]
         weights = [self.weights[each] for each in held_out]
-        losses = sum((out.loss @ w for out, w in zip(entry.outcomes, weights, strict=True)), start=np.zeros(1))
+        losses = sum(
+            ((out.loss - out.credit) @ w for out, w in zip(entry.outcomes, weights, strict=True)), start=np.zeros(1)
+        )
         entry.variant = int(np.argmin(losses))
         scores = [
             float(np.average(out.credit[entry.variant], weights=w))
@@ -186,6 +207,16 @@ class Contest:
         weights = np.concatenate([self.weights[fold.held_out] for fold in self.folds.folds[:count]])
         gain = (entry.credits(count) - champion.credits(count)) * weights
         return bool(gain.sum() > CLEARLY * np.sqrt(np.square(gain).sum()))
+
+
+def stage_name(candidate: Candidate, fold: int | None = None) -> str:
+    """The stage of a training on a fold, or on all images."""
+    return f"{candidate.name}: " + ("all images" if fold is None else f"fold {fold + 1}")
+
+
+def preparation_of(candidate: Candidate) -> str:
+    """The stage before the first training."""
+    return f"{candidate.name}: preparation"
 
 
 def slug(name: str) -> str:

@@ -13,6 +13,7 @@ from tfserve.training import (
     evaluation,
     events,
     exports,
+    graph_images,
     held_out,
     image_reports,
     images,
@@ -24,7 +25,7 @@ from tfserve.training import (
     verdict,
 )
 from tfserve.training.candidates import Contest
-from tfserve.training.classifiers import Compact, Delivered, LinearHead, Material
+from tfserve.training.classifiers import AugmentedHead, Compact, Delivered, LinearHead, Material
 from tfserve.training.datasets import Source, plain
 from tfserve.training.folds import divide
 from tfserve.training.known_networks import Choice
@@ -91,11 +92,17 @@ def _compete(run: Run, material: Material, choice: Choice) -> Contest:
     fixed_s = clock.usual(key, EXPORTS_S[forms]) + START_S
     allowed = budget.allowance(run.parameters, count, fixed_s=fixed_s, speed=clock.speed)
     weights = 1 / np.maximum(np.bincount(material.labels, minlength=material.classes), 1)
-    contest = Contest(folds, weights[material.labels], allowed, run.work, run.fingerprint, run.note)
+    contest = Contest(folds, weights[material.labels], allowed, run.work, run.fingerprint, run.note, clock)
+    candidates: list[LinearHead | Compact] = []
     if choice.weights is not None:
-        contest.enter(LinearHead(material, choice, allowed))
+        plain_head = LinearHead(material, choice, allowed)
+        candidates += [plain_head, AugmentedHead(material, choice, allowed, plain_head)]
     if choice.weights is None or run.parameters["backbone"] == "auto":
-        contest.enter(Compact(material, contest.allowance))
+        candidates.append(Compact(material, allowed - sum(each.preparation() for each in candidates)))
+    for candidate in candidates:
+        contest.expect(candidate)
+    for candidate in candidates:
+        contest.enter(candidate)
     return contest
 
 
@@ -140,7 +147,7 @@ def _draw(
     shown = [run.findings.images[places[place]] for place in worst]
     plots.worst_mistakes(
         folder / "worst_mistakes.png",
-        [images.pixels(run.project / image.path, thumbnail_size(image)) for image in shown],
+        [images.pixels(run.project / image.path, thumbnail_size(image), run.background) for image in shown],
         [f"{labels[truth[at]]} → {labels[predicted[at]]} {sure[at]:.0%}" for at in worst],
     )
 
@@ -154,15 +161,14 @@ def _export(run: Run, network: Any, source: Source, places: Array, contest: Cont
 def _exported(
     run: Run, stage: Stage, network: Any, source: Source, tried: Array, learnt: Array
 ) -> list[exports.Export]:
-    signatures.save(
-        network,
-        signatures.Classifier(network, run.findings.labels, run.findings.display),
-        run.aside / exports.SAVED_MODEL,
+    server = signatures.Classifier(
+        network, run.findings.labels, run.findings.display, background=run.parameters["background"]
     )
-    held_out.write([run.file(place) for place in tried], run.aside / exports.SAVED_MODEL)
+    signatures.save(network, server, run.aside / exports.SAVED_MODEL)
+    held_out.write([run.file(place) for place in tried], run.aside / exports.SAVED_MODEL, run.background)
     trial = exports.Trial.of(network, run.aside, source.inputs.batch(tried).astype(np.float32), image=run.image())
     trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("probabilities"))
-    files = [np.array([run.file(place).read_bytes()], object) for place in tried]
+    files = [np.array([graph_images.readable(run.file(place), run.background)], object) for place in tried]
     from_files = exports.saved_model("probabilities", "image_bytes")
     trial.add("SavedModel from files", exports.SAVED_MODEL, from_files, inputs=files, tolerance=exports.DECODED)
     trial.add("Keras", exports.KERAS_FILE, exports.keras_file(network))

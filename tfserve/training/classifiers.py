@@ -1,21 +1,23 @@
-"""The candidates of a classification: a linear head on frozen features, and a compact network from scratch."""
+"""The candidates of a classification: linear heads on frozen features, and a compact network from scratch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 
 from tfserve.tensors import Array
 from tfserve.training import backbones, datasets, images, linear_head, pace
 from tfserve.training.augment import Augment
-from tfserve.training.candidates import Outcome, slug
+from tfserve.training.candidates import Outcome, preparation_of, slug, stage_name
 from tfserve.training.checkpoints import State
 from tfserve.training.datasets import Source
-from tfserve.training.features import Features
+from tfserve.training.features import Changed, Features
 from tfserve.training.fitting import fit, schedule
 from tfserve.training.folds import Fold, Folds
 from tfserve.training.known_networks import KNOWN, Choice
@@ -23,6 +25,8 @@ from tfserve.training.run import Run, resume
 from tfserve.training.sizes import network_size
 from tfserve.training.splitting import aside
 from tfserve.training.store import Store
+from tfserve.training.timing import Stage
+from tfserve.training.writing import written_aside
 
 LARGEST_COMPACT = 128
 COMPACT_RATE = 3e-3
@@ -37,6 +41,9 @@ TRAINED_MACS_PER_S = 8e9
 """Multiplications and additions of the forward pass, in training on two ordinary cores."""
 FEATURES_SHARE = 0.3
 """Of the allowance, at most this share goes to computing features, else smaller images are used."""
+SMALLEST_KNOWN = 160
+"""Known networks recognise little in small images, so these are enlarged."""
+COPIES = 2
 FEW_PER_CLASS, FEW_IMAGES = 15, 150
 FEWEST_EPOCHS = 3
 
@@ -62,7 +69,7 @@ class Material:
             store = Store(
                 count,
                 (*size, 3),
-                lambda place: images.pixels(run.project / run.findings.images[place].path, size),
+                lambda place: images.pixels(run.file(place), size, run.background),
                 run.work,
             )
             message = f"reads {count} images in {size[1]}x{size[0]} pixels"
@@ -71,18 +78,21 @@ class Material:
             self.stores[size] = store
         return Source(self.stores[size], datasets.labels_of(self.labels.tolist()))
 
-    def image_weights(self, places: Array) -> Array:
-        """How much each image counts: more in small classes, if they differ in size."""
+    def image_weights(self, places: Array, *, from_ratio: float = 1.0) -> Array:
+        """How much each image counts: more in small classes, if their sizes differ by this ratio.
+
+        A strongly penalised head would answer with the larger class, even if that has one image more.
+        """
         counts = np.bincount(self.labels[places], minlength=self.classes)
         some = counts[counts > 0]
-        if self.run.parameters["class_weights"] == "none" or some.max() < UNBALANCED * some.min():
+        if self.run.parameters["class_weights"] == "none" or some.max() < from_ratio * some.min():
             return np.ones(len(places))
         weights = counts.sum() / (len(some) * np.maximum(counts, 1))
         return np.asarray(weights[self.labels[places]])
 
     def class_weights(self, places: Array) -> dict[int, float] | None:
         """The same for Keras; None while the classes are about equal in size."""
-        weights = self.image_weights(places)
+        weights = self.image_weights(places, from_ratio=UNBALANCED)
         if (weights == 1).all():
             return None
         by_class = dict.fromkeys(range(self.classes), 1.0)
@@ -117,7 +127,7 @@ class LinearHead:
         self.name = f"linear head on {choice.name}"
         self._material, self._choice = material, choice
         self.size = self._affordable_size(allowance)
-        self._network: Any = None
+        self.network: Any = None
         self._features: Features | None = None
 
     def cost(self, images: int) -> float:
@@ -130,37 +140,40 @@ class LinearHead:
         return None
 
     def evaluate(self, number: int, fold: Fold) -> Outcome:
-        rows = self._rows()
-        solved = self._solve(fold.training, linear_head.PENALTIES)
+        rows = self.rows()
+        with self._material.run.clock.stage(stage_name(self, number)):
+            solved = self._solve(fold.training, linear_head.PENALTIES)
         held_out = rows.batch(fold.held_out)
         return self._material.outcome(fold, np.stack([head.probabilities(held_out) for head in solved]))
 
     def deliver(self, variant: int, places: Array) -> Delivered:
         """Solved for the chosen penalty on all of `places`."""
-        rows = self._rows()
-        solved = self._solve(places, linear_head.PENALTIES[: variant + 1])[-1]
+        rows = self.rows()
+        with self._material.run.clock.stage(stage_name(self)):
+            solved = self._solve(places, linear_head.PENALTIES[: variant + 1])[-1]
         head = backbones.head(rows.shape[0], self._material.classes)
         head.get_layer("logits").set_weights([solved.kernel, solved.bias])
-        network = backbones.with_probabilities(self._network, head)
+        network = backbones.with_probabilities(self.network, head)
         return Delivered(network, self._material.source(self.size), self._choice.name)
 
     def _solve(self, places: Array, penalties: Sequence[float]) -> list[linear_head.Head]:
         material = self._material
         return linear_head.heads(
-            self._rows().batch(places), material.labels[places], material.classes,
+            self.rows().batch(places), material.labels[places], material.classes,
             weights=material.image_weights(places), penalties=penalties,
         )  # fmt: skip
 
-    def _rows(self) -> Features:
+    def rows(self) -> Features:
+        """The features of all images; computes them when they are first asked for."""
         if self._features is None:
             run, count = self._material.run, len(self._material.labels)
-            self._network = backbones.features(self._choice, self.size)
+            self.network = backbones.features(self._choice, self.size)
             source = self._material.source(self.size)
             file = run.work / f"features-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}.npy"
             message = f"computes the features of {count} images"
-            with run.clock.stage("features", message) as stage:
+            with run.clock.stage(preparation_of(self), message) as stage:
                 self._features = Features.computed(
-                    file, self._network, source.inputs, count,
+                    file, self.network, source.inputs, count,
                     lambda share: stage.mention(share, f"{message}: {share:.0%}"),
                 )  # fmt: skip
         return self._features
@@ -172,10 +185,57 @@ class LinearHead:
         side = max(network_size(run.findings.images, wanted, largest=max(sizes), multiple=1))
         side = min(sizes, key=lambda known: (known < side, known))
         if wanted == "auto":
-            count = len(self._material.labels)
+            side, count = max(side, SMALLEST_KNOWN), len(self._material.labels)
             fitting = [each for each in sizes if count * _image_s((each, each)) <= FEATURES_SHARE * allowance]
             side = min(side, max(fitting, default=min(sizes)))
         return side, side
+
+
+class AugmentedHead(LinearHead):
+    """The same with randomly changed copies of the training images: for objects that are turned, moved or darker."""
+
+    def __init__(self, material: Material, choice: Choice, allowance: float, plain: LinearHead) -> None:
+        super().__init__(material, choice, allowance)
+        self.name = f"{plain.name}, augmented"
+        self._plain = plain
+        self.size = plain.size
+        self._copied: list[Features] = []
+
+    def cost(self, images: int) -> float:
+        return super().cost(images * (COPIES + 1))
+
+    def preparation(self) -> float:
+        return len(self._material.labels) * COPIES * _image_s(self.size) * 1.3
+
+    def _solve(self, places: Array, penalties: Sequence[float]) -> list[linear_head.Head]:
+        material, rows = self._material, [self.rows(), *self._copies()]
+        return linear_head.heads(
+            np.concatenate([each.batch(places) for each in rows]), np.tile(material.labels[places], len(rows)),
+            material.classes, weights=np.tile(material.image_weights(places), len(rows)), penalties=penalties,
+        )  # fmt: skip
+
+    def rows(self) -> Features:
+        rows = self._plain.rows()
+        self.network = self._plain.network
+        self._copies()
+        return rows
+
+    def _copies(self) -> list[Features]:
+        """The features of each copy of all images."""
+        if not self._copied:
+            self._plain.rows()
+            with self._material.run.clock.stage(preparation_of(self)) as stage:
+                self._copied = [self._copy(number, stage) for number in range(COPIES)]
+        return self._copied
+
+    def _copy(self, number: int, stage: Stage) -> Features:
+        run, message = self._material.run, f"computes the features of changed images, {number + 1} of {COPIES}"
+        source, augment = self._material.source(self.size), Augment.from_parameters(run.parameters)
+        file = run.work / f"features-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}-copy{number}.npy"
+        return Features.computed(
+            file, self._plain.network, Changed(source.inputs, augment, run.parameters["seed"] + number),
+            len(self._material.labels), lambda share: stage.mention((number + share) / COPIES, message),
+        )  # fmt: skip
 
 
 class Compact:
@@ -193,8 +253,6 @@ class Compact:
         self._grey = all(image.grey for image in run.findings.images)
         self._macs = backbones.compact_macs(self.size)
         self._epochs = self._affordable_epochs(allowance)
-        self._first: State | None = None
-        self._run_to: list[int] = []
 
     def cost(self, images: int) -> float:
         return FIT_S + self._epochs * self._epoch_s(images)
@@ -212,18 +270,28 @@ class Compact:
         labels = self._material.labels
         training, selection = aside(labels, fold.training, self._material.run.parameters["seed"])
         model, state = self._fit(f"fold {number + 1}", training, selection, watched=fold.held_out)
-        stopped_early = state.epoch < state.epochs
-        self._run_to.append(state.best_epoch if stopped_early else state.epochs)
-        self._first = self._first or state
+        with written_aside(self._state_file(number)) as file:
+            file.write_bytes(msgspec.json.encode(state))
         chances = self._predict(backbones.with_probabilities(model), fold.held_out)
         return self._material.outcome(fold, chances[np.newaxis])
 
-    def deliver(self, variant: int, places: Array) -> Delivered:
+    def deliver(self, _: int, places: Array) -> Delivered:
         """Trained anew on all of `places`, for as many epochs as were useful on the folds."""
-        self._epochs = round(float(np.median(self._run_to))) if self._run_to else self._epochs
+        states = self._states()
+        if states:
+            useful = [each.best_epoch if each.epoch < each.epochs else each.epochs for each in states]
+            self._epochs = round(float(np.median(useful)))
         model, state = self._fit("all images", places, places[:0], watched=places[:0])
         network = backbones.with_probabilities(model)
-        return Delivered(network, self._material.source(self.size), "compact", self._first or state)
+        return Delivered(network, self._material.source(self.size), "compact", (states or [state])[0])
+
+    def _state_file(self, number: int) -> Path:
+        return self._material.run.work / slug(f"compact fold {number + 1}") / "state.json"
+
+    def _states(self) -> list[State]:
+        """How the trainings on folds ended, also those of earlier attempts."""
+        files = (self._state_file(number) for number in range(len(self._material.folds.folds)))
+        return [msgspec.json.decode(file.read_bytes(), type=State) for file in files if file.is_file()]
 
     def _predict(self, network: Any, places: Array) -> Array:
         data = datasets.plain(self._material.source(self.size), places, 64, self._material.run.threads)

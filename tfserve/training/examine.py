@@ -6,14 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tfserve import colours
 from tfserve.errors import Invalid
-from tfserve.training import classified_project, known_networks, segmented_project
+from tfserve.training import (
+    classified_project,
+    detection_project,
+    image_remarks,
+    known_networks,
+    segmented_project,
+)
 from tfserve.training.findings import Findings
 from tfserve.training.labels import INFO_FILE
+from tfserve.training.parameters import LITE_NET
 from tfserve.training.project_folders import MODELS, Bounds, is_archive, problems_of_results
 from tfserve.training.search import Search
 
-RECIPES = {"classification": classified_project.examine, "segmentation": segmented_project.examine}
+RECIPES = {
+    "classification": classified_project.examine,
+    "segmentation": segmented_project.examine,
+    "detection": detection_project.examine,
+}
 
 
 def examine(
@@ -30,7 +42,8 @@ def examine(
     What has to be unpacked or converted is put into the folder `work`, and must stay there until the training is over.
     """
     threads = max(2, int(parameters.get("threads", 2)))
-    search = Search(Path(project_dir), threads=threads, bounds=Bounds(roots), work=work)
+    background = colours.colour(parameters.get("background", "white"))
+    search = Search(Path(project_dir), threads=threads, bounds=Bounds(roots), work=work, background=background)
     search.problems += _problems_of_backbone(parameters)
     search.problems += search.bounds.problems(search.results / MODELS) + problems_of_results(search.results)
     if outside := search.problems_of_places("images", "labels", INFO_FILE):
@@ -40,6 +53,7 @@ def examine(
     else:
         RECIPES[train_type](search, parameters)
     search.check_share_of_bad()
+    image_remarks.review(search)
     return Findings(
         train_type=train_type, project_dir=project_dir, labels=search.labels, numbers=search.numbers,
         images=search.images, skipped=search.skipped, problems=search.problems, display=search.display,
@@ -48,10 +62,10 @@ def examine(
 
 
 def _problems_of_backbone(parameters: dict[str, Any]) -> list[str]:
-    """Of a classification that could not find its weights."""
+    """Of a training that could not find its weights."""
     try:
-        if "backbone" in parameters:
-            known_networks.choose(parameters["backbone"], parameters["weights"])
+        if "weights" in parameters or parameters.get("backbone") == LITE_NET:
+            known_networks.choose(parameters["backbone"], parameters.get("weights", "auto"))
     except Invalid as error:
         return [error.message]
     return []

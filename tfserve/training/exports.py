@@ -34,6 +34,9 @@ LATENCY_CALLS = 20
 LATENCY_S = 1.5
 """Timing ends after so many calls or seconds."""
 
+Comparison = Callable[[Sequence[Array], Sequence[Array]], tuple[float, float | None]]
+"""From what a form and the original compute to the share of same answers, and the largest difference of a score."""
+
 Compute = Callable[[Array], Array]
 """From an input to chances, or to class numbers. The input is an image (1, height, width, 3) float32 in the network's
 size, or for some signatures a file's bytes."""
@@ -69,9 +72,11 @@ class Trial:
     """Tries every form on the same inputs, beside what the original says of them: chances, or class numbers."""
 
     def __init__(
-        self, folder: Path, inputs: Sequence[Array], expected: Sequence[Array], *, image: dict[str, Any] | None = None
-    ) -> None:
+        self, folder: Path, inputs: Sequence[Array], expected: Sequence[Array], *, image: dict[str, Any] | None = None,
+        compare: Comparison | None = None,
+    ) -> None:  # fmt: skip
         self.results: list[Export] = []
+        self._compare = compare or _difference
         self._image = image
         self._folder = folder
         self._inputs = inputs
@@ -96,7 +101,8 @@ class Trial:
             compute = open_it(self._folder / path)
             inputs = self._inputs if inputs is None else inputs
             given = [compute(each) for each in inputs]
-            _compare(export, given, self._expected if expected is None else expected, tolerance)
+            same, difference = self._compare(given, self._expected if expected is None else expected)
+            _judge(export, same, difference, tolerance)
             export.latency_ms = _latency_ms(compute, inputs[0])
         except Exception as error:  # whatever a converter raises
             if path == SAVED_MODEL and tells_full_disk(error):  # without it there is nothing to deliver
@@ -151,21 +157,24 @@ def litert(network: Any, card: dict[str, Any], examples: Array | None = None) ->
 
 def onnx(network: Any, card: dict[str, Any]) -> Callable[[Path], Compute]:
     def open_it(path: Path) -> Compute:
-        try:
-            onnxruntime, tf2onnx, onnx = map(importlib.import_module, ("onnxruntime", "tf2onnx", "onnx"))
-        except ImportError as error:
-            raise RuntimeError(f"{error.name} is not installed: pip install tf2onnx onnxruntime") from error
-        images = tf.TensorSpec(network.input_shape, tf.float32, name="images")
-        function = tf.function(
-            lambda images: {"probabilities": network(images, training=False)}, input_signature=[images]
-        )
-        model, _ = tf2onnx.convert.from_function(function, input_signature=[images])
-        onnx.helper.set_model_props(model, _properties(card))
-        path.write_bytes(model.SerializeToString())
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = onnx_session(network, card, path, lambda images: {"probabilities": network(images, training=False)})
         return lambda each: np.asarray(session.run(None, {"images": each})[0])
 
     return open_it
+
+
+def onnx_session(network: Any, card: dict[str, Any], path: Path, outputs: Callable[[Any], dict[str, Any]]) -> Any:
+    """Writes the ONNX file, whose outputs have the names of `outputs`, and loads it."""
+    try:
+        onnxruntime, tf2onnx, onnx = map(importlib.import_module, ("onnxruntime", "tf2onnx", "onnx"))
+    except ImportError as error:
+        raise RuntimeError(f"{error.name} is not installed: pip install tf2onnx onnxruntime") from error
+    images = tf.TensorSpec(network.input_shape, tf.float32, name="images")
+    function = tf.function(outputs, input_signature=[images])
+    model, _ = tf2onnx.convert.from_function(function, input_signature=[images])
+    onnx.helper.set_model_props(model, _properties(card))
+    path.write_bytes(model.SerializeToString())
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
 def _properties(card: dict[str, Any]) -> dict[str, str]:
@@ -195,14 +204,20 @@ def saved_model(
     return open_it
 
 
-def _compare(export: Export, given: Sequence[Array], expected: Sequence[Array], tolerance: Tolerance) -> None:
-    same, difference = [], 0.0
+def _difference(given: Sequence[Array], expected: Sequence[Array]) -> tuple[float, float | None]:
+    """Of chances or class numbers."""
+    same: list[float] = []
+    difference: float | None = None
     for one, original in zip(given, expected, strict=True):
         if one.shape == original.shape and one.dtype.kind == "f":
-            difference = max(difference, float(np.abs(one - original).max()))
-            export.largest_difference = difference
+            difference = max(difference or 0.0, float(np.abs(one - original).max()))
         same.append(float((_classes(one) == _classes(original)).mean()))
-    export.same_answers = float(np.mean(same))
+    return float(np.mean(same)), difference
+
+
+def _judge(export: Export, same: float, difference: float | None, tolerance: Tolerance) -> None:
+    export.same_answers, export.largest_difference = same, difference
+    difference = difference or 0.0
     export.agrees = export.same_answers >= tolerance.same_answers and difference <= tolerance.difference
     if not export.agrees:
         export.problem = (
@@ -217,7 +232,7 @@ def _classes(answer: Array) -> Array:
 
 
 def _litert_compute(path: Path) -> Compute:
-    interpreter = _interpreter()(model_path=str(path), num_threads=2)
+    interpreter = litert_interpreter()(model_path=str(path), num_threads=2)
     interpreter.allocate_tensors()
     inward, outward = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
 
@@ -229,7 +244,8 @@ def _litert_compute(path: Path) -> Compute:
     return compute
 
 
-def _interpreter() -> Any:
+def litert_interpreter() -> Any:
+    """The class of LiteRT's interpreter, from LiteRT's own package where that is installed."""
     try:
         return importlib.import_module("ai_edge_litert.interpreter").Interpreter
     except ImportError:

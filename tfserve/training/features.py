@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfserve.tensors import Array
+from tfserve.training.augment import Augment, move
 from tfserve.training.datasets import Arrays
 from tfserve.training.writing import written_aside
 
@@ -40,3 +41,18 @@ class Features:
 
     def batch(self, places: Array) -> Array:
         return np.array(self._rows[places])
+
+
+class Changed:
+    """Images of a store, each randomly changed in the same way whenever it is read."""
+
+    def __init__(self, images: Arrays, augment: Augment, seed: int) -> None:
+        self.shape, self.dtype = images.shape, images.dtype
+        self._images, self._augment, self._seed = images, augment, seed
+
+    def batch(self, places: Array) -> Array:
+        """(len(places), height, width, 3) float32 of 0 to 255."""
+        images = tf.constant(self._images.batch(places), tf.float32)
+        seed = tf.constant([self._seed, int(places[0]) if len(places) else 0])
+        moved = move(images, self._augment.moves(images, seed), smooth=True)
+        return np.asarray(self._augment.lighten(moved, seed + 1))

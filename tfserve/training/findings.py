@@ -13,12 +13,26 @@ from tfserve.errors import Invalid
 from tfserve.training.writing import written_aside
 
 
+class Box(msgspec.Struct, frozen=True, array_like=True):
+    """An object in an image: class number, and the sides in pixels of the upright image.
+
+    `crowd` marks a region with many objects that are not marked one by one.
+    """
+
+    label: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+    crowd: bool = False
+
+
 class ImageFile(msgspec.Struct, frozen=True, array_like=True):
     """A good image. Paths are relative to the project folder; `label` is an index into `Findings.labels`.
 
     `digest` is a hash of the file's bytes, and of its mask's. `grey` says that it has no colours. `part` is `train`,
     `validation` or `test` where the project comes with a split of its own, else empty. Images of the same non-empty
-    `group` show the same scene, so they belong on the same side of a split.
+    `group` show the same scene, so they belong on the same side of a split. `boxes` are the objects of a detection.
     """
 
     path: str
@@ -30,6 +44,7 @@ class ImageFile(msgspec.Struct, frozen=True, array_like=True):
     mask: str | None = None
     part: str = ""
     group: str = ""
+    boxes: tuple[Box, ...] = ()
 
 
 class Skipped(msgspec.Struct, frozen=True):

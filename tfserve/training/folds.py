@@ -65,7 +65,7 @@ def divide(images: Sequence[ImageFile], share: float, seed: int) -> Folds:
         test = test[:0]
     if len(validation):
         return Folds([Fold(learnt, validation)], 1, development, test, has_validation=True)
-    labels = np.maximum([image.label for image in images], 0)
+    labels = np.unique([image.label for image in images], return_inverse=True)[1]
     groups = _groups(images)
     count = int(np.clip(round(1 / share), MIN_FOLDS, MAX_FOLDS))
     repetitions = next((times for limit, times in REPETITIONS if len(learnt) < limit), 1)

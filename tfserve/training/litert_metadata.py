@@ -90,7 +90,7 @@ def metadata(card: dict[str, Any]) -> bytes:
     """The flatbuffer `ModelMetadata`."""
     writer = _Writer()
     graph = writer.table(
-        None, None, writer.vector(_input(writer, card["size"])), writer.vector(_output(writer, card["train_type"]))
+        None, None, writer.vector(_input(writer, card["size"])), writer.vector(*_outputs(writer, card["train_type"]))
     )
     file = writer.table(writer.text(CARD), writer.text("all that is told of the model, as JSON"), _Byte(DESCRIPTION))
     name, told = writer.text(card["train_type"]), writer.text(f"Trained by TFserve, task {card['task']}.")
@@ -109,6 +109,21 @@ def _input(writer: _Writer, size: Sequence[int]) -> _Place:
         writer.vector(writer.table(_Byte(NORMALIZATION), normalization)),
         writer.table(writer.floats(255.0), writer.floats(0.0)),
     )  # fmt: skip
+
+
+DETECTIONS = {
+    "boxes": "left, top, right, bottom as shares of width and height; best first",
+    "count": "how many boxes were found",
+    "labels": "the number of each box's label",
+    "scores": "how sure each box is, 0 to 1",
+}
+"""In the order in which the converter writes the outputs."""
+
+
+def _outputs(writer: _Writer, train_type: str) -> list[_Place]:
+    if train_type != "detection":
+        return [_output(writer, train_type)]
+    return [writer.table(writer.text(name), writer.text(meaning)) for name, meaning in DETECTIONS.items()]
 
 
 def _output(writer: _Writer, train_type: str) -> _Place:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from tfserve import colours
 from tfserve.errors import Invalid, nearest
 from tfserve.training.budget import EFFORTS, seconds_of
 
@@ -43,12 +44,9 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def expected(self) -> str:
         words = " or ".join(repr(word) for word in self.words)
         named = {
-            "integer": "a whole number",
-            "number": "a number",
-            "boolean": "true or false",
-            "path": "a path",
-            "duration": "a time such as 60s or 10m",
-        }
+            "integer": "a whole number", "number": "a number", "boolean": "true or false", "path": "a path",
+            "colour": "a colour's name or #rrggbb", "duration": "a time such as 60s or 10m",
+        }  # fmt: skip
         typed = named.get(self.type, "a text" if self.type == "text" else "")
         if self.minimum is not None:
             typed += f" from {self.minimum:g} to {self.maximum:g}"
@@ -75,6 +73,12 @@ _SPLIT = (
 )
 _EPOCHS = _integer(
     "epochs", "auto", 1, 10_000, "passes over the training images, at most; auto: by their number", ("auto",)
+)
+_BACKGROUND = Parameter(
+    name="background",
+    type="colour",
+    default="white",
+    help="what transparent images are composited over, in training and serving: a colour's name or #rrggbb",
 )
 _LIMITS = (
     _integer(
@@ -127,6 +131,7 @@ CLASSIFICATION = (
         help="file with the backbone's weights: .h5 of Keras without the top, .pth of EfficientNet-Lite0",
     ),
     *_BUDGET,
+    _BACKGROUND,
     _GROUPS,
     *_RANDOM,
     _choice("class_weights", "auto", ("auto", "none"), "auto: classes with few images count more when unbalanced"),
@@ -149,6 +154,7 @@ SEGMENTATION = (
     _integer("image_size", "auto", 16, 1024, "pixels of the larger side; auto: from the images", ("auto",)),
     _integer("filters", 16, 4, 64, "of the first convolutions; more after each halving of the size"),
     _number("dice_weight", 0.5, 0, 1, "share of Dice in the loss, the rest is cross-entropy"),
+    _BACKGROUND,
     _integer(
         "ignore", "auto", 1, 255, "value in masks of pixels that belong to no class; auto: 255 next to class numbers",
         ("auto", "none"),
@@ -158,7 +164,36 @@ SEGMENTATION = (
     *_LIMITS,
 )  # fmt: skip
 
-TABLES = {"classification": CLASSIFICATION, "segmentation": SEGMENTATION}
+DETECTION = (
+    *_SPLIT,
+    _EPOCHS,
+    _integer("batch_size", 8, 1, 256, "images in a step"),
+    _number("learning_rate", "auto", 1e-7, 100, "the highest of the schedule", ("auto",)),
+    _integer(
+        "image_size", "auto", 64, 1024, "pixels of the larger side; auto: from the images and their objects", ("auto",)
+    ),
+    _choice(
+        "backbone", "auto", ("auto", LITE_NET, "scratch"),
+        "auto: EfficientNet-Lite0 with its ImageNet weights; scratch: the same network without them",
+    ),
+    _BACKGROUND,
+    Parameter(
+        name="mosaic", type="boolean", default=True,
+        help="also show parts of four images side by side, so that objects are seen on other backgrounds",
+    ),
+    Parameter(
+        name="mirror", type="boolean", default=True,
+        help="also show images mirrored left to right; not for text or anything with a right and a wrong side",
+    ),
+    _number("rotation", 0.0, 0, 45, "images are rotated by up to so many degrees while training; boxes become looser"),
+    _number("shift", 0.1, 0, 0.5, "and moved by up to this share of their size"),
+    _number("zoom", 0.25, 0, 0.7, "and made smaller or larger by up to this share"),
+    _number("brightness", 0.2, 0, 1, "and made darker or lighter by up to this share"),
+    _integer("patience", 1000, 1, 1000, "epochs without a better loss after which the training stops"),
+    *_LIMITS[1:],
+)  # fmt: skip
+
+TABLES = {"classification": CLASSIFICATION, "segmentation": SEGMENTATION, "detection": DETECTION}
 
 NOT_IN_THE_RESULT = frozenset({"resume", "threads", "unlabelled", "explain"})
 """A training may go on from a checkpoint that was made with other values of these."""
@@ -203,6 +238,16 @@ def _fits(kind: str, value: Any) -> bool:
         return isinstance(value, str) and bool(value) and "\0" not in value
     if kind == "duration":
         return seconds_of(value) is not None
+    if kind == "colour":
+        return isinstance(value, str) and _is_colour(value)
     if kind == "integer":
         return isinstance(value, int) and not isinstance(value, bool)
     return kind == "number" and isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_colour(text: str) -> bool:
+    try:
+        colours.colour(text)
+    except Invalid:
+        return False
+    return True

@@ -18,7 +18,7 @@ MAX_LABELS = 40
 def curves(file: Path, history: Mapping[str, Sequence[float]]) -> None:
     """A picture for each metric, with the images put aside beside the ones learnt from."""
     names = [name for name in history if not name.startswith("val_")]
-    figure = _figure(5 * len(names), 3.6)
+    figure = new_figure(5 * len(names), 3.6)
     for place, name in enumerate(names, start=1):
         axes = figure.add_subplot(1, len(names), place)
         epochs = range(1, len(history[name]) + 1)
@@ -28,25 +28,25 @@ def curves(file: Path, history: Mapping[str, Sequence[float]]) -> None:
         axes.set(title=name.replace("_", " "), xlabel="epoch")
         axes.grid(alpha=0.3)
         axes.legend()
-    _save(figure, file)
+    save(figure, file)
 
 
 def candidates(file: Path, rows: Sequence[tuple[str, float | None, float]]) -> None:
     """A bar for each candidate that was measured: its name, score, and the spread over folds."""
     known = [(name, score, spread) for name, score, spread in rows if score is not None]
-    figure = _figure(7, 1.2 + 0.5 * len(known))
+    figure = new_figure(7, 1.2 + 0.5 * len(known))
     axes = figure.add_subplot()
     names = [name for name, _, _ in known]
     axes.barh(names, [score for _, score, _ in known], xerr=[spread for _, _, spread in known], color="tab:blue")
     axes.set(xlabel="balanced accuracy on the selection folds", xlim=(0, 1))
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
-    _save(figure, file)
+    save(figure, file)
 
 
 def confusion_matrix(file: Path, matrix: Array, labels: Sequence[str]) -> None:
     side = min(14.0, 3.0 + 0.4 * len(labels))
-    figure = _figure(side + 1, side)
+    figure = new_figure(side + 1, side)
     axes = figure.add_subplot()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     figure.colorbar(axes.imshow(shares, cmap="Blues", vmin=0, vmax=1), label="share of the true class")
@@ -58,24 +58,24 @@ def confusion_matrix(file: Path, matrix: Array, labels: Sequence[str]) -> None:
         for row, column in np.argwhere(matrix):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=7)
-    _save(figure, file)
+    save(figure, file)
 
 
 def worst_mistakes(file: Path, images: Sequence[Array], captions: Sequence[str]) -> None:
     """Up to 24 images, each with a line of text above it."""
     if not images:
-        figure = _figure(4, 1)
+        figure = new_figure(4, 1)
         figure.text(0.5, 0.5, "no mistakes on the held-out images", ha="center", va="center")
-        return _save(figure, file)
+        return save(figure, file)
     columns = min(6, len(images))
     rows = -(-len(images) // columns)
-    figure = _figure(2.2 * columns, 2.5 * rows)
+    figure = new_figure(2.2 * columns, 2.5 * rows)
     for place, (image, caption) in enumerate(zip(images, captions, strict=True), start=1):
         axes = figure.add_subplot(rows, columns, place)
         axes.imshow(image)
         axes.set_title(caption, fontsize=7)
         axes.axis("off")
-    return _save(figure, file)
+    return save(figure, file)
 
 
 def sensitivity(file: Path, images: Sequence[Array], maps: Sequence[Array], captions: Sequence[str]) -> None:
@@ -99,7 +99,7 @@ def sensitivity(file: Path, images: Sequence[Array], maps: Sequence[Array], capt
 
 def masks(file: Path, rows: Sequence[tuple[Array, Array, Array]], classes: int) -> None:
     """For each image: itself, the true mask over it, the predicted mask over it. Masks are class numbers."""
-    figure = _figure(7.5, 2.6 * len(rows))
+    figure = new_figure(7.5, 2.6 * len(rows))
     for row, (image, truth, predicted) in enumerate(rows):
         for column, (title, mask) in enumerate((("image", None), ("true", truth), ("predicted", predicted)), start=1):
             axes = figure.add_subplot(len(rows), 3, 3 * row + column)
@@ -110,10 +110,10 @@ def masks(file: Path, rows: Sequence[tuple[Array, Array, Array]], classes: int) 
             if row == 0:
                 axes.set_title(title)
             axes.axis("off")
-    _save(figure, file)
+    save(figure, file)
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(max(width, 3.0), height), layout="constrained")
@@ -121,6 +121,6 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _save(figure: Any, file: Path) -> None:
+def save(figure: Any, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=90)

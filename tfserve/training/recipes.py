@@ -15,6 +15,7 @@ from tfserve.training.run import METRICS_FILE, begin, limit, summary
 RECIPES = {
     "classification": "tfserve.training.classification",
     "segmentation": "tfserve.training.segmentation",
+    "detection": "tfserve.training.detection",
 }
 
 

@@ -20,6 +20,7 @@ MAX_SKIPPED = 1000
 _ANSWERS = {
     "classification": "`label` and `probabilities`",
     "segmentation": "`mask`, in the size of the image",
+    "detection": "`boxes` in pixels of the image (left, top, right, bottom), `scores`, `labels` and `count`",
 }
 
 
@@ -121,6 +122,12 @@ def _how_good(metrics: dict[str, Any]) -> list[str]:
             f"Accuracy **{metrics['accuracy']:.4f}** (95 % interval {low:.3f} to {high:.3f}), balanced accuracy"
             f" {metrics['balanced_accuracy']:.4f}, macro F1 {metrics['macro_f1']:.4f}, calibration {error:.3f}."
         )
+    elif "map50" in metrics:
+        headline = (
+            f"mAP50 **{metrics['map50']:.4f}**, mAP {metrics['map']:.4f} (IoU"
+            f" 0.50 to 0.95). With boxes from a score of {metrics['best_score']:.2f}: precision"
+            f" {metrics['precision']:.3f}, recall {metrics['recall']:.3f}."
+        )
     else:
         headline = (
             f"Mean IoU **{metrics['mean_iou']:.4f}**, mean Dice {metrics['mean_dice']:.4f} (without the background)."
@@ -163,7 +170,9 @@ def _how_to_use(run: Run) -> list[str]:
         "The other forms can be deployed in the same way and take image files too: their size, scaling and labels are"
         " in the `.image.json` beside each, in the ONNX file's properties and in the LiteRT file's metadata. As numbers"
         f" they take images of one size, {'x'.join(map(str, run.parameters['network_size']))} (height x width), RGB, 0"
-        " to 255. Scaling is a part of all of them. Orientation tags of photographs are not followed.",
+        " to 255. Scaling is a part of all of them. Orientation tags of photographs are followed and transparency"
+        " is composited over the background wherever this server or `image_bytes` reads files. Outside of this server,"
+        " `image_bytes` reads JPEG, PNG, GIF, BMP and WebP.",
         "`web/` is a page that runs the ONNX form in a browser, on the camera or on files. Any static web server can"
         " serve it (`python3 -m http.server -d web`). Browsers give the camera only to pages on `https://` or"
         " `localhost`.",

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tfserve import colours
+from tfserve.colours import Colour
 from tfserve.ipc.messages import Progress, Train
 from tfserve.training import findings, pace, parameters
 from tfserve.training.checkpoints import Checkpoints, State
@@ -27,7 +29,10 @@ LEFT_BY_ATTEMPTS = {".npz", ".npy", ".writing"}
 
 @dataclass
 class Run:
-    """`aside` is the folder that the result is made in; `work` is kept between attempts."""
+    """`aside` is the folder that the result is made in; `work` is kept between attempts.
+
+    `min_score` is the score below which a detector's boxes are left out of the response for a file.
+    """
 
     task_id: str
     project: Path
@@ -40,6 +45,7 @@ class Run:
     clock: Clock
     fingerprint: str
     notes: list[str] = field(default_factory=list)
+    min_score: float = 0.0
     began_at: float = field(default_factory=time.time)
 
     @property
@@ -53,6 +59,11 @@ class Run:
     def checkpoints(self, name: str, epochs: int) -> Checkpoints:
         """Of one of the trainings that the run consists of; `name` is a folder's."""
         return Checkpoints(self.work / name, f"{self.fingerprint}-{name}-{epochs}", epochs)
+
+    @property
+    def background(self) -> Colour:
+        """What transparent images are composited over."""
+        return colours.colour(self.parameters["background"])
 
     def file(self, place: int) -> Path:
         """The nth good image."""
@@ -73,9 +84,13 @@ class Run:
         image = {
             "task": self.findings.train_type, "height": height, "width": width, "channels": 3, "layout": "NHWC",
             "scale": 1.0, "offset": 0.0, "labels": self.findings.labels, "display": self.findings.display,
+            "background": self.parameters["background"],
         }  # fmt: skip
-        masks = {"mask_values": self.findings.numbers, "output_layout": "NHWC"}
-        return image | (masks if self.findings.train_type == "segmentation" else {})
+        own: dict[str, dict[str, Any]] = {
+            "segmentation": {"mask_values": self.findings.numbers, "output_layout": "NHWC"},
+            "detection": {"min_score": self.min_score},
+        }
+        return image | own.get(self.findings.train_type, {})
 
     def note(self, sentence: str) -> None:
         """Something worth telling: printed at once, and in the README at the end."""
@@ -118,7 +133,7 @@ def _fingerprint_in(work: Path) -> str:
 def _clear(work: Path) -> None:
     """Forgets what attempts with other images or parameters have left; files of others in the folder are kept."""
     for each in work.iterdir():
-        if each.is_dir():
+        if each.is_dir() and any(each.glob("*.npz")):
             shutil.rmtree(each)
         elif each.suffix in LEFT_BY_ATTEMPTS or each.name == PROGRESS_FILE:
             each.unlink()
@@ -161,6 +176,11 @@ def summary(metrics: dict[str, Any]) -> dict[str, Any]:
         "accuracy",
         "balanced_accuracy",
         "macro_f1",
+        "map50",
+        "map",
+        "precision",
+        "recall",
+        "best_score",
         "mean_iou",
         "mean_dice",
         "pixel_accuracy",

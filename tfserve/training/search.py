@@ -11,7 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from tfserve.colours import Colour
 from tfserve.errors import Invalid
+from tfserve.runtimes.image_files import WHITE
 from tfserve.training import images
 from tfserve.training.findings import ImageFile, Skipped
 from tfserve.training.images import Bad
@@ -49,7 +51,9 @@ class Search:
     files made from the project's, such as masks drawn from polygons.
     """
 
-    def __init__(self, project: Path, threads: int, bounds: Bounds, work: Path | None = None) -> None:
+    def __init__(
+        self, project: Path, threads: int, bounds: Bounds, work: Path | None = None, background: Colour = WHITE
+    ) -> None:
         self.project = project
         self.root = project
         self.results = results_folder(project)
@@ -67,6 +71,8 @@ class Search:
         self.problems: list[str] = []
         self.remarks: list[str] = []
         self.bad: Counter[str] = Counter()
+        self.background = background
+        self.looks: dict[str, images.Look] = {}
         #: class folders without any image file, by the name of the class
         self.empty_classes: dict[str, Path] = {}
         #: folder → the archive that was unpacked into it
@@ -155,7 +161,7 @@ class Search:
     def examine(self, files: Sequence[Labelled], labels: Sequence[int]) -> list[tuple[Labelled, ImageFile]]:
         """Keeps the good images among these files, each with its label, and returns them."""
         kept = []
-        for (file, label), found in in_threads(_look, zip(files, labels, strict=True), self.threads):
+        for (file, label), found in in_threads(self._look, zip(files, labels, strict=True), self.threads):
             if isinstance(found, Bad):
                 self.skip(file.path, str(found), bad=True)
             elif image := self._keep(file, found, label):
@@ -191,6 +197,12 @@ class Search:
     def report_twins(self) -> None:
         self.problems += sentence("The same image is in two classes, so that one of them must be wrong", self._twins)
 
+    def _look(self, item: tuple[Labelled, int]) -> images.Look | Bad:
+        try:
+            return images.look(item[0].path, self.background)
+        except Bad as bad:
+            return bad
+
     def _keep(self, file: Labelled, found: images.Look, label: int) -> ImageFile | None:
         image = ImageFile(
             self.relative(file.path), found.width, found.height, found.grey, found.digest, label,
@@ -199,6 +211,7 @@ class Search:
         twin = self._seen.setdefault(found.digest, image)
         if twin is image:
             self.images.append(image)
+            self.looks[image.path] = found
             return image
         if twin.label != label and twin.path.startswith(f"{FEEDBACK}/"):
             self.skip(file.path, f"its label was corrected by feedback: {twin.path}")
@@ -210,13 +223,6 @@ class Search:
 
 
 # --- files and names
-
-
-def _look(item: tuple[Labelled, int]) -> images.Look | Bad:
-    try:
-        return images.look(item[0].path)
-    except Bad as bad:
-        return bad
 
 
 def in_threads(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[tuple[T, R]]:

@@ -15,6 +15,7 @@ from tfserve.training import (
     evaluation,
     events,
     exports,
+    graph_images,
     held_out,
     images,
     masks,
@@ -62,7 +63,7 @@ def train(run: Run) -> dict[str, Any]:
     run.clock.expect(EXPORTS, 40.0, key=f"exports of a segmentation, {chosen['exports']}")
     network, state = _fit(run, source, parts, size)
 
-    server = Segmenter(network, found.labels, found.numbers, found.display)
+    server = Segmenter(network, found.labels, found.numbers, found.display, background=chosen["background"])
     predict = _predict(server)
     measured = evaluation.segmentation(_confusion(run, predict, parts.held_out), found.labels)
     _draw(run, state, predict, parts, measured)
@@ -83,7 +84,7 @@ def train(run: Run) -> dict[str, Any]:
 def _source(run: Run, size: tuple[int, int]) -> Source:
     """Images and masks in the network's size, read into memory when they are few."""
     count = len(run.findings.images)
-    pictures = Store(count, (*size, 3), lambda place: images.pixels(run.file(place), size), run.work)
+    pictures = Store(count, (*size, 3), lambda place: images.pixels(run.file(place), size, run.background), run.work)
     known = Store(count, size, lambda place: _shrunk(_mask(run, place), size), run.work)
     for store, what in ((pictures, "images"), (known, "masks")):
         with run.clock.stage(f"read {what}", f"reads {count} {what}") as stage:
@@ -158,7 +159,7 @@ def _predict(server: Segmenter) -> Masks:
 
 def _predicted(run: Run, predict: Masks, place: int) -> Array:
     """Class numbers (height, width), in the image's own size."""
-    values = predict(images.full_pixels(run.file(place))[np.newaxis])[0]
+    values = predict(images.full_pixels(run.file(place), run.background)[np.newaxis])[0]
     return _classes(values, run.findings.numbers)
 
 
@@ -182,7 +183,7 @@ def _draw(run: Run, state: State, predict: Masks, parts: Split, measured: dict[s
     for place in spread(parts.held_out, MAX_SHOWN):
         size = thumbnail_size(run.findings.images[place], 256)
         predicted = _shrunk(_predicted(run, predict, place), size)
-        rows.append((images.pixels(run.file(place), size), _shrunk(_mask(run, place), size), predicted))
+        rows.append((images.pixels(run.file(place), size, run.background), _shrunk(_mask(run, place), size), predicted))
     plots.masks(folder / "masks.png", rows, len(labels))
 
 
@@ -199,12 +200,12 @@ def _exported(
 ) -> list[exports.Export]:
     numbers, tried = run.findings.numbers, spread(parts.held_out, MAX_TRIED)
     signatures.save(network, server, run.aside / exports.SAVED_MODEL)
-    held_out.write([run.file(place) for place in tried], run.aside / exports.SAVED_MODEL)
+    held_out.write([run.file(place) for place in tried], run.aside / exports.SAVED_MODEL, run.background)
     trial = exports.Trial.of(network, run.aside, source.inputs.batch(tried).astype(np.float32), image=run.image())
     trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("mask", values=numbers))
     trial.add(
         "SavedModel from files", exports.SAVED_MODEL, exports.saved_model("mask", "image_bytes", numbers),
-        inputs=[np.array([run.file(place).read_bytes()], object) for place in tried],
+        inputs=[np.array([graph_images.readable(run.file(place), run.background)], object) for place in tried],
         expected=[_predicted(run, predict, place)[np.newaxis] for place in tried], tolerance=exports.DECODED,
     )  # fmt: skip
     trial.add("Keras", exports.KERAS_FILE, exports.keras_file(network))

@@ -103,7 +103,7 @@ class _Files:
     def _turns(self, image_of: Mapping[Path, ImageFile], looks: Mapping[Path, Look]) -> dict[Path, int]:
         """The orientation that each mask is to be turned by; masks of other sizes are a problem."""
         sizes = {path: (look.width, look.height) for path, look in looks.items()}
-        files = {path: self._search.project / image_of[path].path for path in looks}
+        files = {path: _file_and_size(self._search, image_of[path]) for path in looks}
         turns, wrong = upright.turns(sizes, files)
         self._search.problems += sentence(
             "These masks have another size than their images",
@@ -194,6 +194,10 @@ class _Files:
             )
 
 
+def _file_and_size(search: Search, image: ImageFile) -> tuple[Path, tuple[int, int]]:
+    return search.project / image.path, (image.width, image.height)
+
+
 def _look(path: Path) -> Look | Bad:
     try:
         return masks.look(path)
@@ -220,7 +224,7 @@ class _Drawn:
         used = sorted({shape.name for path in images for shape in self._found.annotated[path].shapes})
         values = self._values(used)
         sizes = {path: (each.width, each.height) for path, each in self._found.annotated.items() if path in images}
-        turns, wrong = upright.turns(sizes, {path: path for path in sizes})
+        turns, wrong = upright.turns(sizes, {path: _file_and_size(search, images[path]) for path in sizes})
         search.problems += sentence(
             "These images have another size than their annotations say",
             [f"{path} ({images[path].width}x{images[path].height}, annotated {sizes[path]})" for path in sorted(wrong)],

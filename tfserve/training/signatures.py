@@ -3,9 +3,13 @@
     serving_default   images (count, height, width, 3) float32 of 0 to 255, of any size
                       → probabilities (count, classes)          for a classification
                       → mask (count, height, width) uint8       for a segmentation
+                      → boxes (count, n, 4) as shares of width and height, scores, labels (numbers), count
+                                                                for a detection
     image_bytes       image_bytes (count) strings: JPEG, PNG, GIF, BMP or WebP, each of any size
                       → label (count) strings, probabilities    for a classification
                       → mask (count, height, width), size (count, 2)   for a segmentation
+                      → boxes (count, n, 4) in pixels of each file, scores, labels (strings), count
+                                                                for a detection
 
 Masks have the values of the masks that were learnt from. Those of smaller images in a batch are filled up with 0 to
 the right and below; `size` is the height and width of each.
@@ -22,14 +26,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfserve.colours import colour
 from tfserve.runtimes import image_metadata
+from tfserve.training import graph_images
 
 
 class Classifier:
     """Says what to do with images of any size, with a network that takes one size."""
 
-    def __init__(self, network: Any, labels: Sequence[str], display: Sequence[str] = ()) -> None:
+    def __init__(
+        self, network: Any, labels: Sequence[str], display: Sequence[str] = (), *, background: str = "white"
+    ) -> None:
         self._network = network
+        self._background = background
         self._size = network.input_shape[1:3]
         self._labels = list(labels)
         self._display = list(display)
@@ -37,7 +46,7 @@ class Classifier:
     def image(self) -> dict[str, Any]:
         """How files become the input of `serving_default`, in the words of `tfserve.runtimes.image_spec`."""
         height, width = self._size
-        names = {"labels": self._labels, "display": self._display}
+        names = {"labels": self._labels, "display": self._display, "background": self._background}
         return {"task": "classification", "height": height, "width": width} | names
 
     def from_floats(self, images: Any) -> dict[str, Any]:
@@ -45,7 +54,7 @@ class Classifier:
 
     def from_bytes(self, image_bytes: Any) -> dict[str, Any]:
         def read(data: Any) -> Any:
-            return _resized(_decoded(data), self._size)
+            return _resized(graph_images.decoded(data, colour(self._background), self._size), self._size)
 
         images = tf.map_fn(read, _some(image_bytes), fn_output_signature=tf.TensorSpec((*self._size, 3), tf.float32))
         probabilities = self._network(images, training=False)
@@ -58,8 +67,17 @@ class Classifier:
 class Segmenter:
     """Gives masks in the size of the images."""
 
-    def __init__(self, network: Any, labels: Sequence[str], values: Sequence[int], display: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        network: Any,
+        labels: Sequence[str],
+        values: Sequence[int],
+        display: Sequence[str] = (),
+        *,
+        background: str = "white",
+    ) -> None:
         self._network = network
+        self._background = background
         self._labels = list(labels)
         self._display = list(display)
         self._size = network.input_shape[1:3]
@@ -67,7 +85,8 @@ class Segmenter:
 
     def image(self) -> dict[str, Any]:
         """Files keep their size, since masks of theirs are wanted; the model itself resizes."""
-        return {"task": "segmentation", "labels": self._labels, "display": self._display}
+        names = {"labels": self._labels, "display": self._display, "background": self._background}
+        return {"task": "segmentation"} | names
 
     def from_floats(self, images: Any) -> dict[str, Any]:
         chances = self._network(_multiplied(images, self._size), training=False)
@@ -76,12 +95,14 @@ class Segmenter:
     def from_bytes(self, image_bytes: Any) -> dict[str, Any]:
         image_bytes = _some(image_bytes)
         sizes = tf.map_fn(
-            lambda data: tf.shape(_decoded(data))[:2], image_bytes, fn_output_signature=tf.TensorSpec((2,), tf.int32)
+            lambda data: tf.shape(self._decoded(data))[:2],
+            image_bytes,
+            fn_output_signature=tf.TensorSpec((2,), tf.int32),
         )
         largest = tf.reduce_max(sizes, axis=0)
 
         def read(data: Any) -> Any:
-            image = _decoded(data)
+            image = self._decoded(data)
             height, width = tf.unstack(tf.shape(image)[:2])
             mask = self._mask(self._network(_resized(image, self._size)[tf.newaxis], training=False), (height, width))[
                 0
@@ -91,12 +112,48 @@ class Segmenter:
         masks = tf.map_fn(read, image_bytes, fn_output_signature=tf.TensorSpec((None, None), tf.uint8))
         return {"mask": masks, "size": sizes}
 
+    def _decoded(self, data: Any) -> Any:
+        return graph_images.decoded(data, colour(self._background))
+
     def _mask(self, chances: Any, size: Any) -> Any:
         full = tf.image.resize(chances, size)
         return tf.gather(tf.constant(self._values), tf.argmax(full, axis=-1))
 
 
-def save(network: Any, server: Classifier | Segmenter, folder: Path) -> None:
+class Detector:
+    """Gives boxes: as shares of width and height for arrays, in pixels for files."""
+
+    def __init__(self, network: Any, labels: Sequence[str], image: dict[str, Any]) -> None:
+        self._network = network
+        self._size = network.input_shape[1:3]
+        self._labels = list(labels)
+        self._image = image
+
+    def image(self) -> dict[str, Any]:
+        return self._image
+
+    def from_floats(self, images: Any) -> dict[str, Any]:
+        return dict(self._network(_multiplied(images, self._size), training=False))
+
+    def from_bytes(self, image_bytes: Any) -> dict[str, Any]:
+        background = colour(self._image["background"])
+
+        def read(data: Any) -> tuple[Any, Any]:
+            image = graph_images.decoded(data, background)
+            return _resized(image, self._size), tf.gather(tf.cast(tf.shape(image), tf.float32), [1, 0, 1, 0])
+
+        specs = tf.TensorSpec((*self._size, 3), tf.float32), tf.TensorSpec((4,), tf.float32)
+        images, sides = tf.map_fn(read, _some(image_bytes), fn_output_signature=specs)
+        found = self._network(images, training=False)
+        names = tf.gather(tf.constant(self._labels), found["labels"])
+        is_box = tf.range(tf.shape(names)[1])[tf.newaxis] < found["count"][:, tf.newaxis]
+        return {
+            "boxes": found["boxes"] * sides[:, tf.newaxis], "scores": found["scores"],
+            "labels": tf.where(is_box, names, ""), "count": found["count"],
+        }  # fmt: skip
+
+
+def save(network: Any, server: Classifier | Segmenter | Detector, folder: Path) -> None:
     """Writes the SavedModel."""
     archive = keras.export.ExportArchive()
     archive.track(network)
@@ -120,17 +177,6 @@ def _some(image_bytes: Any) -> Any:
     told = "image_bytes: one encoded image or more was expected, an empty batch was given"
     with tf.control_dependencies([tf.debugging.assert_positive(tf.size(image_bytes), message=told)]):
         return tf.identity(image_bytes)
-
-
-def _decoded(data: Any) -> Any:
-    """As Pillow decodes what is learnt from: TensorFlow's faster way with JPEG moves probabilities by up to 0.1."""
-    image = tf.cond(
-        tf.io.is_jpeg(data),
-        lambda: tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(data, channels=3, expand_animations=False),
-    )
-    image.set_shape((None, None, 3))
-    return tf.cast(image, tf.float32)
 
 
 def _resized(images: Any, size: tuple[int, int]) -> Any:

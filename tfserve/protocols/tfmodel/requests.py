@@ -21,7 +21,7 @@ class NewTask(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     userId: Annotated[str, Meta(description="whose project it is", min_length=1)]  # noqa: N815 (the contract's names)
     projectId: Annotated[str, Meta(description="which project it is", min_length=1)]  # noqa: N815
     projectDir: Annotated[str, Meta(description="the project's folder on the server", min_length=1)]  # noqa: N815
-    trainType: Annotated[str, Meta(description="classification or segmentation, in any case")]  # noqa: N815
+    trainType: Annotated[str, Meta(description="classification, segmentation or detection, in any case")]  # noqa: N815
     parameters: Annotated[dict[str, Any], Meta(description="see GET /training/parameters/")] = {}
     deploy_to: Annotated[str | None, Meta(description="a workspace in which the result is deployed")] = None
 

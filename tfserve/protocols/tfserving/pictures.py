@@ -7,6 +7,8 @@
 A classification answers `{"predictions": [{"label", "score", "top": [{"label", "score"}, …]}]}` with the `?top=k` (5)
 best classes, each also with `display`, its name as people write it, if the model has such names. A segmentation answers
 one mask as a PNG, or several as `{"predictions": [{"mask": {"b64"}, "height", "width"}]}`.
+A detection answers `{"predictions": [{"boxes": [{"box": [left, top, right, bottom], "label", "score"}, …]}]}`, best
+first, in pixels of the file; `?min_score=` (default: the score that the training chose) and `?top=k` leave others out.
 """
 
 from __future__ import annotations
@@ -81,9 +83,13 @@ def write(model: Model, result: Result, scope: Scope) -> bytes:
     """The answer: JSON, or one mask as a `Png`. Raises `Invalid`."""
     if "mask" in result.outputs:
         return _write_masks(result)
+    if "boxes" in result.outputs:
+        return _write_boxes(model, result, scope)
     chances = result.outputs.get("probabilities")
     if chances is None or chances.ndim != 2:
-        raise Invalid(f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}: neither 'probabilities' nor 'mask'.")
+        raise Invalid(
+            f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}: neither 'probabilities', 'mask' nor 'boxes'."
+        )
     image = model.told.image or {}
     names = Names(image.get("labels") or [], image.get("display") or [])
     top = min(_top(scope), chances.shape[1])
@@ -110,6 +116,24 @@ def _classified(chances: Array, names: Names, top: int, own: bytes | None) -> di
     if own is not None and best:
         best[0]["label"] = own.decode(errors="replace")
     return {**best[0], "top": best} if best else {"label": "", "score": 0.0, "top": []}
+
+
+def _write_boxes(model: Model, result: Result, scope: Scope) -> bytes:
+    names = ("boxes", "scores", "labels", "count")
+    if missing := [name for name in names if name not in result.outputs]:
+        raise Invalid(f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}: {', '.join(missing)} missing.")
+    most = _top(scope, MAX_TOP)
+    least = _min_score(scope, float((model.told.image or {}).get("min_score", 0.0)))
+    rows = []
+    for boxes, scores, labels, count in zip(*(result.outputs[name] for name in names), strict=True):
+        kept = [n for n in range(min(int(count), most)) if scores[n] >= least]
+        rows.append({
+            "boxes": [
+                {"box": boxes[n].round(2), "label": labels[n].decode(errors="replace"), "score": scores[n]}
+                for n in kept
+            ]
+        })  # fmt: skip
+    return orjson.dumps({"predictions": rows}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _write_masks(result: Result) -> bytes:
@@ -167,8 +191,19 @@ def _is_closed(content_type: str, body: bytes) -> bool:
     return f"--{boundary.get_boundary('')}--".encode("latin-1") in body
 
 
-def _top(scope: Scope) -> int:
-    given = parse_qs(scope["query_string"].decode("latin-1")).get("top", [str(TOP)])[-1]
+def _min_score(scope: Scope, default: float) -> float:
+    given = parse_qs(scope["query_string"].decode("latin-1")).get("min_score", [str(default)])[-1]
+    try:
+        value = float(given)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise Invalid(f"min_score takes a number from 0 to 1; {given[:20]!r} was given.")
+    return value
+
+
+def _top(scope: Scope, default: int = TOP) -> int:
+    given = parse_qs(scope["query_string"].decode("latin-1")).get("top", [str(default)])[-1]
     if not (given.isascii() and given.isdigit() and 1 <= int(given) <= MAX_TOP):
         raise Invalid(f"top takes a whole number from 1 to {MAX_TOP}; {given[:20]!r} was given.")
     return int(given)

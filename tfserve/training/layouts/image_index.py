@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from tfserve.training.layouts.parts import part_of_path
 from tfserve.training.search import same_form
 
 
@@ -15,6 +16,7 @@ class ImageIndex:
     def __init__(self, root: Path, files: Sequence[Path]) -> None:
         self.files = list(files)
         self._parts = {file: _parts(same_form(file.relative_to(root).as_posix())) for file in files}
+        self._folders = {folder for parts in self._parts.values() for folder in parts[:-1]}
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for file, parts in self._parts.items():
@@ -30,9 +32,20 @@ class ImageIndex:
         if found is None:
             found = self._by_stem.get(parts[-1], [])
             parts = (*parts[:-1], "")
+        found = [file for file in found if self._may_be(self._parts[file][:-1], parts[:-1])]
         if len(found) < 2:
             return found[0] if found else None
         return self._closest(found, parts, near)
+
+    def _may_be(self, folders: Sequence[str], given: Sequence[str]) -> bool:
+        """Whether a file in these folders can be meant by a path with the folders `given`.
+
+        Folders of another machine are no matter. Those that this project has are: `val/1.jpg` is not `train/1.jpg`.
+        """
+        if given and given[-1] in self._folders and given[-1] not in folders:
+            return False
+        named, own = part_of_path(PurePosixPath(*given, "x")), part_of_path(PurePosixPath(*folders, "x"))
+        return not named or not own or named == own
 
     def relative(self, file: Path) -> PurePosixPath:
         return PurePosixPath(*self._parts[file])

@@ -144,10 +144,15 @@ def _match_endings(pictures: _Files, found: _Files) -> None:
             image_keys = free_images.get(short, [])
             if len(keys) > 1:  # Cityscapes has several forms of a mask
                 keys = [key for key in keys if key[-1].lower().endswith("labelids")]
-            if len(image_keys) == len(keys) == 1:
+            if len(image_keys) == len(keys) == 1 and _same_part(image_keys[0], keys[0]):
                 found[image_keys[0]] = found.pop(keys[0])
     for key in [key for key in found if key[-1].endswith("labelTrainIds")]:
         del found[key]
+
+
+def _same_part(one: Key, other: Key) -> bool:
+    """Whether the parts of the split, which keys begin with, do not contradict each other."""
+    return one[0] == other[0] or "" in (one[0], other[0])
 
 
 def _by_short(shorten: Callable[[Key], Key], keys: Iterable[Key]) -> dict[Key, list[Key]]:

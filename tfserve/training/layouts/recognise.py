@@ -67,7 +67,7 @@ def _found(search: Search, find: Callable[[], T | None], accepted: str) -> T | N
     if found is None:
         search.layout = ""
         search.problems.append(
-            f"The layout of {search.project} is not known. Found: {_what_is_there(search)}.{search.hint} Accepted:"
+            f"The layout of {search.project} is not known. Found: {what_is_there(search)}.{search.hint} Accepted:"
             f" {accepted}."
         )
     return found
@@ -121,7 +121,7 @@ def _drawn(annotated: dict[Path, Annotated], numbers: dict[str, int]) -> Segment
     return Segmented(files, annotated=annotated, numbers=numbers)
 
 
-def _what_is_there(search: Search) -> str:
+def what_is_there(search: Search) -> str:
     """`3 folders (a/, b/, c/), 20 files (12 .png, 8 .txt)`."""
     if not search.project.exists():
         return "no such folder"

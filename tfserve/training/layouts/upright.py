@@ -17,8 +17,10 @@ Size = tuple[int, int]
 """Width and height."""
 
 
-def turns(sizes: Mapping[Path, Size], images: Mapping[Path, Path]) -> tuple[dict[Path, int], set[Path]]:
+def turns(sizes: Mapping[Path, Size], images: Mapping[Path, tuple[Path, Size]]) -> tuple[dict[Path, int], set[Path]]:
     """The orientation by which each mask of these sizes is to be turned, and the masks that fit in no way.
+
+    `images` has the image of each mask, and the size in which it is learnt from.
 
     A mask as large as the stored image, but not as the upright one, is turned as the image is. Where the size does not
     show it (a square image, or one upside down), all masks are taken as those of the other images are.
@@ -28,7 +30,7 @@ def turns(sizes: Mapping[Path, Size], images: Mapping[Path, Path]) -> tuple[dict
     wrong: set[Path] = set()
     upright_count = 0
     for mask, size in sizes.items():
-        stored, orientation = _stored(images[mask])
+        stored, orientation = _stored(*images[mask])
         turned = stored[::-1] if orientation in ROTATED else stored
         if size not in (stored, turned):
             wrong.add(mask)
@@ -51,10 +53,17 @@ def turn(values: Array, orientation: int) -> Array:
     return np.ascontiguousarray(np.flip(values, flips.get(orientation, ())))
 
 
-def _stored(image: Path) -> tuple[Size, int]:
-    """The size of an image as it is stored, and its orientation from 1 to 8."""
+def _stored(image: Path, known: Size) -> tuple[Size, int]:
+    """The size of an image as it is stored, and its orientation from 1 to 8.
+
+    Only JPEG, PNG and WebP are stored in another orientation than they are seen in: readers of the other formats give
+    them upright.
+    """
     from PIL import Image
 
-    with Image.open(image) as opened:
-        orientation = opened.getexif().get(TAG, 1)
-        return opened.size, orientation if orientation in range(1, 9) else 1
+    try:
+        with Image.open(image, formats=("JPEG", "MPO", "PNG", "WEBP")) as opened:
+            orientation = opened.getexif().get(TAG, 1)
+            return opened.size, orientation if orientation in range(1, 9) else 1
+    except Exception:  # another format, or EXIF data that can raise anything
+        return known, 1

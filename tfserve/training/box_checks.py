@@ -1,0 +1,223 @@
+"""Checks the boxes of a detection project against its images, and turns them into the index of the training.
+
+A few wrong boxes are left out and reported as remarks; if more than a fifth are wrong, that is a problem.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tfserve.training.box_files import Annotations, Marked, RawBox
+from tfserve.training.findings import Box, ImageFile
+
+MAX_WRONG_SHARE = 0.2
+MAX_EXAMPLES = 3
+FEW_OBJECTS = 10
+SLACK = 2.0
+"""Pixels by which a box may leave the image without a remark: programs round."""
+SIGN_OF_CORNERS = 0.1
+"""With corners instead of width and height, at least this share of the boxes would leave the image."""
+TRANSPOSED = 5
+"""Orientations of EXIF from this number on exchange width and height."""
+
+
+def examine(found: Annotations, images: Mapping[Path, ImageFile], numbers: dict[Any, int]) -> list[ImageFile]:
+    """The images with their boxes. `numbers` has the class number of each category.
+
+    Adds to `found.problems`, `found.remarks` and `found.wrong`.
+    """
+    marked = [(each, images[each.file]) for each in found.marked if each.file in images]
+    if problem := _wrong_format(found, marked):
+        found.problems.append(problem)
+        return []
+    check = _Check(found, numbers)
+    kept = [check.image(each, image) for each, image in marked]
+    check.report()
+    return kept
+
+
+def check_counts(found: Annotations, images: Sequence[ImageFile], labels: Sequence[str]) -> None:
+    """Reports classes with few objects, and images without any."""
+    objects = Counter(box.label for image in images for box in image.boxes if not box.crowd)
+    shown_in = Counter(label for image in images for label in {box.label for box in image.boxes})
+    few = [
+        f"{name} ({objects[number]} in {shown_in[number]} images)"
+        for number, name in enumerate(labels) if objects[number] < FEW_OBJECTS
+    ]  # fmt: skip
+    if few:
+        found.remarks.append(
+            f"These classes have fewer than {FEW_OBJECTS} objects, too few to learn them well or to measure how well"
+            f" they were learnt: {', '.join(few[:20])}. Mark more of them, or remove the class."
+        )
+    if empty := sum(not image.boxes for image in images):
+        found.remarks.append(
+            f"{empty} of {len(images)} images have no boxes: they are learnt as images without objects."
+        )
+
+
+class _Check:
+    """What was found so far about single boxes."""
+
+    def __init__(self, found: Annotations, numbers: dict[Any, int]) -> None:
+        self._found = found
+        self._numbers = numbers
+        self._entries = found.entries
+        self._remarks: dict[str, list[str]] = {}
+
+    def image(self, marked: Marked, image: ImageFile) -> ImageFile:
+        boxes: list[Box] = []
+        for raw in marked.boxes:
+            box = self._box(raw, marked, image)
+            if box is None:
+                continue
+            if any(_same(box, other) for other in boxes):
+                self._remark("boxes are there twice; one of each is used", raw.where)
+            else:
+                boxes.append(box)
+        return msgspec.structs.replace(image, boxes=tuple(boxes))
+
+    def report(self) -> None:
+        found = self._found
+        for what, where in self._remarks.items():
+            found.remarks.append(f"{len(where)} {what}: {_examples(where)}.")
+        count = sum(map(len, found.wrong.values()))
+        if not count:
+            return
+        listed = "; ".join(f"{len(where)} {what} ({_examples(where)})" for what, where in found.wrong.items())
+        if count > MAX_WRONG_SHARE * self._entries:
+            found.problems.append(
+                f"{count} of {self._entries} annotations can't be used: {listed}. Correct them, or export them again."
+            )
+        else:
+            found.remarks.append(f"{count} of {self._entries} annotations were left out: {listed}.")
+
+    def _box(self, raw: RawBox, marked: Marked, image: ImageFile) -> Box | None:
+        x, y, width, height = raw.sides
+        if raw.category not in self._numbers:
+            self._found.add_wrong("of an unknown class", raw.where)
+            return None
+        if width <= 0 or height <= 0:
+            self._found.add_wrong("with zero or negative width or height", f"{raw.where}: {_written(raw)}")
+            return None
+        left, top, right, bottom = self._in_pixels((x, y, x + width, y + height), marked, image)
+        inside = max(left, 0.0), max(top, 0.0), min(right, image.width), min(bottom, image.height)
+        if inside[2] - inside[0] <= 0 or inside[3] - inside[1] <= 0:
+            self._found.add_wrong(
+                "outside of their image",
+                f"{raw.where}: {_written(raw)} in {marked.file.name} with {image.width}x{image.height} pixels",
+            )
+            return None
+        if max(-left, -top, right - image.width, bottom - image.height) > SLACK:
+            self._remark("boxes were cut at the edge of their image", f"{raw.where}: {_written(raw)}")
+        sides = [float(side) for side in inside]
+        return Box(self._numbers[raw.category], sides[0], sides[1], sides[2], sides[3], raw.crowd)
+
+    def _in_pixels(
+        self, corners: tuple[float, float, float, float], marked: Marked, image: ImageFile
+    ) -> tuple[float, float, float, float]:
+        """Of the upright image, from shares or from pixels of the size that the annotation states."""
+        left, top, right, bottom = corners
+        if self._found.is_relative:
+            return left * image.width, top * image.height, right * image.width, bottom * image.height
+        if marked.size is None or marked.size == (image.width, image.height):
+            return corners
+        width, height = marked.size
+        orientation = _orientation(marked.file)
+        if orientation >= TRANSPOSED and marked.size == (image.height, image.width):
+            return _turned(corners, marked.size, orientation)
+        self._remark(
+            "images have another size than their annotation states; their boxes were scaled",
+            f"{marked.file.name} ({image.width}x{image.height}, stated {width}x{height})",
+        )
+        across, down = image.width / width, image.height / height
+        return left * across, top * down, right * across, bottom * down
+
+    def _remark(self, what: str, where: str) -> None:
+        places = self._remarks.setdefault(what, [])
+        if where not in places[-1:]:
+            places.append(where)
+
+
+def _wrong_format(found: Annotations, marked: Sequence[tuple[Marked, ImageFile]]) -> str | None:
+    """A sentence when all boxes are shares instead of pixels, pixels instead of shares, or corners instead of sizes."""
+    boxes = [(raw, marked_, image) for marked_, image in marked for raw in marked_.boxes]
+    if not boxes:
+        return None
+    where = _examples([f"{raw.where}: {_written(raw)}" for raw, _, _ in boxes])
+    if found.is_relative:
+        too_large = [raw for raw, _, _ in boxes if max(raw.sides) > SLACK]
+        if len(too_large) > MAX_WRONG_SHARE * len(boxes):
+            return (
+                f"{len(too_large)} of {len(boxes)} boxes in the text files are in pixels ({where}). YOLO files have the"
+                " centre, width and height as shares from 0 to 1: divide x and width by the image's width, y and height"
+                " by its height."
+            )
+        return None
+    if all(max(raw.sides) <= 1.0 < min(image.width, image.height) for raw, _, image in boxes):
+        return (
+            f"All boxes are between 0 and 1 ({where}), but COCO boxes are in pixels: multiply x and width by the width"
+            " of the image, y and height by its height."
+        )
+    if _are_corners(boxes):
+        return (
+            f"The boxes are corners [x1, y1, x2, y2] ({where}): as COCO's [x, y, width, height] many would leave their"
+            " image. Write x2 - x1 and y2 - y1 instead of x2 and y2."
+        )
+    return None
+
+
+def _are_corners(boxes: Sequence[tuple[RawBox, Marked, ImageFile]]) -> bool:
+    """Whether all make sense as corners, and many make none as width and height."""
+    leaving = 0
+    for raw, marked, image in boxes:
+        x, y, third, fourth = raw.sides
+        width, height = marked.size or (image.width, image.height)
+        if not (x < third <= width + SLACK and y < fourth <= height + SLACK):
+            return False
+        if raw.area and abs(raw.area - third * fourth) < 0.01 * raw.area:
+            return False
+        leaving += x + third > width + SLACK or y + fourth > height + SLACK
+    return leaving >= max(1, SIGN_OF_CORNERS * len(boxes))
+
+
+def _orientation(file: Path) -> int:
+    """EXIF's number, 1 for upright."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            return int(image.getexif().get(0x0112, 1))
+    except Exception:  # a broken tag can raise anything; the image itself was read before
+        return 1
+
+
+def _turned(
+    corners: tuple[float, float, float, float], stored: tuple[int, int], orientation: int
+) -> tuple[float, float, float, float]:
+    """From pixels as they are stored, (width, height), to those of the upright image."""
+    left, top, right, bottom = corners
+    width, height = stored
+    if orientation in (6, 7):
+        top, bottom = height - bottom, height - top
+    if orientation in (7, 8):
+        left, right = width - right, width - left
+    return top, left, bottom, right
+
+
+def _same(one: Box, other: Box) -> bool:
+    pairs = zip(msgspec.structs.astuple(one)[1:5], msgspec.structs.astuple(other)[1:5], strict=True)
+    return one.label == other.label and all(abs(a - b) < 0.5 for a, b in pairs)
+
+
+def _written(raw: RawBox) -> str:
+    return "[" + ", ".join(f"{side:g}" for side in raw.sides) + "]"
+
+
+def _examples(where: Sequence[str]) -> str:
+    more = f" and {len(where) - MAX_EXAMPLES} more" if len(where) > MAX_EXAMPLES else ""
+    return ", ".join(where[:MAX_EXAMPLES]) + more

@@ -1,0 +1,198 @@
+"""The exports of a detector, each compared with the original on held-out images.
+
+All have the outputs `boxes`, `scores`, `labels` and `count` of `detector.detections`: decoding and the removal of
+duplicates are a part of the model. An export agrees when nearly all boxes of the original are found in its outputs
+with the same class, and the other way round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfserve.tensors import Array
+from tfserve.training import exports, graph_images, held_out, signatures
+from tfserve.training.detection_metrics import iou
+from tfserve.training.detector import as_function
+from tfserve.training.exports import Export, Tolerance
+from tfserve.training.litert_metadata import with_metadata
+from tfserve.training.run import Run
+from tfserve.training.splitting import Split, spread
+from tfserve.training.store import Store
+from tfserve.training.timing import Stage
+
+NAMES = ("boxes", "scores", "labels", "count")
+MAX_TRIED = 16
+EXPORTS = "exports"
+CLEAR = 0.3
+"""Boxes with a lower score are not compared: a tiny difference decides whether they are there at all."""
+SAME_IOU = 0.8
+EXACT, DECODED, QUANTIZED = Tolerance(0.97, 0.02), Tolerance(0.9, 0.2), Tolerance(0.8, 1.0)
+
+Outputs = Mapping[str, Array]
+NOT_QUANTIZED = (
+    "EXP", "TOPK_V2", "GATHER", "GATHER_ND", "MUL", "SUB", "DIV", "MAXIMUM", "MINIMUM", "REDUCE_MAX", "SUM", "GREATER",
+    "ARG_MAX", "CAST", "LESS", "GREATER_EQUAL", "STRIDED_SLICE", "ABS", "SELECT_V2", "PACK", "CONCATENATION", "RESHAPE",
+)  # fmt: skip
+"""Operations of the decoding: eight bits are too few for the corners of boxes."""
+
+
+def export(run: Run, network: Any, pictures: Store, parts: Split) -> list[Export]:
+    """All forms. The first is the SavedModel, without which there is no result."""
+    with run.clock.stage(EXPORTS, "exports the SavedModel and the Keras file") as stage:
+        return _exported(run, stage, network, pictures, parts)
+
+
+def _exported(run: Run, stage: Stage, network: Any, pictures: Store, parts: Split) -> list[Export]:
+    tried, labels = spread(parts.held_out, MAX_TRIED), run.findings.labels
+    folder = run.aside / exports.SAVED_MODEL
+    signatures.save(network, signatures.Detector(network, labels, run.image()), folder)
+    held_out.write([run.file(place) for place in tried], folder, run.background)
+    inputs = [image[np.newaxis] for image in pictures.batch(tried).astype(np.float32)]
+    compute = as_function(network)
+    expected = [_packed(compute(each)) for each in inputs]
+    trial = exports.Trial(run.aside, inputs, expected, image=run.image(), compare=compare)
+    trial.add("SavedModel", exports.SAVED_MODEL, _saved_model("serving_default"), tolerance=EXACT)
+    files = [np.array([graph_images.readable(run.file(place), run.background)], object) for place in tried]
+    sides = [_sides(run.findings.images[place]) for place in tried]
+    in_pixels = [_scaled(each, side) for each, side in zip(expected, sides, strict=True)]
+    trial.add(
+        "SavedModel from files", exports.SAVED_MODEL, _saved_model("image_bytes", labels), inputs=files,
+        expected=in_pixels, tolerance=DECODED,
+    )  # fmt: skip
+    trial.add("Keras", exports.KERAS_FILE, _keras_file(network), tolerance=EXACT)
+    if run.parameters["exports"] == "all":
+        examples = pictures.batch(spread(parts.training, exports.MAX_CALIBRATION_IMAGES))
+        _add_small_forms(run, stage, trial, network, examples)
+    return trial.results
+
+
+def compare(given: Sequence[Array], expected: Sequence[Array]) -> tuple[float, float]:
+    """The share of boxes that both have, and the largest difference of their scores.
+
+    Each array is (n, 6): label, score, left, top, right, bottom.
+    """
+    same = total = 0
+    difference = 0.0
+    for one, other in zip(given, expected, strict=True):
+        for left, right in ((one, other), (other, one)):
+            clear = left[left[:, 1] >= CLEAR]
+            total += len(clear)
+            overlaps = iou(clear[:, 2:], right[:, 2:]) * (clear[:, None, 0] == right[None, :, 0])
+            for row, overlap in zip(clear, overlaps, strict=True):
+                if overlap.size and overlap.max() >= SAME_IOU:
+                    same += 1
+                    difference = max(difference, abs(float(row[1] - right[overlap.argmax(), 1])))
+    return (same / total if total else 1.0), difference
+
+
+# --- one form each
+
+
+def _add_small_forms(run: Run, stage: Stage, trial: exports.Trial, network: Any, examples: Array) -> None:
+    stage.say(0.35, "converts to LiteRT")
+    trial.add("LiteRT", "model.tflite", _litert(network, run.card()), tolerance=EXACT)
+    stage.say(0.5, "converts to LiteRT with integers")
+    integers = _litert(network, run.card(), examples.astype(np.float32))
+    trial.add("LiteRT int8", "model_int8.tflite", integers, tolerance=QUANTIZED)
+    stage.say(0.75, "converts to ONNX")
+    trial.add("ONNX", "model.onnx", _onnx(network, run.card()), tolerance=EXACT)
+
+
+def _saved_model(signature: str, labels: Sequence[str] = ()) -> Callable[[Path], exports.Compute]:
+    def open_it(path: Path) -> exports.Compute:
+        loaded = tf.saved_model.load(path)
+        function = loaded.signatures[signature]
+        (inward,) = function.structured_input_signature[1]
+        numbers = {label.encode(): number for number, label in enumerate(labels)}
+
+        def compute(given: Array) -> Array:
+            _ = loaded  # TensorFlow frees the variables with it
+            outputs = {name: np.asarray(value) for name, value in function(**{inward: tf.constant(given)}).items()}
+            if labels:
+                outputs["labels"] = np.vectorize(lambda name: numbers.get(name, -1), otypes=[int])(outputs["labels"])
+            return _packed(outputs)
+
+        return compute
+
+    return open_it
+
+
+def _keras_file(network: Any) -> Callable[[Path], exports.Compute]:
+    def open_it(path: Path) -> exports.Compute:
+        network.save(path)
+        compute = as_function(keras.saving.load_model(path, compile=False))
+        return lambda image: _packed(compute(image))
+
+    return open_it
+
+
+def _litert(network: Any, card: dict[str, Any], examples: Array | None = None) -> Callable[[Path], exports.Compute]:
+    """LiteRT; with integers in the network and floats in the decoding when there are `examples`."""
+
+    def open_it(path: Path) -> exports.Compute:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints every variable of the model
+            path.write_bytes(with_metadata(_converted(network, examples), card))
+        interpreter = exports.litert_interpreter()(model_path=str(path), num_threads=2)
+        runner = interpreter.get_signature_runner()
+        (inward,) = runner.get_input_details()
+        return lambda image: _packed(runner(**{inward: image}))
+
+    return open_it
+
+
+def _converted(network: Any, examples: Array | None) -> bytes:
+    """By way of a SavedModel, so that weights become constants and outputs keep their names."""
+    archive = keras.export.ExportArchive()
+    archive.track(network)
+    images = tf.TensorSpec((1, *network.input_shape[1:]), tf.float32, name="images")
+    archive.add_endpoint("serving_default", lambda images: network(images, training=False), input_signature=[images])
+    with tempfile.TemporaryDirectory() as folder:
+        archive.write_out(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        return bytes(converter.convert()) if examples is None else _with_integers(converter, examples)
+
+
+def _with_integers(converter: Any, examples: Array) -> bytes:
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([image[np.newaxis]] for image in examples)
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(NOT_QUANTIZED))
+    debugger = tf.lite.experimental.QuantizationDebugger(
+        converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
+    )
+    return bytes(debugger.get_nondebug_quantized_model())
+
+
+def _onnx(network: Any, card: dict[str, Any]) -> Callable[[Path], exports.Compute]:
+    def open_it(path: Path) -> exports.Compute:
+        session = exports.onnx_session(network, card, path, lambda images: network(images, training=False))
+        names = [each.name for each in session.get_outputs()]
+        return lambda image: _packed(dict(zip(names, session.run(None, {"images": image}), strict=True)))
+
+    return open_it
+
+
+# --- outputs as rows
+
+
+def _packed(outputs: Outputs) -> Array:
+    """(n, 6) of the first image: label, score, left, top, right, bottom."""
+    boxes, scores, labels, count = (np.asarray(outputs[name])[0] for name in NAMES)
+    rows = np.concatenate([labels[:, np.newaxis], scores[:, np.newaxis], boxes], axis=1)
+    return np.asarray(rows[: int(count)], np.float64)
+
+
+def _sides(image: Any) -> Array:
+    return np.array([image.width, image.height, image.width, image.height], np.float64)
+
+
+def _scaled(rows: Array, sides: Array) -> Array:
+    return np.concatenate([rows[:, :2], rows[:, 2:] * sides], axis=1)
