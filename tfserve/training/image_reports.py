@@ -37,11 +37,11 @@ def _label_next(run: Run, delivered: Delivered, names: Sequence[str]) -> None:
     folder = _unlabelled(run)
     if folder is None:
         return
-    files, pictures = [], []
+    files, pictures, size = [], [], run.parameters["network_size"]
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
     for path in found[:MAX_UNLABELLED]:
         try:
-            pictures.append(images.pixels(path, tuple(run.parameters["network_size"])))
+            pictures.append(images.pixels(path, size, run.background))
             files.append(path)
         except OSError:
             run.note(f"{path.relative_to(folder)} has no label and can't be read, so it is not in the list either.")
@@ -73,8 +73,8 @@ def _explain(
     wrong = wrong[np.argsort(-probabilities.max(axis=1)[wrong])][: MAX_EXPLAINED // 2]
     unsure = [n for n in predictions.by_uncertainty(probabilities) if n not in wrong]
     chosen = [*wrong, *unsure][:MAX_EXPLAINED]
-    size = tuple(run.parameters["network_size"])
-    pictures = [images.pixels(run.file(places[n]), size) for n in chosen]
+    size = run.parameters["network_size"]
+    pictures = [images.pixels(run.file(places[n]), size, run.background) for n in chosen]
     maps = [
         occlusion.sensitivity(lambda batch: _compute(delivered, batch), picture, int(predicted[n]))
         for n, picture in zip(chosen, pictures, strict=True)

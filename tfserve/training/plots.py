@@ -82,7 +82,7 @@ def sensitivity(file: Path, images: Sequence[Array], maps: Sequence[Array], capt
     """Each image with the parts coloured that its answer depends on: red where covering it costs probability."""
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
-    figure = _figure(2.8 * columns, 3.0 * rows)
+    figure = new_figure(2.8 * columns, 3.0 * rows)
     for place, (image, drawn, caption) in enumerate(zip(images, maps, captions, strict=True), start=1):
         axes = figure.add_subplot(rows, columns, place)
         height, width = image.shape[:2]
@@ -94,7 +94,7 @@ def sensitivity(file: Path, images: Sequence[Array], maps: Sequence[Array], capt
         )  # fmt: skip
         axes.set_title(caption, fontsize=7)
         axes.axis("off")
-    _save(figure, file)
+    save(figure, file)
 
 
 def masks(file: Path, rows: Sequence[tuple[Array, Array, Array]], classes: int) -> None:
