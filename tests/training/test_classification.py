@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import shutil
 import zipfile
@@ -75,10 +76,15 @@ class Trained:
     def __init__(self, folder: Path) -> None:
         self.project = digit_project(folder / "project", classes=3, per_class=40)
         broken_images(self.project / "images" / "Digit_1")
+        digit_project(folder / "more", classes=2, per_class=3)
+        shutil.move(folder / "more" / "images", self.project / "unlabelled")
+        (self.project / "unlabelled" / "broken.png").write_bytes(b"no image")
         own = folder / "own"
         own.mkdir()
         self.trainer = Trainer(own)
-        self.ended = self.trainer.train(self.project, epochs=EPOCHS, seed=3, backbone="compact", effort="fast")
+        self.ended = self.trainer.train(
+            self.project, epochs=EPOCHS, seed=3, backbone="compact", effort="fast", explain=True
+        )
         self.folder = self.project / "models" / "t1"
 
     @property
@@ -124,6 +130,31 @@ def test_everything_is_in_the_folder_and_latest_leads_there(trained: Trained) ->
     assert sorted(each.name for each in models.iterdir()) == ["latest", "t1"]
     assert not (trained.project.parent / "work").exists()
     assert (trained.folder / "labels.txt").read_text() == "digit 0\ndigit 1\ndigit 2\n"
+
+
+def test_each_held_out_image_is_in_a_table_and_each_class_has_a_threshold(trained: Trained) -> None:
+    rows = table(trained.folder / "predictions.csv")
+    assert {row["true"] for row in rows} == {"Digit_0", "Digit_1", "Digit_2"}
+    assert all((trained.project / row["file"]).is_file() for row in rows)
+    right = sum(row["true"] == row["predicted"] for row in rows) / len(rows)
+    assert right == pytest.approx(trained.metrics["accuracy"])
+    assert [each["label"] for each in trained.metrics["thresholds"]] == trained.metrics["labels"]
+    assert all(0 <= each["threshold"] <= 1 for each in trained.metrics["thresholds"])
+
+
+def test_images_without_labels_are_listed_with_the_least_certain_first(trained: Trained) -> None:
+    rows = table(trained.folder / "label_next.csv")
+    assert len(rows) == 6
+    margins = [float(row["margin"]) for row in rows]
+    assert margins == sorted(margins)
+    assert "broken.png has no label and can't be read" in (trained.folder / "README.md").read_text()
+    for name in ("label_next.png", "what_it_looks_at.png"):
+        assert (trained.folder / "plots" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def table(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as opened:
+        return list(csv.DictReader(opened))
 
 
 def test_progress_grows_to_99_and_tells_each_epoch(trained: Trained) -> None:

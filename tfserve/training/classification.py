@@ -15,9 +15,11 @@ from tfserve.training import (
     exports,
     graph_images,
     held_out,
+    image_reports,
     images,
     known_networks,
     plots,
+    predictions,
     report,
     signatures,
     verdict,
@@ -58,8 +60,10 @@ def train(run: Run) -> dict[str, Any]:
         truth, chances.argmax(axis=1), found.labels, images=np.bincount(labels, minlength=len(found.labels)).tolist()
     )
     run.note(f"Verdict: {said.text}.")
-    _draw(run, contest, delivered, measured_places, truth, chances, measured)
     forms = _export(run, delivered.network, delivered.source, measured_places, contest)
+    with run.optional("A plot"):
+        _draw(run, contest, delivered, measured_places, truth, chances, measured)
+    image_reports.write(run, delivered, measured_places, truth, chances)
     if delivered.state is not None:
         events.write(run.aside / "logs", delivered.state)
     run.clock.keep()
@@ -70,6 +74,7 @@ def train(run: Run) -> dict[str, Any]:
     more = {
         "verdict": said.text, "verdict_details": msgspec.to_builtins(said),
         "measured_on": folds.measured_on(contest.measured()[0]),
+        "thresholds": predictions.thresholds(truth, chances, found.labels),
         "candidates": [msgspec.to_builtins(entry.row) for entry in contest.entries],
     }  # fmt: skip
     counts = {"training": len(folds.development), "held_out": len(measured_places)}

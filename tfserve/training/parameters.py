@@ -135,6 +135,14 @@ CLASSIFICATION = (
     _GROUPS,
     *_RANDOM,
     _choice("class_weights", "auto", ("auto", "none"), "auto: classes with few images count more when unbalanced"),
+    Parameter(
+        name="unlabelled", type="path", default="auto", words=("auto",),
+        help="folder of images without labels, to list those to label next; auto: `unlabelled` in the project",
+    ),
+    Parameter(
+        name="explain", type="boolean", default=False,
+        help="also draw which parts of an image the answers depend on, for mistakes and uncertain answers",
+    ),
     *_LIMITS,
 )  # fmt: skip
 
@@ -187,7 +195,7 @@ DETECTION = (
 
 TABLES = {"classification": CLASSIFICATION, "segmentation": SEGMENTATION, "detection": DETECTION}
 
-NOT_IN_THE_RESULT = frozenset({"resume", "threads"})
+NOT_IN_THE_RESULT = frozenset({"resume", "threads", "unlabelled", "explain"})
 """A training may go on from a checkpoint that was made with other values of these."""
 
 

@@ -78,6 +78,25 @@ def worst_mistakes(file: Path, images: Sequence[Array], captions: Sequence[str])
     return save(figure, file)
 
 
+def sensitivity(file: Path, images: Sequence[Array], maps: Sequence[Array], captions: Sequence[str]) -> None:
+    """Each image with the parts coloured that its answer depends on: red where covering it costs probability."""
+    columns = min(4, len(images))
+    rows = -(-len(images) // columns)
+    figure = new_figure(2.8 * columns, 3.0 * rows)
+    for place, (image, drawn, caption) in enumerate(zip(images, maps, captions, strict=True), start=1):
+        axes = figure.add_subplot(rows, columns, place)
+        height, width = image.shape[:2]
+        most = max(0.05, float(np.abs(drawn).max()))
+        axes.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(
+            drawn, cmap="seismic", vmin=-most, vmax=most, alpha=0.45, interpolation="bilinear",
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        )  # fmt: skip
+        axes.set_title(caption, fontsize=7)
+        axes.axis("off")
+    save(figure, file)
+
+
 def masks(file: Path, rows: Sequence[tuple[Array, Array, Array]], classes: int) -> None:
     """For each image: itself, the true mask over it, the predicted mask over it. Masks are class numbers."""
     figure = new_figure(7.5, 2.6 * len(rows))

@@ -124,7 +124,7 @@ def _how_good(metrics: dict[str, Any]) -> list[str]:
         )
     elif "map50" in metrics:
         headline = (
-            f"**{metrics['verdict'].capitalize()}.** mAP50 **{metrics['map50']:.4f}**, mAP {metrics['map']:.4f} (IoU"
+            f"mAP50 **{metrics['map50']:.4f}**, mAP {metrics['map']:.4f} (IoU"
             f" 0.50 to 0.95). With boxes from a score of {metrics['best_score']:.2f}: precision"
             f" {metrics['precision']:.3f}, recall {metrics['recall']:.3f}."
         )

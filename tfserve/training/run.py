@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tfserve.ipc.messages import Progress, Train
 from tfserve.training import findings, pace, parameters
 from tfserve.training.checkpoints import Checkpoints, State
 from tfserve.training.findings import Findings
+from tfserve.training.first_words import first_words
 from tfserve.training.progress import Reporter
 from tfserve.training.timing import Clock
 from tfserve.training.writing import aside_of
@@ -94,6 +96,14 @@ class Run:
         """Something worth telling: printed at once, and in the README at the end."""
         print(sentence, flush=True)
         self.notes.append(sentence)
+
+    @contextmanager
+    def optional(self, what: str) -> Iterator[None]:
+        """For what the model is good without: if it can't be made, there is a note, and the training goes on."""
+        try:
+            yield
+        except Exception as error:  # whatever a missing image, a full disk or a drawing library raises
+            self.note(f"{what} could not be made: {type(error).__name__}: {first_words(error)}.")
 
 
 def begin(message: Train, tell: Callable[[Progress], None]) -> Run:
