@@ -12,7 +12,9 @@ from sklearn.datasets import load_digits
 
 from tests.acceptance.conftest import Server
 
-QUICK = {"epochs": 3, "exports": "saved_model"}
+QUICK = {"epochs": 3, "exports": "saved_model", "backbone": "compact", "effort": "fast"}
+"""For a classification; a segmentation has no backbone and no effort."""
+QUICK_MASKS = {"epochs": 3, "exports": "saved_model"}
 ENDLESS = {"epochs": 500, "patience": 500}
 
 
@@ -51,7 +53,8 @@ def form(folder: Path, **fields: str) -> dict[str, str]:
 
 def begin(server: Server, folder: Path, parameters: dict[str, Any] | None = None, **fields: Any) -> Any:
     """Starts a quick training as JSON and returns the task."""
-    answer = server.http.post("/tasks/", json=form(folder) | {"parameters": QUICK | (parameters or {})} | fields)
+    quick = QUICK_MASKS if fields.get("trainType", "").lower() == "segmentation" else QUICK
+    answer = server.http.post("/tasks/", json=form(folder) | {"parameters": quick | (parameters or {})} | fields)
     assert answer.status_code == 200, answer.text
     return answer.json()
 

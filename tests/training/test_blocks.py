@@ -21,25 +21,34 @@ from tfserve.training.first_words import first_words
 from tfserve.training.progress import Reporter
 from tfserve.training.splitting import split, spread
 from tfserve.training.store import Store
+from tfserve.training.timing import Clock
 
 # --- split
 
 
+def images(*counts: int) -> list[ImageFile]:
+    return [
+        ImageFile("a.png", width=8, height=8, grey=True, digest="", label=label)
+        for label, count in enumerate(counts)
+        for _ in range(count)
+    ]
+
+
 def test_a_split_is_the_same_for_the_same_seed_and_keeps_the_shares_of_classes() -> None:
-    labels = [0] * 100 + [1] * 50
-    first, again, other = split(labels, 0.3, 1), split(labels, 0.3, 1), split(labels, 0.3, 2)
+    found = images(100, 50)
+    first, again, other = split(found, 0.2, 1), split(found, 0.2, 1), split(found, 0.2, 2)
     assert first.held_out.tolist() == again.held_out.tolist() != other.held_out.tolist()
-    assert np.bincount(np.array(labels)[first.held_out]).tolist() == [30, 15]
+    assert np.bincount([found[at].label for at in first.held_out]).tolist() == [20, 10]
     together = np.concatenate([first.training, first.selection, first.held_out])
     assert sorted(together.tolist()) == list(range(150))
     assert first.is_honest
 
 
-def test_few_images_choose_the_best_epoch_by_the_held_out_ones() -> None:
-    parts = split([0, 0, 1, 1], 0.3, 1)
+def test_few_images_are_selected_by_the_held_out_ones() -> None:
+    parts = split(images(2, 2), 0.3, 1)
     assert parts.selection is parts.held_out
     assert not parts.is_honest
-    assert (len(parts.training), len(parts.held_out)) == (2, 2)
+    assert (len(parts.training), len(parts.held_out)) == (3, 1)
 
 
 def test_places_are_spread_over_all() -> None:
@@ -67,7 +76,7 @@ def test_the_size_of_a_network_follows_the_images(side: tuple[int, int], wanted:
 def test_small_data_is_gone_through_more_often() -> None:
     chosen = parameters.complete("classification", {})
     assert pace.epochs(chosen, 60) == pace.MOST_EPOCHS
-    assert pace.epochs(chosen, 1800) == 23
+    assert pace.epochs(chosen, 1260) == 23
     assert pace.epochs(chosen, 100_000) == pace.FEWEST_EPOCHS
     assert pace.epochs({**chosen, "epochs": 7}, 60) == 7
 
@@ -230,13 +239,15 @@ def fitted(keras: Any, model: Any, checkpoints: Checkpoints, inputs: Any, epochs
     from tfserve.training.fitting import fit
 
     told: list[Progress] = []
+    clock = Clock(Reporter(1, told.append))
     data = tf.data.Dataset.from_tensor_slices((inputs, 2 * inputs)).batch(4)
     state = checkpoints.restore(model)
     if epochs_in_all is not None:
         state.epochs = epochs_in_all
-    fit(
-        model, data, data, state=state, checkpoints=checkpoints, reporter=Reporter(1, told.append), patience=50
-    )  # fmt: skip
+    with clock.stage("training") as stage:
+        fit(
+            model, data, data, state=state, checkpoints=checkpoints, stage=stage, patience=50, steps=2, selected_on=100
+        )  # fmt: skip
     return state
 
 
@@ -261,12 +272,23 @@ def test_training_in_two_parts_gives_what_training_in_one_gives(keras: Any, tmp_
     assert second.get_weights()[0] == pytest.approx(whole.get_weights()[0], abs=1e-6)
 
 
+def test_patience_is_at_least_300_steps_and_a_third_of_the_schedule(keras: Any) -> None:
+    from tfserve.training.fitting import Patience
+
+    few_steps = Patience.of(10, 2, 100)
+    assert not few_steps.is_over(99, 1)
+    assert few_steps.is_over(151, 1)
+    many_steps = Patience.of(10, 500, 90)
+    assert not many_steps.is_over(29, 1), "a third of the schedule"
+    assert many_steps.is_over(30, 20)
+    assert not many_steps.is_over(30, 21)
+
+
 def test_checkpoints_of_another_training_are_not_taken_and_old_ones_go(keras: Any, tmp_path: Path) -> None:
     inputs = np.ones((8, 1), np.float32)
     fitted(keras, line(keras), Checkpoints(tmp_path, "f", 6), inputs)
     assert len(list(tmp_path.glob("checkpoint-*.npz"))) == 2
-    assert Checkpoints(tmp_path, "f", 6).peek().epoch == 6
-    assert Checkpoints(tmp_path, "other", 6).peek().epoch == 0
+    assert Checkpoints(tmp_path, "f", 6).restore(line(keras)).epoch == 6
     assert Checkpoints(tmp_path, "other", 6).restore(line(keras)).epoch == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import shutil
 import zipfile
@@ -75,10 +76,15 @@ class Trained:
     def __init__(self, folder: Path) -> None:
         self.project = digit_project(folder / "project", classes=3, per_class=40)
         broken_images(self.project / "images" / "Digit_1")
+        digit_project(folder / "more", classes=2, per_class=3)
+        shutil.move(folder / "more" / "images", self.project / "unlabelled")
+        (self.project / "unlabelled" / "broken.png").write_bytes(b"no image")
         own = folder / "own"
         own.mkdir()
         self.trainer = Trainer(own)
-        self.ended = self.trainer.train(self.project, epochs=EPOCHS, seed=3)
+        self.ended = self.trainer.train(
+            self.project, epochs=EPOCHS, seed=3, backbone="compact", effort="fast", explain=True
+        )
         self.folder = self.project / "models" / "t1"
 
     @property
@@ -126,22 +132,65 @@ def test_everything_is_in_the_folder_and_latest_leads_there(trained: Trained) ->
     assert (trained.folder / "labels.txt").read_text() == "digit 0\ndigit 1\ndigit 2\n"
 
 
+def test_each_held_out_image_is_in_a_table_and_each_class_has_a_threshold(trained: Trained) -> None:
+    rows = table(trained.folder / "predictions.csv")
+    assert {row["true"] for row in rows} == {"Digit_0", "Digit_1", "Digit_2"}
+    assert all((trained.project / row["file"]).is_file() for row in rows)
+    right = sum(row["true"] == row["predicted"] for row in rows) / len(rows)
+    assert right == pytest.approx(trained.metrics["accuracy"])
+    assert [each["label"] for each in trained.metrics["thresholds"]] == trained.metrics["labels"]
+    assert all(0 <= each["threshold"] <= 1 for each in trained.metrics["thresholds"])
+
+
+def test_images_without_labels_are_listed_with_the_least_certain_first(trained: Trained) -> None:
+    rows = table(trained.folder / "label_next.csv")
+    assert len(rows) == 6
+    margins = [float(row["margin"]) for row in rows]
+    assert margins == sorted(margins)
+    assert "broken.png has no label and can't be read" in (trained.folder / "README.md").read_text()
+    for name in ("label_next.png", "what_it_looks_at.png"):
+        assert (trained.folder / "plots" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def table(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
 def test_progress_grows_to_99_and_tells_each_epoch(trained: Trained) -> None:
     told = [each.progress for each in trained.trainer.told]
     assert told == sorted(told)
     assert told[-1] == 99.0
-    assert trained.trainer.epochs_told() == list(range(1, EPOCHS + 1))
-    last = [each.metrics for each in trained.trainer.told if each.metrics is not None][-1]
-    assert len(last["history"]["val_loss"]) == EPOCHS
+    epochs = list(range(1, EPOCHS + 1))
+    assert trained.trainer.epochs_told() == [*epochs, *epochs], "on a fold, then on all images"
+    told_metrics = [each.metrics for each in trained.trainer.told if each.metrics is not None]
+    assert len(told_metrics[EPOCHS - 1]["history"]["val_loss"]) == EPOCHS
+    assert "val_loss" not in told_metrics[-1]["history"], "no image is put aside from the delivered model"
     assert any("compact" in each.message for each in trained.trainer.told)
     assert f"epoch {EPOCHS} of {EPOCHS}: " in trained.trainer.stdout()
+
+
+def test_the_figures_say_what_they_were_measured_on_and_what_they_mean(trained: Trained) -> None:
+    metrics = trained.metrics
+    assert metrics["measured_on"] == "held-out part"
+    assert metrics["images"] == {"training": 120, "held_out": 24, "skipped": 7}
+    assert metrics["verdict"].startswith("good")
+    assert metrics["verdict_details"]["majority"] == pytest.approx(1 / 3)
+    (candidate,) = metrics["candidates"]
+    assert (candidate["name"], candidate["chosen"], candidate["folds"]) == ("compact network from scratch", True, 1)
+    assert candidate["score"] == pytest.approx(metrics["balanced_accuracy"])
+    assert trained.ended.metrics is not None
+    assert trained.ended.metrics["verdict"] == metrics["verdict"]
+    readme = (trained.folder / "README.md").read_text()
+    assert "**Verdict: good" in readme
+    assert "| **compact network from scratch** |" in readme
 
 
 def test_metrics_tell_of_each_class_of_calibration_and_of_what_was_skipped(trained: Trained) -> None:
     metrics = trained.metrics
     assert [each["label"] for each in metrics["per_class"]] == ["digit 0", "digit 1", "digit 2"]
-    assert sum(map(sum, metrics["confusion_matrix"])) == metrics["images"]["held_out"] == 36
-    assert sum(each["images"] for each in metrics["calibration"]["bins"]) == 36
+    assert sum(map(sum, metrics["confusion_matrix"])) == metrics["images"]["held_out"] == 24
+    assert sum(each["images"] for each in metrics["calibration"]["bins"]) == 24
     assert len(metrics["skipped"]) == 5
     assert metrics["parameters"]["seed"] == 3
     assert metrics["network"]["backbone"] == "compact"

@@ -15,7 +15,7 @@ from trainer import StartTrainer, Trainer, error_of
 
 from tfserve.ipc.messages import Interrupt, JobState, ProjectExamined, TrainingEnded
 
-QUICK = {"exports": "saved_model", "seed": 2}
+QUICK = {"exports": "saved_model", "seed": 2, "backbone": "compact", "effort": "fast"}
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +48,9 @@ def test_kill_9_in_an_epoch_and_the_next_attempt_goes_on_from_the_checkpoint(
 
     assert ended.state is JobState.SUCCEEDED
     assert second.epochs_told()[0] >= 4
-    assert sorted(set(first.epochs_told()) | set(second.epochs_told())) == list(range(1, 9))
-    assert set(first.epochs_told()).isdisjoint(second.epochs_told())
+    epochs = list(range(1, 9))
+    assert first.epochs_told() + second.epochs_told() == [*epochs, *epochs], "on a fold, then on all images"
     assert second.told[0].progress >= first.told[-1].progress - 10  # within the epoch that was cut short
-    assert second.told[0].progress >= 35
     assert reached.progress <= second.told[-1].progress
     assert any(re.search("Goes on after epoch [34] of 8", each.message) for each in second.told)
     assert not (digits / "models" / "t1" / "half").exists()
@@ -80,10 +79,10 @@ def test_cancel_ends_within_seconds_keeps_the_best_and_a_damaged_checkpoint_is_p
     assert ended.state is JobState.CANCELLED
     assert error_of(ended)["code"] == "cancelled"
     work = digits.parent / "work"
-    assert list(work.glob("best-*.npz"))
+    assert list(work.rglob("best-*.npz"))
     assert not list((digits / "models").iterdir())
 
-    newest = max(work.glob("checkpoint-*.npz"))
+    newest = max(work.rglob("checkpoint-*.npz"))
     newest.write_bytes(newest.read_bytes()[:1000])
     question = trainer.start_training(digits, epochs=300, patience=300, **QUICK)
     told = trainer.wait_until_told(lambda told: "is damaged" in told.message)
@@ -127,12 +126,12 @@ def test_a_loss_that_becomes_nan_ends_the_run_with_the_cause_and_keeps_the_best(
     trainer.send(Interrupt(job=1, workspace=""), request_id=0)
     trainer.wait(question, TrainingEnded)
     work = digits.parent / "work"
-    for file in work.glob("checkpoint-*.npz"):  # a number that got lost, as after an overflow
+    for file in work.rglob("checkpoint-*.npz"):  # a number that got lost, as after an overflow
         with np.load(file) as content:
             arrays = {name: content[name] for name in content.files}
         arrays["model_0"] = np.full_like(arrays["model_0"], np.nan)
         np.savez(file, **arrays)
-    before = {each.name for each in work.iterdir()}
+    before = {each.name for each in work.rglob("*.npz")}
 
     ended = trainer.wait(trainer.start_training(digits, epochs=300, patience=300, **QUICK), TrainingEnded)
 
@@ -140,7 +139,9 @@ def test_a_loss_that_becomes_nan_ends_the_run_with_the_cause_and_keeps_the_best(
     told = error_of(ended)
     assert told["code"] == "invalid"
     assert re.search(r"The loss became nan in epoch \d+ of 300.*is kept.*learning_rate", told["message"])
-    assert {each.name for each in work.iterdir()} == before, "the best checkpoint is kept, and no worse one is made"
+    assert {each.name for each in work.rglob("*.npz")} == before, (
+        "the best checkpoint is kept, and no worse one is made"
+    )
     assert not list((digits / "models").iterdir())
 
 

@@ -21,7 +21,7 @@ def test_every_default_is_a_value_that_can_be_taken(kind: str) -> None:
 
 def test_what_is_not_given_has_its_default() -> None:
     chosen = parameters.complete("classification", {"epochs": 3})
-    assert (chosen["epochs"], chosen["validation_split"], chosen["mirror"]) == (3, 0.3, False)
+    assert (chosen["epochs"], chosen["validation_split"], chosen["mirror"]) == (3, 0.2, False)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,8 @@ def test_what_is_not_given_has_its_default() -> None:
         ("backbone", "VGG", "'compact'"),
         ("weights", "", "a path"),
         ("image_size", 8, "from 16 to 1024"),
+        ("budget", "soon", "a time such as 60s or 10m"),
+        ("effort", "most", "'balanced'"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_was_expected(name: str, value: Any, words: str) -> None:

@@ -30,7 +30,7 @@ def test_features_are_computed_once_and_the_model_takes_images(
     assert ended.state is JobState.SUCCEEDED, trainer.stderr()
     metrics = json.loads((digits / "models" / "t1" / "metrics.json").read_text())
     assert metrics["network"]["backbone"] == "MobileNetV2"
-    assert metrics["network"]["size"] == [96, 96]
+    assert metrics["network"]["size"] == [160, 160], "small images are enlarged"
     assert [each["name"] for each in metrics["exports"] if each.get("agrees")][:1] == ["SavedModel"]
     assert any("computes the features" in each.message or "MobileNetV2" in each.message for each in trainer.told)
 

@@ -82,8 +82,15 @@ class TaskRow:
     def told(self) -> str:
         """What it is doing, or how good the result is."""
         metrics = self.task.metrics or {}
-        good = [f"{label} {metrics[name]:.4f}" for name, label in MEASURES.items() if name in metrics]
+        good = [metrics["verdict"]] if metrics.get("verdict") else []
+        good += [f"{label} {metrics[name]:.4f}" for name, label in MEASURES.items() if name in metrics]
         return ", ".join(good) if self.has_result and good else self.task.message
+
+    @property
+    def candidates(self) -> list[dict[str, Any]]:
+        """The table of candidates of a finished run."""
+        known: list[dict[str, Any]] = (self.task.metrics or {}).get("candidates") or []
+        return known
 
     @property
     def folder(self) -> str:
@@ -114,6 +121,8 @@ class JobSheet:
     job: Job
     #: what was asked for by name, but for a script's text
     request: dict[str, Any]
+    #: the training task that the job is a run of
+    task: TaskRow | None
     script: Excerpt | None
     #: a request that is not taken apart, as JSON
     raw_request: Excerpt | None
@@ -153,12 +162,18 @@ def job_sheet(job_id: int) -> JobSheet:
     return JobSheet(
         job=job,
         request=request,
+        task=_task_of(job),
         script=script,
         raw_request=raw,
         result=Excerpt.of(texts["result"], texts["result_size"]) if texts["result"] is not None else None,
         failure=_failure(texts["error"]),
         detail=msgspec.json.decode(texts["detail"] or "{}"),
     )
+
+
+def _task_of(job: Job) -> TaskRow | None:
+    task = TrainingTask.objects.filter(job=job).select_related("job").first() if job.kind == JobKind.TRAIN else None
+    return None if task is None else TaskRow(task)
 
 
 def _texts(job_id: int) -> dict[str, Any]:

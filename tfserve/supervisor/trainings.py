@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 MAX_FRUITLESS = 3
 """So many deaths in a row, without a further checkpoint in between, are the end of a run."""
-WORK, FINDINGS = "work", "findings.json"
+WORK, FINDINGS, TIMINGS = "work", "findings.json", "training-times.json"
 ENDED_BADLY = "ended with an error"
 MESSAGES = {JobState.FAILED: ENDED_BADLY, JobState.LOST: ENDED_BADLY, JobState.CANCELLED: "cancelled"}
 SERVER_ENDED = Failure(
@@ -235,6 +235,7 @@ class Trainings:
                     findings=str(work_folder / FINDINGS),
                     folder=str(_result_folder(run)),
                     work_folder=str(work_folder / WORK),
+                    timings=str(self._settings.data_path / TIMINGS),
                 )
             )
         finally:
@@ -249,8 +250,9 @@ class Trainings:
     async def _trained(self, run: Run, answer: TrainingEnded) -> None:
         if answer.state == JobState.SUCCEEDED:
             await self._save(
-                run, progress=100.0, message="done", eta_s=None, metrics=answer.metrics, model_path=answer.model_path
-            )
+                run, progress=100.0, message=_done(answer), eta_s=None, metrics=answer.metrics,
+                model_path=answer.model_path,
+            )  # fmt: skip
             if run.deploy_to is not None and answer.model_path is not None:  # before the end, which is told only once
                 await self._deploy_result(run, answer.model_path)
             await self._finish(run, Outcome(state=JobState.SUCCEEDED, result=b"true"))
@@ -403,6 +405,12 @@ class Trainings:
 
     def _run_of(self, row: Row) -> Run:
         return run_of(row, self._folder(row.task_id), self._settings.max_output_bytes)
+
+
+def _done(answer: TrainingEnded) -> str:
+    """The verdict on the model belongs into the message: `done` alone reads as if it were good."""
+    verdict = (answer.metrics or {}).get("verdict")
+    return f"done: {verdict}" if verdict else "done"
 
 
 def _make_private(folder: Path) -> None:

@@ -37,6 +37,18 @@ def compact(size: tuple[int, int], classes: int, *, grey: bool) -> Any:
     return keras.Model(inputs, layers.Dense(classes, name="logits")(x), name="compact")
 
 
+def compact_macs(size: tuple[int, int]) -> float:
+    """Multiplications and additions of the compact network for one image."""
+    height, width = size
+    filters, total = FIRST_FILTERS, 0.0
+    total += height * width * 27 * filters
+    while min(height, width) // 2 >= SMALLEST_SIDE:
+        height, width, before = height // 2, width // 2, filters
+        filters = min(filters * 2, MAX_FILTERS)
+        total += height * width * 9 * (before + filters) * filters
+    return total
+
+
 def features(choice: Choice, size: tuple[int, int]) -> Any:
     """A known network without its top: its outputs are one row of features for each image. Raises `Invalid`."""
     if choice.name == LITE_NET:

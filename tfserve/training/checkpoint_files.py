@@ -16,9 +16,10 @@ def newest_first(folder: Path) -> list[Path]:
     return [file for _, file in _found(folder)]
 
 
-def newest_epoch(folder: Path) -> int:
-    """The epoch of the newest checkpoint, 0 when there is none."""
-    return next((epoch for epoch, _ in _found(folder)), 0)
+def newest_epoch(work_folder: Path) -> int:
+    """How many epochs are kept: those of the newest checkpoint in each folder in the work folder, together."""
+    folders = [each for each in work_folder.iterdir() if each.is_dir()] if work_folder.is_dir() else []
+    return sum(next((epoch for epoch, _ in _found(folder)), 0) for folder in [work_folder, *folders])
 
 
 def _found(folder: Path) -> list[tuple[int, Path]]:

@@ -11,7 +11,6 @@ import numpy as np
 
 from tfserve.tensors import Array
 from tfserve.training import checkpoint_files
-from tfserve.training.progress import FITTED, PREPARED
 from tfserve.training.writing import written_aside
 
 KEPT = 2
@@ -29,10 +28,6 @@ class State(msgspec.Struct, kw_only=True):
     history: dict[str, list[float]] = msgspec.field(default_factory=dict)
     ended_at: list[float] = msgspec.field(default_factory=list)
 
-    @property
-    def progress(self) -> float:
-        return PREPARED + (FITTED - PREPARED) * self.epoch / self.epochs
-
 
 class Checkpoints:
     """In one folder, for one training, which its fingerprint tells from others."""
@@ -41,18 +36,6 @@ class Checkpoints:
         self.folder = folder
         self.damaged: list[str] = []
         self._fresh = State(fingerprint=fingerprint, epochs=epochs)
-
-    def peek(self) -> State:
-        """The newest state, without the model's numbers."""
-        for file in checkpoint_files.newest_first(self.folder):
-            try:
-                with np.load(file, allow_pickle=False) as content:
-                    state = _state(content)
-            except Exception:  # noqa: S112 (what is wrong with it is told when it is restored)
-                continue
-            if state.fingerprint == self._fresh.fingerprint:
-                return state
-        return self.fresh()
 
     def fresh(self) -> State:
         return msgspec.convert(msgspec.to_builtins(self._fresh), State)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 
 from tfserve.tensors import Array
@@ -19,6 +20,7 @@ from tfserve.training import (
     events,
     images,
     known_networks,
+    pace,
     plots,
     report,
 )
@@ -29,7 +31,6 @@ from tfserve.training.detection_loss import DetectionLoss
 from tfserve.training.detection_metrics import Predicted, Truth
 from tfserve.training.findings import ImageFile
 from tfserve.training.fitting import fit, schedule
-from tfserve.training.progress import FITTED
 from tfserve.training.run import INPUT, Run, resume
 from tfserve.training.sizes import network_size
 from tfserve.training.splitting import Split, split
@@ -39,6 +40,7 @@ LARGEST, LARGEST_FOR_SMALL_OBJECTS = 320, 512
 SMALL_OBJECT = 12
 """Pixels of an object's side in the network's size, below which larger images are used."""
 RATE = 2e-3
+TRAINING, MEASURING = "training", "measuring"
 MAX_TRIED = 16
 """Exports are tried on so many held-out images."""
 
@@ -54,7 +56,9 @@ class Data:
 def train(run: Run) -> dict[str, Any]:
     """Fills `run.aside` and returns what its metrics.json says."""
     found, chosen = run.findings, run.parameters
-    parts = split(rarest_labels(found.images), chosen["validation_split"], chosen["seed"])
+    rarest = zip(found.images, rarest_labels(found.images), strict=True)
+    by_rarest = [msgspec.structs.replace(image, label=label) for image, label in rarest]
+    parts = split(by_rarest, chosen["validation_split"], chosen["seed"])
     size = input_size(found.images, chosen["image_size"])
     chosen["network_size"] = list(size)
     weights = None if chosen["backbone"] == "scratch" else known_networks.packaged_weights()
@@ -63,25 +67,33 @@ def train(run: Run) -> dict[str, Any]:
     )
 
     data = _data(run, size)
+    run.clock.expect(TRAINING, len(parts.training) * 1.0)
+    run.clock.expect(MEASURING, len(parts.held_out) * 0.1 + 2)
+    run.clock.expect(detection_exports.EXPORTS, 90.0, key=f"exports of a detection, {chosen['exports']}")
     network, state = _fit(run, detector.detector(size, len(found.labels), weights), data, parts)
     network = detector.detections(network)
 
-    run.reporter.say(FITTED, "measures the model on the held-out images", eta_s=20)
     truths = [truth_of(found.images[place]) for place in parts.held_out]
-    predictions = predicted(network, data.pictures, [found.images[place] for place in parts.held_out], parts.held_out)
+    measured_images = [found.images[place] for place in parts.held_out]
+    with run.clock.stage(MEASURING, "measures the model on the held-out images"):
+        predictions = predicted(network, data.pictures, measured_images, parts.held_out)
     measured = detection_metrics.evaluate(truths, predictions, found.labels)
     _draw(run, state, parts, truths, predictions, measured)
     run.min_score = measured["best_score"]
     forms = detection_exports.export(run, network, data.pictures, parts)
     events.write(run.aside / "logs", state)
-    run.reporter.say(98.0, "writes the report")
+    run.clock.keep()
     described = {
         "backbone": "efficientnet-lite0",
         "size": list(size),
         "input": INPUT,
         "weights": network.count_params(),
     }
-    return report.write(run, parts, state, measured, forms, described)
+    counts = {
+        "training": len(parts.training), "selection": len(parts.selection), "held_out": len(parts.held_out),
+        "selection_is_held_out": not parts.is_honest,
+    }  # fmt: skip
+    return report.write(run, measured, forms, described, state=state, counts=counts, more={})
 
 
 def rarest_labels(found: Sequence[ImageFile]) -> list[int]:
@@ -138,7 +150,9 @@ def _data(run: Run, size: tuple[int, int]) -> Data:
     pictures = Store(
         len(found), (*size, 3), lambda place: images.pixels(run.file(place), size, run.background), run.work
     )
-    pictures.load(run.threads, run.telling(f"reads {len(found)} images", 1.0, 4.9))
+    message = f"reads {len(found)} images"
+    with run.clock.stage("read images", message) as stage:
+        pictures.load(run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
     return Data(pictures, Boxes(found, size))
 
 
@@ -146,25 +160,26 @@ def _fit(run: Run, model: Any, data: Data, parts: Split) -> tuple[Any, State]:
     chosen = run.parameters
     batch_size = min(run.batch_size, len(parts.training))
     rate = RATE if chosen["learning_rate"] == "auto" else float(chosen["learning_rate"])
-    epochs = run.checkpoints.fresh().epochs
+    epochs = pace.epochs(chosen, len(parts.training))
+    steps = len(parts.training) // batch_size
+    checkpoints = run.checkpoints("detector", epochs)
     size = tuple(chosen["network_size"])
     model.compile(
-        optimizer=keras.optimizers.AdamW(
-            schedule(rate, epochs, len(parts.training) // batch_size), weight_decay=1e-4, clipnorm=10.0
-        ),
+        optimizer=keras.optimizers.AdamW(schedule(rate, epochs, steps), weight_decay=1e-4, clipnorm=10.0),
         loss=DetectionLoss(detector.cells(size), len(run.findings.labels)),
         jit_compile=False,
     )
-    state = resume(run, model)
+    state = resume(run, model, checkpoints, "detector")
     training = detection_batches.shuffled(
         data.pictures, data.boxes, parts.training, batch_size, run.threads, seed=chosen["seed"] + state.epoch,
         augment=Augment.from_parameters(chosen), mosaic=chosen["mosaic"] and len(parts.training) >= batch_size,
     )  # fmt: skip
     selection = detection_batches.plain(data.pictures, data.boxes, parts.selection, batch_size, run.threads)
-    fit(
-        model, training, selection, state=state, checkpoints=run.checkpoints, reporter=run.reporter,
-        patience=chosen["patience"],
-    )  # fmt: skip
+    with run.clock.stage(TRAINING) as stage:
+        fit(
+            model, training, selection, state=state, checkpoints=checkpoints, stage=stage,
+            patience=chosen["patience"], steps=steps, selected_on=len(parts.selection),
+        )  # fmt: skip
     return model, state
 
 

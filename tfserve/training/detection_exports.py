@@ -27,9 +27,11 @@ from tfserve.training.litert_metadata import with_metadata
 from tfserve.training.run import Run
 from tfserve.training.splitting import Split, spread
 from tfserve.training.store import Store
+from tfserve.training.timing import Stage
 
 NAMES = ("boxes", "scores", "labels", "count")
 MAX_TRIED = 16
+EXPORTS = "exports"
 CLEAR = 0.3
 """Boxes with a lower score are not compared: a tiny difference decides whether they are there at all."""
 SAME_IOU = 0.8
@@ -45,7 +47,11 @@ NOT_QUANTIZED = (
 
 def export(run: Run, network: Any, pictures: Store, parts: Split) -> list[Export]:
     """All forms. The first is the SavedModel, without which there is no result."""
-    run.reporter.say(88.0, "exports the SavedModel and the Keras file", eta_s=30)
+    with run.clock.stage(EXPORTS, "exports the SavedModel and the Keras file") as stage:
+        return _exported(run, stage, network, pictures, parts)
+
+
+def _exported(run: Run, stage: Stage, network: Any, pictures: Store, parts: Split) -> list[Export]:
     tried, labels = spread(parts.held_out, MAX_TRIED), run.findings.labels
     folder = run.aside / exports.SAVED_MODEL
     signatures.save(network, signatures.Detector(network, labels, run.image()), folder)
@@ -64,7 +70,8 @@ def export(run: Run, network: Any, pictures: Store, parts: Split) -> list[Export
     )  # fmt: skip
     trial.add("Keras", exports.KERAS_FILE, _keras_file(network), tolerance=EXACT)
     if run.parameters["exports"] == "all":
-        _add_small_forms(run, trial, network, pictures.batch(spread(parts.training, exports.MAX_CALIBRATION_IMAGES)))
+        examples = pictures.batch(spread(parts.training, exports.MAX_CALIBRATION_IMAGES))
+        _add_small_forms(run, stage, trial, network, examples)
     return trial.results
 
 
@@ -90,13 +97,13 @@ def compare(given: Sequence[Array], expected: Sequence[Array]) -> tuple[float, f
 # --- one form each
 
 
-def _add_small_forms(run: Run, trial: exports.Trial, network: Any, examples: Array) -> None:
-    run.reporter.say(91.0, "converts to LiteRT", eta_s=25)
+def _add_small_forms(run: Run, stage: Stage, trial: exports.Trial, network: Any, examples: Array) -> None:
+    stage.say(0.35, "converts to LiteRT")
     trial.add("LiteRT", "model.tflite", _litert(network, run.card()), tolerance=EXACT)
-    run.reporter.say(94.0, "converts to LiteRT with integers", eta_s=18)
+    stage.say(0.5, "converts to LiteRT with integers")
     integers = _litert(network, run.card(), examples.astype(np.float32))
     trial.add("LiteRT int8", "model_int8.tflite", integers, tolerance=QUANTIZED)
-    run.reporter.say(96.0, "converts to ONNX", eta_s=8)
+    stage.say(0.75, "converts to ONNX")
     trial.add("ONNX", "model.onnx", _onnx(network, run.card()), tolerance=EXACT)
 
 

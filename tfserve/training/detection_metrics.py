@@ -57,7 +57,9 @@ def evaluate(truths: Sequence[Truth], predictions: Sequence[Predicted], labels: 
     rows = [_class_row(label, each) for label, each in zip(labels, matches, strict=True)]
     present = [row for row in rows if row["objects"]]
     curve = score_curve(matches)
-    best = max(curve, key=lambda point: point["f1"])
+    highest = max(point["f1"] for point in curve)
+    equally_good = [point for point in curve if point["f1"] >= highest - 1e-9]
+    best = equally_good[len(equally_good) // 2]  # far from the scores that would change it
     for row, each in zip(rows, matches, strict=True):
         row |= _at_score(each, best["score"])
     map50 = _mean([row["ap50"] for row in present])

@@ -189,5 +189,5 @@ def _head(level: Any, classes: int, name: str) -> Any:
 
 def _convolution(x: Any, filters: int, kernel: int, name: str) -> Any:
     x = keras.layers.Conv2D(filters, kernel, padding="same", use_bias=False, name=name)(x)
-    x = keras.layers.BatchNormalization(momentum=0.95, name=f"{name}_norm")(x)
+    x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
     return keras.layers.ReLU(6.0, name=f"{name}_relu")(x)

@@ -28,11 +28,18 @@ def classification(truth: Array, probabilities: Array, labels: Sequence[str]) ->
     matrix = confusion(truth, probabilities.argmax(axis=1), len(labels))
     return {
         "accuracy": _share(np.trace(matrix), matrix.sum()),
+        "balanced_accuracy": balanced_accuracy(matrix),
         "macro_f1": float(np.mean([each["f1"] for each in per_class(matrix, labels)])),
         "per_class": per_class(matrix, labels),
         "confusion_matrix": matrix.tolist(),
         "calibration": calibration(truth, probabilities),
     }
+
+
+def balanced_accuracy(matrix: Array) -> float:
+    """The mean recall of the classes that occur. `matrix` has a row for each true class."""
+    counts = matrix.sum(axis=1)
+    return float((np.diag(matrix)[counts > 0] / counts[counts > 0]).mean())
 
 
 def per_class(matrix: Array, labels: Sequence[str]) -> list[dict[str, Any]]:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfserve.tensors import Array
+from tfserve.training.augment import Augment, move
 from tfserve.training.datasets import Arrays
 from tfserve.training.writing import written_aside
 
@@ -27,14 +29,30 @@ class Features:
     def computed(cls, file: Path, network: Any, images: Arrays, count: int, told: Callable[[float], None]) -> Features:
         """From the file, if an earlier attempt has made it. Calls `told` with the share that is done."""
         if not file.is_file():
+            compute = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True)
             with written_aside(file) as aside:
                 rows = np.lib.format.open_memmap(aside, "w+", np.float32, (count, network.output_shape[-1]))
                 for begin in range(0, count, BATCH):
                     places = np.arange(begin, min(begin + BATCH, count))
-                    rows[places] = network(images.batch(places).astype(np.float32), training=False)
+                    rows[places] = compute(images.batch(places).astype(np.float32))
                     told(begin / count)
                 rows.flush()
         return cls(file)
 
     def batch(self, places: Array) -> Array:
         return np.array(self._rows[places])
+
+
+class Changed:
+    """Images of a store, each randomly changed in the same way whenever it is read."""
+
+    def __init__(self, images: Arrays, augment: Augment, seed: int) -> None:
+        self.shape, self.dtype = images.shape, images.dtype
+        self._images, self._augment, self._seed = images, augment, seed
+
+    def batch(self, places: Array) -> Array:
+        """(len(places), height, width, 3) float32 of 0 to 255."""
+        images = tf.constant(self._images.batch(places), tf.float32)
+        seed = tf.constant([self._seed, int(places[0]) if len(places) else 0])
+        moved = move(images, self._augment.moves(images, seed), smooth=True)
+        return np.asarray(self._augment.lighten(moved, seed + 1))

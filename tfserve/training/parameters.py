@@ -12,6 +12,7 @@ import msgspec
 
 from tfserve import colours
 from tfserve.errors import Invalid, nearest
+from tfserve.training.budget import EFFORTS, seconds_of
 
 MOBILE_NET, EFFICIENT_NET, SMALL_NET = "MobileNetV2", "EfficientNetB0", "MobileNetV3Small"
 LITE_NET = "efficientnet-lite0"
@@ -44,7 +45,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         words = " or ".join(repr(word) for word in self.words)
         named = {
             "integer": "a whole number", "number": "a number", "boolean": "true or false", "path": "a path",
-            "colour": "a colour's name or #rrggbb",
+            "colour": "a colour's name or #rrggbb", "duration": "a time such as 60s or 10m",
         }  # fmt: skip
         typed = named.get(self.type, "a text" if self.type == "text" else "")
         if self.minimum is not None:
@@ -67,7 +68,7 @@ def _choice(name: str, default: str, words: tuple[str, ...], text: str) -> Param
 _SPLIT = (
     _integer("seed", 1, 0, 2**31 - 1, "everything random follows from it: split, first weights, augmentation"),
     _number(
-        "validation_split", 0.3, 0.05, 0.9, "share of each class that is held out to measure how good the model is"
+        "validation_split", 0.2, 0.05, 0.9, "share of each class that is held out in a fold to measure how good it is"
     ),
 )
 _EPOCHS = _integer(
@@ -80,7 +81,13 @@ _BACKGROUND = Parameter(
     help="what transparent images are composited over, in training and serving: a colour's name or #rrggbb",
 )
 _LIMITS = (
-    _integer("patience", 10, 1, 1000, "epochs without a better loss after which the training stops"),
+    _integer(
+        "patience",
+        10,
+        1,
+        1000,
+        "epochs without a better loss after which a training stops, but at least 300 steps and a third of the schedule",
+    ),
     _choice("resume", "auto", ("auto", "never"), "auto: go on from the last checkpoint of this task"),
     _integer("threads", 2, 1, 256, "threads that compute"),
     _choice("exports", "all", ("all", "saved_model"), "all: also LiteRT and ONNX, each compared with the original"),
@@ -101,6 +108,14 @@ _RANDOM = (
     _number("brightness", 0.1, 0, 1, "and made darker or lighter by up to this share"),
 )  # fmt: skip
 
+_BUDGET = (
+    _choice("effort", "balanced", EFFORTS, "how much work goes into finding the best candidate"),
+    Parameter(
+        name="budget", type="duration", default="auto", words=("auto",),
+        help="time for the whole run, such as 60s or 10m, instead of `effort`; the result depends on the machine",
+    ),
+)  # fmt: skip
+
 CLASSIFICATION = (
     *_SPLIT,
     _EPOCHS,
@@ -109,16 +124,25 @@ CLASSIFICATION = (
     _integer("image_size", "auto", 16, 1024, "pixels of the larger side; auto: from the images", ("auto",)),
     _choice(
         "backbone", "auto", ("auto", "compact", LITE_NET, MOBILE_NET, EFFICIENT_NET, SMALL_NET),
-        "auto: transfer learning where ImageNet weights are on this machine, else a compact network from scratch",
+        "auto: the best of a linear head on ImageNet features and a compact network from scratch; else only that one",
     ),
     Parameter(
         name="weights", type="path", default="auto", words=("auto",),
-        help="file with the backbone's ImageNet weights without its top; auto: look in the folder of Keras",
+        help="file with the backbone's weights: .h5 of Keras without the top, .pth of EfficientNet-Lite0",
     ),
+    *_BUDGET,
     _BACKGROUND,
     _GROUPS,
     *_RANDOM,
     _choice("class_weights", "auto", ("auto", "none"), "auto: classes with few images count more when unbalanced"),
+    Parameter(
+        name="unlabelled", type="path", default="auto", words=("auto",),
+        help="folder of images without labels, to list those to label next; auto: `unlabelled` in the project",
+    ),
+    Parameter(
+        name="explain", type="boolean", default=False,
+        help="also draw which parts of an image the answers depend on, for mistakes and uncertain answers",
+    ),
     *_LIMITS,
 )  # fmt: skip
 
@@ -171,7 +195,7 @@ DETECTION = (
 
 TABLES = {"classification": CLASSIFICATION, "segmentation": SEGMENTATION, "detection": DETECTION}
 
-NOT_IN_THE_RESULT = frozenset({"resume", "threads"})
+NOT_IN_THE_RESULT = frozenset({"resume", "threads", "unlabelled", "explain"})
 """A training may go on from a checkpoint that was made with other values of these."""
 
 
@@ -212,6 +236,8 @@ def _fits(kind: str, value: Any) -> bool:
         return isinstance(value, bool)
     if kind in ("path", "text"):
         return isinstance(value, str) and bool(value) and "\0" not in value
+    if kind == "duration":
+        return seconds_of(value) is not None
     if kind == "colour":
         return isinstance(value, str) and _is_colour(value)
     if kind == "integer":

@@ -17,16 +17,30 @@ MAX_LABELS = 40
 
 def curves(file: Path, history: Mapping[str, Sequence[float]]) -> None:
     """A picture for each metric, with the images put aside beside the ones learnt from."""
-    names = [name for name in history if not name.startswith("val_") and f"val_{name}" in history]
+    names = [name for name in history if not name.startswith("val_")]
     figure = new_figure(5 * len(names), 3.6)
     for place, name in enumerate(names, start=1):
         axes = figure.add_subplot(1, len(names), place)
         epochs = range(1, len(history[name]) + 1)
         axes.plot(epochs, history[name], label="training")
-        axes.plot(epochs, history[f"val_{name}"], label="put aside")
+        if f"val_{name}" in history:
+            axes.plot(epochs, history[f"val_{name}"], label="put aside")
         axes.set(title=name.replace("_", " "), xlabel="epoch")
         axes.grid(alpha=0.3)
         axes.legend()
+    save(figure, file)
+
+
+def candidates(file: Path, rows: Sequence[tuple[str, float | None, float]]) -> None:
+    """A bar for each candidate that was measured: its name, score, and the spread over folds."""
+    known = [(name, score, spread) for name, score, spread in rows if score is not None]
+    figure = new_figure(7, 1.2 + 0.5 * len(known))
+    axes = figure.add_subplot()
+    names = [name for name, _, _ in known]
+    axes.barh(names, [score for _, score, _ in known], xerr=[spread for _, _, spread in known], color="tab:blue")
+    axes.set(xlabel="balanced accuracy on the selection folds", xlim=(0, 1))
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
     save(figure, file)
 
 
@@ -62,6 +76,25 @@ def worst_mistakes(file: Path, images: Sequence[Array], captions: Sequence[str])
         axes.set_title(caption, fontsize=7)
         axes.axis("off")
     return save(figure, file)
+
+
+def sensitivity(file: Path, images: Sequence[Array], maps: Sequence[Array], captions: Sequence[str]) -> None:
+    """Each image with the parts coloured that its answer depends on: red where covering it costs probability."""
+    columns = min(4, len(images))
+    rows = -(-len(images) // columns)
+    figure = new_figure(2.8 * columns, 3.0 * rows)
+    for place, (image, drawn, caption) in enumerate(zip(images, maps, captions, strict=True), start=1):
+        axes = figure.add_subplot(rows, columns, place)
+        height, width = image.shape[:2]
+        most = max(0.05, float(np.abs(drawn).max()))
+        axes.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(
+            drawn, cmap="seismic", vmin=-most, vmax=most, alpha=0.45, interpolation="bilinear",
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        )  # fmt: skip
+        axes.set_title(caption, fontsize=7)
+        axes.axis("off")
+    save(figure, file)
 
 
 def masks(file: Path, rows: Sequence[tuple[Array, Array, Array]], classes: int) -> None:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from tfserve.ipc.messages import Progress
 
-PREPARED, FITTED, COMPLETE = 5.0, 85.0, 99.0
-"""Where the phases end: preparing, epochs, evaluation and exports. The supervisor adds the last percent."""
+COMPLETE = 99.0
+"""The supervisor adds the last percent."""
 
 INTERVAL_S = 0.5
+KEEP_EVERY = 1.0
+"""Percent."""
 
 
 class Reporter:
-    """Tells the supervisor through `tell`; `start` is what a former attempt has reached."""
+    """Notifies the supervisor through `tell`. `kept` is a file with the progress of an earlier attempt."""
 
-    def __init__(self, job: int, tell: Callable[[Progress], None], start: float = 0.0) -> None:
+    def __init__(self, job: int, tell: Callable[[Progress], None], kept: Path | None = None) -> None:
         self._job = job
         self._tell = tell
-        self._progress = start
+        self._kept = kept
+        self._progress = self._written = _read(kept)
         self._told_at = 0.0
 
     def say(
@@ -29,6 +34,7 @@ class Reporter:
         """Tells at once."""
         self._progress = min(max(self._progress, progress), COMPLETE)
         self._told_at = time.monotonic()
+        self._keep()
         self._tell(
             Progress(
                 job=self._job, progress=round(self._progress, 2), message=message,
@@ -40,3 +46,16 @@ class Reporter:
         """Tells, unless something was told just now."""
         if time.monotonic() - self._told_at >= INTERVAL_S:
             self.say(progress, message, eta_s=eta_s)
+
+    def _keep(self) -> None:
+        if self._kept is not None and self._progress >= self._written + KEEP_EVERY:
+            self._written = self._progress
+            with suppress(OSError):  # progress that is forgotten prevents nothing
+                self._kept.write_text(f"{self._progress:.2f}")
+
+
+def _read(kept: Path | None) -> float:
+    try:
+        return min(max(0.0, float(kept.read_text())), COMPLETE) if kept is not None else 0.0
+    except (OSError, ValueError):
+        return 0.0

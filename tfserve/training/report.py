@@ -14,7 +14,6 @@ from tfserve.training import web_page
 from tfserve.training.checkpoints import State
 from tfserve.training.exports import Export
 from tfserve.training.run import METRICS_FILE, Run
-from tfserve.training.splitting import Split
 
 MAX_SKIPPED = 1000
 
@@ -26,18 +25,19 @@ _ANSWERS = {
 
 
 def write(
-    run: Run, split: Split, state: State, evaluation: dict[str, Any], exports: Sequence[Export], network: dict[str, Any]
-) -> dict[str, Any]:
-    """Writes labels.txt, metrics.json and README.md, and gives back what metrics.json says."""
-    found = run.findings
+    run: Run, evaluation: dict[str, Any], exports: Sequence[Export], network: dict[str, Any], *,
+    state: State | None, counts: dict[str, Any], more: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Writes labels.txt, metrics.json and README.md, and returns what metrics.json says.
+
+    `counts` are numbers of images, with `held_out` and `measured_on`; `more` are further entries of the metrics.
+    """
+    found, state = run.findings, state or State(fingerprint="", epochs=0)
     metrics = {
-        "task_id": run.task_id, "train_type": found.train_type, **evaluation,
+        "task_id": run.task_id, "train_type": found.train_type, **more, **evaluation,
         "labels": found.labels, "display": found.display, "numbers": found.numbers, "ignore": found.ignore,
         "layout": found.layout, "remarks": found.remarks, "network": network,
-        "images": {
-            "training": len(split.training), "selection": len(split.selection), "held_out": len(split.held_out),
-            "selection_is_held_out": not split.is_honest, "skipped": len(found.skipped),
-        },
+        "images": {**counts, "skipped": len(found.skipped)},
         "epochs": {"wanted": state.epochs, "trained": state.epoch, "best": state.best_epoch, "history": state.history},
         "exports": [msgspec.to_builtins(each) for each in exports],
         "parameters": run.parameters, "notes": run.notes, "versions": _versions(),
@@ -81,16 +81,29 @@ def _readme(run: Run, metrics: dict[str, Any]) -> str:
 
 
 def _what(run: Run, metrics: dict[str, Any]) -> list[str]:
-    counts = metrics["images"]
-    by_epoch = "the held-out images too" if counts["selection_is_held_out"] else f"{counts['selection']} further images"
+    verdict = [f"**Verdict: {metrics['verdict']}.**", ""] if "verdict" in metrics else []
     return [
-        f"Trained by TFserve (task {run.task_id}) on {counts['training']} images of `{run.project}`; the best epoch was"
-        f" chosen by {by_epoch}, and all numbers here come from {counts['held_out']} held-out images.",
+        *verdict,
+        f"Trained by TFserve (task {run.task_id}) on {metrics['images']['training']} images of `{run.project}`."
+        f" {_measured_on(metrics)}",
         "",
         f"Layout of the project: {run.findings.layout}.",
         "",
         f"Labels, in the order of the outputs: {', '.join(_labels(run))}.",
     ]
+
+
+def _measured_on(metrics: dict[str, Any]) -> str:
+    """Where the figures come from, in a sentence."""
+    count, measured_on = metrics["images"]["held_out"], metrics.get("measured_on", "held-out part")
+    if measured_on == "test part":
+        return f"All figures come from the {count} images of the project's test part, which the model never saw."
+    if metrics["train_type"] != "classification":
+        return f"All figures come from {count} held-out images."
+    return (
+        f"All figures come from {count} images ({measured_on}): models of the same type, trained without them, were"
+        " measured on them. The delivered model has learnt from them too, so it should be no worse."
+    )
 
 
 def _labels(run: Run) -> list[str]:
@@ -104,12 +117,14 @@ def _how_good(metrics: dict[str, Any]) -> list[str]:
     columns = list(per_class[0])
     if "accuracy" in metrics:
         error = metrics["calibration"]["expected_calibration_error"]
+        low, high = metrics["verdict_details"]["interval"]
         headline = (
-            f"Accuracy **{metrics['accuracy']:.4f}**, macro F1 {metrics['macro_f1']:.4f}, calibration {error:.3f}."
+            f"Accuracy **{metrics['accuracy']:.4f}** (95 % interval {low:.3f} to {high:.3f}), balanced accuracy"
+            f" {metrics['balanced_accuracy']:.4f}, macro F1 {metrics['macro_f1']:.4f}, calibration {error:.3f}."
         )
     elif "map50" in metrics:
         headline = (
-            f"**{metrics['verdict'].capitalize()}.** mAP50 **{metrics['map50']:.4f}**, mAP {metrics['map']:.4f} (IoU"
+            f"mAP50 **{metrics['map50']:.4f}**, mAP {metrics['map']:.4f} (IoU"
             f" 0.50 to 0.95). With boxes from a score of {metrics['best_score']:.2f}: precision"
             f" {metrics['precision']:.3f}, recall {metrics['recall']:.3f}."
         )
@@ -118,7 +133,21 @@ def _how_good(metrics: dict[str, Any]) -> list[str]:
             f"Mean IoU **{metrics['mean_iou']:.4f}**, mean Dice {metrics['mean_dice']:.4f} (without the background)."
         )
     rows = ([_cell(each[column]) for column in columns] for each in per_class)
-    return [headline, "", *_table(columns, rows), "", "Pictures are in `plots/`."]
+    return [headline, "", *_table(columns, rows), "", *_candidates(metrics), "Pictures are in `plots/`."]
+
+
+def _candidates(metrics: dict[str, Any]) -> list[str]:
+    if "candidates" not in metrics:
+        return []
+    rows = (
+        [
+            f"**{each['name']}**" if each["chosen"] else each["name"], _cell(each["score"]), _cell(each["spread"]),
+            str(each["folds"]), _cell(each["seconds"]), "delivered" if each["chosen"] else each["skipped"] or "",
+        ]
+        for each in metrics["candidates"]
+    )  # fmt: skip
+    columns = ["candidate", "balanced accuracy", "± over folds", "folds", "seconds", ""]
+    return ["Candidates on the same folds:", "", *_table(columns, rows), ""]
 
 
 def _what_is_here(metrics: dict[str, Any]) -> list[str]:
@@ -158,7 +187,7 @@ def _how_it_came_about(run: Run, metrics: dict[str, Any]) -> list[str]:
     chosen = ", ".join(f"{name} {value}" for name, value in run.parameters.items())
     return [
         *(f"- {note}" for note in (*run.findings.remarks, *run.notes)),
-        f"- {epochs['trained']} of {epochs['wanted']} epochs were trained, epoch {epochs['best']} was the best.",
+        *([f"- {epochs['trained']} of {epochs['wanted']} epochs were trained."] if epochs["wanted"] else []),
         f"- Skipped files: {told or 'none'}. They are listed in `{METRICS_FILE}`.",
         f"- Parameters: {chosen}.",
         f"- {', '.join(f'{name} {version}' for name, version in metrics['versions'].items())}.",

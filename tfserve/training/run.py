@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,15 @@ from tfserve.ipc.messages import Progress, Train
 from tfserve.training import findings, pace, parameters
 from tfserve.training.checkpoints import Checkpoints, State
 from tfserve.training.findings import Findings
-from tfserve.training.progress import PREPARED, Reporter
+from tfserve.training.first_words import first_words
+from tfserve.training.progress import Reporter
+from tfserve.training.timing import Clock
 from tfserve.training.writing import aside_of
 
 INPUT = "RGB, float32, 0 to 255; scaling is a part of the model"
 METRICS_FILE = "metrics.json"
+PROGRESS_FILE, FINGERPRINT_FILE = "progress", "fingerprint"
+LEFT_BY_ATTEMPTS = {".npz", ".npy", ".writing"}
 
 
 @dataclass
@@ -36,7 +42,8 @@ class Run:
     aside: Path
     folder: Path
     reporter: Reporter
-    checkpoints: Checkpoints
+    clock: Clock
+    fingerprint: str
     notes: list[str] = field(default_factory=list)
     min_score: float = 0.0
     began_at: float = field(default_factory=time.time)
@@ -48,6 +55,10 @@ class Run:
     @property
     def threads(self) -> int:
         return int(self.parameters["threads"])
+
+    def checkpoints(self, name: str, epochs: int) -> Checkpoints:
+        """Of one of the trainings that the run consists of; `name` is a folder's."""
+        return Checkpoints(self.work / name, f"{self.fingerprint}-{name}-{epochs}", epochs)
 
     @property
     def background(self) -> Colour:
@@ -81,14 +92,18 @@ class Run:
         }
         return image | own.get(self.findings.train_type, {})
 
-    def telling(self, what: str, begin: float, end: float) -> Callable[[float], None]:
-        """To be called with the share of something that is done, which takes the progress from `begin` to `end`."""
-        return lambda share: self.reporter.mention(begin + (end - begin) * share, f"{what}: {share:.0%}")
-
     def note(self, sentence: str) -> None:
         """Something worth telling: printed at once, and in the README at the end."""
         print(sentence, flush=True)
         self.notes.append(sentence)
+
+    @contextmanager
+    def optional(self, what: str) -> Iterator[None]:
+        """For what the model is good without: if it can't be made, there is a note, and the training goes on."""
+        try:
+            yield
+        except Exception as error:  # whatever a missing image, a full disk or a drawing library raises
+            self.note(f"{what} could not be made: {type(error).__name__}: {first_words(error)}.")
 
 
 def begin(message: Train, tell: Callable[[Progress], None]) -> Run:
@@ -98,15 +113,30 @@ def begin(message: Train, tell: Callable[[Progress], None]) -> Run:
     work, folder = Path(message.work_folder), Path(message.folder)
     work.mkdir(parents=True, exist_ok=True)
     fingerprint = found.fingerprint({k: v for k, v in chosen.items() if k not in parameters.NOT_IN_THE_RESULT})
-    checkpoints = Checkpoints(work, fingerprint, pace.epochs(chosen, len(found.images)))
-    if chosen["resume"] == "never":
-        checkpoints.clear()
-    reached = checkpoints.peek()
-    reporter = Reporter(message.job, tell, start=reached.progress if reached.epoch else 0.0)
+    if chosen["resume"] == "never" or _fingerprint_in(work) != fingerprint:
+        _clear(work)
+        (work / FINGERPRINT_FILE).write_text(fingerprint)
+    reporter = Reporter(message.job, tell, work / PROGRESS_FILE)
     return Run(
-        message.task_id, Path(message.project_dir), found, chosen, work,
-        aside_of(folder), folder, reporter, checkpoints,
+        message.task_id, Path(message.project_dir), found, chosen, work, aside_of(folder), folder, reporter,
+        Clock(reporter, Path(message.timings) if message.timings else None), fingerprint,
     )  # fmt: skip
+
+
+def _fingerprint_in(work: Path) -> str:
+    try:
+        return (work / FINGERPRINT_FILE).read_text()
+    except (OSError, ValueError):
+        return ""
+
+
+def _clear(work: Path) -> None:
+    """Forgets what attempts with other images or parameters have left; files of others in the folder are kept."""
+    for each in work.iterdir():
+        if each.is_dir() and any(each.glob("*.npz")):
+            shutil.rmtree(each)
+        elif each.suffix in LEFT_BY_ATTEMPTS or each.name == PROGRESS_FILE:
+            each.unlink()
 
 
 def limit(threads: int, seed: int) -> None:
@@ -120,18 +150,20 @@ def limit(threads: int, seed: int) -> None:
     keras.utils.set_random_seed(seed)
 
 
-def resume(run: Run, model: Any) -> State:
-    """Puts the last checkpoint into a compiled model, tells so, and gives its state."""
-    state = run.checkpoints.restore(model)
-    told = [f"Checkpoint {damage}, so it was passed over." for damage in run.checkpoints.damaged]
+def resume(run: Run, model: Any, checkpoints: Checkpoints, name: str) -> State:
+    """Puts the last checkpoint into a compiled model, reports that, and returns its state."""
+    state = checkpoints.restore(model)
+    told = [f"Checkpoint {damage}, so it was passed over." for damage in checkpoints.damaged]
     if state.epoch:
-        told.append(f"Goes on after epoch {state.epoch} of {state.epochs}, from the checkpoint of an earlier attempt.")
-    elif run.checkpoints.damaged:
-        told.append("No checkpoint is whole, so the training begins anew.")
+        told.append(
+            f"{name}: Goes on after epoch {state.epoch} of {state.epochs}, from the checkpoint of an earlier attempt."
+        )
+    elif checkpoints.damaged:
+        told.append("No checkpoint is whole, so this training begins anew.")
     for sentence in told:
         run.note(sentence)
     if told:
-        run.reporter.say(state.progress if state.epoch else PREPARED, " ".join(told))
+        run.reporter.say(0.0, " ".join(told))
     return state
 
 
@@ -139,7 +171,10 @@ def summary(metrics: dict[str, Any]) -> dict[str, Any]:
     """The few numbers that go along with the task."""
     names = (
         "verdict",
+        "measured_on",
+        "candidates",
         "accuracy",
+        "balanced_accuracy",
         "macro_f1",
         "map50",
         "map",

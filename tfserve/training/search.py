@@ -24,7 +24,9 @@ MAX_PATHS = 10
 """Maximum paths listed in one problem message."""
 MAX_DEPTH = 6
 """Folders below the first that are searched for images."""
-IGNORED_FOLDERS = frozenset({MODELS, "__macosx", "log", "logs", "__pycache__", "node_modules"})
+IGNORED_FOLDERS = frozenset(
+    {MODELS, "__macosx", "log", "logs", "__pycache__", "node_modules", "unlabelled", "unlabeled"}
+)
 """Names, in lower case, of folders at the top that are not part of a data set."""
 
 _CHUNK = 256

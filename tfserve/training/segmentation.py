@@ -19,6 +19,7 @@ from tfserve.training import (
     held_out,
     images,
     masks,
+    pace,
     plots,
     report,
     signatures,
@@ -27,12 +28,12 @@ from tfserve.training.augment import Augment
 from tfserve.training.checkpoints import State
 from tfserve.training.datasets import Source
 from tfserve.training.fitting import fit, schedule
-from tfserve.training.progress import FITTED
 from tfserve.training.run import INPUT, Run, resume
 from tfserve.training.signatures import Segmenter
 from tfserve.training.sizes import network_size, thumbnail_size
 from tfserve.training.splitting import Split, split, spread
 from tfserve.training.store import Store
+from tfserve.training.timing import Stage
 from tfserve.training.unet import IGNORED, MAX_DEPTH, cross_entropy_with_dice, depth_for, pixel_accuracy, unet
 
 LARGEST = 256
@@ -40,6 +41,7 @@ RATE = 2e-3
 MAX_TRIED = 20
 """Exports are tried on so many held-out images."""
 MAX_SHOWN = 8
+TRAINING, MEASURING, EXPORTS = "training", "measuring", "exports"
 
 Masks = Callable[[Array], Array]
 """From images (1, height, width, 3) of 0 to 255 to the values of their masks (1, height, width)."""
@@ -48,7 +50,7 @@ Masks = Callable[[Array], Array]
 def train(run: Run) -> dict[str, Any]:
     """Fills `run.aside` and returns what its metrics.json says."""
     found, chosen = run.findings, run.parameters
-    parts = split([0] * len(found.images), chosen["validation_split"], chosen["seed"])
+    parts = split(found.images, chosen["validation_split"], chosen["seed"])
 
     size = network_size(found.images, chosen["image_size"], largest=LARGEST, multiple=2**MAX_DEPTH)
     chosen["network_size"] = list(size)
@@ -56,18 +58,24 @@ def train(run: Run) -> dict[str, Any]:
     run.note(
         f"U-Net with {depth_for(size)} halvings and {chosen['filters']} filters; it sees {size[0]}x{size[1]} pixels."
     )
+    run.clock.expect(TRAINING, len(found.images) * 0.3)
+    run.clock.expect(MEASURING, len(parts.held_out) * 0.1 + 2)
+    run.clock.expect(EXPORTS, 40.0, key=f"exports of a segmentation, {chosen['exports']}")
     network, state = _fit(run, source, parts, size)
 
-    run.reporter.say(FITTED, "measures the model on the held-out images", eta_s=20)
     server = Segmenter(network, found.labels, found.numbers, found.display, background=chosen["background"])
     predict = _predict(server)
     measured = evaluation.segmentation(_confusion(run, predict, parts.held_out), found.labels)
     _draw(run, state, predict, parts, measured)
     forms = _export(run, network, server, predict, source, parts)
     events.write(run.aside / "logs", state)
-    run.reporter.say(98.0, "writes the report")
+    run.clock.keep()
     told = {"backbone": "unet", "size": list(size), "input": INPUT, "weights": network.count_params()}
-    return report.write(run, parts, state, measured, forms, told)
+    counts = {
+        "training": len(parts.training), "selection": len(parts.selection), "held_out": len(parts.held_out),
+        "selection_is_held_out": not parts.is_honest,
+    }  # fmt: skip
+    return report.write(run, measured, forms, told, state=state, counts=counts, more={})
 
 
 # --- images and masks
@@ -78,8 +86,9 @@ def _source(run: Run, size: tuple[int, int]) -> Source:
     count = len(run.findings.images)
     pictures = Store(count, (*size, 3), lambda place: images.pixels(run.file(place), size, run.background), run.work)
     known = Store(count, size, lambda place: _shrunk(_mask(run, place), size), run.work)
-    pictures.load(run.threads, run.telling(f"reads {count} images", 1.0, 3.0))
-    known.load(run.threads, run.telling(f"reads {count} masks", 3.0, 4.9))
+    for store, what in ((pictures, "images"), (known, "masks")):
+        with run.clock.stage(f"read {what}", f"reads {count} {what}") as stage:
+            store.load(run.threads, lambda share: stage.mention(share, f"reads {count} images and masks: {share:.0%}"))
     return Source(pictures, known.batch, size)
 
 
@@ -112,9 +121,10 @@ def _fit(run: Run, source: Source, parts: Split, size: tuple[int, int]) -> tuple
     model = unet(size, classes, filters=chosen["filters"])
     batch_size = min(run.batch_size, len(parts.training))
     rate = RATE if chosen["learning_rate"] == "auto" else float(chosen["learning_rate"])
-    epochs = run.checkpoints.fresh().epochs
+    epochs = pace.epochs(chosen, len(parts.training))
+    steps = len(parts.training) // batch_size
     model.compile(
-        optimizer=keras.optimizers.AdamW(schedule(rate, epochs, len(parts.training) // batch_size), weight_decay=1e-4),
+        optimizer=keras.optimizers.AdamW(schedule(rate, epochs, steps), weight_decay=1e-4),
         loss=cross_entropy_with_dice(classes, chosen["dice_weight"]),
         metrics=[
             keras.metrics.MeanIoU(classes, sparse_y_pred=False, ignore_class=IGNORED, name="mean_iou"),
@@ -122,15 +132,18 @@ def _fit(run: Run, source: Source, parts: Split, size: tuple[int, int]) -> tuple
         ],
         jit_compile=False,
     )
-    state = resume(run, model)
+    checkpoints = run.checkpoints("unet", epochs)
+    state = resume(run, model, checkpoints, "U-Net")
     training = datasets.shuffled(
         source, parts.training, batch_size, run.threads,
         seed=chosen["seed"] + state.epoch, augment=Augment.from_parameters(chosen),
     )  # fmt: skip
-    fit(
-        model, training, datasets.plain(source, parts.selection, batch_size, run.threads), state=state,
-        checkpoints=run.checkpoints, reporter=run.reporter, patience=chosen["patience"],
-    )  # fmt: skip
+    with run.clock.stage(TRAINING) as stage:
+        fit(
+            model, training, datasets.plain(source, parts.selection, batch_size, run.threads), state=state,
+            checkpoints=checkpoints, stage=stage, patience=chosen["patience"], steps=steps,
+            selected_on=len(parts.selection),
+        )  # fmt: skip
     outputs = keras.layers.Softmax(name="probabilities")(model.output)
     return keras.Model(model.input, outputs, name="segmenter"), state
 
@@ -154,10 +167,11 @@ def _confusion(run: Run, predict: Masks, places: Array) -> Array:
     """(classes, classes) counts of pixels, in the images' own sizes."""
     classes = len(run.findings.labels)
     matrix = np.zeros((classes, classes), np.int64)
-    told = run.telling("measures the model on the held-out images", FITTED, 88.0)
-    for done, place in enumerate(places, start=1):
-        matrix += evaluation.confusion(_mask(run, place), _predicted(run, predict, place), classes)
-        told(done / len(places))
+    message = "measures the model on the held-out images"
+    with run.clock.stage(MEASURING, message) as stage:
+        for done, place in enumerate(places, start=1):
+            matrix += evaluation.confusion(_mask(run, place), _predicted(run, predict, place), classes)
+            stage.mention(done / len(places), message)
     return matrix
 
 
@@ -177,7 +191,13 @@ def _export(
     run: Run, network: Any, server: Segmenter, predict: Masks, source: Source, parts: Split
 ) -> list[exports.Export]:
     """All forms, each tried on held-out images. The first is the SavedModel, without which there is no result."""
-    run.reporter.say(88.0, "exports the SavedModel and the Keras file", eta_s=15)
+    with run.clock.stage(EXPORTS, "exports the SavedModel and the Keras file") as stage:
+        return _exported(run, stage, network, server, predict, source, parts)
+
+
+def _exported(
+    run: Run, stage: Stage, network: Any, server: Segmenter, predict: Masks, source: Source, parts: Split
+) -> list[exports.Export]:
     numbers, tried = run.findings.numbers, spread(parts.held_out, MAX_TRIED)
     signatures.save(network, server, run.aside / exports.SAVED_MODEL)
     held_out.write([run.file(place) for place in tried], run.aside / exports.SAVED_MODEL, run.background)
@@ -191,5 +211,5 @@ def _export(
     trial.add("Keras", exports.KERAS_FILE, exports.keras_file(network))
     if run.parameters["exports"] == "all":
         examples = source.inputs.batch(spread(parts.training, exports.MAX_CALIBRATION_IMAGES)).astype(np.float32)
-        trial.add_small_forms(network, run.card(), examples, run.reporter)
+        trial.add_small_forms(network, run.card(), examples, stage)
     return trial.results

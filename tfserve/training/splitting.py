@@ -1,4 +1,4 @@
-"""Which images are learnt from, which choose the best epoch, and which only measure."""
+"""One split of the images: which are learnt from, which choose when to stop, and which only measure."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfserve.tensors import Array
+from tfserve.training.findings import ImageFile
+from tfserve.training.folds import divide
 
-MIN_TO_SELECT = 20
-"""Images of the smallest class to learn from, so that some can be put aside to choose the best epoch."""
+MIN_TO_SELECT = 10
+"""A class gives selection images when it has this many to learn from."""
+MIN_SELECTION = 8
+"""With fewer selection images in all there are none."""
 SELECTION_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class Split:
-    """Places in the index of images, sorted. `selection` is `held_out` itself where there are too few images."""
+    """Positions in the index of images, sorted. `selection` is `held_out` itself where there are too few images."""
 
     training: Array
     selection: Array
@@ -28,31 +32,36 @@ class Split:
         return self.selection is not self.held_out
 
 
-def split(labels: Sequence[int], share: float, seed: int) -> Split:
-    """Holds out a share of each label, one image at least; the same for the same labels and seed."""
+def split(images: Sequence[ImageFile], share: float, seed: int) -> Split:
+    """Holds out the project's own test part, else its validation part, else about a share of each label."""
+    folds = divide(images, share, seed)
+    first = folds.folds[0]
+    labels = np.array([image.label for image in images])
+    if len(folds.test) and folds.has_validation:
+        return Split(first.training, first.held_out, folds.test)
+    held_out = folds.test if len(folds.test) else first.held_out
+    training, selection = aside(labels, folds.development if len(folds.test) else first.training, seed)
+    return Split(training, selection if len(selection) else held_out, held_out)
+
+
+def aside(labels: Array, training: Array, seed: int) -> tuple[Array, Array]:
+    """Takes selection images from the classes that have enough; (what is left to learn from, selection).
+
+    A small class gives none, and does not prevent the others from it.
+    """
     random = np.random.default_rng(seed)
-    training, held_out = _divide(np.arange(len(labels)), np.asarray(labels), share, random)
-    if _smallest(np.asarray(labels)[training]) < MIN_TO_SELECT:
-        return Split(training, held_out, held_out)
-    training, selection = _divide(training, np.asarray(labels)[training], SELECTION_SHARE, random)
-    return Split(training, selection, held_out)
+    taken = []
+    for label in np.unique(labels[training]):
+        members = random.permutation(training[labels[training] == label])
+        if len(members) >= MIN_TO_SELECT:
+            taken.append(members[: round(len(members) * SELECTION_SHARE)])
+    selection = np.sort(np.concatenate([*taken, training[:0]]))
+    if len(selection) < MIN_SELECTION:
+        return training, training[:0]
+    return np.setdiff1d(training, selection), selection
 
 
 def spread(places: Array, at_most: int) -> Array:
     """So many of the places, evenly spread over all."""
     chosen = np.linspace(0, len(places) - 1, min(at_most, len(places))).astype(int)
     return np.asarray(places[chosen])
-
-
-def _divide(places: Array, labels: Array, share: float, random: np.random.Generator) -> tuple[Array, Array]:
-    kept, taken = [], []
-    for label in np.unique(labels):
-        members = random.permutation(places[labels == label])
-        number = int(np.clip(round(len(members) * share), 1, len(members) - 1))
-        taken.append(members[:number])
-        kept.append(members[number:])
-    return np.sort(np.concatenate(kept)), np.sort(np.concatenate(taken))
-
-
-def _smallest(labels: Array) -> int:
-    return int(np.unique(labels, return_counts=True)[1].min())

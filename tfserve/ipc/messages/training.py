@@ -78,6 +78,7 @@ class Train(Base):
     """Train what ExamineProject found. Answered by TrainingEnded; Progress comes meanwhile.
 
     `folder` is where the result is moved to when it is complete, `work_folder` holds checkpoints between attempts.
+    `timings` is a file that keeps how long stages took on this machine; empty for none.
     """
 
     job: int
@@ -88,6 +89,7 @@ class Train(Base):
     findings: str
     folder: str
     work_folder: str
+    timings: str = ""
 
 
 class Progress(Base):

@@ -30,6 +30,8 @@ from tfserve.training import parameters
 from tfserve.training.project_folders import MODELS, is_archive, results_folder
 
 NEW_TASK = msgspec.json.Decoder(NewTask)
+PATHS = ("weights", "unlabelled")
+"""Parameters that name something on the server's disk."""
 FEEDBACK = msgspec.json.Decoder(Feedback)
 
 
@@ -118,8 +120,9 @@ async def list_parameters(_: Context, __: Request) -> Response:
 async def _start(context: Context, asked: NewTask, *, warnings: Sequence[str] = ()) -> Response:
     train_type = parameters.train_type(asked.trainType)
     chosen = parameters.complete(train_type, asked.parameters)
-    if chosen.get("weights", "auto") != "auto":
-        chosen["weights"] = str(_inside(context, chosen["weights"]))
+    for name in PATHS:
+        if chosen.get(name, "auto") != "auto":
+            chosen[name] = str(_inside(context, chosen[name]))
     task_id = await context.line.start_training(
         StartTraining(
             user_id=asked.userId,

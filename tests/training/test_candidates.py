@@ -1,0 +1,327 @@
+"""How candidates are divided into folds, measured, chosen and judged: decisions, without TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits, load_iris, load_wine
+from sklearn.linear_model import LogisticRegression
+
+from tfserve.ipc.messages import Progress
+from tfserve.training import budget, linear_head, verdict
+from tfserve.training.candidates import Contest, Outcome
+from tfserve.training.findings import ImageFile
+from tfserve.training.folds import Fold, divide
+from tfserve.training.progress import Reporter
+from tfserve.training.splitting import aside, split
+from tfserve.training.timing import Clock
+
+
+def image(label: int, part: str = "", group: str = "") -> ImageFile:
+    return ImageFile("a.png", width=8, height=8, grey=True, digest="", label=label, part=part, group=group)
+
+
+def images(counts: Sequence[int]) -> list[ImageFile]:
+    return [image(label) for label, count in enumerate(counts) for _ in range(count)]
+
+
+# --- folds
+
+
+def test_folds_hold_out_each_image_once_and_keep_the_shares_of_the_classes() -> None:
+    found = images([50, 25])
+    folds = divide(found, 0.2, 1)
+    first = folds.folds[: folds.count]
+    assert sorted(np.concatenate([fold.held_out for fold in first]).tolist()) == list(range(75))
+    for fold in first:
+        assert np.bincount([found[at].label for at in fold.held_out]).tolist() == [10, 5]
+        assert not set(fold.training) & set(fold.held_out)
+
+
+def test_folds_follow_from_the_seed_and_few_images_are_divided_several_times() -> None:
+    few = divide(images([12, 12]), 0.2, 1)
+    assert (few.count, len(few.folds)) == (5, 20)
+    assert [fold.held_out.tolist() for fold in divide(images([12, 12]), 0.2, 1).folds] == [
+        fold.held_out.tolist() for fold in few.folds
+    ]
+    assert few.folds[0].held_out.tolist() != few.folds[5].held_out.tolist()
+    assert len(divide(images([200, 200]), 0.2, 1).folds) == 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_group_is_never_on_both_sides_and_every_class_can_be_learnt(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    found = [image(int(random.integers(3)), group=f"scene {random.integers(9)}") for _ in range(60)]
+    found += [image(3, group="the only one")] * 4
+    for fold in divide(found, 0.2, seed).folds:
+        assert not {found[at].group for at in fold.training} & {found[at].group for at in fold.held_out}
+        assert {found[at].label for at in fold.training} == {0, 1, 2, 3}
+
+
+def test_a_class_of_two_is_learnt_from_in_every_fold() -> None:
+    found = images([40, 2])
+    folds = divide(found, 0.2, 1)
+    assert all({found[at].label for at in fold.training} == {0, 1} for fold in folds.folds)
+    assert sum(40 in fold.held_out or 41 in fold.held_out for fold in folds.folds[: folds.count]) == 2
+
+
+def test_the_projects_own_parts_are_kept() -> None:
+    found = [image(label, part) for label in (0, 1) for part in ["train"] * 6 + ["validation"] * 3 + ["test"] * 4]
+    folds = divide(found, 0.2, 1)
+    (fold,) = folds.folds
+    assert {found[at].part for at in fold.training} == {"train"}
+    assert {found[at].part for at in fold.held_out} == {"validation"}
+    assert {found[at].part for at in folds.test} == {"test"}
+    assert {found[at].part for at in folds.development} == {"train", "validation"}
+    assert folds.measured_on(1) == "test part"
+    without_test = divide([each for each in found if each.part != "test"], 0.2, 1)
+    assert without_test.measured_on(1) == "validation part"
+    parts = split(found, 0.2, 1)
+    assert {found[at].part for at in parts.held_out} == {"test"}
+    assert {found[at].part for at in parts.selection} == {"validation"}
+
+
+def test_a_small_class_does_not_take_the_selection_images_from_the_others() -> None:
+    labels = np.array([0] * 60 + [1] * 60 + [2] * 4)
+    training, selection = aside(labels, np.arange(124), 1)
+    assert np.bincount(labels[selection], minlength=3).tolist() == [6, 6, 0]
+    assert sorted([*training, *selection]) == list(range(124))
+    assert len(aside(labels[:30], np.arange(30), 1)[1]) == 0
+
+
+# --- the linear head
+
+
+@pytest.mark.parametrize("load", [load_iris, load_wine, load_digits])
+def test_the_head_is_as_good_as_that_of_scikit_learn(load: Any) -> None:
+    features, labels = load(return_X_y=True)
+    features = features.astype(np.float32)
+    test = np.arange(len(labels)) % 3 == 0
+    solved = linear_head.heads(
+        features[~test], labels[~test], labels.max() + 1, weights=np.ones((~test).sum())
+    )  # fmt: skip
+    best = max((head.probabilities(features[test]).argmax(1) == labels[test]).mean() for head in solved)
+    reference = (
+        LogisticRegression(max_iter=5000).fit(features[~test], labels[~test]).score(features[test], labels[test])
+    )
+    assert best >= reference - 0.01
+
+
+def test_the_head_finds_the_same_with_more_features_than_images_as_without_the_shortcut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(1)
+    features = random.normal(size=(20, 50)).astype(np.float32)
+    labels = np.arange(20) % 2
+    (short,) = linear_head.heads(features, labels, 2, weights=np.ones(20), penalties=(0.1,))
+    monkeypatch.setattr(linear_head, "_rotation", lambda _: None)
+    (long,) = linear_head.heads(features, labels, 2, weights=np.ones(20), penalties=(0.1,))
+    assert short.probabilities(features) == pytest.approx(long.probabilities(features), abs=0.02)
+
+
+# --- the contest
+
+
+class Guess:
+    """A candidate that is right for a given share of the images."""
+
+    def __init__(self, name: str, hits: Sequence[int], *, cost: float = 1.0, is_cheap: bool = False) -> None:
+        self.name, self.is_cheap = name, is_cheap
+        self.evaluated: list[int] = []
+        self._hits, self._cost = np.asarray(hits, np.float32), cost
+
+    def cost(self, images: int) -> float:
+        return self._cost
+
+    def preparation(self) -> float:
+        return 0.0
+
+    def unsuitable(self) -> str | None:
+        return None
+
+    def evaluate(self, number: int, fold: Fold) -> Outcome:
+        self.evaluated.append(number)
+        credit = self._hits[fold.held_out][np.newaxis]
+        return Outcome(credit, credit, 1 - credit)
+
+
+def contest(folder: Path, *, allowance: float, count: int = 40) -> Contest:
+    folds = divide(images([count // 2, count // 2]), 0.25, 1)
+    return Contest(folds, np.ones(count), allowance, folder, "f", lambda _: None, Clock(Reporter(1, lambda _: None)))
+
+
+def hits(count: int, missed: int) -> list[int]:
+    return [0] * missed + [1] * (count - missed)
+
+
+def test_the_better_candidate_wins_and_the_table_says_by_how_much(tmp_path: Path) -> None:
+    race = contest(tmp_path, allowance=100)
+    race.enter(Guess("cheap", hits(40, 10), is_cheap=True))
+    race.enter(Guess("dear", hits(40, 2)))
+    assert [(entry.row.name, entry.row.score, entry.row.chosen) for entry in race.entries] == [
+        ("cheap", pytest.approx(0.75), False), ("dear", pytest.approx(0.95), True),
+    ]  # fmt: skip
+    folds, places = race.measured()
+    assert (folds, sorted(places.tolist())) == (4, list(range(40)))
+
+
+def test_a_dearer_candidate_that_is_better_by_luck_only_does_not_win(tmp_path: Path) -> None:
+    race = contest(tmp_path, allowance=100)
+    race.enter(Guess("cheap", [0, 0, 0, 1, 1] + [1] * 35, is_cheap=True))
+    race.enter(Guess("dear", [1, 1, 1, 0, 0] + [1] * 35))
+    assert race.winner is race.entries[0]
+
+
+def test_what_the_budget_does_not_allow_or_nothing_can_beat_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    race = contest(tmp_path, allowance=10)
+    race.enter(Guess("cheap", hits(40, 10), is_cheap=True))
+    assert "left of the budget" in str(race.enter(Guess("dear", hits(40, 0), cost=50)).row.skipped)
+    race = contest(tmp_path / "other", allowance=100)
+    race.enter(Guess("cheap", hits(40, 0), is_cheap=True))
+    dear = Guess("dear", hits(40, 0))
+    assert "almost perfect" in str(race.enter(dear).row.skipped)
+    assert dear.evaluated == []
+
+
+def test_a_dear_candidate_is_measured_on_as_many_folds_as_the_budget_allows(tmp_path: Path) -> None:
+    race = contest(tmp_path, allowance=32)
+    race.enter(Guess("cheap", hits(40, 10), is_cheap=True, cost=0.1))
+    assert race.enter(Guess("dear", hits(40, 0), cost=10)).row.folds == 2
+    alone = contest(tmp_path / "alone", allowance=0)
+    assert alone.enter(Guess("dear", hits(40, 0), cost=10)).row.folds == 1, "there is no other"
+
+
+def test_only_what_is_still_to_come_is_a_part_of_the_time_left(tmp_path: Path) -> None:
+    race = contest(tmp_path, allowance=100)
+    cheap, dear, beaten = (
+        Guess("cheap", hits(40, 10), is_cheap=True),
+        Guess("dear", hits(40, 2)),
+        Guess("beaten", [0] * 40),
+    )
+    for each in (cheap, dear, beaten):
+        race.expect(each)
+    assert race.clock.time_left() == pytest.approx(16 + 1 + 4 + 1 + 4 + 1)
+    race.enter(cheap)
+    assert race.clock.time_left() == pytest.approx(1 + 4 + 1 + 4 + 1)
+    race.enter(dear)
+    race.enter(beaten)
+    assert race.clock.time_left() == pytest.approx(1), "the winner on all images"
+
+
+def test_what_was_measured_is_not_measured_again_by_the_next_attempt(tmp_path: Path) -> None:
+    first, second, damaged = (Guess("cheap", hits(40, 10), is_cheap=True) for _ in range(3))
+    scores = [contest(tmp_path, allowance=100).enter(each).row.score for each in (first, second)]
+    assert (len(first.evaluated), second.evaluated) == (16, [])
+    assert scores[0] == scores[1]
+    file = next(tmp_path.glob("outcome-*-3.npz"))
+    file.write_bytes(file.read_bytes()[:50])
+    contest(tmp_path, allowance=100).enter(damaged)
+    assert damaged.evaluated == [3]
+
+
+# --- the verdict
+
+
+def judged(matrix: Sequence[Sequence[int]], labels: Sequence[str] = ("kiwi", "lime", "plum")) -> verdict.Verdict:
+    cells = [
+        (row, column) for row, line in enumerate(matrix) for column, count in enumerate(line) for _ in range(count)
+    ]
+    truth, predicted = np.array(cells).T
+    return verdict.judge(truth, predicted, labels[: len(matrix)], images=[sum(line) for line in matrix])
+
+
+@pytest.mark.parametrize(
+    ("matrix", "code"),
+    [
+        ([[50, 0], [50, 0]], "guessing"),
+        ([[25, 25], [25, 25]], "guessing"),
+        ([[90, 0], [10, 0]], "guessing"),
+        ([[3, 3], [3, 3]], "too_few"),
+        ([[4, 2], [2, 4]], "too_few"),
+        ([[6, 0], [1, 5]], "good"),
+        ([[45, 5], [4, 46]], "good"),
+        ([[40, 10], [10, 40]], "fair"),
+        ([[120, 80], [80, 120]], "weak"),
+        ([[60, 30], [1, 9]], "fair"),
+        ([[10, 0, 0], [0, 10, 0], [0, 0, 10]], "good"),
+    ],
+)
+def test_the_verdict_says_whether_anything_was_learnt(matrix: list[list[int]], code: str) -> None:
+    assert judged(matrix).code == code
+
+
+def test_the_verdict_is_a_sentence_for_people() -> None:
+    assert judged([[50, 0], [50, 0]]).text.startswith("no better than guessing (50 of 100 images right")
+    assert judged([[3, 3], [3, 3]]).text.startswith("too few images to tell")
+    assert judged([[30, 0, 0], [0, 30, 0], [0, 0, 30]]).text == "good"
+    assert judged([[22, 8, 0], [0, 30, 0], [0, 0, 30]]).text == "good, but `kiwi` is often taken for `lime`"
+    assert judged([[29, 1, 0], [0, 30, 0], [0, 0, 30]]).text == "good", "one mistake is bad luck"
+    assert "largest class would be right more often" in judged([[60, 30], [1, 9]]).text
+    few = judged([[30, 0, 0], [0, 30, 0], [0, 1, 3]])
+    assert few.text == "good, with too few images to tell how good it is at `plum`"
+
+
+def test_chance_is_rarely_taken_for_a_result() -> None:
+    random = np.random.default_rng(1)
+    codes = [
+        verdict.judge(random.integers(0, 3, 60), random.integers(0, 3, 60), ("a", "b", "c"), images=[20] * 3).code
+        for _ in range(60)
+    ]
+    assert sum(code in ("good", "fair") for code in codes) == 0
+    assert sum(code == "weak" for code in codes) <= 8
+
+
+# --- budget and time
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("60s", 60), ("10m", 600), ("1.5h", 5400), (90, 90), ("90", 90), ("0s", None), ("soon", None), (True, None)],
+)
+def test_a_budget_is_a_duration(text: Any, seconds: float | None) -> None:
+    assert budget.seconds_of(text) == seconds
+
+
+def test_the_allowance_follows_from_effort_and_images_or_from_the_budget_and_the_machine() -> None:
+    def allowed(images: int, speed: float = 1.0, **chosen: str) -> float:
+        chosen = {"effort": "balanced", "budget": "auto", **chosen}
+        return budget.allowance(chosen, images, fixed_s=40, speed=speed)
+
+    assert allowed(100, speed=3) == allowed(500) < allowed(2000)
+    assert allowed(100, effort="fast") < allowed(100) < allowed(100, effort="best")
+    assert allowed(100, budget="100s") == 60
+    assert allowed(100, budget="100s", speed=2) == 30
+    assert allowed(100, budget="10s") == 1
+
+
+def test_the_clock_learns_how_fast_this_machine_is(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    file = tmp_path / "times.json"
+    clock = Clock(Reporter(1, told.append), file)
+    clock.expect("features", 0.001)
+    clock.expect("fit", 100.0)
+    clock.expect("exports", 30.0, key="exports of a network")
+    assert clock.time_left() == pytest.approx(130, abs=1)
+    with clock.stage("features", "computes") as stage:
+        stage.say(0.5, "half")
+    with clock.stage("exports"):
+        pass
+    clock.drop("fit")
+    assert clock.time_left() == 0
+    assert clock.progress() == pytest.approx(98)
+    clock.keep()
+    assert Clock(Reporter(1, told.append), file).usual("exports of a network", 30.0) < 1
+    file.write_text("{half")
+    assert Clock(Reporter(1, told.append), file).usual("exports of a network", 30.0) == 30
+
+
+def test_progress_of_an_earlier_attempt_is_kept(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    Reporter(1, told.append, tmp_path / "progress").say(40, "there")
+    again = Reporter(1, told.append, tmp_path / "progress")
+    again.say(3, "starts")
+    assert [each.progress for each in told] == [40, 40]

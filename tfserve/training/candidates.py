@@ -1,0 +1,223 @@
+"""Candidates compete on the same selection folds, the cheapest first; the best one is trained again on all images.
+
+This module knows nothing of images or networks: a candidate reports a credit for each held-out image, 1 for a perfect
+answer and 0 for a wrong one, and the weights of the images make a score of the credits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from tfserve.tensors import Array
+from tfserve.training.folds import Fold, Folds
+from tfserve.training.timing import Clock
+from tfserve.training.writing import written_aside
+
+PERFECT = 0.995
+ENOUGH_TO_BE_SURE = 20
+"""A perfect score on fewer images than this does not end the competition."""
+CLEARLY = 0.5
+"""A dearer candidate has to be better by this many standard errors of the difference."""
+ENOUGH_MEASURED = 300
+"""Dear candidates are measured on further folds until this many images were held out."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a candidate answers for the held-out images of a fold, for each of its variants (settings that are solved
+    together, such as the strengths of a penalty): `output` is (variants, images, …), the others (variants, images)."""
+
+    output: Array
+    credit: Array
+    loss: Array
+
+
+class Candidate(Protocol):
+    """`is_cheap`: measured on every fold, in seconds."""
+
+    name: str
+    is_cheap: bool
+
+    def cost(self, images: int) -> float:
+        """Seconds on two ordinary cores to train on so many images."""
+
+    def preparation(self) -> float:
+        """Seconds on two ordinary cores before the first training, such as computing features."""
+
+    def unsuitable(self) -> str | None:
+        """Why it is not worth trying with these images."""
+
+    def evaluate(self, number: int, fold: Fold) -> Outcome: ...
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """A line of the table of candidates. The score is the weighted mean of the credits, `spread` its standard deviation
+    over folds, `folds` how many were used, `seconds` what all of it took."""
+
+    name: str
+    score: float | None = None
+    spread: float | None = None
+    folds: int = 0
+    seconds: float = 0.0
+    chosen: bool = False
+    skipped: str | None = None
+
+
+@dataclass
+class Entry:
+    candidate: Any
+    row: Row
+    outcomes: list[Outcome] = field(default_factory=list)
+    variant: int = 0
+
+    def credits(self, folds: int) -> Array:
+        return np.concatenate([each.credit[self.variant] for each in self.outcomes[:folds]])
+
+    def outputs(self, folds: int) -> Array:
+        """Of the chosen variant, for the held-out images of the first folds."""
+        return np.concatenate([each.output[self.variant] for each in self.outcomes[:folds]])
+
+
+@dataclass
+class Contest:
+    """`weights` has one number for each image. `keep` is a folder for outcomes, which outlive the process."""
+
+    folds: Folds
+    weights: Array
+    allowance: float
+    keep: Path
+    fingerprint: str
+    announce: Callable[[str], None]
+    clock: Clock
+    entries: list[Entry] = field(default_factory=list)
+    winner: Entry | None = None
+
+    def enter(self, candidate: Candidate) -> Entry:
+        """Measures the candidate unless there is a reason not to, and makes it the winner if it is the best so far."""
+        entry = Entry(candidate, Row(name=candidate.name))
+        self.entries.append(entry)
+        count = len(self.folds.folds) if candidate.is_cheap else self._affordable(candidate)
+        entry.row.skipped = self._reason_to_skip(candidate)
+        if entry.row.skipped is None:
+            self._measure(entry, max(1, count))
+            if self.winner is None or self._is_better(entry, self.winner):
+                self.winner = entry
+        for each in self.entries:
+            each.row.chosen = each is self.winner
+            if each is not self.winner:
+                self._forget(each.candidate, with_folds=each.row.skipped is not None)
+        return entry
+
+    def expect(self, candidate: Candidate) -> None:
+        """Its trainings are a part of the time left, until it is skipped or beaten."""
+        count = len(self.folds.folds) if candidate.is_cheap else max(1, self._affordable(candidate))
+        self.clock.expect(preparation_of(candidate), candidate.preparation())
+        for number, fold in enumerate(self.folds.folds[:count]):
+            self.clock.expect(stage_name(candidate, number), candidate.cost(len(fold.training)))
+        self.clock.expect(stage_name(candidate), candidate.cost(len(self.folds.development)))
+
+    def _forget(self, candidate: Candidate, *, with_folds: bool) -> None:
+        numbers = [*range(len(self.folds.folds))] if with_folds else []
+        self.clock.drop(preparation_of(candidate))
+        for number in [*numbers, None]:
+            self.clock.drop(stage_name(candidate, number))
+
+    def measured(self) -> tuple[int, Array]:
+        """How many folds of the first division the winner was measured on, and which images they held out."""
+        assert self.winner is not None
+        count = min(self.folds.count, len(self.winner.outcomes))
+        return count, np.concatenate([fold.held_out for fold in self.folds.folds[:count]])
+
+    def _reason_to_skip(self, candidate: Candidate) -> str | None:
+        if self.winner is None:
+            return None
+        if (reason := candidate.unsuitable()) is not None:
+            return reason
+        credit = self.winner.credits(self.folds.count)
+        score = self.winner.row.score or 0.0
+        if score >= PERFECT and len(credit) >= ENOUGH_TO_BE_SURE:
+            return f"{self.winner.row.name} is almost perfect on the folds already"
+        needed = self._needed(candidate, 1)
+        if needed > self.allowance:
+            return f"would take about {needed:.0f} s, {max(0.0, self.allowance):.0f} s are left of the budget"
+        return None
+
+    def _needed(self, candidate: Candidate, folds: int) -> float:
+        """Seconds for measuring on some folds and training on everything."""
+        sizes = [len(fold.training) for fold in self.folds.folds[:folds]]
+        training = sum(map(candidate.cost, sizes)) + candidate.cost(len(self.folds.development))
+        return candidate.preparation() + training
+
+    def _affordable(self, candidate: Candidate) -> int:
+        count, held_out = 0, 0
+        for fold in self.folds.folds[: self.folds.count]:
+            if held_out >= ENOUGH_MEASURED or self._needed(candidate, count + 1) > self.allowance:
+                break
+            count, held_out = count + 1, held_out + len(fold.held_out)
+        return count
+
+    def _measure(self, entry: Entry, count: int) -> None:
+        began_at = time.monotonic()
+        for number, fold in enumerate(self.folds.folds[:count]):
+            entry.outcomes.append(self._outcome(entry.candidate, number, fold))
+            self.clock.drop(preparation_of(entry.candidate))
+            self.clock.drop(stage_name(entry.candidate, number))
+        held_out = [fold.held_out for fold in self.folds.folds[:count]]
+        weights = [self.weights[each] for each in held_out]
+        losses = sum(
+            ((out.loss - out.credit) @ w for out, w in zip(entry.outcomes, weights, strict=True)), start=np.zeros(1)
+        )
+        entry.variant = int(np.argmin(losses))
+        scores = [
+            float(np.average(out.credit[entry.variant], weights=w))
+            for out, w in zip(entry.outcomes, weights, strict=True)
+        ]
+        row = entry.row
+        row.folds, row.score = count, float(np.average(entry.credits(count), weights=np.concatenate(weights)))
+        row.spread = float(np.std(scores)) if count > 1 else None
+        row.seconds = round(time.monotonic() - began_at, 1)
+        self.allowance -= self._needed(entry.candidate, count) - entry.candidate.cost(len(self.folds.development))
+        spread = f" ± {row.spread:.3f}" if row.spread is not None else ""
+        self.announce(f"Candidate {row.name}: {row.score:.3f}{spread} on {count} folds, {row.seconds:.0f} s.")
+
+    def _outcome(self, candidate: Candidate, number: int, fold: Fold) -> Outcome:
+        """From the file, if an earlier attempt has come so far."""
+        file = self.keep / f"outcome-{self.fingerprint[:16]}-{slug(candidate.name)}-{number}.npz"
+        if file.is_file():
+            try:
+                with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
+                    return Outcome(content["output"], content["credit"], content["loss"])
+            except Exception:  # noqa: S110 (a damaged file is computed again)
+                pass
+        outcome = candidate.evaluate(number, fold)
+        with written_aside(file) as aside, aside.open("wb") as written:
+            np.savez(written, output=outcome.output, credit=outcome.credit, loss=outcome.loss)
+        return outcome
+
+    def _is_better(self, entry: Entry, champion: Entry) -> bool:
+        """On the folds that both were measured on, by more than chance easily does."""
+        count = min(len(entry.outcomes), len(champion.outcomes))
+        weights = np.concatenate([self.weights[fold.held_out] for fold in self.folds.folds[:count]])
+        gain = (entry.credits(count) - champion.credits(count)) * weights
+        return bool(gain.sum() > CLEARLY * np.sqrt(np.square(gain).sum()))
+
+
+def stage_name(candidate: Candidate, fold: int | None = None) -> str:
+    """The stage of a training on a fold, or on all images."""
+    return f"{candidate.name}: " + ("all images" if fold is None else f"fold {fold + 1}")
+
+
+def preparation_of(candidate: Candidate) -> str:
+    """The stage before the first training."""
+    return f"{candidate.name}: preparation"
+
+
+def slug(name: str) -> str:
+    return "".join(each if each.isalnum() else "-" for each in name.lower())
