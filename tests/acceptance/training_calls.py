@@ -53,7 +53,7 @@ def form(folder: Path, **fields: str) -> dict[str, str]:
 
 def begin(server: Server, folder: Path, parameters: dict[str, Any] | None = None, **fields: Any) -> Any:
     """Starts a quick training as JSON and returns the task."""
-    quick = QUICK_MASKS if fields.get("trainType", "").lower() == "segmentation" else QUICK
+    quick = {"segmentation": QUICK_MASKS, "detection": {}}.get(fields.get("trainType", "").lower(), QUICK)
     answer = server.http.post("/tasks/", json=form(folder) | {"parameters": quick | (parameters or {})} | fields)
     assert answer.status_code == 200, answer.text
     return answer.json()
