@@ -77,6 +77,7 @@ def test_a_lambda_layer_is_refused_with_the_reason(server: Server, workspace: st
     assert "Lambda" in job["error"]["message"]
 
 
+@pytest.mark.slow
 def test_a_meta_graph_is_deployed_fetched_by_collection_and_given_new_weights(
     server: Server, workspace: str, models: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_unknown_names_fail_the_job_and_list_what_exists(server: Server, workspa
     assert predict(server, workspace)["state"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_a_device_that_is_not_there_is_told_with_those_that_are(server: Server, workspace: str, models: Path) -> None:
     assert deploy(server, workspace, models / "scale", device="/cpu:0")["result"] is True
     job = deploy(server, workspace, models / "scale", device="/gpu:7")
@@ -219,6 +221,7 @@ def test_files_that_are_deleted_while_serving_do_no_harm(server: Server, workspa
         assert predict(server, workspace)["result"] == [[[1.0, 2.0]]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "words"), [("abort", "SIGABRT"), pytest.param("exit", "code 0", marks=pytest.mark.slow)]
 )
@@ -260,6 +263,7 @@ def ended_by_a_crash(server: Server, name: str, x: Any) -> tuple[str, int]:
     return ended["state"], ended["attempts"]
 
 
+@pytest.mark.slow
 def test_only_the_prediction_that_kills_is_lost_of_those_that_ran_together(
     server: Server, workspace: str, models: Path
 ) -> None:
@@ -273,6 +277,7 @@ def test_only_the_prediction_that_kills_is_lost_of_those_that_ran_together(
     assert results == [[x] if n != 5 else None for n, x in enumerate(values)]
 
 
+@pytest.mark.slow
 def test_a_prediction_that_loops_is_ended_by_its_time_limit_and_the_model_comes_back(
     server: Server, workspace: str, models: Path
 ) -> None:
@@ -283,6 +288,7 @@ def test_a_prediction_that_loops_is_ended_by_its_time_limit_and_the_model_comes_
     assert predict(server, workspace)["result"] == [[[1.0, 2.0]]]
 
 
+@pytest.mark.slow
 def test_a_model_whose_worker_is_killed_while_idle_comes_back(server: Server, workspace: str, models: Path) -> None:
     deploy(server, workspace, models / "scale")
     process = psutil.Process(deployment(server, workspace)["pid"])
@@ -291,6 +297,7 @@ def test_a_model_whose_worker_is_killed_while_idle_comes_back(server: Server, wo
     assert predict(server, workspace)["result"] == [[[2.0, 4.0]]]
 
 
+@pytest.mark.slow
 def test_a_deployment_comes_back_after_a_restart_of_the_server(start: Start, models: Path, server: Server) -> None:
     own = start("--no-warm-spare", TFSERVE_ROOTS=str(models))
     own.call("/create_workspace/", name="a")
@@ -309,6 +316,7 @@ def test_a_deployment_comes_back_after_a_restart_of_the_server(start: Start, mod
     ]
 
 
+@pytest.mark.slow
 def test_no_request_fails_and_each_answer_is_of_one_version_while_the_model_is_updated(
     server: Server, workspace: str, models: Path
 ) -> None:
@@ -336,6 +344,7 @@ def test_no_request_fails_and_each_answer_is_of_one_version_while_the_model_is_u
     assert {str(answer) for answer in answers} == {"[[[1.0, 2.0]]]", "[[[2.0, 4.0]]]"}
 
 
+@pytest.mark.slow
 def test_two_clients_deploying_at_once_have_one_defined_winner(server: Server, workspace: str, models: Path) -> None:
     versions = iter((1, 2))
     jobs: list[Any] = []

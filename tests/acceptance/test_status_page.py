@@ -135,6 +135,7 @@ def test_a_training_is_shown_from_its_first_image_to_its_plots(server: Server, d
     assert server.http.get(f"/pages/jobs/{task['jobId']}/").status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_a_browser_shows_the_epochs_of_a_training_as_they_end(server: Server, digits: Path, tmp_path: Path) -> None:
     project = server.roots / "projects" / "in the browser"

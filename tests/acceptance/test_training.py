@@ -188,6 +188,7 @@ def test_bad_images_are_left_out_and_listed(server: Server, project: Path) -> No
     server.http.post(f"/tasks/{task['taskId']}/cancel")
 
 
+@pytest.mark.slow
 def test_a_second_task_waits_and_one_on_the_same_folder_is_409(server: Server, project: Path, digits: Path) -> None:
     other = project.with_name(project.name + "-other")
     shutil.copytree(digits, other)
@@ -256,6 +257,7 @@ def test_a_killed_server_goes_on_with_the_task_after_its_restart(start: Start, d
     assert finished(again, task["taskId"])["state"] == "done"
 
 
+@pytest.mark.slow
 def test_the_result_is_deployed_when_the_run_ends_if_asked_for(server: Server, project: Path, workspace: str) -> None:
     task = begin(server, project, deploy_to=workspace)
     assert finished(server, task["taskId"])["state"] == "done"

@@ -171,6 +171,7 @@ def test_more_workspaces_than_allowed_are_429_and_leave_nothing_behind(start: St
     assert server.call("/create_workspace/", name="x") == "x"
 
 
+@pytest.mark.slow
 def test_two_hundred_workspaces_work_side_by_side(start: Start) -> None:
     server = start("--no-warm-spare")
     names = [f"w{number}" for number in range(200)]

@@ -158,6 +158,7 @@ def test_a_prediction_that_never_ends_is_given_up_and_so_is_its_worker(start: St
     until(lambda: ask(server, "w", [[1.0, 2.0]]).status_code == 200)
 
 
+@pytest.mark.slow
 def test_beyond_the_limit_a_prediction_is_refused_with_the_time_to_try_again(start: Start, models: Path) -> None:
     server = start("--max-predictions", "1", "--no-warm-spare", "--predict-timeout-s", "5", TFSERVE_ROOTS=str(models))
     server.call("/create_workspace/", name="w")
@@ -301,6 +302,7 @@ def test_files_of_many_clients_share_batches_and_each_gets_its_own_answer(server
     assert after["execution_count"] - before["execution_count"] < requests
 
 
+@pytest.mark.slow
 def test_a_runtime_that_is_asked_for_takes_files_as_given_or_described_beside_the_model(
     server: Server, workspace: str, models: Path
 ) -> None:
@@ -354,6 +356,7 @@ def test_a_quantized_model_takes_files_and_shows_what_its_integers_stand_for(
     assert "scale 0.00392157, zero point -128" in server.http.get("/").text
 
 
+@pytest.mark.slow
 def test_a_description_of_images_that_does_not_fit_is_refused(server: Server, workspace: str, models: Path) -> None:
     for image in ({"height": 5, "width": 4, "channels": 1}, {"channels": 2}, {"hight": 4}):
         job = server.call("/deploy/", name=workspace, path=str(models / "pictures"), timeout=60, image=image)
@@ -442,6 +445,7 @@ def test_a_model_that_only_real_requests_can_compare_is_compared_once_there_are_
     assert "NaN" in nan.text
 
 
+@pytest.mark.slow
 def test_an_undeploy_ends_a_conversion_under_way(start: Start, models: Path) -> None:
     server = start("--no-warm-spare", TFSERVE_CONVERT="1", TFSERVE_ROOTS=str(models))
     server.call("/create_workspace/", name="w")
@@ -451,6 +455,8 @@ def test_an_undeploy_ends_a_conversion_under_way(start: Start, models: Path) -> 
     until(lambda: not [each for each in server.processes() if "tfserve.worker" in command(each)])
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["openvino", "litert", "onnxruntime"])
 def test_a_runtime_that_is_asked_for_serves(server: Server, workspace: str, models: Path, runtime: str) -> None:
     deploy(server, workspace, models / "scale" / "2", runtime=runtime)

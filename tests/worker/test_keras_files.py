@@ -31,6 +31,7 @@ def computed(path: Path, **inputs: Array) -> dict[str, Array]:
     return {name: output for name, output in outputs.items() if output is not None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["h5", "keras"])
 @pytest.mark.parametrize(
     ("name", "takes", "outputs"),
