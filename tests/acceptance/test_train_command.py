@@ -108,7 +108,7 @@ def test_control_c_cancels_and_the_training_goes_on_from_the_checkpoint_that_is_
     (work,) = (project / "models").iterdir()
     task = work.name[1:].partition(".")[0]
     assert str(work) in shown.shown
-    assert list(work.glob("best-*.npz"))
+    assert list(work.rglob("best-*.npz"))
     assert f"tfserve train {project} --resume {task}" in shown.shown
 
     again = terminal("train", str(project), "--resume", task)
