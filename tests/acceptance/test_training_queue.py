@@ -71,7 +71,7 @@ def test_an_ordered_stop_puts_the_run_aside_and_is_not_one_of_its_attempts(
     ended = finished(again, task["taskId"])
     assert ended["state"] == "done", ended
     assert ended["metrics"]["epochs"] == 6
-    assert again.http.get(f"/tasks/{task['taskId']}/output").text.count("epoch 1 of 6") == 1
+    assert again.http.get(f"/tasks/{task['taskId']}/output").text.count("fold 1: epoch 1 of 6") == 1
     assert finished(again, waiting["taskId"])["state"] == "done"
 
 
