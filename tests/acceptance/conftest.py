@@ -96,7 +96,7 @@ class Server:
         return self.http.get(f"/jobs/{job_id}").json()["result"]
 
     def until_predicting(self, name: str, count: int) -> None:
-        """Returns when so many predictions run together."""
+        """Returns when `count` predictions run at the same time."""
         revision = 0
         while [job["kind"] for job in self.call("/get_status/", name=name)["running"]] != ["predict"] * count:
             revision = self.http.get("/server/", params={"since": revision}).json()["result"]["revision"]
