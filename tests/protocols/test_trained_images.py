@@ -63,6 +63,17 @@ def over_v1(server: Server, name: str, file: bytes) -> tuple[str, list[float]]:
 
 
 def over_v2(server: Server, name: str, file: bytes) -> tuple[str, list[float]]:
+    outputs = outputs_over_v2(server, name, file)
+    return outputs["label"][0], outputs["probabilities"]
+
+
+def boxes_over_v2(server: Server, name: str, file: bytes) -> tuple[Any, list[float], list[str]]:
+    outputs = outputs_over_v2(server, name, file)
+    return np.reshape(outputs["boxes"], (-1, 4)), outputs["scores"], outputs["labels"]
+
+
+def outputs_over_v2(server: Server, name: str, file: bytes) -> dict[str, Any]:
+    """The values of each output, flat."""
     given = {
         "name": "image_bytes",
         "datatype": "BYTES",
@@ -74,11 +85,21 @@ def over_v2(server: Server, name: str, file: bytes) -> tuple[str, list[float]]:
         f"/v2/models/{name}/infer", content=head + len(file).to_bytes(4, "little") + file,
         headers={"inference-header-content-length": str(len(head))},
     ).json()  # fmt: skip
-    outputs = {each["name"]: each["data"] for each in answer["outputs"]}
-    return outputs["label"][0], outputs["probabilities"]
+    return {each["name"]: each["data"] for each in answer["outputs"]}
 
 
 def over_grpc(port: int, name: str, file: bytes) -> tuple[str, list[float]]:
+    raw = outputs_over_grpc(port, name, file)
+    return split_strings(raw["label"])[0].decode(), np.frombuffer(raw["probabilities"], np.float32).tolist()
+
+
+def boxes_over_grpc(port: int, name: str, file: bytes) -> tuple[Any, list[float], list[str]]:
+    raw = outputs_over_grpc(port, name, file)
+    boxes, scores = np.frombuffer(raw["boxes"], np.float32), np.frombuffer(raw["scores"], np.float32)
+    return boxes.reshape(-1, 4), scores.tolist(), [each.decode() for each in split_strings(raw["labels"])]
+
+
+def outputs_over_grpc(port: int, name: str, file: bytes) -> dict[str, bytes]:
     request = v2.ModelInferRequest(model_name=name, raw_input_contents=[len(file).to_bytes(4, "little") + file])
     request.parameters["signature"].string_param = "image_bytes"
     request.inputs.add(name="image_bytes", datatype="BYTES", shape=[1])
@@ -87,8 +108,7 @@ def over_grpc(port: int, name: str, file: bytes) -> tuple[str, list[float]]:
             f"/{V2}/ModelInfer", v2.ModelInferRequest.SerializeToString, v2.ModelInferResponse.FromString
         )
         answer = call(request)
-    raw = dict(zip([each.name for each in answer.outputs], answer.raw_output_contents, strict=True))
-    return split_strings(raw["label"])[0].decode(), np.frombuffer(raw["probabilities"], np.float32).tolist()
+    return dict(zip([each.name for each in answer.outputs], answer.raw_output_contents, strict=True))
 
 
 def over_predict(server: Server, name: str, file: bytes) -> tuple[str, list[float]]:
@@ -166,7 +186,7 @@ def test_a_detector_answers_a_file_with_boxes_over_every_protocol(converting: Se
     project = box_project(converting.roots / "boxes")
     task, folder = trained(converting, project, parameters=LEARNT_IN | {"exports": "all"}, trainType="Detection")
     file = (project / "images" / "03.png").read_bytes()
-    for name in ("task", "model.keras", "model.tflite", "model.onnx"):
+    for name in ("task", *FORMS):
         workspace = f"boxes {name}"
         converting.call("/create_workspace/", name=workspace)
         deploy(converting, workspace, f"task:{task}" if name == "task" else folder / name)
@@ -189,6 +209,12 @@ def test_a_detector_answers_a_file_with_boxes_over_every_protocol(converting: Se
         assert scores[0][0] == pytest.approx(best["score"], abs=1e-3)
         assert boxes[0][0] == pytest.approx(best["box"], abs=0.02)
         assert count[0] >= len(found["boxes"])
+        for boxes, scores, labels in (
+            boxes_over_v2(converting, workspace, file),
+            boxes_over_grpc(port, workspace, file),
+        ):
+            assert (labels[0], scores[0]) == (best["label"], pytest.approx(best["score"], abs=1e-3))
+            assert boxes[0] == pytest.approx(best["box"], abs=0.02)
 
 
 def mask_of(content: bytes) -> Any:

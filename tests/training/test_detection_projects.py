@@ -173,7 +173,8 @@ def test_images_of_another_size_than_stated_have_their_boxes_scaled(tmp_path: Pa
         ("0 30 20 10 10", "boxes in the text files are in pixels"),
         ("cup 0.5 0.5 0.1 0.1", "not 'class x y width height'"),
         ("0 0.5 0.5 nan 0.1", "not 'class x y width height'"),
-        ("0 0.5 0.5 0.1 0.1 0.9", "not 'class x y width height'"),
+        ("0 0.5 0.5 0.1 0.1 7", "not 'class x y width height'"),
+        ("-1 0.5 0.5 0.1 0.1", "negative class number"),
         ("5 0.5 0.5 0.1 0.1", "names only 2 classes"),
     ],
 )

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from tfserve.training.box_files import Annotations, Marked, RawBox
 from tfserve.training.findings import Box, ImageFile
+from tfserve.training.layouts import upright
 
 MAX_WRONG_SHARE = 0.2
 MAX_EXAMPLES = 3
@@ -22,11 +22,11 @@ SLACK = 2.0
 """Pixels by which a box may leave the image without a remark: programs round."""
 SIGN_OF_CORNERS = 0.1
 """With corners instead of width and height, at least this share of the boxes would leave the image."""
-TRANSPOSED = 5
-"""Orientations of EXIF from this number on exchange width and height."""
+EXIF_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp")
+"""Files that may be stored in another orientation than they are seen in."""
 
 
-def examine(found: Annotations, images: Mapping[Path, ImageFile], numbers: dict[Any, int]) -> list[ImageFile]:
+def examine(found: Annotations, images: Mapping[Path, ImageFile], numbers: dict[str, int]) -> list[ImageFile]:
     """The images with their boxes. `numbers` has the class number of each category.
 
     Adds to `found.problems`, `found.remarks` and `found.wrong`.
@@ -35,7 +35,7 @@ def examine(found: Annotations, images: Mapping[Path, ImageFile], numbers: dict[
     if problem := _wrong_format(found, marked):
         found.problems.append(problem)
         return []
-    check = _Check(found, numbers)
+    check = _Check(found, numbers, _orientations(found, marked))
     kept = [check.image(each, image) for each, image in marked]
     check.report()
     return kept
@@ -63,7 +63,8 @@ def check_counts(found: Annotations, images: Sequence[ImageFile], labels: Sequen
 class _Check:
     """What was found so far about single boxes."""
 
-    def __init__(self, found: Annotations, numbers: dict[Any, int]) -> None:
+    def __init__(self, found: Annotations, numbers: dict[str, int], orientations: Mapping[Path, int]) -> None:
+        self._orientations = orientations
         self._found = found
         self._numbers = numbers
         self._entries = found.entries
@@ -124,12 +125,11 @@ class _Check:
         left, top, right, bottom = corners
         if self._found.is_relative:
             return left * image.width, top * image.height, right * image.width, bottom * image.height
+        if orientation := self._orientations.get(marked.file):
+            return _turned(corners, (image.width, image.height), orientation)
         if marked.size is None or marked.size == (image.width, image.height):
             return corners
         width, height = marked.size
-        orientation = _orientation(marked.file)
-        if orientation >= TRANSPOSED and marked.size == (image.height, image.width):
-            return _turned(corners, marked.size, orientation)
         self._remark(
             "images have another size than their annotation states; their boxes were scaled",
             f"{marked.file.name} ({image.width}x{image.height}, stated {width}x{height})",
@@ -185,28 +185,32 @@ def _are_corners(boxes: Sequence[tuple[RawBox, Marked, ImageFile]]) -> bool:
     return leaving >= max(1, SIGN_OF_CORNERS * len(boxes))
 
 
-def _orientation(file: Path) -> int:
-    """EXIF's number, 1 for upright."""
-    from PIL import Image
+def _orientations(found: Annotations, marked: Sequence[tuple[Marked, ImageFile]]) -> dict[Path, int]:
+    """EXIF's number for the images whose boxes were drawn on the image as it is stored, by the size that they state.
 
-    try:
-        with Image.open(file) as image:
-            return int(image.getexif().get(0x0112, 1))
-    except Exception:  # a broken tag can raise anything; the image itself was read before
-        return 1
+    Where the size does not show it (a square image, one upside down, or none is stated), the boxes are taken as drawn
+    on the upright image, or as those of the other rotated images were.
+    """
+    may_be_rotated = [pair for pair in marked if pair[0].boxes and pair[0].file.suffix.lower() in EXIF_SUFFIXES]
+    sizes = {each.file: (image.width, image.height) for each, image in may_be_rotated}
+    stated = {each.file: each.size or sizes[each.file] for each, _ in may_be_rotated if not found.is_relative}
+    turned, _ = upright.turns(stated, {file: (file, sizes[file]) for file in stated})
+    return turned
 
 
 def _turned(
-    corners: tuple[float, float, float, float], stored: tuple[int, int], orientation: int
+    corners: tuple[float, float, float, float], size: tuple[int, int], orientation: int
 ) -> tuple[float, float, float, float]:
-    """From pixels as they are stored, (width, height), to those of the upright image."""
+    """From pixels as they are stored to those of the upright image, whose width and height are given."""
     left, top, right, bottom = corners
-    width, height = stored
-    if orientation in (6, 7):
-        top, bottom = height - bottom, height - top
-    if orientation in (7, 8):
+    if orientation in upright.ROTATED:
+        left, top, right, bottom = top, left, bottom, right
+    width, height = size
+    if orientation in (2, 3, 6, 7):
         left, right = width - right, width - left
-    return top, left, bottom, right
+    if orientation in (3, 4, 7, 8):
+        top, bottom = height - bottom, height - top
+    return left, top, right, bottom
 
 
 def _same(one: Box, other: Box) -> bool:

@@ -31,18 +31,25 @@ from tfserve.training.detection_loss import DetectionLoss
 from tfserve.training.detection_metrics import Predicted, Truth
 from tfserve.training.findings import ImageFile
 from tfserve.training.fitting import fit, schedule
+from tfserve.training.folds import divide
 from tfserve.training.run import INPUT, Run, resume
 from tfserve.training.sizes import network_size
-from tfserve.training.splitting import Split, split
+from tfserve.training.splitting import spread
 from tfserve.training.store import Store
 
 LARGEST, LARGEST_FOR_SMALL_OBJECTS = 320, 512
 SMALL_OBJECT = 12
 """Pixels of an object's side in the network's size, below which larger images are used."""
 RATE = 2e-3
-TRAINING, MEASURING = "training", "measuring"
-MAX_TRIED = 16
-"""Exports are tried on so many held-out images."""
+TRAINING, MEASURING, LEARNING_ALL = "training", "measuring", "learning from all images"
+SHARE_OF_ALL, RATE_OF_ALL = 0.2, 0.25
+"""Epochs and learning rate of learning from all images, as shares of those before."""
+HARM = 0.02
+"""mAP50 that the model may lose by learning from all images, which chance explains."""
+MAX_SHOWN = 16
+"""Images whose loss is shown after each epoch."""
+IMAGE_S, BUILD_S = 0.1, 15.0
+"""Seconds that two ordinary cores take to learn from an image of 256x256 once, and until the first step."""
 
 
 @dataclass(frozen=True)
@@ -53,34 +60,62 @@ class Data:
     boxes: Boxes
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Positions in the index of images, sorted. `every` is all that may be learnt from once the model is measured."""
+
+    training: Array
+    held_out: Array
+    every: Array
+    measured_on: str
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training: `name` is the folder of its checkpoints, `stage` what the clock and messages call it."""
+
+    name: str
+    stage: str
+    places: Array
+    epochs: int
+    rate: float
+
+
 def train(run: Run) -> dict[str, Any]:
-    """Fills `run.aside` and returns what its metrics.json says."""
+    """Fills `run.aside` and returns what its metrics.json says.
+
+    The network learns from one part of the images and is measured on the other. Then it goes on learning from all of
+    them, unless the project has a test part of its own: that one is never learnt from.
+    """
     found, chosen = run.findings, run.parameters
-    rarest = zip(found.images, rarest_labels(found.images), strict=True)
-    by_rarest = [msgspec.structs.replace(image, label=label) for image, label in rarest]
-    parts = split(by_rarest, chosen["validation_split"], chosen["seed"])
+    parts = divided(found.images, chosen["validation_split"], chosen["seed"])
     size = input_size(found.images, chosen["image_size"])
     chosen["network_size"] = list(size)
     weights = None if chosen["backbone"] == "scratch" else known_networks.packaged_weights()
     run.note(
         f"Backbone: EfficientNet-Lite0, {_origin(weights)}. The network sees images of {size[0]}x{size[1]} pixels."
     )
-
-    data = _data(run, size)
-    run.clock.expect(TRAINING, len(parts.training) * 1.0)
+    data, phases = _data(run, size), _phases(run, parts, size)
     run.clock.expect(MEASURING, len(parts.held_out) * 0.1 + 2)
     run.clock.expect(detection_exports.EXPORTS, 90.0, key=f"exports of a detection, {chosen['exports']}")
-    network, state = _fit(run, detector.detector(size, len(found.labels), weights), data, parts)
-    network = detector.detections(network)
+    model = detector.detector(size, len(found.labels), weights)
+    state = _fit(run, model, data, parts, phases[0])
+    network = detector.detections(model)
 
     truths = [truth_of(found.images[place]) for place in parts.held_out]
     measured_images = [found.images[place] for place in parts.held_out]
     with run.clock.stage(MEASURING, "measures the model on the held-out images"):
         predictions = predicted(network, data.pictures, measured_images, parts.held_out)
     measured = detection_metrics.evaluate(truths, predictions, found.labels)
-    _draw(run, state, parts, truths, predictions, measured)
+    run.note(f"Verdict: {measured['verdict']}.")
+    with run.optional("A plot"):
+        _draw(run, state, parts, truths, predictions, measured)
+    learnt_from = "all images but the held-out part"
+    if len(phases) > 1 and _learn_from_all(run, model, network, data, parts, phases[1], measured["map50"]):
+        learnt_from = "all images"
     run.min_score = measured["best_score"]
-    forms = detection_exports.export(run, network, data.pictures, parts)
+    learnt = parts.every if learnt_from == "all images" else parts.training
+    forms = detection_exports.export(run, network, data.pictures, learnt, parts.held_out)
     events.write(run.aside / "logs", state)
     run.clock.keep()
     described = {
@@ -89,11 +124,19 @@ def train(run: Run) -> dict[str, Any]:
         "input": INPUT,
         "weights": network.count_params(),
     }
-    counts = {
-        "training": len(parts.training), "selection": len(parts.selection), "held_out": len(parts.held_out),
-        "selection_is_held_out": not parts.is_honest,
-    }  # fmt: skip
-    return report.write(run, measured, forms, described, state=state, counts=counts, more={})
+    more = {"measured_on": parts.measured_on, "learnt_from": learnt_from}
+    counts = {"training": len(learnt), "held_out": len(parts.held_out)}
+    return report.write(run, measured, forms, described, state=state, counts=counts, more=more)
+
+
+def divided(found: Sequence[ImageFile], share: float, seed: int) -> Parts:
+    """The project's own test part is held out, else its validation part, else about `share` of each class."""
+    rarest = zip(found, rarest_labels(found), strict=True)
+    folds = divide([msgspec.structs.replace(image, label=label) for image, label in rarest], share, seed)
+    measured_on = folds.measured_on(1)
+    if len(folds.test):
+        return Parts(folds.development, folds.test, folds.development, measured_on)
+    return Parts(folds.folds[0].training, folds.folds[0].held_out, folds.development, measured_on)
 
 
 def rarest_labels(found: Sequence[ImageFile]) -> list[int]:
@@ -156,35 +199,75 @@ def _data(run: Run, size: tuple[int, int]) -> Data:
     return Data(pictures, Boxes(found, size))
 
 
-def _fit(run: Run, model: Any, data: Data, parts: Split) -> tuple[Any, State]:
+def _phases(run: Run, parts: Parts, size: tuple[int, int]) -> list[Phase]:
+    """Both, or only the first where nothing is left to learn from after it; their stages are expected."""
     chosen = run.parameters
-    batch_size = min(run.batch_size, len(parts.training))
     rate = RATE if chosen["learning_rate"] == "auto" else float(chosen["learning_rate"])
     epochs = pace.epochs(chosen, len(parts.training))
-    steps = len(parts.training) // batch_size
-    checkpoints = run.checkpoints("detector", epochs)
-    size = tuple(chosen["network_size"])
+    phases = [Phase("detector", TRAINING, parts.training, epochs, rate)]
+    if len(parts.every) > len(parts.training):
+        phases.append(
+            Phase("all-images", LEARNING_ALL, parts.every, max(1, round(epochs * SHARE_OF_ALL)), rate * RATE_OF_ALL)
+        )
+    for phase in phases:
+        seconds = phase.epochs * len(phase.places) * IMAGE_S * size[0] * size[1] / 256**2
+        run.clock.expect(phase.stage, seconds + BUILD_S)
+    return phases
+
+
+def _fit(run: Run, model: Any, data: Data, parts: Parts, phase: Phase) -> State:
+    """Trains to the end of the schedule. The loss of a few held-out images is shown, and decides nothing."""
+    chosen = run.parameters
+    batch_size = min(run.batch_size, len(phase.places))
+    steps = len(phase.places) // batch_size
+    checkpoints = run.checkpoints(phase.name, phase.epochs)
     model.compile(
-        optimizer=keras.optimizers.AdamW(schedule(rate, epochs, steps), weight_decay=1e-4, clipnorm=10.0),
-        loss=DetectionLoss(detector.cells(size), len(run.findings.labels)),
+        optimizer=keras.optimizers.AdamW(schedule(phase.rate, phase.epochs, steps), weight_decay=1e-4, clipnorm=10.0),
+        loss=DetectionLoss(detector.cells(tuple(chosen["network_size"])), len(run.findings.labels)),
         jit_compile=False,
     )
-    state = resume(run, model, checkpoints, "detector")
+    state = resume(run, model, checkpoints, phase.stage)
     training = detection_batches.shuffled(
-        data.pictures, data.boxes, parts.training, batch_size, run.threads, seed=chosen["seed"] + state.epoch,
-        augment=Augment.from_parameters(chosen), mosaic=chosen["mosaic"] and len(parts.training) >= batch_size,
+        data.pictures, data.boxes, phase.places, batch_size, run.threads, seed=chosen["seed"] + state.epoch,
+        augment=Augment.from_parameters(chosen), mosaic=chosen["mosaic"] and len(phase.places) >= batch_size,
     )  # fmt: skip
-    selection = detection_batches.plain(data.pictures, data.boxes, parts.selection, batch_size, run.threads)
-    with run.clock.stage(TRAINING) as stage:
+    shown = None
+    if phase.stage == TRAINING:
+        shown = detection_batches.plain(
+            data.pictures, data.boxes, spread(parts.held_out, MAX_SHOWN), batch_size, run.threads
+        )
+    with run.clock.stage(phase.stage) as stage:
         fit(
-            model, training, selection, state=state, checkpoints=checkpoints, stage=stage,
-            patience=chosen["patience"], steps=steps, selected_on=len(parts.selection),
+            model, training, shown, state=state, checkpoints=checkpoints, stage=stage, patience=phase.epochs,
+            steps=steps, selected_on=0, name="" if phase.stage == TRAINING else phase.stage,
         )  # fmt: skip
-    return model, state
+    return state
+
+
+def _learn_from_all(run: Run, model: Any, network: Any, data: Data, parts: Parts, phase: Phase, honest: float) -> bool:
+    """Whether the model has learnt from all images: if that did not harm it on those that it knows by now."""
+    before = model.get_weights()
+    _fit(run, model, data, parts, phase)
+    found = [run.findings.images[place] for place in parts.held_out]
+    after = detection_metrics.evaluate(
+        list(map(truth_of, found)), predicted(network, data.pictures, found, parts.held_out), run.findings.labels
+    )["map50"]
+    if after >= honest - HARM:
+        run.note(
+            f"After it was measured, the model went on learning from all {len(parts.every)} images, for"
+            f" {phase.epochs} epochs."
+        )
+        return True
+    model.set_weights(before)
+    run.note(
+        f"Learning from all images made the model worse (mAP50 {after:.3f} on images that it had then learnt from,"
+        f" {honest:.3f} before), so the model from before is delivered."
+    )
+    return False
 
 
 def _draw(
-    run: Run, state: State, parts: Split, truths: Sequence[Truth], predictions: Sequence[Predicted],
+    run: Run, state: State, parts: Parts, truths: Sequence[Truth], predictions: Sequence[Predicted],
     measured: dict[str, Any],
 ) -> None:  # fmt: skip
     labels, folder = run.findings.labels, run.aside / "plots"

@@ -25,7 +25,7 @@ from tfserve.training.detector import as_function
 from tfserve.training.exports import Export, Tolerance
 from tfserve.training.litert_metadata import with_metadata
 from tfserve.training.run import Run
-from tfserve.training.splitting import Split, spread
+from tfserve.training.splitting import spread
 from tfserve.training.store import Store
 from tfserve.training.timing import Stage
 
@@ -38,21 +38,16 @@ SAME_IOU = 0.8
 EXACT, DECODED, QUANTIZED = Tolerance(0.97, 0.02), Tolerance(0.9, 0.2), Tolerance(0.8, 1.0)
 
 Outputs = Mapping[str, Array]
-NOT_QUANTIZED = (
-    "EXP", "TOPK_V2", "GATHER", "GATHER_ND", "MUL", "SUB", "DIV", "MAXIMUM", "MINIMUM", "REDUCE_MAX", "SUM", "GREATER",
-    "ARG_MAX", "CAST", "LESS", "GREATER_EQUAL", "STRIDED_SLICE", "ABS", "SELECT_V2", "PACK", "CONCATENATION", "RESHAPE",
-)  # fmt: skip
-"""Operations of the decoding: eight bits are too few for the corners of boxes."""
 
 
-def export(run: Run, network: Any, pictures: Store, parts: Split) -> list[Export]:
-    """All forms. The first is the SavedModel, without which there is no result."""
+def export(run: Run, network: Any, pictures: Store, learnt: Array, measured: Array) -> list[Export]:
+    """All forms, tried on `measured` images. The first is the SavedModel, without which there is no result."""
     with run.clock.stage(EXPORTS, "exports the SavedModel and the Keras file") as stage:
-        return _exported(run, stage, network, pictures, parts)
+        return _exported(run, stage, network, pictures, learnt, spread(measured, MAX_TRIED))
 
 
-def _exported(run: Run, stage: Stage, network: Any, pictures: Store, parts: Split) -> list[Export]:
-    tried, labels = spread(parts.held_out, MAX_TRIED), run.findings.labels
+def _exported(run: Run, stage: Stage, network: Any, pictures: Store, learnt: Array, tried: Array) -> list[Export]:
+    labels = run.findings.labels
     folder = run.aside / exports.SAVED_MODEL
     signatures.save(network, signatures.Detector(network, labels, run.image()), folder)
     held_out.write([run.file(place) for place in tried], folder, run.background)
@@ -70,7 +65,7 @@ def _exported(run: Run, stage: Stage, network: Any, pictures: Store, parts: Spli
     )  # fmt: skip
     trial.add("Keras", exports.KERAS_FILE, _keras_file(network), tolerance=EXACT)
     if run.parameters["exports"] == "all":
-        examples = pictures.batch(spread(parts.training, exports.MAX_CALIBRATION_IMAGES))
+        examples = pictures.batch(spread(learnt, exports.MAX_CALIBRATION_IMAGES))
         _add_small_forms(run, stage, trial, network, examples)
     return trial.results
 
@@ -162,13 +157,37 @@ def _converted(network: Any, examples: Array | None) -> bytes:
 
 
 def _with_integers(converter: Any, examples: Array) -> bytes:
+    """Integers up to the last convolutions; then floats, since the corners of boxes need more than 8 bits."""
+    types, nodes = _after_convolutions(bytes(converter.convert()))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([image[np.newaxis]] for image in examples)
-    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(NOT_QUANTIZED))
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=types, denylisted_nodes=nodes)
     debugger = tf.lite.experimental.QuantizationDebugger(
         converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
     )
     return bytes(debugger.get_nondebug_quantized_model())
+
+
+def _after_convolutions(model: bytes) -> tuple[list[str], list[str]]:
+    """The operations of a LiteRT model that no convolution depends on.
+
+    Types of operations that occur only there, and the names of the results of the others.
+    """
+    interpreter = tf.lite.Interpreter(model_content=model)
+    operations = interpreter._get_ops_details()
+    names = {each["index"]: each["name"] for each in interpreter.get_tensor_details()}
+    needed: set[int] = set()
+    before, after = [], []
+    for operation in reversed(operations):
+        if "CONV" in operation["op_name"] or needed.intersection(operation["outputs"]):
+            needed.update(operation["inputs"])
+            before.append(operation)
+        else:
+            after.append(operation)
+    shared = {each["op_name"] for each in before}
+    types = {each["op_name"] for each in after} - shared - {"DELEGATE"}
+    nodes = [names[output] for each in after if each["op_name"] in shared for output in each["outputs"]]
+    return sorted(types), nodes
 
 
 def _onnx(network: Any, card: dict[str, Any]) -> Callable[[Path], exports.Compute]:

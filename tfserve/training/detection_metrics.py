@@ -73,10 +73,16 @@ def evaluate(truths: Sequence[Truth], predictions: Sequence[Predicted], labels: 
 def verdict(map50: float, rows: Sequence[Mapping[str, Any]]) -> str:
     """What the numbers mean, in a sentence. `rows` are those of `per_class`."""
     objects = sum(row["objects"] for row in rows)
-    if objects < ENOUGH_OBJECTS:
-        return f"too few objects to measure: {objects} in the held-out images, at least {ENOUGH_OBJECTS} are needed"
     if map50 < NOTHING:
-        return "almost nothing was learnt: hardly any object is found. Mark more objects, or train for more epochs"
+        return (
+            f"almost nothing was learnt: of the {objects} objects in the held-out images, hardly any is found. Mark"
+            " more objects, or train for more epochs"
+        )
+    if objects < ENOUGH_OBJECTS:
+        return (
+            f"too few objects to measure: {objects} in the held-out images, at least {ENOUGH_OBJECTS} are needed"
+            f" (mAP50 {map50:.2f})"
+        )
     word = "good" if map50 >= GOOD else "fair" if map50 >= FAIR else "weak"
     worst = [row["label"] for row in rows if row["objects"] and row["ap50"] < min(map50, GOOD) * WEAK_SHARE]
     named = ", ".join(f"`{label}`" for label in worst[:3])

@@ -1,13 +1,13 @@
-"""Examines a detection project: images, annotations in one of two formats, and whether they fit together."""
+"""Examines a detection project: images, annotations in one of three formats, and whether they fit together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from tfserve.training import box_checks, box_files, images, labels
+from tfserve.training import box_checks, images, labels
 from tfserve.training.box_files import Annotations
-from tfserve.training.layouts import archives, recognise
+from tfserve.training.layouts import archives, coco_boxes, recognise, voc_boxes, yolo_boxes
 from tfserve.training.layouts.image_index import ImageIndex
 from tfserve.training.layouts.parts import own_split
 from tfserve.training.search import Labelled, Search
@@ -16,8 +16,8 @@ MIN_IMAGES = 4
 MAX_MISSING_SHARE = 0.2
 MAX_EXAMPLES = 5
 LAYOUTS = (
-    "images/ and annotations.json in COCO format; images/ and labels/*.txt in YOLO format; both also in train/, valid/"
-    " and test/; a zip file with one of these"
+    "images/ and annotations.json in COCO format; images/ and labels/*.txt in YOLO format; images and XML files of"
+    " Pascal VOC; all also in train/, valid/ and test/; a zip file with one of these"
 )
 
 
@@ -42,13 +42,16 @@ def _read(search: Search) -> Annotations | None:
     if not search.root.is_dir():
         return None
     files = search.below(search.root, images.SUFFIXES)
-    coco = box_files.coco_files(search.root, search.below(search.root, (".json",), depth=3))
-    has_yolo = bool(box_files.label_files(search.root, files))
-    if not coco:
-        return box_files.read_yolo(search.root, files) if has_yolo else None
-    found = box_files.read_coco(search.root, coco, ImageIndex(search.root, files))
-    if has_yolo:
-        found.remarks.append(f"There are YOLO text files too. They were not used: {coco[0].name} was.")
+    index = ImageIndex(search.root, files)
+    given = [
+        coco_boxes.read(search, index), yolo_boxes.read(search, files, index), voc_boxes.read(search, files, index),
+    ]  # fmt: skip
+    found, *others = [each for each in given if each is not None] or [None]
+    if found is None:
+        return None
+    for other in others:
+        if other is not None and any(each.boxes for each in other.marked):
+            found.remarks.append(f"There are boxes in {other.layout} too. They were not used: {found.layout} were.")
     for file in sorted({*files} - {each.file for each in found.marked}):
         search.skip(file, "not listed in the annotations")
     return found
@@ -57,15 +60,16 @@ def _read(search: Search) -> Annotations | None:
 def _take_boxes(search: Search, found: Annotations) -> None:
     """Images with boxes, and the classes that have any."""
     used = {box.category for each in found.marked for box in each.boxes}
-    categories = sorted((each for each in found.names if each in used), key=_order)
-    if unused := [found.names[each] for each in found.names if each not in used]:
+    if unused := [name for name in found.classes if name not in used]:
         found.remarks.append(f"Categories without any box were left out: {', '.join(unused[:20])}.")
-    _name_classes(search, [found.names[each] for each in categories])
-    search.numbers = [_number(each, place) for place, each in enumerate(categories)]
+    names = sorted((name for name in found.classes if name in used), key=lambda name: _order(found.classes[name], name))
+    search.display[:], search.numbers[:] = names, _numbers([found.classes[name] for name in names])
+    label_of, remarks = labels.distinct(names)
+    search.labels = [label_of[name].strip() for name in names]
+    search.remarks += remarks
     files = own_split([Labelled(each.file, "", each.part) for each in found.marked])
     images_of = {file.path: image for file, image in search.examine(files, [-1] * len(files))}
-    numbers = {category: place for place, category in enumerate(categories)}
-    kept = box_checks.examine(found, images_of, numbers)
+    kept = box_checks.examine(found, images_of, {name: place for place, name in enumerate(names)})
     if found.problems:
         return
     search.images[:] = kept
@@ -74,14 +78,6 @@ def _take_boxes(search: Search, found: Annotations) -> None:
     elif len(kept) < MIN_IMAGES:
         found.problems.append(f"There are {len(kept)} good images with annotations, at least {MIN_IMAGES} are needed.")
     box_checks.check_counts(found, kept, search.labels)
-
-
-def _name_classes(search: Search, names: Sequence[str]) -> None:
-    """Names that two categories share are told apart by a number."""
-    search.display = [name if name not in names[:place] else f"{name} {place}" for place, name in enumerate(names)]
-    label_of, remarks = labels.distinct(search.display)
-    search.labels = [label_of[name].strip() for name in search.display]
-    search.remarks += remarks
 
 
 def _check_missing(found: Annotations) -> None:
@@ -98,9 +94,11 @@ def _check_missing(found: Annotations) -> None:
     (found.remarks if few else found.problems).append(sentence)
 
 
-def _order(category: Any) -> tuple[int, str]:
-    return (int(category), "") if str(category).lstrip("-").isdigit() else (0, str(category))
+def _order(number: int | None, name: str) -> tuple[bool, int, str]:
+    return number is None, number or 0, name
 
 
-def _number(category: Any, place: int) -> int:
-    return int(category) if str(category).lstrip("-").isdigit() else place
+def _numbers(given: Sequence[int | None]) -> list[int]:
+    """As given; from 0 on if some have none, or if files gave one number to different classes."""
+    known = [number for number in given if number is not None]
+    return known if len({*known}) == len(given) else list(range(len(given)))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 ENOUGH_STEPS = 900
 """Small data is gone through more often, so that there are about so many steps."""
-DETECTION_STEPS = 800
-"""At 256 pixels and 8 images, ten minutes on two cores."""
-FEWEST_EPOCHS, MOST_EPOCHS = 20, 100
+DETECTION_STEPS = {"fast": 250, "balanced": 650, "best": 2000}
+"""By effort. At 256 pixels and 8 images, 650 take eight minutes on two cores."""
+FEWEST_EPOCHS, MOST_EPOCHS, MOST_DETECTION_EPOCHS = 20, 100, 250
 
 
 def epochs(parameters: Mapping[str, Any], learnt_from: float) -> int:
@@ -18,8 +20,9 @@ def epochs(parameters: Mapping[str, Any], learnt_from: float) -> int:
     if isinstance(wanted, int):
         return wanted
     steps = max(1.0, learnt_from / batch_size(parameters, round(learnt_from)))
-    enough = DETECTION_STEPS if "mosaic" in parameters else ENOUGH_STEPS
-    return int(min(max(FEWEST_EPOCHS, round(enough / steps)), MOST_EPOCHS))
+    if "mosaic" in parameters:
+        return int(np.clip(round(DETECTION_STEPS[parameters["effort"]] / steps), 2, MOST_DETECTION_EPOCHS))
+    return int(min(max(FEWEST_EPOCHS, round(ENOUGH_STEPS / steps)), MOST_EPOCHS))
 
 
 def batch_size(parameters: Mapping[str, Any], image_count: int) -> int:

@@ -176,6 +176,7 @@ DETECTION = (
         "backbone", "auto", ("auto", LITE_NET, "scratch"),
         "auto: EfficientNet-Lite0 with its ImageNet weights; scratch: the same network without them",
     ),
+    _choice("effort", "balanced", EFFORTS, "how long the network learns, if `epochs` is auto"),
     _BACKGROUND,
     Parameter(
         name="mosaic", type="boolean", default=True,
@@ -189,7 +190,6 @@ DETECTION = (
     _number("shift", 0.1, 0, 0.5, "and moved by up to this share of their size"),
     _number("zoom", 0.25, 0, 0.7, "and made smaller or larger by up to this share"),
     _number("brightness", 0.2, 0, 1, "and made darker or lighter by up to this share"),
-    _integer("patience", 1000, 1, 1000, "epochs without a better loss after which the training stops"),
     *_LIMITS[1:],
 )  # fmt: skip
 

@@ -98,6 +98,10 @@ def _measured_on(metrics: dict[str, Any]) -> str:
     count, measured_on = metrics["images"]["held_out"], metrics.get("measured_on", "held-out part")
     if measured_on == "test part":
         return f"All figures come from the {count} images of the project's test part, which the model never saw."
+    if metrics["train_type"] == "detection":
+        learnt = metrics["learnt_from"] == "all images"
+        after = " Then the model went on learning from all images, so it should be no worse." if learnt else ""
+        return f"All figures come from {count} images ({measured_on}) that the model had not seen by then.{after}"
     if metrics["train_type"] != "classification":
         return f"All figures come from {count} held-out images."
     return (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tfserve.training import coco
 from tfserve.training.layouts.image_index import ImageIndex
@@ -29,7 +28,7 @@ def find(search: Search, index: ImageIndex) -> Found | None:
     found = Found()
     for path in search.below(search.root, (".json",), depth=3):
         try:
-            content = coco.read(path)
+            content = coco.read(path, search.name(path))
         except (coco.NotCoco, OSError):
             continue
         if content.images and content.categories:
@@ -48,10 +47,13 @@ def find(search: Search, index: ImageIndex) -> Found | None:
 
 
 def _add(search: Search, index: ImageIndex, path: Path, content: coco.Coco, found: Found) -> None:
-    names = {each.id: same_form(each.name.strip()) for each in content.categories}
+    search.problems += content.problems
+    for what, where in content.wrong.items():
+        search.remarks.append(f"{len(where)} {what} were left out: {', '.join(where[:3])}.")
+    names = {each.id: same_form(each.name) for each in content.categories}
     for each in content.categories:
-        found.numbers.setdefault(names[each.id], each.id if isinstance(each.id, int) else 0)
-    objects: dict[Any, list[coco.Annotation]] = defaultdict(list)
+        found.numbers.setdefault(names[each.id], each.number or 0)
+    objects: dict[str | None, list[coco.Annotation]] = defaultdict(list)
     for annotation in content.annotations:
         objects[annotation.image_id].append(annotation)
     for image in content.images:
@@ -69,11 +71,11 @@ def _add(search: Search, index: ImageIndex, path: Path, content: coco.Coco, foun
         found.annotated[file] = annotated
 
 
-def _annotated(image: coco.Image, objects: list[coco.Annotation], names: Mapping[Any, str], found: Found) -> Annotated:
+def _annotated(image: coco.Image, objects: list[coco.Annotation], names: Mapping[str, str], found: Found) -> Annotated:
     annotated = Annotated(*check_size(image.width, image.height))
     for each in sorted(objects, key=_area, reverse=True):
-        if each.category_id not in names:
-            raise BadShape(f"an object of the category {each.category_id!r}, which is not listed")
+        if each.category_id is None or each.category_id not in names:
+            raise BadShape(f"an object of the category {each.category_id}, which is not listed")
         if not each.segmentation:
             found.boxes_only += each.bbox is not None
             continue
@@ -91,8 +93,8 @@ def _shape(each: coco.Annotation, name: str, annotated: Annotated) -> Shape:
 
 def _area(each: coco.Annotation) -> float:
     """As the file says; by the box when it does not."""
-    if isinstance(each.area, (int, float)):
-        return float(each.area)
+    if each.area is not None:
+        return each.area
     try:
         _, _, width, height = each.bbox
         return float(width) * float(height)
