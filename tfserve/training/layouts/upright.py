@@ -62,7 +62,7 @@ def _stored(image: Path, known: Size) -> tuple[Size, int]:
     from PIL import Image
 
     try:
-        with Image.open(image, formats=("JPEG", "MPO", "PNG", "WEBP")) as opened:
+        with Image.open(image, formats=("JPEG", "PNG", "WEBP")) as opened:
             orientation = opened.getexif().get(TAG, 1)
             return opened.size, orientation if orientation in range(1, 9) else 1
     except Exception:  # another format, or EXIF data that can raise anything
