@@ -43,14 +43,15 @@ def _read(search: Search) -> Annotations | None:
         return None
     files = search.below(search.root, images.SUFFIXES)
     index = ImageIndex(search.root, files)
-    given = [
+    every = (
         coco_boxes.read(search, index), yolo_boxes.read(search, files, index), voc_boxes.read(search, files, index),
-    ]  # fmt: skip
-    found, *others = [each for each in given if each is not None] or [None]
-    if found is None:
+    )  # fmt: skip
+    given = [each for each in every if each is not None]
+    if not given:
         return None
-    for other in others:
-        if other is not None and any(each.boxes for each in other.marked):
+    found = given[0]
+    for other in given[1:]:
+        if any(each.boxes for each in other.marked):
             found.remarks.append(f"There are boxes in {other.layout} too. They were not used: {found.layout} were.")
     for file in sorted({*files} - {each.file for each in found.marked}):
         search.skip(file, "not listed in the annotations")

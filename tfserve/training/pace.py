@@ -9,8 +9,8 @@ import numpy as np
 
 ENOUGH_STEPS = 900
 """Small data is gone through more often, so that there are about so many steps."""
-DETECTION_STEPS = {"fast": 250, "balanced": 650, "best": 2000}
-"""By effort. At 256 pixels and 8 images, 650 take eight minutes on two cores."""
+DETECTION_STEPS = {"fast": 150, "balanced": 400, "best": 1600}
+"""By effort."""
 FEWEST_EPOCHS, MOST_EPOCHS, MOST_DETECTION_EPOCHS = 20, 100, 250
 
 
