@@ -177,7 +177,7 @@ def _compared(trial: Trial, runtime: Runtime, found: Reference, *, reduced: bool
         elif problem:
             odd.add(case.what)
     trial.max_abs_diff, trial.max_rel_diff = difference.max_abs, difference.max_rel
-    trial.same_classes = difference.same_classes
+    trial.same_classes, trial.other_classes = difference.same_classes, difference.other_classes
     odd |= {TINY, ODD_TEXT} - {case.what for case in found.cases}  # what was not tried did not agree
     trial.guard = found.guard(agreed, normal_only=TINY in odd, ascii_only=ODD_TEXT in odd)
     return difference.problem or _why_useless(trial.guard, found)
@@ -197,7 +197,7 @@ def _problem(difference: Difference, runtime: Runtime, found: Reference, case: C
             difference.problem = "it computes what TensorFlow refuses"
         else:
             compare = agreement.compare_reduced if reduced else agreement.compare
-            compare(difference, names, given, expected)
+            compare(difference, names, given, expected, close=case.close_calls())
     return difference.problem
 
 
