@@ -106,9 +106,9 @@ def _decision(tensor: Any) -> _Decision | None:
     """What decides each element of a tensor; None where that is not the highest score or a comparison of scores."""
     import tensorflow as tf
 
+    while (at := _same_elements(tensor)) is not None:
+        tensor = tensor.op.inputs[at]
     operation = tensor.op
-    while operation.type in _SAME_POSITIONS or _is_table(operation):
-        operation = operation.inputs[1 if operation.type == "GatherV2" else 0].op
     scores = list(operation.inputs)
     if not scores or not scores[0].dtype.is_floating:
         return None
@@ -116,6 +116,13 @@ def _decision(tensor: Any) -> _Decision | None:
         return _Decision(tuple(each.name for each in scores))
     axis = tf.get_static_value(scores[1]) if operation.type in _HIGHEST else None
     return None if axis is None else _Decision((scores[0].name,), int(axis), lowest=operation.type == "ArgMin")
+
+
+def _same_elements(tensor: Any) -> int | None:
+    """Which input of the operation has the same elements, in the same order, perhaps by other names."""
+    if tensor.op.type == "IdentityN":
+        return int(tensor.value_index)
+    return 0 if tensor.op.type in _SAME_POSITIONS else 1 if _is_table(tensor.op) else None
 
 
 def _is_table(operation: Any) -> bool:
@@ -136,7 +143,8 @@ def _close(scores: Sequence[Array], decision: _Decision) -> Array:
     if values.shape[decision.axis] < 2:
         return np.zeros(values.size // max(1, values.shape[decision.axis]), np.bool_)
     ordered = np.partition(values, -2, axis=decision.axis)
-    return _near(*(np.take(ordered, n, axis=decision.axis) for n in (-1, -2)), scale)
+    highest, next_one = (np.take(ordered, n, axis=decision.axis) for n in (-1, -2))
+    return _near(highest, next_one, scale)
 
 
 def _near(one: Array, other: Array, scale: float) -> Array:

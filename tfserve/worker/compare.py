@@ -21,7 +21,7 @@ from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel, Message
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import conversion, fingerprint, keras, known_names
+from tfserve.runtimes import conversion, fingerprint, frozen, keras, known_names
 from tfserve.runtimes.guarded import Guarded, outside
 from tfserve.runtimes.interface import Runtime
 from tfserve.runtimes.tensorflow import GraphModel
@@ -101,6 +101,10 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
         keras.export(model.path, saved_model)
     runtime = runtimes.load(Located(formats.SAVED_MODEL, saved_model, None), device=DEVICE, runtime=TENSORFLOW)
     name = conversion.signature_of(runtime.signatures)
+    if isinstance(runtime, GraphModel) and runtime.lacked_values:
+        # Converters restore a SavedModel as its saver does, and compute with whatever is in the other variables.
+        frozen.write(saved_model, name, folder / "frozen")
+        saved_model = folder / "frozen"
     kept = held_out.samples(model, name, runtime.signatures[name])
     found = reference.make(runtime, saved_model, name, [*kept, *message.samples])
     found.write(folder)
