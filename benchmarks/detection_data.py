@@ -29,11 +29,11 @@ LEAST_VISIBLE = 0.5
 def detection(folder: Path, *, count: int = 300, side: int = 256, seed: int = 1, right: bool = False) -> None:
     """Writes `images/` and `annotations.json`."""
     random = np.random.default_rng(seed)
-    backgrounds = [_half(each, right=right) for each in _photographs()]
+    photographs = backgrounds(right=right)
     (folder / "images").mkdir(parents=True)
     images, annotations = [], []
     for number in range(count):
-        image, objects = composed(backgrounds[number % len(backgrounds)], side, random)
+        image, objects = composed(photographs[number % len(photographs)], side, random)
         name = f"{number:04d}.jpg"
         image.save(folder / "images" / name, quality=92)
         images.append({"id": number, "file_name": name, "width": side, "height": side})
@@ -76,7 +76,7 @@ def measure(server: Any, project: Path, test: Path) -> str:
 
 def composed(background: Any, side: int, random: np.random.Generator) -> tuple[Image.Image, list[Any]]:
     """An image, and for each object the number of its shape and its box: left, top, right, bottom in pixels."""
-    image = Image.fromarray(_crop(background, side, random))
+    image = Image.fromarray(crop(background, side, random))
     free = np.ones((side, side), bool)
     objects = []
     for _ in range(int(random.integers(1, 7))):
@@ -143,6 +143,11 @@ def _box(visible: Any) -> tuple[float, float, float, float]:
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
+def backgrounds(*, right: bool) -> list[Any]:
+    """The left or right halves of the photographs."""
+    return [_half(each, right=right) for each in _photographs()]
+
+
 def _photographs() -> list[Any]:
     import skimage.data
 
@@ -161,7 +166,7 @@ def _half(photograph: Any, *, right: bool) -> Any:
     return photograph[:, middle:] if right else photograph[:, :middle]
 
 
-def _crop(photograph: Any, side: int, random: np.random.Generator) -> Any:
+def crop(photograph: Any, side: int, random: np.random.Generator) -> Any:
     """A square of the photograph, of any size, resized."""
     size = int(random.integers(min(photograph.shape[:2]) // 2, min(photograph.shape[:2]) + 1))
     top, left = (int(random.integers(0, length - size + 1)) for length in photograph.shape[:2])

@@ -310,6 +310,14 @@ def test_yolo_lines_with_more_numbers_are_understood(tmp_path: Path, line: str, 
     assert any(words in remark for remark in result.remarks) or not words
 
 
+def test_two_yolo_classes_of_one_name_are_one_class(tmp_path: Path) -> None:
+    project = yolo_project(tmp_path / "p", "images/{}.png", "labels/{}.txt", data__yaml="names: [Cup, Dish, Cup]")
+    (project / "labels" / "1.txt").write_text("2" + LINE[1:])
+    result = good(project)
+    assert (result.display, result.numbers) == (["Cup"], [0])
+    assert any("Classes 0 and 2 are both called 'Cup'" in remark for remark in result.remarks)
+
+
 def test_keypoints_of_poses_are_not_taken_for_polygons(tmp_path: Path) -> None:
     line = LINE + " 0.9 0.9 2 0.1 0.1 1"
     yaml = "names: [Cup]\nkpt_shape: [2, 3]"
@@ -394,6 +402,25 @@ def test_xml_files_that_are_broken_or_have_no_corners_are_named(tmp_path: Path) 
     remarks = "\n".join(good(project).remarks)
     assert "0.xml, object 1" in remarks
     assert "1.xml: no element found: line 2" in remarks
+
+
+def test_images_without_an_xml_file_are_left_out_and_counted(tmp_path: Path) -> None:
+    project = tmp_path / "p"
+    draw(project, *(f"{number}.jpg" for number in range(8)))
+    for number in range(5):
+        voc_file(project / f"{number}.xml", f"{number}.jpg")
+    result = good(project)
+    assert len(result.images) == 5
+    assert any("3 of 8 images are not listed in the annotations" in remark for remark in result.remarks)
+
+
+def test_boxes_in_another_format_too_are_mentioned(tmp_path: Path) -> None:
+    project = coco_project(tmp_path / "p")
+    for number in range(6):
+        voc_file(project / "Annotations" / f"{number}.xml", f"{number}.png")
+    result = good(project)
+    assert list(objects(result).values()) == [[("Cup", CORNERS)]] * 6
+    assert any("Pascal VOC, XML files too" in remark for remark in result.remarks)
 
 
 def test_a_bomb_of_entities_is_refused(tmp_path: Path) -> None:

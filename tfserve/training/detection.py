@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import msgspec
 import numpy as np
 
@@ -222,7 +221,10 @@ def _fit(run: Run, model: Any, data: Data, parts: Parts, phase: Phase) -> State:
     steps = len(phase.places) // batch_size
     checkpoints = run.checkpoints(phase.name, phase.epochs)
     model.compile(
-        optimizer=keras.optimizers.AdamW(schedule(phase.rate, phase.epochs, steps), weight_decay=1e-4, clipnorm=10.0),
+        optimizer=detector.Optimizer(
+            schedule(phase.rate, phase.epochs, steps),
+            1.0 if chosen["backbone"] == "scratch" else detector.BACKBONE_RATE,
+        ),
         loss=DetectionLoss(detector.cells(tuple(chosen["network_size"])), len(run.findings.labels)),
         jit_compile=False,
     )

@@ -73,6 +73,8 @@ def evaluate(truths: Sequence[Truth], predictions: Sequence[Predicted], labels: 
 def verdict(map50: float, rows: Sequence[Mapping[str, Any]]) -> str:
     """What the numbers mean, in a sentence. `rows` are those of `per_class`."""
     objects = sum(row["objects"] for row in rows)
+    if not objects:
+        return "not measured: there are no objects in the held-out images. Mark objects in more images"
     if map50 < NOTHING:
         return (
             f"almost nothing was learnt: of the {objects} objects in the held-out images, hardly any is found. Mark"

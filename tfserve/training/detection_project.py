@@ -53,8 +53,13 @@ def _read(search: Search) -> Annotations | None:
     for other in given[1:]:
         if any(each.boxes for each in other.marked):
             found.remarks.append(f"There are boxes in {other.layout} too. They were not used: {found.layout} were.")
-    for file in sorted({*files} - {each.file for each in found.marked}):
+    unlisted = sorted({*files} - {each.file for each in found.marked})
+    for file in unlisted:
         search.skip(file, "not listed in the annotations")
+    if unlisted:
+        found.remarks.append(
+            f"{len(unlisted)} of {len(files)} images are not listed in the annotations, so they were left out."
+        )
     return found
 
 

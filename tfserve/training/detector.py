@@ -26,6 +26,8 @@ LEVELS = (8, 16, 32)
 CHANNELS = 64
 FROZEN_BLOCKS = 5
 """The blocks up to stride 8 see edges and colours everywhere; training them would double the time of a step."""
+BACKBONE_RATE = 0.2
+"""Learning rate of the weights from ImageNet, as a share of that of the rest: large steps forget what they know."""
 PRIOR = 0.01
 """The score of every cell before training: most cells have no object."""
 TYPICAL_REACH = 2.0
@@ -51,6 +53,18 @@ def detector(size: tuple[int, int], classes: int, weights: Path | None) -> Any:
     predictions = [_head(level, classes, f"head{stride}") for level, stride in zip(pyramid, LEVELS, strict=True)]
     outputs = keras.layers.Concatenate(axis=1, name="predictions")(predictions)
     return keras.Model(backbone.input, outputs, name="detector")
+
+
+class Optimizer(keras.optimizers.AdamW):  # type: ignore[misc]
+    """AdamW with a learning rate of its own for the backbone, as a share of that of the pyramid and the head."""
+
+    def __init__(self, rate: Any, backbone_share: float) -> None:
+        super().__init__(rate, weight_decay=1e-4, clipnorm=10.0)
+        self._backbone_share = backbone_share
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        share = self._backbone_share if variable.path.startswith(("stem", "block")) else 1.0
+        super().update_step(gradient, variable, learning_rate * share)
 
 
 def cells(size: tuple[int, int]) -> Array:

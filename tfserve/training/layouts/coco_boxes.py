@@ -34,7 +34,7 @@ def read(search: Search, index: ImageIndex) -> Annotations | None:
             if file.name in NAMES:
                 found.problems.append(f"{file} {error}")
             continue
-        if content.images and _has_boxes(content):
+        if file.name in NAMES or (content.images and _has_boxes(content)):
             contents.append((file, content))
     if not contents and not found.problems:
         return None

@@ -114,7 +114,11 @@ class _Reader:
                 f" ({min(names.names)} to {max(names.names)}). Add its name, or correct the text files."
             )
         for number in sorted(self._used | names.names.keys()):
-            found.classes.setdefault(names.name(number), number)
+            first = found.classes.setdefault(names.name(number), number)
+            if first != number and number in self._used:
+                found.remarks.append(
+                    f"Classes {first} and {number} are both called {names.name(number)!r}, so they are one class."
+                )
 
 
 def _box(line: str, keypoints: int) -> tuple[int, tuple[float, float, float, float], bool] | str:
