@@ -104,6 +104,11 @@ def test_giou_of_separate_boxes_is_negative() -> None:
     assert float(giou(tf.constant([0.0, 0, 1, 1]), tf.constant([3.0, 0, 4, 1]))) == pytest.approx(-0.5)
 
 
+def test_rates_follow_one_schedule_after_the_other() -> None:
+    rates = detector.Rates([lambda step: 1.0 + step * 0.1, lambda step: 5.0 - step * 1.0], [10, 4])
+    assert [float(rates(step)) for step in (0, 9, 10, 12)] == pytest.approx([1.0, 1.9, 5.0, 3.0])
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_boxes_move_with_the_pixels(seed: int) -> None:
     augment = Augment(rotation=0, shift=0.1, zoom=0.3, brightness=0, mirror=True)

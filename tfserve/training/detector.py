@@ -55,6 +55,20 @@ def detector(size: tuple[int, int], classes: int, weights: Path | None) -> Any:
     return keras.Model(backbone.input, outputs, name="detector")
 
 
+class Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """Schedules one after the other, each for its number of steps; the last goes on."""
+
+    def __init__(self, schedules: Sequence[Any], steps: Sequence[int]) -> None:
+        self._parts = list(zip(schedules, np.cumsum([0, *steps[:-1]]).tolist(), strict=True))
+
+    def __call__(self, step: Any) -> Any:
+        rate: Any = None
+        for part, first in self._parts:
+            own = part(keras.ops.maximum(step - first, 0))
+            rate = own if rate is None else keras.ops.where(step >= first, own, rate)
+        return rate
+
+
 class Optimizer(keras.optimizers.AdamW):  # type: ignore[misc]
     """AdamW with a learning rate of its own for the backbone, as a share of that of the pyramid and the head."""
 
@@ -63,7 +77,9 @@ class Optimizer(keras.optimizers.AdamW):  # type: ignore[misc]
         self._backbone_share = backbone_share
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        share = self._backbone_share if variable.path.startswith(("stem", "block")) else 1.0
+        path = self._trainable_variables[self._get_variable_index(variable)].path
+        is_backbone = any(name.startswith(("stem", "block")) for name in path.split("/"))
+        share = self._backbone_share if is_backbone else 1.0
         super().update_step(gradient, variable, learning_rate * share)
 
 
