@@ -409,8 +409,10 @@ class Trainings:
 
 def _done(answer: TrainingEnded) -> str:
     """The verdict on the model belongs into the message: `done` alone reads as if it were good."""
-    verdict = (answer.metrics or {}).get("verdict")
-    return f"done: {verdict}" if verdict else "done"
+    metrics = answer.metrics or {}
+    message = f"done: {metrics['verdict']}" if metrics.get("verdict") else "done"
+    warm = metrics.get("warm_start")
+    return f"{message}; started from task {warm['task']}" if warm and warm["reused"] else message
 
 
 def _make_private(folder: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from tfserve.tensors import Array
 from tfserve.training import (
     budget,
+    classifiers,
     evaluation,
     events,
     exports,
@@ -48,7 +49,7 @@ def train(run: Run) -> dict[str, Any]:
     found, parameters = run.findings, run.parameters
     labels = np.array([image.label for image in found.images])
     folds = divide(found.images, parameters["validation_split"], parameters["seed"])
-    choice = known_networks.choose(parameters["backbone"], parameters["weights"])
+    choice = classifiers.known_network(run) or known_networks.choose(parameters["backbone"], parameters["weights"])
     material = Material(run, labels, folds)
     contest = _compete(run, material, choice)
     delivered = _deliver(run, contest)
@@ -59,6 +60,10 @@ def train(run: Run) -> dict[str, Any]:
     said = verdict.judge(
         truth, chances.argmax(axis=1), found.labels, images=np.bincount(labels, minlength=len(found.labels)).tolist()
     )
+    caveat = run.learnt(
+        folds.development, measured_places, delivered.backbone, frozen=delivered.state is None
+    )  # fmt: skip
+    said.text += f", but {caveat}" if caveat else ""
     run.note(f"Verdict: {said.text}.")
     forms = _export(run, delivered.network, delivered.source, measured_places, contest)
     with run.optional("A plot"):

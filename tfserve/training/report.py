@@ -35,6 +35,7 @@ def write(
     found, state = run.findings, state or State(fingerprint="", epochs=0)
     metrics = {
         "task_id": run.task_id, "train_type": found.train_type, **more, **evaluation,
+        **({} if run.warm is None else {"warm_start": run.warm.report}),
         "labels": found.labels, "display": found.display, "numbers": found.numbers, "ignore": found.ignore,
         "layout": found.layout, "remarks": found.remarks, "network": network,
         "images": {**counts, "skipped": len(found.skipped)},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +13,17 @@ from typing import Any
 from tfserve import colours
 from tfserve.colours import Colour
 from tfserve.ipc.messages import Progress, Train
-from tfserve.training import findings, pace, parameters
+from tfserve.training import findings, pace, parameters, project_folders, warm_start
 from tfserve.training.checkpoints import Checkpoints, State
 from tfserve.training.findings import Findings
 from tfserve.training.first_words import first_words
 from tfserve.training.progress import Reporter
 from tfserve.training.timing import Clock
+from tfserve.training.warm_start import WarmStart
 from tfserve.training.writing import aside_of
 
 INPUT = "RGB, float32, 0 to 255; scaling is a part of the model"
-METRICS_FILE = "metrics.json"
+METRICS_FILE = project_folders.METRICS_FILE
 PROGRESS_FILE, FINGERPRINT_FILE = "progress", "fingerprint"
 LEFT_BY_ATTEMPTS = {".npz", ".npy", ".writing"}
 
@@ -47,6 +48,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     min_score: float = 0.0
     began_at: float = field(default_factory=time.time)
+    warm: WarmStart | None = None
 
     @property
     def batch_size(self) -> int:
@@ -55,6 +57,18 @@ class Run:
     @property
     def threads(self) -> int:
         return int(self.parameters["threads"])
+
+    def rate(self, usual: float, *, continued: bool) -> float:
+        """The highest learning rate: the chosen one, else the usual one, or less when an earlier training continues."""
+        chosen = self.parameters["learning_rate"]
+        if chosen != "auto":
+            return float(chosen)
+        return usual * (warm_start.RATE_SHARE if continued else 1.0)
+
+    @property
+    def epochs_share(self) -> float:
+        """Of the usual number of epochs."""
+        return 1.0 if self.warm is None else warm_start.EPOCHS_SHARE
 
     def checkpoints(self, name: str, epochs: int) -> Checkpoints:
         """Of one of the trainings that the run consists of; `name` is a folder's."""
@@ -97,6 +111,22 @@ class Run:
         print(sentence, flush=True)
         self.notes.append(sentence)
 
+    def learnt(self, learnt: Iterable[int], measured: Iterable[int], backbone: str, *, frozen: bool = False) -> str:
+        """Keeps which images the model has learnt from, and reports the use of an earlier model.
+
+        Returns what is wrong with the figures, or nothing. `frozen`: only the last layer was trained.
+        """
+        with self.optional("The list of images that were learnt from"):
+            images = [self.findings.images[place] for place in learnt]
+            warm_start.remember(self.aside, images, self.warm, frozen=frozen)
+        if self.warm is None:
+            return ""
+        uses = warm_start.Uses(self.warm, backbone, [self.findings.images[place] for place in measured])
+        caveat = uses.report()
+        for sentence in uses.notes:
+            self.note(sentence)
+        return caveat
+
     @contextmanager
     def optional(self, what: str) -> Iterator[None]:
         """For what the model is good without: if it can't be made, there is a note, and the training goes on."""
@@ -110,7 +140,8 @@ def begin(message: Train, tell: Callable[[Progress], None]) -> Run:
     """Raises `Invalid` when the parameters or the findings are not good. Imports no TensorFlow."""
     chosen = parameters.complete(message.train_type, message.parameters)
     found = findings.read(Path(message.findings))
-    work, folder = Path(message.work_folder), Path(message.folder)
+    project, work, folder = Path(message.project_dir), Path(message.work_folder), Path(message.folder)
+    warm = warm_start.begin(project_folders.results_folder(project), chosen, found, message.task_id)
     work.mkdir(parents=True, exist_ok=True)
     fingerprint = found.fingerprint({k: v for k, v in chosen.items() if k not in parameters.NOT_IN_THE_RESULT})
     if chosen["resume"] == "never" or _fingerprint_in(work) != fingerprint:
@@ -118,8 +149,9 @@ def begin(message: Train, tell: Callable[[Progress], None]) -> Run:
         (work / FINGERPRINT_FILE).write_text(fingerprint)
     reporter = Reporter(message.job, tell, work / PROGRESS_FILE)
     return Run(
-        message.task_id, Path(message.project_dir), found, chosen, work, aside_of(folder), folder, reporter,
+        message.task_id, project, found, chosen, work, aside_of(folder), folder, reporter,
         Clock(reporter, Path(message.timings) if message.timings else None), fingerprint,
+        warm=warm,
     )  # fmt: skip
 
 
@@ -188,6 +220,8 @@ def summary(metrics: dict[str, Any]) -> dict[str, Any]:
         "attempt_s",
     )
     told = {name: metrics[name] for name in names if name in metrics}
+    if "warm_start" in metrics:
+        told["warm_start"] = metrics["warm_start"]
     told["epochs"] = metrics["epochs"]["trained"]
     told["best_epoch"] = metrics["epochs"]["best"]
     told["exports"] = {each["name"]: each.get("problem", "agrees") for each in metrics["exports"]}

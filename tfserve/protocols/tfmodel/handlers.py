@@ -26,8 +26,8 @@ from tfserve.protocols.tfserve.reading import number, send_output
 from tfserve.protocols.tfserve.requests import decode
 from tfserve.serving.reads import read
 from tfserve.tensors import decode_b64
-from tfserve.training import parameters
-from tfserve.training.project_folders import MODELS, is_archive, results_folder
+from tfserve.training import parameters, warm_start
+from tfserve.training.project_folders import LATEST, MODELS, is_archive, results_folder
 
 NEW_TASK = msgspec.json.Decoder(NewTask)
 PATHS = ("weights", "unlabelled")
@@ -119,15 +119,19 @@ async def list_parameters(_: Context, __: Request) -> Response:
 
 async def _start(context: Context, asked: NewTask, *, warnings: Sequence[str] = ()) -> Response:
     train_type = parameters.train_type(asked.trainType)
-    chosen = parameters.complete(train_type, asked.parameters)
+    also = {warm_start.PARAMETER: asked.warmStart} if asked.warmStart is not None else {}
+    chosen = parameters.complete(train_type, asked.parameters | also)
     for name in PATHS:
         if chosen.get(name, "auto") != "auto":
             chosen[name] = str(_inside(context, chosen[name]))
+    project = _project_folder(context, asked.projectDir)
+    if chosen[warm_start.PARAMETER] != warm_start.NONE:
+        chosen[warm_start.PARAMETER] = str(await _earlier_result(context, project, chosen[warm_start.PARAMETER]))
     task_id = await context.line.start_training(
         StartTraining(
             user_id=asked.userId,
             project_id=asked.projectId,
-            project_dir=str(_project_folder(context, asked.projectDir)),
+            project_dir=str(project),
             train_type=train_type,
             parameters=chosen,
             deploy_to=None if asked.deploy_to is None else workspace_name(asked.deploy_to),
@@ -135,6 +139,22 @@ async def _start(context: Context, asked: NewTask, *, warnings: Sequence[str] = 
     )
     task = task_json(await read(training.find, task_id), state="initialize")
     return _answer(task | ({"warnings": warnings} if warnings else {}))
+
+
+async def _earlier_result(context: Context, project: Path, given: str) -> Path:
+    """The folder with the result of the task that a training starts from. Raises `Invalid`, `Forbidden`."""
+    if given == LATEST:
+        return _inside(context, str(warm_start.folder_of(results_folder(project), given)))
+    try:
+        task = await read(training.find, given)
+    except NotFound:
+        raise Invalid(f"{warm_start.PARAMETER}: there is no task {given[:100]!r}. Give the id of a task.") from None
+    if task.model_path is None:
+        raise Invalid(
+            f"{warm_start.PARAMETER}: task {given} has no model, its state is {task_json(task)['state']!r}. Give a task"
+            " that is done."
+        )
+    return _inside(context, str(_result_folder(task)))
 
 
 def _inside(context: Context, path: str) -> Path:

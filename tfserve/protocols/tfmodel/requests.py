@@ -24,6 +24,7 @@ class NewTask(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     trainType: Annotated[str, Meta(description="classification, segmentation or detection, in any case")]  # noqa: N815
     parameters: Annotated[dict[str, Any], Meta(description="see GET /training/parameters/")] = {}
     deploy_to: Annotated[str | None, Meta(description="a workspace in which the result is deployed")] = None
+    warmStart: Annotated[str | None, Meta(description="the parameter of this name: a task to start from")] = None  # noqa: N815
 
 
 FORM_FIELDS = ("userId", "projectId", "projectDir", "trainType")
@@ -56,9 +57,10 @@ def from_form(body: bytes) -> Form:
     missing = [name for name in FORM_FIELDS if not fields.get(name)]
     if missing:
         raise Invalid(f"The form needs the fields {', '.join(FORM_FIELDS)}; {', '.join(missing)} is missing or empty.")
-    known = parameters.names(parameters.train_type(fields["trainType"]))
+    train_type = parameters.train_type(fields["trainType"])
+    known = parameters.names(train_type)
     chosen = _parameters(fields.get("parameters") or "{}")
-    chosen |= {name: _value(fields[name]) for name in known if name in fields}
+    chosen |= {name: parameters.parsed(train_type, name, fields[name]) for name in known if name in fields}
     task = NewTask(
         **{name: fields[name] for name in FORM_FIELDS}, parameters=chosen, deploy_to=fields.get("deploy_to") or None
     )
@@ -70,12 +72,3 @@ def _parameters(text: str) -> dict[str, Any]:
         return msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise Invalid(f'parameters: a JSON object was expected, such as {{"epochs": 20}}; {error}.') from None
-
-
-def _value(text: str) -> Any:
-    """A number, true or false where the text is one, else the text."""
-    try:
-        value = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
-    return value if isinstance(value, (bool, int, float)) else text
