@@ -187,8 +187,9 @@ def test_layers_are_copied_by_name_and_outputs_by_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_training_goes_on_from_an_earlier_one_with_a_new_class(tmp_path: Path, start_trainer: StartTrainer) -> None:
-    quick = {"exports": "saved_model", "effort": "fast", "backbone": "compact", "epochs": 4}
+    quick = {"exports": "saved_model", "effort": "fast", "backbone": "compact", "epochs": 4, "validation_split": 0.5}
     project = digit_project(tmp_path / "project", classes=2, per_class=100)
     trainer = start_trainer()
     assert trainer.train(project, **quick).state is JobState.SUCCEEDED, trainer.stderr()
@@ -206,6 +207,7 @@ def test_a_training_goes_on_from_an_earlier_one_with_a_new_class(tmp_path: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_known_network_keeps_its_own_weights(tmp_path: Path, start_trainer: StartTrainer) -> None:
     project = digit_project(tmp_path / "project", classes=2, per_class=24)
     quick = {"exports": "saved_model", "effort": "fast"}

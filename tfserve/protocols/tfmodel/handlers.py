@@ -19,7 +19,7 @@ from tfserve.http.bodies import read_body
 from tfserve.http.user_files import file_response
 from tfserve.ipc.messages import StartTraining
 from tfserve.paths import resolve
-from tfserve.protocols.tfmodel.requests import Feedback, NewTask, from_form
+from tfserve.protocols.tfmodel.requests import WEIGHTS, Feedback, NewTask, from_form
 from tfserve.protocols.tfserve.handlers import Context
 from tfserve.protocols.tfserve.names import workspace_name
 from tfserve.protocols.tfserve.reading import number, send_output
@@ -36,8 +36,9 @@ FEEDBACK = msgspec.json.Decoder(Feedback)
 
 
 async def start_by_form(context: Context, request: Request) -> Response:
-    form = from_form(await read_body(request.scope, request.receive, context.settings))
-    return await _start(context, form.task, warnings=form.warnings)
+    body = await read_body(request.scope, request.receive, context.settings)
+    form = await from_form(body, request.headers.get("content-type", ""))
+    return await _start(context, form.task, warnings=form.warnings, weights=form.weights)
 
 
 async def start_by_json(context: Context, request: Request) -> Response:
@@ -117,12 +118,15 @@ async def list_parameters(_: Context, __: Request) -> Response:
 # --- parts
 
 
-async def _start(context: Context, asked: NewTask, *, warnings: Sequence[str] = ()) -> Response:
+async def _start(
+    context: Context, asked: NewTask, *, warnings: Sequence[str] = (), weights: bytes | None = None
+) -> Response:
     train_type = parameters.train_type(asked.trainType)
     also = {warm_start.PARAMETER: asked.warmStart} if asked.warmStart is not None else {}
+    also |= {} if weights is None else {WEIGHTS: "the uploaded file"}
     chosen = parameters.complete(train_type, asked.parameters | also)
     for name in PATHS:
-        if chosen.get(name, "auto") != "auto":
+        if chosen.get(name, "auto") != "auto" and name not in also:
             chosen[name] = str(_inside(context, chosen[name]))
     project = _project_folder(context, asked.projectDir)
     if chosen[warm_start.PARAMETER] != warm_start.NONE:
@@ -134,6 +138,7 @@ async def _start(context: Context, asked: NewTask, *, warnings: Sequence[str] = 
             project_dir=str(project),
             train_type=train_type,
             parameters=chosen,
+            weights=weights,
             deploy_to=None if asked.deploy_to is None else workspace_name(asked.deploy_to),
         )
     )

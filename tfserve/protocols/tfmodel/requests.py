@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from tfserve.errors import Invalid
+from tfserve.http import multipart
 from tfserve.protocols.tfserve.requests import unknown_fields
 from tfserve.training import parameters
 
@@ -29,6 +30,7 @@ class NewTask(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 FORM_FIELDS = ("userId", "projectId", "projectDir", "trainType")
 OTHER_FIELDS = ("parameters", "deploy_to")
+WEIGHTS = "weights"
 
 
 class Feedback(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -39,21 +41,41 @@ class Feedback(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Form(NamedTuple):
+    """`weights` is an uploaded file."""
+
     task: NewTask
     warnings: list[str]
+    weights: bytes | None = None
 
 
-def from_form(body: bytes) -> Form:
+async def from_form(body: bytes, content_type: str) -> Form:
     """Each parameter may be a field of its own, or all of them a JSON object in `parameters`.
 
-    Unknown fields are no error, since older clients may send them, but a warning. Raises `Invalid`.
+    In multipart/form-data the field `weights` may be a file. Unknown fields are no error, since older clients may send
+    them, but a warning. Raises `Invalid`.
     """
+    if not multipart.is_multipart(content_type):
+        return _form(_fields(body))
+    fields, files = await multipart.read(body, content_type, max_fields=MAX_FIELDS, max_files=MAX_FIELDS)
+    form = _form(dict(fields))
+    weights = [content for name, content in files if name == WEIGHTS]
+    if len(weights) + (WEIGHTS in form.task.parameters) > 1:
+        raise Invalid("weights: the form has more than one of them. Send one file, or the path of one.")
+    if any(not content for content in weights):
+        raise Invalid("weights: the uploaded file is empty: 0 bytes.")
+    others = [name for name, _ in files if name != WEIGHTS]
+    warnings = [*form.warnings, *unknown_fields(others, [*FORM_FIELDS, *OTHER_FIELDS, WEIGHTS])]
+    return Form(form.task, warnings, *weights)
+
+
+def _fields(body: bytes) -> dict[str, str]:
     try:
-        fields: dict[str, str] = dict(
-            parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
-        )
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"))
     except ValueError as error:
         raise Invalid(f"The form can't be read: {error}.") from None
+
+
+def _form(fields: dict[str, str]) -> Form:
     missing = [name for name in FORM_FIELDS if not fields.get(name)]
     if missing:
         raise Invalid(f"The form needs the fields {', '.join(FORM_FIELDS)}; {', '.join(missing)} is missing or empty.")
