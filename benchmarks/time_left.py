@@ -1,6 +1,6 @@
 """How honest the time left is: runs trainings, and compares what each said of its end with when it ended.
 
-    python -m benchmarks.time_left DIR [DIR …] [--type classification] [--set name=value …] [--timings FILE] [--repeat 1]
+    python -m benchmarks.time_left DIR [DIR …] [--type classification] [--set name=value …] [--timings FILE]
 
 `--timings` is the file in which a machine keeps how long stages took; without it each run is the first of its machine.
 """
@@ -112,7 +112,8 @@ def main() -> None:
             ended = run(project.resolve(), given.type, chosen, given.timings)
             if given.verbose:
                 for each in ended.said:
-                    print(f"  {each.at_s:6.1f} s: {each.left_s:6.1f} left, ends at {each.at_s + each.left_s:6.1f}: {each.message}")
+                    times = f"{each.at_s:6.1f} s: {each.left_s:6.1f} left, ends at {each.at_s + each.left_s:6.1f}"
+                    print(f"  {times}: {each.message}")
             print(report(project.name, ended), flush=True)
 
 

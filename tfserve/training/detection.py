@@ -82,7 +82,6 @@ def train(run: Run) -> dict[str, Any]:
     run.min_score = measured["best_score"]
     forms = detection_exports.export(run, network, data.pictures, parts)
     events.write(run.aside / "logs", state)
-    run.clock.keep()
     run.learnt([*parts.training, *parts.selection], parts.held_out, "efficientnet-lite0")
     described = {
         "backbone": "efficientnet-lite0",

@@ -43,6 +43,7 @@ def write(
         "exports": [msgspec.to_builtins(each) for each in exports],
         "parameters": run.parameters, "notes": run.notes, "versions": _versions(),
         "skipped": [msgspec.to_builtins(each) for each in found.skipped[:MAX_SKIPPED]],
+        "stages": run.clock.report(),
         "attempt_s": round(time.time() - run.began_at, 1),
     }  # fmt: skip
     for name, lines in (("labels.txt", found.labels), ("display_names.txt", found.display)):

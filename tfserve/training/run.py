@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,18 +15,21 @@ from typing import Any
 from tfserve import colours
 from tfserve.colours import Colour
 from tfserve.ipc.messages import Progress, Train
-from tfserve.training import findings, pace, parameters, project_folders, warm_start
+from tfserve.training import budget, findings, pace, parameters, project_folders, warm_start
 from tfserve.training.checkpoints import Checkpoints, State
 from tfserve.training.findings import Findings
 from tfserve.training.first_words import first_words
 from tfserve.training.progress import Reporter
-from tfserve.training.timing import Clock
+from tfserve.training.timing import START, Clock
 from tfserve.training.warm_start import WarmStart
 from tfserve.training.writing import aside_of
 
 INPUT = "RGB, float32, 0 to 255; scaling is a part of the model"
 METRICS_FILE = project_folders.METRICS_FILE
 PROGRESS_FILE, FINGERPRINT_FILE = "progress", "fingerprint"
+START_S, WARM_START_S = 7.0, 0.3
+WHOLE_RUN_S = {"classification": (60.0, 0.1), "segmentation": (70.0, 1.0), "detection": (120.0, 2.0)}
+"""What a run takes that is the first of this machine, and for each image."""
 LEFT_BY_ATTEMPTS = {".npz", ".npy", ".writing"}
 
 
@@ -144,15 +149,32 @@ def begin(message: Train, tell: Callable[[Progress], None]) -> Run:
     warm = warm_start.begin(project_folders.results_folder(project), chosen, found, message.task_id)
     work.mkdir(parents=True, exist_ok=True)
     fingerprint = found.fingerprint({k: v for k, v in chosen.items() if k not in parameters.NOT_IN_THE_RESULT})
-    if chosen["resume"] == "never" or _fingerprint_in(work) != fingerprint:
+    is_new = chosen["resume"] == "never" or _fingerprint_in(work) != fingerprint
+    if is_new:
         _clear(work)
         (work / FINGERPRINT_FILE).write_text(fingerprint)
     reporter = Reporter(message.job, tell, work / PROGRESS_FILE)
+    clock = Clock(reporter, Path(message.timings) if message.timings else None)
+    clock.learns = is_new
+    clock.budget_s = budget.seconds_of(chosen.get("budget"))
+    _expect(clock, found, chosen)
     return Run(
         message.task_id, project, found, chosen, work, aside_of(folder), folder, reporter,
-        Clock(reporter, Path(message.timings) if message.timings else None), fingerprint,
-        warm=warm,
+        clock, fingerprint, warm=warm,
     )  # fmt: skip
+
+
+def _expect(clock: Clock, found: Findings, chosen: dict[str, Any]) -> None:
+    """The start, and a guess for everything else until the recipe knows more."""
+    is_warm = "tensorflow" in sys.modules
+    clock.expect(START, WARM_START_S if is_warm else START_S, key=f"{START}, warm {is_warm}", cores=1.0)
+    seconds, each = WHOLE_RUN_S[found.train_type]
+    size = round(math.log2(max(1, len(found.images))))
+    named = ", ".join(str(chosen[name]) for name in ("backbone", "effort", "epochs", "exports") if name in chosen)
+    budget_s = clock.budget_s or math.inf
+    clock.expect_whole(
+        min(seconds + each * len(found.images), budget_s), f"{found.train_type}, {named}, 2^{size} images"
+    )
 
 
 def _fingerprint_in(work: Path) -> str:

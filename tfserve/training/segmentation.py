@@ -69,7 +69,6 @@ def train(run: Run) -> dict[str, Any]:
     _draw(run, state, predict, parts, measured)
     forms = _export(run, network, server, predict, source, parts)
     events.write(run.aside / "logs", state)
-    run.clock.keep()
     run.learnt([*parts.training, *parts.selection], parts.held_out, "unet")
     told = {"backbone": "unet", "size": list(size), "input": INPUT, "weights": network.count_params()}
     counts = {
