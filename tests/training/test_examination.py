@@ -302,3 +302,31 @@ def test_a_worker_refuses_wrong_parameters_with_all_of_them(digits: Path, start_
 def test_findings_that_are_gone_are_told(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="Examine the project again"):
         findings.read(tmp_path / "gone.json")
+
+
+def test_images_without_a_telling_suffix_are_found_by_content(digits: Path) -> None:
+    folder = digits / "images" / "Digit_1"
+    for number, name in enumerate(("no_suffix", "photo.jpg_large", "photo.JPG", "download.tmp", "wrong.png")):
+        noise(50 + number).save(folder / name, "JPEG")
+    (folder / "README").write_text("no image")
+    (folder / "raw.dng").write_bytes(b"II*\0" + bytes(100))
+    os.mkfifo(folder / "pipe")
+    found = examine(str(digits), "classification", {})
+    paths = {image.path for image in found.images}
+    for name in ("no_suffix", "photo.jpg_large", "photo.JPG", "download.tmp", "wrong.png"):
+        assert f"images/Digit_1/{name}" in paths
+    skipped = {each.path: each.reason for each in found.skipped}
+    for name in ("README", "raw.dng", "pipe"):
+        assert "not an image file" in skipped[f"images/Digit_1/{name}"]
+
+
+def test_a_mask_of_another_format_is_refused_by_name(tmp_path: Path) -> None:
+    for name, content, words in (
+        ("a.png", b"P5\n2 2\n255\n\0\0\0\0", "its content is no image"),
+        ("b.png", b"%!PS-Adobe-3.0 EPSF-3.0\n", "its content is no image"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(masks.Bad, match=words):
+            masks.look(tmp_path / name)
+    Image.new("L", (4, 4), 255).save(tmp_path / "c.png", "BMP")
+    assert masks.look(tmp_path / "c.png").values == [255]
