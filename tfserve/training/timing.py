@@ -65,6 +65,7 @@ class _Expected:
     key: str
     chance: float = 1.0
     fixed: bool = False
+    is_uncertain: bool = False
     work: float | None = None
     took: float | None = None
     share: float = 1.0
@@ -78,6 +79,8 @@ class Stage:
         self._clock, self.name = clock, name
         self.began = clock.now()
         self.share = 0.0
+        #: whether shares are of parts that differ, such as exports, so that they say nothing of the pace
+        self.in_parts = False
         self._first: tuple[float, float] | None = None
 
     @property
@@ -99,7 +102,7 @@ class Stage:
         everything."""
         done = self._clock.now().processor - self.began.processor
         guess = max(expected - done, expected * (1 - self.share) * 0.3)
-        if self._first is None or self.share - self._first[0] < OWN_PACE_FROM:
+        if self.in_parts or self._first is None or self.share - self._first[0] < OWN_PACE_FROM:
             return guess
         share, work = self._first
         return (self._clock.now().processor - work) / (self.share - share) * (1 - self.share)
@@ -168,7 +171,7 @@ class Clock:
         """Adds a stage, or replaces what was expected of it. It takes `seconds` on a quiet ordinary machine."""
         if name not in self._stages or self._stages[name].took is None:
             likely = self._kept.get(self._chance_key(name), chance) if chance < 1 else 1.0
-            self._stages[name] = _Expected(seconds, cores, key or _kind(name), likely, fixed)
+            self._stages[name] = _Expected(seconds, cores, key or _kind(name), likely, fixed, chance < 1)
 
     def expect_whole(self, seconds: float, about: str) -> None:
         """What all stages that are not known yet take together; it counts until the first of them is expected."""
@@ -177,7 +180,9 @@ class Clock:
     def drop(self, name: str) -> None:
         """The stage will not come, or is done already."""
         if name in self._stages and self._stages[name].took is None:
-            self._dropped[name] = self._stages.pop(name).chance
+            gone = self._stages.pop(name)
+            if gone.is_uncertain:
+                self._dropped[name] = gone.chance
 
     def settle(self, name: str) -> None:
         """The stage will come, as far as is known by now."""
@@ -315,8 +320,9 @@ class Clock:
         if (whole := self._whole) is not None:
             work = sum(each.work or 0.0 for name, each in self._stages.items() if name != START)
             yield whole.key, work / (whole.seconds * whole.cores)
-        for name in self._stages:
-            yield self._chance_key(name), 1.0
+        for name, each in self._stages.items():
+            if each.is_uncertain:
+                yield self._chance_key(name), 1.0
         for name, chance in self._dropped.items():
             known = self._chance_key(name) in self._kept
             yield self._chance_key(name), NEVER if known else chance / 2

@@ -25,7 +25,8 @@ from starlette.types import Scope
 
 from tfserve.errors import Invalid
 from tfserve.http import multipart
-from tfserve.serving.models import Model, Request, Result
+from tfserve.serving.models import Model
+from tfserve.serving.prediction import Request, Result
 from tfserve.tensors import Array, decode_b64
 
 IMAGE_BYTES = "image_bytes"
