@@ -172,7 +172,6 @@ def _draw(
 def _export(run: Run, network: Any, source: Source, places: Array, contest: Contest) -> list[exports.Export]:
     """All forms, each tried on held-out images. The first is the SavedModel, without which there is no result."""
     with run.clock.stage(EXPORTS, "exports the SavedModel and the Keras file") as stage:
-        stage.in_parts = True
         return _exported(run, stage, network, source, spread(places, MAX_TRIED), contest.folds.development)
 
 

@@ -79,7 +79,7 @@ class Stage:
         self._clock, self.name = clock, name
         self.began = clock.now()
         self.share = 0.0
-        #: whether shares are of parts that differ, such as exports, so that they say nothing of the pace
+        #: whether its parts differ, as those of exports do, so that shares say nothing of the pace
         self.in_parts = False
         self._first: tuple[float, float] | None = None
 
@@ -168,7 +168,10 @@ class Clock:
         self, name: str, seconds: float, *, key: str | None = None, cores: float = CORES, chance: float = 1.0,
         fixed: bool = False,
     ) -> None:  # fmt: skip
-        """Adds a stage, or replaces what was expected of it. It takes `seconds` on a quiet ordinary machine."""
+        """Adds a stage, or replaces what was expected of it. It takes `seconds` on a quiet ordinary machine.
+
+        `key` is for stages of several parts, such as exports; others are learnt under their names.
+        """
         if name not in self._stages or self._stages[name].took is None:
             likely = self._kept.get(self._chance_key(name), chance) if chance < 1 else 1.0
             self._stages[name] = _Expected(seconds, cores, key or _kind(name), likely, fixed, chance < 1)
@@ -196,6 +199,7 @@ class Clock:
         expected.chance = 1.0
         self.observe()
         before, stage = self._current, Stage(self, name)
+        stage.in_parts = expected.key != _kind(name)
         self._current = stage
         if message is not None:
             self.reporter.say(self.progress(), message, eta_s=self.time_left())
