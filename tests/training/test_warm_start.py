@@ -16,10 +16,11 @@ from trainer import StartTrainer, Trainer
 
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import JobState, ProjectExamined, TrainingEnded
-from tfserve.training import linear_head, parameters, warm_start
+from tfserve.training import earlier_models, linear_head, parameters, warm_start
+from tfserve.training.earlier_models import Earlier, Learnt
 from tfserve.training.findings import Findings, ImageFile
 from tfserve.training.folds import divide
-from tfserve.training.warm_start import Earlier, Learnt, WarmStart
+from tfserve.training.warm_start import WarmStart
 
 
 def earlier(labels: list[str], display: list[str] | None = None, learnt: Learnt | None = None) -> Earlier:
@@ -68,11 +69,11 @@ def test_classes_are_matched_by_display_name_then_by_label_and_each_only_once() 
 )
 def test_a_model_that_is_gone_or_damaged_is_refused_by_name(change: Any, message: str, tmp_path: Path) -> None:
     folder = result(tmp_path / "models" / "t1")
-    assert warm_start.find(tmp_path, "t1", "classification").labels == ["a", "b"]
-    assert warm_start.find(tmp_path, str(folder), "classification").task_id == "t1"
+    assert earlier_models.find(tmp_path, "t1", "classification").labels == ["a", "b"]
+    assert earlier_models.find(tmp_path, str(folder), "classification").task_id == "t1"
     change(folder)
     with pytest.raises(Invalid, match=message):
-        warm_start.find(tmp_path, "t1", "classification")
+        earlier_models.find(tmp_path, "t1", "classification")
 
 
 def test_a_model_that_does_not_fit_the_training_is_refused(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_a_model_that_does_not_fit_the_training_is_refused(tmp_path: Path) -> No
     fits = {"warmStart": "small", "backbone": "auto", "weights": "auto"}
 
     def problem(**changes: str) -> str:
-        return " ".join(warm_start.problems(tmp_path, fits | changes, "classification"))
+        return " ".join(earlier_models.problems(tmp_path, fits | changes, "classification"))
 
     assert problem() == problem(warmStart="known") == problem(warmStart="none") == ""
     assert "task masks trained a segmentation, but this is a classification" in problem(warmStart="masks")
@@ -133,11 +134,11 @@ def test_without_enough_new_images_the_report_says_that_known_ones_were_measured
 def test_what_was_learnt_from_includes_what_the_earlier_model_knew(tmp_path: Path) -> None:
     now = found(["a"], {"x": 0, "y": 0})
     warm_start.remember(tmp_path, now.images, None, frozen=True)
-    first = warm_start._learnt(tmp_path)
+    first = earlier_models.learnt_in(tmp_path)
     assert first == Learnt(["x", "y"], frozen=True)
     warm = WarmStart(earlier(["a"], learnt=Learnt(["w"], frozen=False)), now)
     warm_start.remember(tmp_path, now.images, warm, frozen=True)
-    assert warm_start._learnt(tmp_path) == Learnt(["w", "x", "y"], frozen=False)
+    assert earlier_models.learnt_in(tmp_path) == Learnt(["w", "x", "y"], frozen=False)
 
 
 # --- what is copied
@@ -168,7 +169,7 @@ def test_layers_are_copied_by_name_and_outputs_by_class(tmp_path: Path) -> None:
     old = backbones.compact((32, 32), 2, grey=False)
     backbones.with_probabilities(old).save(folder / "model.keras")
     now = found(["b", "new", "a"], {})
-    warm = WarmStart(warm_start.find(tmp_path, "t1", "classification"), now)
+    warm = WarmStart(earlier_models.find(tmp_path, "t1", "classification"), now)
     model = backbones.compact((64, 64), 3, grey=False)  # one halving more, so the last layers are other ones
     warm.fill(model)
     first, last = old.layers[2].get_weights()[0], old.get_layer("logits").get_weights()[0]

@@ -17,6 +17,7 @@ from tfserve.training.augment import Augment
 from tfserve.training.candidates import Outcome, preparation_of, slug, stage_name
 from tfserve.training.checkpoints import State
 from tfserve.training.datasets import Source
+from tfserve.training.earlier_models import COMPACT
 from tfserve.training.features import Changed, Features
 from tfserve.training.fitting import fit, schedule
 from tfserve.training.folds import Fold, Folds
@@ -28,7 +29,7 @@ from tfserve.training.sizes import network_size
 from tfserve.training.splitting import aside
 from tfserve.training.store import Store
 from tfserve.training.timing import Stage
-from tfserve.training.warm_start import COMPACT, EPOCHS_SHARE
+from tfserve.training.warm_start import EPOCHS_SHARE
 from tfserve.training.writing import written_aside
 
 LARGEST_COMPACT = 128

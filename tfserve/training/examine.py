@@ -11,10 +11,10 @@ from tfserve.errors import Invalid
 from tfserve.training import (
     classified_project,
     detection_project,
+    earlier_models,
     image_remarks,
     known_networks,
     segmented_project,
-    warm_start,
 )
 from tfserve.training.findings import Findings
 from tfserve.training.labels import INFO_FILE
@@ -64,9 +64,9 @@ def examine(
 
 
 def _problems_of_warm_start(search: Search, parameters: dict[str, Any], train_type: str) -> list[str]:
-    given = parameters.get(warm_start.PARAMETER, warm_start.NONE)
-    outside = search.bounds.problems(warm_start.folder_of(search.results, given))
-    return outside or warm_start.problems(search.results, parameters, train_type)
+    given = parameters.get(earlier_models.PARAMETER, earlier_models.NONE)
+    outside = search.bounds.problems(earlier_models.folder_of(search.results, given))
+    return outside or earlier_models.problems(search.results, parameters, train_type)
 
 
 def _problems_of_backbone(parameters: dict[str, Any]) -> list[str]:

@@ -6,10 +6,7 @@ the earlier model has learnt from are not held out if there are enough others, s
 
 from __future__ import annotations
 
-import json
 import re
-import unicodedata
-import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,107 +17,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from tfserve.errors import Invalid, nearest
+from tfserve.errors import Invalid
 from tfserve.tensors import Array
+from tfserve.training.earlier_models import LEARNT_FILE, NONE, PARAMETER, Earlier, Learnt, find
 from tfserve.training.findings import Findings, ImageFile
-from tfserve.training.project_folders import KERAS_FILE, METRICS_FILE, MODELS
+from tfserve.training.project_folders import KERAS_FILE
 
-PARAMETER, NONE = "warmStart", "none"
-LEARNT_FILE = "learnt.json"
-"""Which images a model has learnt from, also by way of the models that it started from."""
 RATE_SHARE, EPOCHS_SHARE = 0.3, 0.5
 """Of the learning rate and of the epochs that training from scratch takes."""
 CLASS_LAYERS = "logits"
-COMPACT = "compact"
 MIN_UNSEEN, MIN_UNSEEN_PER_CLASS = 10, 2
 """With fewer images that are new to the earlier model there is nothing honest to measure on."""
-
-
-class Learnt(msgspec.Struct):
-    """Digests of images. `frozen`: only the last layer was trained, so the others know nothing of these images."""
-
-    images: list[str]
-    frozen: bool = False
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """The result of an earlier task. `learnt` is None when that is not known."""
-
-    folder: Path
-    train_type: str
-    backbone: str
-    labels: list[str]
-    display: list[str]
-    learnt: Learnt | None
-
-    @property
-    def task_id(self) -> str:
-        return self.folder.name
-
-    def number_of(self, labels: Sequence[str], display: Sequence[str]) -> list[int | None]:
-        """For each class of now its number in the earlier model: by the display name, else by the label."""
-        found: list[int | None] = [None] * len(labels)
-        for theirs, ours in ((self.display, display), (self.labels, labels)):
-            known = {_composed(name): number for number, name in enumerate(theirs)}
-            for place, name in enumerate(ours):
-                number = known.get(_composed(name))
-                if found[place] is None and number not in found:
-                    found[place] = number
-        return found
-
-
-def find(results: Path, given: str, train_type: str) -> Earlier:
-    """The result of the task with this id in `results`, or in the folder that `given` names. Raises `Invalid`."""
-    folder = folder_of(results, given)
-    try:
-        metrics = json.loads((folder / METRICS_FILE).read_bytes())
-        earlier = Earlier(
-            folder, str(metrics["train_type"]), str(metrics["network"]["backbone"]), list(metrics["labels"]),
-            list(metrics.get("display") or metrics["labels"]), _learnt(folder),
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        others = [file.parent for file in folder.parent.glob(f"*/{METRICS_FILE}")]
-        there_are = [each.name for each in others if not each.is_symlink()]
-        raise Invalid(
-            f"{PARAMETER}: there is no model of a finished task in {folder}{nearest(folder.name, there_are)}. It was"
-            " deleted, or the task has no result. Give the id of a task that is done."
-        ) from error
-    if earlier.train_type != train_type:
-        raise Invalid(
-            f"{PARAMETER}: task {earlier.task_id} trained a {earlier.train_type}, but this is a {train_type}. Give a"
-            " task of the same train type."
-        )
-    if not zipfile.is_zipfile(folder / KERAS_FILE):
-        raise Invalid(f"{PARAMETER}: {folder} has no {KERAS_FILE} (or a damaged one), whose weights would be copied.")
-    return earlier
-
-
-def folder_of(results: Path, given: str) -> Path:
-    """`given` is a task's id, `latest`, or the path of a result."""
-    return (results / MODELS / given).resolve()
-
-
-def problems(results: Path, parameters: Mapping[str, Any], train_type: str) -> list[str]:
-    """Of a training that could not start from the model that it names."""
-    given = parameters.get(PARAMETER, NONE)
-    if given == NONE:
-        return []
-    try:
-        earlier = find(results, given, train_type)
-    except Invalid as error:
-        return [error.message]
-    if train_type != "classification":
-        return []
-    is_compact, wanted = earlier.backbone == COMPACT, parameters.get("backbone", "auto")
-    if wanted not in ("auto", earlier.backbone):
-        return [
-            f"{PARAMETER}: task {earlier.task_id} delivered the network {earlier.backbone}, of which backbone {wanted}"
-            f" can use nothing. Leave backbone away, or set it to {earlier.backbone}."
-        ]
-    if not is_compact and parameters.get("weights", "auto") != "auto":
-        return [f"{PARAMETER} and weights both say what the network starts from. Give one of them."]
-    return []
 
 
 class WarmStart:
@@ -263,13 +170,6 @@ def remember(folder: Path, images: Sequence[ImageFile], warm: WarmStart | None, 
     (folder / LEARNT_FILE).write_bytes(msgspec.json.encode(learnt))
 
 
-def _learnt(folder: Path) -> Learnt | None:
-    try:
-        return msgspec.json.decode((folder / LEARNT_FILE).read_bytes(), type=Learnt)
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
 def _layers(model: Any) -> Iterator[tuple[str, Any]]:
     """Each layer that has weights, also those of networks within, with a name that is the same in every process.
 
@@ -308,7 +208,3 @@ def _sentence(report: Mapping[str, Any], earlier: Earlier) -> str:
         if names := report[f"classes_{what}"]:
             parts.append(f"classes {what}: {', '.join(names[:20])}" + (", …" if len(names) > 20 else ""))
     return "; ".join(parts) + "."
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)

@@ -26,7 +26,8 @@ from tfserve.protocols.tfserve.reading import number, send_output
 from tfserve.protocols.tfserve.requests import decode
 from tfserve.serving.reads import read
 from tfserve.tensors import decode_b64
-from tfserve.training import parameters, warm_start
+from tfserve.training import earlier_models, parameters
+from tfserve.training.earlier_models import NONE, PARAMETER
 from tfserve.training.project_folders import LATEST, MODELS, is_archive, results_folder
 
 NEW_TASK = msgspec.json.Decoder(NewTask)
@@ -122,15 +123,15 @@ async def _start(
     context: Context, asked: NewTask, *, warnings: Sequence[str] = (), weights: bytes | None = None
 ) -> Response:
     train_type = parameters.train_type(asked.trainType)
-    also = {warm_start.PARAMETER: asked.warmStart} if asked.warmStart is not None else {}
+    also = {PARAMETER: asked.warmStart} if asked.warmStart is not None else {}
     also |= {} if weights is None else {WEIGHTS: "the uploaded file"}
     chosen = parameters.complete(train_type, asked.parameters | also)
     for name in PATHS:
         if chosen.get(name, "auto") != "auto" and name not in also:
             chosen[name] = str(_inside(context, chosen[name]))
     project = _project_folder(context, asked.projectDir)
-    if chosen[warm_start.PARAMETER] != warm_start.NONE:
-        chosen[warm_start.PARAMETER] = str(await _earlier_result(context, project, chosen[warm_start.PARAMETER]))
+    if chosen[PARAMETER] != NONE:
+        chosen[PARAMETER] = str(await _earlier_result(context, project, chosen[PARAMETER]))
     task_id = await context.line.start_training(
         StartTraining(
             user_id=asked.userId,
@@ -149,14 +150,14 @@ async def _start(
 async def _earlier_result(context: Context, project: Path, given: str) -> Path:
     """The folder with the result of the task that a training starts from. Raises `Invalid`, `Forbidden`."""
     if given == LATEST:
-        return _inside(context, str(warm_start.folder_of(results_folder(project), given)))
+        return _inside(context, str(earlier_models.folder_of(results_folder(project), given)))
     try:
         task = await read(training.find, given)
     except NotFound:
-        raise Invalid(f"{warm_start.PARAMETER}: there is no task {given[:100]!r}. Give the id of a task.") from None
+        raise Invalid(f"{PARAMETER}: there is no task {given[:100]!r}. Give the id of a task.") from None
     if task.model_path is None:
         raise Invalid(
-            f"{warm_start.PARAMETER}: task {given} has no model, its state is {task_json(task)['state']!r}. Give a task"
+            f"{PARAMETER}: task {given} has no model, its state is {task_json(task)['state']!r}. Give a task"
             " that is done."
         )
     return _inside(context, str(_result_folder(task)))
