@@ -13,11 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from tfserve.config import Settings
 from tfserve.control import training
 from tfserve.control.models import TrainingTask as Row
 from tfserve.control.task_json import task_json
-from tfserve.errors import Failure, Internal, TFserveError, Unavailable
+from tfserve.errors import Failure, Internal, OutOfSpace, TFserveError, Unavailable
 from tfserve.ipc.messages import (
     FeedbackKept,
     Interrupt,
@@ -36,10 +38,10 @@ from tfserve.supervisor.journal import Journal, NotRecorded
 from tfserve.supervisor.training_records import TrainingRecords
 from tfserve.supervisor.training_runs import FolderInUse, FolderReserved, Run, TooManyTasks, new_row, run_of
 from tfserve.supervisor.workers import Spare, WorkerDied
-from tfserve.training import feedback, findings
+from tfserve.training import feedback, findings, weight_files
 from tfserve.training.checkpoint_files import newest_epoch
 from tfserve.training.project_folders import MODELS, results_folder
-from tfserve.training.writing import aside_of
+from tfserve.training.writing import aside_of, tells_full_disk
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +106,8 @@ class Trainings:
         with self._reserve(str(Path(request.project_dir))):
             _make_private(self._folder(task_id))
             try:
+                if request.weights is not None:
+                    request = await asyncio.to_thread(_with_kept_weights, request, self._folder(task_id))
                 found = await self._examinations.examine(request, self._folder(task_id) / FINDINGS)
                 row = new_row(task_id, request, found, told="" if self._settings.callback_url else None)
                 self._put(self._run_of(await self._journal.change(partial(training.create, row))))
@@ -366,8 +370,19 @@ class Trainings:
 
 def _done(answer: TrainingEnded) -> str:
     """The verdict on the model belongs into the message: `done` alone reads as if it were good."""
-    verdict = (answer.metrics or {}).get("verdict")
-    return f"done: {verdict}" if verdict else "done"
+    metrics = answer.metrics or {}
+    message = f"done: {metrics['verdict']}" if metrics.get("verdict") else "done"
+    warm = metrics.get("warm_start")
+    return f"{message}; started from task {warm['task']}" if warm and warm["reused"] else message
+
+
+def _with_kept_weights(request: StartTraining, folder: Path) -> StartTraining:
+    """The request, whose uploaded weights lie in the task's folder. Raises `OutOfSpace`, `Unavailable`."""
+    try:
+        file = weight_files.keep(folder, request.weights or b"")
+    except OSError as error:
+        raise (OutOfSpace(cause=str(error)) if tells_full_disk(error) else Unavailable(f"weights: {error}")) from error
+    return msgspec.structs.replace(request, weights=None, parameters=request.parameters | {"weights": str(file)})
 
 
 def _make_private(folder: Path) -> None:
