@@ -163,9 +163,9 @@ class Clock:
 
     def observe(self) -> None:
         """Notes how much of the processor this process got since the last time."""
-        now, cores = self.now(), CORES
-        if self._current is not None:
-            cores = self._cores(self._current.name)
+        now, cores, current = self.now(), CORES, self._current
+        if current is not None:
+            cores = self._cores(current.name)
         wall, work = now.wall - self._seen.wall, now.processor - self._seen.processor
         if wall > 0.2:
             fade = 0.5 ** (wall / HALF_LIFE_S)
@@ -225,10 +225,10 @@ class Clock:
     # --- what is reported
 
     def progress(self) -> float:
-        stages = self._stages.items()
+        stages, current = self._stages.items(), self._current
         done = sum(self._work(name) for name, each in stages if each.took is not None)
-        if self._current is not None:
-            done += self._current.share * self._work(self._current.name)
+        if current is not None:
+            done += current.share * self._work(current.name)
         total = sum(self._work(name) * each.chance for name, each in stages)
         return min(FIRST + (LAST - FIRST) * done / max(total, 1e-9), COMPLETE)
 
@@ -278,7 +278,7 @@ class Clock:
 
         def tick() -> None:
             while not stop.wait(TICK_S):
-                with suppress(RuntimeError):  # a stage was added meanwhile
+                with suppress(RuntimeError, KeyError):  # a stage was added or dropped meanwhile
                     self.observe()
                     self.reporter.repeat(TICK_S, self.progress(), self.time_left())
 
