@@ -70,10 +70,13 @@ def load(model: Any, file: Path) -> None:
         raise Invalid(f"{file} holds no weights of EfficientNet-Lite0: {error}.") from error
 
 
-def classifier_weights(file: Path) -> tuple[Array, Array]:
-    """Kernel (1280, 1000) and bias (1000) of ImageNet's own classes."""
+def classifier_weights(file: Path) -> tuple[Array, Array] | None:
+    """Kernel (1280, classes) and bias (classes) of the classes of the file, such as ImageNet's; None without them."""
     tensors = torch_file.read(file)
-    return tensors["_fc.weight"].T, tensors["_fc.bias"]
+    kernel, bias = tensors.get("_fc.weight"), tensors.get("_fc.bias")
+    if kernel is None or bias is None or kernel.shape != (len(bias), FEATURES):
+        return None
+    return kernel.T, bias
 
 
 def _names() -> list[tuple[str, str, str]]:
