@@ -92,15 +92,16 @@ class FineTuned:
         keras.utils.set_random_seed(self._material.run.parameters["seed"])
         network = self._network(training)
         changed = np.concatenate([training + count * copy for copy in range(COPIES + 1)])
+        rate = self._material.run.rate(RATE, continued=False)
         epochs = PASSES // (COPIES + 1)
-        network_training = NetworkTraining(self._material, self.name, maps, RATE, epochs)
+        network_training = NetworkTraining(self._material, self.name, maps, rate, epochs)
         state = network_training.fit(network.trainable, stage, changed, selection=watched[:0], watched=watched)
         return network, state
 
     def _network(self, training: Array) -> _Network:
         """The pretrained network with the head that logistic regression finds for the images of `training`."""
         material = self._material
-        features = backbones.features(self._choice, self.size)
+        features = backbones.features(self._choice, self.size, material.run.warm)
         tail = keras.Model(features.get_layer(LAST_FROZEN).output, features.output)
         rows = np.asarray(tail.predict(self._plain(training), verbose=0))
         start = linear_head.heads(
@@ -124,7 +125,7 @@ class FineTuned:
     def _maps(self) -> Source:
         """What the frozen blocks make of all images, then of their copies."""
         run, labels = self._material.run, self._material.labels
-        network = backbones.features(self._choice, self.size)
+        network = backbones.features(self._choice, self.size, run.warm)
         frozen = keras.Model(network.input, network.get_layer(LAST_FROZEN).output)
         source, augment = self._material.source(self.size).inputs, Augment.from_parameters(run.parameters)
         parts = []

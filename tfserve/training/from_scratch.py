@@ -14,11 +14,13 @@ from tfserve.training import backbones, datasets, pace
 from tfserve.training.augment import Augment
 from tfserve.training.candidates import Outcome, slug
 from tfserve.training.checkpoints import State
+from tfserve.training.earlier_models import COMPACT
 from tfserve.training.folds import Fold
 from tfserve.training.material import Delivered, Material
 from tfserve.training.network_training import FIT_S, PREDICTED_AT_ONCE, TRAINED_MACS_PER_S, NetworkTraining
 from tfserve.training.sizes import network_size
 from tfserve.training.splitting import aside
+from tfserve.training.warm_start import EPOCHS_SHARE
 from tfserve.training.writing import written_aside
 
 LARGEST = 128
@@ -36,6 +38,7 @@ class Compact:
         self.name = "compact network from scratch"
         self._material = material
         run = material.run
+        self._warm = run.warm if run.warm is not None and run.warm.earlier.backbone == COMPACT else None
         self.size = network_size(
             run.findings.images, run.parameters["image_size"], largest=LARGEST, multiple=4
         )  # fmt: skip
@@ -51,7 +54,7 @@ class Compact:
 
     def unsuitable(self) -> str | None:
         count, classes = len(self._material.folds.development), self._material.classes
-        if count < max(FEW_IMAGES, FEW_PER_CLASS * classes):
+        if self._warm is None and count < max(FEW_IMAGES, FEW_PER_CLASS * classes):
             return f"{count} images of {classes} classes are too few to learn a network from scratch"
         return None
 
@@ -90,8 +93,11 @@ class Compact:
         parameters = self._material.run.parameters
         keras.utils.set_random_seed(parameters["seed"])
         model = backbones.compact(self.size, self._material.classes, grey=self._grey)
+        if self._warm is not None:
+            self._warm.fill(model)
         network_training = NetworkTraining(
-            self._material, self.name, self._material.source(self.size), RATE, self._epochs,
+            self._material, self.name, self._material.source(self.size),
+            self._material.run.rate(RATE, continued=self._warm is not None), self._epochs,
             Augment.from_parameters(parameters),
         )  # fmt: skip
         return model, network_training.fit(model, name, training, selection=selection, watched=watched)
@@ -103,7 +109,8 @@ class Compact:
     def _affordable_epochs(self, allowance: float) -> int:
         """The usual number; fewer when two trainings would take longer than allowed, but not less than half of it."""
         images = len(self._material.folds.folds[0].training)
-        usual = pace.epochs(self._material.run.parameters, images)
+        share = 1.0 if self._warm is None else EPOCHS_SHARE
+        usual = pace.epochs(self._material.run.parameters, images, share=share)
         if self._material.run.parameters["epochs"] != "auto":
             return usual
         affordable = int((allowance / 2 - FIT_S) / self._epoch_s(images))

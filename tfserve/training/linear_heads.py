@@ -14,7 +14,10 @@ from tfserve.training.candidates import Outcome, preparation_of, stage_name
 from tfserve.training.features import Changed, Features
 from tfserve.training.folds import Fold
 from tfserve.training.known_networks import KNOWN, Choice
+from tfserve.training.linear_head import Head
 from tfserve.training.material import Delivered, Material
+from tfserve.training.project_folders import KERAS_FILE
+from tfserve.training.run import Run
 from tfserve.training.sizes import network_size
 from tfserve.training.timing import Stage
 
@@ -40,6 +43,8 @@ class LinearHead:
         self._material, self._choice = material, choice
         self.size = self._affordable_size(allowance)
         self.network: Any = None
+        prior = material.prior(choice)
+        self._priors = [None] if prior is None else [None, prior]
         self._features: Features | None = None
 
     def cost(self, images: int) -> float:
@@ -54,28 +59,31 @@ class LinearHead:
     def evaluate(self, number: int, fold: Fold) -> Outcome:
         rows = self.rows()
         with self._material.run.clock.stage(stage_name(self, number)):
-            solved = self._solve(fold.training, linear_head.PENALTIES)
+            solved = [head for prior in self._priors for head in self._solve(fold.training, prior=prior)]
         held_out = rows.batch(fold.held_out)
         return self._material.outcome(fold, np.stack([head.probabilities(held_out) for head in solved]))
 
     def deliver(self, variant: int, places: Array) -> Delivered:
         """Solved for the chosen penalty on all of `places`."""
         rows = self.rows()
+        prior, last = divmod(variant, len(linear_head.PENALTIES))
         with self._material.run.clock.stage(stage_name(self)):
-            solved = self._solve(places, linear_head.PENALTIES[: variant + 1])[-1]
+            solved = self._solve(places, linear_head.PENALTIES[: last + 1], prior=self._priors[prior])[-1]
         head = backbones.head(rows.shape[0], self._material.classes)
         head.get_layer("logits").set_weights([solved.kernel, solved.bias])
         network = backbones.with_probabilities(self.network, head)
         return Delivered(network, self._material.source(self.size), self._choice.name)
 
-    def _solve(self, places: Array, penalties: Sequence[float]) -> list[linear_head.Head]:
+    def _solve(
+        self, places: Array, penalties: Sequence[float] = linear_head.PENALTIES, *, prior: Head | None = None
+    ) -> list[Head]:
         """One head for each penalty, from all versions of the images of `places`."""
         versions = self._versions()
         return linear_head.heads(
             np.concatenate([each.batch(places) for each in versions]),
             np.tile(self._material.labels[places], len(versions)), self._material.classes,
             weights=np.tile(self._material.image_weights(places), len(versions)), penalties=penalties,
-            known=backbones.known_head(self._choice) if len(places) <= FEW_ENOUGH else None,
+            prior=prior, known=backbones.known_head(self._choice) if len(places) <= FEW_ENOUGH else None,
         )  # fmt: skip
 
     def _versions(self) -> Sequence[Features]:
@@ -86,7 +94,7 @@ class LinearHead:
         """The features of all images; computes them when they are first asked for."""
         if self._features is None:
             run, count = self._material.run, len(self._material.labels)
-            self.network = backbones.features(self._choice, self.size)
+            self.network = backbones.features(self._choice, self.size, run.warm)
             source = self._material.source(self.size)
             file = run.work / f"features-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}.npy"
             message = f"computes the features of {count} images"
@@ -108,6 +116,14 @@ class LinearHead:
             fitting = [each for each in sizes if count * image_s((each, each)) <= FEATURES_SHARE * allowance]
             side = min(side, max(fitting, default=min(sizes)))
         return side, side
+
+
+def known_network(run: Run) -> Choice | None:
+    """The known network of the model that the training starts from, if it has one."""
+    if run.warm is None or run.warm.earlier.backbone not in KNOWN:
+        return None
+    earlier = run.warm.earlier
+    return Choice(earlier.backbone, f"with the weights of task {earlier.task_id}", earlier.folder / KERAS_FILE)
 
 
 class AugmentedHead(LinearHead):

@@ -13,6 +13,8 @@ from tfserve.training.candidates import Outcome
 from tfserve.training.checkpoints import State
 from tfserve.training.datasets import Source
 from tfserve.training.folds import Fold, Folds
+from tfserve.training.known_networks import Choice
+from tfserve.training.linear_head import Head
 from tfserve.training.run import Run
 from tfserve.training.store import Store
 
@@ -49,6 +51,14 @@ class Material:
                 store.load(run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
             self.stores[size] = store
         return Source(self.stores[size], datasets.labels_of(self.labels.tolist()))
+
+    def prior(self, choice: Choice) -> Head | None:
+        """The last layer of an earlier model on the same features, if no image is measured that it has learnt from."""
+        warm = self.run.warm
+        if warm is None or not warm.measures_unseen or warm.earlier.backbone != choice.name:
+            return None
+        weights = warm.class_weights()
+        return None if weights is None else Head(*weights)
 
     def image_weights(self, places: Array, *, from_ratio: float = 1.0) -> Array:
         """How much each image counts: more in small classes, if their sizes differ by this ratio.

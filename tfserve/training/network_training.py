@@ -26,7 +26,7 @@ PREDICTED_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class NetworkTraining:
-    """`name` is the candidate's. `rate` is the highest of the schedule, unless the parameters name another."""
+    """`name` is the candidate's. `rate` is the highest of the schedule."""
 
     material: Material
     name: str
@@ -62,10 +62,8 @@ class NetworkTraining:
         return state
 
     def _compile(self, model: Any, steps: int) -> None:
-        wanted = self.material.run.parameters["learning_rate"]
-        rate = self.rate if wanted == "auto" else float(wanted)
         model.compile(
-            optimizer=keras.optimizers.AdamW(schedule(rate, self.epochs, steps), weight_decay=1e-3),
+            optimizer=keras.optimizers.AdamW(schedule(self.rate, self.epochs, steps), weight_decay=1e-3),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
             jit_compile=False,

@@ -69,7 +69,7 @@ def train(run: Run) -> dict[str, Any]:
     _draw(run, state, predict, parts, measured)
     forms = _export(run, network, server, predict, source, parts)
     events.write(run.aside / "logs", state)
-    run.clock.keep()
+    run.learnt([*parts.training, *parts.selection], parts.held_out, "unet")
     told = {"backbone": "unet", "size": list(size), "input": INPUT, "weights": network.count_params()}
     counts = {
         "training": len(parts.training), "selection": len(parts.selection), "held_out": len(parts.held_out),
@@ -119,9 +119,11 @@ def _fit(run: Run, source: Source, parts: Split, size: tuple[int, int]) -> tuple
     """The trained network, with chances as its output."""
     chosen, classes = run.parameters, len(run.findings.labels)
     model = unet(size, classes, filters=chosen["filters"])
+    if run.warm is not None:
+        run.warm.fill(model)
     batch_size = min(run.batch_size, len(parts.training))
-    rate = RATE if chosen["learning_rate"] == "auto" else float(chosen["learning_rate"])
-    epochs = pace.epochs(chosen, len(parts.training))
+    rate = run.rate(RATE, continued=run.warm is not None)
+    epochs = pace.epochs(chosen, len(parts.training), share=run.epochs_share)
     steps = len(parts.training) // batch_size
     model.compile(
         optimizer=keras.optimizers.AdamW(schedule(rate, epochs, steps), weight_decay=1e-4),
