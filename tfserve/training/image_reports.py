@@ -75,7 +75,7 @@ def _explain(
     unsure = [n for n in predictions.by_uncertainty(probabilities) if n not in wrong]
     chosen = [*wrong, *unsure][:MAX_EXPLAINED]
     size = run.parameters["network_size"]
-    pictures = [images.pixels(run.file(places[n]), size, run.background) for n in chosen]
+    pictures = [run.pixels(places[n], size) for n in chosen]
     maps = [
         occlusion.sensitivity(lambda batch: _compute(delivered, batch), picture, int(predicted[n]))
         for n, picture in zip(chosen, pictures, strict=True)

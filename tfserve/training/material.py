@@ -50,6 +50,7 @@ class Material:
             with run.clock.stage(f"read {size}", message) as stage:
                 store.load(run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
             self.stores[size] = store
+            run.keep(store.batch)
         return Source(self.stores[size], datasets.labels_of(self.labels.tolist()))
 
     def prior(self, choice: Choice) -> Head | None:

@@ -81,6 +81,7 @@ class Stage:
         self.share = 0.0
         #: whether its parts differ, as those of exports do, so that shares say nothing of the pace
         self.in_parts = False
+        self._until_part = 0.0
         self._first: tuple[float, float] | None = None
 
     @property
@@ -102,13 +103,22 @@ class Stage:
         everything."""
         done = self._clock.now().processor - self.began.processor
         guess = max(expected - done, expected * (1 - self.share) * 0.3)
-        if self.in_parts or self._first is None or self.share - self._first[0] < OWN_PACE_FROM:
+        if self.in_parts:
+            return self._after_parts(done) if self.share else guess
+        if self._first is None or self.share - self._first[0] < OWN_PACE_FROM:
             return guess
         share, work = self._first
         return (self._clock.now().processor - work) / (self.share - share) * (1 - self.share)
 
+    def _after_parts(self, done: float) -> float:
+        """By the pace until the part that is under way began."""
+        rest = self._until_part / self.share * (1 - self.share)
+        return max(rest - (done - self._until_part), rest * 0.3)
+
     def _at(self, share: float) -> None:
         self._clock.observe()
+        if share > self.share:
+            self._until_part = self._clock.now().processor - self.began.processor
         self.share = min(max(self.share, share), 1.0)
         if self._first is None and share > 0:
             self._first = self.share, self._clock.now().processor
