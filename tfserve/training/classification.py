@@ -11,7 +11,6 @@ from tfserve.runtimes import image_metadata
 from tfserve.tensors import Array
 from tfserve.training import (
     budget,
-    classifiers,
     evaluation,
     events,
     exports,
@@ -26,10 +25,14 @@ from tfserve.training import (
     verdict,
 )
 from tfserve.training.candidates import Contest
-from tfserve.training.classifiers import AugmentedHead, Compact, Delivered, LinearHead, Material
 from tfserve.training.datasets import Source, plain
+from tfserve.training.fine_tuning import FineTuned
 from tfserve.training.folds import divide
+from tfserve.training.from_scratch import Compact
 from tfserve.training.known_networks import Choice
+from tfserve.training.linear_heads import AugmentedHead, LinearHead, known_network
+from tfserve.training.material import Delivered, Material
+from tfserve.training.parameters import LITE_NET
 from tfserve.training.run import INPUT, Run
 from tfserve.training.sizes import thumbnail_size
 from tfserve.training.splitting import spread
@@ -50,7 +53,7 @@ def train(run: Run) -> dict[str, Any]:
     found, parameters = run.findings, run.parameters
     labels = np.array([image.label for image in found.images])
     folds = divide(found.images, parameters["validation_split"], parameters["seed"])
-    choice = classifiers.known_network(run) or known_networks.choose(parameters["backbone"], parameters["weights"])
+    choice = known_network(run) or known_networks.choose(parameters["backbone"], parameters["weights"])
     material = Material(run, labels, folds)
     contest = _compete(run, material, choice)
     delivered = _deliver(run, contest)
@@ -111,16 +114,20 @@ def _compete(run: Run, material: Material, choice: Choice) -> Contest:
     return contest
 
 
-def _candidates(material: Material, choice: Choice, allowed: float) -> list[LinearHead | Compact]:
+def _candidates(material: Material, choice: Choice, allowed: float) -> list[Any]:
     """In the order in which they are tried. Small images, such as letters, are rarely photographs."""
     if choice.weights is None:
         return [Compact(material, allowed)]
     head = LinearHead(material, choice, allowed)
-    augmented = AugmentedHead(material, choice, allowed, head)
+    left = allowed - head.preparation() - sum(head.cost(len(fold.training)) for fold in material.folds.folds)
+    known: list[Any] = [AugmentedHead(material, choice, allowed, head)]
+    if choice.name == LITE_NET:  # the one whose layers are known by name
+        tuned = FineTuned(material, choice, max(head.size), left)
+        known = [*known, tuned] if tuned.unsuitable() else [tuned, *known]
     if material.run.parameters["backbone"] != "auto":
-        return [head, augmented]
-    compact = Compact(material, allowed - head.preparation())
-    return [head, compact, augmented] if max(compact.size) <= SMALL_SIDE else [head, augmented, compact]
+        return [head, *known]
+    compact = Compact(material, left)
+    return [head, compact, *known] if max(compact.size) <= SMALL_SIDE else [head, *known, compact]
 
 
 def _deliver(run: Run, contest: Contest) -> Delivered:

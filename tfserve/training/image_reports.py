@@ -9,7 +9,7 @@ import numpy as np
 
 from tfserve.tensors import Array
 from tfserve.training import images, occlusion, plots, predictions
-from tfserve.training.classifiers import Delivered
+from tfserve.training.material import Delivered
 from tfserve.training.run import Run
 from tfserve.training.search import is_image
 
