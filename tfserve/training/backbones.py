@@ -5,6 +5,7 @@ All take RGB images as float32 of 0 to 255: scaling is a part of them.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import keras
@@ -12,7 +13,10 @@ import keras
 from tfserve.errors import Invalid
 from tfserve.training import efficientnet_lite
 from tfserve.training.known_networks import KNOWN, Choice
+from tfserve.training.linear_head import Head
 from tfserve.training.parameters import LITE_NET
+from tfserve.training.project_folders import KERAS_FILE
+from tfserve.training.warm_start import WarmStart
 
 FIRST_FILTERS = 24
 MAX_FILTERS = 192
@@ -49,10 +53,21 @@ def compact_macs(size: tuple[int, int]) -> float:
     return total
 
 
-def features(choice: Choice, size: tuple[int, int]) -> Any:
-    """A known network without its top: its outputs are one row of features for each image. Raises `Invalid`."""
-    if choice.name == LITE_NET:
-        return _lite_features(choice, size)
+def features(choice: Choice, size: tuple[int, int], warm: WarmStart | None = None) -> Any:
+    """A known network without its top: its outputs are one row of features for each image. Raises `Invalid`.
+
+    The weights are those of the earlier model if `choice` names its file.
+    """
+    is_earlier = warm is not None and choice.weights == warm.earlier.folder / KERAS_FILE
+    network = (_lite_features if choice.name == LITE_NET else _keras_features)(choice, size, load=not is_earlier)
+    if warm is not None and is_earlier:
+        warm.fill(network)
+        if warm.report["layers_copied"] < warm.report["layers"]:
+            raise Invalid(f"{choice.weights} does not have all weights of {choice.name}. Train without warmStart.")
+    return network
+
+
+def _keras_features(choice: Choice, size: tuple[int, int], *, load: bool) -> Any:
     known = KNOWN[choice.name]
     inputs = keras.Input((*size, 3), name="images")
     x = inputs if known.scaling is None else keras.layers.Rescaling(*known.scaling)(inputs)
@@ -60,7 +75,8 @@ def features(choice: Choice, size: tuple[int, int]) -> Any:
         include_top=False, weights=None, pooling="avg", input_shape=(*size, 3)
     )
     try:
-        network.load_weights(choice.weights)
+        if load:
+            network.load_weights(choice.weights)
     except Exception as error:
         told = str(error).splitlines()[0][:200]
         raise Invalid(f"{choice.weights} has no weights for {choice.name} without its top: {told}") from error
@@ -68,13 +84,23 @@ def features(choice: Choice, size: tuple[int, int]) -> Any:
     return keras.Model(inputs, network(x, training=False), name="features")
 
 
-def _lite_features(choice: Choice, size: tuple[int, int]) -> Any:
+def _lite_features(choice: Choice, size: tuple[int, int], *, load: bool) -> Any:
     assert choice.weights is not None
     network = efficientnet_lite.network(size)
-    efficientnet_lite.load(network, choice.weights)
+    if load:
+        efficientnet_lite.load(network, choice.weights)
     network.trainable = False
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(network.output)
     return keras.Model(network.input, pooled, name="features")
+
+
+@cache
+def known_head(choice: Choice) -> Head | None:
+    """The head of the classes that the network was trained for; None where its weights come without it."""
+    if choice.name != LITE_NET or choice.weights is None or choice.weights.name == KERAS_FILE:
+        return None
+    found = efficientnet_lite.classifier_weights(choice.weights)
+    return None if found is None else Head(*found)
 
 
 def head(width: int, classes: int) -> Any:

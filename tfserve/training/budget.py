@@ -15,7 +15,7 @@ _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
 SMALL, MORE = 500, 250
 """Up to 500 images the allowance is the same; it grows by as much for each further 250."""
-ALLOWANCES = {"fast": 8.0, "balanced": 50.0, "best": 400.0}
+ALLOWANCES = {"fast": 8.0, "balanced": 60.0, "best": 400.0}
 LARGEST_FACTOR = 12
 EFFORTS = tuple(ALLOWANCES)
 
@@ -28,11 +28,7 @@ def seconds_of(duration: Any) -> float | None:
     return float(match[1]) * _UNITS[match[2] or "s"] or None if match else None
 
 
-def allowance(parameters: Mapping[str, Any], images: int, *, fixed_s: float, speed: float) -> float:
-    """Seconds of two ordinary cores for candidates. Of a budget, `fixed_s` go to starting and exporting; `speed` is how
-    many seconds this machine takes for one of an ordinary one."""
-    budget = seconds_of(parameters["budget"])
-    if budget is not None:
-        return max(1.0, (budget - fixed_s) / speed)
+def allowance(parameters: Mapping[str, Any], images: int) -> float:
+    """Seconds of two ordinary cores for candidates, if there is no budget."""
     factor = min(1.0 + max(0, images - SMALL) / MORE, LARGEST_FACTOR)
     return float(ALLOWANCES[parameters["effort"]] * factor)

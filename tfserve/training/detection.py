@@ -40,7 +40,8 @@ LARGEST, LARGEST_FOR_SMALL_OBJECTS = 320, 512
 SMALL_OBJECT = 12
 """Pixels of an object's side in the network's size, below which larger images are used."""
 RATE = 2e-3
-TRAINING, MEASURING, LEARNING_ALL = "training", "measuring", "learning from all images"
+TRAINING, MEASURING, PLOTS = "training", "measuring", "plots"
+LEARNING_ALL = "learning from all images"
 SHARE_OF_ALL, RATE_OF_ALL = 0.2, 0.25
 """Epochs and learning rate of learning from all images, as shares of those before."""
 HARM = 0.02
@@ -94,10 +95,16 @@ def train(run: Run) -> dict[str, Any]:
     run.note(
         f"Backbone: EfficientNet-Lite0, {_origin(weights)}. The network sees images of {size[0]}x{size[1]} pixels."
     )
-    data, phases = _data(run, size), _phases(run, parts, size)
-    run.clock.expect(MEASURING, len(parts.held_out) * 0.1 + 2)
-    run.clock.expect(detection_exports.EXPORTS, 90.0, key=f"exports of a detection, {chosen['exports']}")
+    data = _data(run, size)
+    run.clock.expect(PLOTS, 4.0, cores=1.0, fixed=True)
+    run.clock.expect(MEASURING, len(parts.held_out) * 0.1 + 2, fixed=True)
+    run.clock.expect(
+        detection_exports.EXPORTS, 90.0, key=f"exports of a detection, {chosen['exports']}", cores=1.0, fixed=True
+    )
+    phases = _phases(run, parts, size)
     model = detector.detector(size, len(found.labels), weights)
+    if run.warm is not None:
+        run.warm.fill(model)
     _compile(run, model, phases)
     state = _fit(run, model, data, parts, phases[0])
     network = detector.detections(model)
@@ -108,16 +115,16 @@ def train(run: Run) -> dict[str, Any]:
         predictions = predicted(network, data.pictures, measured_images, parts.held_out)
     measured = detection_metrics.evaluate(truths, predictions, found.labels)
     run.note(f"Verdict: {measured['verdict']}.")
-    with run.optional("A plot"):
-        _draw(run, state, parts, truths, predictions, measured)
-    learnt_from = "all images but the held-out part"
+    learnt, learnt_from = parts.training, "all images but the held-out part"
     if len(phases) > 1 and _learn_from_all(run, model, network, data, parts, phases[1], measured["map50"]):
-        learnt_from = "all images"
+        learnt, learnt_from = parts.every, "all images"
     run.min_score = measured["best_score"]
-    learnt = parts.every if learnt_from == "all images" else parts.training
     forms = detection_exports.export(run, network, data.pictures, learnt, parts.held_out)
-    events.write(run.aside / "logs", state)
-    run.clock.keep()
+    with run.clock.stage(PLOTS, "draws plots"), run.optional("A plot"):
+        _draw(run, state, parts, truths, predictions, measured)
+    with run.optional("logs/"):
+        events.write(run.aside / "logs", state)
+    run.learnt(learnt, parts.held_out, "efficientnet-lite0")
     described = {
         "backbone": "efficientnet-lite0",
         "size": list(size),
@@ -196,22 +203,23 @@ def _data(run: Run, size: tuple[int, int]) -> Data:
     message = f"reads {len(found)} images"
     with run.clock.stage("read images", message) as stage:
         pictures.load(run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
+    run.keep(pictures.batch)
     return Data(pictures, Boxes(found, size))
 
 
 def _phases(run: Run, parts: Parts, size: tuple[int, int]) -> list[Phase]:
     """Both, or only the first where nothing is left to learn from after it; their stages are expected."""
-    chosen = run.parameters
-    rate = RATE if chosen["learning_rate"] == "auto" else float(chosen["learning_rate"])
-    epochs = pace.epochs(chosen, len(parts.training))
+    rate = run.rate(RATE, continued=run.warm is not None)
+    usual = pace.epochs(run.parameters, len(parts.training), share=run.epochs_share)
+    epoch_s = len(parts.training) * IMAGE_S * size[0] * size[1] / 256**2
+    run.clock.expect(TRAINING, usual * epoch_s * (1 + SHARE_OF_ALL) + BUILD_S)
+    epochs = run.affordable(usual, TRAINING)
+    run.clock.expect(TRAINING, epochs * epoch_s + BUILD_S)
     phases = [Phase("detector", TRAINING, parts.training, epochs, rate)]
     if len(parts.every) > len(parts.training):
-        phases.append(
-            Phase("all-images", LEARNING_ALL, parts.every, max(1, round(epochs * SHARE_OF_ALL)), rate * RATE_OF_ALL)
-        )
-    for phase in phases:
-        seconds = phase.epochs * len(phase.places) * IMAGE_S * size[0] * size[1] / 256**2
-        run.clock.expect(phase.stage, seconds + (BUILD_S if phase is phases[0] else 1.0))
+        again = max(1, round(epochs * SHARE_OF_ALL))
+        run.clock.expect(LEARNING_ALL, again * epoch_s * len(parts.every) / len(parts.training))
+        phases.append(Phase("all-images", LEARNING_ALL, parts.every, again, rate * RATE_OF_ALL))
     return phases
 
 
@@ -235,6 +243,8 @@ def _fit(run: Run, model: Any, data: Data, parts: Parts, phase: Phase) -> State:
     steps = len(phase.places) // batch_size
     checkpoints = run.checkpoints(phase.name, phase.epochs)
     state = resume(run, model, checkpoints, phase.stage)
+    if phase.stage == LEARNING_ALL and not state.epoch:  # the phase before may have ended early, to keep a budget
+        model.optimizer.begin_last()
     training = detection_batches.shuffled(
         data.pictures, data.boxes, phase.places, batch_size, run.threads, seed=chosen["seed"] + state.epoch,
         augment=Augment.from_parameters(chosen), mosaic=chosen["mosaic"] and len(phase.places) >= batch_size,
@@ -244,7 +254,8 @@ def _fit(run: Run, model: Any, data: Data, parts: Parts, phase: Phase) -> State:
         shown = detection_batches.plain(
             data.pictures, data.boxes, spread(parts.held_out, MAX_SHOWN), batch_size, run.threads
         )
-    with run.clock.stage(phase.stage) as stage:
+    share = 1.0 if phase.stage == LEARNING_ALL else 1 / (1 + SHARE_OF_ALL)
+    with run.clock.limited(share), run.clock.stage(phase.stage) as stage:
         fit(
             model, training, shown, state=state, checkpoints=checkpoints, stage=stage, patience=phase.epochs,
             steps=steps, selected_on=0, name="" if phase.stage == TRAINING else phase.stage,
@@ -281,7 +292,7 @@ def _draw(
     labels, folder = run.findings.labels, run.aside / "plots"
 
     def shown(number: int) -> Array:
-        return images.full_pixels(run.file(parts.held_out[number]), run.background)
+        return run.pixels(parts.held_out[number])
 
     plots.curves(folder / "curves.png", state.history)
     detection_plots.score_curve(folder / "precision_recall.png", measured["score_curve"], measured["best_score"])

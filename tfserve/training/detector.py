@@ -60,6 +60,8 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[mi
 
     def __init__(self, schedules: Sequence[Any], steps: Sequence[int]) -> None:
         self._parts = list(zip(schedules, np.cumsum([0, *steps[:-1]]).tolist(), strict=True))
+        self.last = self._parts[-1][1]
+        """The first step of the last schedule."""
 
     def __call__(self, step: Any) -> Any:
         rate: Any = None
@@ -72,9 +74,14 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[mi
 class Optimizer(keras.optimizers.AdamW):  # type: ignore[misc]
     """AdamW with a learning rate of its own for the backbone, as a share of that of the pyramid and the head."""
 
-    def __init__(self, rate: Any, backbone_share: float) -> None:
-        super().__init__(rate, weight_decay=1e-4, clipnorm=10.0)
+    def __init__(self, rates: Rates, backbone_share: float) -> None:
+        super().__init__(rates, weight_decay=1e-4, clipnorm=10.0)
+        self._rates = rates
         self._backbone_share = backbone_share
+
+    def begin_last(self) -> None:
+        """Goes on with the last schedule."""
+        self.iterations.assign(self._rates.last)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         path = self._trainable_variables[self._get_variable_index(variable)].path

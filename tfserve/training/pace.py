@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 ENOUGH_STEPS = 900
 """Small data is gone through more often, so that there are about so many steps."""
 DETECTION_STEPS = {"fast": 300, "balanced": 1000, "best": 3000}
@@ -14,15 +12,17 @@ DETECTION_STEPS = {"fast": 300, "balanced": 1000, "best": 3000}
 FEWEST_EPOCHS, MOST_EPOCHS, MOST_DETECTION_EPOCHS = 20, 100, 300
 
 
-def epochs(parameters: Mapping[str, Any], learnt_from: float) -> int:
-    """Passes over this many training images."""
+def epochs(parameters: Mapping[str, Any], learnt_from: float, *, share: float = 1.0) -> int:
+    """Passes over this many training images; of the usual number a `share` for a network that has learnt before."""
     wanted = parameters["epochs"]
     if isinstance(wanted, int):
         return wanted
     steps = max(1.0, learnt_from / batch_size(parameters, round(learnt_from)))
     if "mosaic" in parameters:
-        return int(np.clip(round(DETECTION_STEPS[parameters["effort"]] / steps), 2, MOST_DETECTION_EPOCHS))
-    return int(min(max(FEWEST_EPOCHS, round(ENOUGH_STEPS / steps)), MOST_EPOCHS))
+        usual = min(round(DETECTION_STEPS[parameters["effort"]] / steps), MOST_DETECTION_EPOCHS)
+    else:
+        usual = min(max(FEWEST_EPOCHS, round(ENOUGH_STEPS / steps)), MOST_EPOCHS)
+    return max(1, round(usual * share))
 
 
 def batch_size(parameters: Mapping[str, Any], image_count: int) -> int:

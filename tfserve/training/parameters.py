@@ -97,6 +97,11 @@ _GROUPS = Parameter(
     help="images of one scene, which stay on one side of the split: a column of a table of images, or a regular"
     r" expression with a group, such as ^(.+)_\d+, searched for in their paths; auto: a column named group",
 )  # fmt: skip
+_WARM_START = Parameter(
+    name="warmStart", type="text", default="none", words=("none",),
+    help="id of a finished task of the same train type, whose model the training starts from; classes are matched by"
+    " name, so there may be new ones; latest: the newest of this project",
+)  # fmt: skip
 _RANDOM = (
     Parameter(
         name="mirror", type="boolean", default=False,
@@ -108,12 +113,9 @@ _RANDOM = (
     _number("brightness", 0.1, 0, 1, "and made darker or lighter by up to this share"),
 )  # fmt: skip
 
-_BUDGET = (
-    _choice("effort", "balanced", EFFORTS, "how much work goes into finding the best candidate"),
-    Parameter(
-        name="budget", type="duration", default="auto", words=("auto",),
-        help="time for the whole run, such as 60s or 10m, instead of `effort`; the result depends on the machine",
-    ),
+_BUDGET = Parameter(
+    name="budget", type="duration", default="auto", words=("auto",),
+    help="time for the whole run on this machine, such as 60s or 10m; the result depends on the machine",
 )  # fmt: skip
 
 CLASSIFICATION = (
@@ -130,9 +132,11 @@ CLASSIFICATION = (
         name="weights", type="path", default="auto", words=("auto",),
         help="file with the backbone's weights: .h5 of Keras without the top, .pth of EfficientNet-Lite0",
     ),
-    *_BUDGET,
+    _choice("effort", "balanced", EFFORTS, "how much work goes into finding the best candidate"),
+    _BUDGET,
     _BACKGROUND,
     _GROUPS,
+    _WARM_START,
     *_RANDOM,
     _choice("class_weights", "auto", ("auto", "none"), "auto: classes with few images count more when unbalanced"),
     Parameter(
@@ -154,12 +158,14 @@ SEGMENTATION = (
     _integer("image_size", "auto", 16, 1024, "pixels of the larger side; auto: from the images", ("auto",)),
     _integer("filters", 16, 4, 64, "of the first convolutions; more after each halving of the size"),
     _number("dice_weight", 0.5, 0, 1, "share of Dice in the loss, the rest is cross-entropy"),
+    _BUDGET,
     _BACKGROUND,
     _integer(
         "ignore", "auto", 1, 255, "value in masks of pixels that belong to no class; auto: 255 next to class numbers",
         ("auto", "none"),
     ),
     _GROUPS,
+    _WARM_START,
     *_RANDOM,
     *_LIMITS,
 )  # fmt: skip
@@ -177,7 +183,9 @@ DETECTION = (
         "auto: EfficientNet-Lite0 with its ImageNet weights; scratch: the same network without them",
     ),
     _choice("effort", "balanced", EFFORTS, "how long the network learns, if `epochs` is auto"),
+    _BUDGET,
     _BACKGROUND,
+    _WARM_START,
     Parameter(
         name="mosaic", type="boolean", default=True,
         help="also show parts of four images side by side, so that objects are seen on other backgrounds",
@@ -210,6 +218,19 @@ def train_type(name: str) -> str:
 def names(kind: str) -> list[str]:
     """The parameters of a train type."""
     return [each.name for each in TABLES[kind]]
+
+
+def parsed(kind: str, name: str, text: str) -> Any:
+    """The value of a parameter that was written as text: JSON for numbers and booleans, else the text itself.
+
+    The id of a task stays a text, even if it has digits only.
+    """
+    typed = next((each.type for each in TABLES.get(kind, ()) if each.name == name), "number")
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+    return value if typed in ("integer", "number", "boolean") and isinstance(value, (bool, int, float)) else text
 
 
 def complete(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
