@@ -105,7 +105,7 @@ def test_giou_of_separate_boxes_is_negative() -> None:
 
 
 def test_rates_follow_one_schedule_after_the_other() -> None:
-    rates = detector.Rates([lambda step: 1.0 + step * 0.1, lambda step: 5.0 - step * 1.0], [10, 4])
+    rates = detector.Rates([lambda step: 1 + float(step) * 0.1, lambda step: 5 - float(step)], [10, 4])
     assert [float(rates(step)) for step in (0, 9, 10, 12)] == pytest.approx([1.0, 1.9, 5.0, 3.0])
 
 

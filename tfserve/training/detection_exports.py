@@ -176,7 +176,7 @@ def _after_convolutions(model: bytes) -> tuple[list[str], list[str]]:
 
     Types of operations that occur only there, and the names of the results of the others.
     """
-    interpreter = tf.lite.Interpreter(model_content=model)
+    interpreter = exports.litert_interpreter()(model_content=model)
     operations = interpreter._get_ops_details()
     names = {each["index"]: each["name"] for each in interpreter.get_tensor_details()}
     needed: set[int] = set()
