@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ BATCH = 32
 
 
 class Features:
-    """(images, width) float32 in a file, read as it is asked for."""
+    """What a network makes of each image, in a file of which only what is needed is read."""
 
     def __init__(self, file: Path) -> None:
         self._rows = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -26,12 +26,15 @@ class Features:
         self.dtype = self._rows.dtype
 
     @classmethod
-    def computed(cls, file: Path, network: Any, images: Arrays, count: int, told: Callable[[float], None]) -> Features:
+    def computed(
+        cls, file: Path, network: Any, images: Arrays, count: int, told: Callable[[float], None],
+        dtype: type[np.floating[Any]] = np.float32,
+    ) -> Features:  # fmt: skip
         """From the file, if an earlier attempt has made it. Calls `told` with the share that is done."""
         if not file.is_file():
             compute = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True)
             with written_aside(file) as aside:
-                rows = np.lib.format.open_memmap(aside, "w+", np.float32, (count, network.output_shape[-1]))
+                rows = np.lib.format.open_memmap(aside, "w+", dtype, (count, *network.output_shape[1:]))
                 for begin in range(0, count, BATCH):
                     places = np.arange(begin, min(begin + BATCH, count))
                     rows[places] = compute(images.batch(places).astype(np.float32))
@@ -41,6 +44,22 @@ class Features:
 
     def batch(self, places: Array) -> Array:
         return np.array(self._rows[places])
+
+
+class Joined:
+    """Several arrays of the same images, one after the other: position `count + n` is the second version of image n."""
+
+    def __init__(self, parts: Sequence[Features], count: int) -> None:
+        self.shape, self.dtype = parts[0].shape, parts[0].dtype
+        self._parts, self._count = parts, count
+
+    def batch(self, places: Array) -> Array:
+        """(len(places), *shape)."""
+        rows = np.empty((len(places), *self.shape), self.dtype)
+        for number, part in enumerate(self._parts):
+            mine = np.flatnonzero(places // self._count == number)
+            rows[mine] = part.batch(places[mine] - number * self._count)
+        return rows
 
 
 class Changed:

@@ -113,12 +113,9 @@ _RANDOM = (
     _number("brightness", 0.1, 0, 1, "and made darker or lighter by up to this share"),
 )  # fmt: skip
 
-_BUDGET = (
-    _choice("effort", "balanced", EFFORTS, "how much work goes into finding the best candidate"),
-    Parameter(
-        name="budget", type="duration", default="auto", words=("auto",),
-        help="time for the whole run, such as 60s or 10m, instead of `effort`; the result depends on the machine",
-    ),
+_BUDGET = Parameter(
+    name="budget", type="duration", default="auto", words=("auto",),
+    help="time for the whole run on this machine, such as 60s or 10m; the result depends on the machine",
 )  # fmt: skip
 
 CLASSIFICATION = (
@@ -135,7 +132,8 @@ CLASSIFICATION = (
         name="weights", type="path", default="auto", words=("auto",),
         help="file with the backbone's weights: .h5 of Keras without the top, .pth of EfficientNet-Lite0",
     ),
-    *_BUDGET,
+    _choice("effort", "balanced", EFFORTS, "how much work goes into finding the best candidate"),
+    _BUDGET,
     _BACKGROUND,
     _GROUPS,
     _WARM_START,
@@ -160,6 +158,7 @@ SEGMENTATION = (
     _integer("image_size", "auto", 16, 1024, "pixels of the larger side; auto: from the images", ("auto",)),
     _integer("filters", 16, 4, 64, "of the first convolutions; more after each halving of the size"),
     _number("dice_weight", 0.5, 0, 1, "share of Dice in the loss, the rest is cross-entropy"),
+    _BUDGET,
     _BACKGROUND,
     _integer(
         "ignore", "auto", 1, 255, "value in masks of pixels that belong to no class; auto: 255 next to class numbers",
@@ -183,6 +182,7 @@ DETECTION = (
         "backbone", "auto", ("auto", LITE_NET, "scratch"),
         "auto: EfficientNet-Lite0 with its ImageNet weights; scratch: the same network without them",
     ),
+    _BUDGET,
     _BACKGROUND,
     _WARM_START,
     Parameter(

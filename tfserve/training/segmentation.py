@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfserve.runtimes import image_metadata
 from tfserve.tensors import Array
 from tfserve.training import (
     datasets,
@@ -28,6 +29,7 @@ from tfserve.training.augment import Augment
 from tfserve.training.checkpoints import State
 from tfserve.training.datasets import Source
 from tfserve.training.fitting import fit, schedule
+from tfserve.training.images import Bad
 from tfserve.training.run import INPUT, Run, resume
 from tfserve.training.signatures import Segmenter
 from tfserve.training.sizes import network_size, thumbnail_size
@@ -41,7 +43,7 @@ RATE = 2e-3
 MAX_TRIED = 20
 """Exports are tried on so many held-out images."""
 MAX_SHOWN = 8
-TRAINING, MEASURING, EXPORTS = "training", "measuring", "exports"
+TRAINING, MEASURING, EXPORTS, PLOTS = "training", "measuring", "exports", "plots"
 
 Masks = Callable[[Array], Array]
 """From images (1, height, width, 3) of 0 to 255 to the values of their masks (1, height, width)."""
@@ -59,16 +61,19 @@ def train(run: Run) -> dict[str, Any]:
         f"U-Net with {depth_for(size)} halvings and {chosen['filters']} filters; it sees {size[0]}x{size[1]} pixels."
     )
     run.clock.expect(TRAINING, len(found.images) * 0.3)
-    run.clock.expect(MEASURING, len(parts.held_out) * 0.1 + 2)
-    run.clock.expect(EXPORTS, 40.0, key=f"exports of a segmentation, {chosen['exports']}")
+    run.clock.expect(PLOTS, 4.0, cores=1.0, fixed=True)
+    run.clock.expect(MEASURING, len(parts.held_out) * 0.1 + 2, fixed=True)
+    run.clock.expect(EXPORTS, 40.0, key=f"exports of a segmentation, {chosen['exports']}", cores=1.0, fixed=True)
     network, state = _fit(run, source, parts, size)
 
     server = Segmenter(network, found.labels, found.numbers, found.display, background=chosen["background"])
     predict = _predict(server)
     measured = evaluation.segmentation(_confusion(run, predict, parts.held_out), found.labels)
-    _draw(run, state, predict, parts, measured)
     forms = _export(run, network, server, predict, source, parts)
-    events.write(run.aside / "logs", state)
+    with run.clock.stage(PLOTS, "draws plots"), run.optional("A plot"):
+        _draw(run, state, predict, parts, measured)
+    with run.optional("logs/"):
+        events.write(run.aside / "logs", state)
     run.learnt([*parts.training, *parts.selection], parts.held_out, "unet")
     told = {"backbone": "unet", "size": list(size), "input": INPUT, "weights": network.count_params()}
     counts = {
@@ -89,12 +94,23 @@ def _source(run: Run, size: tuple[int, int]) -> Source:
     for store, what in ((pictures, "images"), (known, "masks")):
         with run.clock.stage(f"read {what}", f"reads {count} {what}") as stage:
             store.load(run.threads, lambda share: stage.mention(share, f"reads {count} images and masks: {share:.0%}"))
+    run.keep(pictures.batch, known.batch)
     return Source(pictures, known.batch, size)
 
 
 def _mask(run: Run, place: int) -> Array:
     """Class numbers (height, width) uint8, in the image's own size; `IGNORED` where there is none."""
-    values = masks.read(run.project / str(run.findings.images[place].mask))
+    image = run.findings.images[place]
+    try:
+        values = masks.read(run.project / str(image.mask))
+        known = [*run.findings.numbers, *([] if run.findings.ignore is None else [run.findings.ignore])]
+        if values.shape != (image.height, image.width) or not np.isin(values, known).all():
+            raise Bad("it was changed after the examination of the project")
+    except Bad as error:
+        if run.masks is None:
+            raise OSError(f"{image.mask}: {error}") from error
+        run.note(f"{image.mask} was deleted or changed after it was read; what was read is used.")
+        return _shrunk(run.masks(np.array([place]))[0], (image.height, image.width))
     classes = _classes(values, run.findings.numbers)
     if run.findings.ignore is not None:
         classes[values == run.findings.ignore] = IGNORED
@@ -123,7 +139,7 @@ def _fit(run: Run, source: Source, parts: Split, size: tuple[int, int]) -> tuple
         run.warm.fill(model)
     batch_size = min(run.batch_size, len(parts.training))
     rate = run.rate(RATE, continued=run.warm is not None)
-    epochs = pace.epochs(chosen, len(parts.training), share=run.epochs_share)
+    epochs = run.affordable(pace.epochs(chosen, len(parts.training), share=run.epochs_share), TRAINING)
     steps = len(parts.training) // batch_size
     model.compile(
         optimizer=keras.optimizers.AdamW(schedule(rate, epochs, steps), weight_decay=1e-4),
@@ -140,7 +156,7 @@ def _fit(run: Run, source: Source, parts: Split, size: tuple[int, int]) -> tuple
         source, parts.training, batch_size, run.threads,
         seed=chosen["seed"] + state.epoch, augment=Augment.from_parameters(chosen),
     )  # fmt: skip
-    with run.clock.stage(TRAINING) as stage:
+    with run.clock.limited(1.0), run.clock.stage(TRAINING) as stage:
         fit(
             model, training, datasets.plain(source, parts.selection, batch_size, run.threads), state=state,
             checkpoints=checkpoints, stage=stage, patience=chosen["patience"], steps=steps,
@@ -161,7 +177,7 @@ def _predict(server: Segmenter) -> Masks:
 
 def _predicted(run: Run, predict: Masks, place: int) -> Array:
     """Class numbers (height, width), in the image's own size."""
-    values = predict(images.full_pixels(run.file(place), run.background)[np.newaxis])[0]
+    values = predict(run.pixels(place)[np.newaxis])[0]
     return _classes(values, run.findings.numbers)
 
 
@@ -185,7 +201,7 @@ def _draw(run: Run, state: State, predict: Masks, parts: Split, measured: dict[s
     for place in spread(parts.held_out, MAX_SHOWN):
         size = thumbnail_size(run.findings.images[place], 256)
         predicted = _shrunk(_predicted(run, predict, place), size)
-        rows.append((images.pixels(run.file(place), size, run.background), _shrunk(_mask(run, place), size), predicted))
+        rows.append((run.pixels(place, size), _shrunk(_mask(run, place), size), predicted))
     plots.masks(folder / "masks.png", rows, len(labels))
 
 
@@ -202,12 +218,14 @@ def _exported(
 ) -> list[exports.Export]:
     numbers, tried = run.findings.numbers, spread(parts.held_out, MAX_TRIED)
     signatures.save(network, server, run.aside / exports.SAVED_MODEL)
-    held_out.write([run.file(place) for place in tried], run.aside / exports.SAVED_MODEL, run.background)
+    originals = [run.data(place) for place in tried]
+    with run.optional(str(image_metadata.HELD_OUT)):
+        held_out.write(originals, run.aside / exports.SAVED_MODEL, run.background)
     trial = exports.Trial.of(network, run.aside, source.inputs.batch(tried).astype(np.float32), image=run.image())
     trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("mask", values=numbers))
     trial.add(
         "SavedModel from files", exports.SAVED_MODEL, exports.saved_model("mask", "image_bytes", numbers),
-        inputs=[np.array([graph_images.readable(run.file(place), run.background)], object) for place in tried],
+        inputs=[np.array([graph_images.readable(data, run.background)], object) for data in originals],
         expected=[_predicted(run, predict, place)[np.newaxis] for place in tried], tolerance=exports.DECODED,
     )  # fmt: skip
     trial.add("Keras", exports.KERAS_FILE, exports.keras_file(network))
