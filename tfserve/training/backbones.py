@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from tfserve.errors import Invalid
-from tfserve.training import efficientnet_lite
+from tfserve.training import efficientnet_lite, weight_files
 from tfserve.training.known_networks import KNOWN, Choice
 from tfserve.training.linear_head import Head
 from tfserve.training.parameters import LITE_NET
@@ -76,7 +76,9 @@ def _keras_features(choice: Choice, size: tuple[int, int], *, load: bool) -> Any
     )
     try:
         if load:
-            network.load_weights(choice.weights)
+            assert choice.weights is not None
+            with weight_files.named_for_keras(choice.weights) as file:
+                network.load_weights(file)
     except Exception as error:
         told = str(error).splitlines()[0][:200]
         raise Invalid(f"{choice.weights} has no weights for {choice.name} without its top: {told}") from error
