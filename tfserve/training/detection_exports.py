@@ -11,6 +11,7 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ MAX_TRIED = 16
 EXPORTS = "exports"
 CLEAR = 0.3
 """Boxes with a lower score are not compared: a tiny difference decides whether they are there at all."""
-SAME_IOU = 0.8
-EXACT, DECODED, QUANTIZED = Tolerance(0.97, 0.02), Tolerance(0.9, 0.2), Tolerance(0.8, 1.0)
+SAME_IOU, SAME_IOU_QUANTIZED = 0.8, 0.5
+"""Eight bits move the sides of boxes by a few percent; what matters then is whether mAP50 would change."""
+EXACT, DECODED, QUANTIZED = Tolerance(0.97, 0.02), Tolerance(0.9, 0.2), Tolerance(0.9, 0.3)
 
 Outputs = Mapping[str, Array]
 
@@ -73,7 +75,7 @@ def _exported(run: Run, stage: Stage, network: Any, pictures: Store, learnt: Arr
     return trial.results
 
 
-def compare(given: Sequence[Array], expected: Sequence[Array]) -> tuple[float, float]:
+def compare(given: Sequence[Array], expected: Sequence[Array], *, same_iou: float = SAME_IOU) -> tuple[float, float]:
     """The share of boxes that both have, and the largest difference of their scores.
 
     Each array is (n, 6): label, score, left, top, right, bottom.
@@ -86,7 +88,7 @@ def compare(given: Sequence[Array], expected: Sequence[Array]) -> tuple[float, f
             total += len(clear)
             overlaps = iou(clear[:, 2:], right[:, 2:]) * (clear[:, None, 0] == right[None, :, 0])
             for row, overlap in zip(clear, overlaps, strict=True):
-                if overlap.size and overlap.max() >= SAME_IOU:
+                if overlap.size and overlap.max() >= same_iou:
                     same += 1
                     difference = max(difference, abs(float(row[1] - right[overlap.argmax(), 1])))
     return (same / total if total else 1.0), difference
@@ -100,7 +102,8 @@ def _add_small_forms(run: Run, stage: Stage, trial: exports.Trial, network: Any,
     trial.add("LiteRT", "model.tflite", _litert(network, run.card()), tolerance=EXACT)
     stage.say(0.5, "converts to LiteRT with integers")
     integers = _litert(network, run.card(), examples.astype(np.float32))
-    trial.add("LiteRT int8", "model_int8.tflite", integers, tolerance=QUANTIZED)
+    loosely = partial(compare, same_iou=SAME_IOU_QUANTIZED)
+    trial.add("LiteRT int8", "model_int8.tflite", integers, tolerance=QUANTIZED, compare=loosely)
     stage.say(0.75, "converts to ONNX")
     trial.add("ONNX", "model.onnx", _onnx(network, run.card()), tolerance=EXACT)
 

@@ -92,8 +92,9 @@ class Trial:
     def add(
         self, name: str, path: str, open_it: Callable[[Path], Compute], *, tolerance: Tolerance = EXACT,
         inputs: Sequence[Array] | None = None, expected: Sequence[Array] | None = None,
+        compare: Comparison | None = None,
     ) -> None:  # fmt: skip
-        """Makes or opens a form and tries it, on inputs of its own if need be."""
+        """Makes or opens a form and tries it, on inputs and by a comparison of its own if need be."""
         export = Export(name=name, path=path)
         self.results.append(export)
         try:
@@ -103,7 +104,8 @@ class Trial:
             compute = open_it(self._folder / path)
             inputs = self._inputs if inputs is None else inputs
             given = [compute(each) for each in inputs]
-            same, difference = self._compare(given, self._expected if expected is None else expected)
+            compare = compare or self._compare
+            same, difference = compare(given, self._expected if expected is None else expected)
             _judge(export, same, difference, tolerance)
             export.latency_ms = _latency_ms(compute, inputs[0])
         except Exception as error:  # whatever a converter raises
