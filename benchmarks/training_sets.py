@@ -41,13 +41,13 @@ class Missing(Exception):
 
 def stamps(folder: Path, *, seed: int = 1) -> None:
     """134 photographs in 7 classes; 30 % of each are for testing."""
-    _divide(_stamps(), folder, seed, lambda count: count - round(count * TEST_SHARE))
+    _divide(stamp_files(), folder, seed, lambda count: count - round(count * TEST_SHARE))
 
 
 def pairs(folder: Path, *, seed: int = 1) -> None:
     """Twelve photographs of each of two classes, which follow from the seed; the rest of both for testing."""
     names = PAIRS[seed % len(PAIRS)]
-    _divide({name: files for name, files in _stamps().items() if name in names}, folder, seed, lambda _: 12)
+    _divide({name: files for name, files in stamp_files().items() if name in names}, folder, seed, lambda _: 12)
 
 
 def cells(folder: Path, *, seed: int = 1, count: int = 440) -> None:
@@ -67,7 +67,7 @@ def cells(folder: Path, *, seed: int = 1, count: int = 440) -> None:
 def letters(folder: Path, *, seed: int = 1) -> None:
     """1424 images: from 4 to 80 of a class, moved and turned a little; of other fonts for testing, 8 of each class."""
     random = np.random.default_rng(seed)
-    fonts = random.permutation(np.array(_fonts(), object)).tolist()
+    fonts = random.permutation(np.array(font_files(), object)).tolist()
     learnt, unseen = fonts[: -len(fonts) // 4], fonts[-len(fonts) // 4 :]
     counts = np.round(np.geomspace(4, 80, len(LETTERS))).astype(int)
     counts = np.round(4 + (counts - 4) * (1424 - 4 * len(LETTERS)) / (counts.sum() - 4 * len(LETTERS))).astype(int)
@@ -102,7 +102,7 @@ def digits(folder: Path, *, seed: int = 1) -> None:
 SETS: dict[str, Callable[..., None]] = {each.__name__: each for each in (pairs, stamps, cells, letters, digits)}
 
 
-def _stamps() -> Samples:
+def stamp_files() -> Samples:
     if not STAMPS.is_dir():
         raise Missing("apt-get install tuxpaint-stamps-default")
     return {name: sorted(_images(STAMPS / path)) for name, path in STAMP_CLASSES.items()}
@@ -122,7 +122,7 @@ def _divide(files: Samples, folder: Path, seed: int, learnt: Callable[[int], int
             shutil.copy(paths[place], to / f"{number:04d}{paths[place].suffix}")
 
 
-def _fonts() -> list[str]:
+def font_files() -> list[str]:
     """Font files that have Latin letters, one for each family and style."""
     listed = subprocess.run(
         ["fc-list", ":lang=en:scalable=true", "file"], capture_output=True, text=True, check=True

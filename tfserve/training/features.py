@@ -18,7 +18,7 @@ BATCH = 32
 
 
 class Features:
-    """(images, width) float32 in a file, read as it is asked for."""
+    """(images, width) floats in a file, read as it is asked for."""
 
     def __init__(self, file: Path) -> None:
         self._rows = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -26,12 +26,15 @@ class Features:
         self.dtype = self._rows.dtype
 
     @classmethod
-    def computed(cls, file: Path, network: Any, images: Arrays, count: int, told: Callable[[float], None]) -> Features:
+    def computed(
+        cls, file: Path, network: Any, images: Arrays, count: int, told: Callable[[float], None], *,
+        dtype: Any = np.float32,
+    ) -> Features:  # fmt: skip
         """From the file, if an earlier attempt has made it. Calls `told` with the share that is done."""
         if not file.is_file():
             compute = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True)
             with written_aside(file) as aside:
-                rows = np.lib.format.open_memmap(aside, "w+", np.float32, (count, network.output_shape[-1]))
+                rows = np.lib.format.open_memmap(aside, "w+", dtype, (count, network.output_shape[-1]))
                 for begin in range(0, count, BATCH):
                     places = np.arange(begin, min(begin + BATCH, count))
                     rows[places] = compute(images.batch(places).astype(np.float32))

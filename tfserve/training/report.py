@@ -98,7 +98,7 @@ def _measured_on(metrics: dict[str, Any]) -> str:
     count, measured_on = metrics["images"]["held_out"], metrics.get("measured_on", "held-out part")
     if measured_on == "test part":
         return f"All figures come from the {count} images of the project's test part, which the model never saw."
-    if metrics["train_type"] != "classification":
+    if "measured_on" not in metrics:
         return f"All figures come from {count} held-out images."
     return (
         f"All figures come from {count} images ({measured_on}): models of the same type, trained without them, were"
@@ -146,7 +146,8 @@ def _candidates(metrics: dict[str, Any]) -> list[str]:
         ]
         for each in metrics["candidates"]
     )  # fmt: skip
-    columns = ["candidate", "balanced accuracy", "± over folds", "folds", "seconds", ""]
+    score = "mean IoU" if metrics["train_type"] == "segmentation" else "balanced accuracy"
+    columns = ["candidate", score, "± over folds", "folds", "seconds", ""]
     return ["Candidates on the same folds:", "", *_table(columns, rows), ""]
 
 
