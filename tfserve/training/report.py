@@ -13,7 +13,7 @@ import msgspec
 from tfserve.training import web_page
 from tfserve.training.checkpoints import State
 from tfserve.training.exports import Export
-from tfserve.training.run import METRICS_FILE, Run
+from tfserve.training.run import ENLARGE, METRICS_FILE, Run
 
 MAX_SKIPPED = 1000
 
@@ -164,6 +164,22 @@ def _what_is_here(metrics: dict[str, Any]) -> list[str]:
 
 def _how_to_use(run: Run) -> list[str]:
     kind = run.findings.train_type
+    return [*_deployment(run, kind), *(_full_size(run) if kind == "segmentation" else [])]
+
+
+def _full_size(run: Run) -> list[str]:
+    """How to get probabilities, and masks from the small forms."""
+    height, width = run.parameters["network_size"]
+    return [
+        "",
+        "`mask` has the size of the image. `signature: probabilities` of the SavedModel takes the same float images and"
+        f" gives `probabilities` (count, height, width, {len(run.findings.labels)}) in the size of the images.",
+        f"The output of the Keras, LiteRT and ONNX forms is `probabilities` (1, {height}, {width},"
+        f" {len(run.findings.labels)}). To get a mask of the image: {ENLARGE}. This server does so for image files.",
+    ]
+
+
+def _deployment(run: Run, kind: str) -> list[str]:
     return [
         "Deploy `saved_model`; `signature: image_bytes` takes encoded images (`image_bytes`) and gives"
         f" {_ANSWERS[kind]}."
