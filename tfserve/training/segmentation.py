@@ -139,7 +139,9 @@ def _measure(
     if len(test):
         message = "measures the model on the test part"
         with run.clock.stage("measuring", message) as stage:
-            confusions, small = material.measure(delivered.network, test, lambda share: stage.mention(share, message))
+            confusions, small = material.measure(
+                delivered.network, material.pictures(delivered.size), test, lambda share: stage.mention(share, message)
+            )  # fmt: skip
         return test, confusions[0], small[0]
     count, places = contest.measured()
     return places, winner.outputs(count), material.small_masks(winner.row.name, winner.variant, count)

@@ -33,6 +33,9 @@ SKIP = 24
 LAST_FROZEN = 8
 """The blocks up to this stride stay as they are when the backbone is tuned: they see edges and colours everywhere."""
 
+Shape = tuple[int, int, int]
+"""Height, width and channels of a map."""
+
 Body = Callable[[Sequence[Any]], Any]
 """From the maps, finest first, to logits at stride 4."""
 
@@ -50,7 +53,7 @@ def maps(network: Any) -> list[Any]:
     return [network.get_layer(name).output for name in STRIDES.values()]
 
 
-def shapes(network: Any) -> list[tuple[int, int, int]]:
+def shapes(network: Any) -> list[Shape]:
     """(height, width, channels) of each map."""
     return [tuple(each.shape[1:]) for each in maps(network)]
 
@@ -61,18 +64,42 @@ def rows(network: Any) -> Any:
     return keras.Model(network.input, keras.layers.Concatenate(name="rows")(flat), name="rows")
 
 
-def from_rows(known: Sequence[tuple[int, int, int]], body: Body) -> Any:
+def from_rows(known: Sequence[Shape], body: Body) -> Any:
     """From rows to logits in half of the network's size, for training on rows that are kept.
 
     Losses in full size take twice the time of a step and make nothing better, since the logits are enlarged anyway.
     """
+    inputs, levels = _of_row(known)
+    return keras.Model(inputs, _enlarged(body(levels), FINEST // TRAINED_STRIDE, ""), name="from_rows")
+
+
+def segmenter_of_rows(known: Sequence[Shape], bodies: Sequence[Body]) -> Any:
+    """As `segmenter`, from rows instead of images."""
+    return _with_probabilities(*_of_row(known), bodies)
+
+
+def segmenter(network: Any, bodies: Sequence[Body]) -> Any:
+    """From images to probabilities (count, height, width, classes) in the network's size, one output for each body."""
+    return _with_probabilities(network.input, maps(network), bodies)
+
+
+def _of_row(known: Sequence[Shape]) -> tuple[Any, list[Any]]:
+    """An input of rows, and the maps in it."""
     inputs = keras.Input((sum(math.prod(shape) for shape in known),), name="rows")
     levels, begin = [], 0
     for shape in known:
         end = begin + math.prod(shape)
         levels.append(keras.layers.Reshape(shape)(inputs[:, begin:end]))
         begin = end
-    return keras.Model(inputs, _enlarged(body(levels), FINEST // TRAINED_STRIDE, ""), name="from_rows")
+    return inputs, levels
+
+
+def _with_probabilities(inputs: Any, levels: Sequence[Any], bodies: Sequence[Body]) -> Any:
+    outputs = []
+    for number, body in enumerate(bodies):
+        name = "probabilities" if len(bodies) == 1 else f"probabilities{number}"
+        outputs.append(keras.layers.Softmax(name=name)(_enlarged(body(levels), FINEST, "")))
+    return keras.Model(inputs, outputs[0] if len(bodies) == 1 else outputs, name="segmenter")
 
 
 def tunable(network: Any) -> Any:
@@ -87,7 +114,7 @@ def tunable(network: Any) -> Any:
     return keras.Model(begin.output, [network.get_layer(STRIDES[stride]).output for stride in (16, 32)], name="tuned")
 
 
-def decoder(known: Sequence[tuple[int, int, int]], classes: int) -> Any:
+def decoder(known: Sequence[Shape], classes: int) -> Any:
     """From maps of these shapes to logits at stride 4."""
     inputs = [keras.Input(shape, name=f"map{stride}") for stride, shape in zip(STRIDES, known, strict=True)]
     x = None
@@ -102,7 +129,7 @@ def decoder(known: Sequence[tuple[int, int, int]], classes: int) -> Any:
     return keras.Model(inputs, keras.layers.Conv2D(classes, 1, name="logits")(x), name="decoder")
 
 
-def linear(known: Sequence[tuple[int, int, int]], kernel: Array, bias: Array, *, name: str = "linear") -> Any:
+def linear(known: Sequence[Shape], kernel: Array, bias: Array, *, name: str = "linear") -> Any:
     """Logits at stride 4 from a kernel (channels of all maps, classes) and a bias (classes)."""
     inputs = [keras.Input(shape, name=f"{name}_map{stride}") for stride, shape in zip(STRIDES, known, strict=True)]
     x, end = None, len(kernel)
@@ -115,19 +142,6 @@ def linear(known: Sequence[tuple[int, int, int]], kernel: Array, bias: Array, *,
         x = y if x is None else keras.layers.Add()([y, _enlarged(x, 2, f"{name}_enlarged{stride}")])
         end = begin
     return keras.Model(inputs, x, name=name)
-
-
-def segmenter(network: Any, bodies: Sequence[Body]) -> Any:
-    """From images to probabilities (count, height, width, classes) in the network's size, one output for each body."""
-    outputs = []
-    for number, body in enumerate(bodies):
-        name = "probabilities" if len(bodies) == 1 else f"probabilities{number}"
-        outputs.append(keras.layers.Softmax(name=name)(_full_size(body(maps(network)))))
-    return keras.Model(network.input, outputs[0] if len(bodies) == 1 else outputs, name="segmenter")
-
-
-def _full_size(logits: Any) -> Any:
-    return _enlarged(logits, FINEST, "")
 
 
 def _enlarged(x: Any, factor: int, name: str) -> Any:

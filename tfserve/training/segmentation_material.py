@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from tfserve.tensors import Array
 from tfserve.training import evaluation, images, masks
 from tfserve.training.candidates import Outcome, slug
 from tfserve.training.checkpoints import State
+from tfserve.training.datasets import Arrays
 from tfserve.training.folds import Fold, Folds, divide
 from tfserve.training.run import Run
 from tfserve.training.sizes import network_size
@@ -29,6 +31,8 @@ COUNTED_SIDE = 256
 """Pixels of the classes are counted in masks of this size."""
 LARGEST_MEASURED = 1024
 """Masks with a larger side are measured in this size."""
+MOST_PROBABILITIES = 16_000_000
+"""Of all pixels and classes of an image, in memory at once."""
 SMALL = (128, 128)
 """The size of the predicted masks that are kept for the verdict and the drawing."""
 
@@ -109,27 +113,32 @@ class Material:
 
     # --- measuring
 
-    def outcome(self, name: str, number: int, fold: Fold, network: Any, told: Callable[[float], None]) -> Outcome:
+    def outcome(
+        self, name: str, number: int, fold: Fold, network: Any, inputs: Arrays, told: Callable[[float], None]
+    ) -> Outcome:  # fmt: skip
         """What a network predicts for the images of a fold that are held out; each of its outputs is a variant.
 
-        The outcome's output is the confusion of each image; small predicted masks are kept in a file.
+        `inputs` has what the network takes for each image: pixels, or a row of maps. The outcome's output is the
+        confusion
+        of each image; small predicted masks are kept in a file.
         """
-        confusions, small = self.measure(network, fold.held_out, told)
+        confusions, small = self.measure(network, inputs, fold.held_out, told)
         with written_aside(self._small_file(name, number)) as aside, aside.open("wb") as file:
             np.savez_compressed(file, masks=small)
         credit = np.stack([credits_of(each) for each in confusions])
         return Outcome(confusions, credit, np.zeros_like(credit))
 
-    def measure(self, network: Any, places: Array, told: Callable[[float], None]) -> tuple[Array, Array]:
+    def measure(
+        self, network: Any, inputs: Arrays, places: Array, told: Callable[[float], None]
+    ) -> tuple[Array, Array]:  # fmt: skip
         """Confusions (variants, images, classes, classes) int32, predicted masks (variants, images, *SMALL) uint8."""
         outputs = len(network.outputs)
         confusions = np.zeros((outputs, len(places), self.classes, self.classes), np.int32)
         small = np.zeros((outputs, len(places), *SMALL), np.uint8)
         predict = predictor(network)
-        pictures = self.pictures(tuple(network.input_shape[1:3]))
         for at, place in enumerate(places):
             truth = measured_mask(self.run, place)
-            predicted = predict(pictures.batch(np.array([place])), truth.shape)
+            predicted = predict(inputs.batch(np.array([place])), truth.shape)
             for variant, each in enumerate(predicted):
                 confusions[variant, at] = evaluation.confusion(truth, each, self.classes)
                 small[variant, at] = shrunk(each, SMALL)
@@ -149,7 +158,7 @@ class Material:
 
 
 def predictor(network: Any) -> Callable[[Array, tuple[int, ...]], list[Array]]:
-    """From one image in the network's size, and a size, to class numbers of that size for each output."""
+    """From the input for one image, and a size, to class numbers of that size for each output."""
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator, unused-ignore]
     def compute(image: Any, size: Any) -> Any:
@@ -181,9 +190,10 @@ def mask(run: Run, place: int) -> Array:
 
 
 def measured_mask(run: Run, place: int) -> Array:
-    """As `mask`, smaller for very large images."""
+    """As `mask`, smaller for very large images, and for large ones with many classes."""
     known = mask(run, place)
-    scale = LARGEST_MEASURED / max(known.shape)
+    pixels = MOST_PROBABILITIES / len(run.findings.labels)
+    scale = min(LARGEST_MEASURED / max(known.shape), math.sqrt(pixels / known.size))
     return known if scale >= 1 else shrunk(known, (round(known.shape[0] * scale), round(known.shape[1] * scale)))
 
 

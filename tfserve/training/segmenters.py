@@ -20,6 +20,7 @@ from tfserve.training.checkpoints import State
 from tfserve.training.datasets import Source
 from tfserve.training.fitting import fit, schedule
 from tfserve.training.folds import Fold
+from tfserve.training.linear_head import Head
 from tfserve.training.map_rows import KnownMaps, leading
 from tfserve.training.pixel_head import Pixels
 from tfserve.training.run import resume
@@ -58,7 +59,7 @@ class LinearHead:
 
     def cost(self, images: int) -> float:
         pixels = min(pixel_head.MAX_PIXELS, images * pixel_head.MOST_PER_IMAGE)
-        return 0.3 + 2e-5 * pixels * (1 + 0.1 * self._material.classes)
+        return 0.5 + 5e-5 * pixels * (1 + 0.1 * self._material.classes) + _measuring_s(self._material, images)
 
     def preparation(self) -> float:
         return BUILD_S + self._maps.plain_s
@@ -69,28 +70,29 @@ class LinearHead:
     def evaluate(self, number: int, fold: Fold) -> Outcome:
         pixels = self._sampled()
         with self._material.run.clock.stage(stage_name(self, number)) as stage:
-            network = self._network(self._solve(pixels, fold.training, pixel_head.PENALTIES))
+            bodies = self._bodies(self._solve(pixels, fold.training, pixel_head.PENALTIES))
+            network = segmentation_decoder.segmenter_of_rows(self._maps.shapes, bodies)
             message = f"{self.name}: measures fold {number + 1}"
-            return self._material.outcome(self.name, number, fold, network, lambda share: stage.mention(share, message))
+            return self._material.outcome(
+                self.name, number, fold, network, self._maps.rows, lambda share: stage.mention(share, message)
+            )  # fmt: skip
 
     def deliver(self, variant: int, places: Array) -> Segmented:
         """Solved for the chosen penalty on all of `places`."""
         pixels = self._sampled()
         with self._material.run.clock.stage(stage_name(self)):
             heads = self._solve(pixels, places, pixel_head.PENALTIES[: variant + 1])[-1:]
-        return Segmented(self._network(heads), self.size, self._maps.name)
+        network = segmentation_decoder.segmenter(self._maps.backbone(), self._bodies(heads))
+        return Segmented(network, self.size, self._maps.name)
 
-    def _solve(self, pixels: Pixels, places: Array, penalties: Sequence[float]) -> list[Any]:
+    def _solve(self, pixels: Pixels, places: Array, penalties: Sequence[float]) -> list[Head]:
         return pixel_head.solve(pixels.of(places), self._material.class_weights(places), penalties=penalties)
 
-    def _network(self, heads: Sequence[Any]) -> Any:
-        backbone = self._maps.backbone()
-        shapes = segmentation_decoder.shapes(backbone)
-        bodies = [
-            segmentation_decoder.linear(shapes, head.kernel, head.bias, name=f"linear{number}_")
+    def _bodies(self, heads: Sequence[Head]) -> list[Any]:
+        return [
+            segmentation_decoder.linear(self._maps.shapes, head.kernel, head.bias, name=f"linear{number}_")
             for number, head in enumerate(heads)
         ]
-        return segmentation_decoder.segmenter(backbone, bodies)
 
     def _sampled(self) -> Pixels:
         if self._pixels is None:
@@ -125,7 +127,8 @@ class Trained(ABC):
         with self._material.run.clock.stage(stage_name(self, number)) as stage:
             network, _ = self._train(f"fold {number + 1}", fold.training, fold.held_out, stage)
             return self._material.outcome(
-                self.name, number, fold, network, lambda _: stage.mention(0.99, f"{message}: measures it")
+                self.name, number, fold, network, self._material.pictures(self.size),
+                lambda _: stage.mention(0.99, f"{message}: measures it"),
             )  # fmt: skip
 
     def deliver(self, _: int, places: Array) -> Segmented:
@@ -146,11 +149,6 @@ class Trained(ABC):
 
     @abstractmethod
     def _train(self, part: str, training: Array, watched: Array, stage: Stage) -> tuple[Any, State]: ...
-
-    def _measuring_s(self, images: int) -> float:
-        """For the share of the images that is held out beside so many."""
-        share = float(self._material.run.parameters["validation_split"])
-        return MEASURED_IMAGE_S * images * share / (1 - share)
 
     def _fit(
         self, part: str, model: Any, data: Callable[[int], Any], watched: Any, places: Array, stage: Stage, *,
@@ -193,7 +191,7 @@ class Decoder(Trained):
     def cost(self, images: int) -> float:
         batch_size, steps, epochs = self._schedule(images)
         step_s = batch_size * self._image_s * np.prod(self.size) / 256**2
-        return BUILD_S + float(epochs * steps * step_s) + self._measuring_s(images)
+        return BUILD_S + float(epochs * steps * step_s) + _measuring_s(self._material, images)
 
     def preparation(self) -> float:
         return self._maps.copies_s
@@ -289,7 +287,7 @@ class UNet(Trained):
         self._epochs = self._affordable_epochs(allowance)
 
     def cost(self, images: int) -> float:
-        return BUILD_S + self._epochs * self._epoch_s(images) + self._measuring_s(images)
+        return BUILD_S + self._epochs * self._epoch_s(images) + _measuring_s(self._material, images)
 
     def preparation(self) -> float:
         return self._material.count * 5e-3
@@ -353,3 +351,9 @@ class UNet(Trained):
             return usual
         affordable = int((allowance / 2 - BUILD_S) / self._epoch_s(images))
         return max(FEWEST_EPOCHS, min(usual, max(affordable, usual // 3)))
+
+
+def _measuring_s(material: Material, images: int) -> float:
+    """For the share of the images that is held out next to so many that are learnt from."""
+    share = float(material.run.parameters["validation_split"])
+    return MEASURED_IMAGE_S * images * share / (1 - share)
