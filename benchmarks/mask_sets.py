@@ -7,7 +7,7 @@
     outlines     letters of 36 fonts as outlines of two pixels, in 4 classes: line art, nothing like a photograph
 
 `python -m benchmarks.mask_sets stamps FOLDER` writes FOLDER/images, FOLDER/labels and FOLDER/labels_info.txt, and the
-same with test images in FOLDER-test.
+same with test images in FOLDER-test. `--measure SAVED_MODEL` prints the IoU of a trained model on these instead.
 """
 
 from __future__ import annotations
@@ -196,13 +196,36 @@ def _write(folder: Path, pairs: Iterator[Pair], labels: list[str]) -> None:
     (folder / "labels_info.txt").write_text("".join(["label,number\n", *lines]))
 
 
+def measure(model: Path, test: Path) -> str:
+    """The IoU of each class, and their mean without the background, over all pixels of the test images."""
+    import tensorflow as tf
+
+    from tfserve.training import evaluation
+
+    lines = (test / "labels_info.txt").read_text().splitlines()[1:]
+    labels = ["background", *(line.split(",")[0] for line in lines)]
+    predict = tf.saved_model.load(model).signatures["serving_default"]
+    matrix = np.zeros((len(labels), len(labels)), np.int64)
+    for file in sorted((test / "images").iterdir()):
+        image = np.asarray(Image.open(file), np.float32)[np.newaxis]
+        truth = np.asarray(Image.open(test / "labels" / file.name))
+        matrix += evaluation.confusion(truth, np.asarray(predict(images=tf.constant(image))["mask"])[0], len(labels))
+    measured = evaluation.segmentation(matrix, labels)
+    each = ", ".join(f"{row['label']} {row['iou']:.3f}" for row in measured["per_class"])
+    return f"mean IoU {measured['mean_iou']:.4f}: {each}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.mask_sets", description=__doc__)
     parser.add_argument("set", choices=SETS)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--measure", type=Path, metavar="SAVED_MODEL")
     options = parser.parse_args()
-    SETS[options.set](options.folder, seed=options.seed)
+    if options.measure:
+        print(measure(options.measure, options.folder.with_name(options.folder.name + "-test")))
+    else:
+        SETS[options.set](options.folder, seed=options.seed)
 
 
 if __name__ == "__main__":

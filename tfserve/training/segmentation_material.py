@@ -119,8 +119,7 @@ class Material:
         """What a network predicts for the images of a fold that are held out; each of its outputs is a variant.
 
         `inputs` has what the network takes for each image: pixels, or a row of maps. The outcome's output is the
-        confusion
-        of each image; small predicted masks are kept in a file.
+        confusion of each image; small predicted masks are kept in a file.
         """
         confusions, small = self.measure(network, inputs, fold.held_out, told)
         with written_aside(self._small_file(name, number)) as aside, aside.open("wb") as file:

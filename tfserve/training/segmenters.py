@@ -260,6 +260,7 @@ class Tuned(Decoder):
 
     def _train(self, part: str, training: Array, watched: Array, stage: Stage) -> tuple[Any, State]:
         begun, _ = self._decoder.body(part, training, watched[:0], stage)
+        keras.utils.set_random_seed(self._material.run.parameters["seed"])
         backbone = self._maps.backbone()
         upper = segmentation_decoder.tunable(backbone)
         body = segmentation_decoder.decoder(self._maps.shapes, self._material.classes)
