@@ -23,7 +23,8 @@ def test_masks_come_back_in_the_size_and_with_the_values_that_were_learnt(
     project = mask_project(tmp_path / "project", count=40)
     trainer = start_trainer()
     ended = trainer.train(
-        project, "segmentation", epochs=10, filters=8, batch_size=4, exports="saved_model", backbone="unet", effort="fast",
+        project, "segmentation", epochs=10, filters=8, batch_size=4, exports="saved_model", backbone="unet",
+        effort="fast",
     )  # fmt: skip
     assert ended.state is JobState.SUCCEEDED, trainer.stdout() + trainer.stderr()
     folder = project / "models" / "t1"
