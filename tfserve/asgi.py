@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tfserve import linux
 from tfserve.config import Settings, load
 from tfserve.errors import Internal, Invalid, NotFound, TFserveError, Unavailable, nearest
+from tfserve.http import multipart
 from tfserve.http.access_log import AccessLog
 from tfserve.http.answers import error_counts, refusal, refuse
 from tfserve.http.bodies import ClientGone, read_body
@@ -250,7 +251,7 @@ class Root:
             return
         is_json = body.lstrip()[:1] in (b"{", b"[", b'"', b"")
         media = Request(scope).headers.get("content-type", "").strip().lower()
-        is_form = media.startswith(FORM)
+        is_form = media.startswith((FORM, multipart.MEDIA))
         if not (is_json or is_form or "json" in media):
             await refusal(_neither_json_nor_form(media))(scope, receive, send)
             return
@@ -261,7 +262,8 @@ class Root:
 
 def _neither_json_nor_form(media: str) -> Invalid:
     return Invalid(
-        f"POST / takes a form of the type {FORM}, which starts a training, or JSON or nothing, which is answered with"
+        f"POST / takes a form of the type {FORM} or {multipart.MEDIA}, which starts a training, or JSON or nothing,"
+        " which is answered with"
         f" the API guide; the type {media[:100]!r} was given."
     )
 

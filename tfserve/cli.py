@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,18 +49,18 @@ def train_command(
     """Train on a project folder, without a server. Ctrl-C cancels; the best checkpoint is kept, to go on from."""
     from tfserve.commands.train import train
 
-    raise typer.Exit(train(folder, train_type.lower(), dict(_parameter(text) for text in parameter or []), resume))
+    chosen = dict(_parameter(train_type.lower(), text) for text in parameter or [])
+    raise typer.Exit(train(folder, train_type.lower(), chosen, resume))
 
 
-def _parameter(text: str) -> tuple[str, Any]:
-    """`epochs=5` → a name and a value: JSON where it is JSON, else text."""
+def _parameter(train_type: str, text: str) -> tuple[str, Any]:
+    """`epochs=5` → a name and a value."""
+    from tfserve.training.parameters import parsed
+
     name, separator, value = text.partition("=")
     if not separator:
         raise typer.BadParameter(f"name=value was expected, {text!r} was given")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+    return name, parsed(train_type, name, value)
 
 
 @app.command()

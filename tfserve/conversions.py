@@ -67,10 +67,11 @@ class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One runtime, tried on this machine. When not `ok`, `reason` says why, for people.
 
     Differences are the largest ones to TensorFlow's outputs, `same_classes` is the share of rows whose highest output
-    is the same. `p50_s` is the median time of a single example. `best_s` has the shortest time for each number of
-    examples that was tried, `cpu_s` the least time of all cores together. `path` is the converted model, relative to
-    the work folder. `compared` is the number of inputs that were compared. `guard` says which requests it computes.
-    With `needs_samples` nothing could be compared before real requests have been seen.
+    is the same. `other_classes` is the largest share of an example's positions (pixels of a mask) with another class,
+    all of them close decisions. `p50_s` is the median time of a single example. `best_s` has the shortest time for each
+    number of examples that was tried, `cpu_s` the least time of all cores together. `path` is the converted model,
+    relative to the work folder. `compared` is the number of inputs that were compared. `guard` says which requests it
+    computes. With `needs_samples` nothing could be compared before real requests have been seen.
     """
 
     runtime: str
@@ -81,6 +82,7 @@ class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
     max_abs_diff: float | None = None
     max_rel_diff: float | None = None
     same_classes: float | None = None
+    other_classes: float = 0.0
     convert_s: float | None = None
     p50_s: float | None = None
     best_s: dict[str, float] = {}

@@ -239,8 +239,18 @@ def _is_spaced(piece: bytes) -> bool:
 
 
 def _is_balanced(skeleton: bytes) -> bool:
-    levels = np.cumsum(_STEP[np.frombuffer(skeleton, np.uint8)], dtype=np.int64)
-    return bool(levels[-1] == 0 and (levels[:-1] > 0).all())
+    """Whether the first bracket is closed by the last character, and not before.
+
+    Works piece by piece: numpy adds up one large array while all other threads wait.
+    """
+    marks, level = np.frombuffer(skeleton, np.uint8), 0
+    for at in range(0, len(marks), PIECE):
+        levels = np.cumsum(_STEP[marks[at : at + PIECE]], dtype=np.int64) + level
+        level = int(levels[-1])
+        is_last = at + PIECE >= len(marks)
+        if not ((levels[:-1] if is_last else levels) > 0).all():
+            return False
+    return level == 0
 
 
 def _join(text: bytes, code: str, *, lenient: bool) -> Array | None:

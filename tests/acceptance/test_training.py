@@ -181,6 +181,18 @@ def test_parameters_are_listed_and_wrong_ones_are_400_all_at_once(server: Server
         assert word in answer.json()["error"]
 
 
+def test_a_warm_start_needs_a_task_that_is_done(server: Server, project: Path) -> None:
+    task = begin(server, project)["taskId"]
+    server.http.post(f"/tasks/{task}/cancel")
+    for given, words in (("nope", "no task 'nope'"), (task, "has no model"), ("latest", "no model of a finished task")):
+        for answer in (
+            server.http.post("/", data=form(project, warmStart=given)),
+            server.http.post("/tasks/", json=form(project) | {"warmStart": given}),
+        ):
+            assert answer.status_code == 400, answer.text
+            assert words in answer.json()["error"]
+
+
 def test_bad_images_are_left_out_and_listed(server: Server, project: Path) -> None:
     (project / "images" / "Digit_0" / "broken.png").write_bytes(b"no picture")
     task = begin(server, project)

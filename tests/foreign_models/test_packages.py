@@ -106,6 +106,10 @@ def difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         other = np.asarray(left.pop(key))
         if np.shape(other) != np.shape(array) and other.size != array.size:
             return f"output {name!r} has shape {np.shape(other)}, not {np.shape(array)}"
+        if array.dtype.kind == "U":
+            if other.astype(str).tolist() != array.tolist():
+                return f"output {name!r} is {other.tolist()}, not {array.tolist()}"
+            continue
         largest = max(1.0, float(np.nanmax(np.abs(array), initial=0)))
         if not np.allclose(other.reshape(array.shape), array, rtol=1e-5, atol=2e-6 * largest, equal_nan=True):
             return f"output {name!r} differs by {np.nanmax(np.abs(other.reshape(array.shape) - array))}"

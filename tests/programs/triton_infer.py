@@ -32,13 +32,23 @@ def load(file: str) -> dict[str, Any]:
         return {name: arrays[f"a{n}"] for n, name in enumerate(json.loads(str(arrays["names"])))}
 
 
+def plain(array: Any) -> Any:
+    """Text as numpy keeps it in files."""
+    if array.dtype != object:
+        return array
+    texts = [each.decode() if isinstance(each, bytes) else each for each in array.flat]
+    return np.array(texts, str).reshape(array.shape)
+
+
 for given, got in zip(files[::2], files[1::2], strict=True):
     inputs = []
     for name, array in load(given).items():
         each = triton.InferInput(name, list(array.shape), datatypes[name])
+        if array.dtype.kind == "U":
+            array = np.array([text.encode() for text in array.flat], object).reshape(array.shape)
         each.set_data_from_numpy(array.astype(triton_to_np_dtype(datatypes[name])), **binary)
         inputs.append(each)
     wanted = [triton.InferRequestedOutput(name, **binary) for name in outputs]
     answer = client.infer(model, inputs, outputs=wanted)
-    found = {name: answer.as_numpy(name) for name in outputs}
+    found = {name: plain(answer.as_numpy(name)) for name in outputs}
     np.savez(got, names=np.array(json.dumps(list(found))), **{f"a{n}": found[name] for n, name in enumerate(found)})

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import numpy as np
 import orjson
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -21,6 +22,7 @@ from tests.protocols.grpc_port import V2, free_port
 from tests.protocols.test_serving import deployment, until
 from tfserve.ipc.predictions import split_strings
 from tfserve.protocols.protos import oip_pb2 as v2
+from tfserve.runtimes import image_files
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -125,19 +127,29 @@ def test_a_classifier_moves_and_its_exports_answer_alike(converting: Server, por
             assert {found for found, _ in answers} == {label}
             for _, found in answers:
                 assert found == pytest.approx(scores, abs=0.05 if "int8" in name else 1e-3)
-    for name in ("task", *FORMS):  # a photograph that is stored on its side counts as it is seen
-        for ask in (over_v1, over_v2, over_predict):
-            upright, rotated = ask(converting, name, files[1]), ask(converting, name, on_its_side(files[1]))
-            assert rotated == (upright[0], pytest.approx(upright[1], abs=1e-4)), (name, ask)
+    for form in ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "HEIF"):
+        # a photograph that is stored on its side counts as it is seen
+        rotated, upright = on_its_side(files[1], form)
+        for name in ("task", *FORMS):
+            expected = over_v1(converting, name, upright)
+            found = [ask(converting, name, rotated) for ask in (over_v1, over_v2, over_predict)]
+            for label, scores in (*found, over_grpc(port, name, rotated)):
+                assert (label, scores) == (expected[0], pytest.approx(expected[1], abs=1e-3)), (name, form)
 
 
-def on_its_side(file: bytes) -> bytes:
-    """The same picture, stored a quarter turn further, with the tag that says so."""
-    picture, buffer = Image.open(io.BytesIO(file)).transpose(Image.Transpose.ROTATE_90), io.BytesIO()
-    tag = Image.Exif()
+def on_its_side(file: bytes, form: str) -> tuple[bytes, bytes]:
+    """The same picture, stored a quarter turn further with the tag that says so, and what is seen then as PNG."""
+    picture = Image.open(io.BytesIO(file)).convert("RGB").transpose(Image.Transpose.ROTATE_90)
+    tag, buffer, upright = Image.Exif(), io.BytesIO(), io.BytesIO()
     tag[0x0112] = 6
-    picture.save(buffer, "PNG", exif=tag)
-    return buffer.getvalue()
+    more = {"save_all": True, "append_images": [picture]} if form == "MPO" else {}
+    if form == "HEIF":
+        pillow_heif.register_heif_opener()
+    picture.save(buffer, form, exif=tag, **more)
+    seen = image_files.read(buffer.getvalue())
+    assert seen.size == picture.size[::-1]
+    seen.image.save(upright, "PNG")
+    return buffer.getvalue(), upright.getvalue()
 
 
 def test_a_segmenter_moves_and_its_exports_give_the_same_masks(converting: Server) -> None:

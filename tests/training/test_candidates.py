@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tfserve.ipc.messages import Progress
 from tfserve.training import budget, linear_head, verdict
-from tfserve.training.candidates import Contest, Outcome
+from tfserve.training.candidates import LIKELY, LIKELY_TO_WIN, Contest, Outcome
 from tfserve.training.findings import ImageFile
 from tfserve.training.folds import Fold, divide
 from tfserve.training.progress import Reporter
@@ -204,9 +204,10 @@ def test_only_what_is_still_to_come_is_a_part_of_the_time_left(tmp_path: Path) -
     )
     for each in (cheap, dear, beaten):
         race.expect(each)
-    assert race.clock.time_left() == pytest.approx(16 + 1 + 4 + 1 + 4 + 1)
+    dearer = 4 * LIKELY + LIKELY_TO_WIN
+    assert race.clock.time_left() == pytest.approx(16 + 1 + 2 * dearer)
     race.enter(cheap)
-    assert race.clock.time_left() == pytest.approx(1 + 4 + 1 + 4 + 1)
+    assert race.clock.time_left() == pytest.approx(1 + 2 * dearer)
     race.enter(dear)
     race.enter(beaten)
     assert race.clock.time_left() == pytest.approx(1), "the winner on all images"
@@ -286,37 +287,12 @@ def test_a_budget_is_a_duration(text: Any, seconds: float | None) -> None:
     assert budget.seconds_of(text) == seconds
 
 
-def test_the_allowance_follows_from_effort_and_images_or_from_the_budget_and_the_machine() -> None:
-    def allowed(images: int, speed: float = 1.0, **chosen: str) -> float:
-        chosen = {"effort": "balanced", "budget": "auto", **chosen}
-        return budget.allowance(chosen, images, fixed_s=40, speed=speed)
+def test_the_allowance_follows_from_effort_and_images() -> None:
+    def allowed(images: int, effort: str = "balanced") -> float:
+        return budget.allowance({"effort": effort}, images)
 
-    assert allowed(100, speed=3) == allowed(500) < allowed(2000)
-    assert allowed(100, effort="fast") < allowed(100) < allowed(100, effort="best")
-    assert allowed(100, budget="100s") == 60
-    assert allowed(100, budget="100s", speed=2) == 30
-    assert allowed(100, budget="10s") == 1
-
-
-def test_the_clock_learns_how_fast_this_machine_is(tmp_path: Path) -> None:
-    told: list[Progress] = []
-    file = tmp_path / "times.json"
-    clock = Clock(Reporter(1, told.append), file)
-    clock.expect("features", 0.001)
-    clock.expect("fit", 100.0)
-    clock.expect("exports", 30.0, key="exports of a network")
-    assert clock.time_left() == pytest.approx(130, abs=1)
-    with clock.stage("features", "computes") as stage:
-        stage.say(0.5, "half")
-    with clock.stage("exports"):
-        pass
-    clock.drop("fit")
-    assert clock.time_left() == 0
-    assert clock.progress() == pytest.approx(98)
-    clock.keep()
-    assert Clock(Reporter(1, told.append), file).usual("exports of a network", 30.0) < 1
-    file.write_text("{half")
-    assert Clock(Reporter(1, told.append), file).usual("exports of a network", 30.0) == 30
+    assert allowed(100) == allowed(500) < allowed(2000)
+    assert allowed(100, "fast") < allowed(100) < allowed(100, "best")
 
 
 def test_progress_of_an_earlier_attempt_is_kept(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from trainer import StartTrainer
 
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import Failed, ProjectExamined
-from tfserve.training import findings, images, known_networks, labels, masks, parameters, project_folders, writing
+from tfserve.training import findings, images, labels, masks, parameters, project_folders, weight_files, writing
 from tfserve.training.examine import examine
 from tfserve.training.findings import Findings
 from tfserve.training.images import Bad
@@ -141,9 +141,8 @@ def test_a_project_that_cannot_be_written_to_is_a_problem() -> None:
     ("name", "content", "words"),
     [
         ("gone.h5", None, "does not exist"),
-        ("text.h5", b"these are no weights", "no file of weights"),
-        ("named.txt", known_networks.HDF5, "no file of weights"),
-        ("good.h5", known_networks.HDF5, ""),
+        ("text.h5", b"these are no weights", "not a file of weights"),
+        ("cut.h5", weight_files.HDF5, "Is it truncated"),
     ],
 )
 def test_weights_that_can_not_be_used_are_a_problem_at_once(
@@ -153,7 +152,7 @@ def test_weights_that_can_not_be_used_are_a_problem_at_once(
         (digits.parent / name).write_bytes(content)
     chosen = parameters.complete("classification", {"weights": str(digits.parent / name)})
     problems = examine(str(digits), "classification", chosen).problems
-    assert problems == ([only(problems, name, words)] if words else [])
+    assert problems == [only(problems, name, words)]
 
 
 def test_a_backbone_whose_weights_are_not_here_is_a_problem_at_once(
@@ -303,3 +302,31 @@ def test_a_worker_refuses_wrong_parameters_with_all_of_them(digits: Path, start_
 def test_findings_that_are_gone_are_told(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="Examine the project again"):
         findings.read(tmp_path / "gone.json")
+
+
+def test_images_without_a_telling_suffix_are_found_by_content(digits: Path) -> None:
+    folder = digits / "images" / "Digit_1"
+    for number, name in enumerate(("no_suffix", "photo.jpg_large", "photo.JPG", "download.tmp", "wrong.png")):
+        noise(50 + number).save(folder / name, "JPEG")
+    (folder / "README").write_text("no image")
+    (folder / "raw.dng").write_bytes(b"II*\0" + bytes(100))
+    os.mkfifo(folder / "pipe")
+    found = examine(str(digits), "classification", {})
+    paths = {image.path for image in found.images}
+    for name in ("no_suffix", "photo.jpg_large", "photo.JPG", "download.tmp", "wrong.png"):
+        assert f"images/Digit_1/{name}" in paths
+    skipped = {each.path: each.reason for each in found.skipped}
+    for name in ("README", "raw.dng", "pipe"):
+        assert "not an image file" in skipped[f"images/Digit_1/{name}"]
+
+
+def test_a_mask_of_another_format_is_refused_by_name(tmp_path: Path) -> None:
+    for name, content, words in (
+        ("a.png", b"P5\n2 2\n255\n\0\0\0\0", "its content is no image"),
+        ("b.png", b"%!PS-Adobe-3.0 EPSF-3.0\n", "its content is no image"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(masks.Bad, match=words):
+            masks.look(tmp_path / name)
+    Image.new("L", (4, 4), 255).save(tmp_path / "c.png", "BMP")
+    assert masks.look(tmp_path / "c.png").values == [255]

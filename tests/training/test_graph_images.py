@@ -64,6 +64,21 @@ def test_jpegs_of_every_mode(decoded: Any, mode: str) -> None:
     check(decoded, encoded(picture().convert(mode), "JPEG"))
 
 
+def test_a_cmyk_jpeg_without_adobes_mark(decoded: Any) -> None:
+    data = encoded(picture().convert("CMYK"), "JPEG")
+    at = data.index(b"\xff\xee")
+    without = data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4], "big") :]
+    assert b"Adobe" not in without
+    check(decoded, without)
+    assert (decoded(without)[0] == decoded(data)[0]).all()
+
+
+@pytest.mark.parametrize(("form", "mode"), [("BMP", "P"), ("BMP", "L"), ("BMP", "RGBA")])
+def test_a_bmp_that_tensorflow_would_decode_wrongly_is_an_error(decoded: Any, form: str, mode: str) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match="save it with 24 bits, or as PNG"):
+        decoded(encoded(picture().convert(mode), form))
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
 def test_pngs_of_every_mode(decoded: Any, mode: str) -> None:
     check(decoded, encoded(see_through(picture()).convert(mode), "PNG"))

@@ -78,3 +78,32 @@ def test_with_fewer_bits_asked_for_larger_differences_are_taken_but_not_other_cl
     assert difference([[0.92, 0.08]], [[0.9, 0.1]], reduced=True).problem == ""
     assert "only 0.0% of the rows" in difference([[0.49, 0.51]], [[0.51, 0.49]], reduced=True).problem
     assert "a tenth of its range" in difference([[0.7, 0.3]], [[0.9, 0.1]], reduced=True).problem
+
+
+def mask_difference(flips: int, *, close: bool, positions: int = 2000) -> Difference:
+    """A mask of 0 and 1 of which the first positions of the second example differ."""
+    expected = np.zeros((2, positions // 50, 50), np.int64)
+    given = expected.copy()
+    given[1].flat[:flips] = 1
+    found = Difference()
+    compare(found, ["mask"], [given], [expected], close={"mask": np.full(expected.shape, close)})
+    return found
+
+
+def test_few_pixels_of_a_mask_may_have_another_class_where_two_classes_are_close() -> None:
+    assert mask_difference(2, close=True).problem == ""
+    assert mask_difference(2, close=True).other_classes == 0.001
+    assert "another class at 0.15% of an example's positions" in mask_difference(3, close=True).problem
+    assert mask_difference(1, close=False).problem == "output 'mask' is not equal"
+    assert "another class" in mask_difference(1, close=True, positions=950).problem, "0.1% of them is less than one"
+
+
+def test_maps_of_scores_are_compared_like_masks_once_their_scores_agree() -> None:
+    expected = np.tile([0.50002, 0.5, 0.1], (1, 40, 50, 1))
+    given = expected.copy()
+    given[0, 0, :2] = [0.5, 0.50002, 0.1]
+    assert difference(given, expected).problem == ""
+    assert difference(given, expected).other_classes == 0.001
+    given[0, 1] = given[0, 0, 0]
+    assert "another class at 2.60%" in difference(given, expected).problem
+    assert "differs by up to" in difference(np.roll(expected, 1, axis=-1), expected).problem

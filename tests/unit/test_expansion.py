@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -238,3 +240,19 @@ def test_a_model_whose_inputs_have_fixed_sizes_takes_no_larger_bodies_than_can_f
 
 def test_the_bodies_of_the_report_are_small_when_they_are_packed() -> None:
     assert len(gzip.compress(listed(b'"",', 3_000_000))) < 60_000
+
+
+def test_other_threads_get_their_turn_while_millions_of_numbers_are_read() -> None:
+    body = b'{"x": [' + b"1," * 15_000_000 + b"1]}"
+    assert longest_hold_s(lambda: json_numbers.decode(body)) < 0.1
+
+
+def longest_hold_s(work: Callable[[], object]) -> float:
+    """Processor time that passed while this thread waited for its turn: it tries every millisecond."""
+    thread, longest_s = threading.Thread(target=work), 0.0
+    thread.start()
+    while thread.is_alive():
+        begun_s = time.process_time()
+        time.sleep(0.001)
+        longest_s = max(longest_s, time.process_time() - begun_s)
+    return longest_s

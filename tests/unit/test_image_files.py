@@ -303,3 +303,15 @@ def test_pixels_of_a_file_that_has_gone_raise_an_os_error(tmp_path: Path) -> Non
     (tmp_path / "bad.png").write_bytes(b"bad")
     with pytest.raises(OSError, match="not an image"):
         images.full_pixels(tmp_path / "bad.png")
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [("JPEG", (48, 32, 6)), ("MPO", (48, 32, 6)), ("PNG", (48, 32, 6)), ("WEBP", (48, 32, 6)), ("TIFF", (32, 48, 1)),
+     ("HEIF", (32, 48, 1))],
+)  # fmt: skip
+def test_the_stored_size_and_orientation_of_every_format(form: str, expected: tuple[int, int, int]) -> None:
+    data = turned(picture(32, 48), form, 6)
+    size, orientation = image_files.stored(data)
+    assert (*size, orientation) == expected
+    assert image_files.read(data).size == (32, 48)

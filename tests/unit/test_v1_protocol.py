@@ -19,7 +19,8 @@ from tfserve.ipc.messages import ModelVersion
 from tfserve.protocols.tfserving import addresses, describing, examples, pasting, predicting, tf_example
 from tfserve.protocols.tfserving.addresses import Address
 from tfserve.protocols.tfserving.predicting import Form
-from tfserve.serving.models import Model, Result
+from tfserve.serving.models import Model
+from tfserve.serving.prediction import Result
 
 
 async def asleep(*_: Any) -> None:

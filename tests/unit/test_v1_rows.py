@@ -11,7 +11,8 @@ import pytest
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import ModelOptions, ModelVersion
 from tfserve.protocols.tfserving import addresses, predicting
-from tfserve.serving.models import Model, Result
+from tfserve.serving.models import Model
+from tfserve.serving.prediction import Result
 from tfserve.tensors import Signature, TensorSpec
 
 

@@ -89,6 +89,23 @@ class Trained(tf.Module):
         return {"y": tf.matmul(x, self.factor)}
 
 
+class Copies(tf.Module):
+    """Two Keras 3 networks in a module: the saver restores copies of their variables that no signature uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.networks = [self._network(value) for value in (1.0, 10.0)]
+
+    @staticmethod
+    def _network(value: float) -> keras.Model:
+        dense = keras.layers.Dense(1, kernel_initializer=keras.initializers.Constant(value), name="dense")
+        return keras.Sequential([keras.Input((2,)), dense], name="same")
+
+    @tf.function(input_signature=[Spec([None, 2], tf.float32, name="x")])
+    def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.add_n([network(x) for network in self.networks])}
+
+
 def network() -> keras.Model:
     """A convolution, a dense layer and two outputs."""
     keras.utils.set_random_seed(1)
@@ -140,6 +157,8 @@ def main(folder: Path) -> None:
     for name in ("table", "even", "open"):
         tf.saved_model.save(strict, str(folder / name), signatures=getattr(strict, name))
     tf.saved_model.save(trained, str(folder / "slots"), signatures=trained.serve)
+    copies = Copies()
+    tf.saved_model.save(copies, str(folder / "copies"), signatures=copies.serve)
     litert_files(folder)
     network().save(folder / "network.keras")
 

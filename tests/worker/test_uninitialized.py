@@ -69,6 +69,12 @@ def test_variables_of_keras_3_in_a_module_get_their_values(networks: Path, tmp_p
     assert run(load(tmp_path / "frozen"), x=X).tolist() == [[33.0]]
 
 
+def test_openvino_refuses_to_read_such_a_model_itself(networks: Path) -> None:
+    with pytest.raises(Invalid, match="has no value for a variable") as caught:
+        runtimes.load(formats.locate(str(networks / "both")), device="/cpu:0", runtime="openvino")
+    assert "Install TensorFlow" in caught.value.message
+
+
 def test_the_state_of_such_a_model_is_found_and_reset(networks: Path) -> None:
     model = load(networks / "counting")
     assert state.is_stateful(model)

@@ -133,6 +133,17 @@ def test_a_table_is_read_only_as_far_as_it_goes(trials: Trials, converted: Path)
         assert found[name].guard == Guard({"at": (0, 99)}), found[name]
 
 
+def test_variables_that_the_saver_does_not_restore_have_their_values_in_every_runtime(
+    trials: Trials, converted: Path
+) -> None:
+    work, found = trials.run(converted / "copies", *CANDIDATES["float32"])
+    assert all(trial.ok for trial in found.values()), found
+    for name in CANDIDATES["float32"]:
+        runtime = runtimes.load(formats.locate(str(work / found[name].path)), device="/cpu:0", runtime=name)
+        (y,) = runtime.run({"x": np.array([[1, 2]], np.float32)}, ["y"], "serving_default")
+        assert np.asarray(y).tolist() == [[33.0]]
+
+
 def test_what_can_not_be_loaded_as_objects_is_converted_from_its_frozen_graph(trials: Trials, converted: Path) -> None:
     _, found = trials.run(converted / "slots", "onnxruntime")
     assert all(trial.ok for trial in found.values()), found

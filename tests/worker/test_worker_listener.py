@@ -14,7 +14,8 @@ from worker_process import StartWorker, WorkerProcess
 
 from tfserve.errors import Invalid, TFserveError, TimedOut
 from tfserve.ipc.messages import ModelLoaded, ModelOptions, ModelVersion
-from tfserve.serving.models import Caller, CallerGone, Model, Models, Request, Result
+from tfserve.serving.models import Model, Models
+from tfserve.serving.prediction import Caller, CallerGone, Request, Result
 from tfserve.tensors import Array
 
 Use = Callable[[Callable[[Model], Awaitable[Any]]], Any]

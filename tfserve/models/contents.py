@@ -46,8 +46,9 @@ Found = str | Foreign | Broken | None
 
 _RENAME = "It is not a model by itself."
 _TORCH = (
-    'Convert it where PyTorch is installed: python -c "import torch, openvino as ov;'
+    'Convert it where PyTorch is installed: pip install openvino packaging && python -c "import torch, openvino as ov;'
     " ov.save_model(ov.convert_model(torch.{load}('{raw}')), '{raw_stem}.xml', compress_to_fp16=False)\""
+    " What OpenVINO can't convert may be exported as ONNX by torch.onnx.export, from the code of the model."
 )
 SCRIPT = Foreign("a TorchScript model", _TORCH.replace("{load}", "jit.load"))
 EXPORTED = Foreign("a program exported by PyTorch", _TORCH.replace("{load}", "export.load"))

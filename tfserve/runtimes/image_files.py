@@ -113,6 +113,19 @@ def resized(image: Any, size: Size) -> Any:
     return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
 
 
+def stored(data: bytes) -> tuple[Size, int]:
+    """Width and height as the file stores them, and its EXIF orientation. Raises `BadImage`.
+
+    Readers of TIFF, HEIC and AVIF give images upright: their orientation is 1.
+    """
+    with _opened(data) as image:
+        if image.format == "PNG" and "exif" not in image.info:
+            _load(image)  # its tag may follow the pixels
+        if image.format == "TIFF":
+            _load(image)
+        return image.size, orientation(image)
+
+
 def is_animated(data: bytes) -> bool:
     """Whether a file that can be read has several pictures: an animation or pages.
 
@@ -159,6 +172,13 @@ def _read(image: Any, mode: str, near: Size | None, background: Colour, look: Ca
     has_alpha = plain.has_transparency_data and _is_transparent(plain := plain.convert("RGBA"))
     converted = _flat(plain, background).convert(mode) if has_alpha and mode != "RGBA" else plain.convert(mode)
     return Picture(_upright(converted, turns), size[::-1] if turns > 4 else size, grey, has_alpha)
+
+
+def _load(image: Any) -> None:
+    try:
+        image.load()
+    except Exception as error:  # a broken file can raise anything
+        raise BadImage(f"corrupt: {_words(error)}") from error
 
 
 def _opened(data: bytes) -> Any:

@@ -47,6 +47,8 @@ _OTHER_TYPES = {
 
 PRECISIONS = {"float32": "f32", "bf16": "bf16"}
 
+_LOST_VARIABLE = "Cannot find requested variable"
+
 WIDE = frozenset({"int64", "uint32", "uint64"})
 _INT32 = np.iinfo(np.int32)
 
@@ -79,6 +81,12 @@ def read(openvino: Any, model: Located) -> Any:
     try:
         return core.read_model(model.path)
     except Exception as error:
+        if _LOST_VARIABLE in str(error):
+            raise Invalid(
+                f"{model.path} can't be read by OpenVINO: its saver has no value for a variable that a signature needs."
+                " TensorFlow may find it in another copy of the variable. Install TensorFlow, which converts the model"
+                " for OpenVINO; or save the model again, with model.export(folder) for a Keras model."
+            ) from error
         raise Invalid(f"{model.path} can't be read by OpenVINO: {told(error)}") from error
 
 

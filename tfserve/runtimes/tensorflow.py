@@ -13,7 +13,6 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
@@ -28,6 +27,7 @@ from tfserve.runtimes.known_names import KnownNames
 from tfserve.runtimes.saved_model_file import Tensors
 from tfserve.runtimes.session_state import SessionState
 from tfserve.runtimes.side_effects import Operations
+from tfserve.runtimes.uninitialized import Completed
 from tfserve.tensors import DEFAULT_SIGNATURE, Array
 
 MAX_CALLABLES = 256
@@ -67,8 +67,7 @@ class _Restored(NamedTuple):
 
     definition: Any
     signatures: dict[str, Tensors]
-    #: why signatures can't be computed
-    refused: Mapping[str, str] = MappingProxyType({})
+    completed: Completed = Completed()
 
 
 class GraphModel:
@@ -79,7 +78,9 @@ class GraphModel:
     def __init__(self, session: Any, kind: str, restored: _Restored, session_state: SessionState) -> None:
         self.format = kind
         self._guard = _guard(session.graph, restored)
-        refused = {**self._guard.refused, **restored.refused}
+        refused = {**self._guard.refused, **restored.completed.refused}
+        #: whether the file's own way to restore its variables leaves some of them without a value
+        self.lacked_values = restored.completed.lacked_values
         signatures = {name: each for name, each in restored.signatures.items() if name not in refused}
         remarks = [remark for each in signatures.values() for remark in each.remarks]
         self.remarks = [*refused.values(), *dict.fromkeys(remarks)]
@@ -292,7 +293,7 @@ def _restored(definition: Any, content: bytes | None = None) -> _Restored:
 
 def _complete(tf: Any, session: Any, restored: _Restored, folder: Path | None) -> _Restored:
     outputs = {name: each.outputs.values() for name, each in restored.signatures.items()}
-    return restored._replace(refused=uninitialized.complete(tf, session, restored.definition, outputs, folder))
+    return restored._replace(completed=uninitialized.complete(tf, session, restored.definition, outputs, folder))
 
 
 def _drop_hints(definition: Any) -> None:

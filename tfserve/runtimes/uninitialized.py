@@ -11,7 +11,8 @@ import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from tfserve.errors import Invalid
 from tfserve.runtimes.causes import cause
@@ -35,22 +36,30 @@ Outputs = Mapping[str, Iterable[str]]
 """The tensors that each signature computes."""
 
 
-def complete(tf: Any, session: Any, definition: Any, outputs: Outputs, saved_model: Path | None) -> dict[str, str]:
+class Completed(NamedTuple):
+    """Why signatures can't be computed, and whether anything lacked a value before."""
+
+    refused: Mapping[str, str] = MappingProxyType({})
+    lacked_values: bool = False
+
+
+def complete(tf: Any, session: Any, definition: Any, outputs: Outputs, saved_model: Path | None) -> Completed:
     """Gives values to what has none, in the graph of the session, which must not be finished yet.
 
-    `saved_model` is the folder, if the model is a SavedModel. Returns why signatures can't be computed. Raises
-    `Invalid` if none can be.
+    `saved_model` is the folder, if the model is a SavedModel. Raises `Invalid` if no signature can be computed.
     """
     resources = {name: _resources(session.graph, tensors) for name, tensors in outputs.items()}
     missing = _without_value(tf, session, _union(resources.values()))
     problem = ""
+    lacked_values = bool(missing)
     if missing:
         _run_initializers(tf, session, missing)
         missing = _without_value(tf, session, missing)
     if missing and saved_model is not None and definition.HasField("object_graph_def"):
         problem = _copy_values(tf, session, definition, outputs, missing, saved_model)
         missing = _without_value(tf, session, missing)
-    return _refused(session.graph, definition, outputs, missing, problem) if missing else {}
+    refused = _refused(session.graph, definition, outputs, missing, problem) if missing else {}
+    return Completed(refused, lacked_values)
 
 
 def _refused(graph: Any, definition: Any, outputs: Outputs, missing: Sequence[Any], problem: str) -> dict[str, str]:

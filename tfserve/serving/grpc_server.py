@@ -22,7 +22,7 @@ from tfserve.http.request_ids import HEADER, begin
 from tfserve.http.wishes import read_wishes
 from tfserve.ipc.predictions import DEFAULT_URGENCY
 from tfserve.serving import expansion
-from tfserve.serving.models import CallerGone
+from tfserve.serving.prediction import CallerGone
 from tfserve.serving.rpc import STATUS, Service, Stream, Unary
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -22,18 +21,18 @@ from tfserve.errors import (
     nearest,
 )
 from tfserve.http import access_log
-from tfserve.http.offload import are_heavy, offloaded
 from tfserve.ipc import predictions
 from tfserve.ipc.connections import ConnectionLost
 from tfserve.ipc.messages import ModelVersion
 from tfserve.ipc.metrics import ModelCounts
-from tfserve.ipc.predictions import DEFAULT_URGENCY, Ask, Refusal, Tensor
+from tfserve.ipc.predictions import Ask, Refusal
 from tfserve.paths import without_folders
 from tfserve.serving.inputs import max_body_bytes
 from tfserve.serving.lines import ModelLine
 from tfserve.serving.pool import Pool
+from tfserve.serving.prediction import CallerGone, Request, Result, in_order, outputs_in_order, rows, tensors
 from tfserve.serving.statistics import Statistics
-from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature
+from tfserve.tensors import DEFAULT_SIGNATURE, Signature
 
 
 class NoSuchModel(NotFound):
@@ -54,54 +53,6 @@ class ModelQueueFull(Unavailable):
 
 Wake = Callable[[str], Awaitable[None]]
 """Asks the supervisor for TensorFlow's process of a model, and returns when it can be reached."""
-
-
-class CallerGone(Exception):
-    """The client has closed its connection, so nobody waits for the answer."""
-
-
-class Caller:
-    """Whoever waits for an answer. `on_gone` is called when the client has closed the connection."""
-
-    __slots__ = ("is_gone", "on_gone")
-
-    def __init__(self) -> None:
-        self.is_gone = False
-        self.on_gone: Callable[[], object] | None = None
-
-    def gone(self) -> None:
-        self.is_gone = True
-        if self.on_gone is not None:
-            self.on_gone()
-
-
-@dataclass(slots=True)
-class Request:
-    """What a protocol asks of a model.
-
-    `inputs` are arrays that fit the signature, by its names (`Model.check_inputs` makes sure); `outputs` the wanted
-    names in order, all of the signature when empty. `timeout_s` None is the server's own. A request that is not
-    `pinned` to the version that it asked for follows the model to the version that takes its place.
-    """
-
-    inputs: Mapping[str, Array]
-    signature: str = DEFAULT_SIGNATURE
-    outputs: Sequence[str] = ()
-    urgency: int = DEFAULT_URGENCY
-    timeout_s: float | None = None
-    protocol: str = "v1"
-    caller: Caller | None = None
-    pinned: bool = False
-
-
-@dataclass(slots=True)
-class Result:
-    """The outputs by name, in the order that was asked for. Arrays are not to be written; strings are
-    arrays of bytes.
-    """
-
-    outputs: dict[str, Array]
-    version: int
 
 
 class Model:
@@ -193,12 +144,12 @@ class Model:
 
     async def _predict(self, request: Request, started_ns: int) -> Result:
         signature = self.signatures.get(request.signature) or self.signature(request.signature)
-        inputs = _in_order(signature, request.inputs)
-        names = _outputs_in_order(signature, request.outputs)
+        inputs = in_order(signature, request.inputs)
+        names = outputs_in_order(signature, request.outputs)
         question = Ask(
             request.signature,
             tuple(inputs),
-            await _tensors(inputs),
+            await tensors(inputs),
             names,
             request.urgency,
         )
@@ -214,7 +165,7 @@ class Model:
         self.statistics.succeeded(
             request.protocol,
             total_ns=time.perf_counter_ns() - started_ns,
-            rows=_rows(request.inputs),
+            rows=rows(request.inputs),
             batch_rows=answer.batch_rows,
             times=(answer.queue_ns, answer.input_ns, answer.compute_ns, answer.output_ns),
         )
@@ -386,34 +337,3 @@ class Models:
 def _expire(reply: asyncio.Future[predictions.Answer | Refusal], timeout_s: float) -> None:
     if not reply.done():
         reply.set_exception(PredictionTimedOut(timeout_s=f"{max(timeout_s, 0.001):g}"))
-
-
-def _in_order(signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The inputs as the signature orders them, so that requests that name them differently can share a batch."""
-    if len(inputs) < 2:
-        return inputs
-    known = {spec.name: inputs[spec.name] for spec in signature.inputs if spec.name in inputs}
-    return known if len(known) == len(inputs) else inputs
-
-
-def _outputs_in_order(signature: Signature, wanted: Sequence[str]) -> tuple[str, ...]:
-    """All outputs, or those that are wanted, as the signature orders them; what it does not know stays behind."""
-    if not wanted:
-        return tuple([spec.name for spec in signature.outputs])
-    known = [spec.name for spec in signature.outputs if spec.name in wanted]
-    return tuple(known) if len(known) == len(wanted) else tuple(wanted)
-
-
-async def _tensors(inputs: Mapping[str, Array]) -> tuple[Tensor, ...]:
-    """The inputs as bytes; many strings are joined in a thread."""
-
-    def made() -> tuple[Tensor, ...]:
-        return tuple([predictions.to_tensor(array) for array in inputs.values()])
-
-    return await offloaded(made) if are_heavy(inputs.values()) else made()
-
-
-def _rows(inputs: Mapping[str, Array]) -> int:
-    for array in inputs.values():
-        return int(array.shape[0]) if array.ndim else 1
-    return 1

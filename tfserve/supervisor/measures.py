@@ -24,7 +24,8 @@ from tfserve.supervisor import processes
 from tfserve.supervisor.catalogue import Catalogue
 from tfserve.supervisor.counts import Counts
 from tfserve.supervisor.trainings import Trainings
-from tfserve.supervisor.workspaces import Workspace, Workspaces
+from tfserve.supervisor.workspace import Workspace
+from tfserve.supervisor.workspaces import Workspaces
 
 
 class Measures:

@@ -46,7 +46,8 @@ from tfserve.supervisor.jobs import Job
 from tfserve.supervisor.journal import Journal
 from tfserve.supervisor.trainings import Trainings
 from tfserve.supervisor.workers import Spare
-from tfserve.supervisor.workspaces import Workspace, Workspaces, memory_bytes
+from tfserve.supervisor.workspace import Workspace, memory_bytes
+from tfserve.supervisor.workspaces import Workspaces
 
 
 class Requests:

@@ -13,17 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from tfserve.config import Settings
-from tfserve.control import records, training
+from tfserve.control import training
 from tfserve.control.models import TrainingTask as Row
 from tfserve.control.task_json import task_json
-from tfserve.errors import Failure, Internal, TFserveError, Unavailable
+from tfserve.errors import Failure, Internal, OutOfSpace, TFserveError, Unavailable
 from tfserve.ipc.messages import (
     FeedbackKept,
     Interrupt,
     JobState,
     KeepFeedback,
-    Progress,
     StartTraining,
     Train,
     TrainingEnded,
@@ -34,12 +35,13 @@ from tfserve.supervisor.events import Signal
 from tfserve.supervisor.examinations import Examinations
 from tfserve.supervisor.jobs import CANCELLED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal, NotRecorded
+from tfserve.supervisor.training_records import TrainingRecords
 from tfserve.supervisor.training_runs import FolderInUse, FolderReserved, Run, TooManyTasks, new_row, run_of
 from tfserve.supervisor.workers import Spare, WorkerDied
-from tfserve.training import feedback, findings
+from tfserve.training import feedback, findings, weight_files
 from tfserve.training.checkpoint_files import newest_epoch
 from tfserve.training.project_folders import MODELS, results_folder
-from tfserve.training.writing import aside_of
+from tfserve.training.writing import aside_of, tells_full_disk
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,7 @@ class Trainings:
         self._spare = spare
         self._changed = changed
         self._deploy = deploy
+        self._records = TrainingRecords(journal, changed)
         self._examinations = Examinations(spare, settings.root_paths)
         self._callbacks = Callbacks(settings.callback_url, self._delivered)
         self._waiting: deque[Run] = deque()
@@ -103,6 +106,8 @@ class Trainings:
         with self._reserve(str(Path(request.project_dir))):
             _make_private(self._folder(task_id))
             try:
+                if request.weights is not None:
+                    request = await asyncio.to_thread(_with_kept_weights, request, self._folder(task_id))
                 found = await self._examinations.examine(request, self._folder(task_id) / FINDINGS)
                 row = new_row(task_id, request, found, told="" if self._settings.callback_url else None)
                 self._put(self._run_of(await self._journal.change(partial(training.create, row))))
@@ -191,7 +196,7 @@ class Trainings:
 
     async def _run(self, run: Run) -> None:
         try:
-            await self._record(run, started=True)
+            await self._records.record(run, started=True)
             run.job.started, run.job.attempts = True, run.job.attempts + 1
             await self._train_and_record(run)
         except NotRecorded as error:  # the server stops: the next one finds the task as running and goes on with it
@@ -217,10 +222,10 @@ class Trainings:
     async def _train(self, run: Run) -> TrainingEnded:
         worker = run.worker = await self._spare.take(needs_tensorflow=True)
         worker.output = run.job.output
-        worker.on_progress = partial(self._on_progress, run)
+        worker.on_progress = partial(self._records.on_progress, run)
         if run.job.ending is not None:
             worker.kill("the task is being ended")
-        await self._save(run, worker=f"train-{worker.child.pid}", message="starting")
+        await self._records.save(run, worker=f"train-{worker.child.pid}", message="starting")
         self._in_background(self._tell(run))
         work_folder = self._folder(run.task_id)
         _make_private(work_folder / WORK)
@@ -241,7 +246,7 @@ class Trainings:
         finally:
             worker.drain()
             worker.output = worker.on_progress = None
-            await self._settle(run)
+            await self._records.settle(run)
             worker.kill("the training is over")
         if not isinstance(answer, TrainingEnded):
             raise Internal(f"a worker answered {type(answer).__name__} to a training")
@@ -249,7 +254,7 @@ class Trainings:
 
     async def _trained(self, run: Run, answer: TrainingEnded) -> None:
         if answer.state == JobState.SUCCEEDED:
-            await self._save(
+            await self._records.save(
                 run, progress=100.0, message=_done(answer), eta_s=None, metrics=answer.metrics,
                 model_path=answer.model_path,
             )  # fmt: skip
@@ -270,7 +275,7 @@ class Trainings:
         try:
             await self._deploy(run.deploy_to, model_path)
         except TFserveError as error:
-            await self._save(run, message=f"done, but not deployed: {error.message}")
+            await self._records.save(run, message=f"done, but not deployed: {error.message}")
 
     # --- ends
 
@@ -299,8 +304,8 @@ class Trainings:
 
     async def _put_aside(self, run: Run) -> None:
         """For the next start of the server. No fault of the run's: it does not count as one of its attempts."""
-        await self._save(run, worker="", eta_s=None, message="waiting, since the server was stopped")
-        await self._record(run, put_aside=True)
+        await self._records.save(run, worker="", eta_s=None, message="waiting, since the server was stopped")
+        await self._records.record(run, put_aside=True)
 
     async def _after_death(self, run: Run, reason: str, failure: Failure) -> None:
         """Goes on from the last checkpoint, unless it has died too often without a further one."""
@@ -310,8 +315,10 @@ class Trainings:
         if deaths >= MAX_FRUITLESS:
             await self._finish(run, Outcome.failed(failure, state=JobState.LOST))
             return
-        await self._record(run, requeued=True)
-        await self._save(run, message=f"going on from the last checkpoint, since {reason}", worker="", eta_s=None)
+        await self._records.record(run, requeued=True)
+        await self._records.save(
+            run, message=f"going on from the last checkpoint, since {reason}", worker="", eta_s=None
+        )
         run.job.started = False
         self.jobs[run.job.id] = run.job
         self._waiting.appendleft(run)
@@ -321,10 +328,10 @@ class Trainings:
     async def _finish(self, run: Run, outcome: Outcome) -> None:
         run.job.output.close()
         fields = {"message": MESSAGES[outcome.state]} if outcome.state in MESSAGES else {}
-        await self._save(run, worker="", eta_s=None, **fields)
+        await self._records.save(run, worker="", eta_s=None, **fields)
         if outcome.state != JobState.SUCCEEDED:
             await asyncio.to_thread(shutil.rmtree, aside_of(_result_folder(run)), ignore_errors=True)
-        await self._record(run, outcome=outcome)
+        await self._records.record(run, outcome=outcome)
         self.jobs.pop(run.job.id, None)
         self._running.pop(run.task_id, None)
         run.job.ended.set_result(outcome)
@@ -332,52 +339,6 @@ class Trainings:
         self.outcomes[outcome.state] += 1
         self._changed.fire()
         await self._tell(run)
-
-    # --- recording
-
-    async def _record(
-        self,
-        run: Run,
-        *,
-        started: bool = False,
-        requeued: bool = False,
-        put_aside: bool = False,
-        outcome: Outcome | None = None,
-    ) -> None:
-        job = run.job
-        turn = records.Turn(
-            workspace_id=0,
-            started=[job.id] if started else [],
-            requeued=[job.id] if requeued else [],
-            put_aside=[job.id] if put_aside else [],
-            ended=[job.to_ended(outcome)] if outcome is not None else [],
-        )
-        await self._journal.insist(partial(records.take_turns, [turn]), f"task {run.task_id}")
-
-    async def _save(self, run: Run, **fields: Any) -> None:
-        with contextlib.suppress(TFserveError):  # the next progress says more
-            await self._journal.change(partial(training.save_progress, run.task_id, **fields))
-        self._changed.fire()
-
-    def _on_progress(self, run: Run, progress: Progress) -> None:
-        """Writes the newest progress as often as the disk allows, without a queue of old ones."""
-        run.unsaved = {"progress": min(progress.progress, 99.9), "message": progress.message, "eta_s": progress.eta_s}
-        if progress.metrics is not None:
-            run.unsaved["metrics"] = progress.metrics
-        if run.saving is None:
-            run.saving = asyncio.get_running_loop().create_task(self._save_newest(run))
-
-    async def _save_newest(self, run: Run) -> None:
-        while run.unsaved is not None and not run.job.ended.done():
-            fields, run.unsaved = run.unsaved, None
-            await self._save(run, **fields)
-        run.saving = None
-
-    async def _settle(self, run: Run) -> None:
-        """Returns when no progress is being written any more: what comes next is the run's last word."""
-        run.unsaved = None
-        if run.saving is not None:
-            await run.saving
 
     # --- parts
 
@@ -409,8 +370,19 @@ class Trainings:
 
 def _done(answer: TrainingEnded) -> str:
     """The verdict on the model belongs into the message: `done` alone reads as if it were good."""
-    verdict = (answer.metrics or {}).get("verdict")
-    return f"done: {verdict}" if verdict else "done"
+    metrics = answer.metrics or {}
+    message = f"done: {metrics['verdict']}" if metrics.get("verdict") else "done"
+    warm = metrics.get("warm_start")
+    return f"{message}; started from task {warm['task']}" if warm and warm["reused"] else message
+
+
+def _with_kept_weights(request: StartTraining, folder: Path) -> StartTraining:
+    """The request, whose uploaded weights lie in the task's folder. Raises `OutOfSpace`, `Unavailable`."""
+    try:
+        file = weight_files.keep(folder, request.weights or b"")
+    except OSError as error:
+        raise (OutOfSpace(cause=str(error)) if tells_full_disk(error) else Unavailable(f"weights: {error}")) from error
+    return msgspec.structs.replace(request, weights=None, parameters=request.parameters | {"weights": str(file)})
 
 
 def _make_private(folder: Path) -> None:

@@ -13,11 +13,12 @@ import msgspec
 
 from tfserve.control import records
 from tfserve.control.models import Deployment as Row
-from tfserve.conversions import TENSORFLOW, Report
+from tfserve.conversions import Report
 from tfserve.errors import NotFound, TFserveError, Unavailable
-from tfserve.ipc.messages import AUTO, ReadSamples, Samples
+from tfserve.ipc.messages import ReadSamples, Samples
 from tfserve.supervisor.full import FullModel
 from tfserve.supervisor.loading import Loading, Means
+from tfserve.supervisor.migration import Migration
 from tfserve.supervisor.replicas import Deployment, Replica
 from tfserve.supervisor.restarts import ModelDeaths
 from tfserve.supervisor.workers import Worker, WorkerDied
@@ -51,7 +52,10 @@ class Upkeep:
         self._deaths = ModelDeaths()
         self._give_up = give_up
         self._restoring: asyncio.Task[None] | None = None
-        self._choosing: asyncio.Task[None] | None = None
+        self._migration = Migration(
+            self._loading, means, is_active=lambda deployment: self.active is deployment, samples=self.samples,
+            load=self.load, switch=self._switch, restore=self.restore,
+        )  # fmt: skip
         self.full = FullModel(
             self._loading, is_active=lambda deployment: self.active is deployment, announce=self.announce,
             retire=self._retire_aside, in_background=self._in_background,
@@ -89,7 +93,7 @@ class Upkeep:
         self._means.changed.fire()
         if len(new.living) < new.options.replicas:
             self.restore(new)
-        self._begin_choosing(new)
+        self._migration.begin(new)
 
     async def take_away(self) -> int:
         """Nothing is deployed from now on. Returns, when all is answered, how much memory that gave back in bytes."""
@@ -256,7 +260,7 @@ class Upkeep:
             self._in_background(self.announce())
 
         replica.worker.child.ended.add_done_callback(on_end)
-        replica.worker.on_samples = partial(self._on_samples, deployment)
+        replica.worker.on_samples = partial(self._migration.on_samples, deployment)
 
     async def _restore(self, deployment: Deployment) -> None:
         try:
@@ -293,7 +297,7 @@ class Upkeep:
         await self.announce()
         if len(deployment.living) < deployment.options.replicas:
             return False
-        self._begin_choosing(deployment)
+        self._migration.begin(deployment)
         return True
 
     async def _died_loading(self, deployment: Deployment, death: WorkerDied) -> bool:
@@ -313,59 +317,20 @@ class Upkeep:
         await self.announce()
         return True
 
-    # --- a faster runtime
+    async def _switch(self, deployment: Deployment, replicas: list[Replica], report: Report) -> None:
+        """Serves with processes of another runtime, in the same step in which the others begin to drain.
 
-    def _begin_choosing(self, deployment: Deployment) -> None:
-        may_convert = self._means.convert or deployment.asks_for_conversion
-        if may_convert and deployment.may_be_converted and self._choosing is None:
-            self._choosing = asyncio.get_running_loop().create_task(self._choose(deployment))
-
-    def _on_samples(self, deployment: Deployment) -> None:
-        """Compares what could not be compared without real requests."""
-        if self.active is deployment and deployment.report is not None and deployment.report.needs_samples:
-            self._begin_choosing(deployment)
-
-    async def _choose(self, deployment: Deployment) -> None:
-        asked, had_enough = deployment.asked_runtime, deployment.has_enough_samples
-        try:
-            report = await self._means.choices.find(
-                deployment.path, precision=deployment.options.precision, asked=asked, in_background=True,
-                samples=await self.samples(prepared=True), tell=partial(self._loading.tell_choice, deployment),
-            )  # fmt: skip
-            deployment.report = report
-            if asked != AUTO:
-                deployment.own_remarks = self._loading.remarks(report, asked)
-            if report.chosen != TENSORFLOW if asked == AUTO else report.compared:
-                self._loading.tell_choice(deployment, f"loading with {report.chosen}")
-                await self._move(deployment, report)
-            self._loading.tell_choice(deployment, _choice(deployment, report))
-        except (TFserveError, WorkerDied, OSError) as error:
-            self._loading.tell_choice(deployment, f"stays with {deployment.runtime}: {error}")
-        finally:
-            self._choosing = None
-        if not had_enough:  # requests that came meanwhile may be what was missing
-            self._on_samples(deployment)
-
-    async def _move(self, deployment: Deployment, report: Report) -> None:
-        """Loads the model with the chosen runtime aside, and switches without dropping a request."""
-        replicas: list[Replica] = []
-        try:
-            while len(replicas) < deployment.options.replicas:
-                replicas.append(await self.load(deployment, await self.samples(), chosen=report))
-            async with self._deciding:
-                old, deployment.replicas, deployment.chosen = deployment.living, [], report
-                for replica in replicas:
-                    deployment.take_in(replica)
-                    self._watch(deployment, replica)
-                self._trim(deployment)
-                self._retire_aside(deployment, old)
-                replicas = []
-                await self.announce()
-        finally:
+        Empties `replicas`: whoever loaded them has to end them until then.
+        """
+        async with self._deciding:
+            old, deployment.replicas, deployment.chosen = deployment.living, [], report
             for replica in replicas:
-                replica.worker.kill("its model was not moved")
-        if len(deployment.living) < deployment.options.replicas:
-            self.restore(deployment)
+                deployment.take_in(replica)
+                self._watch(deployment, replica)
+            self._trim(deployment)
+            self._retire_aside(deployment, old)
+            replicas.clear()
+            await self.announce()
 
     # --- TensorFlow beside a faster runtime
 
@@ -382,7 +347,7 @@ class Upkeep:
     # --- inside
 
     async def _stop_tasks(self) -> None:
-        tasks = [task for task in (self._restoring, self._choosing, self.full.starting) if task is not None]
+        tasks = [task for task in (self._restoring, self._migration.task, self.full.starting) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -393,11 +358,3 @@ class Upkeep:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
-
-
-def _choice(deployment: Deployment, report: Report) -> str:
-    """What was decided, for whoever asks for the status."""
-    if report.needs_samples:
-        return f"stays with {deployment.runtime} until real requests can be compared: {report.reason(TENSORFLOW)}"
-    rest = f"; TensorFlow computes what is not within {report.guard}" if report.guard and str(report.guard) else ""
-    return f"{deployment.runtime} was chosen{rest}"

@@ -8,22 +8,14 @@ import logging
 import random
 import shutil
 import string
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any
-
-import msgspec
-import psutil
 
 from tfserve.config import Settings
 from tfserve.control import records
 from tfserve.control.models import Job as JobRow
 from tfserve.control.models import Workspace as Row
 from tfserve.errors import (
-    Failure,
     NoSuchWorkspace,
     OutOfSpace,
     ServiceOff,
@@ -31,92 +23,29 @@ from tfserve.errors import (
     TooManyWorkspaces,
     WorkspaceExists,
 )
-from tfserve.ipc.messages import JobKind, JobState
+from tfserve.ipc.messages import JobKind
 from tfserve.supervisor.catalogue import Catalogue
 from tfserve.supervisor.choices import Choices
 from tfserve.supervisor.deployments import Deployments
 from tfserve.supervisor.dispatcher import Dispatcher
 from tfserve.supervisor.events import Revision
-from tfserve.supervisor.jobs import DESTROYED, REPEATABLE, RESTARTED, STOPPED, Ending, Job, Outcome
+from tfserve.supervisor.interrupted_jobs import end_interrupted
+from tfserve.supervisor.jobs import DESTROYED, RESTARTED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.journal import Journal
 from tfserve.supervisor.loading import Means
-from tfserve.supervisor.output import JobOutput, last_lines_of
+from tfserve.supervisor.output import JobOutput
 from tfserve.supervisor.replicas import Deployment
 from tfserve.supervisor.restarts import Restarts
 from tfserve.supervisor.runner import Runner
 from tfserve.supervisor.scripts import Host, ScriptProcess, ScriptThread
 from tfserve.supervisor.workers import Spare
+from tfserve.supervisor.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 NAME_LENGTH = 10
 PRUNE_SLACK = 100
 PRUNE_EVERY_S = 3600.0
-
-
-@dataclass
-class Workspace:
-    """One workspace while the server runs."""
-
-    id: int
-    name: str
-    type: Row.Type
-    folder: Path
-    dispatcher: Dispatcher
-    scripts: ScriptProcess | ScriptThread
-    deployments: Deployments
-    restarts: Restarts
-    restarting: bool = False
-    destroyed: bool = False
-    submitting: int = 0
-    restart_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def job_folder(self) -> Path:
-        return self.folder.parent / "jobs"
-
-    @property
-    def status(self) -> str:
-        """One of the contract's four words."""
-        if self.dispatcher.given_up_reason is not None:
-            return "EXCEPT"
-        if self.restarting or self.scripts.starting:
-            return "INITIAL"
-        return "BUSY" if self.dispatcher.running else "IDLE"
-
-    @property
-    def state(self) -> str:
-        """One of the design's words for the life of its script worker."""
-        if self.dispatcher.given_up_reason is not None:
-            return "failed"
-        if self.restarting:
-            return "restarting"
-        if self.scripts.starting:
-            return "starting"
-        return "ready" if self.scripts.worker is not None and self.scripts.worker.alive else "idle"
-
-    def describe(self) -> dict[str, Any]:
-        """What `get_status` tells, beyond its four fields."""
-        dispatcher, worker, active = self.dispatcher, self.scripts.worker, self.deployments.upkeep.active
-        pid = worker.child.pid if worker is not None and worker.alive else None
-        return {
-            "STATUS": self.status,
-            "CUR_JOB_NUM": dispatcher.last_started,
-            "FIN_JOB_NUM": dispatcher.last_finished,
-            "JOB_COUNT": len(dispatcher.waiting),
-            "name": self.name,
-            "type": int(self.type),
-            "state": self.state,
-            "reason": dispatcher.given_up_reason,
-            "folder": str(self.folder),
-            "pid": pid,
-            "memory_bytes": memory_bytes(pid),
-            "uptime_s": _uptime_s(pid),
-            "deaths_in_a_row": self.restarts.deaths,
-            "deployment": active.describe() if active is not None else None,
-            "last_deployment_failure": self.deployments.last_failure or None,
-            "running": [{"job": job.number, "id": job.id, "kind": job.kind} for job in dispatcher.running],
-        }
 
 
 class Workspaces:
@@ -218,7 +147,7 @@ class Workspaces:
     async def bring_all_back(self) -> None:
         """Goes on where the server ended, however it ended."""
         saved = await self._journal.change(records.load_all)
-        for turn in _end_interrupted(saved, self._settings.data_path):
+        for turn in end_interrupted(saved, self._settings.data_path):
             await self._journal.take_turn(turn)
         for each in saved:
             await self.prune(self._bring_back(each))
@@ -351,54 +280,3 @@ def _settle(job: Job, ending: Ending) -> None:
     """Tells whoever waits for a job whose record goes away."""
     if not job.ended.done():
         job.ended.set_result(Outcome.failed(ending.failure, state=ending.state, result=job.no_result))
-
-
-def _end_interrupted(saved: list[records.Saved], data_folder: Path) -> list[records.Turn]:
-    """What the restart of the server makes of the jobs that ran when it ended: lost, or queued again."""
-    turns = []
-    for each in saved:
-        again = [row for row in each.running if JobKind(row.kind) in REPEATABLE and row.attempts < 2]
-        gone = [row for row in each.running if row not in again]
-        each.waiting[:0] = again
-        if each.running:
-            turns.append(
-                records.Turn(
-                    workspace_id=each.workspace.pk,
-                    ended=[_lost(row, data_folder) for row in gone],
-                    requeued=[row.pk for row in again],
-                )
-            )
-    return turns
-
-
-def _lost(row: JobRow, data_folder: Path) -> records.Ended:
-    output = data_folder / "workspaces" / str(row.workspace_id) / "jobs" / f"{row.number}.out"
-    tail = last_lines_of(output)
-    failure = Failure(
-        code="lost",
-        message="The job was lost because the server ended while it ran, and its worker with it. It was not run again.",
-        detail={"signal": "SIGKILL", "exit_code": None, "last_output": tail},
-    )
-    return records.Ended(
-        job_id=row.pk,
-        kind=JobKind(row.kind),
-        state=JobState.LOST,
-        result=b"null" if row.kind == JobKind.PREDICT else b"false",
-        error=msgspec.json.encode(failure),
-        detail=msgspec.json.encode({"stdout": tail, "stderr": ""}) if row.kind == JobKind.SCRIPT else None,
-    )
-
-
-def memory_bytes(pid: int | None) -> int:
-    """The resident memory of a process; cheap, unlike its unshared part."""
-    try:
-        return int(psutil.Process(pid).memory_info().rss) if pid is not None else 0
-    except psutil.Error:
-        return 0
-
-
-def _uptime_s(pid: int | None) -> float:
-    try:
-        return round(time.time() - psutil.Process(pid).create_time(), 1) if pid is not None else 0.0
-    except psutil.Error:
-        return 0.0

@@ -13,6 +13,8 @@ from tfserve.errors import Invalid
 from tfserve.training import efficientnet_lite
 from tfserve.training.known_networks import KNOWN, Choice
 from tfserve.training.parameters import LITE_NET
+from tfserve.training.project_folders import KERAS_FILE
+from tfserve.training.warm_start import WarmStart
 
 FIRST_FILTERS = 24
 MAX_FILTERS = 192
@@ -49,10 +51,21 @@ def compact_macs(size: tuple[int, int]) -> float:
     return total
 
 
-def features(choice: Choice, size: tuple[int, int]) -> Any:
-    """A known network without its top: its outputs are one row of features for each image. Raises `Invalid`."""
-    if choice.name == LITE_NET:
-        return _lite_features(choice, size)
+def features(choice: Choice, size: tuple[int, int], warm: WarmStart | None = None) -> Any:
+    """A known network without its top: its outputs are one row of features for each image. Raises `Invalid`.
+
+    The weights are those of the earlier model if `choice` names its file.
+    """
+    is_earlier = warm is not None and choice.weights == warm.earlier.folder / KERAS_FILE
+    network = (_lite_features if choice.name == LITE_NET else _keras_features)(choice, size, load=not is_earlier)
+    if warm is not None and is_earlier:
+        warm.fill(network)
+        if warm.report["layers_copied"] < warm.report["layers"]:
+            raise Invalid(f"{choice.weights} does not have all weights of {choice.name}. Train without warmStart.")
+    return network
+
+
+def _keras_features(choice: Choice, size: tuple[int, int], *, load: bool) -> Any:
     known = KNOWN[choice.name]
     inputs = keras.Input((*size, 3), name="images")
     x = inputs if known.scaling is None else keras.layers.Rescaling(*known.scaling)(inputs)
@@ -60,7 +73,8 @@ def features(choice: Choice, size: tuple[int, int]) -> Any:
         include_top=False, weights=None, pooling="avg", input_shape=(*size, 3)
     )
     try:
-        network.load_weights(choice.weights)
+        if load:
+            network.load_weights(choice.weights)
     except Exception as error:
         told = str(error).splitlines()[0][:200]
         raise Invalid(f"{choice.weights} has no weights for {choice.name} without its top: {told}") from error
@@ -68,10 +82,11 @@ def features(choice: Choice, size: tuple[int, int]) -> Any:
     return keras.Model(inputs, network(x, training=False), name="features")
 
 
-def _lite_features(choice: Choice, size: tuple[int, int]) -> Any:
+def _lite_features(choice: Choice, size: tuple[int, int], *, load: bool) -> Any:
     assert choice.weights is not None
     network = efficientnet_lite.network(size)
-    efficientnet_lite.load(network, choice.weights)
+    if load:
+        efficientnet_lite.load(network, choice.weights)
     network.trainable = False
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(network.output)
     return keras.Model(network.input, pooled, name="features")

@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from tfserve.runtimes import image_files
+from tfserve.training import images
 from tfserve.training.box_files import Annotations, Marked, RawBox
 from tfserve.training.findings import Box, ImageFile
 
@@ -187,12 +189,9 @@ def _are_corners(boxes: Sequence[tuple[RawBox, Marked, ImageFile]]) -> bool:
 
 def _orientation(file: Path) -> int:
     """EXIF's number, 1 for upright."""
-    from PIL import Image
-
     try:
-        with Image.open(file) as image:
-            return int(image.getexif().get(0x0112, 1))
-    except Exception:  # a broken tag can raise anything; the image itself was read before
+        return image_files.stored(images.read_bytes(file))[1]
+    except images.Bad:  # it is gone or was changed since it was looked at
         return 1
 
 

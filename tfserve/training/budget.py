@@ -28,13 +28,7 @@ def seconds_of(duration: Any) -> float | None:
     return float(match[1]) * _UNITS[match[2] or "s"] or None if match else None
 
 
-def allowance(
-    parameters: Mapping[str, Any], images: int, *, fixed_s: float, speed: float, factor: float = 1.0
-) -> float:  # fmt: skip
-    """Seconds of two ordinary cores for candidates. Of a budget, `fixed_s` go to starting and exporting; `speed` is how
-    many seconds this machine takes for one of an ordinary one. `factor` multiplies what an effort allows."""
-    budget = seconds_of(parameters["budget"])
-    if budget is not None:
-        return max(1.0, (budget - fixed_s) / speed)
-    growth = min(1.0 + max(0, images - SMALL) / MORE, LARGEST_FACTOR)
-    return float(ALLOWANCES[parameters["effort"]] * growth * factor)
+def allowance(parameters: Mapping[str, Any], images: int) -> float:
+    """Seconds of two ordinary cores for candidates, if there is no budget."""
+    factor = min(1.0 + max(0, images - SMALL) / MORE, LARGEST_FACTOR)
+    return float(ALLOWANCES[parameters["effort"]] * factor)

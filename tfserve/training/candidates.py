@@ -25,6 +25,8 @@ ENOUGH_TO_BE_SURE = 20
 """A perfect score on fewer images than this does not end the competition."""
 CLEARLY = 0.5
 """A dearer candidate has to be better by this many standard errors of the difference."""
+LIKELY, LIKELY_TO_WIN = 0.9, 0.5
+"""That a dearer candidate is tried, and that it is delivered, before this machine knows better."""
 ENOUGH_MEASURED = 300
 """Dear candidates are measured on further folds until this many images were held out."""
 
@@ -98,6 +100,7 @@ class Contest:
     clock: Clock
     entries: list[Entry] = field(default_factory=list)
     winner: Entry | None = None
+    expected: bool = False
 
     def enter(self, candidate: Candidate) -> Entry:
         """Measures the candidate unless there is a reason not to, and makes it the winner if it is the best so far."""
@@ -111,17 +114,23 @@ class Contest:
                 self.winner = entry
         for each in self.entries:
             each.row.chosen = each is self.winner
-            if each is not self.winner:
+            if each is self.winner:
+                self.clock.settle(stage_name(each.candidate))
+            else:
                 self._forget(each.candidate, with_folds=each.row.skipped is not None)
         return entry
 
     def expect(self, candidate: Candidate) -> None:
         """Its trainings are a part of the time left, until it is skipped or beaten."""
         count = len(self.folds.folds) if candidate.is_cheap else max(1, self._affordable(candidate))
-        self.clock.expect(preparation_of(candidate), candidate.preparation())
+        is_first = not self.expected
+        self.expected = True
+        chance = 1.0 if is_first else LIKELY
+        self.clock.expect(preparation_of(candidate), candidate.preparation(), chance=chance)
         for number, fold in enumerate(self.folds.folds[:count]):
-            self.clock.expect(stage_name(candidate, number), candidate.cost(len(fold.training)))
-        self.clock.expect(stage_name(candidate), candidate.cost(len(self.folds.development)))
+            self.clock.expect(stage_name(candidate, number), candidate.cost(len(fold.training)), chance=chance)
+        wins = 1.0 if candidate.is_cheap else LIKELY_TO_WIN
+        self.clock.expect(stage_name(candidate), candidate.cost(len(self.folds.development)), chance=wins)
 
     def _forget(self, candidate: Candidate, *, with_folds: bool) -> None:
         numbers = [*range(len(self.folds.folds))] if with_folds else []
@@ -145,9 +154,14 @@ class Contest:
         if score >= PERFECT and len(credit) >= ENOUGH_TO_BE_SURE:
             return f"{self.winner.row.name} is almost perfect on the folds already"
         needed = self._needed(candidate, 1)
-        if needed > self.allowance:
-            return f"would take about {needed:.0f} s, {max(0.0, self.allowance):.0f} s are left of the budget"
+        if needed > self.left:
+            return f"would take about {needed:.0f} s, {max(0.0, self.left):.0f} s are left of the budget"
         return None
+
+    @property
+    def left(self) -> float:
+        """Seconds of two ordinary cores for what is still to be tried: of the allowance, or by the clock."""
+        return self.allowance if self.clock.budget_s is None else self.clock.spare_s / self.clock.speed
 
     def _needed(self, candidate: Candidate, folds: int) -> float:
         """Seconds for measuring on some folds and training on everything."""
@@ -158,7 +172,7 @@ class Contest:
     def _affordable(self, candidate: Candidate) -> int:
         count, held_out = 0, 0
         for fold in self.folds.folds[: self.folds.count]:
-            if held_out >= ENOUGH_MEASURED or self._needed(candidate, count + 1) > self.allowance:
+            if held_out >= ENOUGH_MEASURED or self._needed(candidate, count + 1) > self.left:
                 break
             count, held_out = count + 1, held_out + len(fold.held_out)
         return count
@@ -166,8 +180,14 @@ class Contest:
     def _measure(self, entry: Entry, count: int) -> None:
         began_at = time.monotonic()
         for number, fold in enumerate(self.folds.folds[:count]):
-            entry.outcomes.append(self._outcome(entry.candidate, number, fold))
+            if number and self.clock.spare_s <= self._quiet_s(entry.candidate, fold):
+                break
+            with self.clock.limited(1 / 2 if not entry.candidate.is_cheap else 1.0):
+                entry.outcomes.append(self._outcome(entry.candidate, number, fold))
             self.clock.drop(preparation_of(entry.candidate))
+            self.clock.drop(stage_name(entry.candidate, number))
+        count = len(entry.outcomes)
+        for number in range(count, len(self.folds.folds)):
             self.clock.drop(stage_name(entry.candidate, number))
         held_out = [fold.held_out for fold in self.folds.folds[:count]]
         weights = [self.weights[each] for each in held_out]
@@ -186,6 +206,11 @@ class Contest:
         self.allowance -= self._needed(entry.candidate, count) - entry.candidate.cost(len(self.folds.development))
         spread = f" ± {row.spread:.3f}" if row.spread is not None else ""
         self.announce(f"Candidate {row.name}: {row.score:.3f}{spread} on {count} folds, {row.seconds:.0f} s.")
+
+    def _quiet_s(self, candidate: Candidate, fold: Fold) -> float:
+        """What another fold, and the training on all images, take on this machine if nothing else runs on it."""
+        cost = candidate.cost(len(fold.training)) + candidate.cost(len(self.folds.development))
+        return cost * self.clock.speed
 
     def _outcome(self, candidate: Candidate, number: int, fold: Fold) -> Outcome:
         """From the file, if an earlier attempt has come so far."""

@@ -10,6 +10,7 @@ import numpy as np
 from tfserve.tensors import Array
 from tfserve.training import (
     budget,
+    classifiers,
     evaluation,
     events,
     exports,
@@ -39,8 +40,9 @@ MAX_TRIED = 50
 MAX_MISTAKES = 24
 SMALL_SIDE = 64
 EXPORTS = "exports"
-START_S, EXPORTS_S = 10.0, {"all": 40.0, "saved_model": 12.0}
-"""What starting and exporting take before this machine has ended a run."""
+PLOTS = "plots and tables"
+EXPORTS_S, PLOTS_S = {"all": 40.0, "saved_model": 12.0}, 5.0
+"""On a quiet ordinary machine."""
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def train(run: Run) -> dict[str, Any]:
     found, parameters = run.findings, run.parameters
     labels = np.array([image.label for image in found.images])
     folds = divide(found.images, parameters["validation_split"], parameters["seed"])
-    choice = known_networks.choose(parameters["backbone"], parameters["weights"])
+    choice = classifiers.known_network(run) or known_networks.choose(parameters["backbone"], parameters["weights"])
     material = Material(run, labels, folds)
     contest = _compete(run, material, choice)
     delivered = _deliver(run, contest)
@@ -59,14 +61,18 @@ def train(run: Run) -> dict[str, Any]:
     said = verdict.judge(
         truth, chances.argmax(axis=1), found.labels, images=np.bincount(labels, minlength=len(found.labels)).tolist()
     )
+    caveat = run.learnt(
+        folds.development, measured_places, delivered.backbone, frozen=delivered.state is None
+    )  # fmt: skip
+    said.text += f", but {caveat}" if caveat else ""
     run.note(f"Verdict: {said.text}.")
     forms = _export(run, delivered.network, delivered.source, measured_places, contest)
-    with run.optional("A plot"):
-        _draw(run, contest, delivered, measured_places, truth, chances, measured)
-    image_reports.write(run, delivered, measured_places, truth, chances)
+    with run.clock.stage(PLOTS, "draws plots and writes tables"):
+        with run.optional("A plot"):
+            _draw(run, contest, delivered, measured_places, truth, chances, measured)
+        image_reports.write(run, delivered, measured_places, truth, chances)
     if delivered.state is not None:
         events.write(run.aside / "logs", delivered.state)
-    run.clock.keep()
     network = {
         "backbone": delivered.backbone, "why": choice.why, "size": run.parameters["network_size"], "input": INPUT,
         "weights": delivered.network.count_params(),
@@ -89,9 +95,11 @@ def _compete(run: Run, material: Material, choice: Choice) -> Contest:
     folds, count, clock = material.folds, len(material.labels), run.clock
     forms = run.parameters["exports"]
     key = f"exports of {'a compact' if choice.weights is None else 'a known'} network, {forms}"
-    clock.expect(EXPORTS, EXPORTS_S[forms], key=key)
-    fixed_s = clock.usual(key, EXPORTS_S[forms]) + START_S
-    allowed = budget.allowance(run.parameters, count, fixed_s=fixed_s, speed=clock.speed)
+    clock.expect(EXPORTS, EXPORTS_S[forms], key=key, cores=1.0, fixed=True)
+    clock.expect(PLOTS, PLOTS_S, cores=1.0, fixed=True)
+    allowed = budget.allowance(run.parameters, count)
+    if clock.budget_s is not None:
+        allowed = max(1.0, clock.spare_s / clock.speed)
     weights = 1 / np.maximum(np.bincount(material.labels, minlength=material.classes), 1)
     contest = Contest(folds, weights[material.labels], allowed, run.work, run.fingerprint, run.note, clock)
     candidates = _candidates(material, choice, allowed)
@@ -120,7 +128,8 @@ def _deliver(run: Run, contest: Contest) -> Delivered:
     assert winner is not None
     run.note(f"Delivered: {winner.row.name}, trained on all {len(contest.folds.development)} images.")
     run.parameters["network_size"] = list(winner.candidate.size)
-    delivered: Delivered = winner.candidate.deliver(winner.variant, contest.folds.development)
+    with run.clock.limited(1.0):
+        delivered: Delivered = winner.candidate.deliver(winner.variant, contest.folds.development)
     return delivered
 
 

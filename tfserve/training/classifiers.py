@@ -17,15 +17,19 @@ from tfserve.training.augment import Augment
 from tfserve.training.candidates import Outcome, preparation_of, slug, stage_name
 from tfserve.training.checkpoints import State
 from tfserve.training.datasets import Source
+from tfserve.training.earlier_models import COMPACT
 from tfserve.training.features import Changed, Features
 from tfserve.training.fitting import fit, schedule
 from tfserve.training.folds import Fold, Folds
 from tfserve.training.known_networks import KNOWN, Choice
+from tfserve.training.linear_head import Head
+from tfserve.training.project_folders import KERAS_FILE
 from tfserve.training.run import Run, resume
 from tfserve.training.sizes import network_size
 from tfserve.training.splitting import aside
 from tfserve.training.store import Store
 from tfserve.training.timing import Stage
+from tfserve.training.warm_start import EPOCHS_SHARE
 from tfserve.training.writing import written_aside
 
 LARGEST_COMPACT = 128
@@ -78,6 +82,14 @@ class Material:
             self.stores[size] = store
         return Source(self.stores[size], datasets.labels_of(self.labels.tolist()))
 
+    def prior(self, choice: Choice) -> Head | None:
+        """The last layer of an earlier model on the same features, if no image is measured that it has learnt from."""
+        warm = self.run.warm
+        if warm is None or not warm.measures_unseen or warm.earlier.backbone != choice.name:
+            return None
+        weights = warm.class_weights()
+        return None if weights is None else Head(*weights)
+
     def image_weights(self, places: Array, *, from_ratio: float = 1.0) -> Array:
         """How much each image counts: more in small classes, if their sizes differ by this ratio.
 
@@ -128,6 +140,8 @@ class LinearHead:
         self._material, self._choice = material, choice
         self.size = self._affordable_size(allowance)
         self.network: Any = None
+        prior = material.prior(choice)
+        self._priors = [None] if prior is None else [None, prior]
         self._features: Features | None = None
 
     def cost(self, images: int) -> float:
@@ -142,32 +156,35 @@ class LinearHead:
     def evaluate(self, number: int, fold: Fold) -> Outcome:
         rows = self.rows()
         with self._material.run.clock.stage(stage_name(self, number)):
-            solved = self._solve(fold.training, linear_head.PENALTIES)
+            solved = [head for prior in self._priors for head in self._solve(fold.training, prior=prior)]
         held_out = rows.batch(fold.held_out)
         return self._material.outcome(fold, np.stack([head.probabilities(held_out) for head in solved]))
 
     def deliver(self, variant: int, places: Array) -> Delivered:
         """Solved for the chosen penalty on all of `places`."""
         rows = self.rows()
+        prior, last = divmod(variant, len(linear_head.PENALTIES))
         with self._material.run.clock.stage(stage_name(self)):
-            solved = self._solve(places, linear_head.PENALTIES[: variant + 1])[-1]
+            solved = self._solve(places, linear_head.PENALTIES[: last + 1], prior=self._priors[prior])[-1]
         head = backbones.head(rows.shape[0], self._material.classes)
         head.get_layer("logits").set_weights([solved.kernel, solved.bias])
         network = backbones.with_probabilities(self.network, head)
         return Delivered(network, self._material.source(self.size), self._choice.name)
 
-    def _solve(self, places: Array, penalties: Sequence[float]) -> list[linear_head.Head]:
+    def _solve(
+        self, places: Array, penalties: Sequence[float] = linear_head.PENALTIES, *, prior: Head | None = None
+    ) -> list[Head]:
         material = self._material
         return linear_head.heads(
             self.rows().batch(places), material.labels[places], material.classes,
-            weights=material.image_weights(places), penalties=penalties,
+            weights=material.image_weights(places), penalties=penalties, prior=prior,
         )  # fmt: skip
 
     def rows(self) -> Features:
         """The features of all images; computes them when they are first asked for."""
         if self._features is None:
             run, count = self._material.run, len(self._material.labels)
-            self.network = backbones.features(self._choice, self.size)
+            self.network = backbones.features(self._choice, self.size, run.warm)
             source = self._material.source(self.size)
             file = run.work / f"features-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}.npy"
             message = f"computes the features of {count} images"
@@ -191,6 +208,14 @@ class LinearHead:
         return side, side
 
 
+def known_network(run: Run) -> Choice | None:
+    """The known network of the model that the training starts from, if it has one."""
+    if run.warm is None or run.warm.earlier.backbone not in KNOWN:
+        return None
+    earlier = run.warm.earlier
+    return Choice(earlier.backbone, f"with the weights of task {earlier.task_id}", earlier.folder / KERAS_FILE)
+
+
 class AugmentedHead(LinearHead):
     """The same with randomly changed copies of the training images: for objects that are turned, moved or darker."""
 
@@ -207,11 +232,14 @@ class AugmentedHead(LinearHead):
     def preparation(self) -> float:
         return len(self._material.labels) * COPIES * _image_s(self.size) * 1.3
 
-    def _solve(self, places: Array, penalties: Sequence[float]) -> list[linear_head.Head]:
+    def _solve(
+        self, places: Array, penalties: Sequence[float] = linear_head.PENALTIES, *, prior: Head | None = None
+    ) -> list[Head]:
         material, rows = self._material, [self.rows(), *self._copies()]
         return linear_head.heads(
             np.concatenate([each.batch(places) for each in rows]), np.tile(material.labels[places], len(rows)),
             material.classes, weights=np.tile(material.image_weights(places), len(rows)), penalties=penalties,
+            prior=prior,
         )  # fmt: skip
 
     def rows(self) -> Features:
@@ -247,6 +275,7 @@ class Compact:
         self.name = "compact network from scratch"
         self._material = material
         run = material.run
+        self._warm = run.warm if run.warm is not None and run.warm.earlier.backbone == COMPACT else None
         self.size = network_size(
             run.findings.images, run.parameters["image_size"], largest=LARGEST_COMPACT, multiple=4
         )  # fmt: skip
@@ -262,7 +291,7 @@ class Compact:
 
     def unsuitable(self) -> str | None:
         count, classes = len(self._material.folds.development), self._material.classes
-        if count < max(FEW_IMAGES, FEW_PER_CLASS * classes):
+        if self._warm is None and count < max(FEW_IMAGES, FEW_PER_CLASS * classes):
             return f"{count} images of {classes} classes are too few to learn a network from scratch"
         return None
 
@@ -302,9 +331,11 @@ class Compact:
         chosen = run.parameters
         keras.utils.set_random_seed(chosen["seed"])
         model = backbones.compact(self.size, self._material.classes, grey=self._grey)
+        if self._warm is not None:
+            self._warm.fill(model)
         batch_size = min(pace.batch_size(chosen, len(training)), len(training))
         steps = max(1, len(training) // batch_size)
-        rate = COMPACT_RATE if chosen["learning_rate"] == "auto" else float(chosen["learning_rate"])
+        rate = run.rate(COMPACT_RATE, continued=self._warm is not None)
         model.compile(
             optimizer=keras.optimizers.AdamW(schedule(rate, self._epochs, steps), weight_decay=1e-3),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -334,7 +365,8 @@ class Compact:
     def _affordable_epochs(self, allowance: float) -> int:
         """The usual number; fewer when two trainings would take longer than allowed, but not less than half of it."""
         images = len(self._material.folds.folds[0].training)
-        usual = pace.epochs(self._material.run.parameters, images)
+        share = 1.0 if self._warm is None else EPOCHS_SHARE
+        usual = pace.epochs(self._material.run.parameters, images, share=share)
         if self._material.run.parameters["epochs"] != "auto":
             return usual
         affordable = int((allowance / 2 - FIT_S) / self._epoch_s(images))

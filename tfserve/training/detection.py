@@ -82,7 +82,7 @@ def train(run: Run) -> dict[str, Any]:
     run.min_score = measured["best_score"]
     forms = detection_exports.export(run, network, data.pictures, parts)
     events.write(run.aside / "logs", state)
-    run.clock.keep()
+    run.learnt([*parts.training, *parts.selection], parts.held_out, "efficientnet-lite0")
     described = {
         "backbone": "efficientnet-lite0",
         "size": list(size),
@@ -158,9 +158,11 @@ def _data(run: Run, size: tuple[int, int]) -> Data:
 
 def _fit(run: Run, model: Any, data: Data, parts: Split) -> tuple[Any, State]:
     chosen = run.parameters
+    if run.warm is not None:
+        run.warm.fill(model)
     batch_size = min(run.batch_size, len(parts.training))
-    rate = RATE if chosen["learning_rate"] == "auto" else float(chosen["learning_rate"])
-    epochs = pace.epochs(chosen, len(parts.training))
+    rate = run.rate(RATE, continued=run.warm is not None)
+    epochs = pace.epochs(chosen, len(parts.training), share=run.epochs_share)
     steps = len(parts.training) // batch_size
     checkpoints = run.checkpoints("detector", epochs)
     size = tuple(chosen["network_size"])

@@ -10,47 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 
-from tfserve.errors import Invalid
 from tfserve.tensors import Array
-from tfserve.training import torch_file
+from tfserve.training import lite_weights, torch_file
+from tfserve.training.lite_weights import FEATURES, STAGES, STEM, Stage
 
 SCALING = (1 / 128, -127 / 128)
 """From 0 to 255 to what the weights were trained with."""
 EPSILON = 1e-3
-FEATURES = 1280
 STRIDES = {4: "block2_sum", 8: "block4_sum", 16: "block10_sum", 32: "block15"}
 """The last layer at each stride, for decoders that need several resolutions."""
-
-
-class Stage(NamedTuple):
-    repeats: int
-    kernel: int
-    stride: int
-    expand: int
-    filters: int
-
-
-STAGES = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-    Stage(4, 5, 2, 6, 192),
-    Stage(1, 3, 1, 6, 320),
-)
 
 
 def network(size: tuple[int | None, int | None]) -> Any:
     """Takes (count, height, width, 3) float32 of 0 to 255; its output is the (…, 1280) map at stride 32."""
     inputs = keras.Input((*size, 3), name="images")
     x = keras.layers.Rescaling(*SCALING, name="scaling")(inputs)
-    x = _convolution(x, 32, 3, stride=2, name="stem")
+    x = _convolution(x, STEM, 3, stride=2, name="stem")
     block = 0
     for stage in STAGES:
         for repeat in range(stage.repeats):
@@ -62,33 +42,15 @@ def network(size: tuple[int | None, int | None]) -> Any:
 
 def load(model: Any, file: Path) -> None:
     """Fills the network from a state dict. Raises `Invalid` when it is one of another network."""
-    tensors = torch_file.read(file)
-    try:
-        for layer, prefix, norm in _names():
-            _fill(model.get_layer(layer), tensors, prefix, norm)
-    except (KeyError, ValueError) as error:
-        raise Invalid(f"{file} holds no weights of EfficientNet-Lite0: {error}.") from error
+    tensors = lite_weights.read(file)
+    for each in lite_weights.convolutions():
+        _fill(model.get_layer(each.layer), tensors, each.prefix, each.norm)
 
 
 def classifier_weights(file: Path) -> tuple[Array, Array]:
     """Kernel (1280, 1000) and bias (1000) of ImageNet's own classes."""
     tensors = torch_file.read(file)
     return tensors["_fc.weight"].T, tensors["_fc.bias"]
-
-
-def _names() -> list[tuple[str, str, str]]:
-    """For each convolution: our layer, the file's prefix of it and of its normalisation."""
-    names = [("stem", "_conv_stem", "_bn0"), ("top", "_conv_head", "_bn1")]
-    block = 0
-    for stage in STAGES:
-        for _ in range(stage.repeats):
-            here = f"_blocks.{block}"
-            if stage.expand != 1:
-                names.append((f"block{block}_expand", f"{here}._expand_conv", f"{here}._bn0"))
-            names.append((f"block{block}_depthwise", f"{here}._depthwise_conv", f"{here}._bn1"))
-            names.append((f"block{block}", f"{here}._project_conv", f"{here}._bn2"))
-            block += 1
-    return names
 
 
 def _fill(layer: Any, tensors: Mapping[str, Array], prefix: str, norm: str) -> None:

@@ -11,6 +11,7 @@ from tfserve.errors import Invalid
 from tfserve.training import (
     classified_project,
     detection_project,
+    earlier_models,
     image_remarks,
     known_networks,
     segmented_project,
@@ -45,6 +46,7 @@ def examine(
     background = colours.colour(parameters.get("background", "white"))
     search = Search(Path(project_dir), threads=threads, bounds=Bounds(roots), work=work, background=background)
     search.problems += _problems_of_backbone(train_type, parameters)
+    search.problems += _problems_of_warm_start(search, parameters, train_type)
     search.problems += search.bounds.problems(search.results / MODELS) + problems_of_results(search.results)
     if outside := search.problems_of_places("images", "labels", INFO_FILE):
         search.problems += outside
@@ -59,6 +61,12 @@ def examine(
         images=search.images, skipped=search.skipped, problems=search.problems, display=search.display,
         layout=search.layout, remarks=search.remarks, ignore=search.ignore,
     )  # fmt: skip
+
+
+def _problems_of_warm_start(search: Search, parameters: dict[str, Any], train_type: str) -> list[str]:
+    given = parameters.get(earlier_models.PARAMETER, earlier_models.NONE)
+    outside = search.bounds.problems(earlier_models.folder_of(search.results, given))
+    return outside or earlier_models.problems(search.results, parameters, train_type)
 
 
 def _problems_of_backbone(train_type: str, parameters: dict[str, Any]) -> list[str]:

@@ -21,13 +21,14 @@ import tensorflow as tf
 
 from tfserve.runtimes import image_metadata
 from tfserve.tensors import Array
+from tfserve.training import project_folders
 from tfserve.training.first_words import first_words
 from tfserve.training.litert_metadata import with_metadata
 from tfserve.training.timing import Stage
 from tfserve.training.writing import tells_full_disk
 
 SAVED_MODEL = "saved_model"
-KERAS_FILE = "model.keras"
+KERAS_FILE = project_folders.KERAS_FILE
 
 MAX_CALIBRATION_IMAGES = 100
 LATENCY_CALLS = 20

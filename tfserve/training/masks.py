@@ -14,11 +14,14 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from tfserve.runtimes import image_files
 from tfserve.runtimes.decoding import MAX_PIXELS
 from tfserve.tensors import Array
 from tfserve.training.first_words import first_words
 from tfserve.training.images import Bad, read_bytes
 
+_FORMATS = ("PNG", "GIF", "BMP", "TIFF", "JPEG", "WebP")
+"""That are read, whatever the suffix. Saved with loss, the last two have too many values, which the message says."""
 SUFFIXES = (".png", ".gif", ".bmp", ".tif", ".tiff")
 MAX_COLOURS = 256
 """Different colours of a mask. More are the mark of a photograph, or of a mask saved with loss."""
@@ -65,7 +68,11 @@ def _opened(file: Path, read_it: Callable[[Any], T]) -> T:
 
     Image.MAX_IMAGE_PIXELS = None
     try:
-        with Image.open(io.BytesIO(read_bytes(file))) as image:
+        data = read_bytes(file)
+        form = image_files.format_of(data[: image_files.HEAD_BYTES])
+        if form not in _FORMATS:
+            raise Bad(f"its content is {form or 'no image'}; {', '.join(_FORMATS)} was expected")
+        with Image.open(io.BytesIO(data), formats=[form.upper()]) as image:
             if (count := getattr(image, "n_frames", 1)) > 1:
                 raise Bad(f"animated: {count} pictures in one file")
             if image.width * image.height > MAX_PIXELS:

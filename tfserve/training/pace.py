@@ -12,14 +12,15 @@ DETECTION_STEPS = 800
 FEWEST_EPOCHS, MOST_EPOCHS = 20, 100
 
 
-def epochs(parameters: Mapping[str, Any], learnt_from: float) -> int:
-    """Passes over this many training images."""
+def epochs(parameters: Mapping[str, Any], learnt_from: float, *, share: float = 1.0) -> int:
+    """Passes over this many training images; of the usual number a `share` for a network that has learnt before."""
     wanted = parameters["epochs"]
     if isinstance(wanted, int):
         return wanted
     steps = max(1.0, learnt_from / batch_size(parameters, round(learnt_from)))
     enough = DETECTION_STEPS if "mosaic" in parameters else ENOUGH_STEPS
-    return int(min(max(FEWEST_EPOCHS, round(enough / steps)), MOST_EPOCHS))
+    usual = min(max(FEWEST_EPOCHS, round(enough / steps)), MOST_EPOCHS)
+    return max(1, round(usual * share))
 
 
 def batch_size(parameters: Mapping[str, Any], image_count: int) -> int:

@@ -98,6 +98,11 @@ _GROUPS = Parameter(
     help="images of one scene, which stay on one side of the split: a column of a table of images, or a regular"
     r" expression with a group, such as ^(.+)_\d+, searched for in their paths; auto: a column named group",
 )  # fmt: skip
+_WARM_START = Parameter(
+    name="warmStart", type="text", default="none", words=("none",),
+    help="id of a finished task of the same train type, whose model the training starts from; classes are matched by"
+    " name, so there may be new ones; latest: the newest of this project",
+)  # fmt: skip
 _RANDOM = (
     Parameter(
         name="mirror", type="boolean", default=False,
@@ -134,6 +139,7 @@ CLASSIFICATION = (
     *_BUDGET,
     _BACKGROUND,
     _GROUPS,
+    _WARM_START,
     *_RANDOM,
     _choice("class_weights", "auto", ("auto", "none"), "auto: classes with few images count more when unbalanced"),
     Parameter(
@@ -171,6 +177,7 @@ SEGMENTATION = (
         ("auto", "none"),
     ),
     _GROUPS,
+    _WARM_START,
     *_RANDOM,
     *_LIMITS,
 )  # fmt: skip
@@ -188,6 +195,7 @@ DETECTION = (
         "auto: EfficientNet-Lite0 with its ImageNet weights; scratch: the same network without them",
     ),
     _BACKGROUND,
+    _WARM_START,
     Parameter(
         name="mosaic", type="boolean", default=True,
         help="also show parts of four images side by side, so that objects are seen on other backgrounds",
@@ -221,6 +229,19 @@ def train_type(name: str) -> str:
 def names(kind: str) -> list[str]:
     """The parameters of a train type."""
     return [each.name for each in TABLES[kind]]
+
+
+def parsed(kind: str, name: str, text: str) -> Any:
+    """The value of a parameter that was written as text: JSON for numbers and booleans, else the text itself.
+
+    The id of a task stays a text, even if it has digits only.
+    """
+    typed = next((each.type for each in TABLES.get(kind, ()) if each.name == name), "number")
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+    return value if typed in ("integer", "number", "boolean") and isinstance(value, (bool, int, float)) else text
 
 
 def complete(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:

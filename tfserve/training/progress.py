@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,25 +28,33 @@ class Reporter:
         self._kept = kept
         self._progress = self._written = _read(kept)
         self._told_at = 0.0
+        self._message = ""
+        self._lock = threading.Lock()
 
     def say(
         self, progress: float, message: str, *, eta_s: float | None = None, metrics: dict[str, Any] | None = None
     ) -> None:
         """Tells at once."""
-        self._progress = min(max(self._progress, progress), COMPLETE)
-        self._told_at = time.monotonic()
-        self._keep()
-        self._tell(
-            Progress(
-                job=self._job, progress=round(self._progress, 2), message=message,
-                eta_s=None if eta_s is None else round(eta_s, 1), metrics=metrics,
-            )
-        )  # fmt: skip
+        with self._lock:
+            self._progress, self._message = min(max(self._progress, progress), COMPLETE), message
+            self._told_at = time.monotonic()
+            self._keep()
+            self._tell(
+                Progress(
+                    job=self._job, progress=round(self._progress, 2), message=message,
+                    eta_s=None if eta_s is None else round(eta_s, 1), metrics=metrics,
+                )
+            )  # fmt: skip
 
     def mention(self, progress: float, message: str, eta_s: float | None = None) -> None:
         """Tells, unless something was told just now."""
         if time.monotonic() - self._told_at >= INTERVAL_S:
             self.say(progress, message, eta_s=eta_s)
+
+    def repeat(self, after_s: float, progress: float, eta_s: float) -> None:
+        """Says the last message again with the time that is left by now, if there was no other for so long."""
+        if self._message and time.monotonic() - self._told_at >= after_s:
+            self.say(progress, self._message, eta_s=eta_s)
 
     def _keep(self) -> None:
         if self._kept is not None and self._progress >= self._written + KEEP_EVERY:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 MODELS = "models"
 LATEST = "latest"
+METRICS_FILE, KERAS_FILE = "metrics.json", "model.keras"
+"""Parts of each result."""
 FEEDBACK = f"{MODELS}/feedback"
 """Images with corrected labels, in a folder for each. They are right, and their twins in the project are wrong."""
 

@@ -11,6 +11,9 @@ from typing import Any
 
 from tfserve.ipc.messages import Progress, Train
 from tfserve.training.run import METRICS_FILE, begin, limit, summary
+from tfserve.training.timing import START
+
+PUBLISHING_S = 1.0
 
 RECIPES = {
     "classification": "tfserve.training.classification",
@@ -28,11 +31,13 @@ def run(message: Train, tell: Callable[[Progress], None]) -> dict[str, Any]:
     if finished.is_file():
         return summary(json.loads(finished.read_text()))
     run = begin(message, tell)
-    run.reporter.say(0.5, "starts TensorFlow")
     shutil.rmtree(run.aside, ignore_errors=True)
     run.aside.mkdir(parents=True)
-    limit(run.threads, run.parameters["seed"])
-    recipe = importlib.import_module(RECIPES[message.train_type])
-    metrics = recipe.train(run)
-    run.reporter.say(99.0, "moves the result to its place")
+    with run.clock.ticking():
+        with run.clock.stage(START, "starts TensorFlow"):
+            limit(run.threads, run.parameters["seed"])
+            recipe = importlib.import_module(RECIPES[message.train_type])
+        metrics: dict[str, Any] = recipe.train(run)
+        run.clock.keep()
+        run.reporter.say(99.0, "moves the result to its place", eta_s=PUBLISHING_S)
     return summary(metrics)

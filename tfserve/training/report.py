@@ -35,6 +35,7 @@ def write(
     found, state = run.findings, state or State(fingerprint="", epochs=0)
     metrics = {
         "task_id": run.task_id, "train_type": found.train_type, **more, **evaluation,
+        **({} if run.warm is None else {"warm_start": run.warm.report}),
         "labels": found.labels, "display": found.display, "numbers": found.numbers, "ignore": found.ignore,
         "layout": found.layout, "remarks": found.remarks, "network": network,
         "images": {**counts, "skipped": len(found.skipped)},
@@ -42,6 +43,7 @@ def write(
         "exports": [msgspec.to_builtins(each) for each in exports],
         "parameters": run.parameters, "notes": run.notes, "versions": _versions(),
         "skipped": [msgspec.to_builtins(each) for each in found.skipped[:MAX_SKIPPED]],
+        "stages": run.clock.report(),
         "attempt_s": round(time.time() - run.began_at, 1),
     }  # fmt: skip
     for name, lines in (("labels.txt", found.labels), ("display_names.txt", found.display)):

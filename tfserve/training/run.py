@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +15,13 @@ from typing import Any
 from tfserve import colours
 from tfserve.colours import Colour
 from tfserve.ipc.messages import Progress, Train
-from tfserve.training import findings, pace, parameters
+from tfserve.training import budget, findings, pace, parameters, project_folders, warm_start
 from tfserve.training.checkpoints import Checkpoints, State
 from tfserve.training.findings import Findings
 from tfserve.training.first_words import first_words
 from tfserve.training.progress import Reporter
-from tfserve.training.timing import Clock
+from tfserve.training.timing import START, Clock
+from tfserve.training.warm_start import WarmStart
 from tfserve.training.writing import aside_of
 
 INPUT = "RGB, float32, 0 to 255; scaling is a part of the model"
@@ -27,8 +30,11 @@ ENLARGE = (
     " then take the class with the largest probability; class n has the value numbers[n] in masks"
 )
 """How probabilities in the network's size become a mask of an image."""
-METRICS_FILE = "metrics.json"
+METRICS_FILE = project_folders.METRICS_FILE
 PROGRESS_FILE, FINGERPRINT_FILE = "progress", "fingerprint"
+START_S, WARM_START_S = 7.0, 0.3
+WHOLE_RUN_S = {"classification": (60.0, 0.1), "segmentation": (70.0, 1.0), "detection": (120.0, 2.0)}
+"""What a run takes that is the first of this machine, and for each image."""
 LEFT_BY_ATTEMPTS = {".npz", ".npy", ".writing"}
 
 
@@ -52,6 +58,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     min_score: float = 0.0
     began_at: float = field(default_factory=time.time)
+    warm: WarmStart | None = None
 
     @property
     def batch_size(self) -> int:
@@ -60,6 +67,18 @@ class Run:
     @property
     def threads(self) -> int:
         return int(self.parameters["threads"])
+
+    def rate(self, usual: float, *, continued: bool) -> float:
+        """The highest learning rate: the chosen one, else the usual one, or less when an earlier training continues."""
+        chosen = self.parameters["learning_rate"]
+        if chosen != "auto":
+            return float(chosen)
+        return usual * (warm_start.RATE_SHARE if continued else 1.0)
+
+    @property
+    def epochs_share(self) -> float:
+        """Of the usual number of epochs."""
+        return 1.0 if self.warm is None else warm_start.EPOCHS_SHARE
 
     def checkpoints(self, name: str, epochs: int) -> Checkpoints:
         """Of one of the trainings that the run consists of; `name` is a folder's."""
@@ -108,6 +127,22 @@ class Run:
         print(sentence, flush=True)
         self.notes.append(sentence)
 
+    def learnt(self, learnt: Iterable[int], measured: Iterable[int], backbone: str, *, frozen: bool = False) -> str:
+        """Keeps which images the model has learnt from, and reports the use of an earlier model.
+
+        Returns what is wrong with the figures, or nothing. `frozen`: only the last layer was trained.
+        """
+        with self.optional("The list of images that were learnt from"):
+            images = [self.findings.images[place] for place in learnt]
+            warm_start.remember(self.aside, images, self.warm, frozen=frozen)
+        if self.warm is None:
+            return ""
+        uses = warm_start.Uses(self.warm, backbone, [self.findings.images[place] for place in measured])
+        caveat = uses.report()
+        for sentence in uses.notes:
+            self.note(sentence)
+        return caveat
+
     @contextmanager
     def optional(self, what: str) -> Iterator[None]:
         """For what the model is good without: if it can't be made, there is a note, and the training goes on."""
@@ -121,17 +156,36 @@ def begin(message: Train, tell: Callable[[Progress], None]) -> Run:
     """Raises `Invalid` when the parameters or the findings are not good. Imports no TensorFlow."""
     chosen = parameters.complete(message.train_type, message.parameters)
     found = findings.read(Path(message.findings))
-    work, folder = Path(message.work_folder), Path(message.folder)
+    project, work, folder = Path(message.project_dir), Path(message.work_folder), Path(message.folder)
+    warm = warm_start.begin(project_folders.results_folder(project), chosen, found, message.task_id)
     work.mkdir(parents=True, exist_ok=True)
     fingerprint = found.fingerprint({k: v for k, v in chosen.items() if k not in parameters.NOT_IN_THE_RESULT})
-    if chosen["resume"] == "never" or _fingerprint_in(work) != fingerprint:
+    is_new = chosen["resume"] == "never" or _fingerprint_in(work) != fingerprint
+    if is_new:
         _clear(work)
         (work / FINGERPRINT_FILE).write_text(fingerprint)
     reporter = Reporter(message.job, tell, work / PROGRESS_FILE)
+    clock = Clock(reporter, Path(message.timings) if message.timings else None)
+    clock.learns = is_new
+    clock.budget_s = budget.seconds_of(chosen.get("budget"))
+    _expect(clock, found, chosen)
     return Run(
-        message.task_id, Path(message.project_dir), found, chosen, work, aside_of(folder), folder, reporter,
-        Clock(reporter, Path(message.timings) if message.timings else None), fingerprint,
+        message.task_id, project, found, chosen, work, aside_of(folder), folder, reporter,
+        clock, fingerprint, warm=warm,
     )  # fmt: skip
+
+
+def _expect(clock: Clock, found: Findings, chosen: dict[str, Any]) -> None:
+    """The start, and a guess for everything else until the recipe knows more."""
+    is_warm = "tensorflow" in sys.modules
+    clock.expect(START, WARM_START_S if is_warm else START_S, key=f"{START}, warm {is_warm}", cores=1.0)
+    seconds, each = WHOLE_RUN_S[found.train_type]
+    size = round(math.log2(max(1, len(found.images))))
+    named = ", ".join(str(chosen[name]) for name in ("backbone", "effort", "epochs", "exports") if name in chosen)
+    budget_s = clock.budget_s or math.inf
+    clock.expect_whole(
+        min(seconds + each * len(found.images), budget_s), f"{found.train_type}, {named}, 2^{size} images"
+    )
 
 
 def _fingerprint_in(work: Path) -> str:
@@ -199,6 +253,8 @@ def summary(metrics: dict[str, Any]) -> dict[str, Any]:
         "attempt_s",
     )
     told = {name: metrics[name] for name in names if name in metrics}
+    if "warm_start" in metrics:
+        told["warm_start"] = metrics["warm_start"]
     told["epochs"] = metrics["epochs"]["trained"]
     told["best_epoch"] = metrics["epochs"]["best"]
     told["exports"] = {each["name"]: each.get("problem", "agrees") for each in metrics["exports"]}

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from tfserve.colours import Colour
 from tfserve.errors import Invalid
+from tfserve.runtimes import image_files
 from tfserve.runtimes.image_files import WHITE
 from tfserve.training import images
 from tfserve.training.findings import ImageFile, Skipped
@@ -28,6 +29,13 @@ IGNORED_FOLDERS = frozenset(
     {MODELS, "__macosx", "log", "logs", "__pycache__", "node_modules", "unlabelled", "unlabeled"}
 )
 """Names, in lower case, of folders at the top that are not part of a data set."""
+
+OTHER_SUFFIXES = (
+    ".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".ini", ".db", ".pdf", ".zip", ".gz",
+    ".npy", ".npz", ".h5", ".pth", ".onnx", ".tflite", ".mp4", ".mov", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf",
+    ".rw2", ".raf", ".pef", ".srw", ".svs", ".psd",
+)  # fmt: skip
+"""Files that are no images for a training, or are the raw data of a camera, whatever they begin with."""
 
 _CHUNK = 256
 
@@ -127,7 +135,7 @@ class Search:
                 self.skip(path, reason)
             elif is_folder(entry):
                 found += self.files(path, suffixes, what, depth=depth - 1)
-            elif path.suffix.lower() in suffixes:
+            elif _is_one_of(path, suffixes):
                 found.append(path)
             else:
                 self.skip(path, f"not {what} file (expected {', '.join(suffixes)})")
@@ -143,7 +151,7 @@ class Search:
             if is_folder(entry):
                 ignored = folder == self.root and path.name.lower() in IGNORED_FOLDERS
                 found += [] if ignored else self.below(path, suffixes, depth=depth - 1)
-            elif not suffixes or path.suffix.lower() in suffixes:
+            elif not suffixes or _is_one_of(path, suffixes):
                 found.append(path)
         return found
 
@@ -238,6 +246,24 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads to itself
         return False
+
+
+def is_image(path: Path) -> bool:
+    """By the suffix, or for a suffix that says nothing by the first bytes: `a`, `b.jpg_large`, `c.tmp`."""
+    suffix = path.suffix.lower()
+    if suffix in images.SUFFIXES or suffix in OTHER_SUFFIXES:
+        return suffix in images.SUFFIXES
+    try:
+        if not path.is_file():  # reading from a pipe would wait for ever
+            return False
+        with path.open("rb") as opened:
+            return image_files.format_of(opened.read(image_files.HEAD_BYTES)) is not None
+    except OSError:
+        return False
+
+
+def _is_one_of(path: Path, suffixes: tuple[str, ...]) -> bool:
+    return path.suffix.lower() in suffixes or (set(images.SUFFIXES) <= {*suffixes} and is_image(path))
 
 
 def _leads_to_itself(entry: os.DirEntry[str]) -> bool:

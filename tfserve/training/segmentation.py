@@ -43,8 +43,9 @@ SMALL_SIDE = 64
 EXPORTS = "exports"
 MORE_WORK = 1.5
 """An image with a mask has more to learn from than one with a label."""
-START_S, EXPORTS_S = 10.0, {"all": 40.0, "saved_model": 15.0}
-"""What starting and exporting take before this machine has ended a run."""
+PLOTS = "plots and tables"
+EXPORTS_S, PLOTS_S = {"all": 40.0, "saved_model": 15.0}, 5.0
+"""On a quiet ordinary machine."""
 
 Masks = Callable[[Array], Array]
 """From images (1, height, width, 3) of 0 to 255 to the values of their masks (1, height, width)."""
@@ -61,16 +62,17 @@ def train(run: Run) -> dict[str, Any]:
     places, confusions, small = _measure(run, material, contest, delivered)
     measured = evaluation.segmentation(confusions.sum(axis=0, dtype=np.int64), found.labels)
     said = _judge(material, places, measured, small)
+    caveat = run.learnt(contest.folds.development, places, delivered.backbone, frozen=delivered.state is None)
+    said.text += f", but {caveat}" if caveat else ""
     run.note(f"Verdict: {said.text}.")
     server = Segmenter(
         delivered.network, found.labels, found.numbers, found.display, background=run.parameters["background"]
     )
     forms = _export(run, material, delivered, server, places, contest)
-    with run.optional("A plot"):
+    with run.clock.stage(PLOTS, "draws plots"), run.optional("A plot"):
         _draw(run, contest, delivered, places, small, measured)
     if delivered.state is not None:
         events.write(run.aside / "logs", delivered.state)
-    run.clock.keep()
     network = {
         "backbone": delivered.backbone, "why": choice.why, "size": list(delivered.size), "input": INPUT,
         "weights": delivered.network.count_params(),
@@ -91,9 +93,11 @@ def _compete(run: Run, material: Material, choice: Choice) -> Contest:
     """The candidates that the backbone allows, the cheapest first."""
     clock, forms = run.clock, run.parameters["exports"]
     key = f"exports of a segmentation by {'a U-Net' if choice.weights is None else 'a known network'}, {forms}"
-    clock.expect(EXPORTS, EXPORTS_S[forms], key=key)
-    fixed_s = clock.usual(key, EXPORTS_S[forms]) + START_S
-    allowed = budget.allowance(run.parameters, material.count, fixed_s=fixed_s, speed=clock.speed, factor=MORE_WORK)
+    clock.expect(EXPORTS, EXPORTS_S[forms], key=key, cores=1.0, fixed=True)
+    clock.expect(PLOTS, PLOTS_S, cores=1.0, fixed=True)
+    allowed = MORE_WORK * budget.allowance(run.parameters, material.count)
+    if clock.budget_s is not None:
+        allowed = max(1.0, clock.spare_s / clock.speed)
     contest = Contest(material.folds, np.ones(material.count), allowed, run.work, run.fingerprint, run.note, clock)
     candidates = _candidates(material, choice, allowed)
     for candidate in candidates:
@@ -123,7 +127,8 @@ def _deliver(run: Run, contest: Contest) -> Segmented:
     winner = contest.winner
     assert winner is not None
     run.note(f"Delivered: {winner.row.name}, trained on all {len(contest.folds.development)} images.")
-    delivered: Segmented = winner.candidate.deliver(winner.variant, contest.folds.development)
+    with run.clock.limited(1.0):
+        delivered: Segmented = winner.candidate.deliver(winner.variant, contest.folds.development)
     run.parameters["network_size"] = list(delivered.size)
     return delivered
 

@@ -29,6 +29,7 @@ from tfserve.training.sizes import network_size
 from tfserve.training.splitting import aside
 from tfserve.training.timing import Stage
 from tfserve.training.unet import IGNORED, MAX_DEPTH, cross_entropy_with_dice, macs, pixel_accuracy, unet
+from tfserve.training.warm_start import EPOCHS_SHARE
 from tfserve.training.writing import written_aside
 
 BUILD_S = 4.0
@@ -117,6 +118,8 @@ class Trained(ABC):
 
     def __init__(self, material: Material) -> None:
         self._material = material
+        warm = material.run.warm
+        self._warm = warm if warm is not None and warm.earlier.backbone == self.backbone else None
 
     def unsuitable(self) -> str | None:
         return None
@@ -156,7 +159,7 @@ class Trained(ABC):
     ) -> State:  # fmt: skip
         """`data` makes the batches to learn from, from a seed; `places` are the images that they show."""
         material, chosen = self._material, self._material.run.parameters
-        rate = rate if chosen["learning_rate"] == "auto" else float(chosen["learning_rate"])
+        rate = material.run.rate(rate, continued=self._warm is not None)
         model.compile(
             optimizer=keras.optimizers.AdamW(schedule(rate, epochs, steps), weight_decay=1e-4, clipnorm=10.0),
             loss=cross_entropy_with_dice(
@@ -181,8 +184,8 @@ class Decoder(Trained):
     """A light decoder on the frozen maps of a known network, also on those of changed copies of the images."""
 
     def __init__(self, material: Material, maps: KnownMaps) -> None:
-        super().__init__(material)
         self.name, self.size, self.backbone = f"decoder on {maps.name}", maps.size, maps.name
+        super().__init__(material)
         self._maps = maps
         self._image_s = DECODED_IMAGE_S
         self._rate, self._steps = DECODER_RATE, DECODER_STEPS
@@ -203,7 +206,8 @@ class Decoder(Trained):
         steps = max(1, shown // batch_size)
         if chosen["epochs"] != "auto":
             return batch_size, steps, int(chosen["epochs"])
-        return batch_size, steps, max(FEWEST_EPOCHS, round(self._steps / steps))
+        share = 1.0 if self._warm is None else EPOCHS_SHARE
+        return batch_size, steps, max(FEWEST_EPOCHS, round(self._steps * share / steps))
 
     def _train(self, part: str, training: Array, watched: Array, stage: Stage) -> tuple[Any, State]:
         backbone = self._maps.backbone()
@@ -224,6 +228,8 @@ class Decoder(Trained):
             keras.utils.set_random_seed(self._material.run.parameters["seed"])
             shapes = self._maps.shapes
             body = segmentation_decoder.decoder(shapes, self._material.classes)
+            if self._warm is not None:
+                self._warm.fill(body)
             model = segmentation_decoder.from_rows(shapes, body)
             self._bodies[part] = body, self._fit_rows(part, model, training, watched, stage)
         return self._bodies[part]
@@ -295,7 +301,9 @@ class UNet(Trained):
 
     def unsuitable(self) -> str | None:
         count = len(self._material.folds.development)
-        return None if count >= FEW_IMAGES else f"{count} images are too few to learn a network from scratch"
+        return (
+            None if count >= FEW_IMAGES or self._warm else f"{count} images are too few to learn a network from scratch"
+        )
 
     def deliver(self, variant: int, places: Array) -> Segmented:
         """Trained anew on all of `places`, for as many epochs as were useful on the folds."""
@@ -314,6 +322,8 @@ class UNet(Trained):
             learnt, selection = aside(np.array(rarest_classes(material.pixels)), training, chosen["seed"])
         keras.utils.set_random_seed(chosen["seed"])
         model = unet(self.size, material.classes, filters=self._filters)
+        if self._warm is not None:
+            self._warm.fill(model)
         batch_size = min(run.batch_size, len(learnt))
         masks = material.masks(self.size)
         source = Source(material.pictures(self.size), masks.batch, self.size)
@@ -347,7 +357,8 @@ class UNet(Trained):
     def _affordable_epochs(self, allowance: float) -> int:
         """The usual number; at least a third of it when two trainings would take longer than allowed."""
         images = len(self._material.folds.folds[0].training)
-        usual = pace.epochs(self._material.run.parameters, images)
+        share = 1.0 if self._warm is None else EPOCHS_SHARE
+        usual = pace.epochs(self._material.run.parameters, images, share=share)
         if self._material.run.parameters["epochs"] != "auto":
             return usual
         affordable = int((allowance / 2 - BUILD_S) / self._epoch_s(images))

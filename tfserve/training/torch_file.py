@@ -9,8 +9,10 @@ dictionary, the constructor of a tensor and the types of storage. Everything els
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
+import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
@@ -25,6 +27,13 @@ from tfserve.errors import Invalid
 from tfserve.tensors import Array
 
 MAGIC = 0x1950A86A20F9469CFC6C
+MAGIC_BYTES = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46"
+"""How files before PyTorch 1.6 begin: a pickle of `MAGIC`."""
+MAX_BYTES = 2**30
+"""Of all numbers together."""
+MAX_PICKLE_BYTES = 16 * 2**20
+MAX_MEMO = 1_000_000
+"""The highest number under which a pickle keeps a value for later: unpickling makes a table of this size."""
 STORAGES = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
@@ -60,6 +69,7 @@ def read(file: Path) -> dict[str, Array]:
     try:
         with file.open("rb") as opened:
             views, storages = (_read_zip if zipfile.is_zipfile(file) else _read_stream)(opened)
+        _bytes(sum(math.prod(view.shape) for view in views.values()), np.dtype(np.float64))
         return {name: _array(view, storages) for name, view in views.items()}
     except Invalid:
         raise
@@ -104,22 +114,43 @@ def _next_storage(opened: IO[bytes], dtype: np.dtype[Any] | None) -> Array:
     if dtype is None:
         raise ValueError("it has a storage that no tensor uses")
     (count,) = struct.unpack("<q", opened.read(8))
-    return _numbers(opened.read(count * dtype.itemsize), dtype, count)
+    return _numbers(opened.read(_bytes(count, dtype)), dtype, count)
 
 
 def _read_zip(opened: IO[bytes]) -> tuple[dict[str, _View], Mapping[str, Array]]:
     with zipfile.ZipFile(opened) as archive:
-        (index,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-        with archive.open(index) as pickled:
-            views = _views(_load(pickled))
-        folder = index.removesuffix("data.pkl") + "data/"
+        indexes = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(indexes) != 1:
+            raise ValueError(f"it is a zip file with {len(indexes)} files named data.pkl instead of 1")
+        with archive.open(indexes[0]) as pickled:
+            views = _views(_load(io.BytesIO(pickled.read(MAX_PICKLE_BYTES))))
+        folder = indexes[0].removesuffix("data.pkl") + "data/"
         storages = {view.storage.key: view.storage for view in views.values()}
-        return views, {
-            key: _numbers(archive.read(folder + key), each.dtype, each.count) for key, each in storages.items()
-        }
+        _bytes(sum(each.count * each.dtype.itemsize for each in storages.values()), np.dtype(np.uint8))
+        return views, {key: _unpacked(archive, folder + key, each) for key, each in storages.items()}
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str, storage: _Storage) -> Array:
+    """No more than the storage says that it has, however much is compressed into the file."""
+    with archive.open(name) as opened:
+        return _numbers(opened.read(_bytes(storage.count, storage.dtype)), storage.dtype, storage.count)
+
+
+def _bytes(count: int, dtype: np.dtype[Any]) -> int:
+    if not 0 <= count * dtype.itemsize <= MAX_BYTES:
+        raise ValueError(f"it has {count} numbers in one place (limit: {MAX_BYTES} bytes)")
+    return count * dtype.itemsize
 
 
 def _load(opened: IO[bytes]) -> Any:
+    """The next pickle. It is read over first: a few bytes can name a table that is larger than the memory."""
+    begin = opened.tell()
+    for opcode, argument, place in pickletools.genops(opened):
+        if "PUT" in opcode.name and int(argument or 0) > MAX_MEMO:
+            raise ValueError(f"it keeps a value under the number {argument}")
+        if (place or 0) - begin > MAX_PICKLE_BYTES:
+            raise ValueError("its index is too long")
+    opened.seek(begin)
     return _Unpickler(opened).load()
 
 

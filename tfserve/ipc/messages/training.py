@@ -8,7 +8,10 @@ from tfserve.ipc.messages.base import Base, JobState
 
 
 class StartTraining(Base):
-    """Examines a project and queues a training task for it. Answered by Done(task id), or Failed with all problems."""
+    """Examines a project and queues a training task for it. Answered by Done(task id), or Failed with all problems.
+
+    `weights` is an uploaded file, which is kept in the task's folder; the parameter `weights` then names it.
+    """
 
     user_id: str
     project_id: str
@@ -16,6 +19,7 @@ class StartTraining(Base):
     train_type: str
     parameters: dict[str, Any]
     deploy_to: str | None = None
+    weights: bytes | None = None
 
 
 class CancelTask(Base):

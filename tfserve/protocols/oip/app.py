@@ -19,7 +19,8 @@ from tfserve.protocols.oip.infer import infer
 from tfserve.protocols.oip.requests import decode, index_request, repository_request
 from tfserve.protocols.oip.wishes import in_one_spelling, model_of
 from tfserve.protocols.tfserve.handlers import Context
-from tfserve.serving.models import Caller, CallerGone, Model
+from tfserve.serving.models import Model
+from tfserve.serving.prediction import Caller, CallerGone
 
 log = logging.getLogger(__name__)
 

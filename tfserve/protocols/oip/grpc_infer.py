@@ -20,7 +20,8 @@ from tfserve.protocols.protos.oip_pb2 import (
     ModelStreamInferResponse,
 )
 from tfserve.serving import inputs
-from tfserve.serving.models import Model, Models, Request, Result
+from tfserve.serving.models import Model, Models
+from tfserve.serving.prediction import Request, Result
 from tfserve.serving.rpc import Call
 from tfserve.tensors import Signature
 

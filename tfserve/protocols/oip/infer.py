@@ -12,7 +12,8 @@ from tfserve.ipc.predictions import DEFAULT_URGENCY
 from tfserve.protocols.oip import binary, inputs, outputs, wishes
 from tfserve.protocols.oip.answers import Answer
 from tfserve.protocols.oip.requests import InferRequest, Parameters, decode_infer, parameter
-from tfserve.serving.models import Caller, Model, Request
+from tfserve.serving.models import Model
+from tfserve.serving.prediction import Caller, Request
 
 
 class Question(NamedTuple):

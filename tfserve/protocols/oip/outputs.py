@@ -14,7 +14,8 @@ from tfserve.protocols.oip.answers import Answer
 from tfserve.protocols.oip.inputs import SharedMemory, find
 from tfserve.protocols.oip.requests import InferRequest, WantedOutput, parameter
 from tfserve.serving import inputs
-from tfserve.serving.models import Model, Result
+from tfserve.serving.models import Model
+from tfserve.serving.prediction import Result
 from tfserve.tensors import DTYPES, Signature, TensorSpec
 
 NON_FINITE = ("error", "null", "literal")

@@ -19,15 +19,16 @@ from tfserve.http.bodies import read_body
 from tfserve.http.user_files import file_response
 from tfserve.ipc.messages import StartTraining
 from tfserve.paths import resolve
-from tfserve.protocols.tfmodel.requests import Feedback, NewTask, from_form
+from tfserve.protocols.tfmodel.requests import WEIGHTS, Feedback, NewTask, from_form
 from tfserve.protocols.tfserve.handlers import Context
 from tfserve.protocols.tfserve.names import workspace_name
 from tfserve.protocols.tfserve.reading import number, send_output
 from tfserve.protocols.tfserve.requests import decode
 from tfserve.serving.reads import read
 from tfserve.tensors import decode_b64
-from tfserve.training import parameters
-from tfserve.training.project_folders import MODELS, is_archive, results_folder
+from tfserve.training import earlier_models, parameters
+from tfserve.training.earlier_models import NONE, PARAMETER
+from tfserve.training.project_folders import LATEST, MODELS, is_archive, results_folder
 
 NEW_TASK = msgspec.json.Decoder(NewTask)
 PATHS = ("weights", "unlabelled")
@@ -36,8 +37,9 @@ FEEDBACK = msgspec.json.Decoder(Feedback)
 
 
 async def start_by_form(context: Context, request: Request) -> Response:
-    form = from_form(await read_body(request.scope, request.receive, context.settings))
-    return await _start(context, form.task, warnings=form.warnings)
+    body = await read_body(request.scope, request.receive, context.settings)
+    form = await from_form(body, request.headers.get("content-type", ""))
+    return await _start(context, form.task, warnings=form.warnings, weights=form.weights)
 
 
 async def start_by_json(context: Context, request: Request) -> Response:
@@ -117,24 +119,48 @@ async def list_parameters(_: Context, __: Request) -> Response:
 # --- parts
 
 
-async def _start(context: Context, asked: NewTask, *, warnings: Sequence[str] = ()) -> Response:
+async def _start(
+    context: Context, asked: NewTask, *, warnings: Sequence[str] = (), weights: bytes | None = None
+) -> Response:
     train_type = parameters.train_type(asked.trainType)
-    chosen = parameters.complete(train_type, asked.parameters)
+    also = {PARAMETER: asked.warmStart} if asked.warmStart is not None else {}
+    also |= {} if weights is None else {WEIGHTS: "the uploaded file"}
+    chosen = parameters.complete(train_type, asked.parameters | also)
     for name in PATHS:
-        if chosen.get(name, "auto") != "auto":
+        if chosen.get(name, "auto") != "auto" and name not in also:
             chosen[name] = str(_inside(context, chosen[name]))
+    project = _project_folder(context, asked.projectDir)
+    if chosen[PARAMETER] != NONE:
+        chosen[PARAMETER] = str(await _earlier_result(context, project, chosen[PARAMETER]))
     task_id = await context.line.start_training(
         StartTraining(
             user_id=asked.userId,
             project_id=asked.projectId,
-            project_dir=str(_project_folder(context, asked.projectDir)),
+            project_dir=str(project),
             train_type=train_type,
             parameters=chosen,
+            weights=weights,
             deploy_to=None if asked.deploy_to is None else workspace_name(asked.deploy_to),
         )
     )
     task = task_json(await read(training.find, task_id), state="initialize")
     return _answer(task | ({"warnings": warnings} if warnings else {}))
+
+
+async def _earlier_result(context: Context, project: Path, given: str) -> Path:
+    """The folder with the result of the task that a training starts from. Raises `Invalid`, `Forbidden`."""
+    if given == LATEST:
+        return _inside(context, str(earlier_models.folder_of(results_folder(project), given)))
+    try:
+        task = await read(training.find, given)
+    except NotFound:
+        raise Invalid(f"{PARAMETER}: there is no task {given[:100]!r}. Give the id of a task.") from None
+    if task.model_path is None:
+        raise Invalid(
+            f"{PARAMETER}: task {given} has no model, its state is {task_json(task)['state']!r}. Give a task"
+            " that is done."
+        )
+    return _inside(context, str(_result_folder(task)))
 
 
 def _inside(context: Context, path: str) -> Path:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from tfserve.errors import Invalid
+from tfserve.http import multipart
 from tfserve.protocols.tfserve.requests import unknown_fields
 from tfserve.training import parameters
 
@@ -24,10 +25,12 @@ class NewTask(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     trainType: Annotated[str, Meta(description="classification, segmentation or detection, in any case")]  # noqa: N815
     parameters: Annotated[dict[str, Any], Meta(description="see GET /training/parameters/")] = {}
     deploy_to: Annotated[str | None, Meta(description="a workspace in which the result is deployed")] = None
+    warmStart: Annotated[str | None, Meta(description="the parameter of this name: a task to start from")] = None  # noqa: N815
 
 
 FORM_FIELDS = ("userId", "projectId", "projectDir", "trainType")
 OTHER_FIELDS = ("parameters", "deploy_to")
+WEIGHTS = "weights"
 
 
 class Feedback(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -38,27 +41,48 @@ class Feedback(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Form(NamedTuple):
+    """`weights` is an uploaded file."""
+
     task: NewTask
     warnings: list[str]
+    weights: bytes | None = None
 
 
-def from_form(body: bytes) -> Form:
+async def from_form(body: bytes, content_type: str) -> Form:
     """Each parameter may be a field of its own, or all of them a JSON object in `parameters`.
 
-    Unknown fields are no error, since older clients may send them, but a warning. Raises `Invalid`.
+    In multipart/form-data the field `weights` may be a file. Unknown fields are no error, since older clients may send
+    them, but a warning. Raises `Invalid`.
     """
+    if not multipart.is_multipart(content_type):
+        return _form(_fields(body))
+    fields, files = await multipart.read(body, content_type, max_fields=MAX_FIELDS, max_files=MAX_FIELDS)
+    form = _form(dict(fields))
+    weights = [content for name, content in files if name == WEIGHTS]
+    if len(weights) + (WEIGHTS in form.task.parameters) > 1:
+        raise Invalid("weights: the form has more than one of them. Send one file, or the path of one.")
+    if any(not content for content in weights):
+        raise Invalid("weights: the uploaded file is empty: 0 bytes.")
+    others = [name for name, _ in files if name != WEIGHTS]
+    warnings = [*form.warnings, *unknown_fields(others, [*FORM_FIELDS, *OTHER_FIELDS, WEIGHTS])]
+    return Form(form.task, warnings, *weights)
+
+
+def _fields(body: bytes) -> dict[str, str]:
     try:
-        fields: dict[str, str] = dict(
-            parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
-        )
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"))
     except ValueError as error:
         raise Invalid(f"The form can't be read: {error}.") from None
+
+
+def _form(fields: dict[str, str]) -> Form:
     missing = [name for name in FORM_FIELDS if not fields.get(name)]
     if missing:
         raise Invalid(f"The form needs the fields {', '.join(FORM_FIELDS)}; {', '.join(missing)} is missing or empty.")
-    known = parameters.names(parameters.train_type(fields["trainType"]))
+    train_type = parameters.train_type(fields["trainType"])
+    known = parameters.names(train_type)
     chosen = _parameters(fields.get("parameters") or "{}")
-    chosen |= {name: _value(fields[name]) for name in known if name in fields}
+    chosen |= {name: parameters.parsed(train_type, name, fields[name]) for name in known if name in fields}
     task = NewTask(
         **{name: fields[name] for name in FORM_FIELDS}, parameters=chosen, deploy_to=fields.get("deploy_to") or None
     )
@@ -70,12 +94,3 @@ def _parameters(text: str) -> dict[str, Any]:
         return msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise Invalid(f'parameters: a JSON object was expected, such as {{"epochs": 20}}; {error}.') from None
-
-
-def _value(text: str) -> Any:
-    """A number, true or false where the text is one, else the text."""
-    try:
-        value = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
-    return value if isinstance(value, (bool, int, float)) else text

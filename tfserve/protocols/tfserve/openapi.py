@@ -20,7 +20,7 @@ from tfserve.protocols.tfserve.reading import READS, Read
 from tfserve.protocols.tfserve.requests import MAX_KEY
 from tfserve.protocols.tfserving import openapi as tfserving
 
-FORM = "application/x-www-form-urlencoded"
+FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 HTML = "text/html"
 
 
@@ -175,6 +175,8 @@ def _training(call: TrainingEndpoint) -> Schema:
 
 
 _NEW_TASK = {"$ref": REF.format(name="NewTask")}
+_WEIGHTS = {"type": "string", "format": "binary", "description": "a file with the weights of the backbone"}
+_UPLOAD = {"allOf": [_NEW_TASK, {"type": "object", "properties": {"weights": _WEIGHTS}}]}
 
 
 # --- the root, which the APIs and the pages share
@@ -194,7 +196,13 @@ def _root() -> Schema:
         "post": {
             "summary": guide,
             "operationId": "guide",
-            "requestBody": {"content": {JSON: {"schema": {"type": "object"}}, FORM: {"schema": _NEW_TASK}}},
+            "requestBody": {
+                "content": {
+                    JSON: {"schema": {"type": "object"}},
+                    FORM: {"schema": _NEW_TASK},
+                    MULTIPART: {"schema": _UPLOAD},
+                }
+            },
             "responses": {"200": answer("the guide, or the task", {"type": "object"}), **either},
         },
     }

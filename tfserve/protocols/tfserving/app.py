@@ -23,7 +23,8 @@ from tfserve.http.wishes import read_wishes
 from tfserve.protocols.tfserving import addresses, describing, examples, pasting, pictures, predicting
 from tfserve.protocols.tfserving.addresses import Address, Addresses
 from tfserve.protocols.tfserving.predicting import Form
-from tfserve.serving.models import Caller, CallerGone, Model, Models, Request, Result
+from tfserve.serving.models import Model, Models
+from tfserve.serving.prediction import Caller, CallerGone, Request, Result
 
 log = logging.getLogger(__name__)
 

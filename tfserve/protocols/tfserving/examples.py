@@ -10,7 +10,8 @@ import orjson
 from tfserve.errors import Invalid
 from tfserve.protocols.tfserving import tf_example
 from tfserve.protocols.tfserving.predicting import read_object, signature_of
-from tfserve.serving.models import Model, Request, Result
+from tfserve.serving.models import Model
+from tfserve.serving.prediction import Request, Result
 from tfserve.tensor_json import from_array, string
 from tfserve.tensors import Array, Signature
 

@@ -14,7 +14,8 @@ from tfserve.protocols.tfserving.grpc_models import About
 from tfserve.protocols.tfserving.grpc_specs import PROTOCOL, answering_spec, model_of, signature_of
 from tfserve.protocols.tfserving.grpc_tensors import to_array, to_proto
 from tfserve.serving import inputs
-from tfserve.serving.models import Models, Request, Result
+from tfserve.serving.models import Models
+from tfserve.serving.prediction import Request, Result
 from tfserve.serving.rpc import Call, Service, Unary
 from tfserve.tensors import Array, Signature
 

@@ -19,7 +19,8 @@ from tfserve.errors import Internal, Invalid
 from tfserve.http.offload import offloaded
 from tfserve.protocols.protos import tfserving_pb2 as v1
 from tfserve.protocols.tfserving.grpc_specs import METHODS, PROTOCOL, answering_spec, model_of, signature_of
-from tfserve.serving.models import Models, Request
+from tfserve.serving.models import Models
+from tfserve.serving.prediction import Request
 from tfserve.serving.rpc import Call
 from tfserve.tensors import Array, Signature
 

@@ -15,19 +15,18 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import AsyncGenerator
-from email.message import Message
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 import numpy as np
 import orjson
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from tfserve.errors import Invalid
-from tfserve.serving.models import Model, Request, Result
+from tfserve.http import multipart
+from tfserve.serving.models import Model
+from tfserve.serving.prediction import Request, Result
 from tfserve.tensors import Array, decode_b64
 
 IMAGE_BYTES = "image_bytes"
@@ -70,10 +69,10 @@ async def request_of_body(model: Model, scope: Scope, body: bytes) -> Request:
             ' such as {"height": 224, "width": 224}, or send its numbers as JSON.'
         )
     content_type = Headers(scope=scope)["content-type"]
-    is_form = content_type.lower().startswith("multipart/")
-    files = await _files_of_form(scope, body) if is_form else [body]
-    if is_form and not _is_closed(content_type, body):
-        raise Invalid("The form was cut off: its closing boundary is missing. Send it again.")
+    files = [body]
+    if multipart.is_multipart(content_type):
+        form = await multipart.read(body, content_type, max_fields=MAX_FILES, max_files=MAX_FILES)
+        files = [content for _, content in form.files]
     if not files or not all(files):
         raise Invalid("An image file was expected as the body, or parts with a file name each in a form; it is empty.")
     return _request(files)
@@ -169,26 +168,6 @@ def _is_b64(row: Any) -> bool:
 
 def _decoded(number: int, text: str) -> bytes:
     return decode_b64(text, f"Image {number}")
-
-
-async def _files_of_form(scope: Scope, body: bytes) -> list[bytes]:
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    try:
-        form = await MultiPartParser(Headers(scope=scope), stream(), max_files=MAX_FILES).parse()
-    except (MultiPartException, KeyError) as error:
-        raise Invalid(f"The form can't be read: {getattr(error, 'message', error)}.") from None
-    try:
-        return [await part.read() for _, part in form.multi_items() if isinstance(part, UploadFile)]
-    finally:
-        await form.close()
-
-
-def _is_closed(content_type: str, body: bytes) -> bool:
-    boundary = Message()
-    boundary["content-type"] = content_type
-    return f"--{boundary.get_boundary('')}--".encode("latin-1") in body
 
 
 def _min_score(scope: Scope, default: float) -> float:

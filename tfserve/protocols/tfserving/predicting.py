@@ -13,7 +13,8 @@ from tfserve.errors import Invalid, Unsupported, nearest
 from tfserve.json_numbers import Numbers
 from tfserve.protocols.tfserving import pictures
 from tfserve.protocols.tfserving.ragged import told_ragged
-from tfserve.serving.models import Model, Request, Result
+from tfserve.serving.models import Model
+from tfserve.serving.prediction import Request, Result
 from tfserve.tensor_json import OPTIONS, NotJson, decode_leniently, from_array, string, to_array
 from tfserve.tensors import BFLOAT16, DTYPES, Array, Ragged, Signature, TensorSpec, check_shape
 

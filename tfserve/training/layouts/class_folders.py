@@ -8,7 +8,17 @@ from pathlib import Path
 
 from tfserve.training import images
 from tfserve.training.layouts.parts import in_words, own_split, part_of
-from tfserve.training.search import IGNORED_FOLDERS, Labelled, Search, is_folder, is_utf8, same_form, sentence, shown
+from tfserve.training.search import (
+    IGNORED_FOLDERS,
+    Labelled,
+    Search,
+    is_folder,
+    is_image,
+    is_utf8,
+    same_form,
+    sentence,
+    shown,
+)
 
 MAX_WRAPPERS = 4
 """Folders with nothing but another folder in them that are looked into: archives often have one."""
@@ -84,7 +94,7 @@ def _read(search: Search, base: Path, part: str) -> list[Labelled]:
         if base == search.root and path.name.lower() in IGNORED_FOLDERS:
             continue
         if not is_folder(entry):
-            if base != search.root or path.suffix.lower() in images.SUFFIXES:
+            if base != search.root or is_image(path):
                 where = f"{_shown(search, base)}<class>/<image>"
                 search.skip(path, f"outside of any class folder: expected {where}")
         elif not is_utf8(entry.name):

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tfserve.runtimes import image_files
+from tfserve.runtimes.image_files import BadImage
 from tfserve.tensors import Array
+from tfserve.training.images import read_bytes
 
-TAG = 0x0112
 ROTATED = (5, 6, 7, 8)
 """Orientations that exchange width and height."""
 
@@ -54,16 +56,8 @@ def turn(values: Array, orientation: int) -> Array:
 
 
 def _stored(image: Path, known: Size) -> tuple[Size, int]:
-    """The size of an image as it is stored, and its orientation from 1 to 8.
-
-    Only JPEG, PNG and WebP are stored in another orientation than they are seen in: readers of the other formats give
-    them upright.
-    """
-    from PIL import Image
-
+    """The size of an image as it is stored, and its orientation from 1 to 8."""
     try:
-        with Image.open(image, formats=("JPEG", "MPO", "PNG", "WEBP")) as opened:
-            orientation = opened.getexif().get(TAG, 1)
-            return opened.size, orientation if orientation in range(1, 9) else 1
-    except Exception:  # another format, or EXIF data that can raise anything
+        return image_files.stored(read_bytes(image))
+    except BadImage:  # it is gone or was changed since it was looked at
         return known, 1

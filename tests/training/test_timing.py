@@ -1,0 +1,155 @@
+"""The time left: what stages take on this machine, how busy it is, and what a budget leaves."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tfserve.ipc.messages import Progress
+from tfserve.training.progress import Reporter
+from tfserve.training.timing import START, Clock, Now
+
+
+class Time:
+    """Passes when it is asked to: `cores` of the processor are busy for this process."""
+
+    def __init__(self) -> None:
+        self.now = Now(100.0, 5.0)
+
+    def passes(self, seconds: float, cores: float = 1.5) -> None:
+        self.now = Now(self.now.wall + seconds, self.now.processor + seconds * cores)
+
+
+class Timed(Clock):
+    def __init__(self, file: Path | None = None) -> None:
+        self.time, self.told = Time(), list[Progress]()
+        super().__init__(Reporter(1, self.told.append), file, now=lambda: self.time.now)
+
+    def works(self, name: str, seconds: float, cores: float = 1.5, *, steps: int = 10) -> None:
+        """A stage that says ten times how far it is."""
+        with self.stage(name) as stage:
+            for step in range(steps):
+                self.time.passes(seconds / steps, cores)
+                stage.say((step + 1) / steps, "works")
+
+
+def test_the_time_left_is_that_of_the_stages_to_come() -> None:
+    clock = Timed()
+    clock.expect("read", 10)
+    clock.expect("train", 90)
+    assert clock.time_left() == pytest.approx(100)
+    clock.works("read", 10)
+    assert clock.time_left() == pytest.approx(90, rel=0.05)
+    with clock.stage("train") as stage:
+        clock.time.passes(45)
+        stage.say(0.1, "one")
+        clock.time.passes(9)
+        stage.say(0.3, "two")
+        assert clock.time_left() == pytest.approx(9 / 0.2 * 0.7, rel=0.05), "by its own pace, without its first step"
+    clock.drop("train")
+    assert clock.time_left() == 0
+    assert clock.progress() == pytest.approx(98)
+
+
+def test_a_busy_machine_takes_longer_for_everything() -> None:
+    clock = Timed()
+    clock.expect("train", 100)
+    clock.expect("exports", 40, cores=1.0)
+    with clock.stage("train") as stage:
+        for share in range(1, 21):
+            clock.time.passes(8, cores=0.375)  # a quarter of what it can use
+            stage.say(share / 50, "works")
+        assert clock.slowdown == pytest.approx(4, rel=0.15)
+        assert clock.time_left() == pytest.approx(4 * (60 + 40), rel=0.25)
+        clock.time.passes(60)
+        clock.observe()
+        assert clock.slowdown < 1.4, "it is quiet again"
+
+
+def test_what_stages_take_here_is_learnt_whatever_else_ran(tmp_path: Path) -> None:
+    file = tmp_path / "times.json"
+    first = Timed(file)
+    first.expect("exports", 40, cores=1.0)
+    first.works("exports", 80, cores=0.25)  # 20 seconds of the processor, while other programs ran
+    first.keep()
+    second = Timed(file)
+    second.expect("exports", 40, cores=1.0)
+    assert second.time_left() == pytest.approx(20 / 0.8, rel=0.05)
+    file.write_text("{half")
+    third = Timed(file)
+    third.expect("exports", 40, cores=1.0)
+    assert third.time_left() == pytest.approx(40)
+
+
+def test_a_stage_that_never_came_counts_less_in_the_next_run(tmp_path: Path) -> None:
+    file = tmp_path / "times.json"
+    for expected in (50, 25, 12.5):
+        clock = Timed(file)
+        clock.expect_whole(10, "a few images")
+        clock.expect("dear candidate: all images", 100, chance=0.5)
+        assert clock.time_left() == pytest.approx(expected, rel=0.1)
+        clock.drop("dear candidate: all images")
+        clock.keep()
+    other = Timed(file)
+    other.expect_whole(10, "many images")
+    other.expect("dear candidate: all images", 100, chance=0.5)
+    assert other.time_left() == pytest.approx(50), "that a few images do not need it says nothing about many"
+
+
+def test_before_the_stages_are_known_the_whole_run_counts_as_it_did_last_time(tmp_path: Path) -> None:
+    file = tmp_path / "times.json"
+    for expected in (7 + 60, 7 + 30):
+        clock = Timed(file)
+        clock.expect(START, 7, cores=1.0)
+        clock.expect_whole(60, "a few images")
+        with clock.stage(START):
+            assert clock.time_left() == pytest.approx(expected, rel=0.05)
+            clock.time.passes(7, cores=1.0)
+        clock.expect("train", 20)
+        clock.expect("exports", 10)
+        assert clock.time_left() == pytest.approx(30, rel=0.1)
+        clock.works("train", 20)
+        clock.works("exports", 10)
+        clock.keep()
+
+
+def test_an_attempt_that_goes_on_from_checkpoints_teaches_nothing(tmp_path: Path) -> None:
+    clock = Timed(tmp_path / "times.json")
+    clock.learns = False
+    clock.works("train", 1)
+    clock.keep()
+    assert not (tmp_path / "times.json").exists()
+
+
+def test_a_budget_leaves_what_comes_after_the_fixed_stages_and_ends_a_training() -> None:
+    clock = Timed()
+    assert clock.spare_s == float("inf")
+    clock.budget_s = 100
+    clock.expect("exports", 30, cores=1.0, fixed=True)
+    clock.expect("train", 500)
+    assert clock.spare_s == pytest.approx(70)
+    assert clock.time_left() == pytest.approx(100), "the training will be ended"
+    with clock.limited(0.5), clock.stage("train") as stage:
+        clock.time.passes(34)
+        stage.say(34 / 500, "works")
+        assert not stage.is_over
+        clock.time.passes(2)
+        assert stage.is_over
+    assert not clock.is_over
+    assert clock.spare_s == pytest.approx(34, rel=0.1)
+
+
+def test_the_time_left_is_said_again_while_a_stage_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Progress] = []
+    monkeypatch.setattr("tfserve.training.timing.TICK_S", 0.05)
+    clock = Clock(Reporter(1, told.append))
+    clock.expect("exports", 40, cores=1.0)
+    with clock.ticking(), clock.stage("exports", "exports"):
+        deadline = time.monotonic() + 10
+        while len(told) < 3 and time.monotonic() < deadline:
+            sum(range(10000))
+    assert {each.message for each in told} == {"exports"}
+    assert len(told) >= 3
+    assert all(each.eta_s is not None for each in told)

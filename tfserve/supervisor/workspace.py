@@ -1,0 +1,97 @@
+"""One workspace while the server runs, and what `get_status` says of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tfserve.control.models import Workspace as Row
+from tfserve.supervisor.deployments import Deployments
+from tfserve.supervisor.dispatcher import Dispatcher
+from tfserve.supervisor.restarts import Restarts
+from tfserve.supervisor.scripts import ScriptProcess, ScriptThread
+
+
+@dataclass
+class Workspace:
+    """One workspace while the server runs."""
+
+    id: int
+    name: str
+    type: Row.Type
+    folder: Path
+    dispatcher: Dispatcher
+    scripts: ScriptProcess | ScriptThread
+    deployments: Deployments
+    restarts: Restarts
+    restarting: bool = False
+    destroyed: bool = False
+    submitting: int = 0
+    restart_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def job_folder(self) -> Path:
+        return self.folder.parent / "jobs"
+
+    @property
+    def status(self) -> str:
+        """One of the contract's four words."""
+        if self.dispatcher.given_up_reason is not None:
+            return "EXCEPT"
+        if self.restarting or self.scripts.starting:
+            return "INITIAL"
+        return "BUSY" if self.dispatcher.running else "IDLE"
+
+    @property
+    def state(self) -> str:
+        """One of the design's words for the life of its script worker."""
+        if self.dispatcher.given_up_reason is not None:
+            return "failed"
+        if self.restarting:
+            return "restarting"
+        if self.scripts.starting:
+            return "starting"
+        return "ready" if self.scripts.worker is not None and self.scripts.worker.alive else "idle"
+
+    def describe(self) -> dict[str, Any]:
+        """What `get_status` tells, beyond its four fields."""
+        dispatcher, worker, active = self.dispatcher, self.scripts.worker, self.deployments.upkeep.active
+        pid = worker.child.pid if worker is not None and worker.alive else None
+        return {
+            "STATUS": self.status,
+            "CUR_JOB_NUM": dispatcher.last_started,
+            "FIN_JOB_NUM": dispatcher.last_finished,
+            "JOB_COUNT": len(dispatcher.waiting),
+            "name": self.name,
+            "type": int(self.type),
+            "state": self.state,
+            "reason": dispatcher.given_up_reason,
+            "folder": str(self.folder),
+            "pid": pid,
+            "memory_bytes": memory_bytes(pid),
+            "uptime_s": _uptime_s(pid),
+            "deaths_in_a_row": self.restarts.deaths,
+            "deployment": active.describe() if active is not None else None,
+            "last_deployment_failure": self.deployments.last_failure or None,
+            "running": [{"job": job.number, "id": job.id, "kind": job.kind} for job in dispatcher.running],
+        }
+
+
+def memory_bytes(pid: int | None) -> int:
+    """The resident memory of a process; cheap, unlike its unshared part."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss) if pid is not None else 0
+    except psutil.Error:
+        return 0
+
+
+def _uptime_s(pid: int | None) -> float:
+    try:
+        return round(time.time() - psutil.Process(pid).create_time(), 1) if pid is not None else 0.0
+    except psutil.Error:
+        return 0.0
