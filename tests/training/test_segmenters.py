@@ -247,12 +247,12 @@ def test_the_cost_of_a_u_net_is_that_of_its_layers(size: tuple[int, int]) -> Non
 # --- the choice of a backbone
 
 
-def test_the_backbone_and_its_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_backbone_and_its_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: Path) -> None:
     choose = known_networks.choose_for_masks
     assert choose("auto", "auto").name == choose("efficientnet-lite0", "auto").name == "efficientnet-lite0"
     assert choose("unet", "auto").weights is None
     own = tmp_path / "own.pth"
-    own.touch()
+    own.symlink_to(weights)
     assert choose("auto", str(own)).weights == own
     for backbone, given, words in (
         ("auto", "net.h5", r"\.pth"), ("unet", str(own), "from scratch"), ("auto", "/nowhere/a.pth", "does not exist"),
