@@ -1,7 +1,9 @@
 """Measures trainings, from the POST to `done`: how good, how long, what it takes of the machine.
 
-make bench-training                                 all of it, about fifteen minutes
+make bench-training                                 all of it, about an hour and a half
 make bench-training ARGS="--quick"                  smaller data and fewer repetitions
+make bench-training ARGS="sets"                     other people's images beside other methods; needs
+                                                    tuxpaint-stamps-default (apt), elpv-dataset (pip) and fonts
 make bench-training ARGS="digits photographs"       some rows
 """
 
@@ -20,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import detection_data, training_data
+from benchmarks import detection_data, image_sets, training_data
 from benchmarks.server_process import REPOSITORY, ServerProcess
 from benchmarks.tables import Row, show
 from benchmarks.training_run import MIB, Measured, train
@@ -33,7 +35,7 @@ console = Console()
 
 def main() -> None:
     steps: dict[str, Callable[[Path, bool], list[Row]]] = {
-        each.__name__: each for each in (digits, photographs, segmentation, detection, polling, memory)
+        each.__name__: each for each in (sets, digits, photographs, segmentation, detection, polling, memory)
     }
     parser = argparse.ArgumentParser(
         prog="benchmarks.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -58,6 +60,11 @@ def main() -> None:
 
 
 # --- the rows
+
+
+def sets(folder: Path, quick: bool) -> list[Row]:
+    """Other people's images, beside what an engineer would try by hand."""
+    return [row for seed in ((2,) if quick else (2, 3)) for row in image_sets.rows(folder / str(seed), seed)]
 
 
 def digits(folder: Path, quick: bool) -> list[Row]:

@@ -194,7 +194,8 @@ class _Conversion:
         if type(array.dtype).__module__.startswith("ml_dtypes") or array.dtype.type.__module__ == "ml_dtypes":
             array = array.astype(np.int64 if "int" in array.dtype.name else np.float64)
         if array.dtype.kind in "biufmM":
-            self.charge(2 * array.size if array.ndim else 1)
+            # A fraction is at least "0.0," or "null,".
+            self.charge((4 if array.dtype.kind == "f" else 2) * array.size if array.ndim else 1)
         if array.dtype.kind in "biu":
             return array.tolist()
         if array.dtype.kind == "f":

@@ -97,7 +97,7 @@ def test_a_thread_job_is_cancelled_while_its_host_starts(start: Start) -> None:
 # --- predictions that run together
 
 
-@pytest.mark.parametrize("end", ["/restart_workspace/", "/destroy_workspace/"])
+@pytest.mark.parametrize("end", ["/restart_workspace/", pytest.param("/destroy_workspace/", marks=pytest.mark.slow)])
 def test_a_batch_of_predictions_is_ended_as_a_whole(server: Server, workspace: str, models: Path, end: str) -> None:
     deploy(server, workspace, models / "loop")
     server.run(workspace, "import time; time.sleep(0.5)", timeout=0)
@@ -255,6 +255,7 @@ def test_no_workspace_slips_in_while_the_service_is_turned_off(start: Start) -> 
 # --- many and large
 
 
+@pytest.mark.slow
 def test_clients_that_went_away_give_their_place_back_and_health_is_always_answered(start: Start) -> None:
     server = start("--no-warm-spare", "--max-requests", "5")
     server.call("/create_workspace/", name="a")
@@ -323,6 +324,7 @@ def test_output_that_ends_inside_of_a_character_is_followed_to_its_end(quick: Se
     assert "\ufffd" in events
 
 
+@pytest.mark.slow
 def test_reading_variables_that_never_end_is_given_up(start: Start) -> None:
     server = start("--no-warm-spare")
     server.call("/create_workspace/", name="a")

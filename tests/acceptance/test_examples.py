@@ -18,7 +18,7 @@ EXAMPLES = REPOSITORY / "examples"
 @pytest.mark.parametrize(
     ("tool", "command"),
     [
-        ("curl", ["bash", "workspace.sh"]),
+        pytest.param("curl", ["bash", "workspace.sh"], marks=pytest.mark.slow),
         pytest.param("node", ["node", "workspace.mjs"], marks=pytest.mark.slow),
         pytest.param("java", ["java", "Workspace.java"], marks=pytest.mark.slow),
     ],

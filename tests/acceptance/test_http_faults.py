@@ -106,7 +106,7 @@ def test_an_endless_chunked_body_is_refused_and_memory_is_bounded(server: Server
     assert web.memory_info().rss - before < 200 * MIB
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+@pytest.mark.parametrize("encoding", ["gzip", pytest.param("deflate", marks=pytest.mark.slow)])
 def test_a_compressed_bomb_is_refused_and_memory_is_bounded(server: Server, encoding: str) -> None:
     web = next(process for process in server.processes() if "tfserve.asgi" in command(process))
     before = web.memory_info().rss

@@ -219,6 +219,7 @@ def test_what_programs_and_c_code_print_is_output_too(server: Server, workspace:
     assert job["stderr"] == "raw\nerr\n"
 
 
+@pytest.mark.slow
 def test_a_job_that_prints_a_gigabyte_of_binary_is_capped_and_memory_is_flat(start: Start) -> None:
     server = start("--no-warm-spare", "--max-output-bytes", str(2**20))
     server.call("/create_workspace/", name="a")

@@ -212,6 +212,7 @@ def test_a_version_that_refuses_what_is_made_up_serves_with_a_remark(
     assert predict(server, workspace, [[2.0, 3.0]])["result"] == [[[2.0, 3.0]]]
 
 
+@pytest.mark.slow
 def test_files_that_are_deleted_while_serving_do_no_harm(server: Server, workspace: str, models: Path) -> None:
     copy = server.roots / "copy"
     shutil.copytree(models / "scale" / "1", copy)

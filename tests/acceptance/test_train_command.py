@@ -78,6 +78,7 @@ def project(tmp_path: Path) -> Path:
     return digit_project(tmp_path / "project", per_class=12)
 
 
+@pytest.mark.slow
 def test_progress_the_result_and_the_paths_are_shown(terminal: Callable[..., Terminal], project: Path) -> None:
     (project / "images" / "Digit_3" / "broken.png").write_text("no picture")
     shown = terminal("train", str(project), "--type", "Classification", "--set", "epochs=3", *QUICK)

@@ -42,6 +42,7 @@ def examining(server: Server) -> list[psutil.Process]:
     return [each for each in server.processes() if "tfserve.worker" in command(each)]
 
 
+@pytest.mark.slow
 def test_of_many_resumes_and_starts_at_once_one_is_done_and_the_others_are_409(waiting: Server, project: Path) -> None:
     server = waiting
     task = begin(server, project)["taskId"]

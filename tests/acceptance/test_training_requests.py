@@ -70,16 +70,23 @@ def test_a_zip_file_can_be_the_project_and_its_results_go_next_to_it(waiting: Se
 
 
 def test_a_body_that_is_neither_form_nor_json_is_told_what_was_expected(waiting: Server, project: Path) -> None:
-    fields = {name: (None, value) for name, value in form(project).items()}
     content = str(httpx.QueryParams(form(project)))
     for answer in (
-        waiting.http.post("/", files=fields),
         waiting.http.post("/", content=content, headers={"Content-Type": "text/plain"}),
         waiting.http.post("/", content=content),
     ):
         assert answer.status_code == 400
-        assert "a form of the type application/x-www-form-urlencoded" in answer.json()["result"]
-    assert "multipart/form-data" in waiting.http.post("/", files=fields).json()["result"]
+        words = "a form of the type application/x-www-form-urlencoded or multipart/form-data"
+        assert words in answer.json()["result"]
+
+
+def test_a_form_with_parts_is_read_as_any_other(waiting: Server, project: Path) -> None:
+    fields = {name: (None, value) for name, value in form(project, projectDir=str(waiting.roots / "missing")).items()}
+    answer = waiting.http.post("/", files=fields)
+    assert (answer.status_code, "There is no folder" in answer.json()["error"]) == (400, True)
+    content, media = waiting.http.build_request("POST", "/", files=fields), "content-type"
+    cut = waiting.http.post("/", content=content.read()[:-20], headers={media: content.headers[media]})
+    assert (cut.status_code, "cut off" in cut.json()["error"]) == (400, True)
 
 
 @pytest.mark.parametrize("path", [f"/{LONG}", f"/{LONG}/x", "/a\0b"])

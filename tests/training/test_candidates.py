@@ -111,6 +111,23 @@ def test_the_head_is_as_good_as_that_of_scikit_learn(load: Any) -> None:
     assert best >= reference - 0.01
 
 
+def test_a_head_for_known_classes_is_a_part_of_the_answer_for_new_ones() -> None:
+    """The new classes are mixtures of known ones, hidden in many features that say nothing."""
+    random = np.random.default_rng(1)
+    known = linear_head.Head(random.normal(size=(400, 6)).astype(np.float32), np.zeros(6, np.float32))
+    features = random.normal(size=(430, 400)).astype(np.float32)
+    labels = ((features @ known.kernel)[:, :3].sum(axis=1) > 0).astype(int)
+    few, unseen = np.arange(30), np.arange(30, 430)
+    right = {}
+    for name, given in (("without", None), ("with", known)):
+        (head,) = linear_head.heads(
+            features[few], labels[few], 2, weights=np.ones(30), penalties=(0.01,), known=given
+        )  # fmt: skip
+        assert head.kernel.shape == (400, 2)
+        right[name] = (head.probabilities(features[unseen]).argmax(1) == labels[unseen]).mean()
+    assert right["with"] > right["without"] + 0.03
+
+
 def test_the_head_finds_the_same_with_more_features_than_images_as_without_the_shortcut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -38,7 +38,9 @@ def test_a_photograph_is_known(name: str, classes: set[int], network: Any, file:
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     square = picture.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    kernel, bias = efficientnet_lite.classifier_weights(file)
+    found = efficientnet_lite.classifier_weights(file)
+    assert found is not None
+    kernel, bias = found
     features = np.asarray(network(np.asarray(square, np.float32)[np.newaxis])).mean((1, 2))
     assert int((features @ kernel + bias).argmax()) in classes
 

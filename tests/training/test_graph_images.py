@@ -119,8 +119,8 @@ def test_what_tensorflow_can_not_decode_is_replaced_by_the_same_pixels(tmp_path:
         file = tmp_path / "a.file"
         file.write_bytes(encoded(picture().convert(mode), form))
         assert not graph_images.reads(file.read_bytes())
-        data = graph_images.readable(file, SCARLET)
+        data = graph_images.readable(file.read_bytes(), SCARLET)
         assert graph_images.reads(data)
         assert (np.asarray(image_files.read(data).image) == np.asarray(image_files.read(file.read_bytes()).image)).all()
     file.write_bytes(encoded(picture(), "BMP"))
-    assert graph_images.readable(file, SCARLET) == file.read_bytes()
+    assert graph_images.readable(file.read_bytes(), SCARLET) == file.read_bytes()

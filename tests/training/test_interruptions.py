@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import time
@@ -11,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from projects import digit_project, mask_project
 from trainer import StartTrainer, Trainer, error_of
 
+from tests.box_project import box_project
 from tfserve.ipc.messages import Interrupt, JobState, ProjectExamined, TrainingEnded
 
 QUICK = {"exports": "saved_model", "seed": 2, "backbone": "compact", "effort": "fast"}
@@ -151,6 +154,49 @@ def test_an_image_that_has_gone_since_the_examination_is_told(digits: Path, trai
     ended = trainer.wait(trainer.start_training(digits, **QUICK), TrainingEnded)
     assert ended.state is JobState.FAILED
     assert "Digit_1/003.png" in error_of(ended)["message"]
+
+
+QUICK_OF = {
+    "classification": {"exports": "saved_model", "effort": "fast"},
+    "segmentation": {"exports": "saved_model", "epochs": 2},
+    "detection": {"exports": "saved_model", "epochs": 1, "image_size": 64, "mosaic": False},
+}
+
+
+def project_of(kind: str, folder: Path) -> Path:
+    if kind == "detection":
+        return box_project(folder)
+    return mask_project(folder) if kind == "segmentation" else digit_project(folder, classes=2, per_class=12)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["classification", "segmentation", "detection"])
+def test_what_is_deleted_after_it_was_read_and_plots_that_fail_cost_no_model(
+    kind: str, tmp_path: Path, start_trainer: StartTrainer
+) -> None:
+    project, trainer = project_of(kind, tmp_path / "project"), start_trainer()
+    assert isinstance(trainer.examine(project, kind, **QUICK_OF[kind]), ProjectExamined)
+    question = trainer.start_training(project, kind, **QUICK_OF[kind])
+    trainer.wait_until_told(lambda told: "exports the" in told.message or "epoch" in told.message)
+    for folder in (each for each in project.iterdir() if each.is_dir() and each.name != "models"):
+        for number, file in enumerate(sorted(path for path in folder.rglob("*") if path.is_file())):
+            if number % 2:
+                file.unlink()
+            else:
+                file.write_bytes(b"changed")
+    (project / "models" / ".t1.writing" / "plots").touch()  # where there has to be a folder, so that no plot is drawn
+    ended = trainer.wait(question, TrainingEnded)
+    assert ended.state is JobState.SUCCEEDED, trainer.stderr()
+    result = project / "models" / "t1"
+    assert (result / "saved_model" / "saved_model.pb").is_file()
+    metrics = json.loads((result / "metrics.json").read_text())
+    assert [each["name"] for each in metrics["exports"] if each.get("agrees")] == [
+        "SavedModel", "SavedModel from files", "Keras",
+    ]  # fmt: skip
+    notes = "\n".join(metrics["notes"])
+    assert "was deleted or changed after it was read" in notes
+    assert "could not be made" in notes
 
 
 def test_weights_that_are_not_here_are_told_at_once(digits: Path, trainer: Trainer) -> None:

@@ -189,6 +189,22 @@ def test_layers_are_copied_by_name_and_outputs_by_class(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+def test_a_detector_keeps_all_layers_and_the_scores_of_its_classes(tmp_path: Path) -> None:
+    from tfserve.training import detector
+
+    folder = result(tmp_path / "models" / "t1", train_type="detection", labels=["a", "b"])
+    old, new = detector.detector((64, 64), 2, None), detector.detector((96, 64), 3, None)
+    detector.detections(old).save(folder / "model.keras")
+    warm = WarmStart(earlier_models.find(tmp_path, "t1", "detection"), found(["new", "b", "a"], {}))
+    warm.fill(new)
+    assert warm.report["layers_copied"] == warm.report["layers"] > 60
+    ours, theirs = (each.get_layer("head8_logits").get_weights()[0] for each in (new, old))
+    assert (ours[..., 1:] == theirs[..., ::-1]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_training_goes_on_from_an_earlier_one_with_a_new_class(tmp_path: Path, start_trainer: StartTrainer) -> None:
     quick = {"exports": "saved_model", "effort": "fast", "backbone": "compact", "epochs": 4, "validation_split": 0.5}
     project = digit_project(tmp_path / "project", classes=2, per_class=100)

@@ -302,7 +302,7 @@ def test_pixels_of_a_file_that_has_gone_raise_an_os_error(tmp_path: Path) -> Non
         images.pixels(tmp_path / "gone.png", (8, 8))
     (tmp_path / "bad.png").write_bytes(b"bad")
     with pytest.raises(OSError, match="not an image"):
-        images.full_pixels(tmp_path / "bad.png")
+        images.pixels(tmp_path / "bad.png", (8, 8))
 
 
 @pytest.mark.parametrize(

@@ -136,16 +136,27 @@ def test_tensors_of_another_shape_or_without_numbers_are_refused(
 def test_keras_weights_are_known_by_how_many_they_are(tmp_path: Path) -> None:
     for name, count in weight_files.COUNTS.items():
         assert network_of(tmp_path, hdf5(count)) == name
-    assert weight_files.keep(tmp_path, hdf5(3)).name == "weights.weights.h5"
-    assert weight_files.keep(tmp_path, hdf5(3, layer_names=["conv"])).name == "weights.h5"
     with pytest.raises(Invalid, match="has 7 numbers, which fits no backbone"):
         network_of(tmp_path, hdf5(7))
     with pytest.raises(Invalid, match=r"\(MobileNetV2 has 2257984\)"):
         network_of(tmp_path, hdf5(weight_files.COUNTS[SMALL]), "MobileNetV2")
-    wrong = tmp_path / "old.weights.h5"
-    wrong.write_bytes(hdf5(weight_files.COUNTS[SMALL], layer_names=["conv"]))
-    with pytest.raises(Invalid, match=r"under a name that ends with '\.h5'"):
-        weight_files.network_of(wrong, [SMALL])
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes", "suffix"),
+    [("a.h5", {}, ".weights.h5"), ("a.weights.h5", {}, ".weights.h5"), ("a.bin", {"layer_names": ["conv"]}, ".h5"),
+     ("a.weights.h5", {"layer_names": ["conv"]}, ".h5")],
+)  # fmt: skip
+def test_keras_gets_a_name_with_the_suffix_of_the_form(
+    name: str, attributes: dict[str, Any], suffix: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(hdf5(3, **attributes))
+    with weight_files.named_for_keras(file) as named:
+        assert named.read_bytes() == file.read_bytes()
+        assert named.name.endswith(suffix)
+        assert named.name.endswith(".weights.h5") == (suffix == ".weights.h5")
+    assert file.exists()
 
 
 def test_an_hdf5_file_can_not_refer_to_other_files(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
     with_worker.worker.end()
 
 
+@pytest.mark.slow
 def test_a_keras_file_is_converted_for_every_runtime_and_the_fastest_serves(trials: Trials, converted: Path) -> None:
     model = converted / "network.keras"
     work, found = trials.run(model, *CANDIDATES["float32"])

@@ -218,7 +218,7 @@ def test_other_weights_are_loaded_and_no_request_changes_them(start_worker: Star
     [
         ("v1", "SavedModel", asks("score", {"features": [[1, 2, 3]], "k": 2}), [[[4.0, 8.0, 12.0]]]),
         ("dense.keras", "Keras file", asks("dense", {"x": [[1, 2]]}), [[[3.0]]]),
-        ("dense.h5", "Keras HDF5 file", asks("dense", {"x": [[1, 2]]}), [[[3.0]]]),
+        pytest.param("dense.h5", "Keras HDF5 file", asks("dense", {"x": [[1, 2]]}), [[[3.0]]], marks=pytest.mark.slow),
     ],
 )
 def test_a_model_answers_when_its_files_are_gone(

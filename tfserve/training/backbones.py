@@ -5,13 +5,15 @@ All take RGB images as float32 of 0 to 255: scaling is a part of them.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import keras
 
 from tfserve.errors import Invalid
-from tfserve.training import efficientnet_lite
+from tfserve.training import efficientnet_lite, weight_files
 from tfserve.training.known_networks import KNOWN, Choice
+from tfserve.training.linear_head import Head
 from tfserve.training.parameters import LITE_NET
 from tfserve.training.project_folders import KERAS_FILE
 from tfserve.training.warm_start import WarmStart
@@ -74,7 +76,9 @@ def _keras_features(choice: Choice, size: tuple[int, int], *, load: bool) -> Any
     )
     try:
         if load:
-            network.load_weights(choice.weights)
+            assert choice.weights is not None
+            with weight_files.named_for_keras(choice.weights) as file:
+                network.load_weights(file)
     except Exception as error:
         told = str(error).splitlines()[0][:200]
         raise Invalid(f"{choice.weights} has no weights for {choice.name} without its top: {told}") from error
@@ -90,6 +94,15 @@ def _lite_features(choice: Choice, size: tuple[int, int], *, load: bool) -> Any:
     network.trainable = False
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(network.output)
     return keras.Model(network.input, pooled, name="features")
+
+
+@cache
+def known_head(choice: Choice) -> Head | None:
+    """The head of the classes that the network was trained for; None where its weights come without it."""
+    if choice.name != LITE_NET or choice.weights is None or choice.weights.name == KERAS_FILE:
+        return None
+    found = efficientnet_lite.classifier_weights(choice.weights)
+    return None if found is None else Head(*found)
 
 
 def head(width: int, classes: int) -> Any:

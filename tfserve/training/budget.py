@@ -15,7 +15,7 @@ _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
 SMALL, MORE = 500, 250
 """Up to 500 images the allowance is the same; it grows by as much for each further 250."""
-ALLOWANCES = {"fast": 8.0, "balanced": 50.0, "best": 400.0}
+ALLOWANCES = {"fast": 8.0, "balanced": 60.0, "best": 400.0}
 LARGEST_FACTOR = 12
 EFFORTS = tuple(ALLOWANCES)
 

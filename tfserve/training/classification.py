@@ -7,17 +7,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from tfserve.runtimes import image_metadata
 from tfserve.tensors import Array
 from tfserve.training import (
     budget,
-    classifiers,
     evaluation,
     events,
     exports,
     graph_images,
     held_out,
     image_reports,
-    images,
     known_networks,
     plots,
     predictions,
@@ -26,10 +25,14 @@ from tfserve.training import (
     verdict,
 )
 from tfserve.training.candidates import Contest
-from tfserve.training.classifiers import AugmentedHead, Compact, Delivered, LinearHead, Material
 from tfserve.training.datasets import Source, plain
+from tfserve.training.fine_tuning import FineTuned
 from tfserve.training.folds import divide
+from tfserve.training.from_scratch import Compact
 from tfserve.training.known_networks import Choice
+from tfserve.training.linear_heads import AugmentedHead, LinearHead, known_network
+from tfserve.training.material import Delivered, Material
+from tfserve.training.parameters import LITE_NET
 from tfserve.training.run import INPUT, Run
 from tfserve.training.sizes import thumbnail_size
 from tfserve.training.splitting import spread
@@ -41,7 +44,7 @@ MAX_MISTAKES = 24
 SMALL_SIDE = 64
 EXPORTS = "exports"
 PLOTS = "plots and tables"
-EXPORTS_S, PLOTS_S = {"all": 40.0, "saved_model": 12.0}, 5.0
+EXPORTS_S, PLOTS_S = {"all": 54.0, "saved_model": 18.0}, 1.5
 """On a quiet ordinary machine."""
 
 
@@ -50,7 +53,7 @@ def train(run: Run) -> dict[str, Any]:
     found, parameters = run.findings, run.parameters
     labels = np.array([image.label for image in found.images])
     folds = divide(found.images, parameters["validation_split"], parameters["seed"])
-    choice = classifiers.known_network(run) or known_networks.choose(parameters["backbone"], parameters["weights"])
+    choice = known_network(run) or known_networks.choose(parameters["backbone"], parameters["weights"])
     material = Material(run, labels, folds)
     contest = _compete(run, material, choice)
     delivered = _deliver(run, contest)
@@ -72,7 +75,8 @@ def train(run: Run) -> dict[str, Any]:
             _draw(run, contest, delivered, measured_places, truth, chances, measured)
         image_reports.write(run, delivered, measured_places, truth, chances)
     if delivered.state is not None:
-        events.write(run.aside / "logs", delivered.state)
+        with run.optional("logs/"):
+            events.write(run.aside / "logs", delivered.state)
     network = {
         "backbone": delivered.backbone, "why": choice.why, "size": run.parameters["network_size"], "input": INPUT,
         "weights": delivered.network.count_params(),
@@ -110,16 +114,20 @@ def _compete(run: Run, material: Material, choice: Choice) -> Contest:
     return contest
 
 
-def _candidates(material: Material, choice: Choice, allowed: float) -> list[LinearHead | Compact]:
+def _candidates(material: Material, choice: Choice, allowed: float) -> list[Any]:
     """In the order in which they are tried. Small images, such as letters, are rarely photographs."""
     if choice.weights is None:
         return [Compact(material, allowed)]
     head = LinearHead(material, choice, allowed)
-    augmented = AugmentedHead(material, choice, allowed, head)
+    left = allowed - head.preparation() - sum(head.cost(len(fold.training)) for fold in material.folds.folds)
+    known: list[Any] = [AugmentedHead(material, choice, allowed, head)]
+    if choice.name == LITE_NET:  # the one whose layers are known by name
+        tuned = FineTuned(material, choice, max(head.size), left)
+        known = [*known, tuned] if tuned.unsuitable() else [tuned, *known]
     if material.run.parameters["backbone"] != "auto":
-        return [head, augmented]
-    compact = Compact(material, allowed - head.preparation())
-    return [head, compact, augmented] if max(compact.size) <= SMALL_SIDE else [head, augmented, compact]
+        return [head, *known]
+    compact = Compact(material, left)
+    return [head, compact, *known] if max(compact.size) <= SMALL_SIDE else [head, *known, compact]
 
 
 def _deliver(run: Run, contest: Contest) -> Delivered:
@@ -161,10 +169,10 @@ def _draw(
     predicted, sure = chances.argmax(axis=1), chances.max(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     worst = wrong[np.argsort(-sure[wrong])][:MAX_MISTAKES]
-    shown = [run.findings.images[places[place]] for place in worst]
+    shown = [int(places[place]) for place in worst]
     plots.worst_mistakes(
         folder / "worst_mistakes.png",
-        [images.pixels(run.project / image.path, thumbnail_size(image), run.background) for image in shown],
+        [run.pixels(place, thumbnail_size(run.findings.images[place])) for place in shown],
         [f"{labels[truth[at]]} → {labels[predicted[at]]} {sure[at]:.0%}" for at in worst],
     )
 
@@ -182,10 +190,12 @@ def _exported(
         network, run.findings.labels, run.findings.display, background=run.parameters["background"]
     )
     signatures.save(network, server, run.aside / exports.SAVED_MODEL)
-    held_out.write([run.file(place) for place in tried], run.aside / exports.SAVED_MODEL, run.background)
+    originals = [run.data(place) for place in tried]
+    with run.optional(str(image_metadata.HELD_OUT)):
+        held_out.write(originals, run.aside / exports.SAVED_MODEL, run.background)
     trial = exports.Trial.of(network, run.aside, source.inputs.batch(tried).astype(np.float32), image=run.image())
     trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("probabilities"))
-    files = [np.array([graph_images.readable(run.file(place), run.background)], object) for place in tried]
+    files = [np.array([graph_images.readable(data, run.background)], object) for data in originals]
     from_files = exports.saved_model("probabilities", "image_bytes")
     trial.add("SavedModel from files", exports.SAVED_MODEL, from_files, inputs=files, tolerance=exports.DECODED)
     trial.add("Keras", exports.KERAS_FILE, exports.keras_file(network))

@@ -40,7 +40,7 @@ LARGEST, LARGEST_FOR_SMALL_OBJECTS = 320, 512
 SMALL_OBJECT = 12
 """Pixels of an object's side in the network's size, below which larger images are used."""
 RATE = 2e-3
-TRAINING, MEASURING = "training", "measuring"
+TRAINING, MEASURING, PLOTS = "training", "measuring", "plots"
 MAX_TRIED = 16
 """Exports are tried on so many held-out images."""
 
@@ -68,8 +68,11 @@ def train(run: Run) -> dict[str, Any]:
 
     data = _data(run, size)
     run.clock.expect(TRAINING, len(parts.training) * 1.0)
-    run.clock.expect(MEASURING, len(parts.held_out) * 0.1 + 2)
-    run.clock.expect(detection_exports.EXPORTS, 90.0, key=f"exports of a detection, {chosen['exports']}")
+    run.clock.expect(PLOTS, 4.0, cores=1.0, fixed=True)
+    run.clock.expect(MEASURING, len(parts.held_out) * 0.1 + 2, fixed=True)
+    run.clock.expect(
+        detection_exports.EXPORTS, 90.0, key=f"exports of a detection, {chosen['exports']}", cores=1.0, fixed=True
+    )
     network, state = _fit(run, detector.detector(size, len(found.labels), weights), data, parts)
     network = detector.detections(network)
 
@@ -78,10 +81,12 @@ def train(run: Run) -> dict[str, Any]:
     with run.clock.stage(MEASURING, "measures the model on the held-out images"):
         predictions = predicted(network, data.pictures, measured_images, parts.held_out)
     measured = detection_metrics.evaluate(truths, predictions, found.labels)
-    _draw(run, state, parts, truths, predictions, measured)
     run.min_score = measured["best_score"]
     forms = detection_exports.export(run, network, data.pictures, parts)
-    events.write(run.aside / "logs", state)
+    with run.clock.stage(PLOTS, "draws plots"), run.optional("A plot"):
+        _draw(run, state, parts, truths, predictions, measured)
+    with run.optional("logs/"):
+        events.write(run.aside / "logs", state)
     run.learnt([*parts.training, *parts.selection], parts.held_out, "efficientnet-lite0")
     described = {
         "backbone": "efficientnet-lite0",
@@ -153,6 +158,7 @@ def _data(run: Run, size: tuple[int, int]) -> Data:
     message = f"reads {len(found)} images"
     with run.clock.stage("read images", message) as stage:
         pictures.load(run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
+    run.keep(pictures.batch)
     return Data(pictures, Boxes(found, size))
 
 
@@ -162,7 +168,7 @@ def _fit(run: Run, model: Any, data: Data, parts: Split) -> tuple[Any, State]:
         run.warm.fill(model)
     batch_size = min(run.batch_size, len(parts.training))
     rate = run.rate(RATE, continued=run.warm is not None)
-    epochs = pace.epochs(chosen, len(parts.training), share=run.epochs_share)
+    epochs = run.affordable(pace.epochs(chosen, len(parts.training), share=run.epochs_share), TRAINING)
     steps = len(parts.training) // batch_size
     checkpoints = run.checkpoints("detector", epochs)
     size = tuple(chosen["network_size"])
@@ -177,7 +183,7 @@ def _fit(run: Run, model: Any, data: Data, parts: Split) -> tuple[Any, State]:
         augment=Augment.from_parameters(chosen), mosaic=chosen["mosaic"] and len(parts.training) >= batch_size,
     )  # fmt: skip
     selection = detection_batches.plain(data.pictures, data.boxes, parts.selection, batch_size, run.threads)
-    with run.clock.stage(TRAINING) as stage:
+    with run.clock.limited(1.0), run.clock.stage(TRAINING) as stage:
         fit(
             model, training, selection, state=state, checkpoints=checkpoints, stage=stage,
             patience=chosen["patience"], steps=steps, selected_on=len(parts.selection),
@@ -192,7 +198,7 @@ def _draw(
     labels, folder = run.findings.labels, run.aside / "plots"
 
     def shown(number: int) -> Array:
-        return images.full_pixels(run.file(parts.held_out[number]), run.background)
+        return run.pixels(parts.held_out[number])
 
     plots.curves(folder / "curves.png", state.history)
     detection_plots.score_curve(folder / "precision_recall.png", measured["score_curve"], measured["best_score"])

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfserve.runtimes import image_metadata
 from tfserve.tensors import Array
 from tfserve.training import exports, graph_images, held_out, signatures
 from tfserve.training.detection_metrics import iou
@@ -55,13 +56,15 @@ def _exported(run: Run, stage: Stage, network: Any, pictures: Store, parts: Spli
     tried, labels = spread(parts.held_out, MAX_TRIED), run.findings.labels
     folder = run.aside / exports.SAVED_MODEL
     signatures.save(network, signatures.Detector(network, labels, run.image()), folder)
-    held_out.write([run.file(place) for place in tried], folder, run.background)
+    originals = [run.data(place) for place in tried]
+    with run.optional(str(image_metadata.HELD_OUT)):
+        held_out.write(originals, folder, run.background)
     inputs = [image[np.newaxis] for image in pictures.batch(tried).astype(np.float32)]
     compute = as_function(network)
     expected = [_packed(compute(each)) for each in inputs]
     trial = exports.Trial(run.aside, inputs, expected, image=run.image(), compare=compare)
     trial.add("SavedModel", exports.SAVED_MODEL, _saved_model("serving_default"), tolerance=EXACT)
-    files = [np.array([graph_images.readable(run.file(place), run.background)], object) for place in tried]
+    files = [np.array([graph_images.readable(data, run.background)], object) for data in originals]
     sides = [_sides(run.findings.images[place]) for place in tried]
     in_pixels = [_scaled(each, side) for each, side in zip(expected, sides, strict=True)]
     trial.add(

@@ -47,10 +47,13 @@ def load(model: Any, file: Path) -> None:
         _fill(model.get_layer(each.layer), tensors, each.prefix, each.norm)
 
 
-def classifier_weights(file: Path) -> tuple[Array, Array]:
-    """Kernel (1280, 1000) and bias (1000) of ImageNet's own classes."""
+def classifier_weights(file: Path) -> tuple[Array, Array] | None:
+    """Kernel (1280, classes) and bias (classes) of the classes of the file, such as ImageNet's; None without them."""
     tensors = torch_file.read(file)
-    return tensors["_fc.weight"].T, tensors["_fc.bias"]
+    kernel, bias = tensors.get("_fc.weight"), tensors.get("_fc.bias")
+    if kernel is None or bias is None or kernel.shape != (len(bias), FEATURES):
+        return None
+    return kernel.T, bias
 
 
 def _fill(layer: Any, tensors: Mapping[str, Array], prefix: str, norm: str) -> None:

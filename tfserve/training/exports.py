@@ -96,9 +96,10 @@ class Trial:
         """Makes or opens a form and tries it, on inputs of its own if need be."""
         export = Export(name=name, path=path)
         self.results.append(export)
-        if self._image and path != SAVED_MODEL:
-            image_metadata.beside(self._folder / path).write_text(json.dumps(self._image, ensure_ascii=False, indent=2))
         try:
+            if self._image and path != SAVED_MODEL:
+                beside = image_metadata.beside(self._folder / path)
+                beside.write_text(json.dumps(self._image, ensure_ascii=False, indent=2))
             compute = open_it(self._folder / path)
             inputs = self._inputs if inputs is None else inputs
             given = [compute(each) for each in inputs]
@@ -109,15 +110,18 @@ class Trial:
             if path == SAVED_MODEL and tells_full_disk(error):  # without it there is nothing to deliver
                 raise
             export.problem = f"{type(error).__name__}: {first_words(error)}"
+            if path != SAVED_MODEL and tells_full_disk(error):  # what was written of it is no model
+                for each in (self._folder / path, image_metadata.beside(self._folder / path)):
+                    each.unlink(missing_ok=True)
         export.size_bytes = _size_bytes(self._folder / path)
 
     def add_small_forms(self, network: Any, card: dict[str, Any], examples: Array, stage: Stage) -> None:
         """LiteRT, LiteRT with integers, ONNX."""
-        stage.say(0.4, "converts to LiteRT")
+        stage.say(0.35, "converts to LiteRT")
         self.add("LiteRT", "model.tflite", litert(network, card))
-        stage.say(0.55, "converts to LiteRT with integers")
+        stage.say(0.5, "converts to LiteRT with integers")
         self.add("LiteRT int8", "model_int8.tflite", litert(network, card, examples), tolerance=QUANTIZED)
-        stage.say(0.8, "converts to ONNX")
+        stage.say(0.85, "converts to ONNX")
         self.add("ONNX", "model.onnx", onnx(network, card))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ BATCH = 32
 
 
 class Features:
-    """(images, width) floats in a file, read as it is asked for."""
+    """What a network makes of each image, in a file of which only what is needed is read."""
 
     def __init__(self, file: Path) -> None:
         self._rows = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -28,14 +28,14 @@ class Features:
 
     @classmethod
     def computed(
-        cls, file: Path, network: Any, images: Arrays, count: int, told: Callable[[float], None], *,
-        dtype: Any = np.float32,
+        cls, file: Path, network: Any, images: Arrays, count: int, told: Callable[[float], None],
+        dtype: type[np.floating[Any]] = np.float32,
     ) -> Features:  # fmt: skip
         """From the file, if an earlier attempt has made it. Calls `told` with the share that is done."""
         if not file.is_file():
             compute = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True)
             with written_aside(file) as aside:
-                rows = np.lib.format.open_memmap(aside, "w+", dtype, (count, network.output_shape[-1]))
+                rows = np.lib.format.open_memmap(aside, "w+", dtype, (count, *network.output_shape[1:]))
                 with aside.open("r+b") as opened:  # without room, an error now instead of a signal while writing
                     os.posix_fallocate(opened.fileno(), 0, aside.stat().st_size)
                 for begin in range(0, count, BATCH):
@@ -47,6 +47,22 @@ class Features:
 
     def batch(self, places: Array) -> Array:
         return np.array(self._rows[places])
+
+
+class Joined:
+    """Several arrays of the same images, one after the other: position `count + n` is the second version of image n."""
+
+    def __init__(self, parts: Sequence[Arrays], count: int) -> None:
+        self.shape, self.dtype = parts[0].shape, parts[0].dtype
+        self._parts, self._count = parts, count
+
+    def batch(self, places: Array) -> Array:
+        """(len(places), *shape)."""
+        rows = np.empty((len(places), *self.shape), self.dtype)
+        for number, part in enumerate(self._parts):
+            mine = np.flatnonzero(places // self._count == number)
+            rows[mine] = part.batch(places[mine] - number * self._count)
+        return rows
 
 
 class Changed:

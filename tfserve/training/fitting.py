@@ -43,6 +43,8 @@ def fit(
             training, validation_data=selection, epochs=state.epochs, initial_epoch=state.epoch,
             shuffle=False, verbose=0, callbacks=[watch], class_weight=class_weight,
         )  # fmt: skip
+    if stage.is_over and state.epoch < state.epochs:
+        print(f"{name}: ended after {state.epoch} of {state.epochs} epochs to keep within the budget", flush=True)
     if selected_on and (selected_on >= ENOUGH_TO_SELECT or state.epoch < state.epochs):
         checkpoints.restore_best(model, state)
 

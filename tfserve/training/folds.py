@@ -83,7 +83,7 @@ def divide(images: Sequence[ImageFile], share: float, seed: int) -> Folds:
 
 def _fixed(part: Array) -> Array:
     """Which images are never held out."""
-    return (part == "train") & (part != "train").any()
+    return np.asarray((part == "train") & (part != "train").any())
 
 
 def _groups(images: Sequence[ImageFile]) -> Array:

@@ -7,7 +7,6 @@ ignore orientation and transparency, so both are read from the bytes here.
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -36,15 +35,12 @@ def reads(data: bytes) -> bool:
     return name in ("JPEG", "PNG", "GIF", "WebP")
 
 
-def readable(file: Path, background: Colour) -> bytes:
-    """The bytes of an image file if TensorFlow can decode them, else of a PNG file with the same pixels.
-
-    Raises `OSError` when the file is gone or broken by now.
-    """
-    if reads(data := file.read_bytes()):
+def readable(data: bytes, background: Colour) -> bytes:
+    """The bytes of an image file if TensorFlow can decode them, else of a PNG file with the same pixels."""
+    if reads(data):
         return data
     png = io.BytesIO()
-    Image.fromarray(images.full_pixels(file, background)).save(png, "PNG", compress_level=1)
+    Image.fromarray(images.decoded(data, background)).save(png, "PNG", compress_level=1)
     return png.getvalue()
 
 

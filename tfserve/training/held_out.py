@@ -18,13 +18,13 @@ _KEPT = ("JPEG", "PNG", "GIF", "BMP", "WebP")
 """Formats that every server reads, whatever is installed there."""
 
 
-def write(files: Sequence[Path], saved_model: Path, background: Colour = WHITE) -> None:
-    """Writes the first of the image files into the SavedModel's folder, large and rare ones converted."""
+def write(files: Sequence[bytes], saved_model: Path, background: Colour = WHITE) -> None:
+    """Writes the first of these image files into the SavedModel's folder, large and rare ones converted."""
     place = saved_model / image_metadata.HELD_OUT
     place.parent.mkdir(exist_ok=True)
     with zipfile.ZipFile(place, "w") as archive:
-        for number, file in enumerate(files[:MOST]):
-            name, content = _small(file.read_bytes(), background)
+        for number, data in enumerate(files[:MOST]):
+            name, content = _small(data, background)
             archive.writestr(f"{number:02}{name}", content)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfserve.tensors import Array
 from tfserve.training import images, occlusion, plots, predictions
-from tfserve.training.classifiers import Delivered
+from tfserve.training.material import Delivered
 from tfserve.training.run import Run
 from tfserve.training.search import is_image
 
@@ -75,7 +75,7 @@ def _explain(
     unsure = [n for n in predictions.by_uncertainty(probabilities) if n not in wrong]
     chosen = [*wrong, *unsure][:MAX_EXPLAINED]
     size = run.parameters["network_size"]
-    pictures = [images.pixels(run.file(places[n]), size, run.background) for n in chosen]
+    pictures = [run.pixels(places[n], size) for n in chosen]
     maps = [
         occlusion.sensitivity(lambda batch: _compute(delivered, batch), picture, int(predicted[n]))
         for n, picture in zip(chosen, pictures, strict=True)

@@ -17,7 +17,9 @@ from tfserve.runtimes import image_files
 from tfserve.runtimes.image_files import MAX_FILE_BYTES, MAX_PIXELS, SUFFIXES, WHITE, BadImage
 from tfserve.tensors import Array
 
-__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "SUFFIXES", "Bad", "Look", "full_pixels", "look", "pixels", "read_bytes"]
+__all__ = [
+    "MAX_FILE_BYTES", "MAX_PIXELS", "SUFFIXES", "Bad", "Look", "decoded", "look", "pixels", "read_bytes", "unchanged",
+]  # fmt: skip
 
 Bad = BadImage
 """The image is left out; the message is the reason."""
@@ -71,7 +73,7 @@ def look(file: Path, background: Colour = WHITE) -> Look:
     width, height = picture.size
     is_grey = picture.grey and (not picture.has_alpha or len({*background}) == 1)
     return Look(
-        width, height, is_grey, hashlib.blake2b(data, digest_size=16).hexdigest(),
+        width, height, is_grey, _digest(data),
         hash=_perceptual_hash(picture.image), thumbnail=image_files.resized(picture.image, THUMBNAIL).tobytes(),
         animated=image_files.is_animated(data), shape_in_alpha=alpha.has_shape,
         blank=picture.has_alpha and all(high - low <= _SAME for low, high in picture.image.getextrema()),
@@ -80,13 +82,27 @@ def look(file: Path, background: Colour = WHITE) -> Look:
 
 def pixels(file: Path, size: tuple[int, int], background: Colour = WHITE) -> Array:
     """The image as RGB, (height, width, 3) uint8 of this size. Raises `OSError` when it is gone or broken by now."""
+    try:
+        return decoded(file.read_bytes(), background, size)
+    except Bad as error:
+        raise OSError(f"{file}: {error}") from error
+
+
+def decoded(data: bytes, background: Colour, size: tuple[int, int] | None = None) -> Array:
+    """The image as RGB, (height, width, 3) uint8 of this size or of its own. Raises `Bad`."""
+    if size is None:
+        return np.asarray(image_files.read(data, background=background).image)
     to = size[::-1]
-    return np.asarray(image_files.resized(_read(file, background, near=to), to))
+    return np.asarray(image_files.resized(image_files.read(data, near=to, background=background).image, to))
 
 
-def full_pixels(file: Path, background: Colour = WHITE) -> Array:
-    """The image as RGB in its own size, (height, width, 3) uint8. Raises `OSError` as `pixels` does."""
-    return np.asarray(_read(file, background))
+def unchanged(file: Path, digest: str) -> bytes | None:
+    """The bytes of a file; None if it was deleted or changed since its digest was made."""
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return None
+    return data if _digest(data) == digest else None
 
 
 def read_bytes(file: Path) -> bytes:
@@ -104,11 +120,8 @@ def read_bytes(file: Path) -> bytes:
         raise Bad(f"can't be read: {error.strerror}") from error
 
 
-def _read(file: Path, background: Colour, near: tuple[int, int] | None = None) -> Any:
-    try:
-        return image_files.read(file.read_bytes(), near=near, background=background).image
-    except Bad as error:
-        raise OSError(f"{file}: {error}") from error
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def _perceptual_hash(image: Any) -> int:

@@ -40,20 +40,38 @@ def heads(
     weights: Array,
     penalties: Sequence[float] = PENALTIES,
     prior: Head | None = None,
+    known: Head | None = None,
 ) -> list[Head]:
     """One head for each penalty. `weights` (images) says how much each image counts.
 
-    With a `prior`, such as the head of an earlier model, the penalty is on the difference from it.
+    With a `prior`, such as the head of an earlier model, the penalty is on the difference from it. `known` is the head
+    of the classes that the features were trained for. With it, a mixture of those classes costs less: from few images,
+    more is learnt of "like a finch or a jay" than of single features.
     """
+    if known is None:
+        return _solved(features, labels, classes, weights, penalties, prior)
+    width = features.shape[1]
+    wider = np.concatenate([features, features @ known.kernel + known.bias], axis=1)
+    if prior is not None:
+        prior = Head(np.pad(prior.kernel, ((0, known.kernel.shape[1]), (0, 0))), prior.bias)
+    return [
+        Head(each.kernel[:width] + known.kernel @ each.kernel[width:], each.bias + known.bias @ each.kernel[width:])
+        for each in _solved(wider, labels, classes, weights, penalties, prior)
+    ]
+
+
+def _solved(
+    features: Array, labels: Array, classes: int, weights: Array, penalties: Sequence[float], prior: Head | None
+) -> list[Head]:
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.maximum(scale, 1e-3 * (scale.mean() + 1e-12)) * np.sqrt(features.shape[1])
     rows = ((features - mean) / scale).astype(np.float32)
     rotation = _rotation(rows)
     reduced = rows if rotation is None else rows @ rotation
-    known = np.float32(0.0) if prior is None else features @ prior.kernel + prior.bias
+    given = np.float32(0.0) if prior is None else features @ prior.kernel + prior.bias
     solved, start = [], np.zeros((reduced.shape[1] + 1, classes), np.float32)
     for penalty in penalties:
-        start = minimise(_objective(reduced, labels, classes, weights / weights.sum(), penalty, known), start)
+        start = minimise(_objective(reduced, labels, classes, weights / weights.sum(), penalty, given), start)
         kernel = start[:-1] if rotation is None else rotation @ start[:-1]
         kernel = kernel / scale[:, np.newaxis]
         head = Head(kernel.astype(np.float32), (start[-1] - mean @ kernel).astype(np.float32))

@@ -11,7 +11,7 @@ from tfserve.tensors import Array
 from tfserve.training import segmentation_decoder
 from tfserve.training.augment import Augment, move
 from tfserve.training.datasets import Arrays
-from tfserve.training.features import Features
+from tfserve.training.features import Features, Joined
 from tfserve.training.known_networks import Choice
 from tfserve.training.segmentation_decoder import MULTIPLE, TRAINED_STRIDE
 from tfserve.training.segmentation_material import Material, shrunk
@@ -53,17 +53,8 @@ class Moved:
         return self._augment.moves(images, tf.constant([place, self._seed]))
 
 
-class Copies:
-    """Several arrays of the same images one after the other: place n of copy k is k · count + n."""
-
-    def __init__(self, parts: list[Arrays], count: int) -> None:
-        self.shape, self.dtype = parts[0].shape, parts[0].dtype
-        self._parts, self._count = parts, count
-
-    def batch(self, places: Array) -> Array:
-        return np.concatenate([
-            self._parts[int(place) // self._count].batch(np.array([place % self._count])) for place in places
-        ])  # fmt: skip
+class Copies(Joined):
+    """Joined arrays that know where the copies of an image are."""
 
     def places(self, places: Array) -> Array:
         """Those of all copies of some images."""

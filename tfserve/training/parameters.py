@@ -114,12 +114,9 @@ _RANDOM = (
     _number("brightness", 0.1, 0, 1, "and made darker or lighter by up to this share"),
 )  # fmt: skip
 
-_BUDGET = (
-    _choice("effort", "balanced", EFFORTS, "how much work goes into finding the best candidate"),
-    Parameter(
-        name="budget", type="duration", default="auto", words=("auto",),
-        help="time for the whole run, such as 60s or 10m, instead of `effort`; the result depends on the machine",
-    ),
+_BUDGET = Parameter(
+    name="budget", type="duration", default="auto", words=("auto",),
+    help="time for the whole run on this machine, such as 60s or 10m; the result depends on the machine",
 )  # fmt: skip
 
 CLASSIFICATION = (
@@ -136,7 +133,8 @@ CLASSIFICATION = (
         name="weights", type="path", default="auto", words=("auto",),
         help="file with the backbone's weights: .h5 of Keras without the top, .pth of EfficientNet-Lite0",
     ),
-    *_BUDGET,
+    _choice("effort", "balanced", EFFORTS, "how much work goes into finding the best candidate"),
+    _BUDGET,
     _BACKGROUND,
     _GROUPS,
     _WARM_START,
@@ -167,7 +165,8 @@ SEGMENTATION = (
         name="weights", type="path", default="auto", words=("auto",),
         help="file with the backbone's weights: .pth of EfficientNet-Lite0",
     ),
-    *_BUDGET,
+    _choice("effort", "balanced", EFFORTS, "how much work goes into finding the best candidate"),
+    _BUDGET,
     _integer("filters", 16, 4, 64, "of the U-Net's first convolutions; more after each halving of the size"),
     _number("dice_weight", 0.5, 0, 1, "share of Dice in the loss, the rest is cross-entropy"),
     _choice("class_weights", "auto", ("auto", "none"), "auto: pixels of rare classes count more"),
@@ -194,6 +193,7 @@ DETECTION = (
         "backbone", "auto", ("auto", LITE_NET, "scratch"),
         "auto: EfficientNet-Lite0 with its ImageNet weights; scratch: the same network without them",
     ),
+    _BUDGET,
     _BACKGROUND,
     _WARM_START,
     Parameter(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,8 +16,11 @@ from tfserve.training import web_page
 from tfserve.training.checkpoints import State
 from tfserve.training.exports import Export
 from tfserve.training.run import ENLARGE, METRICS_FILE, Run
+from tfserve.training.writing import tells_full_disk
 
 MAX_SKIPPED = 1000
+LESS_IMPORTANT = (web_page.FOLDER, "plots", "logs")
+"""Folders of a result without which it is still one."""
 
 _ANSWERS = {
     "classification": "`label` and `probabilities`",
@@ -47,15 +52,34 @@ def write(
         "attempt_s": round(time.time() - run.began_at, 1),
     }  # fmt: skip
     for name, lines in (("labels.txt", found.labels), ("display_names.txt", found.display)):
-        (run.aside / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    (run.aside / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
-    _write_web_page(run, exports)
-    (run.aside / "README.md").write_text(_readme(run, metrics), encoding="utf-8")
+        _write(run, name, partial("\n".join, [*lines, ""]))
+    with run.optional(f"The page for browsers ({web_page.FOLDER}/)"):
+        _write_web_page(run, exports)
+    with run.optional("README.md"):
+        _write(run, "README.md", lambda: _readme(run, metrics))
+    _write(run, METRICS_FILE, lambda: json.dumps(metrics, indent=1))
     return metrics
 
 
+def _write(run: Run, name: str, content: Callable[[], str]) -> None:
+    """A file that belongs to every result. On a full disk what is less important goes, one after the other."""
+    for less in (*LESS_IMPORTANT, None):
+        try:
+            (run.aside / name).write_text(content(), encoding="utf-8")
+            return
+        except OSError as error:
+            if not tells_full_disk(error):
+                raise
+            (run.aside / name).unlink(missing_ok=True)
+            if less is None:
+                raise
+            if (run.aside / less).exists():
+                shutil.rmtree(run.aside / less)
+                run.note(f"{less}/ was removed, since the disk is full.")
+
+
 def _write_web_page(run: Run, exports: Sequence[Export]) -> None:
-    """A page to try the ONNX form in a browser. A training without it is as good, so a failure is only a note."""
+    """A page to try the ONNX form in a browser."""
     onnx = next((each for each in exports if each.path.endswith(".onnx") and each.agrees), None)
     if onnx is None:
         return
@@ -66,8 +90,9 @@ def _write_web_page(run: Run, exports: Sequence[Export]) -> None:
             run.aside / web_page.FOLDER, run.aside / onnx.path, run.image(),
             title=title, about=about, display=found.display,
         )  # fmt: skip
-    except OSError as error:
-        run.note(f"The page for browsers ({web_page.FOLDER}/) could not be written: {error}.")
+    except OSError:
+        shutil.rmtree(run.aside / web_page.FOLDER, ignore_errors=True)  # half of a page is none
+        raise
 
 
 def _readme(run: Run, metrics: dict[str, Any]) -> str:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfserve import colours
 from tfserve.colours import Colour
 from tfserve.ipc.messages import Progress, Train
-from tfserve.training import budget, findings, pace, parameters, project_folders, warm_start
+from tfserve.runtimes import image_files
+from tfserve.tensors import Array
+from tfserve.training import budget, findings, images, pace, parameters, project_folders, warm_start
 from tfserve.training.checkpoints import Checkpoints, State
 from tfserve.training.findings import Findings
 from tfserve.training.first_words import first_words
@@ -31,7 +36,7 @@ ENLARGE = (
 )
 """How probabilities in the network's size become a mask of an image."""
 METRICS_FILE = project_folders.METRICS_FILE
-PROGRESS_FILE, FINGERPRINT_FILE = "progress", "fingerprint"
+PROGRESS_FILE, FINGERPRINT_FILE, EPOCHS_FILE = "progress", "fingerprint", "epochs"
 START_S, WARM_START_S = 7.0, 0.3
 WHOLE_RUN_S = {"classification": (60.0, 0.1), "segmentation": (70.0, 1.0), "detection": (120.0, 2.0)}
 """What a run takes that is the first of this machine, and for each image."""
@@ -59,6 +64,9 @@ class Run:
     min_score: float = 0.0
     began_at: float = field(default_factory=time.time)
     warm: WarmStart | None = None
+    masks: Callable[[Array], Array] | None = None
+    _kept: Callable[[Array], Array] | None = None
+    _gone: set[int] = field(default_factory=set)
 
     @property
     def batch_size(self) -> int:
@@ -80,6 +88,23 @@ class Run:
         """Of the usual number of epochs."""
         return 1.0 if self.warm is None else warm_start.EPOCHS_SHARE
 
+    def affordable(self, epochs: int, stage: str) -> int:
+        """How many of the epochs that the stage was expected to take the budget allows, at least one.
+
+        The number is kept in the work folder, so that another attempt goes on with the same schedule.
+        """
+        if self.clock.budget_s is None:
+            return epochs
+        file = self.work / EPOCHS_FILE
+        with suppress(OSError, ValueError):
+            return min(epochs, int(file.read_text()))
+        share = max(0.0, self.clock.spare_s) / self.clock.quiet_s(stage)
+        planned = max(1, min(epochs, int(epochs * share)))
+        file.write_text(str(planned))
+        if planned < epochs:
+            self.note(f"The budget allows {planned} of {epochs} epochs.")
+        return planned
+
     def checkpoints(self, name: str, epochs: int) -> Checkpoints:
         """Of one of the trainings that the run consists of; `name` is a folder's."""
         return Checkpoints(self.work / name, f"{self.fingerprint}-{name}-{epochs}", epochs)
@@ -92,6 +117,28 @@ class Run:
     def file(self, place: int) -> Path:
         """The nth good image."""
         return self.project / self.findings.images[place].path
+
+    def keep(self, pictures: Callable[[Array], Array], masks: Callable[[Array], Array] | None = None) -> None:
+        """What was read, (places) → (places, height, width, …) uint8: for images and masks whose files go later."""
+        self._kept, self.masks = pictures, masks
+
+    def data(self, place: int) -> bytes:
+        """The file of the nth image; if it was deleted or changed since it was examined, a PNG file with the pixels
+        that were read, in the size of the image."""
+        image = self.findings.images[place]
+        data = images.unchanged(self.file(place), image.digest)
+        if data is not None:
+            return data
+        if self._kept is None:
+            raise OSError(f"{self.file(place)} was deleted or changed after the examination of the project.")
+        if place not in self._gone:
+            self._gone.add(place)
+            self.note(f"{image.path} was deleted or changed after it was read; the pixels that were read are used.")
+        return png(self._kept(np.array([place]))[0], (image.width, image.height))
+
+    def pixels(self, place: int, size: tuple[int, int] | None = None) -> Array:
+        """The nth image as RGB, (height, width, 3) uint8 of this size or of its own, also if its file is gone."""
+        return images.decoded(self.data(place), self.background, size)
 
     def card(self) -> dict[str, Any]:
         """What goes along with every small form of the model."""
@@ -152,6 +199,15 @@ class Run:
             self.note(f"{what} could not be made: {type(error).__name__}: {first_words(error)}.")
 
 
+def png(pixels: Array, size: tuple[int, int]) -> bytes:
+    """A PNG file of this width and height."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    image_files.resized(Image.fromarray(pixels), size).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
 def begin(message: Train, tell: Callable[[Progress], None]) -> Run:
     """Raises `Invalid` when the parameters or the findings are not good. Imports no TensorFlow."""
     chosen = parameters.complete(message.train_type, message.parameters)
@@ -200,7 +256,7 @@ def _clear(work: Path) -> None:
     for each in work.iterdir():
         if each.is_dir() and any(each.glob("*.npz")):
             shutil.rmtree(each)
-        elif each.suffix in LEFT_BY_ATTEMPTS or each.name == PROGRESS_FILE:
+        elif each.suffix in LEFT_BY_ATTEMPTS or each.name in (PROGRESS_FILE, EPOCHS_FILE):
             each.unlink()
 
 

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import tensorflow as tf
 
+from tfserve.runtimes import image_metadata
 from tfserve.tensors import Array
 from tfserve.training import (
     budget,
@@ -17,7 +18,6 @@ from tfserve.training import (
     exports,
     graph_images,
     held_out,
-    images,
     known_networks,
     mask_verdict,
     plots,
@@ -72,7 +72,8 @@ def train(run: Run) -> dict[str, Any]:
     with run.clock.stage(PLOTS, "draws plots"), run.optional("A plot"):
         _draw(run, contest, delivered, places, small, measured)
     if delivered.state is not None:
-        events.write(run.aside / "logs", delivered.state)
+        with run.optional("logs/"):
+            events.write(run.aside / "logs", delivered.state)
     network = {
         "backbone": delivered.backbone, "why": choice.why, "size": list(delivered.size), "input": INPUT,
         "weights": delivered.network.count_params(),
@@ -180,8 +181,7 @@ def _draw(
     for at in spread(np.arange(len(places)), MAX_SHOWN):
         place = places[at]
         size = thumbnail_size(run.findings.images[place], 256)
-        picture = images.pixels(run.file(place), size, run.background)
-        shown.append((picture, shrunk(measured_mask(run, place), size), shrunk(small[at], size)))
+        shown.append((run.pixels(place, size), shrunk(measured_mask(run, place), size), shrunk(small[at], size)))
     plots.masks(folder / "masks.png", shown, len(labels))
 
 
@@ -207,16 +207,18 @@ def _exported(
 
     def predicted(place: int) -> Array:
         """Class numbers (1, height, width), in the image's own size."""
-        values = predict(images.full_pixels(run.file(place), run.background)[np.newaxis])
+        values = predict(run.pixels(place)[np.newaxis])
         return np.searchsorted(np.asarray(numbers), values)
 
     signatures.save(network, server, run.aside / exports.SAVED_MODEL)
-    held_out.write([run.file(place) for place in tried], run.aside / exports.SAVED_MODEL, run.background)
+    originals = [run.data(place) for place in tried]
+    with run.optional(str(image_metadata.HELD_OUT)):
+        held_out.write(originals, run.aside / exports.SAVED_MODEL, run.background)
     trial = exports.Trial.of(network, run.aside, pictures.batch(tried).astype(np.float32), image=run.image())
     trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("mask", values=numbers))
     trial.add(
         "SavedModel from files", exports.SAVED_MODEL, exports.saved_model("mask", "image_bytes", numbers),
-        inputs=[np.array([graph_images.readable(run.file(place), run.background)], object) for place in tried],
+        inputs=[np.array([graph_images.readable(data, run.background)], object) for data in originals],
         expected=[predicted(place) for place in tried], tolerance=exports.DECODED,
     )  # fmt: skip
     trial.add("Keras", exports.KERAS_FILE, exports.keras_file(network))

@@ -14,13 +14,13 @@ import msgspec
 import numpy as np
 import tensorflow as tf
 
-from tfserve.errors import Invalid
 from tfserve.tensors import Array
 from tfserve.training import evaluation, images, masks
 from tfserve.training.candidates import Outcome, slug
 from tfserve.training.checkpoints import State
 from tfserve.training.datasets import Arrays
 from tfserve.training.folds import Fold, Folds, divide
+from tfserve.training.images import Bad
 from tfserve.training.run import Run
 from tfserve.training.sizes import network_size
 from tfserve.training.store import Store
@@ -73,8 +73,7 @@ class Material:
 
     def read(self, size: tuple[int, int]) -> None:
         """Reads all images and masks in this size."""
-        self.pictures(size)
-        self.masks(size)
+        self.run.keep(self.pictures(size).batch, self.masks(size).batch)
 
     def _store(self, what: str, size: tuple[int, int], shape: Sequence[int], read: Callable[[int], Array]) -> Store:
         if (what, size) not in self.stores:
@@ -171,21 +170,23 @@ def predictor(network: Any) -> Callable[[Array, tuple[int, ...]], list[Array]]:
 def mask(run: Run, place: int) -> Array:
     """Class numbers (height, width) uint8, in the image's own size; `IGNORED` where there is none.
 
-    Raises `Invalid` for values that the mask did not have when it was examined.
+    If the file was deleted or changed since it was examined, what was read of it. Raises `OSError` when nothing was.
     """
-    file = run.project / str(run.findings.images[place].mask)
-    values = masks.read(file)
-    ignored = values == (-1 if run.findings.ignore is None else run.findings.ignore)
-    class_of = np.full(256, -1)
-    class_of[run.findings.numbers] = np.arange(len(run.findings.numbers))
-    classes = class_of[values]
-    if (unknown := np.unique(values[(classes < 0) & ~ignored])).size:
-        raise Invalid(
-            f"{file} has the values {unknown[:5].tolist()}, which are no classes: it was changed after the project was"
-            " examined. Start the training again."
-        )
-    classes[ignored] = IGNORED
-    return classes.astype(np.uint8)
+    image, found = run.findings.images[place], run.findings
+    try:
+        values = masks.read(run.project / str(image.mask))
+        known = [*found.numbers, *([] if found.ignore is None else [found.ignore])]
+        if values.shape != (image.height, image.width) or not np.isin(values, known).all():
+            raise Bad("it was changed after the examination of the project")
+    except Bad as error:
+        if run.masks is None:
+            raise OSError(f"{image.mask}: {error}") from error
+        run.note(f"{image.mask} was deleted or changed after it was read; what was read is used.")
+        return shrunk(run.masks(np.array([place]))[0], (image.height, image.width))
+    classes = np.searchsorted(np.asarray(found.numbers), values).astype(np.uint8)
+    if found.ignore is not None:
+        classes[values == found.ignore] = IGNORED
+    return classes
 
 
 def measured_mask(run: Run, place: int) -> Array:

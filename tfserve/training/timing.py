@@ -81,6 +81,7 @@ class Stage:
         self.share = 0.0
         #: whether its parts differ, as those of exports do, so that shares say nothing of the pace
         self.in_parts = False
+        self._until_part = 0.0
         self._first: tuple[float, float] | None = None
 
     @property
@@ -102,13 +103,22 @@ class Stage:
         everything."""
         done = self._clock.now().processor - self.began.processor
         guess = max(expected - done, expected * (1 - self.share) * 0.3)
-        if self.in_parts or self._first is None or self.share - self._first[0] < OWN_PACE_FROM:
+        if self.in_parts:
+            return self._after_parts(done) if self.share else guess
+        if self._first is None or self.share - self._first[0] < OWN_PACE_FROM:
             return guess
         share, work = self._first
         return (self._clock.now().processor - work) / (self.share - share) * (1 - self.share)
 
+    def _after_parts(self, done: float) -> float:
+        """By the pace until the part that is under way began."""
+        rest = self._until_part / self.share * (1 - self.share)
+        return max(rest - (done - self._until_part), rest * 0.3)
+
     def _at(self, share: float) -> None:
         self._clock.observe()
+        if share > self.share:
+            self._until_part = self._clock.now().processor - self.began.processor
         self.share = min(max(self.share, share), 1.0)
         if self._first is None and share > 0:
             self._first = self.share, self._clock.now().processor
@@ -153,9 +163,9 @@ class Clock:
 
     def observe(self) -> None:
         """Notes how much of the processor this process got since the last time."""
-        now, cores = self.now(), CORES
-        if self._current is not None:
-            cores = self._cores(self._current.name)
+        now, cores, current = self.now(), CORES, self._current
+        if current is not None:
+            cores = self._cores(current.name)
         wall, work = now.wall - self._seen.wall, now.processor - self._seen.processor
         if wall > 0.2:
             fade = 0.5 ** (wall / HALF_LIFE_S)
@@ -215,10 +225,10 @@ class Clock:
     # --- what is reported
 
     def progress(self) -> float:
-        stages = self._stages.items()
+        stages, current = self._stages.items(), self._current
         done = sum(self._work(name) for name, each in stages if each.took is not None)
-        if self._current is not None:
-            done += self._current.share * self._work(self._current.name)
+        if current is not None:
+            done += current.share * self._work(current.name)
         total = sum(self._work(name) * each.chance for name, each in stages)
         return min(FIRST + (LAST - FIRST) * done / max(total, 1e-9), COMPLETE)
 
@@ -268,7 +278,7 @@ class Clock:
 
         def tick() -> None:
             while not stop.wait(TICK_S):
-                with suppress(RuntimeError):  # a stage was added meanwhile
+                with suppress(RuntimeError, KeyError):  # a stage was added or dropped meanwhile
                     self.observe()
                     self.reporter.repeat(TICK_S, self.progress(), self.time_left())
 

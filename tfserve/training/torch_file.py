@@ -69,6 +69,8 @@ def read(file: Path) -> dict[str, Array]:
     try:
         with file.open("rb") as opened:
             views, storages = (_read_zip if zipfile.is_zipfile(file) else _read_stream)(opened)
+        for view in views.values():
+            _check(view, len(storages[view.storage.key]))
         _bytes(sum(math.prod(view.shape) for view in views.values()), np.dtype(np.float64))
         return {name: _array(view, storages) for name, view in views.items()}
     except Invalid:
@@ -173,13 +175,18 @@ def _numbers(data: bytes, dtype: np.dtype[Any], count: int) -> Array:
     return np.frombuffer(data, dtype, count)
 
 
+def _check(view: _View, count: int) -> None:
+    """Whether a tensor lies in its storage of so many numbers. Raises `ValueError`."""
+    last = view.offset + sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
+    too_large = math.prod(view.shape) > count  # a stride of 0 could repeat a number without end
+    is_outside = view.offset < 0 or min(view.strides, default=0) < 0 or last >= count
+    if 0 not in view.shape and (is_outside or too_large):
+        raise ValueError("a tensor reaches beyond its storage")
+
+
 def _array(view: _View, storages: Mapping[str, Array]) -> Array:
     storage = storages[view.storage.key]
-    last = view.offset + sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
     if 0 in view.shape:
         return np.zeros(view.shape, storage.dtype)
-    too_large = math.prod(view.shape) > len(storage)  # a stride of 0 could repeat a number without end
-    if view.offset < 0 or min(view.strides, default=0) < 0 or last >= len(storage) or too_large:
-        raise ValueError("a tensor reaches beyond its storage")
     strides = tuple(stride * storage.itemsize for stride in view.strides)
     return np.lib.stride_tricks.as_strided(storage[view.offset :], view.shape, strides).copy()

@@ -7,8 +7,10 @@ HDF5      Keras' weights of a network of keras.applications without its top; `la
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -46,12 +48,23 @@ def network_of(file: Path, names: Sequence[str]) -> str:
 
 
 def keep(folder: Path, data: bytes) -> Path:
-    """Writes an uploaded file into `folder`, with the suffix by which Keras knows its form. Raises `OSError`."""
-    file = folder / f"{UPLOADED}.pth"
+    """Writes an uploaded file into `folder`, without looking into it: only workers do. Raises `OSError`."""
+    file = folder / (UPLOADED + (OLD_SUFFIX if data.startswith(HDF5) else ".pth"))
     file.write_bytes(data)
-    if not data.startswith(HDF5):
-        return file
-    return file.rename(folder / (UPLOADED + (OLD_SUFFIX if _is_old(file) else NEW_SUFFIX)))
+    return file
+
+
+@contextmanager
+def named_for_keras(file: Path) -> Iterator[Path]:
+    """The file under a name with the suffix by which Keras knows its form."""
+    suffix = OLD_SUFFIX if _is_old(file) else NEW_SUFFIX
+    if file.suffix == OLD_SUFFIX and file.name.endswith(NEW_SUFFIX) == (suffix == NEW_SUFFIX):
+        yield file
+        return
+    with TemporaryDirectory(prefix="tfserve-weights-") as folder:
+        link = Path(folder) / (UPLOADED + suffix)
+        link.symlink_to(file.resolve())
+        yield link
 
 
 def _is_torch(file: Path, begin: bytes) -> bool:
@@ -84,19 +97,12 @@ def _network_of_hdf5(file: Path, names: Sequence[str]) -> str:
     known = {name: COUNTS[name] for name in names if name in COUNTS}
     for name, numbers in known.items():
         if numbers == count:
-            _check_suffix(file)
             return name
     expected = ", ".join(f"{name} has {numbers}" for name, numbers in known.items()) or f"{names[0]} takes a .pth file"
     raise Invalid(
         f"weights: {file} has {count} numbers, which fits no backbone without its top ({expected}). Save them with"
         " include_top=False, and set `backbone` to the network."
     )
-
-
-def _check_suffix(file: Path) -> None:
-    suffix = OLD_SUFFIX if _is_old(file) else NEW_SUFFIX
-    if file.name.endswith(NEW_SUFFIX) != (suffix == NEW_SUFFIX) or file.suffix != OLD_SUFFIX:
-        raise Invalid(f"weights: Keras reads {file} only under a name that ends with {suffix!r}. Rename it.")
 
 
 def _count(file: Path) -> int:

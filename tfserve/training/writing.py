@@ -39,7 +39,10 @@ def publish(aside: Path, folder: Path) -> None:
         if each.is_file():
             _sync(each)
     aside.rename(folder)
-    link_latest(folder)
+    try:
+        link_latest(folder)
+    except OSError as error:  # the result is complete without it
+        print(f"{folder.parent / LATEST} could not be changed, so it does not lead to {folder}: {error}", flush=True)
 
 
 def link_latest(folder: Path) -> None:

