@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfserve.tensors import Array
-from tfserve.training import evaluation, images, masks
+from tfserve.training import evaluation, masks
 from tfserve.training.candidates import Outcome, slug
 from tfserve.training.checkpoints import State
 from tfserve.training.datasets import Arrays
@@ -65,7 +65,7 @@ class Material:
     def pictures(self, size: tuple[int, int]) -> Store:
         """Images (height, width, 3); each is decoded once for each size."""
         run = self.run
-        return self._store("images", size, (*size, 3), lambda n: images.pixels(run.file(n), size, run.background))
+        return self._store("images", size, (*size, 3), lambda n: run.pixels(n, size))
 
     def masks(self, size: tuple[int, int]) -> Store:
         """Class numbers (height, width)."""
@@ -181,7 +181,9 @@ def mask(run: Run, place: int) -> Array:
     except Bad as error:
         if run.masks is None:
             raise OSError(f"{image.mask}: {error}") from error
-        run.note(f"{image.mask} was deleted or changed after it was read; what was read is used.")
+        sentence = f"{image.mask} was deleted or changed after it was read; what was read is used."
+        if sentence not in run.notes:
+            run.note(sentence)
         return shrunk(run.masks(np.array([place]))[0], (image.height, image.width))
     classes = np.searchsorted(np.asarray(found.numbers), values).astype(np.uint8)
     if found.ignore is not None:
