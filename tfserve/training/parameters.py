@@ -127,7 +127,8 @@ CLASSIFICATION = (
     _integer("image_size", "auto", 16, 1024, "pixels of the larger side; auto: from the images", ("auto",)),
     _choice(
         "backbone", "auto", ("auto", "compact", LITE_NET, MOBILE_NET, EFFICIENT_NET, SMALL_NET),
-        "auto: the best of a linear head on ImageNet features and a compact network from scratch; else only that one",
+        "auto: the best of a linear head on ImageNet features, the same network fine-tuned, and a compact network from"
+        " scratch; else only those with that network",
     ),
     Parameter(
         name="weights", type="path", default="auto", words=("auto",),
