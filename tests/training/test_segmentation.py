@@ -7,6 +7,7 @@ import json
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,13 +100,10 @@ def test_a_decoder_goes_on_from_its_checkpoint_and_the_folds_are_not_measured_ag
     tmp_path: Path, start_trainer: StartTrainer
 ) -> None:
     project = photograph_project(tmp_path / "project", count=12)
-    chosen = {
-        "exports": "saved_model",
-        "image_size": 64,
-        "epochs": 8,
-        "backbone": "efficientnet-lite0",
-        "budget": "60s",
-    }
+    chosen: dict[str, Any] = {
+        "exports": "saved_model", "image_size": 64, "epochs": 8, "backbone": "efficientnet-lite0", "effort": "best",
+        "validation_split": 0.5,
+    }  # fmt: skip
     first = start_trainer()
     assert isinstance(first.examine(project, "segmentation", **chosen), ProjectExamined)
     first.start_training(project, "segmentation", **chosen)
