@@ -60,12 +60,13 @@ WEIGHTS = Foreign(
 )
 GRAPH_JS = Foreign(
     "a TensorFlow.js graph model",
-    "Convert it: pip install tfjs-graph-converter &&"
+    "Convert it, in a virtual environment of its own: pip install tfjs-graph-converter 'setuptools<81' &&"
     " tfjs_graph_converter {path} {stem}_saved_model --output_format tf_saved_model",
 )
 LAYERS_JS = Foreign(
     "a TensorFlow.js layers model",
-    "Convert it: pip install tensorflowjs && tensorflowjs_converter --input_format tfjs_layers_model"
+    "Convert it, in a virtual environment of its own: pip install tensorflowjs 'setuptools<81' &&"
+    " tensorflowjs_converter --input_format tfjs_layers_model"
     " --output_format keras_saved_model {path} {stem}_saved_model",
 )
 _PICKLE = Foreign(
