@@ -217,11 +217,19 @@ def _deployment(run: Run, kind: str) -> list[str]:
         " to 255. Scaling is a part of all of them. Orientation tags of photographs are followed and transparency"
         " is composited over the background wherever this server or `image_bytes` reads files. Outside of this server,"
         " `image_bytes` reads JPEG, PNG, GIF, BMP and WebP.",
-        "`web/` is a page that runs the ONNX form in a browser, on the camera or on files. Any static web server can"
-        " serve it (`python3 -m http.server -d web`). Browsers give the camera only to pages on `https://` or"
-        " `localhost`.",
+        *_about_web_page(run),
         "`saved_model/assets.extra/held_out_images.zip` has a few of the held-out images, by which the server finds"
         " the fastest runtime that gives the same answers. Remove it where these images must not go along.",
+    ]
+
+
+def _about_web_page(run: Run) -> list[str]:
+    if not (run.aside / web_page.FOLDER).is_dir():
+        return []
+    return [
+        "`web/` is a page that runs the ONNX form in a browser, on the camera or on files. Any static web server can"
+        " serve it (`python3 -m http.server -d web`). Browsers give the camera only to pages on `https://` or"
+        " `localhost`."
     ]
 
 
