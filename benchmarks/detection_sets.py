@@ -38,7 +38,7 @@ def stamps(*, testing: bool) -> Mapping[str, CutOut]:
 
 
 def letters(*, testing: bool) -> Mapping[str, CutOut]:
-    fonts = _part(training_sets.fonts(), testing=testing)
+    fonts = _part(training_sets.font_files(), testing=testing)
     return {letter: _letter(letter, fonts) for letter in LETTERS}
 
 

@@ -67,8 +67,8 @@ def cells(folder: Path, *, seed: int = 1, count: int = 440) -> None:
 def letters(folder: Path, *, seed: int = 1) -> None:
     """1424 images: from 4 to 80 of a class, moved and turned a little; of other fonts for testing, 8 of each class."""
     random = np.random.default_rng(seed)
-    shuffled = random.permutation(np.array(fonts(), object)).tolist()
-    learnt, unseen = shuffled[: -len(shuffled) // 4], shuffled[-len(shuffled) // 4 :]
+    fonts = random.permutation(np.array(font_files(), object)).tolist()
+    learnt, unseen = fonts[: -len(fonts) // 4], fonts[-len(fonts) // 4 :]
     counts = np.round(np.geomspace(4, 80, len(LETTERS))).astype(int)
     counts = np.round(4 + (counts - 4) * (1424 - 4 * len(LETTERS)) / (counts.sum() - 4 * len(LETTERS))).astype(int)
     counts = np.minimum(counts, 80)
@@ -122,7 +122,7 @@ def _divide(files: Samples, folder: Path, seed: int, learnt: Callable[[int], int
             shutil.copy(paths[place], to / f"{number:04d}{paths[place].suffix}")
 
 
-def fonts() -> list[str]:
+def font_files() -> list[str]:
     """Font files that have Latin letters, one for each family and style."""
     listed = subprocess.run(
         ["fc-list", ":lang=en:scalable=true", "file"], capture_output=True, text=True, check=True

@@ -13,8 +13,8 @@ from sklearn.datasets import load_digits
 from tests.acceptance.conftest import Server
 
 QUICK = {"epochs": 3, "exports": "saved_model", "backbone": "compact", "effort": "fast"}
-"""For a classification; a segmentation has no backbone and no effort."""
-QUICK_MASKS = {"epochs": 3, "exports": "saved_model"}
+"""For a classification."""
+QUICK_MASKS = {"epochs": 3, "exports": "saved_model", "backbone": "unet", "effort": "fast"}
 ENDLESS = {"epochs": 500, "patience": 500}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from skimage import data
 from sklearn.datasets import load_digits
 
 
@@ -32,6 +33,30 @@ def mask_project(folder: Path, *, count: int = 12, size: tuple[int, int] = (32, 
         top, left = random.integers(2, 12, size=2)
         mask[top : top + 14, left : left + 18] = 255
         image[mask > 0] += 150
+        Image.fromarray(image).save(folder / "images" / f"{number:03d}.png")
+        Image.fromarray(mask).save(folder / "labels" / f"{number:03d}.png")
+    return folder
+
+
+def photograph_project(folder: Path, *, count: int = 16) -> Path:
+    """Discs (1) and a few squares (2) of textures on parts of a photograph; each mask has a stripe of 255."""
+    random = np.random.default_rng(1)
+    ground, textures = data.coffee(), (data.grass(), data.brick())
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    rows, columns = np.mgrid[:96, :96]
+    for number in range(count):
+        top, left = random.integers(0, 250, size=2)
+        image = ground[top : top + 96, left : left + 96].copy()
+        mask = np.zeros((96, 96), np.uint8)
+        for value in (1, 1, 2) if number % 3 == 0 else (1, 1):
+            y, x = random.integers(20, 76, size=2)
+            distance = np.hypot(rows - y, columns - x) if value == 1 else np.maximum(abs(rows - y), abs(columns - x))
+            inside = distance < random.integers(10, 18)
+            texture = textures[value - 1][top : top + 96, left : left + 96]
+            image[inside] = texture[inside][:, np.newaxis]
+            mask[inside] = value
+        mask[:4] = 255
         Image.fromarray(image).save(folder / "images" / f"{number:03d}.png")
         Image.fromarray(mask).save(folder / "labels" / f"{number:03d}.png")
     return folder

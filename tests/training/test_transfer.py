@@ -63,6 +63,7 @@ def test_the_last_blocks_of_the_network_are_tuned_where_the_time_allows(
     assert tuned["skipped"] or tuned["score"] > 0.9
     assert metrics["balanced_accuracy"] > 0.9
     assert all(each["agrees"] for each in metrics["exports"])
+    assert "`web/`" not in (project / "models" / "t1" / "README.md").read_text(), "it needs the ONNX form"
     assert any("first blocks see" in each.message for each in trainer.told) == (tuned["skipped"] is None)
 
 

@@ -93,6 +93,11 @@ class TaskRow:
         return known
 
     @property
+    def score(self) -> str:
+        """What the candidates are compared by."""
+        return "Mean IoU" if self.task.train_type == "segmentation" else "Balanced accuracy"
+
+    @property
     def folder(self) -> str:
         """The address of its result."""
         return f"/tasks/{self.task.task_id}/artifacts/"

@@ -22,7 +22,7 @@ from tfserve.training.lite_weights import FEATURES, STAGES, STEM, Stage
 SCALING = (1 / 128, -127 / 128)
 """From 0 to 255 to what the weights were trained with."""
 EPSILON = 1e-3
-STRIDES = {4: "block2", 8: "block4", 16: "block10", 32: "block15"}
+STRIDES = {4: "block2_sum", 8: "block4_sum", 16: "block10_sum", 32: "block15"}
 """The last layer at each stride, for decoders that need several resolutions."""
 
 

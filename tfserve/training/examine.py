@@ -45,7 +45,7 @@ def examine(
     threads = max(2, int(parameters.get("threads", 2)))
     background = colours.colour(parameters.get("background", "white"))
     search = Search(Path(project_dir), threads=threads, bounds=Bounds(roots), work=work, background=background)
-    search.problems += _problems_of_backbone(parameters)
+    search.problems += _problems_of_backbone(train_type, parameters)
     search.problems += _problems_of_warm_start(search, parameters, train_type)
     search.problems += search.bounds.problems(search.results / MODELS) + problems_of_results(search.results)
     if outside := search.problems_of_places("images", "labels", INFO_FILE):
@@ -69,11 +69,12 @@ def _problems_of_warm_start(search: Search, parameters: dict[str, Any], train_ty
     return outside or earlier_models.problems(search.results, parameters, train_type)
 
 
-def _problems_of_backbone(parameters: dict[str, Any]) -> list[str]:
+def _problems_of_backbone(train_type: str, parameters: dict[str, Any]) -> list[str]:
     """Of a training that could not find its weights."""
     try:
         if "weights" in parameters or parameters.get("backbone") == LITE_NET:
-            known_networks.choose(parameters["backbone"], parameters.get("weights", "auto"))
+            choose = known_networks.choose_for_masks if train_type == "segmentation" else known_networks.choose
+            choose(parameters["backbone"], parameters.get("weights", "auto"))
     except Invalid as error:
         return [error.message]
     return []

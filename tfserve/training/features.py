@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ class Features:
             compute = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True)
             with written_aside(file) as aside:
                 rows = np.lib.format.open_memmap(aside, "w+", dtype, (count, *network.output_shape[1:]))
+                with aside.open("r+b") as opened:  # without room, an error now instead of a signal while writing
+                    os.posix_fallocate(opened.fileno(), 0, aside.stat().st_size)
                 for begin in range(0, count, BATCH):
                     places = np.arange(begin, min(begin + BATCH, count))
                     rows[places] = compute(images.batch(places).astype(np.float32))
@@ -49,7 +52,7 @@ class Features:
 class Joined:
     """Several arrays of the same images, one after the other: position `count + n` is the second version of image n."""
 
-    def __init__(self, parts: Sequence[Features], count: int) -> None:
+    def __init__(self, parts: Sequence[Arrays], count: int) -> None:
         self.shape, self.dtype = parts[0].shape, parts[0].dtype
         self._parts, self._count = parts, count
 

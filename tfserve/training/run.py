@@ -30,6 +30,11 @@ from tfserve.training.warm_start import WarmStart
 from tfserve.training.writing import aside_of
 
 INPUT = "RGB, float32, 0 to 255; scaling is a part of the model"
+ENLARGE = (
+    "resize bilinearly with half-pixel centres (as tf.image.resize, Pillow and OpenCV do) to the size of the image,"
+    " then take the class with the largest probability; class n has the value numbers[n] in masks"
+)
+"""How probabilities in the network's size become a mask of an image."""
 METRICS_FILE = project_folders.METRICS_FILE
 PROGRESS_FILE, FINGERPRINT_FILE, EPOCHS_FILE = "progress", "fingerprint", "epochs"
 START_S, WARM_START_S = 7.0, 0.3
@@ -140,9 +145,15 @@ class Run:
         return {
             "task": self.task_id, "train_type": self.findings.train_type, "labels": self.findings.labels,
             "display": self.findings.display, "numbers": self.findings.numbers, "input": INPUT,
-            "size": self.parameters["network_size"],
-            "image": self.image(),
+            "size": self.parameters["network_size"], **self._outputs(), "image": self.image(),
         }  # fmt: skip
+
+    def _outputs(self) -> dict[str, Any]:
+        """How the output of the small forms becomes a mask."""
+        if self.findings.train_type != "segmentation":
+            return {}
+        shape = [1, *self.parameters["network_size"], len(self.findings.labels)]
+        return {"outputs": {"probabilities": {"shape": shape, "to_mask": ENLARGE}}}
 
     def image(self) -> dict[str, Any]:
         """How files become the input of the small forms, in the words of `tfserve.runtimes.image_spec`."""

@@ -2,48 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import keras
+import msgspec
 import numpy as np
 import tensorflow as tf
 
 from tfserve.runtimes import image_metadata
 from tfserve.tensors import Array
 from tfserve.training import (
-    datasets,
+    budget,
     evaluation,
     events,
     exports,
     graph_images,
     held_out,
-    images,
-    masks,
-    pace,
+    known_networks,
+    mask_verdict,
     plots,
     report,
     signatures,
 )
-from tfserve.training.augment import Augment
-from tfserve.training.checkpoints import State
-from tfserve.training.datasets import Source
-from tfserve.training.fitting import fit, schedule
-from tfserve.training.images import Bad
-from tfserve.training.run import INPUT, Run, resume
+from tfserve.training.candidates import Contest
+from tfserve.training.known_networks import Choice
+from tfserve.training.map_rows import KnownMaps
+from tfserve.training.run import INPUT, Run
+from tfserve.training.segmentation_material import Material, Segmented, measured_mask, shrunk
+from tfserve.training.segmenters import Decoder, LinearHead, Trained, Tuned, UNet
 from tfserve.training.signatures import Segmenter
-from tfserve.training.sizes import network_size, thumbnail_size
-from tfserve.training.splitting import Split, split, spread
-from tfserve.training.store import Store
+from tfserve.training.sizes import thumbnail_size
+from tfserve.training.splitting import spread
 from tfserve.training.timing import Stage
-from tfserve.training.unet import IGNORED, MAX_DEPTH, cross_entropy_with_dice, depth_for, pixel_accuracy, unet
 
-LARGEST = 256
-RATE = 2e-3
 MAX_TRIED = 20
 """Exports are tried on so many held-out images."""
 MAX_SHOWN = 8
-TRAINING, MEASURING, EXPORTS, PLOTS = "training", "measuring", "exports", "plots"
+SMALL_SIDE = 64
+"""Images up to this size are rarely photographs, and a U-Net for them is quick."""
+EXPORTS = "exports"
+MORE_WORK = 1.5
+"""An image with a mask has more to learn from than one with a label."""
+PLOTS = "plots and tables"
+EXPORTS_S, PLOTS_S = {"all": 40.0, "saved_model": 15.0}, 5.0
+"""On a quiet ordinary machine."""
 
 Masks = Callable[[Array], Array]
 """From images (1, height, width, 3) of 0 to 255 to the values of their masks (1, height, width)."""
@@ -51,122 +53,136 @@ Masks = Callable[[Array], Array]
 
 def train(run: Run) -> dict[str, Any]:
     """Fills `run.aside` and returns what its metrics.json says."""
-    found, chosen = run.findings, run.parameters
-    parts = split(found.images, chosen["validation_split"], chosen["seed"])
+    found = run.findings
+    choice = known_networks.choose_for_masks(run.parameters["backbone"], run.parameters["weights"])
+    material = Material(run)
+    contest = _compete(run, material, choice)
+    delivered = _deliver(run, contest)
 
-    size = network_size(found.images, chosen["image_size"], largest=LARGEST, multiple=2**MAX_DEPTH)
-    chosen["network_size"] = list(size)
-    source = _source(run, size)
-    run.note(
-        f"U-Net with {depth_for(size)} halvings and {chosen['filters']} filters; it sees {size[0]}x{size[1]} pixels."
+    places, confusions, small = _measure(run, material, contest, delivered)
+    measured = evaluation.segmentation(confusions.sum(axis=0, dtype=np.int64), found.labels)
+    said = _judge(material, places, measured, small)
+    caveat = run.learnt(contest.folds.development, places, delivered.backbone, frozen=delivered.state is None)
+    said.text += f", but {caveat}" if caveat else ""
+    run.note(f"Verdict: {said.text}.")
+    server = Segmenter(
+        delivered.network, found.labels, found.numbers, found.display, background=run.parameters["background"]
     )
-    run.clock.expect(TRAINING, len(found.images) * 0.3)
-    run.clock.expect(PLOTS, 4.0, cores=1.0, fixed=True)
-    run.clock.expect(MEASURING, len(parts.held_out) * 0.1 + 2, fixed=True)
-    run.clock.expect(EXPORTS, 40.0, key=f"exports of a segmentation, {chosen['exports']}", cores=1.0, fixed=True)
-    network, state = _fit(run, source, parts, size)
-
-    server = Segmenter(network, found.labels, found.numbers, found.display, background=chosen["background"])
-    predict = _predict(server)
-    measured = evaluation.segmentation(_confusion(run, predict, parts.held_out), found.labels)
-    forms = _export(run, network, server, predict, source, parts)
+    forms = _export(run, material, delivered, server, places, contest)
     with run.clock.stage(PLOTS, "draws plots"), run.optional("A plot"):
-        _draw(run, state, predict, parts, measured)
-    with run.optional("logs/"):
-        events.write(run.aside / "logs", state)
-    run.learnt([*parts.training, *parts.selection], parts.held_out, "unet")
-    told = {"backbone": "unet", "size": list(size), "input": INPUT, "weights": network.count_params()}
-    counts = {
-        "training": len(parts.training), "selection": len(parts.selection), "held_out": len(parts.held_out),
-        "selection_is_held_out": not parts.is_honest,
+        _draw(run, contest, delivered, places, small, measured)
+    if delivered.state is not None:
+        with run.optional("logs/"):
+            events.write(run.aside / "logs", delivered.state)
+    network = {
+        "backbone": delivered.backbone, "why": choice.why, "size": list(delivered.size), "input": INPUT,
+        "weights": delivered.network.count_params(),
     }  # fmt: skip
-    return report.write(run, measured, forms, told, state=state, counts=counts, more={})
+    more = {
+        "verdict": said.text, "verdict_details": msgspec.to_builtins(said),
+        "measured_on": contest.folds.measured_on(contest.measured()[0]),
+        "candidates": [msgspec.to_builtins(entry.row) for entry in contest.entries],
+    }  # fmt: skip
+    counts = {"training": len(contest.folds.development), "held_out": len(places)}
+    return report.write(run, measured, forms, network, state=delivered.state, counts=counts, more=more)
 
 
-# --- images and masks
+# --- candidates
 
 
-def _source(run: Run, size: tuple[int, int]) -> Source:
-    """Images and masks in the network's size, read into memory when they are few."""
-    count = len(run.findings.images)
-    pictures = Store(count, (*size, 3), lambda place: images.pixels(run.file(place), size, run.background), run.work)
-    known = Store(count, size, lambda place: _shrunk(_mask(run, place), size), run.work)
-    for store, what in ((pictures, "images"), (known, "masks")):
-        with run.clock.stage(f"read {what}", f"reads {count} {what}") as stage:
-            store.load(run.threads, lambda share: stage.mention(share, f"reads {count} images and masks: {share:.0%}"))
-    run.keep(pictures.batch, known.batch)
-    return Source(pictures, known.batch, size)
+def _compete(run: Run, material: Material, choice: Choice) -> Contest:
+    """The candidates that the backbone allows, the cheapest first."""
+    clock, forms = run.clock, run.parameters["exports"]
+    key = f"exports of a segmentation by {'a U-Net' if choice.weights is None else 'a known network'}, {forms}"
+    clock.expect(EXPORTS, EXPORTS_S[forms], key=key, cores=1.0, fixed=True)
+    clock.expect(PLOTS, PLOTS_S, cores=1.0, fixed=True)
+    allowed = MORE_WORK * budget.allowance(run.parameters, material.count)
+    if clock.budget_s is not None:
+        allowed = max(1.0, clock.spare_s / clock.speed)
+    contest = Contest(material.folds, np.ones(material.count), allowed, run.work, run.fingerprint, run.note, clock)
+    candidates = _candidates(material, choice, allowed)
+    for candidate in candidates:
+        contest.expect(candidate)
+    for candidate in candidates:
+        contest.enter(candidate)
+    return contest
 
 
-def _mask(run: Run, place: int) -> Array:
-    """Class numbers (height, width) uint8, in the image's own size; `IGNORED` where there is none."""
-    image = run.findings.images[place]
-    try:
-        values = masks.read(run.project / str(image.mask))
-        known = [*run.findings.numbers, *([] if run.findings.ignore is None else [run.findings.ignore])]
-        if values.shape != (image.height, image.width) or not np.isin(values, known).all():
-            raise Bad("it was changed after the examination of the project")
-    except Bad as error:
-        if run.masks is None:
-            raise OSError(f"{image.mask}: {error}") from error
-        run.note(f"{image.mask} was deleted or changed after it was read; what was read is used.")
-        return _shrunk(run.masks(np.array([place]))[0], (image.height, image.width))
-    classes = _classes(values, run.findings.numbers)
-    if run.findings.ignore is not None:
-        classes[values == run.findings.ignore] = IGNORED
-    return classes
+def _candidates(material: Material, choice: Choice, allowed: float) -> list[LinearHead | Trained]:
+    """In the order in which they are tried."""
+    if choice.weights is None:
+        return [UNet(material, allowed)]
+    maps = KnownMaps(material, choice, allowed)
+    decoder = Decoder(material, maps)
+    tuned = Tuned(material, maps, decoder)
+    if material.run.parameters["backbone"] != "auto":
+        return [LinearHead(material, maps), decoder, tuned]
+    unet = UNet(material, allowed - maps.plain_s)
+    if max(unet.size) <= SMALL_SIDE:
+        return [LinearHead(material, maps), unet, decoder, tuned]
+    return [LinearHead(material, maps), decoder, tuned, unet]
 
 
-def _classes(values: Array, numbers: Sequence[int]) -> Array:
-    return np.searchsorted(np.asarray(numbers), values).astype(np.uint8)
+def _deliver(run: Run, contest: Contest) -> Segmented:
+    """The winner, trained on everything that may be learnt from."""
+    winner = contest.winner
+    assert winner is not None
+    run.note(f"Delivered: {winner.row.name}, trained on all {len(contest.folds.development)} images.")
+    with run.clock.limited(1.0):
+        delivered: Segmented = winner.candidate.deliver(winner.variant, contest.folds.development)
+    run.parameters["network_size"] = list(delivered.size)
+    return delivered
 
 
-def _shrunk(mask: Array, size: tuple[int, int]) -> Array:
-    """Each pixel takes the class of the nearest one."""
-    rows = ((np.arange(size[0]) + 0.5) * mask.shape[0] / size[0]).astype(int)
-    columns = ((np.arange(size[1]) + 0.5) * mask.shape[1] / size[1]).astype(int)
-    return mask[np.ix_(rows, columns)]
+def _measure(
+    run: Run, material: Material, contest: Contest, delivered: Segmented
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """The images that the figures come from, and by models that never saw them: confusions (images, classes, classes)
+    and small predicted masks (images, height, width)."""
+    winner = contest.winner
+    assert winner is not None
+    test = contest.folds.test
+    if len(test):
+        message = "measures the model on the test part"
+        with run.clock.stage("measuring", message) as stage:
+            confusions, small = material.measure(
+                delivered.network, material.pictures(delivered.size), test, lambda share: stage.mention(share, message)
+            )  # fmt: skip
+        return test, confusions[0], small[0]
+    count, places = contest.measured()
+    return places, winner.outputs(count), material.small_masks(winner.row.name, winner.variant, count)
 
 
-# --- epochs
-
-
-def _fit(run: Run, source: Source, parts: Split, size: tuple[int, int]) -> tuple[Any, State]:
-    """The trained network, with chances as its output."""
-    chosen, classes = run.parameters, len(run.findings.labels)
-    model = unet(size, classes, filters=chosen["filters"])
-    if run.warm is not None:
-        run.warm.fill(model)
-    batch_size = min(run.batch_size, len(parts.training))
-    rate = run.rate(RATE, continued=run.warm is not None)
-    epochs = run.affordable(pace.epochs(chosen, len(parts.training), share=run.epochs_share), TRAINING)
-    steps = len(parts.training) // batch_size
-    model.compile(
-        optimizer=keras.optimizers.AdamW(schedule(rate, epochs, steps), weight_decay=1e-4),
-        loss=cross_entropy_with_dice(classes, chosen["dice_weight"]),
-        metrics=[
-            keras.metrics.MeanIoU(classes, sparse_y_pred=False, ignore_class=IGNORED, name="mean_iou"),
-            keras.metrics.MeanMetricWrapper(pixel_accuracy, name="accuracy"),
-        ],
-        jit_compile=False,
-    )
-    checkpoints = run.checkpoints("unet", epochs)
-    state = resume(run, model, checkpoints, "U-Net")
-    training = datasets.shuffled(
-        source, parts.training, batch_size, run.threads,
-        seed=chosen["seed"] + state.epoch, augment=Augment.from_parameters(chosen),
+def _judge(
+    material: Material, places: Array, measured: dict[str, Any], small: Array
+) -> mask_verdict.MaskVerdict:  # fmt: skip
+    truth = np.stack([shrunk(measured_mask(material.run, place), small.shape[1:]) for place in places])
+    return mask_verdict.judge(
+        np.asarray(measured["confusion_matrix"]), measured["mean_iou"], truth, small, material.run.findings.labels,
+        images=(material.pixels > 0).sum(axis=0).tolist(),
     )  # fmt: skip
-    with run.clock.limited(1.0), run.clock.stage(TRAINING) as stage:
-        fit(
-            model, training, datasets.plain(source, parts.selection, batch_size, run.threads), state=state,
-            checkpoints=checkpoints, stage=stage, patience=chosen["patience"], steps=steps,
-            selected_on=len(parts.selection),
-        )  # fmt: skip
-    outputs = keras.layers.Softmax(name="probabilities")(model.output)
-    return keras.Model(model.input, outputs, name="segmenter"), state
 
 
 # --- what comes after
+
+
+def _draw(
+    run: Run, contest: Contest, delivered: Segmented, places: Array, small: Array, measured: dict[str, Any]
+) -> None:  # fmt: skip
+    folder, labels = run.aside / "plots", run.findings.labels
+    rows = [(entry.row.name, entry.row.score, entry.row.spread or 0.0) for entry in contest.entries]
+    plots.candidates(folder / "candidates.png", rows, score="mean IoU")
+    if delivered.state is not None:
+        plots.curves(folder / "curves.png", delivered.state.history)
+    else:
+        plots.candidates(folder / "curves.png", rows, score="mean IoU")
+    plots.confusion_matrix(folder / "confusion_matrix.png", np.asarray(measured["confusion_matrix"]), labels)
+    shown = []
+    for at in spread(np.arange(len(places)), MAX_SHOWN):
+        place = places[at]
+        size = thumbnail_size(run.findings.images[place], 256)
+        shown.append((run.pixels(place, size), shrunk(measured_mask(run, place), size), shrunk(small[at], size)))
+    plots.masks(folder / "masks.png", shown, len(labels))
 
 
 def _predict(server: Segmenter) -> Masks:
@@ -175,61 +191,38 @@ def _predict(server: Segmenter) -> Masks:
     return lambda batch: np.asarray(function(tf.constant(batch, tf.float32))["mask"])
 
 
-def _predicted(run: Run, predict: Masks, place: int) -> Array:
-    """Class numbers (height, width), in the image's own size."""
-    values = predict(run.pixels(place)[np.newaxis])[0]
-    return _classes(values, run.findings.numbers)
-
-
-def _confusion(run: Run, predict: Masks, places: Array) -> Array:
-    """(classes, classes) counts of pixels, in the images' own sizes."""
-    classes = len(run.findings.labels)
-    matrix = np.zeros((classes, classes), np.int64)
-    message = "measures the model on the held-out images"
-    with run.clock.stage(MEASURING, message) as stage:
-        for done, place in enumerate(places, start=1):
-            matrix += evaluation.confusion(_mask(run, place), _predicted(run, predict, place), classes)
-            stage.mention(done / len(places), message)
-    return matrix
-
-
-def _draw(run: Run, state: State, predict: Masks, parts: Split, measured: dict[str, Any]) -> None:
-    folder, labels = run.aside / "plots", run.findings.labels
-    plots.curves(folder / "curves.png", state.history)
-    plots.confusion_matrix(folder / "confusion_matrix.png", np.asarray(measured["confusion_matrix"]), labels)
-    rows = []
-    for place in spread(parts.held_out, MAX_SHOWN):
-        size = thumbnail_size(run.findings.images[place], 256)
-        predicted = _shrunk(_predicted(run, predict, place), size)
-        rows.append((run.pixels(place, size), _shrunk(_mask(run, place), size), predicted))
-    plots.masks(folder / "masks.png", rows, len(labels))
-
-
 def _export(
-    run: Run, network: Any, server: Segmenter, predict: Masks, source: Source, parts: Split
+    run: Run, material: Material, delivered: Segmented, server: Segmenter, places: Array, contest: Contest
 ) -> list[exports.Export]:
     """All forms, each tried on held-out images. The first is the SavedModel, without which there is no result."""
     with run.clock.stage(EXPORTS, "exports the SavedModel and the Keras file") as stage:
-        return _exported(run, stage, network, server, predict, source, parts)
+        return _exported(run, stage, material, delivered, server, spread(places, MAX_TRIED), contest.folds.development)
 
 
 def _exported(
-    run: Run, stage: Stage, network: Any, server: Segmenter, predict: Masks, source: Source, parts: Split
+    run: Run, stage: Stage, material: Material, delivered: Segmented, server: Segmenter, tried: Array, learnt: Array
 ) -> list[exports.Export]:
-    numbers, tried = run.findings.numbers, spread(parts.held_out, MAX_TRIED)
+    network, numbers, predict = delivered.network, run.findings.numbers, _predict(server)
+    pictures = material.pictures(delivered.size)
+
+    def predicted(place: int) -> Array:
+        """Class numbers (1, height, width), in the image's own size."""
+        values = predict(run.pixels(place)[np.newaxis])
+        return np.searchsorted(np.asarray(numbers), values)
+
     signatures.save(network, server, run.aside / exports.SAVED_MODEL)
     originals = [run.data(place) for place in tried]
     with run.optional(str(image_metadata.HELD_OUT)):
         held_out.write(originals, run.aside / exports.SAVED_MODEL, run.background)
-    trial = exports.Trial.of(network, run.aside, source.inputs.batch(tried).astype(np.float32), image=run.image())
+    trial = exports.Trial.of(network, run.aside, pictures.batch(tried).astype(np.float32), image=run.image())
     trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("mask", values=numbers))
     trial.add(
         "SavedModel from files", exports.SAVED_MODEL, exports.saved_model("mask", "image_bytes", numbers),
         inputs=[np.array([graph_images.readable(data, run.background)], object) for data in originals],
-        expected=[_predicted(run, predict, place)[np.newaxis] for place in tried], tolerance=exports.DECODED,
+        expected=[predicted(place) for place in tried], tolerance=exports.DECODED,
     )  # fmt: skip
     trial.add("Keras", exports.KERAS_FILE, exports.keras_file(network))
     if run.parameters["exports"] == "all":
-        examples = source.inputs.batch(spread(parts.training, exports.MAX_CALIBRATION_IMAGES)).astype(np.float32)
+        examples = pictures.batch(spread(learnt, exports.MAX_CALIBRATION_IMAGES)).astype(np.float32)
         trial.add_small_forms(network, run.card(), examples, stage)
     return trial.results

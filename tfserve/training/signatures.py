@@ -5,6 +5,8 @@
                       → mask (count, height, width) uint8       for a segmentation
                       → boxes (count, n, 4) as shares of width and height, scores, labels (numbers), count
                                                                 for a detection
+    probabilities     images as above → probabilities (count, height, width, classes) in the size of the images
+                                                                for a segmentation only
     image_bytes       image_bytes (count) strings: JPEG, PNG, GIF, BMP or WebP, each of any size
                       → label (count) strings, probabilities    for a classification
                       → mask (count, height, width), size (count, 2)   for a segmentation
@@ -92,6 +94,11 @@ class Segmenter:
         chances = self._network(_multiplied(images, self._size), training=False)
         return {"mask": self._mask(chances, tf.shape(images)[1:3])}
 
+    def probabilities(self, images: Any) -> dict[str, Any]:
+        """What the masks of `from_floats` are made from."""
+        chances = self._network(_multiplied(images, self._size), training=False)
+        return {"probabilities": tf.image.resize(chances, tf.shape(images)[1:3])}
+
     def from_bytes(self, image_bytes: Any) -> dict[str, Any]:
         image_bytes = _some(image_bytes)
         sizes = tf.map_fn(
@@ -159,6 +166,8 @@ def save(network: Any, server: Classifier | Segmenter | Detector, folder: Path) 
     archive.track(network)
     floats = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
     archive.add_endpoint("serving_default", server.from_floats, input_signature=[floats])
+    if isinstance(server, Segmenter):
+        archive.add_endpoint("probabilities", server.probabilities, input_signature=[floats])
     files = tf.TensorSpec((None,), tf.string, name="image_bytes")
     archive.add_endpoint("image_bytes", server.from_bytes, input_signature=[files])
     archive.write_out(folder, verbose=False)

@@ -1,10 +1,12 @@
-"""A U-Net: down by halves and up again, with what was seen on the way down beside it. And the loss it learns by."""
+"""A U-Net: down by halves and up again, with what was seen on the way down beside it. And the loss for segmentation."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 MAX_DEPTH = 4
 GROWTH = 1.5
@@ -31,7 +33,7 @@ def unet(size: tuple[int, int], classes: int, *, filters: int) -> Any:
     inputs = keras.Input((*size, 3), name="images")
     x = layers.Rescaling(1 / 127.5, -1.0)(inputs)
     beside = []
-    widths = [8 * round(filters * GROWTH**level / 8) or filters for level in range(depth_for(size) + 1)]
+    widths = _widths(size, filters)
     for width in widths[:-1]:
         x = _double_convolution(x, width)
         beside.append(x)
@@ -43,18 +45,38 @@ def unet(size: tuple[int, int], classes: int, *, filters: int) -> Any:
     return keras.Model(inputs, layers.Conv2D(classes, 1, name="logits")(x), name="unet")
 
 
-def cross_entropy_with_dice(classes: int, dice_weight: float) -> Any:
+def macs(size: tuple[int, int], *, filters: int) -> float:
+    """Multiplications and additions of the U-Net for one image."""
+    widths, pixels, before, total = _widths(size, filters), size[0] * size[1], 3, 0.0
+    for level, width in enumerate(widths):
+        there = pixels / 4**level
+        total += there * 9 * width * (before + width)
+        if level + 1 < len(widths):  # on the way up: enlarged, joined, convolved twice
+            total += there * width * (widths[level + 1] + 9 * 3 * width)
+        before = width
+    return total
+
+
+def _widths(size: tuple[int, int], filters: int) -> list[int]:
+    return [8 * round(filters * GROWTH**level / 8) or filters for level in range(depth_for(size) + 1)]
+
+
+def cross_entropy_with_dice(classes: int, dice_weight: float, class_weights: Sequence[float] | None = None) -> Any:
     """The loss: cross-entropy of each pixel, and how badly each class overlaps (1 - Dice, the background too).
 
-    Pixels that are `IGNORED` count in neither.
+    `class_weights` says how much a pixel of each class counts in the cross-entropy. Pixels that are `IGNORED` count in
+    neither.
     """
     ops = keras.ops
+    weight_of = np.ones(classes, np.float32) if class_weights is None else np.asarray(class_weights, np.float32)
 
     def loss(masks: Any, logits: Any) -> Any:
         known = ops.one_hot(ops.cast(masks, "int32"), classes)  # all 0 where the class is ignored
         counted = ops.sum(known, axis=-1)
         chances = ops.softmax(logits) * counted[..., None]
-        each = keras.losses.categorical_crossentropy(known, logits, from_logits=True) * counted
+        each = keras.losses.categorical_crossentropy(known, logits, from_logits=True) * ops.sum(
+            known * weight_of, axis=-1
+        )
         entropy = ops.sum(each, axis=(1, 2)) / ops.maximum(ops.sum(counted, axis=(1, 2)), 1.0)
         overlap = ops.sum(known * chances, axis=(0, 1, 2))
         both = ops.sum(known, axis=(0, 1, 2)) + ops.sum(chances, axis=(0, 1, 2))
