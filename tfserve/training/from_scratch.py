@@ -27,6 +27,8 @@ LARGEST = 128
 RATE = 3e-3
 FEW_PER_CLASS, FEW_IMAGES = 15, 150
 FEWEST_EPOCHS = 3
+SAFETY = 0.95
+"""Of the time that is left, this share is planned with."""
 
 
 class Compact:
@@ -107,11 +109,13 @@ class Compact:
         return images * self._macs / TRAINED_MACS_PER_S + max(1.0, images / batch_size) * 0.01 + 0.05
 
     def _affordable_epochs(self, allowance: float) -> int:
-        """The usual number; fewer when two trainings would take longer than allowed, but not less than half of it."""
-        images = len(self._material.folds.folds[0].training)
+        """The usual number; fewer when a fold and all images would take longer than allowed, but at least half of it."""
+        folds = self._material.folds
+        images, all_images = len(folds.folds[0].training), len(folds.development)
         share = 1.0 if self._warm is None else EPOCHS_SHARE
         usual = pace.epochs(self._material.run.parameters, images, share=share)
         if self._material.run.parameters["epochs"] != "auto":
             return usual
-        affordable = int((allowance / 2 - FIT_S) / self._epoch_s(images))
+        spare = SAFETY * allowance - self.preparation() - 2 * FIT_S
+        affordable = int(spare / (self._epoch_s(images) + self._epoch_s(all_images)))
         return max(FEWEST_EPOCHS, min(usual, max(affordable, usual // 2)))
