@@ -109,7 +109,7 @@ class Compact:
         return images * self._macs / TRAINED_MACS_PER_S + max(1.0, images / batch_size) * 0.01 + 0.05
 
     def _affordable_epochs(self, allowance: float) -> int:
-        """The usual number; fewer when a fold and all images would take longer than allowed, but at least half of it."""
+        """The usual number; fewer when a fold and all images would take too long, but at least half of it."""
         folds = self._material.folds
         images, all_images = len(folds.folds[0].training), len(folds.development)
         share = 1.0 if self._warm is None else EPOCHS_SHARE
