@@ -1,7 +1,8 @@
 """Keeps other users of the machine out of the data folder: folders are 0700 and files 0600.
 
-The server's processes run with a umask of 077. Workers that run scripts or trainings go back to the umask that the
-server was started with, because they also write outside the data folder, where other users may be meant to read.
+The server's processes run with a umask of 077. Workers that run scripts go back to the umask that the server was
+started with, because scripts also write outside the data folder, where other users may be meant to read. Workers that
+train give their results the permissions that this umask leaves.
 """
 
 from __future__ import annotations

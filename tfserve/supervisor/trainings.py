@@ -386,7 +386,7 @@ def _with_kept_weights(request: StartTraining, folder: Path) -> StartTraining:
 
 
 def _make_private(folder: Path) -> None:
-    """Makes the folder with this process's umask: the worker's is that of the caller, for results in the project."""
+    """Makes the folder of a task before anything is written into it."""
     with contextlib.suppress(OSError):  # the worker will meet the same error, and say what it was doing
         folder.mkdir(parents=True, exist_ok=True)
 

@@ -33,11 +33,24 @@ def aside_of(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.writing")
 
 
-def publish(aside: Path, folder: Path) -> None:
-    """Gives a folder that is complete its name, and lets `latest` beside it lead there."""
+def make_folder(folder: Path, umask: int | None) -> None:
+    """Makes a folder of a project and those above it, unless they exist, with the permissions that `umask` leaves."""
+    if not folder.exists():
+        make_folder(folder.parent, umask)
+        folder.mkdir(exist_ok=True)
+        _permit(folder, umask)
+
+
+def publish(aside: Path, folder: Path, umask: int | None = None) -> None:
+    """Gives a folder that is complete its name, and lets `latest` beside it lead there.
+
+    The permissions are those that `umask` leaves; without one they stay as they are.
+    """
     for each in aside.rglob("*"):
         if each.is_file():
             _sync(each)
+        _permit(each, umask)
+    _permit(aside, umask)
     aside.rename(folder)
     try:
         link_latest(folder)
@@ -67,6 +80,11 @@ def tells_full_disk(error: BaseException) -> bool:
             return True
         each = each.__cause__ or each.__context__
     return False
+
+
+def _permit(path: Path, umask: int | None) -> None:
+    if umask is not None and not path.is_symlink():
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
 
 def _sync(file: Path) -> None:

@@ -90,7 +90,7 @@ def _serve(
 ) -> None:
     """Waits for a role and plays it. Each role is imported only by the worker that has it."""
     for request_id, message in inbox:
-        if callers_umask is not None and isinstance(message, BecomeScripts | BecomeHost | ExamineProject | Train):
+        if callers_umask is not None and isinstance(message, BecomeScripts | BecomeHost):
             os.umask(callers_umask)
         match message:
             case BecomeScripts():
@@ -111,7 +111,7 @@ def _serve(
             case ExamineProject() | Train():
                 from tfserve.worker.train import TrainRole
 
-                return TrainRole(connection, interrupts).serve(inbox, request_id, message)
+                return TrainRole(connection, interrupts, callers_umask).serve(inbox, request_id, message)
             case IdentifyModel() | Convert():
                 from tfserve.worker.compare import CompareRole
 

@@ -45,8 +45,12 @@ SAVED_MODEL = "saved_model"
 class TrainRole:
     """Examines or trains what it is told to, one after the other."""
 
-    def __init__(self, connection: BlockingConnection, interrupts: Interrupts) -> None:
+    def __init__(
+        self, connection: BlockingConnection, interrupts: Interrupts, callers_umask: int | None = None
+    ) -> None:  # fmt: skip
+        """What is kept between attempts is private; only results get the permissions that `callers_umask` leaves."""
         self._connection = connection
+        self._callers_umask = callers_umask
         self._interrupts = interrupts
         self._main_thread = MainThread(interrupts)
         _give_way(load().train_nice)
@@ -79,7 +83,7 @@ class TrainRole:
         finally:
             self._main_thread.finish(key)
         if failure is None:
-            failure = _publish(message)
+            failure = _publish(message, self._callers_umask)
         streams.flush()
         return _ended(message, metrics, failure)
 
@@ -88,6 +92,7 @@ class TrainRole:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else the task's output is full of them
         from tfserve.training import recipes
 
+        writing.make_folder(Path(message.folder).parent, self._callers_umask)
         return recipes.run(message, self._connection.tell)
 
 
@@ -129,14 +134,14 @@ def _derived(message: ExamineProject | Train) -> Path:
     return Path(message.findings).with_name("derived")
 
 
-def _publish(message: Train) -> Failure | None:
+def _publish(message: Train, callers_umask: int | None) -> Failure | None:
     """Moves the result to its place, which nothing interrupts, and forgets what was kept for a next attempt."""
     folder = Path(message.folder)
     try:
         if folder.exists():
             writing.link_latest(folder)
         else:
-            writing.publish(writing.aside_of(folder), folder)
+            writing.publish(writing.aside_of(folder), folder, callers_umask)
     except OSError as error:
         return _told(error, message)
     with contextlib.suppress(OSError):
