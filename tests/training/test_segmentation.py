@@ -96,6 +96,7 @@ def test_candidates_compete_and_the_table_and_the_verdict_are_everywhere(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_decoder_goes_on_from_its_checkpoint_and_the_folds_are_not_measured_again(
     tmp_path: Path, start_trainer: StartTrainer
 ) -> None:
