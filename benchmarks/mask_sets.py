@@ -27,7 +27,7 @@ from benchmarks.training_sets import Missing, font_files, stamp_files
 
 SIDE = 256
 SLAB_MM, TESTED = 12, 3
-"""One of so many slabs of a brain is for testing."""
+"""One slab of a brain in this many is for testing."""
 EVERY_MM = 3
 STRUCTURES = {
     "ventricle": ("Lateral_Ventricle", "3rd_Ventricle", "4th_Ventricle"), "caudate": ("Caudate",),

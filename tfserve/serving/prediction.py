@@ -16,7 +16,7 @@ class CallerGone(Exception):
 
 
 class Caller:
-    """Whoever waits for an answer. `on_gone` is called when the client has closed the connection."""
+    """The client that waits for a response. `on_gone` is called when it has closed the connection."""
 
     __slots__ = ("is_gone", "on_gone")
 

@@ -93,7 +93,7 @@ class Migration:
 
 
 def _choice(deployment: Deployment, report: Report) -> str:
-    """What was decided, for whoever asks for the status."""
+    """What was decided, for the status."""
     if report.needs_samples:
         return f"stays with {deployment.runtime} until real requests can be compared: {report.reason(TENSORFLOW)}"
     rest = f"; TensorFlow computes what is not within {report.guard}" if report.guard and str(report.guard) else ""

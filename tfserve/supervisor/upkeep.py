@@ -320,7 +320,7 @@ class Upkeep:
     async def _switch(self, deployment: Deployment, replicas: list[Replica], report: Report) -> None:
         """Serves with processes of another runtime, in the same step in which the others begin to drain.
 
-        Empties `replicas`: whoever loaded them has to end them until then.
+        Empties `replicas`: until then, the code that loaded them has to end them.
         """
         async with self._deciding:
             old, deployment.replicas, deployment.chosen = deployment.living, [], report
