@@ -189,10 +189,25 @@ def test_a_segmenter_moves_and_its_exports_give_the_same_masks(converting: Serve
             assert converting.http.post(path, content=file, headers={"content-type": "image/png"}).content == before
         masks[name] = mask_of(converting.http.post(path, content=file, headers={"content-type": "image/png"}).content)
     assert set(np.unique(masks["task"])) == {0, 255}
+    lead = lead_of_each_pixel(converting, "mask task", file)
     for name in FORMS:
         assert masks[name].shape == masks["task"].shape == (32, 40)
-        # Files are resized outside of the graph for these forms, which moves a pixel or two at the edges.
-        assert (masks[name] == masks["task"]).mean() > (0.98 if "int8" in name else 0.995)
+        different = masks[name] != masks["task"]
+        # These forms get files that are resized outside of the graph, which rounds scores another way.
+        assert different.mean() <= (0.02 if "int8" in name else 0.005)
+        assert lead[different].max(initial=0.0) < (0.3 if "int8" in name else 0.05)
+
+
+def lead_of_each_pixel(server: Server, workspace: str, file: bytes) -> Any:
+    """How far apart the two highest probabilities of each pixel are: (height, width)."""
+    with Image.open(io.BytesIO(file)) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    job = server.call(
+        "/predict/", name=workspace, fetches=["probabilities"], feed_dict={"images": [pixels.tolist()]},
+        signature="probabilities", timeout=60,
+    )  # fmt: skip
+    ordered = np.sort(np.array(job["result"][0][0]), axis=-1)
+    return ordered[..., -1] - ordered[..., -2]
 
 
 @pytest.mark.long

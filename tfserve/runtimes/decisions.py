@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfserve.runtimes.tensorflow import GraphModel
-from tfserve.tensors import Array, Signature, TensorSpec
+from tfserve.tensors import Array, Signature
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +96,6 @@ def _find(runtime: GraphModel, name: str, wanted: Sequence[str]) -> Decisions:
         feeds = {each: own.name for each, own in zip(starts, inlined.inputs, strict=True)}
         found = {each: decision for each, decision in walked.items() if decision is not None}
         return Decisions(v1.Session(graph=final), feeds, found)
-
-
-def _may_be_mask(spec: TensorSpec) -> bool:
-    return ("int" in spec.dtype or spec.dtype == "bool") and (spec.shape is None or len(spec.shape) > 2)
 
 
 def _decision(tensor: Any) -> _Decision | None:
