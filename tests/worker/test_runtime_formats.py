@@ -174,8 +174,6 @@ FOREIGN = {
     "GGUF": b"GGUF\x03\0\0\0",
     "TensorRT": b"ftrt\0\0",
     "tar xzf": b"\x1f\x8b\x08",
-    "TensorFlow.js graph": b'{"format": "graph-model", "modelTopology": {"node": []}}',
-    "TensorFlow.js layers": b'{"format": "layers-model", "modelTopology": {"class_name": "Sequential"}}',
     "without its weights": b'{"class_name": "Sequential", "config": {}}',
     "Core ML": b"\x08\x04\x12\x02\x0a\x00\xa2\x1f\x00",
     "graph of a SavedModel": CONTENTS[".pb"],
@@ -195,9 +193,6 @@ def test_a_file_that_no_runtime_reads_is_named_with_what_to_do(tmp_path: Path, w
 def test_the_command_that_converts_a_model_names_its_file(tmp_path: Path) -> None:
     path = file(tmp_path / "my model.pt", FOREIGN["TorchScript"])
     assert f"torch.jit.load('{path}')), '{path.with_suffix('')}.xml'" in refusal(path)
-    path = file(tmp_path / "my model.json", FOREIGN["TensorFlow.js graph"])
-    assert f"tfjs_graph_converter '{path}' " in refusal(path)
-    assert "tfjs_graph_converter" in refusal(file(tmp_path / "js/model.json", FOREIGN["TensorFlow.js graph"]).parent)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What a single file is, judged by its first bytes and its structure, whatever its name says.
 
-Reads a few kilobytes, runs nothing of the file and imports no runtime, so that any program may ask at any time.
+Reads a few kilobytes (all of a JSON file), runs nothing of the file and imports no runtime, so that any program may ask
+at any time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from tfserve.models import tfjs
+
 HEAD_BYTES = 4096
 MAX_FIELDS = 5000
 
@@ -24,6 +27,8 @@ ORT = "ONNX Runtime file"
 OPENVINO = "OpenVINO IR"
 FROZEN_GRAPH = "frozen graph"
 PADDLE = "PaddlePaddle model"
+TFJS_GRAPH = "TensorFlow.js graph model"
+TFJS_LAYERS = "TensorFlow.js layers model"
 
 
 class Foreign(NamedTuple):
@@ -58,17 +63,6 @@ WEIGHTS = Foreign(
     ' pip install onnx onnxscript && python -c "import torch;'
     " torch.onnx.export(model, example_input, '{raw_stem}.onnx')\"",
 )
-GRAPH_JS = Foreign(
-    "a TensorFlow.js graph model",
-    "Convert it, in a virtual environment of its own: pip install tfjs-graph-converter 'setuptools<81' &&"
-    " tfjs_graph_converter {path} {stem}_saved_model --output_format tf_saved_model",
-)
-LAYERS_JS = Foreign(
-    "a TensorFlow.js layers model",
-    "Convert it, in a virtual environment of its own: pip install tensorflowjs 'setuptools<81' &&"
-    " tensorflowjs_converter --input_format tfjs_layers_model"
-    " --output_format keras_saved_model {path} {stem}_saved_model",
-)
 _PICKLE = Foreign(
     "a Python pickle, which runs code when it is read and is never loaded",
     "Export the model as ONNX where it was trained, for scikit-learn:"
@@ -102,6 +96,7 @@ _STARTS: list[tuple[int, bytes, str | Foreign]] = [
 
 _TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
+_TFJS_KEYS = (b'"modelTopology"', b'"weightsManifest"', b'"graph-model"', b'"layers-model"')
 _OPERATION = re.compile(rb"[A-Za-z_][\w>./-]*")
 _LAYER_TYPES = range(200, 4000)
 """The fields of a Core ML model that say which type of model it is."""
@@ -170,7 +165,7 @@ def _text(head: bytes, opened: BinaryIO, size: int) -> Found:
         is_whole = opened.read().rstrip().endswith(b"</net>")
         return OPENVINO if is_whole else Broken("an OpenVINO graph without its end")
     if start.startswith(b"{"):
-        return _json(head)
+        return _json(head, opened, size)
     if start.startswith(b"[") and b'"weights"' in head:
         return Foreign("the list of weights of a TensorFlow.js model", "Give the path of its model.json.")
     if re.match(rb"(node|library|versions|saved_model_schema_version|meta_graphs|graph_def)\s*[:{]", start):
@@ -185,13 +180,14 @@ def _text(head: bytes, opened: BinaryIO, size: int) -> Found:
     return None
 
 
-def _json(head: bytes) -> Found:
-    if b'"graph-model"' in head or (b'"modelTopology"' in head and b'"node"' in head):
-        return GRAPH_JS
-    if b'"modelTopology"' in head or b'"layers-model"' in head or b'"weightsManifest"' in head:
-        return LAYERS_JS
+def _json(head: bytes, opened: BinaryIO, size: int) -> Found:
+    if any(key in head for key in _TFJS_KEYS):
+        return TFJS_GRAPH if b'"graph-model"' in head or b'"node"' in head else TFJS_LAYERS
     if b'"class_name"' in head:
         return Foreign("a Keras model without its weights", "Save it whole: model.save('{raw_stem}.keras')")
+    if HEAD_BYTES < size <= tfjs.MAX_JSON_BYTES and len(head) <= HEAD_BYTES:
+        opened.seek(0)
+        return _json(opened.read(), opened, size)  # metadata of any length may come first
     return None
 
 

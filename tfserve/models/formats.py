@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from tfserve.errors import Invalid, nearest
-from tfserve.models import contents
+from tfserve.models import contents, tfjs
 from tfserve.models.contents import (
     FROZEN_GRAPH,
     HDF5,
@@ -26,18 +26,27 @@ from tfserve.models.contents import (
     OPENVINO,
     ORT,
     PADDLE,
+    TFJS_GRAPH,
+    TFJS_LAYERS,
     Broken,
     Foreign,
 )
 
 __all__ = [
-    "ECHO", "FILE_FORMATS", "FROZEN_GRAPH", "HDF5", "KERAS", "KNOWN", "LITERT", "META_GRAPH", "ONNX", "OPENVINO", "ORT",
-    "PADDLE", "SAVED_MODEL", "Located", "check_checkpoint", "locate",
+    "CONVERTIBLE", "ECHO", "EXPORTED", "FILE_FORMATS", "FROZEN_GRAPH", "HDF5", "KERAS", "KNOWN", "LITERT", "META_GRAPH",
+    "ONNX", "OPENVINO", "ORT", "PADDLE", "SAVED_MODEL", "TFJS_GRAPH", "TFJS_LAYERS", "Located", "check_checkpoint",
+    "companions", "locate",
 ]  # fmt: skip
 
 META_GRAPH = "TF1 meta graph"
 SAVED_MODEL = "SavedModel"
 ECHO = "echo"
+
+EXPORTED = (KERAS, HDF5, TFJS_GRAPH, TFJS_LAYERS)
+"""Formats that are loaded as SavedModels made from them."""
+
+CONVERTIBLE = (SAVED_MODEL, *EXPORTED)
+"""Formats for which a faster runtime is looked for."""
 
 FILE_FORMATS = {
     ".keras": KERAS,
@@ -57,12 +66,16 @@ _NAMED_BY_SUFFIX = frozenset({KERAS, HDF5, OPENVINO, PADDLE})
 
 KNOWN = (
     "A model is a SavedModel folder, a folder of numbered versions, a TF1 checkpoint prefix that has a .meta file,"
-    " or a .keras, .h5, .tflite, .onnx, .ort or .xml file (OpenVINO, with its .bin beside it), a frozen graph (.pb), or"
-    " a .pdmodel file (PaddlePaddle, with its .pdiparams beside it)."
+    " or a .keras, .h5, .tflite, .onnx, .ort or .xml file (OpenVINO, with its .bin beside it), a frozen graph (.pb),"
+    " a TensorFlow.js model.json with its files of weights,"
+    " or a .pdmodel file (PaddlePaddle, with its .pdiparams beside it)."
 )
 
 MAX_ENTRIES = 10_000
 """Entries of a folder that are looked at."""
+
+MAX_JSON_FILES = 100
+"""JSON files of a folder in which a TensorFlow.js model is looked for."""
 
 _GRAPH_FILES = ("saved_model.pb", "saved_model.pbtxt")
 _SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
@@ -136,6 +149,15 @@ def checkpoint_files(prefix: str) -> list[tuple[str, Path]]:
     return [(rest, file) for rest, file in found if not rest or rest.startswith(".")]
 
 
+def companions(file: Path) -> list[Path]:
+    """The other files of a model in one file, named after it or in it. Raises `Invalid`, `OSError`."""
+    if FILE_FORMATS.get(file.suffix.lower()) == OPENVINO:
+        return [file.with_suffix(".bin")]
+    if contents.identify(file) in (TFJS_GRAPH, TFJS_LAYERS):
+        return tfjs.shards(file, tfjs.parse(file))
+    return []
+
+
 def _shard_of(file: Path, name: str) -> re.Match[str] | None:
     return _SHARD.fullmatch(file.name[len(name) :]) if file.name.startswith(name) else None
 
@@ -166,6 +188,8 @@ def _folder(folder: Path) -> Located:
         raise Invalid(f"{folder} is half a SavedModel: it has variables, but saved_model.pb is missing. Copy it again.")
     if metas := sorted(folder.glob("*.meta")):
         raise Invalid(f"{folder} is a folder of TF1 checkpoints: give the one you mean, such as {metas[-1]}.")
+    if (found_js := _tfjs_model(folder)) is not None:
+        return _file(found_js)
     if (foreign := _foreign_part(folder)) is not None:
         raise Invalid(_refusal(foreign, contents.identify(foreign)))
     raise Invalid(f"{folder} is a folder without a model: neither saved_model.pb nor numbered versions. {KNOWN}")
@@ -179,6 +203,16 @@ def _single(folder: Path) -> Path | None:
     """The one file that is a model, if a folder has exactly one."""
     files = [file for file in _entries(folder) if file.suffix.lower() in FILE_FORMATS and file.is_file()]
     return files[0] if len(files) == 1 else None
+
+
+def _tfjs_model(folder: Path) -> Path | None:
+    """The one TensorFlow.js model of a folder, whatever its name. Raises `Invalid` if there are several."""
+    files = sorted(file for file in _entries(folder) if file.suffix.lower() == ".json" and file.is_file())
+    files.sort(key=lambda file: file.name != "model.json")
+    found = [file for file in files[:MAX_JSON_FILES] if contents.identify(file) in (TFJS_GRAPH, TFJS_LAYERS)]
+    if len(found) > 1 and found[0].name != "model.json":
+        raise Invalid(f"{folder} has several TensorFlow.js models: give the one you mean, such as {found[0]}.")
+    return found[0] if found else None
 
 
 def _foreign_part(folder: Path) -> Path | None:
@@ -211,6 +245,8 @@ def _file(file: Path) -> Located:
         raise Invalid(f"{file} is a {found}: give it a name that ends in {suffix}.")
     if found in (OPENVINO, PADDLE):
         _check_weights(file, ".bin" if found == OPENVINO else ".pdiparams")
+    if found in (TFJS_GRAPH, TFJS_LAYERS):
+        found = TFJS_GRAPH if tfjs.read(file).is_graph else TFJS_LAYERS
     return Located(found, file, _version(file.parent))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tfserve.config import load
 from tfserve.errors import Invalid
-from tfserve.models.formats import ONNX, Located, checkpoint_files
+from tfserve.models.formats import ONNX, TFJS_GRAPH, TFJS_LAYERS, Located, checkpoint_files, companions
 
 CONVERSIONS = "conversions"
 
@@ -44,6 +44,8 @@ def _files(model: Located) -> Iterator[Path]:
         yield from _links_below(model.path, set())
     else:
         yield from _links_beside(model)
+        if model.format in (TFJS_GRAPH, TFJS_LAYERS):
+            yield from companions(model.path)
     if model.weights is not None:
         yield from (file for _, file in checkpoint_files(model.weights))
 

@@ -34,6 +34,8 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
     formats.OPENVINO: ("openvino",),
     formats.FROZEN_GRAPH: ("tensorflow", "openvino"),
     formats.PADDLE: ("openvino",),
+    formats.TFJS_GRAPH: ("tensorflow",),
+    formats.TFJS_LAYERS: ("tensorflow",),
     formats.ECHO: ("echo",),
 }
 """Who reads a format as it is, the best first. For a SavedModel `tfserve.worker.compare` finds the best one."""

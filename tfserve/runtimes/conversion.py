@@ -23,8 +23,6 @@ from tfserve.tensors import DEFAULT_SIGNATURE, Signature, TensorSpec
 
 log = logging.getLogger(__name__)
 
-CONVERTIBLE = (formats.SAVED_MODEL, formats.KERAS, formats.HDF5)
-
 
 def signature_of(signatures: dict[str, Signature]) -> str:
     """The signature that is converted: the default one, or the only one. Raises `Unsupported`."""

@@ -42,14 +42,14 @@ def key(model: Located, *, precision: str = "float32") -> str:
 
 def _files(path: Path, weights: str | None) -> Iterator[tuple[str, Path]]:
     """The files in a fixed order, with names that do not depend on where the model is."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path, *_companions(path)]
+    files = (
+        sorted(file for file in path.rglob("*") if file.is_file())
+        if path.is_dir()
+        else [path, *formats.companions(path)]
+    )
     yield from ((str(file.relative_to(path if path.is_dir() else path.parent)), file) for file in files)
     if weights is not None:
         yield from ((f"weights{rest}", file) for rest, file in formats.checkpoint_files(weights))
-
-
-def _companions(file: Path) -> list[Path]:
-    return [file.with_suffix(".bin")] if formats.FILE_FORMATS.get(file.suffix.lower()) == formats.OPENVINO else []
 
 
 def _versions() -> Iterator[str]:

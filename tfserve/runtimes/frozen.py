@@ -7,11 +7,10 @@ its slots, a layer of somebody's own. What is served needs none of that: a graph
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import tensorflow
+from tfserve.runtimes import frozen_graph, tensorflow
 
 
 def write(saved_model: Path, name: str, folder: Path) -> None:
@@ -23,14 +22,7 @@ def write(saved_model: Path, name: str, folder: Path) -> None:
         graph, inputs, outputs = loaded.freeze(name)
     finally:
         loaded.close()
-    with tf.Graph().as_default() as new, tf.compat.v1.Session(graph=new) as session:
+    with tf.Graph().as_default() as new:
         tf.graph_util.import_graph_def(graph, name="")
-        describe = tf.compat.v1.saved_model.build_tensor_info
-        sides = [
-            {each: describe(new.get_tensor_by_name(tensor)) for each, tensor in side.items()}
-            for side in (inputs, outputs)
-        ]
-        builder: Any = tf.compat.v1.saved_model.Builder(str(folder))
-        definition = tf.compat.v1.saved_model.build_signature_def(*sides, method_name="tensorflow/serving/predict")
-        builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map={name: definition})
-        builder.save()
+        sides = [{each: new.get_tensor_by_name(tensor) for each, tensor in side.items()} for side in (inputs, outputs)]
+        frozen_graph.save(tf, new, inputs=sides[0], outputs=sides[1], folder=folder, signature=name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tfserve.errors import Invalid, nearest
@@ -21,39 +22,65 @@ def load(tf: Any, model: Located) -> Any:
     Raises `Invalid`.
     """
     definition = tf.compat.v1.GraphDef.FromString(model.path.read_bytes())
-    for node in definition.node:
-        node.ClearField("device")
-        node.attr.pop("_output_shapes", None)  # hints of older versions, some of which this one refuses
-    tf.graph_util.import_graph_def(definition, name="")
+    add(tf, definition)
     graph = tf.compat.v1.get_default_graph()
-    operations = graph.get_operations()
-    inputs = _named(graph, model.inputs) or [each.outputs[0] for each in operations if each.type in _INPUTS]
-    outputs = _named(graph, model.outputs) or list(_unused(operations))
-    if not outputs:
+    into, out_of = _named(graph, model.inputs) or inputs(graph), _named(graph, model.outputs) or outputs(graph)
+    if not out_of:
         raise Invalid(f"{model.path} has no output: give the names of its tensors as outputs.")
     meta_graph = tf.compat.v1.MetaGraphDef()
     meta_graph.graph_def.library.CopyFrom(definition.library)
     build = tf.compat.v1.saved_model.build_tensor_info
     signature = meta_graph.signature_def[DEFAULT_SIGNATURE]
-    for tensors, infos in ((inputs, signature.inputs), (outputs, signature.outputs)):
-        for tensor in tensors:
-            infos[_alias(tensor)].CopyFrom(build(tensor))
+    for tensors, infos in ((into, signature.inputs), (out_of, signature.outputs)):
+        for each in tensors:
+            infos[alias(each)].CopyFrom(build(each))
     return meta_graph
+
+
+def add(tf: Any, definition: Any) -> None:
+    """Imports a graph into the current one, under its own names and without its devices."""
+    for node in definition.node:
+        node.ClearField("device")
+        node.attr.pop("_output_shapes", None)  # hints of older versions, some of which this one refuses
+    tf.graph_util.import_graph_def(definition, name="")
+
+
+def inputs(graph: Any) -> list[Any]:
+    """The tensors of the placeholders."""
+    return [each.outputs[0] for each in graph.get_operations() if each.type in _INPUTS]
+
+
+def outputs(graph: Any) -> list[Any]:
+    """The tensors that nothing uses."""
+    return list(_unused(graph.get_operations()))
+
+
+def save(
+    tf: Any, graph: Any, *, inputs: Mapping[str, Any], outputs: Mapping[str, Any], folder: Path,
+    signature: str = DEFAULT_SIGNATURE,
+) -> None:  # fmt: skip
+    """Writes a graph without variables as a SavedModel, with these tensors by the names of its one signature."""
+    describe = tf.compat.v1.saved_model.build_tensor_info
+    sides = [{name: describe(each) for name, each in side.items()} for side in (inputs, outputs)]
+    definition = tf.compat.v1.saved_model.build_signature_def(*sides, method_name="tensorflow/serving/predict")
+    with tf.compat.v1.Session(graph=graph) as session:
+        builder: Any = tf.compat.v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map={signature: definition})
+        builder.save()
 
 
 def _named(graph: Any, names: Sequence[str]) -> list[Any]:
     """The tensors of these names, with or without the number of the output."""
-    return [_tensor(graph, name) for name in names]
+    return [tensor(graph, name) for name in names]
 
 
-def _tensor(graph: Any, name: str) -> Any:
+def tensor(graph: Any, name: str) -> Any:
+    """The tensor of this name, with or without the number of the output. Raises `Invalid`."""
     try:
         return graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
     except (KeyError, ValueError):
         known = [each.name for each in graph.get_operations() if each.outputs]
-        raise Invalid(
-            f"The frozen graph has no tensor {name!r}{nearest(name, known)}. There are: {listed(known)}."
-        ) from None
+        raise Invalid(f"The graph has no tensor {name!r}{nearest(name, known)}. There are: {listed(known)}.") from None
 
 
 def _unused(operations: Iterable[Any]) -> Iterable[Any]:
@@ -65,6 +92,6 @@ def _unused(operations: Iterable[Any]) -> Iterable[Any]:
             yield from operation.outputs
 
 
-def _alias(tensor: Any) -> str:
+def alias(tensor: Any) -> str:
     """The name of a tensor as people write it: the first output of an operation has the operation's name."""
     return str(tensor.name.removesuffix(":0"))

@@ -25,6 +25,9 @@ from tfserve.runtimes.keras_file import KerasFile
 _UNKNOWN_CLASS = re.compile(
     r"(?:Could not locate class|Unknown layer:|Unknown object:?|Could not deserialize class) '([^']+)'"
 )
+Loader = Callable[[Any, Path, KerasFile], Any]
+"""Loads a model with `keras` or `tf_keras`. May raise anything."""
+
 _UNKNOWN_FUNCTION = re.compile(r"(?:Unknown [a-z ]*(?:function|object)): '?([\w.>]+)'?")
 
 
@@ -35,8 +38,18 @@ def export(file: Path, folder: Path) -> None:
     `Invalid`.
     """
     description = keras_file.read(file)
+    export_model(file, description, _load, folder)
+
+
+def export_model(file: Path, description: KerasFile, load: Loader, folder: Path) -> None:
+    """Writes the model that `load` returns as a SavedModel, as `export` does. Raises `Invalid`."""
     keras = importlib.import_module("tf_keras" if description.is_legacy else "keras")
-    model = _load(keras, file, description)
+    try:
+        model = load(keras, file, description)
+    except Invalid:
+        raise
+    except Exception as error:
+        raise Invalid(f"{file} can't be loaded: {_explained(str(error))}") from error
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             _write(keras, model, folder)
@@ -57,15 +70,12 @@ def warm_up() -> None:
 
 
 def _load(keras: Any, file: Path, description: KerasFile) -> Any:
-    known = {"custom_objects": _additions(keras)} if description.is_legacy else {}
-    try:
-        with _suffixed(file, ".keras" if description.is_zip else ".h5") as path:
-            return keras.saving.load_model(path, safe_mode=True, compile=False, **known)
-    except Exception as error:
-        raise Invalid(f"{file} can't be loaded: {_explained(str(error))}") from error
+    known = {"custom_objects": additions(keras)} if description.is_legacy else {}
+    with _suffixed(file, ".keras" if description.is_zip else ".h5") as path:
+        return keras.saving.load_model(path, safe_mode=True, compile=False, **known)
 
 
-def _additions(keras: Any) -> Mapping[str, Any]:
+def additions(keras: Any) -> Mapping[str, Any]:
     """Names in files that Keras 2 does not know by itself.
 
     Programs had to bring along some activations before Keras had them. One layer is not in its own table of layers.

@@ -91,9 +91,14 @@ def read(file: Path) -> KerasFile:
         raise
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise Invalid(f"{file} can't be loaded: {NOT_KERAS}") from error
+    check(file, found)
+    return found
+
+
+def check(file: Path, found: KerasFile) -> None:
+    """Raises `Invalid` if the configuration names anything that a server must not run."""
     for problem in _problems(found.config):
         raise Invalid(f"{file} can't be loaded: {problem}")
-    return found
 
 
 def _read_zip(file: Path) -> KerasFile:

@@ -18,7 +18,17 @@ from typing import Any, NamedTuple
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import Measuring, frozen_graph, keras, known_names, pace, saved_model_file, state, uninitialized
+from tfserve.runtimes import (
+    Measuring,
+    exports,
+    frozen_graph,
+    keras,
+    known_names,
+    pace,
+    saved_model_file,
+    state,
+    uninitialized,
+)
 from tfserve.runtimes.causes import cause
 from tfserve.runtimes.graph_guard import GraphGuard, Required
 from tfserve.runtimes.graph_names import GraphNames
@@ -55,9 +65,9 @@ def load(model: Located, *, device: str, measuring: Measuring | None = contextli
     tf.get_logger().setLevel("ERROR")
     os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")  # each session has the threads that it was made with
     place = _choose_device(tf, device)
-    if model.format in (formats.KERAS, formats.HDF5):
+    if model.format in formats.EXPORTED:
         with _temporary_folder() as folder:
-            keras.export(model.path, folder / "exported")
+            exports.write(model, folder / "exported")
             return _load_at_its_best(tf, model, folder / "exported", place, measuring)
     return _load_at_its_best(tf, model, model.path, place, measuring)
 

@@ -19,10 +19,7 @@ from tfserve.ipc.messages import BecomeModel, ModelLoaded, ModelOptions, ModelVe
 from tfserve.models import formats
 from tfserve.supervisor.workers import Spare, Worker, WorkerDied
 
-CONVERTIBLE = (formats.SAVED_MODEL, formats.KERAS, formats.HDF5)
-"""Formats for which a faster runtime is looked for."""
-
-READ_BY_TENSORFLOW = (*CONVERTIBLE, formats.META_GRAPH, formats.FROZEN_GRAPH)
+READ_BY_TENSORFLOW = (*formats.CONVERTIBLE, formats.META_GRAPH, formats.FROZEN_GRAPH)
 """Formats that a worker is warm for."""
 
 MAX_WARM_UP_DEATHS = 2
@@ -190,7 +187,7 @@ class Deployment:
     @property
     def asks_for_conversion(self) -> bool:
         """Whether it may have to be converted before it can be loaded as was asked."""
-        return self.asked_runtime not in ("auto", "tensorflow") and self.format in CONVERTIBLE
+        return self.asked_runtime not in ("auto", "tensorflow") and self.format in formats.CONVERTIBLE
 
     @property
     def may_be_converted(self) -> bool:
@@ -201,7 +198,7 @@ class Deployment:
             return self.report is not None and self.report.needs_samples
         return (
             self.options.runtime == "auto" and self.options.precision == "float32" and self.chosen is None
-            and self.format in CONVERTIBLE and self.weights is None and "gpu" not in self.device.lower()
+            and self.format in formats.CONVERTIBLE and self.weights is None and "gpu" not in self.device.lower()
             and not self.is_stateful
         )  # fmt: skip
 

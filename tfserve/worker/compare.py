@@ -21,7 +21,7 @@ from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel, Message
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import conversion, fingerprint, frozen, keras, known_names
+from tfserve.runtimes import conversion, exports, fingerprint, frozen, known_names
 from tfserve.runtimes.guarded import Guarded, outside
 from tfserve.runtimes.interface import Runtime
 from tfserve.runtimes.tensorflow import GraphModel
@@ -76,8 +76,10 @@ def _located(path: str) -> Located:
     model = formats.locate(path)
     if importlib.util.find_spec(TENSORFLOW) is None:
         raise Unsupported(f"{path} was {NOT_COMPARED}.")
-    if model.format not in conversion.CONVERTIBLE:
-        raise Unsupported(f"{path} is a {model.format}: SavedModels and Keras files are converted.")
+    if model.format not in formats.CONVERTIBLE:
+        raise Unsupported(
+            f"{path} is a {model.format}: SavedModels, Keras files and TensorFlow.js models are converted."
+        )
     return model
 
 
@@ -98,7 +100,7 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
     saved_model = model.path
     if model.format != formats.SAVED_MODEL:
         saved_model = folder / "saved_model"
-        keras.export(model.path, saved_model)
+        exports.write(model, saved_model)
     runtime = runtimes.load(Located(formats.SAVED_MODEL, saved_model, None), device=DEVICE, runtime=TENSORFLOW)
     name = conversion.signature_of(runtime.signatures)
     if isinstance(runtime, GraphModel) and runtime.lacked_values:

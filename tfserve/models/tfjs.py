@@ -1,0 +1,146 @@
+"""TensorFlow.js models on disk: `model.json`, and the files of weights that it names.
+
+Read without TensorFlow, so that the supervisor finds missing and truncated files within milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tfserve.errors import Invalid
+
+MAX_JSON_BYTES = 64 << 20
+GRAPH = "graph-model"
+LAYERS = "layers-model"
+STRING = "string"
+
+DTYPE_BYTES = {"float32": 4, "int32": 4, "bool": 1, "complex64": 8}
+"""Size of one element in a file of weights. Strings are stored with their lengths."""
+
+QUANTIZED_BYTES = {"uint8": 1, "uint16": 2, "float16": 2}
+
+
+class Quantization(msgspec.Struct):
+    """`value = scale * stored + min`; float16 has neither."""
+
+    dtype: str
+    scale: float = 1.0
+    min: float = 0.0
+
+
+class Weight(msgspec.Struct):
+    """One array of weights."""
+
+    name: str
+    shape: list[int]
+    dtype: str
+    quantization: Quantization | None = None
+
+    @property
+    def element_bytes(self) -> int:
+        return QUANTIZED_BYTES[self.quantization.dtype] if self.quantization else DTYPE_BYTES[self.dtype]
+
+    @property
+    def size_bytes(self) -> int:
+        """A lower bound for strings: each has at least its length, in 4 bytes."""
+        return math.prod(self.shape) * (4 if self.dtype == STRING else self.element_bytes)
+
+
+class Group(msgspec.Struct):
+    """Weights one after the other in the bytes of all `paths` together."""
+
+    paths: list[str]
+    weights: list[Weight]
+
+
+class ModelJson(msgspec.Struct, rename="camel"):
+    """The parts of a `model.json` that are used."""
+
+    model_topology: dict[str, Any]
+    weights_manifest: list[Group]
+    format: str | None = None
+    signature: dict[str, Any] | None = None
+    user_defined_metadata: dict[str, Any] | None = None
+    model_initializer: dict[str, Any] | None = None
+
+    @property
+    def is_graph(self) -> bool:
+        return self.format == GRAPH or (self.format != LAYERS and "node" in self.model_topology)
+
+    def signature_side(self, side: str) -> dict[str, Any]:
+        """The signature's `inputs` or `outputs`: descriptions of tensors by name. Older converters put it elsewhere."""
+        found = self.signature or (self.user_defined_metadata or {}).get("signature") or {}
+        return (found.get(side) if isinstance(found, dict) else None) or {}
+
+
+def read(file: Path) -> ModelJson:
+    """Parses the file and checks that all weights are there. Raises `Invalid`, `OSError`."""
+    model = parse(file)
+    for group in model.weights_manifest:
+        for weight in group.weights:
+            _check_weight(file, weight)
+        _check_sizes(file, group)
+    return model
+
+
+def parse(file: Path) -> ModelJson:
+    """Parses the file without a look at its weights. Raises `Invalid`, `OSError`."""
+    if (size := file.stat().st_size) > MAX_JSON_BYTES:
+        raise Invalid(f"{file} has {size} bytes; at most {MAX_JSON_BYTES} are read of a TensorFlow.js model's JSON.")
+    try:
+        return msgspec.json.decode(file.read_bytes().removeprefix(b"\xef\xbb\xbf"), type=ModelJson)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Invalid(
+            f"{file} looks like a TensorFlow.js model, but can't be read: {error}. A model.json has modelTopology and"
+            " weightsManifest. Save or copy it again."
+        ) from None
+
+
+def shards(file: Path, model: ModelJson) -> list[Path]:
+    """The files of weights. Raises `Invalid` if one is outside the folder of `model.json`."""
+    return [_shard(file, name) for group in model.weights_manifest for name in group.paths]
+
+
+def _shard(file: Path, name: str) -> Path:
+    path = Path(os.path.normpath(name))
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise Invalid(
+            f"{file} names the weights {name!r}, outside its folder. Expected: a path relative to the folder."
+        )
+    return file.parent / path
+
+
+def _check_weight(file: Path, weight: Weight) -> None:
+    name = f"{file} has the weights {weight.name!r}"
+    if weight.dtype not in (*DTYPE_BYTES, STRING):
+        raise Invalid(f"{name} with the dtype {weight.dtype!r}. Expected: {', '.join((*DTYPE_BYTES, STRING))}.")
+    if weight.quantization is not None:
+        quantized = weight.quantization.dtype
+        if quantized not in QUANTIZED_BYTES:
+            raise Invalid(f"{name} quantized as {quantized!r}. Expected: {', '.join(QUANTIZED_BYTES)}.")
+        allowed = ("float32",) if quantized == "float16" else ("float32", "int32")
+        if weight.dtype not in allowed:
+            raise Invalid(f"{name} of {weight.dtype} quantized as {quantized}. Expected: {' or '.join(allowed)}.")
+    if any(size < 0 for size in weight.shape):
+        raise Invalid(f"{name} with the shape {weight.shape}. Expected: no negative sizes.")
+
+
+def _check_sizes(file: Path, group: Group) -> None:
+    names = ", ".join(group.paths[:5]) or "no file"
+    paths = [_shard(file, name) for name in group.paths]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise Invalid(f"{file} is incomplete: its weights {missing[0]} are missing. Copy all of its files.")
+    found = sum(path.stat().st_size for path in paths)
+    expected = sum(weight.size_bytes for weight in group.weights)
+    has_strings = any(weight.dtype == STRING for weight in group.weights)
+    if found != expected and not (has_strings and found > expected):
+        least = "at least " if has_strings else ""
+        raise Invalid(
+            f"{file} and its weights do not match: {least}{expected} bytes were expected in {names}, which have"
+            f" {found}. Copy all of its files again."
+        )
