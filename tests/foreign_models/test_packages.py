@@ -95,8 +95,11 @@ def load(file: Path | str) -> Arrays:
         return {name: arrays[f"a{n}"] for n, name in enumerate(json.loads(str(arrays["names"])))}
 
 
-def difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """What is not the same, in words; nothing if all is. Outputs are paired by name, else by shape."""
+def difference(expected: Mapping[str, Any], found: Mapping[str, Any], *, tolerance: float = 2e-6) -> str:
+    """What is not the same, in words; nothing if all is. Outputs are paired by name, else by shape.
+
+    `tolerance` is relative to the largest number of an output.
+    """
     left = dict(found)
     for name, array in expected.items():
         key = name if name in left else next((key for key, each in left.items() if same_shape(each, array)), None)
@@ -111,7 +114,7 @@ def difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
                 return f"output {name!r} is {other.tolist()}, not {array.tolist()}"
             continue
         largest = max(1.0, float(np.nanmax(np.abs(array), initial=0)))
-        if not np.allclose(other.reshape(array.shape), array, rtol=1e-5, atol=2e-6 * largest, equal_nan=True):
+        if not np.allclose(other.reshape(array.shape), array, rtol=1e-5, atol=tolerance * largest, equal_nan=True):
             return f"output {name!r} differs by {np.nanmax(np.abs(other.reshape(array.shape) - array))}"
     return ""
 
