@@ -36,11 +36,11 @@ LONG_IN_LARGE = 512
 MAX_QUOTES = 512
 """A body with more of them is text rather than numbers; a large one may have one for every 128 bytes."""
 
-WHOLE = 4 * 1024 * 1024
+WHOLE = 1024 * 1024
 """A longer list is read piece by piece."""
 
-PIECE = 1024 * 1024
-"""Bytes of text that a parser is given at a time then. It keeps several times as much memory."""
+PIECE = 256 * 1024
+"""Bytes of text that a parser is given at a time then: it holds the interpreter's lock for 2 ms."""
 
 _NOT_NESTING = bytes(set(range(256)) - set(b"[],"))
 _SPACE = b" \t\n\r"
@@ -65,7 +65,7 @@ class Numbers:
 
     __slots__ = ("flat", "lenient", "shape", "text")
 
-    def __init__(self, text: bytes, flat: Array, shape: Shape | None, *, lenient: bool) -> None:
+    def __init__(self, text: bytes | memoryview, flat: Array, shape: Shape | None, *, lenient: bool) -> None:
         self.text = text
         self.flat = flat
         self.shape = shape
@@ -106,10 +106,11 @@ def without_lists(body: bytes) -> bytes:
     return _take_out(body, lenient=False)[0]
 
 
-def parse(text: bytes, *, lenient: bool = False) -> Numbers | None:
+def parse(text: bytes | memoryview, *, lenient: bool = False) -> Numbers | None:
     """The list in `text`; None when it is not JSON, empty somewhere, or has anything but numbers in it."""
     if len(text) > WHOLE:
-        return _parse_pieces(text, lenient=lenient)
+        return _parse_pieces(memoryview(text), lenient=lenient)
+    text = bytes(text)
     parser = _parsers.pop() if _parsers else simdjson.Parser()
     try:
         parsed: Any = parser.parse(text)
@@ -131,7 +132,7 @@ def shape_of(text: bytes, count: int) -> Shape | None:
 
 def _shape_of_skeleton(skeleton: bytes, count: int) -> Shape | None:
     """`skeleton` is a list's text without everything but brackets and commas."""
-    rank = len(skeleton) - len(skeleton.lstrip(b"["))
+    rank = _rank(skeleton)
     if not count or rank > MAX_RANK:
         return None
     marks = np.frombuffer(skeleton, np.uint8)
@@ -150,6 +151,12 @@ def _shape_of_skeleton(skeleton: bytes, count: int) -> Shape | None:
     return shape if length == len(skeleton) and prod(shape) == count else None
 
 
+def _rank(skeleton: bytes) -> int:
+    """How many brackets it begins with, without a copy of the rest; just more than `MAX_RANK` at most."""
+    begun = skeleton[: MAX_RANK + 1]
+    return len(begun) - len(begun.lstrip(b"["))
+
+
 def _repeats(marks: NDArray[np.uint8], length: int) -> bool:
     """Whether the first `length` characters are repeated to the end, with a comma between.
 
@@ -164,9 +171,9 @@ def _repeats(marks: NDArray[np.uint8], length: int) -> bool:
     )
 
 
-def _codes(text: bytes) -> Sequence[str]:
+def _codes(text: bytes | memoryview) -> Sequence[str]:
     """The types to try, in order. A list that begins with a fraction has no integers to be kept exact."""
-    return "d" if b"." in text[:256] else "iud"
+    return "d" if b"." in bytes(text[:256]) else "iud"
 
 
 def _flat(parsed: Any, codes: Sequence[str]) -> Iterator[Array]:
@@ -195,7 +202,7 @@ def _narrow(wide: Array, dtype: np.dtype[Any]) -> Array | None:
 # --- piece by piece
 
 
-def _parse_pieces(text: bytes, *, lenient: bool) -> Numbers | None:
+def _parse_pieces(text: memoryview, *, lenient: bool) -> Numbers | None:
     for code in _codes(text):
         flat = _join(text, code, lenient=lenient and code == "d")
         if flat is not None:
@@ -214,15 +221,19 @@ def _parse_pieces(text: bytes, *, lenient: bool) -> Numbers | None:
     return Numbers(text, flat, shape, lenient=lenient) if is_proven or _is_balanced(skeleton) else None
 
 
-def _pieces(text: bytes) -> Iterator[bytes]:
+def _pieces(text: memoryview) -> Iterator[bytes]:
     """The text, cut at commas, without those."""
-    at = 0
+    at, size = 0, PIECE
     while at < len(text):
-        cut = text.find(b",", at + PIECE)
-        end = cut if cut >= 0 else len(text)
-        yield text[at:end]
-        at = end + 1
-    if text.endswith(b","):
+        piece = bytes(text[at : at + size])
+        if at + size < len(text):
+            if (cut := piece.rfind(b",")) < 0:
+                size *= 2  # so much space between two numbers
+                continue
+            piece = piece[:cut]
+        yield piece
+        at, size = at + len(piece) + 1, PIECE
+    if bytes(text[-1:]) == b",":
         yield b""
 
 
@@ -253,7 +264,7 @@ def _is_balanced(skeleton: bytes) -> bool:
     return level == 0
 
 
-def _join(text: bytes, code: str, *, lenient: bool) -> Array | None:
+def _join(text: memoryview, code: str, *, lenient: bool) -> Array | None:
     """All numbers; None when one is not of this type, or a piece is not JSON."""
     parser, arrays = simdjson.Parser(), []
     for piece in _pieces(text):
@@ -298,14 +309,14 @@ def _take_out(body: bytes, *, lenient: bool) -> tuple[bytes, list[Numbers]]:
     """
     pieces: list[bytes] = []
     found: list[Numbers] = []
-    done = 0
+    done, view = 0, memoryview(body)  # a copy of a long list would hold up all other threads
     long = LONG_IN_LARGE if len(body) > LARGE else LONG
     for start, end in _outside_of_texts(body) if b"\\" not in body else ():
         if end - start < long or (before := _BEFORE_LIST.match(body, start, end)) is None:
             continue
         close = body.find(b"}", before.end(), end)
         stop = body.rfind(b"]", before.end(), end if close < 0 else close) + 1
-        if stop - before.end() >= long and (numbers := parse(body[before.end() : stop], lenient=lenient)) is not None:
+        if stop - before.end() >= long and (numbers := parse(view[before.end() : stop], lenient=lenient)) is not None:
             pieces += (body[done : before.end()], f'"{_MARK}{len(found)}"'.encode())
             found.append(numbers)
             done = stop

@@ -103,12 +103,13 @@ def plain(value: Any) -> Any:
     if value.__class__ is not Numbers:
         return value
     check_expansion(value.text)
+    text = bytes(value.text)
     try:
-        return orjson.loads(value.text)
+        return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        found = _lenient(value.text) if value.lenient else None
+        found = _lenient(text) if value.lenient else None
         if found is None or found[1].strip(_SPACE):
-            raise NotJson(cause=_cause(value.text, error)) from None
+            raise NotJson(cause=_cause(text, error)) from None
         return found[0]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tfserve.http import collecting
 from tfserve.http.collecting import SMALL, BodyCollector
 
 SIZES = st.sampled_from([0, 1, 2, 100, SMALL - 1, SMALL, SMALL + 1, 3 * SMALL])
@@ -51,3 +53,11 @@ def test_many_small_pieces_take_no_more_than_their_bytes() -> None:
     tracemalloc.stop()
     assert size < 1_500_000
     assert len(collector.whole()) == 800_000
+
+
+def test_small_pieces_are_copied_together_again_and_again_not_all_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collecting, "FULL", 100)
+    collector = BodyCollector(limit=10_000)
+    for n in range(100):
+        collector.add(bytes([n]) * 30)
+    assert collector.whole() == b"".join(bytes([n]) * 30 for n in range(100))

@@ -256,3 +256,21 @@ def longest_hold_s(work: Callable[[], object]) -> float:
         time.sleep(0.001)
         longest_s = max(longest_s, time.process_time() - begun_s)
     return longest_s
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_pieces_are_cut_at_commas_however_much_space_is_between_them() -> None:
+    for text in ("[1,2" + " " * 50 + ",3]", " " * 30 + "[10000000000, 2]", "[[1,2]," + "\n" * 20 + "[3,4]]"):
+        numbers = json_numbers.parse(text.strip().encode())
+        assert numbers is not None
+        assert numbers.flat.reshape(numbers.shape).tolist() == json.loads(text)
+    for text in ("[1,,2,3,4]", "[1,2,3,4,5,]", "[1,2,3,4 5,6]", ",1,2,3,4,5,6"):
+        assert json_numbers.parse(text.encode()) is None
+
+
+def test_a_list_of_too_many_numbers_is_refused_by_a_part_of_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_limits, "MAX_COST_NS", 1_000_000)
+    text = b"[" + b"1," * 300_000 + b"1]"
+    with pytest.raises(ExpandsTooMuch):
+        json_limits.check_expansion(memoryview(text))
+    json_limits.check_expansion(memoryview(text)[:30_000])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
+from functools import partial
 
 from starlette.types import Message, Receive, Scope
 
@@ -12,6 +13,7 @@ from tfserve.config import Settings
 from tfserve.errors import Invalid, TimedOut, TooLarge
 from tfserve.http.access_log import CURRENT
 from tfserve.http.collecting import BodyCollector
+from tfserve.http.offload import LARGE_BYTES
 from tfserve.http.server import CONNECTION, HttpConnection
 
 MUCH = 1024
@@ -72,7 +74,7 @@ async def read_body(scope: Scope, receive: Receive, settings: Settings, at_most:
         message = await _receive(receive, left_s, settings)
         received += len(message.get("body", b""))
         await unpack.take(message.get("body", b""))
-    return unpack.finish()
+    return await unpack.finish()
 
 
 async def _collected(collector: BodyCollector, settings: Settings, limit: int) -> bytes:
@@ -87,7 +89,7 @@ async def _collected(collector: BodyCollector, settings: Settings, limit: int) -
         raise BodyTooLarge(limit=limit)
     if collector.is_lost:
         raise ClientGone
-    return collector.whole()
+    return await asyncio.to_thread(collector.whole) if collector.size > LARGE_BYTES else collector.whole()
 
 
 def _left_s(received: int, started_at: float, settings: Settings) -> float:
@@ -115,7 +117,8 @@ class _Unpacker:
 
     def __init__(self, encoding: bytes, limit: int) -> None:
         self._limit = limit
-        self._whole = bytearray()
+        self._pieces: list[bytes] = []
+        self._size = 0
         self._inflate = None
         if encoding != b"identity":
             if encoding not in WINDOW_BITS:
@@ -132,16 +135,18 @@ class _Unpacker:
     def _feed(self, data: bytes) -> None:
         if self._inflate is not None:
             try:
-                data = self._inflate.decompress(data, self._limit + 1 - len(self._whole))
+                data = self._inflate.decompress(data, self._limit + 1 - self._size)
             except zlib.error as error:
                 raise Invalid(f"the body is not what its Content-Encoding says: {error}") from error
-        self._whole += data
-        if len(self._whole) > self._limit:
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > self._limit:
             raise BodyTooLarge(limit=self._limit)
 
-    def finish(self) -> bytes:
+    async def finish(self) -> bytes:
         if self._inflate is not None and not self._inflate.eof:
             raise Invalid("the compressed body ends before its end")
         if self._inflate is not None and self._inflate.unused_data:
             raise Invalid("there is something behind the end of the compressed body")
-        return bytes(self._whole)
+        whole = partial(b"".join, self._pieces)
+        return await asyncio.to_thread(whole) if self._size > LARGE_BYTES else whole()

@@ -7,6 +7,9 @@ import asyncio
 SMALL = 4096
 """Pieces below are copied together: as objects of their own they would take many times their size."""
 
+FULL = 1024 * 1024
+"""More of them are a piece: one of any size would have to be copied while all other threads wait."""
+
 
 class BodyCollector:
     """The pieces of one body. `done` is set when it is complete, too large, or will not come any more."""
@@ -17,7 +20,7 @@ class BodyCollector:
         self.is_lost = False
         self.done = asyncio.Event()
         self._limit = limit
-        self._pieces: list[bytes | bytearray] = []
+        self._pieces: list[bytes] = []
         self._small = bytearray()
 
     def add(self, piece: bytes) -> None:
@@ -39,14 +42,15 @@ class BodyCollector:
         self.done.set()
 
     def whole(self) -> bytes:
-        """The body, once it is complete."""
-        return b"".join([*self._pieces, self._small])
+        """The body, once it is complete. May be called once, in a thread, which lets others run if all is `bytes`."""
+        pieces, self._pieces = [*self._pieces, bytes(self._small)], []
+        return b"".join(pieces)
 
     def _keep(self, piece: bytes) -> None:
         if len(piece) < SMALL:
             self._small += piece
-            return
-        if self._small:
-            self._pieces.append(self._small)
+        if self._small and (len(piece) >= SMALL or len(self._small) > FULL):
+            self._pieces.append(bytes(self._small))
             self._small = bytearray()
-        self._pieces.append(piece)
+        if len(piece) >= SMALL:
+            self._pieces.append(piece)
