@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from odd_images import encoded, picture
-from PIL import Image
+from PIL import Image, ImageDraw, ImageEnhance
 from projects import digit_project
 
 from tfserve.training import near_duplicates
 from tfserve.training.examine import examine
 from tfserve.training.findings import Findings, ImageFile
-from tfserve.training.images import Look
+from tfserve.training.images import Look, look
 
 
 def photograph(seed: int) -> Image.Image:
@@ -50,10 +53,76 @@ def test_near_duplicates_are_reported_and_kept_together(tmp_path: Path) -> None:
     assert groups == dict.fromkeys(["images/one/3.png", "images/one/saved again.jpg"], "images/one/3.png")
 
 
-def test_an_image_that_looks_the_same_in_two_classes_is_reported_by_name(tmp_path: Path) -> None:
-    found = project(tmp_path, two={"copy.webp": encoded(photograph(2), "WEBP")})
+def test_an_image_that_looks_the_same_in_two_classes_is_reported_with_both(tmp_path: Path) -> None:
+    same, other = encoded(photograph(2), "JPEG"), encoded(photograph(2), "WEBP")
+    found = project(tmp_path, one={"same.jpg": same}, two={"copy.webp": other})
     assert found.problems == []
-    assert "images/one/2.png and images/two/copy.webp" in remark(found, "in two classes")
+    conflicts, alike = remark(found, "in two classes"), remark(found, "Near-duplicates")
+    assert "images/one/2.png ('one') and images/two/copy.webp ('two')" in conflicts
+    assert "same.jpg" not in conflicts
+    assert "images/one/2.png and images/one/same.jpg" in alike
+    assert "copy.webp" not in alike
+
+
+def changed(image: Image.Image, how: str) -> Image.Image:
+    width, height = image.size
+    match how:
+        case "JPEG of quality 40":
+            file = io.BytesIO()
+            image.save(file, "JPEG", quality=40)
+            return Image.open(file)
+        case "half as large":
+            return image.resize((width // 2, height // 2))
+        case "another shape":
+            return image.resize((width, width))
+        case "darker":
+            return ImageEnhance.Brightness(image).enhance(0.8)
+        case "less contrast":
+            return ImageEnhance.Contrast(image).enhance(0.7)
+        case _:
+            return image.crop((1, 1, width - 1, height - 1))
+
+
+@pytest.mark.parametrize(
+    "how", ["JPEG of quality 40", "half as large", "another shape", "darker", "less contrast", "cut off at the edges"]
+)
+def test_a_changed_copy_is_a_near_duplicate(how: str) -> None:
+    images = [photograph(seed) for seed in range(20)]
+    assert grouped(images + [changed(each, how) for each in images]) == [[n, n + 20] for n in range(20)]
+
+
+def cell(seed: int, contrast: float) -> Image.Image:
+    """What all have in common, a bright middle and two dark lines, and a little that is its own."""
+    y, x = np.mgrid[-1:1:96j, -1:1:96j]
+    common = 150 - 40 * (x**2 + y**2) - 50 * ((np.abs(x - 0.4) < 0.05) | (np.abs(x + 0.4) < 0.05))
+    own = np.asarray(photograph(seed).convert("L").resize((96, 96))).astype(float)
+    return Image.fromarray((common + contrast * (own - own.mean())).clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+def test_images_that_have_nearly_all_in_common_are_no_near_duplicates_but_their_copies_are() -> None:
+    cells = [cell(seed, 0.08) for seed in range(30)]
+    assert grouped(cells) == []
+    assert grouped([*cells, *(changed(each, "JPEG of quality 40") for each in cells)]) == [
+        [n, n + 30] for n in range(30)
+    ]
+
+
+def test_the_same_shape_in_another_colour_is_another_image() -> None:
+    shapes = [Image.new("RGB", (64, 64), "white") for _ in range(2)]
+    for shape, colour in zip(shapes, ((200, 40, 40), (40, 134, 40)), strict=True):
+        ImageDraw.Draw(shape).ellipse((10, 14, 50, 40), fill=colour)
+    assert grouped(shapes) == []
+
+
+def grouped(images: list[Image.Image]) -> list[list[int]]:
+    """The groups of near-duplicates among images."""
+    with tempfile.TemporaryDirectory() as folder:
+        looks = {}
+        for n, image in enumerate(images):
+            path = Path(folder, f"{n}.png")
+            image.save(path)
+            looks[str(n)] = look(path)
+    return near_duplicates.find([ImageFile(each, 1, 1, False, each) for each in looks], looks)
 
 
 def test_different_images_are_no_near_duplicates(tmp_path: Path) -> None:
@@ -100,10 +169,13 @@ def test_handwritten_digits_are_not_taken_for_each_other(tmp_path: Path) -> None
 def test_ten_thousand_images_are_compared_in_seconds() -> None:
     random = np.random.default_rng(1)
     paths = [f"{n}.png" for n in range(10_000)]
-    values: Any = random.integers(0, 256, (10_000, 768), np.uint8)
+    values: Any = random.integers(0, 256, (10_000, 768 + 1024), np.uint8)
     hashes = random.integers(0, 2**63, 10_000).tolist()
     hashes[9_000], values[9_000] = hashes[70] ^ 5, values[70]
-    looks = {p: Look(1, 1, False, p, hash=hashes[n], thumbnail=values[n].tobytes()) for n, p in enumerate(paths)}
+    looks = {
+        p: Look(1, 1, False, p, hash=hashes[n], thumbnail=values[n, :768].tobytes(), detail=values[n, 768:].tobytes())
+        for n, p in enumerate(paths)
+    }
     began = time.process_time()
     groups = near_duplicates.find([ImageFile(p, 1, 1, False, p) for p in paths], looks)
     assert groups == [[70, 9_000]]

@@ -199,7 +199,7 @@ def test_what_is_asked_in_the_wrong_order_or_of_the_wrong_thing_is_told(trials: 
     assert "the first candidate to convert for is tensorflow" in answer.failure.message
     answer = trials.worker.ask(IdentifyModel(path=str(converted / "litert" / "model.tflite")))
     assert isinstance(answer, Failed)
-    assert "SavedModels and Keras files are converted" in answer.failure.message
+    assert "SavedModels, Keras files and TensorFlow.js models are converted" in answer.failure.message
     trials.ask(TENSORFLOW, contract, work)
     answer = trials.ask("litrt", contract, work)
     assert isinstance(answer, Converted)

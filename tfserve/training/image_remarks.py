@@ -33,7 +33,10 @@ def review(search: Search) -> None:
 def _report_near_duplicates(search: Search, groups: Sequence[Sequence[int]]) -> None:
     found = [[search.images[place] for place in places] for places in groups]
     pairs = [(first, other) for first, *others in found for other in others]
-    conflicts = [_names(pair) for pair in pairs if pair[0].label != pair[1].label]
+    conflicts = [
+        " and ".join(f"{image.path} ({search.display[image.label]!r})" for image in pair)
+        for pair in pairs if pair[0].label != pair[1].label
+    ]  # fmt: skip
     leaks = [_names(pair) for pair in pairs if pair[0].part != pair[1].part]
     alike = [_names(pair) for pair in pairs if pair[0].label == pair[1].label]
     search.remarks += (

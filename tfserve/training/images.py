@@ -25,6 +25,7 @@ Bad = BadImage
 """The image is left out; the message is the reason."""
 
 THUMBNAIL = (16, 16)
+DETAIL = (32, 32)
 _HASH = (9, 8)
 """Width and height of the grey image whose neighbours are compared for the perceptual hash."""
 _SAME = 3
@@ -34,7 +35,8 @@ _SAME = 3
 class Look(msgspec.Struct, frozen=True):
     """What one look at a good image shows; `width` and `height` are those of the upright image.
 
-    `digest` is a hash of the file's bytes, `hash` a perceptual one of 64 bits, `thumbnail` 16x16 pixels of RGB.
+    `digest` is a hash of the file's bytes, `hash` a perceptual one of 64 bits, `thumbnail` 16x16 pixels of RGB,
+    `detail` 32x32 of grey.
     `shape_in_alpha` says that the visible pixels all have one colour, so that only the alpha channel shows a shape, and
     `blank` that transparent parts and background make all pixels alike.
     """
@@ -45,6 +47,7 @@ class Look(msgspec.Struct, frozen=True):
     digest: str
     hash: int = 0
     thumbnail: bytes = b""
+    detail: bytes = b""
     animated: bool = False
     shape_in_alpha: bool = False
     blank: bool = False
@@ -68,13 +71,14 @@ def look(file: Path, background: Colour = WHITE) -> Look:
     """Decodes a file to its end. Raises `Bad`."""
     data = read_bytes(file)
     alpha = _Alpha()
-    # Decoding to an eighth of the size still reads all of a JPEG, with little memory.
-    picture = image_files.read(data, near=(32, 32), background=background, look=alpha)
+    # Decoding to a smaller size still reads all of a JPEG, with little memory.
+    picture = image_files.read(data, near=(64, 64), background=background, look=alpha)
     width, height = picture.size
     is_grey = picture.grey and (not picture.has_alpha or len({*background}) == 1)
     return Look(
         width, height, is_grey, _digest(data),
         hash=_perceptual_hash(picture.image), thumbnail=image_files.resized(picture.image, THUMBNAIL).tobytes(),
+        detail=image_files.resized(picture.image.convert("L"), DETAIL).tobytes(),
         animated=image_files.is_animated(data), shape_in_alpha=alpha.has_shape,
         blank=picture.has_alpha and all(high - low <= _SAME for low, high in picture.image.getextrema()),
     )  # fmt: skip
