@@ -25,8 +25,8 @@ from PIL import Image
 
 SEED = 1
 WHITE = (255, 255, 255)
-STEPS = 1200
-"""Of the networks: enough for their loss to stop falling on each of the sets."""
+STEPS, MOST_EPOCHS = 1200, 100
+"""Of the small ResNet: enough for its loss to stop falling on each of the sets."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ def resnet(folder: Path) -> tuple[Any, Any]:
     images = _read(folder, _side(folder, 64))
     model = _small_resnet(images.learnt.shape[1:], images.classes)
     batch_size = 16 if len(images.labels) < 700 else 32
-    epochs = max(10, round(STEPS * batch_size / len(images.labels)))
-    schedule = library.optimizers.schedules.CosineDecay(2e-3, STEPS)
+    epochs = min(max(10, round(STEPS * batch_size / len(images.labels))), MOST_EPOCHS)
+    schedule = library.optimizers.schedules.CosineDecay(2e-3, epochs * -(-len(images.labels) // batch_size))
     _compile(model, library.optimizers.AdamW(schedule, weight_decay=1e-3))
     model.fit(images.learnt.astype(np.float32), images.labels, batch_size=batch_size, epochs=epochs, verbose=0)
     return _answers(model, images), images.truth

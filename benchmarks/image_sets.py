@@ -69,7 +69,7 @@ def balanced_accuracy(server: ServerProcess, project: Path, test: Path) -> float
 
 def _answer(server: ServerProcess, file: Path) -> str:
     response = server.http.post(
-        "/v1/models/sets:predict", content=file.read_bytes(), headers={"content-type": "application/octet-stream"}
+        "/v1/models/sets:predict", content=file.read_bytes(), headers={"content-type": "image/png"}
     )
     (prediction,) = response.raise_for_status().json()["predictions"]
     return str(prediction["display"])

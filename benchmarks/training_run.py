@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 import psutil
@@ -40,20 +40,38 @@ class Measured:
         return metrics
 
 
+class _Moment(NamedTuple):
+    """When a line came, and the processor time that the worker had taken."""
+
+    at_s: float
+    processor_s: float
+
+
 @dataclass
 class _Lines:
-    """When the first line came, and when the last epoch ended; with the processor time that the worker had taken."""
+    """A linear head has no epochs; then all lines count."""
 
-    moments: list[tuple[float, float]] = field(default_factory=list)
+    all: list[_Moment] = field(default_factory=list)
+    epochs: list[_Moment] = field(default_factory=list)
 
     def see(self, line: str, worker: psutil.Process) -> None:
-        if not self.moments or _EPOCH.match(line):
-            self.moments.append((time.perf_counter(), sum(worker.cpu_times()[:2])))
+        try:
+            moment = _Moment(time.perf_counter(), sum(worker.cpu_times()[:2]))
+        except psutil.NoSuchProcess:  # the last lines are read after the end
+            return
+        self.all.append(moment)
+        if _EPOCH.match(line):
+            self.epochs.append(moment)
 
-    def took(self, begin: int) -> tuple[float, float]:
-        """Seconds, and processor seconds, from one of the moments to the last."""
-        (began_at, cpu_before), (ended_at, cpu_after) = self.moments[begin], self.moments[-1]
-        return ended_at - began_at, cpu_after - cpu_before
+    def fit_s(self) -> float:
+        """Seconds from the first line to the last epoch."""
+        return (self.epochs or self.all)[-1].at_s - self.all[0].at_s
+
+    def core_share(self) -> float:
+        """Of two cores, between the first epoch, which builds everything, and the last."""
+        moments = self.epochs if len(self.epochs) > 1 else self.all
+        took_s = moments[-1].at_s - moments[0].at_s
+        return (moments[-1].processor_s - moments[0].processor_s) / max(took_s, 1e-9) / 2
 
 
 def train(
@@ -79,8 +97,7 @@ def train(
     task = _checked(server.http.get("/", params={"taskId": task["taskId"]}))
     if task["state"] != "done":
         raise RuntimeError(task)
-    wall_s, cpu_s = lines.took(1 if len(lines.moments) > 2 else 0)  # the first epoch builds everything
-    return Measured(task, total_s, lines.took(0)[0], cpu_s / wall_s / 2, peak.size, polls.count)
+    return Measured(task, total_s, lines.fit_s(), lines.core_share(), peak.size, polls.count)
 
 
 def _checked(answer: Any) -> dict[str, Any]:

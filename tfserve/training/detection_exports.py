@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ import tensorflow as tf
 from tfserve.runtimes import image_metadata
 from tfserve.tensors import Array
 from tfserve.training import exports, graph_images, held_out, signatures
+from tfserve.training.constant_model import ConstantModel
 from tfserve.training.detection_metrics import iou
 from tfserve.training.detector import as_function
 from tfserve.training.exports import Export, Tolerance
@@ -99,18 +99,19 @@ def compare(given: Sequence[Array], expected: Sequence[Array], *, same_iou: floa
 
 def _add_small_forms(run: Run, stage: Stage, trial: exports.Trial, network: Any, examples: Array) -> None:
     stage.say(0.35, "converts to LiteRT")
-    trial.add("LiteRT", "model.tflite", _litert(network, run.card()), tolerance=EXACT)
-    stage.say(0.5, "converts to LiteRT with integers")
-    integers = _litert(network, run.card(), examples.astype(np.float32))
-    loosely = partial(compare, same_iou=SAME_IOU_QUANTIZED)
-    trial.add("LiteRT int8", "model_int8.tflite", integers, tolerance=QUANTIZED, compare=loosely)
+    with ConstantModel(network, partial(network, training=False), batch=1) as source:
+        trial.add("LiteRT", "model.tflite", _litert(partial(_with_floats, source), run.card()), tolerance=EXACT)
+        stage.say(0.5, "converts to LiteRT with integers")
+        integers = _litert(partial(_with_integers, source, examples.astype(np.float32)), run.card())
+        loosely = partial(compare, same_iou=SAME_IOU_QUANTIZED)
+        trial.add("LiteRT int8", "model_int8.tflite", integers, tolerance=QUANTIZED, compare=loosely)
     stage.say(0.75, "converts to ONNX")
     trial.add("ONNX", "model.onnx", _onnx(network, run.card()), tolerance=EXACT)
 
 
 def _saved_model(signature: str, labels: Sequence[str] = ()) -> Callable[[Path], exports.Compute]:
     def open_it(path: Path) -> exports.Compute:
-        loaded = tf.saved_model.load(path)
+        loaded = exports.load_once(path)
         function = loaded.signatures[signature]
         (inward,) = function.structured_input_signature[1]
         numbers = {label.encode(): number for number, label in enumerate(labels)}
@@ -136,12 +137,10 @@ def _keras_file(network: Any) -> Callable[[Path], exports.Compute]:
     return open_it
 
 
-def _litert(network: Any, card: dict[str, Any], examples: Array | None = None) -> Callable[[Path], exports.Compute]:
-    """LiteRT; with integers in the network and floats in the decoding when there are `examples`."""
-
+def _litert(convert: Callable[[], bytes], card: dict[str, Any]) -> Callable[[Path], exports.Compute]:
     def open_it(path: Path) -> exports.Compute:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints every variable of the model
-            path.write_bytes(with_metadata(_converted(network, examples), card))
+            path.write_bytes(with_metadata(convert(), card))
         interpreter = exports.litert_interpreter()(model_path=str(path), num_threads=2)
         runner = interpreter.get_signature_runner()
         (inward,) = runner.get_input_details()
@@ -150,21 +149,14 @@ def _litert(network: Any, card: dict[str, Any], examples: Array | None = None) -
     return open_it
 
 
-def _converted(network: Any, examples: Array | None) -> bytes:
-    """By way of a SavedModel, so that weights become constants and outputs keep their names."""
-    archive = keras.export.ExportArchive()
-    archive.track(network)
-    images = tf.TensorSpec((1, *network.input_shape[1:]), tf.float32, name="images")
-    archive.add_endpoint("serving_default", lambda images: network(images, training=False), input_signature=[images])
-    with tempfile.TemporaryDirectory() as folder:
-        archive.write_out(folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        return bytes(converter.convert()) if examples is None else _with_integers(converter, examples)
+def _with_floats(source: ConstantModel) -> bytes:
+    return bytes(source.converter().convert())
 
 
-def _with_integers(converter: Any, examples: Array) -> bytes:
+def _with_integers(source: ConstantModel, examples: Array) -> bytes:
     """Integers up to the last convolutions; then floats, since the corners of boxes need more than 8 bits."""
-    types, nodes = _after_convolutions(bytes(converter.convert()))
+    types, nodes = _after_convolutions(_with_floats(source))
+    converter = source.converter()
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([image[np.newaxis]] for image in examples)
     options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=types, denylisted_nodes=nodes)

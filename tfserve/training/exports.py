@@ -11,6 +11,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import tensorflow as tf
 from tfserve.runtimes import image_metadata
 from tfserve.tensors import Array
 from tfserve.training import project_folders
+from tfserve.training.constant_model import ConstantModel
 from tfserve.training.first_words import first_words
 from tfserve.training.litert_metadata import with_metadata
 from tfserve.training.timing import Stage
@@ -120,10 +122,11 @@ class Trial:
     def add_small_forms(self, network: Any, card: dict[str, Any], examples: Array, stage: Stage) -> None:
         """LiteRT, LiteRT with integers, ONNX."""
         stage.say(0.35, "converts to LiteRT")
-        self.add("LiteRT", "model.tflite", litert(network, card))
-        stage.say(0.5, "converts to LiteRT with integers")
-        self.add("LiteRT int8", "model_int8.tflite", litert(network, card, examples), tolerance=QUANTIZED)
-        stage.say(0.85, "converts to ONNX")
+        with ConstantModel(network, partial(_probabilities, network)) as source:
+            self.add("LiteRT", "model.tflite", litert(source, card))
+            stage.say(0.5, "converts to LiteRT with integers")
+            self.add("LiteRT int8", "model_int8.tflite", litert(source, card, examples), tolerance=QUANTIZED)
+        stage.say(0.8, "converts to ONNX")
         self.add("ONNX", "model.onnx", onnx(network, card))
 
 
@@ -146,11 +149,15 @@ def keras_file(network: Any) -> Callable[[Path], Compute]:
     return open_it
 
 
-def litert(network: Any, card: dict[str, Any], examples: Array | None = None) -> Callable[[Path], Compute]:
+def _probabilities(network: Any, images: Any) -> dict[str, Any]:
+    return {"probabilities": network(images, training=False)}
+
+
+def litert(source: ConstantModel, card: dict[str, Any], examples: Array | None = None) -> Callable[[Path], Compute]:
     """LiteRT (once TensorFlow Lite); with integer arithmetic when there are `examples` to find the ranges from."""
 
     def open_it(path: Path) -> Compute:
-        converter = tf.lite.TFLiteConverter.from_keras_model(network)
+        converter = source.converter()
         if examples is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([image[np.newaxis]] for image in examples)
@@ -164,7 +171,7 @@ def litert(network: Any, card: dict[str, Any], examples: Array | None = None) ->
 
 def onnx(network: Any, card: dict[str, Any]) -> Callable[[Path], Compute]:
     def open_it(path: Path) -> Compute:
-        session = onnx_session(network, card, path, lambda images: {"probabilities": network(images, training=False)})
+        session = onnx_session(network, card, path, partial(_probabilities, network))
         return lambda each: np.asarray(session.run(None, {"images": each})[0])
 
     return open_it
@@ -197,7 +204,7 @@ def saved_model(
     """An output of a signature, of a SavedModel that is there already. With `values`, masks become class numbers."""
 
     def open_it(path: Path) -> Compute:
-        loaded = tf.saved_model.load(path)
+        loaded = load_once(path)
         function = loaded.signatures[signature]
         (inward,) = function.structured_input_signature[1]
 
@@ -209,6 +216,12 @@ def saved_model(
         return compute
 
     return open_it
+
+
+@lru_cache(maxsize=1)
+def load_once(path: Path) -> Any:
+    """The SavedModel, which several signatures are tried of: to load it takes seconds."""
+    return tf.saved_model.load(path)
 
 
 def _difference(given: Sequence[Array], expected: Sequence[Array]) -> tuple[float, float | None]:

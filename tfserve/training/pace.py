@@ -7,7 +7,7 @@ from typing import Any
 
 ENOUGH_STEPS = 900
 """Small data is gone through more often, so that there are about so many steps."""
-DETECTION_STEPS = {"fast": 300, "balanced": 1000, "best": 3000}
+DETECTION_STEPS = {"fast": 300, "balanced": 700, "best": 3000}
 """By effort. A step with 8 images of 256 pixels takes about one second of a processor core."""
 FEWEST_EPOCHS, MOST_EPOCHS, MOST_DETECTION_EPOCHS = 20, 100, 300
 
