@@ -280,6 +280,7 @@ def test_other_weights_are_another_model_to_the_cache_of_conversions(tmp_path: P
         ([constant("lost")], "no weights for the constant 'lost'"),
         ([placeholder("x", 1), node("y", "_FusedConv2D", "x", "x", fused_ops=text("Gelu"))], "'Gelu'. Supported"),
         ([placeholder("x", 1), node("y", "_FusedMatMul", "x", "x", fused_ops=text("BiasAdd"))], "has 2 inputs"),
+        ([placeholder("x", 1), node("y", "Prelu", "x")], "is a Prelu, but has 1 inputs"),
         ([placeholder("x", 1)], "has no output"),
         ([node("y", "NoSuchOperation")], "NoSuchOperation"),
         ([{"name": 3}], "not a TensorFlow graph"),

@@ -75,7 +75,8 @@ class ModelJson(msgspec.Struct, rename="camel"):
     def signature_side(self, side: str) -> dict[str, Any]:
         """The signature's `inputs` or `outputs`: descriptions of tensors by name. Older converters put it elsewhere."""
         found = self.signature or (self.user_defined_metadata or {}).get("signature") or {}
-        return (found.get(side) if isinstance(found, dict) else None) or {}
+        described = found.get(side) if isinstance(found, dict) else None
+        return described if isinstance(described, dict) else {}
 
 
 def read(file: Path) -> ModelJson:

@@ -54,7 +54,7 @@ def unfuse_function(function: Any) -> None:
 def unfuse(node: Any) -> Iterator[Any]:
     """The nodes for a node, itself if it is not fused; the last one has its name. Raises `Invalid`."""
     if node.op == "Prelu":
-        yield from _Parts(node).prelu(node.input[0], node.input[1], node.name)
+        yield from _Parts(node).alone()
     elif node.op in PLAIN:
         yield from _Parts(node).all()
     else:
@@ -68,10 +68,16 @@ class _Parts:
         self._inputs = [name for name in node.input if not name.startswith("^")]
         self._controls = [name for name in node.input if name.startswith("^")]
 
+    def alone(self) -> Iterator[Any]:
+        """`Prelu` that is not fused with anything."""
+        if len(self._inputs) != 2:
+            raise Invalid(f"The operation {self._node.name!r} is a Prelu, but has {len(self._inputs)} inputs.")
+        yield from self.prelu(self._inputs[0], self._inputs[1], self._node.name)
+
     def all(self) -> Iterator[Any]:
         """The operation itself, and then what is fused with it, each on the result of the one before."""
         node, plain = self._node, PLAIN[self._node.op]
-        steps = [each.decode() for each in node.attr["fused_ops"].list.s]
+        steps = [each.decode(errors="replace") for each in node.attr["fused_ops"].list.s]
         if strange := [step for step in steps if step not in _KNOWN]:
             raise Invalid(
                 f"The operation {node.name!r} fuses {node.op} with {strange[0]!r}. Supported: {', '.join(_KNOWN)}."

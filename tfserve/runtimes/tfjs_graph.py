@@ -21,8 +21,8 @@ def export(file: Path, folder: Path) -> None:
     import tensorflow as tf
 
     model = tfjs.read(file)
-    definition = _definition(tf, file, model)
     try:
+        definition = _definition(tf, file, model)
         with tf.Graph().as_default() as graph:
             frozen_graph.add(tf, definition)
             inputs, outputs = _side(graph, model, "inputs"), _side(graph, model, "outputs")
