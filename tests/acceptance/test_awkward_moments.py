@@ -19,6 +19,8 @@ from tests.acceptance.test_models import deploy, deployment, predict
 from tests.acceptance.test_start_and_stop import follow_until
 from tests.acceptance.test_workspaces import sleep_in_c
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., Server]
 
 HOLDS_THE_GIL = "import re\nprint('begun', flush=True)\nre.match('(a+)+$', 'a' * 60 + 'b')"

@@ -16,6 +16,8 @@ import pytest
 
 from tests.acceptance.conftest import REPOSITORY, Server, command
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., Server]
 
 

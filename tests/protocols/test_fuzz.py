@@ -30,6 +30,8 @@ from schemathesis.specs.openapi.checks import (
 from tests.acceptance.conftest import Server
 from tests.protocols import echo
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = 6
 """Requests of each sort to an operation."""
 

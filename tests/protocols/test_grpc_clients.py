@@ -8,12 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.conftest import REPOSITORY
 from tests.protocols import echo
 from tests.protocols.clients import PROGRAMS, Clients
 from tests.protocols.grpc_port import Port, port, real_model
 from tests.protocols.test_grpc import VALUES
 from tfserve.protocols.protos import oip_pb2
+
+pytestmark = pytest.mark.slow
 
 __all__ = ["port", "real_model"]
 
