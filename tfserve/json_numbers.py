@@ -228,7 +228,7 @@ def _pieces(text: memoryview) -> Iterator[bytes]:
         piece = bytes(text[at : at + size])
         if at + size < len(text):
             if (cut := piece.rfind(b",")) < 0:
-                size *= 2  # so much space between two numbers
+                size *= 2  # no comma: this piece is all white space or one number
                 continue
             piece = piece[:cut]
         yield piece

@@ -78,6 +78,7 @@ class Trial:
         self, folder: Path, inputs: Sequence[Array], expected: Sequence[Array], *, image: dict[str, Any] | None = None,
         compare: Comparison | None = None,
     ) -> None:  # fmt: skip
+        load_once.cache_clear()  # another attempt may have written another model to the same path
         self.results: list[Export] = []
         self._compare = compare or _difference
         self._image = image
