@@ -36,14 +36,18 @@ def told_anew(trainer: Trainer) -> None:
 
 @pytest.mark.slow
 def test_kill_9_in_an_epoch_and_the_next_attempt_goes_on_from_the_checkpoint(
-    digits: Path, start_trainer: StartTrainer
+    digits: Path, start_trainer: StartTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    temporary = tmp_path / "temporary files of the machine"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     first = start_trainer()
     assert isinstance(first.examine(digits, epochs=8, **QUICK), ProjectExamined)
     first.start_training(digits, epochs=8, **QUICK)
     reached = first.wait_until_told(lambda told: "epoch 4 of 8" in told.message)
     first.process.send_signal(signal.SIGKILL)
     first.process.wait()
+    assert list((digits.parent / "work" / "temporary").iterdir()), "TensorFlow's own, for one"
     (digits / "models" / ".t1.writing" / "half").write_text("left behind")
 
     second = start_trainer()
@@ -57,6 +61,8 @@ def test_kill_9_in_an_epoch_and_the_next_attempt_goes_on_from_the_checkpoint(
     assert reached.progress <= second.told[-1].progress
     assert any(re.search("Goes on after epoch [34] of 8", each.message) for each in second.told)
     assert not (digits / "models" / "t1" / "half").exists()
+    assert not list((digits.parent / "work").rglob("temporary/*"))
+    assert not list(temporary.iterdir())
     assert ended.metrics is not None
     assert ended.metrics["epochs"] == 8
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,22 @@ def written_aside(file: Path) -> Iterator[Path]:
         aside.replace(file)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_files(folder: Path) -> Iterator[None]:
+    """Keeps what `tempfile` makes in `folder` instead of the machine's own folder, and removes it at the end.
+
+    What a killed attempt has left there goes when the next one begins, or with the folder above.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def aside_of(folder: Path) -> Path:

@@ -28,7 +28,7 @@ from tfserve.ipc.messages import (
     WorkerReady,
 )
 from tfserve.linux import adopt_orphans
-from tfserve.worker import linux, streams
+from tfserve.worker import deferred_imports, linux, streams
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.interrupts import Interrupts
 
@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     connection = _connect(options.fd)
     interrupts = Interrupts()
     inbox = Inbox(connection, interrupts)
+    deferred_imports.install()
     warm = options.warm and _warm_up()
     connection.tell(WorkerReady(warm=warm))
     status = os.EX_SOFTWARE

@@ -40,6 +40,8 @@ weight of others; with 10 a training was left a twentieth of a busy machine."""
 MAX_SKIPPED = 100
 """So many skipped files are told; the findings have all."""
 SAVED_MODEL = "saved_model"
+TEMPORARY = "temporary"
+"""In the work folder: TensorFlow and the converters write megabytes, which `kill -9` would leave in /tmp for good."""
 
 
 class TrainRole:
@@ -93,7 +95,8 @@ class TrainRole:
         from tfserve.training import recipes
 
         writing.make_folder(Path(message.folder).parent, self._callers_umask)
-        return recipes.run(message, self._connection.tell)
+        with writing.temporary_files(Path(message.work_folder, TEMPORARY)):
+            return recipes.run(message, self._connection.tell)
 
 
 def _give_way(nice: int) -> None:
