@@ -76,7 +76,7 @@ def test_a_body_that_is_neither_form_nor_json_is_told_what_was_expected(waiting:
         waiting.http.post("/", content=content),
     ):
         assert answer.status_code == 400
-        words = "a form of the type application/x-www-form-urlencoded or multipart/form-data"
+        words = "Send a form (application/x-www-form-urlencoded or multipart/form-data)"
         assert words in answer.json()["result"]
 
 
