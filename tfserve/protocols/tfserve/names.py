@@ -26,8 +26,8 @@ class BadName(Invalid):
 
 
 class BadNewName(Invalid):
-    """{name!r} is not a valid name for a new workspace. It must start with a letter, a digit or '_', must not end with \
-a space and must not contain invisible characters."""
+    """{name!r} is not a valid name for a new workspace. It must start with a letter, a digit or '_', and must not end \
+with a space or contain invisible characters."""
 
 
 def workspace_name(name: str) -> str:
