@@ -40,7 +40,7 @@ def test_a_class_that_is_not_keras_own_is_named(models: Path, suffix: str) -> No
 @pytest.mark.parametrize("name", ["model.keras", "model.h5"])
 def test_a_file_that_is_no_keras_model_is_told(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"junk" * 1000)
-    assert "damaged or something else" in refusal(tmp_path / name)
+    assert "damaged or not a model" in refusal(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["dense.keras", "dense.h5"])

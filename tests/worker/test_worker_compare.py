@@ -203,4 +203,4 @@ def test_what_is_asked_in_the_wrong_order_or_of_the_wrong_thing_is_told(trials: 
     trials.ask(TENSORFLOW, contract, work)
     answer = trials.ask("litrt", contract, work)
     assert isinstance(answer, Converted)
-    assert "no converter for 'litrt' (did you mean 'litert'?)" in answer.trial.reason
+    assert "No converter for 'litrt' (did you mean 'litert'?)" in answer.trial.reason

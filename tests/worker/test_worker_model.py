@@ -184,10 +184,10 @@ def test_an_inner_tensor_can_be_fed(meta_graph: Deployed) -> None:
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        (asks("outputz"), "(did you mean 'outputs'?). There are: collections: 'centred', 'inputs'"),
+        (asks("outputz"), "(did you mean 'outputs'?). Available: collections: 'centred', 'inputs'"),
         (asks("outputs", {"x": [[1, 1]]}), "lacks 'offset:0'"),
         (asks("y", {"x": [[1, 1]]}, signature="mine"), "no signature 'mine'"),
-        (asks("y", {"train": 1}), "can't be given a value"),
+        (asks("y", {"train": 1}), "can't be fed"),
     ],
 )
 def test_a_request_that_the_graph_can_t_answer_is_told_why(meta_graph: Deployed, request_: Any, words: str) -> None:

@@ -106,21 +106,23 @@ def choices(model: Located, *, runtime: str = AUTO, precision: str = "float32") 
     """The runtimes that read a model as it is and compute as asked, the best first. Raises `Invalid`, `Unsupported`."""
     if runtime not in (AUTO, *MODULES):
         known = [AUTO, *MODULES]
-        raise Invalid(f"There is no runtime {runtime!r}{nearest(runtime, known)}. There are: {', '.join(known)}.")
+        raise Invalid(f"Unknown runtime {runtime!r}{nearest(runtime, known)}. Expected one of: {', '.join(known)}.")
     if precision not in PRECISIONS:
         known = list(PRECISIONS)
-        raise Invalid(f"There is no precision {precision!r}{nearest(precision, known)}. There are: {', '.join(known)}.")
+        raise Invalid(
+            f"Unknown precision {precision!r}{nearest(precision, known)}. Expected one of: {', '.join(known)}."
+        )
     readers = RUNTIMES[model.format]
     wanted = [name for name in readers if runtime in (AUTO, name)]
     if not wanted:
         raise Unsupported(
-            f"{model.path} is a {model.format}, which {' and '.join(readers)} can read; the runtime {runtime!r} was"
-            " asked for."
+            f"{runtime} can't read {model.path}, a {model.format}. Set runtime to {' or '.join(readers)}, or leave it"
+            " out."
         )
     found = [name for name in wanted if name in PRECISIONS[precision]]
     if not found:
         raise Unsupported(
-            f"With {precision} {' and '.join(PRECISIONS[precision])} can compute; {model.path} is a {model.format},"
-            f" to be computed by {' or '.join(wanted)}."
+            f"{precision} is supported by {' and '.join(PRECISIONS[precision])} only; {model.path} is a {model.format},"
+            f" which would run on {' or '.join(wanted)}."
         )
     return found

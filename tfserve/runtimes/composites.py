@@ -69,7 +69,7 @@ def remarks(inputs: Sequence[TensorSpec], left_out: Sequence[TensorSpec]) -> lis
     """What users must know: how to send such inputs, and which outputs they do not get."""
     found = [
         f"input {name} is {_kind_of(parts)}: send {', '.join(f'its {part} as {own!r}' for part, own in parts.items())},"
-        " in columns"
+        " in column format"
         for name, parts in _by_whole(inputs).items()
     ]
     return found + [f"output {name} is {_kind_of(parts)} and left out" for name, parts in _by_whole(left_out).items()]

@@ -28,11 +28,12 @@ def signature_of(signatures: dict[str, Signature]) -> str:
     """The signature that is converted: the default one, or the only one. Raises `Unsupported`."""
     if DEFAULT_SIGNATURE not in signatures and len(signatures) != 1:
         raise Unsupported(
-            f"The model has no signature {DEFAULT_SIGNATURE!r}, and {len(signatures)} others to choose from."
+            f"The model has no signature {DEFAULT_SIGNATURE!r} but {len(signatures)} others, so the choice is"
+            " ambiguous."
         )
     name = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in signatures else next(iter(signatures))
     if part := next((spec for spec in signatures[name].inputs if spec.part), None):
-        raise Unsupported(f"Input {part.name!r} is a part of a ragged or sparse tensor, which only TensorFlow takes.")
+        raise Unsupported(f"Input {part.name!r} is part of a ragged or sparse tensor, which only TensorFlow accepts.")
     return name
 
 
@@ -43,7 +44,7 @@ def convert(candidate: str, saved_model: Path, name: str, signature: Signature, 
     converter or it is not installed, else whatever the converter raises.
     """
     if candidate not in CONVERTERS:
-        raise Unsupported(f"There is no converter for {candidate!r}{nearest(candidate, CONVERTERS)}.")
+        raise Unsupported(f"No converter for {candidate!r}{nearest(candidate, CONVERTERS)}.")
     to.mkdir(parents=True)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # converters print every variable of a model
@@ -121,7 +122,7 @@ def _onnx(saved_model: Path, name: str, signature: Signature, to: Path, precisio
     graph = tf2onnx.convert.from_function(function, input_signature=specs, output_path=str(file))[0].graph
     there = {each.name for each in graph.input}
     if weights := there - inputs.keys():
-        raise Unsupported(f"The converter left {len(weights)} of the model's weights outside of the file.")
+        raise Unsupported(f"The converter left {len(weights)} of the model's weights out of the file.")
     return file, (tuple(own if own in there else "" for own in inputs), tuple(outputs))
 
 

@@ -26,8 +26,8 @@ def decode(spec: ImageSpec, number: int, data: bytes) -> tuple[Array, tuple[int,
         picture = image_files.read(data, mode=MODES[channels], near=near, background=colours.colour(spec.background))
     except BadImage as error:
         raise Invalid(
-            f"Image {number} can't be read: {error}. The bytes of a {', '.join(image_files.FORMATS[:-1])} or"
-            f" {image_files.FORMATS[-1]} file were expected; {len(data)} bytes beginning with {data[:8]!r} were given."
+            f"Image {number} can't be read: {error}. Expected a {', '.join(image_files.FORMATS[:-1])} or"
+            f" {image_files.FORMATS[-1]} file, got {len(data)} bytes that begin with {data[:8]!r}."
         ) from None
     width, height = picture.size
     to = (spec.width or width, spec.height or height)

@@ -26,7 +26,7 @@ def load(tf: Any, model: Located) -> Any:
     graph = tf.compat.v1.get_default_graph()
     into, out_of = _named(graph, model.inputs) or inputs(graph), _named(graph, model.outputs) or outputs(graph)
     if not out_of:
-        raise Invalid(f"{model.path} has no output: give the names of its tensors as outputs.")
+        raise Invalid(f"{model.path} does not say what its outputs are. Give the names of tensors as outputs.")
     meta_graph = tf.compat.v1.MetaGraphDef()
     meta_graph.graph_def.library.CopyFrom(definition.library)
     build = tf.compat.v1.saved_model.build_tensor_info
@@ -80,7 +80,7 @@ def tensor(graph: Any, name: str) -> Any:
         return graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
     except (KeyError, ValueError):
         known = [each.name for each in graph.get_operations() if each.outputs]
-        raise Invalid(f"The graph has no tensor {name!r}{nearest(name, known)}. There are: {listed(known)}.") from None
+        raise Invalid(f"The graph has no tensor {name!r}{nearest(name, known)}. Available: {listed(known)}.") from None
 
 
 def _unused(operations: Iterable[Any]) -> Iterable[Any]:

@@ -71,7 +71,7 @@ class _Parts:
     def alone(self) -> Iterator[Any]:
         """`Prelu` that is not fused with anything."""
         if len(self._inputs) != 2:
-            raise Invalid(f"The operation {self._node.name!r} is a Prelu, but has {len(self._inputs)} inputs.")
+            raise Invalid(f"The operation {self._node.name!r} is a Prelu with {len(self._inputs)} inputs. Expected: 2.")
         yield from self.prelu(self._inputs[0], self._inputs[1], self._node.name)
 
     def all(self) -> Iterator[Any]:

@@ -86,8 +86,8 @@ class GraphGuard:
         for name in feeds:
             if name in self._naming_tensors and name not in self._declared_inputs:
                 raise Invalid(
-                    f"{name!r} can't be given a value: it says which file {self._naming_tensors[name]} reads or writes."
-                    " Feed the inputs of a signature, or tensors that only take part in computations."
+                    f"{name!r} can't be fed: it determines which file {self._naming_tensors[name]} reads or writes."
+                    " Feed the inputs of a signature, or tensors that are only used in computations."
                 )
 
     def _check_effects(self, effects: Sequence[Any], given: frozenset[str], fetches: Sequence[str]) -> None:
@@ -99,12 +99,12 @@ class GraphGuard:
         strange = sorted((each for each in effects if each not in own), key=lambda each: str(each.name))
         if strange:
             raise Invalid(
-                f"Fetching {listed(fetches, 5)} would run {strange[0].name!r}, {self._what(strange[0])}. Requests can"
-                " only compute: side effects are limited to what a signature of the model declares."
+                f"Fetching {listed(fetches, 5)} would run {strange[0].name!r}, {self._what(strange[0])}. Requests may"
+                " only run the side effects that a signature of the model declares."
             )
         raise Invalid(
-            f"Fetching {listed(fetches, 5)} runs {effects[0].name!r}, {self._what(effects[0])}. Give it only the inputs"
-            f" of the signature that it belongs to; {listed(sorted(fed))} were given."
+            f"Fetching {listed(fetches, 5)} runs {effects[0].name!r}, {self._what(effects[0])}. Feed only the inputs"
+            f" of its signature; got {listed(sorted(fed))}."
         )
 
     def _what(self, operation: Any) -> str:
@@ -114,10 +114,13 @@ class GraphGuard:
     def _why_refused(self, name: str) -> str:
         for operation in sorted(self.effects[name], key=lambda each: str(each.name)):
             if outside := self._effects_of(operation).outside:
-                return f"signature {name!r} is left out: it runs {outside[0]}, which uses more than the model"
+                return f"signature {name!r} is not available: it runs {outside[0]}, which reaches outside the model"
         naming = self._naming_of(self.effects[name], self._inputs[name])
         if named := sorted(self._inputs[name] & naming.keys()):
-            return f"signature {name!r} is left out: its input {named[0]!r} says which file {naming[named[0]]} reads"
+            return (
+                f"signature {name!r} is not available: its input {named[0]!r} determines which file {naming[named[0]]}"
+                " reads"
+            )
         return ""
 
     # --- walking through the graph

@@ -44,7 +44,7 @@ class GraphNames:
         elements = self._elements(name, signature, self._inputs, "input")
         for element in elements:
             if _is_operation(element) or not self._graph.is_feedable(element):
-                raise Invalid(f"Input {name!r} means {element.name!r}, which can't be given a value.")
+                raise Invalid(f"Input {name!r} refers to {element.name!r}, which can't be fed.")
         return [self._target(element) for element in elements]
 
     def fetches(self, name: str, signature: str) -> Sequence[Target]:
@@ -106,7 +106,7 @@ class GraphNames:
         try:
             return [self._value_of(self._graph.as_graph_element(each)) for each in self._graph.get_collection(key)]
         except (TypeError, ValueError):
-            raise Invalid(f"The collection {key!r} of the graph holds more than tensors and operations.") from None
+            raise Invalid(f"The collection {key!r} of the graph contains more than tensors and operations.") from None
 
     def _by_graph_name(self, name: str) -> Any:
         """A tensor by its name, or by that of its operation if it is the only output; else an operation without any."""
@@ -148,7 +148,7 @@ class GraphNames:
             words.append(f"collections: {listed(collections)}")
         words.append(f"tensors: {listed(tensors)}")
         close = nearest(name, own) or nearest(name, collections) or nearest(name, tensors)
-        return Invalid(f"The model has no {what} {name!r}{close}. There are: {'; '.join(words)}.")
+        return Invalid(f"The model has no {what} {name!r}{close}. Available: {'; '.join(words)}.")
 
 
 def _is_operation(element: Any) -> bool:

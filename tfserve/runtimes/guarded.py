@@ -35,7 +35,7 @@ class Guarded(Forwarding):
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         if (name := outside(self._guard, inputs)) is not None:
             raise OnlyTensorFlowKnows(
-                f"Input {name!r} has values for which {self.runtime} was not seen to agree with TensorFlow."
+                f"Input {name!r} has values for which {self.runtime} has not been shown to agree with TensorFlow."
             )
         try:
             return self._runtime.run(inputs, outputs, signature)

@@ -191,7 +191,7 @@ def _opened(data: bytes) -> Any:
     if len(data) > MAX_FILE_BYTES:
         raise BadImage(f"huge: {len(data) // 2**20} MiB (limit: {MAX_FILE_BYTES // 2**20} MiB)")
     if name is None:
-        raise BadImage(f"not an image: its content is none of {', '.join(FORMATS)}")
+        raise BadImage(f"not an image (expected one of {', '.join(FORMATS)})")
     Image.MAX_IMAGE_PIXELS = None  # our own limit comes right after, with a message that people understand
     try:
         image = Image.open(io.BytesIO(data), formats=[_reader(name)])
@@ -232,7 +232,9 @@ def _eight_bits(image: Any) -> Any:
     if image.mode.startswith("I;16"):
         return _high_bytes(image)
     if image.mode in ("I", "F"):
-        raise BadImage("32 bits per channel, whose black and white are unknown: save it with 8 or 16 bits per channel")
+        raise BadImage(
+            "32 bits per channel, with unknown values for black and white: save it with 8 or 16 bits per channel"
+        )
     return _from_lab(image) if image.mode == "LAB" else image
 
 

@@ -79,7 +79,7 @@ def _sized(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
             f'image: the input {tensor.name!r} accepts any shape. Add "layout": "NHWC" (channels last) or "NCHW", and'
             " height and width."
         )
-    raise Invalid(f"image: the input {tensor.name!r} takes {tensor}, which has {rank} dimensions; an image has 2 to 4.")
+    raise Invalid(f"image: the input {tensor.name!r} takes {tensor}, which has {rank} dimensions. Expected: 2 to 4.")
 
 
 def _of_four(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
@@ -118,8 +118,8 @@ def _grey_without_channels(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
     is_clear = shape[0] in (-1, 1) and -1 not in shape[1:] and not {*shape[1:]} & {*MODES}
     if spec.channels not in (None, 1) or not (is_clear or (spec.channels == 1 and shape[0] in (-1, 1))):
         raise Invalid(
-            f"image: the input {tensor.name!r} takes {tensor}. With 3 dimensions these must be (count, height, width)"
-            ' of grey images; if they are, add "channels": 1 with height and width.'
+            f"image: the input {tensor.name!r} takes {tensor}. If its 3 dimensions are (count, height, width)"
+            ' of grey images, add "channels": 1 with height and width.'
         )
     for name, size in zip(("height", "width"), shape[1:], strict=True):
         given = getattr(spec, name)
@@ -134,7 +134,7 @@ def _flattened(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
     values = (tensor.shape or (-1, -1))[1]
     if spec.height is None or spec.width is None:
         raise Invalid(
-            f"image: the input {tensor.name!r} takes {tensor}, flattened images: give their height and width."
+            f"image: the input {tensor.name!r} takes {tensor}, which are flattened images. Add height and width."
         )
     area = spec.height * spec.width
     channels = spec.channels or (values // area if values != -1 and values // area in MODES else 3)
@@ -145,15 +145,15 @@ def _flattened(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
         )
     if channels > 1 and spec.layout is None:
         raise Invalid(
-            f"image: the input {tensor.name!r} takes {tensor}, flattened images of {channels} channels. Add"
-            ' "layout": "NHWC" if the channels of a pixel are next to each other, else "NCHW".'
+            f"image: the input {tensor.name!r} takes {tensor}, which are flattened images with {channels} channels. Add"
+            ' "layout": "NHWC" if the channels of a pixel are adjacent, otherwise "NCHW".'
         )
     return msgspec.structs.replace(spec, channels=channels, layout=spec.layout or "NHWC")
 
 
 def _said(spec: ImageSpec) -> str:
     sizes = {"height": spec.height, "width": spec.width, "channels": spec.channels, "layout": spec.layout}
-    return ", ".join(f"{name} {value}" for name, value in sizes.items() if value is not None) or "nothing of sizes"
+    return ", ".join(f"{name} {value}" for name, value in sizes.items() if value is not None) or "nothing about sizes"
 
 
 # --- values
@@ -163,7 +163,7 @@ def _with_normalization(tensor: TensorSpec, spec: ImageSpec) -> tuple[ImageSpec,
     """Checks that the input's type can hold the values; an unsaid normalization may follow from a quantization."""
     dtype = DTYPES.get(tensor.dtype)
     if dtype is None or dtype.kind not in ("int", "float"):
-        raise Invalid(f"image: the input {tensor.name!r} takes {tensor}; pixels are numbers.")
+        raise Invalid(f"image: the input {tensor.name!r} takes {tensor}. Expected a tensor of numbers.")
     if dtype.kind == "float":
         return spec, ()
     remarks: tuple[str, ...] = ()
@@ -187,14 +187,14 @@ def _check_values(tensor: TensorSpec, spec: ImageSpec) -> None:
     if (held < LEAST_HELD * span).any():
         raise Invalid(
             f"image: the input {tensor.name!r} is {tensor.dtype} and holds {low.min():.4g} to {high.max():.4g}, but"
-            f" pixels would become {least.min():.4g} to {most.max():.4g}. Give the scale and offset, or mean and std,"
-            " that the model was trained with."
+            f" pixels would become {least.min():.4g} to {most.max():.4g}. Add the scale and offset, or the mean and"
+            " std, that the model was trained with."
         )
     if (span < SMALLEST_SPAN * scale.max()).any():
         raise Invalid(
-            f"image: the input {tensor.name!r} is {tensor.dtype}, whole numbers, but the normalization makes pixels"
-            f" {least.min():.4g} to {most.max():.4g}, which would be rounded away. Give the one that the model was"
-            " trained with."
+            f"image: the input {tensor.name!r} is {tensor.dtype}, but the normalization turns pixels into"
+            f" {least.min():.4g} to {most.max():.4g}, which would be lost in rounding. Add the normalization that the"
+            " model was trained with."
         )
 
 
@@ -204,7 +204,7 @@ def _by_quantization(
     """What the integers of the input can stand for shows which values the model was trained with."""
     limits = np.iinfo(DTYPES[tensor.dtype].numpy)
     if isinstance(quantization.scale, tuple) or isinstance(quantization.zero_point, tuple):
-        raise Invalid(f"image: the input {tensor.name!r} is quantized per channel: give scale and offset.")
+        raise Invalid(f"image: the input {tensor.name!r} is quantized per channel. Add scale and offset.")
     low, high = (quantization.scale * (end - quantization.zero_point) for end in (int(limits.min), int(limits.max)))
     is_symmetric = tensor.dtype == "int16"  # half of it may be unused
     if high > 200 and (low > -32 or is_symmetric):
@@ -213,13 +213,13 @@ def _by_quantization(
         if not is_symmetric and abs(low - least) < 0.1 and abs(high - most) < 0.1:
             remark = (
                 f"Image files: pixels are scaled to {least} to {most}, as the quantization of the input"
-                f" {tensor.name!r} suggests. If the model was trained otherwise, deploy it with scale and offset, or"
-                " mean and std."
+                f" {tensor.name!r} suggests. If the model was trained with other values, deploy it with scale and"
+                " offset, or mean and std."
             )
             return msgspec.structs.replace(spec, scale=scale, offset=offset), (remark,)
     raise Invalid(
-        f"image: the input {tensor.name!r} is quantized, for values from {low:.4g} to {high:.4g}. Give the scale and"
-        " offset, or mean and std, that the model was trained with."
+        f"image: the input {tensor.name!r} is quantized for values from {low:.4g} to {high:.4g}. Add the scale and"
+        " offset, or the mean and std, that the model was trained with."
     )
 
 

@@ -92,7 +92,7 @@ def parse(given: dict[str, Any], where: str, *, defaults: dict[str, Any] | None 
         spec = msgspec.convert(own | given, ImageSpec)
     except msgspec.ValidationError as error:
         fields = ", ".join(ImageSpec.__struct_fields__)
-        raise Invalid(f"{where} does not describe images: {error}. Its fields are {fields}.") from None
+        raise Invalid(f"{where} is not a valid image description: {error}. Its fields are {fields}.") from None
     for check in (_check_background, _check_sizes, _check_normalization, _check_outputs):
         check(spec, where)
     return spec
@@ -107,12 +107,12 @@ def _check_background(spec: ImageSpec, where: str) -> None:
 
 def _check_sizes(spec: ImageSpec, where: str) -> None:
     if spec.channels is not None and spec.channels not in MODES:
-        raise Invalid(f"{where}: channels is one of 1, 3 and 4; {spec.channels} was given.")
+        raise Invalid(f"{where}: channels must be 1, 3 or 4, got {spec.channels}.")
     if spec.channel_order == "BGR" and spec.channels == 1:
-        raise Invalid(f"{where}: channel_order is BGR, but there is one channel. Leave channel_order out.")
+        raise Invalid(f"{where}: channel_order is BGR, but there is only one channel. Leave channel_order out.")
     for name, side in (("height", spec.height), ("width", spec.width)):
         if side is not None and not 1 <= side <= MAX_SIDE:
-            raise Invalid(f"{where}: {name} is a number of pixels from 1 to {MAX_SIDE}; {side} was given.")
+            raise Invalid(f"{where}: {name} must be from 1 to {MAX_SIDE} pixels, got {side}.")
 
 
 def _check_normalization(spec: ImageSpec, where: str) -> None:
@@ -121,13 +121,13 @@ def _check_normalization(spec: ImageSpec, where: str) -> None:
         if value is not None and not np.isfinite(np.asarray(value, np.float64)).all():
             raise Invalid(f"{where}: {name} must be finite.")
     if spec.offset is not None and (spec.mean is not None or spec.std is not None):
-        raise Invalid(f"{where}: give either offset (added after scale), or mean and std, not both.")
+        raise Invalid(f"{where}: give either offset (added after scale) or mean and std, not both.")
     if spec.std is not None and not np.all(np.asarray(spec.std)):
-        raise Invalid(f"{where}: std divides, so it can't be 0.")
+        raise Invalid(f"{where}: std must not be 0, because pixels are divided by it.")
     if spec.scale is None and spec.mean is not None and _is_of_one(spec.mean, spec.std):
         raise Invalid(
-            f"{where}: mean and std apply to values of 0 to 255, unless scale changes them. These look like those of"
-            ' values from 0 to 1: add "scale": 0.00392156862745098 (1/255).'
+            f"{where}: mean and std apply to pixels from 0 to 255 unless scale changes them. These seem to be for"
+            ' pixels from 0 to 1: add "scale": 0.00392156862745098 (1/255).'
         )
 
 
@@ -141,11 +141,13 @@ def _check_outputs(spec: ImageSpec, where: str) -> None:
     if spec.softmax and spec.sigmoid:
         raise Invalid(f"{where}: softmax and sigmoid exclude each other.")
     if spec.display and len(spec.display) != len(spec.labels):
-        raise Invalid(f"{where}: display needs a name for each label: {len(spec.labels)}, not {len(spec.display)}.")
+        raise Invalid(
+            f"{where}: display must have one name per label: expected {len(spec.labels)}, got {len(spec.display)}."
+        )
     if spec.mask_values and spec.task != "segmentation":
-        raise Invalid(f"{where}: mask_values are for task 'segmentation'.")
+        raise Invalid(f"{where}: mask_values are only allowed with task 'segmentation'.")
     if not all(0 <= value <= 255 for value in spec.mask_values):
-        raise Invalid(f"{where}: mask_values are whole numbers from 0 to 255.")
+        raise Invalid(f"{where}: mask_values must be integers from 0 to 255.")
 
 
 def check_channels(spec: ImageSpec) -> None:
@@ -153,6 +155,6 @@ def check_channels(spec: ImageSpec) -> None:
     for name in NORMALIZATION:
         value = getattr(spec, name)
         if isinstance(value, list) and len(value) != spec.channels:
-            raise Invalid(f"image: {name} is one number, or {spec.channels} (one a channel); {len(value)} were given.")
+            raise Invalid(f"image: {name} must be one number or {spec.channels} (one per channel), got {len(value)}.")
     if spec.channel_order == "BGR" and spec.channels == 1:
-        raise Invalid("image: channel_order is BGR, but the model takes one channel. Leave channel_order out.")
+        raise Invalid("image: channel_order is BGR, but the model takes only one channel. Leave channel_order out.")

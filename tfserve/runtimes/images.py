@@ -37,7 +37,9 @@ def with_files(runtime: Runtime, found: Found | None) -> Runtime:
     except Invalid as error:
         if found.binding:
             raise
-        add_remark(runtime, f"Image files are not accepted, because the model's metadata does not fit: {error.message}")
+        add_remark(
+            runtime, f"Image files are not accepted, because the model's metadata does not match: {error.message}"
+        )
         return runtime
 
 
@@ -97,7 +99,7 @@ class ImageFiles:
         """Decodes, several files at the same time. May be called from any thread, while others compute."""
         files = inputs[IMAGE_BYTES].tolist()
         if not files:
-            raise Invalid("No file was given: one encoded image or more was expected.")
+            raise Invalid("Expected at least one image file, got none.")
         numbers = range(len(files))
         decoded = list(
             self._threads.map(self._decode, numbers, files) if len(files) > 1 else map(self._decode, numbers, files)
@@ -132,14 +134,16 @@ class ImageFiles:
             if spec.name == name:
                 return [Target(name, spec)]
         names = [spec.name for spec in specs]
-        raise Invalid(f"Signature {IMAGE_BYTES!r} has no {name!r}{nearest(name, names)}. There are: {listed(names)}.")
+        raise Invalid(f"Signature {IMAGE_BYTES!r} has no {name!r}{nearest(name, names)}. Available: {listed(names)}.")
 
     def _check_other_inputs(self) -> None:
         given = [target.name for target in self._runtime.feeds(self._input.tensor.name, self._base)]
         names = [each.name for each in self._outputs]
         wanted = [target.name for name in names for target in self._runtime.fetches(name, self._base)]
         if lacks := self._runtime.missing(given, wanted, self._base):
-            raise Invalid(f"image: the model needs more than an image: {listed(lacks)}. It can't take files alone.")
+            raise Invalid(
+                f"image: the model has other inputs besides the image: {listed(lacks)}. Files alone are not enough."
+            )
 
     def _check_open_classes(self) -> None:
         """Raises `Invalid` if an output whose shape is open turns out not to have as many classes as labels."""
@@ -173,7 +177,7 @@ class ImageFiles:
         if len({image.shape for image in images}) == 1:
             return np.stack(images)
         if self.spec.task != "segmentation":
-            raise Invalid("Images of different sizes can't be computed together by this model: send them one by one.")
+            raise Invalid("This model can't process images of different sizes in one request. Send them one by one.")
         largest = np.array([image.shape for image in images]).max(axis=0).tolist()
         stacked = np.zeros((len(images), *largest), images[0].dtype)
         for n, image in enumerate(images):
@@ -184,7 +188,7 @@ class ImageFiles:
     def _run(self, images: Array) -> Array:
         (output,) = self._runtime.run({self._input.tensor.name: images}, [self._output.name], self._base)
         if output is None:
-            raise Invalid(f"The output {self._output.name!r} of the model is no tensor.")
+            raise Invalid(f"The output {self._output.name!r} of the model is not a tensor.")
         return output
 
     def _classify(self, images: Array, _: Array) -> dict[str, Array]:
@@ -249,7 +253,7 @@ def _base_signature(runtime: Runtime) -> str:
     own = [name for name in runtime.signatures if name != IMAGE_BYTES]
     name = own[0] if len(own) == 1 else DEFAULT_SIGNATURE
     if name not in own:
-        raise Invalid(f"Files need a signature {DEFAULT_SIGNATURE!r}; there are: {listed(own)}.")
+        raise Invalid(f"Image files need a signature {DEFAULT_SIGNATURE!r}. The model has: {listed(own)}.")
     return name
 
 
@@ -272,4 +276,4 @@ def _choose_input(inputs: Sequence[TensorSpec], name: str | None) -> TensorSpec:
     if len(fitting) == 1:
         return fitting[0]
     names = [spec.name for spec in inputs]
-    raise Invalid(f"image must name the input that is meant (input): one of {listed(names)}; {name!r} was given.")
+    raise Invalid(f"image: set input to the input that takes the image, one of {listed(names)}; got {name!r}.")

@@ -125,7 +125,7 @@ def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
         return Signature((), ())
     if found is None:
         raise Invalid(
-            f"The model has no signature {name!r}{nearest(name, signatures)}. There are: {listed(signatures)}."
+            f"The model has no signature {name!r}{nearest(name, signatures)}. Available: {listed(signatures)}."
         )
     return found
 
