@@ -116,8 +116,9 @@ def test_channels_may_be_blue_first_each_with_its_own_mean_and_deviation(tmp_pat
     ("image", "message"),
     [
         ({"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}, "pixels from 0 to 1"),
-        ({"mean": 128, "offset": 3}, "not both"), ({"std": 0}, "std must not be 0"), ({"mean": [1, 2]}, "one per channel"),
-        ({"scale": [1, 2]}, "one per channel"), ({"softmax": True, "sigmoid": True}, "exclude"),
+        ({"mean": 128, "offset": 3}, "not both"), ({"std": 0}, "std must not be 0"),
+        ({"mean": [1, 2]}, "one per channel"), ({"scale": [1, 2]}, "one per channel"),
+        ({"softmax": True, "sigmoid": True}, "exclude"),
         ({"channel_order": "GRB"}, "channel_order"), ({"layout": "CHW"}, "layout"),
     ],
 )  # fmt: skip

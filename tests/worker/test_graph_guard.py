@@ -232,7 +232,9 @@ def test_signatures_that_write_restore_run_code_or_read_any_file_are_left_out(ow
     assert sorted(owned.runtime.signatures) == ["count", "greet", "plain"]
     assert [remark.split("'")[1] for remark in owned.remarks] == NEVER
     assert "signature 'write' is not available: it runs WriteFile" in owned("text", {"text": "a"}, signature="write")
-    assert "its input 'read_path:0' determines which file ReadFile reads" in owned("content", {"path": "a"}, signature="read")
+    assert "its input 'read_path:0' determines which file ReadFile reads" in owned(
+        "content", {"path": "a"}, signature="read"
+    )
 
 
 def test_what_a_signature_declares_is_computed_with_its_state_and_its_own_files(owned: Model) -> None:

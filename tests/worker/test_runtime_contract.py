@@ -198,7 +198,7 @@ def test_a_litert_file_that_can_t_compute_a_row_of_one_value_is_loaded(converted
     for size in (5, 2, 8, 2):
         x = np.ones((1, size, 1, 1), np.float32)
         if size < 5:
-            with pytest.raises(Invalid, match="LiteRT could not compute this"):
+            with pytest.raises(Invalid, match="LiteRT could not run the model on these inputs"):
                 compute(model, [out.name], {"x": x})
         else:
             assert compute(model, [out.name], {"x": x})[0].ravel().tolist() == [5.0] * (size - 4)
@@ -272,7 +272,7 @@ def test_an_onnx_file_without_any_tensor_to_return_is_refused(tmp_path: Path) ->
     negative = [helper.make_node("Neg", ["x"], ["y"]), helper.make_tensor_value_info("y", 1, [2])]
     model = load(onnx_model(tmp_path / "both.onnx", [node, negative[0]], [x], [list_of_x, negative[1]]))
     assert [each.name for each in model.signatures[SIGNATURE].outputs] == ["y"]
-    assert model.remarks == ["output 's' is left out: it is not a tensor but a seq(tensor(float))"]  # type: ignore[attr-defined]
+    assert model.remarks == ["output 's' is not available: it is not a tensor but a seq(tensor(float))"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("type_", "name"), [(17, "float8_e4m3fn"), (22, "int4"), (21, "uint4")])
@@ -319,7 +319,7 @@ def test_an_onnx_file_of_a_newer_version_or_without_its_weights_says_what_to_do(
     model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
     save_model(model, str(tmp_path / "a.onnx"), save_as_external_data=True, location="a.data", size_threshold=0)
     (tmp_path / "a.data").unlink()
-    with pytest.raises(Invalid, match=r"a\.data.*copy that beside the model"):
+    with pytest.raises(Invalid, match=r"a\.data.*copy it into the model's folder"):
         load(tmp_path / "a.onnx")
 
 

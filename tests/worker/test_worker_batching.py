@@ -136,8 +136,8 @@ def test_a_fixed_first_dimension_is_never_batched() -> None:
         (b'{"fetches": []}', "fetches is empty"),
         (b'{"fetches": "z"}', "'serving_default': 'x'"),
         (b'{"fetches": "x", "feed_dict": {"xx": 1}}', "did you mean 'x'?"),
-        (b'{"fetches": "x"}', "lacks 'x'"),
-        (b'{"fetches": "x", "signature": "serving"}', "There are: 'serving_default'"),
+        (b'{"fetches": "x"}', "is missing 'x'"),
+        (b'{"fetches": "x", "signature": "serving"}', "Available: 'serving_default'"),
         (b'{"fetches": "x", "feed_dict": {"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}", "nested too deeply"),
     ],
 )

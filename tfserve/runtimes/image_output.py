@@ -105,7 +105,7 @@ def check_classes(classes: int, name: str, spec: ImageSpec) -> None:
         raise Invalid(f"image: {name!r} has a single value, whose softmax is always 1. Use sigmoid instead.")
     if labels and labels != classes and not (classes == 1 and labels == 2):
         raise Invalid(
-            f"image: labels has {labels}, but the output {name!r} has {classes} classes."
+            f"image: labels has {labels} entries, but the output {name!r} has {classes} classes."
             " Add one label per class, in the order of the output."
         )
 

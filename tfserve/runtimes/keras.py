@@ -56,7 +56,7 @@ def export_model(file: Path, description: KerasFile, load: Loader, folder: Path)
     except Exception as error:
         raise Invalid(
             f"{file} was read, but the model can't be exported as a SavedModel: {cause(error)} If its input"
-            " shape is unknown, call the model once, or give it an Input layer, before saving it."
+            " shape is unknown, call the model once or add an Input layer before saving it."
         ) from error
     finally:
         del model
@@ -129,7 +129,7 @@ def _write(keras: Any, model: Any, folder: Path) -> None:
 def _input_specs(tf: Any, model: Any) -> dict[str, Any]:
     """The inputs by name, in the model's order."""
     if not model.inputs:
-        raise ValueError("its inputs are not known.")
+        raise ValueError("its inputs are unknown.")
     names = unique(map(argument_name, _input_names(model)))
     return {name: _spec(tf, name, each) for name, each in zip(names, model.inputs, strict=True)}
 

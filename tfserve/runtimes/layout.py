@@ -64,4 +64,6 @@ def check(layout: Layout, path: Path, inputs: Mapping[str, object], outputs: Map
     """Raises `Invalid` unless the file has the tensors that the layout names."""
     for wanted, known, what in ((layout.inputs, inputs, "inputs"), (layout.outputs, outputs, "outputs")):
         if lost := [name for name in wanted if name and name not in known]:
-            raise Invalid(f"{path} and its {place(path).name} don't belong together: {listed(lost)} are no {what}.")
+            raise Invalid(
+                f"{path} and its {place(path).name} do not match: {listed(lost)} are not among the model's {what}."
+            )

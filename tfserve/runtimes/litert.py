@@ -30,7 +30,7 @@ def load(model: Located, *, device: str) -> LiteRtModel:
     except (ValueError, RuntimeError) as error:
         raise Invalid(
             f"{model.path} can't be loaded by LiteRT: {_told(error)} It may be damaged, or need operations of"
-            " TensorFlow ('select ops') or of a library, which LiteRT does not have."
+            " TensorFlow ('select ops') or of a custom library, which LiteRT does not include."
         ) from error
     signatures = _signatures(interpreter)
     if (found := layout.read(model.path)) is not None:
@@ -87,7 +87,7 @@ class LiteRtModel(SignatureOnly):
                 self.reset_state()
             values = self._computes[signature](**inputs)
         except Exception as error:
-            message = f"LiteRT could not compute this: {_told(error)}"
+            message = f"LiteRT could not run the model on these inputs: {_told(error)}"
             raise _failure(error, message) from error
         return [values[name] for name in outputs]
 

@@ -22,7 +22,7 @@ def check_cpu(device: str, library: str) -> None:
     """Raises `Invalid` for any device but the processor, which is all that `library` computes on here."""
     if _CPU.fullmatch(device) is None:
         raise Invalid(
-            f"With {library} a model runs on '/cpu:0'; {device!r} was given. On a GPU it needs the runtime tensorflow."
+            f"{library} runs models on '/cpu:0' only, got {device!r}. To use a GPU, set runtime to tensorflow."
         )
 
 

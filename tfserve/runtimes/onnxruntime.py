@@ -51,7 +51,7 @@ _SOURCE = re.compile(r"/onnxruntime_src/.*\)\s(?=[A-Z])")
 _HINTS = {
     "Unsupported model IR version": "Update onnxruntime, or export the model for an older version of ONNX.",
     "is under development and support for this is limited": "Export the model for an older opset.",
-    "External data path": "Its weights are in a file of their own: copy that beside the model.",
+    "External data path": "Its weights are in a separate file: copy it into the model's folder.",
 }
 
 _ERRORS_ONLY = 3
@@ -70,7 +70,7 @@ def load(model: Located, *, device: str) -> OnnxModel:
         raise Invalid(f"{model.path} can't be loaded by ONNX Runtime: {_told(error)}") from error
     any_shape = _tensors_without_rank(model, session)
     if strange := [each for each in session.get_inputs() if each.type not in DTYPES]:
-        raise Unsupported(f"{model.path} has the input {strange[0].name!r}, {_what(strange[0])}, which can't be given.")
+        raise Unsupported(f"{model.path} has the unsupported input {strange[0].name!r}, {_what(strange[0])}.")
     inputs = [_spec(each, any_shape) for each in session.get_inputs()]
     # Classifiers made by other libraries have lists of maps beside their tensors; those can't be fetched.
     outputs = [_spec(each, any_shape) for each in session.get_outputs() if each.type in DTYPES]
@@ -78,13 +78,13 @@ def load(model: Located, *, device: str) -> OnnxModel:
     if not outputs:
         told = f"output {strange[0].name!r} is {_what(strange[0])}" if strange else "it has no outputs"
         raise Unsupported(
-            f"{model.path} has no output that can be returned: {told}. Export it with outputs of tensors."
+            f"{model.path} has no output that can be returned: {told}. Export it with tensors as outputs."
         )
     found = layout.read(model.path)
     inputs, outputs = (onnx_quantization.added(specs, model.path) for specs in (inputs, outputs))
     names = found or layout.plain(inputs, outputs)
     layout.check(names, model.path, {each.name: each for each in inputs}, {each.name: each for each in outputs})
-    remarks = [f"output {each.name!r} is left out: it is {_what(each)}" for each in strange]
+    remarks = [f"output {each.name!r} is not available: it is {_what(each)}" for each in strange]
     return OnnxModel(model.format, session, names, remarks, was_converted=found is not None)
 
 
@@ -181,7 +181,7 @@ def _given(array: Array) -> Array:
     try:
         texts[:] = [each.decode() for each in array.ravel()]
     except UnicodeDecodeError as error:
-        raise Invalid(f"ONNX Runtime takes text in UTF-8 only; these bytes are not: {error}") from error
+        raise Invalid(f"ONNX Runtime accepts only UTF-8 text: {error}") from error
     return texts.reshape(array.shape)
 
 
@@ -194,7 +194,7 @@ def _octets(value: Any) -> Array:
 def _failure(error: Exception) -> TFserveError:
     if isinstance(error, TFserveError):
         return error
-    message = f"ONNX Runtime could not compute this: {_told(error)}"
+    message = f"ONNX Runtime could not run the model on these inputs: {_told(error)}"
     return Overloaded(message) if "allocate memory" in str(error) else Invalid(message)
 
 

@@ -59,7 +59,7 @@ def load(model: Located, *, device: str, precision: str = "float32") -> OpenVino
 
     machine.check_cpu(device, "OpenVINO")
     if model.inputs or model.outputs:
-        raise Unsupported("With inputs and outputs of its own a frozen graph needs the runtime tensorflow.")
+        raise Unsupported("A frozen graph with inputs and outputs set needs the runtime tensorflow.")
     graph = read(openvino, model)
     _check_types(model, graph)
     found = layout.read(model.path) if model.format != formats.SAVED_MODEL else saved_model_layout(model, graph)
@@ -83,9 +83,9 @@ def read(openvino: Any, model: Located) -> Any:
     except Exception as error:
         if _LOST_VARIABLE in str(error):
             raise Invalid(
-                f"{model.path} can't be read by OpenVINO: its saver has no value for a variable that a signature needs."
-                " TensorFlow may find it in another copy of the variable. Install TensorFlow, which converts the model"
-                " for OpenVINO; or save the model again, with model.export(folder) for a Keras model."
+                f"{model.path} can't be read by OpenVINO: its checkpoint has no value for a variable that a signature"
+                " needs. TensorFlow may find it in another copy of the variable. Install TensorFlow, which converts the"
+                " model for OpenVINO; or save the model again, with model.export(folder) for a Keras model."
             ) from error
         raise Invalid(f"{model.path} can't be read by OpenVINO: {told(error)}") from error
 
@@ -95,7 +95,7 @@ def saved_model_layout(model: Located, graph: Any) -> Layout:
     signatures = saved_model_file.signatures(model.path)
     name = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in signatures or len(signatures) != 1 else next(iter(signatures))
     if name not in signatures:
-        raise Invalid(f"{model.path} has no signature {DEFAULT_SIGNATURE!r}, which is the one that OpenVINO reads.")
+        raise Invalid(f"{model.path} has no signature {DEFAULT_SIGNATURE!r}, the only one that OpenVINO reads.")
     found = signatures[name]
     inputs, outputs = (
         _matched(model, *each) for each in ((found.inputs, graph.inputs), (found.outputs, graph.outputs))
@@ -177,7 +177,7 @@ def _check_width(name: str, array: Array) -> None:
     """OpenVINO computes whole numbers with 32 bits on a processor, and would cut off the rest in silence."""
     if array.size and (array.max() > _INT32.max or array.min() < _INT32.min):
         raise Invalid(
-            f"Input {name!r} has a number beyond 32 bits, which OpenVINO can't compute with exactly. Use smaller"
+            f"Input {name!r} has a number beyond 32 bits, which OpenVINO can't represent exactly. Use smaller"
             " numbers, or deploy the model with another runtime."
         )
 
@@ -197,8 +197,8 @@ def _check_types(model: Located, graph: Any) -> None:
     specs = [_spec(port) for port in (*graph.inputs, *graph.outputs)]
     if strange := [spec for spec in specs if spec.dtype not in DTYPES.values()]:
         raise Unsupported(
-            f"{model.path} has the tensor {strange[0].name!r} of {strange[0].dtype}, which can't be given to or taken"
-            f" from OpenVINO. It exchanges {', '.join(DTYPES.values())}."
+            f"{model.path} has the tensor {strange[0].name!r} of {strange[0].dtype}, which OpenVINO can't"
+            f" accept or return. Supported: {', '.join(DTYPES.values())}."
         )
 
 
@@ -225,12 +225,12 @@ def _matched(model: Located, specs: Sequence[TensorSpec], ports: Sequence[Any]) 
     taken = {positions[spec.name] for spec in specs if spec.name in positions}
     left = [position for position in range(len(ports)) if position not in taken]
     if len(lost) > 1 or len(lost) > len(left):
-        raise Invalid(f"OpenVINO reads {model.path}, but without {listed(lost)} of its signature.")
+        raise Invalid(f"OpenVINO reads {model.path}, but drops {listed(lost)} from its signature.")
     return tuple(spec.name if spec.name in positions else _names(ports[left[0]])[0] for spec in specs)
 
 
 def _failure(error: Exception) -> TFserveError:
-    message = f"OpenVINO could not compute this: {told(error)}"
+    message = f"OpenVINO could not run the model on these inputs: {told(error)}"
     return Overloaded(message) if isinstance(error, MemoryError) or "bad_alloc" in str(error) else Invalid(message)
 
 

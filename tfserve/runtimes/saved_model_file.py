@@ -78,7 +78,7 @@ def signatures(folder: Path) -> dict[str, Signature]:
     """The public signatures of a SavedModel by name, as TensorFlow reads them. Raises `Invalid`."""
     file = folder / "saved_model.pb"
     if not file.is_file():
-        raise Invalid(f"{folder} has no saved_model.pb; other forms of it are read by TensorFlow only.")
+        raise Invalid(f"{folder} has no saved_model.pb. Only TensorFlow can read its other forms.")
     return {name: each.signature for name, each in of_saved_model(file.read_bytes(), file).items()}
 
 

@@ -41,7 +41,7 @@ class SignatureOnly:
         """The inputs that are not given; all are needed, whatever is fetched. Raises `OnlyTensorFlowKnows`."""
         lacks = [name for name in self._inputs.get(signature, ()) if name not in inputs] if outputs else []
         if lacks and self._was_converted:
-            raise OnlyTensorFlowKnows(f"The request lacks {listed(lacks)}.")
+            raise OnlyTensorFlowKnows(f"Missing inputs: {listed(lacks)}.")
         return lacks
 
     def close(self) -> None:
@@ -53,14 +53,14 @@ class SignatureOnly:
             raise self._unknown(
                 name,
                 signature,
-                f"The model has no signature {signature!r}{nearest(signature, known)}. There are: {listed(known)}.",
+                f"The model has no signature {signature!r}{nearest(signature, known)}. Available: {listed(known)}.",
             )
         targets = known[signature]
         if name not in targets:
             raise self._unknown(
                 name,
                 signature,
-                f"The model has no {what} {name!r}{nearest(name, targets)}. There are: {what}s of the signature"
+                f"The model has no {what} {name!r}{nearest(name, targets)}. Available: {what}s of the signature"
                 f" {signature!r}: {listed(targets)}.",
             )
         return targets[name]

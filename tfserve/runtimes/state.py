@@ -15,7 +15,7 @@ from tfserve.tensors import Array
 
 STATEFUL = "stateful: callers share its state"
 STATELESS = "stateful, but its state is reset before each call (stateless: true)"
-NEVER_MOVED = "it is stateful: a copy in another runtime would have a state of its own"
+NEVER_MOVED = "it is stateful, and a copy in another runtime would have a separate state"
 
 
 @runtime_checkable
@@ -66,8 +66,8 @@ def stateless(runtime: Runtime) -> Runtime:
         return runtime
     if not runtime.can_reset_state:
         raise Unsupported(
-            "stateless: true needs a state that can be reset; this model keeps something that can't be read and"
-            " written back, such as a queue. Deploy it without stateless."
+            "stateless: true needs a state that can be reset, but this model has state that can't be read and"
+            " restored, such as a queue. Deploy it without stateless."
         )
     return Stateless(runtime, runtime)
 

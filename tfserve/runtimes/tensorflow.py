@@ -201,7 +201,7 @@ def _requiring(run: _Callable, feeds: Sequence[str], required: Sequence[Required
             if bool(arrays[position].all()) != each.value:
                 raise Invalid(
                     f"{each.tensor!r} must be {str(each.value).lower()}: otherwise the request would run"
-                    f" {each.effect!r}, which has a side effect. Requests can only compute."
+                    f" {each.effect!r}, which has a side effect."
                 )
         return run(*arrays)
 
@@ -275,8 +275,8 @@ def _why(tf: Any, error: Exception) -> str:
     if unknown := _UNKNOWN_OPERATION.search(str(error)):
         return (
             f"it uses the operation {unknown[1]!r}, which TensorFlow {tf.__version__} does not have. It is a custom"
-            " operation (of TensorFlow Text or Addons, say), or one that was removed, such as those of tf.contrib."
-            " Export the model without it."
+            " operation (for example of TensorFlow Text or Addons) or was removed (such as those of"
+            " tf.contrib). Export the model without it."
         )
     return f"{cause(error)} The files may be damaged or belong to another model: save or copy them again."
 
@@ -319,7 +319,7 @@ def _restore_saved_model(session: Any, folder: Path, *, with_hints: bool) -> _Re
     content = _read_saved_model(folder)
     metas = SavedModel.FromString(content).meta_graphs
     if not metas:
-        raise Invalid(f"{folder} is a SavedModel without any graph. Save it again.")
+        raise Invalid(f"{folder} is a SavedModel without a graph. Save it again.")
     serving = [meta for meta in metas if "serve" in meta.meta_info_def.tags]
     chosen = (serving or metas)[0]
     if any(node.op in _VARIABLES for node in chosen.graph_def.node):
@@ -348,12 +348,12 @@ def _choose_device(tf: Any, device: str) -> str:
     """Leaves this process the one device, and returns its name here. Raises `Invalid` that lists what there is."""
     match = _DEVICE.fullmatch(device)
     if match is None:
-        raise Invalid(f"A device such as '/cpu:0' or '/gpu:0' was expected; {device!r} was given.")
+        raise Invalid(f"Expected a device such as '/cpu:0' or '/gpu:0', got {device!r}.")
     kind, number = match[1].upper(), int(match[2])
     found = {each: tf.config.list_physical_devices(each) for each in ("CPU", "GPU")}
     if number >= len(found[kind]):
         here = ", ".join(f"/{each.lower()}:{n}" for each, devices in found.items() for n in range(len(devices)))
-        raise Invalid(f"There is no device {device!r} on this machine. There are: {here}.")
+        raise Invalid(f"This machine has no device {device!r}. Available: {here}.")
     if found["GPU"]:
         tf.config.set_visible_devices([found["GPU"][number]] if kind == "GPU" else [], "GPU")
     return f"/{kind.lower()}:0"
@@ -373,7 +373,7 @@ def _told(error: Exception) -> TFserveError:
     """An error of a computation as one that a caller may read."""
     import tensorflow as tf
 
-    message = f"TensorFlow could not compute this: {cause(error)}"
+    message = f"TensorFlow could not run the model on these inputs: {cause(error)}"
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return Overloaded(message)
     if isinstance(error, tf.errors.OpError | TypeError | ValueError | KeyError):

@@ -27,7 +27,7 @@ def export(file: Path, folder: Path) -> None:
             frozen_graph.add(tf, definition)
             inputs, outputs = _side(graph, model, "inputs"), _side(graph, model, "outputs")
             if not outputs:
-                raise Invalid(f"{file} has no output: neither a signature nor a tensor that nothing else uses.")
+                raise Invalid(f"{file} has no output: it has neither a signature nor a tensor that no operation uses.")
             frozen_graph.save(tf, graph, inputs=inputs, outputs=outputs, folder=folder)
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise Invalid(f"{file} can't be imported as a TensorFlow graph: {cause(error)}") from error
@@ -40,7 +40,7 @@ def _definition(tf: Any, file: Path, model: ModelJson) -> Any:
     try:
         json_format.ParseDict(model.model_topology, definition, ignore_unknown_fields=True)
     except (json_format.ParseError, RecursionError) as error:
-        raise Invalid(f"{file} has a modelTopology that is not a TensorFlow graph as JSON: {error}") from error
+        raise Invalid(f"{file} has a modelTopology that is not a TensorFlow graph in JSON: {error}") from error
     _check_tables(file, model, definition)
     weights = tfjs_weights.read(file, model)
     for nodes in (definition.node, *(function.node_def for function in definition.library.function)):

@@ -74,12 +74,12 @@ def _refused(graph: Any, definition: Any, outputs: Outputs, missing: Sequence[An
         needed = {each.name for each in _resources(graph, tensors, only_certain=True)}
         if lacks := [each.name for each in missing if each.name in needed - written]:
             refused[name] = (
-                f"signature {name!r} is left out: {listed(sorted(lacks), 5)} has no value, since neither the checkpoint"
-                f" nor an initialiser of the model gives it one.{problem and f' {problem}'}"
+                f"signature {name!r} is not available: neither the checkpoint nor an initialiser of the model has a"
+                f" value for {listed(sorted(lacks), 5)}.{problem and f' {problem}'}"
             )
     if refused and len(refused) == len(outputs):
         raise Invalid(
-            f"No signature of the model can be computed: {next(iter(refused.values()))} Save the model again with all"
+            f"No signature of the model can be run: {next(iter(refused.values()))} Save the model again with all"
             " of its variables (tf.compat.v1.train.Saver without a list) and its initialisers (main_op); a Keras model"
             " with model.export(folder)."
         )

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--fd", type=int, required=True, help="the worker's end of a socket pair")
     parser.add_argument("--warm", action="store_true", help="import TensorFlow before being given a role")
     parser.add_argument(
-        "--callers-umask", type=lambda text: int(text, 8), help="octal; for roles that write where callers say"
+        "--callers-umask", type=lambda text: int(text, 8), help="octal; for roles that write to paths chosen by callers"
     )
     options = parser.parse_args(argv)
 
@@ -117,7 +117,7 @@ def _serve(
                 from tfserve.worker.compare import CompareRole
 
                 return CompareRole(connection).serve(inbox, request_id, message)
-        refused = Invalid(f"a worker without a role was sent {type(message).__name__}")
+        refused = Invalid(f"a worker without a role received {type(message).__name__}")
         connection.answer(request_id, Failed(failure=refused.to_failure()))
     return None
 

@@ -121,7 +121,7 @@ def _accept(found: Difference, other: Array) -> str:
     examples = np.atleast_1d(other)
     share = float(examples.reshape(len(examples), -1).mean(axis=1).max())
     if share > MAX_CLOSE_SHARE:
-        return f"has another class at {share:.2%} of an example's positions"
+        return f"has another class at {share:.2%} of the positions of an example"
     found.other_classes = max(found.other_classes, share)
     return ""
 
@@ -131,7 +131,7 @@ def _compare_floats(found: Difference, given: Array, original: Array) -> str:
     one, other = given.astype(np.float64), original.astype(np.float64)
     finite = np.isfinite(other)
     if not np.array_equal(one[~finite], other[~finite], equal_nan=True) or not np.isfinite(one[finite]).all():
-        return "differs in which of its numbers are finite"
+        return "has NaN or infinite values at other positions"
     difference, size = np.abs(one[finite] - other[finite]), np.abs(other[finite])
     if difference.size:
         found.max_abs = max(found.max_abs, float(difference.max()))

@@ -65,7 +65,7 @@ def answer(message: Message) -> Message:
                 return Done(value=fingerprint.key(_located(message.path), precision=message.precision))
             case Convert():
                 return Converted(trial=_try(message))
-        raise Invalid(f"a worker that converts was sent {type(message).__name__}")
+        raise Invalid(f"a conversion worker received {type(message).__name__}")
     except TFserveError as error:
         return Failed(failure=error.to_failure())
     except OSError as error:
@@ -78,7 +78,7 @@ def _located(path: str) -> Located:
         raise Unsupported(f"{path} was {NOT_COMPARED}.")
     if model.format not in formats.CONVERTIBLE:
         raise Unsupported(
-            f"{path} is a {model.format}: SavedModels, Keras files and TensorFlow.js models are converted."
+            f"{path} is a {model.format}. Only SavedModels, Keras files and TensorFlow.js models are converted."
         )
     return model
 
@@ -88,7 +88,7 @@ def _try(message: Convert) -> Trial:
     with_reference = _try_tensorflow if message.candidate == TENSORFLOW else _try_candidate
     trial = with_reference(model, message)
     if fingerprint.key(model, precision=message.precision) != message.key:
-        raise Conflict(f"The files of {message.path} changed while they were converted.")
+        raise Conflict(f"The files of {message.path} changed during the conversion.")
     return trial
 
 
@@ -197,10 +197,10 @@ def _problem(difference: Difference, runtime: Runtime, found: Reference, case: C
         given = reference.compute(runtime, case.arrays(), names, found.name)
     except TFserveError as error:
         if expected is not None:
-            difference.problem = f"it refuses what TensorFlow computes: {error.message}"
+            difference.problem = f"it rejects inputs that TensorFlow accepts: {error.message}"
     else:
         if expected is None:
-            difference.problem = "it computes what TensorFlow refuses"
+            difference.problem = "it accepts inputs that TensorFlow rejects"
         else:
             compare = agreement.compare_reduced if reduced else agreement.compare
             compare(difference, names, given, expected, close=case.close_calls())
@@ -210,10 +210,10 @@ def _problem(difference: Difference, runtime: Runtime, found: Reference, case: C
 def _why_useless(guard: Guard, found: Reference) -> str:
     """Why a model that agrees would compute next to nothing, or nothing."""
     if single := [name for name, (lowest, highest) in guard.ranges.items() if lowest == highest]:
-        return f"it agrees with TensorFlow only for a single number in {single[0]!r}"
+        return f"it agrees with TensorFlow for only one value of {single[0]!r}"
     samples = [case.arrays() for case in found.cases if case.what == SAMPLE]
     left = sum(outside(guard, inputs) is not None for inputs in samples)
-    return "most requests have values for which it does not agree with TensorFlow" if left > len(samples) / 2 else ""
+    return "it does not agree with TensorFlow for the values in most requests" if left > len(samples) / 2 else ""
 
 
 def _measure(trial: Trial, runtime: Runtime, found: Reference) -> None:

@@ -117,7 +117,7 @@ class Computation:
     def _new_plan(self, signature: Signature, ask: Ask) -> Plan:
         outputs = {spec.name: spec for spec in signature.outputs}
         if unknown := [name for name in ask.outputs if name not in outputs]:
-            raise Invalid(f"The model has no output {unknown[0]!r}. There are: {listed(outputs)}.")
+            raise Invalid(f"The model has no output {unknown[0]!r}. Available: {listed(outputs)}.")
         inputs = {spec.name: spec for spec in signature.inputs}
         plan = Plan(
             ask.signature,
@@ -254,9 +254,9 @@ def _refusing(compute: Callable[[], T]) -> T | Refusal:
     except TFserveError as error:
         return _refusal(error)
     except MemoryError:
-        return Refusal(Overloaded("There is not enough memory for this prediction.").to_failure())
+        return Refusal(Overloaded("Not enough memory for this prediction.").to_failure())
     except Exception as error:
-        log.exception("a prediction broke")
+        log.exception("a prediction failed")
         return Refusal(Internal(f"The model failed: {type(error).__name__}: {error}"[:500]).to_failure())
 
 
@@ -271,7 +271,7 @@ def _arrays(ask: Ask) -> dict[str, Array]:
 def _check_inputs(signature: Signature, ask: Ask) -> None:
     specs = {spec.name: spec for spec in signature.inputs}
     if set(ask.names) != set(specs) or len(ask.names) != len(specs):
-        raise Invalid(f"Signature {ask.signature!r} takes the inputs {listed(specs)}; {listed(ask.names)} were given.")
+        raise Invalid(f"Signature {ask.signature!r} takes the inputs {listed(specs)}, got {listed(ask.names)}.")
     for name, tensor in zip(ask.names, ask.tensors, strict=True):
         _check_input(specs[name], tensor)
 
@@ -280,14 +280,14 @@ def _check_input(spec: TensorSpec, tensor: Tensor) -> None:
     """The number of rows is left open where the signature does."""
     if tensor.dtype != spec.dtype or not spec.accepts(tensor.shape):
         raise Invalid(
-            f"Input {spec.name!r} takes {spec}; {tensor.dtype} of shape {list(tensor.shape)} was given. The model may"
-            " have been replaced meanwhile: ask for its metadata."
+            f"Input {spec.name!r} takes {spec}, got {tensor.dtype} of shape {list(tensor.shape)}. The model may"
+            " have been replaced in the meantime: check its metadata."
         )
 
 
 def _known(output: Array | None) -> Array:
     if output is None:
-        raise Internal("the model gave no value for an output of its signature")
+        raise Internal("the model returned no value for an output of its signature")
     return output
 
 

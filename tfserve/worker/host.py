@@ -73,7 +73,7 @@ class HostRole:
                 self._drop(message.workspace)
                 self._connection.answer(request_id, Done())
             case _:
-                refused = Invalid(f"a host of threads was sent {type(message).__name__}")
+                refused = Invalid(f"a host of workspace threads received {type(message).__name__}")
                 self._connection.answer(request_id, Failed(failure=refused.to_failure()))
 
     def _open(self, message: OpenWorkspace) -> None:
@@ -124,7 +124,7 @@ class WorkspaceThread:
         self._thread = ScriptThread(self._interrupts)
         self._has_own_folder = linux.unshare_folder()
         if not self._has_own_folder:
-            log.warning("this system does not let a thread have its own folder: workspace threads share one")
+            log.warning("this system does not support a working directory per thread: workspace threads share one")
         while (item := self._next()) is not None:
             request_id, message = item
             self._connection.answer(request_id, self._answer_surely(message))

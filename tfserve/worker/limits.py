@@ -80,7 +80,7 @@ def find(compute: Compute, signature: Signature, base: Inputs) -> Limits | str:
         probe = Probe(compute, base)
         start = next((value for value in _starts(base[spec.name], spec) if probe.takes(spec.name, value)), None)
         if start is None:
-            return f"the rules for the numbers in input {spec.name!r} are no range that could be checked"
+            return f"the values that input {spec.name!r} accepts do not form a range that could be checked"
         lowest, highest = _bounds(spec, base[spec.name])
         ends = [_furthest(probe, spec, start, max(highest, start)), _furthest(probe, spec, start, min(lowest, start))]
         found[spec.name] = (min(ends), max(ends))

@@ -71,7 +71,7 @@ class Listener:
             begun_ns = batches.running_since_ns
             left_ns = limit_ns if begun_ns is None else begun_ns + limit_ns - time.perf_counter_ns()
             if left_ns <= 0:
-                told = f"A computation of this model has not ended within {self._time_limit_s:g} s: the worker ends.\n"
+                told = f"A prediction of this model did not finish within {self._time_limit_s:g} s. The worker exits.\n"
                 os.write(2, told.encode())
                 os._exit(os.EX_SOFTWARE)
             time.sleep(left_ns / 1e9)
@@ -195,7 +195,7 @@ class Line(asyncio.BufferedProtocol):
         except TooLarge as error:
             self._unsent += encode(request_id, Refusal(error.to_failure()))
         except Exception as error:
-            log.exception("an answer could not be written")
+            log.exception("a response could not be written")
             self._unsent += encode(request_id, Refusal(_unreadable(error).to_failure()))
 
     def flush(self) -> None:
@@ -221,7 +221,7 @@ class Line(asyncio.BufferedProtocol):
                 elif isinstance(message, Drop):
                     self._batches.drop(self, message.id)
         except BrokenFrame:
-            log.exception("a web process speaks another language")
+            log.exception("a web process uses another protocol version")
             if self._transport is not None:
                 self._transport.abort()
 
@@ -240,5 +240,5 @@ class Line(asyncio.BufferedProtocol):
 
 def _unreadable(error: Exception) -> TFserveError:
     if isinstance(error, MemoryError):
-        return Overloaded("There is not enough memory for this prediction.")
-    return Internal(f"The prediction can't be passed on: {type(error).__name__}: {error}"[:500])
+        return Overloaded("Not enough memory for this prediction.")
+    return Internal(f"The prediction can't be processed: {type(error).__name__}: {error}"[:500])

@@ -142,7 +142,7 @@ class ModelRole:
         if isinstance(message, ReadSamples):
             return Samples(asks=[msgspec.msgpack.encode(ask) for ask in self._samples(prepared=message.prepared)])
         if not isinstance(message, Predict):
-            return Failed(failure=Invalid(f"a model worker was sent {type(message).__name__}").to_failure())
+            return Failed(failure=Invalid(f"a model worker received {type(message).__name__}").to_failure())
         if self._predictor is None:
             return Failed(failure=Invalid("this worker could not load its model").to_failure())
         self._predicted_ns = time.perf_counter_ns()

@@ -111,11 +111,13 @@ class Predictor:
         except TFserveError as error:
             return error
         except msgspec.DecodeError as error:
-            return Invalid(f"A predict request has fetches, feed_dict and signature. This one can't be read: {error}.")
+            return Invalid(
+                f"The predict request is not valid: {error}. Its fields are fetches, feed_dict and signature."
+            )
         except RecursionError:
-            return Invalid("The request is nested too deeply to be a tensor.")
+            return Invalid("The request is nested too deeply for a tensor.")
         except Exception as unexpected:  # reading a request may end the request, never the process
-            return _unforeseen("The request can't be read", unexpected)
+            return _unforeseen("The request can't be parsed", unexpected)
 
     def _read(self, request: bytes) -> PredictRequest:
         """The request, long lists of numbers in its feeds still as they are read. Raises `Invalid`, `TooLarge`."""
@@ -124,7 +126,7 @@ class Predictor:
         document = tensor_json.decode(request)
         feeds = document.pop("feed_dict", None) if isinstance(document, dict) else None
         if not isinstance(feeds, dict | None):
-            raise Invalid(f"feed_dict must be an object of values by name, not {type(feeds).__name__}.")
+            raise Invalid(f"feed_dict must be an object that maps names to values, got {type(feeds).__name__}.")
         asked = msgspec.convert(document, PredictRequest)
         asked.feed_dict = feeds
         return asked
@@ -149,7 +151,7 @@ class Predictor:
         outputs = [target for _, target in fetched]
         missing = self._runtime.missing(_without_duplicates(feeds), [target.name for target in outputs], signature)
         if missing:
-            raise Invalid(f"feed_dict lacks {', '.join(map(repr, missing))}, which the fetched values depend on.")
+            raise Invalid(f"feed_dict is missing {', '.join(map(repr, missing))}, which the fetched values depend on.")
         changes_state = state.changes_state(self._runtime, [target.name for target in outputs], signature)
         return Plan(signature, feeds, outputs, [name for name, _ in fetched], changes_state=changes_state)
 
@@ -220,7 +222,9 @@ def _without_duplicates(feeds: dict[str, Sequence[Target]]) -> list[str]:
     for name, targets in feeds.items():
         for target in targets:
             if target.name in givers and givers[target.name] != name:
-                raise Invalid(f"{givers[target.name]!r} and {name!r} in feed_dict are both {target.name!r}: give one.")
+                raise Invalid(
+                    f"{givers[target.name]!r} and {name!r} in feed_dict both refer to {target.name!r}. Give only one."
+                )
             givers[target.name] = name
     return list(givers)
 
@@ -228,7 +232,7 @@ def _without_duplicates(feeds: dict[str, Sequence[Target]]) -> list[str]:
 def _unforeseen(what: str, error: Exception) -> TFserveError:
     """What a caller learns of an exception that no check has prevented; the log has its traceback."""
     if isinstance(error, MemoryError):
-        return Overloaded("There is not enough memory for this prediction.")
+        return Overloaded("Not enough memory for this prediction.")
     log.error("%s", what, exc_info=error)
     return Internal(f"{what}: {type(error).__name__}: {error}"[:500])
 
@@ -239,6 +243,6 @@ def _failed(error: TFserveError) -> Prediction:
 
 def _too_large(name: str, output: Any, limit_bytes: int) -> TooLarge:
     return TooLarge(
-        f"The result {name!r} of shape {json_values.shape_of(output)} does not fit into an answer of"
+        f"The result {name!r} of shape {json_values.shape_of(output)} does not fit into a response of"
         f" {limit_bytes} bytes of JSON (max_response_bytes). Send fewer examples, or fetch a smaller tensor."
     )

@@ -76,7 +76,7 @@ class Reference(msgspec.Struct, frozen=True):
         try:
             return msgspec.msgpack.decode((folder / FILE).read_bytes(), type=cls)
         except FileNotFoundError:
-            raise Invalid(f"{folder} has no {FILE}: the first candidate to convert for is tensorflow.") from None
+            raise Invalid(f"{folder} has no {FILE}. Convert for tensorflow first.") from None
 
     def guard(self, level: int, *, normal_only: bool, ascii_only: bool) -> Guard:
         """Lets pass what agreed up to a level. A range that all numbers of a type are in needs no check.
@@ -168,8 +168,8 @@ class _Maker:
             raise _NoReference(never)
         if not self._can_make_up and len(self._given) < ENOUGH_SAMPLES:
             raise _NoReference(
-                f"{trial_inputs.why_not(self._signature)}; {ENOUGH_SAMPLES} different requests are needed to compare,"
-                f" {len(self._given)} were there",
+                f"{trial_inputs.why_not(self._signature)}; a comparison needs {ENOUGH_SAMPLES} different requests,"
+                f" found {len(self._given)}",
                 needs_samples=True,
             )
 
@@ -182,7 +182,7 @@ class _Maker:
                 except TFserveError:
                     continue
                 return inputs
-        raise _NoReference("TensorFlow refuses every input that was tried", needs_samples=True)
+        raise _NoReference("TensorFlow rejected every input that was tried", needs_samples=True)
 
     def _inputs(self, base: Inputs, envelopes: Sequence[trial_inputs.Envelope]) -> Iterator[tuple[int, str, Inputs]]:
         for inputs in self._given:
@@ -227,7 +227,7 @@ class _Maker:
         found = Difference()
         compare(found, self._names, second, first)
         if found.problem:
-            raise _NoReference("the model gives other numbers each time, so nothing can be compared")
+            raise _NoReference("the model returns different numbers each time, so nothing can be compared")
         close = self._decisions.close_calls(inputs, dict(zip(self._names, first, strict=True)))
         return Case(
             tensors,

@@ -89,24 +89,28 @@ def ended(error: BaseException | None, *, interrupted: bool) -> tuple[JobState, 
     try:
         return _ended(error, interrupted=interrupted)
     except BaseException as failed:
-        message = f"The script raised {type_name(error)}, which can't be told: that raised {type_name(failed)}."
+        message = (
+            f"The script raised {type_name(error)}, which can't be displayed: doing so raised {type_name(failed)}."
+        )
         return JobState.FAILED, Failure(code="script_error", message=message, type=type_name(error))
 
 
 def instead_of_answer(message: Message, error: BaseException) -> Message:
     """What is answered when the way to an answer broke: a script may have meddled with what all code needs."""
-    cause = f"a script has changed something in this process that the worker itself needs ({type_name(error)})"
+    cause = f"a script has changed something in this process that the worker needs ({type_name(error)})"
     if isinstance(message, RunScript):
-        failure = Failure(code="script_error", message=f"How the job ended can't be told: {cause}.")
+        failure = Failure(code="script_error", message=f"The outcome of the job is unknown: {cause}.")
         return ScriptEnded(state=JobState.FAILED, error=msgspec.json.encode(failure), variables=b"{}")
-    return Failed(failure=Internal(f"This can't be done: {cause}.").to_failure())
+    return Failed(failure=Internal(f"The request failed: {cause}.").to_failure())
 
 
 def _ended(error: BaseException | None, *, interrupted: bool) -> tuple[JobState, Failure | None]:
     if error is None:
         return JobState.SUCCEEDED, None
     if interrupted:
-        return JobState.CANCELLED, _failure(error, code="cancelled", message="The job was cancelled while it ran.")
+        return JobState.CANCELLED, _failure(
+            error, code="cancelled", message="The job was cancelled while it was running."
+        )
     if isinstance(error, SystemExit):
         return _exited(error)
     return JobState.FAILED, _failure(error, code="script_error", message=_message(error))
@@ -167,7 +171,7 @@ def _text(value: object) -> str:
 
 
 def _told(
-    function: Callable[[], str], otherwise: str = "this can't be told, since the script's own code raised"
+    function: Callable[[], str], otherwise: str = "this can't be displayed, because the script's own code raised"
 ) -> str:
     """The text that `function` makes, where code of the script's may run that raises anything."""
     try:

@@ -67,7 +67,7 @@ class ScriptsRole:
                 return Done()
             case ReadVariables():
                 return self._read(message)
-        return Failed(failure=Invalid(f"a worker that runs scripts was sent {type(message).__name__}").to_failure())
+        return Failed(failure=Invalid(f"a script worker received {type(message).__name__}").to_failure())
 
     def _forget(self) -> None:
         self._main = script.new_main()

@@ -40,7 +40,7 @@ class Steps:
             self._connection.tell(WarmUpStep(step=step, has_ended=True))
 
     def _give_up(self, step: str) -> None:
-        problem = f"it did not end within {self._limit_s:g} s"
+        problem = f"it did not finish within {self._limit_s:g} s"
         self._connection.tell(WarmUpStep(step=step, problem=problem))
-        os.write(2, f"The warm-up with {step} was given up: {problem}.\n".encode())
+        os.write(2, f"The warm-up with {step} was abandoned: {problem}.\n".encode())
         os._exit(os.EX_SOFTWARE)

@@ -69,7 +69,7 @@ class TrainRole:
                 return _examine(message)
             case Train():
                 return self._train(message)
-        return Failed(failure=Invalid(f"a worker that trains was sent {type(message).__name__}").to_failure())
+        return Failed(failure=Invalid(f"a training worker received {type(message).__name__}").to_failure())
 
     def _train(self, message: Train) -> TrainingEnded:
         key = ("", message.job)
@@ -79,7 +79,7 @@ class TrainRole:
             metrics = self._main_thread.call(key, lambda: self._run(message))
             failure = None
         except KeyboardInterrupt:
-            failure = Failure(code="cancelled", message="The training was cancelled while it ran.")
+            failure = Failure(code="cancelled", message="The training was cancelled while it was running.")
         except Exception as error:
             failure = _told(error, message)
         finally:
@@ -159,7 +159,7 @@ def _told(error: BaseException, message: Train) -> Failure:
     if isinstance(error, TFserveError):
         return error.to_failure()
     if writing.tells_full_disk(error):
-        cause = f"{error}. The last checkpoint is kept in {message.work_folder}; free some space and resume"
+        cause = f"{error}. The last checkpoint is kept in {message.work_folder}. Free some space and resume"
         return OutOfSpace(cause=cause[:1000]).to_failure()
     traceback.print_exception(error)
     failure = Internal(f"The training failed: {type(error).__name__}: {first_words(error, 1000)}").to_failure()

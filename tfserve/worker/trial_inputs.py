@@ -43,7 +43,7 @@ def why_never(signature: Signature) -> str:
         if spec.dtype not in DTYPES:
             return f"input {spec.name!r} is of the type {spec.dtype}, which can't be compared"
         if spec.shape is None:
-            return f"input {spec.name!r} takes {spec}, and conversions need to know its rank"
+            return f"input {spec.name!r} takes {spec}, but conversions need to know its rank"
     return "" if signature.inputs else "the signature has no inputs"
 
 
@@ -51,9 +51,9 @@ def why_not(signature: Signature) -> str:
     """Why inputs can't be made up, for people; nothing if they can."""
     for spec in signature.inputs:
         if spec.dtype not in DTYPES or spec.dtype == "string":
-            return f"input {spec.name!r} is of the type {spec.dtype}, which can't be made up"
+            return f"input {spec.name!r} is of the type {spec.dtype}, for which no inputs can be generated"
         if spec.shape is None or -1 in spec.shape[1:]:
-            return f"input {spec.name!r} takes {spec}, so its size can't be made up"
+            return f"input {spec.name!r} takes {spec}, so no inputs of the right size can be generated"
     return "" if signature.inputs else "the signature has no inputs"
 
 

@@ -70,7 +70,7 @@ def _encoded(value: Any, limit_bytes: int) -> bytes:
     except (DoesNotFit, Interrupted):
         raise
     except BaseException as error:
-        told = f"<{type_name(value)} that can't be shown: {type_name(error)}>"
+        told = f"<{type_name(value)} that can't be displayed: {type_name(error)}>"
         return msgspec.json.encode(told)
 
 
@@ -83,9 +83,9 @@ def _too_large(name: str, value: Any, limit_bytes: int) -> TooLarge:
     shape = json_values.shape_of(value)
     size = f" of shape {shape}" if shape is not None else _length(value)
     return TooLarge(
-        f"Variable {name!r}, a {type_name(value)}{size}, does not fit into an answer of {limit_bytes} bytes of JSON"
-        f" (max_response_bytes). Read it in parts: let a script set a variable to a slice of it, such as"
-        f" part = {name}[:1000], and get that."
+        f"Variable {name!r}, a {type_name(value)}{size}, does not fit into a response of {limit_bytes} bytes of JSON"
+        " (max_response_bytes). Read it in parts: run a script that sets a variable to a slice of it, such"
+        f" as part = {name}[:1000], and get that variable."
     )
 
 

@@ -38,7 +38,7 @@ ENOUGH_S = 0.1
 TRY_S = 5.0
 """After so long no more synthetic inputs are tried."""
 
-EXAMPLE, FORMER, BATCHES = "the given example", "former requests", "batches"
+EXAMPLE, FORMER, BATCHES = "the given example", "recorded requests", "batches"
 """Steps, beside those of `made_up.FILLS`."""
 
 
@@ -65,9 +65,9 @@ class WarmUp:
         """Whatever it computes leaves no trace in the model's state."""
         wanted = become.options.warm_up
         if wanted is False:
-            self._result.done.append("none, as the deployment says")
+            self._result.done.append("none, as set in the deployment")
         elif not state.may_compute(self._runtime):
-            self._result.done.append("none: the model's state could not be restored after it")
+            self._result.done.append("none, because the model's state could not be restored afterwards")
         else:
             self._compute_all(become, wanted if isinstance(wanted, dict) else None)
             state.reset(self._runtime)
@@ -98,9 +98,9 @@ class WarmUp:
                     refused = self._refusal(self._request(example))
                 except TFserveError as error:
                     refused = error.message
-            self._result.done.append(EXAMPLE + (f" was refused ({refused})" if refused else ""))
+            self._result.done.append(EXAMPLE + (f" was rejected ({refused})" if refused else ""))
         if refused:
-            self._result.remarks.append(f"not warmed up: the given example was refused ({refused})")
+            self._result.remarks.append(f"not warmed up: the given example was rejected ({refused})")
 
     def _request(self, example: Mapping[str, Any]) -> bytes:
         """The predict request that an example means."""
@@ -121,10 +121,12 @@ class WarmUp:
         """The first recipe whose inputs the model computes."""
         signature = self._runtime.signatures.get(self._name)
         if signature is None:
-            self._result.done.append("no signature to warm up by")
+            self._result.done.append("no signature to warm up with")
             return None
         if not made_up.can_be_made_up(signature):
-            self._result.done.append(f"signature {self._name!r}: an input of a type that can't be made up")
+            self._result.done.append(
+                f"signature {self._name!r}: it has an input of a type for which no values can be generated"
+            )
             return None
         refusals: dict[str, str] = {}
         recipe = self._first_accepted(signature, refusals)
@@ -146,7 +148,7 @@ class WarmUp:
                 except TFserveError as error:
                     refusals.setdefault(recipe.fill, error.message)
                 except Exception as error:  # a library's own, which a request would be answered 500 for
-                    log.warning("the warm-up of a model broke", exc_info=True)
+                    log.warning("the warm-up of a model failed", exc_info=True)
                     refusals.setdefault(recipe.fill, f"{type(error).__name__}: {error}"[:500])
             if time.monotonic() - begun_at > TRY_S:
                 break
@@ -157,18 +159,18 @@ class WarmUp:
 
     def _report(self, signature: Signature, recipe: Recipe | None, refusals: Mapping[str, str]) -> None:
         named, why = " and ".join(refusals), next(iter(refusals.values()), "")
-        refused = f"{named} refused ({why})" if refusals else ""
+        refused = f"{named} rejected ({why})" if refusals else ""
         if recipe is not None:
             self._result.done.append(
                 f"signature {self._name!r} with {recipe.fill}" + (f"; {refused}" if refused else "")
             )
             if refused and made_up.is_certain(signature):
-                self._result.remarks.append(f"the model refused {named} in its warm-up ({why})")
+                self._result.remarks.append(f"the model rejected {named} in its warm-up ({why})")
         elif refusals:
             self._result.done.append(f"signature {self._name!r}: {refused}")
             self._result.remarks.append(
-                f"not warmed up, so the first request may take longer: the model refused {named} ({why});"
-                " an example in the field warm_up of /deploy/ helps"
+                f"not warmed up, so the first request may take longer: the model rejected {named} ({why});"
+                " give an example in the field warm_up of /deploy/"
             )
 
     # --- former requests
@@ -177,9 +179,11 @@ class WarmUp:
         if self._steps.may(FORMER) and not self._predictor.changes_state(sample):
             with self._steps.begin(FORMER):
                 refused = self._refusal(sample)
-            self._result.done.append(f"a former request was refused ({refused})" if refused else "a former request")
+            self._result.done.append(
+                f"a recorded request was rejected ({refused})" if refused else "a recorded request"
+            )
             if refused and not self._runtime.signatures:
-                self._result.remarks.append(f"not warmed up: a former request was refused ({refused})")
+                self._result.remarks.append(f"not warmed up: a recorded request was rejected ({refused})")
 
     def _try_former_predictions(self, asks: Sequence[Ask]) -> None:
         """A new version may have another signature, so a refusal of a former prediction is no failure."""
@@ -189,7 +193,7 @@ class WarmUp:
             refused = sum(isinstance(self._compute([ask])[0], Refusal) for ask in asks)
             self._prove(asks)
         self._result.done.append(
-            f"{len(asks)} former predictions" + (f", {refused} of which were refused" if refused else "")
+            f"{len(asks)} recorded predictions" + (f", {refused} of which were rejected" if refused else "")
         )
 
     def _prove(self, asks: Sequence[Ask]) -> None:
