@@ -298,7 +298,7 @@ def test_names_of_classes_are_found_in_every_usual_file(tmp_path: Path, names: d
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (LINE + " 0.93", "taken for a confidence"),
+        (LINE + " 0.93", "ignored as a confidence"),
         ("0.0" + LINE[1:], ""),
         (f"0 {10 / 60} {5 / 40} {30 / 60} {5 / 40} {30 / 60} {15 / 40} {10 / 60} {15 / 40}", ""),
         (LINE + "\n\n" + LINE, "there twice"),
@@ -411,7 +411,9 @@ def test_images_without_an_xml_file_are_left_out_and_counted(tmp_path: Path) -> 
         voc_file(project / f"{number}.xml", f"{number}.jpg")
     result = good(project)
     assert len(result.images) == 5
-    assert any("3 of 8 images are not listed in the annotations" in remark for remark in result.remarks)
+    assert any(
+        "3 of 8 images were left out because the annotations do not list them" in remark for remark in result.remarks
+    )
 
 
 def test_boxes_in_another_format_too_are_mentioned(tmp_path: Path) -> None:

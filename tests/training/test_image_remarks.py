@@ -141,7 +141,7 @@ def test_a_shape_in_the_transparency_and_blank_images_are_reported(tmp_path: Pat
     assert "black.png" not in remark(found, "blank")
     for number in range(20):
         (tmp_path / "images" / "two" / f"white{number}.png").write_bytes(icon(254, number))
-    assert any("blank over the background" in each for each in examine(str(tmp_path), "classification", {}).problems)
+    assert any("blank on the background" in each for each in examine(str(tmp_path), "classification", {}).problems)
     assert examine(str(tmp_path), "classification", {"background": "black"}).problems == []
 
 

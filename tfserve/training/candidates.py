@@ -152,10 +152,10 @@ class Contest:
         credit = self.winner.credits(self.folds.count)
         score = self.winner.row.score or 0.0
         if score >= PERFECT and len(credit) >= ENOUGH_TO_BE_SURE:
-            return f"{self.winner.row.name} is almost perfect on the folds already"
+            return f"{self.winner.row.name} is already almost perfect on the folds"
         needed = self._needed(candidate, 1)
         if needed > self.left:
-            return f"would take about {needed:.0f} s, {max(0.0, self.left):.0f} s are left of the budget"
+            return f"would take about {needed:.0f} s, but only {max(0.0, self.left):.0f} s of the budget are left"
         return None
 
     @property

@@ -120,7 +120,7 @@ def _examine(message: ExamineProject) -> Message:
         return Failed(failure=kind_of.to_failure())
     except Exception as error:  # for whoever asked: a death would only tell them an exit code
         traceback.print_exception(error)
-        told = f"The examination failed: {type(error).__name__}: {first_words(error)}"
+        told = f"The dataset check failed: {type(error).__name__}: {first_words(error)}"
         return Failed(failure=Internal(told).to_failure())
     return ProjectExamined(
         problems=found.problems,
