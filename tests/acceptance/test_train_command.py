@@ -154,7 +154,7 @@ def test_a_folder_that_can_not_be_trained_on_is_told_with_every_problem(
     assert shown.end() == 1
     told = " ".join(shown.shown.split())
     assert "no usable image" in told
-    assert "only 1 good image" in told
+    assert "only 1 usable image" in told
     assert not (project / "models").exists()
 
 

@@ -133,7 +133,7 @@ def test_a_few_wrong_boxes_are_left_out_with_a_remark(tmp_path: Path) -> None:
     remarks = "\n".join(result.remarks)
     assert "1 of 13 annotations were left out: 1 outside of their image" in remarks
     assert "[500, 4, 20, 10] in 0.png with 60x40 pixels" in remarks
-    assert "there twice" in remarks
+    assert "boxes are duplicates" in remarks
     assert "clipped at the edge" in remarks
     assert result.images[0].boxes == ()
 
@@ -175,7 +175,7 @@ def test_images_of_another_size_than_stated_have_their_boxes_scaled(tmp_path: Pa
         ("0 0.5 0.5 nan 0.1", "not 'class x y width height'"),
         ("0 0.5 0.5 0.1 0.1 7", "not 'class x y width height'"),
         ("-1 0.5 0.5 0.1 0.1", "negative class number"),
-        ("5 0.5 0.5 0.1 0.1", "names only 2 classes"),
+        ("5 0.5 0.5 0.1 0.1", "lists only 2 classes"),
     ],
 )
 def test_wrong_lines_of_yolo_files_are_refused_with_the_reason(tmp_path: Path, line: str, words: str) -> None:

@@ -235,7 +235,7 @@ def test_every_problem_of_a_segmentation_is_told_at_once(tmp_path: Path) -> None
 
     problems = segmentation(project).problems
 
-    only(problems, "no mask", str(project / "images" / "000.png"))
+    only(problems, "No mask with the same name", str(project / "images" / "000.png"))
     only(problems, "No image with the same name", "lonely.png")
     only(problems, "another size", "001.png", "9x9", "40x32")
     told = only(problems, "can't be used", "002.png", "colours")
@@ -248,7 +248,7 @@ def test_masks_with_nothing_but_background_are_a_problem(tmp_path: Path) -> None
     project = mask_project(tmp_path / "p")
     for mask in (project / "labels").iterdir():
         Image.new("L", (40, 32)).save(mask)
-    only(segmentation(project).problems, "only background")
+    only(segmentation(project).problems, "background only (0)")
 
 
 def test_labels_info_names_the_values_of_masks(tmp_path: Path) -> None:
@@ -258,8 +258,8 @@ def test_labels_info_names_the_values_of_masks(tmp_path: Path) -> None:
     assert segmentation(project).labels == ["background", "box"]
     info.write_text("label,number\nbox,7\n")
     problems = segmentation(project).problems
-    only(problems, "'box' with 7")
-    only(problems, "no name for 255")
+    only(problems, "assigns 7 to 'box'")
+    only(problems, "no name for the mask value 255")
 
 
 def test_the_values_of_a_mask_are_its_levels_or_the_numbers_of_its_palette(tmp_path: Path) -> None:

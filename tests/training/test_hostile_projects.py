@@ -81,7 +81,7 @@ def test_what_only_looks_like_a_file_is_skipped(digits: Path) -> None:
     os.mkfifo(digits / "images" / "Digit_1" / "pipe.png")
     assert "not a regular file" in reasons(examined(digits))["images/Digit_1/pipe.png"]
     os.mkfifo(digits / "labels_info.txt")
-    only(examined(digits).problems, "labels_info.txt", "no file")
+    only(examined(digits).problems, "labels_info.txt", "not a file")
 
 
 # --- names
@@ -91,8 +91,8 @@ def test_names_that_are_not_utf8_are_told_in_a_readable_way(digits: Path) -> Non
     noise(1).save(digits / "images" / "Digit_1" / f"{NOT_UTF8}.png")
     (digits / "images" / NOT_UTF8).mkdir()
     found = examined(digits)
-    assert "not UTF-8" in reasons(found)[r"images/Digit_1/caf\xe9.png"]
-    only(found.problems, r"images/caf\xe9", "not UTF-8")
+    assert "not valid UTF-8" in reasons(found)[r"images/Digit_1/caf\xe9.png"]
+    only(found.problems, r"images/caf\xe9", "not valid UTF-8")
 
 
 def test_a_worker_survives_them(digits: Path, start_trainer: StartTrainer) -> None:
@@ -148,7 +148,7 @@ def test_the_sentence_about_bad_images_counts_only_them(tmp_path: Path) -> None:
 def test_an_animated_mask_is_refused(tmp_path: Path) -> None:
     frames = [Image.new("L", (8, 8), value) for value in (1, 2)]
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
-    with pytest.raises(Bad, match="animated: 2 pictures"):
+    with pytest.raises(Bad, match="animated: 2 images"):
         masks.read(tmp_path / "film.gif")
     project = mask_project(tmp_path / "p")
     (project / "labels" / "001.png").unlink()

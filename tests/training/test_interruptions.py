@@ -184,7 +184,7 @@ def test_what_is_deleted_after_it_was_read_and_plots_that_fail_cost_no_model(
     project, trainer = project_of(kind, tmp_path / "project"), start_trainer()
     assert isinstance(trainer.examine(project, kind, **QUICK_OF[kind]), ProjectExamined)
     question = trainer.start_training(project, kind, **QUICK_OF[kind])
-    trainer.wait_until_told(lambda told: "exports the" in told.message or "epoch" in told.message)
+    trainer.wait_until_told(lambda told: "Exporting the" in told.message or "epoch" in told.message)
     for folder in (each for each in project.iterdir() if each.is_dir() and each.name != "models"):
         for number, file in enumerate(sorted(path for path in folder.rglob("*") if path.is_file())):
             if number % 2:

@@ -80,7 +80,7 @@ def test_links_that_lead_back_up_do_not_go_round_in_circles(tmp_path: Path) -> N
 def test_an_unknown_layout_names_what_was_found_and_what_is_accepted(tmp_path: Path) -> None:
     pictures(tmp_path / "p" / "stuff", 3, suffix=".jpg")
     (tmp_path / "p" / "notes.pdf").touch()
-    problem = only(examined(tmp_path / "p").problems, "is not known")
+    problem = only(examined(tmp_path / "p").problems, "was not recognised")
     assert "Found: 1 folders (stuff/), 4 files (3 .jpg, 1 .pdf)" in problem
     assert "Accepted: images/<class>/<image>; <class>/<image>" in problem
     assert "CSV" in problem

@@ -210,7 +210,7 @@ def test_a_mask_of_another_part_is_not_taken(tmp_path: Path) -> None:
             noise(n).save(project / "images" / part / f"{n}.jpg")
     problems = examined(project, "segmentation").problems
     assert len(problems) == 2
-    only(problems, "no mask with the same name", "images/train/5.jpg")
+    only(problems, "No mask with the same name", "images/train/5.jpg")
     only(problems, "No image with the same name", "masks/val/5.png")
 
 
@@ -403,7 +403,7 @@ def test_masks_packed_into_labelme_are_drawn(tmp_path: Path) -> None:
 
 def test_an_unknown_layout_of_a_segmentation_names_what_is_accepted(tmp_path: Path) -> None:
     pictures(tmp_path / "p" / "images", 3)
-    problem = only(examined(tmp_path / "p", "segmentation").problems, "is not known")
+    problem = only(examined(tmp_path / "p", "segmentation").problems, "was not recognised")
     assert "Found: 1 folders (images/), 3 files (3 .png)" in problem
     assert "labelme" in problem
     assert "COCO" in problem

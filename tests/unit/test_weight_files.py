@@ -121,7 +121,7 @@ def test_tensors_of_another_shape_or_without_numbers_are_refused(
     assert file is not None
     tensors = dict(torch_file.read(file))
     for change, words in (
-        ({"_bn0.weight": np.full(32, np.nan, np.float32)}, "no finite"),
+        ({"_bn0.weight": np.full(32, np.nan, np.float32)}, "not finite"),
         ({"_bn0.running_var": np.full(32, -1, np.float32)}, "negative"),
         (
             {"_conv_stem.weight": np.zeros((32, 1, 3, 3), np.float32)},
