@@ -1,7 +1,7 @@
-"""What a single file is, judged by its first bytes and its structure, whatever its name says.
+"""Identifies a single file by its first bytes and its structure, not by its name.
 
-Reads a few kilobytes (all of a JSON file), runs nothing of the file and imports no runtime, so that any program may ask
-at any time.
+Reads a few kilobytes (all of a JSON file), runs none of the file's code and imports no runtime, so it is safe and cheap
+to call.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TFJS_LAYERS = "TensorFlow.js layers model"
 
 
 class Foreign(NamedTuple):
-    """A file that no runtime reads: what it is, and what to do about it.
+    """A file that no runtime can read, with advice on what to do about it.
 
     In the advice `{path}` and `{stem}` (without suffix) are quoted for a shell, `{raw}` and `{raw_stem}` are not.
     """
@@ -42,7 +42,7 @@ class Foreign(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """A file that begins like a model and does not go on like one."""
+    """A file that begins like a model but is damaged."""
 
     what: str
 
@@ -209,7 +209,7 @@ class _Field(NamedTuple):
 
 
 def _protobuf(opened: BinaryIO, size: int) -> Found:
-    """Models are told from each other by the numbers and contents of their outermost fields."""
+    """Distinguishes models by the numbers and contents of their outermost fields."""
     opened.seek(0)
     fields, is_cut = [], False
     try:

@@ -1,4 +1,4 @@
-"""Which model a path means: what format it has, which version it is, and what is wrong with a broken one.
+"""Locates the model at a path: its format and version, or what is wrong with it.
 
 Formats are recognised by the files' first bytes, so that most mistakes are found within milliseconds and without a
 runtime.
@@ -43,10 +43,10 @@ SAVED_MODEL = "SavedModel"
 ECHO = "echo"
 
 EXPORTED = (KERAS, HDF5, TFJS_GRAPH, TFJS_LAYERS)
-"""Formats that are loaded as SavedModels made from them."""
+"""Formats that are exported as SavedModels before loading."""
 
 CONVERTIBLE = (SAVED_MODEL, *EXPORTED)
-"""Formats for which a faster runtime is looked for."""
+"""Formats that are converted in search of a faster runtime."""
 
 FILE_FORMATS = {
     ".keras": KERAS,
@@ -62,7 +62,7 @@ FILE_FORMATS = {
 }
 
 _NAMED_BY_SUFFIX = frozenset({KERAS, HDF5, OPENVINO, PADDLE})
-"""Formats whose runtimes look at the name of the file."""
+"""Formats whose runtimes need the file's suffix."""
 
 KNOWN = (
     "A model is a SavedModel folder, a folder of numbered versions, a TF1 checkpoint prefix that has a .meta file,"
@@ -72,10 +72,10 @@ KNOWN = (
 )
 
 MAX_ENTRIES = 10_000
-"""Entries of a folder that are looked at."""
+"""Maximum number of folder entries that are examined."""
 
 MAX_JSON_FILES = 100
-"""JSON files of a folder in which a TensorFlow.js model is looked for."""
+"""Maximum number of JSON files per folder that are searched for a TensorFlow.js model."""
 
 _GRAPH_FILES = ("saved_model.pb", "saved_model.pbtxt")
 _SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
@@ -97,9 +97,9 @@ class Located:
 def locate(
     path: str, weights: str | None = None, *, inputs: Sequence[str] = (), outputs: Sequence[str] = ()
 ) -> Located:
-    """Finds out what a path is. Raises `Invalid` that names the path and says what is wrong with it.
+    """Locates the model at a path. Raises `Invalid` with the path and the problem.
 
-    `inputs` and `outputs` are tensors of a frozen graph, which does not say itself what they are.
+    `inputs` and `outputs` are tensors of a frozen graph, which does not define them itself.
     """
     found = _locate(path, weights)
     if (inputs or outputs) and found.format != FROZEN_GRAPH:
@@ -129,7 +129,7 @@ def _locate(path: str, weights: str | None) -> Located:
 
 
 def check_checkpoint(prefix: str, what: str) -> None:
-    """Raises `Invalid` unless all files of a checkpoint are there. `what` says whose it is, for the message."""
+    """Raises `Invalid` unless all files of a checkpoint exist. `what` names its owner in the message."""
     index = Path(f"{prefix}.index")
     if not index.is_file():
         if Path(prefix).is_file() and Path(prefix).stat().st_size:
@@ -221,7 +221,7 @@ def _tfjs_model(folder: Path) -> Path | None:
 
 
 def _foreign_part(folder: Path) -> Path | None:
-    """The file that says what a folder of another library is."""
+    """The file that identifies a folder of another library."""
     for name in ("model.json", "Data/com.apple.CoreML/model.mlmodel"):
         if (folder / name).is_file():
             return folder / name
@@ -276,7 +276,7 @@ def _type(path: Path) -> str:
 
 
 def _check_weights(file: Path, suffix: str) -> None:
-    """A model of OpenVINO without any weights still has the file for them, and that may be empty."""
+    """An OpenVINO model always has a file of weights, which is empty for a model without weights."""
     weights = file.with_suffix(suffix)
     if not weights.is_file():
         raise Invalid(f"{file} is incomplete: its weights, {weights}, are missing. Copy both files.")

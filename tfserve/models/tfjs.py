@@ -1,4 +1,4 @@
-"""TensorFlow.js models on disk: `model.json`, and the files of weights that it names.
+"""TensorFlow.js models on disk: `model.json` and the weight files that it lists.
 
 Read without TensorFlow, so that the supervisor finds missing and truncated files within milliseconds.
 """
@@ -20,7 +20,7 @@ LAYERS = "layers-model"
 STRING = "string"
 
 DTYPE_BYTES = {"float32": 4, "int32": 4, "bool": 1, "complex64": 8}
-"""Size of one element in a file of weights. Strings are stored with their lengths."""
+"""Size of one element in a weight file. Strings are stored with their lengths."""
 
 QUANTIZED_BYTES = {"uint8": 1, "uint16": 2, "float16": 2}
 
@@ -90,7 +90,7 @@ def read(file: Path) -> ModelJson:
 
 
 def parse(file: Path) -> ModelJson:
-    """Parses the file without a look at its weights. Raises `Invalid`, `OSError`."""
+    """Parses the file without checking its weights. Raises `Invalid`, `OSError`."""
     if (size := file.stat().st_size) > MAX_JSON_BYTES:
         raise Invalid(f"{file} has {size} bytes (limit for the JSON of a TensorFlow.js model: {MAX_JSON_BYTES}).")
     try:
@@ -103,7 +103,7 @@ def parse(file: Path) -> ModelJson:
 
 
 def shards(file: Path, model: ModelJson) -> list[Path]:
-    """The files of weights. Raises `Invalid` if one is outside the folder of `model.json`."""
+    """The weight files. Raises `Invalid` if one is outside the folder of `model.json`."""
     return [_shard(file, name) for group in model.weights_manifest for name in group.paths]
 
 

@@ -1,6 +1,6 @@
-"""The role that finds out which runtime computes a model fastest, and whether it gives TensorFlow's numbers.
+"""The role that finds the fastest runtime for a model, and checks that it agrees with TensorFlow.
 
-One candidate is tried per process: a converter that crashes, hangs or eats memory costs only itself.
+Each candidate gets its own process, so a converter that crashes, hangs or exhausts memory affects nothing else.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from tfserve.worker.trial_inputs import Inputs
 log = logging.getLogger(__name__)
 
 NICE = 10
-"""So much less of the processor than those who answer predictions."""
+"""Niceness: predictions of other processes come first."""
 DEVICE = "/cpu:0"
 WARM_CALLS = 3
 ROUND_S = 0.001
-"""Calls that are shorter are timed several at once."""
+"""Shorter calls are timed in groups."""
 MIN_ROUNDS, ENOUGH_S, TOO_LONG_S = 5, 0.4, 2.0
 NEAR = 1.1
-"""A shortest time is believed when another one came so near to it."""
+"""The shortest time is trusted when another one came this close to it."""
 
 
 class CompareRole:
-    """Identifies or converts what it is told to, one after the other."""
+    """Processes identification and conversion requests one by one."""
 
     def __init__(self, connection: BlockingConnection) -> None:
         self._connection = connection
         os.nice(NICE)
 
     def serve(self, inbox: Inbox, request_id: int, first: Message) -> None:
-        """Answers `first`, then everything else in order, until the worker is to stop."""
+        """Answers `first`, then all further requests in order, until `Stop`."""
         self._connection.answer(request_id, answer(first))
         for each_id, message in inbox:
             self._connection.answer(each_id, answer(message))
@@ -104,7 +104,7 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
     runtime = runtimes.load(Located(formats.SAVED_MODEL, saved_model, None), device=DEVICE, runtime=TENSORFLOW)
     name = conversion.signature_of(runtime.signatures)
     if isinstance(runtime, GraphModel) and runtime.lacked_values:
-        # Converters restore a SavedModel as its saver does, and compute with whatever is in the other variables.
+        # Converters restore only the variables of the SavedModel's saver; the others have arbitrary values.
         frozen.write(saved_model, name, folder / "frozen")
         saved_model = folder / "frozen"
     kept = held_out.samples(model, name, runtime.signatures[name])
@@ -120,11 +120,11 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
     return trial
 
 
-# --- and then one other
+# --- then one candidate
 
 
 def _try_candidate(model: Located, message: Convert) -> Trial:  # noqa: ARG001 - the reference says where the graph is
-    """A converter's failure of any kind is a result; it is not ours."""
+    """Any failure of a converter is a result, not an error of the worker."""
     trial = Trial(runtime=message.candidate, ok=False)
     found = Reference.read(Path(message.work_folder))
     if found.problem and (found.must_stay or not message.was_requested):
@@ -164,9 +164,9 @@ def _converted(trial: Trial, found: Reference, message: Convert) -> Runtime:
 
 
 def _compared(trial: Trial, runtime: Runtime, found: Reference, *, reduced: bool) -> str:
-    """The reason why the outputs do not agree, or nothing; then `trial.guard` says where they do.
+    """Why the outputs do not agree, or an empty string; then `trial.guard` has the limits within which they do.
 
-    Ordinary inputs must agree. Where others do not, requests with such values are TensorFlow's.
+    Ordinary inputs must agree. Where extreme ones do not, TensorFlow answers requests with such values.
     """
     difference, agreed = Difference(), len(found.envelopes) - 1
     odd: set[str] = set()
@@ -208,7 +208,7 @@ def _problem(difference: Difference, runtime: Runtime, found: Reference, case: C
 
 
 def _why_useless(guard: Guard, found: Reference) -> str:
-    """Why a model that agrees would compute next to nothing, or nothing."""
+    """Why a model that agrees could hardly be used, or an empty string."""
     if single := [name for name, (lowest, highest) in guard.ranges.items() if lowest == highest]:
         return f"it agrees with TensorFlow for only one value of {single[0]!r}"
     samples = [case.arrays() for case in found.cases if case.what == SAMPLE]

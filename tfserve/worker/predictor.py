@@ -1,4 +1,4 @@
-"""Answers predict requests: JSON in, the model's numbers as JSON out."""
+"""Answers predict requests of the workspace API, in JSON."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 MAX_PLANS = 256
 MAX_RESULT_BYTES = 64 * 1024 * 1024
 MAX_RESULTS_BYTES = 128 * 1024 * 1024
-"""After so many bytes of results no more requests are answered; with one result more it still fits into a frame."""
+"""Beyond this size of results no more requests are answered; one more result still fits into a frame."""
 
 
 class PredictRequest(msgspec.Struct):
-    """What a caller asks: names to fetch, and values by name."""
+    """A parsed request: names to fetch, and values by name."""
 
     fetches: str | list[str]
     feed_dict: dict[str, Any] | None = None
@@ -60,7 +60,7 @@ class Predictor:
         self._decoder = msgspec.json.Decoder(PredictRequest)
 
     def predict(self, requests: Sequence[bytes]) -> list[Prediction]:
-        """One answer for each request, in order. A request that fails does not touch the others.
+        """One response per request, in order. A failed request does not affect the others.
 
         When the results are too many bytes together, only the first requests (at least one) are answered.
         """
@@ -88,7 +88,7 @@ class Predictor:
         return Ask(asked.signature, tuple(spec.name for spec in signature.inputs), tuple(tensors), outputs)
 
     def _answers(self, prepared: Sequence[_Prepared | TFserveError]) -> Iterator[Prediction]:
-        """One after the other, in order; what is computed together is, as soon as the first of it is needed."""
+        """Responses in order; a batch is computed when its first response is needed."""
         groups = {n: positions for positions in _groups(prepared) for n in positions}
         computed: dict[int, Outputs | TFserveError] = {}
         for n, each in enumerate(prepared):
@@ -116,7 +116,7 @@ class Predictor:
             )
         except RecursionError:
             return Invalid("The request is nested too deeply for a tensor.")
-        except Exception as unexpected:  # reading a request may end the request, never the process
+        except Exception as unexpected:  # a request that can't be parsed fails alone, never the process
             return _unforeseen("The request can't be parsed", unexpected)
 
     def _read(self, request: bytes) -> PredictRequest:
@@ -179,7 +179,7 @@ class Predictor:
 def _found(
     searches: Sequence[tuple[Callable[[str, str], Sequence[Target]], Sequence[str]]], signature: str
 ) -> list[list[Sequence[Target]]]:
-    """The targets of names. A name that means nothing at all counts before those that only TensorFlow knows."""
+    """The targets of names. An unknown name is reported before names that only TensorFlow can resolve."""
     found: list[list[Sequence[Target]]] = []
     others: list[OnlyTensorFlowKnows] = []
     for search, names in searches:
@@ -230,7 +230,7 @@ def _without_duplicates(feeds: dict[str, Sequence[Target]]) -> list[str]:
 
 
 def _unforeseen(what: str, error: Exception) -> TFserveError:
-    """What a caller learns of an exception that no check has prevented; the log has its traceback."""
+    """The error for an unexpected exception; the log has its traceback."""
     if isinstance(error, MemoryError):
         return Overloaded("Not enough memory for this prediction.")
     log.error("%s", what, exc_info=error)

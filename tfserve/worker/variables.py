@@ -1,4 +1,4 @@
-"""The variables of a workspace as JSON: a bounded snapshot after every job, full values when somebody asks."""
+"""The variables of a workspace as JSON: a bounded snapshot after every job, full values on request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfserve.json_values import DoesNotFit, Interrupted, tolerance, type_name
 
 SNAPSHOT_BYTES = 1024 * 1024
 SUMMARY_BYTES = 512
-# To find out that a value does not fit costs as much as one that does; after so many only short ones are tried.
+# Finding that a value does not fit costs as much as writing one that does; after this many only short ones are tried.
 MAX_MISFITS = 8
 SHORT_BYTES = 4096
 
@@ -64,7 +64,7 @@ def _is_variable(name: Any) -> bool:
 
 
 def _encoded(value: Any, limit_bytes: int) -> bytes:
-    """The JSON of a value, or a sentence in its place: one value that fails must not cost all the others."""
+    """The JSON of a value, or a message instead: one value that fails must not affect the others."""
     try:
         return json_values.encode(value, limit_bytes=limit_bytes)
     except (DoesNotFit, Interrupted):
