@@ -1,6 +1,6 @@
-"""SavedModels written as files for other runtimes, with names, types and order of one signature kept.
+"""Converts SavedModels to files for other runtimes, keeping the names, types and order of one signature.
 
-Converters are other people's programs: each may fail, crash or never end, so each runs in a process of its own (see
+Converters are third-party programs that may fail, crash or hang, so each runs in its own process (see
 `tfserve.worker.compare`).
 """
 
@@ -40,7 +40,7 @@ def signature_of(signatures: dict[str, Signature]) -> str:
 def convert(candidate: str, saved_model: Path, name: str, signature: Signature, *, precision: str, to: Path) -> Path:
     """Writes the signature `name` of a SavedModel as a file for `candidate` into the folder `to`, and returns its path.
 
-    What a converter can't load it is given again as a frozen graph. Raises `Unsupported` when the candidate has no
+    If a converter can't load the model, it gets a frozen graph instead. Raises `Unsupported` when the candidate has no
     converter or it is not installed, else whatever the converter raises.
     """
     if candidate not in CONVERTERS:
@@ -100,7 +100,7 @@ def _litert(saved_model: Path, name: str, signature: Signature, to: Path, precis
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[name])
     if precision == "int8":
-        # Weights have 8 bits, and what goes through them is brought to 8 bits as it comes: no examples are needed.
+        # Dynamic quantization: weights have 8 bits, activations are quantized at run time, so no examples are needed.
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     file = to / "model.tflite"
     file.write_bytes(converter.convert())
@@ -113,7 +113,7 @@ def _onnx(saved_model: Path, name: str, signature: Signature, to: Path, precisio
     import tf2onnx
 
     loaded = tf.saved_model.load(str(saved_model))
-    # Names of our own: those of the signature may be none that a graph allows.
+    # Our own names, because a graph may not allow those of the signature.
     inputs = {f"input_{n:03}": spec for n, spec in enumerate(signature.inputs)}
     outputs = {f"output_{n:03}": spec for n, spec in enumerate(signature.outputs)}
     specs = [tf.TensorSpec(_sizes(spec), spec.dtype, name=own) for own, spec in inputs.items()]

@@ -1,4 +1,4 @@
-"""A model that gives back what it gets, for trying a server without TensorFlow.
+"""A model that returns its inputs, for trying a server without TensorFlow.
 
 Its file, `*.echo`, is a JSON object of inputs, `{"x": {"dtype": "float32", "shape": [-1, 2]}}`; each is an output too.
 Or it has several such objects, one for each signature: `{"signatures": {"serving_default": {"x": …}, "other": …}}`,

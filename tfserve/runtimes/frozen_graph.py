@@ -1,4 +1,4 @@
-"""Frozen graphs of TensorFlow 1 (`.pb`): weights are constants, and nothing names the inputs and outputs."""
+"""Frozen graphs of TensorFlow 1 (`.pb`): weights are constants, and inputs and outputs are not declared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfserve.tensors import DEFAULT_SIGNATURE
 
 _INPUTS = frozenset({"Placeholder", "PlaceholderV2"})
 _NO_OUTPUTS = frozenset({"Const", "NoOp", "Assert", "Print", "PrintV2", "Placeholder", "PlaceholderWithDefault"})
-"""Nothing uses them, and yet they are not what a model is for."""
+"""Operations whose result no other operation uses, but which are not outputs of the model."""
 
 
 def load(tf: Any, model: Located) -> Any:
@@ -51,7 +51,7 @@ def inputs(graph: Any) -> list[Any]:
 
 
 def outputs(graph: Any) -> list[Any]:
-    """The tensors that nothing uses."""
+    """The tensors that no operation uses."""
     return list(_unused(graph.get_operations()))
 
 
@@ -84,7 +84,7 @@ def tensor(graph: Any, name: str) -> Any:
 
 
 def _unused(operations: Iterable[Any]) -> Iterable[Any]:
-    """The outputs of each operation of which nothing is used."""
+    """The outputs of each operation whose results are unused."""
     for operation in operations:
         is_output = operation.outputs and operation.type not in _NO_OUTPUTS
         is_check = any(part.startswith("AssertGuard") for part in operation.name.split("/"))  # TensorFlow's own name

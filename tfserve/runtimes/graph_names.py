@@ -1,4 +1,4 @@
-"""What names mean in a TensorFlow graph: a collection's key, then a name of the signature, then a tensor's own.
+"""Resolves names in a TensorFlow graph: first as a collection's key, then in the signature, then as a tensor.
 
 Nothing of TensorFlow is imported here; a graph is handed in.
 """
@@ -17,7 +17,7 @@ Aliases = Mapping[str, Mapping[str, str]]
 
 
 class GraphNames:
-    """Finds what the names in requests stand for. `inputs` and `outputs` say which tensors signatures mean.
+    """Resolves the names in requests. `inputs` and `outputs` map the names of signatures to tensors.
 
     `refused` are signatures that the model has but does not offer, and why.
     """
@@ -48,7 +48,7 @@ class GraphNames:
         return [self._target(element) for element in elements]
 
     def fetches(self, name: str, signature: str) -> Sequence[Target]:
-        """The tensors and operations that are meant by fetching `name`. Raises `Invalid`."""
+        """The tensors and operations to fetch for `name`. Raises `Invalid`."""
         return [self._target(each) for each in self._elements(name, signature, self._outputs, "output")]
 
     def missing(self, inputs: Iterable[str], outputs: Iterable[str], signature: str) -> list[str]:
@@ -121,7 +121,7 @@ class GraphNames:
         return self._value_of(found)
 
     def _value_of(self, element: Any) -> Any:
-        """For the handle of a variable the tensor that reads it; anything else is itself."""
+        """For the handle of a variable, the tensor that reads it; otherwise the element itself."""
         if _is_operation(element) or element.op.type != "VarHandleOp":
             return element
         try:

@@ -1,7 +1,7 @@
 """The outputs of a detector: boxes, scores, labels and their number, for each image.
 
-`boxes` (count, n, 4) are left, top, right and bottom as shares of width and height, `scores` (count, n) are ordered,
-`labels` (count, n) are class numbers, `count` (count) says how many boxes there are; what follows is filled up.
+`boxes` (count, n, 4) are left, top, right and bottom as fractions of width and height, `scores` (count, n) are ordered,
+`labels` (count, n) are class numbers, `count` (count) is the number of boxes; the remaining rows are padding.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def choose(outputs: Sequence[TensorSpec]) -> list[TensorSpec]:
 
 
 def for_files(outputs: Mapping[str, Array], sizes: Array, spec: ImageSpec) -> dict[str, Array]:
-    """What files get: boxes in pixels of each file, whose height and width are in `sizes`, and names as labels.
+    """The outputs for files: boxes in pixels of each file, whose height and width are in `sizes`, and names as labels.
 
     Raises `Invalid`.
     """

@@ -1,4 +1,4 @@
-"""What a model takes as an image: its layout, its size, its type and quantization, found out at the deployment."""
+"""Determines at deployment how a model takes images: layout, size, type and quantization."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tfserve.runtimes.image_spec import MODES, ImageSpec, Layout
 from tfserve.tensors import DTYPES, Array, Quantization, Shape, TensorSpec
 
 AXES: dict[Layout, tuple[int, int, int]] = {"NHWC": (1, 2, 3), "NCHW": (2, 3, 1)}
-"""Where height, width and channels are."""
+"""The axes of height, width and channels."""
 
 SMALLEST_SPAN = 8
-"""An image that takes up fewer steps of an integer than this is lost."""
+"""An image that spans fewer steps of an integer than this is useless."""
 LEAST_HELD = 0.6
-"""The least share of the values that an integer input must be able to hold; calibration may leave out some."""
+"""The minimum share of the values that an integer input must be able to hold; calibration may clip some."""
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """An input, and the description with everything filled in that was left open.
+    """An input, and the description with all open fields filled in.
 
     `shape` is that of one image; `batch` the number of images that the model takes at once, None for any.
     """
@@ -50,7 +50,7 @@ class ImageInput:
 
 
 def fit(tensor: TensorSpec, spec: ImageSpec) -> ImageInput:
-    """How `spec` fits the input `tensor`. Raises `Invalid`, which says what is missing or wrong."""
+    """Matches `spec` with the input `tensor`. Raises `Invalid` with what is missing or wrong."""
     spec = _sized(tensor, spec)
     image_spec.check_channels(spec)
     spec, remarks = _with_normalization(tensor, spec)
@@ -84,7 +84,7 @@ def _sized(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
 
 def _of_four(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
     shape = tensor.shape or (-1, -1, -1, -1)
-    # A size that can be the number of channels shows the layout; with none of them all sizes together may.
+    # A size that can be the number of channels shows the layout; otherwise all sizes together may.
     shown = [layout for layout in AXES if shape[AXES[layout][2]] in MODES] or list(AXES)
     layouts = [spec.layout] if spec.layout is not None else shown
     options = [found for layout in layouts if (found := _laid_out(shape, spec, layout))]
@@ -113,7 +113,7 @@ def _laid_out(shape: Shape, spec: ImageSpec, layout: Layout) -> ImageSpec | None
 
 
 def _grey_without_channels(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
-    """(count, height, width). A colour image without a count looks alike, and is not meant."""
+    """(count, height, width). A colour image without a count looks the same, but is not supported."""
     shape = tensor.shape or ()
     is_clear = shape[0] in (-1, 1) and -1 not in shape[1:] and not {*shape[1:]} & {*MODES}
     if spec.channels not in (None, 1) or not (is_clear or (spec.channels == 1 and shape[0] in (-1, 1))):
@@ -160,7 +160,7 @@ def _said(spec: ImageSpec) -> str:
 
 
 def _with_normalization(tensor: TensorSpec, spec: ImageSpec) -> tuple[ImageSpec, tuple[str, ...]]:
-    """Checks that the input's type can hold the values; an unsaid normalization may follow from a quantization."""
+    """Checks that the input's type can hold the values; a quantization may determine a missing normalization."""
     dtype = DTYPES.get(tensor.dtype)
     if dtype is None or dtype.kind not in ("int", "float"):
         raise Invalid(f"image: the input {tensor.name!r} takes {tensor}. Expected a tensor of numbers.")
@@ -201,7 +201,7 @@ def _check_values(tensor: TensorSpec, spec: ImageSpec) -> None:
 def _by_quantization(
     tensor: TensorSpec, quantization: Quantization, spec: ImageSpec
 ) -> tuple[ImageSpec, tuple[str, ...]]:
-    """What the integers of the input can stand for shows which values the model was trained with."""
+    """Infers from the quantization of the input which values the model was trained with."""
     limits = np.iinfo(DTYPES[tensor.dtype].numpy)
     if isinstance(quantization.scale, tuple) or isinstance(quantization.zero_point, tuple):
         raise Invalid(f"image: the input {tensor.name!r} is quantized per channel. Add scale and offset.")

@@ -1,4 +1,4 @@
-"""What the outputs of a model of images mean: probabilities with labels, or masks."""
+"""Interprets the outputs of an image model: probabilities with labels, or masks."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tfserve.runtimes.interface import listed
 from tfserve.tensors import DTYPES, Array, Shape, TensorSpec
 
 ALMOST = 1e-3
-"""How far a probability may lie outside 0 to 1, by rounding."""
+"""How far rounding may move a probability outside 0 to 1."""
 CLASS_AXES: dict[Layout, int] = {"NHWC": 2, "NCHW": 0}
-"""Where the classes of one mask are."""
+"""The axis of the classes of one mask."""
 
 _LOGIT = ' If the output is a logit, add "sigmoid": true.'
 
 
 def choose_all(outputs: Sequence[TensorSpec], spec: ImageSpec) -> list[TensorSpec]:
-    """The outputs that are meant: four of a detector, else one. Raises `Invalid`."""
+    """The outputs to use: four for a detector, otherwise one. Raises `Invalid`."""
     return image_boxes.choose(outputs) if spec.task == "detection" else [choose(outputs, spec)]
 
 
 def choose(outputs: Sequence[TensorSpec], spec: ImageSpec) -> TensorSpec:
-    """The output that is meant. Raises `Invalid` if there is none, or if more than one could be meant."""
+    """The output to use. Raises `Invalid` if none or more than one is suitable."""
     if spec.output is not None:
         named = [each for each in outputs if each.name == spec.output]
         if not named:
@@ -55,7 +55,7 @@ def _fits(output: TensorSpec, spec: ImageSpec, problems: list[str]) -> bool:
 
 
 def check(output: TensorSpec, spec: ImageSpec) -> None:
-    """Raises `Invalid` if an output of this type and shape can't be what `spec` says."""
+    """Raises `Invalid` if an output of this type and shape does not match `spec`."""
     dtype = DTYPES.get(output.dtype)
     is_real = dtype is not None and (dtype.kind == "float" or output.quantization is not None)
     if spec.task == "segmentation":
@@ -99,7 +99,7 @@ def _classes_of(output: TensorSpec) -> int | None:
 
 
 def check_classes(classes: int, name: str, spec: ImageSpec) -> None:
-    """Raises `Invalid` if the labels are not as many as the classes; one probability may have two labels."""
+    """Raises `Invalid` unless there is one label per class; one probability may have two labels."""
     labels = len(spec.labels)
     if classes == 1 and spec.softmax:
         raise Invalid(f"image: {name!r} has a single value, whose softmax is always 1. Use sigmoid instead.")
@@ -163,7 +163,7 @@ def mask(raw: Array, output: TensorSpec, spec: ImageSpec, *, seen: tuple[int, in
 
 
 def _output_layout(shape: Shape, spec: ImageSpec, seen: tuple[int, int], name: str) -> Layout:
-    """Where the classes of (a, b, c) are: as given, or by the size of the image, or by their number."""
+    """The layout of (a, b, c): as given, or by the size of the image, or by the number of classes."""
     if spec.output_layout is not None:
         return spec.output_layout
     labels = {len(spec.labels) or len(spec.mask_values)} - {0}
@@ -230,7 +230,7 @@ def _numbers(values: Array, name: str, size: tuple[int, int]) -> Array:
 
 
 def _with_values(numbers: Array, spec: ImageSpec) -> Array:
-    """A mask with the values that the classes have in `mask_values`."""
+    """A mask with the values in `mask_values` instead of class numbers."""
     if not spec.mask_values:
         return numbers
     if numbers.size and int(numbers.max()) >= len(spec.mask_values):

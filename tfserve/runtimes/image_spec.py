@@ -16,7 +16,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's name for the number of channels."""
 
 NORMALIZATION = ("scale", "offset", "mean", "std")
-"""The fields that belong together: where one is given, none of the model's own applies."""
+"""Fields that belong together: if one is given, none of the model's own applies."""
 
 Layout = Literal["NHWC", "NCHW"]
 PerChannel = float | list[float]
@@ -25,15 +25,15 @@ PerChannel = float | list[float]
 class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How a file becomes an input: resized to `height` and `width`, then (value * `scale` - `mean`) / `std` + `offset`.
 
-    Values of a file are 0 to 255. None means: as the model's input says, else 3 channels and as large as the file is.
+    Values of a file are 0 to 255. None means: as in the model's input, otherwise 3 channels and the size of the file.
     A list has one number for each channel, in the model's `channel_order`. `input` and `output` are names of the
-    default signature; None means the only one that fits. `antialias` smooths what is made smaller, as Pillow and our
-    training do; without it pixels are taken as `tf.image.resize` takes them by default.
+    default signature; None means the only suitable one. `antialias` smooths when downscaling, like Pillow and our
+    training; without it pixels are sampled like the default of `tf.image.resize`.
 
-    `display` are the labels as people write them, in the same order.
+    `display` are the labels' display names, in the same order.
 
     `softmax` and `sigmoid` are applied to outputs that are logits. `mask_values` has the value in a mask for each
-    class. `output_layout` says where a mask's classes are. Transparent pixels of a file are composited over
+    class. `output_layout` is the position of a mask's classes. Transparent pixels of a file are composited over
     `background`, a colour's name or `#rrggbb`, unless the model takes 4 channels. `min_score` is the score below
     which a detector's boxes are left out of the response for a file over v1, unless the request says otherwise.
     """
@@ -62,7 +62,7 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 
     @property
     def is_normalized(self) -> bool:
-        """Whether it says how values are normalized."""
+        """Whether it specifies a normalization."""
         return any(getattr(self, name) is not None for name in NORMALIZATION)
 
     def normalized(self, pixels: Array) -> Array:
@@ -79,12 +79,12 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 
 
 def parse(given: dict[str, Any], where: str, *, defaults: dict[str, Any] | None = None) -> ImageSpec:
-    """The description, with what the model says of itself as defaults. `where` names it in messages.
+    """The description, with the model's own as defaults. `where` names it in messages.
 
     Raises `Invalid`.
     """
     own = dict(defaults or {})
-    if given.get("labels") is not None:  # then the model's own names are those of other labels
+    if given.get("labels") is not None:  # then the model's own display names belong to other labels
         own.pop("display", None)
     if any(given.get(name) is not None for name in NORMALIZATION):
         own = {name: value for name, value in own.items() if name not in NORMALIZATION}

@@ -1,8 +1,8 @@
 """Image files as input: decoded, resized and normalized for a model that takes arrays.
 
-What is given at a model's deployment, or written in or beside it, says how a file becomes its input and what its
-outputs mean. The signature `image_bytes` is then added here, and replaces one that the model has itself: so every
-runtime and every form of a model reads files in one way.
+The deployment, or metadata in or next to the model, describes how a file becomes its input and what its
+outputs mean. The signature `image_bytes` is then added here, replacing one of the model itself, so that every
+runtime and every form of a model reads files in the same way.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tfserve.tensors import DEFAULT_SIGNATURE, DTYPES, Array, Signature, TensorS
 
 IMAGE_BYTES = "image_bytes"
 PIXELS = "pixels of image_bytes"
-"""The signature of what was decoded. No caller sees it."""
+"""The internal signature of decoded images."""
 
 
 def with_files(runtime: Runtime, found: Found | None) -> Runtime:
-    """The same model, with a signature that takes files if it is described.
+    """The same model, with a signature that takes files if it has a description.
 
-    Raises `Invalid` when a binding description does not fit the model; one that came with it is then only remarked on.
+    Raises `Invalid` when a binding description does not match the model; another one only causes a remark.
     """
     if found is None:
         return runtime
@@ -44,9 +44,9 @@ def with_files(runtime: Runtime, found: Found | None) -> Runtime:
 
 
 class ImageFiles:
-    """A model that takes arrays, and files too.
+    """A model that takes arrays and also files.
 
-    Raises `Invalid` when the description does not fit the model. `spec` is the description with everything filled in.
+    Raises `Invalid` when the description does not match the model. `spec` is the completed description.
     """
 
     def __init__(self, runtime: Runtime, spec: ImageSpec) -> None:
@@ -96,7 +96,7 @@ class ImageFiles:
         return PIXELS if signature == IMAGE_BYTES else None
 
     def prepare(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Decodes, several files at the same time. May be called from any thread, while others compute."""
+        """Decodes several files concurrently. May be called from any thread, while others run the model."""
         files = inputs[IMAGE_BYTES].tolist()
         if not files:
             raise Invalid("Expected at least one image file, got none.")
@@ -146,7 +146,7 @@ class ImageFiles:
             )
 
     def _check_open_classes(self) -> None:
-        """Raises `Invalid` if an output whose shape is open turns out not to have as many classes as labels."""
+        """Raises `Invalid` if an output with an open shape does not have one class per label."""
         if not self.spec.labels or self.spec.task != "classification" or -1 in self._input.shape:
             return
         if self._output.shape is not None and -1 not in self._output.shape[1:]:
@@ -156,7 +156,7 @@ class ImageFiles:
         try:
             output = self._run(blank)
         except TFserveError:
-            return  # a blank image may be refused
+            return  # a blank image may be rejected
         image_output.check_classes(output.size // count, self._output.name, self.spec)
 
     def _pixels(self) -> Signature:

@@ -94,7 +94,7 @@ def additions(keras: Any) -> Mapping[str, Any]:
 
 @contextlib.contextmanager
 def _suffixed(file: Path, suffix: str) -> Iterator[str]:
-    """A path of the file with the suffix from which Keras tells its format."""
+    """A path of the file with the suffix that Keras expects for its format."""
     if file.suffix == suffix:
         yield str(file)
         return
@@ -200,7 +200,7 @@ def _paths(result: Any) -> Iterator[tuple[str, ...]]:
 
 
 def argument_name(name: str) -> str:
-    """The name as one that a function's argument may have: TensorFlow allows no other for an input."""
+    """The name as a valid name of a function argument, as TensorFlow requires for inputs."""
     found = re.sub(r"\W", "_", name, flags=re.ASCII)
     if not found or found[0].isdigit():
         found = f"input_{found}"

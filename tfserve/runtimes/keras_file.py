@@ -1,4 +1,4 @@
-"""What a file saved by Keras contains, read without Keras: which Keras wrote it, and whether it is safe to load.
+"""Inspects files saved by Keras, without Keras: which version wrote them, and whether they are safe to load.
 
 Loading a model runs code that its configuration names. So the configuration is checked first, in the same way for
 every version of Keras: it may only name layers, initializers, activations and the like of Keras, and operations of
@@ -84,7 +84,7 @@ class KerasFile:
 
 
 def read(file: Path) -> KerasFile:
-    """The description of the model in a file, whatever its suffix says. Raises `Invalid`."""
+    """The model's configuration in a file with any suffix. Raises `Invalid`."""
     try:
         found = _read_zip(file) if zipfile.is_zipfile(file) else _read_hdf5(file)
     except Invalid:
@@ -196,7 +196,7 @@ def _forbidden(layer: str, called: str) -> str:
 
 
 def custom_class(name: str) -> str:
-    """What to do about a class that only the program has that made the model."""
+    """The error for a class that exists only in the program that created the model."""
     return (
         f"its class {name!r} is not built into Keras, and the server does not have its code. Export the"
         " model as a SavedModel with model.export(folder), which contains the computation itself."

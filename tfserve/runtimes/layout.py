@@ -1,6 +1,6 @@
-"""Which of a model file's own tensors a signature's names mean.
+"""Maps the names of a signature to a model file's own tensors.
 
-A conversion renames and reorders, so it leaves a `<stem>.signature.json` beside what it has made. A model that was not
+A conversion renames and reorders, so it writes a `<stem>.signature.json` next to its result. A model that was not
 converted by us has no such file: its own names are the signature's.
 """
 
@@ -36,7 +36,7 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 def place(model: Path) -> Path:
-    """Where the layout of a model file is, if it has one."""
+    """The path of a model file's layout, if it has one."""
     return model.with_name(f"{model.stem}.signature.json")
 
 
@@ -45,7 +45,7 @@ def write(model: Path, layout: Layout) -> None:
 
 
 def read(model: Path) -> Layout | None:
-    """The layout beside a model that was converted. Raises `Invalid` when it is damaged."""
+    """The layout of a converted model. Raises `Invalid` when it is damaged."""
     try:
         return msgspec.json.decode(place(model).read_bytes(), type=Layout)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""Graph models of TensorFlow.js as SavedModels: the same graph, with its weights in it and its operations unfused."""
+"""Converts TensorFlow.js graph models to SavedModels: the same graph with its weights, and without fused operations."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _has_values(value: Any) -> bool:
 
 
 def _side(graph: Any, model: ModelJson, side: str) -> dict[str, Any]:
-    """The tensors by the names of the signature; otherwise the placeholders, or what nothing uses."""
+    """The tensors by the names of the signature; otherwise the placeholders, or the tensors that no operation uses."""
     described = model.signature_side(side)
     if described:
         return {name: frozen_graph.tensor(graph, _tensor_name(name, each)) for name, each in described.items()}
@@ -92,5 +92,5 @@ def _side(graph: Any, model: ModelJson, side: str) -> dict[str, Any]:
 
 
 def _tensor_name(name: str, described: Any) -> str:
-    """A description may lack the tensor's name; the key is its name then."""
+    """If a description lacks the tensor's name, the key is its name."""
     return str(described.get("name") or name) if isinstance(described, dict) else name

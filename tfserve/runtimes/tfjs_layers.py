@@ -1,4 +1,4 @@
-"""Layers models of TensorFlow.js as SavedModels: the configuration of a Keras model, and its weights by their names."""
+"""Converts TensorFlow.js layers models to SavedModels, from a Keras configuration and weights by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arrays in the files of weights of a TensorFlow.js model."""
+"""Reads the arrays in the weight files of a TensorFlow.js model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfserve.tensors import Array
 
 
 def read(file: Path, model: ModelJson) -> dict[str, Array]:
-    """The weights by name, not quantized any more; strings are arrays of `bytes`. Raises `Invalid`, `OSError`."""
+    """The weights by name, dequantized; strings are arrays of `bytes`. Raises `Invalid`, `OSError`."""
     found: dict[str, Array] = {}
     for group in model.weights_manifest:
         for name, array in _arrays(file, group):
