@@ -166,6 +166,14 @@ class Guess:
         return Outcome(credit, credit, 1 - credit)
 
 
+class Unsuitable(Guess):
+    def __init__(self) -> None:
+        super().__init__("unsuitable", [], cost=0.1)
+
+    def unsuitable(self) -> str | None:
+        return "too few images"
+
+
 def contest(folder: Path, *, allowance: float, count: int = 40) -> Contest:
     folds = divide(images([count // 2, count // 2]), 0.25, 1)
     return Contest(folds, np.ones(count), allowance, folder, "f", lambda _: None, Clock(Reporter(1, lambda _: None)))
@@ -219,8 +227,7 @@ def test_only_what_is_still_to_come_is_a_part_of_the_time_left(tmp_path: Path) -
         Guess("dear", hits(40, 2)),
         Guess("beaten", [0] * 40),
     )
-    for each in (cheap, dear, beaten):
-        race.expect(each)
+    race.expect([cheap, dear, beaten])
     dearer = 4 * LIKELY + LIKELY_TO_WIN
     assert race.clock.time_left() == pytest.approx(16 + 1 + 2 * dearer)
     race.enter(cheap)
@@ -228,6 +235,17 @@ def test_only_what_is_still_to_come_is_a_part_of_the_time_left(tmp_path: Path) -
     race.enter(dear)
     race.enter(beaten)
     assert race.clock.time_left() == pytest.approx(1), "the winner on all images"
+
+
+def test_candidates_that_will_be_skipped_are_no_part_of_the_time_left(tmp_path: Path) -> None:
+    race = contest(tmp_path, allowance=32)
+    cheap = Guess("cheap", hits(40, 10), is_cheap=True, cost=0.1)
+    tried, too_dear, unsuitable = Guess("tried", hits(40, 0), cost=10), Guess("too dear", [], cost=9), Unsuitable()
+    race.expect([cheap, tried, too_dear, unsuitable])
+    assert race.clock.time_left() == pytest.approx(17 * 0.1 + (2 * LIKELY + LIKELY_TO_WIN) * 10)
+    for each in (cheap, tried, too_dear, unsuitable):
+        race.enter(each)
+    assert [entry.row.folds for entry in race.entries] == [16, 2, 0, 0], "as expected"
 
 
 def test_what_was_measured_is_not_measured_again_by_the_next_attempt(tmp_path: Path) -> None:
