@@ -61,7 +61,7 @@ AVOIDED = (
         r"(?<!there )(is|are|was|were) no(?= [a-z])(?! (longer|better|worse|slower|faster|less|different))",
         "is not a", "bodies that are no JSON",
     ),
-    Avoided(r"is none|are none", "is not one, is missing", "a folder that is none"),
+    Avoided(r"(is|are) (?-i:none)", "is not one, is missing", "a folder that is none"),
     Avoided(r"there is no [^.;]*; there (is|are)", "name what exists", "There is no x; there are y."),
     # nouns
     Avoided(r"pictures?", "image", "a folder of pictures"),
