@@ -122,12 +122,12 @@ class Trial:
 
     def add_small_forms(self, network: Any, card: dict[str, Any], examples: Array, stage: Stage) -> None:
         """LiteRT, LiteRT with integers, ONNX."""
-        stage.say(0.35, "converts to LiteRT")
+        stage.say(0.35, "Converting to LiteRT")
         with ConstantModel(network, partial(_probabilities, network)) as source:
             self.add("LiteRT", "model.tflite", litert(source, card))
-            stage.say(0.5, "converts to LiteRT with integers")
+            stage.say(0.5, "Converting to LiteRT with integers")
             self.add("LiteRT int8", "model_int8.tflite", litert(source, card, examples), tolerance=QUANTIZED)
-        stage.say(0.8, "converts to ONNX")
+        stage.say(0.8, "Converting to ONNX")
         self.add("ONNX", "model.onnx", onnx(network, card))
 
 
@@ -242,7 +242,7 @@ def _judge(export: Export, same: float, difference: float | None, tolerance: Tol
     export.agrees = export.same_answers >= tolerance.same_answers and difference <= tolerance.difference
     if not export.agrees:
         export.problem = (
-            f"differs from the original: {export.same_answers:.1%} of the answers are the same, probabilities differ"
+            f"differs from the original: {export.same_answers:.1%} of the predictions agree, probabilities differ"
             f" by up to {difference:.3g}"
         )
 
