@@ -25,9 +25,9 @@ from tfserve.training.efficientnet_lite import STRIDES
 LEVELS = (8, 16, 32)
 CHANNELS = 64
 FROZEN_BLOCKS = 5
-"""The blocks up to stride 8 see edges and colours everywhere, and training them takes most of the time of a step."""
+"""The blocks up to stride 8 detect generic edges and colours, and training them takes most of the time of a step."""
 BACKBONE_RATE = 0.2
-"""Learning rate of the weights from ImageNet, as a share of that of the rest: large steps forget what they know."""
+"""Learning rate of the ImageNet weights relative to the rest: large steps would destroy what they have learnt."""
 PRIOR = 0.01
 """The score of every cell before training: most cells have no object."""
 TYPICAL_REACH = 2.0

@@ -32,7 +32,7 @@ SAFETY = 0.95
 
 
 class Compact:
-    """A small network trained from scratch on randomly changed images: for what photographs say nothing about."""
+    """A small network trained from scratch on augmented images, for images unlike the photographs of ImageNet."""
 
     is_cheap = False
 

@@ -1,4 +1,4 @@
-"""The size in which a network sees images, chosen from the images."""
+"""Chooses the size of a network's input from the images."""
 
 from __future__ import annotations
 

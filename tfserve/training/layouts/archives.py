@@ -1,4 +1,4 @@
-"""Zip files with a data set, unpacked into a folder of the task: never outside it, and never without end."""
+"""Zip files with a data set, unpacked into a folder of the task: never outside it, and within limits."""
 
 from __future__ import annotations
 
