@@ -48,7 +48,7 @@ class Candidate(Protocol):
     is_cheap: bool
 
     def cost(self, images: int) -> float:
-        """Seconds on two ordinary cores to train on so many images."""
+        """Seconds on two ordinary cores to train on this number of images."""
 
     def preparation(self) -> float:
         """Seconds on two ordinary cores before the first training, such as computing features."""

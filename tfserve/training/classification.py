@@ -39,7 +39,7 @@ from tfserve.training.splitting import spread
 from tfserve.training.timing import Stage
 
 MAX_TRIED = 50
-"""Exports are tried on so many held-out images."""
+"""Maximum held-out images on which exports are tried."""
 MAX_MISTAKES = 24
 SMALL_SIDE = 64
 EXPORTS = "exports"
@@ -177,7 +177,7 @@ def _draw(
 
 
 def _export(run: Run, network: Any, source: Source, places: Array, contest: Contest) -> list[exports.Export]:
-    """All forms, each tried on held-out images. The first is the SavedModel, without which there is no result."""
+    """All forms, each tried on held-out images. The first is the SavedModel, which every result needs."""
     with run.clock.stage(EXPORTS, "Exporting the SavedModel and the Keras file") as stage:
         return _exported(run, stage, network, source, spread(places, MAX_TRIED), contest.folds.development)
 

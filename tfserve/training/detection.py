@@ -84,8 +84,8 @@ class Phase:
 def train(run: Run) -> dict[str, Any]:
     """Fills `run.aside` and returns what its metrics.json says.
 
-    The network learns from one part of the images and is measured on the other. Then it goes on learning from all of
-    them, unless the project has a test part of its own: that one is never learnt from.
+    The network is trained on one part of the images and measured on the other. Then it is trained further on all of
+    them, unless the project has its own test part, which is never used for training.
     """
     found, chosen = run.findings, run.parameters
     parts = divided(found.images, chosen["validation_split"], chosen["seed"])

@@ -44,7 +44,7 @@ Outputs = Mapping[str, Array]
 
 
 def export(run: Run, network: Any, pictures: Store, learnt: Array, measured: Array) -> list[Export]:
-    """All forms, tried on `measured` images. The first is the SavedModel, without which there is no result."""
+    """All forms, tried on `measured` images. The first is the SavedModel, which every result needs."""
     with run.clock.stage(EXPORTS, "Exporting the SavedModel and the Keras file") as stage:
         return _exported(run, stage, network, pictures, learnt, spread(measured, MAX_TRIED))
 

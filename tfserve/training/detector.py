@@ -56,7 +56,7 @@ def detector(size: tuple[int, int], classes: int, weights: Path | None) -> Any:
 
 
 class Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """Schedules one after the other, each for its number of steps; the last goes on."""
+    """Consecutive schedules, each for its number of steps; the last one continues."""
 
     def __init__(self, schedules: Sequence[Any], steps: Sequence[int]) -> None:
         self._parts = list(zip(schedules, np.cumsum([0, *steps[:-1]]).tolist(), strict=True))
@@ -80,7 +80,7 @@ class Optimizer(keras.optimizers.AdamW):  # type: ignore[misc]
         self._backbone_share = backbone_share
 
     def begin_last(self) -> None:
-        """Goes on with the last schedule."""
+        """Continues with the last schedule."""
         self.iterations.assign(self._rates.last)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:

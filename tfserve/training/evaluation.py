@@ -15,7 +15,7 @@ CALIBRATION_BINS = 10
 def confusion(truth: Array, predicted: Array, classes: int) -> Array:
     """(classes, classes) counts: rows are what is true, columns what was predicted.
 
-    A true class that is none of them, such as that of ignored pixels, is not counted.
+    A true class outside these, such as that of ignored pixels, is not counted.
     """
     counted = truth.ravel() < classes
     pairs = truth.ravel()[counted].astype(np.int64) * classes + predicted.ravel()[counted]

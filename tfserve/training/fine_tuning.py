@@ -2,7 +2,7 @@
 
 The first blocks stay frozen, so what they make of each image, and of randomly changed copies of it, is computed once
 and kept in files; all folds learn from the same files. The head begins as the linear head of the same images, so the
-training starts with an answer that is good already.
+training starts with good predictions.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class FineTuned:
         return self._material.outcome(fold, linear_head.softmax(logits)[np.newaxis])
 
     def deliver(self, _: int, places: Array) -> Delivered:
-        """Trained anew on all of `places`."""
+        """Trained from the start on all of `places`."""
         network, state = self._fit("all images", places, watched=places[:0])
         classifier = backbones.with_probabilities(network.features, network.head)
         return Delivered(classifier, self._material.source(self.size), self._choice.name, state)

@@ -129,7 +129,7 @@ def _bmp(data: Any) -> Any:
 
 
 def _webp(data: Any) -> Any:
-    """The first picture. An animation is marked as transparent, whether it is or not.
+    """The first image. An animation is marked as transparent, whether it is or not.
 
     TensorFlow writes four channels of an animation into the memory for three if it is not, which crashes the process.
     """
@@ -174,7 +174,7 @@ def _table_bytes(flags: Any) -> Any:
 
 
 def _gif_blocks(data: Any, at: Any) -> tuple[Any, Any]:
-    """Where the first image begins and the control block before it; 0 where there is none."""
+    """The positions of the first image and of the control block before it; 0 if missing."""
     length = tf.strings.length(data)
 
     def goes_on(at: Any, _: Any, steps: Any) -> Any:

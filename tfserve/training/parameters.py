@@ -217,7 +217,7 @@ DETECTION = (
 TABLES = {"classification": CLASSIFICATION, "segmentation": SEGMENTATION, "detection": DETECTION}
 
 NOT_IN_THE_RESULT = frozenset({"resume", "threads", "unlabelled", "explain"})
-"""A training may go on from a checkpoint that was made with other values of these."""
+"""Parameters that may differ when a training continues from a checkpoint."""
 
 
 def train_type(name: str) -> str:

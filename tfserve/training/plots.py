@@ -81,7 +81,7 @@ def worst_mistakes(file: Path, images: Sequence[Array], captions: Sequence[str])
 
 
 def sensitivity(file: Path, images: Sequence[Array], maps: Sequence[Array], captions: Sequence[str]) -> None:
-    """Each image with the parts coloured that its answer depends on: red where covering it costs probability."""
+    """Each image with the parts coloured that its prediction depends on: red where covering lowers the probability."""
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
     figure = new_figure(2.8 * columns, 3.0 * rows)

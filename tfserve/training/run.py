@@ -91,7 +91,7 @@ class Run:
     def affordable(self, epochs: int, stage: str) -> int:
         """How many of the epochs that the stage was expected to take the budget allows, at least one.
 
-        The number is kept in the work folder, so that another attempt goes on with the same schedule.
+        The number is kept in the work folder, so that another attempt continues with the same schedule.
         """
         if self.clock.budget_s is None:
             return epochs

@@ -256,7 +256,7 @@ def is_image(path: Path) -> bool:
     if suffix in images.SUFFIXES or suffix in OTHER_SUFFIXES:
         return suffix in images.SUFFIXES
     try:
-        if not path.is_file():  # reading from a pipe would wait for ever
+        if not path.is_file():  # reading from a pipe would block forever
             return False
         with path.open("rb") as opened:
             return image_files.format_of(opened.read(image_files.HEAD_BYTES)) is not None
@@ -293,7 +293,7 @@ def same_form(name: str) -> str:
 
 
 def sentence(what: str, where: Sequence[str]) -> list[str]:
-    """One sentence about all paths with the same problem; none when there are none."""
+    """One sentence about all paths with the same problem; empty without paths."""
     if not where:
         return []
     more = f" and {len(where) - MAX_PATHS} more" if len(where) > MAX_PATHS else ""

@@ -36,7 +36,7 @@ from tfserve.training.splitting import spread
 from tfserve.training.timing import Stage
 
 MAX_TRIED = 20
-"""Exports are tried on so many held-out images."""
+"""Maximum held-out images on which exports are tried."""
 MAX_SHOWN = 8
 SMALL_SIDE = 64
 """Images up to this size are rarely photographs, and a U-Net for them is quick."""
@@ -193,7 +193,7 @@ def _predict(server: Segmenter) -> Masks:
 def _export(
     run: Run, material: Material, delivered: Segmented, server: Segmenter, places: Array, contest: Contest
 ) -> list[exports.Export]:
-    """All forms, each tried on held-out images. The first is the SavedModel, without which there is no result."""
+    """All forms, each tried on held-out images. The first is the SavedModel, which every result needs."""
     with run.clock.stage(EXPORTS, "Exporting the SavedModel and the Keras file") as stage:
         return _exported(run, stage, material, delivered, server, spread(places, MAX_TRIED), contest.folds.development)
 

@@ -168,7 +168,7 @@ def predictor(network: Any) -> Callable[[Array, tuple[int, ...]], list[Array]]:
 
 
 def mask(run: Run, place: int) -> Array:
-    """Class numbers (height, width) uint8, in the image's own size; `IGNORED` where there is none.
+    """Class numbers (height, width) uint8, in the image's own size; `IGNORED` where no class is known.
 
     If the file was deleted or changed since it was examined, what was read of it. Raises `OSError` when nothing was.
     """

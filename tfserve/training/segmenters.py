@@ -306,7 +306,7 @@ class UNet(Trained):
         )
 
     def deliver(self, variant: int, places: Array) -> Segmented:
-        """Trained anew on all of `places`, for as many epochs as were useful on the folds."""
+        """Trained from the start on all of `places`, for as many epochs as were useful on the folds."""
         states = self._states()
         if states:
             useful = [each.best_epoch if each.epoch < each.epochs else each.epochs for each in states]

@@ -14,7 +14,7 @@ from tfserve.training.folds import divide
 MIN_TO_SELECT = 10
 """A class gives selection images when it has this many to learn from."""
 MIN_SELECTION = 8
-"""With fewer selection images in all there are none."""
+"""With fewer selection images in total, none are used."""
 SELECTION_SHARE = 0.1
 
 

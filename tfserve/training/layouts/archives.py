@@ -37,7 +37,7 @@ class _Refused(Exception):
 
 
 def unpack(search: Search) -> bool:
-    """Unpacks the project itself, or the zip files in its folder, and makes that the root. False if there are none.
+    """Unpacks the project itself, or the zip files in its folder, and makes that the root. False without zip files.
 
     Several archives, such as `train.zip` and `test.zip`, become folders next to each other.
     """

@@ -24,7 +24,7 @@ class ImageIndex:
             self._by_stem[PurePosixPath(parts[-1]).stem].append(file)
 
     def find(self, name: str, near: Path | None = None) -> Path | None:
-        """The matching file; None if there is none or more than one. `near` is the folder of the file that names it."""
+        """The matching file; None unless exactly one matches. `near` is the folder of the file that names it."""
         parts = _parts(same_form(name.strip().replace("\\", "/")))
         if not parts:
             return None

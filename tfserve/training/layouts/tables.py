@@ -240,7 +240,7 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _width(lines: Sequence[str], delimiter: str) -> int:
-    """The number of columns that nearly all lines have with this delimiter, 0 if there is none."""
+    """The number of columns that nearly all lines have with this delimiter, 0 if they differ."""
     try:
         widths = [len(row) for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row]
     except csv.Error:
