@@ -382,7 +382,7 @@ BAD_V1 = {
     "a negative size": (predict_request("x", {"x": tensor((-1, 4), "DT_FLOAT")}), "INVALID_ARGUMENT", "negative"),
     "one value for very many": (
         predict_request("x", {"x": tensor((1 << 40, 4), "DT_FLOAT", float_val=[1.0])}),
-        "INVALID_ARGUMENT", "to fill arrays of up to"),
+        "INVALID_ARGUMENT", "at most"),
     "an unknown output": (
         v1.PredictRequest(model_spec={"name": "x"}, inputs=x_of(), output_filter=["z"]), "INVALID_ARGUMENT", "'z'"),
 }  # fmt: skip
@@ -469,7 +469,7 @@ def test_health_is_told_of_the_server_of_services_and_of_models(port: Port) -> N
     for name in ("", V2, V1, "x"):
         assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=60).status == 1, name
     code, details = refused(lambda: health.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=60))
-    assert (code, "There are:" in details) == (grpc.StatusCode.NOT_FOUND, True)
+    assert (code, "Available:" in details) == (grpc.StatusCode.NOT_FOUND, True)
 
 
 def test_a_change_of_a_models_health_is_told_to_who_watches(port: Port) -> None:

@@ -135,7 +135,12 @@ def test_the_metadata_describes_every_signature(v1: Api) -> None:
         ("GET", "/v1/models/hal", 404, "Servable not found for request: Latest(hal) (did you mean 'half'?)"),
         ("POST", "/v1/models/nothing:predict", 404, "Servable not found for request: Latest(nothing)"),
         ("POST", "/v1/models/half/versions/50:predict", 404, "Servable not found for request: Specific(half, 50)"),
-        ("GET", "/v1/models/half/versions/50", 404, "Servable not found for request: Specific(half, 50) (there is: 7)"),
+        (
+            "GET",
+            "/v1/models/half/versions/50",
+            404,
+            "Servable not found for request: Specific(half, 50) (available: 7)",
+        ),
         ("GET", f"/v1/models/half/versions/{2**63}", 400, f"Failed to convert version: {2**63}"),
         ("GET", f"/v1/models/half/versions/{'9' * 5000}", 400, "Failed to convert version: 999"),
         ("POST", "/v1/models/half/labels/stable:predict", 400, "Unrecognized servable version label: stable"),
@@ -410,7 +415,7 @@ def test_an_update_changes_the_version_that_serves(v1: Api, workspace: str) -> N
     deadline = time.monotonic() + 30
     while len(states := v1.get(f"/{workspace}")["model_version_status"]) > 1 and time.monotonic() < deadline:
         assert [each["state"] for each in states] == ["AVAILABLE", "UNLOADING"]
-    asked = f"Specific({workspace}, 1) (there is: 2)"
+    asked = f"Specific({workspace}, 1) (available: 2)"
     assert v1.refused(f"{workspace}/versions/1:predict", {}) == (404, f"Servable not found for request: {asked}")
     v1.server.call("/undeploy/", name=workspace, timeout=60)
     assert v1.refused(f"{workspace}:predict", {})[0] == 404

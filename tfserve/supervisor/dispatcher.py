@@ -255,7 +255,9 @@ class Dispatcher:
             return [_overruled(job, outcome) for job, outcome in zip(jobs, failed, strict=True)]
         except Exception:
             log.exception("job %s of workspace %s broke its runner", jobs[0].number, self._name)
-            broken = Failure(code=Kind.INTERNAL, message="The server failed while it ran this job; see its log.")
+            broken = Failure(
+                code=Kind.INTERNAL, message="Internal server error while running this job. See the server's log."
+            )
             return [Outcome.failed(broken, result=job.no_result) for job in jobs]
         finally:
             if timer is not None:

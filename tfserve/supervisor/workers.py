@@ -293,14 +293,14 @@ class Spare:
         try:
             return await self._workshop.start(warm=warm)
         except OSError as error:
-            raise Unavailable(f"This machine can't start another process: {error.strerror}.") from error
+            raise Unavailable(f"Cannot start another process on this machine: {error.strerror}.") from error
 
     async def _fill(self) -> None:
         try:
             await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
             worker = await self._workshop.start(warm=True)
         except (WorkerDied, OSError) as error:
-            log.warning("there is no spare worker: %s", error)
+            log.warning("could not start a spare worker: %s", error)
         else:
             self._worker = worker
             self._changed.fire()

@@ -311,7 +311,7 @@ async def test_a_spare_that_can_not_be_started_is_logged_and_workers_are_still_a
         with monkeypatch.context() as broken, caplog.at_level(logging.WARNING):
             broken.setenv("PYTHONHOME", DIES_AT_ONCE)
             kept.fill()
-            await until(lambda: "there is no spare worker: it exited with code 1" in caplog.text)
+            await until(lambda: "could not start a spare worker: it exited with code 1" in caplog.text)
         worker = await kept.start_cold()
         await worker.stop()
 
@@ -319,7 +319,7 @@ async def test_a_spare_that_can_not_be_started_is_logged_and_workers_are_still_a
 async def test_a_machine_that_starts_no_process_is_told(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     async with spare(workshop, wanted=False) as kept:
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
-        with pytest.raises(Unavailable, match="can't start another process: No such file"):
+        with pytest.raises(Unavailable, match="Cannot start another process on this machine: No such file"):
             await kept.take(needs_tensorflow=False)
 
 
