@@ -39,7 +39,7 @@ from tfserve.training.splitting import spread
 from tfserve.training.timing import Stage
 
 MAX_TRIED = 50
-"""Exports are tried on so many held-out images."""
+"""Maximum held-out images on which exports are tried."""
 MAX_MISTAKES = 24
 SMALL_SIDE = 64
 EXPORTS = "exports"
@@ -70,7 +70,7 @@ def train(run: Run) -> dict[str, Any]:
     said.text += f", but {caveat}" if caveat else ""
     run.note(f"Verdict: {said.text}.")
     forms = _export(run, delivered.network, delivered.source, measured_places, contest)
-    with run.clock.stage(PLOTS, "draws plots and writes tables"):
+    with run.clock.stage(PLOTS, "Drawing plots and writing tables"):
         with run.optional("A plot"):
             _draw(run, contest, delivered, measured_places, truth, chances, measured)
         image_reports.write(run, delivered, measured_places, truth, chances)
@@ -177,8 +177,8 @@ def _draw(
 
 
 def _export(run: Run, network: Any, source: Source, places: Array, contest: Contest) -> list[exports.Export]:
-    """All forms, each tried on held-out images. The first is the SavedModel, without which there is no result."""
-    with run.clock.stage(EXPORTS, "exports the SavedModel and the Keras file") as stage:
+    """All forms, each tried on held-out images. The first is the SavedModel, which every result needs."""
+    with run.clock.stage(EXPORTS, "Exporting the SavedModel and the Keras file") as stage:
         return _exported(run, stage, network, source, spread(places, MAX_TRIED), contest.folds.development)
 
 

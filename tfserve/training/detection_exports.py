@@ -44,8 +44,8 @@ Outputs = Mapping[str, Array]
 
 
 def export(run: Run, network: Any, pictures: Store, learnt: Array, measured: Array) -> list[Export]:
-    """All forms, tried on `measured` images. The first is the SavedModel, without which there is no result."""
-    with run.clock.stage(EXPORTS, "exports the SavedModel and the Keras file") as stage:
+    """All forms, tried on `measured` images. The first is the SavedModel, which every result needs."""
+    with run.clock.stage(EXPORTS, "Exporting the SavedModel and the Keras file") as stage:
         return _exported(run, stage, network, pictures, learnt, spread(measured, MAX_TRIED))
 
 
@@ -98,14 +98,14 @@ def compare(given: Sequence[Array], expected: Sequence[Array], *, same_iou: floa
 
 
 def _add_small_forms(run: Run, stage: Stage, trial: exports.Trial, network: Any, examples: Array) -> None:
-    stage.say(0.35, "converts to LiteRT")
+    stage.say(0.35, "Converting to LiteRT")
     with ConstantModel(network, partial(network, training=False), batch=1) as source:
         trial.add("LiteRT", "model.tflite", _litert(partial(_with_floats, source), run.card()), tolerance=EXACT)
-        stage.say(0.5, "converts to LiteRT with integers")
+        stage.say(0.5, "Converting to LiteRT with integers")
         integers = _litert(partial(_with_integers, source, examples.astype(np.float32)), run.card())
         loosely = partial(compare, same_iou=SAME_IOU_QUANTIZED)
         trial.add("LiteRT int8", "model_int8.tflite", integers, tolerance=QUANTIZED, compare=loosely)
-    stage.say(0.75, "converts to ONNX")
+    stage.say(0.75, "Converting to ONNX")
     trial.add("ONNX", "model.onnx", _onnx(network, run.card()), tolerance=EXACT)
 
 

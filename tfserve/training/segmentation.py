@@ -36,7 +36,7 @@ from tfserve.training.splitting import spread
 from tfserve.training.timing import Stage
 
 MAX_TRIED = 20
-"""Exports are tried on so many held-out images."""
+"""Maximum held-out images on which exports are tried."""
 MAX_SHOWN = 8
 SMALL_SIDE = 64
 """Images up to this size are rarely photographs, and a U-Net for them is quick."""
@@ -69,7 +69,7 @@ def train(run: Run) -> dict[str, Any]:
         delivered.network, found.labels, found.numbers, found.display, background=run.parameters["background"]
     )
     forms = _export(run, material, delivered, server, places, contest)
-    with run.clock.stage(PLOTS, "draws plots"), run.optional("A plot"):
+    with run.clock.stage(PLOTS, "Drawing plots"), run.optional("A plot"):
         _draw(run, contest, delivered, places, small, measured)
     if delivered.state is not None:
         with run.optional("logs/"):
@@ -142,7 +142,7 @@ def _measure(
     assert winner is not None
     test = contest.folds.test
     if len(test):
-        message = "measures the model on the test part"
+        message = "Measuring the model on the test part"
         with run.clock.stage("measuring", message) as stage:
             confusions, small = material.measure(
                 delivered.network, material.pictures(delivered.size), test, lambda share: stage.mention(share, message)
@@ -193,8 +193,8 @@ def _predict(server: Segmenter) -> Masks:
 def _export(
     run: Run, material: Material, delivered: Segmented, server: Segmenter, places: Array, contest: Contest
 ) -> list[exports.Export]:
-    """All forms, each tried on held-out images. The first is the SavedModel, without which there is no result."""
-    with run.clock.stage(EXPORTS, "exports the SavedModel and the Keras file") as stage:
+    """All forms, each tried on held-out images. The first is the SavedModel, which every result needs."""
+    with run.clock.stage(EXPORTS, "Exporting the SavedModel and the Keras file") as stage:
         return _exported(run, stage, material, delivered, server, spread(places, MAX_TRIED), contest.folds.development)
 
 

@@ -73,7 +73,7 @@ class _Expected:
 
 
 class Stage:
-    """A stage that is under way."""
+    """A running stage."""
 
     def __init__(self, clock: Clock, name: str) -> None:
         self._clock, self.name = clock, name
@@ -111,7 +111,7 @@ class Stage:
         return (self._clock.now().processor - work) / (self.share - share) * (1 - self.share)
 
     def _after_parts(self, done: float) -> float:
-        """By the pace until the part that is under way began."""
+        """By the pace until the current part began."""
         rest = self._until_part / self.share * (1 - self.share)
         return max(rest - (done - self._until_part), rest * 0.3)
 
