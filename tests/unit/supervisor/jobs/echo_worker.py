@@ -13,13 +13,14 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tfserve.errors import Invalid
-from tfserve.ipc.connections import BlockingConnection
+from tfserve.ipc import frames
 from tfserve.ipc.messages import (
     BecomeModel,
     Done,
@@ -42,11 +43,29 @@ from tfserve.training.checkpoint_files import path_of
 DEADLINE_S = 30.0
 
 
+class Line:
+    """The worker's end of the socket: as `BlockingConnection`, but without importing asyncio, which takes longest."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+
+    def receive(self) -> Iterator[tuple[int, Message]]:
+        reader = frames.FrameReader()
+        while data := self._socket.recv(65536):
+            yield from reader.feed(data)
+
+    def answer(self, request_id: int, message: Message) -> None:
+        self._socket.sendall(frames.encode(request_id | frames.ANSWER, message))
+
+    def tell(self, message: Message) -> None:
+        self._socket.sendall(frames.encode(0, message))
+
+
 class Training:
     """What the program of a test may use."""
 
-    def __init__(self, connection: BlockingConnection, question: Train, interrupted: threading.Event) -> None:
-        self._connection, self._question, self._interrupted = connection, question, interrupted
+    def __init__(self, line: Line, question: Train, interrupted: threading.Event) -> None:
+        self._line, self._question, self._interrupted = line, question, interrupted
         self.project, self.work = Path(question.project_dir), Path(question.work_folder)
         with (self.work / "attempts").open("a") as file:
             print("attempt", file=file)
@@ -54,7 +73,7 @@ class Training:
         self.end = TrainingEnded(state=JobState.SUCCEEDED, model_path=question.folder, metrics={"accuracy": 1.0})
 
     def progress(self, percent: float, message: str = "training", **fields: Any) -> None:
-        self._connection.tell(Progress(job=self._question.job, progress=percent, message=message, **fields))
+        self._line.tell(Progress(job=self._question.job, progress=percent, message=message, **fields))
 
     def checkpoint(self, epoch: int) -> None:
         path_of(self.work, epoch).touch()
@@ -79,11 +98,11 @@ class Training:
         self.end = TrainingEnded(state=JobState.FAILED, error=msgspec.json.encode(failure))
 
 
-def answer(connection: BlockingConnection, question: Message, interrupted: threading.Event) -> Message:
+def answer(line: Line, question: Message, interrupted: threading.Event) -> Message:
     if isinstance(question, ExamineProject):
         return examined(question)
     if isinstance(question, Train):
-        training = Training(connection, question, interrupted)
+        training = Training(line, question, interrupted)
         exec(question.parameters.get("program", ""), {"t": training})
         return training.end
     if isinstance(question, BecomeModel):
@@ -108,12 +127,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int)
     options, _ = parser.parse_known_args()
-    connection = BlockingConnection(socket.socket(fileno=options.fd))
+    line = Line(options.fd)
     questions: queue.SimpleQueue[tuple[int, Message] | None] = queue.SimpleQueue()
     interrupted = threading.Event()
 
     def receive() -> None:
-        for request_id, message in connection.receive():
+        for request_id, message in line.receive():
             if isinstance(message, Interrupt):
                 interrupted.set()
             else:
@@ -121,11 +140,11 @@ def main() -> None:
         os._exit(0)  # the supervisor is gone
 
     threading.Thread(target=receive, daemon=True).start()
-    connection.tell(WorkerReady(warm=True))
+    line.tell(WorkerReady(warm=True))
     while (question := questions.get()) is not None:
         if isinstance(question[1], Stop):
             sys.exit()
-        connection.answer(question[0], answer(connection, question[1], interrupted))
+        line.answer(question[0], answer(line, question[1], interrupted))
 
 
 if __name__ == "__main__":
