@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 PROTOS := tfserve/protocols/protos
+EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,dev
 
-.PHONY: setup demo demo-training serve test test-slow test-models test-all check format protos bench bench-training clean
+.PHONY: setup demo demo-training serve test test-slow test-models test-all check format hooks constraints protos bench bench-training clean
 
 setup: $(STAMP)
 	@$(BIN)/python manage.py migrate --verbosity 0 && echo "tfserve: set up; the database is in the data folder (.tfserve)"
@@ -15,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip' || { echo "Python's venv is missing: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,dev]'
+		--editable '.[$(EXTRAS)]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps tf-keras
 	@touch $(STAMP)
 
@@ -48,10 +49,18 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run --verbosity 0
+	$(BIN)/hadolint Dockerfile
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+hooks: $(STAMP)
+	$(BIN)/pre-commit install
+
+# The newest versions that pyproject.toml allows. .venv must have the oldest Python that it allows; nothing is installed.
+constraints: $(STAMP)
+	$(BIN)/python tools/refresh_constraints.py '.[$(EXTRAS)]'
 
 # What is made is committed: it is the same everywhere, and whoever only uses the server needs no compiler for it.
 protos: $(STAMP)

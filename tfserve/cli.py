@@ -8,9 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(
-    help="Train, run and serve TensorFlow models over plain HTTP and JSON.", no_args_is_help=True, add_completion=False
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
 def serve(arguments: Sequence[str], *, prog: str = "tfserve serve") -> int:
@@ -21,14 +19,62 @@ def serve(arguments: Sequence[str], *, prog: str = "tfserve serve") -> int:
     return run(from_arguments(arguments, prog))
 
 
-@app.command(
-    "serve",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    add_help_option=False,
-)
+#: What follows such a command is parsed by the settings' own parser.
+_ALL_SETTINGS: dict[str, Any] = {
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
+    "add_help_option": False,
+}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train, run and serve TensorFlow models over plain HTTP and JSON."""
+
+
+@app.command("serve", **_ALL_SETTINGS)
 def serve_command(context: typer.Context) -> None:
     """Start the server: supervisor, web and a warm spare. `tfserve serve --help` lists the options."""
     raise typer.Exit(serve(context.args))
+
+
+@app.command("start", **_ALL_SETTINGS)
+def start_command(context: typer.Context) -> None:
+    """Start the server in the background. Port 2333 serves the training API; `--port` chooses another."""
+    raise typer.Exit(_in_background("start", context))
+
+
+@app.command("stop", **_ALL_SETTINGS)
+def stop_command(context: typer.Context) -> None:
+    """Stop the server that runs in the background, when its running jobs have ended."""
+    raise typer.Exit(_in_background("stop", context))
+
+
+@app.command("restart", **_ALL_SETTINGS)
+def restart_command(context: typer.Context) -> None:
+    """Stop the server that runs in the background, and start it again."""
+    raise typer.Exit(_in_background("restart", context))
+
+
+@app.command("status", **_ALL_SETTINGS)
+def status_command(context: typer.Context) -> None:
+    """Print whether the server runs. Exit code: 0 if it does, 3 if it was stopped, 1 if it was killed."""
+    raise typer.Exit(_in_background("status", context))
+
+
+def _in_background(action: str, context: typer.Context) -> int:
+    from tfserve import daemon
+
+    return daemon.main([action, *context.args], prog="tfserve")
 
 
 @app.command("train")

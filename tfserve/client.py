@@ -1,4 +1,4 @@
-"""A small HTTP client of the workspace API, for the command line, for programs in Python, and for the tests.
+"""A small HTTP client of the workspace API, for programs in Python.
 
     from tfserve.client import Client
 

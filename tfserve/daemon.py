@@ -27,16 +27,16 @@ STOP_EXTRA_S = 30.0
 RUNNING, DEAD, STOPPED = 0, 1, 3
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], *, prog: str = "server.py") -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="server.py",
+        prog=prog,
         description="Run the server in the background. Further options are those of `tfserve serve`.",
     )
     parser.add_argument("action", choices=["start", "stop", "restart", "status"])
     parser.add_argument("--port", type=_port, default=TRAINING_PORT, help=f"port of the training API ({TRAINING_PORT})")
     known, rest = parser.parse_known_args(arguments)
-    settings = from_arguments([*rest, "--training-port", str(known.port)], f"server.py {known.action}")
+    settings = from_arguments([*rest, "--training-port", str(known.port)], f"{prog} {known.action}")
     actions = {"start": start, "stop": stop, "restart": restart, "status": status}
     return actions[known.action](settings)
 

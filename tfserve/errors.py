@@ -1,4 +1,6 @@
-"""Every error that a caller may see, drawn once.
+"""The kinds of error, and the errors that more than one package raises.
+
+An error that only one package raises is defined there, as a subclass of one of these.
 
     TFserveError                 kind
     ├─ Invalid                   invalid           the request can't be understood or is out of range

@@ -114,7 +114,7 @@ def test_control_c_cancels_and_the_training_goes_on_from_the_checkpoint_that_is_
 
     again = terminal("train", str(project), "--resume", task)
     assert again.end() == 0, again.shown
-    assert "Goes on after epoch" in again.shown
+    assert "Continues after epoch" in again.shown
     assert (project / "models" / "latest").resolve() == project / "models" / task
     assert not work.exists()
 
@@ -153,8 +153,8 @@ def test_a_folder_that_can_not_be_trained_on_is_told_with_every_problem(
     shown = terminal("train", str(project))
     assert shown.end() == 1
     told = " ".join(shown.shown.split())
-    assert "no good image" in told
-    assert "only 1 good image" in told
+    assert "no usable image" in told
+    assert "only 1 usable image" in told
     assert not (project / "models").exists()
 
 

@@ -166,6 +166,14 @@ class Guess:
         return Outcome(credit, credit, 1 - credit)
 
 
+class Unsuitable(Guess):
+    def __init__(self) -> None:
+        super().__init__("unsuitable", [], cost=0.1)
+
+    def unsuitable(self) -> str | None:
+        return "too few images"
+
+
 def contest(folder: Path, *, allowance: float, count: int = 40) -> Contest:
     folds = divide(images([count // 2, count // 2]), 0.25, 1)
     return Contest(folds, np.ones(count), allowance, folder, "f", lambda _: None, Clock(Reporter(1, lambda _: None)))
@@ -196,7 +204,7 @@ def test_a_dearer_candidate_that_is_better_by_luck_only_does_not_win(tmp_path: P
 def test_what_the_budget_does_not_allow_or_nothing_can_beat_is_skipped_with_the_reason(tmp_path: Path) -> None:
     race = contest(tmp_path, allowance=10)
     race.enter(Guess("cheap", hits(40, 10), is_cheap=True))
-    assert "left of the budget" in str(race.enter(Guess("dear", hits(40, 0), cost=50)).row.skipped)
+    assert "of the budget are left" in str(race.enter(Guess("dear", hits(40, 0), cost=50)).row.skipped)
     race = contest(tmp_path / "other", allowance=100)
     race.enter(Guess("cheap", hits(40, 0), is_cheap=True))
     dear = Guess("dear", hits(40, 0))
@@ -219,8 +227,7 @@ def test_only_what_is_still_to_come_is_a_part_of_the_time_left(tmp_path: Path) -
         Guess("dear", hits(40, 2)),
         Guess("beaten", [0] * 40),
     )
-    for each in (cheap, dear, beaten):
-        race.expect(each)
+    race.expect([cheap, dear, beaten])
     dearer = 4 * LIKELY + LIKELY_TO_WIN
     assert race.clock.time_left() == pytest.approx(16 + 1 + 2 * dearer)
     race.enter(cheap)
@@ -228,6 +235,17 @@ def test_only_what_is_still_to_come_is_a_part_of_the_time_left(tmp_path: Path) -
     race.enter(dear)
     race.enter(beaten)
     assert race.clock.time_left() == pytest.approx(1), "the winner on all images"
+
+
+def test_candidates_that_will_be_skipped_are_no_part_of_the_time_left(tmp_path: Path) -> None:
+    race = contest(tmp_path, allowance=32)
+    cheap = Guess("cheap", hits(40, 10), is_cheap=True, cost=0.1)
+    tried, too_dear, unsuitable = Guess("tried", hits(40, 0), cost=10), Guess("too dear", [], cost=9), Unsuitable()
+    race.expect([cheap, tried, too_dear, unsuitable])
+    assert race.clock.time_left() == pytest.approx(17 * 0.1 + (2 * LIKELY + LIKELY_TO_WIN) * 10)
+    for each in (cheap, tried, too_dear, unsuitable):
+        race.enter(each)
+    assert [entry.row.folds for entry in race.entries] == [16, 2, 0, 0], "as expected"
 
 
 def test_what_was_measured_is_not_measured_again_by_the_next_attempt(tmp_path: Path) -> None:
@@ -273,14 +291,14 @@ def test_the_verdict_says_whether_anything_was_learnt(matrix: list[list[int]], c
 
 
 def test_the_verdict_is_a_sentence_for_people() -> None:
-    assert judged([[50, 0], [50, 0]]).text.startswith("no better than guessing (50 of 100 images right")
-    assert judged([[3, 3], [3, 3]]).text.startswith("too few images to tell")
+    assert judged([[50, 0], [50, 0]]).text.startswith("no better than guessing (50 of 100 images correct")
+    assert judged([[3, 3], [3, 3]]).text.startswith("too few images for a verdict")
     assert judged([[30, 0, 0], [0, 30, 0], [0, 0, 30]]).text == "good"
-    assert judged([[22, 8, 0], [0, 30, 0], [0, 0, 30]]).text == "good, but `kiwi` is often taken for `lime`"
+    assert judged([[22, 8, 0], [0, 30, 0], [0, 0, 30]]).text == "good, but `kiwi` is often mistaken for `lime`"
     assert judged([[29, 1, 0], [0, 30, 0], [0, 0, 30]]).text == "good", "one mistake is bad luck"
-    assert "largest class would be right more often" in judged([[60, 30], [1, 9]]).text
+    assert "largest class would be correct more often" in judged([[60, 30], [1, 9]]).text
     few = judged([[30, 0, 0], [0, 30, 0], [0, 1, 3]])
-    assert few.text == "good, with too few images to tell how good it is at `plum`"
+    assert few.text == "good, with too few images to judge `plum`"
 
 
 def test_chance_is_rarely_taken_for_a_result() -> None:

@@ -1,4 +1,4 @@
-"""What libraries say about a failure, shortened to what explains it."""
+"""Shortens error messages of libraries to their cause."""
 
 from __future__ import annotations
 

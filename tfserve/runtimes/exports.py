@@ -1,4 +1,4 @@
-"""Formats that become SavedModels before they are loaded."""
+"""Exports models as SavedModels, for formats that are loaded that way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A name for what a model's files are, and for what would compute them."""
+"""Fingerprints of a model's files, and of the environment that runs them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIBRARIES = (
 )  # fmt: skip
 
 _GENERATION = "2"
-"""Goes up when conversions or comparisons are made in another way, so that former choices are forgotten."""
+"""Incremented when conversions or comparisons change, which discards earlier choices."""
 
 
 def fingerprint(path: Path, weights: str | None = None) -> str:

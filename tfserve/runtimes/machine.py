@@ -1,4 +1,4 @@
-"""What this machine has for computing."""
+"""The processors of this machine."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def cores() -> int:
 
 
 def check_cpu(device: str, library: str) -> None:
-    """Raises `Invalid` for any device but the processor, which is all that `library` computes on here."""
+    """Raises `Invalid` for any device except the CPU, the only one supported with `library`."""
     if _CPU.fullmatch(device) is None:
         raise Invalid(
-            f"With {library} a model runs on '/cpu:0'; {device!r} was given. On a GPU it needs the runtime tensorflow."
+            f"{library} runs models on '/cpu:0' only, got {device!r}. To use a GPU, set runtime to tensorflow."
         )
 
 
 def processor() -> str:
-    """Words that differ between processors that may compute differently, or at another speed."""
+    """An identifier that differs between processors with different results or speed."""
     try:
         told = Path("/proc/cpuinfo").read_text()
     except OSError:

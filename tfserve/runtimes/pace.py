@@ -1,4 +1,4 @@
-"""How long a model takes for a few made-up rows: whether it is so light that threads cost more than they give."""
+"""Times a model on a few synthetic rows, to see whether it is so light that threads only slow it down."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ROWS = 8
 CALLS = 12
 LIGHT_S = 0.001
 HEAVY_S = 0.02
-"""Whatever takes so long will not turn out to be light."""
+"""A model that takes this long is not light."""
 
 
 def seconds(runtime: Runtime) -> float | None:
-    """The shortest time of a few calls of the default signature; None when its inputs can't be made up.
+    """The shortest time of a few calls of the default signature; None when no inputs can be generated.
 
-    A model that turns out to be heavy is called twice only.
+    A heavy model is called only twice.
     """
     signature = runtime.signatures.get(DEFAULT_SIGNATURE)
     if signature is None or not _can_be_made_up(signature):

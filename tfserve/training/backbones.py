@@ -63,7 +63,7 @@ def features(choice: Choice, size: tuple[int, int], warm: WarmStart | None = Non
     if warm is not None and is_earlier:
         warm.fill(network)
         if warm.report["layers_copied"] < warm.report["layers"]:
-            raise Invalid(f"{choice.weights} does not have all weights of {choice.name}. Train without warmStart.")
+            raise Invalid(f"{choice.weights} does not contain all weights of {choice.name}. Train without warmStart.")
     return network
 
 
@@ -81,7 +81,9 @@ def _keras_features(choice: Choice, size: tuple[int, int], *, load: bool) -> Any
                 network.load_weights(file)
     except Exception as error:
         told = str(error).splitlines()[0][:200]
-        raise Invalid(f"{choice.weights} has no weights for {choice.name} without its top: {told}") from error
+        raise Invalid(
+            f"{choice.weights} does not contain the weights of {choice.name} without its top: {told}"
+        ) from error
     network.trainable = False
     return keras.Model(inputs, network(x, training=False), name="features")
 

@@ -51,13 +51,11 @@ def check_counts(found: Annotations, images: Sequence[ImageFile], labels: Sequen
     ]  # fmt: skip
     if few:
         found.remarks.append(
-            f"These classes have fewer than {FEW_OBJECTS} objects, too few to learn them well or to measure how well"
-            f" they were learnt: {', '.join(few[:20])}. Mark more of them, or remove the class."
+            f"These classes have fewer than {FEW_OBJECTS} objects, too few to train or measure reliably:"
+            f" {', '.join(few[:20])}. Annotate more objects, or remove the class."
         )
     if empty := sum(not image.boxes for image in images):
-        found.remarks.append(
-            f"{empty} of {len(images)} images have no boxes: they are learnt as images without objects."
-        )
+        found.remarks.append(f"{empty} of {len(images)} images have no boxes. They are used as images without objects.")
 
 
 class _Check:
@@ -77,7 +75,7 @@ class _Check:
             if box is None:
                 continue
             if any(_same(box, other) for other in boxes):
-                self._remark("boxes are there twice; one of each is used", raw.where)
+                self._remark("boxes are duplicates; one of each is used", raw.where)
             else:
                 boxes.append(box)
         return msgspec.structs.replace(image, boxes=tuple(boxes))
@@ -114,7 +112,7 @@ class _Check:
             )
             return None
         if max(-left, -top, right - image.width, bottom - image.height) > SLACK:
-            self._remark("boxes were cut at the edge of their image", f"{raw.where}: {_written(raw)}")
+            self._remark("boxes were clipped at the edge of their image", f"{raw.where}: {_written(raw)}")
         sides = [float(side) for side in inside]
         return Box(self._numbers[raw.category], sides[0], sides[1], sides[2], sides[3], raw.crowd)
 
@@ -131,8 +129,8 @@ class _Check:
             return corners
         width, height = marked.size
         self._remark(
-            "images have another size than their annotation states; their boxes were scaled",
-            f"{marked.file.name} ({image.width}x{image.height}, stated {width}x{height})",
+            "images have another size than their annotations say; their boxes were scaled",
+            f"{marked.file.name} ({image.width}x{image.height}, annotated {width}x{height})",
         )
         across, down = image.width / width, image.height / height
         return left * across, top * down, right * across, bottom * down
@@ -154,14 +152,14 @@ def _wrong_format(found: Annotations, marked: Sequence[tuple[Marked, ImageFile]]
         if len(too_large) > MAX_WRONG_SHARE * len(boxes):
             return (
                 f"{len(too_large)} of {len(boxes)} boxes in the text files are in pixels ({where}). YOLO files have the"
-                " centre, width and height as shares from 0 to 1: divide x and width by the image's width, y and height"
-                " by its height."
+                " centre, width and height as fractions from 0 to 1: divide x and width by the image's width, y and"
+                " height by its height."
             )
         return None
     if all(max(raw.sides) <= 1.0 < min(image.width, image.height) for raw, _, image in boxes):
         return (
-            f"All boxes are between 0 and 1 ({where}), but COCO boxes are in pixels: multiply x and width by the width"
-            " of the image, y and height by its height."
+            f"All boxes are between 0 and 1 ({where}), but COCO boxes are in pixels: multiply x and width by the"
+            " image's width, y and height by its height."
         )
     if _are_corners(boxes):
         return (

@@ -7,7 +7,7 @@ answer and 0 for a wrong one, and the weights of the images make a score of the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -100,13 +100,12 @@ class Contest:
     clock: Clock
     entries: list[Entry] = field(default_factory=list)
     winner: Entry | None = None
-    expected: bool = False
 
     def enter(self, candidate: Candidate) -> Entry:
         """Measures the candidate unless there is a reason not to, and makes it the winner if it is the best so far."""
         entry = Entry(candidate, Row(name=candidate.name))
         self.entries.append(entry)
-        count = len(self.folds.folds) if candidate.is_cheap else self._affordable(candidate)
+        count = len(self.folds.folds) if candidate.is_cheap else self._affordable(candidate, self.left)
         entry.row.skipped = self._reason_to_skip(candidate)
         if entry.row.skipped is None:
             self._measure(entry, max(1, count))
@@ -120,12 +119,22 @@ class Contest:
                 self._forget(each.candidate, with_folds=each.row.skipped is not None)
         return entry
 
-    def expect(self, candidate: Candidate) -> None:
-        """Its trainings are a part of the time left, until it is skipped or beaten."""
-        count = len(self.folds.folds) if candidate.is_cheap else max(1, self._affordable(candidate))
-        is_first = not self.expected
-        self.expected = True
-        chance = 1.0 if is_first else LIKELY
+    def expect(self, candidates: Sequence[Candidate]) -> None:
+        """Adds their trainings to the time left, in the order in which they will be entered.
+
+        Leaves out those that `enter` is going to skip: one dear candidate would make the time left ten times too long.
+        """
+        left = self.left
+        for number, candidate in enumerate(candidates):
+            is_first = number == 0
+            if not is_first and (candidate.unsuitable() is not None or self._needed(candidate, 1) > left):
+                continue
+            count = len(self.folds.folds) if candidate.is_cheap else max(1, self._affordable(candidate, left))
+            self._expect_stages(candidate, count, chance=1.0 if is_first else LIKELY)
+            left -= self._needed(candidate, count) - candidate.cost(len(self.folds.development))
+
+    def _expect_stages(self, candidate: Candidate, count: int, *, chance: float) -> None:
+        """Until the candidate is skipped or beaten."""
         self.clock.expect(preparation_of(candidate), candidate.preparation(), chance=chance)
         for number, fold in enumerate(self.folds.folds[:count]):
             self.clock.expect(stage_name(candidate, number), candidate.cost(len(fold.training)), chance=chance)
@@ -152,10 +161,10 @@ class Contest:
         credit = self.winner.credits(self.folds.count)
         score = self.winner.row.score or 0.0
         if score >= PERFECT and len(credit) >= ENOUGH_TO_BE_SURE:
-            return f"{self.winner.row.name} is almost perfect on the folds already"
+            return f"{self.winner.row.name} is already almost perfect on the folds"
         needed = self._needed(candidate, 1)
         if needed > self.left:
-            return f"would take about {needed:.0f} s, {max(0.0, self.left):.0f} s are left of the budget"
+            return f"would take about {needed:.0f} s, but only {max(0.0, self.left):.0f} s of the budget are left"
         return None
 
     @property
@@ -169,10 +178,11 @@ class Contest:
         training = sum(map(candidate.cost, sizes)) + candidate.cost(len(self.folds.development))
         return candidate.preparation() + training
 
-    def _affordable(self, candidate: Candidate) -> int:
+    def _affordable(self, candidate: Candidate, left: float) -> int:
+        """How many folds can be used, with this many seconds of two ordinary cores."""
         count, held_out = 0, 0
         for fold in self.folds.folds[: self.folds.count]:
-            if held_out >= ENOUGH_MEASURED or self._needed(candidate, count + 1) > self.left:
+            if held_out >= ENOUGH_MEASURED or self._needed(candidate, count + 1) > left:
                 break
             count, held_out = count + 1, held_out + len(fold.held_out)
         return count

@@ -107,8 +107,7 @@ def _compete(run: Run, material: Material, choice: Choice) -> Contest:
     weights = 1 / np.maximum(np.bincount(material.labels, minlength=material.classes), 1)
     contest = Contest(folds, weights[material.labels], allowed, run.work, run.fingerprint, run.note, clock)
     candidates = _candidates(material, choice, allowed)
-    for candidate in candidates:
-        contest.expect(candidate)
+    contest.expect(candidates)
     for candidate in candidates:
         contest.enter(candidate)
     return contest

@@ -32,7 +32,7 @@ def examine(search: Search, parameters: Mapping[str, Any]) -> None:
     _number(search, label_of)
     if len(names) < MIN_CLASSES:
         search.problems.append(
-            f"{search.root} has {len(names)} classes, at least {MIN_CLASSES} are needed. Found as: {search.layout}."
+            f"{search.root} has {len(names)} classes, but at least {MIN_CLASSES} are needed. Layout: {search.layout}."
         )
     place = {label: n for n, label in enumerate(search.labels)}
     sent_back = _sent_back(search, label_of, part=TRAINING if any(file.part for file in found.files) else "")
@@ -56,9 +56,9 @@ def _sent_back(search: Search, label_of: Mapping[str, str], *, part: str) -> Seq
             found += [Labelled(path, names[each.name], part) for path in paths]
         else:
             for path in paths:
-                search.skip(path, "feedback for a class that the project does not have any more")
+                search.skip(path, "feedback for a class that the project no longer has")
     if found:
-        search.remarks.append(f"{len(found)} images from feedback are learnt from too.")
+        search.remarks.append(f"{len(found)} images from feedback are also used for training.")
     return found
 
 
@@ -84,12 +84,10 @@ def _check_counts(search: Search, found: Classified) -> None:
     where = _places(search, found)
     for label, name in enumerate(search.display):
         if counts[label] < MIN_IMAGES_PER_CLASS:
-            told = "no good image" if not counts[label] else f"only {counts[label]} good image"
-            search.problems.append(
-                f"{where[name]} has {told}, at least {MIN_IMAGES_PER_CLASS} are needed in each class."
-            )
+            told = "no usable image" if not counts[label] else f"only {counts[label]} usable image"
+            search.problems.append(f"{where[name]} has {told}, but each class needs at least {MIN_IMAGES_PER_CLASS}.")
     search.problems += sentence(
-        "There is nothing to learn from in the part for training for the classes",
+        "The training part has no images of the classes",
         [
             name
             for label, name in enumerate(search.display)

@@ -102,7 +102,8 @@ def _add_categories(entries: list[Any], name: str, found: Coco) -> None:
         text = str(entry.get("name") or f"class {key}").strip()
         if names.setdefault(key, text) != text:
             found.problems.append(
-                f"{name}: the category id {key} belongs to {names[key]!r} and to {text!r}. Give each its own id."
+                f"{name}: the category id {key} is used for both {names[key]!r} and {text!r}. Give each category its"
+                " own id."
             )
         number = int(entry["id"]) if is_number(entry["id"]) else int(key) if key.isdecimal() else None
         found.categories.append(Category(key, text, number))
@@ -117,8 +118,8 @@ def _add_images(entries: list[Any], name: str, found: Coco) -> None:
             continue
         if names.setdefault(key, file_name) != file_name:
             found.problems.append(
-                f"{name}: the image id {key} belongs to {names[key]} and to {file_name}, so it isn't clear which of the"
-                " two its annotations belong to. Give each its own id."
+                f"{name}: the image id {key} is used for both {names[key]} and {file_name}, so its annotations are"
+                " ambiguous. Give each image its own id."
             )
         found.images.append(Image(key, file_name, entry.get("width"), entry.get("height")))
 

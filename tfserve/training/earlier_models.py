@@ -68,16 +68,16 @@ def find(results: Path, given: str, train_type: str) -> Earlier:
         others = [file.parent for file in folder.parent.glob(f"*/{METRICS_FILE}")]
         there_are = [each.name for each in others if not each.is_symlink()]
         raise Invalid(
-            f"{PARAMETER}: there is no model of a finished task in {folder}{nearest(folder.name, there_are)}. It was"
+            f"{PARAMETER}: no model of a finished task in {folder}{nearest(folder.name, there_are)}. It was"
             " deleted, or the task has no result. Give the id of a task that is done."
         ) from error
     if earlier.train_type != train_type:
         raise Invalid(
-            f"{PARAMETER}: task {earlier.task_id} trained a {earlier.train_type}, but this is a {train_type}. Give a"
-            " task of the same train type."
+            f"{PARAMETER}: the train type of task {earlier.task_id} is {earlier.train_type}, but this is a"
+            f" {train_type}. Give a task of the same train type."
         )
     if not zipfile.is_zipfile(folder / KERAS_FILE):
-        raise Invalid(f"{PARAMETER}: {folder} has no {KERAS_FILE} (or a damaged one), whose weights would be copied.")
+        raise Invalid(f"{PARAMETER}: {folder} has no intact {KERAS_FILE}, from which the weights are copied.")
     return earlier
 
 
@@ -100,11 +100,11 @@ def problems(results: Path, parameters: Mapping[str, Any], train_type: str) -> l
     is_compact, wanted = earlier.backbone == COMPACT, parameters.get("backbone", "auto")
     if wanted not in ("auto", earlier.backbone):
         return [
-            f"{PARAMETER}: task {earlier.task_id} delivered the network {earlier.backbone}, of which backbone {wanted}"
-            f" can use nothing. Leave backbone away, or set it to {earlier.backbone}."
+            f"{PARAMETER}: task {earlier.task_id} delivered the network {earlier.backbone}, whose weights do not fit"
+            f" backbone {wanted}. Leave backbone out, or set it to {earlier.backbone}."
         ]
     if not is_compact and parameters.get("weights", "auto") != "auto":
-        return [f"{PARAMETER} and weights both say what the network starts from. Give one of them."]
+        return [f"{PARAMETER} and weights both set the initial weights. Give only one of them."]
     return []
 
 

@@ -51,7 +51,7 @@ def examine(
     if outside := search.problems_of_places("images", "labels", INFO_FILE):
         search.problems += outside
     elif not search.project.is_dir() and not (is_archive(search.project) and search.project.is_file()):
-        search.problems.append(f"{search.project} is no folder on this server, and no zip file.")
+        search.problems.append(f"{search.project} is neither a folder nor a zip file on this server.")
     else:
         RECIPES[train_type](search, parameters)
     search.check_share_of_bad()

@@ -35,7 +35,7 @@ def keep(results: Path, found: Findings, label: str, data: bytes) -> Kept:
     `label` is a label or its display name. Raises `Invalid`, `Unsupported`, `OSError`.
     """
     if found.train_type != "classification":
-        raise Unsupported(f"Feedback is an image and its label, which a {found.train_type} does not have.")
+        raise Unsupported(f"Feedback is an image with its label, so it is not available for a {found.train_type}.")
     known = label_of(found, label)
     name = hashlib.blake2b(data, digest_size=16).hexdigest() + _suffix(data)
     folder = results / FEEDBACK
@@ -55,7 +55,7 @@ def label_of(found: Findings, text: str) -> str:
     label = text if text in found.labels else by_display.get(_composed(text))
     if label is None:
         raise Invalid(
-            f"label: one of {', '.join(found.labels[:50])} was expected, {text[:100]!r} was given"
+            f"label: expected one of {', '.join(found.labels[:50])}, got {text[:100]!r}"
             f"{nearest(text, [*found.labels, *by_display])}."
         )
     return label
@@ -70,7 +70,7 @@ def _suffix(data: bytes) -> str:
     suffix = suffix or (".heic" if data[4:8] == b"ftyp" else "")
     if not suffix or len(data) > MAX_BYTES:
         raise Invalid(
-            f"image: an image file of at most {MAX_BYTES // 2**20} MiB was expected (PNG, JPEG, WebP, …);"
-            f" {len(data)} bytes were given that begin with {data[:8]!r}."
+            f"image: expected an image file of at most {MAX_BYTES // 2**20} MiB (PNG, JPEG, WebP, …),"
+            f" got {len(data)} bytes that begin with {data[:8]!r}."
         )
     return suffix

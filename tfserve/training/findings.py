@@ -106,4 +106,4 @@ def read(file: Path) -> Findings:
     try:
         return msgspec.json.decode(file.read_bytes(), type=Findings)
     except (OSError, msgspec.DecodeError) as error:
-        raise Invalid(f"The findings of the examination can't be read ({error}). Examine the project again.") from error
+        raise Invalid(f"The results of the dataset check can't be read ({error}). Check the project again.") from error

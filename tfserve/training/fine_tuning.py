@@ -71,7 +71,7 @@ class FineTuned:
     def unsuitable(self) -> str | None:
         count = len(self._material.folds.development)
         if count < FEW_IMAGES:
-            return f"{count} images are too few to change a network with them"
+            return f"{count} images are too few for fine-tuning"
         return None
 
     def evaluate(self, number: int, fold: Fold) -> Outcome:
@@ -129,7 +129,7 @@ class FineTuned:
         frozen = keras.Model(network.input, network.get_layer(LAST_FROZEN).output)
         source, augment = self._material.source(self.size).inputs, Augment.from_parameters(run.parameters)
         parts = []
-        message = f"computes what the first blocks see in {len(labels)} images and {COPIES} changed copies of each"
+        message = f"Computing the first blocks for {len(labels)} images and {COPIES} augmented copies of each"
         with run.clock.stage(preparation_of(self), message) as stage:
             for copy in range(COPIES + 1):
                 images = Changed(source, augment, run.parameters["seed"] + copy) if copy else source

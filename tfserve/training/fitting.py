@@ -44,7 +44,7 @@ def fit(
             shuffle=False, verbose=0, callbacks=[watch], class_weight=class_weight,
         )  # fmt: skip
     if stage.is_over and state.epoch < state.epochs:
-        print(f"{name}: ended after {state.epoch} of {state.epochs} epochs to keep within the budget", flush=True)
+        print(f"{name}: stopped after {state.epoch} of {state.epochs} epochs to stay within the budget", flush=True)
     if selected_on and (selected_on >= ENOUGH_TO_SELECT or state.epoch < state.epochs):
         checkpoints.restore_best(model, state)
 
@@ -106,7 +106,7 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         values = {name: float(value) for name, value in (logs or {}).items()}
         if MONITORED in values:
-            self._check(values[MONITORED], "loss on the images put aside")
+            self._check(values[MONITORED], "loss on the selection images")
         self._record(epoch, values)
         self._checkpoints.save(self.model, self._state)
         self._report(values)
@@ -142,9 +142,9 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
         if math.isfinite(loss):
             return
         state = self._state
-        kept = f"The best model, of epoch {state.best_epoch}, is kept." if state.best_epoch else "No epoch had ended."
+        kept = f"The best model, from epoch {state.best_epoch}, is kept." if state.best_epoch else "No epoch ended."
         raise Invalid(
             f"The {what} became {loss} in epoch {state.epoch + 1} of {state.epochs}, so the training was stopped."
-            f" {kept} Try a smaller learning_rate (a tenth), and look for images that are all of one colour.",
+            f" {kept} Try a smaller learning_rate (a tenth), and look for images that are a single colour.",
             epoch=state.epoch + 1, best_epoch=state.best_epoch,
         )  # fmt: skip

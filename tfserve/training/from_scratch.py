@@ -57,7 +57,7 @@ class Compact:
     def unsuitable(self) -> str | None:
         count, classes = len(self._material.folds.development), self._material.classes
         if self._warm is None and count < max(FEW_IMAGES, FEW_PER_CLASS * classes):
-            return f"{count} images of {classes} classes are too few to learn a network from scratch"
+            return f"{count} images of {classes} classes are too few to train a network from scratch"
         return None
 
     def evaluate(self, number: int, fold: Fold) -> Outcome:

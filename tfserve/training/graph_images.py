@@ -123,7 +123,7 @@ def _bmp(data: Any) -> Any:
     """Anything else: a BMP file, or an error of TensorFlow's that says what was expected."""
     is_bmp = tf.equal(_part(data, 0, 2), b"BM")
     is_plain = (_number(data, 14, 1) == 40) & (_number(data, 28, 1) == 24) & (_number(data, 30, 1) == 0)
-    message = "a BMP file with a palette, compression or transparency was given: save it with 24 bits, or as PNG"
+    message = "BMP files with a palette, compression or transparency are not supported: save it with 24 bits, or as PNG"
     with tf.control_dependencies([tf.debugging.Assert(~is_bmp | is_plain, [message])]):
         return tf.io.decode_image(tf.identity(data), channels=3, expand_animations=False)
 

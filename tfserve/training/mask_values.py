@@ -65,12 +65,12 @@ def _by_colour(looks: Mapping[Path, Look], colours: Mapping[str, str]) -> Meanin
     value_of = {colour: numbers[label] for colour, label in number_of.items()}
     value_of.setdefault(0, 0)
     if all(not look.colours for look in looks.values()):
-        return Meaning(problems=["labels_info.txt names colours, but the masks are grey."])
+        return Meaning(problems=["labels_info.txt lists colours, but the masks are grey."])
     unknown: Counter[int] = Counter()
     for look in looks.values():
         unknown.update({colour for colour in _colours_of(look) if colour not in value_of})
     problems = sentence(
-        "The masks have colours that are not named. Add lines '<label>,#rrggbb' to labels_info.txt for",
+        "The masks have colours without a name. Add lines '<label>,#rrggbb' to labels_info.txt for",
         [f"#{colour:06x} (in {number} masks)" for colour, number in unknown.most_common()],
     )
     table = np.array(sorted(value_of), np.uint32)
@@ -106,8 +106,8 @@ def _unnamed_colours(looks: Mapping[Path, Look], coloured: Sequence[Path]) -> st
     shown = ", ".join(f"#{colour:06x}" for colour, _ in counts.most_common(12))
     more = f" and {len(counts) - 12} more" if len(counts) > 12 else ""
     return (
-        f"{len(coloured)} masks have colours (such as {coloured[0]}: {shown}{more}), and it is not known which class"
-        " each means. Name them in labels_info.txt: a header line, then '<label>,#rrggbb' for each class."
+        f"{len(coloured)} masks have colours (such as {coloured[0]}: {shown}{more}), but their classes are"
+        " unknown. Name them in labels_info.txt: a header line, then '<label>,#rrggbb' for each class."
     )
 
 
@@ -129,7 +129,7 @@ def _different_palettes(looks: Mapping[Path, Look], with_palette: Sequence[Path]
             if known != colour:
                 return [
                     f"The palettes of the masks differ: {value} is #{known:06x} in {where} and #{colour:06x} in {path},"
-                    " so it is not known what a number means. Name the colours in labels_info.txt: a header line, then"
+                    " so the meaning of a number is unknown. Name the colours in labels_info.txt: a header line, then"
                     " '<label>,#rrggbb' for each class."
                 ]
     return []

@@ -120,15 +120,15 @@ def _sentence(verdict: MaskVerdict, count: int) -> str:
     if verdict.code == "guessing":
         return f"no better than guessing: the same masks would fit other images as well ({figures})"
     if verdict.code == "too_few":
-        return f"too few images to tell ({figures}, which could be luck): add images"
+        return f"too few images for a verdict ({figures}, which could be chance): add images"
     words = [{"good": "good", "fair": "fair", "weak": "weak, but better than guessing"}[verdict.code] + f" ({figures})"]
     others = [each for each in verdict.taken if each[0] not in verdict.hardly_found]
     if verdict.hardly_found:
         words.append(f"but {_named(verdict.hardly_found)} hardly found")
     elif others:
-        words.append(f"but `{others[0][0]}` is often taken for `{others[0][1]}`")
+        words.append(f"but `{others[0][0]}` is often mistaken for `{others[0][1]}`")
     if verdict.few_images:
-        words.append(f"with too few images to tell how good it is at {_list(verdict.few_images)}")
+        words.append(f"with too few images to judge {_list(verdict.few_images)}")
     return ", ".join(words)
 
 

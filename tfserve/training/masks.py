@@ -71,10 +71,10 @@ def _opened(file: Path, read_it: Callable[[Any], T]) -> T:
         data = read_bytes(file)
         form = image_files.format_of(data[: image_files.HEAD_BYTES])
         if form not in _FORMATS:
-            raise Bad(f"its content is {form or 'no image'}; {', '.join(_FORMATS)} was expected")
+            raise Bad(f"expected {', '.join(_FORMATS)}, got {form or 'a file that is not an image'}")
         with Image.open(io.BytesIO(data), formats=[form.upper()]) as image:
             if (count := getattr(image, "n_frames", 1)) > 1:
-                raise Bad(f"animated: {count} pictures in one file")
+                raise Bad(f"animated: {count} images in one file")
             if image.width * image.height > MAX_PIXELS:
                 raise Bad(f"huge: {image.width}x{image.height} pixels")
             return read_it(image)
@@ -90,7 +90,7 @@ def _look(image: Any) -> Look:
         used = np.unique(_packed(np.asarray(image.convert("RGB"))))
         if len(used) > MAX_COLOURS:
             raise Bad(
-                f"it has {len(used)} different colours; a class for each was expected: saved with loss, or smoothed?"
+                f"it has {len(used)} different colours; expected one per class. Was it smoothed, or saved as JPEG?"
             )
         return Look(width, height, [], {int(each): int(each) for each in used})
     values = np.flatnonzero(np.bincount(_values(image).ravel(), minlength=256)).tolist()
@@ -113,7 +113,7 @@ def _values(image: Any) -> Array:
         return _grey_of_colours(image)
     if image.mode.startswith("I") or image.mode == "F":
         return _narrow(np.asarray(image))
-    raise Bad(f"its colours are {image.mode}; one value from 0 to 255 for each pixel was expected")
+    raise Bad(f"expected one value from 0 to 255 per pixel, got the colour mode {image.mode}")
 
 
 def _palette(image: Any) -> Array:
@@ -132,11 +132,11 @@ def _is_grey(image: Any) -> bool:
 
 def _grey_of_colours(image: Any) -> Array:
     if not _is_grey(image):
-        raise Bad("it has colours; one value from 0 to 255 for each pixel was expected")
+        raise Bad("expected one value from 0 to 255 per pixel, got colours")
     return np.asarray(image.convert("RGB"))[:, :, 0]
 
 
 def _narrow(values: Array) -> Array:
     if values.min() < 0 or values.max() > 255 or (values != np.rint(values)).any():
-        raise Bad(f"it has values from {values.min()} to {values.max()}; whole numbers from 0 to 255 were expected")
+        raise Bad(f"expected integers from 0 to 255, got values from {values.min()} to {values.max()}")
     return values.astype(np.uint8)

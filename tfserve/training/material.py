@@ -46,7 +46,7 @@ class Material:
                 lambda place: images.pixels(run.file(place), size, run.background),
                 run.work,
             )
-            message = f"reads {count} images in {size[1]}x{size[0]} pixels"
+            message = f"Reading {count} images at {size[1]}x{size[0]} pixels"
             with run.clock.stage(f"read {size}", message) as stage:
                 store.load(run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
             self.stores[size] = store

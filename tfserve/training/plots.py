@@ -24,7 +24,7 @@ def curves(file: Path, history: Mapping[str, Sequence[float]]) -> None:
         epochs = range(1, len(history[name]) + 1)
         axes.plot(epochs, history[name], label="training")
         if f"val_{name}" in history:
-            axes.plot(epochs, history[f"val_{name}"], label="put aside")
+            axes.plot(epochs, history[f"val_{name}"], label="selection")
         axes.set(title=name.replace("_", " "), xlabel="epoch")
         axes.grid(alpha=0.3)
         axes.legend()

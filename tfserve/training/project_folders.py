@@ -29,7 +29,7 @@ class Bounds:
         if self.contain(path):
             return []
         return [
-            f"{path} leads to {os.path.realpath(path)}, outside of the folders that this server may use:"
+            f"{path} leads to {os.path.realpath(path)}, outside the folders that this server may use:"
             f" {', '.join(map(str, self._roots))}. Put the files themselves there."
         ]
 
@@ -38,12 +38,12 @@ def problems_of_results(project: Path) -> list[str]:
     """Why no result could be published in `models`. What is there is never removed, unless it is our link."""
     models = project / MODELS
     if os.path.lexists(models) and not models.is_dir():
-        return [f"{models} is no folder, and the result is put into a folder of this name. Rename or remove it."]
+        return [f"{models} is not a folder, but results are written to a folder with this name. Rename or remove it."]
     place = models if models.is_dir() else project
     if place.is_dir() and not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
-        return [f"{place} can't be written to by this server, and the result is put into {models}."]
+        return [f"{place} is not writable for this server, but results are written to {models}."]
     if is_in_the_way(models / LATEST):
-        return [f"{models / LATEST} is no link, and a link to the newest result is put there. Rename or remove it."]
+        return [f"{models / LATEST} is not a link, but the link to the newest result goes there. Rename or remove it."]
     return []
 
 

@@ -34,10 +34,10 @@ def run(message: Train, tell: Callable[[Progress], None]) -> dict[str, Any]:
     shutil.rmtree(run.aside, ignore_errors=True)
     run.aside.mkdir(parents=True)
     with run.clock.ticking():
-        with run.clock.stage(START, "starts TensorFlow"):
+        with run.clock.stage(START, "Starting TensorFlow"):
             limit(run.threads, run.parameters["seed"])
             recipe = importlib.import_module(RECIPES[message.train_type])
         metrics: dict[str, Any] = recipe.train(run)
         run.clock.keep()
-        run.reporter.say(99.0, "moves the result to its place", eta_s=PUBLISHING_S)
+        run.reporter.say(99.0, "Moving the result to its final folder", eta_s=PUBLISHING_S)
     return summary(metrics)

@@ -29,7 +29,7 @@ from tfserve.training.timing import START, Clock
 from tfserve.training.warm_start import WarmStart
 from tfserve.training.writing import aside_of
 
-INPUT = "RGB, float32, 0 to 255; scaling is a part of the model"
+INPUT = "RGB, float32, 0 to 255; scaling is part of the model"
 ENLARGE = (
     "resize bilinearly with half-pixel centres (as tf.image.resize, Pillow and OpenCV do) to the size of the image,"
     " then take the class with the largest probability; class n has the value numbers[n] in masks"
@@ -130,10 +130,10 @@ class Run:
         if data is not None:
             return data
         if self._kept is None:
-            raise OSError(f"{self.file(place)} was deleted or changed after the examination of the project.")
+            raise OSError(f"{self.file(place)} was deleted or changed after the dataset was checked.")
         if place not in self._gone:
             self._gone.add(place)
-            self.note(f"{image.path} was deleted or changed after it was read; the pixels that were read are used.")
+            self.note(f"{image.path} was deleted or changed after it was read; the pixels read before are used.")
         return png(self._kept(np.array([place]))[0], (image.width, image.height))
 
     def pixels(self, place: int, size: tuple[int, int] | None = None) -> Array:
@@ -179,7 +179,7 @@ class Run:
 
         Returns what is wrong with the figures, or nothing. `frozen`: only the last layer was trained.
         """
-        with self.optional("The list of images that were learnt from"):
+        with self.optional("The list of training images"):
             images = [self.findings.images[place] for place in learnt]
             warm_start.remember(self.aside, images, self.warm, frozen=frozen)
         if self.warm is None:
@@ -274,13 +274,13 @@ def limit(threads: int, seed: int) -> None:
 def resume(run: Run, model: Any, checkpoints: Checkpoints, name: str) -> State:
     """Puts the last checkpoint into a compiled model, reports that, and returns its state."""
     state = checkpoints.restore(model)
-    told = [f"Checkpoint {damage}, so it was passed over." for damage in checkpoints.damaged]
+    told = [f"Checkpoint {damage}, so it was skipped." for damage in checkpoints.damaged]
     if state.epoch:
         told.append(
-            f"{name}: Goes on after epoch {state.epoch} of {state.epochs}, from the checkpoint of an earlier attempt."
+            f"{name}: Continues after epoch {state.epoch} of {state.epochs}, from the checkpoint of an earlier attempt."
         )
     elif checkpoints.damaged:
-        told.append("No checkpoint is whole, so this training begins anew.")
+        told.append("No checkpoint is intact, so this training starts from the beginning.")
     for sentence in told:
         run.note(sentence)
     if told:

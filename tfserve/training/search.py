@@ -96,7 +96,9 @@ class Search:
     def work(self, name: str) -> Path:
         """A new private folder for files made from the project's. Raises `Invalid` if there is nowhere to put it."""
         if self._work is None:
-            raise Invalid(f"{self.project} has to be converted before the training, but no folder for that was given.")
+            raise Invalid(
+                f"{self.project} must be converted before training, but no folder for the conversion was given."
+            )
         folder = self._work / name
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
@@ -157,11 +159,11 @@ class Search:
 
     def _reason_to_skip(self, entry: os.DirEntry[str], depth: int) -> str:
         if not is_utf8(entry.name):
-            return "its name is not UTF-8: rename it"
+            return "its name is not valid UTF-8: rename it"
         if entry.is_symlink() and not self.bounds.contain(Path(entry.path)):
-            return "a link that leads outside of the folders that this server may use"
+            return "a link that leads outside the folders that this server may use"
         if is_folder(entry) and (depth <= 0 or _leads_to_itself(entry)):
-            return "a folder too deep below the others to be looked into"
+            return "a folder that is nested too deeply"
         return ""
 
     # --- what is kept
@@ -198,12 +200,12 @@ class Search:
         if bad > MAX_BAD_SHARE * looked_at:
             told = ", ".join(f"{count} {reason}" for reason, count in self.bad.most_common(4))
             self.problems.append(
-                f"{bad} of {looked_at} images in {self.root} can't be used ({told}): more than"
+                f"{bad} of {looked_at} images in {self.root} can't be used ({told}), more than"
                 f" {MAX_BAD_SHARE:.0%}. Replace or remove them."
             )
 
     def report_twins(self) -> None:
-        self.problems += sentence("The same image is in two classes, so that one of them must be wrong", self._twins)
+        self.problems += sentence("The same image is in two classes, so one of the labels must be wrong", self._twins)
 
     def _look(self, item: tuple[Labelled, int]) -> images.Look | Bad:
         try:

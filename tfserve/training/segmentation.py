@@ -101,8 +101,7 @@ def _compete(run: Run, material: Material, choice: Choice) -> Contest:
         allowed = max(1.0, clock.spare_s / clock.speed)
     contest = Contest(material.folds, np.ones(material.count), allowed, run.work, run.fingerprint, run.note, clock)
     candidates = _candidates(material, choice, allowed)
-    for candidate in candidates:
-        contest.expect(candidate)
+    contest.expect(candidates)
     for candidate in candidates:
         contest.enter(candidate)
     return contest

@@ -78,7 +78,7 @@ class Material:
     def _store(self, what: str, size: tuple[int, int], shape: Sequence[int], read: Callable[[int], Array]) -> Store:
         if (what, size) not in self.stores:
             store = Store(self.count, shape, read, self.run.work)
-            message = f"reads {self.count} {what} in {size[1]}x{size[0]} pixels"
+            message = f"Reading {self.count} {what} at {size[1]}x{size[0]} pixels"
             with self.run.clock.stage(f"read {what} {size}", message) as stage:
                 store.load(self.run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
             self.stores[what, size] = store
@@ -177,11 +177,11 @@ def mask(run: Run, place: int) -> Array:
         values = masks.read(run.project / str(image.mask))
         known = [*found.numbers, *([] if found.ignore is None else [found.ignore])]
         if values.shape != (image.height, image.width) or not np.isin(values, known).all():
-            raise Bad("it was changed after the examination of the project")
+            raise Bad("it was changed after the dataset was checked")
     except Bad as error:
         if run.masks is None:
             raise OSError(f"{image.mask}: {error}") from error
-        sentence = f"{image.mask} was deleted or changed after it was read; what was read is used."
+        sentence = f"{image.mask} was deleted or changed after it was read; the pixels read before are used."
         if sentence not in run.notes:
             run.note(sentence)
         return shrunk(run.masks(np.array([place]))[0], (image.height, image.width))

@@ -185,7 +185,7 @@ def describe(image: dict[str, Any], folder: Path) -> None:
 
 def _some(image_bytes: Any) -> Any:
     """The batch, unless it is empty, of which TensorFlow would say that shapes of a layer deep inside don't fit."""
-    told = "image_bytes: one encoded image or more was expected, an empty batch was given"
+    told = "image_bytes: expected at least one encoded image, got an empty batch"
     with tf.control_dependencies([tf.debugging.assert_positive(tf.size(image_bytes), message=told)]):
         return tf.identity(image_bytes)
 

@@ -100,20 +100,20 @@ def _confused(matrix: Array, labels: Sequence[str]) -> list[tuple[str, str, floa
 
 
 def _sentence(verdict: Verdict, count: int, hits: int) -> str:
-    figures = f"{hits} of {count} images right, {verdict.majority:.0%} are of the largest class"
+    figures = f"{hits} of {count} images correct, {verdict.majority:.0%} are of the largest class"
     if verdict.code == "guessing":
         return f"no better than guessing ({figures})"
     if verdict.code == "too_few":
-        return f"too few images to tell ({figures}, which could be luck): add images"
+        return f"too few images for a verdict ({figures}, which could be chance): add images"
     words = [{"good": "good", "fair": "fair", "weak": "weak, but better than guessing"}[verdict.code]]
     if verdict.confused:
         often = "often" if verdict.confused[0][2] < 0.5 else "mostly"
-        named = " and ".join(f"`{true}` is {often} taken for `{taken}`" for true, taken, _ in verdict.confused[:1])
+        named = " and ".join(f"`{true}` is {often} mistaken for `{taken}`" for true, taken, _ in verdict.confused[:1])
         words.append(f"but {named}")
     if hits / count < verdict.majority:
-        words.append("but answering with the largest class would be right more often")
+        words.append("but always predicting the largest class would be correct more often")
     if verdict.few_images:
         named = ", ".join(f"`{label}`" for label in verdict.few_images[:MAX_NAMED])
         more = len(verdict.few_images) - MAX_NAMED
-        words.append(f"with too few images to tell how good it is at {named}" + (f" and {more} more" * (more > 0)))
+        words.append(f"with too few images to judge {named}" + (f" and {more} more" * (more > 0)))
     return ", ".join(words)

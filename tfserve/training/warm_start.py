@@ -76,7 +76,7 @@ class WarmStart:
         except Exception as error:  # whatever a damaged file makes Keras raise
             raise Invalid(
                 f"{PARAMETER}: {file} can't be read: {type(error).__name__}: {str(error)[:300]}. Train without"
-                f" {PARAMETER}, or from another task."
+                f" {PARAMETER}, or start from another task."
             ) from error
 
     def fill(self, model: Any) -> None:
@@ -152,11 +152,11 @@ class Uses:
         if self.warm.measures_unseen or (earlier.learnt is not None and earlier.learnt.frozen):
             return ""
         if earlier.learnt is None:
-            return f"task {earlier.task_id}, from which it started, may have learnt from the measured images"
+            return f"task {earlier.task_id}, from which it started, may have been trained on the measured images"
         known = set(earlier.learnt.images)
         count = sum(image.digest in known for image in self.measured)
         share = f"{count} of the {len(self.measured)} measured images"
-        return f"task {earlier.task_id}, from which it started, had learnt from {share}" if count else ""
+        return f"task {earlier.task_id}, from which it started, was trained on {share}" if count else ""
 
 
 def remember(folder: Path, images: Sequence[ImageFile], warm: WarmStart | None, *, frozen: bool) -> None:
@@ -198,7 +198,7 @@ def _flat(model: Any) -> Iterator[Any]:
 def _sentence(report: Mapping[str, Any], earlier: Earlier) -> str:
     if not report["reused"]:
         return (
-            f"Warm start: nothing of task {earlier.task_id} ({earlier.backbone}) is in the delivered model, since"
+            f"Warm start: the delivered model uses nothing of task {earlier.task_id} ({earlier.backbone}), because"
             " another candidate was better."
         )
     parts = [f"Warm start: continued from the {earlier.backbone} network of task {earlier.task_id}"]

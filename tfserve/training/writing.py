@@ -73,14 +73,14 @@ def publish(aside: Path, folder: Path, umask: int | None = None) -> None:
     try:
         link_latest(folder)
     except OSError as error:  # the result is complete without it
-        print(f"{folder.parent / LATEST} could not be changed, so it does not lead to {folder}: {error}", flush=True)
+        print(f"{folder.parent / LATEST} could not be updated, so it does not point to {folder}: {error}", flush=True)
 
 
 def link_latest(folder: Path) -> None:
     """`latest` beside `folder` leads there from now on, without a moment in between; unless a user's own is there."""
     latest = folder.parent / LATEST
     if is_in_the_way(latest):
-        print(f"{latest} is no link, so it was left as it is; the result is {folder}", flush=True)
+        print(f"{latest} is not a link, so it was left unchanged; the result is in {folder}", flush=True)
         return
     new = folder.parent / f".{LATEST}.{folder.name}"
     new.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
-"""Where web reaches a model: a Unix socket, an event loop in a thread of its own, and a batch whenever it is free.
+"""Receives predictions from web processes: a Unix socket with an event loop in its own thread.
 
-What has arrived when the model becomes free is computed together. A short computation runs on the loop itself, since
-a change of threads would cost more; a long one in a second thread, so that the next requests are read meanwhile.
+Requests that have arrived when the model becomes free are computed as a batch. A short computation runs on the loop
+itself, because switching threads would cost more; a long one runs in a second thread, so that the next requests are
+read meanwhile.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from tfserve.worker.waiting import Waiting, WaitingRoom
 log = logging.getLogger(__name__)
 
 SHORT_NS = 400_000
-"""A batch that takes less is computed on the loop."""
+"""Shorter batches are computed on the loop."""
 
 IDLE_S = 5.0
-"""After so long without a request, memory that large requests have left behind goes back to the system."""
+"""After this time without a request, cached memory is returned to the system."""
 
 MAX_PREPARED_BYTES = 64 * 1024 * 1024
 BACKLOG = 16
@@ -65,20 +66,20 @@ class Listener:
         await server.serve_forever()
 
     def _watch(self, batches: Batches) -> None:
-        """Ends the process when a computation does not end: whoever asked has given up, and others wait behind it."""
+        """Ends the process when a computation hangs: its caller has timed out, and other requests wait for it."""
         limit_ns = int(self._time_limit_s * 1e9)
         while True:
             begun_ns = batches.running_since_ns
             left_ns = limit_ns if begun_ns is None else begun_ns + limit_ns - time.perf_counter_ns()
             if left_ns <= 0:
-                told = f"A computation of this model has not ended within {self._time_limit_s:g} s: the worker ends.\n"
+                told = f"A prediction of this model did not finish within {self._time_limit_s:g} s. The worker exits.\n"
                 os.write(2, told.encode())
                 os._exit(os.EX_SOFTWARE)
             time.sleep(left_ns / 1e9)
 
 
 class Batches:
-    """Takes what waits, batch by batch."""
+    """Computes queued requests, batch by batch."""
 
     def __init__(self, computation: Computation, options: ModelOptions) -> None:
         self._computation = computation
@@ -105,7 +106,7 @@ class Batches:
     def drop(self, line: Line, request_id: int) -> None:
         self._preparation.drop(line, request_id)
         self._waiting.drop(line, request_id)
-        self._preparation.go_on()  # there may be room again, and nothing left that would be computed
+        self._preparation.go_on()  # there may be room again, and nothing left to compute
 
     def drop_all(self, line: Line) -> None:
         self._preparation.drop_all(line)
@@ -118,12 +119,12 @@ class Batches:
         self._plan()
 
     def _has_enough(self) -> bool:
-        """Whether more that is made ready would only take memory: files are small, what is in them is large."""
+        """Whether further preprocessing would only use memory: encoded files are small, decoded ones are large."""
         return self._waiting.prepared_bytes >= MAX_PREPARED_BYTES
 
     def _plan(self) -> None:
-        """Has the next batch computed, once what is in the sockets has been read."""
-        if self._patience is not None:  # what has come may fill the batch, or be more urgent
+        """Starts the next batch, once the sockets have been read."""
+        if self._patience is not None:  # new requests may fill the batch, or be more urgent
             self._patience.cancel()
             self._patience, self._is_planned = None, False
         if not self._is_planned and self._waiting:
@@ -171,7 +172,7 @@ class Batches:
             self._rest = self._loop.call_later(IDLE_S, self._tidy)
 
     def _tidy(self) -> None:
-        """Once when a busy time is over, in a thread, since a request may come meanwhile."""
+        """Runs once after a busy period, in a thread, because a request may arrive meanwhile."""
         self._rest = None
         if self._waiting or time.perf_counter_ns() - self._computation.asked_ns < IDLE_S * 1e9:
             self._rest = self._loop.call_later(IDLE_S, self._tidy)
@@ -180,7 +181,7 @@ class Batches:
 
 
 class Line(asyncio.BufferedProtocol):
-    """One web process at the other end."""
+    """The connection of one web process."""
 
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
@@ -195,7 +196,7 @@ class Line(asyncio.BufferedProtocol):
         except TooLarge as error:
             self._unsent += encode(request_id, Refusal(error.to_failure()))
         except Exception as error:
-            log.exception("an answer could not be written")
+            log.exception("a response could not be written")
             self._unsent += encode(request_id, Refusal(_unreadable(error).to_failure()))
 
     def flush(self) -> None:
@@ -207,7 +208,7 @@ class Line(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
         peer = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-        if peer[1] != os.getuid():  # its name is no secret on this machine
+        if peer[1] != os.getuid():  # other users of this machine can see the socket's name
             self._transport.abort()
 
     def get_buffer(self, _: int) -> memoryview:
@@ -221,7 +222,7 @@ class Line(asyncio.BufferedProtocol):
                 elif isinstance(message, Drop):
                     self._batches.drop(self, message.id)
         except BrokenFrame:
-            log.exception("a web process speaks another language")
+            log.exception("a web process uses another protocol version")
             if self._transport is not None:
                 self._transport.abort()
 
@@ -229,7 +230,7 @@ class Line(asyncio.BufferedProtocol):
         self._batches.drop_all(self)
 
     def _put(self, request_id: int, ask: Ask) -> None:
-        """A request that can't even be sorted is refused; an exception here would cut off all requests of the line."""
+        """Rejects a request that can't be queued; an exception here would break the connection for all its requests."""
         try:
             self._batches.put(self, request_id, ask)
         except Exception as error:
@@ -240,5 +241,5 @@ class Line(asyncio.BufferedProtocol):
 
 def _unreadable(error: Exception) -> TFserveError:
     if isinstance(error, MemoryError):
-        return Overloaded("There is not enough memory for this prediction.")
-    return Internal(f"The prediction can't be passed on: {type(error).__name__}: {error}"[:500])
+        return Overloaded("Not enough memory for this prediction.")
+    return Internal(f"The prediction can't be processed: {type(error).__name__}: {error}"[:500])

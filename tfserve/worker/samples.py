@@ -1,4 +1,4 @@
-"""Some of the requests that a model has answered: to warm up the next version with, and to compare runtimes by."""
+"""A sample of answered requests, used to warm up the next version and to compare runtimes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tfserve.ipc.predictions import Ask
 
 KEEP = ENOUGH_SAMPLES
 MAX_BYTES = 64 * 1024 * 1024
-"""Of all together."""
+"""Maximum size of all samples."""
 FURTHER = 8
-"""After `KEEP` different ones, it is said again whenever so many times more requests have been seen."""
+"""After `KEEP` different requests, `on_seen` is called each time the number of requests has grown by this factor."""
 
 Seen = Callable[[int], None]
 
@@ -44,11 +44,11 @@ class Samples:
         if len(self._kept) < KEEP:
             return first % requests
         chosen = self._random.randrange(self._count)
-        # One draw for all of them: each takes a place with the chance KEEP / count.
+        # One draw for all of them: each is kept with probability KEEP / count.
         return chosen % requests if chosen < KEEP * requests else None
 
     def keep(self, ask: Ask) -> None:
-        """Takes a request in, unless it is kept already or too large."""
+        """Adds a request, unless it is already kept or too large."""
         key = _key(ask)
         with self._lock:
             if key in self._kept or size(ask) + sum(map(size, self._kept.values())) > MAX_BYTES:

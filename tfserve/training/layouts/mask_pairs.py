@@ -193,12 +193,10 @@ def _report_unmatched(search: Search, pictures: _Files, found: _Files, listed: M
     without_masks = [path for _, path in alone]
     if listed or any(role.part == TEST for role, _ in alone):  # VOC has many images without; tests often have none
         for path in without_masks:
-            search.skip(path, f"there is no mask of the same name in {mask_folder}")
+            search.skip(path, f"no mask with the same name in {mask_folder}")
         without_masks = []
-    search.problems += sentence(f"There is no mask of the same name in {mask_folder} for", [*map(str, without_masks)])
-    search.problems += sentence(
-        f"There is no image of the same name in {image_folder} for", [str(path) for _, path in lonely]
-    )
+    search.problems += sentence(f"No mask with the same name in {mask_folder} for", [*map(str, without_masks)])
+    search.problems += sentence(f"No image with the same name in {image_folder} for", [str(path) for _, path in lonely])
 
 
 def _folder_of(search: Search, files: _Files) -> Path:
@@ -214,6 +212,6 @@ def _describe(search: Search, pairs: Sequence[Pair], files: Sequence[Labelled]) 
 
     kept = in_words(files)
     search.layout = (
-        f"masks of the same names: {folders([pair.image for pair in pairs])} with"
+        f"masks with the same names: {folders([pair.image for pair in pairs])} with"
         f" {folders([pair.mask for pair in pairs])}" + (f" ({kept})" if kept else "")
     )

@@ -36,7 +36,7 @@ def read(search: Search, images: Sequence[Path], index: ImageIndex) -> Annotatio
         if image is None:
             found.missing.append(f"{(root.findtext('filename') or file.stem).strip()} ({search.name(file)})")
         elif image in marked:
-            found.add_wrong("XML files of an image that has another one", search.name(file))
+            found.add_wrong("XML files of an image that already has one", search.name(file))
         else:
             part = part_of_path(image.relative_to(search.root)) or parts.get(file.stem, "")
             size = size_of(_number(root, "size/width"), _number(root, "size/height"))
@@ -46,7 +46,9 @@ def read(search: Search, images: Sequence[Path], index: ImageIndex) -> Annotatio
         return None
     found.marked = [marked[image] for image in images if image in marked]
     if difficult := sum(box.crowd for each in found.marked for box in each.boxes):
-        found.remarks.append(f"{difficult} objects are marked difficult: they are neither learnt nor counted.")
+        found.remarks.append(
+            f"{difficult} objects are marked difficult. They are used neither for training nor for measuring."
+        )
     for name in sorted({box.category for each in found.marked for box in each.boxes}):
         found.classes[name] = None
     return found

@@ -1,0 +1,22 @@
+# docker build --tag tfserve .
+# docker run --rm --publish 127.0.0.1:8000:8000 --volume tfserve:/data tfserve
+ARG PYTHON_VERSION=3.11
+FROM python:${PYTHON_VERSION}-slim AS build
+ARG EXTRAS=tensorflow
+WORKDIR /source
+COPY . .
+RUN deploy/install.sh /opt/tfserve "$EXTRAS"
+
+FROM python:${PYTHON_VERSION}-slim
+RUN useradd --uid 1000 --create-home tfserve && install --directory --owner tfserve --mode 0700 /data
+COPY --from=build /opt/tfserve /opt/tfserve
+ENV PATH=/opt/tfserve/bin:$PATH \
+    TFSERVE_DATA_DIR=/data
+USER 1000:1000
+WORKDIR /home/tfserve
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/v2/health/live', timeout=4)"]
+# All addresses of the container; who reaches it is decided by what `--publish` opens on the host.
+CMD ["tfserve", "serve", "0.0.0.0:8000", "--allow-unauthenticated"]

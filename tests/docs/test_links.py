@@ -1,0 +1,36 @@
+"""Links between the documents lead to files that exist, and to headings that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")})
+_FENCES = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+
+
+def headings(markdown: str) -> set[str]:
+    """The anchors that a Markdown site makes of the headings."""
+    titles = re.findall(r"^#+ (.+)$", _FENCES.sub("", markdown), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_have_a_target(path: Path) -> None:
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        name, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", name):
+            continue
+        target = path.parent / name if name else path
+        if not target.exists() or (anchor and anchor not in headings(target.read_text(encoding="utf-8"))):
+            broken.append(link)
+    assert not broken
+
+
+def test_the_readme_leads_to_every_document() -> None:
+    links = {ROOT / link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", (ROOT / "README.md").read_text())}
+    assert links >= set((ROOT / "docs").glob("*.md"))
