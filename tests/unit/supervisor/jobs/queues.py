@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from tfserve.control.models import Workspace as WorkspaceRow
 from tfserve.ipc.messages import JobKind, JobState
 from tfserve.supervisor.dispatcher import Dispatcher
 from tfserve.supervisor.events import Revision
-from tfserve.supervisor.jobs import Job, Outcome
+from tfserve.supervisor.jobs import DESTROYED, Job, Outcome
 from tfserve.supervisor.journal import Journal
 from tfserve.supervisor.output import JobOutput
 from tfserve.supervisor.processes import Exit
@@ -32,6 +33,14 @@ GRACE_S = 0.1
 SUCCEEDED = Outcome(state=JobState.SUCCEEDED, result=b"true")
 
 T = TypeVar("T")
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Returns when the condition holds."""
+    give_up_at = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < give_up_at, "it has not happened in time"
+        await asyncio.sleep(0.005)
 
 
 class Call:
@@ -222,8 +231,6 @@ async def open_queue(runner: Runner, folder: Path, *, grace_s: float = GRACE_S) 
         try:
             yield queue
         finally:
-            from tfserve.supervisor.jobs import DESTROYED
-
             await queue.dispatcher.close(DESTROYED)
 
 

@@ -8,8 +8,20 @@ import signal
 from pathlib import Path
 
 import pytest
-from queues import GRACE_S, SUCCEEDED, HeldRunner, PromptRunner, Queue, ended, error, locked, open_queue, outcome, read
-from supervised import until
+from queues import (
+    GRACE_S,
+    SUCCEEDED,
+    HeldRunner,
+    PromptRunner,
+    Queue,
+    ended,
+    error,
+    locked,
+    open_queue,
+    outcome,
+    read,
+    until,
+)
 
 from tfserve.control.models import Outcome as OutcomeRow
 from tfserve.control.models import Snapshot

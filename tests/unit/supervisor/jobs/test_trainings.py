@@ -8,8 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from queues import locked, read
-from supervised import until
+from queues import locked, read, until
 from trainer import WAITS, Trainer, as_if_killed, begun, let_go, open_trainer
 
 from tfserve.control.models import Job as JobRow
@@ -76,7 +75,7 @@ async def test_a_project_with_problems_is_refused_with_all_of_them_and_leaves_no
 ) -> None:
     problems = [f"problem {number}" for number in range(30)]
     async with open_trainer(database) as trainer:
-        with pytest.raises(Invalid, match="problem 0; problem 1; .*problem 19$") as refusal:
+        with pytest.raises(Invalid, match=r"problem 0; problem 1; .*problem 19$") as refusal:
             await trainer.start(tmp_path / "p", parameters={"problems": problems})
         assert refusal.value.detail["problems"] == problems
         assert await trainer.rows() == []
@@ -108,7 +107,7 @@ async def test_uploaded_weights_are_kept_with_the_task_and_named_to_the_training
         task_id = await trainer.start(tmp_path / "p", weights=b"\x89HDF\r\n\x1a\nrest")
         kept = Path((await trainer.row(task_id)).parameters["weights"])
         assert kept.parent == trainer.folder(task_id)
-        assert kept.read_bytes().endswith(b"rest")
+        assert (await asyncio.to_thread(kept.read_bytes)).endswith(b"rest")
         await trainer.ended(task_id)
 
 
@@ -165,7 +164,8 @@ async def test_more_tasks_than_the_server_takes_are_refused(database: Path, tmp_
 
 async def test_a_folder_is_trained_on_by_one_task_at_a_time(database: Path, tmp_path: Path) -> None:
     async with open_trainer(database) as trainer:
-        answers = await asyncio.gather(*(trainer.start(tmp_path / "p", WAITS) for _ in range(3)), return_exceptions=True)
+        starts = [trainer.start(tmp_path / "p", WAITS) for _ in range(3)]
+        answers = await asyncio.gather(*starts, return_exceptions=True)
         (task_id,) = [each for each in answers if isinstance(each, str)]
         assert [type(each) for each in answers if each is not task_id] == [FolderReserved] * 2
         with pytest.raises(FolderInUse, match=f"Task {task_id} is training on {tmp_path / 'p'} already"):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from queues import open_journal, read
-from supervised import until
+from queues import open_journal, read, until
 
 from tfserve.config import Settings
 from tfserve.control import training
@@ -47,14 +47,12 @@ class Trainer:
         )  # fmt: skip
 
     async def start(self, project: Path, program: str = "", *, user_id: str = "u", **fields: Any) -> str:
-        project.mkdir(exist_ok=True)
-        parameters = {"program": program, **fields.pop("parameters", {})}
-        return await self.trainings.start(
-            StartTraining(
-                user_id=user_id, project_id=project.name, project_dir=str(project), train_type="classification",
-                parameters=parameters, **fields,
-            )  # fmt: skip
-        )
+        await asyncio.to_thread(project.mkdir, exist_ok=True)
+        request = StartTraining(
+            user_id=user_id, project_id=project.name, project_dir=str(project), train_type="classification",
+            parameters={"program": program, **fields.pop("parameters", {})}, **fields,
+        )  # fmt: skip
+        return await self.trainings.start(request)
 
     def folder(self, task_id: str) -> Path:
         return self.settings.data_path / "training" / task_id
