@@ -432,5 +432,5 @@ def test_what_is_not_installed_is_done_without_or_named(
 
 @pytest.mark.parametrize("runtime", CONVERTED)
 def test_only_tensorflow_computes_on_other_devices(converted: Path, runtime: str) -> None:
-    with pytest.raises(Invalid, match="needs the runtime tensorflow"):
+    with pytest.raises(Invalid, match="To use a GPU, set runtime to tensorflow"):
         runtimes.load(formats.locate(str(converted / FILES[runtime][0])), device="/gpu:0")

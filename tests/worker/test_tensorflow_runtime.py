@@ -68,8 +68,8 @@ def damage(path: Path) -> None:
         (truncate, "variables/variables.data-00000-of-00001", "may be damaged"),
         (damage, "variables/variables.data-00000-of-00001", "may be damaged"),
         (damage, "variables/variables.index", "may be damaged"),
-        (damage, "saved_model.pb", "may be damaged"),
-        (truncate, "saved_model.pb", "may be damaged"),
+        (damage, "saved_model.pb", "is not a SavedModel, or it is damaged"),
+        (truncate, "saved_model.pb", "is not a SavedModel, or it is damaged"),
     ],
 )
 def test_a_damaged_or_half_copied_saved_model_is_told(
@@ -91,7 +91,7 @@ def test_a_damaged_checkpoint_and_weights_of_another_model_are_told(models: Path
     other = models / "v2" / "variables" / "variables"
     assert "belong to another model" in refusal(models / "one", weights=str(other))
     damage(tmp_path / "one.meta")
-    assert "may be damaged" in refusal(tmp_path / "one")
+    assert "is not a TF1 meta graph, or it is damaged" in refusal(tmp_path / "one")
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_a_request_that_does_not_fit_does_not_reach_the_model() -> None:
     model = Computing(lambda x: x)
     first, second, third = predict(model, [[1, 2]], [[1, 2, 3]], [[3, 4]])
     assert (first, third) == ([[[1, 2]]], [[[3, 4]]])
-    assert "got float32 of shape [1, 3]" in second["message"]
+    assert "shape [1, 3]" in second["message"]
 
 
 def test_rows_of_different_shapes_are_computed_apart() -> None:
@@ -129,8 +129,8 @@ def test_a_fixed_first_dimension_is_never_batched() -> None:
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        (b"{", "can't be read"),
-        (b"[]", "can't be read"),
+        (b"{", "The predict request is not valid"),
+        (b"[]", "The predict request is not valid"),
         (b'{"feed_dict": {}}', "missing required field `fetches`"),
         (b'{"fetches": 1}', "`$.fetches`"),
         (b'{"fetches": []}', "fetches is empty"),

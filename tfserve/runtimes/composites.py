@@ -5,7 +5,7 @@
 
 A signature that names such a tensor as a whole gets one input `name/part` for each. One whose function was saved with
 it split up already (`ids`, `ids_1`: every signature that TensorFlow 2 writes) keeps its names, since clients use them;
-the specs then state which part each one is. Only dense outputs are served, unless there are none.
+the specs then state which part each one is. Only dense outputs are served, if the model has any.
 
 Nothing of TensorFlow is imported here: both readers of signatures use this.
 """

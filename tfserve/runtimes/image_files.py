@@ -222,7 +222,7 @@ def _reader(name: str) -> str:
 
 
 def _check_tiff(image: Any, data: bytes) -> None:
-    """The raw files of cameras are TIFF files whose first picture is a small preview."""
+    """The raw files of cameras are TIFF files whose first image is a small preview."""
     tags = image.tag_v2
     if data[8:10] == b"CR" or _DNG_VERSION in tags or tags.get(_SUBFILE_TYPE, 0) == 1:
         raise BadImage("raw camera data: export it as JPEG or TIFF")

@@ -1,7 +1,7 @@
 """Maps the names of a signature to a model file's own tensors.
 
 A conversion renames and reorders, so it writes a `<stem>.signature.json` next to its result. A model that was not
-converted by us has no such file: its own names are the signature's.
+converted by us lacks that file: its own names are the signature's.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def _computes(interpreter: Any) -> dict[str, _Compute]:
 
 
 def _with_texts(runner: Any) -> _Compute:
-    """Strings come back as an array of numpy's own kind; all others as they are."""
+    """Strings are returned as object arrays; all others unchanged."""
     texts = [spec.name for spec in _specs(runner.get_output_details()) if spec.dtype == "string"]
     if not texts:
         compute: _Compute = runner

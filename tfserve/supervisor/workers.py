@@ -104,13 +104,17 @@ class Workshop:
                 sys.executable, "-P", "-X", "faulthandler", *self.program,
                 "--fd", str(theirs.fileno()), "--callers-umask", f"{self.callers_umask:o}",
             ]  # fmt: skip
-            child = Child.start(
-                command + ["--warm"] * warm,
-                role=Role.SPARE,
-                environment=self.environment(),
-                keep_fds=[theirs.fileno()],
-                output=subprocess.PIPE,
-            )
+            try:
+                child = Child.start(
+                    command + ["--warm"] * warm,
+                    role=Role.SPARE,
+                    environment=self.environment(),
+                    keep_fds=[theirs.fileno()],
+                    output=subprocess.PIPE,
+                )
+            except OSError:
+                ours.close()
+                raise
         try:
             worker = await Worker.open(child, ours)
         except BaseException:

@@ -1,6 +1,6 @@
-"""Networks that tell classes of images: a compact one from scratch, and known ones with ImageNet's weights.
+"""Classification networks: a compact one from scratch, and pretrained ones with ImageNet weights.
 
-All take RGB images as float32 of 0 to 255: scaling is a part of them.
+All take RGB images as float32 of 0 to 255; they include the scaling.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def known_head(choice: Choice) -> Head | None:
 
 
 def head(width: int, classes: int) -> Any:
-    """Tells classes from features. Its outputs are logits."""
+    """Classifies features. Its outputs are logits."""
     inputs = keras.Input((width,), name="features")
     x = keras.layers.Dropout(0.3)(inputs)
     return keras.Model(inputs, keras.layers.Dense(classes, name="logits")(x), name="head")

@@ -1,4 +1,4 @@
-"""Checks the boxes of a detection project against its images, and turns them into the index of the training.
+"""Checks the boxes of a detection project against its images, and adds them to the index of images.
 
 A few wrong boxes are left out and reported as remarks; if more than a fifth are wrong, that is a problem.
 """
@@ -19,11 +19,11 @@ MAX_WRONG_SHARE = 0.2
 MAX_EXAMPLES = 3
 FEW_OBJECTS = 10
 SLACK = 2.0
-"""Pixels by which a box may leave the image without a remark: programs round."""
+"""Pixels by which a box may exceed the image without a remark, because programs round."""
 SIGN_OF_CORNERS = 0.1
 """With corners instead of width and height, at least this share of the boxes would leave the image."""
 EXIF_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp")
-"""Files that may be stored in another orientation than they are seen in."""
+"""Formats whose stored orientation may differ from the displayed one."""
 
 
 def examine(found: Annotations, images: Mapping[Path, ImageFile], numbers: dict[str, int]) -> list[ImageFile]:
@@ -59,7 +59,7 @@ def check_counts(found: Annotations, images: Sequence[ImageFile], labels: Sequen
 
 
 class _Check:
-    """What was found so far about single boxes."""
+    """Checks single boxes and collects the results."""
 
     def __init__(self, found: Annotations, numbers: dict[str, int], orientations: Mapping[Path, int]) -> None:
         self._orientations = orientations
@@ -119,7 +119,7 @@ class _Check:
     def _in_pixels(
         self, corners: tuple[float, float, float, float], marked: Marked, image: ImageFile
     ) -> tuple[float, float, float, float]:
-        """Of the upright image, from shares or from pixels of the size that the annotation states."""
+        """The box in the upright image, from fractions or from pixels of the annotated size."""
         left, top, right, bottom = corners
         if self._found.is_relative:
             return left * image.width, top * image.height, right * image.width, bottom * image.height
@@ -142,7 +142,7 @@ class _Check:
 
 
 def _wrong_format(found: Annotations, marked: Sequence[tuple[Marked, ImageFile]]) -> str | None:
-    """A sentence when all boxes are shares instead of pixels, pixels instead of shares, or corners instead of sizes."""
+    """A problem when all boxes are in fractions instead of pixels, the other way round, or corners instead of sizes."""
     boxes = [(raw, marked_, image) for marked_, image in marked for raw in marked_.boxes]
     if not boxes:
         return None

@@ -1,6 +1,6 @@
 """Candidates compete on the same selection folds, the cheapest first; the best one is trained again on all images.
 
-This module knows nothing of images or networks: a candidate reports a credit for each held-out image, 1 for a perfect
+This module is independent of images and networks: a candidate reports a credit for each held-out image, 1 for a perfect
 answer and 0 for a wrong one, and the weights of the images make a score of the credits.
 """
 
@@ -24,7 +24,7 @@ PERFECT = 0.995
 ENOUGH_TO_BE_SURE = 20
 """A perfect score on fewer images than this does not end the competition."""
 CLEARLY = 0.5
-"""A dearer candidate has to be better by this many standard errors of the difference."""
+"""A more expensive candidate has to be better by this many standard errors of the difference."""
 LIKELY, LIKELY_TO_WIN = 0.9, 0.5
 """That a dearer candidate is tried, and that it is delivered, before this machine knows better."""
 ENOUGH_MEASURED = 300
@@ -48,7 +48,7 @@ class Candidate(Protocol):
     is_cheap: bool
 
     def cost(self, images: int) -> float:
-        """Seconds on two ordinary cores to train on so many images."""
+        """Seconds on two ordinary cores to train on this number of images."""
 
     def preparation(self) -> float:
         """Seconds on two ordinary cores before the first training, such as computing features."""

@@ -1,4 +1,4 @@
-"""What is kept between two attempts at a training: the last states of the model, and its best."""
+"""The checkpoints of a training: the last states of the model, and the best one, kept for another attempt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfserve.training import checkpoint_files
 from tfserve.training.writing import written_aside
 
 KEPT = 2
-"""So many checkpoints are kept: when the last is damaged, the one before is taken."""
+"""Checkpoints kept. If the last one is damaged, the previous one is used."""
 
 
 class State(msgspec.Struct, kw_only=True):
@@ -30,7 +30,7 @@ class State(msgspec.Struct, kw_only=True):
 
 
 class Checkpoints:
-    """In one folder, for one training, which its fingerprint tells from others."""
+    """The checkpoints of one training in one folder, identified by the training's fingerprint."""
 
     def __init__(self, folder: Path, fingerprint: str, epochs: int) -> None:
         self.folder = folder
@@ -45,18 +45,18 @@ class Checkpoints:
             file.unlink(missing_ok=True)
 
     def restore(self, model: Any) -> State:
-        """Puts the newest whole checkpoint into a compiled model, and its state; a fresh state when there is none."""
+        """Loads the newest intact checkpoint into a compiled model, and returns its state, or a fresh one."""
         for file in checkpoint_files.newest_first(self.folder):
             try:
                 return self._restore(file, model)
             except _OtherTraining:
                 continue
-            except Exception as error:  # whatever a damaged file makes numpy raise
+            except Exception as error:  # a damaged file can make numpy raise anything
                 self.damaged.append(f"{file.name} is damaged ({type(error).__name__})")
         return self.fresh()
 
     def restore_best(self, model: Any, state: State) -> None:
-        """Puts the best epoch's numbers into the model."""
+        """Loads the weights of the best epoch into the model."""
         with np.load(self._best(state.best_epoch), allow_pickle=False) as content:
             _assign(model.variables, content, "model")
 

@@ -17,7 +17,7 @@ from tfserve.training.search import Labelled, Search, same_form, sentence
 
 MIN_CLASSES = 2
 MIN_IMAGES_PER_CLASS = 2
-"""One to train on and one to try with."""
+"""One to train on and one to measure with."""
 
 
 def examine(search: Search, parameters: Mapping[str, Any]) -> None:
@@ -97,7 +97,7 @@ def _check_counts(search: Search, found: Classified) -> None:
 
 
 def _places(search: Search, found: Classified) -> dict[str, str]:
-    """What each class is called in a message: its folder if it has one of its own, else its name."""
+    """The name of each class in messages: its folder if it has one, otherwise its name."""
     folders: dict[str, set[Path]] = {name: {path} for name, path in search.empty_classes.items()}
     for file in found.files:
         folders.setdefault(file.name, set()).add(file.path.parent)

@@ -1,7 +1,7 @@
-"""Annotation files in the format of COCO: images, categories, and for each object a box, outlines or run lengths.
+"""Annotation files in COCO format: images, categories, and for each object a box, polygons or run lengths.
 
 The one reader of them, for masks and for boxes. Programs differ in what they write: ids as 1, 1.0 or "1"; sizes and
-areas may be missing. Entries without what is needed are left out and listed in `Coco.wrong`.
+areas may be missing. Entries with missing required fields are left out and listed in `Coco.wrong`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Annotation(msgspec.Struct):
 
 class Coco(msgspec.Struct):
     """`wrong` has the entries that were left out, by what is wrong with them; `problems` are sentences about ids that
-    are used twice, so that nobody can know what belongs to what."""
+    are used twice, which makes references to them ambiguous."""
 
     images: list[Image] = []
     categories: list[Category] = []

@@ -1,4 +1,4 @@
-"""How good a detector is: average precision as COCO defines it, and precision and recall over the score.
+"""The metrics of a detector: COCO's average precision, and precision and recall over the score.
 
 Boxes are (n, 4) arrays of left, top, right, bottom. All functions are plain numpy.
 """

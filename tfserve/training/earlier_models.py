@@ -1,4 +1,4 @@
-"""The model of an earlier task, which another training may start from: where it is, and what it knows."""
+"""Models of earlier tasks, from which another training can start."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tfserve.training.project_folders import KERAS_FILE, METRICS_FILE, MODELS
 
 PARAMETER, NONE = "warmStart", "none"
 LEARNT_FILE = "learnt.json"
-"""Which images a model has learnt from, also by way of the models that it started from."""
+"""The images that a model was trained on, including those of the models that it started from."""
 COMPACT = "compact"
 
 
 class Learnt(msgspec.Struct):
-    """Digests of images. `frozen`: only the last layer was trained, so the others know nothing of these images."""
+    """Digests of images. `frozen`: only the last layer was trained, so the other layers have not seen these images."""
 
     images: list[str]
     frozen: bool = False
@@ -87,7 +87,7 @@ def folder_of(results: Path, given: str) -> Path:
 
 
 def problems(results: Path, parameters: Mapping[str, Any], train_type: str) -> list[str]:
-    """Of a training that could not start from the model that it names."""
+    """The problems of a training that can't start from the requested model."""
     given = parameters.get(PARAMETER, NONE)
     if given == NONE:
         return []

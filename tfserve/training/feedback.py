@@ -1,5 +1,5 @@
-"""Images that users of a model have sent back with their correct labels: the next training of the project learns from
-them. They lie in `models/feedback/<label>/` of the project."""
+"""Images that users of a model have sent back with their correct labels, for the project's next training.
+They are stored in `models/feedback/<label>/` of the project."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SUFFIXES = {
     b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".webp",
     b"II*\0": ".tiff", b"MM\0*": ".tiff",
 }  # fmt: skip
-"""How image files begin. Those of phones (HEIC, AVIF) have `ftyp` behind four bytes."""
+"""How image files begin. Those of phones (HEIC, AVIF) have `ftyp` after four bytes."""
 
 
 class Kept(NamedTuple):

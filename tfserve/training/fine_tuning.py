@@ -2,7 +2,7 @@
 
 The first blocks stay frozen, so what they make of each image, and of randomly changed copies of it, is computed once
 and kept in files; all folds learn from the same files. The head begins as the linear head of the same images, so the
-training starts with an answer that is good already.
+training starts with good predictions.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from tfserve.training.network_training import FIT_S, PREDICTED_AT_ONCE, NetworkT
 LAST_FROZEN = "block12_sum"
 """What follows has two thirds of the weights, but takes an eighth of the time."""
 COPIES = 1
-"""Randomly changed copies of each image, besides the image itself."""
+"""Augmented copies of each image, in addition to the image itself."""
 PASSES = 6
-"""How often an image or a copy of it is learnt from."""
+"""How often each image or copy is used in training."""
 RATE = 3e-4
 PENALTY = 0.01
-"""Of the linear head that the training begins with: a weak one, since a strong one is unsure of everything."""
+"""Penalty of the initial linear head: a weak one, because a strong one makes all predictions uncertain."""
 TRAINED_IMAGE_S = 0.010
 """Seconds of two ordinary cores for a step with an image of 224x224, from the frozen blocks on."""
 FEW_IMAGES = 100
@@ -80,7 +80,7 @@ class FineTuned:
         return self._material.outcome(fold, linear_head.softmax(logits)[np.newaxis])
 
     def deliver(self, _: int, places: Array) -> Delivered:
-        """Trained anew on all of `places`."""
+        """Trained from the start on all of `places`."""
         network, state = self._fit("all images", places, watched=places[:0])
         classifier = backbones.with_probabilities(network.features, network.head)
         return Delivered(classifier, self._material.source(self.size), self._choice.name, state)
@@ -123,7 +123,7 @@ class FineTuned:
 
     @cached_property
     def _maps(self) -> Source:
-        """What the frozen blocks make of all images, then of their copies."""
+        """The output of the frozen blocks for all images, then for their copies."""
         run, labels = self._material.run, self._material.labels
         network = backbones.features(self._choice, self.size, run.warm)
         frozen = keras.Model(network.input, network.get_layer(LAST_FROZEN).output)

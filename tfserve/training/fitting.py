@@ -21,11 +21,11 @@ from tfserve.training.timing import Stage
 
 MONITORED = "val_loss"
 MAX_HISTORY = 100
-"""So many of the last epochs are in the metrics that go along with progress."""
+"""Number of recent epochs in the metrics that are sent with progress."""
 MIN_PATIENCE_STEPS = 300
 MIN_SHARE = 1 / 3
 ENOUGH_TO_SELECT = 100
-"""With fewer selection images the best epoch is chance, and the end of the schedule is better."""
+"""With fewer selection images the best epoch is random, and the end of the schedule is better."""
 
 
 def fit(
@@ -75,7 +75,7 @@ def schedule(rate: float, epochs: int, steps: int) -> Any:
 
 
 class Watch(keras.callbacks.Callback):  # type: ignore[misc]
-    """What is done besides training, at the end of each step and each epoch."""
+    """Reports progress and keeps checkpoints at the end of each step and epoch."""
 
     def __init__(
         self, state: State, checkpoints: Checkpoints, stage: Stage, patience: Patience | None, name: str

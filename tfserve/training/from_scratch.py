@@ -32,7 +32,7 @@ SAFETY = 0.95
 
 
 class Compact:
-    """A small network trained from scratch on randomly changed images: for what photographs say nothing about."""
+    """A small network trained from scratch on augmented images, for images unlike the photographs of ImageNet."""
 
     is_cheap = False
 
@@ -69,7 +69,7 @@ class Compact:
         return self._material.outcome(fold, self._predict(backbones.with_probabilities(model), fold.held_out))
 
     def deliver(self, _: int, places: Array) -> Delivered:
-        """Trained anew on all of `places`, for as many epochs as were useful on the folds."""
+        """Trained from the start on all of `places`, for as many epochs as were useful on the folds."""
         states = self._states()
         if states:
             useful = [each.best_epoch if each.epoch < each.epochs else each.epochs for each in states]

@@ -26,7 +26,7 @@ _FLIPPED_ACROSS, _FLIPPED_DOWN, _FIRST_TRANSPOSED = (2, 3, 6, 7), (3, 4, 7, 8), 
 def reads(data: bytes) -> bool:
     """Whether TensorFlow decodes this file to the same pixels as Pillow.
 
-    It takes the numbers of a BMP's palette for grey levels, and knows neither its compression nor rare headers.
+    TensorFlow treats a BMP's palette indices as grey levels, and supports neither its compression nor rare headers.
     """
     name = image_files.format_of(data[: image_files.HEAD_BYTES])
     if name == "BMP":
@@ -57,14 +57,14 @@ def decoded(data: Any, background: Colour, near: tuple[int, int] | None = None) 
 
 
 def upright(image: Any, turns: Any) -> Any:
-    """An image (height, width, channels) as the EXIF orientation `turns`, a scalar of 1 to 8, says."""
+    """An image (height, width, channels), rotated by the EXIF orientation `turns`, a scalar of 1 to 8."""
     image = tf.cond(turns >= _FIRST_TRANSPOSED, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
     image = tf.cond(_is_one_of(turns, _FLIPPED_ACROSS), lambda: tf.reverse(image, [1]), lambda: image)
     return tf.cond(_is_one_of(turns, _FLIPPED_DOWN), lambda: tf.reverse(image, [0]), lambda: image)
 
 
 def orientation(data: Any) -> Any:
-    """The EXIF orientation of a JPEG, PNG or WebP file, 1 to 8; 1 for all others and where there is none."""
+    """The EXIF orientation of a JPEG, PNG or WebP file, 1 to 8; 1 for all others and if it is missing."""
     exif = tf.case(
         [
             (tf.io.is_jpeg(data), lambda: _segment_of_jpeg(data, 0xFFE1, b"Exif\0\0")),
@@ -129,7 +129,7 @@ def _bmp(data: Any) -> Any:
 
 
 def _webp(data: Any) -> Any:
-    """The first picture. An animation is marked as transparent, whether it is or not.
+    """The first image. An animation is marked as transparent, whether it is or not.
 
     TensorFlow writes four channels of an animation into the memory for three if it is not, which crashes the process.
     """
@@ -174,7 +174,7 @@ def _table_bytes(flags: Any) -> Any:
 
 
 def _gif_blocks(data: Any, at: Any) -> tuple[Any, Any]:
-    """Where the first image begins and the control block before it; 0 where there is none."""
+    """The positions of the first image and of the control block before it; 0 if missing."""
     length = tf.strings.length(data)
 
     def goes_on(at: Any, _: Any, steps: Any) -> Any:

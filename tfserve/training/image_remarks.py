@@ -1,4 +1,4 @@
-"""What a user should know of the images of a project that can be read."""
+"""Remarks about the readable images of a project."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _report_near_duplicates(search: Search, groups: Sequence[Sequence[int]]) -> 
 
 
 def _check_left_out(search: Search) -> None:
-    """A problem when most files are left out, whatever the reasons; copies and notes next to images don't count."""
+    """A problem when most files are left out, for any reason; copies and notes next to images don't count."""
     left_out = [
         each for each in search.skipped
         if Path(each.path).suffix.lower() not in _NOTES and not each.reason.startswith("the same image as")

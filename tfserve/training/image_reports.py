@@ -1,4 +1,4 @@
-"""Files about single images that go along with a classifier: its answers, what to label next, what it looks at."""
+"""A classifier's files about single images: predictions, images to label next, and explanation plots."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write(run: Run, delivered: Delivered, places: Array, truth: Array, probabili
 
 
 def _label_next(run: Run, delivered: Delivered, names: Sequence[str]) -> None:
-    """Answers for the images without labels, if the project has any."""
+    """Predictions for unlabelled images, if the project has any."""
     folder = _unlabelled(run)
     if folder is None:
         return
@@ -68,7 +68,7 @@ def _unlabelled(run: Run) -> Path | None:
 def _explain(
     run: Run, delivered: Delivered, places: Array, truth: Array, probabilities: Array, names: Sequence[str]
 ) -> None:
-    """Draws the most certain mistakes, then the least certain answers."""
+    """Plots the most certain mistakes, then the least certain predictions."""
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     wrong = wrong[np.argsort(-probabilities.max(axis=1)[wrong])][: MAX_EXPLAINED // 2]

@@ -1,4 +1,4 @@
-"""The known networks, and which of them can be used on this machine: it needs no Keras to tell."""
+"""The pretrained networks, and which of them are available on this machine. Needs no Keras."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ KNOWN = {
 
 @dataclass(frozen=True)
 class Choice:
-    """A backbone with the words that say why. `weights` is None for the compact one."""
+    """A backbone with the reason for its choice. `weights` is None for the compact one."""
 
     name: str
     why: str
@@ -61,7 +61,7 @@ def choose_for_masks(wanted: str, weights: str) -> Choice:
 
 
 def choose(wanted: str, weights: str) -> Choice:
-    """Which backbone the parameters mean on this machine. Raises `Invalid` when its weights are not here."""
+    """The backbone for these parameters on this machine. Raises `Invalid` when its weights are not available."""
     if wanted == "compact":
         if weights != "auto":
             raise Invalid(

@@ -56,7 +56,7 @@ def simple(name: str) -> str:
 
 
 class LabelsInfo:
-    """What a `labels_info.txt` says: a header line, then `label,number`, or `label,#rrggbb` for masks in colours.
+    """The content of a `labels_info.txt`: a header line, then `label,number`, or `label,#rrggbb` for masks in colours.
 
     Labels are given as they are or as the user writes the name: `known` has the label of each name that the project
     has. Blanks around a label don't count, unless a known label has them: that of a folder `Cup_` is `cup `.
@@ -79,7 +79,7 @@ class LabelsInfo:
         return cls(path, known or {}) if os.path.lexists(path) else None
 
     def compare(self, labels: Sequence[str]) -> list[str]:
-        """Problems where these labels, found in the project, and those in the file are not the same."""
+        """The problems where the labels of the project and those in the file differ."""
         unknown = [label for label in self.numbers if label not in labels]
         missing = [label for label in labels if label not in self.numbers]
         problems = [

@@ -1,4 +1,4 @@
-"""The candidates that learn nothing but a linear head on the frozen features of a known network."""
+"""The candidates that train only a linear head on the frozen features of a pretrained network."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ BUILD_S = 3.0
 FEATURES_SHARE = 0.3
 """Of the allowance, at most this share goes to computing features, else smaller images are used."""
 SMALLEST_KNOWN = 160
-"""Known networks recognise little in small images, so these are enlarged."""
+"""Pretrained networks recognise little in small images, so these are enlarged."""
 COPIES = 2
 FEW_ENOUGH = 1000
-"""With more images, what the network was trained for teaches little that they do not."""
+"""With more images, the pretrained classes add little information."""
 
 
 class LinearHead:
@@ -91,7 +91,7 @@ class LinearHead:
         return [self.rows()]
 
     def rows(self) -> Features:
-        """The features of all images; computes them when they are first asked for."""
+        """The features of all images, computed on first use."""
         if self._features is None:
             run, count = self._material.run, len(self._material.labels)
             self.network = backbones.features(self._choice, self.size, run.warm)
@@ -127,7 +127,7 @@ def known_network(run: Run) -> Choice | None:
 
 
 class AugmentedHead(LinearHead):
-    """The same with randomly changed copies of the training images: for objects that are turned, moved or darker."""
+    """The same with augmented copies of the training images: for objects that are rotated, shifted or darker."""
 
     is_cheap = False
 

@@ -1,7 +1,8 @@
-"""What a LiteRT file says of itself, in the schema that its tools read (TFLite metadata, version 1.0.0).
+"""Writes the metadata of a LiteRT file, in the schema that its tools read (TFLite metadata, version 1.0.0).
 
-A flatbuffer in the model's buffer `TFLITE_METADATA` tells of the input and the output, and the files that it names are
-a zip archive after the model. Written field by field: the package that has classes for it can't be installed any more.
+A flatbuffer in the model's buffer `TFLITE_METADATA` describes the input and the output, and the files that it lists
+are in a zip archive after the model. Written field by field, because the package with its classes is no longer
+installable.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class _Byte(int):
 
 
 class _Place(int):
-    """Where something that was written is."""
+    """The position of a written object."""
 
 
 class _Writer:
@@ -69,7 +70,7 @@ class _Writer:
 
 
 def with_metadata(model: bytes, card: dict[str, Any]) -> bytes:
-    """A converted model with what `card` says of it: labels, train type, task, and height and width of the input."""
+    """A converted model with the metadata in `card`: labels, train type, task, and height and width of the input."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
@@ -99,7 +100,7 @@ def metadata(card: dict[str, Any]) -> bytes:
 
 
 def _input(writer: _Writer, size: Sequence[int]) -> _Place:
-    """The image: 0 to 255, since scaling is a part of the model."""
+    """The image: 0 to 255, because the model includes the scaling."""
     height, width = size
     properties = writer.table(_Byte(RGB), writer.table(width, height))
     normalization = writer.table(writer.floats(0.0), writer.floats(1.0))

@@ -1,4 +1,4 @@
-"""The maps of a known network for every image, and for randomly changed copies of it, computed once."""
+"""The feature maps of a pretrained network for every image and for augmented copies, computed once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_COPIES = 4
 
 
 class Moved:
-    """Images and masks of a size, both moved in the same random way, the same whenever they are read."""
+    """Images and masks of a size with the same random augmentation, which is reproducible."""
 
     def __init__(self, pictures: Store, masks: Store, augment: Augment, seed: int) -> None:
         self.shape, self.dtype = pictures.shape, pictures.dtype
@@ -62,7 +62,7 @@ class Copies(Joined):
 
 
 class KnownMaps:
-    """The maps of a known network for all images and for changed copies of them; each is computed when it is needed."""
+    """The feature maps of a pretrained network for all images and for augmented copies, computed on first use."""
 
     def __init__(self, material: Material, choice: Choice, allowance: float) -> None:
         assert choice.weights is not None

@@ -1,9 +1,9 @@
-"""What the values and colours in a project's masks mean: decided once for all of them, never for one file alone.
+"""Interprets the values and colours in a project's masks, once for all of them, never for a single file.
 
 grey levels, palette numbers     the values themselves
 a palette that is a ramp of grey its levels, as if the masks were grey
 colours, named in labels_info    the class of each colour; the masks are converted
-255 (or `ignore`)                pixels of no known class: neither learnt from nor measured
+255 (or `ignore`)                pixels of no known class: used neither in training nor in measuring
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IGNORE_NAMES = frozenset({
 })  # fmt: skip
 """In lower case, with blanks for underscores."""
 SMALL = 32
-"""Values that begin below it are numbers of classes, not levels of grey; 255 next to them is no class."""
+"""Values that begin below it are class numbers, not levels of grey; then 255 is not a class."""
 
 Convert = Callable[[Path], Array]
 
@@ -121,7 +121,7 @@ def _differs(look: Look) -> bool:
 
 
 def _different_palettes(looks: Mapping[Path, Look], with_palette: Sequence[Path]) -> list[str]:
-    """A number must mean the same colour in all masks, else programs have chosen the numbers for each file anew."""
+    """A number must mean the same colour in all masks; otherwise a program has numbered the colours per file."""
     first: dict[int, tuple[int, Path]] = {}
     for path in with_palette:
         for value, colour in looks[path].colours.items():

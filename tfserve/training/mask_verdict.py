@@ -1,7 +1,7 @@
-"""What the figures of a segmentation mean, in a sentence: whether anything was learnt, and what is not found.
+"""The verdict on a segmentation, in a sentence: whether anything was learnt, and which classes are not found.
 
 Whether it is better than guessing is decided by a permutation test: would the same masks, given to other images, reach
-this mean IoU in more than one of 20 cases? A model that answers with the same mask for every image, such as only
+this mean IoU in more than one of 20 cases? A model that predicts the same mask for every image, such as only
 background, never passes it.
 """
 
@@ -21,7 +21,7 @@ MAX_COMPARED = 200
 """Images in the permutation test."""
 PERMUTATIONS = 1000
 ENOUGH_IMAGES = 10
-"""With so many measured images, a useful model would have shown itself."""
+"""With this many measured images, a useful model would be significantly better than guessing."""
 HARDLY_FOUND = 0.1
 """The IoU of a class below which it is named."""
 OFTEN = 0.3

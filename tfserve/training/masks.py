@@ -1,4 +1,4 @@
-"""One mask file: a value for each pixel, 0 is the background.
+"""Reads one mask file: a value for each pixel, 0 is the background.
 
 Values are grey levels, or the numbers of the colours in a file with a palette. Masks of colours have no values: which
 class a colour means is decided once for a whole project (`mask_values`), and masks that need it are converted then.
@@ -24,11 +24,11 @@ _FORMATS = ("PNG", "GIF", "BMP", "TIFF", "JPEG", "WebP")
 """That are read, whatever the suffix. Saved with loss, the last two have too many values, which the message says."""
 SUFFIXES = (".png", ".gif", ".bmp", ".tif", ".tiff")
 MAX_COLOURS = 256
-"""Different colours of a mask. More are the mark of a photograph, or of a mask saved with loss."""
+"""Maximum colours of a mask. More indicate a photograph, or a mask saved with lossy compression."""
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What one look at a mask shows. `colours` has the colour of each value, 0xrrggbb, in a mask with a palette.
+    """The properties of a mask. `colours` has the colour of each value, 0xrrggbb, in a mask with a palette.
 
     In a mask of colours, without values, `colours` has each colour that is used, by itself. `is_ramp` says that all of
     a palette is grey, so that its colours are levels.

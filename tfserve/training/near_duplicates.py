@@ -1,4 +1,4 @@
-"""Images that look the same although their files differ: saved again, made smaller, slightly changed."""
+"""Finds images that look the same although their files differ: saved again, scaled down or slightly changed."""
 
 from __future__ import annotations
 

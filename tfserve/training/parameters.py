@@ -1,4 +1,4 @@
-"""What can be chosen for a training: one table for each train type.
+"""The parameters of a training: one table per train type.
 
 Defaults, checks and the listing for callers are made from these tables.
 """
@@ -20,7 +20,7 @@ UNET = "unet"
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing to choose. `words` are taken beside, or instead of, values of the type."""
+    """One parameter. `words` are accepted in addition to values of the type, or instead."""
 
     name: str
     type: str
@@ -31,7 +31,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     words: tuple[str, ...] = ()
 
     def problem(self, value: Any) -> str | None:
-        """A sentence when the value can't be taken."""
+        """The problem with a value that is not accepted."""
         if isinstance(value, str) and value in self.words:
             return None
         if not _fits(self.type, value):
@@ -217,7 +217,7 @@ DETECTION = (
 TABLES = {"classification": CLASSIFICATION, "segmentation": SEGMENTATION, "detection": DETECTION}
 
 NOT_IN_THE_RESULT = frozenset({"resume", "threads", "unlabelled", "explain"})
-"""A training may go on from a checkpoint that was made with other values of these."""
+"""Parameters that may differ when a training continues from a checkpoint."""
 
 
 def train_type(name: str) -> str:
@@ -249,7 +249,7 @@ def parsed(kind: str, name: str, text: str) -> Any:
 def complete(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """A value for every parameter of a train type: the given one, else the default.
 
-    Raises `Invalid` that tells of all unknown names and wrong values at once.
+    Raises `Invalid`, which lists all unknown names and wrong values at once.
     """
     known = {each.name: each for each in TABLES[kind]}
     problems = [f"{name}: unknown parameter{nearest(name, known)}." for name in given if name not in known]
@@ -261,7 +261,7 @@ def complete(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def listing() -> dict[str, list[dict[str, Any]]]:
-    """For each train type all that there is to choose, as JSON."""
+    """The parameters of each train type, as JSON."""
     return {kind: [msgspec.to_builtins(each) for each in table] for kind, table in TABLES.items()}
 
 

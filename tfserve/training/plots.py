@@ -1,4 +1,4 @@
-"""Pictures of a training, as PNG files."""
+"""Plots of a training, as PNG files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_LABELS = 40
 
 
 def curves(file: Path, history: Mapping[str, Sequence[float]]) -> None:
-    """A picture for each metric, with the images put aside beside the ones learnt from."""
+    """A plot of each metric, for the training images and the selection images."""
     names = [name for name in history if not name.startswith("val_")]
     figure = new_figure(5 * len(names), 3.6)
     for place, name in enumerate(names, start=1):
@@ -81,7 +81,7 @@ def worst_mistakes(file: Path, images: Sequence[Array], captions: Sequence[str])
 
 
 def sensitivity(file: Path, images: Sequence[Array], maps: Sequence[Array], captions: Sequence[str]) -> None:
-    """Each image with the parts coloured that its answer depends on: red where covering it costs probability."""
+    """Each image with the parts coloured that its prediction depends on: red where covering lowers the probability."""
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
     figure = new_figure(2.8 * columns, 3.0 * rows)

@@ -1,4 +1,4 @@
-"""Where a project's folders really lie, and whether a result can be put into its folder `models`."""
+"""Checks the real location of a project's folders, and whether a result can be written to its folder `models`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ LATEST = "latest"
 METRICS_FILE, KERAS_FILE = "metrics.json", "model.keras"
 """Parts of each result."""
 FEEDBACK = f"{MODELS}/feedback"
-"""Images with corrected labels, in a folder for each. They are right, and their twins in the project are wrong."""
+"""Images with corrected labels, in a folder for each. They override the labels of identical images in the project."""
 
 
 class Bounds:
-    """The folders that may be read and written. A link is judged by where it leads; without roots all is allowed."""
+    """The folders that may be read and written. Links are checked by their target; without roots all are allowed."""
 
     def __init__(self, roots: Sequence[str | Path]) -> None:
         self._roots = [Path(root) for root in roots]
@@ -25,7 +25,7 @@ class Bounds:
         return not self._roots or any(real.is_relative_to(root) for root in self._roots)
 
     def problems(self, path: Path) -> list[str]:
-        """A sentence when the path leads outside."""
+        """The problem with a path that leads outside."""
         if self.contain(path):
             return []
         return [
@@ -58,5 +58,5 @@ def results_folder(project: Path) -> Path:
 
 
 def is_archive(project: Path) -> bool:
-    """Whether the project is a zip file, also one that is gone by now, instead of a folder."""
+    """Whether the project is a zip file instead of a folder, even if it has been deleted."""
     return project.suffix.lower() == ".zip" and not project.is_dir()

@@ -1,4 +1,4 @@
-"""The recipes, in a literal list, and what is done around each of them."""
+"""The list of recipes, and the steps common to all of them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ RECIPES = {
 
 
 def run(message: Train, tell: Callable[[Progress], None]) -> dict[str, Any]:
-    """Trains into a folder beside the one that the result will have, and gives the summary of its metrics.
+    """Trains into a folder next to the final one, and returns the summary of its metrics.
 
-    Nothing is done when an earlier attempt has come to its end. Raises `Invalid`, what TensorFlow raises, `OSError`.
+    Does nothing when an earlier attempt is complete. Raises `Invalid`, what TensorFlow raises, `OSError`.
     """
     finished = Path(message.folder) / METRICS_FILE
     if finished.is_file():

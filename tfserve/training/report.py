@@ -1,4 +1,4 @@
-"""What a run tells in the end: metrics.json for programs, README.md for people."""
+"""The report of a run: metrics.json for programs, README.md for people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tfserve.training.writing import tells_full_disk
 
 MAX_SKIPPED = 1000
 LESS_IMPORTANT = (web_page.FOLDER, "plots", "logs")
-"""Folders of a result without which it is still one."""
+"""Optional folders of a result."""
 
 _ANSWERS = {
     "classification": "`label` and `probabilities`",
@@ -62,7 +62,7 @@ def write(
 
 
 def _write(run: Run, name: str, content: Callable[[], str]) -> None:
-    """A file that belongs to every result. On a full disk what is less important goes, one after the other."""
+    """Writes a required file. On a full disk, optional folders are removed one by one."""
     for less in (*LESS_IMPORTANT, None):
         try:
             (run.aside / name).write_text(content(), encoding="utf-8")
@@ -91,7 +91,7 @@ def _write_web_page(run: Run, exports: Sequence[Export]) -> None:
             title=title, about=about, display=found.display,
         )  # fmt: skip
     except OSError:
-        shutil.rmtree(run.aside / web_page.FOLDER, ignore_errors=True)  # half of a page is none
+        shutil.rmtree(run.aside / web_page.FOLDER, ignore_errors=True)  # an incomplete page is useless
         raise
 
 
@@ -121,7 +121,7 @@ def _what(run: Run, metrics: dict[str, Any]) -> list[str]:
 
 
 def _measured_on(metrics: dict[str, Any]) -> str:
-    """Where the figures come from, in a sentence."""
+    """The source of the figures, in a sentence."""
     count, measured_on = metrics["images"]["held_out"], metrics.get("measured_on", "held-out part")
     if measured_on == "test part":
         return f"All figures come from the {count} images of the project's test part, which were not used for training."

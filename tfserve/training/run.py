@@ -1,4 +1,4 @@
-"""One run of a training: what recipes are given, and what all of them do at the beginning and at the end."""
+"""One run of a training: the input of the recipes, and their common first and last steps."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Run:
     def affordable(self, epochs: int, stage: str) -> int:
         """How many of the epochs that the stage was expected to take the budget allows, at least one.
 
-        The number is kept in the work folder, so that another attempt goes on with the same schedule.
+        The number is kept in the work folder, so that another attempt continues with the same schedule.
         """
         if self.clock.budget_s is None:
             return epochs
@@ -170,7 +170,7 @@ class Run:
         return image | own.get(self.findings.train_type, {})
 
     def note(self, sentence: str) -> None:
-        """Something worth telling: printed at once, and in the README at the end."""
+        """Adds a note: printed at once, and included in the README."""
         print(sentence, flush=True)
         self.notes.append(sentence)
 
@@ -192,10 +192,10 @@ class Run:
 
     @contextmanager
     def optional(self, what: str) -> Iterator[None]:
-        """For what the model is good without: if it can't be made, there is a note, and the training goes on."""
+        """For optional output: if it fails, a note is added and the training continues."""
         try:
             yield
-        except Exception as error:  # whatever a missing image, a full disk or a drawing library raises
+        except Exception as error:  # a missing image, a full disk or a plotting library can raise anything
             self.note(f"{what} could not be made: {type(error).__name__}: {first_words(error)}.")
 
 
@@ -209,7 +209,7 @@ def png(pixels: Array, size: tuple[int, int]) -> bytes:
 
 
 def begin(message: Train, tell: Callable[[Progress], None]) -> Run:
-    """Raises `Invalid` when the parameters or the findings are not good. Imports no TensorFlow."""
+    """Raises `Invalid` when the parameters or the findings are invalid. Imports no TensorFlow."""
     chosen = parameters.complete(message.train_type, message.parameters)
     found = findings.read(Path(message.findings))
     project, work, folder = Path(message.project_dir), Path(message.work_folder), Path(message.folder)
@@ -252,7 +252,7 @@ def _fingerprint_in(work: Path) -> str:
 
 
 def _clear(work: Path) -> None:
-    """Forgets what attempts with other images or parameters have left; files of others in the folder are kept."""
+    """Deletes files of attempts with other images or parameters; other files in the folder are kept."""
     for each in work.iterdir():
         if each.is_dir() and any(each.glob("*.npz")):
             shutil.rmtree(each)
@@ -261,7 +261,7 @@ def _clear(work: Path) -> None:
 
 
 def limit(threads: int, seed: int) -> None:
-    """Bounds what TensorFlow takes of the machine, and makes all that is random follow from the seed."""
+    """Limits TensorFlow's threads, and seeds all random numbers."""
     import keras
     import tensorflow as tf
 
@@ -272,7 +272,7 @@ def limit(threads: int, seed: int) -> None:
 
 
 def resume(run: Run, model: Any, checkpoints: Checkpoints, name: str) -> State:
-    """Puts the last checkpoint into a compiled model, reports that, and returns its state."""
+    """Loads the last checkpoint into a compiled model, reports it, and returns its state."""
     state = checkpoints.restore(model)
     told = [f"Checkpoint {damage}, so it was skipped." for damage in checkpoints.damaged]
     if state.epoch:

@@ -1,4 +1,4 @@
-"""What an examination of a project folder has found so far, and how it reads files: safely, in threads, in order."""
+"""The state of a dataset check, and how it reads files: safely, in threads, in order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OTHER_SUFFIXES = (
     ".npy", ".npz", ".h5", ".pth", ".onnx", ".tflite", ".mp4", ".mov", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf",
     ".rw2", ".raf", ".pef", ".srw", ".svs", ".psd",
 )  # fmt: skip
-"""Files that are no images for a training, or are the raw data of a camera, whatever they begin with."""
+"""Suffixes of files that are not used as images, such as raw camera data, regardless of their content."""
 
 _CHUNK = 256
 
@@ -53,7 +53,7 @@ class Labelled(NamedTuple):
 
 
 class Search:
-    """What has been found so far.
+    """The result so far.
 
     `root` is the folder with the data set: the project, a folder in it, or what was unpacked. `work` is a folder for
     files made from the project's, such as masks drawn from polygons.
@@ -106,7 +106,7 @@ class Search:
     # --- what is on disk
 
     def problems_of_places(self, *names: str) -> list[str]:
-        """A sentence for each that leads outside of what may be read and written."""
+        """A problem for each folder outside the allowed ones."""
         return [problem for name in names for problem in self.bounds.problems(self.project / name)]
 
     def entries(self, folder: Path) -> list[os.DirEntry[str]]:
@@ -144,7 +144,7 @@ class Search:
         return found
 
     def below(self, folder: Path, suffixes: tuple[str, ...], *, depth: int = MAX_DEPTH) -> list[Path]:
-        """As `files`, without a word about the others. Without suffixes all files."""
+        """As `files`, without listing the others. Without suffixes all files."""
         found = []
         for entry in self.entries(folder):
             path = Path(entry.path)
@@ -256,7 +256,7 @@ def is_image(path: Path) -> bool:
     if suffix in images.SUFFIXES or suffix in OTHER_SUFFIXES:
         return suffix in images.SUFFIXES
     try:
-        if not path.is_file():  # reading from a pipe would wait for ever
+        if not path.is_file():  # reading from a pipe would block forever
             return False
         with path.open("rb") as opened:
             return image_files.format_of(opened.read(image_files.HEAD_BYTES)) is not None
@@ -293,7 +293,7 @@ def same_form(name: str) -> str:
 
 
 def sentence(what: str, where: Sequence[str]) -> list[str]:
-    """One sentence about all paths with the same problem; none when there are none."""
+    """One sentence about all paths with the same problem; empty without paths."""
     if not where:
         return []
     more = f" and {len(where) - MAX_PATHS} more" if len(where) > MAX_PATHS else ""

@@ -1,4 +1,4 @@
-"""What the candidates of a segmentation have in common: images and masks in a size, folds, weights, and measuring."""
+"""The data shared by the candidates of a segmentation: images and masks in a size, folds, weights, and measuring."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Material:
         return dataclasses.replace(folds, folds=folds.folds[: folds.count])
 
     def class_weights(self, places: Array) -> Array:
-        """(classes,) how much a pixel of each class counts."""
+        """(classes,) the weight of a pixel of each class."""
         return class_weights(self.pixels[places].sum(axis=0), balanced=self.run.parameters["class_weights"] == "auto")
 
     # --- measuring
@@ -168,7 +168,7 @@ def predictor(network: Any) -> Callable[[Array, tuple[int, ...]], list[Array]]:
 
 
 def mask(run: Run, place: int) -> Array:
-    """Class numbers (height, width) uint8, in the image's own size; `IGNORED` where there is none.
+    """Class numbers (height, width) uint8, in the image's own size; `IGNORED` where no class is known.
 
     If the file was deleted or changed since it was examined, what was read of it. Raises `OSError` when nothing was.
     """

@@ -1,4 +1,4 @@
-"""Examines the project of a segmentation: its masks, what their values mean, and whether they fit their images."""
+"""Checks the project of a segmentation: its masks, the meaning of their values, and whether they match their images."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _set_masks(search: Search, mask_of: Mapping[str, Path]) -> None:
 
 
 class _Files:
-    """Masks in files of their own, converted where they are not values or not turned as their images are."""
+    """Masks in separate files, converted if they have colours or another orientation than their images."""
 
     def __init__(self, search: Search, found: Segmented, ignore: Any) -> None:
         self._search = search
@@ -101,7 +101,7 @@ class _Files:
         return looks
 
     def _turns(self, image_of: Mapping[Path, ImageFile], looks: Mapping[Path, Look]) -> dict[Path, int]:
-        """The orientation that each mask is to be turned by; masks of other sizes are a problem."""
+        """The orientation to apply to each mask; masks of other sizes are a problem."""
         sizes = {path: (look.width, look.height) for path, look in looks.items()}
         files = {path: _file_and_size(self._search, image_of[path]) for path in looks}
         turns, wrong = upright.turns(sizes, files)

@@ -278,7 +278,7 @@ class Tuned(Decoder):
 
 
 class UNet(Trained):
-    """A U-Net from scratch, trained on randomly changed images: for images that are no photographs."""
+    """A U-Net from scratch, trained on augmented images, for images that are not photographs."""
 
     backbone = "unet"
 
@@ -306,7 +306,7 @@ class UNet(Trained):
         )
 
     def deliver(self, variant: int, places: Array) -> Segmented:
-        """Trained anew on all of `places`, for as many epochs as were useful on the folds."""
+        """Trained from the start on all of `places`, for as many epochs as were useful on the folds."""
         states = self._states()
         if states:
             useful = [each.best_epoch if each.epoch < each.epochs else each.epochs for each in states]
@@ -366,6 +366,6 @@ class UNet(Trained):
 
 
 def _measuring_s(material: Material, images: int) -> float:
-    """For the share of the images that is held out next to so many that are learnt from."""
+    """For the held-out share of images, in proportion to the training images."""
     share = float(material.run.parameters["validation_split"])
     return MEASURED_IMAGE_S * images * share / (1 - share)

@@ -1,7 +1,7 @@
-"""Reads the tensors of a PyTorch state dict, without PyTorch and without running anything that the file says.
+"""Reads the tensors of a PyTorch state dict, without PyTorch and without running code from the file.
 
-A `.pth` file holds pickles, and unpickling runs whatever they name. Here only three names mean anything: the
-dictionary, the constructor of a tensor and the types of storage. Everything else is refused.
+A `.pth` file holds pickles, and unpickling runs the functions that they name. Here only three names are allowed: the
+dictionary, the constructor of a tensor and the types of storage. Everything else is rejected.
 
     before PyTorch 1.6   magic, protocol, machine, state dict, storage keys: five pickles; then each storage's numbers
     since                a zip with data.pkl and one file for each storage
@@ -83,7 +83,7 @@ def read(file: Path) -> dict[str, Array]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows tensors, and nothing else."""
+    """An unpickler that accepts only tensors."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -176,7 +176,7 @@ def _numbers(data: bytes, dtype: np.dtype[Any], count: int) -> Array:
 
 
 def _check(view: _View, count: int) -> None:
-    """Whether a tensor lies in its storage of so many numbers. Raises `ValueError`."""
+    """Raises `ValueError` unless a tensor is inside its storage of `count` numbers."""
     last = view.offset + sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
     too_large = math.prod(view.shape) > count  # a stride of 0 could repeat a number without end
     is_outside = view.offset < 0 or min(view.strides, default=0) < 0 or last >= count

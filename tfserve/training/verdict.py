@@ -1,4 +1,4 @@
-"""What the figures of a classification mean, in a sentence: whether anything was learnt, and what is confused.
+"""The verdict on a classification, in a sentence: whether anything was learnt, and which classes are confused.
 
 Whether it is better than guessing is decided by a permutation test: would predictions that have nothing to do with the
 images reach this balanced accuracy in more than one of 20 cases? That holds for unbalanced classes and few images.
@@ -25,7 +25,7 @@ Z95, Z80 = 1.96, 1.28
 CONFUSED_SHARE = 0.1
 FEW = 5
 ENOUGH_PER_CLASS = 10
-"""With so many measured images of each class, a useful model would have shown itself."""
+"""With this many measured images of each class, a useful model would be significantly better than guessing."""
 MAX_NAMED = 3
 
 
@@ -90,7 +90,7 @@ def _beats_chance(truth: Array, predicted: Array, balanced: float, classes: int)
 
 
 def _confused(matrix: Array, labels: Sequence[str]) -> list[tuple[str, str, float]]:
-    """(true label, predicted label, share), the most frequent first; only where it is more than bad luck."""
+    """(true label, predicted label, share), the most frequent first; only where it is more than chance."""
     found = []
     for row, column in np.argwhere(matrix >= 2):
         count = int(matrix[row].sum())

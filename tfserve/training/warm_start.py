@@ -27,7 +27,7 @@ RATE_SHARE, EPOCHS_SHARE = 0.3, 0.5
 """Of the learning rate and of the epochs that training from scratch takes."""
 CLASS_LAYERS = "logits"
 MIN_UNSEEN, MIN_UNSEEN_PER_CLASS = 10, 2
-"""With fewer images that are new to the earlier model there is nothing honest to measure on."""
+"""With fewer images that are new to the earlier model, measurements would be biased."""
 
 
 class WarmStart:
@@ -73,14 +73,14 @@ class WarmStart:
         file = self.earlier.folder / KERAS_FILE
         try:
             return {key: layer.get_weights() for key, layer in _layers(keras.saving.load_model(file, compile=False))}
-        except Exception as error:  # whatever a damaged file makes Keras raise
+        except Exception as error:  # a damaged file can make Keras raise anything
             raise Invalid(
                 f"{PARAMETER}: {file} can't be read: {type(error).__name__}: {str(error)[:300]}. Train without"
                 f" {PARAMETER}, or start from another task."
             ) from error
 
     def fill(self, model: Any) -> None:
-        """Copies what fits into a network. Says in the report how many layers that was."""
+        """Copies the matching layers into a network, and reports their number."""
         layers = list(_layers(model))
         copied = sum(self._fill(key, layer) for key, layer in layers)
         self.report |= {"layers_copied": copied, "layers": len(layers)}
@@ -164,7 +164,7 @@ def remember(folder: Path, images: Sequence[ImageFile], warm: WarmStart | None, 
     learnt = Learnt(sorted({image.digest for image in images}), frozen)
     if warm is not None:
         theirs = warm.earlier.learnt
-        if theirs is None:  # nothing is known, so nothing is claimed
+        if theirs is None:  # unknown, so not recorded
             return
         learnt = Learnt(sorted({*learnt.images, *theirs.images}), frozen and theirs.frozen)
     (folder / LEARNT_FILE).write_bytes(msgspec.json.encode(learnt))

@@ -24,7 +24,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 COUNTS = {MOBILE_NET: 2_257_984, EFFICIENT_NET: 4_049_571, SMALL_NET: 939_120}
 """Numbers in the weights without the top."""
 NEW_SUFFIX, OLD_SUFFIX = ".weights.h5", ".h5"
-"""By which Keras tells its two forms of HDF5 files apart."""
+"""The attribute by which Keras distinguishes its two forms of HDF5 files."""
 UPLOADED = "weights"
 
 
@@ -48,7 +48,7 @@ def network_of(file: Path, names: Sequence[str]) -> str:
 
 
 def keep(folder: Path, data: bytes) -> Path:
-    """Writes an uploaded file into `folder`, without looking into it: only workers do. Raises `OSError`."""
+    """Writes an uploaded file into `folder`, without parsing it, which only workers do. Raises `OSError`."""
     file = folder / (UPLOADED + (OLD_SUFFIX if data.startswith(HDF5) else ".pth"))
     file.write_bytes(data)
     return file
@@ -115,7 +115,7 @@ def _count(file: Path) -> int:
             return sum(_finite(each) for each in _datasets(opened.get("model_weights", opened)))
     except Invalid as error:
         raise Invalid(f"weights: {file}: {error.message}") from None
-    except Exception as error:  # whatever a damaged file makes HDF5 raise
+    except Exception as error:  # a damaged file can make HDF5 raise anything
         raise Invalid(f"weights: {file} can't be read as HDF5: {str(error)[:200]}. Is it truncated?") from error
 
 

@@ -134,7 +134,7 @@ class Computation:
     def _plan_of_all(self, signature: Signature, ask: Ask) -> Plan | None:
         """What is known of all outputs of a signature, for the same shapes of rows.
 
-        For what was made ready, it is that of the outputs that it is computed by: its first inputs are theirs.
+        Preprocessed requests use the plan of the inner outputs, whose inputs come first.
         """
         name, inputs = ask.signature, ask.names
         base = self._preparing.computed_by.get(name) if self._preparing is not None else None

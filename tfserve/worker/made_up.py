@@ -83,7 +83,7 @@ def is_certain(signature: Signature) -> bool:
 
 
 def rows_of(inputs: Mapping[str, Array]) -> int:
-    """The number of rows that all inputs have; 0 when they differ or there are none."""
+    """The number of rows that all inputs have; 0 when they differ or are missing."""
     rows = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
     return rows.pop() if len(rows) == 1 else 0
 

@@ -22,7 +22,7 @@ Seen = Callable[[int], None]
 class Samples:
     """Keeps different requests, each of all that were answered with the same chance (a reservoir).
 
-    `on_seen` is called with the number of those that are kept whenever it has grown, and later now and then, as others
+    `on_seen` is called with the number of those that are kept whenever it has grown, and later periodically, as others
     have taken their place. Any thread may call these methods.
     """
 

@@ -1,4 +1,4 @@
-"""Zip files with a data set, unpacked into a folder of the task: never outside it, and never without end."""
+"""Zip files with a data set, unpacked into a folder of the task: never outside it, and within limits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Refused(Exception):
 
 
 def unpack(search: Search) -> bool:
-    """Unpacks the project itself, or the zip files in its folder, and makes that the root. False if there are none.
+    """Unpacks the project itself, or the zip files in its folder, and makes that the root. False without zip files.
 
     Several archives, such as `train.zip` and `test.zip`, become folders next to each other.
     """

@@ -71,7 +71,7 @@ def _apply_pattern(search: Search, pattern: str) -> int:
 
 
 def _searched(search: Search, pattern: str, names: Sequence[str]) -> list[str | None]:
-    """In a process of its own, since nothing else can stop a regular expression that takes for ever."""
+    """Runs in a separate process, because nothing else can stop a regular expression that never ends."""
     if pattern == ROBOFLOW:
         return [match[1] if (match := re.search(ROBOFLOW, name)) else None for name in names]
     try:

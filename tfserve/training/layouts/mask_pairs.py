@@ -30,7 +30,7 @@ OTHER_FOLDERS = words(
     " segmentationobjectvisualization segmentationobjectnpy instances instance visualization visualizations overlays"
     " preview previews disparity depth"
 )
-"""Pictures of other things: of single objects, or for people."""
+"""Images that are neither: masks of single objects, or visualisations."""
 
 _MASK_SUFFIX = re.compile(
     r"[-_. ](gtFine_labelTrainIds|gtFine_labelIds|gtCoarse_labelIds|labelTrainIds|labelIds|masks?|labels?|gt"
@@ -95,7 +95,7 @@ def _is_contract(search: Search) -> bool:
 
 
 def _by_key(search: Search, files: Sequence[Path]) -> tuple[_Files, _Files]:
-    """Images and masks by their keys. Two of one key are a problem: it is not known which one is meant."""
+    """Images and masks by their keys. Two with the same key are a problem, because the choice is ambiguous."""
     pictures: _Files = {}
     found: _Files = {}
     for path in files:
@@ -109,7 +109,7 @@ def _by_key(search: Search, files: Sequence[Path]) -> tuple[_Files, _Files]:
 
 
 def _role(search: Search, path: Path) -> _Role | None:
-    """None for pictures of other things, and for files that can be neither."""
+    """None for files that are neither."""
     relative = PurePosixPath(same_form(path.relative_to(search.root).as_posix()))
     part, is_mask, is_image, rest = "", False, False, []
     for name in relative.parts[:-1]:

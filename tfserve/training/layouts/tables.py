@@ -103,7 +103,7 @@ def labelled(search: Search, tables: Sequence[Table], index: ImageIndex) -> list
 
 
 def attach(search: Search, files: Sequence[Labelled], tables: Sequence[Table], index: ImageIndex) -> list[Labelled]:
-    """Files of class folders with what a table says of their split and groups."""
+    """Files of class folders with their split and groups from a table."""
     told: dict[Path, tuple[str, str]] = {}
     for table in tables:
         if table.split >= 0 or table.group >= 0:
@@ -187,7 +187,7 @@ def _mention_columns(search: Search, table: Table) -> None:
 
 
 def hint(search: Search, tables: Sequence[Table]) -> str:
-    """Why tables that name images are of no use: a sentence, empty if there are none."""
+    """Why tables that list images can't be used: a sentence, empty if there are no such tables."""
     for table in tables:
         names = [name for column, name in enumerate(table.header) if column != table.file and name]
         if names:
@@ -240,7 +240,7 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _width(lines: Sequence[str], delimiter: str) -> int:
-    """The number of columns that nearly all lines have with this delimiter, 0 if there is none."""
+    """The number of columns that nearly all lines have with this delimiter, 0 if they differ."""
     try:
         widths = [len(row) for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row]
     except csv.Error:

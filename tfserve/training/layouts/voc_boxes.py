@@ -1,7 +1,7 @@
 """Boxes from Pascal VOC: an XML file for each image, in `Annotations/` or next to the image.
 
-`ImageSets/Main/train.txt` and `val.txt` are the split, unless folders are. Objects marked `difficult` are neither
-learnt nor counted, as in VOC's own measure.
+`ImageSets/Main/train.txt` and `val.txt` are the split, unless folders are. Objects marked `difficult` are used
+neither in training nor in measuring, as in VOC's own metric.
 """
 
 from __future__ import annotations

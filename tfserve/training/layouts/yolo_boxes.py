@@ -1,6 +1,6 @@
 """Boxes from YOLO's text files, one for each image: in `labels/` where the image is in `images/`, or next to it.
 
-A line is `class x y width height` (centre and size as shares of the image), with a confidence after it or not, or
+A line is `class x y width height` (centre and size as fractions of the image), with a confidence after it or not, or
 `class x1 y1 x2 y2 x3 y3 …` (a polygon). Names are in data.yaml, classes.txt or obj.names.
 """
 

@@ -1,0 +1,103 @@
+"""What tests of the supervisor have in common: async tests, a database of each test's own, and a supervisor on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import shutil
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from supervised import OWNER, Start, Supervised, supervised
+
+from tfserve.config import Settings
+from tfserve.supervisor import processes
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Runs tests that are coroutines, on an event loop as the server has it."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    test = pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_with_the_rest(test))
+    return True
+
+
+async def _with_the_rest(test: Coroutine[Any, Any, None]) -> None:
+    """Lets the connections to processes that have ended close, so that nothing is left open when the loop ends."""
+    try:
+        await test
+    finally:
+        for _ in range(5):
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """Whatever a test of the supervisor starts has ended when the test has."""
+    yield
+    assert [child.pid for child in processes.living()] == []
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that has its tables, to be copied."""
+    import django
+    from django.core.management import call_command
+
+    folder = tmp_path_factory.mktemp("migrated")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TFSERVE_DATA_DIR", str(folder))
+        environment.setenv("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")
+        django.setup()
+    with _database_at(folder / "migrated.sqlite3") as file:
+        call_command("migrate", verbosity=0, interactive=False)
+    return file
+
+
+@pytest.fixture
+def database(tmp_path: Path, migrated: Path) -> Iterator[Path]:
+    """The file that is the database of every server in this test."""
+    (tmp_path / "data").mkdir(mode=0o700)
+    with _database_at(tmp_path / "data" / "tfserve.sqlite3") as file:
+        shutil.copy(migrated, file)
+        yield file
+
+
+@pytest.fixture
+def start(database: Path) -> Start:
+    """Runs the supervisor on the test's data folder; one after the other, if several are wanted."""
+
+    def begin(**settings: Any) -> contextlib.AbstractAsyncContextManager[Supervised]:
+        from tfserve.control.database import Database
+
+        defaults = {"warm_spare": False, "cancel_grace_s": 0.3, "drain_s": 0.3}
+        return supervised(
+            Settings(data_dir=str(database.parent), **{**defaults, **settings}), asyncio.to_thread(Database, OWNER)
+        )
+
+    return begin
+
+
+@contextlib.contextmanager
+def _database_at(file: Path) -> Iterator[Path]:
+    """Django is set up once for each process, and so is its database; here it is another one for a while."""
+    from django.db import connections
+
+    def forget() -> None:
+        connections.close_all()
+        with contextlib.suppress(AttributeError):  # this thread has had none
+            del connections["default"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(connections.settings["default"], "NAME", str(file))
+        forget()
+        yield file
+        forget()

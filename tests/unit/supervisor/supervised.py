@@ -1,0 +1,241 @@
+"""The supervisor in a test's event loop: every part but the web processes, with a real database and real workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfserve.config import Settings
+from tfserve.ipc.connections import Connection
+from tfserve.ipc.messages import (
+    DrainModel,
+    GetMetrics,
+    GetModels,
+    JobAnswer,
+    JobKind,
+    Message,
+    ModelChanged,
+    ReadStatistics,
+    Statistics,
+    SubmitJob,
+)
+from tfserve.ipc.metrics import WebCounts
+from tfserve.serving.models import Models
+from tfserve.serving.prediction import Request, Result
+from tfserve.serving.supervisor import SupervisorLine
+
+DEADLINE_S = 30.0
+OWNER = "test-of-the-supervisor"
+
+
+async def until(condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> None:
+    """Returns when the condition holds."""
+    give_up_at = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < give_up_at, "it has not happened in time"
+        await asyncio.sleep(0.005)
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process exists and is not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False
+
+
+class Web:
+    """A web process's end of the line: its models are the real ones, and what it was sent can be looked at."""
+
+    def __init__(self) -> None:
+        self.models = Models(timeout_s=DEADLINE_S, limit=10_000, wake=lambda name: self.line.wake_model(name))
+        #: the states and the number of replicas of each version, as often as a model changed
+        self.announced: list[list[tuple[str, int]]] = []
+        #: while it is not set, nothing that the supervisor asks for is answered
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.http_errors: dict[str, dict[str, int]] = {}
+        self.connection: Connection
+
+    @property
+    def line(self) -> SupervisorLine:
+        return SupervisorLine(self.connection)
+
+    async def begin(self, ours: socket.socket) -> None:
+        self.connection = await Connection.open(ours, self._received)
+        await self.models.begin(await self.line.models())
+
+    async def predict(self, name: str, *values: float) -> Result:
+        request = Request({"x": np.array([values], np.float32)})
+        return await self.models.get(name).predict(request)
+
+    async def _received(self, message: Message) -> Message | None:
+        await self.answers.wait()
+        if isinstance(message, ModelChanged):
+            self.announced.append([(each.state, len(each.addresses)) for each in message.versions])
+            await self.models.change(message.workspace, message.versions)
+        elif isinstance(message, DrainModel):
+            await self.models.drained(message.workspace, message.id, message.addresses)
+        elif isinstance(message, ReadStatistics):
+            return Statistics(counts=WebCounts(self.models.counts(), self.http_errors))
+        return None
+
+
+class Supervised:
+    """The parts, put together as `tfserve.supervisor.main` does, and a web process's end of a line to them."""
+
+    def __init__(self, settings: Settings, database: Any) -> None:
+        from tfserve.supervisor.catalogue import Catalogue
+        from tfserve.supervisor.events import Revision
+        from tfserve.supervisor.journal import Journal
+        from tfserve.supervisor.measures import Measures
+        from tfserve.supervisor.requests import Requests
+        from tfserve.supervisor.trainings import Trainings
+        from tfserve.supervisor.workers import Spare, Workshop
+        from tfserve.supervisor.workspaces import Workspaces
+
+        self.settings = settings
+        self.changed = Revision()
+        self.journal = Journal(database)
+        workshop = Workshop(settings, f"{OWNER}:{os.getpid()}", callers_umask=0o022)
+        self.spare = Spare(workshop, wanted=settings.warm_spare, changed=self.changed)
+        self.catalogue = Catalogue()
+        shared: dict[str, Any] = {"journal": self.journal, "spare": self.spare, "changed": self.changed}
+        self.workspaces = Workspaces(settings, catalogue=self.catalogue, **shared)
+        self.trainings = Trainings(settings, deploy=self._deploy, **shared)
+        self.requests = Requests(settings, workspaces=self.workspaces, trainings=self.trainings, **shared)
+        self.measures = Measures(catalogue=self.catalogue, workspaces=self.workspaces, trainings=self.trainings)
+        self.web: Web
+        self.webs: list[Web] = []
+
+    async def begin(self) -> None:
+        await self.workspaces.bring_all_back()
+        await self.trainings.bring_all_back()
+        self.web = await self.new_web()
+        self.spare.fill()
+
+    async def close(self) -> None:
+        self.journal.give_up_after(self.settings.drain_s)
+        self.requests.stopping = True
+        self.changed.fire()
+        await asyncio.gather(self.workspaces.close(), self.trainings.close())
+        for web in self.webs:
+            web.connection.close()
+        await self.spare.close()
+        await self.journal.close()
+
+    async def new_web(self) -> Web:
+        """One more web process that the supervisor tells of its models."""
+        ours, theirs = socket.socketpair()
+        line: list[Connection] = []
+
+        async def answer(message: Message) -> Message:
+            if isinstance(message, GetModels):
+                return self.catalogue.everything(line[0])
+            return await (self.measures.read() if isinstance(message, GetMetrics) else self.requests.answer(message))
+
+        line.append(await Connection.open(ours, answer))
+        web = Web()
+        self.webs.append(web)
+        await web.begin(theirs)
+        return web
+
+    # --- what web asks for, in short
+
+    @property
+    def line(self) -> SupervisorLine:
+        return self.web.line
+
+    async def create(self, name: str = "w", *, type_: int = 0) -> str:
+        return await self.line.create_workspace(name, type_)
+
+    async def submit(
+        self, kind: JobKind, request: Mapping[str, Any], name: str = "w", *, wait_s: float = DEADLINE_S, **fields: Any
+    ) -> JobAnswer:
+        text = json.dumps(request).encode()
+        return await self.line.submit(SubmitJob(workspace=name, kind=kind, request=text, wait_s=wait_s, **fields))
+
+    async def run(self, script: str, name: str = "w", **fields: Any) -> JobAnswer:
+        """Runs a script and returns the job when it has ended."""
+        return await self.submit(JobKind.SCRIPT, {"text": script}, name, **fields)
+
+    async def start(self, script: str, name: str = "w", *, printed: str = "begun", **fields: Any) -> JobAnswer:
+        """Starts a script and returns the job when it has printed something."""
+        job = await self.run(f"print({printed!r}, flush=True)\n{script}", name, wait_s=0.0, **fields)
+        assert not await self.line.wait_output(job.id, 0, DEADLINE_S), "it ended at once"
+        return job
+
+    async def deploy(self, path: Path, name: str = "w", **options: Any) -> JobAnswer:
+        request = {"path": str(path), "device": "/cpu:0", "options": options}
+        return await self.submit(JobKind.DEPLOY, request, name)
+
+    async def update(self, path: Path, name: str = "w") -> JobAnswer:
+        return await self.submit(JobKind.UPDATE, {"path": str(path)}, name)
+
+    async def predict(self, feeds: Mapping[str, Any], name: str = "w", **fields: Any) -> JobAnswer:
+        return await self.submit(JobKind.PREDICT, {"fetches": None, "feed_dict": feeds}, name, **fields)
+
+    async def status(self, name: str = "w") -> dict[str, Any]:
+        return await self.line.workspace(name)
+
+    async def until_status(self, name: str = "w", **fields: Any) -> dict[str, Any]:
+        """The status of the workspace when it says this."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                status = await self.status(name)
+                if fields.items() <= status.items():
+                    return status
+                await asyncio.sleep(0.005)
+
+    async def deployment(self, name: str = "w") -> dict[str, Any]:
+        found: dict[str, Any] = (await self.status(name))["deployment"]
+        return found
+
+    async def until_deployed(self, name: str = "w", *, state: str = "active", replicas: int = 1) -> dict[str, Any]:
+        """The deployment when it has this state, with so many processes."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                found = await self.deployment(name)
+                if found is not None and (found["state"], len(found["replicas"])) == (state, replicas):
+                    return found
+                await asyncio.sleep(0.005)
+
+    async def _deploy(self, workspace: str, path: str) -> None:
+        await self.requests.deploy(workspace, path)
+
+
+def failure(job: JobAnswer) -> dict[str, Any]:
+    """The error of a job that has one."""
+    assert job.error is not None, job
+    found: dict[str, Any] = json.loads(job.error)
+    return found
+
+
+def written(path: Path, **inputs: str) -> Path:
+    """The file of an echo model with inputs [-1, 2] of the given types, or `x` of float32."""
+    tensors = {name: {"dtype": dtype, "shape": [-1, 2]} for name, dtype in (inputs or {"x": "float32"}).items()}
+    path.write_text(json.dumps(tensors))
+    return path
+
+
+Start = Callable[..., contextlib.AbstractAsyncContextManager[Supervised]]
+
+
+@contextlib.asynccontextmanager
+async def supervised(settings: Settings, database: Awaitable[Any]) -> AsyncIterator[Supervised]:
+    """Runs the parts; at the end they are closed as when the server stops."""
+    server = Supervised(settings, await database)
+    try:
+        await server.begin()
+        yield server
+    finally:
+        await server.close()
