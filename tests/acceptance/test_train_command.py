@@ -83,7 +83,7 @@ def test_progress_the_result_and_the_paths_are_shown(terminal: Callable[..., Ter
     (project / "images" / "Digit_3" / "broken.png").write_text("no picture")
     shown = terminal("train", str(project), "--type", "Classification", "--set", "epochs=3", *QUICK)
     assert shown.end() == 0, shown.shown
-    assert "left out" in shown.shown
+    assert "skipped" in shown.shown
     assert "broken.png" in shown.shown
     assert "120 images, 10 classes" in shown.shown
     assert re.search(r"epoch [123] of 3: .*loss", shown.shown), "the progress bar says what it is doing"

@@ -1,4 +1,4 @@
-"""What a new workspace may be called, and that older names stay reachable."""
+"""Names of new workspaces are checked strictly; existing ones stay accessible."""
 
 from __future__ import annotations
 

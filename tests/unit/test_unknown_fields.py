@@ -1,4 +1,4 @@
-"""Misspelt fields are no error in the workspace API, but a warning."""
+"""Misspelt fields in the workspace API cause a warning, not an error."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the command line does, a file for each command; imported when it runs."""
+"""The commands of the command line, one file each, imported when it runs."""

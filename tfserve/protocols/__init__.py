@@ -1,1 +1,1 @@
-"""The wire APIs, a folder each. They translate, nothing more."""
+"""The wire protocols, one folder each. They only translate between clients and the server's core."""

@@ -1,4 +1,4 @@
-"""Everything that the gRPC port offers."""
+"""All services of the gRPC port."""
 
 from __future__ import annotations
 

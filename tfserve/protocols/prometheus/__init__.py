@@ -1,4 +1,4 @@
-"""The metrics in the words of Prometheus."""
+"""The Prometheus metrics endpoint."""
 
 from tfserve.protocols.prometheus.app import MEDIA, PATHS, PURPOSE, TELLS, Scrape
 
