@@ -17,6 +17,7 @@ from tfserve.training import (
     detection_plots,
     detector,
     events,
+    exports,
     images,
     known_networks,
     pace,
@@ -98,9 +99,7 @@ def train(run: Run) -> dict[str, Any]:
     data = _data(run, size)
     run.clock.expect(PLOTS, 4.0, cores=1.0, fixed=True)
     run.clock.expect(MEASURING, len(parts.held_out) * 0.1 + 2, fixed=True)
-    run.clock.expect(
-        detection_exports.EXPORTS, 90.0, key=f"exports of a detection, {chosen['exports']}", cores=1.0, fixed=True
-    )
+    exports.expect(run.clock, detection_exports.EXPORTS_S, "a detector", chosen["exports"])
     phases = _phases(run, parts, size)
     model = detector.detector(size, len(found.labels), weights)
     if run.warm is not None:

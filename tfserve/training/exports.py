@@ -26,11 +26,19 @@ from tfserve.training import project_folders
 from tfserve.training.constant_model import ConstantModel
 from tfserve.training.first_words import first_words
 from tfserve.training.litert_metadata import with_metadata
-from tfserve.training.timing import Stage
+from tfserve.training.timing import Clock, Stage
 from tfserve.training.writing import tells_full_disk
 
 SAVED_MODEL = "saved_model"
 KERAS_FILE = project_folders.KERAS_FILE
+
+STAGES = {
+    "SavedModel": "exports the SavedModel and the Keras file",
+    "LiteRT": "converts to LiteRT",
+    "LiteRT int8": "converts to LiteRT with integers",
+    "ONNX": "converts to ONNX",
+}
+"""Timed one by one, since the first takes as long as all others together. With what is reported at their beginning."""
 
 MAX_CALIBRATION_IMAGES = 100
 LATENCY_CALLS = 20
@@ -69,6 +77,24 @@ EXACT = Tolerance(0.99, 1e-3)
 DECODED = Tolerance(0.97, 0.1)
 """Files are decoded and resized by other code than for the training, which moves pixels by a level or two."""
 QUANTIZED = Tolerance(0.95, 1.0)
+
+
+def expect(clock: Clock, seconds: Sequence[float], network: str, forms: str) -> None:
+    """Adds the stages of the exports: `seconds` on one ordinary core, for each of `STAGES`.
+
+    `network` names all networks whose exports take as long on one machine.
+    """
+    for name, each in zip(STAGES if forms == "all" else list(STAGES)[:1], seconds, strict=False):
+        clock.expect(_stage_name(name), each, key=f"{_stage_name(name)} of {network}", cores=1.0, fixed=True)
+
+
+def stage(clock: Clock, name: str) -> contextlib.AbstractContextManager[Stage]:
+    """One of `STAGES`, while it is under way."""
+    return clock.stage(_stage_name(name), STAGES[name])
+
+
+def _stage_name(name: str) -> str:
+    return f"export: {name}"
 
 
 class Trial:
@@ -120,15 +146,15 @@ class Trial:
                     each.unlink(missing_ok=True)
         export.size_bytes = _size_bytes(self._folder / path)
 
-    def add_small_forms(self, network: Any, card: dict[str, Any], examples: Array, stage: Stage) -> None:
+    def add_small_forms(self, network: Any, card: dict[str, Any], examples: Array, clock: Clock) -> None:
         """LiteRT, LiteRT with integers, ONNX."""
-        stage.say(0.35, "converts to LiteRT")
         with ConstantModel(network, partial(_probabilities, network)) as source:
-            self.add("LiteRT", "model.tflite", litert(source, card))
-            stage.say(0.5, "converts to LiteRT with integers")
-            self.add("LiteRT int8", "model_int8.tflite", litert(source, card, examples), tolerance=QUANTIZED)
-        stage.say(0.8, "converts to ONNX")
-        self.add("ONNX", "model.onnx", onnx(network, card))
+            with stage(clock, "LiteRT"):
+                self.add("LiteRT", "model.tflite", litert(source, card))
+            with stage(clock, "LiteRT int8"):
+                self.add("LiteRT int8", "model_int8.tflite", litert(source, card, examples), tolerance=QUANTIZED)
+        with stage(clock, "ONNX"):
+            self.add("ONNX", "model.onnx", onnx(network, card))
 
 
 def _as_graph(network: Any) -> Compute:
