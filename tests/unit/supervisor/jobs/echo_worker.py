@@ -33,6 +33,8 @@ from tfserve.ipc.messages import (
     ModelLoaded,
     Progress,
     ProjectExamined,
+    RunScript,
+    ScriptEnded,
     Stop,
     Train,
     TrainingEnded,
@@ -105,6 +107,9 @@ def answer(line: Line, question: Message, interrupted: threading.Event) -> Messa
         training = Training(line, question, interrupted)
         exec(question.parameters.get("program", ""), {"t": training})
         return training.end
+    if isinstance(question, RunScript):
+        exec(question.text or "", {"Path": Path, "time": time})
+        return ScriptEnded(state=JobState.SUCCEEDED, error=None, variables=b"{}")
     if isinstance(question, BecomeModel):
         return ModelLoaded(format="echo", version=None, signatures={}, warm_up="", memory_bytes=0)
     return Done(value=float(os.environ.get("TEST_IDLE_S", "0"))) if isinstance(question, IdleSince) else Done()
