@@ -114,7 +114,7 @@ def test_halves_are_numbers_and_infinities_null(saved_model: Deployed) -> None:
         (asks("y", {"x": [[1, 2]]}, signature="serve"), "no signature 'serve'"),
         (asks("y", {"x": [[1, 2]]}, signature="wordz"), "(did you mean 'words'?)"),
         (asks("y"), "feed_dict is missing 'x'"),
-        (asks("y", {"x": [[1, 2]], "serving_default_x:0": [[1, 2]]}), "both 'serving_default_x:0'"),
+        (asks("y", {"x": [[1, 2]], "serving_default_x:0": [[1, 2]]}), "both refer to 'serving_default_x:0'"),
         (asks("y", {"x": [[1, 2, 3]]}), "takes float32 of shape [-1, 2], got shape [1, 3]"),
         (asks("n", {"n": [1.0]}, signature="exact"), "whole numbers"),
         (asks("n", {"n": [2**63]}, signature="exact"), "out of range for int64"),

@@ -172,8 +172,9 @@ class Dispatcher:
                     outcomes = await self._run(jobs)
                     jobs = await self._turn(jobs, outcomes)
             except NotRecorded as error:  # the server stops: the next one finds these jobs as running
-                for job in self.running:
+                for job in jobs:
                     job.postpone(error)
+                self.waiting.extendleft(job for job in reversed(self.running) if job not in jobs)
                 self._set_running([])
                 return
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -78,6 +78,8 @@ class Workshop:
     owner: str
     #: the umask that the server was started with, for workers that write where callers say
     callers_umask: int
+    #: what Python runs as a worker
+    program: Sequence[str] = ("-m", "tfserve.worker")
 
     def environment(self) -> dict[str, str]:
         """The environment of a worker: it runs callers' code, so what is private to the server stays out."""
@@ -99,7 +101,7 @@ class Workshop:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [
-                sys.executable, "-P", "-X", "faulthandler", "-m", "tfserve.worker",
+                sys.executable, "-P", "-X", "faulthandler", *self.program,
                 "--fd", str(theirs.fileno()), "--callers-umask", f"{self.callers_umask:o}",
             ]  # fmt: skip
             try:

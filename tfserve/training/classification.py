@@ -36,16 +36,14 @@ from tfserve.training.parameters import LITE_NET
 from tfserve.training.run import INPUT, Run
 from tfserve.training.sizes import thumbnail_size
 from tfserve.training.splitting import spread
-from tfserve.training.timing import Stage
 
 MAX_TRIED = 50
-"""Exports are tried on so many held-out images."""
+"""Maximum held-out images on which exports are tried."""
 MAX_MISTAKES = 24
 SMALL_SIDE = 64
-EXPORTS = "exports"
 PLOTS = "plots and tables"
-EXPORTS_S, PLOTS_S = {"all": 34.0, "saved_model": 12.0}, 1.5
-"""On a quiet ordinary machine."""
+EXPORTS_S, PLOTS_S = (14.0, 5.0, 7.0, 4.0), 1.5
+"""On a quiet ordinary machine; the exports for each of `exports.STAGES`."""
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -70,7 +68,7 @@ def train(run: Run) -> dict[str, Any]:
     said.text += f", but {caveat}" if caveat else ""
     run.note(f"Verdict: {said.text}.")
     forms = _export(run, delivered.network, delivered.source, measured_places, contest)
-    with run.clock.stage(PLOTS, "draws plots and writes tables"):
+    with run.clock.stage(PLOTS, "Drawing plots and writing tables"):
         with run.optional("A plot"):
             _draw(run, contest, delivered, measured_places, truth, chances, measured)
         image_reports.write(run, delivered, measured_places, truth, chances)
@@ -97,9 +95,8 @@ def train(run: Run) -> dict[str, Any]:
 def _compete(run: Run, material: Material, choice: Choice) -> Contest:
     """The candidates that the backbone allows, the cheapest first."""
     folds, count, clock = material.folds, len(material.labels), run.clock
-    forms = run.parameters["exports"]
-    key = f"exports of {'a compact' if choice.weights is None else 'a known'} network, {forms}"
-    clock.expect(EXPORTS, EXPORTS_S[forms], key=key, cores=1.0, fixed=True)
+    network = "a compact network" if choice.weights is None else "a known network"
+    exports.expect(clock, EXPORTS_S, network, run.parameters["exports"])
     clock.expect(PLOTS, PLOTS_S, cores=1.0, fixed=True)
     allowed = budget.allowance(run.parameters, count)
     if clock.budget_s is not None:
@@ -177,14 +174,16 @@ def _draw(
 
 
 def _export(run: Run, network: Any, source: Source, places: Array, contest: Contest) -> list[exports.Export]:
-    """All forms, each tried on held-out images. The first is the SavedModel, without which there is no result."""
-    with run.clock.stage(EXPORTS, "exports the SavedModel and the Keras file") as stage:
-        return _exported(run, stage, network, source, spread(places, MAX_TRIED), contest.folds.development)
+    """All forms, each tried on held-out images. The first is the SavedModel, which every result needs."""
+    with exports.stage(run.clock, "SavedModel"):
+        trial = _exported(run, network, source, spread(places, MAX_TRIED))
+    if run.parameters["exports"] == "all":
+        learnt = spread(contest.folds.development, exports.MAX_CALIBRATION_IMAGES)
+        trial.add_small_forms(network, run.card(), source.inputs.batch(learnt).astype(np.float32), run.clock)
+    return trial.results
 
 
-def _exported(
-    run: Run, stage: Stage, network: Any, source: Source, tried: Array, learnt: Array
-) -> list[exports.Export]:
+def _exported(run: Run, network: Any, source: Source, tried: Array) -> exports.Trial:
     server = signatures.Classifier(
         network, run.findings.labels, run.findings.display, background=run.parameters["background"]
     )
@@ -198,7 +197,4 @@ def _exported(
     from_files = exports.saved_model("probabilities", "image_bytes")
     trial.add("SavedModel from files", exports.SAVED_MODEL, from_files, inputs=files, tolerance=exports.DECODED)
     trial.add("Keras", exports.KERAS_FILE, exports.keras_file(network))
-    if run.parameters["exports"] == "all":
-        examples = source.inputs.batch(spread(learnt, exports.MAX_CALIBRATION_IMAGES)).astype(np.float32)
-        trial.add_small_forms(network, run.card(), examples, stage)
-    return trial.results
+    return trial

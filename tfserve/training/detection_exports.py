@@ -29,11 +29,11 @@ from tfserve.training.litert_metadata import with_metadata
 from tfserve.training.run import Run
 from tfserve.training.splitting import spread
 from tfserve.training.store import Store
-from tfserve.training.timing import Stage
 
 NAMES = ("boxes", "scores", "labels", "count")
 MAX_TRIED = 16
-EXPORTS = "exports"
+EXPORTS_S = (30.0, 10.0, 25.0, 10.0)
+"""For each of `exports.STAGES`."""
 CLEAR = 0.3
 """Boxes with a lower score are not compared: a tiny difference decides whether they are there at all."""
 SAME_IOU, SAME_IOU_QUANTIZED = 0.8, 0.5
@@ -44,12 +44,16 @@ Outputs = Mapping[str, Array]
 
 
 def export(run: Run, network: Any, pictures: Store, learnt: Array, measured: Array) -> list[Export]:
-    """All forms, tried on `measured` images. The first is the SavedModel, without which there is no result."""
-    with run.clock.stage(EXPORTS, "exports the SavedModel and the Keras file") as stage:
-        return _exported(run, stage, network, pictures, learnt, spread(measured, MAX_TRIED))
+    """All forms, tried on `measured` images. The first is the SavedModel, which every result needs."""
+    with exports.stage(run.clock, "SavedModel"):
+        trial = _exported(run, network, pictures, spread(measured, MAX_TRIED))
+    if run.parameters["exports"] == "all":
+        examples = pictures.batch(spread(learnt, exports.MAX_CALIBRATION_IMAGES))
+        _add_small_forms(run, trial, network, examples)
+    return trial.results
 
 
-def _exported(run: Run, stage: Stage, network: Any, pictures: Store, learnt: Array, tried: Array) -> list[Export]:
+def _exported(run: Run, network: Any, pictures: Store, tried: Array) -> exports.Trial:
     labels = run.findings.labels
     folder = run.aside / exports.SAVED_MODEL
     signatures.save(network, signatures.Detector(network, labels, run.image()), folder)
@@ -69,10 +73,7 @@ def _exported(run: Run, stage: Stage, network: Any, pictures: Store, learnt: Arr
         expected=in_pixels, tolerance=DECODED,
     )  # fmt: skip
     trial.add("Keras", exports.KERAS_FILE, _keras_file(network), tolerance=EXACT)
-    if run.parameters["exports"] == "all":
-        examples = pictures.batch(spread(learnt, exports.MAX_CALIBRATION_IMAGES))
-        _add_small_forms(run, stage, trial, network, examples)
-    return trial.results
+    return trial
 
 
 def compare(given: Sequence[Array], expected: Sequence[Array], *, same_iou: float = SAME_IOU) -> tuple[float, float]:
@@ -97,16 +98,16 @@ def compare(given: Sequence[Array], expected: Sequence[Array], *, same_iou: floa
 # --- one form each
 
 
-def _add_small_forms(run: Run, stage: Stage, trial: exports.Trial, network: Any, examples: Array) -> None:
-    stage.say(0.35, "converts to LiteRT")
+def _add_small_forms(run: Run, trial: exports.Trial, network: Any, examples: Array) -> None:
     with ConstantModel(network, partial(network, training=False), batch=1) as source:
-        trial.add("LiteRT", "model.tflite", _litert(partial(_with_floats, source), run.card()), tolerance=EXACT)
-        stage.say(0.5, "converts to LiteRT with integers")
-        integers = _litert(partial(_with_integers, source, examples.astype(np.float32)), run.card())
-        loosely = partial(compare, same_iou=SAME_IOU_QUANTIZED)
-        trial.add("LiteRT int8", "model_int8.tflite", integers, tolerance=QUANTIZED, compare=loosely)
-    stage.say(0.75, "converts to ONNX")
-    trial.add("ONNX", "model.onnx", _onnx(network, run.card()), tolerance=EXACT)
+        with exports.stage(run.clock, "LiteRT"):
+            trial.add("LiteRT", "model.tflite", _litert(partial(_with_floats, source), run.card()), tolerance=EXACT)
+        with exports.stage(run.clock, "LiteRT int8"):
+            integers = _litert(partial(_with_integers, source, examples.astype(np.float32)), run.card())
+            loosely = partial(compare, same_iou=SAME_IOU_QUANTIZED)
+            trial.add("LiteRT int8", "model_int8.tflite", integers, tolerance=QUANTIZED, compare=loosely)
+    with exports.stage(run.clock, "ONNX"):
+        trial.add("ONNX", "model.onnx", _onnx(network, run.card()), tolerance=EXACT)
 
 
 def _saved_model(signature: str, labels: Sequence[str] = ()) -> Callable[[Path], exports.Compute]:

@@ -1,6 +1,6 @@
-"""The forms that a trained network leaves in, each tried on held-out images beside the original.
+"""Exports a trained network in several forms, each compared with the original on held-out images.
 
-A form that fails, or that does not give the same answers, is told of and stops nothing.
+A form that fails or differs from the original is reported; the training continues.
 """
 
 from __future__ import annotations
@@ -26,16 +26,24 @@ from tfserve.training import project_folders
 from tfserve.training.constant_model import ConstantModel
 from tfserve.training.first_words import first_words
 from tfserve.training.litert_metadata import with_metadata
-from tfserve.training.timing import Stage
+from tfserve.training.timing import Clock, Stage
 from tfserve.training.writing import tells_full_disk
 
 SAVED_MODEL = "saved_model"
 KERAS_FILE = project_folders.KERAS_FILE
 
+STAGES = {
+    "SavedModel": "Exporting the SavedModel and the Keras file",
+    "LiteRT": "Converting to LiteRT",
+    "LiteRT int8": "Converting to LiteRT with integers",
+    "ONNX": "Converting to ONNX",
+}
+"""Timed one by one, since the first takes as long as all others together. With what is reported at their beginning."""
+
 MAX_CALIBRATION_IMAGES = 100
 LATENCY_CALLS = 20
 LATENCY_S = 1.5
-"""Timing ends after so many calls or seconds."""
+"""Maximum calls and seconds for timing."""
 
 Comparison = Callable[[Sequence[Array], Sequence[Array]], tuple[float, float | None]]
 """From what a form and the original compute to the share of same answers, and the largest difference of a score."""
@@ -71,8 +79,26 @@ DECODED = Tolerance(0.97, 0.1)
 QUANTIZED = Tolerance(0.95, 1.0)
 
 
+def expect(clock: Clock, seconds: Sequence[float], network: str, forms: str) -> None:
+    """Adds the stages of the exports: `seconds` on one ordinary core, for each of `STAGES`.
+
+    `network` names all networks whose exports take as long on one machine.
+    """
+    for name, each in zip(STAGES if forms == "all" else list(STAGES)[:1], seconds, strict=False):
+        clock.expect(_stage_name(name), each, key=f"{_stage_name(name)} of {network}", cores=1.0, fixed=True)
+
+
+def stage(clock: Clock, name: str) -> contextlib.AbstractContextManager[Stage]:
+    """Runs one of `STAGES`."""
+    return clock.stage(_stage_name(name), STAGES[name])
+
+
+def _stage_name(name: str) -> str:
+    return f"export: {name}"
+
+
 class Trial:
-    """Tries every form on the same inputs, beside what the original says of them: chances, or class numbers."""
+    """Tries every form on the same inputs, and compares it with the original: probabilities, or class numbers."""
 
     def __init__(
         self, folder: Path, inputs: Sequence[Array], expected: Sequence[Array], *, image: dict[str, Any] | None = None,
@@ -88,7 +114,7 @@ class Trial:
 
     @classmethod
     def of(cls, network: Any, folder: Path, images: Array, *, image: dict[str, Any] | None = None) -> Trial:
-        """`image` describes the input of the forms to come; it is written beside each."""
+        """`image` describes the input of the next forms; it is written next to each of them."""
         inputs = [images[place : place + 1] for place in range(len(images))]
         return cls(folder, inputs, list(map(_as_graph(network), inputs)), image=image)
 
@@ -115,20 +141,20 @@ class Trial:
             if path == SAVED_MODEL and tells_full_disk(error):  # without it there is nothing to deliver
                 raise
             export.problem = f"{type(error).__name__}: {first_words(error)}"
-            if path != SAVED_MODEL and tells_full_disk(error):  # what was written of it is no model
+            if path != SAVED_MODEL and tells_full_disk(error):  # the partly written form is useless
                 for each in (self._folder / path, image_metadata.beside(self._folder / path)):
                     each.unlink(missing_ok=True)
         export.size_bytes = _size_bytes(self._folder / path)
 
-    def add_small_forms(self, network: Any, card: dict[str, Any], examples: Array, stage: Stage) -> None:
+    def add_small_forms(self, network: Any, card: dict[str, Any], examples: Array, clock: Clock) -> None:
         """LiteRT, LiteRT with integers, ONNX."""
-        stage.say(0.35, "converts to LiteRT")
         with ConstantModel(network, partial(_probabilities, network)) as source:
-            self.add("LiteRT", "model.tflite", litert(source, card))
-            stage.say(0.5, "converts to LiteRT with integers")
-            self.add("LiteRT int8", "model_int8.tflite", litert(source, card, examples), tolerance=QUANTIZED)
-        stage.say(0.8, "converts to ONNX")
-        self.add("ONNX", "model.onnx", onnx(network, card))
+            with stage(clock, "LiteRT"):
+                self.add("LiteRT", "model.tflite", litert(source, card))
+            with stage(clock, "LiteRT int8"):
+                self.add("LiteRT int8", "model_int8.tflite", litert(source, card, examples), tolerance=QUANTIZED)
+        with stage(clock, "ONNX"):
+            self.add("ONNX", "model.onnx", onnx(network, card))
 
 
 def _as_graph(network: Any) -> Compute:
@@ -242,7 +268,7 @@ def _judge(export: Export, same: float, difference: float | None, tolerance: Tol
     export.agrees = export.same_answers >= tolerance.same_answers and difference <= tolerance.difference
     if not export.agrees:
         export.problem = (
-            f"differs from the original: {export.same_answers:.1%} of the answers are the same, probabilities differ"
+            f"differs from the original: {export.same_answers:.1%} of the predictions agree, probabilities differ"
             f" by up to {difference:.3g}"
         )
 

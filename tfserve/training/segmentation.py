@@ -33,19 +33,18 @@ from tfserve.training.segmenters import Decoder, LinearHead, Trained, Tuned, UNe
 from tfserve.training.signatures import Segmenter
 from tfserve.training.sizes import thumbnail_size
 from tfserve.training.splitting import spread
-from tfserve.training.timing import Stage
+from tfserve.training.store import Store
 
 MAX_TRIED = 20
-"""Exports are tried on so many held-out images."""
+"""Maximum held-out images on which exports are tried."""
 MAX_SHOWN = 8
 SMALL_SIDE = 64
 """Images up to this size are rarely photographs, and a U-Net for them is quick."""
-EXPORTS = "exports"
 MORE_WORK = 1.5
 """An image with a mask has more to learn from than one with a label."""
 PLOTS = "plots and tables"
-EXPORTS_S, PLOTS_S = {"all": 34.0, "saved_model": 15.0}, 5.0
-"""On a quiet ordinary machine."""
+EXPORTS_S, PLOTS_S = (16.0, 5.0, 8.0, 5.0), 5.0
+"""On a quiet ordinary machine; the exports for each of `exports.STAGES`."""
 
 Masks = Callable[[Array], Array]
 """From images (1, height, width, 3) of 0 to 255 to the values of their masks (1, height, width)."""
@@ -69,7 +68,7 @@ def train(run: Run) -> dict[str, Any]:
         delivered.network, found.labels, found.numbers, found.display, background=run.parameters["background"]
     )
     forms = _export(run, material, delivered, server, places, contest)
-    with run.clock.stage(PLOTS, "draws plots"), run.optional("A plot"):
+    with run.clock.stage(PLOTS, "Drawing plots"), run.optional("A plot"):
         _draw(run, contest, delivered, places, small, measured)
     if delivered.state is not None:
         with run.optional("logs/"):
@@ -92,9 +91,8 @@ def train(run: Run) -> dict[str, Any]:
 
 def _compete(run: Run, material: Material, choice: Choice) -> Contest:
     """The candidates that the backbone allows, the cheapest first."""
-    clock, forms = run.clock, run.parameters["exports"]
-    key = f"exports of a segmentation by {'a U-Net' if choice.weights is None else 'a known network'}, {forms}"
-    clock.expect(EXPORTS, EXPORTS_S[forms], key=key, cores=1.0, fixed=True)
+    clock, network = run.clock, "a U-Net" if choice.weights is None else "a known network for masks"
+    exports.expect(clock, EXPORTS_S, network, run.parameters["exports"])
     clock.expect(PLOTS, PLOTS_S, cores=1.0, fixed=True)
     allowed = MORE_WORK * budget.allowance(run.parameters, material.count)
     if clock.budget_s is not None:
@@ -142,7 +140,7 @@ def _measure(
     assert winner is not None
     test = contest.folds.test
     if len(test):
-        message = "measures the model on the test part"
+        message = "Measuring the model on the test part"
         with run.clock.stage("measuring", message) as stage:
             confusions, small = material.measure(
                 delivered.network, material.pictures(delivered.size), test, lambda share: stage.mention(share, message)
@@ -193,16 +191,18 @@ def _predict(server: Segmenter) -> Masks:
 def _export(
     run: Run, material: Material, delivered: Segmented, server: Segmenter, places: Array, contest: Contest
 ) -> list[exports.Export]:
-    """All forms, each tried on held-out images. The first is the SavedModel, without which there is no result."""
-    with run.clock.stage(EXPORTS, "exports the SavedModel and the Keras file") as stage:
-        return _exported(run, stage, material, delivered, server, spread(places, MAX_TRIED), contest.folds.development)
-
-
-def _exported(
-    run: Run, stage: Stage, material: Material, delivered: Segmented, server: Segmenter, tried: Array, learnt: Array
-) -> list[exports.Export]:
-    network, numbers, predict = delivered.network, run.findings.numbers, _predict(server)
+    """All forms, each tried on held-out images. The first is the SavedModel, which every result needs."""
     pictures = material.pictures(delivered.size)
+    with exports.stage(run.clock, "SavedModel"):
+        trial = _exported(run, pictures, delivered.network, server, spread(places, MAX_TRIED))
+    if run.parameters["exports"] == "all":
+        learnt = spread(contest.folds.development, exports.MAX_CALIBRATION_IMAGES)
+        trial.add_small_forms(delivered.network, run.card(), pictures.batch(learnt).astype(np.float32), run.clock)
+    return trial.results
+
+
+def _exported(run: Run, pictures: Store, network: Any, server: Segmenter, tried: Array) -> exports.Trial:
+    numbers, predict = run.findings.numbers, _predict(server)
 
     def predicted(place: int) -> Array:
         """Class numbers (1, height, width), in the image's own size."""
@@ -221,7 +221,4 @@ def _exported(
         expected=[predicted(place) for place in tried], tolerance=exports.DECODED,
     )  # fmt: skip
     trial.add("Keras", exports.KERAS_FILE, exports.keras_file(network))
-    if run.parameters["exports"] == "all":
-        examples = pictures.batch(spread(learnt, exports.MAX_CALIBRATION_IMAGES)).astype(np.float32)
-        trial.add_small_forms(network, run.card(), examples, stage)
-    return trial.results
+    return trial

@@ -73,15 +73,12 @@ class _Expected:
 
 
 class Stage:
-    """A stage that is under way."""
+    """A running stage."""
 
     def __init__(self, clock: Clock, name: str) -> None:
         self._clock, self.name = clock, name
         self.began = clock.now()
         self.share = 0.0
-        #: whether its parts differ, as those of exports do, so that shares say nothing of the pace
-        self.in_parts = False
-        self._until_part = 0.0
         self._first: tuple[float, float] | None = None
 
     @property
@@ -103,22 +100,13 @@ class Stage:
         everything."""
         done = self._clock.now().processor - self.began.processor
         guess = max(expected - done, expected * (1 - self.share) * 0.3)
-        if self.in_parts:
-            return self._after_parts(done) if self.share else guess
         if self._first is None or self.share - self._first[0] < OWN_PACE_FROM:
             return guess
         share, work = self._first
         return (self._clock.now().processor - work) / (self.share - share) * (1 - self.share)
 
-    def _after_parts(self, done: float) -> float:
-        """By the pace until the part that is under way began."""
-        rest = self._until_part / self.share * (1 - self.share)
-        return max(rest - (done - self._until_part), rest * 0.3)
-
     def _at(self, share: float) -> None:
         self._clock.observe()
-        if share > self.share:
-            self._until_part = self._clock.now().processor - self.began.processor
         self.share = min(max(self.share, share), 1.0)
         if self._first is None and share > 0:
             self._first = self.share, self._clock.now().processor
@@ -180,7 +168,7 @@ class Clock:
     ) -> None:  # fmt: skip
         """Adds a stage, or replaces what was expected of it. It takes `seconds` on a quiet ordinary machine.
 
-        `key` is for stages of several parts, such as exports; others are learnt under their names.
+        `key` is what it is learnt under, if its name says too little; others are learnt under their names.
         """
         if name not in self._stages or self._stages[name].took is None:
             likely = self._kept.get(self._chance_key(name), chance) if chance < 1 else 1.0
@@ -209,7 +197,6 @@ class Clock:
         expected.chance = 1.0
         self.observe()
         before, stage = self._current, Stage(self, name)
-        stage.in_parts = expected.key != _kind(name)
         self._current = stage
         if message is not None:
             self.reporter.say(self.progress(), message, eta_s=self.time_left())
