@@ -181,8 +181,8 @@ class Supervised:
     async def update(self, path: Path, name: str = "w") -> JobAnswer:
         return await self.submit(JobKind.UPDATE, {"path": str(path)}, name)
 
-    async def predict(self, feeds: Mapping[str, Any], name: str = "w", **fields: Any) -> JobAnswer:
-        return await self.submit(JobKind.PREDICT, {"fetches": None, "feed_dict": feeds}, name, **fields)
+    async def predict(self, x: Any, name: str = "w", *, fetches: str = "x", **fields: Any) -> JobAnswer:
+        return await self.submit(JobKind.PREDICT, {"fetches": fetches, "feed_dict": {"x": x}}, name, **fields)
 
     async def status(self, name: str = "w") -> dict[str, Any]:
         return await self.line.workspace(name)
