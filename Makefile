@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
-PROTOS := tfserve/protocols/protos
+PROTOS := tfserve/web/api/protos
 EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,dev
 
 .PHONY: setup demo demo-training serve test test-slow test-models test-all check format hooks constraints protos bench bench-training clean
@@ -65,7 +65,7 @@ constraints: $(STAMP)
 # What is made is committed: it is the same everywhere, and whoever only uses the server needs no compiler for it.
 protos: $(STAMP)
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. $(PROTOS)/*.proto
-	sed -i 's/_descriptor_pool\.Default()/_POOL/; s/^from google.protobuf import descriptor_pool as _descriptor_pool$$/from tfserve.protocols.protos.pool import POOL as _POOL/' $(PROTOS)/*_pb2.py
+	sed -i 's/_descriptor_pool\.Default()/_POOL/; s/^from google.protobuf import descriptor_pool as _descriptor_pool$$/from tfserve.web.api.protos.descriptor_pool import POOL as _POOL/' $(PROTOS)/*_pb2.py
 
 # The second installs the peers, each in an environment of its own, and needs wrk: apt-get install wrk.
 bench: $(STAMP)

@@ -4,11 +4,11 @@
 import os
 import sys
 
-from tfserve import cli
+from tfserve.cli import main
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["runserver"]:
-        sys.exit(cli.serve(sys.argv[2:], prog="manage.py runserver"))
+        sys.exit(main.serve(sys.argv[2:], prog="manage.py runserver"))
     from django.core.management import execute_from_command_line
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")

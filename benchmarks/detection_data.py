@@ -49,7 +49,7 @@ def detection(folder: Path, *, count: int = 300, side: int = 256, seed: int = 1,
 
 def measure(server: Any, project: Path, test: Path) -> str:
     """mAP50 and mAP of the project's newest model on a test set, over the server's v1 API."""
-    from tfserve.training.detection_metrics import Predicted, Truth, evaluate
+    from tfserve.training.report.detection_metrics import Predicted, Truth, evaluate
 
     server.call("/create_workspace/", name="detector")
     server.call("/deploy/", name="detector", path=str(project / "models" / "latest" / "saved_model"), timeout=120)

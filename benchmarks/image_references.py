@@ -76,7 +76,7 @@ def svm(folder: Path) -> tuple[Any, Any]:
 def keras(folder: Path) -> tuple[Any, Any]:
     import keras as library
 
-    from tfserve.training import backbones
+    from tfserve.training.fit import backbones
 
     library.utils.set_random_seed(SEED)
     images = _read(folder, _side(folder, 64))
@@ -111,10 +111,10 @@ def frozen(folder: Path) -> tuple[Any, Any]:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from tfserve.training import backbones, known_networks
+    from tfserve.training.fit import backbones, pretrained
 
     images = _read(folder, 224)
-    network = backbones.features(known_networks.choose("efficientnet-lite0", "auto"), (224, 224))
+    network = backbones.features(pretrained.choose("efficientnet-lite0", "auto"), (224, 224))
     learnt, unseen = (
         network.predict(pixels.astype(np.float32), batch_size=32, verbose=0)
         for pixels in (images.learnt, images.unseen)

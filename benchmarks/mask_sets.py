@@ -200,7 +200,7 @@ def measure(model: Path, test: Path) -> str:
     """The IoU of each class, and their mean without the background, over all pixels of the test images."""
     import tensorflow as tf
 
-    from tfserve.training import evaluation
+    from tfserve.training.report import evaluation
 
     lines = (test / "labels_info.txt").read_text().splitlines()[1:]
     labels = ["background", *(line.split(",")[0] for line in lines)]

@@ -13,7 +13,7 @@ began_at = time.perf_counter()
 
 import keras  # noqa: E402 (the import is a part of what is measured)
 
-from tfserve.training import backbones  # noqa: E402
+from tfserve.training.fit import backbones  # noqa: E402
 
 SEED = 1
 

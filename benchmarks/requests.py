@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfserve.protocols.protos import oip_pb2 as v2_pb2
+from tfserve.web.api.protos import oip_pb2 as v2_pb2
 
 ROWS = {
     "small-json": "small network, one row, JSON",

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfserve.commands.train import TrainWorker
+from tfserve.cli.train import TrainWorker
 from tfserve.ipc.messages import ExamineProject, Progress, Train, TrainingEnded
-from tfserve.training import parameters
+from tfserve.training.recipes import parameters
 
 SHARES = (0.1, 0.25, 0.5, 0.75)
 WORST_UNTIL = 0.9

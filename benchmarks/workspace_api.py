@@ -189,7 +189,7 @@ def first_job(server: ServerProcess, name: str) -> float:
 
 def part_of(command: str) -> str:
     """Which process of the server has this command line."""
-    words = {"tfserve.asgi": "web", "tfserve.worker": "spare", "guardian.py": "guardian"}
+    words = {"tfserve.web.app": "web", "tfserve.worker": "spare", "guardian.py": "guardian"}
     return next((part for word, part in words.items() if word in command), "supervisor")
 
 

@@ -26,25 +26,25 @@ def _secret_key(path: Path) -> str:
 
 SECRET_KEY = _secret_key(SERVER.data_path / "secret_key")
 DEBUG = False
-# The guard in front of all routes (tfserve.http.guard) checks the Host header.
+# The guard in front of all routes (tfserve.web.http.guard) checks the Host header.
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 TIME_ZONE = "UTC"
-ROOT_URLCONF = "tfserve.urls"
+ROOT_URLCONF = "tfserve.web.urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_htmx",
-    "tfserve.control",
-    "tfserve.dashboard",
+    "tfserve.db",
+    "tfserve.web.pages",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "tfserve.dashboard.csp.content_security_policy",
-    "tfserve.dashboard.outages.Outages",
+    "tfserve.web.pages.csp.content_security_policy",
+    "tfserve.web.pages.outages.Outages",
 ]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 STATIC_URL = "/static/"

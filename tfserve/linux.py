@@ -34,7 +34,7 @@ def adopt_orphans() -> None:
 
 
 def give_memory_back() -> None:
-    """Returns freed memory to the system, which glibc would keep (see `tfserve.supervisor.allocation`)."""
+    """Returns freed memory to the system, which glibc would keep (see `tfserve.supervisor.processes.malloc_env`)."""
     if hasattr(_libc, "malloc_trim"):  # glibc only
         _libc.malloc_trim(0)
 

@@ -104,7 +104,7 @@ def test_every_answer_has_a_request_id(server: Server) -> None:
         assert FRESH.fullmatch(answer.headers["x-request-id"])
     answers = [
         server.http.get("/"),
-        server.http.get("/static/dashboard/icon.svg"),
+        server.http.get("/static/pages/icon.svg"),
         server.http.get("/no/such/thing"),
         server.http.get("/v1/models/no-such-model"),
         server.http.post("/", headers={"Origin": "http://elsewhere"}),

@@ -198,7 +198,7 @@ def test_an_exception_that_can_not_be_shown_is_a_failure_like_any_other(quick: S
 def test_a_server_whose_web_process_has_just_died_stops_cleanly(start: Start) -> None:
     server = start("--no-warm-spare")
     for _ in range(4):
-        web = next((p for p in server.processes() if "tfserve.asgi" in command(p)), None)
+        web = next((p for p in server.processes() if "tfserve.web.app" in command(p)), None)
         if web is not None:
             web.kill()
             web.wait(5)
@@ -296,7 +296,7 @@ def test_more_requests_at_once_than_allowed_are_refused_in_json(start: Start) ->
     ids=["brackets", "backslashes", "texts"],
 )  # fmt: skip
 def test_a_large_body_of_rubbish_is_refused_soon_and_memory_is_bounded(server: Server, body: bytes) -> None:
-    web = next(p for p in server.processes() if "tfserve.asgi" in command(p))
+    web = next(p for p in server.processes() if "tfserve.web.app" in command(p))
     before = web.memory_info().rss
     started_at = time.monotonic()
     assert server.http.post("/get_status/", content=body).status_code in (400, 413)

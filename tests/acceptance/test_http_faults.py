@@ -93,7 +93,7 @@ def test_a_declared_length_over_the_limit_is_refused_before_the_body_is_sent(ser
 
 
 def test_an_endless_chunked_body_is_refused_and_memory_is_bounded(server: Server) -> None:
-    web = next(process for process in server.processes() if "tfserve.asgi" in command(process))
+    web = next(process for process in server.processes() if "tfserve.web.app" in command(process))
     before = web.memory_info().rss
 
     def chunks() -> Iterator[bytes]:
@@ -108,7 +108,7 @@ def test_an_endless_chunked_body_is_refused_and_memory_is_bounded(server: Server
 
 @pytest.mark.parametrize("encoding", ["gzip", pytest.param("deflate", marks=pytest.mark.slow)])
 def test_a_compressed_bomb_is_refused_and_memory_is_bounded(server: Server, encoding: str) -> None:
-    web = next(process for process in server.processes() if "tfserve.asgi" in command(process))
+    web = next(process for process in server.processes() if "tfserve.web.app" in command(process))
     before = web.memory_info().rss
     packer = zlib.compressobj(9, wbits=31 if encoding == "gzip" else 15)
     bomb = b"".join(packer.compress(b"[" * MIB) for _ in range(1024)) + packer.flush()
@@ -166,7 +166,7 @@ def test_a_slow_body_is_answered_408_and_closed(impatient: Server) -> None:
 
 
 def test_clients_that_vanish_in_the_middle_of_an_upload_leave_nothing(server: Server) -> None:
-    web = next(process for process in server.processes() if "tfserve.asgi" in command(process))
+    web = next(process for process in server.processes() if "tfserve.web.app" in command(process))
     server.http.get("/v2/health/live")
     before = web.num_fds()
     address = urlsplit(server.url)

@@ -25,7 +25,7 @@ INSTALL_TIMEOUT_S = 500
 #: Neither the checkout nor the settings of whoever runs the tests.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TFSERVE_"))}
 STATIC = [
-    path.relative_to(PACKAGE / "dashboard") for path in (PACKAGE / "dashboard/static").rglob("*") if path.is_file()
+    path.relative_to(PACKAGE / "web/pages") for path in (PACKAGE / "web/pages/static").rglob("*") if path.is_file()
 ]
 
 
@@ -77,7 +77,7 @@ def test_scripts_run_and_have_a_page(installed: Server) -> None:
 
 @pytest.mark.parametrize("path", STATIC, ids=str)
 def test_every_static_file_is_served(installed: Server, path: Path) -> None:
-    assert installed.http.get(f"/{path}").content == (PACKAGE / "dashboard" / path).read_bytes()
+    assert installed.http.get(f"/{path}").content == (PACKAGE / "web/pages" / path).read_bytes()
 
 
 def test_every_address_that_takes_no_parameter_can_be_read(installed: Server) -> None:

@@ -55,7 +55,7 @@ def deploy_echo(server: Server, name: str) -> None:
 
 
 def web_processes(server: Server) -> list[psutil.Process]:
-    return [process for process in server.processes() if "tfserve.asgi" in command(process)]
+    return [process for process in server.processes() if "tfserve.web.app" in command(process)]
 
 
 def test_the_numbers_of_a_model_grow_by_exactly_what_was_asked(server: Server, workspace: str, models: Path) -> None:

@@ -281,7 +281,7 @@ def test_a_detached_process_of_a_server_that_was_killed_with_its_guardian_is_end
 def test_a_dead_web_process_is_replaced(start: Start) -> None:
     server = start("--no-warm-spare")
     server.call("/create_workspace/", name="a")
-    web = next(process for process in server.processes() if "tfserve.asgi" in command(process))
+    web = next(process for process in server.processes() if "tfserve.web.app" in command(process))
     web.kill()
     web.wait(5)
     assert httpx.post(f"{server.url}/get_workspace/", timeout=20).json()["result"] == ["a"]

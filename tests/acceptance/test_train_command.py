@@ -16,7 +16,7 @@ import pytest
 
 from tests.acceptance.conftest import REPOSITORY
 from tests.acceptance.training_calls import digit_project
-from tfserve.commands.kept_training import KeptTraining
+from tfserve.cli.kept_training import KeptTraining
 
 QUICK = ("--set", "exports=saved_model", "--set", "backbone=compact", "--set", "effort=fast")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

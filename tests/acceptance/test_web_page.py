@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from tests.acceptance.browser import CHROMIUM, Browser
-from tfserve.training import web_page
+from tfserve.training.export import web_page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 

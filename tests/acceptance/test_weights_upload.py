@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.conftest import Server
 from tests.acceptance.training_calls import finished, form
-from tfserve.training.known_networks import packaged_weights
+from tfserve.training.fit.pretrained import packaged_weights
 
 
 @pytest.fixture

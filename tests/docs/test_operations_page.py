@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tfserve.http.access_log import Entry
 from tfserve.ipc.messages import Metrics
 from tfserve.ipc.metrics import (
     BatchCount,
@@ -17,7 +16,8 @@ from tfserve.ipc.metrics import (
     TrainingCounts,
     WorkspaceCounts,
 )
-from tfserve.protocols.prometheus.families import families
+from tfserve.web.api.metrics.families import families
+from tfserve.web.http.access_log import Entry
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 BUCKETS = 16

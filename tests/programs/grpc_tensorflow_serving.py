@@ -26,7 +26,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from tfserve.protocols.protos import tensorflow_pb2, tfserving_pb2
+from tfserve.web.api.protos import tensorflow_pb2, tfserving_pb2
 
 TYPES = {
     "bool": tf.bool, "uint8": tf.uint8, "uint16": tf.uint16, "uint32": tf.uint32, "uint64": tf.uint64,

@@ -14,11 +14,11 @@ import numpy as np
 
 from tests.protocols.grpc_port import Port, tensor
 from tfserve.ipc.predictions import split_strings
-from tfserve.protocols.protos import oip_pb2 as v2
-from tfserve.protocols.protos import tensorflow_pb2 as tf
-from tfserve.protocols.protos import tfserving_pb2 as v1
-from tfserve.protocols.tfserving.describing import DATA_TYPES
-from tfserve.tensors import DTYPES
+from tfserve.tensors.specs import DTYPES
+from tfserve.web.api.protos import oip_pb2 as v2
+from tfserve.web.api.protos import tensorflow_pb2 as tf
+from tfserve.web.api.protos import tfserving_pb2 as v1
+from tfserve.web.api.v1.metadata import DATA_TYPES
 
 OF_V2 = {dtype.v2: dtype for dtype in DTYPES.values()}
 CONTENTS = {

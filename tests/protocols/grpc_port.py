@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from tests.acceptance.conftest import Server
-from tfserve.protocols.protos import oip_pb2 as v2
-from tfserve.protocols.protos import tensorflow_pb2 as tf
-from tfserve.protocols.protos import tfserving_pb2 as v1
-from tfserve.tensors import DTYPES, Array
+from tfserve.tensors.specs import DTYPES, Array
+from tfserve.web.api.protos import oip_pb2 as v2
+from tfserve.web.api.protos import tensorflow_pb2 as tf
+from tfserve.web.api.protos import tfserving_pb2 as v1
 
 V2 = "inference.GRPCInferenceService"
 V1 = "tensorflow.serving.PredictionService"

@@ -19,8 +19,8 @@ import pytest
 from tests.acceptance.conftest import Server
 from tests.protocols import echo
 from tests.protocols.grpc_port import Port
-from tfserve.protocols.protos import oip_pb2 as v2
-from tfserve.tensors import DTYPES
+from tfserve.tensors.specs import DTYPES
+from tfserve.web.api.protos import oip_pb2 as v2
 
 MIB = 2**20
 FREE = {"x": {"dtype": "float32", "shape": None}}

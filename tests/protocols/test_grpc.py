@@ -21,11 +21,11 @@ from tests.acceptance.conftest import REPOSITORY
 from tests.protocols.grpc_port import STATUS, V1, V2, VALUES, Port, infer_request, port, predict_request, raw, tensor
 from tests.protocols.grpc_port import real_model as real
 from tfserve.ipc.predictions import split_strings
-from tfserve.protocols.protos import oip_pb2 as v2
-from tfserve.protocols.protos import tensorflow_pb2 as tf
-from tfserve.protocols.protos import tfserving_pb2 as v1
-from tfserve.protocols.tfserving.describing import DATA_TYPES
-from tfserve.tensors import DTYPES, Array
+from tfserve.tensors.specs import DTYPES, Array
+from tfserve.web.api.protos import oip_pb2 as v2
+from tfserve.web.api.protos import tensorflow_pb2 as tf
+from tfserve.web.api.protos import tfserving_pb2 as v1
+from tfserve.web.api.v1.metadata import DATA_TYPES
 
 __all__ = ["port", "real"]
 
@@ -498,8 +498,8 @@ def test_reflection_tells_the_services_and_their_messages(port: Port) -> None:
 
 def test_nothing_of_grpc_is_loaded_without_a_port() -> None:
     program = (
-        "import django, sys; django.setup(); import tfserve.asgi, tfserve.protocols.oip.app,"
-        " tfserve.protocols.tfserving.app; sys.exit(not {'grpc', 'google.protobuf'}.isdisjoint(sys.modules))"
+        "import django, sys; django.setup(); import tfserve.web.app, tfserve.web.api.v2.rest,"
+        " tfserve.web.api.v1.rest; sys.exit(not {'grpc', 'google.protobuf'}.isdisjoint(sys.modules))"
     )
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tfserve.django_settings"}
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, env=environment, check=True)

@@ -15,7 +15,7 @@ from tests.protocols import echo
 from tests.protocols.clients import PROGRAMS, Clients
 from tests.protocols.grpc_port import Port, port, real_model
 from tests.protocols.test_grpc import VALUES
-from tfserve.protocols.protos import oip_pb2
+from tfserve.web.api.protos import oip_pb2
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,9 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tfserve.config import Settings
-from tfserve.http.answers import send_json
-from tfserve.http.bodies import read_body
-from tfserve.http.server import CONNECTION, make_server
+from tfserve.web.http.bodies import read_body
+from tfserve.web.http.responses import send_json
+from tfserve.web.http.server import CONNECTION, make_server
 
 SETTINGS = Settings(header_timeout_s=0.3)
 REQUEST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi"

@@ -6,7 +6,7 @@ import json
 
 from tests.acceptance.conftest import Server
 from tests.protocols.grpc_port import Port, port
-from tfserve.protocols.protos import oip_pb2 as v2
+from tfserve.web.api.protos import oip_pb2 as v2
 
 __all__ = ["port"]
 

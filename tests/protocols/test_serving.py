@@ -188,7 +188,7 @@ def test_models_are_there_again_after_the_web_process_died(start: Start, models:
     server = start("--no-warm-spare", TFSERVE_ROOTS=str(models))
     server.call("/create_workspace/", name="w")
     deploy(server, "w", models / "scale" / "1")
-    (web,) = [process for process in server.processes() if "tfserve.asgi" in command(process)]
+    (web,) = [process for process in server.processes() if "tfserve.web.app" in command(process)]
     web.kill()
     with httpx.Client(base_url=server.url, timeout=60) as http:
         answer = http.post("/v1/models/w:predict", json={"instances": [[1.0, 2.0]]})

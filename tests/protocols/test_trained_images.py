@@ -21,8 +21,8 @@ from tests.box_project import LEARNT_IN, box_project
 from tests.protocols.grpc_port import V2, free_port
 from tests.protocols.test_serving import deployment, until
 from tfserve.ipc.predictions import split_strings
-from tfserve.protocols.protos import oip_pb2 as v2
 from tfserve.runtimes import image_files
+from tfserve.web.api.protos import oip_pb2 as v2
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

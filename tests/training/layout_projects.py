@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 from projects import noise
 
-from tfserve.training.examine import examine
-from tfserve.training.findings import Findings
+from tfserve.training.dataset.dataset_index import Findings
+from tfserve.training.dataset.examine import examine
 
 
 def pictures(folder: Path, count: int, *, suffix: str = ".png", first: int = 0) -> list[Path]:

@@ -14,14 +14,17 @@ from PIL import Image
 
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import Progress
-from tfserve.training import evaluation, pace, parameters, plots, sizes, writing
-from tfserve.training.checkpoints import Checkpoints
-from tfserve.training.findings import ImageFile
-from tfserve.training.first_words import first_words
+from tfserve.training import atomic_files
+from tfserve.training.dataset import sizes
+from tfserve.training.dataset.dataset_index import ImageFile
+from tfserve.training.dataset.decoded_images import Store
+from tfserve.training.dataset.splitting import split, spread
+from tfserve.training.error_summary import first_words
+from tfserve.training.fit.checkpoints import Checkpoints
+from tfserve.training.fit.timing import Clock
 from tfserve.training.progress import Reporter
-from tfserve.training.splitting import split, spread
-from tfserve.training.store import Store
-from tfserve.training.timing import Clock
+from tfserve.training.recipes import parameters, schedule_defaults
+from tfserve.training.report import evaluation, plots
 
 # --- split
 
@@ -75,10 +78,10 @@ def test_the_size_of_a_network_follows_the_images(side: tuple[int, int], wanted:
 
 def test_small_data_is_gone_through_more_often() -> None:
     chosen = parameters.complete("classification", {})
-    assert pace.epochs(chosen, 60) == pace.MOST_EPOCHS
-    assert pace.epochs(chosen, 1260) == 23
-    assert pace.epochs(chosen, 100_000) == pace.FEWEST_EPOCHS
-    assert pace.epochs({**chosen, "epochs": 7}, 60) == 7
+    assert schedule_defaults.epochs(chosen, 60) == schedule_defaults.MOST_EPOCHS
+    assert schedule_defaults.epochs(chosen, 1260) == 23
+    assert schedule_defaults.epochs(chosen, 100_000) == schedule_defaults.FEWEST_EPOCHS
+    assert schedule_defaults.epochs({**chosen, "epochs": 7}, 60) == 7
 
 
 # --- plots
@@ -187,20 +190,20 @@ def test_a_store_without_room_on_the_disk_makes_them_for_each_batch(tmp_path: Pa
 
 def test_a_file_is_complete_or_not_there(tmp_path: Path) -> None:
     def fail() -> None:
-        with writing.written_aside(tmp_path / "a") as aside:
+        with atomic_files.written_aside(tmp_path / "a") as aside:
             aside.write_text("half")
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space") as failed:
         fail()
-    assert writing.tells_full_disk(failed.value)
+    assert atomic_files.tells_full_disk(failed.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_latest_is_replaced_at_once_while_others_read_it(tmp_path: Path) -> None:
     for name in ("t1", "t2"):
         (tmp_path / name).mkdir()
-    writing.link_latest(tmp_path / "t1")
+    atomic_files.link_latest(tmp_path / "t1")
     missing, stop = [], threading.Event()
 
     def read() -> None:
@@ -211,7 +214,7 @@ def test_latest_is_replaced_at_once_while_others_read_it(tmp_path: Path) -> None
     reader = threading.Thread(target=read)
     reader.start()
     for turn in range(200):
-        writing.link_latest(tmp_path / f"t{turn % 2 + 1}")
+        atomic_files.link_latest(tmp_path / f"t{turn % 2 + 1}")
     stop.set()
     reader.join()
     assert missing == []
@@ -236,7 +239,7 @@ def line(keras: Any) -> Any:
 def fitted(keras: Any, model: Any, checkpoints: Checkpoints, inputs: Any, epochs_in_all: int | None = None) -> Any:
     import tensorflow as tf
 
-    from tfserve.training.fitting import fit
+    from tfserve.training.fit.fitting import fit
 
     told: list[Progress] = []
     clock = Clock(Reporter(1, told.append))
@@ -273,7 +276,7 @@ def test_training_in_two_parts_gives_what_training_in_one_gives(keras: Any, tmp_
 
 
 def test_patience_is_at_least_300_steps_and_a_third_of_the_schedule(keras: Any) -> None:
-    from tfserve.training.fitting import Patience
+    from tfserve.training.fit.fitting import Patience
 
     few_steps = Patience.of(10, 2, 100)
     assert not few_steps.is_over(99, 1)
@@ -294,7 +297,7 @@ def test_checkpoints_of_another_training_are_not_taken_and_old_ones_go(keras: An
 
 def test_masks_move_together_with_their_images() -> None:
     tf = pytest.importorskip("tensorflow")
-    from tfserve.training.augment import Augment, move
+    from tfserve.training.fit.augment import Augment, move
 
     augment = Augment(rotation=30, shift=0.2, zoom=0.2, brightness=0.2, mirror=True)
     masks = np.zeros((8, 32, 32), np.int32)
@@ -313,7 +316,7 @@ def test_masks_move_together_with_their_images() -> None:
 
 
 def test_a_perfect_mask_has_almost_no_loss(keras: Any) -> None:
-    from tfserve.training.unet import cross_entropy_with_dice
+    from tfserve.training.fit.unet import cross_entropy_with_dice
 
     masks = np.random.default_rng(1).integers(0, 3, (2, 8, 8))
     right = np.eye(3, dtype=np.float32)[masks] * 50

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from projects import noise
 
-from tfserve.training.examine import examine
-from tfserve.training.findings import Box, Findings
+from tfserve.training.dataset.dataset_index import Box, Findings
+from tfserve.training.dataset.examine import examine
 
 WIDTH, HEIGHT = 60, 40
 BOX = [10, 5, 20, 10]
@@ -225,7 +225,7 @@ def test_json_that_is_cut_off_is_a_problem_with_its_line(tmp_path: Path) -> None
 @pytest.mark.parametrize("orientation", [2, 3, 4, 5, 6, 7, 8])
 def test_boxes_follow_the_orientation_of_photographs(tmp_path: Path, orientation: int) -> None:
     """A bright rectangle is where the box is, whether the box was drawn on the stored image or on the upright one."""
-    from tfserve.training import images as files
+    from tfserve.training.dataset import image_reading as files
 
     project = tmp_path / "p"
     (project / "images").mkdir(parents=True)

@@ -12,13 +12,14 @@ from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.linear_model import LogisticRegression
 
 from tfserve.ipc.messages import Progress
-from tfserve.training import budget, linear_head, verdict
-from tfserve.training.candidates import LIKELY, LIKELY_TO_WIN, Contest, Outcome
-from tfserve.training.findings import ImageFile
-from tfserve.training.folds import Fold, divide
+from tfserve.training.dataset.dataset_index import ImageFile
+from tfserve.training.dataset.splitting import aside, split
+from tfserve.training.fit import budget, linear_head
+from tfserve.training.fit.candidates import LIKELY, LIKELY_TO_WIN, Contest, Outcome
+from tfserve.training.fit.folds import Fold, divide
+from tfserve.training.fit.timing import Clock
 from tfserve.training.progress import Reporter
-from tfserve.training.splitting import aside, split
-from tfserve.training.timing import Clock
+from tfserve.training.report import verdict
 
 
 def image(label: int, part: str = "", group: str = "") -> ImageFile:

@@ -20,15 +20,7 @@ from projects import broken_images, digit_project
 from trainer import Trainer
 from worker_process import WorkerProcess
 
-from tfserve.ipc.messages import (
-    Convert,
-    Converted,
-    Done,
-    IdentifyModel,
-    JobState,
-    ModelLoaded,
-    TrainingEnded,
-)
+from tfserve.ipc.messages import Convert, Converted, Done, IdentifyModel, JobState, ModelLoaded, TrainingEnded
 from tfserve.runtimes import image_metadata, images
 
 EPOCHS = 12

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfserve.tensors import Array
-from tfserve.training import detection_batches, detection_exports, detector
-from tfserve.training.augment import Augment, move
-from tfserve.training.detection_loss import CROWD, PADDING, DetectionLoss, giou
-from tfserve.training.detection_metrics import iou
+from tfserve.tensors.specs import Array
+from tfserve.training.export import detection_exports
+from tfserve.training.fit import detection_batches, detector
+from tfserve.training.fit.augment import Augment, move
+from tfserve.training.fit.detection_loss import CROWD, PADDING, DetectionLoss, giou
+from tfserve.training.report.detection_metrics import iou
 
 SIZE = (64, 64)
 STILL = Augment(rotation=0, shift=0, zoom=0, brightness=0, mirror=False)

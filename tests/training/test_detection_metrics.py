@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfserve.training import detection_metrics as metrics
-from tfserve.training.detection_metrics import Predicted, Truth
+from tfserve.training.report import detection_metrics as metrics
+from tfserve.training.report.detection_metrics import Predicted, Truth
 
 
 def random_case(seed: int, images: int = 12, classes: int = 3) -> tuple[list[Truth], list[Predicted]]:

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from projects import noise
 
-from tfserve.training.examine import examine
-from tfserve.training.findings import Box, Findings
+from tfserve.training.dataset.dataset_index import Box, Findings
+from tfserve.training.dataset.examine import examine
 
 WIDTH, HEIGHT = 60, 40
 Change = Callable[[dict[str, Any]], None]

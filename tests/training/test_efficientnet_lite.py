@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.training import efficientnet_lite, known_networks
+from tfserve.training.fit import efficientnet_lite, pretrained
 
 SIDE = 224
 CATS, ESPRESSO, MISSILE = {281, 282, 285}, {967}, {657}
@@ -17,7 +17,7 @@ CATS, ESPRESSO, MISSILE = {281, 282, 285}, {967}, {657}
 
 @pytest.fixture(scope="module")
 def file() -> Path:
-    found = known_networks.packaged_weights()
+    found = pretrained.packaged_weights()
     assert found is not None
     return found
 

@@ -15,10 +15,14 @@ from trainer import StartTrainer
 
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import Failed, ProjectExamined
-from tfserve.training import findings, images, labels, masks, parameters, project_folders, weight_files, writing
-from tfserve.training.examine import examine
-from tfserve.training.findings import Findings
-from tfserve.training.images import Bad
+from tfserve.training import atomic_files
+from tfserve.training.dataset import dataset_index, labels, masks, project_folders
+from tfserve.training.dataset import image_reading as images
+from tfserve.training.dataset.dataset_index import Findings
+from tfserve.training.dataset.examine import examine
+from tfserve.training.dataset.image_reading import Bad
+from tfserve.training.fit import weight_files
+from tfserve.training.recipes import parameters
 
 
 def classification(project: Path) -> Findings:
@@ -110,10 +114,10 @@ def test_what_stands_where_the_result_is_to_be_put_is_a_problem_and_stays(digits
     only(classification(digits).problems, str(models / "latest"), "is not a link")
 
     (models / "t1").mkdir()
-    writing.link_latest(models / "t1")
+    atomic_files.link_latest(models / "t1")
     assert (models / "latest" / "mine.txt").read_text() == "mine"
     shutil.rmtree(models / "latest")
-    writing.link_latest(models / "t1")
+    atomic_files.link_latest(models / "t1")
     assert (models / "latest").resolve() == models / "t1"
     assert classification(digits).problems == []
 
@@ -287,7 +291,7 @@ def test_a_worker_examines_without_tensorflow_and_writes_the_findings(
     assert isinstance(examined, ProjectExamined)
     assert (examined.problems, examined.image_count, examined.classes) == ([], 72, ["digit 0", "digit 1", "digit 2"])
     assert "tensorflow" not in Path(f"/proc/{trainer.process.pid}/maps").read_text()
-    found = findings.read(digits.parent / "findings.json")
+    found = dataset_index.read(digits.parent / "findings.json")
     assert len(found.images) == 72
     assert trainer.stop() == 0
 
@@ -301,7 +305,7 @@ def test_a_worker_refuses_wrong_parameters_with_all_of_them(digits: Path, start_
 
 def test_findings_that_are_gone_are_told(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="Check the project again"):
-        findings.read(tmp_path / "gone.json")
+        dataset_index.read(tmp_path / "gone.json")
 
 
 def test_images_without_a_telling_suffix_are_found_by_content(digits: Path) -> None:

@@ -9,8 +9,8 @@ from layout_projects import class_folders, counts, good, pictures
 from projects import noise
 
 from tfserve.errors import Invalid, Unsupported
-from tfserve.training import feedback
-from tfserve.training.findings import Findings
+from tfserve.training.dataset import feedback
+from tfserve.training.dataset.dataset_index import Findings
 
 HOME = "models/feedback"
 

@@ -13,7 +13,7 @@ from PIL import Image
 tf = pytest.importorskip("tensorflow")
 
 from tfserve.runtimes import image_files  # noqa: E402
-from tfserve.training import graph_images  # noqa: E402
+from tfserve.training.export import graph_images  # noqa: E402
 
 SCARLET = (220, 40, 30)
 

@@ -14,10 +14,10 @@ from test_examination import only
 from trainer import StartTrainer
 
 from tfserve.ipc.messages import ProjectExamined
-from tfserve.training import masks
-from tfserve.training.examine import examine
-from tfserve.training.findings import Findings
-from tfserve.training.images import Bad
+from tfserve.training.dataset import masks
+from tfserve.training.dataset.dataset_index import Findings
+from tfserve.training.dataset.examine import examine
+from tfserve.training.dataset.image_reading import Bad
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
 

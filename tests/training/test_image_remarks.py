@@ -14,10 +14,10 @@ from odd_images import encoded, picture
 from PIL import Image, ImageDraw, ImageEnhance
 from projects import digit_project
 
-from tfserve.training import near_duplicates
-from tfserve.training.examine import examine
-from tfserve.training.findings import Findings, ImageFile
-from tfserve.training.images import Look, look
+from tfserve.training.dataset import near_duplicates
+from tfserve.training.dataset.dataset_index import Findings, ImageFile
+from tfserve.training.dataset.examine import examine
+from tfserve.training.dataset.image_reading import Look, look
 
 
 def photograph(seed: int) -> Image.Image:

@@ -11,7 +11,7 @@ from layout_projects import class_folders, counts, examined, good, parts, pictur
 from projects import digit_project
 from test_examination import only
 
-from tfserve.training import labels
+from tfserve.training.dataset import labels
 
 # --- class folders
 

@@ -12,11 +12,13 @@ import pytest
 from PIL import Image
 from projects import digit_project
 
-from tfserve.training import images, report, writing
-from tfserve.training.examine import examine
+from tfserve.training import atomic_files
+from tfserve.training.dataset import image_reading
+from tfserve.training.dataset.examine import examine
+from tfserve.training.fit.timing import Clock
 from tfserve.training.progress import Reporter
-from tfserve.training.run import Run
-from tfserve.training.timing import Clock
+from tfserve.training.recipes.run import Run
+from tfserve.training.report import report
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def test_a_deleted_or_changed_image_is_replaced_by_what_was_read(run: Run) -> No
     Image.new("RGB", (16, 16), "red").save(run.file(1))
     run.file(2).write_bytes(b"")
     assert all((run.pixels(place) == before[place]).all() for place in range(3))
-    assert images.decoded(run.data(0), (255, 255, 255)).shape == (16, 16, 3)
+    assert image_reading.decoded(run.data(0), (255, 255, 255)).shape == (16, 16, 3)
     assert len([note for note in run.notes if "was deleted or changed after it was read" in note]) == 3, "each once"
 
 
@@ -108,5 +110,5 @@ def test_a_result_is_published_even_if_latest_can_not_be_changed(tmp_path: Path)
     aside.mkdir(parents=True)
     (aside / "metrics.json").write_text("{}")
     (tmp_path / "models" / f".latest.{'t1'}").mkdir()  # where the new link would be made
-    writing.publish(aside, tmp_path / "models" / "t1")
+    atomic_files.publish(aside, tmp_path / "models" / "t1")
     assert (tmp_path / "models" / "t1" / "metrics.json").is_file()

@@ -16,10 +16,10 @@ from PIL import Image
 from projects import mask_project, noise
 from test_examination import only
 
-from tfserve.training import masks
-from tfserve.training.findings import Findings, ImageFile
-from tfserve.training.layouts import polygons
-from tfserve.training.layouts.polygons import BadShape
+from tfserve.training.dataset import masks
+from tfserve.training.dataset.dataset_index import Findings, ImageFile
+from tfserve.training.dataset.layouts import polygons
+from tfserve.training.dataset.layouts.polygons import BadShape
 
 
 def segmented(project: Path, **parameters: object) -> Findings:

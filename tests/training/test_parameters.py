@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.training import parameters
+from tfserve.training.recipes import parameters
 
 
 @pytest.mark.parametrize("kind", parameters.TABLES)

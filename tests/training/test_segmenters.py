@@ -10,14 +10,15 @@ import pytest
 import tensorflow as tf
 
 from tfserve.errors import Invalid
-from tfserve.training import efficientnet_lite, evaluation, known_networks, mask_verdict, pixel_head
-from tfserve.training import segmentation_decoder as networks
-from tfserve.training.augment import Augment
-from tfserve.training.map_rows import Copies, Moved, leading
-from tfserve.training.pixel_head import chosen_pixels, interpolated
-from tfserve.training.segmentation_material import class_weights, credits_of, rarest_classes, shrunk
-from tfserve.training.store import Store
-from tfserve.training.unet import IGNORED, cross_entropy_with_dice, depth_for, macs, unet
+from tfserve.training.dataset.decoded_images import Store
+from tfserve.training.fit import efficientnet_lite, pixel_head, pretrained
+from tfserve.training.fit import segmentation_decoder as networks
+from tfserve.training.fit.augment import Augment
+from tfserve.training.fit.map_rows import Copies, Moved, leading
+from tfserve.training.fit.pixel_head import chosen_pixels, interpolated
+from tfserve.training.fit.segmentation_material import class_weights, credits_of, rarest_classes, shrunk
+from tfserve.training.fit.unet import IGNORED, cross_entropy_with_dice, depth_for, macs, unet
+from tfserve.training.report import evaluation, mask_verdict
 
 LABELS = ["background", "ring", "dot"]
 
@@ -146,7 +147,7 @@ def test_a_rare_class_is_learnt_from_few_pixels() -> None:
 
 @pytest.fixture(scope="module")
 def weights() -> Path:
-    known = known_networks.packaged_weights()
+    known = pretrained.packaged_weights()
     assert known is not None
     return known
 
@@ -248,7 +249,7 @@ def test_the_cost_of_a_u_net_is_that_of_its_layers(size: tuple[int, int]) -> Non
 
 
 def test_the_backbone_and_its_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: Path) -> None:
-    choose = known_networks.choose_for_masks
+    choose = pretrained.choose_for_masks
     assert choose("auto", "auto").name == choose("efficientnet-lite0", "auto").name == "efficientnet-lite0"
     assert choose("unet", "auto").weights is None
     own = tmp_path / "own.pth"
@@ -259,7 +260,7 @@ def test_the_backbone_and_its_weights(monkeypatch: pytest.MonkeyPatch, tmp_path:
     ):  # fmt: skip
         with pytest.raises(Invalid, match=words):
             choose(backbone, given)
-    monkeypatch.setattr(known_networks, "PACKAGE", "a_package_that_nobody_has")
+    monkeypatch.setattr(pretrained, "PACKAGE", "a_package_that_nobody_has")
     assert choose("auto", "auto").name == "unet"
     with pytest.raises(Invalid, match="not installed"):
         choose("efficientnet-lite0", "auto")

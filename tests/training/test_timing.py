@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tfserve.ipc.messages import Progress
+from tfserve.training.fit.timing import START, Clock, Now
 from tfserve.training.progress import Reporter
-from tfserve.training.timing import START, Clock, Now
 
 
 class Time:
@@ -143,7 +143,7 @@ def test_a_budget_leaves_what_comes_after_the_fixed_stages_and_ends_a_training()
 
 def test_the_time_left_is_said_again_while_a_stage_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Progress] = []
-    monkeypatch.setattr("tfserve.training.timing.TICK_S", 0.05)
+    monkeypatch.setattr("tfserve.training.fit.timing.TICK_S", 0.05)
     clock = Clock(Reporter(1, told.append))
     clock.expect("exports", 40, cores=1.0)
     with clock.ticking(), clock.stage("exports", "exports"):

@@ -13,7 +13,7 @@ from PIL import Image
 from trainer import StartTrainer, error_of
 
 from tfserve.ipc.messages import JobState
-from tfserve.tensors import Array
+from tfserve.tensors.specs import Array
 
 MAKE_WEIGHTS = """
 import keras, sys

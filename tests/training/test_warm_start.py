@@ -16,11 +16,12 @@ from trainer import StartTrainer, Trainer
 
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import JobState, ProjectExamined, TrainingEnded
-from tfserve.training import earlier_models, linear_head, parameters, warm_start
-from tfserve.training.earlier_models import Earlier, Learnt
-from tfserve.training.findings import Findings, ImageFile
-from tfserve.training.folds import divide
-from tfserve.training.warm_start import WarmStart
+from tfserve.training.dataset.dataset_index import Findings, ImageFile
+from tfserve.training.fit import earlier_models, linear_head, warm_start
+from tfserve.training.fit.earlier_models import Earlier, Learnt
+from tfserve.training.fit.folds import divide
+from tfserve.training.fit.warm_start import WarmStart
+from tfserve.training.recipes import parameters
 
 
 def earlier(labels: list[str], display: list[str] | None = None, learnt: Learnt | None = None) -> Earlier:
@@ -163,7 +164,7 @@ def test_a_strong_penalty_keeps_the_earlier_head_and_a_weak_one_learns() -> None
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
 def test_layers_are_copied_by_name_and_outputs_by_class(tmp_path: Path) -> None:
-    from tfserve.training import backbones
+    from tfserve.training.fit import backbones
 
     folder = result(tmp_path / "models" / "t1", labels=["a", "b"])
     old = backbones.compact((32, 32), 2, grey=False)
@@ -191,7 +192,7 @@ def test_layers_are_copied_by_name_and_outputs_by_class(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
 def test_a_detector_keeps_all_layers_and_the_scores_of_its_classes(tmp_path: Path) -> None:
-    from tfserve.training import detector
+    from tfserve.training.fit import detector
 
     folder = result(tmp_path / "models" / "t1", train_type="detection", labels=["a", "b"])
     old, new = detector.detector((64, 64), 2, None), detector.detector((96, 64), 3, None)

@@ -16,7 +16,7 @@ from tfserve import runtimes
 from tfserve.models import formats
 from tfserve.models.formats import Located
 from tfserve.runtimes.interface import Runtime
-from tfserve.tensors import Array
+from tfserve.tensors.specs import Array
 
 
 def png(pixels: Any) -> bytes:

@@ -9,8 +9,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tfserve.tensors import Array
-from tfserve.worker.agreement import Difference, compare, compare_reduced
+from tfserve.tensors.specs import Array
+from tfserve.worker.trials.numeric_diff import Difference, compare, compare_reduced
 
 
 def difference(given: Any, expected: Any, dtype: Any = np.float32, *, reduced: bool = False) -> Difference:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfserve.http import collecting
-from tfserve.http.collecting import SMALL, BodyCollector
+from tfserve.web.http import body_collector
+from tfserve.web.http.body_collector import SMALL, BodyCollector
 
 SIZES = st.sampled_from([0, 1, 2, 100, SMALL - 1, SMALL, SMALL + 1, 3 * SMALL])
 
@@ -56,7 +56,7 @@ def test_many_small_pieces_take_no_more_than_their_bytes() -> None:
 
 
 def test_small_pieces_are_copied_together_again_and_again_not_all_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collecting, "FULL", 100)
+    monkeypatch.setattr(body_collector, "FULL", 100)
     collector = BodyCollector(limit=10_000)
     for n in range(100):
         collector.add(bytes([n]) * 30)

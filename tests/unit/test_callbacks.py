@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tfserve.supervisor.callbacks import Callbacks
+from tfserve.supervisor.jobs.training_callbacks import Callbacks
 
 
 class SlowServer(ThreadingHTTPServer):

@@ -11,9 +11,9 @@ import numpy as np
 from tfserve.errors import Invalid
 from tfserve.ipc.predictions import Answer, Ask, Refusal, to_array, to_tensor
 from tfserve.runtimes.echo import EchoModel
-from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
-from tfserve.worker.computation import Computation
-from tfserve.worker.waiting import Waiting
+from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
+from tfserve.worker.model.computation import Computation
+from tfserve.worker.model.request_queue import Waiting
 
 Compute = Callable[[Array], Array]
 

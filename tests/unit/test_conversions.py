@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tfserve.conversions import Conversions, Guard, Trial, choose
+from tfserve.models.runtime_reports import Conversions, Guard, Trial, choose
 
 
 def trial(runtime: str, cost_s: float, *, ok: bool = True, path: str = "") -> Trial:

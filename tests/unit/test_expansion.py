@@ -13,18 +13,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from tfserve import json_limits, json_numbers, tensor_json
 from tfserve.errors import Invalid
-from tfserve.json_limits import ExpandsTooMuch, check_expansion, check_text, depth
-from tfserve.json_numbers import Numbers
-from tfserve.protocols.oip.requests import decode_infer
-from tfserve.protocols.protos import oip_pb2 as v2
-from tfserve.protocols.protos import tensorflow_pb2 as tf
-from tfserve.protocols.tfserve.requests import Predict, decode
-from tfserve.protocols.tfserving import grpc_tensors
-from tfserve.serving import expansion
-from tfserve.serving.inputs import max_body_bytes
-from tfserve.tensors import Ragged, Signature, TensorSpec
+from tfserve.tensors import json_limits, json_numbers, tensor_json
+from tfserve.tensors.json_limits import ExpandsTooMuch, check_expansion, check_text, depth
+from tfserve.tensors.json_numbers import Numbers
+from tfserve.tensors.specs import Ragged, Signature, TensorSpec
+from tfserve.web.api.protos import oip_pb2 as v2
+from tfserve.web.api.protos import tensorflow_pb2 as tf
+from tfserve.web.api.v1 import grpc_tensors
+from tfserve.web.api.v2.requests import decode_infer
+from tfserve.web.api.workspace.requests import Predict, decode
+from tfserve.web.predictions import message_expansion
+from tfserve.web.predictions.signature_checks import max_body_bytes
 
 MIB = 2**20
 PREDICT = msgspec.json.Decoder(Predict)
@@ -207,19 +207,19 @@ def infer_request(**contents: Any) -> v2.ModelInferRequest:
 def test_messages_are_refused_by_what_they_expand_to(message: Any, is_taken: bool) -> None:
     data = message.SerializeToString()
     if is_taken:
-        expansion.check(data, message.DESCRIPTOR)
+        message_expansion.check(data, message.DESCRIPTOR)
     else:
-        assert not expansion.is_small(data, message.DESCRIPTOR)
-        with pytest.raises(expansion.ExpandsTooMuch):
-            expansion.check(data, message.DESCRIPTOR)
+        assert not message_expansion.is_small(data, message.DESCRIPTOR)
+        with pytest.raises(message_expansion.ExpandsTooMuch):
+            message_expansion.check(data, message.DESCRIPTOR)
 
 
 def test_a_damaged_message_is_left_to_protobuf() -> None:
     whole = infer_request(bytes_contents=[b"abc"] * 50).SerializeToString()
     for end in range(len(whole)):
-        expansion.check(whole[:end], v2.ModelInferRequest.DESCRIPTOR)
-        expansion.check(whole[end:], v2.ModelInferRequest.DESCRIPTOR)
-    expansion.check(b"\xff" * 100, v2.ModelInferRequest.DESCRIPTOR)
+        message_expansion.check(whole[:end], v2.ModelInferRequest.DESCRIPTOR)
+        message_expansion.check(whole[end:], v2.ModelInferRequest.DESCRIPTOR)
+    message_expansion.check(b"\xff" * 100, v2.ModelInferRequest.DESCRIPTOR)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "string", "bool"])

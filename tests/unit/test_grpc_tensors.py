@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tfserve.errors import Invalid
-from tfserve.protocols.oip.grpc_tensors import DATATYPES, read_inputs, to_raw
-from tfserve.protocols.protos import oip_pb2, packed, tensorflow_pb2
-from tfserve.protocols.tfserving import grpc_tensors
-from tfserve.tensors import DTYPES, Array, TensorSpec
+from tfserve.tensors.specs import DTYPES, Array, TensorSpec
+from tfserve.web.api.protos import oip_pb2, packed, tensorflow_pb2
+from tfserve.web.api.v1 import grpc_tensors
+from tfserve.web.api.v2.grpc_tensors import DATATYPES, read_inputs, to_raw
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from tfserve.conversions import Guard
 from tfserve.errors import Invalid
+from tfserve.models.runtime_reports import Guard
 from tfserve.runtimes.guarded import Guarded, outside
 from tfserve.runtimes.interface import OnlyTensorFlowKnows
 from tfserve.runtimes.signature_only import SignatureOnly
-from tfserve.tensors import DTYPES, Array, Signature, TensorSpec
-from tfserve.worker.limits import find, type_limits
+from tfserve.tensors.specs import DTYPES, Array, Signature, TensorSpec
+from tfserve.worker.trials.accepted_numbers import find, type_limits
 
 FINITE = Guard({"x": type_limits(TensorSpec("x", "float32", (-1,)))})
 IDS = Guard({"x": (0, 9)})

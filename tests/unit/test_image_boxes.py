@@ -8,7 +8,7 @@ import pytest
 from tfserve.errors import Invalid
 from tfserve.runtimes import image_boxes
 from tfserve.runtimes.image_spec import ImageSpec
-from tfserve.tensors import TensorSpec
+from tfserve.tensors.specs import TensorSpec
 
 SPEC = ImageSpec(task="detection", labels=["cup", "猫"])
 SPECS = [

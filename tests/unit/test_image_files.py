@@ -16,7 +16,7 @@ from PIL import Image
 from tfserve.errors import Invalid
 from tfserve.runtimes import decoding, image_files, image_spec
 from tfserve.runtimes.image_files import BadImage
-from tfserve.training import images
+from tfserve.training.dataset import image_reading
 
 LOSSLESS = ("PNG", "WEBP", "TIFF")
 
@@ -263,7 +263,7 @@ def test_training_and_serving_see_the_same_pixels(
 ) -> None:
     file = tmp_path / "photograph"
     file.write_bytes(turned(picture(width, height), form, orientation))
-    trained = images.pixels(file, (60, 80))
+    trained = image_reading.pixels(file, (60, 80))
     spec = image_spec.parse({"height": 60, "width": 80}, "image")
     served, size = decoding.decode(spec, 0, file.read_bytes())
     assert (served == trained).all()
@@ -271,10 +271,10 @@ def test_training_and_serving_see_the_same_pixels(
 
 
 def test_a_look_shows_whether_only_the_transparency_has_a_shape(tmp_path: Path) -> None:
-    def look(image: Image.Image, **options: Any) -> images.Look:
+    def look(image: Image.Image, **options: Any) -> image_reading.Look:
         file = tmp_path / "a.png"
         file.write_bytes(encoded(image, "PNG"))
-        return images.look(file, **options)
+        return image_reading.look(file, **options)
 
     def icon(colour: tuple[int, int, int]) -> Image.Image:
         image = Image.new("RGBA", (32, 32), (*colour, 0))
@@ -294,15 +294,15 @@ def test_a_look_shows_whether_only_the_transparency_has_a_shape(tmp_path: Path) 
 def test_a_file_is_recognised_by_its_content(tmp_path: Path) -> None:
     for name, form in (("a.txt", "PNG"), ("b.JPG", "WEBP"), ("c", "TIFF")):
         (tmp_path / name).write_bytes(encoded(picture(), form))
-        assert images.look(tmp_path / name).width == 48
+        assert image_reading.look(tmp_path / name).width == 48
 
 
 def test_pixels_of_a_file_that_has_gone_raise_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="gone"):
-        images.pixels(tmp_path / "gone.png", (8, 8))
+        image_reading.pixels(tmp_path / "gone.png", (8, 8))
     (tmp_path / "bad.png").write_bytes(b"bad")
     with pytest.raises(OSError, match="not an image"):
-        images.pixels(tmp_path / "bad.png", (8, 8))
+        image_reading.pixels(tmp_path / "bad.png", (8, 8))
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from tfserve.errors import Invalid
 from tfserve.runtimes import image_metadata, images
 from tfserve.runtimes.images import ImageFiles
 from tfserve.runtimes.interface import remarks_of
-from tfserve.tensors import Array, Quantization
-from tfserve.training import litert_metadata
+from tfserve.tensors.specs import Array, Quantization
+from tfserve.training.export import litert_metadata
 
 FLAT = ("Flatten", ["in"], ["out"], {})
 COLOURS = np.array([[[255, 0, 51], [0, 102, 255]], [[1, 2, 3], [4, 5, 6]]], np.uint8)

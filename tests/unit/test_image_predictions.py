@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfserve.training import occlusion, predictions
+from tfserve.training.report import occlusion, predictions
 
 LABELS = ["cat", "dog"]
 

@@ -17,8 +17,8 @@ from tfserve.runtimes import decoding, image_files, image_spec, images
 from tfserve.runtimes.image_files import BadImage
 from tfserve.runtimes.image_metadata import Found
 from tfserve.runtimes.interface import Runtime, remarks_of
-from tfserve.tensors import Array
-from tfserve.training import images as training
+from tfserve.tensors.specs import Array
+from tfserve.training.dataset import image_reading as training
 
 
 @pytest.fixture

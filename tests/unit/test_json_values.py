@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfserve import json_values
-from tfserve.json_values import DoesNotFit, Interrupted
+from tfserve.tensors import json_values
+from tfserve.tensors.json_values import DoesNotFit, Interrupted
 
 
 def converted(value: Any, **options: Any) -> Any:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tfserve.supervisor.last_lines import LastLines
+from tfserve.supervisor.processes.last_lines import LastLines
 
 DUMP = (
     "Fatal Python error: Segmentation fault\n\n"

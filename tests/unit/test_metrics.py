@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tfserve.ipc.messages import Metrics
 from tfserve.ipc.metrics import ModelCounts, NamedCounts, TrainingCounts, WebCounts, added
-from tfserve.protocols.prometheus.families import families
-from tfserve.serving.statistics import Statistics
+from tfserve.web.api.metrics.families import families
+from tfserve.web.predictions.counters import Statistics
 
 TIMES = (1_000_000, 0, 0, 0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.protocols.tfserve.names import new_workspace_name, workspace_name
+from tfserve.web.api.workspace.names import new_workspace_name, workspace_name
 
 MISLEADING = [
     " ..", " a ", "a ", " a", "-rf", "--help", "-", "..", ". .", " .", ".hidden", "   ", "",

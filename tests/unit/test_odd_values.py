@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from tfserve.errors import Kind, TFserveError
 from tfserve.ipc.messages import ModelOptions, ModelVersion
-from tfserve.protocols.oip import inputs as v2_inputs
-from tfserve.protocols.oip.requests import decode_infer
-from tfserve.protocols.tfserving import predicting, tf_example
 from tfserve.runtimes.echo import EchoModel
-from tfserve.serving.models import Model
-from tfserve.tensor_json import decode_leniently, to_array
-from tfserve.tensors import DTYPES, Signature, TensorSpec, cast
-from tfserve.worker.predictor import Predictor
+from tfserve.tensors.specs import DTYPES, Signature, TensorSpec, cast
+from tfserve.tensors.tensor_json import decode_leniently, to_array
+from tfserve.web.api.v1 import predict_json, tf_example
+from tfserve.web.api.v2 import inputs as v2_inputs
+from tfserve.web.api.v2.requests import decode_infer
+from tfserve.web.predictions.live_models import Model
+from tfserve.worker.model.predictor import Predictor
 
 TYPES = [*DTYPES, "complex64"]
 SIGNATURES = {name: Signature((TensorSpec("x", name, None),), (TensorSpec("x", name, None),)) for name in TYPES}
@@ -117,7 +117,7 @@ def test_any_body_is_read_or_refused_by_v1_and_v2(value: Any, key: str, named: b
     model = Model("m", VERSION, timeout_s=1, limit=1, wake=never)
     rows = [{"x": value}] if key == "instances" else {"x": value}
     body = text_of({key: rows if named else value, "signature_name": dtype})
-    refused_or_read(predicting.read, body, model)
+    refused_or_read(predict_json.read, body, model)
     datatype = DTYPES[dtype].v2 if dtype in DTYPES else "C64"
     for shape in ([1], [len(value)] if isinstance(value, list) else [], value):
         tensor = {"name": "x", "shape": shape, "datatype": datatype, "data": value}

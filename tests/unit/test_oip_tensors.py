@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tfserve.errors import Invalid, Unsupported
-from tfserve.protocols.oip import binary, classification, inputs, json_tensors
-from tfserve.protocols.oip.requests import decode_infer
-from tfserve.tensors import DTYPES, Array, Signature, TensorSpec
+from tfserve.tensors.specs import DTYPES, Array, Signature, TensorSpec
+from tfserve.web.api.v2 import binary, classification, inputs, json_tensors
+from tfserve.web.api.v2.requests import decode_infer
 
 NUMBERS = [name for name in DTYPES if name not in ("string", "float16", "bfloat16", "bool")]
 

@@ -8,9 +8,9 @@ import logging
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from tfserve.http.answers import error_counts
-from tfserve.http.entrance import Entrance
-from tfserve.http.request_ids import TellRequest
+from tfserve.web.http.request_ids import TellRequest
+from tfserve.web.http.request_logging import Entrance
+from tfserve.web.http.responses import error_counts
 
 START = {"type": "http.response.start", "status": 200, "headers": ((b"content-type", b"text/plain"),)}
 

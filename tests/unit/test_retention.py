@@ -22,8 +22,8 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         environment.setenv("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")
         django.setup()
         call_command("migrate", verbosity=0, interactive=False)
-        from tfserve.control import records
-        from tfserve.control.models import ServerState
+        from tfserve.db import writes as records
+        from tfserve.db.models import ServerState
 
         ServerState.objects.update_or_create(pk=1, defaults={"owner": "test"})
         yield records
@@ -47,7 +47,7 @@ def test_jobs_are_kept_for_days_of_running_time_whatever_the_wall_clock_says(
 ) -> None:
     from django.utils import timezone
 
-    from tfserve.control import running_time
+    from tfserve.db import running_time
 
     workspace = records.create_workspace("retention", 0)
     real_now = timezone.now
@@ -66,8 +66,8 @@ def test_jobs_are_kept_for_days_of_running_time_whatever_the_wall_clock_says(
 
 
 def test_the_running_time_goes_on_after_a_restart_and_is_given_to_jobs_of_earlier_versions(records: Any) -> None:
-    from tfserve.control import running_time
-    from tfserve.control.models import Job, ServerState
+    from tfserve.db import running_time
+    from tfserve.db.models import Job, ServerState
 
     workspace = records.create_workspace("restart", 0)
     finish_job(records, workspace.pk, "restart")

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from tfserve.ipc.predictions import Ask, to_tensor
-from tfserve.worker.samples import KEEP, Samples
+from tfserve.worker.model.samples import KEEP, Samples
 
 
 def ask(number: int, size: int = 1) -> Ask:

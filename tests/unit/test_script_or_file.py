@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.protocols.tfserve import script_or_file
+from tfserve.web.api.workspace import script_or_file
 
 SCRIPTS = [
     "x = 1",

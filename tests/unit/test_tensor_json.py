@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tfserve import json_numbers
 from tfserve.errors import Invalid
-from tfserve.json_numbers import LONG
-from tfserve.tensor_json import NotFinite, NotJson, decode, decode_leniently, from_array, plain, to_array
-from tfserve.tensors import TensorSpec, cast
+from tfserve.tensors import json_numbers
+from tfserve.tensors.json_numbers import LONG
+from tfserve.tensors.specs import TensorSpec, cast
+from tfserve.tensors.tensor_json import NotFinite, NotJson, decode, decode_leniently, from_array, plain, to_array
 
 SPACES = " " * LONG
 ANY = TensorSpec("x", "float32", None)

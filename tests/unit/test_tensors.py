@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.tensors import DTYPES, TensorSpec, cast
+from tfserve.tensors.specs import DTYPES, TensorSpec, cast
 
 
 def given(value: Any, dtype: str, shape: tuple[int, ...] | None = None) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.training import torch_file
+from tfserve.training.fit import torch_file
 
 
 class Storage:

@@ -19,7 +19,7 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         environment.setenv("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")
         django.setup()
         call_command("migrate", verbosity=0, interactive=False)
-        from tfserve.control import training
+        from tfserve.db import training_tasks as training
 
         yield training
     from django.db import connections
@@ -30,7 +30,7 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture
 def task(training: Any, request: pytest.FixtureRequest) -> str:
     """The id of a new task."""
-    from tfserve.control.models import TrainingTask
+    from tfserve.db.models import TrainingTask
 
     row = TrainingTask(task_id=str(abs(hash(request.node.name)))[:32], train_type="classification", project_dir="/p")
     return str(training.create(row).task_id)
@@ -47,7 +47,7 @@ def test_deaths_before_the_first_checkpoint_are_counted(training: Any, task: str
 
 
 def test_the_next_start_tells_the_states_that_were_not_delivered(training: Any, task: str) -> None:
-    from tfserve.control.models import Job, TrainingTask
+    from tfserve.db.models import Job, TrainingTask
     from tfserve.ipc.messages import JobState
 
     def to_tell() -> list[str]:

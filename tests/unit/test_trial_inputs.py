@@ -8,11 +8,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from tfserve.conversions import Guard
 from tfserve.ipc.predictions import Ask, to_tensor
+from tfserve.models.runtime_reports import Guard
 from tfserve.runtimes.guarded import outside
-from tfserve.tensors import Array, Shape, Signature, TensorSpec
-from tfserve.worker import limits, trial_inputs
+from tfserve.tensors.specs import Array, Shape, Signature, TensorSpec
+from tfserve.worker.trials import accepted_numbers, trial_inputs
 
 
 def taking(dtype: str, shape: Shape | None) -> Signature:
@@ -20,7 +20,7 @@ def taking(dtype: str, shape: Shape | None) -> Signature:
 
 
 def first_envelope(signature: Signature) -> trial_inputs.Envelope:
-    return trial_inputs.envelopes(signature, {"x": limits.type_limits(signature.inputs[0])})[0]
+    return trial_inputs.envelopes(signature, {"x": accepted_numbers.type_limits(signature.inputs[0])})[0]
 
 
 def ordinary(dtype: str, shape: Shape) -> list[Array]:
@@ -49,8 +49,8 @@ def test_they_are_the_same_each_time() -> None:
 def test_envelopes_grow_to_all_that_a_type_has_and_numbers_stay_in_them(dtype: str) -> None:
     signature = taking(dtype, (-1, 50))
     base = {"x": ordinary(dtype, (-1, 50))[0]}
-    envelopes = trial_inputs.envelopes(signature, {"x": limits.type_limits(signature.inputs[0])})
-    assert envelopes[-1]["x"] == limits.type_limits(signature.inputs[0])
+    envelopes = trial_inputs.envelopes(signature, {"x": accepted_numbers.type_limits(signature.inputs[0])})
+    assert envelopes[-1]["x"] == accepted_numbers.type_limits(signature.inputs[0])
     for level, envelope in enumerate(envelopes):
         for inputs in trial_inputs.varied(base, envelope, level):
             assert inputs["x"].dtype == base["x"].dtype

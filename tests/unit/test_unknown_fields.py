@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.protocols.tfserve import requests
-from tfserve.protocols.tfserve.requests import Empty, PushJob, Reader
+from tfserve.web.api.workspace import requests
+from tfserve.web.api.workspace.requests import Empty, PushJob, Reader
 
 
 def warnings_of(body: bytes, request: type = PushJob) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tfserve.http.user_files import file_response
+from tfserve.web.http.user_files import file_response
 
 
 @pytest.mark.parametrize("name", ["a.html", "a.svg", "a.xhtml", "a.xml", "a.js", "a.pdf", "a.wasm", "a.htm", "a.mht",

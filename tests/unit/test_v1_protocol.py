@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tfserve.errors import Invalid, TFserveError, Unsupported
-from tfserve.http.wishes import read_wishes
 from tfserve.ipc.messages import ModelVersion
-from tfserve.protocols.tfserving import addresses, describing, examples, pasting, predicting, tf_example
-from tfserve.protocols.tfserving.addresses import Address
-from tfserve.protocols.tfserving.predicting import Form
-from tfserve.serving.models import Model
-from tfserve.serving.prediction import Result
+from tfserve.web.api.v1 import examples, metadata, predict_json, request_examples, routing, tf_example
+from tfserve.web.api.v1.predict_json import Form
+from tfserve.web.api.v1.routing import Address
+from tfserve.web.http.priority_headers import read_wishes
+from tfserve.web.predictions.live_models import Model
+from tfserve.web.predictions.request import Result
 
 
 async def asleep(*_: Any) -> None:
@@ -54,7 +54,7 @@ def model(
     ],
 )
 def test_a_path_says_what_is_asked_of_which_model(method: str, path: bytes, address: Address) -> None:
-    assert addresses.read(method, path) == address
+    assert routing.read(method, path) == address
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,11 @@ def test_a_timeout_must_be_a_number_of_seconds(value: bytes) -> None:
 def test_types_that_json_can_not_say_are_refused_as_tensorflow_serving_does() -> None:
     complex_input = model({"z": ("complex64", [-1])}, {"y": ("float32", [-1])})
     with pytest.raises(Unsupported, match="Conversion of JSON Value to type: complex64"):
-        predicting.read(b'{"inputs": [1]}', complex_input)
+        predict_json.read(b'{"inputs": [1]}', complex_input)
     with pytest.raises(Invalid, match=r"Failed to process element: 0 of 'instances' list. Error: Conversion of JSON"):
-        predicting.read(b'{"instances": [1]}', complex_input)
+        predict_json.read(b'{"instances": [1]}', complex_input)
     with pytest.raises(Unsupported, match="'z' takes complex64"):
-        pasting.example(complex_input, "http://here")
+        request_examples.example(complex_input, "http://here")
 
 
 def test_long_rows_given_as_objects_are_put_together() -> None:
@@ -93,21 +93,21 @@ def test_long_rows_given_as_objects_are_put_together() -> None:
     numbers = list(range(3000))
     for count in (1, 2, 3):
         body = str({"instances": [{"x": numbers, "n": n} for n in range(count)]}).replace("'", '"').encode()
-        request, form = predicting.read(body, one)
+        request, form = predict_json.read(body, one)
         assert form is Form.ROWS
         assert request.inputs["x"].tolist() == [numbers] * count
         assert request.inputs["n"].tolist() == list(range(count))
     mixed = str({"instances": [{"x": numbers, "n": 1}, {"x": numbers[1:], "n": 1}]}).replace("'", '"').encode()
     with pytest.raises(Invalid, match="must have the same shape"):
-        predicting.read(mixed, one)
+        predict_json.read(mixed, one)
     with pytest.raises(Invalid, match="JSON Parse error"):
-        predicting.read(b'{"instances": [{"x": [1 ' + b" " * 9000 + b' 2], "n": 1}]}', one)
+        predict_json.read(b'{"instances": [{"x": [1 ' + b" " * 9000 + b' 2], "n": 1}]}', one)
 
 
 def test_rows_of_several_outputs_are_all_written_when_there_are_many() -> None:
-    count = 2 * predicting.ROWS_AT_ONCE + 1
+    count = 2 * predict_json.ROWS_AT_ONCE + 1
     outputs = {"a": np.arange(count), "b": np.where(np.arange(count) == 7, np.nan, 0.5)}
-    text = predicting.write(Result(outputs, 1), rows=count)
+    text = predict_json.write(Result(outputs, 1), rows=count)
     rows = json.loads(text)["predictions"]
     assert [row["a"] for row in rows] == list(range(count))
     assert [index for index, row in enumerate(rows) if row["b"] != 0.5] == [7]
@@ -121,34 +121,34 @@ def test_rows_of_several_outputs_are_written_with_strings_and_words() -> None:
     }
     expected = b'[{"y":[1.0,NaN],"null":["null"],"n":1},{"y":[2.0,3.0],"null":[{"b64":"/w=="}],"n":2}]'
     assert (
-        predicting.write(Result(outputs, 1), rows=len(next(iter(outputs.values()))))
+        predict_json.write(Result(outputs, 1), rows=len(next(iter(outputs.values()))))
         == b'{"predictions":' + expected + b"}"
     )
-    columns = predicting.write(Result({"a": np.array(1), "b": np.zeros((0, 2))}, 1), rows=None)
+    columns = predict_json.write(Result({"a": np.array(1), "b": np.zeros((0, 2))}, 1), rows=None)
     assert columns == b'{"outputs":{"a":1,"b":[]}}'
 
 
 @pytest.mark.parametrize(("state", "told"), [("draining", "UNLOADING"), ("loading", "LOADING"), ("failed", "END")])
 def test_states_have_tensorflow_servings_names(state: str, told: str) -> None:
-    (status,) = describing.status([model({}, {}, state=state, reason="why")])["model_version_status"]
+    (status,) = metadata.status([model({}, {}, state=state, reason="why")])["model_version_status"]
     assert (status["version"], status["state"]) == ("3", told)
     assert status["status"]["error_message"] == ("why" if state == "failed" else "")
 
 
 def test_a_model_whose_worker_died_is_loading_with_the_reason() -> None:
-    (status,) = describing.status([model({}, {}, reason="its worker died")])["model_version_status"]
+    (status,) = metadata.status([model({}, {}, reason="its worker died")])["model_version_status"]
     assert (status["state"], status["status"]["error_code"]) == ("LOADING", "UNAVAILABLE")
     assert status["status"]["error_message"] == "its worker died"
 
 
 def test_a_shape_of_any_rank_is_told_as_such() -> None:
-    told = describing.metadata(model({"x": ("float32", None)}, {}))
+    told = metadata.metadata(model({"x": ("float32", None)}, {}))
     tensor = told["metadata"]["signature_def"]["signature_def"]["serving_default"]["inputs"]["x"]
     assert tensor["tensor_shape"] == {"dim": [], "unknown_rank": True}
 
 
 def test_the_request_to_paste_for_a_picture_is_an_expression() -> None:
-    told = pasting.example(model({"x": ("float32", [-1, 224, 224, 3])}, {}), "http://h:1")
+    told = request_examples.example(model({"x": ("float32", [-1, 224, 224, 3])}, {}), "http://h:1")
     assert told["json"] is None
     assert "Array(224).fill(Array(224).fill(Array(3).fill(0.5)))" in told["javascript"]
     tree = ast.parse(told["python"])
@@ -161,10 +161,10 @@ def test_the_request_to_paste_for_a_picture_is_an_expression() -> None:
 def test_the_request_to_paste_quotes_what_a_shell_would_read() -> None:
     odd = model({"it's": ("string", [-1])}, {})
     odd.name = "a b/$(c)"
-    told = pasting.example(odd, "http://h:1")
+    told = request_examples.example(odd, "http://h:1")
     assert told["url"] == "http://h:1/v1/models/a%20b%2F%24%28c%29:predict"
     assert told["json"] == {"instances": ["text"]}
-    assert pasting.example(model({"k": ("int64", [])}, {}), "")["json"] == {"inputs": 0}
+    assert request_examples.example(model({"k": ("int64", [])}, {}), "")["json"] == {"inputs": 0}
 
 
 def test_an_example_is_written_as_protocol_buffers_want_it() -> None:
@@ -196,6 +196,6 @@ MODELS = [
 def test_whatever_json_comes_it_is_read_or_refused(body: dict[str, Any], padding: str) -> None:
     text = json.dumps(body).replace("[", "[" + padding).encode()
     for each in MODELS:
-        for read in (predicting.read, partial(examples.read, verb="classify")):
+        for read in (predict_json.read, partial(examples.read, verb="classify")):
             with contextlib.suppress(TFserveError):
                 read(text, each)

@@ -10,10 +10,10 @@ import pytest
 
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import ModelOptions, ModelVersion
-from tfserve.protocols.tfserving import addresses, predicting
-from tfserve.serving.models import Model
-from tfserve.serving.prediction import Result
-from tfserve.tensors import Signature, TensorSpec
+from tfserve.tensors.specs import Signature, TensorSpec
+from tfserve.web.api.v1 import predict_json, routing
+from tfserve.web.predictions.live_models import Model
+from tfserve.web.predictions.request import Result
 
 
 async def never(_: str) -> None:
@@ -34,8 +34,8 @@ ROWS, SCALAR = TensorSpec("x", "float32", (-1, 2)), TensorSpec("rate", "float32"
 @pytest.mark.parametrize("body", [b'{"instances": [{"x": [1, 2], "rate": 3}]}', b'{"instances": [[1, 2]]}'])
 def test_a_scalar_beside_rows_is_asked_for_in_columns(body: bytes) -> None:
     with pytest.raises(Invalid, match=r"'rate'.*Send columns instead"):
-        predicting.read(body, model(ROWS, SCALAR))
-    request, _ = predicting.read(b'{"inputs": {"x": [[1, 2]], "rate": 3}}', model(ROWS, SCALAR))
+        predict_json.read(body, model(ROWS, SCALAR))
+    request, _ = predict_json.read(b'{"inputs": {"x": [[1, 2]], "rate": 3}}', model(ROWS, SCALAR))
     assert request.inputs["rate"].shape == ()
 
 
@@ -43,8 +43,8 @@ def test_a_scalar_beside_rows_is_asked_for_in_columns(body: bytes) -> None:
 def test_outputs_that_are_not_one_row_for_each_instance_are_refused_in_rows(shapes: Any) -> None:
     result = Result({f"y{n}": np.zeros(shape, np.float32) for n, shape in enumerate(shapes)}, 1)
     with pytest.raises(Invalid, match=r"2 instances, .*Send columns instead"):
-        predicting.write(result, rows=2)
-    assert predicting.write(result, rows=None).startswith(b'{"outputs":')
+        predict_json.write(result, rows=2)
+    assert predict_json.write(result, rows=None).startswith(b'{"outputs":')
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,14 @@ def test_outputs_that_are_not_one_row_for_each_instance_are_refused_in_rows(shap
     ],
 )  # fmt: skip
 def test_a_path_may_have_an_escaped_colon_and_a_slash_at_its_end(path: bytes) -> None:
-    assert addresses.read("POST", path) == addresses.Address("predict", "a")
+    assert routing.read("POST", path) == routing.Address("predict", "a")
     versioned = path.replace(b"/a", b"/a/versions/2", 1)
-    assert addresses.read("POST", versioned) == addresses.Address("predict", "a", 2)
+    assert routing.read("POST", versioned) == routing.Address("predict", "a", 2)
 
 
 def test_reads_may_have_a_slash_at_their_end_too() -> None:
-    assert addresses.read("GET", b"/v1/models/") == addresses.Address("list")
-    assert addresses.read("GET", b"/v1/models/a/metadata/") == addresses.Address("metadata", "a")
+    assert routing.read("GET", b"/v1/models/") == routing.Address("list")
+    assert routing.read("GET", b"/v1/models/a/metadata/") == routing.Address("metadata", "a")
     for path in (b"/v1/models/a//", b"/v1/models/a%3Afit", b"/v1/models//a:predict"):
         with pytest.raises(Invalid, match="Malformed request"):
-            addresses.read("POST", path)
+            routing.read("POST", path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tfserve.ipc.predictions import Answer, Ask, Refusal
-from tfserve.worker.waiting import Waiting, WaitingRoom
+from tfserve.worker.model.request_queue import Waiting, WaitingRoom
 
 
 class Nobody:

@@ -17,11 +17,11 @@ from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import BecomeModel, ModelOptions, WarmUpStep
 from tfserve.ipc.predictions import Ask, to_tensor
 from tfserve.runtimes.echo import EchoModel
-from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
-from tfserve.worker.computation import Computation
-from tfserve.worker.predictor import Predictor
-from tfserve.worker.steps import Steps
-from tfserve.worker.warm_up import Result, WarmUp
+from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
+from tfserve.worker.model.computation import Computation
+from tfserve.worker.model.predictor import Predictor
+from tfserve.worker.model.warm_up import Result, WarmUp
+from tfserve.worker.model.warm_up_steps import Steps
 
 Inputs = Mapping[str, Array]
 

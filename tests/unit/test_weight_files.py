@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.training import known_networks, lite_weights, torch_file, weight_files
-from tfserve.training.known_networks import KNOWN
+from tfserve.training.fit import lite_weights, pretrained, torch_file, weight_files
+from tfserve.training.fit.pretrained import KNOWN
 
 SMALL = "MobileNetV3Small"
 
@@ -24,7 +24,7 @@ SMALL = "MobileNetV3Small"
 @pytest.fixture(scope="module")
 def real() -> bytes:
     """EfficientNet-Lite0, as its package ships it."""
-    file = known_networks.packaged_weights()
+    file = pretrained.packaged_weights()
     assert file is not None
     return file.read_bytes()
 
@@ -117,7 +117,7 @@ def test_a_zip_bomb_is_not_unpacked(said: int, tmp_path: Path) -> None:
 def test_tensors_of_another_shape_or_without_numbers_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = known_networks.packaged_weights()
+    file = pretrained.packaged_weights()
     assert file is not None
     tensors = dict(torch_file.read(file))
     for change, words in (

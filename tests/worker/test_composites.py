@@ -12,7 +12,7 @@ from tfserve.errors import Invalid
 from tfserve.models import formats
 from tfserve.runtimes import conversion
 from tfserve.runtimes.interface import Runtime, remarks_of
-from tfserve.tensors import TensorSpec
+from tfserve.tensors.specs import TensorSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's own
 

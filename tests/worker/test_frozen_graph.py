@@ -12,7 +12,7 @@ from tfserve import runtimes
 from tfserve.errors import Invalid, Unsupported
 from tfserve.models import formats
 from tfserve.runtimes.interface import Runtime
-from tfserve.tensors import Signature, TensorSpec
+from tfserve.tensors.specs import Signature, TensorSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's own
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfserve import runtimes
 from tfserve.models import formats
 from tfserve.runtimes.interface import Runtime
-from tfserve.worker.predictor import Predictor
+from tfserve.worker.model.predictor import Predictor
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's own
 

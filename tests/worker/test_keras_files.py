@@ -12,7 +12,7 @@ from tfserve import runtimes
 from tfserve.errors import Invalid
 from tfserve.models import formats
 from tfserve.runtimes.interface import Runtime
-from tfserve.tensors import Array
+from tfserve.tensors.specs import Array
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's and Keras' own
 

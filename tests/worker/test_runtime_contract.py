@@ -18,8 +18,8 @@ from tfserve.errors import Invalid, Unsupported
 from tfserve.models import formats
 from tfserve.runtimes import layout
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime
-from tfserve.tensors import Array, Signature, TensorSpec
-from tfserve.worker.predictor import Predictor
+from tfserve.tensors.specs import Array, Signature, TensorSpec
+from tfserve.worker.model.predictor import Predictor
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 

@@ -21,7 +21,7 @@ from tfserve.models import formats, tfjs
 from tfserve.models.formats import Located
 from tfserve.runtimes import exports, fingerprint, tfjs_weights
 from tfserve.runtimes.interface import Runtime
-from tfserve.tensors import Array
+from tfserve.tensors.specs import Array
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's own
 

@@ -11,8 +11,8 @@ import pytest
 
 from tfserve.errors import Invalid
 from tfserve.runtimes.echo import EchoModel
-from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
-from tfserve.worker.predictor import Predictor
+from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
+from tfserve.worker.model.predictor import Predictor
 
 Compute = Callable[[Array], Array]
 

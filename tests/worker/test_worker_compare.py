@@ -12,9 +12,9 @@ import pytest
 from worker_process import WorkerProcess
 
 from tfserve import runtimes
-from tfserve.conversions import CANDIDATES, TENSORFLOW, Conversions, Guard, Trial
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel
 from tfserve.models import formats
+from tfserve.models.runtime_reports import CANDIDATES, TENSORFLOW, Conversions, Guard, Trial
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 

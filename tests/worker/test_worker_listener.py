@@ -14,9 +14,9 @@ from worker_process import StartWorker, WorkerProcess
 
 from tfserve.errors import Invalid, TFserveError, TimedOut
 from tfserve.ipc.messages import ModelLoaded, ModelOptions, ModelVersion
-from tfserve.serving.models import Model, Models
-from tfserve.serving.prediction import Caller, CallerGone, Request, Result
-from tfserve.tensors import Array
+from tfserve.tensors.specs import Array
+from tfserve.web.predictions.live_models import Model, Models
+from tfserve.web.predictions.request import Caller, CallerGone, Request, Result
 
 Use = Callable[[Callable[[Model], Awaitable[Any]]], Any]
 

@@ -11,15 +11,7 @@ from typing import Any
 import pytest
 from worker_process import StartWorker, WorkerProcess
 
-from tfserve.ipc.messages import (
-    BecomeModel,
-    ClearVariables,
-    Failed,
-    ModelLoaded,
-    ModelOptions,
-    Predict,
-    Predictions,
-)
+from tfserve.ipc.messages import BecomeModel, ClearVariables, Failed, ModelLoaded, ModelOptions, Predict, Predictions
 
 
 def asks(fetches: str | list[str], feed_dict: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
     formats.TFJS_LAYERS: ("tensorflow",),
     formats.ECHO: ("echo",),
 }
-"""The runtimes that read a format without conversion, best first. For SavedModels `tfserve.worker.compare` decides."""
+"""The runtimes that read a format without conversion, best first. For SavedModels `tfserve.worker.trials` decides."""
 
 PRECISIONS: dict[str, tuple[str, ...]] = {
     "float32": tuple(MODULES),

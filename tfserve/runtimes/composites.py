@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from tfserve.tensors import Shape, TensorSpec
+from tfserve.tensors.specs import Shape, TensorSpec
 
 RAGGED, SPARSE, OTHER = "ragged", "sparse", "composite"
 SPARSE_PARTS = ("indices", "values", "dense_shape")

@@ -1,7 +1,7 @@
 """Converts SavedModels to files for other runtimes, keeping the names, types and order of one signature.
 
 Converters are third-party programs that may fail, crash or hang, so each runs in its own process (see
-`tfserve.worker.compare`).
+`tfserve.worker.trials.runtime_trial`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tfserve.models import formats
 from tfserve.models.formats import Located
 from tfserve.runtimes import frozen, layout, need
 from tfserve.runtimes.layout import Layout
-from tfserve.tensors import DEFAULT_SIGNATURE, Signature, TensorSpec
+from tfserve.tensors.specs import DEFAULT_SIGNATURE, Signature, TensorSpec
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfserve.runtimes.tensorflow import GraphModel
-from tfserve.tensors import Array, Signature
+from tfserve.tensors.specs import Array, Signature
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from tfserve.runtimes import image_files
 from tfserve.runtimes.image_files import MAX_PIXELS as MAX_PIXELS
 from tfserve.runtimes.image_files import BadImage
 from tfserve.runtimes.image_spec import MODES, ImageSpec
-from tfserve.tensors import Array
+from tfserve.tensors.specs import Array
 
 
 def decode(spec: ImageSpec, number: int, data: bytes) -> tuple[Array, tuple[int, int]]:

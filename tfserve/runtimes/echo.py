@@ -15,7 +15,7 @@ from tfserve.errors import Invalid, nearest
 from tfserve.models.formats import Located
 from tfserve.runtimes.interface import find_signature
 from tfserve.runtimes.signature_only import SignatureOnly
-from tfserve.tensors import DEFAULT_SIGNATURE, DTYPES, Array, Shape, Signature, TensorSpec
+from tfserve.tensors.specs import DEFAULT_SIGNATURE, DTYPES, Array, Shape, Signature, TensorSpec
 
 
 class _Tensor(msgspec.Struct):

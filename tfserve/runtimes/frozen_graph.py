@@ -9,7 +9,7 @@ from typing import Any
 from tfserve.errors import Invalid, nearest
 from tfserve.models.formats import Located
 from tfserve.runtimes.interface import listed
-from tfserve.tensors import DEFAULT_SIGNATURE
+from tfserve.tensors.specs import DEFAULT_SIGNATURE
 
 _INPUTS = frozenset({"Placeholder", "PlaceholderV2"})
 _NO_OUTPUTS = frozenset({"Const", "NoOp", "Assert", "Print", "PrintV2", "Placeholder", "PlaceholderWithDefault"})

@@ -10,7 +10,7 @@ from typing import Any
 
 from tfserve.errors import Invalid, nearest
 from tfserve.runtimes.interface import Target, find_signature, listed
-from tfserve.tensors import Signature, TensorSpec
+from tfserve.tensors.specs import Signature, TensorSpec
 
 Aliases = Mapping[str, Mapping[str, str]]
 """For each signature, the tensor of each of its names."""

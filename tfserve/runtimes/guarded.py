@@ -1,7 +1,7 @@
 """A converted model that leaves requests to TensorFlow unless the two were shown to agree on such values.
 
 A conversion drops assertions, reads beyond the end of a table, or loses a NaN. Which values are safe is found by trials
-(`tfserve.worker.reference`); here each request is checked against that, which takes a few microseconds.
+(`tfserve.worker.trials.reference_outputs`); here each request is checked against that, which takes a few microseconds.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 import ml_dtypes
 import numpy as np
 
-from tfserve.conversions import Guard, Number
 from tfserve.errors import Overloaded, TFserveError
+from tfserve.models.runtime_reports import Guard, Number
 from tfserve.runtimes.interface import Forwarding, OnlyTensorFlowKnows, Runtime
-from tfserve.tensors import Array
+from tfserve.tensors.specs import Array
 
 HALF = frozenset({np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)})
 """Numpy warns of a NaN in these, and casts a limit to them."""

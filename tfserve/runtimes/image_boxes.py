@@ -13,7 +13,7 @@ import numpy as np
 from tfserve.errors import Invalid
 from tfserve.runtimes.image_spec import ImageSpec
 from tfserve.runtimes.interface import listed
-from tfserve.tensors import Array, TensorSpec
+from tfserve.tensors.specs import Array, TensorSpec
 
 BOXES, SCORES, LABELS, COUNT = NAMES = ("boxes", "scores", "labels", "count")
 _RANKS = {BOXES: 3, SCORES: 2, LABELS: 2, COUNT: 1}

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfserve.colours import colour
 from tfserve.errors import Invalid
-from tfserve.tensors import Array
+from tfserve.tensors.specs import Array
 
 MAX_SIDE = 16_384
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}

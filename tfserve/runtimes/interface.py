@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from tfserve.errors import Invalid, nearest
-from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
+from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 
 
 class Target(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ import msgspec
 
 from tfserve.errors import Invalid
 from tfserve.runtimes.interface import listed
-from tfserve.tensors import DEFAULT_SIGNATURE, Signature, TensorSpec
+from tfserve.tensors.specs import DEFAULT_SIGNATURE, Signature, TensorSpec
 
 
 class Layout(msgspec.Struct, frozen=True):

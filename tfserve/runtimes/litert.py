@@ -13,7 +13,7 @@ from tfserve.errors import Invalid, Overloaded, TFserveError
 from tfserve.models.formats import Located
 from tfserve.runtimes import layout, litert_state, machine
 from tfserve.runtimes.signature_only import SignatureOnly
-from tfserve.tensors import DEFAULT_SIGNATURE, Array, Quantization, Signature, TensorSpec
+from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Quantization, Signature, TensorSpec
 
 _LACKS_OPERATION = re.compile(r"custom op|select TensorFlow op|unresolved", re.IGNORECASE)
 _Compute = Callable[..., Mapping[str, Array]]

@@ -10,7 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from tfserve.tensors import Array
+from tfserve.tensors.specs import Array
 
 TYPE = "tensor(bfloat16)"
 _ONNX_NUMBER = 16

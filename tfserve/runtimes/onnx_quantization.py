@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from tfserve.runtimes import protobuf
-from tfserve.tensors import Array, Quantization, TensorSpec
+from tfserve.tensors.specs import Array, Quantization, TensorSpec
 
 MOVING = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 READS = {"DequantizeLinear": 1, "QLinearConv": 1, "QLinearMatMul": 1}

@@ -16,7 +16,7 @@ from tfserve.models.formats import ONNX, Located
 from tfserve.runtimes import layout, machine, onnx_bfloat16, onnx_quantization
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
-from tfserve.tensors import Array, TensorSpec
+from tfserve.tensors.specs import Array, TensorSpec
 
 DTYPES = {
     onnx_bfloat16.TYPE: "bfloat16",

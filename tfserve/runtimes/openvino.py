@@ -15,7 +15,7 @@ from tfserve.runtimes import layout, machine, onnx_quantization, saved_model_fil
 from tfserve.runtimes.interface import listed
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
-from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
+from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 
 DTYPES = {
     "boolean": "bool",

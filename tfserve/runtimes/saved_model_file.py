@@ -14,7 +14,7 @@ from tfserve.errors import Invalid
 from tfserve.runtimes import composites
 from tfserve.runtimes.protobuf import Field, entry, of
 from tfserve.runtimes.protobuf import fields as fields_of
-from tfserve.tensors import Shape, Signature, TensorSpec
+from tfserve.tensors.specs import Shape, Signature, TensorSpec
 
 DTYPES = {
     1: "float32",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfserve.runtimes.graph_state import GraphWrites, Writes
-from tfserve.tensors import Array
+from tfserve.tensors.specs import Array
 
 _SCOPE = "tfserve_state"
 

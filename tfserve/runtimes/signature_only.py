@@ -10,7 +10,7 @@ from tfserve.errors import Invalid, nearest
 from tfserve.runtimes import known_names
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Target, listed
 from tfserve.runtimes.known_names import KnownNames
-from tfserve.tensors import Signature, TensorSpec
+from tfserve.tensors.specs import Signature, TensorSpec
 
 
 class SignatureOnly:

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from tfserve.errors import Unsupported
 from tfserve.runtimes.interface import Forwarding, Runtime
-from tfserve.tensors import Array
+from tfserve.tensors.specs import Array
 
 STATEFUL = "stateful: callers share its state"
 STATELESS = "stateful, but its state is reset before each call (stateless: true)"

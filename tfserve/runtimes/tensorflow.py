@@ -20,11 +20,11 @@ from tfserve.models import formats
 from tfserve.models.formats import Located
 from tfserve.runtimes import (
     Measuring,
+    call_latency,
     exports,
     frozen_graph,
     keras,
     known_names,
-    pace,
     saved_model_file,
     state,
     uninitialized,
@@ -38,7 +38,7 @@ from tfserve.runtimes.saved_model_file import Tensors
 from tfserve.runtimes.session_state import SessionState
 from tfserve.runtimes.side_effects import Operations
 from tfserve.runtimes.uninitialized import Completed
-from tfserve.tensors import DEFAULT_SIGNATURE, Array
+from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array
 
 MAX_CALLABLES = 256
 
@@ -231,13 +231,15 @@ def _load_at_its_best(tf: Any, model: Located, path: Path, device: str, measurin
     if measuring is None or not state.may_compute(with_threads):
         return with_threads
     with measuring():
-        took_s = pace.seconds(with_threads)
-    if took_s is None or took_s > pace.LIGHT_S:
+        took_s = call_latency.seconds(with_threads)
+    if took_s is None or took_s > call_latency.LIGHT_S:
         state.reset(with_threads)
         return with_threads
     without = _load(tf, model, path, device, inter_op_parallelism_threads=-1, intra_op_parallelism_threads=1)
     with measuring():
-        best, other = (without, with_threads) if (pace.seconds(without) or 0) < took_s else (with_threads, without)
+        best, other = (
+            (without, with_threads) if (call_latency.seconds(without) or 0) < took_s else (with_threads, without)
+        )
     other.close()
     state.reset(best)
     return best

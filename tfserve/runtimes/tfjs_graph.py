@@ -11,7 +11,7 @@ from tfserve.models import tfjs
 from tfserve.models.tfjs import ModelJson
 from tfserve.runtimes import frozen_graph, fused_operations, tfjs_weights
 from tfserve.runtimes.causes import cause
-from tfserve.tensors import Array
+from tfserve.tensors.specs import Array
 
 _TABLES = ("HashTable", "HashTableV2", "MutableHashTableV2", "LookupTableFind", "LookupTableFindV2")
 

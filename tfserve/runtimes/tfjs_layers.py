@@ -12,7 +12,7 @@ from tfserve.models import tfjs
 from tfserve.runtimes import keras, keras_file, tfjs_weights
 from tfserve.runtimes.interface import listed
 from tfserve.runtimes.keras_file import KerasFile
-from tfserve.tensors import Array
+from tfserve.tensors.specs import Array
 
 
 def export(file: Path, folder: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from tfserve.errors import Invalid
 from tfserve.models import tfjs
 from tfserve.models.tfjs import Group, ModelJson, Weight
-from tfserve.tensors import Array
+from tfserve.tensors.specs import Array
 
 
 def read(file: Path, model: ModelJson) -> dict[str, Array]:

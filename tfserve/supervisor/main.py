@@ -27,12 +27,12 @@ from tfserve.ipc.messages import GetMetrics
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.lock import DataFolderLock
 from tfserve.supervisor.private_files import UMASK, make_private
-from tfserve.supervisor.processes import OWNER, Child, Exit, Role, kill_leftovers, owner_of
-from tfserve.supervisor.web import WebProcess, hold, listen
+from tfserve.supervisor.processes.child import OWNER, Child, Exit, Role, kill_leftovers, owner_of
+from tfserve.supervisor.web_processes import WebProcess, hold, listen
 
 if TYPE_CHECKING:
-    from tfserve.control.database import Database
-    from tfserve.supervisor.requests import Requests
+    from tfserve.db.database import Database
+    from tfserve.supervisor.api import Requests
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def _take_database(settings: Settings, owner: str) -> Database:
     os.environ.update(to_environment(settings))
     os.environ["DJANGO_SETTINGS_MODULE"] = "tfserve.django_settings"
     django.setup()
-    from tfserve.control.database import Database  # it needs Django to be set up
+    from tfserve.db.database import Database  # it needs Django to be set up
 
     return Database(owner)
 
@@ -162,13 +162,13 @@ class Supervisor:
     async def run(self) -> int:
         """Returns the exit code."""
         # The models can be imported once Django is set up.
-        from tfserve.control import running_time
-        from tfserve.supervisor.catalogue import Catalogue
-        from tfserve.supervisor.journal import Journal
-        from tfserve.supervisor.measures import Measures
-        from tfserve.supervisor.requests import Requests
-        from tfserve.supervisor.trainings import Trainings
-        from tfserve.supervisor.workers import Spare, Workshop
+        from tfserve.db import running_time
+        from tfserve.supervisor.api import Requests
+        from tfserve.supervisor.jobs.journal import Journal
+        from tfserve.supervisor.jobs.training_queue import Trainings
+        from tfserve.supervisor.metrics import Measures
+        from tfserve.supervisor.models.announcements import Catalogue
+        from tfserve.supervisor.processes.worker import Spare, Workshop
         from tfserve.supervisor.workspaces import Workspaces
 
         self._take_charge()
@@ -235,7 +235,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._on_signal)
 
     def _start_guardian(self) -> None:
-        program = Path(__file__).with_name("guardian.py")
+        program = Path(__file__).parent / "processes" / "guardian.py"
         guardian = Child.start(
             [sys.executable, "-I", "-S", str(program), self._owner, str(os.getpid()), str(self._process_record)],
             role=Role.GUARDIAN,

@@ -10,11 +10,11 @@ from typing import Any
 
 import psutil
 
-from tfserve.control.models import Workspace as Row
-from tfserve.supervisor.deployments import Deployments
-from tfserve.supervisor.dispatcher import Dispatcher
-from tfserve.supervisor.restarts import Restarts
-from tfserve.supervisor.scripts import ScriptProcess, ScriptThread
+from tfserve.db.models import Workspace as Row
+from tfserve.supervisor.jobs.dispatcher import Dispatcher
+from tfserve.supervisor.jobs.scripts import ScriptProcess, ScriptThread
+from tfserve.supervisor.models.deployment import Deployments
+from tfserve.supervisor.processes.restarts import Restarts
 
 
 @dataclass

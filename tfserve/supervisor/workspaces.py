@@ -12,33 +12,26 @@ from collections.abc import Iterator
 from functools import partial
 
 from tfserve.config import Settings
-from tfserve.control import records
-from tfserve.control.models import Job as JobRow
-from tfserve.control.models import Workspace as Row
-from tfserve.errors import (
-    NoSuchWorkspace,
-    OutOfSpace,
-    ServiceOff,
-    TFserveError,
-    TooManyWorkspaces,
-    WorkspaceExists,
-)
+from tfserve.db import writes
+from tfserve.db.models import Job as JobRow
+from tfserve.db.models import Workspace as Row
+from tfserve.errors import NoSuchWorkspace, OutOfSpace, ServiceOff, TFserveError, TooManyWorkspaces, WorkspaceExists
 from tfserve.ipc.messages import JobKind
-from tfserve.supervisor.catalogue import Catalogue
-from tfserve.supervisor.choices import Choices
-from tfserve.supervisor.deployments import Deployments
-from tfserve.supervisor.dispatcher import Dispatcher
 from tfserve.supervisor.events import Revision
-from tfserve.supervisor.interrupted_jobs import end_interrupted
-from tfserve.supervisor.jobs import DESTROYED, RESTARTED, STOPPED, Ending, Job, Outcome
-from tfserve.supervisor.journal import Journal
-from tfserve.supervisor.loading import Means
-from tfserve.supervisor.output import JobOutput
-from tfserve.supervisor.replicas import Deployment
-from tfserve.supervisor.restarts import Restarts
-from tfserve.supervisor.runner import Runner
-from tfserve.supervisor.scripts import Host, ScriptProcess, ScriptThread
-from tfserve.supervisor.workers import Spare
+from tfserve.supervisor.jobs.dispatcher import Dispatcher
+from tfserve.supervisor.jobs.interrupted_jobs import end_interrupted
+from tfserve.supervisor.jobs.job import DESTROYED, RESTARTED, STOPPED, Ending, Job, Outcome
+from tfserve.supervisor.jobs.journal import Journal
+from tfserve.supervisor.jobs.runner import Runner
+from tfserve.supervisor.jobs.scripts import Host, ScriptProcess, ScriptThread
+from tfserve.supervisor.models.announcements import Catalogue
+from tfserve.supervisor.models.deployment import Deployments
+from tfserve.supervisor.models.loading import Means
+from tfserve.supervisor.models.replicas import Deployment
+from tfserve.supervisor.models.runtime_trials import Choices
+from tfserve.supervisor.processes.output import JobOutput
+from tfserve.supervisor.processes.restarts import Restarts
+from tfserve.supervisor.processes.worker import Spare
 from tfserve.supervisor.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -103,11 +96,11 @@ class Workspaces:
             raise TooManyWorkspaces(limit=self._settings.max_workspaces)
         self._taken.add(name)
         try:
-            row = await self._journal.change(partial(records.create_workspace, name, type_))
+            row = await self._journal.change(partial(writes.create_workspace, name, type_))
             if not self.on:  # it was turned off meanwhile
-                await self._journal.change(partial(records.destroy_workspace, row.pk))
+                await self._journal.change(partial(writes.destroy_workspace, row.pk))
                 raise ServiceOff
-            await self._add_or_undo(records.Saved(row))
+            await self._add_or_undo(writes.Saved(row))
         finally:
             self._taken.discard(name)
         self._changed.fire()
@@ -136,7 +129,7 @@ class Workspaces:
             dispatcher.hold()
             await dispatcher.end_running(RESTARTED)
             await workspace.scripts.restart()
-            await self._journal.take_turn(records.Turn(workspace_id=workspace.id, variables=b"{}"))
+            await self._journal.take_turn(writes.Turn(workspace_id=workspace.id, variables=b"{}"))
             workspace.restarts.worked()
             await workspace.deployments.restart()
         finally:
@@ -146,7 +139,7 @@ class Workspaces:
 
     async def bring_all_back(self) -> None:
         """Goes on where the server ended, however it ended."""
-        saved = await self._journal.change(records.load_all)
+        saved = await self._journal.change(writes.load_all)
         for turn in end_interrupted(saved, self._settings.data_path):
             await self._journal.take_turn(turn)
         for each in saved:
@@ -167,7 +160,7 @@ class Workspaces:
     async def prune(self, workspace: Workspace) -> None:
         """Forgets jobs that are kept no longer, with their output."""
         settings = self._settings
-        prune = partial(records.prune, workspace.id, keep_jobs=settings.keep_jobs, keep_days=settings.keep_days)
+        prune = partial(writes.prune, workspace.id, keep_jobs=settings.keep_jobs, keep_days=settings.keep_days)
         numbers = await self._journal.change(prune)
         workspace.dispatcher.finished_count -= len(numbers)
         for number in numbers:
@@ -193,14 +186,14 @@ class Workspaces:
 
     # --- inside
 
-    async def _add_or_undo(self, saved: records.Saved) -> None:
+    async def _add_or_undo(self, saved: writes.Saved) -> None:
         try:
             self._add(saved)
         except OSError as error:
-            await self._journal.change(partial(records.destroy_workspace, saved.workspace.pk))
+            await self._journal.change(partial(writes.destroy_workspace, saved.workspace.pk))
             raise OutOfSpace(cause=f"{error.strerror}: {error.filename}") from error
 
-    def _bring_back(self, saved: records.Saved) -> Workspace:
+    def _bring_back(self, saved: writes.Saved) -> Workspace:
         """Goes on with a workspace where its record says that it was."""
         workspace = self._add(saved)
         for row in saved.waiting:
@@ -209,7 +202,7 @@ class Workspaces:
             workspace.deployments.upkeep.bring_back(Deployment.from_row(saved.deployment))
         return workspace
 
-    def _add(self, saved: records.Saved) -> Workspace:
+    def _add(self, saved: writes.Saved) -> Workspace:
         row = saved.workspace
         folder = self._settings.data_path / "workspaces" / str(row.pk) / "files"
         folder.mkdir(parents=True, exist_ok=True)
@@ -244,10 +237,10 @@ class Workspaces:
             await workspace.scripts.restart()
             for job in [*workspace.dispatcher.running, *workspace.dispatcher.waiting]:
                 _settle(job, DESTROYED)
-            await self._journal.change(partial(records.destroy_workspace, workspace.id))
+            await self._journal.change(partial(writes.destroy_workspace, workspace.id))
             await asyncio.to_thread(shutil.rmtree, workspace.folder.parent, ignore_errors=True)
         except TFserveError:  # its record can't be removed now, so it is still there
-            self._bring_back(await self._journal.change(partial(records.load_one, workspace.id)))
+            self._bring_back(await self._journal.change(partial(writes.load_one, workspace.id)))
             raise
         finally:
             self._taken.discard(workspace.name)

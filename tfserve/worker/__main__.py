@@ -28,9 +28,10 @@ from tfserve.ipc.messages import (
     WorkerReady,
 )
 from tfserve.linux import adopt_orphans
-from tfserve.worker import deferred_imports, linux, streams
+from tfserve.worker import deferred_imports, process_group
 from tfserve.worker.inbox import Inbox
-from tfserve.worker.interrupts import Interrupts
+from tfserve.worker.scripts import streams
+from tfserve.worker.scripts.interrupts import Interrupts
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     status = os.EX_SOFTWARE
     try:
         _serve(connection, interrupts, inbox, options.callers_umask)
-        linux.kill_descendants()
+        process_group.kill_descendants()
         status = 0
     except BaseException:  # a script's signal handler that exits, or a bug in the worker
         traceback.print_exc()
@@ -79,7 +80,7 @@ def _connect(fd: int) -> BlockingConnection:
     sock = socket.socket(fileno=fd)
     sock.set_inheritable(False)
     peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    linux.die_soon_after_parent(struct.unpack("3i", peer)[0])
+    process_group.die_soon_after_parent(struct.unpack("3i", peer)[0])
     adopt_orphans()
     connection = BlockingConnection(sock)
     os.register_at_fork(after_in_child=connection.close)
@@ -95,18 +96,18 @@ def _serve(
             os.umask(callers_umask)
         match message:
             case BecomeScripts():
-                from tfserve.worker.scripts import ScriptsRole
+                from tfserve.worker.scripts.process import ScriptsRole
 
                 scripts = ScriptsRole(message, connection, interrupts)
                 connection.answer(request_id, Done())
                 return scripts.serve(inbox)
             case BecomeHost():
-                from tfserve.worker.host import HostRole
+                from tfserve.worker.scripts.host import HostRole
 
                 connection.answer(request_id, Done())
                 return HostRole(connection, interrupts).serve(inbox)
             case BecomeModel():
-                from tfserve.worker.model import ModelRole
+                from tfserve.worker.model.role import ModelRole
 
                 return ModelRole(connection).serve(inbox, request_id, message)
             case ExamineProject() | Train():
@@ -114,7 +115,7 @@ def _serve(
 
                 return TrainRole(connection, interrupts, callers_umask).serve(inbox, request_id, message)
             case IdentifyModel() | Convert():
-                from tfserve.worker.compare import CompareRole
+                from tfserve.worker.trials.runtime_trial import CompareRole
 
                 return CompareRole(connection).serve(inbox, request_id, message)
         refused = Invalid(f"a worker without a role received {type(message).__name__}")

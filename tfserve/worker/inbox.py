@@ -9,8 +9,8 @@ from queue import SimpleQueue
 
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import READING, Interrupt, Message, ReadVariables, RunScript, Stop, Train
-from tfserve.worker import linux
-from tfserve.worker.interrupts import Interrupts
+from tfserve.worker import process_group
+from tfserve.worker.scripts.interrupts import Interrupts
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Inbox:
             for request_id, message in self._connection.receive():
                 self._take(request_id, message)
         finally:
-            linux.end_group()
+            process_group.end_group()
 
     def _take(self, request_id: int, message: Message) -> None:
         if isinstance(message, Interrupt):

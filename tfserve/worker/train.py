@@ -15,21 +15,14 @@ import msgspec
 from tfserve.config import load
 from tfserve.errors import Failure, Internal, Invalid, OutOfSpace, TFserveError
 from tfserve.ipc.connections import BlockingConnection
-from tfserve.ipc.messages import (
-    ExamineProject,
-    Failed,
-    JobState,
-    Message,
-    ProjectExamined,
-    Train,
-    TrainingEnded,
-)
-from tfserve.training import parameters, writing
-from tfserve.training.examine import examine
-from tfserve.training.first_words import first_words
-from tfserve.worker import streams
+from tfserve.ipc.messages import ExamineProject, Failed, JobState, Message, ProjectExamined, Train, TrainingEnded
+from tfserve.training import atomic_files
+from tfserve.training.dataset.examine import examine
+from tfserve.training.error_summary import first_words
+from tfserve.training.recipes import parameters
 from tfserve.worker.inbox import Inbox
-from tfserve.worker.interrupts import Interrupts, MainThread
+from tfserve.worker.scripts import streams
+from tfserve.worker.scripts.interrupts import Interrupts, MainThread
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +85,11 @@ class TrainRole:
     def _run(self, message: Train) -> dict[str, Any]:
         """The summary of the metrics of this attempt, or of an earlier one that was complete."""
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else the task's output is full of them
-        from tfserve.training import recipes
+        from tfserve.training.recipes import registry
 
-        writing.make_folder(Path(message.folder).parent, self._callers_umask)
-        with writing.temporary_files(Path(message.work_folder, TEMPORARY)):
-            return recipes.run(message, self._connection.tell)
+        atomic_files.make_folder(Path(message.folder).parent, self._callers_umask)
+        with atomic_files.temporary_files(Path(message.work_folder, TEMPORARY)):
+            return registry.run(message, self._connection.tell)
 
 
 def _give_way(nice: int) -> None:
@@ -116,7 +109,7 @@ def _examine(message: ExamineProject) -> Message:
     except TFserveError as error:
         return Failed(failure=error.to_failure())
     except OSError as error:
-        kind_of = OutOfSpace(cause=str(error)) if writing.tells_full_disk(error) else Internal(str(error))
+        kind_of = OutOfSpace(cause=str(error)) if atomic_files.tells_full_disk(error) else Internal(str(error))
         return Failed(failure=kind_of.to_failure())
     except Exception as error:  # the caller gets the cause; a crash would only show an exit code
         traceback.print_exception(error)
@@ -142,9 +135,9 @@ def _publish(message: Train, callers_umask: int | None) -> Failure | None:
     folder = Path(message.folder)
     try:
         if folder.exists():
-            writing.link_latest(folder)
+            atomic_files.link_latest(folder)
         else:
-            writing.publish(writing.aside_of(folder), folder, callers_umask)
+            atomic_files.publish(atomic_files.aside_of(folder), folder, callers_umask)
     except OSError as error:
         return _told(error, message)
     with contextlib.suppress(OSError):
@@ -155,10 +148,10 @@ def _publish(message: Train, callers_umask: int | None) -> Failure | None:
 
 def _told(error: BaseException, message: Train) -> Failure:
     """Why a run failed, for people; the traceback goes to the task's output."""
-    shutil.rmtree(writing.aside_of(Path(message.folder)), ignore_errors=True)
+    shutil.rmtree(atomic_files.aside_of(Path(message.folder)), ignore_errors=True)
     if isinstance(error, TFserveError):
         return error.to_failure()
-    if writing.tells_full_disk(error):
+    if atomic_files.tells_full_disk(error):
         cause = f"{error}. The last checkpoint is kept in {message.work_folder}. Free some space and resume"
         return OutOfSpace(cause=cause[:1000]).to_failure()
     traceback.print_exception(error)
@@ -172,7 +165,7 @@ def _ended(message: Train, metrics: dict[str, Any], failure: Failure | None) -> 
             state=JobState.SUCCEEDED, model_path=str(Path(message.folder) / SAVED_MODEL), metrics=metrics
         )
     if failure.code == "cancelled":
-        shutil.rmtree(writing.aside_of(Path(message.folder)), ignore_errors=True)
+        shutil.rmtree(atomic_files.aside_of(Path(message.folder)), ignore_errors=True)
     state = JobState.CANCELLED if failure.code == "cancelled" else JobState.FAILED
     print(failure.message, flush=True)
     return TrainingEnded(state=state, error=msgspec.json.encode(failure))

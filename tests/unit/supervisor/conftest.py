@@ -15,7 +15,7 @@ import uvloop
 from supervised import OWNER, Start, Supervised, supervised
 
 from tfserve.config import Settings
-from tfserve.supervisor import processes
+from tfserve.supervisor.processes import child as processes
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -76,7 +76,7 @@ def start(database: Path) -> Start:
     """Runs the supervisor on the test's data folder; one after the other, if several are wanted."""
 
     def begin(**settings: Any) -> contextlib.AbstractAsyncContextManager[Supervised]:
-        from tfserve.control.database import Database
+        from tfserve.db.database import Database
 
         defaults = {"warm_spare": False, "cancel_grace_s": 0.3, "drain_s": 0.3}
         return supervised(

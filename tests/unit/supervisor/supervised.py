@@ -29,9 +29,9 @@ from tfserve.ipc.messages import (
     SubmitJob,
 )
 from tfserve.ipc.metrics import WebCounts
-from tfserve.serving.models import Models
-from tfserve.serving.prediction import Request, Result
-from tfserve.serving.supervisor import SupervisorLine
+from tfserve.web.predictions.live_models import Models
+from tfserve.web.predictions.request import Request, Result
+from tfserve.web.supervisor_client import SupervisorLine
 
 DEADLINE_S = 30.0
 OWNER = "test-of-the-supervisor"
@@ -94,13 +94,13 @@ class Supervised:
     """The parts, put together as `tfserve.supervisor.main` does, and a web process's end of a line to them."""
 
     def __init__(self, settings: Settings, database: Any) -> None:
-        from tfserve.supervisor.catalogue import Catalogue
+        from tfserve.supervisor.api import Requests
         from tfserve.supervisor.events import Revision
-        from tfserve.supervisor.journal import Journal
-        from tfserve.supervisor.measures import Measures
-        from tfserve.supervisor.requests import Requests
-        from tfserve.supervisor.trainings import Trainings
-        from tfserve.supervisor.workers import Spare, Workshop
+        from tfserve.supervisor.jobs.journal import Journal
+        from tfserve.supervisor.jobs.training_queue import Trainings
+        from tfserve.supervisor.metrics import Measures
+        from tfserve.supervisor.models.announcements import Catalogue
+        from tfserve.supervisor.processes.worker import Spare, Workshop
         from tfserve.supervisor.workspaces import Workspaces
 
         self.settings = settings

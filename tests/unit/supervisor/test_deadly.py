@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tfserve.supervisor.deadly import MAX_KINDS, DeadlyKinds, kind_of
-from tfserve.supervisor.processes import Exit
+from tfserve.supervisor.models.deadly_requests import MAX_KINDS, DeadlyKinds, kind_of
+from tfserve.supervisor.processes.child import Exit
 
 
 def request(feeds: Any, **fields: Any) -> bytes:

@@ -13,7 +13,8 @@ from supervised import Start, Supervised, failure, is_running, until, written
 
 from tfserve.errors import NotFound, TFserveError, Unavailable
 from tfserve.ipc.messages import JobKind
-from tfserve.supervisor import catalogue, restarts
+from tfserve.supervisor.models import announcements
+from tfserve.supervisor.processes import restarts
 
 NO_PYTHON = "/nowhere"
 """As PYTHONHOME it ends every new worker before its first line."""
@@ -277,7 +278,7 @@ async def test_a_model_that_is_gone_when_the_server_comes_back_has_failed_with_t
 async def test_a_web_process_that_does_not_answer_holds_nothing_up(
     start: Start, echo: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(catalogue, "TELL_S", 0.05)
+    monkeypatch.setattr(announcements, "TELL_S", 0.05)
     async with start() as server:
         await server.create()
         other = await server.new_web()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tfserve.supervisor import guardian
+from tfserve.supervisor.processes import guardian
 
 MARK = f"test-of-the-guardian-{os.getpid()}:"
 

@@ -9,7 +9,7 @@ import pytest
 
 from tfserve.ipc.messages import ModelOptions
 from tfserve.models.links import LinkRefused
-from tfserve.supervisor import model_files
+from tfserve.supervisor.models import model_files
 
 
 def test_a_link_that_leads_out_of_the_roots_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ import pytest
 from supervised import is_running, until
 
 from tfserve import linux
-from tfserve.supervisor import guardian, processes
-from tfserve.supervisor.processes import Child, Exit, Role, kill_leftovers, owner_of
+from tfserve.supervisor.processes import child as processes
+from tfserve.supervisor.processes import guardian
+from tfserve.supervisor.processes.child import Child, Exit, Role, kill_leftovers, owner_of
 
 LEAVES_A_CHILD = "/bin/sleep 1000 & echo $!"
 """What a shell does to start a process that it does not wait for, and to print its id."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from tfserve.supervisor.restarts import MAX_DEATHS, MAX_DELAY_S, STABLE_S, ModelDeaths, Restarts
+from tfserve.supervisor.processes.restarts import MAX_DEATHS, MAX_DELAY_S, STABLE_S, ModelDeaths, Restarts
 
 
 def delays(restarts: Restarts, count: int, *, lived_s: float = 0.1) -> list[float]:

@@ -18,11 +18,11 @@ from supervised import is_running, until, written
 from tfserve.config import Settings
 from tfserve.errors import Invalid, Unavailable
 from tfserve.ipc.messages import BecomeModel, BecomeScripts, ModelLoaded, RunScript, ScriptEnded
-from tfserve.supervisor import workers
 from tfserve.supervisor.events import Revision
-from tfserve.supervisor.output import JobOutput
-from tfserve.supervisor.processes import OWNER, Role, living
-from tfserve.supervisor.workers import Spare, Worker, WorkerDied, Workshop
+from tfserve.supervisor.processes import worker as workers
+from tfserve.supervisor.processes.child import OWNER, Role, living
+from tfserve.supervisor.processes.output import JobOutput
+from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied, Workshop
 
 DIES_AT_ONCE = "/nowhere"
 """As PYTHONHOME it ends every interpreter before its first line."""

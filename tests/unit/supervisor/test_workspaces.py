@@ -1,4 +1,4 @@
-"""Workspaces and their scripts, in processes and in threads: made, ended, lost, given up, restarted and brought back."""
+"""Workspaces and their scripts, in processes and in threads: made, ended, lost, given up, restarted, restored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from supervised import Start, Supervised, failure, is_running, until, written
 
 from tfserve.errors import NotFound, TFserveError, TimedOut
 from tfserve.ipc.messages import JobKind
-from tfserve.supervisor import restarts
+from tfserve.supervisor.processes import restarts
 
 DIES = "import os; os._exit(3)"
 STUBBORN = "import time\nwhile True:\n  try: time.sleep(1000)\n  except BaseException: pass"
@@ -174,7 +174,7 @@ async def test_a_thread_that_does_not_end_can_not_be_restarted_and_goes_on_when_
 async def test_a_host_that_does_not_answer_is_ended_for_the_sake_of_the_others(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tfserve.supervisor.scripts.HOST_GRACE_S", 0.1)
+    monkeypatch.setattr("tfserve.supervisor.jobs.scripts.HOST_GRACE_S", 0.1)
     async with start() as server:
         await server.create("t", type_=1)
         await server.run("x = 1", "t")

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from tfserve.ipc.messages.base import Base, JobKind, JobState
-from tfserve.ipc.metrics import (
-    Deaths,
-    NamedCounts,
-    ProcessUse,
-    TrainingCounts,
-    WebCounts,
-    WorkspaceCounts,
-)
+from tfserve.ipc.metrics import Deaths, NamedCounts, ProcessUse, TrainingCounts, WebCounts, WorkspaceCounts
 
 
 class WebReady(Base):

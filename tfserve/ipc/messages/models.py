@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from tfserve.conversions import Guard, Trial
 from tfserve.ipc.messages.base import Base
+from tfserve.models.runtime_reports import Guard, Trial
 
 
 class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

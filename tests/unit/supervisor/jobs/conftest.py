@@ -19,7 +19,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 
-from tfserve.supervisor import processes
+from tfserve.supervisor.processes import child as processes
 
 
 def _set_up_django() -> None:

@@ -40,7 +40,7 @@ from tfserve.ipc.messages import (
     TrainingEnded,
     WorkerReady,
 )
-from tfserve.training.checkpoint_files import path_of
+from tfserve.training.fit.checkpoint_files import path_of
 
 DEADLINE_S = 30.0
 

@@ -12,11 +12,11 @@ from queues import DEADLINE_S, open_journal, read
 from trainer import Trainer
 
 from tfserve.config import Settings
-from tfserve.control.models import Job as JobRow
+from tfserve.db.models import Job as JobRow
 from tfserve.ipc.messages import CreateWorkspace, JobAnswer, JobKind, Message, SubmitJob
-from tfserve.supervisor.catalogue import Catalogue
-from tfserve.supervisor.journal import Journal
-from tfserve.supervisor.requests import Requests
+from tfserve.supervisor.api import Requests
+from tfserve.supervisor.jobs.journal import Journal
+from tfserve.supervisor.models.announcements import Catalogue
 from tfserve.supervisor.workspaces import Workspaces
 
 

@@ -14,19 +14,19 @@ from typing import Any, TypeVar
 
 from django.db import connection
 
-from tfserve.control import records
-from tfserve.control.database import Database
-from tfserve.control.models import Job as JobRow
-from tfserve.control.models import Workspace as WorkspaceRow
+from tfserve.db import writes
+from tfserve.db.database import Database
+from tfserve.db.models import Job as JobRow
+from tfserve.db.models import Workspace as WorkspaceRow
 from tfserve.ipc.messages import JobKind, JobState
-from tfserve.supervisor.dispatcher import Dispatcher
 from tfserve.supervisor.events import Revision
-from tfserve.supervisor.jobs import DESTROYED, Job, Outcome
-from tfserve.supervisor.journal import Journal
-from tfserve.supervisor.output import JobOutput
-from tfserve.supervisor.processes import Exit
-from tfserve.supervisor.runner import Runner
-from tfserve.supervisor.workers import WorkerDied
+from tfserve.supervisor.jobs.dispatcher import Dispatcher
+from tfserve.supervisor.jobs.job import DESTROYED, Job, Outcome
+from tfserve.supervisor.jobs.journal import Journal
+from tfserve.supervisor.jobs.runner import Runner
+from tfserve.supervisor.processes.child import Exit
+from tfserve.supervisor.processes.output import JobOutput
+from tfserve.supervisor.processes.worker import WorkerDied
 
 DEADLINE_S = 20.0
 GRACE_S = 0.1
@@ -154,13 +154,13 @@ class Queue:
         self, kind: JobKind = JobKind.SCRIPT, request: bytes = b"{}", *, is_idle: bool | None = None, **fields: Any
     ) -> Job:
         """`is_idle` says what the queue seems to be when the job comes."""
-        submission = records.Submission(
+        submission = writes.Submission(
             workspace_id=self.id, workspace_name=self.name, kind=kind, request=request,
             started=self.dispatcher.idle if is_idle is None else is_idle, **fields,
         )  # fmt: skip
         return self.put(submission, await self.journal.submit(submission))
 
-    def put(self, submission: records.Submission, recorded: records.Recorded) -> Job:
+    def put(self, submission: writes.Submission, recorded: writes.Recorded) -> Job:
         job = Job(
             id=recorded.id, number=recorded.number, kind=submission.kind, request=submission.request,
             attempts=int(recorded.is_started), time_limit_s=submission.time_limit_s, started=recorded.is_started,
@@ -219,7 +219,7 @@ async def open_journal() -> AsyncIterator[Journal]:
 async def new_queue(
     journal: Journal, runner: Runner, folder: Path, *, name: str = "w", grace_s: float = GRACE_S
 ) -> Queue:
-    row = await journal.change(lambda: records.create_workspace(name, 0))
+    row = await journal.change(lambda: writes.create_workspace(name, 0))
     return Queue(journal, row, runner, folder, grace_s)
 
 

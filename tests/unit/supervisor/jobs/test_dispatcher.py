@@ -23,13 +23,13 @@ from queues import (
     until,
 )
 
-from tfserve.control.models import Outcome as OutcomeRow
-from tfserve.control.models import Snapshot
+from tfserve.db.models import Outcome as OutcomeRow
+from tfserve.db.models import Snapshot
 from tfserve.errors import Invalid, TimedOut
 from tfserve.ipc.messages import JobKind, JobState
-from tfserve.supervisor import dispatcher, journal
-from tfserve.supervisor.jobs import DESTROYED, RESTARTED, STOPPED, Job, Outcome, RunsAfterRestart
-from tfserve.supervisor.journal import NotRecorded
+from tfserve.supervisor.jobs import dispatcher, journal
+from tfserve.supervisor.jobs.job import DESTROYED, RESTARTED, STOPPED, Job, Outcome, RunsAfterRestart
+from tfserve.supervisor.jobs.journal import NotRecorded
 
 PREDICT, SCRIPT = JobKind.PREDICT, JobKind.SCRIPT
 FAILED = Outcome(state=JobState.FAILED, result=b"false", error=b'{"code":"script_error","message":"no"}')

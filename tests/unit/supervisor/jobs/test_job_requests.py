@@ -12,7 +12,7 @@ import pytest
 from job_server import open_server
 from queues import DEADLINE_S, locked, read
 
-from tfserve.control.models import Job as JobRow
+from tfserve.db.models import Job as JobRow
 from tfserve.errors import DatabaseUnavailable, IdempotencyKeyReused, QueueFull, Stopping, WorkspaceGivenUp
 from tfserve.ipc.messages import CancelJob, Done, JobAnswer, JobKind, JobState, WaitOutput
 

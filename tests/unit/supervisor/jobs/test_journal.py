@@ -15,21 +15,14 @@ import pytest
 from django.db import connection
 from queues import full, locked, open_journal, read, sql, until
 
-from tfserve.control import records
-from tfserve.control.database import DatabaseLost
-from tfserve.control.models import Job as JobRow
-from tfserve.control.models import Workspace
-from tfserve.errors import (
-    DatabaseUnavailable,
-    IdempotencyKeyReused,
-    Internal,
-    Invalid,
-    NoSuchWorkspace,
-    OutOfSpace,
-)
+from tfserve.db import writes as records
+from tfserve.db.database import DatabaseLost
+from tfserve.db.models import Job as JobRow
+from tfserve.db.models import Workspace
+from tfserve.errors import DatabaseUnavailable, IdempotencyKeyReused, Internal, Invalid, NoSuchWorkspace, OutOfSpace
 from tfserve.ipc.messages import JobKind, JobState
-from tfserve.supervisor import journal as journal_module
-from tfserve.supervisor.journal import Journal, NotRecorded
+from tfserve.supervisor.jobs import journal as journal_module
+from tfserve.supervisor.jobs.journal import Journal, NotRecorded
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -298,7 +291,7 @@ async def test_a_locked_database_refuses_writes_and_takes_them_again_when_it_is_
             assert not await journal.is_ready()
         assert (await journal.submit(submission(workspace))).number == 0
         assert await journal.is_ready()
-    trouble = [record.getMessage() for record in caplog.records if record.name == "tfserve.supervisor.journal"]
+    trouble = [record.getMessage() for record in caplog.records if record.name == "tfserve.supervisor.jobs.journal"]
     assert len(trouble) == 2, "one line when it begins and one when it is over"
     assert trouble[1] == "the database can be used again"
 

@@ -11,7 +11,7 @@ import pytest
 from queues import until
 
 from tfserve.supervisor.events import Revision, Signal
-from tfserve.supervisor.output import TAIL_BYTES, JobOutput, OutputPipes, last_lines_of
+from tfserve.supervisor.processes.output import TAIL_BYTES, JobOutput, OutputPipes, last_lines_of
 
 
 def test_both_streams_are_kept_in_the_order_in_which_they_came_and_each_has_its_end(tmp_path: Path) -> None:

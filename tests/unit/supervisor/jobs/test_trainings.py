@@ -11,13 +11,13 @@ import pytest
 from queues import locked, read, until
 from trainer import WAITS, Trainer, as_if_killed, begun, let_go, open_trainer
 
-from tfserve.control.models import Job as JobRow
-from tfserve.control.training import NoSuchTask, NotResumable
+from tfserve.db.models import Job as JobRow
+from tfserve.db.training_tasks import NoSuchTask, NotResumable
 from tfserve.errors import Internal, Invalid, Unavailable
 from tfserve.ipc.messages import JobState, KeepFeedback
-from tfserve.supervisor import journal
-from tfserve.supervisor.training_runs import FolderInUse, FolderReserved, TooManyTasks
-from tfserve.training.findings import Findings
+from tfserve.supervisor.jobs import journal
+from tfserve.supervisor.jobs.training_run import FolderInUse, FolderReserved, TooManyTasks
+from tfserve.training.dataset.dataset_index import Findings
 
 
 async def error(trainer: Trainer, task_id: str) -> dict[str, object]:

@@ -12,14 +12,14 @@ from typing import Any
 from queues import open_journal, read, until
 
 from tfserve.config import Settings
-from tfserve.control import training
-from tfserve.control.models import Job as JobRow
-from tfserve.control.models import TrainingTask as Row
+from tfserve.db import training_tasks
+from tfserve.db.models import Job as JobRow
+from tfserve.db.models import TrainingTask as Row
 from tfserve.ipc.messages import StartTraining
 from tfserve.supervisor.events import Revision
-from tfserve.supervisor.journal import Journal
-from tfserve.supervisor.trainings import Trainings
-from tfserve.supervisor.workers import Spare, Workshop
+from tfserve.supervisor.jobs.journal import Journal
+from tfserve.supervisor.jobs.training_queue import Trainings
+from tfserve.supervisor.processes.worker import Spare, Workshop
 
 WAITS = "t.note('begun'); t.until('go')"
 """A training that has begun when the file `begun` is there, and ends when `go` is."""
@@ -65,7 +65,7 @@ class Trainer:
         return await self.states(*task_ids)
 
     async def row(self, task_id: str) -> Row:
-        return await read(lambda: training.find(task_id))
+        return await read(lambda: training_tasks.find(task_id))
 
     async def states(self, *task_ids: str) -> list[str]:
         return [str((await self.row(task_id)).job.state) for task_id in task_ids]

@@ -1,0 +1,110 @@
+"""The reads, for the APIs and the pages: plain rows, no process, nothing live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from django.db.models import Max, QuerySet, Sum
+from django.db.models.functions import Length
+
+from tfserve.db.models import FINISHED, Deployment, Job, Snapshot, TrainingTask, Workspace
+from tfserve.errors import JobNoLongerKept, NoSuchJob, NoSuchWorkspace, NotFound, TooLarge
+from tfserve.ipc.messages import JobKind, JobState
+
+TASK_OUTPUT = "output"
+"""The file that all runs of a training task print to, one after the other."""
+
+
+def workspace(name: str) -> Workspace:
+    """Raises `NoSuchWorkspace`."""
+    found = Workspace.objects.filter(name=name).first()
+    if found is None:
+        raise NoSuchWorkspace(name, workspace_names())
+    return found
+
+
+def workspace_names() -> list[str]:
+    return list(Workspace.objects.order_by("pk").values_list("name", flat=True))
+
+
+def job(workspace: Workspace, number: int | None) -> Job:
+    """The job with this number, by default the newest. Raises `NoSuchJob`, `JobNoLongerKept`."""
+    if number is None:
+        number = workspace.next_number - 1
+    if not 0 <= number < workspace.next_number:
+        raise NoSuchJob(name=workspace.name, job=number, count=workspace.next_number)
+    found = _whole(Job.objects.filter(workspace=workspace, number=number)).first()
+    if found is None:
+        raise JobNoLongerKept(name=workspace.name, job=number)
+    return found
+
+
+def job_by_id(job_id: int) -> Job:
+    """Raises `NotFound`."""
+    found = _whole(Job.objects.filter(pk=job_id)).first()
+    if found is None:
+        raise NotFound(
+            f"Job {job_id} not found: it does not exist or is no longer kept. GET /jobs/ lists the available jobs."
+        )
+    return found
+
+
+def finished_jobs(workspace: Workspace, *, limit_bytes: int) -> list[Job]:
+    """Raises `TooLarge` when their results together do not fit into an answer."""
+    finished = Job.objects.filter(workspace=workspace, state__in=FINISHED).order_by("number")
+    size = finished.aggregate(size=Sum(Length("outcome__result")))["size"] or 0
+    if size > limit_bytes:
+        raise TooLarge(
+            f"All results together are {size} bytes, over the response limit ({limit_bytes}: max_response_bytes)."
+            " Fetch them one at a time with `job`."
+        )
+    return list(finished.select_related("outcome").only("number", "outcome__result"))
+
+
+def jobs(
+    *, name: str | None, state: JobState | None, kind: JobKind | None, limit: int, offset: int
+) -> tuple[Sequence[Job], int]:
+    """One page of jobs, newest first, and how many there are in all."""
+    found = Job.objects.order_by("-pk").select_related("workspace", "outcome")
+    found = found.defer("request", "outcome__result", "outcome__detail")
+    if name is not None:
+        found = found.filter(workspace=workspace(name))
+    if state is not None:
+        found = found.filter(state=state)
+    if kind is not None:
+        found = found.filter(kind=kind)
+    return list(found[offset : offset + limit]), found.count()
+
+
+def snapshot(workspace: Workspace) -> str:
+    """The variables that the last finished script left, a JSON object."""
+    found = Snapshot.objects.filter(workspace=workspace).first()
+    return "{}" if found is None else found.variables
+
+
+def last_deployment(name: str) -> Deployment | None:
+    """What was deployed last in a workspace, if it ever served: its path can be deployed again.
+
+    Raises `NoSuchWorkspace`.
+    """
+    deployments = Deployment.objects.filter(workspace=workspace(name)).order_by("-pk")
+    return deployments.exclude(version=None).first() or deployments.first()
+
+
+def last_deployments() -> list[Deployment]:
+    """The newest deployment of each workspace that ever had one."""
+    newest = Deployment.objects.values("workspace").annotate(newest=Max("pk")).values("newest")
+    return list(Deployment.objects.filter(pk__in=newest).select_related("workspace").defer("signatures"))
+
+
+def output_path(data_folder: Path, job: Job) -> Path:
+    """The file of what a job printed; there is none for a job that printed nothing."""
+    if job.workspace_id is not None:
+        return data_folder / "workspaces" / str(job.workspace_id) / "jobs" / f"{job.number}.out"
+    folder = TrainingTask.objects.filter(job=job).values_list("task_id", flat=True).first() or "earlier"
+    return data_folder / "training" / folder / TASK_OUTPUT
+
+
+def _whole(jobs: QuerySet[Job]) -> QuerySet[Job]:
+    return jobs.select_related("workspace", "outcome")

@@ -1,0 +1,117 @@
+"""Training tasks as rows: how they are written and read. A task's current run is a job of kind `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db.models import Q
+from django.utils import timezone
+
+from tfserve.db.models import FINISHED, Job, TrainingTask
+from tfserve.db.task_json import STATES
+from tfserve.errors import Conflict, NotFound
+from tfserve.ipc.messages import JobKind, JobState
+
+
+class NoSuchTask(NotFound):
+    """cannot find task info"""
+
+
+class NotDone(Conflict):
+    """Training task {task_id} has no model yet: its run is {state}."""
+
+
+class NotResumable(Conflict):
+    """Task {task_id} is {state}: only a task that has ended, and is not done, can be resumed."""
+
+
+def create(task: TrainingTask) -> TrainingTask:
+    """Records a new task with its first run, queued."""
+    task.job = _new_run()
+    task.save(force_insert=True)
+    return task
+
+
+def resume(task_id: str) -> TrainingTask:
+    """Gives a task that has ended another run, queued. It keeps the progress that it had. Raises `NotResumable`."""
+    task = find(task_id)
+    if task.job.state not in FINISHED or task.job.state == JobState.SUCCEEDED:
+        raise NotResumable(task_id=task_id, state="done" if task.job.state == JobState.SUCCEEDED else "not over")
+    task.job = _new_run()
+    task.message = "waiting to be resumed"
+    task.eta_s = None
+    task.fruitless = 0
+    task.save(update_fields=["job", "message", "eta_s", "fruitless"])
+    return task
+
+
+def died(task_id: str, epoch: int) -> int:
+    """Counts a death of the run, whose last checkpoint is of this epoch.
+
+    Returns how many in a row have come without a further checkpoint: 0 when this one did not.
+    """
+    task = find(task_id)
+    task.fruitless = 0 if epoch > task.reached else task.fruitless + 1
+    task.reached = max(task.reached, epoch)
+    task.save(update_fields=["reached", "fruitless"])
+    return task.fruitless
+
+
+def save_progress(task_id: str, **fields: Any) -> None:
+    """Progress never goes back: whoever says less than before was started again."""
+    task = find(task_id)
+    fields["progress"] = max(task.progress, fields.get("progress", 0.0))
+    TrainingTask.objects.filter(pk=task.pk).update(**fields)
+
+
+def find(task_id: str) -> TrainingTask:
+    """Raises `NoSuchTask`."""
+    found = TrainingTask.objects.select_related("job", "job__outcome").filter(task_id=task_id).first()
+    if found is None:
+        raise NoSuchTask
+    return found
+
+
+def tasks(
+    *, user_id: str | None, project_id: str | None, limit: int, offset: int
+) -> tuple[Sequence[TrainingTask], int]:
+    """One page of tasks, newest first, and how many there are in all."""
+    found = TrainingTask.objects.order_by("-pk").select_related("job", "job__outcome")
+    if user_id is not None:
+        found = found.filter(user_id=user_id)
+    if project_id is not None:
+        found = found.filter(project_id=project_id)
+    return list(found[offset : offset + limit]), found.count()
+
+
+def model_path(task_id: str) -> str:
+    """The SavedModel that a task has made. Raises `NoSuchTask`, `NotDone`."""
+    task = find(task_id)
+    if task.model_path is None:
+        raise NotDone(task_id=task_id, state=task.job.state)
+    return task.model_path
+
+
+def unfinished() -> list[TrainingTask]:
+    """In the order in which their runs were asked for."""
+    states = (JobState.QUEUED, JobState.RUNNING)
+    return list(TrainingTask.objects.select_related("job").filter(job__state__in=states).order_by("job_id"))
+
+
+def untold() -> list[TrainingTask]:
+    """Tasks of which the operator's server knows another state, in the order in which their runs were asked for."""
+    other = Q()
+    for state, word in STATES.items():
+        other |= Q(job__state=state) & ~Q(told=word)
+    found = TrainingTask.objects.filter(other, told__isnull=False)
+    return list(found.select_related("job", "job__outcome").order_by("job_id"))
+
+
+def set_told(task_id: str, state: str) -> None:
+    TrainingTask.objects.filter(task_id=task_id).update(told=state)
+
+
+def _new_run() -> Job:
+    number = Job.objects.filter(kind=JobKind.TRAIN).count()
+    return Job.objects.create(number=number, kind=JobKind.TRAIN, created_at=timezone.now())

@@ -1,0 +1,275 @@
+"""The writes, as the supervisor's journal makes them: each function runs inside a transaction of the journal's.
+
+Nothing here waits, reads the clock twice for one group, or knows a process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+from tfserve.db import running_time, sql
+from tfserve.db.models import FINISHED, Deployment, Job, Workspace
+from tfserve.errors import IdempotencyKeyReused, NoSuchWorkspace, TFserveError
+from tfserve.ipc.messages import JobKind, JobState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A job to be. `started` when the workspace was idle, so that it runs as soon as it is durable."""
+
+    workspace_id: int
+    workspace_name: str
+    kind: JobKind
+    request: bytes
+    time_limit_s: float | None = None
+    idempotency_key: str | None = None
+    started: bool = False
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.kind.encode() + b"\n" + self.request).hexdigest()
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Where a submission went. `is_new` is false when its idempotency key was known."""
+
+    id: int
+    number: int
+    state: JobState
+    is_new: bool = True
+
+    @property
+    def is_started(self) -> bool:
+        return self.state == JobState.RUNNING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a job ended; the fields are JSON text."""
+
+    job_id: int
+    kind: JobKind
+    state: JobState
+    result: bytes | None = None
+    error: bytes | None = None
+    detail: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One step of a queue: some jobs have ended, some go back to be repeated, the next have begun."""
+
+    workspace_id: int
+    ended: Sequence[Ended] = ()
+    requeued: Sequence[int] = ()
+    #: go back too, but this time they have not been attempted
+    put_aside: Sequence[int] = ()
+    started: Sequence[int] = ()
+    #: what the last script left, None when nothing about the variables changed
+    variables: bytes | None = None
+
+
+@dataclass
+class Saved:
+    """What a workspace was when the server stopped, to go on from."""
+
+    workspace: Workspace
+    waiting: list[Job] = field(default_factory=list)
+    running: list[Job] = field(default_factory=list)
+    deployment: Deployment | None = None
+    last_started: int = -1
+    last_finished: int = -1
+    kept: int = 0
+    last_version: int = 0
+
+
+def submit(submissions: Sequence[Submission]) -> list[Recorded | TFserveError]:
+    """Records new jobs, each with the next number of its workspace; an error for each that can't be."""
+    now = timezone.now()
+    numbers: dict[int, int] = {}
+    by_key: dict[tuple[int, str], Job] = {}
+    answers = [_submit(each, numbers, by_key, now) for each in submissions]
+    for workspace_id, number in numbers.items():
+        sql.set_next_number(workspace_id, number)
+    return answers
+
+
+def known(submission: Submission) -> Recorded | None:
+    """The job that came with this key before. Raises `IdempotencyKeyReused`."""
+    found = _known(submission, {})
+    if isinstance(found, TFserveError):
+        raise found
+    return found
+
+
+def _submit(
+    submission: Submission, numbers: dict[int, int], by_key: dict[tuple[int, str], Job], now: datetime
+) -> Recorded | TFserveError:
+    workspace_id = submission.workspace_id
+    known = _known(submission, by_key)
+    if known is not None:
+        return known
+    number = numbers.get(workspace_id) or sql.next_number(workspace_id)
+    if number is None:
+        return NoSuchWorkspace(submission.workspace_name)
+    job = _new_job(submission, number, now)
+    sql.insert_job(job)
+    numbers[workspace_id] = number + 1
+    if submission.idempotency_key:
+        by_key[workspace_id, submission.idempotency_key] = job
+    return _recorded(job)
+
+
+def _known(submission: Submission, by_key: dict[tuple[int, str], Job]) -> Recorded | IdempotencyKeyReused | None:
+    """The job that came with this key before, if any: in this group, or earlier."""
+    key, workspace_id = submission.idempotency_key, submission.workspace_id
+    if not key:
+        return None
+    job = by_key.get((workspace_id, key))
+    job = job or Job.objects.filter(workspace_id=workspace_id, idempotency_key=key).first()
+    if job is None:
+        return None
+    if job.request_digest != submission.digest:
+        return IdempotencyKeyReused(key=key, name=submission.workspace_name, job=job.number)
+    return _recorded(job, is_new=False)
+
+
+def _recorded(job: Job, *, is_new: bool = True) -> Recorded:
+    return Recorded(job.pk, job.number, JobState(job.state), is_new)
+
+
+def _new_job(submission: Submission, number: int, now: datetime) -> Job:
+    return Job(
+        workspace_id=submission.workspace_id,
+        number=number,
+        kind=submission.kind,
+        state=JobState.RUNNING if submission.started else JobState.QUEUED,
+        request=submission.request.decode(),
+        time_limit_s=submission.time_limit_s,
+        idempotency_key=submission.idempotency_key,
+        request_digest=submission.digest if submission.idempotency_key else None,
+        attempts=1 if submission.started else 0,
+        created_at=now,
+        started_at=now if submission.started else None,
+    )
+
+
+def take_turns(turns: Iterable[Turn]) -> None:
+    """Records what several queues have done since the last commit."""
+    now = timezone.now()
+    turns = list(turns)
+    _end([each for turn in turns for each in turn.ended], now)
+    requeued = [job_id for turn in turns for job_id in turn.requeued]
+    if requeued:
+        Job.objects.filter(pk__in=requeued).update(state=JobState.QUEUED, started_at=None)
+    put_aside = [job_id for turn in turns for job_id in turn.put_aside]
+    if put_aside:
+        back = {"state": JobState.QUEUED, "started_at": None, "attempts": F("attempts") - 1}
+        Job.objects.filter(pk__in=put_aside).update(**back)
+    sql.start_jobs([job_id for turn in turns for job_id in turn.started], now)
+    sql.keep_variables({turn.workspace_id: turn.variables for turn in turns if turn.variables is not None})
+
+
+def _end(ended: Sequence[Ended], now: datetime) -> None:
+    sql.insert_outcomes([(each.job_id, _text(each.result), _text(each.error), _text(each.detail)) for each in ended])
+    for is_prediction in (True, False):
+        ids = [(each.state, each.job_id) for each in ended if (each.kind == JobKind.PREDICT) is is_prediction]
+        sql.finish_jobs(ids, now, forget_request=is_prediction)
+
+
+def create_workspace(name: str, type_: int) -> Workspace:
+    return Workspace.objects.create(name=name, type=type_)
+
+
+def destroy_workspace(workspace_id: int) -> None:
+    Workspace.objects.filter(pk=workspace_id).delete()
+
+
+def prune(workspace_id: int, *, keep_jobs: int, keep_days: int) -> list[int]:
+    """Forgets finished jobs beyond the newest `keep_jobs`, or that finished more than `keep_days` days of running time
+    ago; returns their numbers."""
+    running_time.save()
+    finished = Job.objects.filter(workspace_id=workspace_id, state__in=FINISHED)
+    kept = finished.order_by("-number").values_list("number", flat=True)[keep_jobs : keep_jobs + 1].first()
+    oldest_s = running_time.now_s() - timedelta(days=keep_days).total_seconds()
+    numbers = set(finished.filter(finished_running_s__lt=oldest_s).values_list("number", flat=True))
+    if kept is not None:
+        numbers |= set(finished.filter(number__lte=kept).values_list("number", flat=True))
+    Job.objects.filter(workspace_id=workspace_id, number__in=numbers).delete()
+    return sorted(numbers)
+
+
+def begin_deployment(workspace_id: int, path: str, weights: str | None, device: str, options: dict[str, object]) -> int:
+    return Deployment.objects.create(
+        workspace_id=workspace_id, path=path, weights=weights, device=device, options=options
+    ).pk
+
+
+def set_deployment_options(deployment_id: int, options: dict[str, object]) -> None:
+    Deployment.objects.filter(pk=deployment_id).update(options=options)
+
+
+def activate_deployment(
+    deployment_id: int,
+    *,
+    version: int,
+    format_: str,
+    signatures: dict[str, object],
+    remarks: list[str],
+    replaces: int | None,
+) -> None:
+    """The new one serves from now on, and the one before does no longer."""
+    Deployment.objects.filter(pk=deployment_id).update(
+        state=Deployment.State.ACTIVE, version=version, format=format_, signatures=signatures, remarks=remarks
+    )
+    if replaces is not None:
+        end_deployment(replaces, Deployment.State.GONE, "replaced")
+
+
+def end_deployment(deployment_id: int, state: Deployment.State, reason: str) -> None:
+    Deployment.objects.filter(pk=deployment_id).update(state=state, reason=reason)
+
+
+def load_all() -> list[Saved]:
+    """Everything that the supervisor has to go on with after a start."""
+    Deployment.objects.filter(state=Deployment.State.LOADING).update(
+        state=Deployment.State.GONE, reason="the server stopped while it was loading"
+    )
+    return [_load(workspace) for workspace in Workspace.objects.order_by("pk")]
+
+
+def load_one(workspace_id: int) -> Saved:
+    return _load(Workspace.objects.get(pk=workspace_id))
+
+
+def _load(workspace: Workspace) -> Saved:
+    jobs = workspace.jobs.order_by("number")
+    finished = jobs.filter(state__in=FINISHED)
+    deployments = workspace.deployments.order_by("pk")
+    versions = deployments.exclude(version=None).values_list("version", flat=True)
+    return Saved(
+        workspace=workspace,
+        waiting=list(jobs.filter(state=JobState.QUEUED)),
+        running=list(jobs.filter(state=JobState.RUNNING)),
+        deployment=deployments.filter(state=Deployment.State.ACTIVE).last(),
+        last_started=_last_number(jobs.filter(attempts__gt=0)),
+        last_finished=_last_number(finished.filter(attempts__gt=0)),
+        kept=finished.count(),
+        last_version=versions.last() or 0,
+    )
+
+
+def _last_number(jobs: QuerySet[Job]) -> int:
+    number = jobs.values_list("number", flat=True).last()
+    return -1 if number is None else number
+
+
+def _text(json: bytes | None) -> str | None:
+    return None if json is None else json.decode()

@@ -1,5 +1,0 @@
-"""The Prometheus metrics endpoint."""
-
-from tfserve.protocols.prometheus.app import MEDIA, PATHS, PURPOSE, TELLS, Scrape
-
-__all__ = ["MEDIA", "PATHS", "PURPOSE", "TELLS", "Scrape"]

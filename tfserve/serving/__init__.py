@@ -1,1 +1,0 @@
-"""How web reaches the processes that do the work."""

@@ -1,0 +1,50 @@
+"""Jobs that were running when the server ended: queued again where that is safe, otherwise recorded as lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from tfserve.db import writes
+from tfserve.db.models import Job as JobRow
+from tfserve.errors import Failure
+from tfserve.ipc.messages import JobKind, JobState
+from tfserve.supervisor.jobs.job import REPEATABLE
+from tfserve.supervisor.processes.output import last_lines_of
+
+
+def end_interrupted(saved: list[writes.Saved], data_folder: Path) -> list[writes.Turn]:
+    """What the restart of the server makes of the jobs that ran when it ended: lost, or queued again."""
+    turns = []
+    for each in saved:
+        again = [row for row in each.running if JobKind(row.kind) in REPEATABLE and row.attempts < 2]
+        gone = [row for row in each.running if row not in again]
+        each.waiting[:0] = again
+        if each.running:
+            turns.append(
+                writes.Turn(
+                    workspace_id=each.workspace.pk,
+                    ended=[_lost(row, data_folder) for row in gone],
+                    requeued=[row.pk for row in again],
+                )
+            )
+    return turns
+
+
+def _lost(row: JobRow, data_folder: Path) -> writes.Ended:
+    output = data_folder / "workspaces" / str(row.workspace_id) / "jobs" / f"{row.number}.out"
+    tail = last_lines_of(output)
+    failure = Failure(
+        code="lost",
+        message="The job was lost because the server ended while it ran, and its worker with it. It was not run again.",
+        detail={"signal": "SIGKILL", "exit_code": None, "last_output": tail},
+    )
+    return writes.Ended(
+        job_id=row.pk,
+        kind=JobKind(row.kind),
+        state=JobState.LOST,
+        result=b"null" if row.kind == JobKind.PREDICT else b"false",
+        error=msgspec.json.encode(failure),
+        detail=msgspec.json.encode({"stdout": tail, "stderr": ""}) if row.kind == JobKind.SCRIPT else None,
+    )

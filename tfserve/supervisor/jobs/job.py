@@ -1,0 +1,117 @@
+"""A job while it waits or runs. What it was afterwards is in the database."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from tfserve.db.writes import Ended
+from tfserve.errors import Failure, Kind, TFserveError, Unavailable
+from tfserve.ipc.messages import JobAnswer, JobKind, JobState
+from tfserve.supervisor.processes.output import JobOutput
+
+#: Kinds that do no harm when they are run a second time after a death.
+REPEATABLE = frozenset({JobKind.CLEAR, JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY, JobKind.PREDICT})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a job ended; `result`, `error`, `detail` and `variables` are JSON text."""
+
+    state: JobState
+    result: bytes | None = None
+    error: bytes | None = None
+    detail: bytes | None = None
+    variables: bytes | None = None
+
+    @classmethod
+    def failed(cls, failure: Failure, *, state: JobState = JobState.FAILED, result: bytes | None = b"false") -> Outcome:
+        return cls(state=state, result=result, error=msgspec.json.encode(failure))
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a job is being ended from outside, and what that makes of it."""
+
+    state: JobState
+    failure: Failure
+
+
+class RunsAfterRestart(Unavailable):
+    """The server is stopping. Job {job} of workspace {name!r} (id {id}) is in the queue and will run after the \
+restart: GET /jobs/{id} shows what became of it."""
+
+
+CANCELLED = Ending(JobState.CANCELLED, Failure(code="cancelled", message="The job was cancelled."))
+RESTARTED = Ending(JobState.CANCELLED, Failure(code="cancelled", message="The workspace was restarted."))
+DESTROYED = Ending(JobState.CANCELLED, Failure(code="cancelled", message="The workspace was destroyed."))
+STOPPED = Ending(
+    JobState.LOST, Failure(code="lost", message="The server was stopped before the job had ended; it was interrupted.")
+)
+
+
+def over_time(limit_s: float) -> Ending:
+    message = f"The job ran longer than its time limit of {limit_s:g} seconds."
+    return Ending(JobState.FAILED, Failure(code=Kind.TIMED_OUT, message=message))
+
+
+@dataclass(eq=False, kw_only=True)
+class Job:
+    """One job of a queue. `ended` is set when its outcome is on the disk."""
+
+    id: int
+    number: int
+    kind: JobKind
+    request: bytes
+    attempts: int = 0
+    time_limit_s: float | None = None
+    output: JobOutput
+    #: set when somebody has asked for its end while it runs
+    ending: Ending | None = None
+    started: bool = False
+    #: set when the server stops before the job has ended: what those who wait for it get
+    postponed: asyncio.Future[TFserveError] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    ended: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    async def wait(self, timeout_s: float) -> None:
+        """Returns when the job has ended or the time is over. Raises why it will not end before the server stops."""
+        either: list[asyncio.Future[Any]] = [self.ended, self.postponed]
+        await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if self.postponed.done() and not self.ended.done():
+            raise self.postponed.result()
+
+    def postpone(self, reason: TFserveError) -> None:
+        if not self.postponed.done():
+            self.postponed.set_result(reason)
+        self.output.grew.fire()  # for those who follow the output
+
+    @property
+    def may_be_repeated(self) -> bool:
+        return self.kind in REPEATABLE and self.attempts < 2
+
+    @property
+    def no_result(self) -> bytes:
+        """The result of a job of this kind that came to nothing."""
+        return b"null" if self.kind == JobKind.PREDICT else b"false"
+
+    @property
+    def state(self) -> JobState:
+        if self.ended.done():
+            return self.ended.result().state
+        return JobState.RUNNING if self.started else JobState.QUEUED
+
+    def answer(self, waited_s: float) -> JobAnswer:
+        outcome = self.ended.result() if self.ended.done() else Outcome(state=self.state)
+        return JobAnswer(
+            job=self.number, id=self.id, kind=self.kind, state=outcome.state, waited_s=waited_s, result=outcome.result,
+            error=outcome.error, detail=outcome.detail, variables=outcome.variables,
+        )  # fmt: skip
+
+    def to_ended(self, outcome: Outcome) -> Ended:
+        return Ended(
+            job_id=self.id, kind=self.kind, state=outcome.state, result=outcome.result, error=outcome.error,
+            detail=outcome.detail,
+        )  # fmt: skip

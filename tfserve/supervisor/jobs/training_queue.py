@@ -1,0 +1,388 @@
+"""Training tasks: examined at once, then run by workers of their own, so many at a time, in the order they came."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import shutil
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from tfserve.config import Settings
+from tfserve.db import training_tasks
+from tfserve.db.models import TrainingTask as Row
+from tfserve.db.task_json import task_json
+from tfserve.errors import Failure, Internal, OutOfSpace, TFserveError, Unavailable
+from tfserve.ipc.messages import FeedbackKept, Interrupt, JobState, KeepFeedback, StartTraining, Train, TrainingEnded
+from tfserve.supervisor.events import Signal
+from tfserve.supervisor.jobs.dataset_checks import Examinations
+from tfserve.supervisor.jobs.dispatcher import lost
+from tfserve.supervisor.jobs.job import CANCELLED, STOPPED, Ending, Job, Outcome
+from tfserve.supervisor.jobs.journal import Journal, NotRecorded
+from tfserve.supervisor.jobs.training_callbacks import Callbacks
+from tfserve.supervisor.jobs.training_journal import TrainingRecords
+from tfserve.supervisor.jobs.training_run import FolderInUse, FolderReserved, Run, TooManyTasks, new_row, run_of
+from tfserve.supervisor.processes.worker import Spare, WorkerDied
+from tfserve.training.atomic_files import aside_of, tells_full_disk
+from tfserve.training.dataset import dataset_index, feedback
+from tfserve.training.dataset.project_folders import MODELS, results_folder
+from tfserve.training.fit import weight_files
+from tfserve.training.fit.checkpoint_files import newest_epoch
+
+log = logging.getLogger(__name__)
+
+MAX_FRUITLESS = 3
+"""So many deaths in a row, without a further checkpoint in between, are the end of a run."""
+WORK, FINDINGS, TIMINGS = "work", "findings.json", "training-times.json"
+ENDED_BADLY = "ended with an error"
+MESSAGES = {JobState.FAILED: ENDED_BADLY, JobState.LOST: ENDED_BADLY, JobState.CANCELLED: "cancelled"}
+SERVER_ENDED = Failure(
+    code="lost",
+    message="The server ended again and again while this task ran, and it had kept no further checkpoint in between.",
+)
+
+T = TypeVar("T")
+
+
+class Trainings:
+    """All tasks that wait or run."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        journal: Journal,
+        spare: Spare,
+        changed: Signal,
+        deploy: Callable[[str, str], Awaitable[None]],
+    ) -> None:
+        self.jobs: dict[int, Job] = {}
+        #: runs that have ended since the server began
+        self.outcomes: Counter[JobState] = Counter()
+        self._settings = settings
+        self._journal = journal
+        self._spare = spare
+        self._changed = changed
+        self._deploy = deploy
+        self._records = TrainingRecords(journal, changed)
+        self._examinations = Examinations(spare, settings.root_paths)
+        self._callbacks = Callbacks(settings.callback_url, self._delivered)
+        self._waiting: deque[Run] = deque()
+        self._running: dict[str, Run] = {}
+        #: folders for which a run is being made
+        self._reserved: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    @property
+    def waiting_count(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def running_count(self) -> int:
+        return len(self._running)
+
+    # --- what web may ask
+
+    async def start(self, request: StartTraining) -> str:
+        """The id of the new task. Raises `Invalid` with every problem of the project, `FolderInUse`, `TooManyTasks`."""
+        if len(self._waiting) + len(self._running) + len(self._reserved) >= self._settings.max_tasks:
+            raise TooManyTasks(limit=self._settings.max_tasks)
+        task_id = secrets.token_hex(8)
+        with self._reserve(str(Path(request.project_dir))):
+            _make_private(self._folder(task_id))
+            try:
+                if request.weights is not None:
+                    request = await asyncio.to_thread(_with_kept_weights, request, self._folder(task_id))
+                found = await self._examinations.examine(request, self._folder(task_id) / FINDINGS)
+                row = new_row(task_id, request, found, told="" if self._settings.callback_url else None)
+                self._put(self._run_of(await self._journal.change(partial(training_tasks.create, row))))
+            except TFserveError:
+                shutil.rmtree(self._folder(task_id), ignore_errors=True)
+                raise
+        return task_id
+
+    async def cancel(self, task_id: str) -> None:
+        """Returns when the task has ended; it keeps its best checkpoint."""
+        run = self._find(task_id)
+        if run is not None:
+            await self._end(run, CANCELLED)
+        else:
+            await self._journal.change(partial(training_tasks.find, task_id))  # refuses an unknown task
+
+    async def resume(self, task_id: str) -> None:
+        """Raises `NoSuchTask`, `NotResumable`, `FolderInUse`, `FolderReserved`."""
+        row = await self._journal.change(partial(training_tasks.find, task_id))
+        if self._find(task_id) is not None:
+            raise training_tasks.NotResumable(task_id=task_id, state="not over")
+        with self._reserve(row.project_dir):
+            self._put(self._run_of(await self._journal.change(partial(training_tasks.resume, task_id))))
+
+    async def keep_feedback(self, message: KeepFeedback) -> FeedbackKept:
+        """Raises `NoSuchTask`, `Invalid`, `Unsupported`, `DiskFull`."""
+        row = await self._journal.change(partial(training_tasks.find, message.task_id))
+        results = results_folder(Path(row.project_dir))
+        found = dataset_index.read(self._folder(message.task_id) / FINDINGS)
+        try:
+            kept = await asyncio.to_thread(feedback.keep, results, found, message.label, message.image)
+        except OSError as error:
+            raise Unavailable(f"The image can't be kept in {results}: {error.strerror}.") from error
+        return FeedbackKept(label=kept.label, file=kept.file, images=kept.images)
+
+    async def bring_all_back(self) -> None:
+        """Goes on with every task that had not ended when the server did, and tells of those that it had not told."""
+        if self._settings.callback_url:
+            for row in await self._journal.change(training_tasks.untold):
+                self._callbacks.tell(task_json(row), row.told)
+        for row in await self._journal.change(training_tasks.unfinished):
+            run = self._run_of(row)
+            if row.job.state == JobState.RUNNING:
+                await self._after_death(run, "the server ended while it trained", SERVER_ENDED)
+            else:
+                self._put(run)
+
+    async def close(self) -> None:
+        """Ends what runs; it stays recorded as waiting, so that the next start goes on from the last checkpoint."""
+        self._stopping = True
+        for run in list(self._running.values()):
+            run.job.ending = STOPPED
+            if run.worker is not None:
+                await run.worker.stop(grace_s=0.0)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._callbacks.close()
+
+    @contextlib.contextmanager
+    def _reserve(self, folder: str) -> Iterator[None]:
+        """Nobody else can begin anything in the folder until the run that is being made stands in the queue."""
+        for run in [*self._waiting, *self._running.values()]:
+            if run.project_dir == folder:
+                raise FolderInUse(task_id=run.task_id, folder=folder)
+        if folder in self._reserved:
+            raise FolderReserved(folder=folder)
+        self._reserved.add(folder)
+        try:
+            yield
+        finally:
+            self._reserved.discard(folder)
+
+    # --- the queue
+
+    def _put(self, run: Run) -> None:
+        self.jobs[run.job.id] = run.job
+        self._waiting.append(run)
+        self._in_background(self._tell(run))
+        self._start_next()
+
+    def _start_next(self) -> None:
+        while self._waiting and len(self._running) < self._settings.train_workers and not self._stopping:
+            run = self._waiting.popleft()
+            self._running[run.task_id] = run
+            self._in_background(self._run(run))
+
+    async def _run(self, run: Run) -> None:
+        try:
+            await self._records.record(run, started=True)
+            run.job.started, run.job.attempts = True, run.job.attempts + 1
+            await self._train_and_record(run)
+        except NotRecorded as error:  # the server stops: the next one finds the task as running and goes on with it
+            run.job.postpone(error)
+        except Exception:
+            log.exception("while training task %s", run.task_id)
+        finally:
+            if self._running.get(run.task_id) is run:
+                del self._running[run.task_id]
+            self._start_next()
+            self._changed.fire()
+
+    async def _train_and_record(self, run: Run) -> None:
+        try:
+            answer = await self._train(run)
+        except WorkerDied as death:
+            await self._worker_died(run, death)
+        except TFserveError as error:
+            await self._finish(run, Outcome.failed(error.to_failure()))
+        else:
+            await self._trained(run, answer)
+
+    async def _train(self, run: Run) -> TrainingEnded:
+        worker = run.worker = await self._spare.take(needs_tensorflow=True)
+        worker.output = run.job.output
+        worker.on_progress = partial(self._records.on_progress, run)
+        if run.job.ending is not None:
+            worker.kill("the task is being ended")
+        await self._records.save(run, worker=f"train-{worker.child.pid}", message="starting")
+        self._in_background(self._tell(run))
+        work_folder = self._folder(run.task_id)
+        _make_private(work_folder / WORK)
+        try:
+            answer = await worker.ask(
+                Train(
+                    job=run.job.number,
+                    task_id=run.task_id,
+                    project_dir=run.project_dir,
+                    train_type=run.train_type,
+                    parameters=run.parameters,
+                    findings=str(work_folder / FINDINGS),
+                    folder=str(_result_folder(run)),
+                    work_folder=str(work_folder / WORK),
+                    timings=str(self._settings.data_path / TIMINGS),
+                )
+            )
+        finally:
+            worker.drain()
+            worker.output = worker.on_progress = None
+            await self._records.settle(run)
+            worker.kill("the training is over")
+        if not isinstance(answer, TrainingEnded):
+            raise Internal(f"a worker answered {type(answer).__name__} to a training")
+        return answer
+
+    async def _trained(self, run: Run, answer: TrainingEnded) -> None:
+        if answer.state == JobState.SUCCEEDED:
+            await self._records.save(
+                run, progress=100.0, message=_done(answer), eta_s=None, metrics=answer.metrics,
+                model_path=answer.model_path,
+            )  # fmt: skip
+            if run.deploy_to is not None and answer.model_path is not None:  # before the end, which is told only once
+                await self._deploy_result(run, answer.model_path)
+            await self._finish(run, Outcome(state=JobState.SUCCEEDED, result=b"true"))
+            return
+        outcome = Outcome(state=answer.state, result=b"false", error=answer.error)
+        if run.job.ending is not None and answer.state == JobState.CANCELLED:
+            outcome = Outcome.failed(run.job.ending.failure, state=run.job.ending.state)
+        if run.job.ending is STOPPED:
+            await self._put_aside(run)
+        else:
+            await self._finish(run, outcome)
+
+    async def _deploy_result(self, run: Run, model_path: str) -> None:
+        assert run.deploy_to is not None
+        try:
+            await self._deploy(run.deploy_to, model_path)
+        except TFserveError as error:
+            await self._records.save(run, message=f"done, but not deployed: {error.message}")
+
+    # --- ends
+
+    async def _end(self, run: Run, ending: Ending) -> None:
+        if run in self._waiting:
+            self._waiting.remove(run)
+            await self._finish(run, Outcome.failed(ending.failure, state=ending.state))
+            return
+        run.job.ending = run.job.ending or ending
+        if run.worker is not None:
+            run.worker.tell(Interrupt(job=run.job.number, workspace=""))
+            kill = asyncio.get_running_loop().call_later(
+                self._settings.cancel_grace_s, run.worker.kill, "it did not end in time"
+            )
+            run.job.ended.add_done_callback(lambda _: kill.cancel())
+        await asyncio.shield(run.job.ended)
+
+    async def _worker_died(self, run: Run, death: WorkerDied) -> None:
+        ending = run.job.ending
+        if ending is STOPPED:
+            await self._put_aside(run)
+        elif ending is not None:
+            await self._finish(run, Outcome.failed(ending.failure, state=ending.state))
+        else:
+            await self._after_death(run, f"its worker died: {death}", lost(death))
+
+    async def _put_aside(self, run: Run) -> None:
+        """For the next start of the server. No fault of the run's: it does not count as one of its attempts."""
+        await self._records.save(run, worker="", eta_s=None, message="waiting, since the server was stopped")
+        await self._records.record(run, put_aside=True)
+
+    async def _after_death(self, run: Run, reason: str, failure: Failure) -> None:
+        """Goes on from the last checkpoint, unless it has died too often without a further one."""
+        run.worker = None
+        epoch = newest_epoch(self._folder(run.task_id) / WORK)
+        deaths = await self._journal.insist(partial(training_tasks.died, run.task_id, epoch), f"task {run.task_id}")
+        if deaths >= MAX_FRUITLESS:
+            await self._finish(run, Outcome.failed(failure, state=JobState.LOST))
+            return
+        await self._records.record(run, requeued=True)
+        await self._records.save(
+            run, message=f"going on from the last checkpoint, since {reason}", worker="", eta_s=None
+        )
+        run.job.started = False
+        self.jobs[run.job.id] = run.job
+        self._waiting.appendleft(run)
+        self._in_background(self._tell(run))
+        self._start_next()
+
+    async def _finish(self, run: Run, outcome: Outcome) -> None:
+        run.job.output.close()
+        fields = {"message": MESSAGES[outcome.state]} if outcome.state in MESSAGES else {}
+        await self._records.save(run, worker="", eta_s=None, **fields)
+        if outcome.state != JobState.SUCCEEDED:
+            await asyncio.to_thread(shutil.rmtree, aside_of(_result_folder(run)), ignore_errors=True)
+        await self._records.record(run, outcome=outcome)
+        self.jobs.pop(run.job.id, None)
+        self._running.pop(run.task_id, None)
+        run.job.ended.set_result(outcome)
+        run.job.output.grew.fire()  # whoever follows the output learns that there will be no more
+        self.outcomes[outcome.state] += 1
+        self._changed.fire()
+        await self._tell(run)
+
+    # --- parts
+
+    async def _tell(self, run: Run) -> None:
+        """Tells the operator's server what the task is now."""
+        if self._settings.callback_url:
+            with contextlib.suppress(TFserveError):  # the next start catches up
+                row = await self._journal.change(partial(training_tasks.find, run.task_id))
+                self._callbacks.tell(task_json(row), row.told)
+
+    async def _delivered(self, task_id: str, state: str) -> None:
+        with contextlib.suppress(TFserveError):  # told again by the next start, which does no harm
+            await self._journal.change(partial(training_tasks.set_told, task_id, state))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _find(self, task_id: str) -> Run | None:
+        return self._running.get(task_id) or next((run for run in self._waiting if run.task_id == task_id), None)
+
+    def _folder(self, task_id: str) -> Path:
+        return self._settings.data_path / "training" / task_id
+
+    def _run_of(self, row: Row) -> Run:
+        return run_of(row, self._folder(row.task_id), self._settings.max_output_bytes)
+
+
+def _done(answer: TrainingEnded) -> str:
+    """The verdict on the model belongs into the message: `done` alone reads as if it were good."""
+    metrics = answer.metrics or {}
+    message = f"done: {metrics['verdict']}" if metrics.get("verdict") else "done"
+    warm = metrics.get("warm_start")
+    return f"{message}; started from task {warm['task']}" if warm and warm["reused"] else message
+
+
+def _with_kept_weights(request: StartTraining, folder: Path) -> StartTraining:
+    """The request, whose uploaded weights lie in the task's folder. Raises `OutOfSpace`, `Unavailable`."""
+    try:
+        file = weight_files.keep(folder, request.weights or b"")
+    except OSError as error:
+        raise (OutOfSpace(cause=str(error)) if tells_full_disk(error) else Unavailable(f"weights: {error}")) from error
+    return msgspec.structs.replace(request, weights=None, parameters=request.parameters | {"weights": str(file)})
+
+
+def _make_private(folder: Path) -> None:
+    """Makes the folder of a task before anything is written into it."""
+    with contextlib.suppress(OSError):  # the worker will meet the same error, and say what it was doing
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _result_folder(run: Run) -> Path:
+    return results_folder(Path(run.project_dir)) / MODELS / run.task_id

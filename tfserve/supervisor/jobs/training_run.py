@@ -1,0 +1,81 @@
+"""One run of a training task while it waits or runs, and the rows that it comes from."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfserve.db.models import TrainingTask as Row
+from tfserve.db.reads import TASK_OUTPUT
+from tfserve.errors import Conflict, Overloaded
+from tfserve.ipc.messages import JobKind, ProjectExamined, StartTraining
+from tfserve.supervisor.jobs.job import Job
+from tfserve.supervisor.processes.output import JobOutput
+from tfserve.supervisor.processes.worker import Worker
+
+MAX_SKIPPED_TOLD = 200
+
+
+class FolderInUse(Conflict):
+    """Task {task_id} is training on {folder} already. Wait for its end, or cancel it: POST /tasks/{task_id}/cancel."""
+
+
+class FolderReserved(Conflict):
+    """Another call is just starting a task on {folder}. Wait for its answer: it tells the task, or what is wrong."""
+
+
+class TooManyTasks(Overloaded):
+    """There are already {limit} training tasks that wait or run, as many as this server takes (max_tasks)."""
+
+
+@dataclass(eq=False)
+class Run:
+    """One run of a task while it waits or runs."""
+
+    task_id: str
+    project_dir: str
+    train_type: str
+    parameters: dict[str, Any]
+    deploy_to: str | None
+    job: Job
+    worker: Worker | None = None
+    #: what is to be written next, while the write before is under way
+    unsaved: dict[str, Any] | None = None
+    saving: asyncio.Task[None] | None = None
+
+
+def run_of(row: Row, folder: Path, max_output_bytes: int) -> Run:
+    """The current run of a task; what it prints goes on where the runs before have ended, in `folder`."""
+    job = Job(
+        id=row.job.pk,
+        number=row.job.number,
+        kind=JobKind.TRAIN,
+        request=b"",
+        attempts=row.job.attempts,
+        output=JobOutput(folder / TASK_OUTPUT, max_output_bytes, goes_on=True),
+    )
+    return Run(row.task_id, row.project_dir, row.train_type, row.parameters, row.deploy_to, job)
+
+
+def new_row(task_id: str, request: StartTraining, found: ProjectExamined, *, told: str | None) -> Row:
+    """A task that waits for its first run; `told` is None when nobody is told of it."""
+    return Row(
+        task_id=task_id,
+        user_id=request.user_id,
+        project_id=request.project_id,
+        project_dir=str(Path(request.project_dir)),
+        train_type=request.train_type,
+        parameters=request.parameters,
+        deploy_to=request.deploy_to,
+        skipped=found.skipped[:MAX_SKIPPED_TOLD],
+        dataset=found.dataset,
+        told=told,
+        message=_waiting(found),
+    )
+
+
+def _waiting(found: ProjectExamined) -> str:
+    layout = found.dataset.get("layout")
+    return f"waiting; {found.image_count} images, {found.skipped_count} left out" + (f"; {layout}" if layout else "")

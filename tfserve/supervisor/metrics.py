@@ -1,0 +1,93 @@
+"""All that is counted and measured of the living server, read when somebody asks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+
+from tfserve import __version__
+from tfserve.ipc.messages import Message, Metrics
+from tfserve.ipc.metrics import (
+    Deaths,
+    ModelCounts,
+    NamedCounts,
+    ProcessUse,
+    TrainingCounts,
+    WebCounts,
+    WorkspaceCounts,
+    added,
+)
+from tfserve.linux import use_of
+from tfserve.supervisor.jobs.training_queue import Trainings
+from tfserve.supervisor.models.announcements import Catalogue
+from tfserve.supervisor.processes import child as processes
+from tfserve.supervisor.web_counters import Counts
+from tfserve.supervisor.workspace import Workspace
+from tfserve.supervisor.workspaces import Workspaces
+
+
+class Measures:
+    """Answers `GetMetrics`."""
+
+    def __init__(self, *, catalogue: Catalogue, workspaces: Workspaces, trainings: Trainings) -> None:
+        self._catalogue = catalogue
+        self._workspaces = workspaces
+        self._trainings = trainings
+        self._counts = Counts()
+        self._started_at = time.time()
+
+    async def read(self) -> Message:
+        deployed = {told.id for _, told in self._catalogue.versions()}
+        counts = await self._counts.read(self._catalogue.lines, deployed)
+        uses = list(_uses())
+        return Metrics(
+            version=__version__,
+            started_at=self._started_at,
+            models=self._by_version(counts),
+            http_errors=counts.http_errors,
+            workspaces=[_describe(workspace) for workspace in self._workspaces],
+            trainings=self._of_trainings(),
+            processes=uses,
+            deaths=self._deaths(uses),
+        )
+
+    def _by_version(self, counts: WebCounts) -> list[NamedCounts]:
+        """Two deployments of one version, the old one of which still drains, are told as one."""
+        total: dict[tuple[str, int], ModelCounts] = {}
+        for name, told in self._catalogue.versions():
+            key = name, told.version
+            mine = added(ModelCounts(replicas=len(told.addresses)), counts.models.get(told.id, ModelCounts()))
+            total[key] = added(total[key], mine) if key in total else mine
+        return [NamedCounts(name, version, each) for (name, version), each in total.items()]
+
+    def _of_trainings(self) -> TrainingCounts:
+        trainings = self._trainings
+        runs = {str(state): count for state, count in trainings.outcomes.items()}
+        return TrainingCounts(trainings.waiting_count, trainings.running_count, runs)
+
+    def _deaths(self, uses: list[ProcessUse]) -> list[Deaths]:
+        """With a zero for those of which none has died yet, so that the first death is seen as a change."""
+        names = {"", *(workspace.name for workspace in self._workspaces)}
+        for key in [key for key in processes.deaths if key[1] not in names]:
+            del processes.deaths[key]
+        counts: dict[tuple[str, str], int] = {(use.role, use.workspace): 0 for use in uses if use.pid != os.getpid()}
+        for (role, workspace), count in processes.deaths.items():
+            counts[role, workspace] = count
+        return [Deaths(role, workspace, count) for (role, workspace), count in counts.items()]
+
+
+def _uses() -> Iterator[ProcessUse]:
+    yield ProcessUse("supervisor", "", os.getpid(), *use_of(os.getpid()))
+    for child in processes.living():
+        with contextlib.suppress(OSError):
+            yield ProcessUse(child.role, child.workspace, child.pid, *use_of(child.pid))
+
+
+def _describe(workspace: Workspace) -> WorkspaceCounts:
+    dispatcher = workspace.dispatcher
+    jobs: dict[str, dict[str, int]] = {}
+    for (kind, state), count in dispatcher.outcomes.items():
+        jobs.setdefault(kind, {})[state] = count
+    return WorkspaceCounts(workspace.name, workspace.state, len(dispatcher.waiting), len(dispatcher.running), jobs)

@@ -1,0 +1,1 @@
+"""Deployed models: their processes, their runtimes, and what the web processes know of them."""

@@ -1,0 +1,172 @@
+"""What a worker's processes print: two pipes, read here, so that nothing is lost when the worker dies.
+
+While a job runs it goes to the job's file, otherwise to the server's log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from tfserve.supervisor.events import Signal
+from tfserve.supervisor.processes.last_lines import LAST_BYTES, LastLines
+
+log = logging.getLogger(__name__)
+
+CHUNK_BYTES = 128 * 1024
+TAIL_BYTES = 64 * 1024
+PIPE_BYTES = 1024 * 1024
+
+Sink = Callable[[int, bytes], None]
+
+
+class JobOutput:
+    """The file of one job's output, up to a limit, and the last 64 KiB of each stream.
+
+    `goes_on` keeps what an earlier server has written there: the job is the same one.
+    """
+
+    def __init__(self, path: Path, limit_bytes: int, *, goes_on: bool = False) -> None:
+        self.path = path
+        self.size = path.stat().st_size if goes_on and path.is_file() else 0
+        self.grew = Signal()
+        self._limit = limit_bytes
+        self._fd: int | None = None
+        self._full = self.size > limit_bytes  # with the marker, which an earlier server has written
+        self._tails = {1: b"", 2: b""}
+        self._last_errors = LastLines()
+
+    def write(self, stream: int, data: bytes) -> None:
+        """`stream` is 1 for stdout and 2 for stderr. Beyond the limit only the tails are kept."""
+        self._tails[stream] = (self._tails[stream] + data)[-TAIL_BYTES:]
+        if stream == 2:  # where fault dumps go
+            self._last_errors.add(data)
+        room = self._limit - self.size
+        if self._full or not data:
+            return
+        if len(data) > room:
+            marker = f"\n[the output is longer than {self._limit} bytes: the rest is not kept]\n"
+            self._append(data[:room] + marker.encode())
+            self._full = True
+        else:
+            self._append(data)
+        self.grew.fire()
+
+    def tail(self, stream: int) -> str:
+        return self._tails[stream].decode(errors="replace")
+
+    @property
+    def last_lines(self) -> str:
+        """The end of what was printed, on stderr if there is any, with the beginning of a fault dump."""
+        if self._tails[2]:
+            return self._last_errors.text()
+        return self._tails[1][-LAST_BYTES:].decode(errors="replace")
+
+    @property
+    def shows_fault(self) -> bool:
+        """Whether a fault dump is among what was printed on stderr."""
+        return self._last_errors.has_fault
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+        self.grew.fire()
+
+    def _append(self, data: bytes) -> None:
+        try:
+            if self._fd is None:  # most jobs print nothing, and cost no file
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                anew = 0 if self.size else os.O_TRUNC
+                self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | anew, 0o600)
+            self.size += os.write(self._fd, data)
+        except OSError as error:
+            log.warning("the output of a job can't be kept: %s", error)
+            self._full = True
+
+
+def last_lines_of(path: Path) -> str:
+    """The last lines of a job's file, with the beginning of a fault dump; nothing if the job has printed nothing."""
+    lines = LastLines()
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        lines.add(file.read())
+    return lines.text()
+
+
+class Pipe:
+    """Reads one pipe as bytes arrive and hands them to whoever is interested at the time."""
+
+    def __init__(self, file: IO[bytes], stream: int, deliver: Sink) -> None:
+        self._file = file
+        self._stream = stream
+        self._deliver = deliver
+        self._fd = file.fileno()
+        self._open = True
+        os.set_blocking(self._fd, False)
+        with contextlib.suppress(PermissionError):  # a user without privileges has only so much pipe memory
+            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        asyncio.get_running_loop().add_reader(self._fd, self._read)
+
+    def drain(self) -> None:
+        """Reads what is in the pipe now: all that was printed before the worker said that the job has ended."""
+        for _ in range(PIPE_BYTES // CHUNK_BYTES + 1):  # a thread that goes on printing must not hold us here
+            if not self._read():
+                return
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            asyncio.get_running_loop().remove_reader(self._fd)
+            self._file.close()
+
+    def _read(self) -> bool:
+        if not self._open:
+            return False
+        try:
+            data = os.read(self._fd, CHUNK_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.close()
+            return False
+        self._deliver(self._stream, data)
+        return True
+
+
+class OutputPipes:
+    """Two pipes for another process of ours to print into. What arrives belongs to `output`, while that is set."""
+
+    def __init__(self) -> None:
+        self.output: JobOutput | None = None
+        ends = [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
+        self._write_fds = [write for _, write in ends]
+        self._pipes = [
+            Pipe(os.fdopen(read, "rb", buffering=0), stream, self._printed)
+            for stream, (read, _) in enumerate(ends, start=1)
+        ]
+
+    @contextlib.contextmanager
+    def offered(self) -> Iterator[list[str]]:
+        """Within, the other process may open the pipes, by these two paths. They end when it has closed them."""
+        try:
+            yield [f"/proc/{os.getpid()}/fd/{fd}" for fd in self._write_fds]
+        finally:
+            for fd in self._write_fds:
+                os.close(fd)
+
+    def drain(self) -> None:
+        for pipe in self._pipes:
+            pipe.drain()
+
+    def _printed(self, stream: int, data: bytes) -> None:
+        if self.output is not None:
+            self.output.write(stream, data)
+        else:
+            log.debug("printed between jobs: %s", data.decode(errors="replace").rstrip())

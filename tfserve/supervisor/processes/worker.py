@@ -1,0 +1,317 @@
+"""A worker as the supervisor sees it: a process, a line to talk over, and where its output goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from tfserve.config import Settings, to_environment
+from tfserve.errors import Unavailable
+from tfserve.ipc.connections import Connection, ConnectionLost
+from tfserve.ipc.messages import (
+    BecomeHost,
+    BecomeModel,
+    BecomeScripts,
+    Convert,
+    ExamineProject,
+    IdentifyModel,
+    Message,
+    Progress,
+    SamplesSeen,
+    Stop,
+    Train,
+    WarmUpStep,
+    WorkerReady,
+)
+from tfserve.supervisor.events import Signal
+from tfserve.supervisor.processes import malloc_env
+from tfserve.supervisor.processes.child import OWNER, Child, Exit, Role
+from tfserve.supervisor.processes.last_lines import LastLines
+from tfserve.supervisor.processes.output import JobOutput, Pipe
+from tfserve.supervisor.processes.restarts import Restarts
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE_S = 5.0
+EOF_GRACE_S = 0.2
+LINE_GRACE_S = 0.5
+PRIVATE_SETTINGS = ("TFSERVE_DATABASE_URL",)
+
+#: the messages that give a worker its role
+ROLES: dict[type, Role] = {
+    BecomeScripts: Role.SCRIPT,
+    BecomeHost: Role.HOST,
+    BecomeModel: Role.MODEL,
+    ExamineProject: Role.TRAIN,
+    Train: Role.TRAIN,
+    IdentifyModel: Role.CONVERT,
+    Convert: Role.CONVERT,
+}
+
+
+class WorkerDied(Exception):
+    """The worker ended before it answered."""
+
+    def __init__(self, exit_: Exit, last_lines: str, *, shows_fault: bool = False) -> None:
+        """`shows_fault` says that the worker's own output, not that of a job, has a fault dump."""
+        super().__init__(exit_.sentence)
+        self.exit = exit_
+        self.last_lines = last_lines
+        self.shows_fault = shows_fault
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every worker of this server is started with."""
+
+    settings: Settings
+    owner: str
+    #: the umask that the server was started with, for workers that write where callers say
+    callers_umask: int
+    #: what Python runs as a worker
+    program: Sequence[str] = ("-m", "tfserve.worker")
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a worker: it runs callers' code, so what is private to the server stays out."""
+        return {
+            **{name: value for name, value in os.environ.items() if name not in PRIVATE_SETTINGS},
+            **{k: v for k, v in to_environment(self.settings).items() if k not in PRIVATE_SETTINGS},
+            **malloc_env.environment(),
+            OWNER: self.owner,
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONIOENCODING": "utf-8:backslashreplace",
+            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+        }
+
+    async def start(self, *, warm: bool) -> Worker:
+        """A new worker that is ready for a role; with TensorFlow loaded, if it is to be warm.
+
+        Raises `WorkerDied`, or `OSError` when no process can be started.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [
+                sys.executable, "-P", "-X", "faulthandler", *self.program,
+                "--fd", str(theirs.fileno()), "--callers-umask", f"{self.callers_umask:o}",
+            ]  # fmt: skip
+            try:
+                child = Child.start(
+                    command + ["--warm"] * warm,
+                    role=Role.SPARE,
+                    environment=self.environment(),
+                    keep_fds=[theirs.fileno()],
+                    output=subprocess.PIPE,
+                )
+            except OSError:
+                ours.close()
+                raise
+        try:
+            worker = await Worker.open(child, ours)
+        except BaseException:
+            child.kill("nobody waits for it any more")
+            raise
+        try:
+            await asyncio.shield(worker.ready)
+        except BaseException:
+            worker.kill("nobody waits for it any more")
+            raise
+        return worker
+
+
+class Worker:
+    """One worker process. `ready` is set once it can be given a role."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.output: JobOutput | None = None
+        self.on_progress: Callable[[Progress], None] | None = None
+        #: what a model worker computes for its warm-up, or computed last
+        self.warm_up_step: WarmUpStep | None = None
+        #: how many different requests a model worker has kept, and who wants to know of more
+        self.samples_seen = 0
+        self.on_samples: Callable[[], None] | None = None
+        #: None until it is open
+        self._line: Connection | None = None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        self._pipes = [Pipe(child.stdout, 1, self._printed), Pipe(child.stderr, 2, self._printed)]
+        self._last_lines = {1: LastLines(), 2: LastLines()}
+        child.ended.add_done_callback(self._on_end)
+
+    @classmethod
+    async def open(cls, child: Child, sock: socket.socket) -> Worker:
+        worker = cls(child)
+        worker._line = await Connection.open(sock, worker._heard)
+        return worker
+
+    @property
+    def alive(self) -> bool:
+        return self.child.alive
+
+    async def ask(self, message: Message) -> Message:
+        """The worker's answer. Raises the error that it answers with, or `WorkerDied`."""
+        if (role := ROLES.get(type(message))) is not None:
+            self.child.take_role(role, getattr(message, "workspace", ""))
+        try:
+            return await self._open_line.ask(message)
+        except ConnectionLost:
+            # A line ends a moment before its process does. One that lives on without it is of no use: a script may
+            # have closed the socket.
+            done, _ = await asyncio.wait([self.child.ended], timeout=LINE_GRACE_S)
+            if not done:
+                self.child.kill("its connection was closed")
+            exit_ = await asyncio.shield(self.child.ended)
+            self.drain()
+            raise WorkerDied(exit_, self._last_output(), shows_fault=self._last_lines[2].has_fault) from None
+
+    def tell(self, message: Message) -> None:
+        self._open_line.tell(message)
+
+    def drain(self) -> None:
+        """Takes in what the worker has printed until now."""
+        for pipe in self._pipes:
+            pipe.drain()
+
+    async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
+        """Returns when the process is gone: by itself, or killed after `grace_s`."""
+        self.child.asked_to_end = True
+        self.tell(Stop())
+        done, _ = await asyncio.wait([self.child.ended], timeout=grace_s)
+        if not done:
+            self.kill("it did not stop in time")
+            await asyncio.shield(self.child.ended)
+
+    def kill(self, because: str) -> None:
+        self.child.kill(because)
+
+    def memory_bytes(self) -> int:
+        """What the machine gets back when this process ends: the pages that nobody shares with it."""
+        with contextlib.suppress(psutil.Error):
+            return int(psutil.Process(self.child.pid).memory_full_info().uss)
+        return 0
+
+    # --- inside
+
+    async def _heard(self, message: Message) -> Message | None:
+        if isinstance(message, WorkerReady):
+            if not self.ready.done():
+                self.ready.set_result(None)
+        elif isinstance(message, Progress) and self.on_progress is not None:
+            self.on_progress(message)
+        elif isinstance(message, WarmUpStep):
+            self.warm_up_step = message
+        elif isinstance(message, SamplesSeen):
+            self.samples_seen = message.count
+            if self.on_samples is not None:
+                self.on_samples()
+        return None
+
+    def _printed(self, stream: int, data: bytes) -> None:
+        if self.output is not None:
+            self.output.write(stream, data)
+        else:
+            self._last_lines[stream].add(data)
+            log.debug("worker %s: %s", self.child.pid, data.decode(errors="replace").rstrip())
+
+    def _last_output(self) -> str:
+        """What the job printed last, or else the process itself."""
+        lines = self.output.last_lines if self.output is not None else ""
+        return lines or self._last_lines[2].text() or self._last_lines[1].text()
+
+    @property
+    def _open_line(self) -> Connection:
+        assert self._line is not None  # nobody has a worker before it is open
+        return self._line
+
+    def _on_end(self, ended: asyncio.Future[Exit]) -> None:
+        self.drain()
+        if not self.ready.done():
+            self.ready.set_exception(WorkerDied(ended.result(), self._last_output()))
+            self.ready.exception()  # seen here, whether or not anybody waits
+        # Its last answers may still be in the socket: the line ends by itself behind them, unless a process that
+        # the script left behind holds the other end.
+        if self._line is not None:
+            asyncio.get_running_loop().call_later(EOF_GRACE_S, self._line.close)
+
+
+class Spare:
+    """Keeps one worker with TensorFlow loaded, ready to be taken in milliseconds."""
+
+    def __init__(self, workshop: Workshop, *, wanted: bool, changed: Signal) -> None:
+        self._workshop = workshop
+        self._changed = changed
+        self._wanted = wanted
+        self._worker: Worker | None = None
+        self._restarts = Restarts()
+        self._filling: asyncio.Task[None] | None = None
+
+    @property
+    def worker(self) -> Worker | None:
+        return self._worker
+
+    def fill(self) -> None:
+        """Starts the next spare, if there is none."""
+        if self._wanted and self._filling is None and self._worker is None:
+            self._filling = asyncio.get_running_loop().create_task(self._fill())
+
+    async def start_cold(self) -> Worker:
+        """A new worker without TensorFlow, for work that needs none: the spare stays. Raises `Unavailable`."""
+        return await self._start(warm=False)
+
+    async def take(self, *, needs_tensorflow: bool) -> Worker:
+        """A worker without a role: the spare if it is ready, or is worth waiting for; else a new one.
+
+        Raises `WorkerDied`, `Unavailable`.
+        """
+        if self._worker is None and needs_tensorflow and self._filling is not None:
+            await asyncio.wait([self._filling])  # it has a head start over a new one
+        worker, self._worker = self._worker, None
+        if worker is None or not worker.alive:
+            worker = await self._start(warm=needs_tensorflow)
+        self.fill()
+        return worker
+
+    async def close(self) -> None:
+        self._wanted = False
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.wait([self._filling])
+        if self._worker is not None:
+            self._worker.kill("the server stops")
+            await asyncio.shield(self._worker.child.ended)
+
+    async def _start(self, *, warm: bool) -> Worker:
+        try:
+            return await self._workshop.start(warm=warm)
+        except OSError as error:
+            raise Unavailable(f"Cannot start another process on this machine: {error.strerror}.") from error
+
+    async def _fill(self) -> None:
+        try:
+            await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
+            worker = await self._workshop.start(warm=True)
+        except (WorkerDied, OSError) as error:
+            log.warning("could not start a spare worker: %s", error)
+        else:
+            self._worker = worker
+            self._changed.fire()
+            worker.child.ended.add_done_callback(lambda ended: self._on_spare_end(worker, ended.result()))
+        finally:
+            self._filling = None
+
+    def _on_spare_end(self, worker: Worker, exit_: Exit) -> None:
+        if self._worker is worker:
+            self._worker = None
+            self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
+            self.fill()

@@ -1,0 +1,142 @@
+"""The web processes: started with the listening socket of the supervisor, and again when they die.
+
+The supervisor owns the socket, so connections that come while a web process is away wait instead of being refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from tfserve.config import DATABASE_MUST_EXIST, Settings, to_environment
+from tfserve.errors import Stopping
+from tfserve.ipc.connections import Connection
+from tfserve.ipc.messages import GetModels, Message, WebReady
+from tfserve.supervisor.processes import malloc_env
+from tfserve.supervisor.processes.child import OWNER, Child, Role
+from tfserve.supervisor.processes.restarts import Restarts
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 2048
+STOP_GRACE_S = 5.0
+
+Answer = Callable[[Message], Awaitable[Message]]
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `OSError` with the address in its text."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror}") from error
+    sock.listen(BACKLOG)
+    return sock
+
+
+def hold(host: str, port: int) -> socket.socket:
+    """Keeps a port for the web processes, which open it themselves and share it, as gRPC's server wants to.
+
+    Raises `OSError` with the address in its text, so that a port in use is told at once.
+    """
+    listen(host, port).close()  # fails if anybody else has it, sharing or not
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror}") from error
+    return sock
+
+
+class WebProcess:
+    """Keeps one web process alive."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        owner: str,
+        *,
+        sockets: Sequence[socket.socket],
+        answer: Answer,
+        models: Callable[[Connection], Message],
+    ) -> None:
+        self.ready = asyncio.get_running_loop().create_future()
+        self._settings = settings
+        self._owner = owner
+        self._sockets = sockets
+        self._answer = answer
+        self._models = models
+        self._restarts = Restarts()
+        self._child: Child | None = None
+        self._line: Connection | None = None
+        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Lets it finish the requests that it has, and ends it."""
+        self._keeper.cancel()
+        await asyncio.wait([self._keeper])
+        if self._line is not None:
+            self._line.refuse_pending(Stopping())
+        if self._child is not None and self._child.alive:
+            self._child.terminate()
+            done, _ = await asyncio.wait([self._child.ended], timeout=STOP_GRACE_S)
+            if not done:
+                self._child.kill("it did not stop in time")
+                await asyncio.shield(self._child.ended)
+
+    async def _keep(self) -> None:
+        while not self._given_up():
+            await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
+            started_at = time.monotonic()
+            try:
+                ended = await asyncio.shield((await self._start()).ended)
+                log.error("the web process died: %s", ended.sentence)
+            except OSError as error:
+                log.error("the web process can't be started: %s", error)
+            self._restarts.died(now=time.monotonic(), lived_s=time.monotonic() - started_at)
+        self.ready.set_exception(RuntimeError("the web process can't be started"))
+
+    def _given_up(self) -> bool:
+        """A server that was ready once tries for ever; one that never was tells so."""
+        return not self.ready.done() and self._restarts.given_up
+
+    async def _start(self) -> Child:
+        ours, theirs = socket.socketpair()
+        listening = [sock.fileno() for sock in self._sockets]
+        with theirs:
+            self._child = Child.start(
+                [
+                    sys.executable, "-P", "-m", "tfserve.web.app",
+                    "--line", str(theirs.fileno()), "--listen", *map(str, listening),
+                ],
+                role=Role.WEB,
+                environment={
+                    **os.environ, **to_environment(self._settings), **malloc_env.environment(), OWNER: self._owner,
+                    DATABASE_MUST_EXIST: "1",
+                },
+                keep_fds=[theirs.fileno(), *listening],
+            )  # fmt: skip
+        line: list[Connection] = []
+        line.append(await Connection.open(ours, lambda message: self._heard(line[0], message)))
+        self._line = line[0]
+        return self._child
+
+    async def _heard(self, line: Connection, message: Message) -> Message | None:
+        if isinstance(message, GetModels):
+            return self._models(line)
+        if isinstance(message, WebReady):
+            if not self.ready.done():
+                self.ready.set_result(None)
+            return None
+        return await self._answer(message)

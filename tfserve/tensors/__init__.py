@@ -1,0 +1,1 @@
+"""Tensors without a runtime: type names, specs, the casting rule, and JSON."""

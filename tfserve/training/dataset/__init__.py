@@ -1,0 +1,1 @@
+"""From a project folder to an index of usable images with labels, boxes or masks."""

@@ -1,0 +1,112 @@
+"""Examines a detection project: images, annotations in one of three formats, and whether they fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tfserve.training.dataset import box_checks, image_reading, labels
+from tfserve.training.dataset.box_files import Annotations
+from tfserve.training.dataset.layouts import archives, coco_boxes, recognise, voc_boxes, yolo_boxes
+from tfserve.training.dataset.layouts.image_index import ImageIndex
+from tfserve.training.dataset.layouts.parts import own_split
+from tfserve.training.dataset.search import Labelled, Search
+
+MIN_IMAGES = 4
+MAX_MISSING_SHARE = 0.2
+MAX_EXAMPLES = 5
+LAYOUTS = (
+    "images/ and annotations.json in COCO format; images/ and labels/*.txt in YOLO format; images and XML files of"
+    " Pascal VOC; any of these also in train/, valid/ and test/; a zip file with one of these"
+)
+
+
+def examine(search: Search, _: dict[str, Any]) -> None:
+    """Fills `search`."""
+    found = _read(search)
+    if found is None and archives.unpack(search):
+        found = _read(search)
+    if found is None:
+        there = recognise.what_is_there(search)
+        search.problems.append(f"No boxes found in {search.project}. Found: {there}. Accepted: {LAYOUTS}.")
+        return
+    search.layout = found.layout
+    _check_missing(found)
+    if not found.problems:
+        _take_boxes(search, found)
+    search.problems += found.problems
+    search.remarks += found.remarks
+
+
+def _read(search: Search) -> Annotations | None:
+    if not search.root.is_dir():
+        return None
+    files = search.below(search.root, image_reading.SUFFIXES)
+    index = ImageIndex(search.root, files)
+    every = (
+        coco_boxes.read(search, index), yolo_boxes.read(search, files, index), voc_boxes.read(search, files, index),
+    )  # fmt: skip
+    given = [each for each in every if each is not None]
+    if not given:
+        return None
+    found = given[0]
+    for other in given[1:]:
+        if any(each.boxes for each in other.marked):
+            found.remarks.append(f"Boxes in {other.layout} were ignored in favour of {found.layout}.")
+    unlisted = sorted({*files} - {each.file for each in found.marked})
+    for file in unlisted:
+        search.skip(file, "not listed in the annotations")
+    if unlisted:
+        found.remarks.append(
+            f"{len(unlisted)} of {len(files)} images were left out because the annotations do not list them."
+        )
+    return found
+
+
+def _take_boxes(search: Search, found: Annotations) -> None:
+    """Images with boxes, and the classes that have any."""
+    used = {box.category for each in found.marked for box in each.boxes}
+    if unused := [name for name in found.classes if name not in used]:
+        found.remarks.append(f"Categories without boxes were left out: {', '.join(unused[:20])}.")
+    names = sorted((name for name in found.classes if name in used), key=lambda name: _order(found.classes[name], name))
+    search.display[:], search.numbers[:] = names, _numbers([found.classes[name] for name in names])
+    label_of, remarks = labels.distinct(names)
+    search.labels = [label_of[name].strip() for name in names]
+    search.remarks += remarks
+    files = own_split([Labelled(each.file, "", each.part) for each in found.marked])
+    images_of = {file.path: image for file, image in search.examine(files, [-1] * len(files))}
+    kept = box_checks.examine(found, images_of, {name: place for place, name in enumerate(names)})
+    if found.problems:
+        return
+    search.images[:] = kept
+    if not any(image.boxes for image in kept):
+        found.problems.append(f"No image has a box ({found.layout}). Annotate objects first.")
+    elif len(kept) < MIN_IMAGES:
+        found.problems.append(
+            f"Found {len(kept)} usable images with annotations, but at least {MIN_IMAGES} are needed."
+        )
+    box_checks.check_counts(found, kept, search.labels)
+
+
+def _check_missing(found: Annotations) -> None:
+    """Images that are listed and not there."""
+    if not found.missing:
+        return
+    total = len(found.missing) + len(found.marked)
+    more = f" and {len(found.missing) - MAX_EXAMPLES} more" if len(found.missing) > MAX_EXAMPLES else ""
+    sentence = (
+        f"{len(found.missing)} of {total} annotated images were not found in the project:"
+        f" {', '.join(found.missing[:MAX_EXAMPLES])}{more}. Put them into images/ with the same folders and names."
+    )
+    few = len(found.missing) <= MAX_MISSING_SHARE * total
+    (found.remarks if few else found.problems).append(sentence)
+
+
+def _order(number: int | None, name: str) -> tuple[bool, int, str]:
+    return number is None, number or 0, name
+
+
+def _numbers(given: Sequence[int | None]) -> list[int]:
+    """As given; from 0 on if some have none, or if files gave one number to different classes."""
+    known = [number for number in given if number is not None]
+    return known if len({*known}) == len(given) else list(range(len(given)))

@@ -1,0 +1,137 @@
+"""A folder for each class: `images/<class>/`, `<class>/`, and either of them below `train`, `validation` and `test`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfserve.training.dataset import image_reading
+from tfserve.training.dataset.layouts.parts import in_words, own_split, part_of
+from tfserve.training.dataset.search import (
+    IGNORED_FOLDERS,
+    Labelled,
+    Search,
+    is_folder,
+    is_image,
+    is_utf8,
+    same_form,
+    sentence,
+    shown,
+)
+
+MAX_WRAPPERS = 4
+"""Folders with nothing but another folder in them that are looked into: archives often have one."""
+
+
+def in_images(search: Search) -> bool:
+    """Whether the folder `images` has folders for classes, as the contract says."""
+    return search.images_folder.is_dir() and bool(_class_folders(search, search.images_folder))
+
+
+def find(search: Search, base: Path) -> list[Labelled] | None:
+    """The images below `base` with their classes; None when there are no folders for them.
+
+    Sets `search.layout`. A class folder without images is kept as a class: it is a problem later.
+    """
+    parts = [path for path in _class_folders(search, base) if part_of(path.name)]
+    if parts and len(parts) == len(_class_folders(search, base)):
+        return _in_parts(search, base, parts)
+    found = _read(search, base, "")
+    if not found:
+        return None
+    search.layout = f"{_shown(search, base)}<class>/<image>"
+    return found
+
+
+def wrapped(search: Search) -> Path:
+    """The folder that has the class folders: the root, or one that it has nothing else than."""
+    folder = search.root
+    for _ in range(MAX_WRAPPERS):
+        inner = search.data_folders(folder)
+        if len(inner) != 1 or not search.folders(inner[0]):
+            break
+        folder = inner[0]
+    return folder
+
+
+def looks_like_classes(search: Search, base: Path) -> bool:
+    """Whether there are at least two folders with images, and no sign that they mean something else."""
+    folders = _class_folders(search, base)
+    if folders and all(part_of(path.name) for path in folders):
+        return any(_has_images(search, inner) for path in folders for inner in search.folders(path))
+    return sum(_has_images(search, path) for path in folders) > 1
+
+
+def _has_images(search: Search, folder: Path) -> bool:
+    return bool(search.below(folder, image_reading.SUFFIXES, depth=3))
+
+
+def _class_folders(search: Search, base: Path) -> list[Path]:
+    folders = [Path(entry.path) for entry in search.entries(base) if is_folder(entry)]
+    return [path for path in folders if base != search.root or path.name.lower() not in IGNORED_FOLDERS]
+
+
+def _in_parts(search: Search, base: Path, parts: Sequence[Path]) -> list[Labelled] | None:
+    """The user's own split. Without classes in its parts there is nothing to learn from."""
+    found: list[Labelled] = []
+    for path in parts:
+        found += _read(search, path, part_of(path.name))
+    if not found:
+        return None
+    found = own_split(_joined(search, found))
+    names = "|".join(path.name for path in parts)
+    kept = f" ({in_words(found)})" if in_words(found) else ""
+    search.layout = f"{_shown(search, base)}{names}/<class>/<image>{kept}"
+    return found
+
+
+def _read(search: Search, base: Path, part: str) -> list[Labelled]:
+    """The images of each class folder in `base`."""
+    found = []
+    for entry in search.entries(base):
+        path = Path(entry.path)
+        if base == search.root and path.name.lower() in IGNORED_FOLDERS:
+            continue
+        if not is_folder(entry):
+            if base != search.root or is_image(path):
+                where = f"{_shown(search, base)}<class>/<image>"
+                search.skip(path, f"outside any class folder: expected {where}")
+        elif not is_utf8(entry.name):
+            search.problems.append(f"The name of the folder {shown(path)} is not valid UTF-8. Rename it.")
+        elif outside := search.bounds.problems(path):
+            search.problems += outside
+        else:
+            files = search.files(path, image_reading.SUFFIXES, "an image")
+            found += [Labelled(file, same_form(path.name), part) for file in files]
+            if not files:
+                search.empty_classes.setdefault(same_form(path.name), path)
+    return found
+
+
+def _joined(search: Search, files: Sequence[Labelled]) -> list[Labelled]:
+    """Classes whose names differ between the parts only in capitals, blanks and hyphens become one."""
+    by_part: dict[str, dict[str, None]] = {}
+    for file in files:
+        by_part.setdefault(file.part, {})[file.name] = None
+    known: dict[str, None] = {}
+    joined: dict[tuple[str, str], str] = {}
+    for part, names in by_part.items():
+        for name in [name for name in names if name not in known]:
+            same = [other for other in known if other not in names and _simple(other) == _simple(name)]
+            if len(same) == 1:
+                joined[part, name] = same[0]
+            else:
+                known[name] = None
+    pairs = [f"{name!r} in {part} is {other!r}" for (part, name), other in joined.items()]
+    search.remarks += sentence("Classes whose names differ between the parts of the split were merged", pairs)
+    return [file._replace(name=joined.get((file.part, file.name), file.name)) for file in files]
+
+
+def _simple(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name.casefold())
+
+
+def _shown(search: Search, base: Path) -> str:
+    inside = shown(base.relative_to(search.root))
+    return "" if inside == "." else f"{inside}/"

@@ -1,0 +1,76 @@
+"""Finds image files by what tables and annotations call them: rarely the exact path on this machine."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from tfserve.training.dataset.layouts.parts import part_of_path
+from tfserve.training.dataset.search import same_form
+
+
+class ImageIndex:
+    """Image files below `root`, by the end of their paths, in any Unicode normal form, with or without suffix."""
+
+    def __init__(self, root: Path, files: Sequence[Path]) -> None:
+        self.files = list(files)
+        self._parts = {file: _parts(same_form(file.relative_to(root).as_posix())) for file in files}
+        self._folders = {folder for parts in self._parts.values() for folder in parts[:-1]}
+        self._by_name: dict[str, list[Path]] = defaultdict(list)
+        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        for file, parts in self._parts.items():
+            self._by_name[parts[-1]].append(file)
+            self._by_stem[PurePosixPath(parts[-1]).stem].append(file)
+
+    def find(self, name: str, near: Path | None = None) -> Path | None:
+        """The matching file; None unless exactly one matches. `near` is the folder of the file that names it."""
+        parts = _parts(same_form(name.strip().replace("\\", "/")))
+        if not parts:
+            return None
+        found = self._by_name.get(parts[-1])
+        if found is None:
+            found = self._by_stem.get(parts[-1], [])
+            parts = (*parts[:-1], "")
+        found = [file for file in found if self._may_be(self._parts[file][:-1], parts[:-1])]
+        if len(found) < 2:
+            return found[0] if found else None
+        return self._closest(found, parts, near)
+
+    def _may_be(self, folders: Sequence[str], given: Sequence[str]) -> bool:
+        """Whether a file in these folders can be meant by a path with the folders `given`.
+
+        Folders of another machine are ignored. Those that this project has are: `val/1.jpg` is not `train/1.jpg`.
+        """
+        if given and given[-1] in self._folders and given[-1] not in folders:
+            return False
+        named, own = part_of_path(PurePosixPath(*given, "x")), part_of_path(PurePosixPath(*folders, "x"))
+        return not named or not own or named == own
+
+    def relative(self, file: Path) -> PurePosixPath:
+        return PurePosixPath(*self._parts[file])
+
+    def _closest(self, found: Sequence[Path], parts: Sequence[str], near: Path | None) -> Path | None:
+        """Of several files with this name, the one whose folders fit best."""
+
+        def fit(file: Path) -> tuple[int, bool]:
+            return _common_end(self._parts[file][:-1], parts[:-1]), near is not None and file.is_relative_to(near)
+
+        best = max(map(fit, found))
+        fitting = [file for file in found if fit(file) == best]
+        exact = [file for file in fitting if len(self._parts[file]) == len(parts)]
+        chosen = fitting if len(fitting) == 1 else exact
+        return chosen[0] if len(chosen) == 1 else None
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return tuple(part for part in name.split("/") if part not in ("", "."))
+
+
+def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
+    count = 0
+    for a, b in zip(reversed(one), reversed(other), strict=False):
+        if a != b:
+            break
+        count += 1
+    return count

@@ -1,0 +1,108 @@
+"""Files of labelme: one JSON for each image, with the outlines of what is in it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tfserve.tensors.specs import Array
+from tfserve.training.dataset.layouts.image_index import ImageIndex
+from tfserve.training.dataset.layouts.parts import part_of_path
+from tfserve.training.dataset.layouts.polygons import Annotated, BadShape, Shape, check_size, circle, outline, rectangle
+from tfserve.training.dataset.search import Search, same_form
+
+MAX_BYTES = 256 * 1024 * 1024
+NOT_DRAWN = ("point", "points", "line", "linestrip")
+
+
+class _File(msgspec.Struct):
+    """The fields that are read."""
+
+    shapes: list[dict[str, Any]]
+    imagePath: str = ""  # noqa: N815
+    imageWidth: Any = None  # noqa: N815
+    imageHeight: Any = None  # noqa: N815
+
+
+def find(search: Search, index: ImageIndex) -> dict[Path, Annotated] | None:
+    """What is drawn on each image; None when there are no files of labelme."""
+    found: dict[Path, Annotated] = {}
+    left_out: dict[str, int] = {}
+    read = 0
+    for path in search.below(search.root, (".json",)):
+        file = _read(path)
+        if file is None:
+            continue
+        read += 1
+        image = index.find(file.imagePath, path.parent) or index.find(path.stem, path.parent)
+        if image is None:
+            search.skip(path, f"missing: image {file.imagePath!r} not found", bad=True)
+            continue
+        try:
+            annotated = _annotated(file, left_out)
+        except BadShape as bad:
+            search.skip(image, f"bad annotations: {search.name(path)}: {bad}", bad=True)
+            continue
+        annotated.part = part_of_path(index.relative(image))
+        found[image] = annotated
+    if not read:
+        return None
+    search.layout = f"labelme: {len(found)} images with a JSON file of outlines each"
+    for kind, count in left_out.items():
+        search.remarks.append(f"{count} shapes of type {kind!r} have no area and were left out of the masks.")
+    return found
+
+
+def _read(path: Path) -> _File | None:
+    """None for JSON of other things."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return None
+        return msgspec.json.decode(path.read_bytes(), type=_File)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _annotated(file: _File, left_out: dict[str, int]) -> Annotated:
+    annotated = Annotated(*check_size(file.imageWidth, file.imageHeight))
+    for shape in file.shapes:
+        kind = str(shape.get("shape_type") or "polygon")
+        name = same_form(str(shape.get("label", "")).strip())
+        if not name:
+            raise BadShape("a shape has no label")
+        if kind in NOT_DRAWN:
+            left_out[kind] = left_out.get(kind, 0) + 1
+        else:
+            annotated.shapes.append(_shape(kind, name, shape))
+    return annotated
+
+
+def _shape(kind: str, name: str, shape: dict[str, Any]) -> Shape:
+    points = outline(shape.get("points"))
+    if kind == "mask":
+        left, top = points[0]
+        return Shape(name, bits=_bits(shape.get("mask")), corner=(round(left), round(top)))
+    if kind == "rectangle" and len(points) == 2:
+        return Shape(name, [rectangle(points[0], points[1])])
+    if kind == "circle" and len(points) == 2:
+        return Shape(name, [circle(points[0], points[1])])
+    if len(points) < 3:
+        raise BadShape(f"a {kind} of {len(points)} points")
+    return Shape(name, [points])
+
+
+def _bits(packed: Any) -> Array:
+    """A mask as PNG in Base64."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(packed)), formats=["PNG"]) as image:
+            return np.asarray(image.convert("L")) > 0
+    except (binascii.Error, TypeError, OSError, ValueError, SyntaxError) as error:
+        raise BadShape(f"a mask that can't be read ({error})") from None

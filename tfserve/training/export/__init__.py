@@ -1,0 +1,1 @@
+"""The trained model as files for servers, phones and browsers."""

@@ -1,0 +1,1 @@
+"""Networks, candidates and the loop that trains them."""

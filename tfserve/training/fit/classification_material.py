@@ -1,0 +1,102 @@
+"""The data shared by the candidates of a classification: images with labels and weights, and the folds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tfserve.tensors.specs import Array
+from tfserve.training.dataset import image_reading
+from tfserve.training.dataset.decoded_images import Store
+from tfserve.training.fit import batches
+from tfserve.training.fit.batches import Source
+from tfserve.training.fit.candidates import Outcome
+from tfserve.training.fit.checkpoints import State
+from tfserve.training.fit.folds import Fold, Folds
+from tfserve.training.fit.linear_head import Head
+from tfserve.training.fit.pretrained import Choice
+from tfserve.training.recipes.run import Run
+
+UNBALANCED = 1.5
+"""Classes are weighted when the largest has this many times the images of the smallest."""
+
+
+@dataclass
+class Material:
+    """The data shared by all candidates: the images with their labels, and the folds."""
+
+    run: Run
+    labels: Array
+    folds: Folds
+    stores: dict[tuple[int, int], Store] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> int:
+        return len(self.run.findings.labels)
+
+    def source(self, size: tuple[int, int]) -> Source:
+        """All images in a size; each is decoded once for each size."""
+        run = self.run
+        if size not in self.stores:
+            count = len(self.labels)
+            store = Store(
+                count,
+                (*size, 3),
+                lambda place: image_reading.pixels(run.file(place), size, run.background),
+                run.work,
+            )
+            message = f"Reading {count} images at {size[1]}x{size[0]} pixels"
+            with run.clock.stage(f"read {size}", message) as stage:
+                store.load(run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
+            self.stores[size] = store
+            run.keep(store.batch)
+        return Source(self.stores[size], batches.labels_of(self.labels.tolist()))
+
+    def prior(self, choice: Choice) -> Head | None:
+        """The last layer of an earlier model on the same features, if no image is measured that it has learnt from."""
+        warm = self.run.warm
+        if warm is None or not warm.measures_unseen or warm.earlier.backbone != choice.name:
+            return None
+        weights = warm.class_weights()
+        return None if weights is None else Head(*weights)
+
+    def image_weights(self, places: Array, *, from_ratio: float = 1.0) -> Array:
+        """How much each image counts: more in small classes, if their sizes differ by this ratio.
+
+        A strongly penalised head would predict the larger class, even if it has only one image more.
+        """
+        counts = np.bincount(self.labels[places], minlength=self.classes)
+        some = counts[counts > 0]
+        if self.run.parameters["class_weights"] == "none" or some.max() < from_ratio * some.min():
+            return np.ones(len(places))
+        weights = counts.sum() / (len(some) * np.maximum(counts, 1))
+        return np.asarray(weights[self.labels[places]])
+
+    def class_weights(self, places: Array) -> dict[int, float] | None:
+        """The same for Keras; None while the classes are about equal in size."""
+        weights = self.image_weights(places, from_ratio=UNBALANCED)
+        if (weights == 1).all():
+            return None
+        by_class = dict.fromkeys(range(self.classes), 1.0)
+        return by_class | {
+            int(label): float(weight) for label, weight in zip(self.labels[places], weights, strict=True)
+        }
+
+    def outcome(self, fold: Fold, probabilities: Array) -> Outcome:
+        """From probabilities (variants, images, classes) of the held-out images."""
+        truth = self.labels[fold.held_out]
+        right = probabilities.argmax(axis=-1) == truth
+        of_truth = probabilities[:, np.arange(len(truth)), truth]
+        return Outcome(probabilities, right.astype(np.float32), -np.log(np.maximum(of_truth, 1e-4)))
+
+
+@dataclass
+class Delivered:
+    """The trained network, with probabilities as its output, and the images that it takes."""
+
+    network: Any
+    source: Source
+    backbone: str
+    state: State | None = None

@@ -1,0 +1,48 @@
+"""GetModelMetadata and GetModelStatus, with the same information as the REST API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from google.protobuf.json_format import ParseDict
+
+from tfserve.errors import Invalid, Unsupported
+from tfserve.web.api.protos import tfserving_pb2 as v1
+from tfserve.web.api.v1 import metadata as describing
+from tfserve.web.api.v1.grpc_specs import answering_spec, model_of, version_of
+from tfserve.web.predictions.live_models import Models
+from tfserve.web.rpc import Call
+
+SIGNATURES = "signature_def"
+
+
+@dataclass(frozen=True)
+class About:
+    """The methods for metadata and status."""
+
+    models: Models
+
+    async def metadata(self, request: v1.GetModelMetadataRequest, _: Call) -> v1.GetModelMetadataResponse:
+        if not request.metadata_field:
+            raise Invalid(f"The request has no metadata_field. The only one available is {SIGNATURES!r}.")
+        for field in request.metadata_field:
+            if field != SIGNATURES:
+                raise Invalid(f"Unknown metadata_field {field[:80]!r}. The only one available is {SIGNATURES!r}.")
+        model = model_of(self.models, request.model_spec)
+        answer = v1.GetModelMetadataResponse(model_spec=answering_spec(request.model_spec, model.version))
+        told = describing.metadata(model)["metadata"][SIGNATURES]
+        answer.metadata[SIGNATURES].Pack(ParseDict(told, v1.SignatureDefMap(), ignore_unknown_fields=True))
+        return answer
+
+    async def status(self, request: v1.GetModelStatusRequest, _: Call) -> v1.GetModelStatusResponse:
+        """The status of one version, or of all known ones."""
+        model = model_of(self.models, request.model_spec)
+        asked_for_one = version_of(request.model_spec) is not None
+        chosen = [model] if asked_for_one else self.models.versions(model.name)
+        return ParseDict(describing.status(chosen), v1.GetModelStatusResponse())
+
+    async def reload(self, _: v1.ReloadConfigRequest, __: Call) -> v1.ReloadConfigResponse:
+        raise Unsupported(
+            "This server has no model configuration list. Deploy models to workspaces with POST /deploy/ or"
+            " RepositoryModelLoad of inference.GRPCInferenceService."
+        )

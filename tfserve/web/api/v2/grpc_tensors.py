@@ -1,0 +1,167 @@
+"""Tensors in v2 messages: raw bytes or typed contents in, raw bytes out.
+
+Raw: little-endian, row-major; a BOOL is a byte, a BYTES element its length (4 bytes) and its bytes, BF16 the upper half
+of a float32. Typed contents have no list for FP16 and BF16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfserve.errors import Invalid, Unsupported
+from tfserve.ipc.predictions import join_strings, len_of, split_strings
+from tfserve.tensors.specs import DTYPES, Array, TensorSpec
+from tfserve.web.api.protos import packed
+from tfserve.web.api.protos.oip_pb2 import ModelInferRequest
+from tfserve.web.api.v2.inputs import find, require_form
+from tfserve.web.predictions import signature_checks
+
+InputTensor = ModelInferRequest.InferInputTensor
+
+
+@dataclass(frozen=True, slots=True)
+class Datatype:
+    """A datatype of v2: TensorFlow's name, the memory layout of an element, and its field in the typed contents."""
+
+    name: str
+    numpy: np.dtype[Any]
+    contents: str | None
+
+
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+_AS_IN_MEMORY = ("bool_contents", "fp32_contents", "fp64_contents")
+
+DATATYPES = {each.v2: Datatype(each.name, each.numpy, _CONTENTS.get(each.v2)) for each in DTYPES.values()}
+
+
+#: Keyed by numpy type, for fast look-up in every response.
+_NAMES = {each.numpy: name for name, each in DATATYPES.items()}
+
+
+def datatype_of(array: Array) -> str:
+    """The v2 name of an output's type."""
+    return _NAMES[array.dtype]
+
+
+def read_inputs(request: ModelInferRequest, specs: Sequence[TensorSpec]) -> dict[str, Array]:
+    """The arrays of a request, checked against `specs`. Raises `Invalid`."""
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise Invalid(
+            f"raw_input_contents has {len(raw)} entries for {len(request.inputs)} inputs. Send one per input, or none."
+        )
+    arrays: dict[str, Array] = {}
+    for index, tensor in enumerate(request.inputs):
+        spec = find(tensor.name, specs, "input")
+        if tensor.name in arrays:
+            raise signature_checks.repeated(tensor.name, "input")
+        arrays[tensor.name] = _read(tensor, raw[index] if raw else None, spec)
+    if len(arrays) < len(specs):
+        signature_checks.require_all(arrays, specs)
+    return arrays
+
+
+def to_raw(array: Array) -> bytes:
+    return join_strings(array.ravel().tolist()) if array.dtype == object else array.tobytes()
+
+
+def _read(tensor: InputTensor, raw: bytes | None, spec: TensorSpec) -> Array:
+    shape = tuple(tensor.shape)
+    require_form(tensor.datatype, shape, spec)
+    datatype = DATATYPES[tensor.datatype]
+    if raw is None:
+        return _typed(tensor, datatype, len_of(shape)).reshape(shape)
+    if tensor.HasField("contents"):
+        raise Invalid(
+            f"Input {tensor.name!r} has contents in addition to raw_input_contents. Use one of them for all inputs."
+        )
+    return _raw(tensor, raw, datatype, len_of(shape)).reshape(shape)
+
+
+def _raw(tensor: InputTensor, raw: bytes, datatype: Datatype, count: int) -> Array:
+    if datatype.name == "string":
+        return _raw_strings(tensor, raw, count)
+    size = datatype.numpy.itemsize
+    if len(raw) != count * size:
+        raise Invalid(
+            f"Input {tensor.name!r} of shape {list(tensor.shape)} and datatype {tensor.datatype} requires"
+            f" {count * size} bytes, got {len(raw)}."
+        )
+    if datatype.name == "bool":
+        signature_checks.require_bools(raw, tensor.name)
+    return np.frombuffer(raw, datatype.numpy)
+
+
+def _raw_strings(tensor: InputTensor, raw: bytes, count: int) -> Array:
+    try:
+        values = split_strings(raw)
+    except ValueError as error:
+        raise Invalid(
+            f"Input {tensor.name!r} is not valid BYTES data (per element: 4-byte length, then bytes): {error}."
+        ) from None
+    _require_count(tensor, len(values), count)
+    return _objects(values)
+
+
+def _typed(tensor: InputTensor, datatype: Datatype, count: int) -> Array:
+    if datatype.contents is None:
+        raise Invalid(f"Input {tensor.name!r} is {tensor.datatype}, which can only be sent in raw_input_contents.")
+    contents = tensor.contents
+    values = getattr(contents, datatype.contents)
+    if len(values) != count:
+        _refuse_elsewhere(tensor, datatype.contents)
+        _require_count(tensor, len(values), count)
+    if datatype.name == "string":
+        return _objects(list(values))
+    if datatype.contents in _AS_IN_MEMORY:
+        return np.frombuffer(packed.read(contents, datatype.contents), datatype.numpy)
+    return _integers(tensor, values, datatype)
+
+
+def _integers(tensor: InputTensor, values: Sequence[int], datatype: Datatype) -> Array:
+    array, limits = packed.integers(values, datatype.numpy), np.iinfo(datatype.numpy)
+    if array.size and (array.min() < limits.min or array.max() > limits.max):
+        raise Invalid(
+            f"Input {tensor.name!r} is {tensor.datatype}, with a range of {limits.min} to {limits.max};"
+            f" got values from {array.min()} to {array.max()}."
+        )
+    return array.astype(datatype.numpy, copy=False)
+
+
+def _objects(values: list[bytes]) -> Array:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _require_count(tensor: InputTensor, given: int, count: int) -> None:
+    if given != count:
+        raise Invalid(f"Input {tensor.name!r} of shape {list(tensor.shape)} requires {count} elements, got {given}.")
+
+
+def _refuse_elsewhere(tensor: InputTensor, field: str) -> None:
+    """Raises `Invalid` if the values are in the wrong field."""
+    if "shared_memory_region" in tensor.parameters:
+        raise Unsupported(
+            f"Input {tensor.name!r} is in shared memory, which this server does not support. Send its bytes."
+        )
+    filled = [each.name for each, _ in tensor.contents.ListFields() if each.name != field]
+    if filled:
+        raise Invalid(f"Input {tensor.name!r} is {tensor.datatype}, which belongs in {field}; got {filled[0]}.")

@@ -1,0 +1,110 @@
+"""The model repository extension: workspaces as models that can be loaded and unloaded.
+
+Loading deploys the last deployed model again, including a new version in its folder. Unloading undeploys it. Both are
+jobs in the workspace's queue.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tfserve.db import reads
+from tfserve.db.models import Deployment
+from tfserve.errors import Failure, Invalid, NotFound, TimedOut, Unsupported, from_failure
+from tfserve.ipc.messages import JobAnswer, JobKind, JobState, SubmitJob
+from tfserve.paths import without_folders
+from tfserve.web.api.v2.requests import Parameters
+from tfserve.web.api.workspace.handlers import Context
+from tfserve.web.api.workspace.names import workspace_name
+from tfserve.web.database_reads import read
+from tfserve.web.predictions.live_models import Model, Models
+
+#: maximum seconds to wait for a model; most clients time out earlier
+WAIT_S = 3600.0
+STATES = {"loading": "LOADING", "active": "READY", "draining": "UNLOADING", "failed": "UNAVAILABLE"}
+
+
+class StillLoading(TimedOut):
+    """Model {name!r} was not {what} within {wait_s:g} s. Job {job} of its workspace is still running."""
+
+
+async def index(models: Models, *, only_ready: bool) -> list[dict[str, str]]:
+    """The models, one entry per version. Includes the last unloaded one, because it can be loaded again."""
+    live = [_entry(model) for model in models]
+    known = set(models.names())
+    gone = [_gone(each) for each in await read(reads.last_deployments) if each.workspace.name not in known]
+    return [each for each in live + gone if each["state"] == "READY" or not only_ready]
+
+
+async def load(context: Context, name: str, parameters: Parameters) -> None:
+    """Raises errors of the request or the model, and `StillLoading` on timeout."""
+    name = _model_name(name)
+    _check(parameters)
+    last = await read(reads.last_deployment, name)
+    if last is None:
+        raise NotFound(
+            f"No model was ever deployed in workspace {name!r}, so there is none to load. POST /deploy/ first."
+        )
+    if name in context.models.names():
+        await _run(context, name, JobKind.UPDATE, {"path": last.weights or last.path}, "loaded")
+        return
+    request = {"path": last.path, "device": last.device, "options": last.options}
+    await _run(context, name, JobKind.DEPLOY, request, "loaded")
+    if last.weights is not None:
+        await _run(context, name, JobKind.UPDATE, {"path": last.weights}, "loaded")
+
+
+async def unload(context: Context, name: str) -> None:
+    """Raises `NotFound` if it is not loaded. Requests in flight are completed first."""
+    await _run(context, _model_name(name), JobKind.UNDEPLOY, {}, "unloaded")
+
+
+async def _run(context: Context, name: str, kind: JobKind, request: dict[str, Any], what: str) -> None:
+    answer = await context.line.submit(
+        SubmitJob(workspace=name, kind=kind, request=msgspec.json.encode(request), wait_s=WAIT_S)
+    )
+    if answer.state in (JobState.QUEUED, JobState.RUNNING):
+        raise StillLoading(name=name, what=what, wait_s=WAIT_S, job=answer.job)
+    if answer.state != JobState.SUCCEEDED:
+        raise from_failure(_failure(answer))
+
+
+def _failure(answer: JobAnswer) -> Failure:
+    if answer.error is None:
+        return Failure(
+            code="unavailable", message=f"Job {answer.job} of the workspace did not finish: it is {answer.state}."
+        )
+    failure = msgspec.json.decode(answer.error, type=Failure)
+    return msgspec.structs.replace(failure, message=without_folders(failure.message))
+
+
+def _model_name(name: str) -> str:
+    """Raises `Invalid` for invalid names, in particular for paths."""
+    if not name.strip(" ."):
+        raise Invalid(f"{name!r} is not a valid model name.")
+    return workspace_name(name)
+
+
+def _check(parameters: Parameters) -> None:
+    names = list(parameters or ())
+    if files := [name for name in names if name.startswith("file:")]:
+        raise Invalid(
+            f"{files[0][:100]!r} would write a file on the server, which is not supported. POST /deploy/ with a path."
+        )
+    if "config" in names:
+        raise Unsupported("'config' is not supported when loading a model. Configure the model with POST /deploy/.")
+
+
+def _entry(model: Model) -> dict[str, str]:
+    state = STATES[model.state]
+    if state == "READY" and not model.is_ready:
+        state = "UNAVAILABLE"
+    return {"name": model.name, "version": str(model.version), "state": state, "reason": model.told.reason}
+
+
+def _gone(last: Deployment) -> dict[str, str]:
+    reason = "unloaded" if last.state == Deployment.State.GONE else without_folders(last.reason, last.path)
+    version = {} if last.version is None else {"version": str(last.version)}
+    return {"name": last.workspace.name, **version, "state": "UNAVAILABLE", "reason": reason}

@@ -1,0 +1,60 @@
+"""The statistics extension: inference statistics since the version was loaded, in Triton's format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tfserve.ipc.metrics import BatchCount, Duration, ModelCounts
+from tfserve.web.predictions.live_models import Model
+from tfserve.web.supervisor_client import SupervisorLine
+
+_NEVER = {"count": 0, "ns": 0}
+
+
+async def model_stats(models: Iterable[Model], line: SupervisorLine) -> dict[str, Any]:
+    """The sum over all web processes."""
+    counts = {(each.model, each.version): each.counts for each in (await line.metrics()).models}
+    return {"model_stats": [_one(model, counts.get((model.name, model.version), ModelCounts())) for model in models]}
+
+
+def _one(model: Model, counted: ModelCounts) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "version": str(model.version),
+        "last_inference": int(counted.last.at_s * 1000),
+        "inference_count": counted.rows,
+        "execution_count": round(counted.executions),
+        "inference_stats": _durations(counted),
+        "response_stats": {},
+        "batch_stats": [_batch(size, batch) for size, batch in sorted(counted.batches.items())],
+        "memory_usage": [],
+    }
+
+
+def _durations(counted: ModelCounts) -> dict[str, Any]:
+    """There is no cache, but clients expect these fields."""
+    count, batches = counted.success.count, counted.batches.values()
+    return {
+        "success": _duration(counted.success),
+        "fail": _duration(counted.fail),
+        "queue": {"count": count, "ns": counted.queue_ns},
+        "compute_input": {"count": count, "ns": sum(each.input_ns for each in batches)},
+        "compute_infer": {"count": count, "ns": sum(each.compute_ns for each in batches)},
+        "compute_output": {"count": count, "ns": sum(each.output_ns for each in batches)},
+        "cache_hit": _NEVER,
+        "cache_miss": _NEVER,
+    }
+
+
+def _duration(duration: Duration) -> dict[str, int]:
+    return {"count": duration.count, "ns": duration.ns}
+
+
+def _batch(size: int, batch: BatchCount) -> dict[str, Any]:
+    return {
+        "batch_size": size,
+        "compute_input": {"count": batch.requests, "ns": batch.input_ns},
+        "compute_infer": {"count": batch.requests, "ns": batch.compute_ns},
+        "compute_output": {"count": batch.requests, "ns": batch.output_ns},
+    }

@@ -1,0 +1,58 @@
+"""Reads the database from an event loop: in threads, each with a connection of its own that stays open."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError, connection
+
+from tfserve.db.database import cause_of, is_outage
+from tfserve.errors import DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def read(query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What the query returns. A connection that has broken meanwhile is opened again, once."""
+    return await asyncio.to_thread(_query, lambda: query(*args, **kwargs))
+
+
+def _query(query: Callable[[], T]) -> T:
+    try:
+        return _again_if_broken(query)
+    except DatabaseError as error:
+        if not is_outage(error):
+            raise
+        _outage.report(error)
+        raise DatabaseUnavailable(cause=cause_of(error)) from None
+
+
+def _again_if_broken(query: Callable[[], T]) -> T:
+    try:
+        result = query()
+    except (InterfaceError, OperationalError):
+        connection.close()
+        result = query()
+    _outage.is_reported = False
+    return result
+
+
+class _Outage:
+    """One line in the log for all reads that fail until one works again."""
+
+    is_reported = False
+
+    def report(self, error: Exception) -> None:
+        if not self.is_reported:
+            self.is_reported = True
+            log.error("the database can't be read: %s", cause_of(error))
+
+
+_outage = _Outage()

@@ -1,0 +1,226 @@
+"""gRPC's own server in the web process, on the loop of the web process.
+
+It opens its port itself. Several web processes share one port (SO_REUSEPORT): the kernel spreads connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import DecodeError, Message
+
+from tfserve.config import Settings
+from tfserve.errors import Internal, Invalid, TFserveError
+from tfserve.ipc.predictions import DEFAULT_URGENCY
+from tfserve.web.http.access_log import CURRENT, AccessLog
+from tfserve.web.http.offload import offloaded
+from tfserve.web.http.priority_headers import read_wishes
+from tfserve.web.http.request_ids import HEADER, begin
+from tfserve.web.predictions import message_expansion
+from tfserve.web.predictions.request import CallerGone
+from tfserve.web.rpc import STATUS, Service, Stream, Unary
+
+if TYPE_CHECKING:
+    import grpc
+
+log = logging.getLogger(__name__)
+
+ID = HEADER.decode()
+
+#: A stream may stay open for ever, so it is not waited for.
+GRACEFUL_S = 1
+#: A message of so many bytes becomes little, whatever it is made of.
+SMALL_BYTES = 16 * 1024
+PENDING_FACTOR = 10
+#: What a client may set to keep a connection alive; gRPC's own server takes a ping every five minutes.
+MIN_PING_INTERVAL_MS = 10_000
+
+
+@asynccontextmanager
+async def serving(services: Sequence[Service], settings: Settings, access_log: AccessLog | None) -> AsyncIterator[None]:
+    """Serves until the block ends; then calls that run have some seconds. Raises `OSError` when the port is taken."""
+    server = _make(services, settings, access_log)
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(GRACEFUL_S)
+
+
+def _make(services: Sequence[Service], settings: Settings, access_log: AccessLog | None) -> grpc.aio.Server:
+    import grpc
+
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", settings.max_body_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 1),
+            # gRPC's C library cancels calls at random, without a word, when 1,000 wait to be taken up. What is too
+            # much is refused by `maximum_concurrent_rpcs` instead, with a status.
+            ("grpc.server.max_pending_requests", PENDING_FACTOR * settings.max_requests),
+            ("grpc.server.max_pending_requests_hard_limit", PENDING_FACTOR * settings.max_requests),
+            ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ],
+        maximum_concurrent_rpcs=settings.max_requests,
+    )
+    server.add_generic_rpc_handlers([_handlers(service, access_log) for service in services])
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        server.add_insecure_port(f"{host}:{settings.grpc_port}")
+    except RuntimeError as error:
+        raise OSError(f"can't listen on {host}:{settings.grpc_port} for gRPC: {error}") from error
+    return server
+
+
+def _handlers(service: Service, access_log: AccessLog | None) -> grpc.GenericRpcHandler:
+    import grpc
+
+    return grpc.method_handlers_generic_handler(
+        service.name,
+        {
+            name: _handler(method, _Entrance(f"/{service.name}/{name}", access_log))
+            for name, method in service.methods.items()
+        },
+    )
+
+
+def _handler(method: Unary | Stream, entrance: _Entrance) -> grpc.RpcMethodHandler[Any, Any]:
+    import grpc
+
+    make, answer = (
+        (grpc.unary_unary_rpc_method_handler, _unary(method, entrance))
+        if isinstance(method, Unary)
+        else (grpc.stream_stream_rpc_method_handler, _stream(method, entrance))
+    )
+    # Messages are read in the method itself: gRPC calls what it can't read a fault of the server's (UNKNOWN).
+    handler: grpc.RpcMethodHandler[Any, Any] = make(answer, response_serializer=method.response.SerializeToString)
+    return handler
+
+
+async def _message(kind: type[Message], data: bytes, call: _Call) -> Any:
+    """The message in `data`; one that is made of much is read in a thread. Raises `Invalid`, `TooLarge`."""
+    if len(data) <= SMALL_BYTES or message_expansion.is_small(data, kind.DESCRIPTOR):
+        return _read(kind, data)
+    call.is_heavy = True
+    return await offloaded(partial(_checked, kind, data))
+
+
+def _checked(kind: type[Message], data: bytes) -> Any:
+    message_expansion.check(data, kind.DESCRIPTOR)
+    return _read(kind, data)
+
+
+def _read(kind: type[Message], data: bytes) -> Any:
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise Invalid(
+            f"The message of {len(data)} bytes can't be read as {kind.DESCRIPTOR.full_name}: it is damaged, or another"
+            " message. GET /v2 and gRPC's reflection tell what is served here."
+        ) from None
+
+
+class _Call:
+    """What gRPC knows of a call, as our methods ask for it."""
+
+    __slots__ = ("_context", "is_heavy")
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._context = context
+        self.is_heavy = False
+
+    @property
+    def timeout_s(self) -> float | None:
+        return self._context.time_remaining()
+
+    @property
+    def urgency(self) -> int:
+        for name, value in self._context.invocation_metadata() or ():
+            if name == "priority":
+                return read_wishes([(b"priority", str(value).encode())])[0]
+        return DEFAULT_URGENCY
+
+
+class _Entrance:
+    """Gives each call of a method its id, and its line in the access log."""
+
+    def __init__(self, path: str, access_log: AccessLog | None) -> None:
+        self._path = path
+        self._access_log = access_log
+
+    @contextmanager
+    def __call__(self, context: grpc.aio.ServicerContext[Any, Any]) -> Iterator[None]:
+        request_id = begin(_given_id(context)).decode()
+        context.set_trailing_metadata(((ID, request_id),))
+        if self._access_log is None:
+            yield
+            return
+        told = self._access_log.entry(request_id=request_id, client=context.peer(), method="POST", path=self._path)
+        with told as entry:
+            entry.status = "OK"
+            yield
+
+
+def _given_id(context: grpc.aio.ServicerContext[Any, Any]) -> bytes | None:
+    for name, value in context.invocation_metadata() or ():
+        if name == ID:
+            return value if isinstance(value, bytes) else value.encode()
+    return None
+
+
+def _unary(method: Unary, entrance: _Entrance) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]:
+    answer = method.answer
+
+    async def serve(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        with entrance(context):
+            try:
+                call = _Call(context)
+                return await answer(await _message(method.request, data, call), call)
+            except Exception as error:
+                await _abort(context, error)
+
+    return serve
+
+
+def _stream(
+    method: Stream, entrance: _Entrance
+) -> Callable[[Any, grpc.aio.ServicerContext[Any, Any]], AsyncIterator[Any]]:
+    answer = method.answer
+
+    async def serve(datas: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        with entrance(context):
+            try:
+                call = _Call(context)
+                requests = _messages(method.request, datas, call)
+                async with aclosing(answer(requests, call)) as answers:
+                    async for each in answers:
+                        yield each
+            except Exception as error:
+                await _abort(context, error)
+
+    return serve
+
+
+async def _messages(kind: type[Message], datas: Any, call: _Call) -> AsyncIterator[Any]:
+    async for data in datas:
+        yield await _message(kind, data, call)
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
+    """Ends the call with the status of the error; what we did not foresee goes to the log, not to the client."""
+    import grpc
+
+    if isinstance(error, CallerGone):
+        raise asyncio.CancelledError
+    if not isinstance(error, TFserveError):
+        log.error("a gRPC call failed", exc_info=error)
+        error = Internal()
+    if (entry := CURRENT.get()) is not None:
+        entry.status, entry.error = STATUS[error.kind].name, error.kind
+    await context.abort(getattr(grpc.StatusCode, STATUS[error.kind].name), error.message)

@@ -1,0 +1,106 @@
+"""The request guard: which hosts and origins may send requests.
+
+A page in the user's browser can send requests to 127.0.0.1, and with a DNS name of its own that leads there (DNS
+rebinding) it can read the answers. So a request must be addressed to a host that is ours, and one that may change
+something must not come from another origin.
+"""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tfserve.config import Settings
+from tfserve.errors import Forbidden, Invalid, TFserveError, Unavailable
+from tfserve.web.http.responses import refuse
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+HEALTH = "/v2/health/"
+#: what is answered however busy the server is
+ALWAYS = (HEALTH, "/metrics", "/monitoring/")
+MAX_KNOWN = 1024
+MAX_HOST_BYTES = 256
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+class ForeignHost(Forbidden):
+    """The request is addressed to the host {host!r}, which is not one of this server's. Use 127.0.0.1 or localhost, \
+or start the server with TFSERVE_ALLOWED_HOSTS naming it."""
+
+
+class ForeignOrigin(Forbidden):
+    """Cross-origin request from {origin!r} refused: pages of other origins may not change anything on this server."""
+
+
+class TooManyRequests(Unavailable):
+    """{limit} requests are in progress, the maximum on this server (max_requests). Try again later."""
+
+
+class Guard:
+    """An ASGI application in front of another one."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._allowed = {*LOOPBACK_NAMES, settings.host, f"[{settings.host}]"}
+        self._allowed |= {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
+        self._max_requests = settings.max_requests
+        self._in_progress = 0
+        self._any_host = "*" in self._allowed
+        #: hosts of ours, as they were written in requests
+        self._ours: set[bytes] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._check(scope)
+            self._check_load(scope)
+        except TFserveError as error:
+            await refuse(scope, send, error)
+            return
+        self._in_progress += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._in_progress -= 1
+
+    def _check_load(self, scope: Scope) -> None:
+        if self._in_progress >= self._max_requests and not scope["path"].startswith(ALWAYS):
+            raise TooManyRequests(limit=self._max_requests)
+
+    def _check(self, scope: Scope) -> None:
+        host, origin, site = None, None, None
+        for name, value in scope["headers"]:
+            if name == b"host":
+                if host is not None:
+                    raise Invalid("The request has two Host headers; expected exactly one.")
+                host = value
+            elif name == b"origin":
+                origin = value
+            elif name == b"sec-fetch-site":
+                site = value
+        host = host or b""
+        if host not in self._ours and not self._any_host and not scope["path"].startswith(HEALTH):
+            self._check_host(host)
+        if (origin is not None or site is not None) and scope["method"] not in SAFE_METHODS:
+            _check_origin(host, origin, site)
+
+    def _check_host(self, host: bytes) -> None:
+        text = host.decode("latin-1").lower()
+        if _name(text) not in self._allowed:
+            raise ForeignHost(host=text)
+        if len(self._ours) < MAX_KNOWN and len(host) <= MAX_HOST_BYTES:
+            self._ours.add(host)
+
+
+def _check_origin(host: bytes, origin: bytes | None, site: bytes | None) -> None:
+    if site is not None and site not in (b"same-origin", b"none"):
+        raise ForeignOrigin(origin=site.decode("latin-1"))
+    if origin is not None and origin.lower().partition(b"://")[2] != host.lower():
+        raise ForeignOrigin(origin=origin.decode("latin-1"))
+
+
+def _name(host: str) -> str:
+    """The host without its port."""
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() else host

@@ -1,0 +1,14 @@
+"""Where the pages are."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from tfserve.web.pages import views
+
+app_name = "pages"
+urlpatterns = [
+    path("", views.status, name="status"),
+    path("pages/jobs/<int:job_id>/", views.job, name="job"),
+    path("pages/events", views.events, name="events"),
+]

@@ -1,0 +1,98 @@
+"""The pages. A page asked for by htmx comes without its frame, to be put in place of what has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from django.core.handlers.asgi import ASGIRequest
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.template.loader import render_to_string
+from django.views.decorators.http import require_GET, require_safe
+from django_htmx.middleware import HtmxDetails
+
+from tfserve.errors import NotFound, Unavailable
+from tfserve.web.database_reads import read
+from tfserve.web.pages import reads
+from tfserve.web.supervisor_client import SupervisorLine
+
+#: What no event tells, the memory for example, is as old as this at most.
+REFRESH_S = 15.0
+#: Between two events; however much happens, nobody reads faster.
+PAUSE_S = 0.25
+RETRY_MS = 1000
+
+
+class PageRequest(ASGIRequest):
+    """A request as htmx's middleware hands it on."""
+
+    htmx: HtmxDetails
+
+
+@require_safe
+async def status(request: PageRequest) -> HttpResponse:
+    """The server, its workspaces, deployments, newest trainings and jobs."""
+    server, (jobs, has_more), (tasks, tasks_total) = await asyncio.gather(
+        _line(request).server(), read(reads.recent_jobs), read(reads.recent_tasks)
+    )
+    workspaces = server["workspaces"]
+    return await _page(
+        request,
+        "pages/status.html",
+        {
+            "server": server,
+            "deployed": [each for each in workspaces if each["deployment"] or each["last_deployment_failure"]],
+            "tasks": tasks,
+            "tasks_total": tasks_total,
+            "jobs": jobs,
+            "has_more_jobs": has_more,
+            "example_name": workspaces[0]["name"] if workspaces else "first",
+        },
+    )
+
+
+@require_safe
+async def job(request: PageRequest, job_id: int) -> HttpResponse:
+    """One job, with its output as it comes."""
+    try:
+        sheet = await read(reads.job_sheet, job_id)
+    except NotFound as error:
+        raise Http404(error.message) from None
+    return await _page(request, "pages/job.html", {"sheet": sheet, "job": sheet.job})
+
+
+@require_GET
+async def events(request: PageRequest) -> StreamingHttpResponse:
+    """Tells that something has changed; what it is, the page asks for itself."""
+    return StreamingHttpResponse(
+        _changes(_line(request)), content_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )
+
+
+async def _changes(line: SupervisorLine) -> AsyncIterator[str]:
+    """`changed` at once, which closes the gap between page and stream, then at each change, and every REFRESH_S.
+
+    A server that stops says `stopping` and ends the stream, so that no page holds it up.
+    """
+    yield f"retry: {RETRY_MS}\n\n"
+    revision, is_ready = -1, True
+    with contextlib.suppress(Unavailable):
+        while is_ready:
+            revision = await line.wait_change(revision, REFRESH_S)
+            is_ready = (await line.server())["ready"]
+            yield f"event: {'changed' if is_ready else 'stopping'}\ndata: {revision}\n\n"
+            await asyncio.sleep(PAUSE_S)
+
+
+async def _page(request: PageRequest, template: str, context: dict[str, Any]) -> HttpResponse:
+    context["frame"] = "pages/bare.html" if request.htmx else "pages/live.html"
+    context["address"] = request.build_absolute_uri("/")
+    context["path"] = request.path
+    html = await asyncio.to_thread(render_to_string, template, context)
+    return HttpResponse(html, headers={"Cache-Control": "no-store"})
+
+
+def _line(request: PageRequest) -> SupervisorLine:
+    return cast(SupervisorLine, request.scope["line"])

@@ -1,0 +1,1 @@
+"""The data plane: the deployed models as the web process knows them, and the way of a prediction to a worker."""

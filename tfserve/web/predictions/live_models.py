@@ -1,0 +1,331 @@
+"""The deployed models as the web process knows them, and how a prediction reaches one.
+
+The supervisor tells every change; nothing is asked for on the way of a prediction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from tfserve.errors import Invalid, NotFound, TFserveError, TimedOut, Unavailable, from_failure, nearest
+from tfserve.ipc import predictions
+from tfserve.ipc.connections import ConnectionLost
+from tfserve.ipc.messages import ModelVersion
+from tfserve.ipc.metrics import ModelCounts
+from tfserve.ipc.predictions import Ask, Refusal
+from tfserve.paths import without_folders
+from tfserve.tensors.specs import DEFAULT_SIGNATURE, Signature
+from tfserve.web.http import access_log
+from tfserve.web.predictions.counters import Statistics
+from tfserve.web.predictions.model_connections import ModelLine
+from tfserve.web.predictions.pool import Pool
+from tfserve.web.predictions.request import CallerGone, Request, Result, in_order, outputs_in_order, rows, tensors
+from tfserve.web.predictions.signature_checks import max_body_bytes
+
+
+class NoSuchModel(NotFound):
+    """There is no model {name!r}{hint}. GET /v1/models lists those that are deployed."""
+
+
+class NoSuchVersion(NotFound):
+    """Model {name!r} has no version {version}: {known} can be asked."""
+
+
+class PredictionTimedOut(TimedOut):
+    """The prediction was not answered within {timeout_s} s; if it had not begun, it was dropped."""
+
+
+class ModelQueueFull(Unavailable):
+    """{limit} predictions of this model wait or run, as many as it may have (max_predictions). Try again later."""
+
+
+Wake = Callable[[str], Awaitable[None]]
+"""Asks the supervisor for TensorFlow's process of a model, and returns when it can be reached."""
+
+
+class Model:
+    """One version of one workspace's model."""
+
+    def __init__(self, name: str, told: ModelVersion, *, timeout_s: float, limit: int, wake: Wake) -> None:
+        self.name = name
+        self.told = told
+        self.statistics = Statistics()
+        self.signatures: dict[str, Signature] = {}
+        #: larger requests can't fit; None where inputs may have any size
+        self.max_body_bytes: int | None = None
+        self.in_flight = 0
+        #: the version that has taken this one's place
+        self.successor: Model | None = None
+        self._pool = Pool()
+        #: TensorFlow beside a faster runtime, while it is needed
+        self._full_pool = Pool()
+        self._wake = wake
+        self._timeout_s = timeout_s
+        self._limit = limit
+        self._changed = asyncio.Event()
+        self.tell(told)
+
+    @property
+    def version(self) -> int:
+        return self.told.version
+
+    @property
+    def state(self) -> str:
+        """`loading`, `active`, `draining` or `failed`."""
+        return self.told.state
+
+    @property
+    def is_ready(self) -> bool:
+        return self.told.state in ("active", "draining") and self._pool.alive
+
+    def tell(self, told: ModelVersion) -> None:
+        """Takes in what the supervisor says of this version, once it is connected."""
+        remarks = [without_folders(each, told.path) for each in told.remarks]
+        self.told = told = msgspec.structs.replace(
+            told, reason=without_folders(told.reason, told.path), remarks=remarks
+        )
+        self._pool.keep(told.addresses)
+        self._full_pool.keep(told.full_addresses)
+        self.signatures = {name: msgspec.convert(each, Signature) for name, each in told.signatures.items()}
+        self.max_body_bytes = max_body_bytes(self.signatures.values())
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def connect(self, told: ModelVersion) -> None:
+        """Opens the lines to replicas that are new."""
+        await self._pool.open(told.addresses)
+        await self._full_pool.open(told.full_addresses)
+
+    def signature(self, name: str) -> Signature:
+        """Raises `Invalid`, which lists the signatures."""
+        found = self.signatures.get(name)
+        if found is None:
+            known = ", ".join(map(repr, self.signatures)) or "none"
+            raise Invalid(
+                f"Model {self.name!r} has no signature {name!r}{nearest(name, self.signatures)}. There are: {known}."
+            )
+        return found
+
+    def default_signature(self) -> str:
+        """The name that is meant when none is given: `serving_default`, or the only one that there is."""
+        if DEFAULT_SIGNATURE not in self.signatures and len(self.signatures) == 1:
+            return next(iter(self.signatures))
+        return DEFAULT_SIGNATURE
+
+    async def predict(self, request: Request) -> Result:
+        """Computes. Raises a `TFserveError` (invalid, unavailable, timed out, too large, internal), or `CallerGone`."""
+        if self.successor is not None and not request.pinned:
+            return await self.successor.predict(request)
+        started_ns = time.perf_counter_ns()
+        if (entry := access_log.CURRENT.get()) is not None:
+            entry.protocol = request.protocol
+        try:
+            return await self._predict(request, started_ns)
+        except TFserveError as error:
+            self.statistics.failed(request.protocol, error.kind, time.perf_counter_ns() - started_ns)
+            if entry is not None:
+                entry.error = error.kind
+            raise
+        except (CallerGone, asyncio.CancelledError):
+            self.statistics.dropped(request.protocol, time.perf_counter_ns() - started_ns)
+            raise
+
+    async def _predict(self, request: Request, started_ns: int) -> Result:
+        signature = self.signatures.get(request.signature) or self.signature(request.signature)
+        inputs = in_order(signature, request.inputs)
+        names = outputs_in_order(signature, request.outputs)
+        question = Ask(
+            request.signature,
+            tuple(inputs),
+            await tensors(inputs),
+            names,
+            request.urgency,
+        )
+        answer = await self._ask(question, request, in_full=not self._is_served(question.signature))
+        if isinstance(answer, Refusal) and answer.in_full:  # the faster runtime does not compute such values
+            if self.successor is not None and not request.pinned:
+                return await self.successor.predict(request)
+            answer = await self._ask(question, request, in_full=True)
+        if isinstance(answer, Refusal):
+            failure = answer.failure
+            message = without_folders(failure.message, self.told.path)
+            raise from_failure(msgspec.structs.replace(failure, message=message))
+        self.statistics.succeeded(
+            request.protocol,
+            total_ns=time.perf_counter_ns() - started_ns,
+            rows=rows(request.inputs),
+            batch_rows=answer.batch_rows,
+            times=(answer.queue_ns, answer.input_ns, answer.compute_ns, answer.output_ns),
+        )
+        outputs = dict(zip(names, map(predictions.to_array, answer.tensors), strict=True))
+        if request.outputs:
+            outputs = {name: outputs[name] for name in request.outputs}
+        return Result(outputs, self.told.version)
+
+    def _is_served(self, signature: str) -> bool:
+        return self.told.served is None or signature in self.told.served
+
+    async def _ask(self, question: Ask, request: Request, *, in_full: bool) -> predictions.Answer | Refusal:
+        if request.caller is not None and request.caller.is_gone:
+            raise CallerGone
+        if self.in_flight >= self._limit:
+            raise ModelQueueFull(limit=self._limit)
+        line = await self._full_line() if in_full else self._pool.least_busy()
+        if line is None:
+            raise Unavailable(self._why_not())
+        changed = self._changed
+        self.in_flight += 1
+        try:
+            return await self._wait(line, question, request)
+        except ConnectionLost:
+            raise Unavailable(await self._cause_of_death(changed)) from None
+        finally:
+            self.in_flight -= 1
+
+    async def _full_line(self) -> ModelLine | None:
+        """The line to TensorFlow, for what the faster runtime does not compute."""
+        if self.told.served is not None and not self._full_pool.alive:
+            await self._wake(self.name)
+        # The model may be back with TensorFlow by now.
+        return self._pool.least_busy() if self.told.served is None else self._full_pool.least_busy()
+
+    async def _wait(self, line: ModelLine, question: Ask, request: Request) -> predictions.Answer | Refusal:
+        request_id, reply = line.ask(question)
+        timeout_s = self._timeout_s if request.timeout_s is None else min(request.timeout_s, self._timeout_s)
+        timer = asyncio.get_running_loop().call_later(timeout_s, _expire, reply, timeout_s)
+        if request.caller is not None:
+            request.caller.on_gone = reply.cancel
+        try:
+            return await reply
+        except (asyncio.CancelledError, TimedOut):
+            line.drop(request_id)
+            if reply.cancelled() and request.caller is not None and request.caller.is_gone:
+                raise CallerGone from None
+            raise
+        finally:
+            timer.cancel()
+
+    async def drained(self, addresses: Sequence[str]) -> None:
+        """Returns when nothing is in flight to these replicas."""
+        await self._pool.drained(addresses)
+        await self._full_pool.drained(addresses)
+
+    def close(self) -> None:
+        self._pool.close()
+        self._full_pool.close()
+
+    def _why_not(self) -> str:
+        if self.state == "loading":
+            return f"The model {self.name!r} is loading: {self.told.reason or 'try again shortly'}."
+        return f"The model {self.name!r} can't be used: {self.told.reason or 'its worker is gone'}."
+
+    async def _cause_of_death(self, changed: asyncio.Event) -> str:
+        """What the supervisor says of it, which learns it in the same moment."""
+        try:
+            async with asyncio.timeout(1.0):
+                await changed.wait()
+        except TimeoutError:
+            pass
+        reason = self.told.reason or "the worker that computed this prediction ended"
+        return f"The prediction was lost: {reason}. The model is restarting; send the request again."
+
+
+class Models:
+    """All deployed models of the server."""
+
+    def __init__(self, *, timeout_s: float, limit: int, wake: Wake) -> None:
+        self._wake = wake
+        self._timeout_s = timeout_s
+        self._limit = limit
+        self._by_name: dict[str, list[Model]] = {}
+        self._changing = asyncio.Lock()
+        #: set, and replaced by a new one, when anything has changed
+        self.changed = asyncio.Event()
+
+    def __iter__(self) -> Iterator[Model]:
+        """Every version of every model that is known."""
+        return iter([model for versions in self._by_name.values() for model in versions])
+
+    def counts(self) -> dict[int, ModelCounts]:
+        """What this process has counted of each deployment, by its id."""
+        return {model.told.id: model.statistics.told(in_flight=model.in_flight) for model in self}
+
+    def names(self) -> list[str]:
+        return list(self._by_name)
+
+    def versions(self, name: str) -> list[Model]:
+        """The versions of a model, the one that takes requests first. Raises `NoSuchModel`."""
+        found = self._by_name.get(name)
+        if not found:
+            raise NoSuchModel(name=name, hint=nearest(name, self._by_name))
+        return found
+
+    def get(self, name: str, version: int | None = None) -> Model:
+        """The version that serves, or the one that is asked for. Raises `NoSuchModel`, `NoSuchVersion`."""
+        found = self._by_name.get(name)
+        if not found or (version is None and found[0].state == "draining"):
+            raise NoSuchModel(name=name, hint=nearest(name, [each for each in self._by_name if each != name]))
+        model = found[0] if version is None else self._of_version(found, version)
+        if (entry := access_log.CURRENT.get()) is not None:
+            entry.model, entry.version = name, model.version
+        return model
+
+    def _of_version(self, found: Sequence[Model], version: int) -> Model:
+        for model in found:
+            if model.version == version:
+                return model
+        known = ", ".join(str(model.version) for model in found)
+        raise NoSuchVersion(name=found[0].name, version=version, known=known)
+
+    async def begin(self, told: Mapping[str, Sequence[ModelVersion]]) -> None:
+        """Takes in everything that is deployed."""
+        await asyncio.gather(*(self.change(name, versions) for name, versions in told.items()))
+
+    async def change(self, name: str, told: Sequence[ModelVersion]) -> None:
+        """Takes in what is deployed in a workspace."""
+        async with self._changing:  # one after the other, in the order in which they were told
+            await self._change(name, told)
+
+    async def _change(self, name: str, told: Sequence[ModelVersion]) -> None:
+        before = {model.told.id: model for model in self._by_name.get(name, ())}
+        now = [before.pop(each.id) if each.id in before else self._new(name, each) for each in told]
+        await asyncio.gather(*(model.connect(each) for model, each in zip(now, told, strict=True)))
+        # From here on in one step: a request in between would find the old version gone and the new one not there.
+        for model, each in zip(now, told, strict=True):
+            model.tell(each)
+            model.successor = now[0] if each.state == "draining" and now[0].state != "draining" else None
+        if now:
+            self._by_name[name] = now
+        else:
+            self._by_name.pop(name, None)
+        self.changed.set()
+        self.changed = asyncio.Event()
+        for model in before.values():
+            model.close()
+
+    async def drained(self, name: str, id_: int, addresses: Sequence[str]) -> None:
+        """Returns when nothing is in flight to these replicas of a deployment."""
+        for model in list(self._by_name.get(name, ())):
+            if model.told.id == id_:
+                await model.drained(addresses)
+                self._forget_drained(name, model, addresses)
+
+    def _forget_drained(self, name: str, model: Model, addresses: Sequence[str]) -> None:
+        """A version whose processes end now is not there any more for those who ask for it by its number."""
+        versions = self._by_name.get(name, [])
+        is_idle = not model.in_flight and set(model.told.addresses) <= set(addresses)
+        if model in versions and model.state == "draining" and is_idle:
+            versions.remove(model)
+            model.close()
+
+    def _new(self, name: str, told: ModelVersion) -> Model:
+        return Model(name, told, timeout_s=self._timeout_s, limit=self._limit, wake=self._wake)
+
+
+def _expire(reply: asyncio.Future[predictions.Answer | Refusal], timeout_s: float) -> None:
+    if not reply.done():
+        reply.set_exception(PredictionTimedOut(timeout_s=f"{max(timeout_s, 0.001):g}"))

@@ -1,0 +1,157 @@
+"""Computes several requests as one batch, where that is known to give the same results.
+
+A model may mix the rows of its batch (with a mean over them, for example), which no signature shows. So requests are
+batched only if names, types and shapes allow it, and the first batches are compared with single computations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tfserve.errors import TFserveError
+from tfserve.runtimes.interface import Runtime, Target
+from tfserve.tensors.specs import Array
+
+MAX_BATCH_ROWS = 1024
+MAX_BATCH_BYTES = 64 * 1024 * 1024
+PROOFS = 2
+MAX_ROW_SHAPES = 256
+
+Inputs = Mapping[str, Array]
+Outputs = list[Array | None]
+RowShape = tuple[tuple[str, ...], ...]
+
+
+@dataclass(eq=False)
+class Plan:
+    """How a request is computed; shared by all requests with the same names and row shapes.
+
+    `feeds` are the targets of each given name, `names` the fetched name of each output. `proofs` counts how often
+    batches gave the same numbers as single requests; `mixes_rows` is set as soon as one did not. With
+    `changes_state` every request has to be computed alone, and once.
+    """
+
+    signature: str
+    feeds: Mapping[str, Sequence[Target]]
+    outputs: Sequence[Target]
+    names: Sequence[str]
+    proofs: int = 0
+    mixes_rows: bool = False
+    changes_state: bool = False
+    _by_rows: dict[RowShape | None, Plan] = field(default_factory=dict)
+
+    def for_rows(self, shape: RowShape | None) -> Plan:
+        """The plan of requests whose rows have this shape: proofs for other shapes do not apply to them."""
+        found = self._by_rows.get(shape)
+        if found is None:
+            if len(self._by_rows) >= MAX_ROW_SHAPES:
+                self._by_rows.clear()
+            found = self._by_rows[shape] = replace(self, proofs=0, mixes_rows=False, _by_rows={})
+        return found
+
+    def can_batch(self) -> bool:
+        targets = [target for feed in self.feeds.values() for target in feed]
+        specs = [target.spec for target in (*targets, *self.outputs)]
+        if self.mixes_rows or self.changes_state:
+            return False
+        return bool(targets) and all(spec is not None and spec.is_batched for spec in specs)
+
+
+def row_shape(inputs: Inputs) -> RowShape | None:
+    """What requests must have in common to share a batch; None when their inputs differ in their number of rows."""
+    rows = {array.shape[0] for array in inputs.values()}
+    if len(rows) != 1 or 0 in rows:
+        return None
+    return tuple((name, *map(str, array.shape[1:])) for name, array in inputs.items())
+
+
+def run(runtime: Runtime, plan: Plan, requests: Sequence[Inputs]) -> list[Outputs | TFserveError]:
+    """The outputs of each request, or its error. All must have the same row shape if the plan can batch."""
+    if len(requests) == 1 or not plan.can_batch():
+        return [_alone(runtime, plan, inputs) for inputs in requests]
+    results: list[Outputs | TFserveError] = []
+    for batch in _portions(requests):
+        results += _together(runtime, plan, batch) if len(batch) > 1 else [_alone(runtime, plan, batch[0])]
+    return results
+
+
+def _portions(requests: Sequence[Inputs]) -> list[list[Inputs]]:
+    """The requests in batches of a bounded number of rows and bytes."""
+    portions: list[list[Inputs]] = [[]]
+    rows = size_bytes = 0
+    for inputs in requests:
+        rows += _rows(inputs)
+        size_bytes += sum(array.nbytes for array in inputs.values())
+        if portions[-1] and (rows > MAX_BATCH_ROWS or size_bytes > MAX_BATCH_BYTES):
+            portions.append([])
+            rows = _rows(inputs)
+            size_bytes = sum(array.nbytes for array in inputs.values())
+        portions[-1].append(inputs)
+    return portions
+
+
+def _together(runtime: Runtime, plan: Plan, batch: Sequence[Inputs]) -> list[Outputs | TFserveError]:
+    if plan.proofs < PROOFS and _are_equal(batch):  # mixed rows would not show
+        return [_alone(runtime, plan, inputs) for inputs in batch]
+    split = _split(_alone(runtime, plan, _joined(batch)), [_rows(inputs) for inputs in batch])
+    if split is not None and plan.proofs >= PROOFS:
+        return [*split]
+    alone = [_alone(runtime, plan, inputs) for inputs in batch]
+    if not any(isinstance(each, TFserveError) for each in alone):
+        if split is None or not all(map(_agree, split, alone)):
+            plan.mixes_rows = True
+        else:
+            plan.proofs += 1
+    return alone
+
+
+def _alone(runtime: Runtime, plan: Plan, inputs: Inputs) -> Outputs | TFserveError:
+    try:
+        return runtime.run(inputs, [target.name for target in plan.outputs], plan.signature)
+    except TFserveError as error:
+        return error
+
+
+def _joined(batch: Sequence[Inputs]) -> Inputs:
+    return {name: np.concatenate([inputs[name] for inputs in batch]) for name in batch[0]}
+
+
+def _split(outputs: Outputs | TFserveError, rows: Sequence[int]) -> list[Outputs] | None:
+    """The outputs of each request; None when there are not as many rows as went in."""
+    if isinstance(outputs, TFserveError):
+        return None
+    parts = []
+    for output in outputs:
+        if output is None or not output.ndim or output.shape[0] != sum(rows):
+            return None
+        parts.append(np.split(output, np.cumsum(rows)[:-1]))
+    return [list(each) for each in zip(*parts, strict=True)]
+
+
+def _agree(batched: Outputs, alone: Outputs | TFserveError) -> bool:
+    return isinstance(alone, list) and all(_is_same(a, b) for a, b in zip(batched, alone, strict=True))
+
+
+def _is_same(a: Array | None, b: Array | None) -> bool:
+    """Equal, apart from rounding errors of adding floats in another order."""
+    if a is None or b is None or a.shape != b.shape:
+        return False
+    if a.dtype.kind in "biuO":
+        return bool(np.array_equal(a, b))
+    wide, other = a.astype(np.float64), b.astype(np.float64)
+    scale = float(np.nanmax(np.abs(other), initial=0.0))
+    noise = 8 * float(np.finfo(a.dtype).eps if a.dtype.kind == "f" else 2**-7)
+    return bool(np.allclose(wide, other, rtol=16 * noise, atol=noise * min(scale, 1e30), equal_nan=True))
+
+
+def _are_equal(batch: Sequence[Inputs]) -> bool:
+    """Whether all requests are equal, so that mixing their rows would not show."""
+    first = batch[0]
+    return all(np.array_equal(inputs[name], first[name]) for inputs in batch[1:] for name in first)
+
+
+def _rows(inputs: Inputs) -> int:
+    return int(next(iter(inputs.values())).shape[0])

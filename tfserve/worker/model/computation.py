@@ -1,0 +1,322 @@
+"""Computes batches: joins the tensors of several requests, runs the model once and splits the outputs.
+
+Batches contain only requests of one group, and only where batching was shown to give the same results (`batching`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from tfserve import linux
+from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
+from tfserve.ipc.predictions import Answer, Ask, Refusal, Tensor, to_array, to_tensor
+from tfserve.runtimes import state
+from tfserve.runtimes.interface import (
+    OnlyTensorFlowKnows,
+    Preparing,
+    Runtime,
+    Target,
+    find_signature,
+    listed,
+    release_memory,
+)
+from tfserve.tensors.specs import DTYPES, Array, Signature, TensorSpec
+from tfserve.worker.model import batching, samples
+from tfserve.worker.model.batching import Plan
+from tfserve.worker.model.request_queue import Group, Waiting
+from tfserve.worker.model.samples import Samples
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_KNOWN = 1024
+
+
+@dataclass(eq=False)
+class Known:
+    """How the requests of a group are computed, independent of their values.
+
+    `has_fixed_rows` when the signature says how many rows there are: then that is checked for each request, since
+    the number of rows is not part of a group. A refusal is never kept, it belongs to one request.
+    """
+
+    plan: Plan
+    has_fixed_rows: bool
+
+
+class Computation:
+    """One model, used by one thread at a time. `lock` is held while the runtime computes."""
+
+    def __init__(self, runtime: Runtime, lock: threading.Lock) -> None:
+        #: requests that were answered
+        self.samples = Samples()
+        #: when the last batch began
+        self.asked_ns = 0
+        self._runtime = runtime
+        self._preparing = runtime if isinstance(runtime, Preparing) else None
+        self._lock = lock
+        self._known: dict[Group, Known] = {}
+
+    def prepares(self, ask: Ask) -> bool:
+        """Whether the request must be preprocessed before it is queued for the model."""
+        return self._preparing is not None and self._preparing.prepares(ask.signature) is not None
+
+    def prepare(self, ask: Ask) -> Ask | Refusal:
+        """The preprocessed request. Any thread may call this while another one runs the model."""
+        return _refusing(lambda: self._prepared(ask))
+
+    def sort(self, ask: Ask) -> tuple[Group, int | None]:
+        """The group of a request, and its rows if it can share a batch."""
+        rows = {tensor.shape[0] if tensor.shape else None for tensor in ask.tensors}
+        count = rows.pop() if len(rows) == 1 else None
+        group = _group(ask)
+        try:
+            plan = self._plan(group, ask)
+        except TFserveError:  # which `run` finds again
+            plan = None
+        if not count or plan is None or not plan.can_batch():
+            return (ask.urgency, *group, object()), None
+        return (ask.urgency, *group), count
+
+    def release_memory(self) -> None:
+        """Returns cached memory to the system; a request that arrives meanwhile waits."""
+        with self._lock:
+            release_memory(self._runtime)
+        linux.give_memory_back()
+
+    def run(self, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
+        """The response to each request, in order. A failed request does not affect the others."""
+        first = requests[0].ask
+        answers = _refusing(lambda: self._run(self._plan(_group(first), first), requests))
+        return [answers] * len(requests) if isinstance(answers, Refusal) else answers
+
+    # --- plans
+
+    def _plan(self, group: Group, ask: Ask) -> Plan:
+        """Raises `Invalid` when the request does not match the model."""
+        known = self._known.get(group)
+        if known is not None and not known.has_fixed_rows:
+            return known.plan
+        signature = self._signature(ask.signature)
+        _check_inputs(signature, ask)
+        if known is None:
+            known = Known(self._new_plan(signature, ask), _has_fixed_rows(signature))
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[group] = known
+        return known.plan
+
+    def _new_plan(self, signature: Signature, ask: Ask) -> Plan:
+        outputs = {spec.name: spec for spec in signature.outputs}
+        if unknown := [name for name in ask.outputs if name not in outputs]:
+            raise Invalid(f"The model has no output {unknown[0]!r}. Available: {listed(outputs)}.")
+        inputs = {spec.name: spec for spec in signature.inputs}
+        plan = Plan(
+            ask.signature,
+            {name: [Target(name, inputs[name])] for name in ask.names},
+            [Target(name, outputs[name]) for name in ask.outputs],
+            list(ask.outputs),
+        )
+        plan.changes_state = state.changes_state(self._runtime, ask.outputs, ask.signature)
+        whole = self._plan_of_all(signature, ask)
+        if whole is not None:  # what is proved for all outputs is proved for some of them
+            plan.proofs, plan.mixes_rows = whole.proofs, whole.mixes_rows
+        return plan
+
+    def _plan_of_all(self, signature: Signature, ask: Ask) -> Plan | None:
+        """What is known of all outputs of a signature, for the same shapes of rows.
+
+        Preprocessed requests use the plan of the inner outputs, whose inputs come first.
+        """
+        name, inputs = ask.signature, ask.names
+        base = self._preparing.computed_by.get(name) if self._preparing is not None else None
+        if base is not None:
+            name, signature = base, self._signature(base)
+            inputs = tuple(spec.name for spec in signature.inputs)
+        outputs = tuple(spec.name for spec in signature.outputs)
+        known = self._known.get((name, inputs, outputs, _row_shapes(ask)[: len(inputs)]))
+        return None if known is None else known.plan
+
+    def _signature(self, name: str) -> Signature:
+        inner = self._preparing.inner if self._preparing is not None else {}
+        return inner.get(name) or find_signature(self._runtime.signatures, name)
+
+    # --- computing
+
+    def _prepared(self, ask: Ask) -> Ask:
+        assert self._preparing is not None
+        inner = self._preparing.prepares(ask.signature)
+        assert inner is not None
+        _check_inputs(self._signature(ask.signature), ask)
+        made = self._preparing.prepare(_arrays(ask))
+        if self.samples.wants(1) is not None:
+            self.samples.keep(ask)
+        return Ask(inner, tuple(made), tuple([to_tensor(array) for array in made.values()]), ask.outputs, ask.urgency)
+
+    def _run(self, plan: Plan, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
+        answers = self._computed(plan, requests)
+        if requests[0].ask.signature in self._runtime.signatures:  # else it was sampled before preprocessing
+            chosen = self.samples.wants(len(requests))
+            if chosen is not None and isinstance(answers[chosen], Answer):
+                self.samples.keep(requests[chosen].ask)
+        return answers
+
+    def _computed(self, plan: Plan, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
+        begun_ns = self.asked_ns = time.perf_counter_ns()
+        if len(requests) > 1 and plan.proofs >= batching.PROOFS:
+            answers = self._run_joined(plan, requests, begun_ns)
+            if answers is not None:
+                return answers
+        inputs = [_arrays(request.ask) for request in requests]
+        ready_ns = time.perf_counter_ns()
+        with self._lock:
+            results = batching.run(self._runtime, plan, inputs)
+        computed_ns = time.perf_counter_ns()
+        rows = sum(request.rows or 1 for request in requests) if plan.can_batch() else 0
+        answers = []
+        for request, result in zip(requests, results, strict=True):
+            if isinstance(result, TFserveError):
+                answers.append(_refusal(result))
+                continue
+            tensors = tuple([to_tensor(_known(output)) for output in result])
+            times = _times(request, begun_ns, ready_ns, computed_ns)
+            answers.append(Answer(tensors, *times, rows or request.rows or 1))
+        return answers
+
+    def _run_joined(self, plan: Plan, requests: Sequence[Waiting], begun_ns: int) -> list[Answer | Refusal] | None:
+        """None when the batch as a whole fails: then each request is tried alone."""
+        counts = [request.rows or 1 for request in requests]
+        total = sum(counts)
+        first = requests[0].ask
+        inputs = {name: _joined([r.ask.tensors[n] for r in requests], total) for n, name in enumerate(first.names)}
+        ready_ns = time.perf_counter_ns()
+        try:
+            with self._lock:
+                outputs = self._runtime.run(inputs, first.outputs, first.signature)
+        except TFserveError:
+            return None
+        computed_ns = time.perf_counter_ns()
+        parts = [_cut(_known(output), counts, total) for output in outputs]
+        if not all(part is not None for part in parts):
+            plan.mixes_rows = True
+            return None
+        cut = zip(*[part for part in parts if part is not None], strict=True)
+        return [
+            Answer(tensors, *_times(request, begun_ns, ready_ns, computed_ns), total)
+            for request, tensors in zip(requests, cut, strict=True)
+        ]
+
+    def prepared_samples(self) -> list[Ask]:
+        """The samples as the model itself takes them: files are decoded."""
+        found: list[Ask] = []
+        for ask in self.samples.all():
+            made = self._for_model(ask) if self.prepares(ask) else ask
+            if sum(map(samples.size, [*found, made])) <= samples.MAX_BYTES:
+                found.append(made)
+        return found
+
+    def _for_model(self, ask: Ask) -> Ask:
+        assert self._preparing is not None
+        inner = self._preparing.prepares(ask.signature)
+        assert inner is not None
+        name = self._preparing.computed_by[inner]
+        pixels = self._preparing.model_inputs(self._preparing.prepare(_arrays(ask)))
+        outputs = tuple(spec.name for spec in self._signature(name).outputs)
+        return Ask(name, tuple(pixels), tuple(map(to_tensor, pixels.values())), outputs)
+
+
+def _group(ask: Ask) -> Group:
+    """What requests must have in common to be computed together, urgency aside."""
+    return ask.signature, ask.names, ask.outputs, _row_shapes(ask)
+
+
+def _row_shapes(ask: Ask) -> tuple[tuple[str, tuple[int, ...] | None], ...]:
+    """The type and the shape of a row of each tensor; a scalar has no rows, unlike a list of scalars."""
+    return tuple([(tensor.dtype, tensor.shape[1:] if tensor.shape else None) for tensor in ask.tensors])
+
+
+def _has_fixed_rows(signature: Signature) -> bool:
+    return any(spec.shape and spec.shape[0] != -1 for spec in signature.inputs)
+
+
+def _refusing(compute: Callable[[], T]) -> T | Refusal:
+    """What it gives, or why it does not."""
+    try:
+        return compute()
+    except TFserveError as error:
+        return _refusal(error)
+    except MemoryError:
+        return Refusal(Overloaded("Not enough memory for this prediction.").to_failure())
+    except Exception as error:
+        log.exception("a prediction failed")
+        return Refusal(Internal(f"The model failed: {type(error).__name__}: {error}"[:500]).to_failure())
+
+
+def _refusal(error: TFserveError) -> Refusal:
+    return Refusal(error.to_failure(), in_full=isinstance(error, OnlyTensorFlowKnows))
+
+
+def _arrays(ask: Ask) -> dict[str, Array]:
+    return {name: to_array(tensor) for name, tensor in zip(ask.names, ask.tensors, strict=True)}
+
+
+def _check_inputs(signature: Signature, ask: Ask) -> None:
+    specs = {spec.name: spec for spec in signature.inputs}
+    if set(ask.names) != set(specs) or len(ask.names) != len(specs):
+        raise Invalid(f"Signature {ask.signature!r} takes the inputs {listed(specs)}, got {listed(ask.names)}.")
+    for name, tensor in zip(ask.names, ask.tensors, strict=True):
+        _check_input(specs[name], tensor)
+
+
+def _check_input(spec: TensorSpec, tensor: Tensor) -> None:
+    """The number of rows is left open where the signature does."""
+    if tensor.dtype != spec.dtype or not spec.accepts(tensor.shape):
+        raise Invalid(
+            f"Input {spec.name!r} takes {spec}, got {tensor.dtype} of shape {list(tensor.shape)}. The model may"
+            " have been replaced in the meantime: check its metadata."
+        )
+
+
+def _known(output: Array | None) -> Array:
+    if output is None:
+        raise Internal("the model returned no value for an output of its signature")
+    return output
+
+
+def _joined(tensors: Sequence[Tensor], rows: int) -> Array:
+    first = tensors[0]
+    if first.dtype == "string":
+        return np.concatenate([to_array(tensor) for tensor in tensors])
+    together = bytearray().join([tensor.data for tensor in tensors])
+    return np.frombuffer(together, dtype=DTYPES[first.dtype].numpy).reshape((rows, *first.shape[1:]))
+
+
+def _cut(output: Array, counts: Sequence[int], total: int) -> list[Tensor] | None:
+    """The part of each request; None when there are not as many rows as went in."""
+    if not output.ndim or output.shape[0] != total:
+        return None
+    if output.dtype == object or not output.size:
+        return [to_tensor(part) for part in np.split(output, np.cumsum(counts)[:-1])]
+    whole = to_tensor(output)
+    view, row = whole.data.cast("B"), output.shape[1:]
+    stride = len(view) // total
+    parts, at = [], 0
+    for count in counts:
+        parts.append(Tensor(whole.dtype, (count, *row), view[at * stride : (at + count) * stride]))
+        at += count
+    return parts
+
+
+def _times(request: Waiting, begun_ns: int, ready_ns: int, computed_ns: int) -> tuple[int, int, int, int]:
+    """In the queue, for the inputs, for the computation, for the outputs."""
+    now_ns, made_ns = time.perf_counter_ns(), request.prepared_ns
+    queue_ns, input_ns = begun_ns - request.arrived_ns - made_ns, ready_ns - begun_ns + made_ns
+    return queue_ns, input_ns, computed_ns - ready_ns, now_ns - computed_ns

@@ -1,5 +1,0 @@
-"""Run by a process that a script without a file has spawned: see `spawning`."""
-
-from tfserve.worker.spawning import run_received
-
-run_received(globals())

@@ -1,0 +1,1 @@
+"""The role that compares a runtime with TensorFlow: same numbers, and how fast."""
