@@ -142,10 +142,12 @@ def described(path: Path) -> str:
 
 
 def test_the_committed_messages_are_what_the_proto_files_say(tmp_path: Path) -> None:
-    folder = Path("tfserve/protocols/protos")
+    folder = Path("tfserve/web/api/protos")
     files = sorted(path.relative_to(REPOSITORY) for path in (REPOSITORY / folder).glob("*.proto"))
+    assert files
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I", ".", f"--python_out={tmp_path}", *map(str, files)]
     subprocess.run(command, cwd=REPOSITORY, check=True)
     for file in files:
         made = file.with_name(f"{file.stem}_pb2.py")
         assert described(REPOSITORY / made) == described(tmp_path / made), f"{file}: run `make protos`"
+        assert "_POOL.AddSerializedFile" in (REPOSITORY / made).read_text(), f"{made}: not in the pool of this server"
