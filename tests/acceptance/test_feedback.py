@@ -42,9 +42,9 @@ def test_a_task_is_started_with_the_parameters_of_a_form(server: Server, task: s
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"epochs": "many"}, "epochs: a whole number"),
-        ({"mirror": "perhaps"}, "mirror: true or false"),
-        ({"parameters": "[1]"}, "parameters: a JSON object"),
+        ({"epochs": "many"}, "epochs: expected an integer from 1 to 10000 or 'auto', got 'many'."),
+        ({"mirror": "perhaps"}, "mirror: expected true or false, got 'perhaps'."),
+        ({"parameters": "[1]"}, 'parameters: expected a JSON object such as {"epochs": 20}'),
         ({"parameters": '{"epoch": 3}'}, "did you mean 'epochs'"),
     ],
 )

@@ -38,7 +38,7 @@ def test_a_file_that_holds_no_weights_is_400_and_no_task(server: Server, project
         assert words in answer.json()["error"]
     for fields, status, words in (
         ({"trainType": "detection"}, 400, "weights"),
-        ({"weights": "/etc/passwd"}, 400, "more than one"),
+        ({"weights": "/etc/passwd"}, 400, "Send one file or the path of one file."),
         ({"backbone": "compact"}, 400, "Leave out either weights or backbone"),
     ):
         answer = server.http.post("/", data=form(project, **fields), files={"weights": ("net.pth", real)})

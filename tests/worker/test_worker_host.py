@@ -152,10 +152,15 @@ def test_dropping_a_workspace_forgets_it_and_ends_what_it_runs(host: WorkerProce
     host.ask(DropWorkspace(workspace="never seen"), Done)
 
 
-STUCK = (
-    "import os, time\nopen('begun', 'w').close()\nwhile not os.path.exists('go'):\n"
-    "    try: time.sleep(0.001)\n    except KeyboardInterrupt: pass\nprint('late')"
-)
+STUCK = """import os, time
+while not os.path.exists('go'):
+    try:
+        open('begun', 'w').close()
+        while not os.path.exists('go'): time.sleep(0.001)
+    except KeyboardInterrupt: pass
+print('late')
+"""
+"""Ignores an interrupt: from the moment that it has begun, all that it does is inside the `try`."""
 
 
 def test_a_workspace_is_dropped_at_once_though_its_thread_is_stuck(host: WorkerProcess) -> None:
