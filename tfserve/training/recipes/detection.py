@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from tfserve.tensors.specs import Array
-from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.decoded_images import Store
 from tfserve.training.dataset.sizes import network_size
@@ -185,12 +184,7 @@ def _origin(weights: Any) -> str:
 
 def _data(run: Run, size: tuple[int, int]) -> Data:
     found = run.findings.images
-    pictures = Store(
-        len(found), (*size, 3), lambda place: image_reading.pixels(run.file(place), size, run.background), run.work
-    )
-    message = f"Reading {len(found)} images"
-    with run.clock.stage("read images", message) as stage:
-        pictures.load(run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
+    pictures = run.store("read images", "images", (*size, 3), lambda place: run.pixels(place, size))
     run.keep(pictures.batch)
     return Data(pictures, Boxes(found, size))
 

@@ -19,14 +19,14 @@ from tfserve.errors import TFserveError
 from tfserve.ipc import predictions
 from tfserve.ipc.messages import BecomeModel
 from tfserve.ipc.predictions import Ask, Refusal, to_tensor
-from tfserve.runtimes import state
+from tfserve.runtimes import state, synthetic_inputs
+from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, find_signature
+from tfserve.runtimes.synthetic_inputs import RANDOM, Recipe
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature
-from tfserve.worker.model import synthetic_inputs
 from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.predictor import Predictor
 from tfserve.worker.model.request_queue import Waiting
-from tfserve.worker.model.synthetic_inputs import RANDOM, Recipe
 from tfserve.worker.model.warm_up_steps import Steps
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class WarmUp:
         if signature is None:
             self._result.done.append("no signature to warm up with")
             return None
-        if not synthetic_inputs.can_be_made_up(signature):
+        if not synthetic_inputs.is_possible(signature):
             self._result.done.append(
                 f"signature {self._name!r}: it has an input of a type for which no values can be generated"
             )
@@ -149,7 +149,7 @@ class WarmUp:
                     refusals.setdefault(recipe.fill, error.message)
                 except Exception as error:  # an error of a library, for which a request would get status 500
                     log.warning("the warm-up of a model failed", exc_info=True)
-                    refusals.setdefault(recipe.fill, f"{type(error).__name__}: {error}"[:500])
+                    refusals.setdefault(recipe.fill, named_cause(error))
             if time.monotonic() - begun_at > TRY_S:
                 break
         return None
