@@ -140,7 +140,7 @@ def test_what_a_killed_training_has_left_is_told_and_its_half_result_removed(
 def test_a_training_that_is_not_kept_is_told(terminal: Callable[..., Terminal], project: Path) -> None:
     shown = terminal("train", str(project), "--resume", "nobody")
     assert shown.end() == 1
-    assert "No training 'nobody' is kept" in shown.shown
+    assert "No training 'nobody' to resume" in shown.shown
 
 
 def test_a_folder_that_can_not_be_trained_on_is_told_with_every_problem(

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 
 from tfserve.runtimes import image_files
-from tfserve.runtimes.decoding import MAX_PIXELS
 from tfserve.runtimes.error_summary import cause
+from tfserve.runtimes.image_files import MAX_PIXELS
 from tfserve.tensors.specs import Array
 from tfserve.training.dataset.image_reading import Bad, read_bytes
 

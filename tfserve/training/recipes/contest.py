@@ -13,7 +13,7 @@ from tfserve.tensors.specs import Array
 from tfserve.training.dataset.splitting import spread
 from tfserve.training.export import exports, graph_images, held_out_images, signatures
 from tfserve.training.export.signatures import Classifier, Segmenter
-from tfserve.training.fit import budget, tensorboard_events
+from tfserve.training.fit import budget
 from tfserve.training.fit.batches import Arrays
 from tfserve.training.fit.candidates import Candidate, Contest
 from tfserve.training.fit.delivery import Delivered
@@ -108,9 +108,6 @@ def write_report(
     measured: dict[str, Any], forms: Sequence[exports.Export], places: Array, **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Returns what metrics.json says; `more` are further entries."""
-    if delivered.state is not None:
-        with run.optional("logs/"):
-            tensorboard_events.write(run.aside / "logs", delivered.state)
     network = {
         "backbone": delivered.backbone, "why": choice.why, "size": run.parameters["network_size"], "input": INPUT,
         "weights": delivered.network.count_params(),

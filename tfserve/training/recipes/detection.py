@@ -15,7 +15,7 @@ from tfserve.training.dataset.decoded_images import Store
 from tfserve.training.dataset.sizes import network_size
 from tfserve.training.dataset.splitting import spread
 from tfserve.training.export import detection_exports, exports
-from tfserve.training.fit import detection_batches, detector, pretrained, tensorboard_events
+from tfserve.training.fit import detection_batches, detector, pretrained
 from tfserve.training.fit.augment import Augment
 from tfserve.training.fit.checkpoints import State
 from tfserve.training.fit.detection_batches import Boxes
@@ -109,8 +109,6 @@ def train(run: Run) -> dict[str, Any]:
     forms = detection_exports.export(run, network, data.pictures, learnt, parts.held_out)
     with run.clock.stage(PLOTS, "Drawing plots"), run.optional("A plot"):
         _draw(run, state, parts, truths, predictions, measured)
-    with run.optional("logs/"):
-        tensorboard_events.write(run.aside / "logs", state)
     run.learnt(learnt, parts.held_out, "efficientnet-lite0")
     described = {
         "backbone": "efficientnet-lite0",

@@ -44,8 +44,7 @@ from tfserve.worker.model import samples
 from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.listener import Listener
 from tfserve.worker.model.predictor import Predictor
-from tfserve.worker.model.warm_up import WarmUp
-from tfserve.worker.model.warm_up_steps import TIMING, Steps
+from tfserve.worker.model.warm_up import TIMING, Steps, WarmUp
 
 log = logging.getLogger(__name__)
 

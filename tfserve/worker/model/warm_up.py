@@ -7,9 +7,12 @@ share a batch from the start. A model may reject any of these inputs: that is a 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +20,8 @@ import msgspec
 
 from tfserve.errors import TFserveError
 from tfserve.ipc import predictions
-from tfserve.ipc.messages import BecomeModel
+from tfserve.ipc.connections import BlockingConnection
+from tfserve.ipc.messages import BecomeModel, WarmUpStep
 from tfserve.ipc.predictions import Ask, Refusal, to_tensor
 from tfserve.runtimes import state, synthetic_inputs
 from tfserve.runtimes.error_summary import named_cause
@@ -27,7 +31,6 @@ from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature
 from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.predictor import Predictor
 from tfserve.worker.model.request_queue import Waiting
-from tfserve.worker.model.warm_up_steps import Steps
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,10 @@ TRY_S = 5.0
 """After this time no more synthetic inputs are tried."""
 
 EXAMPLE, FORMER, BATCHES = "the given example", "recorded requests", "batches"
-"""Steps, in addition to those of `made_up.FILLS`."""
+TIMING = "the timing of the model"
+"""Steps, in addition to those of `synthetic_inputs.FILLS`."""
+ALL = "all"
+"""Skips every step: nothing is computed before the first request."""
 
 
 @dataclass
@@ -48,6 +54,40 @@ class Result:
 
     done: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+
+
+class Steps:
+    """The steps of a warm-up, each reported before it begins, so that the next process skips one that killed this one.
+
+    `skip` are those that earlier processes did not survive.
+    """
+
+    def __init__(self, connection: BlockingConnection, *, limit_s: float, skip: Collection[str]) -> None:
+        self._connection = connection
+        self._limit_s = limit_s
+        self._skip = skip
+
+    def may(self, step: str) -> bool:
+        return step not in self._skip and ALL not in self._skip
+
+    @contextlib.contextmanager
+    def begin(self, step: str) -> Iterator[None]:
+        """Runs a step. A computation that does not finish within the limit ends the process."""
+        self._connection.tell(WarmUpStep(step=step))
+        timer = threading.Timer(self._limit_s, self._give_up, [step])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._connection.tell(WarmUpStep(step=step, has_ended=True))
+
+    def _give_up(self, step: str) -> None:
+        problem = f"it did not finish within {self._limit_s:g} s"
+        self._connection.tell(WarmUpStep(step=step, problem=problem))
+        os.write(2, f"The warm-up with {step} was abandoned: {problem}.\n".encode())
+        os._exit(os.EX_SOFTWARE)
 
 
 class WarmUp:

@@ -19,7 +19,7 @@ from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel
 from tfserve.models import formats
 from tfserve.models.formats import Located
 from tfserve.models.runtime_reports import NOT_COMPARED, TENSORFLOW, Guard, Trial
-from tfserve.runtimes import call_latency, conversion, exports, fingerprint, frozen, known_names
+from tfserve.runtimes import call_latency, conversion, exports, fingerprint, known_names
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.guarded import Guarded, outside
 from tfserve.runtimes.interface import Runtime
@@ -98,7 +98,7 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
     name = conversion.signature_of(runtime.signatures)
     if isinstance(runtime, GraphModel) and runtime.lacked_values:
         # Converters restore only the variables of the SavedModel's saver; the others have arbitrary values.
-        frozen.write(saved_model, name, folder / "frozen")
+        conversion.freeze(saved_model, name, folder / "frozen")
         saved_model = folder / "frozen"
     kept = held_out_samples.samples(model, name, runtime.signatures[name])
     found = reference_outputs.make(runtime, saved_model, name, [*kept, *message.samples])
