@@ -8,7 +8,7 @@ from tfserve.cli import main
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["runserver"]:
-        sys.exit(main.serve(sys.argv[2:], prog="manage.py runserver"))
+        sys.exit(main.runserver(sys.argv[2:]))
     from django.core.management import execute_from_command_line
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")

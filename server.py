@@ -3,7 +3,7 @@
 
 import sys
 
-from tfserve import daemon
+from tfserve.cli import main
 
 if __name__ == "__main__":
-    sys.exit(daemon.main(sys.argv[1:]))
+    sys.exit(main.daemon(sys.argv[1:]))

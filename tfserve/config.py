@@ -6,10 +6,9 @@ precedence over the default. A test compares `docs/settings.md` with this list.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,47 +138,12 @@ def to_environment(settings: Settings) -> dict[str, str]:
     return {environment_name(each.name): str(getattr(settings, each.name)) for each in dataclasses.fields(settings)}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One option for each setting, and the positional `[addr:]port` of Django's runserver."""
-    parser.add_argument("address", nargs="?", metavar="[addr:]port", help="where to listen (default: 127.0.0.1:8000)")
-    for each in dataclasses.fields(Settings):
-        if each.metadata["flag"]:
-            _add_argument(parser, each)
-
-
-def from_arguments(argv: Sequence[str], prog: str) -> Settings:
-    """Settings from a command line. Exits with a usage message if it is invalid."""
-    parser = argparse.ArgumentParser(prog=prog, description="Start the server in the foreground.")
-    add_arguments(parser)
-    values = vars(parser.parse_args(argv))
-    address = values.pop("address")
-    try:
-        if address:
-            values.update(parse_address(address))
-        return load(values)
-    except Invalid as error:
-        parser.error(error.message)
-
-
 def parse_address(address: str) -> dict[str, Any]:
     """`8001`, `127.0.0.1:8001`, `[::1]:8001` → host and port. Raises `Invalid`."""
     host, _, port = address.rpartition(":")
     if not port.isascii() or not port.isdigit() or int(port) > MAX_PORT:
         raise Invalid(f"expected [addr:]port, for example 127.0.0.1:8000, got {address!r}")
     return {"port": int(port), **({"host": host.strip("[]")} if host else {})}
-
-
-def _add_argument(parser: argparse.ArgumentParser, each: dataclasses.Field[Any]) -> None:
-    name = "--" + each.name.replace("_", "-")
-    if isinstance(each.default, bool):
-        parser.add_argument(
-            name, action=argparse.BooleanOptionalAction, default=None, help=f"{each.metadata['help']} ({each.default})"
-        )
-    else:
-        parser.add_argument(
-            name, type=type(each.default), metavar="N" if each.default else "", default=None,
-            help=f"{each.metadata['help']} ({each.default!r})",
-        )  # fmt: skip
 
 
 def _parse(each: dataclasses.Field[Any], raw: str) -> Any:

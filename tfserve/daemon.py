@@ -6,20 +6,18 @@ belongs to a former server, or by now to another program, and is never sent a si
 
 from __future__ import annotations
 
-import argparse
 import os
 import select
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from tfserve.config import MAX_PORT, Settings, from_arguments
+from tfserve.config import Settings
 from tfserve.supervisor.lock import NAME, Holder, holder
 
-TRAINING_PORT = 2333
 LOG = Path("log") / "tfserve.log"
 STOP_EXTRA_S = 30.0
 
@@ -27,25 +25,11 @@ STOP_EXTRA_S = 30.0
 RUNNING, DEAD, STOPPED = 0, 1, 3
 
 
-def main(arguments: Sequence[str], *, prog: str = "server.py") -> int:
-    """Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Run the server in the background. Further options are those of `tfserve serve`.",
-    )
-    parser.add_argument("action", choices=["start", "stop", "restart", "status"])
-    parser.add_argument("--port", type=_port, default=TRAINING_PORT, help=f"port of the training API ({TRAINING_PORT})")
-    known, rest = parser.parse_known_args(arguments)
-    settings = from_arguments([*rest, "--training-port", str(known.port)], f"{prog} {known.action}")
-    actions = {"start": start, "stop": stop, "restart": restart, "status": status}
-    return actions[known.action](settings)
-
-
 def start(settings: Settings) -> int:
     """Returns when the ports respond, or the server could not be started."""
     found = holder(settings.data_path)
     if found.is_alive:
-        return _say(f"tfserve is already running, pid {found.pid}{_at(found)}")
+        return _done(f"tfserve is already running, pid {found.pid}{_at(found)}")
     if found.pid is not None:
         print(f"the previous server did not stop cleanly (pid {found.pid}{_whose(found.pid)}); starting a new one")
     try:
@@ -54,12 +38,12 @@ def start(settings: Settings) -> int:
             LOG.chmod(0o600)
             written_before = log.tell()
     except OSError as error:
-        return _refuse(f"cannot write the log {LOG.resolve()}: {error.strerror}")
-    if told := _start_in_background(settings):
-        return _say(f"{told}\n  log    {LOG.resolve()}")
+        return _failed(f"cannot write the log {LOG.resolve()}: {error.strerror}")
+    if message := _start_in_background(settings):
+        return _done(f"{message}\n  log    {LOG.resolve()}")
     with LOG.open("rb") as log:
         log.seek(written_before)
-        return _refuse(f"tfserve could not be started:\n{log.read().decode(errors='replace').rstrip()}")
+        return _failed(f"tfserve could not be started:\n{log.read().decode(errors='replace').rstrip()}")
 
 
 def stop(settings: Settings) -> int:
@@ -67,12 +51,12 @@ def stop(settings: Settings) -> int:
     found = holder(settings.data_path)
     if not found.is_alive:
         why = "" if found.pid is None else f" (stale pid {found.pid} in its lock file{_whose(found.pid)})"
-        return _say(f"tfserve is not running{why}")
+        return _done(f"tfserve is not running{why}")
     if found.pid is None:
-        return _refuse(f"tfserve is running, but its lock file {settings.data_path / NAME} contains no pid")
+        return _failed(f"tfserve is running, but its lock file {settings.data_path / NAME} contains no pid")
     if _ended(found.pid, settings.drain_s + STOP_EXTRA_S):
-        return _say(f"tfserve has stopped (pid {found.pid})")
-    return _refuse(f"tfserve (pid {found.pid}) is still running; kill -9 {found.pid} kills it immediately")
+        return _done(f"tfserve has stopped (pid {found.pid})")
+    return _failed(f"tfserve (pid {found.pid}) is still running; kill -9 {found.pid} kills it immediately")
 
 
 def restart(settings: Settings) -> int:
@@ -91,6 +75,10 @@ def status(settings: Settings) -> int:
     return STOPPED
 
 
+ACTIONS: dict[str, Callable[[Settings], int]] = {"start": start, "stop": stop, "restart": restart, "status": status}
+"""Each returns the exit code."""
+
+
 def _start_in_background(settings: Settings) -> str:
     """The server's ready message; empty if it exited first."""
     reading, writing = os.pipe()
@@ -99,8 +87,8 @@ def _start_in_background(settings: Settings) -> str:
         _become_daemon(settings, writing)
     os.close(writing)
     os.wait()
-    with os.fdopen(reading) as told:
-        return told.read()
+    with os.fdopen(reading) as pipe:
+        return pipe.read()
 
 
 def _become_daemon(settings: Settings, ready_fd: int) -> None:
@@ -109,8 +97,8 @@ def _become_daemon(settings: Settings, ready_fd: int) -> None:
 
     from tfserve.supervisor.main import main as run
 
-    def on_ready(sentence: str) -> None:
-        os.write(ready_fd, sentence.encode())
+    def on_ready(message: str) -> None:
+        os.write(ready_fd, message.encode())
         os.close(ready_fd)
 
     with LOG.open("ab", buffering=0) as log:
@@ -132,20 +120,14 @@ def _ended(pid: int, timeout_s: float) -> bool:
         os.close(process)
 
 
-def _say(sentence: str) -> int:
-    print(sentence)
+def _done(message: str) -> int:
+    print(message)
     return 0
 
 
-def _refuse(sentence: str) -> int:
-    print(sentence, file=sys.stderr)
+def _failed(message: str) -> int:
+    print(message, file=sys.stderr)
     return 1
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_PORT):
-        raise argparse.ArgumentTypeError(f"expected a port from 1 to {MAX_PORT}, got {text!r}")
-    return int(text)
 
 
 def _at(found: Holder) -> str:

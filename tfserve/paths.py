@@ -49,6 +49,13 @@ def read_inside(path: str, roots: Sequence[Path]) -> bytes:
         return file.read()
 
 
+def size_bytes(path: Path) -> int | None:
+    """Of a file, or of all files in a folder; None if it is missing."""
+    if path.is_dir():
+        return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+    return path.stat().st_size if path.exists() else None
+
+
 def _real(path: Path) -> Path:
     try:
         return Path(os.path.realpath(path))

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import REPOSITORY
-from tfserve.daemon import main
+from tfserve.cli import main
 from tfserve.supervisor.lock import DataFolderLock
 
 
@@ -159,7 +159,7 @@ def test_settings_that_can_not_be_are_refused_in_a_sentence(
     daemon: Daemon, capsys: pytest.CaptureFixture[str], options: list[str], words: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["start", "--data-dir", str(daemon.folder / "data"), *options])
+        main.daemon(["start", "--data-dir", str(daemon.folder / "data"), *options])
     assert ended.value.code == 2
     assert words in capsys.readouterr().err
 

@@ -18,8 +18,7 @@ from tfserve.training import atomic_files
 from tfserve.training.dataset import sizes
 from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.decoded_images import Store
-from tfserve.training.dataset.splitting import split, spread
-from tfserve.training.error_summary import first_words
+from tfserve.training.dataset.splitting import spread
 from tfserve.training.fit.checkpoints import Checkpoints
 from tfserve.training.fit.timing import Clock
 from tfserve.training.progress import Reporter
@@ -27,31 +26,6 @@ from tfserve.training.recipes import parameters, schedule_defaults
 from tfserve.training.report import evaluation, plots
 
 # --- split
-
-
-def images(*counts: int) -> list[ImageFile]:
-    return [
-        ImageFile("a.png", width=8, height=8, grey=True, digest="", label=label)
-        for label, count in enumerate(counts)
-        for _ in range(count)
-    ]
-
-
-def test_a_split_is_the_same_for_the_same_seed_and_keeps_the_shares_of_classes() -> None:
-    found = images(100, 50)
-    first, again, other = split(found, 0.2, 1), split(found, 0.2, 1), split(found, 0.2, 2)
-    assert first.held_out.tolist() == again.held_out.tolist() != other.held_out.tolist()
-    assert np.bincount([found[at].label for at in first.held_out]).tolist() == [20, 10]
-    together = np.concatenate([first.training, first.selection, first.held_out])
-    assert sorted(together.tolist()) == list(range(150))
-    assert first.is_honest
-
-
-def test_few_images_are_selected_by_the_held_out_ones() -> None:
-    parts = split(images(2, 2), 0.3, 1)
-    assert parts.selection is parts.held_out
-    assert not parts.is_honest
-    assert (len(parts.training), len(parts.held_out)) == (3, 1)
 
 
 def test_places_are_spread_over_all() -> None:
@@ -94,26 +68,6 @@ def test_nothing_touches_the_edges_of_a_confusion_matrix(tmp_path: Path, classes
     grey = np.asarray(Image.open(file).convert("L"))
     edges = [grey[:4], grey[-4:], grey[:, :4], grey[:, -4:]]
     assert [edge.min() for edge in edges] == [255] * 4
-
-
-# --- errors
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("plain words\nand more", "plain words"),
-        ("", "ValueError"),
-        ("Graph execution error:\n\nDetected at node x defined at (most recent call last):\n"
-         '  File "f.py", line 4, in <module>\n\nUnknown image file format.\n\t [[{{node x}}]]',
-         "Unknown image file format."),
-        ('in user code:\n\n    File "f.py", line 1, in g  *\n        return 1\n\n    ValueError: too large',
-         "ValueError: too large"),
-        ("{{function_node __wrapped__X}} Input is empty. [Op:X]", "Input is empty. [Op:X]"),
-    ],
-)  # fmt: skip
-def test_of_an_error_the_line_is_told_that_says_something(text: str, words: str) -> None:
-    assert first_words(ValueError(text)) == words
 
 
 # --- numbers

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tfserve.ipc.messages import Progress
 from tfserve.training.dataset.dataset_index import ImageFile
-from tfserve.training.dataset.splitting import aside, split
+from tfserve.training.dataset.splitting import aside
 from tfserve.training.fit import budget, linear_head
 from tfserve.training.fit.candidates import LIKELY, LIKELY_TO_WIN, Contest, Outcome
 from tfserve.training.fit.folds import Fold, divide
@@ -81,9 +81,6 @@ def test_the_projects_own_parts_are_kept() -> None:
     assert folds.measured_on(1) == "test part"
     without_test = divide([each for each in found if each.part != "test"], 0.2, 1)
     assert without_test.measured_on(1) == "validation part"
-    parts = split(found, 0.2, 1)
-    assert {found[at].part for at in parts.held_out} == {"test"}
-    assert {found[at].part for at in parts.selection} == {"validation"}
 
 
 def test_a_small_class_does_not_take_the_selection_images_from_the_others() -> None:

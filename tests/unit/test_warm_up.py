@@ -20,8 +20,7 @@ from tfserve.runtimes.echo import EchoModel
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.predictor import Predictor
-from tfserve.worker.model.warm_up import Result, WarmUp
-from tfserve.worker.model.warm_up_steps import Steps
+from tfserve.worker.model.warm_up import Result, Steps, WarmUp
 
 Inputs = Mapping[str, Array]
 

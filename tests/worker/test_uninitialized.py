@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfserve import runtimes
 from tfserve.errors import Invalid
 from tfserve.models import formats
-from tfserve.runtimes import frozen, state
+from tfserve.runtimes import conversion, state
 from tfserve.runtimes.interface import Runtime
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's and Keras' own
@@ -66,7 +66,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_variables_of_keras_3_in_a_module_get_their_values(networks: Path, tmp_path: Path) -> None:
     assert run(load(networks / "both"), x=X).tolist() == [[33.0]]
-    frozen.write(networks / "both", "serving_default", tmp_path / "frozen")
+    conversion.freeze(networks / "both", "serving_default", tmp_path / "frozen")
     assert run(load(tmp_path / "frozen"), x=X).tolist() == [[33.0]]
 
 

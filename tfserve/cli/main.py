@@ -2,118 +2,183 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Sequence
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from tfserve import __version__
+from tfserve.config import MAX_PORT, Settings, load, parse_address
+from tfserve.errors import Invalid
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+TRAINING_PORT = 2333
 
-
-def serve(arguments: Sequence[str], *, prog: str = "tfserve serve") -> int:
-    """Runs the server until it is stopped; returns the exit code."""
-    from tfserve.config import from_arguments
-    from tfserve.supervisor.main import main as run
-
-    return run(from_arguments(arguments, prog))
-
-
-#: What follows such a command is parsed by the settings' own parser.
-_ALL_SETTINGS: dict[str, Any] = {
-    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
-    "add_help_option": False,
+_BACKGROUND = {
+    "start": f"Start the server in the background. Port {TRAINING_PORT} serves the training API; --port chooses"
+    " another.",
+    "stop": "Stop the server that runs in the background, when its running jobs have ended.",
+    "restart": "Stop the server that runs in the background, and start it again.",
+    "status": "Print whether the server runs. Exit code: 0 if it does, 3 if it was stopped, 1 if it was killed.",
 }
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        version()
-        raise typer.Exit
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
 
 
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Train, run and serve TensorFlow models over plain HTTP and JSON."""
+def run(arguments: Sequence[str]) -> int:
+    """`tfserve`: returns the exit code."""
+    parser, commands = _parser("tfserve", "Train, run and serve TensorFlow models over plain HTTP and JSON.")
+    parser.add_argument("--version", action="version", version=__version__, help="print the version")
+    _add_serve(commands, "serve")
+    _add_background(commands)
+    _add_train(commands)
+    _add(commands, "version", "Print the version.", _version)
+    return _run(parser, arguments)
 
 
-@app.command("serve", **_ALL_SETTINGS)
-def serve_command(context: typer.Context) -> None:
-    """Start the server in the foreground. `tfserve serve --help` lists the options."""
-    raise typer.Exit(serve(context.args))
+def runserver(arguments: Sequence[str]) -> int:
+    """`manage.py runserver`, the same as `tfserve serve`."""
+    parser, commands = _parser("manage.py", "")
+    _add_serve(commands, "runserver")
+    return _run(parser, ["runserver", *arguments])
 
 
-@app.command("start", **_ALL_SETTINGS)
-def start_command(context: typer.Context) -> None:
-    """Start the server in the background. Port 2333 serves the training API; `--port` chooses another."""
-    raise typer.Exit(_in_background("start", context))
+def daemon(arguments: Sequence[str]) -> int:
+    """`server.py`: only the commands for the server in the background."""
+    parser, commands = _parser("server.py", "Run the server in the background.")
+    _add_background(commands)
+    return _run(parser, arguments)
 
 
-@app.command("stop", **_ALL_SETTINGS)
-def stop_command(context: typer.Context) -> None:
-    """Stop the server that runs in the background, when its running jobs have ended."""
-    raise typer.Exit(_in_background("stop", context))
+def _parser(prog: str, description: str) -> tuple[ArgumentParser, Any]:
+    parser = ArgumentParser(prog=prog, description=description)
+    return parser, parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 
-@app.command("restart", **_ALL_SETTINGS)
-def restart_command(context: typer.Context) -> None:
-    """Stop the server that runs in the background, and start it again."""
-    raise typer.Exit(_in_background("restart", context))
+def _run(parser: ArgumentParser, arguments: Sequence[str]) -> int:
+    given = parser.parse_args(arguments or ["--help"])
+    return int(given.command(given))
 
 
-@app.command("status", **_ALL_SETTINGS)
-def status_command(context: typer.Context) -> None:
-    """Print whether the server runs. Exit code: 0 if it does, 3 if it was stopped, 1 if it was killed."""
-    raise typer.Exit(_in_background("status", context))
+def _add(commands: Any, name: str, help_text: str, command: Any) -> ArgumentParser:
+    """`command` takes the parsed arguments and returns the exit code."""
+    parser: ArgumentParser = commands.add_parser(name, help=help_text, description=help_text)
+    parser.set_defaults(command=command, parser=parser)
+    return parser
 
 
-def _in_background(action: str, context: typer.Context) -> int:
+# --- the server
+
+
+def _add_serve(commands: Any, name: str) -> None:
+    _add_settings(_add(commands, name, "Start the server in the foreground.", _serve))
+
+
+def _add_background(commands: Any) -> None:
+    for action, help_text in _BACKGROUND.items():
+        parser = _add(commands, action, help_text, _background)
+        parser.set_defaults(action=action)
+        parser.add_argument(
+            "--port", "--training-port", dest="training_port", type=_port, default=TRAINING_PORT, metavar="N",
+            help=f"port of the training API ({TRAINING_PORT})",
+        )  # fmt: skip
+        _add_settings(parser, leave_out=("port", "training_port"))
+
+
+def _add_settings(parser: ArgumentParser, leave_out: Sequence[str] = ()) -> None:
+    """An option for each setting, and the positional `[addr:]port` of Django's runserver."""
+    parser.usage = "%(prog)s [options] [[addr:]port]"
+    parser.add_argument("address", nargs="?", metavar="[addr:]port", help="where to listen (default: 127.0.0.1:8000)")
+    for each in fields(Settings):
+        if each.metadata["flag"] and each.name not in leave_out:
+            _add_setting(parser, each)
+
+
+def _add_setting(parser: ArgumentParser, each: Field[Any]) -> None:
+    name, help_text = "--" + each.name.replace("_", "-"), f"{each.metadata['help']} ({each.default!r})"
+    if isinstance(each.default, bool):
+        parser.add_argument(name, action=BooleanOptionalAction, default=None, help=help_text)
+    else:
+        metavar = "TEXT" if isinstance(each.default, str) else "N"
+        parser.add_argument(name, type=type(each.default), metavar=metavar, default=None, help=help_text)
+
+
+def _settings(given: Namespace) -> Settings:
+    """Exits with a usage message if a value is invalid."""
+    parser: ArgumentParser = given.parser
+    values = {each.name: getattr(given, each.name) for each in fields(Settings) if hasattr(given, each.name)}
+    try:
+        return load(values | (parse_address(given.address) if given.address else {}))
+    except Invalid as error:
+        parser.error(error.message)
+
+
+def _serve(given: Namespace) -> int:
+    settings = _settings(given)
+    from tfserve.supervisor.main import main as serve
+
+    return serve(settings)
+
+
+def _background(given: Namespace) -> int:
+    settings = _settings(given)
     from tfserve import daemon
 
-    return daemon.main([action, *context.args], prog="tfserve")
+    return daemon.ACTIONS[given.action](settings)
 
 
-@app.command("train")
-def train_command(
-    folder: Annotated[Path, typer.Argument(help="Project folder.", exists=True, file_okay=False, resolve_path=True)],
-    train_type: Annotated[
-        str, typer.Option("--type", help="Task type: classification, segmentation or detection.")
-    ] = "classification",
-    parameter: Annotated[
-        list[str] | None, typer.Option("--set", help="Training parameter as name=value; repeatable.")
-    ] = None,
-    resume: Annotated[
-        str | None, typer.Option("--resume", metavar="ID", help="Resume a training that was cancelled or that failed.")
-    ] = None,
-) -> None:
-    """Train on a project folder without a server. Ctrl-C cancels and keeps the best checkpoint, so you can resume."""
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_PORT):
+        raise argparse.ArgumentTypeError(f"expected a port from 1 to {MAX_PORT}, got {text!r}")
+    return int(text)
+
+
+# --- other commands
+
+
+def _add_train(commands: Any) -> None:
+    parser = _add(
+        commands, "train",
+        "Train on a project folder without a server. Ctrl-C cancels and keeps the best checkpoint, so you can resume.",
+        _train,
+    )  # fmt: skip
+    parser.add_argument("folder", type=_folder, help="project folder")
+    parser.add_argument(
+        "--type", dest="train_type", type=str.lower, default="classification", metavar="TYPE",
+        help="classification, segmentation or detection (classification)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", dest="parameters", type=_parameter, action="append", default=[], metavar="NAME=VALUE",
+        help="training parameter; repeatable",
+    )  # fmt: skip
+    parser.add_argument("--resume", metavar="ID", help="resume a training that was cancelled or that failed")
+
+
+def _train(given: Namespace) -> int:
     from tfserve.cli.train import train
-
-    chosen = dict(_parameter(train_type.lower(), text) for text in parameter or [])
-    raise typer.Exit(train(folder, train_type.lower(), chosen, resume))
-
-
-def _parameter(train_type: str, text: str) -> tuple[str, Any]:
-    """`epochs=5` → a name and a value."""
     from tfserve.training.recipes.parameters import parsed
 
+    chosen = {name: parsed(given.train_type, name, value) for name, value in given.parameters}
+    return train(given.folder, given.train_type, chosen, given.resume)
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} {'is not a folder' if Path(text).exists() else 'does not exist'}")
+    return Path(text).resolve()
+
+
+def _parameter(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not separator:
-        raise typer.BadParameter(f"expected name=value, got {text!r}")
-    return name, parsed(train_type, name, value)
+        raise argparse.ArgumentTypeError(f"expected name=value, got {text!r}")
+    return name, value
 
 
-@app.command()
-def version() -> None:
-    """Print the version."""
-    from tfserve import __version__
-
-    typer.echo(__version__)
-
-
-def main() -> None:
-    app()
+def _version(_: Namespace) -> int:
+    print(__version__)
+    return 0

@@ -39,6 +39,7 @@ __all__ = [
 ]  # fmt: skip
 
 META_GRAPH = "TF1 meta graph"
+"""Such a model takes new weights without a graph of their own."""
 SAVED_MODEL = "SavedModel"
 ECHO = "echo"
 

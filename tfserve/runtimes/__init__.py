@@ -10,6 +10,7 @@ from typing import cast
 from tfserve.errors import Invalid, Unsupported, nearest
 from tfserve.models import formats, links
 from tfserve.models.formats import Located
+from tfserve.models.runtime_reports import CANDIDATES
 from tfserve.runtimes.interface import Runtime
 from tfserve.runtimes.signature_only import SignatureOnly
 
@@ -40,11 +41,7 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
 }
 """The runtimes that read a format without conversion, best first. For SavedModels `tfserve.worker.trials` decides."""
 
-PRECISIONS: dict[str, tuple[str, ...]] = {
-    "float32": tuple(MODULES),
-    "bf16": ("openvino",),
-    "int8": ("litert",),
-}
+PRECISIONS: dict[str, tuple[str, ...]] = CANDIDATES | {"float32": tuple(MODULES)}
 """The runtimes that support each precision. float32 means: the model's own precision."""
 
 NEEDS = {

@@ -1,53 +1,92 @@
-"""Times a model on a few synthetic rows, to see whether it is so light that threads only slow it down."""
+"""Times calls of a model."""
 
 from __future__ import annotations
 
+import heapq
+import statistics
 import time
-
-import numpy as np
+from collections.abc import Callable
+from typing import NamedTuple
 
 from tfserve.errors import TFserveError
 from tfserve.runtimes.interface import Runtime
-from tfserve.tensors.specs import DEFAULT_SIGNATURE, DTYPES, Array, Signature, TensorSpec
+from tfserve.runtimes.synthetic_inputs import ONES, Recipe, is_certain
+from tfserve.tensors.specs import DEFAULT_SIGNATURE
 
 ROWS = 8
-CALLS = 12
+CALLS, CALLS_S = 12, 0.02
 LIGHT_S = 0.001
-HEAVY_S = 0.02
-"""A model that takes this long is not light."""
+"""Threads only slow down a model that takes less."""
+
+WARM_CALLS = 3
+ROUND_S = 0.001
+"""Shorter calls are timed in groups."""
+MIN_ROUNDS, ENOUGH_S, TOO_LONG_S = 5, 0.4, 2.0
+NEAR = 1.1
+"""The shortest time is trusted when another one came this close to it."""
+
+Call = Callable[[], object]
 
 
-def seconds(runtime: Runtime) -> float | None:
-    """The shortest time of a few calls of the default signature; None when no inputs can be generated.
+class Latency(NamedTuple):
+    """Seconds of one call: median, shortest, and least of all cores together."""
 
-    A heavy model is called only twice.
-    """
+    median_s: float
+    best_s: float
+    cpu_s: float
+
+
+def wall_times(call: Call, *, calls: int, limit_s: float) -> list[float]:
+    """Seconds of each of at most this many calls, until they have taken `limit_s` together. At least one."""
+    times: list[float] = []
+    while len(times) < calls and sum(times) < limit_s:
+        times.append(_round(call, 1)[0])
+    return times
+
+
+def of_model(runtime: Runtime) -> float | None:
+    """The shortest time of a few calls of the default signature; None if no inputs can be generated."""
     signature = runtime.signatures.get(DEFAULT_SIGNATURE)
-    if signature is None or not _can_be_made_up(signature):
+    if signature is None or not signature.inputs or not is_certain(signature):
         return None
-    inputs = {spec.name: _ones(spec) for spec in signature.inputs}
+    inputs = Recipe(ONES, ROWS).inputs(signature)
     outputs = [spec.name for spec in signature.outputs]
-    best = float("inf")
+
+    def call() -> object:
+        return runtime.run(inputs, outputs, DEFAULT_SIGNATURE)
+
     try:
-        runtime.run(inputs, outputs, DEFAULT_SIGNATURE)  # the first call builds what the others use
-        for _ in range(CALLS):
-            begun_at = time.perf_counter()
-            runtime.run(inputs, outputs, DEFAULT_SIGNATURE)
-            best = min(best, time.perf_counter() - begun_at)
-            if best > HEAVY_S:
-                break
+        call()  # the first call builds what the others use
+        return min(wall_times(call, calls=CALLS, limit_s=CALLS_S))
     except TFserveError:
         return None
-    return best
 
 
-def _can_be_made_up(signature: Signature) -> bool:
-    return bool(signature.inputs) and all(
-        spec.shape is not None and spec.dtype in DTYPES and spec.dtype != "string" and -1 not in spec.shape[1:]
-        for spec in signature.inputs
-    )
+def measure(call: Call) -> Latency:
+    """As exact as two seconds allow."""
+    for _ in range(WARM_CALLS):
+        call()
+    calls = 1 + int(ROUND_S / max(_round(call, 1)[0], 1e-7))
+    begun_at = time.perf_counter()
+    walls: list[float] = []
+    cpus: list[float] = []
+    while not _is_enough(walls, time.perf_counter() - begun_at):
+        wall_s, cpu_s = _round(call, calls)
+        walls.append(wall_s)
+        cpus.append(cpu_s)
+    return Latency(statistics.median(walls), min(walls), max(min(cpus), 1e-9))
 
 
-def _ones(spec: TensorSpec) -> Array:
-    shape = tuple(ROWS if size == -1 else size for size in spec.shape or ())
-    return np.ones(shape, DTYPES[spec.dtype].numpy)
+def _round(call: Call, calls: int) -> tuple[float, float]:
+    """Seconds of one call, by the clock and of all cores together."""
+    cpu_at, begun_at = time.process_time(), time.perf_counter()
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - begun_at) / calls, (time.process_time() - cpu_at) / calls
+
+
+def _is_enough(walls: list[float], took_s: float) -> bool:
+    if len(walls) < MIN_ROUNDS or took_s < ENOUGH_S:
+        return False
+    shortest = heapq.nsmallest(2, walls)
+    return took_s > TOO_LONG_S or shortest[1] <= NEAR * shortest[0]

@@ -17,7 +17,7 @@ from typing import Any
 from tfserve.errors import Unsupported, nearest
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import frozen, layout, need
+from tfserve.runtimes import layout, need
 from tfserve.runtimes.layout import Layout
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Signature, TensorSpec
 
@@ -68,11 +68,32 @@ def _convert(
     with tempfile.TemporaryDirectory(dir=to.parent, prefix="frozen-") as folder:
         graph = Path(folder) / "saved_model"
         try:
-            frozen.write(saved_model, name, graph)
+            freeze(saved_model, name, graph)
             return converter(graph, name, signature, to, precision)
         except Exception as error:
             log.debug("nor as a frozen graph", exc_info=True)
             raise first from error
+
+
+def freeze(saved_model: Path, name: str, folder: Path) -> None:
+    """Writes the signature `name` of `saved_model`, with the weights in its graph, as a SavedModel into `folder`.
+
+    Converters load a SavedModel as Python objects, and fail if the class of an object is missing, such as an optimizer
+    or a custom layer. Serving needs only the graph and a session. Raises what TensorFlow raises.
+    """
+    import tensorflow as tf
+
+    from tfserve.runtimes import frozen_graph, tensorflow
+
+    loaded = tensorflow.load(Located(formats.SAVED_MODEL, saved_model, None), device="/cpu:0")
+    try:
+        graph, inputs, outputs = loaded.freeze(name)
+    finally:
+        loaded.close()
+    with tf.Graph().as_default() as new:
+        tf.graph_util.import_graph_def(graph, name="")
+        sides = [{each: new.get_tensor_by_name(tensor) for each, tensor in side.items()} for side in (inputs, outputs)]
+        frozen_graph.save(tf, new, inputs=sides[0], outputs=sides[1], folder=folder, signature=name)
 
 
 _Names = tuple[tuple[str, ...], tuple[str, ...]]

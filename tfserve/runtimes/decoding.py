@@ -9,8 +9,7 @@ import numpy as np
 from tfserve import colours
 from tfserve.errors import Invalid
 from tfserve.runtimes import image_files
-from tfserve.runtimes.image_files import MAX_PIXELS as MAX_PIXELS
-from tfserve.runtimes.image_files import BadImage
+from tfserve.runtimes.image_files import MAX_PIXELS, BadImage
 from tfserve.runtimes.image_spec import MODES, ImageSpec
 from tfserve.tensors.specs import Array
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfserve.colours import Colour
+from tfserve.runtimes.error_summary import cause
 
 MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -42,7 +43,7 @@ _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 _AVIF_BRANDS = {b"avif", b"avis"}
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SUBFILE_TYPE, _BITS, _DNG_VERSION, _ORIENTATION = 254, 258, 50706, 0x0112
-_MOST_WORDS = 120
+_MAX_CAUSE = 120
 
 
 class BadImage(Exception):
@@ -101,7 +102,7 @@ def read(
     except MemoryError:
         raise BadImage("not enough memory to decode it") from None
     except Exception as error:  # a broken file can raise anything: SyntaxError, struct.error, EOFError, …
-        raise BadImage(f"corrupt: {_words(error)}") from error
+        raise BadImage(f"corrupt: {cause(error, _MAX_CAUSE)}") from error
     finally:
         image.close()
 
@@ -178,7 +179,7 @@ def _load(image: Any) -> None:
     try:
         image.load()
     except Exception as error:  # a broken file can raise anything
-        raise BadImage(f"corrupt: {_words(error)}") from error
+        raise BadImage(f"corrupt: {cause(error, _MAX_CAUSE)}") from error
 
 
 def _opened(data: bytes) -> Any:
@@ -200,7 +201,7 @@ def _opened(data: bytes) -> Any:
     except BadImage:
         raise
     except Exception as error:  # see above: a broken file can raise anything
-        raise BadImage(f"corrupt: {_words(error)}") from error
+        raise BadImage(f"corrupt: {cause(error, _MAX_CAUSE)}") from error
     if image.width * image.height > MAX_PIXELS:
         raise BadImage(f"huge: {image.width}x{image.height} pixels (limit: {MAX_PIXELS // 1_000_000} million)")
     if name == "TIFF":
@@ -277,9 +278,3 @@ def _upright(image: Any, turns: int) -> Any:
         6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
     }.get(turns)  # fmt: skip
     return image if method is None else image.transpose(method)
-
-
-def _words(error: BaseException) -> str:
-    """The first words of a message, without the addresses of objects that Pillow writes into some."""
-    found = str(error).split("<")[0].strip() or type(error).__name__
-    return found.splitlines()[0][:_MOST_WORDS]

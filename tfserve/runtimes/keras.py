@@ -19,7 +19,7 @@ from typing import Any
 
 from tfserve.errors import Invalid
 from tfserve.runtimes import keras_file
-from tfserve.runtimes.causes import cause
+from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.keras_file import KerasFile
 
 _UNKNOWN_CLASS = re.compile(
@@ -55,7 +55,7 @@ def export_model(file: Path, description: KerasFile, load: Loader, folder: Path)
             _write(keras, model, folder)
     except Exception as error:
         raise Invalid(
-            f"{file} was read, but the model can't be exported as a SavedModel: {cause(error)} If its input"
+            f"{file} was read, but the model can't be exported as a SavedModel: {cause(error)}. If its input"
             " shape is unknown, call the model once or add an Input layer before saving it."
         ) from error
     finally:
@@ -111,7 +111,7 @@ def _explained(message: str) -> str:
         return keras_file.custom_class(custom[1])
     if "signature not found" in message or "accessible `.keras` zip" in message or "truncated" in message:
         return keras_file.NOT_KERAS
-    return cause(message)
+    return f"{cause(message)}."
 
 
 def _write(keras: Any, model: Any, folder: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from tfserve.errors import Invalid, Overloaded, TFserveError
 from tfserve.models.formats import Located
 from tfserve.runtimes import layout, litert_state, machine
+from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Quantization, Signature, TensorSpec
 
@@ -29,7 +30,7 @@ def load(model: Located, *, device: str) -> LiteRtModel:
         interpreter = _interpreter(content)
     except (ValueError, RuntimeError) as error:
         raise Invalid(
-            f"{model.path} can't be loaded by LiteRT: {_told(error)} It may be damaged, or need operations of"
+            f"{model.path} can't be loaded by LiteRT: {cause(error)}. It may be damaged, or need operations of"
             " TensorFlow ('select ops') or of a custom library, which LiteRT does not include."
         ) from error
     signatures = _signatures(interpreter)
@@ -87,7 +88,7 @@ class LiteRtModel(SignatureOnly):
                 self.reset_state()
             values = self._computes[signature](**inputs)
         except Exception as error:
-            message = f"LiteRT could not run the model on these inputs: {_told(error)}"
+            message = f"LiteRT could not run the model on these inputs: {cause(error)}."
             raise _failure(error, message) from error
         return [values[name] for name in outputs]
 
@@ -198,8 +199,3 @@ def _names_of(signature: Signature) -> tuple[dict[str, TensorSpec], dict[str, Te
 
 def _failure(error: Exception, message: str) -> TFserveError:
     return Overloaded(message) if isinstance(error, MemoryError) else Invalid(message)
-
-
-def _told(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:500].rstrip(". ") + "."

@@ -14,6 +14,7 @@ from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
 from tfserve.models import contents
 from tfserve.models.formats import ONNX, Located
 from tfserve.runtimes import layout, machine, onnx_bfloat16, onnx_quantization
+from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors.specs import Array, TensorSpec
@@ -47,7 +48,6 @@ _TYPES = {
 }
 """Types that ONNX Runtime has but can't exchange, by their usual names."""
 
-_SOURCE = re.compile(r"/onnxruntime_src/.*\)\s(?=[A-Z])")
 _HINTS = {
     "Unsupported model IR version": "Update onnxruntime, or export the model for an older version of ONNX.",
     "is under development and support for this is limited": "Export the model for an older opset.",
@@ -67,7 +67,7 @@ def load(model: Located, *, device: str) -> OnnxModel:
             str(model.path), _options(onnxruntime), providers=["CPUExecutionProvider"]
         )
     except Exception as error:
-        raise Invalid(f"{model.path} can't be loaded by ONNX Runtime: {_told(error)}") from error
+        raise Invalid(f"{model.path} can't be loaded by ONNX Runtime: {_cause(error)}") from error
     any_shape = _tensors_without_rank(model, session)
     if strange := [each for each in session.get_inputs() if each.type not in DTYPES]:
         raise Unsupported(f"{model.path} has the unsupported input {strange[0].name!r}, {_what(strange[0])}.")
@@ -194,13 +194,10 @@ def _octets(value: Any) -> Array:
 def _failure(error: Exception) -> TFserveError:
     if isinstance(error, TFserveError):
         return error
-    message = f"ONNX Runtime could not run the model on these inputs: {_told(error)}"
+    message = f"ONNX Runtime could not run the model on these inputs: {_cause(error)}"
     return Overloaded(message) if "allocate memory" in str(error) else Invalid(message)
 
 
-def _told(error: Exception) -> str:
-    """ONNX Runtime's message, without the error number."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    words = _SOURCE.sub("", lines[0].rpartition("[ONNXRuntimeError] : ")[2])[:500]
-    hint = next((hint for sign, hint in _HINTS.items() if sign in words), "")
-    return f"{words.rstrip('. ')}. {hint}" if hint else words
+def _cause(error: Exception) -> str:
+    found = cause(error)
+    return f"{found}. {next((hint for sign, hint in _HINTS.items() if sign in found), '')}".rstrip()

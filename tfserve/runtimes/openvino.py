@@ -12,6 +12,7 @@ from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
 from tfserve.models import formats
 from tfserve.models.formats import Located
 from tfserve.runtimes import layout, machine, onnx_quantization, saved_model_file
+from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.interface import listed
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
@@ -67,7 +68,7 @@ def load(model: Located, *, device: str, precision: str = "float32") -> OpenVino
     try:
         compiled = openvino.Core().compile_model(graph, "CPU", _settings(precision))
     except Exception as error:
-        raise Invalid(f"{model.path} can't be compiled by OpenVINO: {told(error)}") from error
+        raise Invalid(f"{model.path} can't be compiled by OpenVINO: {cause(error)}.") from error
     ports = [_positions(each) for each in (graph.inputs, graph.outputs)]
     layout.check(names, model.path, *ports)
     return OpenVinoModel(model.format, compiled, names, *ports, was_converted=found is not None)
@@ -87,7 +88,7 @@ def read(openvino: Any, model: Located) -> Any:
                 " needs. TensorFlow may find it in another copy of the variable. Install TensorFlow, which converts the"
                 " model for OpenVINO; or save the model again, with model.export(folder) for a Keras model."
             ) from error
-        raise Invalid(f"{model.path} can't be read by OpenVINO: {told(error)}") from error
+        raise Invalid(f"{model.path} can't be read by OpenVINO: {cause(error)}.") from error
 
 
 def saved_model_layout(model: Located, graph: Any) -> Layout:
@@ -230,13 +231,5 @@ def _matched(model: Located, specs: Sequence[TensorSpec], ports: Sequence[Any]) 
 
 
 def _failure(error: Exception) -> TFserveError:
-    message = f"OpenVINO could not run the model on these inputs: {told(error)}"
+    message = f"OpenVINO could not run the model on these inputs: {cause(error)}."
     return Overloaded(message) if isinstance(error, MemoryError) or "bad_alloc" in str(error) else Invalid(message)
-
-
-def told(error: Exception) -> str:
-    """OpenVINO's message, without locations in its source."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    noise = ("Exception from", "Check '", "FrontEnd API", "Summary:", "To facilitate", "Model wasn't")
-    words = [line for line in lines if line and not line.startswith(noise)] or [line for line in lines if line]
-    return " ".join(words[:2])[:500].rstrip(". :") + "." if words else f"{type(error).__name__}."

@@ -29,7 +29,7 @@ from tfserve.runtimes import (
     state,
     uninitialized,
 )
-from tfserve.runtimes.causes import cause
+from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.graph_guard import GraphGuard, Required
 from tfserve.runtimes.graph_names import GraphNames
 from tfserve.runtimes.interface import Target
@@ -109,7 +109,7 @@ class GraphModel:
         except TFserveError:
             raise
         except Exception as error:
-            raise _told(error) from error
+            raise _computation_error(error) from error
 
     def feeds(self, name: str, signature: str) -> Sequence[Target]:
         return self._names.feeds(name, signature)
@@ -231,14 +231,14 @@ def _load_at_its_best(tf: Any, model: Located, path: Path, device: str, measurin
     if measuring is None or not state.may_compute(with_threads):
         return with_threads
     with measuring():
-        took_s = call_latency.seconds(with_threads)
+        took_s = call_latency.of_model(with_threads)
     if took_s is None or took_s > call_latency.LIGHT_S:
         state.reset(with_threads)
         return with_threads
     without = _load(tf, model, path, device, inter_op_parallelism_threads=-1, intra_op_parallelism_threads=1)
     with measuring():
         best, other = (
-            (without, with_threads) if (call_latency.seconds(without) or 0) < took_s else (with_threads, without)
+            (without, with_threads) if (call_latency.of_model(without) or 0) < took_s else (with_threads, without)
         )
     other.close()
     state.reset(best)
@@ -280,7 +280,7 @@ def _why(tf: Any, error: Exception) -> str:
             " operation (for example of TensorFlow Text or Addons) or was removed (such as those of"
             " tf.contrib). Export the model without it."
         )
-    return f"{cause(error)} The files may be damaged or belong to another model: save or copy them again."
+    return f"{cause(error)}. The files may be damaged or belong to another model: save or copy them again."
 
 
 def _restore_meta_graph(tf: Any, session: Any, meta: Path, weights: str, *, with_hints: bool) -> _Restored:
@@ -371,11 +371,11 @@ def _guard(graph: Any, restored: _Restored) -> GraphGuard:
     return GraphGuard(graph, operations, inputs, outputs, tf.get_static_value)
 
 
-def _told(error: Exception) -> TFserveError:
+def _computation_error(error: Exception) -> TFserveError:
     """Converts an error of a computation to one for callers."""
     import tensorflow as tf
 
-    message = f"TensorFlow could not run the model on these inputs: {cause(error)}"
+    message = f"TensorFlow could not run the model on these inputs: {cause(error)}."
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return Overloaded(message)
     if isinstance(error, tf.errors.OpError | TypeError | ValueError | KeyError):

@@ -10,7 +10,7 @@ from tfserve.errors import Invalid
 from tfserve.models import tfjs
 from tfserve.models.tfjs import ModelJson
 from tfserve.runtimes import frozen_graph, fused_operations, tfjs_weights
-from tfserve.runtimes.causes import cause
+from tfserve.runtimes.error_summary import cause
 from tfserve.tensors.specs import Array
 
 _TABLES = ("HashTable", "HashTableV2", "MutableHashTableV2", "LookupTableFind", "LookupTableFindV2")
@@ -30,7 +30,7 @@ def export(file: Path, folder: Path) -> None:
                 raise Invalid(f"{file} has no output: it has neither a signature nor a tensor that no operation uses.")
             frozen_graph.save(tf, graph, inputs=inputs, outputs=outputs, folder=folder)
     except (ValueError, TypeError, tf.errors.OpError) as error:
-        raise Invalid(f"{file} can't be imported as a TensorFlow graph: {cause(error)}") from error
+        raise Invalid(f"{file} can't be imported as a TensorFlow graph: {cause(error)}.") from error
 
 
 def _definition(tf: Any, file: Path, model: ModelJson) -> Any:

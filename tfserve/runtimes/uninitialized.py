@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tfserve.errors import Invalid
-from tfserve.runtimes.causes import cause
+from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.graph_state import GraphWrites
 from tfserve.runtimes.interface import listed
 
@@ -182,7 +182,7 @@ def _copy_values(
         _assign(tf, session, {variable: copies[variable] for variable in missing if variable in copies})
     except Exception as error:  # loading third-party files can raise anything
         log.debug("tf.saved_model.load can't restore %s either", saved_model, exc_info=True)
-        return f"tf.saved_model.load can't restore it either: {cause(error)}"
+        return f"tf.saved_model.load can't restore it either: {cause(error)}."
     return ""
 
 

@@ -16,9 +16,9 @@ from tfserve.config import load
 from tfserve.errors import Failure, Internal, Invalid, OutOfSpace, TFserveError
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import ExamineProject, Failed, JobState, Message, ProjectExamined, Train, TrainingEnded
+from tfserve.runtimes.error_summary import named_cause
 from tfserve.training import atomic_files
 from tfserve.training.dataset.examine import examine
-from tfserve.training.error_summary import first_words
 from tfserve.training.recipes import parameters
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.scripts import streams
@@ -113,7 +113,7 @@ def _examine(message: ExamineProject) -> Message:
         return Failed(failure=kind_of.to_failure())
     except Exception as error:  # the caller gets the cause; a crash would only show an exit code
         traceback.print_exception(error)
-        told = f"The dataset check failed: {type(error).__name__}: {first_words(error)}"
+        told = f"The dataset check failed: {named_cause(error)}"
         return Failed(failure=Internal(told).to_failure())
     return ProjectExamined(
         problems=found.problems,
@@ -155,7 +155,7 @@ def _told(error: BaseException, message: Train) -> Failure:
         cause = f"{error}. The last checkpoint is kept in {message.work_folder}. Free some space and resume"
         return OutOfSpace(cause=cause[:1000]).to_failure()
     traceback.print_exception(error)
-    failure = Internal(f"The training failed: {type(error).__name__}: {first_words(error, 1000)}").to_failure()
+    failure = Internal(f"The training failed: {named_cause(error, 1000)}").to_failure()
     return msgspec.structs.replace(failure, type=type(error).__name__)
 
 

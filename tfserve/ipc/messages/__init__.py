@@ -6,7 +6,7 @@ worker know what it means, the supervisor in between only keeps it.
 
 from __future__ import annotations
 
-from tfserve.ipc.messages.base import AUTO, FINISHED_STATES, META_GRAPH, READING, Done, Failed, JobKind, JobState
+from tfserve.ipc.messages.base import AUTO, FINISHED_STATES, READING, Done, Failed, JobKind, JobState
 from tfserve.ipc.messages.jobs import (
     CancelJob,
     CreateWorkspace,
@@ -145,7 +145,6 @@ Message = (
 __all__ = [
     "AUTO",
     "FINISHED_STATES",
-    "META_GRAPH",
     "READING",
     "BecomeHost",
     "BecomeModel",

@@ -9,9 +9,6 @@ import msgspec
 
 from tfserve.errors import Failure
 
-#: The `format` of a deployment that takes new weights without a graph of their own.
-META_GRAPH = "TF1 meta graph"
-
 AUTO = "auto"
 
 #: Stands for a job's number in an Interrupt that stops the reading of variables.

@@ -15,7 +15,8 @@ import msgspec
 from tfserve.db import writes
 from tfserve.db.models import Deployment as Row
 from tfserve.errors import Internal, Invalid, TFserveError, Unavailable
-from tfserve.ipc.messages import META_GRAPH, JobKind, JobState, ModelOptions, Predict, Prediction, Predictions
+from tfserve.ipc.messages import JobKind, JobState, ModelOptions, Predict, Prediction, Predictions
+from tfserve.models import formats
 from tfserve.supervisor.jobs.job import Job, Outcome
 from tfserve.supervisor.models import model_files
 from tfserve.supervisor.models.deadly_requests import DeadlyKinds
@@ -137,7 +138,7 @@ class Deployments:
         if (warm_up := request.get("warm_up")) is not None:
             options = msgspec.structs.replace(options, warm_up=warm_up)
         same = partial(self._replace, device=active.device, options=options, is_update=True)
-        if active.format == META_GRAPH and _is_weights_only(path):
+        if active.format == formats.META_GRAPH and _is_weights_only(path):
             return await same(path=active.path, weights=path)
         return await same(path=path, weights=None)
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from tfserve.training.dataset import near_duplicates
 from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.image_reading import Look
-from tfserve.training.dataset.search import Search, sentence
+from tfserve.training.dataset.search import NOTE_SUFFIXES, Search, sentence
 
 MAX_BLANK_SHARE = 0.5
-_NOTES = frozenset({".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".ini", ".db", ".pdf"})
 
 
 def review(search: Search) -> None:
@@ -50,7 +49,7 @@ def _check_left_out(search: Search) -> None:
     """A problem when most files are left out, for any reason; copies and notes next to images don't count."""
     left_out = [
         each for each in search.skipped
-        if Path(each.path).suffix.lower() not in _NOTES and not each.reason.startswith("the same image as")
+        if Path(each.path).suffix.lower() not in NOTE_SUFFIXES and not each.reason.startswith("the same image as")
     ]  # fmt: skip
     if len(left_out) <= len(search.images) or search.problems:
         return

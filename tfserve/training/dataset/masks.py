@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 
 from tfserve.runtimes import image_files
-from tfserve.runtimes.decoding import MAX_PIXELS
+from tfserve.runtimes.error_summary import cause
+from tfserve.runtimes.image_files import MAX_PIXELS
 from tfserve.tensors.specs import Array
 from tfserve.training.dataset.image_reading import Bad, read_bytes
-from tfserve.training.error_summary import first_words
 
 _FORMATS = ("PNG", "GIF", "BMP", "TIFF", "JPEG", "WebP")
 """That are read, whatever the suffix. Saved with loss, the last two have too many values, which the message says."""
@@ -81,7 +81,7 @@ def _opened(file: Path, read_it: Callable[[Any], T]) -> T:
     except Bad:
         raise
     except Exception as error:  # a broken file can raise anything
-        raise Bad(f"can't be read: {first_words(error, 120)}") from error
+        raise Bad(f"can't be read: {cause(error, 120)}") from error
 
 
 def _look(image: Any) -> Look:

@@ -30,10 +30,12 @@ IGNORED_FOLDERS = frozenset(
 )
 """Names, in lower case, of folders at the top that are not part of a data set."""
 
+NOTE_SUFFIXES = (
+    ".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".ini", ".db", ".pdf",
+)  # fmt: skip
 OTHER_SUFFIXES = (
-    ".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".ini", ".db", ".pdf", ".zip", ".gz",
-    ".npy", ".npz", ".h5", ".pth", ".onnx", ".tflite", ".mp4", ".mov", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf",
-    ".rw2", ".raf", ".pef", ".srw", ".svs", ".psd",
+    *NOTE_SUFFIXES, ".zip", ".gz", ".npy", ".npz", ".h5", ".pth", ".onnx", ".tflite", ".mp4", ".mov", ".dng", ".cr2",
+    ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".svs", ".psd",
 )  # fmt: skip
 """Suffixes of files that are not used as images, such as raw camera data, regardless of their content."""
 

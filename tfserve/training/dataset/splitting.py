@@ -1,47 +1,16 @@
-"""Splits the images into training, selection (when to stop) and held-out images (only for measuring)."""
+"""Chooses some of the images: those that decide when a training stops, or a few that represent all."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from tfserve.tensors.specs import Array
-from tfserve.training.dataset.dataset_index import ImageFile
-from tfserve.training.fit.folds import divide
 
 MIN_TO_SELECT = 10
 """A class gives selection images when it has this many to learn from."""
 MIN_SELECTION = 8
 """With fewer selection images in total, none are used."""
 SELECTION_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class Split:
-    """Positions in the index of images, sorted. `selection` is `held_out` itself where there are too few images."""
-
-    training: Array
-    selection: Array
-    held_out: Array
-
-    @property
-    def is_honest(self) -> bool:
-        """Whether nothing was chosen by the held-out images."""
-        return self.selection is not self.held_out
-
-
-def split(images: Sequence[ImageFile], share: float, seed: int) -> Split:
-    """Holds out the project's own test part, else its validation part, else about a share of each label."""
-    folds = divide(images, share, seed)
-    first = folds.folds[0]
-    labels = np.array([image.label for image in images])
-    if len(folds.test) and folds.has_validation:
-        return Split(first.training, first.held_out, folds.test)
-    held_out = folds.test if len(folds.test) else first.held_out
-    training, selection = aside(labels, folds.development if len(folds.test) else first.training, seed)
-    return Split(training, selection if len(selection) else held_out, held_out)
 
 
 def aside(labels: Array, training: Array, seed: int) -> tuple[Array, Array]:

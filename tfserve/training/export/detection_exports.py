@@ -65,7 +65,7 @@ def _exported(run: Run, network: Any, pictures: Store, tried: Array) -> exports.
     expected = [_packed(compute(each)) for each in inputs]
     trial = exports.Trial(run.aside, inputs, expected, image=run.image(), compare=compare)
     trial.add("SavedModel", exports.SAVED_MODEL, _saved_model("serving_default"), tolerance=EXACT)
-    files = [np.array([graph_images.readable(data, run.background)], object) for data in originals]
+    files = [graph_images.as_tensor(data, run.background) for data in originals]
     sides = [_sides(run.findings.images[place]) for place in tried]
     in_pixels = [_scaled(each, side) for each, side in zip(expected, sides, strict=True)]
     trial.add(

@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import io
 import json
-import time
+import statistics
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,11 +20,13 @@ import msgspec
 import numpy as np
 import tensorflow as tf
 
+from tfserve import paths
 from tfserve.runtimes import image_metadata
+from tfserve.runtimes.call_latency import wall_times
+from tfserve.runtimes.error_summary import named_cause
 from tfserve.tensors.specs import Array
 from tfserve.training.atomic_files import tells_full_disk
 from tfserve.training.dataset import project_folders
-from tfserve.training.error_summary import first_words
 from tfserve.training.export.constant_model import ConstantModel
 from tfserve.training.export.litert_metadata import with_metadata
 from tfserve.training.fit.timing import Clock, Stage
@@ -136,15 +138,16 @@ class Trial:
             compare = compare or self._compare
             same, difference = compare(given, self._expected if expected is None else expected)
             _judge(export, same, difference, tolerance)
-            export.latency_ms = _latency_ms(compute, inputs[0])
+            times = wall_times(partial(compute, inputs[0]), calls=LATENCY_CALLS, limit_s=LATENCY_S)
+            export.latency_ms = round(statistics.median(times) * 1000, 3)
         except Exception as error:  # whatever a converter raises
             if path == SAVED_MODEL and tells_full_disk(error):  # without it there is nothing to deliver
                 raise
-            export.problem = f"{type(error).__name__}: {first_words(error)}"
+            export.problem = named_cause(error)
             if path != SAVED_MODEL and tells_full_disk(error):  # the partly written form is useless
                 for each in (self._folder / path, image_metadata.beside(self._folder / path)):
                     each.unlink(missing_ok=True)
-        export.size_bytes = _size_bytes(self._folder / path)
+        export.size_bytes = paths.size_bytes(self._folder / path)
 
     def add_small_forms(self, network: Any, card: dict[str, Any], examples: Array, clock: Clock) -> None:
         """LiteRT, LiteRT with integers, ONNX."""
@@ -297,18 +300,3 @@ def litert_interpreter() -> Any:
         return importlib.import_module("ai_edge_litert.interpreter").Interpreter
     except ImportError:
         return tf.lite.Interpreter
-
-
-def _latency_ms(compute: Compute, image: Array) -> float:
-    times: list[float] = []
-    while len(times) < LATENCY_CALLS and sum(times) < LATENCY_S:
-        began = time.perf_counter()
-        compute(image)
-        times.append(time.perf_counter() - began)
-    return round(float(np.median(times)) * 1000, 3)
-
-
-def _size_bytes(path: Path) -> int | None:
-    if path.is_dir():
-        return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
-    return path.stat().st_size if path.exists() else None

@@ -9,11 +9,13 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from PIL import Image
 
 from tfserve.colours import Colour
 from tfserve.runtimes import image_files
+from tfserve.tensors.specs import Array
 from tfserve.training.dataset import image_reading
 
 MOST_CHUNKS = 200
@@ -42,6 +44,11 @@ def readable(data: bytes, background: Colour) -> bytes:
     png = io.BytesIO()
     Image.fromarray(image_reading.decoded(data, background)).save(png, "PNG", compress_level=1)
     return png.getvalue()
+
+
+def as_tensor(data: bytes, background: Colour) -> Array:
+    """A batch of one image file, for a signature that takes encoded images."""
+    return np.array([readable(data, background)], object)
 
 
 def decoded(data: Any, background: Colour, near: tuple[int, int] | None = None) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from tfserve.errors import Invalid
+from tfserve.runtimes.error_summary import cause
 from tfserve.training.dataset.project_folders import KERAS_FILE
 from tfserve.training.fit import efficientnet_lite, weight_files
 from tfserve.training.fit.linear_head import Head
@@ -80,9 +81,8 @@ def _keras_features(choice: Choice, size: tuple[int, int], *, load: bool) -> Any
             with weight_files.named_for_keras(choice.weights) as file:
                 network.load_weights(file)
     except Exception as error:
-        told = str(error).splitlines()[0][:200]
         raise Invalid(
-            f"{choice.weights} does not contain the weights of {choice.name} without its top: {told}"
+            f"{choice.weights} does not contain the weights of {choice.name} without its top: {cause(error)}"
         ) from error
     network.trainable = False
     return keras.Model(inputs, network(x, training=False), name="features")

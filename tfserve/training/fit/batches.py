@@ -13,7 +13,7 @@ from tfserve.tensors.specs import Array
 from tfserve.training.fit.augment import Augment, move
 
 Targets = Callable[[Array], Array]
-"""From positions of images to their training targets, int32."""
+"""From positions of images to their training targets."""
 
 
 class Arrays(Protocol):
@@ -35,14 +35,15 @@ class Source:
     inputs: Arrays
     targets: Targets
     target_shape: tuple[int, ...] = ()
+    target_type: Any = np.int32
 
     def fetch(self, places: Array) -> tuple[Array, Array]:
-        return self.inputs.batch(places), np.asarray(self.targets(places), np.int32)
+        return self.inputs.batch(places), np.asarray(self.targets(places), self.target_type)
 
 
 def plain(source: Source, places: Array, batch_size: int, threads: int) -> Any:
     """Batches in the order of the positions."""
-    return _batches(source, tf.data.Dataset.from_tensor_slices(places), batch_size, threads).prefetch(2)
+    return batches_of(source, tf.data.Dataset.from_tensor_slices(places), batch_size, threads).prefetch(2)
 
 
 def shuffled(
@@ -53,7 +54,7 @@ def shuffled(
     The last batch of an epoch is left out when it is not full, because small batches disturb batch normalisation.
     """
     order = tf.data.Dataset.from_tensor_slices(places).shuffle(len(places), seed=seed, reshuffle_each_iteration=True)
-    batches = _batches(source, order, batch_size, threads, drop_remainder=len(places) >= batch_size)
+    batches = batches_of(source, order, batch_size, threads, drop_remainder=len(places) >= batch_size)
     if augment is None:
         return batches.prefetch(2)
     seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
@@ -61,9 +62,12 @@ def shuffled(
     return tf.data.Dataset.zip(batches, seeds).map(change(augment), num_parallel_calls=threads).prefetch(2)
 
 
-def _batches(source: Source, places: Any, batch_size: int, threads: int, *, drop_remainder: bool = False) -> Any:
+def batches_of(source: Source, places: Any, batch_size: int, threads: int, *, drop_remainder: bool = False) -> Any:
+    """`places` is a data set of positions."""
+
     def fetch(batch: Any) -> tuple[Any, Any]:
-        inputs, targets = tf.numpy_function(source.fetch, [batch], [tf.as_dtype(source.inputs.dtype), tf.int32])
+        types = [tf.as_dtype(source.inputs.dtype), tf.as_dtype(source.target_type)]
+        inputs, targets = tf.numpy_function(source.fetch, [batch], types)
         inputs.set_shape((None, *source.inputs.shape))
         targets.set_shape((None, *source.target_shape))
         return tf.cast(inputs, tf.float32), targets

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from tfserve.tensors.specs import Array
-from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.decoded_images import Store
 from tfserve.training.fit import batches
 from tfserve.training.fit.batches import Source
 from tfserve.training.fit.candidates import Outcome
-from tfserve.training.fit.checkpoints import State
 from tfserve.training.fit.folds import Fold, Folds
 from tfserve.training.fit.linear_head import Head
 from tfserve.training.fit.pretrained import Choice
@@ -40,18 +37,9 @@ class Material:
         """All images in a size; each is decoded once for each size."""
         run = self.run
         if size not in self.stores:
-            count = len(self.labels)
-            store = Store(
-                count,
-                (*size, 3),
-                lambda place: image_reading.pixels(run.file(place), size, run.background),
-                run.work,
-            )
-            message = f"Reading {count} images at {size[1]}x{size[0]} pixels"
-            with run.clock.stage(f"read {size}", message) as stage:
-                store.load(run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
-            self.stores[size] = store
-            run.keep(store.batch)
+            what = f"images at {size[1]}x{size[0]} pixels"
+            self.stores[size] = run.store(f"read {size}", what, (*size, 3), lambda place: run.pixels(place, size))
+            run.keep(self.stores[size].batch)
         return Source(self.stores[size], batches.labels_of(self.labels.tolist()))
 
     def prior(self, choice: Choice) -> Head | None:
@@ -90,13 +78,3 @@ class Material:
         right = probabilities.argmax(axis=-1) == truth
         of_truth = probabilities[:, np.arange(len(truth)), truth]
         return Outcome(probabilities, right.astype(np.float32), -np.log(np.maximum(of_truth, 1e-4)))
-
-
-@dataclass
-class Delivered:
-    """The trained network, with probabilities as its output, and the images that it takes."""
-
-    network: Any
-    source: Source
-    backbone: str
-    state: State | None = None

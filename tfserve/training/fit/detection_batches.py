@@ -16,6 +16,7 @@ from tfserve.tensors.specs import Array
 from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.decoded_images import Store
 from tfserve.training.fit.augment import Augment, move
+from tfserve.training.fit.batches import Source, batches_of
 from tfserve.training.fit.detection_loss import CROWD, PADDING
 
 MIN_ROWS, MAX_ROWS = 8, 120
@@ -44,7 +45,9 @@ class Boxes:
 
 def plain(pictures: Store, boxes: Boxes, places: Array, batch_size: int, threads: int) -> Any:
     """Batches in the order of the positions."""
-    return _batches(pictures, boxes, tf.data.Dataset.from_tensor_slices(places), batch_size, threads).prefetch(2)
+    return batches_of(
+        _source(pictures, boxes), tf.data.Dataset.from_tensor_slices(places), batch_size, threads
+    ).prefetch(2)
 
 
 def shuffled(
@@ -53,7 +56,7 @@ def shuffled(
 ) -> Any:  # fmt: skip
     """Full batches in another order each epoch, with random changes; all of it follows from the seed."""
     order = tf.data.Dataset.from_tensor_slices(places).shuffle(len(places), seed=seed, reshuffle_each_iteration=True)
-    batches = _batches(pictures, boxes, order, batch_size, threads, drop_remainder=len(places) >= batch_size)
+    batches = batches_of(_source(pictures, boxes), order, batch_size, threads, drop_remainder=len(places) >= batch_size)
     seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
 
     def change(batch: Any, seed: Any) -> tuple[Any, Any]:
@@ -119,22 +122,8 @@ def mosaics(images: Any, known: Any, seed: Any) -> tuple[Any, Any]:
     return part, tf.gather(boxes, order, axis=1, batch_dims=1)
 
 
-def _batches(
-    pictures: Store, boxes: Boxes, places: Any, batch_size: int, threads: int, *, drop_remainder: bool = False
-) -> Any:
-    def read(batch: Array) -> tuple[Array, Array]:
-        return pictures.batch(batch), boxes.batch(batch)
-
-    def fetch(batch: Any) -> tuple[Any, Any]:
-        images, known = tf.numpy_function(read, [batch], [tf.uint8, tf.float32])
-        images.set_shape((None, *pictures.shape))
-        known.set_shape((None, boxes.rows, 5))
-        return tf.cast(images, tf.float32), known
-
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = threads
-    batches = places.batch(batch_size, drop_remainder=drop_remainder).map(fetch, num_parallel_calls=threads)
-    return batches.with_options(options)
+def _source(pictures: Store, boxes: Boxes) -> Source:
+    return Source(pictures, boxes.batch, (boxes.rows, 5), np.float32)
 
 
 def _scaled(image: ImageFile, size: tuple[int, int]) -> Array:

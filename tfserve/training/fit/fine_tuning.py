@@ -20,11 +20,13 @@ from tfserve.training.fit.augment import Augment
 from tfserve.training.fit.batches import Source
 from tfserve.training.fit.candidates import Outcome, preparation_of
 from tfserve.training.fit.checkpoints import State
-from tfserve.training.fit.classification_material import Delivered, Material
+from tfserve.training.fit.classification_material import Material
+from tfserve.training.fit.delivery import Delivered
 from tfserve.training.fit.features import Changed, Features, Joined
+from tfserve.training.fit.fitting import FIT_S
 from tfserve.training.fit.folds import Fold
 from tfserve.training.fit.linear_heads import image_s
-from tfserve.training.fit.network_training import FIT_S, PREDICTED_AT_ONCE, NetworkTraining
+from tfserve.training.fit.network_training import PREDICTED_AT_ONCE, NetworkTraining
 from tfserve.training.fit.pretrained import Choice
 
 LAST_FROZEN = "block12_sum"
@@ -83,7 +85,7 @@ class FineTuned:
         """Trained from the start on all of `places`."""
         network, state = self._fit("all images", places, watched=places[:0])
         classifier = backbones.with_probabilities(network.features, network.head)
-        return Delivered(classifier, self._material.source(self.size), self._choice.name, state)
+        return Delivered(classifier, self.size, self._choice.name, state)
 
     # --- training
 

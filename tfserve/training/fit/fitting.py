@@ -19,6 +19,10 @@ from tfserve.errors import Invalid
 from tfserve.training.fit.checkpoints import Checkpoints, State
 from tfserve.training.fit.timing import Stage
 
+FIT_S = 4.0
+"""Seconds until the first step of a training."""
+TRAINED_MACS_PER_S = 2.5e10
+"""Multiplications and additions of the forward pass, in training on two ordinary cores."""
 MONITORED = "val_loss"
 MAX_HISTORY = 100
 """Number of recent epochs in the metrics that are sent with progress."""

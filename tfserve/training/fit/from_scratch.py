@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import keras
-import msgspec
 import numpy as np
 
 from tfserve.tensors.specs import Array
-from tfserve.training.atomic_files import written_aside
 from tfserve.training.dataset.sizes import network_size
 from tfserve.training.dataset.splitting import aside
 from tfserve.training.fit import backbones, batches
 from tfserve.training.fit.augment import Augment
-from tfserve.training.fit.candidates import Outcome, slug
+from tfserve.training.fit.candidates import Outcome
 from tfserve.training.fit.checkpoints import State
-from tfserve.training.fit.classification_material import Delivered, Material
+from tfserve.training.fit.classification_material import Material
+from tfserve.training.fit.delivery import Delivered, FoldStates, useful_epochs
 from tfserve.training.fit.earlier_models import COMPACT
+from tfserve.training.fit.fitting import FIT_S, TRAINED_MACS_PER_S
 from tfserve.training.fit.folds import Fold
-from tfserve.training.fit.network_training import FIT_S, PREDICTED_AT_ONCE, TRAINED_MACS_PER_S, NetworkTraining
+from tfserve.training.fit.network_training import PREDICTED_AT_ONCE, NetworkTraining
 from tfserve.training.fit.warm_start import EPOCHS_SHARE
 from tfserve.training.recipes import schedule_defaults
 
@@ -41,6 +40,7 @@ class Compact:
         self.name = "compact network from scratch"
         self._material = material
         run = material.run
+        self._states = FoldStates(run.work, self.name)
         self._warm = run.warm if run.warm is not None and run.warm.earlier.backbone == COMPACT else None
         self.size = network_size(
             run.findings.images, run.parameters["image_size"], largest=LARGEST, multiple=4
@@ -65,27 +65,17 @@ class Compact:
         labels = self._material.labels
         training, selection = aside(labels, fold.training, self._material.run.parameters["seed"])
         model, state = self._fit(f"fold {number + 1}", training, selection, watched=fold.held_out)
-        with written_aside(self._state_file(number)) as file:
-            file.write_bytes(msgspec.json.encode(state))
+        self._states.keep(f"fold {number + 1}", state)
         return self._material.outcome(fold, self._predict(backbones.with_probabilities(model), fold.held_out))
 
     def deliver(self, _: int, places: Array) -> Delivered:
         """Trained from the start on all of `places`, for as many epochs as were useful on the folds."""
-        states = self._states()
+        states = self._states.read(len(self._material.folds.folds))
         if states:
-            useful = [each.best_epoch if each.epoch < each.epochs else each.epochs for each in states]
-            self._epochs = round(float(np.median(useful)))
+            self._epochs = useful_epochs(states)
         model, state = self._fit("all images", places, places[:0], watched=places[:0])
         network = backbones.with_probabilities(model)
-        return Delivered(network, self._material.source(self.size), "compact", (states or [state])[0])
-
-    def _state_file(self, number: int) -> Path:
-        return self._material.run.work / slug(f"{self.name} fold {number + 1}") / "state.json"
-
-    def _states(self) -> list[State]:
-        """How the trainings on folds ended, also those of earlier attempts."""
-        files = (self._state_file(number) for number in range(len(self._material.folds.folds)))
-        return [msgspec.json.decode(file.read_bytes(), type=State) for file in files if file.is_file()]
+        return Delivered(network, self.size, "compact", (states or [state])[0])
 
     def _predict(self, network: Any, places: Array) -> Array:
         """(1, images, classes) probabilities."""

@@ -13,7 +13,8 @@ from tfserve.training.dataset.sizes import network_size
 from tfserve.training.fit import backbones, linear_head
 from tfserve.training.fit.augment import Augment
 from tfserve.training.fit.candidates import Outcome, preparation_of, stage_name
-from tfserve.training.fit.classification_material import Delivered, Material
+from tfserve.training.fit.classification_material import Material
+from tfserve.training.fit.delivery import Delivered
 from tfserve.training.fit.features import Changed, Features
 from tfserve.training.fit.folds import Fold
 from tfserve.training.fit.linear_head import Head
@@ -72,7 +73,7 @@ class LinearHead:
         head = backbones.head(rows.shape[0], self._material.classes)
         head.get_layer("logits").set_weights([solved.kernel, solved.bias])
         network = backbones.with_probabilities(self.network, head)
-        return Delivered(network, self._material.source(self.size), self._choice.name)
+        return Delivered(network, self.size, self._choice.name)
 
     def _solve(
         self, places: Array, penalties: Sequence[float] = linear_head.PENALTIES, *, prior: Head | None = None

@@ -18,10 +18,6 @@ from tfserve.training.fit.fitting import fit, schedule
 from tfserve.training.recipes import schedule_defaults
 from tfserve.training.recipes.run import resume
 
-FIT_S = 4.0
-"""Seconds until the first step of a training."""
-TRAINED_MACS_PER_S = 2.5e10
-"""Multiplications and additions of the forward pass, in training on two ordinary cores."""
 PREDICTED_AT_ONCE = 64
 
 

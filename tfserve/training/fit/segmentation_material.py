@@ -22,7 +22,6 @@ from tfserve.training.dataset.image_reading import Bad
 from tfserve.training.dataset.sizes import network_size
 from tfserve.training.fit.batches import Arrays
 from tfserve.training.fit.candidates import Outcome, slug
-from tfserve.training.fit.checkpoints import State
 from tfserve.training.fit.folds import Fold, Folds, divide
 from tfserve.training.fit.unet import IGNORED
 from tfserve.training.recipes.run import Run
@@ -36,16 +35,6 @@ MOST_PROBABILITIES = 16_000_000
 """Of all pixels and classes of an image, in memory at once."""
 SMALL = (128, 128)
 """The size of the predicted masks that are kept for the verdict and the drawing."""
-
-
-@dataclass
-class Segmented:
-    """A trained network, with probabilities as its output, and the size of the images that it takes."""
-
-    network: Any
-    size: tuple[int, int]
-    backbone: str
-    state: State | None = None
 
 
 @dataclass
@@ -78,11 +67,8 @@ class Material:
 
     def _store(self, what: str, size: tuple[int, int], shape: Sequence[int], read: Callable[[int], Array]) -> Store:
         if (what, size) not in self.stores:
-            store = Store(self.count, shape, read, self.run.work)
-            message = f"Reading {self.count} {what} at {size[1]}x{size[0]} pixels"
-            with self.run.clock.stage(f"read {what} {size}", message) as stage:
-                store.load(self.run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
-            self.stores[what, size] = store
+            described = f"{what} at {size[1]}x{size[0]} pixels"
+            self.stores[what, size] = self.run.store(f"read {what} {size}", described, shape, read)
         return self.stores[what, size]
 
     @cached_property

@@ -5,15 +5,12 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
-import msgspec
 import numpy as np
 
 from tfserve.tensors.specs import Array
-from tfserve.training.atomic_files import written_aside
 from tfserve.training.dataset.sizes import network_size
 from tfserve.training.dataset.splitting import aside
 from tfserve.training.fit import batches, pixel_head, segmentation_decoder
@@ -21,28 +18,25 @@ from tfserve.training.fit.augment import Augment
 from tfserve.training.fit.batches import Source
 from tfserve.training.fit.candidates import Outcome, preparation_of, slug, stage_name
 from tfserve.training.fit.checkpoints import State
-from tfserve.training.fit.fitting import fit, schedule
+from tfserve.training.fit.delivery import Delivered, FoldStates, useful_epochs
+from tfserve.training.fit.fitting import FIT_S, TRAINED_MACS_PER_S, fit, schedule
 from tfserve.training.fit.folds import Fold
 from tfserve.training.fit.linear_head import Head
 from tfserve.training.fit.map_rows import KnownMaps, leading
 from tfserve.training.fit.pixel_head import Pixels
-from tfserve.training.fit.segmentation_material import Material, Segmented, rarest_classes
+from tfserve.training.fit.segmentation_material import Material, rarest_classes
 from tfserve.training.fit.timing import Stage
 from tfserve.training.fit.unet import IGNORED, MAX_DEPTH, cross_entropy_with_dice, macs, pixel_accuracy, unet
 from tfserve.training.fit.warm_start import EPOCHS_SHARE
 from tfserve.training.recipes import schedule_defaults
 from tfserve.training.recipes.run import resume
 
-BUILD_S = 4.0
-"""Seconds until the first step of a training."""
 MEASURED_IMAGE_S = 0.06
 """Seconds for the prediction and the confusion of an image."""
 DECODED_IMAGE_S, TUNED_IMAGE_S = 0.012, 0.055
 """Seconds of a step for each image of 256x256, on two ordinary cores."""
 DECODER_STEPS, TUNING_STEPS = 400, 150
 FEWEST_EPOCHS = 3
-TRAINED_MACS_PER_S = 2.5e10
-"""Multiplications and additions of the forward pass of a U-Net, in training on two ordinary cores."""
 DECODER_RATE, TUNING_RATE, UNET_RATE = 3e-3, 3e-4, 2e-3
 LARGEST_UNET = 256
 FEW_IMAGES = 8
@@ -64,7 +58,7 @@ class LinearHead:
         return 0.5 + 5e-5 * pixels * (1 + 0.1 * self._material.classes) + _measuring_s(self._material, images)
 
     def preparation(self) -> float:
-        return BUILD_S + self._maps.plain_s
+        return FIT_S + self._maps.plain_s
 
     def unsuitable(self) -> str | None:
         return None
@@ -79,13 +73,13 @@ class LinearHead:
                 self.name, number, fold, network, self._maps.rows, lambda share: stage.mention(share, message)
             )  # fmt: skip
 
-    def deliver(self, variant: int, places: Array) -> Segmented:
+    def deliver(self, variant: int, places: Array) -> Delivered:
         """Solved for the chosen penalty on all of `places`."""
         pixels = self._sampled()
         with self._material.run.clock.stage(stage_name(self)):
             heads = self._solve(pixels, places, pixel_head.PENALTIES[: variant + 1])[-1:]
         network = segmentation_decoder.segmenter(self._maps.backbone(), self._bodies(heads))
-        return Segmented(network, self.size, self._maps.name)
+        return Delivered(network, self.size, self._maps.name)
 
     def _solve(self, pixels: Pixels, places: Array, penalties: Sequence[float]) -> list[Head]:
         return pixel_head.solve(pixels.of(places), self._material.class_weights(places), penalties=penalties)
@@ -135,11 +129,11 @@ class Trained(ABC):
                 lambda _: stage.mention(0.99, f"{message}: measuring"),
             )  # fmt: skip
 
-    def deliver(self, _: int, places: Array) -> Segmented:
+    def deliver(self, _: int, places: Array) -> Delivered:
         self._prepare()
         with self._material.run.clock.stage(stage_name(self)) as stage:
             network, state = self._train("all images", places, places[:0], stage)
-        return Segmented(network, self.size, self.backbone, state)
+        return Delivered(network, self.size, self.backbone, state)
 
     def _prepare(self) -> None:
         """What is needed before the first training."""
@@ -195,7 +189,7 @@ class Decoder(Trained):
     def cost(self, images: int) -> float:
         batch_size, steps, epochs = self._schedule(images)
         step_s = batch_size * self._image_s * np.prod(self.size) / 256**2
-        return BUILD_S + float(epochs * steps * step_s) + _measuring_s(self._material, images)
+        return FIT_S + float(epochs * steps * step_s) + _measuring_s(self._material, images)
 
     def preparation(self) -> float:
         return self._maps.copies_s
@@ -287,6 +281,7 @@ class UNet(Trained):
         super().__init__(material)
         self.name = "U-Net from scratch"
         run = material.run
+        self._states = FoldStates(run.work, self.name)
         self._filters = run.parameters["filters"]
         self.size = network_size(
             run.findings.images, run.parameters["image_size"], largest=LARGEST_UNET, multiple=2**MAX_DEPTH
@@ -295,7 +290,7 @@ class UNet(Trained):
         self._epochs = self._affordable_epochs(allowance)
 
     def cost(self, images: int) -> float:
-        return BUILD_S + self._epochs * self._epoch_s(images) + _measuring_s(self._material, images)
+        return FIT_S + self._epochs * self._epoch_s(images) + _measuring_s(self._material, images)
 
     def preparation(self) -> float:
         return self._material.count * 5e-3
@@ -306,12 +301,11 @@ class UNet(Trained):
             None if count >= FEW_IMAGES or self._warm else f"{count} images are too few to train a network from scratch"
         )
 
-    def deliver(self, variant: int, places: Array) -> Segmented:
+    def deliver(self, variant: int, places: Array) -> Delivered:
         """Trained from the start on all of `places`, for as many epochs as were useful on the folds."""
-        states = self._states()
+        states = self._states.read(len(self._material.folds.folds))
         if states:
-            useful = [each.best_epoch if each.epoch < each.epochs else each.epochs for each in states]
-            self._epochs = round(float(np.median(useful)))
+            self._epochs = useful_epochs(states)
         made = super().deliver(variant, places)
         return dataclasses.replace(made, state=states[0]) if states else made
 
@@ -339,18 +333,9 @@ class UNet(Trained):
             selected_on=len(selection),
         )  # fmt: skip
         if len(watched):
-            with written_aside(self._state_file(part)) as file:
-                file.write_bytes(msgspec.json.encode(state))
+            self._states.keep(part, state)
         outputs = keras.layers.Softmax(name="probabilities")(model.output)
         return keras.Model(model.input, outputs, name="segmenter"), state
-
-    def _state_file(self, part: str) -> Path:
-        return self._material.run.work / slug(f"{self.name} {part}") / "state.json"
-
-    def _states(self) -> list[State]:
-        """How the trainings on folds ended, also those of earlier attempts."""
-        files = (self._state_file(f"fold {n + 1}") for n in range(len(self._material.folds.folds)))
-        return [msgspec.json.decode(file.read_bytes(), type=State) for file in files if file.is_file()]
 
     def _epoch_s(self, images: float) -> float:
         return images * self._macs / TRAINED_MACS_PER_S + images / self._material.run.batch_size * 0.02 + 0.1
@@ -362,7 +347,7 @@ class UNet(Trained):
         usual = schedule_defaults.epochs(self._material.run.parameters, images, share=share)
         if self._material.run.parameters["epochs"] != "auto":
             return usual
-        affordable = int((allowance / 2 - BUILD_S) / self._epoch_s(images))
+        affordable = int((allowance / 2 - FIT_S) / self._epoch_s(images))
         return max(FEWEST_EPOCHS, min(usual, max(affordable, usual // 3)))
 
 

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from tfserve.runtimes import image_metadata
 from tfserve.tensors.specs import Array
 from tfserve.training.dataset.sizes import thumbnail_size
 from tfserve.training.dataset.splitting import spread
-from tfserve.training.export import exports, graph_images, held_out_images, signatures
-from tfserve.training.fit import budget, pretrained, tensorboard_events
-from tfserve.training.fit.batches import Source, plain
+from tfserve.training.export import exports
+from tfserve.training.export.signatures import Classifier
+from tfserve.training.fit import pretrained
+from tfserve.training.fit.batches import plain
 from tfserve.training.fit.candidates import Contest
-from tfserve.training.fit.classification_material import Delivered, Material
+from tfserve.training.fit.classification_material import Material
+from tfserve.training.fit.delivery import Delivered
 from tfserve.training.fit.fine_tuning import FineTuned
 from tfserve.training.fit.folds import divide
 from tfserve.training.fit.from_scratch import Compact
 from tfserve.training.fit.linear_heads import AugmentedHead, LinearHead, known_network
 from tfserve.training.fit.pretrained import Choice
+from tfserve.training.recipes.contest import (
+    PLOTS,
+    SMALL_SIDE,
+    compete,
+    complete,
+    deliver,
+    draw,
+    export,
+    write_report,
+)
 from tfserve.training.recipes.parameters import LITE_NET
-from tfserve.training.recipes.run import INPUT, Run
-from tfserve.training.report import evaluation, image_reports, plots, predictions, report, verdict
+from tfserve.training.recipes.run import Run
+from tfserve.training.report import evaluation, image_reports, plots, predictions, verdict
 
 MAX_TRIED = 50
 """Maximum held-out images on which exports are tried."""
 MAX_MISTAKES = 24
-SMALL_SIDE = 64
-PLOTS = "plots and tables"
 EXPORTS_S, PLOTS_S = (14.0, 5.0, 7.0, 4.0), 1.5
 """On a quiet ordinary machine; the exports for each of `exports.STAGES`."""
 
@@ -42,60 +52,37 @@ def train(run: Run) -> dict[str, Any]:
     choice = known_network(run) or pretrained.choose(parameters["backbone"], parameters["weights"])
     material = Material(run, labels, folds)
     contest = _compete(run, material, choice)
-    delivered = _deliver(run, contest)
+    delivered = deliver(run, contest)
 
-    measured_places, chances = _measure(run, contest, delivered)
-    truth = labels[measured_places]
+    places, chances = _measure(run, material, contest, delivered)
+    truth = labels[places]
     measured = evaluation.classification(truth, chances, found.labels)
-    said = verdict.judge(
+    judged = verdict.judge(
         truth, chances.argmax(axis=1), found.labels, images=np.bincount(labels, minlength=len(found.labels)).tolist()
     )
-    caveat = run.learnt(
-        folds.development, measured_places, delivered.backbone, frozen=delivered.state is None
-    )  # fmt: skip
-    said.text += f", but {caveat}" if caveat else ""
-    run.note(f"Verdict: {said.text}.")
-    forms = _export(run, delivered.network, delivered.source, measured_places, contest)
+    complete(judged, run, contest, delivered, places)
+    forms = _export(run, material, contest, delivered, places)
     with run.clock.stage(PLOTS, "Drawing plots and writing tables"):
         with run.optional("A plot"):
-            _draw(run, contest, delivered, measured_places, truth, chances, measured)
-        image_reports.write(run, delivered, measured_places, truth, chances)
-    if delivered.state is not None:
-        with run.optional("logs/"):
-            tensorboard_events.write(run.aside / "logs", delivered.state)
-    network = {
-        "backbone": delivered.backbone, "why": choice.why, "size": run.parameters["network_size"], "input": INPUT,
-        "weights": delivered.network.count_params(),
-    }  # fmt: skip
-    more = {
-        "verdict": said.text, "verdict_details": msgspec.to_builtins(said),
-        "measured_on": folds.measured_on(contest.measured()[0]),
-        "thresholds": predictions.thresholds(truth, chances, found.labels),
-        "candidates": [msgspec.to_builtins(entry.row) for entry in contest.entries],
-    }  # fmt: skip
-    counts = {"training": len(folds.development), "held_out": len(measured_places)}
-    return report.write(run, measured, forms, network, state=delivered.state, counts=counts, more=more)
+            draw(run, contest, delivered, measured)
+            _draw_mistakes(run, places, truth, chances)
+        image_reports.write(run, delivered, places, truth, chances)
+    return write_report(
+        run, contest, delivered, choice, judged, measured, forms, places,
+        thresholds=predictions.thresholds(truth, chances, found.labels),
+    )  # fmt: skip
 
 
 # --- candidates
 
 
 def _compete(run: Run, material: Material, choice: Choice) -> Contest:
-    """The candidates that the backbone allows, the cheapest first."""
-    folds, count, clock = material.folds, len(material.labels), run.clock
+    """The candidates that the backbone allows."""
     network = "a compact network" if choice.weights is None else "a known network"
-    exports.expect(clock, EXPORTS_S, network, run.parameters["exports"])
-    clock.expect(PLOTS, PLOTS_S, cores=1.0, fixed=True)
-    allowed = budget.allowance(run.parameters, count)
-    if clock.budget_s is not None:
-        allowed = max(1.0, clock.spare_s / clock.speed)
+    exports.expect(run.clock, EXPORTS_S, network, run.parameters["exports"])
+    run.clock.expect(PLOTS, PLOTS_S, cores=1.0, fixed=True)
     weights = 1 / np.maximum(np.bincount(material.labels, minlength=material.classes), 1)
-    contest = Contest(folds, weights[material.labels], allowed, run.work, run.fingerprint, run.note, clock)
-    candidates = _candidates(material, choice, allowed)
-    contest.expect(candidates)
-    for candidate in candidates:
-        contest.enter(candidate)
-    return contest
+    return compete(run, material.folds, weights[material.labels], partial(_candidates, material, choice))
 
 
 def _candidates(material: Material, choice: Choice, allowed: float) -> list[Any]:
@@ -114,23 +101,13 @@ def _candidates(material: Material, choice: Choice, allowed: float) -> list[Any]
     return [head, compact, *known] if max(compact.size) <= SMALL_SIDE else [head, *known, compact]
 
 
-def _deliver(run: Run, contest: Contest) -> Delivered:
-    """The winner, trained on everything that may be learnt from."""
-    winner = contest.winner
-    assert winner is not None
-    run.note(f"Delivered: {winner.row.name}, trained on all {len(contest.folds.development)} images.")
-    run.parameters["network_size"] = list(winner.candidate.size)
-    with run.clock.limited(1.0):
-        delivered: Delivered = winner.candidate.deliver(winner.variant, contest.folds.development)
-    return delivered
-
-
-def _measure(run: Run, contest: Contest, delivered: Delivered) -> tuple[Array, Array]:
+def _measure(run: Run, material: Material, contest: Contest, delivered: Delivered) -> tuple[Array, Array]:
     """The images that the figures come from, with probabilities (images, classes) by models that never saw them."""
     assert contest.winner is not None
     test = contest.folds.test
     if len(test):
-        return test, np.asarray(delivered.network.predict(plain(delivered.source, test, 64, run.threads), verbose=0))
+        images = plain(material.source(delivered.size), test, 64, run.threads)
+        return test, np.asarray(delivered.network.predict(images, verbose=0))
     count, places = contest.measured()
     return places, contest.winner.outputs(count)
 
@@ -138,51 +115,29 @@ def _measure(run: Run, contest: Contest, delivered: Delivered) -> tuple[Array, A
 # --- what comes after
 
 
-def _draw(
-    run: Run, contest: Contest, delivered: Delivered, places: Array, truth: Array, chances: Array,
-    measured: dict[str, Any],
-) -> None:  # fmt: skip
-    labels, folder = run.findings.labels, run.aside / "plots"
-    rows = [(entry.row.name, entry.row.score, entry.row.spread or 0.0) for entry in contest.entries]
-    plots.candidates(folder / "candidates.png", rows)
-    if delivered.state is not None:
-        plots.curves(folder / "curves.png", delivered.state.history)
-    else:
-        plots.candidates(folder / "curves.png", rows)
-    plots.confusion_matrix(folder / "confusion_matrix.png", np.asarray(measured["confusion_matrix"]), labels)
+def _draw_mistakes(run: Run, places: Array, truth: Array, chances: Array) -> None:
+    labels = run.findings.labels
     predicted, sure = chances.argmax(axis=1), chances.max(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     worst = wrong[np.argsort(-sure[wrong])][:MAX_MISTAKES]
     shown = [int(places[place]) for place in worst]
     plots.worst_mistakes(
-        folder / "worst_mistakes.png",
+        run.aside / "plots" / "worst_mistakes.png",
         [run.pixels(place, thumbnail_size(run.findings.images[place])) for place in shown],
         [f"{labels[truth[at]]} → {labels[predicted[at]]} {sure[at]:.0%}" for at in worst],
     )
 
 
-def _export(run: Run, network: Any, source: Source, places: Array, contest: Contest) -> list[exports.Export]:
-    """All forms, each tried on held-out images. The first is the SavedModel, which every result needs."""
-    with exports.stage(run.clock, "SavedModel"):
-        trial = _exported(run, network, source, spread(places, MAX_TRIED))
-    if run.parameters["exports"] == "all":
-        learnt = spread(contest.folds.development, exports.MAX_CALIBRATION_IMAGES)
-        trial.add_small_forms(network, run.card(), source.inputs.batch(learnt).astype(np.float32), run.clock)
-    return trial.results
+def _export(
+    run: Run, material: Material, contest: Contest, delivered: Delivered, places: Array
+) -> list[exports.Export]:
+    found = run.findings
+    server = Classifier(delivered.network, found.labels, found.display, background=run.parameters["background"])
+    images = material.source(delivered.size).inputs
+    return export(run, contest, delivered.network, server, images, spread(places, MAX_TRIED), _try_saved_model)
 
 
-def _exported(run: Run, network: Any, source: Source, tried: Array) -> exports.Trial:
-    server = signatures.Classifier(
-        network, run.findings.labels, run.findings.display, background=run.parameters["background"]
-    )
-    signatures.save(network, server, run.aside / exports.SAVED_MODEL)
-    originals = [run.data(place) for place in tried]
-    with run.optional(str(image_metadata.HELD_OUT)):
-        held_out_images.write(originals, run.aside / exports.SAVED_MODEL, run.background)
-    trial = exports.Trial.of(network, run.aside, source.inputs.batch(tried).astype(np.float32), image=run.image())
+def _try_saved_model(trial: exports.Trial, files: Sequence[Array]) -> None:
     trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("probabilities"))
-    files = [np.array([graph_images.readable(data, run.background)], object) for data in originals]
     from_files = exports.saved_model("probabilities", "image_bytes")
     trial.add("SavedModel from files", exports.SAVED_MODEL, from_files, inputs=files, tolerance=exports.DECODED)
-    trial.add("Keras", exports.KERAS_FILE, exports.keras_file(network))
-    return trial

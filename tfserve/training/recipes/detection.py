@@ -10,13 +10,12 @@ import msgspec
 import numpy as np
 
 from tfserve.tensors.specs import Array
-from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.dataset_index import ImageFile
 from tfserve.training.dataset.decoded_images import Store
 from tfserve.training.dataset.sizes import network_size
 from tfserve.training.dataset.splitting import spread
 from tfserve.training.export import detection_exports, exports
-from tfserve.training.fit import detection_batches, detector, pretrained, tensorboard_events
+from tfserve.training.fit import detection_batches, detector, pretrained
 from tfserve.training.fit.augment import Augment
 from tfserve.training.fit.checkpoints import State
 from tfserve.training.fit.detection_batches import Boxes
@@ -110,8 +109,6 @@ def train(run: Run) -> dict[str, Any]:
     forms = detection_exports.export(run, network, data.pictures, learnt, parts.held_out)
     with run.clock.stage(PLOTS, "Drawing plots"), run.optional("A plot"):
         _draw(run, state, parts, truths, predictions, measured)
-    with run.optional("logs/"):
-        tensorboard_events.write(run.aside / "logs", state)
     run.learnt(learnt, parts.held_out, "efficientnet-lite0")
     described = {
         "backbone": "efficientnet-lite0",
@@ -185,12 +182,7 @@ def _origin(weights: Any) -> str:
 
 def _data(run: Run, size: tuple[int, int]) -> Data:
     found = run.findings.images
-    pictures = Store(
-        len(found), (*size, 3), lambda place: image_reading.pixels(run.file(place), size, run.background), run.work
-    )
-    message = f"Reading {len(found)} images"
-    with run.clock.stage("read images", message) as stage:
-        pictures.load(run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
+    pictures = run.store("read images", "images", (*size, 3), lambda place: run.pixels(place, size))
     run.keep(pictures.batch)
     return Data(pictures, Boxes(found, size))
 

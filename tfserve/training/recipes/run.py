@@ -7,7 +7,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +19,14 @@ from tfserve import colours
 from tfserve.colours import Colour
 from tfserve.ipc.messages import Progress, Train
 from tfserve.runtimes import image_files
+from tfserve.runtimes.error_summary import named_cause
 from tfserve.tensors.specs import Array
 from tfserve.training.atomic_files import aside_of
 from tfserve.training.dataset import dataset_index as findings
 from tfserve.training.dataset import image_reading as images
 from tfserve.training.dataset import project_folders
 from tfserve.training.dataset.dataset_index import Findings
-from tfserve.training.error_summary import first_words
+from tfserve.training.dataset.decoded_images import Store
 from tfserve.training.fit import budget, warm_start
 from tfserve.training.fit.checkpoints import Checkpoints, State
 from tfserve.training.fit.timing import START, Clock
@@ -122,6 +123,15 @@ class Run:
         """The nth good image."""
         return self.project / self.findings.images[place].path
 
+    def store(self, stage: str, what: str, shape: Sequence[int], read: Callable[[int], Array]) -> Store:
+        """An array for each good image, read in a stage of this name."""
+        count = len(self.findings.images)
+        store = Store(count, shape, read, self.work)
+        message = f"Reading {count} {what}"
+        with self.clock.stage(stage, message) as running:
+            store.load(self.threads, lambda share: running.mention(share, f"{message}: {share:.0%}"))
+        return store
+
     def keep(self, pictures: Callable[[Array], Array], masks: Callable[[Array], Array] | None = None) -> None:
         """What was read, (places) → (places, height, width, …) uint8: for images and masks whose files go later."""
         self._kept, self.masks = pictures, masks
@@ -200,7 +210,7 @@ class Run:
         try:
             yield
         except Exception as error:  # a missing image, a full disk or a plotting library can raise anything
-            self.note(f"{what} could not be made: {type(error).__name__}: {first_words(error)}.")
+            self.note(f"{what} could not be made: {named_cause(error)}.")
 
 
 def png(pixels: Array, size: tuple[int, int]) -> bytes:

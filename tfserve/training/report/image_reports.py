@@ -10,7 +10,7 @@ import numpy as np
 from tfserve.tensors.specs import Array
 from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.search import is_image
-from tfserve.training.fit.classification_material import Delivered
+from tfserve.training.fit.delivery import Delivered
 from tfserve.training.recipes.run import Run
 from tfserve.training.report import occlusion, plots, predictions
 

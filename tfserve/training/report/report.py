@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -51,6 +52,9 @@ def write(
         "stages": run.clock.report(),
         "attempt_s": round(time.time() - run.began_at, 1),
     }  # fmt: skip
+    if state.history:
+        with run.optional("logs/"):
+            _write_events(run.aside / "logs", state)
     for name, lines in (("labels.txt", found.labels), ("display_names.txt", found.display)):
         _write(run, name, partial("\n".join, [*lines, ""]))
     with run.optional(f"The page for browsers ({web_page.FOLDER}/)"):
@@ -93,6 +97,22 @@ def _write_web_page(run: Run, exports: Sequence[Export]) -> None:
     except OSError:
         shutil.rmtree(run.aside / web_page.FOLDER, ignore_errors=True)  # an incomplete page is useless
         raise
+
+
+def _write_events(folder: Path, state: State) -> None:
+    """The history as TensorBoard reads it: a scalar for each metric and epoch. TensorFlow's own writer needs it."""
+    import tensorflow as tf
+    from tensorflow.core.framework.summary_pb2 import Summary
+    from tensorflow.core.util.event_pb2 import Event
+
+    folder.mkdir(parents=True, exist_ok=True)
+    began_at = state.ended_at[0] if state.ended_at else 0.0
+    with tf.io.TFRecordWriter(str(folder / f"events.out.tfevents.{int(began_at)}.tfserve")) as writer:
+        writer.write(Event(wall_time=began_at, file_version="brain.Event:2").SerializeToString())
+        for name, series in state.history.items():
+            for step, (value, ended_at) in enumerate(zip(series, state.ended_at, strict=False), start=1):
+                scalar = Summary(value=[Summary.Value(tag=name, simple_value=value)])
+                writer.write(Event(wall_time=ended_at, step=step, summary=scalar).SerializeToString())
 
 
 def _readme(run: Run, metrics: dict[str, Any]) -> str:

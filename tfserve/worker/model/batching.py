@@ -14,6 +14,7 @@ import numpy as np
 from tfserve.errors import TFserveError
 from tfserve.runtimes.interface import Runtime, Target
 from tfserve.tensors.specs import Array
+from tfserve.worker.trials.numeric_diff import is_rounded
 
 MAX_BATCH_ROWS = 1024
 MAX_BATCH_BYTES = 64 * 1024 * 1024
@@ -132,19 +133,7 @@ def _split(outputs: Outputs | TFserveError, rows: Sequence[int]) -> list[Outputs
 
 
 def _agree(batched: Outputs, alone: Outputs | TFserveError) -> bool:
-    return isinstance(alone, list) and all(_is_same(a, b) for a, b in zip(batched, alone, strict=True))
-
-
-def _is_same(a: Array | None, b: Array | None) -> bool:
-    """Equal, apart from rounding errors of adding floats in another order."""
-    if a is None or b is None or a.shape != b.shape:
-        return False
-    if a.dtype.kind in "biuO":
-        return bool(np.array_equal(a, b))
-    wide, other = a.astype(np.float64), b.astype(np.float64)
-    scale = float(np.nanmax(np.abs(other), initial=0.0))
-    noise = 8 * float(np.finfo(a.dtype).eps if a.dtype.kind == "f" else 2**-7)
-    return bool(np.allclose(wide, other, rtol=16 * noise, atol=noise * min(scale, 1e30), equal_nan=True))
+    return isinstance(alone, list) and all(map(is_rounded, batched, alone))
 
 
 def _are_equal(batch: Sequence[Inputs]) -> bool:

@@ -18,6 +18,7 @@ from tfserve import linux
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
 from tfserve.ipc.predictions import Answer, Ask, Refusal, Tensor, to_array, to_tensor
 from tfserve.runtimes import state
+from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.interface import (
     OnlyTensorFlowKnows,
     Preparing,
@@ -257,7 +258,7 @@ def _refusing(compute: Callable[[], T]) -> T | Refusal:
         return Refusal(Overloaded("Not enough memory for this prediction.").to_failure())
     except Exception as error:
         log.exception("a prediction failed")
-        return Refusal(Internal(f"The model failed: {type(error).__name__}: {error}"[:500]).to_failure())
+        return Refusal(Internal(f"The model failed: {named_cause(error)}").to_failure())
 
 
 def _refusal(error: TFserveError) -> Refusal:

@@ -24,6 +24,7 @@ from tfserve.ipc.frames import BrokenFrame
 from tfserve.ipc.messages import ModelOptions
 from tfserve.ipc.prediction_frames import PredictionReader, encode
 from tfserve.ipc.predictions import Answer, Ask, Drop, Refusal
+from tfserve.runtimes.error_summary import named_cause
 from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.preprocessing import Preparation
 from tfserve.worker.model.request_queue import Waiting, WaitingRoom
@@ -242,4 +243,4 @@ class Line(asyncio.BufferedProtocol):
 def _unreadable(error: Exception) -> TFserveError:
     if isinstance(error, MemoryError):
         return Overloaded("Not enough memory for this prediction.")
-    return Internal(f"The prediction can't be processed: {type(error).__name__}: {error}"[:500])
+    return Internal(f"The prediction can't be processed: {named_cause(error)}")

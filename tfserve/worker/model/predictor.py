@@ -14,6 +14,7 @@ from tfserve.errors import Internal, Invalid, Overloaded, TFserveError, TooLarge
 from tfserve.ipc.messages import Prediction
 from tfserve.ipc.predictions import Ask, to_tensor
 from tfserve.runtimes import state
+from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, Target
 from tfserve.tensors import json_values, tensor_json
 from tfserve.tensors.json_numbers import LONG
@@ -234,7 +235,7 @@ def _unforeseen(what: str, error: Exception) -> TFserveError:
     if isinstance(error, MemoryError):
         return Overloaded("Not enough memory for this prediction.")
     log.error("%s", what, exc_info=error)
-    return Internal(f"{what}: {type(error).__name__}: {error}"[:500])
+    return Internal(f"{what}: {named_cause(error)}")
 
 
 def _failed(error: TFserveError) -> Prediction:

@@ -34,6 +34,7 @@ from tfserve.ipc.predictions import Ask, decode_sample
 from tfserve.models import formats
 from tfserve.models.formats import Located
 from tfserve.runtimes import image_metadata, images, state
+from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.guarded import Guarded
 from tfserve.runtimes.image_metadata import Found
 from tfserve.runtimes.images import ImageFiles
@@ -43,8 +44,7 @@ from tfserve.worker.model import samples
 from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.listener import Listener
 from tfserve.worker.model.predictor import Predictor
-from tfserve.worker.model.warm_up import WarmUp
-from tfserve.worker.model.warm_up_steps import TIMING, Steps
+from tfserve.worker.model.warm_up import TIMING, Steps, WarmUp
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class ModelRole:
             return Failed(failure=Invalid(f"{become.path} can't be read: {error}").to_failure())
         except Exception as error:
             log.exception("while loading %s", become.path)
-            told = f"{become.path} can't be loaded: {type(error).__name__}: {error}"
+            told = f"{become.path} can't be loaded: {named_cause(error)}"
             return Failed(failure=Internal(told[:1000]).to_failure())
         finally:
             gc.freeze()
@@ -123,7 +123,7 @@ class ModelRole:
             return self._answer(message)
         except Exception as error:
             log.exception("a request could not be answered")
-            told = f"The request can't be answered: {type(error).__name__}: {error}"
+            told = f"The request can't be answered: {named_cause(error)}"
             return Failed(failure=Internal(told[:500]).to_failure())
 
     def _runtime(self, become: BecomeModel, model: Located, steps: Steps) -> Runtime:

@@ -7,9 +7,12 @@ share a batch from the start. A model may reject any of these inputs: that is a 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,17 +20,17 @@ import msgspec
 
 from tfserve.errors import TFserveError
 from tfserve.ipc import predictions
-from tfserve.ipc.messages import BecomeModel
+from tfserve.ipc.connections import BlockingConnection
+from tfserve.ipc.messages import BecomeModel, WarmUpStep
 from tfserve.ipc.predictions import Ask, Refusal, to_tensor
-from tfserve.runtimes import state
+from tfserve.runtimes import state, synthetic_inputs
+from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, find_signature
+from tfserve.runtimes.synthetic_inputs import RANDOM, Recipe
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature
-from tfserve.worker.model import synthetic_inputs
 from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.predictor import Predictor
 from tfserve.worker.model.request_queue import Waiting
-from tfserve.worker.model.synthetic_inputs import RANDOM, Recipe
-from tfserve.worker.model.warm_up_steps import Steps
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,10 @@ TRY_S = 5.0
 """After this time no more synthetic inputs are tried."""
 
 EXAMPLE, FORMER, BATCHES = "the given example", "recorded requests", "batches"
-"""Steps, in addition to those of `made_up.FILLS`."""
+TIMING = "the timing of the model"
+"""Steps, in addition to those of `synthetic_inputs.FILLS`."""
+ALL = "all"
+"""Skips every step: nothing is computed before the first request."""
 
 
 @dataclass
@@ -48,6 +54,40 @@ class Result:
 
     done: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+
+
+class Steps:
+    """The steps of a warm-up, each reported before it begins, so that the next process skips one that killed this one.
+
+    `skip` are those that earlier processes did not survive.
+    """
+
+    def __init__(self, connection: BlockingConnection, *, limit_s: float, skip: Collection[str]) -> None:
+        self._connection = connection
+        self._limit_s = limit_s
+        self._skip = skip
+
+    def may(self, step: str) -> bool:
+        return step not in self._skip and ALL not in self._skip
+
+    @contextlib.contextmanager
+    def begin(self, step: str) -> Iterator[None]:
+        """Runs a step. A computation that does not finish within the limit ends the process."""
+        self._connection.tell(WarmUpStep(step=step))
+        timer = threading.Timer(self._limit_s, self._give_up, [step])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._connection.tell(WarmUpStep(step=step, has_ended=True))
+
+    def _give_up(self, step: str) -> None:
+        problem = f"it did not finish within {self._limit_s:g} s"
+        self._connection.tell(WarmUpStep(step=step, problem=problem))
+        os.write(2, f"The warm-up with {step} was abandoned: {problem}.\n".encode())
+        os._exit(os.EX_SOFTWARE)
 
 
 class WarmUp:
@@ -123,7 +163,7 @@ class WarmUp:
         if signature is None:
             self._result.done.append("no signature to warm up with")
             return None
-        if not synthetic_inputs.can_be_made_up(signature):
+        if not synthetic_inputs.is_possible(signature):
             self._result.done.append(
                 f"signature {self._name!r}: it has an input of a type for which no values can be generated"
             )
@@ -149,7 +189,7 @@ class WarmUp:
                     refusals.setdefault(recipe.fill, error.message)
                 except Exception as error:  # an error of a library, for which a request would get status 500
                     log.warning("the warm-up of a model failed", exc_info=True)
-                    refusals.setdefault(recipe.fill, f"{type(error).__name__}: {error}"[:500])
+                    refusals.setdefault(recipe.fill, named_cause(error))
             if time.monotonic() - begun_at > TRY_S:
                 break
         return None

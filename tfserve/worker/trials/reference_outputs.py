@@ -16,7 +16,7 @@ from tfserve.runtimes import decisions, guarded, state
 from tfserve.runtimes.interface import Runtime
 from tfserve.tensors.specs import DTYPES, Array, Signature
 from tfserve.worker.trials import accepted_numbers, trial_inputs
-from tfserve.worker.trials.numeric_diff import Difference, compare
+from tfserve.worker.trials.numeric_diff import Difference, compare, is_exact
 from tfserve.worker.trials.trial_inputs import Inputs
 
 FILE = "reference.msgpack"
@@ -244,4 +244,4 @@ def compute(runtime: Runtime, inputs: Inputs, names: Sequence[str], signature: s
 
 
 def _is_finite(inputs: Inputs) -> bool:
-    return all(array.dtype.kind in "biuO" or bool(np.isfinite(array).all()) for array in inputs.values())
+    return all(is_exact(array) or bool(np.isfinite(array).all()) for array in inputs.values())

@@ -5,23 +5,22 @@ Each candidate gets its own process, so a converter that crashes, hangs or exhau
 
 from __future__ import annotations
 
-import heapq
 import importlib.util
 import logging
 import os
-import statistics
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from tfserve import runtimes
+from tfserve import paths, runtimes
 from tfserve.errors import Conflict, Internal, Invalid, TFserveError, Unsupported
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel, Message
 from tfserve.models import formats
 from tfserve.models.formats import Located
 from tfserve.models.runtime_reports import NOT_COMPARED, TENSORFLOW, Guard, Trial
-from tfserve.runtimes import conversion, exports, fingerprint, frozen, known_names
+from tfserve.runtimes import call_latency, conversion, exports, fingerprint, known_names
+from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.guarded import Guarded, outside
 from tfserve.runtimes.interface import Runtime
 from tfserve.runtimes.tensorflow import GraphModel
@@ -30,19 +29,12 @@ from tfserve.worker.model import held_out_samples
 from tfserve.worker.trials import numeric_diff, reference_outputs
 from tfserve.worker.trials.numeric_diff import Difference
 from tfserve.worker.trials.reference_outputs import ODD_TEXT, ORDINARY, SAMPLE, TINY, Case, Reference
-from tfserve.worker.trials.trial_inputs import Inputs
 
 log = logging.getLogger(__name__)
 
 NICE = 10
 """Niceness: predictions of other processes come first."""
 DEVICE = "/cpu:0"
-WARM_CALLS = 3
-ROUND_S = 0.001
-"""Shorter calls are timed in groups."""
-MIN_ROUNDS, ENOUGH_S, TOO_LONG_S = 5, 0.4, 2.0
-NEAR = 1.1
-"""The shortest time is trusted when another one came this close to it."""
 
 
 class CompareRole:
@@ -106,7 +98,7 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
     name = conversion.signature_of(runtime.signatures)
     if isinstance(runtime, GraphModel) and runtime.lacked_values:
         # Converters restore only the variables of the SavedModel's saver; the others have arbitrary values.
-        frozen.write(saved_model, name, folder / "frozen")
+        conversion.freeze(saved_model, name, folder / "frozen")
         saved_model = folder / "frozen"
     kept = held_out_samples.samples(model, name, runtime.signatures[name])
     found = reference_outputs.make(runtime, saved_model, name, [*kept, *message.samples])
@@ -117,7 +109,7 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
         runtime=TENSORFLOW, ok=True, reason=found.problem, compared=len(found.cases), needs_samples=found.needs_samples
     )
     _measure(trial, runtime, found)
-    trial.size_bytes = _size_bytes(model.path)
+    trial.size_bytes = paths.size_bytes(model.path)
     return trial
 
 
@@ -142,7 +134,7 @@ def _try_candidate(model: Located, message: Convert) -> Trial:  # noqa: ARG001 -
         trial.reason = error.message
     except Exception as error:
         log.debug("%s can't compute %s", message.candidate, message.path, exc_info=True)
-        trial.reason = f"it can't be converted: {_first_lines(error)}"
+        trial.reason = f"it can't be converted: {named_cause(error)}"
     trial.ok = not trial.reason
     trial.reason = trial.reason or found.problem
     return trial
@@ -158,7 +150,7 @@ def _converted(trial: Trial, found: Reference, message: Convert) -> Runtime:
     known_names.copy(Path(message.work_folder), file.parent)
     trial.convert_s = round(time.monotonic() - begun_at, 3)
     trial.path = str(file.relative_to(message.work_folder))
-    trial.size_bytes = _size_bytes(file.parent)
+    trial.size_bytes = paths.size_bytes(file.parent)
     return runtimes.load(
         formats.locate(str(file)), device=DEVICE, runtime=message.candidate, precision=message.precision
     )
@@ -203,8 +195,7 @@ def _problem(difference: Difference, runtime: Runtime, found: Reference, case: C
         if expected is None:
             difference.problem = "it accepts inputs that TensorFlow rejects"
         else:
-            compare = numeric_diff.compare_reduced if reduced else numeric_diff.compare
-            compare(difference, names, given, expected, close=case.close_calls())
+            numeric_diff.compare(difference, names, given, expected, close=case.close_calls(), reduced=reduced)
     return difference.problem
 
 
@@ -220,50 +211,6 @@ def _why_useless(guard: Guard, found: Reference) -> str:
 def _measure(trial: Trial, runtime: Runtime, found: Reference) -> None:
     names = [spec.name for spec in found.signature.outputs]
     for rows, inputs in found.timed().items():
-        median_s, trial.best_s[str(rows)], trial.cpu_s[str(rows)] = _times(_call(runtime, inputs, names, found.name))
-        trial.p50_s = median_s if trial.p50_s is None else trial.p50_s
-
-
-def _call(runtime: Runtime, inputs: Inputs, names: list[str], signature: str) -> Callable[[], object]:
-    return lambda: runtime.run(inputs, names, signature)
-
-
-def _times(call: Callable[[], object]) -> tuple[float, float, float]:
-    """Seconds of one call: median, shortest, and least of all cores together."""
-    for _ in range(WARM_CALLS):
-        call()
-    calls = 1 + int(ROUND_S / max(_round(call, 1)[0], 1e-7))
-    begun_at = time.perf_counter()
-    walls: list[float] = []
-    cpus: list[float] = []
-    while not _is_enough(walls, time.perf_counter() - begun_at):
-        wall_s, cpu_s = _round(call, calls)
-        walls.append(wall_s)
-        cpus.append(cpu_s)
-    return statistics.median(walls), min(walls), max(min(cpus), 1e-9)
-
-
-def _round(call: Callable[[], object], calls: int) -> tuple[float, float]:
-    """Seconds of one call, by the clock and of all cores together."""
-    cpu_at, begun_at = time.process_time(), time.perf_counter()
-    for _ in range(calls):
-        call()
-    return (time.perf_counter() - begun_at) / calls, (time.process_time() - cpu_at) / calls
-
-
-def _is_enough(walls: list[float], took_s: float) -> bool:
-    if len(walls) < MIN_ROUNDS or took_s < ENOUGH_S:
-        return False
-    shortest = heapq.nsmallest(2, walls)
-    return took_s > TOO_LONG_S or shortest[1] <= NEAR * shortest[0]
-
-
-def _size_bytes(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _first_lines(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines[:2])}"[:500]
+        latency = call_latency.measure(partial(runtime.run, inputs, names, found.name))
+        trial.best_s[str(rows)], trial.cpu_s[str(rows)] = latency.best_s, latency.cpu_s
+        trial.p50_s = latency.median_s if trial.p50_s is None else trial.p50_s

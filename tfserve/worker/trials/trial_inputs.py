@@ -12,6 +12,7 @@ from tfserve.errors import TFserveError
 from tfserve.ipc import predictions
 from tfserve.ipc.predictions import to_array
 from tfserve.models.runtime_reports import Number
+from tfserve.runtimes.synthetic_inputs import shape_of, size_bytes, uncertainty
 from tfserve.tensors.specs import DTYPES, Array, Shape, Signature, TensorSpec, cast
 from tfserve.worker.model.predictor import PredictRequest
 
@@ -49,12 +50,9 @@ def why_never(signature: Signature) -> str:
 
 def why_not(signature: Signature) -> str:
     """Why no inputs can be generated, for people; empty if they can."""
-    for spec in signature.inputs:
-        if spec.dtype not in DTYPES or spec.dtype == "string":
-            return f"input {spec.name!r} is of the type {spec.dtype}, for which no inputs can be generated"
-        if spec.shape is None or -1 in spec.shape[1:]:
-            return f"input {spec.name!r} takes {spec}, so no inputs of the right size can be generated"
-    return "" if signature.inputs else "the signature has no inputs"
+    if not signature.inputs:
+        return "the signature has no inputs"
+    return next(filter(None, map(uncertainty, signature.inputs)), "")
 
 
 def envelopes(signature: Signature, limits: Envelope) -> list[Envelope]:
@@ -194,7 +192,7 @@ def rows_to_try(signature: Signature) -> Sequence[int]:
     """Numbers of examples that fit; [1] when the signature leaves no choice."""
     if not all(spec.is_batched for spec in signature.inputs):
         return (1,)
-    row_bytes = max(_row_bytes(spec) for spec in signature.inputs)
+    row_bytes = max(size_bytes(spec, 1) for spec in signature.inputs)
     return [rows for rows in BATCH_ROWS if rows == 1 or rows * row_bytes <= MAX_BYTES]
 
 
@@ -228,7 +226,7 @@ def _fits(spec: TensorSpec, array: Array) -> bool:
 
 
 def _array(spec: TensorSpec, rows: int, spread: str, envelope: Envelope, random: np.random.Generator) -> Array:
-    shape, dtype = _shape(spec, rows), DTYPES[spec.dtype]
+    shape, dtype = shape_of(spec, rows), DTYPES[spec.dtype]
     if dtype.kind == "bool":
         return random.integers(0, 2, shape).astype(np.bool_)
     return _numbers(shape, dtype.numpy, spread, *envelope[spec.name], random)
@@ -297,11 +295,3 @@ def _whole_numbers(
         low, high = lowest, min(highest, lowest + 9)
     drawn: Array = random.integers(low, high, shape, dtype, endpoint=True)
     return drawn
-
-
-def _shape(spec: TensorSpec, rows: int) -> Shape:
-    return tuple(rows if size == -1 else size for size in spec.shape or ())
-
-
-def _row_bytes(spec: TensorSpec) -> int:
-    return int(np.prod(_shape(spec, 1), dtype=np.int64)) * DTYPES[spec.dtype].numpy.itemsize

@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from tfserve.errors import OutOfSpace
+from tfserve.runtimes.error_summary import cause
 from tfserve.training.atomic_files import tells_full_disk
 from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.project_folders import is_archive
 from tfserve.training.dataset.search import IGNORED_FOLDERS, Search, shown
-from tfserve.training.error_summary import first_words
 
 SUFFIXES = (*image_reading.SUFFIXES, ".csv", ".tsv", ".txt", ".json", ".yaml", ".yml", ".xml", ".names")
 MAX_FILES = 1_000_000
@@ -81,7 +81,7 @@ class _Unpacking:
             if tells_full_disk(error):
                 raise OutOfSpace(cause=f"{self._archive} can't be unpacked: {error}") from error
             self._search.problems.append(
-                f"{self._archive} can't be unpacked: it is not a valid zip file ({first_words(error)})."
+                f"{self._archive} can't be unpacked: it is not a valid zip file ({cause(error)})."
             )
 
     def _extract_all(self, archive: zipfile.ZipFile) -> None:
@@ -99,7 +99,7 @@ class _Unpacking:
                 except Exception as error:  # a damaged archive can raise anything: zlib.error, LZMAError, EOFError, …
                     if tells_full_disk(error):
                         raise
-                    self._skip(name, f"can't be unpacked: {first_words(error, 120)}", bad=True)
+                    self._skip(name, f"can't be unpacked: {cause(error, 120)}", bad=True)
 
     def _destination(self, entry: zipfile.ZipInfo, name: str) -> Path | None:
         """Where a file goes; None for what is skipped."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfserve.runtimes.decoding import MAX_PIXELS
+from tfserve.runtimes.image_files import MAX_PIXELS
 from tfserve.tensors.specs import Array
 
 MAX_POINTS = 1_000_000

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from tfserve.tensors.specs import Array
-from tfserve.worker.trials.numeric_diff import Difference, compare, compare_reduced
+from tfserve.worker.trials.numeric_diff import Difference, compare
 
 
 def difference(given: Any, expected: Any, dtype: Any = np.float32, *, reduced: bool = False) -> Difference:
     found = Difference()
     arrays: list[list[Array]] = [[np.asarray(each, dtype=dtype)] for each in (given, expected)]
-    (compare_reduced if reduced else compare)(found, ["y"], *arrays)
+    compare(found, ["y"], *arrays, reduced=reduced)
     return found
 
 

@@ -1,13 +1,13 @@
-"""Synthetic inputs for the warm-up. They are generated from a signature, so a model may reject them."""
+"""Synthetic inputs. They are generated from a signature, so a model may reject them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from tfserve.tensors.specs import DTYPES, Array, Signature, TensorSpec
+from tfserve.tensors.specs import DTYPES, Array, Shape, Signature, TensorSpec
 
 ZEROS, ONES, RANDOM = "zeros", "ones", "small random numbers"
 FILLS = (ZEROS, ONES, RANDOM)
@@ -36,7 +36,7 @@ class Recipe:
     def _array(self, spec: TensorSpec, random: np.random.Generator, *, is_varied: bool) -> Array:
         if spec.part:
             return _part(spec)
-        shape = self._shape(spec)
+        shape = shape_of(spec, self.rows, self.size)
         dtype = DTYPES[spec.dtype]
         if dtype.kind == "string":
             return _texts(shape, self.fill, random, is_varied=is_varied)
@@ -49,14 +49,9 @@ class Recipe:
             return random.integers(0, 2, shape).astype(dtype.numpy)
         return random.integers(low, low + 2, shape).astype(dtype.numpy)
 
-    def _shape(self, spec: TensorSpec) -> tuple[int, ...]:
-        sizes = tuple(self.size if size == -1 else size for size in spec.shape or ())
-        return (self.rows, *sizes[1:]) if spec.is_batched else sizes
-
     def size_bytes(self, signature: Signature) -> int:
         """Of all inputs together; text counts as a pointer."""
-        specs = signature.inputs
-        return sum(int(np.prod(self._shape(s), dtype=np.int64)) * DTYPES[s.dtype].numpy.itemsize for s in specs)
+        return sum(size_bytes(spec, self.rows, self.size) for spec in signature.inputs)
 
 
 def recipes(signature: Signature) -> Iterator[Recipe]:
@@ -70,22 +65,33 @@ def recipes(signature: Signature) -> Iterator[Recipe]:
     return (each for each in candidates if each.size_bytes(signature) <= MAX_BYTES)
 
 
-def can_be_made_up(signature: Signature) -> bool:
+def shape_of(spec: TensorSpec, rows: int, size: int = 1) -> Shape:
+    """The spec's shape with this number of rows, and this size wherever it leaves another size open."""
+    sizes = tuple(size if each == -1 else each for each in spec.shape or ())
+    return (rows, *sizes[1:]) if spec.is_batched else sizes
+
+
+def size_bytes(spec: TensorSpec, rows: int, size: int = 1) -> int:
+    return int(np.prod(shape_of(spec, rows, size), dtype=np.int64)) * DTYPES[spec.dtype].numpy.itemsize
+
+
+def is_possible(signature: Signature) -> bool:
+    """Whether values can be generated for all types of its inputs."""
     return all(spec.dtype in DTYPES for spec in signature.inputs)
 
 
 def is_certain(signature: Signature) -> bool:
     """Whether the signature leaves nothing open but the number of rows."""
-    return all(
-        spec.dtype in DTYPES and spec.dtype != "string" and spec.shape is not None and -1 not in spec.shape[1:]
-        for spec in signature.inputs
-    )
+    return not any(map(uncertainty, signature.inputs))
 
 
-def rows_of(inputs: Mapping[str, Array]) -> int:
-    """The number of rows that all inputs have; 0 when they differ or are missing."""
-    rows = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
-    return rows.pop() if len(rows) == 1 else 0
+def uncertainty(spec: TensorSpec) -> str:
+    """What a spec leaves open besides the number of rows, for people; empty if nothing."""
+    if spec.dtype not in DTYPES or spec.dtype == "string":
+        return f"input {spec.name!r} is of the type {spec.dtype}, for which no inputs can be generated"
+    if spec.shape is None or -1 in spec.shape[1:]:
+        return f"input {spec.name!r} takes {spec}, so no inputs of the right size can be generated"
+    return ""
 
 
 def _part(spec: TensorSpec) -> Array:
