@@ -106,9 +106,9 @@ class Counted:
     def __init__(self) -> None:
         self.made: list[int] = []
 
-    def __call__(self, place: int) -> Any:
-        self.made.append(place)
-        return np.full((2, 3), place, np.uint8)
+    def __call__(self, index: int) -> Any:
+        self.made.append(index)
+        return np.full((2, 3), index, np.uint8)
 
 
 @pytest.mark.parametrize("memory_bytes", [1000, 10])
@@ -117,10 +117,10 @@ def test_a_store_makes_each_array_once_in_memory_or_in_a_file(tmp_path: Path, me
     store = Store(5, (2, 3), make, tmp_path, memory_bytes)
     told: list[float] = []
     store.load(2, told.append)
-    for places in ([3, 1], [0, 4, 4]):
-        arrays = store.batch(np.array(places))
-        assert arrays.shape == (len(places), 2, 3)
-        assert arrays[:, 1, 2].tolist() == places
+    for indices in ([3, 1], [0, 4, 4]):
+        arrays = store.batch(np.array(indices))
+        assert arrays.shape == (len(indices), 2, 3)
+        assert arrays[:, 1, 2].tolist() == indices
     assert store.batch(np.array([], int)).shape == (0, 2, 3)
     assert sorted(make.made) == [0, 1, 2, 3, 4]
     assert max(told) == 1
@@ -150,7 +150,7 @@ def test_a_file_is_complete_or_not_there(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="No space") as failed:
         fail()
-    assert atomic_files.tells_full_disk(failed.value)
+    assert atomic_files.is_disk_full(failed.value)
     assert list(tmp_path.iterdir()) == []
 
 

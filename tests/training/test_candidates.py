@@ -188,8 +188,8 @@ def test_the_better_candidate_wins_and_the_table_says_by_how_much(tmp_path: Path
     assert [(entry.row.name, entry.row.score, entry.row.chosen) for entry in race.entries] == [
         ("cheap", pytest.approx(0.75), False), ("dear", pytest.approx(0.95), True),
     ]  # fmt: skip
-    folds, places = race.measured()
-    assert (folds, sorted(places.tolist())) == (4, list(range(40)))
+    folds, indices = race.measured()
+    assert (folds, sorted(indices.tolist())) == (4, list(range(40)))
 
 
 def test_a_dearer_candidate_that_is_better_by_luck_only_does_not_win(tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_the_allowance_follows_from_effort_and_images() -> None:
 
 def test_progress_of_an_earlier_attempt_is_kept(tmp_path: Path) -> None:
     told: list[Progress] = []
-    Reporter(1, told.append, tmp_path / "progress").say(40, "there")
+    Reporter(1, told.append, tmp_path / "progress").report(40, "there")
     again = Reporter(1, told.append, tmp_path / "progress")
-    again.say(3, "starts")
+    again.report(3, "starts")
     assert [each.progress for each in told] == [40, 40]

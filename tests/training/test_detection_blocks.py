@@ -39,20 +39,20 @@ def test_duplicates_are_removed_as_by_greedy_suppression(seed: int) -> None:
 
 
 def test_decoding_is_the_inverse_of_distances() -> None:
-    places = detector.cells(SIZE)
-    assert places.shape == (8 * 8 + 4 * 4 + 2 * 2, 3)
-    assert places[0].tolist() == [4, 4, 8]
-    distances = np.log(np.array([1, 2, 3, 4], np.float32))[np.newaxis, np.newaxis].repeat(len(places), axis=1)
-    first = np.asarray(detector.decoded(tf.constant(distances), places))[0, 0]
+    cell_centres = detector.cells(SIZE)
+    assert cell_centres.shape == (8 * 8 + 4 * 4 + 2 * 2, 3)
+    assert cell_centres[0].tolist() == [4, 4, 8]
+    distances = np.log(np.array([1, 2, 3, 4], np.float32))[np.newaxis, np.newaxis].repeat(len(cell_centres), axis=1)
+    first = np.asarray(detector.decoded(tf.constant(distances), cell_centres))[0, 0]
     assert first == pytest.approx([4 - 8, 4 - 16, 4 + 24, 4 + 32])
 
 
 def predictions_of(box: Array, label: int, *, sure: float = 6.0) -> Array:
     """Raw predictions in which each cell inside the box predicts it exactly."""
-    places = detector.cells(SIZE)
-    raw = np.zeros((1, len(places), 3 + 4), np.float32)
+    cell_centres = detector.cells(SIZE)
+    raw = np.zeros((1, len(cell_centres), 3 + 4), np.float32)
     raw[..., :3] = -sure
-    sides = np.concatenate([places[:, :2] - box[:2], box[2:] - places[:, :2]], axis=1) / places[:, 2:]
+    sides = np.concatenate([cell_centres[:, :2] - box[:2], box[2:] - cell_centres[:, :2]], axis=1) / cell_centres[:, 2:]
     raw[0, :, 3:] = np.log(np.maximum(sides, 1e-3))
     raw[0, (sides > 0).all(axis=1), label] = sure
     return raw

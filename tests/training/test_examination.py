@@ -214,7 +214,7 @@ def test_grey_colour_palette_and_transparent_images_are_good(tmp_path: Path) -> 
 @pytest.mark.parametrize("mode", ["P", "1", "RGB", "RGBA", "L"])
 def test_a_bmp_of_every_mode_is_good(tmp_path: Path, mode: str) -> None:
     noise(1).convert(mode).save(tmp_path / "plain.bmp")
-    assert images.look(tmp_path / "plain.bmp").width == 16
+    assert images.inspect(tmp_path / "plain.bmp").width == 16
 
 
 # --- segmentation
@@ -331,6 +331,6 @@ def test_a_mask_of_another_format_is_refused_by_name(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(masks.Bad, match=words):
-            masks.look(tmp_path / name)
+            masks.inspect(tmp_path / name)
     Image.new("L", (4, 4), 255).save(tmp_path / "c.png", "BMP")
-    assert masks.look(tmp_path / "c.png").values == [255]
+    assert masks.inspect(tmp_path / "c.png").values == [255]

@@ -45,11 +45,11 @@ def check(decoded: Any, data: bytes) -> None:
     assert np.abs(scaled - near).max() <= 1
 
 
-@pytest.mark.parametrize("turns", range(1, 9))
+@pytest.mark.parametrize("rotation", range(1, 9))
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-def test_every_orientation_is_followed(decoded: Any, orientation: Any, form: str, turns: int) -> None:
-    data = turned(picture(), form, turns)
-    assert orientation(data) == turns
+def test_every_orientation_is_followed(decoded: Any, orientation: Any, form: str, rotation: int) -> None:
+    data = turned(picture(), form, rotation)
+    assert orientation(data) == rotation
     check(decoded, data)
 
 

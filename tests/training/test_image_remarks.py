@@ -17,7 +17,7 @@ from projects import digit_project
 from tfserve.training.dataset import near_duplicates
 from tfserve.training.dataset.dataset_index import Findings, ImageFile
 from tfserve.training.dataset.examine import examine
-from tfserve.training.dataset.image_reading import Look, look
+from tfserve.training.dataset.image_reading import ImageProperties, inspect
 
 
 def photograph(seed: int) -> Image.Image:
@@ -117,12 +117,12 @@ def test_the_same_shape_in_another_colour_is_another_image() -> None:
 def grouped(images: list[Image.Image]) -> list[list[int]]:
     """The groups of near-duplicates among images."""
     with tempfile.TemporaryDirectory() as folder:
-        looks = {}
+        properties = {}
         for n, image in enumerate(images):
             path = Path(folder, f"{n}.png")
             image.save(path)
-            looks[str(n)] = look(path)
-    return near_duplicates.find([ImageFile(each, 1, 1, False, each) for each in looks], looks)
+            properties[str(n)] = inspect(path)
+    return near_duplicates.find([ImageFile(each, 1, 1, False, each) for each in properties], properties)
 
 
 def test_different_images_are_no_near_duplicates(tmp_path: Path) -> None:
@@ -172,11 +172,13 @@ def test_ten_thousand_images_are_compared_in_seconds() -> None:
     values: Any = random.integers(0, 256, (10_000, 768 + 1024), np.uint8)
     hashes = random.integers(0, 2**63, 10_000).tolist()
     hashes[9_000], values[9_000] = hashes[70] ^ 5, values[70]
-    looks = {
-        p: Look(1, 1, False, p, hash=hashes[n], thumbnail=values[n, :768].tobytes(), detail=values[n, 768:].tobytes())
+    properties = {
+        p: ImageProperties(
+            1, 1, False, p, hash=hashes[n], thumbnail=values[n, :768].tobytes(), detail=values[n, 768:].tobytes()
+        )
         for n, p in enumerate(paths)
     }
     began = time.process_time()
-    groups = near_duplicates.find([ImageFile(p, 1, 1, False, p) for p in paths], looks)
+    groups = near_duplicates.find([ImageFile(p, 1, 1, False, p) for p in paths], properties)
     assert groups == [[70, 9_000]]
     assert time.process_time() - began < 10

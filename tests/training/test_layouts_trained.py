@@ -44,7 +44,7 @@ def test_a_zip_file_is_trained_and_its_names_are_in_every_file(tmp_path: Path, s
     readme = (made / "README.md").read_text(encoding="utf-8")
     assert "class 1 (零)" in readme
     assert "unpacked from a zip file" in readme
-    image = json.loads((made / "saved_model" / image_metadata.BESIDE).read_text())
+    image = json.loads((made / "saved_model" / image_metadata.SIDECAR).read_text())
     assert image["display"] == ["C#", "C++", "零"]
     assert not (tmp_path / "derived").exists(), "what was unpacked goes when the training is over"
 

@@ -44,17 +44,17 @@ def run(tmp_path: Path) -> Run:
 
 def keep(run: Run, size: tuple[int, int]) -> None:
     """As a recipe does: reads all images."""
-    kept = np.stack([run.pixels(place, size) for place in range(len(run.findings.images))])
-    run.keep(lambda places: kept[places])
+    kept = np.stack([run.pixels(index, size) for index in range(len(run.findings.images))])
+    run.keep(lambda indices: kept[indices])
 
 
 def test_a_deleted_or_changed_image_is_replaced_by_what_was_read(run: Run) -> None:
     keep(run, (16, 16))
-    before = [run.pixels(place) for place in range(3)]
+    before = [run.pixels(index) for index in range(3)]
     run.file(0).unlink()
     Image.new("RGB", (16, 16), "red").save(run.file(1))
     run.file(2).write_bytes(b"")
-    assert all((run.pixels(place) == before[place]).all() for place in range(3))
+    assert all((run.pixels(index) == before[index]).all() for index in range(3))
     assert image_reading.decoded(run.data(0), (255, 255, 255)).shape == (16, 16, 3)
     assert len([note for note in run.notes if "was deleted or changed after it was read" in note]) == 3, "each once"
 

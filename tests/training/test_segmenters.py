@@ -193,8 +193,8 @@ class _Rows:
         self._values = np.asarray(values)
         self.shape, self.dtype = self._values.shape[1:], self._values.dtype
 
-    def batch(self, places: np.ndarray) -> np.ndarray:
-        return self._values[places]
+    def batch(self, indices: np.ndarray) -> np.ndarray:
+        return self._values[indices]
 
 
 def test_masks_are_moved_as_their_images_are(tmp_path: Path) -> None:
@@ -205,24 +205,24 @@ def test_masks_are_moved_as_their_images_are(tmp_path: Path) -> None:
         mask[top : top + 20, left : left + 20] = 1
     pictures = np.stack([masks * 200] * 3, axis=-1).astype(np.uint8)
     stores = [
-        Store(3, values.shape[1:], lambda place, values=values: values[place], tmp_path) for values in (pictures, masks)
+        Store(3, values.shape[1:], lambda index, values=values: values[index], tmp_path) for values in (pictures, masks)
     ]
     for store in stores:
         store.load(1, lambda _: None)
     augment = Augment(rotation=30, shift=0.1, zoom=0.2, brightness=0, mirror=True)
     moved = Moved(*stores, augment, 5)
     batch = moved.batch(np.arange(3))
-    for place in range(3):
-        assert (moved.mask(place) == (batch[place, :, :, 0] > 100)).mean() > 0.98
-        assert (moved.mask(place) != masks[place]).any()
-        assert np.array_equal(moved.batch(np.array([place]))[0], batch[place]), "the same whenever it is read"
+    for index in range(3):
+        assert (moved.mask(index) == (batch[index, :, :, 0] > 100)).mean() > 0.98
+        assert (moved.mask(index) != masks[index]).any()
+        assert np.array_equal(moved.batch(np.array([index]))[0], batch[index]), "the same whenever it is read"
     assert not np.array_equal(Moved(*stores, augment, 6).mask(0), moved.mask(0))
 
 
 def test_copies_follow_the_originals() -> None:
     parts = [_Rows(tf.reshape(tf.range(6.0), (3, 2))), _Rows(10 + tf.reshape(tf.range(6.0), (3, 2)))]
     copies = Copies(parts, 3)
-    assert copies.places(np.array([0, 2])).tolist() == [0, 2, 3, 5]
+    assert copies.indices(np.array([0, 2])).tolist() == [0, 2, 3, 5]
     assert copies.batch(np.array([5, 0])).tolist() == [[14, 15], [0, 1]]
 
 

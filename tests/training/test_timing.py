@@ -32,7 +32,7 @@ class Timed(Clock):
         with self.stage(name) as stage:
             for step in range(steps):
                 self.time.passes(seconds / steps, cores)
-                stage.say((step + 1) / steps, "works")
+                stage.report((step + 1) / steps, "works")
 
 
 def test_the_time_left_is_that_of_the_stages_to_come() -> None:
@@ -44,9 +44,9 @@ def test_the_time_left_is_that_of_the_stages_to_come() -> None:
     assert clock.time_left() == pytest.approx(90, rel=0.05)
     with clock.stage("train") as stage:
         clock.time.passes(45)
-        stage.say(0.1, "one")
+        stage.report(0.1, "one")
         clock.time.passes(9)
-        stage.say(0.3, "two")
+        stage.report(0.3, "two")
         assert clock.time_left() == pytest.approx(9 / 0.2 * 0.7, rel=0.05), "by its own pace, without its first step"
     clock.drop("train")
     assert clock.time_left() == 0
@@ -60,7 +60,7 @@ def test_a_busy_machine_takes_longer_for_everything() -> None:
     with clock.stage("train") as stage:
         for share in range(1, 21):
             clock.time.passes(8, cores=0.375)  # a quarter of what it can use
-            stage.say(share / 50, "works")
+            stage.report(share / 50, "works")
         assert clock.slowdown == pytest.approx(4, rel=0.15)
         assert clock.time_left() == pytest.approx(4 * (60 + 40), rel=0.25)
         clock.time.passes(60)
@@ -133,7 +133,7 @@ def test_a_budget_leaves_what_comes_after_the_fixed_stages_and_ends_a_training()
     assert clock.time_left() == pytest.approx(100), "the training will be ended"
     with clock.limited(0.5), clock.stage("train") as stage:
         clock.time.passes(34)
-        stage.say(34 / 500, "works")
+        stage.report(34 / 500, "works")
         assert not stage.is_over
         clock.time.passes(2)
         assert stage.is_over

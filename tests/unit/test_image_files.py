@@ -271,30 +271,30 @@ def test_training_and_serving_see_the_same_pixels(
 
 
 def test_a_look_shows_whether_only_the_transparency_has_a_shape(tmp_path: Path) -> None:
-    def look(image: Image.Image, **options: Any) -> image_reading.Look:
+    def inspect(image: Image.Image, **options: Any) -> image_reading.ImageProperties:
         file = tmp_path / "a.png"
         file.write_bytes(encoded(image, "PNG"))
-        return image_reading.look(file, **options)
+        return image_reading.inspect(file, **options)
 
     def icon(colour: tuple[int, int, int]) -> Image.Image:
         image = Image.new("RGBA", (32, 32), (*colour, 0))
         image.paste((*colour, 255), (8, 8, 20, 20))
         return image
 
-    black, white = look(icon((0, 0, 0))), look(icon((255, 255, 255)))
+    black, white = inspect(icon((0, 0, 0))), inspect(icon((255, 255, 255)))
     assert (black.shape_in_alpha, black.blank) == (True, False)
     assert (white.shape_in_alpha, white.blank) == (True, True)
-    assert not look(icon((255, 255, 255)), background=(0, 0, 0)).blank
-    photograph = look(see_through(picture(32, 32)))
+    assert not inspect(icon((255, 255, 255)), background=(0, 0, 0)).blank
+    photograph = inspect(see_through(picture(32, 32)))
     assert (photograph.shape_in_alpha, photograph.blank) == (False, False)
-    opaque = look(Image.new("RGBA", (32, 32), (9, 9, 9, 255)))
+    opaque = inspect(Image.new("RGBA", (32, 32), (9, 9, 9, 255)))
     assert (opaque.shape_in_alpha, opaque.blank) == (False, False)
 
 
 def test_a_file_is_recognised_by_its_content(tmp_path: Path) -> None:
     for name, form in (("a.txt", "PNG"), ("b.JPG", "WEBP"), ("c", "TIFF")):
         (tmp_path / name).write_bytes(encoded(picture(), form))
-        assert image_reading.look(tmp_path / name).width == 48
+        assert image_reading.inspect(tmp_path / name).width == 48
 
 
 def test_pixels_of_a_file_that_has_gone_raise_an_os_error(tmp_path: Path) -> None:

@@ -321,12 +321,12 @@ def test_an_onnx_property_or_a_file_beside_describes_the_images(tmp_path: Path) 
     # What is given comes first, the rest is the model's own; the normalization is one thing.
     assert values(with_files(path, {"mean": 5}), [[0], [255]]) == [-5, 250]
     assert with_files(path, {"mean": 5}).spec.labels == ["a", "b"]
-    image_metadata.beside(path).write_text('{"labels": ["left", "right"]}')
+    image_metadata.sidecar(path).write_text('{"labels": ["left", "right"]}')
     assert classified(with_files(path), png([[0], [255]]))[0] == ["right"]
-    image_metadata.beside(path).write_text('{"labels": ["left", "right", "up"]}')
+    image_metadata.sidecar(path).write_text('{"labels": ["left", "right", "up"]}')
     with pytest.raises(Invalid, match="labels has 3 entries"):
         with_files(path)
-    image_metadata.beside(path).write_text("[1")
+    image_metadata.sidecar(path).write_text("[1")
     with pytest.raises(Invalid, match=r"m\.image\.json is not a JSON object"):
         with_files(path)
 

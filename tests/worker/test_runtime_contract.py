@@ -174,7 +174,7 @@ def test_a_file_of_another_origin_has_its_own_names(converted: Path, tmp_path: P
     file = converted / FILES[runtime][0]
     shutil.copytree(file.parent, tmp_path / "model")
     copy = tmp_path / "model" / file.name
-    layout.place(copy).unlink()
+    layout.path_of(copy).unlink()
     model = load(copy)
     names = {spec.name for spec in model.signatures[SIGNATURE].inputs}
     assert names == {"x", "count"}

@@ -51,7 +51,7 @@ class KeptTraining:
     def keep(self, chosen: Chosen) -> None:
         self._chosen.write_bytes(msgspec.json.encode(chosen))
 
-    def question(self) -> Train:
+    def request(self) -> Train:
         chosen = self.chosen
         return Train(
             job=0, task_id=self.task_id, project_dir=str(self._project), train_type=chosen.train_type,

@@ -44,9 +44,9 @@ class TrainWorker:
             )  # fmt: skip
         self._socket = ours
 
-    def ask(self, question: Message) -> Iterator[Message]:
+    def request(self, message: Message) -> Iterator[Message]:
         """Yields messages up to and including the response. Raises the error that the worker reports."""
-        self._socket.sendall(frames.encode(1, question))
+        self._socket.sendall(frames.encode(1, message))
         reader = frames.FrameReader()
         while data := self._socket.recv(65536):
             for request_id, message in reader.feed(data):
@@ -57,7 +57,7 @@ class TrainWorker:
                     return
         raise TFserveError(f"The worker died (exit code {self.process.wait()}).")
 
-    def tell(self, message: Message) -> None:
+    def notify(self, message: Message) -> None:
         self._socket.sendall(frames.encode(0, message))
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ def train(folder: Path, train_type: str, chosen: dict[str, Any], resume: str | N
                 raise Invalid("--resume uses the original parameters and cannot be combined with --set.")
             return _train(find(folder, resume))
         for left in left_behind(folder):
-            console.print(f"[yellow]kept[/yellow] {_how_to_go_on(left)}", soft_wrap=True)
+            console.print(f"[yellow]kept[/yellow] {_how_to_resume(left)}", soft_wrap=True)
         train_type = parameters.train_type(train_type)
         wanted = Chosen(train_type, parameters.complete(train_type, chosen))
         kept = KeptTraining(folder, secrets.token_hex(8))
@@ -86,12 +86,12 @@ def train(folder: Path, train_type: str, chosen: dict[str, Any], resume: str | N
 
 def _examine(kept: KeptTraining, folder: Path, wanted: Chosen) -> bool:
     """Whether the project is ready for training. Prints every problem."""
-    question = ExamineProject(
+    request = ExamineProject(
         project_dir=_in_utf8(folder), train_type=wanted.train_type, parameters=wanted.parameters,
         findings=str(kept.findings),
     )  # fmt: skip
     with _worker() as worker, console.status("checking the project"):
-        *_, found = worker.ask(question)
+        *_, found = worker.request(request)
     assert isinstance(found, ProjectExamined)
     for each in found.skipped[:20]:
         console.print(f"[yellow]skipped[/yellow] {each['path']}: {each['reason']}")
@@ -112,24 +112,24 @@ def _train(kept: KeptTraining) -> int:
     try:
         with kept.held(), _worker() as worker, _interrupting(worker), Progress(*columns, console=console) as bars:
             bar = bars.add_task("starting", total=100)
-            for message in worker.ask(kept.question()):
+            for message in worker.request(kept.request()):
                 _show(bars, bar, message)
                 ended = message
         assert isinstance(ended, TrainingEnded)
         return _summary(ended, kept.result)
     finally:
-        _tell_what_is_kept(kept)
+        _explain_what_is_kept(kept)
 
 
-def _tell_what_is_kept(kept: KeptTraining) -> None:
+def _explain_what_is_kept(kept: KeptTraining) -> None:
     """Explains how to resume an interrupted training, if it has a checkpoint."""
     if kept.epoch:
-        console.print(_how_to_go_on(kept), soft_wrap=True)
+        console.print(_how_to_resume(kept), soft_wrap=True)
     elif not kept.result.exists():
         kept.forget()
 
 
-def _how_to_go_on(kept: KeptTraining) -> str:
+def _how_to_resume(kept: KeptTraining) -> str:
     project = shlex.quote(str(kept.result.parent.parent))
     return (
         f"The best checkpoint of {kept.epoch} epochs is in {kept.folder}. Resume with:"
@@ -183,7 +183,7 @@ def _interrupting(worker: TrainWorker) -> Iterator[None]:
 
     def on_interrupt(_: int, __: object) -> None:
         signal.signal(signal.SIGINT, former)
-        worker.tell(Interrupt(job=0, workspace=""))
+        worker.notify(Interrupt(job=0, workspace=""))
 
     former = signal.signal(signal.SIGINT, on_interrupt)
     try:

@@ -112,21 +112,21 @@ def locate(
 
 
 def _locate(path: str, weights: str | None) -> Located:
-    place = Path(path)
-    for meta in (place, Path(f"{path}.meta"), place / ".meta"):
+    target = Path(path)
+    for meta in (target, Path(f"{path}.meta"), target / ".meta"):
         if meta.name.endswith(".meta") and meta.is_file():
             return _meta_graph(meta, weights or str(meta).removesuffix(".meta"))
     if weights:
         raise Invalid(
             f"{path} is not a TF1 meta graph, so its weights can't be replaced ({weights}). Deploy a new version."
         )
-    if place.is_dir():
-        return _folder(place)
-    if place.is_file():
-        return _file(place)
-    if place.exists():
-        raise Invalid(f"{path} is a {_type(place)}, not a file or a folder. {KNOWN}")
-    raise Invalid(f"{path} does not exist{_neighbour(place)}. {KNOWN}")
+    if target.is_dir():
+        return _folder(target)
+    if target.is_file():
+        return _file(target)
+    if target.exists():
+        raise Invalid(f"{path} is a {_type(target)}, not a file or a folder. {KNOWN}")
+    raise Invalid(f"{path} does not exist{_neighbour(target)}. {KNOWN}")
 
 
 def check_checkpoint(prefix: str, what: str) -> None:
@@ -297,8 +297,8 @@ def _version(folder: Path) -> int | None:
     return int(folder.name) if folder.name.isascii() and folder.name.isdigit() else None
 
 
-def _neighbour(place: Path) -> str:
+def _neighbour(target: Path) -> str:
     try:
-        return nearest(place.name, [child.name for child in _entries(place.parent)])
+        return nearest(target.name, [child.name for child in _entries(target.parent)])
     except OSError:
         return ""

@@ -43,7 +43,7 @@ def _files(model: Located) -> Iterator[Path]:
     if model.path.is_dir():
         yield from _links_below(model.path, set())
     else:
-        yield from _links_beside(model)
+        yield from _links_next_to(model)
         if model.format in (TFJS_GRAPH, TFJS_LAYERS):
             yield from companions(model.path)
     if model.weights is not None:
@@ -65,7 +65,7 @@ def _links_below(folder: Path, seen: set[Path]) -> Iterator[Path]:
                     yield from _links_below(path, seen)
 
 
-def _links_beside(model: Located) -> Iterator[Path]:
+def _links_next_to(model: Located) -> Iterator[Path]:
     """Links that belong to a model in one file: named after it, or named in it (ONNX's external data)."""
     for path in model.path.parent.iterdir():
         if path.is_symlink() and (path.name.startswith(model.path.stem) or _names(model, path.name)):

@@ -155,7 +155,7 @@ class Conversions:
     def find(self, key: str, *, asked: str = "auto") -> Report | None:
         """The report on a model. None if it is missing or damaged, or if its files are gone."""
         try:
-            report = msgspec.json.decode((self._place(key, asked) / _REPORT).read_bytes(), type=Report)
+            report = msgspec.json.decode((self._folder_of(key, asked) / _REPORT).read_bytes(), type=Report)
         except (OSError, msgspec.DecodeError):
             return None
         return report if report.compared and (not report.path or Path(report.path).exists()) else None
@@ -172,7 +172,7 @@ class Conversions:
         Stores nothing if nothing was compared: the next deployment tries again.
         """
         chosen = choose(trials, asked=asked)
-        final = self._place(key, asked)
+        final = self._folder_of(key, asked)
         path = str(final / chosen.path) if chosen is not None and chosen.path else ""
         report = Report(
             chosen=TENSORFLOW if chosen is None else chosen.runtime, precision=precision, trials=list(trials), path=path
@@ -190,7 +190,7 @@ class Conversions:
         """Deletes the work folder of an abandoned conversion."""
         shutil.rmtree(work, ignore_errors=True)
 
-    def _place(self, key: str, asked: str) -> Path:
+    def _folder_of(self, key: str, asked: str) -> Path:
         """A folder of its own for each trial, because a served model may be reloaded from there."""
         return self._folder / (key if asked == "auto" else f"{key}-{asked}")
 

@@ -67,10 +67,10 @@ def measure(call: Call) -> Latency:
     for _ in range(WARM_CALLS):
         call()
     calls = 1 + int(ROUND_S / max(_round(call, 1)[0], 1e-7))
-    begun_at = time.perf_counter()
+    started_at = time.perf_counter()
     walls: list[float] = []
     cpus: list[float] = []
-    while not _is_enough(walls, time.perf_counter() - begun_at):
+    while not _is_enough(walls, time.perf_counter() - started_at):
         wall_s, cpu_s = _round(call, calls)
         walls.append(wall_s)
         cpus.append(cpu_s)
@@ -79,10 +79,10 @@ def measure(call: Call) -> Latency:
 
 def _round(call: Call, calls: int) -> tuple[float, float]:
     """Seconds of one call, by the clock and of all cores together."""
-    cpu_at, begun_at = time.process_time(), time.perf_counter()
+    cpu_at, started_at = time.process_time(), time.perf_counter()
     for _ in range(calls):
         call()
-    return (time.perf_counter() - begun_at) / calls, (time.process_time() - cpu_at) / calls
+    return (time.perf_counter() - started_at) / calls, (time.process_time() - cpu_at) / calls
 
 
 def _is_enough(walls: list[float], took_s: float) -> bool:

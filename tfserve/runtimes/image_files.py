@@ -87,16 +87,16 @@ def _iso_format(head: bytes) -> str | None:
 
 def read(
     data: bytes, *, mode: str = "RGB", near: Size | None = None, background: Colour = WHITE,
-    look: Callable[[Any], None] | None = None,
+    inspect: Callable[[Any], None] | None = None,
 ) -> Picture:  # fmt: skip
     """Decodes a file to a Pillow image of `mode`: RGB, L or RGBA, the last with its transparency.
 
-    With `near`, a JPEG may come at a fraction of its size, never smaller than twice that. `look` is called with the
+    With `near`, a JPEG may come at a fraction of its size, never smaller than twice that. `inspect` is called with the
     decoded image before its transparency is composited. Raises `BadImage`.
     """
     image = _opened(data)
     try:
-        return _read(image, mode, near, background, look)
+        return _read(image, mode, near, background, inspect)
     except BadImage:
         raise
     except MemoryError:
@@ -157,22 +157,24 @@ def orientation(image: Any) -> int:
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
-def _read(image: Any, mode: str, near: Size | None, background: Colour, look: Callable[[Any], None] | None) -> Picture:
+def _read(
+    image: Any, mode: str, near: Size | None, background: Colour, inspect: Callable[[Any], None] | None
+) -> Picture:
     stored = image.size
     if near is not None and image.format in ("JPEG", "MPO"):
         wide, high = near[::-1] if orientation(image) > 4 else near
         image.draft("RGB", (2 * wide, 2 * high))
     image.load()
-    turns = orientation(image)
+    rotation = orientation(image)
     # Pillow has already applied the orientation of a TIFF, and PNG may have its tag anywhere.
     size = image.size if image.format == "TIFF" else stored
     grey = image.mode in _GREY_MODES
     plain = _eight_bits(image)
-    if look is not None:
-        look(plain)
+    if inspect is not None:
+        inspect(plain)
     has_alpha = plain.has_transparency_data and _is_transparent(plain := plain.convert("RGBA"))
     converted = _flat(plain, background).convert(mode) if has_alpha and mode != "RGBA" else plain.convert(mode)
-    return Picture(_upright(converted, turns), size[::-1] if turns > 4 else size, grey, has_alpha)
+    return Picture(_upright(converted, rotation), size[::-1] if rotation > 4 else size, grey, has_alpha)
 
 
 def _load(image: Any) -> None:
@@ -270,11 +272,11 @@ def _flat(rgba: Any, background: Colour) -> Any:
     return flat
 
 
-def _upright(image: Any, turns: int) -> Any:
+def _upright(image: Any, rotation: int) -> Any:
     from PIL.Image import Transpose
 
     method = {
         2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
         6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
-    }.get(turns)  # fmt: skip
+    }.get(rotation)  # fmt: skip
     return image if method is None else image.transpose(method)

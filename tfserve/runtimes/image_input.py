@@ -89,7 +89,7 @@ def _of_four(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
     layouts = [spec.layout] if spec.layout is not None else shown
     options = [found for layout in layouts if (found := _laid_out(shape, spec, layout))]
     if not options:
-        raise Invalid(f"image says {_said(spec)}, but the model takes {tensor}.")
+        raise Invalid(f"image says {_described(spec)}, but the model takes {tensor}.")
     if len(options) > 1:
         raise Invalid(
             f"image: the input {tensor.name!r} takes {tensor}, which does not show whether channels come last or first."
@@ -124,7 +124,7 @@ def _grey_without_channels(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
     for name, size in zip(("height", "width"), shape[1:], strict=True):
         given = getattr(spec, name)
         if given is not None and size not in (-1, given):
-            raise Invalid(f"image says {_said(spec)}, but the model takes {tensor}.")
+            raise Invalid(f"image says {_described(spec)}, but the model takes {tensor}.")
         spec = msgspec.structs.replace(spec, **{name: given if given is not None else None if size == -1 else size})
     return msgspec.structs.replace(spec, channels=1, layout="NHWC")
 
@@ -140,8 +140,8 @@ def _flattened(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
     channels = spec.channels or (values // area if values != -1 and values // area in MODES else 3)
     if values not in (-1, area * channels):
         raise Invalid(
-            f"image says {_said(spec)}, which is {area * channels} values with {channels} channels, but the model takes"
-            f" {tensor}."
+            f"image says {_described(spec)}, which is {area * channels} values with {channels} channels, but the model"
+            f" takes {tensor}."
         )
     if channels > 1 and spec.layout is None:
         raise Invalid(
@@ -151,7 +151,7 @@ def _flattened(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
     return msgspec.structs.replace(spec, channels=channels, layout=spec.layout or "NHWC")
 
 
-def _said(spec: ImageSpec) -> str:
+def _described(spec: ImageSpec) -> str:
     sizes = {"height": spec.height, "width": spec.width, "channels": spec.channels, "layout": spec.layout}
     return ", ".join(f"{name} {value}" for name, value in sizes.items() if value is not None) or "nothing about sizes"
 

@@ -27,7 +27,7 @@ from tfserve.runtimes import image_spec, protobuf
 from tfserve.runtimes.flatbuffer import Table
 from tfserve.runtimes.image_spec import ImageSpec
 
-BESIDE = Path("assets.extra") / "image.json"
+SIDECAR = Path("assets.extra") / "image.json"
 HELD_OUT = Path("assets.extra") / "held_out_images.zip"
 """A few images that a SavedModel was not trained on, with which other runtimes are compared."""
 ONNX_PROPERTY = "tfserve.image"
@@ -70,14 +70,14 @@ def find(model: Located, given: dict[str, Any] | None) -> Found | None:
     return Found(image_spec.parse(own, where), is_ours) if own is not None else None
 
 
-def beside(file: Path) -> Path:
+def sidecar(file: Path) -> Path:
     """Where the description of a model file is, if it has one."""
     return file.with_name(f"{file.stem}.image.json")
 
 
 def _own(model: Located) -> tuple[dict[str, Any] | None, str, bool]:
     """The model's description, its location, and whether it was written for this server."""
-    file = model.path / BESIDE if model.path.is_dir() else beside(model.path)
+    file = model.path / SIDECAR if model.path.is_dir() else sidecar(model.path)
     if file.is_file():
         return _json(file.read_bytes(), str(file)), str(file), True
     if model.format == formats.ONNX:

@@ -168,16 +168,16 @@ def _output_layout(shape: Shape, spec: ImageSpec, seen: tuple[int, int], name: s
         return spec.output_layout
     labels = {len(spec.labels) or len(spec.mask_values)} - {0}
     rules = (
-        lambda _, place: place == seen,
+        lambda _, sizes: sizes == seen,
         lambda classes, _: classes in labels,
-        lambda _, place: place[0] * seen[1] == place[1] * seen[0],
+        lambda _, sizes: sizes[0] * seen[1] == sizes[1] * seen[0],
         lambda classes, _: classes == 1,
     )
-    places: dict[Layout, tuple[int, tuple[int, int]]] = {
+    sizes_of: dict[Layout, tuple[int, tuple[int, int]]] = {
         "NHWC": (shape[2], (shape[0], shape[1])), "NCHW": (shape[0], (shape[1], shape[2])),
     }  # fmt: skip
     for rule in rules:
-        fitting = [layout for layout, place in places.items() if rule(*place)]
+        fitting = [layout for layout, sizes in sizes_of.items() if rule(*sizes)]
         if len(fitting) == 1:
             return fitting[0]
     raise Invalid(

@@ -35,23 +35,23 @@ class Layout(msgspec.Struct, frozen=True):
         return {spec.name: own for spec, own in zip(self.signature.outputs, self.outputs, strict=True)}
 
 
-def place(model: Path) -> Path:
+def path_of(model: Path) -> Path:
     """The path of a model file's layout, if it has one."""
     return model.with_name(f"{model.stem}.signature.json")
 
 
 def write(model: Path, layout: Layout) -> None:
-    place(model).write_bytes(msgspec.json.encode(layout))
+    path_of(model).write_bytes(msgspec.json.encode(layout))
 
 
 def read(model: Path) -> Layout | None:
     """The layout of a converted model. Raises `Invalid` when it is damaged."""
     try:
-        return msgspec.json.decode(place(model).read_bytes(), type=Layout)
+        return msgspec.json.decode(path_of(model).read_bytes(), type=Layout)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except msgspec.DecodeError as error:
-        raise Invalid(f"{place(model)} is damaged: {error}. Convert the model again.") from error
+        raise Invalid(f"{path_of(model)} is damaged: {error}. Convert the model again.") from error
 
 
 def plain(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], name: str = DEFAULT_SIGNATURE) -> Layout:
@@ -65,5 +65,5 @@ def check(layout: Layout, path: Path, inputs: Mapping[str, object], outputs: Map
     for wanted, known, what in ((layout.inputs, inputs, "inputs"), (layout.outputs, outputs, "outputs")):
         if lost := [name for name in wanted if name and name not in known]:
             raise Invalid(
-                f"{path} and its {place(path).name} do not match: {listed(lost)} are not among the model's {what}."
+                f"{path} and its {path_of(path).name} do not match: {listed(lost)} are not among the model's {what}."
             )

@@ -29,7 +29,7 @@ def check_cpu(device: str, library: str) -> None:
 def processor() -> str:
     """An identifier that differs between processors with different results or speed."""
     try:
-        told = Path("/proc/cpuinfo").read_text()
+        cpu_info = Path("/proc/cpuinfo").read_text()
     except OSError:
-        told = ""
-    return " ".join([platform.machine(), *dict.fromkeys(_NAMED.findall(told)), str(cores())])
+        cpu_info = ""
+    return " ".join([platform.machine(), *dict.fromkeys(_NAMED.findall(cpu_info)), str(cores())])

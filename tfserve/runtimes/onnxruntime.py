@@ -76,9 +76,9 @@ def load(model: Located, *, device: str) -> OnnxModel:
     outputs = [_spec(each, any_shape) for each in session.get_outputs() if each.type in DTYPES]
     strange = [each for each in session.get_outputs() if each.type not in DTYPES]
     if not outputs:
-        told = f"output {strange[0].name!r} is {_what(strange[0])}" if strange else "it has no outputs"
+        problem = f"output {strange[0].name!r} is {_what(strange[0])}" if strange else "it has no outputs"
         raise Unsupported(
-            f"{model.path} has no output that can be returned: {told}. Export it with tensors as outputs."
+            f"{model.path} has no output that can be returned: {problem}. Export it with tensors as outputs."
         )
     found = layout.read(model.path)
     inputs, outputs = (onnx_quantization.added(specs, model.path) for specs in (inputs, outputs))

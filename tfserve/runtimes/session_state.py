@@ -37,42 +37,42 @@ class SessionState:
     def _remember(self, tf: Any, session: Any, written: Writes) -> bool:
         """Whether the whole state can be read and restored."""
         reads: list[Any] = []
-        places: list[Any] = []
+        placeholders: list[Any] = []
         operations: list[Any] = []
         with tf.name_scope(_SCOPE):
             for name in sorted(written.variables):
-                _add_variable(tf, session.graph.get_operation_by_name(name), reads, places, operations)
+                _add_variable(tf, session.graph.get_operation_by_name(name), reads, placeholders, operations)
             for name in sorted(written.tables):
-                _add_table(tf, session.graph.get_operation_by_name(name), reads, places, operations)
+                _add_table(tf, session.graph.get_operation_by_name(name), reads, placeholders, operations)
             restore = tf.group(*operations)
         try:
             self._values = [np.array(value) for value in session.run(reads)]
         except tf.errors.OpError:  # a variable has no value yet
             return False
-        self._restore = session.make_callable(restore, feed_list=places)
+        self._restore = session.make_callable(restore, feed_list=placeholders)
         return True
 
 
-def _add_variable(tf: Any, variable: Any, reads: list[Any], places: list[Any], operations: list[Any]) -> None:
+def _add_variable(tf: Any, variable: Any, reads: list[Any], placeholders: list[Any], operations: list[Any]) -> None:
     dtype = tf.dtypes.as_dtype(variable.get_attr("dtype"))
-    place = tf.compat.v1.placeholder(dtype)
+    placeholder = tf.compat.v1.placeholder(dtype)
     handle = variable.outputs[0]
     if variable.type == "VarHandleOp":
         reads.append(tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype))
-        operations.append(tf.raw_ops.AssignVariableOp(resource=handle, value=place))
+        operations.append(tf.raw_ops.AssignVariableOp(resource=handle, value=placeholder))
     else:
         reads.append(tf.identity(handle))
-        operations.append(tf.compat.v1.assign(handle, place, validate_shape=False).op)
-    places.append(place)
+        operations.append(tf.compat.v1.assign(handle, placeholder, validate_shape=False).op)
+    placeholders.append(placeholder)
 
 
-def _add_table(tf: Any, table: Any, reads: list[Any], places: list[Any], operations: list[Any]) -> None:
+def _add_table(tf: Any, table: Any, reads: list[Any], placeholders: list[Any], operations: list[Any]) -> None:
     dtypes = [tf.dtypes.as_dtype(table.get_attr(name)) for name in ("key_dtype", "value_dtype")]
     keys, values = map(tf.compat.v1.placeholder, dtypes)
     handle = table.outputs[0]
     reads.extend(tf.raw_ops.LookupTableExportV2(table_handle=handle, Tkeys=dtypes[0], Tvalues=dtypes[1]))
     operations.append(tf.raw_ops.LookupTableImportV2(table_handle=handle, keys=keys, values=values))
-    places += [keys, values]
+    placeholders += [keys, values]
 
 
 def _outputs(definition: Any) -> Sequence[str]:

@@ -88,7 +88,7 @@ def link_latest(folder: Path) -> None:
     new.replace(latest)
 
 
-def tells_full_disk(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Whether an error, ours or TensorFlow's, or what it came from, means that no more can be written."""
     each: BaseException | None = error
     while each is not None:

@@ -20,26 +20,26 @@ KEEP_EVERY = 1.0
 
 
 class Reporter:
-    """Notifies the supervisor through `tell`. `kept` is a file with the progress of an earlier attempt."""
+    """Notifies the supervisor through `notify`. `kept` is a file with the progress of an earlier attempt."""
 
-    def __init__(self, job: int, tell: Callable[[Progress], None], kept: Path | None = None) -> None:
+    def __init__(self, job: int, notify: Callable[[Progress], None], kept: Path | None = None) -> None:
         self._job = job
-        self._tell = tell
+        self._notify = notify
         self._kept = kept
         self._progress = self._written = _read(kept)
-        self._told_at = 0.0
+        self._reported_at = 0.0
         self._message = ""
         self._lock = threading.Lock()
 
-    def say(
+    def report(
         self, progress: float, message: str, *, eta_s: float | None = None, metrics: dict[str, Any] | None = None
     ) -> None:
         """Reports at once."""
         with self._lock:
             self._progress, self._message = min(max(self._progress, progress), COMPLETE), message
-            self._told_at = time.monotonic()
+            self._reported_at = time.monotonic()
             self._keep()
-            self._tell(
+            self._notify(
                 Progress(
                     job=self._job, progress=round(self._progress, 2), message=message,
                     eta_s=None if eta_s is None else round(eta_s, 1), metrics=metrics,
@@ -48,13 +48,13 @@ class Reporter:
 
     def mention(self, progress: float, message: str, eta_s: float | None = None) -> None:
         """Reports, unless another report was sent just now."""
-        if time.monotonic() - self._told_at >= INTERVAL_S:
-            self.say(progress, message, eta_s=eta_s)
+        if time.monotonic() - self._reported_at >= INTERVAL_S:
+            self.report(progress, message, eta_s=eta_s)
 
     def repeat(self, after_s: float, progress: float, eta_s: float) -> None:
         """Repeats the last message with an updated time left, if no other was sent for a while."""
-        if self._message and time.monotonic() - self._told_at >= after_s:
-            self.say(progress, self._message, eta_s=eta_s)
+        if self._message and time.monotonic() - self._reported_at >= after_s:
+            self.report(progress, self._message, eta_s=eta_s)
 
     def _keep(self) -> None:
         if self._kept is not None and self._progress >= self._written + KEEP_EVERY:

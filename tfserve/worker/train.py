@@ -74,7 +74,7 @@ class TrainRole:
         except KeyboardInterrupt:
             failure = Failure(code="cancelled", message="The training was cancelled while it was running.")
         except Exception as error:
-            failure = _told(error, message)
+            failure = _failure_of(error, message)
         finally:
             self._main_thread.finish(key)
         if failure is None:
@@ -109,12 +109,12 @@ def _examine(message: ExamineProject) -> Message:
     except TFserveError as error:
         return Failed(failure=error.to_failure())
     except OSError as error:
-        kind_of = OutOfSpace(cause=str(error)) if atomic_files.tells_full_disk(error) else Internal(str(error))
+        kind_of = OutOfSpace(cause=str(error)) if atomic_files.is_disk_full(error) else Internal(str(error))
         return Failed(failure=kind_of.to_failure())
     except Exception as error:  # the caller gets the cause; a crash would only show an exit code
         traceback.print_exception(error)
-        told = f"The dataset check failed: {named_cause(error)}"
-        return Failed(failure=Internal(told).to_failure())
+        problem = f"The dataset check failed: {named_cause(error)}"
+        return Failed(failure=Internal(problem).to_failure())
     return ProjectExamined(
         problems=found.problems,
         skipped=[{"path": each.path, "reason": each.reason} for each in found.skipped[:MAX_SKIPPED]],
@@ -139,19 +139,19 @@ def _publish(message: Train, callers_umask: int | None) -> Failure | None:
         else:
             atomic_files.publish(atomic_files.aside_of(folder), folder, callers_umask)
     except OSError as error:
-        return _told(error, message)
+        return _failure_of(error, message)
     with contextlib.suppress(OSError):
         shutil.rmtree(message.work_folder)
     shutil.rmtree(_derived(message), ignore_errors=True)
     return None
 
 
-def _told(error: BaseException, message: Train) -> Failure:
+def _failure_of(error: BaseException, message: Train) -> Failure:
     """Why a run failed, for people; the traceback goes to the task's output."""
     shutil.rmtree(atomic_files.aside_of(Path(message.folder)), ignore_errors=True)
     if isinstance(error, TFserveError):
         return error.to_failure()
-    if atomic_files.tells_full_disk(error):
+    if atomic_files.is_disk_full(error):
         cause = f"{error}. The last checkpoint is kept in {message.work_folder}. Free some space and resume"
         return OutOfSpace(cause=cause[:1000]).to_failure()
     traceback.print_exception(error)

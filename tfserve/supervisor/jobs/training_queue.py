@@ -30,7 +30,7 @@ from tfserve.supervisor.jobs.training_callbacks import Callbacks
 from tfserve.supervisor.jobs.training_journal import TrainingRecords
 from tfserve.supervisor.jobs.training_run import FolderInUse, FolderReserved, Run, TooManyTasks, new_row, run_of
 from tfserve.supervisor.processes.worker import Spare, WorkerDied
-from tfserve.training.atomic_files import aside_of, tells_full_disk
+from tfserve.training.atomic_files import aside_of, is_disk_full
 from tfserve.training.dataset import dataset_index, feedback
 from tfserve.training.dataset.project_folders import MODELS, results_folder
 from tfserve.training.fit import weight_files
@@ -374,7 +374,7 @@ def _with_kept_weights(request: StartTraining, folder: Path) -> StartTraining:
     try:
         file = weight_files.keep(folder, request.weights or b"")
     except OSError as error:
-        raise (OutOfSpace(cause=str(error)) if tells_full_disk(error) else Unavailable(f"weights: {error}")) from error
+        raise (OutOfSpace(cause=str(error)) if is_disk_full(error) else Unavailable(f"weights: {error}")) from error
     return msgspec.structs.replace(request, weights=None, parameters=request.parameters | {"weights": str(file)})
 
 

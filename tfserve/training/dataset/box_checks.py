@@ -136,9 +136,9 @@ class _Check:
         return left * across, top * down, right * across, bottom * down
 
     def _remark(self, what: str, where: str) -> None:
-        places = self._remarks.setdefault(what, [])
-        if where not in places[-1:]:
-            places.append(where)
+        paths = self._remarks.setdefault(what, [])
+        if where not in paths[-1:]:
+            paths.append(where)
 
 
 def _wrong_format(found: Annotations, marked: Sequence[tuple[Marked, ImageFile]]) -> str | None:
@@ -192,7 +192,7 @@ def _orientations(found: Annotations, marked: Sequence[tuple[Marked, ImageFile]]
     may_be_rotated = [pair for pair in marked if pair[0].boxes and pair[0].file.suffix.lower() in EXIF_SUFFIXES]
     sizes = {each.file: (image.width, image.height) for each, image in may_be_rotated}
     stated = {each.file: each.size or sizes[each.file] for each, _ in may_be_rotated if not found.is_relative}
-    turned, _ = upright.turns(stated, {file: (file, sizes[file]) for file in stated})
+    turned, _ = upright.orientations(stated, {file: (file, sizes[file]) for file in stated})
     return turned
 
 

@@ -34,10 +34,10 @@ def examine(search: Search, parameters: Mapping[str, Any]) -> None:
         search.problems.append(
             f"{search.root} has {len(names)} classes, but at least {MIN_CLASSES} are needed. Layout: {search.layout}."
         )
-    place = {label: n for n, label in enumerate(search.labels)}
+    number_of = {label: n for n, label in enumerate(search.labels)}
     sent_back = _sent_back(search, label_of, part=TRAINING if any(file.part for file in found.files) else "")
-    for files in (sent_back, sorted(found.files, key=lambda file: place[label_of[file.name]])):
-        search.examine(files, [place[label_of[file.name]] for file in files])
+    for files in (sent_back, sorted(found.files, key=lambda file: number_of[label_of[file.name]])):
+        search.examine(files, [number_of[label_of[file.name]] for file in files])
     _check_counts(search, found)
     search.report_twins()
     groups.apply(search, chosen, found.columns)
@@ -84,8 +84,8 @@ def _check_counts(search: Search, found: Classified) -> None:
     where = _places(search, found)
     for label, name in enumerate(search.display):
         if counts[label] < MIN_IMAGES_PER_CLASS:
-            told = "no usable image" if not counts[label] else f"only {counts[label]} usable image"
-            search.problems.append(f"{where[name]} has {told}, but each class needs at least {MIN_IMAGES_PER_CLASS}.")
+            usable = "no usable image" if not counts[label] else f"only {counts[label]} usable image"
+            search.problems.append(f"{where[name]} has {usable}, but each class needs at least {MIN_IMAGES_PER_CLASS}.")
     search.problems += sentence(
         "The training part has no images of the classes",
         [

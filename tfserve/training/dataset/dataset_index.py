@@ -76,10 +76,10 @@ class Findings(msgspec.Struct, kw_only=True):
 
     def fingerprint(self, parameters: dict[str, Any]) -> str:
         """Equal for two trainings if and only if one may continue where the other stopped."""
-        told = [
+        described = [
             self.train_type, self.labels, self.numbers, self.ignore, self.images, sorted(parameters.items()),
         ]  # fmt: skip
-        return hashlib.sha256(msgspec.json.encode(told)).hexdigest()
+        return hashlib.sha256(msgspec.json.encode(described)).hexdigest()
 
     def summary(self) -> dict[str, Any]:
         """What the task's response says of the data set. Classes of a segmentation have no number of images."""

@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 
 from tfserve.tensors.specs import Array
-from tfserve.training.atomic_files import tells_full_disk
+from tfserve.training.atomic_files import is_disk_full
 
 MEMORY_BYTES = 64 * 1024 * 1024
 LEFT_FREE = 4
@@ -44,49 +44,49 @@ class Store:
         self._kept: Array | None = None
         self._file: IO[bytes] | None = None
 
-    def load(self, threads: int, told: Callable[[float], None]) -> None:
-        """Reads all arrays, if they fit. Calls `told` with the completed share."""
+    def load(self, threads: int, report: Callable[[float], None]) -> None:
+        """Reads all arrays, if they fit. Calls `report` with the completed share."""
         if self._in_memory:
             kept = np.empty((self.size, *self.shape), np.uint8)
-            self._fill(kept.__setitem__, threads, told)
+            self._fill(kept.__setitem__, threads, report)
             self._kept = kept
         elif self.size * self._each_bytes <= shutil.disk_usage(self._folder).free / LEFT_FREE:
-            self._write(threads, told)
+            self._write(threads, report)
 
-    def batch(self, places: Array) -> Array:
-        """(len(places), *shape) uint8. Raises what reading raises."""
+    def batch(self, indices: Array) -> Array:
+        """(len(indices), *shape) uint8. Raises what reading raises."""
         if self._kept is not None:
-            return self._kept[places]
-        arrays = np.empty((len(places), *self.shape), np.uint8)
-        for array, place in zip(arrays, places, strict=True):
+            return self._kept[indices]
+        arrays = np.empty((len(indices), *self.shape), np.uint8)
+        for array, index in zip(arrays, indices, strict=True):
             if self._file is not None:
-                os.preadv(self._file.fileno(), [array], int(place) * self._each_bytes)
+                os.preadv(self._file.fileno(), [array], int(index) * self._each_bytes)
             else:
-                array[:] = self._read(int(place))
+                array[:] = self._read(int(index))
         return arrays
 
-    def _write(self, threads: int, told: Callable[[float], None]) -> None:
+    def _write(self, threads: int, report: Callable[[float], None]) -> None:
         file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (it has no name, and goes with the process)
 
-        def keep(place: int, array: Array) -> None:
-            os.pwrite(file.fileno(), array.tobytes(), place * self._each_bytes)
+        def keep(index: int, array: Array) -> None:
+            os.pwrite(file.fileno(), array.tobytes(), index * self._each_bytes)
 
         try:
             os.posix_fallocate(file.fileno(), 0, self.size * self._each_bytes)
-            self._fill(keep, threads, told)
+            self._fill(keep, threads, report)
             self._file = file
             weakref.finalize(self, file.close)
         except OSError as error:
             file.close()
-            if not tells_full_disk(error):
+            if not is_disk_full(error):
                 raise
 
-    def _fill(self, keep: Callable[[int, Array], None], threads: int, told: Callable[[float], None]) -> None:
+    def _fill(self, keep: Callable[[int, Array], None], threads: int, report: Callable[[float], None]) -> None:
         done = count(1)
 
-        def fill(place: int) -> None:
-            keep(place, self._read(place))
-            told(next(done) / self.size)
+        def fill(index: int) -> None:
+            keep(index, self._read(index))
+            report(next(done) / self.size)
 
         with ThreadPoolExecutor(threads) as executor:
             for _ in executor.map(fill, range(self.size)):

@@ -75,7 +75,7 @@ def _take_boxes(search: Search, found: Annotations) -> None:
     search.remarks += remarks
     files = own_split([Labelled(each.file, "", each.part) for each in found.marked])
     images_of = {file.path: image for file, image in search.examine(files, [-1] * len(files))}
-    kept = box_checks.examine(found, images_of, {name: place for place, name in enumerate(names)})
+    kept = box_checks.examine(found, images_of, {name: number for number, name in enumerate(names)})
     if found.problems:
         return
     search.images[:] = kept

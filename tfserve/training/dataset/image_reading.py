@@ -18,7 +18,8 @@ from tfserve.runtimes.image_files import MAX_FILE_BYTES, MAX_PIXELS, SUFFIXES, W
 from tfserve.tensors.specs import Array
 
 __all__ = [
-    "MAX_FILE_BYTES", "MAX_PIXELS", "SUFFIXES", "Bad", "Look", "decoded", "look", "pixels", "read_bytes", "unchanged",
+    "MAX_FILE_BYTES", "MAX_PIXELS", "SUFFIXES", "Bad", "ImageProperties", "decoded", "inspect", "pixels", "read_bytes",
+    "unchanged",
 ]  # fmt: skip
 
 Bad = BadImage
@@ -32,7 +33,7 @@ _SAME = 3
 """Values of 0 to 255 that differ by no more look the same."""
 
 
-class Look(msgspec.Struct, frozen=True):
+class ImageProperties(msgspec.Struct, frozen=True):
     """The properties of a usable image; `width` and `height` are those of the upright image.
 
     `digest` is a hash of the file's bytes, `hash` a perceptual one of 64 bits, `thumbnail` 16x16 pixels of RGB,
@@ -67,15 +68,15 @@ class _Alpha:
             self.has_shape = bool((np.ptp(rgba[visible][:, :3], axis=0) <= _SAME).all())
 
 
-def look(file: Path, background: Colour = WHITE) -> Look:
+def inspect(file: Path, background: Colour = WHITE) -> ImageProperties:
     """Decodes a file to its end. Raises `Bad`."""
     data = read_bytes(file)
     alpha = _Alpha()
     # Decoding to a smaller size still reads all of a JPEG, with little memory.
-    picture = image_files.read(data, near=(64, 64), background=background, look=alpha)
+    picture = image_files.read(data, near=(64, 64), background=background, inspect=alpha)
     width, height = picture.size
     is_grey = picture.grey and (not picture.has_alpha or len({*background}) == 1)
-    return Look(
+    return ImageProperties(
         width, height, is_grey, _digest(data),
         hash=_perceptual_hash(picture.image), thumbnail=image_files.resized(picture.image, THUMBNAIL).tobytes(),
         detail=image_files.resized(picture.image.convert("L"), DETAIL).tobytes(),

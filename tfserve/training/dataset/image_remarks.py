@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tfserve.training.dataset import near_duplicates
 from tfserve.training.dataset.dataset_index import ImageFile
-from tfserve.training.dataset.image_reading import Look
+from tfserve.training.dataset.image_reading import ImageProperties
 from tfserve.training.dataset.search import NOTE_SUFFIXES, Search, sentence
 
 MAX_BLANK_SHARE = 0.5
@@ -20,17 +20,17 @@ def review(search: Search) -> None:
     if not search.images:
         return
     _check_left_out(search)
-    groups = near_duplicates.find(search.images, search.looks)
+    groups = near_duplicates.find(search.images, search.properties)
     _report_near_duplicates(search, groups)
     search.images = near_duplicates.grouped(search.images, groups)
     _report_transparency(search)
     search.remarks += sentence(
-        "Only the first image of these multi-image files is used", _paths(search, lambda look: look.animated)
+        "Only the first image of these multi-image files is used", _paths(search, lambda image: image.animated)
     )
 
 
 def _report_near_duplicates(search: Search, groups: Sequence[Sequence[int]]) -> None:
-    found = [[search.images[place] for place in places] for places in groups]
+    found = [[search.images[index] for index in indices] for indices in groups]
     pairs = [(first, other) for first, *others in found for other in others]
     conflicts = [
         " and ".join(f"{image.path} ({search.display[image.label]!r})" for image in pair)
@@ -61,25 +61,25 @@ def _check_left_out(search: Search) -> None:
 
 
 def _report_transparency(search: Search) -> None:
-    shapes = _paths(search, lambda look: look.shape_in_alpha)
-    blank = _paths(search, lambda look: look.blank)
+    shapes = _paths(search, lambda image: image.shape_in_alpha)
+    blank = _paths(search, lambda image: image.blank)
     search.remarks += sentence(
         "These images show a shape only by their transparency, because all visible pixels have one colour; they are"
         " composited over the colour in the parameter 'background'",
         shapes,
     )
-    told = sentence(
+    sentences = sentence(
         "These images are blank on the background. Set the parameter 'background' to another colour, such as 'black'",
         blank,
     )
     if len(blank) > MAX_BLANK_SHARE * len(search.images):
-        search.problems += told
+        search.problems += sentences
     else:
-        search.remarks += told
+        search.remarks += sentences
 
 
-def _paths(search: Search, applies: Callable[[Look], bool]) -> list[str]:
-    return [image.path for image in search.images if applies(search.looks[image.path])]
+def _paths(search: Search, applies: Callable[[ImageProperties], bool]) -> list[str]:
+    return [image.path for image in search.images if applies(search.properties[image.path])]
 
 
 def _names(pair: tuple[ImageFile, ImageFile]) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 
 from tfserve.tensors.specs import Array
 from tfserve.training.dataset import masks
-from tfserve.training.dataset.masks import Look
+from tfserve.training.dataset.masks import MaskProperties
 from tfserve.training.dataset.search import sentence
 
 IGNORE = 255
@@ -45,30 +45,30 @@ class Meaning:
     remarks: list[str] = field(default_factory=list)
 
 
-def meaning(looks: Mapping[Path, Look], colours: Mapping[str, str]) -> Meaning:
+def meaning(properties: Mapping[Path, MaskProperties], colours: Mapping[str, str]) -> Meaning:
     """How to read these masks. `colours` are `#rrggbb` by label, from a file that names them."""
-    coloured = [path for path, look in looks.items() if not look.values and look.colours]
-    with_palette = [path for path, look in looks.items() if look.has_palette]
+    coloured = [path for path, mask in properties.items() if not mask.values and mask.colours]
+    with_palette = [path for path, mask in properties.items() if mask.has_palette]
     if colours and (coloured or with_palette):
-        return _by_colour(looks, colours)
+        return _by_colour(properties, colours)
     if coloured:
-        return Meaning(problems=[_unnamed_colours(looks, coloured)])
-    if with_palette and all(looks[path].is_ramp for path in with_palette):
-        return Meaning(_levels if any(_differs(looks[path]) for path in with_palette) else None)
-    return Meaning(problems=_different_palettes(looks, with_palette))
+        return Meaning(problems=[_unnamed_colours(properties, coloured)])
+    if with_palette and all(properties[path].is_ramp for path in with_palette):
+        return Meaning(_levels if any(_differs(properties[path]) for path in with_palette) else None)
+    return Meaning(problems=_different_palettes(properties, with_palette))
 
 
-def _by_colour(looks: Mapping[Path, Look], colours: Mapping[str, str]) -> Meaning:
+def _by_colour(properties: Mapping[Path, MaskProperties], colours: Mapping[str, str]) -> Meaning:
     """Classes are numbered in the order of the file that names the colours; black that has no name is background."""
     number_of = {int(colour[1:], 16): label for label, colour in colours.items()}
     numbers = _numbered(colours)
     value_of = {colour: numbers[label] for colour, label in number_of.items()}
     value_of.setdefault(0, 0)
-    if all(not look.colours for look in looks.values()):
+    if all(not mask.colours for mask in properties.values()):
         return Meaning(problems=["labels_info.txt lists colours, but the masks are grey."])
     unknown: Counter[int] = Counter()
-    for look in looks.values():
-        unknown.update({colour for colour in _colours_of(look) if colour not in value_of})
+    for mask in properties.values():
+        unknown.update({colour for colour in _colours_of(mask) if colour not in value_of})
     problems = sentence(
         "The masks have colours without a name. Add lines '<label>,#rrggbb' to labels_info.txt for",
         [f"#{colour:06x} (in {number} masks)" for colour, number in unknown.most_common()],
@@ -95,14 +95,14 @@ def _numbered(colours: Mapping[str, str]) -> dict[str, int]:
     return numbers | {label: number for number, label in enumerate(others, start=1)}
 
 
-def _colours_of(look: Look) -> Sequence[int]:
-    if look.colours:
-        return list(look.colours.values())
-    return [value * 0x10101 for value in look.values]
+def _colours_of(mask: MaskProperties) -> Sequence[int]:
+    if mask.colours:
+        return list(mask.colours.values())
+    return [value * 0x10101 for value in mask.values]
 
 
-def _unnamed_colours(looks: Mapping[Path, Look], coloured: Sequence[Path]) -> str:
-    counts = Counter(colour for path in coloured for colour in looks[path].colours)
+def _unnamed_colours(properties: Mapping[Path, MaskProperties], coloured: Sequence[Path]) -> str:
+    counts = Counter(colour for path in coloured for colour in properties[path].colours)
     shown = ", ".join(f"#{colour:06x}" for colour, _ in counts.most_common(12))
     more = f" and {len(counts) - 12} more" if len(counts) > 12 else ""
     return (
@@ -115,16 +115,16 @@ def _levels(path: Path) -> Array:
     return (masks.colours(path) & 0xFF).astype(np.uint8)
 
 
-def _differs(look: Look) -> bool:
+def _differs(mask: MaskProperties) -> bool:
     """Whether numbers in the palette are not the levels themselves."""
-    return any(value * 0x10101 != colour for value, colour in look.colours.items())
+    return any(value * 0x10101 != colour for value, colour in mask.colours.items())
 
 
-def _different_palettes(looks: Mapping[Path, Look], with_palette: Sequence[Path]) -> list[str]:
+def _different_palettes(properties: Mapping[Path, MaskProperties], with_palette: Sequence[Path]) -> list[str]:
     """A number must mean the same colour in all masks; otherwise a program has numbered the colours per file."""
     first: dict[int, tuple[int, Path]] = {}
     for path in with_palette:
-        for value, colour in looks[path].colours.items():
+        for value, colour in properties[path].colours.items():
             known, where = first.setdefault(value, (colour, path))
             if known != colour:
                 return [

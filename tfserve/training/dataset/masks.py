@@ -27,7 +27,7 @@ MAX_COLOURS = 256
 """Maximum colours of a mask. More indicate a photograph, or a mask saved with lossy compression."""
 
 
-class Look(msgspec.Struct, frozen=True):
+class MaskProperties(msgspec.Struct, frozen=True):
     """The properties of a mask. `colours` has the colour of each value, 0xrrggbb, in a mask with a palette.
 
     In a mask of colours, without values, `colours` has each colour that is used, by itself. `is_ramp` says that all of
@@ -58,9 +58,9 @@ def colours(file: Path) -> Array:
     return _opened(file, lambda image: _packed(np.asarray(image.convert("RGB"))))
 
 
-def look(file: Path) -> Look:
+def inspect(file: Path) -> MaskProperties:
     """Raises `Bad`."""
-    return _opened(file, _look)
+    return _opened(file, _inspect)
 
 
 def _opened(file: Path, read_it: Callable[[Any], T]) -> T:
@@ -84,7 +84,7 @@ def _opened(file: Path, read_it: Callable[[Any], T]) -> T:
         raise Bad(f"can't be read: {cause(error, 120)}") from error
 
 
-def _look(image: Any) -> Look:
+def _inspect(image: Any) -> MaskProperties:
     width, height = image.size
     if image.mode in ("RGB", "RGBA") and not _is_grey(image):
         used = np.unique(_packed(np.asarray(image.convert("RGB"))))
@@ -92,14 +92,14 @@ def _look(image: Any) -> Look:
             raise Bad(
                 f"it has {len(used)} different colours; expected one per class. Was it smoothed, or saved as JPEG?"
             )
-        return Look(width, height, [], {int(each): int(each) for each in used})
+        return MaskProperties(width, height, [], {int(each): int(each) for each in used})
     values = np.flatnonzero(np.bincount(_values(image).ravel(), minlength=256)).tolist()
     if image.mode != "P":
-        return Look(width, height, values, {})
+        return MaskProperties(width, height, values, {})
     palette = _packed(_palette(image))
     whole = {n: int(colour) for n, colour in enumerate(palette)}
     is_ramp = all(colour % 0x10101 == 0 for colour in whole.values())
-    return Look(width, height, values, {value: whole.get(value, -1) for value in values}, is_ramp)
+    return MaskProperties(width, height, values, {value: whole.get(value, -1) for value in values}, is_ramp)
 
 
 def _values(image: Any) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfserve.tensors.specs import Array
 from tfserve.training.dataset.dataset_index import ImageFile
-from tfserve.training.dataset.image_reading import Look
+from tfserve.training.dataset.image_reading import ImageProperties
 
 MOST_BITS = 9
 """Bits of 64 in which the perceptual hashes of two such images may differ."""
@@ -27,39 +27,39 @@ _BORDER = 2
 """Pixels that are not compared: the other image may have been cut off there."""
 
 
-def find(images: Sequence[ImageFile], looks: Mapping[str, Look]) -> list[list[int]]:
-    """Groups of places in `images`, two or more in each. Every image looks like the first of its group.
+def find(images: Sequence[ImageFile], properties: Mapping[str, ImageProperties]) -> list[list[int]]:
+    """Groups of indices in `images`, two or more in each. Every image looks like the first of its group.
 
     Groups are not joined by a third image that is like both: a film would become one group.
     """
-    hashes = np.array([looks[image.path].hash for image in images], np.uint64)
-    details = np.stack([np.frombuffer(looks[image.path].detail, np.uint8) for image in images])
-    thumbnails = np.stack([np.frombuffer(looks[image.path].thumbnail, np.uint8) for image in images])
+    hashes = np.array([properties[image.path].hash for image in images], np.uint64)
+    details = np.stack([np.frombuffer(properties[image.path].detail, np.uint8) for image in images])
+    thumbnails = np.stack([np.frombuffer(properties[image.path].thumbnail, np.uint8) for image in images])
     is_free = details.std(axis=1) >= LEAST_CONTRAST
     groups = []
-    for place in range(len(images) - 1):
-        if not is_free[place]:
+    for index in range(len(images) - 1):
+        if not is_free[index]:
             continue
-        bits = np.bitwise_count(hashes[place + 1 :] ^ hashes[place])
-        near = place + 1 + np.flatnonzero((bits <= MOST_BITS) & is_free[place + 1 :])
-        near = near[np.argsort(bits[near - place - 1], kind="stable")][:MOST_COMPARED]
+        bits = np.bitwise_count(hashes[index + 1 :] ^ hashes[index])
+        near = index + 1 + np.flatnonzero((bits <= MOST_BITS) & is_free[index + 1 :])
+        near = near[np.argsort(bits[near - index - 1], kind="stable")][:MOST_COMPARED]
         if len(near):
-            near = near[_unexplained(details[place], details[near]) <= MOST_UNEXPLAINED]
-        alike = np.sort(near[_colour_difference(thumbnails[place], thumbnails[near]) <= MOST_COLOUR])
+            near = near[_unexplained(details[index], details[near]) <= MOST_UNEXPLAINED]
+        alike = np.sort(near[_colour_difference(thumbnails[index], thumbnails[near]) <= MOST_COLOUR])
         if len(alike):
             is_free[alike] = False
-            groups.append([place, *alike.tolist()])
+            groups.append([index, *alike.tolist()])
     return groups
 
 
 def grouped(images: Sequence[ImageFile], groups: Sequence[Sequence[int]]) -> list[ImageFile]:
     """The images, those that look alike in one `group` unless they have another already."""
     result = list(images)
-    for places in groups:
-        name = next((images[place].group for place in places if images[place].group), images[places[0]].path)
-        for place in places:
-            if not images[place].group:
-                result[place] = msgspec.structs.replace(images[place], group=name)
+    for indices in groups:
+        name = next((images[index].group for index in indices if images[index].group), images[indices[0]].path)
+        for index in indices:
+            if not images[index].group:
+                result[index] = msgspec.structs.replace(images[index], group=name)
     return result
 
 

@@ -39,9 +39,9 @@ def problems_of_results(project: Path) -> list[str]:
     models = project / MODELS
     if os.path.lexists(models) and not models.is_dir():
         return [f"{models} is not a folder, but results are written to a folder with this name. Rename or remove it."]
-    place = models if models.is_dir() else project
-    if place.is_dir() and not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
-        return [f"{place} is not writable for this server, but results are written to {models}."]
+    folder = models if models.is_dir() else project
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        return [f"{folder} is not writable for this server, but results are written to {models}."]
     if is_in_the_way(models / LATEST):
         return [f"{models / LATEST} is not a link, but the link to the newest result goes there. Rename or remove it."]
     return []

@@ -82,7 +82,7 @@ class Search:
         self.remarks: list[str] = []
         self.bad: Counter[str] = Counter()
         self.background = background
-        self.looks: dict[str, image_reading.Look] = {}
+        self.properties: dict[str, image_reading.ImageProperties] = {}
         #: class folders without any image file, by the name of the class
         self.empty_classes: dict[str, Path] = {}
         #: folder → the archive that was unpacked into it
@@ -173,7 +173,7 @@ class Search:
     def examine(self, files: Sequence[Labelled], labels: Sequence[int]) -> list[tuple[Labelled, ImageFile]]:
         """Keeps the good images among these files, each with its label, and returns them."""
         kept = []
-        for (file, label), found in in_threads(self._look, zip(files, labels, strict=True), self.threads):
+        for (file, label), found in in_threads(self._inspect, zip(files, labels, strict=True), self.threads):
             if isinstance(found, Bad):
                 self.skip(file.path, str(found), bad=True)
             elif image := self._keep(file, found, label):
@@ -198,24 +198,24 @@ class Search:
 
     def check_share_of_bad(self) -> None:
         bad = self.bad.total()
-        looked_at = len(self.images) + bad
-        if bad > MAX_BAD_SHARE * looked_at:
-            told = ", ".join(f"{count} {reason}" for reason, count in self.bad.most_common(4))
+        inspected = len(self.images) + bad
+        if bad > MAX_BAD_SHARE * inspected:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.bad.most_common(4))
             self.problems.append(
-                f"{bad} of {looked_at} images in {self.root} can't be used ({told}), more than"
+                f"{bad} of {inspected} images in {self.root} can't be used ({reasons}), more than"
                 f" {MAX_BAD_SHARE:.0%}. Replace or remove them."
             )
 
     def report_twins(self) -> None:
         self.problems += sentence("The same image is in two classes, so one of the labels must be wrong", self._twins)
 
-    def _look(self, item: tuple[Labelled, int]) -> image_reading.Look | Bad:
+    def _inspect(self, item: tuple[Labelled, int]) -> image_reading.ImageProperties | Bad:
         try:
-            return image_reading.look(item[0].path, self.background)
+            return image_reading.inspect(item[0].path, self.background)
         except Bad as bad:
             return bad
 
-    def _keep(self, file: Labelled, found: image_reading.Look, label: int) -> ImageFile | None:
+    def _keep(self, file: Labelled, found: image_reading.ImageProperties, label: int) -> ImageFile | None:
         image = ImageFile(
             self.relative(file.path), found.width, found.height, found.grey, found.digest, label,
             part=file.part, group=file.group,
@@ -223,7 +223,7 @@ class Search:
         twin = self._seen.setdefault(found.digest, image)
         if twin is image:
             self.images.append(image)
-            self.looks[image.path] = found
+            self.properties[image.path] = found
             return image
         if twin.label != label and twin.path.startswith(f"{FEEDBACK}/"):
             self.skip(file.path, f"its label was corrected by feedback: {twin.path}")

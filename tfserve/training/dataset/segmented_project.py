@@ -19,7 +19,7 @@ from tfserve.training.dataset.layouts import class_names, groups, polygons, reco
 from tfserve.training.dataset.layouts.class_names import Names
 from tfserve.training.dataset.layouts.recognise import Segmented
 from tfserve.training.dataset.mask_values import Meaning
-from tfserve.training.dataset.masks import Look
+from tfserve.training.dataset.masks import MaskProperties
 from tfserve.training.dataset.search import Search, in_threads, sentence
 
 BACKGROUND = "background"
@@ -80,78 +80,84 @@ class _Files:
     def read(self, images: Mapping[Path, ImageFile]) -> None:
         search = self._search
         image_of = {self._found.masks[path]: image for path, image in images.items()}
-        looks = self._looks(image_of)
-        names = class_names.find(search) if looks else None
-        meaning = mask_values.meaning(looks, names.colours if names else {})
+        properties = self._properties(image_of)
+        names = class_names.find(search) if properties else None
+        meaning = mask_values.meaning(properties, names.colours if names else {})
         search.problems += meaning.problems
         if not meaning.problems:
-            turns = self._turns(image_of, looks)
-            mask_of, images_with = self._converted(image_of, looks, meaning, turns)
+            orientations = self._orientations(image_of, properties)
+            mask_of, images_with = self._converted(image_of, properties, meaning, orientations)
             _set_masks(search, mask_of)
-            self._name(images_with, names, meaning, looks)
+            self._name(images_with, names, meaning, properties)
 
-    def _looks(self, image_of: Mapping[Path, ImageFile]) -> dict[Path, Look]:
-        looks, wrong = {}, []
-        for path, found in in_threads(_look, image_of, self._search.threads):
+    def _properties(self, image_of: Mapping[Path, ImageFile]) -> dict[Path, MaskProperties]:
+        properties, wrong = {}, []
+        for path, found in in_threads(_inspect, image_of, self._search.threads):
             if isinstance(found, Bad):
                 wrong.append(f"{path} ({found})")
             else:
-                looks[path] = found
+                properties[path] = found
         self._search.problems += sentence("These masks can't be used", wrong)
-        return looks
+        return properties
 
-    def _turns(self, image_of: Mapping[Path, ImageFile], looks: Mapping[Path, Look]) -> dict[Path, int]:
+    def _orientations(
+        self, image_of: Mapping[Path, ImageFile], properties: Mapping[Path, MaskProperties]
+    ) -> dict[Path, int]:
         """The orientation to apply to each mask; masks of other sizes are a problem."""
-        sizes = {path: (look.width, look.height) for path, look in looks.items()}
-        files = {path: _file_and_size(self._search, image_of[path]) for path in looks}
-        turns, wrong = upright.turns(sizes, files)
+        sizes = {path: (mask.width, mask.height) for path, mask in properties.items()}
+        files = {path: _file_and_size(self._search, image_of[path]) for path in properties}
+        orientations, wrong = upright.orientations(sizes, files)
         self._search.problems += sentence(
             "These masks have another size than their images",
             [f"{path} ({size[0]}x{size[1]}, the image {image_of[path].width}x{image_of[path].height})"
              for path, size in sizes.items() if path in wrong],
         )  # fmt: skip
-        return turns
+        return orientations
 
     def _converted(
         self,
         image_of: Mapping[Path, ImageFile],
-        looks: Mapping[Path, Look],
+        properties: Mapping[Path, MaskProperties],
         meaning: Meaning,
-        turns: Mapping[Path, int],
+        orientations: Mapping[Path, int],
     ) -> tuple[dict[str, Path], Counter[int]]:  # fmt: skip
         """Image → mask, and the number of masks with each value."""
         images_with: Counter[int] = Counter()
         mask_of: dict[str, Path] = {}
-        numbered = {path: number for number, path in enumerate(looks)}
+        numbered = {path: number for number, path in enumerate(properties)}
 
         def convert(path: Path) -> tuple[Path, list[int]]:
-            if meaning.convert is None and path not in turns:
-                return path, looks[path].values
+            if meaning.convert is None and path not in orientations:
+                return path, properties[path].values
             values = meaning.convert(path) if meaning.convert else masks.read(path)
-            values = upright.turn(values, turns.get(path, 1))
+            values = upright.rotated(values, orientations.get(path, 1))
             return _save(values, self._search.work("masks"), numbered[path]), np.unique(values).tolist()
 
-        for path, (mask, values) in in_threads(convert, looks, self._search.threads):
+        for path, (mask, values) in in_threads(convert, properties, self._search.threads):
             mask_of[image_of[path].path] = mask
             images_with.update(values)
         return mask_of, images_with
 
     def _name(
-        self, images_with: Counter[int], names: Names | None, meaning: Meaning, looks: Mapping[Path, Look]
+        self,
+        images_with: Counter[int],
+        names: Names | None,
+        meaning: Meaning,
+        properties: Mapping[Path, MaskProperties],
     ) -> None:
         search = self._search
         given = meaning.numbers or (names.numbers if names else {})
         name_of = {number: label for label, number in given.items()}
         display = names.display if names else {}
         shown = {value: display.get(label, label) for value, label in name_of.items()}
-        has_palette = any(look.has_palette and not look.is_ramp for look in looks.values())
+        has_palette = any(mask.has_palette and not mask.is_ramp for mask in properties.values())
         search.ignore = mask_values.ignored_value(
             sorted(images_with), shown, self._chosen, has_palette=has_palette and meaning.convert is None
         )
         values = sorted({0, *images_with} - {search.ignore})
         if names is not None:
             self._check_names(values, names, name_of)
-        self._check_values(values, len(looks), names)
+        self._check_values(values, len(properties), names)
         search.numbers = values
         if name_of.get(0, "").strip() == BACKGROUND:
             del name_of[0]
@@ -198,9 +204,9 @@ def _file_and_size(search: Search, image: ImageFile) -> tuple[Path, tuple[int, i
     return search.project / image.path, (image.width, image.height)
 
 
-def _look(path: Path) -> Look | Bad:
+def _inspect(path: Path) -> MaskProperties | Bad:
     try:
-        return masks.look(path)
+        return masks.inspect(path)
     except Bad as bad:
         return bad
 
@@ -224,7 +230,9 @@ class _Drawn:
         used = sorted({shape.name for path in images for shape in self._found.annotated[path].shapes})
         values = self._values(used)
         sizes = {path: (each.width, each.height) for path, each in self._found.annotated.items() if path in images}
-        turns, wrong = upright.turns(sizes, {path: _file_and_size(search, images[path]) for path in sizes})
+        orientations, wrong = upright.orientations(
+            sizes, {path: _file_and_size(search, images[path]) for path in sizes}
+        )
         search.problems += sentence(
             "These images have another size than their annotations say",
             [f"{path} ({images[path].width}x{images[path].height}, annotated {sizes[path]})" for path in sorted(wrong)],
@@ -232,7 +240,7 @@ class _Drawn:
         if len(search.labels) < MIN_VALUES:
             search.problems.append(f"No image in {search.root} has an outline. Annotate at least one object.")
         if not search.problems:
-            _set_masks(search, self._draw(images, values, turns))
+            _set_masks(search, self._draw(images, values, orientations))
 
     def _values(self, used: list[str]) -> dict[str, int]:
         """Name → value in the masks; sets the labels."""
@@ -265,13 +273,13 @@ class _Drawn:
         return {name: number for number, name in enumerate(classes, start=1)}
 
     def _draw(
-        self, images: Mapping[Path, ImageFile], values: dict[str, int], turns: Mapping[Path, int]
+        self, images: Mapping[Path, ImageFile], values: dict[str, int], orientations: Mapping[Path, int]
     ) -> dict[str, Path]:
         folder = self._search.work("masks")
         numbered = {path: number for number, path in enumerate(images)}
 
         def draw(path: Path) -> Path:
             mask = polygons.draw(self._found.annotated[path], values)
-            return _save(upright.turn(mask, turns.get(path, 1)), folder, numbered[path])
+            return _save(upright.rotated(mask, orientations.get(path, 1)), folder, numbered[path])
 
         return {images[path].path: mask for path, mask in in_threads(draw, images, self._search.threads)}

@@ -30,7 +30,7 @@ def aside(labels: Array, training: Array, seed: int) -> tuple[Array, Array]:
     return np.setdiff1d(training, selection), selection
 
 
-def spread(places: Array, at_most: int) -> Array:
+def spread(indices: Array, at_most: int) -> Array:
     """A number of positions, evenly spread over all."""
-    chosen = np.linspace(0, len(places) - 1, min(at_most, len(places))).astype(int)
-    return np.asarray(places[chosen])
+    chosen = np.linspace(0, len(indices) - 1, min(at_most, len(indices))).astype(int)
+    return np.asarray(indices[chosen])

@@ -57,7 +57,7 @@ def _exported(run: Run, network: Any, pictures: Store, tried: Array) -> exports.
     labels = run.findings.labels
     folder = run.aside / exports.SAVED_MODEL
     signatures.save(network, signatures.Detector(network, labels, run.image()), folder)
-    originals = [run.data(place) for place in tried]
+    originals = [run.data(index) for index in tried]
     with run.optional(str(image_metadata.HELD_OUT)):
         held_out_images.write(originals, folder, run.background)
     inputs = [image[np.newaxis] for image in pictures.batch(tried).astype(np.float32)]
@@ -66,7 +66,7 @@ def _exported(run: Run, network: Any, pictures: Store, tried: Array) -> exports.
     trial = exports.Trial(run.aside, inputs, expected, image=run.image(), compare=compare)
     trial.add("SavedModel", exports.SAVED_MODEL, _saved_model("serving_default"), tolerance=EXACT)
     files = [graph_images.as_tensor(data, run.background) for data in originals]
-    sides = [_sides(run.findings.images[place]) for place in tried]
+    sides = [_sides(run.findings.images[index]) for index in tried]
     in_pixels = [_scaled(each, side) for each, side in zip(expected, sides, strict=True)]
     trial.add(
         "SavedModel from files", exports.SAVED_MODEL, _saved_model("image_bytes", labels), inputs=files,

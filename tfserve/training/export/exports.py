@@ -25,7 +25,7 @@ from tfserve.runtimes import image_metadata
 from tfserve.runtimes.call_latency import wall_times
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.tensors.specs import Array
-from tfserve.training.atomic_files import tells_full_disk
+from tfserve.training.atomic_files import is_disk_full
 from tfserve.training.dataset import project_folders
 from tfserve.training.export.constant_model import ConstantModel
 from tfserve.training.export.litert_metadata import with_metadata
@@ -117,7 +117,7 @@ class Trial:
     @classmethod
     def of(cls, network: Any, folder: Path, images: Array, *, image: dict[str, Any] | None = None) -> Trial:
         """`image` describes the input of the next forms; it is written next to each of them."""
-        inputs = [images[place : place + 1] for place in range(len(images))]
+        inputs = [images[index : index + 1] for index in range(len(images))]
         return cls(folder, inputs, list(map(_as_graph(network), inputs)), image=image)
 
     def add(
@@ -130,8 +130,8 @@ class Trial:
         self.results.append(export)
         try:
             if self._image and path != SAVED_MODEL:
-                beside = image_metadata.beside(self._folder / path)
-                beside.write_text(json.dumps(self._image, ensure_ascii=False, indent=2))
+                sidecar = image_metadata.sidecar(self._folder / path)
+                sidecar.write_text(json.dumps(self._image, ensure_ascii=False, indent=2))
             compute = open_it(self._folder / path)
             inputs = self._inputs if inputs is None else inputs
             given = [compute(each) for each in inputs]
@@ -141,11 +141,11 @@ class Trial:
             times = wall_times(partial(compute, inputs[0]), calls=LATENCY_CALLS, limit_s=LATENCY_S)
             export.latency_ms = round(statistics.median(times) * 1000, 3)
         except Exception as error:  # whatever a converter raises
-            if path == SAVED_MODEL and tells_full_disk(error):  # without it there is nothing to deliver
+            if path == SAVED_MODEL and is_disk_full(error):  # without it there is nothing to deliver
                 raise
             export.problem = named_cause(error)
-            if path != SAVED_MODEL and tells_full_disk(error):  # the partly written form is useless
-                for each in (self._folder / path, image_metadata.beside(self._folder / path)):
+            if path != SAVED_MODEL and is_disk_full(error):  # the partly written form is useless
+                for each in (self._folder / path, image_metadata.sidecar(self._folder / path)):
                     each.unlink(missing_ok=True)
         export.size_bytes = paths.size_bytes(self._folder / path)
 

@@ -57,17 +57,19 @@ def decoded(data: Any, background: Colour, near: tuple[int, int] | None = None) 
     With `near`, a height and width, a JPEG is decoded at a fraction of its size, at least twice as large as that.
     """
     is_jpeg = tf.io.is_jpeg(data)
-    turns = orientation(data)
-    image = tf.cond(is_jpeg, lambda: _jpeg(data, turns, near), lambda: _flat(_with_alpha(data, background), background))
+    rotation = orientation(data)
+    image = tf.cond(
+        is_jpeg, lambda: _jpeg(data, rotation, near), lambda: _flat(_with_alpha(data, background), background)
+    )
     image.set_shape((None, None, 3))
-    return upright(image, turns)
+    return upright(image, rotation)
 
 
-def upright(image: Any, turns: Any) -> Any:
-    """An image (height, width, channels), rotated by the EXIF orientation `turns`, a scalar of 1 to 8."""
-    image = tf.cond(turns >= _FIRST_TRANSPOSED, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
-    image = tf.cond(_is_one_of(turns, _FLIPPED_ACROSS), lambda: tf.reverse(image, [1]), lambda: image)
-    return tf.cond(_is_one_of(turns, _FLIPPED_DOWN), lambda: tf.reverse(image, [0]), lambda: image)
+def upright(image: Any, rotation: Any) -> Any:
+    """An image (height, width, channels), rotated by the EXIF orientation `rotation`, a scalar of 1 to 8."""
+    image = tf.cond(rotation >= _FIRST_TRANSPOSED, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
+    image = tf.cond(_is_one_of(rotation, _FLIPPED_ACROSS), lambda: tf.reverse(image, [1]), lambda: image)
+    return tf.cond(_is_one_of(rotation, _FLIPPED_DOWN), lambda: tf.reverse(image, [0]), lambda: image)
 
 
 def orientation(data: Any) -> Any:
@@ -86,7 +88,7 @@ def orientation(data: Any) -> Any:
 # --- pixels
 
 
-def _jpeg(data: Any, turns: Any, near: tuple[int, int] | None) -> Any:
+def _jpeg(data: Any, rotation: Any, near: tuple[int, int] | None) -> Any:
     """As Pillow decodes it: TensorFlow's faster way moves probabilities by up to 0.1."""
 
     shape = tf.io.extract_jpeg_shape(data)
@@ -99,7 +101,7 @@ def _jpeg(data: Any, turns: Any, near: tuple[int, int] | None) -> Any:
     if near is None:
         return decode(1)
     height, width = tf.unstack(shape[:2])
-    high, wide = tf.unstack(tf.where(turns >= _FIRST_TRANSPOSED, near[::-1], near))
+    high, wide = tf.unstack(tf.where(rotation >= _FIRST_TRANSPOSED, near[::-1], near))
     fits = tf.minimum(height // (2 * high), width // (2 * wide))
     step = tf.reduce_sum(tf.cast(fits >= [2, 4, 8], tf.int32))
     return tf.switch_case(step, [lambda ratio=ratio: decode(ratio) for ratio in (1, 2, 4, 8)])
@@ -268,8 +270,8 @@ def _number(data: Any, at: Any, size: int, *, little: bool = False) -> Any:
     """The unsigned whole number of `size` bytes, as int32; bytes after the end count as 0."""
     padded = tf.strings.join([_part(data, at, size), b"\0" * size])
     octets = tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, size), tf.uint8), tf.int32)
-    places = range(size) if little else reversed(range(size))
-    return tf.reduce_sum(octets * tf.constant([256**place for place in places]))
+    digits = range(size) if little else reversed(range(size))
+    return tf.reduce_sum(octets * tf.constant([256**digit for digit in digits]))
 
 
 def _part(data: Any, at: Any, size: Any) -> Any:

@@ -20,9 +20,9 @@ _KEPT = ("JPEG", "PNG", "GIF", "BMP", "WebP")
 
 def write(files: Sequence[bytes], saved_model: Path, background: Colour = WHITE) -> None:
     """Writes the first of these image files into the SavedModel's folder, large and rare ones converted."""
-    place = saved_model / image_metadata.HELD_OUT
-    place.parent.mkdir(exist_ok=True)
-    with zipfile.ZipFile(place, "w") as archive:
+    archive_file = saved_model / image_metadata.HELD_OUT
+    archive_file.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(archive_file, "w") as archive:
         for number, data in enumerate(files[:MOST]):
             name, content = _small(data, background)
             archive.writestr(f"{number:02}{name}", content)

@@ -46,10 +46,10 @@ class _Writer:
     def floats(self, *values: float) -> _Place:
         return _Place(self.builder.CreateNumpyVector(np.array(values, np.float32)))
 
-    def vector(self, *places: _Place) -> _Place:
-        self.builder.StartVector(4, len(places), 4)
-        for place in reversed(places):
-            self.builder.PrependUOffsetTRelative(place)
+    def vector(self, *indices: _Place) -> _Place:
+        self.builder.StartVector(4, len(indices), 4)
+        for index in reversed(indices):
+            self.builder.PrependUOffsetTRelative(index)
         return _Place(self.builder.EndVector())
 
     def table(self, *fields: _Place | _Byte | int | None) -> _Place:
@@ -94,9 +94,9 @@ def metadata(card: dict[str, Any]) -> bytes:
         None, None, writer.vector(_input(writer, card["size"])), writer.vector(*_outputs(writer, card["train_type"]))
     )
     file = writer.table(writer.text(CARD), writer.text("the complete model description as JSON"), _Byte(DESCRIPTION))
-    name, told = writer.text(card["train_type"]), writer.text(f"Trained by TFserve, task {card['task']}.")
+    name, description = writer.text(card["train_type"]), writer.text(f"Trained by TFserve, task {card['task']}.")
     graphs, files, parser = writer.vector(graph), writer.vector(file), writer.text("1.0.0")
-    return writer.finished(writer.table(name, told, None, graphs, None, None, files, parser))
+    return writer.finished(writer.table(name, description, None, graphs, None, None, files, parser))
 
 
 def _input(writer: _Writer, size: Sequence[int]) -> _Place:
@@ -130,12 +130,12 @@ def _outputs(writer: _Writer, train_type: str) -> list[_Place]:
 def _output(writer: _Writer, train_type: str) -> _Place:
     """Probabilities along the last axis, whose labels are in a file."""
     if train_type == "classification":
-        content, told = writer.table(_Byte(FEATURES), writer.table()), "one probability per label"
+        content, description = writer.table(_Byte(FEATURES), writer.table()), "one probability per label"
     else:
         content = writer.table(_Byte(IMAGE), writer.table(_Byte(GREY)))
-        told = "one probability per pixel and label"
+        description = "one probability per pixel and label"
     labels = writer.table(writer.text(LABELS), writer.text("one label per line"), _Byte(AXIS_LABELS))
     return writer.table(
-        writer.text("probabilities"), writer.text(told), None, content, None,
+        writer.text("probabilities"), writer.text(description), None, content, None,
         writer.table(writer.floats(1.0), writer.floats(0.0)), writer.vector(labels),
     )  # fmt: skip

@@ -178,15 +178,15 @@ def save(network: Any, server: Classifier | Segmenter | Detector, folder: Path) 
 
 def describe(image: dict[str, Any], folder: Path) -> None:
     """Writes into a SavedModel how files become its input (`tfserve.runtimes.image_metadata`)."""
-    beside = folder / image_metadata.BESIDE
-    beside.parent.mkdir(exist_ok=True)
-    beside.write_text(json.dumps(image, ensure_ascii=False, indent=2))
+    sidecar = folder / image_metadata.SIDECAR
+    sidecar.parent.mkdir(exist_ok=True)
+    sidecar.write_text(json.dumps(image, ensure_ascii=False, indent=2))
 
 
 def _some(image_bytes: Any) -> Any:
     """The batch, unless it is empty, for which TensorFlow would report mismatched shapes of some inner layer."""
-    told = "image_bytes: expected at least one encoded image, got an empty batch"
-    with tf.control_dependencies([tf.debugging.assert_positive(tf.size(image_bytes), message=told)]):
+    message = "image_bytes: expected at least one encoded image, got an empty batch"
+    with tf.control_dependencies([tf.debugging.assert_positive(tf.size(image_bytes), message=message)]):
         return tf.identity(image_bytes)
 
 
@@ -212,7 +212,7 @@ def _weights(old: Any, new: int) -> Any:
     """(new, old) shares of the old pixels in each new one: a triangle, as wide as a new pixel or an old one."""
     step = tf.cast(old, tf.float32) / new
     centres = (tf.range(new, dtype=tf.float32) + 0.5) * step
-    places = tf.cast(tf.range(old), tf.float32) + 0.5
-    distances = tf.abs(places[tf.newaxis] - centres[:, tf.newaxis]) / tf.maximum(step, 1.0)
+    centres = tf.cast(tf.range(old), tf.float32) + 0.5
+    distances = tf.abs(centres[tf.newaxis] - centres[:, tf.newaxis]) / tf.maximum(step, 1.0)
     weights = tf.maximum(1.0 - distances, 0.0)
     return weights / tf.reduce_sum(weights, axis=1, keepdims=True)

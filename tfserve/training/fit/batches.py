@@ -25,7 +25,7 @@ class Arrays(Protocol):
     @property
     def dtype(self) -> Any: ...
 
-    def batch(self, places: Array) -> Array: ...
+    def batch(self, indices: Array) -> Array: ...
 
 
 @dataclass(frozen=True)
@@ -37,24 +37,24 @@ class Source:
     target_shape: tuple[int, ...] = ()
     target_type: Any = np.int32
 
-    def fetch(self, places: Array) -> tuple[Array, Array]:
-        return self.inputs.batch(places), np.asarray(self.targets(places), self.target_type)
+    def fetch(self, indices: Array) -> tuple[Array, Array]:
+        return self.inputs.batch(indices), np.asarray(self.targets(indices), self.target_type)
 
 
-def plain(source: Source, places: Array, batch_size: int, threads: int) -> Any:
+def plain(source: Source, indices: Array, batch_size: int, threads: int) -> Any:
     """Batches in the order of the positions."""
-    return batches_of(source, tf.data.Dataset.from_tensor_slices(places), batch_size, threads).prefetch(2)
+    return batches_of(source, tf.data.Dataset.from_tensor_slices(indices), batch_size, threads).prefetch(2)
 
 
 def shuffled(
-    source: Source, places: Array, batch_size: int, threads: int, *, seed: int, augment: Augment | None
+    source: Source, indices: Array, batch_size: int, threads: int, *, seed: int, augment: Augment | None
 ) -> Any:
     """Batches in another order each epoch, with random changes; all of it follows from the seed.
 
     The last batch of an epoch is left out when it is not full, because small batches disturb batch normalisation.
     """
-    order = tf.data.Dataset.from_tensor_slices(places).shuffle(len(places), seed=seed, reshuffle_each_iteration=True)
-    batches = batches_of(source, order, batch_size, threads, drop_remainder=len(places) >= batch_size)
+    order = tf.data.Dataset.from_tensor_slices(indices).shuffle(len(indices), seed=seed, reshuffle_each_iteration=True)
+    batches = batches_of(source, order, batch_size, threads, drop_remainder=len(indices) >= batch_size)
     if augment is None:
         return batches.prefetch(2)
     seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
@@ -62,8 +62,8 @@ def shuffled(
     return tf.data.Dataset.zip(batches, seeds).map(change(augment), num_parallel_calls=threads).prefetch(2)
 
 
-def batches_of(source: Source, places: Any, batch_size: int, threads: int, *, drop_remainder: bool = False) -> Any:
-    """`places` is a data set of positions."""
+def batches_of(source: Source, indices: Any, batch_size: int, threads: int, *, drop_remainder: bool = False) -> Any:
+    """`indices` is a data set of positions."""
 
     def fetch(batch: Any) -> tuple[Any, Any]:
         types = [tf.as_dtype(source.inputs.dtype), tf.as_dtype(source.target_type)]
@@ -74,7 +74,7 @@ def batches_of(source: Source, places: Any, batch_size: int, threads: int, *, dr
 
     options = tf.data.Options()
     options.threading.private_threadpool_size = threads
-    batches = places.batch(batch_size, drop_remainder=drop_remainder).map(fetch, num_parallel_calls=threads)
+    batches = indices.batch(batch_size, drop_remainder=drop_remainder).map(fetch, num_parallel_calls=threads)
     return batches.with_options(options)
 
 
@@ -100,4 +100,4 @@ def _changing_both(augment: Augment) -> Callable[[Any, Any], Any]:
 
 def labels_of(labels: Sequence[int]) -> Targets:
     known = np.asarray(labels, np.int32)
-    return lambda places: known[places]
+    return lambda indices: known[indices]

@@ -112,8 +112,8 @@ def _write(file: Path, arrays: Mapping[str, Array], state: State) -> None:
 
 
 def _finite(state: State) -> dict[str, Any]:
-    told: dict[str, Any] = msgspec.to_builtins(state)
-    return {name: value for name, value in told.items() if value != float("inf")}
+    values: dict[str, Any] = msgspec.to_builtins(state)
+    return {name: value for name, value in values.items() if value != float("inf")}
 
 
 def _state(content: Any) -> State:
@@ -121,10 +121,10 @@ def _state(content: Any) -> State:
 
 
 def _arrays(variables: Sequence[Any], name: str) -> dict[str, Array]:
-    return {f"{name}_{place}": np.asarray(variable) for place, variable in enumerate(variables)}
+    return {f"{name}_{index}": np.asarray(variable) for index, variable in enumerate(variables)}
 
 
 def _assign(variables: Sequence[Any], content: Any, name: str) -> None:
-    values = [content[f"{name}_{place}"] for place in range(len(variables))]
+    values = [content[f"{name}_{index}"] for index in range(len(variables))]
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

@@ -38,7 +38,7 @@ class Material:
         run = self.run
         if size not in self.stores:
             what = f"images at {size[1]}x{size[0]} pixels"
-            self.stores[size] = run.store(f"read {size}", what, (*size, 3), lambda place: run.pixels(place, size))
+            self.stores[size] = run.store(f"read {size}", what, (*size, 3), lambda index: run.pixels(index, size))
             run.keep(self.stores[size].batch)
         return Source(self.stores[size], batches.labels_of(self.labels.tolist()))
 
@@ -50,26 +50,26 @@ class Material:
         weights = warm.class_weights()
         return None if weights is None else Head(*weights)
 
-    def image_weights(self, places: Array, *, from_ratio: float = 1.0) -> Array:
+    def image_weights(self, indices: Array, *, from_ratio: float = 1.0) -> Array:
         """How much each image counts: more in small classes, if their sizes differ by this ratio.
 
         A strongly penalised head would predict the larger class, even if it has only one image more.
         """
-        counts = np.bincount(self.labels[places], minlength=self.classes)
+        counts = np.bincount(self.labels[indices], minlength=self.classes)
         some = counts[counts > 0]
         if self.run.parameters["class_weights"] == "none" or some.max() < from_ratio * some.min():
-            return np.ones(len(places))
+            return np.ones(len(indices))
         weights = counts.sum() / (len(some) * np.maximum(counts, 1))
-        return np.asarray(weights[self.labels[places]])
+        return np.asarray(weights[self.labels[indices]])
 
-    def class_weights(self, places: Array) -> dict[int, float] | None:
+    def class_weights(self, indices: Array) -> dict[int, float] | None:
         """The same for Keras; None while the classes are about equal in size."""
-        weights = self.image_weights(places, from_ratio=UNBALANCED)
+        weights = self.image_weights(indices, from_ratio=UNBALANCED)
         if (weights == 1).all():
             return None
         by_class = dict.fromkeys(range(self.classes), 1.0)
         return by_class | {
-            int(label): float(weight) for label, weight in zip(self.labels[places], weights, strict=True)
+            int(label): float(weight) for label, weight in zip(self.labels[indices], weights, strict=True)
         }
 
     def outcome(self, fold: Fold, probabilities: Array) -> Outcome:

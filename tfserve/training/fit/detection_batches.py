@@ -34,29 +34,31 @@ class Boxes:
         self.rows = int(np.clip(2 * most, MIN_ROWS, MAX_ROWS))
         self._values = [_scaled(image, size)[: self.rows] for image in images]
 
-    def batch(self, places: Array) -> Array:
-        """(len(places), rows, 5) float32."""
-        filled = np.full((len(places), self.rows, 5), PADDING, np.float32)
-        for target, place in zip(filled, places, strict=True):
-            values = self._values[place]
+    def batch(self, indices: Array) -> Array:
+        """(len(indices), rows, 5) float32."""
+        filled = np.full((len(indices), self.rows, 5), PADDING, np.float32)
+        for target, index in zip(filled, indices, strict=True):
+            values = self._values[index]
             target[: len(values)] = values
         return filled
 
 
-def plain(pictures: Store, boxes: Boxes, places: Array, batch_size: int, threads: int) -> Any:
+def plain(pictures: Store, boxes: Boxes, indices: Array, batch_size: int, threads: int) -> Any:
     """Batches in the order of the positions."""
     return batches_of(
-        _source(pictures, boxes), tf.data.Dataset.from_tensor_slices(places), batch_size, threads
+        _source(pictures, boxes), tf.data.Dataset.from_tensor_slices(indices), batch_size, threads
     ).prefetch(2)
 
 
 def shuffled(
-    pictures: Store, boxes: Boxes, places: Array, batch_size: int, threads: int, *, seed: int, augment: Augment,
+    pictures: Store, boxes: Boxes, indices: Array, batch_size: int, threads: int, *, seed: int, augment: Augment,
     mosaic: bool,
 ) -> Any:  # fmt: skip
     """Full batches in another order each epoch, with random changes; all of it follows from the seed."""
-    order = tf.data.Dataset.from_tensor_slices(places).shuffle(len(places), seed=seed, reshuffle_each_iteration=True)
-    batches = batches_of(_source(pictures, boxes), order, batch_size, threads, drop_remainder=len(places) >= batch_size)
+    order = tf.data.Dataset.from_tensor_slices(indices).shuffle(len(indices), seed=seed, reshuffle_each_iteration=True)
+    batches = batches_of(
+        _source(pictures, boxes), order, batch_size, threads, drop_remainder=len(indices) >= batch_size
+    )
     seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
 
     def change(batch: Any, seed: Any) -> tuple[Any, Any]:

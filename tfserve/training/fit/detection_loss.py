@@ -35,13 +35,13 @@ class Assigned(NamedTuple):
 class DetectionLoss:
     """Takes true boxes (count, n, 5), class number and left, top, right, bottom in pixels, and raw predictions."""
 
-    def __init__(self, places: Array, classes: int) -> None:
+    def __init__(self, cell_centres: Array, classes: int) -> None:
         self.__name__ = "detection_loss"
-        self._places = places
+        self._cell_centres = cell_centres
         self._classes = classes
 
     def __call__(self, truth: Any, predictions: Any) -> Any:
-        logits, boxes = predictions[..., :-4], decoded(predictions[..., -4:], self._places)
+        logits, boxes = predictions[..., :-4], decoded(predictions[..., -4:], self._cell_centres)
         assigned = self.assign(truth, tf.sigmoid(logits), boxes)
         strength = tf.reduce_max(assigned.scores, axis=-1)
         total = tf.maximum(tf.reduce_sum(strength), 1.0)
@@ -59,7 +59,7 @@ class DetectionLoss:
         overlap = tf.maximum(overlap, 1e-3) * fitting
         of_class = tf.gather(tf.transpose(scores, (0, 2, 1)), labels, axis=1, batch_dims=1)
         alignment = (of_class + 1e-9) ** SCORE_POWER * overlap**IOU_POWER * fitting
-        least = tf.math.top_k(alignment, min(TOP_CELLS, len(self._places))).values[..., -1:]
+        least = tf.math.top_k(alignment, min(TOP_CELLS, len(self._cell_centres))).values[..., -1:]
         chosen = tf.cast((alignment >= least) & (alignment > 0.0), tf.float32)
         # A cell inside several boxes is responsible for the one that it overlaps most.
         owner = tf.argmax(overlap * chosen, axis=1, output_type=tf.int32)
@@ -79,7 +79,7 @@ class DetectionLoss:
 
     def _inside(self, truth: Any, is_counted: Any) -> Any:
         """(count, n, cells): 1 where the centre of a cell is inside a box, or next to the centre of a small one."""
-        x, y, stride = (self._places[:, axis] for axis in range(3))
+        x, y, stride = (self._cell_centres[:, axis] for axis in range(3))
         left, top, right, bottom = (truth[..., axis, tf.newaxis] for axis in range(1, 5))
         across = tf.maximum((right - left) / 2, stride / 2) - tf.abs(x - (left + right) / 2)
         down = tf.maximum((bottom - top) / 2, stride / 2) - tf.abs(y - (top + bottom) / 2)

@@ -101,11 +101,11 @@ def cells(size: tuple[int, int]) -> Array:
     return np.concatenate(rows).astype(np.float32)
 
 
-def decoded(distances: Any, places: Array) -> Any:
+def decoded(distances: Any, cell_centres: Array) -> Any:
     """Boxes (count, cells, 4) in pixels: left, top, right, bottom; from log distances in strides."""
     ops = keras.ops
-    reach = ops.exp(ops.minimum(distances, MAX_LOG_DISTANCE)) * places[:, 2:]
-    low, high = ops.subtract(places[:, :2], reach[..., :2]), ops.add(places[:, :2], reach[..., 2:])
+    reach = ops.exp(ops.minimum(distances, MAX_LOG_DISTANCE)) * cell_centres[:, 2:]
+    low, high = ops.subtract(cell_centres[:, :2], reach[..., :2]), ops.add(cell_centres[:, :2], reach[..., 2:])
     return ops.concatenate([low, high], axis=-1)
 
 
@@ -118,18 +118,18 @@ def detections(network: Any) -> Any:
     """
     ops = keras.ops
     size = network.input_shape[1:3]
-    places = cells(size)
+    cell_centres = cells(size)
     predictions = network.output
     chances = ops.sigmoid(predictions[..., :-4])
-    boxes = decoded(predictions[..., -4:], places)
+    boxes = decoded(predictions[..., -4:], cell_centres)
     sides = np.array([size[1], size[0], size[1], size[0]], np.float32)
     boxes = ops.clip(boxes / sides, 0.0, 1.0)
     # Not argmax, for which Keras looks at the bits of the numbers, as LiteRT can't.
     best, labels = ops.top_k(chances, 1)
-    scores, order = ops.top_k(best[..., 0], min(MAX_CANDIDATES, len(places)))
+    scores, order = ops.top_k(best[..., 0], min(MAX_CANDIDATES, len(cell_centres)))
     boxes, labels = _rows(boxes, order), _rows(ops.cast(labels, "float32"), order)[..., 0]
     scores = scores * _kept(boxes, labels) * ops.cast(scores >= MIN_SCORE, "float32")
-    scores, order = ops.top_k(scores, min(MAX_DETECTIONS, len(places)))
+    scores, order = ops.top_k(scores, min(MAX_DETECTIONS, len(cell_centres)))
     is_box = ops.cast(scores > 0.0, "float32")
     outputs = {
         "boxes": _rows(boxes, order) * is_box[..., None],

@@ -48,10 +48,10 @@ class Earlier:
         found: list[int | None] = [None] * len(labels)
         for theirs, ours in ((self.display, display), (self.labels, labels)):
             known = {_composed(name): number for number, name in enumerate(theirs)}
-            for place, name in enumerate(ours):
+            for index, name in enumerate(ours):
                 number = known.get(_composed(name))
-                if found[place] is None and number not in found:
-                    found[place] = number
+                if found[index] is None and number not in found:
+                    found[index] = number
         return found
 
 

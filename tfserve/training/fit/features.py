@@ -28,10 +28,10 @@ class Features:
 
     @classmethod
     def computed(
-        cls, file: Path, network: Any, images: Arrays, count: int, told: Callable[[float], None],
+        cls, file: Path, network: Any, images: Arrays, count: int, report: Callable[[float], None],
         dtype: type[np.floating[Any]] = np.float32,
     ) -> Features:  # fmt: skip
-        """From the file, if an earlier attempt has made it. Calls `told` with the share that is done."""
+        """From the file, if an earlier attempt has made it. Calls `report` with the share that is done."""
         if not file.is_file():
             compute = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True)
             with written_aside(file) as aside:
@@ -39,14 +39,14 @@ class Features:
                 with aside.open("r+b") as opened:  # without room, an error now instead of a signal while writing
                     os.posix_fallocate(opened.fileno(), 0, aside.stat().st_size)
                 for begin in range(0, count, BATCH):
-                    places = np.arange(begin, min(begin + BATCH, count))
-                    rows[places] = compute(images.batch(places).astype(np.float32))
-                    told(begin / count)
+                    indices = np.arange(begin, min(begin + BATCH, count))
+                    rows[indices] = compute(images.batch(indices).astype(np.float32))
+                    report(begin / count)
                 rows.flush()
         return cls(file)
 
-    def batch(self, places: Array) -> Array:
-        return np.array(self._rows[places])
+    def batch(self, indices: Array) -> Array:
+        return np.array(self._rows[indices])
 
 
 class Joined:
@@ -56,12 +56,12 @@ class Joined:
         self.shape, self.dtype = parts[0].shape, parts[0].dtype
         self._parts, self._count = parts, count
 
-    def batch(self, places: Array) -> Array:
-        """(len(places), *shape)."""
-        rows = np.empty((len(places), *self.shape), self.dtype)
+    def batch(self, indices: Array) -> Array:
+        """(len(indices), *shape)."""
+        rows = np.empty((len(indices), *self.shape), self.dtype)
         for number, part in enumerate(self._parts):
-            mine = np.flatnonzero(places // self._count == number)
-            rows[mine] = part.batch(places[mine] - number * self._count)
+            mine = np.flatnonzero(indices // self._count == number)
+            rows[mine] = part.batch(indices[mine] - number * self._count)
         return rows
 
 
@@ -72,9 +72,9 @@ class Changed:
         self.shape, self.dtype = images.shape, images.dtype
         self._images, self._augment, self._seed = images, augment, seed
 
-    def batch(self, places: Array) -> Array:
-        """(len(places), height, width, 3) float32 of 0 to 255."""
-        images = tf.constant(self._images.batch(places), tf.float32)
-        seed = tf.constant([self._seed, int(places[0]) if len(places) else 0])
+    def batch(self, indices: Array) -> Array:
+        """(len(indices), height, width, 3) float32 of 0 to 255."""
+        images = tf.constant(self._images.batch(indices), tf.float32)
+        seed = tf.constant([self._seed, int(indices[0]) if len(indices) else 0])
         moved = move(images, self._augment.moves(images, seed), smooth=True)
         return np.asarray(self._augment.lighten(moved, seed + 1))

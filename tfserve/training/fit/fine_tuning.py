@@ -81,9 +81,9 @@ class FineTuned:
         logits = self._predict(network, fold.held_out)
         return self._material.outcome(fold, linear_head.softmax(logits)[np.newaxis])
 
-    def deliver(self, _: int, places: Array) -> Delivered:
-        """Trained from the start on all of `places`."""
-        network, state = self._fit("all images", places, watched=places[:0])
+    def deliver(self, _: int, indices: Array) -> Delivered:
+        """Trained from the start on all of `indices`."""
+        network, state = self._fit("all images", indices, watched=indices[:0])
         classifier = backbones.with_probabilities(network.features, network.head)
         return Delivered(classifier, self.size, self._choice.name, state)
 
@@ -116,12 +116,12 @@ class FineTuned:
         tail.trainable = True
         return _Network(features, head, keras.Sequential([tail, head]))
 
-    def _predict(self, network: _Network, places: Array) -> Array:
+    def _predict(self, network: _Network, indices: Array) -> Array:
         """(images, classes) logits."""
-        return np.asarray(network.trainable.predict(self._plain(places), verbose=0))
+        return np.asarray(network.trainable.predict(self._plain(indices), verbose=0))
 
-    def _plain(self, places: Array) -> Any:
-        return batches.plain(self._maps, places, PREDICTED_AT_ONCE, self._material.run.threads)
+    def _plain(self, indices: Array) -> Any:
+        return batches.plain(self._maps, indices, PREDICTED_AT_ONCE, self._material.run.threads)
 
     @cached_property
     def _maps(self) -> Source:

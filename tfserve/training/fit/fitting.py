@@ -140,7 +140,7 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
             "best_epoch": state.best_epoch,
             "history": history,
         }
-        self._stage.say(state.epoch / state.epochs, line, metrics=metrics)
+        self._stage.report(state.epoch / state.epochs, line, metrics=metrics)
 
     def _check(self, loss: float, what: str) -> None:
         if math.isfinite(loss):

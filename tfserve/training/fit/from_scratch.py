@@ -68,18 +68,18 @@ class Compact:
         self._states.keep(f"fold {number + 1}", state)
         return self._material.outcome(fold, self._predict(backbones.with_probabilities(model), fold.held_out))
 
-    def deliver(self, _: int, places: Array) -> Delivered:
-        """Trained from the start on all of `places`, for as many epochs as were useful on the folds."""
+    def deliver(self, _: int, indices: Array) -> Delivered:
+        """Trained from the start on all of `indices`, for as many epochs as were useful on the folds."""
         states = self._states.read(len(self._material.folds.folds))
         if states:
             self._epochs = useful_epochs(states)
-        model, state = self._fit("all images", places, places[:0], watched=places[:0])
+        model, state = self._fit("all images", indices, indices[:0], watched=indices[:0])
         network = backbones.with_probabilities(model)
         return Delivered(network, self.size, "compact", (states or [state])[0])
 
-    def _predict(self, network: Any, places: Array) -> Array:
+    def _predict(self, network: Any, indices: Array) -> Array:
         """(1, images, classes) probabilities."""
-        data = batches.plain(self._material.source(self.size), places, PREDICTED_AT_ONCE, self._material.run.threads)
+        data = batches.plain(self._material.source(self.size), indices, PREDICTED_AT_ONCE, self._material.run.threads)
         return np.asarray(network.predict(data, verbose=0))[np.newaxis]
 
     def _fit(self, name: str, training: Array, selection: Array, *, watched: Array) -> tuple[Any, State]:

@@ -64,27 +64,27 @@ class LinearHead:
         held_out = rows.batch(fold.held_out)
         return self._material.outcome(fold, np.stack([head.probabilities(held_out) for head in solved]))
 
-    def deliver(self, variant: int, places: Array) -> Delivered:
-        """Solved for the chosen penalty on all of `places`."""
+    def deliver(self, variant: int, indices: Array) -> Delivered:
+        """Solved for the chosen penalty on all of `indices`."""
         rows = self.rows()
         prior, last = divmod(variant, len(linear_head.PENALTIES))
         with self._material.run.clock.stage(stage_name(self)):
-            solved = self._solve(places, linear_head.PENALTIES[: last + 1], prior=self._priors[prior])[-1]
+            solved = self._solve(indices, linear_head.PENALTIES[: last + 1], prior=self._priors[prior])[-1]
         head = backbones.head(rows.shape[0], self._material.classes)
         head.get_layer("logits").set_weights([solved.kernel, solved.bias])
         network = backbones.with_probabilities(self.network, head)
         return Delivered(network, self.size, self._choice.name)
 
     def _solve(
-        self, places: Array, penalties: Sequence[float] = linear_head.PENALTIES, *, prior: Head | None = None
+        self, indices: Array, penalties: Sequence[float] = linear_head.PENALTIES, *, prior: Head | None = None
     ) -> list[Head]:
-        """One head for each penalty, from all versions of the images of `places`."""
+        """One head for each penalty, from all versions of the images of `indices`."""
         versions = self._versions()
         return linear_head.heads(
-            np.concatenate([each.batch(places) for each in versions]),
-            np.tile(self._material.labels[places], len(versions)), self._material.classes,
-            weights=np.tile(self._material.image_weights(places), len(versions)), penalties=penalties,
-            prior=prior, known=backbones.known_head(self._choice) if len(places) <= FEW_ENOUGH else None,
+            np.concatenate([each.batch(indices) for each in versions]),
+            np.tile(self._material.labels[indices], len(versions)), self._material.classes,
+            weights=np.tile(self._material.image_weights(indices), len(versions)), penalties=penalties,
+            prior=prior, known=backbones.known_head(self._choice) if len(indices) <= FEW_ENOUGH else None,
         )  # fmt: skip
 
     def _versions(self) -> Sequence[Features]:

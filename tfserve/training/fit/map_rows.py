@@ -35,30 +35,30 @@ class Moved:
         self.shape, self.dtype = pictures.shape, pictures.dtype
         self._pictures, self._masks, self._augment, self._seed = pictures, masks, augment, seed
 
-    def batch(self, places: Array) -> Array:
-        """(len(places), height, width, 3) float32 of 0 to 255."""
-        return np.concatenate([self._picture(int(place)) for place in places])
+    def batch(self, indices: Array) -> Array:
+        """(len(indices), height, width, 3) float32 of 0 to 255."""
+        return np.concatenate([self._picture(int(index)) for index in indices])
 
-    def mask(self, place: int) -> Array:
+    def mask(self, index: int) -> Array:
         """(height, width) uint8."""
-        known = tf.constant(self._masks.batch(np.array([place])))[..., tf.newaxis]
-        return np.asarray(move(known, self._moves(known, place), smooth=False))[0, :, :, 0]
+        known = tf.constant(self._masks.batch(np.array([index])))[..., tf.newaxis]
+        return np.asarray(move(known, self._moves(known, index), smooth=False))[0, :, :, 0]
 
-    def _picture(self, place: int) -> Array:
-        image = tf.constant(self._pictures.batch(np.array([place])), tf.float32)
-        moved = move(image, self._moves(image, place), smooth=True)
-        return np.asarray(self._augment.lighten(moved, tf.constant([self._seed, place])))
+    def _picture(self, index: int) -> Array:
+        image = tf.constant(self._pictures.batch(np.array([index])), tf.float32)
+        moved = move(image, self._moves(image, index), smooth=True)
+        return np.asarray(self._augment.lighten(moved, tf.constant([self._seed, index])))
 
-    def _moves(self, images: Any, place: int) -> Any:
-        return self._augment.moves(images, tf.constant([place, self._seed]))
+    def _moves(self, images: Any, index: int) -> Any:
+        return self._augment.moves(images, tf.constant([index, self._seed]))
 
 
 class Copies(Joined):
     """Joined arrays that know where the copies of an image are."""
 
-    def places(self, places: Array) -> Array:
+    def indices(self, indices: Array) -> Array:
         """Those of all copies of some images."""
-        return np.concatenate([places + number * self._count for number in range(len(self._parts))])
+        return np.concatenate([indices + number * self._count for number in range(len(self._parts))])
 
 
 class KnownMaps:
@@ -133,7 +133,7 @@ class KnownMaps:
 
     def _moved_masks(self, moved: Moved) -> Store:
         size, run = self.trained_size, self._material.run
-        masks = Store(self._material.count, size, lambda place: shrunk(moved.mask(place), size), run.work)
+        masks = Store(self._material.count, size, lambda index: shrunk(moved.mask(index), size), run.work)
         masks.load(run.threads, lambda _: None)
         return masks
 
@@ -174,8 +174,8 @@ class _Leading:
         self.shape, self.dtype = (width,), rows.dtype
         self._rows = rows
 
-    def batch(self, places: Array) -> Array:
-        return self._rows.batch(places)[:, : self.shape[0]]
+    def batch(self, indices: Array) -> Array:
+        return self._rows.batch(indices)[:, : self.shape[0]]
 
 
 def image_s(size: tuple[int, int]) -> float:

@@ -39,9 +39,9 @@ class Pixels:
     image: Array
     shares: Array
 
-    def of(self, places: Array) -> Pixels:
+    def of(self, indices: Array) -> Pixels:
         """Those of some images."""
-        chosen = np.isin(self.image, places)
+        chosen = np.isin(self.image, indices)
         return Pixels(self.features[chosen], self.labels[chosen], self.image[chosen], self.shares[chosen])
 
 
@@ -49,12 +49,12 @@ def sample(rows: Arrays, masks: Arrays, shapes: Sequence[Shape], *, count: int, 
     """From the rows and masks of `count` images, about as many pixels of each class that is in an image."""
     at_most = int(np.clip(MAX_PIXELS // count, LEAST_PER_IMAGE, MOST_PER_IMAGE))
     features, labels, image, shares = [], [], [], []
-    for place in range(count):
-        mask = masks.batch(np.array([place]))[0]
-        positions, share = chosen_pixels(mask, at_most, np.random.default_rng((seed, place)))
-        features.append(interpolated(rows.batch(np.array([place]))[0], shapes, positions))
+    for index in range(count):
+        mask = masks.batch(np.array([index]))[0]
+        positions, share = chosen_pixels(mask, at_most, np.random.default_rng((seed, index)))
+        features.append(interpolated(rows.batch(np.array([index]))[0], shapes, positions))
         labels.append(mask[positions[:, 0], positions[:, 1]].astype(int))
-        image.append(np.full(len(positions), place))
+        image.append(np.full(len(positions), index))
         shares.append(share)
     return Pixels(*(np.concatenate(each) for each in (features, labels, image, shares)))
 

@@ -93,41 +93,41 @@ class Material:
         folds = divide(by_rarest, chosen["validation_split"], chosen["seed"])
         return dataclasses.replace(folds, folds=folds.folds[: folds.count])
 
-    def class_weights(self, places: Array) -> Array:
+    def class_weights(self, indices: Array) -> Array:
         """(classes,) the weight of a pixel of each class."""
-        return class_weights(self.pixels[places].sum(axis=0), balanced=self.run.parameters["class_weights"] == "auto")
+        return class_weights(self.pixels[indices].sum(axis=0), balanced=self.run.parameters["class_weights"] == "auto")
 
     # --- measuring
 
     def outcome(
-        self, name: str, number: int, fold: Fold, network: Any, inputs: Arrays, told: Callable[[float], None]
+        self, name: str, number: int, fold: Fold, network: Any, inputs: Arrays, report: Callable[[float], None]
     ) -> Outcome:  # fmt: skip
         """What a network predicts for the images of a fold that are held out; each of its outputs is a variant.
 
         `inputs` has what the network takes for each image: pixels, or a row of maps. The outcome's output is the
         confusion of each image; small predicted masks are kept in a file.
         """
-        confusions, small = self.measure(network, inputs, fold.held_out, told)
+        confusions, small = self.measure(network, inputs, fold.held_out, report)
         with written_aside(self._small_file(name, number)) as aside, aside.open("wb") as file:
             np.savez_compressed(file, masks=small)
         credit = np.stack([credits_of(each) for each in confusions])
         return Outcome(confusions, credit, np.zeros_like(credit))
 
     def measure(
-        self, network: Any, inputs: Arrays, places: Array, told: Callable[[float], None]
+        self, network: Any, inputs: Arrays, indices: Array, report: Callable[[float], None]
     ) -> tuple[Array, Array]:  # fmt: skip
         """Confusions (variants, images, classes, classes) int32, predicted masks (variants, images, *SMALL) uint8."""
         outputs = len(network.outputs)
-        confusions = np.zeros((outputs, len(places), self.classes, self.classes), np.int32)
-        small = np.zeros((outputs, len(places), *SMALL), np.uint8)
+        confusions = np.zeros((outputs, len(indices), self.classes, self.classes), np.int32)
+        small = np.zeros((outputs, len(indices), *SMALL), np.uint8)
         predict = predictor(network)
-        for at, place in enumerate(places):
-            truth = measured_mask(self.run, place)
-            predicted = predict(inputs.batch(np.array([place])), truth.shape)
+        for at, index in enumerate(indices):
+            truth = measured_mask(self.run, index)
+            predicted = predict(inputs.batch(np.array([index])), truth.shape)
             for variant, each in enumerate(predicted):
                 confusions[variant, at] = evaluation.confusion(truth, each, self.classes)
                 small[variant, at] = shrunk(each, SMALL)
-            told((at + 1) / len(places))
+            report((at + 1) / len(indices))
         return confusions, small
 
     def small_masks(self, name: str, variant: int, folds: int) -> Array:
@@ -154,12 +154,12 @@ def predictor(network: Any) -> Callable[[Array, tuple[int, ...]], list[Array]]:
     return lambda image, size: [np.asarray(each) for each in compute(image, tf.constant(size, tf.int32))]
 
 
-def mask(run: Run, place: int) -> Array:
+def mask(run: Run, index: int) -> Array:
     """Class numbers (height, width) uint8, in the image's own size; `IGNORED` where no class is known.
 
     If the file was deleted or changed since it was examined, what was read of it. Raises `OSError` when nothing was.
     """
-    image, found = run.findings.images[place], run.findings
+    image, found = run.findings.images[index], run.findings
     try:
         values = masks.read(run.project / str(image.mask))
         known = [*found.numbers, *([] if found.ignore is None else [found.ignore])]
@@ -171,16 +171,16 @@ def mask(run: Run, place: int) -> Array:
         sentence = f"{image.mask} was deleted or changed after it was read; the pixels read before are used."
         if sentence not in run.notes:
             run.note(sentence)
-        return shrunk(run.masks(np.array([place]))[0], (image.height, image.width))
+        return shrunk(run.masks(np.array([index]))[0], (image.height, image.width))
     classes = np.searchsorted(np.asarray(found.numbers), values).astype(np.uint8)
     if found.ignore is not None:
         classes[values == found.ignore] = IGNORED
     return classes
 
 
-def measured_mask(run: Run, place: int) -> Array:
+def measured_mask(run: Run, index: int) -> Array:
     """As `mask`, smaller for very large images, and for large ones with many classes."""
-    known = mask(run, place)
+    known = mask(run, index)
     pixels = MOST_PROBABILITIES / len(run.findings.labels)
     scale = min(LARGEST_MEASURED / max(known.shape), math.sqrt(pixels / known.size))
     return known if scale >= 1 else shrunk(known, (round(known.shape[0] * scale), round(known.shape[1] * scale)))

@@ -73,16 +73,16 @@ class LinearHead:
                 self.name, number, fold, network, self._maps.rows, lambda share: stage.mention(share, message)
             )  # fmt: skip
 
-    def deliver(self, variant: int, places: Array) -> Delivered:
-        """Solved for the chosen penalty on all of `places`."""
+    def deliver(self, variant: int, indices: Array) -> Delivered:
+        """Solved for the chosen penalty on all of `indices`."""
         pixels = self._sampled()
         with self._material.run.clock.stage(stage_name(self)):
-            heads = self._solve(pixels, places, pixel_head.PENALTIES[: variant + 1])[-1:]
+            heads = self._solve(pixels, indices, pixel_head.PENALTIES[: variant + 1])[-1:]
         network = segmentation_decoder.segmenter(self._maps.backbone(), self._bodies(heads))
         return Delivered(network, self.size, self._maps.name)
 
-    def _solve(self, pixels: Pixels, places: Array, penalties: Sequence[float]) -> list[Head]:
-        return pixel_head.solve(pixels.of(places), self._material.class_weights(places), penalties=penalties)
+    def _solve(self, pixels: Pixels, indices: Array, penalties: Sequence[float]) -> list[Head]:
+        return pixel_head.solve(pixels.of(indices), self._material.class_weights(indices), penalties=penalties)
 
     def _bodies(self, heads: Sequence[Head]) -> list[Any]:
         return [
@@ -129,10 +129,10 @@ class Trained(ABC):
                 lambda _: stage.mention(0.99, f"{message}: measuring"),
             )  # fmt: skip
 
-    def deliver(self, _: int, places: Array) -> Delivered:
+    def deliver(self, _: int, indices: Array) -> Delivered:
         self._prepare()
         with self._material.run.clock.stage(stage_name(self)) as stage:
-            network, state = self._train("all images", places, places[:0], stage)
+            network, state = self._train("all images", indices, indices[:0], stage)
         return Delivered(network, self.size, self.backbone, state)
 
     def _prepare(self) -> None:
@@ -149,16 +149,16 @@ class Trained(ABC):
     def _train(self, part: str, training: Array, watched: Array, stage: Stage) -> tuple[Any, State]: ...
 
     def _fit(
-        self, part: str, model: Any, data: Callable[[int], Any], watched: Any, places: Array, stage: Stage, *,
+        self, part: str, model: Any, data: Callable[[int], Any], watched: Any, indices: Array, stage: Stage, *,
         rate: float, epochs: int, steps: int, selected_on: int = 0,
     ) -> State:  # fmt: skip
-        """`data` makes the batches to learn from, from a seed; `places` are the images that they show."""
+        """`data` makes the batches to learn from, from a seed; `indices` are the images that they show."""
         material, chosen = self._material, self._material.run.parameters
         rate = material.run.rate(rate, continued=self._warm is not None)
         model.compile(
             optimizer=keras.optimizers.AdamW(schedule(rate, epochs, steps), weight_decay=1e-4, clipnorm=10.0),
             loss=cross_entropy_with_dice(
-                material.classes, chosen["dice_weight"], material.class_weights(places).tolist()
+                material.classes, chosen["dice_weight"], material.class_weights(indices).tolist()
             ),
             metrics=[
                 keras.metrics.MeanIoU(material.classes, sparse_y_pred=False, ignore_class=IGNORED, name="mean_iou"),
@@ -236,7 +236,7 @@ class Decoder(Trained):
         source = Source(leading(rows, model.input_shape[1]), self._maps.masks.batch, self._maps.trained_size)
         return self._fit(
             part, model,
-            lambda seed: batches.shuffled(source, rows.places(training), batch_size, threads, seed=seed, augment=None),
+            lambda seed: batches.shuffled(source, rows.indices(training), batch_size, threads, seed=seed, augment=None),
             batches.plain(source, watched, batch_size, threads) if len(watched) else None,
             training, stage, rate=self._rate, epochs=epochs, steps=steps,
         )  # fmt: skip
@@ -301,12 +301,12 @@ class UNet(Trained):
             None if count >= FEW_IMAGES or self._warm else f"{count} images are too few to train a network from scratch"
         )
 
-    def deliver(self, variant: int, places: Array) -> Delivered:
-        """Trained from the start on all of `places`, for as many epochs as were useful on the folds."""
+    def deliver(self, variant: int, indices: Array) -> Delivered:
+        """Trained from the start on all of `indices`, for as many epochs as were useful on the folds."""
         states = self._states.read(len(self._material.folds.folds))
         if states:
             self._epochs = useful_epochs(states)
-        made = super().deliver(variant, places)
+        made = super().deliver(variant, indices)
         return dataclasses.replace(made, state=states[0]) if states else made
 
     def _train(self, part: str, training: Array, watched: Array, stage: Stage) -> tuple[Any, State]:

@@ -91,9 +91,9 @@ class Stage:
         self._at(share)
         self._clock.reporter.mention(self._clock.progress(), message, self._clock.time_left())
 
-    def say(self, share: float, message: str, *, metrics: dict[str, Any] | None = None) -> None:
+    def report(self, share: float, message: str, *, metrics: dict[str, Any] | None = None) -> None:
         self._at(share)
-        self._clock.reporter.say(self._clock.progress(), message, eta_s=self._clock.time_left(), metrics=metrics)
+        self._clock.reporter.report(self._clock.progress(), message, eta_s=self._clock.time_left(), metrics=metrics)
 
     def remaining(self, expected: float) -> float:
         """Processor seconds, by the pace of this stage once it has one, without its first step, which builds
@@ -199,7 +199,7 @@ class Clock:
         before, stage = self._current, Stage(self, name)
         self._current = stage
         if message is not None:
-            self.reporter.say(self.progress(), message, eta_s=self.time_left())
+            self.reporter.report(self.progress(), message, eta_s=self.time_left())
         try:
             yield stage
             self.observe()

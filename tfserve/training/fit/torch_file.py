@@ -147,10 +147,10 @@ def _bytes(count: int, dtype: np.dtype[Any]) -> int:
 def _load(opened: IO[bytes]) -> Any:
     """The next pickle. It is read over first: a few bytes can name a table that is larger than the memory."""
     begin = opened.tell()
-    for opcode, argument, place in pickletools.genops(opened):
+    for opcode, argument, position in pickletools.genops(opened):
         if "PUT" in opcode.name and int(argument or 0) > MAX_MEMO:
             raise ValueError(f"it stores a value under the number {argument}")
-        if (place or 0) - begin > MAX_PICKLE_BYTES:
+        if (position or 0) - begin > MAX_PICKLE_BYTES:
             raise ValueError("its index is too long")
     opened.seek(begin)
     return _Unpickler(opened).load()

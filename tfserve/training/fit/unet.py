@@ -32,14 +32,14 @@ def unet(size: tuple[int, int], classes: int, *, filters: int) -> Any:
     layers = keras.layers
     inputs = keras.Input((*size, 3), name="images")
     x = layers.Rescaling(1 / 127.5, -1.0)(inputs)
-    beside = []
+    skipped = []
     widths = _widths(size, filters)
     for width in widths[:-1]:
         x = _double_convolution(x, width)
-        beside.append(x)
+        skipped.append(x)
         x = layers.MaxPooling2D()(x)
     x = _double_convolution(x, widths[-1])
-    for width, seen in zip(widths[-2::-1], reversed(beside), strict=True):
+    for width, seen in zip(widths[-2::-1], reversed(skipped), strict=True):
         x = layers.Conv2DTranspose(width, 2, strides=2)(x)
         x = _double_convolution(layers.Concatenate()([seen, x]), width)
     return keras.Model(inputs, layers.Conv2D(classes, 1, name="logits")(x), name="unet")

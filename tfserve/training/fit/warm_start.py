@@ -108,9 +108,9 @@ class WarmStart:
 
     def _by_class(self, ours: Array, theirs: Array) -> Array:
         result = ours.copy()
-        for place, number in enumerate(self.numbers):
+        for index, number in enumerate(self.numbers):
             if number is not None and number < theirs.shape[-1]:
-                result[..., place] = theirs[..., number]
+                result[..., index] = theirs[..., number]
         return result
 
 

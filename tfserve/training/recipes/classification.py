@@ -54,21 +54,21 @@ def train(run: Run) -> dict[str, Any]:
     contest = _compete(run, material, choice)
     delivered = deliver(run, contest)
 
-    places, chances = _measure(run, material, contest, delivered)
-    truth = labels[places]
+    indices, chances = _measure(run, material, contest, delivered)
+    truth = labels[indices]
     measured = evaluation.classification(truth, chances, found.labels)
     judged = verdict.judge(
         truth, chances.argmax(axis=1), found.labels, images=np.bincount(labels, minlength=len(found.labels)).tolist()
     )
-    complete(judged, run, contest, delivered, places)
-    forms = _export(run, material, contest, delivered, places)
+    complete(judged, run, contest, delivered, indices)
+    forms = _export(run, material, contest, delivered, indices)
     with run.clock.stage(PLOTS, "Drawing plots and writing tables"):
         with run.optional("A plot"):
             draw(run, contest, delivered, measured)
-            _draw_mistakes(run, places, truth, chances)
-        image_reports.write(run, delivered, places, truth, chances)
+            _draw_mistakes(run, indices, truth, chances)
+        image_reports.write(run, delivered, indices, truth, chances)
     return write_report(
-        run, contest, delivered, choice, judged, measured, forms, places,
+        run, contest, delivered, choice, judged, measured, forms, indices,
         thresholds=predictions.thresholds(truth, chances, found.labels),
     )  # fmt: skip
 
@@ -108,33 +108,33 @@ def _measure(run: Run, material: Material, contest: Contest, delivered: Delivere
     if len(test):
         images = plain(material.source(delivered.size), test, 64, run.threads)
         return test, np.asarray(delivered.network.predict(images, verbose=0))
-    count, places = contest.measured()
-    return places, contest.winner.outputs(count)
+    count, indices = contest.measured()
+    return indices, contest.winner.outputs(count)
 
 
 # --- what comes after
 
 
-def _draw_mistakes(run: Run, places: Array, truth: Array, chances: Array) -> None:
+def _draw_mistakes(run: Run, indices: Array, truth: Array, chances: Array) -> None:
     labels = run.findings.labels
     predicted, sure = chances.argmax(axis=1), chances.max(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     worst = wrong[np.argsort(-sure[wrong])][:MAX_MISTAKES]
-    shown = [int(places[place]) for place in worst]
+    shown = [int(indices[index]) for index in worst]
     plots.worst_mistakes(
         run.aside / "plots" / "worst_mistakes.png",
-        [run.pixels(place, thumbnail_size(run.findings.images[place])) for place in shown],
+        [run.pixels(index, thumbnail_size(run.findings.images[index])) for index in shown],
         [f"{labels[truth[at]]} → {labels[predicted[at]]} {sure[at]:.0%}" for at in worst],
     )
 
 
 def _export(
-    run: Run, material: Material, contest: Contest, delivered: Delivered, places: Array
+    run: Run, material: Material, contest: Contest, delivered: Delivered, indices: Array
 ) -> list[exports.Export]:
     found = run.findings
     server = Classifier(delivered.network, found.labels, found.display, background=run.parameters["background"])
     images = material.source(delivered.size).inputs
-    return export(run, contest, delivered.network, server, images, spread(places, MAX_TRIED), _try_saved_model)
+    return export(run, contest, delivered.network, server, images, spread(indices, MAX_TRIED), _try_saved_model)
 
 
 def _try_saved_model(trial: exports.Trial, files: Sequence[Array]) -> None:

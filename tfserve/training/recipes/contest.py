@@ -59,10 +59,10 @@ def deliver(run: Run, contest: Contest) -> Delivered:
     return delivered
 
 
-def complete(verdict: Verdict | MaskVerdict, run: Run, contest: Contest, delivered: Delivered, places: Array) -> None:
-    """Adds to the verdict what is wrong with its figures. `places` are the measured images."""
+def complete(verdict: Verdict | MaskVerdict, run: Run, contest: Contest, delivered: Delivered, indices: Array) -> None:
+    """Adds to the verdict what is wrong with its figures. `indices` are the measured images."""
     is_frozen = delivered.state is None
-    if caveat := run.learnt(contest.folds.development, places, delivered.backbone, frozen=is_frozen):
+    if caveat := run.learnt(contest.folds.development, indices, delivered.backbone, frozen=is_frozen):
         verdict.text += f", but {caveat}"
     run.note(f"Verdict: {verdict.text}.")
 
@@ -77,7 +77,7 @@ def export(
     """
     with exports.stage(run.clock, "SavedModel"):
         signatures.save(network, server, run.aside / exports.SAVED_MODEL)
-        originals = [run.data(place) for place in tried]
+        originals = [run.data(index) for index in tried]
         with run.optional(str(image_metadata.HELD_OUT)):
             held_out_images.write(originals, run.aside / exports.SAVED_MODEL, run.background)
         trial = exports.Trial.of(network, run.aside, images.batch(tried).astype(np.float32), image=run.image())
@@ -105,7 +105,7 @@ def draw(run: Run, contest: Contest, delivered: Delivered, measured: dict[str, A
 
 def write_report(
     run: Run, contest: Contest, delivered: Delivered, choice: Choice, verdict: Verdict | MaskVerdict,
-    measured: dict[str, Any], forms: Sequence[exports.Export], places: Array, **more: Any,
+    measured: dict[str, Any], forms: Sequence[exports.Export], indices: Array, **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Returns what metrics.json says; `more` are further entries."""
     network = {
@@ -117,5 +117,5 @@ def write_report(
         "measured_on": contest.folds.measured_on(contest.measured()[0]),
         "candidates": [msgspec.to_builtins(entry.row) for entry in contest.entries],
     }  # fmt: skip
-    counts = {"training": len(contest.folds.development), "held_out": len(places)}
+    counts = {"training": len(contest.folds.development), "held_out": len(indices)}
     return report.write(run, measured, forms, network, state=delivered.state, counts=counts, more=more)

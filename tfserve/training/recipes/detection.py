@@ -67,7 +67,7 @@ class Phase:
 
     name: str
     stage: str
-    places: Array
+    indices: Array
     epochs: int
     rate: float
 
@@ -96,8 +96,8 @@ def train(run: Run) -> dict[str, Any]:
     state = _fit(run, model, data, parts, phases[0])
     network = detector.detections(model)
 
-    truths = [truth_of(found.images[place]) for place in parts.held_out]
-    measured_images = [found.images[place] for place in parts.held_out]
+    truths = [truth_of(found.images[index]) for index in parts.held_out]
+    measured_images = [found.images[index] for index in parts.held_out]
     with run.clock.stage(MEASURING, "Measuring the model on the held-out images"):
         predictions = predicted(network, data.pictures, measured_images, parts.held_out)
     measured = detection_metrics.evaluate(truths, predictions, found.labels)
@@ -164,12 +164,12 @@ def truth_of(image: ImageFile) -> Truth:
     )  # fmt: skip
 
 
-def predicted(network: Any, pictures: Store, found: Sequence[ImageFile], places: Array) -> list[Predicted]:
+def predicted(network: Any, pictures: Store, found: Sequence[ImageFile], indices: Array) -> list[Predicted]:
     """In pixels of the images."""
     compute = detector.as_function(network)
     predictions = []
-    for image, place in zip(found, places, strict=True):
-        outputs = compute(pictures.batch(np.array([place])).astype(np.float32))
+    for image, index in zip(found, indices, strict=True):
+        outputs = compute(pictures.batch(np.array([index])).astype(np.float32))
         boxes, scores, labels, count = (np.asarray(outputs[name])[0] for name in ("boxes", "scores", "labels", "count"))
         sides = np.array([image.width, image.height, image.width, image.height])
         predictions.append(Predicted(boxes[:count] * sides, scores[:count], labels[:count]))
@@ -182,7 +182,7 @@ def _origin(weights: Any) -> str:
 
 def _data(run: Run, size: tuple[int, int]) -> Data:
     found = run.findings.images
-    pictures = run.store("read images", "images", (*size, 3), lambda place: run.pixels(place, size))
+    pictures = run.store("read images", "images", (*size, 3), lambda index: run.pixels(index, size))
     run.keep(pictures.batch)
     return Data(pictures, Boxes(found, size))
 
@@ -205,7 +205,7 @@ def _phases(run: Run, parts: Parts, size: tuple[int, int]) -> list[Phase]:
 
 def _compile(run: Run, model: Any, phases: Sequence[Phase]) -> None:
     """Once for all phases: to build the graph takes as long as twenty steps."""
-    steps = [len(phase.places) // min(run.batch_size, len(phase.places)) for phase in phases]
+    steps = [len(phase.indices) // min(run.batch_size, len(phase.indices)) for phase in phases]
     schedules = [schedule(phase.rate, phase.epochs, count) for phase, count in zip(phases, steps, strict=True)]
     totals = [phase.epochs * count for phase, count in zip(phases, steps, strict=True)]
     share = 1.0 if run.parameters["backbone"] == "scratch" else detector.BACKBONE_RATE
@@ -219,15 +219,15 @@ def _compile(run: Run, model: Any, phases: Sequence[Phase]) -> None:
 def _fit(run: Run, model: Any, data: Data, parts: Parts, phase: Phase) -> State:
     """Trains to the end of the schedule. The loss of a few held-out images is shown, and decides nothing."""
     chosen = run.parameters
-    batch_size = min(run.batch_size, len(phase.places))
-    steps = len(phase.places) // batch_size
+    batch_size = min(run.batch_size, len(phase.indices))
+    steps = len(phase.indices) // batch_size
     checkpoints = run.checkpoints(phase.name, phase.epochs)
     state = resume(run, model, checkpoints, phase.stage)
     if phase.stage == LEARNING_ALL and not state.epoch:  # the phase before may have ended early, to keep a budget
         model.optimizer.begin_last()
     training = detection_batches.shuffled(
-        data.pictures, data.boxes, phase.places, batch_size, run.threads, seed=chosen["seed"] + state.epoch,
-        augment=Augment.from_parameters(chosen), mosaic=chosen["mosaic"] and len(phase.places) >= batch_size,
+        data.pictures, data.boxes, phase.indices, batch_size, run.threads, seed=chosen["seed"] + state.epoch,
+        augment=Augment.from_parameters(chosen), mosaic=chosen["mosaic"] and len(phase.indices) >= batch_size,
     )  # fmt: skip
     shown = None
     if phase.stage == TRAINING:
@@ -247,7 +247,7 @@ def _learn_from_all(run: Run, model: Any, network: Any, data: Data, parts: Parts
     """Whether the model has learnt from all images: if that did not harm it on those that it knows by now."""
     before = model.get_weights()
     _fit(run, model, data, parts, phase)
-    found = [run.findings.images[place] for place in parts.held_out]
+    found = [run.findings.images[index] for index in parts.held_out]
     after = detection_metrics.evaluate(
         list(map(truth_of, found)), predicted(network, data.pictures, found, parts.held_out), run.findings.labels
     )["map50"]

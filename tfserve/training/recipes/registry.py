@@ -22,7 +22,7 @@ RECIPES = {
 }
 
 
-def run(message: Train, tell: Callable[[Progress], None]) -> dict[str, Any]:
+def run(message: Train, notify: Callable[[Progress], None]) -> dict[str, Any]:
     """Trains into a folder next to the final one, and returns the summary of its metrics.
 
     Does nothing when an earlier attempt is complete. Raises `Invalid`, what TensorFlow raises, `OSError`.
@@ -30,7 +30,7 @@ def run(message: Train, tell: Callable[[Progress], None]) -> dict[str, Any]:
     finished = Path(message.folder) / METRICS_FILE
     if finished.is_file():
         return summary(json.loads(finished.read_text()))
-    run = begin(message, tell)
+    run = begin(message, notify)
     shutil.rmtree(run.aside, ignore_errors=True)
     run.aside.mkdir(parents=True)
     with run.clock.ticking():
@@ -39,5 +39,5 @@ def run(message: Train, tell: Callable[[Progress], None]) -> dict[str, Any]:
             recipe = importlib.import_module(RECIPES[message.train_type])
         metrics: dict[str, Any] = recipe.train(run)
         run.clock.keep()
-        run.reporter.say(99.0, "Moving the result to its final folder", eta_s=PUBLISHING_S)
+        run.reporter.report(99.0, "Moving the result to its final folder", eta_s=PUBLISHING_S)
     return summary(metrics)

@@ -119,9 +119,9 @@ class Run:
         """What transparent images are composited over."""
         return colours.colour(self.parameters["background"])
 
-    def file(self, place: int) -> Path:
+    def file(self, index: int) -> Path:
         """The nth good image."""
-        return self.project / self.findings.images[place].path
+        return self.project / self.findings.images[index].path
 
     def store(self, stage: str, what: str, shape: Sequence[int], read: Callable[[int], Array]) -> Store:
         """An array for each good image, read in a stage of this name."""
@@ -133,26 +133,26 @@ class Run:
         return store
 
     def keep(self, pictures: Callable[[Array], Array], masks: Callable[[Array], Array] | None = None) -> None:
-        """What was read, (places) → (places, height, width, …) uint8: for images and masks whose files go later."""
+        """What was read, (indices) → (indices, height, width, …) uint8: for images and masks whose files go later."""
         self._kept, self.masks = pictures, masks
 
-    def data(self, place: int) -> bytes:
+    def data(self, index: int) -> bytes:
         """The file of the nth image; if it was deleted or changed since it was examined, a PNG file with the pixels
         that were read, in the size of the image."""
-        image = self.findings.images[place]
-        data = images.unchanged(self.file(place), image.digest)
+        image = self.findings.images[index]
+        data = images.unchanged(self.file(index), image.digest)
         if data is not None:
             return data
         if self._kept is None:
-            raise OSError(f"{self.file(place)} was deleted or changed after the dataset was checked.")
-        if place not in self._gone:
-            self._gone.add(place)
+            raise OSError(f"{self.file(index)} was deleted or changed after the dataset was checked.")
+        if index not in self._gone:
+            self._gone.add(index)
             self.note(f"{image.path} was deleted or changed after it was read; the pixels read before are used.")
-        return png(self._kept(np.array([place]))[0], (image.width, image.height))
+        return png(self._kept(np.array([index]))[0], (image.width, image.height))
 
-    def pixels(self, place: int, size: tuple[int, int] | None = None) -> Array:
+    def pixels(self, index: int, size: tuple[int, int] | None = None) -> Array:
         """The nth image as RGB, (height, width, 3) uint8 of this size or of its own, also if its file is gone."""
-        return images.decoded(self.data(place), self.background, size)
+        return images.decoded(self.data(index), self.background, size)
 
     def card(self) -> dict[str, Any]:
         """What goes along with every small form of the model."""
@@ -194,11 +194,11 @@ class Run:
         Returns what is wrong with the figures, or nothing. `frozen`: only the last layer was trained.
         """
         with self.optional("The list of training images"):
-            images = [self.findings.images[place] for place in learnt]
+            images = [self.findings.images[index] for index in learnt]
             warm_start.remember(self.aside, images, self.warm, frozen=frozen)
         if self.warm is None:
             return ""
-        uses = warm_start.Uses(self.warm, backbone, [self.findings.images[place] for place in measured])
+        uses = warm_start.Uses(self.warm, backbone, [self.findings.images[index] for index in measured])
         caveat = uses.report()
         for sentence in uses.notes:
             self.note(sentence)
@@ -222,7 +222,7 @@ def png(pixels: Array, size: tuple[int, int]) -> bytes:
     return buffer.getvalue()
 
 
-def begin(message: Train, tell: Callable[[Progress], None]) -> Run:
+def begin(message: Train, notify: Callable[[Progress], None]) -> Run:
     """Raises `Invalid` when the parameters or the findings are invalid. Imports no TensorFlow."""
     chosen = parameters.complete(message.train_type, message.parameters)
     found = findings.read(Path(message.findings))
@@ -234,7 +234,7 @@ def begin(message: Train, tell: Callable[[Progress], None]) -> Run:
     if is_new:
         _clear(work)
         (work / FINGERPRINT_FILE).write_text(fingerprint)
-    reporter = Reporter(message.job, tell, work / PROGRESS_FILE)
+    reporter = Reporter(message.job, notify, work / PROGRESS_FILE)
     clock = Clock(reporter, Path(message.timings) if message.timings else None)
     clock.learns = is_new
     clock.budget_s = budget.seconds_of(chosen.get("budget"))
@@ -288,17 +288,17 @@ def limit(threads: int, seed: int) -> None:
 def resume(run: Run, model: Any, checkpoints: Checkpoints, name: str) -> State:
     """Loads the last checkpoint into a compiled model, reports it, and returns its state."""
     state = checkpoints.restore(model)
-    told = [f"Checkpoint {damage}, so it was skipped." for damage in checkpoints.damaged]
+    sentences = [f"Checkpoint {damage}, so it was skipped." for damage in checkpoints.damaged]
     if state.epoch:
-        told.append(
+        sentences.append(
             f"{name}: Continues after epoch {state.epoch} of {state.epochs}, from the checkpoint of an earlier attempt."
         )
     elif checkpoints.damaged:
-        told.append("No checkpoint is intact, so this training starts from the beginning.")
-    for sentence in told:
+        sentences.append("No checkpoint is intact, so this training starts from the beginning.")
+    for sentence in sentences:
         run.note(sentence)
-    if told:
-        run.reporter.say(0.0, " ".join(told))
+    if sentences:
+        run.reporter.report(0.0, " ".join(sentences))
     return state
 
 
@@ -322,10 +322,10 @@ def summary(metrics: dict[str, Any]) -> dict[str, Any]:
         "images",
         "attempt_s",
     )
-    told = {name: metrics[name] for name in names if name in metrics}
+    chosen = {name: metrics[name] for name in names if name in metrics}
     if "warm_start" in metrics:
-        told["warm_start"] = metrics["warm_start"]
-    told["epochs"] = metrics["epochs"]["trained"]
-    told["best_epoch"] = metrics["epochs"]["best"]
-    told["exports"] = {each["name"]: each.get("problem", "agrees") for each in metrics["exports"]}
-    return told
+        chosen["warm_start"] = metrics["warm_start"]
+    chosen["epochs"] = metrics["epochs"]["trained"]
+    chosen["best_epoch"] = metrics["epochs"]["best"]
+    chosen["exports"] = {each["name"]: each.get("problem", "agrees") for each in metrics["exports"]}
+    return chosen

@@ -54,15 +54,15 @@ def train(run: Run) -> dict[str, Any]:
     contest = _compete(run, material, choice)
     delivered = deliver(run, contest)
 
-    places, confusions, small = _measure(run, material, contest, delivered)
+    indices, confusions, small = _measure(run, material, contest, delivered)
     measured = evaluation.segmentation(confusions.sum(axis=0, dtype=np.int64), found.labels)
-    judged = _judge(material, places, measured, small)
-    complete(judged, run, contest, delivered, places)
-    forms = _export(run, material, contest, delivered, places)
+    judged = _judge(material, indices, measured, small)
+    complete(judged, run, contest, delivered, indices)
+    forms = _export(run, material, contest, delivered, indices)
     with run.clock.stage(PLOTS, "Drawing plots"), run.optional("A plot"):
         draw(run, contest, delivered, measured, score="mean IoU")
-        _draw_masks(run, places, small)
-    return write_report(run, contest, delivered, choice, judged, measured, forms, places)
+        _draw_masks(run, indices, small)
+    return write_report(run, contest, delivered, choice, judged, measured, forms, indices)
 
 
 # --- candidates
@@ -106,14 +106,14 @@ def _measure(
                 delivered.network, material.pictures(delivered.size), test, lambda share: stage.mention(share, message)
             )  # fmt: skip
         return test, confusions[0], small[0]
-    count, places = contest.measured()
-    return places, winner.outputs(count), material.small_masks(winner.row.name, winner.variant, count)
+    count, indices = contest.measured()
+    return indices, winner.outputs(count), material.small_masks(winner.row.name, winner.variant, count)
 
 
 def _judge(
-    material: Material, places: Array, measured: dict[str, Any], small: Array
+    material: Material, indices: Array, measured: dict[str, Any], small: Array
 ) -> mask_verdict.MaskVerdict:  # fmt: skip
-    truth = np.stack([shrunk(measured_mask(material.run, place), small.shape[1:]) for place in places])
+    truth = np.stack([shrunk(measured_mask(material.run, index), small.shape[1:]) for index in indices])
     return mask_verdict.judge(
         np.asarray(measured["confusion_matrix"]), measured["mean_iou"], truth, small, material.run.findings.labels,
         images=(material.pixels > 0).sum(axis=0).tolist(),
@@ -123,12 +123,12 @@ def _judge(
 # --- what comes after
 
 
-def _draw_masks(run: Run, places: Array, small: Array) -> None:
+def _draw_masks(run: Run, indices: Array, small: Array) -> None:
     shown = []
-    for at in spread(np.arange(len(places)), MAX_SHOWN):
-        place = places[at]
-        size = thumbnail_size(run.findings.images[place], 256)
-        shown.append((run.pixels(place, size), shrunk(measured_mask(run, place), size), shrunk(small[at], size)))
+    for at in spread(np.arange(len(indices)), MAX_SHOWN):
+        index = indices[at]
+        size = thumbnail_size(run.findings.images[index], 256)
+        shown.append((run.pixels(index, size), shrunk(measured_mask(run, index), size), shrunk(small[at], size)))
     plots.masks(run.aside / "plots" / "masks.png", shown, len(run.findings.labels))
 
 
@@ -139,21 +139,21 @@ def _predict(server: Segmenter) -> Masks:
 
 
 def _export(
-    run: Run, material: Material, contest: Contest, delivered: Delivered, places: Array
+    run: Run, material: Material, contest: Contest, delivered: Delivered, indices: Array
 ) -> list[exports.Export]:
-    found, network, tried = run.findings, delivered.network, spread(places, MAX_TRIED)
+    found, network, tried = run.findings, delivered.network, spread(indices, MAX_TRIED)
     server = Segmenter(network, found.labels, found.numbers, found.display, background=run.parameters["background"])
     predict = _predict(server)
 
-    def predicted(place: int) -> Array:
+    def predicted(index: int) -> Array:
         """Class numbers (1, height, width), in the image's own size."""
-        return np.searchsorted(np.asarray(found.numbers), predict(run.pixels(place)[np.newaxis]))
+        return np.searchsorted(np.asarray(found.numbers), predict(run.pixels(index)[np.newaxis]))
 
     def try_saved_model(trial: exports.Trial, files: Sequence[Array]) -> None:
         trial.add("SavedModel", exports.SAVED_MODEL, exports.saved_model("mask", values=found.numbers))
         trial.add(
             "SavedModel from files", exports.SAVED_MODEL, exports.saved_model("mask", "image_bytes", found.numbers),
-            inputs=files, expected=[predicted(place) for place in tried], tolerance=exports.DECODED,
+            inputs=files, expected=[predicted(index) for index in tried], tolerance=exports.DECODED,
         )  # fmt: skip
 
     return export(run, contest, network, server, material.pictures(delivered.size), tried, try_saved_model)

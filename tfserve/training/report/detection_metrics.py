@@ -154,15 +154,15 @@ def _match_image(known: Array, crowd: Array, predicted: Array) -> tuple[Array, A
     overlaps = iou(predicted, known, crowd)
     for row, threshold in enumerate(THRESHOLDS):
         free = ~crowd
-        for place, each in enumerate(overlaps):
+        for index, each in enumerate(overlaps):
             least = min(threshold, 1 - 1e-10)
             fitting = np.where(free, each, -1.0)
             # Of equally good ones the last, as pycocotools chooses.
             best = len(fitting) - 1 - int(np.argmax(fitting[::-1]))
             if fitting[best] >= least:
-                free[best], right[row, place] = False, True
+                free[best], right[row, index] = False, True
             else:
-                ignored[row, place] = bool((each[crowd] >= least).any())
+                ignored[row, index] = bool((each[crowd] >= least).any())
     return right, ignored
 
 
@@ -170,8 +170,8 @@ def _area_under(right: Array, count: int) -> float:
     hits = np.cumsum(right)
     recall, precision = hits / count, hits / np.arange(1, len(right) + 1)
     precision = np.maximum.accumulate(precision[::-1])[::-1]
-    places = np.searchsorted(recall, RECALLS, side="left")
-    return float(np.append(precision, 0.0)[np.minimum(places, len(precision))].mean())
+    indices = np.searchsorted(recall, RECALLS, side="left")
+    return float(np.append(precision, 0.0)[np.minimum(indices, len(precision))].mean())
 
 
 def _class_row(label: str, matches: Matches) -> dict[str, Any]:

@@ -50,12 +50,12 @@ def boxes(
     shown = np.linspace(0, len(truths) - 1, min(MAX_SHOWN, len(truths))).astype(int)
     columns = min(4, len(shown))
     figure = plots.new_figure(3 * columns, 3 * -(-len(shown) // columns))
-    for number, place in enumerate(shown, start=1):
+    for number, index in enumerate(shown, start=1):
         axes = figure.add_subplot(-(-len(shown) // columns), columns, number)
-        _show(axes, pixels(int(place)))
-        for box in truths[place].boxes:
+        _show(axes, pixels(int(index)))
+        for box in truths[index].boxes:
             _draw(axes, box, "white", "", style="--")
-        predicted = predictions[place]
+        predicted = predictions[index]
         for box, value, label in zip(predicted.boxes, predicted.scores, predicted.labels, strict=True):
             if value >= score:
                 _draw(axes, box, f"C{label % 10}", f"{labels[label]} {value:.2f}")

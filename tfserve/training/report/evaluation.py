@@ -44,30 +44,30 @@ def balanced_accuracy(matrix: Array) -> float:
 
 def per_class(matrix: Array, labels: Sequence[str]) -> list[dict[str, Any]]:
     """Precision, recall and F1 of each class; 0 where nothing was predicted or nothing is true."""
-    told = []
-    for place, label in enumerate(labels):
-        hit, truth, predicted = matrix[place, place], matrix[place].sum(), matrix[:, place].sum()
-        told.append({
+    rows = []
+    for number, label in enumerate(labels):
+        hit, truth, predicted = matrix[number, number], matrix[number].sum(), matrix[:, number].sum()
+        rows.append({
             "label": label, "precision": _share(hit, predicted), "recall": _share(hit, truth),
             "f1": _share(2 * hit, truth + predicted), "images": int(truth),
         })  # fmt: skip
-    return told
+    return rows
 
 
 def calibration(truth: Array, probabilities: Array) -> dict[str, Any]:
     """Whether "90 % sure" is right in 9 of 10 cases: the expected calibration error, and its bins."""
     sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
-    places = np.minimum((sure * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bin_of = np.minimum((sure * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     bins, error = [], 0.0
-    for place in range(CALIBRATION_BINS):
-        inside = places == place
+    for number in range(CALIBRATION_BINS):
+        inside = bin_of == number
         count = int(inside.sum())
         confidence = float(sure[inside].mean()) if count else None
         accuracy = float(right[inside].mean()) if count else None
         if confidence is not None and accuracy is not None:
             error += abs(confidence - accuracy) * count / len(truth)
         bins.append({
-            "from": place / CALIBRATION_BINS, "to": (place + 1) / CALIBRATION_BINS, "images": count,
+            "from": number / CALIBRATION_BINS, "to": (number + 1) / CALIBRATION_BINS, "images": count,
             "confidence": confidence, "accuracy": accuracy,
         })  # fmt: skip
     return {"expected_calibration_error": error, "bins": bins}
@@ -78,20 +78,20 @@ def segmentation(matrix: Array, labels: Sequence[str]) -> dict[str, Any]:
 
     `mean_iou` and `mean_dice` are over the classes without the background that are in the held-out masks.
     """
-    told = []
-    for place, label in enumerate(labels):
+    rows = []
+    for number, label in enumerate(labels):
         hit, truth, predicted = (
-            int(each) for each in (matrix[place, place], matrix[place].sum(), matrix[:, place].sum())
+            int(each) for each in (matrix[number, number], matrix[number].sum(), matrix[:, number].sum())
         )
-        told.append({
+        rows.append({
             "label": label, "iou": _share(hit, truth + predicted - hit), "dice": _share(2 * hit, truth + predicted),
             "precision": _share(hit, predicted), "recall": _share(hit, truth), "pixels": truth,
         })  # fmt: skip
     return {
-        "mean_iou": _mean_of_present("iou", told[1:]),
-        "mean_dice": _mean_of_present("dice", told[1:]),
+        "mean_iou": _mean_of_present("iou", rows[1:]),
+        "mean_dice": _mean_of_present("dice", rows[1:]),
         "pixel_accuracy": _share(np.trace(matrix), matrix.sum()),
-        "per_class": told,
+        "per_class": rows,
         "confusion_matrix": matrix.tolist(),
     }
 

@@ -21,17 +21,17 @@ MAX_EXPLAINED = 12
 _BATCH = 64
 
 
-def write(run: Run, delivered: Delivered, places: Array, truth: Array, probabilities: Array) -> None:
-    """`places` are the held-out images, `probabilities` is (held-out, classes). A file that fails becomes a note."""
+def write(run: Run, delivered: Delivered, indices: Array, truth: Array, probabilities: Array) -> None:
+    """`indices` are the held-out images, `probabilities` is (held-out, classes). A file that fails becomes a note."""
     names = run.findings.display or run.findings.labels
     with run.optional(predictions.HELD_OUT_FILE):
-        paths = [run.findings.images[place].path for place in places]
+        paths = [run.findings.images[index].path for index in indices]
         predictions.write_held_out(run.aside / predictions.HELD_OUT_FILE, paths, truth, probabilities, names)
     with run.optional(predictions.LABEL_NEXT_FILE):
         _label_next(run, delivered, names)
     if run.parameters["explain"]:
         with run.optional("The explanation plot"):
-            _explain(run, delivered, places, truth, probabilities, names)
+            _explain(run, delivered, indices, truth, probabilities, names)
 
 
 def _label_next(run: Run, delivered: Delivered, names: Sequence[str]) -> None:
@@ -67,7 +67,7 @@ def _unlabelled(run: Run) -> Path | None:
 
 
 def _explain(
-    run: Run, delivered: Delivered, places: Array, truth: Array, probabilities: Array, names: Sequence[str]
+    run: Run, delivered: Delivered, indices: Array, truth: Array, probabilities: Array, names: Sequence[str]
 ) -> None:
     """Plots the most certain mistakes, then the least certain predictions."""
     predicted = probabilities.argmax(axis=1)
@@ -76,7 +76,7 @@ def _explain(
     unsure = [n for n in predictions.by_uncertainty(probabilities) if n not in wrong]
     chosen = [*wrong, *unsure][:MAX_EXPLAINED]
     size = run.parameters["network_size"]
-    pictures = [run.pixels(places[n], size) for n in chosen]
+    pictures = [run.pixels(indices[n], size) for n in chosen]
     maps = [
         occlusion.sensitivity(lambda batch: _compute(delivered, batch), picture, int(predicted[n]))
         for n, picture in zip(chosen, pictures, strict=True)

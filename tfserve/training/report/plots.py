@@ -19,8 +19,8 @@ def curves(file: Path, history: Mapping[str, Sequence[float]]) -> None:
     """A plot of each metric, for the training images and the selection images."""
     names = [name for name in history if not name.startswith("val_")]
     figure = new_figure(5 * len(names), 3.6)
-    for place, name in enumerate(names, start=1):
-        axes = figure.add_subplot(1, len(names), place)
+    for index, name in enumerate(names, start=1):
+        axes = figure.add_subplot(1, len(names), index)
         epochs = range(1, len(history[name]) + 1)
         axes.plot(epochs, history[name], label="training")
         if f"val_{name}" in history:
@@ -72,8 +72,8 @@ def worst_mistakes(file: Path, images: Sequence[Array], captions: Sequence[str])
     columns = min(6, len(images))
     rows = -(-len(images) // columns)
     figure = new_figure(2.2 * columns, 2.5 * rows)
-    for place, (image, caption) in enumerate(zip(images, captions, strict=True), start=1):
-        axes = figure.add_subplot(rows, columns, place)
+    for index, (image, caption) in enumerate(zip(images, captions, strict=True), start=1):
+        axes = figure.add_subplot(rows, columns, index)
         axes.imshow(image)
         axes.set_title(caption, fontsize=7)
         axes.axis("off")
@@ -85,8 +85,8 @@ def sensitivity(file: Path, images: Sequence[Array], maps: Sequence[Array], capt
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
     figure = new_figure(2.8 * columns, 3.0 * rows)
-    for place, (image, drawn, caption) in enumerate(zip(images, maps, captions, strict=True), start=1):
-        axes = figure.add_subplot(rows, columns, place)
+    for index, (image, drawn, caption) in enumerate(zip(images, maps, captions, strict=True), start=1):
+        axes = figure.add_subplot(rows, columns, index)
         height, width = image.shape[:2]
         most = max(0.05, float(np.abs(drawn).max()))
         axes.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)

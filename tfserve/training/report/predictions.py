@@ -49,7 +49,7 @@ def thresholds(truth: Array, probabilities: Array, labels: Sequence[str]) -> lis
     A class without an image among these has no threshold.
     """
     return [
-        {"label": label, **_threshold(truth == place, probabilities[:, place])} for place, label in enumerate(labels)
+        {"label": label, **_threshold(truth == index, probabilities[:, index])} for index, label in enumerate(labels)
     ]
 
 

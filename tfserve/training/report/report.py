@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from tfserve.training.atomic_files import tells_full_disk
+from tfserve.training.atomic_files import is_disk_full
 from tfserve.training.export import web_page
 from tfserve.training.export.exports import Export
 from tfserve.training.fit.checkpoints import State
@@ -72,7 +72,7 @@ def _write(run: Run, name: str, content: Callable[[], str]) -> None:
             (run.aside / name).write_text(content(), encoding="utf-8")
             return
         except OSError as error:
-            if not tells_full_disk(error):
+            if not is_disk_full(error):
                 raise
             (run.aside / name).unlink(missing_ok=True)
             if less is None:
@@ -262,12 +262,12 @@ def _about_web_page(run: Run) -> list[str]:
 
 def _how_it_came_about(run: Run, metrics: dict[str, Any]) -> list[str]:
     epochs, skipped = metrics["epochs"], Counter(each.reason.partition(":")[0] for each in run.findings.skipped)
-    told = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
     chosen = ", ".join(f"{name} {value}" for name, value in run.parameters.items())
     return [
         *(f"- {note}" for note in (*run.findings.remarks, *run.notes)),
         *([f"- {epochs['trained']} of {epochs['wanted']} epochs were completed."] if epochs["wanted"] else []),
-        f"- Skipped files: {told or 'none'}. They are listed in `{METRICS_FILE}`.",
+        f"- Skipped files: {reasons or 'none'}. They are listed in `{METRICS_FILE}`.",
         f"- Parameters: {chosen}.",
         f"- {', '.join(f'{name} {version}' for name, version in metrics['versions'].items())}.",
     ]

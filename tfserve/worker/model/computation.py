@@ -60,7 +60,7 @@ class Computation:
         #: requests that were answered
         self.samples = Samples()
         #: when the last batch began
-        self.asked_ns = 0
+        self.last_run_ns = 0
         self._runtime = runtime
         self._preparing = runtime if isinstance(runtime, Preparing) else None
         self._lock = lock
@@ -171,9 +171,9 @@ class Computation:
         return answers
 
     def _computed(self, plan: Plan, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
-        begun_ns = self.asked_ns = time.perf_counter_ns()
+        started_ns = self.last_run_ns = time.perf_counter_ns()
         if len(requests) > 1 and plan.proofs >= batching.PROOFS:
-            answers = self._run_joined(plan, requests, begun_ns)
+            answers = self._run_joined(plan, requests, started_ns)
             if answers is not None:
                 return answers
         inputs = [_arrays(request.ask) for request in requests]
@@ -188,11 +188,11 @@ class Computation:
                 answers.append(_refusal(result))
                 continue
             tensors = tuple([to_tensor(_known(output)) for output in result])
-            times = _times(request, begun_ns, ready_ns, computed_ns)
+            times = _times(request, started_ns, ready_ns, computed_ns)
             answers.append(Answer(tensors, *times, rows or request.rows or 1))
         return answers
 
-    def _run_joined(self, plan: Plan, requests: Sequence[Waiting], begun_ns: int) -> list[Answer | Refusal] | None:
+    def _run_joined(self, plan: Plan, requests: Sequence[Waiting], started_ns: int) -> list[Answer | Refusal] | None:
         """None when the batch as a whole fails: then each request is tried alone."""
         counts = [request.rows or 1 for request in requests]
         total = sum(counts)
@@ -211,7 +211,7 @@ class Computation:
             return None
         cut = zip(*[part for part in parts if part is not None], strict=True)
         return [
-            Answer(tensors, *_times(request, begun_ns, ready_ns, computed_ns), total)
+            Answer(tensors, *_times(request, started_ns, ready_ns, computed_ns), total)
             for request, tensors in zip(requests, cut, strict=True)
         ]
 
@@ -316,8 +316,8 @@ def _cut(output: Array, counts: Sequence[int], total: int) -> list[Tensor] | Non
     return parts
 
 
-def _times(request: Waiting, begun_ns: int, ready_ns: int, computed_ns: int) -> tuple[int, int, int, int]:
+def _times(request: Waiting, started_ns: int, ready_ns: int, computed_ns: int) -> tuple[int, int, int, int]:
     """In the queue, for the inputs, for the computation, for the outputs."""
     now_ns, made_ns = time.perf_counter_ns(), request.prepared_ns
-    queue_ns, input_ns = begun_ns - request.arrived_ns - made_ns, ready_ns - begun_ns + made_ns
+    queue_ns, input_ns = started_ns - request.arrived_ns - made_ns, ready_ns - started_ns + made_ns
     return queue_ns, input_ns, computed_ns - ready_ns, now_ns - computed_ns

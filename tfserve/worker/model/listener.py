@@ -70,11 +70,13 @@ class Listener:
         """Ends the process when a computation hangs: its caller has timed out, and other requests wait for it."""
         limit_ns = int(self._time_limit_s * 1e9)
         while True:
-            begun_ns = batches.running_since_ns
-            left_ns = limit_ns if begun_ns is None else begun_ns + limit_ns - time.perf_counter_ns()
+            started_ns = batches.running_since_ns
+            left_ns = limit_ns if started_ns is None else started_ns + limit_ns - time.perf_counter_ns()
             if left_ns <= 0:
-                told = f"A prediction of this model did not finish within {self._time_limit_s:g} s. The worker exits.\n"
-                os.write(2, told.encode())
+                message = (
+                    f"A prediction of this model did not finish within {self._time_limit_s:g} s. The worker exits.\n"
+                )
+                os.write(2, message.encode())
                 os._exit(os.EX_SOFTWARE)
             time.sleep(left_ns / 1e9)
 
@@ -153,10 +155,10 @@ class Batches:
             future.add_done_callback(lambda done: self._done_aside(batch, done))
 
     def _compute(self, batch: list[Waiting]) -> tuple[list[Answer | Refusal], int]:
-        begun_ns = self.running_since_ns = time.perf_counter_ns()
+        started_ns = self.running_since_ns = time.perf_counter_ns()
         answers = self._computation.run(batch)
         self.running_since_ns = None
-        return answers, time.perf_counter_ns() - begun_ns
+        return answers, time.perf_counter_ns() - started_ns
 
     def _done_aside(self, batch: list[Waiting], done: asyncio.Future[tuple[list[Answer | Refusal], int]]) -> None:
         self._is_planned = False
@@ -175,7 +177,7 @@ class Batches:
     def _tidy(self) -> None:
         """Runs once after a busy period, in a thread, because a request may arrive meanwhile."""
         self._rest = None
-        if self._waiting or time.perf_counter_ns() - self._computation.asked_ns < IDLE_S * 1e9:
+        if self._waiting or time.perf_counter_ns() - self._computation.last_run_ns < IDLE_S * 1e9:
             self._rest = self._loop.call_later(IDLE_S, self._tidy)
         else:
             self._loop.run_in_executor(None, self._computation.release_memory)

@@ -80,13 +80,13 @@ class Predictor:
 
     def as_ask(self, request: bytes) -> Ask | None:
         """A request as web sends one; None when it feeds anything but the inputs of a signature."""
-        asked = self._read(request)
-        signature, given = self._runtime.signatures.get(asked.signature), asked.feed_dict or {}
+        parsed = self._read(request)
+        signature, given = self._runtime.signatures.get(parsed.signature), parsed.feed_dict or {}
         if signature is None or given.keys() != {spec.name for spec in signature.inputs}:
             return None
         tensors = [to_tensor(tensor_json.to_array(given[spec.name], spec, spec.name)) for spec in signature.inputs]
         outputs = tuple(spec.name for spec in signature.outputs)
-        return Ask(asked.signature, tuple(spec.name for spec in signature.inputs), tuple(tensors), outputs)
+        return Ask(parsed.signature, tuple(spec.name for spec in signature.inputs), tuple(tensors), outputs)
 
     def _answers(self, prepared: Sequence[_Prepared | TFserveError]) -> Iterator[Prediction]:
         """Responses in order; a batch is computed when its first response is needed."""
@@ -103,10 +103,10 @@ class Predictor:
 
     def _prepare(self, request: bytes) -> _Prepared | TFserveError:
         try:
-            asked = self._read(request)
-            fetches = [asked.fetches] if isinstance(asked.fetches, str) else asked.fetches
-            given = asked.feed_dict or {}
-            plan = self._plan(asked.signature, fetches, tuple(given))
+            parsed = self._read(request)
+            fetches = [parsed.fetches] if isinstance(parsed.fetches, str) else parsed.fetches
+            given = parsed.feed_dict or {}
+            plan = self._plan(parsed.signature, fetches, tuple(given))
             inputs = _inputs(plan, given)
             return _Prepared(plan.for_rows(batching.row_shape(inputs)) if plan.can_batch() else plan, inputs)
         except TFserveError as error:
@@ -128,9 +128,9 @@ class Predictor:
         feeds = document.pop("feed_dict", None) if isinstance(document, dict) else None
         if not isinstance(feeds, dict | None):
             raise Invalid(f"feed_dict must be an object that maps names to values, got {type(feeds).__name__}.")
-        asked = msgspec.convert(document, PredictRequest)
-        asked.feed_dict = feeds
-        return asked
+        parsed = msgspec.convert(document, PredictRequest)
+        parsed.feed_dict = feeds
+        return parsed
 
     def _plan(self, signature: str, fetches: Sequence[str], given: Sequence[str]) -> Plan:
         key = (signature, tuple(fetches), given)

@@ -58,9 +58,9 @@ class Preparation:
             future.add_done_callback(partial(self._done, request))
 
     def _prepare(self, ask: Ask) -> tuple[Ask | Refusal, int]:
-        begun_ns = time.perf_counter_ns()
+        started_ns = time.perf_counter_ns()
         made = self._computation.prepare(ask)
-        return made, time.perf_counter_ns() - begun_ns
+        return made, time.perf_counter_ns() - started_ns
 
     def _done(self, request: Waiting, done: asyncio.Future[tuple[Ask | Refusal, int]]) -> None:
         self._busy -= 1

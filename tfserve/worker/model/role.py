@@ -68,7 +68,7 @@ class ModelRole:
 
     def _last_ns(self) -> int:
         """When the last prediction was requested."""
-        return max(self._predicted_ns, self._computation.asked_ns if self._computation is not None else 0)
+        return max(self._predicted_ns, self._computation.last_run_ns if self._computation is not None else 0)
 
     def _load(self, become: BecomeModel) -> Message:
         # A full collection next to TensorFlow's objects takes 165 ms and finds next to nothing; what is here when the
@@ -82,8 +82,8 @@ class ModelRole:
             return Failed(failure=Invalid(f"{become.path} can't be read: {error}").to_failure())
         except Exception as error:
             log.exception("while loading %s", become.path)
-            told = f"{become.path} can't be loaded: {named_cause(error)}"
-            return Failed(failure=Internal(told[:1000]).to_failure())
+            problem = f"{become.path} can't be loaded: {named_cause(error)}"
+            return Failed(failure=Internal(problem[:1000]).to_failure())
         finally:
             gc.freeze()
             gc.enable()
@@ -123,8 +123,8 @@ class ModelRole:
             return self._answer(message)
         except Exception as error:
             log.exception("a request could not be answered")
-            told = f"The request can't be answered: {named_cause(error)}"
-            return Failed(failure=Internal(told[:500]).to_failure())
+            problem = f"The request can't be answered: {named_cause(error)}"
+            return Failed(failure=Internal(problem[:500]).to_failure())
 
     def _runtime(self, become: BecomeModel, model: Located, steps: Steps) -> Runtime:
         """The model, with its state reset before each call if the deployment is stateless."""

@@ -31,7 +31,7 @@ class Samples:
         self._lock = threading.Lock()
         self._kept: dict[int, Ask] = {}
         self._count = 0
-        self._say_again_at = KEEP * FURTHER
+        self._notify_again_at = KEEP * FURTHER
         self._random = random.Random()  # noqa: S311 - nothing secret
 
     def all(self) -> list[Ask]:
@@ -57,10 +57,10 @@ class Samples:
             if not has_grown:
                 del self._kept[self._random.choice(list(self._kept))]
             self._kept[key] = ask
-            says = has_grown or self._count >= self._say_again_at
-            if self._count >= self._say_again_at:
-                self._say_again_at *= FURTHER
-        if says and self._on_seen is not None:
+            is_due = has_grown or self._count >= self._notify_again_at
+            if self._count >= self._notify_again_at:
+                self._notify_again_at *= FURTHER
+        if is_due and self._on_seen is not None:
             self._on_seen(len(self._kept))
 
 

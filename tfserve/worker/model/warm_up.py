@@ -118,7 +118,7 @@ class WarmUp:
         if example is not None:
             self._try_example(example)
         else:
-            recipe = self._try_made_up()
+            recipe = self._try_synthetic()
         if become.sample is not None:
             self._try_former_request(become.sample)
         asks = [predictions.decode_sample(sample) for sample in become.samples]
@@ -157,7 +157,7 @@ class WarmUp:
         (answer,) = self._predictor.predict([request])
         return "" if answer.error is None else str(msgspec.json.decode(answer.error)["message"])
 
-    def _try_made_up(self) -> Recipe | None:
+    def _try_synthetic(self) -> Recipe | None:
         """The first recipe whose inputs the model computes."""
         signature = self._runtime.signatures.get(self._name)
         if signature is None:
@@ -175,7 +175,7 @@ class WarmUp:
 
     def _first_accepted(self, signature: Signature, refusals: dict[str, str]) -> Recipe | None:
         """Adds to `refusals` what was rejected, and why."""
-        begun_at = time.monotonic()
+        started_at = time.monotonic()
         for recipe in synthetic_inputs.recipes(signature):
             if not self._steps.may(recipe.fill):
                 continue
@@ -190,7 +190,7 @@ class WarmUp:
                 except Exception as error:  # an error of a library, for which a request would get status 500
                     log.warning("the warm-up of a model failed", exc_info=True)
                     refusals.setdefault(recipe.fill, named_cause(error))
-            if time.monotonic() - begun_at > TRY_S:
+            if time.monotonic() - started_at > TRY_S:
                 break
         return None
 
@@ -243,9 +243,9 @@ class WarmUp:
             group, rows = self._computation.sort(ask)
             if rows is not None:
                 groups.setdefault(group, []).append(ask)
-        begun_at = time.monotonic()
+        started_at = time.monotonic()
         for together in groups.values():
-            if len(together) > 1 and time.monotonic() - begun_at < ENOUGH_S:
+            if len(together) > 1 and time.monotonic() - started_at < ENOUGH_S:
                 self._compute(together)
                 self._compute(together)
 
@@ -271,12 +271,12 @@ class WarmUp:
             return set()
         used = used or Recipe(RANDOM)
         sizes: set[int] = set()
-        begun_at = time.monotonic()
+        started_at = time.monotonic()
         for requests in _sizes(min(max_rows, MAX_WARM_BYTES // max(1, used.size_bytes(signature))) // used.rows):
             asks = [_ask(name, signature, used.inputs(signature, seed)) for seed in range(requests)]
             if not any(isinstance(answer, Refusal) for answer in self._compute(asks)):
                 sizes.add(requests * used.rows)
-            if time.monotonic() - begun_at > ENOUGH_S:
+            if time.monotonic() - started_at > ENOUGH_S:
                 break
         return sizes
 

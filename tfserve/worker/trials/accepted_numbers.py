@@ -63,9 +63,9 @@ class Probe:
 
     def _measured(self, inputs: Inputs) -> tuple[float, int, int]:
         """Seconds, bytes that the process has grown by, bytes of the outputs."""
-        before, begun_at = _peak_bytes(), time.monotonic()
+        before, started_at = _peak_bytes(), time.monotonic()
         outputs = self._compute(inputs)
-        return time.monotonic() - begun_at, _peak_bytes() - before, sum(each.nbytes for each in outputs)
+        return time.monotonic() - started_at, _peak_bytes() - before, sum(each.nbytes for each in outputs)
 
 
 def find(compute: Compute, signature: Signature, base: Inputs) -> Limits | str:

@@ -140,7 +140,7 @@ class _Maker:
         self._names = [spec.name for spec in self._signature.outputs]
         self._given = given
         self._decisions = decisions.find(runtime, name, self._signature)
-        self._can_make_up = not trial_inputs.why_not(self._signature)
+        self._can_generate = not trial_inputs.why_not(self._signature)
         self._cases: list[Case] = []
         self._size_bytes = 0
 
@@ -166,7 +166,7 @@ class _Maker:
     def _check_enough(self) -> None:
         if never := trial_inputs.why_never(self._signature):
             raise _NoReference(never)
-        if not self._can_make_up and len(self._given) < ENOUGH_SAMPLES:
+        if not self._can_generate and len(self._given) < ENOUGH_SAMPLES:
             raise _NoReference(
                 f"{trial_inputs.why_not(self._signature)}; a comparison needs {ENOUGH_SAMPLES} different requests,"
                 f" found {len(self._given)}",
@@ -174,8 +174,8 @@ class _Maker:
             )
 
     def _base(self) -> Inputs:
-        made_up = list(trial_inputs.first_bases(self._signature)) if self._can_make_up else []
-        for inputs in [*self._given, *made_up]:
+        generated = list(trial_inputs.first_bases(self._signature)) if self._can_generate else []
+        for inputs in [*self._given, *generated]:
             if _is_finite(inputs) and all(array.size for array in inputs.values()):
                 try:
                     self._compute(inputs)
@@ -191,7 +191,7 @@ class _Maker:
             )
             if level is not None:
                 yield level, SAMPLE, inputs
-        if self._can_make_up:
+        if self._can_generate:
             yield from ((0, ORDINARY, inputs) for inputs in trial_inputs.ordinary(self._signature, envelopes[0]))
         else:
             yield from ((0, ORDINARY, inputs) for inputs in self._from_given(envelopes[0]))

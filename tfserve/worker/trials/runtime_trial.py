@@ -142,13 +142,13 @@ def _try_candidate(model: Located, message: Convert) -> Trial:  # noqa: ARG001 -
 
 def _converted(trial: Trial, found: Reference, message: Convert) -> Runtime:
     """The model as the candidate loads it."""
-    begun_at = time.monotonic()
+    started_at = time.monotonic()
     file = conversion.convert(
         message.candidate, Path(found.saved_model), found.name, found.signature,
         precision=message.precision, to=Path(message.work_folder) / message.candidate,
     )  # fmt: skip
     known_names.copy(Path(message.work_folder), file.parent)
-    trial.convert_s = round(time.monotonic() - begun_at, 3)
+    trial.convert_s = round(time.monotonic() - started_at, 3)
     trial.path = str(file.relative_to(message.work_folder))
     trial.size_bytes = paths.size_bytes(file.parent)
     return runtimes.load(

@@ -209,9 +209,9 @@ def from_samples(name: str, signature: Signature, samples: Sequence[bytes]) -> I
 
 
 def _of_json(name: str, specs: Mapping[str, TensorSpec], sample: bytes) -> Inputs:
-    asked = msgspec.json.decode(sample, type=PredictRequest)
-    given = asked.feed_dict or {}
-    return {each: cast(given[each], specs[each], each) for each in given if asked.signature == name and each in specs}
+    parsed = msgspec.json.decode(sample, type=PredictRequest)
+    given = parsed.feed_dict or {}
+    return {each: cast(given[each], specs[each], each) for each in given if parsed.signature == name and each in specs}
 
 
 def _of_ask(name: str, sample: bytes) -> Inputs:

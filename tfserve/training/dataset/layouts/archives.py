@@ -13,7 +13,7 @@ from typing import IO
 
 from tfserve.errors import OutOfSpace
 from tfserve.runtimes.error_summary import cause
-from tfserve.training.atomic_files import tells_full_disk
+from tfserve.training.atomic_files import is_disk_full
 from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.project_folders import is_archive
 from tfserve.training.dataset.search import IGNORED_FOLDERS, Search, shown
@@ -78,7 +78,7 @@ class _Unpacking:
         except _Refused as refused:
             self._search.problems.append(f"{self._archive} can't be unpacked: {refused}.")
         except Exception as error:  # as above
-            if tells_full_disk(error):
+            if is_disk_full(error):
                 raise OutOfSpace(cause=f"{self._archive} can't be unpacked: {error}") from error
             self._search.problems.append(
                 f"{self._archive} can't be unpacked: it is not a valid zip file ({cause(error)})."
@@ -97,7 +97,7 @@ class _Unpacking:
                 except FileExistsError:
                     self._skip(name, "a duplicate file name")
                 except Exception as error:  # a damaged archive can raise anything: zlib.error, LZMAError, EOFError, …
-                    if tells_full_disk(error):
+                    if is_disk_full(error):
                         raise
                     self._skip(name, f"can't be unpacked: {cause(error, 120)}", bad=True)
 

@@ -104,18 +104,20 @@ def labelled(search: Search, tables: Sequence[Table], index: ImageIndex) -> list
 
 def attach(search: Search, files: Sequence[Labelled], tables: Sequence[Table], index: ImageIndex) -> list[Labelled]:
     """Files of class folders with their split and groups from a table."""
-    told: dict[Path, tuple[str, str]] = {}
+    listed: dict[Path, tuple[str, str]] = {}
     for table in tables:
         if table.split >= 0 or table.group >= 0:
             for row in table.rows:
                 path = index.find(table.cell(row, table.file), table.path.parent)
                 if path is not None:
-                    told[path] = part_of(table.cell(row, table.split)), table.cell(row, table.group)
+                    listed[path] = part_of(table.cell(row, table.split)), table.cell(row, table.group)
             search.layout += f", with split and group columns from {search.name(table.path)}"
-    if not told:
+    if not listed:
         return list(files)
     files = [
-        file._replace(part=told[file.path][0] or file.part, group=told[file.path][1]) if file.path in told else file
+        file._replace(part=listed[file.path][0] or file.part, group=listed[file.path][1])
+        if file.path in listed
+        else file
         for file in files
     ]
     return own_split(files)

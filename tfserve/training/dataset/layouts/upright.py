@@ -19,7 +19,9 @@ Size = tuple[int, int]
 """Width and height."""
 
 
-def turns(sizes: Mapping[Path, Size], images: Mapping[Path, tuple[Path, Size]]) -> tuple[dict[Path, int], set[Path]]:
+def orientations(
+    sizes: Mapping[Path, Size], images: Mapping[Path, tuple[Path, Size]]
+) -> tuple[dict[Path, int], set[Path]]:
     """The orientation to apply to each mask of these sizes, and the masks that match in no orientation.
 
     `images` has the image of each mask, and the size in which it is learnt from.
@@ -47,7 +49,7 @@ def turns(sizes: Mapping[Path, Size], images: Mapping[Path, tuple[Path, Size]]) 
     return found, wrong
 
 
-def turn(values: Array, orientation: int) -> Array:
+def rotated(values: Array, orientation: int) -> Array:
     """What is stored with this EXIF orientation, upright."""
     if orientation in ROTATED:
         values = values.T
