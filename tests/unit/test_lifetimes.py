@@ -8,8 +8,8 @@ from pathlib import Path
 
 SCRIPT = """
 import asyncio, sys, time
-from tfserve.supervisor.processes import Child, Role
-from tfserve.supervisor.restarts import MAX_DEATHS, STABLE_S, Restarts
+from tfserve.supervisor.processes.child import Child, Role
+from tfserve.supervisor.processes.restarts import MAX_DEATHS, STABLE_S, Restarts
 
 async def died_after_a_long_time_as_a_spare():
     child = Child.start([sys.executable, "-ISc", "import signal; signal.pause()"], role=Role.SPARE, environment={})
