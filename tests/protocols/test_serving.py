@@ -314,7 +314,7 @@ def test_a_runtime_that_is_asked_for_takes_files_as_given_or_described_beside_th
     for folder, fields in ((models / "pictures", {"image": image}), (described, {})):
         deploy(server, workspace, folder, runtime="openvino", **fields)
         told = deployment(server, workspace)
-        assert (told["runtime"], told["choice"]) == ("openvino", "openvino was asked for")
+        assert (told["runtime"], told["choice"]) == ("openvino", "openvino was requested")
         assert "image_bytes" in told["served"]
         answer = server.http.post(path, content=picture(240, "PNG", (9, 7)), headers=header)
         assert answer.json()["predictions"][0]["label"] == "light"

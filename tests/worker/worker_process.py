@@ -71,7 +71,7 @@ class WorkerProcess:
     # --- one word each
 
     def become_scripts(self) -> None:
-        self.ask(BecomeScripts(workspace=WORKSPACE, folder=str(self.folder)))
+        self.ask(BecomeScripts(workspace=WORKSPACE))
 
     def begin_again(self) -> None:
         """As good as new for a test that breaks nothing: no variables, no files, no output; jobs count from 0."""

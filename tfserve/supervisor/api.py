@@ -219,11 +219,11 @@ class Requests:
 
     async def _scale_model(self, message: ScaleModel) -> Message:
         self._refuse_when_stopping()
-        await self._workspaces.get(message.workspace).deployments.upkeep.scale(message.replicas)
+        await self._workspaces.get(message.workspace).model.replica_set.scale(message.replicas)
         return Done()
 
     async def _wake_model(self, message: WakeModel) -> Message:
-        await self._workspaces.get(message.workspace).deployments.upkeep.full_replica()
+        await self._workspaces.get(message.workspace).model.replica_set.full_replica()
         return Done()
 
     async def _start_training(self, message: StartTraining) -> Message:

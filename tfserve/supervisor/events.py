@@ -1,4 +1,4 @@
-"""Lets many wait until something happens, without anybody looking again and again."""
+"""Signals that any number of tasks can wait for, without polling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 class Signal:
-    """Something that happens now and then. Everybody who waits is woken by the next time."""
+    """A repeated event. The next `fire` wakes all tasks that wait."""
 
     def __init__(self) -> None:
         self._waiters: set[asyncio.Future[None]] = set()
@@ -17,7 +17,7 @@ class Signal:
                 waiter.set_result(None)
 
     async def wait(self, timeout_s: float) -> bool:
-        """Whether it happened within `timeout_s` seconds."""
+        """Whether it fired within `timeout_s` seconds."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
@@ -28,7 +28,7 @@ class Signal:
 
 
 class Revision(Signal):
-    """Counts the changes of the server's visible state, for pages that show it live."""
+    """Counts the changes of the server's visible state, for live pages."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One server for one data folder."""
+"""Ensures that only one server uses a data folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import IO
 from tfserve.errors import Conflict
 
 NAME = "server.lock"
-LOOKS, LOOK_AGAIN_S = 10, 0.02
+ATTEMPTS, RETRY_S = 10, 0.02
 MAX_CHARACTERS = 1000
 _PID = re.compile(r"[0-9]{1,9}")
 
@@ -26,7 +26,7 @@ folder with --data-dir or TFSERVE_DATA_DIR."""
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has, or had, the data folder: the pid in the lock file, and whether that server still lives."""
+    """The server that has or had the data folder: the pid in the lock file, and whether it still runs."""
 
     is_alive: bool
     pid: int | None = None
@@ -34,10 +34,10 @@ class Holder:
 
 
 class DataFolderLock:
-    """Held from start to end; the kernel lets go of it when the process ends, however it ends.
+    """Held for the lifetime of the server; the kernel releases it when the process ends for any reason.
 
-    The folder itself is locked, because the lock file can be deleted; the file is locked as well, for earlier versions,
-    and says who has the folder.
+    The folder itself is locked, because the lock file can be deleted. The file is locked too, for earlier versions, and
+    contains the pid and address of the server.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,7 +52,7 @@ class DataFolderLock:
         self.write("")
 
     def write(self, address: str) -> None:
-        """Tells others who has the folder, and where it answers."""
+        """Writes the pid and the address of this server, for others."""
         self._file.truncate(0)
         self._file.write(f"{os.getpid()}\n{address}\n")
         self._file.flush()
@@ -64,16 +64,16 @@ class DataFolderLock:
 
 
 def holder(folder: Path) -> Holder:
-    """Who has the data folder now, or had it last and did not stop cleanly."""
+    """The server that has the data folder now, or that had it last and did not stop cleanly."""
     try:
         folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # there is none, or nobody could have taken it: who starts a server is told why
+    except OSError:  # it is missing or unreadable, which is reported when a server starts
         return Holder(is_alive=False)
     try:
         is_alive = not _lock(folder_fd)
         with _open(folder, "r") as file:
             found = _read(file, is_alive=not _lock(file.fileno()) or is_alive)
-        # A server that was refused has made a deleted file again, empty.
+        # A server that was refused has created a deleted file again, empty.
         return replace(found, pid=_pid_of_lock(folder_fd)) if is_alive and found.pid is None else found
     except OSError:  # the file was deleted
         return Holder(is_alive=is_alive, pid=_pid_of_lock(folder_fd) if is_alive else None)
@@ -82,7 +82,7 @@ def holder(folder: Path) -> Holder:
 
 
 def _pid_of_lock(fd: int) -> int | None:
-    """The process that holds a lock on the file, as the kernel says; None when it is not to be found."""
+    """The process that holds a lock on the file according to the kernel; None if it is not found."""
     inode = str(os.fstat(fd).st_ino)
     with contextlib.suppress(OSError):
         for line in Path("/proc/locks").read_text().splitlines():
@@ -97,11 +97,11 @@ def _open(folder: Path, mode: str) -> IO[str]:
 
 
 def _lock_patiently(fd: int) -> bool:
-    """Whoever asks for the status holds the lock, too: for an instant."""
-    for _ in range(LOOKS):
+    """Retries, because a status request also holds the lock for an instant."""
+    for _ in range(ATTEMPTS):
         if _lock(fd):
             return True
-        time.sleep(LOOK_AGAIN_S)
+        time.sleep(RETRY_S)
     return False
 
 

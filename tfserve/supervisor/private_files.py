@@ -1,8 +1,8 @@
-"""Keeps other users of the machine out of the data folder: folders are 0700 and files 0600.
+"""Makes the data folder private: folders are 0700 and files 0600.
 
-The server's processes run with a umask of 077. Workers that run scripts go back to the umask that the server was
-started with, because scripts also write outside the data folder, where other users may be meant to read. Workers that
-train give their results the permissions that this umask leaves.
+The server's processes run with a umask of 077. Workers that run scripts return to the umask that the server was started
+with, because scripts also write outside the data folder, where other users may need to read. Workers that train give
+their results the permissions that this umask allows.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ UMASK = 0o077
 
 
 def make_private(folder: Path) -> None:
-    """Makes the data folder, or closes one that an earlier version left open. Raises `OSError`."""
+    """Creates the data folder, or makes one of an earlier version private. Raises `OSError`."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if _is_shared(folder):
         return
-    for path in folder.iterdir():  # always: `manage.py migrate` and backup tools write with another umask
+    for path in folder.iterdir():  # always: `manage.py migrate` and backup tools use another umask
         _close(path)
     if not _is_open(folder):
         return
@@ -31,7 +31,7 @@ def make_private(folder: Path) -> None:
 
 
 def _is_shared(folder: Path) -> bool:
-    """Whether it is obviously not only a data folder: /tmp, the home folder, the folder that the server started in."""
+    """Whether it obviously has other uses: /tmp, the home folder, the folder that the server started in."""
     return bool(folder.stat().st_mode & stat.S_ISVTX) or folder in (
         Path(os.path.expanduser("~")), Path.cwd(), Path("/"),  # noqa: PTH111 (Path.home raises where there is none)
     )  # fmt: skip
@@ -42,6 +42,6 @@ def _is_open(path: Path) -> bool:
 
 
 def _close(path: Path) -> None:
-    with contextlib.suppress(OSError):  # gone, or somebody else's
+    with contextlib.suppress(OSError):  # gone, or of another user
         if not path.is_symlink() and _is_open(path):
             path.chmod(stat.S_IMODE(path.stat().st_mode) & ~UMASK)

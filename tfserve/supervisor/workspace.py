@@ -1,4 +1,4 @@
-"""One workspace while the server runs, and what `get_status` says of it."""
+"""One workspace while the server runs, and its status."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import psutil
 
 from tfserve.db.models import Workspace as Row
 from tfserve.supervisor.jobs.dispatcher import Dispatcher
-from tfserve.supervisor.jobs.scripts import ScriptProcess, ScriptThread
-from tfserve.supervisor.models.deployment import Deployments
+from tfserve.supervisor.jobs.scripts import ScriptRunner
+from tfserve.supervisor.models.model_runner import ModelRunner
 from tfserve.supervisor.processes.restarts import Restarts
 
 
@@ -26,8 +26,8 @@ class Workspace:
     type: Row.Type
     folder: Path
     dispatcher: Dispatcher
-    scripts: ScriptProcess | ScriptThread
-    deployments: Deployments
+    scripts: ScriptRunner
+    model: ModelRunner
     restarts: Restarts
     restarting: bool = False
     destroyed: bool = False
@@ -40,7 +40,7 @@ class Workspace:
 
     @property
     def status(self) -> str:
-        """One of the contract's four words."""
+        """One of the four states of the contract."""
         if self.dispatcher.given_up_reason is not None:
             return "EXCEPT"
         if self.restarting or self.scripts.starting:
@@ -49,19 +49,19 @@ class Workspace:
 
     @property
     def state(self) -> str:
-        """One of the design's words for the life of its script worker."""
+        """The state of its script worker."""
         if self.dispatcher.given_up_reason is not None:
             return "failed"
         if self.restarting:
             return "restarting"
         if self.scripts.starting:
             return "starting"
-        return "ready" if self.scripts.worker is not None and self.scripts.worker.alive else "idle"
+        return "idle" if self.scripts.worker is None else "ready"
 
     def describe(self) -> dict[str, Any]:
-        """What `get_status` tells, beyond its four fields."""
-        dispatcher, worker, active = self.dispatcher, self.scripts.worker, self.deployments.upkeep.active
-        pid = worker.child.pid if worker is not None and worker.alive else None
+        """The response of `get_status`: the four fields of the contract, and more."""
+        dispatcher, worker, active = self.dispatcher, self.scripts.worker, self.model.replica_set.active
+        pid = worker.child.pid if worker is not None else None
         return {
             "STATUS": self.status,
             "CUR_JOB_NUM": dispatcher.last_started,
@@ -77,13 +77,13 @@ class Workspace:
             "uptime_s": _uptime_s(pid),
             "deaths_in_a_row": self.restarts.deaths,
             "deployment": active.describe() if active is not None else None,
-            "last_deployment_failure": self.deployments.last_failure or None,
+            "last_deployment_failure": self.model.last_failure or None,
             "running": [{"job": job.number, "id": job.id, "kind": job.kind} for job in dispatcher.running],
         }
 
 
 def memory_bytes(pid: int | None) -> int:
-    """The resident memory of a process; cheap, unlike its unshared part."""
+    """The resident memory of a process, which is cheaper to read than its unshared part."""
     try:
         return int(psutil.Process(pid).memory_info().rss) if pid is not None else 0
     except psutil.Error:

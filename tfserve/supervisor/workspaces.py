@@ -1,4 +1,4 @@
-"""The workspaces of this server: each one's queue and runners, made, restarted, destroyed and brought back."""
+"""The workspaces of this server: created, restarted, destroyed, and restored after a restart of the server."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tfserve.db.models import Workspace as Row
 from tfserve.errors import NoSuchWorkspace, OutOfSpace, ServiceOff, TFserveError, TooManyWorkspaces, WorkspaceExists
 from tfserve.ipc.messages import JobKind
 from tfserve.supervisor.events import Revision
+from tfserve.supervisor.jobs.deaths import end_interrupted
 from tfserve.supervisor.jobs.dispatcher import Dispatcher
-from tfserve.supervisor.jobs.interrupted_jobs import end_interrupted
-from tfserve.supervisor.jobs.job import DESTROYED, RESTARTED, STOPPED, Ending, Job, Outcome
+from tfserve.supervisor.jobs.job import DESTROYED, RESTARTED, STOPPED, Ending, Job
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.jobs.runner import Runner
-from tfserve.supervisor.jobs.scripts import Host, ScriptProcess, ScriptThread
+from tfserve.supervisor.jobs.scripts import Host, ProcessScripts, ScriptRunner, ThreadScripts
 from tfserve.supervisor.models.announcements import Catalogue
-from tfserve.supervisor.models.deployment import Deployments
-from tfserve.supervisor.models.loading import Means
-from tfserve.supervisor.models.replicas import Deployment
-from tfserve.supervisor.models.runtime_trials import Choices
+from tfserve.supervisor.models.deployment import Deployment
+from tfserve.supervisor.models.model_runner import ModelRunner
+from tfserve.supervisor.models.replica_set import ReplicaSet
+from tfserve.supervisor.models.runtime_trials import RuntimeTrials
 from tfserve.supervisor.processes.output import JobOutput
 from tfserve.supervisor.processes.restarts import Restarts
 from tfserve.supervisor.processes.worker import Spare
@@ -42,7 +42,7 @@ PRUNE_EVERY_S = 3600.0
 
 
 class Workspaces:
-    """All of them, by name."""
+    """All workspaces, by name."""
 
     def __init__(
         self, settings: Settings, *, journal: Journal, spare: Spare, catalogue: Catalogue, changed: Revision
@@ -53,19 +53,13 @@ class Workspaces:
         self._journal = journal
         self._spare = spare
         self._changed = changed
-        self._means = Means(
-            journal,
-            spare,
-            catalogue,
-            Choices(settings.data_path / "conversions", spare),
-            changed,
-            drain_s=settings.drain_s,
-            limit_s=settings.predict_timeout_s,
-            convert=settings.convert,
-        )
+        self._new_replica_set = partial(
+            ReplicaSet, settings=settings, journal=journal, spare=spare, catalogue=catalogue, changed=changed,
+            trials=RuntimeTrials(settings.data_path / "conversions", spare),
+        )  # fmt: skip
         self._host = Host(spare)
         self._by_name: dict[str, Workspace] = {}
-        #: names of workspaces that are being made or destroyed
+        #: names of workspaces that are being created or destroyed
         self._taken: set[str] = set()
 
     def __iter__(self) -> Iterator[Workspace]:
@@ -97,7 +91,7 @@ class Workspaces:
         self._taken.add(name)
         try:
             row = await self._journal.change(partial(writes.create_workspace, name, type_))
-            if not self.on:  # it was turned off meanwhile
+            if not self.on:  # it was turned off in the meantime
                 await self._journal.change(partial(writes.destroy_workspace, row.pk))
                 raise ServiceOff
             await self._add_or_undo(writes.Saved(row))
@@ -107,17 +101,17 @@ class Workspaces:
         return name
 
     async def destroy(self, name: str | None) -> bool:
-        """Destroys one, or all; whether there was anything to destroy."""
+        """Destroys one workspace, or all. Whether there was anything to destroy."""
         targets = [self.get(name)] if name is not None else list(self)
         for workspace in targets:
             self._by_name.pop(workspace.name, None)
-            self._taken.add(workspace.name)  # in the same step, or a creation slips in between
+            self._taken.add(workspace.name)  # in the same step, so that the name can't be taken in between
         await asyncio.gather(*(self._destroy(workspace) for workspace in targets))
         self._changed.fire()
         return bool(targets)
 
     async def restart(self, name: str) -> None:
-        """A fresh process, no variables, and a fresh chance for what was given up."""
+        """Starts a fresh process without variables, and retries what was given up."""
         workspace = self.get(name)
         async with workspace.restart_lock:
             await self._restart(workspace)
@@ -131,22 +125,22 @@ class Workspaces:
             await workspace.scripts.restart()
             await self._journal.take_turn(writes.Turn(workspace_id=workspace.id, variables=b"{}"))
             workspace.restarts.worked()
-            await workspace.deployments.restart()
+            await workspace.model.restart()
         finally:
             workspace.restarting = False
             dispatcher.resume()
             self._changed.fire()
 
     async def bring_all_back(self) -> None:
-        """Goes on where the server ended, however it ended."""
+        """Restores all workspaces from the database, however the last server ended."""
         saved = await self._journal.change(writes.load_all)
         for turn in end_interrupted(saved, self._settings.data_path):
             await self._journal.take_turn(turn)
         for each in saved:
-            await self.prune(self._bring_back(each))
+            await self.prune(self._restore(each))
 
     def put(self, workspace: Workspace, job: Job) -> None:
-        """Queues a job that is recorded, and knows it by its id until it has ended."""
+        """Queues a job that is recorded, and keeps it by its id until it has ended."""
         if workspace.destroyed:  # while the job was being recorded
             _settle(job, DESTROYED)
             return
@@ -158,7 +152,7 @@ class Workspaces:
         return JobOutput(workspace.job_folder / f"{number}.out", self._settings.max_output_bytes)
 
     async def prune(self, workspace: Workspace) -> None:
-        """Forgets jobs that are kept no longer, with their output."""
+        """Deletes old jobs and their output."""
         settings = self._settings
         prune = partial(writes.prune, workspace.id, keep_jobs=settings.keep_jobs, keep_days=settings.keep_days)
         numbers = await self._journal.change(prune)
@@ -167,21 +161,21 @@ class Workspaces:
             (workspace.job_folder / f"{number}.out").unlink(missing_ok=True)
 
     async def prune_regularly(self) -> None:
-        """Forgets what has become too old, for as long as the server runs."""
+        """Deletes old jobs of all workspaces once an hour."""
         while True:
             await asyncio.sleep(PRUNE_EVERY_S)
             for workspace in self:
-                with contextlib.suppress(TFserveError):  # the next time does it
+                with contextlib.suppress(TFserveError):  # the next run does it
                     await self.prune(workspace)
 
     async def close(self) -> None:
-        """Lets running jobs end by themselves for a while, then ends everything; what waits stays recorded."""
+        """Waits for running jobs for a limited time, then ends everything. Queued jobs stay recorded."""
         with contextlib.suppress(TFserveError):
-            await self._journal.change(_nothing)  # behind it, all that was submitted stands in its queue
+            await self._journal.change(_nothing)  # after it, all submitted jobs are queued
         drain_s = self._settings.drain_s
         await asyncio.gather(*(workspace.dispatcher.close(STOPPED, drain_s) for workspace in self))
         await self._host.close()
-        await asyncio.gather(*(workspace.deployments.upkeep.close() for workspace in self))
+        await asyncio.gather(*(workspace.model.replica_set.close() for workspace in self))
         await asyncio.gather(*(workspace.scripts.restart() for workspace in self))
 
     # --- inside
@@ -193,13 +187,13 @@ class Workspaces:
             await self._journal.change(partial(writes.destroy_workspace, saved.workspace.pk))
             raise OutOfSpace(cause=f"{error.strerror}: {error.filename}") from error
 
-    def _bring_back(self, saved: writes.Saved) -> Workspace:
-        """Goes on with a workspace where its record says that it was."""
+    def _restore(self, saved: writes.Saved) -> Workspace:
+        """Restores a workspace, its queue and its deployment from the database."""
         workspace = self._add(saved)
         for row in saved.waiting:
             self.put(workspace, self._job_of_row(workspace, row))
         if saved.deployment is not None:
-            workspace.deployments.upkeep.bring_back(Deployment.from_row(saved.deployment))
+            workspace.model.replica_set.resume(Deployment.from_row(saved.deployment))
         return workspace
 
     def _add(self, saved: writes.Saved) -> Workspace:
@@ -207,25 +201,23 @@ class Workspaces:
         folder = self._settings.data_path / "workspaces" / str(row.pk) / "files"
         folder.mkdir(parents=True, exist_ok=True)
         restarts = Restarts()
-        scripts: ScriptProcess | ScriptThread
+        scripts: ScriptRunner
         if row.type == Row.Type.THREAD:
-            scripts = ScriptThread(str(row.pk), folder, host=self._host, restarts=restarts)
+            scripts = ThreadScripts(str(row.pk), folder, host=self._host, restarts=restarts)
         else:
-            scripts = ScriptProcess(row.name, folder, spare=self._spare, restarts=restarts)
-        deployments = Deployments(
-            row.pk, row.name, means=self._means,
-            give_up=lambda reason: dispatcher.give_up(reason),
-        )  # fmt: skip
+            scripts = ProcessScripts(row.name, folder, spare=self._spare, restarts=restarts)
+        replica_set = self._new_replica_set(row.name, give_up=lambda reason: dispatcher.give_up(reason))
+        model = ModelRunner(row.pk, replica_set=replica_set, journal=self._journal)
         runners: dict[JobKind, Runner] = {JobKind.SCRIPT: scripts, JobKind.CLEAR: scripts}
-        runners |= dict.fromkeys((JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY, JobKind.PREDICT), deployments)
-        dispatcher = Dispatcher(
+        runners |= dict.fromkeys((JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY, JobKind.PREDICT), model)
+        dispatcher: Dispatcher = Dispatcher(
             row.pk, name=row.name, journal=self._journal, runners=runners, changed=self._changed,
             grace_s=self._settings.cancel_grace_s,
         )  # fmt: skip
         dispatcher.last_started, dispatcher.last_finished = saved.last_started, saved.last_finished
         dispatcher.finished_count = saved.kept
-        deployments.last_version = saved.last_version
-        workspace = Workspace(row.pk, row.name, Row.Type(row.type), folder, dispatcher, scripts, deployments, restarts)
+        model.last_version = saved.last_version
+        workspace = Workspace(row.pk, row.name, Row.Type(row.type), folder, dispatcher, scripts, model, restarts)
         self._by_name[row.name] = workspace
         return workspace
 
@@ -233,14 +225,14 @@ class Workspaces:
         workspace.destroyed = True
         try:
             await workspace.dispatcher.close(DESTROYED)
-            await workspace.deployments.upkeep.close()
+            await workspace.model.replica_set.close()
             await workspace.scripts.restart()
             for job in [*workspace.dispatcher.running, *workspace.dispatcher.waiting]:
                 _settle(job, DESTROYED)
             await self._journal.change(partial(writes.destroy_workspace, workspace.id))
             await asyncio.to_thread(shutil.rmtree, workspace.folder.parent, ignore_errors=True)
-        except TFserveError:  # its record can't be removed now, so it is still there
-            self._bring_back(await self._journal.change(partial(writes.load_one, workspace.id)))
+        except TFserveError:  # its record can't be deleted now, so the workspace still exists
+            self._restore(await self._journal.change(partial(writes.load_one, workspace.id)))
             raise
         finally:
             self._taken.discard(workspace.name)
@@ -254,7 +246,7 @@ class Workspaces:
     def _forget(self, workspace: Workspace, job: Job) -> None:
         self.jobs.pop(job.id, None)
         if workspace.dispatcher.finished_count > self._settings.keep_jobs + PRUNE_SLACK:
-            workspace.dispatcher.finished_count = self._settings.keep_jobs  # once is enough for this batch
+            workspace.dispatcher.finished_count = self._settings.keep_jobs  # once is enough
             task = asyncio.get_running_loop().create_task(self.prune(workspace))
             task.add_done_callback(lambda done: done.exception())
 
@@ -266,10 +258,10 @@ class Workspaces:
 
 
 def _nothing() -> None:
-    """A write that writes nothing: it comes back behind all that were asked for before."""
+    """An empty write: it returns after all earlier ones."""
 
 
 def _settle(job: Job, ending: Ending) -> None:
-    """Tells whoever waits for a job whose record goes away."""
+    """Notifies the clients that wait for a job whose record is deleted."""
     if not job.ended.done():
-        job.ended.set_result(Outcome.failed(ending.failure, state=ending.state, result=job.no_result))
+        job.ended.set_result(job.ended_by(ending))

@@ -98,7 +98,7 @@ def _serve(
             case BecomeScripts():
                 from tfserve.worker.scripts.process import ScriptsRole
 
-                scripts = ScriptsRole(message, connection, interrupts)
+                scripts = ScriptsRole(connection, interrupts)
                 connection.answer(request_id, Done())
                 return scripts.serve(inbox)
             case BecomeHost():

@@ -1,4 +1,4 @@
-"""Linux and C library calls of a worker: die with the parent process, and kill all processes that it started."""
+"""Linux and C library calls of a worker, to die with its parent and to kill all processes that it has started."""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ import contextlib
 import inspect
 import shutil
 import tempfile
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,14 @@ def database(tmp_path: Path, migrated: Path) -> Iterator[Path]:
 def start(database: Path) -> Start:
     """Runs the supervisor on the test's data folder; one after the other, if several are wanted."""
 
-    def begin(**settings: Any) -> contextlib.AbstractAsyncContextManager[Supervised]:
+    def begin(*, program: Sequence[str] | None = None, **settings: Any) -> AbstractAsyncContextManager[Supervised]:
         from tfserve.db.database import Database
 
         defaults = {"warm_spare": False, "cancel_grace_s": 0.3, "drain_s": 0.3}
         return supervised(
-            Settings(data_dir=str(database.parent), **{**defaults, **settings}), asyncio.to_thread(Database, OWNER)
+            Settings(data_dir=str(database.parent), **{**defaults, **settings}),
+            asyncio.to_thread(Database, OWNER),
+            **({"program": program} if program is not None else {}),
         )
 
     return begin

@@ -93,7 +93,7 @@ class Web:
 class Supervised:
     """The parts, put together as `tfserve.supervisor.main` does, and a web process's end of a line to them."""
 
-    def __init__(self, settings: Settings, database: Any) -> None:
+    def __init__(self, settings: Settings, database: Any, **workshop_fields: Any) -> None:
         from tfserve.supervisor.api import Requests
         from tfserve.supervisor.events import Revision
         from tfserve.supervisor.jobs.journal import Journal
@@ -106,7 +106,7 @@ class Supervised:
         self.settings = settings
         self.changed = Revision()
         self.journal = Journal(database)
-        workshop = Workshop(settings, f"{OWNER}:{os.getpid()}", callers_umask=0o022)
+        workshop = Workshop(settings, f"{OWNER}:{os.getpid()}", callers_umask=0o022, **workshop_fields)
         self.spare = Spare(workshop, wanted=settings.warm_spare, changed=self.changed)
         self.catalogue = Catalogue()
         shared: dict[str, Any] = {"journal": self.journal, "spare": self.spare, "changed": self.changed}
@@ -231,9 +231,9 @@ Start = Callable[..., contextlib.AbstractAsyncContextManager[Supervised]]
 
 
 @contextlib.asynccontextmanager
-async def supervised(settings: Settings, database: Awaitable[Any]) -> AsyncIterator[Supervised]:
+async def supervised(settings: Settings, database: Awaitable[Any], **workshop_fields: Any) -> AsyncIterator[Supervised]:
     """Runs the parts; at the end they are closed as when the server stops."""
-    server = Supervised(settings, await database)
+    server = Supervised(settings, await database, **workshop_fields)
     try:
         await server.begin()
         yield server

@@ -236,6 +236,19 @@ async def test_a_model_whose_processes_die_while_loading_is_given_up_until_a_res
         assert (await server.predict([[1, 2]])).state == "succeeded"
 
 
+async def test_a_model_that_loads_longer_than_a_stable_process_lives_is_given_up_like_any_other(
+    start: Start, echo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restarts, "STABLE_S", 0.001)
+    async with start() as server:
+        await server.create()
+        await server.deploy(echo)
+        with monkeypatch.context() as broken:
+            broken.setenv("PYTHONHOME", NO_PYTHON)
+            await kill(server)
+            await server.until_deployed(state="failed", replicas=0)
+
+
 async def test_a_deployment_that_dies_while_it_loads_fails_after_a_second_try(
     start: Start, echo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,7 +305,7 @@ async def test_a_model_that_is_gone_when_the_server_comes_back_has_failed_with_t
 async def test_a_web_process_that_does_not_answer_holds_nothing_up(
     start: Start, echo: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(announcements, "TELL_S", 0.05)
+    monkeypatch.setattr(announcements, "ANNOUNCE_S", 0.05)
     async with start() as server:
         await server.create()
         other = await server.new_web()

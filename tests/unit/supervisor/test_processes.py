@@ -73,7 +73,7 @@ async def test_the_exit_code_the_memory_and_the_lifetime_of_a_process_are_known(
     ("number", "name", "sentence"),
     [
         (signal.SIGABRT, "SIGABRT", "it was killed by SIGABRT (peak"),
-        (signal.SIGKILL, "SIGKILL", "it was killed by SIGKILL, often the kernel's answer to a lack of memory (peak"),
+        (signal.SIGKILL, "SIGKILL", "it was killed by SIGKILL, often the out-of-memory killer (peak"),
         (40, "signal 40", "it was killed by signal 40 (peak"),
     ],
 )
@@ -88,7 +88,7 @@ async def test_a_process_that_this_server_killed_says_why_and_the_first_reason_c
     child.kill("it took too long")
     child.kill("the server stops")
     exit_ = await child.ended
-    assert exit_.sentence.startswith("this server killed it, since it took too long (peak memory ")
+    assert exit_.sentence.startswith("this server killed it because it took too long (peak memory ")
     child.kill("it is gone already")
     child.terminate()
     child.kill_descendants()

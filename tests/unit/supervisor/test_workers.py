@@ -44,7 +44,7 @@ async def scripts(workshop: Workshop, folder: Path) -> AsyncIterator[Worker]:
     """A worker that runs scripts."""
     worker = await workshop.start(warm=False)
     try:
-        await worker.ask(BecomeScripts(workspace="w", folder=str(folder)))
+        await worker.ask(BecomeScripts(workspace="w"))
         yield worker
     finally:
         worker.kill("the test ends")
@@ -71,7 +71,7 @@ async def test_a_worker_has_the_role_and_the_workspace_of_its_first_question(
 ) -> None:
     worker = await workshop.start(warm=False)
     assert worker.child.role == Role.SPARE
-    await worker.ask(BecomeScripts(workspace="w", folder=str(tmp_path)))
+    await worker.ask(BecomeScripts(workspace="w"))
     assert (worker.child.role, worker.child.workspace) == (Role.SCRIPT, "w")
     assert (await run(worker, "x = 6 * 7")).variables == b'{"x":42}'
     assert worker.memory_bytes() > 1_000_000
@@ -82,7 +82,7 @@ async def test_a_worker_has_the_role_and_the_workspace_of_its_first_question(
 
 async def test_what_a_worker_refuses_is_raised_and_it_goes_on(workshop: Workshop, tmp_path: Path) -> None:
     worker = await workshop.start(warm=False)
-    with pytest.raises(Invalid, match="a worker without a role was sent RunScript"):
+    with pytest.raises(Invalid, match=r"^a worker without a role received RunScript$"):
         await run(worker, "x = 1")
     loaded = await worker.ask(BecomeModel(workspace="w", path=str(written(tmp_path / "m.echo"))))
     assert isinstance(loaded, ModelLoaded)
@@ -159,7 +159,7 @@ async def test_all_who_wait_for_a_worker_that_is_killed_are_told_why(workshop: W
         await asyncio.sleep(0)
         worker.kill("it took too long")
         for each in await asyncio.gather(*waiting, return_exceptions=True):
-            assert str(each).startswith("this server killed it, since it took too long")
+            assert str(each).startswith("this server killed it because it took too long")
     assert not worker.alive
 
 

@@ -12,10 +12,9 @@ class WorkerReady(Base):
 
 
 class BecomeScripts(Base):
-    """Run the scripts of one workspace in the main thread, with `folder` as working directory. Answered by Done."""
+    """Run the scripts of one workspace in the main thread. Answered by Done."""
 
     workspace: str
-    folder: str
 
 
 class BecomeHost(Base):
@@ -23,7 +22,7 @@ class BecomeHost(Base):
 
 
 class RunScript(Base):
-    """Run a file, or a text. Answered by ScriptEnded. `workspace` and `folder` matter to a host only."""
+    """Run a file, or a text, with `folder` as working directory. Answered by ScriptEnded."""
 
     job: int
     workspace: str

@@ -19,9 +19,9 @@ from tfserve.db.writes import Turn
 from tfserve.errors import Failure, Kind, TFserveError, TimedOut
 from tfserve.ipc.messages import JobKind, JobState
 from tfserve.supervisor.events import Signal
+from tfserve.supervisor.jobs.deaths import last_death, outcome_of_death
 from tfserve.supervisor.jobs.job import (
     CANCELLED,
-    REPEATABLE,
     STOPPED,
     Ending,
     Job,
@@ -98,7 +98,7 @@ class Dispatcher:
         for job in self.waiting:
             if job.number == number:
                 self.waiting.remove(job)
-                await self._record(ended=[(job, _outcome_of_ending(job, ending))])
+                await self._record(ended=[(job, job.ended_by(ending))])
                 return job
         for job in self.running:
             if job.number == number:
@@ -269,8 +269,8 @@ class Dispatcher:
         # A job that only shared the process with the one that was to end is not to blame.
         repeated = {job.id for job in jobs if asked_for or runner.may_repeat(job)}
         if not asked_for and (reason := runner.died(jobs, death.exit)) is not None:
-            self.give_up(f"{reason}; the last time {death}.")
-        return [_outcome_of_death(job, death, is_repeated=job.id in repeated) for job in jobs]
+            self.give_up(last_death(reason, death))
+        return [outcome_of_death(job, death, may_repeat=job.id in repeated) for job in jobs]
 
     def give_up(self, reason: str) -> None:
         self.given_up_reason = reason
@@ -363,32 +363,3 @@ def _with_output(job: Job, outcome: Outcome) -> Outcome:
         return outcome
     printed = {"stdout": job.output.tail(1), "stderr": job.output.tail(2)}
     return replace(outcome, detail=msgspec.json.encode(printed))
-
-
-def _outcome_of_ending(job: Job, ending: Ending) -> Outcome:
-    return Outcome.failed(ending.failure, state=ending.state, result=job.no_result)
-
-
-def _outcome_of_death(job: Job, death: WorkerDied, *, is_repeated: bool) -> Outcome | None:
-    if job.ending is STOPPED and job.kind in REPEATABLE:
-        return None  # it runs again when the server is back
-    if job.ending is not None:
-        return _outcome_of_ending(job, job.ending)
-    if is_repeated:
-        return None
-    return Outcome.failed(lost(death), state=JobState.LOST, result=job.no_result)
-
-
-def lost(death: WorkerDied) -> Failure:
-    """The truth about a death, for the owner of the job."""
-    exit_ = death.exit
-    return Failure(
-        code="lost",
-        message=f"The job was lost because its worker died: {exit_.sentence}.",
-        detail={
-            "signal": exit_.signal_name,
-            "exit_code": exit_.code,
-            "peak_memory_bytes": exit_.peak_memory_bytes,
-            "last_output": death.last_lines,
-        },
-    )

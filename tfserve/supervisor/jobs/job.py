@@ -13,8 +13,9 @@ from tfserve.errors import Failure, Kind, TFserveError, Unavailable
 from tfserve.ipc.messages import JobAnswer, JobKind, JobState
 from tfserve.supervisor.processes.output import JobOutput
 
-#: Kinds that do no harm when they are run a second time after a death.
+#: Kinds that are safe to run again after a death.
 REPEATABLE = frozenset({JobKind.CLEAR, JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY, JobKind.PREDICT})
+MAX_ATTEMPTS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,16 @@ STOPPED = Ending(
 )
 
 
+def may_be_repeated(kind: JobKind, attempts: int) -> bool:
+    """Whether a job of this kind that has been tried so often may run again after a death."""
+    return kind in REPEATABLE and attempts < MAX_ATTEMPTS
+
+
+def no_result(kind: JobKind) -> bytes:
+    """The result of a job that did not succeed."""
+    return b"null" if kind == JobKind.PREDICT else b"false"
+
+
 def over_time(limit_s: float) -> Ending:
     message = f"The job ran longer than its time limit of {limit_s:g} seconds."
     return Ending(JobState.FAILED, Failure(code=Kind.TIMED_OUT, message=message))
@@ -83,6 +94,10 @@ class Job:
         if self.postponed.done() and not self.ended.done():
             raise self.postponed.result()
 
+    def ended_by(self, ending: Ending) -> Outcome:
+        """The outcome if the job does not succeed before it is ended."""
+        return Outcome.failed(ending.failure, state=ending.state, result=self.no_result)
+
     def postpone(self, reason: TFserveError) -> None:
         if not self.postponed.done():
             self.postponed.set_result(reason)
@@ -90,12 +105,11 @@ class Job:
 
     @property
     def may_be_repeated(self) -> bool:
-        return self.kind in REPEATABLE and self.attempts < 2
+        return may_be_repeated(self.kind, self.attempts)
 
     @property
     def no_result(self) -> bytes:
-        """The result of a job of this kind that came to nothing."""
-        return b"null" if self.kind == JobKind.PREDICT else b"false"
+        return no_result(self.kind)
 
     @property
     def state(self) -> JobState:

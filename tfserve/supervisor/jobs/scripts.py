@@ -1,13 +1,14 @@
-"""Runs the scripts of a workspace: in a process of its own, or in a thread of the host that thread workspaces share."""
+"""Runs the scripts of a workspace, in its own process or in a thread of the host that thread workspaces share."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -29,20 +30,45 @@ from tfserve.ipc.messages import (
 )
 from tfserve.supervisor.jobs.job import Job, Outcome
 from tfserve.supervisor.processes.child import Exit
-from tfserve.supervisor.processes.output import OutputPipes
+from tfserve.supervisor.processes.output import JobOutput, OutputPipes
 from tfserve.supervisor.processes.restarts import Restarts
 from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied
 
-NO_VARIABLES = b"{}"
+CLEARED = Outcome(state=JobState.SUCCEEDED, result=b"true", variables=b"{}")
 HOST_GRACE_S = 5.0
 READ_S = 10.0
 
 
-class _CountsDeaths:
-    """What deaths mean for scripts: after several in a row the workspace is given up."""
+class Printer(Protocol):
+    """Where the output of a workspace's scripts arrives. It belongs to `output`, while that is set."""
 
-    def __init__(self, restarts: Restarts) -> None:
+    output: JobOutput | None
+
+    def drain(self) -> None:
+        """Reads what has been printed until now."""
+
+
+class ScriptRunner(ABC):
+    """Runs the scripts of one workspace. Its worker starts with the first script, and again after a death."""
+
+    can_kill: bool
+
+    def __init__(self, key: str, folder: Path, restarts: Restarts) -> None:
+        """`key` identifies the workspace in its worker: unlike its name, it is never used again."""
+        self.starting = False
+        self._key = key
+        self._folder = folder
         self._restarts = restarts
+        self._running: Job | None = None
+        self._worker: Worker | None = None
+
+    @property
+    def worker(self) -> Worker | None:
+        """The living worker that has the variables."""
+        return self._worker if self._worker is not None and self._worker.alive else None
+
+    async def run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
+        return [await self._run(job) for job in jobs]
 
     def may_repeat(self, job: Job) -> bool:
         return job.may_be_repeated
@@ -54,92 +80,127 @@ class _CountsDeaths:
         self._restarts.worked()
 
     def died(self, _: Sequence[Job], exit_: Exit) -> str | None:
+        """After several deaths in a row the workspace is given up."""
         self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
         return f"its worker died {self._restarts.deaths} times in a row" if self._restarts.given_up else None
 
+    def interrupt(self, job: Job) -> None:
+        if self.worker is not None and self._running is job:
+            self.worker.tell(Interrupt(job=job.number, workspace=self._key))
 
-class ScriptProcess(_CountsDeaths):
-    """A process of the workspace's own, started at its first script, and again after a death."""
+    @abstractmethod
+    def kill(self, because: str) -> None:
+        """Ends the process that runs the job, if it can be killed."""
+
+    @abstractmethod
+    async def restart(self) -> None:
+        """The next script starts without variables."""
+
+    @abstractmethod
+    async def _start(self) -> tuple[Worker, Printer]:
+        """The worker in which the workspace is open, a new one if it has died, and where its output arrives."""
+
+    async def read_variables(self, names: list[str] | None, limit_bytes: int) -> Message | None:
+        """Their full values; None while no idle worker has them, and when it dies.
+
+        Raises the error that the worker replies with, such as `TimedOut`.
+        """
+        worker = self.worker
+        if worker is None or self._running is not None:
+            return None
+        message = ReadVariables(workspace=self._key, names=names, limit_bytes=limit_bytes)
+        reading = asyncio.ensure_future(worker.ask(message))
+        done, _ = await asyncio.wait([reading], timeout=READ_S)
+        if not done:  # a script's own __str__ may never return
+            worker.tell(Interrupt(job=READING, workspace=self._key))
+            done, _ = await asyncio.wait([reading], timeout=HOST_GRACE_S)
+            if not done:
+                reading.cancel()
+                raise TimedOut("The variables can't be read: turning one of them into JSON does not come to an end.")
+        with contextlib.suppress(WorkerDied):
+            return await reading
+        return None
+
+    async def _run(self, job: Job) -> Outcome:
+        if job.kind == JobKind.CLEAR and self.worker is None:
+            return CLEARED
+        self._running = job
+        try:
+            worker, printer = await self._started()
+            if job.ending is not None:
+                return Outcome(state=JobState.CANCELLED, result=job.no_result)
+            return await self._run_in(worker, printer, job)
+        finally:
+            self._running = None
+
+    async def _started(self) -> tuple[Worker, Printer]:
+        self.starting = self.worker is None
+        try:
+            if self.starting:
+                await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
+            return await self._start()
+        finally:
+            self.starting = False
+
+    async def _run_in(self, worker: Worker, printer: Printer, job: Job) -> Outcome:
+        """Raises `WorkerDied`."""
+        printer.drain()  # output between jobs belongs to no job
+        printer.output = job.output
+        try:
+            return await self._request(worker, job)
+        finally:
+            printer.drain()
+            printer.output = None
+
+    async def _request(self, worker: Worker, job: Job) -> Outcome:
+        if job.kind == JobKind.CLEAR:
+            await worker.ask(ClearVariables(workspace=self._key))
+            return CLEARED
+        request: dict[str, Any] = msgspec.json.decode(job.request)
+        response = await worker.ask(RunScript(job=job.number, workspace=self._key, folder=str(self._folder), **request))
+        if not isinstance(response, ScriptEnded):
+            raise Internal(f"a worker answered {type(response).__name__} to a script")
+        result = b"true" if response.state == JobState.SUCCEEDED else b"false"
+        return Outcome(state=response.state, result=result, error=response.error, variables=response.variables)
+
+
+class ProcessScripts(ScriptRunner):
+    """Scripts in a process of their own."""
 
     can_kill = True
 
     def __init__(self, name: str, folder: Path, *, spare: Spare, restarts: Restarts) -> None:
-        super().__init__(restarts)
-        self.worker: Worker | None = None
-        self.starting = False
-        self._name = name
-        self._folder = folder
+        super().__init__(name, folder, restarts)
         self._spare = spare
-        self._running: Job | None = None
-
-    @property
-    def busy(self) -> bool:
-        return self._running is not None
-
-    async def run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
-        return [await self._run(job) for job in jobs]
-
-    async def _run(self, job: Job) -> Outcome:
-        if job.kind == JobKind.CLEAR and not self._usable():
-            return Outcome(state=JobState.SUCCEEDED, result=b"true", variables=NO_VARIABLES)
-        self._running = job
-        try:
-            worker = await self._started()
-            if job.ending is not None:
-                return Outcome(state=JobState.CANCELLED, result=job.no_result)
-            worker.drain()  # what was printed between the jobs belongs to nobody
-            worker.output = job.output
-            return await run_script(worker, job, self._name, self._folder)
-        finally:
-            self._running = None
-            if self.worker is not None:
-                self.worker.drain()
-                self.worker.output = None
 
     def interrupt(self, job: Job) -> None:
-        if self.worker is not None and self._running is job:
-            self.worker.tell(Interrupt(job=job.number, workspace=self._name))
-            # What the script started must not outlive it.
-            job.ended.add_done_callback(lambda _: self._end_descendants())
+        super().interrupt(job)
+        if self._running is job:  # what the script started must not outlive it
+            job.ended.add_done_callback(lambda _: self._kill_descendants())
 
     def kill(self, because: str) -> None:
         if self.worker is not None:
             self.worker.kill(because)
 
-    async def read_variables(self, names: list[str] | None, limit_bytes: int) -> Message | None:
-        """Their full values, or None while there is no idle worker that has them."""
-        if not self._usable() or self.busy or self.worker is None:
-            return None
-        return await read_variables(self.worker, self._name, names, limit_bytes)
-
     async def restart(self) -> None:
-        """Ends the process; the next job starts a fresh one."""
-        worker, self.worker = self.worker, None
-        if worker is not None and worker.alive:
+        worker, self._worker = self.worker, None
+        if worker is not None:
             await worker.stop(grace_s=0.0)
 
-    def _usable(self) -> bool:
-        return self.worker is not None and self.worker.alive
+    async def _start(self) -> tuple[Worker, Printer]:
+        worker = self.worker
+        if worker is None:
+            worker = self._worker = await self._spare.take(needs_tensorflow=False)
+            await worker.ask(BecomeScripts(workspace=self._key))
+        return worker, worker
 
-    async def _started(self) -> Worker:
-        if self.worker is not None and self.worker.alive:
-            return self.worker
-        self.starting = True
-        try:
-            await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
-            self.worker = await self._spare.take(needs_tensorflow=False)
-            await self.worker.ask(BecomeScripts(workspace=self._name, folder=str(self._folder)))
-            return self.worker
-        finally:
-            self.starting = False
-
-    def _end_descendants(self) -> None:
+    def _kill_descendants(self) -> None:
         if self.worker is not None:
             self.worker.child.kill_descendants()
 
 
 class Host:
-    """The one process in which all thread workspaces run."""
+    """The process in which all thread workspaces run."""
 
     def __init__(self, spare: Spare) -> None:
         self.worker: Worker | None = None
@@ -167,87 +228,21 @@ class Host:
             self._starting = None
 
 
-class ScriptThread(_CountsDeaths):
-    """A thread of the host: light, but it can't be killed, and it shares the fate of the host."""
+class ThreadScripts(ScriptRunner):
+    """Scripts in a thread of the host. It starts faster, but can't be killed and dies with the host."""
 
     can_kill = False
 
     def __init__(self, key: str, folder: Path, *, host: Host, restarts: Restarts) -> None:
-        """`key` is what the host knows the workspace by: never given twice, unlike its name."""
-        super().__init__(restarts)
-        self.starting = False
+        super().__init__(key, folder, restarts)
         self._host = host
-        self._key = key
-        self._folder = folder
-        self._running: Job | None = None
-        #: the host in which the workspace has been opened
-        self._worker: Worker | None = None
         self._pipes: OutputPipes | None = None
-
-    @property
-    def worker(self) -> Worker | None:
-        return self._worker if self._worker is not None and self._worker.alive else None
-
-    @property
-    def busy(self) -> bool:
-        return self._running is not None
-
-    async def run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
-        return [await self._run(job) for job in jobs]
-
-    async def _run(self, job: Job) -> Outcome:
-        self._running = job
-        self.starting = self.worker is None
-        try:
-            await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
-            worker, pipes = await self._opened()
-            self.starting = False
-            if job.ending is not None:
-                return Outcome(state=JobState.CANCELLED, result=job.no_result)
-            return await self._run_in(worker, pipes, job)
-        finally:
-            self.starting = False
-            self._running = None
-
-    async def _run_in(self, worker: Worker, pipes: OutputPipes, job: Job) -> Outcome:
-        pipes.drain()  # what was printed between the jobs belongs to nobody
-        pipes.output = job.output
-        try:
-            return await run_script(worker, job, self._key, self._folder)
-        except WorkerDied as death:
-            pipes.drain()
-            raise WorkerDied(death.exit, _last_lines(job, death)) from None
-        finally:
-            pipes.drain()
-            pipes.output = None
-
-    async def _opened(self) -> tuple[Worker, OutputPipes]:
-        """The host, in which this workspace is open, and what it prints into there."""
-        worker = await self._host.started()
-        if self._worker is not worker or self._pipes is None:
-            pipes = OutputPipes()
-            with pipes.offered() as (stdout, stderr):
-                await worker.ask(OpenWorkspace(workspace=self._key, stdout=stdout, stderr=stderr))
-            self._worker, self._pipes = worker, pipes
-        return worker, self._pipes
-
-    def interrupt(self, job: Job) -> None:
-        if self.worker is not None:
-            self.worker.tell(Interrupt(job=job.number, workspace=self._key))
 
     def kill(self, because: str) -> None:
         """A thread can't be killed."""
 
-    async def read_variables(self, names: list[str] | None, limit_bytes: int) -> Message | None:
-        if self.worker is None or self.busy:
-            return None
-        return await read_variables(self.worker, self._key, names, limit_bytes)
-
     async def restart(self) -> None:
-        """The host forgets the workspace; its next script starts with a fresh thread and no variables.
-
-        A host that does not even answer is held up by one of its threads: it is ended, for the sake of the others.
-        """
+        """A host that does not respond is blocked by one of its threads: it is killed for the sake of the others."""
         worker, self._worker, self._pipes = self.worker, None, None
         if worker is None:
             return
@@ -260,38 +255,25 @@ class ScriptThread(_CountsDeaths):
         except WorkerDied:
             pass
 
+    async def _start(self) -> tuple[Worker, Printer]:
+        worker = await self._host.started()
+        if self._worker is not worker or self._pipes is None:
+            pipes = OutputPipes()
+            with pipes.offered() as (stdout, stderr):
+                await worker.ask(OpenWorkspace(workspace=self._key, stdout=stdout, stderr=stderr))
+            self._worker, self._pipes = worker, pipes
+        return worker, self._pipes
+
+    async def _run_in(self, worker: Worker, printer: Printer, job: Job) -> Outcome:
+        try:
+            return await super()._run_in(worker, printer, job)
+        except WorkerDied as death:
+            raise WorkerDied(death.exit, _last_lines(job, death)) from None
+
 
 def _last_lines(job: Job, death: WorkerDied) -> str:
-    """Those of the job; and of the host, whose are nobody's, if only they show what it died of."""
+    """Those of the job, and those of the host if only they show why it died: they belong to no job."""
     own = job.output.last_lines
     if own and (job.output.shows_fault or not death.shows_fault):
         return own
     return own + death.last_lines
-
-
-async def read_variables(worker: Worker, key: str, names: list[str] | None, limit_bytes: int) -> Message | None:
-    """None when the worker has died. Raises what the worker answers with, `TimedOut` among it."""
-    asking = asyncio.ensure_future(worker.ask(ReadVariables(workspace=key, names=names, limit_bytes=limit_bytes)))
-    done, _ = await asyncio.wait([asking], timeout=READ_S)
-    if not done:  # a __str__ of the caller's may take for ever
-        worker.tell(Interrupt(job=READING, workspace=key))
-        done, _ = await asyncio.wait([asking], timeout=HOST_GRACE_S)
-        if not done:
-            asking.cancel()
-            raise TimedOut("The variables can't be read: turning one of them into JSON does not come to an end.")
-    with contextlib.suppress(WorkerDied):
-        return await asking
-    return None
-
-
-async def run_script(worker: Worker, job: Job, workspace: str, folder: Path) -> Outcome:
-    """Raises `WorkerDied`."""
-    if job.kind == JobKind.CLEAR:
-        await worker.ask(ClearVariables(workspace=workspace))
-        return Outcome(state=JobState.SUCCEEDED, result=b"true", variables=NO_VARIABLES)
-    request: dict[str, Any] = msgspec.json.decode(job.request)
-    answer = await worker.ask(RunScript(job=job.number, workspace=workspace, folder=str(folder), **request))
-    if not isinstance(answer, ScriptEnded):
-        raise Internal(f"a worker answered {type(answer).__name__} to a script")
-    result = b"true" if answer.state == JobState.SUCCEEDED else b"false"
-    return Outcome(state=answer.state, result=result, error=answer.error, variables=answer.variables)

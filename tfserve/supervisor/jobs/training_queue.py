@@ -23,7 +23,7 @@ from tfserve.errors import Failure, Internal, OutOfSpace, TFserveError, Unavaila
 from tfserve.ipc.messages import FeedbackKept, Interrupt, JobState, KeepFeedback, StartTraining, Train, TrainingEnded
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.dataset_checks import Examinations
-from tfserve.supervisor.jobs.dispatcher import lost
+from tfserve.supervisor.jobs.deaths import lost
 from tfserve.supervisor.jobs.job import CANCELLED, STOPPED, Ending, Job, Outcome
 from tfserve.supervisor.jobs.journal import Journal, NotRecorded
 from tfserve.supervisor.jobs.training_callbacks import Callbacks
@@ -257,7 +257,7 @@ class Trainings:
             return
         outcome = Outcome(state=answer.state, result=b"false", error=answer.error)
         if run.job.ending is not None and answer.state == JobState.CANCELLED:
-            outcome = Outcome.failed(run.job.ending.failure, state=run.job.ending.state)
+            outcome = run.job.ended_by(run.job.ending)
         if run.job.ending is STOPPED:
             await self._put_aside(run)
         else:
@@ -275,7 +275,7 @@ class Trainings:
     async def _end(self, run: Run, ending: Ending) -> None:
         if run in self._waiting:
             self._waiting.remove(run)
-            await self._finish(run, Outcome.failed(ending.failure, state=ending.state))
+            await self._finish(run, run.job.ended_by(ending))
             return
         run.job.ending = run.job.ending or ending
         if run.worker is not None:
@@ -291,7 +291,7 @@ class Trainings:
         if ending is STOPPED:
             await self._put_aside(run)
         elif ending is not None:
-            await self._finish(run, Outcome.failed(ending.failure, state=ending.state))
+            await self._finish(run, run.job.ended_by(ending))
         else:
             await self._after_death(run, f"its worker died: {death}", lost(death))
 

@@ -54,7 +54,7 @@ def run_of(row: Row, folder: Path, max_output_bytes: int) -> Run:
         kind=JobKind.TRAIN,
         request=b"",
         attempts=row.job.attempts,
-        output=JobOutput(folder / TASK_OUTPUT, max_output_bytes, goes_on=True),
+        output=JobOutput(folder / TASK_OUTPUT, max_output_bytes, appends=True),
     )
     return Run(row.task_id, row.project_dir, row.train_type, row.parameters, row.deploy_to, job)
 

@@ -1,4 +1,4 @@
-"""What web knows of the deployed models: told at once, and waited for where the next step needs it."""
+"""Announces the deployed models to the web processes, and waits until they have taken over a change."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from tfserve.ipc.messages import DrainModel, Message, ModelChanged, Models, Mode
 
 log = logging.getLogger(__name__)
 
-TELL_S = 5.0
-"""A web process that does not answer for so long is not waited for: it may be stopped by a debugger."""
+ANNOUNCE_S = 5.0
+"""Maximum time to wait for the response of a web process, which may be stopped by a debugger."""
 
 
 class Catalogue:
-    """The models by workspace, and the web processes that are to know of them."""
+    """The models by workspace, and the connections to the web processes."""
 
     def __init__(self) -> None:
         self._models: dict[str, list[ModelVersion]] = {}
         self._lines: set[Connection] = set()
 
     def everything(self, line: Connection) -> Message:
-        """All models, for a web process that begins; it is told of every change from here on."""
+        """All models, for a web process that starts; from here on it receives every change."""
         self._lines.add(line)
         line.lost.add_done_callback(lambda _: self._lines.discard(line))
         return Models(models=self._models)
 
     @property
     def lines(self) -> list[Connection]:
-        """The lines to the living web processes."""
+        """The connections to the living web processes."""
         return list(self._lines)
 
     def versions(self) -> Iterator[tuple[str, ModelVersion]]:
         """Every version of every model, with the name of its workspace."""
         return ((name, version) for name, versions in self._models.items() for version in versions)
 
-    async def tell(self, workspace: str, versions: Sequence[ModelVersion]) -> None:
-        """Returns when all web processes go by it."""
+    async def announce(self, workspace: str, versions: Sequence[ModelVersion]) -> None:
+        """Returns when all web processes have taken over the versions."""
         if versions:
             self._models[workspace] = list(versions)
         else:
             self._models.pop(workspace, None)
-        await self._ask_all(ModelChanged(workspace=workspace, versions=list(versions)), TELL_S)
+        await self._send_all(ModelChanged(workspace=workspace, versions=list(versions)), ANNOUNCE_S)
 
     async def drain(self, workspace: str, id_: int, addresses: Sequence[str], timeout_s: float) -> None:
-        """Returns when web waits for nothing more from these replicas, or after `timeout_s`."""
-        await self._ask_all(DrainModel(workspace=workspace, id=id_, addresses=list(addresses)), timeout_s)
+        """Returns when no web process waits for these replicas, or after `timeout_s`."""
+        await self._send_all(DrainModel(workspace=workspace, id=id_, addresses=list(addresses)), timeout_s)
 
-    async def _ask_all(self, message: Message, timeout_s: float) -> None:
-        await asyncio.gather(*(_answered(line, message, timeout_s) for line in list(self._lines)))
+    async def _send_all(self, message: Message, timeout_s: float) -> None:
+        await asyncio.gather(*(_send(line, message, timeout_s) for line in list(self._lines)))
 
 
-async def _answered(line: Connection, message: Message, timeout_s: float) -> None:
+async def _send(line: Connection, message: Message, timeout_s: float) -> None:
     with contextlib.suppress(ConnectionLost):
         try:
             async with asyncio.timeout(timeout_s):

@@ -1,7 +1,7 @@
-"""Predict requests whose kind has killed a worker before: they run alone, and once only.
+"""Predict requests of a kind that has killed a worker before: they run alone and only once.
 
-Two requests are of one kind when they have the same signature, fetches and feeds, and the feeds have the same nesting
-and the same type of first element. The supervisor does not know more of them: the worker reads the values.
+Two requests are of the same kind if they have the same signature, fetches and feeds, and if the feeds have the same
+nesting and the same type of first element. The supervisor does not compare more, because only workers read the values.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _decoder = msgspec.json.Decoder(_Feeds)
 
 
 class DeadlyKinds:
-    """The kinds that have killed a worker of one deployment."""
+    """The kinds of requests that have killed a worker of one deployment."""
 
     def __init__(self) -> None:
         self._kinds: dict[RequestKind, None] = {}
@@ -41,9 +41,9 @@ class DeadlyKinds:
         return bool(self._kinds) and kind_of(request) in self._kinds
 
     def note(self, request: bytes, exit_: Exit, *, attempts: int) -> None:
-        """Remembers the kind of a request that was computed alone when the worker ended so.
+        """Remembers the kind of a request that was computed alone when the worker died.
 
-        Anybody may send SIGKILL, so only a second one under the same job is blamed on the request.
+        SIGKILL has many causes, so the request is blamed only for the second one during the same job.
         """
         if exit_.signal == signal.SIGKILL and attempts < 2:
             return
@@ -56,17 +56,17 @@ class DeadlyKinds:
 
 
 def kind_of(request: bytes) -> RequestKind:
-    """What a predict request has in common with others of its kind."""
+    """The kind of a predict request."""
     try:
-        asked = _decoder.decode(request)
+        decoded = _decoder.decode(request)
     except msgspec.DecodeError:
         return ("unreadable",)
-    feeds = sorted((name, *_form(bytes(value))) for name, value in (asked.feed_dict or {}).items())
-    return (asked.signature, bytes(asked.fetches), *feeds)
+    feeds = sorted((name, *_form(bytes(value))) for name, value in (decoded.feed_dict or {}).items())
+    return (decoded.signature, bytes(decoded.fetches), *feeds)
 
 
 def _form(value: bytes) -> tuple[int, bytes]:
-    """How deep lists are nested, and the first character of the first element; 0 stands for any number."""
+    """The depth of nested lists, and the first character of the first element; 0 for any number."""
     opening = _BRACKETS.match(value)
     end = opening.end() if opening is not None else 0
     first = value[end : end + 1]

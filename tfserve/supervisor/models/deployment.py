@@ -1,265 +1,215 @@
-"""The jobs of a workspace's model: a version is loaded aside and switched in, computes, and is given back."""
+"""One version of a deployed model: its options, its properties and its processes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from enum import Enum
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
-from tfserve.db import writes
 from tfserve.db.models import Deployment as Row
-from tfserve.errors import Internal, Invalid, TFserveError, Unavailable
-from tfserve.ipc.messages import JobKind, JobState, ModelOptions, Predict, Prediction, Predictions
+from tfserve.ipc.messages import AUTO, BecomeModel, ModelOptions, ModelVersion
 from tfserve.models import formats
-from tfserve.supervisor.jobs.job import Job, Outcome
-from tfserve.supervisor.models import model_files
-from tfserve.supervisor.models.deadly_requests import DeadlyKinds
-from tfserve.supervisor.models.loading import Means
-from tfserve.supervisor.models.replica_set import Upkeep
-from tfserve.supervisor.models.replicas import Deployment, DiedOfEveryInput, options_of
-from tfserve.supervisor.processes.child import Exit
-from tfserve.supervisor.processes.worker import WorkerDied
+from tfserve.models.runtime_reports import ENOUGH_SAMPLES, TENSORFLOW, Report
+from tfserve.supervisor.models.replicas import Replica, new_address
 
 DEFAULT_DEVICE = "/cpu:0"
+RUNTIME_OF_PRECISION = {"int8": "litert", "bf16": "openvino"}
+"""The only runtime that supports a precision."""
 
 
-class Abandoned(Unavailable):
-    """It was ended before the model was ready."""
+@dataclass(eq=False)
+class Deployment:
+    """One model version."""
 
+    id: int
+    path: str
+    weights: str | None
+    device: str
+    options: ModelOptions
+    version: int
+    format: str
+    signatures: dict[str, Any]
+    replicas: list[Replica] = field(default_factory=list)
+    runtime: str = ""
+    image: dict[str, Any] | None = None
+    warm_up: str = ""
+    memory_bytes: int = 0
+    is_stateful: bool = False
+    #: warm-up steps that killed a process, each with a sentence about it
+    skipped: dict[str, str] = field(default_factory=dict)
+    #: what users of the model must know: from its runtime, and from the supervisor
+    model_remarks: list[str] = field(default_factory=list)
+    own_remarks: list[str] = field(default_factory=list)
+    state: Row.State = Row.State.ACTIVE
+    reason: str = ""
+    #: the report about the faster runtime that serves it, None while the file itself is served
+    chosen: Report | None = None
+    #: the last report about its runtimes, and the state of the choice
+    report: Report | None = None
+    choice: str = ""
+    #: with a chosen runtime: the extra process with TensorFlow, while it is needed
+    full: Replica | None = None
+    served: list[str] | None = None
+    #: draining processes, and the tasks that end them
+    leaving: set[Replica] = field(default_factory=set)
+    retiring: set[asyncio.Task[None]] = field(default_factory=set)
 
-class Stage(Enum):
-    """What the job that runs is doing, and so how it can be ended."""
-
-    NOTHING = "nothing that takes long"
-    LOADING = "loading a new version"
-    WAITING = "waiting until the model is back"
-    COMPUTING = "computing"
-
-
-class Deployments:
-    """Runs the jobs that deploy, update, undeploy and predict, one at a time as the queue gives them."""
-
-    can_kill = True
-
-    def __init__(
-        self,
-        workspace_id: int,
-        name: str,
-        *,
-        means: Means,
-        give_up: Callable[[str], None],
-    ) -> None:
-        self.upkeep = Upkeep(name, means, give_up=give_up)
-        self.last_version = 0
-        self.last_failure = ""
-        self._workspace_id = workspace_id
-        self._journal = means.journal
-        self._deadly = DeadlyKinds()
-        self._stage = Stage.NOTHING
-        #: whether the job that runs is to end early
-        self._is_interrupted = False
-        self._work: asyncio.Task[Sequence[Outcome]] | None = None
-
-    async def run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
-        self._is_interrupted = False
-        self._work = asyncio.get_running_loop().create_task(self._run(jobs))
-        try:
-            return await self._work
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():  # the whole dispatcher is
-                raise
-            raise Abandoned from None
-        finally:
-            self._work = None
-
-    def may_repeat(self, job: Job) -> bool:
-        return job.may_be_repeated and not (job.kind == JobKind.PREDICT and job.request in self._deadly)
-
-    def may_share(self, job: Job) -> bool:
-        return job.request not in self._deadly
-
-    def worked(self) -> None:
-        """How the model's processes fare is counted by `Upkeep`, whoever uses them."""
-
-    def died(self, jobs: Sequence[Job], exit_: Exit) -> str | None:
-        """A prediction that kills takes neither the scripts nor, for long, the model away from the others."""
-        if len(jobs) == 1 and jobs[0].kind == JobKind.PREDICT:
-            self._deadly.note(jobs[0].request, exit_, attempts=jobs[0].attempts)
-        return None
-
-    def interrupt(self, _: Job) -> None:
-        """What is only loaded is given up at once; all else is ended after the grace time."""
-        self._is_interrupted = True
-        if self._stage == Stage.LOADING and self._work is not None:
-            self._work.cancel()
-
-    def kill(self, because: str) -> None:
-        """Ends what a job is doing: computing ends with the process, loading and waiting are given up."""
-        if self._stage == Stage.COMPUTING and self.upkeep.computing is not None:
-            self.upkeep.computing.kill(because)
-        elif self._stage in (Stage.LOADING, Stage.WAITING) and self._work is not None:
-            self._work.cancel()
-
-    async def _run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
-        if jobs[0].kind == JobKind.PREDICT:
-            return await self._predict(jobs)
-        run = {JobKind.DEPLOY: self._deploy, JobKind.UPDATE: self._update, JobKind.UNDEPLOY: self._undeploy}
-        return [await run[job.kind](job) for job in jobs]
-
-    @contextmanager
-    def _in(self, stage: Stage) -> Iterator[None]:
-        if self._is_interrupted and stage == Stage.LOADING:
-            raise Abandoned
-        self._stage = stage
-        try:
-            yield
-        finally:
-            self._stage = Stage.NOTHING
-            self.upkeep.computing = None
-
-    # --- deploy, update, undeploy
-
-    async def _deploy(self, job: Job) -> Outcome:
-        request: dict[str, Any] = msgspec.json.decode(job.request)
-        options = options_of(request.get("options") or {})
-        return await self._replace(path=request["path"], weights=None, device=request["device"], options=options)
-
-    async def _update(self, job: Job) -> Outcome:
-        request: dict[str, Any] = msgspec.json.decode(job.request)
-        active, path = self.upkeep.deployed(), request["path"]
-        options = active.options
-        if (warm_up := request.get("warm_up")) is not None:
-            options = msgspec.structs.replace(options, warm_up=warm_up)
-        same = partial(self._replace, device=active.device, options=options, is_update=True)
-        if active.format == formats.META_GRAPH and _is_weights_only(path):
-            return await same(path=active.path, weights=path)
-        return await same(path=path, weights=None)
-
-    async def restart(self) -> None:
-        """A fresh start for a model that was given up."""
-        self._deadly.forget()
-        self.upkeep.start_afresh()
-
-    async def _undeploy(self, _: Job) -> Outcome:
-        active = self.upkeep.deployed()
-        await self._journal.change(partial(writes.end_deployment, active.id, Row.State.GONE, "undeployed"))
-        freed = await self.upkeep.take_away()
-        detail = msgspec.json.encode({"version": active.version, "memory_freed_bytes": freed})
-        return Outcome(state=JobState.SUCCEEDED, result=b"true", detail=detail)
-
-    async def _replace(
-        self, *, path: str, weights: str | None, device: str, options: ModelOptions, is_update: bool = False
-    ) -> Outcome:
-        """Loads a new version beside the one that serves, and switches when it is warm."""
-        begin = partial(
-            writes.begin_deployment, self._workspace_id, path, weights, device, msgspec.to_builtins(options)
-        )
-        new = Deployment(
-            id=await self._journal.change(begin), path=path, weights=weights, device=device, options=options,
-            version=0, format="", signatures={},
+    @classmethod
+    def from_row(cls, row: Row) -> Deployment:
+        """A deployment from before the server's restart, which has to be loaded again."""
+        return cls(
+            id=row.pk, path=row.path, weights=row.weights, device=row.device, options=options_of(row.options),
+            version=row.version or 1, format=row.format, signatures=row.signatures, state=Row.State.LOADING,
+            model_remarks=row.remarks,
         )  # fmt: skip
-        try:
-            with self._in(Stage.LOADING):
-                new.format = (await model_files.locate(path, weights, options)).format
-                await self._load_all(new)
-        except (TFserveError, WorkerDied, asyncio.CancelledError) as error:
-            self.last_failure = str(error) or Abandoned().message
-            await self._journal.change(partial(writes.end_deployment, new.id, Row.State.FAILED, self.last_failure))
-            raise
-        await self._switch(new, is_update=is_update)
-        detail = {
-            "version": new.version, "format": new.format, "warm_up": new.warm_up, "remarks": new.remarks,
-            "signatures": new.signatures,
-        }  # fmt: skip
-        return Outcome(state=JobState.SUCCEEDED, result=b"true", detail=msgspec.json.encode(detail))
 
-    async def _load_all(self, new: Deployment) -> None:
-        """All replicas or none. Raises what the first worker says is wrong with the model, or `WorkerDied`."""
-        samples = await self.upkeep.samples()
-        try:
-            for _ in range(new.options.replicas):
-                new.take_in(await self.upkeep.load(new, samples))
-        except BaseException as error:
-            for replica in new.replicas:
-                replica.worker.kill("its version could not be deployed")
-            if isinstance(error, DiedOfEveryInput):  # a job that ends by a death would be tried once more
-                raise Invalid(
-                    f"{new.path} was not deployed: its process died of every input in its warm-up; the last time"
-                    f" {error}. An example in the field warm_up replaces these inputs; warm_up: false computes none."
-                ) from error
-            raise
-        loaded = new.replicas[0].loaded
-        new.version = loaded.version or self.last_version + 1
-        new.signatures = loaded.signatures  # the format is the file's, whatever it was converted into
+    @property
+    def remarks(self) -> list[str]:
+        """What users of the model must know, as plain sentences, each once."""
+        found = [*self.model_remarks, *filter(None, self.skipped.values()), *self.own_remarks]
+        if self.is_stateful and self.options.replicas > 1 and not self.options.stateless:
+            found.append(f"each of its {self.options.replicas} processes has a state of its own")
+        return list(dict.fromkeys(found))
 
-    async def _switch(self, new: Deployment, *, is_update: bool) -> None:
-        old = self.upkeep.active
-        try:
-            await self._journal.change(
-                partial(
-                    writes.activate_deployment, new.id, version=new.version, format_=new.format,
-                    signatures=new.signatures, remarks=new.remarks, replaces=old.id if old is not None else None,
-                )
-            )  # fmt: skip
-        except TFserveError:
-            for replica in new.replicas:
-                replica.worker.kill("its deployment can't be recorded")
-            raise
-        self.last_version = new.version
-        self.last_failure = ""
-        self._deadly.forget()
-        await self.upkeep.put(new, keeps_replicas=is_update)
+    @property
+    def shown_options(self) -> ModelOptions:
+        """The options without the example for the warm-up, which may be large."""
+        has_example = isinstance(self.options.warm_up, dict)
+        return replace(self.options, warm_up=True) if has_example else self.options
 
-    # --- predict
+    @property
+    def living(self) -> list[Replica]:
+        return [replica for replica in self.replicas if replica.alive]
 
-    async def _predict(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
-        predictions = await self._compute(jobs, in_full=False)
-        if any(each.in_full for each in predictions):
-            predictions = await self._compute_in_full(jobs, predictions)
-        outcomes = [_outcome(each) for each in predictions]
-        for job, outcome in zip(jobs, outcomes, strict=False):
-            if outcome.state == JobState.SUCCEEDED:
-                self.upkeep.sample = job.request
-        return outcomes
+    @property
+    def addresses(self) -> list[str]:
+        return [replica.address for replica in self.living]
 
-    async def _compute(self, jobs: Sequence[Job], *, in_full: bool) -> list[Prediction]:
-        upkeep = self.upkeep
-        with self._in(Stage.WAITING):
-            replica = (await upkeep.full_replica() if in_full else None) or await upkeep.replica()
-        async with upkeep.turn:
-            upkeep.computing = replica.worker
-            with self._in(Stage.COMPUTING):
-                answer = await replica.worker.ask(Predict(requests=[job.request for job in jobs]))
-        if not isinstance(answer, Predictions):
-            raise Internal(f"a worker answered {type(answer).__name__} to a prediction")
-        return answer.predictions
+    @property
+    def all_living(self) -> list[Replica]:
+        return [*self.living, *([self.full] if self.full is not None and self.full.alive else [])]
 
-    async def _compute_in_full(self, jobs: Sequence[Job], predictions: list[Prediction]) -> list[Prediction]:
-        """Asks TensorFlow for what the faster runtime does not know."""
-        again = [n for n, each in enumerate(predictions) if each.in_full]
-        try:
-            found = await self._compute([jobs[n] for n in again], in_full=True)
-        except TFserveError as error:
-            found = [Prediction(error=msgspec.json.encode(error.to_failure()))] * len(again)
-        answered = dict(zip(again, found, strict=False))
-        # When not all fitted into one answer, the first that did not is asked again, with all behind it.
-        complete = [answered.get(n, each) for n, each in enumerate(predictions)]
-        return complete[: again[len(found)]] if len(found) < len(again) else complete
+    @property
+    def everything(self) -> list[Replica]:
+        """Every living process of this version, including draining ones."""
+        return [each for each in {*self.all_living, *self.leaving} if each.alive]
+
+    @property
+    def requested_runtime(self) -> str:
+        """The one runtime that was requested, or `auto`."""
+        return RUNTIME_OF_PRECISION.get(self.options.precision, self.options.runtime)
+
+    @property
+    def requests_conversion(self) -> bool:
+        """Whether it may have to be converted before the requested runtime can load it."""
+        return self.requested_runtime not in (AUTO, TENSORFLOW) and self.format in formats.CONVERTIBLE
+
+    @property
+    def may_be_converted(self) -> bool:
+        """Whether to compare runtimes: to find a faster one, or because the requested one has not been compared."""
+        if self.report is not None and self.report.needs_samples and not self.has_enough_samples:
+            return False
+        if self.requests_conversion:
+            return self.report is not None and self.report.needs_samples
+        return (
+            self.options.runtime == AUTO and self.options.precision == "float32" and self.chosen is None
+            and self.format in formats.CONVERTIBLE and self.weights is None and "gpu" not in self.device.lower()
+            and not self.is_stateful
+        )  # fmt: skip
+
+    @property
+    def has_enough_samples(self) -> bool:
+        """Whether enough different requests were computed to compare runtimes with them."""
+        return sum(replica.worker.samples_seen for replica in self.living) >= ENOUGH_SAMPLES
+
+    def back_to_auto(self, because: str) -> bool:
+        """Gives up the chosen runtime, so that the file itself is served again. False if that is not possible."""
+        if self.chosen is None or self.requests_conversion:
+            return False
+        self.choice = f"{self.chosen.chosen} was given up: {because}"
+        self.chosen = self.served = None
+        return True
+
+    def set_report(self, report: Report) -> None:
+        """Takes over a report about runtimes, and what users must know of one that was requested."""
+        self.report = report
+        if self.requested_runtime != AUTO:
+            self.own_remarks = _remarks(report, self.requested_runtime)
+
+    def add(self, replica: Replica) -> None:
+        """From now on, this process serves too."""
+        self.replicas.append(replica)
+        loaded = replica.loaded
+        self.runtime, self.warm_up, self.memory_bytes = loaded.runtime, loaded.warm_up, loaded.memory_bytes
+        self.model_remarks, self.is_stateful = loaded.remarks, loaded.is_stateful
+        self.skipped.update(replica.skipped)
+        self.image = self.image or loaded.image
+        self.served = list(loaded.signatures) if self.chosen is not None else None
+
+    def load_request(
+        self, workspace: str, *, limit_s: float, sample: bytes | None = None, samples: Sequence[bytes] = (),
+        chosen: Report | None = None, in_full: bool = False,
+    ) -> BecomeModel:  # fmt: skip
+        """Makes another process load this version; `in_full` with TensorFlow, whatever was chosen."""
+        path, options, source, guard = self.path, self.options, "", None
+        if in_full or (chosen is not None and chosen.chosen == TENSORFLOW):
+            options = replace(options, runtime=TENSORFLOW, precision="float32")
+        elif chosen is not None:
+            path, source, guard = chosen.path, self.path, chosen.guard
+            options = replace(options, runtime=chosen.chosen, image=options.image or self.image)
+        return BecomeModel(
+            workspace=workspace, path=path, source=source, weights=self.weights, device=self.device, sample=sample,
+            samples=list(samples), address=new_address(), options=options, time_limit_s=limit_s, guard=guard,
+            skip=list(self.skipped),
+        )  # fmt: skip
+
+    def announcement(self) -> ModelVersion:
+        """What web processes must know of it."""
+        return ModelVersion(
+            id=self.id, version=self.version, state=self.state, addresses=self.addresses, format=self.format,
+            runtime=self.runtime, signatures=self.signatures, options=self.shown_options, image=self.image,
+            reason=self.reason, path=self.path, served=self.served, remarks=self.remarks,
+            full_addresses=[self.full.address] if self.full is not None and self.full.alive else [],
+        )  # fmt: skip
+
+    def describe(self) -> dict[str, Any]:
+        """For `get_status` and the pages."""
+        living = self.living
+        return {
+            "path": self.path,
+            "weights": self.weights,
+            "version": self.version,
+            "state": self.state,
+            "reason": self.reason,
+            "format": self.format,
+            "runtime": self.runtime,
+            "choice": self.choice,
+            "served": list(self.signatures) if self.served is None else self.served,
+            "trials": self.report.trials if self.report is not None else [],
+            "device": self.device,
+            "pid": living[0].worker.child.pid if living else None,
+            "replicas": [replica.worker.child.pid for replica in living],
+            "options": self.shown_options,
+            "memory_bytes": self.memory_bytes,
+            "warm_up": self.warm_up,
+            "remarks": self.remarks,
+            "signatures": self.signatures,
+        }
 
 
-def _outcome(prediction: Prediction) -> Outcome:
-    if prediction.error is not None:
-        return Outcome(state=JobState.FAILED, result=b"null", error=prediction.error)
-    return Outcome(state=JobState.SUCCEEDED, result=prediction.result)
+def options_of(stored: dict[str, Any]) -> ModelOptions:
+    """Options from the database, without those that this version of the program does not know."""
+    return ModelOptions(**{name: value for name, value in stored.items() if name in ModelOptions.__struct_fields__})
 
 
-def _is_weights_only(path: str) -> bool:
-    """Whether a checkpoint prefix has no graph of its own beside it."""
-    return not path.endswith(".meta") and not Path(path + ".meta").exists() and not Path(path).exists()
+def _remarks(report: Report, requested: str) -> list[str]:
+    """What users must know of a runtime that was requested by name."""
+    if not report.compared:
+        return [f"not compared yet: {requested} serves, but {report.reason(requested)}"]
+    if report.chosen != requested:
+        reason = report.reason(requested)
+        return [f"served by TensorFlow: {requested} was requested but does not agree with it ({reason})"]
+    return []

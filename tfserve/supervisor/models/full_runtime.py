@@ -1,38 +1,44 @@
-"""TensorFlow beside a faster runtime: started when somebody needs it, ended when nobody has for a while."""
+"""TensorFlow next to a faster runtime: starts when a request needs it, and ends when none has for a while."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
 from tfserve.errors import TFserveError, Unavailable
 from tfserve.ipc.messages import Done, IdleSince
-from tfserve.supervisor.models.loading import Loading
-from tfserve.supervisor.models.replicas import Deployment, Replica
+from tfserve.supervisor.models.deployment import Deployment
+from tfserve.supervisor.models.replicas import Replica
 from tfserve.supervisor.processes.worker import WorkerDied
 
 FULL_IDLE_S = 300.0
-"""So long TensorFlow stays beside a faster runtime after it was last needed."""
+"""TensorFlow ends when no request has needed it for this time."""
+
+
+class ExtendedSet(Protocol):
+    """What the extra process needs of the replica set that it belongs to."""
+
+    active: Deployment | None
+
+    async def load_in_full(self, deployment: Deployment) -> Replica: ...
+
+    async def announce(self) -> None: ...
+
+    def retire(self, deployment: Deployment, replicas: Sequence[Replica]) -> None: ...
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
 
 
 class FullModel:
-    """The process with all of the active deployment, for what the faster runtime does not compute."""
+    """The extra process with all of the active deployment, for what the faster runtime does not compute."""
 
-    def __init__(
-        self, loading: Loading, *, is_active: Callable[[Deployment], bool], announce: Callable[[], Awaitable[None]],
-        retire: Callable[[Deployment, Sequence[Replica]], None],
-        in_background: Callable[[Coroutine[Any, Any, None]], object],
-    ) -> None:  # fmt: skip
-        self._loading = loading
-        self._is_active = is_active
-        self._announce = announce
-        self._retire = retire
-        self._in_background = in_background
+    def __init__(self, replica_set: ExtendedSet) -> None:
         self.starting: asyncio.Task[None] | None = None
+        self._set = replica_set
 
     async def replica(self, deployment: Deployment) -> Replica | None:
-        """The process, once it is there. Raises what the worker says is wrong with the model, `Unavailable`."""
+        """Returns the process when it has started. Raises the error that the worker replies with, or `Unavailable`."""
         if deployment.full is None or not deployment.full.alive:
             if self.starting is None:
                 self.starting = asyncio.get_running_loop().create_task(self._start(deployment))
@@ -41,25 +47,25 @@ class FullModel:
 
     async def _start(self, deployment: Deployment) -> None:
         try:
-            deployment.full = await self._loading.load_in_full(deployment)
+            deployment.full = await self._set.load_in_full(deployment)
         except WorkerDied as death:
             raise Unavailable(f"TensorFlow could not be started for this: {death}.") from None
         finally:
             self.starting = None
-        await self._announce()
-        self._in_background(self._end_when_idle(deployment, deployment.full))
+        await self._set.announce()
+        self._set.in_background(self._end_when_idle(deployment, deployment.full))
 
     async def _end_when_idle(self, deployment: Deployment, full: Replica) -> None:
         idle_s = 0.0
-        while idle_s < FULL_IDLE_S and full.alive and self._is_active(deployment):
+        while idle_s < FULL_IDLE_S and full.alive and self._set.active is deployment:
             await asyncio.wait([full.worker.child.ended], timeout=FULL_IDLE_S - idle_s)
             try:
-                answer = await full.worker.ask(IdleSince())
+                response = await full.worker.ask(IdleSince())
             except (TFserveError, WorkerDied):
                 break
-            idle_s = float(answer.value) if isinstance(answer, Done) else FULL_IDLE_S
-        if self._is_active(deployment) and deployment.full is full:
+            idle_s = float(response.value) if isinstance(response, Done) else FULL_IDLE_S
+        if self._set.active is deployment and deployment.full is full:
             deployment.full = None
-            await self._announce()
+            await self._set.announce()
             if full.alive:
-                self._retire(deployment, [full])
+                self._set.retire(deployment, [full])

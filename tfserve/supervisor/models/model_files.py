@@ -1,6 +1,6 @@
-"""Looks at a model's files before a process is used for it, so that a wrong path is refused within milliseconds.
+"""Checks a model's files before a process is started for it, so that a wrong path is refused within milliseconds.
 
-In a thread of its own each time: a file system that hangs must hold up neither the supervisor nor its end.
+Each check has its own thread, because a file system that hangs must block neither the supervisor nor its end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LIMIT_S = 10.0
 
 
 async def locate(path: str, weights: str | None, options: ModelOptions) -> Located:
-    """What the path means. Raises `Invalid`, with the cause: also for a link that leads out of the readable folders."""
+    """Locates the model. Raises `Invalid` with the cause, also for a link that leads out of the readable folders."""
     loop = asyncio.get_running_loop()
     found: asyncio.Future[Located] = loop.create_future()
 
@@ -26,7 +26,7 @@ async def locate(path: str, weights: str | None, options: ModelOptions) -> Locat
         if not found.done():
             done()
 
-    def look() -> None:
+    def check() -> None:
         try:
             located = formats.locate(path, weights, inputs=options.inputs, outputs=options.outputs)
             links.check(located)
@@ -38,7 +38,7 @@ async def locate(path: str, weights: str | None, options: ModelOptions) -> Locat
         else:
             loop.call_soon_threadsafe(settle, lambda: found.set_result(located))
 
-    threading.Thread(target=look, name="model-files", daemon=True).start()
+    threading.Thread(target=check, name="model-files", daemon=True).start()
     try:
         async with asyncio.timeout(LIMIT_S):
             return await found

@@ -1,4 +1,4 @@
-"""Keeps the deployed model of one workspace serving: watched, restored, scaled, moved to a faster runtime, drained."""
+"""The replica set of one workspace: the processes of its deployed model are watched, restored, scaled and drained."""
 
 from __future__ import annotations
 
@@ -11,55 +11,63 @@ from typing import Any
 
 import msgspec
 
+from tfserve.config import Settings
 from tfserve.db import writes
 from tfserve.db.models import Deployment as Row
-from tfserve.errors import NotFound, TFserveError, Unavailable
+from tfserve.errors import NotFound, TFserveError, Unavailable, Unsupported
 from tfserve.ipc.messages import ReadSamples, Samples
 from tfserve.models.runtime_reports import Report
+from tfserve.supervisor.events import Signal
+from tfserve.supervisor.jobs.deaths import last_death
+from tfserve.supervisor.jobs.journal import Journal
+from tfserve.supervisor.models.announcements import Catalogue
+from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.full_runtime import FullModel
-from tfserve.supervisor.models.loading import Loading, Means
 from tfserve.supervisor.models.migration import Migration
-from tfserve.supervisor.models.replicas import Deployment, Replica
+from tfserve.supervisor.models.replicas import Replica, start_replica
+from tfserve.supervisor.models.runtime_trials import RuntimeTrials
 from tfserve.supervisor.processes.restarts import ModelDeaths
-from tfserve.supervisor.processes.worker import Worker, WorkerDied
+from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied
 
 log = logging.getLogger(__name__)
 
 SAMPLES_S = 0.5
-"""A worker that is busy for so long gives no samples."""
+"""Maximum time to wait for the samples of a busy worker."""
 PREPARED_S = 30.0
-"""The same where nobody waits, and files have to be decoded."""
+"""The same if files have to be decoded, which only background work asks for."""
 
 
-class Upkeep:
-    """The active deployment, and everything that keeps it so."""
+class ReplicaSet:
+    """The active deployment and its processes, together with those of former versions that still drain."""
 
-    def __init__(self, name: str, means: Means, *, give_up: Callable[[str], None]) -> None:
+    def __init__(
+        self, name: str, settings: Settings, *, journal: Journal, spare: Spare, catalogue: Catalogue,
+        trials: RuntimeTrials, changed: Signal, give_up: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        """`name` is that of the workspace; `give_up` is called with the reason if the model can't be loaded again."""
         self.active: Deployment | None = None
-        #: a request of the workspace API that was answered, to warm up by
+        #: the last request of the workspace API that succeeded, for the next warm-up
         self.sample: bytes | None = None
         #: the worker that computes a job now
         self.computing: Worker | None = None
-        #: held while a job computes, so that no process is stopped under it
-        self.turn = asyncio.Lock()
-        #: versions that still answer what they have, the newest first
+        #: held while a job computes, so that its process is not stopped
+        self.computing_lock = asyncio.Lock()
+        #: former versions that still have requests, the newest first
         self._draining: list[Deployment] = []
-        #: held while it is decided which processes serve; never while something is loaded or drained
-        self._deciding = asyncio.Lock()
+        #: held while the set of serving processes changes; never while one loads or drains
+        self._changing = asyncio.Lock()
         self._name = name
-        self._means = means
-        self._loading = Loading(name, means)
+        self._settings = settings
+        self._journal = journal
+        self._spare = spare
+        self._catalogue = catalogue
+        self._trials = trials
+        self._changed = changed
         self._deaths = ModelDeaths()
         self._give_up = give_up
         self._restoring: asyncio.Task[None] | None = None
-        self._migration = Migration(
-            self._loading, means, is_active=lambda deployment: self.active is deployment, samples=self.samples,
-            load=self.load, switch=self._switch, restore=self.restore,
-        )  # fmt: skip
-        self.full = FullModel(
-            self._loading, is_active=lambda deployment: self.active is deployment, announce=self.announce,
-            retire=self._retire_aside, in_background=self._in_background,
-        )  # fmt: skip
+        self._migration = Migration(self, trials, convert=settings.convert)
+        self._full = FullModel(self)
         self._background: set[asyncio.Task[None]] = set()
 
     def deployed(self) -> Deployment:
@@ -68,14 +76,14 @@ class Upkeep:
             raise NotFound(f"No model is deployed in workspace {self._name!r}. POST /deploy/ deploys one.")
         return self.active
 
-    # --- coming and going
+    # --- activating and removing a version
 
-    async def put(self, new: Deployment, *, keeps_replicas: bool = False) -> None:
-        """From now on this one serves; the one before ends when it has answered what it has.
+    async def activate(self, new: Deployment, *, keeps_replicas: bool = False) -> None:
+        """From now on this version serves; the one before ends when it has no more requests.
 
         With `keeps_replicas` it gets as many processes as the one before has by now.
         """
-        async with self._deciding:
+        async with self._changing:
             old, self.active = self.active, new
             if old is None or old.path != new.path:
                 self.sample = None
@@ -88,42 +96,42 @@ class Upkeep:
                 self._watch(new, replica)
             await self.announce()
             if old is not None:
-                self._in_background(self._end(old))
+                self.in_background(self._end(old))
             self._trim(new)
-        self._means.changed.fire()
+        self._changed.fire()
         if len(new.living) < new.options.replicas:
             self.restore(new)
         self._migration.begin(new)
 
-    async def take_away(self) -> int:
-        """Nothing is deployed from now on. Returns, when all is answered, how much memory that gave back in bytes."""
-        async with self._deciding:
+    async def remove(self) -> int:
+        """Removes the active version, waits for its requests, and returns how many bytes of memory that released."""
+        async with self._changing:
             active, self.active = self.deployed(), None
             self.sample = None
             await self._stop_tasks()
             freed = sum(replica.worker.memory_bytes() for replica in active.all_living)
             self._begin_draining(active)
             await self.announce()
-        await asyncio.shield(self._in_background(self._end(active)))
-        self._means.changed.fire()
+        await asyncio.shield(self.in_background(self._end(active)))
+        self._changed.fire()
         return freed
 
     async def close(self) -> None:
-        """Ends the processes; what is recorded stays, so that the next start brings the model back."""
-        async with self._deciding:
+        """Ends the processes. The deployment stays recorded, so that the next start loads it again."""
+        async with self._changing:
             active, self.active = self.active, None
             await self._stop_tasks()
             if active is not None:
                 self._begin_draining(active)
                 reason = "the server is stopping, or the workspace is ending"
                 gone = msgspec.structs.replace(
-                    active.told(), state="failed", addresses=[], full_addresses=[], reason=reason
+                    active.announcement(), state="failed", addresses=[], full_addresses=[], reason=reason
                 )
-                others = [each.told() for each in self._draining if each is not active]
-                await self._means.catalogue.tell(self._name, [gone, *others])
-                self._in_background(self._end(active))
+                others = [each.announcement() for each in self._draining if each is not active]
+                await self._catalogue.announce(self._name, [gone, *others])
+                self.in_background(self._end(active))
         if self._background:
-            _, late = await asyncio.wait(self._background, timeout=self._means.drain_s)
+            _, late = await asyncio.wait(self._background, timeout=self._settings.drain_s)
             for task in late:
                 task.cancel()
             if late:
@@ -133,35 +141,35 @@ class Upkeep:
         await self.announce()
 
     async def announce(self) -> None:
-        """Tells web what serves and what drains; returns when web goes by it."""
+        """Sends web processes the versions that serve and drain; returns when they have taken them over."""
         deployments = [*([self.active] if self.active is not None else []), *self._draining]
-        await self._means.catalogue.tell(self._name, [each.told() for each in deployments])
+        await self._catalogue.announce(self._name, [each.announcement() for each in deployments])
 
     def _begin_draining(self, deployment: Deployment) -> None:
         deployment.state = Row.State.DRAINING
         self._draining.insert(0, deployment)
 
     async def _end(self, deployment: Deployment) -> None:
-        """Lets predictions that are under way end, then ends the processes."""
-        await asyncio.gather(self._retire(deployment, deployment.all_living), *deployment.retiring)
+        """Waits for the predictions of a draining version, then ends its processes."""
+        await asyncio.gather(self._drain(deployment, deployment.all_living), *deployment.retiring)
         self._draining.remove(deployment)
         await self.announce()
 
-    def _retire_aside(self, deployment: Deployment, replicas: Sequence[Replica]) -> None:
-        """Ends processes that serve no longer, when they have answered what they have."""
+    def retire(self, deployment: Deployment, replicas: Sequence[Replica]) -> None:
+        """Drains processes of a version in the background."""
         if replicas:
-            task = self._in_background(self._retire(deployment, replicas))
+            task = self.in_background(self._drain(deployment, replicas))
             deployment.retiring.add(task)
             task.add_done_callback(deployment.retiring.discard)
 
-    async def _retire(self, deployment: Deployment, replicas: Sequence[Replica]) -> None:
+    async def _drain(self, deployment: Deployment, replicas: Sequence[Replica]) -> None:
         if not replicas:
             return
         deployment.leaving.update(replicas)
         try:
             addresses = [replica.address for replica in replicas]
-            await self._means.catalogue.drain(self._name, deployment.id, addresses, self._means.limit_s)
-            async with self.turn:  # a job may compute there
+            await self._catalogue.drain(self._name, deployment.id, addresses, self._settings.predict_timeout_s)
+            async with self.computing_lock:  # a job may compute there
                 await asyncio.gather(*(replica.stop() for replica in replicas))
         finally:
             deployment.leaving.difference_update(each for each in replicas if not each.alive)
@@ -171,11 +179,47 @@ class Upkeep:
     async def load(
         self, deployment: Deployment, samples: Sequence[bytes] = (), *, chosen: Report | None = None
     ) -> Replica:
-        """One more process for a deployment. Raises what `Loading.load` raises."""
-        return await self._loading.load(deployment, sample=self.sample, samples=samples, chosen=chosen)
+        """Starts a process with the runtime `chosen`, or the one of the deployment, and warms it up with `samples`.
+
+        Raises the error that the worker replies with, or `WorkerDied`.
+        """
+        if deployment.requests_conversion and deployment.chosen is None:
+            deployment.chosen = await self._convert_as_requested(deployment, samples)
+        request = deployment.load_request(
+            self._name, limit_s=self._settings.predict_timeout_s, sample=self.sample, samples=samples,
+            chosen=chosen or deployment.chosen,
+        )  # fmt: skip
+        return await start_replica(self._spare, request, deployment.format)
+
+    async def load_in_full(self, deployment: Deployment) -> Replica:
+        """Starts a process with TensorFlow, whatever was chosen. Raises the same."""
+        request = deployment.load_request(self._name, limit_s=self._settings.predict_timeout_s, in_full=True)
+        return await start_replica(self._spare, request, deployment.format)
+
+    def set_choice(self, deployment: Deployment, choice: str) -> None:
+        """Sets what the status says about the choice of the runtime."""
+        deployment.choice = choice
+        self._changed.fire()
+
+    async def _convert_as_requested(self, deployment: Deployment, samples: Sequence[bytes]) -> Report | None:
+        """Converts the model for the requested runtime; None if it needs no conversion."""
+        requested = deployment.requested_runtime
+        try:
+            report = await self._trials.find(
+                deployment.path, precision=deployment.options.precision, requested=requested, in_background=False,
+                samples=samples, on_progress=partial(self.set_choice, deployment),
+            )  # fmt: skip
+        except Unsupported:  # not a SavedModel or Keras file: the runtime reads it itself, or says what it reads
+            return None
+        if report.chosen != requested:
+            deployment.report = report
+            raise Unsupported(f"{deployment.path} can't be served by {requested}: {report.reason(requested)}.")
+        deployment.set_report(report)
+        self.set_choice(deployment, f"{requested} was requested")
+        return report
 
     async def samples(self, *, prepared: bool = False) -> list[bytes]:
-        """Predictions that the active version has answered, of all its replicas; `prepared` with files decoded."""
+        """Predictions that the replicas of the active version have computed; `prepared` with files decoded."""
         living = self.active.living if self.active is not None else []
         found = await asyncio.gather(*(self._samples_of(each, prepared=prepared) for each in living))
         return [sample for each in found for sample in each]
@@ -183,14 +227,16 @@ class Upkeep:
     async def _samples_of(self, replica: Replica, *, prepared: bool) -> list[bytes]:
         try:
             async with asyncio.timeout(PREPARED_S if prepared else SAMPLES_S):
-                answer = await replica.worker.ask(ReadSamples(prepared=prepared))
-                return answer.asks if isinstance(answer, Samples) else []
+                response = await replica.worker.ask(ReadSamples(prepared=prepared))
+                return response.asks if isinstance(response, Samples) else []
         except (TimeoutError, TFserveError, WorkerDied):
             log.info("the model of workspace %s gives no samples", self._name)
             return []
 
+    # --- processes for requests
+
     async def replica(self) -> Replica:
-        """A process with the deployed model, once there is one. Raises `NotFound`, `Unavailable`."""
+        """Returns a process with the deployed model when there is one. Raises `NotFound`, `Unavailable`."""
         while True:
             active = self.deployed()
             if living := active.living:
@@ -199,49 +245,71 @@ class Upkeep:
                 raise Unavailable(f"The model can't be used: {active.reason or 'its worker is gone'}.")
             await asyncio.shield(self._restoring)
 
-    # --- more and fewer replicas
+    async def full_replica(self) -> Replica | None:
+        """A process with TensorFlow, for requests that the faster runtime can't compute; None if there is no such one.
+
+        Raises the error that the worker replies with, `NotFound`, `Unavailable`.
+        """
+        active = self.deployed()
+        return None if active.chosen is None else await self._full.replica(active)
+
+    # --- scaling
 
     async def scale(self, replicas: int) -> None:
-        """Returns when so many serve. Raises `NotFound`, `Unavailable`."""
-        async with self._deciding:
+        """Returns when this many serve. Raises `NotFound`, `Unavailable`."""
+        async with self._changing:
             active = self.deployed()
             active.options = msgspec.structs.replace(active.options, replicas=replicas)
             options = msgspec.to_builtins(active.options)
-            await self._means.journal.change(partial(writes.set_deployment_options, active.id, options))
+            await self._journal.change(partial(writes.set_deployment_options, active.id, options))
             self._trim(active)
             await self.announce()
             if len(active.living) < replicas:
                 self.restore(active)
         while len(self.deployed().living) < self.deployed().options.replicas:
             if self._restoring is None:
-                active = self.deployed()
-                reason = active.reason or "no more could be started"
+                reason = (active := self.deployed()).reason or "no more could be started"
                 raise Unavailable(f"{len(active.living)} of {active.options.replicas} replicas serve: {reason}.")
             await asyncio.wait([self._restoring])
-        self._means.changed.fire()
+        self._changed.fire()
 
     def _trim(self, deployment: Deployment) -> None:
-        """Lets go of processes beyond the number that is wanted. Web has to be told after it."""
+        """Retires surplus processes. Web has to be notified afterwards."""
         surplus = deployment.living[deployment.options.replicas :]
         if surplus:
             deployment.replicas = [each for each in deployment.replicas if each not in surplus]
-            self._retire_aside(deployment, surplus)
+            self.retire(deployment, surplus)
 
-    # --- life after death
+    async def switch(self, deployment: Deployment, replicas: list[Replica], report: Report) -> None:
+        """Serves with processes of another runtime, in the same step in which the others begin to drain.
 
-    def bring_back(self, deployment: Deployment) -> None:
-        """Goes on with what was deployed when the server ended."""
+        Empties `replicas`: until then, the code that loaded them has to end them.
+        """
+        async with self._changing:
+            old, deployment.replicas, deployment.chosen = deployment.living, [], report
+            for replica in replicas:
+                deployment.add(replica)
+                self._watch(deployment, replica)
+            self._trim(deployment)
+            self.retire(deployment, old)
+            replicas.clear()
+            await self.announce()
+
+    # --- restoring after a death
+
+    def resume(self, deployment: Deployment) -> None:
+        """Loads what was deployed when the server ended."""
         self.active = deployment
         self.restore(deployment)
 
-    def start_afresh(self) -> None:
-        """Forgets past deaths, and tries again what was given up."""
+    def retry(self) -> None:
+        """Forgets past deaths, and tries to load a model that was given up."""
         self._deaths = ModelDeaths()
         if self.active is not None and self.active.state == Row.State.FAILED:
             self.restore(self.active)
 
     def restore(self, deployment: Deployment) -> None:
-        """Loads what the active deployment lacks, as often as it takes."""
+        """Starts the missing processes of the active deployment, with as many attempts as needed."""
         if self._restoring is None:
             self._restoring = asyncio.get_running_loop().create_task(self._restore(deployment))
 
@@ -257,41 +325,41 @@ class Upkeep:
             if not deployment.living:
                 deployment.state = Row.State.LOADING
             self.restore(deployment)
-            self._in_background(self.announce())
+            self.in_background(self.announce())
 
         replica.worker.child.ended.add_done_callback(on_end)
         replica.worker.on_samples = partial(self._migration.on_samples, deployment)
 
     async def _restore(self, deployment: Deployment) -> None:
         try:
-            while self.active is deployment and not await self._restored(deployment):
+            while self.active is deployment and not await self._restore_one(deployment):
                 pass
         finally:
             self._restoring = None
-            self._means.changed.fire()
+            self._changed.fire()
 
-    async def _restored(self, deployment: Deployment) -> bool:
-        """Whether there is nothing more to try: all replicas serve, or it was given up."""
+    async def _restore_one(self, deployment: Deployment) -> bool:
+        """Whether there is nothing more to try: all replicas serve, or they were given up."""
         if len(deployment.living) >= deployment.options.replicas:
             return True
         if not deployment.living:
             deployment.state = Row.State.LOADING
             await self.announce()
-        self._means.changed.fire()
+        self._changed.fire()
         await asyncio.sleep(self._deaths.delay_s(time.monotonic()))
         chosen = deployment.chosen
         try:
             replica = await self.load(deployment)
         except TFserveError as error:
-            return not deployment.back_to_auto(error.message) and await self._lacks(deployment, error.message)
+            return not deployment.back_to_auto(error.message) and await self._give_up_missing(deployment, error.message)
         except WorkerDied as death:
             return await self._died_loading(deployment, death)
         self._deaths.loading.worked()
-        has_moved = deployment.chosen is not chosen and not deployment.asks_for_conversion
+        has_moved = deployment.chosen is not chosen and not deployment.requests_conversion
         if has_moved or self.active is not deployment or len(deployment.living) >= deployment.options.replicas:
             replica.worker.kill("it is not needed any more")
             return False
-        deployment.take_in(replica)
+        deployment.add(replica)
         deployment.state, deployment.reason = Row.State.ACTIVE, ""
         self._watch(deployment, replica)
         await self.announce()
@@ -306,54 +374,25 @@ class Upkeep:
         if deployment.back_to_auto(deployment.reason) or not self._deaths.loading.given_up:
             return False
         if not deployment.living:
-            self._give_up(f"its model can't be loaded again; the last time {death}.")
-        return await self._lacks(deployment, deployment.reason)
+            self._give_up(last_death("its model can't be loaded again", death))
+        return await self._give_up_missing(deployment, deployment.reason)
 
-    async def _lacks(self, deployment: Deployment, reason: str) -> bool:
-        """No more replicas will come: with those that live it goes on, with none it has failed."""
+    async def _give_up_missing(self, deployment: Deployment, reason: str) -> bool:
+        """Starts no more processes. The deployment serves with those that live, or has failed if there is none."""
         deployment.reason = reason
         if not deployment.living:
             deployment.state = Row.State.FAILED
         await self.announce()
         return True
 
-    async def _switch(self, deployment: Deployment, replicas: list[Replica], report: Report) -> None:
-        """Serves with processes of another runtime, in the same step in which the others begin to drain.
-
-        Empties `replicas`: until then, the code that loaded them has to end them.
-        """
-        async with self._deciding:
-            old, deployment.replicas, deployment.chosen = deployment.living, [], report
-            for replica in replicas:
-                deployment.take_in(replica)
-                self._watch(deployment, replica)
-            self._trim(deployment)
-            self._retire_aside(deployment, old)
-            replicas.clear()
-            await self.announce()
-
-    # --- TensorFlow beside a faster runtime
-
-    async def full_replica(self) -> Replica | None:
-        """A process with all of the model, for what the faster runtime does not know; None when there is no need.
-
-        Raises what the worker says is wrong with the model, `NotFound`, `Unavailable`.
-        """
-        active = self.deployed()
-        if active.chosen is None:
-            return None
-        return await self.full.replica(active)
-
-    # --- inside
-
     async def _stop_tasks(self) -> None:
-        tasks = [task for task in (self._restoring, self._migration.task, self.full.starting) if task is not None]
+        tasks = [task for task in (self._restoring, self._migration.task, self._full.starting) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)

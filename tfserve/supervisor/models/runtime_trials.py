@@ -1,6 +1,7 @@
-"""Which runtime is to compute a model: found out aside, one candidate at a time, each in a process of its own.
+"""Finds the best runtime for a model: tries one candidate at a time, each in its own process.
 
-A conversion that crashes, hangs or eats memory costs only its candidate. What was found is kept by the model's content.
+A conversion that crashes, hangs or takes too much memory only costs its candidate. Reports are stored by the content of
+the model.
 """
 
 from __future__ import annotations
@@ -11,80 +12,83 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tfserve.errors import Internal, TFserveError
-from tfserve.ipc.messages import Convert, Converted, Done, IdentifyModel, Message
+from tfserve.ipc.messages import AUTO, Convert, Converted, Done, IdentifyModel, Message
 from tfserve.models.runtime_reports import CANDIDATES, NEED_TENSORFLOW, TENSORFLOW, Conversions, Report, Trial
 from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied
 
 log = logging.getLogger(__name__)
 
 TRIAL_S = 300.0
-"""A candidate that takes longer is given up."""
+"""The time limit of a candidate."""
 
-Tell = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 
-class Choices:
-    """Finds the runtime for one model after the other; trials of several at a time would only disturb each other."""
+class RuntimeTrials:
+    """Handles one model at a time, because parallel trials would distort each other's times."""
 
     def __init__(self, folder: Path, spare: Spare) -> None:
         self._conversions = Conversions(folder)
         self._conversions.clear_aside()
         self._spare = spare
-        #: what was asked for does not wait behind what is only tried
-        self._turns = {True: asyncio.Lock(), False: asyncio.Lock()}
+        #: a requested conversion does not wait for one in the background
+        self._locks = {True: asyncio.Lock(), False: asyncio.Lock()}
 
     async def find(
-        self, path: str, *, precision: str, asked: str, in_background: bool, samples: Sequence[bytes], tell: Tell
-    ) -> Report:
-        """What is known of the model, or is found out now. Raises `TFserveError`, `WorkerDied`.
+        self, path: str, *, precision: str, requested: str, in_background: bool, samples: Sequence[bytes],
+        on_progress: OnProgress,
+    ) -> Report:  # fmt: skip
+        """The stored report about the model, or a new one. Raises `TFserveError`, `WorkerDied`.
 
-        `in_background` when nobody waits for it.
+        `requested` is a runtime or `auto`; `in_background` means that no caller waits.
         """
-        async with self._turns[in_background]:
+        async with self._locks[in_background]:
             key = await self._identify(path, precision)
-            known = self._conversions.find(key, asked=asked)
+            known = self._conversions.find(key, asked=requested)
             if known is not None:
                 return known
-            return await self._find_out(key, path, precision, asked, samples, tell)
+            return await self._compare(key, path, precision, requested, samples, on_progress)
 
-    async def _find_out(
-        self, key: str, path: str, precision: str, asked: str, samples: Sequence[bytes], tell: Tell
+    async def _compare(
+        self, key: str, path: str, precision: str, requested: str, samples: Sequence[bytes], on_progress: OnProgress
     ) -> Report:
         work = await asyncio.to_thread(self._conversions.begin, key)
         try:
             trials = []
             for candidate in (TENSORFLOW, *CANDIDATES[precision]):
-                if asked not in ("auto", candidate) and candidate != TENSORFLOW:
+                if requested not in (AUTO, candidate) and candidate != TENSORFLOW:
                     continue
-                tell(f"trying {candidate}")
-                question = Convert(
+                on_progress(f"trying {candidate}")
+                request = Convert(
                     candidate=candidate, path=path, key=key, work_folder=str(work), precision=precision,
-                    samples=list(samples), was_requested=asked == candidate,
+                    samples=list(samples), was_requested=requested == candidate,
                 )  # fmt: skip
-                trials.append(await self._try(question))
-                if asked == "auto" and not trials[0].compared:
+                trials.append(await self._try(request))
+                if requested == AUTO and not trials[0].compared:
                     break  # there is nothing to compare with
-            return await asyncio.to_thread(self._conversions.end, key, work, trials, precision=precision, asked=asked)
+            return await asyncio.to_thread(
+                self._conversions.end, key, work, trials, precision=precision, asked=requested
+            )
         except BaseException:
             self._conversions.abandon(work)
             raise
 
     async def _identify(self, path: str, precision: str) -> str:
         worker = await self._spare.start_cold()
-        answer = await _answered(worker, IdentifyModel(path=path, precision=precision))
-        if not isinstance(answer, Done):
-            raise Internal(f"a worker answered {type(answer).__name__} to the question which model this is")
-        return str(answer.value)
+        response = await _request_once(worker, IdentifyModel(path=path, precision=precision))
+        if not isinstance(response, Done):
+            raise Internal(f"a worker answered {type(response).__name__} to the request to identify a model")
+        return str(response.value)
 
-    async def _try(self, question: Convert) -> Trial:
-        """Whatever goes wrong with a candidate is what was found out about it."""
-        if question.candidate in NEED_TENSORFLOW:
+    async def _try(self, request: Convert) -> Trial:
+        """Any error of a candidate is the result of its trial."""
+        if request.candidate in NEED_TENSORFLOW:
             worker = await self._spare.take(needs_tensorflow=True)
         else:
             worker = await self._spare.start_cold()
         try:
             async with asyncio.timeout(TRIAL_S):
-                answer = await _answered(worker, question)
+                response = await _request_once(worker, request)
         except TimeoutError:
             reason = f"it took longer than {TRIAL_S:g} s"
         except WorkerDied as death:
@@ -92,15 +96,15 @@ class Choices:
         except TFserveError as error:
             reason = error.message
         else:
-            if isinstance(answer, Converted):
-                return answer.trial
-            reason = f"its process answered {type(answer).__name__}"
-        return Trial(runtime=question.candidate, ok=False, reason=reason)
+            if isinstance(response, Converted):
+                return response.trial
+            reason = f"its process answered {type(response).__name__}"
+        return Trial(runtime=request.candidate, ok=False, reason=reason)
 
 
-async def _answered(worker: Worker, question: Message) -> Message:
-    """The answer of a process that is there for this one question."""
+async def _request_once(worker: Worker, request: Message) -> Message:
+    """The response of a process that exists for this one request."""
     try:
-        return await worker.ask(question)
+        return await worker.ask(request)
     finally:
-        worker.kill("it has answered, or nobody waits for it")
+        worker.kill("its trial is over")

@@ -1,8 +1,8 @@
-"""Starts a process, learns of its end by an event, and ends it together with all that it started.
+"""Starts child processes, is notified of their end, and kills them together with everything that they started.
 
-Every process carries the name of its server in its environment (`TFSERVE_OWNER`), and so does whatever it starts,
-unless it is given another environment. The guardian, and the next server on the same data folder, find what was left
-over by this mark, by its parents, and by the guardian's record (see `guardian`).
+Every process has the mark of its server in its environment (`TFSERVE_OWNER`). Its descendants inherit it, unless they
+get another environment. The guardian and the next server on the same data folder find leftover processes by this mark,
+by their parents, and by the record of the guardian (see `guardian`).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ OWNER = "TFSERVE_OWNER"
 
 _ours: dict[int, Child] = {}
 
-#: how many processes have ended unasked since the server began, by role and workspace
+#: the number of unexpected ends since the server started, by role and workspace
 deaths: Counter[tuple[Role, str]] = Counter()
 
 
 class Role(StrEnum):
-    """What a process is there for."""
+    """The purpose of a process."""
 
     WEB = "web"
     GUARDIAN = "guardian"
@@ -56,14 +56,14 @@ class Exit:
     code: int | None
     signal: int | None
     peak_memory_bytes: int
-    #: since it was given its role
+    #: from when it got its role
     lived_s: float
-    #: why this server killed it, if it did
+    #: the reason if this server killed it
     killed_because: str | None = None
 
     @property
     def signal_name(self) -> str | None:
-        """SIGKILL, or `signal 40` where the number has no name."""
+        """For example SIGKILL, or `signal 40` if the number has no name."""
         if self.signal is None:
             return None
         try:
@@ -75,24 +75,24 @@ class Exit:
     def sentence(self) -> str:
         memory = f"(peak memory {self.peak_memory_bytes // 2**20} MiB)"
         if self.killed_because is not None and self.signal == signal.SIGKILL:
-            return f"this server killed it, since {self.killed_because} {memory}"
+            return f"this server killed it because {self.killed_because} {memory}"
         if self.signal is None:
             return f"it exited with code {self.code} {memory}"
-        hint = ", often the kernel's answer to a lack of memory" if self.signal == signal.SIGKILL else ""
+        hint = ", often the out-of-memory killer" if self.signal == signal.SIGKILL else ""
         return f"it was killed by {self.signal_name}{hint} {memory}"
 
 
 class Child:
-    """A running process of ours, and in the end its `Exit`."""
+    """A process that this one has started. `ended` becomes its `Exit`."""
 
     def __init__(self, popen: subprocess.Popen[bytes], role: Role) -> None:
         loop = asyncio.get_running_loop()
         self.pid = popen.pid
         self.role = role
-        #: the name of the workspace that it works for, if it does
+        #: the name of the workspace that it works for, if any
         self.workspace = ""
-        #: whether this server wants its end
-        self.asked_to_end = False
+        #: whether this server has decided to end it
+        self.end_requested = False
         self.ended: asyncio.Future[Exit] = loop.create_future()
         self.stdout = popen.stdout
         self.stderr = popen.stderr
@@ -114,7 +114,7 @@ class Child:
         stdin: int | IO[Any] = subprocess.DEVNULL,
         output: int | IO[Any] | None = None,
     ) -> Child:
-        """Starts a process as the leader of a session of its own. `output` None inherits, PIPE gives two pipes."""
+        """Starts a process as the leader of a new session. `output` None inherits, PIPE creates two pipes."""
         return cls(
             subprocess.Popen(
                 arguments,
@@ -133,27 +133,27 @@ class Child:
         return not self.ended.done()
 
     def take_role(self, role: Role, workspace: str) -> None:
-        """From now on the process lives for its role: the time in which it was a spare says nothing about that."""
+        """Sets the role. Its lifetime counts from here, because the time as a spare does not show that it is stable."""
         self.role, self.workspace = role, workspace
         self._started_at = time.monotonic()
 
     def terminate(self) -> None:
-        self.asked_to_end = True
+        self.end_requested = True
         if self.alive:
             os.kill(self.pid, signal.SIGTERM)
 
     def kill(self, because: str) -> None:
-        """Kills the process, its process group, and what left the group."""
+        """Kills the process, its process group, and descendants that left the group."""
         if not self.alive:
             return
-        self.asked_to_end = True
+        self.end_requested = True
         self._killed_because = self._killed_because or because
         self.kill_descendants()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def kill_descendants(self) -> None:
-        """Kills what the process started, and spares itself."""
+        """Kills everything that the process started, but not the process itself."""
         with contextlib.suppress(psutil.Error):
             for descendant in psutil.Process(self.pid).children(recursive=True):
                 _kill(descendant.pid)
@@ -165,7 +165,7 @@ class Child:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         _ours.pop(self.pid, None)
-        deaths[self.role, self.workspace] += not self.asked_to_end
+        deaths[self.role, self.workspace] += not self.end_requested
         end_strays()
         code = os.waitstatus_to_exitcode(status)
         self._popen.returncode = code
@@ -181,29 +181,29 @@ class Child:
 
 
 def living() -> list[Child]:
-    """All processes that this one has started."""
+    """The processes that this one has started and that have not ended."""
     return list(_ours.values())
 
 
 def end_strays() -> None:
-    """Kills and buries the orphans that a dead worker left to this process (which adopts them, see `linux`).
+    """Kills and reaps the orphans of a dead worker, which this process has adopted (see `linux`).
 
-    Children in this process's own session are not from a worker, which has a session of its own: a shell script may
+    Children in the session of this process do not come from a worker, which has its own session: a shell script may
     start a program before it becomes this server.
     """
     session = os.getsid(0)
     for stray in psutil.Process().children():
         if stray.pid not in _ours and guardian.session_of(stray.pid) != session:
-            log.warning("killing process %s, which a dead worker left behind", stray.pid)
+            log.warning("killing process %s, which was started by a dead worker", stray.pid)
             _kill(stray.pid)
-            _bury(stray.pid)
+            _reap(stray.pid)
 
 
 def kill_leftovers(owner_prefix: str, records: Path) -> None:
     """Kills all processes of a former server on this data folder.
 
-    These are the ones whose owner begins so, those that a guardian has written down in the folder `records`, which may
-    have lost their environment and their parents, and all below them.
+    Those are the ones whose mark starts with `owner_prefix`, those in the guardians' records in the folder `records`,
+    which may have lost their environment and their parents, and all descendants.
     """
     files = list(records.glob("*"))
     known: guardian.Started = {}
@@ -215,8 +215,8 @@ def kill_leftovers(owner_prefix: str, records: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _bury(pid: int) -> None:
-    """Takes note of the end of an adopted process when it comes, so that it does not stay a zombie."""
+def _reap(pid: int) -> None:
+    """Reaps an adopted process when it ends, so that it does not stay a zombie."""
     loop, pidfd = asyncio.get_running_loop(), os.pidfd_open(pid)
 
     def on_end() -> None:
@@ -229,7 +229,7 @@ def _bury(pid: int) -> None:
 
 
 def owner_of(data_dir: str) -> str:
-    """How the owner mark of every server on this data folder begins."""
+    """The prefix of the owner mark of every server on this data folder."""
     return hashlib.sha256(data_dir.encode()).hexdigest()[:16] + ":"
 
 

@@ -1,14 +1,14 @@
-"""Outlives the supervisor by a moment, to end what it left behind, and keeps a record for the next server.
+"""A program that kills the processes of the server when the supervisor dies, and keeps a record for the next server.
 
-Started by the supervisor as a program of its own, with the server's owner mark, the supervisor's pid and the path of
-the record as its arguments, and the read end of a pipe as its standard input. Nothing is ever written to the pipe; when
-the supervisor ends, however it ends, the pipe does too.
+The supervisor starts it with three arguments: the server's owner mark, the supervisor's pid and the path of the record.
+Its standard input is the read end of a pipe to which nothing is written. When the supervisor ends for any reason, the
+pipe closes.
 
-A process of the server is known by its mark in the environment, or by being below one that has it: a script's child may
-have an empty environment and a session of its own. The tree is read before anything is killed, because the orphans of a
-killed process belong to somebody else. For the case that the guardian is killed as well, it writes down every second
-which processes there are, with their start times and the boot's id, so that the next server finds those, and no other
-that has got a pid of theirs. Imports nothing but the standard library's smallest parts, since it stays in memory.
+A process belongs to the server if its environment has the mark, or if it is a descendant of one: the child of a script
+may have an empty environment and its own session. The process tree is read before anything is killed, because orphans
+of a killed process get another parent. In case the guardian is killed too, it records all processes once a second, with
+their start times and the boot id. So the next server finds them, and does not confuse them with others that reuse their
+pids. This program imports only the smallest parts of the standard library, because it stays in memory.
 """
 
 import os
@@ -18,8 +18,8 @@ import sys
 import time
 
 RECORD_EVERY_S = 1.0
-RESTS = 200
-"""Reading takes at most this part of the time, however many processes the machine has."""
+PAUSE_RATIO = 200
+"""Each pause is at least this much longer than reading the process table took."""
 AGAIN_S = 0.01
 Started = dict[int, str]
 """Processes by pid, with their start times in ticks since boot."""
@@ -33,7 +33,7 @@ def main(mark: str, supervisor: int, record: str) -> None:
     while not select.select([0], [], [], pause_s)[0]:
         begun_at = time.monotonic()
         found = _started_by(supervisor)
-        pause_s = max(RECORD_EVERY_S, (time.monotonic() - begun_at) * RESTS)
+        pause_s = max(RECORD_EVERY_S, (time.monotonic() - begun_at) * PAUSE_RATIO)
         found.pop(os.getpid(), None)
         if found != known:
             known = found
@@ -43,16 +43,16 @@ def main(mark: str, supervisor: int, record: str) -> None:
 
 
 def _started_by(supervisor: int) -> Started:
-    """All below the supervisor, except what shares its session: the server did not start that."""
+    """All descendants of the supervisor, except those in its own session, which the server did not start."""
     session, table = session_of(supervisor), _table()
     bystanders = {pid for pid, (parent, _) in table.items() if parent == supervisor and session_of(pid) == session}
     return below({pid: each for pid, each in table.items() if pid not in bystanders}, {supervisor})
 
 
 def end_all(mark: str, known: Started) -> set[int]:
-    """Kills every process whose mark begins so, or that is one of the known ones, and all below them.
+    """Kills every process whose mark starts with `mark` or that is in `known`, and all descendants.
 
-    Returns when there is none any more: the pids of those that were killed.
+    Returns their pids when none is left.
     """
     killed: set[int] = set()
     wanted = b"TFSERVE_OWNER=" + os.fsencode(mark)
@@ -65,9 +65,9 @@ def end_all(mark: str, known: Started) -> set[int]:
         victims.pop(os.getpid(), None)
         if not victims:
             return killed
-        known = known | victims  # they stay known when their parents are gone
+        known = known | victims  # they stay known when their parents have ended
         for pid in victims:
-            _send(pid, signal.SIGSTOP)  # so that none of them starts another one meanwhile
+            _send(pid, signal.SIGSTOP)  # so that none of them starts another one in the meantime
         for pid in below(_table(), set(victims)) | victims:
             if pid != os.getpid():
                 _send(pid, signal.SIGKILL)
@@ -76,7 +76,7 @@ def end_all(mark: str, known: Started) -> set[int]:
 
 
 def below(table: dict[int, tuple[int, str]], roots: set[int]) -> Started:
-    """The processes below these, without themselves."""
+    """The descendants of `roots`, without the roots."""
     children: dict[int, list[int]] = {}
     for pid, (parent, _) in table.items():
         children.setdefault(parent, []).append(pid)
@@ -109,7 +109,7 @@ def _environment(pid: int) -> list[bytes]:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
             return file.read().split(b"\0")
-    except OSError:  # gone, a zombie, or somebody else's
+    except OSError:  # gone, a zombie, or of another user
         return []
 
 
@@ -130,13 +130,13 @@ def boot_id() -> str:
 
 
 def read(record: str) -> Started:
-    """The processes that a former server had; none when the machine was started again since."""
+    """The processes of a former server; none if the machine has been rebooted since."""
     try:
         with open(record) as file:  # noqa: PTH123
             boot, *lines = file.read().splitlines()
         pairs = [line.split() for line in lines]
         return {int(pid): started for pid, started in pairs} if boot == boot_id() != "" else {}
-    except (OSError, ValueError):  # not there, or not whole
+    except (OSError, ValueError):  # missing or truncated
         return {}
 
 

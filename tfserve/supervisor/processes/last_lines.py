@@ -1,4 +1,4 @@
-"""The last lines that a process printed, together with the beginning of a fault dump that is longer than they are."""
+"""The last lines that a process printed, together with the start of a longer fault dump."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 LAST_BYTES = 2000
 HEAD_BYTES = 1000
 BEFORE_BYTES = 600
-"""What a library prints just before it aborts says why."""
+"""Libraries print the reason just before they abort."""
 GAP = b"[...]\n"
 
 _MARKERS = (
-    # the reason, in the words of whoever calls abort(): C++, glibc, glog and absl (TensorFlow), sanitizers, LLVM, Rust
+    # the reason, as printed by what calls abort(): C++, glibc, glog and absl (TensorFlow), sanitizers, LLVM, Rust
     (
         b"terminate called", b"libc++abi: ", b"pure virtual method called", b"Check failed: ", b"Assertion `",
         b"*** stack smashing", b"*** buffer overflow", b"double free or corruption", b"corrupted size",
         b"corrupted double-linked", b"free(): ", b"malloc(): ", b"realloc(): ", b"munmap_chunk(): ", b"Sanitizer: ",
         b"LLVM ERROR: ", b"panicked at ",
     ),
-    # Python's dump, which the signal leads to
+    # the dump that Python prints for the signal
     (b"Fatal Python error: ",),
     (b"Current thread 0x",),
 )  # fmt: skip
@@ -27,7 +27,7 @@ _LONGEST_MARKER = max(len(words) for marker in _MARKERS for words in marker)
 
 @dataclass
 class _Span:
-    """A part of what was printed. `start` is its offset in the whole, `limit` the offset beyond which it ends."""
+    """A part of the output. `start` is its offset in the whole, `limit` the maximum offset of its end."""
 
     start: int
     limit: int
@@ -39,8 +39,8 @@ class _Span:
 
 
 class LastLines:
-    """Takes in everything that is printed and keeps at most 7 kB of it: the end, and of the last fault the reason,
-    the first lines of its dump, and the stack of the thread in which it happened."""
+    """Keeps at most 7 kB of all output: the end, and for the last fault the reason, the first lines of its dump, and
+    the stack of its thread."""
 
     def __init__(self) -> None:
         self._tail = b""
@@ -57,7 +57,7 @@ class LastLines:
         for span in self._marked.values():
             if span.end == self._size:
                 span.data += data[: max(0, span.limit - span.end)]
-        # A marker may have arrived in two pieces; one that ended before this piece is known.
+        # A marker may arrive in two pieces; one that ended before this piece has been found already.
         unknown = max(0, len(self._tail) - _LONGEST_MARKER + 1)
         for number, marker in enumerate(_MARKERS):
             found = max(recent.rfind(words, unknown) for words in marker)
@@ -67,7 +67,7 @@ class LastLines:
         self._size += len(data)
 
     def text(self) -> str:
-        """The parts in the order in which they were printed, with a line `[...]` where something was left out."""
+        """The parts in the order in which they were printed, with a line `[...]` for what was left out."""
         tail = _Span(self._size - len(self._tail), self._size, self._tail)
         spans = sorted((*self._marked.values(), tail), key=lambda span: span.start)
         parts, end = [spans[0].data], spans[0].end

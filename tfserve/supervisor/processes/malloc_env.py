@@ -1,7 +1,7 @@
-"""How processes that carry tensors get their memory from the system.
+"""Settings of glibc's malloc for processes that handle tensors.
 
-By itself glibc gives large pieces back as soon as they are free. So every tensor and every body would come in fresh
-pages, which the system has to find and to fill with zeros: copying 3 MB takes twenty times as long as it could.
+By default, glibc returns large allocations to the system as soon as they are freed. Then every tensor and every body
+would get fresh pages, which the system has to find and zero: copying 3 MB would take twenty times as long.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import os
 
 MIB = 1024 * 1024
 
-_WISHES = {
+_DEFAULTS = {
     "MALLOC_MMAP_THRESHOLD_": 32 * MIB,
-    # So much may be kept, at the end of each of glibc's arenas.
+    # what each arena of glibc may keep at its end
     "MALLOC_TRIM_THRESHOLD_": 64 * MIB,
 }
 
 
 def environment() -> dict[str, str]:
-    """Variables for a process that is to be started. What the operator has set is left alone."""
-    return {name: os.environ.get(name, str(value)) for name, value in _WISHES.items()}
+    """Variables for the environment of a new process. Those that the operator has set are kept."""
+    return {name: os.environ.get(name, str(value)) for name, value in _DEFAULTS.items()}

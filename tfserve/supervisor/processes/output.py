@@ -1,6 +1,6 @@
-"""What a worker's processes print: two pipes, read here, so that nothing is lost when the worker dies.
+"""The output of a worker and its descendants: two pipes that are read here, so that it survives the worker.
 
-While a job runs it goes to the job's file, otherwise to the server's log.
+While a job runs, its output goes to the job's file, otherwise to the server's log.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Sink = Callable[[int, bytes], None]
 class JobOutput:
     """The file of one job's output, up to a limit, and the last 64 KiB of each stream.
 
-    `goes_on` keeps what an earlier server has written there: the job is the same one.
+    `appends` keeps what an earlier server has written for the same job.
     """
 
-    def __init__(self, path: Path, limit_bytes: int, *, goes_on: bool = False) -> None:
+    def __init__(self, path: Path, limit_bytes: int, *, appends: bool = False) -> None:
         self.path = path
-        self.size = path.stat().st_size if goes_on and path.is_file() else 0
+        self.size = path.stat().st_size if appends and path.is_file() else 0
         self.grew = Signal()
         self._limit = limit_bytes
         self._fd: int | None = None
@@ -43,7 +43,7 @@ class JobOutput:
         self._last_errors = LastLines()
 
     def write(self, stream: int, data: bytes) -> None:
-        """`stream` is 1 for stdout and 2 for stderr. Beyond the limit only the tails are kept."""
+        """`stream` is 1 for stdout and 2 for stderr. Above the limit, only the tails are kept."""
         self._tails[stream] = (self._tails[stream] + data)[-TAIL_BYTES:]
         if stream == 2:  # where fault dumps go
             self._last_errors.add(data)
@@ -63,14 +63,14 @@ class JobOutput:
 
     @property
     def last_lines(self) -> str:
-        """The end of what was printed, on stderr if there is any, with the beginning of a fault dump."""
+        """The end of stderr with the start of a fault dump, or of stdout if stderr is empty."""
         if self._tails[2]:
             return self._last_errors.text()
         return self._tails[1][-LAST_BYTES:].decode(errors="replace")
 
     @property
     def shows_fault(self) -> bool:
-        """Whether a fault dump is among what was printed on stderr."""
+        """Whether stderr contains a fault dump."""
         return self._last_errors.has_fault
 
     def close(self) -> None:
@@ -81,10 +81,10 @@ class JobOutput:
 
     def _append(self, data: bytes) -> None:
         try:
-            if self._fd is None:  # most jobs print nothing, and cost no file
+            if self._fd is None:  # most jobs print nothing and need no file
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                anew = 0 if self.size else os.O_TRUNC
-                self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | anew, 0o600)
+                truncate = 0 if self.size else os.O_TRUNC
+                self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | truncate, 0o600)
             self.size += os.write(self._fd, data)
         except OSError as error:
             log.warning("the output of a job can't be kept: %s", error)
@@ -92,7 +92,7 @@ class JobOutput:
 
 
 def last_lines_of(path: Path) -> str:
-    """The last lines of a job's file, with the beginning of a fault dump; nothing if the job has printed nothing."""
+    """The last lines of a job's file with the start of a fault dump; empty if the job has printed nothing."""
     lines = LastLines()
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
@@ -101,7 +101,7 @@ def last_lines_of(path: Path) -> str:
 
 
 class Pipe:
-    """Reads one pipe as bytes arrive and hands them to whoever is interested at the time."""
+    """Reads one pipe as bytes arrive."""
 
     def __init__(self, file: IO[bytes], stream: int, deliver: Sink) -> None:
         self._file = file
@@ -110,13 +110,13 @@ class Pipe:
         self._fd = file.fileno()
         self._open = True
         os.set_blocking(self._fd, False)
-        with contextlib.suppress(PermissionError):  # a user without privileges has only so much pipe memory
+        with contextlib.suppress(PermissionError):  # the pipe memory of an unprivileged user is limited
             fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         asyncio.get_running_loop().add_reader(self._fd, self._read)
 
     def drain(self) -> None:
-        """Reads what is in the pipe now: all that was printed before the worker said that the job has ended."""
-        for _ in range(PIPE_BYTES // CHUNK_BYTES + 1):  # a thread that goes on printing must not hold us here
+        """Reads what is in the pipe now, which includes all output from before the worker's response."""
+        for _ in range(PIPE_BYTES // CHUNK_BYTES + 1):  # not endless if a thread keeps printing
             if not self._read():
                 return
 
@@ -141,7 +141,7 @@ class Pipe:
 
 
 class OutputPipes:
-    """Two pipes for another process of ours to print into. What arrives belongs to `output`, while that is set."""
+    """Two pipes for the output of one workspace of the host. It belongs to `output`, while that is set."""
 
     def __init__(self) -> None:
         self.output: JobOutput | None = None
@@ -154,7 +154,7 @@ class OutputPipes:
 
     @contextlib.contextmanager
     def offered(self) -> Iterator[list[str]]:
-        """Within, the other process may open the pipes, by these two paths. They end when it has closed them."""
+        """Within the context, the host can open the pipes by these two paths. They end when it has closed them."""
         try:
             yield [f"/proc/{os.getpid()}/fd/{fd}" for fd in self._write_fds]
         finally:

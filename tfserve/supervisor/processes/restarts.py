@@ -1,4 +1,4 @@
-"""How often, and after how long, a dead worker is started again: pure numbers, no clock of its own."""
+"""Decides whether and when to restart a dead process. Uses the clock of its caller."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MAX_DELAY_S = 8.0
 
 @dataclass
 class Restarts:
-    """The deaths in a row of one workspace's workers.
+    """Counts the consecutive deaths of the processes with one purpose.
 
-    A worker that lived for ten seconds, or finished a job, breaks the row: its death starts a new one.
+    The count starts again for a process that lived for ten seconds or completed a job.
     """
 
     deaths: int = 0
@@ -27,7 +27,7 @@ class Restarts:
     def died(self, *, now: float, lived_s: float) -> None:
         """`now` is any monotonic clock, in seconds, the same in every call."""
         self.deaths = 1 if lived_s >= STABLE_S else self.deaths + 1
-        # The first restart is immediate: most deaths come alone.
+        # The first restart is immediate, because most deaths are isolated.
         delay = 0.0 if self.deaths == 1 else min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (self.deaths - 2))
         self.not_before = now + delay
 
@@ -41,10 +41,9 @@ class Restarts:
 
 
 class ModelDeaths:
-    """The deaths of one deployed model's processes.
+    """Counts the deaths of the processes of one deployed model.
 
-    While they serve: these delay the next start, but the model always comes back. While they load the model: after
-    several in a row that is given up.
+    Deaths while serving only delay the next start. After several deaths in a row while loading, the model is given up.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A worker as the supervisor sees it: a process, a line to talk over, and where its output goes."""
+"""A worker as the supervisor sees it: a process, a connection to it, and its output."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ ROLES: dict[type, Role] = {
 
 
 class WorkerDied(Exception):
-    """The worker ended before it answered."""
+    """The worker ended before it replied."""
 
     def __init__(self, exit_: Exit, last_lines: str, *, shows_fault: bool = False) -> None:
-        """`shows_fault` says that the worker's own output, not that of a job, has a fault dump."""
+        """`shows_fault`: the output of the worker itself, not of a job, contains a fault dump."""
         super().__init__(exit_.sentence)
         self.exit = exit_
         self.last_lines = last_lines
@@ -72,17 +72,17 @@ class WorkerDied(Exception):
 
 @dataclass(frozen=True)
 class Workshop:
-    """What every worker of this server is started with."""
+    """Starts the workers of this server."""
 
     settings: Settings
     owner: str
-    #: the umask that the server was started with, for workers that write where callers say
+    #: the umask that the server was started with, for workers that write to paths from requests
     callers_umask: int
-    #: what Python runs as a worker
+    #: the arguments with which Python runs a worker
     program: Sequence[str] = ("-m", "tfserve.worker")
 
     def environment(self) -> dict[str, str]:
-        """The environment of a worker: it runs callers' code, so what is private to the server stays out."""
+        """The environment of a worker, without the server's secrets because a worker runs the code of callers."""
         return {
             **{name: value for name, value in os.environ.items() if name not in PRIVATE_SETTINGS},
             **{k: v for k, v in to_environment(self.settings).items() if k not in PRIVATE_SETTINGS},
@@ -94,9 +94,9 @@ class Workshop:
         }
 
     async def start(self, *, warm: bool) -> Worker:
-        """A new worker that is ready for a role; with TensorFlow loaded, if it is to be warm.
+        """A new worker that is ready for a role; `warm` loads TensorFlow first.
 
-        Raises `WorkerDied`, or `OSError` when no process can be started.
+        Raises `WorkerDied`, or `OSError` if no process can be started.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -118,12 +118,12 @@ class Workshop:
         try:
             worker = await Worker.open(child, ours)
         except BaseException:
-            child.kill("nobody waits for it any more")
+            child.kill("it is not needed any more")
             raise
         try:
             await asyncio.shield(worker.ready)
         except BaseException:
-            worker.kill("nobody waits for it any more")
+            worker.kill("it is not needed any more")
             raise
         return worker
 
@@ -136,9 +136,9 @@ class Worker:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.output: JobOutput | None = None
         self.on_progress: Callable[[Progress], None] | None = None
-        #: what a model worker computes for its warm-up, or computed last
+        #: the current warm-up step of a model worker, or the last one
         self.warm_up_step: WarmUpStep | None = None
-        #: how many different requests a model worker has kept, and who wants to know of more
+        #: how many different requests a model worker has sampled, and the callback for more
         self.samples_seen = 0
         self.on_samples: Callable[[], None] | None = None
         #: None until it is open
@@ -152,7 +152,7 @@ class Worker:
     @classmethod
     async def open(cls, child: Child, sock: socket.socket) -> Worker:
         worker = cls(child)
-        worker._line = await Connection.open(sock, worker._heard)
+        worker._line = await Connection.open(sock, worker._received)
         return worker
 
     @property
@@ -160,14 +160,14 @@ class Worker:
         return self.child.alive
 
     async def ask(self, message: Message) -> Message:
-        """The worker's answer. Raises the error that it answers with, or `WorkerDied`."""
+        """The worker's response. Raises the error that it replies with, or `WorkerDied`."""
         if (role := ROLES.get(type(message))) is not None:
             self.child.take_role(role, getattr(message, "workspace", ""))
         try:
             return await self._open_line.ask(message)
         except ConnectionLost:
-            # A line ends a moment before its process does. One that lives on without it is of no use: a script may
-            # have closed the socket.
+            # A connection closes a moment before its process ends. A process that continues without one is of no use:
+            # a script may have closed the socket.
             done, _ = await asyncio.wait([self.child.ended], timeout=LINE_GRACE_S)
             if not done:
                 self.child.kill("its connection was closed")
@@ -179,13 +179,13 @@ class Worker:
         self._open_line.tell(message)
 
     def drain(self) -> None:
-        """Takes in what the worker has printed until now."""
+        """Reads what the worker has printed so far."""
         for pipe in self._pipes:
             pipe.drain()
 
     async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
-        """Returns when the process is gone: by itself, or killed after `grace_s`."""
-        self.child.asked_to_end = True
+        """Returns when the process has ended; after `grace_s` it is killed."""
+        self.child.end_requested = True
         self.tell(Stop())
         done, _ = await asyncio.wait([self.child.ended], timeout=grace_s)
         if not done:
@@ -196,14 +196,14 @@ class Worker:
         self.child.kill(because)
 
     def memory_bytes(self) -> int:
-        """What the machine gets back when this process ends: the pages that nobody shares with it."""
+        """The memory that the end of this process would release: pages that it does not share with others."""
         with contextlib.suppress(psutil.Error):
             return int(psutil.Process(self.child.pid).memory_full_info().uss)
         return 0
 
     # --- inside
 
-    async def _heard(self, message: Message) -> Message | None:
+    async def _received(self, message: Message) -> Message | None:
         if isinstance(message, WorkerReady):
             if not self.ready.done():
                 self.ready.set_result(None)
@@ -225,28 +225,28 @@ class Worker:
             log.debug("worker %s: %s", self.child.pid, data.decode(errors="replace").rstrip())
 
     def _last_output(self) -> str:
-        """What the job printed last, or else the process itself."""
+        """The last lines of the job, or else of the process itself."""
         lines = self.output.last_lines if self.output is not None else ""
         return lines or self._last_lines[2].text() or self._last_lines[1].text()
 
     @property
     def _open_line(self) -> Connection:
-        assert self._line is not None  # nobody has a worker before it is open
+        assert self._line is not None  # `open` returns the worker only then
         return self._line
 
     def _on_end(self, ended: asyncio.Future[Exit]) -> None:
         self.drain()
         if not self.ready.done():
             self.ready.set_exception(WorkerDied(ended.result(), self._last_output()))
-            self.ready.exception()  # seen here, whether or not anybody waits
-        # Its last answers may still be in the socket: the line ends by itself behind them, unless a process that
-        # the script left behind holds the other end.
+            self.ready.exception()  # marks it as retrieved, in case no task waits
+        # Its last responses may still be in the socket. The connection closes after them, unless a process that a
+        # script has started holds the other end.
         if self._line is not None:
             asyncio.get_running_loop().call_later(EOF_GRACE_S, self._line.close)
 
 
 class Spare:
-    """Keeps one worker with TensorFlow loaded, ready to be taken in milliseconds."""
+    """Keeps one worker with TensorFlow loaded, so that a role starts in milliseconds."""
 
     def __init__(self, workshop: Workshop, *, wanted: bool, changed: Signal) -> None:
         self._workshop = workshop
@@ -261,21 +261,21 @@ class Spare:
         return self._worker
 
     def fill(self) -> None:
-        """Starts the next spare, if there is none."""
+        """Starts a spare if there is none."""
         if self._wanted and self._filling is None and self._worker is None:
             self._filling = asyncio.get_running_loop().create_task(self._fill())
 
     async def start_cold(self) -> Worker:
-        """A new worker without TensorFlow, for work that needs none: the spare stays. Raises `Unavailable`."""
+        """A new worker without TensorFlow, which leaves the spare for others. Raises `WorkerDied`, `Unavailable`."""
         return await self._start(warm=False)
 
     async def take(self, *, needs_tensorflow: bool) -> Worker:
-        """A worker without a role: the spare if it is ready, or is worth waiting for; else a new one.
+        """A worker without a role: the spare if it is ready or starting soon enough, otherwise a new one.
 
         Raises `WorkerDied`, `Unavailable`.
         """
         if self._worker is None and needs_tensorflow and self._filling is not None:
-            await asyncio.wait([self._filling])  # it has a head start over a new one
+            await asyncio.wait([self._filling])  # it will be ready before a new one
         worker, self._worker = self._worker, None
         if worker is None or not worker.alive:
             worker = await self._start(warm=needs_tensorflow)
@@ -288,7 +288,7 @@ class Spare:
             self._filling.cancel()
             await asyncio.wait([self._filling])
         if self._worker is not None:
-            self._worker.kill("the server stops")
+            self._worker.kill("the server is stopping")
             await asyncio.shield(self._worker.child.ended)
 
     async def _start(self, *, warm: bool) -> Worker:

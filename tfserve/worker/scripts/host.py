@@ -6,38 +6,30 @@ ends it for all of them.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import types
+from contextlib import AbstractContextManager
 from queue import SimpleQueue
 
-import msgspec
-
-from tfserve.errors import Failure, Invalid, TFserveError, TimedOut
+from tfserve.errors import Invalid
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import (
-    READING,
     ClearVariables,
     Done,
     DropWorkspace,
     Failed,
-    JobState,
     Message,
     OpenWorkspace,
     ReadVariables,
     RunScript,
-    ScriptEnded,
-    Variables,
 )
 from tfserve.worker import process_group
 from tfserve.worker.inbox import Inbox
-from tfserve.worker.scripts import children, per_session, script, sessions, spawning, variables
-from tfserve.worker.scripts.interrupts import Interrupts, Key, ScriptThread
+from tfserve.worker.scripts import children, per_session, script, sessions, spawning
+from tfserve.worker.scripts.interrupts import Interrupts, ScriptThread
 from tfserve.worker.scripts.script import Script
+from tfserve.worker.scripts.script_session import ScriptSession
 from tfserve.worker.scripts.sessions import Session
 
 log = logging.getLogger(__name__)
@@ -62,7 +54,7 @@ class HostRole:
                 self._route(request_id, message)
             except Exception as error:  # for example, no more threads can be started
                 log.exception("while routing %s", type(message).__name__)
-                self._connection.answer(request_id, script.instead_of_answer(message, error))
+                self._connection.answer(request_id, script.replacement_response(message, error))
 
     def _route(self, request_id: int, message: Message) -> None:
         match message:
@@ -91,21 +83,15 @@ class HostRole:
 
 
 class WorkspaceThread:
-    """One workspace: a thread that runs its scripts in order, in its namespace and its folder."""
+    """The thread of one workspace, and the requests that wait for it."""
 
     def __init__(
-        self,
-        workspace: str,
-        connection: BlockingConnection,
-        interrupts: Interrupts,
-        session: Session,
+        self, workspace: str, connection: BlockingConnection, interrupts: Interrupts, session: Session
     ) -> None:
         self._workspace = workspace
         self._connection = connection
         self._interrupts = interrupts
         self._session = session
-        self._snapshot = b"{}"
-        self._pid = os.getpid()
         self._queue: SimpleQueue[tuple[int, Message] | None] = SimpleQueue()
         threading.Thread(target=self._serve, name=f"workspace {workspace}", daemon=True).start()
 
@@ -123,108 +109,43 @@ class WorkspaceThread:
         self._session.close()
 
     def _serve_inside(self) -> None:
-        self._thread = ScriptThread(self._interrupts)
-        self._has_own_folder = process_group.unshare_folder()
-        if not self._has_own_folder:
+        scripts = ThreadSession(self._workspace, self._interrupts, self._session)
+        if not process_group.unshare_folder():
             log.warning("this system does not support a working directory per thread: workspace threads share one")
         while (item := self._next()) is not None:
             request_id, message = item
-            self._connection.answer(request_id, self._answer_surely(message))
+            self._connection.answer(request_id, scripts.answer(message))
 
     def _next(self) -> tuple[int, Message] | None:
         return self._queue.get()
 
-    def _answer_surely(self, message: Message) -> Message:
-        try:
-            return self._answer(message)
-        except BaseException as error:  # even if a script has damaged this process, the caller needs a response
-            return script.instead_of_answer(message, error)
 
-    def _answer(self, message: Message) -> Message:
-        match message:
-            case RunScript():
-                return self._run(message)
-            case ReadVariables():
-                return self._read(message)
-        self._forget()
-        return Done()
+class ThreadSession(ScriptSession):
+    """A workspace that shares the process: made by its own thread, with its own `__main__`, streams and folder."""
 
-    def _forget(self) -> None:
+    def __init__(self, workspace: str, interrupts: Interrupts, session: Session) -> None:
+        super().__init__(interrupts, ScriptThread(interrupts))
+        self._workspace = workspace
+        self._session = session
+
+    @property
+    def _main(self) -> types.ModuleType:
+        return self._session.main
+
+    def _new_main(self) -> None:
         self._session.forget()
-        self._snapshot = b"{}"
 
-    def _run(self, message: RunScript) -> ScriptEnded:
-        key = (message.workspace, message.job)
-        try:
-            if message.clear:
-                self._forget()
-            program = self._program(message)
-            with self._session.running(program):
-                state, failure = self._run_script(key, message, program)
-                state, failure = self._take_snapshot(key, state, failure)
-        finally:
-            self._thread.finish(key)
-        error = None if failure is None else msgspec.json.encode(failure)
-        return ScriptEnded(state=state, error=error, variables=self._snapshot)
+    def _script_name(self, job: int) -> str:
+        return f"<job {job} of {self._workspace}>"
 
-    def _run_script(self, key: Key, message: RunScript, program: Script) -> tuple[JobState, Failure | None]:
-        error: BaseException | None = None
-        try:
-            Path(message.folder).mkdir(parents=True, exist_ok=True)
-            os.chdir(message.folder)
-            with _import_folder(message.file):
-                self._call(key, lambda: program.run(self._session.main.__dict__))
-        except BaseException as raised:  # a failing script must not affect the other workspaces
-            error = raised
-        return script.ended(error, interrupted=self._interrupts.was_asked(key))
+    def _running(self, program: Script) -> AbstractContextManager[None]:
+        return self._session.running(program)
 
-    def _take_snapshot(self, key: Key, state: JobState, failure: Failure | None) -> tuple[JobState, Failure | None]:
-        try:
-            self._snapshot = self._call(key, lambda: variables.snapshot(self._session.main.__dict__))
-        except BaseException as error:  # user code runs here too: __str__, __len__, __iter__
-            if self._interrupts.was_asked(key):
-                return script.ended(error, interrupted=True)
-        return state, failure
+    def _before_script(self, program: Script) -> None:
+        """Nothing to do: `_running` sets up the session."""
 
-    def _read(self, message: ReadVariables) -> Message:
-        key = (message.workspace, READING)
-        try:
-            namespace = self._session.main.__dict__
-            return Variables(
-                values=self._call(key, lambda: variables.full(namespace, message.names, message.limit_bytes))
-            )
-        except TFserveError as error:
-            return Failed(failure=error.to_failure())
-        except BaseException as error:  # user code runs here too: __str__, __len__, __iter__
-            return Failed(failure=TimedOut(f"The variables can't be read: {type(error).__name__}.").to_failure())
-        finally:
-            self._thread.finish(key)
-
-    def _call(self, key: Key, function: Callable[[], bytes | None]) -> bytes:
-        """Runs a function that contains user code. A forked child ends here."""
-        try:
-            return self._thread.call(key, function) or b""
-        finally:
-            script.mend_builtins()
-            if os.getpid() != self._pid:
-                script.leave_child(sys.exception())
-
-    def _program(self, message: RunScript) -> Script:
-        if message.file:
-            return Script(message.file)
-        return Script(f"<job {message.job} of {self._workspace}>", message.text or "")
-
-
-@contextlib.contextmanager
-def _import_folder(file: str | None) -> Iterator[None]:
-    """Puts a script's folder first in `sys.path` while it runs; the other threads see it as well."""
-    folder = str(Path(file).parent) if file else ""
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(folder)
+    def _after_script(self) -> None:
+        self._import_folder.remove()  # the other threads see it as well
 
 
 def _current_script() -> Script | None:

@@ -27,8 +27,8 @@ class Interrupts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._expected: set[Key] = set()
-        self._wanted: set[Key] = set()
-        self._asked: set[Key] = set()
+        self._pending: set[Key] = set()
+        self._interrupted: set[Key] = set()
         self._strikes: dict[Key, Callable[[], None]] = {}
 
     def expect(self, key: Key) -> None:
@@ -39,8 +39,8 @@ class Interrupts:
         """Stops the job if it is queued or running; does nothing if it has ended."""
         with self._lock:
             if key in self._expected:
-                self._wanted.add(key)
-                self._asked.add(key)
+                self._pending.add(key)
+                self._interrupted.add(key)
                 self._strikes.get(key, _nothing)()
 
     def interrupt_all(self, workspace: str) -> None:
@@ -55,30 +55,30 @@ class Interrupts:
         with self._lock:
             self._strikes[key] = strike
 
-    def was_asked(self, key: Key) -> bool:
-        """Whether the job has been asked to stop at any time before its end."""
-        return key in self._asked
+    def was_interrupted(self, key: Key) -> bool:
+        """Whether the job has been interrupted at any time before its end."""
+        return key in self._interrupted
 
     def take(self, key: Key) -> bool:
         """Whether the job should stop; true only once. Takes no lock, because signal handlers call it."""
-        if key not in self._wanted:
+        if key not in self._pending:
             return False
-        self._wanted.discard(key)
+        self._pending.discard(key)
         return True
 
     def pause(self, key: Key, calm: Callable[[], None]) -> None:
         """Disables interrupts until the next `start`; `calm` cancels one that is pending."""
         with self._lock:
             self._strikes.pop(key, None)
-            self._wanted.discard(key)
+            self._pending.discard(key)
             calm()
 
     def end(self, key: Key) -> None:
         """Marks the job as ended: interrupts for it are ignored."""
         with self._lock:
             self._expected.discard(key)
-            self._wanted.discard(key)
-            self._asked.discard(key)
+            self._pending.discard(key)
+            self._interrupted.discard(key)
             self._strikes.pop(key, None)
 
 

@@ -120,7 +120,7 @@ class _Sys(types.ModuleType):
 
 
 class _Main(types.ModuleType):
-    """`sys.modules["__main__"]`: the module of the session whose code looks."""
+    """`sys.modules["__main__"]`: for each session its own module."""
 
     def __getattribute__(self, name: str) -> Any:
         return getattr(_main(self), name)

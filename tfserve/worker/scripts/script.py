@@ -47,6 +47,15 @@ class Script:
     name: str
     text: str | None = None
 
+    @property
+    def file(self) -> str | None:
+        return self.name if self.text is None else None
+
+    @property
+    def folder(self) -> str:
+        """What Python puts first in `sys.path` for it: empty for a text."""
+        return "" if self.file is None else str(Path(self.file).parent)
+
     def compile(self) -> types.CodeType:
         """Its code. Raises what Python raises for a missing file or a wrong syntax."""
         if self.text is None:
@@ -95,7 +104,7 @@ def ended(error: BaseException | None, *, interrupted: bool) -> tuple[JobState, 
         return JobState.FAILED, Failure(code="script_error", message=message, type=type_name(error))
 
 
-def instead_of_answer(message: Message, error: BaseException) -> Message:
+def replacement_response(message: Message, error: BaseException) -> Message:
     """The response when creating the regular one failed, because a script has changed objects that all code needs."""
     cause = f"a script has changed something in this process that the worker needs ({type_name(error)})"
     if isinstance(message, RunScript):
@@ -124,7 +133,7 @@ def leave_child(error: BaseException | None) -> NoReturn:
         if text:
             print(text, file=sys.stderr)
     elif error is not None:
-        print(_told(lambda: _traceback(error)), end="", file=sys.stderr)
+        print(_safe_text(lambda: _traceback(error)), end="", file=sys.stderr)
         status = 1
     streams.flush()
     os._exit(status)
@@ -151,8 +160,8 @@ def _failure(error: BaseException, *, code: str, message: str) -> Failure:
     return Failure(
         code=code,
         message=message,
-        type=_told(lambda: _full_type_name(type(error))),
-        traceback=_told(lambda: _traceback(error)),
+        type=_safe_text(lambda: _full_type_name(type(error))),
+        traceback=_safe_text(lambda: _traceback(error)),
     )
 
 
@@ -167,10 +176,10 @@ def _message(error: BaseException) -> str:
 
 
 def _text(value: object) -> str:
-    return _told(lambda: str(value), f"{type_name(value)} whose str() raised")[:MAX_MESSAGE_CHARACTERS]
+    return _safe_text(lambda: str(value), f"{type_name(value)} whose str() raised")[:MAX_MESSAGE_CHARACTERS]
 
 
-def _told(
+def _safe_text(
     function: Callable[[], str], otherwise: str = "this can't be displayed, because the script's own code raised"
 ) -> str:
     """The text that `function` returns, even if it runs code of the script that raises."""
@@ -184,9 +193,9 @@ def _told(
 def _traceback(error: BaseException) -> str:
     """The traceback with the script's frames only. A long one is truncated in the middle."""
     with _shortened(error):
-        told = traceback.TracebackException.from_exception(error, compact=True)
-    _keep_script_frames(told)
-    text = "".join(told.format())
+        formatted = traceback.TracebackException.from_exception(error, compact=True)
+    _keep_script_frames(formatted)
+    text = "".join(formatted.format())
     if len(text) <= MAX_TRACEBACK_CHARACTERS:
         return text
     half = MAX_TRACEBACK_CHARACTERS // 2 - 20
@@ -210,8 +219,8 @@ def _shortened(error: BaseException) -> Iterator[None]:
         last.__cause__, last.__context__, last.__suppress_context__ = cut
 
 
-def _keep_script_frames(told: traceback.TracebackException) -> None:
-    pending: list[traceback.TracebackException | None] = [told]
+def _keep_script_frames(formatted: traceback.TracebackException) -> None:
+    pending: list[traceback.TracebackException | None] = [formatted]
     while pending:
         each = pending.pop()
         if each is not None:
@@ -250,6 +259,6 @@ class ImportFolder:
 
     def remove(self) -> None:
         if self._entry is not None:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, AttributeError):  # a script may have replaced the list
                 sys.path.remove(self._entry)
             self._entry = None

@@ -59,7 +59,7 @@ class Session:
     def running(self, program: Script) -> Iterator[None]:
         """Runs a job: the streams are as Python sets them up for a program."""
         self.script = program
-        self.overrides = {"argv": [program.name if program.text is None else ""]}
+        self.overrides = {"argv": [program.file or ""]}
         for number, stream in self._streams.items():
             if stream.closed:
                 self._streams[number] = self.outputs.writer(number)

@@ -36,7 +36,7 @@ class StandardStreams:
 def flush() -> None:
     """Writes out what Python and C code have printed. A stream that a script has broken is left alone."""
     for stream in (sys.stdout, sys.stderr):
-        # It may be an object of the script's, whose flush() raises what it likes.
+        # It may be an object of the script, whose flush() may raise anything.
         with contextlib.suppress(BaseException):
             stream.flush()
     process_group.flush_c_streams()

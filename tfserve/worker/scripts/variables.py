@@ -70,8 +70,7 @@ def _encoded(value: Any, limit_bytes: int) -> bytes:
     except (DoesNotFit, Interrupted):
         raise
     except BaseException as error:
-        told = f"<{type_name(value)} that can't be displayed: {type_name(error)}>"
-        return msgspec.json.encode(told)
+        return msgspec.json.encode(f"<{type_name(value)} that can't be displayed: {type_name(error)}>")
 
 
 def _summary(value: Any) -> bytes:

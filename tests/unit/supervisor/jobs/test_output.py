@@ -39,7 +39,7 @@ def test_beyond_the_limit_only_the_end_is_kept_and_the_file_says_so_once(tmp_pat
     output.close()
     assert output.path.read_text() == "123456\n123\n[the output is longer than 10 bytes: the rest is not kept]\n"
     assert output.tail(1) == "123456\n" * 5
-    again = JobOutput(output.path, 10, goes_on=True)
+    again = JobOutput(output.path, 10, appends=True)
     again.write(1, b"more")
     again.close()
     assert "more" not in output.path.read_text()
@@ -54,8 +54,8 @@ def test_the_end_of_each_stream_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_job_that_goes_on_keeps_what_it_printed_before_and_another_one_does_not(tmp_path: Path) -> None:
-    for goes_on, text in ((False, b"one\n"), (True, b"two\n"), (False, b"three\n")):
-        output = JobOutput(tmp_path / "0.out", 1000, goes_on=goes_on)
+    for appends, text in ((False, b"one\n"), (True, b"two\n"), (False, b"three\n")):
+        output = JobOutput(tmp_path / "0.out", 1000, appends=appends)
         output.write(1, text)
         output.close()
         expected = {b"one\n": "one\n", b"two\n": "one\ntwo\n", b"three\n": "three\n"}[text]
