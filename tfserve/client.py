@@ -7,8 +7,8 @@
         job = client.push_script(name, "x = 6 * 7", timeout=10)
         assert client.get_variable(name, "x") == {"x": 42}
 
-It has one method per endpoint, with the endpoint's name, fields and defaults. It does not import TensorFlow, Django or
-numpy. Threads may share a client.
+It has a method for every endpoint, with the endpoint's name, fields and defaults. It does not import TensorFlow, Django
+or numpy. Threads may share a client.
 """
 
 from __future__ import annotations
@@ -142,24 +142,59 @@ class Client:
         fields = _given(name=name, job=script, type=1, clear=clear, timeout=timeout, time_limit=time_limit)
         return self._submit("/push_job/", fields, idempotency_key)
 
-    def clear(self, name: str, *, timeout: float = 1, idempotency_key: str | None = None) -> JobAnswer:
+    def clear(
+        self, name: str, *, timeout: float = 1, time_limit: float | None = None, idempotency_key: str | None = None
+    ) -> JobAnswer:
         """Delete all variables."""
-        return self._submit("/clear/", _given(name=name, timeout=timeout), idempotency_key)
+        return self._submit("/clear/", _given(name=name, timeout=timeout, time_limit=time_limit), idempotency_key)
 
     def deploy(
-        self, name: str, path: str, *, device: str = "/cpu:0", timeout: float = 1, idempotency_key: str | None = None
+        self,
+        name: str,
+        path: str,
+        *,
+        device: str = "/cpu:0",
+        replicas: int | None = None,
+        runtime: str | None = None,
+        precision: str | None = None,
+        max_batch_size: int | None = None,
+        max_delay: float | None = None,
+        image: Mapping[str, Any] | None = None,
+        warm_up: bool | Mapping[str, Any] | None = None,
+        stateless: bool | None = None,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+        timeout: float = 1,
+        time_limit: float | None = None,
+        idempotency_key: str | None = None,
     ) -> JobAnswer:
-        """Load a model, replacing the one that is deployed."""
-        fields = _given(name=name, path=path, device=device, timeout=timeout)
+        """Load a model, replacing the one that is deployed. The API guide describes the options and their defaults."""
+        fields = _given(
+            name=name, path=path, device=device, replicas=replicas, runtime=runtime, precision=precision,
+            max_batch_size=max_batch_size, max_delay=max_delay, image=image, warm_up=warm_up, stateless=stateless,
+            inputs=inputs, outputs=outputs, timeout=timeout, time_limit=time_limit,
+        )  # fmt: skip
         return self._submit("/deploy/", fields, idempotency_key)
 
-    def update(self, name: str, path: str, *, timeout: float = 1, idempotency_key: str | None = None) -> JobAnswer:
+    def update(
+        self,
+        name: str,
+        path: str,
+        *,
+        warm_up: bool | Mapping[str, Any] | None = None,
+        timeout: float = 1,
+        time_limit: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> JobAnswer:
         """Swap new weights or a new version into the deployed model, without dropping a request."""
-        return self._submit("/update/", _given(name=name, path=path, timeout=timeout), idempotency_key)
+        fields = _given(name=name, path=path, warm_up=warm_up, timeout=timeout, time_limit=time_limit)
+        return self._submit("/update/", fields, idempotency_key)
 
-    def undeploy(self, name: str, *, timeout: float = 1, idempotency_key: str | None = None) -> JobAnswer:
+    def undeploy(
+        self, name: str, *, timeout: float = 1, time_limit: float | None = None, idempotency_key: str | None = None
+    ) -> JobAnswer:
         """Unload the model and release its memory."""
-        return self._submit("/undeploy/", _given(name=name, timeout=timeout), idempotency_key)
+        return self._submit("/undeploy/", _given(name=name, timeout=timeout, time_limit=time_limit), idempotency_key)
 
     def predict(
         self,
@@ -169,11 +204,20 @@ class Client:
         *,
         signature: str | None = None,
         timeout: float = 1,
+        time_limit: float | None = None,
         idempotency_key: str | None = None,
     ) -> JobAnswer:
         """Run the deployed model. `result` has one value per fetched tensor, in the order of `fetches`."""
-        fields = _given(name=name, fetches=fetches, feed_dict=feed_dict, signature=signature, timeout=timeout)
+        fields = _given(
+            name=name, fetches=fetches, feed_dict=feed_dict, signature=signature, timeout=timeout, time_limit=time_limit
+        )
         return self._submit("/predict/", fields, idempotency_key)
+
+    # --- the deployed model
+
+    def scale(self, name: str, replicas: int) -> bool:
+        """Change the number of processes that serve the deployed model, without interruption."""
+        return self._connection.post("/scale/", bool, {"name": name, "replicas": replicas})
 
     # --- jobs and their results
 

@@ -1,6 +1,6 @@
-"""The kinds of error, and the errors that more than one package raises.
+"""The kinds of error, and the errors about workspaces, jobs and the server as a whole.
 
-An error that only one package raises is defined there, as a subclass of one of these.
+Errors of one part, such as reading a request body, are defined in that part, as subclasses of these.
 
     TFserveError                 kind
     ├─ Invalid                   invalid           the request can't be understood or is out of range
@@ -44,7 +44,7 @@ import msgspec
 
 
 class Kind(StrEnum):
-    """What went wrong. Every transport maps these kinds to its own codes."""
+    """What went wrong. Each transport maps these kinds to its own codes."""
 
     INVALID = "invalid"
     UNAUTHENTICATED = "unauthenticated"
@@ -84,7 +84,9 @@ class TFserveError(Exception):
         super().__init__(self.message)
 
     def to_failure(self) -> Failure:
-        return Failure(code=self.kind, message=self.message, detail=self.detail or None)
+        """The error as data. Characters without a UTF-8 form (from file names) are replaced."""
+        message = self.message.encode("utf-8", "replace").decode()
+        return Failure(code=self.kind, message=message, detail=self.detail or None)
 
 
 class Invalid(TFserveError):

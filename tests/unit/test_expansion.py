@@ -18,11 +18,12 @@ from tfserve.tensors import json_limits, json_numbers, tensor_json
 from tfserve.tensors.json_limits import ExpandsTooMuch, check_expansion, check_text, depth
 from tfserve.tensors.json_numbers import Numbers
 from tfserve.tensors.specs import Ragged, Signature, TensorSpec
+from tfserve.web.api.json_requests import decode
 from tfserve.web.api.protos import oip_pb2 as v2
 from tfserve.web.api.protos import tensorflow_pb2 as tf
 from tfserve.web.api.v1 import grpc_tensors
 from tfserve.web.api.v2.requests import decode_infer
-from tfserve.web.api.workspace.requests import Predict, decode
+from tfserve.web.api.workspace.requests import Predict
 from tfserve.web.predictions import message_expansion
 from tfserve.web.predictions.signature_checks import max_body_bytes
 

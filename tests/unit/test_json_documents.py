@@ -11,7 +11,8 @@ import pytest
 from tfserve.errors import Invalid
 from tfserve.tensors import tensor_json
 from tfserve.tensors.json_numbers import LONG, Numbers
-from tfserve.web.api.workspace.requests import Predict, PushJob, Reader
+from tfserve.web.api.json_requests import Reader
+from tfserve.web.api.workspace.requests import Predict, PushJob
 
 NOT_JSON = [
     b"", b" ", b"\x00", b"\xa0", b"\xe2\x81\xa0", b"abc", b"a\xe5", b"nul", b"tru", b"fals", b"True", b"None", b"'x'",

@@ -8,8 +8,8 @@ import logging
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from tfserve.web.http.request_ids import TellRequest
-from tfserve.web.http.request_logging import Entrance
+from tfserve.web.http.request_boundary import RequestBoundary
+from tfserve.web.http.request_ids import RequestIdFilter
 from tfserve.web.http.responses import error_counts
 
 START = {"type": "http.response.start", "status": 200, "headers": ((b"content-type", b"text/plain"),)}
@@ -39,8 +39,8 @@ def test_an_application_that_breaks_is_answered_for(caplog: pytest.LogCaptureFix
     async def send(message: Message) -> None:
         sent.append(message)
 
-    caplog.handler.addFilter(TellRequest())
-    asyncio.run(Entrance(breaks)(scope("/v1/models"), receive, send))
+    caplog.handler.addFilter(RequestIdFilter())
+    asyncio.run(RequestBoundary(breaks)(scope("/v1/models"), receive, send))
     assert sent[0]["status"] == 500
     assert (b"x-request-id", b"mine") in sent[0]["headers"]
     assert b"ZeroDivision" not in sent[1]["body"]
@@ -57,6 +57,6 @@ def test_half_an_answer_is_not_taken_for_a_whole_one() -> None:
         sent.append(message)
 
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(Entrance(breaks_later)(scope("/"), receive, send))
+        asyncio.run(RequestBoundary(breaks_later)(scope("/"), receive, send))
     assert [message["type"] for message in sent] == ["http.response.start"]
     assert START["headers"] == ((b"content-type", b"text/plain"),), "headers may be shared by all answers"

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from tfserve.errors import Invalid
+from tfserve.web.api.json_requests import Reader
 from tfserve.web.api.workspace import requests
-from tfserve.web.api.workspace.requests import Empty, PushJob, Reader
+from tfserve.web.api.workspace.requests import Empty, PushJob
 
 
 def warnings_of(body: bytes, request: type = PushJob) -> list[str]:

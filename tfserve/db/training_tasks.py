@@ -69,7 +69,7 @@ def find(task_id: str) -> TrainingTask:
     """Raises `NoSuchTask`."""
     found = TrainingTask.objects.select_related("job", "job__outcome").filter(task_id=task_id).first()
     if found is None:
-        raise NoSuchTask
+        raise NoSuchTask(taskId=task_id)
     return found
 
 

@@ -20,7 +20,6 @@ import django
 import uvloop
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,23 +31,19 @@ from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import DrainModel, ModelChanged, ReadStatistics, Statistics
 from tfserve.ipc.messages import Message as IpcMessage
 from tfserve.ipc.metrics import WebCounts
-from tfserve.web.http import multipart
 from tfserve.web.http.access_log import AccessLog
-from tfserve.web.http.bodies import ClientGone, read_body
 from tfserve.web.http.guard import Guard
-from tfserve.web.http.request_ids import TellRequest
-from tfserve.web.http.request_logging import Entrance
-from tfserve.web.http.responses import error_counts, refusal, refuse
+from tfserve.web.http.request_boundary import RequestBoundary
+from tfserve.web.http.request_ids import RequestIdFilter
+from tfserve.web.http.responses import MethodNotAllowed, error_counts, send_error
 from tfserve.web.http.server import make_server
 from tfserve.web.predictions.live_models import Models
 from tfserve.web.supervisor_client import SupervisorLine
 
-FORM = "application/x-www-form-urlencoded"
 GC_THRESHOLDS = (20_000, 20, 20)
 """Requests create few reference cycles, so the garbage collector may run rarely."""
 SWITCH_INTERVAL_S = 0.001
 """Thread switch interval that keeps the event loop running while a thread reads a large body (default: 5 ms)."""
-UNPACKED = (b"content-encoding", b"content-length")
 
 
 def main() -> None:
@@ -59,7 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     linux.die_with_parent(os.getppid())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s web: %(message)s%(request)s")
-    logging.getLogger().handlers[0].addFilter(TellRequest())
+    logging.getLogger().handlers[0].addFilter(RequestIdFilter())
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     django.setup()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -73,11 +68,11 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
         timeout_s=settings.predict_timeout_s, limit=settings.max_predictions, wake=lambda name: line.wake_model(name)
     )
     access_log = AccessLog(settings.access_log) if settings.access_log else None
-    connection = await Connection.open(line_socket, partial(_told, models))
+    connection = await Connection.open(line_socket, partial(_on_message, models))
     connection.lost.add_done_callback(lambda _: os._exit(0))  # cannot serve without the supervisor
     line = SupervisorLine(connection)
     await models.begin(await line.models())
-    server = make_server(Entrance(make_app(line, models, settings), access_log), settings)
+    server = make_server(RequestBoundary(make_app(line, models, settings), access_log), settings)
     # uvicorn re-raises the signal that stopped it after its shutdown; this process still has clean-up to do then.
     signal.signal(signal.SIGTERM, _nothing)
     async with _grpc(line, models, settings, access_log):
@@ -101,8 +96,8 @@ async def _grpc(
     if not settings.grpc_port:
         yield
         return
+    from tfserve.web.api.endpoint import Context
     from tfserve.web.api.grpc_services import all_services
-    from tfserve.web.api.workspace.handlers import Context
     from tfserve.web.grpc_server import serving
 
     context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
@@ -110,7 +105,7 @@ async def _grpc(
         yield
 
 
-async def _told(models: Models, message: IpcMessage) -> IpcMessage | None:
+async def _on_message(models: Models, message: IpcMessage) -> IpcMessage | None:
     """Handles the supervisor's unsolicited messages."""
     match message:
         case ModelChanged():
@@ -120,7 +115,7 @@ async def _told(models: Models, message: IpcMessage) -> IpcMessage | None:
         case ReadStatistics():
             return Statistics(counts=WebCounts(models.counts(), error_counts))
         case _:
-            raise Internal(f"the supervisor said {type(message).__name__} to web")
+            raise Internal(f"unexpected {type(message).__name__} from the supervisor")
     return None
 
 
@@ -128,26 +123,24 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
     """All routes, behind the request guard."""
     from django.core.asgi import get_asgi_application
 
-    from tfserve.web.api import metrics
-    from tfserve.web.api.training import routes as tfmodel
+    from tfserve.web.api.endpoint import Context
+    from tfserve.web.api.root import Root, endpoints
+    from tfserve.web.api.routes import routes
     from tfserve.web.api.v1.rest import V1
     from tfserve.web.api.v2.rest import V2
-    from tfserve.web.api.workspace.handlers import Context
-    from tfserve.web.api.workspace.routes import Guide, routes
 
     context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
     pages = Pages(cast(ASGIApp, get_asgi_application()), line)
-    scrape = metrics.Scrape(line)
-    own = [*routes(context), *tfmodel.routes(context), *(Route(path, scrape) for path in metrics.PATHS)]
+    own = routes(endpoints(), context)
     router = Router(
         [
-            Route("/", Root(settings, guide=Guide(context), training=tfmodel.at_root(context), pages=pages)),
+            Route("/", Root(context, pages)),
             *own,
             Route("/pages/{rest:path}", pages),
             Mount("/static", Static()),
         ],
         redirect_slashes=False,
-        default=Unknown([route.path for route in own if isinstance(route, Route)]),
+        default=Unknown([route.path for route in own]),
         lifespan=_lifespan(line),
     )
     v1, v2 = V1(models, settings), V2(context)
@@ -194,20 +187,20 @@ class Pages:
             if status < 400:
                 await send(message)
             elif message["type"] == "http.response.start":
-                await _page_error(scope, status)(scope, _again(b""), send)
+                await send_error(scope, send, _page_error(scope, status), status=status)
 
         return send_in_json
 
 
-def _page_error(scope: Scope, status: int) -> Response:
+def _page_error(scope: Scope, status: int) -> TFserveError:
     path = scope["path"][:200]
     if status == 404:
-        return refusal(NotFound(f"There is no page {path!r}. GET /jobs/ lists jobs as JSON; POST / describes the API."))
+        return NotFound(f"There is no page {path!r}. GET /jobs/ lists jobs as JSON; POST / describes the API.")
     if status == 405:
-        return refusal(Invalid(f"{path!r} is a page. Use GET or HEAD."), status=405)
+        return MethodNotAllowed(f"{path!r} is a page. Use GET or HEAD.", "GET", "HEAD")
     if status == 503:
-        return refusal(Unavailable("This page is temporarily unavailable. Try again later."))
-    return refusal(Internal() if status >= 500 else Invalid("Invalid page request."), status=status)
+        return Unavailable("This page is temporarily unavailable. Try again later.")
+    return Internal() if status >= 500 else Invalid("Invalid page request.")
 
 
 class Static:
@@ -220,78 +213,21 @@ class Static:
         try:
             await self._files(scope, receive, send)
         except HTTPException as error:
-            missing = NotFound(f"File {scope['path'][:200]!r} not found.")
-            await refusal(missing, status=error.status_code)(scope, receive, send)
-
-
-class Root:
-    """Serves `/`: a form or `?taskId=` is for training, other POSTs get the API guide, other GETs the status page."""
-
-    def __init__(self, settings: Settings, *, guide: ASGIApp, training: ASGIApp, pages: ASGIApp) -> None:
-        self._settings = settings
-        self._guide = guide
-        self._training = training
-        self._pages = pages
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "POST":
-            await self._post(scope, receive, send)
-        elif scope["method"] not in ("GET", "HEAD"):
-            answer = refusal(
-                Invalid("Method not allowed for /. Use GET for the status page or POST for the API guide."), status=405
-            )
-            await answer(scope, receive, send)
-        elif "taskId" in Request(scope).query_params:
-            await self._training(scope, receive, send)
-        else:
-            await self._pages(scope, receive, send)
-
-    async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """By default curl labels JSON as a form, too, so the body decides, not its content type."""
-        try:
-            body = await read_body(scope, receive, self._settings)
-        except ClientGone:
-            return
-        except TFserveError as error:
-            await refusal(error)(scope, receive, send)
-            return
-        is_json = body.lstrip()[:1] in (b"{", b"[", b'"', b"")
-        media = Request(scope).headers.get("content-type", "").strip().lower()
-        is_form = media.startswith((FORM, multipart.MEDIA))
-        if not (is_json or is_form or "json" in media):
-            await refusal(_neither_json_nor_form(media))(scope, receive, send)
-            return
-        app = self._training if is_form and not is_json else self._guide
-        headers = [(name, value) for name, value in scope["headers"] if name not in UNPACKED]
-        await app({**scope, "headers": headers}, _again(body), send)
-
-
-def _neither_json_nor_form(media: str) -> Invalid:
-    return Invalid(
-        f"Unsupported content type for POST /: {media[:100]!r}. Send a form ({FORM} or {multipart.MEDIA})"
-        " to start a training, or JSON or an empty body to get the API guide."
-    )
-
-
-def _again(body: bytes) -> Receive:
-    """Replays a body that has already been read."""
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
+            path = scope["path"][:200]
+            if error.status_code == 405:
+                raise MethodNotAllowed(f"{path!r} is a file. Use GET or HEAD.", "GET", "HEAD") from None
+            raise NotFound(f"File {path!r} not found.") from None
 
 
 class Unknown:
-    """404 for every other path, as JSON, with the nearest known path."""
+    """404 for every other path, with the nearest known path."""
 
     def __init__(self, known: list[str]) -> None:
         self._known = known
 
-    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, _: Receive, __: Send) -> None:
         path = scope["path"][:200]
-        text = f"No endpoint at {path!r}{nearest(path, self._known)}. POST / returns the API guide."
-        await refuse(scope, send, NotFound(text))
+        raise NotFound(f"No endpoint at {path!r}{nearest(path, self._known)}. POST / returns the API guide.")
 
 
 def _lifespan(line: SupervisorLine) -> Callable[[Router], AbstractAsyncContextManager[None]]:

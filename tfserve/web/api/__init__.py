@@ -1,1 +1,1 @@
-"""The wire protocols, one folder each. They only translate between clients and the server's core."""
+"""The HTTP and gRPC APIs, one folder each. They only translate between clients and the server's core."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tfserve.web.api import grpc_health, grpc_reflection
+from tfserve.web.api.endpoint import Context
 from tfserve.web.api.v1 import grpc as tfserving
 from tfserve.web.api.v2 import grpc as oip
-from tfserve.web.api.workspace.handlers import Context
 from tfserve.web.rpc import Service
 
 

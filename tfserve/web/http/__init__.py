@@ -1,1 +1,1 @@
-"""What every protocol needs of HTTP: the door, bodies with limits, answers, and the server underneath."""
+"""HTTP for every API: request ids, errors, access log, guard, bodies with limits, responses, and the server."""

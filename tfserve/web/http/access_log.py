@@ -1,7 +1,7 @@
-"""The access log: a JSON line for every request, written by a thread so that nobody waits for the disk.
+"""The access log: a JSON line for each request, written by a thread, so that requests do not wait for the disk.
 
-Each process appends whole lines, so several can write to one file. When the file was moved or removed (logrotate
-does it) the next lines go to a new one; there is no signal to be sent.
+Each process appends whole lines, so that several can write to one file. After the file has been moved or removed, for
+example by logrotate, the next lines go to a new file. No signal is needed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 
 FLUSH_S = 0.2
 MAX_WAITING = 100_000
-"""Lines that wait for the disk; more are dropped, since predictions go before lines about them."""
+"""Maximum lines that wait for the disk. More are dropped, because predictions are more important than their log."""
 MAX_PATH = 500
-COMPLAIN_EVERY_S = 60.0
+REPORT_EVERY_S = 60.0
 FINISH_S = 3.0
 
 
 class Entry(msgspec.Struct):
-    """One line. Who answers fills in what it knows; `error` is a kind of error, or `client_gone`."""
+    """One line. The API that handles the request fills in its fields. `error` is a kind of error or `client_gone`."""
 
     time: datetime
     request_id: str
@@ -49,12 +49,12 @@ class Entry(msgspec.Struct):
     duration_ms: float = 0.0
 
 
-#: the line about the request that is being answered; None when nobody wants one
+#: the entry of the current request; None without an access log
 CURRENT: ContextVar[Entry | None] = ContextVar("access_log_entry", default=None)
 
 
 class AccessLog:
-    """The lines of this process on their way to the file at `path`, or to standard output when it is `-`."""
+    """Writes the lines of this process to the file at `path`, or to standard output if it is `-`."""
 
     def __init__(self, path: str) -> None:
         self._entries: list[Entry] = []
@@ -64,7 +64,7 @@ class AccessLog:
 
     @contextlib.contextmanager
     def entry(self, *, request_id: str, client: str | None, method: str, path: str) -> Iterator[Entry]:
-        """Writes a line when the block ends, with whatever was filled in meanwhile. For any protocol."""
+        """An entry that is written when the block ends, with the fields that were filled in meanwhile. For any API."""
         entry = Entry(datetime.now(UTC), request_id, client, method, path[:MAX_PATH])
         started = time.perf_counter()
         CURRENT.set(entry)
@@ -75,65 +75,65 @@ class AccessLog:
             self.write(entry)
 
     def write(self, entry: Entry) -> None:
-        """Returns at once; the line is in the file some moments later. Call it on the event loop."""
+        """Writes the line soon, without blocking. Must be called on the event loop."""
         self._entries.append(entry)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._hand_over)
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
 
     def close(self) -> None:
-        """Returns when everything is written, or after `FINISH_S`."""
-        self._hand_over()
+        """Returns when all lines have been written, or after `FINISH_S`."""
+        self._flush()
         self._writer.finish()
 
-    def _hand_over(self) -> None:
+    def _flush(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         entries, self._entries = self._entries, []
-        self._writer.take(entries)
+        self._writer.put(entries)
 
 
 class _Writer(threading.Thread):
-    """The one thread that writes."""
+    """The thread that writes."""
 
     def __init__(self, path: str) -> None:
         super().__init__(name="access-log", daemon=True)
         self._path = path
-        self._handed_over: queue.SimpleQueue[list[Entry] | None] = queue.SimpleQueue()
-        self._taken = self._done = 0
+        self._batches: queue.SimpleQueue[list[Entry] | None] = queue.SimpleQueue()
+        self._accepted = self._done = 0
         self._encoder = msgspec.json.Encoder()
         self._fd = -1
         self._not_before = 0.0
 
-    def take(self, entries: list[Entry]) -> None:
+    def put(self, entries: list[Entry]) -> None:
         """Called on the event loop."""
-        if self._taken - self._done + len(entries) > MAX_WAITING:
-            self._complain(f"{len(entries)} lines were dropped: writing is too slow")
+        if self._accepted - self._done + len(entries) > MAX_WAITING:
+            self._report(f"{len(entries)} lines were dropped: writing is too slow")
             return
-        self._taken += len(entries)
-        self._handed_over.put(entries)
+        self._accepted += len(entries)
+        self._batches.put(entries)
 
     def finish(self) -> None:
-        self._handed_over.put(None)
+        self._batches.put(None)
         self.join(FINISH_S)
 
     def run(self) -> None:
-        while (entries := self._handed_over.get()) is not None:
+        while (entries := self._batches.get()) is not None:
             try:
                 self._write(entries)
             except OSError as error:
-                self._complain(f"{len(entries)} lines are lost: {error}")
+                self._report(f"{len(entries)} lines are lost: {error}")
             self._done += len(entries)
 
     def _write(self, entries: list[Entry]) -> None:
         if self._path == STANDARD_OUTPUT:
-            for entry in entries:  # each on its own: a pipe keeps together what is written at once, up to 4096 bytes
+            for entry in entries:  # one by one: a write of up to 4096 bytes to a pipe is atomic
                 _write_all(1, self._encoder.encode_lines([entry]))
         elif entries:
             _write_all(self._file(), self._encoder.encode_lines(entries))
 
     def _file(self) -> int:
-        """The open file, which is the one at the path even after another was moved away from there."""
+        """The file at the path, which is opened again after it has been moved or removed."""
         if self._fd >= 0 and not _is_at(self._path, self._fd):
             os.close(self._fd)
             self._fd = -1
@@ -141,20 +141,20 @@ class _Writer(threading.Thread):
             self._fd = open_for_lines(self._path)
         return self._fd
 
-    def _complain(self, what: str) -> None:
+    def _report(self, what: str) -> None:
         if time.monotonic() >= self._not_before:
-            self._not_before = time.monotonic() + COMPLAIN_EVERY_S
+            self._not_before = time.monotonic() + REPORT_EVERY_S
             log.error("access log %s: %s", self._path, what)
 
 
 def open_for_lines(path: str) -> int:
-    """A descriptor that appends. Raises `OSError`."""
+    """A file descriptor for appending. Raises `OSError`."""
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
 def _is_at(path: str, fd: int) -> bool:
     try:
-        return os.path.samestat(os.stat(path), os.fstat(fd))  # noqa: PTH116 - beside fstat
+        return os.path.samestat(os.stat(path), os.fstat(fd))  # noqa: PTH116 - to compare with fstat
     except FileNotFoundError:
         return False
 

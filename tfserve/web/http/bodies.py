@@ -1,4 +1,4 @@
-"""Reads a request's body, up to a size, within a time, and unpacks it without being fooled."""
+"""Reads request bodies with limits on size, time and decompressed size."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from tfserve.web.http.body_collector import BodyCollector
 from tfserve.web.http.offload import LARGE_BYTES
 from tfserve.web.http.server import CONNECTION, HttpConnection
 
-MUCH = 1024
-BYTES_A_SECOND = 2**20
+THREAD_FROM_BYTES = 1024
+"""Larger pieces are decompressed in a thread."""
+BYTES_PER_S = 2**20
 WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
 
@@ -35,9 +36,9 @@ class ClientGone(Exception):
 
 
 async def read_body(scope: Scope, receive: Receive, settings: Settings, at_most: int | None = None) -> bytes:
-    """The whole body, unpacked. Raises `BodyTooLarge`, `BodyTooSlow`, `Invalid`, `ClientGone`.
+    """The whole body, decompressed. Raises `BodyTooLarge`, `BodyTooSlow`, `Invalid`, `ClientGone`.
 
-    `at_most` is how many bytes it may have if that is less than the server's own limit.
+    `at_most` is a limit in bytes that may be lower than the server's own.
     """
     length, encoding = b"0", b"identity"
     for name, value in scope["headers"]:
@@ -53,7 +54,7 @@ async def read_body(scope: Scope, receive: Receive, settings: Settings, at_most:
         body = connection.whole_body(scope)
         if body is None and (collector := connection.collect(scope, limit)):
             body = await _collected(collector, settings, limit)
-            if connection.is_lost:  # which may have happened behind the end of the body
+            if connection.is_lost:  # possibly after the end of the body
                 raise ClientGone
         if body is not None:
             if len(body) > limit:
@@ -65,16 +66,16 @@ async def read_body(scope: Scope, receive: Receive, settings: Settings, at_most:
     if not message.get("more_body") and encoding == b"identity":
         whole: bytes = message.get("body", b"")
         return whole
-    unpack = _Unpacker(encoding, limit)
-    await unpack.take(message.get("body", b""))
+    decompressor = _Decompressor(encoding, limit)
+    await decompressor.add(message.get("body", b""))
     started_at = asyncio.get_running_loop().time()
     received = len(message.get("body", b""))
     while message.get("more_body"):
         left_s = _left_s(received, started_at, settings)
         message = await _receive(receive, left_s, settings)
         received += len(message.get("body", b""))
-        await unpack.take(message.get("body", b""))
-    return await unpack.finish()
+        await decompressor.add(message.get("body", b""))
+    return await decompressor.finish()
 
 
 async def _collected(collector: BodyCollector, settings: Settings, limit: int) -> bytes:
@@ -83,7 +84,7 @@ async def _collected(collector: BodyCollector, settings: Settings, limit: int) -
         left_s = _left_s(collector.size, started_at, settings)
         if left_s <= 0:
             raise BodyTooSlow(timeout_s=settings.body_timeout_s)
-        with contextlib.suppress(TimeoutError):  # more may have come since, which gives it more time
+        with contextlib.suppress(TimeoutError):  # more data may have arrived, which extends the time
             await asyncio.wait_for(collector.done.wait(), left_s)
     if collector.is_too_large:
         raise BodyTooLarge(limit=limit)
@@ -93,8 +94,8 @@ async def _collected(collector: BodyCollector, settings: Settings, limit: int) -
 
 
 def _left_s(received: int, started_at: float, settings: Settings) -> float:
-    """How long the rest of a body may take: each MiB that has come gives it another second."""
-    return settings.body_timeout_s + received / BYTES_A_SECOND - asyncio.get_running_loop().time() + started_at
+    """Seconds that the rest of a body may take: each MiB that has been received adds one."""
+    return settings.body_timeout_s + received / BYTES_PER_S - asyncio.get_running_loop().time() + started_at
 
 
 async def _receive(receive: Receive, timeout_s: float, settings: Settings) -> Message:
@@ -103,17 +104,13 @@ async def _receive(receive: Receive, timeout_s: float, settings: Settings) -> Me
             message = await receive()
     except TimeoutError:
         raise BodyTooSlow(timeout_s=settings.body_timeout_s) from None
-    return _arrived(message)
-
-
-def _arrived(message: Message) -> Message:
     if message["type"] == "http.disconnect":
         raise ClientGone
     return message
 
 
-class _Unpacker:
-    """Puts the pieces of a body together; stops as soon as they come to more than the limit."""
+class _Decompressor:
+    """Joins the pieces of a body and decompresses them. Stops as soon as they exceed the limit."""
 
     def __init__(self, encoding: bytes, limit: int) -> None:
         self._limit = limit
@@ -127,9 +124,9 @@ class _Unpacker:
                 )
             self._inflate = zlib.decompressobj(WINDOW_BITS[encoding])
 
-    async def take(self, data: bytes) -> None:
-        """Takes in the next piece; what may be much once it is unpacked, in a thread, so that nobody waits for it."""
-        if self._inflate is not None and len(data) > MUCH:
+    async def add(self, data: bytes) -> None:
+        """Add the next piece. Large pieces are decompressed in a thread, so that they do not block the event loop."""
+        if self._inflate is not None and len(data) > THREAD_FROM_BYTES:
             await asyncio.to_thread(self._feed, data)
         else:
             self._feed(data)

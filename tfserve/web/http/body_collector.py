@@ -1,18 +1,18 @@
-"""A request's body on its way in, gathered by the connection without asking the application for each piece."""
+"""Collects a request body in the connection, without waking the application for each piece."""
 
 from __future__ import annotations
 
 import asyncio
 
 SMALL = 4096
-"""Pieces below are copied together: as objects of their own they would take many times their size."""
+"""Smaller pieces are joined, because separate objects would take many times their size."""
 
 FULL = 1024 * 1024
-"""More of them are a piece: one of any size would have to be copied while all other threads wait."""
+"""Joined pieces end at this size, because copying a larger one would block all other threads."""
 
 
 class BodyCollector:
-    """The pieces of one body. `done` is set when it is complete, too large, or will not come any more."""
+    """The pieces of one body. `done` is set when it is complete or too large, or the client is gone."""
 
     def __init__(self, limit: int) -> None:
         self.size = 0
@@ -37,12 +37,12 @@ class BodyCollector:
         self.done.set()
 
     def lost(self) -> None:
-        """The client has gone before its body was complete."""
+        """The client disconnected. Has no effect if the body is complete."""
         self.is_lost = not self.done.is_set()
         self.done.set()
 
     def whole(self) -> bytes:
-        """The body, once it is complete. May be called once, in a thread, which lets others run if all is `bytes`."""
+        """The complete body. May be called once. Joining `bytes` releases the GIL, so it may run in a thread."""
         pieces, self._pieces = [*self._pieces, bytes(self._small)], []
         return b"".join(pieces)
 

@@ -1,8 +1,8 @@
 """The request guard: which hosts and origins may send requests.
 
-A page in the user's browser can send requests to 127.0.0.1, and with a DNS name of its own that leads there (DNS
-rebinding) it can read the answers. So a request must be addressed to a host that is ours, and one that may change
-something must not come from another origin.
+A web page in the user's browser can send requests to 127.0.0.1, and with DNS rebinding (a name of its own that
+resolves to that address) it can also read the responses. So every request must name a host of this server, and a
+request that may change something must not come from another origin.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tfserve.config import Settings
-from tfserve.errors import Forbidden, Invalid, TFserveError, Unavailable
-from tfserve.web.http.responses import refuse
+from tfserve.errors import Forbidden, Invalid, Unavailable
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 HEALTH = "/v2/health/"
-#: what is answered however busy the server is
+#: paths that are served even if the server is busy
 ALWAYS = (HEALTH, "/metrics", "/monitoring/")
 MAX_KNOWN = 1024
 MAX_HOST_BYTES = 256
@@ -36,7 +35,7 @@ class TooManyRequests(Unavailable):
 
 
 class Guard:
-    """An ASGI application in front of another one."""
+    """ASGI middleware. Raises `ForeignHost`, `ForeignOrigin`, `TooManyRequests`, `Invalid`."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -45,19 +44,15 @@ class Guard:
         self._max_requests = settings.max_requests
         self._in_progress = 0
         self._any_host = "*" in self._allowed
-        #: hosts of ours, as they were written in requests
-        self._ours: set[bytes] = set()
+        #: Host headers that have been accepted
+        self._known_hosts: set[bytes] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        try:
-            self._check(scope)
-            self._check_load(scope)
-        except TFserveError as error:
-            await refuse(scope, send, error)
-            return
+        self._check(scope)
+        self._check_load(scope)
         self._in_progress += 1
         try:
             await self._app(scope, receive, send)
@@ -80,7 +75,7 @@ class Guard:
             elif name == b"sec-fetch-site":
                 site = value
         host = host or b""
-        if host not in self._ours and not self._any_host and not scope["path"].startswith(HEALTH):
+        if host not in self._known_hosts and not self._any_host and not scope["path"].startswith(HEALTH):
             self._check_host(host)
         if (origin is not None or site is not None) and scope["method"] not in SAFE_METHODS:
             _check_origin(host, origin, site)
@@ -89,8 +84,8 @@ class Guard:
         text = host.decode("latin-1").lower()
         if _name(text) not in self._allowed:
             raise ForeignHost(host=text)
-        if len(self._ours) < MAX_KNOWN and len(host) <= MAX_HOST_BYTES:
-            self._ours.add(host)
+        if len(self._known_hosts) < MAX_KNOWN and len(host) <= MAX_HOST_BYTES:
+            self._known_hosts.add(host)
 
 
 def _check_origin(host: bytes, origin: bytes | None, site: bytes | None) -> None:

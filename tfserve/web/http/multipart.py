@@ -1,4 +1,4 @@
-"""Forms with files in them (multipart/form-data)."""
+"""Forms with files (multipart/form-data)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEDIA = "multipart/form-data"
 
 
 class Form(NamedTuple):
-    """Names with texts, and names with the contents of files, in their order. A name may occur more than once."""
+    """Text fields and the contents of files by name, in the order of the form. A name may occur more than once."""
 
     fields: list[tuple[str, str]]
     files: list[tuple[str, bytes]]
@@ -26,7 +26,7 @@ def is_multipart(content_type: str) -> bool:
 
 
 async def read(body: bytes, content_type: str, *, max_fields: int, max_files: int) -> Form:
-    """Raises `Invalid` for a form that can't be read, that was cut off, or that has too many parts."""
+    """Raises `Invalid` if a form is malformed or truncated, or has too many parts."""
 
     async def stream() -> AsyncGenerator[bytes]:
         yield body

@@ -1,4 +1,4 @@
-"""Work on large bodies and answers, done in a thread, so that nobody else waits for it."""
+"""Work on large requests and responses, done in a thread, so that it does not block the event loop."""
 
 from __future__ import annotations
 
@@ -17,29 +17,35 @@ LARGE_BYTES = 1024 * 1024
 
 DENSE_BYTES = 16 * 1024
 DENSE_MARKS = 4096
-"""So are smaller ones, beyond `DENSE_BYTES`, with more brackets, braces and quotes: they become many objects."""
+"""Smaller bodies too, if they have more than `DENSE_BYTES` and more brackets, braces and quotes than this: each becomes
+an object."""
 
 MANY_NUMBERS = 256 * 1024
 MANY_STRINGS = 4096
 """Larger arrays are written in a thread."""
 
-#: One thread: more would only compete for the interpreter's lock, and each may hold many times its body's memory.
+#: One thread: more would only compete for the GIL, and each may use many times the memory of its body.
 _thread = ThreadPoolExecutor(1, thread_name_prefix="large")
 
 
 def is_heavy(body: bytes) -> bool:
-    """Whether it may take long to read the JSON in a body."""
+    """Whether decoding the JSON in a body may take long."""
     if len(body) <= DENSE_BYTES:
         return False
     return len(body) > LARGE_BYTES or body.count(b'"') + body.count(b"[") + body.count(b"{") > DENSE_MARKS
 
 
 def are_heavy(arrays: Iterable[Array]) -> bool:
-    """Whether it may take long to write arrays as JSON, or to join their strings."""
+    """Whether encoding arrays as JSON, or joining their strings, may take long."""
     return any(array.size > (MANY_STRINGS if array.dtype == object else MANY_NUMBERS) for array in arrays)
 
 
 async def offloaded(work: Callable[[], T]) -> T:
-    """The result of work that takes long, done when the work before it is; raises what it raises."""
+    """The result of the work, which runs in the thread after all earlier work. Raises what the work raises."""
     context = contextvars.copy_context()
     return await asyncio.get_running_loop().run_in_executor(_thread, context.run, work)
+
+
+async def offloaded_if_heavy(body: bytes, work: Callable[[], T]) -> T:
+    """The result of the work on a body."""
+    return await offloaded(work) if is_heavy(body) else work()

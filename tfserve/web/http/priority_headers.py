@@ -1,7 +1,7 @@
-"""How a client wants its prediction to be treated, as it says in headers.
+"""The headers with which a client controls how its prediction is scheduled.
 
-Priority: u=0        RFC 9218: 0 is first, 7 is last, 3 is usual. What is no urgency is ignored, as the RFC wants it.
-Request-Timeout: 0.5 seconds, after which the client is not interested any more
+Priority: u=0        RFC 9218: 0 is first, 7 is last, 3 is the default. Invalid values are ignored, as the RFC requires.
+Request-Timeout: 0.5 seconds after which the client no longer waits
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Request ids: taken from the client if they can be, else made. They stand in the answer and in the logs."""
+"""Request ids: from the client, or generated. They are in the response and in the logs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 HEADER = b"x-request-id"
 
-#: the id of the request that is being answered
+#: the id of the current request
 REQUEST_ID: ContextVar[bytes] = ContextVar("request_id", default=b"")
 
 _is_well_formed = re.compile(rb"[!-~]{1,128}").fullmatch
@@ -19,22 +19,22 @@ _numbers = itertools.count(1)
 
 
 def fresh_id() -> bytes:
-    """Never the same again: random for this process, and counted in it."""
+    """A unique id: a random prefix of this process and a counter."""
     return b"%b-%x" % (_prefix, next(_numbers))
 
 
 def begin(given: bytes | None) -> bytes:
-    """The id of the request that begins here, in every protocol; the log lines of its task tell it from now on.
+    """Sets the id of the request that begins, for the log lines of its task, and returns it. For any API.
 
-    It is the client's own if that is 1 to 128 printable ASCII characters without spaces, else a fresh one.
+    It is the client's id if that has 1 to 128 printable ASCII characters without spaces, otherwise a new one.
     """
     request_id = given if given is not None and _is_well_formed(given) else fresh_id()
     REQUEST_ID.set(request_id)
     return request_id
 
 
-class TellRequest(logging.Filter):
-    """Makes `%(request)s` of a log line say which request it belongs to, if any."""
+class RequestIdFilter(logging.Filter):
+    """Provides `%(request)s` for log lines: the id of the current request, if any."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         request_id = REQUEST_ID.get()

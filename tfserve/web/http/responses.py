@@ -1,4 +1,4 @@
-"""Answers in JSON, and the one table from kinds of error to HTTP's numbers."""
+"""JSON responses, and the one conversion of an error to HTTP: its status, headers and content."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from starlette.responses import Response
-from starlette.types import Message, Scope, Send
+from starlette.types import Scope, Send
 
-from tfserve.errors import Failure, Kind, TFserveError
+from tfserve.errors import Invalid, Kind, TFserveError
 from tfserve.web.http.access_log import CURRENT
 from tfserve.web.http.bodies import BodyTooSlow
 from tfserve.web.http.request_ids import HEADER, REQUEST_ID
@@ -29,14 +28,20 @@ STATUS = {
     Kind.OUT_OF_SPACE: 507,
     Kind.INTERNAL: 500,
 }
-REQUEST_TIMEOUT = 408
-RETRY_AFTER_S = {Kind.OVERLOADED: "5", Kind.UNAVAILABLE: "1"}
+METHOD_NOT_ALLOWED, REQUEST_TIMEOUT = 405, 408
+"""The statuses of errors that exist only in HTTP."""
+RETRY_AFTER_S = {Kind.OVERLOADED: b"5", Kind.UNAVAILABLE: b"1"}
+
 PROTOCOLS = {"/v1/": "v1", "/V1/": "v1", "/v2": "v2", "/v2/": "v2"}
 """The prediction protocols by the first characters of their paths."""
 TRAINING = ("/tasks/", "/training/")
-"""The paths of the training API, which writes errors as the prediction protocols do."""
+"""The paths of the training API, except `/`."""
+TRAINING_REQUEST = "tfserve.training_request"
+"""The key that a scope has if its path is `/` and it belongs to the training API."""
+WARNINGS = "tfserve.warnings"
+"""The key of a scope for the warnings about its request, which responses of the workspace API contain."""
 
-#: how many answers of this process were errors, by API and status
+#: number of error responses of this process by API and status
 error_counts: dict[str, dict[str, int]] = {}
 
 CLOSE: Header = (b"connection", b"close")
@@ -44,19 +49,27 @@ JSON_TYPE: Header = (b"content-type", b"application/json")
 _PNG_TYPE: Header = (b"content-type", b"image/png")
 
 
+class MethodNotAllowed(Invalid):
+    """The path exists, but not for this method."""
+
+    def __init__(self, message: str, *allowed: str) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
 async def send_json(
     scope: Scope, send: Send, content: bytes, *, status: int = 200, headers: Sequence[Header] = ()
 ) -> None:
-    """The same as `json_response`, without its objects: for the way of a prediction."""
+    """Send JSON without creating Starlette's response objects, which the path of a prediction can't afford."""
     await send_bytes(scope, send, content, status=status, headers=(JSON_TYPE, *headers))
 
 
 async def send_bytes(scope: Scope, send: Send, content: bytes, *, status: int, headers: Sequence[Header]) -> None:
-    """A whole answer of any type, in one piece if the connection can."""
+    """Send a complete response of any type, in one write if the connection supports it."""
     headers = ((b"content-length", str(len(content)).encode()), *headers)
     connection: HttpConnection | None = scope.get(CONNECTION)
     if connection is not None and CLOSE not in headers:
-        with_id = (*headers, (HEADER, REQUEST_ID.get()))  # `Entrance` does not see what does not go through `send`
+        with_id = (*headers, (HEADER, REQUEST_ID.get()))  # `RequestBoundary` only sees what goes through `send`
         if connection.answer(scope, status, with_id, content):
             _note(scope, status, len(content))
             return
@@ -68,19 +81,39 @@ async def send_png(scope: Scope, send: Send, content: bytes) -> None:
     await send_bytes(scope, send, content, status=200, headers=(_PNG_TYPE,))
 
 
+# --- errors
+
+
 async def send_error(scope: Scope, send: Send, error: TFserveError, *, status: int | None = None) -> None:
-    """An error in the shape that all but the workspace API share: {"error": "<text>"}."""
-    headers = [(name.lower().encode(), value.encode()) for name, value in error_headers(error).items()]
-    content = msgspec.json.encode({"error": error.message})
-    await send_json(scope, send, content, status=status or status_of(error), headers=headers)
+    """Send an error in the format of the API that the request belongs to."""
+    content = msgspec.json.encode(_error_content(scope, error), enc_hook=str)
+    await send_json(scope, send, content, status=status or status_of(error), headers=error_headers(error))
 
 
-async def refuse(scope: Scope, send: Send, error: TFserveError) -> None:
-    """An error in the shape of the API that the path belongs to."""
-    if scope["path"][:4] in PROTOCOLS or scope["path"].startswith(TRAINING):
-        await send_error(scope, send, error)
-    else:
-        await refusal(error)(scope, _nothing, send)
+def _error_content(scope: Scope, error: TFserveError) -> dict[str, Any]:
+    failure = error.to_failure()
+    if scope["path"][:4] in PROTOCOLS:
+        return {"error": failure.message}
+    if scope["path"].startswith(TRAINING) or TRAINING_REQUEST in scope:
+        return {**error.detail, "error": failure.message}
+    content = {"request_result": False, "result": failure.message, "error": failure}
+    return content | ({"warnings": scope[WARNINGS]} if scope.get(WARNINGS) else {})
+
+
+def status_of(error: TFserveError) -> int:
+    """The HTTP status of an error: that of its kind, except for errors that exist only in HTTP."""
+    if isinstance(error, MethodNotAllowed):
+        return METHOD_NOT_ALLOWED
+    return REQUEST_TIMEOUT if isinstance(error, BodyTooSlow) else STATUS[error.kind]
+
+
+def error_headers(error: TFserveError) -> list[Header]:
+    headers = [(b"retry-after", RETRY_AFTER_S[error.kind])] if error.kind in RETRY_AFTER_S else []
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
+    if error.kind == Kind.TOO_LARGE or isinstance(error, BodyTooSlow):
+        headers.append(CLOSE)  # the rest of the body is not read, so the connection can't be reused
+    return headers
 
 
 def count_error(scope: Scope, status: int) -> None:
@@ -93,35 +126,3 @@ def _note(scope: Scope, status: int, size: int) -> None:
         count_error(scope, status)
     if (entry := CURRENT.get()) is not None:
         entry.status, entry.bytes_out = status, size
-
-
-def json_response(content: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(content, status_code=status, headers=headers, media_type="application/json")
-
-
-def refusal(error: TFserveError, *, status: int | None = None) -> Response:
-    """An error in the shape of the workspace API, which is also the server's own."""
-    failure: Failure = error.to_failure()
-    content: dict[str, Any] = {"request_result": False, "result": failure.message, "error": failure}
-    return json_response(
-        msgspec.json.encode(content, enc_hook=str),
-        status=status or status_of(error),
-        headers=error_headers(error),
-    )
-
-
-def status_of(error: TFserveError) -> int:
-    """HTTP's number for an error: that of its kind, but for one that only HTTP knows."""
-    return REQUEST_TIMEOUT if isinstance(error, BodyTooSlow) else STATUS[error.kind]
-
-
-def error_headers(error: TFserveError) -> dict[str, str]:
-    headers = {"Retry-After": RETRY_AFTER_S[error.kind]} if error.kind in RETRY_AFTER_S else {}
-    if error.kind == Kind.TOO_LARGE or isinstance(error, BodyTooSlow):
-        # The rest of the body is not read, so the connection is of no more use.
-        headers["Connection"] = CLOSE[1].decode()
-    return headers
-
-
-async def _nothing() -> Message:
-    return {"type": "http.disconnect"}

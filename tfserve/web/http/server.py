@@ -1,4 +1,4 @@
-"""uvicorn, with what it lacks: a limit on the time of a request's head, word of clients that leave, short answers."""
+"""uvicorn with three additions: a time limit for request headers, notice of clients that leave, one-write responses."""
 
 from __future__ import annotations
 
@@ -24,34 +24,35 @@ MAX_ONE_PIECE = 64 * 1024
 Header = tuple[bytes, bytes]
 
 CONNECTION = "tfserve.connection"
-"""The key of a scope under which its `HttpConnection` is."""
+"""The key of the `HttpConnection` in a scope."""
 
 
 class HttpConnection(Protocol):
-    """The connection that a request came by, for whoever answers it.
+    """The connection of a request, for the application that responds.
 
-    `on_lost` is called when the client closes it; whoever sets it takes it back when it has answered.
+    `on_lost` is called when the client closes the connection. An application that sets it must reset it after the
+    response.
     """
 
     on_lost: Callable[[], object] | None
 
     @property
     def is_lost(self) -> bool:
-        """Whether the client has closed it before the last request was answered."""
+        """Whether the client closed the connection before it got the last response."""
 
     def whole_body(self, scope: Scope) -> bytes | None:
-        """The body of this request if it has arrived already, so that nobody has to wait for it."""
+        """The body of this request if it has already arrived completely, otherwise None."""
 
     def collect(self, scope: Scope, limit: int) -> BodyCollector | None:
-        """Gathers the body of this request, up to `limit` bytes; None when it has to be received the usual way.
+        """Collects the body of this request, up to `limit` bytes. None if it must be read with `receive`.
 
-        uvicorn stops reading after each 64 KiB until the application has taken them, which costs more than they do.
+        uvicorn pauses after each 64 KiB until the application has received them, which costs more than the data.
         """
 
     def answer(self, scope: Scope, status: int, headers: Sequence[Header], content: bytes) -> bool:
-        """Sends a whole answer at once; False when it has to be sent the usual way.
+        """Sends a complete response in one write. False if it must be sent with `send`.
 
-        uvicorn sends head and body with a system call and a packet for each, a sixth of the time of a prediction.
+        uvicorn uses a system call and a packet each for headers and body, which takes a sixth of a prediction's time.
         """
 
 
@@ -74,11 +75,11 @@ def make_server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
 
 
 def _protocol(header_timeout_s: float) -> type[HttpToolsProtocol]:
-    return cast(type[HttpToolsProtocol], type("Protocol", (LeanProtocol,), {"header_timeout_s": header_timeout_s}))
+    return cast(type[HttpToolsProtocol], type("Protocol", (HttpProtocol,), {"header_timeout_s": header_timeout_s}))
 
 
-class LeanProtocol(HttpToolsProtocol):
-    """Closes a connection whose request head does not arrive in time, or never ends; an `HttpConnection`."""
+class HttpProtocol(HttpToolsProtocol):
+    """An `HttpConnection` that is closed if the headers of a request are too slow or too large."""
 
     header_timeout_s = 10.0
     on_lost: Callable[[], object] | None = None
@@ -124,19 +125,19 @@ class LeanProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._start_waiting()
+        self._start_deadline()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._in_head:  # which is rare: most heads arrive in one piece
+        if self._in_head:  # rare: most headers arrive in one piece
             if self._deadline is None:
-                self._start_waiting()
+                self._start_deadline()
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._give_up()
+                self._close()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP gets an id too, so that its sender and the log can be brought together."""
+        """Malformed requests get an id too, so that they can be found in the log."""
         request_id, text = fresh_id(), msg.encode("ascii")
         log.warning("%s [request %s]", msg, request_id.decode())
         head = b"HTTP/1.1 400 Bad Request\r\nx-request-id: %b\r\n" % request_id
@@ -162,12 +163,12 @@ class LeanProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._stop_waiting()
+        self._stop_deadline()
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_head = False
-        self._stop_waiting()
+        self._stop_deadline()
         super().connection_lost(exc)
         if self._collector is not None:
             self._collector.lost()
@@ -179,21 +180,21 @@ class LeanProtocol(HttpToolsProtocol):
             self._collector.finish()
             self._collector = None
 
-    def _start_waiting(self) -> None:
-        self._deadline = self.loop.call_later(self.header_timeout_s, self._give_up)
+    def _start_deadline(self) -> None:
+        self._deadline = self.loop.call_later(self.header_timeout_s, self._close)
 
-    def _stop_waiting(self) -> None:
+    def _stop_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _give_up(self) -> None:
+    def _close(self) -> None:
         if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
 
 
 def _is_simple(cycle: RequestResponseCycle, scope: Scope) -> bool:
-    """Whether it is the request of this scope, it has arrived, nothing is sent yet, and the connection stays open."""
+    """Whether this request has arrived completely, has no response yet, and leaves the connection open."""
     return (
         cycle.scope is scope
         and cycle.keep_alive

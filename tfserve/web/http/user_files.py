@@ -1,4 +1,4 @@
-"""Files that users or their programs have made, served so that a browser never runs them on this server's origin."""
+"""Serves files made by users or their programs so that a browser never runs them with this server's origin."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.responses import FileResponse
 SHOWN = frozenset(
     {"application/json", "image/bmp", "image/gif", "image/jpeg", "image/png", "image/webp", "text/csv", "text/plain"}
 )
-"""Media types that no browser runs. Everything else (HTML, SVG, XML, scripts, PDF, …) is only downloaded."""
+"""Media types that browsers do not execute. All others (HTML, SVG, XML, scripts, PDF, …) are only downloaded."""
 SANDBOX = "sandbox; default-src 'none'; frame-ancestors 'none'"
 
 

@@ -1,1 +1,1 @@
-"""The pages. They own no data."""
+"""The HTML pages."""

@@ -1,6 +1,6 @@
-"""What a browser may do on our pages: run our own scripts, use our own styles, talk to this server; nothing else.
+"""The content security policy: pages may only use scripts, styles and connections of this server.
 
-So even if somebody's output got into a page as HTML, it could neither run nor call home.
+Even if a job's output got into a page as HTML, it could neither run nor send data to another server.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A page that can't be made now says so with the status of its error, and not as a fault of the server."""
+"""Pages for expected errors, such as a database that is unavailable, with the HTTP status of the error."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Outages:
         if not isinstance(error, TFserveError):
             return None
         html = await asyncio.to_thread(render_to_string, "pages/outage.html", {"reason": error.message})
-        response = HttpResponse(html, status=status_of(error), headers=error_headers(error))
-        vars(response)["_has_been_logged"] = True  # the outage is in the log already, once
+        headers = {name.decode(): value.decode() for name, value in error_headers(error)}
+        response = HttpResponse(html, status=status_of(error), headers=headers)
+        vars(response)["_has_been_logged"] = True  # the outage has already been logged
         return response

@@ -1,4 +1,4 @@
-"""What the pages read from the database: few queries, and never more of a value than a page shows."""
+"""Reads data for the pages: few queries, and only the part of a large value that is shown."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tfserve.ipc.messages import JobKind, JobState
 RECENT_JOBS = 50
 RECENT_TASKS = 10
 SHOWN_CHARS = 20_000
-#: What tells how good a model is, in the words of the page.
-MEASURES = {"accuracy": "accuracy", "mean_iou": "mean IoU", "map50": "mAP50", "map": "mAP"}
-#: The name and the file of the plot with examples, by train type.
+#: Metrics of a model's quality, with their labels.
+METRICS = {"accuracy": "accuracy", "mean_iou": "mean IoU", "map50": "mAP50", "map": "mAP"}
+#: Label and file of the plot with examples, by train type.
 EXAMPLES = {
     "classification": ("mistakes", "worst_mistakes.png"), "segmentation": ("masks", "masks.png"),
     "detection": ("boxes", "boxes.png"),
 }  # fmt: skip
-#: Requests up to this size are taken apart; of a larger one only the beginning is shown, as JSON.
+#: Larger requests are not parsed. Only their beginning is shown, as JSON.
 REQUEST_CHARS = 1_000_000
 
 
@@ -39,7 +39,7 @@ class Excerpt:
 
     @classmethod
     def of(cls, text: str, size: int) -> Excerpt:
-        """`size` is that of the whole text, of which `text` may be the beginning."""
+        """`text` may be the beginning of a text of `size` characters."""
         shown = text[:SHOWN_CHARS]
         return cls(shown, size - len(shown))
 
@@ -54,7 +54,7 @@ class JobRow:
 
 @dataclass(frozen=True)
 class TaskRow:
-    """A training task in the list, in the words of its API."""
+    """A training task in the list, in the terms of the training API."""
 
     task: TrainingTask
 
@@ -79,12 +79,12 @@ class TaskRow:
         return PurePath(self.task.project_dir).name
 
     @property
-    def told(self) -> str:
-        """What it is doing, or how good the result is."""
+    def summary(self) -> str:
+        """The quality of the result, or the current activity."""
         metrics = self.task.metrics or {}
-        good = [metrics["verdict"]] if metrics.get("verdict") else []
-        good += [f"{label} {metrics[name]:.4f}" for name, label in MEASURES.items() if name in metrics]
-        return ", ".join(good) if self.has_result and good else self.task.message
+        quality = [metrics["verdict"]] if metrics.get("verdict") else []
+        quality += [f"{label} {metrics[name]:.4f}" for name, label in METRICS.items() if name in metrics]
+        return ", ".join(quality) if self.has_result and quality else self.task.message
 
     @property
     def candidates(self) -> list[dict[str, Any]]:
@@ -94,12 +94,12 @@ class TaskRow:
 
     @property
     def score(self) -> str:
-        """What the candidates are compared by."""
+        """The metric by which candidates are compared."""
         return "Mean IoU" if self.task.train_type == "segmentation" else "Balanced accuracy"
 
     @property
     def folder(self) -> str:
-        """The address of its result."""
+        """The URL of the result folder."""
         return f"/tasks/{self.task.task_id}/artifacts/"
 
     @property
@@ -120,20 +120,20 @@ class TaskRow:
 
 
 @dataclass(frozen=True)
-class JobSheet:
-    """All that the page of one job shows."""
+class JobPage:
+    """The contents of the page of one job."""
 
     job: Job
-    #: what was asked for by name, but for a script's text
+    #: the fields of the request, without a script's text
     request: dict[str, Any]
-    #: the training task that the job is a run of
+    #: the training task, if the job is a run of one
     task: TaskRow | None
     script: Excerpt | None
-    #: a request that is not taken apart, as JSON
+    #: a request that was not parsed, as JSON
     raw_request: Excerpt | None
     result: Excerpt | None
     failure: Failure | None
-    #: what the answer told beside the result
+    #: the details of the response
     detail: dict[str, Any]
 
     @property
@@ -152,19 +152,19 @@ def recent_jobs() -> tuple[list[JobRow], bool]:
 
 
 def recent_tasks() -> tuple[list[TaskRow], int]:
-    """The newest training tasks, and how many there are in all."""
+    """The newest training tasks, and the total number."""
     found, total = training_tasks.tasks(user_id=None, project_id=None, limit=RECENT_TASKS, offset=0)
     return [TaskRow(task) for task in found], total
 
 
-def job_sheet(job_id: int) -> JobSheet:
+def job_page(job_id: int) -> JobPage:
     """Raises `NotFound`."""
     job = Job.objects.filter(pk=job_id).select_related("workspace").defer("request").first()
     if job is None:
         raise NotFound(f"There is no job {job_id}, or it is no longer kept.")
     texts = _texts(job_id)
-    script, request, raw = _request(job.kind, texts["asked"], texts["asked_size"])
-    return JobSheet(
+    script, request, raw = _request(job.kind, texts["request_text"], texts["request_size"])
+    return JobPage(
         job=job,
         request=request,
         task=_task_of(job),
@@ -182,15 +182,15 @@ def _task_of(job: Job) -> TaskRow | None:
 
 
 def _texts(job_id: int) -> dict[str, Any]:
-    """The job's values, cut in the database: a prediction's may be as large as the largest answer."""
+    """The job's values, truncated by the database, because predictions may be very large."""
     detail = Case(
-        When(kind=JobKind.SCRIPT, then=Value(None)),  # it is the job's output once more
+        When(kind=JobKind.SCRIPT, then=Value(None)),  # the job's output, which the page shows anyway
         default=F("outcome__detail"),
         output_field=TextField(),
     )
     texts = Job.objects.values(
-        asked=Substr("request", 1, REQUEST_CHARS),
-        asked_size=Length("request"),
+        request_text=Substr("request", 1, REQUEST_CHARS),
+        request_size=Length("request"),
         result=Substr("outcome__result", 1, SHOWN_CHARS),
         result_size=Length("outcome__result"),
         error=F("outcome__error"),
@@ -199,15 +199,15 @@ def _texts(job_id: int) -> dict[str, Any]:
     return dict(texts)
 
 
-def _request(kind: str, asked: str | None, size: int) -> tuple[Excerpt | None, dict[str, Any], Excerpt | None]:
-    """A script's text, the other fields of the request, and the request as it is if it was not taken apart."""
-    if asked is None:
+def _request(kind: str, text: str | None, size: int) -> tuple[Excerpt | None, dict[str, Any], Excerpt | None]:
+    """A script's text, the other fields of the request, and the request as JSON if it was not parsed."""
+    if text is None:
         return None, {}, None
-    if kind == JobKind.PREDICT or size > len(asked):
-        return None, {}, Excerpt.of(asked, size)
-    fields: dict[str, Any] = msgspec.json.decode(asked)
-    text = fields.pop("text", None)
-    return None if text is None else Excerpt.of(text, len(text)), fields, None
+    if kind == JobKind.PREDICT or size > len(text):
+        return None, {}, Excerpt.of(text, size)
+    fields: dict[str, Any] = msgspec.json.decode(text)
+    script = fields.pop("text", None)
+    return None if script is None else Excerpt.of(script, len(script)), fields, None
 
 
 def _failure(error: str | None) -> Failure | None:

@@ -1,4 +1,4 @@
-"""The pages. A page asked for by htmx comes without its frame, to be put in place of what has changed."""
+"""The views. A request by htmx gets the page without its frame, to update the page that is shown."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tfserve.web.database_reads import read
 from tfserve.web.pages import reads
 from tfserve.web.supervisor_client import SupervisorLine
 
-#: What no event tells, the memory for example, is as old as this at most.
+#: Maximum age of values whose changes cause no event, such as memory.
 REFRESH_S = 15.0
-#: Between two events; however much happens, nobody reads faster.
+#: Minimum time between two events.
 PAUSE_S = 0.25
 RETRY_MS = 1000
 
 
 class PageRequest(ASGIRequest):
-    """A request as htmx's middleware hands it on."""
+    """A request after the middleware of htmx."""
 
     htmx: HtmxDetails
 
@@ -55,26 +55,26 @@ async def status(request: PageRequest) -> HttpResponse:
 
 @require_safe
 async def job(request: PageRequest, job_id: int) -> HttpResponse:
-    """One job, with its output as it comes."""
+    """One job with its output, live."""
     try:
-        sheet = await read(reads.job_sheet, job_id)
+        page = await read(reads.job_page, job_id)
     except NotFound as error:
         raise Http404(error.message) from None
-    return await _page(request, "pages/job.html", {"sheet": sheet, "job": sheet.job})
+    return await _page(request, "pages/job.html", {"page": page, "job": page.job})
 
 
 @require_GET
 async def events(request: PageRequest) -> StreamingHttpResponse:
-    """Tells that something has changed; what it is, the page asks for itself."""
+    """A stream of events without data: the page fetches itself again after each `changed`."""
     return StreamingHttpResponse(
         _changes(_line(request)), content_type="text/event-stream", headers={"Cache-Control": "no-store"}
     )
 
 
 async def _changes(line: SupervisorLine) -> AsyncIterator[str]:
-    """`changed` at once, which closes the gap between page and stream, then at each change, and every REFRESH_S.
+    """`changed` at once (for changes since the page was loaded), after each change, and every REFRESH_S.
 
-    A server that stops says `stopping` and ends the stream, so that no page holds it up.
+    When the server stops, it sends `stopping` and ends the stream, so that open pages do not delay it.
     """
     yield f"retry: {RETRY_MS}\n\n"
     revision, is_ready = -1, True

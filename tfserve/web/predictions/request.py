@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from tfserve.ipc import predictions
 from tfserve.ipc.predictions import DEFAULT_URGENCY, Tensor
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature
+from tfserve.web.http.bodies import ClientGone
 from tfserve.web.http.offload import are_heavy, offloaded
 
 
-class CallerGone(Exception):
+class CallerGone(ClientGone):
     """The client has closed its connection, so nobody waits for the answer."""
 
 

@@ -1,4 +1,4 @@
-"""The request handlers of the training API."""
+"""The endpoints of the training API. Two more share the path `/` with other APIs: see `tfserve.web.api.root`."""
 
 from __future__ import annotations
 
@@ -21,131 +21,196 @@ from tfserve.training.dataset.project_folders import LATEST, MODELS, is_archive,
 from tfserve.training.fit import earlier_models
 from tfserve.training.fit.earlier_models import NONE, PARAMETER
 from tfserve.training.recipes import parameters
+from tfserve.web.api.endpoint import EVENTS, JSON, TEXT, Context, Format, Schema, Table
+from tfserve.web.api.json_requests import decode
 from tfserve.web.api.training.requests import WEIGHTS, Feedback, NewTask, from_form
-from tfserve.web.api.workspace.handlers import Context
 from tfserve.web.api.workspace.names import workspace_name
-from tfserve.web.api.workspace.reading import number, send_output
-from tfserve.web.api.workspace.requests import decode
+from tfserve.web.api.workspace.reading import OFFSET, number, page_of, send_output
 from tfserve.web.database_reads import read
 from tfserve.web.http.bodies import read_body
-from tfserve.web.http.responses import json_response
 from tfserve.web.http.user_files import file_response
 
-NEW_TASK = msgspec.json.Decoder(NewTask)
+ENDPOINTS = Table(Format.PLAIN)
+
+TASK_ID: dict[str, Schema] = {"id": {"type": "string"}}
 PATHS = ("weights", "unlabelled")
 """Parameters that are paths on the server."""
 FEEDBACK = msgspec.json.Decoder(Feedback)
 
 
-async def start_by_form(context: Context, request: Request) -> Response:
-    body = await read_body(request.scope, request.receive, context.settings)
-    form = await from_form(body, request.headers.get("content-type", ""))
+async def start_by_form(context: Context, body: bytes, content_type: str) -> dict[str, Any]:
+    form = await from_form(body, content_type)
     return await _start(context, form.task, warnings=form.warnings, weights=form.weights)
 
 
-async def start_by_json(context: Context, request: Request) -> Response:
-    return await _start(context, decode(await read_body(request.scope, request.receive, context.settings), NEW_TASK))
+@ENDPOINTS.post(
+    "/tasks/",
+    NewTask,
+    summary="start a training task; like the form of POST /, with optional parameters",
+    returns="the task in state initialize",
+    needs_body=True,
+)
+async def start_by_json(context: Context, task: NewTask) -> dict[str, Any]:
+    return await _start(context, task)
 
 
-async def query(_: Context, request: Request) -> Response:
-    return _answer(task_json(await read(training_tasks.find, request.query_params["taskId"])))
+@ENDPOINTS.get(
+    "/tasks/{id}",
+    summary="get the progress of a task; same as GET /?taskId=",
+    returns="the task: progress, state, message, eta, metrics, modelPath, error",
+    parameters=TASK_ID,
+)
+async def show(_: Context, request: Request) -> dict[str, Any]:
+    return task_json(await _task(request))
 
 
-async def show(_: Context, request: Request) -> Response:
-    return _answer(task_json(await _task(request)))
-
-
-async def list_tasks(_: Context, request: Request) -> Response:
-    asked = request.query_params
+@ENDPOINTS.get(
+    "/tasks/",
+    summary="list training tasks, newest first",
+    returns="{tasks, total}",
+    parameters={
+        "userId": {"type": "string", "description": "filter by user"},
+        "projectId": {"type": "string", "description": "filter by project"},
+        **page_of("tasks"),
+    },
+)
+async def list_tasks(_: Context, request: Request) -> dict[str, Any]:
+    query = request.query_params
     found, total = await read(
         training_tasks.tasks,
-        user_id=asked.get("userId"),
-        project_id=asked.get("projectId"),
-        limit=number(asked.get("limit", "100"), "limit", most=1000),
-        offset=number(asked.get("offset", "0"), "offset"),
+        user_id=query.get("userId"),
+        project_id=query.get("projectId"),
+        limit=number(query.get("limit", "100"), "limit", most=1000),
+        offset=number(query.get("offset", "0"), "offset"),
     )
-    return _answer({"tasks": [task_json(task) for task in found], "total": total})
+    return {"tasks": [task_json(task) for task in found], "total": total}
 
 
-async def cancel(context: Context, request: Request) -> Response:
+@ENDPOINTS.post(
+    "/tasks/{id}/cancel",
+    summary="cancel a task; its best checkpoint is kept",
+    returns="the task, after it has ended",
+    parameters=TASK_ID,
+)
+async def cancel(context: Context, request: Request) -> dict[str, Any]:
     await context.line.cancel_task(request.path_params["id"])
     return await show(context, request)
 
 
-async def resume(context: Context, request: Request) -> Response:
+@ENDPOINTS.post(
+    "/tasks/{id}/resume", summary="resume a failed or cancelled task", returns="the task", parameters=TASK_ID
+)
+async def resume(context: Context, request: Request) -> dict[str, Any]:
     await context.line.resume_task(request.path_params["id"])
     return await show(context, request)
 
 
+@ENDPOINTS.get(
+    "/tasks/{id}/output",
+    summary="read the output of the task, from any offset or as a live stream",
+    returns="same as GET /jobs/{id}/output",
+    parameters={**TASK_ID, "offset": {**OFFSET, "description": "first byte to return"}},
+    media=(TEXT, EVENTS),
+)
 async def output(context: Context, request: Request) -> Response:
     return await send_output(context, request, (await _task(request)).job)
 
 
-async def metrics(context: Context, request: Request) -> Response:
+@ENDPOINTS.get(
+    "/tasks/{id}/metrics",
+    summary="get the model's metrics",
+    returns="metrics.json if the task is done, otherwise the metrics reported so far",
+    parameters=TASK_ID,
+)
+async def metrics(context: Context, request: Request) -> dict[str, Any] | Response:
     """The contents of metrics.json if it exists, otherwise the metrics reported by the running training."""
     task = await _task(request)
     try:
         file = await read(_artifact, _result_folder(task), "metrics.json", context)
     except NotFound:
-        return _answer(task.metrics or {})
+        return task.metrics or {}
     return file_response(file)
 
 
-async def artifact(context: Context, request: Request) -> Response:
+@ENDPOINTS.get(
+    "/tasks/{id}/artifacts/{path}",
+    summary="download a file of the task's result, or list a folder",
+    returns="the file, or the list of files",
+    parameters={**TASK_ID, "path": {"type": "string"}},
+    media=(JSON, "*/*"),
+)
+async def artifact(context: Context, request: Request) -> dict[str, Any] | Response:
     """A file of the result, or the listing of a folder."""
     path = await read(_artifact, _result_folder(await _task(request)), request.path_params["path"], context)
     if path.is_dir():
         names = sorted(each.name + "/" * each.is_dir() for each in path.iterdir())
-        return _answer({"files": names})
+        return {"files": names}
     return file_response(path)
 
 
-async def give_feedback(context: Context, request: Request) -> Response:
+@ENDPOINTS.post(
+    "/tasks/{id}/feedback",
+    Feedback,
+    summary="add an image with its correct label to the next training: as JSON, or as an image file with ?label=",
+    returns="{taskId, label, file, images}: the stored file and the number of images added so far",
+    parameters={
+        **TASK_ID,
+        "label": {"type": "string", "description": "the correct label if the body is an image file"},
+    },
+    needs_body=True,
+    reads_body=True,
+)
+async def give_feedback(context: Context, request: Request) -> dict[str, Any]:
     """Stores an image with its correct label, sent as JSON or as the file's bytes with `?label=`."""
     task = await _task(request)
     body = await read_body(request.scope, request.receive, context.settings)
     if request.headers.get("content-type", "").startswith("image/"):
         label, image = request.query_params.get("label", ""), body
     else:
-        asked = decode(body, FEEDBACK)
-        label, image = asked.label, decode_b64(asked.image.get("b64", ""), "image")
+        feedback = decode(body, FEEDBACK)
+        label, image = feedback.label, decode_b64(feedback.image.get("b64", ""), "image")
     kept = await context.line.keep_feedback(task.task_id, label, image)
-    return _answer({"taskId": task.task_id, "label": kept.label, "file": kept.file, "images": kept.images})
+    return {"taskId": task.task_id, "label": kept.label, "file": kept.file, "images": kept.images}
 
 
-async def list_parameters(_: Context, __: Request) -> Response:
-    return _answer(parameters.listing())
+@ENDPOINTS.get(
+    "/training/parameters/",
+    summary="list the training parameters with defaults, ranges and descriptions",
+    returns="the parameters of each train type",
+)
+async def list_parameters(_: Context, __: Request) -> dict[str, Any]:
+    return parameters.listing()
 
 
 # --- parts
 
 
 async def _start(
-    context: Context, asked: NewTask, *, warnings: Sequence[str] = (), weights: bytes | None = None
-) -> Response:
-    train_type = parameters.train_type(asked.trainType)
-    also = {PARAMETER: asked.warmStart} if asked.warmStart is not None else {}
+    context: Context, new: NewTask, *, warnings: Sequence[str] = (), weights: bytes | None = None
+) -> dict[str, Any]:
+    train_type = parameters.train_type(new.trainType)
+    also = {PARAMETER: new.warmStart} if new.warmStart is not None else {}
     also |= {} if weights is None else {WEIGHTS: "the uploaded file"}
-    chosen = parameters.complete(train_type, asked.parameters | also)
+    chosen = parameters.complete(train_type, new.parameters | also)
     for name in PATHS:
         if chosen.get(name, "auto") != "auto" and name not in also:
             chosen[name] = str(_inside(context, chosen[name]))
-    project = _project_folder(context, asked.projectDir)
+    project = _project_folder(context, new.projectDir)
     if chosen[PARAMETER] != NONE:
         chosen[PARAMETER] = str(await _earlier_result(context, project, chosen[PARAMETER]))
     task_id = await context.line.start_training(
         StartTraining(
-            user_id=asked.userId,
-            project_id=asked.projectId,
+            user_id=new.userId,
+            project_id=new.projectId,
             project_dir=str(project),
             train_type=train_type,
             parameters=chosen,
             weights=weights,
-            deploy_to=None if asked.deploy_to is None else workspace_name(asked.deploy_to),
+            deploy_to=None if new.deploy_to is None else workspace_name(new.deploy_to),
         )
     )
     task = task_json(await read(training_tasks.find, task_id), state="initialize")
-    return _answer(task | ({"warnings": warnings} if warnings else {}))
+    return task | ({"warnings": warnings} if warnings else {})
 
 
 async def _earlier_result(context: Context, project: Path, given: str) -> Path:
@@ -202,7 +267,3 @@ async def _task(request: Request) -> TrainingTask:
 
 def _result_folder(task: TrainingTask) -> Path:
     return results_folder(Path(task.project_dir)) / MODELS / task.task_id
-
-
-def _answer(content: Any) -> Response:
-    return json_response(msgspec.json.encode(content))

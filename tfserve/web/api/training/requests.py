@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from tfserve.errors import Invalid
 from tfserve.training.recipes import parameters
-from tfserve.web.api.workspace.requests import unknown_fields
+from tfserve.web.api.json_requests import unknown_fields
 from tfserve.web.http import multipart
 
 MAX_FIELDS = 50

@@ -1,4 +1,4 @@
-"""The paths of version 1, for the API guide and the OpenAPI document."""
+"""The endpoints of version 1, for the API guide and the OpenAPI document. `rest.py` serves them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from tfserve.web.api import operations
-from tfserve.web.api.operations import JSON, Operation
+from tfserve.web.api.endpoint import JSON, Endpoint, Schema, required
 from tfserve.web.api.v1.image_requests import MAX_TOP, TOP
 
-TELLS = 'same as TensorFlow Serving; errors are {"error": message}'
-PICTURES = ("image/jpeg", "image/png", "multipart/form-data")
+RETURNS = 'same as TensorFlow Serving; errors are {"error": message}'
+IMAGES = ("image/jpeg", "image/png", "multipart/form-data")
 
 Signature = Annotated[
     str | None, Meta(description="signature of the model (default: serving_default, or the only one)")
@@ -39,38 +38,44 @@ class ExamplesRequest(msgspec.Struct, kw_only=True):
     signature_name: Signature = None
 
 
-REQUESTS = (PredictRequest, ExamplesRequest)
-_TOP = {"top": {"type": "integer", "minimum": 1, "maximum": MAX_TOP, "default": TOP}}
+_NAME: Schema = {"type": "string", "minLength": 1, "pattern": "^[^/:]+$"}
+_VERSION: Schema = {"type": "integer", "minimum": 0}
+_TOP: Schema = {
+    "type": "integer",
+    "minimum": 1,
+    "maximum": MAX_TOP,
+    "default": TOP,
+    "description": "for image files: maximum number of classes in the response",
+}
 
 
-def _of_a_model(prefix: str, word: str) -> tuple[Operation, ...]:
-    status, about = ("model_version_status",), ("model_spec", "metadata")
-    return (
-        Operation("get", prefix, f"v1_{word}", "get the status of a model's versions", status),
-        Operation("get", f"{prefix}/metadata", f"v1_{word}_metadata", "get the signatures of a model", about),
-        Operation("get", f"{prefix}/example", f"v1_{word}_example", "get an example request", ("url", "json", "curl")),
-        Operation(
-            "post", f"{prefix}:predict", f"v1_{word}_predict", "run a model on JSON or image files",
-            request=PredictRequest, needs_body=True, takes=PICTURES, gives=(JSON, "image/png"), query=_TOP,
+def _of_a_model(prefix: str, name: str, of_path: dict[str, Schema]) -> list[Endpoint]:
+    def get(path: str, suffix: str, summary: str, *members: str) -> Endpoint:
+        result = required(*members)
+        return Endpoint("GET", prefix + path, f"v1_{name}{suffix}", summary, RETURNS, parameters=of_path, result=result)
+
+    def examples(verb: str) -> Endpoint:
+        return Endpoint(
+            "POST", f"{prefix}:{verb}", f"v1_{name}_{verb}", f"{verb} examples", RETURNS,
+            request=ExamplesRequest, needs_body=True, parameters=of_path, result=required("results"),
+        )  # fmt: skip
+
+    return [
+        get("", "", "get the status of a model's versions", "model_version_status"),
+        get("/metadata", "_metadata", "get the signatures of a model", "model_spec", "metadata"),
+        get("/example", "_example", "get an example request", "url", "json", "curl"),
+        Endpoint(
+            "POST", f"{prefix}:predict", f"v1_{name}_predict", "run a model on JSON or image files", RETURNS,
+            request=PredictRequest, needs_body=True, accepts={media: {} for media in IMAGES},
+            parameters={**of_path, "top": _TOP}, media=(JSON, "image/png"),
         ),
-        *(
-            Operation(
-                "post", f"{prefix}:{verb}", f"v1_{word}_{verb}", f"{verb} examples", ("results",),
-                ExamplesRequest, needs_body=True,
-            )
-            for verb in ("classify", "regress")
-        ),
-    )  # fmt: skip
+        examples("classify"),
+        examples("regress"),
+    ]  # fmt: skip
 
 
-PATHS = (
-    Operation("get", "/v1/models", "v1_models", "list every version of every model", ("models",)),
-    *_of_a_model("/v1/models/{model}", "model"),
-    *_of_a_model("/v1/models/{model}/versions/{version}", "version"),
-)
-
-
-def paths(ref_template: str) -> dict[str, Any]:
-    """Operations by path and method. The document's components must include the schemas of `REQUESTS`."""
-    name = {"type": "string", "minLength": 1, "pattern": "^[^/:]+$"}
-    return operations.paths(PATHS, ref_template, model=name, version={"type": "integer", "minimum": 0})
+ENDPOINTS = [
+    Endpoint("GET", "/v1/models", "v1_models", "list every version of every model", RETURNS, result=required("models")),
+    *_of_a_model("/v1/models/{model}", "model", {"model": _NAME}),
+    *_of_a_model("/v1/models/{model}/versions/{version}", "version", {"model": _NAME, "version": _VERSION}),
+]

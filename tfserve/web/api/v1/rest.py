@@ -6,7 +6,6 @@ per second.
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import Any
 
@@ -14,19 +13,17 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from tfserve.config import Settings
-from tfserve.errors import Internal, Invalid, TFserveError
+from tfserve.errors import Invalid
 from tfserve.web.api.v1 import examples, image_requests, metadata, predict_json, request_examples, routing
 from tfserve.web.api.v1.predict_json import Form
 from tfserve.web.api.v1.routing import Address, Addresses
-from tfserve.web.http.bodies import ClientGone, read_body
+from tfserve.web.http.bodies import read_body
 from tfserve.web.http.offload import are_heavy, is_heavy, offloaded
 from tfserve.web.http.priority_headers import read_wishes
-from tfserve.web.http.responses import send_error, send_json, send_png
+from tfserve.web.http.responses import send_json, send_png
 from tfserve.web.http.server import CONNECTION, HttpConnection
 from tfserve.web.predictions.live_models import Model, Models
-from tfserve.web.predictions.request import Caller, CallerGone, Request, Result
-
-log = logging.getLogger(__name__)
+from tfserve.web.predictions.request import Caller, Request, Result
 
 METHODS = (b"allow", b"GET, HEAD, POST, OPTIONS")
 
@@ -49,7 +46,7 @@ class Wishes:
 
 
 class V1:
-    """Everything under /v1/."""
+    """Everything under /v1/. Raises errors for `http.request_boundary`."""
 
     def __init__(self, models: Models, settings: Settings) -> None:
         self._models = models
@@ -57,23 +54,15 @@ class V1:
         self._addresses = Addresses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            if scope["method"] == "OPTIONS":
-                await _tell_methods(scope, send)
-                return
-            address = self._addresses.read(scope)
-            if scope["method"] == "POST":
-                content = await self._act(address, scope, receive)
-            else:
-                content = orjson.dumps(self._describe(address, scope))
-            await (send_png if content.__class__ is image_requests.Png else send_json)(scope, send, content)
-        except (ClientGone, CallerGone):
+        if scope["method"] == "OPTIONS":
+            await _tell_methods(scope, send)
             return
-        except TFserveError as error:
-            await send_error(scope, send, error)
-        except Exception:
-            log.exception("error in %s %s", scope["method"], scope["path"])
-            await send_error(scope, send, Internal())
+        address = self._addresses.read(scope)
+        if scope["method"] == "POST":
+            content = await self._act(address, scope, receive)
+        else:
+            content = orjson.dumps(self._describe(address, scope))
+        await (send_png if content.__class__ is image_requests.Png else send_json)(scope, send, content)
 
     async def _act(self, address: Address, scope: Scope, receive: Receive) -> bytes:
         """The response to predict, classify or regress. Raises `TFserveError`, `ClientGone`, `CallerGone`."""

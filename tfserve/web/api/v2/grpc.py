@@ -9,11 +9,11 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from tfserve.errors import Unsupported
+from tfserve.web.api.endpoint import Context
 from tfserve.web.api.protos import oip_pb2 as v2
 from tfserve.web.api.v2 import metadata, repository, statistics
 from tfserve.web.api.v2.grpc_infer import Infer
 from tfserve.web.api.v2.request_options import model_of
-from tfserve.web.api.workspace.handlers import Context
 from tfserve.web.predictions.live_models import Models, NoSuchModel, NoSuchVersion
 from tfserve.web.rpc import Call, Service, Stream, Unary
 

@@ -1,62 +1,64 @@
-"""The paths of version 2, for the API guide and the OpenAPI document."""
+"""The endpoints of version 2, for the API guide and the OpenAPI document. `rest.py` serves them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tfserve.web.api import operations
-from tfserve.web.api.operations import JSON, Operation
+from tfserve.web.api.endpoint import JSON, Endpoint, Schema, required
 from tfserve.web.api.v2.requests import IndexRequest, InferRequest, RepositoryRequest
 
-REQUESTS = (InferRequest, IndexRequest, RepositoryRequest)
 BINARY = "application/octet-stream"
-TELLS = 'as specified by the Open Inference Protocol; errors are {"error": message}'
+RETURNS = 'as specified by the Open Inference Protocol; errors are {"error": message}'
 
-_MODEL = "/v2/models/{model}"
-_VERSION = "/v2/models/{model}/versions/{version}"
-_HEALTH = ("live", "ready")
-_NOT_READY = {"503": {"anyOf": [{"type": "object", "required": [key]} for key in ("ready", "error")]}}
-_REPOSITORY = "/v2/repository/models/{model}/"
+_TEXT: Schema = {"type": "string", "minLength": 1}
+_MODEL = {"model": _TEXT}
+_NOT_READY = {"503": {"anyOf": [required("ready"), required("error")]}}
 
 
-def _of_a_model(prefix: str, word: str) -> tuple[Operation, ...]:
-    about, stats = ("name", "platform", "inputs", "outputs"), ("model_stats",)
-    return (
-        Operation("get", prefix, f"v2_{word}", "get the inputs and outputs of a model", about),
-        Operation("get", f"{prefix}/ready", f"v2_{word}_ready", "check whether a model is ready", ("name", "ready")),
-        Operation("get", f"{prefix}/config", f"v2_{word}_config", "get the Triton configuration of a model"),
-        Operation("get", f"{prefix}/stats", f"v2_{word}_statistics", "get the statistics of a model", stats),
-        Operation(
-            "post", f"{prefix}/infer", f"v2_{word}_infer", "run a model", ("model_name", "outputs"),
-            InferRequest, needs_body=True, takes=(BINARY,), gives=(JSON, BINARY),
+def _get(path: str, name: str, summary: str, *members: str, **fields: Any) -> Endpoint:
+    """`members` are those that the JSON response always has."""
+    result = required(*members) if members else Any
+    return Endpoint("GET", f"/v2{path}", f"v2_{name}", summary, RETURNS, result=result, **fields)
+
+
+def _of_a_model(prefix: str, name: str, parameters: dict[str, Schema]) -> list[Endpoint]:
+    def get(path: str, suffix: str, summary: str, *members: str) -> Endpoint:
+        return _get(prefix + path, name + suffix, summary, *members, parameters=parameters)
+
+    return [
+        get("", "", "get the inputs and outputs of a model", "name", "platform", "inputs", "outputs"),
+        get("/ready", "_ready", "check whether a model is ready", "name", "ready"),
+        get("/config", "_config", "get the Triton configuration of a model"),
+        get("/stats", "_statistics", "get the statistics of a model", "model_stats"),
+        Endpoint(
+            "POST", f"/v2{prefix}/infer", f"v2_{name}_infer", "run a model", RETURNS,
+            request=InferRequest, needs_body=True, accepts={BINARY: {}}, parameters=parameters,
+            result=required("model_name", "outputs"), media=(JSON, BINARY),
         ),
+    ]  # fmt: skip
+
+
+def _repository(path: str, name: str, summary: str) -> Endpoint:
+    return Endpoint(
+        "POST", f"/v2/repository/models/{{model}}/{path}", f"v2_{name}", summary, RETURNS,
+        request=RepositoryRequest, parameters=_MODEL,
     )  # fmt: skip
 
 
-PATHS = (
-    Operation("get", "/v2/health/live", "v2_live", "check whether the server is alive", _HEALTH),
-    Operation(
-        "get", "/v2/health/ready", "v2_ready", "check whether the server is ready: 503 while it starts or stops",
-        _HEALTH, also=_NOT_READY,
+ENDPOINTS = [
+    _get("/health/live", "live", "check whether the server is alive", "live", "ready"),
+    _get(
+        "/health/ready", "ready", "check whether the server is ready: 503 while it starts or stops",
+        "live", "ready", statuses=_NOT_READY,
     ),
-    Operation(
-        "get", "/v2", "v2_server", "get name, version and extensions of the server", ("name", "version", "extensions")
+    _get("", "server", "get name, version and extensions of the server", "name", "version", "extensions"),
+    _get("/models", "models", "list the deployed models", "models"),
+    _get("/models/stats", "all_statistics", "get the statistics of all models", "model_stats"),
+    *_of_a_model("/models/{model}", "model", _MODEL),
+    *_of_a_model("/models/{model}/versions/{version}", "version", {**_MODEL, "version": _TEXT}),
+    Endpoint(
+        "POST", "/v2/repository/index", "v2_index", "list loaded and loadable models", RETURNS, request=IndexRequest
     ),
-    Operation("get", "/v2/models", "v2_models", "list the deployed models", ("models",)),
-    Operation("get", "/v2/models/stats", "v2_all_statistics", "get the statistics of all models", ("model_stats",)),
-    *_of_a_model(_MODEL, "model"),
-    *_of_a_model(_VERSION, "version"),
-    Operation(
-        "post", "/v2/repository/index", "v2_index", "list loaded and loadable models", request=IndexRequest
-    ),
-    Operation(
-        "post", f"{_REPOSITORY}load", "v2_load", "deploy the last deployed model again", request=RepositoryRequest
-    ),
-    Operation("post", f"{_REPOSITORY}unload", "v2_unload", "undeploy a model", request=RepositoryRequest),
-)  # fmt: skip
-
-
-def paths(ref_template: str) -> dict[str, Any]:
-    """Operations by path and method. The document's components must include the schemas of `REQUESTS`."""
-    text = {"type": "string", "minLength": 1}
-    return operations.paths(PATHS, ref_template, model=text, version=text)
+    _repository("load", "load", "deploy the last deployed model again"),
+    _repository("unload", "unload", "undeploy a model"),
+]  # fmt: skip

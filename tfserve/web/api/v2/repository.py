@@ -15,8 +15,8 @@ from tfserve.db.models import Deployment
 from tfserve.errors import Failure, Invalid, NotFound, TimedOut, Unsupported, from_failure
 from tfserve.ipc.messages import JobAnswer, JobKind, JobState, SubmitJob
 from tfserve.paths import without_folders
+from tfserve.web.api.endpoint import Context
 from tfserve.web.api.v2.requests import Parameters
-from tfserve.web.api.workspace.handlers import Context
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.database_reads import read
 from tfserve.web.predictions.live_models import Model, Models

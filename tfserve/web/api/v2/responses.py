@@ -1,4 +1,4 @@
-"""Responses of version 2: JSON, or JSON followed by binary tensors. Errors are `{"error": message}`."""
+"""Responses of version 2: JSON, or JSON followed by binary tensors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tfserve.errors import TFserveError
 from tfserve.web.http.bodies import WINDOW_BITS
-from tfserve.web.http.responses import JSON_TYPE, error_headers, status_of
+from tfserve.web.http.responses import JSON_TYPE
 from tfserve.web.http.server import Header
 
 Headers = tuple[Header, ...]
@@ -37,13 +36,6 @@ class Answer(NamedTuple):
 
 def json_answer(content: Any, status: int = 200) -> Answer:
     return Answer(orjson.dumps(content), JSON, status)
-
-
-def refusal(error: TFserveError, *, status: int | None = None, headers: Headers = ()) -> Answer:
-    """The error in this protocol's format."""
-    headers += tuple((name.lower().encode(), value.encode()) for name, value in error_headers(error).items())
-    text = error.message.encode("utf-8", "replace").decode()
-    return Answer(orjson.dumps({"error": text}), JSON + headers, status or status_of(error))
 
 
 async def packed(answer: Answer, accepted: bytes | None) -> Answer:

@@ -1,28 +1,25 @@
-"""Version 2 as an ASGI application: routing, and errors in the protocol's format."""
+"""Version 2 as an ASGI application. Raises errors for `http.request_boundary`."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from starlette.types import Receive, Scope, Send
 
-from tfserve.errors import Internal, Invalid, NotFound, TFserveError, Unavailable, Unsupported
+from tfserve.errors import NotFound, Unavailable, Unsupported
+from tfserve.web.api.endpoint import Context
 from tfserve.web.api.v2 import metadata, repository, statistics
 from tfserve.web.api.v2.infer import infer
 from tfserve.web.api.v2.request_options import in_one_spelling, model_of
 from tfserve.web.api.v2.requests import decode, index_request, repository_request
-from tfserve.web.api.v2.responses import Answer, json_answer, packed, refusal
-from tfserve.web.api.workspace.handlers import Context
-from tfserve.web.http.bodies import ClientGone, read_body
-from tfserve.web.http.responses import send_bytes
+from tfserve.web.api.v2.responses import Answer, json_answer, packed
+from tfserve.web.http.bodies import read_body
+from tfserve.web.http.responses import MethodNotAllowed, send_bytes
 from tfserve.web.http.server import CONNECTION, HttpConnection
 from tfserve.web.predictions.live_models import Model
-from tfserve.web.predictions.request import Caller, CallerGone
-
-log = logging.getLogger(__name__)
+from tfserve.web.predictions.request import Caller
 
 MODELS = "/v2/models/"
 INFER = "/infer"
@@ -46,15 +43,7 @@ class V2:
         self._models = context.models
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            answer = await self._answer(scope, receive)
-        except (ClientGone, CallerGone):
-            return
-        except TFserveError as error:
-            answer = refusal(error)
-        except Exception:
-            log.exception("error in %s %s", scope["method"], scope["path"])
-            answer = refusal(Internal())
+        answer = await self._answer(scope, receive)
         await send_bytes(scope, send, answer.body, status=answer.status, headers=answer.headers)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
@@ -186,8 +175,8 @@ def _get(look: Callable[[], object]) -> Call:
     return Call("GET", handler)
 
 
-def _wrong_verb(path: str, verb: str) -> Answer:
-    return refusal(Invalid(f"{path[:200]} takes {verb}."), status=405, headers=((b"allow", verb.encode()),))
+def _wrong_verb(path: str, verb: str) -> NoReturn:
+    raise MethodNotAllowed(f"{path[:200]} takes {verb}.", verb)
 
 
 def _not_offered(path: str) -> Unsupported:

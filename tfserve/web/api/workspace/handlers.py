@@ -1,48 +1,57 @@
-"""The request handlers of the workspace API: translate the request, ask the supervisor, translate its response."""
+"""The endpoints of the workspace API: translate the request, send it to the supervisor, translate the response."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tfserve.config import Settings
 from tfserve.db import reads, training_tasks
 from tfserve.db.models import FINISHED, Job, Workspace
 from tfserve.errors import Invalid, NoSuchWorkspace
 from tfserve.ipc.messages import JobAnswer, JobKind, JobState, SubmitJob
 from tfserve.paths import resolve
-from tfserve.web.api.workspace import requests, script_or_file
+from tfserve.web.api.endpoint import Context, Format, Table
+from tfserve.web.api.workspace import job_json, requests, script_or_file
+from tfserve.web.api.workspace.job_json import answer_of_row, job_result, result_of
 from tfserve.web.api.workspace.names import new_workspace_name, workspace_name
-from tfserve.web.api.workspace.rendering import answer_of_row, job_result, result_of
 from tfserve.web.database_reads import read
-from tfserve.web.predictions.live_models import Models
-from tfserve.web.supervisor_client import SupervisorLine
+
+ENDPOINTS = Table(Format.ENVELOPE)
 
 TASK = "task:"
 
 
-@dataclass(frozen=True)
-class Context:
-    """What a handler needs: the server's services and values from the request headers."""
-
-    line: SupervisorLine
-    models: Models
-    settings: Settings
-    start_folder: Path
-    idempotency_key: str | None = None
+@ENDPOINTS.post(
+    "/json_test/", msgspec.Raw, summary="echo the request, to check that it is sent correctly", returns="the same JSON"
+)
+async def json_test(_: Context, request: msgspec.Raw) -> msgspec.Raw:
+    return request
 
 
 # --- the service
 
 
+@ENDPOINTS.post(
+    "/create/",
+    requests.Empty,
+    bool,
+    summary="turn the workspace service on",
+    returns="true if it was off; the service is on when the server starts",
+)
 async def create(context: Context, _: requests.Empty) -> bool:
     return await context.line.turn_service(on=True)
 
 
+@ENDPOINTS.post(
+    "/destroy/",
+    requests.Empty,
+    bool,
+    summary="turn the workspace service off and destroy every workspace",
+    returns="true if it was on; until /create/, workspace requests fail with 409",
+)
 async def destroy(context: Context, _: requests.Empty) -> bool:
     return await context.line.turn_service(on=False)
 
@@ -50,24 +59,59 @@ async def destroy(context: Context, _: requests.Empty) -> bool:
 # --- workspaces
 
 
+@ENDPOINTS.post(
+    "/create_workspace/",
+    requests.CreateWorkspace,
+    str,
+    summary="create a workspace: an isolated Python session with its own job queue",
+    returns="the name of the workspace",
+)
 async def create_workspace(context: Context, request: requests.CreateWorkspace) -> str:
     name = None if request.name is None else new_workspace_name(request.name)
     return await context.line.create_workspace(name, request.type)
 
 
+@ENDPOINTS.post(
+    "/destroy_workspace/",
+    requests.DestroyWorkspace,
+    bool,
+    summary="destroy a workspace, or all workspaces, including jobs, files and model",
+    returns="true if something was destroyed",
+)
 async def destroy_workspace(context: Context, request: requests.DestroyWorkspace) -> bool:
     name = None if request.name is None else workspace_name(request.name)
     return await context.line.destroy_workspace(name)
 
 
+@ENDPOINTS.post(
+    "/restart_workspace/",
+    requests.OneWorkspace,
+    bool,
+    summary="restart a workspace: cancels the running job, deletes variables, keeps queue and model",
+    returns="true",
+)
 async def restart_workspace(context: Context, request: requests.OneWorkspace) -> bool:
     return await context.line.restart_workspace(workspace_name(request.name))
 
 
+@ENDPOINTS.post(
+    "/get_workspace/", requests.Empty, list[str], summary="list the workspaces", returns="the names of the workspaces"
+)
 async def get_workspace(context: Context, _: requests.Empty) -> list[str]:
     return await context.line.workspace_names()
 
 
+@ENDPOINTS.post(
+    "/get_status/",
+    requests.OneWorkspace,
+    job_json.Status,
+    summary="get the status of a workspace",
+    returns=(
+        "STATUS is INITIAL (starting or restarting), IDLE, BUSY or EXCEPT (failed after repeated crashes); "
+        "CUR_JOB_NUM the current or last started job, FIN_JOB_NUM the last finished one (-1 before the "
+        "first), JOB_COUNT the number of queued jobs; also folder, pid, memory and deployment"
+    ),
+)
 async def get_status(context: Context, request: requests.OneWorkspace) -> dict[str, Any]:
     return await context.line.workspace(workspace_name(request.name))
 
@@ -75,6 +119,17 @@ async def get_status(context: Context, request: requests.OneWorkspace) -> dict[s
 # --- jobs
 
 
+@ENDPOINTS.post(
+    "/push_job/",
+    requests.PushJob,
+    job_json.ScriptResult,
+    summary="run a Python file or script in a workspace",
+    returns=(
+        "the job: finish is true if it ended within the timeout, result is true if it succeeded, variable "
+        "has the script's variables; error has type, message and traceback if the script raised an exception"
+    ),
+    submits_job=True,
+)
 async def push_job(context: Context, request: requests.PushJob) -> dict[str, Any]:
     job: dict[str, Any] = {"clear": request.clear}
     if request.type == 0:
@@ -86,35 +141,89 @@ async def push_job(context: Context, request: requests.PushJob) -> dict[str, Any
     return await _submit(context, request, JobKind.SCRIPT, job)
 
 
+@ENDPOINTS.post(
+    "/clear/",
+    requests.Clear,
+    job_json.JobResult,
+    summary="delete all variables of a workspace",
+    returns="the job",
+    submits_job=True,
+)
 async def clear(context: Context, request: requests.Clear) -> dict[str, Any]:
     return await _submit(context, request, JobKind.CLEAR, {})
 
 
+@ENDPOINTS.post(
+    "/deploy/",
+    requests.Deploy,
+    job_json.DeployResult,
+    summary="load a model, replacing the deployed one",
+    returns="the job, with the model's version, format, signatures and remarks (notes for users of the model)",
+    submits_job=True,
+)
 async def deploy(context: Context, request: requests.Deploy) -> dict[str, Any]:
     path = str(await _model_path(context, request.path))
     job = {"path": path, "device": request.device, "options": request.options}
     return await _submit(context, request, JobKind.DEPLOY, job)
 
 
+@ENDPOINTS.post(
+    "/scale/",
+    requests.Scale,
+    bool,
+    summary="change the number of processes that serve the deployed model, without interruption",
+    returns="true, once that many processes are serving",
+)
 async def scale(context: Context, request: requests.Scale) -> bool:
     return await context.line.scale_model(workspace_name(request.name), request.replicas)
 
 
+@ENDPOINTS.post(
+    "/update/",
+    requests.Update,
+    job_json.DeployResult,
+    summary="swap new weights or a new version into the deployed model without dropping a request",
+    returns="the job, with the model's version, format, signatures and remarks (notes for users of the model)",
+    submits_job=True,
+)
 async def update(context: Context, request: requests.Update) -> dict[str, Any]:
     job = {"path": str(await _model_path(context, request.path)), "warm_up": request.warm_up}
     return await _submit(context, request, JobKind.UPDATE, job)
 
 
+@ENDPOINTS.post(
+    "/undeploy/",
+    requests.Undeploy,
+    job_json.UndeployResult,
+    summary="unload the model and release its memory",
+    returns="the job, with the amount of memory released",
+    submits_job=True,
+)
 async def undeploy(context: Context, request: requests.Undeploy) -> dict[str, Any]:
     return await _submit(context, request, JobKind.UNDEPLOY, {})
 
 
+@ENDPOINTS.post(
+    "/predict/",
+    requests.Predict,
+    job_json.JobResult,
+    summary="run the deployed model on input data",
+    returns="the job; its result is a list with one value per fetched tensor, in order",
+    submits_job=True,
+)
 async def predict(context: Context, request: requests.Predict) -> dict[str, Any]:
     fetches = [request.fetches] if isinstance(request.fetches, str) else request.fetches
     job = {"fetches": fetches, "feed_dict": request.feed_dict, "signature": request.signature}
     return await _submit(context, request, JobKind.PREDICT, job)
 
 
+@ENDPOINTS.post(
+    "/cancel_job/",
+    requests.CancelJob,
+    job_json.CancelResult,
+    summary="cancel a queued or running job",
+    returns="the job, after it has ended; cancelled is true if this request ended it",
+)
 async def cancel_job(context: Context, request: requests.CancelJob) -> dict[str, Any]:
     name = workspace_name(request.name)
     answer = await context.line.cancel(name, request.job)
@@ -127,15 +236,32 @@ async def cancel_job(context: Context, request: requests.CancelJob) -> dict[str,
 # --- results
 
 
+@ENDPOINTS.post(
+    "/get_job/", requests.OneWorkspace, int, summary="count the queued jobs", returns="number of queued jobs"
+)
 async def get_job(context: Context, request: requests.OneWorkspace) -> int:
     status = await context.line.workspace(workspace_name(request.name))
     return int(status["JOB_COUNT"])
 
 
+@ENDPOINTS.post(
+    "/get_finish/",
+    requests.GetFinish,
+    bool,
+    summary="check whether a job has finished",
+    returns="true if it has finished, with any outcome",
+)
 async def get_finish(context: Context, request: requests.GetFinish) -> bool:
     return (await _job_of(context, request.name, request.job)).state in FINISHED
 
 
+@ENDPOINTS.post(
+    "/get_result/",
+    requests.GetResult,
+    Any,
+    summary="get the result of one job, or of all finished jobs",
+    returns="the job's result (null while it is running), or the results of all finished jobs in job-number order",
+)
 async def get_result(context: Context, request: requests.GetResult) -> msgspec.Raw | list[msgspec.Raw]:
     if request.job is not None:
         return result_of(await _job_of(context, request.name, request.job))
@@ -144,9 +270,18 @@ async def get_result(context: Context, request: requests.GetResult) -> msgspec.R
     return [result_of(job) for job in await read(reads.finished_jobs, workspace, limit_bytes=limit_bytes)]
 
 
+@ENDPOINTS.post(
+    "/get_variable/",
+    requests.GetVariable,
+    dict[str, Any],
+    summary="get variables of a workspace",
+    returns=(
+        "{name: value}, null for a name that is not set; the full value while the workspace is idle, "
+        "otherwise from the snapshot of the last finished script"
+    ),
+)
 async def get_variable(context: Context, request: requests.GetVariable) -> msgspec.Raw | dict[str, msgspec.Raw]:
-    wanted = request.variable
-    names = [wanted] if isinstance(wanted, str) else wanted
+    names = [request.variable] if isinstance(request.variable, str) else request.variable
     name = workspace_name(request.name)
     live = await context.line.variables(name, names)
     if live.complete:
@@ -198,10 +333,10 @@ async def _submit(context: Context, request: requests._Waits, kind: JobKind, job
 async def _ended_before(name: str, answer: JobAnswer) -> JobAnswer:
     """A finished job that was submitted with the same idempotency key."""
 
-    def look() -> JobAnswer:
+    def read_job() -> JobAnswer:
         return answer_of_row(reads.job_by_id(answer.id), reads.snapshot(reads.workspace(name)))
 
-    return await read(look)
+    return await read(read_job)
 
 
 async def _workspace(context: Context, name: str) -> Workspace:

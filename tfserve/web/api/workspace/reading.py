@@ -1,11 +1,10 @@
-"""The GET endpoints: jobs, their output, the server's status, and the OpenAPI document."""
+"""The GET endpoints: jobs, their output, and the status of the server."""
 
 from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,11 +17,10 @@ from tfserve.db import reads
 from tfserve.db.models import Job
 from tfserve.errors import Invalid, Unavailable, nearest
 from tfserve.ipc.messages import JobKind, JobState
-from tfserve.web.api.workspace.handlers import Context
+from tfserve.web.api.endpoint import EVENTS, TEXT, Context, Format, Schema, Table
+from tfserve.web.api.workspace.job_json import job_detail, job_row
 from tfserve.web.api.workspace.names import workspace_name
-from tfserve.web.api.workspace.rendering import job_detail, job_row
 from tfserve.web.database_reads import read
-from tfserve.web.http.responses import json_response
 
 CHUNK_BYTES = 256 * 1024
 FOLLOW_S = 15.0
@@ -31,24 +29,33 @@ MAX_INT = 2**63 - 1
 
 E = TypeVar("E", bound=StrEnum)
 
+ENDPOINTS = Table(Format.ENVELOPE)
 
-@dataclass(frozen=True, kw_only=True)
-class Read:
-    """A GET endpoint. `parameters` has the JSON schemas of its path and query parameters."""
+JOB_ID: Schema = {"type": "integer", "minimum": 1, "description": "the job's `id`"}
+OFFSET: Schema = {"type": "integer", "minimum": 0, "default": 0}
 
-    path: str
-    name: str
-    purpose: str
-    tells: str
-    handler: Callable[[Context, Request], Awaitable[Response]]
-    parameters: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    media: tuple[str, ...] = ("application/json",)
+
+def page_of(noun: str) -> dict[str, Schema]:
+    """The parameters of a list."""
+    limit = {"type": "integer", "minimum": 0, "maximum": 1000, "default": 100, "description": f"{noun} per page"}
+    return {"limit": limit, "offset": {**OFFSET, "description": f"{noun} to skip"}}
 
 
 # --- jobs
 
 
-async def list_jobs(_: Context, request: Request) -> Response:
+@ENDPOINTS.get(
+    "/jobs/",
+    summary="list jobs, newest first",
+    returns="{jobs, total}: one page of jobs, without their values, and the total number of jobs",
+    parameters={
+        "name": {"type": "string", "description": "filter by workspace"},
+        "state": {"type": "string", "enum": list(JobState), "description": "filter by state"},
+        "kind": {"type": "string", "enum": list(JobKind), "description": "filter by kind"},
+        **page_of("jobs"),
+    },
+)
+async def list_jobs(_: Context, request: Request) -> dict[str, Any]:
     query = request.query_params
     name = query.get("name")
     jobs, total = await read(
@@ -59,13 +66,24 @@ async def list_jobs(_: Context, request: Request) -> Response:
         limit=number(query.get("limit", "100"), "limit", most=1000),
         offset=number(query.get("offset", "0"), "offset"),
     )
-    return _result({"jobs": jobs, "total": total})
+    return {"jobs": jobs, "total": total}
 
 
-async def show_job(_: Context, request: Request) -> Response:
-    return _result(job_detail(await read(reads.job_by_id, _job_id(request))))
+@ENDPOINTS.get("/jobs/{id}", summary="get all details of a job", returns="the job", parameters={"id": JOB_ID})
+async def show_job(_: Context, request: Request) -> dict[str, Any]:
+    return job_detail(await read(reads.job_by_id, _job_id(request)))
 
 
+@ENDPOINTS.get(
+    "/jobs/{id}/output",
+    summary="read the output of a job, from any offset or as a live stream",
+    returns=(
+        "the text from offset on, with the headers X-Next-Offset and X-Job-State; with Accept: text/event-stream, "
+        "a live stream of the events `output` ({offset, text}) and `end` ({state})"
+    ),
+    parameters={"id": JOB_ID, "offset": {**OFFSET, "description": "first byte to return"}},
+    media=(TEXT, EVENTS),
+)
 async def job_output(context: Context, request: Request) -> Response:
     job = await read(reads.job_by_id, _job_id(request))
     return await send_output(context, request, job)
@@ -103,8 +121,8 @@ async def _follow(context: Context, job: Job, path: Path, offset: int) -> AsyncI
             offset += len(data)
             text = decoder.decode(data)
             # The id is at a character boundary, so that clients that resume from it get whole characters.
-            held = len(decoder.getstate()[0])
-            yield _event("output", {"offset": offset - held, "text": text}, offset - held)
+            undecoded = len(decoder.getstate()[0])
+            yield _event("output", {"offset": offset - undecoded, "text": text}, offset - undecoded)
         if ended:
             break
         try:
@@ -132,97 +150,38 @@ def _read_file(path: Path, offset: int, size: int) -> bytes:
         return b""
 
 
-def _page(**choice: Any) -> tuple[list[dict[str, Any]], int]:
-    jobs, total = reads.jobs(**choice)
+def _page(**filters: Any) -> tuple[list[dict[str, Any]], int]:
+    jobs, total = reads.jobs(**filters)
     return [job_row(job) for job in jobs], total
 
 
 # --- the server
 
 
-async def server(context: Context, request: Request) -> Response:
+@ENDPOINTS.get(
+    "/server/",
+    summary="get the status of the server and its workspaces",
+    returns="version, pid, memory, spare, roots, workspaces, and revision, which increases with every change",
+    parameters={
+        "since": {"type": "integer", "minimum": 0, "description": "wait until revision differs from this"},
+        "wait": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": MAX_WAIT_S,
+            "default": 15,
+            "description": "maximum seconds to wait for a change",
+        },
+    },
+)
+async def server(context: Context, request: Request) -> dict[str, Any]:
     query = request.query_params
     if "since" in query:
         since, wait_s = number(query["since"], "since"), number(query.get("wait", "15"), "wait", most=MAX_WAIT_S)
         await context.line.wait_change(since, wait_s)
-    return _result(await context.line.server())
-
-
-async def openapi_document(_: Context, __: Request) -> Response:
-    from tfserve.web.api.openapi import openapi  # is generated from the table below
-
-    return json_response(msgspec.json.encode(openapi()))
-
-
-_JOB_ID = {"type": "integer", "minimum": 1, "description": "the job's `id`"}
-_OFFSET = {"type": "integer", "minimum": 0, "default": 0, "description": "start position"}
-
-READS = (
-    Read(
-        path="/jobs/",
-        name="list_jobs",
-        purpose="list jobs, newest first",
-        tells="{jobs, total}: one page of jobs, without their values, and the total number of jobs",
-        handler=list_jobs,
-        parameters={
-            "name": {"type": "string", "description": "filter by workspace"},
-            "state": {"type": "string", "enum": list(JobState), "description": "filter by state"},
-            "kind": {"type": "string", "enum": list(JobKind), "description": "filter by kind"},
-            "limit": {
-                "type": "integer", "minimum": 0, "maximum": 1000, "default": 100, "description": "jobs per page"
-            },
-            "offset": {**_OFFSET, "description": "jobs to skip"},
-        },
-    ),
-    Read(
-        path="/jobs/{id}",
-        name="show_job",
-        purpose="get all details of a job",
-        tells="the job",
-        handler=show_job,
-        parameters={"id": _JOB_ID},
-    ),
-    Read(
-        path="/jobs/{id}/output",
-        name="job_output",
-        purpose="read the output of a job, from any offset or as a live stream",
-        tells=(
-            "the text from offset on, with the headers X-Next-Offset and X-Job-State; with Accept: text/event-stream, "
-            "a live stream of the events `output` ({offset, text}) and `end` ({state})"
-        ),
-        handler=job_output,
-        parameters={"id": _JOB_ID, "offset": {**_OFFSET, "description": "first byte to return"}},
-        media=("text/plain", "text/event-stream"),
-    ),
-    Read(
-        path="/server/",
-        name="server",
-        purpose="get the status of the server and its workspaces",
-        tells="version, pid, memory, spare, roots, workspaces, and revision, which increases with every change",
-        handler=server,
-        parameters={
-            "since": {"type": "integer", "minimum": 0, "description": "wait until revision differs from this"},
-            "wait": {
-                "type": "integer", "minimum": 0, "maximum": MAX_WAIT_S, "default": 15,
-                "description": "maximum seconds to wait for a change",
-            },
-        },
-    ),
-    Read(
-        path="/openapi.json",
-        name="openapi",
-        purpose="get the OpenAPI 3.1 document of this API",
-        tells="the document",
-        handler=openapi_document,
-    ),
-)  # fmt: skip
+    return await context.line.server()
 
 
 # --- parts
-
-
-def _result(result: Any) -> Response:
-    return json_response(msgspec.json.encode({"request_result": True, "result": result}))
 
 
 def _job_id(request: Request) -> int:
@@ -235,12 +194,12 @@ def number(text: str, name: str, *, most: int = MAX_INT) -> int:
     return int(text)
 
 
-def _choice(text: str | None, words: type[E], name: str) -> E | None:
+def _choice(text: str | None, choices: type[E], name: str) -> E | None:
     if text is None:
         return None
     try:
-        return words(text)
+        return choices(text)
     except ValueError:
         raise Invalid(
-            f"{name} must be one of {', '.join(words)}; got {text[:40]!r}{nearest(text, list(words))}", field=name
+            f"{name} must be one of {', '.join(choices)}; got {text[:40]!r}{nearest(text, list(choices))}", field=name
         ) from None

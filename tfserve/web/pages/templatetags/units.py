@@ -1,4 +1,4 @@
-"""Numbers as people read them. `static/pages/times.js` writes durations in the same words."""
+"""Formats numbers for people. `static/pages/times.js` formats durations in the same way."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ register = template.Library()
 
 @register.simple_tag
 def asset(path: str) -> str:
-    """The address of a static file, a new one in each version, so that no browser shows an old page's style."""
+    """The URL of a static file, different in each version, so that browsers do not use an outdated copy."""
     return f"{static(path)}?v={__version__}"
 
 
 @register.simple_tag
 def now() -> float:
-    """The server's clock, by which a page sets its own."""
+    """The time of the server, for the clock of the page."""
     return timezone.now().timestamp()
 
 
@@ -40,7 +40,7 @@ def size(count: int) -> str:
 
 @register.filter
 def brief(seconds: float) -> str:
-    """The time of a call: 7.2 µs, 1.8 ms, 120 ms."""
+    """A latency: 7.2 µs, 1.8 ms, 120 ms."""
     value, unit = (seconds * 1e6, "µs") if seconds < 1e-3 else (seconds * 1e3, "ms")
     return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
 
@@ -70,13 +70,13 @@ def duration(seconds: float) -> str:
 
 @register.filter
 def since(begin: datetime, end: datetime) -> float:
-    """Seconds from one to the other."""
+    """Seconds between two times."""
     return (end - begin).total_seconds()
 
 
 @register.filter
 def elapsed(begin: float) -> str:
-    """The time since a moment given in seconds of the epoch; a page goes on counting from there."""
+    """The time since a Unix timestamp. The page keeps counting from there."""
     return duration(max(1, int(timezone.now().timestamp() - begin)))
 
 
@@ -95,7 +95,7 @@ def shape(sizes: Sequence[int] | None) -> str:
 
 @register.filter
 def quantization(parameters: dict[str, Any]) -> str:
-    """`scale 0.0078, zero point 128`; `per channel (64)` where there are many."""
+    """`scale 0.0078, zero point 128`, or `scale 0.1 0.2 per channel (2 along axis 0)`."""
     scale, zero_point = parameters["scale"], parameters["zero_point"]
     if isinstance(scale, (int, float)):
         return f"scale {scale:.6g}, zero point {zero_point}"
@@ -105,13 +105,13 @@ def quantization(parameters: dict[str, Any]) -> str:
 
 @register.filter
 def words(name: str) -> str:
-    """A field's name as a label: `peak_memory_bytes` is Peak memory."""
+    """A field's name as a label: `peak_memory_bytes` becomes Peak memory."""
     return name.removesuffix("_bytes").removesuffix("_s").replace("_", " ").capitalize()
 
 
 @register.filter
 def facts(fields: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """The fields that fit on a line each, with their labels. What is nested, empty or not so is left out."""
+    """Labels and values of the fields that fit on one line. Nested, empty and false values are left out."""
     return [(words(name), _fact(name, value)) for name, value in (fields or {}).items() if _is_fact(value)]
 
 

@@ -1,14 +1,14 @@
-// Keeps the page as the server is: one stream of events tells that something has changed, and htmx fetches it.
+// Keeps the page up to date: a stream of events reports that something has changed, and htmx fetches the page again.
 
 /* global htmx */
 
-const SILENCE_MS = 40_000; // the server speaks every 15 seconds, so after this nobody is there
+const SILENCE_MS = 40_000; // the server sends an event every 15 seconds
 const RECONNECT_MS = 2_000;
-const WORDS = {
+const LABELS = {
   live: "Live",
   connecting: "Connecting",
   stopping: "The server is stopping",
-  disconnected: "Disconnected, trying again",
+  disconnected: "Disconnected, reconnecting",
 };
 
 const connection = document.getElementById("connection");
@@ -19,11 +19,11 @@ let retry = 0;
 function show(state) {
   if (connection.dataset.state === state) return;
   connection.dataset.state = state;
-  connection.textContent = WORDS[state];
+  connection.textContent = LABELS[state];
 }
 
-function listen() {
-  forget();
+function connect() {
+  disconnect();
   stream = new EventSource("/pages/events");
   stream.addEventListener("changed", () => {
     show("live");
@@ -40,20 +40,20 @@ function listen() {
 }
 
 function onError() {
-  // After `stopping` the server ends each stream at once; only when it can't be reached it is gone.
+  // After `stopping` the server ends each stream at once, so only a failed connection means that it is gone.
   if (connection.dataset.state !== "stopping" || stream.readyState === EventSource.CLOSED) show("disconnected");
-  if (stream.readyState === EventSource.CLOSED) retry = setTimeout(listen, RECONNECT_MS);
+  if (stream.readyState === EventSource.CLOSED) retry = setTimeout(connect, RECONNECT_MS);
 }
 
 function waitForNext() {
   clearTimeout(silence);
   silence = setTimeout(() => {
     show("disconnected");
-    listen();
+    connect();
   }, SILENCE_MS);
 }
 
-function forget() {
+function disconnect() {
   clearTimeout(silence);
   clearTimeout(retry);
   stream?.close();
@@ -65,7 +65,7 @@ function refetch() {
   if (!live.querySelector("[data-final]")) htmx.trigger(live, "changed");
 }
 
-// A hidden page asks for nothing, and leaves its connection to the others: a browser opens six to a server.
-document.addEventListener("visibilitychange", () => (document.hidden ? forget() : listen()));
-window.addEventListener("pagehide", forget);
-if (!document.hidden) listen();
+// A hidden page closes its connection, because browsers open at most six per server.
+document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
+window.addEventListener("pagehide", disconnect);
+if (!document.hidden) connect();

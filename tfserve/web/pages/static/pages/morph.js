@@ -1,6 +1,6 @@
-// The swap style `morph`: makes the page equal to what the server sent and leaves alone what is equal already, so
-// that text stays selected, details stay open and nothing flickers. Elements are matched by id or data-key, others
-// by their place. What is inside [data-kept] belongs to a script of ours, and `open` to the reader.
+// The htmx swap style `morph`: changes only the parts of the page that differ from the response, so that selections
+// are kept, details stay open and nothing flickers. Elements are matched by id or data-key, otherwise by position.
+// The contents of [data-kept] belong to our scripts, and the attribute `open` to the user.
 
 /* global htmx */
 
@@ -15,10 +15,10 @@ htmx.defineExtension("morph", {
 
 const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.id || node.dataset.key : undefined);
 
-function morphChildren(parent, wanted) {
+function morphChildren(parent, target) {
   const keyed = new Map([...parent.children].filter(keyOf).map((child) => [keyOf(child), child]));
   let next = parent.firstChild;
-  for (const fresh of [...wanted.childNodes]) {
+  for (const fresh of [...target.childNodes]) {
     const match = keyOf(fresh) ? keyed.get(keyOf(fresh)) : unkeyed(next, fresh);
     if (!match) {
       parent.insertBefore(fresh, next);
@@ -29,9 +29,9 @@ function morphChildren(parent, wanted) {
     }
   }
   while (next) {
-    const gone = next;
+    const removed = next;
     next = next.nextSibling;
-    gone.remove();
+    removed.remove();
   }
 }
 

@@ -1,11 +1,11 @@
-// What a job prints, as it prints it. Only the end of a long output is shown; the rest is a link away.
+// Shows the output of a job, live. Of a long output only the end is shown; a link leads to the rest.
 
 const SHOWN_BYTES = 200_000;
 const ESCAPE_CODES = /\x1b\[[0-9;?]*[ -/]*[@-~]/g;
 const UNFINISHED_CODE = /\x1b(\[[0-9;?]*[ -/]*)?$/;
 
-class Paper {
-  // Lines that are complete, and the one that is being written: progress bars write it again and again.
+class Terminal {
+  // Completed lines, and the current line, which progress bars overwrite.
   constructor(element) {
     this.element = element;
     this.lines = element.appendChild(document.createTextNode(""));
@@ -27,8 +27,8 @@ class Paper {
     const whole = (code ? text.slice(0, code.index) : text).replace(ESCAPE_CODES, "");
     const lines = whole.split("\n");
     const last = lines.pop();
-    this.lines.appendData(lines.map((line) => `${asWritten(line)}\n`).join(""));
-    this.line.data = asWritten(last);
+    this.lines.appendData(lines.map((line) => `${overwritten(line)}\n`).join(""));
+    this.line.data = overwritten(last);
     this.unread = this.line.data + (last.endsWith("\r") ? "\r" : "") + (code ? code[0] : "");
     this.shorten();
     if (atEnd) this.element.scrollTop = this.element.scrollHeight;
@@ -40,20 +40,20 @@ class Paper {
   }
 }
 
-// A line as a terminal shows it in the end: each carriage return begins it anew.
-function asWritten(line) {
+// A line as a terminal finally shows it: a carriage return restarts the line.
+function overwritten(line) {
   return line.replace(/[\b]+/g, "").replace(/\r+$/, "").split("\r").pop();
 }
 
 async function follow(element) {
-  const paper = new Paper(element);
+  const terminal = new Terminal(element);
   const head = await fetch(element.dataset.output, { method: "HEAD" });
   const begin = Math.max(0, Number(head.headers.get("X-Next-Offset")) - SHOWN_BYTES);
   const source = new EventSource(`${element.dataset.output}?offset=${begin}`);
   let isFirst = begin > 0;
   source.addEventListener("output", (event) => {
     const { text } = JSON.parse(event.data);
-    paper.print(isFirst ? `…${text.slice(text.indexOf("\n"))}` : text); // it begins in the middle of a line
+    terminal.print(isFirst ? `…${text.slice(text.indexOf("\n"))}` : text); // the output begins in the middle of a line
     isFirst = false;
   });
   source.addEventListener("end", () => {

@@ -1,4 +1,4 @@
-// Moments in the reader's own time zone, and how long it has been since, second by second, by the server's clock.
+// Shows times in the user's time zone, and durations that count up every second by the server's clock.
 
 let ahead = 0; // seconds that this computer's clock is ahead of the server's
 
@@ -27,7 +27,7 @@ function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// In the words of templatetags/units.py.
+// The same format as in templatetags/units.py.
 function duration(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
   const [days, hours, minutes] = [Math.floor(whole / 86400), Math.floor(whole / 3600) % 24, Math.floor(whole / 60) % 60];

@@ -1,7 +1,4 @@
-"""The outermost application: whatever else answers, or fails, does it behind this one.
-
-It gives every request an id and, if there is an access log, a line.
-"""
+"""The outermost application: request ids, the access log, and the one place where errors become responses."""
 
 from __future__ import annotations
 
@@ -11,18 +8,29 @@ from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tfserve.errors import Internal, Kind, Stopping
+from tfserve.errors import Internal, Kind, Stopping, TFserveError
 from tfserve.web.http.access_log import AccessLog, Entry
+from tfserve.web.http.bodies import ClientGone
 from tfserve.web.http.request_ids import HEADER, begin
-from tfserve.web.http.responses import PROTOCOLS, STATUS, count_error, refuse
+from tfserve.web.http.responses import (
+    METHOD_NOT_ALLOWED,
+    PROTOCOLS,
+    REQUEST_TIMEOUT,
+    STATUS,
+    count_error,
+    send_error,
+)
 
 log = logging.getLogger(__name__)
 
-KINDS = {status: str(kind) for kind, status in STATUS.items()} | {405: "invalid", 408: "timed_out"}
+KINDS = {status: str(kind) for kind, status in STATUS.items()} | {
+    METHOD_NOT_ALLOWED: "invalid",
+    REQUEST_TIMEOUT: "timed_out",
+}
 
 
-class Entrance:
-    """An ASGI application in front of another one."""
+class RequestBoundary:
+    """ASGI middleware. Applications inside it may raise any error and need not handle a client that is gone."""
 
     def __init__(self, app: ASGIApp, access_log: AccessLog | None = None) -> None:
         self._access_log = access_log
@@ -38,11 +46,11 @@ class Entrance:
                 given = value
         request_id = begin(given)
         if self._access_log is None:
-            await self._answer(scope, receive, send, request_id)
+            await self._respond(scope, receive, send, request_id)
         else:
-            await self._answer_and_log(self._access_log, scope, receive, send, request_id)
+            await self._respond_and_log(self._access_log, scope, receive, send, request_id)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
+    async def _respond(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
         is_started = False
 
         def send_with_id(message: Message) -> Awaitable[None]:
@@ -56,17 +64,15 @@ class Entrance:
 
         try:
             await self._app(scope, receive, send_with_id)
-        except asyncio.CancelledError:  # only a server that stops gives requests up
+        except ClientGone:
+            return
+        except (Exception, asyncio.CancelledError) as error:
+            reported = _reported(error, scope)
             if is_started:
-                raise
-            await refuse(scope, send_with_id, Stopping())
-        except Exception:
-            log.exception("error in %s %r", scope["method"], scope["path"][:200])
-            if is_started:
-                raise  # the connection is closed, so that nobody takes half an answer for a whole one
-            await refuse(scope, send_with_id, Internal())
+                raise  # closes the connection, so that the client does not take a partial response for a complete one
+            await send_error(scope, send_with_id, reported)
 
-    async def _answer_and_log(
+    async def _respond_and_log(
         self, access_log: AccessLog, scope: Scope, receive: Receive, send: Send, request_id: bytes
     ) -> None:
         host, port = scope.get("client") or (None, 0)
@@ -74,9 +80,9 @@ class Entrance:
         method, path = scope["method"], scope["path"]
         with access_log.entry(request_id=request_id.decode(), client=client, method=method, path=path) as entry:
             entry.protocol = PROTOCOLS.get(path[:4])
-            seen = _Seen(entry, receive, send)
+            counted = _CountedMessages(entry, receive, send)
             try:
-                await self._answer(scope, seen.receive, seen.send, request_id)
+                await self._respond(scope, counted.receive, counted.send, request_id)
             except Exception:
                 entry.error = str(Kind.INTERNAL)
                 raise
@@ -86,8 +92,18 @@ class Entrance:
                 entry.error = KINDS.get(entry.status)
 
 
-class _Seen:
-    """What stands between an application and its client, to see what goes through."""
+def _reported(error: BaseException, scope: Scope) -> TFserveError:
+    """The error as clients see it. Unexpected errors are only described in the log."""
+    if isinstance(error, TFserveError):
+        return error
+    if isinstance(error, asyncio.CancelledError):  # requests are only cancelled when the server stops
+        return Stopping()
+    log.error("error in %s %r", scope["method"], scope["path"][:200], exc_info=error)
+    return Internal()
+
+
+class _CountedMessages:
+    """`receive` and `send` of a request that also record status and sizes in its access log entry."""
 
     def __init__(self, entry: Entry, receive: Receive, send: Send) -> None:
         self._entry = entry

@@ -1,0 +1,149 @@
+"""The row type of the endpoint tables, from which routes, API guide and OpenAPI document are generated."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from tfserve.config import Settings
+from tfserve.web.api.json_requests import Reader, read_any
+from tfserve.web.predictions.live_models import Models
+from tfserve.web.supervisor_client import SupervisorLine
+
+JSON, TEXT, EVENTS = "application/json", "text/plain", "text/event-stream"
+
+Schema = dict[str, Any]
+"""A JSON schema."""
+REF = "#/components/schemas/{name}"
+"""Where a type's schema is in the OpenAPI document."""
+RequestType = type[msgspec.Struct] | type[msgspec.Raw]
+
+
+class Format(Enum):
+    """How an API writes its results and errors."""
+
+    ENVELOPE = auto()
+    """{"request_result": true, "result": …} and {"request_result": false, "result": message, "error": {…}}."""
+    PLAIN = auto()
+    """The bare result and {"error": message}."""
+    EITHER = auto()
+    """The bare result, and errors in the format of the API that the request turns out to be for."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a handler needs: the server's services and values from the request headers."""
+
+    line: SupervisorLine
+    models: Models
+    settings: Settings
+    start_folder: Path
+    idempotency_key: str | None = None
+
+
+Handler = Callable[[Context, Any], Awaitable[Any]]
+"""Gets the request that `Endpoint.read` makes of the body, or else the Starlette request.
+
+Returns a value that becomes JSON, or a Starlette response.
+"""
+H = TypeVar("H", bound=Handler)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One method of one path. The paths of predictions have no handler, because no router dispatches them."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    """What it does, as an imperative without a full stop."""
+    returns: str
+    """The result in words."""
+    format: Format = Format.PLAIN
+    request: RequestType | None = None
+    """The type of the JSON body."""
+    needs_body: bool = False
+    """Whether the body is required. An empty body counts as {} otherwise."""
+    accepts: Mapping[str, Any] = field(default_factory=dict)
+    """Other media types of the body, each with a request type or a JSON schema."""
+    parameters: Mapping[str, Schema] = field(default_factory=dict)
+    """JSON schemas of the parameters in path and query."""
+    result: Any = Any
+    """The type of the JSON result, or its JSON schema."""
+    media: tuple[str, ...] = (JSON,)
+    """The media types of the response."""
+    statuses: Mapping[str, Schema] = field(default_factory=dict)
+    """JSON schemas of responses with another status than 200 that are not errors."""
+    submits_job: bool = False
+    handler: Handler | None = None
+    read: Callable[[bytes, list[str]], Any] | None = None
+    """Reads the body and adds warnings about it to the list."""
+
+    def is_in_path(self, parameter: str) -> bool:
+        return f"{{{parameter}}}" in self.path
+
+
+class Table(list[Endpoint]):
+    """The endpoints of one API. The decorators `get` and `post` add handlers."""
+
+    def __init__(self, format: Format) -> None:  # noqa: A002
+        super().__init__()
+        self._format = format
+
+    def get(
+        self,
+        path: str,
+        *,
+        summary: str,
+        returns: str,
+        parameters: Mapping[str, Schema] | None = None,
+        media: tuple[str, ...] = (JSON,),
+        name: str | None = None,
+    ) -> Callable[[H], H]:
+        """The handler gets the Starlette request. `name` defaults to the handler's name."""
+
+        def add(handler: H) -> H:
+            row = Endpoint("GET", path, name or handler.__name__, summary, returns, self._format, handler=handler)
+            self.append(replace(row, parameters=parameters or {}, media=media))
+            return handler
+
+        return add
+
+    def post(
+        self,
+        path: str,
+        request: RequestType | None = None,
+        result: Any = Any,
+        *,
+        summary: str,
+        returns: str,
+        parameters: Mapping[str, Schema] | None = None,
+        needs_body: bool = False,
+        submits_job: bool = False,
+        reads_body: bool = False,
+    ) -> Callable[[H], H]:
+        """The handler gets the decoded body, or the Starlette request if there is no type or it `reads_body` itself."""
+
+        def add(handler: H) -> H:
+            row = Endpoint("POST", path, handler.__name__, summary, returns, self._format, request, needs_body)
+            read = None if request is None or reads_body else _reader(request)
+            row = replace(row, handler=handler, parameters=parameters or {}, result=result, submits_job=submits_job)
+            self.append(replace(row, read=read))
+            return handler
+
+        return add
+
+
+def _reader(request: RequestType) -> Callable[[bytes, list[str]], Any]:
+    return Reader(request).read if issubclass(request, msgspec.Struct) else read_any
+
+
+def required(*members: str) -> Schema:
+    """The schema of an object with these members and any others."""
+    return {"type": "object", "required": [*members]}
