@@ -4,9 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 PROTOS := tfserve/web/api/protos
-EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,dev
+EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,docs,dev
 
-.PHONY: setup demo demo-training serve test test-slow test-models test-all check format hooks constraints protos bench bench-training clean
+.PHONY: setup demo demo-training serve test test-slow test-models test-all check format hooks docs constraints protos bench bench-training clean
 
 setup: $(STAMP)
 	@$(BIN)/python manage.py migrate --verbosity 0 && echo "tfserve: set up; the database is in the data folder (.tfserve)"
@@ -50,6 +50,11 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run --verbosity 0
 	$(BIN)/hadolint Dockerfile
+
+# A static site, which loads nothing from other servers: open build/docs/index.html.
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "docs: file://$(CURDIR)/build/docs/index.html"
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

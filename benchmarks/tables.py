@@ -1,4 +1,4 @@
-"""What was measured, as a table for people and as lines for docs/benchmarks.md."""
+"""What was measured, as a table for people and as lines for docs/explanation/benchmarks.md."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""docs/operations.md has every metric that there is, with its type and labels, and every field of the access log."""
+"""The table of metrics lists all metrics with type and labels, operations.md all fields of the access log."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from tests.docs_samples import generated
 from tfserve.ipc.messages import Metrics
 from tfserve.ipc.metrics import (
     BatchCount,
@@ -19,7 +20,7 @@ from tfserve.ipc.metrics import (
 from tfserve.web.api.metrics.families import families
 from tfserve.web.http.access_log import Entry
 
-PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+ROOT = Path(__file__).parents[2]
 BUCKETS = 16
 
 #: a server in which everything has happened once
@@ -42,9 +43,10 @@ METRICS = Metrics(
 
 
 def test_the_table_of_metrics_is_complete_and_true() -> None:
-    rows = re.findall(r"^\| `(tfserve_\w+)` \| (\w+) \| ([\w, ]*)\|", PAGE, re.MULTILINE)
-    told = {(name, type_, frozenset(filter(None, labels.strip().split(", ")))) for name, type_, labels in rows}
-    there = {
+    page = generated("metrics")
+    rows = re.findall(r"^\| `(tfserve_\w+)` \| (\w+) \| ([\w, ]*)\|", page, re.MULTILINE)
+    listed = {(name, type_, frozenset(filter(None, labels.strip().split(", ")))) for name, type_, labels in rows}
+    expected = {
         (
             family.name + "_total" * (family.type == "counter"),
             family.type,
@@ -52,11 +54,12 @@ def test_the_table_of_metrics_is_complete_and_true() -> None:
         )
         for family in families(METRICS)
     }
-    assert told == there
+    assert listed == expected
 
 
-def test_the_fields_of_the_access_log_are_told() -> None:
-    section = PAGE.partition("## Access log")[2].partition("## Request ids")[0]
+def test_the_fields_of_the_access_log_are_listed() -> None:
+    page = (ROOT / "docs" / "reference" / "operations.md").read_text(encoding="utf-8")
+    section = page.partition("## Access log")[2].partition("## Request ids")[0]
     fields = [
         name for row in re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
     ]

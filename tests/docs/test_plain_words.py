@@ -48,4 +48,4 @@ def test_a_phrase_is_found_across_a_line_break() -> None:
 
 def test_the_documents_are_found() -> None:
     names = {str(path.relative_to(ROOT)) for path in DOCUMENTS}
-    assert {"README.md", "CHANGELOG.md", "docs/training.md", "tfserve/training/export/web/README.md"} <= names
+    assert {"README.md", "CHANGELOG.md", "docs/reference/training.md", "tfserve/training/export/web/README.md"} <= names

@@ -1,7 +1,7 @@
 """The statements of a commit's hot path, as SQL.
 
 Everything else goes through Django's ORM. These run once or more for every job, and in the ORM they took more time
-than the disk (`docs/benchmarks.md`). Table and column names come from the models.
+than the disk (`docs/explanation/benchmarks.md`). Table and column names come from the models.
 """
 
 from __future__ import annotations

@@ -1,0 +1,263 @@
+"""Reference pages in Markdown, generated from the program itself."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+# Django's settings create a secret key in the data folder. A build must not leave one in the checkout.
+_DATA_FOLDER = tempfile.mkdtemp(prefix="tfserve-docs-")
+atexit.register(shutil.rmtree, _DATA_FOLDER, ignore_errors=True)
+os.environ.update(DJANGO_SETTINGS_MODULE="tfserve.django_settings", TFSERVE_DATA_DIR=_DATA_FOLDER)
+
+import django  # noqa: E402
+import msgspec  # noqa: E402
+import typer  # noqa: E402
+
+django.setup()
+
+from tfserve.cli.main import app  # noqa: E402
+from tfserve.config import Settings, environment_name  # noqa: E402
+from tfserve.ipc.messages import Metrics  # noqa: E402
+from tfserve.training.recipes.parameters import TABLES  # noqa: E402
+from tfserve.web.api.metrics.families import families  # noqa: E402
+from tfserve.web.api.openapi import openapi  # noqa: E402
+
+Json = dict[str, Any]
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# --- settings
+
+
+def settings() -> str:
+    return table(["environment", "option", "default", "meaning"], map(_setting, dataclasses.fields(Settings)))
+
+
+def _setting(field: dataclasses.Field[Any]) -> list[str]:
+    option = f"`--{field.name.replace('_', '-')}`" if field.metadata["flag"] else "–"
+    return [f"`{environment_name(field.name)}`", option, _default(field.default), field.metadata["help"]]
+
+
+def _default(value: Any) -> str:
+    return "empty" if value == "" else f"`{value}`"
+
+
+# --- command line
+
+
+def command_line() -> str:
+    group: Any = typer.main.get_command(app)
+    return "\n\n".join(_command(name, command) for name, command in group.commands.items())
+
+
+def _command(name: str, command: Any) -> str:
+    takes_settings = command.ignore_unknown_options
+    usage = " ".join(["tfserve", name, *(_usage(each) for each in command.params), "[OPTIONS]" * takes_settings])
+    text = f"## tfserve {name}\n\n    {usage.strip()}\n\n{command.help}"
+    if takes_settings:
+        text += "\n\nOptions: all [settings](settings.md)."
+    if command.params:
+        text += "\n\n" + table(["argument", "default", "meaning"], map(_parameter, command.params))
+    return text
+
+
+def _usage(parameter: Any) -> str:
+    return _shown(parameter) if parameter.required else f"[{_shown(parameter)}]"
+
+
+def _shown(parameter: Any) -> str:
+    return str(parameter.name.upper() if parameter.param_type_name == "argument" else parameter.opts[-1])
+
+
+def _parameter(parameter: Any) -> list[str]:
+    default = "" if parameter.default is None else f"`{parameter.default}`"
+    return [f"`{_shown(parameter)}`", default, getattr(parameter, "help", None) or ""]
+
+
+# --- metrics
+
+
+def metrics() -> str:
+    nothing = {"version": "", "started_at": 0, "http_errors": {}, "models": [], "workspaces": [], "processes": []}
+    nothing |= {"deaths": [], "trainings": {"waiting": 0, "running": 0, "runs": {}}}
+    return table(["metric", "type", "labels", "meaning"], map(_family, families(msgspec.convert(nothing, Metrics))))
+
+
+def _family(family: Any) -> list[str]:
+    name = family.name + "_total" * (family.type == "counter")
+    return [f"`{name}`", family.type, ", ".join(family._labelnames), family.documentation]
+
+
+# --- parameters of a training
+
+
+def training_parameters() -> str:
+    return "\n\n".join(_parameters(train_type) for train_type in TABLES)
+
+
+def _parameters(train_type: str) -> str:
+    rows = [[f"`{each.name}`", each.expected(), _default(each.default), each.help] for each in TABLES[train_type]]
+    return f"### Parameters of a {train_type}\n\n" + table(["parameter", "value", "default", "meaning"], rows)
+
+
+# --- the HTTP API
+
+#: the sections of the page, each with the beginnings of its paths; the first that fits
+SECTIONS = (
+    ("Predictions: TensorFlow Serving's REST API", ("/v1",), "Details: [TensorFlow Serving's REST API](v1.md)."),
+    ("Predictions: Open Inference Protocol v2", ("/v2",), "Details: [Open Inference Protocol v2](v2.md)."),
+    ("Training", ("/tasks", "/training"), "Details: [training](training.md)."),
+    ("Metrics", ("/metrics", "/monitoring"), "Details: [metrics](metrics.md)."),
+    ("Jobs and server", ("/jobs", "/server", "/openapi"), ""),
+    ("Workspaces", ("/",), "Details: [workspace API](workspaces.md)."),
+)
+_VERSIONED = "/versions/{version}"
+
+
+def api() -> str:
+    document = openapi()
+    parts: dict[str, list[str]] = {title: [f"## {title}", note] for title, _, note in SECTIONS}
+    for path, operations in document["paths"].items():
+        if _VERSIONED not in path:
+            parts[_section(path)] += [_operation(document, path, verb) for verb in operations]
+    parts["Types"] = ["## Types", *_types(document)]
+    return "\n\n".join(part for section in parts.values() for part in section if part)
+
+
+def _section(path: str) -> str:
+    return next(title for title, beginnings, _ in SECTIONS if path.startswith(beginnings))
+
+
+def _operation(document: Json, path: str, verb: str) -> str:
+    operation = document["paths"][path][verb]
+    parts = [f"### `{verb.upper()} {path}` {{ #{operation['operationId']} }}", _sentence(operation["summary"])]
+    versioned = path.replace("{model}", f"{{model}}{_VERSIONED}")
+    if versioned != path and versioned in document["paths"]:
+        parts.append(f"One version: `{verb.upper()} {versioned}`")
+    if operation.get("description"):
+        parts.append(_sentence(operation["description"]))
+    if operation.get("parameters"):
+        parts.append(table(["parameter", "in", "type", "meaning"], map(_request_parameter, operation["parameters"])))
+    parts += _body(document, operation)
+    parts.append(_responses(document, operation))
+    return "\n\n".join(parts)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "." * (not text.endswith("."))
+
+
+def _request_parameter(parameter: Json) -> list[str]:
+    schema = parameter.get("schema", {})
+    return [_name(parameter["name"], parameter.get("required", False)), parameter["in"], _type(schema),
+            _meaning({**schema, "description": parameter.get("description", "")})]  # fmt: skip
+
+
+def _body(document: Json, operation: Json) -> Iterator[str]:
+    content = operation.get("requestBody", {}).get("content", {})
+    for media, body in content.items():
+        schema = body.get("schema", {})
+        fields = _fields(document, schema)
+        if fields:
+            yield f"Body (`{media}`):\n\n{fields}"
+        elif schema and not schema.get("$ref"):
+            yield f"Body: `{media}`, {_type(schema)}"
+
+
+def _fields(document: Json, schema: Json) -> str:
+    """The fields of an object as a table; empty if it is not an object with known fields."""
+    schema = _resolved(document, schema)
+    required = schema.get("required", [])
+    rows = [
+        [_name(name, name in required), _type(field), _meaning(field)]
+        for name, field in schema.get("properties", {}).items()
+    ]
+    return table(["field", "type", "meaning"], rows) if rows else ""
+
+
+def _name(name: str, required: bool) -> str:
+    return f"`{name}`" + " (required)" * required
+
+
+def _meaning(schema: Json) -> str:
+    default = schema.get("default")
+    shown = "" if default is None else f" Default: `{default}`."
+    return (_sentence(schema["description"]) if schema.get("description") else "") + shown
+
+
+def _responses(document: Json, operation: Json) -> str:
+    parts = []
+    for status, response in operation["responses"].items():
+        if status.startswith("2"):
+            content = response.get("content", {})
+            media = ", ".join(f"`{each}`" for each in content) or "no body"
+            parts.append(f"Response {status} ({media}): {response['description']}.".replace(": done.", "."))
+            result = _result(next(iter(content.values()), {}).get("schema", {}))
+            fields = _fields(document, result)
+            parts += [f"`result`:\n\n{fields}"] if fields else []
+    errors = ", ".join(f"`{status}`" for status in operation["responses"] if not status.startswith("2"))
+    return "\n\n".join([*parts, *([f"Errors: {errors}"] if errors else [])])
+
+
+def _result(schema: Json) -> Json:
+    """What is in `result` of a workspace API response."""
+    return dict(schema.get("properties", {}).get("result", {}))
+
+
+def _resolved(document: Json, schema: Json) -> Json:
+    reference = schema.get("$ref")
+    return dict(document["components"]["schemas"][_reference(reference)] if reference else schema)
+
+
+def _reference(reference: str) -> str:
+    return reference.rpartition("/")[2]
+
+
+def _type(schema: Json) -> str:
+    if "$ref" in schema:
+        name = _reference(schema["$ref"])
+        return f"[{name}](#type-{name.lower()})"
+    if "enum" in schema:
+        return ", ".join(f"`{each}`" for each in schema["enum"])
+    if "const" in schema:
+        return f"`{str(schema['const']).lower()}`"
+    choices = schema.get("anyOf") or schema.get("oneOf")
+    if choices:
+        return " or ".join(dict.fromkeys(_type(each) for each in choices))
+    kind = schema.get("type", "any")
+    if isinstance(kind, list):
+        return " or ".join(kind)
+    if kind == "array":
+        return f"array of {_type(schema.get('items', {}))}"
+    return str(kind)
+
+
+def _types(document: Json) -> Iterator[str]:
+    for name, schema in document["components"]["schemas"].items():
+        if "enum" in schema:
+            content = "One of " + _type(schema)
+        else:
+            content = _fields(document, schema) or (_type(schema) if schema.get("type") != "object" else "No fields.")
+        described = re.sub(r"\s+", " ", schema.get("description", ""))
+        yield "\n\n".join(filter(None, [f"### {name} {{ #type-{name.lower()} }}", described, content]))
+
+
+GENERATED = {
+    "settings": settings,
+    "command-line": command_line,
+    "metrics": metrics,
+    "training-parameters": training_parameters,
+    "api": api,
+}
