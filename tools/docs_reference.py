@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import dataclasses
 import os
@@ -18,11 +19,10 @@ os.environ.update(DJANGO_SETTINGS_MODULE="tfserve.django_settings", TFSERVE_DATA
 
 import django  # noqa: E402
 import msgspec  # noqa: E402
-import typer  # noqa: E402
 
 django.setup()
 
-from tfserve.cli.main import app  # noqa: E402
+from tfserve.cli.main import tfserve_parser  # noqa: E402
 from tfserve.config import Settings, environment_name  # noqa: E402
 from tfserve.ipc.messages import Metrics  # noqa: E402
 from tfserve.training.recipes.parameters import TABLES  # noqa: E402
@@ -58,32 +58,35 @@ def _default(value: Any) -> str:
 
 
 def command_line() -> str:
-    group: Any = typer.main.get_command(app)
-    return "\n\n".join(_command(name, command) for name, command in group.commands.items())
+    (commands,) = (each for each in tfserve_parser()._actions if isinstance(each, argparse._SubParsersAction))
+    return "\n\n".join(_command(name, command) for name, command in commands.choices.items())
 
 
-def _command(name: str, command: Any) -> str:
-    takes_settings = command.ignore_unknown_options
-    usage = " ".join(["tfserve", name, *(_usage(each) for each in command.params), "[OPTIONS]" * takes_settings])
-    text = f"## tfserve {name}\n\n    {usage.strip()}\n\n{command.help}"
+def _command(name: str, command: argparse.ArgumentParser) -> str:
+    names = {each.name for each in dataclasses.fields(Settings)}
+    own = [each for each in command._actions if each.dest not in names and each.dest != "help"]
+    takes_settings = len(own) < len(command._actions) - 1
+    usage = " ".join(["tfserve", name, *map(_usage, own), "[OPTIONS]" * takes_settings])
+    text = f"## tfserve {name}\n\n    {usage.strip()}\n\n{command.description}"
     if takes_settings:
         text += "\n\nOptions: all [settings](settings.md)."
-    if command.params:
-        text += "\n\n" + table(["argument", "default", "meaning"], map(_parameter, command.params))
+    if own:
+        text += "\n\n" + table(["argument", "meaning"], map(_argument, own))
     return text
 
 
-def _usage(parameter: Any) -> str:
-    return _shown(parameter) if parameter.required else f"[{_shown(parameter)}]"
+def _usage(argument: argparse.Action) -> str:
+    is_required = not argument.option_strings and argument.nargs != "?"
+    return _shown(argument) if is_required else f"[{_shown(argument)}]"
 
 
-def _shown(parameter: Any) -> str:
-    return str(parameter.name.upper() if parameter.param_type_name == "argument" else parameter.opts[-1])
+def _shown(argument: argparse.Action) -> str:
+    value = str(argument.metavar or argument.dest.upper())
+    return " ".join([*argument.option_strings[:1], value])
 
 
-def _parameter(parameter: Any) -> list[str]:
-    default = "" if parameter.default is None else f"`{parameter.default}`"
-    return [f"`{_shown(parameter)}`", default, getattr(parameter, "help", None) or ""]
+def _argument(argument: argparse.Action) -> list[str]:
+    return [f"`{_shown(argument)}`", argument.help or ""]
 
 
 # --- metrics

@@ -31,13 +31,18 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """`tfserve`: returns the exit code."""
+    return _run(tfserve_parser(), arguments)
+
+
+def tfserve_parser() -> ArgumentParser:
+    """The parser of `tfserve` with all its commands. The command-line reference is generated from it."""
     parser, commands = _parser("tfserve", "Train, run and serve TensorFlow models over plain HTTP and JSON.")
     parser.add_argument("--version", action="version", version=__version__, help="print the version")
     _add_serve(commands, "serve")
     _add_background(commands)
     _add_train(commands)
     _add(commands, "version", "Print the version.", _version)
-    return _run(parser, arguments)
+    return parser
 
 
 def runserver(arguments: Sequence[str]) -> int:
