@@ -60,4 +60,4 @@ def test_a_program_gets_errors_of_pages_in_json_and_a_browser_a_page(
 def test_a_name_that_misleads_is_refused(server: Server, name: str) -> None:
     status, sentence = server.refused("/create_workspace/", name=name)
     assert status == 400
-    assert "name of a" in sentence
+    assert f"{name!r} is not a valid workspace name. Expected 1 to 100 letters" in sentence
