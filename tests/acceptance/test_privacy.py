@@ -56,8 +56,14 @@ def test_a_program_gets_errors_of_pages_in_json_and_a_browser_a_page(
     assert (page.status_code, page.headers["content-type"].split(";")[0]) == (status, "text/html")
 
 
-@pytest.mark.parametrize("name", [" ..", " a ", "-rf", "a\u202eb"])
-def test_a_name_that_misleads_is_refused(server: Server, name: str) -> None:
+UNSEEN = "is not a valid workspace name. Expected 1 to 100 letters (of any script), digits, spaces"
+AT_AN_EDGE = "is not a valid name for a new workspace. It must start with a letter, a digit or '_'"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [(" ..", AT_AN_EDGE), (" a ", AT_AN_EDGE), ("-rf", AT_AN_EDGE), ("a\u202eb", UNSEEN)]
+)
+def test_a_name_that_misleads_is_refused(server: Server, name: str, words: str) -> None:
     status, sentence = server.refused("/create_workspace/", name=name)
     assert status == 400
-    assert "name of a" in sentence
+    assert f"{name!r} {words}" in sentence

@@ -101,7 +101,11 @@ def test_every_problem_of_masks_is_told_at_once(server: Server) -> None:
     assert answer.status_code == 400
     problems = answer.json()["problems"]
     assert len(problems) == 3, problems
-    for name, words in (("001.png", "no mask"), ("002.png", "no image"), ("003.png", "another size")):
+    for name, words in (
+        ("001.png", "No mask with the same name"),
+        ("002.png", "No image with the same name"),
+        ("003.png", "another size"),
+    ):
         assert any(name in problem and words in problem for problem in problems), problems
     assert all(word in answer.json()["error"] for word in ("001.png", "002.png", "003.png"))
 
@@ -184,7 +188,10 @@ def test_parameters_are_listed_and_wrong_ones_are_400_all_at_once(server: Server
 def test_a_warm_start_needs_a_task_that_is_done(server: Server, project: Path) -> None:
     task = begin(server, project)["taskId"]
     server.http.post(f"/tasks/{task}/cancel")
-    for given, words in (("nope", "no task 'nope'"), (task, "has no model"), ("latest", "no model of a finished task")):
+    for given, words in (
+        ("nope", "task 'nope' not found. Give the id of an existing task."), (task, f"task {task} has no model"),
+        ("latest", "no model of a finished task"),
+    ):  # fmt: skip
         for answer in (
             server.http.post("/", data=form(project, warmStart=given)),
             server.http.post("/tasks/", json=form(project) | {"warmStart": given}),
