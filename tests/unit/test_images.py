@@ -74,7 +74,7 @@ def test_serving_reads_images_as_large_as_training_does(tmp_path: Path, monkeypa
     file = tmp_path / "wide.png"
     file.write_bytes(png([[1, 2, 3, 4]]))
     with pytest.raises(BadImage, match="huge: 4x1 pixels"):
-        training.look(file)
+        training.inspect(file)
 
 
 def test_with_antialias_every_pixel_counts() -> None:

@@ -87,8 +87,8 @@ def find(project: Path, task_id: str) -> KeptTraining:
     kept = KeptTraining(project, task_id)
     if not kept.findings.is_file():
         names = [each.task_id for each in _all(project)]
-        there_are = f" Available: {', '.join(names)}." if names else " There are none."
-        raise NotFound(f"No training {task_id!r} to resume in {project / MODELS}{nearest(task_id, names)}.{there_are}")
+        available = f" Available: {', '.join(names)}." if names else ""
+        raise NotFound(f"No training {task_id!r} to resume in {project / MODELS}{nearest(task_id, names)}.{available}")
     return kept
 
 

@@ -2,7 +2,7 @@
 
     <data>/conversions/<key>/report.json        the Report
     <data>/conversions/<key>/<runtime>/…        the converted model, if it was chosen
-    <data>/conversions/<key>.aside.<pid>.<n>/   the work folder of a conversion under way
+    <data>/conversions/<key>.aside.<pid>.<n>/   the work folder of a running conversion
 
 The key is a fingerprint of the model's bytes, the libraries and the processor, so the contents of a folder never
 change. If one runtime was requested, `-<runtime>` follows the key.

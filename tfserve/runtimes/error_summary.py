@@ -42,7 +42,7 @@ def cause(error: BaseException | str, limit: int = LIMIT) -> str:
 
 
 def named_cause(error: BaseException, limit: int = LIMIT) -> str:
-    """The cause with the type of the error, for errors that nobody expected."""
+    """The cause with the type of the error, for unexpected errors."""
     return f"{type(error).__name__}: {cause(error, limit)}"
 
 

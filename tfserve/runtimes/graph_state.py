@@ -78,7 +78,7 @@ class GraphWrites:
             if found := self._of_node(node, lambda name: self._origin(self._nodes, name, {}, is_inside=False)):
                 self.by_operation[node.name] = found
 
-    def behind(self, outputs: Iterable[str]) -> Writes:
+    def caused_by(self, outputs: Iterable[str]) -> Writes:
         """What is written when these tensors or operations are computed."""
         found, seen = Writes(), set()
         pending = [_operation(name) for name in outputs]

@@ -24,7 +24,7 @@ class SessionState:
         self.writers = frozenset(found.by_operation)
         self._restore: Callable[..., object] | None = None
         self._values: list[Array] = []
-        written = found.behind(_outputs(definition)) if self.writers else Writes()
+        written = found.caused_by(_outputs(definition)) if self.writers else Writes()
         self.is_stateful = bool(written)
         self.can_reset = self.is_stateful and not written.others and self._remember(tf, session, written)
 

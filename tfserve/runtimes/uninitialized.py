@@ -67,7 +67,7 @@ def _refused(graph: Any, definition: Any, outputs: Outputs, missing: Sequence[An
     written = set()
     writes = GraphWrites(definition.graph_def)
     for tensors in outputs.values():
-        found = writes.behind(tensors)
+        found = writes.caused_by(tensors)
         written |= found.variables | found.tables
     refused = {}
     for name, tensors in outputs.items():
