@@ -8,7 +8,8 @@ import numpy as np
 
 from tfserve.errors import TFserveError
 from tfserve.runtimes.interface import Runtime
-from tfserve.tensors.specs import DEFAULT_SIGNATURE, DTYPES, Array, Signature, TensorSpec
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 
 ROWS = 8
 CALLS = 12
