@@ -14,11 +14,10 @@ import numpy as np
 
 from tests.protocols.grpc_port import Port, tensor
 from tfserve.ipc.predictions import split_strings
-from tfserve.tensors.specs import DTYPES
+from tfserve.tensors.dtypes import DTYPES
 from tfserve.web.api.protos import oip_pb2 as v2
 from tfserve.web.api.protos import tensorflow_pb2 as tf
 from tfserve.web.api.protos import tfserving_pb2 as v1
-from tfserve.web.api.v1.metadata import DATA_TYPES
 
 OF_V2 = {dtype.v2: dtype for dtype in DTYPES.values()}
 CONTENTS = {
@@ -113,7 +112,7 @@ def v1_grpc(port: Port, ask: Ask) -> Told:
     spec = v1.ModelSpec(name=ask.model, signature_name=ask.signature)
     request = v1.PredictRequest(model_spec=spec, output_filter=ask.outputs)
     for each in ask.inputs:
-        dtype = DATA_TYPES[OF_V2[each.datatype].name] if each.datatype in OF_V2 else "DT_INVALID"
+        dtype = OF_V2[each.datatype].v1 if each.datatype in OF_V2 else "DT_INVALID"
         values = {VALUES.get(each.datatype, "float_val"): each.values}
         request.inputs[each.name].CopyFrom(tensor(tuple(each.shape), dtype, **values))
 
@@ -183,7 +182,7 @@ def _from_octets(data: bytes, dtype: Any) -> list[Any]:
 
 
 def _from_proto(proto: tf.TensorProto) -> list[Any]:
-    name = next(name for name, word in DATA_TYPES.items() if word == tf.DataType.Name(proto.dtype))
+    name = next(name for name, dtype in DTYPES.items() if dtype.number == proto.dtype)
     if name == "string":
         return list(proto.string_val)
     return _from_octets(proto.tensor_content, DTYPES[name].numpy) or [

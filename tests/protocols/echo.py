@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tfserve.tensors.specs import DTYPES
+from tfserve.tensors.dtypes import DTYPES
 
 TABLE: dict[str, Any] = {dtype.v2: {"x": {"dtype": dtype.name, "shape": [-1, 3]}} for dtype in DTYPES.values()}
 TWO: dict[str, Any] = {

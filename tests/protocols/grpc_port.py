@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from tests.acceptance.conftest import Server
-from tfserve.tensors.specs import DTYPES, Array
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Array
 from tfserve.web.api.protos import oip_pb2 as v2
 from tfserve.web.api.protos import tensorflow_pb2 as tf
 from tfserve.web.api.protos import tfserving_pb2 as v1

@@ -210,6 +210,6 @@ def test_one_bad_request_among_many_fails_alone(real_model: Port, protocol: str)
 
 
 def good_record() -> bytes:
-    from tfserve.web.api.v1.tf_example import encode
+    from tfserve.web.api.v1.examples_json import encode
 
     return encode({"x": 1.5})

@@ -1,4 +1,4 @@
-"""REST and gRPC give the same answer to the same odd request; and nothing that is sent holds up the others."""
+"""Nothing that is sent holds up the others; and what every edge does alike."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ import pytest
 from tests.acceptance.conftest import Server
 from tests.protocols import echo
 from tests.protocols.grpc_port import Port
-from tfserve.tensors.specs import DTYPES
+from tfserve.tensors.dtypes import DTYPES
 from tfserve.web.api.protos import oip_pb2 as v2
 
 MIB = 2**20
 FREE = {"x": {"dtype": "float32", "shape": None}}
-HTTP = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "UNIMPLEMENTED": 501, "RESOURCE_EXHAUSTED": 413, "UNAVAILABLE": 503}
 
 
 @pytest.fixture(scope="module")
@@ -36,82 +35,6 @@ def edges(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Port]:
     port.deploy("fixed", port.server.roots / "fixed.echo")
     yield port
     port.close()
-
-
-def by_rest(port: Port, asked: dict[str, Any], raw: bytes) -> tuple[int, str]:
-    version = f"/versions/{asked['version']}" if asked["version"] else ""
-    tensor = {"name": asked["name"], "datatype": asked["datatype"], "shape": asked["shape"]}
-    tensor["parameters"] = {"binary_data_size": len(raw)}
-    outputs = [{"name": name, "parameters": {"binary_data": True}} for name in asked["outputs"]]
-    body: dict[str, Any] = {"inputs": [tensor] * asked["times"], "parameters": asked["parameters"], "outputs": outputs}
-    body["parameters"] = {"binary_data_output": True, **asked["parameters"]}
-    head = json.dumps(body).encode()
-    headers = {"Inference-Header-Content-Length": str(len(head))}
-    address = f"/v2/models/{asked['model']}{version}/infer"
-    answer = port.server.http.post(address, content=head + raw * asked["times"], headers=headers)
-    return answer.status_code, "" if answer.status_code == 200 else answer.json()["error"]
-
-
-def by_grpc(port: Port, asked: dict[str, Any], raw: bytes) -> tuple[int, str]:
-    request = v2.ModelInferRequest(model_name=asked["model"], model_version=asked["version"])
-    for name, value in asked["parameters"].items():
-        setattr(request.parameters[name], "string_param" if isinstance(value, str) else "int64_param", value)
-    for _ in range(asked["times"]):
-        request.inputs.add(name=asked["name"], datatype=asked["datatype"], shape=asked["shape"])
-        request.raw_input_contents.append(raw)
-    for name in asked["outputs"]:
-        request.outputs.add(name=name)
-    try:
-        port.call("ModelInfer", request)
-    except grpc.RpcError as error:
-        return HTTP[error.code().name], str(error.details())
-    return 200, ""
-
-
-GOOD: dict[str, Any] = {
-    "model": "m", "version": "", "name": "x", "datatype": "FP32", "shape": [1, 3], "times": 1, "outputs": [],
-    "parameters": {},
-}  # fmt: skip
-FP32 = np.ones((1, 3), np.float32).tobytes()
-CASES: dict[str, tuple[dict[str, Any], bytes, int]] = {
-    "a good one": ({}, FP32, 200),
-    **{f"priority {n}": ({"parameters": {"priority": n}}, FP32, 200 if n >= 0 else 400) for n in (-5, -1, 0, 1, 9)},
-    **{f"timeout {n}": ({"parameters": {"timeout": n}}, FP32, 200 if n >= 0 else 400) for n in (-1, 0, 10**7)},
-    "a priority that is text": ({"parameters": {"priority": "high"}}, FP32, 400),
-    **{f"version {word}": ({"version": word}, FP32, 404) for word in ("abc", "7", "-1", "9" * 30, "9" * 5000, "1.0")},
-    "version 1": ({"version": "1"}, FP32, 200),
-    "version 01": ({"version": "01"}, FP32, 200),
-    **{f"datatype {word}": ({"datatype": word}, FP32, 400) for word in ("FP33", "fp32", "", "FP64", "BYTES")},
-    "bools": ({"datatype": "BOOL", "parameters": {"signature": "BOOL"}}, b"\0\1\0", 200),
-    "bools of 2": ({"datatype": "BOOL", "parameters": {"signature": "BOOL"}}, b"\0\2\1", 400),
-    "bools of 255": ({"datatype": "BOOL", "parameters": {"signature": "BOOL"}}, b"\xff\0\1", 400),
-    "an unknown model": ({"model": "none"}, FP32, 404),
-    "an unknown signature": ({"parameters": {"signature": "none"}}, FP32, 400),
-    "an unknown input": ({"name": "z"}, FP32, 400),
-    "no input": ({"times": 0}, b"", 400),
-    "an input twice": ({"times": 2}, FP32, 400),
-    "an unknown output": ({"outputs": ["z"]}, FP32, 400),
-    "an output twice": ({"outputs": ["x", "x"]}, FP32, 400),
-    **{
-        f"shape {shape}": ({"shape": shape, "parameters": {"signature": "free"}}, b"", status)
-        for shape, status in (
-            ([0, 2**39], 200), ([0, 2**41], 400), ([0, 2**47], 400), ([2**20, 2**21], 400), ([-1, 3], 400),
-            ([0] * 33, 400), ([2**62, 0], 400),
-        )
-    },
-    "another shape": ({"shape": [3, 1]}, FP32, 400),
-    "a single example": ({"shape": [3]}, FP32, 400),
-}  # fmt: skip
-OWN_WORDS = ("a priority that is text",)
-"""What each protocol has its own types for."""
-
-
-@pytest.mark.parametrize("what", CASES)
-def test_rest_and_grpc_give_the_same_answer(edges: Port, what: str) -> None:
-    changes, raw, status = CASES[what]
-    rest, over_grpc = by_rest(edges, GOOD | changes, raw), by_grpc(edges, GOOD | changes, raw)
-    assert rest[0] == over_grpc[0] == status, (rest, over_grpc)
-    assert rest[1] == over_grpc[1] or what in OWN_WORDS
 
 
 # --- nothing that is sent holds up the others

@@ -15,13 +15,15 @@ import pytest
 
 from tfserve.errors import Invalid
 from tfserve.tensors import json_limits, json_numbers, tensor_json
+from tfserve.tensors.casting import Ragged
+from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.json_limits import ExpandsTooMuch, check_expansion, check_text, depth
 from tfserve.tensors.json_numbers import Numbers
-from tfserve.tensors.specs import Ragged, Signature, TensorSpec
+from tfserve.tensors.specs import Signature, TensorSpec
 from tfserve.web.api.json_requests import decode
 from tfserve.web.api.protos import oip_pb2 as v2
 from tfserve.web.api.protos import tensorflow_pb2 as tf
-from tfserve.web.api.v1 import grpc_tensors
+from tfserve.web.api.v1 import tensor_proto
 from tfserve.web.api.v2.requests import decode_infer
 from tfserve.web.api.workspace.requests import Predict
 from tfserve.web.predictions import message_expansion
@@ -225,13 +227,12 @@ def test_a_damaged_message_is_left_to_protobuf() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "string", "bool"])
 def test_one_value_stands_for_no_more_than_a_few_mebibytes(dtype: str) -> None:
-    element = grpc_tensors.ELEMENTS[dtype]
-    proto = tf.TensorProto(dtype=element.dtype)
+    proto = tf.TensorProto(dtype=DTYPES[dtype].v1)
     proto.tensor_shape.dim.add(size=2**27)
-    getattr(proto, element.field).append(b"" if dtype == "string" else 1)
+    getattr(proto, tensor_proto.FIELDS[dtype]).append(b"" if dtype == "string" else 1)
     assert len(proto.SerializeToString()) < 35
     with pytest.raises(Invalid, match="The last one is only repeated to fill arrays of up to 4194304 bytes"):
-        grpc_tensors.to_array(proto, TensorSpec("x", dtype, (-1,)))
+        tensor_proto.to_array(proto, TensorSpec("x", dtype, (-1,)))
 
 
 def test_a_model_whose_inputs_have_fixed_sizes_takes_no_larger_bodies_than_can_fit() -> None:

@@ -12,7 +12,8 @@ from tfserve.models.runtime_reports import Guard
 from tfserve.runtimes.guarded import Guarded, outside
 from tfserve.runtimes.interface import OnlyTensorFlowKnows
 from tfserve.runtimes.signature_only import SignatureOnly
-from tfserve.tensors.specs import DTYPES, Array, Signature, TensorSpec
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Array, Signature, TensorSpec
 from tfserve.worker.trials.accepted_numbers import find, type_limits
 
 FINITE = Guard({"x": type_limits(TensorSpec("x", "float32", (-1,)))})

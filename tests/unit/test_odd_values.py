@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from tfserve.errors import Kind, TFserveError
 from tfserve.ipc.messages import ModelOptions, ModelVersion
 from tfserve.runtimes.echo import EchoModel
-from tfserve.tensors.specs import DTYPES, Signature, TensorSpec, cast
+from tfserve.tensors.casting import cast
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Signature, TensorSpec
 from tfserve.tensors.tensor_json import decode_leniently, to_array
-from tfserve.web.api.v1 import predict_json, tf_example
-from tfserve.web.api.v2 import inputs as v2_inputs
+from tfserve.web.api.v1 import examples_json, predict_json
+from tfserve.web.api.v2 import core, rest_infer
 from tfserve.web.api.v2.requests import decode_infer
 from tfserve.web.predictions.live_models import Model
 from tfserve.worker.model.predictor import Predictor
@@ -73,7 +75,7 @@ def test_any_value_is_cast_to_any_type_or_refused(value: Any) -> None:
 @example({"x": [10**400]})
 @example({"\ud800": "a"})
 def test_any_features_become_an_example_or_are_refused(features: dict[str, Any]) -> None:
-    refused_or_read(tf_example.encode, features)
+    refused_or_read(examples_json.encode, features)
 
 
 def text_of(value: Any) -> bytes:
@@ -131,7 +133,7 @@ VERSION = ModelVersion(
 
 
 def read_v2(body: bytes, signature: Signature) -> None:
-    v2_inputs.read(decode_infer(body).inputs, memoryview(b""), signature)
+    core.read_inputs(decode_infer(body).inputs, signature, rest_infer.BodyValues(memoryview(b"")).read)
 
 
 @ODD

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tfserve.errors import Invalid, Unsupported
-from tfserve.tensors.specs import DTYPES, Array, Signature, TensorSpec
-from tfserve.web.api.v2 import binary, classification, inputs, json_tensors
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Array, Signature, TensorSpec
+from tfserve.web.api.v2 import classification, core, json_tensors, raw_tensors, rest_infer
 from tfserve.web.api.v2.requests import decode_infer
 
 NUMBERS = [name for name in DTYPES if name not in ("string", "float16", "bfloat16", "bool")]
@@ -30,7 +31,10 @@ def spec(dtype: str, *shape: int) -> TensorSpec:
 def read(body: Any, *specs: TensorSpec, tail: bytes = b"") -> dict[str, Array]:
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
     signature = Signature(specs, specs)
-    return inputs.read(decode_infer(text).inputs, memoryview(tail), signature)
+    given, values = decode_infer(text), rest_infer.BodyValues(memoryview(tail))
+    arrays = core.read_inputs(given.inputs, signature, values.read)
+    values.require_end(given.inputs)
+    return arrays
 
 
 def tensor(shape: list[Any], data: Any, datatype: str = "FP32", **more: Any) -> dict[str, Any]:
@@ -177,9 +181,9 @@ def test_numbers_go_through_bytes_unchanged(name: str) -> None:
     dtype = np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
     for shape in ((3, 2), (), (0, 2), (1, 2, 3, 4)):
         values = np.arange(math.prod(shape)).reshape(shape).astype(dtype)
-        data = bytes(binary.write(values))
+        data = bytes(raw_tensors.write(values))
         assert data == values.tobytes()
-        array = binary.read(memoryview(b"?" + data)[1:], TensorSpec("x", name, None), shape, "x")
+        array = raw_tensors.read(memoryview(b"?" + data)[1:], TensorSpec("x", name, None), shape)
         assert array.dtype == dtype
         assert array.tobytes() == data
         assert array.shape == shape
@@ -187,12 +191,12 @@ def test_numbers_go_through_bytes_unchanged(name: str) -> None:
 
 def test_strings_go_through_bytes_unchanged() -> None:
     values = np.array([b"", b"abc", "ü".encode(), b"\0\xff"], dtype=object).reshape(2, 2)
-    data = binary.write(values)
+    data = raw_tensors.write(values)
     assert bytes(data[:7]) == b"\0\0\0\0\3\0\0"
-    assert binary.read(data, spec("string"), (2, 2), "x").tolist() == values.tolist()
+    assert raw_tensors.read(data, spec("string"), (2, 2)).tolist() == values.tolist()
     for wrong in (b"\1", b"\5\0\0\0abc", b"\xff\xff\xff\xffa", b"", bytes(data) + b"\0\0\0\0"):
         with pytest.raises(Invalid, match="'x'"):
-            binary.read(memoryview(wrong), spec("string"), (2, 2), "x")
+            raw_tensors.read(memoryview(wrong), spec("string"), (2, 2))
 
 
 def test_bytes_that_do_not_add_up_are_refused_with_the_name_of_the_input() -> None:
@@ -219,20 +223,20 @@ def test_bytes_that_do_not_add_up_are_refused_with_the_name_of_the_input() -> No
 )
 def test_a_wrong_length_of_the_json_is_refused(header: bytes) -> None:
     with pytest.raises(Invalid, match="Inference-Header-Content-Length"):
-        binary.length_of_json(header, 100)
+        rest_infer.length_of_json(header, 100)
 
 
 def test_booleans_as_bytes_are_0_or_1() -> None:
     with pytest.raises(Invalid, match="'x'"):
-        binary.read(memoryview(b"\2"), spec("bool", 1), (1,), "x")
+        raw_tensors.read(memoryview(b"\2"), spec("bool", 1), (1,))
 
 
 def test_a_raw_body_finds_its_one_open_size() -> None:
     body = np.arange(6, dtype=np.float32).tobytes()
-    assert binary.read_whole_body(body, spec("float32", -1, 3)).shape == (2, 3)
-    assert binary.read_whole_body(body, spec("float32", 6)).shape == (6,)
-    assert binary.read_whole_body(b"any", spec("string", -1)).tolist() == [b"any"]
-    assert binary.read_whole_body(b"any", spec("string", 1, 1)).tolist() == [[b"any"]]
+    assert raw_tensors.read_whole_body(body, spec("float32", -1, 3)).shape == (2, 3)
+    assert raw_tensors.read_whole_body(body, spec("float32", 6)).shape == (6,)
+    assert raw_tensors.read_whole_body(b"any", spec("string", -1)).tolist() == [b"any"]
+    assert raw_tensors.read_whole_body(b"any", spec("string", 1, 1)).tolist() == [[b"any"]]
     for wrong in (
         spec("float32", -1, -1),
         spec("float32", -1, 4),
@@ -241,7 +245,7 @@ def test_a_raw_body_finds_its_one_open_size() -> None:
         spec("string", 2),
     ):
         with pytest.raises(Invalid, match="'x'"):
-            binary.read_whole_body(body, wrong)
+            raw_tensors.read_whole_body(body, wrong)
 
 
 def test_shared_memory_is_told_to_be_missing() -> None:
@@ -285,10 +289,10 @@ def test_any_array_survives_json_and_bytes(values: Array) -> None:
     x = TensorSpec("x", values.dtype.name, None)
     written = json_tensors.write(values, "x")
     text = orjson.dumps(written, option=orjson.OPT_SERIALIZE_NUMPY)
-    np.testing.assert_array_equal(json_tensors.read(orjson.loads(text), x, values.shape, "x"), values)
+    np.testing.assert_array_equal(json_tensors.read(orjson.loads(text), x, values.shape), values)
     if values.size:
-        np.testing.assert_array_equal(json_tensors.read(values.tolist(), x, values.shape, "x"), values)
-    np.testing.assert_array_equal(binary.read(binary.write(values), x, values.shape, "x"), values)
+        np.testing.assert_array_equal(json_tensors.read(values.tolist(), x, values.shape), values)
+    np.testing.assert_array_equal(raw_tensors.read(raw_tensors.write(values), x, values.shape), values)
 
 
 WORDS = st.sampled_from(

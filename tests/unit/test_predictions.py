@@ -15,7 +15,8 @@ from tfserve.errors import Failure
 from tfserve.ipc.frames import BrokenFrame
 from tfserve.ipc.prediction_frames import BUFFER_BYTES, HEADER, LARGE_BYTES, PredictionReader, encode
 from tfserve.ipc.predictions import Answer, Ask, Drop, Refusal, split_strings, to_array, to_tensor
-from tfserve.tensors.specs import DTYPES, Array
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Array
 
 SHAPES = st.just(()) | array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5)
 

@@ -15,8 +15,9 @@ from hypothesis.extra import numpy as arrays
 
 from tfserve.errors import Invalid
 from tfserve.tensors import json_numbers
+from tfserve.tensors.casting import cast
 from tfserve.tensors.json_numbers import LONG
-from tfserve.tensors.specs import TensorSpec, cast
+from tfserve.tensors.specs import TensorSpec
 from tfserve.tensors.tensor_json import NotFinite, NotJson, decode, decode_leniently, from_array, plain, to_array
 
 SPACES = " " * LONG

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.tensors.specs import DTYPES, TensorSpec, cast
+from tfserve.tensors.casting import cast
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import TensorSpec
 
 
 def given(value: Any, dtype: str, shape: tuple[int, ...] | None = None) -> Any:
@@ -79,7 +81,7 @@ def test_a_wrong_shape_is_told_with_the_expected_one() -> None:
 
 
 def test_a_single_example_where_a_batch_is_expected_is_explained() -> None:
-    with pytest.raises(Invalid, match="wrap a single example in \\[ \\]"):
+    with pytest.raises(Invalid, match="send a single example as shape"):
         given([1, 2], "float32", (-1, 2))
 
 

@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from tfserve.errors import Invalid, TFserveError, Unsupported
 from tfserve.ipc.messages import ModelVersion
-from tfserve.web.api.v1 import examples, metadata, predict_json, request_examples, routing, tf_example
-from tfserve.web.api.v1.predict_json import Form
-from tfserve.web.api.v1.routing import Address
+from tfserve.web.api.v1 import examples_json, metadata, predict_json, request_examples, routing
+from tfserve.web.api.v1.core import Address, Form, Prediction
 from tfserve.web.http.priority_headers import read_wishes
 from tfserve.web.predictions.live_models import Model
-from tfserve.web.predictions.request import Result
+from tfserve.web.predictions.request import Request, Result
 
 
 async def asleep(*_: Any) -> None:
@@ -104,10 +103,15 @@ def test_long_rows_given_as_objects_are_put_together() -> None:
         predict_json.read(b'{"instances": [{"x": [1 ' + b" " * 9000 + b' 2], "n": 1}]}', one)
 
 
+def asked(rows: int | None) -> Prediction:
+    """A request in rows, or in columns."""
+    return Prediction(Request({"x": np.zeros(rows or 1)}), Form.COLUMNS if rows is None else Form.ROWS)
+
+
 def test_rows_of_several_outputs_are_all_written_when_there_are_many() -> None:
     count = 2 * predict_json.ROWS_AT_ONCE + 1
     outputs = {"a": np.arange(count), "b": np.where(np.arange(count) == 7, np.nan, 0.5)}
-    text = predict_json.write(Result(outputs, 1), rows=count)
+    text = predict_json.write(asked(count), Result(outputs, 1))
     rows = json.loads(text)["predictions"]
     assert [row["a"] for row in rows] == list(range(count))
     assert [index for index, row in enumerate(rows) if row["b"] != 0.5] == [7]
@@ -120,11 +124,8 @@ def test_rows_of_several_outputs_are_written_with_strings_and_words() -> None:
         "n": np.array([1, 2]),
     }
     expected = b'[{"y":[1.0,NaN],"null":["null"],"n":1},{"y":[2.0,3.0],"null":[{"b64":"/w=="}],"n":2}]'
-    assert (
-        predict_json.write(Result(outputs, 1), rows=len(next(iter(outputs.values()))))
-        == b'{"predictions":' + expected + b"}"
-    )
-    columns = predict_json.write(Result({"a": np.array(1), "b": np.zeros((0, 2))}, 1), rows=None)
+    assert predict_json.write(asked(2), Result(outputs, 1)) == b'{"predictions":' + expected + b"}"
+    columns = predict_json.write(asked(None), Result({"a": np.array(1), "b": np.zeros((0, 2))}, 1))
     assert columns == b'{"outputs":{"a":1,"b":[]}}'
 
 
@@ -168,11 +169,11 @@ def test_the_request_to_paste_quotes_what_a_shell_would_read() -> None:
 
 
 def test_an_example_is_written_as_protocol_buffers_want_it() -> None:
-    assert tf_example.encode({}) == b"\n\0"
+    assert examples_json.encode({}) == b"\n\0"
     integers = "0a160a140a0161120f1a0d0a0b01" + "ff" * 9 + "01"  # 1, and -1 as ten bytes
-    assert tf_example.encode({"a": [True, -1]}).hex() == integers
+    assert examples_json.encode({"a": [True, -1]}).hex() == integers
     with pytest.raises(TFserveError, match="Feature 'a'"):
-        tf_example.encode({"a": {"b64": 3}})
+        examples_json.encode({"a": {"b64": 3}})
 
 
 KEYS = st.sampled_from(["instances", "inputs", "signature_name", "x", "n", "b64", "examples", "context", "other"])
@@ -196,6 +197,6 @@ MODELS = [
 def test_whatever_json_comes_it_is_read_or_refused(body: dict[str, Any], padding: str) -> None:
     text = json.dumps(body).replace("[", "[" + padding).encode()
     for each in MODELS:
-        for read in (predict_json.read, partial(examples.read, verb="classify")):
+        for read in (predict_json.read, partial(examples_json.read, verb="classify")):
             with contextlib.suppress(TFserveError):
                 read(text, each)

@@ -12,8 +12,9 @@ from tfserve.errors import Invalid
 from tfserve.ipc.messages import ModelOptions, ModelVersion
 from tfserve.tensors.specs import Signature, TensorSpec
 from tfserve.web.api.v1 import predict_json, routing
+from tfserve.web.api.v1.core import Address, Form, Prediction
 from tfserve.web.predictions.live_models import Model
-from tfserve.web.predictions.request import Result
+from tfserve.web.predictions.request import Request, Result
 
 
 async def never(_: str) -> None:
@@ -42,9 +43,10 @@ def test_a_scalar_beside_rows_is_asked_for_in_columns(body: bytes) -> None:
 @pytest.mark.parametrize("shapes", [[(37,)], [(37, 4)], [()], [(2, 3), (3,)], [(2,), ()], [(0, 2)]])
 def test_outputs_that_are_not_one_row_for_each_instance_are_refused_in_rows(shapes: Any) -> None:
     result = Result({f"y{n}": np.zeros(shape, np.float32) for n, shape in enumerate(shapes)}, 1)
+    request = Request({"x": np.zeros(2)})
     with pytest.raises(Invalid, match=r"2 instances, .*Send columns instead"):
-        predict_json.write(result, rows=2)
-    assert predict_json.write(result, rows=None).startswith(b'{"outputs":')
+        predict_json.write(Prediction(request, Form.ROWS), result)
+    assert predict_json.write(Prediction(request, Form.COLUMNS), result).startswith(b'{"outputs":')
 
 
 @pytest.mark.parametrize(
@@ -55,14 +57,14 @@ def test_outputs_that_are_not_one_row_for_each_instance_are_refused_in_rows(shap
     ],
 )  # fmt: skip
 def test_a_path_may_have_an_escaped_colon_and_a_slash_at_its_end(path: bytes) -> None:
-    assert routing.read("POST", path) == routing.Address("predict", "a")
+    assert routing.read("POST", path) == Address("predict", "a")
     versioned = path.replace(b"/a", b"/a/versions/2", 1)
-    assert routing.read("POST", versioned) == routing.Address("predict", "a", 2)
+    assert routing.read("POST", versioned) == Address("predict", "a", 2)
 
 
 def test_reads_may_have_a_slash_at_their_end_too() -> None:
-    assert routing.read("GET", b"/v1/models/") == routing.Address("list")
-    assert routing.read("GET", b"/v1/models/a/metadata/") == routing.Address("metadata", "a")
+    assert routing.read("GET", b"/v1/models/") == Address("list")
+    assert routing.read("GET", b"/v1/models/a/metadata/") == Address("metadata", "a")
     for path in (b"/v1/models/a//", b"/v1/models/a%3Afit", b"/v1/models//a:predict"):
         with pytest.raises(Invalid, match="Malformed request"):
             routing.read("POST", path)

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 
 from tfserve.errors import Failure
-from tfserve.tensors.specs import DTYPES, NAMES, Array
+from tfserve.tensors.dtypes import DTYPES, NAMES
+from tfserve.tensors.specs import Array
 
 DEFAULT_URGENCY = 3
 """Of 0 (first) to 7 (last), as RFC 9218 counts."""

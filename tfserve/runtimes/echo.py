@@ -15,7 +15,8 @@ from tfserve.errors import Invalid, nearest
 from tfserve.models.formats import Located
 from tfserve.runtimes.interface import find_signature
 from tfserve.runtimes.signature_only import SignatureOnly
-from tfserve.tensors.specs import DEFAULT_SIGNATURE, DTYPES, Array, Shape, Signature, TensorSpec
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Shape, Signature, TensorSpec
 
 
 class _Tensor(msgspec.Struct):

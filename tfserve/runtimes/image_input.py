@@ -11,7 +11,8 @@ import numpy as np
 from tfserve.errors import Invalid
 from tfserve.runtimes import image_spec
 from tfserve.runtimes.image_spec import MODES, ImageSpec, Layout
-from tfserve.tensors.specs import DTYPES, Array, Quantization, Shape, TensorSpec
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Array, Quantization, Shape, TensorSpec
 
 AXES: dict[Layout, tuple[int, int, int]] = {"NHWC": (1, 2, 3), "NCHW": (2, 3, 1)}
 """The axes of height, width and channels."""

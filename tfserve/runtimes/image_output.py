@@ -11,7 +11,8 @@ from tfserve.runtimes import image_boxes
 from tfserve.runtimes.decoding import resized
 from tfserve.runtimes.image_spec import ImageSpec, Layout
 from tfserve.runtimes.interface import listed
-from tfserve.tensors.specs import DTYPES, Array, Shape, TensorSpec
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Array, Shape, TensorSpec
 
 ALMOST = 1e-3
 """How far rounding may move a probability outside 0 to 1."""

@@ -18,7 +18,8 @@ from tfserve.runtimes.decoding import decode
 from tfserve.runtimes.image_metadata import Found
 from tfserve.runtimes.image_spec import ImageSpec
 from tfserve.runtimes.interface import Runtime, Target, add_remark, listed, release_memory, remarks_of
-from tfserve.tensors.specs import DEFAULT_SIGNATURE, DTYPES, Array, Signature, TensorSpec
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 
 IMAGE_BYTES = "image_bytes"
 PIXELS = "pixels of image_bytes"

@@ -17,37 +17,12 @@ from tfserve.runtimes import layout, machine, onnx_bfloat16, onnx_quantization
 from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
+from tfserve.tensors.dtypes import DTYPES, OTHER_ONNX
 from tfserve.tensors.specs import Array, TensorSpec
 
-DTYPES = {
-    onnx_bfloat16.TYPE: "bfloat16",
-    "tensor(bool)": "bool",
-    "tensor(double)": "float64",
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(int8)": "int8",
-    "tensor(int16)": "int16",
-    "tensor(int32)": "int32",
-    "tensor(int64)": "int64",
-    "tensor(string)": "string",
-    "tensor(uint8)": "uint8",
-    "tensor(uint16)": "uint16",
-    "tensor(uint32)": "uint32",
-    "tensor(uint64)": "uint64",
-}
-"""ONNX Runtime's names of the types that it exchanges as arrays."""
+TYPES = {dtype.onnx: name for name, dtype in DTYPES.items()}
 
 _TENSOR = re.compile(r"tensor\((\w+)\)")
-_TYPES = {
-    "float8e4m3fn": "float8_e4m3fn",
-    "float8e4m3fnuz": "float8_e4m3fnuz",
-    "float8e5m2": "float8_e5m2",
-    "float8e5m2fnuz": "float8_e5m2fnuz",
-    "float8e8m0": "float8_e8m0fnu",
-    "float4e2m1": "float4_e2m1fn",
-}
-"""Types that ONNX Runtime has but can't exchange, by their usual names."""
-
 _HINTS = {
     "Unsupported model IR version": "Update onnxruntime, or export the model for an older version of ONNX.",
     "is under development and support for this is limited": "Export the model for an older opset.",
@@ -69,12 +44,12 @@ def load(model: Located, *, device: str) -> OnnxModel:
     except Exception as error:
         raise Invalid(f"{model.path} can't be loaded by ONNX Runtime: {_cause(error)}") from error
     any_shape = _tensors_without_rank(model, session)
-    if strange := [each for each in session.get_inputs() if each.type not in DTYPES]:
+    if strange := [each for each in session.get_inputs() if each.type not in TYPES]:
         raise Unsupported(f"{model.path} has the unsupported input {strange[0].name!r}, {_what(strange[0])}.")
     inputs = [_spec(each, any_shape) for each in session.get_inputs()]
     # Classifiers made by other libraries also have lists of maps as outputs, which can't be fetched.
-    outputs = [_spec(each, any_shape) for each in session.get_outputs() if each.type in DTYPES]
-    strange = [each for each in session.get_outputs() if each.type not in DTYPES]
+    outputs = [_spec(each, any_shape) for each in session.get_outputs() if each.type in TYPES]
+    strange = [each for each in session.get_outputs() if each.type not in TYPES]
     if not outputs:
         problem = f"output {strange[0].name!r} is {_what(strange[0])}" if strange else "it has no outputs"
         raise Unsupported(
@@ -162,15 +137,15 @@ def _what(tensor: Any) -> str:
     """Describes a value that has no numpy array: a tensor by its numpy type, anything else by its ONNX type."""
     if (match := _TENSOR.fullmatch(tensor.type)) is None:
         return f"not a tensor but a {tensor.type}"
-    return f"a tensor of {_TYPES.get(match[1], match[1])}"
+    return f"a tensor of {OTHER_ONNX.get(match[1], match[1])}"
 
 
 def _spec(tensor: Any, any_shape: Collection[str]) -> TensorSpec:
     """Sizes without a number are symbols or None."""
     if tensor.name in any_shape and not tensor.shape:
-        return TensorSpec(tensor.name, DTYPES[tensor.type], None)
+        return TensorSpec(tensor.name, TYPES[tensor.type], None)
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in tensor.shape)
-    return TensorSpec(tensor.name, DTYPES[tensor.type], shape)
+    return TensorSpec(tensor.name, TYPES[tensor.type], shape)
 
 
 def _given(array: Array) -> Array:

@@ -16,35 +16,10 @@ from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.interface import listed
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
+from tfserve.tensors.dtypes import DTYPES, OTHER_OPENVINO
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 
-DTYPES = {
-    "boolean": "bool",
-    "f16": "float16",
-    "f32": "float32",
-    "f64": "float64",
-    "i8": "int8",
-    "i16": "int16",
-    "i32": "int32",
-    "i64": "int64",
-    "u8": "uint8",
-    "u16": "uint16",
-    "u32": "uint32",
-    "u64": "uint64",
-}
-"""OpenVINO's names of the types that it exchanges as arrays."""
-
-_OTHER_TYPES = {
-    "bf16": "bfloat16",
-    "f4e2m1": "float4_e2m1fn",
-    "f8e4m3": "float8_e4m3fn",
-    "f8e5m2": "float8_e5m2",
-    "f8e8m0": "float8_e8m0fnu",
-    "i4": "int4",
-    "u1": "uint1",
-    "u4": "uint4",
-}
-"""Types that OpenVINO has but can't exchange, by their usual names."""
+TYPES = {dtype.openvino: name for name, dtype in DTYPES.items() if dtype.openvino}
 
 PRECISIONS = {"float32": "f32", "bf16": "bf16"}
 
@@ -196,10 +171,10 @@ def _settings(precision: str) -> dict[str, Any]:
 
 def _check_types(model: Located, graph: Any) -> None:
     specs = [_spec(port) for port in (*graph.inputs, *graph.outputs)]
-    if strange := [spec for spec in specs if spec.dtype not in DTYPES.values()]:
+    if strange := [spec for spec in specs if spec.dtype not in TYPES.values()]:
         raise Unsupported(
             f"{model.path} has the tensor {strange[0].name!r} of {strange[0].dtype}, which OpenVINO can't"
-            f" accept or return. Supported: {', '.join(DTYPES.values())}."
+            f" accept or return. Supported: {', '.join(TYPES.values())}."
         )
 
 
@@ -207,7 +182,7 @@ def _spec(port: Any) -> TensorSpec:
     shape = port.partial_shape
     sizes = None if shape.rank.is_dynamic else tuple(-1 if size.is_dynamic else size.get_length() for size in shape)
     kind = port.element_type.get_type_name()
-    return TensorSpec(_names(port)[0], DTYPES.get(kind) or _OTHER_TYPES.get(kind, kind), sizes)
+    return TensorSpec(_names(port)[0], TYPES.get(kind) or OTHER_OPENVINO.get(kind, kind), sizes)
 
 
 def _names(port: Any) -> list[str]:

@@ -14,43 +14,10 @@ from tfserve.errors import Invalid
 from tfserve.runtimes import composites
 from tfserve.runtimes.protobuf import Field, entry, of
 from tfserve.runtimes.protobuf import fields as fields_of
+from tfserve.tensors.dtypes import DTYPES, OTHER_NUMBERS
 from tfserve.tensors.specs import Shape, Signature, TensorSpec
 
-DTYPES = {
-    1: "float32",
-    2: "float64",
-    3: "int32",
-    4: "uint8",
-    5: "int16",
-    6: "int8",
-    7: "string",
-    8: "complex64",
-    9: "int64",
-    10: "bool",
-    11: "qint8",
-    12: "quint8",
-    13: "qint32",
-    14: "bfloat16",
-    15: "qint16",
-    16: "quint16",
-    17: "uint16",
-    18: "complex128",
-    19: "float16",
-    20: "resource",
-    21: "variant",
-    22: "uint32",
-    23: "uint64",
-    24: "float8_e5m2",
-    25: "float8_e4m3fn",
-    26: "float8_e4m3fnuz",
-    27: "float8_e4m3b11fnuz",
-    28: "float8_e5m2fnuz",
-    29: "int4",
-    30: "uint4",
-    31: "int2",
-    32: "uint2",
-    33: "float4_e2m1fn",
-}
+_TYPES = {dtype.number: name for name, dtype in DTYPES.items()} | OTHER_NUMBERS
 """TensorFlow's numbers of its types; those of references are 100 higher."""
 
 _SPARSE_FIELDS = (2, 1, 3)
@@ -213,7 +180,7 @@ def _composite_parts(name: str, data: memoryview) -> list[_Named]:
 def _spec(name: str, fields: dict[int, Field], part: str = "") -> TensorSpec:
     number = fields[2].value % 100
     return TensorSpec(
-        name, DTYPES.get(number, f"type {number}"), _shape(fields[3].bytes) if 3 in fields else (), part=part
+        name, _TYPES.get(number, f"type {number}"), _shape(fields[3].bytes) if 3 in fields else (), part=part
     )
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfserve.tensors.specs import DTYPES, Array, Shape, Signature, TensorSpec
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Array, Shape, Signature, TensorSpec
 
 ZEROS, ONES, RANDOM = "zeros", "ones", "small random numbers"
 FILLS = (ZEROS, ONES, RANDOM)

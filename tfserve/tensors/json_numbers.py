@@ -22,8 +22,9 @@ import orjson
 import simdjson
 from numpy.typing import NDArray
 
+from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.json_limits import check_expansion
-from tfserve.tensors.specs import DTYPES, MAX_RANK, Array, Shape
+from tfserve.tensors.specs import MAX_RANK, Array, Shape
 
 LONG = 8 * 1024
 """Minimum length of a list's text, in bytes, for this to pay off."""

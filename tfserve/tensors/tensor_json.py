@@ -18,9 +18,11 @@ import orjson
 
 from tfserve.errors import Invalid
 from tfserve.tensors import json_numbers
+from tfserve.tensors.casting import Ragged, cast
+from tfserve.tensors.dtypes import BFLOAT16, DTYPES
 from tfserve.tensors.json_limits import check_expansion, without_bom
 from tfserve.tensors.json_numbers import Numbers
-from tfserve.tensors.specs import BFLOAT16, DTYPES, Array, Ragged, TensorSpec, cast, check_shape
+from tfserve.tensors.specs import Array, TensorSpec, check_shape
 
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 

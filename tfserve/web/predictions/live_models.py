@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+import unicodedata
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 
@@ -20,10 +23,20 @@ from tfserve.ipc.predictions import Ask, Refusal
 from tfserve.paths import without_folders
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Signature
 from tfserve.web.http import access_log
+from tfserve.web.http.offload import are_heavy, offloaded
 from tfserve.web.predictions.counters import Statistics
 from tfserve.web.predictions.model_connections import ModelLine
 from tfserve.web.predictions.pool import Pool
-from tfserve.web.predictions.request import CallerGone, Request, Result, in_order, outputs_in_order, rows, tensors
+from tfserve.web.predictions.request import (
+    CallerGone,
+    Prepared,
+    Request,
+    Result,
+    in_order,
+    outputs_in_order,
+    rows,
+    tensors,
+)
 from tfserve.web.predictions.signature_checks import max_body_bytes
 
 
@@ -42,6 +55,9 @@ class PredictionTimedOut(TimedOut):
 class ModelQueueFull(Unavailable):
     """{limit} predictions of this model wait or run, as many as it may have (max_predictions). Try again later."""
 
+
+P = TypeVar("P", bound=Prepared)
+T = TypeVar("T")
 
 Wake = Callable[[str], Awaitable[None]]
 """Asks the supervisor for TensorFlow's process of a model, and returns when it can be reached."""
@@ -115,6 +131,17 @@ class Model:
         if DEFAULT_SIGNATURE not in self.signatures and len(self.signatures) == 1:
             return next(iter(self.signatures))
         return DEFAULT_SIGNATURE
+
+    async def run(self, read: Callable[[], P], write: Callable[[P, Result], T], *, is_heavy: bool) -> T:
+        """Reads a request, computes it and writes the response. Large ones are read and written in a thread.
+
+        Raises the errors of `predict`, `read` and `write`.
+        """
+        prepared = await offloaded(read) if is_heavy else read()
+        result = await self.predict(prepared.request)
+        if are_heavy(result.outputs.values()):
+            return await offloaded(partial(write, prepared, result))
+        return write(prepared, result)
 
     async def predict(self, request: Request) -> Result:
         """Computes. Raises a `TFserveError` (invalid, unavailable, timed out, too large, internal), or `CallerGone`."""
@@ -259,13 +286,14 @@ class Models:
 
     def versions(self, name: str) -> list[Model]:
         """The versions of a model, the one that takes requests first. Raises `NoSuchModel`."""
-        found = self._by_name.get(name)
+        found = self._by_name.get(_normalized(name))
         if not found:
             raise NoSuchModel(name=name, hint=nearest(name, self._by_name))
         return found
 
     def get(self, name: str, version: int | None = None) -> Model:
         """The version that serves, or the one that is asked for. Raises `NoSuchModel`, `NoSuchVersion`."""
+        name = _normalized(name)
         found = self._by_name.get(name)
         if not found or (version is None and found[0].state == "draining"):
             raise NoSuchModel(name=name, hint=nearest(name, [each for each in self._by_name if each != name]))
@@ -324,6 +352,11 @@ class Models:
 
     def _new(self, name: str, told: ModelVersion) -> Model:
         return Model(name, told, timeout_s=self._timeout_s, limit=self._limit, wake=self._wake)
+
+
+def _normalized(name: str) -> str:
+    """The name in Unicode form NFC, as names are stored."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _expire(reply: asyncio.Future[predictions.Answer | Refusal], timeout_s: float) -> None:

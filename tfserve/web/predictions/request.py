@@ -1,9 +1,10 @@
-"""One prediction on its way: what a protocol wants of a model, who waits for the response, and what comes back."""
+"""A prediction request on its way to a model, the client that waits for it, and the result."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from tfserve.ipc import predictions
 from tfserve.ipc.predictions import DEFAULT_URGENCY, Tensor
@@ -13,7 +14,7 @@ from tfserve.web.http.offload import are_heavy, offloaded
 
 
 class CallerGone(ClientGone):
-    """The client has closed its connection, so nobody waits for the answer."""
+    """The client has closed its connection, so nobody waits for the response."""
 
 
 class Caller:
@@ -33,11 +34,11 @@ class Caller:
 
 @dataclass(slots=True)
 class Request:
-    """What a protocol asks of a model.
+    """A prediction request.
 
-    `inputs` are arrays that fit the signature, by its names (`Model.check_inputs` makes sure); `outputs` the wanted
-    names in order, all of the signature when empty. `timeout_s` None is the server's own. A request that is not
-    `pinned` to the version that it asked for follows the model to the version that takes its place.
+    `inputs` are arrays that match the signature. `outputs` are the requested names in order; if empty, all outputs of
+    the signature are returned. `timeout_s` None is the server's own limit. A request that is not `pinned` to a version
+    follows the model to the version that replaces it.
     """
 
     inputs: Mapping[str, Array]
@@ -50,42 +51,62 @@ class Request:
     pinned: bool = False
 
 
+class Options(NamedTuple):
+    """How to handle a request, from headers, metadata and path."""
+
+    protocol: str
+    urgency: int = DEFAULT_URGENCY
+    timeout_s: float | None = None
+    pinned: bool = False
+    caller: Caller | None = None
+
+    def request(self, inputs: Mapping[str, Array], signature: str, outputs: Sequence[str] = ()) -> Request:
+        protocol, urgency, timeout_s, pinned, caller = self
+        return Request(inputs, signature, outputs, urgency, timeout_s, protocol, caller, pinned)
+
+
+class Prepared(Protocol):
+    """A request that has been read and checked, with what its protocol needs to write the response."""
+
+    @property
+    def request(self) -> Request: ...
+
+
 @dataclass(slots=True)
 class Result:
-    """The outputs by name, in the order that was asked for. Arrays are not to be written; strings are
-    arrays of bytes.
-    """
+    """The outputs by name, in the requested order. The arrays are read-only; strings are arrays of bytes."""
 
     outputs: dict[str, Array]
     version: int
 
 
 def in_order(signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The inputs as the signature orders them, so that requests that name them differently can share a batch."""
+    """The inputs in the order of the signature, so that requests in any order can share a batch."""
     if len(inputs) < 2:
         return inputs
     known = {spec.name: inputs[spec.name] for spec in signature.inputs if spec.name in inputs}
     return known if len(known) == len(inputs) else inputs
 
 
-def outputs_in_order(signature: Signature, wanted: Sequence[str]) -> tuple[str, ...]:
-    """All outputs, or those that are wanted, as the signature orders them; what it does not know stays behind."""
-    if not wanted:
+def outputs_in_order(signature: Signature, requested: Sequence[str]) -> tuple[str, ...]:
+    """All outputs, or the requested ones, in the order of the signature if it has all of them."""
+    if not requested:
         return tuple([spec.name for spec in signature.outputs])
-    known = [spec.name for spec in signature.outputs if spec.name in wanted]
-    return tuple(known) if len(known) == len(wanted) else tuple(wanted)
+    known = [spec.name for spec in signature.outputs if spec.name in requested]
+    return tuple(known) if len(known) == len(requested) else tuple(requested)
 
 
 async def tensors(inputs: Mapping[str, Array]) -> tuple[Tensor, ...]:
-    """The inputs as bytes; many strings are joined in a thread."""
+    """The inputs as bytes. Many strings are joined in a thread."""
 
-    def made() -> tuple[Tensor, ...]:
+    def convert() -> tuple[Tensor, ...]:
         return tuple([predictions.to_tensor(array) for array in inputs.values()])
 
-    return await offloaded(made) if are_heavy(inputs.values()) else made()
+    return await offloaded(convert) if are_heavy(inputs.values()) else convert()
 
 
 def rows(inputs: Mapping[str, Array]) -> int:
+    """The batch size: the first dimension of the first input."""
     for array in inputs.values():
         return int(array.shape[0]) if array.ndim else 1
     return 1

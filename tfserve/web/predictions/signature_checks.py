@@ -1,27 +1,23 @@
-"""Whether what a caller gives fits what a model takes."""
+"""Checks of a request against a model's signature, for every protocol."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
 from tfserve.errors import Invalid, nearest
-from tfserve.tensors.specs import MAX_RANK, Shape, Signature, TensorSpec
-
-#: More than any request can hold. An array of no elements has sizes too, and numpy multiplies them.
-MAX_ELEMENTS = 1 << 40
-
+from tfserve.tensors.specs import Signature, TensorSpec
 
 ELEMENT_BYTES = 256
-"""As many as an element takes in any protocol, with brackets, spaces and digits without end."""
+"""Maximum size of an element in any protocol, with brackets, white space and many digits."""
 REST_BYTES = 1 << 20
-"""For everything else in a request."""
+"""Maximum size of everything else in a request."""
 
 
 def max_body_bytes(signatures: Iterable[Signature]) -> int | None:
-    """The most that a request for one of the signatures can need; None where an input may have any size."""
+    """The maximum size of a request for one of the signatures; None if an input may have any size."""
     most = 0
     for signature in signatures:
         for spec in signature.inputs:
@@ -31,57 +27,52 @@ def max_body_bytes(signatures: Iterable[Signature]) -> int | None:
     return most * ELEMENT_BYTES + REST_BYTES
 
 
-def find(name: str, specs: Sequence[TensorSpec], kind: str) -> TensorSpec:
-    """The input or output of that name; `kind` says which. Raises `Invalid`, which lists what there is."""
+def find(name: str, specs: Sequence[TensorSpec], what: str) -> TensorSpec:
+    """The input or output (`what`) with that name. Raises `Invalid` with a list of the available ones."""
     for spec in specs:
         if spec.name == name:
             return spec
-    known = [spec.name for spec in specs]
-    raise Invalid(f"There is no {kind} {name[:100]!r}{nearest(name[:100], known)}. There are: {_listed(known)}.")
+    raise unknown(name, [spec.name for spec in specs], what)
 
 
-def require_all(given: Iterable[str], specs: Sequence[TensorSpec]) -> None:
-    """Raises `Invalid`, which names the inputs that are missing."""
-    missing = {spec.name for spec in specs}.difference(given)
+def unknown(name: str, known: Collection[str], what: str) -> Invalid:
+    """The error for a name that does not exist."""
+    return Invalid(f"Unknown {what} {name[:100]!r}{nearest(name[:100], known)}. Available: {listed(known)}.")
+
+
+def require_all(given: Collection[str], specs: Sequence[TensorSpec]) -> None:
+    """Raises `Invalid` with the names of the missing inputs."""
+    missing = sorted({spec.name for spec in specs}.difference(given))
     if missing:
-        known = [str(spec.name) for spec in specs]
-        raise Invalid(f"{_listed(sorted(missing))} must be given too. The inputs are: {_listed(known)}.")
+        known = [spec.name for spec in specs]
+        raise Invalid(f"Missing input {listed(missing)}{nearest(missing[0], given)}. Required: {listed(known)}.")
 
 
-def refuse_repeated(names: Sequence[str], kind: str) -> None:
+def require_names(given: Collection[str], specs: Sequence[TensorSpec]) -> None:
+    """Raises `Invalid` if the names are not exactly those of the inputs."""
+    for name in given:
+        find(name, specs, "input")
+    require_all(given, specs)
+
+
+def refuse_repeated(names: Sequence[str], what: str) -> None:
+    """Raises `Invalid` if a name occurs twice."""
     if len(set(names)) < len(names):
-        raise repeated(next(name for name in names if names.count(name) > 1), kind)
+        raise repeated(next(name for name in names if names.count(name) > 1), what)
 
 
-def repeated(name: str, kind: str) -> Invalid:
-    """The error for a name that is there twice."""
-    return Invalid(f"The {kind} {name[:100]!r} was given more than once. Give each {kind} once.")
-
-
-def require_shape(shape: Shape, spec: TensorSpec) -> None:
-    """Raises `Invalid`. Sizes are looked at before anything is allocated for them."""
-    if shape and min(shape) < 0:
-        raise Invalid(f"Input {spec.name!r} has shape {list(shape[:MAX_RANK])}: sizes must not be negative.")
-    if not spec.accepts(shape):
-        hint = " Its first size counts examples: it is 1 for a single one." if _is_example(shape, spec) else ""
-        raise Invalid(f"Input {spec.name!r} takes {spec}; the shape {list(shape[:MAX_RANK])} was given.{hint}")
-    if len(shape) > MAX_RANK or math.prod([size or 1 for size in shape]) > MAX_ELEMENTS:
-        raise Invalid(
-            f"Input {spec.name!r} was given a shape of {len(shape)} dimensions, with sizes of up to {max(shape)};"
-            f" at most {MAX_RANK} dimensions are possible, and sizes that come to {MAX_ELEMENTS} without the zeros."
-        )
-
-
-def _is_example(shape: Shape, spec: TensorSpec) -> bool:
-    return spec.is_batched and len(shape) < MAX_RANK and spec.accepts((1, *shape))
+def repeated(name: str, what: str) -> Invalid:
+    """The error for a name that occurs twice."""
+    return Invalid(f"The {what} {name[:100]!r} was given more than once.")
 
 
 def require_bools(data: bytes | memoryview, name: str) -> None:
-    """Raises `Invalid` for bytes other than 0 and 1, which are no truth values."""
+    """Raises `Invalid` for bytes other than 0 and 1."""
     values = np.frombuffer(data, np.uint8)
     if values.size and values.max() > 1:
-        raise Invalid(f"Input {name!r} is BOOL, so bytes of 0 and 1; {int(values.max())} was given.")
+        raise Invalid(f"Input {name!r} is BOOL and takes only bytes of 0 or 1, got {int(values.max())}.")
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(map(repr, names)) or "none"
+def listed(names: Iterable[str]) -> str:
+    """At most 20 names, quoted."""
+    return ", ".join(map(repr, list(names)[:20])) or "none"

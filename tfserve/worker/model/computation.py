@@ -28,7 +28,8 @@ from tfserve.runtimes.interface import (
     listed,
     release_memory,
 )
-from tfserve.tensors.specs import DTYPES, Array, Signature, TensorSpec
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Array, Signature, TensorSpec
 from tfserve.worker.model import batching, samples
 from tfserve.worker.model.batching import Plan
 from tfserve.worker.model.request_queue import Group, Waiting

@@ -15,7 +15,8 @@ import numpy as np
 
 from tfserve.errors import TFserveError
 from tfserve.models.runtime_reports import Number
-from tfserve.tensors.specs import DTYPES, Array, Signature, TensorSpec
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Array, Signature, TensorSpec
 from tfserve.worker.trials.trial_inputs import Inputs
 
 Compute = Callable[[Inputs], Sequence[Array]]

@@ -14,7 +14,8 @@ from tfserve.ipc.predictions import Tensor, to_array, to_tensor
 from tfserve.models.runtime_reports import ENOUGH_SAMPLES, Guard
 from tfserve.runtimes import decisions, guarded, state
 from tfserve.runtimes.interface import Runtime
-from tfserve.tensors.specs import DTYPES, Array, Signature
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Array, Signature
 from tfserve.worker.trials import accepted_numbers, trial_inputs
 from tfserve.worker.trials.numeric_diff import Difference, compare, is_exact
 from tfserve.worker.trials.trial_inputs import Inputs

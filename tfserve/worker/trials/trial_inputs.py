@@ -13,7 +13,9 @@ from tfserve.ipc import predictions
 from tfserve.ipc.predictions import to_array
 from tfserve.models.runtime_reports import Number
 from tfserve.runtimes.synthetic_inputs import shape_of, size_bytes, uncertainty
-from tfserve.tensors.specs import DTYPES, Array, Shape, Signature, TensorSpec, cast
+from tfserve.tensors.casting import cast
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Array, Shape, Signature, TensorSpec
 from tfserve.worker.model.predictor import PredictRequest
 
 Inputs = Mapping[str, Array]

@@ -16,7 +16,7 @@ from tfserve.db.task_json import task_json
 from tfserve.errors import Forbidden, Invalid, NotFound, PathRefused
 from tfserve.ipc.messages import StartTraining
 from tfserve.paths import resolve
-from tfserve.tensors.specs import decode_b64
+from tfserve.tensors.casting import decode_b64
 from tfserve.training.dataset.project_folders import LATEST, MODELS, is_archive, results_folder
 from tfserve.training.fit import earlier_models
 from tfserve.training.fit.earlier_models import NONE, PARAMETER

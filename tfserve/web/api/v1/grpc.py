@@ -1,26 +1,49 @@
-"""PredictionService and ModelService over gRPC."""
+"""The gRPC edge of version 1: PredictionService and ModelService."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from google.protobuf.json_format import ParseDict
+
+from tfserve.errors import Invalid, Unsupported
 from tfserve.tensors.specs import Array, Signature
 from tfserve.web.api.protos import tfserving_pb2 as v1
 from tfserve.web.api.protos.tensorflow_pb2 import TensorProto
-from tfserve.web.api.v1.grpc_examples import Examples
-from tfserve.web.api.v1.grpc_models import About
-from tfserve.web.api.v1.grpc_specs import PROTOCOL, answering_spec, model_of, signature_of
-from tfserve.web.api.v1.grpc_tensors import to_array, to_proto
-from tfserve.web.http.offload import are_heavy, offloaded
+from tfserve.web.api.v1 import core, metadata, tensor_proto
+from tfserve.web.api.v1.core import METHODS, Address, Examination, Prediction
 from tfserve.web.predictions import signature_checks
-from tfserve.web.predictions.live_models import Models
-from tfserve.web.predictions.request import Request, Result
+from tfserve.web.predictions.live_models import Model, Models
+from tfserve.web.predictions.request import Options, Result
 from tfserve.web.rpc import Call, Service, Unary
 
 PREDICTIONS = "tensorflow.serving.PredictionService"
 MODELS = "tensorflow.serving.ModelService"
+PROTOCOL = "v1-grpc"
+SIGNATURES = "signature_def"
+MAX_TASKS = 64
+
+
+def _address(spec: v1.ModelSpec, verb: str) -> Address:
+    """Raises `Invalid` if the name is missing."""
+    if not spec.name:
+        raise Invalid("Missing model name in request. Set model_spec.name to a workspace with a deployed model.")
+    label = spec.version_label if spec.WhichOneof("version_choice") == "version_label" else None
+    return Address(verb, spec.name, spec.version.value if spec.HasField("version") else None, label)
+
+
+def _options(spec: v1.ModelSpec, call: Call) -> Options:
+    return Options(PROTOCOL, call.urgency, call.timeout_s, spec.HasField("version"))
+
+
+def _model_spec(model: Model, version: int, signature: str = "") -> v1.ModelSpec:
+    """The specification in a response."""
+    spec = v1.ModelSpec(name=model.name, signature_name=signature)
+    spec.version.value = version
+    return spec
 
 
 @dataclass(frozen=True)
@@ -30,40 +53,117 @@ class Predict:
     models: Models
 
     async def __call__(self, request: v1.PredictRequest, call: Call) -> v1.PredictResponse:
-        model = model_of(self.models, request.model_spec)
-        name, signature = signature_of(model, request.model_spec)
-        wanted = list(request.output_filter)
-        signature_checks.refuse_repeated(wanted, "output")
-        for output in wanted:
-            signature_checks.find(output, signature.outputs, "output")
-        read = partial(self._arrays, request.inputs, signature)
-        question = Request(
-            inputs=await offloaded(read) if call.is_heavy else read(),
-            signature=name,
-            outputs=wanted,
-            urgency=call.urgency,
-            timeout_s=call.timeout_s,
-            protocol=PROTOCOL,
-            pinned=request.model_spec.HasField("version"),
-        )
-        result = await model.predict(question)
-        write = partial(_answer, answering_spec(request.model_spec, result.version, name), result)
-        return await offloaded(write) if are_heavy(result.outputs.values()) else write()
+        model = core.find(self.models, _address(request.model_spec, "predict"))
+        read = partial(self._read, model, request, _options(request.model_spec, call))
+        return await model.run(read, partial(self._write, model), is_heavy=call.is_heavy)
+
+    def _read(self, model: Model, request: v1.PredictRequest, options: Options) -> Prediction:
+        name, signature = core.signature_of(model, request.model_spec.signature_name)
+        outputs = list(request.output_filter)
+        signature_checks.refuse_repeated(outputs, "output")
+        requested = [signature_checks.find(each, signature.outputs, "output") for each in outputs]
+        core.check_outputs(requested or signature.outputs)
+        return Prediction(options.request(self._arrays(request.inputs, signature), name, outputs))
 
     def _arrays(self, tensors: Mapping[str, TensorProto], signature: Signature) -> dict[str, Array]:
-        arrays = {
-            name: to_array(tensors[name], signature_checks.find(name, signature.inputs, "input")) for name in tensors
-        }
-        if len(arrays) < len(signature.inputs):
-            signature_checks.require_all(arrays, signature.inputs)
-        return arrays
+        signature_checks.require_names(tensors, signature.inputs)
+        return {spec.name: tensor_proto.to_array(tensors[spec.name], spec) for spec in signature.inputs}
+
+    def _write(self, model: Model, prediction: Prediction, result: Result) -> v1.PredictResponse:
+        response = v1.PredictResponse(model_spec=_model_spec(model, result.version, prediction.request.signature))
+        for name, array in result.outputs.items():
+            tensor_proto.fill(response.outputs[name], array)
+        return response
 
 
-def _answer(spec: v1.ModelSpec, result: Result) -> v1.PredictResponse:
-    answer = v1.PredictResponse(model_spec=spec)
-    for output, array in result.outputs.items():
-        answer.outputs[output].CopyFrom(to_proto(array))
-    return answer
+@dataclass(frozen=True)
+class Examples:
+    """The methods that take examples."""
+
+    models: Models
+
+    async def classify(self, request: v1.ClassificationRequest, call: Call) -> v1.ClassificationResponse:
+        result = await self._run(request.model_spec, request.input, "classify", call)
+        return v1.ClassificationResponse(result=result.classification_result, model_spec=result.model_spec)
+
+    async def regress(self, request: v1.RegressionRequest, call: Call) -> v1.RegressionResponse:
+        result = await self._run(request.model_spec, request.input, "regress", call)
+        return v1.RegressionResponse(result=result.regression_result, model_spec=result.model_spec)
+
+    async def multi_inference(self, request: v1.MultiInferenceRequest, call: Call) -> v1.MultiInferenceResponse:
+        """Runs every task on the same examples concurrently."""
+        if not request.tasks:
+            raise Invalid("A MultiInferenceRequest requires at least one task.")
+        if len(request.tasks) > MAX_TASKS:
+            raise Invalid(f"A MultiInferenceRequest may have at most {MAX_TASKS} tasks, got {len(request.tasks)}.")
+        results = await asyncio.gather(*(self._task(task, request.input, call) for task in request.tasks))
+        return v1.MultiInferenceResponse(results=results)
+
+    async def _task(self, task: v1.InferenceTask, examples: v1.Input, call: Call) -> v1.InferenceResult:
+        verb = task.method_name.removeprefix(METHODS)
+        if verb not in core.OUTPUTS or verb == task.method_name:
+            valid = " or ".join(repr(METHODS + each) for each in core.OUTPUTS)
+            raise Invalid(f"A task's method_name must be {valid}, got {task.method_name[:80]!r}.")
+        return await self._run(task.model_spec, examples, verb, call)
+
+    async def _run(self, spec: v1.ModelSpec, examples: v1.Input, verb: str, call: Call) -> v1.InferenceResult:
+        model = core.find(self.models, _address(spec, verb))
+        read = partial(_examination, model, spec, examples, verb, _options(spec, call))
+        return await model.run(read, partial(_inference_result, model), is_heavy=call.is_heavy)
+
+
+def _examination(model: Model, spec: v1.ModelSpec, examples: v1.Input, verb: str, options: Options) -> Examination:
+    signature = core.signature_of(model, spec.signature_name)
+    given, context = examples.example_list.examples, b""
+    if examples.WhichOneof("kind") == "example_list_with_context":
+        given = examples.example_list_with_context.examples
+        context = examples.example_list_with_context.context.SerializeToString()
+    return core.examine(signature, verb, context, [each.SerializeToString() for each in given], options)
+
+
+def _inference_result(model: Model, examination: Examination, result: Result) -> v1.InferenceResult:
+    response = v1.InferenceResult(model_spec=_model_spec(model, result.version, examination.request.signature))
+    if examination.verb == "regress":
+        regressions = response.regression_result.regressions
+        for value in core.values(result, examination.examples).tolist():
+            regressions.add(value=value)
+        return response
+    classes = core.classes(result, examination.examples)
+    for labels, scores in zip(classes.labels, classes.scores.tolist(), strict=True):
+        row = response.classification_result.classifications.add()
+        for label, score in zip(labels, scores, strict=True):
+            row.classes.add(label=label, score=score)
+    return response
+
+
+@dataclass(frozen=True)
+class About:
+    """The methods for metadata and status, with the same information as the REST API."""
+
+    models: Models
+
+    async def metadata(self, request: v1.GetModelMetadataRequest, _: Call) -> v1.GetModelMetadataResponse:
+        if not request.metadata_field:
+            raise Invalid(f"The request has no metadata_field. The only one available is {SIGNATURES!r}.")
+        for field in request.metadata_field:
+            if field != SIGNATURES:
+                raise Invalid(f"Unknown metadata_field {field[:80]!r}. The only one available is {SIGNATURES!r}.")
+        model = core.find(self.models, _address(request.model_spec, "metadata"))
+        response = v1.GetModelMetadataResponse(model_spec=_model_spec(model, model.version))
+        signatures = metadata.metadata(model)["metadata"][SIGNATURES]
+        response.metadata[SIGNATURES].Pack(ParseDict(signatures, v1.SignatureDefMap(), ignore_unknown_fields=True))
+        return response
+
+    async def status(self, request: v1.GetModelStatusRequest, _: Call) -> v1.GetModelStatusResponse:
+        """The status of one version, or of all known ones."""
+        chosen = core.versions(self.models, _address(request.model_spec, "status"))
+        return ParseDict(metadata.status(chosen), v1.GetModelStatusResponse())
+
+    async def reload(self, _: v1.ReloadConfigRequest, __: Call) -> v1.ReloadConfigResponse:
+        raise Unsupported(
+            "This server has no model configuration list. Deploy models to workspaces with POST /deploy/ or"
+            " RepositoryModelLoad of inference.GRPCInferenceService."
+        )
 
 
 def services(models: Models) -> list[Service]:

@@ -24,10 +24,11 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from tfserve.errors import Invalid
-from tfserve.tensors.specs import Array, decode_b64
+from tfserve.tensors.casting import decode_b64
+from tfserve.tensors.specs import Array
 from tfserve.web.http import multipart
 from tfserve.web.predictions.live_models import Model
-from tfserve.web.predictions.request import Request, Result
+from tfserve.web.predictions.request import Options, Request, Result
 
 IMAGE_BYTES = "image_bytes"
 TOP = 5
@@ -45,23 +46,23 @@ def is_file(scope: Scope) -> bool:
     return any(name == b"content-type" and value.lower().startswith(TYPES) for name, value in scope["headers"])
 
 
-def are_files(asked: dict[str, Any], model: Model) -> bool:
+def are_files(document: dict[str, Any], model: Model) -> bool:
     """Whether the JSON rows are image files for a model whose default signature takes numbers."""
-    if IMAGE_BYTES not in model.signatures or asked.get("signature_name"):
+    if IMAGE_BYTES not in model.signatures or document.get("signature_name"):
         return False
-    rows = asked.get("instances")
+    rows = document.get("instances")
     default = model.signatures.get(model.default_signature())
     if default is not None and any(spec.dtype == "string" for spec in default.inputs):
         return False
     return rows.__class__ is list and bool(rows) and all(_is_b64(row) for row in rows)
 
 
-def request_of_rows(rows: list[dict[str, str]]) -> Request:
+def request_of_rows(rows: list[dict[str, str]], options: Options) -> Request:
     """Raises `Invalid`."""
-    return _request([_decoded(n, row["b64"]) for n, row in enumerate(rows)])
+    return _request([_decoded(n, row["b64"]) for n, row in enumerate(rows)], options)
 
 
-async def request_of_body(model: Model, scope: Scope, body: bytes) -> Request:
+async def request_of_body(model: Model, scope: Scope, body: bytes, options: Options) -> Request:
     """The prediction for a body that is not JSON. Raises `Invalid`."""
     if IMAGE_BYTES not in model.signatures:
         raise Invalid(
@@ -75,7 +76,7 @@ async def request_of_body(model: Model, scope: Scope, body: bytes) -> Request:
         files = [content for _, content in form.files]
     if not files or not all(files):
         raise Invalid("The request has no image. Send an image file as the body, or a form with at least one file.")
-    return _request(files)
+    return _request(files, options)
 
 
 def write(model: Model, result: Result, scope: Scope) -> bytes:
@@ -156,10 +157,10 @@ def _png(mask: Array) -> bytes:
     return file.getvalue()
 
 
-def _request(files: list[bytes]) -> Request:
+def _request(files: list[bytes], options: Options) -> Request:
     array = np.empty(len(files), object)
     array[:] = files
-    return Request({IMAGE_BYTES: array}, IMAGE_BYTES)
+    return options.request({IMAGE_BYTES: array}, IMAGE_BYTES)
 
 
 def _is_b64(row: Any) -> bool:

@@ -7,16 +7,9 @@ from typing import Any
 
 import msgspec
 
+from tfserve.tensors.dtypes import V1_NAMES
 from tfserve.tensors.specs import Signature, TensorSpec
 from tfserve.web.predictions.live_models import Model
-
-#: TensorFlow's names of types in this protocol.
-DATA_TYPES = {
-    "bool": "DT_BOOL", "uint8": "DT_UINT8", "uint16": "DT_UINT16", "uint32": "DT_UINT32", "uint64": "DT_UINT64",
-    "int8": "DT_INT8", "int16": "DT_INT16", "int32": "DT_INT32", "int64": "DT_INT64",
-    "float16": "DT_HALF", "bfloat16": "DT_BFLOAT16", "float32": "DT_FLOAT", "float64": "DT_DOUBLE",
-    "complex64": "DT_COMPLEX64", "complex128": "DT_COMPLEX128", "string": "DT_STRING",
-}  # fmt: skip
 
 STATES = {"loading": "LOADING", "active": "AVAILABLE", "draining": "UNLOADING", "failed": "END"}
 
@@ -80,7 +73,7 @@ def _signature(signature: Signature) -> dict[str, Any]:
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
     sizes = [{"size": str(size), "name": ""} for size in spec.shape or ()]
     found = {
-        "dtype": DATA_TYPES.get(spec.dtype, "DT_INVALID"),
+        "dtype": V1_NAMES.get(spec.dtype, "DT_INVALID"),
         "tensor_shape": {"dim": sizes, "unknown_rank": spec.shape is None},
         "name": spec.name,
     }

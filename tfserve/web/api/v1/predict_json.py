@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from enum import Enum
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import orjson
 
-from tfserve.errors import Invalid, Unsupported, nearest
+from tfserve.errors import Invalid, Unsupported
+from tfserve.tensors.casting import Ragged
+from tfserve.tensors.dtypes import BFLOAT16, DTYPES
 from tfserve.tensors.json_numbers import Numbers
-from tfserve.tensors.specs import BFLOAT16, DTYPES, Array, Ragged, Signature, TensorSpec, check_shape
-from tfserve.tensors.tensor_json import OPTIONS, NotJson, decode_leniently, from_array, string, to_array
-from tfserve.web.api.v1 import image_requests
-from tfserve.web.api.v1.ragged import told_ragged
+from tfserve.tensors.specs import Array, Signature, TensorSpec, check_shape
+from tfserve.tensors.tensor_json import (
+    EXPLAINED_BYTES,
+    OPTIONS,
+    NotJson,
+    decode_leniently,
+    from_array,
+    plain,
+    string,
+    to_array,
+)
+from tfserve.web.api.v1 import core, image_requests
+from tfserve.web.api.v1.core import Form, Prediction, UnsupportedInput, UnsupportedOutput
+from tfserve.web.predictions import signature_checks
 from tfserve.web.predictions.live_models import Model
-from tfserve.web.predictions.request import Request, Result
+from tfserve.web.predictions.request import Options, Result
+
+PROTOCOL = "v1"
 
 BYTES_SUFFIX = "_bytes"
-
-ROWS_AT_ONCE = 16 * 1024
 """Outputs with this suffix are written as b64."""
 
-ASK_IN_COLUMNS = 'Send columns instead: {"inputs": {"<input>": …}}.'
+ROWS_AT_ONCE = 16 * 1024
+
+SEND_COLUMNS = 'Send columns instead: {"inputs": {"<input>": …}}.'
 
 _NUMPY = (np.ndarray, np.generic)
 
@@ -31,52 +44,48 @@ _NUMPY = (np.ndarray, np.generic)
 def read_object(body: bytes) -> dict[str, Any]:
     """The JSON object in a body. Raises `Invalid`."""
     try:
-        asked = decode_leniently(body)
+        document = decode_leniently(body)
     except NotJson as error:
         raise Invalid(f"JSON Parse error: {error.detail['cause']}") from None
-    if asked.__class__ is not dict:
+    if document.__class__ is not dict:
         raise Invalid('Malformed request: expected a JSON object such as {"instances": [[1.0, 2.0]]}.')
-    return asked
+    return document
 
 
-def signature_of(asked: dict[str, Any], model: Model) -> tuple[str, Signature]:
-    """The signature of a request, or the default one. Raises `Invalid`."""
-    name = asked.get("signature_name") or model.default_signature()
-    if not isinstance(name, str):
+def signature_of(document: dict[str, Any], model: Model) -> tuple[str, Signature]:
+    """The signature of a request and its name, or the default one. Raises `Invalid`."""
+    name = document.get("signature_name")
+    if name and not isinstance(name, str):
         raise Invalid("'signature_name' must be text.")
-    return name, model.signatures.get(name) or model.signature(name)
+    return core.signature_of(model, name)
 
 
-class Form(Enum):
-    """The format of a request, and so of its response."""
-
-    ROWS = "instances"
-    COLUMNS = "inputs"
-    PICTURES = "files"
-
-
-def read(body: bytes, model: Model) -> tuple[Request, Form]:
-    """The prediction and its format. Raises `Invalid`, `Unsupported`."""
-    asked = read_object(body)
-    if image_requests.are_files(asked, model):
-        return image_requests.request_of_rows(asked["instances"]), Form.PICTURES
-    name, signature = signature_of(asked, model)
-    in_rows = "instances" in asked
-    if in_rows == ("inputs" in asked):
+def read(body: bytes, model: Model, options: Options = Options(PROTOCOL)) -> Prediction:  # noqa: B008
+    """Raises `Invalid`, `Unsupported`."""
+    document = read_object(body)
+    if image_requests.are_files(document, model):
+        return Prediction(image_requests.request_of_rows(document["instances"], options), Form.FILES)
+    name, signature = signature_of(document, model)
+    in_rows = "instances" in document
+    if in_rows == ("inputs" in document):
         given = "both" if in_rows else "neither"
         raise Invalid(f"Expected either 'instances' (a list of rows) or 'inputs' (columns), got {given}.")
-    inputs = _rows(asked["instances"], signature) if in_rows else _columns(asked["inputs"], signature)
-    for spec in signature.outputs:
-        if spec.dtype not in DTYPES:
-            raise Invalid(f"Failed to write JSON value for tensor type {spec.dtype}, which output {spec.name!r} has.")
-    return Request(inputs, name), Form.ROWS if in_rows else Form.COLUMNS
+    inputs = _rows(document["instances"], signature) if in_rows else _columns(document["inputs"], signature)
+    try:
+        core.check_outputs(signature.outputs)
+    except UnsupportedOutput as error:
+        dtype = error.detail["dtype"]
+        raise Invalid(f"Failed to write JSON value for tensor type {dtype}. {error.message}") from None
+    return Prediction(options.request(inputs, name), Form.ROWS if in_rows else Form.COLUMNS)
 
 
-def write(result: Result, *, rows: int | None) -> bytes:
-    """The response, in rows if the request was. Raises `Invalid` if the outputs do not have one row per instance."""
-    in_rows = rows is not None
-    if in_rows and any(array.shape[:1] != (rows,) for array in result.outputs.values()):
-        raise _no_rows(result, rows or 0)
+def write(prediction: Prediction, result: Result) -> bytes:
+    """The response, in the form of the request. Raises `Invalid` if outputs do not have one row per instance."""
+    in_rows = prediction.form is Form.ROWS
+    if in_rows:
+        rows = len(next(iter(prediction.request.inputs.values())))
+        if any(array.shape[:1] != (rows,) for array in result.outputs.values()):
+            raise _no_rows(result, rows)
     if len(result.outputs) == 1:
         ((name, array),) = result.outputs.items()
         text = from_array(array, tokens=True, b64=name.endswith(BYTES_SUFFIX))
@@ -107,7 +116,7 @@ def _not_in_rows(spec: TensorSpec, signature: Signature) -> Invalid:
         )
     return Invalid(
         f"Input {spec.name!r} takes {spec}: one value for the whole request, not one per row of 'instances'."
-        f" {ASK_IN_COLUMNS}"
+        f" {SEND_COLUMNS}"
     )
 
 
@@ -117,8 +126,16 @@ def _rows_of_objects(instances: list[Any], signature: Signature) -> dict[str, Ar
         if not _is_object(row):
             raise Invalid(f"'instances' mixes objects and other values (first at index {index}).")
         if row.keys() != names:
-            raise Invalid(f"Failed to process element: {index} of 'instances' list: {_names_differ(row, names)}")
+            raise _wrong_names(index, row, signature)
     return {spec.name: _column(instances, spec) for spec in signature.inputs}
+
+
+def _wrong_names(index: int, row: dict[str, Any], signature: Signature) -> Invalid:
+    try:
+        signature_checks.require_names(row, signature.inputs)
+    except Invalid as error:
+        return Invalid(f"Failed to process element: {index} of 'instances' list: {error.message}")
+    raise AssertionError("the names of the row differ from those of the signature")
 
 
 def _column(instances: list[Any], spec: TensorSpec) -> Array:
@@ -139,28 +156,43 @@ def _columns(inputs: Any, signature: Signature) -> dict[str, Array]:
     if not _is_object(inputs):
         spec = _only_input(signature, "inputs")
         return {spec.name: _array(inputs, spec, in_rows=False)}
-    missing = [spec.name for spec in signature.inputs if spec.name not in inputs]
-    if missing:
-        raise Invalid(
-            f"'inputs' is missing {_listed(missing)}{nearest(missing[0], inputs)}. {_what_it_takes(signature)}"
-        )
+    signature_checks.require_all(inputs, signature.inputs)
     return {spec.name: _array(inputs[spec.name], spec, in_rows=False) for spec in signature.inputs}
 
 
 def _array(value: Any, spec: TensorSpec, *, in_rows: bool) -> Array:
     try:
+        if spec.dtype not in DTYPES:
+            core.check_input(spec)
         return to_array(value, spec, spec.name)
     except Ragged as error:
-        raise told_ragged(value, error) from None
+        raise _explained_ragged(value, error) from None
     except NotJson as error:
         raise Invalid(f"JSON Parse error: {error.detail['cause']}") from None
-    except Invalid:
-        if spec.dtype in DTYPES:
-            raise
-        told = f"Conversion of JSON Value to type: {spec.dtype} is not possible, which input {spec.name!r} takes."
+    except UnsupportedInput as error:
+        message = f"Conversion of JSON Value to type: {spec.dtype} is not possible. {error.message}"
         if in_rows:
-            raise Invalid(f"Failed to process element: 0 of 'instances' list. Error: {told}") from None
-        raise Unsupported(told) from None
+            raise Invalid(f"Failed to process element: 0 of 'instances' list. Error: {message}") from None
+        raise Unsupported(message) from None
+
+
+def _explained_ragged(value: Any, error: Ragged) -> Invalid:
+    """With the position of the first list whose length differs from the first one at its level, if any."""
+    if value.__class__ is Numbers and len(value.text) > EXPLAINED_BYTES:
+        return error
+    expected: dict[int, int] = {}
+    level = [plain(value)]
+    depth = 0
+    while level:
+        lists = [each for each in level if each.__class__ is list]
+        for each in lists:
+            size = expected.setdefault(depth, len(each))
+            if len(each) != size:
+                position = f"Encountered list at unexpected size: {len(each)} at level: {depth} expected size: {size}"
+                return Invalid(f"{position}. {error.message}")
+        level = [inner for each in lists for inner in each if inner.__class__ is list]
+        depth += 1
+    return error
 
 
 def _is_object(value: Any) -> bool:
@@ -175,20 +207,9 @@ def _only_input(signature: Signature, where: str) -> TensorSpec:
     return signature.inputs[0]
 
 
-def _names_differ(row: dict[str, Any], names: set[str]) -> str:
-    wrong = [f"missing {_listed(sorted(names - row.keys()))}"] if names - row.keys() else []
-    if unknown := sorted(row.keys() - names):
-        wrong.append(f"unknown input {_listed(unknown)}{nearest(unknown[0], names)}")
-    return f"{' and '.join(wrong)}. Each row must have exactly {_listed(sorted(names))}."
-
-
 def _what_it_takes(signature: Signature) -> str:
     takes = "; ".join(f"{spec.name!r}, {spec}" for spec in signature.inputs)
     return f"The signature takes {takes or 'no inputs'}."
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:20]))
 
 
 def _no_rows(result: Result, rows: int) -> Invalid:
@@ -196,7 +217,7 @@ def _no_rows(result: Result, rows: int) -> Invalid:
     first = next(iter(result.outputs))
     return Invalid(
         f"Tensor name: {first} has inconsistent batch size: {rows} instances, but outputs of shapes"
-        f" {sizes}, which are not one row per instance. {ASK_IN_COLUMNS}"
+        f" {sizes}, which are not one row per instance. {SEND_COLUMNS}"
     )
 
 

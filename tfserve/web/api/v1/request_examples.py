@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import quote
 
 from tfserve.errors import Unsupported
-from tfserve.tensors.specs import DTYPES, Signature, TensorSpec
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Signature, TensorSpec
 from tfserve.web.api.v1.image_requests import IMAGE_BYTES
 from tfserve.web.predictions.live_models import Model
 

@@ -1,15 +1,14 @@
-"""Routing under /v1/: from a path to a method, a model and a version."""
+"""Routing under /v1/: from a path to an `Address`."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import unquote
 
 from starlette.types import Scope
 
-from tfserve.errors import Invalid, NotFound, nearest
-from tfserve.web.predictions.live_models import Model, Models, NoSuchModel, NoSuchVersion
+from tfserve.errors import Invalid
+from tfserve.web.api.v1.core import Address
 
 MAX_VERSION = 2**63 - 1
 MAX_KNOWN = 1024
@@ -24,24 +23,6 @@ _ESCAPED_COLON = re.compile(r"%3a(?=(?:classify|regress|predict)/?$)", re.IGNORE
 
 class MalformedRequest(Invalid):
     """Malformed request: {method} {path}"""
-
-
-class UnknownLabel(Invalid):
-    """Unrecognized servable version label: {label}. Request a version by its number: /v1/models/{name}/versions/1"""
-
-
-class ServableNotFound(NotFound):
-    """Servable not found for request: {asked}{hint}"""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """`verb` is predict, classify, regress, status, metadata, example or list. All except list require a name."""
-
-    verb: str
-    name: str = ""
-    version: int | None = None
-    label: str | None = None
 
 
 class Addresses:
@@ -75,40 +56,6 @@ def read(method: str, raw_path: bytes) -> Address:
             raise Invalid("Missing model name in request.")
         return Address("list")
     return Address((verb or "status").lower(), unquote(name), _version(version), unquote(label) if label else None)
-
-
-def find(models: Models, address: Address) -> Model:
-    """The requested version (default: the one that serves requests). Raises `ServableNotFound`, `UnknownLabel`."""
-    if address.label is not None:
-        raise UnknownLabel(label=address.label, name=address.name)
-    return _get(models, address)
-
-
-def versions(models: Models, address: Address) -> list[Model]:
-    """All versions that match an address, the one that serves requests first. Raises the same errors."""
-    if address.label is not None:
-        raise UnknownLabel(label=address.label, name=address.name)
-    if address.version is not None:
-        return [_get(models, address)]
-    try:
-        return models.versions(address.name)
-    except NoSuchModel:
-        raise _not_found(models, address) from None
-
-
-def _get(models: Models, address: Address) -> Model:
-    try:
-        return models.get(address.name, address.version)
-    except NoSuchModel:
-        raise _not_found(models, address) from None
-    except NoSuchVersion as error:
-        raise _not_found(models, address, known=error.detail["known"]) from None
-
-
-def _not_found(models: Models, address: Address, known: str = "") -> ServableNotFound:
-    asked = f"Latest({address.name})" if address.version is None else f"Specific({address.name}, {address.version})"
-    hint = f" (available: {known})" if known else nearest(address.name, models.names())
-    return ServableNotFound(asked=asked, hint=hint)
 
 
 def _version(digits: str | None) -> int | None:

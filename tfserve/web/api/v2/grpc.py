@@ -1,4 +1,4 @@
-"""The gRPC service of version 2: translates each method."""
+"""The gRPC service of version 2: all methods except inference, with the same information as the REST API."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tfserve.errors import Unsupported
 from tfserve.web.api.endpoint import Context
 from tfserve.web.api.protos import oip_pb2 as v2
 from tfserve.web.api.v2 import metadata, repository, statistics
+from tfserve.web.api.v2.core import model_of, versions_of
 from tfserve.web.api.v2.grpc_infer import Infer
-from tfserve.web.api.v2.request_options import model_of
 from tfserve.web.predictions.live_models import Models, NoSuchModel, NoSuchVersion
 from tfserve.web.rpc import Call, Service, Stream, Unary
 
@@ -23,8 +23,8 @@ M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True)
-class Verbs:
-    """All methods except inference. Shares its data with the REST API."""
+class Methods:
+    """All methods except inference."""
 
     context: Context
     models: Models
@@ -37,7 +37,7 @@ class Verbs:
 
     async def model_ready(self, request: v2.ModelReadyRequest, _: Call) -> v2.ModelReadyResponse:
         try:
-            model = model_of(self.models, request.name, request.version)
+            model = model_of(self.models, request.name, request.version or None)
         except (NoSuchModel, NoSuchVersion):
             return v2.ModelReadyResponse(ready=False)
         return v2.ModelReadyResponse(ready=model.is_ready)
@@ -46,21 +46,16 @@ class Verbs:
         return _from_json(metadata.server(), v2.ServerMetadataResponse())
 
     async def model_metadata(self, request: v2.ModelMetadataRequest, _: Call) -> v2.ModelMetadataResponse:
-        model = model_of(self.models, request.name, request.version)
-        content = metadata.model(model, self.models.versions(model.name)) | {"properties": metadata.properties(model)}
+        model = model_of(self.models, request.name, request.version or None)
+        content = metadata.model(model, self.models) | {"properties": metadata.properties(model)}
         return _from_json(content, v2.ModelMetadataResponse())
 
     async def model_config(self, request: v2.ModelConfigRequest, _: Call) -> v2.ModelConfigResponse:
-        model = model_of(self.models, request.name, request.version)
+        model = model_of(self.models, request.name, request.version or None)
         return v2.ModelConfigResponse(config=_from_json(metadata.config(model), v2.ModelConfig()))
 
     async def model_statistics(self, request: v2.ModelStatisticsRequest, _: Call) -> v2.ModelStatisticsResponse:
-        if request.name:
-            chosen = [model_of(self.models, request.name, request.version)]
-            if not request.version:
-                chosen = self.models.versions(chosen[0].name)
-        else:
-            chosen = list(self.models)
+        chosen = versions_of(self.models, request.name, request.version or None) if request.name else self.models
         return _from_json(await statistics.model_stats(chosen, self.context.line), v2.ModelStatisticsResponse())
 
     async def repository_index(self, request: v2.RepositoryIndexRequest, _: Call) -> v2.RepositoryIndexResponse:
@@ -80,23 +75,23 @@ class Verbs:
 
 
 def service(context: Context, models: Models) -> Service:
-    verbs, infer = Verbs(context, models), Infer(models)
+    methods, infer = Methods(context, models), Infer(models)
     return Service(
         NAME,
         {
             "ModelInfer": Unary(v2.ModelInferRequest, v2.ModelInferResponse, infer.one),
             "ModelStreamInfer": Stream(v2.ModelInferRequest, v2.ModelStreamInferResponse, infer.stream),
-            "ServerLive": Unary(v2.ServerLiveRequest, v2.ServerLiveResponse, verbs.server_live),
-            "ServerReady": Unary(v2.ServerReadyRequest, v2.ServerReadyResponse, verbs.server_ready),
-            "ModelReady": Unary(v2.ModelReadyRequest, v2.ModelReadyResponse, verbs.model_ready),
-            "ServerMetadata": Unary(v2.ServerMetadataRequest, v2.ServerMetadataResponse, verbs.server_metadata),
-            "ModelMetadata": Unary(v2.ModelMetadataRequest, v2.ModelMetadataResponse, verbs.model_metadata),
-            "ModelConfig": Unary(v2.ModelConfigRequest, v2.ModelConfigResponse, verbs.model_config),
-            "ModelStatistics": Unary(v2.ModelStatisticsRequest, v2.ModelStatisticsResponse, verbs.model_statistics),
-            "RepositoryIndex": Unary(v2.RepositoryIndexRequest, v2.RepositoryIndexResponse, verbs.repository_index),
-            "RepositoryModelLoad": Unary(v2.RepositoryModelLoadRequest, v2.RepositoryModelLoadResponse, verbs.load),
+            "ServerLive": Unary(v2.ServerLiveRequest, v2.ServerLiveResponse, methods.server_live),
+            "ServerReady": Unary(v2.ServerReadyRequest, v2.ServerReadyResponse, methods.server_ready),
+            "ModelReady": Unary(v2.ModelReadyRequest, v2.ModelReadyResponse, methods.model_ready),
+            "ServerMetadata": Unary(v2.ServerMetadataRequest, v2.ServerMetadataResponse, methods.server_metadata),
+            "ModelMetadata": Unary(v2.ModelMetadataRequest, v2.ModelMetadataResponse, methods.model_metadata),
+            "ModelConfig": Unary(v2.ModelConfigRequest, v2.ModelConfigResponse, methods.model_config),
+            "ModelStatistics": Unary(v2.ModelStatisticsRequest, v2.ModelStatisticsResponse, methods.model_statistics),
+            "RepositoryIndex": Unary(v2.RepositoryIndexRequest, v2.RepositoryIndexResponse, methods.repository_index),
+            "RepositoryModelLoad": Unary(v2.RepositoryModelLoadRequest, v2.RepositoryModelLoadResponse, methods.load),
             "RepositoryModelUnload": Unary(
-                v2.RepositoryModelUnloadRequest, v2.RepositoryModelUnloadResponse, verbs.unload
+                v2.RepositoryModelUnloadRequest, v2.RepositoryModelUnloadResponse, methods.unload
             ),
         },
     )

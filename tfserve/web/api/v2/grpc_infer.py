@@ -1,36 +1,26 @@
-"""ModelInfer and ModelStreamInfer: from v2 requests to predictions, and from results to responses in raw bytes."""
+"""ModelInfer and ModelStreamInfer: from messages to an `InferRequest`, and from the outputs to raw bytes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from tfserve.errors import Invalid, TFserveError
-from tfserve.tensors.specs import Signature
-from tfserve.web.api.protos.oip_pb2 import (
-    InferParameter,
-    ModelInferRequest,
-    ModelInferResponse,
-    ModelStreamInferResponse,
-)
-from tfserve.web.api.v2 import classification, outputs, request_options
-from tfserve.web.api.v2.grpc_tensors import datatype_of, read_inputs, to_raw
-from tfserve.web.api.v2.inputs import find
-from tfserve.web.api.v2.request_options import model_of
-from tfserve.web.http.offload import are_heavy, offloaded
-from tfserve.web.predictions import signature_checks
+from tfserve.tensors.specs import Array, Shape, TensorSpec
+from tfserve.web.api.protos import oip_pb2 as v2
+from tfserve.web.api.v2 import contents, raw_tensors
+from tfserve.web.api.v2.core import Inference, model_of, output_tensors, prepare
+from tfserve.web.api.v2.requests import InferRequest, InputTensor, Parameters, RequestedOutput
 from tfserve.web.predictions.live_models import Model, Models
-from tfserve.web.predictions.request import Request, Result
+from tfserve.web.predictions.request import Options, Result
 from tfserve.web.rpc import Call
 
 PROTOCOL = "v2-grpc"
 #: Maximum concurrent requests of one stream.
 STREAM_WINDOW = 64
-
-Parameters = Mapping[str, InferParameter]
-Wanted = ModelInferRequest.InferRequestedOutputTensor
 
 
 @dataclass(frozen=True)
@@ -39,131 +29,107 @@ class Infer:
 
     models: Models
 
-    async def one(self, request: ModelInferRequest, call: Call) -> ModelInferResponse:
-        model = model_of(self.models, request.model_name, request.model_version)
-        parameters: Parameters = request.parameters
-        name = (_text(parameters, "signature") if parameters else "") or model.default_signature()
-        signature = model.signature(name)
-        wanted = [each.name for each in request.outputs]
-        if wanted:
-            _check_outputs(wanted, signature)
-        read = partial(read_inputs, request, signature.inputs)
-        question = Request(
-            inputs=await offloaded(read) if call.is_heavy else read(),
-            signature=name,
-            outputs=wanted,
-            urgency=_urgency(parameters, call),
-            timeout_s=_timeout_s(parameters, call.timeout_s) if parameters else call.timeout_s,
-            protocol=PROTOCOL,
-            pinned=bool(request.model_version),
-        )
-        result = await model.predict(question)
-        write = partial(_answer, request, result, signature, model)
-        return await offloaded(write) if are_heavy(result.outputs.values()) else write()
+    async def one(self, request: v2.ModelInferRequest, call: Call) -> v2.ModelInferResponse:
+        version = request.model_version
+        model = model_of(self.models, request.model_name, version or None)
+        options = Options(PROTOCOL, call.urgency, call.timeout_s, bool(version))
+        read_request = partial(read, model, request, options)
+        return await model.run(read_request, partial(_write, model), is_heavy=call.is_heavy)
 
     async def stream(
-        self, requests: AsyncIterator[ModelInferRequest], call: Call
-    ) -> AsyncGenerator[ModelStreamInferResponse, None]:
+        self, requests: AsyncIterator[v2.ModelInferRequest], call: Call
+    ) -> AsyncGenerator[v2.ModelStreamInferResponse, None]:
         """Responds in the order of the requests, several of which run concurrently. An error fails only one request."""
-        answers: asyncio.Queue[asyncio.Task[ModelStreamInferResponse] | None] = asyncio.Queue(STREAM_WINDOW)
-        reader = asyncio.create_task(self._read(requests, call, answers))
+        responses: asyncio.Queue[asyncio.Task[v2.ModelStreamInferResponse] | None] = asyncio.Queue(STREAM_WINDOW)
+        reader = asyncio.create_task(self._read(requests, call, responses))
         try:
-            while (answer := await answers.get()) is not None:
-                yield await answer
+            while (response := await responses.get()) is not None:
+                yield await response
             await reader
         finally:
             reader.cancel()
-            while not answers.empty():
-                if (left := answers.get_nowait()) is not None:
+            while not responses.empty():
+                if (left := responses.get_nowait()) is not None:
                     left.cancel()
 
     async def _read(
         self,
-        requests: AsyncIterator[ModelInferRequest],
+        requests: AsyncIterator[v2.ModelInferRequest],
         call: Call,
-        answers: asyncio.Queue[asyncio.Task[ModelStreamInferResponse] | None],
+        responses: asyncio.Queue[asyncio.Task[v2.ModelStreamInferResponse] | None],
     ) -> None:
         try:
             async for request in requests:
-                answer = asyncio.create_task(self._one_of_stream(request, call))
+                response = asyncio.create_task(self._one_of_stream(request, call))
                 try:
-                    await answers.put(answer)
+                    await responses.put(response)
                 except asyncio.CancelledError:
-                    answer.cancel()
+                    response.cancel()
                     raise
         finally:
-            await answers.put(None)
+            await responses.put(None)
 
-    async def _one_of_stream(self, request: ModelInferRequest, call: Call) -> ModelStreamInferResponse:
+    async def _one_of_stream(self, request: v2.ModelInferRequest, call: Call) -> v2.ModelStreamInferResponse:
         try:
-            answer = await self.one(request, call)
+            response = await self.one(request, call)
         except TFserveError as error:
             # The id identifies the request that the error belongs to.
-            return ModelStreamInferResponse(
-                error_message=error.message, infer_response=ModelInferResponse(id=request.id)
+            return v2.ModelStreamInferResponse(
+                error_message=error.message, infer_response=v2.ModelInferResponse(id=request.id)
             )
-        if _flag(request.parameters, "triton_enable_empty_final_response"):
-            answer.parameters["triton_final_response"].bool_param = True
-        return ModelStreamInferResponse(infer_response=answer)
+        name = "triton_enable_empty_final_response"
+        if name in request.parameters and request.parameters[name].bool_param:
+            response.parameters["triton_final_response"].bool_param = True
+        return v2.ModelStreamInferResponse(infer_response=response)
 
 
-def _answer(request: ModelInferRequest, result: Result, signature: Signature, model: Model) -> ModelInferResponse:
-    answer = ModelInferResponse(model_name=request.model_name, model_version=str(result.version), id=request.id)
-    arrays = result.outputs
-    for each in request.outputs:
-        if each.parameters and (count := _classes(each)):
-            spec = find(each.name, signature.outputs, "output")
-            arrays[each.name] = classification.best(arrays[each.name], spec, count, outputs.labels(model))
-    for name, array in arrays.items():
-        answer.outputs.add(name=name, datatype=datatype_of(array), shape=array.shape)
-        answer.raw_output_contents.append(to_raw(array))
-    return answer
+# --- messages
 
 
-def _check_outputs(wanted: Sequence[str], signature: Signature) -> None:
-    signature_checks.refuse_repeated(wanted, "output")
-    for name in wanted:
-        find(name, signature.outputs, "output")
+def read(model: Model, request: v2.ModelInferRequest, options: Options) -> Inference:
+    """Raises `Invalid`, `Unsupported`."""
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise Invalid(
+            f"raw_input_contents has {len(raw)} entries for {len(request.inputs)} inputs. Send one per input, or none."
+        )
+    given = InferRequest(
+        [_input(each, raw[index] if raw else None) for index, each in enumerate(request.inputs)],
+        request.id,
+        _parameters(request.parameters),
+        [RequestedOutput(each.name, _parameters(each.parameters)) for each in request.outputs],
+    )
+    return prepare(model, given, _values, options, binary_outputs=True)
 
 
-# --- parameters
+def _input(tensor: v2.ModelInferRequest.InferInputTensor, raw: bytes | None) -> InputTensor:
+    """With the raw bytes as its data, or its typed contents."""
+    if raw is not None and tensor.HasField("contents"):
+        raise Invalid(
+            f"Input {tensor.name!r} has contents in addition to raw_input_contents. Use one of them for all inputs."
+        )
+    data = tensor.contents if raw is None else raw
+    return InputTensor(tensor.name, tensor.shape, tensor.datatype, _parameters(tensor.parameters), data)  # type: ignore[arg-type]
 
 
-def _urgency(parameters: Parameters, call: Call) -> int:
-    """The parameter, or the metadata if it is 0 or missing."""
-    found = request_options.urgency(_number(parameters, "priority")) if parameters else None
-    return call.urgency if found is None else found
+def _values(tensor: InputTensor, spec: TensorSpec, shape: Shape) -> Array:
+    data = tensor.data
+    return raw_tensors.read(data, spec, shape) if data.__class__ is bytes else contents.read(data, spec, shape)
 
 
-def _timeout_s(parameters: Parameters, left_s: float | None) -> float | None:
-    """The parameter. The deadline of the call applies, too."""
-    timeout_s = request_options.timeout_s(_number(parameters, "timeout"))
-    return left_s if timeout_s is None else timeout_s if left_s is None else min(timeout_s, left_s)
+def _parameters(parameters: Mapping[str, v2.InferParameter]) -> Parameters:
+    """As in JSON."""
+    return {name: _value(each) for name, each in parameters.items()} if parameters else None
 
 
-def _number(parameters: Parameters, name: str) -> int:
-    """An integer, 0 if it is missing. Raises `Invalid`."""
-    if name not in parameters:
-        return 0
-    parameter = parameters[name]
+def _value(parameter: v2.InferParameter) -> Any:
     field = parameter.WhichOneof("parameter_choice")
-    value = getattr(parameter, field) if field else 0
-    if field not in ("int64_param", "uint64_param"):
-        raise Invalid(f"The parameter {name!r} must be an integer, got {str(value)[:40]!r}.")
-    return int(value)
+    return getattr(parameter, field) if field else None
 
 
-def _text(parameters: Parameters, name: str) -> str:
-    return parameters[name].string_param if name in parameters else ""
-
-
-def _flag(parameters: Parameters, name: str) -> bool:
-    return name in parameters and parameters[name].bool_param
-
-
-# --- classification
-
-
-def _classes(wanted: Wanted) -> int:
-    """The number of classes to return instead of the numbers; 0 for the numbers."""
-    return outputs.checked_classes(_number(wanted.parameters, "classification"), wanted.name)
+def _write(model: Model, inference: Inference, result: Result) -> v2.ModelInferResponse:
+    response = v2.ModelInferResponse(model_name=model.name, model_version=str(result.version), id=inference.id or "")
+    for name, datatype, array, _ in output_tensors(model, result, inference.outputs):
+        response.outputs.add(name=name, datatype=datatype, shape=array.shape)
+        response.raw_output_contents.append(bytes(raw_tensors.write(array)))
+    return response

@@ -10,15 +10,19 @@ import orjson
 
 from tfserve.errors import Invalid
 from tfserve.tensors import tensor_json
+from tfserve.tensors.casting import cast
+from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.json_numbers import Numbers
-from tfserve.tensors.specs import DTYPES, Array, Shape, TensorSpec, cast, check_shape
+from tfserve.tensors.specs import Array, Shape, TensorSpec, check_shape
+from tfserve.web.api.v2 import raw_tensors
 
 BINARY_ONLY = ("float16", "bfloat16")
 """Types for which the protocol has no JSON representation."""
 
 
-def read(value: Any, spec: TensorSpec, shape: Shape, name: str) -> Array:
+def read(value: Any, spec: TensorSpec, shape: Shape) -> Array:
     """The array of `shape` for a decoded value. Raises `Invalid` with the name of the input."""
+    name = spec.name
     if spec.dtype in BINARY_ONLY:
         raise Invalid(
             f"Input {name!r} is {DTYPES[spec.dtype].v2}, which JSON cannot represent. Send it as binary data"
@@ -33,9 +37,8 @@ def read(value: Any, spec: TensorSpec, shape: Shape, name: str) -> Array:
         value = tensor_json.explained(value, TensorSpec(name, spec.dtype, shape), name)
     if value.__class__ is not list or (value and value[0].__class__ is list):
         return cast(value, TensorSpec(name, spec.dtype, shape), name)
-    if len(value) != (count := math.prod(shape)):
-        raise Invalid(f"Input {name!r} of shape {list(shape)} requires {count} elements, got {len(value)}.")
-    return cast(value, TensorSpec(name, spec.dtype, (count,)), name).reshape(shape)
+    raw_tensors.require_count(len(value), spec, shape)
+    return cast(value, TensorSpec(name, spec.dtype, (len(value),)), name).reshape(shape)
 
 
 def write(array: Array, name: str) -> Any:

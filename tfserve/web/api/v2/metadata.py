@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import orjson
 
 import tfserve
-from tfserve.tensors.specs import DTYPES, Signature, TensorSpec
-from tfserve.web.predictions.live_models import Model
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Signature, TensorSpec
+from tfserve.web.predictions.live_models import Model, Models
 
 EXTENSIONS = (
     "binary_tensor_data", "classification", "model_configuration", "model_repository",
@@ -29,7 +29,7 @@ def server() -> dict[str, Any]:
     return {"name": "tfserve", "version": tfserve.__version__, "extensions": EXTENSIONS}
 
 
-def model(model: Model, versions: Sequence[Model]) -> dict[str, Any]:
+def model(model: Model, models: Models) -> dict[str, Any]:
     """A size of -1 is any size; the shape of a tensor of any rank is [-1].
 
     `parameters` has the remarks (notes for users of the model) and the `quantization` of integer tensors. In KServe's
@@ -38,7 +38,7 @@ def model(model: Model, versions: Sequence[Model]) -> dict[str, Any]:
     signature = _default(model)
     found: dict[str, Any] = {
         "name": model.name,
-        "versions": [str(each.version) for each in versions],
+        "versions": [str(each.version) for each in models.versions(model.name)],
         "platform": platform(model),
         "inputs": [_tensor(spec) for spec in signature.inputs],
         "outputs": [_tensor(spec) for spec in signature.outputs],

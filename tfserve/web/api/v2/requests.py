@@ -9,9 +9,9 @@ from msgspec import Meta
 
 from tfserve.errors import Invalid
 from tfserve.tensors import tensor_json
+from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.json_limits import check_text, without_bom
-from tfserve.tensors.json_numbers import LONG
-from tfserve.tensors.specs import DTYPES
+from tfserve.tensors.json_numbers import LONG, Numbers
 
 Parameters = dict[str, Any] | None
 
@@ -26,7 +26,9 @@ class InputTensor(msgspec.Struct):
     data: Any = None
 
 
-class WantedOutput(msgspec.Struct):
+class RequestedOutput(msgspec.Struct):
+    """One output. Without any in the request, all are returned."""
+
     name: str
     parameters: Parameters = None
 
@@ -35,7 +37,7 @@ class InferRequest(msgspec.Struct):
     inputs: list[InputTensor]
     id: str | None = None
     parameters: Parameters = None
-    outputs: list[WantedOutput] | None = None
+    outputs: list[RequestedOutput] | None = None
 
 
 class IndexRequest(msgspec.Struct):
@@ -86,6 +88,9 @@ def _taken_out(document: Any) -> list[Any]:
     inputs = document.get("inputs") if isinstance(document, dict) else None
     if not isinstance(inputs, list):
         return []
+    for each in inputs:
+        if isinstance(each, dict) and isinstance(each.get("shape"), Numbers):
+            each["shape"] = tensor_json.plain(each["shape"])
     return [each.pop("data", None) if isinstance(each, dict) else None for each in inputs]
 
 

@@ -11,10 +11,10 @@ from starlette.types import Receive, Scope, Send
 from tfserve.errors import NotFound, Unavailable, Unsupported
 from tfserve.web.api.endpoint import Context
 from tfserve.web.api.v2 import metadata, repository, statistics
-from tfserve.web.api.v2.infer import infer
-from tfserve.web.api.v2.request_options import in_one_spelling, model_of
+from tfserve.web.api.v2.core import model_of, versions_of
 from tfserve.web.api.v2.requests import decode, index_request, repository_request
 from tfserve.web.api.v2.responses import Answer, json_answer, packed
+from tfserve.web.api.v2.rest_infer import infer
 from tfserve.web.http.bodies import read_body
 from tfserve.web.http.responses import MethodNotAllowed, send_bytes
 from tfserve.web.http.server import CONNECTION, HttpConnection
@@ -28,7 +28,7 @@ NOT_OFFERED = ("trace", "logging", "systemsharedmemory", "cudasharedmemory", "ge
 Handler = Callable[[Receive], Awaitable[Answer]]
 
 
-class Call(NamedTuple):
+class Route(NamedTuple):
     """The endpoint of a path, and its method."""
 
     verb: str
@@ -55,10 +55,10 @@ class V2:
             answer = await self._infer(path[len(MODELS) : -len(INFER)], scope, receive, headers)
             # Never compress others: Triton's asyncio client always accepts gzip, but only decompresses these.
             return await packed(answer, headers.get(b"accept-encoding"))
-        call = self._call(path, scope)
-        if scope["method"] not in (call.verb, *(("HEAD",) if call.verb == "GET" else ())):
-            return _wrong_verb(path, call.verb)
-        return await call.handler(receive)
+        route = self._route(path, scope)
+        if scope["method"] not in (route.verb, *(("HEAD",) if route.verb == "GET" else ())):
+            return _wrong_verb(path, route.verb)
+        return await route.handler(receive)
 
     async def _infer(self, target: str, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Answer:
         name, slash, version = target.partition("/versions/")
@@ -74,7 +74,7 @@ class V2:
         finally:
             connection.on_lost = None
 
-    def _call(self, path: str, scope: Scope) -> Call:
+    def _route(self, path: str, scope: Scope) -> Route:
         """Raises `NotFound` for unknown paths, `Unsupported` for extensions that this server does not have."""
         parts = path.removeprefix("/v2").removeprefix("/")
         match parts.split("/"):
@@ -83,44 +83,42 @@ class V2:
             case ["health", "live"]:
                 return _get(lambda: {"live": True, "ready": True})
             case ["health", "ready"]:
-                return Call("GET", self._ready)
+                return Route("GET", self._ready)
             case ["models"]:
                 return _get(lambda: {"models": self._models.names()})
             case ["models", "stats"]:
-                return Call("GET", partial(self._statistics, self._models))
+                return Route("GET", partial(self._statistics, self._models))
             case ["models", name, *rest]:
-                return self._model_call(name, rest, path)
+                return self._model_route(name, rest, path)
             case ["repository", *rest]:
-                return self._repository_call("/".join(rest), scope)
+                return self._repository_route("/".join(rest), scope)
             case [word, *_] if word in NOT_OFFERED:
                 raise _not_offered(path)
         raise _nothing(path)
 
-    def _model_call(self, name: str, rest: list[str], path: str) -> Call:
+    def _model_route(self, name: str, rest: list[str], path: str) -> Route:
         version: str | None = None
         if len(rest) > 1 and rest[0] == "versions":
             version, rest = rest[1], rest[2:]
         match rest:
             case []:
-                return _get(
-                    lambda: metadata.model(self._model(name, version), self._models.versions(in_one_spelling(name)))
-                )
+                return _get(lambda: metadata.model(self._model(name, version), self._models))
             case ["ready"]:
-                return Call("GET", partial(self._model_ready, name, version))
+                return Route("GET", partial(self._model_ready, name, version))
             case ["config"]:
                 return _get(lambda: metadata.config(self._model(name, version)))
             case ["stats"]:
-                return Call("GET", partial(self._statistics, self._chosen(name, version)))
+                return Route("GET", partial(self._statistics, versions_of(self._models, name, version)))
             case [word, *_] if word in NOT_OFFERED:
                 raise _not_offered(path)
         raise _nothing(path)
 
-    def _repository_call(self, rest: str, scope: Scope) -> Call:
+    def _repository_route(self, rest: str, scope: Scope) -> Route:
         if rest == "index":
-            return Call("POST", partial(self._index, scope))
+            return Route("POST", partial(self._index, scope))
         name, slash, verb = rest.removeprefix("models/").rpartition("/")
         if rest.startswith("models/") and slash and verb in ("load", "unload"):
-            return Call("POST", partial(self._load if verb == "load" else self._unload, name, scope))
+            return Route("POST", partial(self._load if verb == "load" else self._unload, name, scope))
         if "/models/" in rest:
             raise Unsupported("This server has a single repository. Omit its name from the path.")
         raise _nothing(scope["path"])
@@ -142,12 +140,12 @@ class V2:
         return json_answer(await statistics.model_stats(models, self._context.line))
 
     async def _index(self, scope: Scope, receive: Receive) -> Answer:
-        wanted = decode(await self._body(scope, receive), index_request)
-        return json_answer(await repository.index(self._models, only_ready=wanted.ready))
+        request = decode(await self._body(scope, receive), index_request)
+        return json_answer(await repository.index(self._models, only_ready=request.ready))
 
     async def _load(self, name: str, scope: Scope, receive: Receive) -> Answer:
-        wanted = decode(await self._body(scope, receive), repository_request)
-        await repository.load(self._context, name, wanted.parameters)
+        request = decode(await self._body(scope, receive), repository_request)
+        await repository.load(self._context, name, request.parameters)
         return json_answer({})
 
     async def _unload(self, name: str, scope: Scope, receive: Receive) -> Answer:
@@ -164,15 +162,12 @@ class V2:
         """Raises `NoSuchModel`, `NoSuchVersion`."""
         return model_of(self._models, name, version)
 
-    def _chosen(self, name: str, version: str | None) -> list[Model]:
-        return self._models.versions(in_one_spelling(name)) if version is None else [self._model(name, version)]
 
-
-def _get(look: Callable[[], object]) -> Call:
+def _get(content: Callable[[], object]) -> Route:
     async def handler(_: Receive) -> Answer:
-        return json_answer(look())
+        return json_answer(content())
 
-    return Call("GET", handler)
+    return Route("GET", handler)
 
 
 def _wrong_verb(path: str, verb: str) -> NoReturn:

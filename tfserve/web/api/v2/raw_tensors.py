@@ -1,7 +1,7 @@
-"""The binary tensor data extension: raw bytes after the JSON, in the order of the inputs, without padding.
+"""Tensors as raw bytes: after the JSON in REST, and in `raw_input_contents` and `raw_output_contents` in gRPC.
 
-Elements are little-endian and row-major. A BOOL is one byte, 0 or 1. A BYTES element is its length in 4 bytes,
-followed by its bytes.
+Elements are little-endian and row-major, without padding. A BOOL is one byte, 0 or 1. A BYTES element is its length in
+4 bytes, followed by its bytes. BF16 is the upper half of a float32.
 """
 
 from __future__ import annotations
@@ -12,37 +12,26 @@ import numpy as np
 
 from tfserve.errors import Invalid
 from tfserve.ipc import predictions
-from tfserve.tensors.specs import DTYPES, Array, Shape, TensorSpec
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Array, Shape, TensorSpec
 from tfserve.web.predictions import signature_checks
 
-LENGTH_HEADER = b"inference-header-content-length"
-MAX_LENGTH = 2**31
+SEND_JSON = "Send the shape as JSON, and the length of the JSON in Inference-Header-Content-Length."
 
 
-def length_of_json(header: bytes, body_bytes: int) -> int:
-    """The JSON length from the header, for a body of `body_bytes`. Raises `Invalid`."""
-    text = header.strip()
-    if not text.isdigit() or len(text) > len(str(MAX_LENGTH)) or int(text) > min(body_bytes, MAX_LENGTH):
-        raise Invalid(
-            "Inference-Header-Content-Length must be the length of the JSON in bytes, an integer from 0 to the length"
-            f" of the (decompressed) body, {body_bytes}; got {text[:40].decode('latin-1')!r}."
-        )
-    return int(text)
-
-
-def read(data: memoryview, spec: TensorSpec, shape: Shape, name: str) -> Array:
+def read(data: memoryview | bytes, spec: TensorSpec, shape: Shape) -> Array:
     """The array in `data`, without copying numbers. Raises `Invalid` with the name of the input."""
-    count = math.prod(shape)
     if spec.dtype == "string":
-        return _strings(data, count, shape, name)
+        return _strings(data, spec, shape)
+    count = math.prod(shape)
     dtype = DTYPES[spec.dtype].numpy
     if len(data) != count * dtype.itemsize:
         raise Invalid(
-            f"Input {name!r} of datatype {DTYPES[spec.dtype].v2} and shape {list(shape)} requires"
+            f"Input {spec.name!r} of datatype {DTYPES[spec.dtype].v2} and shape {list(shape)} requires"
             f" {count * dtype.itemsize} bytes ({count} elements of {dtype.itemsize}), got {len(data)}."
         )
     if spec.dtype == "bool":
-        signature_checks.require_bools(data, name)
+        signature_checks.require_bools(data, spec.name)
     return np.frombuffer(data, dtype).reshape(shape)
 
 
@@ -61,10 +50,7 @@ def read_whole_body(body: bytes, spec: TensorSpec) -> Array:
     rows, rest = divmod(len(body), row_bytes) if row_bytes else (0, len(body))
     if rest and -1 in shape:
         raise Invalid(f"Input {spec.name!r} takes {spec}: expected a multiple of {row_bytes} bytes, got {len(body)}.")
-    return read(memoryview(body), spec, tuple(rows if size == -1 else size for size in shape), spec.name)
-
-
-SEND_JSON = "Send the shape as JSON, and the length of the JSON in Inference-Header-Content-Length."
+    return read(body, spec, tuple(rows if size == -1 else size for size in shape))
 
 
 def write(array: Array) -> memoryview:
@@ -73,15 +59,25 @@ def write(array: Array) -> memoryview:
     return data.cast("B") if data.nbytes else memoryview(b"")
 
 
-def _strings(data: memoryview, count: int, shape: Shape, name: str) -> Array:
+def require_count(given: int, spec: TensorSpec, shape: Shape) -> None:
+    """Raises `Invalid` if an input does not have as many elements as its shape says."""
+    if given != (count := math.prod(shape)):
+        raise Invalid(f"Input {spec.name!r} of shape {list(shape)} requires {count} elements, got {given}.")
+
+
+def strings(values: list[bytes]) -> Array:
+    """A string tensor with one dimension."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _strings(data: memoryview | bytes, spec: TensorSpec, shape: Shape) -> Array:
     try:
         values = predictions.split_strings(data)
     except ValueError as error:
         raise Invalid(
-            f"Input {name!r} is not valid BYTES data (per element: 4-byte little-endian length, then bytes): {error}."
+            f"Input {spec.name!r} is not valid BYTES data (per element: length in 4 bytes, then bytes): {error}."
         ) from None
-    if len(values) != count:
-        raise Invalid(f"Input {name!r} of shape {list(shape)} requires {count} elements, got {len(values)}.")
-    array = np.empty(count, dtype=object)
-    array[:] = values
-    return array.reshape(shape)
+    require_count(len(values), spec, shape)
+    return strings(values).reshape(shape)
