@@ -68,13 +68,13 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
         timeout_s=settings.predict_timeout_s, limit=settings.max_predictions, wake=lambda name: line.wake_model(name)
     )
     access_log = AccessLog(settings.access_log) if settings.access_log else None
-    connection = await Connection.open(line_socket, partial(_on_message, models))
+    connection = await Connection.open(line_socket, partial(_handle, models))
     connection.lost.add_done_callback(lambda _: os._exit(0))  # cannot serve without the supervisor
     line = SupervisorLine(connection)
     await models.begin(await line.models())
     server = make_server(RequestBoundary(make_app(line, models, settings), access_log), settings)
     # uvicorn re-raises the signal that stopped it after its shutdown; this process still has clean-up to do then.
-    signal.signal(signal.SIGTERM, _nothing)
+    signal.signal(signal.SIGTERM, _ignore)
     async with _grpc(line, models, settings, access_log):
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -84,7 +84,7 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     connection.lost = asyncio.get_running_loop().create_future()
 
 
-def _nothing(*_: object) -> None:
+def _ignore(*_: object) -> None:
     pass
 
 
@@ -105,8 +105,8 @@ async def _grpc(
         yield
 
 
-async def _on_message(models: Models, message: IpcMessage) -> IpcMessage | None:
-    """Handles the supervisor's unsolicited messages."""
+async def _handle(models: Models, message: IpcMessage) -> IpcMessage | None:
+    """Handles the requests of the supervisor."""
     match message:
         case ModelChanged():
             await models.change(message.workspace, message.versions)
@@ -115,12 +115,12 @@ async def _on_message(models: Models, message: IpcMessage) -> IpcMessage | None:
         case ReadStatistics():
             return Statistics(counts=WebCounts(models.counts(), error_counts))
         case _:
-            raise Internal(f"unexpected {type(message).__name__} from the supervisor")
+            raise Internal(f"web does not handle {type(message).__name__}")
     return None
 
 
 def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIApp:
-    """All routes, behind the request guard."""
+    """All routes, inside the request guard."""
     from django.core.asgi import get_asgi_application
 
     from tfserve.web.api.endpoint import Context

@@ -19,7 +19,7 @@ from tfserve.web.api.v1.predict_json import Form
 from tfserve.web.api.v1.routing import Address, Addresses
 from tfserve.web.http.bodies import read_body
 from tfserve.web.http.offload import are_heavy, is_heavy, offloaded
-from tfserve.web.http.priority_headers import read_wishes
+from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.http.responses import send_json, send_png
 from tfserve.web.http.server import CONNECTION, HttpConnection
 from tfserve.web.predictions.live_models import Model, Models
@@ -68,7 +68,7 @@ class V1:
         """The response to predict, classify or regress. Raises `TFserveError`, `ClientGone`, `CallerGone`."""
         model = routing.find(self._models, address)
         headers = scope["headers"]
-        urgency, timeout_s = read_wishes(headers)
+        urgency, timeout_s = read_priority_headers(headers)
         body = await read_body(scope, receive, self._settings, model.max_body_bytes)
         caller = Caller()
         wishes = Wishes(urgency, timeout_s, caller)

@@ -11,7 +11,7 @@ from tfserve.web.api.v2 import binary, inputs, outputs, request_options
 from tfserve.web.api.v2.requests import InferRequest, Parameters, decode_infer, parameter
 from tfserve.web.api.v2.responses import Answer
 from tfserve.web.http.offload import are_heavy, is_heavy, offloaded
-from tfserve.web.http.priority_headers import read_wishes
+from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.predictions.live_models import Model
 from tfserve.web.predictions.request import Caller, Request
 
@@ -47,7 +47,7 @@ async def infer(
 def _wish(request: Request, headers: dict[bytes, bytes]) -> None:
     """Parameters take precedence over headers."""
     if b"priority" in headers or b"request-timeout" in headers:
-        urgency, timeout_s = read_wishes(headers.items())
+        urgency, timeout_s = read_priority_headers(headers.items())
         if request.urgency == DEFAULT_URGENCY:
             request.urgency = urgency
         if request.timeout_s is None:
