@@ -68,7 +68,7 @@ class Output(msgspec.Struct, frozen=True):
     state: str
 
 
-class _Answer(msgspec.Struct):
+class _Response(msgspec.Struct):
     request_result: bool
     result: Any = None
     error: Failure | None = None
@@ -154,12 +154,12 @@ class Connection:
 def read(response: httpx.Response, type_: type[T]) -> T:
     """The result in a response. Raises `ServerRefused` if the server reported an error."""
     try:
-        answer = msgspec.json.decode(response.content, type=_Answer)
+        content = msgspec.json.decode(response.content, type=_Response)
     except msgspec.MsgspecError:
         raise refusal(response) from None
-    if not answer.request_result:
+    if not content.request_result:
         raise refusal(response)
-    return msgspec.convert(answer.result, type_)
+    return msgspec.convert(content.result, type_)
 
 
 def _remaining(deadline: float | None) -> float | None:
@@ -176,10 +176,10 @@ def refusal(response: httpx.Response) -> ServerRefused:
     """The server's error. If something else responded, such as a proxy, its text is the message."""
     status = response.status_code
     try:
-        answer = msgspec.json.decode(response.content, type=_Answer)
+        content = msgspec.json.decode(response.content, type=_Response)
     except msgspec.MsgspecError:
         return ServerRefused(status, "unknown", response.text[:500] or response.reason_phrase)
-    error = answer.error or Failure(message=str(answer.result))
+    error = content.error or Failure(message=str(content.result))
     return ServerRefused(status, error.code, error.message, error.detail)
 
 

@@ -30,7 +30,7 @@ DEBUG = False
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 TIME_ZONE = "UTC"
-ROOT_URLCONF = "tfserve.web.urls"
+ROOT_URLCONF = "tfserve.web.pages.urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
@@ -43,8 +43,8 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "tfserve.web.pages.csp.content_security_policy",
-    "tfserve.web.pages.outages.Outages",
+    "tfserve.web.pages.middleware.content_security_policy",
+    "tfserve.web.pages.middleware.ErrorPages",
 ]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 STATIC_URL = "/static/"

@@ -71,6 +71,11 @@ def test_fields_have_the_defaults_of_the_contract(openapi: dict[str, Any], path:
     assert {name: properties[name]["default"] for name in DEFAULTS[path]} == DEFAULTS[path]
 
 
+def test_every_operation_has_an_id_of_its_own(openapi: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for operations in openapi["paths"].values() for operation in operations.values()]
+    assert len(set(ids)) == len(ids)
+
+
 def test_a_field_that_is_needed_is_really_needed(server: Server, openapi: dict[str, Any]) -> None:
     for path in set(ENDPOINTS) - {"/", "/json_test/"}:
         needed = fields_of(openapi, path).get("required", [])

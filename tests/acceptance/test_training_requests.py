@@ -129,3 +129,15 @@ def test_json_with_a_misspelt_or_empty_field_is_400_and_names_it(
     answer = waiting.http.post("/tasks/", json=form(project) | fields)
     assert answer.status_code == 400
     assert words in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", ""), ("POST", "/cancel"), ("POST", "/resume"), ("GET", "/output"), ("GET", "/metrics")],
+)
+def test_an_unknown_task_is_404_with_its_id(waiting: Server, method: str, path: str) -> None:
+    answer = waiting.http.request(method, f"/tasks/nope{path}")
+    assert (answer.status_code, answer.json()) == (404, {"taskId": "nope", "error": "cannot find task info"})
+    assert (
+        waiting.http.get("/", params={"taskId": "nope"}).content == b'{"taskId":"nope","error":"cannot find task info"}'
+    )

@@ -17,7 +17,7 @@ from tfserve.errors import Invalid, TFserveError, Unsupported
 from tfserve.ipc.messages import ModelVersion
 from tfserve.web.api.v1 import examples_json, metadata, predict_json, request_examples, routing
 from tfserve.web.api.v1.core import Address, Form, Prediction
-from tfserve.web.http.priority_headers import read_wishes
+from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.predictions.live_models import Model
 from tfserve.web.predictions.request import Request, Result
 
@@ -68,13 +68,13 @@ def test_a_path_says_what_is_asked_of_which_model(method: str, path: bytes, addr
     ],
 )
 def test_headers_say_how_urgent_it_is_and_how_long_the_client_waits(headers: Any, wishes: Any) -> None:
-    assert read_wishes(headers) == wishes
+    assert read_priority_headers(headers) == wishes
 
 
 @pytest.mark.parametrize("value", [b"", b"soon", b"0", b"-1", b"nan", b"inf"])
 def test_a_timeout_must_be_a_number_of_seconds(value: bytes) -> None:
     with pytest.raises(Invalid, match="Request-Timeout"):
-        read_wishes([(b"request-timeout", value)])
+        read_priority_headers([(b"request-timeout", value)])
 
 
 def test_types_that_json_can_not_say_are_refused_as_tensorflow_serving_does() -> None:

@@ -25,12 +25,13 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfserve import linux
-from tfserve.config import Settings, load
+from tfserve.config import load
 from tfserve.errors import Internal, Invalid, NotFound, TFserveError, Unavailable, nearest
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import DrainModel, ModelChanged, ReadStatistics, Statistics
 from tfserve.ipc.messages import Message as IpcMessage
 from tfserve.ipc.metrics import WebCounts
+from tfserve.web.api.endpoint import Context
 from tfserve.web.http.access_log import AccessLog
 from tfserve.web.http.guard import Guard
 from tfserve.web.http.request_boundary import RequestBoundary
@@ -68,14 +69,15 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
         timeout_s=settings.predict_timeout_s, limit=settings.max_predictions, wake=lambda name: line.wake_model(name)
     )
     access_log = AccessLog(settings.access_log) if settings.access_log else None
-    connection = await Connection.open(line_socket, partial(_on_message, models))
+    connection = await Connection.open(line_socket, partial(_handle, models))
     connection.lost.add_done_callback(lambda _: os._exit(0))  # cannot serve without the supervisor
     line = SupervisorLine(connection)
     await models.begin(await line.models())
-    server = make_server(RequestBoundary(make_app(line, models, settings), access_log), settings)
+    context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
+    server = make_server(RequestBoundary(make_app(context), access_log), settings)
     # uvicorn re-raises the signal that stopped it after its shutdown; this process still has clean-up to do then.
-    signal.signal(signal.SIGTERM, _nothing)
-    async with _grpc(line, models, settings, access_log):
+    signal.signal(signal.SIGTERM, _ignore)
+    async with _grpc(context, access_log):
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         await server.serve(sockets=listening)
@@ -84,29 +86,25 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     connection.lost = asyncio.get_running_loop().create_future()
 
 
-def _nothing(*_: object) -> None:
+def _ignore(*_: object) -> None:
     pass
 
 
 @asynccontextmanager
-async def _grpc(
-    line: SupervisorLine, models: Models, settings: Settings, access_log: AccessLog | None
-) -> AsyncIterator[None]:
+async def _grpc(context: Context, access_log: AccessLog | None) -> AsyncIterator[None]:
     """The gRPC port, if one is configured. The gRPC libraries are only imported in that case."""
-    if not settings.grpc_port:
+    if not context.settings.grpc_port:
         yield
         return
-    from tfserve.web.api.endpoint import Context
     from tfserve.web.api.grpc_services import all_services
     from tfserve.web.grpc_server import serving
 
-    context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
-    async with serving(all_services(context), settings, access_log):
+    async with serving(all_services(context), context.settings, access_log):
         yield
 
 
-async def _on_message(models: Models, message: IpcMessage) -> IpcMessage | None:
-    """Handles the supervisor's unsolicited messages."""
+async def _handle(models: Models, message: IpcMessage) -> IpcMessage | None:
+    """Handles the requests of the supervisor."""
     match message:
         case ModelChanged():
             await models.change(message.workspace, message.versions)
@@ -115,22 +113,20 @@ async def _on_message(models: Models, message: IpcMessage) -> IpcMessage | None:
         case ReadStatistics():
             return Statistics(counts=WebCounts(models.counts(), error_counts))
         case _:
-            raise Internal(f"unexpected {type(message).__name__} from the supervisor")
+            raise Internal(f"web does not handle {type(message).__name__}")
     return None
 
 
-def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIApp:
-    """All routes, behind the request guard."""
+def make_app(context: Context) -> ASGIApp:
+    """All routes, inside the request guard. Must be called after `django.setup`."""
     from django.core.asgi import get_asgi_application
 
-    from tfserve.web.api.endpoint import Context
     from tfserve.web.api.root import Root, endpoints
     from tfserve.web.api.routes import routes
     from tfserve.web.api.v1.rest import V1
     from tfserve.web.api.v2.rest import V2
 
-    context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
-    pages = Pages(cast(ASGIApp, get_asgi_application()), line)
+    pages = Pages(cast(ASGIApp, get_asgi_application()), context.line)
     own = routes(endpoints(), context)
     router = Router(
         [
@@ -141,14 +137,14 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
         ],
         redirect_slashes=False,
         default=Unknown([route.path for route in own]),
-        lifespan=_lifespan(line),
+        lifespan=_lifespan(context.line),
     )
-    v1, v2 = V1(models, settings), V2(context)
-    return Guard(Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router), settings)
+    v1, v2 = V1(context.models, context.settings), V2(context)
+    return Guard(Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router), context.settings)
 
 
 class Prefixes:
-    """Dispatches requests by the first four characters of their path, and all others to `rest`.
+    """Dispatches requests by the first four characters of their path. Others go to `rest`.
 
     The prediction protocols bypass the router, which would take as long as the rest of a prediction.
     """

@@ -19,7 +19,7 @@ from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.ipc.predictions import DEFAULT_URGENCY
 from tfserve.web.http.access_log import CURRENT, AccessLog
 from tfserve.web.http.offload import offloaded
-from tfserve.web.http.priority_headers import read_wishes
+from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.http.request_ids import HEADER, begin
 from tfserve.web.predictions import message_expansion
 from tfserve.web.predictions.request import CallerGone
@@ -143,7 +143,7 @@ class _Call:
     def urgency(self) -> int:
         for name, value in self._context.invocation_metadata() or ():
             if name == "priority":
-                return read_wishes([(b"priority", str(value).encode())])[0]
+                return read_priority_headers([(b"priority", str(value).encode())])[0]
         return DEFAULT_URGENCY
 
 

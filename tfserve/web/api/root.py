@@ -12,11 +12,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tfserve.db import training_tasks
 from tfserve.db.task_json import task_json
 from tfserve.errors import Invalid
-from tfserve.web.api import guide as guide_writer
-from tfserve.web.api import openapi as openapi_writer
 from tfserve.web.api.endpoint import JSON, REF, Context, Endpoint, Format, Schema, Table
+from tfserve.web.api.guide import guide
 from tfserve.web.api.json_requests import read_any
 from tfserve.web.api.metrics import endpoints as metrics
+from tfserve.web.api.openapi import openapi
 from tfserve.web.api.training import handlers as training
 from tfserve.web.api.training.requests import NewTask
 from tfserve.web.api.v1 import openapi as v1
@@ -64,9 +64,11 @@ ENDPOINTS += [
 ]
 
 
-@ENDPOINTS.get("/openapi.json", summary="get the OpenAPI 3.1 document of this API", returns="the document")
-async def openapi(_: Context, __: Request) -> dict[str, Any]:
-    return openapi_writer.openapi(endpoints())
+@ENDPOINTS.get(
+    "/openapi.json", name="openapi", summary="get the OpenAPI 3.1 document of this API", returns="the document"
+)
+async def openapi_document(_: Context, __: Request) -> dict[str, Any]:
+    return openapi(endpoints())
 
 
 def endpoints() -> list[Endpoint]:
@@ -108,7 +110,7 @@ class Root:
         if not (is_json or "json" in media):
             raise _neither_json_nor_form(media)
         await offloaded_if_heavy(body, partial(read_any, body, []))
-        return msgspec.json.encode({"request_result": True, "result": guide_writer.guide(endpoints())})
+        return msgspec.json.encode({"request_result": True, "result": guide(endpoints())})
 
 
 def _neither_json_nor_form(media: str) -> Invalid:

@@ -16,7 +16,7 @@ from tfserve.ipc.predictions import DEFAULT_URGENCY
 _URGENCY = re.compile(rb"(?:^|[,\s])u=([0-7])\s*(?:[,;]|$)")
 
 
-def read_wishes(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, float | None]:
+def read_priority_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, float | None]:
     """Urgency, and the timeout in seconds. Raises `Invalid`."""
     urgency, timeout_s = DEFAULT_URGENCY, None
     for name, value in headers:

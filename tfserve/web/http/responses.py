@@ -70,7 +70,7 @@ async def send_bytes(scope: Scope, send: Send, content: bytes, *, status: int, h
     connection: HttpConnection | None = scope.get(CONNECTION)
     if connection is not None and CLOSE not in headers:
         with_id = (*headers, (HEADER, REQUEST_ID.get()))  # `RequestBoundary` only sees what goes through `send`
-        if connection.answer(scope, status, with_id, content):
+        if connection.respond(scope, status, with_id, content):
             _note(scope, status, len(content))
             return
     await send({"type": "http.response.start", "status": status, "headers": headers})

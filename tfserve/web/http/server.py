@@ -49,7 +49,7 @@ class HttpConnection(Protocol):
         uvicorn pauses after each 64 KiB until the application has received them, which costs more than the data.
         """
 
-    def answer(self, scope: Scope, status: int, headers: Sequence[Header], content: bytes) -> bool:
+    def respond(self, scope: Scope, status: int, headers: Sequence[Header], content: bytes) -> bool:
         """Sends a complete response in one write. False if it must be sent with `send`.
 
         uvicorn uses a system call and a packet each for headers and body, which takes a sixth of a prediction's time.
@@ -110,7 +110,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         return collector
 
-    def answer(self, scope: Scope, status: int, headers: Sequence[Header], content: bytes) -> bool:
+    def respond(self, scope: Scope, status: int, headers: Sequence[Header], content: bytes) -> bool:
         cycle = self.cycle
         if cycle.disconnected:
             return True

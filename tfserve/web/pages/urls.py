@@ -6,7 +6,6 @@ from django.urls import path
 
 from tfserve.web.pages import views
 
-app_name = "pages"
 urlpatterns = [
     path("", views.status, name="status"),
     path("pages/jobs/<int:job_id>/", views.job, name="job"),

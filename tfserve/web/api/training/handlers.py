@@ -122,7 +122,7 @@ async def output(context: Context, request: Request) -> Response:
     returns="metrics.json if the task is done, otherwise the metrics reported so far",
     parameters=TASK_ID,
 )
-async def metrics(context: Context, request: Request) -> dict[str, Any] | Response:
+async def task_metrics(context: Context, request: Request) -> dict[str, Any] | Response:
     """The contents of metrics.json if it exists, otherwise the metrics reported by the running training."""
     task = await _task(request)
     try:

@@ -20,7 +20,7 @@ from tfserve.web.api.v1.predict_json import PROTOCOL
 from tfserve.web.api.v1.routing import Addresses
 from tfserve.web.http.bodies import read_body
 from tfserve.web.http.offload import is_heavy
-from tfserve.web.http.priority_headers import read_wishes
+from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.http.responses import send_json, send_png
 from tfserve.web.http.server import CONNECTION, HttpConnection
 from tfserve.web.predictions.live_models import Model, Models
@@ -51,7 +51,7 @@ class V1:
     async def _post(self, address: Address, scope: Scope, receive: Receive) -> bytes:
         """The response to predict, classify or regress. Raises `TFserveError`, `ClientGone`, `CallerGone`."""
         model = core.find(self._models, address)
-        urgency, timeout_s = read_wishes(scope["headers"])
+        urgency, timeout_s = read_priority_headers(scope["headers"])
         body = await read_body(scope, receive, self._settings, model.max_body_bytes)
         caller = Caller()
         options = Options(PROTOCOL, urgency, timeout_s, address.version is not None, caller)

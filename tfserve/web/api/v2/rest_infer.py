@@ -18,7 +18,7 @@ from tfserve.web.api.v2.core import Inference, Output, find, output_tensors, pre
 from tfserve.web.api.v2.requests import InferRequest, InputTensor, decode_infer, parameter
 from tfserve.web.api.v2.responses import Answer
 from tfserve.web.http.offload import is_heavy
-from tfserve.web.http.priority_headers import read_wishes
+from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.predictions.live_models import Model
 from tfserve.web.predictions.request import Caller, Options, Result
 
@@ -40,7 +40,7 @@ async def infer(
 
 def _priority(headers: dict[bytes, bytes]) -> tuple[int, float | None]:
     if b"priority" in headers or b"request-timeout" in headers:
-        return read_wishes(headers.items())
+        return read_priority_headers(headers.items())
     return DEFAULT_URGENCY, None
 
 

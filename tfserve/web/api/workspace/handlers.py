@@ -333,10 +333,10 @@ async def _submit(context: Context, request: requests._Waits, kind: JobKind, job
 async def _ended_before(name: str, answer: JobAnswer) -> JobAnswer:
     """A finished job that was submitted with the same idempotency key."""
 
-    def read_job() -> JobAnswer:
+    def look() -> JobAnswer:
         return answer_of_row(reads.job_by_id(answer.id), reads.snapshot(reads.workspace(name)))
 
-    return await read(read_job)
+    return await read(look)
 
 
 async def _workspace(context: Context, name: str) -> Workspace:

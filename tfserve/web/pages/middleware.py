@@ -1,4 +1,4 @@
-"""Pages for expected errors, such as a database that is unavailable, with the HTTP status of the error."""
+"""Django middleware: the content security policy, and pages for expected errors."""
 
 from __future__ import annotations
 
@@ -9,17 +9,45 @@ from asgiref.sync import markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
+from django.utils.decorators import async_only_middleware
 
 from tfserve.errors import TFserveError
 from tfserve.web.http.responses import error_headers, status_of
 
+Respond = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
-class Outages:
-    """Django middleware."""
+POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "img-src 'self' data:",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+"""Pages may only use scripts, styles and connections of this server.
+
+Even if a job's output got into a page as HTML, it could neither run nor send data to another server.
+"""
+
+
+@async_only_middleware
+def content_security_policy(get_response: Respond) -> Respond:
+    async def respond(request: HttpRequest) -> HttpResponseBase:
+        response = await get_response(request)
+        response.headers["Content-Security-Policy"] = POLICY
+        return response
+
+    return respond
+
+
+class ErrorPages:
+    """Pages for expected errors, such as a database that is unavailable, with the HTTP status of the error."""
 
     async_capable, sync_capable = True, False
 
-    def __init__(self, get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]) -> None:
+    def __init__(self, get_response: Respond) -> None:
         self._get_response = get_response
         markcoroutinefunction(self)
 
