@@ -26,8 +26,8 @@ from tfserve.cli.main import app  # noqa: E402
 from tfserve.config import Settings, environment_name  # noqa: E402
 from tfserve.ipc.messages import Metrics  # noqa: E402
 from tfserve.training.recipes.parameters import TABLES  # noqa: E402
+from tfserve.web.api import openapi as openapi_writer  # noqa: E402
 from tfserve.web.api.metrics.families import families  # noqa: E402
-from tfserve.web.api.openapi import openapi  # noqa: E402
 
 Json = dict[str, Any]
 
@@ -124,6 +124,11 @@ SECTIONS = (
     ("Metrics", ("/metrics", "/monitoring"), "Details: [metrics](metrics.md)."),
 )
 _VERSIONED = "/versions/{version}"
+
+
+def openapi() -> Json:
+    """The OpenAPI document of the whole HTTP API."""
+    return openapi_writer.openapi()
 
 
 def api() -> str:
