@@ -1,7 +1,7 @@
 """The settings: name, type, default and help text of each.
 
 The command line (`--max-queue 50`) takes precedence over the environment (`TFSERVE_MAX_QUEUE=50`), which takes
-precedence over the default. A test compares `docs/reference/settings.md` with this list.
+precedence over the default. `make docs` generates the settings page from this list.
 """
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    if "/" not in page.file.src_uri:
+        page.meta["hide"] = ["navigation"]  # the only page of its tab
     source = source_of(page.file.src_uri)
     markdown = _LINK.sub(lambda link: site_link(link[1], source, page.file.src_uri), markdown)
     return _MARKER.sub(lambda marker: GENERATED[marker[1]](), markdown)

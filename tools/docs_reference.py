@@ -26,8 +26,8 @@ from tfserve.cli.main import tfserve_parser  # noqa: E402
 from tfserve.config import Settings, environment_name  # noqa: E402
 from tfserve.ipc.messages import Metrics  # noqa: E402
 from tfserve.training.recipes.parameters import TABLES  # noqa: E402
+from tfserve.web.api import openapi as openapi_writer  # noqa: E402
 from tfserve.web.api.metrics.families import families  # noqa: E402
-from tfserve.web.api.openapi import openapi  # noqa: E402
 
 Json = dict[str, Any]
 
@@ -117,16 +117,21 @@ def _parameters(train_type: str) -> str:
 
 # --- the HTTP API
 
-#: the sections of the page, each with the beginnings of its paths; the first that fits
+#: the sections of the page, each with the beginnings of its paths; the longest that fits counts
 SECTIONS = (
-    ("Predictions: TensorFlow Serving's REST API", ("/v1",), "Details: [TensorFlow Serving's REST API](v1.md)."),
-    ("Predictions: Open Inference Protocol v2", ("/v2",), "Details: [Open Inference Protocol v2](v2.md)."),
+    ("Workspaces", ("/",), "Details: [workspace API](workspaces.md)."),
+    ("Jobs and server", ("/jobs", "/server", "/openapi"), "Details: [jobs](workspaces.md#jobs)."),
+    ("TensorFlow Serving's REST API", ("/v1",), "Details: [v1](v1.md)."),
+    ("Open Inference Protocol v2", ("/v2",), "Details: [v2](v2.md)."),
     ("Training", ("/tasks", "/training"), "Details: [training](training.md)."),
     ("Metrics", ("/metrics", "/monitoring"), "Details: [metrics](metrics.md)."),
-    ("Jobs and server", ("/jobs", "/server", "/openapi"), ""),
-    ("Workspaces", ("/",), "Details: [workspace API](workspaces.md)."),
 )
 _VERSIONED = "/versions/{version}"
+
+
+def openapi() -> Json:
+    """The OpenAPI document of the whole HTTP API."""
+    return openapi_writer.openapi()
 
 
 def api() -> str:
@@ -135,12 +140,13 @@ def api() -> str:
     for path, operations in document["paths"].items():
         if _VERSIONED not in path:
             parts[_section(path)] += [_operation(document, path, verb) for verb in operations]
-    parts["Types"] = ["## Types", *_types(document)]
-    return "\n\n".join(part for section in parts.values() for part in section if part)
+    text = "\n\n".join(part for section in parts.values() for part in section if part)
+    return f"{text}\n\n## Types\n\n{_types(document, text)}"
 
 
 def _section(path: str) -> str:
-    return next(title for title, beginnings, _ in SECTIONS if path.startswith(beginnings))
+    fitting = [(len(each), title) for title, beginnings, _ in SECTIONS for each in beginnings if path.startswith(each)]
+    return max(fitting)[1]
 
 
 def _operation(document: Json, path: str, verb: str) -> str:
@@ -152,7 +158,8 @@ def _operation(document: Json, path: str, verb: str) -> str:
     if operation.get("description"):
         parts.append(_sentence(operation["description"]))
     if operation.get("parameters"):
-        parts.append(table(["parameter", "in", "type", "meaning"], map(_request_parameter, operation["parameters"])))
+        rows = map(_request_parameter, operation["parameters"])
+        parts.append(table(["parameter", "in", "type", "meaning"], rows))
     parts += _body(document, operation)
     parts.append(_responses(document, operation))
     return "\n\n".join(parts)
@@ -201,17 +208,18 @@ def _meaning(schema: Json) -> str:
 
 
 def _responses(document: Json, operation: Json) -> str:
+    """The successful responses. Errors are the same for all endpoints of an API, and described in its own page."""
     parts = []
     for status, response in operation["responses"].items():
         if status.startswith("2"):
             content = response.get("content", {})
             media = ", ".join(f"`{each}`" for each in content) or "no body"
-            parts.append(f"Response {status} ({media}): {response['description']}.".replace(": done.", "."))
-            result = _result(next(iter(content.values()), {}).get("schema", {}))
-            fields = _fields(document, result)
+            said = operation["summary"], operation.get("description"), "done"
+            meaning = "" if response["description"] in said else f". {_sentence(response['description'])}"
+            parts.append(f"Response {status}: {media}{meaning}")
+            fields = _fields(document, _result(next(iter(content.values()), {}).get("schema", {})))
             parts += [f"`result`:\n\n{fields}"] if fields else []
-    errors = ", ".join(f"`{status}`" for status in operation["responses"] if not status.startswith("2"))
-    return "\n\n".join([*parts, *([f"Errors: {errors}"] if errors else [])])
+    return "\n\n".join(parts)
 
 
 def _result(schema: Json) -> Json:
@@ -247,14 +255,23 @@ def _type(schema: Json) -> str:
     return str(kind)
 
 
-def _types(document: Json) -> Iterator[str]:
-    for name, schema in document["components"]["schemas"].items():
-        if "enum" in schema:
-            content = "One of " + _type(schema)
-        else:
-            content = _fields(document, schema) or (_type(schema) if schema.get("type") != "object" else "No fields.")
-        described = re.sub(r"\s+", " ", schema.get("description", ""))
-        yield "\n\n".join(filter(None, [f"### {name} {{ #type-{name.lower()} }}", described, content]))
+def _types(document: Json, text: str) -> str:
+    """The types to which a text links, and those to which they link."""
+    types = {name.lower(): _described(document, name) for name in document["components"]["schemas"]}
+    linked, found = set(), re.findall(r"#type-(\w+)", text)
+    while found:
+        name = found.pop()
+        if name not in linked:
+            linked.add(name)
+            found += re.findall(r"\(#type-(\w+)", types[name])
+    return "\n\n".join(types[name] for name in sorted(linked))
+
+
+def _described(document: Json, name: str) -> str:
+    schema = document["components"]["schemas"][name]
+    described = re.sub(r"\s+", " ", schema.get("description", ""))
+    content = f"One of {_type(schema)}" if "enum" in schema else _fields(document, schema)
+    return "\n\n".join(filter(None, [f"### {name} {{ #type-{name.lower()} }}", described, content]))
 
 
 GENERATED = {

@@ -35,3 +35,12 @@ def test_the_navigation_has_every_document() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
     missing = [path for path in (ROOT / "docs").rglob("*.md") if str(path.relative_to(ROOT / "docs")) not in navigation]
     assert not missing
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_files_that_are_named_exist(name: str) -> None:
+    existing = [f"/{path.relative_to(ROOT)}" for path in (ROOT / "tfserve").rglob("*")]
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", (ROOT / name).read_text(encoding="utf-8"))
+    assert named
+    missing = [each for each in named if not any(path.endswith(f"/{each.strip('/')}") for path in existing)]
+    assert [each for each in missing if not (ROOT / each).exists()] == []

@@ -46,7 +46,7 @@ def server(checkout: Path) -> Iterator[Server]:
     ports = ["--v1-port", str(free_port()), "--grpc-port", str(free_port())]
     started = Server(
         checkout / ".tfserve", *ports, "--no-warm-spare", folder=checkout,
-        command=(sys.executable, "-m", "tfserve.cli", "serve"), environment={"PYTHONPATH": str(REPOSITORY)},
+        command=(sys.executable, "-m", "tfserve.cli", "serve"),
     )  # fmt: skip
     yield started
     started.close()
