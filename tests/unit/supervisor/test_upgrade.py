@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from supervised import DEADLINE_S, Start, Supervised, written
+from tfserve.web.api.workspace.rendering import job_detail
 
 from tfserve.db import reads
 from tfserve.db.models import Job
 from tfserve.errors import IdempotencyKeyReused
 from tfserve.ipc.messages import JobKind, JobState
-from tfserve.web.api.workspace.rendering import job_detail
 from tfserve.web.database_reads import read
 
 RELEASE = Path(__file__).parents[2] / "data" / "release-0.1.0.sql"
