@@ -212,7 +212,7 @@ def _weights(old: Any, new: int) -> Any:
     """(new, old) shares of the old pixels in each new one: a triangle, as wide as a new pixel or an old one."""
     step = tf.cast(old, tf.float32) / new
     centres = (tf.range(new, dtype=tf.float32) + 0.5) * step
-    centres = tf.cast(tf.range(old), tf.float32) + 0.5
-    distances = tf.abs(centres[tf.newaxis] - centres[:, tf.newaxis]) / tf.maximum(step, 1.0)
+    pixels = tf.cast(tf.range(old), tf.float32) + 0.5
+    distances = tf.abs(pixels[tf.newaxis] - centres[:, tf.newaxis]) / tf.maximum(step, 1.0)
     weights = tf.maximum(1.0 - distances, 0.0)
     return weights / tf.reduce_sum(weights, axis=1, keepdims=True)

@@ -108,12 +108,13 @@ class _OtherTraining(Exception):
 
 def _write(file: Path, arrays: Mapping[str, Array], state: State) -> None:
     with written_aside(file) as aside, aside.open("wb") as opened:
-        np.savez(opened, state=np.frombuffer(msgspec.json.encode(_finite(state)), np.uint8), **arrays)  # type: ignore[arg-type]
+        np.savez(opened, state=np.frombuffer(encoded(state), np.uint8), **arrays)  # type: ignore[arg-type]
 
 
-def _finite(state: State) -> dict[str, Any]:
+def encoded(state: State) -> bytes:
+    """As JSON, which has no infinity: a best value that was never measured is left out."""
     values: dict[str, Any] = msgspec.to_builtins(state)
-    return {name: value for name, value in values.items() if value != float("inf")}
+    return msgspec.json.encode({name: value for name, value in values.items() if value != float("inf")})
 
 
 def _state(content: Any) -> State:

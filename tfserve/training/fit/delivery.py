@@ -11,7 +11,7 @@ import numpy as np
 
 from tfserve.training.atomic_files import written_aside
 from tfserve.training.fit.candidates import slug
-from tfserve.training.fit.checkpoints import State
+from tfserve.training.fit.checkpoints import State, encoded
 
 
 @dataclass
@@ -32,7 +32,7 @@ class FoldStates:
 
     def keep(self, fold: str, state: State) -> None:
         with written_aside(self._file(fold)) as file:
-            file.write_bytes(msgspec.json.encode(state))
+            file.write_bytes(encoded(state))
 
     def read(self, folds: int) -> list[State]:
         files = (self._file(f"fold {number + 1}") for number in range(folds))
