@@ -63,7 +63,7 @@ def command_line() -> str:
 
 
 def _command(name: str, command: Any) -> str:
-    takes_settings = command.ignore_unknown_options
+    takes_settings = bool(command.context_settings.get("ignore_unknown_options"))
     usage = " ".join(["tfserve", name, *(_usage(each) for each in command.params), "[OPTIONS]" * takes_settings])
     text = f"## tfserve {name}\n\n    {usage.strip()}\n\n{command.help}"
     if takes_settings:
