@@ -293,7 +293,8 @@ class Models:
 
     def get(self, name: str, version: int | None = None) -> Model:
         """The version that serves, or the one that is asked for. Raises `NoSuchModel`, `NoSuchVersion`."""
-        name = _normalized(name)
+        if not name.isascii():
+            name = _normalized(name)
         found = self._by_name.get(name)
         if not found or (version is None and found[0].state == "draining"):
             raise NoSuchModel(name=name, hint=nearest(name, [each for each in self._by_name if each != name]))
@@ -356,7 +357,7 @@ class Models:
 
 def _normalized(name: str) -> str:
     """The name in Unicode form NFC, as names are stored."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", name)
 
 
 def _expire(reply: asyncio.Future[predictions.Answer | Refusal], timeout_s: float) -> None:

@@ -43,7 +43,11 @@ class Png(bytes):
 
 def is_file(scope: Scope) -> bool:
     """Whether the body is an image file or a form with files."""
-    return any(name == b"content-type" and value.lower().startswith(TYPES) for name, value in scope["headers"])
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            is_file: bool = value.lower().startswith(TYPES)
+            return is_file
+    return False
 
 
 def are_files(document: dict[str, Any], model: Model) -> bool:
