@@ -207,5 +207,5 @@ def output_tensors(model: Model, result: Result, outputs: Sequence[Output]) -> I
 
 def _labels(model: Model) -> Sequence[str]:
     """The names of the model's classes, if its metadata has them."""
-    found = (model.told.image or {}).get("labels")
+    found = (model.info.image or {}).get("labels")
     return found if isinstance(found, list) else ()
