@@ -15,7 +15,7 @@ def counted(*batches: tuple[int, int]) -> ModelCounts:
     statistics = Statistics()
     for rows, batch_rows in batches:
         statistics.succeeded("v1", total_ns=2_000_000, rows=rows, batch_rows=batch_rows, times=TIMES)
-    return statistics.told(in_flight=1)
+    return statistics.snapshot(in_flight=1)
 
 
 def test_counts_of_two_processes_are_added_place_by_place() -> None:
@@ -48,5 +48,5 @@ def test_a_batch_is_counted_once_however_many_requests_it_held_and_whoever_left(
 def test_who_went_away_is_counted_and_is_no_failure() -> None:
     statistics = Statistics()
     statistics.dropped("v2", 1_000_000)
-    assert statistics.told(in_flight=0).requests == {"v2": {"client_gone": 1}}
+    assert statistics.snapshot(in_flight=0).requests == {"v2": {"client_gone": 1}}
     assert statistics.fail.count == 0

@@ -70,7 +70,7 @@ class Statistics:
         """Whoever asked went away."""
         self._requested(protocol, "client_gone", total_ns)
 
-    def told(self, *, in_flight: int) -> ModelCounts:
+    def snapshot(self, *, in_flight: int) -> ModelCounts:
         """The counters as other processes get them."""
         requests: dict[str, dict[str, int]] = {}
         for (protocol, outcome), count in self.requests.items():

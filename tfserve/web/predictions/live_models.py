@@ -1,6 +1,6 @@
 """The deployed models as the web process knows them, and how a prediction reaches one.
 
-The supervisor tells every change; nothing is asked for on the way of a prediction.
+The supervisor announces every change, so a prediction never waits for the supervisor.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ Wake = Callable[[str], Awaitable[None]]
 class Model:
     """One version of one workspace's model."""
 
-    def __init__(self, name: str, told: ModelVersion, *, timeout_s: float, limit: int, wake: Wake) -> None:
+    def __init__(self, name: str, info: ModelVersion, *, timeout_s: float, limit: int, wake: Wake) -> None:
         self.name = name
-        self.told = told
+        self.info = info
         self.statistics = Statistics()
         self.signatures: dict[str, Signature] = {}
         #: larger requests can't fit; None where inputs may have any size
@@ -83,38 +83,38 @@ class Model:
         self._timeout_s = timeout_s
         self._limit = limit
         self._changed = asyncio.Event()
-        self.tell(told)
+        self.update(info)
 
     @property
     def version(self) -> int:
-        return self.told.version
+        return self.info.version
 
     @property
     def state(self) -> str:
         """`loading`, `active`, `draining` or `failed`."""
-        return self.told.state
+        return self.info.state
 
     @property
     def is_ready(self) -> bool:
-        return self.told.state in ("active", "draining") and self._pool.alive
+        return self.info.state in ("active", "draining") and self._pool.alive
 
-    def tell(self, told: ModelVersion) -> None:
-        """Takes in what the supervisor says of this version, once it is connected."""
-        remarks = [without_folders(each, told.path) for each in told.remarks]
-        self.told = told = msgspec.structs.replace(
-            told, reason=without_folders(told.reason, told.path), remarks=remarks
+    def update(self, info: ModelVersion) -> None:
+        """Applies what the supervisor announces about this version, once it is connected."""
+        remarks = [without_folders(each, info.path) for each in info.remarks]
+        self.info = info = msgspec.structs.replace(
+            info, reason=without_folders(info.reason, info.path), remarks=remarks
         )
-        self._pool.keep(told.addresses)
-        self._full_pool.keep(told.full_addresses)
-        self.signatures = {name: msgspec.convert(each, Signature) for name, each in told.signatures.items()}
+        self._pool.keep(info.addresses)
+        self._full_pool.keep(info.full_addresses)
+        self.signatures = {name: msgspec.convert(each, Signature) for name, each in info.signatures.items()}
         self.max_body_bytes = max_body_bytes(self.signatures.values())
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def connect(self, told: ModelVersion) -> None:
+    async def connect(self, info: ModelVersion) -> None:
         """Opens the lines to replicas that are new."""
-        await self._pool.open(told.addresses)
-        await self._full_pool.open(told.full_addresses)
+        await self._pool.open(info.addresses)
+        await self._full_pool.open(info.full_addresses)
 
     def signature(self, name: str) -> Signature:
         """Raises `Invalid`, which lists the signatures."""
@@ -179,7 +179,7 @@ class Model:
             answer = await self._ask(question, request, in_full=True)
         if isinstance(answer, Refusal):
             failure = answer.failure
-            message = without_folders(failure.message, self.told.path)
+            message = without_folders(failure.message, self.info.path)
             raise from_failure(msgspec.structs.replace(failure, message=message))
         self.statistics.succeeded(
             request.protocol,
@@ -191,10 +191,10 @@ class Model:
         outputs = dict(zip(names, map(predictions.to_array, answer.tensors), strict=True))
         if request.outputs:
             outputs = {name: outputs[name] for name in request.outputs}
-        return Result(outputs, self.told.version)
+        return Result(outputs, self.info.version)
 
     def _is_served(self, signature: str) -> bool:
-        return self.told.served is None or signature in self.told.served
+        return self.info.served is None or signature in self.info.served
 
     async def _ask(self, question: Ask, request: Request, *, in_full: bool) -> predictions.Answer | Refusal:
         if request.caller is not None and request.caller.is_gone:
@@ -215,10 +215,10 @@ class Model:
 
     async def _full_line(self) -> ModelLine | None:
         """The line to TensorFlow, for what the faster runtime does not compute."""
-        if self.told.served is not None and not self._full_pool.alive:
+        if self.info.served is not None and not self._full_pool.alive:
             await self._wake(self.name)
         # The model may be back with TensorFlow by now.
-        return self._pool.least_busy() if self.told.served is None else self._full_pool.least_busy()
+        return self._pool.least_busy() if self.info.served is None else self._full_pool.least_busy()
 
     async def _wait(self, line: ModelLine, question: Ask, request: Request) -> predictions.Answer | Refusal:
         request_id, reply = line.ask(question)
@@ -247,8 +247,8 @@ class Model:
 
     def _why_not(self) -> str:
         if self.state == "loading":
-            return f"The model {self.name!r} is loading: {self.told.reason or 'try again shortly'}."
-        return f"The model {self.name!r} can't be used: {self.told.reason or 'its worker is gone'}."
+            return f"The model {self.name!r} is loading: {self.info.reason or 'try again shortly'}."
+        return f"The model {self.name!r} can't be used: {self.info.reason or 'its worker is gone'}."
 
     async def _cause_of_death(self, changed: asyncio.Event) -> str:
         """What the supervisor says of it, which learns it in the same moment."""
@@ -257,7 +257,7 @@ class Model:
                 await changed.wait()
         except TimeoutError:
             pass
-        reason = self.told.reason or "the worker that computed this prediction ended"
+        reason = self.info.reason or "the worker that computed this prediction ended"
         return f"The prediction was lost: {reason}. The model is restarting; send the request again."
 
 
@@ -279,7 +279,7 @@ class Models:
 
     def counts(self) -> dict[int, ModelCounts]:
         """What this process has counted of each deployment, by its id."""
-        return {model.told.id: model.statistics.told(in_flight=model.in_flight) for model in self}
+        return {model.info.id: model.statistics.snapshot(in_flight=model.in_flight) for model in self}
 
     def names(self) -> list[str]:
         return list(self._by_name)
@@ -292,8 +292,9 @@ class Models:
         return found
 
     def get(self, name: str, version: int | None = None) -> Model:
-        """The version that serves, or the one that is asked for. Raises `NoSuchModel`, `NoSuchVersion`."""
-        name = _normalized(name)
+        """The version that serves requests, or the requested one. Raises `NoSuchModel`, `NoSuchVersion`."""
+        if not name.isascii():
+            name = _normalized(name)
         found = self._by_name.get(name)
         if not found or (version is None and found[0].state == "draining"):
             raise NoSuchModel(name=name, hint=nearest(name, [each for each in self._by_name if each != name]))
@@ -309,22 +310,22 @@ class Models:
         known = ", ".join(str(model.version) for model in found)
         raise NoSuchVersion(name=found[0].name, version=version, known=known)
 
-    async def begin(self, told: Mapping[str, Sequence[ModelVersion]]) -> None:
-        """Takes in everything that is deployed."""
-        await asyncio.gather(*(self.change(name, versions) for name, versions in told.items()))
+    async def begin(self, announced: Mapping[str, Sequence[ModelVersion]]) -> None:
+        """Applies everything that is deployed."""
+        await asyncio.gather(*(self.change(name, versions) for name, versions in announced.items()))
 
-    async def change(self, name: str, told: Sequence[ModelVersion]) -> None:
-        """Takes in what is deployed in a workspace."""
-        async with self._changing:  # one after the other, in the order in which they were told
-            await self._change(name, told)
+    async def change(self, name: str, versions: Sequence[ModelVersion]) -> None:
+        """Applies what is deployed in a workspace."""
+        async with self._changing:  # one after the other, in the order of the announcements
+            await self._change(name, versions)
 
-    async def _change(self, name: str, told: Sequence[ModelVersion]) -> None:
-        before = {model.told.id: model for model in self._by_name.get(name, ())}
-        now = [before.pop(each.id) if each.id in before else self._new(name, each) for each in told]
-        await asyncio.gather(*(model.connect(each) for model, each in zip(now, told, strict=True)))
+    async def _change(self, name: str, versions: Sequence[ModelVersion]) -> None:
+        before = {model.info.id: model for model in self._by_name.get(name, ())}
+        now = [before.pop(each.id) if each.id in before else self._new(name, each) for each in versions]
+        await asyncio.gather(*(model.connect(each) for model, each in zip(now, versions, strict=True)))
         # From here on in one step: a request in between would find the old version gone and the new one not there.
-        for model, each in zip(now, told, strict=True):
-            model.tell(each)
+        for model, each in zip(now, versions, strict=True):
+            model.update(each)
             model.successor = now[0] if each.state == "draining" and now[0].state != "draining" else None
         if now:
             self._by_name[name] = now
@@ -338,25 +339,25 @@ class Models:
     async def drained(self, name: str, id_: int, addresses: Sequence[str]) -> None:
         """Returns when nothing is in flight to these replicas of a deployment."""
         for model in list(self._by_name.get(name, ())):
-            if model.told.id == id_:
+            if model.info.id == id_:
                 await model.drained(addresses)
                 self._forget_drained(name, model, addresses)
 
     def _forget_drained(self, name: str, model: Model, addresses: Sequence[str]) -> None:
         """A version whose processes end now is not there any more for those who ask for it by its number."""
         versions = self._by_name.get(name, [])
-        is_idle = not model.in_flight and set(model.told.addresses) <= set(addresses)
+        is_idle = not model.in_flight and set(model.info.addresses) <= set(addresses)
         if model in versions and model.state == "draining" and is_idle:
             versions.remove(model)
             model.close()
 
-    def _new(self, name: str, told: ModelVersion) -> Model:
-        return Model(name, told, timeout_s=self._timeout_s, limit=self._limit, wake=self._wake)
+    def _new(self, name: str, info: ModelVersion) -> Model:
+        return Model(name, info, timeout_s=self._timeout_s, limit=self._limit, wake=self._wake)
 
 
 def _normalized(name: str) -> str:
     """The name in Unicode form NFC, as names are stored."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", name)
 
 
 def _expire(reply: asyncio.Future[predictions.Answer | Refusal], timeout_s: float) -> None:

@@ -45,15 +45,20 @@ class Address:
 
 def find(models: Models, address: Address) -> Model:
     """The requested version (default: the one that serves requests). Raises `ServableNotFound`, `UnknownLabel`."""
-    _refuse_label(address)
-    return _get(models, address)
+    if address.label is not None:
+        raise UnknownLabel(label=address.label[:80])
+    try:
+        return models.get(address.name, address.version)
+    except NoSuchModel:
+        raise _not_found(models, address) from None
+    except NoSuchVersion as error:
+        raise _not_found(models, address, known=error.detail["known"]) from None
 
 
 def versions(models: Models, address: Address) -> list[Model]:
     """All versions that match an address, the one that serves requests first. Raises the same errors."""
-    _refuse_label(address)
-    if address.version is not None:
-        return [_get(models, address)]
+    if address.version is not None or address.label is not None:
+        return [find(models, address)]
     try:
         return models.versions(address.name)
     except NoSuchModel:
@@ -64,20 +69,6 @@ def signature_of(model: Model, name: str | None) -> tuple[str, Signature]:
     """The signature of a request and its name, or the default one. Raises `Invalid`."""
     name = name or model.default_signature()
     return name, model.signatures.get(name) or model.signature(name)
-
-
-def _refuse_label(address: Address) -> None:
-    if address.label is not None:
-        raise UnknownLabel(label=address.label[:80])
-
-
-def _get(models: Models, address: Address) -> Model:
-    try:
-        return models.get(address.name, address.version)
-    except NoSuchModel:
-        raise _not_found(models, address) from None
-    except NoSuchVersion as error:
-        raise _not_found(models, address, known=error.detail["known"]) from None
 
 
 def _not_found(models: Models, address: Address, known: str = "") -> ServableNotFound:

@@ -43,7 +43,11 @@ class Png(bytes):
 
 def is_file(scope: Scope) -> bool:
     """Whether the body is an image file or a form with files."""
-    return any(name == b"content-type" and value.lower().startswith(TYPES) for name, value in scope["headers"])
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            is_file: bool = value.lower().startswith(TYPES)
+            return is_file
+    return False
 
 
 def are_files(document: dict[str, Any], model: Model) -> bool:
@@ -90,7 +94,7 @@ def write(model: Model, result: Result, scope: Scope) -> bytes:
         raise Invalid(
             f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}; expected 'probabilities', 'mask' or 'boxes'."
         )
-    image = model.told.image or {}
+    image = model.info.image or {}
     names = Names(image.get("labels") or [], image.get("display") or [])
     top = min(_top(scope), chances.shape[1])
     own = result.outputs.get("label")
@@ -123,7 +127,7 @@ def _write_boxes(model: Model, result: Result, scope: Scope) -> bytes:
     if missing := [name for name in names if name not in result.outputs]:
         raise Invalid(f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}: {', '.join(missing)} missing.")
     most = _top(scope, MAX_TOP)
-    least = _min_score(scope, float((model.told.image or {}).get("min_score", 0.0)))
+    least = _min_score(scope, float((model.info.image or {}).get("min_score", 0.0)))
     rows = []
     for boxes, scores, labels, count in zip(*(result.outputs[name] for name in names), strict=True):
         kept = [n for n in range(min(int(count), most)) if scores[n] >= least]

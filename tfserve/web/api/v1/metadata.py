@@ -22,8 +22,8 @@ def model_list(models: Iterable[Model]) -> dict[str, Any]:
                 "name": model.name,
                 "version": str(model.version),
                 "state": _state(model),
-                "format": model.told.format,
-                "runtime": model.told.runtime,
+                "format": model.info.format,
+                "runtime": model.info.runtime,
                 "signatures": list(model.signatures),
             }
             for model in models
@@ -42,7 +42,7 @@ def metadata(model: Model) -> dict[str, Any]:
         "model_spec": {"name": model.name, "signature_name": "", "version": str(model.version)},
         "metadata": {"signature_def": {"signature_def": signatures}},
     }
-    return found | ({"remarks": model.told.remarks} if model.told.remarks else {})
+    return found | ({"remarks": model.info.remarks} if model.info.remarks else {})
 
 
 def _state(model: Model) -> str:
@@ -53,7 +53,7 @@ def _state(model: Model) -> str:
 
 def _status(model: Model) -> dict[str, Any]:
     code = {"failed": "UNKNOWN", "active": "OK" if model.is_ready else "UNAVAILABLE"}.get(model.state, "OK")
-    message = model.told.reason if code != "OK" else ""
+    message = model.info.reason if code != "OK" else ""
     return {
         "version": str(model.version),
         "state": _state(model),

@@ -84,8 +84,9 @@ def write(prediction: Prediction, result: Result) -> bytes:
     in_rows = prediction.form is Form.ROWS
     if in_rows:
         rows = len(next(iter(prediction.request.inputs.values())))
-        if any(array.shape[:1] != (rows,) for array in result.outputs.values()):
-            raise _no_rows(result, rows)
+        for array in result.outputs.values():
+            if array.shape[:1] != (rows,):
+                raise _no_rows(result, rows)
     if len(result.outputs) == 1:
         ((name, array),) = result.outputs.items()
         text = from_array(array, tokens=True, b64=name.endswith(BYTES_SUFFIX))

@@ -44,7 +44,7 @@ def example(model: Model, origin: str) -> dict[str, Any]:
     few = sum(prod(_shape(spec)) for spec in signature.inputs) <= FEW
     body = {**head, **_body(signature)} if few else None
     python = repr(body) if few else _expression(head, signature, _python)
-    told = {
+    found = {
         "method": "POST",
         "url": url,
         "signature_name": name,
@@ -54,8 +54,8 @@ def example(model: Model, origin: str) -> dict[str, Any]:
         "javascript": _javascript(url, json.dumps(body) if few else _expression(head, signature, _script)),
     }
     if IMAGE_BYTES in model.signatures:
-        told["curl_image"] = f"curl -H 'Content-Type: image/jpeg' --data-binary @picture.jpg {shlex.quote(url)}"
-    return told
+        found["curl_image"] = f"curl -H 'Content-Type: image/jpeg' --data-binary @picture.jpg {shlex.quote(url)}"
+    return found
 
 
 def _body(signature: Signature) -> dict[str, Any]:

@@ -6,6 +6,7 @@ per second.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
@@ -75,15 +76,19 @@ class V1:
         return request_examples.example(model, _origin(scope))
 
 
-async def _respond(verb: str, model: Model, options: Options, scope: Scope, body: bytes) -> bytes:
+def _respond(verb: str, model: Model, options: Options, scope: Scope, body: bytes) -> Awaitable[bytes]:
     if verb != "predict":
         examine = partial(examples_json.read, body, model, verb, options)
-        return await model.run(examine, examples_json.write, is_heavy=is_heavy(body))
+        return model.run(examine, examples_json.write, is_heavy=is_heavy(body))
     if image_requests.is_file(scope):
-        prediction = Prediction(await image_requests.request_of_body(model, scope, body, options), Form.FILES)
-        return await model.run(lambda: prediction, partial(_write, model, scope), is_heavy=False)
+        return _respond_to_files(model, options, scope, body)
     read = partial(predict_json.read, body, model, options)
-    return await model.run(read, partial(_write, model, scope), is_heavy=is_heavy(body))
+    return model.run(read, partial(_write, model, scope), is_heavy=is_heavy(body))
+
+
+async def _respond_to_files(model: Model, options: Options, scope: Scope, body: bytes) -> bytes:
+    prediction = Prediction(await image_requests.request_of_body(model, scope, body, options), Form.FILES)
+    return await model.run(lambda: prediction, partial(_write, model, scope), is_heavy=False)
 
 
 def _write(model: Model, scope: Scope, prediction: Prediction, result: Result) -> bytes:

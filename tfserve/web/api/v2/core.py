@@ -49,13 +49,6 @@ class Inference(NamedTuple):
     non_finite: str
 
 
-class OutputTensor(NamedTuple):
-    name: str
-    datatype: str
-    array: Array
-    is_binary: bool
-
-
 # --- models
 
 
@@ -85,14 +78,15 @@ def prepare(
     `binary_outputs` is the default form of outputs. A timeout in the parameters only applies if it is smaller.
     """
     parameters = given.parameters
-    name = parameter(parameters, "signature", str) or model.default_signature()
+    name = (parameter(parameters, "signature", str) if parameters else None) or model.default_signature()
     signature = model.signature(name)
     outputs = _outputs(given, signature, is_binary=binary_outputs)
     inputs = read_inputs(given.inputs, signature, read_values)
     if parameters:
         options = options._replace(urgency=_urgency(parameters, options), timeout_s=_timeout_s(parameters, options))
     names = [each.spec.name for each in outputs] if given.outputs else ()
-    return Inference(options.request(inputs, name, names), outputs, given.id, _non_finite(parameters))
+    non_finite = _non_finite(parameters) if parameters else NON_FINITE[0]
+    return Inference(options.request(inputs, name, names), outputs, given.id, non_finite)
 
 
 def read_inputs(given: Sequence[InputTensor], signature: Signature, read_values: ReadValues) -> dict[str, Array]:
@@ -118,8 +112,12 @@ def find(name: str, specs: Sequence[TensorSpec], what: str) -> TensorSpec:
     """The input or output (`what`) with that name. Raises `Invalid` with a list of the available ones."""
     spec = signature_checks.find(name, specs, what)
     if spec.dtype not in DTYPES:
-        raise Invalid(f"The {what} {name!r} is {spec}, a type that this protocol does not support.")
+        raise _unsupported(spec, what)
     return spec
+
+
+def _unsupported(spec: TensorSpec, what: str) -> Invalid:
+    return Invalid(f"The {what} {spec.name!r} is {spec}, a type that this protocol does not support.")
 
 
 def _check_datatype(datatype: str, spec: TensorSpec) -> None:
@@ -136,9 +134,13 @@ def _check_datatype(datatype: str, spec: TensorSpec) -> None:
 
 def _outputs(given: InferRequest, signature: Signature, *, is_binary: bool) -> list[Output]:
     """The requested outputs in order (default: all). Raises `Invalid` if one is unknown or repeated."""
-    is_binary = _flag(given.parameters, "binary_data_output", default=is_binary)
+    if given.parameters:
+        is_binary = _flag(given.parameters, "binary_data_output", default=is_binary)
     if not given.outputs:
-        return [Output(find(spec.name, (spec,), "output"), is_binary) for spec in signature.outputs]
+        for spec in signature.outputs:
+            if spec.dtype not in DTYPES:
+                raise _unsupported(spec, "output")
+        return [Output(spec, is_binary) for spec in signature.outputs]
     signature_checks.refuse_repeated([each.name for each in given.outputs], "output")
     return [_output(each, signature, is_binary) for each in given.outputs]
 
@@ -184,8 +186,6 @@ def _timeout_s(parameters: Parameters, options: Options) -> float | None:
 
 def _non_finite(parameters: Parameters) -> str:
     """How to write NaN and infinities in JSON."""
-    if not parameters:
-        return NON_FINITE[0]
     policy: str = parameter(parameters, "non_finite", str) or NON_FINITE[0]
     if policy not in NON_FINITE:
         raise Invalid(f"The parameter 'non_finite' must be one of {', '.join(NON_FINITE)}; got {policy[:40]!r}.")
@@ -195,17 +195,17 @@ def _non_finite(parameters: Parameters) -> str:
 # --- responses
 
 
-def output_tensors(model: Model, result: Result, outputs: Sequence[Output]) -> Iterator[OutputTensor]:
-    """The outputs to return, in order. Raises `Invalid` if one has no classes."""
+def output_tensors(model: Model, result: Result, outputs: Sequence[Output]) -> Iterator[tuple[str, str, Array, bool]]:
+    """Name, datatype and array of each output, and whether it is binary. Raises `Invalid` if one has no classes."""
     for spec, is_binary, classes in outputs:
         array = result.outputs[spec.name]
         if classes:
-            yield OutputTensor(spec.name, "BYTES", classification.best(array, spec, classes, _labels(model)), is_binary)
+            yield spec.name, "BYTES", classification.best(array, spec, classes, _labels(model)), is_binary
         else:
-            yield OutputTensor(spec.name, DTYPES[spec.dtype].v2, array, is_binary)
+            yield spec.name, DTYPES[spec.dtype].v2, array, is_binary
 
 
 def _labels(model: Model) -> Sequence[str]:
     """The names of the model's classes, if its metadata has them."""
-    found = (model.told.image or {}).get("labels")
+    found = (model.info.image or {}).get("labels")
     return found if isinstance(found, list) else ()

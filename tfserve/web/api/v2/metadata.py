@@ -64,7 +64,7 @@ def _parameters(model: Model) -> dict[str, Any]:
         for spec in (*signature.inputs, *signature.outputs)
         if spec.quantization is not None
     }
-    found = {"remarks": model.told.remarks, "quantization": quantized}
+    found = {"remarks": model.info.remarks, "quantization": quantized}
     return {name: value for name, value in found.items() if value}
 
 
@@ -73,30 +73,30 @@ def config(model: Model) -> dict[str, Any]:
     signature = _default(model)
     specs = (*signature.inputs, *signature.outputs)
     is_batched = bool(specs) and all(spec.is_batched for spec in specs)
-    most = model.told.options.max_batch_size if is_batched else 0
+    most = model.info.options.max_batch_size if is_batched else 0
     found: dict[str, Any] = {
         "name": model.name,
         "platform": platform(model),
-        "backend": model.told.runtime or "tensorflow",
+        "backend": model.info.runtime or "tensorflow",
         "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": most,
         "input": [_config_tensor(spec, is_batched) | {"format": "FORMAT_NONE"} for spec in signature.inputs],
         "output": [_config_tensor(spec, is_batched) | {"label_filename": ""} for spec in signature.outputs],
-        "instance_group": [{"name": model.name, "kind": "KIND_CPU", "count": model.told.options.replicas}],
+        "instance_group": [{"name": model.name, "kind": "KIND_CPU", "count": model.info.options.replicas}],
         "default_model_filename": "",
         "parameters": {name: {"string_value": text} for name, text in properties(model).items()},
         "model_warmup": [],
     }
     if most > 1:
-        delay_us = round(model.told.options.max_delay_s * 1e6)
+        delay_us = round(model.info.options.max_delay_s * 1e6)
         found["dynamic_batching"] = {"preferred_batch_size": [most], "max_queue_delay_microseconds": delay_us}
     return found
 
 
 def platform(model: Model) -> str:
     """`<framework>_<format>`, with Triton's names for those that it knows."""
-    known = PLATFORMS.get(model.told.format)
-    return known or f"{model.told.runtime or 'tensorflow'}_{_NO_WORD.sub('', model.told.format.lower()) or 'model'}"
+    known = PLATFORMS.get(model.info.format)
+    return known or f"{model.info.runtime or 'tensorflow'}_{_NO_WORD.sub('', model.info.format.lower()) or 'model'}"
 
 
 def datatype(spec: TensorSpec) -> str:

@@ -101,7 +101,7 @@ def _entry(model: Model) -> dict[str, str]:
     state = STATES[model.state]
     if state == "READY" and not model.is_ready:
         state = "UNAVAILABLE"
-    return {"name": model.name, "version": str(model.version), "state": state, "reason": model.told.reason}
+    return {"name": model.name, "version": str(model.version), "state": state, "reason": model.info.reason}
 
 
 def _gone(last: Deployment) -> dict[str, str]:

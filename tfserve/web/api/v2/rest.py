@@ -132,7 +132,7 @@ class V2:
     async def _model_ready(self, name: str, version: str | None, _: Receive) -> Answer:
         model = self._model(name, version)
         if not model.is_ready:
-            why = f": {model.told.reason}" if model.told.reason else "."
+            why = f": {model.info.reason}" if model.info.reason else "."
             raise Unavailable(f"Model {model.name!r} is {model.state}, not ready{why}")
         return json_answer({"name": model.name, "ready": True})
 

@@ -49,16 +49,17 @@ def _priority(headers: dict[bytes, bytes]) -> tuple[int, float | None]:
 
 def _read(model: Model, body: bytes, length: bytes | None, options: Options) -> Inference:
     if length is None:
-        given, values = decode_infer(body), BodyValues(_NOTHING)
+        inference = prepare(model, decode_infer(body), BodyValues(_NOTHING).read, options)
     else:
         size = length_of_json(length, len(body))
         if body and not size:
             return _read_raw(model, body, options)
         given, values = decode_infer(body[:size]), BodyValues(memoryview(body)[size:])
-    inference = prepare(model, given, values.read, options)
-    values.require_end(given.inputs)
+        inference = prepare(model, given, values.read, options)
+        values.require_end(given.inputs)
     for each in inference.outputs:
-        _check_form(each)
+        if each.spec.dtype in json_tensors.BINARY_ONLY:
+            _check_form(each)
     return inference
 
 
@@ -127,11 +128,12 @@ class BodyValues:
 
 
 def _check_form(output: Output) -> None:
-    dtype = output.spec.dtype
-    if dtype in json_tensors.BINARY_ONLY and not output.is_binary and not output.classes:
+    """Raises `Invalid` for an output of a type without a JSON form."""
+    if not output.is_binary and not output.classes:
         raise Invalid(
-            f"Output {output.spec.name!r} is {DTYPES[dtype].v2}, which JSON cannot represent. Request it as binary data"
-            ' (its parameters: {"binary_data": true}, or those of the request: {"binary_data_output": true}).'
+            f"Output {output.spec.name!r} is {DTYPES[output.spec.dtype].v2}, which JSON cannot represent. Request it as"
+            ' binary data (its parameters: {"binary_data": true}, or those of the request:'
+            ' {"binary_data_output": true}).'
         )
 
 
