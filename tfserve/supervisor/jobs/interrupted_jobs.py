@@ -9,13 +9,13 @@ import msgspec
 from tfserve.db import writes
 from tfserve.db.models import Job as JobRow
 from tfserve.errors import Failure
-from tfserve.ipc.messages import JobKind, JobState
+from tfserve.ipc.messages import JobKind, JobState, Outcome
 from tfserve.supervisor.jobs.job import REPEATABLE
 from tfserve.supervisor.processes.output import last_lines_of
 
 
 def end_interrupted(saved: list[writes.Saved], data_folder: Path) -> list[writes.Turn]:
-    """What the restart of the server makes of the jobs that ran when it ended: lost, or queued again."""
+    """Queues the jobs that were running again, or ends them as lost."""
     turns = []
     for each in saved:
         again = [row for row in each.running if JobKind(row.kind) in REPEATABLE and row.attempts < 2]
@@ -40,11 +40,11 @@ def _lost(row: JobRow, data_folder: Path) -> writes.Ended:
         message="The job was lost because the server ended while it ran, and its worker with it. It was not run again.",
         detail={"signal": "SIGKILL", "exit_code": None, "last_output": tail},
     )
-    return writes.Ended(
-        job_id=row.pk,
-        kind=JobKind(row.kind),
+    kind = JobKind(row.kind)
+    outcome = Outcome(
         state=JobState.LOST,
-        result=b"null" if row.kind == JobKind.PREDICT else b"false",
+        result=kind.no_result,
         error=msgspec.json.encode(failure),
-        detail=msgspec.json.encode({"stdout": tail, "stderr": ""}) if row.kind == JobKind.SCRIPT else None,
+        detail=msgspec.json.encode({"stdout": tail, "stderr": ""}) if kind == JobKind.SCRIPT else None,
     )
+    return writes.Ended(row.pk, kind, outcome)

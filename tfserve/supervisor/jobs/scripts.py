@@ -7,9 +7,6 @@ import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from tfserve.errors import Internal, TimedOut
 from tfserve.ipc.messages import (
@@ -21,13 +18,14 @@ from tfserve.ipc.messages import (
     Interrupt,
     JobKind,
     JobState,
-    Message,
     OpenWorkspace,
+    Outcome,
     ReadVariables,
     RunScript,
-    ScriptEnded,
+    ScriptJob,
+    Variables,
 )
-from tfserve.supervisor.jobs.job import Job, Outcome
+from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.processes.child import Exit
 from tfserve.supervisor.processes.output import OutputPipes
 from tfserve.supervisor.processes.restarts import Restarts
@@ -106,7 +104,7 @@ class ScriptProcess(_CountsDeaths):
         if self.worker is not None:
             self.worker.kill(because)
 
-    async def read_variables(self, names: list[str] | None, limit_bytes: int) -> Message | None:
+    async def read_variables(self, names: list[str] | None, limit_bytes: int) -> Variables | None:
         """Their full values, or None while there is no idle worker that has them."""
         if not self._usable() or self.busy or self.worker is None:
             return None
@@ -238,7 +236,7 @@ class ScriptThread(_CountsDeaths):
     def kill(self, because: str) -> None:
         """A thread can't be killed."""
 
-    async def read_variables(self, names: list[str] | None, limit_bytes: int) -> Message | None:
+    async def read_variables(self, names: list[str] | None, limit_bytes: int) -> Variables | None:
         if self.worker is None or self.busy:
             return None
         return await read_variables(self.worker, self._key, names, limit_bytes)
@@ -269,7 +267,7 @@ def _last_lines(job: Job, death: WorkerDied) -> str:
     return own + death.last_lines
 
 
-async def read_variables(worker: Worker, key: str, names: list[str] | None, limit_bytes: int) -> Message | None:
+async def read_variables(worker: Worker, key: str, names: list[str] | None, limit_bytes: int) -> Variables | None:
     """None when the worker has died. Raises what the worker answers with, `TimedOut` among it."""
     asking = asyncio.ensure_future(worker.ask(ReadVariables(workspace=key, names=names, limit_bytes=limit_bytes)))
     done, _ = await asyncio.wait([asking], timeout=READ_S)
@@ -289,9 +287,14 @@ async def run_script(worker: Worker, job: Job, workspace: str, folder: Path) -> 
     if job.kind == JobKind.CLEAR:
         await worker.ask(ClearVariables(workspace=workspace))
         return Outcome(state=JobState.SUCCEEDED, result=b"true", variables=NO_VARIABLES)
-    request: dict[str, Any] = msgspec.json.decode(job.request)
-    answer = await worker.ask(RunScript(job=job.number, workspace=workspace, folder=str(folder), **request))
-    if not isinstance(answer, ScriptEnded):
-        raise Internal(f"a worker answered {type(answer).__name__} to a script")
+    script = job.request.decode()
+    if not isinstance(script, ScriptJob):
+        raise Internal(f"{job.kind} is not a script")
+    answer = await worker.ask(
+        RunScript(
+            job=job.number, workspace=workspace, folder=str(folder), file=script.file, text=script.text,
+            clear=script.clear,
+        )
+    )  # fmt: skip
     result = b"true" if answer.state == JobState.SUCCEEDED else b"false"
     return Outcome(state=answer.state, result=result, error=answer.error, variables=answer.variables)

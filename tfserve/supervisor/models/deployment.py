@@ -8,24 +8,32 @@ from contextlib import contextmanager
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from tfserve.db import writes
 from tfserve.db.models import Deployment as Row
 from tfserve.errors import Internal, Invalid, TFserveError, Unavailable
-from tfserve.ipc.messages import META_GRAPH, JobKind, JobState, ModelOptions, Predict, Prediction, Predictions
-from tfserve.supervisor.jobs.job import Job, Outcome
+from tfserve.ipc.messages import (
+    META_GRAPH,
+    DeployJob,
+    JobKind,
+    JobState,
+    ModelOptions,
+    Outcome,
+    Predict,
+    Prediction,
+    UndeployJob,
+    UpdateJob,
+)
+from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.models import model_files
 from tfserve.supervisor.models.deadly_requests import DeadlyKinds
 from tfserve.supervisor.models.loading import Means
 from tfserve.supervisor.models.replica_set import Upkeep
-from tfserve.supervisor.models.replicas import Deployment, DiedOfEveryInput, options_of
+from tfserve.supervisor.models.replicas import Deployment, DiedOfEveryInput
 from tfserve.supervisor.processes.child import Exit
 from tfserve.supervisor.processes.worker import WorkerDied
-
-DEFAULT_DEVICE = "/cpu:0"
 
 
 class Abandoned(Unavailable):
@@ -79,10 +87,10 @@ class Deployments:
             self._work = None
 
     def may_repeat(self, job: Job) -> bool:
-        return job.may_be_repeated and not (job.kind == JobKind.PREDICT and job.request in self._deadly)
+        return job.may_be_repeated and not (job.kind == JobKind.PREDICT and job.request.json in self._deadly)
 
     def may_share(self, job: Job) -> bool:
-        return job.request not in self._deadly
+        return job.request.json not in self._deadly
 
     def worked(self) -> None:
         """How the model's processes fare is counted by `Upkeep`, whoever uses them."""
@@ -90,7 +98,7 @@ class Deployments:
     def died(self, jobs: Sequence[Job], exit_: Exit) -> str | None:
         """A prediction that kills takes neither the scripts nor, for long, the model away from the others."""
         if len(jobs) == 1 and jobs[0].kind == JobKind.PREDICT:
-            self._deadly.note(jobs[0].request, exit_, attempts=jobs[0].attempts)
+            self._deadly.note(jobs[0].request.json, exit_, attempts=jobs[0].attempts)
         return None
 
     def interrupt(self, _: Job) -> None:
@@ -109,8 +117,18 @@ class Deployments:
     async def _run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
         if jobs[0].kind == JobKind.PREDICT:
             return await self._predict(jobs)
-        run = {JobKind.DEPLOY: self._deploy, JobKind.UPDATE: self._update, JobKind.UNDEPLOY: self._undeploy}
-        return [await run[job.kind](job) for job in jobs]
+        return [await self._change(job) for job in jobs]
+
+    async def _change(self, job: Job) -> Outcome:
+        match job.request.decode():
+            case DeployJob() as deploy:
+                return await self._replace(path=deploy.path, weights=None, device=deploy.device, options=deploy.options)
+            case UpdateJob() as update:
+                return await self._update(update)
+            case UndeployJob():
+                return await self._undeploy()
+            case _:
+                raise Internal(f"{job.kind} does not change a deployment")
 
     @contextmanager
     def _in(self, stage: Stage) -> Iterator[None]:
@@ -125,17 +143,11 @@ class Deployments:
 
     # --- deploy, update, undeploy
 
-    async def _deploy(self, job: Job) -> Outcome:
-        request: dict[str, Any] = msgspec.json.decode(job.request)
-        options = options_of(request.get("options") or {})
-        return await self._replace(path=request["path"], weights=None, device=request["device"], options=options)
-
-    async def _update(self, job: Job) -> Outcome:
-        request: dict[str, Any] = msgspec.json.decode(job.request)
-        active, path = self.upkeep.deployed(), request["path"]
+    async def _update(self, update: UpdateJob) -> Outcome:
+        active, path = self.upkeep.deployed(), update.path
         options = active.options
-        if (warm_up := request.get("warm_up")) is not None:
-            options = msgspec.structs.replace(options, warm_up=warm_up)
+        if update.warm_up is not None:
+            options = msgspec.structs.replace(options, warm_up=update.warm_up)
         same = partial(self._replace, device=active.device, options=options, is_update=True)
         if active.format == META_GRAPH and _is_weights_only(path):
             return await same(path=active.path, weights=path)
@@ -146,7 +158,7 @@ class Deployments:
         self._deadly.forget()
         self.upkeep.start_afresh()
 
-    async def _undeploy(self, _: Job) -> Outcome:
+    async def _undeploy(self) -> Outcome:
         active = self.upkeep.deployed()
         await self._journal.change(partial(writes.end_deployment, active.id, Row.State.GONE, "undeployed"))
         freed = await self.upkeep.take_away()
@@ -225,7 +237,7 @@ class Deployments:
         outcomes = [_outcome(each) for each in predictions]
         for job, outcome in zip(jobs, outcomes, strict=False):
             if outcome.state == JobState.SUCCEEDED:
-                self.upkeep.sample = job.request
+                self.upkeep.sample = job.request.json
         return outcomes
 
     async def _compute(self, jobs: Sequence[Job], *, in_full: bool) -> list[Prediction]:
@@ -235,9 +247,7 @@ class Deployments:
         async with upkeep.turn:
             upkeep.computing = replica.worker
             with self._in(Stage.COMPUTING):
-                answer = await replica.worker.ask(Predict(requests=[job.request for job in jobs]))
-        if not isinstance(answer, Predictions):
-            raise Internal(f"a worker answered {type(answer).__name__} to a prediction")
+                answer = await replica.worker.ask(Predict(requests=[job.request.json for job in jobs]))
         return answer.predictions
 
     async def _compute_in_full(self, jobs: Sequence[Job], predictions: list[Prediction]) -> list[Prediction]:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from tfserve.errors import TFserveError, Unavailable
-from tfserve.ipc.messages import Done, IdleSince
+from tfserve.ipc.messages import IdleSince
 from tfserve.supervisor.models.loading import Loading
 from tfserve.supervisor.models.replicas import Deployment, Replica
 from tfserve.supervisor.processes.worker import WorkerDied
@@ -54,10 +54,9 @@ class FullModel:
         while idle_s < FULL_IDLE_S and full.alive and self._is_active(deployment):
             await asyncio.wait([full.worker.child.ended], timeout=FULL_IDLE_S - idle_s)
             try:
-                answer = await full.worker.ask(IdleSince())
+                idle_s = await full.worker.ask(IdleSince())
             except (TFserveError, WorkerDied):
                 break
-            idle_s = float(answer.value) if isinstance(answer, Done) else FULL_IDLE_S
         if self._is_active(deployment) and deployment.full is full:
             deployment.full = None
             await self._announce()

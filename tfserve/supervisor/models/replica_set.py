@@ -14,7 +14,7 @@ import msgspec
 from tfserve.db import writes
 from tfserve.db.models import Deployment as Row
 from tfserve.errors import NotFound, TFserveError, Unavailable
-from tfserve.ipc.messages import ReadSamples, Samples
+from tfserve.ipc.messages import ReadSamples
 from tfserve.models.runtime_reports import Report
 from tfserve.supervisor.models.full_runtime import FullModel
 from tfserve.supervisor.models.loading import Loading, Means
@@ -183,8 +183,7 @@ class Upkeep:
     async def _samples_of(self, replica: Replica, *, prepared: bool) -> list[bytes]:
         try:
             async with asyncio.timeout(PREPARED_S if prepared else SAMPLES_S):
-                answer = await replica.worker.ask(ReadSamples(prepared=prepared))
-                return answer.asks if isinstance(answer, Samples) else []
+                return (await replica.worker.ask(ReadSamples(prepared=prepared))).asks
         except (TimeoutError, TFserveError, WorkerDied):
             log.info("the model of workspace %s gives no samples", self._name)
             return []

@@ -13,7 +13,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from tfserve.db.models import Deployment as Row
-from tfserve.errors import Internal
 from tfserve.ipc.messages import BecomeModel, ModelLoaded, ModelOptions, ModelVersion, WarmUpStep
 from tfserve.models import formats
 from tfserve.models.runtime_reports import ENOUGH_SAMPLES, TENSORFLOW, Report
@@ -72,8 +71,6 @@ async def load(spare: Spare, question: BecomeModel, format_: str) -> Replica:
         worker = await _new_worker(spare, question, format_)
         try:
             loaded = await worker.ask(replace(question, skip=[*question.skip, *skipped]))
-            if not isinstance(loaded, ModelLoaded):
-                raise Internal(f"a worker answered {type(loaded).__name__} to a model")
             return Replica(worker, question.address, loaded, skipped)
         except WorkerDied as death:
             step = worker.warm_up_step

@@ -9,13 +9,16 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from tfserve.errors import Internal, TFserveError
-from tfserve.ipc.messages import Convert, Converted, Done, IdentifyModel, Message
+from tfserve.errors import TFserveError
+from tfserve.ipc.messages import Convert, IdentifyModel, Request
 from tfserve.models.runtime_reports import CANDIDATES, NEED_TENSORFLOW, TENSORFLOW, Conversions, Report, Trial
 from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 TRIAL_S = 300.0
 """A candidate that takes longer is given up."""
@@ -71,10 +74,7 @@ class Choices:
 
     async def _identify(self, path: str, precision: str) -> str:
         worker = await self._spare.start_cold()
-        answer = await _answered(worker, IdentifyModel(path=path, precision=precision))
-        if not isinstance(answer, Done):
-            raise Internal(f"a worker answered {type(answer).__name__} to the question which model this is")
-        return str(answer.value)
+        return await _answered(worker, IdentifyModel(path=path, precision=precision))
 
     async def _try(self, question: Convert) -> Trial:
         """Whatever goes wrong with a candidate is what was found out about it."""
@@ -84,21 +84,17 @@ class Choices:
             worker = await self._spare.start_cold()
         try:
             async with asyncio.timeout(TRIAL_S):
-                answer = await _answered(worker, question)
+                return (await _answered(worker, question)).trial
         except TimeoutError:
             reason = f"it took longer than {TRIAL_S:g} s"
         except WorkerDied as death:
             reason = f"its process died: {death}"
         except TFserveError as error:
             reason = error.message
-        else:
-            if isinstance(answer, Converted):
-                return answer.trial
-            reason = f"its process answered {type(answer).__name__}"
         return Trial(runtime=question.candidate, ok=False, reason=reason)
 
 
-async def _answered(worker: Worker, question: Message) -> Message:
+async def _answered(worker: Worker, question: Request[R]) -> R:
     """The answer of a process that is there for this one question."""
     try:
         return await worker.ask(question)
