@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import inspect
 import shutil
+import tempfile
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 import uvloop
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connections
 from supervised import OWNER, Start, Supervised, supervised
 
 from tfserve.config import Settings
 from tfserve.supervisor.processes import child as processes
+
+
+def _set_up_django() -> None:
+    """Before the tests import models. Each test has a database of its own; this folder is for what settings write."""
+    folder = tempfile.mkdtemp(prefix="tfserve-django-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TFSERVE_DATA_DIR", folder)
+        environment.setenv("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")
+        django.setup()
+        assert settings.SECRET_KEY
+
+
+_set_up_django()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -50,15 +70,7 @@ def _nothing_is_left() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database that has its tables, to be copied."""
-    import django
-    from django.core.management import call_command
-
-    folder = tmp_path_factory.mktemp("migrated")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("TFSERVE_DATA_DIR", str(folder))
-        environment.setenv("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")
-        django.setup()
-    with _database_at(folder / "migrated.sqlite3") as file:
+    with _database_at(tmp_path_factory.mktemp("migrated") / "migrated.sqlite3") as file:
         call_command("migrate", verbosity=0, interactive=False)
     return file
 
@@ -92,15 +104,14 @@ def start(database: Path) -> Start:
 @contextlib.contextmanager
 def _database_at(file: Path) -> Iterator[Path]:
     """Django is set up once for each process, and so is its database; here it is another one for a while."""
-    from django.db import connections
-
-    def forget() -> None:
-        connections.close_all()
-        with contextlib.suppress(AttributeError):  # this thread has had none
-            del connections["default"]
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(connections.settings["default"], "NAME", str(file))
-        forget()
+        _forget_connection()
         yield file
-        forget()
+        _forget_connection()
+
+
+def _forget_connection() -> None:
+    connections.close_all()
+    with contextlib.suppress(AttributeError):  # this thread has had none
+        del connections["default"]

@@ -15,7 +15,7 @@ from tfserve.config import Settings
 from tfserve.db import writes
 from tfserve.db.models import Deployment as Row
 from tfserve.errors import NotFound, TFserveError, Unavailable, Unsupported
-from tfserve.ipc.messages import ReadSamples, Samples
+from tfserve.ipc.messages import ReadSamples
 from tfserve.models.runtime_reports import Report
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.deaths import last_death
@@ -227,8 +227,7 @@ class ReplicaSet:
     async def _samples_of(self, replica: Replica, *, prepared: bool) -> list[bytes]:
         try:
             async with asyncio.timeout(PREPARED_S if prepared else SAMPLES_S):
-                response = await replica.worker.ask(ReadSamples(prepared=prepared))
-                return response.asks if isinstance(response, Samples) else []
+                return (await replica.worker.ask(ReadSamples(prepared=prepared))).asks
         except (TimeoutError, TFserveError, WorkerDied):
             log.info("the model of workspace %s gives no samples", self._name)
             return []

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from tfserve.errors import Invalid, NotFound, TFserveError, TimedOut, Unavailable, from_failure, nearest
 from tfserve.ipc import predictions
@@ -20,7 +21,6 @@ from tfserve.ipc.predictions import Ask, Refusal
 from tfserve.paths import without_folders
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Signature
 from tfserve.web.http import access_log
-from tfserve.web.predictions.counters import Statistics
 from tfserve.web.predictions.model_connections import ModelLine
 from tfserve.web.predictions.pool import Pool
 from tfserve.web.predictions.request import CallerGone, Request, Result, in_order, outputs_in_order, rows, tensors
@@ -53,7 +53,7 @@ class Model:
     def __init__(self, name: str, told: ModelVersion, *, timeout_s: float, limit: int, wake: Wake) -> None:
         self.name = name
         self.told = told
-        self.statistics = Statistics()
+        self.statistics = ModelCounts()
         self.signatures: dict[str, Signature] = {}
         #: larger requests can't fit; None where inputs may have any size
         self.max_body_bytes: int | None = None
@@ -252,7 +252,7 @@ class Models:
 
     def counts(self) -> dict[int, ModelCounts]:
         """What this process has counted of each deployment, by its id."""
-        return {model.told.id: model.statistics.told(in_flight=model.in_flight) for model in self}
+        return {model.told.id: replace(model.statistics, in_flight=model.in_flight) for model in self}
 
     def names(self) -> list[str]:
         return list(self._by_name)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tfserve.errors import Invalid, TFserveError
-from tfserve.ipc.messages import Metrics
+from tfserve.ipc.messages import GetMetrics, Metrics
 from tfserve.web.api.metrics.families import families
 from tfserve.web.http.responses import refusal
 from tfserve.web.supervisor_client import SupervisorLine
@@ -40,7 +40,7 @@ class Scrape:
     async def _respond(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
             return refusal(Invalid(f"Method not allowed. Use GET {request.url.path}."), status=405)
-        metrics = await self._line.metrics()
+        metrics = await self._line.ask(GetMetrics())
         # In a thread, because formatting the metrics of many models takes milliseconds and would delay predictions.
         content, content_type = await asyncio.to_thread(_write, metrics, request.headers.get("accept", ""))
         return Response(content, headers={"content-type": content_type})

@@ -13,11 +13,31 @@ from tfserve.config import Settings
 from tfserve.db import reads, training_tasks
 from tfserve.db.models import FINISHED, Job, Workspace
 from tfserve.errors import Invalid, NoSuchWorkspace
-from tfserve.ipc.messages import JobAnswer, JobKind, JobState, SubmitJob
+from tfserve.ipc.messages import (
+    CancelJob,
+    ClearJob,
+    CreateWorkspace,
+    DeployJob,
+    DestroyWorkspace,
+    GetVariables,
+    GetWorkspace,
+    JobRequest,
+    JobState,
+    JobStatus,
+    ListWorkspaces,
+    PredictJob,
+    RestartWorkspace,
+    ScaleModel,
+    ScriptJob,
+    SetService,
+    SubmitJob,
+    UndeployJob,
+    UpdateJob,
+)
 from tfserve.paths import resolve
 from tfserve.web.api.workspace import requests, script_or_file
 from tfserve.web.api.workspace.names import new_workspace_name, workspace_name
-from tfserve.web.api.workspace.rendering import answer_of_row, job_result, result_of
+from tfserve.web.api.workspace.rendering import job_result, job_status, result_of
 from tfserve.web.database_reads import read
 from tfserve.web.predictions.live_models import Models
 from tfserve.web.supervisor_client import SupervisorLine
@@ -40,11 +60,11 @@ class Context:
 
 
 async def create(context: Context, _: requests.Empty) -> bool:
-    return await context.line.turn_service(on=True)
+    return await context.line.ask(SetService(on=True))
 
 
 async def destroy(context: Context, _: requests.Empty) -> bool:
-    return await context.line.turn_service(on=False)
+    return await context.line.ask(SetService(on=False))
 
 
 # --- workspaces
@@ -52,83 +72,83 @@ async def destroy(context: Context, _: requests.Empty) -> bool:
 
 async def create_workspace(context: Context, request: requests.CreateWorkspace) -> str:
     name = None if request.name is None else new_workspace_name(request.name)
-    return await context.line.create_workspace(name, request.type)
+    return await context.line.ask(CreateWorkspace(name=name, type=request.type))
 
 
 async def destroy_workspace(context: Context, request: requests.DestroyWorkspace) -> bool:
     name = None if request.name is None else workspace_name(request.name)
-    return await context.line.destroy_workspace(name)
+    return await context.line.ask(DestroyWorkspace(name=name))
 
 
 async def restart_workspace(context: Context, request: requests.OneWorkspace) -> bool:
-    return await context.line.restart_workspace(workspace_name(request.name))
+    await context.line.ask(RestartWorkspace(name=workspace_name(request.name)))
+    return True
 
 
 async def get_workspace(context: Context, _: requests.Empty) -> list[str]:
-    return await context.line.workspace_names()
+    return await context.line.ask(ListWorkspaces())
 
 
 async def get_status(context: Context, request: requests.OneWorkspace) -> dict[str, Any]:
-    return await context.line.workspace(workspace_name(request.name))
+    return await context.line.ask(GetWorkspace(name=workspace_name(request.name)))
 
 
 # --- jobs
 
 
 async def push_job(context: Context, request: requests.PushJob) -> dict[str, Any]:
-    job: dict[str, Any] = {"clear": request.clear}
     if request.type == 0:
         script_or_file.check_file(request.job, context.start_folder)
-        job["file"] = str(_path(context, request.job))
+        job = ScriptJob(clear=request.clear, file=str(_path(context, request.job)))
     else:
         script_or_file.check_text(request.job, context.start_folder)
-        job["text"] = request.job
-    return await _submit(context, request, JobKind.SCRIPT, job)
+        job = ScriptJob(clear=request.clear, text=request.job)
+    return await _submit(context, request, job)
 
 
 async def clear(context: Context, request: requests.Clear) -> dict[str, Any]:
-    return await _submit(context, request, JobKind.CLEAR, {})
+    return await _submit(context, request, ClearJob())
 
 
 async def deploy(context: Context, request: requests.Deploy) -> dict[str, Any]:
     path = str(await _model_path(context, request.path))
-    job = {"path": path, "device": request.device, "options": request.options}
-    return await _submit(context, request, JobKind.DEPLOY, job)
+    return await _submit(context, request, DeployJob(path=path, device=request.device, options=request.options))
 
 
 async def scale(context: Context, request: requests.Scale) -> bool:
-    return await context.line.scale_model(workspace_name(request.name), request.replicas)
+    await context.line.ask(ScaleModel(workspace=workspace_name(request.name), replicas=request.replicas))
+    return True
 
 
 async def update(context: Context, request: requests.Update) -> dict[str, Any]:
-    job = {"path": str(await _model_path(context, request.path)), "warm_up": request.warm_up}
-    return await _submit(context, request, JobKind.UPDATE, job)
+    path = str(await _model_path(context, request.path))
+    return await _submit(context, request, UpdateJob(path=path, warm_up=request.warm_up))
 
 
 async def undeploy(context: Context, request: requests.Undeploy) -> dict[str, Any]:
-    return await _submit(context, request, JobKind.UNDEPLOY, {})
+    return await _submit(context, request, UndeployJob())
 
 
 async def predict(context: Context, request: requests.Predict) -> dict[str, Any]:
     fetches = [request.fetches] if isinstance(request.fetches, str) else request.fetches
-    job = {"fetches": fetches, "feed_dict": request.feed_dict, "signature": request.signature}
-    return await _submit(context, request, JobKind.PREDICT, job)
+    job = PredictJob(fetches=fetches, feed_dict=request.feed_dict, signature=request.signature)
+    return await _submit(context, request, job)
 
 
 async def cancel_job(context: Context, request: requests.CancelJob) -> dict[str, Any]:
     name = workspace_name(request.name)
-    answer = await context.line.cancel(name, request.job)
-    cancelled = answer is not None and answer.state == JobState.CANCELLED
-    if answer is None:  # it had already ended
-        answer = answer_of_row(await _job_of(context, name, request.job), None)
-    return {"job": answer.job, "id": answer.id, "state": answer.state, "cancelled": cancelled}
+    status = await context.line.ask(CancelJob(workspace=name, job=request.job))
+    cancelled = status is not None and status.state == JobState.CANCELLED
+    if status is None:  # it had already ended
+        status = job_status(await _job_of(context, name, request.job), None)
+    return {"job": status.job, "id": status.id, "state": status.state, "cancelled": cancelled}
 
 
 # --- results
 
 
 async def get_job(context: Context, request: requests.OneWorkspace) -> int:
-    status = await context.line.workspace(workspace_name(request.name))
+    status = await context.line.ask(GetWorkspace(name=workspace_name(request.name)))
     return int(status["JOB_COUNT"])
 
 
@@ -148,7 +168,7 @@ async def get_variable(context: Context, request: requests.GetVariable) -> msgsp
     wanted = request.variable
     names = [wanted] if isinstance(wanted, str) else wanted
     name = workspace_name(request.name)
-    live = await context.line.variables(name, names)
+    live = await context.line.ask(GetVariables(workspace=name, names=names))
     if live.complete:
         return msgspec.Raw(live.values)
     snapshot = await read(lambda: reads.snapshot(reads.workspace(name)))
@@ -176,32 +196,27 @@ async def _model_path(context: Context, path: str) -> Path:
     return _path(context, path)
 
 
-async def _submit(context: Context, request: requests._Waits, kind: JobKind, job: dict[str, Any]) -> dict[str, Any]:
+async def _submit(context: Context, request: requests._Waits, job: JobRequest) -> dict[str, Any]:
     if request.time_limit is not None and not request.time_limit > 0:
         raise Invalid(f"time_limit must be more than 0 seconds, got {request.time_limit:g}", field="time_limit")
     name = workspace_name(request.name)
-    answer = await context.line.submit(
+    status = await context.line.ask(
         SubmitJob(
             workspace=name,
-            kind=kind,
-            request=msgspec.json.encode(job),
+            request=job.encode(),
             wait_s=request.timeout,
             time_limit_s=request.time_limit,
             idempotency_key=context.idempotency_key,
         )
     )
-    if answer.state in FINISHED and answer.error is None and answer.result is None:
-        answer = await _ended_before(name, answer)
-    return job_result(answer)
+    if status.state in FINISHED and status.outcome is None:
+        status = await read(_finished_status, name, status.id)
+    return job_result(status)
 
 
-async def _ended_before(name: str, answer: JobAnswer) -> JobAnswer:
-    """A finished job that was submitted with the same idempotency key."""
-
-    def look() -> JobAnswer:
-        return answer_of_row(reads.job_by_id(answer.id), reads.snapshot(reads.workspace(name)))
-
-    return await read(look)
+def _finished_status(name: str, job_id: int) -> JobStatus:
+    """A job that was submitted before, with the same idempotency key."""
+    return job_status(reads.job_by_id(job_id), reads.snapshot(reads.workspace(name)))
 
 
 async def _workspace(context: Context, name: str) -> Workspace:
@@ -209,7 +224,9 @@ async def _workspace(context: Context, name: str) -> Workspace:
     try:
         return await read(reads.workspace, name)
     except NoSuchWorkspace:
-        await context.line.workspace(name)  # raises the more specific error, for example if the service is off
+        await context.line.ask(
+            GetWorkspace(name=name)
+        )  # raises the more specific error, for example if the service is off
         raise
 
 

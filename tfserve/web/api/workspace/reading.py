@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from tfserve.db import reads
 from tfserve.db.models import Job
 from tfserve.errors import Invalid, Unavailable, nearest
-from tfserve.ipc.messages import JobKind, JobState
+from tfserve.ipc.messages import GetServer, JobKind, JobState, WaitChange, WaitOutput
 from tfserve.web.api.workspace.handlers import Context
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.api.workspace.rendering import job_detail, job_row
@@ -108,7 +108,7 @@ async def _follow(context: Context, job: Job, path: Path, offset: int) -> AsyncI
         if ended:
             break
         try:
-            ended = await context.line.wait_output(job.pk, offset, FOLLOW_S)
+            ended = await context.line.ask(WaitOutput(job_id=job.pk, offset=offset, wait_s=FOLLOW_S))
         except Unavailable as error:  # shutting down: clients resume from this offset after a restart
             yield _event("stopping", {"message": error.message}, offset)
             return
@@ -144,8 +144,8 @@ async def server(context: Context, request: Request) -> Response:
     query = request.query_params
     if "since" in query:
         since, wait_s = number(query["since"], "since"), number(query.get("wait", "15"), "wait", most=MAX_WAIT_S)
-        await context.line.wait_change(since, wait_s)
-    return _result(await context.line.server())
+        await context.line.ask(WaitChange(since=since, wait_s=wait_s))
+    return _result(await context.line.ask(GetServer()))
 
 
 async def openapi_document(_: Context, __: Request) -> Response:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 from tfserve.errors import Invalid, nearest
+from tfserve.ipc.messages import ModelOptions
 from tfserve.tensors import json_numbers
 from tfserve.tensors.json_limits import check_expansion, check_text, without_bom
 
@@ -116,20 +117,19 @@ class Deploy(_Waits, kw_only=True):
     ] = []
 
     @property
-    def options(self) -> dict[str, Any]:
-        """These fields as `tfserve.ipc.messages.ModelOptions`."""
-        return {
-            "runtime": self.runtime,
-            "replicas": self.replicas,
-            "max_batch_size": self.max_batch_size,
-            "max_delay_s": self.max_delay,
-            "precision": self.precision,
-            "image": self.image,
-            "warm_up": self.warm_up,
-            "stateless": self.stateless,
-            "inputs": self.inputs,
-            "outputs": self.outputs,
-        }
+    def options(self) -> ModelOptions:
+        return ModelOptions(
+            runtime=self.runtime,
+            replicas=self.replicas,
+            max_batch_size=self.max_batch_size,
+            max_delay_s=self.max_delay,
+            precision=self.precision,
+            image=self.image,
+            warm_up=self.warm_up,
+            stateless=self.stateless,
+            inputs=self.inputs,
+            outputs=self.outputs,
+        )
 
 
 class Scale(msgspec.Struct, kw_only=True):
