@@ -113,24 +113,31 @@ class WebProcess:
 
     async def _start(self) -> Child:
         ours, theirs = socket.socketpair()
-        listening = [sock.fileno() for sock in self._sockets]
         with theirs:
-            self._child = Child.start(
-                [
-                    sys.executable, "-P", "-m", "tfserve.web.app",
-                    "--line", str(theirs.fileno()), "--listen", *map(str, listening),
-                ],
-                role=Role.WEB,
-                environment={
-                    **os.environ, **to_environment(self._settings), **malloc_env.environment(), OWNER: self._owner,
-                    DATABASE_MUST_EXIST: "1",
-                },
-                keep_fds=[theirs.fileno(), *listening],
-            )  # fmt: skip
+            try:
+                self._child = self._start_child(theirs.fileno())
+            except OSError:
+                ours.close()
+                raise
         line: list[Connection] = []
         line.append(await Connection.open(ours, lambda message: self._heard(line[0], message)))
         self._line = line[0]
         return self._child
+
+    def _start_child(self, line_fd: int) -> Child:
+        listening = [sock.fileno() for sock in self._sockets]
+        return Child.start(
+            [
+                sys.executable, "-P", "-m", "tfserve.web.app",
+                "--line", str(line_fd), "--listen", *map(str, listening),
+            ],
+            role=Role.WEB,
+            environment={
+                **os.environ, **to_environment(self._settings), **malloc_env.environment(), OWNER: self._owner,
+                DATABASE_MUST_EXIST: "1",
+            },
+            keep_fds=[line_fd, *listening],
+        )  # fmt: skip
 
     async def _heard(self, line: Connection, message: Message) -> Message | None:
         if isinstance(message, GetModels):
