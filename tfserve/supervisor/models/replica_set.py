@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 SAMPLES_S = 0.5
 """Maximum time to wait for the samples of a busy worker."""
 PREPARED_S = 30.0
-"""The same if files have to be decoded, which only background work asks for."""
+"""The same if files have to be decoded, which only happens in the background."""
 
 
 class ReplicaSet:
@@ -377,7 +377,7 @@ class ReplicaSet:
         return await self._give_up_missing(deployment, deployment.reason)
 
     async def _give_up_missing(self, deployment: Deployment, reason: str) -> bool:
-        """Starts no more processes. The deployment serves with those that live, or has failed if there is none."""
+        """Starts no more processes. The deployment serves with the living ones; without any, it has failed."""
         deployment.reason = reason
         if not deployment.living:
             deployment.state = Row.State.FAILED

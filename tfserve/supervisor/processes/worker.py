@@ -265,7 +265,7 @@ class Spare:
         return self._worker
 
     def fill(self) -> None:
-        """Starts a spare if there is none."""
+        """Starts a spare, unless one exists."""
         if self._wanted and self._filling is None and self._worker is None:
             self._filling = asyncio.get_running_loop().create_task(self._fill())
 
