@@ -200,5 +200,5 @@ async def test_tensorflow_ends_with_the_version_that_it_is_part_of(begin: Begin,
         full = deployed.full
         assert full is not None
         await server.update(path)
-        await until(lambda: not full.alive)
-        assert deployed.everything == []
+        await until(lambda: deployed.everything == [])
+        assert not full.alive
