@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from tfserve.ipc.messages import Metrics
 from tfserve.ipc.metrics import ModelCounts, NamedCounts, TrainingCounts, WebCounts, added
 from tfserve.web.api.metrics.families import families
-from tfserve.web.predictions.counters import Statistics
 
 TIMES = (1_000_000, 0, 0, 0)
 
 
 def counted(*batches: tuple[int, int]) -> ModelCounts:
     """What a process counts of answers with so many rows, each from a batch of so many."""
-    statistics = Statistics()
+    statistics = ModelCounts()
     for rows, batch_rows in batches:
         statistics.succeeded("v1", total_ns=2_000_000, rows=rows, batch_rows=batch_rows, times=TIMES)
-    return statistics.snapshot(in_flight=1)
+    return replace(statistics, in_flight=1)
 
 
 def test_counts_of_two_processes_are_added_place_by_place() -> None:
@@ -24,7 +25,7 @@ def test_counts_of_two_processes_are_added_place_by_place() -> None:
     total = added(one, other)
     assert total.models[1].requests == {"v1": {"ok": 3}}
     assert total.models[1].in_flight == 2
-    assert sum(total.models[1].latency["v1"][0]) == 3
+    assert sum(total.models[1].latency["v1"].counts) == 3
     assert {size: batch.rows for size, batch in total.models[1].batches.items()} == {1: 2, 4: 2}
     assert (total.models[1].success.count, total.models[1].success.ns) == (3, 6_000_000)
     assert total.models[1].last == other.models[1].last, "the later of two moments, not their sum"
@@ -46,7 +47,7 @@ def test_a_batch_is_counted_once_however_many_requests_it_held_and_whoever_left(
 
 
 def test_who_went_away_is_counted_and_is_no_failure() -> None:
-    statistics = Statistics()
+    statistics = ModelCounts()
     statistics.dropped("v2", 1_000_000)
-    assert statistics.snapshot(in_flight=0).requests == {"v2": {"client_gone": 1}}
+    assert statistics.requests == {"v2": {"client_gone": 1}}
     assert statistics.fail.count == 0

@@ -33,12 +33,12 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def finish_job(records: Any, workspace_id: int, name: str) -> None:
-    from tfserve.ipc.messages import JobKind, JobState
+    from tfserve.ipc.messages import ClearJob, JobKind, JobState, Outcome
 
     (recorded,) = records.submit(
-        [records.Submission(workspace_id=workspace_id, workspace_name=name, kind=JobKind.CLEAR, request=b"{}")]
+        [records.Submission(workspace_id=workspace_id, workspace_name=name, request=ClearJob().encode())]
     )
-    ended = records.Ended(job_id=recorded.id, kind=JobKind.CLEAR, state=JobState.SUCCEEDED)
+    ended = records.Ended(recorded.id, JobKind.CLEAR, Outcome(state=JobState.SUCCEEDED))
     records.take_turns([records.Turn(workspace_id=workspace_id, ended=[ended])])
 
 

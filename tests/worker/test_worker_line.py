@@ -17,7 +17,7 @@ def sent(answer: Message) -> Message:
     with ours, theirs:
         BlockingConnection(ours).answer(7, answer)
         ((request_id, message),) = frames.FrameReader().feed(theirs.recv(65536))
-    assert request_id == 7 | frames.ANSWER
+    assert request_id == 7 | frames.RESPONSE
     return message
 
 

@@ -292,7 +292,7 @@ def test_a_forked_child_ends_as_a_program_would(worker: WorkerProcess, end: str,
 def test_a_worker_whose_line_is_closed_by_its_script_ends_at_once_and_says_why(worker: WorkerProcess) -> None:
     worker.start("import os\nos.closerange(3, 4000)")
     assert worker.process.wait(10) == os.EX_IOERR
-    assert "its line to the supervisor has been closed" in worker.stderr()
+    assert "its connection to the supervisor was closed" in worker.stderr()
 
 
 def test_a_worker_does_not_answer_to_what_a_script_has_put_in_place_of_its_line(worker: WorkerProcess) -> None:

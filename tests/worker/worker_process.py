@@ -122,7 +122,7 @@ class WorkerProcess:
         return request_id
 
     def wait(self, request_id: int, expected: type[M] | tuple[()] = ()) -> M:
-        answer = self._receive_until(lambda: self._answers.pop(request_id | frames.ANSWER, None))
+        answer = self._receive_until(lambda: self._answers.pop(request_id | frames.RESPONSE, None))
         assert not expected or isinstance(answer, expected), answer
         return answer
 

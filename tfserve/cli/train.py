@@ -53,7 +53,7 @@ class TrainWorker:
                 if isinstance(message, Failed):
                     raise from_failure(message.failure)
                 yield message
-                if request_id & frames.ANSWER:
+                if request_id & frames.RESPONSE:
                     return
         raise TFserveError(f"The worker died (exit code {self.process.wait()}).")
 

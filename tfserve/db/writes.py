@@ -16,24 +16,23 @@ from django.utils import timezone
 from tfserve.db import running_time, sql
 from tfserve.db.models import FINISHED, Deployment, Job, Workspace
 from tfserve.errors import IdempotencyKeyReused, NoSuchWorkspace, TFserveError
-from tfserve.ipc.messages import JobKind, JobState
+from tfserve.ipc.messages import EncodedRequest, JobKind, JobState, Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A job to be. `started` when the workspace was idle, so that it runs as soon as it is durable."""
+    """A new job. `started` if the workspace was idle, so that it runs as soon as it is durable."""
 
     workspace_id: int
     workspace_name: str
-    kind: JobKind
-    request: bytes
+    request: EncodedRequest
     time_limit_s: float | None = None
     idempotency_key: str | None = None
     started: bool = False
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(self.kind.encode() + b"\n" + self.request).hexdigest()
+        return hashlib.sha256(self.request.kind.encode() + b"\n" + self.request.json).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -50,16 +49,13 @@ class Recorded:
         return self.state == JobState.RUNNING
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Ended:
-    """How a job ended; the fields are JSON text."""
+    """A job that has ended."""
 
     job_id: int
     kind: JobKind
-    state: JobState
-    result: bytes | None = None
-    error: bytes | None = None
-    detail: bytes | None = None
+    outcome: Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,9 +145,9 @@ def _new_job(submission: Submission, number: int, now: datetime) -> Job:
     return Job(
         workspace_id=submission.workspace_id,
         number=number,
-        kind=submission.kind,
+        kind=submission.request.kind,
         state=JobState.RUNNING if submission.started else JobState.QUEUED,
-        request=submission.request.decode(),
+        request=submission.request.json.decode(),
         time_limit_s=submission.time_limit_s,
         idempotency_key=submission.idempotency_key,
         request_digest=submission.digest if submission.idempotency_key else None,
@@ -178,9 +174,9 @@ def take_turns(turns: Iterable[Turn]) -> None:
 
 
 def _end(ended: Sequence[Ended], now: datetime) -> None:
-    sql.insert_outcomes([(each.job_id, _text(each.result), _text(each.error), _text(each.detail)) for each in ended])
+    sql.insert_outcomes([(each.job_id, *_columns(each.outcome)) for each in ended])
     for is_prediction in (True, False):
-        ids = [(each.state, each.job_id) for each in ended if (each.kind == JobKind.PREDICT) is is_prediction]
+        ids = [(each.outcome.state, each.job_id) for each in ended if (each.kind == JobKind.PREDICT) is is_prediction]
         sql.finish_jobs(ids, now, forget_request=is_prediction)
 
 
@@ -269,6 +265,10 @@ def _load(workspace: Workspace) -> Saved:
 def _last_number(jobs: QuerySet[Job]) -> int:
     number = jobs.values_list("number", flat=True).last()
     return -1 if number is None else number
+
+
+def _columns(outcome: Outcome) -> tuple[str | None, str | None, str | None]:
+    return _text(outcome.result), _text(outcome.error), _text(outcome.detail)
 
 
 def _text(json: bytes | None) -> str | None:

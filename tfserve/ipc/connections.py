@@ -1,6 +1,6 @@
 """The two ends of a socket between processes: one on an event loop, one for threads.
 
-A connection owns the replies that it waits for: when it is lost, so are they, and whoever waits is told.
+When a connection is lost, all requests that wait for their response fail.
 """
 
 from __future__ import annotations
@@ -13,34 +13,38 @@ import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from typing import NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from tfserve.errors import Internal, TFserveError, from_failure
 from tfserve.ipc import frames
-from tfserve.ipc.messages import Done, Failed, Message
+from tfserve.ipc.messages import Done, Failed, Message, Request
+from tfserve.ipc.messages.base import to_response
 
 log = logging.getLogger(__name__)
 
 RECEIVE_BYTES = 256 * 1024
 
-Handler = Callable[[Message], Awaitable[Message | None]]
+R = TypeVar("R")
+
+Handler = Callable[[Message], Awaitable[Any]]
+"""Returns the response to a message: another message, or a value to send in `Done`."""
 
 
 class ConnectionLost(Exception):
-    """The process at the other end is gone, so its answer will never come."""
+    """The process at the other end is gone, so there will be no response."""
 
 
 class Connection(asyncio.Protocol):
-    """Many questions in flight at once over one socket, each answered when it is ready.
+    """Many requests in flight over one socket, in both directions.
 
-    `handler` answers what the other end asks; an error that it raises is sent back as data. Ask from the event
-    loop that the connection lives on.
+    `handler` handles the messages of the other end; an error that it raises is sent back as data. Use a connection
+    from its own event loop only.
     """
 
     def __init__(self, handler: Handler | None = None) -> None:
         self.lost = asyncio.get_running_loop().create_future()
         self._handler = handler
-        self._replies: dict[int, asyncio.Future[Message]] = {}
+        self._responses: dict[int, asyncio.Future[Message]] = {}
         self._ids = itertools.count(1)
         self._reader = frames.FrameReader()
         self._transport: asyncio.Transport | None = None
@@ -54,27 +58,27 @@ class Connection(asyncio.Protocol):
         _, connection = await loop.create_connection(lambda: cls(handler), sock=sock)
         return connection
 
-    async def ask(self, message: Message) -> Message:
-        """Sends a question and returns its answer. Raises what the answer tells, or `ConnectionLost`."""
+    async def ask(self, request: Request[R]) -> R:
+        """Sends a request and returns the response to it. Raises the error of the other end, or `ConnectionLost`."""
         request_id = next(self._ids)
-        reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._replies[request_id] = reply
+        response: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._responses[request_id] = response
         try:
-            self._send(request_id, message)
-            answer = await reply
+            self._send(request_id, request)
+            message = await response
         finally:
-            self._replies.pop(request_id, None)
-        if isinstance(answer, Failed):
-            raise from_failure(answer.failure)
-        return answer
+            self._responses.pop(request_id, None)
+        if isinstance(message, Failed):
+            raise from_failure(message.failure)
+        return to_response(request, message)
 
-    def tell(self, message: Message) -> None:
-        """Sends what needs no answer; says nothing when the other end is gone."""
+    def notify(self, message: Message) -> None:
+        """Sends a message that needs no response. Does nothing when the other end is gone."""
         if not self.lost.done():
             self._send(0, message)
 
     def refuse_pending(self, refusal: TFserveError) -> None:
-        """Answers every question that is still being worked on with this error, and gives the work up."""
+        """Cancels all requests of the other end that are being handled, and responds to them with this error."""
         self._refusal = refusal
         for task in list(self._tasks):
             task.cancel()
@@ -99,11 +103,11 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         if not self.lost.done():
             self.lost.set_result(None)
-        for reply in self._replies.values():
-            if not reply.done():
-                reply.set_exception(ConnectionLost())
+        for response in self._responses.values():
+            if not response.done():
+                response.set_exception(ConnectionLost())
 
-    # --- inside
+    # --- internal
 
     def _send(self, request_id: int, message: Message) -> None:
         if self._transport is None or self.lost.done():
@@ -111,38 +115,40 @@ class Connection(asyncio.Protocol):
         self._transport.write(frames.encode(request_id, message))
 
     def _received(self, request_id: int, message: Message) -> None:
-        if request_id & frames.ANSWER:
-            reply = self._replies.get(request_id ^ frames.ANSWER)
-            if reply is not None and not reply.done():
-                reply.set_result(message)
+        if request_id & frames.RESPONSE:
+            response = self._responses.get(request_id ^ frames.RESPONSE)
+            if response is not None and not response.done():
+                response.set_result(message)
         elif self._handler is not None:
-            task = asyncio.get_running_loop().create_task(self._answer(self._handler, request_id, message))
+            task = asyncio.get_running_loop().create_task(self._handle(self._handler, request_id, message))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, handler: Handler, request_id: int, message: Message) -> None:
+    async def _handle(self, handler: Handler, request_id: int, message: Message) -> None:
+        response: Message
         try:
-            answer = await handler(message) or Done()
+            result = await handler(message)
+            response = result if isinstance(result, Message) else Done(value=result)
         except TFserveError as error:
-            answer = Failed(failure=error.to_failure())
+            response = Failed(failure=error.to_failure())
         except asyncio.CancelledError:
             if self._refusal is None:
                 raise
-            answer = Failed(failure=self._refusal.to_failure())
+            response = Failed(failure=self._refusal.to_failure())
         except Exception:
-            log.exception("while answering %s", type(message).__name__)
-            answer = Failed(failure=Internal().to_failure())
+            log.exception("while handling %s", type(message).__name__)
+            response = Failed(failure=Internal().to_failure())
         if request_id:
             try:
-                self._send(request_id | frames.ANSWER, answer)
+                self._send(request_id | frames.RESPONSE, response)
             except ConnectionLost:
                 log.info("dropped the response to %s: the caller has stopped waiting", type(message).__name__)
 
 
 class BlockingConnection:
-    """The worker's end: one thread receives, any thread answers.
+    """The worker's end: one thread receives, any thread responds.
 
-    A process that can't answer any more ends itself, with the exit code EX_IOERR, since somebody waits for the answer.
+    A process that can't respond any more exits with the code EX_IOERR, because the other end waits for the response.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -152,26 +158,26 @@ class BlockingConnection:
         self._sending = threading.Lock()
 
     def receive(self) -> Iterator[tuple[int, Message]]:
-        """Yields questions as they come, until the other end closes."""
+        """Yields requests as they come, until the other end closes."""
         reader = frames.FrameReader()
         while data := self._receive_some():
             yield from reader.feed(data)
 
     def answer(self, request_id: int, message: Message) -> None:
-        """Answers a question; says nothing when the other end is gone. What can't be a frame becomes `Failed`."""
+        """Responds to a request. Does nothing when the other end is gone. What can't be a frame becomes `Failed`."""
         try:
-            frame = frames.encode(request_id | frames.ANSWER, message)
+            frame = frames.encode(request_id | frames.RESPONSE, message)
         except Exception as error:
-            log.warning("an answer can't be sent: %s: %s", type(error).__name__, error)
+            log.warning("a response can't be sent: %s: %s", type(error).__name__, error)
             failed = error if isinstance(error, TFserveError) else Internal()
-            frame = frames.encode(request_id | frames.ANSWER, Failed(failure=failed.to_failure()))
+            frame = frames.encode(request_id | frames.RESPONSE, Failed(failure=failed.to_failure()))
         self._send(frame)
 
-    def tell(self, message: Message) -> None:
+    def notify(self, message: Message) -> None:
         self._send(frames.encode(0, message))
 
     def close(self) -> None:
-        """From now on nothing is sent. For a forked child, in which this is somebody else's line."""
+        """Sends nothing from now on. For a forked child, which must not use its parent's connection."""
         self._closed = True
         self._socket.close()
 
@@ -188,9 +194,9 @@ class BlockingConnection:
             _end_process(error)
 
     def _check(self) -> None:
-        """Raises `OSError` when the descriptor has been closed, or is something else by now: scripts close "all"."""
+        """Raises `OSError` when a script has closed the descriptor, or it belongs to another file by now."""
         if os.fstat(self._socket.fileno()).st_ino != self._inode:
-            raise OSError("its descriptor is another file now")
+            raise OSError("its descriptor belongs to another file")
 
     def _receive_some(self) -> bytes:
         try:
@@ -201,5 +207,5 @@ class BlockingConnection:
 
 def _end_process(error: OSError) -> NoReturn:
     with contextlib.suppress(OSError):
-        os.write(2, f"This worker ends: its line to the supervisor has been closed in it ({error}).\n".encode())
+        os.write(2, f"This worker exits: its connection to the supervisor was closed in it ({error}).\n".encode())
     os._exit(os.EX_IOERR)

@@ -1,7 +1,7 @@
-"""What a message looks like on a socket. No I/O here.
+"""The format of a message on a socket. No I/O here.
 
 4 bytes  length of what follows, little-endian
-8 bytes  request id: an answer carries the id of its question with the top bit set, 0 wants no answer
+8 bytes  request id: a response has the id of its request with the top bit set; 0 is for messages without a response
 n bytes  the message as msgpack, tagged with the name of its class
 """
 
@@ -9,34 +9,44 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import Union
 
 import msgspec
 
-from tfserve.errors import TooLarge
-from tfserve.ipc.messages import Message
+from tfserve.errors import Invalid, TooLarge
+from tfserve.ipc.messages import Message, Request
 
 HEADER = struct.Struct("<IQ")
-ANSWER = 1 << 63
+RESPONSE = 1 << 63
 MAX_FRAME_BYTES = 512 * 1024 * 1024
 
+
+def _classes(base: type[Message]) -> list[type[Message]]:
+    """All message classes that are derived from a class."""
+    return [found for each in base.__subclasses__() for found in (each, *_classes(each)) if found is not Request]
+
+
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Message)
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Union[tuple(_classes(Message))])  # noqa: UP007
 
 
 class BrokenFrame(Exception):
-    """What came over the socket is not a frame of ours: the two ends do not fit together."""
+    """The data on the socket is not a frame: the two ends run different versions."""
 
 
 def encode(request_id: int, message: Message) -> bytes:
-    """One frame. Raises `TooLarge` when the message does not fit."""
-    body = _encoder.encode(message)
+    """One frame. Raises `TooLarge`, and `Invalid` for an integer that has more than 64 bits."""
+    try:
+        body = _encoder.encode(message)
+    except OverflowError as error:
+        raise Invalid(f"an integer is out of range: {error}") from error
     if len(body) > MAX_FRAME_BYTES:
         raise TooLarge(f"a message of {len(body)} bytes is larger than the {MAX_FRAME_BYTES} that processes exchange")
     return HEADER.pack(len(body) + 8, request_id) + body
 
 
 class FrameReader:
-    """Cuts a stream of bytes into messages, however the bytes were split on the way."""
+    """Splits a stream of bytes into messages."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -47,7 +57,7 @@ class FrameReader:
         while len(self._buffer) >= HEADER.size:
             length, request_id = HEADER.unpack_from(self._buffer)
             if not 8 < length <= MAX_FRAME_BYTES + 8:
-                raise BrokenFrame(f"a frame of {length} bytes was announced")
+                raise BrokenFrame(f"invalid frame length: {length} bytes")
             end = 4 + length
             if len(self._buffer) < end:
                 return
@@ -58,7 +68,6 @@ class FrameReader:
 
 def decode(body: bytes) -> Message:
     try:
-        message: Message = _decoder.decode(body)
-        return message
+        return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BrokenFrame(str(error)) from error

@@ -1,14 +1,20 @@
-"""What is counted and measured, as it travels to the web process that tells it."""
+"""Counters and measurements: counted in the structs that are sent to the supervisor and back to web."""
 
 from __future__ import annotations
 
+import time
+from bisect import bisect_left
 from typing import Any
 
 import msgspec
 
+LATENCY_BUCKETS_S = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+)  # fmt: skip
+
 
 class Duration(msgspec.Struct):
-    """How often something happened, and how long it took in all, in nanoseconds."""
+    """How often something happened, and its total duration in nanoseconds."""
 
     count: int = 0
     ns: int = 0
@@ -18,8 +24,19 @@ class Duration(msgspec.Struct):
         self.ns += ns
 
 
+class Histogram(msgspec.Struct):
+    """Counts of durations up to each bound of `LATENCY_BUCKETS_S`, and beyond the last."""
+
+    counts: list[int] = msgspec.field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS_S) + 1))
+    sum_s: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
+        self.sum_s += seconds
+
+
 class BatchCount(msgspec.Struct):
-    """What the batches of one size took. Each of `requests` requests saw the whole time of its batch."""
+    """The durations of all batches of one size. Each of `requests` requests took the whole time of its batch."""
 
     requests: int = 0
     rows: int = 0
@@ -35,34 +52,68 @@ class Latest(msgspec.Struct):
 
 
 class ModelCounts(msgspec.Struct):
-    """What was counted of one model version; see `serving.statistics` for the words.
-
-    `latency` has, by protocol, the counts of the buckets and the sum in seconds; `batches` what was computed in
-    batches of each size.
-    """
+    """The counters of one model version: of one process since it began to serve the version, or a sum. Only grows."""
 
     replicas: int = 0
     in_flight: int = 0
+    #: by protocol, then by "ok", the kind of the error, or "client_gone"
     requests: dict[str, dict[str, int]] = {}
-    latency: dict[str, tuple[list[int], float]] = {}
+    #: from request to response, by protocol
+    latency: dict[str, Histogram] = {}
     last: Latest = msgspec.field(default_factory=Latest)
     rows: int = 0
+    #: computed batches: each request counts as its share of a batch
     executions: float = 0.0
     success: Duration = msgspec.field(default_factory=Duration)
     fail: Duration = msgspec.field(default_factory=Duration)
     queue_ns: int = 0
+    #: by batch size in rows
     batches: dict[int, BatchCount] = {}
+
+    def succeeded(self, protocol: str, *, total_ns: int, rows: int, batch_rows: int, times: tuple[int, ...]) -> None:
+        """`times` are those of a response: queue, input, compute and output, in nanoseconds."""
+        queue_ns, input_ns, compute_ns, output_ns = times
+        self.last.at_s = time.time()
+        self.rows += rows
+        self.executions += rows / batch_rows if batch_rows else 1.0
+        self.success.add(total_ns)
+        self.queue_ns += queue_ns
+        batch = self.batches.get(batch_rows)
+        if batch is None:
+            batch = self.batches[batch_rows] = BatchCount()
+        batch.requests += 1
+        batch.rows += rows
+        batch.input_ns += input_ns
+        batch.compute_ns += compute_ns
+        batch.output_ns += output_ns
+        self._completed(protocol, "ok", total_ns)
+
+    def failed(self, protocol: str, kind: str, total_ns: int) -> None:
+        self.fail.add(total_ns)
+        self._completed(protocol, kind, total_ns)
+
+    def dropped(self, protocol: str, total_ns: int) -> None:
+        """The client disconnected."""
+        self._completed(protocol, "client_gone", total_ns)
+
+    def _completed(self, protocol: str, outcome: str, total_ns: int) -> None:
+        outcomes = self.requests.get(protocol)
+        if outcomes is None:
+            outcomes = self.requests[protocol] = {}
+            self.latency[protocol] = Histogram()
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        self.latency[protocol].add(total_ns / 1e9)
 
 
 class WebCounts(msgspec.Struct):
-    """What one web process has counted: models by the ids of their deployments, error answers by API and status."""
+    """The counters of one web process: models by the ids of their deployments, error responses by API and status."""
 
     models: dict[int, ModelCounts] = {}
     http_errors: dict[str, dict[str, int]] = {}
 
 
 class NamedCounts(msgspec.Struct):
-    """The counts of all web processes together."""
+    """The sum over all web processes."""
 
     model: str
     version: int
@@ -70,7 +121,7 @@ class NamedCounts(msgspec.Struct):
 
 
 class WorkspaceCounts(msgspec.Struct):
-    """`jobs` counts those that have ended since the server began, by kind and state."""
+    """`jobs` counts those that have ended since the server started, by kind and state."""
 
     name: str
     state: str
@@ -80,7 +131,7 @@ class WorkspaceCounts(msgspec.Struct):
 
 
 class TrainingCounts(msgspec.Struct):
-    """`runs` counts those that have ended since the server began, by state."""
+    """`runs` counts those that have ended since the server started, by state."""
 
     waiting: int
     running: int
@@ -88,7 +139,7 @@ class TrainingCounts(msgspec.Struct):
 
 
 class ProcessUse(msgspec.Struct):
-    """What a living process uses; `workspace` is empty when it belongs to none."""
+    """The resources of a running process; `workspace` is empty if it belongs to none."""
 
     role: str
     workspace: str
@@ -98,7 +149,7 @@ class ProcessUse(msgspec.Struct):
 
 
 class Deaths(msgspec.Struct):
-    """How many processes of a role have ended unasked since the server began."""
+    """How many processes of a role have died since the server started."""
 
     role: str
     workspace: str
@@ -106,7 +157,7 @@ class Deaths(msgspec.Struct):
 
 
 def added(one: Any, other: Any) -> Any:
-    """The sum of two counts of the same kind: field by field, key by key, place by place; of moments the last."""
+    """The sum of two counters of the same type: by field, by key and by position; the latest of two moments."""
     match one:
         case Latest():
             return max(one, other, key=lambda each: each.at_s)

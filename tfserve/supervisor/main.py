@@ -1,4 +1,4 @@
-"""The supervisor's life: take the data folder, bring back what was, serve, drain, stop."""
+"""The supervisor: lock the data folder, restore workspaces and models, serve, drain, stop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ import uvloop
 from tfserve import __version__, linux
 from tfserve.config import Settings, to_environment
 from tfserve.errors import Forbidden, Overloaded, TFserveError
-from tfserve.ipc.messages import GetMetrics
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.lock import DataFolderLock
 from tfserve.supervisor.private_files import UMASK, make_private
@@ -32,7 +31,7 @@ from tfserve.supervisor.web_processes import WebProcess, hold, listen
 
 if TYPE_CHECKING:
     from tfserve.db.database import Database
-    from tfserve.supervisor.api import Requests
+    from tfserve.supervisor.api import Api
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +41,13 @@ MIN_OPEN_FILES = 256
 
 
 class TooFewFiles(Overloaded):
-    """This process may have {limit} files open (ulimit -n), and a server needs at least {least}. Raise the limit, for \
+    """The limit of open files is {limit} (ulimit -n), and a server needs at least {least}. Raise the limit, for \
 example with: ulimit -n 4096"""
 
 
-class OpenToTheWorld(Forbidden):
-    """The address {host} can be reached by other machines, and this server has no log-in yet: whoever reaches it can \
-run programs on this machine. Listen on 127.0.0.1, or set TFSERVE_ALLOW_UNAUTHENTICATED=1 if that is what you want."""
+class UnprotectedAddress(Forbidden):
+    """Other machines can reach the address {host}, and this server does not authenticate clients: anybody who reaches \
+it can run programs on this machine. Listen on 127.0.0.1, or set TFSERVE_ALLOW_UNAUTHENTICATED=1 to allow this."""
 
 
 def in_foreground(text: str) -> None:
@@ -56,14 +55,14 @@ def in_foreground(text: str) -> None:
 
 
 def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) -> int:
-    """Runs the server until it is stopped, and tells when it is ready. Returns the exit code."""
+    """Runs the server until it is stopped; calls `on_ready` when it is up. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     callers_umask = os.umask(UMASK)
     try:
         _raise_limits()
         if not settings.is_loopback and not settings.allow_unauthenticated:
-            raise OpenToTheWorld(host=settings.host)
-        if settings.access_log_path is not None:  # a folder that is not there is told now, not by every line
+            raise UnprotectedAddress(host=settings.host)
+        if settings.access_log_path is not None:  # a missing folder is reported now, not at every line
             settings.access_log_path.open("ab").close()
         make_private(settings.data_path)
         lock = DataFolderLock(settings.data_path)
@@ -86,7 +85,7 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(supervisor.run())
-    except TFserveError as error:  # what is in the database can't be read
+    except TFserveError as error:  # the database can't be read
         return _refuse(error)
     finally:
         for sock in held:
@@ -95,7 +94,7 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
 
 
 def _raise_limits() -> None:
-    """As many open files as this user may have: a worker costs four. Raises `TooFewFiles`."""
+    """Raises the limit of open files to its maximum, because a worker takes four. Raises `TooFewFiles`."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < MIN_OPEN_FILES and hard != resource.RLIM_INFINITY:
         raise TooFewFiles(limit=hard, least=MIN_OPEN_FILES)
@@ -114,7 +113,7 @@ def _sentence(error: TFserveError | OSError) -> str:
 
 
 def _resolved(settings: Settings, sock: socket.socket) -> Settings:
-    """The settings as every process of this server shall see them, whatever folder it is in."""
+    """The settings for every process of this server: with absolute paths and the actual port."""
     return replace(
         settings,
         data_dir=str(settings.data_path),
@@ -125,7 +124,7 @@ def _resolved(settings: Settings, sock: socket.socket) -> Settings:
 
 
 def _take_database(settings: Settings, owner: str) -> Database:
-    """Raises a `TFserveError` that says why the database can't be used."""
+    """Raises a `TFserveError` if the database can't be used."""
     os.environ.update(to_environment(settings))
     os.environ["DJANGO_SETTINGS_MODULE"] = "tfserve.django_settings"
     django.setup()
@@ -135,7 +134,7 @@ def _take_database(settings: Settings, owner: str) -> Database:
 
 
 class Supervisor:
-    """Puts the parts together, and takes them apart in the right order."""
+    """Starts and stops all parts, in the right order."""
 
     def __init__(
         self,
@@ -157,13 +156,13 @@ class Supervisor:
         self._owner = owner
         self._stop = asyncio.Event()
         self._signals = 0
-        self._requests: Requests | None = None
+        self._api: Api | None = None
 
     async def run(self) -> int:
         """Returns the exit code."""
         # The models can be imported once Django is set up.
         from tfserve.db import running_time
-        from tfserve.supervisor.api import Requests
+        from tfserve.supervisor.api import Api
         from tfserve.supervisor.jobs.journal import Journal
         from tfserve.supervisor.jobs.training_queue import Trainings
         from tfserve.supervisor.metrics import Measures
@@ -183,12 +182,12 @@ class Supervisor:
         workspaces = Workspaces(self._settings, journal=journal, spare=spare, catalogue=catalogue, changed=changed)
         trainings = Trainings(
             self._settings, journal=journal, spare=spare, changed=changed,
-            deploy=lambda workspace, path: requests.deploy(workspace, path),
+            deploy=lambda workspace, path: api.deploy(workspace, path),
         )  # fmt: skip
-        requests = self._requests = Requests(
-            self._settings, workspaces=workspaces, trainings=trainings, journal=journal, spare=spare, changed=changed
-        )
-        measures = Measures(catalogue=catalogue, workspaces=workspaces, trainings=trainings)
+        api = self._api = Api(
+            self._settings, workspaces=workspaces, trainings=trainings, journal=journal, spare=spare, changed=changed,
+            metrics=Measures(catalogue=catalogue, workspaces=workspaces, trainings=trainings),
+        )  # fmt: skip
         await workspaces.bring_all_back()
         await trainings.bring_all_back()
         web = [
@@ -196,7 +195,7 @@ class Supervisor:
                 self._settings,
                 self._owner,
                 sockets=self._sockets,
-                answer=lambda message: measures.read() if isinstance(message, GetMetrics) else requests.answer(message),
+                handle=api.handle,
                 models=catalogue.everything,
             )
             for _ in range(self._settings.web_processes)
@@ -208,7 +207,7 @@ class Supervisor:
             await self._stop.wait()
         pruning.cancel()
         journal.give_up_after(self._settings.drain_s)
-        requests.stopping = True
+        api.stopping = True
         changed.fire()
         await asyncio.gather(workspaces.close(), trainings.close())
         await asyncio.gather(*(process.stop() for process in web))
@@ -221,7 +220,7 @@ class Supervisor:
         return 0 if came_up or self._signals else 1
 
     def _take_charge(self) -> None:
-        """From here on, nothing that this server starts can outlive it."""
+        """From now on, nothing that this server starts can outlive it."""
         linux.adopt_orphans()
         records = self._settings.data_path / "processes"
         records.mkdir(exist_ok=True)
@@ -246,7 +245,7 @@ class Supervisor:
         guardian.ended.add_done_callback(self._on_guardian_end)
 
     def _on_guardian_end(self, ended: asyncio.Future[Exit]) -> None:
-        if ended.result().lived_s > 1:  # one that can't live is not started for ever
+        if ended.result().lived_s > 1:  # one that can't start is not restarted again and again
             self._start_guardian()
 
     def _on_signal(self) -> None:
@@ -254,14 +253,14 @@ class Supervisor:
         if self._signals > 1:
             print("tfserve: stopped immediately", file=sys.stderr, flush=True)
             os._exit(1)  # the guardian ends the rest
-        if self._requests is not None:  # nothing is accepted from this moment on
-            self._requests.stopping = True
-        self._stop.set()  # before the words, which may have no reader any more
+        if self._api is not None:  # nothing is accepted from now on
+            self._api.stopping = True
+        self._stop.set()  # before the output, which may have no reader any more
         with contextlib.suppress(OSError):
             print("tfserve: waiting for running jobs to end; a second signal stops immediately", flush=True)
 
     async def _started(self, web: list[WebProcess]) -> bool:
-        """Whether the server came up, before it was told to stop."""
+        """Whether the server came up before it was stopped."""
         ready: asyncio.Future[Any] = asyncio.gather(*(process.ready for process in web))
         stopped = asyncio.get_running_loop().create_task(self._stop.wait())
         await asyncio.wait([ready, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -271,10 +270,10 @@ class Supervisor:
         if (problem := ready.exception()) is not None:
             print(f"tfserve: {problem}; see the log lines above", file=sys.stderr, flush=True)
             return False
-        self._tell_ready()
+        self._report_ready()
         return True
 
-    def _tell_ready(self) -> None:
+    def _report_ready(self) -> None:
         settings = self._settings
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"http://{host}:{settings.port}"

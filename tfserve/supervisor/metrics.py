@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from tfserve import __version__
-from tfserve.ipc.messages import Message, Metrics
+from tfserve.ipc.messages import Metrics
 from tfserve.ipc.metrics import (
     Deaths,
     ModelCounts,
@@ -38,7 +38,7 @@ class Measures:
         self._counts = Counts()
         self._started_at = time.time()
 
-    async def read(self) -> Message:
+    async def read(self) -> Metrics:
         deployed = {told.id for _, told in self._catalogue.versions()}
         counts = await self._counts.read(self._catalogue.lines, deployed)
         uses = list(_uses())

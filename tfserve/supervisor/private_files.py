@@ -33,7 +33,7 @@ def make_private(folder: Path) -> None:
 def _is_shared(folder: Path) -> bool:
     """Whether it obviously has other uses: /tmp, the home folder, the folder that the server started in."""
     return bool(folder.stat().st_mode & stat.S_ISVTX) or folder in (
-        Path(os.path.expanduser("~")), Path.cwd(), Path("/"),  # noqa: PTH111 (Path.home raises where there is none)
+        Path(os.path.expanduser("~")), Path.cwd(), Path("/"),  # noqa: PTH111 (Path.home raises if it is missing)
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What the web processes have counted, added up so that a sum never goes back."""
+"""Adds up the counters of all web processes, so that a sum never decreases."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import logging
 from collections.abc import Container
 
 from tfserve.ipc.connections import Connection, ConnectionLost
-from tfserve.ipc.messages import ReadStatistics, Statistics
+from tfserve.ipc.messages import ReadCounters
 from tfserve.ipc.metrics import ModelCounts, WebCounts, added
 
 log = logging.getLogger(__name__)
 
-ASK_S = 2.0
-"""A web process that does not answer for so long is told with what it has said last."""
+READ_S = 2.0
+"""Maximum time to wait for the counters of a web process; after that its last known ones are used."""
 
 
 class Counts:
-    """Asks all web processes; what a dead one has told last stays in the sum."""
+    """The last known counters of a dead web process stay in the sum."""
 
     def __init__(self) -> None:
         self._last: dict[Connection, WebCounts] = {}
@@ -26,7 +26,7 @@ class Counts:
 
     async def read(self, lines: list[Connection], deployments: Container[int]) -> WebCounts:
         """The sum over all processes, for those deployments only: others have gone."""
-        await asyncio.gather(*(self._ask(line) for line in lines))
+        await asyncio.gather(*(self._read(line) for line in lines))
         for line in self._last.keys() - {*lines}:
             self._bury(self._last.pop(line))
         total = self._former = _only(self._former, deployments)
@@ -34,16 +34,13 @@ class Counts:
             total = added(total, _only(counts, deployments))
         return total
 
-    async def _ask(self, line: Connection) -> None:
+    async def _read(self, line: Connection) -> None:
         with contextlib.suppress(ConnectionLost):
             try:
-                async with asyncio.timeout(ASK_S):
-                    answer = await line.ask(ReadStatistics())
+                async with asyncio.timeout(READ_S):
+                    self._last[line] = await line.ask(ReadCounters())
             except TimeoutError:
-                log.warning("a web process did not report its counters within %g s", ASK_S)
-                return
-            if isinstance(answer, Statistics):
-                self._last[line] = answer.counts
+                log.warning("a web process did not report its counters within %g s", READ_S)
 
     def _bury(self, counts: WebCounts) -> None:
         for model in counts.models.values():

@@ -1,6 +1,6 @@
 """The web processes: started with the listening socket of the supervisor, and again when they die.
 
-The supervisor owns the socket, so connections that come while a web process is away wait instead of being refused.
+The supervisor owns the socket, so connections that arrive while no web process runs wait instead of being refused.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from tfserve.config import DATABASE_MUST_EXIST, Settings, to_environment
 from tfserve.errors import Stopping
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 BACKLOG = 2048
 STOP_GRACE_S = 5.0
 
-Answer = Callable[[Message], Awaitable[Message]]
+Handler = Callable[[Message], Awaitable[Any]]
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -44,9 +45,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def hold(host: str, port: int) -> socket.socket:
-    """Keeps a port for the web processes, which open it themselves and share it, as gRPC's server wants to.
+    """Reserves a port for the web processes, which open it themselves and share it, as gRPC's server requires.
 
-    Raises `OSError` with the address in its text, so that a port in use is told at once.
+    Raises `OSError` with the address in its text if the port is in use.
     """
     listen(host, port).close()  # fails if anybody else has it, sharing or not
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -68,14 +69,14 @@ class WebProcess:
         owner: str,
         *,
         sockets: Sequence[socket.socket],
-        answer: Answer,
+        handle: Handler,
         models: Callable[[Connection], Message],
     ) -> None:
         self.ready = asyncio.get_running_loop().create_future()
         self._settings = settings
         self._owner = owner
         self._sockets = sockets
-        self._answer = answer
+        self._handle = handle
         self._models = models
         self._restarts = Restarts()
         self._child: Child | None = None
@@ -108,35 +109,42 @@ class WebProcess:
         self.ready.set_exception(RuntimeError("the web process can't be started"))
 
     def _given_up(self) -> bool:
-        """A server that was ready once tries for ever; one that never was tells so."""
+        """Keep restarting a server that has been up; give up on one that never came up."""
         return not self.ready.done() and self._restarts.given_up
 
     async def _start(self) -> Child:
         ours, theirs = socket.socketpair()
-        listening = [sock.fileno() for sock in self._sockets]
         with theirs:
-            self._child = Child.start(
-                [
-                    sys.executable, "-P", "-m", "tfserve.web.app",
-                    "--line", str(theirs.fileno()), "--listen", *map(str, listening),
-                ],
-                role=Role.WEB,
-                environment={
-                    **os.environ, **to_environment(self._settings), **malloc_env.environment(), OWNER: self._owner,
-                    DATABASE_MUST_EXIST: "1",
-                },
-                keep_fds=[theirs.fileno(), *listening],
-            )  # fmt: skip
+            try:
+                self._child = self._start_child(theirs.fileno())
+            except OSError:
+                ours.close()
+                raise
         line: list[Connection] = []
-        line.append(await Connection.open(ours, lambda message: self._heard(line[0], message)))
+        line.append(await Connection.open(ours, lambda message: self._received(line[0], message)))
         self._line = line[0]
         return self._child
 
-    async def _heard(self, line: Connection, message: Message) -> Message | None:
+    def _start_child(self, line_fd: int) -> Child:
+        listening = [sock.fileno() for sock in self._sockets]
+        return Child.start(
+            [
+                sys.executable, "-P", "-m", "tfserve.web.app",
+                "--line", str(line_fd), "--listen", *map(str, listening),
+            ],
+            role=Role.WEB,
+            environment={
+                **os.environ, **to_environment(self._settings), **malloc_env.environment(), OWNER: self._owner,
+                DATABASE_MUST_EXIST: "1",
+            },
+            keep_fds=[line_fd, *listening],
+        )  # fmt: skip
+
+    async def _received(self, line: Connection, message: Message) -> Any:
         if isinstance(message, GetModels):
             return self._models(line)
         if isinstance(message, WebReady):
             if not self.ready.done():
                 self.ready.set_result(None)
             return None
-        return await self._answer(message)
+        return await self._handle(message)

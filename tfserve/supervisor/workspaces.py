@@ -16,7 +16,7 @@ from tfserve.db import writes
 from tfserve.db.models import Job as JobRow
 from tfserve.db.models import Workspace as Row
 from tfserve.errors import NoSuchWorkspace, OutOfSpace, ServiceOff, TFserveError, TooManyWorkspaces, WorkspaceExists
-from tfserve.ipc.messages import JobKind
+from tfserve.ipc.messages import EncodedRequest, JobKind
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.deaths import end_interrupted
 from tfserve.supervisor.jobs.dispatcher import Dispatcher
@@ -239,7 +239,7 @@ class Workspaces:
 
     def _job_of_row(self, workspace: Workspace, row: JobRow) -> Job:
         return Job(
-            id=row.pk, number=row.number, kind=JobKind(row.kind), request=(row.request or "{}").encode(),
+            id=row.pk, number=row.number, request=EncodedRequest(JobKind(row.kind), (row.request or "{}").encode()),
             attempts=row.attempts, time_limit_s=row.time_limit_s, output=self.new_output(workspace, row.number),
         )  # fmt: skip
 

@@ -28,7 +28,7 @@ from tfserve import linux
 from tfserve.config import load
 from tfserve.errors import Internal, Invalid, NotFound, TFserveError, Unavailable, nearest
 from tfserve.ipc.connections import Connection
-from tfserve.ipc.messages import DrainModel, ModelChanged, ReadStatistics, Statistics
+from tfserve.ipc.messages import DrainModel, GetModels, ModelChanged, ReadCounters, WakeModel
 from tfserve.ipc.messages import Message as IpcMessage
 from tfserve.ipc.metrics import WebCounts
 from tfserve.web.api.endpoint import Context
@@ -66,13 +66,15 @@ def main() -> None:
 async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> None:
     settings = load()
     models = Models(
-        timeout_s=settings.predict_timeout_s, limit=settings.max_predictions, wake=lambda name: line.wake_model(name)
+        timeout_s=settings.predict_timeout_s,
+        limit=settings.max_predictions,
+        wake=lambda name: line.ask(WakeModel(workspace=name)),
     )
     access_log = AccessLog(settings.access_log) if settings.access_log else None
     connection = await Connection.open(line_socket, partial(_handle, models))
     connection.lost.add_done_callback(lambda _: os._exit(0))  # cannot serve without the supervisor
     line = SupervisorLine(connection)
-    await models.begin(await line.models())
+    await models.begin((await line.ask(GetModels())).models)
     context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
     server = make_server(RequestBoundary(make_app(context), access_log), settings)
     # uvicorn re-raises the signal that stopped it after its shutdown; this process still has clean-up to do then.
@@ -103,15 +105,15 @@ async def _grpc(context: Context, access_log: AccessLog | None) -> AsyncIterator
         yield
 
 
-async def _handle(models: Models, message: IpcMessage) -> IpcMessage | None:
+async def _handle(models: Models, message: IpcMessage) -> WebCounts | None:
     """Handles the requests of the supervisor."""
     match message:
         case ModelChanged():
             await models.change(message.workspace, message.versions)
         case DrainModel():
             await models.drained(message.workspace, message.id, message.addresses)
-        case ReadStatistics():
-            return Statistics(counts=WebCounts(models.counts(), error_counts))
+        case ReadCounters():
+            return WebCounts(models.counts(), error_counts)
         case _:
             raise Internal(f"web does not handle {type(message).__name__}")
     return None
@@ -229,7 +231,7 @@ class Unknown:
 def _lifespan(line: SupervisorLine) -> Callable[[Router], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: Router) -> AsyncIterator[None]:
-        line.tell_ready()
+        line.notify_ready()
         yield
 
     return lifespan

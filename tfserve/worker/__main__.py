@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     inbox = Inbox(connection, interrupts)
     deferred_imports.install()
     warm = options.warm and _warm_up()
-    connection.tell(WorkerReady(warm=warm))
+    connection.notify(WorkerReady(warm=warm))
     status = os.EX_SOFTWARE
     try:
         _serve(connection, interrupts, inbox, options.callers_umask)

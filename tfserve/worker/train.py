@@ -89,7 +89,7 @@ class TrainRole:
 
         atomic_files.make_folder(Path(message.folder).parent, self._callers_umask)
         with atomic_files.temporary_files(Path(message.work_folder, TEMPORARY)):
-            return registry.run(message, self._connection.tell)
+            return registry.run(message, self._connection.notify)
 
 
 def _give_way(nice: int) -> None:

@@ -8,25 +8,34 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from tfserve.config import Settings
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import (
+    CreateWorkspace,
+    DeployJob,
     DrainModel,
-    GetMetrics,
     GetModels,
-    JobAnswer,
-    JobKind,
+    GetWorkspace,
+    JobRequest,
+    JobStatus,
     Message,
     ModelChanged,
-    ReadStatistics,
-    Statistics,
+    ModelOptions,
+    Outcome,
+    PredictJob,
+    ReadCounters,
+    ScriptJob,
     SubmitJob,
+    UpdateJob,
+    WaitOutput,
+    WakeModel,
 )
 from tfserve.ipc.metrics import WebCounts
 from tfserve.web.predictions.live_models import Models
@@ -57,7 +66,7 @@ class Web:
     """A web process's end of the line: its models are the real ones, and what it was sent can be looked at."""
 
     def __init__(self) -> None:
-        self.models = Models(timeout_s=DEADLINE_S, limit=10_000, wake=lambda name: self.line.wake_model(name))
+        self.models = Models(timeout_s=DEADLINE_S, limit=10_000, wake=self._wake)
         #: the states and the number of replicas of each version, as often as a model changed
         self.announced: list[list[tuple[str, int]]] = []
         #: while it is not set, nothing that the supervisor asks for is answered
@@ -72,21 +81,24 @@ class Web:
 
     async def begin(self, ours: socket.socket) -> None:
         self.connection = await Connection.open(ours, self._received)
-        await self.models.begin(await self.line.models())
+        await self.models.begin((await self.line.ask(GetModels())).models)
 
     async def predict(self, name: str, *values: float) -> Result:
         request = Request({"x": np.array([values], np.float32)})
         return await self.models.get(name).predict(request)
 
-    async def _received(self, message: Message) -> Message | None:
+    async def _wake(self, name: str) -> None:
+        await self.line.ask(WakeModel(workspace=name))
+
+    async def _received(self, message: Message) -> WebCounts | None:
         await self.answers.wait()
         if isinstance(message, ModelChanged):
             self.announced.append([(each.state, len(each.addresses)) for each in message.versions])
             await self.models.change(message.workspace, message.versions)
         elif isinstance(message, DrainModel):
             await self.models.drained(message.workspace, message.id, message.addresses)
-        elif isinstance(message, ReadStatistics):
-            return Statistics(counts=WebCounts(self.models.counts(), self.http_errors))
+        elif isinstance(message, ReadCounters):
+            return WebCounts(self.models.counts(), self.http_errors)
         return None
 
 
@@ -94,7 +106,7 @@ class Supervised:
     """The parts, put together as `tfserve.supervisor.main` does, and a web process's end of a line to them."""
 
     def __init__(self, settings: Settings, database: Any, **workshop_fields: Any) -> None:
-        from tfserve.supervisor.api import Requests
+        from tfserve.supervisor.api import Api
         from tfserve.supervisor.events import Revision
         from tfserve.supervisor.jobs.journal import Journal
         from tfserve.supervisor.jobs.training_queue import Trainings
@@ -112,8 +124,8 @@ class Supervised:
         shared: dict[str, Any] = {"journal": self.journal, "spare": self.spare, "changed": self.changed}
         self.workspaces = Workspaces(settings, catalogue=self.catalogue, **shared)
         self.trainings = Trainings(settings, deploy=self._deploy, **shared)
-        self.requests = Requests(settings, workspaces=self.workspaces, trainings=self.trainings, **shared)
-        self.measures = Measures(catalogue=self.catalogue, workspaces=self.workspaces, trainings=self.trainings)
+        metrics = Measures(catalogue=self.catalogue, workspaces=self.workspaces, trainings=self.trainings)
+        self.api = Api(settings, workspaces=self.workspaces, trainings=self.trainings, metrics=metrics, **shared)
         self.web: Web
         self.webs: list[Web] = []
 
@@ -125,7 +137,7 @@ class Supervised:
 
     async def close(self) -> None:
         self.journal.give_up_after(self.settings.drain_s)
-        self.requests.stopping = True
+        self.api.stopping = True
         self.changed.fire()
         await asyncio.gather(self.workspaces.close(), self.trainings.close())
         for web in self.webs:
@@ -138,12 +150,12 @@ class Supervised:
         ours, theirs = socket.socketpair()
         line: list[Connection] = []
 
-        async def answer(message: Message) -> Message:
-            if isinstance(message, GetModels):
-                return self.catalogue.everything(line[0])
-            return await (self.measures.read() if isinstance(message, GetMetrics) else self.requests.answer(message))
+        async def handle(message: Message) -> Any:
+            return (
+                self.catalogue.everything(line[0]) if isinstance(message, GetModels) else await self.api.handle(message)
+            )
 
-        line.append(await Connection.open(ours, answer))
+        line.append(await Connection.open(ours, handle))
         web = Web()
         self.webs.append(web)
         await web.begin(theirs)
@@ -156,36 +168,36 @@ class Supervised:
         return self.web.line
 
     async def create(self, name: str = "w", *, type_: int = 0) -> str:
-        return await self.line.create_workspace(name, type_)
+        return await self.line.ask(CreateWorkspace(name=name, type=type_))
 
     async def submit(
-        self, kind: JobKind, request: Mapping[str, Any], name: str = "w", *, wait_s: float = DEADLINE_S, **fields: Any
-    ) -> JobAnswer:
-        text = json.dumps(request).encode()
-        return await self.line.submit(SubmitJob(workspace=name, kind=kind, request=text, wait_s=wait_s, **fields))
+        self, request: JobRequest, name: str = "w", *, wait_s: float = DEADLINE_S, **fields: Any
+    ) -> JobStatus:
+        return await self.line.ask(SubmitJob(workspace=name, request=request.encode(), wait_s=wait_s, **fields))
 
-    async def run(self, script: str, name: str = "w", **fields: Any) -> JobAnswer:
+    async def run(self, script: str, name: str = "w", **fields: Any) -> JobStatus:
         """Runs a script and returns the job when it has ended."""
-        return await self.submit(JobKind.SCRIPT, {"text": script}, name, **fields)
+        return await self.submit(ScriptJob(clear=False, text=script), name, **fields)
 
-    async def start(self, script: str, name: str = "w", *, printed: str = "begun", **fields: Any) -> JobAnswer:
+    async def start(self, script: str, name: str = "w", *, printed: str = "begun", **fields: Any) -> JobStatus:
         """Starts a script and returns the job when it has printed something."""
         job = await self.run(f"print({printed!r}, flush=True)\n{script}", name, wait_s=0.0, **fields)
-        assert not await self.line.wait_output(job.id, 0, DEADLINE_S), "it ended at once"
+        waiting = WaitOutput(job_id=job.id, offset=0, wait_s=DEADLINE_S)
+        assert not await self.line.ask(waiting), "it ended at once"
         return job
 
-    async def deploy(self, path: Path, name: str = "w", **options: Any) -> JobAnswer:
-        request = {"path": str(path), "device": "/cpu:0", "options": options}
-        return await self.submit(JobKind.DEPLOY, request, name)
+    async def deploy(self, path: Path, name: str = "w", **options: Any) -> JobStatus:
+        return await self.submit(DeployJob(path=str(path), options=ModelOptions(**options)), name)
 
-    async def update(self, path: Path, name: str = "w") -> JobAnswer:
-        return await self.submit(JobKind.UPDATE, {"path": str(path)}, name)
+    async def update(self, path: Path, name: str = "w") -> JobStatus:
+        return await self.submit(UpdateJob(path=str(path)), name)
 
-    async def predict(self, x: Any, name: str = "w", *, fetches: str = "x", **fields: Any) -> JobAnswer:
-        return await self.submit(JobKind.PREDICT, {"fetches": fetches, "feed_dict": {"x": x}}, name, **fields)
+    async def predict(self, x: Any, name: str = "w", *, fetches: str = "x", **fields: Any) -> JobStatus:
+        feed_dict = {"x": msgspec.Raw(json.dumps(x).encode())}
+        return await self.submit(PredictJob(fetches=[fetches], feed_dict=feed_dict), name, **fields)
 
     async def status(self, name: str = "w") -> dict[str, Any]:
-        return await self.line.workspace(name)
+        return await self.line.ask(GetWorkspace(name=name))
 
     async def until_status(self, name: str = "w", **fields: Any) -> dict[str, Any]:
         """The status of the workspace when it says this."""
@@ -210,13 +222,20 @@ class Supervised:
                 await asyncio.sleep(0.005)
 
     async def _deploy(self, workspace: str, path: str) -> None:
-        await self.requests.deploy(workspace, path)
+        await self.api.deploy(workspace, path)
 
 
-def failure(job: JobAnswer) -> dict[str, Any]:
+def outcome(job: JobStatus) -> Outcome:
+    """How a job ended that has ended."""
+    assert job.outcome is not None, job
+    return job.outcome
+
+
+def failure(job: JobStatus) -> dict[str, Any]:
     """The error of a job that has one."""
-    assert job.error is not None, job
-    found: dict[str, Any] = json.loads(job.error)
+    error = outcome(job).error
+    assert error is not None, job
+    found: dict[str, Any] = json.loads(error)
     return found
 
 

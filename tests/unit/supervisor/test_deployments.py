@@ -9,10 +9,16 @@ import signal
 from pathlib import Path
 
 import pytest
-from supervised import Start, Supervised, failure, is_running, until, written
+from supervised import Start, Supervised, failure, is_running, outcome, until, written
 
 from tfserve.errors import NotFound, TFserveError, Unavailable
-from tfserve.ipc.messages import JobKind
+from tfserve.ipc.messages import (
+    CancelJob,
+    DeployJob,
+    RestartWorkspace,
+    ScaleModel,
+    UndeployJob,
+)
 from tfserve.supervisor.models import announcements
 from tfserve.supervisor.processes import restarts
 from tfserve.supervisor.processes.worker import Worker
@@ -49,9 +55,9 @@ async def test_a_model_is_deployed_computes_for_both_apis_and_is_undeployed(star
         assert failure(await server.predict([[1, 2]]))["code"] == "not_found"
         job = await server.deploy(echo)
         assert job.state == "succeeded"
-        assert json.loads(job.detail or b"")["version"] == 1
+        assert json.loads(outcome(job).detail or b"")["version"] == 1
         assert (await server.web.predict("w", 1, 2)).outputs["x"].tolist() == [[1, 2]]
-        assert (await server.predict([[1, 2]])).result == b"[[[1.0,2.0]]]"
+        assert outcome(await server.predict([[1, 2]])).result == b"[[[1.0,2.0]]]"
         found = await server.deployment()
         assert (found["path"], found["state"], found["format"], found["runtime"]) == (
             str(echo),
@@ -60,13 +66,13 @@ async def test_a_model_is_deployed_computes_for_both_apis_and_is_undeployed(star
             "echo",
         )
         assert found["replicas"] == [found["pid"]]
-        gone = await server.submit(JobKind.UNDEPLOY, {})
-        detail = json.loads(gone.detail or b"")
+        gone = await server.submit(UndeployJob())
+        detail = json.loads(outcome(gone).detail or b"")
         assert detail["version"] == 1
         assert detail["memory_freed_bytes"] > 1_000_000
         assert not is_running(found["pid"])
         assert await server.deployment() is None
-        assert failure(await server.submit(JobKind.UNDEPLOY, {}))["code"] == "not_found"
+        assert failure(await server.submit(UndeployJob()))["code"] == "not_found"
         assert failure(await server.update(echo))["code"] == "not_found"
         assert server.web.announced[-1] == []
 
@@ -180,7 +186,7 @@ async def test_a_model_without_a_living_process_is_loading_until_it_is_back(
         with pytest.raises(Unavailable, match=r"^The model 'w' is loading: its worker died: it was killed by SIGKILL"):
             await server.web.predict("w", 1, 2)
         may_start.set()
-        assert (await waiting).result == b"[[[1.0,2.0]]]", "a job waits until the model is back"
+        assert outcome(await waiting).result == b"[[[1.0,2.0]]]", "a job waits until the model is back"
         await until(lambda: server.web.announced[-1] == [("active", 1)])
 
 
@@ -188,12 +194,12 @@ async def test_replicas_are_scaled_up_and_down_while_the_model_serves(start: Sta
     async with start() as server:
         await server.create()
         with pytest.raises(NotFound, match=r"^No model is deployed in workspace 'w'"):
-            await server.line.scale_model("w", 2)
+            await server.line.ask(ScaleModel(workspace="w", replicas=2))
         await server.deploy(echo)
         (first,) = (await server.deployment())["replicas"]
-        await server.line.scale_model("w", 3)
+        await server.line.ask(ScaleModel(workspace="w", replicas=3))
         found = await server.until_deployed(replicas=3)
-        await server.line.scale_model("w", 1)
+        await server.line.ask(ScaleModel(workspace="w", replicas=1))
         assert (await server.deployment())["replicas"] == [first]
         await until(lambda: not any(map(is_running, found["replicas"][1:])))
         assert server.web.announced[-1] == [("active", 1)]
@@ -205,7 +211,7 @@ async def test_when_no_more_can_be_loaded_those_that_live_go_on(start: Start, ec
         await server.deploy(echo)
         await asyncio.to_thread(echo.write_text, "{")
         with pytest.raises(Unavailable, match=r"^1 of 2 replicas serve: .*m\.echo"):
-            await server.line.scale_model("w", 2)
+            await server.line.ask(ScaleModel(workspace="w", replicas=2))
         assert (await server.web.predict("w", 1, 2)).version == 1
         await kill(server)
         found = await server.until_deployed(state="failed", replicas=0)
@@ -231,7 +237,7 @@ async def test_a_model_whose_processes_die_while_loading_is_given_up_until_a_res
             assert "its model can't be loaded again; the last time it exited with code 1" in status["reason"]
             with pytest.raises(TFserveError, match=r"^Workspace 'w' has failed permanently: .*can't be loaded again"):
                 await server.predict([[1, 2]])
-        await server.line.restart_workspace("w")
+        await server.line.ask(RestartWorkspace(name="w"))
         await server.until_deployed()
         assert (await server.predict([[1, 2]])).state == "succeeded"
 
@@ -270,7 +276,7 @@ async def test_a_deployment_comes_back_with_its_version_and_options(start: Start
         await server.create()
         await server.deploy(written(tmp_path / "first.echo"))
         await server.deploy(echo)
-        await server.line.scale_model("w", 2)
+        await server.line.ask(ScaleModel(workspace="w", replicas=2))
         former = await server.deployment()
     assert not any(map(is_running, former["replicas"]))
     assert server.web.announced[-1] == []
@@ -281,7 +287,7 @@ async def test_a_deployment_comes_back_with_its_version_and_options(start: Start
         assert (await server.web.predict("w", 1, 2)).version == 2
         await server.deploy(echo)
         assert (await server.deployment())["version"] == 3
-        await server.submit(JobKind.UNDEPLOY, {})
+        await server.submit(UndeployJob())
     async with start() as server:
         assert await server.deployment() is None
 
@@ -327,7 +333,7 @@ async def test_a_web_process_that_begins_later_knows_all_models_and_one_that_end
         server.web.connection.close()
         await until(lambda: len(server.catalogue.lines) == 1)
         server.web = other
-        await server.line.scale_model("w", 2)
+        await server.line.ask(ScaleModel(workspace="w", replicas=2))
         assert other.announced[-1] == [("active", 2)]
 
 
@@ -369,7 +375,10 @@ async def test_a_request_that_kills_is_not_tried_again_and_the_model_comes_back_
     async with start() as server:
         await server.create()
         assert (await server.deploy(onnx_models / "divide.onnx", runtime="onnxruntime")).state == "succeeded"
-        assert (await server.predict([1, 2], fetches="y")).result == b"[[-9223372036854775808,-4611686018427387904]]"
+        assert (
+            outcome(await server.predict([1, 2], fetches="y")).result
+            == b"[[-9223372036854775808,-4611686018427387904]]"
+        )
         pid = (await server.deployment())["pid"]
         killed = await server.predict([-1], fetches="y")
         assert killed.state == "lost"
@@ -387,7 +396,7 @@ async def test_a_model_that_dies_of_its_example_is_deployed_without_it_and_says_
         await server.create()
         options = {"runtime": "onnxruntime", "warm_up": {"x": [-1]}}
         job = await server.deploy(onnx_models / "divide.onnx", **options)
-        (remark,) = json.loads(job.detail or b"")["remarks"]
+        (remark,) = json.loads(outcome(job).detail or b"")["remarks"]
         assert remark.startswith("not warmed up with the given example: its process ended: it was killed by SIGFPE")
 
 
@@ -396,25 +405,27 @@ async def test_a_prediction_that_computes_is_ended_by_a_cancel_and_by_its_time_l
 ) -> None:
     async with start(cancel_grace_s=0.05) as server:
         await server.create()
-        assert (await server.deploy(onnx_models / "count.onnx", runtime="onnxruntime", warm_up=False)).error is None
-        assert (await server.predict(3, fetches="y")).result == b"[3]"
+        assert (
+            outcome(await server.deploy(onnx_models / "count.onnx", runtime="onnxruntime", warm_up=False)).error is None
+        )
+        assert outcome(await server.predict(3, fetches="y")).result == b"[3]"
         endless = 10**15
         limited = await server.predict(endless, fetches="y", time_limit_s=0.1)
         assert (limited.state, failure(limited)["code"]) == ("failed", "timed_out")
         job = await server.predict(endless, fetches="y", wait_s=0.0)
         await server.until_status(CUR_JOB_NUM=job.job, STATUS="BUSY")
-        cancelled = await server.line.cancel("w", job.job)
+        cancelled = await server.line.ask(CancelJob(workspace="w", job=job.job))
         assert cancelled is not None
         assert cancelled.state == "cancelled"
-        assert (await server.predict(3, fetches="y")).result == b"[3]"
+        assert outcome(await server.predict(3, fetches="y")).result == b"[3]"
 
 
 async def test_a_deployment_is_cancelled_while_it_loads(start: Start, echo: Path) -> None:
     async with start() as server:
         await server.create()
-        job = await server.submit(JobKind.DEPLOY, {"path": str(echo), "device": "/cpu:0"}, wait_s=0.0)
+        job = await server.submit(DeployJob(path=str(echo)), wait_s=0.0)
         await server.until_status(CUR_JOB_NUM=job.job)
-        cancelled = await server.line.cancel("w", job.job)
+        cancelled = await server.line.ask(CancelJob(workspace="w", job=job.job))
         assert cancelled is not None
         assert cancelled.state == "cancelled"
         status = await server.status()

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from supervised import DEADLINE_S, Start, Supervised, written
-from tfserve.web.api.workspace.rendering import job_detail
 
 from tfserve.db import reads
 from tfserve.db.models import Job
 from tfserve.errors import IdempotencyKeyReused
-from tfserve.ipc.messages import JobKind, JobState
+from tfserve.ipc.messages import JobState, ScriptJob
+from tfserve.web.api.workspace.job_json import job_detail
 from tfserve.web.database_reads import read
 
 RELEASE = Path(__file__).parents[2] / "data" / "release-0.1.0.sql"
@@ -71,16 +71,16 @@ async def test_finished_jobs_of_an_earlier_release_are_listed_as_they_were(start
         assert [row.number for row in rows] == list(range(14, -1, -1))
         assert total == 15
         script, deployed = [job_detail(await read(reads.job_by_id, job_id)) for job_id in (1, 4)]
-        assert json.loads(script["request"]) == {"clear": False, "text": FIRST_SCRIPT}
-        assert json.loads(script["detail"]) == {"stdout": "hello\n", "stderr": ""}
-        assert json.loads(deployed["request"])["path"] == str(tmp_path / "model.echo")
-        assert json.loads(deployed["detail"])["version"] == 1
+        assert json.loads(bytes(script["request"])) == {"clear": False, "text": FIRST_SCRIPT}
+        assert json.loads(bytes(script["detail"])) == {"stdout": "hello\n", "stderr": ""}
+        assert json.loads(bytes(deployed["request"]))["path"] == str(tmp_path / "model.echo")
+        assert json.loads(bytes(deployed["detail"]))["version"] == 1
 
 
 async def test_idempotency_keys_of_an_earlier_release_are_known(start: Start) -> None:
     async with start() as server:
-        script = {"clear": False, "text": FIRST_SCRIPT}
-        known = await server.submit(JobKind.SCRIPT, script, "shop", idempotency_key="first")
+        script = ScriptJob(clear=False, text=FIRST_SCRIPT)
+        known = await server.submit(script, "shop", idempotency_key="first")
         assert (known.id, known.state) == (1, JobState.SUCCEEDED)
-        with pytest.raises(IdempotencyKeyReused):
-            await server.submit(JobKind.SCRIPT, {"clear": True, "text": FIRST_SCRIPT}, "shop", idempotency_key="first")
+        with pytest.raises(IdempotencyKeyReused, match="different request"):
+            await server.submit(ScriptJob(clear=True, text=FIRST_SCRIPT), "shop", idempotency_key="first")

@@ -185,7 +185,7 @@ async def test_a_worker_that_can_not_answer_any_more_ends_itself(workshop: Works
     async with scripts(workshop, tmp_path) as worker:
         died = await death_of(worker, "import os; os.closerange(3, 100)")
     assert died.exit.code == os.EX_IOERR
-    assert "its line to the supervisor has been closed" in died.last_lines
+    assert "its connection to the supervisor was closed" in died.last_lines
 
 
 async def test_a_child_that_holds_the_connection_does_not_hide_the_death(workshop: Workshop, tmp_path: Path) -> None:

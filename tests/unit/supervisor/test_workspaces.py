@@ -10,10 +10,26 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from supervised import DEADLINE_S, Start, Supervised, failure, is_running, until, written
+from supervised import DEADLINE_S, Start, Supervised, failure, is_running, outcome, until, written
 
 from tfserve.errors import NotFound, TFserveError, TimedOut
-from tfserve.ipc.messages import JobKind, Metrics
+from tfserve.ipc.messages import (
+    CancelJob,
+    ClearJob,
+    CreateWorkspace,
+    DestroyWorkspace,
+    GetMetrics,
+    GetServer,
+    GetVariables,
+    IsReady,
+    ListWorkspaces,
+    Metrics,
+    RestartWorkspace,
+    SetService,
+    UndeployJob,
+    WaitChange,
+    WaitOutput,
+)
 from tfserve.supervisor.processes import restarts
 
 DIES = "import os; os._exit(3)"
@@ -31,7 +47,7 @@ def deaths(metrics: Metrics) -> Counter[tuple[str, str]]:
 
 
 async def variables(server: Supervised, name: str = "w") -> dict[str, object]:
-    found: dict[str, object] = json.loads((await server.line.variables(name, None)).values)
+    found: dict[str, object] = json.loads((await server.line.ask(GetVariables(workspace=name, names=None))).values)
     return found
 
 
@@ -42,25 +58,27 @@ async def test_scripts_share_variables_and_a_process_until_a_restart(start: Star
     async with start() as server:
         await server.create()
         assert (await server.status())["pid"] is None, "a workspace without scripts needs no process"
-        assert (await server.run("x = 1\nprint('printed')")).detail == b'{"stdout":"printed\\n","stderr":""}'
-        assert (await server.run("y = x + 1")).variables == b'{"x":1,"y":2}'
+        assert outcome(await server.run("x = 1\nprint('printed')")).detail == b'{"stdout":"printed\\n","stderr":""}'
+        assert outcome(await server.run("y = x + 1")).variables == b'{"x":1,"y":2}'
         status = await server.status()
         assert (status["state"], status["STATUS"], status["FIN_JOB_NUM"]) == ("ready", "IDLE", 1)
         assert status["memory_bytes"] > 1_000_000
         assert await variables(server) == {"x": 1, "y": 2}
-        await server.line.restart_workspace("w")
+        await server.line.ask(RestartWorkspace(name="w"))
         assert not is_running(status["pid"])
         assert failure(await server.run("x"))["type"] == "NameError"
-        assert (await server.run("x = 3")).variables == b'{"x":3}'
-        assert (await server.submit(JobKind.CLEAR, {})).variables == b"{}"
+        assert outcome(await server.run("x = 3")).variables == b'{"x":3}'
+        assert outcome(await server.submit(ClearJob())).variables == b"{}"
 
 
 async def test_a_workspace_is_cleared_without_starting_a_process(start: Start) -> None:
     async with start() as server:
         await server.create()
-        assert (await server.submit(JobKind.CLEAR, {})).state == "succeeded"
+        assert (await server.submit(ClearJob())).state == "succeeded"
         assert (await server.status())["pid"] is None
-        assert not (await server.line.variables("w", None)).complete, "only the database has any"
+        assert not (await server.line.ask(GetVariables(workspace="w", names=None))).complete, (
+            "only the database has any"
+        )
 
 
 async def test_a_script_whose_process_dies_is_lost_and_the_next_one_has_a_fresh_process(start: Start) -> None:
@@ -73,7 +91,7 @@ async def test_a_script_whose_process_dies_is_lost_and_the_next_one_has_a_fresh_
         assert (detail["exit_code"], detail["signal"]) == (3, None)
         assert "last words" in detail["last_output"]
         assert (await server.status())["deaths_in_a_row"] == 1
-        assert (await server.run("y = 2")).variables == b'{"y":2}'
+        assert outcome(await server.run("y = 2")).variables == b'{"y":2}'
         assert (await server.status())["deaths_in_a_row"] == 0
 
 
@@ -87,7 +105,7 @@ async def test_after_five_deaths_in_a_row_a_workspace_is_given_up_until_a_restar
         assert "its worker died 5 times in a row; the last time it exited with code 3" in status["reason"]
         with pytest.raises(TFserveError, match="its worker died 5 times in a row"):
             await server.run("x = 1")
-        await server.line.restart_workspace("w")
+        await server.line.ask(RestartWorkspace(name="w"))
         assert (await server.run("x = 1")).state == "succeeded"
 
 
@@ -99,21 +117,21 @@ async def test_a_cancelled_script_and_what_it_started_end_also_when_it_refuses(s
             "print(child.pid, flush=True)\ntime.sleep(1000)",
             wait_s=0.0,
         )
-        assert not await server.line.wait_output(polite.id, 0, DEADLINE_S)
+        assert not await server.line.ask(WaitOutput(job_id=polite.id, offset=0, wait_s=DEADLINE_S))
         pid = (await server.status())["pid"]
-        cancelled = await server.line.cancel("w", polite.job)
+        cancelled = await server.line.ask(CancelJob(workspace="w", job=polite.job))
         assert cancelled is not None
-        child = int(json.loads(cancelled.detail or b"")["stdout"])
+        child = int(json.loads(outcome(cancelled).detail or b"")["stdout"])
         assert cancelled.state == "cancelled"
         await until(lambda: not is_running(child))
         assert is_running(pid), "the process, and with it the variables, stays"
         stubborn = await server.start(STUBBORN)
-        cancelled = await server.line.cancel("w", stubborn.job)
+        cancelled = await server.line.ask(CancelJob(workspace="w", job=stubborn.job))
         assert cancelled is not None
         assert cancelled.state == "cancelled"
         assert not is_running(pid)
         assert (await server.run("x = 1")).state == "succeeded"
-        assert await server.line.cancel("w", polite.job) is None, "it has ended"
+        assert await server.line.ask(CancelJob(workspace="w", job=polite.job)) is None, "it has ended"
 
 
 async def test_a_script_is_cancelled_while_its_process_starts(start: Start) -> None:
@@ -121,10 +139,10 @@ async def test_a_script_is_cancelled_while_its_process_starts(start: Start) -> N
         await server.create()
         job = await server.run("x = 1", wait_s=0.0)
         assert (await server.status())["STATUS"] == "INITIAL"
-        cancelled = await server.line.cancel("w", job.job)
+        cancelled = await server.line.ask(CancelJob(workspace="w", job=job.job))
         assert cancelled is not None
         assert cancelled.state == "cancelled"
-        assert (await server.run("y = 1")).variables == b'{"y":1}'
+        assert outcome(await server.run("y = 1")).variables == b'{"y":1}'
 
 
 async def test_while_a_script_runs_its_variables_are_not_read(start: Start) -> None:
@@ -132,10 +150,10 @@ async def test_while_a_script_runs_its_variables_are_not_read(start: Start) -> N
         await server.create()
         job = await server.start("import time; time.sleep(1000)")
         assert (await server.status())["running"] == [{"job": job.job, "id": job.id, "kind": "script"}]
-        assert not (await server.line.variables("w", None)).complete
-        await server.line.cancel("w", job.job)
+        assert not (await server.line.ask(GetVariables(workspace="w", names=None))).complete
+        await server.line.ask(CancelJob(workspace="w", job=job.job))
         await server.run("z = 1")
-        assert (await server.line.variables("w", ["z"])).values == b'{"z":1}'
+        assert (await server.line.ask(GetVariables(workspace="w", names=["z"]))).values == b'{"z":1}'
 
 
 # --- scripts in threads
@@ -146,11 +164,11 @@ async def test_thread_workspaces_share_a_process_and_not_their_variables(start: 
         for name in ("a", "b"):
             await server.create(name, type_=1)
         first, second = await asyncio.gather(server.run("x = 'a'", "a"), server.run("x = 'b'; print(1)", "b"))
-        assert (first.variables, second.variables) == (b'{"x":"a"}', b'{"x":"b"}')
-        assert json.loads(second.detail or b"")["stdout"] == "1\n"
+        assert (outcome(first).variables, outcome(second).variables) == (b'{"x":"a"}', b'{"x":"b"}')
+        assert json.loads(outcome(second).detail or b"")["stdout"] == "1\n"
         pid = (await server.status("a"))["pid"]
         assert (await server.status("b"))["pid"] == pid
-        await server.line.restart_workspace("a")
+        await server.line.ask(RestartWorkspace(name="a"))
         assert is_running(pid)
         assert failure(await server.run("x", "a"))["type"] == "NameError"
         assert await variables(server, "b") == {"x": "b"}
@@ -166,7 +184,7 @@ async def test_a_thread_that_ends_the_process_takes_the_others_with_it_and_all_g
         assert (lost.state, (await other).state) == ("lost", "lost")
         assert failure(lost)["detail"]["exit_code"] == 3
         for name in ("a", "b"):
-            assert (await server.run("x = 1", name)).variables == b'{"x":1}'
+            assert outcome(await server.run("x = 1", name)).variables == b'{"x":1}'
         assert (await server.status("a"))["pid"] == (await server.status("b"))["pid"]
 
 
@@ -175,7 +193,7 @@ async def test_a_thread_that_does_not_end_can_not_be_restarted_and_goes_on_when_
         await server.create("t", type_=1)
         job = await server.start("import ctypes; ctypes.CDLL(None).usleep(900_000)", "t")
         with pytest.raises(TimedOut, match="It runs in a thread, which can't be killed"):
-            await server.line.cancel("t", job.job)
+            await server.line.ask(CancelJob(workspace="t", job=job.job))
         assert (await server.run("x = 1", "t")).state == "succeeded"
 
 
@@ -188,9 +206,9 @@ async def test_a_host_that_does_not_answer_is_ended_for_the_sake_of_the_others(
         await server.run("x = 1", "t")
         pid = (await server.status("t"))["pid"]
         os.kill(pid, signal.SIGSTOP)
-        await server.line.restart_workspace("t")
+        await server.line.ask(RestartWorkspace(name="t"))
         assert not is_running(pid)
-        assert (await server.run("y = 1", "t")).variables == b'{"y":1}'
+        assert outcome(await server.run("y = 1", "t")).variables == b'{"y":1}'
 
 
 # --- all of them
@@ -199,24 +217,24 @@ async def test_a_host_that_does_not_answer_is_ended_for_the_sake_of_the_others(
 async def test_workspaces_are_made_listed_and_destroyed_with_all_that_is_theirs(start: Start) -> None:
     async with start(max_workspaces=2) as server:
         assert await server.create("a") == "a"
-        made = await server.line.create_workspace(None, 0)
+        made = await server.line.ask(CreateWorkspace())
         assert len(made) == 10
-        assert set(await server.line.workspace_names()) == {"a", made}
+        assert set(await server.line.ask(ListWorkspaces())) == {"a", made}
         with pytest.raises(TFserveError, match=r"^Workspace 'a' already exists"):
             await server.create("a")
-        await server.line.destroy_workspace(made)
+        await server.line.ask(DestroyWorkspace(name=made))
         job = asyncio.ensure_future(server.run("print('begun')\nimport time; time.sleep(1000)", "a"))
         queued = asyncio.ensure_future(server.run("x = 1", "a"))
         status = await server.until_status("a", STATUS="BUSY", JOB_COUNT=1)
         folder = server.workspaces.get("a").folder
         assert folder.is_dir()
-        assert await server.line.destroy_workspace("a") is True
+        assert await server.line.ask(DestroyWorkspace(name="a")) is True
         assert ((await job).state, (await queued).state) == ("cancelled", "cancelled")
         assert not is_running(status["pid"])
         assert not folder.parent.exists()
         with pytest.raises(NotFound, match=r"^There is no workspace 'a'"):
             await server.status("a")
-        assert await server.line.destroy_workspace(None) is False, "there is none left"
+        assert await server.line.ask(DestroyWorkspace(name=None)) is False, "there is none left"
         for name in ("b", "c"):
             await server.create(name)
         with pytest.raises(TFserveError, match=r"^There are already 2 workspaces"):
@@ -227,14 +245,14 @@ async def test_a_service_that_is_off_has_no_workspaces(start: Start) -> None:
     async with start() as server:
         await server.create()
         await server.run("x = 1")
-        assert await server.line.turn_service(on=False) is True
-        for refused in (server.create(), server.line.workspace_names(), server.status()):
+        assert await server.line.ask(SetService(on=False)) is True
+        for refused in (server.create(), server.line.ask(ListWorkspaces()), server.status()):
             with pytest.raises(TFserveError) as off:
                 await refused
             assert off.value.kind == "conflict"
-        assert await server.line.turn_service(on=False) is False
-        assert await server.line.turn_service(on=True) is True
-        assert await server.line.workspace_names() == []
+        assert await server.line.ask(SetService(on=False)) is False
+        assert await server.line.ask(SetService(on=True)) is True
+        assert await server.line.ask(ListWorkspaces()) == []
 
 
 async def test_the_next_server_goes_on_with_the_jobs_that_wait(start: Start) -> None:
@@ -248,7 +266,7 @@ async def test_the_next_server_goes_on_with_the_jobs_that_wait(start: Start) -> 
     ends = await asyncio.gather(running, waiting, return_exceptions=True)
     assert all(isinstance(each, TFserveError) or each.state == "lost" for each in ends)
     async with start() as server:
-        assert set(await server.line.workspace_names()) == {"p", "t"}
+        assert set(await server.line.ask(ListWorkspaces())) == {"p", "t"}
         await server.until_status("p", FIN_JOB_NUM=1, STATUS="IDLE")
         assert await variables(server, "p") == {"after": 1}
         assert (await server.run("y = 1", "p")).job == 2, "the numbers go on"
@@ -271,15 +289,17 @@ async def test_old_jobs_are_forgotten_with_their_output(start: Start) -> None:
 
 async def test_the_state_of_the_server_is_told_and_every_change_wakes_who_waits_for_one(start: Start) -> None:
     async with start() as server:
-        found = await server.line.server()
+        found = await server.line.ask(GetServer())
         assert (found["pid"], found["ready"], found["on"], found["workspaces"]) == (os.getpid(), True, True, [])
         assert found["spare"] is None
-        assert await server.line.is_ready()
-        waiting = asyncio.ensure_future(server.line.wait_change(found["revision"], 30))
+        assert await server.line.ask(IsReady())
+        waiting = asyncio.ensure_future(server.line.ask(WaitChange(since=found["revision"], wait_s=30)))
         await server.create()
         assert await waiting > found["revision"]
-        assert await server.line.wait_change(found["revision"], 30) > found["revision"], "it has changed already"
-        assert [each["name"] for each in (await server.line.server())["workspaces"]] == ["w"]
+        assert await server.line.ask(WaitChange(since=found["revision"], wait_s=30)) > found["revision"], (
+            "it has changed already"
+        )
+        assert [each["name"] for each in (await server.line.ask(GetServer()))["workspaces"]] == ["w"]
 
 
 async def test_a_full_queue_and_a_server_that_stops_refuse_new_jobs_and_known_keys_are_answered(start: Start) -> None:
@@ -292,26 +312,26 @@ async def test_a_full_queue_and_a_server_that_stops_refuse_new_jobs_and_known_ke
         ):
             await server.run("y = 1")
         assert (await server.run("x = 1", wait_s=0.0, idempotency_key="once")).id == kept.id
-        await server.line.cancel("w", kept.job)
+        await server.line.ask(CancelJob(workspace="w", job=kept.job))
         assert (await server.run("x = 1", idempotency_key="once")).state == "cancelled"
-        await server.line.cancel("w", first.job)
-        server.requests.stopping = True
-        assert not await server.line.is_ready()
-        for refused in (server.run("y = 1"), server.create("v"), server.line.restart_workspace("w")):
+        await server.line.ask(CancelJob(workspace="w", job=first.job))
+        server.api.stopping = True
+        assert not await server.line.ask(IsReady())
+        for refused in (server.run("y = 1"), server.create("v"), server.line.ask(RestartWorkspace(name="w"))):
             with pytest.raises(TFserveError, match=r"^The server is shutting down and accepts no new work"):
                 await refused
-        server.requests.stopping = False
+        server.api.stopping = False
 
 
 async def test_the_output_of_a_job_is_waited_for(start: Start) -> None:
     async with start() as server:
         await server.create()
         job = await server.start("import time; time.sleep(0.1); print('more', flush=True); time.sleep(1000)")
-        assert await server.line.wait_output(job.id, len("begun\n"), 30) is False
-        cancelled = asyncio.ensure_future(server.line.cancel("w", job.job))
-        assert await server.line.wait_output(job.id, 10**6, 30) is True
+        assert await server.line.ask(WaitOutput(job_id=job.id, offset=len("begun\n"), wait_s=30)) is False
+        cancelled = asyncio.ensure_future(server.line.ask(CancelJob(workspace="w", job=job.job)))
+        assert await server.line.ask(WaitOutput(job_id=job.id, offset=10**6, wait_s=30)) is True
         await cancelled
-        assert await server.line.wait_output(job.id, 0, 30) is True, "it is over"
+        assert await server.line.ask(WaitOutput(job_id=job.id, offset=0, wait_s=30)) is True, "it is over"
 
 
 async def test_metrics_count_jobs_deaths_predictions_and_processes_and_keep_what_a_dead_web_process_counted(
@@ -322,11 +342,11 @@ async def test_metrics_count_jobs_deaths_predictions_and_processes_and_keep_what
         await server.deploy(written(tmp_path / "m.echo"))
         other = await server.new_web()
         other.http_errors = {"v1": {"404": 2}}
-        before = deaths(await server.line.metrics())
+        before = deaths(await server.line.ask(GetMetrics()))
         for each in (server.web, other):
             await each.predict("w", 1, 2)
         await server.run(DIES)
-        metrics = await server.line.metrics()
+        metrics = await server.line.ask(GetMetrics())
         (model,) = metrics.models
         assert (model.counts.requests, model.counts.replicas) == ({"v1": {"ok": 2}}, 1)
         (workspace,) = metrics.workspaces
@@ -337,8 +357,8 @@ async def test_metrics_count_jobs_deaths_predictions_and_processes_and_keep_what
         assert deaths(metrics)["model", "w"] == before["model", "w"]
         other.connection.close()
         await until(lambda: len(server.catalogue.lines) == 1)
-        metrics = await server.line.metrics()
+        metrics = await server.line.ask(GetMetrics())
         assert metrics.models[0].counts.requests == {"v1": {"ok": 2}}
         assert metrics.http_errors == {"v1": {"404": 2}}
-        await server.submit(JobKind.UNDEPLOY, {})
-        assert (await server.line.metrics()).models == []
+        await server.submit(UndeployJob())
+        assert (await server.line.ask(GetMetrics())).models == []

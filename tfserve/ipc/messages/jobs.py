@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from tfserve.ipc.messages.base import Base, JobKind, JobState
+from typing import Any
+
+from tfserve.ipc.messages.base import JobKind, JobState, Message, Request
+from tfserve.ipc.messages.job_requests import EncodedRequest, Outcome
+from tfserve.ipc.messages.scripts import Variables
 from tfserve.ipc.metrics import Deaths, NamedCounts, ProcessUse, TrainingCounts, WebCounts, WorkspaceCounts
 
+# --- the server
 
-class WebReady(Base):
+
+class WebReady(Message):
     """The web process accepts connections."""
 
 
-class GetServer(Base):
-    """Answered by Done(dict): all that the status page shows of the living server."""
+class GetServer(Request[dict[str, Any]]):
+    """All that the status page shows of the running server."""
 
 
-class GetMetrics(Base):
-    """Answered by Metrics."""
+class IsReady(Request[bool]):
+    """Whether the server accepts work."""
 
 
-class Metrics(Base):
-    """All that is counted and measured of the living server; `started_at` is a Unix time in seconds."""
+class SetService(Request[bool]):
+    """Turns the workspace service on or off. Responds whether that changed anything."""
+
+    on: bool
+
+
+class WaitChange(Request[int]):
+    """Responds with the newest revision, as soon as it differs from `since`."""
+
+    since: int
+    wait_s: float
+
+
+class Metrics(Message):
+    """All that is counted and measured of the running server; `started_at` is a Unix time in seconds."""
 
     version: str
     started_at: float
@@ -31,104 +50,87 @@ class Metrics(Base):
     deaths: list[Deaths]
 
 
-class IsReady(Base):
-    """Answered by Done(bool): whether the server takes work."""
+class GetMetrics(Request[Metrics]):
+    """Of the whole server: the counters of all web processes are added up."""
 
 
-class ListWorkspaces(Base):
-    """Answered by Done(list): the names of all workspaces."""
+class ReadCounters(Request[WebCounts]):
+    """The supervisor asks each web process what it has counted. The counts only grow while the models stay."""
 
 
-class TurnService(Base):
-    """Turns the workspace service on or off. Answered by Done(bool): whether that changed anything."""
-
-    on: bool
+# --- workspaces
 
 
-class CreateWorkspace(Base):
-    """Answered by Done(name)."""
+class ListWorkspaces(Request[list[str]]):
+    """The names of all workspaces."""
+
+
+class CreateWorkspace(Request[str]):
+    """Responds with the name, which is random by default."""
 
     name: str | None = None
     type: int = 0
 
 
-class DestroyWorkspace(Base):
-    """Destroys one workspace, or all. Answered by Done(bool)."""
+class DestroyWorkspace(Request[bool]):
+    """Destroys one workspace, or all. Responds whether there was any."""
 
     name: str | None = None
 
 
-class RestartWorkspace(Base):
-    """Gives a workspace a fresh process. Answered by Done(True)."""
+class RestartWorkspace(Request[None]):
+    """Gives a workspace a fresh process."""
 
     name: str
 
 
-class GetWorkspace(Base):
-    """Answered by Done(dict): the live status of one workspace."""
+class GetWorkspace(Request[dict[str, Any]]):
+    """The live status of one workspace."""
 
     name: str
 
 
-class SubmitJob(Base):
-    """Puts a job in a workspace's queue and waits up to `wait_s` for its end. Answered by JobAnswer."""
-
-    workspace: str
-    kind: JobKind
-    request: bytes
-    wait_s: float = 0.0
-    time_limit_s: float | None = None
-    idempotency_key: str | None = None
-
-
-class JobAnswer(Base):
-    """What is known of a job when the wait for it is over."""
-
-    job: int
-    id: int
-    kind: JobKind
-    state: JobState
-    waited_s: float
-    result: bytes | None = None
-    error: bytes | None = None
-    detail: bytes | None = None
-    variables: bytes | None = None
-
-
-class CancelJob(Base):
-    """Ends a job. Answered by JobAnswer when it has ended, by Done when it neither waits nor runs."""
-
-    workspace: str
-    job: int
-
-
-class GetVariables(Base):
-    """Answered by Variables: full values from the live worker while it is idle, else from the snapshot."""
+class GetVariables(Request[Variables]):
+    """Full values from the worker while it is idle; otherwise empty and incomplete, and the database has a snapshot."""
 
     workspace: str
     names: list[str] | None = None
 
 
-class WaitOutput(Base):
-    """Answered by Done(bool: has the job ended) when the job's output reaches beyond `offset`, or it has ended."""
+# --- jobs
+
+
+class JobStatus(Message):
+    """A job, after waiting for it. `outcome` is None before it has ended, and if only the database has it."""
+
+    job: int
+    id: int
+    kind: JobKind
+    state: JobState
+    waited_s: float = 0.0
+    outcome: Outcome | None = None
+
+
+class SubmitJob(Request[JobStatus]):
+    """Puts a job in a workspace's queue and waits up to `wait_s` for its end."""
+
+    workspace: str
+    request: EncodedRequest
+    wait_s: float = 0.0
+    time_limit_s: float | None = None
+    idempotency_key: str | None = None
+
+
+class CancelJob(Request[JobStatus | None]):
+    """Responds when the job has ended; None if it is neither waiting nor running."""
+
+    workspace: str
+    job: int
+
+
+class WaitOutput(Request[bool]):
+    """Waits until the job's output reaches beyond `offset`, or it has ended. Responds whether it has ended."""
 
     job_id: int
     offset: int
     wait_s: float
-
-
-class WaitChange(Base):
-    """Answered by Done(int: the newest revision) when anything has changed since revision `since`."""
-
-    since: int
-    wait_s: float
-
-
-class ReadStatistics(Base):
-    """The supervisor asks each web process for what it has counted. Answered by Statistics."""
-
-
-class Statistics(Base):
-    """Only grows, while the models stay."""
-
-    counts: WebCounts

@@ -1,4 +1,4 @@
-"""Deployed models: what web knows of them, and what a model worker is told."""
+"""Deployed models: what web knows about them, and the requests to model workers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 import msgspec
 
-from tfserve.ipc.messages.base import Base
+from tfserve.ipc.messages.base import Message, Request
 from tfserve.models.runtime_reports import Guard, Trial
 
 
-class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How a deployment wants to be served; what `/deploy/` takes beside the path.
+class ModelOptions(msgspec.Struct, frozen=True):
+    """How to serve a deployment: what `/deploy/` takes in addition to the path.
 
     `runtime` is a name of `tfserve.runtimes`, or `auto`. `max_batch_size` counts rows, `max_delay_s` is how long a
-    request may wait for company. `image` says how files become the input, `precision` is `float32` unless asked.
+    request may wait to be batched. `image` says how files become the input.
     `warm_up` is false for none, or the inputs of an example to warm up with. With `stateless` the model's state is
     reset before each call.
     `inputs` and `outputs` name those tensors of a frozen graph.
@@ -33,7 +33,7 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
 
 
 class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One version of a workspace's model as web must know it. `addresses` are the replicas that take predictions.
+    """One version of a workspace's model, for web. `addresses` are the replicas that take predictions.
 
     `state` is `loading`, `active`, `draining` or `failed`; `reason` says why it is not active. `runtime` computes it.
     """
@@ -56,48 +56,78 @@ class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     remarks: list[str] = []
 
 
-class GetModels(Base):
-    """Web asks once, before it is ready. Answered by Models."""
-
-
-class Models(Base):
+class Models(Message):
     """Every deployed model, by workspace."""
 
     models: dict[str, list[ModelVersion]]
 
 
-class ModelChanged(Base):
-    """What is deployed in a workspace now; empty when nothing is. The supervisor asks web, which answers Done."""
+class GetModels(Request[Models]):
+    """Web asks once, before it is ready; after that it is notified of every change."""
+
+
+class ModelChanged(Request[None]):
+    """The supervisor notifies web of what is deployed in a workspace now; empty when nothing is."""
 
     workspace: str
     versions: list[ModelVersion]
 
 
-class DrainModel(Base):
-    """Web answers Done when it waits for nothing more from these replicas of a deployment."""
+class DrainModel(Request[None]):
+    """Web responds when it waits for nothing more from these replicas of a deployment."""
 
     workspace: str
     id: int
     addresses: list[str]
 
 
-class ScaleModel(Base):
-    """Changes how many replicas the deployed model of a workspace has. Answered by Done when they serve."""
+class ScaleModel(Request[None]):
+    """Changes how many replicas the deployed model of a workspace has. Responds when they serve."""
 
     workspace: str
     replicas: int
 
 
-class WakeModel(Base):
-    """Web needs a signature that only TensorFlow computes. Answered by Done when its process is there."""
+class WakeModel(Request[None]):
+    """Web needs a signature that only TensorFlow computes. Responds when its process is ready, and web notified."""
 
     workspace: str
 
 
-class BecomeModel(Base):
-    """Load a model and answer predictions for it. Answered by ModelLoaded or Failed.
+class ModelLoaded(Message):
+    """`format` is a word for people; `version` the number of its folder, if it has one.
 
-    `weights` are other weights for a meta graph. `sample` is a predict request that the model before answered; the
+    `signatures` maps a signature's name to its inputs and outputs, `warm_up` says what was done to warm up, `remarks`
+    what users of the model must know.
+    """
+
+    format: str
+    version: int | None
+    signatures: dict[str, Any]
+    warm_up: str
+    memory_bytes: int
+    runtime: str = "tensorflow"
+    image: dict[str, Any] | None = None
+    remarks: list[str] = []
+    #: whether it keeps values from one call to the next
+    is_stateful: bool = False
+
+
+class WarmUpStep(Message):
+    """The worker reports what it is about to compute for its warm-up, and when that has ended. No response.
+
+    `problem` says why the worker ends itself because of it.
+    """
+
+    step: str
+    has_ended: bool = False
+    problem: str = ""
+
+
+class BecomeModel(Request[ModelLoaded]):
+    """Load a model and compute predictions with it.
+
+    `weights` are other weights for a meta graph. `sample` is a predict request that the former model computed; the
     new one is warmed up with it where its signature does not say how, and with `samples`, which are predictions of
     web's (an `Ask` each). Web reaches the model at the Unix socket `address` (see `tfserve.ipc.predictions`). A
     computation that takes longer than `time_limit_s` ends the process. `source` is what a converted model was made of,
@@ -119,62 +149,26 @@ class BecomeModel(Base):
     guard: Guard | None = None
 
 
-class WarmUpStep(Base):
-    """The worker says what it is about to compute for its warm-up, and when that has ended. Not answered.
-
-    `problem` says why the worker ends itself because of it.
-    """
-
-    step: str
-    has_ended: bool = False
-    problem: str = ""
-
-
-class ModelLoaded(Base):
-    """`format` is a word for people; `version` the number of its folder, if it has one.
-
-    `signatures` maps a signature's name to its inputs and outputs, `warm_up` says what was done to warm up, `remarks`
-    what users of the model must know.
-    """
-
-    format: str
-    version: int | None
-    signatures: dict[str, Any]
-    warm_up: str
-    memory_bytes: int
-    runtime: str = "tensorflow"
-    image: dict[str, Any] | None = None
-    remarks: list[str] = []
-    #: whether it keeps values from one call to the next
-    is_stateful: bool = False
-
-
-class ReadSamples(Base):
-    """Answered by Samples: some of the requests that the model has answered. With `prepared` files are decoded."""
-
-    prepared: bool = False
-
-
-class SamplesSeen(Base):
-    """The number of distinct requests that a model worker has sampled; sent when it grows, and occasionally later."""
-
-    count: int
-
-
-class IdleSince(Base):
-    """Answered by Done(seconds since the model's last prediction)."""
-
-
-class Samples(Base):
+class Samples(Message):
     """Each an encoded `tfserve.ipc.predictions.Ask`."""
 
     asks: list[bytes]
 
 
-class Predict(Base):
-    """Run predict requests (JSON objects {fetches, feed_dict, signature}) together. Answered by Predictions."""
+class ReadSamples(Request[Samples]):
+    """Some of the requests that the model has computed. With `prepared`, files are decoded."""
 
-    requests: list[bytes]
+    prepared: bool = False
+
+
+class SamplesSeen(Message):
+    """The number of distinct requests that a model worker has sampled; sent when it grows, and occasionally later."""
+
+    count: int
+
+
+class IdleSince(Request[float]):
+    """Seconds since the model's last prediction."""
 
 
 class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -188,17 +182,23 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
     in_full: bool = False
 
 
-class Predictions(Base):
+class Predictions(Message):
     """One for each request, in their order.
 
-    They may be fewer than the requests, but at least one, when the results are large: then ask again for the rest.
+    They may be fewer than the requests, but at least one, when the results are large: then request the rest again.
     """
 
     predictions: list[Prediction]
 
 
-class IdentifyModel(Base):
-    """Say which SavedModel or Keras file this is. Answered by Done(key), or Failed for what can't be converted.
+class Predict(Request[Predictions]):
+    """Computes predict requests (each a `PredictJob` as JSON) together."""
+
+    requests: list[bytes]
+
+
+class IdentifyModel(Request[str]):
+    """Responds with a key of a SavedModel or Keras file; fails for what can't be converted.
 
     The key changes with the files' bytes, the versions of the runtimes, the processor and the precision.
     """
@@ -207,11 +207,17 @@ class IdentifyModel(Base):
     precision: str = "float32"
 
 
-class Convert(Base):
-    """Convert a SavedModel or Keras file for one runtime, and compare and time it. Answered by Converted or Failed.
+class Converted(Message):
+    """What one candidate was found to be."""
+
+    trial: Trial
+
+
+class Convert(Request[Converted]):
+    """Convert a SavedModel or Keras file for one runtime, and compare and time it.
 
     The first `candidate` of a work folder is `tensorflow`: it computes what the others are compared with. `key` is the
-    answer to IdentifyModel. `samples` are requests that the model has answered: each the body of an `Ask` of
+    response to IdentifyModel. `samples` are requests that the model has computed: each the body of an `Ask` of
     `tfserve.ipc.predictions`, or a predict request as JSON. One that `was_requested` by name is converted even when
     nothing can be compared.
     """
@@ -223,9 +229,3 @@ class Convert(Base):
     precision: str = "float32"
     samples: list[bytes] = []
     was_requested: bool = False
-
-
-class Converted(Base):
-    """What one candidate was found to be."""
-
-    trial: Trial

@@ -1,28 +1,36 @@
-"""Scripts: what a worker that runs them is told."""
+"""Scripts: the requests to a worker that runs them."""
 
 from __future__ import annotations
 
-from tfserve.ipc.messages.base import Base, JobState
+from tfserve.ipc.messages.base import JobState, Message, Request
 
 
-class WorkerReady(Base):
-    """A worker's first words: it can be given a role. Sent with request id 0."""
+class WorkerReady(Message):
+    """The first message of a worker: it can be given a role. Sent with request id 0."""
 
     warm: bool
 
 
-class BecomeScripts(Base):
-    """Run the scripts of one workspace in the main thread. Answered by Done."""
+class BecomeScripts(Request[None]):
+    """Run the scripts of one workspace in the main thread."""
 
     workspace: str
 
 
-class BecomeHost(Base):
-    """Run the scripts of many workspaces, each in a thread of its own. Answered by Done."""
+class BecomeHost(Request[None]):
+    """Run the scripts of many workspaces, each in a thread of its own."""
 
 
-class RunScript(Base):
-    """Run a file, or a text, with `folder` as working directory. Answered by ScriptEnded."""
+class ScriptEnded(Message):
+    """`error` is a Failure as JSON; `variables` the bounded snapshot, a JSON object."""
+
+    state: JobState
+    error: bytes | None
+    variables: bytes
+
+
+class RunScript(Request[ScriptEnded]):
+    """Run a file, or a text, with `folder` as working directory."""
 
     job: int
     workspace: str
@@ -32,55 +40,47 @@ class RunScript(Base):
     clear: bool = False
 
 
-class ScriptEnded(Base):
-    """`error` is a Failure as JSON; `variables` the bounded snapshot, a JSON object."""
-
-    state: JobState
-    error: bytes | None
-    variables: bytes
-
-
-class ClearVariables(Base):
-    """Forget all variables of a workspace. Answered by Done."""
+class ClearVariables(Request[None]):
+    """Forget all variables of a workspace."""
 
     workspace: str
 
 
-class ReadVariables(Base):
-    """Full values by name (all when None), up to `limit_bytes` of JSON. Answered by Variables or Failed."""
-
-    workspace: str
-    names: list[str] | None
-    limit_bytes: int
-
-
-class Variables(Base):
+class Variables(Message):
     """A JSON object {name: value}. `complete` is false when it comes from the bounded snapshot."""
 
     values: bytes
     complete: bool = True
 
 
-class Interrupt(Base):
-    """Raise KeyboardInterrupt in the job, if it is the one that runs. No answer: the job's own end is the answer."""
+class ReadVariables(Request[Variables]):
+    """Full values by name (all when None), up to `limit_bytes` of JSON."""
+
+    workspace: str
+    names: list[str] | None
+    limit_bytes: int
+
+
+class Interrupt(Message):
+    """Raise KeyboardInterrupt in the job, if it is the one that runs. No response: the job ends."""
 
     job: int
     workspace: str
 
 
-class DropWorkspace(Base):
-    """A host forgets a workspace. Answered by Done."""
+class DropWorkspace(Request[None]):
+    """A host forgets a workspace."""
 
     workspace: str
 
 
-class OpenWorkspace(Base):
-    """A host makes a workspace, whose output it writes to two files that it opens. Answered by Done."""
+class OpenWorkspace(Request[None]):
+    """A host makes a workspace, whose output it writes to two files that it opens."""
 
     workspace: str
     stdout: str
     stderr: str
 
 
-class Stop(Base):
-    """Finish what you are doing and exit. No answer but the end of the process."""
+class Stop(Message):
+    """Finish what is running and exit. No response."""

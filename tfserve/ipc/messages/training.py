@@ -1,14 +1,14 @@
-"""Training: what web asks, and what a train worker is told."""
+"""Training: the requests of web, and those to a train worker."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tfserve.ipc.messages.base import Base, JobState
+from tfserve.ipc.messages.base import JobState, Message, Request
 
 
-class StartTraining(Base):
-    """Examines a project and queues a training task for it. Answered by Done(task id), or Failed with all problems.
+class StartTraining(Request[str]):
+    """Examines a project and queues a training task for it. Responds with its id; fails with all problems.
 
     `weights` is an uploaded file, which is kept in the task's folder; the parameter `weights` then names it.
     """
@@ -22,27 +22,19 @@ class StartTraining(Base):
     weights: bytes | None = None
 
 
-class CancelTask(Base):
-    """Answered by Done when the task has ended."""
+class CancelTask(Request[None]):
+    """Responds when the task has ended."""
 
     task_id: str
 
 
-class ResumeTask(Base):
-    """Gives a task that has ended, but is not done, another run. Answered by Done."""
+class ResumeTask(Request[None]):
+    """Gives a failed or cancelled task another run."""
 
     task_id: str
 
 
-class KeepFeedback(Base):
-    """Keep an image with its correct label for the next training of the project. Answered by FeedbackKept."""
-
-    task_id: str
-    label: str
-    image: bytes
-
-
-class FeedbackKept(Base):
+class FeedbackKept(Message):
     """`file` is relative to the project's results; `images` is the number of images kept so far."""
 
     label: str
@@ -50,24 +42,18 @@ class FeedbackKept(Base):
     images: int
 
 
-class ExamineProject(Base):
-    """Look through a project folder before anything is trained. Answered by ProjectExamined or Failed.
+class KeepFeedback(Request[FeedbackKept]):
+    """Keep an image with its correct label for the next training of the project."""
 
-    What was found is written to the file `findings`, from which the training goes on, unless there are problems.
-    Links that lead outside of `roots` are not followed; without roots all are.
-    """
-
-    project_dir: str
-    train_type: str
-    parameters: dict[str, Any]
-    findings: str
-    roots: list[str] = []
+    task_id: str
+    label: str
+    image: bytes
 
 
-class ProjectExamined(Base):
+class ProjectExamined(Message):
     """`problems` are sentences with paths: with any, there is no training. `skipped` are {path, reason}, bounded.
 
-    `dataset` is what the task's response says of the images: see `Findings.summary`.
+    `dataset` is what the task's response says about the images: see `Findings.summary`.
     """
 
     problems: list[str]
@@ -78,8 +64,31 @@ class ProjectExamined(Base):
     dataset: dict[str, Any] = {}
 
 
-class Train(Base):
-    """Train what ExamineProject found. Answered by TrainingEnded; Progress comes meanwhile.
+class ExamineProject(Request[ProjectExamined]):
+    """Check a project folder before anything is trained.
+
+    The images are listed in the file `findings`, from which the training continues, unless there are problems.
+    Links that lead outside of `roots` are not followed; without roots all are.
+    """
+
+    project_dir: str
+    train_type: str
+    parameters: dict[str, Any]
+    findings: str
+    roots: list[str] = []
+
+
+class TrainingEnded(Message):
+    """`error` is a Failure as JSON; `model_path` the SavedModel in `folder`; `metrics` a summary for the task."""
+
+    state: JobState
+    error: bytes | None = None
+    model_path: str | None = None
+    metrics: dict[str, Any] | None = None
+
+
+class Train(Request[TrainingEnded]):
+    """Train on what ExamineProject found, and send `Progress`.
 
     `folder` is where the result is moved to when it is complete, `work_folder` holds checkpoints between attempts.
     `timings` is a file that keeps how long stages took on this machine; empty for none.
@@ -96,20 +105,11 @@ class Train(Base):
     timings: str = ""
 
 
-class Progress(Base):
+class Progress(Message):
     """How far a training has come; `progress` is 0..100. Sent with request id 0."""
 
     job: int
     progress: float
     message: str
     eta_s: float | None = None
-    metrics: dict[str, Any] | None = None
-
-
-class TrainingEnded(Base):
-    """`error` is a Failure as JSON; `model_path` the SavedModel in `folder`; `metrics` a summary for the task."""
-
-    state: JobState
-    error: bytes | None = None
-    model_path: str | None = None
     metrics: dict[str, Any] | None = None

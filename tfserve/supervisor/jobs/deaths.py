@@ -9,8 +9,8 @@ import msgspec
 from tfserve.db import writes
 from tfserve.db.models import Job as JobRow
 from tfserve.errors import Failure
-from tfserve.ipc.messages import JobKind, JobState
-from tfserve.supervisor.jobs.job import REPEATABLE, STOPPED, Job, Outcome, may_be_repeated, no_result
+from tfserve.ipc.messages import JobKind, JobState, Outcome
+from tfserve.supervisor.jobs.job import REPEATABLE, STOPPED, Job, may_be_repeated
 from tfserve.supervisor.processes.output import last_lines_of
 from tfserve.supervisor.processes.worker import WorkerDied
 
@@ -73,11 +73,10 @@ def _lost_with_server(row: JobRow, data_folder: Path) -> writes.Ended:
         message="The job was lost because the server ended while it ran, and its worker with it. It was not run again.",
         detail={"signal": "SIGKILL", "exit_code": None, "last_output": tail},
     )
-    return writes.Ended(
-        job_id=row.pk,
-        kind=kind,
+    outcome = Outcome(
         state=JobState.LOST,
-        result=no_result(kind),
+        result=kind.no_result,
         error=msgspec.json.encode(failure),
         detail=msgspec.json.encode({"stdout": tail, "stderr": ""}) if kind == JobKind.SCRIPT else None,
     )
+    return writes.Ended(row.pk, kind, outcome)

@@ -11,13 +11,13 @@ import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from tfserve.db.writes import Turn
 from tfserve.errors import Failure, Kind, TFserveError, TimedOut
-from tfserve.ipc.messages import JobKind, JobState
+from tfserve.ipc.messages import JobKind, JobState, Outcome
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.deaths import last_death, outcome_of_death
 from tfserve.supervisor.jobs.job import (
@@ -25,7 +25,6 @@ from tfserve.supervisor.jobs.job import (
     STOPPED,
     Ending,
     Job,
-    Outcome,
     RunsAfterRestart,
     over_time,
 )
@@ -86,7 +85,7 @@ class Dispatcher:
         self.waiting.append(job)
         if self._stopping:
             self._postpone([job])
-        self.waiting_bytes += len(job.request)
+        self.waiting_bytes += job.size
         job.ended.add_done_callback(lambda _: self._gone(job))
         self._work.set()
 
@@ -183,9 +182,9 @@ class Dispatcher:
         if self._held or self.given_up_reason or not self.waiting:
             return []
         jobs = [self.waiting.popleft()]
-        size = len(jobs[0].request)
+        size = jobs[0].size
         while self.waiting and len(jobs) < MAX_BATCH_JOBS and self._goes_with(jobs[0], self.waiting[0]):
-            size += len(self.waiting[0].request)
+            size += self.waiting[0].size
             if size > MAX_BATCH_BYTES:
                 break
             jobs.append(self.waiting.popleft())
@@ -343,7 +342,7 @@ class Dispatcher:
         self._changed.fire()
 
     def _gone(self, job: Job) -> None:
-        self.waiting_bytes -= len(job.request)
+        self.waiting_bytes -= job.size
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:

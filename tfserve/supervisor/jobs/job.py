@@ -1,4 +1,4 @@
-"""A job while it waits or runs. What it was afterwards is in the database."""
+"""A job while it waits or runs. Afterwards it is only in the database."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from tfserve.db.writes import Ended
 from tfserve.errors import Failure, Kind, TFserveError, Unavailable
-from tfserve.ipc.messages import JobAnswer, JobKind, JobState
+from tfserve.ipc.messages import EncodedRequest, JobKind, JobState, JobStatus, Outcome
 from tfserve.supervisor.processes.output import JobOutput
 
 #: Kinds that are safe to run again after a death.
@@ -18,24 +16,9 @@ REPEATABLE = frozenset({JobKind.CLEAR, JobKind.DEPLOY, JobKind.UPDATE, JobKind.U
 MAX_ATTEMPTS = 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a job ended; `result`, `error`, `detail` and `variables` are JSON text."""
-
-    state: JobState
-    result: bytes | None = None
-    error: bytes | None = None
-    detail: bytes | None = None
-    variables: bytes | None = None
-
-    @classmethod
-    def failed(cls, failure: Failure, *, state: JobState = JobState.FAILED, result: bytes | None = b"false") -> Outcome:
-        return cls(state=state, result=result, error=msgspec.json.encode(failure))
-
-
 @dataclass(frozen=True)
 class Ending:
-    """Why a job is being ended from outside, and what that makes of it."""
+    """Why a job is ended from outside, and its state and failure then."""
 
     state: JobState
     failure: Failure
@@ -59,11 +42,6 @@ def may_be_repeated(kind: JobKind, attempts: int) -> bool:
     return kind in REPEATABLE and attempts < MAX_ATTEMPTS
 
 
-def no_result(kind: JobKind) -> bytes:
-    """The result of a job that did not succeed."""
-    return b"null" if kind == JobKind.PREDICT else b"false"
-
-
 def over_time(limit_s: float) -> Ending:
     message = f"The job ran longer than its time limit of {limit_s:g} seconds."
     return Ending(JobState.FAILED, Failure(code=Kind.TIMED_OUT, message=message))
@@ -75,15 +53,14 @@ class Job:
 
     id: int
     number: int
-    kind: JobKind
-    request: bytes
+    request: EncodedRequest
     attempts: int = 0
     time_limit_s: float | None = None
     output: JobOutput
-    #: set when somebody has asked for its end while it runs
+    #: set when it is to end early
     ending: Ending | None = None
     started: bool = False
-    #: set when the server stops before the job has ended: what those who wait for it get
+    #: set when the server stops before the job has ended: the error for those who wait for it
     postponed: asyncio.Future[TFserveError] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     ended: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -104,12 +81,21 @@ class Job:
         self.output.grew.fire()  # for those who follow the output
 
     @property
+    def kind(self) -> JobKind:
+        return self.request.kind
+
+    @property
+    def size(self) -> int:
+        """Of its request, in bytes."""
+        return len(self.request.json)
+
+    @property
     def may_be_repeated(self) -> bool:
         return may_be_repeated(self.kind, self.attempts)
 
     @property
     def no_result(self) -> bytes:
-        return no_result(self.kind)
+        return self.kind.no_result
 
     @property
     def state(self) -> JobState:
@@ -117,15 +103,11 @@ class Job:
             return self.ended.result().state
         return JobState.RUNNING if self.started else JobState.QUEUED
 
-    def answer(self, waited_s: float) -> JobAnswer:
-        outcome = self.ended.result() if self.ended.done() else Outcome(state=self.state)
-        return JobAnswer(
-            job=self.number, id=self.id, kind=self.kind, state=outcome.state, waited_s=waited_s, result=outcome.result,
-            error=outcome.error, detail=outcome.detail, variables=outcome.variables,
-        )  # fmt: skip
+    def status(self, *, waited_s: float = 0.0) -> JobStatus:
+        outcome = self.ended.result() if self.ended.done() else None
+        return JobStatus(
+            job=self.number, id=self.id, kind=self.kind, state=self.state, waited_s=waited_s, outcome=outcome
+        )
 
     def to_ended(self, outcome: Outcome) -> Ended:
-        return Ended(
-            job_id=self.id, kind=self.kind, state=outcome.state, result=outcome.result, error=outcome.error,
-            detail=outcome.detail,
-        )  # fmt: skip
+        return Ended(self.id, self.kind, outcome)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from tfserve.supervisor.jobs.job import Job, Outcome
+from tfserve.ipc.messages import Outcome
+from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.processes.child import Exit
 
 

@@ -8,9 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-import msgspec
+from typing import Protocol
 
 from tfserve.errors import Internal, TimedOut
 from tfserve.ipc.messages import (
@@ -22,13 +20,14 @@ from tfserve.ipc.messages import (
     Interrupt,
     JobKind,
     JobState,
-    Message,
     OpenWorkspace,
+    Outcome,
     ReadVariables,
     RunScript,
-    ScriptEnded,
+    ScriptJob,
+    Variables,
 )
-from tfserve.supervisor.jobs.job import Job, Outcome
+from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.processes.child import Exit
 from tfserve.supervisor.processes.output import JobOutput, OutputPipes
 from tfserve.supervisor.processes.restarts import Restarts
@@ -100,7 +99,7 @@ class ScriptRunner(ABC):
     async def _start(self) -> tuple[Worker, Printer]:
         """The worker in which the workspace is open, a new one if it has died, and where its output arrives."""
 
-    async def read_variables(self, names: list[str] | None, limit_bytes: int) -> Message | None:
+    async def read_variables(self, names: list[str] | None, limit_bytes: int) -> Variables | None:
         """Their full values; None while no idle worker has them, and when it dies.
 
         Raises the error that the worker replies with, such as `TimedOut`.
@@ -156,10 +155,15 @@ class ScriptRunner(ABC):
         if job.kind == JobKind.CLEAR:
             await worker.ask(ClearVariables(workspace=self._key))
             return CLEARED
-        request: dict[str, Any] = msgspec.json.decode(job.request)
-        response = await worker.ask(RunScript(job=job.number, workspace=self._key, folder=str(self._folder), **request))
-        if not isinstance(response, ScriptEnded):
-            raise Internal(f"a worker answered {type(response).__name__} to a script")
+        script = job.request.decode()
+        if not isinstance(script, ScriptJob):
+            raise Internal(f"{job.kind} is not a script")
+        response = await worker.ask(
+            RunScript(
+                job=job.number, workspace=self._key, folder=str(self._folder), file=script.file, text=script.text,
+                clear=script.clear,
+            )
+        )  # fmt: skip
         result = b"true" if response.state == JobState.SUCCEEDED else b"false"
         return Outcome(state=response.state, result=result, error=response.error, variables=response.variables)
 

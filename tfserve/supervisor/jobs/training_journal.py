@@ -9,9 +9,8 @@ from typing import Any
 
 from tfserve.db import training_tasks, writes
 from tfserve.errors import TFserveError
-from tfserve.ipc.messages import Progress
+from tfserve.ipc.messages import Outcome, Progress
 from tfserve.supervisor.events import Signal
-from tfserve.supervisor.jobs.job import Outcome
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.jobs.training_run import Run
 

@@ -19,12 +19,21 @@ from tfserve.config import Settings
 from tfserve.db import training_tasks
 from tfserve.db.models import TrainingTask as Row
 from tfserve.db.task_json import task_json
-from tfserve.errors import Failure, Internal, OutOfSpace, TFserveError, Unavailable
-from tfserve.ipc.messages import FeedbackKept, Interrupt, JobState, KeepFeedback, StartTraining, Train, TrainingEnded
+from tfserve.errors import Failure, OutOfSpace, TFserveError, Unavailable
+from tfserve.ipc.messages import (
+    FeedbackKept,
+    Interrupt,
+    JobState,
+    KeepFeedback,
+    Outcome,
+    StartTraining,
+    Train,
+    TrainingEnded,
+)
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.dataset_checks import Examinations
 from tfserve.supervisor.jobs.deaths import lost
-from tfserve.supervisor.jobs.job import CANCELLED, STOPPED, Ending, Job, Outcome
+from tfserve.supervisor.jobs.job import CANCELLED, STOPPED, Ending, Job
 from tfserve.supervisor.jobs.journal import Journal, NotRecorded
 from tfserve.supervisor.jobs.training_callbacks import Callbacks
 from tfserve.supervisor.jobs.training_journal import TrainingRecords
@@ -223,7 +232,7 @@ class Trainings:
         work_folder = self._folder(run.task_id)
         _make_private(work_folder / WORK)
         try:
-            answer = await worker.ask(
+            return await worker.ask(
                 Train(
                     job=run.job.number,
                     task_id=run.task_id,
@@ -241,9 +250,6 @@ class Trainings:
             worker.output = worker.on_progress = None
             await self._records.settle(run)
             worker.kill("the training is over")
-        if not isinstance(answer, TrainingEnded):
-            raise Internal(f"a worker answered {type(answer).__name__} to a training")
-        return answer
 
     async def _trained(self, run: Run, answer: TrainingEnded) -> None:
         if answer.state == JobState.SUCCEEDED:

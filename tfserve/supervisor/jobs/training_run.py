@@ -10,7 +10,7 @@ from typing import Any
 from tfserve.db.models import TrainingTask as Row
 from tfserve.db.reads import TASK_OUTPUT
 from tfserve.errors import Conflict, Overloaded
-from tfserve.ipc.messages import JobKind, ProjectExamined, StartTraining
+from tfserve.ipc.messages import ProjectExamined, StartTraining, TrainJob
 from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.processes.output import JobOutput
 from tfserve.supervisor.processes.worker import Worker
@@ -51,8 +51,7 @@ def run_of(row: Row, folder: Path, max_output_bytes: int) -> Run:
     job = Job(
         id=row.job.pk,
         number=row.job.number,
-        kind=JobKind.TRAIN,
-        request=b"",
+        request=TrainJob().encode(),
         attempts=row.job.attempts,
         output=JobOutput(folder / TASK_OUTPUT, max_output_bytes, appends=True),
     )

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from tfserve.ipc.connections import Connection, ConnectionLost
-from tfserve.ipc.messages import DrainModel, Message, ModelChanged, Models, ModelVersion
+from tfserve.ipc.messages import DrainModel, Message, ModelChanged, Models, ModelVersion, Request
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,11 @@ class Catalogue:
         """Returns when no web process waits for these replicas, or after `timeout_s`."""
         await self._send_all(DrainModel(workspace=workspace, id=id_, addresses=list(addresses)), timeout_s)
 
-    async def _send_all(self, message: Message, timeout_s: float) -> None:
+    async def _send_all(self, message: Request[None], timeout_s: float) -> None:
         await asyncio.gather(*(_send(line, message, timeout_s) for line in list(self._lines)))
 
 
-async def _send(line: Connection, message: Message, timeout_s: float) -> None:
+async def _send(line: Connection, message: Request[None], timeout_s: float) -> None:
     with contextlib.suppress(ConnectionLost):
         try:
             async with asyncio.timeout(timeout_s):

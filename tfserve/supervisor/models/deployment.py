@@ -15,7 +15,6 @@ from tfserve.models import formats
 from tfserve.models.runtime_reports import ENOUGH_SAMPLES, TENSORFLOW, Report
 from tfserve.supervisor.models.replicas import Replica, new_address
 
-DEFAULT_DEVICE = "/cpu:0"
 RUNTIME_OF_PRECISION = {"int8": "litert", "bf16": "openvino"}
 """The only runtime that supports a precision."""
 

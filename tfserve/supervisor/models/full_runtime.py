@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
 from tfserve.errors import TFserveError, Unavailable
-from tfserve.ipc.messages import Done, IdleSince
+from tfserve.ipc.messages import IdleSince
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.replicas import Replica
 from tfserve.supervisor.processes.worker import WorkerDied
@@ -60,10 +60,9 @@ class FullModel:
         while idle_s < FULL_IDLE_S and full.alive and self._set.active is deployment:
             await asyncio.wait([full.worker.child.ended], timeout=FULL_IDLE_S - idle_s)
             try:
-                response = await full.worker.ask(IdleSince())
+                idle_s = await full.worker.ask(IdleSince())
             except (TFserveError, WorkerDied):
                 break
-            idle_s = float(response.value) if isinstance(response, Done) else FULL_IDLE_S
         if self._set.active is deployment and deployment.full is full:
             deployment.full = None
             await self._set.announce()

@@ -45,7 +45,7 @@ class Migration:
         self._convert = convert
 
     def begin(self, deployment: Deployment) -> None:
-        """Compares the runtimes of a deployment, unless that is not wanted or already under way."""
+        """Compares the runtimes of a deployment, unless that is not wanted or already running."""
         may_convert = self._convert or deployment.requests_conversion
         if may_convert and deployment.may_be_converted and self.task is None:
             self.task = asyncio.get_running_loop().create_task(self._choose(deployment))

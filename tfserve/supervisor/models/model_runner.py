@@ -8,20 +8,29 @@ from contextlib import contextmanager
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from tfserve.db import writes
 from tfserve.db.models import Deployment as Row
 from tfserve.errors import Internal, Invalid, TFserveError, Unavailable
-from tfserve.ipc.messages import JobKind, JobState, ModelOptions, Predict, Prediction, Predictions
+from tfserve.ipc.messages import (
+    DeployJob,
+    JobKind,
+    JobState,
+    ModelOptions,
+    Outcome,
+    Predict,
+    Prediction,
+    UndeployJob,
+    UpdateJob,
+)
 from tfserve.models import formats
-from tfserve.supervisor.jobs.job import Job, Outcome
+from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.models import model_files
 from tfserve.supervisor.models.deadly_requests import DeadlyKinds
-from tfserve.supervisor.models.deployment import Deployment, options_of
+from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.replica_set import ReplicaSet
 from tfserve.supervisor.models.replicas import DiedOfEveryInput
 from tfserve.supervisor.processes.child import Exit
@@ -72,10 +81,10 @@ class ModelRunner:
             self._work = None
 
     def may_repeat(self, job: Job) -> bool:
-        return job.may_be_repeated and not (job.kind == JobKind.PREDICT and job.request in self._deadly)
+        return job.may_be_repeated and not (job.kind == JobKind.PREDICT and job.request.json in self._deadly)
 
     def may_share(self, job: Job) -> bool:
-        return job.request not in self._deadly
+        return job.request.json not in self._deadly
 
     def worked(self) -> None:
         """The replica set counts the deaths of its processes itself."""
@@ -83,7 +92,7 @@ class ModelRunner:
     def died(self, jobs: Sequence[Job], exit_: Exit) -> str | None:
         """A prediction that kills its worker does not count against the workspace, but is not repeated."""
         if len(jobs) == 1 and jobs[0].kind == JobKind.PREDICT:
-            self._deadly.note(jobs[0].request, exit_, attempts=jobs[0].attempts)
+            self._deadly.note(jobs[0].request.json, exit_, attempts=jobs[0].attempts)
         return None
 
     def interrupt(self, _: Job) -> None:
@@ -102,8 +111,18 @@ class ModelRunner:
     async def _run(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
         if jobs[0].kind == JobKind.PREDICT:
             return await self._predict(jobs)
-        run = {JobKind.DEPLOY: self._deploy, JobKind.UPDATE: self._update, JobKind.UNDEPLOY: self._undeploy}
-        return [await run[job.kind](job) for job in jobs]
+        return [await self._change(job) for job in jobs]
+
+    async def _change(self, job: Job) -> Outcome:
+        match job.request.decode():
+            case DeployJob() as deploy:
+                return await self._replace(path=deploy.path, weights=None, device=deploy.device, options=deploy.options)
+            case UpdateJob() as update:
+                return await self._update(update)
+            case UndeployJob():
+                return await self._undeploy()
+            case _:
+                raise Internal(f"{job.kind} does not change a deployment")
 
     @contextmanager
     def _in(self, stage: Stage) -> Iterator[None]:
@@ -118,17 +137,11 @@ class ModelRunner:
 
     # --- deploy, update, undeploy
 
-    async def _deploy(self, job: Job) -> Outcome:
-        request: dict[str, Any] = msgspec.json.decode(job.request)
-        options = options_of(request.get("options") or {})
-        return await self._replace(path=request["path"], weights=None, device=request["device"], options=options)
-
-    async def _update(self, job: Job) -> Outcome:
-        request: dict[str, Any] = msgspec.json.decode(job.request)
-        active, path = self.replica_set.deployed(), request["path"]
+    async def _update(self, update: UpdateJob) -> Outcome:
+        active, path = self.replica_set.deployed(), update.path
         options = active.options
-        if (warm_up := request.get("warm_up")) is not None:
-            options = msgspec.structs.replace(options, warm_up=warm_up)
+        if update.warm_up is not None:
+            options = msgspec.structs.replace(options, warm_up=update.warm_up)
         same = partial(self._replace, device=active.device, options=options, is_update=True)
         if active.format == formats.META_GRAPH and _is_weights_only(path):
             return await same(path=active.path, weights=path)
@@ -139,7 +152,7 @@ class ModelRunner:
         self._deadly.forget()
         self.replica_set.retry()
 
-    async def _undeploy(self, _: Job) -> Outcome:
+    async def _undeploy(self) -> Outcome:
         active = self.replica_set.deployed()
         await self._journal.change(partial(writes.end_deployment, active.id, Row.State.GONE, "undeployed"))
         freed = await self.replica_set.remove()
@@ -218,7 +231,7 @@ class ModelRunner:
         outcomes = [_outcome(each) for each in predictions]
         for job, outcome in zip(jobs, outcomes, strict=False):
             if outcome.state == JobState.SUCCEEDED:
-                self.replica_set.sample = job.request
+                self.replica_set.sample = job.request.json
         return outcomes
 
     async def _compute(self, jobs: Sequence[Job], *, in_full: bool) -> list[Prediction]:
@@ -228,9 +241,7 @@ class ModelRunner:
         async with replica_set.computing_lock:
             replica_set.computing = replica.worker
             with self._in(Stage.COMPUTING):
-                response = await replica.worker.ask(Predict(requests=[job.request for job in jobs]))
-        if not isinstance(response, Predictions):
-            raise Internal(f"a worker answered {type(response).__name__} to a prediction")
+                response = await replica.worker.ask(Predict(requests=[job.request.json for job in jobs]))
         return response.predictions
 
     async def _compute_in_full(self, jobs: Sequence[Job], predictions: list[Prediction]) -> list[Prediction]:

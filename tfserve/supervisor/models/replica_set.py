@@ -15,7 +15,7 @@ from tfserve.config import Settings
 from tfserve.db import writes
 from tfserve.db.models import Deployment as Row
 from tfserve.errors import NotFound, TFserveError, Unavailable, Unsupported
-from tfserve.ipc.messages import ReadSamples, Samples
+from tfserve.ipc.messages import ReadSamples
 from tfserve.models.runtime_reports import Report
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.deaths import last_death
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 SAMPLES_S = 0.5
 """Maximum time to wait for the samples of a busy worker."""
 PREPARED_S = 30.0
-"""The same if files have to be decoded, which only background work asks for."""
+"""The same if files have to be decoded, which only happens in the background."""
 
 
 class ReplicaSet:
@@ -227,8 +227,7 @@ class ReplicaSet:
     async def _samples_of(self, replica: Replica, *, prepared: bool) -> list[bytes]:
         try:
             async with asyncio.timeout(PREPARED_S if prepared else SAMPLES_S):
-                response = await replica.worker.ask(ReadSamples(prepared=prepared))
-                return response.asks if isinstance(response, Samples) else []
+                return (await replica.worker.ask(ReadSamples(prepared=prepared))).asks
         except (TimeoutError, TFserveError, WorkerDied):
             log.info("the model of workspace %s gives no samples", self._name)
             return []
@@ -378,7 +377,7 @@ class ReplicaSet:
         return await self._give_up_missing(deployment, deployment.reason)
 
     async def _give_up_missing(self, deployment: Deployment, reason: str) -> bool:
-        """Starts no more processes. The deployment serves with those that live, or has failed if there is none."""
+        """Starts no more processes. The deployment serves with the living ones; without any, it has failed."""
         deployment.reason = reason
         if not deployment.living:
             deployment.state = Row.State.FAILED

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from tfserve.errors import Internal
 from tfserve.ipc.messages import BecomeModel, ModelLoaded, WarmUpStep
 from tfserve.models import formats
 from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied
@@ -68,8 +67,6 @@ async def start_replica(spare: Spare, request: BecomeModel, format_: str) -> Rep
         worker = await _new_worker(spare, request, format_)
         try:
             loaded = await worker.ask(replace(request, skip=[*request.skip, *skipped]))
-            if not isinstance(loaded, ModelLoaded):
-                raise Internal(f"a worker answered {type(loaded).__name__} to a model")
             return Replica(worker, request.address, loaded, skipped)
         except WorkerDied as death:
             step = worker.warm_up_step

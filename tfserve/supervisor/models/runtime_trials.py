@@ -10,13 +10,16 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from tfserve.errors import Internal, TFserveError
-from tfserve.ipc.messages import AUTO, Convert, Converted, Done, IdentifyModel, Message
+from tfserve.errors import TFserveError
+from tfserve.ipc.messages import AUTO, Convert, IdentifyModel, Request
 from tfserve.models.runtime_reports import CANDIDATES, NEED_TENSORFLOW, TENSORFLOW, Conversions, Report, Trial
 from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 TRIAL_S = 300.0
 """The time limit of a candidate."""
@@ -75,10 +78,7 @@ class RuntimeTrials:
 
     async def _identify(self, path: str, precision: str) -> str:
         worker = await self._spare.start_cold()
-        response = await _request_once(worker, IdentifyModel(path=path, precision=precision))
-        if not isinstance(response, Done):
-            raise Internal(f"a worker answered {type(response).__name__} to the request to identify a model")
-        return str(response.value)
+        return await _request_once(worker, IdentifyModel(path=path, precision=precision))
 
     async def _try(self, request: Convert) -> Trial:
         """Any error of a candidate is the result of its trial."""
@@ -88,21 +88,17 @@ class RuntimeTrials:
             worker = await self._spare.start_cold()
         try:
             async with asyncio.timeout(TRIAL_S):
-                response = await _request_once(worker, request)
+                return (await _request_once(worker, request)).trial
         except TimeoutError:
             reason = f"it took longer than {TRIAL_S:g} s"
         except WorkerDied as death:
             reason = f"its process died: {death}"
         except TFserveError as error:
             reason = error.message
-        else:
-            if isinstance(response, Converted):
-                return response.trial
-            reason = f"its process answered {type(response).__name__}"
         return Trial(runtime=request.candidate, ok=False, reason=reason)
 
 
-async def _request_once(worker: Worker, request: Message) -> Message:
+async def _request_once(worker: Worker, request: Request[R]) -> R:
     """The response of a process that exists for this one request."""
     try:
         return await worker.ask(request)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import psutil
 
@@ -27,6 +28,7 @@ from tfserve.ipc.messages import (
     IdentifyModel,
     Message,
     Progress,
+    Request,
     SamplesSeen,
     Stop,
     Train,
@@ -41,6 +43,8 @@ from tfserve.supervisor.processes.output import JobOutput, Pipe
 from tfserve.supervisor.processes.restarts import Restarts
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 STOP_GRACE_S = 5.0
 EOF_GRACE_S = 0.2
@@ -159,12 +163,12 @@ class Worker:
     def alive(self) -> bool:
         return self.child.alive
 
-    async def ask(self, message: Message) -> Message:
+    async def ask(self, request: Request[R]) -> R:
         """The worker's response. Raises the error that it replies with, or `WorkerDied`."""
-        if (role := ROLES.get(type(message))) is not None:
-            self.child.take_role(role, getattr(message, "workspace", ""))
+        if (role := ROLES.get(type(request))) is not None:
+            self.child.take_role(role, getattr(request, "workspace", ""))
         try:
-            return await self._open_line.ask(message)
+            return await self._open_line.ask(request)
         except ConnectionLost:
             # A connection closes a moment before its process ends. A process that continues without one is of no use:
             # a script may have closed the socket.
@@ -176,7 +180,7 @@ class Worker:
             raise WorkerDied(exit_, self._last_output(), shows_fault=self._last_lines[2].has_fault) from None
 
     def tell(self, message: Message) -> None:
-        self._open_line.tell(message)
+        self._open_line.notify(message)
 
     def drain(self) -> None:
         """Reads what the worker has printed so far."""
@@ -261,7 +265,7 @@ class Spare:
         return self._worker
 
     def fill(self) -> None:
-        """Starts a spare if there is none."""
+        """Starts a spare, unless one exists."""
         if self._wanted and self._filling is None and self._worker is None:
             self._filling = asyncio.get_running_loop().create_task(self._fill())
 

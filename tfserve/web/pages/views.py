@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_safe
 from django_htmx.middleware import HtmxDetails
 
 from tfserve.errors import NotFound, Unavailable
+from tfserve.ipc.messages import GetServer, WaitChange
 from tfserve.web.database_reads import read
 from tfserve.web.pages import reads
 from tfserve.web.supervisor_client import SupervisorLine
@@ -35,7 +36,7 @@ class PageRequest(ASGIRequest):
 async def status(request: PageRequest) -> HttpResponse:
     """The server, its workspaces, deployments, newest trainings and jobs."""
     server, (jobs, has_more), (tasks, tasks_total) = await asyncio.gather(
-        _line(request).server(), read(reads.recent_jobs), read(reads.recent_tasks)
+        _line(request).ask(GetServer()), read(reads.recent_jobs), read(reads.recent_tasks)
     )
     workspaces = server["workspaces"]
     return await _page(
@@ -80,8 +81,8 @@ async def _changes(line: SupervisorLine) -> AsyncIterator[str]:
     revision, is_ready = -1, True
     with contextlib.suppress(Unavailable):
         while is_ready:
-            revision = await line.wait_change(revision, REFRESH_S)
-            is_ready = (await line.server())["ready"]
+            revision = await line.ask(WaitChange(since=revision, wait_s=REFRESH_S))
+            is_ready = (await line.ask(GetServer()))["ready"]
             yield f"event: {'changed' if is_ready else 'stopping'}\ndata: {revision}\n\n"
             await asyncio.sleep(PAUSE_S)
 

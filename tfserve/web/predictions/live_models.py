@@ -13,6 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from tfserve.errors import Invalid, NotFound, TFserveError, TimedOut, Unavailable, from_failure, nearest
 from tfserve.ipc import predictions
@@ -24,7 +25,6 @@ from tfserve.paths import without_folders
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Signature
 from tfserve.web.http import access_log
 from tfserve.web.http.offload import are_heavy, offloaded
-from tfserve.web.predictions.counters import Statistics
 from tfserve.web.predictions.model_connections import ModelLine
 from tfserve.web.predictions.pool import Pool
 from tfserve.web.predictions.request import (
@@ -69,7 +69,7 @@ class Model:
     def __init__(self, name: str, info: ModelVersion, *, timeout_s: float, limit: int, wake: Wake) -> None:
         self.name = name
         self.info = info
-        self.statistics = Statistics()
+        self.statistics = ModelCounts()
         self.signatures: dict[str, Signature] = {}
         #: larger requests can't fit; None where inputs may have any size
         self.max_body_bytes: int | None = None
@@ -279,7 +279,7 @@ class Models:
 
     def counts(self) -> dict[int, ModelCounts]:
         """What this process has counted of each deployment, by its id."""
-        return {model.info.id: model.statistics.snapshot(in_flight=model.in_flight) for model in self}
+        return {model.info.id: replace(model.statistics, in_flight=model.in_flight) for model in self}
 
     def names(self) -> list[str]:
         return list(self._by_name)

@@ -153,7 +153,7 @@ class ModelRole:
 
     def _begin_sampling(self, computation: Computation, runtime: Runtime, former: Sequence[bytes]) -> None:
         """Called after the warm-up, so that synthetic inputs are not among the samples."""
-        computation.samples = samples.Samples(lambda count: self._connection.tell(SamplesSeen(count=count)))
+        computation.samples = samples.Samples(lambda count: self._connection.notify(SamplesSeen(count=count)))
         for ask in map(decode_sample, former):
             if ask.signature in runtime.signatures:
                 computation.samples.keep(ask)

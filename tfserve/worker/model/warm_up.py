@@ -73,7 +73,7 @@ class Steps:
     @contextlib.contextmanager
     def begin(self, step: str) -> Iterator[None]:
         """Runs a step. A computation that does not finish within the limit ends the process."""
-        self._connection.tell(WarmUpStep(step=step))
+        self._connection.notify(WarmUpStep(step=step))
         timer = threading.Timer(self._limit_s, self._give_up, [step])
         timer.daemon = True
         timer.start()
@@ -81,11 +81,11 @@ class Steps:
             yield
         finally:
             timer.cancel()
-            self._connection.tell(WarmUpStep(step=step, has_ended=True))
+            self._connection.notify(WarmUpStep(step=step, has_ended=True))
 
     def _give_up(self, step: str) -> None:
         problem = f"it did not finish within {self._limit_s:g} s"
-        self._connection.tell(WarmUpStep(step=step, problem=problem))
+        self._connection.notify(WarmUpStep(step=step, problem=problem))
         os.write(2, f"The warm-up with {step} was abandoned: {problem}.\n".encode())
         os._exit(os.EX_SOFTWARE)
 

@@ -57,7 +57,7 @@ class Line:
             yield from reader.feed(data)
 
     def answer(self, request_id: int, message: Message) -> None:
-        self._socket.sendall(frames.encode(request_id | frames.ANSWER, message))
+        self._socket.sendall(frames.encode(request_id | frames.RESPONSE, message))
 
     def tell(self, message: Message) -> None:
         self._socket.sendall(frames.encode(0, message))

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import msgspec
 from queues import DEADLINE_S, open_journal, read
 from trainer import Trainer
 
 from tfserve.config import Settings
 from tfserve.db.models import Job as JobRow
-from tfserve.ipc.messages import CreateWorkspace, JobAnswer, JobKind, Message, SubmitJob
-from tfserve.supervisor.api import Requests
+from tfserve.ipc.messages import CreateWorkspace, JobRequest, JobStatus, Request, ScriptJob, SubmitJob
+from tfserve.supervisor.api import Api
 from tfserve.supervisor.jobs.journal import Journal
+from tfserve.supervisor.metrics import Measures
 from tfserve.supervisor.models.announcements import Catalogue
 from tfserve.supervisor.workspaces import Workspaces
+
+R = TypeVar("R")
 
 
 def waits_for(file: Path) -> str:
@@ -26,38 +28,37 @@ def waits_for(file: Path) -> str:
 
 
 class JobServer(Trainer):
-    """A server without its web processes: its questions are asked here."""
+    """A server without web processes: the test sends the requests."""
 
     def __init__(self, settings: Settings, journal: Journal) -> None:
         super().__init__(settings, journal)
         spare = self.trainings._spare
-        self.workspaces = Workspaces(
-            settings, journal=journal, spare=spare, catalogue=Catalogue(), changed=self.changed
-        )
-        self.requests = Requests(
+        catalogue = Catalogue()
+        self.workspaces = Workspaces(settings, journal=journal, spare=spare, catalogue=catalogue, changed=self.changed)
+        self.api = Api(
             settings, workspaces=self.workspaces, trainings=self.trainings, journal=journal, spare=spare,
             changed=self.changed,
+            metrics=Measures(catalogue=catalogue, workspaces=self.workspaces, trainings=self.trainings),
         )  # fmt: skip
 
     async def create(self, name: str = "w") -> None:
-        await self.requests.answer(CreateWorkspace(name=name))
+        await self.ask(CreateWorkspace(name=name))
 
     async def submit(
-        self, script: str = "", *, kind: JobKind = JobKind.SCRIPT, wait_s: float = 0.0, **fields: Any
-    ) -> JobAnswer:
-        request = msgspec.json.encode({"text": script})
-        answer = await self.ask(SubmitJob(workspace="w", kind=kind, request=request, wait_s=wait_s, **fields))
-        assert isinstance(answer, JobAnswer)
-        return answer
+        self, script: str = "", *, request: JobRequest | None = None, wait_s: float = 0.0, **fields: Any
+    ) -> JobStatus:
+        job = request or ScriptJob(clear=False, text=script)
+        return await self.ask(SubmitJob(workspace="w", request=job.encode(), wait_s=wait_s, **fields))
 
-    async def ask(self, message: Message) -> Message:
-        return await self.requests.answer(message)
+    async def ask(self, request: Request[R]) -> R:
+        response: R = await self.api.handle(request)
+        return response
 
-    async def begin_waiting(self, file: Path, **fields: Any) -> JobAnswer:
+    async def begin_waiting(self, file: Path, **fields: Any) -> JobStatus:
         """A script that runs until the file is there."""
         answer = await self.submit(waits_for(file), **fields)
         job = self.workspaces.jobs[answer.id]
-        while not job.output.size:
+        while job.output.size < len("begun\n"):  # which may arrive in two pieces
             assert await job.output.grew.wait(DEADLINE_S)
         return answer
 
@@ -87,6 +88,6 @@ async def open_server(database: Path, **settings: Any) -> AsyncIterator[JobServe
             yield server
         finally:
             journal.give_up_after(5)
-            server.requests.stopping = True
+            server.api.stopping = True
             await server.workspaces.close()
             await server.trainings.close()

@@ -18,10 +18,10 @@ from tfserve.db import writes
 from tfserve.db.database import Database
 from tfserve.db.models import Job as JobRow
 from tfserve.db.models import Workspace as WorkspaceRow
-from tfserve.ipc.messages import JobKind, JobState
+from tfserve.ipc.messages import EncodedRequest, JobKind, JobState, Outcome
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.dispatcher import Dispatcher
-from tfserve.supervisor.jobs.job import DESTROYED, Job, Outcome
+from tfserve.supervisor.jobs.job import DESTROYED, Job
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.jobs.runner import Runner
 from tfserve.supervisor.processes.child import Exit
@@ -109,7 +109,7 @@ class HeldRunner:
         return self.is_harmless(job)
 
     def may_share(self, job: Job) -> bool:
-        return b"alone" not in job.request
+        return b"alone" not in job.request.json
 
     def worked(self) -> None:
         self.deaths = 0
@@ -155,14 +155,14 @@ class Queue:
     ) -> Job:
         """`is_idle` says what the queue seems to be when the job comes."""
         submission = writes.Submission(
-            workspace_id=self.id, workspace_name=self.name, kind=kind, request=request,
+            workspace_id=self.id, workspace_name=self.name, request=EncodedRequest(kind, request),
             started=self.dispatcher.idle if is_idle is None else is_idle, **fields,
         )  # fmt: skip
         return self.put(submission, await self.journal.submit(submission))
 
     def put(self, submission: writes.Submission, recorded: writes.Recorded) -> Job:
         job = Job(
-            id=recorded.id, number=recorded.number, kind=submission.kind, request=submission.request,
+            id=recorded.id, number=recorded.number, request=submission.request,
             attempts=int(recorded.is_started), time_limit_s=submission.time_limit_s, started=recorded.is_started,
             output=JobOutput(self._folder / f"{recorded.number}.out", 10_000),
         )  # fmt: skip

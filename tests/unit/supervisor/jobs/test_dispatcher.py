@@ -26,9 +26,9 @@ from queues import (
 from tfserve.db.models import Outcome as OutcomeRow
 from tfserve.db.models import Snapshot
 from tfserve.errors import Invalid, TimedOut
-from tfserve.ipc.messages import JobKind, JobState
+from tfserve.ipc.messages import JobKind, JobState, Outcome
 from tfserve.supervisor.jobs import dispatcher, journal
-from tfserve.supervisor.jobs.job import DESTROYED, RESTARTED, STOPPED, Job, Outcome, RunsAfterRestart
+from tfserve.supervisor.jobs.job import DESTROYED, RESTARTED, STOPPED, Job, RunsAfterRestart
 from tfserve.supervisor.jobs.journal import NotRecorded
 
 PREDICT, SCRIPT = JobKind.PREDICT, JobKind.SCRIPT
@@ -197,9 +197,11 @@ async def test_what_a_script_printed_and_its_variables_are_recorded_with_its_end
         call.end(Outcome(state=JobState.FAILED, result=b"false", error=FAILED.error, variables=b'{"x":1}'))
         found = await outcome(job)
         assert found.detail == b'{"stdout":"out\\n","stderr":"err\\n"}'
-        answer = job.answer(waited_s=0.5)
-        assert (answer.job, answer.id, answer.kind, answer.state) == (0, job.id, SCRIPT, JobState.FAILED)
-        assert (answer.result, answer.variables, answer.waited_s) == (b"false", b'{"x":1}', 0.5)
+        status = job.status(waited_s=0.5)
+        assert (status.job, status.id, status.kind, status.state) == (0, job.id, SCRIPT, JobState.FAILED)
+        assert status.waited_s == 0.5
+        assert status.outcome is not None
+        assert (status.outcome.result, status.outcome.variables) == (b"false", b'{"x":1}')
         row = await read(lambda: OutcomeRow.objects.get(job=job.id))
         assert (row.result, row.detail, row.error) == ("false", found.detail.decode(), FAILED.error.decode())
         assert await read(lambda: Snapshot.objects.get(workspace=queue.id).variables) == '{"x":1}'
@@ -591,11 +593,13 @@ async def test_a_wait_ends_with_its_time_while_the_job_goes_on(tmp_path: Path) -
         (job,) = await submit(queue, 1)
         call = await runner.next()
         await job.wait(0.01)
-        answer = job.answer(waited_s=0.01)
-        assert (answer.state, answer.result, answer.error) == (JobState.RUNNING, None, None)
+        status = job.status(waited_s=0.01)
+        assert (status.state, status.outcome) == (JobState.RUNNING, None)
         call.succeed(result=b"7")
         await job.wait(20)
-        assert job.answer(waited_s=0.0).result == b"7"
+        ended = job.status().outcome
+        assert ended is not None
+        assert ended.result == b"7"
 
 
 # --- a database that fails

@@ -14,7 +14,7 @@ from queues import DEADLINE_S, locked, read
 
 from tfserve.db.models import Job as JobRow
 from tfserve.errors import DatabaseUnavailable, IdempotencyKeyReused, QueueFull, Stopping, WorkspaceGivenUp
-from tfserve.ipc.messages import CancelJob, Done, JobAnswer, JobKind, JobState, WaitOutput
+from tfserve.ipc.messages import CancelJob, ClearJob, JobState, JobStatus, PredictJob, ScriptJob, WaitOutput
 
 
 def failure(row: JobRow) -> Mapping[str, Any]:
@@ -47,7 +47,7 @@ async def test_jobs_that_come_at_once_are_counted_before_they_are_recorded(datab
         await server.create()
         await server.begin_waiting(tmp_path / "go")
         answers = await asyncio.gather(*(server.submit() for _ in range(10)), return_exceptions=True)
-        assert [type(each) for each in answers] == [JobAnswer] * 3 + [QueueFull] * 7
+        assert [type(each) for each in answers] == [JobStatus] * 3 + [QueueFull] * 7
         (tmp_path / "go").touch()
         assert await server.all_ended() == ["succeeded"] * 4
 
@@ -75,7 +75,7 @@ async def test_a_workspace_that_was_given_up_or_a_server_that_stops_takes_no_job
             await server.submit()
         assert (await server.submit(idempotency_key="k")).id == known.id
         dispatcher.resume()
-        server.requests.stopping = True
+        server.api.stopping = True
         with pytest.raises(Stopping):
             await server.submit()
         assert await server.job_states() == ["succeeded"]
@@ -117,9 +117,9 @@ async def test_jobs_are_cancelled_while_they_wait_and_while_they_run(database: P
         await server.submit()
         for number in (1, 0):
             answer = await server.ask(CancelJob(workspace="w", job=number))
-            assert isinstance(answer, JobAnswer)
+            assert answer is not None
             assert (answer.job, answer.state) == (number, JobState.CANCELLED)
-        assert await server.ask(CancelJob(workspace="w", job=0)) == Done()
+        assert await server.ask(CancelJob(workspace="w", job=0)) is None
         assert await server.job_states() == ["cancelled"] * 2
 
 
@@ -138,12 +138,12 @@ async def test_the_output_of_a_job_can_be_followed_until_it_has_ended(database: 
     async with open_server(database) as server:
         await server.create()
         job = await server.begin_waiting(tmp_path / "go")
-        assert await server.ask(WaitOutput(job_id=job.id, offset=0, wait_s=DEADLINE_S)) == Done(value=False)
+        assert await server.ask(WaitOutput(job_id=job.id, offset=0, wait_s=DEADLINE_S)) is False
         waiting = asyncio.ensure_future(server.ask(WaitOutput(job_id=job.id, offset=6, wait_s=DEADLINE_S)))
         await asyncio.sleep(0)
         (tmp_path / "go").touch()
-        assert await waiting == Done(value=True)
-        assert await server.ask(WaitOutput(job_id=job.id, offset=6, wait_s=DEADLINE_S)) == Done(value=True)
+        assert await waiting is True
+        assert await server.ask(WaitOutput(job_id=job.id, offset=6, wait_s=DEADLINE_S)) is True
 
 
 # --- a database that fails
@@ -201,8 +201,8 @@ async def test_after_a_kill_of_the_server_what_does_no_harm_runs_again_before_al
 ) -> None:
     async with open_server(database) as server:
         await server.create()
-        for kind in (JobKind.PREDICT, JobKind.CLEAR, JobKind.SCRIPT):
-            await server.submit(kind=kind, wait_s=DEADLINE_S)
+        for request in (PredictJob(fetches=["x"]), ClearJob(), ScriptJob(clear=False, text="")):
+            await server.submit(request=request, wait_s=DEADLINE_S)
     await as_if_killed([("predict", "running", 2), ("clear", "running", 1), ("script", "queued", 0)])
     async with open_server(database) as server:
         assert await server.all_ended() == ["lost", "succeeded", "succeeded"]

@@ -20,7 +20,7 @@ from tfserve.db.database import DatabaseLost
 from tfserve.db.models import Job as JobRow
 from tfserve.db.models import Workspace
 from tfserve.errors import DatabaseUnavailable, IdempotencyKeyReused, Internal, Invalid, NoSuchWorkspace, OutOfSpace
-from tfserve.ipc.messages import JobKind, JobState
+from tfserve.ipc.messages import EncodedRequest, JobKind, JobState, Outcome
 from tfserve.supervisor.jobs import journal as journal_module
 from tfserve.supervisor.jobs.journal import Journal, NotRecorded
 
@@ -57,7 +57,7 @@ async def create_workspace(journal: Journal, name: str = "w") -> int:
 
 def submission(workspace_id: int, request: bytes = b"{}", **fields: Any) -> records.Submission:
     return records.Submission(
-        workspace_id=workspace_id, workspace_name="w", kind=JobKind.SCRIPT, request=request, **fields
+        workspace_id=workspace_id, workspace_name="w", request=EncodedRequest(JobKind.SCRIPT, request), **fields
     )
 
 
@@ -141,7 +141,7 @@ async def test_numbers_go_on_after_all_jobs_were_forgotten_and_after_a_restart()
         workspace = await create_workspace(journal)
         for _ in range(2):
             recorded = await journal.submit(submission(workspace))
-            ended = records.Ended(job_id=recorded.id, kind=JobKind.SCRIPT, state=JobState.SUCCEEDED)
+            ended = records.Ended(recorded.id, JobKind.SCRIPT, Outcome(state=JobState.SUCCEEDED))
             await journal.take_turn(records.Turn(workspace_id=workspace, ended=[ended]))
         assert await journal.change(partial(records.prune, workspace, keep_jobs=0, keep_days=1)) == [0, 1]
         assert (await journal.submit(submission(workspace))).number == 2
@@ -185,7 +185,7 @@ async def test_a_known_key_tells_the_state_that_its_job_has_by_now() -> None:
     async with open_journal() as journal:
         workspace = await create_workspace(journal)
         recorded = await journal.submit(submission(workspace, idempotency_key="k"))
-        ended = records.Ended(job_id=recorded.id, kind=JobKind.SCRIPT, state=JobState.FAILED)
+        ended = records.Ended(recorded.id, JobKind.SCRIPT, Outcome(state=JobState.FAILED))
         await journal.take_turn(records.Turn(workspace_id=workspace, ended=[ended]))
         again = await journal.submit(submission(workspace, idempotency_key="k"))
         assert (again.id, again.state, again.is_new) == (recorded.id, JobState.FAILED, False)
@@ -260,7 +260,7 @@ async def test_the_steps_of_several_queues_are_recorded_together() -> None:
         workspaces = [await create_workspace(journal, name) for name in "abc"]
         jobs = [await journal.submit(submission(each, started=True)) for each in workspaces]
         following = [await journal.submit(submission(each)) for each in workspaces]
-        ended = [records.Ended(job_id=each.id, kind=JobKind.SCRIPT, state=JobState.SUCCEEDED) for each in jobs]
+        ended = [records.Ended(each.id, JobKind.SCRIPT, Outcome(state=JobState.SUCCEEDED)) for each in jobs]
         turns = [
             records.Turn(workspace_id=workspaces[0], ended=[ended[0]], started=[following[0].id], variables=b'{"a":1}'),
             records.Turn(workspace_id=workspaces[1], requeued=[jobs[1].id]),
@@ -353,7 +353,7 @@ async def test_nothing_is_acknowledged_while_the_database_is_another_file(databa
 async def test_a_wrong_statement_is_a_fault_of_ours_and_no_outage(caplog: pytest.LogCaptureFixture) -> None:
     async with open_journal() as journal:
         workspace = await create_workspace(journal)
-        ended = records.Ended(job_id=99, kind=JobKind.SCRIPT, state=JobState.SUCCEEDED)
+        ended = records.Ended(99, JobKind.SCRIPT, Outcome(state=JobState.SUCCEEDED))
         with pytest.raises(Internal):
             await journal.take_turn(records.Turn(workspace_id=workspace, ended=[ended]))
         assert await journal.is_ready()

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tfserve.ipc.messages import Metrics
+from tfserve.ipc.messages import GetMetrics, Metrics
 from tfserve.web.api.endpoint import TEXT, Context, Format, Table
 from tfserve.web.api.metrics.families import families
 
@@ -32,7 +32,7 @@ MEDIA = (TEXT, "application/openmetrics-text")
 )
 async def metrics(context: Context, request: Request) -> Response:
     """The metrics of all web processes, which the supervisor collects for each request."""
-    found = await context.line.metrics()
+    found = await context.line.ask(GetMetrics())
     # In a thread, because formatting the metrics of many models takes milliseconds and would delay predictions.
     content, content_type = await asyncio.to_thread(_write, found, request.headers.get("accept", ""))
     return Response(content, headers={"content-type": content_type})

@@ -15,8 +15,7 @@ from prometheus_client.core import (
 from prometheus_client.utils import floatToGoString
 
 from tfserve.ipc.messages import FINISHED_STATES, Metrics
-from tfserve.ipc.metrics import NamedCounts, ProcessUse, WorkspaceCounts
-from tfserve.web.predictions.counters import LATENCY_BUCKETS_S
+from tfserve.ipc.metrics import LATENCY_BUCKETS_S, NamedCounts, ProcessUse, WorkspaceCounts
 
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 WORKSPACE_STATES = ("idle", "starting", "ready", "restarting", "failed")
@@ -78,8 +77,8 @@ def _models(models: list[NamedCounts]) -> Iterator[Metric]:
     )
     batches = HistogramMetricFamily("tfserve_model_batch_rows", "Batch sizes, in rows.", labels=labels)
     for name, counts in named:
-        for protocol, (buckets, sum_s) in counts.latency.items():
-            latency.add_metric([*name, protocol], _buckets(LATENCY_BUCKETS_S, buckets), sum_s)
+        for protocol, each in counts.latency.items():
+            latency.add_metric([*name, protocol], _buckets(LATENCY_BUCKETS_S, each.counts), each.sum_s)
         queue.add_metric(name, counts.success.count, counts.queue_ns / 1e9)
         batch_rows = {size: batch.rows for size, batch in counts.batches.items()}
         batches.add_metric(name, _batch_buckets(batch_rows), sum(batch_rows.values()))

@@ -14,7 +14,7 @@ from tfserve.db import training_tasks
 from tfserve.db.models import TrainingTask
 from tfserve.db.task_json import task_json
 from tfserve.errors import Forbidden, Invalid, NotFound, PathRefused
-from tfserve.ipc.messages import StartTraining
+from tfserve.ipc.messages import CancelTask, KeepFeedback, ResumeTask, StartTraining
 from tfserve.paths import resolve
 from tfserve.tensors.casting import decode_b64
 from tfserve.training.dataset.project_folders import LATEST, MODELS, is_archive, results_folder
@@ -93,7 +93,7 @@ async def list_tasks(_: Context, request: Request) -> dict[str, Any]:
     parameters=TASK_ID,
 )
 async def cancel(context: Context, request: Request) -> dict[str, Any]:
-    await context.line.cancel_task(request.path_params["id"])
+    await context.line.ask(CancelTask(task_id=request.path_params["id"]))
     return await show(context, request)
 
 
@@ -101,7 +101,7 @@ async def cancel(context: Context, request: Request) -> dict[str, Any]:
     "/tasks/{id}/resume", summary="resume a failed or cancelled task", returns="the task", parameters=TASK_ID
 )
 async def resume(context: Context, request: Request) -> dict[str, Any]:
-    await context.line.resume_task(request.path_params["id"])
+    await context.line.ask(ResumeTask(task_id=request.path_params["id"]))
     return await show(context, request)
 
 
@@ -169,7 +169,7 @@ async def give_feedback(context: Context, request: Request) -> dict[str, Any]:
     else:
         feedback = decode(body, FEEDBACK)
         label, image = feedback.label, decode_b64(feedback.image.get("b64", ""), "image")
-    kept = await context.line.keep_feedback(task.task_id, label, image)
+    kept = await context.line.ask(KeepFeedback(task_id=task.task_id, label=label, image=image))
     return {"taskId": task.task_id, "label": kept.label, "file": kept.file, "images": kept.images}
 
 
@@ -198,7 +198,7 @@ async def _start(
     project = _project_folder(context, new.projectDir)
     if chosen[PARAMETER] != NONE:
         chosen[PARAMETER] = str(await _earlier_result(context, project, chosen[PARAMETER]))
-    task_id = await context.line.start_training(
+    task_id = await context.line.ask(
         StartTraining(
             user_id=new.userId,
             project_id=new.projectId,

@@ -9,6 +9,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from tfserve.errors import Unsupported
+from tfserve.ipc.messages import IsReady
 from tfserve.web.api.endpoint import Context
 from tfserve.web.api.protos import oip_pb2 as v2
 from tfserve.web.api.v2 import metadata, repository, statistics
@@ -33,7 +34,8 @@ class Methods:
         return v2.ServerLiveResponse(live=True)
 
     async def server_ready(self, _: v2.ServerReadyRequest, __: Call) -> v2.ServerReadyResponse:
-        return v2.ServerReadyResponse(ready=await self.context.line.is_ready())
+        is_ready = await self.context.line.ask(IsReady())
+        return v2.ServerReadyResponse(ready=is_ready)
 
     async def model_ready(self, request: v2.ModelReadyRequest, _: Call) -> v2.ModelReadyResponse:
         try:

@@ -6,14 +6,21 @@ jobs in the workspace's queue.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from tfserve.db import reads
 from tfserve.db.models import Deployment
 from tfserve.errors import Failure, Invalid, NotFound, TimedOut, Unsupported, from_failure
-from tfserve.ipc.messages import JobAnswer, JobKind, JobState, SubmitJob
+from tfserve.ipc.messages import (
+    DeployJob,
+    JobRequest,
+    JobState,
+    JobStatus,
+    ModelOptions,
+    SubmitJob,
+    UndeployJob,
+    UpdateJob,
+)
 from tfserve.paths import without_folders
 from tfserve.web.api.endpoint import Context
 from tfserve.web.api.v2.requests import Parameters
@@ -48,35 +55,33 @@ async def load(context: Context, name: str, parameters: Parameters) -> None:
             f"No model was ever deployed in workspace {name!r}, so there is none to load. POST /deploy/ first."
         )
     if name in context.models.names():
-        await _run(context, name, JobKind.UPDATE, {"path": last.weights or last.path}, "loaded")
+        await _run(context, name, UpdateJob(path=last.weights or last.path), "loaded")
         return
-    request = {"path": last.path, "device": last.device, "options": last.options}
-    await _run(context, name, JobKind.DEPLOY, request, "loaded")
+    options = msgspec.convert(last.options, ModelOptions)
+    await _run(context, name, DeployJob(path=last.path, device=last.device, options=options), "loaded")
     if last.weights is not None:
-        await _run(context, name, JobKind.UPDATE, {"path": last.weights}, "loaded")
+        await _run(context, name, UpdateJob(path=last.weights), "loaded")
 
 
 async def unload(context: Context, name: str) -> None:
     """Raises `NotFound` if it is not loaded. Requests in flight are completed first."""
-    await _run(context, _model_name(name), JobKind.UNDEPLOY, {}, "unloaded")
+    await _run(context, _model_name(name), UndeployJob(), "unloaded")
 
 
-async def _run(context: Context, name: str, kind: JobKind, request: dict[str, Any], what: str) -> None:
-    answer = await context.line.submit(
-        SubmitJob(workspace=name, kind=kind, request=msgspec.json.encode(request), wait_s=WAIT_S)
-    )
-    if answer.state in (JobState.QUEUED, JobState.RUNNING):
-        raise StillLoading(name=name, what=what, wait_s=WAIT_S, job=answer.job)
-    if answer.state != JobState.SUCCEEDED:
-        raise from_failure(_failure(answer))
+async def _run(context: Context, name: str, request: JobRequest, what: str) -> None:
+    status = await context.line.ask(SubmitJob(workspace=name, request=request.encode(), wait_s=WAIT_S))
+    if status.state in (JobState.QUEUED, JobState.RUNNING):
+        raise StillLoading(name=name, what=what, wait_s=WAIT_S, job=status.job)
+    if status.state != JobState.SUCCEEDED:
+        raise from_failure(_failure(status))
 
 
-def _failure(answer: JobAnswer) -> Failure:
-    if answer.error is None:
+def _failure(status: JobStatus) -> Failure:
+    if status.outcome is None or status.outcome.error is None:
         return Failure(
-            code="unavailable", message=f"Job {answer.job} of the workspace did not finish: it is {answer.state}."
+            code="unavailable", message=f"Job {status.job} of the workspace did not finish: it is {status.state}."
         )
-    failure = msgspec.json.decode(answer.error, type=Failure)
+    failure = msgspec.json.decode(status.outcome.error, type=Failure)
     return msgspec.structs.replace(failure, message=without_folders(failure.message))
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, NoReturn
 from starlette.types import Receive, Scope, Send
 
 from tfserve.errors import NotFound, Unavailable, Unsupported
+from tfserve.ipc.messages import IsReady
 from tfserve.web.api.endpoint import Context
 from tfserve.web.api.v2 import metadata, repository, statistics
 from tfserve.web.api.v2.core import model_of, versions_of
@@ -126,7 +127,7 @@ class V2:
     # --- inference and model control
 
     async def _ready(self, _: Receive) -> Answer:
-        is_ready = await self._context.line.is_ready()
+        is_ready = await self._context.line.ask(IsReady())
         return json_answer({"live": True, "ready": is_ready}, 200 if is_ready else 503)
 
     async def _model_ready(self, name: str, version: str | None, _: Receive) -> Answer:

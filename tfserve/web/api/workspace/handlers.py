@@ -11,11 +11,31 @@ import msgspec
 from tfserve.db import reads, training_tasks
 from tfserve.db.models import FINISHED, Job, Workspace
 from tfserve.errors import Invalid, NoSuchWorkspace
-from tfserve.ipc.messages import JobAnswer, JobKind, JobState, SubmitJob
+from tfserve.ipc.messages import (
+    CancelJob,
+    ClearJob,
+    CreateWorkspace,
+    DeployJob,
+    DestroyWorkspace,
+    GetVariables,
+    GetWorkspace,
+    JobRequest,
+    JobState,
+    JobStatus,
+    ListWorkspaces,
+    PredictJob,
+    RestartWorkspace,
+    ScaleModel,
+    ScriptJob,
+    SetService,
+    SubmitJob,
+    UndeployJob,
+    UpdateJob,
+)
 from tfserve.paths import resolve
 from tfserve.web.api.endpoint import Context, Format, Table
 from tfserve.web.api.workspace import job_json, requests, script_or_file
-from tfserve.web.api.workspace.job_json import answer_of_row, job_result, result_of
+from tfserve.web.api.workspace.job_json import job_result, job_status, result_of
 from tfserve.web.api.workspace.names import new_workspace_name, workspace_name
 from tfserve.web.database_reads import read
 
@@ -42,7 +62,7 @@ async def json_test(_: Context, request: msgspec.Raw) -> msgspec.Raw:
     returns="true if it was off; the service is on when the server starts",
 )
 async def create(context: Context, _: requests.Empty) -> bool:
-    return await context.line.turn_service(on=True)
+    return await context.line.ask(SetService(on=True))
 
 
 @ENDPOINTS.post(
@@ -53,7 +73,7 @@ async def create(context: Context, _: requests.Empty) -> bool:
     returns="true if it was on; until /create/, workspace requests fail with 409",
 )
 async def destroy(context: Context, _: requests.Empty) -> bool:
-    return await context.line.turn_service(on=False)
+    return await context.line.ask(SetService(on=False))
 
 
 # --- workspaces
@@ -68,7 +88,7 @@ async def destroy(context: Context, _: requests.Empty) -> bool:
 )
 async def create_workspace(context: Context, request: requests.CreateWorkspace) -> str:
     name = None if request.name is None else new_workspace_name(request.name)
-    return await context.line.create_workspace(name, request.type)
+    return await context.line.ask(CreateWorkspace(name=name, type=request.type))
 
 
 @ENDPOINTS.post(
@@ -80,7 +100,7 @@ async def create_workspace(context: Context, request: requests.CreateWorkspace) 
 )
 async def destroy_workspace(context: Context, request: requests.DestroyWorkspace) -> bool:
     name = None if request.name is None else workspace_name(request.name)
-    return await context.line.destroy_workspace(name)
+    return await context.line.ask(DestroyWorkspace(name=name))
 
 
 @ENDPOINTS.post(
@@ -91,14 +111,15 @@ async def destroy_workspace(context: Context, request: requests.DestroyWorkspace
     returns="true",
 )
 async def restart_workspace(context: Context, request: requests.OneWorkspace) -> bool:
-    return await context.line.restart_workspace(workspace_name(request.name))
+    await context.line.ask(RestartWorkspace(name=workspace_name(request.name)))
+    return True
 
 
 @ENDPOINTS.post(
     "/get_workspace/", requests.Empty, list[str], summary="list the workspaces", returns="the names of the workspaces"
 )
 async def get_workspace(context: Context, _: requests.Empty) -> list[str]:
-    return await context.line.workspace_names()
+    return await context.line.ask(ListWorkspaces())
 
 
 @ENDPOINTS.post(
@@ -113,7 +134,7 @@ async def get_workspace(context: Context, _: requests.Empty) -> list[str]:
     ),
 )
 async def get_status(context: Context, request: requests.OneWorkspace) -> dict[str, Any]:
-    return await context.line.workspace(workspace_name(request.name))
+    return await context.line.ask(GetWorkspace(name=workspace_name(request.name)))
 
 
 # --- jobs
@@ -131,14 +152,13 @@ async def get_status(context: Context, request: requests.OneWorkspace) -> dict[s
     submits_job=True,
 )
 async def push_job(context: Context, request: requests.PushJob) -> dict[str, Any]:
-    job: dict[str, Any] = {"clear": request.clear}
     if request.type == 0:
         script_or_file.check_file(request.job, context.start_folder)
-        job["file"] = str(_path(context, request.job))
+        job = ScriptJob(clear=request.clear, file=str(_path(context, request.job)))
     else:
         script_or_file.check_text(request.job, context.start_folder)
-        job["text"] = request.job
-    return await _submit(context, request, JobKind.SCRIPT, job)
+        job = ScriptJob(clear=request.clear, text=request.job)
+    return await _submit(context, request, job)
 
 
 @ENDPOINTS.post(
@@ -150,7 +170,7 @@ async def push_job(context: Context, request: requests.PushJob) -> dict[str, Any
     submits_job=True,
 )
 async def clear(context: Context, request: requests.Clear) -> dict[str, Any]:
-    return await _submit(context, request, JobKind.CLEAR, {})
+    return await _submit(context, request, ClearJob())
 
 
 @ENDPOINTS.post(
@@ -163,8 +183,7 @@ async def clear(context: Context, request: requests.Clear) -> dict[str, Any]:
 )
 async def deploy(context: Context, request: requests.Deploy) -> dict[str, Any]:
     path = str(await _model_path(context, request.path))
-    job = {"path": path, "device": request.device, "options": request.options}
-    return await _submit(context, request, JobKind.DEPLOY, job)
+    return await _submit(context, request, DeployJob(path=path, device=request.device, options=request.options))
 
 
 @ENDPOINTS.post(
@@ -175,7 +194,8 @@ async def deploy(context: Context, request: requests.Deploy) -> dict[str, Any]:
     returns="true, once that many processes are serving",
 )
 async def scale(context: Context, request: requests.Scale) -> bool:
-    return await context.line.scale_model(workspace_name(request.name), request.replicas)
+    await context.line.ask(ScaleModel(workspace=workspace_name(request.name), replicas=request.replicas))
+    return True
 
 
 @ENDPOINTS.post(
@@ -187,8 +207,8 @@ async def scale(context: Context, request: requests.Scale) -> bool:
     submits_job=True,
 )
 async def update(context: Context, request: requests.Update) -> dict[str, Any]:
-    job = {"path": str(await _model_path(context, request.path)), "warm_up": request.warm_up}
-    return await _submit(context, request, JobKind.UPDATE, job)
+    path = str(await _model_path(context, request.path))
+    return await _submit(context, request, UpdateJob(path=path, warm_up=request.warm_up))
 
 
 @ENDPOINTS.post(
@@ -200,7 +220,7 @@ async def update(context: Context, request: requests.Update) -> dict[str, Any]:
     submits_job=True,
 )
 async def undeploy(context: Context, request: requests.Undeploy) -> dict[str, Any]:
-    return await _submit(context, request, JobKind.UNDEPLOY, {})
+    return await _submit(context, request, UndeployJob())
 
 
 @ENDPOINTS.post(
@@ -213,8 +233,8 @@ async def undeploy(context: Context, request: requests.Undeploy) -> dict[str, An
 )
 async def predict(context: Context, request: requests.Predict) -> dict[str, Any]:
     fetches = [request.fetches] if isinstance(request.fetches, str) else request.fetches
-    job = {"fetches": fetches, "feed_dict": request.feed_dict, "signature": request.signature}
-    return await _submit(context, request, JobKind.PREDICT, job)
+    job = PredictJob(fetches=fetches, feed_dict=request.feed_dict, signature=request.signature)
+    return await _submit(context, request, job)
 
 
 @ENDPOINTS.post(
@@ -226,11 +246,11 @@ async def predict(context: Context, request: requests.Predict) -> dict[str, Any]
 )
 async def cancel_job(context: Context, request: requests.CancelJob) -> dict[str, Any]:
     name = workspace_name(request.name)
-    answer = await context.line.cancel(name, request.job)
-    cancelled = answer is not None and answer.state == JobState.CANCELLED
-    if answer is None:  # it had already ended
-        answer = answer_of_row(await _job_of(context, name, request.job), None)
-    return {"job": answer.job, "id": answer.id, "state": answer.state, "cancelled": cancelled}
+    status = await context.line.ask(CancelJob(workspace=name, job=request.job))
+    cancelled = status is not None and status.state == JobState.CANCELLED
+    if status is None:  # it had already ended
+        status = job_status(await _job_of(context, name, request.job), None)
+    return {"job": status.job, "id": status.id, "state": status.state, "cancelled": cancelled}
 
 
 # --- results
@@ -240,7 +260,7 @@ async def cancel_job(context: Context, request: requests.CancelJob) -> dict[str,
     "/get_job/", requests.OneWorkspace, int, summary="count the queued jobs", returns="number of queued jobs"
 )
 async def get_job(context: Context, request: requests.OneWorkspace) -> int:
-    status = await context.line.workspace(workspace_name(request.name))
+    status = await context.line.ask(GetWorkspace(name=workspace_name(request.name)))
     return int(status["JOB_COUNT"])
 
 
@@ -283,7 +303,7 @@ async def get_result(context: Context, request: requests.GetResult) -> msgspec.R
 async def get_variable(context: Context, request: requests.GetVariable) -> msgspec.Raw | dict[str, msgspec.Raw]:
     names = [request.variable] if isinstance(request.variable, str) else request.variable
     name = workspace_name(request.name)
-    live = await context.line.variables(name, names)
+    live = await context.line.ask(GetVariables(workspace=name, names=names))
     if live.complete:
         return msgspec.Raw(live.values)
     snapshot = await read(lambda: reads.snapshot(reads.workspace(name)))
@@ -311,32 +331,27 @@ async def _model_path(context: Context, path: str) -> Path:
     return _path(context, path)
 
 
-async def _submit(context: Context, request: requests._Waits, kind: JobKind, job: dict[str, Any]) -> dict[str, Any]:
+async def _submit(context: Context, request: requests._Waits, job: JobRequest) -> dict[str, Any]:
     if request.time_limit is not None and not request.time_limit > 0:
         raise Invalid(f"time_limit must be more than 0 seconds, got {request.time_limit:g}", field="time_limit")
     name = workspace_name(request.name)
-    answer = await context.line.submit(
+    status = await context.line.ask(
         SubmitJob(
             workspace=name,
-            kind=kind,
-            request=msgspec.json.encode(job),
+            request=job.encode(),
             wait_s=request.timeout,
             time_limit_s=request.time_limit,
             idempotency_key=context.idempotency_key,
         )
     )
-    if answer.state in FINISHED and answer.error is None and answer.result is None:
-        answer = await _ended_before(name, answer)
-    return job_result(answer)
+    if status.state in FINISHED and status.outcome is None:
+        status = await read(_finished_status, name, status.id)
+    return job_result(status)
 
 
-async def _ended_before(name: str, answer: JobAnswer) -> JobAnswer:
-    """A finished job that was submitted with the same idempotency key."""
-
-    def look() -> JobAnswer:
-        return answer_of_row(reads.job_by_id(answer.id), reads.snapshot(reads.workspace(name)))
-
-    return await read(look)
+def _finished_status(name: str, job_id: int) -> JobStatus:
+    """A job that was submitted before, with the same idempotency key."""
+    return job_status(reads.job_by_id(job_id), reads.snapshot(reads.workspace(name)))
 
 
 async def _workspace(context: Context, name: str) -> Workspace:
@@ -344,7 +359,9 @@ async def _workspace(context: Context, name: str) -> Workspace:
     try:
         return await read(reads.workspace, name)
     except NoSuchWorkspace:
-        await context.line.workspace(name)  # raises the more specific error, for example if the service is off
+        await context.line.ask(
+            GetWorkspace(name=name)
+        )  # raises the more specific error, for example if the service is off
         raise
 
 

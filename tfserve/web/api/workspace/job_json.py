@@ -8,39 +8,39 @@ import msgspec
 
 from tfserve.db.models import FINISHED, Job
 from tfserve.errors import Failure
-from tfserve.ipc.messages import JobAnswer, JobKind, JobState
+from tfserve.ipc.messages import JobKind, JobState, JobStatus, Outcome
 
 NOTHING = msgspec.Raw(b"null")
 
 
-def job_result(answer: JobAnswer) -> dict[str, Any]:
+def job_result(status: JobStatus) -> dict[str, Any]:
     """The response to a request that submitted a job."""
-    finished = answer.state in FINISHED
+    outcome = status.outcome or Outcome(state=status.state)
     result: dict[str, Any] = {
-        "job": answer.job,
-        "id": answer.id,
-        "state": answer.state,
-        "finish": finished,
-        "result": _raw(answer.result) if finished else NOTHING,
-        "time": round(answer.waited_s, 6),
+        "job": status.job,
+        "id": status.id,
+        "state": status.state,
+        "finish": status.state in FINISHED,
+        "result": _raw(outcome.result),
+        "time": round(status.waited_s, 6),
     }
-    if answer.kind == JobKind.SCRIPT:
-        result |= {"variable": _raw(answer.variables or b"{}"), "stdout": "", "stderr": ""}
-    if answer.error is not None:
-        result["error"] = _raw(answer.error)
-    if answer.detail is not None:
-        result |= msgspec.json.decode(answer.detail, type=dict[str, msgspec.Raw])
+    if status.kind == JobKind.SCRIPT:
+        result |= {"variable": _raw(outcome.variables or b"{}"), "stdout": "", "stderr": ""}
+    if outcome.error is not None:
+        result["error"] = _raw(outcome.error)
+    if outcome.detail is not None:
+        result |= msgspec.json.decode(outcome.detail, type=dict[str, msgspec.Raw])
     return result
 
 
-def answer_of_row(job: Job, variables: str | None) -> JobAnswer:
-    """The same response for a job that had ended before the request."""
-    outcome = getattr(job, "outcome", None)
-    return JobAnswer(
-        job=job.number, id=job.pk, kind=JobKind(job.kind), state=JobState(job.state), waited_s=0.0,
-        result=_bytes(outcome and outcome.result), error=_bytes(outcome and outcome.error),
-        detail=_bytes(outcome and outcome.detail), variables=_bytes(variables),
+def job_status(job: Job, variables: str | None) -> JobStatus:
+    """A job that had ended before the request, with the variables of its workspace."""
+    row, state = getattr(job, "outcome", None), JobState(job.state)
+    outcome = row and Outcome(
+        state=state, result=_bytes(row.result), error=_bytes(row.error), detail=_bytes(row.detail),
+        variables=_bytes(variables),
     )  # fmt: skip
+    return JobStatus(job=job.number, id=job.pk, kind=JobKind(job.kind), state=state, outcome=outcome)
 
 
 def job_row(job: Job) -> dict[str, Any]:

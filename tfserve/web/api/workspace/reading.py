@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from tfserve.db import reads
 from tfserve.db.models import Job
 from tfserve.errors import Invalid, Unavailable, nearest
-from tfserve.ipc.messages import JobKind, JobState
+from tfserve.ipc.messages import GetServer, JobKind, JobState, WaitChange, WaitOutput
 from tfserve.web.api.endpoint import EVENTS, TEXT, Context, Format, Schema, Table
 from tfserve.web.api.workspace.job_json import job_detail, job_row
 from tfserve.web.api.workspace.names import workspace_name
@@ -126,7 +126,7 @@ async def _follow(context: Context, job: Job, path: Path, offset: int) -> AsyncI
         if ended:
             break
         try:
-            ended = await context.line.wait_output(job.pk, offset, FOLLOW_S)
+            ended = await context.line.ask(WaitOutput(job_id=job.pk, offset=offset, wait_s=FOLLOW_S))
         except Unavailable as error:  # shutting down: clients resume from this offset after a restart
             yield _event("stopping", {"message": error.message}, offset)
             return
@@ -177,8 +177,8 @@ async def server(context: Context, request: Request) -> dict[str, Any]:
     query = request.query_params
     if "since" in query:
         since, wait_s = number(query["since"], "since"), number(query.get("wait", "15"), "wait", most=MAX_WAIT_S)
-        await context.line.wait_change(since, wait_s)
-    return await context.line.server()
+        await context.line.ask(WaitChange(since=since, wait_s=wait_s))
+    return await context.line.ask(GetServer())
 
 
 # --- parts

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Raw
 
+from tfserve.ipc.messages import ModelOptions
+
 YEAR_S = 366 * 24 * 3600.0
 
 Name = Annotated[str, Meta(description="name of the workspace", min_length=1)]
@@ -106,20 +108,19 @@ class Deploy(_Waits, kw_only=True):
     ] = []
 
     @property
-    def options(self) -> dict[str, Any]:
-        """These fields as `tfserve.ipc.messages.ModelOptions`."""
-        return {
-            "runtime": self.runtime,
-            "replicas": self.replicas,
-            "max_batch_size": self.max_batch_size,
-            "max_delay_s": self.max_delay,
-            "precision": self.precision,
-            "image": self.image,
-            "warm_up": self.warm_up,
-            "stateless": self.stateless,
-            "inputs": self.inputs,
-            "outputs": self.outputs,
-        }
+    def options(self) -> ModelOptions:
+        return ModelOptions(
+            runtime=self.runtime,
+            replicas=self.replicas,
+            max_batch_size=self.max_batch_size,
+            max_delay_s=self.max_delay,
+            precision=self.precision,
+            image=self.image,
+            warm_up=self.warm_up,
+            stateless=self.stateless,
+            inputs=self.inputs,
+            outputs=self.outputs,
+        )
 
 
 class Scale(msgspec.Struct, kw_only=True):

@@ -1,0 +1,135 @@
+"""Web processes: kept alive, given up when they never come up, and stopped; and the sockets that they share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from supervised import DEADLINE_S, is_running, until
+
+from tfserve.config import Settings
+from tfserve.ipc.connections import Connection
+from tfserve.ipc.messages import Message, Models
+from tfserve.supervisor import web_processes
+from tfserve.supervisor.processes import restarts
+from tfserve.supervisor.processes.child import Role, living
+from tfserve.supervisor.web_processes import WebProcess, hold, listen
+
+NO_PYTHON = "/nowhere"
+"""As PYTHONHOME it ends every new interpreter before its first line."""
+
+
+@pytest.fixture(autouse=True)
+def _as_a_server_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")
+    monkeypatch.setattr(restarts, "FIRST_DELAY_S", 0.01)
+
+
+class Keeper:
+    """The supervisor's side of one web process."""
+
+    def __init__(self, settings: Settings, sock: socket.socket) -> None:
+        self.connections: list[Connection] = []
+        self.process = WebProcess(settings, "owner:1", sockets=[sock], handle=self._handle, models=self._models)
+
+    @property
+    def pids(self) -> list[int]:
+        return [child.pid for child in living() if child.role == Role.WEB]
+
+    def _models(self, connection: Connection) -> Message:
+        self.connections.append(connection)
+        return Models(models={})
+
+    async def _handle(self, _: Message) -> None:
+        """It sends no other requests."""
+
+
+@asynccontextmanager
+async def keeper(database: Path) -> AsyncIterator[Keeper]:
+    """The settings are those of a server on the test's database."""
+    with listen("127.0.0.1", 0) as sock:
+        settings = Settings(data_dir=str(database.parent), port=sock.getsockname()[1])
+        kept = Keeper(settings, sock)
+        try:
+            yield kept
+        finally:
+            await kept.process.stop()
+
+
+async def test_a_web_process_that_dies_is_started_again(database: Path) -> None:
+    async with keeper(database) as kept:
+        await asyncio.wait_for(kept.process.ready, DEADLINE_S)
+        (pid,) = kept.pids
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: len(kept.connections) == 2)
+        (next_pid,) = kept.pids
+        assert next_pid != pid
+    assert not is_running(next_pid), "it ends with the server"
+
+
+async def test_a_web_process_that_never_came_up_is_given_up(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONHOME", NO_PYTHON)
+    async with keeper(database) as kept:
+        with pytest.raises(RuntimeError, match=r"^the web process can't be started$"):
+            await asyncio.wait_for(kept.process.ready, DEADLINE_S)
+        assert kept.pids == []
+
+
+async def test_a_program_that_can_not_be_started_is_given_up(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    async with keeper(database) as kept:
+        with pytest.raises(RuntimeError, match=r"^the web process can't be started$"):
+            await asyncio.wait_for(kept.process.ready, DEADLINE_S)
+
+
+async def test_one_that_was_up_is_restarted_without_end(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with keeper(database) as kept:
+        await asyncio.wait_for(kept.process.ready, DEADLINE_S)
+        (pid,) = kept.pids
+        with monkeypatch.context() as broken:
+            broken.setenv("PYTHONHOME", NO_PYTHON)
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: kept.process._restarts.given_up)
+        await until(lambda: len(kept.connections) == 2)
+
+
+async def test_a_web_process_that_does_not_stop_in_time_is_killed(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_processes, "STOP_GRACE_S", 0.05)
+    async with keeper(database) as kept:
+        await asyncio.wait_for(kept.process.ready, DEADLINE_S)
+        (pid,) = kept.pids
+        os.kill(pid, signal.SIGSTOP)
+        await kept.process.stop()
+        assert not is_running(pid)
+
+
+def test_a_port_in_use_is_reported_with_the_address() -> None:
+    with listen("127.0.0.1", 0) as sock:
+        port = sock.getsockname()[1]
+        for take in (listen, hold):
+            with pytest.raises(OSError, match=rf"can't listen on 127\.0\.0\.1:{port}: Address already in use"):
+                take("127.0.0.1", port)
+
+
+def test_a_held_port_can_be_shared_but_not_taken() -> None:
+    with listen("127.0.0.1", 0) as sock:
+        port = sock.getsockname()[1]
+    with hold("127.0.0.1", port):
+        with socket.socket() as sharing:
+            sharing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sharing.bind(("127.0.0.1", port))
+        with pytest.raises(OSError, match=rf"can't listen on 127\.0\.0\.1:{port}"):
+            listen("127.0.0.1", port)
+
+
+def test_addresses_of_both_families_are_listened_on() -> None:
+    with listen("::1", 0) as sock:
+        assert sock.family == socket.AF_INET6

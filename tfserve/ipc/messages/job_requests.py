@@ -1,0 +1,107 @@
+"""What a job is asked to do, one class for each kind, and how a job ended.
+
+A request travels and is stored as JSON text: web writes it, and only what runs the job reads it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from tfserve.errors import Failure
+from tfserve.ipc.messages.base import JobKind, JobState
+from tfserve.ipc.messages.models import ModelOptions
+
+
+class _JobRequest(msgspec.Struct, kw_only=True):
+    kind: ClassVar[JobKind]
+
+    def encode(self) -> EncodedRequest:
+        return EncodedRequest(self.kind, msgspec.json.encode(self))
+
+
+class ScriptJob(_JobRequest, omit_defaults=True):
+    """Runs a `file` or a `text`. `clear` forgets all variables first."""
+
+    kind = JobKind.SCRIPT
+    clear: bool
+    file: str | None = None
+    text: str | None = None
+
+
+class ClearJob(_JobRequest):
+    """Forgets all variables."""
+
+    kind = JobKind.CLEAR
+
+
+class DeployJob(_JobRequest):
+    """Loads a model and serves it in place of the one before."""
+
+    kind = JobKind.DEPLOY
+    path: str
+    device: str = "/cpu:0"
+    options: ModelOptions = ModelOptions()
+
+
+class UpdateJob(_JobRequest):
+    """Deploys another version with the options of the current one; `warm_up` replaces its own."""
+
+    kind = JobKind.UPDATE
+    path: str
+    warm_up: bool | dict[str, Any] | None = None
+
+
+class UndeployJob(_JobRequest):
+    """Takes the model away."""
+
+    kind = JobKind.UNDEPLOY
+
+
+class PredictJob(_JobRequest):
+    """Computes the outputs `fetches`. The model worker reads the values, when it knows their types."""
+
+    kind = JobKind.PREDICT
+    fetches: list[str]
+    feed_dict: dict[str, msgspec.Raw] = {}
+    signature: str = "serving_default"
+
+
+class TrainJob(_JobRequest):
+    """Trains a task; the rest is in the row of the task."""
+
+    kind = JobKind.TRAIN
+
+
+JobRequest = ScriptJob | ClearJob | DeployJob | UpdateJob | UndeployJob | PredictJob | TrainJob
+
+_DECODERS: dict[JobKind, msgspec.json.Decoder[JobRequest]] = {
+    request.kind: msgspec.json.Decoder(request)
+    for request in (ScriptJob, ClearJob, DeployJob, UpdateJob, UndeployJob, PredictJob, TrainJob)
+}
+
+
+class EncodedRequest(msgspec.Struct, frozen=True):
+    """A job's request as it travels and is stored."""
+
+    kind: JobKind
+    json: bytes
+
+    def decode(self) -> JobRequest:
+        """Also reads what earlier releases have stored."""
+        return _DECODERS[self.kind].decode(self.json)
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a job ended; `result`, `error` (a `Failure`), `detail` and `variables` are JSON text."""
+
+    state: JobState
+    result: bytes | None = None
+    error: bytes | None = None
+    detail: bytes | None = None
+    variables: bytes | None = None
+
+    @classmethod
+    def failed(cls, failure: Failure, *, state: JobState = JobState.FAILED, result: bytes | None = b"false") -> Outcome:
+        return cls(state=state, result=result, error=msgspec.json.encode(failure))
