@@ -1,4 +1,4 @@
-"""Lets many wait until something happens, without anybody looking again and again."""
+"""Events that many coroutines can wait for, without polling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 class Signal:
-    """Something that happens now and then. Everybody who waits is woken by the next time."""
+    """An event that happens repeatedly. The next one wakes all who wait."""
 
     def __init__(self) -> None:
         self._waiters: set[asyncio.Future[None]] = set()

@@ -52,7 +52,7 @@ class DataFolderLock:
         self.write("")
 
     def write(self, address: str) -> None:
-        """Tells others who has the folder, and where it answers."""
+        """Writes who has the folder, and the address of the server, for others."""
         self._file.truncate(0)
         self._file.write(f"{os.getpid()}\n{address}\n")
         self._file.flush()
@@ -67,7 +67,7 @@ def holder(folder: Path) -> Holder:
     """Who has the data folder now, or had it last and did not stop cleanly."""
     try:
         folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # there is none, or nobody could have taken it: who starts a server is told why
+    except OSError:  # it does not exist or is not accessible: starting a server reports why
         return Holder(is_alive=False)
     try:
         is_alive = not _lock(folder_fd)

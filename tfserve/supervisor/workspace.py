@@ -1,4 +1,4 @@
-"""One workspace while the server runs, and what `get_status` says of it."""
+"""One workspace while the server runs, and its status."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Workspace:
         return "ready" if self.scripts.worker is not None and self.scripts.worker.alive else "idle"
 
     def describe(self) -> dict[str, Any]:
-        """What `get_status` tells, beyond its four fields."""
+        """The response to `get_status`."""
         dispatcher, worker, active = self.dispatcher, self.scripts.worker, self.deployments.upkeep.active
         pid = worker.child.pid if worker is not None and worker.alive else None
         return {

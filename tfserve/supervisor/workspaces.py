@@ -1,4 +1,4 @@
-"""The workspaces of this server: each one's queue and runners, made, restarted, destroyed and brought back."""
+"""The workspaces of this server, each with its queue and runners: created, restarted, destroyed and restored."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Workspaces:
             dispatcher.hold()
             await dispatcher.end_running(RESTARTED)
             await workspace.scripts.restart()
-            await self._journal.take_turn(writes.Turn(workspace_id=workspace.id, variables=b"{}"))
+            await self._journal.record_step(writes.QueueStep(workspace_id=workspace.id, variables=b"{}"))
             workspace.restarts.worked()
             await workspace.deployments.restart()
         finally:
@@ -138,10 +138,10 @@ class Workspaces:
             self._changed.fire()
 
     async def bring_all_back(self) -> None:
-        """Goes on where the server ended, however it ended."""
+        """Continues where the server ended, however it ended."""
         saved = await self._journal.change(writes.load_all)
-        for turn in end_interrupted(saved, self._settings.data_path):
-            await self._journal.take_turn(turn)
+        for step in end_interrupted(saved, self._settings.data_path):
+            await self._journal.record_step(step)
         for each in saved:
             await self.prune(self._bring_back(each))
 
@@ -158,7 +158,7 @@ class Workspaces:
         return JobOutput(workspace.job_folder / f"{number}.out", self._settings.max_output_bytes)
 
     async def prune(self, workspace: Workspace) -> None:
-        """Forgets jobs that are kept no longer, with their output."""
+        """Deletes jobs that are not kept any longer, with their output."""
         settings = self._settings
         prune = partial(writes.prune, workspace.id, keep_jobs=settings.keep_jobs, keep_days=settings.keep_days)
         numbers = await self._journal.change(prune)
@@ -167,7 +167,7 @@ class Workspaces:
             (workspace.job_folder / f"{number}.out").unlink(missing_ok=True)
 
     async def prune_regularly(self) -> None:
-        """Forgets what has become too old, for as long as the server runs."""
+        """Deletes old jobs while the server runs."""
         while True:
             await asyncio.sleep(PRUNE_EVERY_S)
             for workspace in self:
@@ -177,7 +177,7 @@ class Workspaces:
     async def close(self) -> None:
         """Lets running jobs end by themselves for a while, then ends everything; what waits stays recorded."""
         with contextlib.suppress(TFserveError):
-            await self._journal.change(_nothing)  # behind it, all that was submitted stands in its queue
+            await self._journal.change(_nothing)  # after it, all submitted jobs are in their queues
         drain_s = self._settings.drain_s
         await asyncio.gather(*(workspace.dispatcher.close(STOPPED, drain_s) for workspace in self))
         await self._host.close()
@@ -194,7 +194,7 @@ class Workspaces:
             raise OutOfSpace(cause=f"{error.strerror}: {error.filename}") from error
 
     def _bring_back(self, saved: writes.Saved) -> Workspace:
-        """Goes on with a workspace where its record says that it was."""
+        """Restores a workspace from its record."""
         workspace = self._add(saved)
         for row in saved.waiting:
             self.put(workspace, self._job_of_row(workspace, row))
@@ -266,10 +266,10 @@ class Workspaces:
 
 
 def _nothing() -> None:
-    """A write that writes nothing: it comes back behind all that were asked for before."""
+    """An empty write, which returns when all writes before it have."""
 
 
 def _settle(job: Job, ending: Ending) -> None:
-    """Tells whoever waits for a job whose record goes away."""
+    """Ends a job whose record is deleted, for those who wait for it."""
     if not job.ended.done():
         job.ended.set_result(Outcome.failed(ending.failure, state=ending.state, result=job.no_result))

@@ -14,22 +14,22 @@ from tfserve.supervisor.jobs.job import REPEATABLE
 from tfserve.supervisor.processes.output import last_lines_of
 
 
-def end_interrupted(saved: list[writes.Saved], data_folder: Path) -> list[writes.Turn]:
+def end_interrupted(saved: list[writes.Saved], data_folder: Path) -> list[writes.QueueStep]:
     """Queues the jobs that were running again, or ends them as lost."""
-    turns = []
+    steps = []
     for each in saved:
         again = [row for row in each.running if JobKind(row.kind) in REPEATABLE and row.attempts < 2]
         gone = [row for row in each.running if row not in again]
         each.waiting[:0] = again
         if each.running:
-            turns.append(
-                writes.Turn(
+            steps.append(
+                writes.QueueStep(
                     workspace_id=each.workspace.pk,
                     ended=[_lost(row, data_folder) for row in gone],
                     requeued=[row.pk for row in again],
                 )
             )
-    return turns
+    return steps
 
 
 def _lost(row: JobRow, data_folder: Path) -> writes.Ended:
