@@ -420,7 +420,7 @@ async def test_a_task_can_not_be_resumed_while_another_trains_on_its_folder(data
         failed = await trainer.start(tmp_path / "p", "t.fail('no')")
         await trainer.ended(failed)
         other = await trainer.start(tmp_path / "p", WAITS)
-        with pytest.raises(FolderInUse, match=f"Task {other} is training"):
+        with pytest.raises(FolderInUse, match=f"Task {other} is already training"):
             await trainer.trainings.resume(failed)
 
 
