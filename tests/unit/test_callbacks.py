@@ -84,8 +84,8 @@ def test_a_slow_server_keeps_nobody_waiting_and_hears_everything_in_order(slow: 
     async def tell(callbacks: Callbacks, delivered: Delivered) -> None:
         began = time.monotonic()
         for state in ("pending", "processing", "processing", "done"):
-            callbacks.tell(task(state), "")
-        callbacks.tell(task("pending", "t2"), "pending")
+            callbacks.report(task(state), "")
+        callbacks.report(task("pending", "t2"), "pending")
         assert time.monotonic() - began < 0.1
         assert await asyncio.to_thread(slow.came.wait, 10)
         assert delivered.empty()
@@ -99,7 +99,7 @@ def test_a_slow_server_keeps_nobody_waiting_and_hears_everything_in_order(slow: 
 
 def test_the_end_does_not_wait_for_it_and_what_it_has_not_confirmed_is_not_delivered(slow: SlowServer) -> None:
     async def tell(callbacks: Callbacks, delivered: Delivered) -> None:
-        callbacks.tell(task("done"), "processing")
+        callbacks.report(task("done"), "processing")
         assert await asyncio.to_thread(slow.came.wait, 10)
         began = time.monotonic()
         await callbacks.close()
@@ -111,7 +111,7 @@ def test_the_end_does_not_wait_for_it_and_what_it_has_not_confirmed_is_not_deliv
 
 def test_without_an_address_nothing_is_kept() -> None:
     async def tell(callbacks: Callbacks, delivered: Delivered) -> None:
-        callbacks.tell(task("done"), None)
+        callbacks.report(task("done"), None)
         assert delivered.empty()
 
     run("", tell)

@@ -39,7 +39,7 @@ def finish_job(records: Any, workspace_id: int, name: str) -> None:
         [records.Submission(workspace_id=workspace_id, workspace_name=name, request=ClearJob().encode())]
     )
     ended = records.Ended(recorded.id, JobKind.CLEAR, Outcome(state=JobState.SUCCEEDED))
-    records.take_turns([records.Turn(workspace_id=workspace_id, ended=[ended])])
+    records.record_steps([records.QueueStep(workspace_id=workspace_id, ended=[ended])])
 
 
 def test_jobs_are_kept_for_days_of_running_time_whatever_the_wall_clock_says(

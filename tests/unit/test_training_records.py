@@ -51,14 +51,14 @@ def test_the_next_start_tells_the_states_that_were_not_delivered(training: Any, 
     from tfserve.ipc.messages import JobState
 
     def to_tell() -> list[str]:
-        return [each.task_id for each in training.untold()]
+        return [each.task_id for each in training.unreported()]
 
     assert to_tell() == [], "tasks that were made without a callback are nobody's business"
     TrainingTask.objects.filter(task_id=task).update(told="")
     assert to_tell() == [task]
-    training.set_told(task, "pending")
+    training.set_reported(task, "pending")
     assert to_tell() == []
     Job.objects.filter(task__task_id=task).update(state=JobState.LOST)
     assert to_tell() == [task]
-    training.set_told(task, "done with error")
+    training.set_reported(task, "done with error")
     assert to_tell() == []

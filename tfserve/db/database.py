@@ -106,7 +106,7 @@ class Database:
                 raise DatabaseLost(file=file, what="replaced")
 
     def probe(self) -> None:
-        """Raises a database error when the database does not answer."""
+        """Raises a database error if the database does not respond."""
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
 

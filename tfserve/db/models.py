@@ -1,4 +1,4 @@
-"""The tables. Only the supervisor writes them (see `records`)."""
+"""The tables. Only the supervisor writes them (see `writes`)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Workspace(models.Model):
 class Job(models.Model):
     """One piece of work in a workspace's queue."""
 
-    #: None for a training run, which stands in no workspace's queue
+    #: None for a training run, which is in no workspace's queue
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="jobs", null=True)
     number = models.IntegerField()
     kind = models.CharField(max_length=10, choices=[(kind, kind) for kind in JobKind])
@@ -49,7 +49,7 @@ class Job(models.Model):
     #: seconds that it may run
     time_limit_s = models.FloatField(null=True)
     idempotency_key = models.CharField(max_length=200, null=True)
-    #: tells whether a repeated key came with the same request
+    #: to check that a repeated key came with the same request
     request_digest = models.CharField(max_length=64, null=True)
     #: how often it was started
     attempts = models.IntegerField(default=0)
@@ -76,7 +76,7 @@ class Outcome(models.Model):
     job = models.OneToOneField(Job, on_delete=models.CASCADE, primary_key=True)
     result = models.TextField(null=True)
     error = models.TextField(null=True)
-    #: an object with what else the answer tells: stdout, stderr, version, memory
+    #: an object with further fields of the response: stdout, stderr, version, memory
     detail = models.TextField(null=True)
 
     def __str__(self) -> str:
@@ -115,7 +115,7 @@ class Deployment(models.Model):
     options = models.JSONField(default=dict)
     #: name of a signature -> its inputs and outputs
     signatures = models.JSONField(default=dict)
-    #: what its users must know, as plain sentences
+    #: notes for its users, as plain sentences
     remarks = models.JSONField(default=list)
     #: why it failed or is gone
     reason = models.TextField(default="")
@@ -152,7 +152,7 @@ class TrainingTask(models.Model):
     reached = models.IntegerField(default=0)
     #: deaths in a row since, none of which came after a further checkpoint
     fruitless = models.IntegerField(default=0)
-    #: the state that the operator's server was told last; None when it is told nothing of this task
+    #: the last state that was reported to the operator's server; None if this task is not reported
     told = models.CharField(max_length=20, null=True)
     #: the name of the worker that has the task, empty while it waits
     worker = models.CharField(max_length=40, default="")

@@ -51,7 +51,7 @@ def job_by_id(job_id: int) -> Job:
 
 
 def finished_jobs(workspace: Workspace, *, limit_bytes: int) -> list[Job]:
-    """Raises `TooLarge` when their results together do not fit into an answer."""
+    """Raises `TooLarge` when their results together do not fit into a response."""
     finished = Job.objects.filter(workspace=workspace, state__in=FINISHED).order_by("number")
     size = finished.aggregate(size=Sum(Length("outcome__result")))["size"] or 0
     if size > limit_bytes:

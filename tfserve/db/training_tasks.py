@@ -34,7 +34,7 @@ def create(task: TrainingTask) -> TrainingTask:
 
 
 def resume(task_id: str) -> TrainingTask:
-    """Gives a task that has ended another run, queued. It keeps the progress that it had. Raises `NotResumable`."""
+    """Gives a failed or cancelled task another run, queued. Keeps its progress. Raises `NotResumable`."""
     task = find(task_id)
     if task.job.state not in FINISHED or task.job.state == JobState.SUCCEEDED:
         raise NotResumable(task_id=task_id, state="done" if task.job.state == JobState.SUCCEEDED else "not over")
@@ -49,7 +49,7 @@ def resume(task_id: str) -> TrainingTask:
 def died(task_id: str, epoch: int) -> int:
     """Counts a death of the run, whose last checkpoint is of this epoch.
 
-    Returns how many in a row have come without a further checkpoint: 0 when this one did not.
+    Returns the number of deaths in a row without a new checkpoint.
     """
     task = find(task_id)
     task.fruitless = 0 if epoch > task.reached else task.fruitless + 1
@@ -59,7 +59,7 @@ def died(task_id: str, epoch: int) -> int:
 
 
 def save_progress(task_id: str, **fields: Any) -> None:
-    """Progress never goes back: whoever says less than before was started again."""
+    """Progress never decreases, not even after a restart of the run."""
     task = find(task_id)
     fields["progress"] = max(task.progress, fields.get("progress", 0.0))
     TrainingTask.objects.filter(pk=task.pk).update(**fields)
@@ -94,13 +94,13 @@ def model_path(task_id: str) -> str:
 
 
 def unfinished() -> list[TrainingTask]:
-    """In the order in which their runs were asked for."""
+    """In the order of their runs."""
     states = (JobState.QUEUED, JobState.RUNNING)
     return list(TrainingTask.objects.select_related("job").filter(job__state__in=states).order_by("job_id"))
 
 
-def untold() -> list[TrainingTask]:
-    """Tasks of which the operator's server knows another state, in the order in which their runs were asked for."""
+def unreported() -> list[TrainingTask]:
+    """Tasks whose current state was not reported to the operator's server, in the order of their runs."""
     other = Q()
     for state, word in STATES.items():
         other |= Q(job__state=state) & ~Q(told=word)
@@ -108,7 +108,7 @@ def untold() -> list[TrainingTask]:
     return list(found.select_related("job", "job__outcome").order_by("job_id"))
 
 
-def set_told(task_id: str, state: str) -> None:
+def set_reported(task_id: str, state: str) -> None:
     TrainingTask.objects.filter(task_id=task_id).update(told=state)
 
 

@@ -59,22 +59,22 @@ class Ended:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
-    """One step of a queue: some jobs have ended, some go back to be repeated, the next have begun."""
+class QueueStep:
+    """A change of a queue: jobs that ended, jobs that return to the queue, jobs that start."""
 
     workspace_id: int
     ended: Sequence[Ended] = ()
     requeued: Sequence[int] = ()
-    #: go back too, but this time they have not been attempted
+    #: return to the queue without counting as an attempt
     put_aside: Sequence[int] = ()
     started: Sequence[int] = ()
-    #: what the last script left, None when nothing about the variables changed
+    #: of the last script; None if they are unchanged
     variables: bytes | None = None
 
 
 @dataclass
 class Saved:
-    """What a workspace was when the server stopped, to go on from."""
+    """The state of a workspace when the server stopped."""
 
     workspace: Workspace
     waiting: list[Job] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Saved:
 
 
 def submit(submissions: Sequence[Submission]) -> list[Recorded | TFserveError]:
-    """Records new jobs, each with the next number of its workspace; an error for each that can't be."""
+    """Records new jobs, each with the next number of its workspace. An error for each that can't be recorded."""
     now = timezone.now()
     numbers: dict[int, int] = {}
     by_key: dict[tuple[int, str], Job] = {}
@@ -98,7 +98,7 @@ def submit(submissions: Sequence[Submission]) -> list[Recorded | TFserveError]:
 
 
 def known(submission: Submission) -> Recorded | None:
-    """The job that came with this key before. Raises `IdempotencyKeyReused`."""
+    """The job that was submitted with this key before. Raises `IdempotencyKeyReused`."""
     found = _known(submission, {})
     if isinstance(found, TFserveError):
         raise found
@@ -124,7 +124,7 @@ def _submit(
 
 
 def _known(submission: Submission, by_key: dict[tuple[int, str], Job]) -> Recorded | IdempotencyKeyReused | None:
-    """The job that came with this key before, if any: in this group, or earlier."""
+    """The job that was submitted with this key before, in this group or earlier."""
     key, workspace_id = submission.idempotency_key, submission.workspace_id
     if not key:
         return None
@@ -157,20 +157,20 @@ def _new_job(submission: Submission, number: int, now: datetime) -> Job:
     )
 
 
-def take_turns(turns: Iterable[Turn]) -> None:
-    """Records what several queues have done since the last commit."""
+def record_steps(steps: Iterable[QueueStep]) -> None:
+    """Records the changes of several queues since the last commit."""
     now = timezone.now()
-    turns = list(turns)
-    _end([each for turn in turns for each in turn.ended], now)
-    requeued = [job_id for turn in turns for job_id in turn.requeued]
+    steps = list(steps)
+    _end([each for step in steps for each in step.ended], now)
+    requeued = [job_id for step in steps for job_id in step.requeued]
     if requeued:
         Job.objects.filter(pk__in=requeued).update(state=JobState.QUEUED, started_at=None)
-    put_aside = [job_id for turn in turns for job_id in turn.put_aside]
+    put_aside = [job_id for step in steps for job_id in step.put_aside]
     if put_aside:
         back = {"state": JobState.QUEUED, "started_at": None, "attempts": F("attempts") - 1}
         Job.objects.filter(pk__in=put_aside).update(**back)
-    sql.start_jobs([job_id for turn in turns for job_id in turn.started], now)
-    sql.keep_variables({turn.workspace_id: turn.variables for turn in turns if turn.variables is not None})
+    sql.start_jobs([job_id for step in steps for job_id in step.started], now)
+    sql.keep_variables({step.workspace_id: step.variables for step in steps if step.variables is not None})
 
 
 def _end(ended: Sequence[Ended], now: datetime) -> None:
@@ -221,7 +221,7 @@ def activate_deployment(
     remarks: list[str],
     replaces: int | None,
 ) -> None:
-    """The new one serves from now on, and the one before does no longer."""
+    """Records that a deployment serves, and that the one that it replaces does not any more."""
     Deployment.objects.filter(pk=deployment_id).update(
         state=Deployment.State.ACTIVE, version=version, format=format_, signatures=signatures, remarks=remarks
     )
@@ -234,7 +234,7 @@ def end_deployment(deployment_id: int, state: Deployment.State, reason: str) -> 
 
 
 def load_all() -> list[Saved]:
-    """Everything that the supervisor has to go on with after a start."""
+    """Everything that the supervisor restores at its start."""
     Deployment.objects.filter(state=Deployment.State.LOADING).update(
         state=Deployment.State.GONE, reason="the server stopped while it was loading"
     )

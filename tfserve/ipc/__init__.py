@@ -1,1 +1,1 @@
-"""How the processes talk: messages (what), frames (how it looks on the wire), connections (who with)."""
+"""Communication between processes: messages, frames (their wire format) and connections."""

@@ -1,4 +1,4 @@
-"""All that is counted and measured of the living server, read when somebody asks."""
+"""Counters and measurements of the running server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tfserve.supervisor.workspaces import Workspaces
 
 
 class Measures:
-    """Answers `GetMetrics`."""
+    """Collects them for `GetMetrics`."""
 
     def __init__(self, *, catalogue: Catalogue, workspaces: Workspaces, trainings: Trainings) -> None:
         self._catalogue = catalogue
@@ -39,7 +39,7 @@ class Measures:
         self._started_at = time.time()
 
     async def read(self) -> Metrics:
-        deployed = {told.id for _, told in self._catalogue.versions()}
+        deployed = {version.id for _, version in self._catalogue.versions()}
         counts = await self._counts.read(self._catalogue.lines, deployed)
         uses = list(_uses())
         return Metrics(
@@ -54,13 +54,13 @@ class Measures:
         )
 
     def _by_version(self, counts: WebCounts) -> list[NamedCounts]:
-        """Two deployments of one version, the old one of which still drains, are told as one."""
+        """Adds up two deployments of one version, one of which is draining."""
         total: dict[tuple[str, int], ModelCounts] = {}
-        for name, told in self._catalogue.versions():
-            key = name, told.version
-            mine = added(ModelCounts(replicas=len(told.addresses)), counts.models.get(told.id, ModelCounts()))
-            total[key] = added(total[key], mine) if key in total else mine
-        return [NamedCounts(name, version, each) for (name, version), each in total.items()]
+        for name, each in self._catalogue.versions():
+            key = name, each.version
+            own = added(ModelCounts(replicas=len(each.addresses)), counts.models.get(each.id, ModelCounts()))
+            total[key] = added(total[key], own) if key in total else own
+        return [NamedCounts(name, version, sum_) for (name, version), sum_ in total.items()]
 
     def _of_trainings(self) -> TrainingCounts:
         trainings = self._trainings
@@ -68,7 +68,7 @@ class Measures:
         return TrainingCounts(trainings.waiting_count, trainings.running_count, runs)
 
     def _deaths(self, uses: list[ProcessUse]) -> list[Deaths]:
-        """With a zero for those of which none has died yet, so that the first death is seen as a change."""
+        """Includes a zero for roles without deaths, so that the first death is visible as a change."""
         names = {"", *(workspace.name for workspace in self._workspaces)}
         for key in [key for key in processes.deaths if key[1] not in names]:
             del processes.deaths[key]

@@ -123,7 +123,7 @@ class Workspaces:
             dispatcher.hold()
             await dispatcher.end_running(RESTARTED)
             await workspace.scripts.restart()
-            await self._journal.take_turn(writes.Turn(workspace_id=workspace.id, variables=b"{}"))
+            await self._journal.record_step(writes.QueueStep(workspace_id=workspace.id, variables=b"{}"))
             workspace.restarts.worked()
             await workspace.model.restart()
         finally:
@@ -134,8 +134,8 @@ class Workspaces:
     async def bring_all_back(self) -> None:
         """Restores all workspaces from the database, however the last server ended."""
         saved = await self._journal.change(writes.load_all)
-        for turn in end_interrupted(saved, self._settings.data_path):
-            await self._journal.take_turn(turn)
+        for step in end_interrupted(saved, self._settings.data_path):
+            await self._journal.record_step(step)
         for each in saved:
             await self.prune(self._restore(each))
 

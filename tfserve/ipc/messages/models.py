@@ -131,7 +131,7 @@ class BecomeModel(Request[ModelLoaded]):
     new one is warmed up with it where its signature does not say how, and with `samples`, which are predictions of
     web's (an `Ask` each). Web reaches the model at the Unix socket `address` (see `tfserve.ipc.predictions`). A
     computation that takes longer than `time_limit_s` ends the process. `source` is what a converted model was made of,
-    and what its `guard` does not let pass is answered `in_full`, by TensorFlow.
+    and TensorFlow computes `in_full` what its `guard` does not let pass.
     `skip` are steps of the warm-up that another process did not survive.
     """
 

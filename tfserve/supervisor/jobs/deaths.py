@@ -46,22 +46,22 @@ def last_death(reason: str, death: WorkerDied) -> str:
     return f"{reason}; the last time {death}."
 
 
-def end_interrupted(saved: list[writes.Saved], data_folder: Path) -> list[writes.Turn]:
+def end_interrupted(saved: list[writes.Saved], data_folder: Path) -> list[writes.QueueStep]:
     """What becomes of the jobs that were running when the server ended: queued again where that is safe, or lost."""
-    turns = []
+    steps = []
     for each in saved:
         again = [row for row in each.running if may_be_repeated(JobKind(row.kind), row.attempts)]
         gone = [row for row in each.running if row not in again]
         each.waiting[:0] = again
         if each.running:
-            turns.append(
-                writes.Turn(
+            steps.append(
+                writes.QueueStep(
                     workspace_id=each.workspace.pk,
                     ended=[_lost_with_server(row, data_folder) for row in gone],
                     requeued=[row.pk for row in again],
                 )
             )
-    return turns
+    return steps
 
 
 def _lost_with_server(row: JobRow, data_folder: Path) -> writes.Ended:

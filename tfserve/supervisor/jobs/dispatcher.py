@@ -1,7 +1,6 @@
-"""Takes the jobs of one workspace in order, one step at a time, and records each step before the next.
+"""Runs the jobs of one workspace in order, and records each step before the next.
 
-It knows no kind of worker: a `Runner` does a kind of job, and the dispatcher decides when, what a death means, and
-what becomes of a job that has to end early.
+A `Runner` executes a kind of job; the dispatcher decides when, and handles deaths of workers and jobs that end early.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from tfserve.db.writes import Turn
+from tfserve.db.writes import QueueStep
 from tfserve.errors import Failure, Kind, TFserveError, TimedOut
 from tfserve.ipc.messages import JobKind, JobState, Outcome
 from tfserve.supervisor.events import Signal
@@ -77,11 +76,11 @@ class Dispatcher:
 
     @property
     def idle(self) -> bool:
-        """Whether a job that comes now would be run at once."""
+        """Whether a new job would run at once."""
         return not (self.running or self.waiting or self._held or self.given_up_reason)
 
     def put(self, job: Job) -> None:
-        """Takes in a job that is recorded already; one that is recorded as started runs next."""
+        """Queues a job that is already recorded; one that is recorded as started runs next."""
         self.waiting.append(job)
         if self._stopping:
             self._postpone([job])
@@ -154,7 +153,7 @@ class Dispatcher:
                 await self._record(requeued=never_run)
 
     def _postpone(self, jobs: Iterable[Job]) -> None:
-        """Lets those who wait for these jobs know that they run after the restart."""
+        """Those who wait for these jobs get the error that they run after the restart."""
         for job in jobs:
             job.postpone(RunsAfterRestart(job=job.number, id=job.id, name=self._name))
 
@@ -169,7 +168,7 @@ class Dispatcher:
                 await self._start(jobs)
                 while jobs:
                     outcomes = await self._run(jobs)
-                    jobs = await self._turn(jobs, outcomes)
+                    jobs = await self._step(jobs, outcomes)
             except NotRecorded as error:  # the server stops: the next one finds these jobs as running
                 for job in jobs:
                     job.postpone(error)
@@ -218,7 +217,7 @@ class Dispatcher:
             self.last_started = jobs[-1].number
             self._changed.fire()
 
-    async def _turn(self, jobs: Sequence[Job], outcomes: Sequence[Outcome | None]) -> list[Job]:
+    async def _step(self, jobs: Sequence[Job], outcomes: Sequence[Outcome | None]) -> list[Job]:
         """Records how the jobs ended together with the start of the next ones, and returns those."""
         ended = [(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True) if outcome is not None]
         again = [job for job, outcome in zip(jobs, outcomes, strict=True) if outcome is None]
@@ -247,7 +246,7 @@ class Dispatcher:
             outcomes = await runner.run(jobs)
             runner.worked()
             ended = [_overruled(job, outcome) for job, outcome in zip(jobs, outcomes, strict=False)]
-            return [*ended, *[None] * (len(jobs) - len(ended))]  # those that did not fit are asked again
+            return [*ended, *[None] * (len(jobs) - len(ended))]  # the others did not fit, and run again
         except WorkerDied as death:
             return self._after_death(runner, jobs, death)
         except TFserveError as error:
@@ -264,10 +263,10 @@ class Dispatcher:
                 timer.cancel()
 
     def _after_death(self, runner: Runner, jobs: Sequence[Job], death: WorkerDied) -> list[Outcome | None]:
-        asked_for = any(job.ending is not None for job in jobs)
+        is_intended = any(job.ending is not None for job in jobs)
         # A job that only shared the process with the one that was to end is not to blame.
-        repeated = {job.id for job in jobs if asked_for or runner.may_repeat(job)}
-        if not asked_for and (reason := runner.died(jobs, death.exit)) is not None:
+        repeated = {job.id for job in jobs if is_intended or runner.may_repeat(job)}
+        if not is_intended and (reason := runner.died(jobs, death.exit)) is not None:
             self.give_up(last_death(reason, death))
         return [outcome_of_death(job, death, may_repeat=job.id in repeated) for job in jobs]
 
@@ -313,10 +312,10 @@ class Dispatcher:
         requeued: Sequence[Job] = (),
         started: Sequence[Job] = (),
     ) -> None:
-        """Returns when it is on the disk, and tells whoever waits for the jobs that have ended."""
+        """Returns when it is on the disk. Wakes those who wait for the jobs that have ended."""
         ended = [(job, _with_output(job, outcome)) for job, outcome in ended]
         variables = [outcome.variables for _, outcome in ended if outcome.variables is not None]
-        turn = Turn(
+        step = QueueStep(
             workspace_id=self._workspace_id,
             ended=[job.to_ended(outcome) for job, outcome in ended],
             requeued=[job.id for job in requeued],
@@ -324,7 +323,7 @@ class Dispatcher:
             variables=variables[-1] if variables else None,
         )
         jobs = sorted({job.number for job in (*(job for job, _ in ended), *requeued, *started)})
-        await self._journal.insist(turn, f"workspace {self._name}: job {', '.join(map(str, jobs))}")
+        await self._journal.insist(step, f"workspace {self._name}: job {', '.join(map(str, jobs))}")
         for job in started:
             job.started = True
             job.attempts += 1
@@ -350,14 +349,14 @@ class Dispatcher:
 
 
 def _overruled(job: Job, outcome: Outcome) -> Outcome:
-    """What its ending makes of a job that ended early because of it."""
+    """The outcome of a job that may have ended early because of its `ending`."""
     if job.ending is None or outcome.state == JobState.SUCCEEDED:
         return outcome
     return replace(outcome, state=job.ending.state, error=msgspec.json.encode(job.ending.failure))
 
 
 def _with_output(job: Job, outcome: Outcome) -> Outcome:
-    """What a script printed goes along with whatever became of it."""
+    """Adds the output of a script to its outcome."""
     if job.kind != JobKind.SCRIPT or not job.started:
         return outcome
     printed = {"stdout": job.output.tail(1), "stderr": job.output.tail(2)}

@@ -1,7 +1,6 @@
-"""Group commit: everything that happened while the last commit was under way goes into the next one.
+"""Group commit: everything that is submitted during a commit goes into the next one.
 
-One thread owns the database connection that writes. Whoever writes awaits the commit; when it returns, what was
-written is on the disk.
+One thread owns the database connection that writes. A write returns when it is on the disk.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ log = logging.getLogger(__name__)
 MAX_GROUP = 1000
 #: seconds after a refused write in which the server does not call itself ready
 TROUBLE_S = 10.0
-#: seconds that a question whether the database works may take, and that its answer is good for
+#: maximum seconds of a check of the database, and seconds that its result is valid
 PROBE_S, PROBED_S = 2.0, 0.5
 RECORD_AGAIN_S = 1.0
 DISK_TROUBLE = ("full", "readonly", "read-only", "disk i/o", "unable to open", "no space")
@@ -42,7 +41,7 @@ class NotRecorded(Unavailable):
 
 @dataclass(eq=False)
 class _Entry:
-    what: writes.Submission | writes.Turn | Callable[[], Any]
+    what: writes.Submission | writes.QueueStep | Callable[[], Any]
     committed: asyncio.Future[Any]
 
 
@@ -65,16 +64,16 @@ class Journal:
         recorded: writes.Recorded = await self._write(submission)
         return recorded
 
-    async def take_turn(self, turn: writes.Turn) -> None:
-        await self._write(turn)
+    async def record_step(self, step: writes.QueueStep) -> None:
+        await self._write(step)
 
     async def change(self, write: Callable[[], T]) -> T:
         """Runs any other write inside the next transaction and returns what it returns."""
         result: T = await self._write(write)
         return result
 
-    async def insist(self, write: writes.Turn | Callable[[], T], what: str) -> T:
-        """Writes as soon as the database allows, because nothing can go on before that. `what` is for the log.
+    async def insist(self, write: writes.QueueStep | Callable[[], T], what: str) -> T:
+        """Retries until the database accepts the write; nothing can continue before that. `what` is for the log.
 
         Raises `NotRecorded` once the server is to stop and has waited for as long as `give_up_after` says.
         """
@@ -111,11 +110,11 @@ class Journal:
         return self._trouble is None and time.monotonic() - self._refused_at >= TROUBLE_S
 
     async def close(self) -> None:
-        """Returns when all that was asked for is written."""
+        """Returns when everything is written."""
         self._entries.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    def _write(self, what: writes.Submission | writes.Turn | Callable[[], Any]) -> asyncio.Future[Any]:
+    def _write(self, what: writes.Submission | writes.QueueStep | Callable[[], Any]) -> asyncio.Future[Any]:
         entry = _Entry(what, self._loop.create_future())
         self._entries.put(entry)
         return entry.committed
@@ -184,7 +183,7 @@ class Journal:
 
 
 def _apply(group: list[_Entry]) -> list[Any]:
-    """What was asked for, by kind: workspaces first, since jobs need them; a turn follows its submission anyway."""
+    """Writes workspaces first, since jobs need them, then new jobs, then steps of queues."""
     results: dict[_Entry, Any] = {}
     for entry in group:
         if callable(entry.what):
@@ -193,9 +192,9 @@ def _apply(group: list[_Entry]) -> list[Any]:
     if submissions:
         recorded = writes.submit([submission for _, submission in submissions])
         results.update(zip((entry for entry, _ in submissions), recorded, strict=True))
-    turns = [entry.what for entry in group if isinstance(entry.what, writes.Turn)]
-    if turns:
-        writes.take_turns(turns)
+    steps = [entry.what for entry in group if isinstance(entry.what, writes.QueueStep)]
+    if steps:
+        writes.record_steps(steps)
     return [results.get(entry) for entry in group]
 
 

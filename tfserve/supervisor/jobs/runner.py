@@ -1,4 +1,4 @@
-"""What the dispatcher needs of whatever runs a workspace's jobs."""
+"""The interface between the dispatcher and what executes jobs."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Runner(Protocol):
         ...
 
     def worked(self) -> None:
-        """Jobs have ended without a death."""
+        """Jobs have ended without the death of a worker."""
         ...
 
     def died(self, jobs: Sequence[Job], exit_: Exit) -> str | None:
-        """Counts a death that nobody asked for. Returns why the workspace must be given up, None if it goes on."""
+        """Counts an unexpected death. Returns why the workspace must be given up; None if it continues."""
         ...
 
     def interrupt(self, job: Job) -> None:

@@ -1,6 +1,6 @@
-"""Tells the operator's own server about training tasks: the JSON of a task whenever its state changes.
+"""Reports training tasks to the operator's own server: the JSON of a task whenever its state changes.
 
-What was delivered is recorded, so that the next start of the server tells what this one could not.
+Delivered states are recorded, so that the next start of the server delivers the rest.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ FIRST_DELAY_S = 1.0
 TIMEOUT_S = 10.0
 
 Delivered = Callable[[str, str], Awaitable[None]]
-"""Records the id of a task and the state that the operator's server knows by now."""
+"""Records the id of a task and its last delivered state."""
 
 
 class Callbacks:
-    """Posts in order, one after the other; a server that does not answer is asked again, later and later."""
+    """Posts one report after the other, in order, and retries with increasing delays."""
 
     def __init__(self, url: str, delivered: Delivered) -> None:
         self._url = url
@@ -31,15 +31,15 @@ class Callbacks:
         self._queued: dict[str, str] = {}
         self._task = asyncio.get_running_loop().create_task(self._work()) if url else None
 
-    def tell(self, task: dict[str, Any], told: str | None) -> None:
-        """`told` is what is recorded as delivered; a state is not told twice."""
+    def report(self, task: dict[str, Any], delivered: str | None) -> None:
+        """`delivered` is the state that is recorded as delivered; a state is not reported twice."""
         task_id, state = task["taskId"], task["state"]
-        if self._task is not None and self._queued.get(task_id, told) != state:
+        if self._task is not None and self._queued.get(task_id, delivered) != state:
             self._queued[task_id] = state
             self._queue.put_nowait(task)
 
     async def close(self) -> None:
-        """At once: what is not delivered is told by the next start."""
+        """Stops at once: the next start delivers the rest."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

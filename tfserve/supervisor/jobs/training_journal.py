@@ -33,14 +33,14 @@ class TrainingRecords:
     ) -> None:
         """Records a step in the life of a run's job. Returns when it is on disk."""
         job = run.job
-        turn = writes.Turn(
+        step = writes.QueueStep(
             workspace_id=0,
             started=[job.id] if started else [],
             requeued=[job.id] if requeued else [],
             put_aside=[job.id] if put_aside else [],
             ended=[job.to_ended(outcome)] if outcome is not None else [],
         )
-        await self._journal.insist(partial(writes.take_turns, [turn]), f"task {run.task_id}")
+        await self._journal.insist(partial(writes.record_steps, [step]), f"task {run.task_id}")
 
     async def save(self, run: Run, **fields: Any) -> None:
         """Writes what callers see of a task; a failure is made up for by the next progress."""

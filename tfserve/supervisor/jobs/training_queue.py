@@ -1,4 +1,4 @@
-"""Training tasks: examined at once, then run by workers of their own, so many at a time, in the order they came."""
+"""Training tasks: checked at once, then run in order, a limited number at a time, each by its own worker."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from tfserve.training.fit.checkpoint_files import newest_epoch
 log = logging.getLogger(__name__)
 
 MAX_FRUITLESS = 3
-"""So many deaths in a row, without a further checkpoint in between, are the end of a run."""
+"""Maximum deaths of a run in a row without a new checkpoint."""
 WORK, FINDINGS, TIMINGS = "work", "findings.json", "training-times.json"
 ENDED_BADLY = "ended with an error"
 MESSAGES = {JobState.FAILED: ENDED_BADLY, JobState.LOST: ENDED_BADLY, JobState.CANCELLED: "cancelled"}
@@ -111,7 +111,7 @@ class Trainings:
                 if request.weights is not None:
                     request = await asyncio.to_thread(_with_kept_weights, request, self._folder(task_id))
                 found = await self._examinations.examine(request, self._folder(task_id) / FINDINGS)
-                row = new_row(task_id, request, found, told="" if self._settings.callback_url else None)
+                row = new_row(task_id, request, found, reported="" if self._settings.callback_url else None)
                 self._put(self._run_of(await self._journal.change(partial(training_tasks.create, row))))
             except TFserveError:
                 shutil.rmtree(self._folder(task_id), ignore_errors=True)
@@ -119,7 +119,7 @@ class Trainings:
         return task_id
 
     async def cancel(self, task_id: str) -> None:
-        """Returns when the task has ended; it keeps its best checkpoint."""
+        """Returns when the task has ended. Its last checkpoint is kept."""
         run = self._find(task_id)
         if run is not None:
             await self._end(run, CANCELLED)
@@ -146,10 +146,10 @@ class Trainings:
         return FeedbackKept(label=kept.label, file=kept.file, images=kept.images)
 
     async def bring_all_back(self) -> None:
-        """Goes on with every task that had not ended when the server did, and tells of those that it had not told."""
+        """Continues all tasks that had not ended when the server stopped, and reports those that were not reported."""
         if self._settings.callback_url:
-            for row in await self._journal.change(training_tasks.untold):
-                self._callbacks.tell(task_json(row), row.told)
+            for row in await self._journal.change(training_tasks.unreported):
+                self._callbacks.report(task_json(row), row.told)
         for row in await self._journal.change(training_tasks.unfinished):
             run = self._run_of(row)
             if row.job.state == JobState.RUNNING:
@@ -158,7 +158,7 @@ class Trainings:
                 self._put(run)
 
     async def close(self) -> None:
-        """Ends what runs; it stays recorded as waiting, so that the next start goes on from the last checkpoint."""
+        """Ends the running tasks. They stay recorded as waiting: the next start continues from their checkpoints."""
         self._stopping = True
         for run in list(self._running.values()):
             run.job.ending = STOPPED
@@ -170,7 +170,7 @@ class Trainings:
 
     @contextlib.contextmanager
     def _reserve(self, folder: str) -> Iterator[None]:
-        """Nobody else can begin anything in the folder until the run that is being made stands in the queue."""
+        """Prevents other runs in the folder until the new run is in the queue."""
         for run in [*self._waiting, *self._running.values()]:
             if run.project_dir == folder:
                 raise FolderInUse(task_id=run.task_id, folder=folder)
@@ -187,7 +187,7 @@ class Trainings:
     def _put(self, run: Run) -> None:
         self.jobs[run.job.id] = run.job
         self._waiting.append(run)
-        self._in_background(self._tell(run))
+        self._in_background(self._report(run))
         self._start_next()
 
     def _start_next(self) -> None:
@@ -201,7 +201,7 @@ class Trainings:
             await self._records.record(run, started=True)
             run.job.started, run.job.attempts = True, run.job.attempts + 1
             await self._train_and_record(run)
-        except NotRecorded as error:  # the server stops: the next one finds the task as running and goes on with it
+        except NotRecorded as error:  # the server stops: the next start continues the task
             run.job.postpone(error)
         except Exception:
             log.exception("while training task %s", run.task_id)
@@ -228,7 +228,7 @@ class Trainings:
         if run.job.ending is not None:
             worker.kill("the task is being ended")
         await self._records.save(run, worker=f"train-{worker.child.pid}", message="starting")
-        self._in_background(self._tell(run))
+        self._in_background(self._report(run))
         work_folder = self._folder(run.task_id)
         _make_private(work_folder / WORK)
         try:
@@ -257,7 +257,7 @@ class Trainings:
                 run, progress=100.0, message=_done(answer), eta_s=None, metrics=answer.metrics,
                 model_path=answer.model_path,
             )  # fmt: skip
-            if run.deploy_to is not None and answer.model_path is not None:  # before the end, which is told only once
+            if run.deploy_to is not None and answer.model_path is not None:  # before the end is reported
                 await self._deploy_result(run, answer.model_path)
             await self._finish(run, Outcome(state=JobState.SUCCEEDED, result=b"true"))
             return
@@ -302,12 +302,12 @@ class Trainings:
             await self._after_death(run, f"its worker died: {death}", lost(death))
 
     async def _put_aside(self, run: Run) -> None:
-        """For the next start of the server. No fault of the run's: it does not count as one of its attempts."""
+        """For the next start of the server. Does not count as an attempt."""
         await self._records.save(run, worker="", eta_s=None, message="waiting, since the server was stopped")
         await self._records.record(run, put_aside=True)
 
     async def _after_death(self, run: Run, reason: str, failure: Failure) -> None:
-        """Goes on from the last checkpoint, unless it has died too often without a further one."""
+        """Continues from the last checkpoint, unless it has died too often without a new one."""
         run.worker = None
         epoch = newest_epoch(self._folder(run.task_id) / WORK)
         deaths = await self._journal.insist(partial(training_tasks.died, run.task_id, epoch), f"task {run.task_id}")
@@ -321,7 +321,7 @@ class Trainings:
         run.job.started = False
         self.jobs[run.job.id] = run.job
         self._waiting.appendleft(run)
-        self._in_background(self._tell(run))
+        self._in_background(self._report(run))
         self._start_next()
 
     async def _finish(self, run: Run, outcome: Outcome) -> None:
@@ -334,23 +334,23 @@ class Trainings:
         self.jobs.pop(run.job.id, None)
         self._running.pop(run.task_id, None)
         run.job.ended.set_result(outcome)
-        run.job.output.grew.fire()  # whoever follows the output learns that there will be no more
+        run.job.output.grew.fire()  # for those who follow the output
         self.outcomes[outcome.state] += 1
         self._changed.fire()
-        await self._tell(run)
+        await self._report(run)
 
     # --- parts
 
-    async def _tell(self, run: Run) -> None:
-        """Tells the operator's server what the task is now."""
+    async def _report(self, run: Run) -> None:
+        """Reports the state of the task to the operator's server."""
         if self._settings.callback_url:
             with contextlib.suppress(TFserveError):  # the next start catches up
                 row = await self._journal.change(partial(training_tasks.find, run.task_id))
-                self._callbacks.tell(task_json(row), row.told)
+                self._callbacks.report(task_json(row), row.told)
 
     async def _delivered(self, task_id: str, state: str) -> None:
-        with contextlib.suppress(TFserveError):  # told again by the next start, which does no harm
-            await self._journal.change(partial(training_tasks.set_told, task_id, state))
+        with contextlib.suppress(TFserveError):  # the next start reports it again, which does no harm
+            await self._journal.change(partial(training_tasks.set_reported, task_id, state))
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -368,7 +368,7 @@ class Trainings:
 
 
 def _done(answer: TrainingEnded) -> str:
-    """The verdict on the model belongs into the message: `done` alone reads as if it were good."""
+    """With the verdict on the model: `done` alone would sound as if it were good."""
     metrics = answer.metrics or {}
     message = f"done: {metrics['verdict']}" if metrics.get("verdict") else "done"
     warm = metrics.get("warm_start")
@@ -376,7 +376,7 @@ def _done(answer: TrainingEnded) -> str:
 
 
 def _with_kept_weights(request: StartTraining, folder: Path) -> StartTraining:
-    """The request, whose uploaded weights lie in the task's folder. Raises `OutOfSpace`, `Unavailable`."""
+    """The request, with its uploaded weights in the task's folder. Raises `OutOfSpace`, `Unavailable`."""
     try:
         file = weight_files.keep(folder, request.weights or b"")
     except OSError as error:
@@ -385,8 +385,8 @@ def _with_kept_weights(request: StartTraining, folder: Path) -> StartTraining:
 
 
 def _make_private(folder: Path) -> None:
-    """Makes the folder of a task before anything is written into it."""
-    with contextlib.suppress(OSError):  # the worker will meet the same error, and say what it was doing
+    """Creates the folder of a task."""
+    with contextlib.suppress(OSError):  # the worker reports the same error, with its cause
         folder.mkdir(parents=True, exist_ok=True)
 
 

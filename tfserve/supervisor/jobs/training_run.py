@@ -15,19 +15,19 @@ from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.processes.output import JobOutput
 from tfserve.supervisor.processes.worker import Worker
 
-MAX_SKIPPED_TOLD = 200
+MAX_SKIPPED_SHOWN = 200
 
 
 class FolderInUse(Conflict):
-    """Task {task_id} is training on {folder} already. Wait for its end, or cancel it: POST /tasks/{task_id}/cancel."""
+    """Task {task_id} is already training on {folder}. Wait for its end, or cancel it: POST /tasks/{task_id}/cancel."""
 
 
 class FolderReserved(Conflict):
-    """Another call is just starting a task on {folder}. Wait for its answer: it tells the task, or what is wrong."""
+    """Another request is starting a task on {folder}. Wait for its response."""
 
 
 class TooManyTasks(Overloaded):
-    """There are already {limit} training tasks that wait or run, as many as this server takes (max_tasks)."""
+    """{limit} training tasks are waiting or running, which is the maximum of this server (max_tasks)."""
 
 
 @dataclass(eq=False)
@@ -41,13 +41,13 @@ class Run:
     deploy_to: str | None
     job: Job
     worker: Worker | None = None
-    #: what is to be written next, while the write before is under way
+    #: the next progress to write, while the last one is being written
     unsaved: dict[str, Any] | None = None
     saving: asyncio.Task[None] | None = None
 
 
 def run_of(row: Row, folder: Path, max_output_bytes: int) -> Run:
-    """The current run of a task; what it prints goes on where the runs before have ended, in `folder`."""
+    """The current run of a task. Its output is appended to that of the runs before, in `folder`."""
     job = Job(
         id=row.job.pk,
         number=row.job.number,
@@ -58,8 +58,8 @@ def run_of(row: Row, folder: Path, max_output_bytes: int) -> Run:
     return Run(row.task_id, row.project_dir, row.train_type, row.parameters, row.deploy_to, job)
 
 
-def new_row(task_id: str, request: StartTraining, found: ProjectExamined, *, told: str | None) -> Row:
-    """A task that waits for its first run; `told` is None when nobody is told of it."""
+def new_row(task_id: str, request: StartTraining, found: ProjectExamined, *, reported: str | None) -> Row:
+    """A task that waits for its first run. `reported` is None if its states are not reported."""
     return Row(
         task_id=task_id,
         user_id=request.user_id,
@@ -68,9 +68,9 @@ def new_row(task_id: str, request: StartTraining, found: ProjectExamined, *, tol
         train_type=request.train_type,
         parameters=request.parameters,
         deploy_to=request.deploy_to,
-        skipped=found.skipped[:MAX_SKIPPED_TOLD],
+        skipped=found.skipped[:MAX_SKIPPED_SHOWN],
         dataset=found.dataset,
-        told=told,
+        told=reported,
         message=_waiting(found),
     )
 

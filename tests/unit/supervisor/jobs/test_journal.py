@@ -142,7 +142,7 @@ async def test_numbers_go_on_after_all_jobs_were_forgotten_and_after_a_restart()
         for _ in range(2):
             recorded = await journal.submit(submission(workspace))
             ended = records.Ended(recorded.id, JobKind.SCRIPT, Outcome(state=JobState.SUCCEEDED))
-            await journal.take_turn(records.Turn(workspace_id=workspace, ended=[ended]))
+            await journal.record_step(records.QueueStep(workspace_id=workspace, ended=[ended]))
         assert await journal.change(partial(records.prune, workspace, keep_jobs=0, keep_days=1)) == [0, 1]
         assert (await journal.submit(submission(workspace))).number == 2
     async with open_journal() as journal:
@@ -186,7 +186,7 @@ async def test_a_known_key_tells_the_state_that_its_job_has_by_now() -> None:
         workspace = await create_workspace(journal)
         recorded = await journal.submit(submission(workspace, idempotency_key="k"))
         ended = records.Ended(recorded.id, JobKind.SCRIPT, Outcome(state=JobState.FAILED))
-        await journal.take_turn(records.Turn(workspace_id=workspace, ended=[ended]))
+        await journal.record_step(records.QueueStep(workspace_id=workspace, ended=[ended]))
         again = await journal.submit(submission(workspace, idempotency_key="k"))
         assert (again.id, again.state, again.is_new) == (recorded.id, JobState.FAILED, False)
 
@@ -261,12 +261,14 @@ async def test_the_steps_of_several_queues_are_recorded_together() -> None:
         jobs = [await journal.submit(submission(each, started=True)) for each in workspaces]
         following = [await journal.submit(submission(each)) for each in workspaces]
         ended = [records.Ended(each.id, JobKind.SCRIPT, Outcome(state=JobState.SUCCEEDED)) for each in jobs]
-        turns = [
-            records.Turn(workspace_id=workspaces[0], ended=[ended[0]], started=[following[0].id], variables=b'{"a":1}'),
-            records.Turn(workspace_id=workspaces[1], requeued=[jobs[1].id]),
-            records.Turn(workspace_id=workspaces[2], put_aside=[jobs[2].id]),
+        steps = [
+            records.QueueStep(
+                workspace_id=workspaces[0], ended=[ended[0]], started=[following[0].id], variables=b'{"a":1}'
+            ),
+            records.QueueStep(workspace_id=workspaces[1], requeued=[jobs[1].id]),
+            records.QueueStep(workspace_id=workspaces[2], put_aside=[jobs[2].id]),
         ]
-        await asyncio.gather(*(journal.take_turn(turn) for turn in turns))
+        await asyncio.gather(*(journal.record_step(step) for step in steps))
         rows = await read(lambda: list(JobRow.objects.order_by("workspace", "number")))
         assert [(row.state, row.attempts, row.started_at is not None) for row in rows] == [
             ("succeeded", 1, True), ("running", 1, True),
@@ -355,7 +357,7 @@ async def test_a_wrong_statement_is_a_fault_of_ours_and_no_outage(caplog: pytest
         workspace = await create_workspace(journal)
         ended = records.Ended(99, JobKind.SCRIPT, Outcome(state=JobState.SUCCEEDED))
         with pytest.raises(Internal):
-            await journal.take_turn(records.Turn(workspace_id=workspace, ended=[ended]))
+            await journal.record_step(records.QueueStep(workspace_id=workspace, ended=[ended]))
         assert await journal.is_ready()
     assert "a write to the database failed" in caplog.text
 

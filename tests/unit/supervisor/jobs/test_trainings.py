@@ -156,7 +156,7 @@ async def test_more_tasks_than_the_server_takes_are_refused(database: Path, tmp_
     async with open_trainer(database, max_tasks=2) as trainer:
         first = await trainer.start(tmp_path / "a", WAITS)
         await trainer.start(tmp_path / "b", WAITS)
-        with pytest.raises(TooManyTasks, match=r"already 2 training tasks .* \(max_tasks\)"):
+        with pytest.raises(TooManyTasks, match=r"2 training tasks are waiting or running, .* \(max_tasks\)"):
             await trainer.start(tmp_path / "c")
         await trainer.trainings.cancel(first)
         await trainer.start(tmp_path / "c")
@@ -168,7 +168,7 @@ async def test_a_folder_is_trained_on_by_one_task_at_a_time(database: Path, tmp_
         answers = await asyncio.gather(*starts, return_exceptions=True)
         (task_id,) = [each for each in answers if isinstance(each, str)]
         assert [type(each) for each in answers if each is not task_id] == [FolderReserved] * 2
-        with pytest.raises(FolderInUse, match=f"Task {task_id} is training on {tmp_path / 'p'} already"):
+        with pytest.raises(FolderInUse, match=f"Task {task_id} is already training on {tmp_path / 'p'}"):
             await trainer.start(tmp_path / "p")
         let_go(tmp_path / "p")
         await trainer.ended(task_id)
@@ -420,7 +420,7 @@ async def test_a_task_can_not_be_resumed_while_another_trains_on_its_folder(data
         failed = await trainer.start(tmp_path / "p", "t.fail('no')")
         await trainer.ended(failed)
         other = await trainer.start(tmp_path / "p", WAITS)
-        with pytest.raises(FolderInUse, match=f"Task {other} is training"):
+        with pytest.raises(FolderInUse, match=f"Task {other} is already training"):
             await trainer.trainings.resume(failed)
 
 
