@@ -27,6 +27,7 @@ from tfserve.config import Settings, environment_name  # noqa: E402
 from tfserve.ipc.messages import Metrics  # noqa: E402
 from tfserve.training.recipes.parameters import TABLES  # noqa: E402
 from tfserve.web.api import openapi as openapi_writer  # noqa: E402
+from tfserve.web.api import root  # noqa: E402
 from tfserve.web.api.metrics.families import families  # noqa: E402
 
 Json = dict[str, Any]
@@ -131,7 +132,7 @@ _VERSIONED = "/versions/{version}"
 
 def openapi() -> Json:
     """The OpenAPI document of the whole HTTP API."""
-    return openapi_writer.openapi()
+    return openapi_writer.openapi(root.endpoints())
 
 
 def api() -> str:
