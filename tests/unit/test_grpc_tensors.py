@@ -21,7 +21,7 @@ from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Array, Signature, TensorSpec
 from tfserve.web.api.protos import oip_pb2, tensorflow_pb2
 from tfserve.web.api.v1 import tensor_proto
-from tfserve.web.api.v2 import contents, grpc_infer, raw_tensors
+from tfserve.web.api.v2 import grpc_infer, raw_tensors, typed_contents
 from tfserve.web.predictions.live_models import Model
 from tfserve.web.predictions.request import Options
 
@@ -36,7 +36,7 @@ def one_input(array: Array, *, typed: bool) -> tuple[oip_pb2.ModelInferRequest, 
     request = oip_pb2.ModelInferRequest()
     tensor = request.inputs.add(name="x", datatype=DTYPES[name].v2, shape=array.shape)
     if typed:
-        field = contents.FIELDS.get(name)
+        field = typed_contents.FIELDS.get(name)
         assert field is not None
         tensor.contents.SetInParent()
         getattr(tensor.contents, field).extend(array.ravel().tolist())

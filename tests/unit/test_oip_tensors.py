@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as arrays
 from tfserve.errors import Invalid, Unsupported
 from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Array, Signature, TensorSpec
-from tfserve.web.api.v2 import classification, core, json_tensors, raw_tensors, rest_infer
+from tfserve.web.api.v2 import classification_extension, core, json_tensors, raw_tensors, rest_infer
 from tfserve.web.api.v2.requests import decode_infer
 
 NUMBERS = [name for name in DTYPES if name not in ("string", "float16", "bfloat16", "bool")]
@@ -265,15 +265,15 @@ def test_values_that_json_can_not_hold_are_told() -> None:
 def test_the_best_classes_are_told_with_their_labels() -> None:
     scores = np.array([[0.1, 0.7, 0.2], [0.5, 0.25, 0.25]], np.float32)
     y = spec("float32", -1, 3)
-    best = classification.best(scores, y, 2, ["cat", "dog"])
+    best = classification_extension.best(scores, y, 2, ["cat", "dog"])
     assert best.tolist() == [[b"0.700000:1:dog", b"0.200000:2"], [b"0.500000:0:cat", b"0.250000:1:dog"]]
-    assert classification.best(scores[0], y, 9, []).tolist() == [b"0.700000:1", b"0.200000:2", b"0.100000:0"]
-    assert classification.best(np.array([[3, 9]]), y, 1, []).tolist() == [[b"9:1"]]
+    assert classification_extension.best(scores[0], y, 9, []).tolist() == [b"0.700000:1", b"0.200000:2", b"0.100000:0"]
+    assert classification_extension.best(np.array([[3, 9]]), y, 1, []).tolist() == [[b"9:1"]]
     # One probability with two labels is the second label's, so it is not called by the first.
-    assert classification.best(np.array([[0.9]]), y, 1, ["cat", "dog"]).tolist() == [[b"0.900000:0"]]
-    assert classification.best(scores.astype(ml_dtypes.bfloat16), y, 1, []).shape == (2, 1)
+    assert classification_extension.best(np.array([[0.9]]), y, 1, ["cat", "dog"]).tolist() == [[b"0.900000:0"]]
+    assert classification_extension.best(scores.astype(ml_dtypes.bfloat16), y, 1, []).shape == (2, 1)
     with pytest.raises(Invalid):
-        classification.best(np.array([b"a"], dtype=object), y, 1, [])
+        classification_extension.best(np.array([b"a"], dtype=object), y, 1, [])
 
 
 @settings(max_examples=60, deadline=None)

@@ -19,7 +19,7 @@ from tfserve import runtimes
 from tfserve.errors import Invalid
 from tfserve.models import formats, tfjs
 from tfserve.models.formats import Located
-from tfserve.runtimes import exports, fingerprint, tfjs_weights
+from tfserve.runtimes import fingerprint, saved_model_exports, tfjs_weights
 from tfserve.runtimes.interface import Runtime
 from tfserve.tensors.specs import Array
 
@@ -155,7 +155,7 @@ def test_fused_operations_compute_what_the_plain_ones_compute(tmp_path: Path, ac
 
 def test_openvino_computes_the_unfused_graph(tmp_path: Path) -> None:
     file = write(tmp_path / "js", graph("LeakyRelu"), WEIGHTS, signature=SIGNATURE)
-    exports.write(formats.locate(str(file)), tmp_path / "saved")
+    saved_model_exports.write(formats.locate(str(file)), tmp_path / "saved")
     located = Located(formats.SAVED_MODEL, tmp_path / "saved", None)
     model = runtimes.load(located, device="/cpu:0", runtime="openvino")
     np.testing.assert_allclose(run(model, {"pixels": X}, ["price"])[0], expected("LeakyRelu")[1], rtol=1e-4, atol=1e-4)

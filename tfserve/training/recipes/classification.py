@@ -35,7 +35,7 @@ from tfserve.training.recipes.contest import (
 )
 from tfserve.training.recipes.parameters import LITE_NET
 from tfserve.training.recipes.run import Run
-from tfserve.training.report import evaluation, image_reports, plots, predictions, verdict
+from tfserve.training.report import evaluation, image_reports, plots, single_images, verdict
 
 MAX_TRIED = 50
 """Maximum held-out images on which exports are tried."""
@@ -69,7 +69,7 @@ def train(run: Run) -> dict[str, Any]:
         image_reports.write(run, delivered, indices, truth, chances)
     return write_report(
         run, contest, delivered, choice, judged, measured, forms, indices,
-        thresholds=predictions.thresholds(truth, chances, found.labels),
+        thresholds=single_images.thresholds(truth, chances, found.labels),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from tfserve.training.dataset import image_reading
 from tfserve.training.dataset.search import is_image
 from tfserve.training.fit.delivery import Delivered
 from tfserve.training.recipes.run import Run
-from tfserve.training.report import occlusion, plots, predictions
+from tfserve.training.report import occlusion, plots, single_images
 
 UNLABELLED_FOLDERS = ("unlabelled", "unlabeled")
 MAX_UNLABELLED = 5000
@@ -24,10 +24,10 @@ _BATCH = 64
 def write(run: Run, delivered: Delivered, indices: Array, truth: Array, probabilities: Array) -> None:
     """`indices` are the held-out images, `probabilities` is (held-out, classes). A file that fails becomes a note."""
     names = run.findings.display or run.findings.labels
-    with run.optional(predictions.HELD_OUT_FILE):
+    with run.optional(single_images.HELD_OUT_FILE):
         paths = [run.findings.images[index].path for index in indices]
-        predictions.write_held_out(run.aside / predictions.HELD_OUT_FILE, paths, truth, probabilities, names)
-    with run.optional(predictions.LABEL_NEXT_FILE):
+        single_images.write_held_out(run.aside / single_images.HELD_OUT_FILE, paths, truth, probabilities, names)
+    with run.optional(single_images.LABEL_NEXT_FILE):
         _label_next(run, delivered, names)
     if run.parameters["explain"]:
         with run.optional("The explanation plot"):
@@ -51,12 +51,12 @@ def _label_next(run: Run, delivered: Delivered, names: Sequence[str]) -> None:
         return
     probabilities = _compute(delivered, np.stack(pictures))
     shown = [str(path.relative_to(folder)) for path in files]
-    order = predictions.write_label_next(run.aside / predictions.LABEL_NEXT_FILE, shown, probabilities, names)
+    order = single_images.write_label_next(run.aside / single_images.LABEL_NEXT_FILE, shown, probabilities, names)
     first = order[:MAX_SHOWN]
     captions = [f"{names[probabilities[n].argmax()]} {probabilities[n].max():.0%}?" for n in first]
     plots.worst_mistakes(run.aside / "plots" / "label_next.png", [pictures[n] for n in first], captions)
     run.note(
-        f"{len(files)} images of {folder.name} have no label; {predictions.LABEL_NEXT_FILE} says which to label next."
+        f"{len(files)} images of {folder.name} have no label; {single_images.LABEL_NEXT_FILE} says which to label next."
     )
 
 
@@ -73,7 +73,7 @@ def _explain(
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     wrong = wrong[np.argsort(-probabilities.max(axis=1)[wrong])][: MAX_EXPLAINED // 2]
-    unsure = [n for n in predictions.by_uncertainty(probabilities) if n not in wrong]
+    unsure = [n for n in single_images.by_uncertainty(probabilities) if n not in wrong]
     chosen = [*wrong, *unsure][:MAX_EXPLAINED]
     size = run.parameters["network_size"]
     pictures = [run.pixels(indices[n], size) for n in chosen]

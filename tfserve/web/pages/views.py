@@ -16,7 +16,7 @@ from django_htmx.middleware import HtmxDetails
 from tfserve.errors import NotFound, Unavailable
 from tfserve.ipc.messages import GetServer, WaitChange
 from tfserve.web.database_reads import read
-from tfserve.web.pages import reads
+from tfserve.web.pages import page_rows
 from tfserve.web.supervisor_client import SupervisorLine
 
 #: Maximum age of values whose changes cause no event, such as memory.
@@ -36,7 +36,7 @@ class PageRequest(ASGIRequest):
 async def status(request: PageRequest) -> HttpResponse:
     """The server, its workspaces, deployments, newest trainings and jobs."""
     server, (jobs, has_more), (tasks, tasks_total) = await asyncio.gather(
-        _line(request).ask(GetServer()), read(reads.recent_jobs), read(reads.recent_tasks)
+        _line(request).ask(GetServer()), read(page_rows.recent_jobs), read(page_rows.recent_tasks)
     )
     workspaces = server["workspaces"]
     return await _page(
@@ -58,7 +58,7 @@ async def status(request: PageRequest) -> HttpResponse:
 async def job(request: PageRequest, job_id: int) -> HttpResponse:
     """One job with its output, live."""
     try:
-        page = await read(reads.job_page, job_id)
+        page = await read(page_rows.job_page, job_id)
     except NotFound as error:
         raise Http404(error.message) from None
     return await _page(request, "pages/job.html", {"page": page, "job": page.job})

@@ -19,7 +19,7 @@ from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel
 from tfserve.models import formats
 from tfserve.models.formats import Located
 from tfserve.models.runtime_reports import NOT_COMPARED, TENSORFLOW, Guard, Trial
-from tfserve.runtimes import call_latency, conversion, exports, fingerprint, known_names
+from tfserve.runtimes import call_latency, conversion, fingerprint, known_names, saved_model_exports
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.guarded import Guarded, outside
 from tfserve.runtimes.interface import Runtime
@@ -93,7 +93,7 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
     saved_model = model.path
     if model.format != formats.SAVED_MODEL:
         saved_model = folder / "saved_model"
-        exports.write(model, saved_model)
+        saved_model_exports.write(model, saved_model)
     runtime = runtimes.load(Located(formats.SAVED_MODEL, saved_model, None), device=DEVICE, runtime=TENSORFLOW)
     name = conversion.signature_of(runtime.signatures)
     if isinstance(runtime, GraphModel) and runtime.lacked_values:

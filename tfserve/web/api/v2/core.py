@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tfserve.errors import Invalid, Unsupported, nearest
 from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Array, Shape, Signature, TensorSpec, check_shape
-from tfserve.web.api.v2 import classification
+from tfserve.web.api.v2 import classification_extension
 from tfserve.web.api.v2.requests import InferRequest, InputTensor, Parameters, RequestedOutput, parameter
 from tfserve.web.predictions import signature_checks
 from tfserve.web.predictions.live_models import Model, Models, NoSuchVersion
@@ -200,7 +200,7 @@ def output_tensors(model: Model, result: Result, outputs: Sequence[Output]) -> I
     for spec, is_binary, classes in outputs:
         array = result.outputs[spec.name]
         if classes:
-            yield spec.name, "BYTES", classification.best(array, spec, classes, _labels(model)), is_binary
+            yield spec.name, "BYTES", classification_extension.best(array, spec, classes, _labels(model)), is_binary
         else:
             yield spec.name, DTYPES[spec.dtype].v2, array, is_binary
 

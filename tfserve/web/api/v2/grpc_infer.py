@@ -11,7 +11,7 @@ from typing import Any
 from tfserve.errors import Invalid, TFserveError
 from tfserve.tensors.specs import Array, Shape, TensorSpec
 from tfserve.web.api.protos import oip_pb2 as v2
-from tfserve.web.api.v2 import contents, raw_tensors
+from tfserve.web.api.v2 import raw_tensors, typed_contents
 from tfserve.web.api.v2.core import Inference, model_of, output_tensors, prepare
 from tfserve.web.api.v2.requests import InferRequest, InputTensor, Parameters, RequestedOutput
 from tfserve.web.predictions.live_models import Model, Models
@@ -114,7 +114,7 @@ def _input(tensor: v2.ModelInferRequest.InferInputTensor, raw: bytes | None) -> 
 
 def _values(tensor: InputTensor, spec: TensorSpec, shape: Shape) -> Array:
     data = tensor.data
-    return raw_tensors.read(data, spec, shape) if data.__class__ is bytes else contents.read(data, spec, shape)
+    return raw_tensors.read(data, spec, shape) if data.__class__ is bytes else typed_contents.read(data, spec, shape)
 
 
 def _parameters(parameters: Mapping[str, v2.InferParameter]) -> Parameters:
