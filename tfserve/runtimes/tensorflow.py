@@ -21,10 +21,10 @@ from tfserve.models.formats import Located
 from tfserve.runtimes import (
     Measuring,
     call_latency,
-    exports,
     frozen_graph,
     keras,
     known_names,
+    saved_model_exports,
     saved_model_file,
     state,
     uninitialized,
@@ -67,7 +67,7 @@ def load(model: Located, *, device: str, measuring: Measuring | None = contextli
     place = _choose_device(tf, device)
     if model.format in formats.EXPORTED:
         with _temporary_folder() as folder:
-            exports.write(model, folder / "exported")
+            saved_model_exports.write(model, folder / "exported")
             return _load_at_its_best(tf, model, folder / "exported", place, measuring)
     return _load_at_its_best(tf, model, model.path, place, measuring)
 
