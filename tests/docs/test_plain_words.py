@@ -1,8 +1,12 @@
-"""The documents are written in plain English: without the words in tests/plain_words.py."""
+"""Documents, comments, docstrings and messages are in plain English: without the words in tests/plain_words.py."""
 
 from __future__ import annotations
 
+import ast
+import io
 import re
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,10 @@ DOCUMENTS = sorted(
         *(path for folder in ("docs", "examples", "benchmarks", "tfserve") for path in (ROOT / folder).rglob("*.md")),
     }
 )
+SOURCES = sorted(path for path in (ROOT / "tfserve").rglob("*.py") if "_pb2" not in path.name)
+FOLDER_NAMES = {"mask_pairs.py": "pictures", "tables.py": "picture"}
+"""Names of folders and columns in other people's datasets."""
+AVOIDED_NAMES = {"told", "tell", "tells", "wish", "wishes", "wanted"}
 _CODE = re.compile(r"^```.*?^```|^ {4}.*?$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 """Fenced blocks, indented lines and inline code: names and messages of the program, not prose."""
 
@@ -49,3 +57,53 @@ def test_a_phrase_is_found_across_a_line_break() -> None:
 def test_the_documents_are_found() -> None:
     names = {str(path.relative_to(ROOT)) for path in DOCUMENTS}
     assert {"README.md", "CHANGELOG.md", "docs/reference/training.md", "tfserve/training/export/web/README.md"} <= names
+
+
+def sentences(source: str) -> Iterator[tuple[int, str]]:
+    """Line and text of each comment, docstring and message in Python code."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield node.lineno, node.value
+
+
+def names(source: str) -> Iterator[tuple[int, str]]:
+    """Line and name of whatever a module gives a name to."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr
+
+
+def test_the_code_has_no_avoided_word() -> None:
+    problems = [
+        f"{path.relative_to(ROOT)}:{line}: {word!r} (use: {each.instead}) in {text.strip()[:80]!r}"
+        for path in SOURCES
+        for line, text in sentences(path.read_text(encoding="utf-8"))
+        for _, word, each in avoided(text)
+        if word != FOLDER_NAMES.get(path.name)
+    ]
+    assert not problems, "\n".join(problems)
+
+
+def test_the_code_has_no_avoided_name() -> None:
+    problems = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in SOURCES
+        for line, name in names(path.read_text(encoding="utf-8"))
+        if AVOIDED_NAMES & set(name.lower().split("_"))
+    ]
+    assert not problems, "\n".join(problems)
+
+
+def test_sentences_and_names_are_found() -> None:
+    source = "# it is told\nx = 'Told so.'\ndef tell(told):\n    self.wish = f'is {x} told'\n"
+    assert [line for line, text in sentences(source) if list(avoided(text))] == [1, 2, 4]
+    assert {name for _, name in names(source)} == {"x", "tell", "told", "wish"}

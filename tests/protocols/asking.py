@@ -47,13 +47,13 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Ask:
+class ComputeRequest:
     model: str = "one"
     signature: str = "FP32"
     inputs: Sequence[Tensor] = (Tensor(),)
     outputs: Sequence[str] = ()
 
-    def of(self, **fields: Any) -> Ask:
+    def of(self, **fields: Any) -> ComputeRequest:
         """With another only input."""
         return replace(self, inputs=[Tensor(**fields)])
 
@@ -67,17 +67,17 @@ class Told:
     values: list[Any] = field(default_factory=list)
 
 
-def v1_rest(port: Port, ask: Ask) -> Told:
+def v1_rest(port: Port, ask: ComputeRequest) -> Told:
     body = {"signature_name": ask.signature, "inputs": {each.name: _as_b64(each.rows) for each in ask.inputs}}
     answer = port.server.http.post(f"/v1/models/{ask.model}:predict", json=body)
     return _refused(answer) or Told(200, answer.text, _flat(json.loads(answer.text)["outputs"]))
 
 
-def v2_rest(port: Port, ask: Ask) -> Told:
+def v2_rest(port: Port, ask: ComputeRequest) -> Told:
     return _v2_rest(port, ask, [{**_head(each), "data": each.nested or list(each.values)} for each in ask.inputs], b"")
 
 
-def v2_rest_bytes(port: Port, ask: Ask) -> Told:
+def v2_rest_bytes(port: Port, ask: ComputeRequest) -> Told:
     pieces = [_octets(each) for each in ask.inputs]
     heads = [
         {**_head(each), "parameters": {"binary_data_size": len(piece)}}
@@ -86,7 +86,7 @@ def v2_rest_bytes(port: Port, ask: Ask) -> Told:
     return _v2_rest(port, ask, heads, b"".join(pieces))
 
 
-def _v2_rest(port: Port, ask: Ask, inputs: list[Any], tail: bytes) -> Told:
+def _v2_rest(port: Port, ask: ComputeRequest, inputs: list[Any], tail: bytes) -> Told:
     body = {"inputs": inputs, "outputs": [{"name": name} for name in ask.outputs]}
     head = json.dumps({**body, "parameters": {"signature": ask.signature}}).encode()
     headers = {"Inference-Header-Content-Length": str(len(head))} if tail else {}
@@ -94,7 +94,7 @@ def _v2_rest(port: Port, ask: Ask, inputs: list[Any], tail: bytes) -> Told:
     return _refused(answer) or Told(200, answer.text, strict(answer.text)["outputs"][0]["data"])
 
 
-def v2_grpc(port: Port, ask: Ask) -> Told:
+def v2_grpc(port: Port, ask: ComputeRequest) -> Told:
     request = v2.ModelInferRequest(model_name=ask.model, outputs=[{"name": name} for name in ask.outputs])
     request.parameters["signature"].string_param = ask.signature
     for each in ask.inputs:
@@ -108,7 +108,7 @@ def v2_grpc(port: Port, ask: Ask) -> Told:
     return _by_grpc(call)
 
 
-def v1_grpc(port: Port, ask: Ask) -> Told:
+def v1_grpc(port: Port, ask: ComputeRequest) -> Told:
     spec = v1.ModelSpec(name=ask.model, signature_name=ask.signature)
     request = v1.PredictRequest(model_spec=spec, output_filter=ask.outputs)
     for each in ask.inputs:
@@ -123,7 +123,7 @@ def v1_grpc(port: Port, ask: Ask) -> Told:
     return _by_grpc(call)
 
 
-def workspaces(port: Port, ask: Ask) -> Told:
+def workspaces(port: Port, ask: ComputeRequest) -> Told:
     feed = {each.name: _as_b64(each.rows) for each in ask.inputs}
     body = {"name": ask.model, "fetches": list(ask.outputs) or ["x"], "feed_dict": feed, "signature": ask.signature}
     answer = port.server.http.post("/predict/", json={**body, "timeout": 60})
@@ -134,7 +134,7 @@ def workspaces(port: Port, ask: Ask) -> Told:
     return Told(200, answer.text, _flat(job["result"]))
 
 
-PROTOCOLS: dict[str, Callable[[Port, Ask], Told]] = {
+PROTOCOLS: dict[str, Callable[[Port, ComputeRequest], Told]] = {
     "v1 REST": v1_rest, "v2 REST": v2_rest, "v2 REST bytes": v2_rest_bytes, "v2 gRPC": v2_grpc, "v1 gRPC": v1_grpc,
     "workspaces": workspaces,
 }  # fmt: skip

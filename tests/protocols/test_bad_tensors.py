@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tests.protocols import echo
-from tests.protocols.asking import PROTOCOLS, Ask, Tensor, Told
+from tests.protocols.asking import PROTOCOLS, ComputeRequest, Tensor, Told
 from tests.protocols.grpc_port import Port, port, real_model
 
 __all__ = ["port", "real_model"]
 
-GOOD = Ask()
+GOOD = ComputeRequest()
 WITH_SHAPES = ["v2 REST", "v2 REST bytes", "v2 gRPC", "v1 gRPC"]
 WITH_LISTS = ["v1 REST", "v2 REST", "workspaces"]
 WITH_TYPES = WITH_SHAPES
@@ -38,14 +38,16 @@ def alive(one: Port) -> Iterator[None]:
     """After each fault the server lives, and another model predicts."""
     yield
     assert one.server.http.get("/v2/health/live").status_code == 200
-    assert PROTOCOLS["v2 REST"](one, Ask(model="x", signature="", inputs=[Tensor(shape=[1, 4], values=[1] * 4)]))
+    assert PROTOCOLS["v2 REST"](
+        one, ComputeRequest(model="x", signature="", inputs=[Tensor(shape=[1, 4], values=[1] * 4)])
+    )
 
 
-def ask(port: Port, protocol: str, asked: Ask) -> Told:
+def ask(port: Port, protocol: str, asked: ComputeRequest) -> Told:
     return PROTOCOLS[protocol](port, asked)
 
 
-def assert_refused(port: Port, protocol: str, asked: Ask, *words: str) -> None:
+def assert_refused(port: Port, protocol: str, asked: ComputeRequest, *words: str) -> None:
     told = ask(port, protocol, asked)
     assert told.status == 400, told
     assert all(word in told.text for word in words), told.text
@@ -119,7 +121,7 @@ def test_a_number_that_no_integer_can_be_is_refused(one: Port, protocol: str, va
     return assert_refused(one, protocol, asked)
 
 
-def assert_refused_text(port: Port, protocol: str, asked: Ask) -> None:
+def assert_refused_text(port: Port, protocol: str, asked: ComputeRequest) -> None:
     """httpx writes no infinity, so a number that is written 1e400 stands for it."""
     paths = {"v1 REST": "/v1/models/one:predict", "v2 REST": "/v2/models/one/infer", "workspaces": "/predict/"}
     bodies = {
@@ -150,7 +152,7 @@ def test_an_unknown_input_is_refused_with_those_that_exist(one: Port, protocol: 
 def test_a_missing_input_is_refused_with_those_that_exist(one: Port, protocol: str) -> None:
     first = Tensor(name="a", shape=[1, 2], values=[1, 2])
     outputs = ["b"] if protocol == "workspaces" else []
-    assert_refused(one, protocol, Ask(signature="two", inputs=[first], outputs=outputs), "'b'")
+    assert_refused(one, protocol, ComputeRequest(signature="two", inputs=[first], outputs=outputs), "'b'")
 
 
 @pytest.mark.parametrize("protocol", WITH_TENSOR_LISTS)
@@ -202,7 +204,7 @@ def test_one_bad_request_among_many_fails_alone(real_model: Port, protocol: str)
         octets = b"\x0a\x07garbage" if number == 9 else good_record()
         given = Tensor("inputs", "BYTES", [1], [octets], nested=[octets])
         outputs = ["scores"] if protocol in ("workspaces", "v1 gRPC") else []
-        return ask(real_model, protocol, Ask("real", "classify", [given], outputs))
+        return ask(real_model, protocol, ComputeRequest("real", "classify", [given], outputs))
 
     with ThreadPoolExecutor(20) as pool:
         told = list(pool.map(record, range(20)))

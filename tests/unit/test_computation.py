@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfserve.errors import Invalid
-from tfserve.ipc.predictions import Answer, Ask, Refusal, to_array, to_tensor
+from tfserve.ipc.predictions import ComputeRequest, ComputeResult, Refusal, to_array, to_tensor
 from tfserve.runtimes.echo import EchoModel
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 from tfserve.worker.model.computation import Computation
@@ -33,7 +33,7 @@ class Numpy(EchoModel):
 
 
 class Nobody:
-    def answer(self, request_id: int, answer: Answer | Refusal) -> None: ...
+    def answer(self, request_id: int, answer: ComputeResult | Refusal) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -42,7 +42,7 @@ def compute(computation: Computation, *arrays: Array, urgency: int = 3) -> list[
     """The answers, computed together where that is allowed: lists, or messages of refusals."""
     waiting = []
     for n, array in enumerate(arrays):
-        ask = Ask(DEFAULT_SIGNATURE, ("x",), (to_tensor(array),), ("x",), urgency)
+        ask = ComputeRequest(DEFAULT_SIGNATURE, ("x",), (to_tensor(array),), ("x",), urgency)
         group, rows = computation.sort(ask)
         waiting.append(Waiting(Nobody(), n, ask, rows, group, 0))
     groups = {request.group: [each for each in waiting if each.group == request.group] for request in waiting}

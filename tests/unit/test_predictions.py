@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import array_shapes
 from tfserve.errors import Failure
 from tfserve.ipc.frames import BrokenFrame
 from tfserve.ipc.prediction_frames import BUFFER_BYTES, HEADER, LARGE_BYTES, PredictionReader, encode
-from tfserve.ipc.predictions import Answer, Ask, Drop, Refusal, split_strings, to_array, to_tensor
+from tfserve.ipc.predictions import ComputeRequest, ComputeResult, Drop, Refusal, split_strings, to_array, to_tensor
 from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Array
 
@@ -87,7 +87,7 @@ def over_the_line(message: Any) -> Any:
 
 
 def _damaged(array: Array, at: int, byte: int) -> bytes:
-    body = bytearray(packed(1, Ask("s", ("x",), (to_tensor(array),), ("y",))))
+    body = bytearray(packed(1, ComputeRequest("s", ("x",), (to_tensor(array),), ("y",))))
     body[at % len(body)] = byte
     return bytes(body)
 
@@ -96,10 +96,10 @@ def _damaged(array: Array, at: int, byte: int) -> bytes:
 @given(st.lists(arrays(), max_size=3), st.text(max_size=5), st.integers(0, 7))
 def test_any_arrays_come_through_unchanged(given_: list[Array], text: str, urgency: int) -> None:
     names = tuple(f"{text}{number}" for number in range(len(given_)))
-    ask = over_the_line(Ask(text, names, tuple(map(to_tensor, given_)), (text,), urgency))
+    ask = over_the_line(ComputeRequest(text, names, tuple(map(to_tensor, given_)), (text,), urgency))
     assert (ask.signature, ask.names, ask.outputs, ask.urgency) == (text, names, (text,), urgency)
     assert all(map(same, given_, map(to_array, ask.tensors)))
-    answer = over_the_line(Answer(tuple(map(to_tensor, given_)), 1, 2, 3, 4, 5))
+    answer = over_the_line(ComputeResult(tuple(map(to_tensor, given_)), 1, 2, 3, 4, 5))
     assert all(map(same, given_, map(to_array, answer.tensors)))
     assert all(to_array(tensor).flags.aligned for tensor in answer.tensors)
 
@@ -124,21 +124,21 @@ def test_large_and_small_tensors_come_through_in_whatever_pieces(pieces: int) ->
     small = random.random((3, 5)).astype(np.float32)
     large = [random.random(size) for size in (LARGE_BYTES // 8, 12_345, BUFFER_BYTES, 777_777)]
     asks = [
-        Ask("s", ("a", "b", "c"), tuple(map(to_tensor, (each, small, each[::-1]))), ("y",)) for each in large
+        ComputeRequest("s", ("a", "b", "c"), tuple(map(to_tensor, (each, small, each[::-1]))), ("y",)) for each in large
     ]  # fmt: skip
-    plain = Ask("s", ("a",), (to_tensor(small),), ("y",))
+    plain = ComputeRequest("s", ("a",), (to_tensor(small),), ("y",))
     messages = [message for ask in asks for message in (plain, ask, Drop(4))]
     back = received(b"".join(packed(number, message) for number, message in enumerate(messages)), pieces)
     assert [number for number, _ in back] == list(range(len(messages)))
     for (_, got), sent in zip(back, messages, strict=True):
-        if isinstance(sent, Ask):
+        if isinstance(sent, ComputeRequest):
             assert all(map(same, map(to_array, sent.tensors), map(to_array, got.tensors)))
             assert all(to_array(tensor).flags.aligned for tensor in got.tensors)
 
 
 def test_a_frame_that_says_nonsense_of_its_tensors_is_broken() -> None:
     tensor = to_tensor(np.zeros(LARGE_BYTES, np.uint8))
-    whole = packed(1, Answer((tensor,)))
+    whole = packed(1, ComputeResult((tensor,)))
     length, request_id, text = HEADER.unpack_from(whole)
     cut = HEADER.pack(length - 1, request_id, text) + whole[HEADER.size : -1]
     with pytest.raises(BrokenFrame, match="end at"):
@@ -157,6 +157,6 @@ def test_strings_are_split_as_their_lengths_say_or_refused(data: bytes) -> None:
 
 
 def test_what_comes_over_the_line_can_not_be_written() -> None:
-    (tensor,) = over_the_line(Answer((to_tensor(np.zeros(4, np.uint8)),))).tensors
+    (tensor,) = over_the_line(ComputeResult((to_tensor(np.zeros(4, np.uint8)),))).tensors
     with pytest.raises(ValueError, match="read-only"):
         to_array(tensor)[0] = 1

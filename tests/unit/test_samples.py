@@ -6,15 +6,15 @@ from collections import Counter
 
 import numpy as np
 
-from tfserve.ipc.predictions import Ask, to_tensor
+from tfserve.ipc.predictions import ComputeRequest, to_tensor
 from tfserve.worker.model.samples import KEEP, Samples
 
 
-def ask(number: int, size: int = 1) -> Ask:
-    return Ask("s", ("x",), (to_tensor(np.full((1, size), number, np.int64)),), ("y",))
+def ask(number: int, size: int = 1) -> ComputeRequest:
+    return ComputeRequest("s", ("x",), (to_tensor(np.full((1, size), number, np.int64)),), ("y",))
 
 
-def number(sample: Ask) -> int:
+def number(sample: ComputeRequest) -> int:
     return int.from_bytes(bytes(sample.tensors[0].data[:1].cast("B")[:8]), "little")
 
 

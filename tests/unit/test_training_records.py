@@ -54,7 +54,7 @@ def test_the_next_start_tells_the_states_that_were_not_delivered(training: Any, 
         return [each.task_id for each in training.unreported()]
 
     assert to_tell() == [], "tasks that were made without a callback are nobody's business"
-    TrainingTask.objects.filter(task_id=task).update(told="")
+    TrainingTask.objects.filter(task_id=task).update(reported_state="")
     assert to_tell() == [task]
     training.set_reported(task, "pending")
     assert to_tell() == []

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tfserve.ipc.predictions import Ask, to_tensor
+from tfserve.ipc.predictions import ComputeRequest, to_tensor
 from tfserve.models.runtime_reports import Guard
 from tfserve.runtimes.guarded import outside
 from tfserve.tensors.specs import Array, Shape, Signature, TensorSpec
@@ -90,7 +90,7 @@ def test_what_can_not_be_made_up_is_told(dtype: str, shape: Shape | None, words:
 
 
 def test_requests_of_both_kinds_are_inputs_too_and_others_are_left_out() -> None:
-    ask = Ask("s", ("x",), (to_tensor(np.array([b"a", b"b"], object)),), ())
+    ask = ComputeRequest("s", ("x",), (to_tensor(np.array([b"a", b"b"], object)),), ())
     samples = [
         json.dumps({"fetches": "y", "feed_dict": {"x": ["c"]}, "signature": "s"}).encode(),
         msgspec.msgpack.encode(ask),

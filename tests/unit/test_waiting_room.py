@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from tfserve.ipc.predictions import Answer, Ask, Refusal
+from tfserve.ipc.predictions import ComputeRequest, ComputeResult, Refusal
 from tfserve.worker.model.request_queue import Waiting, WaitingRoom
 
 
 class Nobody:
-    def answer(self, request_id: int, answer: Answer | Refusal) -> None:
+    def answer(self, request_id: int, answer: ComputeResult | Refusal) -> None:
         raise AssertionError("nothing is computed here")
 
     def flush(self) -> None:
@@ -20,7 +20,7 @@ ASKER = Nobody()
 
 
 def request(number: int, group: str = "a", *, urgency: int = 3, rows: int | None = 1, asker: Nobody = ASKER) -> Waiting:
-    return Waiting(asker, number, Ask("s", (), (), (), urgency), rows, (urgency, group), number)
+    return Waiting(asker, number, ComputeRequest("s", (), (), (), urgency), rows, (urgency, group), number)
 
 
 def ids(batch: list[Waiting]) -> list[int]:

@@ -15,7 +15,7 @@ from tfserve.errors import Invalid
 from tfserve.ipc import frames, predictions
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import BecomeModel, ModelOptions, WarmUpStep
-from tfserve.ipc.predictions import Ask, to_tensor
+from tfserve.ipc.predictions import ComputeRequest, to_tensor
 from tfserve.runtimes.echo import EchoModel
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 from tfserve.worker.model.computation import Computation
@@ -69,7 +69,9 @@ def line() -> Iterator[Line]:
     made.close()
 
 
-def warm(model: Any, line: Line, *, skip: Sequence[str] = (), samples: Sequence[Ask] = (), **options: Any) -> Result:
+def warm(
+    model: Any, line: Line, *, skip: Sequence[str] = (), samples: Sequence[ComputeRequest] = (), **options: Any
+) -> Result:
     steps = Steps(line.connection, limit_s=60, skip=skip)
     computation = Computation(model, threading.Lock())
     encoded = [msgspec.msgpack.encode(ask) for ask in samples]
@@ -178,7 +180,8 @@ def test_an_example_that_is_refused_is_a_remark(line: Line, example: dict[str, A
 def test_former_requests_prove_batches_where_made_up_inputs_are_refused(line: Line) -> None:
     model = Picky(lambda inputs: "" if inputs["x"].min() >= 100 else "too small", X)
     asks = [
-        Ask(DEFAULT_SIGNATURE, ("x",), (to_tensor(np.full((1, 2), 100 + n, np.float32)),), ("y",)) for n in range(3)
+        ComputeRequest(DEFAULT_SIGNATURE, ("x",), (to_tensor(np.full((1, 2), 100 + n, np.float32)),), ("y",))
+        for n in range(3)
     ]
     result = warm(model, line, samples=asks)
     assert "3 recorded predictions" in result.done

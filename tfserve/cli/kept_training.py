@@ -41,7 +41,7 @@ class KeptTraining:
 
     @property
     def epoch(self) -> int:
-        """The epoch of the last checkpoint, 0 if there is none."""
+        """The epoch of the last checkpoint, 0 without one."""
         return newest_epoch(self.folder)
 
     @property

@@ -76,18 +76,18 @@ def train(folder: Path, train_type: str, chosen: dict[str, Any], resume: str | N
         for left in left_behind(folder):
             console.print(f"[yellow]kept[/yellow] {_how_to_resume(left)}", soft_wrap=True)
         train_type = parameters.train_type(train_type)
-        wanted = Chosen(train_type, parameters.complete(train_type, chosen))
+        requested = Chosen(train_type, parameters.complete(train_type, chosen))
         kept = KeptTraining(folder, secrets.token_hex(8))
-        return _train(kept) if _examine(kept, folder, wanted) else ENDED_BADLY
+        return _train(kept) if _examine(kept, folder, requested) else ENDED_BADLY
     except TFserveError as error:
         console.print(f"[red]{error.message}[/red]")
         return ENDED_BADLY
 
 
-def _examine(kept: KeptTraining, folder: Path, wanted: Chosen) -> bool:
+def _examine(kept: KeptTraining, folder: Path, requested: Chosen) -> bool:
     """Whether the project is ready for training. Prints every problem."""
     request = ExamineProject(
-        project_dir=_in_utf8(folder), train_type=wanted.train_type, parameters=wanted.parameters,
+        project_dir=_in_utf8(folder), train_type=requested.train_type, parameters=requested.parameters,
         findings=str(kept.findings),
     )  # fmt: skip
     with _worker() as worker, console.status("checking the project"):
@@ -98,7 +98,7 @@ def _examine(kept: KeptTraining, folder: Path, wanted: Chosen) -> bool:
     for problem in found.problems:
         console.print(f"[red]problem[/red] {problem}")
     if not found.problems:
-        kept.keep(wanted)
+        kept.keep(requested)
         names = [each["display"] for each in found.dataset["classes"]]
         console.print(f"Layout: {found.dataset['layout']}", markup=False)
         for remark in found.dataset["remarks"]:

@@ -1,7 +1,7 @@
-"""Makes sure that one server at a time writes a database, and that it stays the same database while it does.
+"""Ensures that only one server at a time writes a database, and that the database is not replaced meanwhile.
 
 SQLite: the data folder's lock keeps other servers out, and the files are compared with those that were opened, because
-SQLite goes on writing to a file that somebody has deleted or replaced. PostgreSQL: the connection that writes holds an
+SQLite continues to write to a file that was deleted or replaced. PostgreSQL: the connection that writes holds an
 advisory lock, so what is committed was written by the holder of the lock.
 """
 
@@ -50,7 +50,7 @@ Stop one of the two and restart this one."""
 
 class DatabaseLost(DatabaseUnavailable):
     """The database file {file} was {what} while the server was running, so nothing is acknowledged any more. Put the \
-original file back, or restart the server to go on with what is there now."""
+original file back, or restart the server to continue with the present file."""
 
 
 class Database:
@@ -169,7 +169,7 @@ def _lock_patiently() -> bool:
 
 def _try_lock() -> bool:
     with connection.cursor() as cursor:
-        # A host that disappears gives its lock back within a minute, not after hours.
+        # The lock of a host that disappears is released within a minute, not after hours.
         cursor.execute("SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3")
         cursor.execute(
             "SELECT set_config('application_name', %s, false)", [f"tfserve {socket.gethostname()} pid {os.getpid()}"]

@@ -153,7 +153,7 @@ class TrainingTask(models.Model):
     #: deaths in a row since, none of which came after a further checkpoint
     fruitless = models.IntegerField(default=0)
     #: the last state that was reported to the operator's server; None if this task is not reported
-    told = models.CharField(max_length=20, null=True)
+    reported_state = models.CharField(max_length=20, null=True)
     #: the name of the worker that has the task, empty while it waits
     worker = models.CharField(max_length=40, default="")
 

@@ -99,7 +99,7 @@ def last_deployments() -> list[Deployment]:
 
 
 def output_path(data_folder: Path, job: Job) -> Path:
-    """The file of what a job printed; there is none for a job that printed nothing."""
+    """The output file of a job. It is missing if the job printed nothing."""
     if job.workspace_id is not None:
         return data_folder / "workspaces" / str(job.workspace_id) / "jobs" / f"{job.number}.out"
     folder = TrainingTask.objects.filter(job=job).values_list("task_id", flat=True).first() or "earlier"

@@ -15,7 +15,7 @@ _started_at = time.monotonic()
 
 
 def start() -> None:
-    """Goes on from what was saved. Jobs that finished under a version without this clock count as finished now."""
+    """Continues from the saved time. Jobs that finished under a version without this clock count as finished now."""
     global _before_s, _started_at
     _before_s = ServerState.objects.values_list("running_s", flat=True).first() or 0.0
     _started_at = time.monotonic()

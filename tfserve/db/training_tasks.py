@@ -103,13 +103,13 @@ def unreported() -> list[TrainingTask]:
     """Tasks whose current state was not reported to the operator's server, in the order of their runs."""
     other = Q()
     for state, word in STATES.items():
-        other |= Q(job__state=state) & ~Q(told=word)
-    found = TrainingTask.objects.filter(other, told__isnull=False)
+        other |= Q(job__state=state) & ~Q(reported_state=word)
+    found = TrainingTask.objects.filter(other, reported_state__isnull=False)
     return list(found.select_related("job", "job__outcome").order_by("job_id"))
 
 
 def set_reported(task_id: str, state: str) -> None:
-    TrainingTask.objects.filter(task_id=task_id).update(told=state)
+    TrainingTask.objects.filter(task_id=task_id).update(reported_state=state)
 
 
 def _new_run() -> Job:

@@ -1,14 +1,13 @@
 """Predictions as frames on a socket. No I/O here.
 
 4 bytes  length of what follows, little-endian
-8 bytes  request id: an answer has that of its question
+8 bytes  request id, which the response repeats
 4 bytes  length of the message
 n bytes  the message as msgpack
-…        the elements of large tensors, each from the next multiple of 64 bytes behind the message's start; if there are
-         any, the message is in an `Envelope` that tells their sizes
+…        the elements of large tensors, each aligned to 64 bytes from the start of the message; with large tensors, the
+         message is in an `Envelope` with their sizes
 
-Large tensors stand behind the message, so that they go from the memory they are in to the memory they stay in, without
-a copy on the way, and where numpy can compute with them.
+Large tensors follow the message. So they are sent and received without a copy, aligned for numpy.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ import numpy as np
 
 from tfserve.errors import TooLarge
 from tfserve.ipc.frames import MAX_FRAME_BYTES, BrokenFrame
-from tfserve.ipc.predictions import Answer, Ask, Drop, Refusal, Tensor
+from tfserve.ipc.predictions import ComputeRequest, ComputeResult, Drop, Refusal, Tensor
 
 HEADER = struct.Struct("<IQI")
-BEHIND_LENGTH = HEADER.size - 4
+AFTER_LENGTH = HEADER.size - 4
 ALIGNMENT = 64
 LARGE_BYTES = 32 * 1024
 BUFFER_BYTES = 256 * 1024
 
-Prediction = Ask | Drop | Answer | Refusal
+Prediction = ComputeRequest | Drop | ComputeResult | Refusal
 
 
 class Envelope(msgspec.Struct, array_like=True):
-    """`large` has the bytes of each tensor that stands behind the message, 0 for one inside."""
+    """`large` has the size in bytes of each tensor that follows the message, 0 for one inside it."""
 
     large: tuple[int, ...]
     message: Prediction
@@ -46,15 +45,15 @@ _envelope_decoder = msgspec.msgpack.Decoder(Envelope)
 
 def encode(request_id: int, message: Prediction) -> list[bytes | memoryview]:
     """A frame in pieces, the large ones being the memory of the tensors. Raises `TooLarge`."""
-    if isinstance(message, Ask | Answer):
+    if isinstance(message, ComputeRequest | ComputeResult):
         for tensor in message.tensors:
             if tensor.data.nbytes >= LARGE_BYTES:
                 return _encode_large(request_id, message)
     text = _encoder.encode(message)
-    return [HEADER.pack(_checked(BEHIND_LENGTH + len(text)), request_id, len(text)) + text]
+    return [HEADER.pack(_checked(AFTER_LENGTH + len(text)), request_id, len(text)) + text]
 
 
-def _encode_large(request_id: int, message: Ask | Answer) -> list[bytes | memoryview]:
+def _encode_large(request_id: int, message: ComputeRequest | ComputeResult) -> list[bytes | memoryview]:
     large = tuple([each.data.nbytes if each.data.nbytes >= LARGE_BYTES else 0 for each in message.tensors])
     inside = tuple([_without_data(each) if size else each for each, size in zip(message.tensors, large, strict=True)])
     text = _encoder.encode(Envelope(large, msgspec.structs.replace(message, tensors=inside)))
@@ -64,11 +63,11 @@ def _encode_large(request_id: int, message: Ask | Answer) -> list[bytes | memory
         if size:
             pieces += [bytes(-end % ALIGNMENT), tensor.data.cast("B")]
             end = _aligned(end) + size
-    return [HEADER.pack(_checked(BEHIND_LENGTH + end), request_id, len(text)), *pieces]
+    return [HEADER.pack(_checked(AFTER_LENGTH + end), request_id, len(text)), *pieces]
 
 
 class PredictionReader:
-    """Puts together what comes in pieces: `room` is where the next bytes go, `received` tells what is complete."""
+    """Assembles messages from pieces: the next bytes go to `room`, `received` returns complete messages."""
 
     def __init__(self) -> None:
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -100,7 +99,7 @@ class PredictionReader:
         at, end = 0, self._filled
         while end - at >= HEADER.size:
             length, request_id, text = HEADER.unpack_from(self._buffer, at)
-            size = length - BEHIND_LENGTH
+            size = length - AFTER_LENGTH
             if not 0 < text <= size <= MAX_FRAME_BYTES:
                 raise BrokenFrame(f"a frame of {length} bytes was announced, with a message of {text}")
             start = at + HEADER.size
@@ -136,8 +135,8 @@ def _decode(frame: memoryview, text: int) -> Prediction:
 
 
 def _with_data(message: Prediction, large: Sequence[int], frame: memoryview, end: int) -> Prediction:
-    if not isinstance(message, Ask | Answer) or len(large) != len(message.tensors):
-        raise BrokenFrame("the tensors behind a message are not those that it tells of")
+    if not isinstance(message, ComputeRequest | ComputeResult) or len(large) != len(message.tensors):
+        raise BrokenFrame("the tensors that follow a message do not match its envelope")
     tensors = []
     for tensor, size in zip(message.tensors, large, strict=True):
         if not size:
@@ -147,7 +146,7 @@ def _with_data(message: Prediction, large: Sequence[int], frame: memoryview, end
         end = start + size
         tensors.append(Tensor(tensor.dtype, tensor.shape, frame[start:end]))
     if end != len(frame):
-        raise BrokenFrame(f"the tensors behind a message end at {end} of {len(frame)} bytes")
+        raise BrokenFrame(f"the tensors that follow a message end at {end} of {len(frame)} bytes")
     return msgspec.structs.replace(message, tensors=tuple(tensors))
 
 

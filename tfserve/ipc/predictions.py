@@ -1,7 +1,7 @@
-"""What web and a model worker say to each other: tensors as bytes, in the frames of `tfserve.ipc.prediction_frames`.
+"""Messages between web and a model worker: tensors as bytes, in the frames of `tfserve.ipc.prediction_frames`.
 
-A line carries many requests at once. An answer has the request id of its question; `Drop` names the request that
-nobody waits for any more. Elements are little-endian and row-major; a string is its length (4 bytes) and its bytes.
+A connection carries many requests at once. A response repeats the id of its request; `Drop` cancels a request. Elements
+are little-endian and row-major; a string is its length (4 bytes) and its bytes.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Tensor(msgspec.Struct, array_like=True, frozen=True):
     data: memoryview
 
 
-class Ask(msgspec.Struct, array_like=True, frozen=True, tag=1):
-    """Compute the outputs named `outputs` of a signature from `tensors`, the inputs named `names`."""
+class ComputeRequest(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """ComputeRequest the outputs named `outputs` of a signature from `tensors`, the inputs named `names`."""
 
     signature: str
     names: tuple[str, ...]
@@ -42,15 +42,15 @@ class Ask(msgspec.Struct, array_like=True, frozen=True, tag=1):
 
 
 class Drop(msgspec.Struct, array_like=True, tag=2):
-    """Nobody waits for the answer to `id`: forget it, if it has not begun."""
+    """Cancels request `id` if it has not begun, because its client has gone."""
 
     id: int
 
 
-class Answer(msgspec.Struct, array_like=True, tag=3):
+class ComputeResult(msgspec.Struct, array_like=True, tag=3):
     """The outputs, in order. Times are nanoseconds of the whole batch, in which `batch_rows` rows were computed.
 
-    `input_ns` holds the time that it took to make this request's own inputs ready, too: to decode its files.
+    `input_ns` includes the preprocessing of this request: decoding its files.
     """
 
     tensors: tuple[Tensor, ...]
@@ -62,18 +62,18 @@ class Answer(msgspec.Struct, array_like=True, tag=3):
 
 
 class Refusal(msgspec.Struct, array_like=True, tag=4):
-    """Why there are no outputs. With `in_full` TensorFlow's process has to be asked, which may have some."""
+    """Why there are no outputs. With `in_full`, TensorFlow's process may compute them."""
 
     failure: Failure
     in_full: bool = False
 
 
-_decoder = msgspec.msgpack.Decoder(Ask)
+_decoder = msgspec.msgpack.Decoder(ComputeRequest)
 
 
-def decode_sample(packed: bytes) -> Ask:
+def decode_sample(packed: bytes) -> ComputeRequest:
     """A request that was kept as msgpack. Tensors stay views of `packed`."""
-    ask: Ask = _decoder.decode(packed)
+    ask: ComputeRequest = _decoder.decode(packed)
     return ask
 
 

@@ -110,16 +110,16 @@ def choices(model: Located, *, runtime: str = AUTO, precision: str = "float32") 
             f"Unknown precision {precision!r}{nearest(precision, known)}. Expected one of: {', '.join(known)}."
         )
     readers = RUNTIMES[model.format]
-    wanted = [name for name in readers if runtime in (AUTO, name)]
-    if not wanted:
+    requested = [name for name in readers if runtime in (AUTO, name)]
+    if not requested:
         raise Unsupported(
             f"{runtime} can't read {model.path}, a {model.format}. Set runtime to {' or '.join(readers)}, or leave it"
             " out."
         )
-    found = [name for name in wanted if name in PRECISIONS[precision]]
+    found = [name for name in requested if name in PRECISIONS[precision]]
     if not found:
         raise Unsupported(
             f"{precision} is supported by {' and '.join(PRECISIONS[precision])} only; {model.path} is a {model.format},"
-            f" which would run on {' or '.join(wanted)}."
+            f" which would run on {' or '.join(requested)}."
         )
     return found

@@ -64,25 +64,25 @@ class Decisions:
 
 def find(runtime: object, name: str, signature: Signature) -> Decisions:
     """The decisions that produce a signature's integer outputs; empty where the graph does not show them."""
-    wanted = [
+    requested = [
         spec.name for spec in signature.outputs if "int" in spec.dtype and (not spec.shape or len(spec.shape) > 2)
     ]
-    if wanted and isinstance(runtime, GraphModel):
+    if requested and isinstance(runtime, GraphModel):
         try:
-            return _find(runtime, name, wanted)
+            return _find(runtime, name, requested)
         except Exception:  # whatever TensorFlow raises about a graph that it can't inline
             log.debug("the graph of %s can't be inlined", name, exc_info=True)
     return Decisions(None, {}, {})
 
 
-def _find(runtime: GraphModel, name: str, wanted: Sequence[str]) -> Decisions:
+def _find(runtime: GraphModel, name: str, requested: Sequence[str]) -> Decisions:
     import tensorflow as tf
     from tensorflow.python.framework import convert_to_constants
 
     v1 = tf.compat.v1
     graph, inputs, outputs = runtime.freeze(name)
     imported = v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
-    ends = [imported.graph.get_tensor_by_name(outputs[each]) for each in wanted]
+    ends = [imported.graph.get_tensor_by_name(outputs[each]) for each in requested]
     starts = {each: imported.graph.get_tensor_by_name(tensor) for each, tensor in inputs.items()}
     function = imported.prune(list(starts.values()), ends)
     inlined = convert_to_constants.convert_variables_to_constants_v2(function, lower_control_flow=False)
@@ -91,7 +91,7 @@ def _find(runtime: GraphModel, name: str, wanted: Sequence[str]) -> Decisions:
         tf.graph_util.import_graph_def(definition, name="")
         walked = {
             each: _decision(final.get_tensor_by_name(end.name))
-            for each, end in zip(wanted, inlined.outputs, strict=True)
+            for each, end in zip(requested, inlined.outputs, strict=True)
         }
         feeds = {each: own.name for each, own in zip(starts, inlined.inputs, strict=True)}
         found = {each: decision for each, decision in walked.items() if decision is not None}

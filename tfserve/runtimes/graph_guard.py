@@ -173,15 +173,15 @@ class GraphGuard:
 
     def _switched_off(self, effect: Any, given: frozenset[str]) -> Required | None:
         """What prevents an operation from running: a constant (without a tensor's name), or a value to be fed."""
-        wanted = None
+        requested = None
         for switch in self._switches(effect, given):
             if switch.tensor.name in given:
-                wanted = wanted or Required(switch.tensor.name, not switch.runs_if, effect.name)
+                requested = requested or Required(switch.tensor.name, not switch.runs_if, effect.name)
                 continue
             value = self._constant_value(switch.tensor)
             if value is not None and bool(value) != switch.runs_if:
                 return Required("", not switch.runs_if, effect.name)
-        return wanted
+        return requested
 
     def _switches(self, operation: Any, given: frozenset[str]) -> Iterator[Switch]:
         """The conditions of TensorFlow 1 in whose branch an operation is: if one is off, the operation does not run."""

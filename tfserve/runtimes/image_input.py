@@ -102,11 +102,12 @@ def _of_four(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
 def _laid_out(shape: Shape, spec: ImageSpec, layout: Layout) -> ImageSpec | None:
     """The description with this layout; None if the shape excludes it."""
     sizes = [shape[axis] for axis in AXES[layout]]
-    wanted = [spec.height, spec.width, spec.channels]
-    if not all(want is None or size in (-1, want) for size, want in zip(sizes, wanted, strict=True)):
+    requested = [spec.height, spec.width, spec.channels]
+    if not all(want is None or size in (-1, want) for size, want in zip(sizes, requested, strict=True)):
         return None
     height, width, channels = (
-        want if want is not None else (None if size == -1 else size) for size, want in zip(sizes, wanted, strict=True)
+        want if want is not None else (None if size == -1 else size)
+        for size, want in zip(sizes, requested, strict=True)
     )
     if (channels or 3) not in MODES:
         return None

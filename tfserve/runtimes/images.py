@@ -140,8 +140,8 @@ class ImageFiles:
     def _check_other_inputs(self) -> None:
         given = [target.name for target in self._runtime.feeds(self._input.tensor.name, self._base)]
         names = [each.name for each in self._outputs]
-        wanted = [target.name for name in names for target in self._runtime.fetches(name, self._base)]
-        if lacks := self._runtime.missing(given, wanted, self._base):
+        requested = [target.name for name in names for target in self._runtime.fetches(name, self._base)]
+        if lacks := self._runtime.missing(given, requested, self._base):
             raise Invalid(
                 f"image: the model has other inputs besides the image: {listed(lacks)}. Files alone are not enough."
             )

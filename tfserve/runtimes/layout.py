@@ -62,8 +62,8 @@ def plain(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], name: str
 
 def check(layout: Layout, path: Path, inputs: Mapping[str, object], outputs: Mapping[str, object]) -> None:
     """Raises `Invalid` unless the file has the tensors that the layout names."""
-    for wanted, known, what in ((layout.inputs, inputs, "inputs"), (layout.outputs, outputs, "outputs")):
-        if lost := [name for name in wanted if name and name not in known]:
+    for requested, known, what in ((layout.inputs, inputs, "inputs"), (layout.outputs, outputs, "outputs")):
+        if lost := [name for name in requested if name and name not in known]:
             raise Invalid(
                 f"{path} and its {path_of(path).name} do not match: {listed(lost)} are not among the model's {what}."
             )

@@ -194,10 +194,10 @@ def _new_callable(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -
 
 def _requiring(run: _Callable, feeds: Sequence[str], required: Sequence[Required]) -> _Callable:
     """Runs only if the feeds disable the operations with side effects."""
-    wanted = {feeds.index(each.tensor): each for each in required}
+    requested = {feeds.index(each.tensor): each for each in required}
 
     def check_and_run(*arrays: Array) -> list[Array | None]:
-        for position, each in wanted.items():
+        for position, each in requested.items():
             if bool(arrays[position].all()) != each.value:
                 raise Invalid(
                     f"{each.tensor!r} must be {str(each.value).lower()}: otherwise the request would run"

@@ -46,7 +46,7 @@ example with: ulimit -n 4096"""
 
 
 class UnprotectedAddress(Forbidden):
-    """Other machines can reach the address {host}, and this server does not authenticate clients: anybody who reaches \
+    """Other machines can reach the address {host}, and this server does not authenticate clients: every client that reaches \
 it can run programs on this machine. Listen on 127.0.0.1, or set TFSERVE_ALLOW_UNAUTHENTICATED=1 to allow this."""
 
 
@@ -175,7 +175,7 @@ class Supervisor:
         journal = Journal(self._database)
         spare = Spare(
             Workshop(self._settings, self._owner, self._callers_umask),
-            wanted=self._settings.warm_spare,
+            is_kept=self._settings.warm_spare,
             changed=changed,
         )
         catalogue = Catalogue()

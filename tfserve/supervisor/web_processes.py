@@ -49,7 +49,7 @@ def hold(host: str, port: int) -> socket.socket:
 
     Raises `OSError` with the address in its text if the port is in use.
     """
-    listen(host, port).close()  # fails if anybody else has it, sharing or not
+    listen(host, port).close()  # fails if another process has it, shared or not
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:

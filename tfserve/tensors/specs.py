@@ -70,12 +70,12 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         return bool(self.shape) and self.shape is not None and self.shape[0] == -1 and not self.part
 
     def accepts(self, shape: Shape) -> bool:
-        wanted = self.shape
-        if wanted is None or wanted == shape:
+        requested = self.shape
+        if requested is None or requested == shape:
             return True
-        if len(wanted) != len(shape):
+        if len(requested) != len(shape):
             return False
-        for want, given in zip(wanted, shape, strict=True):  # noqa: SIM110 - a generator takes twice as long
+        for want, given in zip(requested, shape, strict=True):  # noqa: SIM110 - a generator takes twice as long
             if want not in (-1, given):
                 return False
         return True

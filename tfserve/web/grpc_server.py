@@ -32,9 +32,9 @@ log = logging.getLogger(__name__)
 
 ID = HEADER.decode()
 
-#: A stream may stay open for ever, so it is not waited for.
+#: A stream may stay open indefinitely, so the shutdown does not wait for it.
 GRACEFUL_S = 1
-#: A message of so many bytes becomes little, whatever it is made of.
+#: A message of at most this size stays small when it is parsed, whatever it contains.
 SMALL_BYTES = 16 * 1024
 PENDING_FACTOR = 10
 #: What a client may set to keep a connection alive; gRPC's own server takes a ping every five minutes.
@@ -121,13 +121,13 @@ def _read(kind: type[Message], data: bytes) -> Any:
         return kind.FromString(data)
     except DecodeError:
         raise Invalid(
-            f"The message of {len(data)} bytes can't be read as {kind.DESCRIPTOR.full_name}: it is damaged, or another"
-            " message. GET /v2 and gRPC's reflection tell what is served here."
+            f"The message of {len(data)} bytes can't be read as {kind.DESCRIPTOR.full_name}: it is damaged or of"
+            " another type. GET /v2 and gRPC reflection list what this server offers."
         ) from None
 
 
 class _Call:
-    """What gRPC knows of a call, as our methods ask for it."""
+    """What gRPC knows about a call, as our methods need it."""
 
     __slots__ = ("_context", "is_heavy")
 
@@ -161,8 +161,8 @@ class _Entrance:
         if self._access_log is None:
             yield
             return
-        told = self._access_log.entry(request_id=request_id, client=context.peer(), method="POST", path=self._path)
-        with told as entry:
+        logged = self._access_log.entry(request_id=request_id, client=context.peer(), method="POST", path=self._path)
+        with logged as entry:
             entry.status = "OK"
             yield
 

@@ -46,7 +46,7 @@ STATUS = {
 
 
 class Call(Protocol):
-    """What a method may know of the call beside its message."""
+    """What a method may know about the call besides its message."""
 
     @property
     def timeout_s(self) -> float | None:

@@ -119,7 +119,7 @@ class Supervised:
         self.changed = Revision()
         self.journal = Journal(database)
         workshop = Workshop(settings, f"{OWNER}:{os.getpid()}", callers_umask=0o022, **workshop_fields)
-        self.spare = Spare(workshop, wanted=settings.warm_spare, changed=self.changed)
+        self.spare = Spare(workshop, is_kept=settings.warm_spare, changed=self.changed)
         self.catalogue = Catalogue()
         shared: dict[str, Any] = {"journal": self.journal, "spare": self.spare, "changed": self.changed}
         self.workspaces = Workspaces(settings, catalogue=self.catalogue, **shared)

@@ -245,8 +245,8 @@ def no_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def spare(workshop: Workshop, *, wanted: bool = True) -> AsyncIterator[Spare]:
-    kept = Spare(workshop, wanted=wanted, changed=Revision())
+async def spare(workshop: Workshop, *, is_kept: bool = True) -> AsyncIterator[Spare]:
+    kept = Spare(workshop, is_kept=is_kept, changed=Revision())
     try:
         yield kept
     finally:
@@ -297,7 +297,7 @@ async def test_a_spare_that_dies_is_replaced(workshop: Workshop) -> None:
 
 
 async def test_without_a_spare_every_worker_is_a_new_one(workshop: Workshop) -> None:
-    async with spare(workshop, wanted=False) as kept:
+    async with spare(workshop, is_kept=False) as kept:
         kept.fill()
         worker = await kept.take(needs_tensorflow=False)
         assert kept.worker is None
@@ -317,7 +317,7 @@ async def test_a_spare_that_can_not_be_started_is_logged_and_workers_are_still_a
 
 
 async def test_a_machine_that_starts_no_process_is_told(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with spare(workshop, wanted=False) as kept:
+    async with spare(workshop, is_kept=False) as kept:
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
         with pytest.raises(Unavailable, match="Cannot start another process on this machine: No such file"):
             await kept.take(needs_tensorflow=False)

@@ -12,7 +12,7 @@ from tfserve.errors import Failure, Internal
 
 AUTO = "auto"
 
-#: Stands for a job's number in an Interrupt that stops the reading of variables.
+#: In an Interrupt, instead of a job's number: stops the reading of variables.
 READING = -1
 
 

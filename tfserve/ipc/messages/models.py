@@ -128,8 +128,8 @@ class BecomeModel(Request[ModelLoaded]):
     """Load a model and compute predictions with it.
 
     `weights` are other weights for a meta graph. `sample` is a predict request that the former model computed; the
-    new one is warmed up with it where its signature does not say how, and with `samples`, which are predictions of
-    web's (an `Ask` each). Web reaches the model at the Unix socket `address` (see `tfserve.ipc.predictions`). A
+    new one is warmed up with it where its signature does not say how, and with `samples`, each a `ComputeRequest` from
+    web. Web reaches the model at the Unix socket `address` (see `tfserve.ipc.predictions`). A
     computation that takes longer than `time_limit_s` ends the process. `source` is what a converted model was made of,
     and TensorFlow computes `in_full` what its `guard` does not let pass.
     `skip` are steps of the warm-up that another process did not survive.
@@ -150,7 +150,7 @@ class BecomeModel(Request[ModelLoaded]):
 
 
 class Samples(Message):
-    """Each an encoded `tfserve.ipc.predictions.Ask`."""
+    """Each an encoded `tfserve.ipc.predictions.ComputeRequest`."""
 
     asks: list[bytes]
 
@@ -217,8 +217,8 @@ class Convert(Request[Converted]):
     """Convert a SavedModel or Keras file for one runtime, and compare and time it.
 
     The first `candidate` of a work folder is `tensorflow`: it computes what the others are compared with. `key` is the
-    response to IdentifyModel. `samples` are requests that the model has computed: each the body of an `Ask` of
-    `tfserve.ipc.predictions`, or a predict request as JSON. One that `was_requested` by name is converted even when
+    response to IdentifyModel. `samples` are requests that the model has computed: each the body of a `ComputeRequest`
+    of `tfserve.ipc.predictions`, or a predict request as JSON. One that `was_requested` by name is converted even when
     nothing can be compared.
     """
 

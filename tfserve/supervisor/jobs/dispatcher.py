@@ -177,7 +177,7 @@ class Dispatcher:
                 return
 
     def _take(self) -> list[Job]:
-        """The jobs to run next: one, or predictions that stand in a row."""
+        """The jobs to run next: one job, or consecutive predictions."""
         if self._held or self.given_up_reason or not self.waiting:
             return []
         jobs = [self.waiting.popleft()]

@@ -85,7 +85,7 @@ class ScriptRunner(ABC):
 
     def interrupt(self, job: Job) -> None:
         if self.worker is not None and self._running is job:
-            self.worker.tell(Interrupt(job=job.number, workspace=self._key))
+            self.worker.notify(Interrupt(job=job.number, workspace=self._key))
 
     @abstractmethod
     def kill(self, because: str) -> None:
@@ -111,7 +111,7 @@ class ScriptRunner(ABC):
         reading = asyncio.ensure_future(worker.ask(message))
         done, _ = await asyncio.wait([reading], timeout=READ_S)
         if not done:  # a script's own __str__ may never return
-            worker.tell(Interrupt(job=READING, workspace=self._key))
+            worker.notify(Interrupt(job=READING, workspace=self._key))
             done, _ = await asyncio.wait([reading], timeout=HOST_GRACE_S)
             if not done:
                 reading.cancel()

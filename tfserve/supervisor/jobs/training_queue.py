@@ -149,7 +149,7 @@ class Trainings:
         """Continues all tasks that had not ended when the server stopped, and reports those that were not reported."""
         if self._settings.callback_url:
             for row in await self._journal.change(training_tasks.unreported):
-                self._callbacks.report(task_json(row), row.told)
+                self._callbacks.report(task_json(row), row.reported_state)
         for row in await self._journal.change(training_tasks.unfinished):
             run = self._run_of(row)
             if row.job.state == JobState.RUNNING:
@@ -285,7 +285,7 @@ class Trainings:
             return
         run.job.ending = run.job.ending or ending
         if run.worker is not None:
-            run.worker.tell(Interrupt(job=run.job.number, workspace=""))
+            run.worker.notify(Interrupt(job=run.job.number, workspace=""))
             kill = asyncio.get_running_loop().call_later(
                 self._settings.cancel_grace_s, run.worker.kill, "it did not end in time"
             )
@@ -316,7 +316,7 @@ class Trainings:
             return
         await self._records.record(run, requeued=True)
         await self._records.save(
-            run, message=f"going on from the last checkpoint, since {reason}", worker="", eta_s=None
+            run, message=f"continuing from the last checkpoint, since {reason}", worker="", eta_s=None
         )
         run.job.started = False
         self.jobs[run.job.id] = run.job
@@ -346,7 +346,7 @@ class Trainings:
         if self._settings.callback_url:
             with contextlib.suppress(TFserveError):  # the next start catches up
                 row = await self._journal.change(partial(training_tasks.find, run.task_id))
-                self._callbacks.report(task_json(row), row.told)
+                self._callbacks.report(task_json(row), row.reported_state)
 
     async def _delivered(self, task_id: str, state: str) -> None:
         with contextlib.suppress(TFserveError):  # the next start reports it again, which does no harm

@@ -70,7 +70,7 @@ def new_row(task_id: str, request: StartTraining, found: ProjectExamined, *, rep
         deploy_to=request.deploy_to,
         skipped=found.skipped[:MAX_SKIPPED_SHOWN],
         dataset=found.dataset,
-        told=reported,
+        reported_state=reported,
         message=_waiting(found),
     )
 

@@ -55,10 +55,10 @@ def end_all(mark: str, known: Started) -> set[int]:
     Returns their pids when none is left.
     """
     killed: set[int] = set()
-    wanted = b"TFSERVE_OWNER=" + os.fsencode(mark)
+    requested = b"TFSERVE_OWNER=" + os.fsencode(mark)
     while True:
         table = _table()
-        roots = {pid for pid in table if any(each.startswith(wanted) for each in _environment(pid))}
+        roots = {pid for pid in table if any(each.startswith(requested) for each in _environment(pid))}
         roots |= {pid for pid, started in known.items() if pid in table and table[pid][1] == started}
         roots.discard(os.getpid())
         victims = below(table, roots) | {pid: table[pid][1] for pid in roots}

@@ -179,7 +179,7 @@ class Worker:
             self.drain()
             raise WorkerDied(exit_, self._last_output(), shows_fault=self._last_lines[2].has_fault) from None
 
-    def tell(self, message: Message) -> None:
+    def notify(self, message: Message) -> None:
         self._open_line.notify(message)
 
     def drain(self) -> None:
@@ -190,7 +190,7 @@ class Worker:
     async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Returns when the process has ended; after `grace_s` it is killed."""
         self.child.end_requested = True
-        self.tell(Stop())
+        self.notify(Stop())
         done, _ = await asyncio.wait([self.child.ended], timeout=grace_s)
         if not done:
             self.kill("it did not stop in time")
@@ -252,10 +252,10 @@ class Worker:
 class Spare:
     """Keeps one worker with TensorFlow loaded, so that a role starts in milliseconds."""
 
-    def __init__(self, workshop: Workshop, *, wanted: bool, changed: Signal) -> None:
+    def __init__(self, workshop: Workshop, *, is_kept: bool, changed: Signal) -> None:
         self._workshop = workshop
         self._changed = changed
-        self._wanted = wanted
+        self._is_kept = is_kept
         self._worker: Worker | None = None
         self._restarts = Restarts()
         self._filling: asyncio.Task[None] | None = None
@@ -266,7 +266,7 @@ class Spare:
 
     def fill(self) -> None:
         """Starts a spare, unless one exists."""
-        if self._wanted and self._filling is None and self._worker is None:
+        if self._is_kept and self._filling is None and self._worker is None:
             self._filling = asyncio.get_running_loop().create_task(self._fill())
 
     async def start_cold(self) -> Worker:
@@ -287,7 +287,7 @@ class Spare:
         return worker
 
     async def close(self) -> None:
-        self._wanted = False
+        self._is_kept = False
         if self._filling is not None:
             self._filling.cancel()
             await asyncio.wait([self._filling])

@@ -13,15 +13,15 @@ SMALLEST = 16
 
 
 def network_size(
-    images: Sequence[ImageFile], wanted: int | Literal["auto"], *, largest: int, multiple: int
+    images: Sequence[ImageFile], requested: int | Literal["auto"], *, largest: int, multiple: int
 ) -> tuple[int, int]:
     """Height and width, multiples of `multiple`, with the shape of the images in the middle.
 
-    `wanted` is the larger side; `auto` keeps the images' size, up to `largest`.
+    `requested` is the larger side; `auto` keeps the images' size, up to `largest`.
     """
     height = float(np.median([image.height for image in images]))
     width = float(np.median([image.width for image in images]))
-    side = min(max(height, width), largest) if wanted == "auto" else wanted
+    side = min(max(height, width), largest) if requested == "auto" else requested
     scale = side / max(height, width)
     return _rounded(height * scale, multiple), _rounded(width * scale, multiple)
 

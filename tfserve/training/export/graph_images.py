@@ -207,7 +207,7 @@ def _after_sub_blocks(data: Any, at: Any, length: Any) -> Any:
 # --- orientation
 
 
-def _segment_of_jpeg(data: Any, wanted: int, begin: bytes) -> Any:
+def _segment_of_jpeg(data: Any, requested: int, begin: bytes) -> Any:
     """What follows `begin` in the first segment with this marker and beginning, or nothing."""
 
     def goes_on(at: Any, found: Any, steps: Any) -> Any:
@@ -217,7 +217,7 @@ def _segment_of_jpeg(data: Any, wanted: int, begin: bytes) -> Any:
 
     def step(at: Any, found: Any, steps: Any) -> tuple[Any, Any, Any]:
         size = _number(data, at + 2, 2)
-        is_it = (_number(data, at, 2) == wanted) & tf.equal(_part(data, at + 4, len(begin)), begin)
+        is_it = (_number(data, at, 2) == requested) & tf.equal(_part(data, at + 4, len(begin)), begin)
         content = at + 4 + len(begin)
         found = tf.cond(is_it, lambda: _part(data, content, tf.maximum(at + 2 + size - content, 0)), lambda: found)
         return at + 2 + tf.maximum(size, 1), found, steps + 1

@@ -85,7 +85,7 @@ class Segmenter:
         self._values = np.asarray(values, np.uint8)
 
     def image(self) -> dict[str, Any]:
-        """Files keep their size, since masks of theirs are wanted; the model itself resizes."""
+        """Files keep their size, since masks of theirs are requested; the model itself resizes."""
         names = {"labels": self._labels, "display": self._display, "background": self._background}
         return {"task": "segmentation"} | names
 

@@ -97,11 +97,11 @@ def problems(results: Path, parameters: Mapping[str, Any], train_type: str) -> l
         return [error.message]
     if train_type != "classification":
         return []
-    is_compact, wanted = earlier.backbone == COMPACT, parameters.get("backbone", "auto")
-    if wanted not in ("auto", earlier.backbone):
+    is_compact, chosen = earlier.backbone == COMPACT, parameters.get("backbone", "auto")
+    if chosen not in ("auto", earlier.backbone):
         return [
             f"{PARAMETER}: task {earlier.task_id} delivered the network {earlier.backbone}, whose weights do not fit"
-            f" backbone {wanted}. Leave backbone out, or set it to {earlier.backbone}."
+            f" backbone {chosen}. Leave backbone out, or set it to {earlier.backbone}."
         ]
     if not is_compact and parameters.get("weights", "auto") != "auto":
         return [f"{PARAMETER} and weights both set the initial weights. Give only one of them."]

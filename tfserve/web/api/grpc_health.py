@@ -38,12 +38,12 @@ class Health:
     async def watch(self, requests: AsyncIterator[_Check], _: Call) -> AsyncGenerator[_Answer, None]:
         """Streams the current status and every change."""
         request = await anext(requests)
-        told: int | None = None
+        sent: int | None = None
         while True:
             changed = self.models.changed
             status = self._status(request.service)
-            if status != told:
-                told = status
+            if status != sent:
+                sent = status
                 yield _Answer(status=status)
             await changed.wait()
 

@@ -20,7 +20,7 @@ from tfserve.ipc import predictions
 from tfserve.ipc.connections import ConnectionLost
 from tfserve.ipc.messages import ModelVersion
 from tfserve.ipc.metrics import ModelCounts
-from tfserve.ipc.predictions import Ask, Refusal
+from tfserve.ipc.predictions import ComputeRequest, Refusal
 from tfserve.paths import without_folders
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Signature
 from tfserve.web.http import access_log
@@ -77,7 +77,7 @@ class Model:
         #: the version that has taken this one's place
         self.successor: Model | None = None
         self._pool = Pool()
-        #: TensorFlow beside a faster runtime, while it is needed
+        #: TensorFlow in parallel with a faster runtime, while it is needed
         self._full_pool = Pool()
         self._wake = wake
         self._timeout_s = timeout_s
@@ -165,7 +165,7 @@ class Model:
         signature = self.signatures.get(request.signature) or self.signature(request.signature)
         inputs = in_order(signature, request.inputs)
         names = outputs_in_order(signature, request.outputs)
-        question = Ask(
+        question = ComputeRequest(
             request.signature,
             tuple(inputs),
             await tensors(inputs),
@@ -196,7 +196,9 @@ class Model:
     def _is_served(self, signature: str) -> bool:
         return self.info.served is None or signature in self.info.served
 
-    async def _ask(self, question: Ask, request: Request, *, in_full: bool) -> predictions.Answer | Refusal:
+    async def _ask(
+        self, question: ComputeRequest, request: Request, *, in_full: bool
+    ) -> predictions.ComputeResult | Refusal:
         if request.caller is not None and request.caller.is_gone:
             raise CallerGone
         if self.in_flight >= self._limit:
@@ -220,7 +222,9 @@ class Model:
         # The model may be back with TensorFlow by now.
         return self._pool.least_busy() if self.info.served is None else self._full_pool.least_busy()
 
-    async def _wait(self, line: ModelLine, question: Ask, request: Request) -> predictions.Answer | Refusal:
+    async def _wait(
+        self, line: ModelLine, question: ComputeRequest, request: Request
+    ) -> predictions.ComputeResult | Refusal:
         request_id, reply = line.ask(question)
         timeout_s = self._timeout_s if request.timeout_s is None else min(request.timeout_s, self._timeout_s)
         timer = asyncio.get_running_loop().call_later(timeout_s, _expire, reply, timeout_s)
@@ -344,7 +348,7 @@ class Models:
                 self._forget_drained(name, model, addresses)
 
     def _forget_drained(self, name: str, model: Model, addresses: Sequence[str]) -> None:
-        """A version whose processes end now is not there any more for those who ask for it by its number."""
+        """A version that is being unloaded can't be requested by its number any more."""
         versions = self._by_name.get(name, [])
         is_idle = not model.in_flight and set(model.info.addresses) <= set(addresses)
         if model in versions and model.state == "draining" and is_idle:
@@ -360,6 +364,6 @@ def _normalized(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _expire(reply: asyncio.Future[predictions.Answer | Refusal], timeout_s: float) -> None:
+def _expire(reply: asyncio.Future[predictions.ComputeResult | Refusal], timeout_s: float) -> None:
     if not reply.done():
         reply.set_exception(PredictionTimedOut(timeout_s=f"{max(timeout_s, 0.001):g}"))

@@ -11,12 +11,12 @@ from typing import cast
 from tfserve.ipc.connections import ConnectionLost
 from tfserve.ipc.frames import BrokenFrame
 from tfserve.ipc.prediction_frames import PredictionReader, encode
-from tfserve.ipc.predictions import Answer, Ask, Drop, Refusal
+from tfserve.ipc.predictions import ComputeRequest, ComputeResult, Drop, Refusal
 
 log = logging.getLogger(__name__)
 
 PIECES = 8
-"""So many are written without waiting for more."""
+"""The number of bytes that are written without waiting for more."""
 
 
 class ModelLine(asyncio.BufferedProtocol):
@@ -26,7 +26,7 @@ class ModelLine(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[None] = loop.create_future()
         self._loop = loop
-        self._replies: dict[int, asyncio.Future[Answer | Refusal]] = {}
+        self._replies: dict[int, asyncio.Future[ComputeResult | Refusal]] = {}
         self._ids = itertools.count(1)
         self._reader = PredictionReader()
         #: pieces of frames that go out together
@@ -55,21 +55,21 @@ class ModelLine(asyncio.BufferedProtocol):
     def alive(self) -> bool:
         return self._transport is not None and not self.lost.done()
 
-    def ask(self, question: Ask) -> tuple[int, asyncio.Future[Answer | Refusal]]:
-        """Sends a question: its id, and what will hold the answer. Raises `ConnectionLost`, `TooLarge`."""
+    def ask(self, question: ComputeRequest) -> tuple[int, asyncio.Future[ComputeResult | Refusal]]:
+        """Sends a request. Returns its id and the future of its response. Raises `ConnectionLost`, `TooLarge`."""
         if self._transport is None or self.lost.done():
             raise ConnectionLost
         request_id = next(self._ids)
         self._send(encode(request_id, question))
-        reply: asyncio.Future[Answer | Refusal] = self._loop.create_future()
+        reply: asyncio.Future[ComputeResult | Refusal] = self._loop.create_future()
         self._replies[request_id] = reply
         return request_id, reply
 
     def drop(self, request_id: int) -> None:
-        """Nobody waits for this any more. What is not in flight is left alone."""
+        """Cancels a request. Does nothing if it is not in flight."""
         if self._replies.pop(request_id, None) is not None and self._transport is not None and not self.lost.done():
             self._send(encode(request_id, Drop(request_id)))
-            self._tell_drained()
+            self._notify_drained()
 
     async def drained(self) -> None:
         """Returns when nothing is in flight."""
@@ -95,9 +95,9 @@ class ModelLine(asyncio.BufferedProtocol):
             for request_id, message in self._reader.received(nbytes):
                 reply = self._replies.pop(request_id, None)
                 if reply is not None and not reply.done():
-                    reply.set_result(cast(Answer | Refusal, message))
+                    reply.set_result(cast(ComputeResult | Refusal, message))
             if self._drained is not None:
-                self._tell_drained()
+                self._notify_drained()
         except BrokenFrame:
             log.exception("a model worker violated the protocol")
             self.close()
@@ -109,7 +109,7 @@ class ModelLine(asyncio.BufferedProtocol):
         for reply in replies.values():
             if not reply.done():
                 reply.set_exception(ConnectionLost())
-        self._tell_drained()
+        self._notify_drained()
 
     def _send(self, pieces: list[bytes | memoryview]) -> None:
         """Several questions go out in one write, if they are asked in the same turn of the loop.
@@ -127,6 +127,6 @@ class ModelLine(asyncio.BufferedProtocol):
         if pieces and self._transport is not None and not self._transport.is_closing():
             self._transport.writelines(pieces)
 
-    def _tell_drained(self) -> None:
+    def _notify_drained(self) -> None:
         if not self._replies and self._drained is not None and not self._drained.done():
             self._drained.set_result(None)

@@ -62,5 +62,5 @@ class Pool:
     async def _open(self, address: str) -> None:
         try:
             self._lines[address] = await ModelLine.open(address)
-        except OSError as error:  # it has died meanwhile, which the supervisor tells next
+        except OSError as error:  # it has died meanwhile, which the supervisor announces next
             log.warning("a model worker can't be reached: %s", error)

@@ -14,7 +14,7 @@ from tfserve.web.http.offload import are_heavy, offloaded
 
 
 class CallerGone(ClientGone):
-    """The client has closed its connection, so nobody waits for the response."""
+    """The client has closed its connection, so the response is not needed."""
 
 
 class Caller:

@@ -16,7 +16,7 @@ import numpy as np
 
 from tfserve import linux
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
-from tfserve.ipc.predictions import Answer, Ask, Refusal, Tensor, to_array, to_tensor
+from tfserve.ipc.predictions import ComputeRequest, ComputeResult, Refusal, Tensor, to_array, to_tensor
 from tfserve.runtimes import state
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.interface import (
@@ -67,15 +67,15 @@ class Computation:
         self._lock = lock
         self._known: dict[Group, Known] = {}
 
-    def prepares(self, ask: Ask) -> bool:
+    def prepares(self, ask: ComputeRequest) -> bool:
         """Whether the request must be preprocessed before it is queued for the model."""
         return self._preparing is not None and self._preparing.prepares(ask.signature) is not None
 
-    def prepare(self, ask: Ask) -> Ask | Refusal:
+    def prepare(self, ask: ComputeRequest) -> ComputeRequest | Refusal:
         """The preprocessed request. Any thread may call this while another one runs the model."""
         return _refusing(lambda: self._prepared(ask))
 
-    def sort(self, ask: Ask) -> tuple[Group, int | None]:
+    def sort(self, ask: ComputeRequest) -> tuple[Group, int | None]:
         """The group of a request, and its rows if it can share a batch."""
         rows = {tensor.shape[0] if tensor.shape else None for tensor in ask.tensors}
         count = rows.pop() if len(rows) == 1 else None
@@ -94,7 +94,7 @@ class Computation:
             release_memory(self._runtime)
         linux.give_memory_back()
 
-    def run(self, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
+    def run(self, requests: Sequence[Waiting]) -> list[ComputeResult | Refusal]:
         """The response to each request, in order. A failed request does not affect the others."""
         first = requests[0].ask
         answers = _refusing(lambda: self._run(self._plan(_group(first), first), requests))
@@ -102,7 +102,7 @@ class Computation:
 
     # --- plans
 
-    def _plan(self, group: Group, ask: Ask) -> Plan:
+    def _plan(self, group: Group, ask: ComputeRequest) -> Plan:
         """Raises `Invalid` when the request does not match the model."""
         known = self._known.get(group)
         if known is not None and not known.has_fixed_rows:
@@ -116,7 +116,7 @@ class Computation:
             self._known[group] = known
         return known.plan
 
-    def _new_plan(self, signature: Signature, ask: Ask) -> Plan:
+    def _new_plan(self, signature: Signature, ask: ComputeRequest) -> Plan:
         outputs = {spec.name: spec for spec in signature.outputs}
         if unknown := [name for name in ask.outputs if name not in outputs]:
             raise Invalid(f"The model has no output {unknown[0]!r}. Available: {listed(outputs)}.")
@@ -133,7 +133,7 @@ class Computation:
             plan.proofs, plan.mixes_rows = whole.proofs, whole.mixes_rows
         return plan
 
-    def _plan_of_all(self, signature: Signature, ask: Ask) -> Plan | None:
+    def _plan_of_all(self, signature: Signature, ask: ComputeRequest) -> Plan | None:
         """What is known of all outputs of a signature, for the same shapes of rows.
 
         Preprocessed requests use the plan of the inner outputs, whose inputs come first.
@@ -153,7 +153,7 @@ class Computation:
 
     # --- computing
 
-    def _prepared(self, ask: Ask) -> Ask:
+    def _prepared(self, ask: ComputeRequest) -> ComputeRequest:
         assert self._preparing is not None
         inner = self._preparing.prepares(ask.signature)
         assert inner is not None
@@ -161,17 +161,19 @@ class Computation:
         made = self._preparing.prepare(_arrays(ask))
         if self.samples.wants(1) is not None:
             self.samples.keep(ask)
-        return Ask(inner, tuple(made), tuple([to_tensor(array) for array in made.values()]), ask.outputs, ask.urgency)
+        return ComputeRequest(
+            inner, tuple(made), tuple([to_tensor(array) for array in made.values()]), ask.outputs, ask.urgency
+        )
 
-    def _run(self, plan: Plan, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
+    def _run(self, plan: Plan, requests: Sequence[Waiting]) -> list[ComputeResult | Refusal]:
         answers = self._computed(plan, requests)
         if requests[0].ask.signature in self._runtime.signatures:  # else it was sampled before preprocessing
             chosen = self.samples.wants(len(requests))
-            if chosen is not None and isinstance(answers[chosen], Answer):
+            if chosen is not None and isinstance(answers[chosen], ComputeResult):
                 self.samples.keep(requests[chosen].ask)
         return answers
 
-    def _computed(self, plan: Plan, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
+    def _computed(self, plan: Plan, requests: Sequence[Waiting]) -> list[ComputeResult | Refusal]:
         started_ns = self.last_run_ns = time.perf_counter_ns()
         if len(requests) > 1 and plan.proofs >= batching.PROOFS:
             answers = self._run_joined(plan, requests, started_ns)
@@ -190,10 +192,12 @@ class Computation:
                 continue
             tensors = tuple([to_tensor(_known(output)) for output in result])
             times = _times(request, started_ns, ready_ns, computed_ns)
-            answers.append(Answer(tensors, *times, rows or request.rows or 1))
+            answers.append(ComputeResult(tensors, *times, rows or request.rows or 1))
         return answers
 
-    def _run_joined(self, plan: Plan, requests: Sequence[Waiting], started_ns: int) -> list[Answer | Refusal] | None:
+    def _run_joined(
+        self, plan: Plan, requests: Sequence[Waiting], started_ns: int
+    ) -> list[ComputeResult | Refusal] | None:
         """None when the batch as a whole fails: then each request is tried alone."""
         counts = [request.rows or 1 for request in requests]
         total = sum(counts)
@@ -212,35 +216,35 @@ class Computation:
             return None
         cut = zip(*[part for part in parts if part is not None], strict=True)
         return [
-            Answer(tensors, *_times(request, started_ns, ready_ns, computed_ns), total)
+            ComputeResult(tensors, *_times(request, started_ns, ready_ns, computed_ns), total)
             for request, tensors in zip(requests, cut, strict=True)
         ]
 
-    def prepared_samples(self) -> list[Ask]:
+    def prepared_samples(self) -> list[ComputeRequest]:
         """The samples as the model itself takes them: files are decoded."""
-        found: list[Ask] = []
+        found: list[ComputeRequest] = []
         for ask in self.samples.all():
             made = self._for_model(ask) if self.prepares(ask) else ask
             if sum(map(samples.size, [*found, made])) <= samples.MAX_BYTES:
                 found.append(made)
         return found
 
-    def _for_model(self, ask: Ask) -> Ask:
+    def _for_model(self, ask: ComputeRequest) -> ComputeRequest:
         assert self._preparing is not None
         inner = self._preparing.prepares(ask.signature)
         assert inner is not None
         name = self._preparing.computed_by[inner]
         pixels = self._preparing.model_inputs(self._preparing.prepare(_arrays(ask)))
         outputs = tuple(spec.name for spec in self._signature(name).outputs)
-        return Ask(name, tuple(pixels), tuple(map(to_tensor, pixels.values())), outputs)
+        return ComputeRequest(name, tuple(pixels), tuple(map(to_tensor, pixels.values())), outputs)
 
 
-def _group(ask: Ask) -> Group:
+def _group(ask: ComputeRequest) -> Group:
     """What requests must have in common to be computed together, urgency aside."""
     return ask.signature, ask.names, ask.outputs, _row_shapes(ask)
 
 
-def _row_shapes(ask: Ask) -> tuple[tuple[str, tuple[int, ...] | None], ...]:
+def _row_shapes(ask: ComputeRequest) -> tuple[tuple[str, tuple[int, ...] | None], ...]:
     """The type and the shape of a row of each tensor; a scalar has no rows, unlike a list of scalars."""
     return tuple([(tensor.dtype, tensor.shape[1:] if tensor.shape else None) for tensor in ask.tensors])
 
@@ -266,11 +270,11 @@ def _refusal(error: TFserveError) -> Refusal:
     return Refusal(error.to_failure(), in_full=isinstance(error, OnlyTensorFlowKnows))
 
 
-def _arrays(ask: Ask) -> dict[str, Array]:
+def _arrays(ask: ComputeRequest) -> dict[str, Array]:
     return {name: to_array(tensor) for name, tensor in zip(ask.names, ask.tensors, strict=True)}
 
 
-def _check_inputs(signature: Signature, ask: Ask) -> None:
+def _check_inputs(signature: Signature, ask: ComputeRequest) -> None:
     specs = {spec.name: spec for spec in signature.inputs}
     if set(ask.names) != set(specs) or len(ask.names) != len(specs):
         raise Invalid(f"Signature {ask.signature!r} takes the inputs {listed(specs)}, got {listed(ask.names)}.")

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from tfserve.errors import Invalid
-from tfserve.ipc.predictions import Ask, to_tensor
+from tfserve.ipc.predictions import ComputeRequest, to_tensor
 from tfserve.models.formats import Located
 from tfserve.runtimes import image_input, image_metadata
 from tfserve.runtimes.decoding import decode
@@ -40,7 +40,7 @@ def samples(model: Located, name: str, signature: Signature) -> list[bytes]:
         return []  # a model without samples is served all the same
     outputs = tuple(spec.name for spec in signature.outputs)
     return [
-        msgspec.msgpack.encode(Ask(name, (into.tensor.name,), (to_tensor(array),), outputs))
+        msgspec.msgpack.encode(ComputeRequest(name, (into.tensor.name,), (to_tensor(array),), outputs))
         for array in _within(_requests(images), MAX_BYTES)
     ]
 

@@ -23,7 +23,7 @@ from tfserve.errors import Internal, Overloaded, TFserveError, TooLarge
 from tfserve.ipc.frames import BrokenFrame
 from tfserve.ipc.messages import ModelOptions
 from tfserve.ipc.prediction_frames import PredictionReader, encode
-from tfserve.ipc.predictions import Answer, Ask, Drop, Refusal
+from tfserve.ipc.predictions import ComputeRequest, ComputeResult, Drop, Refusal
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.preprocessing import Preparation
@@ -98,7 +98,7 @@ class Batches:
         self.running_since_ns: int | None = None
         self._typical_ns = SHORT_NS * 2
 
-    def put(self, line: Line, request_id: int, ask: Ask) -> None:
+    def put(self, line: Line, request_id: int, ask: ComputeRequest) -> None:
         if self._computation.prepares(ask):
             self._preparation.put(line, request_id, ask)
             return
@@ -154,17 +154,19 @@ class Batches:
             future = self._loop.run_in_executor(self._thread, self._compute, batch)
             future.add_done_callback(lambda done: self._done_aside(batch, done))
 
-    def _compute(self, batch: list[Waiting]) -> tuple[list[Answer | Refusal], int]:
+    def _compute(self, batch: list[Waiting]) -> tuple[list[ComputeResult | Refusal], int]:
         started_ns = self.running_since_ns = time.perf_counter_ns()
         answers = self._computation.run(batch)
         self.running_since_ns = None
         return answers, time.perf_counter_ns() - started_ns
 
-    def _done_aside(self, batch: list[Waiting], done: asyncio.Future[tuple[list[Answer | Refusal], int]]) -> None:
+    def _done_aside(
+        self, batch: list[Waiting], done: asyncio.Future[tuple[list[ComputeResult | Refusal], int]]
+    ) -> None:
         self._is_planned = False
         self._done(batch, *done.result())
 
-    def _done(self, batch: list[Waiting], answers: list[Answer | Refusal], took_ns: int) -> None:
+    def _done(self, batch: list[Waiting], answers: list[ComputeResult | Refusal], took_ns: int) -> None:
         self._typical_ns += (took_ns - self._typical_ns) // 4
         for request, answer in zip(batch, answers, strict=True):
             request.asker.answer(request.id, answer)
@@ -193,7 +195,7 @@ class Line(asyncio.BufferedProtocol):
         self._unsent: list[bytes | memoryview] = []
         self._transport: asyncio.Transport | None = None
 
-    def answer(self, request_id: int, answer: Answer | Refusal) -> None:
+    def answer(self, request_id: int, answer: ComputeResult | Refusal) -> None:
         try:
             self._unsent += encode(request_id, answer)
         except TooLarge as error:
@@ -220,7 +222,7 @@ class Line(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         try:
             for request_id, message in self._reader.received(nbytes):
-                if isinstance(message, Ask):
+                if isinstance(message, ComputeRequest):
                     self._put(request_id, message)
                 elif isinstance(message, Drop):
                     self._batches.drop(self, message.id)
@@ -232,7 +234,7 @@ class Line(asyncio.BufferedProtocol):
     def connection_lost(self, _: Exception | None) -> None:
         self._batches.drop_all(self)
 
-    def _put(self, request_id: int, ask: Ask) -> None:
+    def _put(self, request_id: int, ask: ComputeRequest) -> None:
         """Rejects a request that can't be queued; an exception here would break the connection for all its requests."""
         try:
             self._batches.put(self, request_id, ask)

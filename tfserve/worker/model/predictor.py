@@ -12,7 +12,7 @@ import msgspec
 
 from tfserve.errors import Internal, Invalid, Overloaded, TFserveError, TooLarge
 from tfserve.ipc.messages import Prediction
-from tfserve.ipc.predictions import Ask, to_tensor
+from tfserve.ipc.predictions import ComputeRequest, to_tensor
 from tfserve.runtimes import state
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, Target
@@ -78,7 +78,7 @@ class Predictor:
         prepared = self._prepare(request)
         return isinstance(prepared, _Prepared) and prepared.plan.changes_state
 
-    def as_ask(self, request: bytes) -> Ask | None:
+    def as_ask(self, request: bytes) -> ComputeRequest | None:
         """A request as web sends one; None when it feeds anything but the inputs of a signature."""
         parsed = self._read(request)
         signature, given = self._runtime.signatures.get(parsed.signature), parsed.feed_dict or {}
@@ -86,7 +86,7 @@ class Predictor:
             return None
         tensors = [to_tensor(tensor_json.to_array(given[spec.name], spec, spec.name)) for spec in signature.inputs]
         outputs = tuple(spec.name for spec in signature.outputs)
-        return Ask(parsed.signature, tuple(spec.name for spec in signature.inputs), tuple(tensors), outputs)
+        return ComputeRequest(parsed.signature, tuple(spec.name for spec in signature.inputs), tuple(tensors), outputs)
 
     def _answers(self, prepared: Sequence[_Prepared | TFserveError]) -> Iterator[Prediction]:
         """Responses in order; a batch is computed when its first response is needed."""

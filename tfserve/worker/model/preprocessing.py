@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
-from tfserve.ipc.predictions import Ask, Refusal
+from tfserve.ipc.predictions import ComputeRequest, Refusal
 from tfserve.runtimes import machine
 from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.request_queue import Asker, Waiting, WaitingRoom
@@ -31,7 +31,7 @@ class Preparation:
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(machine.cores(), thread_name_prefix="prepare")
 
-    def put(self, line: Asker, request_id: int, ask: Ask) -> None:
+    def put(self, line: Asker, request_id: int, ask: ComputeRequest) -> None:
         group = (ask.urgency,)  # nothing is batched here, so only the urgency matters
         self._waiting.put(Waiting(line, request_id, ask, None, group, time.perf_counter_ns()))
         self.go_on()
@@ -57,12 +57,12 @@ class Preparation:
             future = self._loop.run_in_executor(self._threads, self._prepare, request.ask)
             future.add_done_callback(partial(self._done, request))
 
-    def _prepare(self, ask: Ask) -> tuple[Ask | Refusal, int]:
+    def _prepare(self, ask: ComputeRequest) -> tuple[ComputeRequest | Refusal, int]:
         started_ns = time.perf_counter_ns()
         made = self._computation.prepare(ask)
         return made, time.perf_counter_ns() - started_ns
 
-    def _done(self, request: Waiting, done: asyncio.Future[tuple[Ask | Refusal, int]]) -> None:
+    def _done(self, request: Waiting, done: asyncio.Future[tuple[ComputeRequest | Refusal, int]]) -> None:
         self._busy -= 1
         made, took_ns = done.result()
         if request in self._in_hand:  # else it was cancelled

@@ -7,13 +7,13 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
-from tfserve.ipc.predictions import Answer, Ask, Refusal
+from tfserve.ipc.predictions import ComputeRequest, ComputeResult, Refusal
 
 
 class Asker(Protocol):
     """Receives responses, which are buffered until `flush`."""
 
-    def answer(self, request_id: int, answer: Answer | Refusal) -> None: ...
+    def answer(self, request_id: int, answer: ComputeResult | Refusal) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -31,7 +31,7 @@ class Waiting:
 
     asker: Asker
     id: int
-    ask: Ask
+    ask: ComputeRequest
     rows: int | None
     group: Group
     arrived_ns: int

@@ -30,7 +30,7 @@ from tfserve.ipc.messages import (
     Samples,
     SamplesSeen,
 )
-from tfserve.ipc.predictions import Ask, decode_sample
+from tfserve.ipc.predictions import ComputeRequest, decode_sample
 from tfserve.models import formats
 from tfserve.models.formats import Located
 from tfserve.runtimes import image_metadata, images, state
@@ -158,7 +158,7 @@ class ModelRole:
             if ask.signature in runtime.signatures:
                 computation.samples.keep(ask)
 
-    def _samples(self, *, prepared: bool) -> list[Ask]:
+    def _samples(self, *, prepared: bool) -> list[ComputeRequest]:
         if self._computation is None:
             return []
         return self._computation.prepared_samples() if prepared else self._computation.samples.all()

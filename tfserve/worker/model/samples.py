@@ -7,7 +7,7 @@ import threading
 import zlib
 from collections.abc import Callable
 
-from tfserve.ipc.predictions import Ask
+from tfserve.ipc.predictions import ComputeRequest
 from tfserve.models.runtime_reports import ENOUGH_SAMPLES
 
 KEEP = ENOUGH_SAMPLES
@@ -29,12 +29,12 @@ class Samples:
     def __init__(self, on_seen: Seen | None = None) -> None:
         self._on_seen = on_seen
         self._lock = threading.Lock()
-        self._kept: dict[int, Ask] = {}
+        self._kept: dict[int, ComputeRequest] = {}
         self._count = 0
         self._notify_again_at = KEEP * FURTHER
         self._random = random.Random()  # noqa: S311 - nothing secret
 
-    def all(self) -> list[Ask]:
+    def all(self) -> list[ComputeRequest]:
         with self._lock:
             return list(self._kept.values())
 
@@ -47,7 +47,7 @@ class Samples:
         # One draw for all of them: each is kept with probability KEEP / count.
         return chosen % requests if chosen < KEEP * requests else None
 
-    def keep(self, ask: Ask) -> None:
+    def keep(self, ask: ComputeRequest) -> None:
         """Adds a request, unless it is already kept or too large."""
         key = _key(ask)
         with self._lock:
@@ -64,7 +64,7 @@ class Samples:
             self._on_seen(len(self._kept))
 
 
-def _key(ask: Ask) -> int:
+def _key(ask: ComputeRequest) -> int:
     """Equal for equal requests, and for hardly any others."""
     key = zlib.crc32(repr((ask.signature, ask.names, [(t.dtype, t.shape) for t in ask.tensors])).encode())
     for tensor in ask.tensors:
@@ -72,6 +72,6 @@ def _key(ask: Ask) -> int:
     return key
 
 
-def size(ask: Ask) -> int:
+def size(ask: ComputeRequest) -> int:
     """Bytes of its tensors."""
     return sum(tensor.data.nbytes for tensor in ask.tensors)

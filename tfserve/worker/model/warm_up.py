@@ -22,7 +22,7 @@ from tfserve.errors import TFserveError
 from tfserve.ipc import predictions
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import BecomeModel, WarmUpStep
-from tfserve.ipc.predictions import Ask, Refusal, to_tensor
+from tfserve.ipc.predictions import ComputeRequest, Refusal, to_tensor
 from tfserve.runtimes import state, synthetic_inputs
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.interface import OnlyTensorFlowKnows, Runtime, find_signature
@@ -103,13 +103,13 @@ class WarmUp:
 
     def run(self, become: BecomeModel) -> Result:
         """Runs the warm-up without leaving traces in the model's state."""
-        wanted = become.options.warm_up
-        if wanted is False:
+        requested = become.options.warm_up
+        if requested is False:
             self._result.done.append("none, as set in the deployment")
         elif not state.may_compute(self._runtime):
             self._result.done.append("none, because the model's state could not be restored afterwards")
         else:
-            self._compute_all(become, wanted if isinstance(wanted, dict) else None)
+            self._compute_all(become, requested if isinstance(requested, dict) else None)
             state.reset(self._runtime)
         return self._result
 
@@ -225,7 +225,7 @@ class WarmUp:
             if refused and not self._runtime.signatures:
                 self._result.remarks.append(f"not warmed up: a recorded request was rejected ({refused})")
 
-    def _try_former_predictions(self, asks: Sequence[Ask]) -> None:
+    def _try_former_predictions(self, asks: Sequence[ComputeRequest]) -> None:
         """A new version may have another signature, so rejecting a recorded prediction is not a failure."""
         if not self._steps.may(FORMER):
             return
@@ -236,9 +236,9 @@ class WarmUp:
             f"{len(asks)} recorded predictions" + (f", {refused} of which were rejected" if refused else "")
         )
 
-    def _prove(self, asks: Sequence[Ask]) -> None:
+    def _prove(self, asks: Sequence[ComputeRequest]) -> None:
         """Computes recorded requests that may share a batch as one, twice, and also alone."""
-        groups: dict[object, list[Ask]] = {}
+        groups: dict[object, list[ComputeRequest]] = {}
         for ask in asks:
             group, rows = self._computation.sort(ask)
             if rows is not None:
@@ -280,7 +280,7 @@ class WarmUp:
                 break
         return sizes
 
-    def _compute(self, asks: Sequence[Ask]) -> Sequence[object]:
+    def _compute(self, asks: Sequence[ComputeRequest]) -> Sequence[object]:
         groups = [(ask, *self._computation.sort(ask)) for ask in asks]
         return self._computation.run(
             [Waiting(_Nobody(), n, ask, rows, group, 0) for n, (ask, group, rows) in enumerate(groups)]
@@ -300,14 +300,14 @@ def _sizes(most: int) -> Iterator[int]:
 class _Nobody:
     """The client of a warm-up computation."""
 
-    def answer(self, request_id: int, answer: predictions.Answer | Refusal) -> None:
+    def answer(self, request_id: int, answer: predictions.ComputeResult | Refusal) -> None:
         pass
 
     def flush(self) -> None:
         pass
 
 
-def _ask(name: str, signature: Signature, inputs: Mapping[str, Array]) -> Ask:
-    return Ask(
+def _ask(name: str, signature: Signature, inputs: Mapping[str, Array]) -> ComputeRequest:
+    return ComputeRequest(
         name, tuple(inputs), tuple(map(to_tensor, inputs.values())), tuple(spec.name for spec in signature.outputs)
     )

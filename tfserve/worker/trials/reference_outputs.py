@@ -104,8 +104,8 @@ class Reference(msgspec.Struct, frozen=True):
                 arrays = case.arrays()
                 rows = next((array.shape[0] for array in arrays.values() if array.ndim), 1)
                 by_rows.setdefault(rows, arrays)
-        wanted = [rows for rows in trial_inputs.TIMED_ROWS if rows in by_rows] or sorted(by_rows)[:1]
-        return {rows: by_rows[rows] for rows in wanted}
+        timed = [rows for rows in trial_inputs.TIMED_ROWS if rows in by_rows] or sorted(by_rows)[:1]
+        return {rows: by_rows[rows] for rows in timed}
 
 
 class _NoReference(Exception):

@@ -29,7 +29,7 @@ def echo_spare(settings: Settings, changed: Revision) -> Spare:
     """Gives echo workers."""
     program = str(Path(__file__).with_name("echo_worker.py"))
     workshop = Workshop(settings, f"test-of-jobs:{os.getpid()}", callers_umask=0o022, program=[program])
-    return Spare(workshop, wanted=False, changed=changed)
+    return Spare(workshop, is_kept=False, changed=changed)
 
 
 class Trainer:

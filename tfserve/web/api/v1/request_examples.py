@@ -54,7 +54,7 @@ def example(model: Model, origin: str) -> dict[str, Any]:
         "javascript": _javascript(url, json.dumps(body) if few else _expression(head, signature, _script)),
     }
     if IMAGE_BYTES in model.signatures:
-        found["curl_image"] = f"curl -H 'Content-Type: image/jpeg' --data-binary @picture.jpg {shlex.quote(url)}"
+        found["curl_image"] = f"curl -H 'Content-Type: image/jpeg' --data-binary @image.jpg {shlex.quote(url)}"
     return found
 
 

@@ -52,7 +52,7 @@ async def load(context: Context, name: str, parameters: Parameters) -> None:
     last = await read(reads.last_deployment, name)
     if last is None:
         raise NotFound(
-            f"No model was ever deployed in workspace {name!r}, so there is none to load. POST /deploy/ first."
+            f"No model was ever deployed in workspace {name!r}, so nothing can be loaded. POST /deploy/ first."
         )
     if name in context.models.names():
         await _run(context, name, UpdateJob(path=last.weights or last.path), "loaded")

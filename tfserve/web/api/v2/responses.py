@@ -26,7 +26,7 @@ LARGE_BYTES = 64 * 1024
 FAST = 1
 
 
-class Answer(NamedTuple):
+class RestResponse(NamedTuple):
     """An HTTP response. Its length is added when it is sent."""
 
     body: bytes
@@ -34,11 +34,11 @@ class Answer(NamedTuple):
     status: int = 200
 
 
-def json_answer(content: Any, status: int = 200) -> Answer:
-    return Answer(orjson.dumps(content), JSON, status)
+def json_response(content: Any, status: int = 200) -> RestResponse:
+    return RestResponse(orjson.dumps(content), JSON, status)
 
 
-async def packed(answer: Answer, accepted: bytes | None) -> Answer:
+async def packed(answer: RestResponse, accepted: bytes | None) -> RestResponse:
     """The response, compressed as the client's `Accept-Encoding` allows, if that makes it smaller."""
     if accepted is None or len(answer.body) < WORTH_PACKING_BYTES:
         return answer

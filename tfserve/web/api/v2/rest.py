@@ -14,7 +14,7 @@ from tfserve.web.api.endpoint import Context
 from tfserve.web.api.v2 import metadata, repository, statistics
 from tfserve.web.api.v2.core import model_of, versions_of
 from tfserve.web.api.v2.requests import decode, index_request, repository_request
-from tfserve.web.api.v2.responses import Answer, json_answer, packed
+from tfserve.web.api.v2.responses import RestResponse, json_response, packed
 from tfserve.web.api.v2.rest_infer import infer
 from tfserve.web.http.bodies import read_body
 from tfserve.web.http.responses import MethodNotAllowed, send_bytes
@@ -26,7 +26,7 @@ MODELS = "/v2/models/"
 INFER = "/infer"
 NOT_OFFERED = ("trace", "logging", "systemsharedmemory", "cudasharedmemory", "generate", "generate_stream")
 
-Handler = Callable[[Receive], Awaitable[Answer]]
+Handler = Callable[[Receive], Awaitable[RestResponse]]
 
 
 class Route(NamedTuple):
@@ -47,7 +47,7 @@ class V2:
         answer = await self._answer(scope, receive)
         await send_bytes(scope, send, answer.body, status=answer.status, headers=answer.headers)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+    async def _answer(self, scope: Scope, receive: Receive) -> RestResponse:
         path: str = scope["path"]
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if path.endswith(INFER) and path.startswith(MODELS):
@@ -61,7 +61,7 @@ class V2:
             return _wrong_verb(path, route.verb)
         return await route.handler(receive)
 
-    async def _infer(self, target: str, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Answer:
+    async def _infer(self, target: str, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> RestResponse:
         name, slash, version = target.partition("/versions/")
         model = self._model(name, version if slash else None)
         body = await read_body(scope, receive, self._context.settings, model.max_body_bytes)
@@ -126,33 +126,33 @@ class V2:
 
     # --- inference and model control
 
-    async def _ready(self, _: Receive) -> Answer:
+    async def _ready(self, _: Receive) -> RestResponse:
         is_ready = await self._context.line.ask(IsReady())
-        return json_answer({"live": True, "ready": is_ready}, 200 if is_ready else 503)
+        return json_response({"live": True, "ready": is_ready}, 200 if is_ready else 503)
 
-    async def _model_ready(self, name: str, version: str | None, _: Receive) -> Answer:
+    async def _model_ready(self, name: str, version: str | None, _: Receive) -> RestResponse:
         model = self._model(name, version)
         if not model.is_ready:
             why = f": {model.info.reason}" if model.info.reason else "."
             raise Unavailable(f"Model {model.name!r} is {model.state}, not ready{why}")
-        return json_answer({"name": model.name, "ready": True})
+        return json_response({"name": model.name, "ready": True})
 
-    async def _statistics(self, models: Iterable[Model], _: Receive) -> Answer:
-        return json_answer(await statistics.model_stats(models, self._context.line))
+    async def _statistics(self, models: Iterable[Model], _: Receive) -> RestResponse:
+        return json_response(await statistics.model_stats(models, self._context.line))
 
-    async def _index(self, scope: Scope, receive: Receive) -> Answer:
+    async def _index(self, scope: Scope, receive: Receive) -> RestResponse:
         request = decode(await self._body(scope, receive), index_request)
-        return json_answer(await repository.index(self._models, only_ready=request.ready))
+        return json_response(await repository.index(self._models, only_ready=request.ready))
 
-    async def _load(self, name: str, scope: Scope, receive: Receive) -> Answer:
+    async def _load(self, name: str, scope: Scope, receive: Receive) -> RestResponse:
         request = decode(await self._body(scope, receive), repository_request)
         await repository.load(self._context, name, request.parameters)
-        return json_answer({})
+        return json_response({})
 
-    async def _unload(self, name: str, scope: Scope, receive: Receive) -> Answer:
+    async def _unload(self, name: str, scope: Scope, receive: Receive) -> RestResponse:
         decode(await self._body(scope, receive), repository_request)
         await repository.unload(self._context, name)
-        return json_answer({})
+        return json_response({})
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         return (await read_body(scope, receive, self._context.settings)).strip() or b"{}"
@@ -165,8 +165,8 @@ class V2:
 
 
 def _get(content: Callable[[], object]) -> Route:
-    async def handler(_: Receive) -> Answer:
-        return json_answer(content())
+    async def handler(_: Receive) -> RestResponse:
+        return json_response(content())
 
     return Route("GET", handler)
 

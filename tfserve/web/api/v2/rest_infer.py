@@ -16,7 +16,7 @@ from tfserve.tensors.specs import Array, Shape, TensorSpec
 from tfserve.web.api.v2 import json_tensors, raw_tensors
 from tfserve.web.api.v2.core import Inference, Output, find, output_tensors, prepare
 from tfserve.web.api.v2.requests import InferRequest, InputTensor, decode_infer, parameter
-from tfserve.web.api.v2.responses import Answer
+from tfserve.web.api.v2.responses import RestResponse
 from tfserve.web.http.offload import is_heavy
 from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.predictions.live_models import Model
@@ -31,7 +31,7 @@ _NOTHING = memoryview(b"")
 
 async def infer(
     model: Model, body: bytes, headers: dict[bytes, bytes], caller: Caller, *, pinned: bool = False
-) -> Answer:
+) -> RestResponse:
     """Raises `Invalid` and the errors of `Model.predict`."""
     options = Options(PROTOCOL, *_priority(headers), pinned, caller)
     read = partial(_read, model, body, headers.get(LENGTH_HEADER), options)
@@ -140,7 +140,7 @@ def _check_form(output: Output) -> None:
 # --- to the response
 
 
-def _write(model: Model, inference: Inference, result: Result) -> Answer:
+def _write(model: Model, inference: Inference, result: Result) -> RestResponse:
     """The response. Raises `Invalid` for values that JSON cannot represent."""
     head: dict[str, Any] = {"model_name": model.name, "model_version": str(result.version)}
     if inference.id is not None:
@@ -159,9 +159,9 @@ def _write(model: Model, inference: Inference, result: Result) -> Answer:
     if inference.non_finite != "null" and b"null" in text:  # from NaN or infinity, or part of a name
         text = _with_non_finite(head, written, inference.non_finite)
     if not tail:
-        return Answer(text)
+        return RestResponse(text)
     headers = ((b"content-type", b"application/octet-stream"), (LENGTH_HEADER, b"%d" % len(text)))
-    return Answer(b"".join([text, *tail]), headers)
+    return RestResponse(b"".join([text, *tail]), headers)
 
 
 def _with_non_finite(head: dict[str, Any], written: Sequence[dict[str, Any]], policy: str) -> bytes:
