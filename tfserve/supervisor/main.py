@@ -46,8 +46,9 @@ example with: ulimit -n 4096"""
 
 
 class UnprotectedAddress(Forbidden):
-    """Other machines can reach the address {host}, and this server does not authenticate clients: every client that reaches \
-it can run programs on this machine. Listen on 127.0.0.1, or set TFSERVE_ALLOW_UNAUTHENTICATED=1 to allow this."""
+    """Other machines can reach the address {host}, and this server does not authenticate clients: every client that \
+reaches it can run programs on this machine. Listen on 127.0.0.1, or set TFSERVE_ALLOW_UNAUTHENTICATED=1 to allow \
+this."""
 
 
 def in_foreground(text: str) -> None:
