@@ -141,8 +141,8 @@ def test_a_training_that_is_not_kept_is_told(terminal: Callable[..., Terminal], 
     shown = terminal("train", str(project), "--resume", "nobody")
     assert shown.end() == 1
     told = " ".join(shown.shown.split())  # a terminal breaks the path in the middle
-    assert "No training 'nobody' to resume in /" in told
-    assert told.endswith("There are none.")
+    assert told.startswith("No training 'nobody' to resume in /")
+    assert told.endswith("/project/models.")
 
 
 def test_a_folder_that_can_not_be_trained_on_is_told_with_every_problem(

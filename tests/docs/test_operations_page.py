@@ -11,6 +11,7 @@ from tfserve.ipc.metrics import (
     BatchCount,
     Deaths,
     Duration,
+    Histogram,
     ModelCounts,
     NamedCounts,
     ProcessUse,
@@ -30,7 +31,7 @@ METRICS = Metrics(
         NamedCounts(
             "m", 1,
             ModelCounts(
-                requests={"v1": {"ok": 1}}, latency={"v1": ([1] * BUCKETS, 0.5)}, success=Duration(1, 1),
+                requests={"v1": {"ok": 1}}, latency={"v1": Histogram([1] * BUCKETS, 0.5)}, success=Duration(1, 1),
                 batches={1: BatchCount(1, 1)},
             ),
         )

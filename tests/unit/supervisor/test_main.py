@@ -41,7 +41,9 @@ def refusal(capsys: pytest.CaptureFixture[str], settings: Settings) -> str:
 
 def test_an_address_that_others_can_reach_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = refusal(capsys, Settings(data_dir=str(tmp_path), host="0.0.0.0"))
-    assert printed.startswith("tfserve: The address 0.0.0.0 can be reached by other machines")
+    assert printed.startswith(
+        "tfserve: Other machines can reach the address 0.0.0.0, and this server does not authenticate"
+    )
 
 
 def test_a_data_folder_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +74,9 @@ def test_too_few_open_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFi
     code = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({hard}, {hard})); {SERVER}"
     ended = subprocess.run([sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.startswith(f"tfserve: This process may have {hard} files open (ulimit -n)")
+    assert ended.stderr.startswith(
+        f"tfserve: The limit of open files is {hard} (ulimit -n), and a server needs at least {hard + 1}."
+    )
 
 
 # --- a life

@@ -15,7 +15,7 @@ from supervised import DEADLINE_S, Start, Supervised, written
 
 from tfserve.db import reads
 from tfserve.db.models import Job
-from tfserve.errors import IdempotencyKeyReused
+from tfserve.errors import Conflict
 from tfserve.ipc.messages import JobState, ScriptJob
 from tfserve.web.api.workspace.job_json import job_detail
 from tfserve.web.database_reads import read
@@ -82,5 +82,5 @@ async def test_idempotency_keys_of_an_earlier_release_are_known(start: Start) ->
         script = ScriptJob(clear=False, text=FIRST_SCRIPT)
         known = await server.submit(script, "shop", idempotency_key="first")
         assert (known.id, known.state) == (1, JobState.SUCCEEDED)
-        with pytest.raises(IdempotencyKeyReused, match="different request"):
+        with pytest.raises(Conflict, match="different request"):
             await server.submit(ScriptJob(clear=True, text=FIRST_SCRIPT), "shop", idempotency_key="first")

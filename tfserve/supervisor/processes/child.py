@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 OWNER = "TFSERVE_OWNER"
 
+_KILLED_CODE = 128 + signal.SIGKILL
+"""A shell exits with it when its child is killed, which may be a moment before it is killed itself."""
+
 _ours: dict[int, Child] = {}
 
 #: the number of unexpected ends since the server started, by role and workspace
@@ -74,7 +77,7 @@ class Exit:
     @property
     def sentence(self) -> str:
         memory = f"(peak memory {self.peak_memory_bytes // 2**20} MiB)"
-        if self.killed_because is not None and self.signal == signal.SIGKILL:
+        if self.killed_because is not None and (self.signal == signal.SIGKILL or self.code == _KILLED_CODE):
             return f"this server killed it because {self.killed_because} {memory}"
         if self.signal is None:
             return f"it exited with code {self.code} {memory}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from queues import DEADLINE_S, open_journal, read
-from trainer import Trainer
+from task_trainer import Trainer
 
 from tfserve.config import Settings
 from tfserve.db.models import Job as JobRow

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from queues import locked, read, until
-from trainer import WAITS, Trainer, as_if_killed, begun, let_go, open_trainer
+from task_trainer import WAITS, Trainer, as_if_killed, begun, let_go, open_trainer
 
 from tfserve.db.models import Job as JobRow
 from tfserve.db.training_tasks import NoSuchTask, NotResumable
