@@ -21,7 +21,7 @@ from tfserve.web.api.openapi import openapi
 from tfserve.web.api.routes import routes
 from tfserve.web.http.request_boundary import RequestBoundary
 from tfserve.web.predictions.live_models import Models
-from tfserve.web.supervisor_client import SupervisorLine
+from tfserve.web.supervisor_client import SupervisorClient
 
 JOBS = Table(Format.ENVELOPE)
 TASKS = Table(Format.PLAIN)
@@ -65,7 +65,7 @@ ROWS = [*JOBS, *TASKS, Endpoint("GET", "/elsewhere", "elsewhere", "get nothing",
 
 
 def respond(method: str, path: str, **options: Any) -> httpx.Response:
-    nothing = cast(SupervisorLine, None), cast(Models, None)
+    nothing = cast(SupervisorClient, None), cast(Models, None)
     app = RequestBoundary(Router(routes(ROWS, Context(*nothing, Settings(), Path("/")))))
 
     async def scenario() -> httpx.Response:

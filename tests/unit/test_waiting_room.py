@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tfserve.ipc.predictions import ComputeRequest, ComputeResult, Refusal
-from tfserve.worker.model.request_queue import Waiting, WaitingRoom
+from tfserve.worker.model.request_queue import RequestQueue, Waiting
 
 
 class Nobody:
@@ -28,7 +28,7 @@ def ids(batch: list[Waiting]) -> list[int]:
 
 
 def test_what_belongs_together_is_taken_together_in_order() -> None:
-    room = WaitingRoom()
+    room = RequestQueue()
     for number, group in enumerate("abab"):
         room.put(request(number, group))
     group = room.next_group()
@@ -38,7 +38,7 @@ def test_what_belongs_together_is_taken_together_in_order() -> None:
 
 
 def test_no_more_rows_are_taken_than_a_batch_may_have_but_always_one_request() -> None:
-    room = WaitingRoom()
+    room = RequestQueue()
     for number, rows in enumerate((3, 2, 2, 9)):
         room.put(request(number, rows=rows))
     group = room.next_group()
@@ -48,7 +48,7 @@ def test_no_more_rows_are_taken_than_a_batch_may_have_but_always_one_request() -
 
 
 def test_the_most_urgent_goes_first_and_then_the_oldest() -> None:
-    room = WaitingRoom()
+    room = RequestQueue()
     room.put(request(0, "a"))
     room.put(request(1, "b"))
     room.put(request(2, "c", urgency=0))
@@ -59,7 +59,7 @@ def test_the_most_urgent_goes_first_and_then_the_oldest() -> None:
 
 
 def test_a_request_that_is_dropped_is_never_taken() -> None:
-    room = WaitingRoom()
+    room = RequestQueue()
     for number in range(3):
         room.put(request(number))
     room.drop(ASKER, 1)
@@ -70,7 +70,7 @@ def test_a_request_that_is_dropped_is_never_taken() -> None:
 
 
 def test_with_its_line_goes_all_that_came_over_it() -> None:
-    room, other = WaitingRoom(), Nobody()
+    room, other = RequestQueue(), Nobody()
     room.put(request(0))
     room.put(request(0, asker=other))
     room.drop_all(ASKER)
@@ -82,7 +82,7 @@ def test_with_its_line_goes_all_that_came_over_it() -> None:
 
 
 def test_the_memory_of_what_was_made_ready_is_known_until_it_is_taken_or_dropped() -> None:
-    room = WaitingRoom()
+    room = RequestQueue()
     for number in range(4):
         room.put(dataclasses.replace(request(number), prepared_bytes=10**number))
     assert room.prepared_bytes == 1111

@@ -44,8 +44,8 @@ from tfserve.ipc.messages import (
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.jobs.journal import Journal
-from tfserve.supervisor.jobs.training_queue import Trainings
-from tfserve.supervisor.metrics import Measures
+from tfserve.supervisor.jobs.training_queue import TrainingQueue
+from tfserve.supervisor.metrics import MetricsReader
 from tfserve.supervisor.processes.worker import Spare
 from tfserve.supervisor.workspace import Workspace, memory_bytes
 from tfserve.supervisor.workspaces import Workspaces
@@ -73,8 +73,8 @@ class Api:
         settings: Settings,
         *,
         workspaces: Workspaces,
-        trainings: Trainings,
-        metrics: Measures,
+        trainings: TrainingQueue,
+        metrics: MetricsReader,
         journal: Journal,
         spare: Spare,
         changed: Revision,

@@ -165,9 +165,9 @@ class Supervisor:
         from tfserve.db import running_time
         from tfserve.supervisor.api import Api
         from tfserve.supervisor.jobs.journal import Journal
-        from tfserve.supervisor.jobs.training_queue import Trainings
-        from tfserve.supervisor.metrics import Measures
-        from tfserve.supervisor.models.announcements import Catalogue
+        from tfserve.supervisor.jobs.training_queue import TrainingQueue
+        from tfserve.supervisor.metrics import MetricsReader
+        from tfserve.supervisor.models.announcements import Announcements
         from tfserve.supervisor.processes.worker import Spare, Workshop
         from tfserve.supervisor.workspaces import Workspaces
 
@@ -179,15 +179,17 @@ class Supervisor:
             is_kept=self._settings.warm_spare,
             changed=changed,
         )
-        catalogue = Catalogue()
-        workspaces = Workspaces(self._settings, journal=journal, spare=spare, catalogue=catalogue, changed=changed)
-        trainings = Trainings(
+        announcements = Announcements()
+        workspaces = Workspaces(
+            self._settings, journal=journal, spare=spare, announcements=announcements, changed=changed
+        )
+        trainings = TrainingQueue(
             self._settings, journal=journal, spare=spare, changed=changed,
             deploy=lambda workspace, path: api.deploy(workspace, path),
         )  # fmt: skip
         api = self._api = Api(
             self._settings, workspaces=workspaces, trainings=trainings, journal=journal, spare=spare, changed=changed,
-            metrics=Measures(catalogue=catalogue, workspaces=workspaces, trainings=trainings),
+            metrics=MetricsReader(announcements=announcements, workspaces=workspaces, trainings=trainings),
         )  # fmt: skip
         await workspaces.bring_all_back()
         await trainings.bring_all_back()
@@ -197,7 +199,7 @@ class Supervisor:
                 self._owner,
                 sockets=self._sockets,
                 handle=api.handle,
-                models=catalogue.everything,
+                models=announcements.everything,
             )
             for _ in range(self._settings.web_processes)
         ]

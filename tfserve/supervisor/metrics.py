@@ -20,27 +20,27 @@ from tfserve.ipc.metrics import (
     added,
 )
 from tfserve.linux import use_of
-from tfserve.supervisor.jobs.training_queue import Trainings
-from tfserve.supervisor.models.announcements import Catalogue
+from tfserve.supervisor.jobs.training_queue import TrainingQueue
+from tfserve.supervisor.models.announcements import Announcements
 from tfserve.supervisor.processes import child as processes
 from tfserve.supervisor.web_counters import Counts
 from tfserve.supervisor.workspace import Workspace
 from tfserve.supervisor.workspaces import Workspaces
 
 
-class Measures:
+class MetricsReader:
     """Collects them for `GetMetrics`."""
 
-    def __init__(self, *, catalogue: Catalogue, workspaces: Workspaces, trainings: Trainings) -> None:
-        self._catalogue = catalogue
+    def __init__(self, *, announcements: Announcements, workspaces: Workspaces, trainings: TrainingQueue) -> None:
+        self._announcements = announcements
         self._workspaces = workspaces
         self._trainings = trainings
         self._counts = Counts()
         self._started_at = time.time()
 
     async def read(self) -> Metrics:
-        deployed = {version.id for _, version in self._catalogue.versions()}
-        counts = await self._counts.read(self._catalogue.lines, deployed)
+        deployed = {version.id for _, version in self._announcements.versions()}
+        counts = await self._counts.read(self._announcements.lines, deployed)
         uses = list(_uses())
         return Metrics(
             version=__version__,
@@ -56,7 +56,7 @@ class Measures:
     def _by_version(self, counts: WebCounts) -> list[NamedCounts]:
         """Adds up two deployments of one version, one of which is draining."""
         total: dict[tuple[str, int], ModelCounts] = {}
-        for name, each in self._catalogue.versions():
+        for name, each in self._announcements.versions():
             key = name, each.version
             own = added(ModelCounts(replicas=len(each.addresses)), counts.models.get(each.id, ModelCounts()))
             total[key] = added(total[key], own) if key in total else own

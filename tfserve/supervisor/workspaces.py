@@ -24,7 +24,7 @@ from tfserve.supervisor.jobs.job import DESTROYED, RESTARTED, STOPPED, Ending, J
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.jobs.runner import Runner
 from tfserve.supervisor.jobs.scripts import Host, ProcessScripts, ScriptRunner, ThreadScripts
-from tfserve.supervisor.models.announcements import Catalogue
+from tfserve.supervisor.models.announcements import Announcements
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.model_runner import ModelRunner
 from tfserve.supervisor.models.replica_set import ReplicaSet
@@ -45,7 +45,7 @@ class Workspaces:
     """All workspaces, by name."""
 
     def __init__(
-        self, settings: Settings, *, journal: Journal, spare: Spare, catalogue: Catalogue, changed: Revision
+        self, settings: Settings, *, journal: Journal, spare: Spare, announcements: Announcements, changed: Revision
     ) -> None:
         self.on = True
         self.jobs: dict[int, Job] = {}
@@ -54,7 +54,7 @@ class Workspaces:
         self._spare = spare
         self._changed = changed
         self._new_replica_set = partial(
-            ReplicaSet, settings=settings, journal=journal, spare=spare, catalogue=catalogue, changed=changed,
+            ReplicaSet, settings=settings, journal=journal, spare=spare, announcements=announcements, changed=changed,
             trials=RuntimeTrials(settings.data_path / "conversions", spare),
         )  # fmt: skip
         self._host = Host(spare)

@@ -39,7 +39,7 @@ from tfserve.web.http.request_ids import RequestIdFilter
 from tfserve.web.http.responses import MethodNotAllowed, error_counts, send_error
 from tfserve.web.http.server import make_server
 from tfserve.web.predictions.live_models import Models
-from tfserve.web.supervisor_client import SupervisorLine
+from tfserve.web.supervisor_client import SupervisorClient
 
 GC_THRESHOLDS = (20_000, 20, 20)
 """Requests create few reference cycles, so the garbage collector may run rarely."""
@@ -73,7 +73,7 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     access_log = AccessLog(settings.access_log) if settings.access_log else None
     connection = await Connection.open(line_socket, partial(_handle, models))
     connection.lost.add_done_callback(lambda _: os._exit(0))  # cannot serve without the supervisor
-    line = SupervisorLine(connection)
+    line = SupervisorClient(connection)
     await models.begin((await line.ask(GetModels())).models)
     context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
     server = make_server(RequestBoundary(make_app(context), access_log), settings)
@@ -165,7 +165,7 @@ class Pages:
     Clients without `text/html` in their Accept header get errors as JSON, as everywhere else.
     """
 
-    def __init__(self, django_app: ASGIApp, line: SupervisorLine) -> None:
+    def __init__(self, django_app: ASGIApp, line: SupervisorClient) -> None:
         self._django = django_app
         self._line = line
 
@@ -228,7 +228,7 @@ class Unknown:
         raise NotFound(f"No endpoint at {path!r}{nearest(path, self._known)}. POST / returns the API guide.")
 
 
-def _lifespan(line: SupervisorLine) -> Callable[[Router], AbstractAsyncContextManager[None]]:
+def _lifespan(line: SupervisorClient) -> Callable[[Router], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: Router) -> AsyncIterator[None]:
         line.notify_ready()

@@ -11,7 +11,7 @@ from tfserve.ipc.messages import Request, WebReady
 R = TypeVar("R")
 
 
-class SupervisorLine:
+class SupervisorClient:
     """Sends requests to the supervisor."""
 
     def __init__(self, connection: Connection) -> None:

@@ -40,7 +40,7 @@ from tfserve.ipc.messages import (
 from tfserve.ipc.metrics import WebCounts
 from tfserve.web.predictions.live_models import Models
 from tfserve.web.predictions.request import Request, Result
-from tfserve.web.supervisor_client import SupervisorLine
+from tfserve.web.supervisor_client import SupervisorClient
 
 DEADLINE_S = 30.0
 OWNER = "test-of-the-supervisor"
@@ -76,8 +76,8 @@ class Web:
         self.connection: Connection
 
     @property
-    def line(self) -> SupervisorLine:
-        return SupervisorLine(self.connection)
+    def line(self) -> SupervisorClient:
+        return SupervisorClient(self.connection)
 
     async def begin(self, ours: socket.socket) -> None:
         self.connection = await Connection.open(ours, self._received)
@@ -109,9 +109,9 @@ class Supervised:
         from tfserve.supervisor.api import Api
         from tfserve.supervisor.events import Revision
         from tfserve.supervisor.jobs.journal import Journal
-        from tfserve.supervisor.jobs.training_queue import Trainings
-        from tfserve.supervisor.metrics import Measures
-        from tfserve.supervisor.models.announcements import Catalogue
+        from tfserve.supervisor.jobs.training_queue import TrainingQueue
+        from tfserve.supervisor.metrics import MetricsReader
+        from tfserve.supervisor.models.announcements import Announcements
         from tfserve.supervisor.processes.worker import Spare, Workshop
         from tfserve.supervisor.workspaces import Workspaces
 
@@ -120,11 +120,11 @@ class Supervised:
         self.journal = Journal(database)
         workshop = Workshop(settings, f"{OWNER}:{os.getpid()}", callers_umask=0o022, **workshop_fields)
         self.spare = Spare(workshop, is_kept=settings.warm_spare, changed=self.changed)
-        self.catalogue = Catalogue()
+        self.announcements = Announcements()
         shared: dict[str, Any] = {"journal": self.journal, "spare": self.spare, "changed": self.changed}
-        self.workspaces = Workspaces(settings, catalogue=self.catalogue, **shared)
-        self.trainings = Trainings(settings, deploy=self._deploy, **shared)
-        metrics = Measures(catalogue=self.catalogue, workspaces=self.workspaces, trainings=self.trainings)
+        self.workspaces = Workspaces(settings, announcements=self.announcements, **shared)
+        self.trainings = TrainingQueue(settings, deploy=self._deploy, **shared)
+        metrics = MetricsReader(announcements=self.announcements, workspaces=self.workspaces, trainings=self.trainings)
         self.api = Api(settings, workspaces=self.workspaces, trainings=self.trainings, metrics=metrics, **shared)
         self.web: Web
         self.webs: list[Web] = []
@@ -152,7 +152,9 @@ class Supervised:
 
         async def handle(message: Message) -> Any:
             return (
-                self.catalogue.everything(line[0]) if isinstance(message, GetModels) else await self.api.handle(message)
+                self.announcements.everything(line[0])
+                if isinstance(message, GetModels)
+                else await self.api.handle(message)
             )
 
         line.append(await Connection.open(ours, handle))
@@ -164,7 +166,7 @@ class Supervised:
     # --- what web asks for, in short
 
     @property
-    def line(self) -> SupervisorLine:
+    def line(self) -> SupervisorClient:
         return self.web.line
 
     async def create(self, name: str = "w", *, type_: int = 0) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tfserve.supervisor.models.deadly_requests import MAX_KINDS, DeadlyKinds, kind_of
+from tfserve.supervisor.models.deadly_requests import MAX_KINDS, DeadlyRequests, kind_of
 from tfserve.supervisor.processes.child import Exit
 
 
@@ -21,7 +21,7 @@ def died(signal_: int | None) -> Exit:
 
 
 def test_a_kind_that_has_killed_is_remembered_until_it_is_forgotten() -> None:
-    deadly, first = DeadlyKinds(), request({"x": [[1.5, 2]]})
+    deadly, first = DeadlyRequests(), request({"x": [[1.5, 2]]})
     assert first not in deadly
     deadly.note(first, died(signal.SIGABRT), attempts=1)
     assert request({"x": [[9, 9]]}) in deadly
@@ -31,7 +31,7 @@ def test_a_kind_that_has_killed_is_remembered_until_it_is_forgotten() -> None:
 
 
 def test_a_single_kill_from_outside_is_not_blamed_on_the_request() -> None:
-    deadly = DeadlyKinds()
+    deadly = DeadlyRequests()
     deadly.note(request({"x": [1]}), died(signal.SIGKILL), attempts=1)
     assert request({"x": [1]}) not in deadly
     deadly.note(request({"x": [1]}), died(signal.SIGKILL), attempts=2)
@@ -62,7 +62,7 @@ def test_what_can_not_be_read_is_a_kind_of_its_own() -> None:
 
 
 def test_only_so_many_kinds_are_remembered() -> None:
-    deadly = DeadlyKinds()
+    deadly = DeadlyRequests()
     for number in range(MAX_KINDS + 1):
         deadly.note(request({str(number): 1}), died(signal.SIGSEGV), attempts=1)
     assert request({"0": 1}) not in deadly

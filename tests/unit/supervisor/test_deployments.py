@@ -331,7 +331,7 @@ async def test_a_web_process_that_begins_later_knows_all_models_and_one_that_end
         other = await server.new_web()
         assert (await other.predict("w", 1, 2)).version == 1
         server.web.connection.close()
-        await until(lambda: len(server.catalogue.lines) == 1)
+        await until(lambda: len(server.announcements.lines) == 1)
         server.web = other
         await server.line.ask(ScaleModel(workspace="w", replicas=2))
         assert other.announced[-1] == [("active", 2)]

@@ -356,7 +356,7 @@ async def test_metrics_count_jobs_deaths_predictions_and_processes_and_keep_what
         assert deaths(metrics)["script", "w"] == before["script", "w"] + 1
         assert deaths(metrics)["model", "w"] == before["model", "w"]
         other.connection.close()
-        await until(lambda: len(server.catalogue.lines) == 1)
+        await until(lambda: len(server.announcements.lines) == 1)
         metrics = await server.line.ask(GetMetrics())
         assert metrics.models[0].counts.requests == {"v1": {"ok": 2}}
         assert metrics.http_errors == {"v1": {"404": 2}}

@@ -15,7 +15,7 @@ from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.jobs.training_run import Run
 
 
-class TrainingRecords:
+class TrainingJournal:
     """Writes through the journal. `changed` fires after each write that pages show."""
 
     def __init__(self, journal: Journal, changed: Signal) -> None:

@@ -36,7 +36,7 @@ from tfserve.supervisor.jobs.deaths import lost
 from tfserve.supervisor.jobs.job import CANCELLED, STOPPED, Ending, Job
 from tfserve.supervisor.jobs.journal import Journal, NotRecorded
 from tfserve.supervisor.jobs.training_callbacks import Callbacks
-from tfserve.supervisor.jobs.training_journal import TrainingRecords
+from tfserve.supervisor.jobs.training_journal import TrainingJournal
 from tfserve.supervisor.jobs.training_run import FolderInUse, FolderReserved, Run, TooManyTasks, new_row, run_of
 from tfserve.supervisor.processes.worker import Spare, WorkerDied
 from tfserve.training.atomic_files import aside_of, is_disk_full
@@ -60,7 +60,7 @@ SERVER_ENDED = Failure(
 T = TypeVar("T")
 
 
-class Trainings:
+class TrainingQueue:
     """All tasks that wait or run."""
 
     def __init__(
@@ -80,7 +80,7 @@ class Trainings:
         self._spare = spare
         self._changed = changed
         self._deploy = deploy
-        self._records = TrainingRecords(journal, changed)
+        self._records = TrainingJournal(journal, changed)
         self._examinations = Examinations(spare, settings.root_paths)
         self._callbacks = Callbacks(settings.callback_url, self._delivered)
         self._waiting: deque[Run] = deque()

@@ -16,7 +16,7 @@ ANNOUNCE_S = 5.0
 """Maximum time to wait for the response of a web process, which may be stopped by a debugger."""
 
 
-class Catalogue:
+class Announcements:
     """The models by workspace, and the connections to the web processes."""
 
     def __init__(self) -> None:

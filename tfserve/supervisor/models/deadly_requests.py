@@ -31,7 +31,7 @@ class _Feeds(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Feeds)
 
 
-class DeadlyKinds:
+class DeadlyRequests:
     """The kinds of requests that have killed a worker of one deployment."""
 
     def __init__(self) -> None:

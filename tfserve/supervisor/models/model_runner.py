@@ -29,7 +29,7 @@ from tfserve.models import formats
 from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.models import model_files
-from tfserve.supervisor.models.deadly_requests import DeadlyKinds
+from tfserve.supervisor.models.deadly_requests import DeadlyRequests
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.replica_set import ReplicaSet
 from tfserve.supervisor.models.replicas import DiedOfEveryInput
@@ -61,7 +61,7 @@ class ModelRunner:
         self.last_failure = ""
         self._workspace_id = workspace_id
         self._journal = journal
-        self._deadly = DeadlyKinds()
+        self._deadly = DeadlyRequests()
         self._stage = Stage.NOTHING
         #: whether the running job should end early
         self._is_interrupted = False

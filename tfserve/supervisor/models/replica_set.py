@@ -20,7 +20,7 @@ from tfserve.models.runtime_reports import Report
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.deaths import last_death
 from tfserve.supervisor.jobs.journal import Journal
-from tfserve.supervisor.models.announcements import Catalogue
+from tfserve.supervisor.models.announcements import Announcements
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.full_runtime import FullModel
 from tfserve.supervisor.models.migration import Migration
@@ -41,7 +41,7 @@ class ReplicaSet:
     """The active deployment and its processes, together with those of former versions that still drain."""
 
     def __init__(
-        self, name: str, settings: Settings, *, journal: Journal, spare: Spare, catalogue: Catalogue,
+        self, name: str, settings: Settings, *, journal: Journal, spare: Spare, announcements: Announcements,
         trials: RuntimeTrials, changed: Signal, give_up: Callable[[str], None],
     ) -> None:  # fmt: skip
         """`name` is that of the workspace; `give_up` is called with the reason if the model can't be loaded again."""
@@ -60,7 +60,7 @@ class ReplicaSet:
         self._settings = settings
         self._journal = journal
         self._spare = spare
-        self._catalogue = catalogue
+        self._announcements = announcements
         self._trials = trials
         self._changed = changed
         self._deaths = ModelDeaths()
@@ -128,7 +128,7 @@ class ReplicaSet:
                     active.announcement(), state="failed", addresses=[], full_addresses=[], reason=reason
                 )
                 others = [each.announcement() for each in self._draining if each is not active]
-                await self._catalogue.announce(self._name, [gone, *others])
+                await self._announcements.announce(self._name, [gone, *others])
                 self.in_background(self._end(active))
         if self._background:
             _, late = await asyncio.wait(self._background, timeout=self._settings.drain_s)
@@ -143,7 +143,7 @@ class ReplicaSet:
     async def announce(self) -> None:
         """Sends web processes the versions that serve and drain; returns when they have taken them over."""
         deployments = [*([self.active] if self.active is not None else []), *self._draining]
-        await self._catalogue.announce(self._name, [each.announcement() for each in deployments])
+        await self._announcements.announce(self._name, [each.announcement() for each in deployments])
 
     def _begin_draining(self, deployment: Deployment) -> None:
         deployment.state = Row.State.DRAINING
@@ -168,7 +168,7 @@ class ReplicaSet:
         deployment.leaving.update(replicas)
         try:
             addresses = [replica.address for replica in replicas]
-            await self._catalogue.drain(self._name, deployment.id, addresses, self._settings.predict_timeout_s)
+            await self._announcements.drain(self._name, deployment.id, addresses, self._settings.predict_timeout_s)
             async with self.computing_lock:  # a job may compute there
                 await asyncio.gather(*(replica.stop() for replica in replicas))
         finally:

@@ -13,7 +13,7 @@ import msgspec
 from tfserve.config import Settings
 from tfserve.web.api.json_requests import Reader, read_any
 from tfserve.web.predictions.live_models import Models
-from tfserve.web.supervisor_client import SupervisorLine
+from tfserve.web.supervisor_client import SupervisorClient
 
 JSON, TEXT, EVENTS = "application/json", "text/plain", "text/event-stream"
 
@@ -39,7 +39,7 @@ class Format(Enum):
 class Context:
     """What a handler needs: the server's services and values from the request headers."""
 
-    line: SupervisorLine
+    line: SupervisorClient
     models: Models
     settings: Settings
     start_folder: Path

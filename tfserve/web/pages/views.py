@@ -17,7 +17,7 @@ from tfserve.errors import NotFound, Unavailable
 from tfserve.ipc.messages import GetServer, WaitChange
 from tfserve.web.database_reads import read
 from tfserve.web.pages import page_rows
-from tfserve.web.supervisor_client import SupervisorLine
+from tfserve.web.supervisor_client import SupervisorClient
 
 #: Maximum age of values whose changes cause no event, such as memory.
 REFRESH_S = 15.0
@@ -72,7 +72,7 @@ async def events(request: PageRequest) -> StreamingHttpResponse:
     )
 
 
-async def _changes(line: SupervisorLine) -> AsyncIterator[str]:
+async def _changes(line: SupervisorClient) -> AsyncIterator[str]:
     """`changed` at once (for changes since the page was loaded), after each change, and every REFRESH_S.
 
     When the server stops, it sends `stopping` and ends the stream, so that open pages do not delay it.
@@ -95,5 +95,5 @@ async def _page(request: PageRequest, template: str, context: dict[str, Any]) ->
     return HttpResponse(html, headers={"Cache-Control": "no-store"})
 
 
-def _line(request: PageRequest) -> SupervisorLine:
-    return cast(SupervisorLine, request.scope["line"])
+def _line(request: PageRequest) -> SupervisorClient:
+    return cast(SupervisorClient, request.scope["line"])

@@ -25,7 +25,7 @@ from tfserve.paths import without_folders
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Signature
 from tfserve.web.http import access_log
 from tfserve.web.http.offload import are_heavy, offloaded
-from tfserve.web.predictions.model_connections import ModelLine
+from tfserve.web.predictions.model_connections import ModelConnection
 from tfserve.web.predictions.pool import Pool
 from tfserve.web.predictions.request import (
     CallerGone,
@@ -215,7 +215,7 @@ class Model:
         finally:
             self.in_flight -= 1
 
-    async def _full_line(self) -> ModelLine | None:
+    async def _full_line(self) -> ModelConnection | None:
         """The line to TensorFlow, for what the faster runtime does not compute."""
         if self.info.served is not None and not self._full_pool.alive:
             await self._wake(self.name)
@@ -223,7 +223,7 @@ class Model:
         return self._pool.least_busy() if self.info.served is None else self._full_pool.least_busy()
 
     async def _wait(
-        self, line: ModelLine, question: ComputeRequest, request: Request
+        self, line: ModelConnection, question: ComputeRequest, request: Request
     ) -> predictions.ComputeResult | Refusal:
         request_id, reply = line.ask(question)
         timeout_s = self._timeout_s if request.timeout_s is None else min(request.timeout_s, self._timeout_s)

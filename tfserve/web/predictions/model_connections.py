@@ -19,7 +19,7 @@ PIECES = 8
 """The number of bytes that are written without waiting for more."""
 
 
-class ModelLine(asyncio.BufferedProtocol):
+class ModelConnection(asyncio.BufferedProtocol):
     """The web process's end. `load` counts what is in flight."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class ModelLine(asyncio.BufferedProtocol):
         self._drained: asyncio.Future[None] | None = None
 
     @classmethod
-    async def open(cls, address: str) -> ModelLine:
+    async def open(cls, address: str) -> ModelConnection:
         """Connects to the Unix socket at `address`. Raises `OSError`."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.setblocking(False)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from tfserve.web.predictions.model_connections import ModelLine
+from tfserve.web.predictions.model_connections import ModelConnection
 
 log = logging.getLogger(__name__)
 
@@ -15,17 +15,17 @@ class Pool:
     """One line to each replica."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, ModelLine] = {}
+        self._lines: dict[str, ModelConnection] = {}
         #: what takes nothing more, until its process closes the line
-        self._retired: dict[str, ModelLine] = {}
+        self._retired: dict[str, ModelConnection] = {}
 
     @property
     def alive(self) -> bool:
         return any(line.alive for line in self._lines.values())
 
-    def least_busy(self) -> ModelLine | None:
+    def least_busy(self) -> ModelConnection | None:
         """The line with the fewest predictions in flight; None when no replica is there."""
-        best: ModelLine | None = None
+        best: ModelConnection | None = None
         for line in self._lines.values():
             if line.alive and (best is None or line.load < best.load):
                 best = line
@@ -61,6 +61,6 @@ class Pool:
 
     async def _open(self, address: str) -> None:
         try:
-            self._lines[address] = await ModelLine.open(address)
+            self._lines[address] = await ModelConnection.open(address)
         except OSError as error:  # it has died meanwhile, which the supervisor announces next
             log.warning("a model worker can't be reached: %s", error)

@@ -26,8 +26,8 @@ from tfserve.ipc.prediction_frames import PredictionReader, encode
 from tfserve.ipc.predictions import ComputeRequest, ComputeResult, Drop, Refusal
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.worker.model.computation import Computation
-from tfserve.worker.model.preprocessing import Preparation
-from tfserve.worker.model.request_queue import Waiting, WaitingRoom
+from tfserve.worker.model.preprocessing import Preprocessing
+from tfserve.worker.model.request_queue import RequestQueue, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +88,8 @@ class Batches:
         self._computation = computation
         self._max_rows = max(1, options.max_batch_size)
         self._max_delay_ns = int(options.max_delay_s * 1e9)
-        self._waiting = WaitingRoom()
-        self._preparation = Preparation(computation, pass_on=self._put_prepared, has_enough=self._has_enough)
+        self._waiting = RequestQueue()
+        self._preparation = Preprocessing(computation, pass_on=self._put_prepared, has_enough=self._has_enough)
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._is_planned = False

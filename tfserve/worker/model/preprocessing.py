@@ -12,10 +12,10 @@ from functools import partial
 from tfserve.ipc.predictions import ComputeRequest, Refusal
 from tfserve.runtimes import machine
 from tfserve.worker.model.computation import Computation
-from tfserve.worker.model.request_queue import Asker, Waiting, WaitingRoom
+from tfserve.worker.model.request_queue import Asker, RequestQueue, Waiting
 
 
-class Preparation:
+class Preprocessing:
     """The queue before the model's queue. Paused while `has_enough()` is true."""
 
     def __init__(
@@ -24,7 +24,7 @@ class Preparation:
         self._computation = computation
         self._pass_on = pass_on
         self._has_enough = has_enough
-        self._waiting = WaitingRoom()
+        self._waiting = RequestQueue()
         #: requests in a thread that have not been cancelled
         self._in_hand: set[Waiting] = set()
         self._busy = 0

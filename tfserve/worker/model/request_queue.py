@@ -39,7 +39,7 @@ class Waiting:
     prepared_bytes: int = 0
 
 
-class WaitingRoom:
+class RequestQueue:
     """A queue of groups. Within a group first come, first served; between groups the most urgent, then the oldest."""
 
     def __init__(self) -> None:

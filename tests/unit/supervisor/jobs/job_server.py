@@ -15,8 +15,8 @@ from tfserve.db.models import Job as JobRow
 from tfserve.ipc.messages import CreateWorkspace, JobRequest, JobStatus, Request, ScriptJob, SubmitJob
 from tfserve.supervisor.api import Api
 from tfserve.supervisor.jobs.journal import Journal
-from tfserve.supervisor.metrics import Measures
-from tfserve.supervisor.models.announcements import Catalogue
+from tfserve.supervisor.metrics import MetricsReader
+from tfserve.supervisor.models.announcements import Announcements
 from tfserve.supervisor.workspaces import Workspaces
 
 R = TypeVar("R")
@@ -33,12 +33,14 @@ class JobServer(Trainer):
     def __init__(self, settings: Settings, journal: Journal) -> None:
         super().__init__(settings, journal)
         spare = self.trainings._spare
-        catalogue = Catalogue()
-        self.workspaces = Workspaces(settings, journal=journal, spare=spare, catalogue=catalogue, changed=self.changed)
+        announcements = Announcements()
+        self.workspaces = Workspaces(
+            settings, journal=journal, spare=spare, announcements=announcements, changed=self.changed
+        )
         self.api = Api(
             settings, workspaces=self.workspaces, trainings=self.trainings, journal=journal, spare=spare,
             changed=self.changed,
-            metrics=Measures(catalogue=catalogue, workspaces=self.workspaces, trainings=self.trainings),
+            metrics=MetricsReader(announcements=announcements, workspaces=self.workspaces, trainings=self.trainings),
         )  # fmt: skip
 
     async def create(self, name: str = "w") -> None:

@@ -18,7 +18,7 @@ from tfserve.db.models import TrainingTask as Row
 from tfserve.ipc.messages import StartTraining
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.journal import Journal
-from tfserve.supervisor.jobs.training_queue import Trainings
+from tfserve.supervisor.jobs.training_queue import TrainingQueue
 from tfserve.supervisor.processes.worker import Spare, Workshop
 
 WAITS = "t.note('begun'); t.until('go')"
@@ -41,7 +41,7 @@ class Trainer:
         self.changed = Revision()
         self.deployed: list[tuple[str, str]] = []
         self.deploy_error: Exception | None = None
-        self.trainings = Trainings(
+        self.trainings = TrainingQueue(
             settings, journal=journal, spare=echo_spare(settings, self.changed), changed=self.changed,
             deploy=self._deploy,
         )  # fmt: skip

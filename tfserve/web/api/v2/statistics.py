@@ -8,12 +8,12 @@ from typing import Any
 from tfserve.ipc.messages import GetMetrics
 from tfserve.ipc.metrics import BatchCount, Duration, ModelCounts
 from tfserve.web.predictions.live_models import Model
-from tfserve.web.supervisor_client import SupervisorLine
+from tfserve.web.supervisor_client import SupervisorClient
 
 _NEVER = {"count": 0, "ns": 0}
 
 
-async def model_stats(models: Iterable[Model], line: SupervisorLine) -> dict[str, Any]:
+async def model_stats(models: Iterable[Model], line: SupervisorClient) -> dict[str, Any]:
     """The sum over all web processes."""
     counts = {(each.model, each.version): each.counts for each in (await line.ask(GetMetrics())).models}
     return {"model_stats": [_one(model, counts.get((model.name, model.version), ModelCounts())) for model in models]}
