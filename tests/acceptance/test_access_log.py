@@ -35,7 +35,7 @@ def wait_for_path(file: Path, path: str) -> None:
         time.sleep(0.02)
 
 
-def test_a_line_tells_all_about_a_request(start: Start, tmp_path: Path) -> None:
+def test_a_line_reports_all_about_a_request(start: Start, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     server = start("--access-log", str(log), "--no-warm-spare")
     deploy_echo(server, "m")
@@ -85,7 +85,7 @@ def test_standard_output_is_a_log_too(start: Start) -> None:
     assert line["request_id"] == answer.headers["x-request-id"]
 
 
-def test_a_log_that_cannot_be_written_is_told_at_the_start(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_is_reported_at_the_start(tmp_path: Path) -> None:
     command = [sys.executable, "manage.py", "runserver", "0", "--data-dir", str(tmp_path / "data")]
     wrong = subprocess.run(
         [*command, "--access-log", str(tmp_path / "nowhere" / "log")],

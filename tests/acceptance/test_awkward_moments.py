@@ -43,7 +43,7 @@ def name(quick: Server, request: pytest.FixtureRequest) -> str:
 # --- threads that hold everything up
 
 
-def test_a_thread_that_holds_the_interpreter_can_be_destroyed_and_others_go_on(quick: Server) -> None:
+def test_a_thread_that_holds_the_interpreter_can_be_destroyed_and_others_continue(quick: Server) -> None:
     for each in ("holds", "other"):
         quick.call("/create_workspace/", name=each, type=1)
     quick.run("other", "x = 1")
@@ -62,7 +62,7 @@ def test_a_thread_that_holds_the_interpreter_does_not_keep_the_server_from_stopp
     assert server.stop(timeout=15) == 0
 
 
-def test_a_restart_that_can_not_end_a_thread_is_told(quick: Server) -> None:
+def test_a_restart_that_can_not_end_a_thread_is_reported(quick: Server) -> None:
     quick.call("/create_workspace/", name="sleeps", type=1)
     sleep_in_c(quick, "sleeps")
     status, sentence = quick.refused("/restart_workspace/", name="sleeps")
@@ -143,7 +143,7 @@ def test_a_deploy_that_waits_for_a_worker_is_cancelled_and_what_serves_is_left_a
     assert len([p for p in quick.processes() if "tfserve.worker" in command(p)]) <= 2
 
 
-def test_undeploying_while_the_model_comes_back_leaves_no_process(start: Start) -> None:
+def test_undeploying_while_the_model_returns_leaves_no_process(start: Start) -> None:
     server = start("--no-warm-spare")
     model = server.roots / "one.echo"
     model.write_text('{"x": {"dtype": "float32", "shape": [-1, 2]}}')
@@ -161,7 +161,7 @@ def test_undeploying_while_the_model_comes_back_leaves_no_process(start: Start) 
 # --- deaths of all kinds
 
 
-def test_a_death_by_a_signal_without_a_name_is_told(quick: Server, name: str) -> None:
+def test_a_death_by_a_signal_without_a_name_is_reported(quick: Server, name: str) -> None:
     job = quick.run(name, "import os; os.kill(os.getpid(), 40)")
     assert job["state"] == "lost"
     assert job["error"]["detail"]["signal"] == "signal 40"

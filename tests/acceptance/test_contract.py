@@ -41,7 +41,7 @@ def test_the_guide_has_every_endpoint_of_the_contract(server: Server, body: byte
     }  # fmt: skip
 
 
-def test_guide_and_openapi_tell_the_same(server: Server, openapi: dict[str, Any]) -> None:
+def test_guide_and_openapi_report_the_same(server: Server, openapi: dict[str, Any]) -> None:
     guide = server.call("/")
     assert openapi["openapi"] == "3.1.0"
     told = {path if path.startswith("/") else path.partition(" ")[2] for path in guide}

@@ -102,7 +102,7 @@ def test_restart_gives_another_process_and_keeps_what_was(daemon: Daemon) -> Non
     assert httpx.post(f"{url}/get_workspace/").json()["result"] == ["kept"]
 
 
-def test_a_pid_file_of_a_killed_server_is_told_and_started_over(daemon: Daemon) -> None:
+def test_a_pid_file_of_a_killed_server_is_reported_and_started_over(daemon: Daemon) -> None:
     daemon("start")
     pid = daemon.pid
     os.kill(pid, signal.SIGKILL)
@@ -129,7 +129,7 @@ def test_a_pid_that_belongs_to_another_program_is_never_sent_a_signal(daemon: Da
         other.wait()
 
 
-def test_a_server_that_can_not_start_is_told_with_the_reason(daemon: Daemon) -> None:
+def test_a_server_that_can_not_start_is_reported_with_the_reason(daemon: Daemon) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", daemon.port))
         taken.listen()
@@ -139,7 +139,7 @@ def test_a_server_that_can_not_start_is_told_with_the_reason(daemon: Daemon) -> 
     assert daemon("status").returncode == 3, "there is no pid of a server that never was"
 
 
-def test_wrong_words_are_told_with_exit_code_2(daemon: Daemon) -> None:
+def test_wrong_words_are_reported_with_exit_code_2(daemon: Daemon) -> None:
     assert daemon("begin").returncode == 2
     assert daemon("start", "--nonsense").returncode == 2
 
@@ -164,7 +164,7 @@ def test_settings_that_can_not_be_are_refused_in_a_sentence(
     assert words in capsys.readouterr().err
 
 
-def test_a_lock_file_of_rubbish_and_a_log_that_can_not_be_written_are_told(daemon: Daemon) -> None:
+def test_a_lock_file_of_rubbish_and_a_log_that_can_not_be_written_are_reported(daemon: Daemon) -> None:
     daemon.lock.parent.mkdir(parents=True)
     daemon.lock.write_bytes(b"\xff\xfe" * 5000)
     for action, code in (("status", 3), ("stop", 0)):

@@ -87,7 +87,7 @@ def test_a_job_that_ends_on_a_full_disk_is_recorded_when_there_is_room(
     assert server.wait("a", 0)["state"] == "succeeded"
 
 
-def test_a_data_folder_that_can_not_be_written_is_told_at_the_start(small_disk: Path) -> None:
+def test_a_data_folder_that_can_not_be_written_is_reported_at_the_start(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     refused = run_server("127.0.0.1:0", "--data-dir", str(small_disk / "data"))
     assert refused.returncode == 1

@@ -37,7 +37,7 @@ def test_a_call_that_waits_returns_as_soon_as_its_job_has_finished(server: Serve
     assert job["time"] < 5
 
 
-def test_a_call_whose_timeout_passes_is_told_so_and_the_job_goes_on(
+def test_a_call_whose_timeout_passes_is_reported_so_and_the_job_continues(
     server: Server, workspace: str, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -66,7 +66,7 @@ def test_an_unknown_job_is_404_with_how_many_there_are(server: Server, workspace
     assert server.http.get("/jobs/999999999").status_code == 404
 
 
-def test_a_failed_script_tells_type_message_and_its_own_line_numbers(server: Server, workspace: str) -> None:
+def test_a_failed_script_reports_type_message_and_its_own_line_numbers(server: Server, workspace: str) -> None:
     job = server.run(workspace, "def f():\n    raise KeyError('k')\n\nf()")
     assert (job["finish"], job["result"]) == (True, False)
     assert job["error"]["type"] == "KeyError"
@@ -189,7 +189,9 @@ def test_output_can_be_read_from_any_offset_while_it_runs_and_after(
     assert server.http.get(path, params={"offset": "-1"}).status_code == 400
 
 
-def test_output_is_followed_live_and_goes_on_after_a_disconnect(server: Server, workspace: str, tmp_path: Path) -> None:
+def test_output_is_followed_live_and_continues_after_a_disconnect(
+    server: Server, workspace: str, tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     job = server.run(workspace, f"print('one ☃', flush=True)\nopen({str(gate)!r}).read()\nprint('two')", timeout=0)
@@ -334,7 +336,7 @@ def test_a_job_over_its_time_limit_is_ended_as_failed(server: Server, workspace:
         ("import os\nos.abort()", ("SIGABRT",)),
     ],
 )
-def test_a_dead_worker_is_told_within_a_second_and_the_queue_goes_on(
+def test_a_dead_worker_is_reported_within_a_second_and_the_queue_continues(
     server: Server, workspace: str, script: str, words: tuple[str, ...]
 ) -> None:
     server.run(workspace, "x = 1")
@@ -350,7 +352,7 @@ def test_a_dead_worker_is_told_within_a_second_and_the_queue_goes_on(
     assert server.run(workspace, "y = 2")["variable"] == {"y": 2}
 
 
-def test_a_kill_from_outside_is_told_within_a_second(server: Server, workspace: str) -> None:
+def test_a_kill_from_outside_is_reported_within_a_second(server: Server, workspace: str) -> None:
     server.run(workspace, "x = 1")
     pid = server.call("/get_status/", name=workspace)["pid"]
     job = server.run(workspace, "print('begun', flush=True)\nwhile True: pass", timeout=0)
@@ -450,7 +452,7 @@ def test_jobs_are_listed_newest_first_by_name_state_and_kind(server: Server, wor
     assert server.http.get("/jobs/", params={"name": "nobody"}).status_code == 404
 
 
-def test_old_jobs_are_forgotten_and_told_so(start: Start) -> None:
+def test_old_jobs_are_forgotten_and_reported_so(start: Start) -> None:
     server = start("--no-warm-spare", "--keep-jobs", "5")
     server.call("/create_workspace/", name="a")
     for _ in range(120):

@@ -113,7 +113,9 @@ def test_unknown_names_fail_the_job_and_list_what_exists(server: Server, workspa
 
 
 @pytest.mark.slow
-def test_a_device_that_is_not_there_is_told_with_those_that_are(server: Server, workspace: str, models: Path) -> None:
+def test_a_device_that_is_not_there_is_reported_with_those_that_are(
+    server: Server, workspace: str, models: Path
+) -> None:
     assert deploy(server, workspace, models / "scale", device="/cpu:0")["result"] is True
     job = deploy(server, workspace, models / "scale", device="/gpu:7")
     assert job["result"] is False
@@ -148,7 +150,7 @@ def broken_models(models: Path, folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in names}
 
 
-def test_a_broken_model_is_told_with_the_cause_and_what_was_serving_goes_on(
+def test_a_broken_model_is_reported_with_the_cause_and_what_was_serving_continues(
     server: Server, workspace: str, models: Path
 ) -> None:
     deploy(server, workspace, models / "scale")
@@ -226,7 +228,7 @@ def test_files_that_are_deleted_while_serving_do_no_harm(server: Server, workspa
 @pytest.mark.parametrize(
     ("path", "words"), [("abort", "SIGABRT"), pytest.param("exit", "code 0", marks=pytest.mark.slow)]
 )
-def test_a_prediction_that_kills_the_worker_is_lost_after_one_repetition_and_the_model_comes_back(
+def test_a_prediction_that_kills_the_worker_is_lost_after_one_repetition_and_the_model_returns(
     server: Server, workspace: str, models: Path, path: str, words: str
 ) -> None:
     deploy(server, workspace, models / path)
@@ -279,7 +281,7 @@ def test_only_the_prediction_that_kills_is_lost_of_those_that_ran_together(
 
 
 @pytest.mark.slow
-def test_a_prediction_that_loops_is_ended_by_its_time_limit_and_the_model_comes_back(
+def test_a_prediction_that_loops_is_ended_by_its_time_limit_and_the_model_returns(
     server: Server, workspace: str, models: Path
 ) -> None:
     deploy(server, workspace, models / "loop")
@@ -290,7 +292,7 @@ def test_a_prediction_that_loops_is_ended_by_its_time_limit_and_the_model_comes_
 
 
 @pytest.mark.slow
-def test_a_model_whose_worker_is_killed_while_idle_comes_back(server: Server, workspace: str, models: Path) -> None:
+def test_a_model_whose_worker_is_killed_while_idle_returns(server: Server, workspace: str, models: Path) -> None:
     deploy(server, workspace, models / "scale")
     process = psutil.Process(deployment(server, workspace)["pid"])
     process.kill()
@@ -299,7 +301,7 @@ def test_a_model_whose_worker_is_killed_while_idle_comes_back(server: Server, wo
 
 
 @pytest.mark.slow
-def test_a_deployment_comes_back_after_a_restart_of_the_server(start: Start, models: Path, server: Server) -> None:
+def test_a_deployment_returns_after_a_restart_of_the_server(start: Start, models: Path, server: Server) -> None:
     own = start("--no-warm-spare", TFSERVE_ROOTS=str(models))
     own.call("/create_workspace/", name="a")
     deploy(own, "a", models / "scale")

@@ -84,7 +84,7 @@ def test_jobs_variables_and_restarts_work_on_postgresql(start: Start, database_u
     assert again.call("/destroy_workspace/") is True
 
 
-def test_a_database_that_went_away_refuses_and_comes_back(start: Start, database_url: str) -> None:
+def test_a_database_that_went_away_refuses_and_returns(start: Start, database_url: str) -> None:
     server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
     server.call("/create_workspace/", name="a")
     _end_connections(database_url)
@@ -131,7 +131,7 @@ def test_a_server_whose_database_was_taken_by_another_writes_nothing_more(
         connection.execute("DELETE FROM control_workspace")
 
 
-def test_while_postgresql_is_down_everything_answers_503_with_one_log_line_and_then_goes_on(
+def test_while_postgresql_is_down_everything_answers_503_with_one_log_line_and_then_continues(
     start: Start, postgresql: PostgreSQL
 ) -> None:
     server = start("--no-warm-spare", TFSERVE_DATABASE_URL=postgresql.url)

@@ -63,7 +63,7 @@ def eventually_says(server: Server, name: str, words: str) -> None:
         time.sleep(0.02)
 
 
-def test_a_damaged_file_is_told_and_nothing_is_deployed(server: Server, workspace: str) -> None:
+def test_a_damaged_file_is_reported_and_nothing_is_deployed(server: Server, workspace: str) -> None:
     file = server.roots / "damaged.tflite"
     file.write_bytes(b"dameTFL3" * 100)
     job = server.call("/deploy/", name=workspace, path=str(file), timeout=60)

@@ -130,7 +130,7 @@ def test_a_second_server_on_the_same_folder_refuses_and_names_the_first(start: S
     assert server.http.get("/v2/health/live").status_code == 200
 
 
-def test_a_port_that_is_taken_is_told_in_a_sentence(start: Start, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_reported_in_a_sentence(start: Start, tmp_path: Path) -> None:
     server = start("--no-warm-spare")
     address = server.url.removeprefix("http://")
     second = run_server(address, "--data-dir", str(tmp_path / "other"))
@@ -146,13 +146,13 @@ def test_an_address_that_others_can_reach_is_refused(address: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("options", [("nonsense",), ("--max-queue", "many"), ("127.0.0.1:99999",)])
-def test_a_wrong_command_line_is_told_and_exits_with_2(options: tuple[str, ...]) -> None:
+def test_a_wrong_command_line_is_reported_and_exits_with_2(options: tuple[str, ...]) -> None:
     refused = run_server(*options)
     assert refused.returncode == 2
     assert options[-1] in refused.stderr
 
 
-def test_a_wrong_value_in_the_environment_is_told() -> None:
+def test_a_wrong_value_in_the_environment_is_reported() -> None:
     refused = run_server(TFSERVE_MAX_QUEUE="many")
     assert refused.returncode == 2
     assert "TFSERVE_MAX_QUEUE" in refused.stderr

@@ -72,7 +72,7 @@ def test_an_unknown_page_is_404(server: Server) -> None:
     assert server.http.get("/pages/nothing/").status_code == 404
 
 
-def test_a_change_is_told_to_open_pages(server: Server, workspace: str) -> None:
+def test_a_change_is_reported_to_open_pages(server: Server, workspace: str) -> None:
     with server.http.stream("GET", "/pages/events", timeout=30) as events:
         changes = 0
         for line in events.iter_lines():

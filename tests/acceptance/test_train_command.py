@@ -97,7 +97,7 @@ def test_progress_the_result_and_the_paths_are_shown(terminal: Callable[..., Ter
 
 
 @pytest.mark.slow
-def test_control_c_cancels_and_the_training_goes_on_from_the_checkpoint_that_is_kept(
+def test_control_c_cancels_and_the_training_continues_from_the_checkpoint_that_is_kept(
     terminal: Callable[..., Terminal], project: Path
 ) -> None:
     shown = terminal("train", str(project), "--set", "epochs=5", *QUICK)
@@ -119,7 +119,7 @@ def test_control_c_cancels_and_the_training_goes_on_from_the_checkpoint_that_is_
     assert not work.exists()
 
 
-def test_what_a_killed_training_has_left_is_told_and_its_half_result_removed(
+def test_what_a_killed_training_has_left_is_reported_and_its_half_result_removed(
     terminal: Callable[..., Terminal], project: Path
 ) -> None:
     killed, running = KeptTraining(project, "k1"), KeptTraining(project, "r1")
@@ -137,7 +137,7 @@ def test_what_a_killed_training_has_left_is_told_and_its_half_result_removed(
     assert {each.name for each in (project / "models").iterdir()} == {".k1.work", ".r1.work", ".r1.writing"}
 
 
-def test_a_training_that_is_not_kept_is_told(terminal: Callable[..., Terminal], project: Path) -> None:
+def test_a_training_that_is_not_kept_is_reported(terminal: Callable[..., Terminal], project: Path) -> None:
     shown = terminal("train", str(project), "--resume", "nobody")
     assert shown.end() == 1
     told = " ".join(shown.shown.split())  # a terminal breaks the path in the middle
@@ -145,7 +145,7 @@ def test_a_training_that_is_not_kept_is_told(terminal: Callable[..., Terminal], 
     assert told.endswith("/project/models.")
 
 
-def test_a_folder_that_can_not_be_trained_on_is_told_with_every_problem(
+def test_a_folder_that_can_not_be_trained_on_is_reported_with_every_problem(
     terminal: Callable[..., Terminal], project: Path
 ) -> None:
     for picture in (project / "images" / "Digit_1").iterdir():
@@ -168,7 +168,7 @@ def test_a_folder_that_can_not_be_trained_on_is_told_with_every_problem(
         (["--set", "epochs"], 2, "name=value"),
     ],
 )
-def test_wrong_words_are_told(
+def test_wrong_words_are_reported(
     terminal: Callable[..., Terminal], project: Path, words: list[str], code: int, told: str
 ) -> None:
     shown = terminal("train", str(project), *words)
@@ -176,7 +176,7 @@ def test_wrong_words_are_told(
     assert told in shown.shown
 
 
-def test_a_folder_that_is_not_there_is_told(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_reported(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
     shown = terminal("train", str(tmp_path / "nowhere"))
     assert shown.end() == 2
     assert "does not exist" in shown.shown

@@ -92,7 +92,7 @@ def test_a_segmentation_gives_masks_in_the_size_of_the_images(server: Server, wo
     assert {value for row in mask for value in row} <= {0, 255}
 
 
-def test_every_problem_of_masks_is_told_at_once(server: Server) -> None:
+def test_every_problem_of_masks_is_reported_at_once(server: Server) -> None:
     project = mask_project(server.roots / "projects" / "wrong masks")
     (project / "labels" / "001.png").unlink()
     (project / "images" / "002.png").unlink()
@@ -158,7 +158,7 @@ def test_a_folder_outside_of_the_roots_is_403_and_a_missing_one_400(server: Serv
     assert server.http.post("/", data=form(server.roots / "missing")).status_code == 400
 
 
-def test_every_problem_of_a_project_is_told_at_once_and_no_task_is_made(server: Server, project: Path) -> None:
+def test_every_problem_of_a_project_is_reported_at_once_and_no_task_is_made(server: Server, project: Path) -> None:
     before = server.http.get("/tasks/").json()["total"]
     for picture in (project / "images" / "Digit_1").iterdir():
         picture.unlink()
@@ -244,7 +244,7 @@ def test_a_cancelled_task_is_resumed_where_it_was_and_a_done_one_is_not(server: 
 
 
 @pytest.mark.slow
-def test_a_killed_worker_goes_on_from_its_checkpoint_and_progress_never_goes_back(
+def test_a_killed_worker_continues_from_its_checkpoint_and_progress_never_goes_back(
     server: Server, project: Path
 ) -> None:
     task = begin(server, project, {"epochs": 8})
@@ -262,7 +262,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint_and_progress_never_goes_bac
 
 
 @pytest.mark.slow
-def test_a_killed_server_goes_on_with_the_task_after_its_restart(start: Start, digits: Path, tmp_path: Path) -> None:
+def test_a_killed_server_continues_with_the_task_after_its_restart(start: Start, digits: Path, tmp_path: Path) -> None:
     folder = tmp_path / "project"
     shutil.copytree(digits, folder)
     server = start("--no-warm-spare", TFSERVE_ROOTS=str(tmp_path))
@@ -277,7 +277,7 @@ def test_a_killed_server_goes_on_with_the_task_after_its_restart(start: Start, d
 
 
 @pytest.mark.slow
-def test_the_result_is_deployed_when_the_run_ends_if_asked_for(server: Server, project: Path, workspace: str) -> None:
+def test_the_result_is_deployed_when_the_run_ends_if_requested(server: Server, project: Path, workspace: str) -> None:
     task = begin(server, project, deploy_to=workspace)
     assert finished(server, task["taskId"])["state"] == "done"
     server.wait(workspace, 0)
@@ -319,7 +319,7 @@ def receiver() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_the_operators_server_is_told_of_every_state_and_again_when_it_failed(
+def test_the_operators_server_is_reported_of_every_state_and_again_when_it_failed(
     start: Start, digits: Path, tmp_path: Path, receiver: str
 ) -> None:
     folder = tmp_path / "project"

@@ -64,7 +64,7 @@ def test_of_many_resumes_and_starts_at_once_one_is_done_and_the_others_are_409(w
         server.http.post(f"/tasks/{begun}/cancel")
 
 
-def test_a_worker_that_dies_in_an_examination_is_told_and_the_folder_is_free_again(
+def test_a_worker_that_dies_in_an_examination_is_reported_and_the_folder_is_free_again(
     waiting: Server, project: Path
 ) -> None:
     with ThreadPoolExecutor(1) as threads:

@@ -69,7 +69,7 @@ def test_a_zip_file_can_be_the_project_and_its_results_go_next_to_it(waiting: Se
         assert waiting.http.post("/", data=form(waiting.roots / name)).status_code == 400
 
 
-def test_a_body_that_is_neither_form_nor_json_is_told_what_was_expected(waiting: Server, project: Path) -> None:
+def test_a_body_that_is_neither_form_nor_json_is_reported_what_was_expected(waiting: Server, project: Path) -> None:
     content = str(httpx.QueryParams(form(project)))
     for answer in (
         waiting.http.post("/", content=content, headers={"Content-Type": "text/plain"}),

@@ -113,7 +113,7 @@ def test_destroying_ends_the_process_and_takes_the_files_along(server: Server, w
     assert server.refused("/get_result/", name=workspace)[0] == 404
 
 
-def test_destroying_a_busy_workspace_ends_what_runs_and_tells_who_waits(server: Server, workspace: str) -> None:
+def test_destroying_a_busy_workspace_ends_what_runs_and_reports_who_waits(server: Server, workspace: str) -> None:
     answers: list[dict[str, object]] = []
     server.run(workspace, "print('begun', flush=True)\nwhile True: pass", timeout=0)
     follow_until(server, workspace, 0, "begun")
@@ -192,7 +192,7 @@ def test_many_clients_creating_one_name_have_one_winner(server: Server) -> None:
     server.call("/destroy_workspace/", name="race")
 
 
-def test_everything_comes_back_after_a_restart(start: Start) -> None:
+def test_everything_returns_after_a_restart(start: Start) -> None:
     server = start("--no-warm-spare")
     server.call("/create_workspace/", name="a")
     server.call("/create_workspace/", name="t", type=1)
@@ -331,7 +331,7 @@ def test_when_the_host_dies_every_running_thread_job_is_lost_and_the_next_ones_r
     assert server.run("b", "x = 1")["result"] is True
 
 
-def test_a_thread_that_can_not_be_interrupted_is_told_and_others_work_on(start: Start) -> None:
+def test_a_thread_that_can_not_be_interrupted_is_reported_and_others_work_on(start: Start) -> None:
     server = start("--no-warm-spare", "--cancel-grace-s", "0.3", "--drain-s", "0.3")
     for name in ("a", "b"):
         server.call("/create_workspace/", name=name, type=1)

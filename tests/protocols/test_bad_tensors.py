@@ -54,7 +54,7 @@ def assert_refused(port: Port, protocol: str, asked: ComputeRequest, *words: str
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_good_request_comes_back_as_it_was_sent(one: Port, protocol: str) -> None:
+def test_a_good_request_returns_as_it_was_sent(one: Port, protocol: str) -> None:
     assert ask(one, protocol, GOOD).values == [1, 2, 3]
     assert (
         ask(one, protocol, replace(GOOD, signature="BYTES").of(datatype="BYTES", values=TEXT[protocol])).status == 200
@@ -166,7 +166,7 @@ def test_an_unknown_output_is_refused_with_those_that_exist(one: Port, protocol:
 
 
 @pytest.mark.parametrize("protocol", ["v2 REST", "v2 REST bytes", "v2 gRPC", "v1 gRPC"])
-def test_an_output_that_is_asked_for_twice_is_refused(one: Port, protocol: str) -> None:
+def test_an_output_that_is_requested_twice_is_refused(one: Port, protocol: str) -> None:
     assert_refused(one, protocol, replace(GOOD, outputs=["x", "x"]), "x")
 
 

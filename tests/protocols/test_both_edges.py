@@ -579,7 +579,7 @@ def test_v1_examines_examples_the_same_over_both_edges(edges: Port, what: str) -
 @pytest.mark.parametrize(
     ("model", "version", "status"), [("m", None, 200), ("m", 1, 200), ("m", 50, 404), ("none", None, 404)]
 )
-def test_v1_tells_the_same_status_over_both_edges(edges: Port, model: str, version: int | None, status: int) -> None:
+def test_v1_reports_the_same_status_over_both_edges(edges: Port, model: str, version: int | None, status: int) -> None:
     path = f"/v1/models/{model}" + (f"/versions/{version}" if version else "")
     rest = of_rest(
         edges.server.http.get(path), lambda each: [row["version"] for row in each.json()["model_version_status"]]

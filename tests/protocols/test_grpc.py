@@ -55,7 +55,7 @@ def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
 # --- v2
 
 
-def test_the_server_tells_that_it_lives_and_what_it_is(port: Port) -> None:
+def test_the_server_reports_that_it_lives_and_what_it_is(port: Port) -> None:
     assert port.call("ServerLive", v2.ServerLiveRequest()).live
     assert port.call("ServerReady", v2.ServerReadyRequest()).ready
     assert port.call("ServerMetadata", v2.ServerMetadataRequest()).name == "tfserve"
@@ -96,7 +96,7 @@ def line_of(port: Port, request_id: str) -> Any:
     raise AssertionError(f"there is no line about {request_id}")
 
 
-def test_metadata_and_configuration_tell_the_signature(port: Port) -> None:
+def test_metadata_and_configuration_report_the_signature(port: Port) -> None:
     metadata = port.call("ModelMetadata", v2.ModelMetadataRequest(name="x"))
     (given,) = metadata.inputs
     assert (given.name, given.datatype, list(given.shape)) == ("x", "FP32", [-1, 4])
@@ -106,7 +106,7 @@ def test_metadata_and_configuration_tell_the_signature(port: Port) -> None:
     assert (config.input[0].data_type, list(config.input[0].dims)) == (v2.TYPE_FP32, [4])
 
 
-def test_every_type_comes_back_as_it_was_sent_in_raw_bytes(port: Port) -> None:
+def test_every_type_returns_as_it_was_sent_in_raw_bytes(port: Port) -> None:
     answer = port.call("ModelInfer", infer_request("all", VALUES, id="mine"))
     assert (answer.id, answer.model_name) == ("mine", "all")
     for name, array in outputs_of(answer).items():
@@ -119,7 +119,7 @@ def test_any_number_of_rows_can_be_asked(port: Port, shape: tuple[int, int]) -> 
     np.testing.assert_array_equal(outputs_of(port.call("ModelInfer", infer_request("x", {"x": rows})))["x"], rows)
 
 
-def test_outputs_come_in_the_order_that_was_asked_for(port: Port) -> None:
+def test_outputs_come_in_the_order_that_was_requested(port: Port) -> None:
     wanted = [{"name": "string"}, {"name": "bool"}]
     answer = port.call("ModelInfer", infer_request("all", VALUES, outputs=wanted))
     assert [output.name for output in answer.outputs] == ["string", "bool"]
@@ -451,7 +451,7 @@ def test_metadata_has_the_signatures_in_an_any(real: Port) -> None:
     assert code == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_the_status_of_a_model_is_told(port: Port) -> None:
+def test_the_status_of_a_model_is_reported(port: Port) -> None:
     request = v1.GetModelStatusRequest(model_spec={"name": "x"})
     (status,) = port.ask("GetModelStatus", request, v1.GetModelStatusResponse, STATUS).model_version_status
     assert (status.version, status.state, status.status.error_code) == (1, v1.ModelVersionStatus.AVAILABLE, 0)
@@ -464,7 +464,7 @@ def test_the_status_of_a_model_is_told(port: Port) -> None:
 # --- health, reflection, start
 
 
-def test_health_is_told_of_the_server_of_services_and_of_models(port: Port) -> None:
+def test_health_is_reported_of_the_server_of_services_and_of_models(port: Port) -> None:
     health = health_pb2_grpc.HealthStub(port.channel)
     for name in ("", V2, V1, "x"):
         assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=60).status == 1, name
@@ -472,7 +472,7 @@ def test_health_is_told_of_the_server_of_services_and_of_models(port: Port) -> N
     assert (code, "Available:" in details) == (grpc.StatusCode.NOT_FOUND, True)
 
 
-def test_a_change_of_a_models_health_is_told_to_who_watches(port: Port) -> None:
+def test_a_change_of_a_models_health_is_reported_to_who_watches(port: Port) -> None:
     watch = health_pb2_grpc.HealthStub(port.channel).Watch(health_pb2.HealthCheckRequest(service="all"), timeout=60)
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
     port.call("RepositoryModelUnload", v2.RepositoryModelUnloadRequest(model_name="all"))
@@ -483,7 +483,7 @@ def test_a_change_of_a_models_health_is_told_to_who_watches(port: Port) -> None:
     watch.cancel()
 
 
-def test_reflection_tells_the_services_and_their_messages(port: Port) -> None:
+def test_reflection_reports_the_services_and_their_messages(port: Port) -> None:
     ask = reflection_pb2_grpc.ServerReflectionStub(port.channel).ServerReflectionInfo
     requests = [
         reflection_pb2.ServerReflectionRequest(list_services=""),

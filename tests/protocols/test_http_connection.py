@@ -66,7 +66,7 @@ async def closed(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-def test_whoever_answers_is_told_when_the_client_leaves() -> None:
+def test_whoever_answers_is_reported_when_the_client_leaves() -> None:
     async def scenario() -> None:
         app = App()
         async with serving(app) as connect:
@@ -81,7 +81,7 @@ def test_whoever_answers_is_told_when_the_client_leaves() -> None:
     asyncio.run(scenario())
 
 
-def test_nobody_is_told_when_a_client_leaves_after_its_answer() -> None:
+def test_nobody_is_reported_when_a_client_leaves_after_its_answer() -> None:
     async def scenario() -> None:
         app = App()
         app.go_on.set()

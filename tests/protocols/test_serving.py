@@ -115,9 +115,7 @@ def test_replicas_come_and_go_under_load(server: Server, workspace: str, models:
     assert load.wrong == []
 
 
-def test_a_replica_that_dies_loses_only_what_it_held_and_comes_back(
-    server: Server, workspace: str, models: Path
-) -> None:
+def test_a_replica_that_dies_loses_only_what_it_held_and_returns(server: Server, workspace: str, models: Path) -> None:
     deploy(server, workspace, models / "scale" / "1", replicas=2)
     first, second = deployment(server, workspace)["replicas"]
     load = Load(server, workspace, {1.0})
@@ -134,7 +132,7 @@ def test_a_replica_that_dies_loses_only_what_it_held_and_comes_back(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["abort", "exit"])
-def test_a_prediction_that_kills_its_worker_is_told_the_cause(
+def test_a_prediction_that_kills_its_worker_is_reported_the_cause(
     server: Server, workspace: str, models: Path, model: str
 ) -> None:
     deploy(server, workspace, models / model)
@@ -241,13 +239,13 @@ def test_files_come_as_a_form_or_as_base64_too(server: Server, pictures: str) ->
 
 
 @pytest.mark.parametrize("content", [b"rubbish", b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"])
-def test_a_file_that_is_no_image_is_told_so(server: Server, pictures: str, content: bytes) -> None:
+def test_a_file_that_is_no_image_is_reported_so(server: Server, pictures: str, content: bytes) -> None:
     answer = server.http.post(f"/v1/models/{pictures}:predict", content=content, headers={"content-type": "image/png"})
     assert answer.status_code == 400
     assert "image" in answer.json()["error"].lower()
 
 
-def test_a_form_that_was_cut_off_is_told_so(server: Server, pictures: str) -> None:
+def test_a_form_that_was_cut_off_is_reported_so(server: Server, pictures: str) -> None:
     head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
     for content in (head, head + picture(10, "PNG") + b"\r\n--x\r\n", head + picture(10, "PNG")[:20]):
         answer = server.http.post(
@@ -303,7 +301,7 @@ def test_files_of_many_clients_share_batches_and_each_gets_its_own_answer(server
 
 
 @pytest.mark.slow
-def test_a_runtime_that_is_asked_for_takes_files_as_given_or_described_beside_the_model(
+def test_a_runtime_that_is_requested_takes_files_as_given_or_described_beside_the_model(
     server: Server, workspace: str, models: Path
 ) -> None:
     path, header = f"/v1/models/{workspace}:predict", {"content-type": "image/png"}
@@ -458,7 +456,7 @@ def test_an_undeploy_ends_a_conversion_under_way(start: Start, models: Path) -> 
 @pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["openvino", "litert", "onnxruntime"])
-def test_a_runtime_that_is_asked_for_serves(server: Server, workspace: str, models: Path, runtime: str) -> None:
+def test_a_runtime_that_is_requested_serves(server: Server, workspace: str, models: Path, runtime: str) -> None:
     deploy(server, workspace, models / "scale" / "2", runtime=runtime)
     assert deployment(server, workspace)["runtime"] == runtime
     assert ask(server, workspace, [[1.0, 2.0], [3.0, 4.0]]).json() == {"predictions": [[2.0, 4.0], [6.0, 8.0]]}

@@ -158,7 +158,7 @@ def test_wrong_paths_are_answered_in_tensorflow_servings_words(
     assert answer.json()["error"].startswith(text)
 
 
-def test_options_with_an_origin_tells_the_methods(v1: Api) -> None:
+def test_options_with_an_origin_reports_the_methods(v1: Api) -> None:
     answer = v1.http.options("/v1/models/half:predict", headers={"Origin": "http://elsewhere.example"})
     assert (answer.status_code, answer.headers["allow"]) == (200, "GET, HEAD, POST, OPTIONS")
 
@@ -187,7 +187,7 @@ def test_rows_and_columns_of_one_input(v1: Api) -> None:
     assert v1.done("half:predict", {"signature_name": "mean", "inputs": [[1, 2]]}) == {"outputs": 1.5}
 
 
-def test_rows_and_columns_of_many_types_come_back_exactly(v1: Api) -> None:
+def test_rows_and_columns_of_many_types_return_exactly(v1: Api) -> None:
     other = {**ROW, "n": -(2**63), "word": {"b64": "/w=="}, "flag": False, "x": [3, 1e30]}
     rows = v1.done("types:predict", {"instances": [ROW, other]})["predictions"]
     assert rows[0] == {**ROW, "raw_bytes": {"b64": "YQ=="}}
@@ -212,7 +212,7 @@ def test_what_stands_behind_the_document_is_ignored(v1: Api) -> None:
     assert v1.post("half:predict", content=b'{"instances": [[1, 2]]} and so on').status_code == 200
 
 
-def test_long_rows_of_numbers_come_back_right(v1: Api) -> None:
+def test_long_rows_of_numbers_return_right(v1: Api) -> None:
     x = np.random.default_rng(0).random((5000, 2)).astype(np.float32)
     body = {"instances": x.tolist()}
     expected = (x * 0.5 + 2).tolist()
@@ -321,7 +321,7 @@ def test_rubbish_is_refused_at_once_and_nobody_is_disturbed(v1: Api, content: by
     assert v1.done("half:predict", {"instances": [[1, 2]]}) == {"predictions": [[2.5, 3.0]]}
 
 
-def test_an_empty_body_is_told_in_tensorflow_servings_words(v1: Api) -> None:
+def test_an_empty_body_is_reported_in_tensorflow_servings_words(v1: Api) -> None:
     assert v1.refused("half:predict", content=b"") == (400, "JSON Parse error: The document is empty")
 
 

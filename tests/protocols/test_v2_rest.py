@@ -75,21 +75,21 @@ def as_bytes(array: np.ndarray, name: str = "x", datatype: str = "FP32", **param
 # --- looks
 
 
-def test_the_server_tells_that_it_lives_and_is_ready(server: Server) -> None:
+def test_the_server_reports_that_it_lives_and_is_ready(server: Server) -> None:
     for path in ("/v2/health/live", "/v2/health/ready"):
         answer = server.http.get(path)
         assert (answer.status_code, answer.json()) == (200, {"live": True, "ready": True})
         assert server.http.head(path).status_code == 200
 
 
-def test_the_server_tells_what_it_is_at_both_spellings(server: Server) -> None:
+def test_the_server_reports_what_it_is_at_both_spellings(server: Server) -> None:
     found = server.http.get("/v2").json()
     assert server.http.get("/v2/").json() == found
     assert set(found) == {"name", "version", "extensions"}
     assert {"binary_tensor_data", "model_repository", "statistics", "classification"} <= set(found["extensions"])
 
 
-def test_a_model_tells_what_it_takes_and_gives(server: Server, model: str) -> None:
+def test_a_model_reports_what_it_takes_and_gives(server: Server, model: str) -> None:
     x = {"name": "x", "datatype": "FP32", "shape": [-1, 3]}
     for path in ("", "/versions/1"):
         found = server.http.get(f"/v2/models/{model}{path}").json()
@@ -132,13 +132,15 @@ def test_statistics_count_rows_and_failures(server: Server, model: str) -> None:
         ("/v2/systemsharedmemory/status", 501), ("/v2/cudasharedmemory/status", 501), ("/v2/models/{}/generate", 501),
     ],
 )  # fmt: skip
-def test_what_is_not_there_is_told_in_the_protocol_s_shape(server: Server, model: str, path: str, status: int) -> None:
+def test_what_is_not_there_is_reported_in_the_protocol_s_shape(
+    server: Server, model: str, path: str, status: int
+) -> None:
     answer = server.http.get(path.format(model))
     assert answer.status_code == status, answer.text
     assert sentence(answer.json())
 
 
-def test_a_wrong_verb_is_told_the_right_one(server: Server, model: str) -> None:
+def test_a_wrong_verb_is_reported_the_right_one(server: Server, model: str) -> None:
     for method in ("POST", "PUT", "DELETE"):
         answer = server.http.request(method, f"/v2/models/{model}/ready")
         assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
@@ -168,7 +170,7 @@ def test_the_type_of_the_body_is_not_looked_at(server: Server, model: str) -> No
         post(server, model, body, status=200, Content_Type=kind)
 
 
-def test_outputs_come_in_the_order_in_which_they_are_asked_for(server: Server, model: str) -> None:
+def test_outputs_come_in_the_order_in_which_they_are_requested(server: Server, model: str) -> None:
     a = {"name": "a", "shape": [1, 2], "datatype": "FP32", "data": [[1, 2]]}
     b = {"name": "b", "shape": [1], "datatype": "BYTES", "data": ["text"]}
     two = {"signature": "two"}
@@ -351,7 +353,7 @@ def test_values_that_json_lacks_are_refused_or_written_as_asked(server: Server, 
     assert ask(binary_data_output=True).content.endswith(array.tobytes())
 
 
-def test_the_best_classes_are_told(server: Server, model: str) -> None:
+def test_the_best_classes_are_reported(server: Server, model: str) -> None:
     outputs = [{"name": "x", "parameters": {"classification": 2}}]
     (found,) = infer(server, model, outputs=outputs)["outputs"]
     assert found == {"name": "x", "datatype": "BYTES", "shape": [1, 2], "data": ["3.000000:2", "1.500000:0"]}

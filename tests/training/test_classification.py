@@ -149,7 +149,7 @@ def table(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
-def test_progress_grows_to_99_and_tells_each_epoch(trained: Trained) -> None:
+def test_progress_grows_to_99_and_reports_each_epoch(trained: Trained) -> None:
     told = [each.progress for each in trained.trainer.told]
     assert told == sorted(told)
     assert told[-1] == 99.0
@@ -178,7 +178,7 @@ def test_the_figures_say_what_they_were_measured_on_and_what_they_mean(trained: 
     assert "| **compact network from scratch** |" in readme
 
 
-def test_metrics_tell_of_each_class_of_calibration_and_of_what_was_skipped(trained: Trained) -> None:
+def test_metrics_report_of_each_class_of_calibration_and_of_what_was_skipped(trained: Trained) -> None:
     metrics = trained.metrics
     assert [each["label"] for each in metrics["per_class"]] == ["digit 0", "digit 1", "digit 2"]
     assert sum(map(sum, metrics["confusion_matrix"])) == metrics["images"]["held_out"] == 24
@@ -204,7 +204,7 @@ def test_litert_files_carry_their_labels(trained: Trained) -> None:
             assert json.loads(archive.read("metadata.json"))["size"] == [16, 16]
 
 
-def test_litert_files_tell_of_themselves_in_the_schema_of_its_tools(trained: Trained) -> None:
+def test_litert_files_report_of_themselves_in_the_schema_of_its_tools(trained: Trained) -> None:
     from tensorflow.lite.tools import flatbuffer_utils
 
     for name in ("model.tflite", "model_int8.tflite"):
@@ -237,7 +237,7 @@ def test_tensorboard_finds_the_history(trained: Trained) -> None:
     assert b"brain.Event:2" in content
 
 
-def test_the_signature_for_files_tells_labels_of_images_never_seen(trained: Trained, deployed: WorkerProcess) -> None:
+def test_the_signature_for_files_reports_labels_of_images_never_seen(trained: Trained, deployed: WorkerProcess) -> None:
     images = [
         path for label in range(3) for path in sorted((trained.project / "images" / f"Digit_{label}").glob("0*.png"))
     ]
@@ -250,7 +250,7 @@ def test_the_signature_for_files_tells_labels_of_images_never_seen(trained: Trai
     assert all(sum(row) == pytest.approx(1, abs=1e-4) for row in probabilities)
 
 
-def test_every_export_takes_files_as_it_is_and_tells_the_same(trained: Trained, deployed: WorkerProcess) -> None:
+def test_every_export_takes_files_as_it_is_and_reports_the_same(trained: Trained, deployed: WorkerProcess) -> None:
     files = [next((trained.project / "images" / f"Digit_{label}").glob("*.png")) for label in range(3)]
     contents = [file.read_bytes() for file in files]
     encoded = [{"b64": base64.b64encode(content).decode()} for content in contents]
@@ -296,7 +296,7 @@ def test_other_runtimes_are_compared_by_the_held_out_images(trained: Trained, tm
     worker.end()
 
 
-def test_an_empty_batch_of_files_is_told_what_was_expected(deployed: WorkerProcess) -> None:
+def test_an_empty_batch_of_files_is_reported_what_was_expected(deployed: WorkerProcess) -> None:
     (told,) = deployed.predict({"fetches": "label", "feed_dict": {"image_bytes": []}, "signature": "image_bytes"})
     assert "Expected at least one image file, got none" in told["message"]
 

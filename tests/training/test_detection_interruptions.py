@@ -19,7 +19,7 @@ QUICK = {"exports": "saved_model", "epochs": 10, "batch_size": 8, "mosaic": Fals
 ALL = "learning from all images: "
 
 
-def test_kill_9_in_either_phase_and_the_next_attempt_goes_on_from_the_checkpoint(
+def test_kill_9_in_either_phase_and_the_next_attempt_continues_from_the_checkpoint(
     tmp_path: Path, start_trainer: StartTrainer
 ) -> None:
     project = box_project(tmp_path / "project")

@@ -66,7 +66,7 @@ def test_labels_info_gives_the_numbers_and_the_order(digits: Path) -> None:
 # --- all problems at once
 
 
-def test_every_problem_of_a_classification_is_told_at_once(digits: Path) -> None:
+def test_every_problem_of_a_classification_is_reported_at_once(digits: Path) -> None:
     images = digits / "images"
     (images / "digit 0").mkdir()
     (images / "single").mkdir()
@@ -226,7 +226,7 @@ def test_masks_that_fit_are_found_with_their_values(tmp_path: Path) -> None:
     assert found.images[3].mask == "labels/003.png"
 
 
-def test_every_problem_of_a_segmentation_is_told_at_once(tmp_path: Path) -> None:
+def test_every_problem_of_a_segmentation_is_reported_at_once(tmp_path: Path) -> None:
     project = mask_project(tmp_path / "p")
     labels_folder = project / "labels"
     (labels_folder / "000.png").unlink()
@@ -303,7 +303,7 @@ def test_a_worker_refuses_wrong_parameters_with_all_of_them(digits: Path, start_
     assert "seed" in refused.failure.message
 
 
-def test_findings_that_are_gone_are_told(tmp_path: Path) -> None:
+def test_findings_that_are_gone_are_reported(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="Check the project again"):
         dataset_index.read(tmp_path / "gone.json")
 

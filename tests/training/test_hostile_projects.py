@@ -87,7 +87,7 @@ def test_what_only_looks_like_a_file_is_skipped(digits: Path) -> None:
 # --- names
 
 
-def test_names_that_are_not_utf8_are_told_in_a_readable_way(digits: Path) -> None:
+def test_names_that_are_not_utf8_are_reported_in_a_readable_way(digits: Path) -> None:
     noise(1).save(digits / "images" / "Digit_1" / f"{NOT_UTF8}.png")
     (digits / "images" / NOT_UTF8).mkdir()
     found = examined(digits)
@@ -114,7 +114,7 @@ def test_a_number_of_5000_digits_is_a_problem_of_its_line(digits: Path) -> None:
     assert len(told) < 500
 
 
-def test_a_missing_header_line_is_told_and_no_label_is_lost_silently(digits: Path) -> None:
+def test_a_missing_header_line_is_reported_and_no_label_is_lost_silently(digits: Path) -> None:
     (digits / "labels_info.txt").write_text("digit 0,0\ndigit 1,1\ndigit 2,2\n")
     only(examined(digits).problems, "line 1", "expected a header line", "'digit 0,0'")
 

@@ -35,7 +35,7 @@ def told_anew(trainer: Trainer) -> None:
 
 
 @pytest.mark.slow
-def test_kill_9_in_an_epoch_and_the_next_attempt_goes_on_from_the_checkpoint(
+def test_kill_9_in_an_epoch_and_the_next_attempt_continues_from_the_checkpoint(
     digits: Path, start_trainer: StartTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = tmp_path / "temporary files of the machine"
@@ -111,7 +111,7 @@ def test_an_interrupt_before_the_training_has_begun_cancels_it(digits: Path, sta
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_told_and_the_training_can_be_resumed(digits: Path, trainer: Trainer) -> None:
+def test_a_full_disk_is_reported_and_the_training_can_be_resumed(digits: Path, trainer: Trainer) -> None:
     trainer.examine(digits, epochs=4, **QUICK)
     # The limit is met by the first checkpoint, as a full disk would be.
     psutil.Process(trainer.process.pid).rlimit(psutil.RLIMIT_FSIZE, (50_000, psutil.RLIM_INFINITY))
@@ -154,7 +154,7 @@ def test_a_loss_that_becomes_nan_ends_the_run_with_the_cause_and_keeps_the_best(
     assert not list((digits / "models").iterdir())
 
 
-def test_an_image_that_has_gone_since_the_examination_is_told(digits: Path, trainer: Trainer) -> None:
+def test_an_image_that_has_gone_since_the_examination_is_reported(digits: Path, trainer: Trainer) -> None:
     trainer.examine(digits, **QUICK)
     (digits / "images" / "Digit_1" / "003.png").unlink()
     ended = trainer.wait(trainer.start_training(digits, **QUICK), TrainingEnded)
@@ -205,7 +205,7 @@ def test_what_is_deleted_after_it_was_read_and_plots_that_fail_cost_no_model(
     assert "could not be made" in notes
 
 
-def test_weights_that_are_not_here_are_told_at_once(digits: Path, trainer: Trainer) -> None:
+def test_weights_that_are_not_here_are_reported_at_once(digits: Path, trainer: Trainer) -> None:
     trainer.examine(digits)
     ended = trainer.wait(trainer.start_training(digits, weights="/nowhere.h5"), TrainingEnded)
     assert error_of(ended)["code"] == "invalid"

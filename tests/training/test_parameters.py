@@ -49,7 +49,7 @@ def test_a_wrong_value_is_refused_with_what_was_expected(name: str, value: Any, 
     assert words in refused.value.message
 
 
-def test_all_problems_are_told_at_once_with_the_nearest_name_and_what_there_is() -> None:
+def test_all_problems_are_reported_at_once_with_the_nearest_name_and_what_there_is() -> None:
     with pytest.raises(Invalid) as refused:
         parameters.complete("segmentation", {"epoch": 3, "dice_weight": 2, "backbone": "compact"})
     assert len(refused.value.detail["parameters"]) == 3

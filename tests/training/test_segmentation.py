@@ -19,7 +19,7 @@ from tfserve.ipc.messages import JobState, ModelLoaded, ProjectExamined, Trainin
 
 
 @pytest.mark.slow
-def test_masks_come_back_in_the_size_and_with_the_values_that_were_learnt(
+def test_masks_return_in_the_size_and_with_the_values_that_were_learnt(
     tmp_path: Path, start_trainer: StartTrainer
 ) -> None:
     project = mask_project(tmp_path / "project", count=40)
@@ -98,7 +98,7 @@ def test_candidates_compete_and_the_table_and_the_verdict_are_everywhere(
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_a_decoder_goes_on_from_its_checkpoint_and_the_folds_are_not_measured_again(
+def test_a_decoder_continues_from_its_checkpoint_and_the_folds_are_not_measured_again(
     tmp_path: Path, start_trainer: StartTrainer
 ) -> None:
     project = photograph_project(tmp_path / "project", count=12)

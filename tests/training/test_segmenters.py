@@ -309,7 +309,7 @@ def test_answers_that_have_nothing_to_do_with_the_image_are_no_better_than_guess
     assert said.text.startswith("no better than guessing")
 
 
-def test_three_images_are_too_few_to_tell() -> None:
+def test_three_images_are_too_few_to_report() -> None:
     said = judged(squares(3), squares(3))
     assert said.code == "too_few"
     assert "add images" in said.text

@@ -115,7 +115,7 @@ def test_before_the_stages_are_known_the_whole_run_counts_as_it_did_last_time(tm
         clock.keep()
 
 
-def test_an_attempt_that_goes_on_from_checkpoints_teaches_nothing(tmp_path: Path) -> None:
+def test_an_attempt_that_continues_from_checkpoints_teaches_nothing(tmp_path: Path) -> None:
     clock = Timed(tmp_path / "times.json")
     clock.learns = False
     clock.works("train", 1)

@@ -206,7 +206,7 @@ def test_a_detector_keeps_all_layers_and_the_scores_of_its_classes(tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_training_goes_on_from_an_earlier_one_with_a_new_class(tmp_path: Path, start_trainer: StartTrainer) -> None:
+def test_a_training_continues_from_an_earlier_one_with_a_new_class(tmp_path: Path, start_trainer: StartTrainer) -> None:
     quick = {"exports": "saved_model", "effort": "fast", "backbone": "compact", "epochs": 4, "validation_split": 0.5}
     project = digit_project(tmp_path / "project", classes=2, per_class=100)
     trainer = start_trainer()

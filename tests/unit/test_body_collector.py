@@ -25,7 +25,7 @@ def test_pieces_of_all_sizes_become_the_body(sizes: list[int]) -> None:
     assert (collector.whole(), collector.is_too_large) == (b"".join(pieces), False)
 
 
-def test_what_is_too_large_is_told_at_once_and_not_kept() -> None:
+def test_what_is_too_large_is_reported_at_once_and_not_kept() -> None:
     collector = BodyCollector(limit=10)
     collector.add(b"x" * 10)
     assert not collector.done.is_set()
@@ -35,7 +35,7 @@ def test_what_is_too_large_is_told_at_once_and_not_kept() -> None:
     assert collector.whole() == b""
 
 
-def test_a_client_that_goes_is_told_unless_its_body_is_complete() -> None:
+def test_a_client_that_goes_is_reported_unless_its_body_is_complete() -> None:
     gone, complete = BodyCollector(10), BodyCollector(10)
     gone.lost()
     complete.finish()

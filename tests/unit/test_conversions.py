@@ -89,7 +89,7 @@ def test_a_later_answer_replaces_the_one_before(conversions: Conversions) -> Non
     assert found.chosen == "litert"
 
 
-def test_what_was_asked_for_does_not_touch_what_was_chosen(conversions: Conversions) -> None:
+def test_what_was_requested_does_not_touch_what_was_chosen(conversions: Conversions) -> None:
     trials = [TENSORFLOW, trial("openvino", 0.5, path="openvino/model")]
     chosen = conversions.end("key", work_with(conversions, "openvino"), trials, precision="float32")
     trials = [TENSORFLOW, trial("litert", 2.0, path="litert/model")]

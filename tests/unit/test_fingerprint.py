@@ -53,6 +53,6 @@ def test_the_key_changes_with_the_precision(model: Path) -> None:
     assert fingerprint.key(located) != fingerprint.key(located, precision="bf16")
 
 
-def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_gone_is_reported(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="can't be read"):
         fingerprint.fingerprint(tmp_path / "gone.keras")

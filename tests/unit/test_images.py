@@ -83,7 +83,7 @@ def test_with_antialias_every_pixel_counts() -> None:
     assert pixels_of(rows, height=1, width=1, antialias=False).item() == pytest.approx(100)
 
 
-def test_files_of_one_request_may_differ_in_size_where_masks_are_asked_for(numbers: Runtime) -> None:
+def test_files_of_one_request_may_differ_in_size_where_masks_are_requested(numbers: Runtime) -> None:
     segmenter = images.ImageFiles(numbers, spec(task="segmentation"))
     small, large = png([[1, 2]]), png([[3], [4], [5]])
     mask, size = segmenter.run({"image_bytes": as_array(small, large)}, ["mask", "size"], "image_bytes")

@@ -231,7 +231,7 @@ def test_a_value_that_fits_exactly_is_not_refused(value: Any) -> None:
         (7, {"type": "int"}),
     ],
 )
-def test_a_summary_tells_type_size_and_a_few_values(value: Any, expected: dict[str, Any]) -> None:
+def test_a_summary_reports_type_size_and_a_few_values(value: Any, expected: dict[str, Any]) -> None:
     assert json.loads(json.dumps(json_values.summary(value), default=lambda raw: json.loads(bytes(raw)))) == {
         "summary": True,
         **expected,

@@ -74,7 +74,7 @@ def test_differences_are_measured_where_the_outputs_agree_too() -> None:
     assert difference([1], [1], np.int64).same_classes is None
 
 
-def test_with_fewer_bits_asked_for_larger_differences_are_taken_but_not_other_classes() -> None:
+def test_with_fewer_bits_requested_larger_differences_are_taken_but_not_other_classes() -> None:
     assert difference([[0.92, 0.08]], [[0.9, 0.1]], reduced=True).problem == ""
     assert "only 0.0% of the rows" in difference([[0.49, 0.51]], [[0.51, 0.49]], reduced=True).problem
     assert "a tenth of its range" in difference([[0.7, 0.3]], [[0.9, 0.1]], reduced=True).problem

@@ -65,7 +65,7 @@ def test_numbers_arrive_exactly_however_they_are_nested(dtype: str, form: str) -
     np.testing.assert_array_equal(array, values)
 
 
-def test_several_large_inputs_are_told_apart() -> None:
+def test_several_large_inputs_are_reported_apart() -> None:
     first, second = np.arange(6000.0), -np.arange(8000.0).reshape(80, 100)
     body = {
         "inputs": [
@@ -248,12 +248,12 @@ def test_a_raw_body_finds_its_one_open_size() -> None:
             raw_tensors.read_whole_body(body, wrong)
 
 
-def test_shared_memory_is_told_to_be_missing() -> None:
+def test_shared_memory_is_reported_to_be_missing() -> None:
     with pytest.raises(Unsupported):
         read({"inputs": [tensor([1], [1], parameters={"shared_memory_region": "a"})]}, spec("float32", -1))
 
 
-def test_values_that_json_can_not_hold_are_told() -> None:
+def test_values_that_json_can_not_hold_are_reported() -> None:
     json_tensors.check_finite(np.full(3, 1e308), "y")
     for value in (np.nan, np.inf, -np.inf):
         with pytest.raises(Invalid, match=r"'y'.*binary"):
@@ -262,7 +262,7 @@ def test_values_that_json_can_not_hold_are_told() -> None:
         json_tensors.write(np.array([b"\xff"], dtype=object), "y")
 
 
-def test_the_best_classes_are_told_with_their_labels() -> None:
+def test_the_best_classes_are_reported_with_their_labels() -> None:
     scores = np.array([[0.1, 0.7, 0.2], [0.5, 0.25, 0.25]], np.float32)
     y = spec("float32", -1, 3)
     best = classification_extension.best(scores, y, 2, ["cat", "dog"])

@@ -65,7 +65,7 @@ def test_jobs_are_kept_for_days_of_running_time_whatever_the_wall_clock_says(
     assert records.prune(workspace.pk, keep_jobs=0, keep_days=30) == [3]
 
 
-def test_the_running_time_goes_on_after_a_restart_and_is_given_to_jobs_of_earlier_versions(records: Any) -> None:
+def test_the_running_time_continues_after_a_restart_and_is_given_to_jobs_of_earlier_versions(records: Any) -> None:
     from tfserve.db import running_time
     from tfserve.db.models import Job, ServerState
 

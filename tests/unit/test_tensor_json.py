@@ -195,7 +195,7 @@ def test_an_array_is_written_as_short_as_it_is_exact(array: Any, text: str) -> N
     assert from_array(array).decode() == text
 
 
-def test_bytes_are_written_as_b64_where_that_is_asked_for() -> None:
+def test_bytes_are_written_as_b64_where_that_is_requested() -> None:
     assert from_array(np.array([b"a"], object), b64=True) == b'[{"b64":"YQ=="}]'
 
 

@@ -74,7 +74,7 @@ def test_a_value_that_does_not_fit_is_refused_with_the_input_and_the_reason(valu
     assert words in caught.value.message
 
 
-def test_a_wrong_shape_is_told_with_the_expected_one() -> None:
+def test_a_wrong_shape_is_reported_with_the_expected_one() -> None:
     with pytest.raises(Invalid) as caught:
         given([[1, 2, 3]], "float32", (-1, 2))
     assert caught.value.message == "Input 'x' takes float32 of shape [-1, 2], got shape [1, 3]."

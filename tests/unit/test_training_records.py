@@ -46,7 +46,7 @@ def test_deaths_before_the_first_checkpoint_are_counted(training: Any, task: str
     assert [training.died(task, 0) for _ in range(3)] == [1, 2, 3]
 
 
-def test_the_next_start_tells_the_states_that_were_not_delivered(training: Any, task: str) -> None:
+def test_the_next_start_reports_the_states_that_were_not_delivered(training: Any, task: str) -> None:
     from tfserve.db.models import Job, TrainingTask
     from tfserve.ipc.messages import JobState
 

@@ -85,7 +85,7 @@ def test_large_inputs_and_fixed_ones_are_tried_with_one_example() -> None:
     [("string", (-1,), "type string"), ("complex64", (-1,), "type complex64"), ("float32", None, "any shape"),
      ("float32", (-1, -1), "shape [-1, -1]")],
 )  # fmt: skip
-def test_what_can_not_be_made_up_is_told(dtype: str, shape: Shape | None, words: str) -> None:
+def test_what_can_not_be_made_up_is_reported(dtype: str, shape: Shape | None, words: str) -> None:
     assert words in trial_inputs.why_not(taking(dtype, shape))
 
 

@@ -142,7 +142,7 @@ def test_a_model_whose_worker_died_is_loading_with_the_reason() -> None:
     assert status["status"]["error_message"] == "its worker died"
 
 
-def test_a_shape_of_any_rank_is_told_as_such() -> None:
+def test_a_shape_of_any_rank_is_reported_as_such() -> None:
     told = metadata.metadata(model({"x": ("float32", None)}, {}))
     tensor = told["metadata"]["signature_def"]["signature_def"]["serving_default"]["inputs"]["x"]
     assert tensor["tensor_shape"] == {"dim": [], "unknown_rank": True}

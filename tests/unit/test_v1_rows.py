@@ -33,7 +33,7 @@ ROWS, SCALAR = TensorSpec("x", "float32", (-1, 2)), TensorSpec("rate", "float32"
 
 
 @pytest.mark.parametrize("body", [b'{"instances": [{"x": [1, 2], "rate": 3}]}', b'{"instances": [[1, 2]]}'])
-def test_a_scalar_beside_rows_is_asked_for_in_columns(body: bytes) -> None:
+def test_a_scalar_beside_rows_is_requested_in_columns(body: bytes) -> None:
     with pytest.raises(Invalid, match=r"'rate'.*Send columns instead"):
         predict_json.read(body, model(ROWS, SCALAR))
     request, _ = predict_json.read(b'{"inputs": {"x": [[1, 2]], "rate": 3}}', model(ROWS, SCALAR))

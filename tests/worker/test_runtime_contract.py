@@ -58,7 +58,7 @@ def compute(model: Runtime, outputs: Sequence[str], given: dict[str, Array]) -> 
     return [np.asarray(output) for output in model.run(given, outputs, SIGNATURE)]
 
 
-def test_it_tells_names_types_and_shapes_in_the_order_of_names(model: Runtime) -> None:
+def test_it_reports_names_types_and_shapes_in_the_order_of_names(model: Runtime) -> None:
     signature = Signature(
         (TensorSpec("count", "int32", (-1,)), TensorSpec("x", "float32", (-1, 2))),
         (
@@ -81,7 +81,7 @@ def test_it_computes_any_number_of_rows(model: Runtime, rows: int) -> None:
     np.testing.assert_array_equal(is_large, (given["x"] > 1).any(axis=1))
 
 
-def test_outputs_are_those_that_were_asked_for_in_that_order(model: Runtime) -> None:
+def test_outputs_are_those_that_were_requested_in_that_order(model: Runtime) -> None:
     for names in (["more"], ["y", "more"], ["more", "y"], ["y", "y"]):
         given = compute(model, names, inputs(2))
         assert [array.dtype.name for array in given] == [{"more": "int32", "y": "float32"}[name] for name in names]
@@ -114,13 +114,13 @@ def test_names_of_the_signature_are_targets_with_their_specs(model: Runtime) -> 
 
 
 @pytest.mark.parametrize(("name", "hint"), [("xs", "'x'"), ("nonsense", "'count'")])
-def test_an_unknown_input_is_told_with_what_there_is(model: Runtime, name: str, hint: str) -> None:
+def test_an_unknown_input_is_reported_with_what_there_is(model: Runtime, name: str, hint: str) -> None:
     with pytest.raises(Invalid, match=f"no input '{name}'") as caught:
         model.feeds(name, SIGNATURE)
     assert hint in caught.value.message
 
 
-def test_an_unknown_output_or_signature_is_told(model: Runtime) -> None:
+def test_an_unknown_output_or_signature_is_reported(model: Runtime) -> None:
     with pytest.raises(Invalid, match="no output 'z'"):
         model.fetches("z", SIGNATURE)
     with pytest.raises(Invalid, match=r"no signature 'serving_defualt'.*did you mean 'serving_default'"):
@@ -331,7 +331,7 @@ def test_64_bits_are_exact_or_refused(tmp_path: Path) -> None:
         compute(load(file, runtime="openvino"), ["out"], {"in": wide})
 
 
-def test_openvino_is_told_not_to_reduce_the_precision(tmp_path: Path) -> None:
+def test_openvino_is_reported_not_to_reduce_the_precision(tmp_path: Path) -> None:
     file = onnx_file(tmp_path / "m.onnx", 1, ["n"], "Exp")
     x = np.linspace(0.1, 1, 64, dtype=np.float32)
     (exact,) = compute(load(file, runtime="openvino"), ["out"], {"in": x})
@@ -357,7 +357,7 @@ def test_openvino_is_told_not_to_reduce_the_precision(tmp_path: Path) -> None:
         ("m.bin", b"x", "is not a recognised model file"),
     ],
 )
-def test_a_wrong_file_is_told(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+def test_a_wrong_file_is_reported(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(Invalid) as caught:
         load(tmp_path / name)
@@ -365,7 +365,7 @@ def test_a_wrong_file_is_told(tmp_path: Path, name: str, content: bytes, words: 
     assert str(tmp_path / name) in caught.value.message
 
 
-def test_a_damaged_openvino_model_is_told_and_its_weights_lead_to_it(tmp_path: Path) -> None:
+def test_a_damaged_openvino_model_is_reported_and_its_weights_lead_to_it(tmp_path: Path) -> None:
     for name in ("m.xml", "m.bin"):
         (tmp_path / name).write_bytes(b"<net></net>")
     with pytest.raises(Invalid, match="can't be read by OpenVINO"):
@@ -376,7 +376,7 @@ def test_a_damaged_openvino_model_is_told_and_its_weights_lead_to_it(tmp_path: P
 
 @pytest.mark.parametrize("cut", [0.2, 0.9])
 @pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
-def test_half_a_file_is_told(converted: Path, tmp_path: Path, runtime: str, cut: float) -> None:
+def test_half_a_file_is_reported(converted: Path, tmp_path: Path, runtime: str, cut: float) -> None:
     whole = converted / FILES[runtime][0]
     half = tmp_path / whole.name
     half.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * cut)])

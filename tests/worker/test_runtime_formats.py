@@ -133,7 +133,7 @@ def test_a_version_may_be_a_single_file(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_path_is_told(
+def test_what_is_wrong_with_a_path_is_reported(
     tmp_path: Path, make: Callable[[Path], object], path: str, words: str
 ) -> None:
     make(tmp_path)
@@ -251,7 +251,7 @@ def test_inputs_and_outputs_are_for_frozen_graphs(tmp_path: Path) -> None:
         formats.locate(str(file(tmp_path / "m.onnx")), inputs=["x"])
 
 
-def test_a_missing_shard_of_a_checkpoint_is_told(tmp_path: Path) -> None:
+def test_a_missing_shard_of_a_checkpoint_is_reported(tmp_path: Path) -> None:
     prefix = checkpoint(tmp_path)
     shutil.move(f"{prefix}.data-00000-of-00001", f"{prefix}.data-00000-of-00002")
     assert "found 1 of 2 files" in refusal(prefix)
@@ -272,7 +272,7 @@ def test_an_echo_model_gives_back_what_it_gets(tmp_path: Path) -> None:
     ("content", "words"),
     [(b"{", "does not describe an echo model"), (b'{"x": {"dtype": "flot32", "shape": null}}', "'float32'")],
 )
-def test_a_broken_echo_file_is_told(tmp_path: Path, content: bytes, words: str) -> None:
+def test_a_broken_echo_file_is_reported(tmp_path: Path, content: bytes, words: str) -> None:
     path = file(tmp_path / "model.echo", content)
     with pytest.raises(Invalid, match=words):
         runtimes.load(formats.locate(str(path)), device="/cpu:0")

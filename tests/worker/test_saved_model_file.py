@@ -22,7 +22,7 @@ def test_they_are_what_tensorflow_reads(models: Path, name: str) -> None:
     model.close()
 
 
-def test_a_damaged_file_is_told_wherever_it_ends(models: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported_wherever_it_ends(models: Path, tmp_path: Path) -> None:
     whole = (models / "v1" / "saved_model.pb").read_bytes()
     told = 0
     for end in range(1, len(whole), max(1, len(whole) // 200)):
@@ -34,7 +34,7 @@ def test_a_damaged_file_is_told_wherever_it_ends(models: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("content", [b"\xff" * 100, b"\x80" * 100, b"", b"<html>"])
-def test_what_is_no_saved_model_is_told(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_saved_model_is_reported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "saved_model.pb").write_bytes(content)
     with pytest.raises(Invalid, match="is damaged"):
         saved_model_file.signatures(tmp_path)

@@ -38,13 +38,13 @@ def test_a_class_that_is_not_keras_own_is_named(models: Path, suffix: str) -> No
 
 
 @pytest.mark.parametrize("name", ["model.keras", "model.h5"])
-def test_a_file_that_is_no_keras_model_is_told(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_no_keras_model_is_reported(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"junk" * 1000)
     assert "damaged or not a model" in refusal(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["dense.keras", "dense.h5"])
-def test_half_a_keras_file_is_told(models: Path, tmp_path: Path, name: str) -> None:
+def test_half_a_keras_file_is_reported(models: Path, tmp_path: Path, name: str) -> None:
     whole = (models / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])
     assert "was not completely saved or copied" in refusal(tmp_path / name)
@@ -72,7 +72,7 @@ def damage(path: Path) -> None:
         (truncate, "saved_model.pb", "is not a SavedModel, or it is damaged"),
     ],
 )
-def test_a_damaged_or_half_copied_saved_model_is_told(
+def test_a_damaged_or_half_copied_saved_model_is_reported(
     models: Path, tmp_path: Path, harm: Callable[[Path], None], name: str, words: str
 ) -> None:
     folder = tmp_path / "model"
@@ -83,7 +83,7 @@ def test_a_damaged_or_half_copied_saved_model_is_told(
     assert words in message
 
 
-def test_a_damaged_checkpoint_and_weights_of_another_model_are_told(models: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_and_weights_of_another_model_are_reported(models: Path, tmp_path: Path) -> None:
     for file in models.glob("one.*"):
         shutil.copy(file, tmp_path)
     damage(tmp_path / "one.data-00000-of-00001")

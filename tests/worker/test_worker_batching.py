@@ -141,7 +141,7 @@ def test_a_fixed_first_dimension_is_never_batched() -> None:
         (b'{"fetches": "x", "feed_dict": {"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}", "nested too deeply"),
     ],
 )
-def test_a_bad_request_is_told_what_is_wrong(request_: bytes, words: str) -> None:
+def test_a_bad_request_is_reported_what_is_wrong(request_: bytes, words: str) -> None:
     (answer,) = Predictor(Computing(lambda x: x)).predict([request_])
     error = json.loads(answer.error or b"")
     assert error["code"] == "invalid"

@@ -173,7 +173,7 @@ def test_a_requested_runtime_is_converted_for_even_if_nothing_can_be_compared(tr
     assert "no inputs of the right size can be generated" in answer.trial.reason
 
 
-def test_fewer_bits_are_computed_with_when_asked_for(trials: Trials, converted: Path) -> None:
+def test_fewer_bits_are_computed_with_when_requested(trials: Trials, converted: Path) -> None:
     work, found = trials.run(converted / "network.keras", "litert", precision="int8")
     assert found["litert"].path == "litert/model.tflite"
     assert found["litert"].max_abs_diff
@@ -192,7 +192,7 @@ def test_files_that_change_meanwhile_are_not_taken_for_those_before(
     assert "changed during the conversion" in answer.failure.message
 
 
-def test_what_is_asked_in_the_wrong_order_or_of_the_wrong_thing_is_told(trials: Trials, converted: Path) -> None:
+def test_what_is_asked_in_the_wrong_order_or_of_the_wrong_thing_is_reported(trials: Trials, converted: Path) -> None:
     contract, work = converted / "contract", trials.conversions.begin("order")
     answer = trials.ask("openvino", contract, work)
     assert isinstance(answer, Failed)

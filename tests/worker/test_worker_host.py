@@ -186,7 +186,7 @@ def test_dropping_a_workspace_also_ends_what_waits_in_it(host: WorkerProcess) ->
 
 
 @pytest.mark.parametrize("script", UNTELLABLE.values(), ids=UNTELLABLE)
-def test_an_exception_that_is_hard_to_tell_ends_no_thread(host: WorkerProcess, script: str) -> None:
+def test_an_exception_that_is_hard_to_report_ends_no_thread(host: WorkerProcess, script: str) -> None:
     ended = run(host, "a", script)
     assert ended.state is JobState.FAILED
     assert json.loads(ended.error or b"")["type"]
@@ -226,7 +226,7 @@ def test_a_host_whose_line_is_closed_by_a_script_ends_at_once(host: WorkerProces
     assert host.process.wait(10) == os.EX_IOERR
 
 
-def test_a_host_stops_when_told_and_refuses_what_is_not_for_it(host: WorkerProcess) -> None:
+def test_a_host_stops_when_reported_and_refuses_what_is_not_for_it(host: WorkerProcess) -> None:
     assert host.ask(Predict(requests=[]), Failed).failure.code == "invalid"
     run(host, "a", "x = 1")
     assert host.stop() == 0

@@ -21,14 +21,14 @@ def sent(answer: Message) -> Message:
     return message
 
 
-def test_an_answer_that_is_too_large_for_a_frame_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_too_large_for_a_frame_is_reported_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "MAX_FRAME_BYTES", 1000)
     message = sent(Done(value="x" * 1000))
     assert isinstance(message, Failed)
     assert message.failure.code == "too_large"
 
 
-def test_an_answer_that_can_t_be_written_is_told_as_a_failure() -> None:
+def test_an_answer_that_can_t_be_written_is_reported_as_a_failure() -> None:
     message = sent(Done(value="\ud800"))
     assert isinstance(message, Failed)
     assert message.failure.code == "internal"

@@ -59,7 +59,7 @@ def meta_graph(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterat
 # --- a TF2 SavedModel
 
 
-def test_loading_tells_format_version_signatures_and_memory(saved_model: Deployed) -> None:
+def test_loading_reports_format_version_signatures_and_memory(saved_model: Deployed) -> None:
     loaded = saved_model.loaded
     assert (loaded.format, loaded.version) == ("SavedModel", 10)
     assert loaded.signatures["serving_default"]["inputs"] == [{"name": "x", "dtype": "float32", "shape": [-1, 2]}]
@@ -69,7 +69,7 @@ def test_loading_tells_format_version_signatures_and_memory(saved_model: Deploye
     assert loaded.memory_bytes > 10**7
 
 
-def test_outputs_come_in_the_order_they_are_asked_for(saved_model: Deployed) -> None:
+def test_outputs_come_in_the_order_they_are_requested(saved_model: Deployed) -> None:
     assert saved_model.one(["total", "y", "total"], {"x": [[1, 2]]}) == [[3.0], [[3.0, 6.0]], [3.0]]
 
 
@@ -114,7 +114,7 @@ def test_halves_are_numbers_and_infinities_null(saved_model: Deployed) -> None:
         (asks("y", {"rows": -1}, signature="huge"), "must be >= 0"),
     ],
 )
-def test_a_request_that_can_t_be_computed_is_told_why(saved_model: Deployed, request_: Any, words: str) -> None:
+def test_a_request_that_can_t_be_computed_is_reported_why(saved_model: Deployed, request_: Any, words: str) -> None:
     (error,) = saved_model.predict(request_)
     assert error["code"] == "invalid"
     assert words in error["message"]
@@ -182,7 +182,7 @@ def test_an_inner_tensor_can_be_fed(meta_graph: Deployed) -> None:
         (asks("y", {"train": 1}), "can't be fed"),
     ],
 )
-def test_a_request_that_the_graph_can_t_answer_is_told_why(meta_graph: Deployed, request_: Any, words: str) -> None:
+def test_a_request_that_the_graph_can_t_answer_is_reported_why(meta_graph: Deployed, request_: Any, words: str) -> None:
     (error,) = meta_graph.predict(request_)
     assert words in error["message"]
 
@@ -266,7 +266,7 @@ def test_a_stateless_deployment_resets_the_state_before_each_call(start_worker: 
     assert worker.predict(*[asks("calls", {"n": 1})] * 3) == [[1], [1], [1]]
 
 
-def test_a_missing_model_is_told_before_tensorflow_is_imported(start_worker: StartWorker, tmp_path: Path) -> None:
+def test_a_missing_model_is_reported_before_tensorflow_is_imported(start_worker: StartWorker, tmp_path: Path) -> None:
     worker = start_worker()
     failed = worker.load(tmp_path / "nothing")
     assert isinstance(failed, Failed)

@@ -181,7 +181,7 @@ def test_a_function_of_an_earlier_job_shows_its_lines(shared: WorkerProcess) -> 
         ("class Odd(Exception):\n    def __str__(self): 1 / 0\nraise Odd", "Odd", "<exception str() failed>"),
     ],
 )
-def test_a_failure_tells_its_type_and_place(shared: WorkerProcess, script: str, kind: str, place: str) -> None:
+def test_a_failure_reports_its_type_and_place(shared: WorkerProcess, script: str, kind: str, place: str) -> None:
     ended = shared.run(script)
     assert ended.state is JobState.FAILED
     error = error_of(ended)
@@ -211,7 +211,7 @@ def test_a_long_traceback_and_message_are_bounded(shared: WorkerProcess) -> None
 
 
 @pytest.mark.parametrize("script", UNTELLABLE.values(), ids=UNTELLABLE)
-def test_an_exception_that_is_hard_to_tell_fails_its_job_alone(shared: WorkerProcess, script: str) -> None:
+def test_an_exception_that_is_hard_to_report_fails_its_job_alone(shared: WorkerProcess, script: str) -> None:
     ended = shared.run(f"before = 1\n{script}")
     assert ended.state is JobState.FAILED
     error = error_of(ended)
@@ -349,7 +349,7 @@ def test_an_os_exit_ends_the_worker_with_that_status(worker: WorkerProcess) -> N
     assert worker.process.wait(10) == 9
 
 
-def test_a_thread_may_go_on_after_its_script(worker: WorkerProcess) -> None:
+def test_a_thread_may_continue_after_its_script(worker: WorkerProcess) -> None:
     worker.run(
         "import threading\ngo = threading.Event()\nthreading.Thread(target=lambda: (go.wait(), print('late'))).start()"
     )
@@ -547,7 +547,7 @@ def test_a_value_beyond_the_limit_is_refused_with_name_size_and_advice(shared: W
 # --- the worker's own life
 
 
-def test_a_worker_stops_when_told_and_exits_with_zero(worker: WorkerProcess) -> None:
+def test_a_worker_stops_when_reported_and_exits_with_zero(worker: WorkerProcess) -> None:
     child = succeeded(worker.run("import subprocess\npid = subprocess.Popen(['sleep', '100']).pid"))["pid"]
     assert worker.stop() == 0
     assert not is_alive(child)

@@ -205,7 +205,7 @@ async def test_replicas_are_scaled_up_and_down_while_the_model_serves(start: Sta
         assert server.web.announced[-1] == [("active", 1)]
 
 
-async def test_when_no_more_can_be_loaded_those_that_live_go_on(start: Start, echo: Path) -> None:
+async def test_when_no_more_can_be_loaded_those_that_live_continue(start: Start, echo: Path) -> None:
     async with start() as server:
         await server.create()
         await server.deploy(echo)
@@ -271,7 +271,7 @@ async def test_a_deployment_that_dies_while_it_loads_fails_after_a_second_try(
 # --- the end of the server, and the next one
 
 
-async def test_a_deployment_comes_back_with_its_version_and_options(start: Start, echo: Path, tmp_path: Path) -> None:
+async def test_a_deployment_returns_with_its_version_and_options(start: Start, echo: Path, tmp_path: Path) -> None:
     async with start() as server:
         await server.create()
         await server.deploy(written(tmp_path / "first.echo"))
@@ -292,7 +292,7 @@ async def test_a_deployment_comes_back_with_its_version_and_options(start: Start
         assert await server.deployment() is None
 
 
-async def test_a_model_that_is_gone_when_the_server_comes_back_has_failed_with_the_reason(
+async def test_a_model_that_is_gone_when_the_server_returns_has_failed_with_the_reason(
     start: Start, echo: Path
 ) -> None:
     async with start() as server:
@@ -369,7 +369,7 @@ def onnx_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-async def test_a_request_that_kills_is_not_tried_again_and_the_model_comes_back_for_others(
+async def test_a_request_that_kills_is_not_tried_again_and_the_model_returns_for_others(
     start: Start, onnx_models: Path
 ) -> None:
     async with start() as server:

@@ -109,7 +109,7 @@ async def test_a_process_is_asked_to_end_and_may_refuse() -> None:
     close(polite)
 
 
-async def test_deaths_that_nobody_asked_for_are_counted_by_role_and_workspace() -> None:
+async def test_deaths_that_nobody_requested_are_counted_by_role_and_workspace() -> None:
     before = processes.deaths.copy()
     for role, workspace, is_asked in [(Role.MODEL, "a", False), (Role.MODEL, "a", False), (Role.TRAIN, "b", True)]:
         child = start("sleep 1000", role)

@@ -88,7 +88,7 @@ async def test_a_report_is_used_again_after_a_restart_without_another_trial(begi
         assert found["served"] == ["serving_default"]
 
 
-async def test_tensorflow_goes_on_where_nothing_is_clearly_faster(begin: Begin, tmp_path: Path) -> None:
+async def test_tensorflow_continues_where_nothing_is_clearly_faster(begin: Begin, tmp_path: Path) -> None:
     async with begin() as server:
         await server.create()
         await server.deploy(model(tmp_path, litert={"best_s": {"1": 0.99}}))

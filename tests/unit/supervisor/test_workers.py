@@ -80,7 +80,7 @@ async def test_a_worker_has_the_role_and_the_workspace_of_its_first_question(
     assert worker.memory_bytes() == 0
 
 
-async def test_what_a_worker_refuses_is_raised_and_it_goes_on(workshop: Workshop, tmp_path: Path) -> None:
+async def test_what_a_worker_refuses_is_raised_and_it_continues(workshop: Workshop, tmp_path: Path) -> None:
     worker = await workshop.start(warm=False)
     with pytest.raises(Invalid, match=r"^a worker without a role received RunScript$"):
         await run(worker, "x = 1")
@@ -122,7 +122,9 @@ async def test_what_it_prints_goes_to_the_job_while_there_is_one(workshop: Works
 # --- deaths
 
 
-async def test_a_worker_that_exits_is_told_with_its_code_and_its_last_lines(workshop: Workshop, tmp_path: Path) -> None:
+async def test_a_worker_that_exits_is_reported_with_its_code_and_its_last_lines(
+    workshop: Workshop, tmp_path: Path
+) -> None:
     async with scripts(workshop, tmp_path) as worker:
         died = await death_of(worker, "import os, sys\nprint('last words', file=sys.stderr)\nos._exit(5)")
     assert (died.exit.code, died.exit.signal) == (5, None)
@@ -133,7 +135,7 @@ async def test_a_worker_that_exits_is_told_with_its_code_and_its_last_lines(work
         await run(worker, "x = 1")
 
 
-async def test_a_fault_is_told_with_the_dump_of_the_guilty_thread(workshop: Workshop, tmp_path: Path) -> None:
+async def test_a_fault_is_reported_with_the_dump_of_the_guilty_thread(workshop: Workshop, tmp_path: Path) -> None:
     async with scripts(workshop, tmp_path) as worker:
         died = await death_of(worker, "import faulthandler\ndef guilty(): faulthandler._sigsegv()\nguilty()")
     assert died.exit.signal == signal.SIGSEGV
@@ -142,7 +144,9 @@ async def test_a_fault_is_told_with_the_dump_of_the_guilty_thread(workshop: Work
     assert "in guilty" in died.last_lines
 
 
-async def test_the_last_lines_of_a_job_are_told_before_those_of_the_process(workshop: Workshop, tmp_path: Path) -> None:
+async def test_the_last_lines_of_a_job_are_reported_before_those_of_the_process(
+    workshop: Workshop, tmp_path: Path
+) -> None:
     async with scripts(workshop, tmp_path) as worker:
         await run(worker, "print('of nobody')")
         worker.drain()
@@ -153,7 +157,7 @@ async def test_the_last_lines_of_a_job_are_told_before_those_of_the_process(work
         output.close()
 
 
-async def test_all_who_wait_for_a_worker_that_is_killed_are_told_why(workshop: Workshop, tmp_path: Path) -> None:
+async def test_all_who_wait_for_a_worker_that_is_killed_are_reported_why(workshop: Workshop, tmp_path: Path) -> None:
     async with scripts(workshop, tmp_path) as worker:
         waiting = [asyncio.ensure_future(run(worker, "import time; time.sleep(1000)", job)) for job in range(2)]
         await asyncio.sleep(0)
@@ -213,7 +217,7 @@ async def test_a_worker_that_does_not_stop_in_time_is_killed(workshop: Workshop,
             await waiting
 
 
-async def test_a_worker_that_dies_before_it_is_ready_is_told(
+async def test_a_worker_that_dies_before_it_is_ready_is_reported(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONHOME", DIES_AT_ONCE)
@@ -304,7 +308,7 @@ async def test_without_a_spare_every_worker_is_a_new_one(workshop: Workshop) -> 
         await worker.stop()
 
 
-async def test_a_spare_that_can_not_be_started_is_logged_and_workers_are_still_asked_for(
+async def test_a_spare_that_can_not_be_started_is_logged_and_workers_are_still_requested(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with spare(workshop) as kept:
@@ -316,7 +320,9 @@ async def test_a_spare_that_can_not_be_started_is_logged_and_workers_are_still_a
         await worker.stop()
 
 
-async def test_a_machine_that_starts_no_process_is_told(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_machine_that_starts_no_process_is_reported(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with spare(workshop, is_kept=False) as kept:
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
         with pytest.raises(Unavailable, match="Cannot start another process on this machine: No such file"):

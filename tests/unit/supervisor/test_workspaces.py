@@ -174,7 +174,7 @@ async def test_thread_workspaces_share_a_process_and_not_their_variables(start: 
         assert await variables(server, "b") == {"x": "b"}
 
 
-async def test_a_thread_that_ends_the_process_takes_the_others_with_it_and_all_go_on(start: Start) -> None:
+async def test_a_thread_that_ends_the_process_takes_the_others_with_it_and_all_continue(start: Start) -> None:
     async with start() as server:
         for name in ("a", "b"):
             await server.create(name, type_=1)
@@ -188,7 +188,7 @@ async def test_a_thread_that_ends_the_process_takes_the_others_with_it_and_all_g
         assert (await server.status("a"))["pid"] == (await server.status("b"))["pid"]
 
 
-async def test_a_thread_that_does_not_end_can_not_be_restarted_and_goes_on_when_it_does(start: Start) -> None:
+async def test_a_thread_that_does_not_end_can_not_be_restarted_and_continues_when_it_does(start: Start) -> None:
     async with start() as server:
         await server.create("t", type_=1)
         job = await server.start("import ctypes; ctypes.CDLL(None).usleep(900_000)", "t")
@@ -255,7 +255,7 @@ async def test_a_service_that_is_off_has_no_workspaces(start: Start) -> None:
         assert await server.line.ask(ListWorkspaces()) == []
 
 
-async def test_the_next_server_goes_on_with_the_jobs_that_wait(start: Start) -> None:
+async def test_the_next_server_continues_with_the_jobs_that_wait(start: Start) -> None:
     async with start(drain_s=0.05) as server:
         await server.create("p")
         await server.create("t", type_=1)
@@ -287,7 +287,7 @@ async def test_old_jobs_are_forgotten_with_their_output(start: Start) -> None:
 # --- what web may ask of the whole server
 
 
-async def test_the_state_of_the_server_is_told_and_every_change_wakes_who_waits_for_one(start: Start) -> None:
+async def test_the_state_of_the_server_is_reported_and_every_change_wakes_who_waits_for_one(start: Start) -> None:
     async with start() as server:
         found = await server.line.ask(GetServer())
         assert (found["pid"], found["ready"], found["on"], found["workspaces"]) == (os.getpid(), True, True, [])

@@ -218,7 +218,7 @@ async def test_a_prediction_is_recorded_without_its_request_which_may_be_large(t
 # --- errors of a runner
 
 
-async def test_what_a_runner_refuses_is_the_error_of_the_job_and_the_next_one_goes_on(tmp_path: Path) -> None:
+async def test_what_a_runner_refuses_is_the_error_of_the_job_and_the_next_one_continues(tmp_path: Path) -> None:
     runner = HeldRunner()
     async with open_queue(runner, tmp_path) as queue:
         script, prediction, following = [await queue.submit(kind) for kind in (SCRIPT, PREDICT, SCRIPT)]
@@ -231,7 +231,7 @@ async def test_what_a_runner_refuses_is_the_error_of_the_job_and_the_next_one_go
         assert (found.result, (await outcome(prediction)).result) == (b"false", b"null")
 
 
-async def test_a_fault_in_a_runner_fails_its_jobs_is_logged_and_the_next_one_goes_on(
+async def test_a_fault_in_a_runner_fails_its_jobs_is_logged_and_the_next_one_continues(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     runner = HeldRunner()
@@ -248,7 +248,7 @@ async def test_a_fault_in_a_runner_fails_its_jobs_is_logged_and_the_next_one_goe
 # --- deaths
 
 
-async def test_a_script_whose_worker_dies_is_lost_with_the_truth_about_it_and_the_next_one_goes_on(
+async def test_a_script_whose_worker_dies_is_lost_with_the_truth_about_it_and_the_next_one_continues(
     tmp_path: Path,
 ) -> None:
     runner = HeldRunner()
@@ -382,7 +382,7 @@ async def test_a_job_that_ends_well_although_it_is_being_cancelled_has_succeeded
         assert (await outcome(job)).state == "succeeded"
 
 
-async def test_a_thread_that_does_not_end_is_told_of_and_its_job_is_cancelled_when_it_does(tmp_path: Path) -> None:
+async def test_a_thread_that_does_not_end_is_reported_of_and_its_job_is_cancelled_when_it_does(tmp_path: Path) -> None:
     runner = HeldRunner(can_kill=False, obeys=False)
     async with open_queue(runner, tmp_path) as queue:
         jobs = await submit(queue, 2)
@@ -422,7 +422,7 @@ async def test_predictions_that_shared_the_process_of_a_cancelled_one_run_again(
 # --- time limits
 
 
-async def test_a_job_that_runs_longer_than_its_limit_fails_and_the_next_one_goes_on(tmp_path: Path) -> None:
+async def test_a_job_that_runs_longer_than_its_limit_fails_and_the_next_one_continues(tmp_path: Path) -> None:
     runner = HeldRunner()
     async with open_queue(runner, tmp_path) as queue:
         jobs = [await queue.submit(time_limit_s=0.02), await queue.submit()]
@@ -503,7 +503,7 @@ async def test_what_ends_by_itself_within_the_grace_time_of_a_restart_is_left_al
         assert (await ended(job), runner.interrupted) == (["succeeded"], [])
 
 
-async def test_a_thread_that_holds_up_a_restart_is_told_of(tmp_path: Path) -> None:
+async def test_a_thread_that_holds_up_a_restart_is_reported_of(tmp_path: Path) -> None:
     runner = HeldRunner(can_kill=False, obeys=False)
     async with open_queue(runner, tmp_path) as queue:
         await submit(queue, 1)
@@ -529,7 +529,9 @@ async def test_the_end_of_a_workspace_ends_what_runs_and_starts_nothing_more(tmp
 # --- the server stops
 
 
-async def test_when_the_server_stops_what_runs_may_end_and_what_waits_is_told_when_it_will_run(tmp_path: Path) -> None:
+async def test_when_the_server_stops_what_runs_may_end_and_what_waits_is_reported_when_it_will_run(
+    tmp_path: Path,
+) -> None:
     runner = HeldRunner()
     async with open_queue(runner, tmp_path) as queue:
         running, waiting = await submit(queue, 2)
@@ -587,7 +589,7 @@ async def test_a_job_that_was_recorded_as_started_but_never_ran_waits_again_when
 # --- waiting for a job
 
 
-async def test_a_wait_ends_with_its_time_while_the_job_goes_on(tmp_path: Path) -> None:
+async def test_a_wait_ends_with_its_time_while_the_job_continues(tmp_path: Path) -> None:
     runner = HeldRunner()
     async with open_queue(runner, tmp_path) as queue:
         (job,) = await submit(queue, 1)
@@ -605,7 +607,7 @@ async def test_a_wait_ends_with_its_time_while_the_job_goes_on(tmp_path: Path) -
 # --- a database that fails
 
 
-async def test_an_end_that_can_not_be_recorded_is_told_to_nobody_until_it_is_and_nothing_is_lost(
+async def test_an_end_that_can_not_be_recorded_is_reported_to_nobody_until_it_is_and_nothing_is_lost(
     tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(journal, "RECORD_AGAIN_S", 0.01)
@@ -624,7 +626,7 @@ async def test_an_end_that_can_not_be_recorded_is_told_to_nobody_until_it_is_and
         assert await queue.states() == ["succeeded"] * 2
 
 
-async def test_a_server_that_stops_while_the_database_fails_tells_those_who_wait(
+async def test_a_server_that_stops_while_the_database_fails_reports_those_who_wait(
     tmp_path: Path, database: Path
 ) -> None:
     runner = HeldRunner()

@@ -73,7 +73,7 @@ def trace(journal: Journal, statements: list[str]) -> Callable[[], Any]:
 # --- what is acknowledged
 
 
-async def test_what_a_write_returns_comes_back_when_others_can_read_it() -> None:
+async def test_what_a_write_returns_returns_when_others_can_read_it() -> None:
     async with open_journal() as journal:
         row = await journal.change(partial(records.create_workspace, "w", 1))
         assert await read(lambda: Workspace.objects.get(pk=row.pk).type) == 1
@@ -89,7 +89,7 @@ async def test_a_submission_is_recorded_as_it_came() -> None:
         assert (row.request, row.time_limit_s) == ('{"text":"x"}', 7.5)
 
 
-async def test_all_that_was_asked_for_is_written_before_the_journal_is_closed() -> None:
+async def test_all_that_was_requested_is_written_before_the_journal_is_closed() -> None:
     async with open_journal() as journal:
         workspace = await create_workspace(journal)
         async with held(journal):
@@ -136,7 +136,7 @@ async def test_what_is_refused_takes_no_number() -> None:
         assert await numbers(workspace) == [0, 1]
 
 
-async def test_numbers_go_on_after_all_jobs_were_forgotten_and_after_a_restart() -> None:
+async def test_numbers_continue_after_all_jobs_were_forgotten_and_after_a_restart() -> None:
     async with open_journal() as journal:
         workspace = await create_workspace(journal)
         for _ in range(2):
@@ -181,7 +181,7 @@ async def test_a_known_key_with_another_request_is_refused_with_the_job_that_has
                 await write
 
 
-async def test_a_known_key_tells_the_state_that_its_job_has_by_now() -> None:
+async def test_a_known_key_reports_the_state_that_its_job_has_by_now() -> None:
     async with open_journal() as journal:
         workspace = await create_workspace(journal)
         recorded = await journal.submit(submission(workspace, idempotency_key="k"))

@@ -53,7 +53,7 @@ def test_the_end_of_each_stream_is_bounded(tmp_path: Path) -> None:
     assert output.tail(1).endswith("xend")
 
 
-def test_a_job_that_goes_on_keeps_what_it_printed_before_and_another_one_does_not(tmp_path: Path) -> None:
+def test_a_job_that_continues_keeps_what_it_printed_before_and_another_one_does_not(tmp_path: Path) -> None:
     for appends, text in ((False, b"one\n"), (True, b"two\n"), (False, b"three\n")):
         output = JobOutput(tmp_path / "0.out", 1000, appends=appends)
         output.write(1, text)

@@ -91,7 +91,7 @@ async def test_a_project_with_problems_is_refused_with_all_of_them_and_leaves_no
         ({"refusal": "epochs: a number was expected"}, Invalid, "epochs: a number was expected"),
     ],
 )
-async def test_an_examination_that_fails_is_told_and_leaves_nothing(
+async def test_an_examination_that_fails_is_reported_and_leaves_nothing(
     database: Path, tmp_path: Path, parameters: dict[str, object], kind: type[Exception], message: str
 ) -> None:
     async with open_trainer(database) as trainer:
@@ -111,7 +111,7 @@ async def test_uploaded_weights_are_kept_with_the_task_and_named_to_the_training
         await trainer.ended(task_id)
 
 
-async def test_weights_that_can_not_be_kept_are_told(database: Path, tmp_path: Path) -> None:
+async def test_weights_that_can_not_be_kept_are_reported(database: Path, tmp_path: Path) -> None:
     (database.parent / "training").write_text("in the way")
     async with open_trainer(database) as trainer:
         with pytest.raises(Unavailable, match="weights: "):
@@ -309,7 +309,7 @@ async def test_a_training_that_fails_says_why_and_the_next_one_begins(database: 
         assert (await error(trainer, failing))["message"] == "loss is not a number"
 
 
-async def test_a_training_whose_worker_dies_goes_on_from_its_last_checkpoint_with_the_same_output(
+async def test_a_training_whose_worker_dies_continues_from_its_last_checkpoint_with_the_same_output(
     database: Path, tmp_path: Path
 ) -> None:
     program = "print('attempt', t.attempt, flush=True)\nif t.attempt == 1: t.checkpoint(3); t.die()"
@@ -321,7 +321,7 @@ async def test_a_training_whose_worker_dies_goes_on_from_its_last_checkpoint_wit
         assert (trainer.folder(task_id) / "output").read_text() == "attempt 1\nattempt 2\n"
 
 
-async def test_a_training_goes_on_as_long_as_each_death_comes_after_a_further_checkpoint(
+async def test_a_training_continues_as_long_as_each_death_comes_after_a_further_checkpoint(
     database: Path, tmp_path: Path
 ) -> None:
     program = "if t.attempt < 5: t.checkpoint(t.attempt); t.die()"
@@ -364,7 +364,7 @@ async def test_a_training_that_died_is_the_next_one_again_and_waits_behind_nobod
 # --- resuming
 
 
-async def test_a_cancelled_task_is_resumed_with_another_run_that_goes_on_in_its_folder(
+async def test_a_cancelled_task_is_resumed_with_another_run_that_continues_in_its_folder(
     database: Path, tmp_path: Path
 ) -> None:
     project = tmp_path / "p"
@@ -427,7 +427,7 @@ async def test_a_task_can_not_be_resumed_while_another_trains_on_its_folder(data
 # --- the server stops and starts again
 
 
-async def test_the_next_server_goes_on_with_what_trained_and_what_waited_in_the_same_order(
+async def test_the_next_server_continues_with_what_trained_and_what_waited_in_the_same_order(
     database: Path, tmp_path: Path
 ) -> None:
     projects = [tmp_path / name for name in "abc"]
@@ -447,7 +447,7 @@ async def test_the_next_server_goes_on_with_what_trained_and_what_waited_in_the_
     assert (row.job.attempts, row.job.number) == (1, 0), "a stop of the server is no attempt"
 
 
-async def test_a_task_that_trained_when_the_server_was_killed_goes_on_unless_that_happens_too_often(
+async def test_a_task_that_trained_when_the_server_was_killed_continues_unless_that_happens_too_often(
     database: Path, tmp_path: Path
 ) -> None:
     project = tmp_path / "p"
