@@ -207,7 +207,7 @@ def test_an_unknown_path_is_answered_in_json(server: Server, path: str) -> None:
         assert json.loads(body)["request_result"] is False
 
 
-def test_a_path_without_its_slash_is_reported_the_right_one(server: Server) -> None:
+def test_a_path_without_its_slash_is_answered_with_the_right_one(server: Server) -> None:
     assert_refused(server.http.post("/push_job", json={}), 404, "/push_job/")
 
 

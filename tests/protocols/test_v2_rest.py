@@ -140,7 +140,7 @@ def test_what_is_not_there_is_reported_in_the_protocol_s_shape(
     assert sentence(answer.json())
 
 
-def test_a_wrong_verb_is_reported_the_right_one(server: Server, model: str) -> None:
+def test_a_wrong_verb_is_answered_with_the_right_one(server: Server, model: str) -> None:
     for method in ("POST", "PUT", "DELETE"):
         answer = server.http.request(method, f"/v2/models/{model}/ready")
         assert (answer.status_code, answer.headers["allow"]) == (405, "GET")

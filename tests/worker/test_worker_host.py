@@ -226,7 +226,7 @@ def test_a_host_whose_line_is_closed_by_a_script_ends_at_once(host: WorkerProces
     assert host.process.wait(10) == os.EX_IOERR
 
 
-def test_a_host_stops_when_reported_and_refuses_what_is_not_for_it(host: WorkerProcess) -> None:
+def test_a_host_stops_on_request_and_refuses_what_is_not_for_it(host: WorkerProcess) -> None:
     assert host.ask(Predict(requests=[]), Failed).failure.code == "invalid"
     run(host, "a", "x = 1")
     assert host.stop() == 0

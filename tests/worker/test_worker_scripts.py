@@ -547,7 +547,7 @@ def test_a_value_beyond_the_limit_is_refused_with_name_size_and_advice(shared: W
 # --- the worker's own life
 
 
-def test_a_worker_stops_when_reported_and_exits_with_zero(worker: WorkerProcess) -> None:
+def test_a_worker_stops_on_request_and_exits_with_zero(worker: WorkerProcess) -> None:
     child = succeeded(worker.run("import subprocess\npid = subprocess.Popen(['sleep', '100']).pid"))["pid"]
     assert worker.stop() == 0
     assert not is_alive(child)
