@@ -365,7 +365,7 @@ def test_a_server_that_is_killed_while_it_stops_loses_nothing(start: Start) -> N
     server.run("a", "x = 1", timeout=0)
     follow_until(server, "a", 0, "begun")
     server.process.send_signal(signal.SIGTERM)
-    while "tfserve: stopping" not in server.log:
+    while "tfserve: waiting for running jobs to end" not in server.log:
         time.sleep(0.01)
     server.process.kill()
     server.process.wait(10)

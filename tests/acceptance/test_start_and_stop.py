@@ -76,11 +76,11 @@ def test_stopping_waits_for_a_running_job_and_keeps_the_queue(start: Start, tmp_
     server.call("/push_job/", name="a", job="y = 2", type=1, timeout=0)
     follow_until(server, "a", 0, "begun")
     server.process.send_signal(signal.SIGTERM)
-    while "tfserve: stopping" not in server.log:
+    while "tfserve: waiting for running jobs to end" not in server.log:
         time.sleep(0.01)
     code, sentence = server.refused("/push_job/", name="a", job="z = 3", type=1)
     assert code == 503
-    assert "stopping" in sentence
+    assert sentence.startswith("The server is shutting down and accepts no new work.")
     assert server.http.get("/v2/health/ready").status_code == 503
     go.write_text("")
     assert server.process.wait(30) == 0
@@ -114,7 +114,7 @@ def test_a_second_signal_stops_at_once(start: Start) -> None:
     follow_until(server, "a", 0, "begun")
     processes = server.processes()
     server.process.send_signal(signal.SIGINT)
-    while "tfserve: stopping" not in server.log:
+    while "tfserve: waiting for running jobs to end" not in server.log:
         time.sleep(0.01)
     server.process.send_signal(signal.SIGINT)
     assert server.process.wait(5) == 1
