@@ -188,12 +188,18 @@ async def test_a_thread_that_ends_the_process_takes_the_others_with_it_and_all_c
         assert (await server.status("a"))["pid"] == (await server.status("b"))["pid"]
 
 
-async def test_a_thread_that_does_not_end_can_not_be_restarted_and_continues_when_it_does(start: Start) -> None:
+async def test_a_thread_that_does_not_end_can_not_be_restarted_and_continues_when_it_does(
+    start: Start, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
     async with start() as server:
         await server.create("t", type_=1)
-        job = await server.start("import ctypes; ctypes.CDLL(None).usleep(900_000)", "t")
+        # It blocks in C, where no interrupt reaches it, until the gate has a writer.
+        job = await server.start(f"import ctypes; ctypes.CDLL(None).open({os.fsencode(gate)!r}, 0)", "t")
         with pytest.raises(TimedOut, match="It runs in a thread, which can't be killed"):
             await server.line.ask(CancelJob(workspace="t", job=job.job))
+        os.close(os.open(gate, os.O_RDWR))
         assert (await server.run("x = 1", "t")).state == "succeeded"
 
 
