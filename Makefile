@@ -49,7 +49,6 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run --verbosity 0
-	$(BIN)/hadolint Dockerfile
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
@@ -58,9 +57,9 @@ format: $(STAMP)
 hooks: $(STAMP)
 	$(BIN)/pre-commit install
 
-# The newest versions that pyproject.toml allows. .venv must have the oldest Python that it allows; nothing is installed.
-constraints: $(STAMP)
-	$(BIN)/python tools/refresh_constraints.py '.[$(EXTRAS)]'
+# The newest versions that pyproject.toml allows, for the oldest Python that it allows; nothing is installed.
+constraints:
+	$(PYTHON) tools/refresh_constraints.py '.[$(EXTRAS)]'
 
 # What is made is committed: it is the same everywhere, and whoever only uses the server needs no compiler for it.
 protos: $(STAMP)

@@ -1,4 +1,4 @@
-"""The web process: serves the APIs and the pages on the socket that it inherits from the supervisor."""
+"""The web process: the APIs and the pages behind one door, on the socket and the line that the supervisor gave it."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ from tfserve.serving.supervisor import SupervisorLine
 
 FORM = "application/x-www-form-urlencoded"
 GC_THRESHOLDS = (20_000, 20, 20)
-"""Requests create few reference cycles, so the garbage collector may run rarely."""
+"""Requests leave next to nothing for the collector, so it looks seldom."""
 SWITCH_INTERVAL_S = 0.001
-"""Thread switch interval that keeps the event loop running while a thread reads a large body (default: 5 ms)."""
+"""After so long a thread that reads a large body lets the event loop continue; Python's default is 5 ms."""
 UNPACKED = (b"content-encoding", b"content-length")
 
 
 def main() -> None:
-    """Started by the supervisor: `--line` and `--listen` are inherited file descriptors."""
+    """Started by the supervisor: `--line` and `--listen` are file descriptors that it handed down."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--line", type=int, required=True)
     parser.add_argument("--listen", type=int, nargs="+", required=True)
@@ -74,11 +74,11 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     )
     access_log = AccessLog(settings.access_log) if settings.access_log else None
     connection = await Connection.open(line_socket, partial(_told, models))
-    connection.lost.add_done_callback(lambda _: os._exit(0))  # cannot serve without the supervisor
+    connection.lost.add_done_callback(lambda _: os._exit(0))  # without the supervisor there is nothing to serve
     line = SupervisorLine(connection)
     await models.begin(await line.models())
     server = make_server(Entrance(make_app(line, models, settings), access_log), settings)
-    # uvicorn re-raises the signal that stopped it after its shutdown; this process still has clean-up to do then.
+    # uvicorn raises the signal that has stopped it once more, when it has stopped: there is something left to do then.
     signal.signal(signal.SIGTERM, _nothing)
     async with _grpc(line, models, settings, access_log):
         gc.freeze()
@@ -97,7 +97,7 @@ def _nothing(*_: object) -> None:
 async def _grpc(
     line: SupervisorLine, models: Models, settings: Settings, access_log: AccessLog | None
 ) -> AsyncIterator[None]:
-    """The gRPC port, if one is configured. The gRPC libraries are only imported in that case."""
+    """The gRPC port, if there shall be one: nothing of it is loaded else."""
     if not settings.grpc_port:
         yield
         return
@@ -111,7 +111,7 @@ async def _grpc(
 
 
 async def _told(models: Models, message: IpcMessage) -> IpcMessage | None:
-    """Handles the supervisor's unsolicited messages."""
+    """What the supervisor says without being asked."""
     match message:
         case ModelChanged():
             await models.change(message.workspace, message.versions)
@@ -125,7 +125,7 @@ async def _told(models: Models, message: IpcMessage) -> IpcMessage | None:
 
 
 def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIApp:
-    """All routes, behind the request guard."""
+    """All routes, with the door in front."""
     from django.core.asgi import get_asgi_application
 
     from tfserve.protocols import prometheus
@@ -155,9 +155,9 @@ def make_app(line: SupervisorLine, models: Models, settings: Settings) -> ASGIAp
 
 
 class Prefixes:
-    """Dispatches requests by the first four characters of their path, and all others to `rest`.
+    """Sends a request to the application that its path's first four characters belong to; every other to `rest`.
 
-    The prediction protocols bypass the router, which would take as long as the rest of a prediction.
+    The prediction protocols stand in front of the router, which would cost as much as the rest of a prediction.
     """
 
     def __init__(self, apps: dict[str, ASGIApp], rest: ASGIApp) -> None:
@@ -169,9 +169,9 @@ class Prefixes:
 
 
 class Pages:
-    """Django, with the connection to the supervisor in its scope: views find it as `request.scope["line"]`.
+    """Django, with the line to the supervisor in its scope: views find it as `request.scope["line"]`.
 
-    Clients without `text/html` in their Accept header get errors as JSON, as everywhere else.
+    A program (no `text/html` in its Accept header) gets errors in JSON, as everywhere else.
     """
 
     def __init__(self, django_app: ASGIApp, line: SupervisorLine) -> None:
@@ -204,14 +204,14 @@ def _page_error(scope: Scope, status: int) -> Response:
     if status == 404:
         return refusal(NotFound(f"There is no page {path!r}. GET /jobs/ lists jobs as JSON; POST / describes the API."))
     if status == 405:
-        return refusal(Invalid(f"{path!r} is a page. Use GET or HEAD."), status=405)
+        return refusal(Invalid(f"{path!r} is a page: it takes GET and HEAD."), status=405)
     if status == 503:
-        return refusal(Unavailable("This page is temporarily unavailable. Try again later."))
-    return refusal(Internal() if status >= 500 else Invalid("Invalid page request."), status=status)
+        return refusal(Unavailable("The page can't be shown now. Try again later."))
+    return refusal(Internal() if status >= 500 else Invalid("The request is not one for a page."), status=status)
 
 
 class Static:
-    """Static files of the pages, with JSON for missing files."""
+    """The files that the pages need, and JSON when there is no such file."""
 
     def __init__(self) -> None:
         self._files = StaticFiles(packages=[("tfserve.dashboard", "static"), ("django_htmx", "static")])
@@ -220,12 +220,12 @@ class Static:
         try:
             await self._files(scope, receive, send)
         except HTTPException as error:
-            missing = NotFound(f"File {scope['path'][:200]!r} not found.")
+            missing = NotFound(f"There is no file {scope['path'][:200]!r}.")
             await refusal(missing, status=error.status_code)(scope, receive, send)
 
 
 class Root:
-    """Serves `/`: a form or `?taskId=` is for training, other POSTs get the API guide, other GETs the status page."""
+    """`/` is shared: a form or `?taskId=` is training, another POST the API guide, another GET the status page."""
 
     def __init__(self, settings: Settings, *, guide: ASGIApp, training: ASGIApp, pages: ASGIApp) -> None:
         self._settings = settings
@@ -237,9 +237,7 @@ class Root:
         if scope["method"] == "POST":
             await self._post(scope, receive, send)
         elif scope["method"] not in ("GET", "HEAD"):
-            answer = refusal(
-                Invalid("Method not allowed for /. Use GET for the status page or POST for the API guide."), status=405
-            )
+            answer = refusal(Invalid("/ takes GET (the status page) and POST (the API guide)."), status=405)
             await answer(scope, receive, send)
         elif "taskId" in Request(scope).query_params:
             await self._training(scope, receive, send)
@@ -247,7 +245,7 @@ class Root:
             await self._pages(scope, receive, send)
 
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """By default curl labels JSON as a form, too, so the body decides, not its content type."""
+        """curl sends JSON as a form too, if it is not told otherwise: so the body decides, not its type."""
         try:
             body = await read_body(scope, receive, self._settings)
         except ClientGone:
@@ -268,13 +266,14 @@ class Root:
 
 def _neither_json_nor_form(media: str) -> Invalid:
     return Invalid(
-        f"Unsupported content type for POST /: {media[:100]!r}. Send a form ({FORM} or {multipart.MEDIA})"
-        " to start a training, or JSON or an empty body to get the API guide."
+        f"POST / takes a form of the type {FORM} or {multipart.MEDIA}, which starts a training, or JSON or nothing,"
+        " which is answered with"
+        f" the API guide; the type {media[:100]!r} was given."
     )
 
 
 def _again(body: bytes) -> Receive:
-    """Replays a body that has already been read."""
+    """A body that was read already, for whoever reads it next."""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -283,14 +282,14 @@ def _again(body: bytes) -> Receive:
 
 
 class Unknown:
-    """404 for every other path, as JSON, with the nearest known path."""
+    """404 for every other path, in JSON, with the path that was probably meant."""
 
     def __init__(self, known: list[str]) -> None:
         self._known = known
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         path = scope["path"][:200]
-        text = f"No endpoint at {path!r}{nearest(path, self._known)}. POST / returns the API guide."
+        text = f"There is nothing at {path!r}{nearest(path, self._known)}. POST / tells what there is."
         await refuse(scope, send, NotFound(text))
 
 

@@ -1,4 +1,4 @@
-"""The command line. A command's modules are imported when it runs."""
+"""One command tree. A command's modules are imported when it runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def options(
 
 @app.command("serve", **_ALL_SETTINGS)
 def serve_command(context: typer.Context) -> None:
-    """Start the server in the foreground. `tfserve serve --help` lists the options."""
+    """Start the server: supervisor, web and a warm spare. `tfserve serve --help` lists the options."""
     raise typer.Exit(serve(context.args))
 
 
@@ -79,18 +79,20 @@ def _in_background(action: str, context: typer.Context) -> int:
 
 @app.command("train")
 def train_command(
-    folder: Annotated[Path, typer.Argument(help="Project folder.", exists=True, file_okay=False, resolve_path=True)],
+    folder: Annotated[
+        Path, typer.Argument(help="The project's folder.", exists=True, file_okay=False, resolve_path=True)
+    ],
     train_type: Annotated[
-        str, typer.Option("--type", help="Task type: classification, segmentation or detection.")
+        str, typer.Option("--type", help="classification, segmentation or detection.")
     ] = "classification",
     parameter: Annotated[
-        list[str] | None, typer.Option("--set", help="Training parameter as name=value; repeatable.")
+        list[str] | None, typer.Option("--set", help="A parameter as name=value; may be repeated.")
     ] = None,
     resume: Annotated[
-        str | None, typer.Option("--resume", metavar="ID", help="Resume a training that was cancelled or that failed.")
+        str | None, typer.Option("--resume", metavar="ID", help="Go on with a training that was cancelled or died.")
     ] = None,
 ) -> None:
-    """Train on a project folder without a server. Ctrl-C cancels and keeps the best checkpoint, so you can resume."""
+    """Train on a project folder, without a server. Ctrl-C cancels; the best checkpoint is kept, to go on from."""
     from tfserve.commands.train import train
 
     chosen = dict(_parameter(train_type.lower(), text) for text in parameter or [])
@@ -103,7 +105,7 @@ def _parameter(train_type: str, text: str) -> tuple[str, Any]:
 
     name, separator, value = text.partition("=")
     if not separator:
-        raise typer.BadParameter(f"expected name=value, got {text!r}")
+        raise typer.BadParameter(f"name=value was expected, {text!r} was given")
     return name, parsed(train_type, name, value)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP connection of `tfserve.client`: requests, responses, errors and the output stream of a job."""
+"""The HTTP connection of `tfserve.client`: requests, responses, refusals and the stream of a job's output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx
 import msgspec
 
 PATIENCE_S = 30.0
-"""Seconds that a response may take in addition to the requested wait."""
+"""Seconds that a response may take beyond the time that the server was asked to wait."""
 
 EVENT_STREAM = "text/event-stream"
 
@@ -28,7 +28,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class ServerRefused(Exception):
-    """The server refused the request (`request_result` was false)."""
+    """The server answered that it could not do the request (`request_result` was false)."""
 
     def __init__(self, status: int, code: str, message: str, detail: dict[str, Any] | None = None) -> None:
         super().__init__(f"{message} ({status} {code})")
@@ -39,14 +39,13 @@ class ServerRefused(Exception):
 
 
 class ServerUnreachable(ConnectionError):
-    """No response: nothing listens at the address, the connection broke, or the response timed out."""
+    """No answer came: nobody listens there, the connection broke, or the answer took too long."""
 
 
 class JobAnswer(msgspec.Struct, frozen=True):
-    """The response of a method that submits a job: the job's outcome, or that it is still running.
+    """What a call that submits a job tells: how the job ended, or that it goes on.
 
-    `result` is true or false (for a prediction: a list or None), and None while the job is running. `time` is in
-    seconds.
+    `result` is true or false, for a prediction a list or null, and null while the job goes on. `time` is in seconds.
     """
 
     job: int
@@ -61,7 +60,7 @@ class JobAnswer(msgspec.Struct, frozen=True):
 
 
 class Output(msgspec.Struct, frozen=True):
-    """A chunk of a job's output, the offset of the next chunk, and the job's state at that moment."""
+    """A piece of a job's output, the offset where the next piece begins, and the state that the job had then."""
 
     data: bytes
     next_offset: int
@@ -80,10 +79,10 @@ class OutputEvent(msgspec.Struct):
 
 
 class Connection:
-    """Connections to one server, safe to share between threads."""
+    """Connections to one server. May be shared by threads."""
 
     def __init__(self, base_url: str) -> None:
-        # Ignore proxy settings in the environment: a proxy would swallow requests to 127.0.0.1.
+        # Proxies set for the world outside would swallow calls to 127.0.0.1, so the environment is not asked.
         self._http = httpx.Client(
             base_url=base_url,
             trust_env=False,
@@ -103,7 +102,7 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         wait_s: float = 0.0,
     ) -> T:
-        """The result of a request that may block for `wait_s` seconds on the server."""
+        """The result of a request, which the server may take `wait_s` seconds to answer."""
         content = b"{}" if fields is None else msgspec.json.encode(fields)
         return read(
             self.send(
@@ -117,14 +116,14 @@ class Connection:
         )
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """The response with any status. Raises `ServerUnreachable`."""
+        """The response, whatever its status. Raises `ServerUnreachable`."""
         try:
             return self._http.request(method, path, **options)
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
 
     def output_events(self, id: int, offset: int, deadline: float | None) -> Generator[OutputEvent]:  # noqa: A002
-        """The output from one connection. Returns when the job has ended, raises if the connection closes earlier."""
+        """The output from one connection. Returns when the job has ended; a connection that ends earlier is broken."""
         try:
             with self._http.stream(
                 "GET",
@@ -145,14 +144,14 @@ class Connection:
         except httpx.TransportError as error:
             _remaining(deadline)
             raise self._unreachable(error) from error
-        raise ServerUnreachable(f"{self._http.base_url} closed the output stream of job {id} before the job ended.")
+        raise ServerUnreachable(f"{self._http.base_url} closed the output of job {id} before its end.")
 
     def _unreachable(self, error: httpx.TransportError) -> ServerUnreachable:
-        return ServerUnreachable(f"No response from {self._http.base_url}: {error or type(error).__name__}")
+        return ServerUnreachable(f"No answer from {self._http.base_url}: {error or type(error).__name__}")
 
 
 def read(response: httpx.Response, type_: type[T]) -> T:
-    """The result in a response. Raises `ServerRefused` if the server reported an error."""
+    """The result in a response. Raises `ServerRefused` if there is none."""
     try:
         answer = msgspec.json.decode(response.content, type=_Answer)
     except msgspec.MsgspecError:
@@ -168,12 +167,12 @@ def _remaining(deadline: float | None) -> float | None:
         return None
     remaining = deadline - time.monotonic()
     if remaining <= 0:
-        raise TimeoutError("the job did not end within the timeout")
+        raise TimeoutError("the job has not ended in the time that it was given")
     return remaining
 
 
 def refusal(response: httpx.Response) -> ServerRefused:
-    """The server's error. If something else responded, such as a proxy, its text is the message."""
+    """What the server said. If something else answered, a proxy for example, then its text is the message."""
     status = response.status_code
     try:
         answer = msgspec.json.decode(response.content, type=_Answer)
@@ -184,8 +183,8 @@ def refusal(response: httpx.Response) -> ServerRefused:
 
 
 def _events(chunks: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
-    """Server-sent events as (event, data). Splits at line feeds only, because JSON data may contain the other
-    characters at which `str.splitlines` splits."""
+    """Server-sent events as (event, data). Lines end with a line feed only: the data is JSON, in which the other
+    characters that end a line for `str.splitlines` may stand as they are."""
     event, data = "message", b""
     for line in _lines(chunks):
         field, _, value = line.partition(b":")

@@ -12,7 +12,7 @@ Colour = tuple[int, int, int]
 
 @lru_cache(64)
 def colour(text: str) -> Colour:
-    """Red, green and blue of a colour name or `#rrggbb`. Raises `Invalid`."""
+    """Red, green and blue of a colour's name or of `#rrggbb`. Raises `Invalid`."""
     from PIL import ImageColor
 
     try:
@@ -20,5 +20,7 @@ def colour(text: str) -> Colour:
         if alpha:
             raise ValueError("transparent")
     except ValueError:
-        raise Invalid(f"background: expected a colour such as 'white' or '#rrggbb', got {text[:40]!r}.") from None
+        raise Invalid(
+            f"background: a colour such as 'white' or '#rrggbb' was expected, {text[:40]!r} was given."
+        ) from None
     return red, green, blue

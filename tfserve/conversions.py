@@ -1,11 +1,11 @@
-"""Conversion reports: how each runtime did with a model, and where the converted models are kept.
+"""What was found out about a model and the runtimes that it was converted for, and where that is kept.
 
     <data>/conversions/<key>/report.json        the Report
     <data>/conversions/<key>/<runtime>/…        the converted model, if it was chosen
     <data>/conversions/<key>.aside.<pid>.<n>/   the work folder of a conversion under way
 
-The key is a fingerprint of the model's bytes, the libraries and the processor, so the contents of a folder never
-change. If one runtime was requested, `-<runtime>` follows the key.
+The key says what the model's bytes are, what computes them, and on which processor; so a folder never changes. Where
+one runtime was asked for, `-<runtime>` follows the key.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "bf16": ("openvino",),
     "int8": ("litert",),
 }
-"""Runtimes to try in addition to TensorFlow for each precision, fastest conversion first."""
+"""What is tried beside TensorFlow for each precision, the quickest to convert first."""
 
 NEED_TENSORFLOW = frozenset({TENSORFLOW, "litert", "onnxruntime"})
-"""Runtimes whose conversion imports TensorFlow, so that a warm worker saves time."""
+"""Whose conversion works with TensorFlow, so that a warm worker saves its import."""
 
 CLEARLY_FASTER = 0.95
-"""Maximum ratio of a converted model's time to TensorFlow's; above it, the gain is not worth numeric differences."""
+"""A converted model must take at most so much of TensorFlow's time, else it is not worth a difference."""
 
 NOT_COMPARED = "not compared with TensorFlow, which is not installed here"
 
 ENOUGH_SAMPLES = 8
-"""Distinct requests needed to compare models that synthetic inputs can't cover: text inputs and variable sizes."""
+"""Distinct requests needed to compare what synthetic inputs can't: text, and sizes that a signature leaves open."""
 
 Number = int | float
 
@@ -46,11 +46,11 @@ _numbers = itertools.count()
 
 
 class Guard(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which requests a converted model computes. TensorFlow computes all others.
+    """Which requests a converted model computes; all others are TensorFlow's.
 
-    `ranges` has the lowest and highest value of an input for which both agreed; NaN is outside every range. TensorFlow
-    also computes empty tensors; with `normal_only` denormals and negative zeros; with `ascii_only` strings that are
-    empty or not plain ASCII.
+    `ranges` has the lowest and the highest number of an input for which both were seen to agree; NaN is in no range. A
+    tensor without elements is TensorFlow's, too. With `normal_only` so are denormals and negative zeros, with
+    `ascii_only` texts that are empty or not plain ASCII.
     """
 
     ranges: dict[str, tuple[Number, Number]] = {}
@@ -64,7 +64,7 @@ class Guard(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The trial of one runtime on this machine. If not `ok`, `reason` is a readable explanation.
+    """One runtime, tried on this machine. When not `ok`, `reason` says why, for people.
 
     Differences are the largest ones to TensorFlow's outputs, `same_classes` is the share of rows whose highest output
     is the same. `other_classes` is the largest share of an example's positions (pixels of a mask) with another class,
@@ -93,7 +93,7 @@ class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def cost_s(self) -> float:
-        """The score by which runtimes are ranked, lower is better; infinite if it was not timed.
+        """What runtimes are compared by; infinite when it was not timed.
 
         The mean of the time that a caller waits and of what many callers have to share, over the numbers of examples.
         Of the shortest times, since other work on the machine only adds to them.
@@ -103,7 +103,7 @@ class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """All trials of a model and the choice. `path` is that of the chosen model, empty for TensorFlow."""
+    """All trials of a model, and what they led to. `path` is the chosen model's, empty for TensorFlow."""
 
     chosen: str
     precision: str
@@ -112,29 +112,29 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def compared(self) -> bool:
-        """Whether anything was compared with TensorFlow. Only then is the report kept."""
+        """Whether anything was compared with TensorFlow. A report of nothing is never kept."""
         return any(trial.compared for trial in self.trials)
 
     @property
     def needs_samples(self) -> bool:
-        """Whether comparing real requests may still change the choice."""
+        """Whether real requests may show more."""
         return not self.compared and any(trial.needs_samples for trial in self.trials)
 
     @property
     def guard(self) -> Guard | None:
-        """The guard of the chosen runtime; None for TensorFlow."""
+        """The guard of what was chosen; None for TensorFlow."""
         return next((trial.guard for trial in self.trials if trial.runtime == self.chosen), None)
 
     def reason(self, runtime: str) -> str:
-        """Why a runtime was rejected or not compared."""
+        """Why a runtime is not to be used, or was not compared."""
         found = [trial.reason for trial in self.trials if trial.runtime == runtime and trial.reason]
         return found[0] if found else "it was not tried"
 
 
 def choose(trials: Sequence[Trial], *, asked: str = "auto") -> Trial | None:
-    """The trial to serve: the requested runtime if it agrees, else the fastest if clearly faster than TensorFlow.
+    """The trial that is to serve: what was asked for if it agrees, else the fastest if clearly faster than TensorFlow.
 
-    None if none is ok, not even TensorFlow.
+    None when nothing is ok, not even TensorFlow.
     """
     reference = next((each for each in trials if each.runtime == TENSORFLOW and each.ok), None)
     others = [each for each in trials if each.ok and each.runtime != TENSORFLOW and asked in ("auto", each.runtime)]
@@ -147,13 +147,13 @@ def choose(trials: Sequence[Trial], *, asked: str = "auto") -> Trial | None:
 
 
 class Conversions:
-    """The cache folder of converted models. Safe to delete: missing models are converted again."""
+    """The folder of all that was converted. Nothing in it is needed: what is missing is converted again."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def find(self, key: str, *, asked: str = "auto") -> Report | None:
-        """The report on a model. None if it is missing or damaged, or if its files are gone."""
+        """What is known of a model; None when that is nothing, or damaged, or its files are gone."""
         try:
             report = msgspec.json.decode((self._place(key, asked) / _REPORT).read_bytes(), type=Report)
         except (OSError, msgspec.DecodeError):
@@ -167,9 +167,9 @@ class Conversions:
         return folder
 
     def end(self, key: str, work: Path, trials: Sequence[Trial], *, precision: str, asked: str = "auto") -> Report:
-        """Stores the chosen model and the report, and deletes the rest of the work folder. Raises `OSError`.
+        """Keeps what was chosen, forgets the rest of the work folder, and records it. Raises `OSError`.
 
-        Stores nothing if nothing was compared: the next deployment tries again.
+        Where nothing was compared there is nothing to record: the next deployment tries again.
         """
         chosen = choose(trials, asked=asked)
         final = self._place(key, asked)
@@ -187,15 +187,15 @@ class Conversions:
         return report
 
     def abandon(self, work: Path) -> None:
-        """Deletes the work folder of an abandoned conversion."""
+        """Forgets a conversion that was given up."""
         shutil.rmtree(work, ignore_errors=True)
 
     def _place(self, key: str, asked: str) -> Path:
-        """A folder of its own for each trial, because a served model may be reloaded from there."""
+        """One for each question: a model that serves may be loaded again from there."""
         return self._folder / (key if asked == "auto" else f"{key}-{asked}")
 
     def clear_aside(self) -> None:
-        """Removes leftovers of killed servers. Call it before the first `begin`."""
+        """Removes what servers that were killed have left. Call it before the first `begin`."""
         for folder in self._folder.glob("*.aside.*"):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -215,7 +215,7 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _replace(work: Path, final: Path) -> None:
-    """Replaces an existing folder, which must be damaged, or it would have been found."""
+    """A folder that is there already is damaged, else it would have been found: it goes first."""
     if final.exists():
         shutil.rmtree(final)
     work.rename(final)

@@ -1,7 +1,7 @@
-"""Runs the server in the background, one per data folder.
+"""Runs the whole server in the background, one for each data folder.
 
-The data folder's lock file is the pid file. The server holds the lock while it runs, so a pid in an unlocked file
-belongs to a former server, or by now to another program, and is never sent a signal.
+The data folder's lock file is the pid file: the server holds its lock for as long as it lives, so a pid in a file
+that is not locked is a former server's, or by now some other program's, and is never sent a signal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TRAINING_PORT = 2333
 LOG = Path("log") / "tfserve.log"
 STOP_EXTRA_S = 30.0
 
-# Exit codes of `status`, following the LSB conventions for init scripts.
+# What `status` exits with, as service managers know it.
 RUNNING, DEAD, STOPPED = 0, 1, 3
 
 
@@ -42,19 +42,19 @@ def main(arguments: Sequence[str], *, prog: str = "server.py") -> int:
 
 
 def start(settings: Settings) -> int:
-    """Returns when the ports respond, or the server could not be started."""
+    """Returns when the ports answer, or the server could not be started."""
     found = holder(settings.data_path)
     if found.is_alive:
         return _say(f"tfserve is already running, pid {found.pid}{_at(found)}")
     if found.pid is not None:
-        print(f"the previous server did not stop cleanly (pid {found.pid}{_whose(found.pid)}); starting a new one")
+        print(f"the server before did not stop cleanly (pid {found.pid}{_whose(found.pid)}); starting a new one")
     try:
         LOG.parent.mkdir(mode=0o700, exist_ok=True)
         with LOG.open("ab") as log:
             LOG.chmod(0o600)
             written_before = log.tell()
     except OSError as error:
-        return _refuse(f"cannot write the log {LOG.resolve()}: {error.strerror}")
+        return _refuse(f"the log {LOG.resolve()} can't be written: {error.strerror}")
     if told := _start_in_background(settings):
         return _say(f"{told}\n  log    {LOG.resolve()}")
     with LOG.open("rb") as log:
@@ -63,16 +63,16 @@ def start(settings: Settings) -> int:
 
 
 def stop(settings: Settings) -> int:
-    """Returns when the server has stopped."""
+    """Returns when the server is gone."""
     found = holder(settings.data_path)
     if not found.is_alive:
-        why = "" if found.pid is None else f" (stale pid {found.pid} in its lock file{_whose(found.pid)})"
+        why = "" if found.pid is None else f" (pid {found.pid} was left in its file{_whose(found.pid)})"
         return _say(f"tfserve is not running{why}")
     if found.pid is None:
-        return _refuse(f"tfserve is running, but its lock file {settings.data_path / NAME} contains no pid")
+        return _refuse(f"tfserve is running, but its file {settings.data_path / NAME} does not tell the pid")
     if _ended(found.pid, settings.drain_s + STOP_EXTRA_S):
         return _say(f"tfserve has stopped (pid {found.pid})")
-    return _refuse(f"tfserve (pid {found.pid}) is still running; kill -9 {found.pid} kills it immediately")
+    return _refuse(f"tfserve (pid {found.pid}) is still running; kill -9 {found.pid} ends it at once")
 
 
 def restart(settings: Settings) -> int:
@@ -92,7 +92,7 @@ def status(settings: Settings) -> int:
 
 
 def _start_in_background(settings: Settings) -> str:
-    """The server's ready message; empty if it exited first."""
+    """What the server says when it is ready; nothing when it ended before."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         os.close(reading)
@@ -123,7 +123,7 @@ def _become_daemon(settings: Settings, ready_fd: int) -> None:
 
 
 def _ended(pid: int, timeout_s: float) -> bool:
-    """Stops the server. Returns whether it exited in time."""
+    """Asks the server to stop; whether it has ended in time."""
     process = os.pidfd_open(pid)
     try:
         signal.pidfd_send_signal(process, signal.SIGTERM)
@@ -144,7 +144,7 @@ def _refuse(sentence: str) -> int:
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_PORT):
-        raise argparse.ArgumentTypeError(f"expected a port from 1 to {MAX_PORT}, got {text!r}")
+        raise argparse.ArgumentTypeError(f"a port from 1 to {MAX_PORT} was expected, {text!r} was given")
     return int(text)
 
 
@@ -153,9 +153,9 @@ def _at(found: Holder) -> str:
 
 
 def _whose(pid: int) -> str:
-    """Which process has the pid now, for a message."""
+    """Who has the pid now, in words."""
     try:
         process = psutil.Process(pid)
-        return "" if process.status() == psutil.STATUS_ZOMBIE else f", now used by another program, {process.name()!r}"
+        return "" if process.status() == psutil.STATUS_ZOMBIE else f", which is {process.name()!r} now and not ours"
     except psutil.Error:
         return ""

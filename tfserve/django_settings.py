@@ -16,17 +16,17 @@ SERVER = load()
 
 
 def _secret_key(path: Path) -> str:
-    """The secret key of this data folder, created at first use."""
+    """A key of this data folder's own, made at first use."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)
-    if not path.stat().st_size:  # new, or left empty by a full disk
+    if not path.stat().st_size:  # a new one, or one that a full disk has left empty
         path.write_text(secrets.token_urlsafe(48))
     return path.read_text()
 
 
 SECRET_KEY = _secret_key(SERVER.data_path / "secret_key")
 DEBUG = False
-# The guard in front of all routes (tfserve.http.guard) checks the Host header.
+# The guard in front of all routes (tfserve.http.guard) has the list of hosts; here it would stand a second time.
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 TIME_ZONE = "UTC"
@@ -49,8 +49,8 @@ MIDDLEWARE = [
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 STATIC_URL = "/static/"
 
-# IMMEDIATE takes SQLite's write lock at the start of a transaction, so it never fails half-way. FULL flushes every
-# commit to disk before it is acknowledged.
+# A transaction of ours takes SQLite's write lock when it begins (IMMEDIATE), so it never fails half-way; FULL makes
+# every commit reach the disk before anybody is told.
 FILE = SERVER.data_path / "tfserve.sqlite3"
 SQLITE = {
     "ENGINE": "django.db.backends.sqlite3",
@@ -61,7 +61,7 @@ SQLITE = {
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
     },
 }
-# Fail fast when PostgreSQL's host is unreachable.
+# Nobody waits for minutes when PostgreSQL's host is gone.
 PATIENCE = {"connect_timeout": 5, "keepalives_idle": 20, "tcp_user_timeout": 20_000}
 
 

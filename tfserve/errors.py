@@ -5,19 +5,19 @@ An error that only one package raises is defined there, as a subclass of one of 
     TFserveError                 kind
     ├─ Invalid                   invalid           the request can't be understood or is out of range
     │  └─ PathRefused                              a path leaves the allowed roots
-    ├─ Unauthenticated           unauthenticated   a token is missing or wrong
-    ├─ Forbidden                 forbidden         authenticated, but not allowed
+    ├─ Unauthenticated           unauthenticated   who is asking?
+    ├─ Forbidden                 forbidden         known, but not allowed
     ├─ NotFound                  not_found
     │  ├─ NoSuchWorkspace
     │  ├─ NoSuchJob
     │  └─ JobNoLongerKept
-    ├─ Conflict                  conflict          valid, but not in the current state
+    ├─ Conflict                  conflict          right in itself, but not in this state
     │  ├─ WorkspaceExists
     │  ├─ ServiceOff
     │  └─ IdempotencyKeyReused
     ├─ TooLarge                  too_large
-    ├─ Unsupported               unsupported       valid, but not supported by this server
-    ├─ Overloaded                overloaded        a limit of this server is reached
+    ├─ Unsupported               unsupported       known, but not done here
+    ├─ Overloaded                overloaded        a limit of ours is reached: use fewer
     │  └─ TooManyWorkspaces
     ├─ Unavailable               unavailable       not now: full, starting, stopping, given up; try again later
     │  ├─ DatabaseUnavailable
@@ -26,10 +26,10 @@ An error that only one package raises is defined there, as a subclass of one of 
     │  └─ WorkspaceGivenUp
     ├─ TimedOut                  timed_out
     ├─ OutOfSpace                out_of_space      the disk is full or can't be written
-    └─ Internal                  internal          server error
+    └─ Internal                  internal          our fault
 
-The docstring of a class is its message template. Kinds are independent of HTTP: each transport maps them to its own
-codes in one table. Between processes an error is sent as a `Failure`: plain data, never a pickle.
+The docstring of a class is its message, with fields to fill in. A kind knows no HTTP number: each transport
+maps kinds to its own codes in one table. Between processes an error travels as a `Failure`: data, never a pickle.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ import msgspec
 
 
 class Kind(StrEnum):
-    """What went wrong. Every transport maps these kinds to its own codes."""
+    """What went wrong, in the one vocabulary that every transport translates from."""
 
     INVALID = "invalid"
     UNAUTHENTICATED = "unauthenticated"
@@ -61,9 +61,9 @@ class Kind(StrEnum):
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error as data: stored with a job, sent between processes, and returned in the `error` of a response.
+    """An error as data: what a job stores, what crosses a process border, what stands in an answer's `error`.
 
-    `code` is a `Kind`, or one of the codes that only jobs use: `script_error`, `lost`, `cancelled`.
+    `code` is a `Kind`, or one of the words that only jobs use: `script_error`, `lost`, `cancelled`.
     """
 
     code: str
@@ -94,12 +94,12 @@ class Invalid(TFserveError):
 
 
 class PathRefused(Invalid):
-    """The path {path!r} is outside the readable folders of this server: {roots}. Move the file into one of them, or \
-add its folder to TFSERVE_ROOTS and restart the server."""
+    """The path {path!r} leads outside the folders this server may read: {roots}. Move the file below one of them, or \
+start the server with TFSERVE_ROOTS naming the folder."""
 
 
 class Unauthenticated(TFserveError):
-    """A token is required."""
+    """This needs a token."""
 
     kind = Kind.UNAUTHENTICATED
 
@@ -111,13 +111,13 @@ class Forbidden(TFserveError):
 
 
 class NotFound(TFserveError):
-    """Not found."""
+    """There is no such thing."""
 
     kind = Kind.NOT_FOUND
 
 
 class NoSuchWorkspace(NotFound):
-    """There is no workspace {name!r}{hint}. POST /create_workspace/ creates one, POST /get_workspace/ lists them."""
+    """There is no workspace {name!r}{hint}. POST /create_workspace/ makes one, POST /get_workspace/ lists them."""
 
     def __init__(self, name: str, known: Iterable[str] = ()) -> None:
         super().__init__(name=name, hint=nearest(name, known))
@@ -128,17 +128,17 @@ class NoSuchJob(NotFound):
 
 
 class JobNoLongerKept(NotFound):
-    """Job {job} of workspace {name!r} is no longer kept: only the most recent finished jobs are, for a limited time."""
+    """Job {job} of workspace {name!r} is no longer kept: only the newest finished jobs are, for a limited time."""
 
 
 class Conflict(TFserveError):
-    """This is not possible in the current state."""
+    """This can't be done in the present state."""
 
     kind = Kind.CONFLICT
 
 
 class WorkspaceExists(Conflict):
-    """Workspace {name!r} already exists. Choose another name, or POST /destroy_workspace/ first."""
+    """There is already a workspace {name!r}. Choose another name, or POST /destroy_workspace/ first."""
 
 
 class ServiceOff(Conflict):
@@ -146,18 +146,18 @@ class ServiceOff(Conflict):
 
 
 class IdempotencyKeyReused(Conflict):
-    """The Idempotency-Key {key!r} was already used in workspace {name!r} for a different request (job {job}). Use a \
-new key for a new request."""
+    """The Idempotency-Key {key!r} was used before in workspace {name!r} for another request (job {job}). Use a new \
+key for a new request."""
 
 
 class TooLarge(TFserveError):
-    """This is larger than the server accepts."""
+    """This is larger than this server takes."""
 
     kind = Kind.TOO_LARGE
 
 
 class Unsupported(TFserveError):
-    """This server does not support that."""
+    """This server does not do that."""
 
     kind = Kind.UNSUPPORTED
 
@@ -169,30 +169,30 @@ class Overloaded(TFserveError):
 
 
 class TooManyWorkspaces(Overloaded):
-    """There are already {limit} workspaces, the maximum on this server (max_workspaces). Destroy one first."""
+    """There are already {limit} workspaces, as many as this server allows (max_workspaces). Destroy one first."""
 
 
 class Unavailable(TFserveError):
-    """This is temporarily unavailable. Try again later."""
+    """This can't be done right now. Try again later."""
 
     kind = Kind.UNAVAILABLE
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database is unavailable ({cause}), so nothing was accepted. Try again later."""
+    """The database can't be used right now ({cause}), so nothing was accepted. Try again later."""
 
 
 class QueueFull(Unavailable):
-    """The queue of workspace {name!r} is full: {waiting} jobs are waiting ({setting}). Wait until some have \
-finished."""
+    """{waiting} jobs are waiting in workspace {name!r}, as many as this server takes ({setting}). Wait until some \
+have finished."""
 
 
 class Stopping(Unavailable):
-    """The server is shutting down and accepts no new work. Accepted work resumes after a restart."""
+    """The server is stopping and takes no new work. What was accepted goes on when it is started again."""
 
 
 class WorkspaceGivenUp(Unavailable):
-    """Workspace {name!r} has failed permanently: {reason} POST /restart_workspace/ restarts it."""
+    """Workspace {name!r} was given up: {reason} POST /restart_workspace/ gives it a fresh start."""
 
 
 class TimedOut(TFserveError):
@@ -202,13 +202,13 @@ class TimedOut(TFserveError):
 
 
 class OutOfSpace(TFserveError):
-    """The disk is full or not writable ({cause}), so nothing was accepted. Reading still works."""
+    """The disk is full or can't be written to ({cause}), so nothing was accepted. Reading still works."""
 
     kind = Kind.OUT_OF_SPACE
 
 
 class Internal(TFserveError):
-    """Internal server error. See the server's log for details."""
+    """The server failed. The log of the server has the details."""
 
     kind = Kind.INTERNAL
 
@@ -217,12 +217,12 @@ BY_KIND: dict[str, type[TFserveError]] = {cls.kind: cls for cls in TFserveError.
 
 
 def from_failure(failure: Failure) -> TFserveError:
-    """The exception for a failure that another process sent."""
+    """The error of the failure's kind, to be raised on this side of a process border."""
     return BY_KIND.get(failure.code, Internal)(failure.message, **(failure.detail or {}))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """ " (did you mean 'x'?)" with the known name most similar to `name`, or an empty string."""
+    """The words " (did you mean 'x'?)" for the known name most like `name`, or nothing."""
     match = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {str(match[0])!r}?)" if match else ""
 

@@ -1,8 +1,8 @@
-"""Limits on JSON, checked before parsing: valid UTF-8, nesting depth and number of values.
+"""What no JSON parser should have to see: invalid UTF-8, very deep nesting, and more values than are worth building.
 
-A few kilobytes of gzip can expand to millions of strings, lists or objects. Building them would exhaust the memory and
-block every other request of the process, because a parser holds the GIL until it has finished. So the cost is
-estimated from the punctuation first, which takes a millisecond per MiB.
+A text of a few kilobytes (gzip) can stand for millions of strings, lists or objects. Building them would take all
+memory, and hold up every other request of the process, since a parser does not let go before it has finished. So what
+a text expands to is estimated from its punctuation first, which costs a millisecond for each MiB.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ PIECE = 2**18
 BOM = codecs.BOM_UTF8
 
 COST_NS = {b"[": 450, b"{": 100, b'"': 70, b",": 50}
-"""Relative time that a parser needs for the value that each character begins or separates."""
+"""How long a parser takes to build what each character begins or separates."""
 
 MAX_COST_NS = 250_000_000
 """About 1,300,000 short strings, 500,000 lists or objects of two fields, or 5,000,000 numbers."""
 
 SMALL = 64 * 1024
-"""Texts up to this many bytes are always cheap to parse."""
+"""A text up to this many bytes expands to little, whatever it contains."""
 
 QUOTE = ord('"')
 _NOT_NESTING = bytes(set(range(256)) - set(b'[]{}"'))
@@ -40,12 +40,12 @@ _BACKSLASHES = re.compile(rb"\\*")
 
 
 class ExpandsTooMuch(TooLarge):
-    """The JSON has too many values: more than about 1,300,000 strings, 500,000 lists or objects, \
+    """The JSON has too many values to be built at once: more than about 1,300,000 strings, 500,000 lists or objects, \
 or 5,000,000 numbers outside of long lists. Send several smaller requests, or tensors as binary data (version 2)."""
 
 
 def without_bom(body: bytes) -> bytes:
-    """The text without the byte order mark that some editors and languages write."""
+    """The text without the byte order mark that some editors and languages put in front of it."""
     return body[len(BOM) :] if body.startswith(BOM) else body
 
 
@@ -57,7 +57,7 @@ def check_text(body: bytes) -> None:
 
 
 def check_expansion(text: bytes | memoryview, shortened: Callable[[bytes], bytes] | None = None) -> None:
-    """Raises `ExpandsTooMuch`. Ignores the contents of strings and what `shortened` removes from the text."""
+    """Raises `ExpandsTooMuch`. What is in strings does not count, nor what `shortened` takes out of the text."""
     if len(text) <= SMALL or not _exceeds(text, COST_NS, MAX_COST_NS):
         return
     if shortened is not None:
@@ -65,16 +65,16 @@ def check_expansion(text: bytes | memoryview, shortened: Callable[[bytes], bytes
     cost_ns = 0
     for marks in _structure(text, _NOT_STRUCTURE):
         counts = np.bincount(marks, minlength=256)
-        # Only the closing quote of each string is among the marks.
+        # Of each string only the quote at its end is among the marks.
         cost_ns += sum(int(counts[mark[0]]) * cost * (1 + (mark[0] == QUOTE)) for mark, cost in COST_NS.items())
         if cost_ns > MAX_COST_NS:
             raise ExpandsTooMuch
 
 
 def _exceeds(text: bytes | memoryview, costs: Mapping[bytes, int], most: int) -> bool:
-    """Whether all characters with a cost, including those in strings, cost more than `most`.
+    """Whether all characters with a cost, in strings too, cost more than `most`.
 
-    Counts in chunks: `bytes.count` takes 100 ms for 30 million commas and blocks all other threads.
+    Counts piece by piece: `bytes.count` takes 100 ms for 30 million commas, and no other thread runs meanwhile.
     """
     cost = 0
     for at in range(0, len(text), PIECE):
@@ -86,7 +86,7 @@ def _exceeds(text: bytes | memoryview, costs: Mapping[bytes, int], most: int) ->
 
 
 def depth(json: bytes) -> int:
-    """Nesting depth of arrays and objects, or `MAX_DEPTH` + 1 if it is deeper. Takes 3 ms for 3 MB of numbers."""
+    """How deep arrays and objects are nested, or just more than `MAX_DEPTH`. 3 MB of numbers cost 3 ms."""
     level = deepest = 0
     for marks in _structure(json, _NOT_NESTING):
         levels = np.cumsum(_STEP[marks], dtype=np.int32) + level
@@ -98,14 +98,14 @@ def depth(json: bytes) -> int:
 
 
 def _structure(json: bytes | memoryview, others: bytes) -> Iterator[NDArray[np.uint8]]:
-    """The text outside strings without the characters `others`, and the closing quote of each string.
+    """What is outside of strings but for the characters `others`, and the quote at the end of each string.
 
-    Works in chunks, which bounds its memory and lets other threads run.
+    Works through the text piece by piece, so that its own memory is bounded and other threads get their turn.
     """
     at = in_string = 0
     while at < len(json):
         end = _BACKSLASHES.match(json, at + PIECE).end() if at + PIECE < len(json) else len(json)  # type: ignore[union-attr]
-        end += json[end - 1 : end] == b"\\"  # keep an escape sequence in one chunk
+        end += json[end - 1 : end] == b"\\"  # a piece does not end between a backslash and what it escapes
         piece = bytes(json[at:end]).replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, others)
         marks = np.frombuffer(piece, np.uint8)
         inside = (np.cumsum(marks == QUOTE, dtype=np.int32) + in_string) & 1
@@ -119,11 +119,11 @@ def _check_utf8(body: bytes) -> None:
         if len(body) <= PIECE or not _is_utf8(body):
             body.decode()
     except UnicodeDecodeError as error:
-        raise Invalid(f"the body must be UTF-8 JSON; invalid byte at offset {error.start}: {error.reason}") from None
+        raise Invalid(f"the body must be JSON in UTF-8; byte {error.start} is not: {error.reason}") from None
 
 
 def _is_utf8(body: bytes) -> bool:
-    """The same in chunks, so that no text as long as the body is built."""
+    """The same piece by piece, so that no text as long as the body is built."""
     decoder, view = codecs.getincrementaldecoder("utf-8")(), memoryview(body)
     try:
         for at in range(0, len(body), PIECE):

@@ -1,10 +1,10 @@
-"""Long lists of numbers in JSON, parsed without creating a Python object per number.
+"""Long lists of numbers in JSON, read without making a Python object of each number.
 
-orjson takes 15 ms for the 150,000 numbers of an image, simdjson 2 ms, because it writes them straight into a buffer.
-But simdjson drops the nesting, so the nesting is verified from the text: without the numbers, the remaining brackets
-and commas must be the skeleton of a regular array with exactly that many elements.
+orjson needs 15 ms for the 150,000 numbers of a picture, simdjson 2 ms, since it writes them straight into a buffer.
+But it drops the nesting. So the nesting is proven from the text: what is left of it without the numbers (brackets and
+commas) must be the skeleton of a regular array of just that many elements.
 
-Lists of many megabytes are read in chunks, which takes a quarter of the time and lets other threads run.
+Lists of many megabytes are read piece by piece: that takes a quarter of the time, and other threads get their turn.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from tfserve.json_limits import check_expansion
 from tfserve.tensors import DTYPES, MAX_RANK, Array, Shape
 
 LONG = 8 * 1024
-"""Minimum length of a list's text, in bytes, for this to pay off."""
+"""Bytes of text from which a list is worth the trouble."""
 
 LARGE = 1024 * 1024
-"""In larger bodies it pays off for shorter lists, too, because there are many of them."""
+"""In a larger body shorter lists are worth it too, since there are many."""
 
 LONG_IN_LARGE = 512
 
@@ -37,10 +37,10 @@ MAX_QUOTES = 512
 """A body with more of them is text rather than numbers; a large one may have one for every 128 bytes."""
 
 WHOLE = 1024 * 1024
-"""Longer lists are read in chunks."""
+"""A longer list is read piece by piece."""
 
 PIECE = 256 * 1024
-"""Bytes per chunk: the parser holds the GIL for 2 ms."""
+"""Bytes of text that a parser is given at a time then: it holds the interpreter's lock for 2 ms."""
 
 _NOT_NESTING = bytes(set(range(256)) - set(b"[],"))
 _SPACE = b" \t\n\r"
@@ -50,7 +50,7 @@ _STEP = np.zeros(256, np.int8)
 _STEP[_OPENING], _STEP[_CLOSING] = 1, -1
 _BEFORE_LIST = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*(?=\[)")
 _MARK = secrets.token_hex(8)
-"""Followed by a number, the placeholder for an extracted list. Random, so that clients cannot forge it."""
+"""Stands, with a number behind it, where a list was taken out. Nobody outside can know it."""
 
 _CODES: dict[str, type[Any]] = {"i": np.int64, "u": np.uint64, "d": np.float64}
 
@@ -58,9 +58,9 @@ _parsers: list[Any] = []
 
 
 class Numbers:
-    """A list of numbers in row-major order, as 64-bit integers or floats, before its target type is known.
+    """A list of numbers in row-major order, as 64-bit integers or floats, before it is known what it shall become.
 
-    `shape` is None for a ragged list. `lenient` means that its text may contain NaN.
+    `shape` is None when its lists are not equally long. `lenient` says whether its text may have NaN in it.
     """
 
     __slots__ = ("flat", "lenient", "shape", "text")
@@ -72,7 +72,7 @@ class Numbers:
         self.lenient = lenient
 
     def read(self, dtype_name: str) -> Array | None:
-        """The array; None if the list is ragged or a number is out of range or of another type."""
+        """The array; None when the list is not regular, or not all of its numbers are of this type and in range."""
         dtype = DTYPES.get(dtype_name)
         if dtype is None or self.shape is None or dtype.kind not in ("int", "float"):
             return None
@@ -83,10 +83,10 @@ class Numbers:
 
 
 def decode(body: bytes, *, lenient: bool = False) -> Any:
-    """The JSON with each long list of numbers that is an object's value replaced by `Numbers`.
+    """The JSON with `Numbers` in place of each long list of numbers that is an object's value.
 
-    Plain Python if there is no long list, or if it is hard to find. Raises `orjson.JSONDecodeError`, and
-    `ExpandsTooMuch` before too many values are built.
+    Where nothing is long, or it is hard to tell, it is all plain Python. Raises `orjson.JSONDecodeError`, and
+    `ExpandsTooMuch` before more is built than is good for all.
     """
     if len(body) < LONG:
         return orjson.loads(body)
@@ -98,7 +98,7 @@ def decode(body: bytes, *, lenient: bool = False) -> Any:
         return _put_back(orjson.loads(rest), found)
     except orjson.JSONDecodeError:
         check_expansion(body)
-        return orjson.loads(body)  # for its error message and position
+        return orjson.loads(body)  # for the right words and position
 
 
 def without_lists(body: bytes) -> bytes:
@@ -107,7 +107,7 @@ def without_lists(body: bytes) -> bytes:
 
 
 def parse(text: bytes | memoryview, *, lenient: bool = False) -> Numbers | None:
-    """The list in `text`; None if it is not JSON, has an empty list, or contains anything but numbers."""
+    """The list in `text`; None when it is not JSON, empty somewhere, or has anything but numbers in it."""
     if len(text) > WHOLE:
         return _parse_pieces(memoryview(text), lenient=lenient)
     text = bytes(text)
@@ -116,7 +116,7 @@ def parse(text: bytes | memoryview, *, lenient: bool = False) -> Numbers | None:
         parsed: Any = parser.parse(text)
         flat = next(iter(_flat(parsed, _codes(text))), None)
         del parsed
-    except (ValueError, RuntimeError):  # invalid JSON, or nested too deeply
+    except (ValueError, RuntimeError):  # no JSON, or nested too deeply
         return None
     finally:
         _parsers.append(parser)
@@ -124,14 +124,14 @@ def parse(text: bytes | memoryview, *, lenient: bool = False) -> Numbers | None:
 
 
 def shape_of(text: bytes, count: int) -> Shape | None:
-    """The shape of a list of `count` numbers, from its brackets and commas; None if it is ragged or empty."""
+    """The shape of a list of `count` numbers, by its brackets and commas; None when it is ragged or empty."""
     if count and text.find(b"[", 1) < 0:
         return (count,)
     return _shape_of_skeleton(text.translate(None, _NOT_NESTING), count)
 
 
 def _shape_of_skeleton(skeleton: bytes, count: int) -> Shape | None:
-    """`skeleton` has only the brackets and commas of a list's text."""
+    """`skeleton` is a list's text without everything but brackets and commas."""
     rank = _rank(skeleton)
     if not count or rank > MAX_RANK:
         return None
@@ -147,20 +147,20 @@ def _shape_of_skeleton(skeleton: bytes, count: int) -> Shape | None:
         sizes.append(size)
         length = end - start + 2
     shape = tuple(reversed(sizes))
-    # `[]` and `[7]` have the same skeleton: the count distinguishes them.
+    # `[]` and `[7]` have the same skeleton: the count tells them apart.
     return shape if length == len(skeleton) and prod(shape) == count else None
 
 
 def _rank(skeleton: bytes) -> int:
-    """Number of leading brackets, at most `MAX_RANK` + 1, without copying the rest."""
+    """How many brackets it begins with, without a copy of the rest; just more than `MAX_RANK` at most."""
     begun = skeleton[: MAX_RANK + 1]
     return len(begun) - len(begun.lstrip(b"["))
 
 
 def _repeats(marks: NDArray[np.uint8], length: int) -> bool:
-    """Whether the text repeats its first `length` characters to the end, separated by commas.
+    """Whether the first `length` characters are repeated to the end, with a comma between.
 
-    Compares in chunks, because building and comparing a copy of the text would block all other threads.
+    Compares piece by piece: a copy of the text would be built, and compared, while all other threads wait.
     """
     if len(marks) > length and marks[length] != _COMMA:
         return False
@@ -172,12 +172,12 @@ def _repeats(marks: NDArray[np.uint8], length: int) -> bool:
 
 
 def _codes(text: bytes | memoryview) -> Sequence[str]:
-    """The types to try, in order. A list that begins with a fraction needs no exact integers."""
+    """The types to try, in order. A list that begins with a fraction has no integers to be kept exact."""
     return "d" if b"." in bytes(text[:256]) else "iud"
 
 
 def _flat(parsed: Any, codes: Sequence[str]) -> Iterator[Array]:
-    """The numbers in the types that can hold all of them."""
+    """The numbers in the types that hold them all."""
     for code in codes:
         try:
             flat = np.frombuffer(parsed.as_buffer(of_type=code), _CODES[code])
@@ -187,7 +187,7 @@ def _flat(parsed: Any, codes: Sequence[str]) -> Iterator[Array]:
 
 
 def _narrow(wide: Array, dtype: np.dtype[Any]) -> Array | None:
-    """None if a number does not fit."""
+    """None when a number does not fit."""
     if dtype == wide.dtype:
         return wide
     if dtype.kind not in "iu":  # bfloat16 has a kind of its own
@@ -199,7 +199,7 @@ def _narrow(wide: Array, dtype: np.dtype[Any]) -> Array | None:
     return wide.astype(dtype) if limits.min <= wide.min() and wide.max() <= limits.max else None
 
 
-# --- in chunks
+# --- piece by piece
 
 
 def _parse_pieces(text: memoryview, *, lenient: bool) -> Numbers | None:
@@ -222,13 +222,13 @@ def _parse_pieces(text: memoryview, *, lenient: bool) -> Numbers | None:
 
 
 def _pieces(text: memoryview) -> Iterator[bytes]:
-    """The text in chunks, split at commas."""
+    """The text, cut at commas, without those."""
     at, size = 0, PIECE
     while at < len(text):
         piece = bytes(text[at : at + size])
         if at + size < len(text):
             if (cut := piece.rfind(b",")) < 0:
-                size *= 2  # no comma: the chunk is white space or part of one number
+                size *= 2  # no comma: this piece is all white space or one number
                 continue
             piece = piece[:cut]
         yield piece
@@ -238,9 +238,9 @@ def _pieces(text: memoryview) -> Iterator[bytes]:
 
 
 def _is_spaced(piece: bytes) -> bool:
-    """Whether lists begin only after a comma or an opening bracket, and end only before a comma or a closing bracket.
+    """Whether lists begin only behind a comma or the beginning of another, and end only before such.
 
-    For a list whose elements are all numbers, JSON requires no more.
+    Together with each element's being a number this is what JSON wants of a list that has no strings in it.
     """
     marks = np.frombuffer(piece.translate(None, _SPACE), np.uint8)
     openings, closings = np.flatnonzero(marks == _OPENING), np.flatnonzero(marks == _CLOSING)
@@ -252,7 +252,7 @@ def _is_spaced(piece: bytes) -> bool:
 def _is_balanced(skeleton: bytes) -> bool:
     """Whether the first bracket is closed by the last character, and not before.
 
-    Works in chunks, because numpy blocks all other threads while it sums a large array.
+    Works piece by piece: numpy adds up one large array while all other threads wait.
     """
     marks, level = np.frombuffer(skeleton, np.uint8), 0
     for at in range(0, len(marks), PIECE):
@@ -265,7 +265,7 @@ def _is_balanced(skeleton: bytes) -> bool:
 
 
 def _join(text: memoryview, code: str, *, lenient: bool) -> Array | None:
-    """All numbers; None if one is of another type or a chunk is not valid JSON."""
+    """All numbers; None when one is not of this type, or a piece is not JSON."""
     parser, arrays = simdjson.Parser(), []
     for piece in _pieces(text):
         flat = b"[" + piece.translate(_FLAT) + b"]"
@@ -282,7 +282,7 @@ def _join(text: memoryview, code: str, *, lenient: bool) -> Array | None:
 
 
 def _with_nan(text: bytes) -> Array | None:
-    """Numbers that may include NaN and infinities as bare words."""
+    """Numbers among which NaN and infinities are written as bare words."""
     try:
         values = json.loads(text, parse_float=_finite)
         return np.array(values, np.float64) if {*map(type, values)} <= {int, float} else None
@@ -293,23 +293,23 @@ def _with_nan(text: bytes) -> Array | None:
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"{text} is out of range for a 64-bit float")
+        raise ValueError(f"{text} is more than a number can be")
     return number
 
 
-# --- extracting lists from a document and putting them back
+# --- taken out of a document, and put back
 
 
 def _take_out(body: bytes, *, lenient: bool) -> tuple[bytes, list[Numbers]]:
-    """The body with placeholders for its long lists of numbers, and the lists.
+    """The body with marks for its long lists of numbers, and those.
 
-    Without backslashes, every other quote begins a string, so `: [` after a string begins the value of a key. A list of
-    numbers ends at the last `]` before the next `}` or quote. If it is cut at the wrong position, the rest or the list
-    has an unbalanced bracket and is not valid JSON.
+    Without backslashes, every other quote begins a text; so what stands behind a text and begins with `: [` is the
+    value of a key. It ends at the last `]` before the next `}` or quote, if it is made of numbers. If it was cut at the
+    wrong place, then either the rest or the list has an odd bracket, and is not JSON.
     """
     pieces: list[bytes] = []
     found: list[Numbers] = []
-    done, view = 0, memoryview(body)  # copying a long list would block all other threads
+    done, view = 0, memoryview(body)  # a copy of a long list would hold up all other threads
     long = LONG_IN_LARGE if len(body) > LARGE else LONG
     for start, end in _outside_of_texts(body) if b"\\" not in body else ():
         if end - start < long or (before := _BEFORE_LIST.match(body, start, end)) is None:
@@ -324,7 +324,7 @@ def _take_out(body: bytes, *, lenient: bool) -> tuple[bytes, list[Numbers]]:
 
 
 def _outside_of_texts(body: bytes) -> list[tuple[int, int]]:
-    """Begin and end of the text between strings. Nothing if there are too many."""
+    """Where the stretches behind each text begin and end. Nothing when there are too many."""
     most = max(MAX_QUOTES, len(body) // 128)
     quotes = [-1]
     while len(quotes) <= most:
@@ -337,7 +337,7 @@ def _outside_of_texts(body: bytes) -> list[tuple[int, int]]:
 
 
 def _put_back(document: Any, found: list[Numbers]) -> Any:
-    """Replaces the placeholders with the lists."""
+    """Puts the lists where their marks are."""
     containers = [document]
     while containers:
         node = containers.pop()

@@ -1,8 +1,8 @@
 """Python values as JSON, by the rule of the workspace API.
 
 Numbers of numpy, TensorFlow and Keras become numbers and nested lists, pandas frames CSV text, sets and tuples lists,
-bytes `{"b64": …}`, NaN and infinities null. Everything else becomes its `str()`. None of those libraries is imported
-here: their values are recognised by the module of their class.
+bytes `{"b64": …}`, NaN and infinities null; what has no JSON form becomes its `str()`. None of those libraries is
+imported here: a value of theirs is known by the module of its class, so it has been imported by whoever made it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _NAME_OF_CLASS: Any = type.__dict__["__name__"]
 
 
 class DoesNotFit(Exception):
-    """The JSON of the value exceeds the caller's limit."""
+    """The value's JSON is longer than the caller's limit."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """An interrupt of this process, as opposed to an exception of a value's own code. It ends a conversion.
+    """A real interrupt, by whoever runs this process: it ends a conversion.
 
-    Any other exception from a value's own code, even KeyboardInterrupt, affects only that value. Scripts see this one
-    under its usual name.
+    Whatever else comes out of a value's own code, were it a KeyboardInterrupt, concerns that value alone. Scripts see
+    this under the name that they know.
     """
 
     __module__ = "builtins"
@@ -43,9 +43,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 def encode(value: Any, *, limit_bytes: int | None = None, bytes_as_text: bool = False) -> bytes:
-    """The JSON text of any value. Raises `DoesNotFit` early, before a huge value is fully converted.
+    """The JSON text of any value. Raises `DoesNotFit`, long before all of a huge value is converted.
 
-    With `bytes_as_text`, UTF-8 bytes become text, as for the elements of a string tensor.
+    With `bytes_as_text`, bytes are text where they are UTF-8, as the elements of a string tensor are.
     """
     plain = _Conversion(limit_bytes, bytes_as_text).convert(value)
     encoded = msgspec.json.encode(plain)
@@ -55,55 +55,55 @@ def encode(value: Any, *, limit_bytes: int | None = None, bytes_as_text: bool = 
 
 
 def encode_object(members: Mapping[str, bytes]) -> bytes:
-    """A JSON object from members that are already JSON text."""
+    """A JSON object of members that are JSON text already."""
     return msgspec.json.encode({_clean(name): msgspec.Raw(value) for name, value in members.items()})
 
 
 def encode_list(items: Iterable[bytes]) -> bytes:
-    """A JSON list from items that are already JSON text."""
+    """A JSON list of items that are JSON text already."""
     return msgspec.json.encode([msgspec.Raw(item) for item in items])
 
 
 def summary(value: Any) -> dict[str, Any]:
-    """A summary of a value that is too large: its type, shape, dtype, length and first few values."""
+    """What stands in for a value that is too large: its type, shape, dtype, length and first few values."""
     facts: dict[str, Any] = {"summary": True, "type": type_name(value)}
     if (shape := shape_of(value)) is not None:
         facts["shape"] = shape
     for name, fact in (("dtype", _dtype), ("length", len), ("values", _preview)):
-        # User-defined classes may raise anything; then this attribute is omitted.
+        # Anything may go wrong in a stranger's class; then this fact is left out.
         with tolerance():
             facts[name] = fact(value)
     return facts
 
 
 def shape_of(value: Any) -> list[int] | None:
-    """The shape of an array, tensor or data frame; None for everything else."""
+    """The shape of an array, a tensor or a frame; None for everything else."""
     with tolerance():
         return [int(size) for size in value.shape]
     return None
 
 
 def type_name(value: Any) -> str:
-    """The name of a value's class, bypassing its metaclass."""
+    """The name of a value's class, which its metaclass has no say in."""
     name: str = _NAME_OF_CLASS.__get__(type(value))
     return _clean(name)
 
 
 @contextlib.contextmanager
 def tolerance() -> Iterator[None]:
-    """Suppresses every exception of a value's own code, except an interrupt of this process."""
+    """Within, whatever a value's own code raises is left behind; a real interrupt is not."""
     try:
         yield
     except Interrupted:
         raise
-    except BaseException:  # noqa: S110  # a user-defined __len__ may raise SystemExit
+    except BaseException:  # noqa: S110  # a stranger's __len__ may raise SystemExit
         pass
 
 
 class _Conversion:
-    """Converts a value to plain lists, dicts and scalars within a budget of JSON bytes.
+    """One value on its way to plain lists, dicts and scalars, within a budget of JSON bytes.
 
-    The estimated cost of each part never exceeds its true length, so a value that fits is never refused.
+    The cost of each part is never more than its true length, so nothing is refused that would have fitted.
     """
 
     def __init__(self, limit_bytes: int | None, bytes_as_text: bool) -> None:
@@ -120,7 +120,7 @@ class _Conversion:
             return self.text(value)
 
     def foresee(self, size_bytes: int) -> None:
-        """Raises `DoesNotFit` if `least` more bytes exceed the budget."""
+        """Refuses at once what will take at least so much."""
         if size_bytes > self._left:
             raise DoesNotFit
 
@@ -205,7 +205,7 @@ class _Conversion:
         return self.convert(array.tolist())
 
     def tensor(self, value: Any) -> Any:
-        """A TensorFlow or Keras tensor or variable that has a value."""
+        """A TensorFlow or Keras tensor or variable with a value."""
         if getattr(getattr(value, "dtype", None), "name", "") == "string":
             self._bytes_as_text, before = True, self._bytes_as_text
             try:
@@ -215,12 +215,12 @@ class _Conversion:
         return self.convert(value.numpy())
 
     def csv(self, value: Any) -> str:
-        """A pandas data frame or series."""
+        """A pandas frame or series."""
         self.foresee(2 * int(value.size))
         return self.string(value.to_csv())
 
     def listed(self, value: Any) -> Any:
-        """A value with `tolist`, such as a pandas index."""
+        """What has a `tolist`, such as a pandas index."""
         self.foresee(2 * len(value))
         return self.convert(value.tolist())
 
@@ -301,7 +301,7 @@ _BY_LIBRARY: dict[str, Callable[[type], _Converter | None]] = {
 
 
 def _converter(cls: type) -> _Converter:
-    """The converter of a class: that of its first known base class."""
+    """How values of a class become JSON: by the first of its bases that is known."""
     if (known := _BY_TYPE.get(cls)) is not None:
         return known
     for ancestor in cls.__mro__:
@@ -314,7 +314,7 @@ def _converter(cls: type) -> _Converter:
 
 
 def _is_plain(values: list[Any]) -> bool:
-    """Whether the list needs no conversion. All in C: a million numbers take about 20 ms."""
+    """Whether the list is valid JSON as it stands. All in C: a million numbers take some 20 ms."""
     types = set(map(type, values))
     if types <= {NoneType, bool}:
         return True
@@ -330,7 +330,7 @@ def _fits(number: int) -> bool:
 
 
 def _with_nulls(array: Any, valid: Any) -> Any:
-    """The nested list of an array, with null wherever `valid` is false."""
+    """The nested list of an array, with null wherever it is not valid."""
     if valid.all():
         return array.tolist()
     holed = array.astype(object)
@@ -339,7 +339,7 @@ def _with_nulls(array: Any, valid: Any) -> Any:
 
 
 def _clean(text: str) -> str:
-    """Replaces unpaired surrogates, which UTF-8 cannot encode."""
+    """Half of a surrogate pair can't be written in UTF-8."""
     if text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -350,7 +350,7 @@ def _dtype(value: Any) -> str:
 
 
 def _preview(value: Any) -> list[Any]:
-    """The first few values, omitting long ones."""
+    """The first few values, each only if it is short."""
     if isinstance(value, str | bytes | bytearray):
         return [_plain(value[:PREVIEW_CHARACTERS])]
     if hasattr(value, "dtype") and hasattr(value, "__getitem__"):

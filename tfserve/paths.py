@@ -1,7 +1,7 @@
-"""Resolves paths from callers and refuses those outside the allowed roots.
+"""Resolves a path that a caller names inside the allowed roots, or refuses it.
 
-Symbolic links are followed before a path is checked. It is checked twice: as written, and as a lenient library might
-read it (percent-decoded, with backslashes as slashes).
+A path is judged by where it leads after symbolic links are followed. It is judged twice: as it is written, and
+as a sloppy reader further down would read it (percent-decoded, backslashes as slashes).
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ _SERVER_PATH = re.compile(rf"""(?<![\w./:~-])/(?:{_TOP})(?:/[^\s'"<>|:;,()\[\]]*
 
 
 def resolve(path: str, *, start: Path, roots: Sequence[Path]) -> Path:
-    """The absolute path of `path` relative to the folder `start`.
+    """The absolute path that `path` means, seen from the folder `start`.
 
-    Raises `PathRefused` if it leads outside `roots`, `Invalid` if it is not a valid path. The file need not exist.
+    Raises `PathRefused` when it leads outside `roots`, `Invalid` when it is no path at all. The file need not exist.
     """
     if not path or "\0" in path or len(path) > MAX_PATH:
-        raise Invalid(f"expected a path of 1 to {MAX_PATH} characters without NUL, got {path[:100]!r}", field="path")
+        raise Invalid(
+            f"a path of 1 to {MAX_PATH} characters without NUL was expected, {path[:100]!r} was given", field="path"
+        )
     for reading in (unquote(path).replace("\\", "/"), path):
         resolved = _real(start / reading)
         if not any(resolved.is_relative_to(root) for root in roots):
@@ -35,16 +37,16 @@ def resolve(path: str, *, start: Path, roots: Sequence[Path]) -> Path:
 
 
 def read_inside(path: str, roots: Sequence[Path]) -> bytes:
-    """The bytes of a file inside `roots`, or anywhere if `roots` is empty.
+    """The bytes of a file that lies inside `roots`; without roots, anywhere.
 
-    Checks the file after opening it, so that swapping a link in between has no effect. Raises `PermissionError` if
-    it is outside, and the errors of `open`.
+    The file that was opened is what is checked, so a link that is swapped meanwhile does not help. Raises
+    `PermissionError` when it lies outside, and what `open` raises.
     """
     with Path(path).open("rb") as file:
         opened = Path(f"/proc/self/fd/{file.fileno()}").readlink()
         if roots and not any(opened.is_relative_to(root) for root in roots):
             raise PermissionError(
-                f"{path} leads to {opened}, outside the readable folders of this server: {', '.join(map(str, roots))}"
+                f"{path} leads to {opened}, outside the folders this server may read: {', '.join(map(str, roots))}"
             )
         return file.read()
 
@@ -52,14 +54,14 @@ def read_inside(path: str, roots: Sequence[Path]) -> bytes:
 def _real(path: Path) -> Path:
     try:
         return Path(os.path.realpath(path))
-    except ValueError as error:  # a NUL after decoding
-        raise Invalid(f"{str(path)!r} is not a valid path: {error}", field="path") from error
+    except ValueError as error:  # a NUL that the decoding brought in
+        raise Invalid(f"{str(path)!r} is not a path: {error}", field="path") from error
 
 
 def without_folders(text: str, *known: str) -> str:
-    """The message with paths shortened to file names, for callers who must not learn the server's directory layout.
+    """A message for callers who may not know where the server keeps its files: each path is only the file's name.
 
-    `known` are paths with spaces that may occur in it, which no pattern would find.
+    `known` are paths that may be in it and have spaces in them, which no pattern finds.
     """
     for path in map(Path, filter(None, known)):
         text = text.replace(str(path), path.name).replace(f"{path.parent}/", "")

@@ -1,8 +1,8 @@
-"""Conversion between tensors and JSON for all protocols, by the casting rule of `tfserve.tensors`.
+"""Tensors in JSON, both ways, as all protocols use them; what becomes what stands in `tfserve.tensors`.
 
-decode(body) → Python values, with long lists of numbers left unparsed
+decode(body) → Python values, with long lists of numbers left unread
 to_array(value, spec, name) → the array that the model takes
-from_array(array, …) → JSON text: shortest exact numbers, whole floats as 2.0, bytes as text or b64
+from_array(array, …) → JSON text: numbers as short as they are exact, whole floats as 2.0, bytes as text or b64
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tfserve.tensors import BFLOAT16, DTYPES, Array, Ragged, TensorSpec, cast, c
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 EXPLAINED_BYTES = 1024 * 1024
-"""Longer lists are not converted to Python objects just for an error message."""
+"""A longer list is not turned into Python objects for the sake of an error message."""
 
 WRITTEN_AT_ONCE = 512 * 1024
-"""Arrays with more elements are written in chunks, which lets other threads run."""
+"""Elements. More are written piece by piece, so that other threads get their turn."""
 
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SPACE = " \t\n\r"
@@ -40,11 +40,11 @@ class NotJson(Invalid):
 
 
 class NotFinite(Invalid):
-    """Output {name!r} contains NaN or infinity, which JSON cannot represent. Request it as binary data."""
+    """The output {name!r} has NaN or infinite elements, which JSON can't say. Ask for it in binary."""
 
 
 def decode(body: bytes) -> Any:
-    """The JSON in `body`, with long lists of numbers as `Numbers`. The last of duplicate keys wins.
+    """The JSON in `body`, its long lists of numbers as `Numbers`. Of keys that are there twice the last one counts.
 
     Raises `NotJson`, `ExpandsTooMuch`.
     """
@@ -56,12 +56,12 @@ def decode(body: bytes) -> Any:
 
 
 def decode_leniently(body: bytes) -> Any:
-    """The same, but accepts NaN, Infinity and -Infinity as numbers and ignores text after the document."""
+    """The same; but NaN, Infinity and -Infinity are numbers, and what stands behind the document is not looked at."""
     body = without_bom(body)
     try:
         return json_numbers.decode(body, lenient=True)
     except orjson.JSONDecodeError as error:
-        # Only use the slow parser where its result can differ.
+        # The slow parser is asked only where it can know better.
         is_odd = error.msg.startswith(_MORE) or b"NaN" in body or b"Infinity" in body
         found = _lenient(body) if is_odd else None
         if found is None:
@@ -70,7 +70,7 @@ def decode_leniently(body: bytes) -> Any:
 
 
 def to_array(value: Any, spec: TensorSpec, name: str) -> Array:
-    """Converts a caller's decoded value for input `name` to an array of `spec.dtype`. Raises `Invalid`."""
+    """The array of `spec.dtype` for a decoded value that a caller gave as `name`. Raises `Invalid`."""
     if value.__class__ is not Numbers:
         return cast(value, spec, name)
     if value.shape is not None:
@@ -80,25 +80,26 @@ def to_array(value: Any, spec: TensorSpec, name: str) -> Array:
 
 
 def explained(numbers: Numbers, spec: TensorSpec, name: str) -> Any:
-    """Converts an invalid list to plain Python, so that the casting rule can report what is wrong with it.
+    """Plain Python for a list that is wrong in some way, so that the casting rule says in which.
 
-    Does not build huge lists for that: raises `Invalid` with what is known, without naming an element.
+    A huge list is not built for that: raises `Invalid` with what is known of it, which names no element.
     """
     if len(numbers.text) <= EXPLAINED_BYTES:
         return plain(numbers)
     if spec.dtype not in DTYPES:
-        return [0]  # for which the casting rule gives the same error
+        return [0]  # of which the casting rule says the same
     if DTYPES[spec.dtype].kind in ("bool", "string"):
-        raise Invalid(f"Input {name!r} takes {spec}, got a long list of numbers.")
+        raise Invalid(f"Input {name!r} takes {spec}; a long list of numbers was given.")
     if numbers.shape is None:
-        raise Ragged(f"Input {name!r} is ragged: lists at the same depth must have equal length and not be empty.")
+        raise Ragged(f"Input {name!r} is ragged: all of its lists of one depth must be equally long, and not empty.")
     raise Invalid(
-        f"Input {name!r} takes {spec}, got a number out of range for {spec.dtype}, or with a fraction or exponent."
+        f"Input {name!r} takes {spec}; a number was given that {spec.dtype} can't hold, or one with a fraction or"
+        " exponent."
     )
 
 
 def plain(value: Any) -> Any:
-    """A decoded value without top-level `Numbers`. Raises `NotJson`."""
+    """A decoded value without `Numbers` at its top. Raises `NotJson`."""
     if value.__class__ is not Numbers:
         return value
     check_expansion(value.text)
@@ -113,9 +114,9 @@ def plain(value: Any) -> Any:
 
 
 def from_array(array: Array, *, name: str = "", tokens: bool = False, b64: bool = False) -> bytes:
-    """An array as JSON text. Raises `NotFinite` for NaN and infinities, unless `tokens` allows them as bare words.
+    """An array as JSON text. Raises `NotFinite` for NaN and infinities, unless `tokens` writes them as bare words.
 
-    Strings are written as text if they are valid UTF-8 and `b64` is not set, otherwise as {"b64": …}.
+    Strings are written as text if they are UTF-8 and `b64` is not set, else as {"b64": …}.
     """
     if array.size > WRITTEN_AT_ONCE and array.ndim:
         return _from_large_array(array, name=name, tokens=tokens, b64=b64)
@@ -126,7 +127,7 @@ def from_array(array: Array, *, name: str = "", tokens: bool = False, b64: bool 
     if not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
     text = orjson.dumps(array if array.ndim else array[()], option=OPTIONS)
-    if array.dtype.kind == "f" and b"n" in text:  # orjson writes null for NaN and infinities
+    if array.dtype.kind == "f" and b"n" in text:  # orjson writes null for what is not finite
         if not tokens:
             raise NotFinite(name=name)
         return _with_tokens(text, array)
@@ -141,7 +142,7 @@ def _from_large_array(array: Array, *, name: str, tokens: bool, b64: bool) -> by
 
 
 def string(value: bytes, *, b64: bool = False) -> str | dict[str, str]:
-    """A string element as a JSON value."""
+    """A string element as JSON knows it."""
     if not b64:
         try:
             return value.decode()
@@ -157,7 +158,7 @@ def _texts(array: Array, *, b64: bool) -> Any:
 
 
 def _with_tokens(text: bytes, array: Array) -> bytes:
-    """The text with each null replaced by NaN, Infinity or -Infinity."""
+    """The text with the right word for each null."""
     strange = array[~np.isfinite(array)].tolist()
     words = [b"NaN" if math.isnan(each) else b"Infinity" if each > 0 else b"-Infinity" for each in strange]
     pieces = text.split(b"null")
@@ -165,7 +166,7 @@ def _with_tokens(text: bytes, array: Array) -> bytes:
 
 
 def _lenient(body: bytes) -> tuple[Any, str] | None:
-    """The value at the start of a text that may contain NaN, and the remaining text; None if there is no value."""
+    """The value at the start of a text that may have NaN, and what stands behind it; None when there is none."""
     if _LONE_SURROGATE.search(body):
         return None
     check_expansion(body)
@@ -180,7 +181,7 @@ def _lenient(body: bytes) -> tuple[Any, str] | None:
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"{text} is out of range for a 64-bit float")
+        raise ValueError(f"{text} is more than a number can be")
     return number
 
 
@@ -190,5 +191,5 @@ _decoder = json.JSONDecoder(parse_float=_finite)
 def _cause(body: bytes, error: orjson.JSONDecodeError) -> str:
     if not body.strip():
         return "The document is empty"
-    what = "nested too deeply" if "depth limit" in error.msg else error.msg
+    what = "it is nested too deeply" if "depth limit" in error.msg else error.msg
     return f"{what} (line {error.lineno}, column {error.colno})"

@@ -1,14 +1,14 @@
-"""Tensor specs, signatures, type names, and the rule for casting JSON values.
+"""Tensors as everybody here speaks of them: specs, signatures, the names of their types, and the one casting rule.
 
     value in JSON            may become
     true, false              bool
     a whole number           any integer type that it fits into, exactly; any float type
     a number                 any float type that it fits into
     text, {"b64": "…"}       string
-    lists of these           a tensor with one more dimension; all of equal length
+    lists of these           a tensor with one more dimension; all of one length
 
-There are no other casts: 1.0, "3" and true are not integers, and null is never valid. NaN and infinities are floats if
-the JSON parser accepts them.
+Nothing else is cast: not 1.0 or "3" or true to an integer, and null to nothing. NaN and infinities are floats, where
+the parser that read the JSON lets them through.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_RANK = 32
 
 
 class DType(msgspec.Struct, frozen=True):
-    """An element type with its three names. `name` is TensorFlow's, which is also numpy's except for strings."""
+    """One type of element under its three names. `name` is TensorFlow's own, and numpy's but for strings."""
 
     name: str
     kind: str
@@ -42,7 +42,7 @@ class DType(msgspec.Struct, frozen=True):
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        """The corresponding numpy type."""
+        """The numpy type that holds it."""
         return _NUMPY[self.name]
 
 
@@ -72,7 +72,7 @@ _NUMPY: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
 
-#: The names of numpy's types, cached because `dtype.name` takes a microsecond.
+#: The names of numpy's types: reading `dtype.name` takes numpy a whole microsecond.
 NAMES: dict[np.dtype[Any], str] = {dtype: name for name, dtype in _NUMPY.items()}
 
 BFLOAT16 = _NUMPY["bfloat16"]
@@ -113,9 +113,9 @@ _JSON_NAMES: dict[type, str] = {
 
 
 class Quantization(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Quantization parameters: the integers of a quantized tensor mean `scale` * (integer - `zero_point`).
+    """What the integers of a quantized tensor stand for: `scale` * (integer - `zero_point`).
 
-    One value for the whole tensor, or one for each position along `axis`.
+    One number for the whole tensor, or one for each position along `axis`.
     """
 
     scale: float | tuple[float, ...]
@@ -128,7 +128,7 @@ class Quantization(msgspec.Struct, frozen=True, omit_defaults=True):
         return ((array.astype(np.float32) - zero_point) * scale).astype(np.float32, copy=False)
 
     def quantized(self, values: Array, dtype: np.dtype[Any]) -> Array:
-        """The nearest integers in the range of `dtype`."""
+        """The nearest integers that `dtype` has."""
         scale, zero_point = self._along(values.ndim)
         limits = np.iinfo(dtype)
         return np.clip(np.rint(values / scale + zero_point), limits.min, limits.max).astype(dtype)
@@ -143,10 +143,10 @@ class Quantization(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Type and shape of a tensor. A size of -1 is any size, a shape of None any rank.
+    """What a tensor looks like. A size of -1 is any size; a shape of None any rank.
 
-    `quantization` has the parameters of a quantized model; callers send and receive the integers.
-    `part` names a component of a ragged or sparse tensor, such as "row_splits of 'ids'"; otherwise it is empty.
+    `quantization` says what the integers of a quantized model stand for. Callers give and get the integers.
+    `part` says what it is of a ragged or sparse tensor, such as "row_splits of 'ids'"; empty for all others.
     """
 
     name: str
@@ -157,7 +157,7 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_batched(self) -> bool:
-        """Whether the first dimension is variable and counts examples. In a component (`part`) it counts values."""
+        """Whether the first dimension may have any size, and counts examples: that of a part counts values."""
         return bool(self.shape) and self.shape is not None and self.shape[0] == -1 and not self.part
 
     def accepts(self, shape: Shape) -> bool:
@@ -166,7 +166,7 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
             return True
         if len(wanted) != len(shape):
             return False
-        for want, given in zip(wanted, shape, strict=True):  # noqa: SIM110 - a generator takes twice as long
+        for want, given in zip(wanted, shape, strict=True):  # noqa: SIM110 - a generator would take twice as long
             if want not in (-1, given):
                 return False
         return True
@@ -177,13 +177,13 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Ragged(Invalid):
-    """Lists at the same depth have different lengths."""
+    """Lists of one depth have different lengths."""
 
 
 class Signature(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The inputs and outputs of one function of a model.
+    """What a model can be asked: its inputs and outputs.
 
-    `method` is `classify` or `regress` if the model takes serialized tf.Example, and empty for plain tensors.
+    `method` is `classify` or `regress` where the model takes serialized tf.Example, and empty for plain tensors.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -192,13 +192,13 @@ class Signature(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def cast(value: Any, spec: TensorSpec, name: str) -> Array:
-    """Converts a caller's JSON value for input `name` to an array of `spec.dtype`. Raises `Invalid`."""
+    """The array of `spec.dtype` for a JSON value that a caller gave as `name`. Raises `Invalid`."""
     quick = _cast_few(value, spec)
     if quick is not None:
         return quick
     dtype = DTYPES.get(spec.dtype)
     if dtype is None:
-        raise Invalid(f"Input {name!r} takes {spec}, a type that JSON cannot represent.")
+        raise Invalid(f"Input {name!r} takes {spec}, a type that can't be given in JSON.")
     shape = _shape_at_first_glance(value)
     check_shape(shape, spec, name)
     leaves = _leaves(value, shape, name)
@@ -209,13 +209,15 @@ def cast(value: Any, spec: TensorSpec, name: str) -> Array:
 
 
 def check_shape(shape: Shape, spec: TensorSpec, name: str) -> None:
-    """Raises `Invalid` if a value of this shape does not match the `spec` of input `name`."""
+    """Raises `Invalid` when a value of this shape, that a caller gave as `name`, is none for `spec`."""
     if not spec.accepts(shape):
-        raise Invalid(f"Input {name!r} takes {spec}, got shape {list(shape)}.{_batch_hint(shape, spec)}")
+        raise Invalid(
+            f"Input {name!r} takes {spec}; a value of shape {list(shape)} was given.{_batch_hint(shape, spec)}"
+        )
 
 
 def _cast_few(value: Any, spec: TensorSpec) -> Array | None:
-    """The array for a short, regular list of numbers in range; None in all other cases. Takes 2 µs for four floats."""
+    """The array for a short, regular list of numbers in range; None when there is any doubt. 2 µs for four floats."""
     rule = _FEW.get(spec.dtype)
     if rule is None:
         return None
@@ -229,13 +231,13 @@ def _cast_few(value: Any, spec: TensorSpec) -> Array | None:
         if not (lowest <= min(leaves) and max(leaves) <= highest):
             return None
         array = np.array(value, dtype)
-    except (TypeError, IndexError, KeyError, ValueError):  # not a list, or empty, or ragged
+    except (TypeError, IndexError, KeyError, ValueError):  # no list, an empty one, a ragged one
         return None
     return array if array.ndim <= MAX_RANK and spec.accepts(array.shape) else None
 
 
 def _shape_at_first_glance(value: Any) -> Shape:
-    """The shape of the value, assuming that its lists are as long as the first one at each depth."""
+    """The shape that the value has if all of its lists are as long as their first ones."""
     shape = []
     while isinstance(value, list):
         shape.append(len(value))
@@ -247,21 +249,21 @@ def _shape_at_first_glance(value: Any) -> Shape:
 
 def _batch_hint(shape: Shape, spec: TensorSpec) -> str:
     if spec.is_batched and spec.accepts((1, *shape)):
-        return " Its first dimension counts examples: wrap a single example in [ ]."
+        return " Its first dimension counts examples: put [ ] around a single one."
     return ""
 
 
 def _leaves(value: Any, shape: Shape, name: str) -> list[Any]:
-    """All elements in order. Raises `Invalid` if a list does not have the length given by the shape.
+    """All elements in order. Raises `Invalid` when a list is longer or shorter than its shape says.
 
     All in C, so a list of a million numbers takes milliseconds.
     """
     if len(shape) > MAX_RANK:
-        raise Invalid(f"Input {name!r} has {len(shape)} dimensions; the maximum is {MAX_RANK}.")
+        raise Invalid(f"Input {name!r} has {len(shape)} dimensions; at most {MAX_RANK} are possible.")
     level: list[Any] = [value]
     for depth, size in enumerate(shape):
         if set(map(type, level)) != {list}:
-            raise _ragged(name, shape, f"there is a value that is not a list at depth {depth}")
+            raise _ragged(name, shape, f"there is something else than a list at depth {depth}")
         lengths = set(map(len, level))
         if lengths != {size}:
             raise _ragged(name, shape, f"the lists at depth {depth} have lengths {sorted(lengths)[:5]}")
@@ -271,8 +273,8 @@ def _leaves(value: Any, shape: Shape, name: str) -> list[Any]:
 
 def _ragged(name: str, shape: Shape, cause: str) -> Ragged:
     return Ragged(
-        f"Input {name!r} is ragged: its first elements give shape {list(shape)}, but {cause}."
-        " Lists at the same depth must have equal length."
+        f"Input {name!r} is ragged: by its first elements its shape is {list(shape)}, but {cause}."
+        " All lists of one depth must be equally long."
     )
 
 
@@ -283,7 +285,7 @@ def _check_leaves(leaves: Sequence[Any], dtype: DType, spec: TensorSpec, name: s
         raise Ragged(f"Input {name!r} is ragged: some of its elements are lists and others are not.")
     if strangers:
         given = " and ".join(sorted(_JSON_NAMES.get(each, each.__name__) for each in strangers))
-        raise Invalid(f"Input {name!r} takes {spec}: expected {words}, got {given}.")
+        raise Invalid(f"Input {name!r} takes {spec}, so {words}; {given} was given.")
 
 
 def _numbers(value: Any, dtype: DType, spec: TensorSpec, name: str) -> Array:
@@ -296,7 +298,7 @@ def _numbers(value: Any, dtype: DType, spec: TensorSpec, name: str) -> Array:
         if not np.isfinite(array).all() and (np.isfinite(array) != np.isfinite(wide)).any():
             raise OverflowError
     except OverflowError:
-        raise Invalid(f"Input {name!r} takes {spec}, got a number out of range for {dtype.name}.") from None
+        raise Invalid(f"Input {name!r} takes {spec}; a number was given that {dtype.name} can't hold.") from None
     return array
 
 
@@ -312,20 +314,20 @@ def _octets(leaf: Any, spec: TensorSpec, name: str) -> bytes:
     if isinstance(leaf, dict) and leaf.keys() == {"b64"} and isinstance(leaf["b64"], str):
         return decode_b64(leaf["b64"], f"Input {name!r}")
     given = _JSON_NAMES.get(type(leaf), type(leaf).__name__)
-    raise Invalid(f'Input {name!r} takes {spec}: expected text or {{"b64": "…"}}, got {given}.')
+    raise Invalid(f'Input {name!r} takes {spec}, so text or {{"b64": "…"}}; {given} was given.')
 
 
 def encode_text(text: str, owner: str) -> bytes:
-    """A string of `owner` as UTF-8. Raises `Invalid` for an unpaired surrogate."""
+    """The UTF-8 of a string that `owner` has. Raises `Invalid` for half of a surrogate pair."""
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise Invalid(f"{owner} contains text with an unpaired surrogate, which is not valid Unicode.") from None
+        raise Invalid(f"{owner} has text with half of a surrogate pair, which is not valid Unicode.") from None
 
 
 def decode_b64(text: str, owner: str) -> bytes:
-    """The decoded bytes of a base64 value of `owner`. Raises `Invalid`."""
+    """The bytes of a base64 value that `owner` has. Raises `Invalid`."""
     try:
         return base64.b64decode(text, validate=True)
-    except ValueError as error:  # binascii.Error is a ValueError; non-ASCII characters raise one, too
-        raise Invalid(f"{owner} has a b64 value that is not valid base64: {str(error).rstrip('.')}.") from None
+    except ValueError as error:  # binascii.Error is one; characters beyond ASCII are another
+        raise Invalid(f"{owner} has a b64 value that is not base64: {str(error).rstrip('.')}.") from None

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,18 @@ REPOSITORY = Path(__file__).parents[2]
 START_TIMEOUT_S = 60
 
 
-RUNSERVER = (sys.executable, "manage.py", "runserver")
-
-
 class Server:
-    """`manage.py runserver`, or another `command`, on a free port, and what a test wants to do with it."""
+    """`manage.py runserver` on a free port, and what a test wants to do with it."""
 
-    def __init__(
-        self, data_dir: Path, *options: str, environment: dict[str, str] | None = None,
-        command: Sequence[str] = RUNSERVER, folder: Path = REPOSITORY, host: str = "127.0.0.1",
-    ) -> None:  # fmt: skip
+    def __init__(self, data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> None:
         self.data_dir = data_dir
         self.roots = data_dir.parent
         self.lines: list[str] = []
         self._ready = threading.Event()
         roots = os.pathsep.join(map(str, (REPOSITORY, self.roots)))
         self.process = subprocess.Popen(
-            [*command, f"{host}:0", "--data-dir", str(data_dir), *options],
-            cwd=folder,
+            [sys.executable, "manage.py", "runserver", "127.0.0.1:0", "--data-dir", str(data_dir), *options],
+            cwd=REPOSITORY,
             # A conversion takes half a minute of both cores, for every model of every test.
             env={**os.environ, "TFSERVE_ROOTS": roots, "TFSERVE_CONVERT": "0", **(environment or {})},
             stdout=subprocess.PIPE,

@@ -37,7 +37,7 @@ def test_the_guide_has_every_endpoint_of_the_contract(server: Server, body: byte
         assert page["result"]
         assert isinstance(page["request"], dict)
     assert guide["/push_job/"]["request"]["timeout"] == {
-        "type": "number", "description": "seconds to wait for the job to finish; 0: do not wait", "default": 1.0,
+        "type": "number", "description": "seconds to wait for the job's end; 0 does not wait", "default": 1.0,
     }  # fmt: skip
 
 

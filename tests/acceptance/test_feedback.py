@@ -69,7 +69,7 @@ def test_an_image_is_sent_back_with_its_label_as_json_or_as_a_file(server: Serve
 def test_wrong_feedback_is_refused_with_what_is_expected(server: Server, task: str) -> None:
     path = f"/tasks/{task}/feedback"
     for content, words in (
-        ({"image": {"b64": "é"}, "label": "digit 1"}, "not valid base64"),
+        ({"image": {"b64": "é"}, "label": "digit 1"}, "not base64"),
         ({"image": {"b64": "aGk="}, "label": "digit 1"}, "an image file"),
         ({"image": {"b64": ""}, "label": "digit 12"}, "one of digit 0"),
         ({"label": "digit 1"}, "image"),

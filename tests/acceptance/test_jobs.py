@@ -515,9 +515,9 @@ def test_a_script_sent_as_a_file_or_a_file_as_a_script_is_refused_with_the_type_
     server: Server, workspace: str
 ) -> None:
     status, message = server.refused("/push_job/", name=workspace, job="import os\nprint(os.getcwd())")
-    assert (status, "looks like a script. Send type 1" in message) == (400, True)
+    assert (status, "this looks like a script: send type 1" in message) == (400, True)
     status, message = server.refused("/push_job/", name=workspace, job="train.py", type=1)
-    assert (status, "looks like a file path. Send type 0" in message) == (400, True)
+    assert (status, "send type 0" in message) == (400, True)
     assert server.call("/get_status/", name=workspace)["CUR_JOB_NUM"] == -1
 
 

@@ -128,8 +128,8 @@ def test_a_path_without_a_model_is_refused_at_once_and_without_a_process(server:
     (folder / "model.keras").write_bytes(b"junk" * 100)
     os.mkfifo(folder / "model.onnx")
     processes = {each.pid for each in server.processes()}
-    refused = {"missing": "does not exist", "": "contains no model", "weights.pt": "torch.onnx.export"}
-    for name, words in {**refused, "model.keras": "damaged or not a model", "model.onnx": "a pipe"}.items():
+    refused = {"missing": "does not exist", "": "folder without a model", "weights.pt": "torch.onnx.export"}
+    for name, words in {**refused, "model.keras": "damaged or something else", "model.onnx": "a pipe"}.items():
         job = server.call("/deploy/", name=workspace, path=str(folder / name), timeout=60)
         assert (job["finish"], job["state"], job["result"]) == (True, "failed", False)
         assert words in job["error"]["message"]

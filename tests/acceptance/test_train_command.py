@@ -83,7 +83,7 @@ def test_progress_the_result_and_the_paths_are_shown(terminal: Callable[..., Ter
     (project / "images" / "Digit_3" / "broken.png").write_text("no picture")
     shown = terminal("train", str(project), "--type", "Classification", "--set", "epochs=3", *QUICK)
     assert shown.end() == 0, shown.shown
-    assert "skipped" in shown.shown
+    assert "left out" in shown.shown
     assert "broken.png" in shown.shown
     assert "120 images, 10 classes" in shown.shown
     assert re.search(r"epoch [123] of 3: .*loss", shown.shown), "the progress bar says what it is doing"
@@ -114,7 +114,7 @@ def test_control_c_cancels_and_the_training_goes_on_from_the_checkpoint_that_is_
 
     again = terminal("train", str(project), "--resume", task)
     assert again.end() == 0, again.shown
-    assert "Continues after epoch" in again.shown
+    assert "Goes on after epoch" in again.shown
     assert (project / "models" / "latest").resolve() == project / "models" / task
     assert not work.exists()
 
@@ -153,8 +153,8 @@ def test_a_folder_that_can_not_be_trained_on_is_told_with_every_problem(
     shown = terminal("train", str(project))
     assert shown.end() == 1
     told = " ".join(shown.shown.split())
-    assert "no usable image" in told
-    assert "only 1 usable image" in told
+    assert "no good image" in told
+    assert "only 1 good image" in told
     assert not (project / "models").exists()
 
 

@@ -39,7 +39,7 @@ def test_the_type_of_a_form_is_known_in_any_case(waiting: Server) -> None:
     for media in ("Application/X-WWW-Form-Urlencoded", "application/x-www-form-urlencoded; charset=UTF-8"):
         answer = waiting.http.post("/", content=content, headers={"Content-Type": media})
         assert answer.status_code == 400
-        assert "not found on the server" in answer.json()["error"]
+        assert "There is no folder" in answer.json()["error"]
 
 
 def test_the_response_says_how_the_project_was_read(waiting: Server, digits: Path) -> None:
@@ -76,14 +76,14 @@ def test_a_body_that_is_neither_form_nor_json_is_told_what_was_expected(waiting:
         waiting.http.post("/", content=content),
     ):
         assert answer.status_code == 400
-        words = "Send a form (application/x-www-form-urlencoded or multipart/form-data)"
+        words = "a form of the type application/x-www-form-urlencoded or multipart/form-data"
         assert words in answer.json()["result"]
 
 
 def test_a_form_with_parts_is_read_as_any_other(waiting: Server, project: Path) -> None:
     fields = {name: (None, value) for name, value in form(project, projectDir=str(waiting.roots / "missing")).items()}
     answer = waiting.http.post("/", files=fields)
-    assert (answer.status_code, "not found on the server" in answer.json()["error"]) == (400, True)
+    assert (answer.status_code, "There is no folder" in answer.json()["error"]) == (400, True)
     content, media = waiting.http.build_request("POST", "/", files=fields), "content-type"
     cut = waiting.http.post("/", content=content.read()[:-20], headers={media: content.headers[media]})
     assert (cut.status_code, "cut off" in cut.json()["error"]) == (400, True)

@@ -31,7 +31,7 @@ def test_a_file_that_holds_no_weights_is_400_and_no_task(server: Server, project
     before = server.http.get("/tasks/").json()["total"]
     for content, words in (
         (b"", "empty"), (b"hello", "begins with b'hello'"), (real[:1_000_000], "truncated"),
-        (pickle.dumps(print, protocol=2), "not a weight file"),
+        (pickle.dumps(print, protocol=2), "not a file of weights"),
     ):  # fmt: skip
         answer = server.http.post("/", data=form(project), files={"weights": ("net.pth", content)})
         assert answer.status_code == 400, answer.text
@@ -39,7 +39,7 @@ def test_a_file_that_holds_no_weights_is_400_and_no_task(server: Server, project
     for fields, status, words in (
         ({"trainType": "detection"}, 400, "weights"),
         ({"weights": "/etc/passwd"}, 400, "more than one"),
-        ({"backbone": "compact"}, 400, "Leave out either weights or backbone"),
+        ({"backbone": "compact"}, 400, "Leave one of the two away"),
     ):
         answer = server.http.post("/", data=form(project, **fields), files={"weights": ("net.pth", real)})
         assert (answer.status_code, words in answer.json()["error"]) == (status, True), answer.text

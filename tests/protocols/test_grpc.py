@@ -218,15 +218,15 @@ BAD = {
     "a negative size": (with_input(shape=[-2, 4]), "INVALID_ARGUMENT", "negative"),
     "a huge shape": (with_input(shape=[1 << 62, 4]), "INVALID_ARGUMENT", "at most 32 dimensions"),
     "another shape": (with_input(shape=[4, 2]), "INVALID_ARGUMENT", "[-1, 4]"),
-    "too few bytes": (with_input(shape=[3, 4]), "INVALID_ARGUMENT", "48 bytes, got 32"),
+    "too few bytes": (with_input(shape=[3, 4]), "INVALID_ARGUMENT", "48 bytes; 32"),
     "raw bytes beside contents": (
         v2.ModelInferRequest(model_name="x", raw_input_contents=[raw(X)], inputs=[
             {"name": "x", "datatype": "FP32", "shape": [2, 4], "contents": {"fp32_contents": [1]}}]),
-        "INVALID_ARGUMENT", "in addition to raw_input_contents"),
+        "INVALID_ARGUMENT", "beside raw_input_contents"),
     "raw bytes for another number of inputs": (
         v2.ModelInferRequest(model_name="x", raw_input_contents=[b"", b""], inputs=[
             {"name": "x", "datatype": "FP32", "shape": [0, 4]}]), "INVALID_ARGUMENT", "2 entries for 1 inputs"),
-    "no data": (with_contents("FP32"), "INVALID_ARGUMENT", "4 elements, got 0"),
+    "no data": (with_contents("FP32"), "INVALID_ARGUMENT", "4 elements; 0"),
     "data in another list": (with_contents("FP32", int_contents=[1, 2, 3, 4]), "INVALID_ARGUMENT", "fp32_contents"),
 }  # fmt: skip
 
@@ -376,7 +376,7 @@ BAD_V1 = {
     "an unknown input": (predict_request("x", {"y": x_of()["x"]}), "INVALID_ARGUMENT", "There are: 'x'"),
     "no input": (predict_request("x", {}), "INVALID_ARGUMENT", "must be given"),
     "another type": (predict_request("x", {"x": tensor((1, 4), "DT_INT32")}), "INVALID_ARGUMENT", "DT_FLOAT"),
-    "too many values": (predict_request("x", x_of(float_val=[1.0] * 5)), "INVALID_ARGUMENT", "4 elements, got 5"),
+    "too many values": (predict_request("x", x_of(float_val=[1.0] * 5)), "INVALID_ARGUMENT", "4 elements; 5"),
     "too few bytes": (predict_request("x", x_of(tensor_content=b"1234")), "INVALID_ARGUMENT", "16 bytes"),
     "another shape": (predict_request("x", {"x": tensor((4,), "DT_FLOAT")}), "INVALID_ARGUMENT", "[-1, 4]"),
     "a negative size": (predict_request("x", {"x": tensor((-1, 4), "DT_FLOAT")}), "INVALID_ARGUMENT", "negative"),
@@ -430,8 +430,8 @@ def test_several_inferences_on_the_same_examples(real: Port) -> None:
 def test_a_signature_for_something_else_and_no_examples_are_refused(real: Port) -> None:
     rows = v1.Input(example_list={"examples": [example(x=1.0)]})
     for spec, given, words in (
-        ({"name": "real"}, rows, "does not support tensorflow/serving/classify"),
-        ({"name": "real", "signature_name": "regress"}, rows, "does not support tensorflow/serving/classify"),
+        ({"name": "real"}, rows, "is not for tensorflow/serving/classify"),
+        ({"name": "real", "signature_name": "regress"}, rows, "is not for tensorflow/serving/classify"),
         ({"name": "real", "signature_name": "classify"}, v1.Input(), "no examples"),
     ):
         request = v1.ClassificationRequest(model_spec=spec, input=given)
@@ -469,7 +469,7 @@ def test_health_is_told_of_the_server_of_services_and_of_models(port: Port) -> N
     for name in ("", V2, V1, "x"):
         assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=60).status == 1, name
     code, details = refused(lambda: health.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=60))
-    assert (code, "Available:" in details) == (grpc.StatusCode.NOT_FOUND, True)
+    assert (code, "There are:" in details) == (grpc.StatusCode.NOT_FOUND, True)
 
 
 def test_a_change_of_a_models_health_is_told_to_who_watches(port: Port) -> None:

@@ -204,7 +204,7 @@ def test_a_dearer_candidate_that_is_better_by_luck_only_does_not_win(tmp_path: P
 def test_what_the_budget_does_not_allow_or_nothing_can_beat_is_skipped_with_the_reason(tmp_path: Path) -> None:
     race = contest(tmp_path, allowance=10)
     race.enter(Guess("cheap", hits(40, 10), is_cheap=True))
-    assert "of the budget are left" in str(race.enter(Guess("dear", hits(40, 0), cost=50)).row.skipped)
+    assert "left of the budget" in str(race.enter(Guess("dear", hits(40, 0), cost=50)).row.skipped)
     race = contest(tmp_path / "other", allowance=100)
     race.enter(Guess("cheap", hits(40, 0), is_cheap=True))
     dear = Guess("dear", hits(40, 0))
@@ -291,14 +291,14 @@ def test_the_verdict_says_whether_anything_was_learnt(matrix: list[list[int]], c
 
 
 def test_the_verdict_is_a_sentence_for_people() -> None:
-    assert judged([[50, 0], [50, 0]]).text.startswith("no better than guessing (50 of 100 images correct")
-    assert judged([[3, 3], [3, 3]]).text.startswith("too few images for a verdict")
+    assert judged([[50, 0], [50, 0]]).text.startswith("no better than guessing (50 of 100 images right")
+    assert judged([[3, 3], [3, 3]]).text.startswith("too few images to tell")
     assert judged([[30, 0, 0], [0, 30, 0], [0, 0, 30]]).text == "good"
-    assert judged([[22, 8, 0], [0, 30, 0], [0, 0, 30]]).text == "good, but `kiwi` is often mistaken for `lime`"
+    assert judged([[22, 8, 0], [0, 30, 0], [0, 0, 30]]).text == "good, but `kiwi` is often taken for `lime`"
     assert judged([[29, 1, 0], [0, 30, 0], [0, 0, 30]]).text == "good", "one mistake is bad luck"
-    assert "largest class would be correct more often" in judged([[60, 30], [1, 9]]).text
+    assert "largest class would be right more often" in judged([[60, 30], [1, 9]]).text
     few = judged([[30, 0, 0], [0, 30, 0], [0, 1, 3]])
-    assert few.text == "good, with too few images to judge `plum`"
+    assert few.text == "good, with too few images to tell how good it is at `plum`"
 
 
 def test_chance_is_rarely_taken_for_a_result() -> None:

@@ -35,12 +35,12 @@ def test_kill_9_in_either_phase_and_the_next_attempt_goes_on_from_the_checkpoint
     second.wait_until_told(lambda told: told.message.startswith(f"{ALL}epoch 2 of 2"))
     second.process.send_signal(signal.SIGKILL)
     second.process.wait()
-    assert any(re.search("Continues after epoch [34] of 10", each.message) for each in second.told)
+    assert any(re.search("Goes on after epoch [34] of 10", each.message) for each in second.told)
 
     third = start_trainer()
     ended = third.wait(third.start_training(project, "detection", **QUICK), TrainingEnded)
     assert ended.state is JobState.SUCCEEDED, third.stdout() + third.stderr()
-    assert any(f"{ALL}Continues after epoch 1 of 2" in each.message for each in third.told)
+    assert any(f"{ALL}Goes on after epoch 1 of 2" in each.message for each in third.told)
     epochs = first.epochs_told() + second.epochs_told() + third.epochs_told()
     assert [*dict.fromkeys(epochs[:-1])] == list(range(1, 11)), "no epoch is left out"
     assert epochs[-1] == 2
@@ -63,6 +63,6 @@ def test_cancel_ends_within_seconds_and_keeps_what_was_learnt(tmp_path: Path, st
     assert not list((project / "models").iterdir())
 
     question = trainer.start_training(project, "detection", **QUICK)
-    trainer.wait_until_told(lambda told: "Continues after epoch" in told.message)
+    trainer.wait_until_told(lambda told: "Goes on after epoch" in told.message)
     trainer.send(Interrupt(job=1, workspace=""), request_id=0)
     assert trainer.wait(question, TrainingEnded).state is JobState.CANCELLED

@@ -72,7 +72,7 @@ def test_yolo_keeps_the_split_of_its_folders(tmp_path: Path) -> None:
     assert result.labels == ["red cup"]
     assert [image.part for image in result.images] == ["train"] * 4 + ["validation"] * 4
     assert result.images[0].boxes == (Box(0, 15.0, 10.0, 45.0, 30.0),)
-    assert any("Categories without boxes were left out: dish" in each for each in result.remarks)
+    assert any("Categories without any box were left out: dish" in each for each in result.remarks)
 
 
 def test_yolo_polygons_become_the_box_around_them(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ PROBLEMS: dict[str, tuple[Change, str]] = {
     "negative": (set_boxes(lambda b: [*b[:3], -b[3]]), "zero or negative"),
     "not numbers": (set_boxes(lambda b: [*b[:3], "wide"]), "not four finite numbers"),
     "no lists": (lambda content: content.pop("images"), "missing: images"),
-    "no boxes": (lambda content: content["annotations"].clear(), "No image has a box"),
+    "no boxes": (lambda content: content["annotations"].clear(), "no box in any image"),
     "unknown category": (
         lambda content: [each.update(category_id=99) for each in content["annotations"]] and None, "category_id"
     ),
@@ -133,8 +133,8 @@ def test_a_few_wrong_boxes_are_left_out_with_a_remark(tmp_path: Path) -> None:
     remarks = "\n".join(result.remarks)
     assert "1 of 13 annotations were left out: 1 outside of their image" in remarks
     assert "[500, 4, 20, 10] in 0.png with 60x40 pixels" in remarks
-    assert "boxes are duplicates" in remarks
-    assert "clipped at the edge" in remarks
+    assert "there twice" in remarks
+    assert "cut at the edge" in remarks
     assert result.images[0].boxes == ()
 
 
@@ -175,7 +175,7 @@ def test_images_of_another_size_than_stated_have_their_boxes_scaled(tmp_path: Pa
         ("0 0.5 0.5 nan 0.1", "not 'class x y width height'"),
         ("0 0.5 0.5 0.1 0.1 7", "not 'class x y width height'"),
         ("-1 0.5 0.5 0.1 0.1", "negative class number"),
-        ("5 0.5 0.5 0.1 0.1", "lists only 2 classes"),
+        ("5 0.5 0.5 0.1 0.1", "names only 2 classes"),
     ],
 )
 def test_wrong_lines_of_yolo_files_are_refused_with_the_reason(tmp_path: Path, line: str, words: str) -> None:

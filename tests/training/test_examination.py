@@ -74,23 +74,23 @@ def test_every_problem_of_a_classification_is_told_at_once(digits: Path) -> None
 
     problems = classification(digits).problems
 
-    only(problems, str(images / "digit 0"), "no usable image")
-    only(problems, str(images / "single"), "only 1 usable image")
-    only(problems, str(images / "nothing"), "no usable image")
-    only(problems, str(images / "___"), "no usable image")
+    only(problems, str(images / "digit 0"), "no good image")
+    only(problems, str(images / "single"), "only 1 good image")
+    only(problems, str(images / "nothing"), "no good image")
+    only(problems, str(images / "___"), "no good image")
     only(problems, "twin.png", str(images / "Digit_2" / "000.png"), "two classes")
-    only(problems, "line 3", "'digit 0' occurs twice")
-    only(problems, "line 5", "number 0 occurs twice")
+    only(problems, "line 3", "'digit 0' is there twice")
+    only(problems, "line 5", "number 0 is given twice")
     only(problems, "line 6", "'rubbish'")
-    only(problems, "lists 'nine'", "no image has this label")
-    only(problems, "no number for 'digit 2'")
+    only(problems, "names 'nine'", "no images")
+    only(problems, "no number to 'digit 2'")
 
 
 def test_missing_folders_are_problems(tmp_path: Path) -> None:
-    assert "neither a folder nor a zip file" in only(classification(tmp_path / "gone").problems, str(tmp_path / "gone"))
+    assert "no folder" in only(classification(tmp_path / "gone").problems, str(tmp_path / "gone"))
     (tmp_path / "images").mkdir()
-    only(classification(tmp_path).problems, "was not recognised. Found: 1 folders (images/), no files")
-    only(segmentation(tmp_path).problems, "was not recognised", "images/ and labels/")
+    only(classification(tmp_path).problems, "is not known. Found: 1 folders (images/), no files")
+    only(segmentation(tmp_path).problems, "is not known", "images/ and labels/")
 
 
 def test_one_class_is_too_few(tmp_path: Path) -> None:
@@ -103,11 +103,11 @@ def test_one_class_is_too_few(tmp_path: Path) -> None:
 def test_what_stands_where_the_result_is_to_be_put_is_a_problem_and_stays(digits: Path) -> None:
     models = digits / "models"
     models.write_text("mine")
-    assert "Rename or remove" in only(classification(digits).problems, str(models), "is not a folder")
+    assert "Rename or remove" in only(classification(digits).problems, str(models), "is no folder")
     models.unlink()
     (models / "latest").mkdir(parents=True)
     (models / "latest" / "mine.txt").write_text("mine")
-    only(classification(digits).problems, str(models / "latest"), "is not a link")
+    only(classification(digits).problems, str(models / "latest"), "is no link")
 
     (models / "t1").mkdir()
     writing.link_latest(models / "t1")
@@ -126,7 +126,7 @@ def test_a_project_that_cannot_be_written_to_is_a_problem() -> None:
         if as_root:  # who may write everywhere
             os.seteuid(65534)
         try:
-            only(project_folders.problems_of_results(project), name, "is not writable for this server")
+            only(project_folders.problems_of_results(project), name, "can't be written to")
         finally:
             if as_root:
                 os.seteuid(0)
@@ -141,7 +141,7 @@ def test_a_project_that_cannot_be_written_to_is_a_problem() -> None:
     ("name", "content", "words"),
     [
         ("gone.h5", None, "does not exist"),
-        ("text.h5", b"these are no weights", "not a weight file"),
+        ("text.h5", b"these are no weights", "not a file of weights"),
         ("cut.h5", weight_files.HDF5, "Is it truncated"),
     ],
 )
@@ -181,7 +181,7 @@ def test_images_that_cannot_be_used_are_skipped_with_the_reason(digits: Path) ->
     assert len(found.images) == 72
     assert {name: word for name, word in expected.items() if word not in reasons[name]} == {}
     assert "not an image file" in reasons["notes.txt"]
-    assert "outside any class folder" in reasons["stray.png"]
+    assert "outside of any class folder" in reasons["stray.png"]
     assert "same image as images/Digit_0/000.png" in reasons["000.png" if "000.png" in reasons else "again.png"]
     assert ".DS_Store" not in reasons
 
@@ -235,8 +235,8 @@ def test_every_problem_of_a_segmentation_is_told_at_once(tmp_path: Path) -> None
 
     problems = segmentation(project).problems
 
-    only(problems, "No mask with the same name", str(project / "images" / "000.png"))
-    only(problems, "No image with the same name", "lonely.png")
+    only(problems, "no mask", str(project / "images" / "000.png"))
+    only(problems, "no image of the same name", "lonely.png")
     only(problems, "another size", "001.png", "9x9", "40x32")
     told = only(problems, "can't be used", "002.png", "colours")
     assert "003.png" in told
@@ -248,7 +248,7 @@ def test_masks_with_nothing_but_background_are_a_problem(tmp_path: Path) -> None
     project = mask_project(tmp_path / "p")
     for mask in (project / "labels").iterdir():
         Image.new("L", (40, 32)).save(mask)
-    only(segmentation(project).problems, "background only (0)")
+    only(segmentation(project).problems, "only background")
 
 
 def test_labels_info_names_the_values_of_masks(tmp_path: Path) -> None:
@@ -258,8 +258,8 @@ def test_labels_info_names_the_values_of_masks(tmp_path: Path) -> None:
     assert segmentation(project).labels == ["background", "box"]
     info.write_text("label,number\nbox,7\n")
     problems = segmentation(project).problems
-    only(problems, "assigns 7 to 'box'")
-    only(problems, "no name for the mask value 255")
+    only(problems, "'box' with 7")
+    only(problems, "no name for 255")
 
 
 def test_the_values_of_a_mask_are_its_levels_or_the_numbers_of_its_palette(tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_a_worker_refuses_wrong_parameters_with_all_of_them(digits: Path, start_
 
 
 def test_findings_that_are_gone_are_told(tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="Check the project again"):
+    with pytest.raises(Invalid, match="Examine the project again"):
         findings.read(tmp_path / "gone.json")
 
 
@@ -322,8 +322,8 @@ def test_images_without_a_telling_suffix_are_found_by_content(digits: Path) -> N
 
 def test_a_mask_of_another_format_is_refused_by_name(tmp_path: Path) -> None:
     for name, content, words in (
-        ("a.png", b"P5\n2 2\n255\n\0\0\0\0", "got a file that is not an image"),
-        ("b.png", b"%!PS-Adobe-3.0 EPSF-3.0\n", "got a file that is not an image"),
+        ("a.png", b"P5\n2 2\n255\n\0\0\0\0", "its content is no image"),
+        ("b.png", b"%!PS-Adobe-3.0 EPSF-3.0\n", "its content is no image"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(masks.Bad, match=words):

@@ -74,14 +74,14 @@ def test_links_that_lead_to_themselves_are_skipped(digits: Path) -> None:
     found = examined(digits)
     assert found.problems == []
     assert "can't be read" in reasons(found)["images/Digit_1/loop.png"]
-    assert "outside any class folder" in reasons(found)["images/loop"]
+    assert "outside of any class folder" in reasons(found)["images/loop"]
 
 
 def test_what_only_looks_like_a_file_is_skipped(digits: Path) -> None:
     os.mkfifo(digits / "images" / "Digit_1" / "pipe.png")
     assert "not a regular file" in reasons(examined(digits))["images/Digit_1/pipe.png"]
     os.mkfifo(digits / "labels_info.txt")
-    only(examined(digits).problems, "labels_info.txt", "not a file")
+    only(examined(digits).problems, "labels_info.txt", "no file")
 
 
 # --- names
@@ -91,8 +91,8 @@ def test_names_that_are_not_utf8_are_told_in_a_readable_way(digits: Path) -> Non
     noise(1).save(digits / "images" / "Digit_1" / f"{NOT_UTF8}.png")
     (digits / "images" / NOT_UTF8).mkdir()
     found = examined(digits)
-    assert "not valid UTF-8" in reasons(found)[r"images/Digit_1/caf\xe9.png"]
-    only(found.problems, r"images/caf\xe9", "not valid UTF-8")
+    assert "not UTF-8" in reasons(found)[r"images/Digit_1/caf\xe9.png"]
+    only(found.problems, r"images/caf\xe9", "not UTF-8")
 
 
 def test_a_worker_survives_them(digits: Path, start_trainer: StartTrainer) -> None:
@@ -116,14 +116,14 @@ def test_a_number_of_5000_digits_is_a_problem_of_its_line(digits: Path) -> None:
 
 def test_a_missing_header_line_is_told_and_no_label_is_lost_silently(digits: Path) -> None:
     (digits / "labels_info.txt").write_text("digit 0,0\ndigit 1,1\ndigit 2,2\n")
-    only(examined(digits).problems, "line 1", "expected a header line", "'digit 0,0'")
+    only(examined(digits).problems, "line 1", "a header line was expected", "'digit 0,0'")
 
 
 def test_a_label_that_ends_in_a_blank_can_be_named_as_it_is_advised(digits: Path) -> None:
     (digits / "images" / "Digit_1").rename(digits / "images" / "Digit_1_")
     info = digits / "labels_info.txt"
     info.write_text("label,number\ndigit 0 ,0\n digit 2, 2\n")
-    told = only(examined(digits).problems, "has no number for 'digit 1 '")
+    told = only(examined(digits).problems, "gives no number to 'digit 1 '")
     advised = told.partition("Add a line '")[2].partition("<number>")[0]
     info.write_text(info.read_text() + f"{advised}1\n")
     found = examined(digits)
@@ -148,7 +148,7 @@ def test_the_sentence_about_bad_images_counts_only_them(tmp_path: Path) -> None:
 def test_an_animated_mask_is_refused(tmp_path: Path) -> None:
     frames = [Image.new("L", (8, 8), value) for value in (1, 2)]
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
-    with pytest.raises(Bad, match="animated: 2 images"):
+    with pytest.raises(Bad, match="animated: 2 pictures"):
         masks.read(tmp_path / "film.gif")
     project = mask_project(tmp_path / "p")
     (project / "labels" / "001.png").unlink()

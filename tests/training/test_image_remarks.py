@@ -141,13 +141,13 @@ def test_a_shape_in_the_transparency_and_blank_images_are_reported(tmp_path: Pat
     assert "black.png" not in remark(found, "blank")
     for number in range(20):
         (tmp_path / "images" / "two" / f"white{number}.png").write_bytes(icon(254, number))
-    assert any("blank on the background" in each for each in examine(str(tmp_path), "classification", {}).problems)
+    assert any("blank over the background" in each for each in examine(str(tmp_path), "classification", {}).problems)
     assert examine(str(tmp_path), "classification", {"background": "black"}).problems == []
 
 
 def test_an_animation_is_reported(tmp_path: Path) -> None:
     film = encoded(picture(), "GIF", save_all=True, append_images=[picture(seed=1)])
-    assert "film.gif" in remark(project(tmp_path, one={"film.gif": film}), "these multi-image files")
+    assert "film.gif" in remark(project(tmp_path, one={"film.gif": film}), "several pictures")
 
 
 def test_most_files_left_out_is_a_problem_and_notes_next_to_images_are_not(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_kill_9_in_an_epoch_and_the_next_attempt_goes_on_from_the_checkpoint(
     assert first.epochs_told() + second.epochs_told() == [*epochs, *epochs], "on a fold, then on all images"
     assert second.told[0].progress >= first.told[-1].progress - 10  # within the epoch that was cut short
     assert reached.progress <= second.told[-1].progress
-    assert any(re.search("Continues after epoch [34] of 8", each.message) for each in second.told)
+    assert any(re.search("Goes on after epoch [34] of 8", each.message) for each in second.told)
     assert not (digits / "models" / "t1" / "half").exists()
     assert not list((digits.parent / "work").rglob("temporary/*"))
     assert not list(temporary.iterdir())
@@ -96,7 +96,7 @@ def test_cancel_ends_within_seconds_keeps_the_best_and_a_damaged_checkpoint_is_p
     question = trainer.start_training(digits, epochs=300, patience=300, **QUICK)
     told = trainer.wait_until_told(lambda told: "is damaged" in told.message)
     assert newest.name in told.message
-    assert "Continues after epoch" in told.message
+    assert "Goes on after epoch" in told.message
     trainer.send(Interrupt(job=1, workspace=""), request_id=0)
     assert trainer.wait(question, TrainingEnded).state is JobState.CANCELLED
 
@@ -184,7 +184,7 @@ def test_what_is_deleted_after_it_was_read_and_plots_that_fail_cost_no_model(
     project, trainer = project_of(kind, tmp_path / "project"), start_trainer()
     assert isinstance(trainer.examine(project, kind, **QUICK_OF[kind]), ProjectExamined)
     question = trainer.start_training(project, kind, **QUICK_OF[kind])
-    trainer.wait_until_told(lambda told: "Exporting the" in told.message or "epoch" in told.message)
+    trainer.wait_until_told(lambda told: "exports the" in told.message or "epoch" in told.message)
     for folder in (each for each in project.iterdir() if each.is_dir() and each.name != "models"):
         for number, file in enumerate(sorted(path for path in folder.rglob("*") if path.is_file())):
             if number % 2:

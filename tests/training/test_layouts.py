@@ -54,15 +54,15 @@ def test_a_class_called_train_among_others_is_a_class(tmp_path: Path) -> None:
 
 def test_parts_without_classes_are_not_taken_for_classes(tmp_path: Path) -> None:
     class_folders(tmp_path / "p", ("train", "test"))
-    only(examined(tmp_path / "p").problems, "was not recognised. Found: 2 folders (test/, train/), 6 files (6 .png)")
+    only(examined(tmp_path / "p").problems, "is not known. Found: 2 folders (test/, train/), 6 files (6 .png)")
 
 
 def test_classes_written_differently_in_the_parts_are_joined_and_a_missing_one_is_a_problem(tmp_path: Path) -> None:
     class_folders(tmp_path / "p" / "train", ("Cup_Large", "Dog"))
     class_folders(tmp_path / "p" / "val", ("cup large", "Dog", "Bird"))
     found = examined(tmp_path / "p")
-    only(found.problems, "has no images of the classes", "Bird")
-    assert "'cup large' in validation is 'Cup_Large'" in only(found.remarks, "were merged")
+    only(found.problems, "nothing to learn from", "Bird")
+    assert "'cup large' in validation is 'Cup_Large'" in only(found.remarks, "were joined")
     assert counts(found) == {"Bird": 3, "Cup_Large": 6, "Dog": 6}
 
 
@@ -80,7 +80,7 @@ def test_links_that_lead_back_up_do_not_go_round_in_circles(tmp_path: Path) -> N
 def test_an_unknown_layout_names_what_was_found_and_what_is_accepted(tmp_path: Path) -> None:
     pictures(tmp_path / "p" / "stuff", 3, suffix=".jpg")
     (tmp_path / "p" / "notes.pdf").touch()
-    problem = only(examined(tmp_path / "p").problems, "was not recognised")
+    problem = only(examined(tmp_path / "p").problems, "is not known")
     assert "Found: 1 folders (stuff/), 4 files (3 .jpg, 1 .pdf)" in problem
     assert "Accepted: images/<class>/<image>; <class>/<image>" in problem
     assert "CSV" in problem
@@ -154,7 +154,7 @@ def test_columns_for_split_and_group_are_followed(tmp_path: Path) -> None:
     found = good(tmp_path / "p")
     assert parts(found) == {"test": 2, "train": 4, "validation": 2}
     assert sorted(image.group for image in found.images) == ["s0"] * 4 + ["s1"] * 4
-    assert "2 groups" in only(found.remarks, "kept on one side")
+    assert "2 groups" in only(found.remarks, "stay on one side")
 
 
 def test_one_table_for_each_part_is_the_split(tmp_path: Path) -> None:
@@ -174,16 +174,14 @@ def test_a_table_separated_by_blanks_and_without_a_header_says_which_column_it_t
     (tmp_path / "p" / "labels.csv").write_text("\n".join(lines))
     found = good(tmp_path / "p")
     assert counts(found) == {"0.0": 2, "0.3333333333333333": 2, "1.0": 2}
-    only(found.remarks, "column 2 was used as the label, and columns 3 were ignored")
+    only(found.remarks, "column 2 is taken for the label, and columns 3 are not used")
 
 
 def test_a_table_without_a_column_for_labels_is_named_in_the_error(tmp_path: Path) -> None:
     paths = pictures(tmp_path / "p" / "images", 6)
     rows = [f"{p.name},{n},{n % 2}" for n, p in enumerate(paths)]
     (tmp_path / "p" / "a.csv").write_text("\n".join(["file,width,mood", *rows]))
-    only(
-        examined(tmp_path / "p").problems, "which of its columns (width, mood) has the label. Name that column 'label'"
-    )
+    only(examined(tmp_path / "p").problems, "which of its columns (width, mood) has the label: call it 'label'")
 
 
 def test_class_numbers_are_named_by_a_list_of_names(tmp_path: Path) -> None:
@@ -235,7 +233,7 @@ def test_a_table_next_to_class_folders_gives_split_and_groups_and_its_labels_are
     found = good(tmp_path / "p")
     assert (counts(found), parts(found)) == ({"Cat": 2, "Dog": 2}, {"test": 2, "train": 2})
     assert {image.group for image in found.images} == {"scene 0", "scene 1"}
-    only(found.remarks, "labels in meta.csv were ignored")
+    only(found.remarks, "labels in meta.csv are not used")
 
 
 # --- groups
@@ -292,7 +290,7 @@ def test_labels_follow_the_contract_and_the_names_are_kept_next_to_them(tmp_path
         "Größe": "gr e", "C": "c", "C#": "c ", "C++": "c 2", "Cup_Large": "cup large", "class 1": "class 1",
     }  # fmt: skip
     assert {label_of["猫"], label_of["Кошка"]} == {"class 2", "class 3"}
-    assert "its label is 'c 2' and its display name 'C++'" in only(found.remarks, "'C++' has the same label")
+    assert "its label is 'c 2'; it is shown as 'C++'" in only(found.remarks, "'C++' has the same label")
 
 
 def test_a_class_folder_in_two_normal_forms_is_one_class(tmp_path: Path) -> None:
@@ -309,8 +307,8 @@ def test_labels_info_may_use_the_names_as_they_are_written(tmp_path: Path) -> No
     assert (found.display, found.numbers) == (["Hund", "猫", "C#", "C++"], [0, 1, 2, 3])
     info.write_text("label,number\nC++,3\nC#,2\n犬,1\nhund,0\n", encoding="utf-8")
     problems = examined(tmp_path / "p").problems
-    only(problems, "lists '犬', but no image has this label")
-    only(problems, "has no number for 'class 1'")
+    only(problems, "names '犬', for which there are no images")
+    only(problems, "gives no number to 'class 1'")
 
 
 def test_numbers_as_labels_are_in_their_order(tmp_path: Path) -> None:
@@ -395,7 +393,7 @@ def test_an_archive_with_evil_paths_links_and_bombs_writes_nothing_outside(tmp_p
 def test_a_broken_archive_is_a_problem(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "a.zip").write_bytes(content)
-    only(examined(tmp_path / "p").problems, "a.zip", "not a valid zip file")
+    only(examined(tmp_path / "p").problems, "a.zip", "not a good zip file")
 
 
 def test_a_damaged_file_in_an_archive_is_left_out(tmp_path: Path) -> None:

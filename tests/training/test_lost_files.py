@@ -91,7 +91,7 @@ def test_metrics_take_the_space_of_what_is_less_important(run: Run, small_disk: 
     report._write(run, "metrics.json", lambda: "[" + "1," * 50_000 + "1]")
     assert (small_disk / "metrics.json").stat().st_size == 100_003
     assert not (small_disk / "plots").exists()
-    assert run.notes == ["plots/ was removed because the disk is full."]
+    assert run.notes == ["plots/ was removed, since the disk is full."]
 
 
 def test_an_error_that_is_no_full_disk_removes_nothing(run: Run) -> None:

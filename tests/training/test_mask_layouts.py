@@ -82,7 +82,7 @@ def test_255_in_a_palette_is_no_class(tmp_path: Path) -> None:
         palette_mask(tmp_path / "p" / "labels" / path.name, blocks(0, 1, 255))
     found = segmented(tmp_path / "p")
     assert (found.numbers, found.ignore) == ([0, 1], 255)
-    only(found.remarks, "The value 255 in 4 masks is not a class")
+    only(found.remarks, "The value 255 in 4 masks is no class")
     found = segmented(tmp_path / "p", ignore="none")
     assert (found.numbers, found.ignore) == ([0, 1, 255], None)
     found = segmented(tmp_path / "p", ignore=1)
@@ -142,7 +142,7 @@ def test_colours_without_names_are_a_problem_that_lists_them(tmp_path: Path) -> 
     only(examined(project, "segmentation").problems, "4 masks have colours", "#008000", "#ff0000", "'<label>,#rrggbb'")
     (project / "labels_info.txt").write_text("label,colour\ntree,#008000\ntree,#000080\nx,#12345\n")
     problems = examined(project, "segmentation").problems
-    only(problems, "colours without a name", "#ff0000 (in 4 masks)")
+    only(problems, "colours that are not named", "#ff0000 (in 4 masks)")
 
 
 def test_a_photograph_is_no_mask(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_masks_are_found_by_the_names_of_folders_and_files(tmp_path: Path, name:
         save(project / "VOC2012" / "SegmentationObject" / "pic_1.png", blocks(3, 4))
     found = segmented(project)
     assert (len(found.images), found.numbers) == (5, [0, 1])
-    assert found.layout.startswith("masks with the same names: ")
+    assert found.layout.startswith("masks of the same names: ")
     assert all(Path(i.path).stem.startswith(Path(str(i.mask)).stem[:5]) for i in found.images)
 
 
@@ -210,8 +210,8 @@ def test_a_mask_of_another_part_is_not_taken(tmp_path: Path) -> None:
             noise(n).save(project / "images" / part / f"{n}.jpg")
     problems = examined(project, "segmentation").problems
     assert len(problems) == 2
-    only(problems, "No mask with the same name", "images/train/5.jpg")
-    only(problems, "No image with the same name", "masks/val/5.png")
+    only(problems, "no mask of the same name", "images/train/5.jpg")
+    only(problems, "no image of the same name", "masks/val/5.png")
 
 
 def test_image_sets_of_voc_are_the_split_and_images_without_masks_are_left_out(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_names_match_in_both_normal_forms_and_the_contract_comes_first(tmp_path:
     (project / "labels" / "000.png").rename(project / "labels" / "Gr\u00fcn.png")
     pictures(project / "masks", 3)
     found = segmented(project)
-    assert (len(found.images), found.layout) == (12, "masks with the same names: images/ with labels/")
+    assert (len(found.images), found.layout) == (12, "masks of the same names: images/ with labels/")
 
 
 def test_a_zip_file_of_a_segmentation_is_unpacked(tmp_path: Path) -> None:
@@ -403,7 +403,7 @@ def test_masks_packed_into_labelme_are_drawn(tmp_path: Path) -> None:
 
 def test_an_unknown_layout_of_a_segmentation_names_what_is_accepted(tmp_path: Path) -> None:
     pictures(tmp_path / "p" / "images", 3)
-    problem = only(examined(tmp_path / "p", "segmentation").problems, "was not recognised")
+    problem = only(examined(tmp_path / "p", "segmentation").problems, "is not known")
     assert "Found: 1 folders (images/), 3 files (3 .png)" in problem
     assert "labelme" in problem
     assert "COCO" in problem

@@ -28,9 +28,9 @@ def test_what_is_not_given_has_its_default() -> None:
     ("name", "value", "words"),
     [
         ("epochs", 0, "from 1 to 10000"),
-        ("epochs", 2.5, "an integer"),
-        ("epochs", True, "an integer"),
-        ("epochs", None, "an integer"),
+        ("epochs", 2.5, "a whole number"),
+        ("epochs", True, "a whole number"),
+        ("epochs", None, "a whole number"),
         ("epochs", "many", "'auto'"),
         ("validation_split", 0.99, "out of range"),
         ("validation_split", float("nan"), "out of range"),
@@ -54,7 +54,7 @@ def test_all_problems_are_told_at_once_with_the_nearest_name_and_what_there_is()
         parameters.complete("segmentation", {"epoch": 3, "dice_weight": 2, "backbone": "compact"})
     assert len(refused.value.detail["parameters"]) == 3
     assert "did you mean 'epochs'" in refused.value.message
-    assert "Parameters of a segmentation: seed, " in refused.value.message
+    assert "A segmentation has: seed, " in refused.value.message
 
 
 def test_train_types_are_known_in_any_case() -> None:

@@ -116,7 +116,7 @@ def test_a_decoder_goes_on_from_its_checkpoint_and_the_folds_are_not_measured_ag
     second = start_trainer()
     ended = second.wait(second.start_training(project, "segmentation", **chosen), TrainingEnded)
     assert ended.state is JobState.SUCCEEDED, second.stdout() + second.stderr()
-    assert any(re.search("decoder.*fold 1: Continues after epoch [45] of 8", told.message) for told in second.told)
+    assert any(re.search("decoder.*fold 1: Goes on after epoch [45] of 8", told.message) for told in second.told)
     metrics = json.loads((project / "models" / "t1" / "metrics.json").read_text())
     assert metrics["images"]["training"] == 12
     assert metrics["candidates"][0]["seconds"] < 5, "kept from the first attempt"

@@ -321,7 +321,7 @@ def test_what_is_not_found_and_what_has_few_images_is_named() -> None:
     said = judged(truth, predicted, (12, 12, 3))
     assert (said.hardly_found, said.few_images) == (["dot"], ["dot"])
     assert "but `dot` is hardly found" in said.text
-    assert "too few images to judge `dot`" in said.text
+    assert "too few images to tell how good it is at `dot`" in said.text
     taken = judged(truth, np.where(truth == 2, 2, np.where(squares(12) == 1, 2, 0)).astype(np.uint8))
     assert ("ring", "dot", 1.0) in taken.taken
 

@@ -63,8 +63,8 @@ def test_classes_are_matched_by_display_name_then_by_label_and_each_only_once() 
     [
         (lambda folder: shutil.rmtree(folder), "no model of a finished task"),
         (lambda folder: (folder / "metrics.json").write_text('{"labels": 3}'), "no model of a finished task"),
-        (lambda folder: (folder / "model.keras").unlink(), r"has no intact model\.keras"),
-        (lambda folder: (folder / "model.keras").write_bytes(b"PK cut off"), r"has no intact model\.keras"),
+        (lambda folder: (folder / "model.keras").unlink(), r"has no model\.keras"),
+        (lambda folder: (folder / "model.keras").write_bytes(b"PK cut off"), "or a damaged one"),
     ],
 )
 def test_a_model_that_is_gone_or_damaged_is_refused_by_name(change: Any, message: str, tmp_path: Path) -> None:
@@ -86,10 +86,10 @@ def test_a_model_that_does_not_fit_the_training_is_refused(tmp_path: Path) -> No
         return " ".join(earlier_models.problems(tmp_path, fits | changes, "classification"))
 
     assert problem() == problem(warmStart="known") == problem(warmStart="none") == ""
-    assert "the train type of task masks is segmentation, but this is a classification" in problem(warmStart="masks")
+    assert "task masks trained a segmentation, but this is a classification" in problem(warmStart="masks")
     assert "did you mean 'small'" in problem(warmStart="smal")
-    assert "whose weights do not fit backbone MobileNetV2" in problem(backbone="MobileNetV2")
-    assert "Give only one of them" in problem(warmStart="known", weights="/w.pth")
+    assert "backbone MobileNetV2 can use nothing" in problem(backbone="MobileNetV2")
+    assert "Give one of them" in problem(warmStart="known", weights="/w.pth")
     same = found(["a"], {})
     with pytest.raises(Invalid, match="its own result"):
         warm_start.begin(tmp_path, fits, same, "small")
@@ -124,7 +124,7 @@ def test_without_enough_new_images_the_report_says_that_known_ones_were_measured
     assert warm.separated(now.images) == now.images
     assert not warm.measures_unseen
     uses = warm_start.Uses(warm, "compact", now.images[30:50])
-    assert uses.report() == "task t1, from which it started, was trained on 10 of the 20 measured images"
+    assert uses.report() == "task t1, from which it started, had learnt from 10 of the 20 measured images"
     assert warm.report["classes_new"] == ["c"]
     frozen = WarmStart(earlier(["a", "b"], learnt=Learnt([*known], frozen=True)), now)
     assert not warm_start.Uses(frozen, "compact", now.images).report(), "features that were not trained know no image"

@@ -93,7 +93,7 @@ def mask_difference(flips: int, *, close: bool, positions: int = 2000) -> Differ
 def test_few_pixels_of_a_mask_may_have_another_class_where_two_classes_are_close() -> None:
     assert mask_difference(2, close=True).problem == ""
     assert mask_difference(2, close=True).other_classes == 0.001
-    assert "another class at 0.15% of the positions of an example" in mask_difference(3, close=True).problem
+    assert "another class at 0.15% of an example's positions" in mask_difference(3, close=True).problem
     assert mask_difference(1, close=False).problem == "output 'mask' is not equal"
     assert "another class" in mask_difference(1, close=True, positions=950).problem, "0.1% of them is less than one"
 

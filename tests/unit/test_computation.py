@@ -64,21 +64,21 @@ def ones(*shape: int) -> Array:
 def test_a_request_that_was_refused_does_not_refuse_later_ones_of_another_size() -> None:
     _, computation = serving(lambda x: x, 4, 3)
     for _ in range(2):
-        assert "takes float32 of shape [4, 3], got float32 of shape [1, 3]" in compute(computation, ones(1, 3))[0]
+        assert "takes float32 of shape [4, 3]; float32 of shape [1, 3]" in compute(computation, ones(1, 3))[0]
         assert compute(computation, ones(4, 3)) == [ones(4, 3).tolist()]
 
 
 def test_a_request_that_was_computed_does_not_let_later_ones_of_another_size_through() -> None:
     model, computation = serving(lambda x: x, 4, 3)
     assert compute(computation, ones(4, 3)) == [ones(4, 3).tolist()]
-    assert "got float32 of shape [5, 3]" in compute(computation, ones(5, 3))[0]
+    assert "of shape [5, 3] was given" in compute(computation, ones(5, 3))[0]
     assert model.calls == [(4, 3)]
 
 
 def test_a_list_and_a_scalar_are_not_taken_for_each_other() -> None:
     model, computation = serving(lambda x: x, -1)
     assert compute(computation, ones(2)) == [[1, 1]]
-    assert "got float32 of shape []" in compute(computation, np.float32(1)[...])[0]
+    assert "of shape [] was given" in compute(computation, np.float32(1)[...])[0]
     assert compute(computation, ones(2)) == [[1, 1]]
     assert model.calls == [(2,), (2,)]
 

@@ -74,7 +74,7 @@ def test_what_is_in_strings_is_neither_nesting_nor_values_wherever_pieces_are_cu
 
 def test_invalid_utf8_is_found_with_its_place_in_a_large_text_too() -> None:
     text = b'"' + "ä".encode() * MIB + b'\xff"'
-    with pytest.raises(Invalid, match=f"invalid byte at offset {2 * MIB + 1}"):
+    with pytest.raises(Invalid, match=f"byte {2 * MIB + 1} is not"):
         check_text(text)
     check_text(text.replace(b"\xff", b""))
 
@@ -138,11 +138,7 @@ def test_many_mebibytes_of_numbers_are_read_and_wrong_ones_refused_without_objec
     value = tensor_json.decode_leniently(body)["instances"]
     assert isinstance(value, Numbers)
     assert tensor_json.to_array(value, TensorSpec("x", "float32", (-1, 2)), "x").shape == (MIB + 1, 2)
-    for dtype, shape, words in (
-        ("int64", None, "out of range for"),
-        ("float32", (3,), "shape"),
-        ("string", None, "string"),
-    ):
+    for dtype, shape, words in (("int64", None, "can't hold"), ("float32", (3,), "shape"), ("string", None, "string")):
         with pytest.raises(Invalid, match=words):
             tensor_json.to_array(value, TensorSpec("x", dtype, shape), "x")
     ragged = tensor_json.decode_leniently(b'{"x": ' + listed(b"[1],[1,2],", MIB // 4) + b"}")["x"]

@@ -106,7 +106,7 @@ def test_a_number_out_of_range_is_refused() -> None:
 def test_half_floats_have_no_typed_contents(datatype: str) -> None:
     request = oip_pb2.ModelInferRequest(inputs=[{"name": "x", "datatype": datatype, "shape": [1]}])
     request.inputs[0].contents.fp32_contents.append(1.0)
-    with pytest.raises(Invalid, match="can only be sent in raw_input_contents"):
+    with pytest.raises(Invalid, match="raw_input_contents only"):
         read_inputs(request, [TensorSpec("x", DATATYPES[datatype].name, None)])
 
 

@@ -36,7 +36,7 @@ def test_rows_after_the_count_are_no_boxes() -> None:
 
 
 def test_a_class_without_a_label_is_refused() -> None:
-    with pytest.raises(Invalid, match="labels has 2 names, but the model returned class 7"):
+    with pytest.raises(Invalid, match="labels has 2, but the model found the class 7"):
         image_boxes.for_files(OUTPUTS | {"labels": np.array([[7, 0, 0]])}, np.array([[100, 200]]), SPEC)
 
 
@@ -44,5 +44,5 @@ def test_outputs_are_found_by_their_names() -> None:
     assert [each.name for each in image_boxes.choose(SPECS[::-1])] == ["boxes", "scores", "labels", "count"]
     with pytest.raises(Invalid, match="missing: 'count'"):
         image_boxes.choose(SPECS[:3])
-    with pytest.raises(Invalid, match="Expected 3 dimensions"):
+    with pytest.raises(Invalid, match="3 dimensions were expected"):
         image_boxes.choose([TensorSpec("boxes", "float32", (-1, 4)), *SPECS[1:]])

@@ -100,7 +100,7 @@ def test_a_deployment_says_what_transparency_is_composited_over() -> None:
     white = decoding.decode(image_spec.parse({}, "image"), 0, data)[0]
     assert (black[0, 0].tolist(), white[0, 0].tolist()) == ([0, 0, 0], [255, 255, 255])
     for wrong in ("", "see through", "#12", "#11223344", "\0"):
-        with pytest.raises(Invalid, match=r"image: background: expected a colour such as 'white' or '#rrggbb'"):
+        with pytest.raises(Invalid, match=r"image: background: a colour such as 'white' or '#rrggbb' was expected"):
             image_spec.parse({"background": wrong}, "image")
 
 

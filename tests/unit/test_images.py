@@ -92,9 +92,9 @@ def test_files_of_one_request_may_differ_in_size_where_masks_are_asked_for(numbe
     assert size.tolist() == [[1, 2], [3, 1]]
     assert mask.tolist() == [[[1, 2], [0, 0], [0, 0]], [[3, 0], [4, 0], [5, 0]]]  # one channel of class numbers
     classifier = images.ImageFiles(numbers, spec())
-    with pytest.raises(Invalid, match="Send them one by one"):
+    with pytest.raises(Invalid, match="one by one"):
         classifier.prepare({"image_bytes": as_array(small, large)})
-    with pytest.raises(Invalid, match="Expected at least one image file, got none"):
+    with pytest.raises(Invalid, match="No file"):
         classifier.prepare({"image_bytes": as_array()})
 
 

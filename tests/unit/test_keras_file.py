@@ -68,18 +68,15 @@ LAMBDA = {"class_name": "Lambda", "config": {"function": ["4wEAAAA=", None, None
 def test_python_code_is_refused_however_deep_it_is(tmp_path: Path, layer: Any) -> None:
     for version in ("2.15.0", "3.15.1"):
         for file in (hdf5(tmp_path, [layer], version), zipped(tmp_path, {"layers": [layer]}, version)):
-            assert "it has a Lambda layer, which contains Python code" in refusal(file)
+            assert "it has a Lambda layer, which holds Python code" in refusal(file)
 
 
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
-        ({"class_name": "function", "module": "os", "config": "system"}, "its class 'system' is not built into Keras"),
-        ({"class_name": "Popen", "module": "subprocess", "config": {}}, "its class 'Popen' is not built into Keras"),
-        (
-            {"class_name": "function", "module": "keras.utils", "config": "get_file"},
-            "function 'get_file' of keras.utils",
-        ),
+        ({"class_name": "function", "module": "os", "config": "system"}, "its class 'system' is not one of Keras'"),
+        ({"class_name": "Popen", "module": "subprocess", "config": {}}, "its class 'Popen' is not one of Keras'"),
+        ({"class_name": "function", "module": "keras.utils", "config": "get_file"}, "names the function 'get_file'"),
     ],
 )
 def test_what_is_not_of_keras_is_refused(tmp_path: Path, layer: Any, words: str) -> None:
@@ -104,9 +101,7 @@ def test_what_is_not_of_keras_is_refused(tmp_path: Path, layer: Any, words: str)
     ],
 )
 def test_an_operation_that_does_more_than_compute_is_refused(tmp_path: Path, config: Any) -> None:
-    assert "is not on the list of functions without side effects" in refusal(
-        hdf5(tmp_path, [{"class_name": "TFOpLambda", "config": config}])
-    )
+    assert "is not known to only compute" in refusal(hdf5(tmp_path, [{"class_name": "TFOpLambda", "config": config}]))
 
 
 @pytest.mark.parametrize("operation", ["WriteFile", "ReadFile", "SaveV2", "PyFunc", "TFRecordDataset"])
@@ -128,10 +123,10 @@ def test_an_operation_that_computes_is_accepted(tmp_path: Path, function: str) -
 def test_another_hdf5_file_is_described(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "data.h5", "w") as content:
         content["measurements"] = [1, 2]
-    assert "an HDF5 file that contains no Keras model (it contains: measurements)" in refusal(tmp_path / "data.h5")
+    assert "an HDF5 file without a Keras model (it contains: measurements)" in refusal(tmp_path / "data.h5")
 
 
 def test_an_archive_of_weights_is_called_that(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         archive.writestr("model.weights.h5", b"")
-    assert "it contains weights but no model" in refusal(tmp_path / "model.keras")
+    assert "it holds weights only" in refusal(tmp_path / "model.keras")

@@ -1,4 +1,4 @@
-"""Names of new workspaces are checked strictly; existing ones stay accessible."""
+"""What a new workspace may be called, and that older names stay reachable."""
 
 from __future__ import annotations
 

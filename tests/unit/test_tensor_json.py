@@ -161,7 +161,7 @@ def test_nan_and_what_follows_the_document_are_taken_only_leniently() -> None:
     short = to_array(decode_leniently(b'{"x": [NaN, 1, -Infinity]}')["x"], ANY, "x")
     long_list = to_array(decode_leniently(b'{"x": [NaN, 1, -Infinity%s]}' % SPACES.encode())["x"], ANY, "x")
     assert str(short.tolist()) == str(long_list.tolist()) == "[nan, 1.0, -inf]"
-    with pytest.raises(Invalid, match="out of range for"):
+    with pytest.raises(Invalid, match="can't hold"):
         to_array(decode_leniently(b'{"x": [NaN, 1e39]}')["x"], ANY, "x")
     with pytest.raises(NotJson):
         decode_leniently(b'{"x": [NaN, 1e999]}')

@@ -42,28 +42,28 @@ def test_a_value_that_fits_becomes_an_array_of_exactly_that_type(value: Any, dty
 @pytest.mark.parametrize(
     ("value", "dtype", "words"),
     [
-        ([1.0], "int64", "expected whole numbers, got a number with a fraction"),
-        (["3"], "int64", "got text"),
-        ([True], "int64", "got true or false"),
-        ([1, True], "int64", "got true or false"),
-        ([None], "float32", "got null"),
-        ([True], "float32", "expected numbers, got true or false"),
-        ([0, 1], "bool", "expected true or false, got a whole number"),
-        ([300], "uint8", "out of range for uint8"),
-        ([-1], "uint8", "out of range for uint8"),
-        ([2**63], "int64", "out of range for int64"),
-        ([10**400], "float64", "out of range for float64"),
-        ([1e39], "float32", "out of range for float32"),
-        ([70000], "float16", "out of range for float16"),
-        ([1], "string", "got a whole number"),
-        ([{"b64": "!"}], "string", "not valid base64"),
-        ([{"b64": "", "more": 1}], "string", "got an object"),
-        ([{"a": 1}], "float32", "got an object"),
+        ([1.0], "int64", "whole numbers; a number with a fraction"),
+        (["3"], "int64", "text was given"),
+        ([True], "int64", "true or false was given"),
+        ([1, True], "int64", "true or false was given"),
+        ([None], "float32", "null was given"),
+        ([True], "float32", "numbers; true or false"),
+        ([0, 1], "bool", "true or false; a whole number"),
+        ([300], "uint8", "that uint8 can't hold"),
+        ([-1], "uint8", "that uint8 can't hold"),
+        ([2**63], "int64", "that int64 can't hold"),
+        ([10**400], "float64", "that float64 can't hold"),
+        ([1e39], "float32", "that float32 can't hold"),
+        ([70000], "float16", "that float16 can't hold"),
+        ([1], "string", "a whole number was given"),
+        ([{"b64": "!"}], "string", "not base64"),
+        ([{"b64": "", "more": 1}], "string", "an object was given"),
+        ([{"a": 1}], "float32", "an object was given"),
         ([[1, 2], [3]], "float32", "ragged"),
         ([[1, 2], 3], "float32", "ragged"),
         ([1, [2]], "float32", "ragged"),
         ([["ab"], "cd"], "string", "ragged"),
-        ([1], "complex64", "JSON cannot represent"),
+        ([1], "complex64", "can't be given in JSON"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_with_the_input_and_the_reason(value: Any, dtype: str, words: str) -> None:
@@ -75,11 +75,11 @@ def test_a_value_that_does_not_fit_is_refused_with_the_input_and_the_reason(valu
 def test_a_wrong_shape_is_told_with_the_expected_one() -> None:
     with pytest.raises(Invalid) as caught:
         given([[1, 2, 3]], "float32", (-1, 2))
-    assert caught.value.message == "Input 'x' takes float32 of shape [-1, 2], got shape [1, 3]."
+    assert caught.value.message == "Input 'x' takes float32 of shape [-1, 2]; a value of shape [1, 3] was given."
 
 
 def test_a_single_example_where_a_batch_is_expected_is_explained() -> None:
-    with pytest.raises(Invalid, match="wrap a single example in \\[ \\]"):
+    with pytest.raises(Invalid, match="put \\[ \\] around a single one"):
         given([1, 2], "float32", (-1, 2))
 
 

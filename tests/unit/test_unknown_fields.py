@@ -1,4 +1,4 @@
-"""Misspelt fields in the workspace API cause a warning, not an error."""
+"""Misspelt fields are no error in the workspace API, but a warning."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_long_rows_given_as_objects_are_put_together() -> None:
         assert request.inputs["x"].tolist() == [numbers] * count
         assert request.inputs["n"].tolist() == list(range(count))
     mixed = str({"instances": [{"x": numbers, "n": 1}, {"x": numbers[1:], "n": 1}]}).replace("'", '"').encode()
-    with pytest.raises(Invalid, match="must have the same shape"):
+    with pytest.raises(Invalid, match="different shapes"):
         predicting.read(mixed, one)
     with pytest.raises(Invalid, match="JSON Parse error"):
         predicting.read(b'{"instances": [{"x": [1 ' + b" " * 9000 + b' 2], "n": 1}]}', one)

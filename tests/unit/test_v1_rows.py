@@ -33,7 +33,7 @@ ROWS, SCALAR = TensorSpec("x", "float32", (-1, 2)), TensorSpec("rate", "float32"
 
 @pytest.mark.parametrize("body", [b'{"instances": [{"x": [1, 2], "rate": 3}]}', b'{"instances": [[1, 2]]}'])
 def test_a_scalar_beside_rows_is_asked_for_in_columns(body: bytes) -> None:
-    with pytest.raises(Invalid, match=r"'rate'.*Send columns instead"):
+    with pytest.raises(Invalid, match=r"'rate'.*Ask in columns"):
         predicting.read(body, model(ROWS, SCALAR))
     request, _ = predicting.read(b'{"inputs": {"x": [[1, 2]], "rate": 3}}', model(ROWS, SCALAR))
     assert request.inputs["rate"].shape == ()
@@ -42,7 +42,7 @@ def test_a_scalar_beside_rows_is_asked_for_in_columns(body: bytes) -> None:
 @pytest.mark.parametrize("shapes", [[(37,)], [(37, 4)], [()], [(2, 3), (3,)], [(2,), ()], [(0, 2)]])
 def test_outputs_that_are_not_one_row_for_each_instance_are_refused_in_rows(shapes: Any) -> None:
     result = Result({f"y{n}": np.zeros(shape, np.float32) for n, shape in enumerate(shapes)}, 1)
-    with pytest.raises(Invalid, match=r"2 instances, .*Send columns instead"):
+    with pytest.raises(Invalid, match=r"2 instances .*Ask in columns"):
         predicting.write(result, rows=2)
     assert predicting.write(result, rows=None).startswith(b'{"outputs":')
 

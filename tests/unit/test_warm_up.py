@@ -124,7 +124,7 @@ def test_a_model_that_refuses_zeros_is_warmed_up_with_what_it_computes(
     assert f"signature 'serving_default' with {accepted}; zeros" in "; ".join(result.done)
     assert model.computed
     if check is not long_enough:  # that the size was guessed wrong says nothing of the model
-        assert any("the model rejected zeros" in remark for remark in result.remarks)
+        assert any("the model refused zeros" in remark for remark in result.remarks)
 
 
 @pytest.mark.parametrize("check", [nothing_wrong, positive, in_fours])
@@ -138,13 +138,13 @@ def test_batches_are_proved_with_inputs_that_the_model_computes(line: Line, chec
 def test_a_model_that_refuses_everything_is_served_with_a_remark(line: Line) -> None:
     result = warm(Picky(lambda _: "no", X), line)
     (remark,) = result.remarks
-    assert remark.startswith("not warmed up, so the first request may take longer: the model rejected zeros and ones")
+    assert remark.startswith("not warmed up, so the first request may take longer: the model refused zeros and ones")
     assert "(no)" in remark
 
 
 def test_without_a_warm_up_nothing_is_computed(line: Line) -> None:
     model = Picky(nothing_wrong, X)
-    assert warm(model, line, warm_up=False) == Result(["none, as set in the deployment"], [])
+    assert warm(model, line, warm_up=False) == Result(["none, as the deployment says"], [])
     assert model.computed == []
     assert line.heard() == []
 
@@ -164,7 +164,7 @@ def test_an_example_takes_the_place_of_what_is_made_up(line: Line, example: dict
         ({"z": [[5, 5]]}, "no input 'z'"),
         ({"x": [[1, 2, 3]]}, "takes float32 of shape [-1, 2]"),
         ({"x": "text"}, "x"),
-        ({}, "is missing 'x'"),
+        ({}, "lacks 'x'"),
         ({"signature": "gone", "inputs": {"x": [[1, 2]]}}, "no signature 'gone'"),
         ({"signature": 5, "inputs": {"x": [[1, 2]]}}, "signature"),
         ({"fetches": 7}, "fetches"),
@@ -172,7 +172,7 @@ def test_an_example_takes_the_place_of_what_is_made_up(line: Line, example: dict
 )
 def test_an_example_that_is_refused_is_a_remark(line: Line, example: dict[str, Any], words: str) -> None:
     (remark,) = warm(EchoModel("echo", {DEFAULT_SIGNATURE: Signature((X,), (X,))}), line, warm_up=example).remarks
-    assert remark.startswith("not warmed up: the given example was rejected")
+    assert remark.startswith("not warmed up: the given example was refused")
     assert words in remark
 
 
@@ -182,7 +182,7 @@ def test_former_requests_prove_batches_where_made_up_inputs_are_refused(line: Li
         Ask(DEFAULT_SIGNATURE, ("x",), (to_tensor(np.full((1, 2), 100 + n, np.float32)),), ("y",)) for n in range(3)
     ]
     result = warm(model, line, samples=asks)
-    assert "3 recorded predictions" in result.done
+    assert "3 former predictions" in result.done
     assert [len(each["x"]) for each in model.computed].count(3) == 2, "computed together, twice"
 
 
@@ -213,7 +213,7 @@ def test_a_stateful_model_is_as_new_after_its_warm_up_and_was_computed_alone(lin
 def test_a_state_that_can_t_be_restored_is_left_alone(line: Line) -> None:
     model = Counting(nothing_wrong, X)
     model.can_reset_state = False
-    assert warm(model, line).done == ["none, because the model's state could not be restored afterwards"]
+    assert warm(model, line).done == ["none: the model's state could not be restored after it"]
     assert model.computed == []
 
 

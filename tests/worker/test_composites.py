@@ -52,11 +52,11 @@ def test_ragged_and_sparse_inputs_are_given_by_their_parts(models: Path) -> None
     outputs = model.run(INPUTS, ["dense", "lengths", "sums"], "serving_default")
     assert [np.asarray(each).tolist() for each in outputs] == [[[0, 50, 0], [0, 0, 60]], [2, 1], [6, 4]]
     assert {
-        "input 'ids' is ragged: send its values as 'ids', its row_splits as 'ids_1', in column format",
+        "input 'ids' is ragged: send its values as 'ids', its row_splits as 'ids_1', in columns",
         "input 'table' is sparse: send its indices as 'table', its values as 'table_1', its dense_shape as 'table_2',"
-        " in column format",
+        " in columns",
     } < set(remarks_of(model))
-    with pytest.raises(Exception, match="ragged or sparse tensor, which only TensorFlow accepts"):
+    with pytest.raises(Exception, match="ragged or sparse tensor, which only TensorFlow takes"):
         conversion.signature_of(model.signatures)
     model.close()
 

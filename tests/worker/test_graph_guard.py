@@ -159,7 +159,7 @@ def test_names_that_reach_a_side_effect_can_not_be_fed_or_fetched(trained: Model
 def test_a_refusal_says_which_operation_has_the_side_effect_and_what_to_feed(trained: Model) -> None:
     assert "'save/SaveV2', which has a side effect (SaveV2)" in trained("save/control_dependency")
     assert "'phase:0' must be false" in trained("embeddings", {**X, "phase": True})
-    assert "'path:0' can't be fed: it determines which file ReadFile" in trained("y", {**X, "path": "a"})
+    assert "'path:0' can't be given a value: it says which file ReadFile" in trained("y", {**X, "path": "a"})
 
 
 class Owner(tf.Module):
@@ -231,10 +231,8 @@ def owned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
 def test_signatures_that_write_restore_run_code_or_read_any_file_are_left_out(owned: Model) -> None:
     assert sorted(owned.runtime.signatures) == ["count", "greet", "plain"]
     assert [remark.split("'")[1] for remark in owned.remarks] == NEVER
-    assert "signature 'write' is not available: it runs WriteFile" in owned("text", {"text": "a"}, signature="write")
-    assert "its input 'read_path:0' determines which file ReadFile reads" in owned(
-        "content", {"path": "a"}, signature="read"
-    )
+    assert "signature 'write' is left out: it runs WriteFile" in owned("text", {"text": "a"}, signature="write")
+    assert "its input 'read_path:0' says which file ReadFile reads" in owned("content", {"path": "a"}, signature="read")
 
 
 def test_what_a_signature_declares_is_computed_with_its_state_and_its_own_files(owned: Model) -> None:
@@ -259,7 +257,7 @@ def test_a_signature_can_not_be_redirected_by_feeding_its_inside(owned: Model) -
     answers = {
         name: owned("greeting", {"name": "you", f"{name}:0": "/etc/hostname"}, signature="greet") for name in strings
     }
-    assert "determines which file ReadFile reads" in answers["ReadVariableOp"]
+    assert "says which file ReadFile reads" in answers["ReadVariableOp"]
     assert all(isinstance(each, str) or each == ["hello you"] for each in answers.values())
 
 

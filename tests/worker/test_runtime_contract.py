@@ -198,7 +198,7 @@ def test_a_litert_file_that_can_t_compute_a_row_of_one_value_is_loaded(converted
     for size in (5, 2, 8, 2):
         x = np.ones((1, size, 1, 1), np.float32)
         if size < 5:
-            with pytest.raises(Invalid, match="LiteRT could not run the model on these inputs"):
+            with pytest.raises(Invalid, match="LiteRT could not compute this"):
                 compute(model, [out.name], {"x": x})
         else:
             assert compute(model, [out.name], {"x": x})[0].ravel().tolist() == [5.0] * (size - 4)
@@ -272,7 +272,7 @@ def test_an_onnx_file_without_any_tensor_to_return_is_refused(tmp_path: Path) ->
     negative = [helper.make_node("Neg", ["x"], ["y"]), helper.make_tensor_value_info("y", 1, [2])]
     model = load(onnx_model(tmp_path / "both.onnx", [node, negative[0]], [x], [list_of_x, negative[1]]))
     assert [each.name for each in model.signatures[SIGNATURE].outputs] == ["y"]
-    assert model.remarks == ["output 's' is not available: it is not a tensor but a seq(tensor(float))"]  # type: ignore[attr-defined]
+    assert model.remarks == ["output 's' is left out: it is not a tensor but a seq(tensor(float))"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("type_", "name"), [(17, "float8_e4m3fn"), (22, "int4"), (21, "uint4")])
@@ -319,7 +319,7 @@ def test_an_onnx_file_of_a_newer_version_or_without_its_weights_says_what_to_do(
     model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
     save_model(model, str(tmp_path / "a.onnx"), save_as_external_data=True, location="a.data", size_threshold=0)
     (tmp_path / "a.data").unlink()
-    with pytest.raises(Invalid, match=r"a\.data.*copy it into the model's folder"):
+    with pytest.raises(Invalid, match=r"a\.data.*copy that beside the model"):
         load(tmp_path / "a.onnx")
 
 
@@ -336,7 +336,7 @@ def test_openvino_is_told_not_to_reduce_the_precision(tmp_path: Path) -> None:
     x = np.linspace(0.1, 1, 64, dtype=np.float32)
     (exact,) = compute(load(file, runtime="openvino"), ["out"], {"in": x})
     np.testing.assert_allclose(exact, np.exp(x), rtol=1e-5)
-    with pytest.raises(Unsupported, match="bf16 is supported by openvino"):
+    with pytest.raises(Unsupported, match=r"With bf16 openvino can compute.*litert|With bf16 openvino can compute"):
         load(file, runtime="onnxruntime", precision="bf16")
     assert load(file, precision="bf16").runtime == "openvino"
 
@@ -348,10 +348,10 @@ def test_openvino_is_told_not_to_reduce_the_precision(tmp_path: Path) -> None:
     ("name", "content", "words"),
     [
         ("m.onnx", b"", "is empty (0 bytes)"),
-        ("m.onnx", b"junk", "damaged or not a model"),
+        ("m.onnx", b"junk", "damaged or something else"),
         ("m.onnx", b"\x08\x08\x42\x00", "can't be loaded by ONNX Runtime"),
         ("m.tflite", b"", "is empty (0 bytes)"),
-        ("m.tflite", b"junk" * 100, "damaged or not a model"),
+        ("m.tflite", b"junk" * 100, "damaged or something else"),
         ("m.tflite", b"junkTFL3" * 100, "can't be loaded by LiteRT"),
         ("m.xml", b"<net></net>", "its weights, "),
         ("m.bin", b"x", "is not a recognised model file"),
@@ -370,7 +370,7 @@ def test_a_damaged_openvino_model_is_told_and_its_weights_lead_to_it(tmp_path: P
         (tmp_path / name).write_bytes(b"<net></net>")
     with pytest.raises(Invalid, match="can't be read by OpenVINO"):
         load(tmp_path / "m.xml")
-    with pytest.raises(Invalid, match=r"Give the path of its graph, .*m\.xml"):
+    with pytest.raises(Invalid, match=r"give its graph, .*m\.xml"):
         load(tmp_path / "m.bin")
 
 
@@ -380,16 +380,16 @@ def test_half_a_file_is_told(converted: Path, tmp_path: Path, runtime: str, cut:
     whole = converted / FILES[runtime][0]
     half = tmp_path / whole.name
     half.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * cut)])
-    with pytest.raises(Invalid, match=r"can't be loaded|not completely saved"):
+    with pytest.raises(Invalid, match=r"can't be loaded|copied to its end"):
         load(half)
 
 
 def test_a_runtime_that_does_not_read_a_format_is_refused_with_those_that_do(converted: Path) -> None:
-    with pytest.raises(Unsupported, match=r"onnxruntime can't read .*, a LiteRT file\. Set runtime to litert"):
+    with pytest.raises(Unsupported, match=r"is a ONNX file|is a LiteRT file, which litert can read"):
         load(converted / "litert/model.tflite", runtime="onnxruntime")
-    with pytest.raises(Invalid, match=r"Unknown runtime 'litr'.*did you mean 'litert'"):
+    with pytest.raises(Invalid, match=r"no runtime 'litr'.*did you mean 'litert'"):
         load(converted / "litert/model.tflite", runtime="litr")
-    with pytest.raises(Invalid, match="Unknown precision 'float16'"):
+    with pytest.raises(Invalid, match="no precision 'float16'"):
         load(converted / "litert/model.tflite", precision="float16")
 
 
@@ -432,5 +432,5 @@ def test_what_is_not_installed_is_done_without_or_named(
 
 @pytest.mark.parametrize("runtime", CONVERTED)
 def test_only_tensorflow_computes_on_other_devices(converted: Path, runtime: str) -> None:
-    with pytest.raises(Invalid, match="To use a GPU, set runtime to tensorflow"):
+    with pytest.raises(Invalid, match="needs the runtime tensorflow"):
         runtimes.load(formats.locate(str(converted / FILES[runtime][0])), device="/gpu:0")

@@ -223,7 +223,7 @@ def test_strings_booleans_and_scalars_are_read(tmp_path: Path) -> None:
         ({"quantization": {"dtype": "int4"}}, "quantized as 'int4'. Expected: uint8"),
         ({"dtype": "bool", "quantization": {"dtype": "uint8"}}, "of bool quantized as uint8"),
         ({"shape": [-3, 3]}, "no negative sizes"),
-        ({"shape": [3, 3, 2, 5]}, "bytes in group1-shard1of2.bin"),
+        ({"shape": [3, 3, 2, 5]}, "bytes were expected in group1-shard1of2.bin"),
         ({"shape": "all"}, "can't be read"),
     ],
 )
@@ -239,10 +239,10 @@ def test_missing_truncated_and_foreign_files_of_weights_are_named(tmp_path: Path
     shard = tmp_path / "js/group1-shard2of2.bin"
     content = shard.read_bytes()
     shard.write_bytes(content[:-1])
-    with pytest.raises(Invalid, match="do not match: expected"):
+    with pytest.raises(Invalid, match="which have"):
         formats.locate(str(file))
     shard.unlink()
-    with pytest.raises(Invalid, match=r"group1-shard2of2.bin is missing"):
+    with pytest.raises(Invalid, match=r"group1-shard2of2.bin are missing"):
         formats.locate(str(file))
     (tmp_path / "secret").write_bytes(content)
     for path in ("../secret", str(tmp_path / "secret"), "a/../../secret"):
@@ -280,7 +280,7 @@ def test_other_weights_are_another_model_to_the_cache_of_conversions(tmp_path: P
         ([constant("lost")], "no weights for the constant 'lost'"),
         ([placeholder("x", 1), node("y", "_FusedConv2D", "x", "x", fused_ops=text("Gelu"))], "'Gelu'. Supported"),
         ([placeholder("x", 1), node("y", "_FusedMatMul", "x", "x", fused_ops=text("BiasAdd"))], "has 2 inputs"),
-        ([placeholder("x", 1), node("y", "Prelu", "x")], "is a Prelu with 1 inputs"),
+        ([placeholder("x", 1), node("y", "Prelu", "x")], "is a Prelu, but has 1 inputs"),
         ([placeholder("x", 1)], "has no output"),
         ([node("y", "NoSuchOperation")], "NoSuchOperation"),
         ([{"name": 3}], "not a TensorFlow graph"),

@@ -105,7 +105,7 @@ def test_a_request_that_does_not_fit_does_not_reach_the_model() -> None:
     model = Computing(lambda x: x)
     first, second, third = predict(model, [[1, 2]], [[1, 2, 3]], [[3, 4]])
     assert (first, third) == ([[[1, 2]]], [[[3, 4]]])
-    assert "shape [1, 3]" in second["message"]
+    assert "shape [1, 3] was given" in second["message"]
 
 
 def test_rows_of_different_shapes_are_computed_apart() -> None:
@@ -129,15 +129,15 @@ def test_a_fixed_first_dimension_is_never_batched() -> None:
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        (b"{", "The predict request is not valid"),
-        (b"[]", "The predict request is not valid"),
+        (b"{", "can't be read"),
+        (b"[]", "can't be read"),
         (b'{"feed_dict": {}}', "missing required field `fetches`"),
         (b'{"fetches": 1}', "`$.fetches`"),
         (b'{"fetches": []}', "fetches is empty"),
         (b'{"fetches": "z"}', "'serving_default': 'x'"),
         (b'{"fetches": "x", "feed_dict": {"xx": 1}}', "did you mean 'x'?"),
-        (b'{"fetches": "x"}', "is missing 'x'"),
-        (b'{"fetches": "x", "signature": "serving"}', "Available: 'serving_default'"),
+        (b'{"fetches": "x"}', "lacks 'x'"),
+        (b'{"fetches": "x", "signature": "serving"}', "There are: 'serving_default'"),
         (b'{"fetches": "x", "feed_dict": {"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}", "nested too deeply"),
     ],
 )

@@ -95,7 +95,7 @@ def test_a_model_with_random_numbers_is_left_to_tensorflow(trials: Trials, conve
     _, found = trials.run(converted / "random", "openvino")
     assert found[TENSORFLOW].ok
     assert found[TENSORFLOW].compared == 0
-    assert "different numbers each time" in found["openvino"].reason
+    assert "other numbers each time" in found["openvino"].reason
     assert not found["openvino"].ok
 
 
@@ -125,7 +125,7 @@ def test_numbers_that_a_check_in_the_model_refuses_are_never_computed_by_a_conve
 def test_a_check_that_is_no_range_keeps_a_model_with_tensorflow(trials: Trials, converted: Path) -> None:
     _, found = trials.run(converted / "even", "openvino")
     assert not found["openvino"].ok
-    assert "for only one value of 'n'" in found["openvino"].reason
+    assert "only for a single number in 'n'" in found["openvino"].reason
 
 
 def test_a_table_is_read_only_as_far_as_it_goes(trials: Trials, converted: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_requested_runtime_is_converted_for_even_if_nothing_can_be_compared(tr
     assert isinstance(answer, Converted)
     assert answer.trial.ok
     assert answer.trial.compared == 0
-    assert "no inputs of the right size can be generated" in answer.trial.reason
+    assert "its size can't be made up" in answer.trial.reason
 
 
 def test_fewer_bits_are_computed_with_when_asked_for(trials: Trials, converted: Path) -> None:
@@ -189,18 +189,18 @@ def test_files_that_change_meanwhile_are_not_taken_for_those_before(
     shutil.copy(converted / "wide" / "saved_model.pb", model)
     answer = trials.ask(TENSORFLOW, model, trials.conversions.begin(key), key=key)
     assert isinstance(answer, Failed)
-    assert "changed during the conversion" in answer.failure.message
+    assert "changed while they were converted" in answer.failure.message
 
 
 def test_what_is_asked_in_the_wrong_order_or_of_the_wrong_thing_is_told(trials: Trials, converted: Path) -> None:
     contract, work = converted / "contract", trials.conversions.begin("order")
     answer = trials.ask("openvino", contract, work)
     assert isinstance(answer, Failed)
-    assert "Convert for tensorflow first" in answer.failure.message
+    assert "the first candidate to convert for is tensorflow" in answer.failure.message
     answer = trials.worker.ask(IdentifyModel(path=str(converted / "litert" / "model.tflite")))
     assert isinstance(answer, Failed)
     assert "SavedModels, Keras files and TensorFlow.js models are converted" in answer.failure.message
     trials.ask(TENSORFLOW, contract, work)
     answer = trials.ask("litrt", contract, work)
     assert isinstance(answer, Converted)
-    assert "No converter for 'litrt' (did you mean 'litert'?)" in answer.trial.reason
+    assert "no converter for 'litrt' (did you mean 'litert'?)" in answer.trial.reason

@@ -107,17 +107,17 @@ def test_halves_are_numbers_and_infinities_null(saved_model: Deployed) -> None:
     [
         (
             asks("zz", {"x": [[1, 2]]}),
-            "no output 'zz'. Available: outputs of the signature 'serving_default': 'total', 'y'",
+            "no output 'zz'. There are: outputs of the signature 'serving_default': 'total', 'y'",
         ),
         (asks("y", {"xs": [[1, 2]]}), "no input 'xs'"),
         (asks("totl", {"x": [[1, 2]]}), "(did you mean 'total'?)"),
         (asks("y", {"x": [[1, 2]]}, signature="serve"), "no signature 'serve'"),
         (asks("y", {"x": [[1, 2]]}, signature="wordz"), "(did you mean 'words'?)"),
-        (asks("y"), "feed_dict is missing 'x'"),
-        (asks("y", {"x": [[1, 2]], "serving_default_x:0": [[1, 2]]}), "both refer to 'serving_default_x:0'"),
-        (asks("y", {"x": [[1, 2, 3]]}), "takes float32 of shape [-1, 2], got shape [1, 3]"),
+        (asks("y"), "feed_dict lacks 'x'"),
+        (asks("y", {"x": [[1, 2]], "serving_default_x:0": [[1, 2]]}), "both 'serving_default_x:0'"),
+        (asks("y", {"x": [[1, 2, 3]]}), "takes float32 of shape [-1, 2]; a value of shape [1, 3] was given"),
         (asks("n", {"n": [1.0]}, signature="exact"), "whole numbers"),
-        (asks("n", {"n": [2**63]}, signature="exact"), "out of range for int64"),
+        (asks("n", {"n": [2**63]}, signature="exact"), "that int64 can't hold"),
         (asks("y", {"x": [-1]}, signature="positive"), "x is negative"),
         (asks("y", {"rows": -1}, signature="huge"), "must be >= 0"),
     ],
@@ -163,7 +163,7 @@ def test_one_bad_request_among_others_fails_alone(saved_model: Deployed) -> None
 
 def test_a_meta_graph_is_warmed_up_by_a_former_request(meta_graph: Deployed) -> None:
     assert (meta_graph.loaded.format, meta_graph.loaded.version) == ("TF1 meta graph", None)
-    assert meta_graph.loaded.warm_up == "no signature to warm up with; a recorded request"
+    assert meta_graph.loaded.warm_up == "no signature to warm up by; a former request"
 
 
 def test_a_collection_gives_all_its_tensors_and_takes_one_value(meta_graph: Deployed) -> None:
@@ -184,10 +184,10 @@ def test_an_inner_tensor_can_be_fed(meta_graph: Deployed) -> None:
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        (asks("outputz"), "(did you mean 'outputs'?). Available: collections: 'centred', 'inputs'"),
-        (asks("outputs", {"x": [[1, 1]]}), "is missing 'offset:0'"),
+        (asks("outputz"), "(did you mean 'outputs'?). There are: collections: 'centred', 'inputs'"),
+        (asks("outputs", {"x": [[1, 1]]}), "lacks 'offset:0'"),
         (asks("y", {"x": [[1, 1]]}, signature="mine"), "no signature 'mine'"),
-        (asks("y", {"train": 1}), "can't be fed"),
+        (asks("y", {"train": 1}), "can't be given a value"),
     ],
 )
 def test_a_request_that_the_graph_can_t_answer_is_told_why(meta_graph: Deployed, request_: Any, words: str) -> None:
@@ -294,7 +294,7 @@ def test_an_echo_model_answers_without_tensorflow(start_worker: StartWorker, tmp
     loaded = worker.load(path, sample=sample)
     assert isinstance(loaded, ModelLoaded)
     assert (loaded.format, loaded.version) == ("echo", 5)
-    assert "a recorded request was rejected" in loaded.warm_up
+    assert "a former request was refused" in loaded.warm_up
     assert worker.predict(asks("x", {"x": ["a"]}), asks("x", {"x": ["b"]})) == [[["a"]], [["b"]]]
     assert "tensorflow" not in Path(f"/proc/{worker.process.pid}/maps").read_text()
     assert worker.ask(ClearVariables(workspace="w"), Failed).failure.code == "invalid"

@@ -1,1 +1,1 @@
-"""The commands of the command line, one file each, imported when it runs."""
+"""What the command line does, a file for each command; imported when it runs."""

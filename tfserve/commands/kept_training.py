@@ -1,6 +1,6 @@
-"""The work folder of `tfserve train`, models/.<id>.work in the project, kept for resuming until the training is done.
+"""What `tfserve train` keeps until its training is done: in the project's models/.<id>.work, to go on from.
 
-A running training holds a lock on its folder, which distinguishes it from the leftovers of a killed one.
+Whoever trains holds a lock on that folder, so that what a killed training has left can be told from one that runs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class KeptTraining:
 
     @property
     def epoch(self) -> int:
-        """The epoch of the last checkpoint, 0 if there is none."""
+        """That of the last checkpoint, 0 when there is none."""
         return newest_epoch(self.folder)
 
     @property
@@ -60,10 +60,10 @@ class KeptTraining:
         )  # fmt: skip
 
     def forget(self) -> None:
-        """Deletes everything, including the folder `models` if it is empty."""
+        """Leaves no trace; a folder `models` that was made for it goes, too."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.remove_half_result()
-        with suppress(OSError):  # contains other results
+        with suppress(OSError):  # other results are in it
             self.folder.parent.rmdir()
 
     def remove_half_result(self) -> None:
@@ -71,29 +71,29 @@ class KeptTraining:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Locks the training against other processes. Raises `Conflict`."""
+        """Nobody else trains it meanwhile. Raises `Conflict`."""
         folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
         except BlockingIOError:
-            raise Conflict(f"{self.folder} is in use by a running training.") from None
+            raise Conflict(f"{self.folder} belongs to a training that is running.") from None
         finally:
             os.close(folder)
 
 
 def find(project: Path, task_id: str) -> KeptTraining:
-    """Raises `NotFound` with a list of the trainings that can be resumed."""
+    """Raises `NotFound` that names those that there are."""
     kept = KeptTraining(project, task_id)
     if not kept.findings.is_file():
         names = [each.task_id for each in _all(project)]
-        there_are = f" Available: {', '.join(names)}." if names else " There are none."
-        raise NotFound(f"No training {task_id!r} to resume in {project / MODELS}{nearest(task_id, names)}.{there_are}")
+        there_are = f" Kept are: {', '.join(names)}." if names else " None is kept."
+        raise NotFound(f"No training {task_id!r} is kept in {project / MODELS}{nearest(task_id, names)}.{there_are}")
     return kept
 
 
 def left_behind(project: Path) -> list[KeptTraining]:
-    """The trainings that can be resumed and are not running. Removes their partially written files."""
+    """Those that can be gone on with and that nobody runs. What they had half written is removed."""
     found = []
     for kept in _all(project):
         with suppress(Conflict, OSError), kept.held():

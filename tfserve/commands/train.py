@@ -1,4 +1,4 @@
-"""`tfserve train DIR`: trains in its own worker process, without a server, and shows the progress."""
+"""`tfserve train DIR`: trains in a worker of its own, without a server, and shows how it goes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ENDED_WELL, ENDED_BADLY, CANCELLED = 0, 1, 130
 
 
 class TrainWorker:
-    """A worker process that handles one request at a time and yields progress messages meanwhile."""
+    """A worker process, asked one thing at a time; what it tells meanwhile is yielded."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
@@ -53,7 +53,7 @@ class TrainWorker:
         self._socket = ours
 
     def ask(self, question: Message) -> Iterator[Message]:
-        """Yields messages up to and including the response. Raises the error that the worker reports."""
+        """Yields what comes until the answer, which is the last. Raises the error that the worker answers with."""
         self._socket.sendall(frames.encode(1, question))
         reader = frames.FrameReader()
         while data := self._socket.recv(65536):
@@ -79,7 +79,7 @@ def train(folder: Path, train_type: str, chosen: dict[str, Any], resume: str | N
     try:
         if resume is not None:
             if chosen:
-                raise Invalid("--resume uses the original parameters and cannot be combined with --set.")
+                raise Invalid("--resume goes on with what was chosen before: leave --set away.")
             return _train(find(folder, resume))
         for left in left_behind(folder):
             console.print(f"[yellow]kept[/yellow] {_how_to_go_on(left)}", soft_wrap=True)
@@ -93,16 +93,16 @@ def train(folder: Path, train_type: str, chosen: dict[str, Any], resume: str | N
 
 
 def _examine(kept: KeptTraining, folder: Path, wanted: Chosen) -> bool:
-    """Whether the project is ready for training. Prints every problem."""
+    """Whether the project can be trained on; every problem is printed."""
     question = ExamineProject(
         project_dir=_in_utf8(folder), train_type=wanted.train_type, parameters=wanted.parameters,
         findings=str(kept.findings),
     )  # fmt: skip
-    with _worker() as worker, console.status("checking the project"):
+    with _worker() as worker, console.status("looking through the project"):
         *_, found = worker.ask(question)
     assert isinstance(found, ProjectExamined)
     for each in found.skipped[:20]:
-        console.print(f"[yellow]skipped[/yellow] {each['path']}: {each['reason']}")
+        console.print(f"[yellow]left out[/yellow] {each['path']}: {each['reason']}")
     for problem in found.problems:
         console.print(f"[red]problem[/red] {problem}")
     if not found.problems:
@@ -130,7 +130,7 @@ def _train(kept: KeptTraining) -> int:
 
 
 def _tell_what_is_kept(kept: KeptTraining) -> None:
-    """Explains how to resume an interrupted training, if it has a checkpoint."""
+    """After an end before the end: the best checkpoint and the last, unless there is none yet."""
     if kept.epoch:
         console.print(_how_to_go_on(kept), soft_wrap=True)
     elif not kept.result.exists():
@@ -140,7 +140,7 @@ def _tell_what_is_kept(kept: KeptTraining) -> None:
 def _how_to_go_on(kept: KeptTraining) -> str:
     project = shlex.quote(str(kept.result.parent.parent))
     return (
-        f"The best checkpoint of {kept.epoch} epochs is in {kept.folder}. Resume with:"
+        f"The best checkpoint of {kept.epoch} epochs is in {kept.folder}; go on from there with:"
         f" tfserve train {project} --resume {kept.task_id}"
     )
 
@@ -187,7 +187,7 @@ def _worker() -> Iterator[TrainWorker]:
 
 @contextmanager
 def _interrupting(worker: TrainWorker) -> Iterator[None]:
-    """The first Ctrl-C stops the training gracefully, the second kills it."""
+    """The first Ctrl-C asks the training to end, the second ends it."""
 
     def on_interrupt(_: int, __: object) -> None:
         signal.signal(signal.SIGINT, former)

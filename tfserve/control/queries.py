@@ -45,7 +45,7 @@ def job_by_id(job_id: int) -> Job:
     found = _whole(Job.objects.filter(pk=job_id)).first()
     if found is None:
         raise NotFound(
-            f"Job {job_id} not found: it does not exist or is no longer kept. GET /jobs/ lists the available jobs."
+            f"There is no job with the id {job_id}, or it is no longer kept. GET /jobs/ lists those that are."
         )
     return found
 
@@ -56,8 +56,8 @@ def finished_jobs(workspace: Workspace, *, limit_bytes: int) -> list[Job]:
     size = finished.aggregate(size=Sum(Length("outcome__result")))["size"] or 0
     if size > limit_bytes:
         raise TooLarge(
-            f"All results together are {size} bytes, over the response limit ({limit_bytes}: max_response_bytes)."
-            " Fetch them one at a time with `job`."
+            f"All results together are {size} bytes, more than fit into an answer ({limit_bytes}: max_response_bytes)."
+            " Fetch them one by one: give `job`."
         )
     return list(finished.select_related("outcome").only("number", "outcome__result"))
 

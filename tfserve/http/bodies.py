@@ -22,12 +22,12 @@ WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"d
 
 
 class BodyTooLarge(TooLarge):
-    """The request body is larger than the limit of {limit} bytes (max_body_bytes, or less for a \
-model whose inputs all have fixed sizes)."""
+    """The request body is larger than {limit} bytes, the most that is accepted here: max_body_bytes, or less for a \
+model whose inputs all have fixed sizes."""
 
 
 class BodyTooSlow(TimedOut):
-    """Timed out reading the request body (limit: {timeout_s:g} s plus 1 s per MiB received)."""
+    """The request body did not arrive in time ({timeout_s} s, and one more for every MiB)."""
 
 
 class ClientGone(Exception):
@@ -122,9 +122,7 @@ class _Unpacker:
         self._inflate = None
         if encoding != b"identity":
             if encoding not in WINDOW_BITS:
-                raise Invalid(
-                    f"the Content-Encoding {encoding.decode('latin-1')!r} is not supported; use gzip or deflate"
-                )
+                raise Invalid(f"the Content-Encoding {encoding.decode('latin-1')!r} is unknown: use gzip or deflate")
             self._inflate = zlib.decompressobj(WINDOW_BITS[encoding])
 
     async def take(self, data: bytes) -> None:
@@ -139,7 +137,7 @@ class _Unpacker:
             try:
                 data = self._inflate.decompress(data, self._limit + 1 - self._size)
             except zlib.error as error:
-                raise Invalid(f"the body does not match its Content-Encoding: {error}") from error
+                raise Invalid(f"the body is not what its Content-Encoding says: {error}") from error
         self._pieces.append(data)
         self._size += len(data)
         if self._size > self._limit:
@@ -147,8 +145,8 @@ class _Unpacker:
 
     async def finish(self) -> bytes:
         if self._inflate is not None and not self._inflate.eof:
-            raise Invalid("the compressed body is truncated")
+            raise Invalid("the compressed body ends before its end")
         if self._inflate is not None and self._inflate.unused_data:
-            raise Invalid("the compressed body has trailing data")
+            raise Invalid("there is something behind the end of the compressed body")
         whole = partial(b"".join, self._pieces)
         return await asyncio.to_thread(whole) if self._size > LARGE_BYTES else whole()

@@ -61,7 +61,7 @@ class Entrance:
                 raise
             await refuse(scope, send_with_id, Stopping())
         except Exception:
-            log.exception("error in %s %r", scope["method"], scope["path"][:200])
+            log.exception("while answering %s %r", scope["method"], scope["path"][:200])
             if is_started:
                 raise  # the connection is closed, so that nobody takes half an answer for a whole one
             await refuse(scope, send_with_id, Internal())

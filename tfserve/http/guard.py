@@ -1,4 +1,4 @@
-"""The request guard: which hosts and origins may send requests.
+"""The door: who may send a request here at all.
 
 A page in the user's browser can send requests to 127.0.0.1, and with a DNS name of its own that leads there (DNS
 rebinding) it can read the answers. So a request must be addressed to a host that is ours, and one that may change
@@ -28,11 +28,11 @@ or start the server with TFSERVE_ALLOWED_HOSTS naming it."""
 
 
 class ForeignOrigin(Forbidden):
-    """Cross-origin request from {origin!r} refused: pages of other origins may not change anything on this server."""
+    """The request comes from a page of another origin ({origin!r}), which may not change anything here."""
 
 
 class TooManyRequests(Unavailable):
-    """{limit} requests are in progress, the maximum on this server (max_requests). Try again later."""
+    """{limit} requests are in progress, as many as this server takes at a time (max_requests). Try again later."""
 
 
 class Guard:
@@ -73,7 +73,7 @@ class Guard:
         for name, value in scope["headers"]:
             if name == b"host":
                 if host is not None:
-                    raise Invalid("The request has two Host headers; expected exactly one.")
+                    raise Invalid("The request has two Host headers; exactly one is expected.")
                 host = value
             elif name == b"origin":
                 origin = value

@@ -36,7 +36,7 @@ async def read(body: bytes, content_type: str, *, max_fields: int, max_files: in
     try:
         form = await MultiPartParser(headers, stream(), max_files=max_files, max_fields=max_fields).parse()
     except (MultiPartException, KeyError) as error:
-        raise Invalid(f"Invalid form data: {getattr(error, 'message', error)}.") from None
+        raise Invalid(f"The form can't be read: {getattr(error, 'message', error)}.") from None
     try:
         if not _is_closed(content_type, body):
             raise Invalid("The form was cut off: its closing boundary is missing. Send it again.")

@@ -39,5 +39,5 @@ def _seconds(value: bytes) -> float:
         seconds = math.nan
     if not 0 < seconds < math.inf:
         text = value.decode("latin-1")[:50]
-        raise Invalid(f"The header Request-Timeout must be in seconds, such as 0.5 or 30; got {text!r}.")
+        raise Invalid(f"The header Request-Timeout takes seconds, such as 0.5 or 30; {text!r} was given.")
     return seconds

@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
             for request_id, message in self._reader.feed(data):
                 self._received(request_id, message)
         except frames.BrokenFrame:
-            log.exception("a peer process violated the protocol")
+            log.exception("a process at the other end of a socket speaks another language")
             self.close()
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -136,7 +136,7 @@ class Connection(asyncio.Protocol):
             try:
                 self._send(request_id | frames.ANSWER, answer)
             except ConnectionLost:
-                log.info("dropped the response to %s: the caller has stopped waiting", type(message).__name__)
+                log.info("nobody waits for the answer to %s any more", type(message).__name__)
 
 
 class BlockingConnection:

@@ -1,1 +1,1 @@
-"""What supervisor and workers share about models. Imports no numpy and no runtime."""
+"""What supervisor and workers both know about models. Imports no numpy and no runtime."""

@@ -1,7 +1,7 @@
-"""Identifies a single file by its first bytes and its structure, not by its name.
+"""What a single file is, judged by its first bytes and its structure, whatever its name says.
 
-Reads a few kilobytes (all of a JSON file), runs none of the file's code and imports no runtime, so it is safe and cheap
-to call.
+Reads a few kilobytes (all of a JSON file), runs nothing of the file and imports no runtime, so that any program may ask
+at any time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TFJS_LAYERS = "TensorFlow.js layers model"
 
 
 class Foreign(NamedTuple):
-    """A file that no runtime can read, with advice on what to do about it.
+    """A file that no runtime reads: what it is, and what to do about it.
 
     In the advice `{path}` and `{stem}` (without suffix) are quoted for a shell, `{raw}` and `{raw_stem}` are not.
     """
@@ -42,7 +42,7 @@ class Foreign(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """A file that begins like a model but is damaged."""
+    """A file that begins like a model and does not go on like one."""
 
     what: str
 
@@ -51,31 +51,31 @@ Found = str | Foreign | Broken | None
 
 _RENAME = "It is not a model by itself."
 _TORCH = (
-    'Convert it on a machine with PyTorch: pip install openvino packaging && python -c "import torch, openvino as ov;'
+    'Convert it where PyTorch is installed: pip install openvino packaging && python -c "import torch, openvino as ov;'
     " ov.save_model(ov.convert_model(torch.{load}('{raw}')), '{raw_stem}.xml', compress_to_fp16=False)\""
-    " If OpenVINO can't convert it, export it as ONNX with torch.onnx.export in the model's own code."
+    " What OpenVINO can't convert may be exported as ONNX by torch.onnx.export, from the code of the model."
 )
 SCRIPT = Foreign("a TorchScript model", _TORCH.replace("{load}", "jit.load"))
 EXPORTED = Foreign("a program exported by PyTorch", _TORCH.replace("{load}", "export.load"))
 WEIGHTS = Foreign(
-    "a torch.save file, which contains Python objects or weights but no computation",
-    "Load it into its model and export the model on a machine with PyTorch:"
+    "a file saved by torch.save, which holds Python objects or weights without a computation",
+    "Load it into its model and export that where PyTorch is installed:"
     ' pip install onnx onnxscript && python -c "import torch;'
     " torch.onnx.export(model, example_input, '{raw_stem}.onnx')\"",
 )
 _PICKLE = Foreign(
-    "a Python pickle, which is never loaded because reading it can run arbitrary code",
+    "a Python pickle, which runs code when it is read and is never loaded",
     "Export the model as ONNX where it was trained, for scikit-learn:"
     " pip install skl2onnx && python -c \"import joblib, numpy, skl2onnx; m = joblib.load('{raw}');"
     " open('{raw_stem}.onnx', 'wb').write(skl2onnx.to_onnx(m, numpy.zeros((1, m.n_features_in_), 'float32'),"
     " options=dict(zipmap=False) if hasattr(m, 'predict_proba') else None).SerializeToString())\"."
-    " Compare the predictions of both models before you rely on it.",
+    " Compare predictions of both before you rely on it.",
 )
-_ARCHIVE = "Unpack it and give the path of the model inside: {command}"
+_ARCHIVE = "Unpack it and give the path of the model in it: {command}"
 _CORE_ML = Foreign("a Core ML model", "Export the model as ONNX from the program that made it.")
 _CAFFE = Foreign(
     "a Caffe model",
-    "Convert it together with its network, {stem}.prototxt, in a separate virtual environment:"
+    "Convert it, with its network in {stem}.prototxt, in a virtual environment of its own:"
     " pip install caffe-onnx && caffe2onnx {stem}.prototxt {stem}.caffemodel model {stem}_onnx",
 )
 
@@ -85,9 +85,7 @@ _STARTS: list[tuple[int, bytes, str | Foreign]] = [
     (4, b"ORTM", ORT),
     (0, b"GGUF", Foreign("a GGUF language model", "Serve it with llama.cpp: llama-server -m {path}")),
     (0, b"LITERTLM", Foreign("a LiteRT-LM language model", "Serve it: pip install litert-lm && litert-lm run {path}")),
-    (0, b"ftrt", Foreign(
-        "a TensorRT engine, which runs on one type of GPU only",
-        "Deploy the ONNX file that it was built from.")),
+    (0, b"ftrt", Foreign("a TensorRT engine, made for one GPU", "Deploy the ONNX file that it was built from.")),
     (0, b"\x1f\x8b", Foreign("a gzip archive", _ARCHIVE.format(command="tar xzf {path}"))),
     (0, b"BZh", Foreign("a bzip2 archive", _ARCHIVE.format(command="tar xjf {path}"))),
     (0, b"\xfd7zXZ", Foreign("an xz archive", _ARCHIVE.format(command="tar xJf {path}"))),
@@ -122,7 +120,7 @@ def _hdf5(head: bytes, size: int) -> Found:
     """The superblock says where the file ends."""
     at = 40 if head[8] < 2 else 28
     (end,) = struct.unpack_from("<Q", head, at) if len(head) >= at + 8 else (0,)
-    return HDF5 if end <= size else Broken(f"a truncated Keras HDF5 file ({size} of {end} bytes)")
+    return HDF5 if end <= size else Broken(f"a Keras HDF5 file of which only {size} of {end} bytes are there")
 
 
 def _zip(head: bytes, opened: BinaryIO, _: int) -> Found:
@@ -132,7 +130,7 @@ def _zip(head: bytes, opened: BinaryIO, _: int) -> Found:
         with zipfile.ZipFile(opened) as archive:
             names = archive.namelist()[:MAX_FIELDS]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return Broken("a truncated zip file (Keras and PyTorch save models as zip files)")
+        return Broken("a zip file (Keras and PyTorch save models as such) without its end")
     ends = {name.rpartition("/")[2] for name in names}
     folders = {part for name in names for part in name.split("/")[:-1]}
     if {"config.json", "metadata.json"} <= set(names):
@@ -142,7 +140,7 @@ def _zip(head: bytes, opened: BinaryIO, _: int) -> Found:
     if "data.pkl" in ends:
         return SCRIPT if "code" in folders or "constants.pkl" in ends else WEIGHTS
     if names and all(name.endswith(".npy") for name in names):
-        return Foreign("a file of numpy arrays, which are weights without a computation", _RENAME)
+        return Foreign("a file of numpy arrays, weights without a computation", _RENAME)
     return Foreign("a zip archive", _ARCHIVE.format(command="unzip {path}"))
 
 
@@ -154,9 +152,7 @@ def _pickle(head: bytes, _: BinaryIO, __: int) -> Found:
 
 def _safetensors(head: bytes, _: BinaryIO, size: int) -> Found:
     if len(head) > 9 and head[8:9] == b"{" and struct.unpack_from("<Q", head)[0] < size:
-        return Foreign(
-            "a safetensors file, which has weights but no computation", "Export the whole model, for example as ONNX."
-        )
+        return Foreign("a safetensors file, weights without a computation", "Export the whole model, as ONNX say.")
     return None
 
 
@@ -167,11 +163,11 @@ def _text(head: bytes, opened: BinaryIO, size: int) -> Found:
             return None
         opened.seek(max(0, size - 256))
         is_whole = opened.read().rstrip().endswith(b"</net>")
-        return OPENVINO if is_whole else Broken("a truncated OpenVINO graph")
+        return OPENVINO if is_whole else Broken("an OpenVINO graph without its end")
     if start.startswith(b"{"):
         return _json(head, opened, size)
     if start.startswith(b"[") and b'"weights"' in head:
-        return Foreign("the weights manifest of a TensorFlow.js model", "Give the path of its model.json.")
+        return Foreign("the list of weights of a TensorFlow.js model", "Give the path of its model.json.")
     if re.match(rb"(node|library|versions|saved_model_schema_version|meta_graphs|graph_def)\s*[:{]", start):
         return Foreign(
             "a TensorFlow graph as text",
@@ -188,7 +184,7 @@ def _json(head: bytes, opened: BinaryIO, size: int) -> Found:
     if any(key in head for key in _TFJS_KEYS):
         return TFJS_GRAPH if b'"graph-model"' in head or b'"node"' in head else TFJS_LAYERS
     if b'"class_name"' in head:
-        return Foreign("a Keras model without its weights", "Save the whole model: model.save('{raw_stem}.keras')")
+        return Foreign("a Keras model without its weights", "Save it whole: model.save('{raw_stem}.keras')")
     if HEAD_BYTES < size <= tfjs.MAX_JSON_BYTES and len(head) <= HEAD_BYTES:
         opened.seek(0)
         return _json(opened.read(), opened, size)  # metadata of any length may come first
@@ -209,7 +205,7 @@ class _Field(NamedTuple):
 
 
 def _protobuf(opened: BinaryIO, size: int) -> Found:
-    """Distinguishes models by the numbers and contents of their outermost fields."""
+    """Models are told from each other by the numbers and contents of their outermost fields."""
     opened.seek(0)
     fields, is_cut = [], False
     try:
@@ -226,7 +222,7 @@ def _protobuf(opened: BinaryIO, size: int) -> Found:
     found = next((each for each, matches in _MESSAGES if matches(fields)), None)
     if is_cut and found is not None:
         what = found.what if isinstance(found, Foreign) else f"a model ({found})"
-        return Broken(f"{what}, but truncated")
+        return Broken(f"the beginning of {what}; the rest is missing")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Locates the model at a path: its format and version, or what is wrong with it.
+"""Which model a path means: what format it has, which version it is, and what is wrong with a broken one.
 
 Formats are recognised by the files' first bytes, so that most mistakes are found within milliseconds and without a
 runtime.
@@ -43,10 +43,10 @@ SAVED_MODEL = "SavedModel"
 ECHO = "echo"
 
 EXPORTED = (KERAS, HDF5, TFJS_GRAPH, TFJS_LAYERS)
-"""Formats that are exported as SavedModels before loading."""
+"""Formats that are loaded as SavedModels made from them."""
 
 CONVERTIBLE = (SAVED_MODEL, *EXPORTED)
-"""Formats that are converted in search of a faster runtime."""
+"""Formats for which a faster runtime is looked for."""
 
 FILE_FORMATS = {
     ".keras": KERAS,
@@ -62,20 +62,20 @@ FILE_FORMATS = {
 }
 
 _NAMED_BY_SUFFIX = frozenset({KERAS, HDF5, OPENVINO, PADDLE})
-"""Formats whose runtimes need the file's suffix."""
+"""Formats whose runtimes look at the name of the file."""
 
 KNOWN = (
     "A model is a SavedModel folder, a folder of numbered versions, a TF1 checkpoint prefix that has a .meta file,"
-    " or a .keras, .h5, .tflite, .onnx, .ort or .xml file (OpenVINO, with its .bin file in the same folder), a frozen"
-    " graph (.pb), a TensorFlow.js model.json with its weight files,"
-    " or a .pdmodel file (PaddlePaddle, with its .pdiparams file in the same folder)."
+    " or a .keras, .h5, .tflite, .onnx, .ort or .xml file (OpenVINO, with its .bin beside it), a frozen graph (.pb),"
+    " a TensorFlow.js model.json with its files of weights,"
+    " or a .pdmodel file (PaddlePaddle, with its .pdiparams beside it)."
 )
 
 MAX_ENTRIES = 10_000
-"""Maximum number of folder entries that are examined."""
+"""Entries of a folder that are looked at."""
 
 MAX_JSON_FILES = 100
-"""Maximum number of JSON files per folder that are searched for a TensorFlow.js model."""
+"""JSON files of a folder in which a TensorFlow.js model is looked for."""
 
 _GRAPH_FILES = ("saved_model.pb", "saved_model.pbtxt")
 _SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
@@ -97,15 +97,14 @@ class Located:
 def locate(
     path: str, weights: str | None = None, *, inputs: Sequence[str] = (), outputs: Sequence[str] = ()
 ) -> Located:
-    """Locates the model at a path. Raises `Invalid` with the path and the problem.
+    """Finds out what a path is. Raises `Invalid` that names the path and says what is wrong with it.
 
-    `inputs` and `outputs` are tensors of a frozen graph, which does not define them itself.
+    `inputs` and `outputs` are tensors of a frozen graph, which does not say itself what they are.
     """
     found = _locate(path, weights)
     if (inputs or outputs) and found.format != FROZEN_GRAPH:
         raise Invalid(
-            f"{path} is a {found.format}, which defines its own inputs and outputs. Leave inputs and outputs out; only"
-            " frozen graphs need them."
+            f"{path} is a {found.format}, which has its own inputs and outputs: they are for frozen graphs only."
         )
     return replace(found, inputs=tuple(inputs), outputs=tuple(outputs))
 
@@ -116,9 +115,7 @@ def _locate(path: str, weights: str | None) -> Located:
         if meta.name.endswith(".meta") and meta.is_file():
             return _meta_graph(meta, weights or str(meta).removesuffix(".meta"))
     if weights:
-        raise Invalid(
-            f"{path} is not a TF1 meta graph, so its weights can't be replaced ({weights}). Deploy a new version."
-        )
+        raise Invalid(f"{path} is no meta graph, so it can't be given other weights ({weights}). Deploy a new version.")
     if place.is_dir():
         return _folder(place)
     if place.is_file():
@@ -129,7 +126,7 @@ def _locate(path: str, weights: str | None) -> Located:
 
 
 def check_checkpoint(prefix: str, what: str) -> None:
-    """Raises `Invalid` unless all files of a checkpoint exist. `what` names its owner in the message."""
+    """Raises `Invalid` unless all files of a checkpoint are there. `what` says whose it is, for the message."""
     index = Path(f"{prefix}.index")
     if not index.is_file():
         if Path(prefix).is_file() and Path(prefix).stat().st_size:
@@ -140,7 +137,7 @@ def check_checkpoint(prefix: str, what: str) -> None:
     if not shards or len(shards) < int(shards[0][2]):
         expected = int(shards[0][2]) if shards else 1
         raise Invalid(
-            f"{what} is incomplete: found {len(shards)} of {expected} files {prefix}.data-…. Copy all of its files."
+            f"{what} is incomplete: {len(shards)} of {expected} files {prefix}.data-… are there. Copy all of its files."
         )
 
 
@@ -168,7 +165,7 @@ def _shard_of(file: Path, name: str) -> re.Match[str] | None:
 def _meta_graph(meta: Path, weights: str) -> Located:
     _check_size(meta)
     if not _is_message(meta, {1, 2, 3, 4, 5, 6, 7}):
-        raise Invalid(f"{meta} is not a TF1 meta graph, or it is damaged. Copy it again.")
+        raise Invalid(f"{meta} is not a TF1 meta graph, or it may be damaged. Copy it again.")
     weights = weights.removesuffix(".index").removesuffix(".meta")
     if Path(weights, ".index").is_file():
         weights = f"{weights.rstrip('/')}/"  # a prefix that is only a folder
@@ -180,7 +177,7 @@ def _folder(folder: Path) -> Located:
     if found := [folder / name for name in _GRAPH_FILES if (folder / name).is_file()]:
         _check_size(found[0])
         if found[0].suffix == ".pb" and not _is_message(found[0], {1, 2}):
-            raise Invalid(f"{found[0]} is not a SavedModel, or it is damaged. Save or copy it again.")
+            raise Invalid(f"{found[0]} is not a SavedModel, or it may be damaged. Save or copy it again.")
         return Located(SAVED_MODEL, folder, _version(folder))
     if (single := _single(folder)) is not None and _version(folder) is not None:
         return _file(single)
@@ -188,14 +185,14 @@ def _folder(folder: Path) -> Located:
     if versions:
         return _folder(max(versions, key=lambda version: int(version.name)))
     if (folder / "variables").is_dir():
-        raise Invalid(f"{folder} is an incomplete SavedModel: it has variables but no saved_model.pb. Copy it again.")
+        raise Invalid(f"{folder} is half a SavedModel: it has variables, but saved_model.pb is missing. Copy it again.")
     if metas := sorted(folder.glob("*.meta")):
-        raise Invalid(f"{folder} is a folder of TF1 checkpoints. Give the path of one of them, such as {metas[-1]}.")
+        raise Invalid(f"{folder} is a folder of TF1 checkpoints: give the one you mean, such as {metas[-1]}.")
     if (found_js := _tfjs_model(folder)) is not None:
         return _file(found_js)
     if (foreign := _foreign_part(folder)) is not None:
         raise Invalid(_refusal(foreign, contents.identify(foreign)))
-    raise Invalid(f"{folder} contains no model: found neither saved_model.pb nor numbered versions. {KNOWN}")
+    raise Invalid(f"{folder} is a folder without a model: neither saved_model.pb nor numbered versions. {KNOWN}")
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -214,14 +211,12 @@ def _tfjs_model(folder: Path) -> Path | None:
     files.sort(key=lambda file: file.name != "model.json")
     found = [file for file in files[:MAX_JSON_FILES] if contents.identify(file) in (TFJS_GRAPH, TFJS_LAYERS)]
     if len(found) > 1 and found[0].name != "model.json":
-        raise Invalid(
-            f"{folder} contains several TensorFlow.js models. Give the path of one of them, such as {found[0]}."
-        )
+        raise Invalid(f"{folder} has several TensorFlow.js models: give the one you mean, such as {found[0]}.")
     return found[0] if found else None
 
 
 def _foreign_part(folder: Path) -> Path | None:
-    """The file that identifies a folder of another library."""
+    """The file that says what a folder of another library is."""
     for name in ("model.json", "Data/com.apple.CoreML/model.mlmodel"):
         if (folder / name).is_file():
             return folder / name
@@ -231,16 +226,14 @@ def _foreign_part(folder: Path) -> Path | None:
 def _file(file: Path) -> Located:
     _check_size(file)
     if file.name in _GRAPH_FILES:
-        raise Invalid(f"{file} is part of a SavedModel. Give the path of its folder, {file.parent}.")
+        raise Invalid(f"{file} is a part of a SavedModel: give its folder, {file.parent}.")
     if file.suffix == ".index" or _SHARD.search(file.name):
         prefix = str(file).removesuffix(".index")
         raise Invalid(
-            f"{file} is part of a checkpoint. A model also needs its .meta graph, but {prefix}.meta does not exist."
+            f"{file} is a part of a checkpoint. A model needs its .meta graph too; {prefix}.meta does not exist."
         )
     if file.suffix.lower() == ".bin" and file.with_suffix(".xml").is_file():
-        raise Invalid(
-            f"{file} has the weights of an OpenVINO model. Give the path of its graph, {file.with_suffix('.xml')}."
-        )
+        raise Invalid(f"{file} is the weights of an OpenVINO model: give its graph, {file.with_suffix('.xml')}.")
     if file.suffix.lower() == ".echo":
         return Located(ECHO, file, _version(file.parent))
     found = contents.identify(file)
@@ -249,7 +242,7 @@ def _file(file: Path) -> Located:
     named = FILE_FORMATS.get(file.suffix.lower())
     if found in _NAMED_BY_SUFFIX and named != found:
         suffix = next(suffix for suffix, format_ in FILE_FORMATS.items() if format_ == found)
-        raise Invalid(f"{file} is a {found}. Rename it so that its name ends in {suffix}.")
+        raise Invalid(f"{file} is a {found}: give it a name that ends in {suffix}.")
     if found in (OPENVINO, PADDLE):
         _check_weights(file, ".bin" if found == OPENVINO else ".pdiparams")
     if found in (TFJS_GRAPH, TFJS_LAYERS):
@@ -261,11 +254,11 @@ def _refusal(file: Path, found: Foreign | Broken | str | None) -> str:
     if isinstance(found, Foreign):
         raw, raw_stem = str(file), str(file.with_suffix(""))
         names = {"raw": raw, "raw_stem": raw_stem, "path": shlex.quote(raw), "stem": shlex.quote(raw_stem)}
-        return f"{file} is {found.what}, which no runtime can read. {found.advice.format_map(names)}"
+        return f"{file} is {found.what}, which no runtime here reads. {found.advice.format_map(names)}"
     if isinstance(found, Broken):
-        return f"{file} is {found.what}. It was not completely saved or copied. Save or copy it again."
+        return f"{file} is {found.what}: it was not written or copied to its end. Save or copy it again."
     if (named := FILE_FORMATS.get(file.suffix.lower())) is not None:
-        return f"{file} has the suffix of a model ({named}), but its content is damaged or not a model. Copy it again."
+        return f"{file} is named like a model ({named}), but its content is damaged or something else. Copy it again."
     return f"{file} is not a recognised model file. {KNOWN}"
 
 
@@ -276,10 +269,10 @@ def _type(path: Path) -> str:
 
 
 def _check_weights(file: Path, suffix: str) -> None:
-    """An OpenVINO model always has a file of weights, which is empty for a model without weights."""
+    """A model of OpenVINO without any weights still has the file for them, and that may be empty."""
     weights = file.with_suffix(suffix)
     if not weights.is_file():
-        raise Invalid(f"{file} is incomplete: its weights, {weights}, are missing. Copy both files.")
+        raise Invalid(f"{file} is half a model: its weights, {weights}, are missing. Copy both files.")
 
 
 def _is_message(file: Path, numbers: Set[int]) -> bool:
@@ -289,7 +282,7 @@ def _is_message(file: Path, numbers: Set[int]) -> bool:
 
 def _check_size(file: Path) -> None:
     if not file.stat().st_size:
-        raise Invalid(f"{file} is empty (0 bytes). It was not completely saved or copied. Copy it again.")
+        raise Invalid(f"{file} is empty (0 bytes): it was not written or copied to its end. Copy it again.")
 
 
 def _version(folder: Path) -> int | None:

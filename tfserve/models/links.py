@@ -1,10 +1,10 @@
-"""Refuses models with symbolic links to files outside the readable folders.
+"""Refuses a model whose files, by symbolic links, lie outside the folders that callers may name files in.
 
-The requested path is checked when the request arrives. The links inside the model are checked here: by the supervisor
-before it uses a process for the model, by that process before it loads the model, and again after loading,
-because a link may have been created in the meantime. Hard links are not refused:
-they are indistinguishable from ordinary files, package managers and model stores use them, and Linux allows them only
-to files that their creator may write (fs.protected_hardlinks).
+The path that a caller names is checked when the request arrives. What lies behind it is checked here: by the supervisor
+before a process is used for the model, by that process before it loads the model, and again when it has been loaded,
+since a link may have been put in place meanwhile. Hard links are not refused:
+they can't be told from ordinary files, package managers and model stores use them, and Linux allows them only to files
+that their maker may write (fs.protected_hardlinks).
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def _files(model: Located) -> Iterator[Path]:
 
 
 def _links_below(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """Every link in the folder, including those in linked folders."""
+    """Every link in the folder, and behind links to folders too."""
     real = Path(os.path.realpath(folder))
-    if real in seen:  # circular links
+    if real in seen:  # links in a circle
         return
     seen.add(real)
     for where, folders, files in os.walk(folder):

@@ -1,4 +1,4 @@
-"""TensorFlow.js models on disk: `model.json` and the weight files that it lists.
+"""TensorFlow.js models on disk: `model.json`, and the files of weights that it names.
 
 Read without TensorFlow, so that the supervisor finds missing and truncated files within milliseconds.
 """
@@ -20,7 +20,7 @@ LAYERS = "layers-model"
 STRING = "string"
 
 DTYPE_BYTES = {"float32": 4, "int32": 4, "bool": 1, "complex64": 8}
-"""Size of one element in a weight file. Strings are stored with their lengths."""
+"""Size of one element in a file of weights. Strings are stored with their lengths."""
 
 QUANTIZED_BYTES = {"uint8": 1, "uint16": 2, "float16": 2}
 
@@ -90,20 +90,20 @@ def read(file: Path) -> ModelJson:
 
 
 def parse(file: Path) -> ModelJson:
-    """Parses the file without checking its weights. Raises `Invalid`, `OSError`."""
+    """Parses the file without a look at its weights. Raises `Invalid`, `OSError`."""
     if (size := file.stat().st_size) > MAX_JSON_BYTES:
-        raise Invalid(f"{file} has {size} bytes (limit for the JSON of a TensorFlow.js model: {MAX_JSON_BYTES}).")
+        raise Invalid(f"{file} has {size} bytes; at most {MAX_JSON_BYTES} are read of a TensorFlow.js model's JSON.")
     try:
         return msgspec.json.decode(file.read_bytes().removeprefix(b"\xef\xbb\xbf"), type=ModelJson)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Invalid(
-            f"{file} looks like a TensorFlow.js model but can't be read: {error}. A model.json has modelTopology and"
+            f"{file} looks like a TensorFlow.js model, but can't be read: {error}. A model.json has modelTopology and"
             " weightsManifest. Save or copy it again."
         ) from None
 
 
 def shards(file: Path, model: ModelJson) -> list[Path]:
-    """The weight files. Raises `Invalid` if one is outside the folder of `model.json`."""
+    """The files of weights. Raises `Invalid` if one is outside the folder of `model.json`."""
     return [_shard(file, name) for group in model.weights_manifest for name in group.paths]
 
 
@@ -111,7 +111,7 @@ def _shard(file: Path, name: str) -> Path:
     path = Path(os.path.normpath(name))
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         raise Invalid(
-            f"{file} refers to the weight file {name!r} outside its folder. Expected: a path relative to the folder."
+            f"{file} names the weights {name!r}, outside its folder. Expected: a path relative to the folder."
         )
     return file.parent / path
 
@@ -135,13 +135,13 @@ def _check_sizes(file: Path, group: Group) -> None:
     names = ", ".join(group.paths[:5]) or "no file"
     paths = [_shard(file, name) for name in group.paths]
     if missing := [path for path in paths if not path.is_file()]:
-        raise Invalid(f"{file} is incomplete: its weight file {missing[0]} is missing. Copy all of its files.")
+        raise Invalid(f"{file} is incomplete: its weights {missing[0]} are missing. Copy all of its files.")
     found = sum(path.stat().st_size for path in paths)
     expected = sum(weight.size_bytes for weight in group.weights)
     has_strings = any(weight.dtype == STRING for weight in group.weights)
     if found != expected and not (has_strings and found > expected):
         least = "at least " if has_strings else ""
         raise Invalid(
-            f"{file} and its weights do not match: expected {least}{expected} bytes in {names}, found"
+            f"{file} and its weights do not match: {least}{expected} bytes were expected in {names}, which have"
             f" {found}. Copy all of its files again."
         )

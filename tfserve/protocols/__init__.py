@@ -1,1 +1,1 @@
-"""The wire protocols, one folder each. They only translate between clients and the server's core."""
+"""The wire APIs, a folder each. They translate, nothing more."""

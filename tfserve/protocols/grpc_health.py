@@ -1,4 +1,4 @@
-"""grpc.health.v1: the status of the server, a service or a model."""
+"""grpc.health.v1: whether the server, one of its services or one of its models takes requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Answer: TypeAlias = health.HealthCheckResponse
 
 @dataclass(frozen=True)
 class Health:
-    """The name is that of a service or a model, or empty for the whole server."""
+    """A name is that of a service, of a model, or nothing for the whole server."""
 
     models: Models
     services: Collection[str]
@@ -30,13 +30,13 @@ class Health:
         if status == _Answer.SERVICE_UNKNOWN:
             known = [*self.services, *self.models.names()]
             raise NotFound(
-                f"Unknown service or model {request.service[:80]!r}{nearest(request.service, known)}."
-                f" Available: {', '.join(known)}."
+                f"There is no service or model {request.service[:80]!r}{nearest(request.service, known)}."
+                f" There are: {', '.join(known)}."
             )
         return _Answer(status=status)
 
     async def watch(self, requests: AsyncIterator[_Check], _: Call) -> AsyncGenerator[_Answer, None]:
-        """Streams the current status and every change."""
+        """The status now, and whenever it changes."""
         request = await anext(requests)
         told: int | None = None
         while True:

@@ -1,4 +1,4 @@
-"""grpc.reflection: lists services and messages for clients such as grpcurl."""
+"""grpc.reflection: clients such as grpcurl ask what services and messages there are."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tfserve.protocols.protos.pool import POOL
 from tfserve.serving.rpc import Call, Service, Stream
 
 NAME = "grpc.reflection.v1alpha.ServerReflection"
-#: The newer name of the same service, with the same messages.
+#: The same messages under the name that replaced it.
 NEW_NAME = "grpc.reflection.v1.ServerReflection"
 
 
 def services(names: Collection[str]) -> list[Service]:
-    """`names` are the services to list."""
+    """`names` are the services to tell of."""
     for each in (health_pb2, reflection_pb2):
         POOL.AddSerializedFile(each.DESCRIPTOR.serialized_pb)
     servicer = ReflectionServicer([*names, NAME], pool=POOL)

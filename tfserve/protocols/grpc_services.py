@@ -1,4 +1,4 @@
-"""All services of the gRPC port."""
+"""Everything that the gRPC port offers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Descriptions of the prediction APIs' endpoints, for the guide and the OpenAPI document."""
+"""What the prediction APIs have in common in the guide and in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tfserve.http.answers import STATUS
 
 JSON = "application/json"
 REFUSALS = tuple(sorted(map(str, {405, 408, *STATUS.values()})))
-"""Every status of an error response. 405 and 408 exist only in HTTP."""
+"""Every status that a refusal may have; 405 and 408 are of HTTP alone."""
 
 Schema = dict[str, Any]
 REFUSED: Schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
-"""The error response of every API except the workspace API."""
+"""A refusal of every API but that of the workspaces."""
 
 
 class Operation(NamedTuple):
-    """One method of one path. `keys` are the members that the JSON response always has."""
+    """One verb at one path. `keys` are those that the object in a JSON answer has always."""
 
     verb: str
     path: str
@@ -32,13 +32,13 @@ class Operation(NamedTuple):
     gives: tuple[str, ...] = (JSON,)
     query: Mapping[str, Schema] = {}
     also: Mapping[str, Schema] = {}
-    """JSON responses with a status other than 200 that are not errors."""
+    """JSON answers with another status than 200 that are no refusals."""
 
 
 def paths(operations: Iterable[Operation], ref_template: str, **in_path: Schema) -> dict[str, Any]:
-    """Operations by path and method. `in_path` has the schemas of the path parameters.
+    """Operations by path and verb; `in_path` are the schemas of what stands in braces.
 
-    The document's components must include the request schemas.
+    The schemas of the requests must be among the document's components.
     """
     found: dict[str, Any] = {}
     for each in operations:
@@ -47,13 +47,13 @@ def paths(operations: Iterable[Operation], ref_template: str, **in_path: Schema)
 
 
 def answer(description: str, schema: Schema, media: Iterable[str] = (JSON,)) -> Schema:
-    """A response that is JSON with this schema, or of another media type."""
+    """An answer that is JSON of this schema, or of another media type."""
     content = {kind: {"schema": schema if kind == JSON else {}} for kind in media}
     return {"description": description, "content": content}
 
 
 def refused() -> Schema:
-    """Error responses by status, with the schema `REFUSED`."""
+    """Refusals by status, in the words of `REFUSED`."""
     return {status: answer("refused", REFUSED) for status in REFUSALS}
 
 

@@ -1,4 +1,4 @@
-"""Loads models: tables of formats and of the runtimes for them, each imported when it is used."""
+"""What can load a model: tables of formats and of the runtimes for them, each imported when it is used."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
     formats.TFJS_LAYERS: ("tensorflow",),
     formats.ECHO: ("echo",),
 }
-"""The runtimes that read a format without conversion, best first. For SavedModels `tfserve.worker.compare` decides."""
+"""Who reads a format as it is, the best first. For a SavedModel `tfserve.worker.compare` finds the best one."""
 
 PRECISIONS: dict[str, tuple[str, ...]] = {
     "float32": tuple(MODULES),
     "bf16": ("openvino",),
     "int8": ("litert",),
 }
-"""The runtimes that support each precision. float32 means: the model's own precision."""
+"""Who computes with fewer bits when asked to. float32 means: as the model was made."""
 
 NEEDS = {
     "tensorflow": "This model needs TensorFlow, which is not installed: pip install 'tfserve[tensorflow]'.",
@@ -58,7 +58,7 @@ NEEDS = {
 
 
 Measuring = Callable[[], AbstractContextManager[object]]
-"""Makes the context manager for computations that only measure a model."""
+"""Makes what is to be around computations that only measure a model."""
 
 
 def load(
@@ -67,12 +67,12 @@ def load(
 ) -> Runtime:  # fmt: skip
     """Loads a model that `formats.locate` has found, with the first runtime for it that is installed.
 
-    Without `measuring`, a runtime does not run the model on synthetic inputs to choose its settings.
+    A runtime that would measure the model with synthetic inputs to choose its settings does not without `measuring`.
     Raises `Invalid` or `Unsupported`, with the cause.
     """
     links.check(model)
     loaded = _load(model, device=device, runtime=runtime, precision=precision, measuring=measuring)
-    links.check(model)  # a link that was created after the first check
+    links.check(model)  # a link that was put in place after the first check
     return loaded
 
 
@@ -81,7 +81,7 @@ def _load(model: Located, *, device: str, runtime: str, precision: str, measurin
     for name in choices(model, runtime=runtime, precision=precision):
         try:
             module = importlib.import_module(MODULES[name])
-            # The others use the file's own precision.
+            # The others compute as the file was made.
             chosen: dict[str, object] = {"precision": precision} if name in PRECISIONS["bf16"] else {}
             if name == "tensorflow":
                 chosen["measuring"] = measuring
@@ -98,31 +98,29 @@ def _load(model: Located, *, device: str, runtime: str, precision: str, measurin
 
 
 def need(error: ModuleNotFoundError) -> str | None:
-    """How to install a missing module; None if it belongs to no runtime."""
+    """What to do about a module that was not found; None when it is not one of a runtime."""
     return NEEDS.get(str(error.name).partition(".")[0])
 
 
 def choices(model: Located, *, runtime: str = AUTO, precision: str = "float32") -> Sequence[str]:
-    """The runtimes that read a model as it is at this precision, best first. Raises `Invalid`, `Unsupported`."""
+    """The runtimes that read a model as it is and compute as asked, the best first. Raises `Invalid`, `Unsupported`."""
     if runtime not in (AUTO, *MODULES):
         known = [AUTO, *MODULES]
-        raise Invalid(f"Unknown runtime {runtime!r}{nearest(runtime, known)}. Expected one of: {', '.join(known)}.")
+        raise Invalid(f"There is no runtime {runtime!r}{nearest(runtime, known)}. There are: {', '.join(known)}.")
     if precision not in PRECISIONS:
         known = list(PRECISIONS)
-        raise Invalid(
-            f"Unknown precision {precision!r}{nearest(precision, known)}. Expected one of: {', '.join(known)}."
-        )
+        raise Invalid(f"There is no precision {precision!r}{nearest(precision, known)}. There are: {', '.join(known)}.")
     readers = RUNTIMES[model.format]
     wanted = [name for name in readers if runtime in (AUTO, name)]
     if not wanted:
         raise Unsupported(
-            f"{runtime} can't read {model.path}, a {model.format}. Set runtime to {' or '.join(readers)}, or leave it"
-            " out."
+            f"{model.path} is a {model.format}, which {' and '.join(readers)} can read; the runtime {runtime!r} was"
+            " asked for."
         )
     found = [name for name in wanted if name in PRECISIONS[precision]]
     if not found:
         raise Unsupported(
-            f"{precision} is supported by {' and '.join(PRECISIONS[precision])} only; {model.path} is a {model.format},"
-            f" which would run on {' or '.join(wanted)}."
+            f"With {precision} {' and '.join(PRECISIONS[precision])} can compute; {model.path} is a {model.format},"
+            f" to be computed by {' or '.join(wanted)}."
         )
     return found

@@ -1,4 +1,4 @@
-"""Shortens error messages of libraries to their cause."""
+"""What libraries say about a failure, shortened to what explains it."""
 
 from __future__ import annotations
 

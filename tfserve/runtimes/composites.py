@@ -5,7 +5,7 @@
 
 A signature that names such a tensor as a whole gets one input `name/part` for each. One whose function was saved with
 it split up already (`ids`, `ids_1`: every signature that TensorFlow 2 writes) keeps its names, since clients use them;
-the specs then state which part each one is. Only dense outputs are served, if the model has any.
+the specs then say which part each one is. Only dense outputs are served, unless there are none.
 
 Nothing of TensorFlow is imported here: both readers of signatures use this.
 """
@@ -66,10 +66,10 @@ def marked(
 
 
 def remarks(inputs: Sequence[TensorSpec], left_out: Sequence[TensorSpec]) -> list[str]:
-    """Remarks for users: how to send such inputs, and which outputs are not available."""
+    """What users must know: how to send such inputs, and which outputs they do not get."""
     found = [
         f"input {name} is {_kind_of(parts)}: send {', '.join(f'its {part} as {own!r}' for part, own in parts.items())},"
-        " in column format"
+        " in columns"
         for name, parts in _by_whole(inputs).items()
     ]
     return found + [f"output {name} is {_kind_of(parts)} and left out" for name, parts in _by_whole(left_out).items()]
@@ -98,7 +98,7 @@ def _groups(function: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _kind(group: Sequence[TensorSpec]) -> str | None:
-    """The kind of tensor that the types and shapes of the parts match."""
+    """What the types and shapes of parts fit."""
     if len(group) == 3 and all(spec.dtype == "int64" for spec in (group[0], group[2])):
         ranks = [None if spec.shape is None else len(spec.shape) for spec in group]
         if ranks == [2, 1, 1]:

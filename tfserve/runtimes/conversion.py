@@ -1,6 +1,6 @@
-"""Converts SavedModels to files for other runtimes, keeping the names, types and order of one signature.
+"""SavedModels written as files for other runtimes, with names, types and order of one signature kept.
 
-Converters are third-party programs that may fail, crash or hang, so each runs in its own process (see
+Converters are other people's programs: each may fail, crash or never end, so each runs in a process of its own (see
 `tfserve.worker.compare`).
 """
 
@@ -28,23 +28,22 @@ def signature_of(signatures: dict[str, Signature]) -> str:
     """The signature that is converted: the default one, or the only one. Raises `Unsupported`."""
     if DEFAULT_SIGNATURE not in signatures and len(signatures) != 1:
         raise Unsupported(
-            f"The model has no signature {DEFAULT_SIGNATURE!r} but {len(signatures)} others, so the choice is"
-            " ambiguous."
+            f"The model has no signature {DEFAULT_SIGNATURE!r}, and {len(signatures)} others to choose from."
         )
     name = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in signatures else next(iter(signatures))
     if part := next((spec for spec in signatures[name].inputs if spec.part), None):
-        raise Unsupported(f"Input {part.name!r} is part of a ragged or sparse tensor, which only TensorFlow accepts.")
+        raise Unsupported(f"Input {part.name!r} is a part of a ragged or sparse tensor, which only TensorFlow takes.")
     return name
 
 
 def convert(candidate: str, saved_model: Path, name: str, signature: Signature, *, precision: str, to: Path) -> Path:
     """Writes the signature `name` of a SavedModel as a file for `candidate` into the folder `to`, and returns its path.
 
-    If a converter can't load the model, it gets a frozen graph instead. Raises `Unsupported` when the candidate has no
+    What a converter can't load it is given again as a frozen graph. Raises `Unsupported` when the candidate has no
     converter or it is not installed, else whatever the converter raises.
     """
     if candidate not in CONVERTERS:
-        raise Unsupported(f"No converter for {candidate!r}{nearest(candidate, CONVERTERS)}.")
+        raise Unsupported(f"There is no converter for {candidate!r}{nearest(candidate, CONVERTERS)}.")
     to.mkdir(parents=True)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # converters print every variable of a model
@@ -100,7 +99,7 @@ def _litert(saved_model: Path, name: str, signature: Signature, to: Path, precis
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[name])
     if precision == "int8":
-        # Dynamic quantization: weights have 8 bits, activations are quantized at run time, so no examples are needed.
+        # Weights have 8 bits, and what goes through them is brought to 8 bits as it comes: no examples are needed.
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     file = to / "model.tflite"
     file.write_bytes(converter.convert())
@@ -113,7 +112,7 @@ def _onnx(saved_model: Path, name: str, signature: Signature, to: Path, precisio
     import tf2onnx
 
     loaded = tf.saved_model.load(str(saved_model))
-    # Our own names, because a graph may not allow those of the signature.
+    # Names of our own: those of the signature may be none that a graph allows.
     inputs = {f"input_{n:03}": spec for n, spec in enumerate(signature.inputs)}
     outputs = {f"output_{n:03}": spec for n, spec in enumerate(signature.outputs)}
     specs = [tf.TensorSpec(_sizes(spec), spec.dtype, name=own) for own, spec in inputs.items()]
@@ -122,7 +121,7 @@ def _onnx(saved_model: Path, name: str, signature: Signature, to: Path, precisio
     graph = tf2onnx.convert.from_function(function, input_signature=specs, output_path=str(file))[0].graph
     there = {each.name for each in graph.input}
     if weights := there - inputs.keys():
-        raise Unsupported(f"The converter left {len(weights)} of the model's weights out of the file.")
+        raise Unsupported(f"The converter left {len(weights)} of the model's weights outside of the file.")
     return file, (tuple(own if own in there else "" for own in inputs), tuple(outputs))
 
 

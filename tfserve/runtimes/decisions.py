@@ -1,8 +1,8 @@
-"""Finds close decisions in an output of classes: positions whose two highest scores are nearly equal.
+"""Where the classes in an output are close decisions: positions whose two highest scores are nearly equal.
 
 A mask is the argmax of scores, or says where they exceed a threshold. Another runtime rounds the scores differently, so
-it may choose the other class where two scores are nearly equal. The mask does not show this, so the scores are read
-from the graph.
+it may find the other class where two scores are nearly equal. The mask does not show this, so the scores are read from
+the graph.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Decisions:
 
 
 def find(runtime: object, name: str, signature: Signature) -> Decisions:
-    """The decisions that produce a signature's integer outputs; empty where the graph does not show them."""
+    """The decisions behind the outputs of whole numbers of a signature; none where the graph does not show them."""
     wanted = [
         spec.name for spec in signature.outputs if "int" in spec.dtype and (not spec.shape or len(spec.shape) > 2)
     ]
@@ -122,7 +122,7 @@ def _same_elements(tensor: Any) -> int | None:
 
 
 def _is_table(operation: Any) -> bool:
-    """A list of constants that is indexed by class, such as the values of a mask."""
+    """A list of constants that is looked up by class: the values of a mask, say."""
     import tensorflow as tf
 
     if operation.type != "GatherV2" or operation.inputs[0].shape.rank != 1:

@@ -1,4 +1,4 @@
-"""Decodes all image files in requests to arrays, resized and normalized according to an `ImageSpec`."""
+"""Image files to arrays: decoded, resized and normalized as an `ImageSpec` says. All served files are decoded here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfserve.tensors import Array
 def decode(spec: ImageSpec, number: int, data: bytes) -> tuple[Array, tuple[int, int]]:
     """The values of one file as float32 (height, width, channels), and the file's own height and width, upright.
 
-    Raises `Invalid` with `number`, the file's position in the request.
+    Raises `Invalid`, which says by `number` which file it is.
     """
     channels = spec.channels or 3
     near = (spec.width or MAX_PIXELS, spec.height or MAX_PIXELS) if spec.antialias else None
@@ -26,8 +26,8 @@ def decode(spec: ImageSpec, number: int, data: bytes) -> tuple[Array, tuple[int,
         picture = image_files.read(data, mode=MODES[channels], near=near, background=colours.colour(spec.background))
     except BadImage as error:
         raise Invalid(
-            f"Image {number} can't be read: {error}. Expected a {', '.join(image_files.FORMATS[:-1])} or"
-            f" {image_files.FORMATS[-1]} file, got {len(data)} bytes that begin with {data[:8]!r}."
+            f"Image {number} can't be read: {error}. The bytes of a {', '.join(image_files.FORMATS[:-1])} or"
+            f" {image_files.FORMATS[-1]} file were expected; {len(data)} bytes beginning with {data[:8]!r} were given."
         ) from None
     width, height = picture.size
     to = (spec.width or width, spec.height or height)
@@ -46,7 +46,7 @@ def resized(image: Array, size: tuple[int, int]) -> Array:
     """
     above, below, down = _places(image.shape[0], size[1])
     left, right, across = _places(image.shape[1], size[0])
-    # In place, because allocating memory costs as much as the step itself.
+    # In place, since new memory for each step costs as much as the step.
     rows: Array = image.take(above, 0).astype(np.float32)
     rows += (image.take(below, 0) - rows) * down[:, np.newaxis, np.newaxis]
     values: Array = rows.take(left, 1)

@@ -1,4 +1,4 @@
-"""A model that returns its inputs, for trying a server without TensorFlow.
+"""A model that gives back what it gets, for trying a server without TensorFlow.
 
 Its file, `*.echo`, is a JSON object of inputs, `{"x": {"dtype": "float32", "shape": [-1, 2]}}`; each is an output too.
 Or it has several such objects, one for each signature: `{"signatures": {"serving_default": {"x": …}, "other": …}}`,
@@ -35,7 +35,7 @@ def load(model: Located, *, device: str) -> EchoModel:  # noqa: ARG001 - it comp
     described = _described(model)
     tensors = [tensor for inputs in described.signatures.values() for tensor in inputs.values()]
     if unknown := [tensor.dtype for tensor in tensors if tensor.dtype not in DTYPES]:
-        raise Invalid(f"{model.path} has an unknown dtype, {unknown[0]!r}{nearest(unknown[0], DTYPES)}.")
+        raise Invalid(f"{model.path} has the unknown dtype {unknown[0]!r}{nearest(unknown[0], DTYPES)}.")
     signatures = {name: _signature(inputs) for name, inputs in described.signatures.items()}
     return EchoModel(model.format, signatures, remarks=described.remarks)
 
@@ -50,7 +50,7 @@ def _described(model: Located) -> _Signatures:
     try:
         return _Signatures({DEFAULT_SIGNATURE: msgspec.json.decode(text, type=_Inputs)})
     except msgspec.DecodeError as error:
-        raise Invalid(f"{model.path} does not describe an echo model: {error}") from error
+        raise Invalid(f"{model.path} is no description of an echo model: {error}") from error
 
 
 def _signature(inputs: _Inputs) -> Signature:

@@ -1,4 +1,4 @@
-"""Exports models as SavedModels, for formats that are loaded that way."""
+"""Formats that become SavedModels before they are loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fingerprints of a model's files, and of the environment that runs them."""
+"""A name for what a model's files are, and for what would compute them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIBRARIES = (
 )  # fmt: skip
 
 _GENERATION = "2"
-"""Incremented when conversions or comparisons change, which discards earlier choices."""
+"""Goes up when conversions or comparisons are made in another way, so that former choices are forgotten."""
 
 
 def fingerprint(path: Path, weights: str | None = None) -> str:

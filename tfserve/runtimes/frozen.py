@@ -1,7 +1,7 @@
-"""Freezes a signature: writes its weights into its graph, as a new SavedModel.
+"""A signature with its weights written into its graph, as a new SavedModel.
 
-Converters load a SavedModel as Python objects, and fail if the class of an object is missing, such as an optimizer or
-a custom layer. Serving needs only the graph and a session.
+Converters load a SavedModel as Python objects, and fail where a class of such an object is not here: an optimizer with
+its slots, a layer of somebody's own. What is served needs none of that: a graph and a session.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Frozen graphs of TensorFlow 1 (`.pb`): weights are constants, and inputs and outputs are not declared."""
+"""Frozen graphs of TensorFlow 1 (`.pb`): weights are constants, and nothing names the inputs and outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfserve.tensors import DEFAULT_SIGNATURE
 
 _INPUTS = frozenset({"Placeholder", "PlaceholderV2"})
 _NO_OUTPUTS = frozenset({"Const", "NoOp", "Assert", "Print", "PrintV2", "Placeholder", "PlaceholderWithDefault"})
-"""Operations whose result no other operation uses, but which are not outputs of the model."""
+"""Nothing uses them, and yet they are not what a model is for."""
 
 
 def load(tf: Any, model: Located) -> Any:
@@ -26,7 +26,7 @@ def load(tf: Any, model: Located) -> Any:
     graph = tf.compat.v1.get_default_graph()
     into, out_of = _named(graph, model.inputs) or inputs(graph), _named(graph, model.outputs) or outputs(graph)
     if not out_of:
-        raise Invalid(f"{model.path} does not say what its outputs are. Give the names of tensors as outputs.")
+        raise Invalid(f"{model.path} has no output: give the names of its tensors as outputs.")
     meta_graph = tf.compat.v1.MetaGraphDef()
     meta_graph.graph_def.library.CopyFrom(definition.library)
     build = tf.compat.v1.saved_model.build_tensor_info
@@ -51,7 +51,7 @@ def inputs(graph: Any) -> list[Any]:
 
 
 def outputs(graph: Any) -> list[Any]:
-    """The tensors that no operation uses."""
+    """The tensors that nothing uses."""
     return list(_unused(graph.get_operations()))
 
 
@@ -80,11 +80,11 @@ def tensor(graph: Any, name: str) -> Any:
         return graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
     except (KeyError, ValueError):
         known = [each.name for each in graph.get_operations() if each.outputs]
-        raise Invalid(f"The graph has no tensor {name!r}{nearest(name, known)}. Available: {listed(known)}.") from None
+        raise Invalid(f"The graph has no tensor {name!r}{nearest(name, known)}. There are: {listed(known)}.") from None
 
 
 def _unused(operations: Iterable[Any]) -> Iterable[Any]:
-    """The outputs of each operation whose results are unused."""
+    """The outputs of each operation of which nothing is used."""
     for operation in operations:
         is_output = operation.outputs and operation.type not in _NO_OUTPUTS
         is_check = any(part.startswith("AssertGuard") for part in operation.name.split("/"))  # TensorFlow's own name

@@ -1,4 +1,4 @@
-"""Replaces fused operations of TensorFlow.js by equivalent plain operations of TensorFlow.
+"""Operations that TensorFlow.js fuses, as the plain ones of TensorFlow that compute the same.
 
 TensorFlow.js has `Prelu`, `FusedDepthwiseConv2dNative` and its own form of `_FusedConv2D` and `_FusedMatMul`, which
 TensorFlow lacks, and so do the runtimes that read its graphs.
@@ -27,7 +27,7 @@ _OUTPUT_NAMES = {
     "Relu": "activations", "Relu6": "activations", "Elu": "activations", "LeakyRelu": "activations", "Sigmoid": "y",
     "Tanh": "y", "Neg": "y", "Mul": "z", "AddV2": "z",
 }  # fmt: skip
-"""The name of each operation's output. Inside a function a tensor is `operation:output:0`."""
+"""What each operation calls its output. Inside a function a tensor is `operation:output:0`."""
 
 
 def unfuse_function(function: Any) -> None:
@@ -64,18 +64,18 @@ def unfuse(node: Any) -> Iterator[Any]:
 class _Parts:
     def __init__(self, node: Any) -> None:
         self._node = node
-        self._type = node.attr["T"].type or 1  # float32, the only type that TensorFlow.js has here
+        self._type = node.attr["T"].type or 1  # float32: TensorFlow.js computes with nothing else here
         self._inputs = [name for name in node.input if not name.startswith("^")]
         self._controls = [name for name in node.input if name.startswith("^")]
 
     def alone(self) -> Iterator[Any]:
         """`Prelu` that is not fused with anything."""
         if len(self._inputs) != 2:
-            raise Invalid(f"The operation {self._node.name!r} is a Prelu with {len(self._inputs)} inputs. Expected: 2.")
+            raise Invalid(f"The operation {self._node.name!r} is a Prelu, but has {len(self._inputs)} inputs.")
         yield from self.prelu(self._inputs[0], self._inputs[1], self._node.name)
 
     def all(self) -> Iterator[Any]:
-        """The operation itself, followed by the operations fused with it."""
+        """The operation itself, and then what is fused with it, each on the result of the one before."""
         node, plain = self._node, PLAIN[self._node.op]
         steps = [each.decode(errors="replace") for each in node.attr["fused_ops"].list.s]
         if strange := [step for step in steps if step not in _KNOWN]:

@@ -2,9 +2,9 @@
 
 The rule, where *effect* is an operation that changes state, uses files or runs code (`tfserve.runtimes.side_effects`):
 
-1. A signature that writes files, restores weights or runs Python code, or whose inputs determine which file is read,
-   is not offered.
-2. Tensors that determine the file name of an effect can't be fed.
+1. A signature that writes files, restores weights or runs Python code, or whose inputs say which file is read, is left
+   out of what the model offers.
+2. Nothing can be fed from which an effect takes the name of a file.
 3. The effects that a request runs must all be those of one signature of the model, and whatever is fed to them an
    input of that signature. An effect in the branch of a condition that the request switches off does not run.
 
@@ -56,12 +56,12 @@ class GraphGuard:
         self._outputs = {name: frozenset(tensors.values()) for name, tensors in outputs.items()}
         #: the operations with a side effect that each signature runs
         self.effects = {name: self._of_signature(name) for name in outputs}
-        #: why signatures are not offered
+        #: why signatures are left out
         self.refused = {name: why for name in outputs if (why := self._why_refused(name))}
         self._declared = {name: each for name, each in self._inputs.items() if name not in self.refused}
 
     def check(self, feeds: Sequence[str], fetches: Sequence[str]) -> list[Required]:
-        """Raises `Invalid` when a request with these feeds and fetches could have side effects.
+        """Raises `Invalid` when a request that feeds and fetches these could do more than compute.
 
         Otherwise returns the values that some of the feeds must have.
         """
@@ -86,8 +86,8 @@ class GraphGuard:
         for name in feeds:
             if name in self._naming_tensors and name not in self._declared_inputs:
                 raise Invalid(
-                    f"{name!r} can't be fed: it determines which file {self._naming_tensors[name]} reads or writes."
-                    " Feed the inputs of a signature, or tensors that are only used in computations."
+                    f"{name!r} can't be given a value: it says which file {self._naming_tensors[name]} reads or writes."
+                    " Feed the inputs of a signature, or tensors that only take part in computations."
                 )
 
     def _check_effects(self, effects: Sequence[Any], given: frozenset[str], fetches: Sequence[str]) -> None:
@@ -99,12 +99,12 @@ class GraphGuard:
         strange = sorted((each for each in effects if each not in own), key=lambda each: str(each.name))
         if strange:
             raise Invalid(
-                f"Fetching {listed(fetches, 5)} would run {strange[0].name!r}, {self._what(strange[0])}. Requests may"
-                " only run the side effects that a signature of the model declares."
+                f"Fetching {listed(fetches, 5)} would run {strange[0].name!r}, {self._what(strange[0])}. Requests can"
+                " only compute: side effects are limited to what a signature of the model declares."
             )
         raise Invalid(
-            f"Fetching {listed(fetches, 5)} runs {effects[0].name!r}, {self._what(effects[0])}. Feed only the inputs"
-            f" of its signature; got {listed(sorted(fed))}."
+            f"Fetching {listed(fetches, 5)} runs {effects[0].name!r}, {self._what(effects[0])}. Give it only the inputs"
+            f" of the signature that it belongs to; {listed(sorted(fed))} were given."
         )
 
     def _what(self, operation: Any) -> str:
@@ -114,13 +114,10 @@ class GraphGuard:
     def _why_refused(self, name: str) -> str:
         for operation in sorted(self.effects[name], key=lambda each: str(each.name)):
             if outside := self._effects_of(operation).outside:
-                return f"signature {name!r} is not available: it runs {outside[0]}, which reaches outside the model"
+                return f"signature {name!r} is left out: it runs {outside[0]}, which uses more than the model"
         naming = self._naming_of(self.effects[name], self._inputs[name])
         if named := sorted(self._inputs[name] & naming.keys()):
-            return (
-                f"signature {name!r} is not available: its input {named[0]!r} determines which file {naming[named[0]]}"
-                " reads"
-            )
+            return f"signature {name!r} is left out: its input {named[0]!r} says which file {naming[named[0]]} reads"
         return ""
 
     # --- walking through the graph
@@ -130,7 +127,7 @@ class GraphGuard:
         return frozenset(each for each in run if self._effects_of(each) is not NONE)
 
     def _run(self, fetches: Iterable[str], given: frozenset[str]) -> frozenset[Any]:
-        """The operations that run for these tensors and operations, except those for fed tensors."""
+        """The operations that run for these tensors and operations; what is given is not computed."""
         elements = [self._graph.as_graph_element(name) for name in fetches]
         operations = [getattr(each, "op", each) for each in elements if each.name not in given]
         seen = set(operations)
@@ -150,7 +147,7 @@ class GraphGuard:
         return found
 
     def _naming_of(self, operations: Iterable[Any], given: frozenset[str] = frozenset()) -> dict[str, str]:
-        """The tensors that determine which files these operations use, each with the type of one such operation."""
+        """The tensors that say which files these operations use, each with the type of one that does."""
         found: dict[str, str] = {}
         for operation in operations:
             effects = self._effects_of(operation)
@@ -172,7 +169,7 @@ class GraphGuard:
     # --- conditions
 
     def _switched_off(self, effect: Any, given: frozenset[str]) -> Required | None:
-        """What prevents an operation from running: a constant (without a tensor's name), or a value to be fed."""
+        """What keeps an operation from running: a constant (without a tensor's name), or a value that must be fed."""
         wanted = None
         for switch in self._switches(effect, given):
             if switch.tensor.name in given:
@@ -204,7 +201,7 @@ def _source(tensor: Any, given: frozenset[str]) -> Any:
 
 
 def _ancestors(operations: Sequence[Any], given: frozenset[str], *, controls: bool = True) -> Iterator[Any]:
-    """The tensors that the operations depend on, up to the fed ones."""
+    """The tensors that the operations depend on, as far as those that are given."""
     pending, seen = list(operations), set(operations)
     while pending:
         operation = pending.pop()

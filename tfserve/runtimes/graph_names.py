@@ -1,4 +1,4 @@
-"""Resolves names in a TensorFlow graph: first as a collection's key, then in the signature, then as a tensor.
+"""What names mean in a TensorFlow graph: a collection's key, then a name of the signature, then a tensor's own.
 
 Nothing of TensorFlow is imported here; a graph is handed in.
 """
@@ -17,7 +17,7 @@ Aliases = Mapping[str, Mapping[str, str]]
 
 
 class GraphNames:
-    """Resolves the names in requests. `inputs` and `outputs` map the names of signatures to tensors.
+    """Finds what the names in requests stand for. `inputs` and `outputs` say which tensors signatures mean.
 
     `refused` are signatures that the model has but does not offer, and why.
     """
@@ -44,11 +44,11 @@ class GraphNames:
         elements = self._elements(name, signature, self._inputs, "input")
         for element in elements:
             if _is_operation(element) or not self._graph.is_feedable(element):
-                raise Invalid(f"Input {name!r} refers to {element.name!r}, which can't be fed.")
+                raise Invalid(f"Input {name!r} means {element.name!r}, which can't be given a value.")
         return [self._target(element) for element in elements]
 
     def fetches(self, name: str, signature: str) -> Sequence[Target]:
-        """The tensors and operations to fetch for `name`. Raises `Invalid`."""
+        """The tensors and operations that are meant by fetching `name`. Raises `Invalid`."""
         return [self._target(each) for each in self._elements(name, signature, self._outputs, "output")]
 
     def missing(self, inputs: Iterable[str], outputs: Iterable[str], signature: str) -> list[str]:
@@ -106,7 +106,7 @@ class GraphNames:
         try:
             return [self._value_of(self._graph.as_graph_element(each)) for each in self._graph.get_collection(key)]
         except (TypeError, ValueError):
-            raise Invalid(f"The collection {key!r} of the graph contains more than tensors and operations.") from None
+            raise Invalid(f"The collection {key!r} of the graph holds more than tensors and operations.") from None
 
     def _by_graph_name(self, name: str) -> Any:
         """A tensor by its name, or by that of its operation if it is the only output; else an operation without any."""
@@ -121,7 +121,7 @@ class GraphNames:
         return self._value_of(found)
 
     def _value_of(self, element: Any) -> Any:
-        """For the handle of a variable, the tensor that reads it; otherwise the element itself."""
+        """For the handle of a variable the tensor that reads it; anything else is itself."""
         if _is_operation(element) or element.op.type != "VarHandleOp":
             return element
         try:
@@ -148,7 +148,7 @@ class GraphNames:
             words.append(f"collections: {listed(collections)}")
         words.append(f"tensors: {listed(tensors)}")
         close = nearest(name, own) or nearest(name, collections) or nearest(name, tensors)
-        return Invalid(f"The model has no {what} {name!r}{close}. Available: {'; '.join(words)}.")
+        return Invalid(f"The model has no {what} {name!r}{close}. There are: {'; '.join(words)}.")
 
 
 def _is_operation(element: Any) -> bool:

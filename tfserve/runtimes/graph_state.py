@@ -1,7 +1,6 @@
-"""Finds the operations of a TensorFlow graph that keep state between calls, and what they write to.
+"""Which operations of a TensorFlow graph keep something for later calls, and what they write to.
 
-Nothing of TensorFlow is imported here; a GraphDef is handed in. Reads of variables and random
-numbers do not count as state.
+Nothing of TensorFlow is imported here; a GraphDef is handed in. Reading a variable is no state, nor are random numbers.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ _CONSUME = re.compile(
 )
 _VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 _TABLES = re.compile(r"Mutable(Dense)?HashTable(OfTensors)?(V2)?")
-#: created in each call, so they keep no state
+#: made anew in each call, so that nothing in them outlives it
 _PASSING = re.compile(r"Anonymous\w+|TemporaryVariable|GuaranteeConst")
-#: return their first input
+#: give on what they get: their first input
 _SAME = re.compile(r"(Ref)?(Identity|Enter|Exit|Switch|Merge|NextIteration)|EnsureShape|_Arg")
 #: pass all of their inputs to a function
 _CALLS = frozenset({
@@ -39,7 +38,7 @@ _RANDOM = ("seed_generator_state", "StateVar")
 
 @dataclass
 class Writes:
-    """The written state: variables and tables by the names of their operations, otherwise operation types."""
+    """What is written: variables and tables by the names of their operations; else the types of the operations."""
 
     variables: set[str] = field(default_factory=set)
     tables: set[str] = field(default_factory=set)
@@ -66,7 +65,7 @@ _Origins = Callable[[str], _Origin | None]
 
 
 class GraphWrites:
-    """The operations of a graph that write, each with the state that it writes."""
+    """The operations of a graph that write, each with what it writes."""
 
     def __init__(self, graph_def: Any) -> None:
         self._functions = {function.signature.name: function for function in graph_def.library.function}

@@ -1,4 +1,4 @@
-"""A converted model that leaves requests to TensorFlow unless the two were shown to agree on such values.
+"""A converted model that computes only what it was seen to compute as TensorFlow does; the rest is left to TensorFlow.
 
 A conversion drops assertions, reads beyond the end of a table, or loses a NaN. Which values are safe is found by trials
 (`tfserve.worker.reference`); here each request is checked against that, which takes a few microseconds.
@@ -19,13 +19,13 @@ from tfserve.tensors import Array
 HALF = frozenset({np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)})
 """Numpy warns of a NaN in these, and casts a limit to them."""
 FEW = 16
-"""Up to this number of elements, comparing one by one is faster than two calls of numpy."""
+"""Elements that are compared sooner one by one than by two calls of numpy."""
 
 
 class Guarded(Forwarding):
-    """The same model with a `Guard`. `run` raises `OnlyTensorFlowKnows` for requests that TensorFlow has to answer.
+    """The same model behind a `Guard`. `run` raises `OnlyTensorFlowKnows` for what TensorFlow has to answer.
 
-    Every failure counts as such a request too, so that TensorFlow decides whether the model rejects an input.
+    Every failure is such a request too: whether the model refuses an input is for TensorFlow to say, in its words.
     """
 
     def __init__(self, runtime: Runtime, guard: Guard) -> None:
@@ -35,7 +35,7 @@ class Guarded(Forwarding):
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         if (name := outside(self._guard, inputs)) is not None:
             raise OnlyTensorFlowKnows(
-                f"Input {name!r} has values for which {self.runtime} has not been shown to agree with TensorFlow."
+                f"Input {name!r} has values for which {self.runtime} was not seen to agree with TensorFlow."
             )
         try:
             return self._runtime.run(inputs, outputs, signature)
@@ -46,7 +46,7 @@ class Guarded(Forwarding):
 
 
 def outside(guard: Guard, inputs: Mapping[str, Array]) -> str | None:
-    """The first input that TensorFlow has to compute; None when the guard accepts all of them."""
+    """The first input that TensorFlow has to compute; None when the guard lets all of them pass."""
     for name, array in inputs.items():
         if not array.size:
             return name
@@ -70,7 +70,7 @@ def _is_within(array: Array, lowest: Number, highest: Number) -> bool:
 
 
 def has_tiny(array: Array) -> bool:
-    """Whether there are denormals or negative zeros, which some processors and libraries treat as 0."""
+    """Whether there are denormals or negative zeros, which some processors and libraries take for 0."""
     if array.dtype in HALF:
         array = array.astype(np.float32)
     is_zero = array == 0

@@ -1,7 +1,7 @@
 """The outputs of a detector: boxes, scores, labels and their number, for each image.
 
-`boxes` (count, n, 4) are left, top, right and bottom as fractions of width and height, `scores` (count, n) are ordered,
-`labels` (count, n) are class numbers, `count` (count) is the number of boxes; the remaining rows are padding.
+`boxes` (count, n, 4) are left, top, right and bottom as shares of width and height, `scores` (count, n) are ordered,
+`labels` (count, n) are class numbers, `count` (count) says how many boxes there are; what follows is filled up.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ def choose(outputs: Sequence[TensorSpec]) -> list[TensorSpec]:
     by_name = {each.name: each for each in outputs}
     if missing := [name for name in NAMES if name not in by_name]:
         raise Invalid(
-            f"image: expected the outputs of a detector, {listed(NAMES)}; missing: {listed(missing)}. The model has:"
+            f"image: a detector has the outputs {listed(NAMES)}; missing: {listed(missing)}. There are:"
             f" {listed(list(by_name))}."
         )
     for name in NAMES:
         shape = by_name[name].shape
         if shape is not None and len(shape) != _RANKS[name]:
-            raise Invalid(f"image: the output {name!r} is {by_name[name]}. Expected {_RANKS[name]} dimensions.")
+            raise Invalid(f"image: the output {name!r} is {by_name[name]}; {_RANKS[name]} dimensions were expected.")
     return [by_name[name] for name in NAMES]
 
 
 def for_files(outputs: Mapping[str, Array], sizes: Array, spec: ImageSpec) -> dict[str, Array]:
-    """The outputs for files: boxes in pixels of each file, whose height and width are in `sizes`, and names as labels.
+    """What files get: boxes in pixels of each file, whose height and width are in `sizes`, and names as labels.
 
     Raises `Invalid`.
     """
     boxes, scores, numbers = (np.array(outputs[name]) for name in (BOXES, SCORES, LABELS))
     if boxes.ndim != _RANKS[BOXES] or boxes.shape[-1] != 4 or boxes.shape[:2] != scores.shape != numbers.shape:
-        raise Invalid(f"The outputs of the detector do not match: boxes {boxes.shape}, scores {scores.shape}.")
+        raise Invalid(f"The outputs of the detector do not fit together: boxes {boxes.shape}, scores {scores.shape}.")
     places = np.arange(scores.shape[1])
     kept = places < outputs[COUNT].reshape(-1, 1)
     height, width = np.split(sizes.astype(np.float32), 2, axis=1)
@@ -58,6 +58,6 @@ def _names(numbers: Array, kept: Array, labels: Sequence[str]) -> Array:
     for place in zip(*np.nonzero(kept), strict=True):
         number = int(numbers[place])
         if labels and not 0 <= number < len(labels):
-            raise Invalid(f"image: labels has {len(labels)} names, but the model returned class {number}.")
+            raise Invalid(f"image: labels has {len(labels)}, but the model found the class {number}.")
         found[place] = (labels[number] if labels else str(number)).encode()
     return found

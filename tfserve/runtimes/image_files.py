@@ -1,7 +1,7 @@
-"""Decodes the bytes of image files to pixels, in the same way for training and serving.
+"""The one way from the bytes of an image file to pixels, for training and serving alike.
 
-The format is recognised by content. Of several images in a file the first one is used (for HEIC the primary one).
-EXIF orientation is applied, transparency is composited over a background, and everything becomes 8 bits per channel:
+The format is recognised by content. Of several pictures in a file the first one counts (for HEIC the primary one).
+EXIF orientation is followed, transparency is composited over a background, and everything becomes 8 bits per channel:
 16-bit values keep their high byte. Colour profiles are not applied, except for Lab. A JPEG is decoded at a half, a
 quarter or an eighth of its size when a much smaller image is needed.
 """
@@ -30,7 +30,7 @@ HEAD_BYTES = 64
 WHITE = (255, 255, 255)
 
 Size = tuple[int, int]
-"""Width and height, in Pillow's order."""
+"""Width and height, as Pillow has them."""
 
 _PILLOW = {"JPEG": None, "PNG": None, "GIF": None, "BMP": None, "WebP": "PIL.WebPImagePlugin",
            "TIFF": "PIL.TiffImagePlugin", "AVIF": "PIL.AvifImagePlugin"}  # fmt: skip
@@ -50,7 +50,7 @@ class BadImage(Exception):
 
 
 class Picture(NamedTuple):
-    """`image` is a Pillow image: upright, in the requested mode, maybe decoded at a fraction of the size.
+    """`image` is a Pillow image: upright, of the asked mode, maybe decoded at a fraction of the size.
 
     `size` is the file's own width and height, upright. `has_alpha` says that some pixels are not opaque.
     """
@@ -127,21 +127,21 @@ def stored(data: bytes) -> tuple[Size, int]:
 
 
 def is_animated(data: bytes) -> bool:
-    """Whether a readable file has several images: an animation or pages.
+    """Whether a file that can be read has several pictures: an animation or pages.
 
-    The further images of a JPEG (MPO) are previews or stereo views, those of a HEIC are bursts: they don't count.
+    The further pictures of a JPEG (MPO) are previews or the other eye, those of a HEIC are bursts: they don't count.
     """
     if format_of(data[:HEAD_BYTES]) not in ("GIF", "PNG", "WebP", "TIFF", "AVIF"):
         return False
     try:
         with _opened(data) as image:
             return bool(getattr(image, "is_animated", False))
-    except Exception:  # the data after the first image may be damaged
+    except Exception:  # what follows the first picture may be broken
         return False
 
 
 def orientation(image: Any) -> int:
-    """The EXIF orientation of a loaded image, 1 to 8; 1 if it is missing or Pillow has already applied it."""
+    """The EXIF orientation of a loaded image, 1 to 8; 1 where there is none or Pillow has already followed it."""
     from PIL import Image
 
     raw = image.info.get("exif")
@@ -151,7 +151,7 @@ def orientation(image: Any) -> int:
         exif = Image.Exif()
         exif.load(raw)
         found = exif.get(_ORIENTATION)
-    except Exception:  # a damaged tag does not affect the pixels
+    except Exception:  # a damaged tag says nothing about the pixels
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
@@ -163,7 +163,7 @@ def _read(image: Any, mode: str, near: Size | None, background: Colour, look: Ca
         image.draft("RGB", (2 * wide, 2 * high))
     image.load()
     turns = orientation(image)
-    # Pillow has already applied the orientation of a TIFF, and PNG may have its tag anywhere.
+    # Pillow has followed the orientation of a TIFF by now, and PNG has its tag anywhere.
     size = image.size if image.format == "TIFF" else stored
     grey = image.mode in _GREY_MODES
     plain = _eight_bits(image)
@@ -191,8 +191,8 @@ def _opened(data: bytes) -> Any:
     if len(data) > MAX_FILE_BYTES:
         raise BadImage(f"huge: {len(data) // 2**20} MiB (limit: {MAX_FILE_BYTES // 2**20} MiB)")
     if name is None:
-        raise BadImage(f"not an image (expected one of {', '.join(FORMATS)})")
-    Image.MAX_IMAGE_PIXELS = None  # our own limit is checked right after, with a clearer message
+        raise BadImage(f"not an image: its content is none of {', '.join(FORMATS)}")
+    Image.MAX_IMAGE_PIXELS = None  # our own limit comes right after, with a message that people understand
     try:
         image = Image.open(io.BytesIO(data), formats=[_reader(name)])
     except UnidentifiedImageError as error:
@@ -222,7 +222,7 @@ def _reader(name: str) -> str:
 
 
 def _check_tiff(image: Any, data: bytes) -> None:
-    """The raw files of cameras are TIFF files whose first image is a small preview."""
+    """The raw files of cameras are TIFF files whose first picture is a small preview."""
     tags = image.tag_v2
     if data[8:10] == b"CR" or _DNG_VERSION in tags or tags.get(_SUBFILE_TYPE, 0) == 1:
         raise BadImage("raw camera data: export it as JPEG or TIFF")
@@ -232,9 +232,7 @@ def _eight_bits(image: Any) -> Any:
     if image.mode.startswith("I;16"):
         return _high_bytes(image)
     if image.mode in ("I", "F"):
-        raise BadImage(
-            "32 bits per channel, with unknown values for black and white: save it with 8 or 16 bits per channel"
-        )
+        raise BadImage("32 bits per channel, whose black and white are unknown: save it with 8 or 16 bits per channel")
     return _from_lab(image) if image.mode == "LAB" else image
 
 

@@ -1,4 +1,4 @@
-"""Determines at deployment how a model takes images: layout, size, type and quantization."""
+"""What a model takes as an image: its layout, its size, its type and quantization, found out at the deployment."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tfserve.runtimes.image_spec import MODES, ImageSpec, Layout
 from tfserve.tensors import DTYPES, Array, Quantization, Shape, TensorSpec
 
 AXES: dict[Layout, tuple[int, int, int]] = {"NHWC": (1, 2, 3), "NCHW": (2, 3, 1)}
-"""The axes of height, width and channels."""
+"""Where height, width and channels are."""
 
 SMALLEST_SPAN = 8
-"""An image that spans fewer steps of an integer than this is useless."""
+"""An image that takes up fewer steps of an integer than this is lost."""
 LEAST_HELD = 0.6
-"""The minimum share of the values that an integer input must be able to hold; calibration may clip some."""
+"""The least share of the values that an integer input must be able to hold; calibration may leave out some."""
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """An input, and the description with all open fields filled in.
+    """An input, and the description with everything filled in that was left open.
 
     `shape` is that of one image; `batch` the number of images that the model takes at once, None for any.
     """
@@ -50,7 +50,7 @@ class ImageInput:
 
 
 def fit(tensor: TensorSpec, spec: ImageSpec) -> ImageInput:
-    """Matches `spec` with the input `tensor`. Raises `Invalid` with what is missing or wrong."""
+    """How `spec` fits the input `tensor`. Raises `Invalid`, which says what is missing or wrong."""
     spec = _sized(tensor, spec)
     image_spec.check_channels(spec)
     spec, remarks = _with_normalization(tensor, spec)
@@ -79,12 +79,12 @@ def _sized(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
             f'image: the input {tensor.name!r} accepts any shape. Add "layout": "NHWC" (channels last) or "NCHW", and'
             " height and width."
         )
-    raise Invalid(f"image: the input {tensor.name!r} takes {tensor}, which has {rank} dimensions. Expected: 2 to 4.")
+    raise Invalid(f"image: the input {tensor.name!r} takes {tensor}, which has {rank} dimensions; an image has 2 to 4.")
 
 
 def _of_four(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
     shape = tensor.shape or (-1, -1, -1, -1)
-    # A size that can be the number of channels shows the layout; otherwise all sizes together may.
+    # A size that can be the number of channels shows the layout; with none of them all sizes together may.
     shown = [layout for layout in AXES if shape[AXES[layout][2]] in MODES] or list(AXES)
     layouts = [spec.layout] if spec.layout is not None else shown
     options = [found for layout in layouts if (found := _laid_out(shape, spec, layout))]
@@ -113,13 +113,13 @@ def _laid_out(shape: Shape, spec: ImageSpec, layout: Layout) -> ImageSpec | None
 
 
 def _grey_without_channels(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
-    """(count, height, width). A colour image without a count looks the same, but is not supported."""
+    """(count, height, width). A colour image without a count looks alike, and is not meant."""
     shape = tensor.shape or ()
     is_clear = shape[0] in (-1, 1) and -1 not in shape[1:] and not {*shape[1:]} & {*MODES}
     if spec.channels not in (None, 1) or not (is_clear or (spec.channels == 1 and shape[0] in (-1, 1))):
         raise Invalid(
-            f"image: the input {tensor.name!r} takes {tensor}. If its 3 dimensions are (count, height, width)"
-            ' of grey images, add "channels": 1 with height and width.'
+            f"image: the input {tensor.name!r} takes {tensor}. With 3 dimensions these must be (count, height, width)"
+            ' of grey images; if they are, add "channels": 1 with height and width.'
         )
     for name, size in zip(("height", "width"), shape[1:], strict=True):
         given = getattr(spec, name)
@@ -134,7 +134,7 @@ def _flattened(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
     values = (tensor.shape or (-1, -1))[1]
     if spec.height is None or spec.width is None:
         raise Invalid(
-            f"image: the input {tensor.name!r} takes {tensor}, which are flattened images. Add height and width."
+            f"image: the input {tensor.name!r} takes {tensor}, flattened images: give their height and width."
         )
     area = spec.height * spec.width
     channels = spec.channels or (values // area if values != -1 and values // area in MODES else 3)
@@ -145,25 +145,25 @@ def _flattened(tensor: TensorSpec, spec: ImageSpec) -> ImageSpec:
         )
     if channels > 1 and spec.layout is None:
         raise Invalid(
-            f"image: the input {tensor.name!r} takes {tensor}, which are flattened images with {channels} channels. Add"
-            ' "layout": "NHWC" if the channels of a pixel are adjacent, otherwise "NCHW".'
+            f"image: the input {tensor.name!r} takes {tensor}, flattened images of {channels} channels. Add"
+            ' "layout": "NHWC" if the channels of a pixel are next to each other, else "NCHW".'
         )
     return msgspec.structs.replace(spec, channels=channels, layout=spec.layout or "NHWC")
 
 
 def _said(spec: ImageSpec) -> str:
     sizes = {"height": spec.height, "width": spec.width, "channels": spec.channels, "layout": spec.layout}
-    return ", ".join(f"{name} {value}" for name, value in sizes.items() if value is not None) or "nothing about sizes"
+    return ", ".join(f"{name} {value}" for name, value in sizes.items() if value is not None) or "nothing of sizes"
 
 
 # --- values
 
 
 def _with_normalization(tensor: TensorSpec, spec: ImageSpec) -> tuple[ImageSpec, tuple[str, ...]]:
-    """Checks that the input's type can hold the values; a quantization may determine a missing normalization."""
+    """Checks that the input's type can hold the values; an unsaid normalization may follow from a quantization."""
     dtype = DTYPES.get(tensor.dtype)
     if dtype is None or dtype.kind not in ("int", "float"):
-        raise Invalid(f"image: the input {tensor.name!r} takes {tensor}. Expected a tensor of numbers.")
+        raise Invalid(f"image: the input {tensor.name!r} takes {tensor}; pixels are numbers.")
     if dtype.kind == "float":
         return spec, ()
     remarks: tuple[str, ...] = ()
@@ -187,24 +187,24 @@ def _check_values(tensor: TensorSpec, spec: ImageSpec) -> None:
     if (held < LEAST_HELD * span).any():
         raise Invalid(
             f"image: the input {tensor.name!r} is {tensor.dtype} and holds {low.min():.4g} to {high.max():.4g}, but"
-            f" pixels would become {least.min():.4g} to {most.max():.4g}. Add the scale and offset, or the mean and"
-            " std, that the model was trained with."
+            f" pixels would become {least.min():.4g} to {most.max():.4g}. Give the scale and offset, or mean and std,"
+            " that the model was trained with."
         )
     if (span < SMALLEST_SPAN * scale.max()).any():
         raise Invalid(
-            f"image: the input {tensor.name!r} is {tensor.dtype}, but the normalization turns pixels into"
-            f" {least.min():.4g} to {most.max():.4g}, which would be lost in rounding. Add the normalization that the"
-            " model was trained with."
+            f"image: the input {tensor.name!r} is {tensor.dtype}, whole numbers, but the normalization makes pixels"
+            f" {least.min():.4g} to {most.max():.4g}, which would be rounded away. Give the one that the model was"
+            " trained with."
         )
 
 
 def _by_quantization(
     tensor: TensorSpec, quantization: Quantization, spec: ImageSpec
 ) -> tuple[ImageSpec, tuple[str, ...]]:
-    """Infers from the quantization of the input which values the model was trained with."""
+    """What the integers of the input can stand for shows which values the model was trained with."""
     limits = np.iinfo(DTYPES[tensor.dtype].numpy)
     if isinstance(quantization.scale, tuple) or isinstance(quantization.zero_point, tuple):
-        raise Invalid(f"image: the input {tensor.name!r} is quantized per channel. Add scale and offset.")
+        raise Invalid(f"image: the input {tensor.name!r} is quantized per channel: give scale and offset.")
     low, high = (quantization.scale * (end - quantization.zero_point) for end in (int(limits.min), int(limits.max)))
     is_symmetric = tensor.dtype == "int16"  # half of it may be unused
     if high > 200 and (low > -32 or is_symmetric):
@@ -213,13 +213,13 @@ def _by_quantization(
         if not is_symmetric and abs(low - least) < 0.1 and abs(high - most) < 0.1:
             remark = (
                 f"Image files: pixels are scaled to {least} to {most}, as the quantization of the input"
-                f" {tensor.name!r} suggests. If the model was trained with other values, deploy it with scale and"
-                " offset, or mean and std."
+                f" {tensor.name!r} suggests. If the model was trained otherwise, deploy it with scale and offset, or"
+                " mean and std."
             )
             return msgspec.structs.replace(spec, scale=scale, offset=offset), (remark,)
     raise Invalid(
-        f"image: the input {tensor.name!r} is quantized for values from {low:.4g} to {high:.4g}. Add the scale and"
-        " offset, or the mean and std, that the model was trained with."
+        f"image: the input {tensor.name!r} is quantized, for values from {low:.4g} to {high:.4g}. Give the scale and"
+        " offset, or mean and std, that the model was trained with."
     )
 
 

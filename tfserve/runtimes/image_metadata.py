@@ -1,7 +1,7 @@
-"""Reads a model's description of its images: from a separate file, or from its own metadata.
+"""What a model says of its images: in a file that belongs to it, or in its own metadata.
 
     SavedModel          assets.extra/image.json in its folder
-    any other file      <stem>.image.json next to it, otherwise
+    any other file      <stem>.image.json beside it, else
     ONNX                the metadata property `tfserve.image`
     LiteRT              `image` in the metadata.json that is packed with it, else TensorFlow Lite's metadata:
                         colours, mean and standard deviation of the input, labels of the output
@@ -29,7 +29,7 @@ from tfserve.runtimes.image_spec import ImageSpec
 
 BESIDE = Path("assets.extra") / "image.json"
 HELD_OUT = Path("assets.extra") / "held_out_images.zip"
-"""A few images that a SavedModel was not trained on, with which other runtimes are compared."""
+"""A few images that a SavedModel was not trained on: what other runtimes are compared with it by."""
 ONNX_PROPERTY = "tfserve.image"
 LITERT_BUFFER = "TFLITE_METADATA"
 CARD = "metadata.json"
@@ -53,14 +53,14 @@ _IMAGE_CONTENT, _NORMALIZATION_UNIT, _AXIS_LABELS = 2, 1, 2
 
 
 class Found(NamedTuple):
-    """A description of images. One that is not `binding` came with a third-party model, and may not match it."""
+    """A description of images. One that is not `binding` came with somebody else's model, and may not fit it."""
 
     spec: ImageSpec
     binding: bool
 
 
 def find(model: Located, given: dict[str, Any] | None) -> Found | None:
-    """The deployment's description, completed with the model's own; None if both are missing.
+    """What was given at the deployment, with what the model says for everything else; None if there is neither.
 
     Raises `Invalid`.
     """
@@ -76,7 +76,7 @@ def beside(file: Path) -> Path:
 
 
 def _own(model: Located) -> tuple[dict[str, Any] | None, str, bool]:
-    """The model's description, its location, and whether it was written for this server."""
+    """What the model says, where it says so, and whether that was written for this server."""
     file = model.path / BESIDE if model.path.is_dir() else beside(model.path)
     if file.is_file():
         return _json(file.read_bytes(), str(file)), str(file), True
@@ -91,7 +91,7 @@ def _own(model: Located) -> tuple[dict[str, Any] | None, str, bool]:
 
 
 def _checked(read: Callable[[bytes], dict[str, Any] | None], file: Path) -> dict[str, Any] | None:
-    """None for unreadable metadata: its runtime decides whether the model itself is readable."""
+    """None for metadata that can't be read: whether the model can is for its runtime to say."""
     try:
         return read(file.read_bytes())
     except _DAMAGED:
@@ -117,14 +117,14 @@ def of_onnx(content: bytes) -> dict[str, Any] | None:
 
 
 def _card(content: bytes) -> dict[str, Any] | None:
-    """The description that our training packs with a model."""
+    """What our training has packed with a model."""
     found = msgspec.json.decode(_packed(content).get(CARD, b"{}"))
     image = found.get("image") if isinstance(found, dict) else None
     return image if isinstance(image, dict) else None
 
 
 def of_litert(content: bytes) -> dict[str, Any] | None:
-    """TensorFlow Lite's metadata as fields of `ImageSpec`; None if the input is not one image.
+    """What TensorFlow Lite's metadata says, in the words of `ImageSpec`; None if it is not of one image.
 
     Raises one of several errors if it is damaged.
     """

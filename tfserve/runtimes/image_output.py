@@ -1,4 +1,4 @@
-"""Interprets the outputs of an image model: probabilities with labels, or masks."""
+"""What the outputs of a model of images mean: probabilities with labels, or masks."""
 
 from __future__ import annotations
 
@@ -14,26 +14,24 @@ from tfserve.runtimes.interface import listed
 from tfserve.tensors import DTYPES, Array, Shape, TensorSpec
 
 ALMOST = 1e-3
-"""How far rounding may move a probability outside 0 to 1."""
+"""How far a probability may lie outside 0 to 1, by rounding."""
 CLASS_AXES: dict[Layout, int] = {"NHWC": 2, "NCHW": 0}
-"""The axis of the classes of one mask."""
+"""Where the classes of one mask are."""
 
 _LOGIT = ' If the output is a logit, add "sigmoid": true.'
 
 
 def choose_all(outputs: Sequence[TensorSpec], spec: ImageSpec) -> list[TensorSpec]:
-    """The outputs to use: four for a detector, otherwise one. Raises `Invalid`."""
+    """The outputs that are meant: four of a detector, else one. Raises `Invalid`."""
     return image_boxes.choose(outputs) if spec.task == "detection" else [choose(outputs, spec)]
 
 
 def choose(outputs: Sequence[TensorSpec], spec: ImageSpec) -> TensorSpec:
-    """The output to use. Raises `Invalid` if none or more than one is suitable."""
+    """The output that is meant. Raises `Invalid` if there is none, or if more than one could be meant."""
     if spec.output is not None:
         named = [each for each in outputs if each.name == spec.output]
         if not named:
-            raise Invalid(
-                f"image: the model has no output {spec.output!r}. Available: {listed([o.name for o in outputs])}."
-            )
+            raise Invalid(f"image: there is no output {spec.output!r}. There are: {listed([o.name for o in outputs])}.")
         check(named[0], spec)
         return named[0]
     problems: list[str] = []
@@ -41,8 +39,10 @@ def choose(outputs: Sequence[TensorSpec], spec: ImageSpec) -> TensorSpec:
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
-        raise Invalid(problems[0] if len(problems) == 1 else f"image: no output is suitable. {' '.join(problems[:3])}")
-    raise Invalid(f"image: more than one output is suitable. Set output to one of {listed([o.name for o in fitting])}.")
+        raise Invalid(problems[0] if len(problems) == 1 else f"image: no output fits. {' '.join(problems[:3])}")
+    raise Invalid(
+        f"image: more than one output could be meant. Add output: one of {listed([o.name for o in fitting])}."
+    )
 
 
 def _fits(output: TensorSpec, spec: ImageSpec, problems: list[str]) -> bool:
@@ -55,20 +55,16 @@ def _fits(output: TensorSpec, spec: ImageSpec, problems: list[str]) -> bool:
 
 
 def check(output: TensorSpec, spec: ImageSpec) -> None:
-    """Raises `Invalid` if an output of this type and shape does not match `spec`."""
+    """Raises `Invalid` if an output of this type and shape can't be what `spec` says."""
     dtype = DTYPES.get(output.dtype)
     is_real = dtype is not None and (dtype.kind == "float" or output.quantization is not None)
     if spec.task == "segmentation":
         if dtype is None or dtype.kind == "string" or (output.shape is not None and len(output.shape) not in (3, 4)):
-            raise Invalid(
-                f"image: the output {output.name!r} is {output}. Expected a mask: numbers in 3 or 4 dimensions."
-            )
+            raise Invalid(f"image: the output {output.name!r} is {output}; a mask has 3 or 4 dimensions, of numbers.")
         _check_mask(output, spec)
         return
     if not is_real:
-        raise Invalid(
-            f"image: the output {output.name!r} is {output}. Expected probabilities: floats or quantized integers."
-        )
+        raise Invalid(f"image: the output {output.name!r} is {output}; probabilities are floats, or quantized.")
     classes = _classes_of(output)
     if classes is not None:
         check_classes(classes, output.name, spec)
@@ -99,14 +95,14 @@ def _classes_of(output: TensorSpec) -> int | None:
 
 
 def check_classes(classes: int, name: str, spec: ImageSpec) -> None:
-    """Raises `Invalid` unless there is one label per class; one probability may have two labels."""
+    """Raises `Invalid` if the labels are not as many as the classes; one probability may have two labels."""
     labels = len(spec.labels)
     if classes == 1 and spec.softmax:
-        raise Invalid(f"image: {name!r} has a single value, whose softmax is always 1. Use sigmoid instead.")
+        raise Invalid(f"image: softmax of the one value of {name!r} is always 1. Use sigmoid instead.")
     if labels and labels != classes and not (classes == 1 and labels == 2):
         raise Invalid(
-            f"image: labels has {labels} entries, but the output {name!r} has {classes} classes."
-            " Add one label per class, in the order of the output."
+            f"image: labels has {labels}, but the output {name!r} has {classes} classes."
+            " Give one label for each, in the order of the output."
         )
 
 
@@ -133,7 +129,7 @@ def _per_image(values: Array, name: str, count: int) -> Array:
     rest = [size for size in values.shape[1:] if size != 1]
     if values.shape[0] != count or len(rest) > 1:
         raise Invalid(
-            f"The output {name!r} has the shape {list(values.shape)} for {count} images. Expected one number per class."
+            f"The output {name!r} has the shape {list(values.shape)} for {count} images: not one number for each class."
         )
     return values.reshape(count, -1)
 
@@ -146,9 +142,7 @@ def mask(raw: Array, output: TensorSpec, spec: ImageSpec, *, seen: tuple[int, in
     """
     values = raw[0] if raw.ndim and raw.shape[0] == 1 else raw
     if values.ndim not in (2, 3):
-        raise Invalid(
-            f"The output {output.name!r} has the shape {list(raw.shape)}. Expected a mask with 2 or 3 dimensions."
-        )
+        raise Invalid(f"The output {output.name!r} has the shape {list(raw.shape)}, which is no mask.")
     is_integer = output.quantization is None and values.dtype.kind in "biu"
     values = values if is_integer else real(values, output)
     if values.ndim == 3:
@@ -163,7 +157,7 @@ def mask(raw: Array, output: TensorSpec, spec: ImageSpec, *, seen: tuple[int, in
 
 
 def _output_layout(shape: Shape, spec: ImageSpec, seen: tuple[int, int], name: str) -> Layout:
-    """The layout of (a, b, c): as given, or by the size of the image, or by the number of classes."""
+    """Where the classes of (a, b, c) are: as given, or by the size of the image, or by their number."""
     if spec.output_layout is not None:
         return spec.output_layout
     labels = {len(spec.labels) or len(spec.mask_values)} - {0}
@@ -181,17 +175,17 @@ def _output_layout(shape: Shape, spec: ImageSpec, seen: tuple[int, int], name: s
         if len(fitting) == 1:
             return fitting[0]
     raise Invalid(
-        f"The output {name!r} has the shape {list(shape)} for an image of {seen[0]}x{seen[1]}, so it is not clear"
-        ' which dimension has the classes. Deploy with "output_layout": "NHWC" (last) or "NCHW" (first) in image.'
+        f"The output {name!r} has the shape {list(shape)} for an image of {seen[0]}x{seen[1]}, which does not show"
+        ' where the classes are. Deploy the model with "output_layout": "NHWC" (last) or "NCHW" (first) in image.'
     )
 
 
 def _check_mask_classes(classes: int, spec: ImageSpec, name: str) -> None:
     for field, values in (("labels", spec.labels), ("mask_values", spec.mask_values)):
         if values and len(values) != classes:
-            raise Invalid(f"image: {field} has {len(values)} entries, but the output {name!r} has {classes} classes.")
+            raise Invalid(f"image: {field} has {len(values)}, but the output {name!r} has {classes} classes.")
     if classes > 256:
-        raise Invalid(f"The output {name!r} has {classes} classes (limit for a mask: 256).")
+        raise Invalid(f"The output {name!r} has {classes} classes; a mask holds 256 at most.")
 
 
 def _largest(values: Array, size: tuple[int, int]) -> Array:
@@ -221,22 +215,18 @@ def _numbers(values: Array, name: str, size: tuple[int, int]) -> Array:
     from PIL import Image
 
     if values.size and (values.min() < 0 or values.max() > 255):
-        raise Invalid(
-            f"The output {name!r} has values from {values.min()} to {values.max()}. Expected values from 0 to 255 in a"
-            " mask."
-        )
+        raise Invalid(f"The output {name!r} has values from {values.min()} to {values.max()}; a mask holds 0 to 255.")
     image = Image.fromarray(values.astype(np.uint8))
     return np.asarray(image.resize(size[::-1], Image.Resampling.NEAREST) if image.size != size[::-1] else image)
 
 
 def _with_values(numbers: Array, spec: ImageSpec) -> Array:
-    """A mask with the values in `mask_values` instead of class numbers."""
+    """A mask with the values that the classes have in `mask_values`."""
     if not spec.mask_values:
         return numbers
     if numbers.size and int(numbers.max()) >= len(spec.mask_values):
         raise Invalid(
-            f"image: mask_values has {len(spec.mask_values)} entries, but the model returned class"
-            f" {int(numbers.max())}."
+            f"image: mask_values has {len(spec.mask_values)}, but the model found the class {int(numbers.max())}."
         )
     return np.asarray(spec.mask_values, np.uint8)[numbers]
 
@@ -268,6 +258,6 @@ def _sigmoid(values: Array) -> Array:
 def _check_range(values: Array, name: str) -> None:
     if values.size and not (values.min() >= -ALMOST and values.max() <= 1 + ALMOST):
         raise Invalid(
-            f"The output {name!r} has values from {values.min():.4g} to {values.max():.4g}, which are not"
+            f"The output {name!r} has values from {values.min():.4g} to {values.max():.4g}, which are no"
             f" probabilities.{_LOGIT}"
         )

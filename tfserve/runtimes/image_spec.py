@@ -16,7 +16,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's name for the number of channels."""
 
 NORMALIZATION = ("scale", "offset", "mean", "std")
-"""Fields that belong together: if one is given, none of the model's own applies."""
+"""The fields that belong together: where one is given, none of the model's own applies."""
 
 Layout = Literal["NHWC", "NCHW"]
 PerChannel = float | list[float]
@@ -25,15 +25,15 @@ PerChannel = float | list[float]
 class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How a file becomes an input: resized to `height` and `width`, then (value * `scale` - `mean`) / `std` + `offset`.
 
-    Values of a file are 0 to 255. None means: as in the model's input, otherwise 3 channels and the size of the file.
+    Values of a file are 0 to 255. None means: as the model's input says, else 3 channels and as large as the file is.
     A list has one number for each channel, in the model's `channel_order`. `input` and `output` are names of the
-    default signature; None means the only suitable one. `antialias` smooths when downscaling, like Pillow and our
-    training; without it pixels are sampled like the default of `tf.image.resize`.
+    default signature; None means the only one that fits. `antialias` smooths what is made smaller, as Pillow and our
+    training do; without it pixels are taken as `tf.image.resize` takes them by default.
 
-    `display` are the labels' display names, in the same order.
+    `display` are the labels as people write them, in the same order.
 
     `softmax` and `sigmoid` are applied to outputs that are logits. `mask_values` has the value in a mask for each
-    class. `output_layout` is the position of a mask's classes. Transparent pixels of a file are composited over
+    class. `output_layout` says where a mask's classes are. Transparent pixels of a file are composited over
     `background`, a colour's name or `#rrggbb`, unless the model takes 4 channels. `min_score` is the score below
     which a detector's boxes are left out of the response for a file over v1, unless the request says otherwise.
     """
@@ -62,7 +62,7 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 
     @property
     def is_normalized(self) -> bool:
-        """Whether it specifies a normalization."""
+        """Whether it says how values are normalized."""
         return any(getattr(self, name) is not None for name in NORMALIZATION)
 
     def normalized(self, pixels: Array) -> Array:
@@ -79,12 +79,12 @@ class ImageSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 
 
 def parse(given: dict[str, Any], where: str, *, defaults: dict[str, Any] | None = None) -> ImageSpec:
-    """The description, with the model's own as defaults. `where` names it in messages.
+    """The description, with what the model says of itself as defaults. `where` names it in messages.
 
     Raises `Invalid`.
     """
     own = dict(defaults or {})
-    if given.get("labels") is not None:  # then the model's own display names belong to other labels
+    if given.get("labels") is not None:  # then the model's own names are those of other labels
         own.pop("display", None)
     if any(given.get(name) is not None for name in NORMALIZATION):
         own = {name: value for name, value in own.items() if name not in NORMALIZATION}
@@ -92,7 +92,7 @@ def parse(given: dict[str, Any], where: str, *, defaults: dict[str, Any] | None 
         spec = msgspec.convert(own | given, ImageSpec)
     except msgspec.ValidationError as error:
         fields = ", ".join(ImageSpec.__struct_fields__)
-        raise Invalid(f"{where} is not a valid image description: {error}. Its fields are {fields}.") from None
+        raise Invalid(f"{where} does not describe images: {error}. Its fields are {fields}.") from None
     for check in (_check_background, _check_sizes, _check_normalization, _check_outputs):
         check(spec, where)
     return spec
@@ -107,12 +107,12 @@ def _check_background(spec: ImageSpec, where: str) -> None:
 
 def _check_sizes(spec: ImageSpec, where: str) -> None:
     if spec.channels is not None and spec.channels not in MODES:
-        raise Invalid(f"{where}: channels must be 1, 3 or 4, got {spec.channels}.")
+        raise Invalid(f"{where}: channels is one of 1, 3 and 4; {spec.channels} was given.")
     if spec.channel_order == "BGR" and spec.channels == 1:
-        raise Invalid(f"{where}: channel_order is BGR, but there is only one channel. Leave channel_order out.")
+        raise Invalid(f"{where}: channel_order is BGR, but there is one channel. Leave channel_order out.")
     for name, side in (("height", spec.height), ("width", spec.width)):
         if side is not None and not 1 <= side <= MAX_SIDE:
-            raise Invalid(f"{where}: {name} must be from 1 to {MAX_SIDE} pixels, got {side}.")
+            raise Invalid(f"{where}: {name} is a number of pixels from 1 to {MAX_SIDE}; {side} was given.")
 
 
 def _check_normalization(spec: ImageSpec, where: str) -> None:
@@ -121,13 +121,13 @@ def _check_normalization(spec: ImageSpec, where: str) -> None:
         if value is not None and not np.isfinite(np.asarray(value, np.float64)).all():
             raise Invalid(f"{where}: {name} must be finite.")
     if spec.offset is not None and (spec.mean is not None or spec.std is not None):
-        raise Invalid(f"{where}: give either offset (added after scale) or mean and std, not both.")
+        raise Invalid(f"{where}: give either offset (added after scale), or mean and std, not both.")
     if spec.std is not None and not np.all(np.asarray(spec.std)):
-        raise Invalid(f"{where}: std must not be 0, because pixels are divided by it.")
+        raise Invalid(f"{where}: std divides, so it can't be 0.")
     if spec.scale is None and spec.mean is not None and _is_of_one(spec.mean, spec.std):
         raise Invalid(
-            f"{where}: mean and std apply to pixels from 0 to 255 unless scale changes them. These seem to be for"
-            ' pixels from 0 to 1: add "scale": 0.00392156862745098 (1/255).'
+            f"{where}: mean and std apply to values of 0 to 255, unless scale changes them. These look like those of"
+            ' values from 0 to 1: add "scale": 0.00392156862745098 (1/255).'
         )
 
 
@@ -141,13 +141,11 @@ def _check_outputs(spec: ImageSpec, where: str) -> None:
     if spec.softmax and spec.sigmoid:
         raise Invalid(f"{where}: softmax and sigmoid exclude each other.")
     if spec.display and len(spec.display) != len(spec.labels):
-        raise Invalid(
-            f"{where}: display must have one name per label: expected {len(spec.labels)}, got {len(spec.display)}."
-        )
+        raise Invalid(f"{where}: display needs a name for each label: {len(spec.labels)}, not {len(spec.display)}.")
     if spec.mask_values and spec.task != "segmentation":
-        raise Invalid(f"{where}: mask_values are only allowed with task 'segmentation'.")
+        raise Invalid(f"{where}: mask_values are for task 'segmentation'.")
     if not all(0 <= value <= 255 for value in spec.mask_values):
-        raise Invalid(f"{where}: mask_values must be integers from 0 to 255.")
+        raise Invalid(f"{where}: mask_values are whole numbers from 0 to 255.")
 
 
 def check_channels(spec: ImageSpec) -> None:
@@ -155,6 +153,6 @@ def check_channels(spec: ImageSpec) -> None:
     for name in NORMALIZATION:
         value = getattr(spec, name)
         if isinstance(value, list) and len(value) != spec.channels:
-            raise Invalid(f"image: {name} must be one number or {spec.channels} (one per channel), got {len(value)}.")
+            raise Invalid(f"image: {name} is one number, or {spec.channels} (one a channel); {len(value)} were given.")
     if spec.channel_order == "BGR" and spec.channels == 1:
-        raise Invalid("image: channel_order is BGR, but the model takes only one channel. Leave channel_order out.")
+        raise Invalid("image: channel_order is BGR, but the model takes one channel. Leave channel_order out.")

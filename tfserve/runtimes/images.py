@@ -1,8 +1,8 @@
 """Image files as input: decoded, resized and normalized for a model that takes arrays.
 
-The deployment, or metadata in or next to the model, describes how a file becomes its input and what its
-outputs mean. The signature `image_bytes` is then added here, replacing one of the model itself, so that every
-runtime and every form of a model reads files in the same way.
+What is given at a model's deployment, or written in or beside it, says how a file becomes its input and what its
+outputs mean. The signature `image_bytes` is then added here, and replaces one that the model has itself: so every
+runtime and every form of a model reads files in one way.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tfserve.tensors import DEFAULT_SIGNATURE, DTYPES, Array, Signature, TensorS
 
 IMAGE_BYTES = "image_bytes"
 PIXELS = "pixels of image_bytes"
-"""The internal signature of decoded images."""
+"""The signature of what was decoded. No caller sees it."""
 
 
 def with_files(runtime: Runtime, found: Found | None) -> Runtime:
-    """The same model, with a signature that takes files if it has a description.
+    """The same model, with a signature that takes files if it is described.
 
-    Raises `Invalid` when a binding description does not match the model; another one only causes a remark.
+    Raises `Invalid` when a binding description does not fit the model; one that came with it is then only remarked on.
     """
     if found is None:
         return runtime
@@ -37,16 +37,14 @@ def with_files(runtime: Runtime, found: Found | None) -> Runtime:
     except Invalid as error:
         if found.binding:
             raise
-        add_remark(
-            runtime, f"Image files are not accepted, because the model's metadata does not match: {error.message}"
-        )
+        add_remark(runtime, f"Image files are not accepted, because the model's metadata does not fit: {error.message}")
         return runtime
 
 
 class ImageFiles:
-    """A model that takes arrays and also files.
+    """A model that takes arrays, and files too.
 
-    Raises `Invalid` when the description does not match the model. `spec` is the completed description.
+    Raises `Invalid` when the description does not fit the model. `spec` is the description with everything filled in.
     """
 
     def __init__(self, runtime: Runtime, spec: ImageSpec) -> None:
@@ -96,10 +94,10 @@ class ImageFiles:
         return PIXELS if signature == IMAGE_BYTES else None
 
     def prepare(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Decodes several files concurrently. May be called from any thread, while others run the model."""
+        """Decodes, several files at the same time. May be called from any thread, while others compute."""
         files = inputs[IMAGE_BYTES].tolist()
         if not files:
-            raise Invalid("Expected at least one image file, got none.")
+            raise Invalid("No file was given: one encoded image or more was expected.")
         numbers = range(len(files))
         decoded = list(
             self._threads.map(self._decode, numbers, files) if len(files) > 1 else map(self._decode, numbers, files)
@@ -134,19 +132,17 @@ class ImageFiles:
             if spec.name == name:
                 return [Target(name, spec)]
         names = [spec.name for spec in specs]
-        raise Invalid(f"Signature {IMAGE_BYTES!r} has no {name!r}{nearest(name, names)}. Available: {listed(names)}.")
+        raise Invalid(f"Signature {IMAGE_BYTES!r} has no {name!r}{nearest(name, names)}. There are: {listed(names)}.")
 
     def _check_other_inputs(self) -> None:
         given = [target.name for target in self._runtime.feeds(self._input.tensor.name, self._base)]
         names = [each.name for each in self._outputs]
         wanted = [target.name for name in names for target in self._runtime.fetches(name, self._base)]
         if lacks := self._runtime.missing(given, wanted, self._base):
-            raise Invalid(
-                f"image: the model has other inputs besides the image: {listed(lacks)}. Files alone are not enough."
-            )
+            raise Invalid(f"image: the model needs more than an image: {listed(lacks)}. It can't take files alone.")
 
     def _check_open_classes(self) -> None:
-        """Raises `Invalid` if an output with an open shape does not have one class per label."""
+        """Raises `Invalid` if an output whose shape is open turns out not to have as many classes as labels."""
         if not self.spec.labels or self.spec.task != "classification" or -1 in self._input.shape:
             return
         if self._output.shape is not None and -1 not in self._output.shape[1:]:
@@ -156,7 +152,7 @@ class ImageFiles:
         try:
             output = self._run(blank)
         except TFserveError:
-            return  # a blank image may be rejected
+            return  # a blank image may be refused
         image_output.check_classes(output.size // count, self._output.name, self.spec)
 
     def _pixels(self) -> Signature:
@@ -177,7 +173,7 @@ class ImageFiles:
         if len({image.shape for image in images}) == 1:
             return np.stack(images)
         if self.spec.task != "segmentation":
-            raise Invalid("This model can't process images of different sizes in one request. Send them one by one.")
+            raise Invalid("Images of different sizes can't be computed together by this model: send them one by one.")
         largest = np.array([image.shape for image in images]).max(axis=0).tolist()
         stacked = np.zeros((len(images), *largest), images[0].dtype)
         for n, image in enumerate(images):
@@ -188,7 +184,7 @@ class ImageFiles:
     def _run(self, images: Array) -> Array:
         (output,) = self._runtime.run({self._input.tensor.name: images}, [self._output.name], self._base)
         if output is None:
-            raise Invalid(f"The output {self._output.name!r} of the model is not a tensor.")
+            raise Invalid(f"The output {self._output.name!r} of the model is no tensor.")
         return output
 
     def _classify(self, images: Array, _: Array) -> dict[str, Array]:
@@ -253,7 +249,7 @@ def _base_signature(runtime: Runtime) -> str:
     own = [name for name in runtime.signatures if name != IMAGE_BYTES]
     name = own[0] if len(own) == 1 else DEFAULT_SIGNATURE
     if name not in own:
-        raise Invalid(f"Image files need a signature {DEFAULT_SIGNATURE!r}. The model has: {listed(own)}.")
+        raise Invalid(f"Files need a signature {DEFAULT_SIGNATURE!r}; there are: {listed(own)}.")
     return name
 
 
@@ -276,4 +272,4 @@ def _choose_input(inputs: Sequence[TensorSpec], name: str | None) -> TensorSpec:
     if len(fitting) == 1:
         return fitting[0]
     names = [spec.name for spec in inputs]
-    raise Invalid(f"image: set input to the input that takes the image, one of {listed(names)}; got {name!r}.")
+    raise Invalid(f"image must name the input that is meant (input): one of {listed(names)}; {name!r} was given.")

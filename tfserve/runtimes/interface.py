@@ -1,4 +1,4 @@
-"""The interface of all runtimes."""
+"""What every runtime offers, whichever library computes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfserve.tensors import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What a name refers to, with the runtime's own name for it. An operation has no spec and returns no value."""
+    """One thing that a name stands for: the runtime's own name of it. An operation has no spec and gives no value."""
 
     name: str
     spec: TensorSpec | None
@@ -23,9 +23,9 @@ class OnlyTensorFlowKnows(Invalid):
 
 
 class Runtime(Protocol):
-    """A loaded model. Every error for callers is a `TFserveError`.
+    """A loaded model. Everything that it raises for a caller to see is a `TFserveError`.
 
-    `runtime` is the name of the library as in `tfserve.runtimes`. The caller must not run two calls at a time.
+    `runtime` is the name of the library as in `tfserve.runtimes`. One call at a time: the caller sees to it.
     A runtime may also have `remarks: list[str]` (see `remarks_of`), `release_memory()` (see there), and know of its
     model's state (`tfserve.runtimes.state`).
     """
@@ -41,20 +41,20 @@ class Runtime(Protocol):
         """
 
     def feeds(self, name: str, signature: str) -> Sequence[Target]:
-        """The inputs that `name` feeds. Raises `Invalid`, which lists the available names."""
+        """What a value given as `name` is given to. Raises `Invalid`, which lists what there is."""
 
     def fetches(self, name: str, signature: str) -> Sequence[Target]:
-        """The outputs that `name` fetches. Raises `Invalid`, which lists the available names."""
+        """What is meant by fetching `name`. Raises `Invalid`, which lists what there is."""
 
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
-        """The inputs that must be given, in addition to `inputs`, to compute the targets `outputs`."""
+        """The inputs that must be given, beside `inputs`, to compute the targets `outputs`."""
 
     def close(self) -> None:
-        """Releases its resources."""
+        """Gives back what it holds."""
 
 
 class Forwarding:
-    """A runtime that delegates to another one; a subclass changes how it is run."""
+    """A runtime around another one, of which it has everything; a subclass changes how it is run."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.format: str = runtime.format
@@ -84,9 +84,9 @@ class Forwarding:
 
 @runtime_checkable
 class Preparing(Protocol):
-    """A runtime that preprocesses some inputs, which other threads can do while the model runs."""
+    """A runtime that makes some inputs ready before it computes, which other threads can do meanwhile."""
 
-    #: internal signatures of preprocessed inputs
+    #: signatures that take what was made ready; no caller knows them
     inner: dict[str, Signature]
     #: the signature whose rows are computed for each of them
     computed_by: dict[str, str]
@@ -102,19 +102,19 @@ class Preparing(Protocol):
 
 
 def remarks_of(runtime: Runtime) -> list[str]:
-    """Remarks for users of the model, from the runtime's optional `remarks`."""
+    """What users of the model must know, as plain sentences; a runtime may have them as `remarks`."""
     return list(getattr(runtime, "remarks", ()))
 
 
 def release_memory(runtime: Runtime) -> None:
-    """Releases memory that the next small computation does not need; the model must not run meanwhile."""
+    """Frees what computing has left behind and the next small computation does not need; nobody computes meanwhile."""
     release = getattr(runtime, "release_memory", None)
     if release is not None:
         release()
 
 
 def add_remark(runtime: Runtime, sentence: str) -> None:
-    """Adds a remark for users of the model."""
+    """Adds to what users of the model must know."""
     vars(runtime)["remarks"] = [*remarks_of(runtime), sentence]
 
 
@@ -125,7 +125,7 @@ def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
         return Signature((), ())
     if found is None:
         raise Invalid(
-            f"The model has no signature {name!r}{nearest(name, signatures)}. Available: {listed(signatures)}."
+            f"The model has no signature {name!r}{nearest(name, signatures)}. There are: {listed(signatures)}."
         )
     return found
 

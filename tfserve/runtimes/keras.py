@@ -56,7 +56,7 @@ def export_model(file: Path, description: KerasFile, load: Loader, folder: Path)
     except Exception as error:
         raise Invalid(
             f"{file} was read, but the model can't be exported as a SavedModel: {cause(error)} If its input"
-            " shape is unknown, call the model once or add an Input layer before saving it."
+            " shape is unknown, call the model once, or give it an Input layer, before saving it."
         ) from error
     finally:
         del model
@@ -94,7 +94,7 @@ def additions(keras: Any) -> Mapping[str, Any]:
 
 @contextlib.contextmanager
 def _suffixed(file: Path, suffix: str) -> Iterator[str]:
-    """A path of the file with the suffix that Keras expects for its format."""
+    """A path of the file with the suffix from which Keras tells its format."""
     if file.suffix == suffix:
         yield str(file)
         return
@@ -129,7 +129,7 @@ def _write(keras: Any, model: Any, folder: Path) -> None:
 def _input_specs(tf: Any, model: Any) -> dict[str, Any]:
     """The inputs by name, in the model's order."""
     if not model.inputs:
-        raise ValueError("its inputs are unknown.")
+        raise ValueError("its inputs are not known.")
     names = unique(map(argument_name, _input_names(model)))
     return {name: _spec(tf, name, each) for name, each in zip(names, model.inputs, strict=True)}
 
@@ -200,7 +200,7 @@ def _paths(result: Any) -> Iterator[tuple[str, ...]]:
 
 
 def argument_name(name: str) -> str:
-    """The name as a valid name of a function argument, as TensorFlow requires for inputs."""
+    """The name as one that a function's argument may have: TensorFlow allows no other for an input."""
     found = re.sub(r"\W", "_", name, flags=re.ASCII)
     if not found or found[0].isdigit():
         found = f"input_{found}"

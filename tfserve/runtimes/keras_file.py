@@ -1,4 +1,4 @@
-"""Inspects files saved by Keras, without Keras: which version wrote them, and whether they are safe to load.
+"""What a file saved by Keras contains, read without Keras: which Keras wrote it, and whether it is safe to load.
 
 Loading a model runs code that its configuration names. So the configuration is checked first, in the same way for
 every version of Keras: it may only name layers, initializers, activations and the like of Keras, and operations of
@@ -18,13 +18,13 @@ from typing import Any
 from tfserve.errors import Invalid
 
 HAS_CODE = (
-    "it has a Lambda layer, which contains Python code that would run inside this server."
-    " Replace it with a built-in layer (Rescaling, keras.ops in a functional model), or export the"
-    " model as a SavedModel with model.export(folder)."
+    "it has a Lambda layer, which holds Python code that would run inside this server, so it is refused."
+    " Replace the layer by one of Keras' own (Rescaling, keras.ops in a functional model), or export the model"
+    " as a SavedModel with model.export(folder)."
 )
-NOT_KERAS = "it is not a Keras model, or it was not completely saved or copied. Save or copy it again."
+NOT_KERAS = "it is not a Keras model, or it was not written or copied to its end. Save or copy it again."
 WEIGHTS_ONLY = (
-    "it contains weights but no model (save_weights writes such files). Build the model"
+    "it holds weights only, without the model that they belong to (save_weights writes such files). Build the model"
     " in Python, call model.load_weights({name!r}) and model.save('model.keras'), and deploy that file."
 )
 
@@ -84,7 +84,7 @@ class KerasFile:
 
 
 def read(file: Path) -> KerasFile:
-    """The model's configuration in a file with any suffix. Raises `Invalid`."""
+    """The description of the model in a file, whatever its suffix says. Raises `Invalid`."""
     try:
         found = _read_zip(file) if zipfile.is_zipfile(file) else _read_hdf5(file)
     except Invalid:
@@ -130,7 +130,7 @@ def _weights_only(file: Path) -> Invalid:
 
 def _another_hdf5(file: Path, groups: list[str]) -> Invalid:
     found = ", ".join(groups[:5]) or "nothing"
-    return Invalid(f"{file} can't be loaded: it is an HDF5 file that contains no Keras model (it contains: {found}).")
+    return Invalid(f"{file} can't be loaded: it is an HDF5 file without a Keras model (it contains: {found}).")
 
 
 def _text(value: Any) -> str:
@@ -171,7 +171,7 @@ def _problem_of_module(each: dict[str, Any], name: str) -> Iterator[str]:
         called = each.get("registered_name") or name
         yield custom_class(str(each["config"] if name == "function" else called))
     elif name == "function" and not _FUNCTION_MODULES.fullmatch(module):
-        yield f"it refers to the function {each.get('config')!r} of {module}, which a model must not call."
+        yield f"it names the function {each.get('config')!r} of {module}, which a model must not call."
 
 
 def _problem_of_operation(name: str, config: dict[str, Any]) -> Iterator[str]:
@@ -190,14 +190,14 @@ def _problem_of_node(node: Any) -> Iterator[str]:
 
 def _forbidden(layer: str, called: str) -> str:
     return (
-        f"its {layer} layer calls {called!r}, which is not on the list of functions without side effects. Export the"
-        " model as a SavedModel with model.export(folder)."
+        f"its {layer} layer calls {called!r}, which is not known to only compute, so it is refused. Export the model as"
+        " a SavedModel with model.export(folder)."
     )
 
 
 def custom_class(name: str) -> str:
-    """The error for a class that exists only in the program that created the model."""
+    """What to do about a class that only the program has that made the model."""
     return (
-        f"its class {name!r} is not built into Keras, and the server does not have its code. Export the"
-        " model as a SavedModel with model.export(folder), which contains the computation itself."
+        f"its class {name!r} is not one of Keras' own, and a server does not have the code of it. Export the"
+        " model as a SavedModel with model.export(folder), which holds the computation itself."
     )

@@ -1,7 +1,7 @@
-"""All names that TensorFlow knows in a model, stored next to its conversions.
+"""All names that TensorFlow knows of a model, kept beside what was converted from it.
 
-A faster runtime knows a signature only. With these names it can distinguish a typing error, which it rejects itself,
-from a collection or an inner tensor, for which TensorFlow has to be started.
+A faster runtime knows a signature only. With these names it can tell a typing error, which it refuses itself, from a
+collection or an inner tensor, for which TensorFlow has to be started.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ FILE = "known_names.msgpack"
 
 
 class KnownNames(msgspec.Struct, frozen=True):
-    """`names` are collections, inputs and outputs of signatures; `operations` has their numbers of outputs."""
+    """`names` are collections, inputs and outputs of signatures; `operations` have so many outputs each."""
 
     signatures: frozenset[str]
     names: frozenset[str]
     operations: dict[str, int]
 
     def has(self, name: str, signature: str) -> bool:
-        """Whether TensorFlow can resolve the name in this signature."""
+        """Whether TensorFlow can find out what the name means in this signature."""
         if signature not in self.signatures:
             return False
         operation, _, position = name.partition(":")
@@ -38,7 +38,7 @@ class KnownNames(msgspec.Struct, frozen=True):
 
 
 def of_graph(graph: Any, signatures: dict[str, Any], default: str) -> KnownNames:
-    """Of a graph of TensorFlow. The `default` signature may always be requested, with names of the graph."""
+    """Of a graph of TensorFlow. The `default` signature may always be asked for, with names of the graph."""
     collections = {key for key in graph.get_all_collection_keys() if isinstance(key, str)}
     names = {spec.name for each in signatures.values() for spec in (*each.inputs, *each.outputs)}
     operations = {operation.name: len(operation.outputs) for operation in graph.get_operations()}
@@ -46,7 +46,7 @@ def of_graph(graph: Any, signatures: dict[str, Any], default: str) -> KnownNames
 
 
 def read(folder: Path) -> KnownNames | None:
-    """None when the file is missing or damaged: then TensorFlow must resolve names."""
+    """None when there are none, or they are damaged: then TensorFlow has to be asked."""
     try:
         return msgspec.msgpack.decode((folder / FILE).read_bytes(), type=KnownNames)
     except (OSError, msgspec.DecodeError):

@@ -1,7 +1,7 @@
-"""Maps the names of a signature to a model file's own tensors.
+"""Which of a model file's own tensors a signature's names mean.
 
-A conversion renames and reorders, so it writes a `<stem>.signature.json` next to its result. A model that was not
-converted by us lacks that file: its own names are the signature's.
+A conversion renames and reorders, so it leaves a `<stem>.signature.json` beside what it has made. A model that was not
+converted by us has no such file: its own names are the signature's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 def place(model: Path) -> Path:
-    """The path of a model file's layout, if it has one."""
+    """Where the layout of a model file is, if it has one."""
     return model.with_name(f"{model.stem}.signature.json")
 
 
@@ -45,7 +45,7 @@ def write(model: Path, layout: Layout) -> None:
 
 
 def read(model: Path) -> Layout | None:
-    """The layout of a converted model. Raises `Invalid` when it is damaged."""
+    """The layout beside a model that was converted. Raises `Invalid` when it is damaged."""
     try:
         return msgspec.json.decode(place(model).read_bytes(), type=Layout)
     except (FileNotFoundError, NotADirectoryError):
@@ -64,6 +64,4 @@ def check(layout: Layout, path: Path, inputs: Mapping[str, object], outputs: Map
     """Raises `Invalid` unless the file has the tensors that the layout names."""
     for wanted, known, what in ((layout.inputs, inputs, "inputs"), (layout.outputs, outputs, "outputs")):
         if lost := [name for name in wanted if name and name not in known]:
-            raise Invalid(
-                f"{path} and its {place(path).name} do not match: {listed(lost)} are not among the model's {what}."
-            )
+            raise Invalid(f"{path} and its {place(path).name} don't belong together: {listed(lost)} are no {what}.")

@@ -17,7 +17,7 @@ from tfserve.tensors import DEFAULT_SIGNATURE, Array, Quantization, Signature, T
 
 _LACKS_OPERATION = re.compile(r"custom op|select TensorFlow op|unresolved", re.IGNORECASE)
 _Compute = Callable[..., Mapping[str, Array]]
-"""Takes all inputs by name, returns all outputs by name."""
+"""Takes all inputs by name, gives all outputs by name."""
 
 
 def load(model: Located, *, device: str) -> LiteRtModel:
@@ -30,7 +30,7 @@ def load(model: Located, *, device: str) -> LiteRtModel:
     except (ValueError, RuntimeError) as error:
         raise Invalid(
             f"{model.path} can't be loaded by LiteRT: {_told(error)} It may be damaged, or need operations of"
-            " TensorFlow ('select ops') or of a custom library, which LiteRT does not include."
+            " TensorFlow ('select ops') or of a library, which LiteRT does not have."
         ) from error
     signatures = _signatures(interpreter)
     if (found := layout.read(model.path)) is not None:
@@ -42,8 +42,8 @@ def load(model: Located, *, device: str) -> LiteRtModel:
 class LiteRtModel(SignatureOnly):
     """An interpreter, with a function for each signature. All of its outputs are computed, whatever is fetched.
 
-    Converted models are not stateful, because only stateless models are converted: the state that the converter made
-    for their recurrent layers is reset before each call.
+    What was converted is not stateful, since only models that are not are converted: what the converter made of their
+    recurrent layers is reset before each call.
     """
 
     runtime = "litert"
@@ -70,7 +70,7 @@ class LiteRtModel(SignatureOnly):
             self._interpreter.reset_all_variables()
 
     def release_memory(self) -> None:
-        """An interpreter never releases the memory of its largest inputs, so a new one replaces it."""
+        """An interpreter never gives back what its largest inputs took, so a new one takes its place."""
         if not self.is_stateful and self._largest_bytes > self._smallest_bytes:
             self._use(_interpreter(self._content))
 
@@ -87,7 +87,7 @@ class LiteRtModel(SignatureOnly):
                 self.reset_state()
             values = self._computes[signature](**inputs)
         except Exception as error:
-            message = f"LiteRT could not run the model on these inputs: {_told(error)}"
+            message = f"LiteRT could not compute this: {_told(error)}"
             raise _failure(error, message) from error
         return [values[name] for name in outputs]
 
@@ -100,7 +100,7 @@ def _interpreter(content: bytes) -> Any:
     try:
         interpreter.allocate_tensors()
     except RuntimeError as error:
-        # An open size is 1 until a request says otherwise, which may be too small, for a convolution for example.
+        # An open size is 1 until a request says otherwise, which may be too small for a convolution, say.
         has_open_sizes = any((each["shape_signature"] < 0).any() for each in interpreter.get_input_details())
         if not has_open_sizes or _LACKS_OPERATION.search(str(error)):
             raise
@@ -126,7 +126,7 @@ def _computes(interpreter: Any) -> dict[str, _Compute]:
 
 
 def _with_texts(runner: Any) -> _Compute:
-    """Strings are returned as object arrays; all others unchanged."""
+    """Strings come back as an array of numpy's own kind; all others as they are."""
     texts = [spec.name for spec in _specs(runner.get_output_details()) if spec.dtype == "string"]
     if not texts:
         compute: _Compute = runner
@@ -140,7 +140,7 @@ def _with_texts(runner: Any) -> _Compute:
 
 
 def _plain_signature(interpreter: Any) -> Signature:
-    """For a file without signatures, from an older converter: the tensors' own names."""
+    """For a file of the time before signatures: the tensors' own names."""
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     return Signature(_specs({each["name"]: each for each in inputs}), _specs({each["name"]: each for each in outputs}))
 
@@ -152,7 +152,7 @@ def _without_signature(interpreter: Any) -> _Compute:
 
     def run(**given: Array) -> Mapping[str, Array]:
         if shapes != {name: array.shape for name, array in given.items()}:
-            shapes.clear()  # so that it is tried again after a failure here
+            shapes.clear()  # so that a failure here is not taken for done
             for name, array in given.items():
                 interpreter.resize_tensor_input(inputs[name], array.shape)
             interpreter.allocate_tensors()

@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Keeps:
-    """The state that running a signature writes."""
+    """What is written by computing a signature, other than its outputs."""
 
     variables: bool = False
     tensors: bool = False
@@ -23,7 +23,7 @@ class Keeps:
 
 
 def find(content: bytes) -> Keeps:
-    """The state of all signatures of a file; values assigned only once, at loading, do not count."""
+    """What any signature of a file keeps; what is only assigned once, when it is loaded, does not count."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(content, 0)
@@ -47,7 +47,7 @@ def find(content: bytes) -> Keeps:
 
 
 def _code(code: Any) -> int:
-    """Older files store the code in a single byte."""
+    """Older files have the code in a field of one byte."""
     return max(int(code.BuiltinCode()), int(code.DeprecatedBuiltinCode()))
 
 

@@ -1,4 +1,4 @@
-"""The processors of this machine."""
+"""What this machine has for computing."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def cores() -> int:
 
 
 def check_cpu(device: str, library: str) -> None:
-    """Raises `Invalid` for any device except the CPU, the only one supported with `library`."""
+    """Raises `Invalid` for any device but the processor, which is all that `library` computes on here."""
     if _CPU.fullmatch(device) is None:
         raise Invalid(
-            f"{library} runs models on '/cpu:0' only, got {device!r}. To use a GPU, set runtime to tensorflow."
+            f"With {library} a model runs on '/cpu:0'; {device!r} was given. On a GPU it needs the runtime tensorflow."
         )
 
 
 def processor() -> str:
-    """An identifier that differs between processors with different results or speed."""
+    """Words that differ between processors that may compute differently, or at another speed."""
     try:
         told = Path("/proc/cpuinfo").read_text()
     except OSError:

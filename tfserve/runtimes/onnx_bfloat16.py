@@ -1,4 +1,4 @@
-"""bfloat16 tensors for ONNX Runtime, whose numpy interface does not support them."""
+"""bfloat16 in and out of ONNX Runtime, whose numpy interface does not have it."""
 
 from __future__ import annotations
 

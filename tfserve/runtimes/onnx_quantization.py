@@ -1,4 +1,4 @@
-"""Reads the quantization of an ONNX model's inputs and outputs from its graph, without another library.
+"""What the integers that an ONNX model takes and gives stand for, read from its graph without another library.
 
 An input is quantized where the graph begins by dequantizing it, an output where the graph ends by quantizing it, with
 constants; operations that only move values may lie between.
@@ -35,7 +35,7 @@ class _Node(NamedTuple):
 
 
 def added(specs: Sequence[TensorSpec], file: Path) -> list[TensorSpec]:
-    """The specs of an ONNX file's tensors, with their quantization."""
+    """The specs of an ONNX file's tensors, with what their integers stand for."""
     if not any(spec.dtype in INTEGERS for spec in specs):
         return list(specs)  # without reading what may be gigabytes
     found = of_tensors(file.read_bytes())
@@ -86,7 +86,7 @@ def _of_outputs(names: set[str], nodes: list[_Node], constants: Mapping[str, Arr
 
 
 def _quantization(node: _Node, scales: Mapping[str, int], constants: Mapping[str, Array]) -> Quantization | None:
-    """Of the whole tensor; None for an operation without constant parameters."""
+    """Of the whole tensor; None for an operation that does not say it by constants."""
     at = scales.get(node.operation)
     if at is None or len(node.inputs) <= at or node.inputs[at] not in constants:
         return None
@@ -104,7 +104,7 @@ def _node(data: memoryview) -> _Node:
 
 
 def _constants(graph: memoryview) -> Iterator[tuple[str, Array]]:
-    """Small initializers, and the values of `Constant` nodes."""
+    """Small initializers, and what nodes `Constant` give."""
     for data in protobuf.of(graph, 5):
         if (value := _tensor(data)) is not None:
             yield next((str(name, "utf-8") for name in protobuf.of(data, 8)), ""), value

@@ -1,4 +1,4 @@
-"""Runs ONNX files with ONNX Runtime. The only module that imports it."""
+"""ONNX files, computed by ONNX Runtime. The only module that imports it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DTYPES = {
     "tensor(uint32)": "uint32",
     "tensor(uint64)": "uint64",
 }
-"""ONNX Runtime's names of the types that it exchanges as arrays."""
+"""ONNX Runtime's names of what can be given to it and taken from it as an array."""
 
 _TENSOR = re.compile(r"tensor\((\w+)\)")
 _TYPES = {
@@ -51,14 +51,14 @@ _SOURCE = re.compile(r"/onnxruntime_src/.*\)\s(?=[A-Z])")
 _HINTS = {
     "Unsupported model IR version": "Update onnxruntime, or export the model for an older version of ONNX.",
     "is under development and support for this is limited": "Export the model for an older opset.",
-    "External data path": "Its weights are in a separate file: copy it into the model's folder.",
+    "External data path": "Its weights are in a file of their own: copy that beside the model.",
 }
 
 _ERRORS_ONLY = 3
 
 
 def load(model: Located, *, device: str) -> OnnxModel:
-    """Loads an ONNX file. Raises `Invalid` with the cause, `Unsupported` for inputs that are not tensors."""
+    """Loads an ONNX file. Raises `Invalid` with the cause, `Unsupported` for inputs that are no tensors."""
     import onnxruntime
 
     machine.check_cpu(device, "ONNX Runtime")
@@ -70,21 +70,21 @@ def load(model: Located, *, device: str) -> OnnxModel:
         raise Invalid(f"{model.path} can't be loaded by ONNX Runtime: {_told(error)}") from error
     any_shape = _tensors_without_rank(model, session)
     if strange := [each for each in session.get_inputs() if each.type not in DTYPES]:
-        raise Unsupported(f"{model.path} has the unsupported input {strange[0].name!r}, {_what(strange[0])}.")
+        raise Unsupported(f"{model.path} has the input {strange[0].name!r}, {_what(strange[0])}, which can't be given.")
     inputs = [_spec(each, any_shape) for each in session.get_inputs()]
-    # Classifiers made by other libraries also have lists of maps as outputs, which can't be fetched.
+    # Classifiers made by other libraries have lists of maps beside their tensors; those can't be fetched.
     outputs = [_spec(each, any_shape) for each in session.get_outputs() if each.type in DTYPES]
     strange = [each for each in session.get_outputs() if each.type not in DTYPES]
     if not outputs:
         told = f"output {strange[0].name!r} is {_what(strange[0])}" if strange else "it has no outputs"
         raise Unsupported(
-            f"{model.path} has no output that can be returned: {told}. Export it with tensors as outputs."
+            f"{model.path} has no output that can be returned: {told}. Export it with outputs of tensors."
         )
     found = layout.read(model.path)
     inputs, outputs = (onnx_quantization.added(specs, model.path) for specs in (inputs, outputs))
     names = found or layout.plain(inputs, outputs)
     layout.check(names, model.path, {each.name: each for each in inputs}, {each.name: each for each in outputs})
-    remarks = [f"output {each.name!r} is not available: it is {_what(each)}" for each in strange]
+    remarks = [f"output {each.name!r} is left out: it is {_what(each)}" for each in strange]
     return OnnxModel(model.format, session, names, remarks, was_converted=found is not None)
 
 
@@ -126,7 +126,7 @@ class OnnxModel(SignatureOnly):
             self._smallest = {name: array.copy() for name, array in given.items()}
 
     def release_memory(self) -> None:
-        """The arena shrinks only after a run, so the smallest inputs so far are computed once more."""
+        """The arena shrinks only behind a run, so the smallest inputs that came so far are computed once more."""
         if self._largest_bytes > self._smallest_bytes:
             with contextlib.suppress(Exception):
                 self._run(self._names[:1], self._smallest, _shrinking())
@@ -146,20 +146,20 @@ def _options(onnxruntime: Any) -> Any:
     options.intra_op_num_threads = machine.cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
-    # Threads that spin while waiting for work take CPU time from the web processes that bring it.
+    # Threads that wait for work by spinning take the cores from web, which is to bring the work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 
 def _tensors_without_rank(model: Located, session: Any) -> frozenset[str]:
-    """Tensors of any shape, which ONNX Runtime describes like scalars: only the file shows the difference."""
+    """Those that may have any shape, which ONNX Runtime describes like scalars: only the file tells them apart."""
     if model.format != ONNX or all(each.shape for each in (*session.get_inputs(), *session.get_outputs())):
         return frozenset()
     return contents.onnx_tensors_without_rank(model.path)
 
 
 def _what(tensor: Any) -> str:
-    """Describes a value that has no numpy array: a tensor by its numpy type, anything else by its ONNX type."""
+    """What something is that has no array of numpy's: in numpy's words where it is a tensor, else in ONNX's."""
     if (match := _TENSOR.fullmatch(tensor.type)) is None:
         return f"not a tensor but a {tensor.type}"
     return f"a tensor of {_TYPES.get(match[1], match[1])}"
@@ -174,14 +174,14 @@ def _spec(tensor: Any, any_shape: Collection[str]) -> TensorSpec:
 
 
 def _given(array: Array) -> Array:
-    """Strings must be str, so bytes that are not text can't be given."""
+    """Strings are taken as str only, so bytes that are no text can't be given."""
     if array.dtype != object:
         return array
     texts = np.empty(array.size, dtype=object)
     try:
         texts[:] = [each.decode() for each in array.ravel()]
     except UnicodeDecodeError as error:
-        raise Invalid(f"ONNX Runtime accepts only UTF-8 text: {error}") from error
+        raise Invalid(f"ONNX Runtime takes text in UTF-8 only; these bytes are not: {error}") from error
     return texts.reshape(array.shape)
 
 
@@ -194,12 +194,12 @@ def _octets(value: Any) -> Array:
 def _failure(error: Exception) -> TFserveError:
     if isinstance(error, TFserveError):
         return error
-    message = f"ONNX Runtime could not run the model on these inputs: {_told(error)}"
+    message = f"ONNX Runtime could not compute this: {_told(error)}"
     return Overloaded(message) if "allocate memory" in str(error) else Invalid(message)
 
 
 def _told(error: Exception) -> str:
-    """ONNX Runtime's message, without the error number."""
+    """What ONNX Runtime says, without its number of the error."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     words = _SOURCE.sub("", lines[0].rpartition("[ONNXRuntimeError] : ")[2])[:500]
     hint = next((hint for sign, hint in _HINTS.items() if sign in words), "")

@@ -1,4 +1,4 @@
-"""Runs OpenVINO's own files and the other formats that it reads. The only module that imports it."""
+"""OpenVINO: its own files, and those of others that it reads. The only module that imports it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DTYPES = {
     "u32": "uint32",
     "u64": "uint64",
 }
-"""OpenVINO's names of the types that it exchanges as arrays."""
+"""OpenVINO's names of what can be given to it and taken from it as an array."""
 
 _OTHER_TYPES = {
     "bf16": "bfloat16",
@@ -54,12 +54,12 @@ _INT32 = np.iinfo(np.int32)
 
 
 def load(model: Located, *, device: str, precision: str = "float32") -> OpenVinoModel:
-    """Loads a model. Raises `Invalid` with the cause, `Unsupported` for tensors of a type that numpy lacks."""
+    """Loads what OpenVINO reads. Raises `Invalid` with the cause, `Unsupported` for tensors that no array fits."""
     import openvino
 
     machine.check_cpu(device, "OpenVINO")
     if model.inputs or model.outputs:
-        raise Unsupported("A frozen graph with inputs and outputs set needs the runtime tensorflow.")
+        raise Unsupported("With inputs and outputs of its own a frozen graph needs the runtime tensorflow.")
     graph = read(openvino, model)
     _check_types(model, graph)
     found = layout.read(model.path) if model.format != formats.SAVED_MODEL else saved_model_layout(model, graph)
@@ -83,19 +83,19 @@ def read(openvino: Any, model: Located) -> Any:
     except Exception as error:
         if _LOST_VARIABLE in str(error):
             raise Invalid(
-                f"{model.path} can't be read by OpenVINO: its checkpoint has no value for a variable that a signature"
-                " needs. TensorFlow may find it in another copy of the variable. Install TensorFlow, which converts the"
-                " model for OpenVINO; or save the model again, with model.export(folder) for a Keras model."
+                f"{model.path} can't be read by OpenVINO: its saver has no value for a variable that a signature needs."
+                " TensorFlow may find it in another copy of the variable. Install TensorFlow, which converts the model"
+                " for OpenVINO; or save the model again, with model.export(folder) for a Keras model."
             ) from error
         raise Invalid(f"{model.path} can't be read by OpenVINO: {told(error)}") from error
 
 
 def saved_model_layout(model: Located, graph: Any) -> Layout:
-    """The signature of a SavedModel that OpenVINO has read. Raises `Invalid` when OpenVINO read something else."""
+    """The signature of a SavedModel that OpenVINO has read. Raises `Invalid` when that is not what it has read."""
     signatures = saved_model_file.signatures(model.path)
     name = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in signatures or len(signatures) != 1 else next(iter(signatures))
     if name not in signatures:
-        raise Invalid(f"{model.path} has no signature {DEFAULT_SIGNATURE!r}, the only one that OpenVINO reads.")
+        raise Invalid(f"{model.path} has no signature {DEFAULT_SIGNATURE!r}, which is the one that OpenVINO reads.")
     found = signatures[name]
     inputs, outputs = (
         _matched(model, *each) for each in ((found.inputs, graph.inputs), (found.outputs, graph.outputs))
@@ -119,7 +119,7 @@ def _plain(model: Located, graph: Any) -> Layout:
 
 
 class OpenVinoModel(SignatureOnly):
-    """A compiled model with one reused inference request."""
+    """A compiled model with one request, which is used again and again."""
 
     runtime = "openvino"
     can_reset_state = True
@@ -146,14 +146,14 @@ class OpenVinoModel(SignatureOnly):
         self._request.reset_state()
 
     def release_memory(self) -> None:
-        """A request keeps the memory of its largest inputs, so a new one replaces it."""
+        """A request keeps the memory of its largest inputs, so a new one takes its place."""
         if not self.is_stateful:
             self._use(self._compiled.create_infer_request())
             self._compiled.release_memory()
 
     def _use(self, request: Any) -> None:
         self._request = request
-        # InferRequest.infer would also guess the types of its arguments: 30 µs instead of 12.
+        # What InferRequest.infer adds to this is to guess the types of its arguments: 30 µs against 12.
         self._infer = super(self._openvino.InferRequest, request).infer  # type: ignore[misc]
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:  # noqa: ARG002
@@ -161,7 +161,7 @@ class OpenVinoModel(SignatureOnly):
             _check_width(name, inputs[name])
         try:
             given = {self._input_at[name]: self._openvino.Tensor(_own(array), True) for name, array in inputs.items()}
-            # Copies: the next run writes to the same memory while these are still being sent.
+            # Not shared: the next run writes to the same memory, while these are still being sent.
             values = list(self._infer(given, False, False).values())
         except Exception as error:
             raise _failure(error) from error
@@ -169,26 +169,26 @@ class OpenVinoModel(SignatureOnly):
 
 
 def _own(array: Array) -> Array:
-    """OpenVINO uses the memory of an array without a copy only if it is writable, though it never writes to it."""
+    """OpenVINO takes the memory of an array without a copy only if it could write to it, which it does not."""
     return array if array.flags.writeable and array.flags.c_contiguous else np.array(array, order="C")
 
 
 def _check_width(name: str, array: Array) -> None:
-    """OpenVINO computes integers with 32 bits on a CPU, and would silently truncate larger ones."""
+    """OpenVINO computes whole numbers with 32 bits on a processor, and would cut off the rest in silence."""
     if array.size and (array.max() > _INT32.max or array.min() < _INT32.min):
         raise Invalid(
-            f"Input {name!r} has a number beyond 32 bits, which OpenVINO can't represent exactly. Use smaller"
+            f"Input {name!r} has a number beyond 32 bits, which OpenVINO can't compute with exactly. Use smaller"
             " numbers, or deploy the model with another runtime."
         )
 
 
 def _settings(precision: str) -> dict[str, Any]:
     return {
-        # By default OpenVINO reduces the precision where it can, which changes predicted classes.
+        # Without it OpenVINO computes with fewer bits where it can, and finds other classes.
         "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": machine.cores(),
-        # Two models pinned to the same cores would wait for each other while other cores are idle.
+        # Two models that hold on to the same cores would wait for each other while others are free.
         "ENABLE_CPU_PINNING": False,
     }
 
@@ -197,8 +197,8 @@ def _check_types(model: Located, graph: Any) -> None:
     specs = [_spec(port) for port in (*graph.inputs, *graph.outputs)]
     if strange := [spec for spec in specs if spec.dtype not in DTYPES.values()]:
         raise Unsupported(
-            f"{model.path} has the tensor {strange[0].name!r} of {strange[0].dtype}, which OpenVINO can't"
-            f" accept or return. Supported: {', '.join(DTYPES.values())}."
+            f"{model.path} has the tensor {strange[0].name!r} of {strange[0].dtype}, which can't be given to or taken"
+            f" from OpenVINO. It exchanges {', '.join(DTYPES.values())}."
         )
 
 
@@ -225,17 +225,17 @@ def _matched(model: Located, specs: Sequence[TensorSpec], ports: Sequence[Any]) 
     taken = {positions[spec.name] for spec in specs if spec.name in positions}
     left = [position for position in range(len(ports)) if position not in taken]
     if len(lost) > 1 or len(lost) > len(left):
-        raise Invalid(f"OpenVINO reads {model.path}, but drops {listed(lost)} from its signature.")
+        raise Invalid(f"OpenVINO reads {model.path}, but without {listed(lost)} of its signature.")
     return tuple(spec.name if spec.name in positions else _names(ports[left[0]])[0] for spec in specs)
 
 
 def _failure(error: Exception) -> TFserveError:
-    message = f"OpenVINO could not run the model on these inputs: {told(error)}"
+    message = f"OpenVINO could not compute this: {told(error)}"
     return Overloaded(message) if isinstance(error, MemoryError) or "bad_alloc" in str(error) else Invalid(message)
 
 
 def told(error: Exception) -> str:
-    """OpenVINO's message, without locations in its source."""
+    """What OpenVINO says, without the places in its source."""
     lines = [line.strip() for line in str(error).splitlines()]
     noise = ("Exception from", "Check '", "FrontEnd API", "Summary:", "To facilitate", "Model wasn't")
     words = [line for line in lines if line and not line.startswith(noise)] or [line for line in lines if line]

@@ -1,4 +1,4 @@
-"""Times a model on a few synthetic rows, to see whether it is so light that threads only slow it down."""
+"""How long a model takes for a few made-up rows: whether it is so light that threads cost more than they give."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ROWS = 8
 CALLS = 12
 LIGHT_S = 0.001
 HEAVY_S = 0.02
-"""A model that takes this long is not light."""
+"""Whatever takes so long will not turn out to be light."""
 
 
 def seconds(runtime: Runtime) -> float | None:
-    """The shortest time of a few calls of the default signature; None when no inputs can be generated.
+    """The shortest time of a few calls of the default signature; None when its inputs can't be made up.
 
-    A heavy model is called only twice.
+    A model that turns out to be heavy is called twice only.
     """
     signature = runtime.signatures.get(DEFAULT_SIGNATURE)
     if signature is None or not _can_be_made_up(signature):

@@ -29,7 +29,7 @@ def fields(data: memoryview) -> Iterator[Field]:
         elif wire == _BYTES:
             width, at = _varint(data, at)
         elif wire not in _WIDTHS:
-            raise ValueError(f"unknown wire type {wire}")
+            raise ValueError(f"there is no wire type {wire}")
         if at + width > len(data):
             raise IndexError
         yield Field(number, data[at : at + width], value)

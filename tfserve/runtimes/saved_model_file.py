@@ -78,7 +78,7 @@ def signatures(folder: Path) -> dict[str, Signature]:
     """The public signatures of a SavedModel by name, as TensorFlow reads them. Raises `Invalid`."""
     file = folder / "saved_model.pb"
     if not file.is_file():
-        raise Invalid(f"{folder} has no saved_model.pb. Only TensorFlow can read its other forms.")
+        raise Invalid(f"{folder} has no saved_model.pb; other forms of it are read by TensorFlow only.")
     return {name: each.signature for name, each in of_saved_model(file.read_bytes(), file).items()}
 
 
@@ -96,7 +96,7 @@ def of_meta_graph(content: bytes) -> dict[str, Tensors]:
 
 
 def _signatures(meta: memoryview) -> dict[str, Tensors]:
-    """A name that begins with two underscores is internal."""
+    """A name that begins with two underscores is not meant for callers."""
     found = {name: data for name, data in map(entry, of(meta, 5)) if not name.startswith("__")}
     arguments, kinds = list(_arguments(meta)), _composite_kinds(meta)
     return {name: _tensors(data, arguments, kinds) for name, data in sorted(found.items())}
@@ -113,7 +113,7 @@ def _tags(meta: memoryview) -> list[bytes]:
 
 
 def _arguments(meta: memoryview) -> Iterator[list[tuple[str, str]]]:
-    """For each function of the graph its arguments: their names, and the user's names for them."""
+    """For each function of the graph its arguments: their names, and those that the user gave."""
     for function in _path(meta, 2, 2, 1):
         names = [_string(argument, 1) for argument in _path(function, 1, 2)]
         entries = [{field.number: field for field in fields_of(entry)} for entry in of(function, 7)]
@@ -127,7 +127,7 @@ def _given_name(attributes: memoryview) -> str:
 
 
 def _composite_kinds(meta: memoryview) -> set[tuple[str, int]]:
-    """The kinds of ragged and sparse arguments of all functions, with the number of their parts."""
+    """The sorts of ragged and sparse arguments of all functions, with the number of their parts."""
     found: set[tuple[str, int]] = set()
     for function in map(entry, _path(meta, 7, 2)):
         pending = list(of(function[1], 3))
@@ -142,7 +142,7 @@ def _composite_kinds(meta: memoryview) -> set[tuple[str, int]]:
 
 
 def _type_spec(data: memoryview) -> tuple[str, int]:
-    """The kind of a composite tensor, and its number of parts."""
+    """The sort of a composite tensor, and how many parts it has."""
     fields = {field.number: field for field in fields_of(data)}
     kind = _KINDS.get(fields[1].value if 1 in fields else 0, composites.OTHER)
     if kind == composites.SPARSE:

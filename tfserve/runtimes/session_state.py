@@ -1,4 +1,4 @@
-"""Finds a model's state in a TensorFlow session, saves it after loading, and restores it."""
+"""The state of a model in a session of TensorFlow: found, remembered as it was loaded, and brought back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SCOPE = "tfserve_state"
 
 
 class SessionState:
-    """Created before the graph is finalised: saves the state that signatures write to.
+    """Made before the graph is finished: what signatures write to is kept as it is then.
 
     `writers` are the operations that change what later ones compute.
     """
@@ -29,13 +29,13 @@ class SessionState:
         self.can_reset = self.is_stateful and not written.others and self._remember(tf, session, written)
 
     def reset(self) -> None:
-        """Restores the state after loading."""
+        """Writes back what was there after loading."""
         if self._restore is not None:
-            # Copies: a variable may keep the memory of an assigned array.
+            # Copies: a variable may take the memory that it is given for its own.
             self._restore(*[value.copy() for value in self._values])
 
     def _remember(self, tf: Any, session: Any, written: Writes) -> bool:
-        """Whether the whole state can be read and restored."""
+        """Whether all of it can be read, and be written back."""
         reads: list[Any] = []
         places: list[Any] = []
         operations: list[Any] = []
@@ -47,7 +47,7 @@ class SessionState:
             restore = tf.group(*operations)
         try:
             self._values = [np.array(value) for value in session.run(reads)]
-        except tf.errors.OpError:  # a variable has no value yet
+        except tf.errors.OpError:  # one has no value yet
             return False
         self._restore = session.make_callable(restore, feed_list=places)
         return True
@@ -76,7 +76,7 @@ def _add_table(tf: Any, table: Any, reads: list[Any], places: list[Any], operati
 
 
 def _outputs(definition: Any) -> Sequence[str]:
-    """The tensors that signatures compute; nothing else may write."""
+    """The tensors that callers compute by signatures; nothing else may write."""
     infos = [
         info
         for name, signature in definition.signature_def.items()

@@ -1,4 +1,4 @@
-"""Finds operations of TensorFlow with side effects: they read or write files, change state, or run code.
+"""Which operations of TensorFlow do more than compute: they read or write files, change state, or run code.
 
 Operations that TensorFlow calls stateful have a side effect unless they are listed as harmless, so one that is new or
 unknown is refused rather than allowed. Nothing of TensorFlow is imported here.
@@ -16,7 +16,7 @@ _OUTSIDE = re.compile(
     r"|CreateSummary\w+|Write\w*Summary|ImportEvent|\w*PyFunc\w*|Debug(Identity|NanCount|NumericSummary)(V\d)?"
     r"|DumpTensor|CalibrationStatisticsSaver|FileSystemSetConfiguration|Rpc\w+|DataService\w+"
 )
-"""Operations that write files, restore weights from a file, run code of the process, or call other servers."""
+"""Writes files, replaces weights by those in a file, runs code of the process, or calls other servers."""
 
 _READS_FILES = re.compile(
     r"ReadFile|MatchingFiles|InitializeTableFromTextFile(V2)?|Reader(Read|ReadUpTo)(V2)?|LoadAndRemapMatrix|LoadDataset"
@@ -29,10 +29,10 @@ _NAMING_INPUTS: dict[str, tuple[int, ...]] = {
     "SaveDatasetV2": (1,), "DatasetToTFRecord": (1,), "ExperimentalDatasetToTFRecord": (1,), "CacheDataset": (1,),
     "CacheDatasetV2": (1,), "SnapshotDataset": (1,), "SnapshotDatasetV2": (1,), "LoadAndRemapMatrix": (0, 1),
 }  # fmt: skip
-"""The inputs that select a file, or tensors in it; for an operation that is not listed, all inputs count."""
+"""The inputs that say which file is meant, and which tensors of it; where an operation is not listed, all do."""
 
 _NAMELESS = re.compile(r"\w*PyFunc\w*|Write\w*Summary|ImportEvent|Debug\w+|DumpTensor|CalibrationStatisticsSaver")
-"""Operations without an input that selects a file: its name is in the graph, or they use none."""
+"""No input says which file is meant: it is in the graph, or there is none."""
 
 _HARMLESS = re.compile(
     r"_?ReadVariable(s)?Op|_?VarHandle(s)?Op|Variable(V2|Shape)?|VarIsInitializedOp|IsVariableInitialized"
@@ -52,10 +52,10 @@ _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 
 
 class Effects(NamedTuple):
-    """The side effects of an operation and of the functions that it calls.
+    """What an operation does beside computing, itself or in the functions that it calls.
 
-    `types` are the types of operations with a side effect. `naming` are the positions of the inputs that select
-    files.
+    `types` are the types of operations with a side effect. `naming` are the positions of the inputs that say which
+    files are meant.
     """
 
     types: frozenset[str]
@@ -63,7 +63,7 @@ class Effects(NamedTuple):
 
     @property
     def outside(self) -> list[str]:
-        """Effects that no request may cause, even if a signature declares them."""
+        """Those that no caller may reach, whatever a signature declares."""
         return sorted(each for each in self.types if _OUTSIDE.fullmatch(each))
 
 
@@ -84,7 +84,7 @@ class Operations:
             self._summarise(next(iter(pending)), pending)
 
     def of(self, type_: str, attributes: Mapping[str, Any] | Callable[[], Mapping[str, Any]], inputs: int) -> Effects:
-        """The effects of one operation with `inputs` inputs; `attributes` are only read where they matter."""
+        """The effects of one operation with so many `inputs`; `attributes` are only read where they matter."""
         if type_ in self._functions:
             return self._functions[type_]
         if _OUTSIDE.fullmatch(type_) or _READS_FILES.fullmatch(type_):
@@ -126,7 +126,7 @@ class Operations:
     # --- functions
 
     def _summarise(self, name: str, pending: dict[str, Any]) -> None:
-        """The effects of a function, including those of functions that it calls. A recursive call counts as none."""
+        """The effects of a function, and first of those that it calls. One that calls itself has none meanwhile."""
         function = pending.pop(name)
         for node in function.node_def:
             for called in (node.op, *_called(node)):

@@ -1,4 +1,4 @@
-"""Common code of the runtimes that know only a model's signatures: all except TensorFlow."""
+"""What the runtimes have in common that know a model by its signatures only: all but TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tfserve.tensors import Signature, TensorSpec
 
 
 class SignatureOnly:
-    """Only names of a signature's inputs and outputs can be fed and fetched.
+    """Names of a signature's inputs and outputs, and nothing else, can be given and fetched.
 
-    When `was_converted`, TensorFlow can still answer other requests, such as for an output that needs only
-    some of the inputs.
+    When `was_converted`, TensorFlow can still answer what is asked beyond that, such as an output for which only
+    some of the inputs are given.
     """
 
     def __init__(self, kind: str, signatures: dict[str, Signature], *, was_converted: bool = False) -> None:
@@ -30,22 +30,22 @@ class SignatureOnly:
         self._outputs = {name: _targets(each.outputs) for name, each in signatures.items()}
 
     def feeds(self, name: str, signature: str) -> Sequence[Target]:
-        """The input called `name`. Raises `OnlyTensorFlowKnows`, or `Invalid` if TensorFlow lacks it too."""
+        """The input called `name`. Raises `OnlyTensorFlowKnows`, or `Invalid` if not even that does."""
         return [self._find(name, self._inputs, signature, "input")]
 
     def fetches(self, name: str, signature: str) -> Sequence[Target]:
-        """The output called `name`. Raises `OnlyTensorFlowKnows`, or `Invalid` if TensorFlow lacks it too."""
+        """The output called `name`. Raises `OnlyTensorFlowKnows`, or `Invalid` if not even that does."""
         return [self._find(name, self._outputs, signature, "output")]
 
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:
-        """The inputs that are not given; all are needed, for any output. Raises `OnlyTensorFlowKnows`."""
+        """The inputs that are not given; all are needed, whatever is fetched. Raises `OnlyTensorFlowKnows`."""
         lacks = [name for name in self._inputs.get(signature, ()) if name not in inputs] if outputs else []
         if lacks and self._was_converted:
-            raise OnlyTensorFlowKnows(f"Missing inputs: {listed(lacks)}.")
+            raise OnlyTensorFlowKnows(f"The request lacks {listed(lacks)}.")
         return lacks
 
     def close(self) -> None:
-        """Releases its resources by dropping the references."""
+        """Gives back what it holds, by forgetting it."""
         vars(self).clear()
 
     def _find(self, name: str, known: dict[str, dict[str, Target]], signature: str, what: str) -> Target:
@@ -53,14 +53,14 @@ class SignatureOnly:
             raise self._unknown(
                 name,
                 signature,
-                f"The model has no signature {signature!r}{nearest(signature, known)}. Available: {listed(known)}.",
+                f"The model has no signature {signature!r}{nearest(signature, known)}. There are: {listed(known)}.",
             )
         targets = known[signature]
         if name not in targets:
             raise self._unknown(
                 name,
                 signature,
-                f"The model has no {what} {name!r}{nearest(name, targets)}. Available: {what}s of the signature"
+                f"The model has no {what} {name!r}{nearest(name, targets)}. There are: {what}s of the signature"
                 f" {signature!r}: {listed(targets)}.",
             )
         return targets[name]
@@ -71,7 +71,7 @@ class SignatureOnly:
 
     @cached_property
     def _known_names(self) -> KnownNames | None:
-        """Read on first use: there may be many, and typing errors are rare."""
+        """Read when they are first needed: there may be many, and callers rarely mistype."""
         return known_names.read(self.names_folder) if self.names_folder is not None else None
 
 

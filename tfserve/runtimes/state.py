@@ -1,7 +1,7 @@
 """Models that keep values from one call to the next: variables that they assign, caches, counters, queues.
 
-All callers share such a state. So requests are never batched, repeated or moved to another runtime, and the effects
-of the server's own computations are undone.
+Callers share such a state. So requests are never computed together, twice, or by another runtime, and whatever the
+server computes for itself is undone.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from tfserve.tensors import Array
 
 STATEFUL = "stateful: callers share its state"
 STATELESS = "stateful, but its state is reset before each call (stateless: true)"
-NEVER_MOVED = "it is stateful, and a copy in another runtime would have a separate state"
+NEVER_MOVED = "it is stateful: a copy in another runtime would have a state of its own"
 
 
 @runtime_checkable
 class HoldsState(Protocol):
-    """A runtime that knows whether its model is stateful. The models of other runtimes are not."""
+    """A runtime that can tell whether its model is stateful. Others have none that are."""
 
     #: whether any signature is
     is_stateful: bool
@@ -31,7 +31,7 @@ class HoldsState(Protocol):
         """Whether computing these targets may change what is computed later."""
 
     def reset_state(self) -> None:
-        """Resets the state to that after loading."""
+        """Makes the state what it was when the model was loaded."""
 
 
 def is_stateful(runtime: Runtime) -> bool:
@@ -43,18 +43,18 @@ def changes_state(runtime: Runtime, outputs: Sequence[str], signature: str) -> b
 
 
 def reset(runtime: Runtime) -> None:
-    """Resets the state, if the model has one."""
+    """Undoes what was computed so far, if that left anything."""
     if isinstance(runtime, HoldsState) and runtime.is_stateful and runtime.can_reset_state:
         runtime.reset_state()
 
 
 def may_compute(runtime: Runtime) -> bool:
-    """Whether the effects of the server's own computations can be undone."""
+    """Whether what the server computes for itself can be undone."""
     return not isinstance(runtime, HoldsState) or not runtime.is_stateful or runtime.can_reset_state
 
 
 def remarks(runtime: Runtime) -> list[str]:
-    """Remarks about the state for users."""
+    """What callers must know of the state, if there is any."""
     if not is_stateful(runtime):
         return []
     return [STATELESS if isinstance(runtime, Stateless) else STATEFUL]
@@ -66,14 +66,14 @@ def stateless(runtime: Runtime) -> Runtime:
         return runtime
     if not runtime.can_reset_state:
         raise Unsupported(
-            "stateless: true needs a state that can be reset, but this model has state that can't be read and"
-            " restored, such as a queue. Deploy it without stateless."
+            "stateless: true needs a state that can be reset; this model keeps something that can't be read and"
+            " written back, such as a queue. Deploy it without stateless."
         )
     return Stateless(runtime, runtime)
 
 
 class Stateless(Forwarding):
-    """A stateful model whose state is reset before every call."""
+    """A stateful model of which every call finds the state as it was when the model was loaded."""
 
     is_stateful = can_reset_state = True
 

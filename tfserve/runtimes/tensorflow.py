@@ -1,7 +1,7 @@
-"""Runs TensorFlow models: meta graphs, SavedModels and exported Keras models. The only module that imports TensorFlow.
+"""Models of TensorFlow: meta graphs, SavedModels, and what Keras saved. The only module that imports TensorFlow.
 
 All of them become one graph with one session, since a session reaches every tensor by its name and is as fast as
-calling a signature. After loading, the files are not read again.
+calling a signature. After loading nothing is read from the files again.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 
 
 def warm_up() -> None:
-    """Imports TensorFlow, which takes seconds, without starting it."""
+    """Imports what takes seconds, and starts nothing yet."""
     import tensorflow
 
     keras.warm_up()
@@ -73,7 +73,7 @@ def load(model: Located, *, device: str, measuring: Measuring | None = contextli
 
 
 class _Restored(NamedTuple):
-    """A graph restored into a session: its meta graph, and the signatures in it."""
+    """A graph that is in a session now: its meta graph, and the signatures in that."""
 
     definition: Any
     signatures: dict[str, Tensors]
@@ -89,7 +89,7 @@ class GraphModel:
         self.format = kind
         self._guard = _guard(session.graph, restored)
         refused = {**self._guard.refused, **restored.completed.refused}
-        #: whether the file's own saver leaves some variables without a value
+        #: whether the file's own way to restore its variables leaves some of them without a value
         self.lacked_values = restored.completed.lacked_values
         signatures = {name: each for name, each in restored.signatures.items() if name not in refused}
         remarks = [remark for each in signatures.values() for remark in each.remarks]
@@ -121,11 +121,11 @@ class GraphModel:
         return self._names.missing(inputs, outputs, signature)
 
     def known_names(self) -> KnownNames:
-        """All names that a request may use."""
+        """All names that can mean something in a request."""
         return known_names.of_graph(self._session.graph, self.signatures, DEFAULT_SIGNATURE)
 
     def changes_state(self, outputs: Sequence[str], signature: str) -> bool:
-        """Also for names inside the graph that belong to no signature."""
+        """Also of names inside the graph, which no signature has."""
         outward = self._outputs.get(signature, {})
         return self._names.reaches([outward.get(name, name) for name in outputs], self._state.writers)
 
@@ -181,7 +181,7 @@ def _new_callable(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -
         run = session._make_callable_from_options(options)
     if tensors == list(outputs):
         return run
-    # A fed tensor can't be fetched as well, and no tensor can be fetched twice.
+    # What is fed can't be fetched as well, nor can anything twice.
     sources = {name: n for n, name in enumerate([*inputs, *tensors])}
     positions = [sources.get(name) for name in outputs]
 
@@ -193,7 +193,7 @@ def _new_callable(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -
 
 
 def _requiring(run: _Callable, feeds: Sequence[str], required: Sequence[Required]) -> _Callable:
-    """Runs only if the feeds disable the operations with side effects."""
+    """Runs only if what is fed switches off the operations that have a side effect."""
     wanted = {feeds.index(each.tensor): each for each in required}
 
     def check_and_run(*arrays: Array) -> list[Array | None]:
@@ -201,7 +201,7 @@ def _requiring(run: _Callable, feeds: Sequence[str], required: Sequence[Required
             if bool(arrays[position].all()) != each.value:
                 raise Invalid(
                     f"{each.tensor!r} must be {str(each.value).lower()}: otherwise the request would run"
-                    f" {each.effect!r}, which has a side effect."
+                    f" {each.effect!r}, which has a side effect. Requests can only compute."
                 )
         return run(*arrays)
 
@@ -209,7 +209,7 @@ def _requiring(run: _Callable, feeds: Sequence[str], required: Sequence[Required
 
 
 def _nothing_to_run(*_: Array) -> list[Array | None]:
-    """For requests that fetch only what they feed, which a session rejects."""
+    """For requests that fetch only what they feed: a session refuses to run for that."""
     return []
 
 
@@ -275,8 +275,8 @@ def _why(tf: Any, error: Exception) -> str:
     if unknown := _UNKNOWN_OPERATION.search(str(error)):
         return (
             f"it uses the operation {unknown[1]!r}, which TensorFlow {tf.__version__} does not have. It is a custom"
-            " operation (for example of TensorFlow Text or Addons) or was removed (such as those of"
-            " tf.contrib). Export the model without it."
+            " operation (of TensorFlow Text or Addons, say), or one that was removed, such as those of tf.contrib."
+            " Export the model without it."
         )
     return f"{cause(error)} The files may be damaged or belong to another model: save or copy them again."
 
@@ -287,7 +287,7 @@ def _restore_meta_graph(tf: Any, session: Any, meta: Path, weights: str, *, with
     if not with_hints:
         _drop_hints(definition)
     saver = tf.compat.v1.train.import_meta_graph(definition, clear_devices=True)
-    # State that no checkpoint contains: counters of metrics, and vocabulary tables.
+    # What no checkpoint holds: counters of metrics, and tables of words.
     start = [tf.compat.v1.local_variables_initializer(), tf.compat.v1.tables_initializer()]
     if saver is not None:
         saver.restore(session, weights)
@@ -296,7 +296,7 @@ def _restore_meta_graph(tf: Any, session: Any, meta: Path, weights: str, *, with
 
 
 def _restored(definition: Any, content: bytes | None = None) -> _Restored:
-    """The required parts of an imported meta graph; `content` is its serialized form, if available."""
+    """What is needed of a meta graph that was imported; `content` is its serialized form, if it is at hand."""
     signatures = saved_model_file.of_meta_graph(content or definition.SerializeToString())
     return _Restored(definition, signatures)
 
@@ -319,7 +319,7 @@ def _restore_saved_model(session: Any, folder: Path, *, with_hints: bool) -> _Re
     content = _read_saved_model(folder)
     metas = SavedModel.FromString(content).meta_graphs
     if not metas:
-        raise Invalid(f"{folder} is a SavedModel without a graph. Save it again.")
+        raise Invalid(f"{folder} is a SavedModel without any graph. Save it again.")
     serving = [meta for meta in metas if "serve" in meta.meta_info_def.tags]
     chosen = (serving or metas)[0]
     if any(node.op in _VARIABLES for node in chosen.graph_def.node):
@@ -345,15 +345,15 @@ def _read_saved_model(folder: Path) -> bytes:
 
 
 def _choose_device(tf: Any, device: str) -> str:
-    """Restricts this process to the device, and returns its name. Raises `Invalid`, which lists the devices."""
+    """Leaves this process the one device, and returns its name here. Raises `Invalid` that lists what there is."""
     match = _DEVICE.fullmatch(device)
     if match is None:
-        raise Invalid(f"Expected a device such as '/cpu:0' or '/gpu:0', got {device!r}.")
+        raise Invalid(f"A device such as '/cpu:0' or '/gpu:0' was expected; {device!r} was given.")
     kind, number = match[1].upper(), int(match[2])
     found = {each: tf.config.list_physical_devices(each) for each in ("CPU", "GPU")}
     if number >= len(found[kind]):
         here = ", ".join(f"/{each.lower()}:{n}" for each, devices in found.items() for n in range(len(devices)))
-        raise Invalid(f"This machine has no device {device!r}. Available: {here}.")
+        raise Invalid(f"There is no device {device!r} on this machine. There are: {here}.")
     if found["GPU"]:
         tf.config.set_visible_devices([found["GPU"][number]] if kind == "GPU" else [], "GPU")
     return f"/{kind.lower()}:0"
@@ -370,10 +370,10 @@ def _guard(graph: Any, restored: _Restored) -> GraphGuard:
 
 
 def _told(error: Exception) -> TFserveError:
-    """Converts an error of a computation to one for callers."""
+    """An error of a computation as one that a caller may read."""
     import tensorflow as tf
 
-    message = f"TensorFlow could not run the model on these inputs: {cause(error)}"
+    message = f"TensorFlow could not compute this: {cause(error)}"
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return Overloaded(message)
     if isinstance(error, tf.errors.OpError | TypeError | ValueError | KeyError):

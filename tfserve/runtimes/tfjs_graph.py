@@ -1,4 +1,4 @@
-"""Converts TensorFlow.js graph models to SavedModels: the same graph with its weights, and without fused operations."""
+"""Graph models of TensorFlow.js as SavedModels: the same graph, with its weights in it and its operations unfused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def export(file: Path, folder: Path) -> None:
             frozen_graph.add(tf, definition)
             inputs, outputs = _side(graph, model, "inputs"), _side(graph, model, "outputs")
             if not outputs:
-                raise Invalid(f"{file} has no output: it has neither a signature nor a tensor that no operation uses.")
+                raise Invalid(f"{file} has no output: neither a signature nor a tensor that nothing else uses.")
             frozen_graph.save(tf, graph, inputs=inputs, outputs=outputs, folder=folder)
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise Invalid(f"{file} can't be imported as a TensorFlow graph: {cause(error)}") from error
@@ -40,7 +40,7 @@ def _definition(tf: Any, file: Path, model: ModelJson) -> Any:
     try:
         json_format.ParseDict(model.model_topology, definition, ignore_unknown_fields=True)
     except (json_format.ParseError, RecursionError) as error:
-        raise Invalid(f"{file} has a modelTopology that is not a TensorFlow graph in JSON: {error}") from error
+        raise Invalid(f"{file} has a modelTopology that is not a TensorFlow graph as JSON: {error}") from error
     _check_tables(file, model, definition)
     weights = tfjs_weights.read(file, model)
     for nodes in (definition.node, *(function.node_def for function in definition.library.function)):
@@ -83,7 +83,7 @@ def _has_values(value: Any) -> bool:
 
 
 def _side(graph: Any, model: ModelJson, side: str) -> dict[str, Any]:
-    """The tensors by the names of the signature; otherwise the placeholders, or the tensors that no operation uses."""
+    """The tensors by the names of the signature; otherwise the placeholders, or what nothing uses."""
     described = model.signature_side(side)
     if described:
         return {name: frozen_graph.tensor(graph, _tensor_name(name, each)) for name, each in described.items()}
@@ -92,5 +92,5 @@ def _side(graph: Any, model: ModelJson, side: str) -> dict[str, Any]:
 
 
 def _tensor_name(name: str, described: Any) -> str:
-    """If a description lacks the tensor's name, the key is its name."""
+    """A description may lack the tensor's name; the key is its name then."""
     return str(described.get("name") or name) if isinstance(described, dict) else name

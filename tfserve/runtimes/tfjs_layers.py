@@ -1,4 +1,4 @@
-"""Converts TensorFlow.js layers models to SavedModels, from a Keras configuration and weights by name."""
+"""Layers models of TensorFlow.js as SavedModels: the configuration of a Keras model, and its weights by their names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _load(module: Any, file: Path, description: KerasFile, weights: dict[str, Ar
     known = {"custom_objects": keras.additions(module)} if description.is_legacy else {}
     model = module.models.model_from_json(json.dumps(description.config), **known)
     if not model.built:
-        raise Invalid(f"{file} does not define its input shape. Save it with an input layer.")
+        raise Invalid(f"{file} does not say the shape of its input. Save it with an input layer.")
     _set_weights(file, model, weights)
     return model
 
@@ -47,12 +47,12 @@ def _set_weights(file: Path, model: Any, weights: dict[str, Array]) -> None:
         array = left.pop(name)
         if tuple(array.shape) != tuple(variable.shape):
             raise Invalid(
-                f"{file} has the weights {name!r} with the shape {list(array.shape)}; the layer expects"
+                f"{file} has the weights {name!r} with the shape {list(array.shape)}; the layer has"
                 f" {list(variable.shape)}."
             )
         variable.assign(array)
     if left:
-        raise Invalid(f"{file} has weights that no layer uses: {listed(list(left))}.")
+        raise Invalid(f"{file} has weights that no layer has: {listed(list(left))}.")
 
 
 def _variables(model: Any) -> Iterator[tuple[Any, list[str]]]:

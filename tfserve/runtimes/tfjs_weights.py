@@ -1,4 +1,4 @@
-"""Reads the arrays in the weight files of a TensorFlow.js model."""
+"""The arrays in the files of weights of a TensorFlow.js model."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tfserve.tensors import Array
 
 
 def read(file: Path, model: ModelJson) -> dict[str, Array]:
-    """The weights by name, dequantized; strings are arrays of `bytes`. Raises `Invalid`, `OSError`."""
+    """The weights by name, not quantized any more; strings are arrays of `bytes`. Raises `Invalid`, `OSError`."""
     found: dict[str, Array] = {}
     for group in model.weights_manifest:
         for name, array in _arrays(file, group):
             if name in found:
-                raise Invalid(f"{file} has two weights named {name!r}.")
+                raise Invalid(f"{file} has two weights with the name {name!r}.")
             found[name] = array
     return found
 
@@ -39,7 +39,9 @@ def _arrays(file: Path, group: Group) -> Iterator[tuple[str, Array]]:
             array, at = _numbers(weight, content[at:end]), end
         yield weight.name, array.reshape(weight.shape)
     if at != len(content):
-        raise Invalid(f"{file} describes {at} bytes of weights in {', '.join(group.paths[:5])}, found {len(content)}.")
+        raise Invalid(
+            f"{file} describes {at} bytes of weights in {', '.join(group.paths[:5])}; {len(content)} are there."
+        )
 
 
 def _numbers(weight: Weight, content: bytes) -> Array:
@@ -73,6 +75,4 @@ def _strings(file: Path, weight: Weight, content: bytes, at: int) -> tuple[Array
 
 
 def _truncated(file: Path, weight: Weight) -> Invalid:
-    return Invalid(
-        f"{file} is incomplete: its weight files end in the middle of {weight.name!r}. Copy all of them again."
-    )
+    return Invalid(f"{file} is incomplete: its files end within the weights {weight.name!r}. Copy all of them again.")

@@ -1,8 +1,8 @@
-"""Initialises variables and tables that signatures need but that loading left without a value.
+"""Variables and tables that a model's signatures need and that loading left without a value.
 
 A session restores what the saver of the file restores. That is not always everything: Keras 3 models that were saved by
-`tf.saved_model.save` have a second copy of each variable, the only one that the saver knows; other files have
-tables or local variables without an initialiser. Here each of them gets a value, or its signatures are not offered.
+`tf.saved_model.save` have a second copy of each variable, which is the only one that the saver knows; other files have
+tables or local variables that nothing initialises. Here each of them gets its value, or its signatures are refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SCOPE = "tfserve_initial"
 _HANDLES = frozenset({"VarHandleOp"})
 _REFERENCES = frozenset({"VariableV2", "Variable"})
 _TABLES = {"HashTableV2": "LookupTableFindV2", "HashTable": "LookupTableFind"}
-#: create a table from the graph itself; others read files
+#: make a table from what the graph itself holds; others read files
 _TABLE_INITIALIZERS = frozenset({"InitializeTableV2", "InitializeTable", "LookupTableImportV2", "LookupTableImport"})
 _CALLS = frozenset({"StatefulPartitionedCall", "PartitionedCall"})
 _BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
@@ -37,14 +37,14 @@ Outputs = Mapping[str, Iterable[str]]
 
 
 class Completed(NamedTuple):
-    """Why signatures are not available, and whether any value was missing before."""
+    """Why signatures can't be computed, and whether anything lacked a value before."""
 
     refused: Mapping[str, str] = MappingProxyType({})
     lacked_values: bool = False
 
 
 def complete(tf: Any, session: Any, definition: Any, outputs: Outputs, saved_model: Path | None) -> Completed:
-    """Gives values to uninitialised variables and tables in the session's graph, which must not be finalised yet.
+    """Gives values to what has none, in the graph of the session, which must not be finished yet.
 
     `saved_model` is the folder, if the model is a SavedModel. Raises `Invalid` if no signature can be computed.
     """
@@ -63,7 +63,7 @@ def complete(tf: Any, session: Any, definition: Any, outputs: Outputs, saved_mod
 
 
 def _refused(graph: Any, definition: Any, outputs: Outputs, missing: Sequence[Any], problem: str) -> dict[str, str]:
-    """A signature that does not need them, or that another one can initialise, is still available."""
+    """A signature that is computed without them, or one that another can initialise, is not refused."""
     written = set()
     writes = GraphWrites(definition.graph_def)
     for tensors in outputs.values():
@@ -74,12 +74,12 @@ def _refused(graph: Any, definition: Any, outputs: Outputs, missing: Sequence[An
         needed = {each.name for each in _resources(graph, tensors, only_certain=True)}
         if lacks := [each.name for each in missing if each.name in needed - written]:
             refused[name] = (
-                f"signature {name!r} is not available: neither the checkpoint nor an initialiser of the model has a"
-                f" value for {listed(sorted(lacks), 5)}.{problem and f' {problem}'}"
+                f"signature {name!r} is left out: {listed(sorted(lacks), 5)} has no value, since neither the checkpoint"
+                f" nor an initialiser of the model gives it one.{problem and f' {problem}'}"
             )
     if refused and len(refused) == len(outputs):
         raise Invalid(
-            f"No signature of the model can be run: {next(iter(refused.values()))} Save the model again with all"
+            f"No signature of the model can be computed: {next(iter(refused.values()))} Save the model again with all"
             " of its variables (tf.compat.v1.train.Saver without a list) and its initialisers (main_op); a Keras model"
             " with model.export(folder)."
         )
@@ -90,7 +90,7 @@ def _refused(graph: Any, definition: Any, outputs: Outputs, missing: Sequence[An
 
 
 def _resources(graph: Any, tensors: Iterable[str], *, only_certain: bool = False) -> list[Any]:
-    """The variables and tables that the tensors need; `only_certain` leaves out those in branches of conditions."""
+    """The variables and tables behind the tensors; `only_certain` leaves out what only branches of conditions need."""
     pending = [graph.as_graph_element(name).op for name in tensors]
     seen = set(pending)
     while pending:
@@ -156,14 +156,14 @@ def _run_initializers(tf: Any, session: Any, missing: Sequence[Any]) -> None:
     names = {each.name for each in missing}
     local = [each.initializer for each in tf.compat.v1.local_variables() if each.op.name in names]
     for initializer in (*local, *tables):
-        with contextlib.suppress(tf.errors.OpError):  # it needs another uninitialised value
+        with contextlib.suppress(tf.errors.OpError):  # it needs something else that has no value
             session.run(initializer)
 
 
 def _copy_values(
     tf: Any, session: Any, definition: Any, outputs: Outputs, missing: Sequence[Any], saved_model: Path
 ) -> str:
-    """Gives variables the values that `tf.saved_model.load` finds for them; returns the problem, if any.
+    """Gives variables the values that `tf.saved_model.load` finds for them; returns what went wrong, if anything did.
 
     That loader follows the objects of the file instead of its saver. Both pass the same variables to the function of
     a signature, in the same order.
@@ -180,7 +180,7 @@ def _copy_values(
             for variable, copy in _paired(session.graph, tensors, loaded.signatures[name].captured_inputs)
         }
         _assign(tf, session, {variable: copies[variable] for variable in missing if variable in copies})
-    except Exception as error:  # loading third-party files can raise anything
+    except Exception as error:  # whatever a loader of somebody else's files raises
         log.debug("tf.saved_model.load can't restore %s either", saved_model, exc_info=True)
         return f"tf.saved_model.load can't restore it either: {cause(error)}"
     return ""
@@ -197,7 +197,7 @@ def _paired(graph: Any, tensors: Iterable[str], captured: Sequence[Any]) -> Iter
 
 
 def _assign(tf: Any, session: Any, values: Mapping[Any, Any]) -> None:
-    """One at a time, so that only one additional value is in memory."""
+    """One at a time, so that only one value more is in memory."""
     from tensorflow.python.eager import context
 
     assignments = []

@@ -61,7 +61,7 @@ def repeated(name: str, kind: str) -> Invalid:
 def require_shape(shape: Shape, spec: TensorSpec) -> None:
     """Raises `Invalid`. Sizes are looked at before anything is allocated for them."""
     if shape and min(shape) < 0:
-        raise Invalid(f"Input {spec.name!r} has shape {list(shape[:MAX_RANK])}: sizes must not be negative.")
+        raise Invalid(f"Input {spec.name!r} was given the shape {list(shape[:MAX_RANK])}: a size can't be negative.")
     if not spec.accepts(shape):
         hint = " Its first size counts examples: it is 1 for a single one." if _is_example(shape, spec) else ""
         raise Invalid(f"Input {spec.name!r} takes {spec}; the shape {list(shape[:MAX_RANK])} was given.{hint}")

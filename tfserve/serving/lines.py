@@ -99,7 +99,7 @@ class ModelLine(asyncio.BufferedProtocol):
             if self._drained is not None:
                 self._tell_drained()
         except BrokenFrame:
-            log.exception("a model worker violated the protocol")
+            log.exception("a model worker speaks another language")
             self.close()
 
     def connection_lost(self, _: Exception | None) -> None:

@@ -228,7 +228,7 @@ class Model:
 
     def _why_not(self) -> str:
         if self.state == "loading":
-            return f"The model {self.name!r} is loading: {self.told.reason or 'try again shortly'}."
+            return f"The model {self.name!r} is being loaded: {self.told.reason or 'it will be there soon'}."
         return f"The model {self.name!r} can't be used: {self.told.reason or 'its worker is gone'}."
 
     async def _cause_of_death(self, changed: asyncio.Event) -> str:
@@ -239,7 +239,7 @@ class Model:
         except TimeoutError:
             pass
         reason = self.told.reason or "the worker that computed this prediction ended"
-        return f"The prediction was lost: {reason}. The model is restarting; send the request again."
+        return f"The prediction was lost: {reason}. The model is started again; send it again."
 
 
 class Models:

@@ -60,4 +60,4 @@ async def _answered(line: Connection, message: Message, timeout_s: float) -> Non
             async with asyncio.timeout(timeout_s):
                 await line.ask(message)
         except TimeoutError:
-            log.warning("a web process did not respond to %s within %g s", type(message).__name__, timeout_s)
+            log.warning("a web process has not answered %s within %g s", type(message).__name__, timeout_s)

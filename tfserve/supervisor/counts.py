@@ -40,7 +40,7 @@ class Counts:
                 async with asyncio.timeout(ASK_S):
                     answer = await line.ask(ReadStatistics())
             except TimeoutError:
-                log.warning("a web process did not report its counters within %g s", ASK_S)
+                log.warning("a web process has not told its counts within %g s", ASK_S)
                 return
             if isinstance(answer, Statistics):
                 self._last[line] = answer.counts

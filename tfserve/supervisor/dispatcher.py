@@ -172,9 +172,8 @@ class Dispatcher:
                     outcomes = await self._run(jobs)
                     jobs = await self._turn(jobs, outcomes)
             except NotRecorded as error:  # the server stops: the next one finds these jobs as running
-                for job in jobs:
+                for job in self.running:
                     job.postpone(error)
-                self.waiting.extendleft(job for job in reversed(self.running) if job not in jobs)
                 self._set_running([])
                 return
 
@@ -256,9 +255,7 @@ class Dispatcher:
             return [_overruled(job, outcome) for job, outcome in zip(jobs, failed, strict=True)]
         except Exception:
             log.exception("job %s of workspace %s broke its runner", jobs[0].number, self._name)
-            broken = Failure(
-                code=Kind.INTERNAL, message="Internal server error while running this job. See the server's log."
-            )
+            broken = Failure(code=Kind.INTERNAL, message="The server failed while it ran this job; see its log.")
             return [Outcome.failed(broken, result=job.no_result) for job in jobs]
         finally:
             if timer is not None:

@@ -32,7 +32,7 @@ def main(mark: str, supervisor: int, record: str) -> None:
     pause_s = RECORD_EVERY_S
     while not select.select([0], [], [], pause_s)[0]:
         begun_at = time.monotonic()
-        found = _started_by(supervisor)
+        found = below(_table(), {supervisor})
         pause_s = max(RECORD_EVERY_S, (time.monotonic() - begun_at) * RESTS)
         found.pop(os.getpid(), None)
         if found != known:
@@ -40,13 +40,6 @@ def main(mark: str, supervisor: int, record: str) -> None:
             _write(record, known)
     end_all(mark, known)
     _remove(record)
-
-
-def _started_by(supervisor: int) -> Started:
-    """All below the supervisor, except what shares its session: the server did not start that."""
-    session, table = session_of(supervisor), _table()
-    bystanders = {pid for pid, (parent, _) in table.items() if parent == supervisor and session_of(pid) == session}
-    return below({pid: each for pid, each in table.items() if pid not in bystanders}, {supervisor})
 
 
 def end_all(mark: str, known: Started) -> set[int]:
@@ -111,14 +104,6 @@ def _environment(pid: int) -> list[bytes]:
             return file.read().split(b"\0")
     except OSError:  # gone, a zombie, or somebody else's
         return []
-
-
-def session_of(pid: int) -> int:
-    """0 when the process is gone."""
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return 0
 
 
 def boot_id() -> str:

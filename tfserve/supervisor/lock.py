@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -72,9 +72,7 @@ def holder(folder: Path) -> Holder:
     try:
         is_alive = not _lock(folder_fd)
         with _open(folder, "r") as file:
-            found = _read(file, is_alive=not _lock(file.fileno()) or is_alive)
-        # A server that was refused has made a deleted file again, empty.
-        return replace(found, pid=_pid_of_lock(folder_fd)) if is_alive and found.pid is None else found
+            return _read(file, is_alive=not _lock(file.fileno()) or is_alive)
     except OSError:  # the file was deleted
         return Holder(is_alive=is_alive, pid=_pid_of_lock(folder_fd) if is_alive else None)
     finally:

@@ -252,13 +252,13 @@ class Supervisor:
     def _on_signal(self) -> None:
         self._signals += 1
         if self._signals > 1:
-            print("tfserve: stopped immediately", file=sys.stderr, flush=True)
+            print("tfserve: stopped at once", file=sys.stderr, flush=True)
             os._exit(1)  # the guardian ends the rest
         if self._requests is not None:  # nothing is accepted from this moment on
             self._requests.stopping = True
         self._stop.set()  # before the words, which may have no reader any more
         with contextlib.suppress(OSError):
-            print("tfserve: waiting for running jobs to end; a second signal stops immediately", flush=True)
+            print("tfserve: stopping when running jobs have ended; a second signal stops at once", flush=True)
 
     async def _started(self, web: list[WebProcess]) -> bool:
         """Whether the server came up, before it was told to stop."""
@@ -269,7 +269,7 @@ class Supervisor:
         if not ready.done():
             return False
         if (problem := ready.exception()) is not None:
-            print(f"tfserve: {problem}; see the log lines above", file=sys.stderr, flush=True)
+            print(f"tfserve: {problem}; the lines above tell why", file=sys.stderr, flush=True)
             return False
         self._tell_ready()
         return True

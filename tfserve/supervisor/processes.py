@@ -180,14 +180,9 @@ def living() -> list[Child]:
 
 
 def end_strays() -> None:
-    """Kills and buries the orphans that a dead worker left to this process (which adopts them, see `linux`).
-
-    Children in this process's own session are not from a worker, which has a session of its own: a shell script may
-    start a program before it becomes this server.
-    """
-    session = os.getsid(0)
+    """Kills and buries the orphans that a dead worker left to this process (which adopts them, see `linux`)."""
     for stray in psutil.Process().children():
-        if stray.pid not in _ours and guardian.session_of(stray.pid) != session:
+        if stray.pid not in _ours:
             log.warning("killing process %s, which a dead worker left behind", stray.pid)
             _kill(stray.pid)
             _bury(stray.pid)

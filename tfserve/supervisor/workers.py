@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
@@ -78,8 +78,6 @@ class Workshop:
     owner: str
     #: the umask that the server was started with, for workers that write where callers say
     callers_umask: int
-    #: what Python runs as a worker
-    program: Sequence[str] = ("-m", "tfserve.worker")
 
     def environment(self) -> dict[str, str]:
         """The environment of a worker: it runs callers' code, so what is private to the server stays out."""
@@ -101,20 +99,16 @@ class Workshop:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [
-                sys.executable, "-P", "-X", "faulthandler", *self.program,
+                sys.executable, "-P", "-X", "faulthandler", "-m", "tfserve.worker",
                 "--fd", str(theirs.fileno()), "--callers-umask", f"{self.callers_umask:o}",
             ]  # fmt: skip
-            try:
-                child = Child.start(
-                    command + ["--warm"] * warm,
-                    role=Role.SPARE,
-                    environment=self.environment(),
-                    keep_fds=[theirs.fileno()],
-                    output=subprocess.PIPE,
-                )
-            except OSError:
-                ours.close()
-                raise
+            child = Child.start(
+                command + ["--warm"] * warm,
+                role=Role.SPARE,
+                environment=self.environment(),
+                keep_fds=[theirs.fileno()],
+                output=subprocess.PIPE,
+            )
         try:
             worker = await Worker.open(child, ours)
         except BaseException:
@@ -295,14 +289,14 @@ class Spare:
         try:
             return await self._workshop.start(warm=warm)
         except OSError as error:
-            raise Unavailable(f"Cannot start another process on this machine: {error.strerror}.") from error
+            raise Unavailable(f"This machine can't start another process: {error.strerror}.") from error
 
     async def _fill(self) -> None:
         try:
             await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
             worker = await self._workshop.start(warm=True)
         except (WorkerDied, OSError) as error:
-            log.warning("could not start a spare worker: %s", error)
+            log.warning("there is no spare worker: %s", error)
         else:
             self._worker = worker
             self._changed.fire()

@@ -1,4 +1,4 @@
-"""Random augmentation of training images: rotation, shift, zoom, mirroring, brightness and contrast."""
+"""Random changes of images while training: turned, moved, zoomed, mirrored, made darker or lighter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 @dataclass(frozen=True)
 class Augment:
-    """Maximum changes: degrees, and fractions of the size or of the brightness."""
+    """How far the changes go: degrees, and shares of the size or of the brightness."""
 
     rotation: float
     shift: float
@@ -34,7 +34,7 @@ class Augment:
         scale = 1.0 + zoom * self.zoom
         side = tf.where(mirror > 0.0, -1.0, 1.0) if self.mirror else tf.ones(count)
         across, down = tf.cos(angle) * scale, tf.sin(angle) * scale
-        # Around the centre: the centre of the output comes from the centre of the input, shifted.
+        # Around the middle: the point that is at the middle of the output comes from the middle, moved.
         middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
         from_x = middle_x + shift_x * self.shift * width - (across * middle_x - down * middle_y) * side
         from_y = middle_y + shift_y * self.shift * height - (down * middle_x + across * middle_y)

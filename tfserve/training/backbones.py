@@ -1,6 +1,6 @@
-"""Classification networks: a compact one from scratch, and pretrained ones with ImageNet weights.
+"""Networks that tell classes of images: a compact one from scratch, and known ones with ImageNet's weights.
 
-All take RGB images as float32 of 0 to 255; they include the scaling.
+All take RGB images as float32 of 0 to 255: scaling is a part of them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def features(choice: Choice, size: tuple[int, int], warm: WarmStart | None = Non
     if warm is not None and is_earlier:
         warm.fill(network)
         if warm.report["layers_copied"] < warm.report["layers"]:
-            raise Invalid(f"{choice.weights} does not contain all weights of {choice.name}. Train without warmStart.")
+            raise Invalid(f"{choice.weights} does not have all weights of {choice.name}. Train without warmStart.")
     return network
 
 
@@ -81,9 +81,7 @@ def _keras_features(choice: Choice, size: tuple[int, int], *, load: bool) -> Any
                 network.load_weights(file)
     except Exception as error:
         told = str(error).splitlines()[0][:200]
-        raise Invalid(
-            f"{choice.weights} does not contain the weights of {choice.name} without its top: {told}"
-        ) from error
+        raise Invalid(f"{choice.weights} has no weights for {choice.name} without its top: {told}") from error
     network.trainable = False
     return keras.Model(inputs, network(x, training=False), name="features")
 
@@ -108,7 +106,7 @@ def known_head(choice: Choice) -> Head | None:
 
 
 def head(width: int, classes: int) -> Any:
-    """Classifies features. Its outputs are logits."""
+    """Tells classes from features. Its outputs are logits."""
     inputs = keras.Input((width,), name="features")
     x = keras.layers.Dropout(0.3)(inputs)
     return keras.Model(inputs, keras.layers.Dense(classes, name="logits")(x), name="head")

@@ -1,4 +1,4 @@
-"""Checks the boxes of a detection project against its images, and adds them to the index of images.
+"""Checks the boxes of a detection project against its images, and turns them into the index of the training.
 
 A few wrong boxes are left out and reported as remarks; if more than a fifth are wrong, that is a problem.
 """
@@ -19,11 +19,11 @@ MAX_WRONG_SHARE = 0.2
 MAX_EXAMPLES = 3
 FEW_OBJECTS = 10
 SLACK = 2.0
-"""Pixels by which a box may exceed the image without a remark, because programs round."""
+"""Pixels by which a box may leave the image without a remark: programs round."""
 SIGN_OF_CORNERS = 0.1
 """With corners instead of width and height, at least this share of the boxes would leave the image."""
 EXIF_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp")
-"""Formats whose stored orientation may differ from the displayed one."""
+"""Files that may be stored in another orientation than they are seen in."""
 
 
 def examine(found: Annotations, images: Mapping[Path, ImageFile], numbers: dict[str, int]) -> list[ImageFile]:
@@ -51,15 +51,17 @@ def check_counts(found: Annotations, images: Sequence[ImageFile], labels: Sequen
     ]  # fmt: skip
     if few:
         found.remarks.append(
-            f"These classes have fewer than {FEW_OBJECTS} objects, too few to train or measure reliably:"
-            f" {', '.join(few[:20])}. Annotate more objects, or remove the class."
+            f"These classes have fewer than {FEW_OBJECTS} objects, too few to learn them well or to measure how well"
+            f" they were learnt: {', '.join(few[:20])}. Mark more of them, or remove the class."
         )
     if empty := sum(not image.boxes for image in images):
-        found.remarks.append(f"{empty} of {len(images)} images have no boxes. They are used as images without objects.")
+        found.remarks.append(
+            f"{empty} of {len(images)} images have no boxes: they are learnt as images without objects."
+        )
 
 
 class _Check:
-    """Checks single boxes and collects the results."""
+    """What was found so far about single boxes."""
 
     def __init__(self, found: Annotations, numbers: dict[str, int], orientations: Mapping[Path, int]) -> None:
         self._orientations = orientations
@@ -75,7 +77,7 @@ class _Check:
             if box is None:
                 continue
             if any(_same(box, other) for other in boxes):
-                self._remark("boxes are duplicates; one of each is used", raw.where)
+                self._remark("boxes are there twice; one of each is used", raw.where)
             else:
                 boxes.append(box)
         return msgspec.structs.replace(image, boxes=tuple(boxes))
@@ -112,14 +114,14 @@ class _Check:
             )
             return None
         if max(-left, -top, right - image.width, bottom - image.height) > SLACK:
-            self._remark("boxes were clipped at the edge of their image", f"{raw.where}: {_written(raw)}")
+            self._remark("boxes were cut at the edge of their image", f"{raw.where}: {_written(raw)}")
         sides = [float(side) for side in inside]
         return Box(self._numbers[raw.category], sides[0], sides[1], sides[2], sides[3], raw.crowd)
 
     def _in_pixels(
         self, corners: tuple[float, float, float, float], marked: Marked, image: ImageFile
     ) -> tuple[float, float, float, float]:
-        """The box in the upright image, from fractions or from pixels of the annotated size."""
+        """Of the upright image, from shares or from pixels of the size that the annotation states."""
         left, top, right, bottom = corners
         if self._found.is_relative:
             return left * image.width, top * image.height, right * image.width, bottom * image.height
@@ -129,8 +131,8 @@ class _Check:
             return corners
         width, height = marked.size
         self._remark(
-            "images have another size than their annotations say; their boxes were scaled",
-            f"{marked.file.name} ({image.width}x{image.height}, annotated {width}x{height})",
+            "images have another size than their annotation states; their boxes were scaled",
+            f"{marked.file.name} ({image.width}x{image.height}, stated {width}x{height})",
         )
         across, down = image.width / width, image.height / height
         return left * across, top * down, right * across, bottom * down
@@ -142,7 +144,7 @@ class _Check:
 
 
 def _wrong_format(found: Annotations, marked: Sequence[tuple[Marked, ImageFile]]) -> str | None:
-    """A problem when all boxes are in fractions instead of pixels, the other way round, or corners instead of sizes."""
+    """A sentence when all boxes are shares instead of pixels, pixels instead of shares, or corners instead of sizes."""
     boxes = [(raw, marked_, image) for marked_, image in marked for raw in marked_.boxes]
     if not boxes:
         return None
@@ -152,14 +154,14 @@ def _wrong_format(found: Annotations, marked: Sequence[tuple[Marked, ImageFile]]
         if len(too_large) > MAX_WRONG_SHARE * len(boxes):
             return (
                 f"{len(too_large)} of {len(boxes)} boxes in the text files are in pixels ({where}). YOLO files have the"
-                " centre, width and height as fractions from 0 to 1: divide x and width by the image's width, y and"
-                " height by its height."
+                " centre, width and height as shares from 0 to 1: divide x and width by the image's width, y and height"
+                " by its height."
             )
         return None
     if all(max(raw.sides) <= 1.0 < min(image.width, image.height) for raw, _, image in boxes):
         return (
-            f"All boxes are between 0 and 1 ({where}), but COCO boxes are in pixels: multiply x and width by the"
-            " image's width, y and height by its height."
+            f"All boxes are between 0 and 1 ({where}), but COCO boxes are in pixels: multiply x and width by the width"
+            " of the image, y and height by its height."
         )
     if _are_corners(boxes):
         return (

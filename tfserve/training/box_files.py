@@ -1,4 +1,4 @@
-"""The boxes of a detection project as read from its files, before `box_checks` compares them with the images.
+"""The boxes of a detection project as they were written, before `box_checks` compares them with the images.
 
 The readers are `layouts.coco_boxes`, `layouts.yolo_boxes` and `layouts.voc_boxes`.
 """
@@ -12,9 +12,9 @@ import msgspec
 
 
 class RawBox(msgspec.Struct, frozen=True):
-    """A box as read from a file: x, y, width and height. `category` is the name of its class, `where` names the entry.
+    """A box as it was written: x, y, width and height. `category` is the name of its class, `where` names the entry.
 
-    `area` is COCO's field, if given. `crowd` marks regions that are used neither for training nor for measuring.
+    `area` is COCO's field, if given. `crowd` marks what is neither learnt nor counted.
     """
 
     category: str
@@ -34,7 +34,7 @@ class Marked(msgspec.Struct):
 
 
 class Annotations(msgspec.Struct):
-    """All that was read. `is_relative`: sides are fractions of the image's width and height.
+    """All that was read. `is_relative` says that sides are shares of the image's width and height.
 
     `classes` has the number of each class by its name, None if it has none. `wrong` names the entries that could not be
     read, by what is wrong with them. `missing` are images that are annotated and not there.

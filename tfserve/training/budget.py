@@ -1,4 +1,4 @@
-"""Limits the work of a training.
+"""How much work a training may take.
 
 `effort` is a number of seconds of two ordinary cores, so that the result does not depend on the machine; `budget` is in
 seconds of this machine.
@@ -14,7 +14,7 @@ _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|min)?\s*")
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
 SMALL, MORE = 500, 250
-"""The allowance for up to 500 images; each further 250 images add the same amount."""
+"""Up to 500 images the allowance is the same; it grows by as much for each further 250."""
 ALLOWANCES = {"fast": 8.0, "balanced": 60.0, "best": 400.0}
 LARGEST_FACTOR = 12
 EFFORTS = tuple(ALLOWANCES)

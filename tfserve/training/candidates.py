@@ -1,6 +1,6 @@
 """Candidates compete on the same selection folds, the cheapest first; the best one is trained again on all images.
 
-This module is independent of images and networks: a candidate reports a credit for each held-out image, 1 for a perfect
+This module knows nothing of images or networks: a candidate reports a credit for each held-out image, 1 for a perfect
 answer and 0 for a wrong one, and the weights of the images make a score of the credits.
 """
 
@@ -24,7 +24,7 @@ PERFECT = 0.995
 ENOUGH_TO_BE_SURE = 20
 """A perfect score on fewer images than this does not end the competition."""
 CLEARLY = 0.5
-"""A more expensive candidate has to be better by this many standard errors of the difference."""
+"""A dearer candidate has to be better by this many standard errors of the difference."""
 LIKELY, LIKELY_TO_WIN = 0.9, 0.5
 """That a dearer candidate is tried, and that it is delivered, before this machine knows better."""
 ENOUGH_MEASURED = 300
@@ -48,7 +48,7 @@ class Candidate(Protocol):
     is_cheap: bool
 
     def cost(self, images: int) -> float:
-        """Seconds on two ordinary cores to train on this number of images."""
+        """Seconds on two ordinary cores to train on so many images."""
 
     def preparation(self) -> float:
         """Seconds on two ordinary cores before the first training, such as computing features."""
@@ -161,10 +161,10 @@ class Contest:
         credit = self.winner.credits(self.folds.count)
         score = self.winner.row.score or 0.0
         if score >= PERFECT and len(credit) >= ENOUGH_TO_BE_SURE:
-            return f"{self.winner.row.name} is already almost perfect on the folds"
+            return f"{self.winner.row.name} is almost perfect on the folds already"
         needed = self._needed(candidate, 1)
         if needed > self.left:
-            return f"would take about {needed:.0f} s, but only {max(0.0, self.left):.0f} s of the budget are left"
+            return f"would take about {needed:.0f} s, {max(0.0, self.left):.0f} s are left of the budget"
         return None
 
     @property

@@ -1,4 +1,4 @@
-"""The names of checkpoints in a training's work folder, shared with the supervisor, which never reads the files."""
+"""The names of checkpoints in a training's work folder: also for the supervisor, who never reads what is in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def newest_first(folder: Path) -> list[Path]:
 
 
 def newest_epoch(work_folder: Path) -> int:
-    """The number of saved epochs: the sum over the newest checkpoint in each folder of the work folder."""
+    """How many epochs are kept: those of the newest checkpoint in each folder in the work folder, together."""
     folders = [each for each in work_folder.iterdir() if each.is_dir()] if work_folder.is_dir() else []
     return sum(next((epoch for epoch, _ in _found(folder)), 0) for folder in [work_folder, *folders])
 

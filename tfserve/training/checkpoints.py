@@ -1,4 +1,4 @@
-"""The checkpoints of a training: the last states of the model, and the best one, kept for another attempt."""
+"""What is kept between two attempts at a training: the last states of the model, and its best."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfserve.training import checkpoint_files
 from tfserve.training.writing import written_aside
 
 KEPT = 2
-"""Checkpoints kept. If the last one is damaged, the previous one is used."""
+"""So many checkpoints are kept: when the last is damaged, the one before is taken."""
 
 
 class State(msgspec.Struct, kw_only=True):
@@ -30,7 +30,7 @@ class State(msgspec.Struct, kw_only=True):
 
 
 class Checkpoints:
-    """The checkpoints of one training in one folder, identified by the training's fingerprint."""
+    """In one folder, for one training, which its fingerprint tells from others."""
 
     def __init__(self, folder: Path, fingerprint: str, epochs: int) -> None:
         self.folder = folder
@@ -45,18 +45,18 @@ class Checkpoints:
             file.unlink(missing_ok=True)
 
     def restore(self, model: Any) -> State:
-        """Loads the newest intact checkpoint into a compiled model, and returns its state, or a fresh one."""
+        """Puts the newest whole checkpoint into a compiled model, and its state; a fresh state when there is none."""
         for file in checkpoint_files.newest_first(self.folder):
             try:
                 return self._restore(file, model)
             except _OtherTraining:
                 continue
-            except Exception as error:  # a damaged file can make numpy raise anything
+            except Exception as error:  # whatever a damaged file makes numpy raise
                 self.damaged.append(f"{file.name} is damaged ({type(error).__name__})")
         return self.fresh()
 
     def restore_best(self, model: Any, state: State) -> None:
-        """Loads the weights of the best epoch into the model."""
+        """Puts the best epoch's numbers into the model."""
         with np.load(self._best(state.best_epoch), allow_pickle=False) as content:
             _assign(model.variables, content, "model")
 

@@ -38,7 +38,7 @@ from tfserve.training.sizes import thumbnail_size
 from tfserve.training.splitting import spread
 
 MAX_TRIED = 50
-"""Maximum held-out images on which exports are tried."""
+"""Exports are tried on so many held-out images."""
 MAX_MISTAKES = 24
 SMALL_SIDE = 64
 PLOTS = "plots and tables"
@@ -68,7 +68,7 @@ def train(run: Run) -> dict[str, Any]:
     said.text += f", but {caveat}" if caveat else ""
     run.note(f"Verdict: {said.text}.")
     forms = _export(run, delivered.network, delivered.source, measured_places, contest)
-    with run.clock.stage(PLOTS, "Drawing plots and writing tables"):
+    with run.clock.stage(PLOTS, "draws plots and writes tables"):
         with run.optional("A plot"):
             _draw(run, contest, delivered, measured_places, truth, chances, measured)
         image_reports.write(run, delivered, measured_places, truth, chances)
@@ -174,7 +174,7 @@ def _draw(
 
 
 def _export(run: Run, network: Any, source: Source, places: Array, contest: Contest) -> list[exports.Export]:
-    """All forms, each tried on held-out images. The first is the SavedModel, which every result needs."""
+    """All forms, each tried on held-out images. The first is the SavedModel, without which there is no result."""
     with exports.stage(run.clock, "SavedModel"):
         trial = _exported(run, network, source, spread(places, MAX_TRIED))
     if run.parameters["exports"] == "all":

@@ -17,7 +17,7 @@ from tfserve.training.search import Labelled, Search, same_form, sentence
 
 MIN_CLASSES = 2
 MIN_IMAGES_PER_CLASS = 2
-"""One to train on and one to measure with."""
+"""One to train on and one to try with."""
 
 
 def examine(search: Search, parameters: Mapping[str, Any]) -> None:
@@ -32,7 +32,7 @@ def examine(search: Search, parameters: Mapping[str, Any]) -> None:
     _number(search, label_of)
     if len(names) < MIN_CLASSES:
         search.problems.append(
-            f"{search.root} has {len(names)} classes, but at least {MIN_CLASSES} are needed. Layout: {search.layout}."
+            f"{search.root} has {len(names)} classes, at least {MIN_CLASSES} are needed. Found as: {search.layout}."
         )
     place = {label: n for n, label in enumerate(search.labels)}
     sent_back = _sent_back(search, label_of, part=TRAINING if any(file.part for file in found.files) else "")
@@ -56,9 +56,9 @@ def _sent_back(search: Search, label_of: Mapping[str, str], *, part: str) -> Seq
             found += [Labelled(path, names[each.name], part) for path in paths]
         else:
             for path in paths:
-                search.skip(path, "feedback for a class that the project no longer has")
+                search.skip(path, "feedback for a class that the project does not have any more")
     if found:
-        search.remarks.append(f"{len(found)} images from feedback are also used for training.")
+        search.remarks.append(f"{len(found)} images from feedback are learnt from too.")
     return found
 
 
@@ -84,10 +84,12 @@ def _check_counts(search: Search, found: Classified) -> None:
     where = _places(search, found)
     for label, name in enumerate(search.display):
         if counts[label] < MIN_IMAGES_PER_CLASS:
-            told = "no usable image" if not counts[label] else f"only {counts[label]} usable image"
-            search.problems.append(f"{where[name]} has {told}, but each class needs at least {MIN_IMAGES_PER_CLASS}.")
+            told = "no good image" if not counts[label] else f"only {counts[label]} good image"
+            search.problems.append(
+                f"{where[name]} has {told}, at least {MIN_IMAGES_PER_CLASS} are needed in each class."
+            )
     search.problems += sentence(
-        "The training part has no images of the classes",
+        "There is nothing to learn from in the part for training for the classes",
         [
             name
             for label, name in enumerate(search.display)
@@ -97,7 +99,7 @@ def _check_counts(search: Search, found: Classified) -> None:
 
 
 def _places(search: Search, found: Classified) -> dict[str, str]:
-    """The name of each class in messages: its folder if it has one, otherwise its name."""
+    """What each class is called in a message: its folder if it has one of its own, else its name."""
     folders: dict[str, set[Path]] = {name: {path} for name, path in search.empty_classes.items()}
     for file in found.files:
         folders.setdefault(file.name, set()).add(file.path.parent)

@@ -1,7 +1,7 @@
-"""Annotation files in COCO format: images, categories, and for each object a box, polygons or run lengths.
+"""Annotation files in the format of COCO: images, categories, and for each object a box, outlines or run lengths.
 
 The one reader of them, for masks and for boxes. Programs differ in what they write: ids as 1, 1.0 or "1"; sizes and
-areas may be missing. Entries with missing required fields are left out and listed in `Coco.wrong`.
+areas may be missing. Entries without what is needed are left out and listed in `Coco.wrong`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Annotation(msgspec.Struct):
 
 class Coco(msgspec.Struct):
     """`wrong` has the entries that were left out, by what is wrong with them; `problems` are sentences about ids that
-    are used twice, which makes references to them ambiguous."""
+    are used twice, so that nobody can know what belongs to what."""
 
     images: list[Image] = []
     categories: list[Category] = []
@@ -102,8 +102,7 @@ def _add_categories(entries: list[Any], name: str, found: Coco) -> None:
         text = str(entry.get("name") or f"class {key}").strip()
         if names.setdefault(key, text) != text:
             found.problems.append(
-                f"{name}: the category id {key} is used for both {names[key]!r} and {text!r}. Give each category its"
-                " own id."
+                f"{name}: the category id {key} belongs to {names[key]!r} and to {text!r}. Give each its own id."
             )
         number = int(entry["id"]) if is_number(entry["id"]) else int(key) if key.isdecimal() else None
         found.categories.append(Category(key, text, number))
@@ -118,8 +117,8 @@ def _add_images(entries: list[Any], name: str, found: Coco) -> None:
             continue
         if names.setdefault(key, file_name) != file_name:
             found.problems.append(
-                f"{name}: the image id {key} is used for both {names[key]} and {file_name}, so its annotations are"
-                " ambiguous. Give each image its own id."
+                f"{name}: the image id {key} belongs to {names[key]} and to {file_name}, so it isn't clear which of the"
+                " two its annotations belong to. Give each its own id."
             )
         found.images.append(Image(key, file_name, entry.get("width"), entry.get("height")))
 

@@ -1,6 +1,6 @@
-"""A trained network with its weights as constants, as a SavedModel for converters.
+"""A trained network with its weights as constants, as a SavedModel that converters read.
 
-Reading the Keras objects takes converters several times as long, for each form.
+They take several times as long to read the objects of Keras, and would do so again for each form.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from tfserve.tensors import Array
 from tfserve.training.augment import Augment, move
 
 Targets = Callable[[Array], Array]
-"""From positions of images to their training targets, int32."""
+"""From places to what is to be learnt of them, int32."""
 
 
 class Arrays(Protocol):
@@ -41,7 +41,7 @@ class Source:
 
 
 def plain(source: Source, places: Array, batch_size: int, threads: int) -> Any:
-    """Batches in the order of the positions."""
+    """Batches in the order of the places."""
     return _batches(source, tf.data.Dataset.from_tensor_slices(places), batch_size, threads).prefetch(2)
 
 
@@ -50,7 +50,7 @@ def shuffled(
 ) -> Any:
     """Batches in another order each epoch, with random changes; all of it follows from the seed.
 
-    The last batch of an epoch is left out when it is not full, because small batches disturb batch normalisation.
+    The last batch of an epoch is left out when it is not full, since a batch of few unsettles batch normalisation.
     """
     order = tf.data.Dataset.from_tensor_slices(places).shuffle(len(places), seed=seed, reshuffle_each_iteration=True)
     batches = _batches(source, order, batch_size, threads, drop_remainder=len(places) >= batch_size)

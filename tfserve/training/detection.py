@@ -85,15 +85,17 @@ class Phase:
 def train(run: Run) -> dict[str, Any]:
     """Fills `run.aside` and returns what its metrics.json says.
 
-    The network is trained on one part of the images and measured on the other. Then it is trained further on all of
-    them, unless the project has its own test part, which is never used for training.
+    The network learns from one part of the images and is measured on the other. Then it goes on learning from all of
+    them, unless the project has a test part of its own: that one is never learnt from.
     """
     found, chosen = run.findings, run.parameters
     parts = divided(found.images, chosen["validation_split"], chosen["seed"])
     size = input_size(found.images, chosen["image_size"])
     chosen["network_size"] = list(size)
     weights = None if chosen["backbone"] == "scratch" else known_networks.packaged_weights()
-    run.note(f"Backbone: EfficientNet-Lite0, {_origin(weights)}. Image size: {size[0]}x{size[1]}.")
+    run.note(
+        f"Backbone: EfficientNet-Lite0, {_origin(weights)}. The network sees images of {size[0]}x{size[1]} pixels."
+    )
     data = _data(run, size)
     run.clock.expect(PLOTS, 4.0, cores=1.0, fixed=True)
     run.clock.expect(MEASURING, len(parts.held_out) * 0.1 + 2, fixed=True)
@@ -108,7 +110,7 @@ def train(run: Run) -> dict[str, Any]:
 
     truths = [truth_of(found.images[place]) for place in parts.held_out]
     measured_images = [found.images[place] for place in parts.held_out]
-    with run.clock.stage(MEASURING, "Measuring the model on the held-out images"):
+    with run.clock.stage(MEASURING, "measures the model on the held-out images"):
         predictions = predicted(network, data.pictures, measured_images, parts.held_out)
     measured = detection_metrics.evaluate(truths, predictions, found.labels)
     run.note(f"Verdict: {measured['verdict']}.")
@@ -117,7 +119,7 @@ def train(run: Run) -> dict[str, Any]:
         learnt, learnt_from = parts.every, "all images"
     run.min_score = measured["best_score"]
     forms = detection_exports.export(run, network, data.pictures, learnt, parts.held_out)
-    with run.clock.stage(PLOTS, "Drawing plots"), run.optional("A plot"):
+    with run.clock.stage(PLOTS, "draws plots"), run.optional("A plot"):
         _draw(run, state, parts, truths, predictions, measured)
     with run.optional("logs/"):
         events.write(run.aside / "logs", state)
@@ -197,7 +199,7 @@ def _data(run: Run, size: tuple[int, int]) -> Data:
     pictures = Store(
         len(found), (*size, 3), lambda place: images.pixels(run.file(place), size, run.background), run.work
     )
-    message = f"Reading {len(found)} images"
+    message = f"reads {len(found)} images"
     with run.clock.stage("read images", message) as stage:
         pictures.load(run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
     run.keep(pictures.batch)
@@ -270,14 +272,14 @@ def _learn_from_all(run: Run, model: Any, network: Any, data: Data, parts: Parts
     )["map50"]
     if after >= honest - HARM:
         run.note(
-            f"After measuring, the model was trained further on all {len(parts.every)} images, for"
+            f"After it was measured, the model went on learning from all {len(parts.every)} images, for"
             f" {phase.epochs} epochs."
         )
         return True
     model.set_weights(before)
     run.note(
-        f"Training on all images made the model worse (mAP50 {after:.3f} on images that it was then trained on,"
-        f" {honest:.3f} before), so the earlier model is delivered."
+        f"Learning from all images made the model worse (mAP50 {after:.3f} on images that it had then learnt from,"
+        f" {honest:.3f} before), so the model from before is delivered."
     )
     return False
 

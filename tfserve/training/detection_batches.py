@@ -19,9 +19,9 @@ from tfserve.training.findings import ImageFile
 from tfserve.training.store import Store
 
 MIN_ROWS, MAX_ROWS = 8, 120
-"""Maximum boxes of an image, or of a mosaic of four, used in training."""
+"""Boxes of an image, or of a mosaic of four, that are learnt from."""
 LEAST_SEEN = 0.35
-"""A box with a smaller share inside the image is dropped."""
+"""A box of which less is left inside the image is forgotten."""
 MOSAIC_SHARE = 0.5
 
 
@@ -43,7 +43,7 @@ class Boxes:
 
 
 def plain(pictures: Store, boxes: Boxes, places: Array, batch_size: int, threads: int) -> Any:
-    """Batches in the order of the positions."""
+    """Batches in the order of the places."""
     return _batches(pictures, boxes, tf.data.Dataset.from_tensor_slices(places), batch_size, threads).prefetch(2)
 
 

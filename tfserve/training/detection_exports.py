@@ -44,7 +44,7 @@ Outputs = Mapping[str, Array]
 
 
 def export(run: Run, network: Any, pictures: Store, learnt: Array, measured: Array) -> list[Export]:
-    """All forms, tried on `measured` images. The first is the SavedModel, which every result needs."""
+    """All forms, tried on `measured` images. The first is the SavedModel, without which there is no result."""
     with exports.stage(run.clock, "SavedModel"):
         trial = _exported(run, network, pictures, spread(measured, MAX_TRIED))
     if run.parameters["exports"] == "all":

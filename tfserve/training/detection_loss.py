@@ -1,4 +1,4 @@
-"""The loss of a detector: which cells are responsible for which box, and how wrong their predictions are.
+"""What a detector learns by: which cells are responsible for which box, and how wrong their predictions are.
 
 The cells inside a box whose predictions fit it best are responsible for it (task-aligned assignment, TOOD). Scores
 learn how well a cell's box fits (varifocal loss), boxes learn by 1 - GIoU.
@@ -22,7 +22,7 @@ BOX_WEIGHT = 2.0
 PADDING = -1.0
 """The class number of the rows that fill up the list of an image's boxes."""
 CROWD = -0.25
-"""The class number of regions with many objects that are not annotated one by one: they are ignored in training."""
+"""The class number of regions with many objects that are not marked one by one: nothing is learnt there."""
 
 
 class Assigned(NamedTuple):
@@ -87,7 +87,7 @@ class DetectionLoss:
 
 
 def varifocal(targets: Any, logits: Any, counted: Any) -> Any:
-    """The sum over all cells. The more confident the network is that a cell has no object, the less that cell counts.
+    """The sum over all cells. Cells without an object count the less the surer the network is of that.
 
     `counted` (count, cells) is 0 for cells whose score is unknown, unless an object is there.
     """

@@ -1,4 +1,4 @@
-"""The metrics of a detector: COCO's average precision, and precision and recall over the score.
+"""How good a detector is: average precision as COCO defines it, and precision and recall over the score.
 
 Boxes are (n, 4) arrays of left, top, right, bottom. All functions are plain numpy.
 """
@@ -74,21 +74,21 @@ def verdict(map50: float, rows: Sequence[Mapping[str, Any]]) -> str:
     """What the numbers mean, in a sentence. `rows` are those of `per_class`."""
     objects = sum(row["objects"] for row in rows)
     if not objects:
-        return "not measured: the held-out images contain no objects. Annotate objects in more images"
+        return "not measured: there are no objects in the held-out images. Mark objects in more images"
     if map50 < NOTHING:
         return (
-            f"almost nothing was learnt: the model finds hardly any of the {objects} objects in the held-out images."
-            " Annotate more objects, or train for more epochs"
+            f"almost nothing was learnt: of the {objects} objects in the held-out images, hardly any is found. Mark"
+            " more objects, or train for more epochs"
         )
     if objects < ENOUGH_OBJECTS:
         return (
-            f"too few objects to measure: {objects} in the held-out images, but at least {ENOUGH_OBJECTS} are needed"
+            f"too few objects to measure: {objects} in the held-out images, at least {ENOUGH_OBJECTS} are needed"
             f" (mAP50 {map50:.2f})"
         )
     word = "good" if map50 >= GOOD else "fair" if map50 >= FAIR else "weak"
     worst = [row["label"] for row in rows if row["objects"] and row["ap50"] < min(map50, GOOD) * WEAK_SHARE]
     named = ", ".join(f"`{label}`" for label in worst[:3])
-    return f"{word}, but {named} {'is' if len(worst) == 1 else 'are'} often missed or confused" if worst else word
+    return f"{word}, but {named} {'is' if len(worst) == 1 else 'are'} often missed or mistaken" if worst else word
 
 
 def match_class(truths: Sequence[Truth], predictions: Sequence[Predicted], label: int) -> Matches:

@@ -36,7 +36,7 @@ def score_curve(file: Path, curve: Sequence[Mapping[str, float]], best: float) -
     for name in ("precision", "recall", "f1"):
         axes.plot(scores, [point[name] for point in curve], label="F1" if name == "f1" else name)
     axes.axvline(best, color="grey", linestyle=":", label=f"best F1: score {best:.2f}")
-    axes.set(xlabel="minimum score of the boxes that are kept", ylim=(0, 1.02), title="held-out images, IoU 0.5")
+    axes.set(xlabel="score below which boxes are left out", ylim=(0, 1.02), title="held-out images, IoU 0.5")
     axes.grid(alpha=0.3)
     axes.legend()
     plots.save(figure, file)

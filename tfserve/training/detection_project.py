@@ -17,7 +17,7 @@ MAX_MISSING_SHARE = 0.2
 MAX_EXAMPLES = 5
 LAYOUTS = (
     "images/ and annotations.json in COCO format; images/ and labels/*.txt in YOLO format; images and XML files of"
-    " Pascal VOC; any of these also in train/, valid/ and test/; a zip file with one of these"
+    " Pascal VOC; all also in train/, valid/ and test/; a zip file with one of these"
 )
 
 
@@ -28,7 +28,7 @@ def examine(search: Search, _: dict[str, Any]) -> None:
         found = _read(search)
     if found is None:
         there = recognise.what_is_there(search)
-        search.problems.append(f"No boxes found in {search.project}. Found: {there}. Accepted: {LAYOUTS}.")
+        search.problems.append(f"No boxes were found in {search.project}. Found: {there}. Accepted: {LAYOUTS}.")
         return
     search.layout = found.layout
     _check_missing(found)
@@ -52,13 +52,13 @@ def _read(search: Search) -> Annotations | None:
     found = given[0]
     for other in given[1:]:
         if any(each.boxes for each in other.marked):
-            found.remarks.append(f"Boxes in {other.layout} were ignored in favour of {found.layout}.")
+            found.remarks.append(f"There are boxes in {other.layout} too. They were not used: {found.layout} were.")
     unlisted = sorted({*files} - {each.file for each in found.marked})
     for file in unlisted:
         search.skip(file, "not listed in the annotations")
     if unlisted:
         found.remarks.append(
-            f"{len(unlisted)} of {len(files)} images were left out because the annotations do not list them."
+            f"{len(unlisted)} of {len(files)} images are not listed in the annotations, so they were left out."
         )
     return found
 
@@ -67,7 +67,7 @@ def _take_boxes(search: Search, found: Annotations) -> None:
     """Images with boxes, and the classes that have any."""
     used = {box.category for each in found.marked for box in each.boxes}
     if unused := [name for name in found.classes if name not in used]:
-        found.remarks.append(f"Categories without boxes were left out: {', '.join(unused[:20])}.")
+        found.remarks.append(f"Categories without any box were left out: {', '.join(unused[:20])}.")
     names = sorted((name for name in found.classes if name in used), key=lambda name: _order(found.classes[name], name))
     search.display[:], search.numbers[:] = names, _numbers([found.classes[name] for name in names])
     label_of, remarks = labels.distinct(names)
@@ -80,11 +80,9 @@ def _take_boxes(search: Search, found: Annotations) -> None:
         return
     search.images[:] = kept
     if not any(image.boxes for image in kept):
-        found.problems.append(f"No image has a box ({found.layout}). Annotate objects first.")
+        found.problems.append(f"There is no box in any image ({found.layout}). Mark objects first.")
     elif len(kept) < MIN_IMAGES:
-        found.problems.append(
-            f"Found {len(kept)} usable images with annotations, but at least {MIN_IMAGES} are needed."
-        )
+        found.problems.append(f"There are {len(kept)} good images with annotations, at least {MIN_IMAGES} are needed.")
     box_checks.check_counts(found, kept, search.labels)
 
 
@@ -95,8 +93,8 @@ def _check_missing(found: Annotations) -> None:
     total = len(found.missing) + len(found.marked)
     more = f" and {len(found.missing) - MAX_EXAMPLES} more" if len(found.missing) > MAX_EXAMPLES else ""
     sentence = (
-        f"{len(found.missing)} of {total} annotated images were not found in the project:"
-        f" {', '.join(found.missing[:MAX_EXAMPLES])}{more}. Put them into images/ with the same folders and names."
+        f"{len(found.missing)} of {total} images of the annotations were not found in the project:"
+        f" {', '.join(found.missing[:MAX_EXAMPLES])}{more}. Put them into images/, with the same folders and names."
     )
     few = len(found.missing) <= MAX_MISSING_SHARE * total
     (found.remarks if few else found.problems).append(sentence)

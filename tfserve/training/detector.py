@@ -25,9 +25,9 @@ from tfserve.training.efficientnet_lite import STRIDES
 LEVELS = (8, 16, 32)
 CHANNELS = 64
 FROZEN_BLOCKS = 5
-"""The blocks up to stride 8 detect generic edges and colours, and training them takes most of the time of a step."""
+"""The blocks up to stride 8 see edges and colours everywhere, and training them takes most of the time of a step."""
 BACKBONE_RATE = 0.2
-"""Learning rate of the ImageNet weights relative to the rest: large steps would destroy what they have learnt."""
+"""Learning rate of the weights from ImageNet, as a share of that of the rest: large steps forget what they know."""
 PRIOR = 0.01
 """The score of every cell before training: most cells have no object."""
 TYPICAL_REACH = 2.0
@@ -56,7 +56,7 @@ def detector(size: tuple[int, int], classes: int, weights: Path | None) -> Any:
 
 
 class Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """Consecutive schedules, each for its number of steps; the last one continues."""
+    """Schedules one after the other, each for its number of steps; the last goes on."""
 
     def __init__(self, schedules: Sequence[Any], steps: Sequence[int]) -> None:
         self._parts = list(zip(schedules, np.cumsum([0, *steps[:-1]]).tolist(), strict=True))
@@ -80,7 +80,7 @@ class Optimizer(keras.optimizers.AdamW):  # type: ignore[misc]
         self._backbone_share = backbone_share
 
     def begin_last(self) -> None:
-        """Continues with the last schedule."""
+        """Goes on with the last schedule."""
         self.iterations.assign(self._rates.last)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:

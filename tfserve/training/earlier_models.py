@@ -1,4 +1,4 @@
-"""Models of earlier tasks, from which another training can start."""
+"""The model of an earlier task, which another training may start from: where it is, and what it knows."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tfserve.training.project_folders import KERAS_FILE, METRICS_FILE, MODELS
 
 PARAMETER, NONE = "warmStart", "none"
 LEARNT_FILE = "learnt.json"
-"""The images that a model was trained on, including those of the models that it started from."""
+"""Which images a model has learnt from, also by way of the models that it started from."""
 COMPACT = "compact"
 
 
 class Learnt(msgspec.Struct):
-    """Digests of images. `frozen`: only the last layer was trained, so the other layers have not seen these images."""
+    """Digests of images. `frozen`: only the last layer was trained, so the others know nothing of these images."""
 
     images: list[str]
     frozen: bool = False
@@ -68,16 +68,16 @@ def find(results: Path, given: str, train_type: str) -> Earlier:
         others = [file.parent for file in folder.parent.glob(f"*/{METRICS_FILE}")]
         there_are = [each.name for each in others if not each.is_symlink()]
         raise Invalid(
-            f"{PARAMETER}: no model of a finished task in {folder}{nearest(folder.name, there_are)}. It was"
+            f"{PARAMETER}: there is no model of a finished task in {folder}{nearest(folder.name, there_are)}. It was"
             " deleted, or the task has no result. Give the id of a task that is done."
         ) from error
     if earlier.train_type != train_type:
         raise Invalid(
-            f"{PARAMETER}: the train type of task {earlier.task_id} is {earlier.train_type}, but this is a"
-            f" {train_type}. Give a task of the same train type."
+            f"{PARAMETER}: task {earlier.task_id} trained a {earlier.train_type}, but this is a {train_type}. Give a"
+            " task of the same train type."
         )
     if not zipfile.is_zipfile(folder / KERAS_FILE):
-        raise Invalid(f"{PARAMETER}: {folder} has no intact {KERAS_FILE}, from which the weights are copied.")
+        raise Invalid(f"{PARAMETER}: {folder} has no {KERAS_FILE} (or a damaged one), whose weights would be copied.")
     return earlier
 
 
@@ -87,7 +87,7 @@ def folder_of(results: Path, given: str) -> Path:
 
 
 def problems(results: Path, parameters: Mapping[str, Any], train_type: str) -> list[str]:
-    """The problems of a training that can't start from the requested model."""
+    """Of a training that could not start from the model that it names."""
     given = parameters.get(PARAMETER, NONE)
     if given == NONE:
         return []
@@ -100,11 +100,11 @@ def problems(results: Path, parameters: Mapping[str, Any], train_type: str) -> l
     is_compact, wanted = earlier.backbone == COMPACT, parameters.get("backbone", "auto")
     if wanted not in ("auto", earlier.backbone):
         return [
-            f"{PARAMETER}: task {earlier.task_id} delivered the network {earlier.backbone}, whose weights do not fit"
-            f" backbone {wanted}. Leave backbone out, or set it to {earlier.backbone}."
+            f"{PARAMETER}: task {earlier.task_id} delivered the network {earlier.backbone}, of which backbone {wanted}"
+            f" can use nothing. Leave backbone away, or set it to {earlier.backbone}."
         ]
     if not is_compact and parameters.get("weights", "auto") != "auto":
-        return [f"{PARAMETER} and weights both set the initial weights. Give only one of them."]
+        return [f"{PARAMETER} and weights both say what the network starts from. Give one of them."]
     return []
 
 

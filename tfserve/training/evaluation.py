@@ -1,4 +1,4 @@
-"""The metrics of a model, in plain numpy."""
+"""How good a model is, in numbers: plain numpy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CALIBRATION_BINS = 10
 def confusion(truth: Array, predicted: Array, classes: int) -> Array:
     """(classes, classes) counts: rows are what is true, columns what was predicted.
 
-    A true class outside these, such as that of ignored pixels, is not counted.
+    A true class that is none of them, such as that of ignored pixels, is not counted.
     """
     counted = truth.ravel() < classes
     pairs = truth.ravel()[counted].astype(np.int64) * classes + predicted.ravel()[counted]
@@ -24,7 +24,7 @@ def confusion(truth: Array, predicted: Array, classes: int) -> Array:
 
 
 def classification(truth: Array, probabilities: Array, labels: Sequence[str]) -> dict[str, Any]:
-    """The entries of metrics.json for a classification's held-out images."""
+    """All that metrics.json says of a classification's held-out images."""
     matrix = confusion(truth, probabilities.argmax(axis=1), len(labels))
     return {
         "accuracy": _share(np.trace(matrix), matrix.sum()),
@@ -74,7 +74,7 @@ def calibration(truth: Array, probabilities: Array) -> dict[str, Any]:
 
 
 def segmentation(matrix: Array, labels: Sequence[str]) -> dict[str, Any]:
-    """The entries of metrics.json for a segmentation, from the confusion of all held-out pixels.
+    """All that metrics.json says of a segmentation, from the confusion of all held-out pixels.
 
     `mean_iou` and `mean_dice` are over the classes without the background that are in the held-out masks.
     """

@@ -1,4 +1,4 @@
-"""Checks the dataset in a project folder before the training: usable files, skipped files and all problems."""
+"""Looks through a project folder before anything is trained: what is good, what is left out, all that is wrong."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def examine(
 ) -> Findings:  # fmt: skip
     """Everything found in the project folder; with any `problems` in it there can be no training.
 
-    `project_dir` may also be a zip file. Links that lead outside `roots` are not followed; without roots all are.
+    `project_dir` may also be a zip file. Links that lead outside of `roots` are not followed; without roots all are.
     What has to be unpacked or converted is put into the folder `work`, and must stay there until the training is over.
     """
     threads = max(2, int(parameters.get("threads", 2)))
@@ -51,7 +51,7 @@ def examine(
     if outside := search.problems_of_places("images", "labels", INFO_FILE):
         search.problems += outside
     elif not search.project.is_dir() and not (is_archive(search.project) and search.project.is_file()):
-        search.problems.append(f"{search.project} is neither a folder nor a zip file on this server.")
+        search.problems.append(f"{search.project} is no folder on this server, and no zip file.")
     else:
         RECIPES[train_type](search, parameters)
     search.check_share_of_bad()
@@ -70,7 +70,7 @@ def _problems_of_warm_start(search: Search, parameters: dict[str, Any], train_ty
 
 
 def _problems_of_backbone(train_type: str, parameters: dict[str, Any]) -> list[str]:
-    """The problems of a training whose weights are missing."""
+    """Of a training that could not find its weights."""
     try:
         if "weights" in parameters or parameters.get("backbone") == LITE_NET:
             choose = known_networks.choose_for_masks if train_type == "segmentation" else known_networks.choose

@@ -1,6 +1,6 @@
-"""Exports a trained network in several forms, each compared with the original on held-out images.
+"""The forms that a trained network leaves in, each tried on held-out images beside the original.
 
-A form that fails or differs from the original is reported; the training continues.
+A form that fails, or that does not give the same answers, is told of and stops nothing.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ SAVED_MODEL = "saved_model"
 KERAS_FILE = project_folders.KERAS_FILE
 
 STAGES = {
-    "SavedModel": "Exporting the SavedModel and the Keras file",
-    "LiteRT": "Converting to LiteRT",
-    "LiteRT int8": "Converting to LiteRT with integers",
-    "ONNX": "Converting to ONNX",
+    "SavedModel": "exports the SavedModel and the Keras file",
+    "LiteRT": "converts to LiteRT",
+    "LiteRT int8": "converts to LiteRT with integers",
+    "ONNX": "converts to ONNX",
 }
 """Timed one by one, since the first takes as long as all others together. With what is reported at their beginning."""
 
 MAX_CALIBRATION_IMAGES = 100
 LATENCY_CALLS = 20
 LATENCY_S = 1.5
-"""Maximum calls and seconds for timing."""
+"""Timing ends after so many calls or seconds."""
 
 Comparison = Callable[[Sequence[Array], Sequence[Array]], tuple[float, float | None]]
 """From what a form and the original compute to the share of same answers, and the largest difference of a score."""
@@ -89,7 +89,7 @@ def expect(clock: Clock, seconds: Sequence[float], network: str, forms: str) -> 
 
 
 def stage(clock: Clock, name: str) -> contextlib.AbstractContextManager[Stage]:
-    """Runs one of `STAGES`."""
+    """One of `STAGES`, while it is under way."""
     return clock.stage(_stage_name(name), STAGES[name])
 
 
@@ -98,7 +98,7 @@ def _stage_name(name: str) -> str:
 
 
 class Trial:
-    """Tries every form on the same inputs, and compares it with the original: probabilities, or class numbers."""
+    """Tries every form on the same inputs, beside what the original says of them: chances, or class numbers."""
 
     def __init__(
         self, folder: Path, inputs: Sequence[Array], expected: Sequence[Array], *, image: dict[str, Any] | None = None,
@@ -114,7 +114,7 @@ class Trial:
 
     @classmethod
     def of(cls, network: Any, folder: Path, images: Array, *, image: dict[str, Any] | None = None) -> Trial:
-        """`image` describes the input of the next forms; it is written next to each of them."""
+        """`image` describes the input of the forms to come; it is written beside each."""
         inputs = [images[place : place + 1] for place in range(len(images))]
         return cls(folder, inputs, list(map(_as_graph(network), inputs)), image=image)
 
@@ -141,7 +141,7 @@ class Trial:
             if path == SAVED_MODEL and tells_full_disk(error):  # without it there is nothing to deliver
                 raise
             export.problem = f"{type(error).__name__}: {first_words(error)}"
-            if path != SAVED_MODEL and tells_full_disk(error):  # the partly written form is useless
+            if path != SAVED_MODEL and tells_full_disk(error):  # what was written of it is no model
                 for each in (self._folder / path, image_metadata.beside(self._folder / path)):
                     each.unlink(missing_ok=True)
         export.size_bytes = _size_bytes(self._folder / path)
@@ -268,7 +268,7 @@ def _judge(export: Export, same: float, difference: float | None, tolerance: Tol
     export.agrees = export.same_answers >= tolerance.same_answers and difference <= tolerance.difference
     if not export.agrees:
         export.problem = (
-            f"differs from the original: {export.same_answers:.1%} of the predictions agree, probabilities differ"
+            f"differs from the original: {export.same_answers:.1%} of the answers are the same, probabilities differ"
             f" by up to {difference:.3g}"
         )
 

@@ -1,4 +1,4 @@
-"""Features of a pretrained network for each image: computed once, and kept in a file between attempts."""
+"""What a known network sees in each image: computed once, kept in a file between attempts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCH = 32
 
 
 class Features:
-    """The output of a network for each image, in a file of which only the needed rows are read."""
+    """What a network makes of each image, in a file of which only what is needed is read."""
 
     def __init__(self, file: Path) -> None:
         self._rows = np.load(file, mmap_mode="r", allow_pickle=False)

@@ -1,5 +1,5 @@
-"""Images that users of a model have sent back with their correct labels, for the project's next training.
-They are stored in `models/feedback/<label>/` of the project."""
+"""Images that users of a model have sent back with their correct labels: the next training of the project learns from
+them. They lie in `models/feedback/<label>/` of the project."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SUFFIXES = {
     b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".webp",
     b"II*\0": ".tiff", b"MM\0*": ".tiff",
 }  # fmt: skip
-"""How image files begin. Those of phones (HEIC, AVIF) have `ftyp` after four bytes."""
+"""How image files begin. Those of phones (HEIC, AVIF) have `ftyp` behind four bytes."""
 
 
 class Kept(NamedTuple):
@@ -35,7 +35,7 @@ def keep(results: Path, found: Findings, label: str, data: bytes) -> Kept:
     `label` is a label or its display name. Raises `Invalid`, `Unsupported`, `OSError`.
     """
     if found.train_type != "classification":
-        raise Unsupported(f"Feedback is an image with its label, so it is not available for a {found.train_type}.")
+        raise Unsupported(f"Feedback is an image and its label, which a {found.train_type} does not have.")
     known = label_of(found, label)
     name = hashlib.blake2b(data, digest_size=16).hexdigest() + _suffix(data)
     folder = results / FEEDBACK
@@ -55,7 +55,7 @@ def label_of(found: Findings, text: str) -> str:
     label = text if text in found.labels else by_display.get(_composed(text))
     if label is None:
         raise Invalid(
-            f"label: expected one of {', '.join(found.labels[:50])}, got {text[:100]!r}"
+            f"label: one of {', '.join(found.labels[:50])} was expected, {text[:100]!r} was given"
             f"{nearest(text, [*found.labels, *by_display])}."
         )
     return label
@@ -70,7 +70,7 @@ def _suffix(data: bytes) -> str:
     suffix = suffix or (".heic" if data[4:8] == b"ftyp" else "")
     if not suffix or len(data) > MAX_BYTES:
         raise Invalid(
-            f"image: expected an image file of at most {MAX_BYTES // 2**20} MiB (PNG, JPEG, WebP, …),"
-            f" got {len(data)} bytes that begin with {data[:8]!r}."
+            f"image: an image file of at most {MAX_BYTES // 2**20} MiB was expected (PNG, JPEG, WebP, …);"
+            f" {len(data)} bytes were given that begin with {data[:8]!r}."
         )
     return suffix

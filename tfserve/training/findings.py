@@ -1,4 +1,4 @@
-"""The result of a dataset check: the index of usable images, which the training uses, maybe in another process."""
+"""What an examination found: the index of good images. The training goes on from it, maybe in another process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfserve.training.writing import written_aside
 class Box(msgspec.Struct, frozen=True, array_like=True):
     """An object in an image: class number, and the sides in pixels of the upright image.
 
-    `crowd` marks a region with many objects that are not annotated one by one.
+    `crowd` marks a region with many objects that are not marked one by one.
     """
 
     label: int
@@ -31,7 +31,7 @@ class ImageFile(msgspec.Struct, frozen=True, array_like=True):
     """A good image. Paths are relative to the project folder; `label` is an index into `Findings.labels`.
 
     `digest` is a hash of the file's bytes, and of its mask's. `grey` says that it has no colours. `part` is `train`,
-    `validation` or `test` if the project has its own split, otherwise empty. Images of the same non-empty
+    `validation` or `test` where the project comes with a split of its own, else empty. Images of the same non-empty
     `group` show the same scene, so they belong on the same side of a split. `boxes` are the objects of a detection.
     """
 
@@ -75,7 +75,7 @@ class Findings(msgspec.Struct, kw_only=True):
     ignore: int | None = None
 
     def fingerprint(self, parameters: dict[str, Any]) -> str:
-        """Equal for two trainings if and only if one may continue where the other stopped."""
+        """The same for two trainings exactly when one may go on where the other has stopped."""
         told = [
             self.train_type, self.labels, self.numbers, self.ignore, self.images, sorted(parameters.items()),
         ]  # fmt: skip
@@ -102,8 +102,8 @@ class Findings(msgspec.Struct, kw_only=True):
 
 
 def read(file: Path) -> Findings:
-    """Raises `Invalid` when the file is missing or invalid."""
+    """Raises `Invalid` when the file is missing or no findings."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=Findings)
     except (OSError, msgspec.DecodeError) as error:
-        raise Invalid(f"The results of the dataset check can't be read ({error}). Check the project again.") from error
+        raise Invalid(f"The findings of the examination can't be read ({error}). Examine the project again.") from error

@@ -2,7 +2,7 @@
 
 The first blocks stay frozen, so what they make of each image, and of randomly changed copies of it, is computed once
 and kept in files; all folds learn from the same files. The head begins as the linear head of the same images, so the
-training starts with good predictions.
+training starts with an answer that is good already.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from tfserve.training.network_training import FIT_S, PREDICTED_AT_ONCE, NetworkT
 LAST_FROZEN = "block12_sum"
 """What follows has two thirds of the weights, but takes an eighth of the time."""
 COPIES = 1
-"""Augmented copies of each image, in addition to the image itself."""
+"""Randomly changed copies of each image, besides the image itself."""
 PASSES = 6
-"""How often each image or copy is used in training."""
+"""How often an image or a copy of it is learnt from."""
 RATE = 3e-4
 PENALTY = 0.01
-"""Penalty of the initial linear head: a weak one, because a strong one makes all predictions uncertain."""
+"""Of the linear head that the training begins with: a weak one, since a strong one is unsure of everything."""
 TRAINED_IMAGE_S = 0.010
 """Seconds of two ordinary cores for a step with an image of 224x224, from the frozen blocks on."""
 FEW_IMAGES = 100
@@ -71,7 +71,7 @@ class FineTuned:
     def unsuitable(self) -> str | None:
         count = len(self._material.folds.development)
         if count < FEW_IMAGES:
-            return f"{count} images are too few for fine-tuning"
+            return f"{count} images are too few to change a network with them"
         return None
 
     def evaluate(self, number: int, fold: Fold) -> Outcome:
@@ -80,7 +80,7 @@ class FineTuned:
         return self._material.outcome(fold, linear_head.softmax(logits)[np.newaxis])
 
     def deliver(self, _: int, places: Array) -> Delivered:
-        """Trained from the start on all of `places`."""
+        """Trained anew on all of `places`."""
         network, state = self._fit("all images", places, watched=places[:0])
         classifier = backbones.with_probabilities(network.features, network.head)
         return Delivered(classifier, self._material.source(self.size), self._choice.name, state)
@@ -123,13 +123,13 @@ class FineTuned:
 
     @cached_property
     def _maps(self) -> Source:
-        """The output of the frozen blocks for all images, then for their copies."""
+        """What the frozen blocks make of all images, then of their copies."""
         run, labels = self._material.run, self._material.labels
         network = backbones.features(self._choice, self.size, run.warm)
         frozen = keras.Model(network.input, network.get_layer(LAST_FROZEN).output)
         source, augment = self._material.source(self.size).inputs, Augment.from_parameters(run.parameters)
         parts = []
-        message = f"Computing the first blocks for {len(labels)} images and {COPIES} augmented copies of each"
+        message = f"computes what the first blocks see in {len(labels)} images and {COPIES} changed copies of each"
         with run.clock.stage(preparation_of(self), message) as stage:
             for copy in range(COPIES + 1):
                 images = Changed(source, augment, run.parameters["seed"] + copy) if copy else source

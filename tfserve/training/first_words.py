@@ -1,4 +1,4 @@
-"""The first meaningful line of an error: TensorFlow's errors begin with a location in its graph."""
+"""The first line of an error that says something: TensorFlow's begin with where in its graph they happened."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PREFIX = re.compile(r"^(\{\{[^}]*\}\}\s*|\(\d+\)\s+[A-Z_]+:\s+)+")
 
 
 def first_words(error: BaseException, limit: int = 300) -> str:
-    """The name of the error if it has no message."""
+    """The name of the error when it says nothing at all."""
     lines = ["", *(line.strip() for line in str(error).splitlines())]
     told = next((line for before, line in pairwise(lines) if _says_something(before, line)), "")
     return _PREFIX.sub("", told)[:limit] or type(error).__name__

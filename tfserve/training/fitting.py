@@ -21,11 +21,11 @@ from tfserve.training.timing import Stage
 
 MONITORED = "val_loss"
 MAX_HISTORY = 100
-"""Number of recent epochs in the metrics that are sent with progress."""
+"""So many of the last epochs are in the metrics that go along with progress."""
 MIN_PATIENCE_STEPS = 300
 MIN_SHARE = 1 / 3
 ENOUGH_TO_SELECT = 100
-"""With fewer selection images the best epoch is random, and the end of the schedule is better."""
+"""With fewer selection images the best epoch is chance, and the end of the schedule is better."""
 
 
 def fit(
@@ -44,7 +44,7 @@ def fit(
             shuffle=False, verbose=0, callbacks=[watch], class_weight=class_weight,
         )  # fmt: skip
     if stage.is_over and state.epoch < state.epochs:
-        print(f"{name}: stopped after {state.epoch} of {state.epochs} epochs to stay within the budget", flush=True)
+        print(f"{name}: ended after {state.epoch} of {state.epochs} epochs to keep within the budget", flush=True)
     if selected_on and (selected_on >= ENOUGH_TO_SELECT or state.epoch < state.epochs):
         checkpoints.restore_best(model, state)
 
@@ -75,7 +75,7 @@ def schedule(rate: float, epochs: int, steps: int) -> Any:
 
 
 class Watch(keras.callbacks.Callback):  # type: ignore[misc]
-    """Reports progress and keeps checkpoints at the end of each step and epoch."""
+    """What is done besides training, at the end of each step and each epoch."""
 
     def __init__(
         self, state: State, checkpoints: Checkpoints, stage: Stage, patience: Patience | None, name: str
@@ -106,7 +106,7 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         values = {name: float(value) for name, value in (logs or {}).items()}
         if MONITORED in values:
-            self._check(values[MONITORED], "loss on the selection images")
+            self._check(values[MONITORED], "loss on the images put aside")
         self._record(epoch, values)
         self._checkpoints.save(self.model, self._state)
         self._report(values)
@@ -142,9 +142,9 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
         if math.isfinite(loss):
             return
         state = self._state
-        kept = f"The best model, from epoch {state.best_epoch}, is kept." if state.best_epoch else "No epoch ended."
+        kept = f"The best model, of epoch {state.best_epoch}, is kept." if state.best_epoch else "No epoch had ended."
         raise Invalid(
             f"The {what} became {loss} in epoch {state.epoch + 1} of {state.epochs}, so the training was stopped."
-            f" {kept} Try a smaller learning_rate (a tenth), and look for images that are a single colour.",
+            f" {kept} Try a smaller learning_rate (a tenth), and look for images that are all of one colour.",
             epoch=state.epoch + 1, best_epoch=state.best_epoch,
         )  # fmt: skip

@@ -20,7 +20,7 @@ from tfserve.training.findings import ImageFile
 
 MIN_FOLDS, MAX_FOLDS = 2, 10
 REPETITIONS = ((60, 4), (200, 2))
-"""Up to this many images are divided this many times, to reduce the influence of chance."""
+"""Fewer than this many images are divided this many times, so that chance decides less."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Folds:
     has_validation: bool = False
 
     def measured_on(self, folds: int) -> str:
-        """The source of the figures when the delivered candidate was measured on the first `folds` folds."""
+        """What the figures come from when the delivered candidate was measured on the first `folds` folds."""
         if len(self.test):
             return "test part"
         if self.has_validation:
@@ -61,7 +61,7 @@ def divide(images: Sequence[ImageFile], share: float, seed: int) -> Folds:
     learnt = np.flatnonzero((part != "test") & (part != "validation"))
     if not len(learnt):
         learnt, validation = development, validation[:0]
-    if not len(learnt):  # everything is called test, so the name is meaningless
+    if not len(learnt):  # everything is called test, so nothing was meant by it
         learnt = development = np.arange(len(images))
         test = test[:0]
     if len(validation):

@@ -32,7 +32,7 @@ SAFETY = 0.95
 
 
 class Compact:
-    """A small network trained from scratch on augmented images, for images unlike the photographs of ImageNet."""
+    """A small network trained from scratch on randomly changed images: for what photographs say nothing about."""
 
     is_cheap = False
 
@@ -57,7 +57,7 @@ class Compact:
     def unsuitable(self) -> str | None:
         count, classes = len(self._material.folds.development), self._material.classes
         if self._warm is None and count < max(FEW_IMAGES, FEW_PER_CLASS * classes):
-            return f"{count} images of {classes} classes are too few to train a network from scratch"
+            return f"{count} images of {classes} classes are too few to learn a network from scratch"
         return None
 
     def evaluate(self, number: int, fold: Fold) -> Outcome:
@@ -69,7 +69,7 @@ class Compact:
         return self._material.outcome(fold, self._predict(backbones.with_probabilities(model), fold.held_out))
 
     def deliver(self, _: int, places: Array) -> Delivered:
-        """Trained from the start on all of `places`, for as many epochs as were useful on the folds."""
+        """Trained anew on all of `places`, for as many epochs as were useful on the folds."""
         states = self._states()
         if states:
             useful = [each.best_epoch if each.epoch < each.epochs else each.epochs for each in states]

@@ -26,7 +26,7 @@ _FLIPPED_ACROSS, _FLIPPED_DOWN, _FIRST_TRANSPOSED = (2, 3, 6, 7), (3, 4, 7, 8), 
 def reads(data: bytes) -> bool:
     """Whether TensorFlow decodes this file to the same pixels as Pillow.
 
-    TensorFlow treats a BMP's palette indices as grey levels, and supports neither its compression nor rare headers.
+    It takes the numbers of a BMP's palette for grey levels, and knows neither its compression nor rare headers.
     """
     name = image_files.format_of(data[: image_files.HEAD_BYTES])
     if name == "BMP":
@@ -57,14 +57,14 @@ def decoded(data: Any, background: Colour, near: tuple[int, int] | None = None) 
 
 
 def upright(image: Any, turns: Any) -> Any:
-    """An image (height, width, channels), rotated by the EXIF orientation `turns`, a scalar of 1 to 8."""
+    """An image (height, width, channels) as the EXIF orientation `turns`, a scalar of 1 to 8, says."""
     image = tf.cond(turns >= _FIRST_TRANSPOSED, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
     image = tf.cond(_is_one_of(turns, _FLIPPED_ACROSS), lambda: tf.reverse(image, [1]), lambda: image)
     return tf.cond(_is_one_of(turns, _FLIPPED_DOWN), lambda: tf.reverse(image, [0]), lambda: image)
 
 
 def orientation(data: Any) -> Any:
-    """The EXIF orientation of a JPEG, PNG or WebP file, 1 to 8; 1 for all others and if it is missing."""
+    """The EXIF orientation of a JPEG, PNG or WebP file, 1 to 8; 1 for all others and where there is none."""
     exif = tf.case(
         [
             (tf.io.is_jpeg(data), lambda: _segment_of_jpeg(data, 0xFFE1, b"Exif\0\0")),
@@ -123,13 +123,13 @@ def _bmp(data: Any) -> Any:
     """Anything else: a BMP file, or an error of TensorFlow's that says what was expected."""
     is_bmp = tf.equal(_part(data, 0, 2), b"BM")
     is_plain = (_number(data, 14, 1) == 40) & (_number(data, 28, 1) == 24) & (_number(data, 30, 1) == 0)
-    message = "BMP files with a palette, compression or transparency are not supported: save it with 24 bits, or as PNG"
+    message = "a BMP file with a palette, compression or transparency was given: save it with 24 bits, or as PNG"
     with tf.control_dependencies([tf.debugging.Assert(~is_bmp | is_plain, [message])]):
         return tf.io.decode_image(tf.identity(data), channels=3, expand_animations=False)
 
 
 def _webp(data: Any) -> Any:
-    """The first image. An animation is marked as transparent, whether it is or not.
+    """The first picture. An animation is marked as transparent, whether it is or not.
 
     TensorFlow writes four channels of an animation into the memory for three if it is not, which crashes the process.
     """
@@ -174,7 +174,7 @@ def _table_bytes(flags: Any) -> Any:
 
 
 def _gif_blocks(data: Any, at: Any) -> tuple[Any, Any]:
-    """The positions of the first image and of the control block before it; 0 if missing."""
+    """Where the first image begins and the control block before it; 0 where there is none."""
     length = tf.strings.length(data)
 
     def goes_on(at: Any, _: Any, steps: Any) -> Any:

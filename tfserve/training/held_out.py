@@ -1,4 +1,4 @@
-"""A few held-out images, kept with a SavedModel, with which the server compares other runtimes with TensorFlow."""
+"""A few held-out images, kept with a SavedModel: the server compares other runtimes with TensorFlow by them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST = 12
 LARGEST_SIDE = 512
 MAX_FILE_BYTES = 512 * 1024
 _KEPT = ("JPEG", "PNG", "GIF", "BMP", "WebP")
-"""Formats that every server can read without optional packages."""
+"""Formats that every server reads, whatever is installed there."""
 
 
 def write(files: Sequence[bytes], saved_model: Path, background: Colour = WHITE) -> None:

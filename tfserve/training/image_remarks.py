@@ -1,4 +1,4 @@
-"""Remarks about the readable images of a project."""
+"""What a user should know of the images of a project that can be read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def review(search: Search) -> None:
     search.images = near_duplicates.grouped(search.images, groups)
     _report_transparency(search)
     search.remarks += sentence(
-        "Only the first image of these multi-image files is used", _paths(search, lambda look: look.animated)
+        "Of these files with several pictures only the first one is used", _paths(search, lambda look: look.animated)
     )
 
 
@@ -40,14 +40,14 @@ def _report_near_duplicates(search: Search, groups: Sequence[Sequence[int]]) -> 
     leaks = [_names(pair) for pair in pairs if pair[0].part != pair[1].part]
     alike = [_names(pair) for pair in pairs if pair[0].label == pair[1].label]
     search.remarks += (
-        sentence("Images that look the same are in two classes, so one of the labels may be wrong", conflicts)
-        + sentence("Images that look the same are in two parts of the split, so the figures will be too good", leaks)
-        + sentence("Near-duplicates, kept on the same side of the split", alike)
+        sentence("Images that look the same are in two classes, so that one of them may be wrong", conflicts)
+        + sentence("Images that look the same are in two parts of the split, so the result will look too good", leaks)
+        + sentence("Near-duplicates, which are kept on the same side of the split", alike)
     )
 
 
 def _check_left_out(search: Search) -> None:
-    """A problem when most files are left out, for any reason; copies and notes next to images don't count."""
+    """A problem when most files are left out, whatever the reasons; copies and notes next to images don't count."""
     left_out = [
         each for each in search.skipped
         if Path(each.path).suffix.lower() not in _NOTES and not each.reason.startswith("the same image as")
@@ -65,12 +65,13 @@ def _report_transparency(search: Search) -> None:
     shapes = _paths(search, lambda look: look.shape_in_alpha)
     blank = _paths(search, lambda look: look.blank)
     search.remarks += sentence(
-        "These images show a shape only by their transparency, because all visible pixels have one colour; they are"
-        " composited over the colour in the parameter 'background'",
+        "Only the transparency of these images shows a shape, since all their visible pixels have one colour; they are"
+        " composited over the parameter 'background'",
         shapes,
     )
     told = sentence(
-        "These images are blank on the background. Set the parameter 'background' to another colour, such as 'black'",
+        "These images are blank over the background. Choose another one with the parameter 'background', such as"
+        " 'black'",
         blank,
     )
     if len(blank) > MAX_BLANK_SHARE * len(search.images):

@@ -1,4 +1,4 @@
-"""A classifier's files about single images: predictions, images to label next, and explanation plots."""
+"""Files about single images that go along with a classifier: its answers, what to label next, what it looks at."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def write(run: Run, delivered: Delivered, places: Array, truth: Array, probabili
     with run.optional(predictions.LABEL_NEXT_FILE):
         _label_next(run, delivered, names)
     if run.parameters["explain"]:
-        with run.optional("The explanation plot"):
+        with run.optional("The drawing of what the model looks at"):
             _explain(run, delivered, places, truth, probabilities, names)
 
 
 def _label_next(run: Run, delivered: Delivered, names: Sequence[str]) -> None:
-    """Predictions for unlabelled images, if the project has any."""
+    """Answers for the images without labels, if the project has any."""
     folder = _unlabelled(run)
     if folder is None:
         return
@@ -45,7 +45,7 @@ def _label_next(run: Run, delivered: Delivered, names: Sequence[str]) -> None:
             pictures.append(images.pixels(path, size, run.background))
             files.append(path)
         except OSError:
-            run.note(f"{path.relative_to(folder)} has no label and can't be read, so it is not in the list.")
+            run.note(f"{path.relative_to(folder)} has no label and can't be read, so it is not in the list either.")
     if not files:
         return
     probabilities = _compute(delivered, np.stack(pictures))
@@ -68,7 +68,7 @@ def _unlabelled(run: Run) -> Path | None:
 def _explain(
     run: Run, delivered: Delivered, places: Array, truth: Array, probabilities: Array, names: Sequence[str]
 ) -> None:
-    """Plots the most certain mistakes, then the least certain predictions."""
+    """Draws the most certain mistakes, then the least certain answers."""
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     wrong = wrong[np.argsort(-probabilities.max(axis=1)[wrong])][: MAX_EXPLAINED // 2]

@@ -1,4 +1,4 @@
-"""Reads one image file: checks whether it is usable for training, and decodes its pixels.
+"""One image file: whether it is good for training, and its pixels.
 
 Files are decoded as they are when they are served (`tfserve.runtimes.image_files`).
 """
@@ -33,7 +33,7 @@ _SAME = 3
 
 
 class Look(msgspec.Struct, frozen=True):
-    """The properties of a usable image; `width` and `height` are those of the upright image.
+    """What one look at a good image shows; `width` and `height` are those of the upright image.
 
     `digest` is a hash of the file's bytes, `hash` a perceptual one of 64 bits, `thumbnail` 16x16 pixels of RGB,
     `detail` 32x32 of grey.
@@ -85,7 +85,7 @@ def look(file: Path, background: Colour = WHITE) -> Look:
 
 
 def pixels(file: Path, size: tuple[int, int], background: Colour = WHITE) -> Array:
-    """The image as RGB, (height, width, 3) uint8 of this size. Raises `OSError` if it was deleted or damaged."""
+    """The image as RGB, (height, width, 3) uint8 of this size. Raises `OSError` when it is gone or broken by now."""
     try:
         return decoded(file.read_bytes(), background, size)
     except Bad as error:
@@ -110,7 +110,7 @@ def unchanged(file: Path, digest: str) -> bytes | None:
 
 
 def read_bytes(file: Path) -> bytes:
-    """The content of a file. Raises `Bad` if it is too large or not a regular file."""
+    """All of a file, unless it is too large or no file. Raises `Bad`."""
     try:
         if not file.is_file() and file.exists():
             raise Bad("not a regular file")

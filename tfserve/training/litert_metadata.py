@@ -1,8 +1,7 @@
-"""Writes the metadata of a LiteRT file, in the schema that its tools read (TFLite metadata, version 1.0.0).
+"""What a LiteRT file says of itself, in the schema that its tools read (TFLite metadata, version 1.0.0).
 
-A flatbuffer in the model's buffer `TFLITE_METADATA` describes the input and the output, and the files that it lists
-are in a zip archive after the model. Written field by field, because the package with its classes is no longer
-installable.
+A flatbuffer in the model's buffer `TFLITE_METADATA` tells of the input and the output, and the files that it names are
+a zip archive after the model. Written field by field: the package that has classes for it can't be installed any more.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class _Byte(int):
 
 
 class _Place(int):
-    """The position of a written object."""
+    """Where something that was written is."""
 
 
 class _Writer:
@@ -70,7 +69,7 @@ class _Writer:
 
 
 def with_metadata(model: bytes, card: dict[str, Any]) -> bytes:
-    """A converted model with the metadata in `card`: labels, train type, task, and height and width of the input."""
+    """A converted model with what `card` says of it: labels, train type, task, and height and width of the input."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
@@ -93,14 +92,14 @@ def metadata(card: dict[str, Any]) -> bytes:
     graph = writer.table(
         None, None, writer.vector(_input(writer, card["size"])), writer.vector(*_outputs(writer, card["train_type"]))
     )
-    file = writer.table(writer.text(CARD), writer.text("the complete model description as JSON"), _Byte(DESCRIPTION))
+    file = writer.table(writer.text(CARD), writer.text("all that is told of the model, as JSON"), _Byte(DESCRIPTION))
     name, told = writer.text(card["train_type"]), writer.text(f"Trained by TFserve, task {card['task']}.")
     graphs, files, parser = writer.vector(graph), writer.vector(file), writer.text("1.0.0")
     return writer.finished(writer.table(name, told, None, graphs, None, None, files, parser))
 
 
 def _input(writer: _Writer, size: Sequence[int]) -> _Place:
-    """The image: 0 to 255, because the model includes the scaling."""
+    """The image: 0 to 255, since scaling is a part of the model."""
     height, width = size
     properties = writer.table(_Byte(RGB), writer.table(width, height))
     normalization = writer.table(writer.floats(0.0), writer.floats(1.0))
@@ -113,10 +112,10 @@ def _input(writer: _Writer, size: Sequence[int]) -> _Place:
 
 
 DETECTIONS = {
-    "boxes": "left, top, right, bottom as fractions of width and height, best first",
-    "count": "number of boxes found",
+    "boxes": "left, top, right, bottom as shares of width and height; best first",
+    "count": "how many boxes were found",
     "labels": "the number of each box's label",
-    "scores": "confidence of each box, 0 to 1",
+    "scores": "how sure each box is, 0 to 1",
 }
 """In the order in which the converter writes the outputs."""
 
@@ -130,11 +129,11 @@ def _outputs(writer: _Writer, train_type: str) -> list[_Place]:
 def _output(writer: _Writer, train_type: str) -> _Place:
     """Probabilities along the last axis, whose labels are in a file."""
     if train_type == "classification":
-        content, told = writer.table(_Byte(FEATURES), writer.table()), "one probability per label"
+        content, told = writer.table(_Byte(FEATURES), writer.table()), "a probability for each label"
     else:
         content = writer.table(_Byte(IMAGE), writer.table(_Byte(GREY)))
-        told = "one probability per pixel and label"
-    labels = writer.table(writer.text(LABELS), writer.text("one label per line"), _Byte(AXIS_LABELS))
+        told = "for each pixel a probability for each label"
+    labels = writer.table(writer.text(LABELS), writer.text("a label on each line"), _Byte(AXIS_LABELS))
     return writer.table(
         writer.text("probabilities"), writer.text(told), None, content, None,
         writer.table(writer.floats(1.0), writer.floats(0.0)), writer.vector(labels),

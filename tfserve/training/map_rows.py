@@ -1,4 +1,4 @@
-"""The feature maps of a pretrained network for every image and for augmented copies, computed once."""
+"""The maps of a known network for every image, and for randomly changed copies of it, computed once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_COPIES = 4
 
 
 class Moved:
-    """Images and masks of a size with the same random augmentation, which is reproducible."""
+    """Images and masks of a size, both moved in the same random way, the same whenever they are read."""
 
     def __init__(self, pictures: Store, masks: Store, augment: Augment, seed: int) -> None:
         self.shape, self.dtype = pictures.shape, pictures.dtype
@@ -62,7 +62,7 @@ class Copies(Joined):
 
 
 class KnownMaps:
-    """The feature maps of a pretrained network for all images and for augmented copies, computed on first use."""
+    """The maps of a known network for all images and for changed copies of them; each is computed when it is needed."""
 
     def __init__(self, material: Material, choice: Choice, allowance: float) -> None:
         assert choice.weights is not None
@@ -114,7 +114,7 @@ class KnownMaps:
                 self._material.pictures(self.size), self._material.masks(self.size),
                 Augment.from_parameters(run.parameters), run.parameters["seed"] + number,
             )  # fmt: skip
-            what = f"augmented images, {number + 1} of {self.copies}"
+            what = f"changed images, {number + 1} of {self.copies}"
             self._rows.append(self._computed(moved, f"copy{number}", stage, what))
             self._masks.append(self._moved_masks(moved))
 
@@ -143,7 +143,7 @@ class KnownMaps:
         return self._network
 
     def _computed(self, images: Arrays, name: str, stage: Stage, what: str) -> Features:
-        run, message = self._material.run, f"Computing the feature maps of {what}"
+        run, message = self._material.run, f"computes the maps of {what}"
         file = run.work / f"maps-{run.fingerprint[:16]}-{self.name}-{name}.npy"
         return Features.computed(
             file, self._known(), images, self._material.count,

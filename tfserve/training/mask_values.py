@@ -1,9 +1,9 @@
-"""Interprets the values and colours in a project's masks, once for all of them, never for a single file.
+"""What the values and colours in a project's masks mean: decided once for all of them, never for one file alone.
 
 grey levels, palette numbers     the values themselves
 a palette that is a ramp of grey its levels, as if the masks were grey
 colours, named in labels_info    the class of each colour; the masks are converted
-255 (or `ignore`)                pixels of no known class: used neither in training nor in measuring
+255 (or `ignore`)                pixels of no known class: neither learnt from nor measured
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IGNORE_NAMES = frozenset({
 })  # fmt: skip
 """In lower case, with blanks for underscores."""
 SMALL = 32
-"""Values that begin below it are class numbers, not levels of grey; then 255 is not a class."""
+"""Values that begin below it are numbers of classes, not levels of grey; 255 next to them is no class."""
 
 Convert = Callable[[Path], Array]
 
@@ -65,12 +65,12 @@ def _by_colour(looks: Mapping[Path, Look], colours: Mapping[str, str]) -> Meanin
     value_of = {colour: numbers[label] for colour, label in number_of.items()}
     value_of.setdefault(0, 0)
     if all(not look.colours for look in looks.values()):
-        return Meaning(problems=["labels_info.txt lists colours, but the masks are grey."])
+        return Meaning(problems=["labels_info.txt names colours, but the masks are grey."])
     unknown: Counter[int] = Counter()
     for look in looks.values():
         unknown.update({colour for colour in _colours_of(look) if colour not in value_of})
     problems = sentence(
-        "The masks have colours without a name. Add lines '<label>,#rrggbb' to labels_info.txt for",
+        "The masks have colours that are not named. Add lines '<label>,#rrggbb' to labels_info.txt for",
         [f"#{colour:06x} (in {number} masks)" for colour, number in unknown.most_common()],
     )
     table = np.array(sorted(value_of), np.uint32)
@@ -106,8 +106,8 @@ def _unnamed_colours(looks: Mapping[Path, Look], coloured: Sequence[Path]) -> st
     shown = ", ".join(f"#{colour:06x}" for colour, _ in counts.most_common(12))
     more = f" and {len(counts) - 12} more" if len(counts) > 12 else ""
     return (
-        f"{len(coloured)} masks have colours (such as {coloured[0]}: {shown}{more}), but their classes are"
-        " unknown. Name them in labels_info.txt: a header line, then '<label>,#rrggbb' for each class."
+        f"{len(coloured)} masks have colours (such as {coloured[0]}: {shown}{more}), and it is not known which class"
+        " each means. Name them in labels_info.txt: a header line, then '<label>,#rrggbb' for each class."
     )
 
 
@@ -121,7 +121,7 @@ def _differs(look: Look) -> bool:
 
 
 def _different_palettes(looks: Mapping[Path, Look], with_palette: Sequence[Path]) -> list[str]:
-    """A number must mean the same colour in all masks; otherwise a program has numbered the colours per file."""
+    """A number must mean the same colour in all masks, else programs have chosen the numbers for each file anew."""
     first: dict[int, tuple[int, Path]] = {}
     for path in with_palette:
         for value, colour in looks[path].colours.items():
@@ -129,7 +129,7 @@ def _different_palettes(looks: Mapping[Path, Look], with_palette: Sequence[Path]
             if known != colour:
                 return [
                     f"The palettes of the masks differ: {value} is #{known:06x} in {where} and #{colour:06x} in {path},"
-                    " so the meaning of a number is unknown. Name the colours in labels_info.txt: a header line, then"
+                    " so it is not known what a number means. Name the colours in labels_info.txt: a header line, then"
                     " '<label>,#rrggbb' for each class."
                 ]
     return []

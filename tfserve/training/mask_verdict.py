@@ -1,7 +1,7 @@
-"""The verdict on a segmentation, in a sentence: whether anything was learnt, and which classes are not found.
+"""What the figures of a segmentation mean, in a sentence: whether anything was learnt, and what is not found.
 
 Whether it is better than guessing is decided by a permutation test: would the same masks, given to other images, reach
-this mean IoU in more than one of 20 cases? A model that predicts the same mask for every image, such as only
+this mean IoU in more than one of 20 cases? A model that answers with the same mask for every image, such as only
 background, never passes it.
 """
 
@@ -21,7 +21,7 @@ MAX_COMPARED = 200
 """Images in the permutation test."""
 PERMUTATIONS = 1000
 ENOUGH_IMAGES = 10
-"""With this many measured images, a useful model would be significantly better than guessing."""
+"""With so many measured images, a useful model would have shown itself."""
 HARDLY_FOUND = 0.1
 """The IoU of a class below which it is named."""
 OFTEN = 0.3
@@ -120,15 +120,15 @@ def _sentence(verdict: MaskVerdict, count: int) -> str:
     if verdict.code == "guessing":
         return f"no better than guessing: the same masks would fit other images as well ({figures})"
     if verdict.code == "too_few":
-        return f"too few images for a verdict ({figures}, which could be chance): add images"
+        return f"too few images to tell ({figures}, which could be luck): add images"
     words = [{"good": "good", "fair": "fair", "weak": "weak, but better than guessing"}[verdict.code] + f" ({figures})"]
     others = [each for each in verdict.taken if each[0] not in verdict.hardly_found]
     if verdict.hardly_found:
         words.append(f"but {_named(verdict.hardly_found)} hardly found")
     elif others:
-        words.append(f"but `{others[0][0]}` is often mistaken for `{others[0][1]}`")
+        words.append(f"but `{others[0][0]}` is often taken for `{others[0][1]}`")
     if verdict.few_images:
-        words.append(f"with too few images to judge {_list(verdict.few_images)}")
+        words.append(f"with too few images to tell how good it is at {_list(verdict.few_images)}")
     return ", ".join(words)
 
 

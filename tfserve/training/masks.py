@@ -1,4 +1,4 @@
-"""Reads one mask file: a value for each pixel, 0 is the background.
+"""One mask file: a value for each pixel, 0 is the background.
 
 Values are grey levels, or the numbers of the colours in a file with a palette. Masks of colours have no values: which
 class a colour means is decided once for a whole project (`mask_values`), and masks that need it are converted then.
@@ -24,11 +24,11 @@ _FORMATS = ("PNG", "GIF", "BMP", "TIFF", "JPEG", "WebP")
 """That are read, whatever the suffix. Saved with loss, the last two have too many values, which the message says."""
 SUFFIXES = (".png", ".gif", ".bmp", ".tif", ".tiff")
 MAX_COLOURS = 256
-"""Maximum colours of a mask. More indicate a photograph, or a mask saved with lossy compression."""
+"""Different colours of a mask. More are the mark of a photograph, or of a mask saved with loss."""
 
 
 class Look(msgspec.Struct, frozen=True):
-    """The properties of a mask. `colours` has the colour of each value, 0xrrggbb, in a mask with a palette.
+    """What one look at a mask shows. `colours` has the colour of each value, 0xrrggbb, in a mask with a palette.
 
     In a mask of colours, without values, `colours` has each colour that is used, by itself. `is_ramp` says that all of
     a palette is grey, so that its colours are levels.
@@ -71,10 +71,10 @@ def _opened(file: Path, read_it: Callable[[Any], T]) -> T:
         data = read_bytes(file)
         form = image_files.format_of(data[: image_files.HEAD_BYTES])
         if form not in _FORMATS:
-            raise Bad(f"expected {', '.join(_FORMATS)}, got {form or 'a file that is not an image'}")
+            raise Bad(f"its content is {form or 'no image'}; {', '.join(_FORMATS)} was expected")
         with Image.open(io.BytesIO(data), formats=[form.upper()]) as image:
             if (count := getattr(image, "n_frames", 1)) > 1:
-                raise Bad(f"animated: {count} images in one file")
+                raise Bad(f"animated: {count} pictures in one file")
             if image.width * image.height > MAX_PIXELS:
                 raise Bad(f"huge: {image.width}x{image.height} pixels")
             return read_it(image)
@@ -90,7 +90,7 @@ def _look(image: Any) -> Look:
         used = np.unique(_packed(np.asarray(image.convert("RGB"))))
         if len(used) > MAX_COLOURS:
             raise Bad(
-                f"it has {len(used)} different colours; expected one per class. Was it smoothed, or saved as JPEG?"
+                f"it has {len(used)} different colours; a class for each was expected: saved with loss, or smoothed?"
             )
         return Look(width, height, [], {int(each): int(each) for each in used})
     values = np.flatnonzero(np.bincount(_values(image).ravel(), minlength=256)).tolist()
@@ -113,7 +113,7 @@ def _values(image: Any) -> Array:
         return _grey_of_colours(image)
     if image.mode.startswith("I") or image.mode == "F":
         return _narrow(np.asarray(image))
-    raise Bad(f"expected one value from 0 to 255 per pixel, got the colour mode {image.mode}")
+    raise Bad(f"its colours are {image.mode}; one value from 0 to 255 for each pixel was expected")
 
 
 def _palette(image: Any) -> Array:
@@ -132,11 +132,11 @@ def _is_grey(image: Any) -> bool:
 
 def _grey_of_colours(image: Any) -> Array:
     if not _is_grey(image):
-        raise Bad("expected one value from 0 to 255 per pixel, got colours")
+        raise Bad("it has colours; one value from 0 to 255 for each pixel was expected")
     return np.asarray(image.convert("RGB"))[:, :, 0]
 
 
 def _narrow(values: Array) -> Array:
     if values.min() < 0 or values.max() > 255 or (values != np.rint(values)).any():
-        raise Bad(f"expected integers from 0 to 255, got values from {values.min()} to {values.max()}")
+        raise Bad(f"it has values from {values.min()} to {values.max()}; whole numbers from 0 to 255 were expected")
     return values.astype(np.uint8)

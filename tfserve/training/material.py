@@ -1,4 +1,4 @@
-"""The data shared by the candidates of a classification: images with labels and weights, and the folds."""
+"""What the candidates of a classification have in common: the images with their labels and weights, and the folds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tfserve.training.run import Run
 from tfserve.training.store import Store
 
 UNBALANCED = 1.5
-"""Classes are weighted when the largest has this many times the images of the smallest."""
+"""Classes count differently when the largest has so many times the images of the smallest."""
 
 
 @dataclass
 class Material:
-    """The data shared by all candidates: the images with their labels, and the folds."""
+    """What all candidates have in common: the images with their labels, and the folds."""
 
     run: Run
     labels: Array
@@ -46,7 +46,7 @@ class Material:
                 lambda place: images.pixels(run.file(place), size, run.background),
                 run.work,
             )
-            message = f"Reading {count} images at {size[1]}x{size[0]} pixels"
+            message = f"reads {count} images in {size[1]}x{size[0]} pixels"
             with run.clock.stage(f"read {size}", message) as stage:
                 store.load(run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
             self.stores[size] = store
@@ -64,7 +64,7 @@ class Material:
     def image_weights(self, places: Array, *, from_ratio: float = 1.0) -> Array:
         """How much each image counts: more in small classes, if their sizes differ by this ratio.
 
-        A strongly penalised head would predict the larger class, even if it has only one image more.
+        A strongly penalised head would answer with the larger class, even if that has one image more.
         """
         counts = np.bincount(self.labels[places], minlength=self.classes)
         some = counts[counts > 0]

@@ -1,4 +1,4 @@
-"""Finds images that look the same although their files differ: saved again, scaled down or slightly changed."""
+"""Images that look the same although their files differ: saved again, made smaller, slightly changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shows which parts of an image a prediction depends on, by covering parts and plotting the loss of probability."""
+"""Which parts of an image a classifier's answer depends on: parts are covered, and the loss of probability is drawn."""
 
 from __future__ import annotations
 

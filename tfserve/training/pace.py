@@ -1,4 +1,4 @@
-"""Default batch size and number of epochs."""
+"""How many images in a step, and how many epochs, when that is left to us."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 ENOUGH_STEPS = 900
-"""Target number of steps: small data sets get more epochs."""
+"""Small data is gone through more often, so that there are about so many steps."""
 DETECTION_STEPS = {"fast": 300, "balanced": 700, "best": 3000}
 """By effort. A step with 8 images of 256 pixels takes about one second of a processor core."""
 FEWEST_EPOCHS, MOST_EPOCHS, MOST_DETECTION_EPOCHS = 20, 100, 300

@@ -31,7 +31,7 @@ Shape = tuple[int, int, int]
 class Pixels:
     """`features` (pixels, channels of all maps), `labels` (pixels), `image` (pixels): the image that each is from.
 
-    `shares` (pixels): how many of its image's pixels each represents.
+    `shares` (pixels): how many of its image's pixels each stands for.
     """
 
     features: Array
@@ -60,7 +60,7 @@ def sample(rows: Arrays, masks: Arrays, shapes: Sequence[Shape], *, count: int, 
 
 
 def chosen_pixels(mask: Array, at_most: int, random: np.random.Generator) -> tuple[Array, Array]:
-    """Positions (pixels, 2) of row and column, and how many pixels each of them represents."""
+    """Positions (pixels, 2) of row and column, and how many pixels each of them stands for."""
     classes = np.unique(mask)
     classes = classes[classes != IGNORED]
     positions, shares = [np.zeros((0, 2), int)], [np.zeros(0)]

@@ -1,4 +1,4 @@
-"""Plots of a training, as PNG files."""
+"""Pictures of a training, as PNG files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_LABELS = 40
 
 
 def curves(file: Path, history: Mapping[str, Sequence[float]]) -> None:
-    """A plot of each metric, for the training images and the selection images."""
+    """A picture for each metric, with the images put aside beside the ones learnt from."""
     names = [name for name in history if not name.startswith("val_")]
     figure = new_figure(5 * len(names), 3.6)
     for place, name in enumerate(names, start=1):
@@ -24,7 +24,7 @@ def curves(file: Path, history: Mapping[str, Sequence[float]]) -> None:
         epochs = range(1, len(history[name]) + 1)
         axes.plot(epochs, history[name], label="training")
         if f"val_{name}" in history:
-            axes.plot(epochs, history[f"val_{name}"], label="selection")
+            axes.plot(epochs, history[f"val_{name}"], label="put aside")
         axes.set(title=name.replace("_", " "), xlabel="epoch")
         axes.grid(alpha=0.3)
         axes.legend()
@@ -81,7 +81,7 @@ def worst_mistakes(file: Path, images: Sequence[Array], captions: Sequence[str])
 
 
 def sensitivity(file: Path, images: Sequence[Array], maps: Sequence[Array], captions: Sequence[str]) -> None:
-    """Each image with the parts coloured that its prediction depends on: red where covering lowers the probability."""
+    """Each image with the parts coloured that its answer depends on: red where covering it costs probability."""
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
     figure = new_figure(2.8 * columns, 3.0 * rows)

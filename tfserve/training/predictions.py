@@ -1,4 +1,4 @@
-"""A classifier's predictions for single images: a table of all held-out images, thresholds, and what to label next."""
+"""What a classifier says of single images: a table of all held-out images, thresholds, and what to label next."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def by_uncertainty(probabilities: Array) -> Array:
 
 
 def thresholds(truth: Array, probabilities: Array, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """For each class the minimum score at which to trust it, so that F1 (it against all others) is highest.
+    """For each class the least score at which to believe in it, so that F1 (it against all others) is highest.
 
     A class without an image among these has no threshold.
     """

@@ -1,4 +1,4 @@
-"""Reports the progress of a training as message and percentage: never backwards, and not too often."""
+"""How far a training has come, told in words and numbers: never backwards, and not too often."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Reporter:
     def say(
         self, progress: float, message: str, *, eta_s: float | None = None, metrics: dict[str, Any] | None = None
     ) -> None:
-        """Reports at once."""
+        """Tells at once."""
         with self._lock:
             self._progress, self._message = min(max(self._progress, progress), COMPLETE), message
             self._told_at = time.monotonic()
@@ -47,19 +47,19 @@ class Reporter:
             )  # fmt: skip
 
     def mention(self, progress: float, message: str, eta_s: float | None = None) -> None:
-        """Reports, unless another report was sent just now."""
+        """Tells, unless something was told just now."""
         if time.monotonic() - self._told_at >= INTERVAL_S:
             self.say(progress, message, eta_s=eta_s)
 
     def repeat(self, after_s: float, progress: float, eta_s: float) -> None:
-        """Repeats the last message with an updated time left, if no other was sent for a while."""
+        """Says the last message again with the time that is left by now, if there was no other for so long."""
         if self._message and time.monotonic() - self._told_at >= after_s:
             self.say(progress, self._message, eta_s=eta_s)
 
     def _keep(self) -> None:
         if self._kept is not None and self._progress >= self._written + KEEP_EVERY:
             self._written = self._progress
-            with suppress(OSError):  # losing the progress does no harm
+            with suppress(OSError):  # progress that is forgotten prevents nothing
                 self._kept.write_text(f"{self._progress:.2f}")
 
 

@@ -1,4 +1,4 @@
-"""The list of recipes, and the steps common to all of them."""
+"""The recipes, in a literal list, and what is done around each of them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ RECIPES = {
 
 
 def run(message: Train, tell: Callable[[Progress], None]) -> dict[str, Any]:
-    """Trains into a folder next to the final one, and returns the summary of its metrics.
+    """Trains into a folder beside the one that the result will have, and gives the summary of its metrics.
 
-    Does nothing when an earlier attempt is complete. Raises `Invalid`, what TensorFlow raises, `OSError`.
+    Nothing is done when an earlier attempt has come to its end. Raises `Invalid`, what TensorFlow raises, `OSError`.
     """
     finished = Path(message.folder) / METRICS_FILE
     if finished.is_file():
@@ -34,10 +34,10 @@ def run(message: Train, tell: Callable[[Progress], None]) -> dict[str, Any]:
     shutil.rmtree(run.aside, ignore_errors=True)
     run.aside.mkdir(parents=True)
     with run.clock.ticking():
-        with run.clock.stage(START, "Starting TensorFlow"):
+        with run.clock.stage(START, "starts TensorFlow"):
             limit(run.threads, run.parameters["seed"])
             recipe = importlib.import_module(RECIPES[message.train_type])
         metrics: dict[str, Any] = recipe.train(run)
         run.clock.keep()
-        run.reporter.say(99.0, "Moving the result to its final folder", eta_s=PUBLISHING_S)
+        run.reporter.say(99.0, "moves the result to its place", eta_s=PUBLISHING_S)
     return summary(metrics)

@@ -1,4 +1,4 @@
-"""The report of a run: metrics.json for programs, README.md for people."""
+"""What a run tells in the end: metrics.json for programs, README.md for people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tfserve.training.writing import tells_full_disk
 
 MAX_SKIPPED = 1000
 LESS_IMPORTANT = (web_page.FOLDER, "plots", "logs")
-"""Optional folders of a result."""
+"""Folders of a result without which it is still one."""
 
 _ANSWERS = {
     "classification": "`label` and `probabilities`",
@@ -62,7 +62,7 @@ def write(
 
 
 def _write(run: Run, name: str, content: Callable[[], str]) -> None:
-    """Writes a required file. On a full disk, optional folders are removed one by one."""
+    """A file that belongs to every result. On a full disk what is less important goes, one after the other."""
     for less in (*LESS_IMPORTANT, None):
         try:
             (run.aside / name).write_text(content(), encoding="utf-8")
@@ -75,7 +75,7 @@ def _write(run: Run, name: str, content: Callable[[], str]) -> None:
                 raise
             if (run.aside / less).exists():
                 shutil.rmtree(run.aside / less)
-                run.note(f"{less}/ was removed because the disk is full.")
+                run.note(f"{less}/ was removed, since the disk is full.")
 
 
 def _write_web_page(run: Run, exports: Sequence[Export]) -> None:
@@ -91,7 +91,7 @@ def _write_web_page(run: Run, exports: Sequence[Export]) -> None:
             title=title, about=about, display=found.display,
         )  # fmt: skip
     except OSError:
-        shutil.rmtree(run.aside / web_page.FOLDER, ignore_errors=True)  # an incomplete page is useless
+        shutil.rmtree(run.aside / web_page.FOLDER, ignore_errors=True)  # half of a page is none
         raise
 
 
@@ -99,10 +99,10 @@ def _readme(run: Run, metrics: dict[str, Any]) -> str:
     parts = (
         [f"# {metrics['train_type'].capitalize()} of {run.project.name}", ""],
         _what(run, metrics),
-        ["", "## Quality", "", *_how_good(metrics), ""],
-        ["## Files", "", *_what_is_here(metrics), ""],
-        ["## Usage", "", *_how_to_use(run), ""],
-        ["## Training details", "", *_how_it_came_about(run, metrics)],
+        ["", "## How good it is", "", *_how_good(metrics), ""],
+        ["## What is here", "", *_what_is_here(metrics), ""],
+        ["## How to use it", "", *_how_to_use(run), ""],
+        ["## How it came about", "", *_how_it_came_about(run, metrics)],
     )
     return "\n".join(line for part in parts for line in part) + "\n"
 
@@ -121,22 +121,19 @@ def _what(run: Run, metrics: dict[str, Any]) -> list[str]:
 
 
 def _measured_on(metrics: dict[str, Any]) -> str:
-    """The source of the figures, in a sentence."""
+    """Where the figures come from, in a sentence."""
     count, measured_on = metrics["images"]["held_out"], metrics.get("measured_on", "held-out part")
     if measured_on == "test part":
-        return f"All figures come from the {count} images of the project's test part, which were not used for training."
+        return f"All figures come from the {count} images of the project's test part, which the model never saw."
     if metrics["train_type"] == "detection":
         learnt = metrics["learnt_from"] == "all images"
-        after = " The model was then trained further on all images, so it should not be worse." if learnt else ""
-        return (
-            f"All figures come from {count} images ({measured_on}) that had not been used for training at that"
-            f" point.{after}"
-        )
+        after = " Then the model went on learning from all images, so it should be no worse." if learnt else ""
+        return f"All figures come from {count} images ({measured_on}) that the model had not seen by then.{after}"
     if "measured_on" not in metrics:
         return f"All figures come from {count} held-out images."
     return (
-        f"All figures come from {count} images ({measured_on}), on which models of the same type that were trained"
-        " without them were measured. The delivered model was also trained on these images, so it should not be worse."
+        f"All figures come from {count} images ({measured_on}): models of the same type, trained without them, were"
+        " measured on them. The delivered model has learnt from them too, so it should be no worse."
     )
 
 
@@ -167,7 +164,7 @@ def _how_good(metrics: dict[str, Any]) -> list[str]:
             f"Mean IoU **{metrics['mean_iou']:.4f}**, mean Dice {metrics['mean_dice']:.4f} (without the background)."
         )
     rows = ([_cell(each[column]) for column in columns] for each in per_class)
-    return [headline, "", *_table(columns, rows), "", *_candidates(metrics), "Plots are in `plots/`."]
+    return [headline, "", *_table(columns, rows), "", *_candidates(metrics), "Pictures are in `plots/`."]
 
 
 def _candidates(metrics: dict[str, Any]) -> list[str]:
@@ -207,26 +204,26 @@ def _full_size(run: Run) -> list[str]:
     return [
         "",
         "`mask` has the size of the image. `signature: probabilities` of the SavedModel takes the same float images and"
-        f" gives `probabilities` (count, height, width, {len(run.findings.labels)}) in the size of the input images.",
+        f" gives `probabilities` (count, height, width, {len(run.findings.labels)}) in the size of the images.",
         f"The output of the Keras, LiteRT and ONNX forms is `probabilities` (1, {height}, {width},"
-        f" {len(run.findings.labels)}). To get a mask for the image: {ENLARGE}. This server does this for image files.",
+        f" {len(run.findings.labels)}). To get a mask of the image: {ENLARGE}. This server does so for image files.",
     ]
 
 
 def _deployment(run: Run, kind: str) -> list[str]:
     return [
-        "Deploy `saved_model`; `signature: image_bytes` takes encoded images (`image_bytes`) and returns"
+        "Deploy `saved_model`; `signature: image_bytes` takes encoded images (`image_bytes`) and gives"
         f" {_ANSWERS[kind]}."
         " `serving_default` takes float images (count, height, width, 3), RGB, 0 to 255, of any size.",
-        "The other forms can be deployed in the same way and also take image files: their size, scaling and labels are"
-        " in the `.image.json` file next to each form, in the ONNX file's properties and in the LiteRT file's metadata."
-        f" As numbers they take images of one size, {'x'.join(map(str, run.parameters['network_size']))} (height x"
-        " width), RGB, 0 to 255. All of them include the scaling. Orientation tags of photographs are applied and"
-        " transparency is composited over the background wherever this server or `image_bytes` reads files. Outside"
-        " this server, `image_bytes` reads JPEG, PNG, GIF, BMP and WebP.",
+        "The other forms can be deployed in the same way and take image files too: their size, scaling and labels are"
+        " in the `.image.json` beside each, in the ONNX file's properties and in the LiteRT file's metadata. As numbers"
+        f" they take images of one size, {'x'.join(map(str, run.parameters['network_size']))} (height x width), RGB, 0"
+        " to 255. Scaling is a part of all of them. Orientation tags of photographs are followed and transparency"
+        " is composited over the background wherever this server or `image_bytes` reads files. Outside of this server,"
+        " `image_bytes` reads JPEG, PNG, GIF, BMP and WebP.",
         *_about_web_page(run),
-        "`saved_model/assets.extra/held_out_images.zip` contains a few of the held-out images, with which the server"
-        " finds the fastest runtime that gives the same results. Remove it if these images must not be distributed.",
+        "`saved_model/assets.extra/held_out_images.zip` has a few of the held-out images, by which the server finds"
+        " the fastest runtime that gives the same answers. Remove it where these images must not go along.",
     ]
 
 
@@ -234,8 +231,8 @@ def _about_web_page(run: Run) -> list[str]:
     if not (run.aside / web_page.FOLDER).is_dir():
         return []
     return [
-        "`web/` is a page that runs the ONNX form in a browser, on camera frames or files. Any static web server can"
-        " serve it (`python3 -m http.server -d web`). Browsers allow camera access only to pages on `https://` or"
+        "`web/` is a page that runs the ONNX form in a browser, on the camera or on files. Any static web server can"
+        " serve it (`python3 -m http.server -d web`). Browsers give the camera only to pages on `https://` or"
         " `localhost`."
     ]
 
@@ -246,7 +243,7 @@ def _how_it_came_about(run: Run, metrics: dict[str, Any]) -> list[str]:
     chosen = ", ".join(f"{name} {value}" for name, value in run.parameters.items())
     return [
         *(f"- {note}" for note in (*run.findings.remarks, *run.notes)),
-        *([f"- {epochs['trained']} of {epochs['wanted']} epochs were completed."] if epochs["wanted"] else []),
+        *([f"- {epochs['trained']} of {epochs['wanted']} epochs were trained."] if epochs["wanted"] else []),
         f"- Skipped files: {told or 'none'}. They are listed in `{METRICS_FILE}`.",
         f"- Parameters: {chosen}.",
         f"- {', '.join(f'{name} {version}' for name, version in metrics['versions'].items())}.",

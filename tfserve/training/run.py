@@ -1,4 +1,4 @@
-"""One run of a training: the input of the recipes, and their common first and last steps."""
+"""One run of a training: what recipes are given, and what all of them do at the beginning and at the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tfserve.training.timing import START, Clock
 from tfserve.training.warm_start import WarmStart
 from tfserve.training.writing import aside_of
 
-INPUT = "RGB, float32, 0 to 255; scaling is part of the model"
+INPUT = "RGB, float32, 0 to 255; scaling is a part of the model"
 ENLARGE = (
     "resize bilinearly with half-pixel centres (as tf.image.resize, Pillow and OpenCV do) to the size of the image,"
     " then take the class with the largest probability; class n has the value numbers[n] in masks"
@@ -91,7 +91,7 @@ class Run:
     def affordable(self, epochs: int, stage: str) -> int:
         """How many of the epochs that the stage was expected to take the budget allows, at least one.
 
-        The number is kept in the work folder, so that another attempt continues with the same schedule.
+        The number is kept in the work folder, so that another attempt goes on with the same schedule.
         """
         if self.clock.budget_s is None:
             return epochs
@@ -130,10 +130,10 @@ class Run:
         if data is not None:
             return data
         if self._kept is None:
-            raise OSError(f"{self.file(place)} was deleted or changed after the dataset was checked.")
+            raise OSError(f"{self.file(place)} was deleted or changed after the examination of the project.")
         if place not in self._gone:
             self._gone.add(place)
-            self.note(f"{image.path} was deleted or changed after it was read; the pixels read before are used.")
+            self.note(f"{image.path} was deleted or changed after it was read; the pixels that were read are used.")
         return png(self._kept(np.array([place]))[0], (image.width, image.height))
 
     def pixels(self, place: int, size: tuple[int, int] | None = None) -> Array:
@@ -170,7 +170,7 @@ class Run:
         return image | own.get(self.findings.train_type, {})
 
     def note(self, sentence: str) -> None:
-        """Adds a note: printed at once, and included in the README."""
+        """Something worth telling: printed at once, and in the README at the end."""
         print(sentence, flush=True)
         self.notes.append(sentence)
 
@@ -179,7 +179,7 @@ class Run:
 
         Returns what is wrong with the figures, or nothing. `frozen`: only the last layer was trained.
         """
-        with self.optional("The list of training images"):
+        with self.optional("The list of images that were learnt from"):
             images = [self.findings.images[place] for place in learnt]
             warm_start.remember(self.aside, images, self.warm, frozen=frozen)
         if self.warm is None:
@@ -192,10 +192,10 @@ class Run:
 
     @contextmanager
     def optional(self, what: str) -> Iterator[None]:
-        """For optional output: if it fails, a note is added and the training continues."""
+        """For what the model is good without: if it can't be made, there is a note, and the training goes on."""
         try:
             yield
-        except Exception as error:  # a missing image, a full disk or a plotting library can raise anything
+        except Exception as error:  # whatever a missing image, a full disk or a drawing library raises
             self.note(f"{what} could not be made: {type(error).__name__}: {first_words(error)}.")
 
 
@@ -209,7 +209,7 @@ def png(pixels: Array, size: tuple[int, int]) -> bytes:
 
 
 def begin(message: Train, tell: Callable[[Progress], None]) -> Run:
-    """Raises `Invalid` when the parameters or the findings are invalid. Imports no TensorFlow."""
+    """Raises `Invalid` when the parameters or the findings are not good. Imports no TensorFlow."""
     chosen = parameters.complete(message.train_type, message.parameters)
     found = findings.read(Path(message.findings))
     project, work, folder = Path(message.project_dir), Path(message.work_folder), Path(message.folder)
@@ -252,7 +252,7 @@ def _fingerprint_in(work: Path) -> str:
 
 
 def _clear(work: Path) -> None:
-    """Deletes files of attempts with other images or parameters; other files in the folder are kept."""
+    """Forgets what attempts with other images or parameters have left; files of others in the folder are kept."""
     for each in work.iterdir():
         if each.is_dir() and any(each.glob("*.npz")):
             shutil.rmtree(each)
@@ -261,7 +261,7 @@ def _clear(work: Path) -> None:
 
 
 def limit(threads: int, seed: int) -> None:
-    """Limits TensorFlow's threads, and seeds all random numbers."""
+    """Bounds what TensorFlow takes of the machine, and makes all that is random follow from the seed."""
     import keras
     import tensorflow as tf
 
@@ -272,15 +272,15 @@ def limit(threads: int, seed: int) -> None:
 
 
 def resume(run: Run, model: Any, checkpoints: Checkpoints, name: str) -> State:
-    """Loads the last checkpoint into a compiled model, reports it, and returns its state."""
+    """Puts the last checkpoint into a compiled model, reports that, and returns its state."""
     state = checkpoints.restore(model)
-    told = [f"Checkpoint {damage}, so it was skipped." for damage in checkpoints.damaged]
+    told = [f"Checkpoint {damage}, so it was passed over." for damage in checkpoints.damaged]
     if state.epoch:
         told.append(
-            f"{name}: Continues after epoch {state.epoch} of {state.epochs}, from the checkpoint of an earlier attempt."
+            f"{name}: Goes on after epoch {state.epoch} of {state.epochs}, from the checkpoint of an earlier attempt."
         )
     elif checkpoints.damaged:
-        told.append("No checkpoint is intact, so this training starts from the beginning.")
+        told.append("No checkpoint is whole, so this training begins anew.")
     for sentence in told:
         run.note(sentence)
     if told:

@@ -1,4 +1,4 @@
-"""The state of a dataset check, and how it reads files: safely, in threads, in order."""
+"""What an examination of a project folder has found so far, and how it reads files: safely, in threads, in order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OTHER_SUFFIXES = (
     ".npy", ".npz", ".h5", ".pth", ".onnx", ".tflite", ".mp4", ".mov", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf",
     ".rw2", ".raf", ".pef", ".srw", ".svs", ".psd",
 )  # fmt: skip
-"""Suffixes of files that are not used as images, such as raw camera data, regardless of their content."""
+"""Files that are no images for a training, or are the raw data of a camera, whatever they begin with."""
 
 _CHUNK = 256
 
@@ -53,7 +53,7 @@ class Labelled(NamedTuple):
 
 
 class Search:
-    """The result so far.
+    """What has been found so far.
 
     `root` is the folder with the data set: the project, a folder in it, or what was unpacked. `work` is a folder for
     files made from the project's, such as masks drawn from polygons.
@@ -96,9 +96,7 @@ class Search:
     def work(self, name: str) -> Path:
         """A new private folder for files made from the project's. Raises `Invalid` if there is nowhere to put it."""
         if self._work is None:
-            raise Invalid(
-                f"{self.project} must be converted before training, but no folder for the conversion was given."
-            )
+            raise Invalid(f"{self.project} has to be converted before the training, but no folder for that was given.")
         folder = self._work / name
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
@@ -106,7 +104,7 @@ class Search:
     # --- what is on disk
 
     def problems_of_places(self, *names: str) -> list[str]:
-        """A problem for each folder outside the allowed ones."""
+        """A sentence for each that leads outside of what may be read and written."""
         return [problem for name in names for problem in self.bounds.problems(self.project / name)]
 
     def entries(self, folder: Path) -> list[os.DirEntry[str]]:
@@ -144,7 +142,7 @@ class Search:
         return found
 
     def below(self, folder: Path, suffixes: tuple[str, ...], *, depth: int = MAX_DEPTH) -> list[Path]:
-        """As `files`, without listing the others. Without suffixes all files."""
+        """As `files`, without a word about the others. Without suffixes all files."""
         found = []
         for entry in self.entries(folder):
             path = Path(entry.path)
@@ -159,11 +157,11 @@ class Search:
 
     def _reason_to_skip(self, entry: os.DirEntry[str], depth: int) -> str:
         if not is_utf8(entry.name):
-            return "its name is not valid UTF-8: rename it"
+            return "its name is not UTF-8: rename it"
         if entry.is_symlink() and not self.bounds.contain(Path(entry.path)):
-            return "a link that leads outside the folders that this server may use"
+            return "a link that leads outside of the folders that this server may use"
         if is_folder(entry) and (depth <= 0 or _leads_to_itself(entry)):
-            return "a folder that is nested too deeply"
+            return "a folder too deep below the others to be looked into"
         return ""
 
     # --- what is kept
@@ -200,12 +198,12 @@ class Search:
         if bad > MAX_BAD_SHARE * looked_at:
             told = ", ".join(f"{count} {reason}" for reason, count in self.bad.most_common(4))
             self.problems.append(
-                f"{bad} of {looked_at} images in {self.root} can't be used ({told}), more than"
+                f"{bad} of {looked_at} images in {self.root} can't be used ({told}): more than"
                 f" {MAX_BAD_SHARE:.0%}. Replace or remove them."
             )
 
     def report_twins(self) -> None:
-        self.problems += sentence("The same image is in two classes, so one of the labels must be wrong", self._twins)
+        self.problems += sentence("The same image is in two classes, so that one of them must be wrong", self._twins)
 
     def _look(self, item: tuple[Labelled, int]) -> images.Look | Bad:
         try:
@@ -256,7 +254,7 @@ def is_image(path: Path) -> bool:
     if suffix in images.SUFFIXES or suffix in OTHER_SUFFIXES:
         return suffix in images.SUFFIXES
     try:
-        if not path.is_file():  # reading from a pipe would block forever
+        if not path.is_file():  # reading from a pipe would wait for ever
             return False
         with path.open("rb") as opened:
             return image_files.format_of(opened.read(image_files.HEAD_BYTES)) is not None
@@ -293,7 +291,7 @@ def same_form(name: str) -> str:
 
 
 def sentence(what: str, where: Sequence[str]) -> list[str]:
-    """One sentence about all paths with the same problem; empty without paths."""
+    """One sentence about all paths with the same problem; none when there are none."""
     if not where:
         return []
     more = f" and {len(where) - MAX_PATHS} more" if len(where) > MAX_PATHS else ""

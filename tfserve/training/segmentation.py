@@ -36,7 +36,7 @@ from tfserve.training.splitting import spread
 from tfserve.training.store import Store
 
 MAX_TRIED = 20
-"""Maximum held-out images on which exports are tried."""
+"""Exports are tried on so many held-out images."""
 MAX_SHOWN = 8
 SMALL_SIDE = 64
 """Images up to this size are rarely photographs, and a U-Net for them is quick."""
@@ -68,7 +68,7 @@ def train(run: Run) -> dict[str, Any]:
         delivered.network, found.labels, found.numbers, found.display, background=run.parameters["background"]
     )
     forms = _export(run, material, delivered, server, places, contest)
-    with run.clock.stage(PLOTS, "Drawing plots"), run.optional("A plot"):
+    with run.clock.stage(PLOTS, "draws plots"), run.optional("A plot"):
         _draw(run, contest, delivered, places, small, measured)
     if delivered.state is not None:
         with run.optional("logs/"):
@@ -140,7 +140,7 @@ def _measure(
     assert winner is not None
     test = contest.folds.test
     if len(test):
-        message = "Measuring the model on the test part"
+        message = "measures the model on the test part"
         with run.clock.stage("measuring", message) as stage:
             confusions, small = material.measure(
                 delivered.network, material.pictures(delivered.size), test, lambda share: stage.mention(share, message)
@@ -191,7 +191,7 @@ def _predict(server: Segmenter) -> Masks:
 def _export(
     run: Run, material: Material, delivered: Segmented, server: Segmenter, places: Array, contest: Contest
 ) -> list[exports.Export]:
-    """All forms, each tried on held-out images. The first is the SavedModel, which every result needs."""
+    """All forms, each tried on held-out images. The first is the SavedModel, without which there is no result."""
     pictures = material.pictures(delivered.size)
     with exports.stage(run.clock, "SavedModel"):
         trial = _exported(run, pictures, delivered.network, server, spread(places, MAX_TRIED))

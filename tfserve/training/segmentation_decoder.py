@@ -31,7 +31,7 @@ WIDTHS = {4: 32, 8: 64, 16: 64, 32: 64}
 SKIP = 24
 """Channels of the map at stride 4 in the decoder."""
 LAST_FROZEN = 8
-"""The blocks up to this stride stay as they are when the backbone is tuned: they detect generic edges and colours."""
+"""The blocks up to this stride stay as they are when the backbone is tuned: they see edges and colours everywhere."""
 
 Shape = tuple[int, int, int]
 """Height, width and channels of a map."""

@@ -1,4 +1,4 @@
-"""The data shared by the candidates of a segmentation: images and masks in a size, folds, weights, and measuring."""
+"""What the candidates of a segmentation have in common: images and masks in a size, folds, weights, and measuring."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Material:
     def _store(self, what: str, size: tuple[int, int], shape: Sequence[int], read: Callable[[int], Array]) -> Store:
         if (what, size) not in self.stores:
             store = Store(self.count, shape, read, self.run.work)
-            message = f"Reading {self.count} {what} at {size[1]}x{size[0]} pixels"
+            message = f"reads {self.count} {what} in {size[1]}x{size[0]} pixels"
             with self.run.clock.stage(f"read {what} {size}", message) as stage:
                 store.load(self.run.threads, lambda share: stage.mention(share, f"{message}: {share:.0%}"))
             self.stores[what, size] = store
@@ -107,7 +107,7 @@ class Material:
         return dataclasses.replace(folds, folds=folds.folds[: folds.count])
 
     def class_weights(self, places: Array) -> Array:
-        """(classes,) the weight of a pixel of each class."""
+        """(classes,) how much a pixel of each class counts."""
         return class_weights(self.pixels[places].sum(axis=0), balanced=self.run.parameters["class_weights"] == "auto")
 
     # --- measuring
@@ -168,7 +168,7 @@ def predictor(network: Any) -> Callable[[Array, tuple[int, ...]], list[Array]]:
 
 
 def mask(run: Run, place: int) -> Array:
-    """Class numbers (height, width) uint8, in the image's own size; `IGNORED` where no class is known.
+    """Class numbers (height, width) uint8, in the image's own size; `IGNORED` where there is none.
 
     If the file was deleted or changed since it was examined, what was read of it. Raises `OSError` when nothing was.
     """
@@ -177,11 +177,11 @@ def mask(run: Run, place: int) -> Array:
         values = masks.read(run.project / str(image.mask))
         known = [*found.numbers, *([] if found.ignore is None else [found.ignore])]
         if values.shape != (image.height, image.width) or not np.isin(values, known).all():
-            raise Bad("it was changed after the dataset was checked")
+            raise Bad("it was changed after the examination of the project")
     except Bad as error:
         if run.masks is None:
             raise OSError(f"{image.mask}: {error}") from error
-        sentence = f"{image.mask} was deleted or changed after it was read; the pixels read before are used."
+        sentence = f"{image.mask} was deleted or changed after it was read; what was read is used."
         if sentence not in run.notes:
             run.note(sentence)
         return shrunk(run.masks(np.array([place]))[0], (image.height, image.width))

@@ -1,4 +1,4 @@
-"""Checks the project of a segmentation: its masks, the meaning of their values, and whether they match their images."""
+"""Examines the project of a segmentation: its masks, what their values mean, and whether they fit their images."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def examine(search: Search, parameters: Mapping[str, Any]) -> None:
 def _check_count(search: Search) -> None:
     if len(search.images) < MIN_IMAGES:
         search.problems.append(
-            f"{search.root} has {len(search.images)} usable images with masks, but at least {MIN_IMAGES} are needed."
+            f"{search.root} has {len(search.images)} good images with masks, at least {MIN_IMAGES} are needed."
         )
 
 
@@ -70,7 +70,7 @@ def _set_masks(search: Search, mask_of: Mapping[str, Path]) -> None:
 
 
 class _Files:
-    """Masks in separate files, converted if they have colours or another orientation than their images."""
+    """Masks in files of their own, converted where they are not values or not turned as their images are."""
 
     def __init__(self, search: Search, found: Segmented, ignore: Any) -> None:
         self._search = search
@@ -101,7 +101,7 @@ class _Files:
         return looks
 
     def _turns(self, image_of: Mapping[Path, ImageFile], looks: Mapping[Path, Look]) -> dict[Path, int]:
-        """The orientation to apply to each mask; masks of other sizes are a problem."""
+        """The orientation that each mask is to be turned by; masks of other sizes are a problem."""
         sizes = {path: (look.width, look.height) for path, look in looks.items()}
         files = {path: _file_and_size(self._search, image_of[path]) for path in looks}
         turns, wrong = upright.turns(sizes, files)
@@ -159,8 +159,8 @@ class _Files:
         search.display = [display.get(label, label) for label in search.labels]
         if search.ignore is not None and images_with[search.ignore]:
             search.remarks.append(
-                f"The value {search.ignore} in {images_with[search.ignore]} masks is not a class: its pixels are used"
-                " neither for training nor for measuring. If it is a class, set the parameter ignore to 'none'."
+                f"The value {search.ignore} in {images_with[search.ignore]} masks is no class: its pixels are neither"
+                " learnt from nor measured. Set the parameter ignore to 'none' if it is one."
             )
 
     def _check_names(self, values: list[int], names: Names, name_of: Mapping[int, str]) -> None:
@@ -170,12 +170,12 @@ class _Files:
             return
         unused = {number: label for label, number in names.numbers.items() if number not in values}
         search.problems += [
-            f"{names.path} assigns {number} to {names.display.get(label, label)!r}, but no mask has this value."
+            f"{names.path} names {names.display.get(label, label)!r} with {number}, a value that no mask has."
             for number, label in unused.items()
             if number not in (0, search.ignore)
         ]
         search.problems += [
-            f"{names.path} has no name for the mask value {value}. Add a line '<label>,{value}'."
+            f"{names.path} has no name for {value}, a value in the masks. Add a line '<label>,{value}'."
             for value in values
             if value and value not in name_of
         ]
@@ -184,7 +184,7 @@ class _Files:
         search = self._search
         if mask_count and len(values) < MIN_VALUES:
             search.problems.append(
-                f"All masks in {search.root} are background only (0). Annotate at least one other class."
+                f"All masks in {search.root} are only background (0). Something else must be marked in them."
             )
         if len(values) > MAX_VALUES and names is None:
             search.problems.append(
@@ -230,7 +230,7 @@ class _Drawn:
             [f"{path} ({images[path].width}x{images[path].height}, annotated {sizes[path]})" for path in sorted(wrong)],
         )
         if len(search.labels) < MIN_VALUES:
-            search.problems.append(f"No image in {search.root} has an outline. Annotate at least one object.")
+            search.problems.append(f"No image in {search.root} has an outline. Something must be marked in them.")
         if not search.problems:
             _set_masks(search, self._draw(images, values, turns))
 
@@ -257,7 +257,7 @@ class _Drawn:
         if info is not None:
             search.problems += info.problems
             missing = [name for name in classes if not 0 < info.numbers.get(label_of[name], 0) < mask_values.IGNORE]
-            search.problems += sentence(f"{info.path} has no number from 1 to 254 for", missing)
+            search.problems += sentence(f"{info.path} gives no number from 1 to 254 to", missing)
             return {name: info.numbers.get(label_of[name], 0) for name in classes}
         own = {name: self._found.numbers.get(name, 0) for name in classes}
         if all(0 < number < mask_values.IGNORE for number in own.values()) and len(set(own.values())) == len(own):

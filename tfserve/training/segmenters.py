@@ -73,7 +73,7 @@ class LinearHead:
         with self._material.run.clock.stage(stage_name(self, number)) as stage:
             bodies = self._bodies(self._solve(pixels, fold.training, pixel_head.PENALTIES))
             network = segmentation_decoder.segmenter_of_rows(self._maps.shapes, bodies)
-            message = f"{self.name}: measuring fold {number + 1}"
+            message = f"{self.name}: measures fold {number + 1}"
             return self._material.outcome(
                 self.name, number, fold, network, self._maps.rows, lambda share: stage.mention(share, message)
             )  # fmt: skip
@@ -131,7 +131,7 @@ class Trained(ABC):
             network, _ = self._train(f"fold {number + 1}", fold.training, fold.held_out, stage)
             return self._material.outcome(
                 self.name, number, fold, network, self._material.pictures(self.size),
-                lambda _: stage.mention(0.99, f"{message}: measuring"),
+                lambda _: stage.mention(0.99, f"{message}: measures it"),
             )  # fmt: skip
 
     def deliver(self, _: int, places: Array) -> Segmented:
@@ -278,7 +278,7 @@ class Tuned(Decoder):
 
 
 class UNet(Trained):
-    """A U-Net from scratch, trained on augmented images, for images that are not photographs."""
+    """A U-Net from scratch, trained on randomly changed images: for images that are no photographs."""
 
     backbone = "unet"
 
@@ -302,11 +302,11 @@ class UNet(Trained):
     def unsuitable(self) -> str | None:
         count = len(self._material.folds.development)
         return (
-            None if count >= FEW_IMAGES or self._warm else f"{count} images are too few to train a network from scratch"
+            None if count >= FEW_IMAGES or self._warm else f"{count} images are too few to learn a network from scratch"
         )
 
     def deliver(self, variant: int, places: Array) -> Segmented:
-        """Trained from the start on all of `places`, for as many epochs as were useful on the folds."""
+        """Trained anew on all of `places`, for as many epochs as were useful on the folds."""
         states = self._states()
         if states:
             useful = [each.best_epoch if each.epoch < each.epochs else each.epochs for each in states]
@@ -366,6 +366,6 @@ class UNet(Trained):
 
 
 def _measuring_s(material: Material, images: int) -> float:
-    """For the held-out share of images, in proportion to the training images."""
+    """For the share of the images that is held out next to so many that are learnt from."""
     share = float(material.run.parameters["validation_split"])
     return MEASURED_IMAGE_S * images * share / (1 - share)

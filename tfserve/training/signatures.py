@@ -13,7 +13,7 @@
                       → boxes (count, n, 4) in pixels of each file, scores, labels (strings), count
                                                                 for a detection
 
-Masks have the values of the training masks. Those of smaller images in a batch are padded with 0 to
+Masks have the values of the masks that were learnt from. Those of smaller images in a batch are filled up with 0 to
 the right and below; `size` is the height and width of each.
 """
 
@@ -177,15 +177,15 @@ def save(network: Any, server: Classifier | Segmenter | Detector, folder: Path) 
 
 
 def describe(image: dict[str, Any], folder: Path) -> None:
-    """Writes into a SavedModel how files become its input (`tfserve.runtimes.image_metadata`)."""
+    """Writes beside a SavedModel how files become its input (`tfserve.runtimes.image_metadata`)."""
     beside = folder / image_metadata.BESIDE
     beside.parent.mkdir(exist_ok=True)
     beside.write_text(json.dumps(image, ensure_ascii=False, indent=2))
 
 
 def _some(image_bytes: Any) -> Any:
-    """The batch, unless it is empty, for which TensorFlow would report mismatched shapes of some inner layer."""
-    told = "image_bytes: expected at least one encoded image, got an empty batch"
+    """The batch, unless it is empty, of which TensorFlow would say that shapes of a layer deep inside don't fit."""
+    told = "image_bytes: one encoded image or more was expected, an empty batch was given"
     with tf.control_dependencies([tf.debugging.assert_positive(tf.size(image_bytes), message=told)]):
         return tf.identity(image_bytes)
 

@@ -1,4 +1,4 @@
-"""Chooses the size of a network's input from the images."""
+"""The size in which a network sees images, chosen from the images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def network_size(
 
 
 def thumbnail_size(image: ImageFile, side: int = 128) -> tuple[int, int]:
-    """Height and width of a thumbnail of the image."""
+    """Height and width of a small picture of the image."""
     scale = min(1.0, side / max(image.height, image.width))
     return max(1, round(image.height * scale)), max(1, round(image.width * scale))
 

@@ -1,4 +1,4 @@
-"""Splits the images into training, selection (when to stop) and held-out images (only for measuring)."""
+"""One split of the images: which are learnt from, which choose when to stop, and which only measure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfserve.training.folds import divide
 MIN_TO_SELECT = 10
 """A class gives selection images when it has this many to learn from."""
 MIN_SELECTION = 8
-"""With fewer selection images in total, none are used."""
+"""With fewer selection images in all there are none."""
 SELECTION_SHARE = 0.1
 
 
@@ -62,6 +62,6 @@ def aside(labels: Array, training: Array, seed: int) -> tuple[Array, Array]:
 
 
 def spread(places: Array, at_most: int) -> Array:
-    """A number of positions, evenly spread over all."""
+    """So many of the places, evenly spread over all."""
     chosen = np.linspace(0, len(places) - 1, min(at_most, len(places))).astype(int)
     return np.asarray(places[chosen])

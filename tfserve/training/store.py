@@ -23,13 +23,13 @@ from tfserve.training.writing import tells_full_disk
 
 MEMORY_BYTES = 64 * 1024 * 1024
 LEFT_FREE = 4
-"""The file may use this fraction (1/n) of the free disk space."""
+"""The file may take one part in so many of what is free on the disk."""
 
 Read = Callable[[int], Array]
 
 
 class Store:
-    """`read(n)` returns the nth array, uint8 of `shape`. The file is in `folder`."""
+    """`read(n)` gives the nth array, uint8 of `shape`. A file of theirs is in `folder`."""
 
     def __init__(
         self, size: int, shape: Sequence[int], read: Read, folder: Path, memory_bytes: int = MEMORY_BYTES
@@ -45,7 +45,7 @@ class Store:
         self._file: IO[bytes] | None = None
 
     def load(self, threads: int, told: Callable[[float], None]) -> None:
-        """Reads all arrays, if they fit. Calls `told` with the completed share."""
+        """Reads all, if there is a place for them. Calls `told` with the share that is done."""
         if self._in_memory:
             kept = np.empty((self.size, *self.shape), np.uint8)
             self._fill(kept.__setitem__, threads, told)

@@ -73,7 +73,7 @@ class _Expected:
 
 
 class Stage:
-    """A running stage."""
+    """A stage that is under way."""
 
     def __init__(self, clock: Clock, name: str) -> None:
         self._clock, self.name = clock, name

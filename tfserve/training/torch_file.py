@@ -1,7 +1,7 @@
-"""Reads the tensors of a PyTorch state dict, without PyTorch and without running code from the file.
+"""Reads the tensors of a PyTorch state dict, without PyTorch and without running anything that the file says.
 
-A `.pth` file holds pickles, and unpickling runs the functions that they name. Here only three names are allowed: the
-dictionary, the constructor of a tensor and the types of storage. Everything else is rejected.
+A `.pth` file holds pickles, and unpickling runs whatever they name. Here only three names mean anything: the
+dictionary, the constructor of a tensor and the types of storage. Everything else is refused.
 
     before PyTorch 1.6   magic, protocol, machine, state dict, storage keys: five pickles; then each storage's numbers
     since                a zip with data.pkl and one file for each storage
@@ -83,7 +83,7 @@ def read(file: Path) -> dict[str, Array]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """An unpickler that accepts only tensors."""
+    """Knows tensors, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -92,7 +92,7 @@ class _Unpickler(pickle.Unpickler):
             return _rebuild
         if module == "torch" and name in STORAGES:
             return np.dtype(STORAGES[name])
-        raise Invalid(f"the file names {module}.{name}, but a state dict contains only tensors")
+        raise Invalid(f"the file names {module}.{name}, but a state dict holds nothing but tensors")
 
     def persistent_load(self, pid: Any) -> _Storage:
         _, dtype, key, _, count = pid[:5]
@@ -106,7 +106,7 @@ def _rebuild(storage: _Storage, offset: int, shape: Any, strides: Any, *_: objec
 def _read_stream(opened: IO[bytes]) -> tuple[dict[str, _View], Mapping[str, Array]]:
     magic, _, _ = (_load(opened) for _ in range(3))
     if magic != MAGIC:
-        raise ValueError("it does not start like one")
+        raise ValueError("it does not begin like one")
     views = _views(_load(opened))
     dtypes = {view.storage.key: view.storage.dtype for view in views.values()}
     return views, {str(key): _next_storage(opened, dtypes.get(str(key))) for key in _load(opened)}
@@ -140,7 +140,7 @@ def _unpacked(archive: zipfile.ZipFile, name: str, storage: _Storage) -> Array:
 
 def _bytes(count: int, dtype: np.dtype[Any]) -> int:
     if not 0 <= count * dtype.itemsize <= MAX_BYTES:
-        raise ValueError(f"it has a storage of {count} numbers (limit: {MAX_BYTES} bytes)")
+        raise ValueError(f"it has {count} numbers in one place (limit: {MAX_BYTES} bytes)")
     return count * dtype.itemsize
 
 
@@ -149,7 +149,7 @@ def _load(opened: IO[bytes]) -> Any:
     begin = opened.tell()
     for opcode, argument, place in pickletools.genops(opened):
         if "PUT" in opcode.name and int(argument or 0) > MAX_MEMO:
-            raise ValueError(f"it stores a value under the number {argument}")
+            raise ValueError(f"it keeps a value under the number {argument}")
         if (place or 0) - begin > MAX_PICKLE_BYTES:
             raise ValueError("its index is too long")
     opened.seek(begin)
@@ -162,10 +162,10 @@ def _views(loaded: Any) -> dict[str, _View]:
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict):
-        raise TypeError(f"it contains a {type(loaded).__name__}, expected tensors by name")
+        raise TypeError(f"it holds a {type(loaded).__name__}, not tensors by name")
     views = {str(name): value for name, value in loaded.items() if isinstance(value, _View)}
     if not views:
-        raise ValueError("it contains no tensors")
+        raise ValueError("it holds no tensors")
     return views
 
 
@@ -176,12 +176,12 @@ def _numbers(data: bytes, dtype: np.dtype[Any], count: int) -> Array:
 
 
 def _check(view: _View, count: int) -> None:
-    """Raises `ValueError` unless a tensor is inside its storage of `count` numbers."""
+    """Whether a tensor lies in its storage of so many numbers. Raises `ValueError`."""
     last = view.offset + sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
     too_large = math.prod(view.shape) > count  # a stride of 0 could repeat a number without end
     is_outside = view.offset < 0 or min(view.strides, default=0) < 0 or last >= count
     if 0 not in view.shape and (is_outside or too_large):
-        raise ValueError("a tensor extends beyond its storage")
+        raise ValueError("a tensor reaches beyond its storage")
 
 
 def _array(view: _View, storages: Mapping[str, Array]) -> Array:

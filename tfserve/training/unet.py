@@ -1,4 +1,4 @@
-"""A U-Net, with skip connections between its downsampling and upsampling steps, and the loss for segmentation."""
+"""A U-Net: down by halves and up again, with what was seen on the way down beside it. And the loss for segmentation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 MAX_DEPTH = 4
 GROWTH = 1.5
-"""Factor of the filters after each halving. 2 would take more than twice the time, for little benefit."""
+"""So many times the filters after each halving. Twice as many would take more than twice the time, to little use."""
 SMALLEST_SIDE = 8
 IGNORED = 255
 """The class number of pixels that belong to no class."""

@@ -1,4 +1,4 @@
-"""The verdict on a classification, in a sentence: whether anything was learnt, and which classes are confused.
+"""What the figures of a classification mean, in a sentence: whether anything was learnt, and what is confused.
 
 Whether it is better than guessing is decided by a permutation test: would predictions that have nothing to do with the
 images reach this balanced accuracy in more than one of 20 cases? That holds for unbalanced classes and few images.
@@ -25,7 +25,7 @@ Z95, Z80 = 1.96, 1.28
 CONFUSED_SHARE = 0.1
 FEW = 5
 ENOUGH_PER_CLASS = 10
-"""With this many measured images of each class, a useful model would be significantly better than guessing."""
+"""With so many measured images of each class, a useful model would have shown itself."""
 MAX_NAMED = 3
 
 
@@ -90,7 +90,7 @@ def _beats_chance(truth: Array, predicted: Array, balanced: float, classes: int)
 
 
 def _confused(matrix: Array, labels: Sequence[str]) -> list[tuple[str, str, float]]:
-    """(true label, predicted label, share), the most frequent first; only where it is more than chance."""
+    """(true label, predicted label, share), the most frequent first; only where it is more than bad luck."""
     found = []
     for row, column in np.argwhere(matrix >= 2):
         count = int(matrix[row].sum())
@@ -100,20 +100,20 @@ def _confused(matrix: Array, labels: Sequence[str]) -> list[tuple[str, str, floa
 
 
 def _sentence(verdict: Verdict, count: int, hits: int) -> str:
-    figures = f"{hits} of {count} images correct, {verdict.majority:.0%} are of the largest class"
+    figures = f"{hits} of {count} images right, {verdict.majority:.0%} are of the largest class"
     if verdict.code == "guessing":
         return f"no better than guessing ({figures})"
     if verdict.code == "too_few":
-        return f"too few images for a verdict ({figures}, which could be chance): add images"
+        return f"too few images to tell ({figures}, which could be luck): add images"
     words = [{"good": "good", "fair": "fair", "weak": "weak, but better than guessing"}[verdict.code]]
     if verdict.confused:
         often = "often" if verdict.confused[0][2] < 0.5 else "mostly"
-        named = " and ".join(f"`{true}` is {often} mistaken for `{taken}`" for true, taken, _ in verdict.confused[:1])
+        named = " and ".join(f"`{true}` is {often} taken for `{taken}`" for true, taken, _ in verdict.confused[:1])
         words.append(f"but {named}")
     if hits / count < verdict.majority:
-        words.append("but always predicting the largest class would be correct more often")
+        words.append("but answering with the largest class would be right more often")
     if verdict.few_images:
         named = ", ".join(f"`{label}`" for label in verdict.few_images[:MAX_NAMED])
         more = len(verdict.few_images) - MAX_NAMED
-        words.append(f"with too few images to judge {named}" + (f" and {more} more" * (more > 0)))
+        words.append(f"with too few images to tell how good it is at {named}" + (f" and {more} more" * (more > 0)))
     return ", ".join(words)

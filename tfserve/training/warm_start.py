@@ -27,7 +27,7 @@ RATE_SHARE, EPOCHS_SHARE = 0.3, 0.5
 """Of the learning rate and of the epochs that training from scratch takes."""
 CLASS_LAYERS = "logits"
 MIN_UNSEEN, MIN_UNSEEN_PER_CLASS = 10, 2
-"""With fewer images that are new to the earlier model, measurements would be biased."""
+"""With fewer images that are new to the earlier model there is nothing honest to measure on."""
 
 
 class WarmStart:
@@ -73,14 +73,14 @@ class WarmStart:
         file = self.earlier.folder / KERAS_FILE
         try:
             return {key: layer.get_weights() for key, layer in _layers(keras.saving.load_model(file, compile=False))}
-        except Exception as error:  # a damaged file can make Keras raise anything
+        except Exception as error:  # whatever a damaged file makes Keras raise
             raise Invalid(
                 f"{PARAMETER}: {file} can't be read: {type(error).__name__}: {str(error)[:300]}. Train without"
-                f" {PARAMETER}, or start from another task."
+                f" {PARAMETER}, or from another task."
             ) from error
 
     def fill(self, model: Any) -> None:
-        """Copies the matching layers into a network, and reports their number."""
+        """Copies what fits into a network. Says in the report how many layers that was."""
         layers = list(_layers(model))
         copied = sum(self._fill(key, layer) for key, layer in layers)
         self.report |= {"layers_copied": copied, "layers": len(layers)}
@@ -152,11 +152,11 @@ class Uses:
         if self.warm.measures_unseen or (earlier.learnt is not None and earlier.learnt.frozen):
             return ""
         if earlier.learnt is None:
-            return f"task {earlier.task_id}, from which it started, may have been trained on the measured images"
+            return f"task {earlier.task_id}, from which it started, may have learnt from the measured images"
         known = set(earlier.learnt.images)
         count = sum(image.digest in known for image in self.measured)
         share = f"{count} of the {len(self.measured)} measured images"
-        return f"task {earlier.task_id}, from which it started, was trained on {share}" if count else ""
+        return f"task {earlier.task_id}, from which it started, had learnt from {share}" if count else ""
 
 
 def remember(folder: Path, images: Sequence[ImageFile], warm: WarmStart | None, *, frozen: bool) -> None:
@@ -164,7 +164,7 @@ def remember(folder: Path, images: Sequence[ImageFile], warm: WarmStart | None, 
     learnt = Learnt(sorted({image.digest for image in images}), frozen)
     if warm is not None:
         theirs = warm.earlier.learnt
-        if theirs is None:  # unknown, so not recorded
+        if theirs is None:  # nothing is known, so nothing is claimed
             return
         learnt = Learnt(sorted({*learnt.images, *theirs.images}), frozen and theirs.frozen)
     (folder / LEARNT_FILE).write_bytes(msgspec.json.encode(learnt))
@@ -198,7 +198,7 @@ def _flat(model: Any) -> Iterator[Any]:
 def _sentence(report: Mapping[str, Any], earlier: Earlier) -> str:
     if not report["reused"]:
         return (
-            f"Warm start: the delivered model uses nothing of task {earlier.task_id} ({earlier.backbone}), because"
+            f"Warm start: nothing of task {earlier.task_id} ({earlier.backbone}) is in the delivered model, since"
             " another candidate was better."
         )
     parts = [f"Warm start: continued from the {earlier.backbone} network of task {earlier.task_id}"]

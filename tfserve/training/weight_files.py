@@ -24,7 +24,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 COUNTS = {MOBILE_NET: 2_257_984, EFFICIENT_NET: 4_049_571, SMALL_NET: 939_120}
 """Numbers in the weights without the top."""
 NEW_SUFFIX, OLD_SUFFIX = ".weights.h5", ".h5"
-"""The attribute by which Keras distinguishes its two forms of HDF5 files."""
+"""By which Keras tells its two forms of HDF5 files apart."""
 UPLOADED = "weights"
 
 
@@ -36,19 +36,19 @@ def network_of(file: Path, names: Sequence[str]) -> str:
     if _is_torch(file, begin):
         if LITE_NET not in names:
             raise Invalid(
-                f"weights: {file} is a PyTorch file, which is supported for {LITE_NET} only; the backbone is"
+                f"weights: {file} is a PyTorch file, which is read for {LITE_NET} only; the backbone is"
                 f" {' or '.join(names)}. Set backbone to {LITE_NET}, or give Keras weights (.h5)."
             )
         lite_weights.read(file)
         return LITE_NET
     raise Invalid(
-        f"weights: {file} is not a weight file: it has {file.stat().st_size} bytes and begins with {begin!r}."
-        " Expected: Keras weights without the top in HDF5 (.h5), or a state dict of EfficientNet-Lite0 (.pth)."
+        f"weights: {file} is not a file of weights: it has {file.stat().st_size} bytes and begins with {begin!r}."
+        " Expected: Keras' weights without the top, in HDF5 (.h5), or a state dict of EfficientNet-Lite0 (.pth)."
     )
 
 
 def keep(folder: Path, data: bytes) -> Path:
-    """Writes an uploaded file into `folder`, without parsing it, which only workers do. Raises `OSError`."""
+    """Writes an uploaded file into `folder`, without looking into it: only workers do. Raises `OSError`."""
     file = folder / (UPLOADED + (OLD_SUFFIX if data.startswith(HDF5) else ".pth"))
     file.write_bytes(data)
     return file
@@ -100,7 +100,7 @@ def _network_of_hdf5(file: Path, names: Sequence[str]) -> str:
             return name
     expected = ", ".join(f"{name} has {numbers}" for name, numbers in known.items()) or f"{names[0]} takes a .pth file"
     raise Invalid(
-        f"weights: {file} has {count} numbers, which matches no backbone without its top ({expected}). Save them with"
+        f"weights: {file} has {count} numbers, which fits no backbone without its top ({expected}). Save them with"
         " include_top=False, and set `backbone` to the network."
     )
 
@@ -115,7 +115,7 @@ def _count(file: Path) -> int:
             return sum(_finite(each) for each in _datasets(opened.get("model_weights", opened)))
     except Invalid as error:
         raise Invalid(f"weights: {file}: {error.message}") from None
-    except Exception as error:  # a damaged file can make HDF5 raise anything
+    except Exception as error:  # whatever a damaged file makes HDF5 raise
         raise Invalid(f"weights: {file} can't be read as HDF5: {str(error)[:200]}. Is it truncated?") from error
 
 
@@ -127,7 +127,7 @@ def _refuse_links(opened: Any) -> None:
         return None if isinstance(link, h5py.HardLink) else name
 
     if (found := opened.visititems_links(name_of_link)) is not None:
-        raise Invalid(f"{found} is a link, but weights must be in the file itself.")
+        raise Invalid(f"{found} is a link, but weights lie in the file itself.")
 
 
 def _datasets(group: Any) -> list[Any]:
@@ -138,7 +138,7 @@ def _datasets(group: Any) -> list[Any]:
     group.visititems(lambda _, each: found.append(each) if isinstance(each, h5py.Dataset) else None)
     for each in found:
         if each.external or each.is_virtual:
-            raise Invalid(f"{each.name} is in another file, but weights must be in the file itself.")
+            raise Invalid(f"{each.name} lies in another file, but weights lie in the file itself.")
     numbers = [each for each in found if each.dtype.kind in "fiu"]
     if sum(each.size for each in numbers) > 2 * max(COUNTS.values()):
         raise Invalid("it has more numbers than any backbone.")
@@ -148,5 +148,5 @@ def _datasets(group: Any) -> list[Any]:
 def _finite(dataset: Any) -> int:
     """The size of a dataset. Raises `Invalid` for NaN and infinity."""
     if not np.isfinite(dataset[()]).all():
-        raise Invalid(f"{dataset.name} has values that are not finite numbers.")
+        raise Invalid(f"{dataset.name} has values that are no finite numbers.")
     return int(dataset.size)

@@ -1,4 +1,4 @@
-"""Writes files and folders atomically, and recognises a full disk."""
+"""Files and folders that are either complete or not there, and what a full disk looks like."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FULL_WORDS = ("No space left on device", "Disk quota exceeded", "File too large
 
 @contextmanager
 def written_aside(file: Path) -> Iterator[Path]:
-    """A path to write to. It replaces `file` when the block succeeds, and is removed when it fails."""
+    """A path to write to. It takes the place of `file` when the block ends well, and is removed when it does not."""
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".{file.name}.writing")
     try:
@@ -47,7 +47,7 @@ def temporary_files(folder: Path) -> Iterator[None]:
 
 
 def aside_of(folder: Path) -> Path:
-    """The path where a folder is written before it is complete: next to it, so that it only has to be renamed."""
+    """Where a folder is written before it is complete: beside it, so that it needs only a new name."""
     return folder.with_name(f".{folder.name}.writing")
 
 
@@ -60,7 +60,7 @@ def make_folder(folder: Path, umask: int | None) -> None:
 
 
 def publish(aside: Path, folder: Path, umask: int | None = None) -> None:
-    """Renames a completed folder, and points `latest` next to it there.
+    """Gives a folder that is complete its name, and lets `latest` beside it lead there.
 
     The permissions are those that `umask` leaves; without one they stay as they are.
     """
@@ -72,15 +72,15 @@ def publish(aside: Path, folder: Path, umask: int | None = None) -> None:
     aside.rename(folder)
     try:
         link_latest(folder)
-    except OSError as error:  # the result is complete without the link
-        print(f"{folder.parent / LATEST} could not be updated, so it does not point to {folder}: {error}", flush=True)
+    except OSError as error:  # the result is complete without it
+        print(f"{folder.parent / LATEST} could not be changed, so it does not lead to {folder}: {error}", flush=True)
 
 
 def link_latest(folder: Path) -> None:
-    """Points `latest` next to `folder` there, atomically; unless a user's own file is there."""
+    """`latest` beside `folder` leads there from now on, without a moment in between; unless a user's own is there."""
     latest = folder.parent / LATEST
     if is_in_the_way(latest):
-        print(f"{latest} is not a link, so it was left unchanged; the result is in {folder}", flush=True)
+        print(f"{latest} is no link, so it was left as it is; the result is {folder}", flush=True)
         return
     new = folder.parent / f".{LATEST}.{folder.name}"
     new.unlink(missing_ok=True)

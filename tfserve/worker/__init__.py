@@ -1,1 +1,1 @@
-"""The program in a worker process: it runs scripts, hosts workspace threads, serves a model or trains."""
+"""The program in a worker process: it runs scripts, hosts threads or answers predictions, and calls nobody."""

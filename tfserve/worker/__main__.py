@@ -1,6 +1,6 @@
 """`python -P -X faulthandler -m tfserve.worker --fd N [--warm]`: a worker, started by the supervisor.
 
-N is its end of a socket pair. It sends `WorkerReady`, receives a role, and keeps it until it exits.
+N is its end of a socket pair. It says `WorkerReady`, is given a role, and has it for the rest of its life.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--fd", type=int, required=True, help="the worker's end of a socket pair")
     parser.add_argument("--warm", action="store_true", help="import TensorFlow before being given a role")
     parser.add_argument(
-        "--callers-umask", type=lambda text: int(text, 8), help="octal; for roles that write to paths chosen by callers"
+        "--callers-umask", type=lambda text: int(text, 8), help="octal; for roles that write where callers say"
     )
     options = parser.parse_args(argv)
 
@@ -55,16 +55,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         _serve(connection, interrupts, inbox, options.callers_umask)
         linux.kill_descendants()
         status = 0
-    except BaseException:  # a script's signal handler that exits, or a bug in the worker
+    except BaseException:  # a signal handler of a script's that exits, or a fault of ours
         traceback.print_exc()
     finally:
         streams.flush()
-        # Not sys.exit, which would wait for threads of scripts and of TensorFlow.
+        # Not sys.exit: threads of scripts and TensorFlow's own would be waited for.
         os._exit(status)
 
 
 def _warm_up() -> bool:
-    """Whether TensorFlow is installed; other runtimes do not need it."""
+    """Whether TensorFlow is there to be imported; other runtimes do without it."""
     from tfserve.runtimes import tensorflow
 
     try:
@@ -75,7 +75,7 @@ def _warm_up() -> bool:
 
 
 def _connect(fd: int) -> BlockingConnection:
-    """Takes over the socket, and makes this process exit with the one at its other end."""
+    """Takes over the socket, and ties this process to the one at its other end."""
     sock = socket.socket(fileno=fd)
     sock.set_inheritable(False)
     peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
@@ -89,7 +89,7 @@ def _connect(fd: int) -> BlockingConnection:
 def _serve(
     connection: BlockingConnection, interrupts: Interrupts, inbox: Inbox, callers_umask: int | None = None
 ) -> None:
-    """Waits for a role and runs it. A worker imports only the code of its own role."""
+    """Waits for a role and plays it. Each role is imported only by the worker that has it."""
     for request_id, message in inbox:
         if callers_umask is not None and isinstance(message, BecomeScripts | BecomeHost):
             os.umask(callers_umask)
@@ -117,7 +117,7 @@ def _serve(
                 from tfserve.worker.compare import CompareRole
 
                 return CompareRole(connection).serve(inbox, request_id, message)
-        refused = Invalid(f"a worker without a role received {type(message).__name__}")
+        refused = Invalid(f"a worker without a role was sent {type(message).__name__}")
         connection.answer(request_id, Failed(failure=refused.to_failure()))
     return None
 

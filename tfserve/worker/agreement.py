@@ -1,4 +1,4 @@
-"""Compares the outputs of two runtimes: whether they agree, and by how much they differ."""
+"""Whether two runtimes gave the same numbers, and by how much they differ."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tfserve.tensors import Array
 RTOL, ATOL = 1e-3, 1e-5
 """For floats of 32 bits or fewer, and for half of the bits at most when that is coarser."""
 RTOL_64, ATOL_64 = 1e-9, 1e-12
-"""Tolerance for 64-bit models, which need more precision than 32 bits offer."""
+"""Who asks for 64 bits wants more than 32 bits can tell."""
 TIE = 1e-6
-"""An output this close to the highest one counts as the highest, too."""
+"""So close to the highest output another one counts as the highest too."""
 
 MASK_RANK = 2
 """Outputs with more dimensions have a class for each position of an example."""
@@ -25,11 +25,11 @@ MAX_CLOSE_SHARE = 1e-3
 """The largest share of an example's positions (pixels) that may have another class, where two classes are close."""
 
 REDUCED_CLASSES, REDUCED_SPAN = 0.95, 0.1
-"""At reduced precision: minimum share of equal classes, and maximum difference relative to an output's range."""
+"""With fewer bits asked for: the least share of same classes, and the largest difference by the span of an output."""
 
 
 class Difference(msgspec.Struct):
-    """The result so far; `problem` is the first reason why the outputs do not agree.
+    """What was found so far; `problem` is the first reason why the outputs do not agree.
 
     `other_classes` is the largest share of an example's positions with another class that was accepted.
     """
@@ -81,7 +81,7 @@ def compare_reduced(
     *,
     close: Close = NONE,
 ) -> None:
-    """The same for a runtime at reduced precision."""
+    """The same for a runtime that was asked to compute with fewer bits."""
     before, found.problem = found.problem, ""
     compare(found, names, given, expected, close=close)
     strict, found.problem = found.problem, before
@@ -97,7 +97,7 @@ def compare_reduced(
 
 
 def _compare(found: Difference, given: Array, original: Array, close: Array | None) -> str:
-    """The reason why the two do not agree, or an empty string."""
+    """The reason why the two do not agree, or nothing."""
     if given.shape != original.shape:
         return f"has the shape {list(given.shape)}, not {list(original.shape)}"
     if given.dtype != original.dtype:
@@ -121,7 +121,7 @@ def _accept(found: Difference, other: Array) -> str:
     examples = np.atleast_1d(other)
     share = float(examples.reshape(len(examples), -1).mean(axis=1).max())
     if share > MAX_CLOSE_SHARE:
-        return f"has another class at {share:.2%} of the positions of an example"
+        return f"has another class at {share:.2%} of an example's positions"
     found.other_classes = max(found.other_classes, share)
     return ""
 
@@ -131,12 +131,12 @@ def _compare_floats(found: Difference, given: Array, original: Array) -> str:
     one, other = given.astype(np.float64), original.astype(np.float64)
     finite = np.isfinite(other)
     if not np.array_equal(one[~finite], other[~finite], equal_nan=True) or not np.isfinite(one[finite]).all():
-        return "has NaN or infinite values at other positions"
+        return "differs in which of its numbers are finite"
     difference, size = np.abs(one[finite] - other[finite]), np.abs(other[finite])
     if difference.size:
         found.max_abs = max(found.max_abs, float(difference.max()))
         found.max_rel = max(found.max_rel, float((difference / np.maximum(size, tolerance.absolute)).max()))
-    # Where large numbers cancel out, the remainder is only as precise as they are.
+    # Where large numbers cancel out, what is left over is as coarse as they are.
     scale = max(1.0, float(size.max(initial=0.0)))
     agrees = bool((difference <= tolerance.relative * size + tolerance.absolute * scale).all())
     same = _same_classes(one, other)

@@ -1,7 +1,7 @@
-"""Computes several requests as one batch, where that is known to give the same results.
+"""Several requests in one computation, where that is known to give the same numbers.
 
-A model may mix the rows of its batch (with a mean over them, for example), which no signature shows. So requests are
-batched only if names, types and shapes allow it, and the first batches are compared with single computations.
+A model may mix the rows of its batch (a mean over them, say), and no signature tells. So requests are put together
+only if names, types and shapes allow it, and the first times both ways are computed and compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RowShape = tuple[tuple[str, ...], ...]
 
 @dataclass(eq=False)
 class Plan:
-    """How a request is computed; shared by all requests with the same names and row shapes.
+    """What the names of a request mean; shared by all requests with the same names and shapes of rows.
 
     `feeds` are the targets of each given name, `names` the fetched name of each output. `proofs` counts how often
     batches gave the same numbers as single requests; `mixes_rows` is set as soon as one did not. With
@@ -44,7 +44,7 @@ class Plan:
     _by_rows: dict[RowShape | None, Plan] = field(default_factory=dict)
 
     def for_rows(self, shape: RowShape | None) -> Plan:
-        """The plan of requests whose rows have this shape: proofs for other shapes do not apply to them."""
+        """The plan of requests whose rows have this shape: what was proved of others does not hold for them."""
         found = self._by_rows.get(shape)
         if found is None:
             if len(self._by_rows) >= MAX_ROW_SHAPES:
@@ -61,7 +61,7 @@ class Plan:
 
 
 def row_shape(inputs: Inputs) -> RowShape | None:
-    """What requests must have in common to share a batch; None when their inputs differ in their number of rows."""
+    """What requests must have in common to be put together; None when their inputs differ in their number of rows."""
     rows = {array.shape[0] for array in inputs.values()}
     if len(rows) != 1 or 0 in rows:
         return None
@@ -136,7 +136,7 @@ def _agree(batched: Outputs, alone: Outputs | TFserveError) -> bool:
 
 
 def _is_same(a: Array | None, b: Array | None) -> bool:
-    """Equal, apart from rounding errors of adding floats in another order."""
+    """Equal, but for the noise that comes from adding floats in another order."""
     if a is None or b is None or a.shape != b.shape:
         return False
     if a.dtype.kind in "biuO":
@@ -148,7 +148,7 @@ def _is_same(a: Array | None, b: Array | None) -> bool:
 
 
 def _are_equal(batch: Sequence[Inputs]) -> bool:
-    """Whether all requests are equal, so that mixing their rows would not show."""
+    """Whether all requests ask the same, so that mixing their rows would not show."""
     first = batch[0]
     return all(np.array_equal(inputs[name], first[name]) for inputs in batch[1:] for name in first)
 

@@ -1,4 +1,4 @@
-"""Assigns threads and processes that a script starts to its session, so that they print to its output."""
+"""Threads and processes that the script of a session starts belong to the session, and print to its output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FORK_HANDLED = threading.local()
 
 
 def install() -> None:
-    """Installs the hooks in this process, permanently."""
+    """From now on, for good, in this process."""
     _hand_on_to_threads()
     _hand_on_to_work_items()
     _hand_on_to_processes()
@@ -65,7 +65,7 @@ class _Entering:
 
 
 def _hand_on_to_work_items() -> None:
-    """A pool shared by several sessions runs each call in the session that submitted it."""
+    """A pool that several sessions share runs each call for the one that submitted it."""
     item = concurrent.futures.thread._WorkItem
     make, run = item.__init__, item.run
 
@@ -124,7 +124,7 @@ def _spawning(spawn: Callable[..., int]) -> Callable[..., int]:
 
 
 def _system(command: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> int:
-    """`os.system`, implemented with the hook above."""
+    """`os.system`, by way of what is handed on above."""
     code = subprocess.call(["/bin/sh", "-c", command], close_fds=False)
     return -code if code < 0 else code << 8
 

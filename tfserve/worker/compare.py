@@ -1,6 +1,6 @@
-"""The role that finds the fastest runtime for a model, and checks that it agrees with TensorFlow.
+"""The role that finds out which runtime computes a model fastest, and whether it gives TensorFlow's numbers.
 
-Each candidate gets its own process, so a converter that crashes, hangs or exhausts memory affects nothing else.
+One candidate is tried per process: a converter that crashes, hangs or eats memory costs only itself.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from tfserve.worker.trial_inputs import Inputs
 log = logging.getLogger(__name__)
 
 NICE = 10
-"""Niceness: predictions of other processes come first."""
+"""So much less of the processor than those who answer predictions."""
 DEVICE = "/cpu:0"
 WARM_CALLS = 3
 ROUND_S = 0.001
-"""Shorter calls are timed in groups."""
+"""Calls that are shorter are timed several at once."""
 MIN_ROUNDS, ENOUGH_S, TOO_LONG_S = 5, 0.4, 2.0
 NEAR = 1.1
-"""The shortest time is trusted when another one came this close to it."""
+"""A shortest time is believed when another one came so near to it."""
 
 
 class CompareRole:
-    """Processes identification and conversion requests one by one."""
+    """Identifies or converts what it is told to, one after the other."""
 
     def __init__(self, connection: BlockingConnection) -> None:
         self._connection = connection
         os.nice(NICE)
 
     def serve(self, inbox: Inbox, request_id: int, first: Message) -> None:
-        """Answers `first`, then all further requests in order, until `Stop`."""
+        """Answers `first`, then everything else in order, until the worker is to stop."""
         self._connection.answer(request_id, answer(first))
         for each_id, message in inbox:
             self._connection.answer(each_id, answer(message))
@@ -65,7 +65,7 @@ def answer(message: Message) -> Message:
                 return Done(value=fingerprint.key(_located(message.path), precision=message.precision))
             case Convert():
                 return Converted(trial=_try(message))
-        raise Invalid(f"a conversion worker received {type(message).__name__}")
+        raise Invalid(f"a worker that converts was sent {type(message).__name__}")
     except TFserveError as error:
         return Failed(failure=error.to_failure())
     except OSError as error:
@@ -78,7 +78,7 @@ def _located(path: str) -> Located:
         raise Unsupported(f"{path} was {NOT_COMPARED}.")
     if model.format not in formats.CONVERTIBLE:
         raise Unsupported(
-            f"{path} is a {model.format}. Only SavedModels, Keras files and TensorFlow.js models are converted."
+            f"{path} is a {model.format}: SavedModels, Keras files and TensorFlow.js models are converted."
         )
     return model
 
@@ -88,7 +88,7 @@ def _try(message: Convert) -> Trial:
     with_reference = _try_tensorflow if message.candidate == TENSORFLOW else _try_candidate
     trial = with_reference(model, message)
     if fingerprint.key(model, precision=message.precision) != message.key:
-        raise Conflict(f"The files of {message.path} changed during the conversion.")
+        raise Conflict(f"The files of {message.path} changed while they were converted.")
     return trial
 
 
@@ -104,7 +104,7 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
     runtime = runtimes.load(Located(formats.SAVED_MODEL, saved_model, None), device=DEVICE, runtime=TENSORFLOW)
     name = conversion.signature_of(runtime.signatures)
     if isinstance(runtime, GraphModel) and runtime.lacked_values:
-        # Converters restore only the variables of the SavedModel's saver; the others have arbitrary values.
+        # Converters restore a SavedModel as its saver does, and compute with whatever is in the other variables.
         frozen.write(saved_model, name, folder / "frozen")
         saved_model = folder / "frozen"
     kept = held_out.samples(model, name, runtime.signatures[name])
@@ -120,11 +120,11 @@ def _try_tensorflow(model: Located, message: Convert) -> Trial:
     return trial
 
 
-# --- then one candidate
+# --- and then one other
 
 
 def _try_candidate(model: Located, message: Convert) -> Trial:  # noqa: ARG001 - the reference says where the graph is
-    """Any failure of a converter is a result, not an error of the worker."""
+    """A converter's failure of any kind is a result; it is not ours."""
     trial = Trial(runtime=message.candidate, ok=False)
     found = Reference.read(Path(message.work_folder))
     if found.problem and (found.must_stay or not message.was_requested):
@@ -164,9 +164,9 @@ def _converted(trial: Trial, found: Reference, message: Convert) -> Runtime:
 
 
 def _compared(trial: Trial, runtime: Runtime, found: Reference, *, reduced: bool) -> str:
-    """Why the outputs do not agree, or an empty string; then `trial.guard` has the limits within which they do.
+    """The reason why the outputs do not agree, or nothing; then `trial.guard` says where they do.
 
-    Ordinary inputs must agree. Where extreme ones do not, TensorFlow answers requests with such values.
+    Ordinary inputs must agree. Where others do not, requests with such values are TensorFlow's.
     """
     difference, agreed = Difference(), len(found.envelopes) - 1
     odd: set[str] = set()
@@ -197,10 +197,10 @@ def _problem(difference: Difference, runtime: Runtime, found: Reference, case: C
         given = reference.compute(runtime, case.arrays(), names, found.name)
     except TFserveError as error:
         if expected is not None:
-            difference.problem = f"it rejects inputs that TensorFlow accepts: {error.message}"
+            difference.problem = f"it refuses what TensorFlow computes: {error.message}"
     else:
         if expected is None:
-            difference.problem = "it accepts inputs that TensorFlow rejects"
+            difference.problem = "it computes what TensorFlow refuses"
         else:
             compare = agreement.compare_reduced if reduced else agreement.compare
             compare(difference, names, given, expected, close=case.close_calls())
@@ -208,12 +208,12 @@ def _problem(difference: Difference, runtime: Runtime, found: Reference, case: C
 
 
 def _why_useless(guard: Guard, found: Reference) -> str:
-    """Why a model that agrees could hardly be used, or an empty string."""
+    """Why a model that agrees would compute next to nothing, or nothing."""
     if single := [name for name, (lowest, highest) in guard.ranges.items() if lowest == highest]:
-        return f"it agrees with TensorFlow for only one value of {single[0]!r}"
+        return f"it agrees with TensorFlow only for a single number in {single[0]!r}"
     samples = [case.arrays() for case in found.cases if case.what == SAMPLE]
     left = sum(outside(guard, inputs) is not None for inputs in samples)
-    return "it does not agree with TensorFlow for the values in most requests" if left > len(samples) / 2 else ""
+    return "most requests have values for which it does not agree with TensorFlow" if left > len(samples) / 2 else ""
 
 
 def _measure(trial: Trial, runtime: Runtime, found: Reference) -> None:

@@ -1,6 +1,6 @@
-"""Computes batches: joins the tensors of several requests, runs the model once and splits the outputs.
+"""Computes batches: tensors of many requests joined, one run of the model, the outputs cut apart again.
 
-Batches contain only requests of one group, and only where batching was shown to give the same results (`batching`).
+Batches are made only of requests of one group, and only where that was shown to give the same numbers (`batching`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAX_KNOWN = 1024
 
 @dataclass(eq=False)
 class Known:
-    """How the requests of a group are computed, independent of their values.
+    """What holds for all requests of a group, whatever is in them: how they are computed.
 
     `has_fixed_rows` when the signature says how many rows there are: then that is checked for each request, since
     the number of rows is not part of a group. A refusal is never kept, it belongs to one request.
@@ -66,11 +66,11 @@ class Computation:
         self._known: dict[Group, Known] = {}
 
     def prepares(self, ask: Ask) -> bool:
-        """Whether the request must be preprocessed before it is queued for the model."""
+        """Whether the request has to be made ready before it waits for the model."""
         return self._preparing is not None and self._preparing.prepares(ask.signature) is not None
 
     def prepare(self, ask: Ask) -> Ask | Refusal:
-        """The preprocessed request. Any thread may call this while another one runs the model."""
+        """The request as the model computes it. Any thread may call it, while another one computes."""
         return _refusing(lambda: self._prepared(ask))
 
     def sort(self, ask: Ask) -> tuple[Group, int | None]:
@@ -87,13 +87,13 @@ class Computation:
         return (ask.urgency, *group), count
 
     def release_memory(self) -> None:
-        """Returns cached memory to the system; a request that arrives meanwhile waits."""
+        """Gives the system what computing has left behind; a request that comes meanwhile waits."""
         with self._lock:
             release_memory(self._runtime)
         linux.give_memory_back()
 
     def run(self, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
-        """The response to each request, in order. A failed request does not affect the others."""
+        """The answer of each request, in order. One that fails does not touch the others."""
         first = requests[0].ask
         answers = _refusing(lambda: self._run(self._plan(_group(first), first), requests))
         return [answers] * len(requests) if isinstance(answers, Refusal) else answers
@@ -101,7 +101,7 @@ class Computation:
     # --- plans
 
     def _plan(self, group: Group, ask: Ask) -> Plan:
-        """Raises `Invalid` when the request does not match the model."""
+        """Raises `Invalid` when the request does not fit the model."""
         known = self._known.get(group)
         if known is not None and not known.has_fixed_rows:
             return known.plan
@@ -117,7 +117,7 @@ class Computation:
     def _new_plan(self, signature: Signature, ask: Ask) -> Plan:
         outputs = {spec.name: spec for spec in signature.outputs}
         if unknown := [name for name in ask.outputs if name not in outputs]:
-            raise Invalid(f"The model has no output {unknown[0]!r}. Available: {listed(outputs)}.")
+            raise Invalid(f"The model has no output {unknown[0]!r}. There are: {listed(outputs)}.")
         inputs = {spec.name: spec for spec in signature.inputs}
         plan = Plan(
             ask.signature,
@@ -127,14 +127,14 @@ class Computation:
         )
         plan.changes_state = state.changes_state(self._runtime, ask.outputs, ask.signature)
         whole = self._plan_of_all(signature, ask)
-        if whole is not None:  # what is proved for all outputs is proved for some of them
+        if whole is not None:  # what holds for all outputs holds for some of them
             plan.proofs, plan.mixes_rows = whole.proofs, whole.mixes_rows
         return plan
 
     def _plan_of_all(self, signature: Signature, ask: Ask) -> Plan | None:
         """What is known of all outputs of a signature, for the same shapes of rows.
 
-        Preprocessed requests use the plan of the inner outputs, whose inputs come first.
+        For what was made ready, it is that of the outputs that it is computed by: its first inputs are theirs.
         """
         name, inputs = ask.signature, ask.names
         base = self._preparing.computed_by.get(name) if self._preparing is not None else None
@@ -163,7 +163,7 @@ class Computation:
 
     def _run(self, plan: Plan, requests: Sequence[Waiting]) -> list[Answer | Refusal]:
         answers = self._computed(plan, requests)
-        if requests[0].ask.signature in self._runtime.signatures:  # else it was sampled before preprocessing
+        if requests[0].ask.signature in self._runtime.signatures:  # else it was sampled before it was made ready
             chosen = self.samples.wants(len(requests))
             if chosen is not None and isinstance(answers[chosen], Answer):
                 self.samples.keep(requests[chosen].ask)
@@ -254,9 +254,9 @@ def _refusing(compute: Callable[[], T]) -> T | Refusal:
     except TFserveError as error:
         return _refusal(error)
     except MemoryError:
-        return Refusal(Overloaded("Not enough memory for this prediction.").to_failure())
+        return Refusal(Overloaded("There is not enough memory for this prediction.").to_failure())
     except Exception as error:
-        log.exception("a prediction failed")
+        log.exception("a prediction broke")
         return Refusal(Internal(f"The model failed: {type(error).__name__}: {error}"[:500]).to_failure())
 
 
@@ -271,7 +271,7 @@ def _arrays(ask: Ask) -> dict[str, Array]:
 def _check_inputs(signature: Signature, ask: Ask) -> None:
     specs = {spec.name: spec for spec in signature.inputs}
     if set(ask.names) != set(specs) or len(ask.names) != len(specs):
-        raise Invalid(f"Signature {ask.signature!r} takes the inputs {listed(specs)}, got {listed(ask.names)}.")
+        raise Invalid(f"Signature {ask.signature!r} takes the inputs {listed(specs)}; {listed(ask.names)} were given.")
     for name, tensor in zip(ask.names, ask.tensors, strict=True):
         _check_input(specs[name], tensor)
 
@@ -280,14 +280,14 @@ def _check_input(spec: TensorSpec, tensor: Tensor) -> None:
     """The number of rows is left open where the signature does."""
     if tensor.dtype != spec.dtype or not spec.accepts(tensor.shape):
         raise Invalid(
-            f"Input {spec.name!r} takes {spec}, got {tensor.dtype} of shape {list(tensor.shape)}. The model may"
-            " have been replaced in the meantime: check its metadata."
+            f"Input {spec.name!r} takes {spec}; {tensor.dtype} of shape {list(tensor.shape)} was given. The model may"
+            " have been replaced meanwhile: ask for its metadata."
         )
 
 
 def _known(output: Array | None) -> Array:
     if output is None:
-        raise Internal("the model returned no value for an output of its signature")
+        raise Internal("the model gave no value for an output of its signature")
     return output
 
 

@@ -1,8 +1,8 @@
-"""Defers imports of libraries that TensorFlow and Keras rarely use until they are used.
+"""Lets TensorFlow and Keras import what they rarely use only when they use it.
 
 Keras imports whatever of scikit-learn, matplotlib and rich is installed, for wrappers, galleries and summaries. In
-every process, that took half as much processor time as the rest of TensorFlow, and 80 MB. No other code sees the
-substitutes: they are removed from `sys.modules` when the import of TensorFlow ends.
+every process, that took half as much processor time as the rest of TensorFlow, and 80 MB. Nobody else sees the
+substitutes: they are out of `sys.modules` when the import of TensorFlow ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 WRAPPED = ("tensorflow", "keras")
 PACKAGES = {"matplotlib": ("patches", "pyplot"), "rich": ("console", "markup", "table")}
-"""These modules, and what Keras imports from them, are replaced by substitutes."""
+"""Of these, and of what Keras imports of them, the substitutes take the place."""
 WRAPPERS = ("keras.wrappers", "keras._tf_keras.keras.wrappers")
 """They derive from classes of scikit-learn, so they are deferred themselves."""
 
@@ -25,12 +25,12 @@ _substitutes: dict[str, Deferred] = {}
 
 
 def install() -> None:
-    """Installs the hook for all imports of TensorFlow and Keras in this process."""
+    """From now on, for imports of TensorFlow and Keras by anybody in this process."""
     sys.meta_path.insert(0, _Finder())
 
 
 class Deferred(ModuleType):
-    """A substitute that imports its module when an attribute is read."""
+    """Stands for a module, which it imports when one of its attributes is read."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # what the import system asks about
@@ -41,7 +41,7 @@ class Deferred(ModuleType):
 
 
 class _Finder(MetaPathFinder):
-    """Finds TensorFlow and Keras as usual, but with a loader that installs the substitutes while it runs."""
+    """Finds TensorFlow and Keras as usual, but with a loader that puts the substitutes in for as long as it runs."""
 
     def __init__(self) -> None:
         self._awaited = set(WRAPPED)

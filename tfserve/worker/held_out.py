@@ -1,4 +1,4 @@
-"""The held-out images of a training as sample requests, so that a model can be compared right after deployment."""
+"""The held-out images of a training as requests that were sent before: what a model is compared by at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfserve.runtimes.image_input import ImageInput
 from tfserve.tensors import Array, Signature
 
 ENOUGH = 8
-"""Fewer images are extended to this number by mirroring."""
+"""So many different images are made of fewer, mirrored."""
 BATCHES = (3, 8)
 MAX_IMAGES = 32
 MAX_BYTES = 96 * 1024 * 1024
@@ -37,7 +37,7 @@ def samples(model: Located, name: str, signature: Signature) -> list[bytes]:
         into = image_input.fit(signature.inputs[0], described.spec)
         images = _images(model.path / image_metadata.HELD_OUT, into)
     except (OSError, Invalid, zipfile.BadZipFile):
-        return []  # a model without samples is served all the same
+        return []  # nothing to compare by is no reason not to serve
     outputs = tuple(spec.name for spec in signature.outputs)
     return [
         msgspec.msgpack.encode(Ask(name, (into.tensor.name,), (to_tensor(array),), outputs))

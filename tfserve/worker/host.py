@@ -1,7 +1,6 @@
 """The role of the shared host: each workspace of type 1 is a thread with its own `__main__`, output and folder.
 
-They share everything else: other modules, `sys.path`, the environment, the interpreter. A script that ends the process
-ends it for all of them.
+They share all else: other modules, `sys.path`, the environment, the interpreter. Who ends the process ends it for all.
 """
 
 from __future__ import annotations
@@ -55,11 +54,11 @@ class HostRole:
         spawning.install(_current_script)
 
     def serve(self, inbox: Inbox) -> None:
-        """Routes all messages in order, until `Stop`."""
+        """Routes everything in order, until the worker is to stop."""
         for request_id, message in inbox:
             try:
                 self._route(request_id, message)
-            except Exception as error:  # for example, no more threads can be started
+            except Exception as error:  # no more threads can be started, say
                 log.exception("while routing %s", type(message).__name__)
                 self._connection.answer(request_id, script.instead_of_answer(message, error))
 
@@ -74,7 +73,7 @@ class HostRole:
                 self._drop(message.workspace)
                 self._connection.answer(request_id, Done())
             case _:
-                refused = Invalid(f"a host of workspace threads received {type(message).__name__}")
+                refused = Invalid(f"a host of threads was sent {type(message).__name__}")
                 self._connection.answer(request_id, Failed(failure=refused.to_failure()))
 
     def _open(self, message: OpenWorkspace) -> None:
@@ -112,7 +111,7 @@ class WorkspaceThread:
         self._queue.put((request_id, message))
 
     def leave(self) -> None:
-        """Interrupts the thread's jobs and then ends it. Does not wait for it."""
+        """Ends the thread after what it was given before, which is interrupted. Does not wait for it."""
         self._queue.put(None)
         self._interrupts.interrupt_all(self._workspace)
 
@@ -125,7 +124,7 @@ class WorkspaceThread:
         self._thread = ScriptThread(self._interrupts)
         self._has_own_folder = linux.unshare_folder()
         if not self._has_own_folder:
-            log.warning("this system does not support a working directory per thread: workspace threads share one")
+            log.warning("this system does not let a thread have its own folder: workspace threads share one")
         while (item := self._next()) is not None:
             request_id, message = item
             self._connection.answer(request_id, self._answer_surely(message))
@@ -136,7 +135,7 @@ class WorkspaceThread:
     def _answer_surely(self, message: Message) -> Message:
         try:
             return self._answer(message)
-        except BaseException as error:  # even if a script has damaged this process, the caller needs a response
+        except BaseException as error:  # whatever a script has done to this process, somebody waits for an answer
             return script.instead_of_answer(message, error)
 
     def _answer(self, message: Message) -> Message:
@@ -173,7 +172,7 @@ class WorkspaceThread:
             os.chdir(message.folder)
             with _import_folder(message.file):
                 self._call(key, lambda: program.run(self._session.main.__dict__))
-        except BaseException as raised:  # a failing script must not affect the other workspaces
+        except BaseException as raised:  # whatever a script does, the other workspaces go on
             error = raised
         return script.ended(error, interrupted=self._interrupts.was_asked(key))
 
@@ -200,7 +199,7 @@ class WorkspaceThread:
             self._thread.finish(key)
 
     def _call(self, key: Key, function: Callable[[], bytes | None]) -> bytes:
-        """Runs a function that contains user code. A forked child ends here."""
+        """Runs what is or contains user code. A child that it has forked ends here."""
         try:
             return self._thread.call(key, function) or b""
         finally:

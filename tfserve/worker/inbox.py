@@ -1,4 +1,4 @@
-"""Queues the messages to a worker in order. Only interrupts overtake."""
+"""What a worker is told, in order, through one queue. Only an interrupt overtakes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 
 
 class Inbox:
-    """A thread receives messages; iterating returns them, until `Stop`.
+    """A thread receives; whoever iterates takes what is to be done, until `Stop`.
 
-    When the supervisor is gone, that thread kills the process and everything it started, even in the middle of a job.
+    When the supervisor is gone that thread ends the process and all that it started, whatever runs meanwhile.
     """
 
     def __init__(self, connection: BlockingConnection, interrupts: Interrupts) -> None:
@@ -39,7 +39,7 @@ class Inbox:
             try:
                 return self._queue.get()
             except (Exception, KeyboardInterrupt):
-                # For example, an alarm of a script goes off after its end. SystemExit is meant to end the process.
+                # An alarm that a script has set, say, goes off after its end. SystemExit is meant to end the process.
                 log.warning("a signal handler of an earlier script raised an exception", exc_info=True)
 
     def _receive(self) -> None:

@@ -1,7 +1,7 @@
-"""Interrupts a running script with a KeyboardInterrupt, `Interrupted`, raised only in its own code.
+"""How a running script is asked to stop: by a KeyboardInterrupt, `Interrupted`, in its own code and nowhere else.
 
 The thread that receives messages expects a job before it is queued, so that an interrupt which overtakes the job in
-the queue is not lost. The thread that runs the job starts and ends it. In between, an interrupt hits that thread.
+the queue is not lost. The thread that runs the job starts and ends it. In between, an interrupt strikes that thread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Key = tuple[str, int]
 
 
 class Interrupts:
-    """The jobs in this worker, and which of them should stop."""
+    """Which jobs are here, and which of them are to stop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,7 +36,7 @@ class Interrupts:
             self._expected.add(key)
 
     def interrupt(self, key: Key) -> None:
-        """Stops the job if it is queued or running; does nothing if it has ended."""
+        """Stops the job if it is here; does nothing if it has ended."""
         with self._lock:
             if key in self._expected:
                 self._wanted.add(key)
@@ -44,14 +44,14 @@ class Interrupts:
                 self._strikes.get(key, _nothing)()
 
     def interrupt_all(self, workspace: str) -> None:
-        """Stops all jobs of a workspace, including queued ones."""
+        """Stops all that is here of a workspace, also what waits for its turn."""
         with self._lock:
             keys = [key for key in self._expected if key[0] == workspace]
         for key in keys:
             self.interrupt(key)
 
     def start(self, key: Key, strike: Callable[[], None]) -> None:
-        """Enables interrupts. One that arrived earlier has to be taken."""
+        """From now on an interrupt strikes. One that came before has to be taken."""
         with self._lock:
             self._strikes[key] = strike
 
@@ -60,21 +60,21 @@ class Interrupts:
         return key in self._asked
 
     def take(self, key: Key) -> bool:
-        """Whether the job should stop; true only once. Takes no lock, because signal handlers call it."""
+        """Whether the job is to stop; asks only once. Without the lock, for signal handlers."""
         if key not in self._wanted:
             return False
         self._wanted.discard(key)
         return True
 
     def pause(self, key: Key, calm: Callable[[], None]) -> None:
-        """Disables interrupts until the next `start`; `calm` cancels one that is pending."""
+        """Until the next `start` no interrupt strikes; `calm` takes back one that is on its way."""
         with self._lock:
             self._strikes.pop(key, None)
             self._wanted.discard(key)
             calm()
 
     def end(self, key: Key) -> None:
-        """Marks the job as ended: interrupts for it are ignored."""
+        """The job is over: interrupts for it do nothing any more."""
         with self._lock:
             self._expected.discard(key)
             self._wanted.discard(key)
@@ -83,7 +83,7 @@ class Interrupts:
 
 
 class MainThread:
-    """Runs code so that an interrupt raises `Interrupted` in it. For the main thread only."""
+    """Runs code so that an interrupt raises `Interrupted` in it. To be used from the main thread only."""
 
     def __init__(self, interrupts: Interrupts) -> None:
         self._interrupts = interrupts
@@ -93,7 +93,7 @@ class MainThread:
         self.restore()
 
     def restore(self) -> None:
-        """Restores SIGINT after a script has changed its handler or blocked it."""
+        """Takes SIGINT back from a script that has changed its handler or blocked it."""
         signal.signal(signal.SIGINT, self._on_sigint)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
@@ -124,13 +124,13 @@ class MainThread:
             # Once is enough: a second signal must not hit the code that is already leaving.
             self._armed = False
             raise Interrupted
-        raise KeyboardInterrupt  # a script sent the signal to itself
+        raise KeyboardInterrupt  # a script has sent the signal to itself
 
 
 class ScriptThread:
     """Runs code in a thread that is not the main one, so that an interrupt raises `Interrupted` in it.
 
-    It is raised between two bytecode instructions, so a call that hangs in C continues until it returns.
+    It reaches the thread between two steps of Python code, so what hangs in C goes on until it returns.
     """
 
     def __init__(self, interrupts: Interrupts) -> None:
@@ -148,9 +148,9 @@ class ScriptThread:
             self._interrupts.pause(key, self._calm)
 
     def finish(self, key: Key) -> None:
-        """Pauses again, in case an interrupt hit just when `call` was about to pause."""
+        """Pauses again, in case that an interrupt struck just when `call` was about to."""
         while True:
-            # Otherwise it could hit later, in the middle of writing a response.
+            # Left half done it could strike later, where it would tear an answer in two.
             with contextlib.suppress(Interrupted):
                 self._interrupts.pause(key, self._calm)
                 self._interrupts.end(key)

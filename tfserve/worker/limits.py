@@ -1,8 +1,8 @@
-"""Finds the numbers that a model accepts, by trying them with TensorFlow.
+"""Which numbers a model takes: found by trying them with TensorFlow, whose refusals are what the model means.
 
-An embedding rejects unknown ids, an assertion rejects negative prices. All elements of an input are set
-to one number, so a range applies to each of them. The accepted numbers are assumed to have no gaps; trials
-with random numbers in the range check that.
+An embedding refuses ids that it does not have, an assertion refuses negative prices. All elements of an input are set
+to one number, so a range holds for each of them. It is assumed that the numbers a model takes have no gaps: trials
+with random numbers in the range show whether that is so.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tfserve.tensors import DTYPES, Array, Signature, TensorSpec
 from tfserve.worker.trial_inputs import Inputs
 
 Compute = Callable[[Inputs], Sequence[Array]]
-"""Raises `TFserveError` for inputs that the model rejects."""
+"""Raises `TFserveError` for inputs that the model refuses."""
 
 Limits = dict[str, tuple[Number, Number]]
 
 MAX_GROWTH_BYTES = 64 * 1024 * 1024
 SLOW_S, SLOW_FACTOR = 0.5, 20
-"""An integer that needs this much more memory or time is a size, so no larger one is tried."""
+"""A whole number that needs so much more memory or time is a size of something, and no larger one is tried."""
 MAY_BE_SIZE = 8
-"""An input of a fixed shape with at most this many elements may be a size."""
+"""An input of a fixed shape with at most so many elements may well say how large something is to be made."""
 SIZE_LIMIT = 255
 PROBE_S = 30.0
 """For one input."""
@@ -69,7 +69,7 @@ class Probe:
 
 
 def find(compute: Compute, signature: Signature, base: Inputs) -> Limits | str:
-    """The lowest and the highest number that the model accepts for each numeric input. `base` are accepted inputs.
+    """The lowest and the highest number that the model takes of each input of numbers. `base` is what it takes.
 
     A sentence instead when no single number is right for all elements of an input.
     """
@@ -80,7 +80,7 @@ def find(compute: Compute, signature: Signature, base: Inputs) -> Limits | str:
         probe = Probe(compute, base)
         start = next((value for value in _starts(base[spec.name], spec) if probe.takes(spec.name, value)), None)
         if start is None:
-            return f"the values that input {spec.name!r} accepts do not form a range that could be checked"
+            return f"the rules for the numbers in input {spec.name!r} are no range that could be checked"
         lowest, highest = _bounds(spec, base[spec.name])
         ends = [_furthest(probe, spec, start, max(highest, start)), _furthest(probe, spec, start, min(lowest, start))]
         found[spec.name] = (min(ends), max(ends))

@@ -1,4 +1,4 @@
-"""Linux and C library calls of a worker: die with the parent process, and kill all processes that it started."""
+"""What a worker asks of Linux and of the C library: to die with its parent, and to take along what it started."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
 
 
 def die_soon_after_parent(parent_pid: int) -> None:
-    """Makes the kernel end this process a second after its parent. Exits if the parent is already gone; 0 is unknown.
+    """The kernel ends this process a second after its parent. Exits if that is gone already; 0 is unknown.
 
-    The delay leaves time for `end_group`, because a process killed by SIGKILL leaves its children running. The
-    C function `alarm` is the handler of SIGHUP and takes the signal's number, 1, as seconds. So this works even when
-    no Python code can run.
+    Not at once, since the second is for `end_group`: whoever dies by SIGKILL leaves its own children behind. The
+    C function `alarm` is the handler of SIGHUP and takes its number, 1, for seconds. So this works even when no
+    Python code can run.
     """
     _libc.signal(signal.SIGHUP, ctypes.cast(_libc.alarm, ctypes.c_void_p))
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGHUP, 0, 0, 0)
@@ -37,7 +37,7 @@ def die_soon_after_parent(parent_pid: int) -> None:
 
 
 def unshare_folder() -> bool:
-    """Gives the calling thread its own working directory. False where the kernel does not allow it."""
+    """Gives the calling thread a working directory of its own. False where the kernel does not allow it."""
     return bool(_libc.unshare(_CLONE_FS) == 0)
 
 

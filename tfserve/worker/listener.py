@@ -1,8 +1,7 @@
-"""Receives predictions from web processes: a Unix socket with an event loop in its own thread.
+"""Where web reaches a model: a Unix socket, an event loop in a thread of its own, and a batch whenever it is free.
 
-Requests that have arrived when the model becomes free are computed as a batch. A short computation runs on the loop
-itself, because switching threads would cost more; a long one runs in a second thread, so that the next requests are
-read meanwhile.
+What has arrived when the model becomes free is computed together. A short computation runs on the loop itself, since
+a change of threads would cost more; a long one in a second thread, so that the next requests are read meanwhile.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ from tfserve.worker.waiting import Waiting, WaitingRoom
 log = logging.getLogger(__name__)
 
 SHORT_NS = 400_000
-"""Shorter batches are computed on the loop."""
+"""A batch that takes less is computed on the loop."""
 
 IDLE_S = 5.0
-"""After this time without a request, cached memory is returned to the system."""
+"""After so long without a request, memory that large requests have left behind goes back to the system."""
 
 MAX_PREPARED_BYTES = 64 * 1024 * 1024
 BACKLOG = 16
@@ -66,20 +65,20 @@ class Listener:
         await server.serve_forever()
 
     def _watch(self, batches: Batches) -> None:
-        """Ends the process when a computation hangs: its caller has timed out, and other requests wait for it."""
+        """Ends the process when a computation does not end: whoever asked has given up, and others wait behind it."""
         limit_ns = int(self._time_limit_s * 1e9)
         while True:
             begun_ns = batches.running_since_ns
             left_ns = limit_ns if begun_ns is None else begun_ns + limit_ns - time.perf_counter_ns()
             if left_ns <= 0:
-                told = f"A prediction of this model did not finish within {self._time_limit_s:g} s. The worker exits.\n"
+                told = f"A computation of this model has not ended within {self._time_limit_s:g} s: the worker ends.\n"
                 os.write(2, told.encode())
                 os._exit(os.EX_SOFTWARE)
             time.sleep(left_ns / 1e9)
 
 
 class Batches:
-    """Computes queued requests, batch by batch."""
+    """Takes what waits, batch by batch."""
 
     def __init__(self, computation: Computation, options: ModelOptions) -> None:
         self._computation = computation
@@ -106,7 +105,7 @@ class Batches:
     def drop(self, line: Line, request_id: int) -> None:
         self._preparation.drop(line, request_id)
         self._waiting.drop(line, request_id)
-        self._preparation.go_on()  # there may be room again, and nothing left to compute
+        self._preparation.go_on()  # there may be room again, and nothing left that would be computed
 
     def drop_all(self, line: Line) -> None:
         self._preparation.drop_all(line)
@@ -119,12 +118,12 @@ class Batches:
         self._plan()
 
     def _has_enough(self) -> bool:
-        """Whether further preprocessing would only use memory: encoded files are small, decoded ones are large."""
+        """Whether more that is made ready would only take memory: files are small, what is in them is large."""
         return self._waiting.prepared_bytes >= MAX_PREPARED_BYTES
 
     def _plan(self) -> None:
-        """Starts the next batch, once the sockets have been read."""
-        if self._patience is not None:  # new requests may fill the batch, or be more urgent
+        """Has the next batch computed, once what is in the sockets has been read."""
+        if self._patience is not None:  # what has come may fill the batch, or be more urgent
             self._patience.cancel()
             self._patience, self._is_planned = None, False
         if not self._is_planned and self._waiting:
@@ -172,7 +171,7 @@ class Batches:
             self._rest = self._loop.call_later(IDLE_S, self._tidy)
 
     def _tidy(self) -> None:
-        """Runs once after a busy period, in a thread, because a request may arrive meanwhile."""
+        """Once when a busy time is over, in a thread, since a request may come meanwhile."""
         self._rest = None
         if self._waiting or time.perf_counter_ns() - self._computation.asked_ns < IDLE_S * 1e9:
             self._rest = self._loop.call_later(IDLE_S, self._tidy)
@@ -181,7 +180,7 @@ class Batches:
 
 
 class Line(asyncio.BufferedProtocol):
-    """The connection of one web process."""
+    """One web process at the other end."""
 
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
@@ -196,7 +195,7 @@ class Line(asyncio.BufferedProtocol):
         except TooLarge as error:
             self._unsent += encode(request_id, Refusal(error.to_failure()))
         except Exception as error:
-            log.exception("a response could not be written")
+            log.exception("an answer could not be written")
             self._unsent += encode(request_id, Refusal(_unreadable(error).to_failure()))
 
     def flush(self) -> None:
@@ -208,7 +207,7 @@ class Line(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
         peer = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-        if peer[1] != os.getuid():  # other users of this machine can see the socket's name
+        if peer[1] != os.getuid():  # its name is no secret on this machine
             self._transport.abort()
 
     def get_buffer(self, _: int) -> memoryview:
@@ -222,7 +221,7 @@ class Line(asyncio.BufferedProtocol):
                 elif isinstance(message, Drop):
                     self._batches.drop(self, message.id)
         except BrokenFrame:
-            log.exception("a web process uses another protocol version")
+            log.exception("a web process speaks another language")
             if self._transport is not None:
                 self._transport.abort()
 
@@ -230,7 +229,7 @@ class Line(asyncio.BufferedProtocol):
         self._batches.drop_all(self)
 
     def _put(self, request_id: int, ask: Ask) -> None:
-        """Rejects a request that can't be queued; an exception here would break the connection for all its requests."""
+        """A request that can't even be sorted is refused; an exception here would cut off all requests of the line."""
         try:
             self._batches.put(self, request_id, ask)
         except Exception as error:
@@ -241,5 +240,5 @@ class Line(asyncio.BufferedProtocol):
 
 def _unreadable(error: Exception) -> TFserveError:
     if isinstance(error, MemoryError):
-        return Overloaded("Not enough memory for this prediction.")
-    return Internal(f"The prediction can't be processed: {type(error).__name__}: {error}"[:500])
+        return Overloaded("There is not enough memory for this prediction.")
+    return Internal(f"The prediction can't be passed on: {type(error).__name__}: {error}"[:500])

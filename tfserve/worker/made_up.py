@@ -1,4 +1,4 @@
-"""Synthetic inputs for the warm-up. They are generated from a signature, so a model may reject them."""
+"""Synthetic inputs for the warm-up: made from a signature, so a model may rightly refuse them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILLS = (ZEROS, ONES, RANDOM)
 SEED = 20_260
 
 _GROUP_ROWS = 4
-"""Some models accept batches in multiples of four only."""
+"""Some models take batches in multiples of four only."""
 _SIZES = (8, 32, 224)
 """Tried for sizes that the signature leaves open, after 1."""
 MAX_BYTES = 64 * 1024 * 1024
@@ -22,7 +22,7 @@ MAX_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Recipe:
-    """How inputs are generated: the fill value, and sizes that the signature leaves open."""
+    """How inputs are made: what they are filled with, and the sizes that the signature leaves open."""
 
     fill: str
     rows: int = 1
@@ -42,7 +42,7 @@ class Recipe:
             return _texts(shape, self.fill, random, is_varied=is_varied)
         if self.fill != RANDOM and not is_varied:
             return np.full(shape, int(self.fill == ONES), dtype.numpy)
-        low = int(self.fill == ONES)  # a model that has rejected zeros may divide by its inputs
+        low = int(self.fill == ONES)  # a model that has refused zeros may divide by its inputs
         if dtype.kind == "float":
             return random.uniform(low, low + 1, shape).astype(dtype.numpy)
         if dtype.kind == "bool":
@@ -60,7 +60,7 @@ class Recipe:
 
 
 def recipes(signature: Signature) -> Iterator[Recipe]:
-    """The recipes to try, the most likely first. One accepted recipe is enough for a warm-up."""
+    """What is worth trying, the likeliest first. A model that computes one of them is warm."""
     candidates = [Recipe(fill) for fill in FILLS]
     is_batched = any(spec.is_batched for spec in signature.inputs)
     if is_batched:
@@ -83,7 +83,7 @@ def is_certain(signature: Signature) -> bool:
 
 
 def rows_of(inputs: Mapping[str, Array]) -> int:
-    """The number of rows that all inputs have; 0 when they differ or are missing."""
+    """The number of rows that all inputs have; 0 when they differ or there are none."""
     rows = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
     return rows.pop() if len(rows) == 1 else 0
 

@@ -50,24 +50,24 @@ log = logging.getLogger(__name__)
 
 
 class ModelRole:
-    """Serves one model until the worker exits. If it can't be loaded, the worker only waits for `Stop`."""
+    """One model for the worker's life. If it can't be loaded the worker only waits to be stopped."""
 
     def __init__(self, connection: BlockingConnection) -> None:
         self._connection = connection
         self._predictor: Predictor | None = None
         self._computation: Computation | None = None
-        #: predictions of the supervisor and of web processes are computed one at a time
+        #: the supervisor's predictions and web's are computed one after the other
         self._lock = threading.Lock()
         self._predicted_ns = time.perf_counter_ns()
 
     def serve(self, inbox: Inbox, request_id: int, become: BecomeModel) -> None:
-        """Answers `become`, then all further requests in order, until `Stop`."""
+        """Answers `become`, then everything else in order, until the worker is to stop."""
         self._connection.answer(request_id, self._load(become))
         for each_id, message in inbox:
             self._connection.answer(each_id, self._answer_or_failure(message))
 
     def _last_ns(self) -> int:
-        """When the last prediction was requested."""
+        """When the last prediction was asked for."""
         return max(self._predicted_ns, self._computation.asked_ns if self._computation is not None else 0)
 
     def _load(self, become: BecomeModel) -> Message:
@@ -102,7 +102,7 @@ class ModelRole:
         warmed = WarmUp(runtime, predictor, computation, steps=steps).run(become)
         self._predictor, self._computation = predictor, computation
         self._begin_sampling(computation, runtime, become.samples)
-        computation.release_memory()  # an idle process should use little memory
+        computation.release_memory()  # this process is to be small while nobody asks
         if become.address:
             Listener(computation, become.options, address=become.address, time_limit_s=become.time_limit_s).start()
         return ModelLoaded(
@@ -118,7 +118,7 @@ class ModelRole:
         )
 
     def _answer_or_failure(self, message: Message) -> Message:
-        """An unexpected exception fails the request, not the process that all requests share."""
+        """An exception that nothing has foreseen ends the request, not the process that all others use."""
         try:
             return self._answer(message)
         except Exception as error:
@@ -127,7 +127,7 @@ class ModelRole:
             return Failed(failure=Internal(told[:500]).to_failure())
 
     def _runtime(self, become: BecomeModel, model: Located, steps: Steps) -> Runtime:
-        """The model, with its state reset before each call if the deployment is stateless."""
+        """The model, and its state reset before each call where that is wanted."""
         options = become.options
         may_measure = options.warm_up is True and steps.may(TIMING)
         loaded = runtimes.load(
@@ -142,7 +142,7 @@ class ModelRole:
         if isinstance(message, ReadSamples):
             return Samples(asks=[msgspec.msgpack.encode(ask) for ask in self._samples(prepared=message.prepared)])
         if not isinstance(message, Predict):
-            return Failed(failure=Invalid(f"a model worker received {type(message).__name__}").to_failure())
+            return Failed(failure=Invalid(f"a model worker was sent {type(message).__name__}").to_failure())
         if self._predictor is None:
             return Failed(failure=Invalid("this worker could not load its model").to_failure())
         self._predicted_ns = time.perf_counter_ns()
@@ -152,7 +152,7 @@ class ModelRole:
         return Predictions(predictions=predictions)
 
     def _begin_sampling(self, computation: Computation, runtime: Runtime, former: Sequence[bytes]) -> None:
-        """Called after the warm-up, so that synthetic inputs are not among the samples."""
+        """From here on, so that nothing that was made up for the warm-up is among the samples."""
         computation.samples = samples.Samples(lambda count: self._connection.tell(SamplesSeen(count=count)))
         for ask in map(decode_sample, former):
             if ask.signature in runtime.signatures:

@@ -1,4 +1,4 @@
-"""Replaces process-wide objects such as `sys.stdout` by proxies for those of the calling code's session."""
+"""Puts in place of what a process has once something that stands for the one of the calling code's session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
 def install() -> None:
-    """Installs the proxies in this process, permanently."""
+    """From now on, for good, in this process."""
     main = _Main("__main__")
     object.__setattr__(main, "process_main", sys.modules["__main__"])
     script.set_main(main)
@@ -37,7 +37,7 @@ def _install_stream(name: str, number: int) -> None:
 
 
 class _Stream:
-    """`sys.stdout` as scripts see it: the stream of their own session, in every thread."""
+    """What `sys.stdout` is to scripts: the stream of their own session, whichever thread writes."""
 
     def __init__(self, number: int, real: Any) -> None:
         object.__setattr__(self, "_number", number)
@@ -77,7 +77,7 @@ io.TextIOBase.register(_Stream)
 
 
 class _Front(_Stream):
-    """`sys.stdout` as C code (such as `print`) sees it: the session's replacement, if there is one."""
+    """What C code finds as `sys.stdout` (`print` does): what the session has put in its place, if it has."""
 
     def __init__(self, name: str, stream: _Stream) -> None:
         super().__init__(0, stream)

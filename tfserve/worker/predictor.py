@@ -1,4 +1,4 @@
-"""Answers predict requests of the workspace API, in JSON."""
+"""Answers predict requests: JSON in, the model's numbers as JSON out."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 MAX_PLANS = 256
 MAX_RESULT_BYTES = 64 * 1024 * 1024
 MAX_RESULTS_BYTES = 128 * 1024 * 1024
-"""Beyond this size of results no more requests are answered; one more result still fits into a frame."""
+"""After so many bytes of results no more requests are answered; with one result more it still fits into a frame."""
 
 
 class PredictRequest(msgspec.Struct):
-    """A parsed request: names to fetch, and values by name."""
+    """What a caller asks: names to fetch, and values by name."""
 
     fetches: str | list[str]
     feed_dict: dict[str, Any] | None = None
@@ -60,7 +60,7 @@ class Predictor:
         self._decoder = msgspec.json.Decoder(PredictRequest)
 
     def predict(self, requests: Sequence[bytes]) -> list[Prediction]:
-        """One response per request, in order. A failed request does not affect the others.
+        """One answer for each request, in order. A request that fails does not touch the others.
 
         When the results are too many bytes together, only the first requests (at least one) are answered.
         """
@@ -88,7 +88,7 @@ class Predictor:
         return Ask(asked.signature, tuple(spec.name for spec in signature.inputs), tuple(tensors), outputs)
 
     def _answers(self, prepared: Sequence[_Prepared | TFserveError]) -> Iterator[Prediction]:
-        """Responses in order; a batch is computed when its first response is needed."""
+        """One after the other, in order; what is computed together is, as soon as the first of it is needed."""
         groups = {n: positions for positions in _groups(prepared) for n in positions}
         computed: dict[int, Outputs | TFserveError] = {}
         for n, each in enumerate(prepared):
@@ -111,13 +111,11 @@ class Predictor:
         except TFserveError as error:
             return error
         except msgspec.DecodeError as error:
-            return Invalid(
-                f"The predict request is not valid: {error}. Its fields are fetches, feed_dict and signature."
-            )
+            return Invalid(f"A predict request has fetches, feed_dict and signature. This one can't be read: {error}.")
         except RecursionError:
-            return Invalid("The request is nested too deeply for a tensor.")
-        except Exception as unexpected:  # a request that can't be parsed fails alone, never the process
-            return _unforeseen("The request can't be parsed", unexpected)
+            return Invalid("The request is nested too deeply to be a tensor.")
+        except Exception as unexpected:  # reading a request may end the request, never the process
+            return _unforeseen("The request can't be read", unexpected)
 
     def _read(self, request: bytes) -> PredictRequest:
         """The request, long lists of numbers in its feeds still as they are read. Raises `Invalid`, `TooLarge`."""
@@ -126,7 +124,7 @@ class Predictor:
         document = tensor_json.decode(request)
         feeds = document.pop("feed_dict", None) if isinstance(document, dict) else None
         if not isinstance(feeds, dict | None):
-            raise Invalid(f"feed_dict must be an object that maps names to values, got {type(feeds).__name__}.")
+            raise Invalid(f"feed_dict must be an object of values by name, not {type(feeds).__name__}.")
         asked = msgspec.convert(document, PredictRequest)
         asked.feed_dict = feeds
         return asked
@@ -151,7 +149,7 @@ class Predictor:
         outputs = [target for _, target in fetched]
         missing = self._runtime.missing(_without_duplicates(feeds), [target.name for target in outputs], signature)
         if missing:
-            raise Invalid(f"feed_dict is missing {', '.join(map(repr, missing))}, which the fetched values depend on.")
+            raise Invalid(f"feed_dict lacks {', '.join(map(repr, missing))}, which the fetched values depend on.")
         changes_state = state.changes_state(self._runtime, [target.name for target in outputs], signature)
         return Plan(signature, feeds, outputs, [name for name, _ in fetched], changes_state=changes_state)
 
@@ -179,7 +177,7 @@ class Predictor:
 def _found(
     searches: Sequence[tuple[Callable[[str, str], Sequence[Target]], Sequence[str]]], signature: str
 ) -> list[list[Sequence[Target]]]:
-    """The targets of names. An unknown name is reported before names that only TensorFlow can resolve."""
+    """The targets of names. A name that means nothing at all counts before those that only TensorFlow knows."""
     found: list[list[Sequence[Target]]] = []
     others: list[OnlyTensorFlowKnows] = []
     for search, names in searches:
@@ -222,17 +220,15 @@ def _without_duplicates(feeds: dict[str, Sequence[Target]]) -> list[str]:
     for name, targets in feeds.items():
         for target in targets:
             if target.name in givers and givers[target.name] != name:
-                raise Invalid(
-                    f"{givers[target.name]!r} and {name!r} in feed_dict both refer to {target.name!r}. Give only one."
-                )
+                raise Invalid(f"{givers[target.name]!r} and {name!r} in feed_dict are both {target.name!r}: give one.")
             givers[target.name] = name
     return list(givers)
 
 
 def _unforeseen(what: str, error: Exception) -> TFserveError:
-    """The error for an unexpected exception; the log has its traceback."""
+    """What a caller learns of an exception that no check has prevented; the log has its traceback."""
     if isinstance(error, MemoryError):
-        return Overloaded("Not enough memory for this prediction.")
+        return Overloaded("There is not enough memory for this prediction.")
     log.error("%s", what, exc_info=error)
     return Internal(f"{what}: {type(error).__name__}: {error}"[:500])
 
@@ -243,6 +239,6 @@ def _failed(error: TFserveError) -> Prediction:
 
 def _too_large(name: str, output: Any, limit_bytes: int) -> TooLarge:
     return TooLarge(
-        f"The result {name!r} of shape {json_values.shape_of(output)} does not fit into a response of"
+        f"The result {name!r} of shape {json_values.shape_of(output)} does not fit into an answer of"
         f" {limit_bytes} bytes of JSON (max_response_bytes). Send fewer examples, or fetch a smaller tensor."
     )

@@ -1,4 +1,4 @@
-"""Preprocesses requests: threads decode files while the model computes other requests."""
+"""Requests whose inputs are made ready first: files are decoded in threads while the model computes others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfserve.worker.waiting import Asker, Waiting, WaitingRoom
 
 
 class Preparation:
-    """The queue before the model's queue. Paused while `has_enough()` is true."""
+    """A waiting room before the model's. Nothing is made ready while `has_enough` says that enough is."""
 
     def __init__(
         self, computation: Computation, *, pass_on: Callable[[Waiting], None], has_enough: Callable[[], bool]
@@ -25,19 +25,19 @@ class Preparation:
         self._pass_on = pass_on
         self._has_enough = has_enough
         self._waiting = WaitingRoom()
-        #: requests in a thread that have not been cancelled
+        #: those that somebody still waits for, of the requests that a thread has
         self._in_hand: set[Waiting] = set()
         self._busy = 0
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(machine.cores(), thread_name_prefix="prepare")
 
     def put(self, line: Asker, request_id: int, ask: Ask) -> None:
-        group = (ask.urgency,)  # nothing is batched here, so only the urgency matters
+        group = (ask.urgency,)  # nothing is computed together here, so there is nothing else to be told apart
         self._waiting.put(Waiting(line, request_id, ask, None, group, time.perf_counter_ns()))
         self.go_on()
 
     def drop(self, line: Asker, request_id: int) -> None:
-        """Drops a request. The result of one that a thread is working on is discarded."""
+        """Forgets a request. What a thread has in hand is thrown away when it is ready."""
         self._waiting.drop(line, request_id)
         self._in_hand -= {each for each in self._in_hand if each.asker is line and each.id == request_id}
 
@@ -46,7 +46,7 @@ class Preparation:
         self._in_hand -= {each for each in self._in_hand if each.asker is line}
 
     def go_on(self) -> None:
-        """Gives requests to idle threads."""
+        """Gives the threads what they can take."""
         while self._busy < machine.cores() and not self._has_enough():
             group = self._waiting.next_group()
             if group is None:
@@ -65,7 +65,7 @@ class Preparation:
     def _done(self, request: Waiting, done: asyncio.Future[tuple[Ask | Refusal, int]]) -> None:
         self._busy -= 1
         made, took_ns = done.result()
-        if request in self._in_hand:  # else it was cancelled
+        if request in self._in_hand:  # else nobody waits for it any more
             self._in_hand.remove(request)
             if isinstance(made, Refusal):
                 request.asker.answer(request.id, made)

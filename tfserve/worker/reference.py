@@ -1,4 +1,4 @@
-"""Reference inputs and TensorFlow's outputs for them, in a file that candidates are compared with."""
+"""What TensorFlow says: inputs and its outputs for them, kept in a file for those who are compared with it."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tfserve.worker.trial_inputs import Inputs
 FILE = "reference.msgpack"
 MAX_CASES = 120
 MAX_BYTES = 256 * 1024 * 1024
-"""Maximum size of all inputs and outputs."""
+"""Of all inputs and outputs together."""
 LEAST_CASES, CASES_S = 6, 90.0
-"""After this time, and with this many cases, no others are tried: the candidates need time, too."""
+"""After so long, and with so many cases, no others are tried: the candidates need their time, too."""
 
 SAMPLE, ORDINARY, TINY, ODD_TEXT = "sample", "", "tiny", "odd text"
 
 
 class Case(msgspec.Struct, array_like=True, frozen=True):
-    """`outputs` are None when TensorFlow rejects the inputs. `level` is the envelope that the numbers are from.
+    """`outputs` are None when TensorFlow refuses the inputs. `level` is the envelope that the numbers are from.
 
     `close` has, for outputs that are masks, where two classes were nearly equal.
     """
@@ -52,10 +52,10 @@ class Case(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """A signature called `name` of a SavedModel, and what it computes. `problem` is the reason if it has no cases.
+    """A signature called `name` of a SavedModel, and what it computes. `problem` says why there are no cases.
 
-    `envelopes` are the ranges of the cases' levels. With `needs_samples`, recorded requests may succeed where synthetic
-    inputs can't. With `must_stay`, no other runtime may serve the model, even if it was requested.
+    `envelopes` are the ranges of the cases' levels. With `needs_samples` real requests may show what made-up inputs
+    can't. With `must_stay` no other runtime may compute the model, even if it was requested.
     """
 
     saved_model: str
@@ -72,14 +72,14 @@ class Reference(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, folder: Path) -> Reference:
-        """Raises `Invalid` when the reference has not been written yet."""
+        """Raises `Invalid` when TensorFlow has not been here."""
         try:
             return msgspec.msgpack.decode((folder / FILE).read_bytes(), type=cls)
         except FileNotFoundError:
-            raise Invalid(f"{folder} has no {FILE}. Convert for tensorflow first.") from None
+            raise Invalid(f"{folder} has no {FILE}: the first candidate to convert for is tensorflow.") from None
 
     def guard(self, level: int, *, normal_only: bool, ascii_only: bool) -> Guard:
-        """The guard that accepts values up to a level that agreed. A range with all numbers of a type needs no check.
+        """Lets pass what agreed up to a level. A range that all numbers of a type are in needs no check.
 
         Without cases all finite floats pass.
         """
@@ -108,7 +108,7 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 class _NoReference(Exception):
-    """Raised when nothing can be compared with TensorFlow."""
+    """Nothing can be compared with TensorFlow."""
 
     def __init__(self, problem: str, *, needs_samples: bool = False) -> None:
         super().__init__(problem)
@@ -116,7 +116,7 @@ class _NoReference(Exception):
 
 
 def make(runtime: Runtime, saved_model: Path, name: str, samples: Sequence[bytes]) -> Reference:
-    """Computes the outputs of all inputs that there are. Rejected inputs are recorded, too."""
+    """Computes the outputs of all inputs that there are. What TensorFlow refuses is remembered, too."""
     signature = runtime.signatures[name]
     if state.is_stateful(runtime):
         return Reference(str(saved_model), name, signature, problem=state.NEVER_MOVED, must_stay=True)
@@ -168,8 +168,8 @@ class _Maker:
             raise _NoReference(never)
         if not self._can_make_up and len(self._given) < ENOUGH_SAMPLES:
             raise _NoReference(
-                f"{trial_inputs.why_not(self._signature)}; a comparison needs {ENOUGH_SAMPLES} different requests,"
-                f" found {len(self._given)}",
+                f"{trial_inputs.why_not(self._signature)}; {ENOUGH_SAMPLES} different requests are needed to compare,"
+                f" {len(self._given)} were there",
                 needs_samples=True,
             )
 
@@ -182,7 +182,7 @@ class _Maker:
                 except TFserveError:
                     continue
                 return inputs
-        raise _NoReference("TensorFlow rejected every input that was tried", needs_samples=True)
+        raise _NoReference("TensorFlow refuses every input that was tried", needs_samples=True)
 
     def _inputs(self, base: Inputs, envelopes: Sequence[trial_inputs.Envelope]) -> Iterator[tuple[int, str, Inputs]]:
         for inputs in self._given:
@@ -227,7 +227,7 @@ class _Maker:
         found = Difference()
         compare(found, self._names, second, first)
         if found.problem:
-            raise _NoReference("the model returns different numbers each time, so nothing can be compared")
+            raise _NoReference("the model gives other numbers each time, so nothing can be compared")
         close = self._decisions.close_calls(inputs, dict(zip(self._names, first, strict=True)))
         return Case(
             tensors,

@@ -1,4 +1,4 @@
-"""A sample of answered requests, used to warm up the next version and to compare runtimes."""
+"""Some of the requests that a model has answered: to warm up the next version with, and to compare runtimes by."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tfserve.ipc.predictions import Ask
 
 KEEP = ENOUGH_SAMPLES
 MAX_BYTES = 64 * 1024 * 1024
-"""Maximum size of all samples."""
+"""Of all together."""
 FURTHER = 8
-"""After `KEEP` different requests, `on_seen` is called each time the number of requests has grown by this factor."""
+"""After `KEEP` different ones, it is said again whenever so many times more requests have been seen."""
 
 Seen = Callable[[int], None]
 
@@ -22,7 +22,7 @@ Seen = Callable[[int], None]
 class Samples:
     """Keeps different requests, each of all that were answered with the same chance (a reservoir).
 
-    `on_seen` is called with the number of those that are kept whenever it has grown, and later periodically, as others
+    `on_seen` is called with the number of those that are kept whenever it has grown, and later now and then, as others
     have taken their place. Any thread may call these methods.
     """
 
@@ -44,11 +44,11 @@ class Samples:
         if len(self._kept) < KEEP:
             return first % requests
         chosen = self._random.randrange(self._count)
-        # One draw for all of them: each is kept with probability KEEP / count.
+        # One draw for all of them: each takes a place with the chance KEEP / count.
         return chosen % requests if chosen < KEEP * requests else None
 
     def keep(self, ask: Ask) -> None:
-        """Adds a request, unless it is already kept or too large."""
+        """Takes a request in, unless it is kept already or too large."""
         key = _key(ask)
         with self._lock:
             if key in self._kept or size(ask) + sum(map(size, self._kept.values())) > MAX_BYTES:

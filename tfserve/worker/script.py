@@ -1,4 +1,4 @@
-"""One script: compiles it, runs it in a namespace, and reports its outcome."""
+"""One script: compile it, run it in a namespace, and tell how it ended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_MESSAGE_CHARACTERS = 8 * 1024
 MAX_REMEMBERED_TEXTS = 500
 BYTE_ORDER_MARK = "\ufeff"
 MAX_CHAIN = 100
-"""Maximum chained exceptions in a traceback."""
+"""So many exceptions that led to one another are told."""
 
 _OUR_FOLDER = str(Path(__file__).parent) + os.sep
 
@@ -82,42 +82,38 @@ def mend_builtins() -> None:
 
 
 def ended(error: BaseException | None, *, interrupted: bool) -> tuple[JobState, Failure | None]:
-    """The outcome of a job that raised `error` or nothing; `interrupted`: whether it was cancelled.
+    """How a job ended that raised `error`, or nothing; `interrupted` tells whether it had been asked to stop.
 
-    Never raises, even if methods and attributes of a script's own exception do.
+    Never raises, whatever the methods and attributes of a script's own exception do.
     """
     try:
         return _ended(error, interrupted=interrupted)
     except BaseException as failed:
-        message = (
-            f"The script raised {type_name(error)}, which can't be displayed: doing so raised {type_name(failed)}."
-        )
+        message = f"The script raised {type_name(error)}, which can't be told: that raised {type_name(failed)}."
         return JobState.FAILED, Failure(code="script_error", message=message, type=type_name(error))
 
 
 def instead_of_answer(message: Message, error: BaseException) -> Message:
-    """The response when creating the regular one failed, because a script has changed objects that all code needs."""
-    cause = f"a script has changed something in this process that the worker needs ({type_name(error)})"
+    """What is answered when the way to an answer broke: a script may have meddled with what all code needs."""
+    cause = f"a script has changed something in this process that the worker itself needs ({type_name(error)})"
     if isinstance(message, RunScript):
-        failure = Failure(code="script_error", message=f"The outcome of the job is unknown: {cause}.")
+        failure = Failure(code="script_error", message=f"How the job ended can't be told: {cause}.")
         return ScriptEnded(state=JobState.FAILED, error=msgspec.json.encode(failure), variables=b"{}")
-    return Failed(failure=Internal(f"The request failed: {cause}.").to_failure())
+    return Failed(failure=Internal(f"This can't be done: {cause}.").to_failure())
 
 
 def _ended(error: BaseException | None, *, interrupted: bool) -> tuple[JobState, Failure | None]:
     if error is None:
         return JobState.SUCCEEDED, None
     if interrupted:
-        return JobState.CANCELLED, _failure(
-            error, code="cancelled", message="The job was cancelled while it was running."
-        )
+        return JobState.CANCELLED, _failure(error, code="cancelled", message="The job was cancelled while it ran.")
     if isinstance(error, SystemExit):
         return _exited(error)
     return JobState.FAILED, _failure(error, code="script_error", message=_message(error))
 
 
 def leave_child(error: BaseException | None) -> NoReturn:
-    """Ends a forked process that has reached the end of the script, as Python would."""
+    """Ends a process that a script has forked and that has come to the script's end, as Python would end it."""
     status = 0
     if isinstance(error, SystemExit):
         status, text = exit_status(error)
@@ -131,7 +127,7 @@ def leave_child(error: BaseException | None) -> NoReturn:
 
 
 def exit_status(error: SystemExit) -> tuple[int, str]:
-    """The status that Python would exit with, and what it would print."""
+    """The status that Python would exit with, and what it would print on the way."""
     if error.code is None:
         return 0, ""
     if isinstance(error.code, int):
@@ -171,9 +167,9 @@ def _text(value: object) -> str:
 
 
 def _told(
-    function: Callable[[], str], otherwise: str = "this can't be displayed, because the script's own code raised"
+    function: Callable[[], str], otherwise: str = "this can't be told, since the script's own code raised"
 ) -> str:
-    """The text that `function` returns, even if it runs code of the script that raises."""
+    """The text that `function` makes, where code of the script's may run that raises anything."""
     try:
         # Not text.encode: it may be a str of the script's own.
         return str.encode(function(), "utf-8", "backslashreplace").decode("utf-8")
@@ -182,7 +178,7 @@ def _told(
 
 
 def _traceback(error: BaseException) -> str:
-    """The traceback with the script's frames only. A long one is truncated in the middle."""
+    """The traceback with the script's frames only. Too long a one loses its middle."""
     with _shortened(error):
         told = traceback.TracebackException.from_exception(error, compact=True)
     _keep_script_frames(told)
@@ -195,7 +191,7 @@ def _traceback(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _shortened(error: BaseException) -> Iterator[None]:
-    """Truncates the chain of exceptions to `MAX_CHAIN`, because formatting a long one takes minutes."""
+    """Within, the chain of exceptions that led to this one ends after `MAX_CHAIN`: all of a long one takes minutes."""
     last = error
     for _ in range(MAX_CHAIN):
         before = last.__cause__ or (None if last.__suppress_context__ else last.__context__)
@@ -237,13 +233,13 @@ def _lines(text: str) -> list[str]:
 
 
 class ImportFolder:
-    """The first entry of `sys.path`, which Python sets to the program's folder."""
+    """The place in `sys.path` where Python puts a program's own folder: the first."""
 
     def __init__(self) -> None:
         self._entry: str | None = None
 
     def set(self, folder: str) -> None:
-        """Puts `folder` first, replacing the one set before; entries added by scripts stay."""
+        """Puts `folder` first, in place of the one set before; what scripts have added stays."""
         self.remove()
         sys.path.insert(0, folder)
         self._entry = folder

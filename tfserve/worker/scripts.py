@@ -48,14 +48,14 @@ class ScriptsRole:
         self._forget()
 
     def serve(self, inbox: Inbox) -> None:
-        """Answers all requests in order, until `Stop`."""
+        """Answers everything in order, until the worker is to stop."""
         for request_id, message in inbox:
             self._connection.answer(request_id, self._answer_surely(message))
 
     def _answer_surely(self, message: Message) -> Message:
         try:
             return self._answer(message)
-        except BaseException as error:  # even if a script has damaged this process, the caller needs a response
+        except BaseException as error:  # whatever a script has done to this process, somebody waits for an answer
             return script.instead_of_answer(message, error)
 
     def _answer(self, message: Message) -> Message:
@@ -67,7 +67,7 @@ class ScriptsRole:
                 return Done()
             case ReadVariables():
                 return self._read(message)
-        return Failed(failure=Invalid(f"a script worker received {type(message).__name__}").to_failure())
+        return Failed(failure=Invalid(f"a worker that runs scripts was sent {type(message).__name__}").to_failure())
 
     def _forget(self) -> None:
         self._main = script.new_main()
@@ -95,7 +95,7 @@ class ScriptsRole:
         try:
             program = self._prepare(message)
             self._call(key, lambda: program.run(namespace))
-        except BaseException as raised:  # a failing script must not end its worker
+        except BaseException as raised:  # whatever a script does, its worker goes on
             error = raised
         streams.flush()
         return script.ended(error, interrupted=self._interrupts.was_asked(key))
@@ -135,7 +135,7 @@ class ScriptsRole:
             self._main_thread.finish(key)
 
     def _call(self, key: Key, function: Callable[[], bytes | None]) -> bytes:
-        """Runs a function that contains user code. A forked child ends here."""
+        """Runs what is or contains user code. A child that it has forked ends here."""
         try:
             return self._main_thread.call(key, function) or b""
         finally:

@@ -1,4 +1,4 @@
-"""The per-workspace versions of process-wide objects, for workspaces of type 1.
+"""What a workspace of type 1 has of its own of the things that a process has once.
 
 Those are the module `__main__`, the standard streams and `sys.argv`. Code finds the ones of its session: the session of
 its thread, which threads hand on to those that they start; or else, in a thread that C code has started (as TensorFlow
@@ -36,13 +36,13 @@ class Session:
         """Raises `OSError` if one of the files can't be opened."""
         self.outputs = _Outputs(stdout, stderr)
         self.script: Script | None = None
-        #: what scripts have assigned to `sys.stdout` and the like
+        #: what scripts have put in place of `sys.stdout` and the like
         self.overrides: dict[str, Any] = {}
         self._streams = {number: self.outputs.writer(number) for number in self.outputs}
         self.main = self._new_main()
 
     def close(self) -> None:
-        """Ends the session. Its files stay open as long as a thread or an object uses them."""
+        """Its code is no longer known as such. Its files stay open as long as a thread or an object uses them."""
         with _lock:
             _by_namespace.pop(id(self.main.__dict__), None)
 
@@ -56,7 +56,7 @@ class Session:
 
     @contextlib.contextmanager
     def running(self, program: Script) -> Iterator[None]:
-        """Runs a job: the streams are as Python sets them up for a program."""
+        """Within, a job runs: the streams are as Python leaves them to a program."""
         self.script = program
         self.overrides = {"argv": [program.name if program.text is None else ""]}
         for number, stream in self._streams.items():
@@ -71,13 +71,13 @@ class Session:
 
     def flush(self) -> None:
         for stream in self._streams.values():
-            with contextlib.suppress(Exception):  # closed by a script, or the reader is gone
+            with contextlib.suppress(Exception):  # closed by a script, or nobody reads any more
                 stream.flush()
         streams.flush()
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Assigns the calling thread to this session."""
+        """Within, the calling thread works for this session."""
         before = getattr(_thread, "session", None)
         _thread.session = self
         try:
@@ -93,7 +93,7 @@ class Session:
 
 
 class _Outputs(dict[int, int]):
-    """The descriptors used for 1 and 2, open as long as this object or a stream made from it is referenced."""
+    """The descriptors that stand for 1 and 2, open as long as somebody has this object or a stream made from it."""
 
     def __init__(self, stdout: str, stderr: str) -> None:
         for number, path in ((1, stdout), (2, stderr)):
@@ -107,7 +107,7 @@ class _Outputs(dict[int, int]):
 
 
 def current() -> Session | None:
-    """The session that the calling code belongs to; None for the worker itself, and if unknown."""
+    """The session that the calling code belongs to; None for the worker itself, and where nobody knows."""
     session: Session | None = getattr(_thread, "session", None)
     if session is not None or getattr(_thread, "is_ours", False):
         return session
@@ -115,12 +115,12 @@ def current() -> Session | None:
 
 
 def is_ours() -> None:
-    """Marks the calling thread as the worker's own, which belongs to no session."""
+    """The calling thread is the worker's own: nothing that it does belongs to a session."""
     _thread.is_ours = True
 
 
 def forget_lock() -> None:
-    """In a forked child, where the thread that held the lock no longer exists."""
+    """In a forked child: whoever may have held it is not there."""
     global _lock
     _lock = threading.RLock()
 
@@ -137,7 +137,7 @@ def _on_stack() -> Session | None:
 
 
 def _set_running(session: Session, *, on: bool) -> None:
-    """While only one job is running, redirects descriptors 1 and 2 for C code to its output."""
+    """While one job runs alone, also what C code writes to the descriptors 1 and 2 is its own."""
     with _lock:
         if on:
             _running.append(session)
@@ -149,7 +149,7 @@ def _set_running(session: Session, *, on: bool) -> None:
 
 
 def point_descriptors(outputs: Mapping[int, int]) -> None:
-    """Points descriptors 1 and 2 to the given ones."""
+    """Makes 1 and 2 lead where the given descriptors do."""
     for number, fd in outputs.items():
         os.dup2(fd, number)
 

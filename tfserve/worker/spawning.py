@@ -1,4 +1,4 @@
-"""Lets processes that `multiprocessing` spawns import a script without a file like one with a file.
+"""Lets a process that `multiprocessing` spawns import a script that is in no file, as it imports one that is.
 
 A spawned process runs the program's file again, under the name `__mp_main__`, to find the functions that it is to call.
 The text of a script goes along with what the parent sends it, and `spawned_main.py` is the file that runs it.
@@ -20,7 +20,7 @@ _received: list[Script] = []
 
 
 def install(current: Callable[[], Script | None]) -> None:
-    """Makes spawned processes know the script that `current` returns."""
+    """From now on processes that are spawned here know the script that `current` returns."""
     original = spawn.get_preparation_data
 
     def get_preparation_data(name: str) -> dict[str, Any]:
@@ -52,8 +52,8 @@ def _receive(name: str, text: str) -> str:
 def run_received(namespace: dict[str, Any]) -> None:
     """Runs the text that this process was spawned with.
 
-    A script that starts processes without checking `__name__` would start them here, too. Python refuses that; what
-    was defined before then is all that is needed.
+    One that starts processes without asking for its `__name__` would start them here too. Python refuses that; what
+    was defined before is there, which is all that is needed.
     """
     namespace.clear()
     namespace.update(__name__="__mp_main__", __builtins__=sys.modules["builtins"])

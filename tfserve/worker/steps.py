@@ -1,4 +1,4 @@
-"""The steps of a warm-up, each reported before it begins, so that the next process skips one that killed this one."""
+"""The steps of a warm-up, reported before each begins: one that kills or hangs the process is skipped by the next."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tfserve.ipc.messages import WarmUpStep
 
 TIMING = "the timing of the model"
 ALL = "all"
-"""Skips every step: nothing is computed before the first request."""
+"""Skip every step: nothing is computed before the first request."""
 
 
 class Steps:
-    """Runs the steps of one process. `skip` are those that earlier processes did not survive."""
+    """Runs the steps of one process. `skip` are those that processes before it did not survive."""
 
     def __init__(self, connection: BlockingConnection, *, limit_s: float, skip: Collection[str]) -> None:
         self._connection = connection
@@ -28,7 +28,7 @@ class Steps:
 
     @contextlib.contextmanager
     def begin(self, step: str) -> Iterator[None]:
-        """Runs a step. A computation that does not finish within the limit ends the process."""
+        """Around a step. A computation that does not end within the limit ends the process."""
         self._connection.tell(WarmUpStep(step=step))
         timer = threading.Timer(self._limit_s, self._give_up, [step])
         timer.daemon = True
@@ -40,7 +40,7 @@ class Steps:
             self._connection.tell(WarmUpStep(step=step, has_ended=True))
 
     def _give_up(self, step: str) -> None:
-        problem = f"it did not finish within {self._limit_s:g} s"
+        problem = f"it did not end within {self._limit_s:g} s"
         self._connection.tell(WarmUpStep(step=step, problem=problem))
-        os.write(2, f"The warm-up with {step} was abandoned: {problem}.\n".encode())
+        os.write(2, f"The warm-up with {step} was given up: {problem}.\n".encode())
         os._exit(os.EX_SOFTWARE)

@@ -1,4 +1,4 @@
-"""Restores a worker's standard streams before every job, because a script may have closed or replaced them."""
+"""The standard streams of a worker, made whole again before every job: a script may have closed or replaced them."""
 
 from __future__ import annotations
 

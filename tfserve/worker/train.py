@@ -1,4 +1,4 @@
-"""The training role: checks the dataset in a project folder, or trains a model on it."""
+"""The role of a training: examine a project folder, or train what was found there."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ AUTOGROUP = Path("/proc/self/autogroup")
 its session, and each worker has one of its own: between sessions the one in this file counts. 5 is a third of the
 weight of others; with 10 a training was left a twentieth of a busy machine."""
 MAX_SKIPPED = 100
-"""Maximum skipped files in a message; the findings list all."""
+"""So many skipped files are told; the findings have all."""
 SAVED_MODEL = "saved_model"
 TEMPORARY = "temporary"
 """In the work folder: TensorFlow and the converters write megabytes, which `kill -9` would leave in /tmp for good."""
 
 
 class TrainRole:
-    """Processes dataset checks and trainings one by one."""
+    """Examines or trains what it is told to, one after the other."""
 
     def __init__(
         self, connection: BlockingConnection, interrupts: Interrupts, callers_umask: int | None = None
@@ -58,7 +58,7 @@ class TrainRole:
         _give_way(load().train_nice)
 
     def serve(self, inbox: Inbox, request_id: int, first: Message) -> None:
-        """Answers `first`, then all further requests in order, until `Stop`."""
+        """Answers `first`, then everything else in order, until the worker is to stop."""
         self._connection.answer(request_id, self._answer(first))
         for each_id, message in inbox:
             self._connection.answer(each_id, self._answer(message))
@@ -69,7 +69,7 @@ class TrainRole:
                 return _examine(message)
             case Train():
                 return self._train(message)
-        return Failed(failure=Invalid(f"a training worker received {type(message).__name__}").to_failure())
+        return Failed(failure=Invalid(f"a worker that trains was sent {type(message).__name__}").to_failure())
 
     def _train(self, message: Train) -> TrainingEnded:
         key = ("", message.job)
@@ -79,7 +79,7 @@ class TrainRole:
             metrics = self._main_thread.call(key, lambda: self._run(message))
             failure = None
         except KeyboardInterrupt:
-            failure = Failure(code="cancelled", message="The training was cancelled while it was running.")
+            failure = Failure(code="cancelled", message="The training was cancelled while it ran.")
         except Exception as error:
             failure = _told(error, message)
         finally:
@@ -90,7 +90,7 @@ class TrainRole:
         return _ended(message, metrics, failure)
 
     def _run(self, message: Train) -> dict[str, Any]:
-        """The summary of the metrics of this attempt, or of an earlier one that was complete."""
+        """The summary of the metrics, of this attempt or of an earlier one that had come to its end."""
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else the task's output is full of them
         from tfserve.training import recipes
 
@@ -118,9 +118,9 @@ def _examine(message: ExamineProject) -> Message:
     except OSError as error:
         kind_of = OutOfSpace(cause=str(error)) if writing.tells_full_disk(error) else Internal(str(error))
         return Failed(failure=kind_of.to_failure())
-    except Exception as error:  # the caller gets the cause; a crash would only show an exit code
+    except Exception as error:  # for whoever asked: a death would only tell them an exit code
         traceback.print_exception(error)
-        told = f"The dataset check failed: {type(error).__name__}: {first_words(error)}"
+        told = f"The examination failed: {type(error).__name__}: {first_words(error)}"
         return Failed(failure=Internal(told).to_failure())
     return ProjectExamined(
         problems=found.problems,
@@ -138,7 +138,7 @@ def _derived(message: ExamineProject | Train) -> Path:
 
 
 def _publish(message: Train, callers_umask: int | None) -> Failure | None:
-    """Publishes the result, uninterruptibly, and deletes what was kept for another attempt."""
+    """Moves the result to its place, which nothing interrupts, and forgets what was kept for a next attempt."""
     folder = Path(message.folder)
     try:
         if folder.exists():
@@ -154,12 +154,12 @@ def _publish(message: Train, callers_umask: int | None) -> Failure | None:
 
 
 def _told(error: BaseException, message: Train) -> Failure:
-    """Why a run failed, for people; the traceback goes to the task's output."""
+    """What a run failed by, for people; the traceback goes to the task's output."""
     shutil.rmtree(writing.aside_of(Path(message.folder)), ignore_errors=True)
     if isinstance(error, TFserveError):
         return error.to_failure()
     if writing.tells_full_disk(error):
-        cause = f"{error}. The last checkpoint is kept in {message.work_folder}. Free some space and resume"
+        cause = f"{error}. The last checkpoint is kept in {message.work_folder}; free some space and resume"
         return OutOfSpace(cause=cause[:1000]).to_failure()
     traceback.print_exception(error)
     failure = Internal(f"The training failed: {type(error).__name__}: {first_words(error, 1000)}").to_failure()

@@ -1,4 +1,4 @@
-"""Inputs to compare runtimes with: synthetic ones for a signature, and those of recorded requests."""
+"""Inputs to compare runtimes with: made up from a signature, and taken from requests that were answered."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tfserve.worker.predictor import PredictRequest
 Inputs = Mapping[str, Array]
 
 BATCH_ROWS = (1, 3, 8)
-"""Numbers of examples to try where a signature leaves it open."""
+"""Numbers of examples that are tried where a signature leaves it open."""
 TIMED_ROWS = (1, 8)
 MAX_BYTES = 32 * 1024 * 1024
-"""Maximum elements of one input for all examples; beyond it, one example is enough."""
+"""Of one input for all examples; with more, one example is enough."""
 SEED = 20_261
 
 SPREADS = ("normal", "unit", "octets", "signed", "zeros", "ones")
@@ -31,34 +31,34 @@ RUNGS: tuple[tuple[float, int], ...] = (
     (255.0, 255), (1e3, 2**10), (1e4, 2**13), (1e5, 2**16), (1e6, 2**20), (1e9, 2**24), (1e12, 2**31 - 1),
     (1e18, 2**40), (1e25, 2**53), (1e32, 2**64), (float("inf"), 2**64),
 )  # fmt: skip
-"""The magnitudes of floats and integers, step by step: a conversion is used up to the one that agrees."""
+"""How far from 0 floats and whole numbers go, step by step: a conversion serves as far as it agrees."""
 
 Envelope = Mapping[str, tuple[Number, Number]]
 """The lowest and the highest number of each input that has numbers."""
 
 
 def why_never(signature: Signature) -> str:
-    """Why nothing can be compared, even with recorded requests, for people; empty if it can."""
+    """Why nothing can be compared, whatever requests come, for people; nothing if it can."""
     for spec in signature.inputs:
         if spec.dtype not in DTYPES:
             return f"input {spec.name!r} is of the type {spec.dtype}, which can't be compared"
         if spec.shape is None:
-            return f"input {spec.name!r} takes {spec}, but conversions need to know its rank"
+            return f"input {spec.name!r} takes {spec}, and conversions need to know its rank"
     return "" if signature.inputs else "the signature has no inputs"
 
 
 def why_not(signature: Signature) -> str:
-    """Why no inputs can be generated, for people; empty if they can."""
+    """Why inputs can't be made up, for people; nothing if they can."""
     for spec in signature.inputs:
         if spec.dtype not in DTYPES or spec.dtype == "string":
-            return f"input {spec.name!r} is of the type {spec.dtype}, for which no inputs can be generated"
+            return f"input {spec.name!r} is of the type {spec.dtype}, which can't be made up"
         if spec.shape is None or -1 in spec.shape[1:]:
-            return f"input {spec.name!r} takes {spec}, so no inputs of the right size can be generated"
+            return f"input {spec.name!r} takes {spec}, so its size can't be made up"
     return "" if signature.inputs else "the signature has no inputs"
 
 
 def envelopes(signature: Signature, limits: Envelope) -> list[Envelope]:
-    """Increasingly wide ranges of numbers that the model accepts. The first is the ordinary one."""
+    """Wider and wider ranges of numbers, within what the model takes. The first is the ordinary one."""
     found: list[Envelope] = []
     for level in range(len(RUNGS)):
         one = {spec.name: _envelope(spec, limits[spec.name], level) for spec in signature.inputs if spec.name in limits}
@@ -80,7 +80,7 @@ def _envelope(spec: TensorSpec, limits: tuple[Number, Number], level: int) -> tu
 
 
 def _reach(spec: TensorSpec, level: int) -> Number:
-    """The largest magnitude at a level, in the input's type."""
+    """How far from 0 numbers go at a level: one that the type has."""
     floating, whole = RUNGS[level]
     if DTYPES[spec.dtype].kind == "int":
         return whole
@@ -129,14 +129,14 @@ def odd_texts(base: Inputs) -> Iterator[Inputs]:
 
 
 def _filled(array: Array, text: bytes) -> Array:
-    """Changes the first element only: its neighbours must not change."""
+    """The first element only: what is beside it must not change."""
     changed = array.copy()
     changed.flat[:1] = text
     return changed
 
 
 def relatives(signature: Signature, base: Inputs) -> Iterator[Inputs]:
-    """Recorded inputs with other sizes where sizes are open, with more rows, and with other words."""
+    """Former inputs with other sizes where sizes are open, with more rows, and with other words."""
     open_ = {spec.name: [n for n, size in enumerate(spec.shape or ()) if n and size == -1] for spec in signature.inputs}
     if any(open_.values()):
         for change in (_half, _one_more, _twice):
@@ -174,7 +174,7 @@ def _twice(size: int) -> int:
 
 
 def _reworded(array: Array, change: Callable[[bytes], bytes]) -> Array:
-    """Bytes that are not plain text, such as files, stay unchanged."""
+    """Bytes that are no plain text, a file perhaps, stay as they are."""
     if array.dtype != object:
         return array
     changed = np.empty(array.size, object)
@@ -183,7 +183,7 @@ def _reworded(array: Array, change: Callable[[bytes], bytes]) -> Array:
 
 
 def first_bases(signature: Signature) -> Iterator[Inputs]:
-    """One example each, which the model may accept. Call it only if `why_not` is empty."""
+    """One example each, which the model may take. Call it only when nothing is in the way."""
     limits = {spec.name: (-np.inf, np.inf) for spec in signature.inputs}
     for number, spread in enumerate(("unit", "ones", "zeros", "octets", "normal")):
         random = np.random.default_rng((SEED, number))
@@ -199,7 +199,7 @@ def rows_to_try(signature: Signature) -> Sequence[int]:
 
 
 def from_samples(name: str, signature: Signature, samples: Sequence[bytes]) -> Iterator[Inputs]:
-    """The inputs of recorded requests. Requests for something else, or for a part of a signature, are left out."""
+    """The inputs in former requests. Requests for something else, or for a part of a signature, are left out."""
     specs = {spec.name: spec for spec in signature.inputs}
     for sample in samples:
         try:
@@ -271,7 +271,7 @@ def _floats(shape: Shape, spread: str, lowest: float, highest: float, random: np
 
 
 def _even(shape: Shape, lowest: float, highest: float, random: np.random.Generator) -> Array:
-    if lowest > highest:  # no ordinary number is accepted
+    if lowest > highest:  # nothing ordinary is taken
         lowest, highest = highest, lowest
     part: Array = random.uniform(0, 1, shape)
     between: Array = lowest * (1 - part) + highest * part

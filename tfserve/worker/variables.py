@@ -1,4 +1,4 @@
-"""The variables of a workspace as JSON: a bounded snapshot after every job, full values on request."""
+"""The variables of a workspace as JSON: a bounded snapshot after every job, full values when somebody asks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfserve.json_values import DoesNotFit, Interrupted, tolerance, type_name
 
 SNAPSHOT_BYTES = 1024 * 1024
 SUMMARY_BYTES = 512
-# Finding that a value does not fit costs as much as writing one that does; after this many only short ones are tried.
+# To find out that a value does not fit costs as much as one that does; after so many only short ones are tried.
 MAX_MISFITS = 8
 SHORT_BYTES = 4096
 
@@ -64,13 +64,13 @@ def _is_variable(name: Any) -> bool:
 
 
 def _encoded(value: Any, limit_bytes: int) -> bytes:
-    """The JSON of a value, or a message instead: one value that fails must not affect the others."""
+    """The JSON of a value, or a sentence in its place: one value that fails must not cost all the others."""
     try:
         return json_values.encode(value, limit_bytes=limit_bytes)
     except (DoesNotFit, Interrupted):
         raise
     except BaseException as error:
-        told = f"<{type_name(value)} that can't be displayed: {type_name(error)}>"
+        told = f"<{type_name(value)} that can't be shown: {type_name(error)}>"
         return msgspec.json.encode(told)
 
 
@@ -83,9 +83,9 @@ def _too_large(name: str, value: Any, limit_bytes: int) -> TooLarge:
     shape = json_values.shape_of(value)
     size = f" of shape {shape}" if shape is not None else _length(value)
     return TooLarge(
-        f"Variable {name!r}, a {type_name(value)}{size}, does not fit into a response of {limit_bytes} bytes of JSON"
-        " (max_response_bytes). Read it in parts: run a script that sets a variable to a slice of it, such"
-        f" as part = {name}[:1000], and get that variable."
+        f"Variable {name!r}, a {type_name(value)}{size}, does not fit into an answer of {limit_bytes} bytes of JSON"
+        f" (max_response_bytes). Read it in parts: let a script set a variable to a slice of it, such as"
+        f" part = {name}[:1000], and get that."
     )
 
 

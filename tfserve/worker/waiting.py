@@ -1,4 +1,4 @@
-"""The model's queue: requests in groups that may share a batch, the most urgent first."""
+"""What waits for the model: requests that may be computed together, in groups, the most urgent first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfserve.ipc.predictions import Answer, Ask, Refusal
 
 
 class Asker(Protocol):
-    """Receives responses, which are buffered until `flush`."""
+    """Where answers go. They are kept together until `flush`."""
 
     def answer(self, request_id: int, answer: Answer | Refusal) -> None: ...
 
@@ -25,8 +25,8 @@ Group = tuple[Hashable, ...]
 class Waiting:
     """One request. `rows` is how many examples it has, None when it can't share a batch.
 
-    `prepared_ns` is how long its preprocessing took, before it was queued for the model, and
-    `prepared_bytes` the size of the preprocessed inputs.
+    `prepared_ns` is how long it took to make its inputs ready, before it could wait for the model, and
+    `prepared_bytes` how large they have become.
     """
 
     asker: Asker
@@ -45,7 +45,7 @@ class WaitingRoom:
     def __init__(self) -> None:
         self._groups: dict[Group, deque[Waiting]] = {}
         self._by_id: dict[tuple[int, int], Waiting] = {}
-        #: the memory of all preprocessed requests
+        #: the memory of all that was made ready
         self.prepared_bytes = 0
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ class WaitingRoom:
         self._by_id[id(request.asker), request.id] = request
 
     def drop(self, asker: Asker, request_id: int) -> None:
-        """Drops a request that has not started."""
+        """Forgets a request that has not begun."""
         request = self._by_id.pop((id(asker), request_id), None)
         if request is not None:
             group = self._groups[request.group]
@@ -80,14 +80,14 @@ class WaitingRoom:
         return min(self._groups, key=self._rank)
 
     def rows_if_shared(self, group: Group, alone: int) -> int:
-        """The queued rows of the group; a request that can't share a batch counts as `alone`."""
+        """How many rows wait in the group; a request that can't share a batch counts as `alone`."""
         return sum(request.rows or alone for request in self._groups[group])
 
     def oldest_ns(self, group: Group) -> int:
         return self._groups[group][0].arrived_ns
 
     def take(self, group: Group, max_rows: int) -> list[Waiting]:
-        """The first requests of a group, up to a number of rows; at least one."""
+        """The first requests of a group, up to so many rows; at least one."""
         waiting, rows = self._groups[group], 0
         taken: list[Waiting] = []
         while waiting:

@@ -1,8 +1,8 @@
-"""Runs the model before the first request, so that no caller waits for one-time initialisation.
+"""Computes before the first request comes, so that no caller waits for what only the first computation does.
 
-Inputs are the deployment's own example if it has one; otherwise synthetic inputs, a recorded request of the
-workspace API, and the last real predictions. Batches are compared with single rows here too, so that requests can
-share a batch from the start. A model may reject any of these inputs: that is a remark, not an error.
+Inputs are the caller's own example if the deployment has one; otherwise synthetic ones, a former request of the
+workspace API, and the last real predictions. Batches are compared with single rows here too, so that requests may
+share one from the start. A model may refuse any of these inputs: that is a remark, not an error.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ log = logging.getLogger(__name__)
 PROOF_ROWS = 3
 MAX_WARM_BYTES = 64 * 1024 * 1024
 ENOUGH_S = 0.1
-"""After this time no larger batches are tried: a large model should serve soon."""
+"""After so long no larger batches are tried: a large model is to serve soon."""
 TRY_S = 5.0
-"""After this time no more synthetic inputs are tried."""
+"""After so long no more synthetic inputs are tried."""
 
-EXAMPLE, FORMER, BATCHES = "the given example", "recorded requests", "batches"
-"""Steps, in addition to those of `made_up.FILLS`."""
+EXAMPLE, FORMER, BATCHES = "the given example", "former requests", "batches"
+"""Steps, beside those of `made_up.FILLS`."""
 
 
 @dataclass
 class Result:
-    """What was done, and what users of the model must know about it, for people."""
+    """What was done, for people, and what users of the model must know of it."""
 
     done: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -62,12 +62,12 @@ class WarmUp:
         self._name = DEFAULT_SIGNATURE if len(runtime.signatures) != 1 else next(iter(runtime.signatures))
 
     def run(self, become: BecomeModel) -> Result:
-        """Runs the warm-up without leaving traces in the model's state."""
+        """Whatever it computes leaves no trace in the model's state."""
         wanted = become.options.warm_up
         if wanted is False:
-            self._result.done.append("none, as set in the deployment")
+            self._result.done.append("none, as the deployment says")
         elif not state.may_compute(self._runtime):
-            self._result.done.append("none, because the model's state could not be restored afterwards")
+            self._result.done.append("none: the model's state could not be restored after it")
         else:
             self._compute_all(become, wanted if isinstance(wanted, dict) else None)
             state.reset(self._runtime)
@@ -90,7 +90,7 @@ class WarmUp:
     # --- one row
 
     def _try_example(self, example: Mapping[str, Any]) -> None:
-        """Tries any kind of predict request: with other names than those of a signature, or with image files."""
+        """Whatever a predict request may be: with other names than those of a signature, or as image files."""
         refused = ""
         if self._steps.may(EXAMPLE):
             with self._steps.begin(EXAMPLE):
@@ -98,12 +98,12 @@ class WarmUp:
                     refused = self._refusal(self._request(example))
                 except TFserveError as error:
                     refused = error.message
-            self._result.done.append(EXAMPLE + (f" was rejected ({refused})" if refused else ""))
+            self._result.done.append(EXAMPLE + (f" was refused ({refused})" if refused else ""))
         if refused:
-            self._result.remarks.append(f"not warmed up: the given example was rejected ({refused})")
+            self._result.remarks.append(f"not warmed up: the given example was refused ({refused})")
 
     def _request(self, example: Mapping[str, Any]) -> bytes:
-        """The predict request for an example."""
+        """The predict request that an example means."""
         if "feed_dict" in example or "fetches" in example:
             return msgspec.json.encode(example)
         name, inputs = self._name, dict(example)
@@ -121,12 +121,10 @@ class WarmUp:
         """The first recipe whose inputs the model computes."""
         signature = self._runtime.signatures.get(self._name)
         if signature is None:
-            self._result.done.append("no signature to warm up with")
+            self._result.done.append("no signature to warm up by")
             return None
         if not made_up.can_be_made_up(signature):
-            self._result.done.append(
-                f"signature {self._name!r}: it has an input of a type for which no values can be generated"
-            )
+            self._result.done.append(f"signature {self._name!r}: an input of a type that can't be made up")
             return None
         refusals: dict[str, str] = {}
         recipe = self._first_accepted(signature, refusals)
@@ -134,7 +132,7 @@ class WarmUp:
         return recipe
 
     def _first_accepted(self, signature: Signature, refusals: dict[str, str]) -> Recipe | None:
-        """Adds to `refusals` what was rejected, and why."""
+        """`refusals` becomes what was refused, and why."""
         begun_at = time.monotonic()
         for recipe in made_up.recipes(signature):
             if not self._steps.may(recipe.fill):
@@ -147,8 +145,8 @@ class WarmUp:
                     pass
                 except TFserveError as error:
                     refusals.setdefault(recipe.fill, error.message)
-                except Exception as error:  # an error of a library, for which a request would get status 500
-                    log.warning("the warm-up of a model failed", exc_info=True)
+                except Exception as error:  # a library's own, which a request would be answered 500 for
+                    log.warning("the warm-up of a model broke", exc_info=True)
                     refusals.setdefault(recipe.fill, f"{type(error).__name__}: {error}"[:500])
             if time.monotonic() - begun_at > TRY_S:
                 break
@@ -159,45 +157,43 @@ class WarmUp:
 
     def _report(self, signature: Signature, recipe: Recipe | None, refusals: Mapping[str, str]) -> None:
         named, why = " and ".join(refusals), next(iter(refusals.values()), "")
-        refused = f"{named} rejected ({why})" if refusals else ""
+        refused = f"{named} refused ({why})" if refusals else ""
         if recipe is not None:
             self._result.done.append(
                 f"signature {self._name!r} with {recipe.fill}" + (f"; {refused}" if refused else "")
             )
             if refused and made_up.is_certain(signature):
-                self._result.remarks.append(f"the model rejected {named} in its warm-up ({why})")
+                self._result.remarks.append(f"the model refused {named} in its warm-up ({why})")
         elif refusals:
             self._result.done.append(f"signature {self._name!r}: {refused}")
             self._result.remarks.append(
-                f"not warmed up, so the first request may take longer: the model rejected {named} ({why});"
-                " give an example in the field warm_up of /deploy/"
+                f"not warmed up, so the first request may take longer: the model refused {named} ({why});"
+                " an example in the field warm_up of /deploy/ helps"
             )
 
-    # --- recorded requests
+    # --- former requests
 
     def _try_former_request(self, sample: bytes) -> None:
         if self._steps.may(FORMER) and not self._predictor.changes_state(sample):
             with self._steps.begin(FORMER):
                 refused = self._refusal(sample)
-            self._result.done.append(
-                f"a recorded request was rejected ({refused})" if refused else "a recorded request"
-            )
+            self._result.done.append(f"a former request was refused ({refused})" if refused else "a former request")
             if refused and not self._runtime.signatures:
-                self._result.remarks.append(f"not warmed up: a recorded request was rejected ({refused})")
+                self._result.remarks.append(f"not warmed up: a former request was refused ({refused})")
 
     def _try_former_predictions(self, asks: Sequence[Ask]) -> None:
-        """A new version may have another signature, so rejecting a recorded prediction is not a failure."""
+        """A new version may have another signature, so a refusal of a former prediction is no failure."""
         if not self._steps.may(FORMER):
             return
         with self._steps.begin(FORMER):
             refused = sum(isinstance(self._compute([ask])[0], Refusal) for ask in asks)
             self._prove(asks)
         self._result.done.append(
-            f"{len(asks)} recorded predictions" + (f", {refused} of which were rejected" if refused else "")
+            f"{len(asks)} former predictions" + (f", {refused} of which were refused" if refused else "")
         )
 
     def _prove(self, asks: Sequence[Ask]) -> None:
-        """Computes recorded requests that may share a batch as one, twice, and also alone."""
+        """Real requests that may share a batch are computed as one, twice, beside being computed alone."""
         groups: dict[object, list[Ask]] = {}
         for ask in asks:
             group, rows = self._computation.sort(ask)
@@ -212,7 +208,7 @@ class WarmUp:
     # --- batches
 
     def _try_batches(self, recipe: Recipe | None, max_rows: int) -> None:
-        """Uses different rows, which show whether the model keeps them apart."""
+        """Rows that differ show whether the model keeps them apart."""
         if not self._steps.may(BATCHES):
             return
         sizes: set[int] = set()
@@ -258,7 +254,7 @@ def _sizes(most: int) -> Iterator[int]:
 
 
 class _Nobody:
-    """The client of a warm-up computation."""
+    """Whom a warm-up is computed for."""
 
     def answer(self, request_id: int, answer: predictions.Answer | Refusal) -> None:
         pass

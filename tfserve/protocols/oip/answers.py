@@ -1,4 +1,4 @@
-"""Responses of version 2: JSON, or JSON followed by binary tensors. Errors are `{"error": message}`."""
+"""What goes back to a client of version 2: JSON, or JSON with tensors behind it; errors are `{"error": sentence}`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Headers = tuple[Header, ...]
 
 JSON: Headers = (JSON_TYPE,)
 
-#: smaller bodies are not compressed
+#: smaller bodies are sent as they are
 WORTH_PACKING_BYTES = 1024
-#: a body is compressed if a sample of this size shrinks below `WORTH_PACKING`; random floats do not
+#: a body is packed when so much of it shrinks to less than `WORTH_PACKING`; random floats do not
 SAMPLE_BYTES = 4096
 WORTH_PACKING = 0.75
-#: larger bodies are compressed in a thread
+#: larger bodies are packed beside the event loop
 LARGE_BYTES = 64 * 1024
 FAST = 1
 
 
 class Answer(NamedTuple):
-    """An HTTP response. Its length is added when it is sent."""
+    """One HTTP answer; its length is added when it is sent."""
 
     body: bytes
     headers: Headers = JSON
@@ -40,14 +40,14 @@ def json_answer(content: Any, status: int = 200) -> Answer:
 
 
 def refusal(error: TFserveError, *, status: int | None = None, headers: Headers = ()) -> Answer:
-    """The error in this protocol's format."""
+    """The error in this protocol's words."""
     headers += tuple((name.lower().encode(), value.encode()) for name, value in error_headers(error).items())
     text = error.message.encode("utf-8", "replace").decode()
     return Answer(orjson.dumps({"error": text}), JSON + headers, status or status_of(error))
 
 
 async def packed(answer: Answer, accepted: bytes | None) -> Answer:
-    """The response, compressed as the client's `Accept-Encoding` allows, if that makes it smaller."""
+    """The answer as the client's `Accept-Encoding` wants it, if that makes it smaller."""
     if accepted is None or len(answer.body) < WORTH_PACKING_BYTES:
         return answer
     encoding = _chosen(accepted)
@@ -59,7 +59,7 @@ async def packed(answer: Answer, accepted: bytes | None) -> Answer:
 
 
 def _chosen(accepted: bytes) -> bytes | None:
-    """gzip or deflate, whichever the header accepts first."""
+    """gzip or deflate, the first of them that the header names and does not refuse."""
     for part in accepted.lower().split(b","):
         name, _, quality = part.partition(b";")
         if name.strip() in (b"gzip", b"deflate") and quality.replace(b" ", b"").rstrip(b"0.") != b"q=":

@@ -1,4 +1,4 @@
-"""Version 2 as an ASGI application: routing, and errors in the protocol's format."""
+"""Version 2 as an ASGI application: which path and verb means what, and every error in the protocol's words."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ Handler = Callable[[Receive], Awaitable[Answer]]
 
 
 class Call(NamedTuple):
-    """The endpoint of a path, and its method."""
+    """What a path means, and its verb."""
 
     verb: str
     handler: Handler
 
 
 class V2:
-    """All paths under `/v2`."""
+    """All paths below `/v2`."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -53,7 +53,7 @@ class V2:
         except TFserveError as error:
             answer = refusal(error)
         except Exception:
-            log.exception("error in %s %s", scope["method"], scope["path"])
+            log.exception("while answering %s %s", scope["method"], scope["path"])
             answer = refusal(Internal())
         await send_bytes(scope, send, answer.body, status=answer.status, headers=answer.headers)
 
@@ -64,7 +64,7 @@ class V2:
             if scope["method"] != "POST":
                 return _wrong_verb(path, "POST")
             answer = await self._infer(path[len(MODELS) : -len(INFER)], scope, receive, headers)
-            # Never compress others: Triton's asyncio client always accepts gzip, but only decompresses these.
+            # Nothing else is packed: Triton's asyncio client asks for it always, and unpacks only this.
             return await packed(answer, headers.get(b"accept-encoding"))
         call = self._call(path, scope)
         if scope["method"] not in (call.verb, *(("HEAD",) if call.verb == "GET" else ())):
@@ -86,7 +86,7 @@ class V2:
             connection.on_lost = None
 
     def _call(self, path: str, scope: Scope) -> Call:
-        """Raises `NotFound` for unknown paths, `Unsupported` for extensions that this server does not have."""
+        """Raises `NotFound` for what is nothing, `Unsupported` for what is known but not offered."""
         parts = path.removeprefix("/v2").removeprefix("/")
         match parts.split("/"):
             case [""]:
@@ -133,10 +133,10 @@ class V2:
         if rest.startswith("models/") and slash and verb in ("load", "unload"):
             return Call("POST", partial(self._load if verb == "load" else self._unload, name, scope))
         if "/models/" in rest:
-            raise Unsupported("This server has a single repository. Omit its name from the path.")
+            raise Unsupported("There is one repository here, the workspaces: leave its name out of the path.")
         raise _nothing(scope["path"])
 
-    # --- inference and model control
+    # --- what is more than a look
 
     async def _ready(self, _: Receive) -> Answer:
         is_ready = await self._context.line.is_ready()
@@ -192,9 +192,9 @@ def _wrong_verb(path: str, verb: str) -> Answer:
 
 def _not_offered(path: str) -> Unsupported:
     return Unsupported(
-        f"{path[:200]} belongs to an extension that this server does not support. GET /v2 lists the supported ones."
+        f"{path[:200]} belongs to an extension that this server does not have; GET /v2 lists those it has."
     )
 
 
 def _nothing(path: str) -> NotFound:
-    return NotFound(f"No endpoint at {path[:200]!r}. See the Open Inference Protocol; GET /v2/models lists the models.")
+    return NotFound(f"There is nothing at {path[:200]!r}: see GET /v2/models, and the Open Inference Protocol.")

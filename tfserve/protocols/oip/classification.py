@@ -13,11 +13,12 @@ from tfserve.tensors import Array, TensorSpec
 def best(array: Array, spec: TensorSpec, count: int, labels: Sequence[str]) -> Array:
     """The `count` highest values of each row as `b"value:index"` or `b"value:index:label"`, highest first.
 
-    Shape [rows, classes, …] becomes [rows, count], and [classes] becomes [count], where `count` is at most the number
-    of classes. A single-valued output gets no label if there are several. Raises `Invalid` for unordered types.
+    An array of shape [rows, classes, …] gives one of [rows, count]; one without rows, of shape [classes], gives
+    [count]. There are never more than there are classes. The one value of an output is that of no label if there are
+    several. Raises `Invalid` for what has no order.
     """
     if array.dtype == object or array.dtype == bool:
-        raise Invalid(f"Output {spec.name!r} is {spec}, but classification requires a numeric output.")
+        raise Invalid(f"Output {spec.name!r} is {spec}: classification needs numbers.")
     rows = array.reshape(len(array), -1) if array.ndim > 1 and array.size else array.reshape(1, -1)
     count = min(count, rows.shape[1])
     order = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]

@@ -1,4 +1,4 @@
-"""The gRPC service of version 2: translates each method."""
+"""The service of v2 over gRPC: its verbs, each a translation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ M = TypeVar("M", bound=Message)
 
 @dataclass(frozen=True)
 class Verbs:
-    """All methods except inference. Shares its data with the REST API."""
+    """Answers everything but inference. What is told is what REST tells, from the same place."""
 
     context: Context
     models: Models
@@ -103,12 +103,10 @@ def service(context: Context, models: Models) -> Service:
 
 
 def _from_json(content: dict[str, Any], message: M) -> M:
-    """The message for the JSON that REST returns. Members without a field in the message are omitted."""
+    """The message that says what REST says in JSON. What it has no field for, it does not say."""
     return ParseDict(content, message, ignore_unknown_fields=True)
 
 
 def _check_repository(name: str) -> None:
     if name:
-        raise Unsupported(
-            f"This server has a single repository, which has no name; got {name[:80]!r}. Omit repository_name."
-        )
+        raise Unsupported(f"There is one repository, which has no name; {name[:80]!r} was given. Leave it out.")

@@ -1,4 +1,4 @@
-"""ModelInfer and ModelStreamInfer: from v2 requests to predictions, and from results to responses in raw bytes."""
+"""ModelInfer and ModelStreamInfer: a request of v2 becomes a prediction, its result an answer in raw bytes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tfserve.serving.rpc import Call
 from tfserve.tensors import Signature
 
 PROTOCOL = "v2-grpc"
-#: Maximum concurrent requests of one stream.
+#: Requests of one stream that are computed at a time.
 STREAM_WINDOW = 64
 
 Parameters = Mapping[str, InferParameter]
@@ -35,7 +35,7 @@ Wanted = ModelInferRequest.InferRequestedOutputTensor
 
 @dataclass(frozen=True)
 class Infer:
-    """Handles a single request, or a stream of requests in order."""
+    """Answers the requests of a call one by one, or as a stream in their order."""
 
     models: Models
 
@@ -64,7 +64,7 @@ class Infer:
     async def stream(
         self, requests: AsyncIterator[ModelInferRequest], call: Call
     ) -> AsyncGenerator[ModelStreamInferResponse, None]:
-        """Responds in the order of the requests, several of which run concurrently. An error fails only one request."""
+        """Answers in the order of the requests; several are computed meanwhile. An error ends only its own request."""
         answers: asyncio.Queue[asyncio.Task[ModelStreamInferResponse] | None] = asyncio.Queue(STREAM_WINDOW)
         reader = asyncio.create_task(self._read(requests, call, answers))
         try:
@@ -98,7 +98,7 @@ class Infer:
         try:
             answer = await self.one(request, call)
         except TFserveError as error:
-            # The id identifies the request that the error belongs to.
+            # The id tells the client which of its requests this is about.
             return ModelStreamInferResponse(
                 error_message=error.message, infer_response=ModelInferResponse(id=request.id)
             )
@@ -130,26 +130,26 @@ def _check_outputs(wanted: Sequence[str], signature: Signature) -> None:
 
 
 def _urgency(parameters: Parameters, call: Call) -> int:
-    """The parameter, or the metadata if it is 0 or missing."""
+    """The parameter, or where it is 0 or not given the metadata."""
     found = wishes.urgency(_number(parameters, "priority")) if parameters else None
     return call.urgency if found is None else found
 
 
 def _timeout_s(parameters: Parameters, left_s: float | None) -> float | None:
-    """The parameter. The deadline of the call applies, too."""
+    """The parameter; the deadline of the call holds as well."""
     timeout_s = wishes.timeout_s(_number(parameters, "timeout"))
     return left_s if timeout_s is None else timeout_s if left_s is None else min(timeout_s, left_s)
 
 
 def _number(parameters: Parameters, name: str) -> int:
-    """An integer, 0 if it is missing. Raises `Invalid`."""
+    """A whole number, 0 when it is not given. Raises `Invalid`."""
     if name not in parameters:
         return 0
     parameter = parameters[name]
     field = parameter.WhichOneof("parameter_choice")
     value = getattr(parameter, field) if field else 0
     if field not in ("int64_param", "uint64_param"):
-        raise Invalid(f"The parameter {name!r} must be an integer, got {str(value)[:40]!r}.")
+        raise Invalid(f"The parameter {name!r} must be a whole number, {str(value)[:40]!r} was given.")
     return int(value)
 
 
@@ -165,5 +165,5 @@ def _flag(parameters: Parameters, name: str) -> bool:
 
 
 def _classes(wanted: Wanted) -> int:
-    """The number of classes to return instead of the numbers; 0 for the numbers."""
+    """How many classes the client wants instead of the numbers; 0 for the numbers."""
     return outputs.checked_classes(_number(wanted.parameters, "classification"), wanted.name)

@@ -1,4 +1,4 @@
-"""Tensors in v2 messages: raw bytes or typed contents in, raw bytes out.
+"""Tensors in the messages of v2: raw bytes or typed contents in, raw bytes out.
 
 Raw: little-endian, row-major; a BOOL is a byte, a BYTES element its length (4 bytes) and its bytes, BF16 the upper half
 of a float32. Typed contents have no list for FP16 and BF16.
@@ -25,7 +25,7 @@ InputTensor = ModelInferRequest.InferInputTensor
 
 @dataclass(frozen=True, slots=True)
 class Datatype:
-    """A datatype of v2: TensorFlow's name, the memory layout of an element, and its field in the typed contents."""
+    """One datatype of v2: TensorFlow's name, how an element lies in memory, and the list of typed contents it is in."""
 
     name: str
     numpy: np.dtype[Any]
@@ -51,21 +51,21 @@ _AS_IN_MEMORY = ("bool_contents", "fp32_contents", "fp64_contents")
 DATATYPES = {each.v2: Datatype(each.name, each.numpy, _CONTENTS.get(each.v2)) for each in DTYPES.values()}
 
 
-#: Keyed by numpy type, for fast look-up in every response.
+#: By numpy's types, since this is looked up for every output of every answer.
 _NAMES = {each.numpy: name for name, each in DATATYPES.items()}
 
 
 def datatype_of(array: Array) -> str:
-    """The v2 name of an output's type."""
+    """The name of an output's type in v2."""
     return _NAMES[array.dtype]
 
 
 def read_inputs(request: ModelInferRequest, specs: Sequence[TensorSpec]) -> dict[str, Array]:
-    """The arrays of a request, checked against `specs`. Raises `Invalid`."""
+    """The arrays of a request, which fit `specs`. Raises `Invalid`."""
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise Invalid(
-            f"raw_input_contents has {len(raw)} entries for {len(request.inputs)} inputs. Send one per input, or none."
+            f"raw_input_contents has {len(raw)} entries for {len(request.inputs)} inputs. Give one for each, or none."
         )
     arrays: dict[str, Array] = {}
     for index, tensor in enumerate(request.inputs):
@@ -90,7 +90,7 @@ def _read(tensor: InputTensor, raw: bytes | None, spec: TensorSpec) -> Array:
         return _typed(tensor, datatype, len_of(shape)).reshape(shape)
     if tensor.HasField("contents"):
         raise Invalid(
-            f"Input {tensor.name!r} has contents in addition to raw_input_contents. Use one of them for all inputs."
+            f"Input {tensor.name!r} has contents beside raw_input_contents. Give all inputs the one way or the other."
         )
     return _raw(tensor, raw, datatype, len_of(shape)).reshape(shape)
 
@@ -101,8 +101,8 @@ def _raw(tensor: InputTensor, raw: bytes, datatype: Datatype, count: int) -> Arr
     size = datatype.numpy.itemsize
     if len(raw) != count * size:
         raise Invalid(
-            f"Input {tensor.name!r} of shape {list(tensor.shape)} and datatype {tensor.datatype} requires"
-            f" {count * size} bytes, got {len(raw)}."
+            f"Input {tensor.name!r} of shape {list(tensor.shape)} and datatype {tensor.datatype} takes {count * size}"
+            f" bytes; {len(raw)} were given."
         )
     if datatype.name == "bool":
         inputs.require_bools(raw, tensor.name)
@@ -114,7 +114,7 @@ def _raw_strings(tensor: InputTensor, raw: bytes, count: int) -> Array:
         values = split_strings(raw)
     except ValueError as error:
         raise Invalid(
-            f"Input {tensor.name!r} is not valid BYTES data (per element: 4-byte length, then bytes): {error}."
+            f"Input {tensor.name!r} is not BYTES, each element its length in 4 bytes and then its bytes: {error}."
         ) from None
     _require_count(tensor, len(values), count)
     return _objects(values)
@@ -122,7 +122,7 @@ def _raw_strings(tensor: InputTensor, raw: bytes, count: int) -> Array:
 
 def _typed(tensor: InputTensor, datatype: Datatype, count: int) -> Array:
     if datatype.contents is None:
-        raise Invalid(f"Input {tensor.name!r} is {tensor.datatype}, which can only be sent in raw_input_contents.")
+        raise Invalid(f"Input {tensor.name!r} is {tensor.datatype}, which goes into raw_input_contents only.")
     contents = tensor.contents
     values = getattr(contents, datatype.contents)
     if len(values) != count:
@@ -139,8 +139,8 @@ def _integers(tensor: InputTensor, values: Sequence[int], datatype: Datatype) ->
     array, limits = packed.integers(values, datatype.numpy), np.iinfo(datatype.numpy)
     if array.size and (array.min() < limits.min or array.max() > limits.max):
         raise Invalid(
-            f"Input {tensor.name!r} is {tensor.datatype}, with a range of {limits.min} to {limits.max};"
-            f" got values from {array.min()} to {array.max()}."
+            f"Input {tensor.name!r} is {tensor.datatype}, which holds {limits.min} to {limits.max};"
+            f" the values given are from {array.min()} to {array.max()}."
         )
     return array.astype(datatype.numpy, copy=False)
 
@@ -153,15 +153,15 @@ def _objects(values: list[bytes]) -> Array:
 
 def _require_count(tensor: InputTensor, given: int, count: int) -> None:
     if given != count:
-        raise Invalid(f"Input {tensor.name!r} of shape {list(tensor.shape)} requires {count} elements, got {given}.")
+        raise Invalid(
+            f"Input {tensor.name!r} of shape {list(tensor.shape)} takes {count} elements; {given} were given."
+        )
 
 
 def _refuse_elsewhere(tensor: InputTensor, field: str) -> None:
-    """Raises `Invalid` if the values are in the wrong field."""
+    """Says it when the values are there, but not where they belong."""
     if "shared_memory_region" in tensor.parameters:
-        raise Unsupported(
-            f"Input {tensor.name!r} is in shared memory, which this server does not support. Send its bytes."
-        )
+        raise Unsupported(f"Input {tensor.name!r} is in shared memory, which is not read here. Send its bytes.")
     filled = [each.name for each, _ in tensor.contents.ListFields() if each.name != field]
     if filled:
-        raise Invalid(f"Input {tensor.name!r} is {tensor.datatype}, which belongs in {field}; got {filled[0]}.")
+        raise Invalid(f"Input {tensor.name!r} is {tensor.datatype}, which goes into {field}; {filled[0]} was given.")

@@ -1,4 +1,4 @@
-"""POST …/infer: from a body to a prediction, and from its result to a response."""
+"""POST …/infer: from a body to a prediction, and from its result to an answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfserve.serving.prediction import Caller, Request
 
 
 class Question(NamedTuple):
-    """A prediction request, and the requested form of its response."""
+    """A request for a prediction, and the form in which its answer is wanted."""
 
     request: Request
     wants: list[outputs.Wanted]
@@ -28,7 +28,7 @@ class Question(NamedTuple):
 async def infer(
     model: Model, body: bytes, headers: dict[bytes, bytes], caller: Caller, *, pinned: bool = False
 ) -> Answer:
-    """Raises `Invalid` and the errors of `Model.predict`."""
+    """Raises `Invalid`, and what `Model.predict` raises."""
     length = headers.get(binary.LENGTH_HEADER)
     if length is not None and body and not binary.length_of_json(length, len(body)):
         question = _raw(model, body)
@@ -45,7 +45,7 @@ async def infer(
 
 
 def _wish(request: Request, headers: dict[bytes, bytes]) -> None:
-    """Parameters take precedence over headers."""
+    """What the headers say counts where the parameters say nothing."""
     if b"priority" in headers or b"request-timeout" in headers:
         urgency, timeout_s = read_wishes(headers.items())
         if request.urgency == DEFAULT_URGENCY:
@@ -69,7 +69,7 @@ def _question(model: Model, body: bytes, length: bytes | None) -> Question:
 
 
 def _parsed(body: bytes, length: bytes | None) -> tuple[InferRequest, memoryview]:
-    """The JSON, and the bytes after it."""
+    """The JSON, and what stands behind it."""
     if length is None:
         return decode_infer(body), _NOTHING
     size = binary.length_of_json(length, len(body))
@@ -77,12 +77,12 @@ def _parsed(body: bytes, length: bytes | None) -> tuple[InferRequest, memoryview
 
 
 def _raw(model: Model, body: bytes) -> Question:
-    """A body without JSON: the data of the model's only input. All outputs are returned as bytes."""
+    """A body without JSON: the data of the model's only input. All outputs are given back as bytes."""
     name = model.default_signature()
     signature = model.signature(name)
     if len(signature.inputs) != 1:
         raise Invalid(
-            f"A raw body (Inference-Header-Content-Length: 0) requires a model with one input; {model.name!r} has"
+            f"A raw body (Inference-Header-Content-Length: 0) is for models with one input; {model.name!r} has"
             f" {len(signature.inputs)}. {binary.SEND_JSON}"
         )
     spec = inputs.find(signature.inputs[0].name, signature.inputs, "input")

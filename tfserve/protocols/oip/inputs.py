@@ -1,4 +1,4 @@
-"""The inputs of an infer request as arrays, checked against the model's signature."""
+"""The inputs of an infer request as arrays that fit the model's signature."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ DATATYPES = tuple(dtype.v2 for dtype in DTYPES.values())
 
 
 class SharedMemory(Unsupported):
-    """Shared memory is not supported, so {name!r} cannot be in it. Send and request tensors as binary data."""
+    """Shared memory is not offered here, so {name!r} can't be in it: send and ask for tensors as binary data."""
 
 
 def read(given: Sequence[InputTensor], tail: memoryview, signature: Signature) -> dict[str, Array]:
-    """The arrays by name. `tail` is the data after the JSON.
+    """The arrays by name. `tail` is what stands behind the JSON.
 
-    Raises `Invalid` with the name of the input, or with a list of the available ones.
+    Raises `Invalid`, which names the input, or lists what there is.
     """
     arrays: dict[str, Array] = {}
     at = 0
@@ -44,27 +44,27 @@ def read(given: Sequence[InputTensor], tail: memoryview, signature: Signature) -
 
 
 def find(name: str, specs: Sequence[TensorSpec], what: str) -> TensorSpec:
-    """The input or output (`what`) of that name. Raises `Invalid` with a list of the available ones."""
+    """The input or output of that name; `what` says which. Raises `Invalid`, which lists what there is."""
     spec = inputs.find(name, specs, what)
     if spec.dtype not in DTYPES:
-        raise Invalid(f"The {what} {name!r} is {spec}, a type that this protocol does not support.")
+        raise Invalid(f"The {what} {name!r} is {spec}, a type that this protocol has no name for.")
     return spec
 
 
 def require_form(datatype: str, shape: Shape, spec: TensorSpec) -> None:
-    """Raises `Invalid` if datatype or shape do not match what the model takes."""
+    """Raises `Invalid` when an input is not given with the datatype and a shape that the model takes."""
     if datatype not in DATATYPES:
         raise Invalid(
             f"Input {spec.name!r} has the unknown datatype {datatype[:40]!r}{nearest(datatype[:40], DATATYPES)}."
-            f" Valid datatypes: {', '.join(DATATYPES)}."
+            f" There are: {', '.join(DATATYPES)}."
         )
     if datatype != DTYPES[spec.dtype].v2:
-        raise Invalid(f"Input {spec.name!r} is {DTYPES[spec.dtype].v2} in the model, got {datatype}.")
+        raise Invalid(f"Input {spec.name!r} is {DTYPES[spec.dtype].v2} in the model; {datatype} was given.")
     inputs.require_shape(shape, spec)
 
 
 def _binary_size(tensor: InputTensor) -> int | None:
-    """The number of this input's bytes after the JSON; None if its values are in the JSON."""
+    """How many bytes behind the JSON are this input's; None when its values are in the JSON."""
     parameters = tensor.parameters
     if parameters:
         if "shared_memory_region" in parameters:
@@ -72,18 +72,18 @@ def _binary_size(tensor: InputTensor) -> int | None:
         size: int | None = parameter(parameters, "binary_data_size", int)
         if size is not None:
             if tensor.data is not None:
-                raise Invalid(f"Input {tensor.name!r} has both data and binary_data_size. Send only one of them.")
+                raise Invalid(f"Input {tensor.name!r} has both data and binary_data_size: give one of them.")
             return size
     if tensor.data is None:
-        raise Invalid(f"Input {tensor.name!r} has no data. Send either data or binary_data_size.")
+        raise Invalid(f"Input {tensor.name!r} has no data: neither data nor binary_data_size is given.")
     return None
 
 
 def _piece(tail: memoryview, at: int, size: int, name: str) -> memoryview:
     if not 0 <= size <= len(tail) - at:
         raise Invalid(
-            f"Input {name!r} has a binary_data_size of {size}, but only {len(tail) - at} bytes are left after the JSON"
-            f" (which ends at Inference-Header-Content-Length)."
+            f"Input {name!r} has a binary_data_size of {size}, but {len(tail) - at} bytes are left behind the JSON"
+            f" (Inference-Header-Content-Length says where that ends)."
         )
     return tail[at : at + size]
 
@@ -91,6 +91,6 @@ def _piece(tail: memoryview, at: int, size: int, name: str) -> memoryview:
 def _left_over(given: Sequence[InputTensor], used: int, length: int) -> Invalid:
     last = given[-1].name if given else "none"
     return Invalid(
-        f"The JSON is followed by {length} bytes, but the sum of binary_data_size is {used}:"
-        f" {length - used} bytes remain after the last input, {last!r}."
+        f"{length} bytes stand behind the JSON, but the inputs' binary_data_size come to {used}:"
+        f" {length - used} are left over after the last input, {last!r}."
     )

@@ -1,4 +1,4 @@
-"""Metadata of the server and its models, and the model configuration in Triton's format."""
+"""What the server and its models are: metadata, and the model configuration in Triton's words."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def server() -> dict[str, Any]:
 
 
 def model(model: Model, versions: Sequence[Model]) -> dict[str, Any]:
-    """A size of -1 is any size; the shape of a tensor of any rank is [-1].
+    """A size of -1 is any size; where even the rank is open, the shape is [-1].
 
-    `parameters` has the remarks (notes for users of the model) and the `quantization` of integer tensors. In KServe's
-    gRPC these are the `properties`.
+    `parameters` has the remarks, what users of the model must know, and the `quantization` of integer tensors. In
+    KServe's gRPC they are the `properties`.
     """
     signature = _default(model)
     found: dict[str, Any] = {
@@ -48,7 +48,7 @@ def model(model: Model, versions: Sequence[Model]) -> dict[str, Any]:
 
 
 def properties(model: Model) -> dict[str, str]:
-    """The parameters of the metadata as text, as in KServe's gRPC API."""
+    """The parameters of the metadata as KServe's gRPC has them: text only."""
     found = _parameters(model)
     texts = {"remarks": "\n".join(found["remarks"])} if "remarks" in found else {}
     if "quantization" in found:
@@ -57,7 +57,7 @@ def properties(model: Model) -> dict[str, str]:
 
 
 def _parameters(model: Model) -> dict[str, Any]:
-    """The remarks, and the quantization parameters by tensor name."""
+    """The remarks, and what the integers of quantized tensors stand for, by the names of these."""
     signature = _default(model)
     quantized = {
         spec.name: msgspec.to_builtins(spec.quantization)
@@ -69,7 +69,7 @@ def _parameters(model: Model) -> dict[str, Any]:
 
 
 def config(model: Model) -> dict[str, Any]:
-    """The configuration as far as it is known without running the model. `dims` do not include the batch size."""
+    """As far as it is known before the model computes. Sizes of a batch are not among the `dims`."""
     signature = _default(model)
     specs = (*signature.inputs, *signature.outputs)
     is_batched = bool(specs) and all(spec.is_batched for spec in specs)
@@ -94,19 +94,19 @@ def config(model: Model) -> dict[str, Any]:
 
 
 def platform(model: Model) -> str:
-    """`<framework>_<format>`, with Triton's names for those that it knows."""
+    """`<framework>_<format>`, as Triton calls them where it knows them."""
     known = PLATFORMS.get(model.told.format)
     return known or f"{model.told.runtime or 'tensorflow'}_{_NO_WORD.sub('', model.told.format.lower()) or 'model'}"
 
 
 def datatype(spec: TensorSpec) -> str:
-    """The protocol's name of the type, or the type's own name in capitals if it has none."""
+    """The protocol's name of the type; for one that it has no name for, the type's own in capitals."""
     known = DTYPES.get(spec.dtype)
     return known.v2 if known is not None else spec.dtype.upper()
 
 
 def _default(model: Model) -> Signature:
-    """A model may have no signature. Then only the workspace API can run it."""
+    """A model may have no signature at all: then it can only be asked through the workspace API."""
     return model.signatures.get(model.default_signature(), Signature((), ()))
 
 

@@ -1,4 +1,4 @@
-"""The requested outputs of an infer request, and the response with them."""
+"""The outputs of an infer request: which are wanted in what form, and the answer that holds them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NON_FINITE = ("error", "null", "literal")
 
 
 class Wanted(NamedTuple):
-    """A requested output: as bytes after the JSON, as numbers in the JSON, or only its `classes` best classes."""
+    """One output: as bytes behind the JSON or as numbers in it, or only its `classes` best classes."""
 
     spec: TensorSpec
     is_binary: bool
@@ -30,9 +30,9 @@ class Wanted(NamedTuple):
 
 
 def wanted(request: InferRequest, signature: Signature, *, is_binary: bool) -> list[Wanted]:
-    """The requested outputs in order (default: all). Raises `Invalid` if one is unknown, repeated, or has no JSON form.
+    """What is asked for, in order; everything when nothing is named. Raises `Invalid` (unknown, twice, no JSON form).
 
-    `is_binary` is the default form of an output.
+    `is_binary` is the form of an output that says nothing of it.
     """
     given = parameter(request.parameters, "binary_data_output", bool)
     is_binary = is_binary if given is None else given
@@ -47,22 +47,22 @@ def wanted(request: InferRequest, signature: Signature, *, is_binary: bool) -> l
 
 
 def non_finite(request: InferRequest) -> str:
-    """How to write NaN and infinities in JSON. Raises `Invalid`."""
+    """What becomes of NaN and infinities in JSON. Raises `Invalid`."""
     policy: str = parameter(request.parameters, "non_finite", str) or NON_FINITE[0]
     if policy not in NON_FINITE:
-        raise Invalid(f"The parameter 'non_finite' must be one of {', '.join(NON_FINITE)}; got {policy[:40]!r}.")
+        raise Invalid(f"The parameter 'non_finite' must be one of {', '.join(NON_FINITE)}; {policy[:40]!r} was given.")
     return policy
 
 
 def answer(model: Model, result: Result, wants: Sequence[Wanted], *, id_: str | None, policy: str) -> Answer:
-    """The response. Raises `Invalid` for values that JSON cannot represent."""
+    """The reply. Raises `Invalid` for values that JSON can't hold."""
     head: dict[str, Any] = {"model_name": model.name, "model_version": str(result.version)}
     if id_ is not None:
         head["id"] = id_
     tail: list[memoryview] = []
     head["outputs"] = written = [_written(model, result, want, tail) for want in wants]
     text = orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)
-    if policy != "null" and b"null" in text:  # from NaN or infinity, or part of a name
+    if policy != "null" and b"null" in text:  # which stands for NaN and infinities, or in a name
         text = _with_non_finite(head, written, policy)
     if not tail:
         return Answer(text)
@@ -70,7 +70,7 @@ def answer(model: Model, result: Result, wants: Sequence[Wanted], *, id_: str | 
 
 
 def _written(model: Model, result: Result, want: Wanted, tail: list[memoryview]) -> dict[str, Any]:
-    """One output of the response. The bytes of binary outputs go to the tail."""
+    """One output of the reply; its bytes, if it is binary, go to the tail."""
     spec, is_binary, classes = want
     array, datatype = result.outputs[spec.name], DTYPES[spec.dtype].v2
     if classes:
@@ -96,7 +96,7 @@ def _with_non_finite(head: dict[str, Any], written: Sequence[dict[str, Any]], po
 
 
 def labels(model: Model) -> Sequence[str]:
-    """The names of the model's classes, if its metadata has them."""
+    """The names of the model's classes, if its metadata tells them."""
     found = (model.told.image or {}).get("labels")
     return found if isinstance(found, list) else ()
 
@@ -115,9 +115,9 @@ def _wanted(output: WantedOutput, signature: Signature, is_binary: bool) -> Want
 
 
 def checked_classes(classes: int, name: str) -> int:
-    """The requested number of best classes. Raises `Invalid`."""
+    """How many of the best classes are wanted. Raises `Invalid`."""
     if classes < 0:
-        raise Invalid(f"Output {name!r}: classification must be the number of best classes, got {str(classes)[:40]}.")
+        raise Invalid(f"Output {name!r}: classification counts the best classes, {str(classes)[:40]} was given.")
     return classes
 
 
@@ -125,7 +125,7 @@ def _check_form(want: Wanted) -> None:
     dtype = want.spec.dtype
     if dtype in json_tensors.BINARY_ONLY and not want.is_binary and not want.classes:
         raise Invalid(
-            f"Output {want.spec.name!r} is {DTYPES[dtype].v2}, which JSON cannot represent. Request it as binary data"
+            f"Output {want.spec.name!r} is {DTYPES[dtype].v2}, which has no numbers in JSON: ask for it as binary data"
             ' (its parameters: {"binary_data": true}, or those of the request: {"binary_data_output": true}).'
         )
     if dtype not in DTYPES:

@@ -1,7 +1,7 @@
 """The model repository extension: workspaces as models that can be loaded and unloaded.
 
-Loading deploys the last deployed model again, including a new version in its folder. Unloading undeploys it. Both are
-jobs in the workspace's queue.
+Loading deploys again what was deployed last, so that a new version in its folder is taken; unloading undeploys.
+Both are jobs of the workspace, in its order.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from tfserve.protocols.tfserve.names import workspace_name
 from tfserve.serving.models import Model, Models
 from tfserve.serving.reads import read
 
-#: maximum seconds to wait for a model; most clients time out earlier
+#: seconds that a client waits for a model at most; most give up earlier
 WAIT_S = 3600.0
 STATES = {"loading": "LOADING", "active": "READY", "draining": "UNLOADING", "failed": "UNAVAILABLE"}
 
 
 class StillLoading(TimedOut):
-    """Model {name!r} was not {what} within {wait_s:g} s. Job {job} of its workspace is still running."""
+    """Model {name!r} was not {what} within {wait_s:g} s. Job {job} of its workspace goes on with it."""
 
 
 async def index(models: Models, *, only_ready: bool) -> list[dict[str, str]]:
-    """The models, one entry per version. Includes the last unloaded one, because it can be loaded again."""
+    """What there is, one entry for each version; what was unloaded last is there too, since it can be loaded."""
     live = [_entry(model) for model in models]
     known = set(models.names())
     gone = [_gone(each) for each in await read(queries.last_deployments) if each.workspace.name not in known]
@@ -39,13 +39,13 @@ async def index(models: Models, *, only_ready: bool) -> list[dict[str, str]]:
 
 
 async def load(context: Context, name: str, parameters: Parameters) -> None:
-    """Raises errors of the request or the model, and `StillLoading` on timeout."""
+    """Raises what is wrong with the request or the model, `StillLoading` after a long time."""
     name = _model_name(name)
     _check(parameters)
     last = await read(queries.last_deployment, name)
     if last is None:
         raise NotFound(
-            f"No model was ever deployed in workspace {name!r}, so there is none to load. POST /deploy/ first."
+            f"Nothing was ever deployed in workspace {name!r}, so nothing can be loaded: POST /deploy/ first."
         )
     if name in context.models.names():
         await _run(context, name, JobKind.UPDATE, {"path": last.weights or last.path}, "loaded")
@@ -57,7 +57,7 @@ async def load(context: Context, name: str, parameters: Parameters) -> None:
 
 
 async def unload(context: Context, name: str) -> None:
-    """Raises `NotFound` if it is not loaded. Requests in flight are completed first."""
+    """Raises `NotFound` when it is not loaded. What is in flight is answered first."""
     await _run(context, _model_name(name), JobKind.UNDEPLOY, {}, "unloaded")
 
 
@@ -74,16 +74,16 @@ async def _run(context: Context, name: str, kind: JobKind, request: dict[str, An
 def _failure(answer: JobAnswer) -> Failure:
     if answer.error is None:
         return Failure(
-            code="unavailable", message=f"Job {answer.job} of the workspace did not finish: it is {answer.state}."
+            code="unavailable", message=f"Job {answer.job} of the workspace was ended: it is {answer.state}."
         )
     failure = msgspec.json.decode(answer.error, type=Failure)
     return msgspec.structs.replace(failure, message=without_folders(failure.message))
 
 
 def _model_name(name: str) -> str:
-    """Raises `Invalid` for invalid names, in particular for paths."""
+    """Raises `Invalid` for what can't be a name; most of all for what looks like a path."""
     if not name.strip(" ."):
-        raise Invalid(f"{name!r} is not a valid model name.")
+        raise Invalid(f"{name!r} can't be the name of a model.")
     return workspace_name(name)
 
 
@@ -91,10 +91,10 @@ def _check(parameters: Parameters) -> None:
     names = list(parameters or ())
     if files := [name for name in names if name.startswith("file:")]:
         raise Invalid(
-            f"{files[0][:100]!r} would write a file on the server, which is not supported. POST /deploy/ with a path."
+            f"{files[0][:100]!r} would write a file on the server, which is refused: POST /deploy/ names a path."
         )
     if "config" in names:
-        raise Unsupported("'config' is not supported when loading a model. Configure the model with POST /deploy/.")
+        raise Unsupported("How a model is served is said at POST /deploy/, not by a 'config' when it is loaded.")
 
 
 def _entry(model: Model) -> dict[str, str]:

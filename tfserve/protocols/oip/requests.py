@@ -1,4 +1,4 @@
-"""The requests of version 2: fields and types."""
+"""The requests of version 2: their fields and types, once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Parameters = dict[str, Any] | None
 
 
 class InputTensor(msgspec.Struct):
-    """One input. Its values are in `data`, or in `binary_data_size` bytes after the JSON."""
+    """One input. Its values are in `data` as JSON, or behind the JSON as `binary_data_size` bytes."""
 
     name: str
     shape: list[Annotated[int, Meta(extra_json_schema={"minimum": 0})]]
@@ -56,7 +56,7 @@ repository_request: msgspec.json.Decoder[RepositoryRequest] = msgspec.json.Decod
 
 
 def decode_infer(text: bytes) -> InferRequest:
-    """The request, with long lists of numbers still unparsed. Raises `Invalid`."""
+    """The request, long lists of numbers in its inputs still unread. Raises `Invalid`."""
     text = without_bom(text)
     if len(text) < LONG:
         return decode(text, infer_request)
@@ -72,7 +72,7 @@ def decode_infer(text: bytes) -> InferRequest:
 
 
 def decode(text: bytes, decoder: msgspec.json.Decoder[R]) -> R:
-    """The request. Raises `Invalid` with the expected and given types."""
+    """The request. Raises `Invalid` with what was expected and given."""
     text = without_bom(text)
     check_text(text)
     try:
@@ -82,7 +82,7 @@ def decode(text: bytes, decoder: msgspec.json.Decoder[R]) -> R:
 
 
 def _taken_out(document: Any) -> list[Any]:
-    """The data of each input, taken out so that it is not processed twice."""
+    """The data of each input, so that it is not looked at twice."""
     inputs = document.get("inputs") if isinstance(document, dict) else None
     if not isinstance(inputs, list):
         return []
@@ -91,15 +91,15 @@ def _taken_out(document: Any) -> list[Any]:
 
 def _unreadable(error: Exception, request: type[msgspec.Struct]) -> Invalid:
     fields = ", ".join(
-        f"{field.encode_name}{' (required)' if field.required else ''}" for field in msgspec.structs.fields(request)
+        f"{field.encode_name}{' (needed)' if field.required else ''}" for field in msgspec.structs.fields(request)
     )
     return Invalid(f"The body must be a JSON object with the fields {fields}: {error}")
 
 
 def parameter(parameters: Parameters, name: str, kind: type[bool] | type[int] | type[str]) -> Any:
-    """The value of a parameter, None if it is missing. Raises `Invalid` if it is not of type `kind`."""
+    """The value of a parameter, None when it is not given. Raises `Invalid` when it is not of `kind`."""
     value = parameters.get(name) if parameters else None
     if value is not None and type(value) is not kind:
-        word = {bool: "true or false", int: "an integer", str: "text"}[kind]
-        raise Invalid(f"The parameter {name!r} must be {word}, got {str(value)[:40]!r}.")
+        word = {bool: "true or false", int: "a whole number", str: "text"}[kind]
+        raise Invalid(f"The parameter {name!r} must be {word}, {str(value)[:40]!r} was given.")
     return value

@@ -1,4 +1,4 @@
-"""The statistics extension: inference statistics since the version was loaded, in Triton's format."""
+"""The statistics extension: what was computed since the version began to serve, in Triton's words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NEVER = {"count": 0, "ns": 0}
 
 
 async def model_stats(models: Iterable[Model], line: SupervisorLine) -> dict[str, Any]:
-    """The sum over all web processes."""
+    """What all web processes have counted together."""
     counts = {(each.model, each.version): each.counts for each in (await line.metrics()).models}
     return {"model_stats": [_one(model, counts.get((model.name, model.version), ModelCounts())) for model in models]}
 
@@ -33,7 +33,7 @@ def _one(model: Model, counted: ModelCounts) -> dict[str, Any]:
 
 
 def _durations(counted: ModelCounts) -> dict[str, Any]:
-    """There is no cache, but clients expect these fields."""
+    """Nothing is cached here, but clients look for the words."""
     count, batches = counted.success.count, counted.batches.values()
     return {
         "success": _duration(counted.success),

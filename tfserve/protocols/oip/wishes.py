@@ -1,4 +1,4 @@
-"""Parts of a version 2 request that REST and gRPC share: the model, its version, priority and timeout."""
+"""What REST and gRPC read alike in a request of version 2: which model is meant, and how it wants to be treated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LEAST_URGENT = 7
 
 
 def model_of(models: Models, name: str, version: str | None) -> Model:
-    """The model version (default: the one that serves requests). Raises `NoSuchModel`, `NoSuchVersion`."""
+    """The version that serves when `version` is None or empty. Raises `NoSuchModel`, `NoSuchVersion`."""
     name = in_one_spelling(name)
     if not version:
         return models.get(name)
@@ -23,19 +23,19 @@ def model_of(models: Models, name: str, version: str | None) -> Model:
 
 
 def in_one_spelling(name: str) -> str:
-    """The name in Unicode form NFC, as names are stored."""
+    """Names are kept in one spelling, however they are typed."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def urgency(priority: int) -> int | None:
-    """Triton's priority parameter: 1 is the most urgent; None for 0, the default. Raises `Invalid`."""
+    """Triton's parameter counts from 1, the most urgent; None for 0, the default. Raises `Invalid`."""
     if priority < 0:
-        raise Invalid(f"The parameter 'priority' must be an integer of at least 0, got {str(priority)[:40]}.")
+        raise Invalid(f"The parameter 'priority' must be a whole number of 0 or more; {str(priority)[:40]} was given.")
     return min(priority - 1, LEAST_URGENT) if priority else None
 
 
 def timeout_s(timeout_us: int) -> float | None:
-    """The timeout from microseconds; None for 0, the server's own limit. Raises `Invalid`."""
+    """The parameter counts microseconds; None for 0, the server's own limit. Raises `Invalid`."""
     if timeout_us < 0:
-        raise Invalid(f"The parameter 'timeout' must be at least 0 microseconds, got {str(timeout_us)[:40]}.")
+        raise Invalid(f"The parameter 'timeout' counts microseconds, 0 or more; {str(timeout_us)[:40]} was given.")
     return timeout_us / 1e6 if timeout_us else None

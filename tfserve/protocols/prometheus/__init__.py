@@ -1,4 +1,4 @@
-"""The Prometheus metrics endpoint."""
+"""The metrics in the words of Prometheus."""
 
 from tfserve.protocols.prometheus.app import MEDIA, PATHS, PURPOSE, TELLS, Scrape
 

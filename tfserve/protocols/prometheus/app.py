@@ -1,4 +1,4 @@
-"""`GET /metrics`, also at the path that TensorFlow Serving uses."""
+"""`GET /metrics`, and the same where TensorFlow Serving has it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tfserve.protocols.prometheus.families import families
 from tfserve.serving.supervisor import SupervisorLine
 
 PATHS = ("/metrics", "/monitoring/prometheus/metrics")
-PURPOSE = "get the metrics for Prometheus"
-TELLS = "Prometheus text format, or OpenMetrics with Accept: application/openmetrics-text"
+PURPOSE = "tell what was counted and measured, for Prometheus"
+TELLS = "Prometheus' text format, or OpenMetrics' with Accept: application/openmetrics-text"
 MEDIA = ("text/plain", "application/openmetrics-text")
 
 
 class Scrape:
-    """Collects the metrics of all web processes from the supervisor on each request."""
+    """Reads the numbers when it is asked: of all web processes, through the supervisor."""
 
     def __init__(self, line: SupervisorLine) -> None:
         self._line = line
@@ -39,9 +39,9 @@ class Scrape:
 
     async def _respond(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
-            return refusal(Invalid(f"Method not allowed. Use GET {request.url.path}."), status=405)
+            return refusal(Invalid(f"{request.url.path} takes GET."), status=405)
         metrics = await self._line.metrics()
-        # In a thread, because formatting the metrics of many models takes milliseconds and would delay predictions.
+        # In a thread, since the text of many models takes milliseconds in which predictions would wait.
         content, content_type = await asyncio.to_thread(_write, metrics, request.headers.get("accept", ""))
         return Response(content, headers={"content-type": content_type})
 
@@ -55,7 +55,7 @@ class _Told(Collector):
 
 
 def _write(metrics: Metrics, accept: str) -> tuple[bytes, str]:
-    """The text in the requested format, OpenMetrics or Prometheus, and its content type."""
+    """The text in the format that was asked for, OpenMetrics or Prometheus' own, and its content type."""
     registry = CollectorRegistry()
     registry.register(_Told(metrics))
     encode, content_type = choose_encoder(accept)

@@ -1,4 +1,4 @@
-"""The table of metrics: name, help text and source of each."""
+"""The table of metrics: what each is called, what it means, and where its numbers come from."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ WORKSPACE_STATES = ("idle", "starting", "ready", "restarting", "failed")
 
 def families(metrics: Metrics) -> Iterator[Metric]:
     """All metrics; each begins with `tfserve_`."""
-    yield _gauge("build_info", "Server version, as a label; always 1.", ["version"], [([metrics.version], 1)])
-    yield _gauge("start_time_seconds", "Start time of the server in Unix time.", [], [([], metrics.started_at)])
+    yield _gauge("build_info", "The version of the server; always 1.", ["version"], [([metrics.version], 1)])
+    yield _gauge("start_time_seconds", "When the server began, as Unix time.", [], [([], metrics.started_at)])
     yield from _models(metrics.models)
     yield _counter(
         "http_errors",
-        "HTTP error responses, by API (v1, v2, other) and status.",
+        "HTTP requests answered with an error, by API (v1, v2, other) and status.",
         ["api", "status"],
         [([api, status], n) for api, statuses in metrics.http_errors.items() for status, n in statuses.items()],
     )
     yield from _workspaces(metrics.workspaces)
     trainings = metrics.trainings
-    yield _gauge("training_runs_waiting", "Queued training runs.", [], [([], trainings.waiting)])
-    yield _gauge("training_runs_running", "Running training runs.", [], [([], trainings.running)])
+    yield _gauge("training_runs_waiting", "Training runs that wait.", [], [([], trainings.waiting)])
+    yield _gauge("training_runs_running", "Training runs under way.", [], [([], trainings.running)])
     yield _counter(
         "training_runs",
-        "Training runs that ended since the server started, by outcome.",
+        "Training runs that have ended since the server began, by how.",
         ["outcome"],
         [([state], trainings.runs.get(state, 0)) for state in FINISHED_STATES],
     )
     yield from _processes(metrics.processes)
     yield _counter(
         "process_deaths",
-        "Unexpected process exits since the server started; processes are restarted if needed.",
+        "Processes that ended without being asked to since the server began; each was started again if needed.",
         ["role", "workspace"],
         [([each.role, each.workspace], each.count) for each in metrics.deaths],
     )
@@ -57,7 +57,7 @@ def _models(models: list[NamedCounts]) -> Iterator[Metric]:
     named = [([each.model, str(each.version)], each.counts) for each in models]
     yield _counter(
         "model_requests",
-        "Completed predictions, by protocol and outcome (ok, a kind of error, or client_gone).",
+        "Predictions that were answered, by protocol and outcome (ok, a kind of error, or client_gone).",
         [*labels, "protocol", "outcome"],
         [
             ([*name, protocol, outcome], count)
@@ -68,15 +68,17 @@ def _models(models: list[NamedCounts]) -> Iterator[Metric]:
     )
     latency = HistogramMetricFamily(
         "tfserve_model_request_duration_seconds",
-        "Prediction latency, including time in the queue.",
+        "Time from a prediction's question to its answer, its wait included.",
         labels=[*labels, "protocol"],
     )
     queue = SummaryMetricFamily(
         "tfserve_model_queue_duration_seconds",
-        "Time that completed predictions spent in the queue.",
+        "Time that answered predictions have waited for the model to become free.",
         labels=labels,
     )
-    batches = HistogramMetricFamily("tfserve_model_batch_rows", "Batch sizes, in rows.", labels=labels)
+    batches = HistogramMetricFamily(
+        "tfserve_model_batch_rows", "Rows that were computed together, a count for each batch.", labels=labels
+    )
     for name, counts in named:
         for protocol, (buckets, sum_s) in counts.latency.items():
             latency.add_metric([*name, protocol], _buckets(LATENCY_BUCKETS_S, buckets), sum_s)
@@ -88,13 +90,13 @@ def _models(models: list[NamedCounts]) -> Iterator[Metric]:
     yield batches
     yield _gauge(
         "model_requests_in_flight",
-        "Queued and running predictions.",
+        "Predictions that wait or run now.",
         labels,
         [(name, counts.in_flight) for name, counts in named],
     )
     yield _gauge(
         "model_replicas",
-        "Processes serving the version; 0 while it is loading or after it failed.",
+        "Processes that serve the version; 0 while it is loaded or after it has failed.",
         labels,
         [(name, counts.replicas) for name, counts in named],
     )
@@ -103,19 +105,19 @@ def _models(models: list[NamedCounts]) -> Iterator[Metric]:
 def _workspaces(workspaces: list[WorkspaceCounts]) -> Iterator[Metric]:
     yield _gauge(
         "workspace_jobs_waiting",
-        "Queued jobs of a workspace.",
+        "The length of a workspace's queue.",
         ["workspace"],
         [([each.name], each.waiting) for each in workspaces],
     )
     yield _gauge(
         "workspace_jobs_running",
-        "Running jobs of a workspace.",
+        "Jobs under way.",
         ["workspace"],
         [([each.name], each.running) for each in workspaces],
     )
     yield _counter(
         "workspace_jobs",
-        "Jobs that ended since the server started, by kind and outcome.",
+        "Jobs that have ended since the server began, by kind and outcome.",
         ["workspace", "kind", "outcome"],
         [
             ([each.name, kind, state], states.get(state, 0))
@@ -126,7 +128,7 @@ def _workspaces(workspaces: list[WorkspaceCounts]) -> Iterator[Metric]:
     )
     yield _gauge(
         "workspace_state",
-        "1 for the current state of a workspace, 0 for other states.",
+        "1 for the state that a workspace is in, 0 for the others.",
         ["workspace", "state"],
         [([each.name, state], int(each.state == state)) for each in workspaces for state in WORKSPACE_STATES],
     )
@@ -160,7 +162,7 @@ def _gauge(name: str, help_: str, labels: list[str], samples: Samples) -> Metric
 
 
 def _counter(name: str, help_: str, labels: list[str], samples: Samples) -> Metric:
-    """The Prometheus client adds `_total` to the name."""
+    """Prometheus adds `_total` to the name."""
     family = CounterMetricFamily(f"tfserve_{name}", help_, labels=labels)
     for values, number in samples:
         family.add_metric(values, number)
@@ -168,7 +170,7 @@ def _counter(name: str, help_: str, labels: list[str], samples: Samples) -> Metr
 
 
 def _buckets(bounds: Iterable[float], counts: Iterable[int]) -> list[tuple[str, float]]:
-    """Cumulative buckets: the count of values up to each bound."""
+    """As Prometheus wants them: how many were not above each bound."""
     return list(zip([*map(floatToGoString, bounds), "+Inf"], accumulate(counts), strict=True))
 
 
@@ -176,6 +178,6 @@ def _batch_buckets(batch_rows: dict[int, int]) -> list[tuple[str, float]]:
     counts = [0] * (len(BATCH_BUCKETS) + 1)
     for size, rows in batch_rows.items():
         place = next((i for i, bound in enumerate(BATCH_BUCKETS) if size <= bound), len(BATCH_BUCKETS))
-        # Rounded up, because a request whose client disconnected is missing from its batch.
+        # Rounded up: a request whose client has left is missing from its batch.
         counts[place] += -(-rows // max(1, size))
     return _buckets(BATCH_BUCKETS, counts)

@@ -1,7 +1,7 @@
 """Lists of numbers in a message as one piece of memory.
 
-protobuf writes a packed list of floats, doubles or bools in the memory layout of an array. Reading those bytes directly
-costs a few copies; going through Python numbers costs 40 ns per element.
+protobuf writes a list of floats, doubles or bools as their bytes in a row, which is how an array lies in memory. Taking
+it from there costs a few copies, where going through Python's numbers costs 40 ns for each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from tfserve.tensors import Array
 
 AT_ONCE = 256 * 1024
-"""Longer lists of integers are processed in chunks, which lets other threads run."""
+"""Integers. More are taken piece by piece, so that other threads get their turn."""
 
 
 def read(message: Message, field: str) -> memoryview:

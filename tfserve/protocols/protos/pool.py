@@ -1,7 +1,7 @@
-"""A descriptor pool for our messages, separate from protobuf's default pool.
+"""The descriptors of our messages, apart from protobuf's own pool.
 
-TensorFlow and the stubs of tensorflow-serving-api register messages with the same full names in the default pool, which
-does not allow duplicates. With a separate pool, both can be loaded into one process.
+TensorFlow and the stubs of tensorflow-serving-api put messages of the same full names into the default pool, where two
+files can't define one name. So ours live here, and both can be loaded into one process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The endpoint table of the training API, from which routes, guide and OpenAPI document are generated."""
+"""The one table of the training API. Routes, guide and OpenAPI document are made from it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Handler = Callable[[Context, Request], Awaitable[Response]]
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """One method of one path. `query` has the query parameters with their descriptions."""
+    """One verb on one path; `query` are the names that may stand behind a question mark, and what they mean."""
 
     verb: str
     path: str
@@ -30,14 +30,14 @@ class Endpoint:
     media: tuple[str, ...] = ("application/json",)
 
 
-PAGE = (("limit", "tasks per page (default: 100)"), ("offset", "tasks to skip (default: 0)"))
+PAGE = (("limit", "tasks on a page, 100"), ("offset", "tasks to skip, 0"))
 
 ENDPOINTS = (
     Endpoint(
         verb="POST",
         path="/tasks/",
-        purpose="start a training task; like the form of POST /, with optional parameters",
-        tells="the task in state initialize",
+        purpose="start a training task; the same as a form on POST /, and parameters",
+        tells="the task, in the state initialize",
         handler=handlers.start_by_json,
         body=NewTask,
     ),
@@ -47,67 +47,67 @@ ENDPOINTS = (
         purpose="list training tasks, newest first",
         tells="{tasks, total}",
         handler=handlers.list_tasks,
-        query=(("userId", "filter by user"), ("projectId", "filter by project"), *PAGE),
+        query=(("userId", "of this user only"), ("projectId", "of this project only"), *PAGE),
     ),
     Endpoint(
         verb="GET",
         path="/tasks/{id}",
-        purpose="get the progress of a task; same as GET /?taskId=",
+        purpose="tell how far a task is; the same as GET /?taskId=",
         tells="the task: progress, state, message, eta, metrics, modelPath, error",
         handler=handlers.show,
     ),
     Endpoint(
         verb="POST",
         path="/tasks/{id}/cancel",
-        purpose="cancel a task; its best checkpoint is kept",
-        tells="the task, after it has ended",
+        purpose="end a task; its best checkpoint is kept",
+        tells="the task when it has ended",
         handler=handlers.cancel,
     ),
     Endpoint(
         verb="POST",
         path="/tasks/{id}/resume",
-        purpose="resume a failed or cancelled task",
+        purpose="go on with a task that has ended and is not done",
         tells="the task",
         handler=handlers.resume,
     ),
     Endpoint(
         verb="POST",
         path="/tasks/{id}/feedback",
-        purpose="add an image with its correct label to the next training: as JSON, or as an image file with ?label=",
-        tells="{taskId, label, file, images}: the stored file and the number of images added so far",
+        purpose="keep an image and its correct label for the next training: JSON, or an image file and ?label=",
+        tells="{taskId, label, file, images}: where it is kept, and how many there are",
         handler=handlers.give_feedback,
         body=Feedback,
-        query=(("label", "the correct label if the body is an image file"),),
+        query=(("label", "the correct label, when the body is an image file"),),
     ),
     Endpoint(
         verb="GET",
         path="/tasks/{id}/output",
-        purpose="read the output of the task, from any offset or as a live stream",
-        tells="same as GET /jobs/{id}/output",
+        purpose="read what the task's run printed, from any offset, live if asked for",
+        tells="as GET /jobs/{id}/output",
         handler=handlers.output,
         media=("text/plain", "text/event-stream"),
-        query=(("offset", "first byte to return (default: 0)"),),
+        query=(("offset", "byte to begin with, 0"),),
     ),
     Endpoint(
         verb="GET",
         path="/tasks/{id}/metrics",
-        purpose="get the model's metrics",
-        tells="metrics.json if the task is done, otherwise the metrics reported so far",
+        purpose="tell how good the model is",
+        tells="metrics.json when the task is done, else what the run has told",
         handler=handlers.metrics,
     ),
     Endpoint(
         verb="GET",
         path="/tasks/{id}/artifacts/{path}",
-        purpose="download a file of the task's result, or list a folder",
-        tells="the file, or the list of files",
+        purpose="fetch a file that the task has made; a folder lists its files",
+        tells="the file",
         handler=handlers.artifact,
         media=("application/json", "*/*"),
     ),
     Endpoint(
         verb="GET",
         path="/training/parameters/",
-        purpose="list the training parameters with defaults, ranges and descriptions",
-        tells="the parameters of each train type",
+        purpose="list what can be chosen for a training, with defaults, ranges and help",
+        tells="for each train type its parameters",
         handler=handlers.list_parameters,
     ),
 )

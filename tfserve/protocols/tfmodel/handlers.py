@@ -1,4 +1,4 @@
-"""The request handlers of the training API."""
+"""What the calls of the training API do."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tfserve.training.project_folders import LATEST, MODELS, is_archive, results
 
 NEW_TASK = msgspec.json.Decoder(NewTask)
 PATHS = ("weights", "unlabelled")
-"""Parameters that are paths on the server."""
+"""Parameters that name something on the server's disk."""
 FEEDBACK = msgspec.json.Decoder(Feedback)
 
 
@@ -81,7 +81,7 @@ async def output(context: Context, request: Request) -> Response:
 
 
 async def metrics(context: Context, request: Request) -> Response:
-    """The contents of metrics.json if it exists, otherwise the metrics reported by the running training."""
+    """The whole metrics.json when there is one, else what the running training has told."""
     task = await _task(request)
     try:
         file = await read(_artifact, _result_folder(task), "metrics.json", context)
@@ -91,7 +91,7 @@ async def metrics(context: Context, request: Request) -> Response:
 
 
 async def artifact(context: Context, request: Request) -> Response:
-    """A file of the result, or the listing of a folder."""
+    """A file of the result; a folder answers with what is in it."""
     path = await read(_artifact, _result_folder(await _task(request)), request.path_params["path"], context)
     if path.is_dir():
         names = sorted(each.name + "/" * each.is_dir() for each in path.iterdir())
@@ -100,7 +100,7 @@ async def artifact(context: Context, request: Request) -> Response:
 
 
 async def give_feedback(context: Context, request: Request) -> Response:
-    """Stores an image with its correct label, sent as JSON or as the file's bytes with `?label=`."""
+    """An image with its correct label, as JSON, or as the file's bytes with `?label=`."""
     task = await _task(request)
     body = await read_body(request.scope, request.receive, context.settings)
     if request.headers.get("content-type", "").startswith("image/"):
@@ -148,17 +148,17 @@ async def _start(
 
 
 async def _earlier_result(context: Context, project: Path, given: str) -> Path:
-    """The result folder of the task that a training starts from. Raises `Invalid`, `Forbidden`."""
+    """The folder with the result of the task that a training starts from. Raises `Invalid`, `Forbidden`."""
     if given == LATEST:
         return _inside(context, str(earlier_models.folder_of(results_folder(project), given)))
     try:
         task = await read(training.find, given)
     except NotFound:
-        raise Invalid(f"{PARAMETER}: task {given[:100]!r} not found. Give the id of an existing task.") from None
+        raise Invalid(f"{PARAMETER}: there is no task {given[:100]!r}. Give the id of a task.") from None
     if task.model_path is None:
         raise Invalid(
             f"{PARAMETER}: task {given} has no model, its state is {task_json(task)['state']!r}. Give a task"
-            " in state 'done'."
+            " that is done."
         )
     return _inside(context, str(_result_folder(task)))
 
@@ -166,19 +166,19 @@ async def _earlier_result(context: Context, project: Path, given: str) -> Path:
 def _inside(context: Context, path: str) -> Path:
     try:
         return resolve(path, start=context.start_folder, roots=context.settings.root_paths)
-    except PathRefused as refused:  # the contract requires this status in this API
+    except PathRefused as refused:  # the contract's word for it in this API
         raise Forbidden(refused.message) from None
 
 
 def _artifact(folder: Path, name: str, context: Context) -> Path:
-    """Raises `NotFound` if the file does not exist, or its path is invalid or outside the result or the roots."""
+    """Raises `NotFound` for what is not there, is no path, or lies outside of the result or of the allowed folders."""
     try:
         path = (folder / name).resolve()
         found = path.is_relative_to(folder.resolve()) and path.exists()
-    except (OSError, ValueError):  # the name is too long or contains a NUL
+    except (OSError, ValueError):  # a name that is too long, or has a NUL
         found = False
     if not found or not any(path.is_relative_to(root) for root in context.settings.root_paths):
-        raise NotFound(f"File {name[:200]!r} not found in the result.")
+        raise NotFound(f"The result has no file {name[:200]!r}.")
     return path
 
 
@@ -187,10 +187,10 @@ def _project_folder(context: Context, path: str) -> Path:
     try:
         found = folder.is_dir() or (is_archive(folder) and folder.is_file())
     except OSError as error:
-        raise Invalid(f"Cannot read projectDir {path[:200]!r}: {error.strerror}.") from None
+        raise Invalid(f"projectDir {path[:200]!r} can't be looked at: {error.strerror}.") from None
     if not found:
         raise Invalid(
-            f"projectDir {path[:200]!r} not found on the server. Give the path of the project folder or of a zip file."
+            f"There is no folder {path[:200]!r} on the server: projectDir names the project's folder, or a zip file."
         )
     return folder
 

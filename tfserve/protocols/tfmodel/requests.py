@@ -1,4 +1,4 @@
-"""Requests of the training API, as forms or JSON."""
+"""What a training task is asked for with, as a form or as JSON."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ MAX_FIELDS = 50
 
 
 class NewTask(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The fields of the form of `POST /` and of the JSON of `POST /tasks/`, which rejects unknown fields."""
+    """The fields of `POST /` as a form, and of `POST /tasks/` as JSON, where a misspelt one is refused."""
 
-    userId: Annotated[str, Meta(description="owner of the project", min_length=1)]  # noqa: N815 (the contract's names)
-    projectId: Annotated[str, Meta(description="id of the project", min_length=1)]  # noqa: N815
-    projectDir: Annotated[str, Meta(description="path of the project folder on the server", min_length=1)]  # noqa: N815
-    trainType: Annotated[str, Meta(description="classification, segmentation or detection (case-insensitive)")]  # noqa: N815
+    userId: Annotated[str, Meta(description="whose project it is", min_length=1)]  # noqa: N815 (the contract's names)
+    projectId: Annotated[str, Meta(description="which project it is", min_length=1)]  # noqa: N815
+    projectDir: Annotated[str, Meta(description="the project's folder on the server", min_length=1)]  # noqa: N815
+    trainType: Annotated[str, Meta(description="classification, segmentation or detection, in any case")]  # noqa: N815
     parameters: Annotated[dict[str, Any], Meta(description="see GET /training/parameters/")] = {}
-    deploy_to: Annotated[str | None, Meta(description="workspace to deploy the result to")] = None
-    warmStart: Annotated[str | None, Meta(description="id of a task whose model to start from (a parameter)")] = None  # noqa: N815
+    deploy_to: Annotated[str | None, Meta(description="a workspace in which the result is deployed")] = None
+    warmStart: Annotated[str | None, Meta(description="the parameter of this name: a task to start from")] = None  # noqa: N815
 
 
 FORM_FIELDS = ("userId", "projectId", "projectDir", "trainType")
@@ -37,11 +37,11 @@ class Feedback(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The fields of `POST /tasks/<id>/feedback` as JSON."""
 
     image: Annotated[dict[str, str], Meta(description='the bytes of an image file, {"b64": "…"}')]
-    label: Annotated[str, Meta(description="the correct label, or its display name", min_length=1)]
+    label: Annotated[str, Meta(description="its correct label, or the label's display name", min_length=1)]
 
 
 class Form(NamedTuple):
-    """`weights` is the uploaded file."""
+    """`weights` is an uploaded file."""
 
     task: NewTask
     warnings: list[str]
@@ -49,10 +49,10 @@ class Form(NamedTuple):
 
 
 async def from_form(body: bytes, content_type: str) -> Form:
-    """Parameters may be separate fields or a JSON object in the field `parameters`.
+    """Each parameter may be a field of its own, or all of them a JSON object in `parameters`.
 
-    In multipart/form-data, `weights` may be a file. Unknown fields only cause a warning, because older clients may send
-    them. Raises `Invalid`.
+    In multipart/form-data the field `weights` may be a file. Unknown fields are no error, since older clients may send
+    them, but a warning. Raises `Invalid`.
     """
     if not multipart.is_multipart(content_type):
         return _form(_fields(body))
@@ -60,9 +60,9 @@ async def from_form(body: bytes, content_type: str) -> Form:
     form = _form(dict(fields))
     weights = [content for name, content in files if name == WEIGHTS]
     if len(weights) + (WEIGHTS in form.task.parameters) > 1:
-        raise Invalid("weights: the form has several fields of this name. Send one file or the path of one file.")
+        raise Invalid("weights: the form has more than one of them. Send one file, or the path of one.")
     if any(not content for content in weights):
-        raise Invalid("weights: the uploaded file is empty (0 bytes).")
+        raise Invalid("weights: the uploaded file is empty: 0 bytes.")
     others = [name for name, _ in files if name != WEIGHTS]
     warnings = [*form.warnings, *unknown_fields(others, [*FORM_FIELDS, *OTHER_FIELDS, WEIGHTS])]
     return Form(form.task, warnings, *weights)
@@ -72,13 +72,13 @@ def _fields(body: bytes) -> dict[str, str]:
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"))
     except ValueError as error:
-        raise Invalid(f"Invalid form data: {error}.") from None
+        raise Invalid(f"The form can't be read: {error}.") from None
 
 
 def _form(fields: dict[str, str]) -> Form:
     missing = [name for name in FORM_FIELDS if not fields.get(name)]
     if missing:
-        raise Invalid(f"The form requires the fields {', '.join(FORM_FIELDS)}; missing or empty: {', '.join(missing)}.")
+        raise Invalid(f"The form needs the fields {', '.join(FORM_FIELDS)}; {', '.join(missing)} is missing or empty.")
     train_type = parameters.train_type(fields["trainType"])
     known = parameters.names(train_type)
     chosen = _parameters(fields.get("parameters") or "{}")
@@ -93,4 +93,4 @@ def _parameters(text: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
-        raise Invalid(f'parameters: expected a JSON object such as {{"epochs": 20}}; {error}.') from None
+        raise Invalid(f'parameters: a JSON object was expected, such as {{"epochs": 20}}; {error}.') from None

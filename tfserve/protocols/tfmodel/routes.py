@@ -1,4 +1,4 @@
-"""The routes of the training API. Its errors are `{"error": message}`."""
+"""The training API as routes; its errors are `{"error": sentence}`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def routes(context: Context) -> list[BaseRoute]:
-    """All routes except `/`, which several APIs share (see `asgi`)."""
+    """All but `/`, which several APIs share (see `asgi`)."""
     verbs: dict[str, dict[str, Handler]] = {}
     for endpoint in ENDPOINTS:
         verbs.setdefault(endpoint.path.replace("{path}", "{path:path}"), {})[endpoint.verb] = endpoint.handler
@@ -36,7 +36,7 @@ def at_root(context: Context) -> TrainingCall:
 
 
 class TrainingCall:
-    """One path and its handler for each method."""
+    """One path, and what each verb does there."""
 
     def __init__(self, context: Context, verbs: dict[str, Handler]) -> None:
         self._context = context
@@ -53,7 +53,7 @@ class TrainingCall:
         except TFserveError as error:
             response = refused(error, scope)
         except Exception:
-            log.exception("error in %s %s", scope["method"], scope["path"])
+            log.exception("while answering %s %s", scope["method"], scope["path"])
             response = refused(Internal(), scope)
         await response(scope, receive, send)
 
@@ -69,5 +69,5 @@ def refused(error: TFserveError, scope: Scope) -> Response:
 
 def _wrong_verb(verbs: dict[str, Handler]) -> Response:
     allowed = ", ".join(verbs)
-    content = {"error": Invalid(f"Method not allowed. Use {allowed}.").message}
+    content = {"error": Invalid(f"This path takes {allowed}.").message}
     return json_response(msgspec.json.encode(content), status=405, headers={"Allow": allowed})

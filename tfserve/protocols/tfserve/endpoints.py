@@ -1,4 +1,4 @@
-"""The endpoint table of the workspace API, from which routes, guide and OpenAPI document are generated."""
+"""The one table of the workspace API. Routes, guide and OpenAPI document are made from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfserve.protocols.tfserve import handlers, requests, results
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """`result` is the type of the response's `result`, and `tells` describes it."""
+    """`result` is the type of the answer's `result`, `tells` says it in words."""
 
     path: str
     purpose: str
@@ -28,7 +28,7 @@ ENDPOINTS = (
         purpose="turn the workspace service on",
         request=requests.Empty,
         result=bool,
-        tells="true if it was off; the service is on when the server starts",
+        tells="true if it was off; it is on when the server starts",
         handler=handlers.create,
     ),
     Endpoint(
@@ -36,20 +36,20 @@ ENDPOINTS = (
         purpose="turn the workspace service off and destroy every workspace",
         request=requests.Empty,
         result=bool,
-        tells="true if it was on; until /create/, workspace requests fail with 409",
+        tells="true if it was on; until /create/ every workspace call fails with 409",
         handler=handlers.destroy,
     ),
     Endpoint(
         path="/create_workspace/",
-        purpose="create a workspace: an isolated Python session with its own job queue",
+        purpose="make a workspace: an isolated Python session with a queue of its own",
         request=requests.CreateWorkspace,
         result=str,
-        tells="the name of the workspace",
+        tells="the workspace's name",
         handler=handlers.create_workspace,
     ),
     Endpoint(
         path="/destroy_workspace/",
-        purpose="destroy a workspace, or all workspaces, including jobs, files and model",
+        purpose="destroy a workspace, or all, with jobs, files and model",
         request=requests.DestroyWorkspace,
         result=bool,
         tells="true if something was destroyed",
@@ -57,7 +57,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         path="/restart_workspace/",
-        purpose="restart a workspace: cancels the running job, deletes variables, keeps queue and model",
+        purpose="give a workspace a fresh process: running job cancelled, variables gone, queue and model kept",
         request=requests.OneWorkspace,
         result=bool,
         tells="true",
@@ -68,18 +68,18 @@ ENDPOINTS = (
         purpose="list the workspaces",
         request=requests.Empty,
         result=list[str],
-        tells="the names of the workspaces",
+        tells="the workspaces' names",
         handler=handlers.get_workspace,
     ),
     Endpoint(
         path="/get_status/",
-        purpose="get the status of a workspace",
+        purpose="tell how a workspace is doing",
         request=requests.OneWorkspace,
         result=results.Status,
         tells=(
-            "STATUS is INITIAL (starting or restarting), IDLE, BUSY or EXCEPT (failed after repeated crashes); "
+            "STATUS is INITIAL (starting or restarting), IDLE, BUSY or EXCEPT (given up after repeated deaths); "
             "CUR_JOB_NUM the current or last started job, FIN_JOB_NUM the last finished one (-1 before the first), "
-            "JOB_COUNT the number of queued jobs; also folder, pid, memory and deployment"
+            "JOB_COUNT the jobs still waiting; also folder, pid, memory and deployment"
         ),
         handler=handlers.get_status,
     ),
@@ -89,15 +89,15 @@ ENDPOINTS = (
         request=requests.PushJob,
         result=results.ScriptResult,
         tells=(
-            "the job: finish is true if it ended within the timeout, result is true if it succeeded, variable has the "
-            "script's variables; error has type, message and traceback if the script raised an exception"
+            "the job: finish tells whether it ended within the timeout, result whether it succeeded, variable what it "
+            "left; error has type, message and traceback when the script raised"
         ),
         handler=handlers.push_job,
         submits=True,
     ),
     Endpoint(
         path="/clear/",
-        purpose="delete all variables of a workspace",
+        purpose="forget all variables of a workspace",
         request=requests.Clear,
         result=results.JobResult,
         tells="the job",
@@ -106,10 +106,10 @@ ENDPOINTS = (
     ),
     Endpoint(
         path="/deploy/",
-        purpose="load a model, replacing the deployed one",
+        purpose="load a model, in place of the one deployed before",
         request=requests.Deploy,
         result=results.DeployResult,
-        tells="the job, with the model's version, format, signatures and remarks (notes for users of the model)",
+        tells="the job; with the version, its format, signatures and remarks (what users of the model must know)",
         handler=handlers.deploy,
         submits=True,
     ),
@@ -118,77 +118,77 @@ ENDPOINTS = (
         purpose="swap new weights or a new version into the deployed model without dropping a request",
         request=requests.Update,
         result=results.DeployResult,
-        tells="the job, with the model's version, format, signatures and remarks (notes for users of the model)",
+        tells="the job; with the version, its format, signatures and remarks (what users of the model must know)",
         handler=handlers.update,
         submits=True,
     ),
     Endpoint(
         path="/scale/",
-        purpose="change the number of processes that serve the deployed model, without interruption",
+        purpose="change how many processes hold the deployed model, while it serves",
         request=requests.Scale,
         result=bool,
-        tells="true, once that many processes are serving",
+        tells="true, when so many serve",
         handler=handlers.scale,
     ),
     Endpoint(
         path="/undeploy/",
-        purpose="unload the model and release its memory",
+        purpose="unload the model and give its memory back",
         request=requests.Undeploy,
         result=results.UndeployResult,
-        tells="the job, with the amount of memory released",
+        tells="the job; with the memory that was given back",
         handler=handlers.undeploy,
         submits=True,
     ),
     Endpoint(
         path="/predict/",
-        purpose="run the deployed model on input data",
+        purpose="compute with the deployed model",
         request=requests.Predict,
         result=results.JobResult,
-        tells="the job; its result is a list with one value per fetched tensor, in order",
+        tells="the job; its result is a list with one value for each fetched tensor, in order",
         handler=handlers.predict,
         submits=True,
     ),
     Endpoint(
         path="/cancel_job/",
-        purpose="cancel a queued or running job",
+        purpose="end a job that waits or runs",
         request=requests.CancelJob,
         result=results.CancelResult,
-        tells="the job, after it has ended; cancelled is true if this request ended it",
+        tells="the job when it has really ended; cancelled tells whether this call ended it",
         handler=handlers.cancel_job,
     ),
     Endpoint(
         path="/get_job/",
-        purpose="count the queued jobs",
+        purpose="count the jobs that wait",
         request=requests.OneWorkspace,
         result=int,
-        tells="number of queued jobs",
+        tells="number of jobs still waiting",
         handler=handlers.get_job,
     ),
     Endpoint(
         path="/get_finish/",
-        purpose="check whether a job has finished",
+        purpose="tell whether a job has finished",
         request=requests.GetFinish,
         result=bool,
-        tells="true if it has finished, with any outcome",
+        tells="whether it has finished, in whatever way",
         handler=handlers.get_finish,
     ),
     Endpoint(
         path="/get_variable/",
-        purpose="get variables of a workspace",
+        purpose="read variables of a workspace",
         request=requests.GetVariable,
         result=dict[str, Any],
         tells=(
-            "{name: value}, null for a name that is not set; the full value while the workspace is idle, otherwise "
-            "from the snapshot of the last finished script"
+            "{name: value}, null for a name that is not set; the full value while the workspace is idle, else from the "
+            "snapshot that the last finished script left"
         ),
         handler=handlers.get_variable,
     ),
     Endpoint(
         path="/get_result/",
-        purpose="get the result of one job, or of all finished jobs",
+        purpose="fetch the result of one job, or of all finished jobs",
         request=requests.GetResult,
         result=Any,
-        tells="the job's result (null while it is running), or the results of all finished jobs in job-number order",
+        tells="the job's result (null while it runs), or the list of the results of all finished jobs by number",
         handler=handlers.get_result,
     ),
 )

@@ -1,4 +1,4 @@
-"""The API guide (`POST /`), generated from the endpoint tables."""
+"""The API guide (`POST /`), made from the tables of endpoints."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ REF = "#/components/schemas/{name}"
 
 
 def guide() -> dict[str, Any]:
-    """Purpose, request fields and result of each endpoint by path; other APIs have the method in front of the path."""
+    """An object keyed by endpoint path, with the verb in front for other APIs: purpose, request fields, result."""
     pages: dict[str, Any] = {
         "/": {
-            "purpose": "get this guide",
+            "purpose": "this guide",
             "request": {},
             "result": (
-                "an object keyed by endpoint path; unknown request fields are not an error, but cause "
-                "`warnings` in the response, such as \"unknown field 'time_out'; did you mean 'timeout'?\""
+                "an object keyed by endpoint path; a field that an endpoint does not know is not an error, but the "
+                "response has `warnings`, such as \"unknown field 'time_out'; did you mean 'timeout'?\""
             ),
         },
         "GET /": {
-            "purpose": "get the status page; with taskId, same as GET /tasks/{id}",
-            "request": {"taskId": "id of a training task"},
+            "purpose": "the status page; with taskId as GET /tasks/{id}",
+            "request": {"taskId": "a training task"},
             "result": "a page, or the task",
         },
         "/json_test/": {
-            "purpose": "echo the request, to check that it is sent correctly",
+            "purpose": "show that requests arrive as they were meant",
             "request": {"any": "JSON"},
             "result": "the same JSON",
         },
@@ -89,7 +89,7 @@ def _fields(request: type) -> dict[str, Any]:
 
 
 def _type(field: dict[str, Any]) -> str:
-    """A schema's type as text."""
+    """A schema's type in one word or two."""
     if "anyOf" in field:
         return " or ".join(_type(each) for each in field["anyOf"])
     if "enum" in field:

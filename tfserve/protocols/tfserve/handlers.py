@@ -1,4 +1,4 @@
-"""The request handlers of the workspace API: translate the request, ask the supervisor, translate its response."""
+"""What each endpoint of the workspace API does: translate, ask, translate back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TASK = "task:"
 
 @dataclass(frozen=True)
 class Context:
-    """What a handler needs: the server's services and values from the request headers."""
+    """What a call needs to know: the server, and what the request's headers said."""
 
     line: SupervisorLine
     models: Models
@@ -119,12 +119,12 @@ async def cancel_job(context: Context, request: requests.CancelJob) -> dict[str,
     name = workspace_name(request.name)
     answer = await context.line.cancel(name, request.job)
     cancelled = answer is not None and answer.state == JobState.CANCELLED
-    if answer is None:  # it had already ended
+    if answer is None:  # it had ended before
         answer = answer_of_row(await _job_of(context, name, request.job), None)
     return {"job": answer.job, "id": answer.id, "state": answer.state, "cancelled": cancelled}
 
 
-# --- results
+# --- what became of them
 
 
 async def get_job(context: Context, request: requests.OneWorkspace) -> int:
@@ -170,7 +170,7 @@ def _path(context: Context, path: str) -> Path:
 
 
 async def _model_path(context: Context, path: str) -> Path:
-    """A path, or `task:<taskId>` for the model of a training task."""
+    """A path, or `task:<taskId>` for the model that a training task has made."""
     if path.startswith(TASK):
         path = await read(training.model_path, path.removeprefix(TASK))
     return _path(context, path)
@@ -178,7 +178,7 @@ async def _model_path(context: Context, path: str) -> Path:
 
 async def _submit(context: Context, request: requests._Waits, kind: JobKind, job: dict[str, Any]) -> dict[str, Any]:
     if request.time_limit is not None and not request.time_limit > 0:
-        raise Invalid(f"time_limit must be more than 0 seconds, got {request.time_limit:g}", field="time_limit")
+        raise Invalid(f"time_limit must be more than 0 seconds, {request.time_limit:g} was given", field="time_limit")
     name = workspace_name(request.name)
     answer = await context.line.submit(
         SubmitJob(
@@ -196,7 +196,7 @@ async def _submit(context: Context, request: requests._Waits, kind: JobKind, job
 
 
 async def _ended_before(name: str, answer: JobAnswer) -> JobAnswer:
-    """A finished job that was submitted with the same idempotency key."""
+    """A job whose idempotency key came before and which has ended since."""
 
     def look() -> JobAnswer:
         return answer_of_row(queries.job_by_id(answer.id), queries.snapshot(queries.workspace(name)))
@@ -209,7 +209,7 @@ async def _workspace(context: Context, name: str) -> Workspace:
     try:
         return await read(queries.workspace, name)
     except NoSuchWorkspace:
-        await context.line.workspace(name)  # raises the more specific error, for example if the service is off
+        await context.line.workspace(name)  # knows better why not: the service may be off
         raise
 
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the whole HTTP API, generated from the endpoint tables."""
+"""The OpenAPI document of the whole HTTP API, made from the tables of endpoints."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def openapi() -> dict[str, Any]:
         },
         "paths": {
             "/": _root(),
-            "/json_test/": {"post": _operation("echo the request", {}, {}, "json_test")},
+            "/json_test/": {"post": _operation("the same JSON again", {}, {}, "json_test")},
             **{
                 each.path: {"post": _post(each, request, result)}
                 for each, request, result in zip(ENDPOINTS, schemas, results, strict=False)
@@ -67,7 +67,7 @@ def _post(endpoint: Endpoint, request: Schema, result: Schema) -> Schema:
                 "name": "Idempotency-Key",
                 "in": "header",
                 "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[ -~]+$"},
-                "description": "a repeated request with the same key refers to the same job",
+                "description": "a second request with the same key is the same job",
             }
         ]
     return operation
@@ -129,7 +129,7 @@ def _refusals() -> Schema:
 _WARNINGS = {
     "type": "array",
     "items": {"type": "string"},
-    "description": "present if the request has unknown fields; each entry suggests the intended field",
+    "description": "present if the request has fields that its endpoint does not know: each with what was meant",
 }
 
 _REFUSAL = {
@@ -144,7 +144,7 @@ _REFUSAL = {
 }
 
 
-# --- the training API: plain results, and errors as {"error": message}
+# --- the training API: the thing itself, and errors as {"error": sentence}
 
 
 def _trainings() -> Schema:
@@ -175,20 +175,20 @@ def _training(call: TrainingEndpoint) -> Schema:
 
 
 _NEW_TASK = {"$ref": REF.format(name="NewTask")}
-_WEIGHTS = {"type": "string", "format": "binary", "description": "weights file of the backbone"}
+_WEIGHTS = {"type": "string", "format": "binary", "description": "a file with the weights of the backbone"}
 _UPLOAD = {"allOf": [_NEW_TASK, {"type": "object", "properties": {"weights": _WEIGHTS}}]}
 
 
-# --- the root path, shared by the APIs and the pages
+# --- the root, which the APIs and the pages share
 
 
 def _root() -> Schema:
     either = {status: answer("refused", {"anyOf": [_REFUSAL, REFUSED]}) for status in REFUSALS}
-    task_id = {"name": "taskId", "in": "query", "schema": {"type": "string"}, "description": "id of a training task"}
-    guide = "get the API guide; with a form, start a training task"
+    task_id = {"name": "taskId", "in": "query", "schema": {"type": "string"}, "description": "a training task"}
+    guide = "the API guide; with a form, start a training task"
     return {
         "get": {
-            "summary": "get the status page; with taskId, same as GET /tasks/{id}",
+            "summary": "the status page; with taskId as GET /tasks/{id}",
             "operationId": "page_or_task",
             "parameters": [task_id],
             "responses": {"200": answer("a page, or the task", {"type": "object"}, (HTML, JSON)), **either},

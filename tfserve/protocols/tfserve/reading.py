@@ -1,4 +1,4 @@
-"""The GET endpoints: jobs, their output, the server's status, and the OpenAPI document."""
+"""The GET side: jobs, their output from any offset, live if asked for; the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ E = TypeVar("E", bound=StrEnum)
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """A GET endpoint. `parameters` has the JSON schemas of its path and query parameters."""
+    """A GET endpoint; `parameters` are JSON schemas with descriptions, of path and query together."""
 
     path: str
     name: str
@@ -72,7 +72,7 @@ async def job_output(context: Context, request: Request) -> Response:
 
 
 async def send_output(context: Context, request: Request, job: Job) -> Response:
-    """A job's output from the requested offset, or a live stream if the client accepts events."""
+    """What a job printed, from the offset that the request names; live if it asks for events."""
     path = await read(queries.output_path, context.settings.data_path, job)
     offset = number(request.query_params.get("offset", "0"), "offset")
     if "text/event-stream" in request.headers.get("accept", ""):
@@ -95,21 +95,21 @@ async def _pieces(path: Path, offset: int, end: int) -> AsyncIterator[bytes]:
 
 
 async def _follow(context: Context, job: Job, path: Path, offset: int) -> AsyncIterator[str]:
-    """Events `output` while the job prints and `end` when it has ended. An event's id is the offset after it."""
+    """Events `output` as the job prints, and `end` when it has ended. An event's id is the offset behind it."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     ended = False
     while True:
         while data := await read(_read_file, path, offset, CHUNK_BYTES):
             offset += len(data)
             text = decoder.decode(data)
-            # The id is at a character boundary, so that clients that resume from it get whole characters.
+            # The id lies behind whole characters only: whoever comes back with it gets no half ones.
             held = len(decoder.getstate()[0])
             yield _event("output", {"offset": offset - held, "text": text}, offset - held)
         if ended:
             break
         try:
             ended = await context.line.wait_output(job.pk, offset, FOLLOW_S)
-        except Unavailable as error:  # shutting down: clients resume from this offset after a restart
+        except Unavailable as error:  # the server stops: whoever comes back later goes on from this offset
             yield _event("stopping", {"message": error.message}, offset)
             return
         yield ": alive\n\n"
@@ -128,7 +128,7 @@ def _read_file(path: Path, offset: int, size: int) -> bytes:
         with path.open("rb") as file:
             file.seek(offset, os.SEEK_SET)
             return file.read(size)
-    except FileNotFoundError:  # a job without output has no file
+    except FileNotFoundError:  # a job that has printed nothing has no file
         return b""
 
 
@@ -149,27 +149,27 @@ async def server(context: Context, request: Request) -> Response:
 
 
 async def openapi_document(_: Context, __: Request) -> Response:
-    from tfserve.protocols.tfserve.openapi import openapi  # is generated from the table below
+    from tfserve.protocols.tfserve.openapi import openapi  # made from the table below
 
     return json_response(msgspec.json.encode(openapi()))
 
 
 _JOB_ID = {"type": "integer", "minimum": 1, "description": "the job's `id`"}
-_OFFSET = {"type": "integer", "minimum": 0, "default": 0, "description": "start position"}
+_OFFSET = {"type": "integer", "minimum": 0, "default": 0, "description": "where to begin"}
 
 READS = (
     Read(
         path="/jobs/",
         name="list_jobs",
         purpose="list jobs, newest first",
-        tells="{jobs, total}: one page of jobs, without their values, and the total number of jobs",
+        tells="{jobs, total}: a page of jobs without their values, and how many there are",
         handler=list_jobs,
         parameters={
-            "name": {"type": "string", "description": "filter by workspace"},
-            "state": {"type": "string", "enum": list(JobState), "description": "filter by state"},
-            "kind": {"type": "string", "enum": list(JobKind), "description": "filter by kind"},
+            "name": {"type": "string", "description": "of this workspace only"},
+            "state": {"type": "string", "enum": list(JobState), "description": "in this state only"},
+            "kind": {"type": "string", "enum": list(JobKind), "description": "of this kind only"},
             "limit": {
-                "type": "integer", "minimum": 0, "maximum": 1000, "default": 100, "description": "jobs per page"
+                "type": "integer", "minimum": 0, "maximum": 1000, "default": 100, "description": "jobs on a page"
             },
             "offset": {**_OFFSET, "description": "jobs to skip"},
         },
@@ -177,7 +177,7 @@ READS = (
     Read(
         path="/jobs/{id}",
         name="show_job",
-        purpose="get all details of a job",
+        purpose="show one job with everything that is kept of it",
         tells="the job",
         handler=show_job,
         parameters={"id": _JOB_ID},
@@ -185,33 +185,33 @@ READS = (
     Read(
         path="/jobs/{id}/output",
         name="job_output",
-        purpose="read the output of a job, from any offset or as a live stream",
+        purpose="read what a job printed, from any offset, while it runs and after",
         tells=(
-            "the text from offset on, with the headers X-Next-Offset and X-Job-State; with Accept: text/event-stream, "
-            "a live stream of the events `output` ({offset, text}) and `end` ({state})"
+            "the text from offset on, with X-Next-Offset and X-Job-State; with Accept: text/event-stream the events "
+            "`output` ({offset, text}) as they come, and `end` ({state})"
         ),
         handler=job_output,
-        parameters={"id": _JOB_ID, "offset": {**_OFFSET, "description": "first byte to return"}},
+        parameters={"id": _JOB_ID, "offset": {**_OFFSET, "description": "byte to begin with"}},
         media=("text/plain", "text/event-stream"),
     ),
     Read(
         path="/server/",
         name="server",
-        purpose="get the status of the server and its workspaces",
-        tells="version, pid, memory, spare, roots, workspaces, and revision, which increases with every change",
+        purpose="tell how the server and its workspaces are doing",
+        tells="version, pid, memory, spare, roots, workspaces, and revision, which grows with every change",
         handler=server,
         parameters={
-            "since": {"type": "integer", "minimum": 0, "description": "wait until revision differs from this"},
+            "since": {"type": "integer", "minimum": 0, "description": "answer when revision is no longer this"},
             "wait": {
                 "type": "integer", "minimum": 0, "maximum": MAX_WAIT_S, "default": 15,
-                "description": "maximum seconds to wait for a change",
+                "description": "seconds to wait for a change",
             },
         },
     ),
     Read(
         path="/openapi.json",
         name="openapi",
-        purpose="get the OpenAPI 3.1 document of this API",
+        purpose="this API as an OpenAPI 3.1 document",
         tells="the document",
         handler=openapi_document,
     ),
@@ -231,7 +231,7 @@ def _job_id(request: Request) -> int:
 
 def number(text: str, name: str, *, most: int = MAX_INT) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
-        raise Invalid(f"{name} must be an integer from 0 to {most}, got {text[:40]!r}", field=name)
+        raise Invalid(f"{name} must be a whole number from 0 to {most}, {text[:40]!r} was given", field=name)
     return int(text)
 
 
@@ -242,5 +242,5 @@ def _choice(text: str | None, words: type[E], name: str) -> E | None:
         return words(text)
     except ValueError:
         raise Invalid(
-            f"{name} must be one of {', '.join(words)}; got {text[:40]!r}{nearest(text, list(words))}", field=name
+            f"{name} must be one of {', '.join(words)}; {text[:40]!r} was given{nearest(text, list(words))}", field=name
         ) from None

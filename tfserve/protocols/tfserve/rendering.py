@@ -1,4 +1,4 @@
-"""Jobs as JSON. Results are passed through as the worker's JSON text, without parsing."""
+"""Jobs as JSON. Results pass through as the text that the worker made; nothing is parsed that need not be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOTHING = msgspec.Raw(b"null")
 
 
 def job_result(answer: JobAnswer) -> dict[str, Any]:
-    """The response to a request that submitted a job."""
+    """The answer to a call that submitted a job."""
     finished = answer.state in FINISHED
     result: dict[str, Any] = {
         "job": answer.job,
@@ -33,7 +33,7 @@ def job_result(answer: JobAnswer) -> dict[str, Any]:
 
 
 def answer_of_row(job: Job, variables: str | None) -> JobAnswer:
-    """The same response for a job that had ended before the request."""
+    """The same answer for a job that had ended before the call."""
     outcome = getattr(job, "outcome", None)
     return JobAnswer(
         job=job.number, id=job.pk, kind=JobKind(job.kind), state=JobState(job.state), waited_s=0.0,
@@ -43,7 +43,7 @@ def answer_of_row(job: Job, variables: str | None) -> JobAnswer:
 
 
 def job_row(job: Job) -> dict[str, Any]:
-    """A job in a list, without its values."""
+    """A job in a list: all but its values."""
     outcome = getattr(job, "outcome", None)
     return {
         "id": job.pk,
@@ -60,7 +60,7 @@ def job_row(job: Job) -> dict[str, Any]:
 
 
 def job_detail(job: Job) -> dict[str, Any]:
-    """All details of one job."""
+    """One job with everything that is kept of it."""
     outcome = getattr(job, "outcome", None)
     return job_row(job) | {
         "attempts": job.attempts,
@@ -71,7 +71,7 @@ def job_detail(job: Job) -> dict[str, Any]:
 
 
 def result_of(job: Job) -> msgspec.Raw:
-    """null while the job is running."""
+    """null while it runs."""
     outcome = getattr(job, "outcome", None)
     return _raw(_bytes(outcome and outcome.result))
 

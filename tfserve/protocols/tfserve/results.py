@@ -1,4 +1,4 @@
-"""The results of the endpoints, for the OpenAPI document and the test that checks responses against it."""
+"""What the endpoints answer with, for the OpenAPI document and for the test that holds them to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfserve.ipc.messages import JobState
 
 
 class JobResult(msgspec.Struct, kw_only=True):
-    """A job after waiting for it."""
+    """A job when the wait for it was over."""
 
     job: int
     id: int
@@ -23,7 +23,7 @@ class JobResult(msgspec.Struct, kw_only=True):
 
 
 class ScriptResult(JobResult, kw_only=True):
-    """A script job, with its output and variables."""
+    """A script job: also what it printed, and the variables that it left."""
 
     variable: dict[str, Any]
     stdout: str
@@ -65,7 +65,7 @@ class Status(msgspec.Struct, kw_only=True):
 
 
 class CancelResult(msgspec.Struct, kw_only=True):
-    """A job that has ended. `cancelled` is true if this request ended it."""
+    """A job that has ended; `cancelled` tells whether it was this call that ended it."""
 
     job: int
     id: int

@@ -1,4 +1,4 @@
-"""The routes of the workspace API. Plain ASGI for speed, because every request passes through here."""
+"""The workspace API as routes. Plain ASGI, since it is on the way of every call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tfserve.protocols.tfserve.requests import MAX_KEY, Reader, unknown_fields
 
 log = logging.getLogger(__name__)
 
-#: requests with a longer wait are monitored, so that a client that disconnects frees its slot
+#: calls that wait longer are watched, so that a client that goes away does not keep its place
 WATCH_FROM_S = 2.0
 
 
@@ -42,7 +42,7 @@ def routes(context: Context) -> list[BaseRoute]:
 
 
 class _Answering:
-    """An ASGI application that always responds with JSON."""
+    """An ASGI application that answers in JSON, whatever happens."""
 
     purpose = ""
 
@@ -58,17 +58,17 @@ class _Answering:
         except TFserveError as error:
             response = refusal(error)
         except Exception:
-            log.exception("error in %s %s", scope["method"], scope["path"])
+            log.exception("while answering %s %s", scope["method"], scope["path"])
             response = refusal(Internal())
         await _with_warnings(response, warnings)(scope, receive, send)
 
     async def _respond(self, scope: Scope, receive: Receive, warnings: list[str]) -> Response:
-        """The response. Problems of the request that do not prevent it are added to `warnings`."""
+        """The response; what its caller should know about the request is added to `warnings`."""
         raise NotImplementedError
 
 
 class Call(_Answering):
-    """A POST endpoint of the table."""
+    """POST to one endpoint of the table."""
 
     def __init__(self, endpoint: Endpoint, context: Context) -> None:
         super().__init__(context)
@@ -90,17 +90,17 @@ class Call(_Answering):
 
 
 class JsonTest(_Answering):
-    """Echoes the request."""
+    """The same JSON again."""
 
     async def _respond(self, scope: Scope, receive: Receive, _: list[str]) -> Response:
         if scope["method"] != "POST":
-            return wrong_verb("/json_test/", "echo the request")
+            return wrong_verb("/json_test/", "show that requests arrive as they were meant")
         body = await read_body(scope, receive, self._context.settings)
         return _done(msgspec.Raw(await _checked(body)))
 
 
 class Guide(_Answering):
-    """POST / with JSON or an empty body."""
+    """POST / with JSON or nothing."""
 
     async def _respond(self, scope: Scope, receive: Receive, _: list[str]) -> Response:
         body = await read_body(scope, receive, self._context.settings)
@@ -109,7 +109,7 @@ class Guide(_Answering):
 
 
 class Look(_Answering):
-    """A GET endpoint of the table."""
+    """GET on one endpoint of the reading table."""
 
     def __init__(self, read: Read, context: Context) -> None:
         super().__init__(context)
@@ -117,16 +117,14 @@ class Look(_Answering):
 
     async def _respond(self, scope: Scope, receive: Receive, warnings: list[str]) -> Response:
         if scope["method"] not in ("GET", "HEAD"):
-            return refusal(
-                Invalid(f"Method not allowed. Use GET {self._read.path} to {self._read.purpose}."), status=405
-            )
+            return refusal(Invalid(f"{self._read.path} takes GET: it is there to {self._read.purpose}."), status=405)
         request = Request(scope, receive)
         warnings += unknown_fields(request.query_params.keys(), [*self._read.parameters])
         return await self._read.handler(self._context, request)
 
 
 async def _unless_gone(work: Awaitable[Any], receive: Receive) -> Any:
-    """The result of the work, which is cancelled if the client disconnects. The job it waits for keeps running."""
+    """What the work returns; it is given up when the client goes away. The job that it waits for goes on."""
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_until_gone(receive))
     try:
@@ -145,7 +143,7 @@ async def _until_gone(receive: Receive) -> None:
 
 
 def wrong_verb(path: str, purpose: str) -> Response:
-    response = refusal(Invalid(f"Method not allowed. Use POST {path} with a JSON object to {purpose}."), status=405)
+    response = refusal(Invalid(f"{path} takes POST with a JSON object: it is there to {purpose}."), status=405)
     response.headers["Allow"] = "POST"
     return response
 
@@ -156,7 +154,7 @@ async def _checked(body: bytes) -> bytes:
 
 
 def checked_json(body: bytes) -> bytes:
-    """The body, which must be JSON, or {} if it is empty. Raises `Invalid`."""
+    """The body, which is JSON, or {} when it is empty. Raises `Invalid`."""
     body = without_bom(body)
     check_text(body)
     body = body.strip() or b"{}"
@@ -168,7 +166,7 @@ def checked_json(body: bytes) -> bytes:
 
 
 def _with_warnings(response: Response, warnings: list[str]) -> Response:
-    """The response with `warnings` added, if there are any and it has the format of the workspace API."""
+    """The same response, with a member `warnings` if there are any and it has the shape of the workspace API."""
     if not warnings or not bytes(getattr(response, "body", b"")).startswith(b'{"request_result":'):
         return response
     content = bytes(response.body).removesuffix(b"}") + b',"warnings":' + msgspec.json.encode(warnings) + b"}"
@@ -185,6 +183,6 @@ def _idempotency_key(scope: Scope) -> str | None:
         if name == b"idempotency-key":
             key: str = value.decode("latin-1")
             if not 0 < len(key) <= MAX_KEY or not key.isprintable():
-                raise Invalid(f"the Idempotency-Key must be 1 to {MAX_KEY} printable characters, got {len(key)}")
+                raise Invalid(f"the Idempotency-Key must be 1 to {MAX_KEY} printable characters, it has {len(key)}")
             return key
     return None

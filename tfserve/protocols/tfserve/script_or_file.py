@@ -1,4 +1,4 @@
-"""Checks the `job` of /push_job/ against its `type`: the path of a file, or the text of a script."""
+"""Whether the `job` of /push_job/ is what its `type` says: the path of a file, or the text of a script."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ _FILE = re.compile(r"(?:~|\.{0,2}/|[A-Za-z]:\\)?[\w .,+@()/\\-]*\.pyw?")
 
 
 def check_file(job: str, start: Path) -> None:
-    """Raises `Invalid` if a path is expected and this looks like a script."""
+    """Raises `Invalid` if a path was expected and this is the text of a script."""
     if looks_like_script(job) and not _exists(start / job):
         first = (job.strip().splitlines() or [""])[0][:SHOWN]
         raise Invalid(
-            f"`job` must be the path of a file when `type` is 0 (the default), but {first!r} looks like a script. "
-            "Send type 1 to run a script.",
+            f"`job` must be the path of a file when `type` is 0 (the default), {first!r} was given: this looks like a "
+            "script: send type 1",
             field="type",
         )
 
 
 def check_text(job: str, start: Path) -> None:
-    """Raises `Invalid` if a script is expected and this looks like the path of a file."""
+    """Raises `Invalid` if a script was expected and this is the path of a file."""
     path = job.strip()
     if "\n" not in path and (_FILE.fullmatch(path) or (_looks_like_path(path) and _exists(start / path))):
         raise Invalid(
-            f"`job` must be the text of a script when `type` is 1, but {path[:SHOWN]!r} looks like a file path. "
-            "Send type 0 to run a file.",
+            f"`job` must be the text of a script when `type` is 1, {path[:SHOWN]!r} was given: this looks like the "
+            "path of a file: send type 0",
             field="type",
         )
 
 
 def looks_like_script(text: str) -> bool:
-    """Whether a text is clearly Python and not a file name: several lines, a statement, a call."""
+    """Whether a text is Python that nobody would call a file: several lines, a statement, a call."""
     if "\n" in text.strip() or "\r" in text.strip() or len(text) > MAX_PARSED:
         return True
     if _FILE.fullmatch(text.strip()):
@@ -55,7 +55,7 @@ def looks_like_script(text: str) -> bool:
 
 
 def _is_path(statement: ast.stmt) -> bool:
-    """Whether a statement has only names, dots, slashes and hyphens: `data/my-script.v2`."""
+    """Whether a statement is only names, dots, slashes and hyphens: `data/my-script.v2`."""
     if not isinstance(statement, ast.Expr):
         return False
     return all(
@@ -71,5 +71,5 @@ def _looks_like_path(text: str) -> bool:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # too long for a path, or contains a NUL
+    except (OSError, ValueError):  # too long for a path, or a NUL in it
         return False

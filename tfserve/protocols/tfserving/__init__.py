@@ -1,1 +1,1 @@
-"""TensorFlow Serving's REST API (under /v1/) and gRPC API, compatible with its clients."""
+"""TensorFlow Serving's protocols, under /v1/: what its clients send is understood, and answered as they expect."""

@@ -1,4 +1,4 @@
-"""Routing under /v1/: from a path to a method, a model and a version."""
+"""What a path under /v1/ asks for, and which model it means."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WHICH = r"(?:/versions/([0-9]+)|/labels/([^/:]+))?"
 _ACTION = re.compile(rf"/v1/models/{_MODEL}{_WHICH}:(classify|regress|predict)", re.IGNORECASE)
 _READ = re.compile(rf"/v1/models(?:/{_MODEL})?{_WHICH}(?:/(metadata|example))?", re.IGNORECASE)
 _ESCAPED_COLON = re.compile(r"%3a(?=(?:classify|regress|predict)/?$)", re.IGNORECASE)
-"""Some clients escape the colon before the method."""
+"""Some clients escape the colon before the verb."""
 
 
 class MalformedRequest(Invalid):
@@ -27,7 +27,7 @@ class MalformedRequest(Invalid):
 
 
 class UnknownLabel(Invalid):
-    """Unrecognized servable version label: {label}. Request a version by its number: /v1/models/{name}/versions/1"""
+    """Unrecognized servable version label: {label}. Ask for a version by its number: /v1/models/{name}/versions/1"""
 
 
 class ServableNotFound(NotFound):
@@ -36,7 +36,7 @@ class ServableNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`verb` is predict, classify, regress, status, metadata, example or list. All except list require a name."""
+    """`verb` is predict, classify, regress, status, metadata, example or list; all but list need a name."""
 
     verb: str
     name: str = ""
@@ -45,7 +45,7 @@ class Address:
 
 
 class Addresses:
-    """Parses paths, with a cache."""
+    """Reads paths, and remembers those that come again and again."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, bytes], Address] = {}
@@ -63,7 +63,7 @@ class Addresses:
 
 
 def read(method: str, raw_path: bytes) -> Address:
-    """Raises `Invalid` with TensorFlow Serving's message."""
+    """Raises `Invalid` with TensorFlow Serving's words."""
     path = _ESCAPED_COLON.sub(":", raw_path.decode("latin-1")).removesuffix("/")
     pattern = {"POST": _ACTION, "GET": _READ, "HEAD": _READ}.get(method)
     match = pattern.fullmatch(path) if pattern else None
@@ -78,14 +78,14 @@ def read(method: str, raw_path: bytes) -> Address:
 
 
 def find(models: Models, address: Address) -> Model:
-    """The requested version (default: the one that serves requests). Raises `ServableNotFound`, `UnknownLabel`."""
+    """The version that takes requests, or the one that is asked for. Raises `ServableNotFound`, `UnknownLabel`."""
     if address.label is not None:
         raise UnknownLabel(label=address.label, name=address.name)
     return _get(models, address)
 
 
 def versions(models: Models, address: Address) -> list[Model]:
-    """All versions that match an address, the one that serves requests first. Raises the same errors."""
+    """All versions that an address means, the one that takes requests first. Raises the same."""
     if address.label is not None:
         raise UnknownLabel(label=address.label, name=address.name)
     if address.version is not None:
@@ -107,14 +107,14 @@ def _get(models: Models, address: Address) -> Model:
 
 def _not_found(models: Models, address: Address, known: str = "") -> ServableNotFound:
     asked = f"Latest({address.name})" if address.version is None else f"Specific({address.name}, {address.version})"
-    hint = f" (available: {known})" if known else nearest(address.name, models.names())
+    hint = f" (there is: {known})" if known else nearest(address.name, models.names())
     return ServableNotFound(asked=asked, hint=hint)
 
 
 def _version(digits: str | None) -> int | None:
     if digits is None:
         return None
-    # Check the length first, because int() is slow or fails for thousands of digits.
+    # The length is looked at first, since int() takes long, or refuses, where there are thousands of digits.
     if len(digits.lstrip("0")) > 19 or int(digits) > MAX_VERSION:
-        raise Invalid(f"Failed to convert version: {digits[:50]} to numeric. The maximum is {MAX_VERSION}.")
+        raise Invalid(f"Failed to convert version: {digits[:50]} to numeric. It can be {MAX_VERSION} at most.")
     return int(digits)

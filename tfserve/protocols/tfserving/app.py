@@ -1,7 +1,7 @@
-"""TensorFlow Serving's REST API as an ASGI application: /v1/models/… with predict, classify, regress and GET requests.
+"""TensorFlow Serving's REST API as an ASGI application: /v1/models/… with predict, classify, regress and the reads.
 
-Plain ASGI on the path of predictions, because every object that a framework creates per request costs time 20,000 times
-per second.
+Plain ASGI on the way of a prediction, since every object that a framework makes per request is paid 20,000 times a
+second.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ METHODS = (b"allow", b"GET, HEAD, POST, OPTIONS")
 
 
 class Wishes:
-    """Options of a request (priority, timeout), and the client that waits for the response."""
+    """How a request wants to be treated, and who waits for its answer."""
 
     __slots__ = ("caller", "timeout_s", "urgency")
 
@@ -72,11 +72,11 @@ class V1:
         except TFserveError as error:
             await send_error(scope, send, error)
         except Exception:
-            log.exception("error in %s %s", scope["method"], scope["path"])
+            log.exception("%s %s broke", scope["method"], scope["path"])
             await send_error(scope, send, Internal())
 
     async def _act(self, address: Address, scope: Scope, receive: Receive) -> bytes:
-        """The response to predict, classify or regress. Raises `TFserveError`, `ClientGone`, `CallerGone`."""
+        """The answer to predict, classify or regress. Raises `TFserveError`, `ClientGone`, `CallerGone`."""
         model = addresses.find(self._models, address)
         headers = scope["headers"]
         urgency, timeout_s = read_wishes(headers)
@@ -134,10 +134,10 @@ def _origin(scope: Scope) -> str:
 
 
 async def _tell_methods(scope: Scope, send: Send) -> None:
-    """The CORS preflight request. Returns the methods; the guard refuses the actual cross-origin request.
+    """What a browser asks before a request from another origin. It learns the methods; the door refuses the request.
 
     Raises `Invalid` without an Origin, as TensorFlow Serving does.
     """
     if not any(name == b"origin" for name, _ in scope["headers"]):
-        raise Invalid("OPTIONS requires an Origin header.")
+        raise Invalid("OPTIONS needs an Origin header.")
     await send_json(scope, send, b"{}", headers=[METHODS])

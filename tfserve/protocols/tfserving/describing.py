@@ -1,4 +1,4 @@
-"""Descriptions of models: list, status and signatures."""
+"""What is told of models: their list, their state, their signatures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from tfserve.serving.models import Model
 from tfserve.tensors import Signature, TensorSpec
 
-#: TensorFlow's names of types in this protocol.
+#: TensorFlow's names for types, in its own protocol.
 DATA_TYPES = {
     "bool": "DT_BOOL", "uint8": "DT_UINT8", "uint16": "DT_UINT16", "uint32": "DT_UINT32", "uint64": "DT_UINT64",
     "int8": "DT_INT8", "int16": "DT_INT16", "int32": "DT_INT32", "int64": "DT_INT64",
@@ -22,7 +22,7 @@ STATES = {"loading": "LOADING", "active": "AVAILABLE", "draining": "UNLOADING", 
 
 
 def model_list(models: Iterable[Model]) -> dict[str, Any]:
-    """Every version of every model. TensorFlow Serving has no such list and returns 400."""
+    """Every version of every model. TensorFlow Serving has no such list: it answers 400."""
     return {
         "models": [
             {
@@ -43,7 +43,7 @@ def status(versions: Iterable[Model]) -> dict[str, Any]:
 
 
 def metadata(model: Model) -> dict[str, Any]:
-    """The metadata. Remarks are only added if there are any, because strict clients may reject unknown fields."""
+    """Also what users must know of the model, where there is anything: clients that read strictly find no new field."""
     signatures = {name: _signature(each) for name, each in model.signatures.items()}
     found: dict[str, Any] = {
         "model_spec": {"name": model.name, "signature_name": "", "version": str(model.version)},
@@ -54,7 +54,7 @@ def metadata(model: Model) -> dict[str, Any]:
 
 def _state(model: Model) -> str:
     if model.state == "active" and not model.is_ready:
-        return "LOADING"  # its worker died and is being restarted
+        return "LOADING"  # its worker has died and is started again
     return STATES.get(model.state, "UNKNOWN")
 
 

@@ -1,7 +1,8 @@
-"""Classify, Regress and MultiInference: from examples to classes or numbers.
+"""Classify, Regress and MultiInference: examples in, classes or numbers out.
 
-The signature takes one tensor of serialized tf.Example messages. A classification returns `classes` (strings), `scores`
-(numbers) or both, of shape [examples, classes]. A regression returns `outputs`, one number per example.
+The signature takes one tensor of serialized tf.Example messages. A classification gives `classes` (strings) and
+`scores` (numbers), each of shape [examples, classes] and one of them at least; a regression gives `outputs`, a number
+for each example.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _OUTPUTS: dict[str, tuple[str, ...]] = {CLASSIFY: ("classes", "scores"), REGRESS
 
 @dataclass(frozen=True)
 class Examples:
-    """The methods that take examples."""
+    """The verbs whose input are examples."""
 
     models: Models
 
@@ -45,17 +46,17 @@ class Examples:
         return v1.RegressionResponse(result=result, model_spec=spec)
 
     async def multi_inference(self, request: v1.MultiInferenceRequest, call: Call) -> v1.MultiInferenceResponse:
-        """Runs every task on the same examples concurrently."""
+        """Every task on the same examples, at once."""
         if not request.tasks:
-            raise Invalid("A MultiInferenceRequest requires at least one task.")
+            raise Invalid("A MultiInferenceRequest needs at least one task.")
         if len(request.tasks) > MAX_TASKS:
-            raise Invalid(f"A MultiInferenceRequest may have at most {MAX_TASKS} tasks, got {len(request.tasks)}.")
+            raise Invalid(f"A MultiInferenceRequest takes {MAX_TASKS} tasks at most; {len(request.tasks)} were given.")
         results = await asyncio.gather(*(self._task(task, request.input, call) for task in request.tasks))
         return v1.MultiInferenceResponse(results=results)
 
     async def _task(self, task: v1.InferenceTask, examples: v1.Input, call: Call) -> v1.InferenceResult:
         if task.method_name not in _OUTPUTS:
-            raise Invalid(f"A task's method_name must be {CLASSIFY!r} or {REGRESS!r}, got {task.method_name[:80]!r}.")
+            raise Invalid(f"A task's method_name is {CLASSIFY!r} or {REGRESS!r}; {task.method_name[:80]!r} was given.")
         result, spec = await self._run(task.model_spec, examples, task.method_name, call)
         if isinstance(result, v1.ClassificationResult):
             return v1.InferenceResult(model_spec=spec, classification_result=result)
@@ -81,14 +82,14 @@ class Examples:
 
 
 def serialized(examples: v1.Input) -> Array:
-    """The examples as a string tensor of shape [examples]. Raises `Invalid` if there are none.
+    """The examples as a tensor of strings, of shape [examples]. Raises `Invalid` when there are none.
 
-    The context's features are added to each example. Concatenated messages are merged when parsed and the last value
-    wins, so the example's own features take precedence.
+    The context's features are added to each example. Messages that are joined are merged when they are read, and what
+    comes last wins: so the example's own features do.
     """
     kind = examples.WhichOneof("kind")
     if kind is None or not getattr(examples, kind).examples:
-        raise Invalid("The input has no examples. Send at least one in example_list or example_list_with_context.")
+        raise Invalid("The input has no examples. Give at least one in example_list or example_list_with_context.")
     chosen = getattr(examples, kind)
     context = chosen.context.SerializeToString() if kind == "example_list_with_context" else b""
     rows = np.empty(len(chosen.examples), dtype=object)
@@ -97,15 +98,15 @@ def serialized(examples: v1.Input) -> Array:
 
 
 def _check(name: str, signature: Signature, method: str) -> list[str]:
-    """The outputs to request. Raises `Invalid` if the signature does not support `method`."""
+    """The outputs to ask for. Raises `Invalid` when the signature is for something else."""
     there = {spec.name for spec in signature.outputs}
     outputs = [output for output in _OUTPUTS[method] if output in there]
     takes_examples = len(signature.inputs) == 1 and signature.inputs[0].dtype == "string"
     if method.removeprefix(METHODS) != signature.method or not outputs or not takes_examples:
         raise Invalid(
-            f"The signature {name!r} does not support {method}, which requires one input of serialized tf.Example and"
-            f" the output {' or '.join(_OUTPUTS[method])}. It takes {_listed(signature.inputs)} and returns"
-            f" {_listed(signature.outputs)}. Set another signature_name, or use Predict."
+            f"The signature {name!r} is not for {method}: that takes one input of serialized tf.Example messages and"
+            f" gives {' or '.join(_OUTPUTS[method])}. This one takes {_listed(signature.inputs)} and gives"
+            f" {_listed(signature.outputs)}. Name another in signature_name, or use Predict."
         )
     return outputs
 
@@ -132,9 +133,7 @@ def _classified(outputs: Mapping[str, Array], count: int) -> v1.ClassificationRe
 def _regressed(outputs: Mapping[str, Array], count: int) -> v1.RegressionResult:
     values = outputs["outputs"]
     if values.size != count:
-        raise Internal(
-            f"The model returned {values.size} numbers for {count} examples; a regression must return one each."
-        )
+        raise Internal(f"The model gave {values.size} numbers for {count} examples; a regression gives one for each.")
     return v1.RegressionResult(regressions=[v1.Regression(value=value) for value in values.ravel().tolist()])
 
 
@@ -142,7 +141,7 @@ def _rows(array: Array | None, name: str, count: int) -> Array | None:
     if array is None:
         return None
     if array.ndim == 0 or array.shape[0] != count:
-        raise Internal(f"The model returned {name} of shape {list(array.shape)} for {count} examples.")
+        raise Internal(f"The model gave {name} of shape {list(array.shape)} for {count} examples.")
     return array.reshape(count, -1)
 
 

@@ -1,4 +1,4 @@
-"""GetModelMetadata and GetModelStatus, with the same information as the REST API."""
+"""GetModelMetadata and GetModelStatus: what a model is, and how it is, as REST tells it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ SIGNATURES = "signature_def"
 
 @dataclass(frozen=True)
 class About:
-    """The methods for metadata and status."""
+    """The verbs that tell of models."""
 
     models: Models
 
     async def metadata(self, request: v1.GetModelMetadataRequest, _: Call) -> v1.GetModelMetadataResponse:
         if not request.metadata_field:
-            raise Invalid(f"The request has no metadata_field. The only one available is {SIGNATURES!r}.")
+            raise Invalid(f"The request names no metadata_field. There is one: {SIGNATURES!r}.")
         for field in request.metadata_field:
             if field != SIGNATURES:
-                raise Invalid(f"Unknown metadata_field {field[:80]!r}. The only one available is {SIGNATURES!r}.")
+                raise Invalid(f"The metadata_field {field[:80]!r} is not known. There is one: {SIGNATURES!r}.")
         model = model_of(self.models, request.model_spec)
         answer = v1.GetModelMetadataResponse(model_spec=answering_spec(request.model_spec, model.version))
         told = describing.metadata(model)["metadata"][SIGNATURES]
@@ -35,7 +35,7 @@ class About:
         return answer
 
     async def status(self, request: v1.GetModelStatusRequest, _: Call) -> v1.GetModelStatusResponse:
-        """The status of one version, or of all known ones."""
+        """Of one version, or of all that are known."""
         model = model_of(self.models, request.model_spec)
         asked_for_one = version_of(request.model_spec) is not None
         chosen = [model] if asked_for_one else self.models.versions(model.name)
@@ -43,6 +43,6 @@ class About:
 
     async def reload(self, _: v1.ReloadConfigRequest, __: Call) -> v1.ReloadConfigResponse:
         raise Unsupported(
-            "This server has no model configuration list. Deploy models to workspaces with POST /deploy/ or"
+            "This server has no list of models to be replaced. A model is deployed in a workspace: POST /deploy/, or"
             " RepositoryModelLoad of inference.GRPCInferenceService."
         )

@@ -1,8 +1,8 @@
-"""Conversion between TensorProto and arrays.
+"""TensorProto and arrays.
 
-`tensor_content` has the elements in memory layout; for strings, first all lengths (varints), then all bytes. Otherwise
-the elements are in the list field of their type. It may have fewer elements than the shape: the last one is repeated,
-and an empty list means zeros.
+`tensor_content` is the elements as they lie in memory; strings are there as all their lengths (varints), and then all
+their bytes. Else the elements are in the list of their type, where fewer than the shape has will do: the last one
+stands for the rest, and none at all for zeros.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tfserve.tensors import DTYPES, Array, Shape, TensorSpec
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """An element type: its DataType, its list field in TensorProto, and its memory layout."""
+    """One type of element: its DataType and the list that it is in in TensorProto, and how it lies in memory."""
 
     dtype: str
     field: str
@@ -44,10 +44,10 @@ _FIELDS = {
     "string": "string_val",
 }  # and the smaller integers in int_val
 FILLED_BYTES = 4 * 1024 * 1024
-"""The largest array that may be filled by repeating the last value of a message."""
+"""The largest array for which one value of a message may stand for many."""
 
 STRING_BYTES = 64
-"""Memory of a short string object."""
+"""What a short string takes as an object."""
 
 _AS_IN_MEMORY = ("bool_val", "float_val", "double_val")
 
@@ -58,7 +58,7 @@ _BY_NUMPY = {element.numpy: element for element in ELEMENTS.values()}
 
 
 def to_array(tensor: tf.TensorProto, spec: TensorSpec) -> Array:
-    """The array of an input. Raises `Invalid`, also if repeating the last value would exceed `FILLED_BYTES`."""
+    """The array of an input. Raises `Invalid`. Values that stand for many make no array beyond `FILLED_BYTES`."""
     element = ELEMENTS.get(spec.dtype)
     if element is None or tensor.dtype != tf.DataType.Value(element.dtype):
         raise _wrong_type(tensor, spec)
@@ -73,10 +73,10 @@ def to_array(tensor: tf.TensorProto, spec: TensorSpec) -> Array:
 
 
 def to_proto(array: Array) -> tf.TensorProto:
-    """The message of an output, with its elements in the list field of their type, where clients can read them."""
+    """The message of an output, with its elements in the list of their type: clients read them there directly."""
     element = _BY_NUMPY[array.dtype]
     proto = tf.TensorProto(dtype=element.dtype)
-    proto.tensor_shape.SetInParent()  # a scalar has a shape, too, with no dimensions
+    proto.tensor_shape.SetInParent()  # a scalar has a shape too, of no dimensions
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     if element.field in _AS_IN_MEMORY:
@@ -90,7 +90,7 @@ def to_proto(array: Array) -> tf.TensorProto:
 
 def _shape(tensor: tf.TensorProto, spec: TensorSpec) -> Shape:
     if tensor.tensor_shape.unknown_rank:
-        raise Invalid(f"Input {spec.name!r} has a tensor_shape of unknown rank. Set its dimensions.")
+        raise Invalid(f"Input {spec.name!r} was given a tensor_shape of unknown rank. Give its sizes.")
     return tuple([dim.size for dim in tensor.tensor_shape.dim])
 
 
@@ -101,8 +101,8 @@ def _content(tensor: tf.TensorProto, spec: TensorSpec, element: Element, count: 
     size = element.numpy.itemsize
     if len(content) != count * size:
         raise Invalid(
-            f"Input {spec.name!r} requires {count * size} bytes of tensor_content for {count} elements of {spec.dtype},"
-            f" got {len(content)}."
+            f"Input {spec.name!r} takes {count * size} bytes of tensor_content for {count} elements of {spec.dtype};"
+            f" {len(content)} were given."
         )
     if element.field == "bool_val":
         inputs.require_bools(content, spec.name)
@@ -117,9 +117,7 @@ def _strings_of(content: bytes, spec: TensorSpec, count: int) -> Array:
         length = shift = 0
         while True:
             if at >= len(content) or shift > 35:
-                raise Invalid(
-                    f"Input {spec.name!r} has {count} strings, but tensor_content is truncated within their lengths."
-                )
+                raise Invalid(f"Input {spec.name!r} has {count} strings, but tensor_content ends within their lengths.")
             byte = content[at]
             at, length, shift = at + 1, length | (byte & 0x7F) << shift, shift + 7
             if byte < 0x80:
@@ -127,8 +125,8 @@ def _strings_of(content: bytes, spec: TensorSpec, count: int) -> Array:
         lengths.append(length)
     if at + sum(lengths) != len(content):
         raise Invalid(
-            f"Input {spec.name!r} has strings with a total length of {sum(lengths)} bytes in tensor_content,"
-            f" got {len(content) - at}."
+            f"Input {spec.name!r} announces strings of {sum(lengths)} bytes in all in tensor_content;"
+            f" {len(content) - at} were given."
         )
     ends = np.cumsum([at, *lengths]).tolist()
     return _objects([content[start:end] for start, end in itertools.pairwise(ends)])
@@ -149,8 +147,8 @@ def _integers(values: Sequence[int], spec: TensorSpec, dtype: np.dtype[Any]) -> 
     array, limits = packed.integers(values, dtype), np.iinfo(dtype)
     if array.size and (array.min() < limits.min or array.max() > limits.max):
         raise Invalid(
-            f"Input {spec.name!r} is {spec.dtype}, with a range of {limits.min} to {limits.max};"
-            f" got values from {array.min()} to {array.max()}."
+            f"Input {spec.name!r} is {spec.dtype}, whose elements are {limits.min} to {limits.max} here;"
+            f" the values given are from {array.min()} to {array.max()}."
         )
     return array.astype(dtype, copy=False)
 
@@ -165,14 +163,14 @@ def _filled(values: Array, spec: TensorSpec, shape: Shape, element: Element) -> 
     count = len_of(shape)
     if len(values) > count:
         raise Invalid(
-            f"Input {spec.name!r} of shape {list(shape)} requires {count} elements, got {len(values)} in"
+            f"Input {spec.name!r} of shape {list(shape)} has {count} elements; {len(values)} were given in"
             f" {element.field}."
         )
     rest: Any = values[-1] if len(values) else (b"" if element.field == "string_val" else 0)
     if count * (STRING_BYTES + len(rest) if isinstance(rest, bytes) else element.numpy.itemsize) > FILLED_BYTES:
         raise Invalid(
-            f"Input {spec.name!r} of shape {list(shape)} requires {count} elements, got {len(values)} in"
-            f" {element.field}. The last one is only repeated to fill arrays of up to {FILLED_BYTES} bytes."
+            f"Input {spec.name!r} of shape {list(shape)} has {count} elements, but {len(values)} were given in"
+            f" {element.field}. The last one may stand for the rest of an array of {FILLED_BYTES} bytes at most."
         )
     array = np.full(count, rest, element.numpy)
     array[: len(values)] = values
@@ -182,5 +180,5 @@ def _filled(values: Array, spec: TensorSpec, shape: Shape, element: Element) -> 
 def _wrong_type(tensor: tf.TensorProto, spec: TensorSpec) -> Invalid:
     given = tf.DataType.Name(tensor.dtype) if tensor.dtype in tf.DataType.values() else str(tensor.dtype)
     if spec.dtype not in ELEMENTS:
-        return Invalid(f"Input {spec.name!r} is {spec.dtype}, a type that this server does not support.")
-    return Invalid(f"Input {spec.name!r} is {DATA_TYPES[spec.dtype]} in the model, got {given}.")
+        return Invalid(f"Input {spec.name!r} is {spec.dtype}, a type that this server does not take.")
+    return Invalid(f"Input {spec.name!r} is {DATA_TYPES[spec.dtype]} in the model; {given} was given.")

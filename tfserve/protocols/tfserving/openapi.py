@@ -11,31 +11,29 @@ from tfserve.protocols import operations
 from tfserve.protocols.operations import JSON, Operation
 from tfserve.protocols.tfserving.pictures import MAX_TOP, TOP
 
-TELLS = 'same as TensorFlow Serving; errors are {"error": message}'
+TELLS = 'as TensorFlow Serving answers; a refusal is {"error": sentence}'
 PICTURES = ("image/jpeg", "image/png", "multipart/form-data")
 
 Signature = Annotated[
-    str | None, Meta(description="signature of the model (default: serving_default, or the only one)")
+    str | None, Meta(description="which of the model's signatures is meant (serving_default, or the only one)")
 ]
 
 
 class PredictRequest(msgspec.Struct, kw_only=True):
-    """Input values, in rows or in columns."""
+    """Either rows or columns."""
 
-    instances: Annotated[
-        list[Any] | UnsetType, Meta(description="rows: a list of values, or of objects {input: value}")
-    ] = UNSET
-    inputs: Annotated[Any, Meta(description="columns: a value with all rows, or an object {input: value}")] = UNSET
+    instances: Annotated[list[Any] | UnsetType, Meta(description="rows: values, or objects by input")] = UNSET
+    inputs: Annotated[Any, Meta(description="columns: a value for all rows, or an object of them by input")] = UNSET
     signature_name: Signature = None
 
 
 class ExamplesRequest(msgspec.Struct, kw_only=True):
-    """Examples with features, as in tf.Example."""
+    """Records of features, as tf.Example has them."""
 
     examples: Annotated[
-        list[dict[str, Any]], Meta(description="each {feature: value or list of values of one type}", min_length=1)
+        list[dict[str, Any]], Meta(description="each {feature: value or list of values of one kind}", min_length=1)
     ]
-    context: Annotated[dict[str, Any] | UnsetType, Meta(description="features that are added to all examples")] = UNSET
+    context: Annotated[dict[str, Any] | UnsetType, Meta(description="features of all examples")] = UNSET
     signature_name: Signature = None
 
 
@@ -46,11 +44,11 @@ _TOP = {"top": {"type": "integer", "minimum": 1, "maximum": MAX_TOP, "default": 
 def _of_a_model(prefix: str, word: str) -> tuple[Operation, ...]:
     status, about = ("model_version_status",), ("model_spec", "metadata")
     return (
-        Operation("get", prefix, f"v1_{word}", "get the status of a model's versions", status),
-        Operation("get", f"{prefix}/metadata", f"v1_{word}_metadata", "get the signatures of a model", about),
-        Operation("get", f"{prefix}/example", f"v1_{word}_example", "get an example request", ("url", "json", "curl")),
+        Operation("get", prefix, f"v1_{word}", "tell the state of a model's versions", status),
+        Operation("get", f"{prefix}/metadata", f"v1_{word}_metadata", "tell the signatures of a model", about),
+        Operation("get", f"{prefix}/example", f"v1_{word}_example", "give a request to paste", ("url", "json", "curl")),
         Operation(
-            "post", f"{prefix}:predict", f"v1_{word}_predict", "run a model on JSON or image files",
+            "post", f"{prefix}:predict", f"v1_{word}_predict", "compute with a model, from JSON or image files",
             request=PredictRequest, needs_body=True, takes=PICTURES, gives=(JSON, "image/png"), query=_TOP,
         ),
         *(
@@ -71,6 +69,6 @@ PATHS = (
 
 
 def paths(ref_template: str) -> dict[str, Any]:
-    """Operations by path and method. The document's components must include the schemas of `REQUESTS`."""
+    """Operations by path and verb. The schemas of `REQUESTS` must be among the document's components."""
     name = {"type": "string", "minLength": 1, "pattern": "^[^/:]+$"}
     return operations.paths(PATHS, ref_template, model=name, version={"type": "integer", "minimum": 0})

@@ -1,7 +1,7 @@
-"""Example requests generated from a model's signature: JSON, curl, Python and JavaScript.
+"""A request that is ready to be pasted, made from a model's signature: as JSON, for curl, Python and JavaScript.
 
-Values are synthetic. For large inputs such as images, the code uses expressions and `json` is null. Models that take
-image files also have `curl_image`.
+Values are made up. Where there are many of them, as for a picture, expressions stand for them and `json` is null; a
+model that takes image files has `curl_image` too.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from tfserve.serving.models import Model
 from tfserve.tensors import DTYPES, Signature, TensorSpec
 
 FEW = 1000
-"""Maximum numbers to write out."""
+"""So many numbers are written out."""
 
 _LITERALS: dict[str, Any] = {"bool": True, "int": 0, "float": 0.5, "string": "text"}
 
 
 def example(model: Model, origin: str) -> dict[str, Any]:
-    """`origin` is the address that the client used: http://host:port. Raises `Unsupported`."""
+    """`origin` is how the client reached this server: http://host:port. Raises `Unsupported`."""
     name = model.default_signature()
     if not model.signatures:
         raise Unsupported(
-            f"No example available: {model.name} has no signature (common for TF1 checkpoints). Fetch its"
-            " tensors by name with /predict/."
+            f"No request can be shown: {model.name} has no signature, as a TF1 checkpoint often has none. Fetch its"
+            " tensors by their names with /predict/."
         )
     if name not in model.signatures:
         name = next(iter(model.signatures))
     signature = model.signatures[name]
     for spec in signature.inputs:
         if spec.dtype not in DTYPES:
-            raise Unsupported(f"No example available: input {spec.name!r} takes {spec}, which JSON cannot represent.")
+            raise Unsupported(f"No request can be made up: input {spec.name!r} takes {spec}, which JSON can't say.")
     verb = signature.method or "predict"
     url = f"{origin}/v1/models/{quote(model.name, safe='')}:{verb}"
     head = {"signature_name": name} if name != model.default_signature() else {}
@@ -90,7 +90,7 @@ def _filled(spec: TensorSpec) -> Any:
 
 
 def _part(spec: TensorSpec) -> Any:
-    """The value of one component such that all components form a tensor with a single value."""
+    """What with the other parts is a tensor with a single value."""
     if spec.part.startswith("row_splits"):
         return [0, 1]
     value: Any = 1 if spec.part.startswith("dense_shape") else 0 if spec.part.startswith("indices") else _literal(spec)

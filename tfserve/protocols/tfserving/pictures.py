@@ -1,14 +1,14 @@
-"""Predictions on image files, for models with a signature `image_bytes`.
+"""Image files in, labels or masks out: for models that have a signature `image_bytes`.
 
     image/jpeg, image/png, …   the body is one file
     multipart/form-data        each part with a file name is one
-    {"instances": [{"b64": …}]}   as JSON, if the default signature takes numbers
+    {"instances": [{"b64": …}]}   as JSON, where the default signature takes numbers
 
-A classification returns `{"predictions": [{"label", "score", "top": [{"label", "score"}, …]}]}` with the `?top=k` (5)
-best classes, and their `display` names if the model has them. A segmentation returns one mask as a PNG, or several as
-`{"predictions": [{"mask": {"b64"}, "height", "width"}]}`.
-A detection returns `{"predictions": [{"boxes": [{"box": [left, top, right, bottom], "label", "score"}, …]}]}`, best
-first, in pixels of the file, filtered by `?min_score=` (default: chosen by the training) and `?top=k`.
+A classification answers `{"predictions": [{"label", "score", "top": [{"label", "score"}, …]}]}` with the `?top=k` (5)
+best classes, each also with `display`, its name as people write it, if the model has such names. A segmentation answers
+one mask as a PNG, or several as `{"predictions": [{"mask": {"b64"}, "height", "width"}]}`.
+A detection answers `{"predictions": [{"boxes": [{"box": [left, top, right, bottom], "label", "score"}, …]}]}`, best
+first, in pixels of the file; `?min_score=` (default: the score that the training chose) and `?top=k` leave others out.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ TYPES = (b"image/", b"multipart/")
 
 
 class Png(bytes):
-    """A response that is an image."""
+    """An answer that is a picture."""
 
 
 def is_file(scope: Scope) -> bool:
-    """Whether the body is an image file or a form with files."""
+    """Whether the body is a file, or a form with files."""
     return any(name == b"content-type" and value.lower().startswith(TYPES) for name, value in scope["headers"])
 
 
 def are_files(asked: dict[str, Any], model: Model) -> bool:
-    """Whether the JSON rows are image files for a model whose default signature takes numbers."""
+    """Whether rows of JSON are files for a model whose default signature takes numbers."""
     if IMAGE_BYTES not in model.signatures or asked.get("signature_name"):
         return False
     rows = asked.get("instances")
@@ -62,11 +62,11 @@ def request_of_rows(rows: list[dict[str, str]]) -> Request:
 
 
 async def request_of_body(model: Model, scope: Scope, body: bytes) -> Request:
-    """The prediction for a body that is not JSON. Raises `Invalid`."""
+    """What a body that is no JSON asks. Raises `Invalid`."""
     if IMAGE_BYTES not in model.signatures:
         raise Invalid(
-            f"Model {model.name!r} does not take image files (no signature {IMAGE_BYTES!r}). Deploy it with `image`,"
-            ' such as {"height": 224, "width": 224}, or send numbers as JSON.'
+            f"Model {model.name!r} takes no image files: it has no signature {IMAGE_BYTES!r}. Deploy it with `image`,"
+            ' such as {"height": 224, "width": 224}, or send its numbers as JSON.'
         )
     content_type = Headers(scope=scope)["content-type"]
     files = [body]
@@ -74,12 +74,12 @@ async def request_of_body(model: Model, scope: Scope, body: bytes) -> Request:
         form = await multipart.read(body, content_type, max_fields=MAX_FILES, max_files=MAX_FILES)
         files = [content for _, content in form.files]
     if not files or not all(files):
-        raise Invalid("The request has no image. Send an image file as the body, or a form with at least one file.")
+        raise Invalid("An image file was expected as the body, or parts with a file name each in a form; it is empty.")
     return _request(files)
 
 
 def write(model: Model, result: Result, scope: Scope) -> bytes:
-    """The response: JSON, or one mask as a `Png`. Raises `Invalid`."""
+    """The answer: JSON, or one mask as a `Png`. Raises `Invalid`."""
     if "mask" in result.outputs:
         return _write_masks(result)
     if "boxes" in result.outputs:
@@ -87,7 +87,7 @@ def write(model: Model, result: Result, scope: Scope) -> bytes:
     chances = result.outputs.get("probabilities")
     if chances is None or chances.ndim != 2:
         raise Invalid(
-            f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}; expected 'probabilities', 'mask' or 'boxes'."
+            f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}: neither 'probabilities', 'mask' nor 'boxes'."
         )
     image = model.told.image or {}
     names = Names(image.get("labels") or [], image.get("display") or [])
@@ -98,7 +98,7 @@ def write(model: Model, result: Result, scope: Scope) -> bytes:
 
 
 class Names(NamedTuple):
-    """The labels, and their display names if the model has them."""
+    """Labels, and the same as people write them, where the model has such names."""
 
     labels: list[str]
     display: list[str]
@@ -109,7 +109,7 @@ class Names(NamedTuple):
 
 
 def _classified(chances: Array, names: Names, top: int, own: bytes | None) -> dict[str, Any]:
-    """The best classes of one image. `own` is the model's own name of the best one."""
+    """The best classes of one image. `own` is what the model itself calls the best one."""
     order = np.argsort(-chances, kind="stable")[:top].tolist()
     best = [{**names.of(n), "score": chances[n]} for n in order]
     if own is not None and best:
@@ -177,12 +177,12 @@ def _min_score(scope: Scope, default: float) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise Invalid(f"min_score must be a number from 0 to 1, got {given[:20]!r}.")
+        raise Invalid(f"min_score takes a number from 0 to 1; {given[:20]!r} was given.")
     return value
 
 
 def _top(scope: Scope, default: int = TOP) -> int:
     given = parse_qs(scope["query_string"].decode("latin-1")).get("top", [str(default)])[-1]
     if not (given.isascii() and given.isdigit() and 1 <= int(given) <= MAX_TOP):
-        raise Invalid(f"top must be an integer from 1 to {MAX_TOP}, got {given[:20]!r}.")
+        raise Invalid(f"top takes a whole number from 1 to {MAX_TOP}; {given[:20]!r} was given.")
     return int(given)

@@ -1,4 +1,4 @@
-"""The JSON of predict: rows to predictions, columns to outputs."""
+"""The JSON of predict: rows or columns in, predictions or outputs out."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tfserve.tensors import BFLOAT16, DTYPES, Array, Ragged, Signature, TensorSp
 BYTES_SUFFIX = "_bytes"
 
 ROWS_AT_ONCE = 16 * 1024
-"""Outputs with this suffix are written as b64."""
+"""Outputs with such a name are written as b64."""
 
-ASK_IN_COLUMNS = 'Send columns instead: {"inputs": {"<input>": …}}.'
+ASK_IN_COLUMNS = 'Ask in columns: {"inputs": {"<input>": …}}.'
 
 _NUMPY = (np.ndarray, np.generic)
 
@@ -35,12 +35,12 @@ def read_object(body: bytes) -> dict[str, Any]:
     except NotJson as error:
         raise Invalid(f"JSON Parse error: {error.detail['cause']}") from None
     if asked.__class__ is not dict:
-        raise Invalid('Malformed request: expected a JSON object such as {"instances": [[1.0, 2.0]]}.')
+        raise Invalid('Malformed request: a JSON object was expected, such as {"instances": [[1.0, 2.0]]}.')
     return asked
 
 
 def signature_of(asked: dict[str, Any], model: Model) -> tuple[str, Signature]:
-    """The signature of a request, or the default one. Raises `Invalid`."""
+    """The signature that a request names, or means. Raises `Invalid`."""
     name = asked.get("signature_name") or model.default_signature()
     if not isinstance(name, str):
         raise Invalid("'signature_name' must be text.")
@@ -48,7 +48,7 @@ def signature_of(asked: dict[str, Any], model: Model) -> tuple[str, Signature]:
 
 
 class Form(Enum):
-    """The format of a request, and so of its response."""
+    """How something was asked, and so how it is answered."""
 
     ROWS = "instances"
     COLUMNS = "inputs"
@@ -56,15 +56,15 @@ class Form(Enum):
 
 
 def read(body: bytes, model: Model) -> tuple[Request, Form]:
-    """The prediction and its format. Raises `Invalid`, `Unsupported`."""
+    """What is asked of the model, and how. Raises `Invalid`, `Unsupported`."""
     asked = read_object(body)
     if pictures.are_files(asked, model):
         return pictures.request_of_rows(asked["instances"]), Form.PICTURES
     name, signature = signature_of(asked, model)
     in_rows = "instances" in asked
     if in_rows == ("inputs" in asked):
-        given = "both" if in_rows else "neither"
-        raise Invalid(f"Expected either 'instances' (a list of rows) or 'inputs' (columns), got {given}.")
+        given = "both were" if in_rows else "neither was"
+        raise Invalid(f"Either 'instances' (a list of rows) or 'inputs' (columns) is expected; {given} given.")
     inputs = _rows(asked["instances"], signature) if in_rows else _columns(asked["inputs"], signature)
     for spec in signature.outputs:
         if spec.dtype not in DTYPES:
@@ -73,7 +73,7 @@ def read(body: bytes, model: Model) -> tuple[Request, Form]:
 
 
 def write(result: Result, *, rows: int | None) -> bytes:
-    """The response, in rows if the request was. Raises `Invalid` if the outputs do not have one row per instance."""
+    """The answer, in rows if the request had so many. Raises `Invalid` when the outputs are not one row for each."""
     in_rows = rows is not None
     if in_rows and any(array.shape[:1] != (rows,) for array in result.outputs.values()):
         raise _no_rows(result, rows or 0)
@@ -90,7 +90,7 @@ def _rows(instances: Any, signature: Signature) -> dict[str, Array]:
             raise _not_in_rows(spec, signature)
     if instances.__class__ is not Numbers:
         if instances.__class__ is not list:
-            raise Invalid(f"'instances' must be a list of rows. {_what_it_takes(signature)}")
+            raise Invalid(f"'instances' takes a list of rows. {_what_it_takes(signature)}")
         if not instances:
             raise Invalid("No values in 'instances' array.")
         if _is_object(instances[0]):
@@ -106,7 +106,7 @@ def _not_in_rows(spec: TensorSpec, signature: Signature) -> Invalid:
             f' {{"inputs": …}}. {_what_it_takes(signature)}'
         )
     return Invalid(
-        f"Input {spec.name!r} takes {spec}: one value for the whole request, not one per row of 'instances'."
+        f"Input {spec.name!r} takes {spec}: one value for the whole request, not one for each row of 'instances'."
         f" {ASK_IN_COLUMNS}"
     )
 
@@ -115,7 +115,7 @@ def _rows_of_objects(instances: list[Any], signature: Signature) -> dict[str, Ar
     names = {spec.name for spec in signature.inputs}
     for index, row in enumerate(instances):
         if not _is_object(row):
-            raise Invalid(f"'instances' mixes objects and other values (first at index {index}).")
+            raise Invalid(f"'instances' has objects and other values, the first at {index}: all must be of one sort.")
         if row.keys() != names:
             raise Invalid(f"Failed to process element: {index} of 'instances' list: {_names_differ(row, names)}")
     return {spec.name: _column(instances, spec) for spec in signature.inputs}
@@ -129,7 +129,7 @@ def _column(instances: list[Any], spec: TensorSpec) -> Array:
     arrays = [_array(value, of_one, in_rows=True) for value in values]
     if len({array.shape for array in arrays}) > 1:
         shapes = ", ".join(sorted({str(list(array.shape)) for array in arrays})[:5])
-        raise Invalid(f"All rows of input {spec.name!r} must have the same shape, got {shapes}.")
+        raise Invalid(f"Input {spec.name!r} has rows of different shapes, but all must be of one shape: {shapes}.")
     array = arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)
     check_shape(array.shape, spec, spec.name)
     return array
@@ -141,9 +141,7 @@ def _columns(inputs: Any, signature: Signature) -> dict[str, Array]:
         return {spec.name: _array(inputs, spec, in_rows=False)}
     missing = [spec.name for spec in signature.inputs if spec.name not in inputs]
     if missing:
-        raise Invalid(
-            f"'inputs' is missing {_listed(missing)}{nearest(missing[0], inputs)}. {_what_it_takes(signature)}"
-        )
+        raise Invalid(f"'inputs' lacks {_listed(missing)}{nearest(missing[0], inputs)}. {_what_it_takes(signature)}")
     return {spec.name: _array(inputs[spec.name], spec, in_rows=False) for spec in signature.inputs}
 
 
@@ -164,22 +162,22 @@ def _array(value: Any, spec: TensorSpec, *, in_rows: bool) -> Array:
 
 
 def _is_object(value: Any) -> bool:
-    """Whether it is an object with inputs by name. {"b64": …} is a value."""
+    """Whether it is an object that names inputs: {"b64": …} is a value."""
     return value.__class__ is dict and value.keys() != {"b64"}
 
 
 def _only_input(signature: Signature, where: str) -> TensorSpec:
     if len(signature.inputs) != 1:
         form = '[{"<input>": …}, …]' if where == "instances" else '{"<input>": …}'
-        raise Invalid(f"'{where}' must name the inputs: {form}. {_what_it_takes(signature)}")
+        raise Invalid(f"'{where}' must name the inputs here: {form}. {_what_it_takes(signature)}")
     return signature.inputs[0]
 
 
 def _names_differ(row: dict[str, Any], names: set[str]) -> str:
-    wrong = [f"missing {_listed(sorted(names - row.keys()))}"] if names - row.keys() else []
+    wrong = [f"it lacks {_listed(sorted(names - row.keys()))}"] if names - row.keys() else []
     if unknown := sorted(row.keys() - names):
-        wrong.append(f"unknown input {_listed(unknown)}{nearest(unknown[0], names)}")
-    return f"{' and '.join(wrong)}. Each row must have exactly {_listed(sorted(names))}."
+        wrong.append(f"there is no input {_listed(unknown)}{nearest(unknown[0], names)}")
+    return f"{' and '.join(wrong)}. Each row takes exactly {_listed(sorted(names))}."
 
 
 def _what_it_takes(signature: Signature) -> str:
@@ -195,8 +193,8 @@ def _no_rows(result: Result, rows: int) -> Invalid:
     sizes = "; ".join(f"{name!r} {list(array.shape)}" for name, array in result.outputs.items())
     first = next(iter(result.outputs))
     return Invalid(
-        f"Tensor name: {first} has inconsistent batch size: {rows} instances, but outputs of shapes"
-        f" {sizes}, which are not one row per instance. {ASK_IN_COLUMNS}"
+        f"Tensor name: {first} has inconsistent batch size: {rows} instances were given and the outputs have the shapes"
+        f" {sizes}, which is not one row for each. {ASK_IN_COLUMNS}"
     )
 
 
@@ -209,7 +207,7 @@ def _write_columns(result: Result) -> bytes:
 
 
 def _write_rows(result: Result) -> bytes:
-    """A list of objects, one per row, built in chunks, which lets other threads run."""
+    """A list of objects, one for each row, built piece by piece, so that other threads are not held up."""
     count = len(next(iter(result.outputs.values())))
     pieces = (
         _write_some_rows({name: array[at : at + ROWS_AT_ONCE] for name, array in result.outputs.items()})
@@ -219,7 +217,7 @@ def _write_rows(result: Result) -> bytes:
 
 
 def _write_some_rows(arrays: Mapping[str, Array]) -> bytes:
-    """The objects, separated by commas."""
+    """The objects with commas between."""
     if all(array.dtype.kind != "f" or np.isfinite(array).all() for array in arrays.values()):
         columns = [_elements(name, array) for name, array in arrays.items()]
         rows = [dict(zip(arrays, row, strict=True)) for row in zip(*columns, strict=True)]
@@ -231,12 +229,12 @@ def _write_some_rows(arrays: Mapping[str, Array]) -> bytes:
 
 
 def _cell(element: Any) -> bytes:
-    """One output's part of a row, which may contain NaN."""
+    """One output's part of a row, which may be NaN."""
     return from_array(np.asarray(element), tokens=True) if isinstance(element, _NUMPY) else orjson.dumps(element)
 
 
 def _elements(name: str, array: Array) -> list[Any]:
-    """The rows of an output, for orjson."""
+    """The rows of an output, as orjson takes them."""
     if array.dtype == object:
         return [_text_rows(each, b64=name.endswith(BYTES_SUFFIX)) for each in array.tolist()]
     if array.dtype == BFLOAT16:

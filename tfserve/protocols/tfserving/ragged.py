@@ -1,4 +1,4 @@
-"""TensorFlow Serving's error messages for ragged lists."""
+"""TensorFlow Serving's words for a list whose lists are not equally long."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfserve.tensors import Ragged
 
 
 def told_ragged(value: Any, error: Ragged) -> Invalid:
-    """The error with the position of the first list whose length differs from the first one at its level, if any."""
+    """The error with the place of the first list of another length than the first of its level, where there is one."""
     if value.__class__ is Numbers and len(value.text) > EXPLAINED_BYTES:
         return error
     expected: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""Zip files with a data set, unpacked into a folder of the task: never outside it, and within limits."""
+"""Zip files with a data set, unpacked into a folder of the task: never outside it, and never without end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Refused(Exception):
 
 
 def unpack(search: Search) -> bool:
-    """Unpacks the project itself, or the zip files in its folder, and makes that the root. False without zip files.
+    """Unpacks the project itself, or the zip files in its folder, and makes that the root. False if there are none.
 
     Several archives, such as `train.zip` and `test.zip`, become folders next to each other.
     """
@@ -72,7 +72,7 @@ class _Unpacking:
         self._budget = min(MAX_BYTES, shutil.disk_usage(self._folder).free // 2)
         try:
             if (count := _entry_count(self._archive)) > MAX_FILES:
-                raise _Refused(f"it has {count} files (limit: {MAX_FILES})")
+                raise _Refused(f"it has {count} files, at most {MAX_FILES} are unpacked")
             with zipfile.ZipFile(self._archive) as archive:
                 self._extract_all(archive)
         except _Refused as refused:
@@ -81,7 +81,7 @@ class _Unpacking:
             if tells_full_disk(error):
                 raise OutOfSpace(cause=f"{self._archive} can't be unpacked: {error}") from error
             self._search.problems.append(
-                f"{self._archive} can't be unpacked: it is not a valid zip file ({first_words(error)})."
+                f"{self._archive} can't be unpacked: it is not a good zip file ({first_words(error)})."
             )
 
     def _extract_all(self, archive: zipfile.ZipFile) -> None:
@@ -95,7 +95,7 @@ class _Unpacking:
                 except _Refused:
                     raise
                 except FileExistsError:
-                    self._skip(name, "a duplicate file name")
+                    self._skip(name, "a second file of this name")
                 except Exception as error:  # a damaged archive can raise anything: zlib.error, LZMAError, EOFError, …
                     if tells_full_disk(error):
                         raise
@@ -107,17 +107,17 @@ class _Unpacking:
         if any((part.startswith(".") and part != "..") or part.lower() in IGNORED_FOLDERS for part in parts):
             return None  # hidden files, and what macOS adds
         if ".." in parts or name.startswith(("/", "\\")) or (parts and ":" in parts[0]):
-            self._skip(name, "its path leads outside the archive")
+            self._skip(name, "its path leads outside of the archive")
         elif (entry.external_attr >> 16) & _TYPE == _LINK:
             self._skip(name, "a link, not a file")
         elif entry.flag_bits & _ENCRYPTED:
-            self._skip(name, "encrypted: create the zip file without a password")
+            self._skip(name, "encrypted: pack it without a password")
         elif entry.file_size > images.MAX_FILE_BYTES:
             self._skip(name, f"huge: {entry.file_size // 2**20} MiB")
         elif entry.file_size > MAX_PACKED_MASK and entry.file_size > MAX_RATIO * max(1, entry.compress_size):
             self._skip(name, f"unpacks to {entry.file_size // max(1, entry.compress_size)} times its size")
         elif PurePosixPath(name).suffix.lower() not in SUFFIXES:
-            self._skip(name, "not an image, mask, table or annotation file")
+            self._skip(name, "not an image, a mask, or a table or annotations of them")
         else:
             return self._folder.joinpath(*parts)
         return None
@@ -139,7 +139,7 @@ class _Unpacking:
             if left < 0:
                 raise _Refused(f"{entry.filename[:200]!r} is larger than the archive says")
             if self._budget < 0:
-                raise _Refused("it needs more than half of the free disk space")
+                raise _Refused("it is larger than the space for it: at most half of what is free on the disk")
             file.write(chunk)
 
     def _skip(self, name: str, reason: str, *, bad: bool = False) -> None:

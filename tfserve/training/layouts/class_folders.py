@@ -96,9 +96,9 @@ def _read(search: Search, base: Path, part: str) -> list[Labelled]:
         if not is_folder(entry):
             if base != search.root or is_image(path):
                 where = f"{_shown(search, base)}<class>/<image>"
-                search.skip(path, f"outside any class folder: expected {where}")
+                search.skip(path, f"outside of any class folder: expected {where}")
         elif not is_utf8(entry.name):
-            search.problems.append(f"The name of the folder {shown(path)} is not valid UTF-8. Rename it.")
+            search.problems.append(f"The name of the folder {shown(path)} is not UTF-8. Rename it.")
         elif outside := search.bounds.problems(path):
             search.problems += outside
         else:
@@ -124,7 +124,7 @@ def _joined(search: Search, files: Sequence[Labelled]) -> list[Labelled]:
             else:
                 known[name] = None
     pairs = [f"{name!r} in {part} is {other!r}" for (part, name), other in joined.items()]
-    search.remarks += sentence("Classes whose names differ between the parts of the split were merged", pairs)
+    search.remarks += sentence("Classes are written differently in the parts of the split, and were joined", pairs)
     return [file._replace(name=joined.get((file.part, file.name), file.name)) for file in files]
 
 

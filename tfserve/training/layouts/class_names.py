@@ -41,7 +41,7 @@ def find(search: Search) -> Names | None:
     for name, read in _FILES.items():
         for path in sorted(each for each in search.below(search.root, (Path(name).suffix,)) if each.name == name):
             if names := _read(path, read):
-                search.remarks.append(f"Class names come from {search.name(path)}.")
+                search.remarks.append(f"The classes are named by {search.name(path)}.")
                 return names
     return None
 

@@ -82,7 +82,7 @@ class _File:
             if len(several) > 1 and len([id_ for id_ in self._names if self._names[id_] == name and id_ in used]) > 1:
                 self._found.remarks.append(
                     f"{self._name}: the categories {', '.join(sorted(map(str, several)))} are all called {name!r}, so"
-                    " they were merged into one class."
+                    " they are one class."
                 )
 
     def _add_images(self) -> None:

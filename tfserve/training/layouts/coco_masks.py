@@ -39,7 +39,7 @@ def find(search: Search, index: ImageIndex) -> Found | None:
     files = ", ".join(search.name(path) for path in found.files[:5])
     if found.boxes_only:
         search.problems.append(
-            f"{found.boxes_only} objects in {files} have a box but no outline, which a segmentation needs. Draw"
+            f"{found.boxes_only} objects in {files} have a box but no outline, so there is no mask to learn from. Draw"
             " outlines, or use trainType detection."
         )
     search.layout = f"COCO: {files}, {len(found.annotated)} images with outlines"
@@ -87,7 +87,7 @@ def _shape(each: coco.Annotation, name: str, annotated: Annotated) -> Shape:
     if isinstance(each.segmentation, dict):
         return Shape(name, bits=run_lengths(each.segmentation, (annotated.width, annotated.height)))
     if not isinstance(each.segmentation, list):
-        raise BadShape("a segmentation is neither polygons nor run lengths")
+        raise BadShape("a segmentation is neither outlines nor run lengths")
     return Shape(name, [outline(numbers) for numbers in each.segmentation])
 
 

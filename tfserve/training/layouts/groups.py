@@ -45,8 +45,8 @@ def apply(search: Search, groups: str, columns: Sequence[str]) -> None:
         )
     elif not _apply_pattern(search, groups):
         search.problems.append(
-            f"groups: the pattern {groups[:100]!r} matches no image path, such as {search.images[0].path!r}."
-            if search.images else "groups: the project has no images."
+            f"groups: the pattern {groups[:100]!r} fits no image, such as {search.images[0].path!r}."
+            if search.images else "groups: there are no images."
         )  # fmt: skip
     _describe(search)
 
@@ -71,7 +71,7 @@ def _apply_pattern(search: Search, pattern: str) -> int:
 
 
 def _searched(search: Search, pattern: str, names: Sequence[str]) -> list[str | None]:
-    """Runs in a separate process, because nothing else can stop a regular expression that never ends."""
+    """In a process of its own, since nothing else can stop a regular expression that takes for ever."""
     if pattern == ROBOFLOW:
         return [match[1] if (match := re.search(ROBOFLOW, name)) else None for name in names]
     try:
@@ -80,7 +80,7 @@ def _searched(search: Search, pattern: str, names: Sequence[str]) -> list[str | 
             text=True, timeout=TIME_S, check=True,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        search.problems.append(f"groups: the pattern {pattern[:100]!r} takes too long. Use a simpler one.")
+        search.problems.append(f"groups: the pattern {pattern[:100]!r} takes too long. Write a simpler one.")
         return [""] * len(names)
     return msgspec.json.decode(done.stdout, type=list[str | None])
 
@@ -95,7 +95,5 @@ def _describe(search: Search) -> None:
     groups = {image.group for image in search.images if image.group}
     without = sum(not image.group for image in search.images)
     if groups:
-        rest = f"; {without} images have no group" if without else ""
-        search.remarks.append(
-            f"Images of the same group are kept on one side of the split: {len(groups)} groups{rest}."
-        )
+        rest = f"; {without} images belong to none" if without else ""
+        search.remarks.append(f"Images of a group stay on one side of the split: {len(groups)} groups{rest}.")

@@ -24,7 +24,7 @@ class ImageIndex:
             self._by_stem[PurePosixPath(parts[-1]).stem].append(file)
 
     def find(self, name: str, near: Path | None = None) -> Path | None:
-        """The matching file; None unless exactly one matches. `near` is the folder of the file that names it."""
+        """The file that is meant, None when there is none or no single one. `near` is the folder of who names it."""
         parts = _parts(same_form(name.strip().replace("\\", "/")))
         if not parts:
             return None
@@ -40,7 +40,7 @@ class ImageIndex:
     def _may_be(self, folders: Sequence[str], given: Sequence[str]) -> bool:
         """Whether a file in these folders can be meant by a path with the folders `given`.
 
-        Folders of another machine are ignored. Those that this project has are: `val/1.jpg` is not `train/1.jpg`.
+        Folders of another machine are no matter. Those that this project has are: `val/1.jpg` is not `train/1.jpg`.
         """
         if given and given[-1] in self._folders and given[-1] not in folders:
             return False

@@ -42,7 +42,7 @@ def find(search: Search, index: ImageIndex) -> dict[Path, Annotated] | None:
         read += 1
         image = index.find(file.imagePath, path.parent) or index.find(path.stem, path.parent)
         if image is None:
-            search.skip(path, f"missing: image {file.imagePath!r} not found", bad=True)
+            search.skip(path, f"missing: there is no image {file.imagePath!r}", bad=True)
             continue
         try:
             annotated = _annotated(file, left_out)
@@ -55,7 +55,7 @@ def find(search: Search, index: ImageIndex) -> dict[Path, Annotated] | None:
         return None
     search.layout = f"labelme: {len(found)} images with a JSON file of outlines each"
     for kind, count in left_out.items():
-        search.remarks.append(f"{count} shapes of type {kind!r} have no area and were left out of the masks.")
+        search.remarks.append(f"{count} shapes of type {kind!r} have no area, and are not drawn into the masks.")
     return found
 
 

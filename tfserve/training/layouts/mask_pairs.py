@@ -30,7 +30,7 @@ OTHER_FOLDERS = words(
     " segmentationobjectvisualization segmentationobjectnpy instances instance visualization visualizations overlays"
     " preview previews disparity depth"
 )
-"""Images that are neither: masks of single objects, or visualisations."""
+"""Pictures of other things: of single objects, or for people."""
 
 _MASK_SUFFIX = re.compile(
     r"[-_. ](gtFine_labelTrainIds|gtFine_labelIds|gtCoarse_labelIds|labelTrainIds|labelIds|masks?|labels?|gt"
@@ -95,7 +95,7 @@ def _is_contract(search: Search) -> bool:
 
 
 def _by_key(search: Search, files: Sequence[Path]) -> tuple[_Files, _Files]:
-    """Images and masks by their keys. Two with the same key are a problem, because the choice is ambiguous."""
+    """Images and masks by their keys. Two of one key are a problem: it is not known which one is meant."""
     pictures: _Files = {}
     found: _Files = {}
     for path in files:
@@ -109,7 +109,7 @@ def _by_key(search: Search, files: Sequence[Path]) -> tuple[_Files, _Files]:
 
 
 def _role(search: Search, path: Path) -> _Role | None:
-    """None for files that are neither."""
+    """None for pictures of other things, and for files that can be neither."""
     relative = PurePosixPath(same_form(path.relative_to(search.root).as_posix()))
     part, is_mask, is_image, rest = "", False, False, []
     for name in relative.parts[:-1]:
@@ -193,10 +193,12 @@ def _report_unmatched(search: Search, pictures: _Files, found: _Files, listed: M
     without_masks = [path for _, path in alone]
     if listed or any(role.part == TEST for role, _ in alone):  # VOC has many images without; tests often have none
         for path in without_masks:
-            search.skip(path, f"no mask with the same name in {mask_folder}")
+            search.skip(path, f"there is no mask of the same name in {mask_folder}")
         without_masks = []
-    search.problems += sentence(f"No mask with the same name in {mask_folder} for", [*map(str, without_masks)])
-    search.problems += sentence(f"No image with the same name in {image_folder} for", [str(path) for _, path in lonely])
+    search.problems += sentence(f"There is no mask of the same name in {mask_folder} for", [*map(str, without_masks)])
+    search.problems += sentence(
+        f"There is no image of the same name in {image_folder} for", [str(path) for _, path in lonely]
+    )
 
 
 def _folder_of(search: Search, files: _Files) -> Path:
@@ -212,6 +214,6 @@ def _describe(search: Search, pairs: Sequence[Pair], files: Sequence[Labelled]) 
 
     kept = in_words(files)
     search.layout = (
-        f"masks with the same names: {folders([pair.image for pair in pairs])} with"
+        f"masks of the same names: {folders([pair.image for pair in pairs])} with"
         f" {folders([pair.mask for pair in pairs])}" + (f" ({kept})" if kept else "")
     )

@@ -28,7 +28,7 @@ def part_of_path(path: PurePath) -> str:
 
 
 def own_split(files: Sequence[Labelled]) -> list[Labelled]:
-    """The files with their parts, or without any if all are in one part, which is not a split."""
+    """The files with their parts, or without any if all are in one part, which is no split."""
     if len({file.part for file in files}) > 1:
         return list(files)
     return [file._replace(part="") for file in files]

@@ -68,9 +68,9 @@ def outline(numbers: Any) -> list[tuple[float, float]]:
     except (TypeError, ValueError):
         raise BadShape("an outline is not a list of numbers") from None
     if len(flat) % 2 or not 4 <= len(flat) <= MAX_POINTS or not np.isfinite(flat).all():
-        raise BadShape(f"an outline of {len(flat)} numbers: expected two per point")
+        raise BadShape(f"an outline of {len(flat)} numbers: two for each point were expected")
     if np.abs(flat).max() > 1e6:
-        raise BadShape("an outline lies far outside the image")
+        raise BadShape("an outline lies far outside of the image")
     return [(float(x), float(y)) for x, y in flat.reshape(-1, 2)]
 
 
@@ -113,7 +113,7 @@ def _unpacked(text: str) -> list[int]:
             if not chunk & 0x20:
                 break
             if shift > 60:
-                raise ValueError("a truncated run length")
+                raise ValueError("a run length without end")
             chunk = next(codes, 48) - 48
         if chunk & 0x10:
             value |= -1 << shift

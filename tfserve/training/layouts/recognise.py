@@ -22,9 +22,9 @@ CLASSIFICATION_LAYOUTS = (
     " and label; a zip file with one of these"
 )
 SEGMENTATION_LAYOUTS = (
-    "images/ and labels/ (or masks/, annotations/) with files of the same name; JPEGImages/ and SegmentationClass/"
+    "images/ and labels/ (or masks/, annotations/) with files of the same names; JPEGImages/ and SegmentationClass/"
     " (VOC); leftImg8bit/ and gtFine/ (Cityscapes); train/ and trainannot/ (CamVid); <name>.jpg and <name>_mask.png;"
-    " images with labelme JSON files; images and a COCO JSON file; a zip file with one of these"
+    " images with JSON files of labelme; images and a JSON file of COCO; a zip file with one of these"
 )
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ def _found(search: Search, find: Callable[[], T | None], accepted: str) -> T | N
     if found is None:
         search.layout = ""
         search.problems.append(
-            f"The layout of {search.project} was not recognised. Found: {what_is_there(search)}.{search.hint} Accepted:"
+            f"The layout of {search.project} is not known. Found: {what_is_there(search)}.{search.hint} Accepted:"
             f" {accepted}."
         )
     return found
@@ -97,8 +97,8 @@ def _classified(search: Search, groups: str) -> Classified | None:
 def _mention_unused(search: Search, labelled: list[tables.Table]) -> None:
     for table in labelled:
         search.remarks.append(
-            f"The labels in {search.name(table.path)} were ignored, because images/ has one folder per class. To use"
-            " them, put the images into one folder."
+            f"The labels in {search.name(table.path)} are not used, since images/ has a folder for each class. Put"
+            " the images into one folder to use them."
         )
 
 

@@ -91,7 +91,7 @@ def labelled(search: Search, tables: Sequence[Table], index: ImageIndex) -> list
             if known.name != file.name:
                 several[search.name(file.path)] += [known.name, file.name]
     search.problems += sentence(
-        "A classification needs exactly one label per image. These have several",
+        "A classification needs one label for each image. These have several",
         [f"{path} ({', '.join(dict.fromkeys(names))})" for path, names in several.items()],
     )
     files = own_split(_named(search, tables, list(found.values())))
@@ -103,7 +103,7 @@ def labelled(search: Search, tables: Sequence[Table], index: ImageIndex) -> list
 
 
 def attach(search: Search, files: Sequence[Labelled], tables: Sequence[Table], index: ImageIndex) -> list[Labelled]:
-    """Files of class folders with their split and groups from a table."""
+    """Files of class folders with what a table says of their split and groups."""
     told: dict[Path, tuple[str, str]] = {}
     for table in tables:
         if table.split >= 0 or table.group >= 0:
@@ -111,7 +111,7 @@ def attach(search: Search, files: Sequence[Labelled], tables: Sequence[Table], i
                 path = index.find(table.cell(row, table.file), table.path.parent)
                 if path is not None:
                     told[path] = part_of(table.cell(row, table.split)), table.cell(row, table.group)
-            search.layout += f", with split and group columns from {search.name(table.path)}"
+            search.layout += f", with the columns for split and groups of {search.name(table.path)}"
     if not told:
         return list(files)
     files = [
@@ -133,7 +133,7 @@ def _read_row(search: Search, table: Table, row: list[str], number: int, index: 
     elif not labels:
         search.skip(path, f"no label: {where} has none", bad=True)
     elif len(labels) > 1:
-        search.problems.append(f"{where}: {name} has {len(labels)} labels ({', '.join(labels[:5])}), expected one.")
+        search.problems.append(f"{where}: {name} has {len(labels)} labels ({', '.join(labels[:5])}), one was expected.")
     else:
         return Labelled(
             path, same_form(labels[0]), _part(table, row, index.relative(path)), table.cell(row, table.group)
@@ -157,7 +157,7 @@ def _named(search: Search, tables: Sequence[Table], files: list[Labelled]) -> li
     for path in (folder / name for folder in sorted(folders) for name in NAMES_FILES):
         names = [line.strip() for line in _text(path).splitlines() if line.strip()] if path.is_file() else []
         if names and max(int(file.name) for file in files) < len(names):
-            search.remarks.append(f"Class names come from {search.name(path)}: line n, counted from 0, is class n.")
+            search.remarks.append(f"Class numbers are named by the lines of {search.name(path)}, counted from 0.")
             return [file._replace(name=same_form(names[int(file.name)])) for file in files]
     return files
 
@@ -166,7 +166,7 @@ def _in_words(search: Search, tables: Sequence[Table], files: Sequence[Labelled]
     table = tables[0]
     names = ", ".join(search.name(each.path) for each in tables[:5])
     if table.one_hot:
-        columns = f"one column per class ({len(table.one_hot)})"
+        columns = f"a column for each class ({len(table.one_hot)})"
     elif table.header:
         columns = f"columns {table.header[table.file]!r} and {table.header[table.label]!r}"
     else:
@@ -181,19 +181,19 @@ def _mention_columns(search: Search, table: Table) -> None:
     used = {table.file, table.label, table.split, table.group}
     if rest := [str(column + 1) for column in range(max(map(len, table.rows))) if column not in used]:
         search.remarks.append(
-            f"{search.name(table.path)} has no header: column {table.label + 1} was used as the label, and columns"
-            f" {', '.join(rest)} were ignored. Add a header to choose another column."
+            f"{search.name(table.path)} has no header: column {table.label + 1} is taken for the label, and columns"
+            f" {', '.join(rest)} are not used. Add a header to choose another one."
         )
 
 
 def hint(search: Search, tables: Sequence[Table]) -> str:
-    """Why tables that list images can't be used: a sentence, empty if there are no such tables."""
+    """Why tables that name images are of no use: a sentence, empty if there are none."""
     for table in tables:
         names = [name for column, name in enumerate(table.header) if column != table.file and name]
         if names:
             return (
-                f" {search.name(table.path)} lists images, but it is unclear which of its columns"
-                f" ({', '.join(names[:20])}) has the label. Name that column 'label'."
+                f" {search.name(table.path)} names images, but it is not clear which of its columns"
+                f" ({', '.join(names[:20])}) has the label: call it 'label'."
             )
     return ""
 
@@ -240,7 +240,7 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _width(lines: Sequence[str], delimiter: str) -> int:
-    """The number of columns that nearly all lines have with this delimiter, 0 if they differ."""
+    """The number of columns that nearly all lines have with this delimiter, 0 if there is none."""
     try:
         widths = [len(row) for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row]
     except csv.Error:

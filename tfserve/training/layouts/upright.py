@@ -20,12 +20,12 @@ Size = tuple[int, int]
 
 
 def turns(sizes: Mapping[Path, Size], images: Mapping[Path, tuple[Path, Size]]) -> tuple[dict[Path, int], set[Path]]:
-    """The orientation to apply to each mask of these sizes, and the masks that match in no orientation.
+    """The orientation by which each mask of these sizes is to be turned, and the masks that fit in no way.
 
     `images` has the image of each mask, and the size in which it is learnt from.
 
-    A mask with the size of the stored image, but not of the upright one, is rotated like the image. Where the size does
-    not show it (a square image, or one upside down), all masks are taken as those of the other images are.
+    A mask as large as the stored image, but not as the upright one, is turned as the image is. Where the size does not
+    show it (a square image, or one upside down), all masks are taken as those of the other images are.
     """
     found: dict[Path, int] = {}
     unclear: dict[Path, int] = {}

@@ -1,7 +1,7 @@
 """Boxes from Pascal VOC: an XML file for each image, in `Annotations/` or next to the image.
 
-`ImageSets/Main/train.txt` and `val.txt` are the split, unless folders are. Objects marked `difficult` are used
-neither in training nor in measuring, as in VOC's own metric.
+`ImageSets/Main/train.txt` and `val.txt` are the split, unless folders are. Objects marked `difficult` are neither
+learnt nor counted, as in VOC's own measure.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def read(search: Search, images: Sequence[Path], index: ImageIndex) -> Annotatio
         if image is None:
             found.missing.append(f"{(root.findtext('filename') or file.stem).strip()} ({search.name(file)})")
         elif image in marked:
-            found.add_wrong("XML files of an image that already has one", search.name(file))
+            found.add_wrong("XML files of an image that has another one", search.name(file))
         else:
             part = part_of_path(image.relative_to(search.root)) or parts.get(file.stem, "")
             size = size_of(_number(root, "size/width"), _number(root, "size/height"))
@@ -46,9 +46,7 @@ def read(search: Search, images: Sequence[Path], index: ImageIndex) -> Annotatio
         return None
     found.marked = [marked[image] for image in images if image in marked]
     if difficult := sum(box.crowd for each in found.marked for box in each.boxes):
-        found.remarks.append(
-            f"{difficult} objects are marked difficult. They are used neither for training nor for measuring."
-        )
+        found.remarks.append(f"{difficult} objects are marked difficult: they are neither learnt nor counted.")
     for name in sorted({box.category for each in found.marked for box in each.boxes}):
         found.classes[name] = None
     return found

@@ -1,6 +1,6 @@
 """Boxes from YOLO's text files, one for each image: in `labels/` where the image is in `images/`, or next to it.
 
-A line is `class x y width height` (centre and size as fractions of the image), with a confidence after it or not, or
+A line is `class x y width height` (centre and size as shares of the image), with a confidence after it or not, or
 `class x1 y1 x2 y2 x3 y3 …` (a polygon). Names are in data.yaml, classes.txt or obj.names.
 """
 
@@ -43,7 +43,7 @@ def read(search: Search, images: Sequence[Path], index: ImageIndex) -> Annotatio
     _report_lonely(search, found, {*texts} - {*files.values()})
     if without := len(images) - len(files):
         found.remarks.append(
-            f"{without} of {len(images)} images have no text file. They are used as images without objects."
+            f"{without} of {len(images)} images have no text file: they are learnt as images without objects."
         )
     return found
 
@@ -102,21 +102,22 @@ class _Reader:
         found, names = self._found, self._names
         if self._with_confidence:
             found.remarks.append(
-                f"{self._with_confidence} boxes have a sixth number, which was ignored as a confidence."
+                f"{self._with_confidence} boxes have a sixth number, which was taken for a confidence and not used."
             )
         if not names.names:
-            found.remarks.append("The classes have no names. Add classes.txt (one name per line) or data.yaml (names).")
+            found.remarks.append(
+                "The classes have no names. Add classes.txt (a name on each line) or data.yaml (names)."
+            )
         for number in sorted(self._used - names.names.keys()) if names.names else []:
             found.problems.append(
-                f"The text files have class {number}, but {names.source} lists only {len(names.names)} classes"
+                f"The text files have class {number}, but {names.source} names only {len(names.names)} classes"
                 f" ({min(names.names)} to {max(names.names)}). Add its name, or correct the text files."
             )
         for number in sorted(self._used | names.names.keys()):
             first = found.classes.setdefault(names.name(number), number)
             if first != number and number in self._used:
                 found.remarks.append(
-                    f"Classes {first} and {number} are both called {names.name(number)!r}, so they were merged into one"
-                    " class."
+                    f"Classes {first} and {number} are both called {names.name(number)!r}, so they are one class."
                 )
 
 

@@ -72,7 +72,7 @@ def _read_yaml(search: Search, file: Path, index: ImageIndex, found: Names) -> N
         _take(found, search, file, names)
         _read_parts(search, file, content, index, found)
     elif file.name in YAML_NAMES:
-        found.problems.append(f"{search.name(file)} has no class names. Expected `names: [first, second, …]`.")
+        found.problems.append(f"{search.name(file)} has no list of class names: expected `names: [first, second, …]`.")
 
 
 def _names(value: Any) -> dict[int, str] | None:

@@ -20,7 +20,7 @@ async function load() {
   session = await ort.InferenceSession.create(await (await fetched("model.onnx")).arrayBuffer());
   byId("files").disabled = false;
   byId("camera").disabled = !navigator.mediaDevices;
-  say(navigator.mediaDevices ? "Ready." : "Ready. Camera access needs https:// or localhost, so choose images instead.");
+  say(navigator.mediaDevices ? "Ready." : "Ready. Browsers give the camera only to pages on https:// or localhost, so choose images.");
   document.body.dataset.state = "ready";
 }
 
