@@ -37,7 +37,7 @@ def temporary_files(folder: Path) -> Iterator[None]:
     What a killed attempt has left there goes when the next one begins, or with the folder above.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
     try:
         yield

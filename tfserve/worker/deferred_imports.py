@@ -91,7 +91,7 @@ def _substitute(name: str) -> Deferred:
 
 
 def _remove() -> None:
-    for name, substitute in _substitutes.items():
+    for name, substitute in list(_substitutes.items()):  # another thread may import Keras meanwhile
         if sys.modules.get(name) is substitute:
             del sys.modules[name]
     _substitutes.clear()
