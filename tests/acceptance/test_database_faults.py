@@ -166,11 +166,19 @@ def test_clients_that_wait_for_queued_jobs_learn_that_they_run_after_the_restart
         )
         for path, fields in calls
     ]
-    follow = in_background(
-        lambda: httpx.get(f"{server.url}/jobs/2/output", headers={"Accept": "text/event-stream"}, timeout=60)
-    )
-    revision = server.http.get("/server/").json()["result"]["revision"]
     wait_until(lambda: server.call("/get_job/", name="a") == len(calls))
+    following = threading.Event()
+
+    def followed() -> httpx.Response:
+        url, headers = f"{server.url}/jobs/2/output", {"Accept": "text/event-stream"}
+        with httpx.stream("GET", url, headers=headers, timeout=60) as answer:
+            following.set()
+            answer.read()
+            return answer
+
+    follow = in_background(followed)
+    assert following.wait(30)
+    revision = server.http.get("/server/").json()["result"]["revision"]
     server.process.send_signal(signal.SIGTERM)
     ids = set()
     for thread, answers in waiting:

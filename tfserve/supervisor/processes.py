@@ -56,6 +56,7 @@ class Exit:
     code: int | None
     signal: int | None
     peak_memory_bytes: int
+    #: since it was given its role
     lived_s: float
     #: why this server killed it, if it did
     killed_because: str | None = None
@@ -130,6 +131,11 @@ class Child:
     @property
     def alive(self) -> bool:
         return not self.ended.done()
+
+    def take_role(self, role: Role, workspace: str) -> None:
+        """From now on the process lives for its role: the time in which it was a spare says nothing about that."""
+        self.role, self.workspace = role, workspace
+        self._started_at = time.monotonic()
 
     def terminate(self) -> None:
         self.asked_to_end = True

@@ -302,7 +302,7 @@ class Upkeep:
 
     async def _died_loading(self, deployment: Deployment, death: WorkerDied) -> bool:
         deployment.reason = f"its worker died while it loaded: {death}"
-        self._deaths.loading.died(now=time.monotonic(), lived_s=death.exit.lived_s)
+        self._deaths.loading.died(now=time.monotonic(), lived_s=0.0)  # a model may take minutes before it crashes
         if deployment.back_to_auto(deployment.reason) or not self._deaths.loading.given_up:
             return False
         if not deployment.living:

@@ -156,7 +156,7 @@ class Worker:
     async def ask(self, message: Message) -> Message:
         """The worker's answer. Raises the error that it answers with, or `WorkerDied`."""
         if (role := ROLES.get(type(message))) is not None:
-            self.child.role, self.child.workspace = role, getattr(message, "workspace", "")
+            self.child.take_role(role, getattr(message, "workspace", ""))
         try:
             return await self._open_line.ask(message)
         except ConnectionLost:
