@@ -158,15 +158,11 @@ def test_clients_that_wait_for_queued_jobs_learn_that_they_run_after_the_restart
         ("/push_job/", {"job": "x = 1", "type": 1}), ("/clear/", {}), ("/deploy/", {"path": str(model)}),
         ("/predict/", {"fetches": "y"}), ("/undeploy/", {}),
     ]  # fmt: skip
-    waiting = [
-        in_background(
-            lambda path=path, fields=fields: httpx.post(
-                f"{server.url}{path}", json={"name": "a", "timeout": 60, **fields}, timeout=60
-            )
-        )
-        for path, fields in calls
-    ]
-    wait_until(lambda: server.call("/get_job/", name="a") == len(calls))
+    waiting = []
+    for number, (path, fields) in enumerate(calls, start=1):
+        url, body = f"{server.url}{path}", {"name": "a", "timeout": 60, **fields}
+        waiting.append(in_background(lambda url=url, body=body: httpx.post(url, json=body, timeout=60)))
+        wait_until(lambda number=number: server.call("/get_job/", name="a") == number)  # in this order
     following = threading.Event()
 
     def followed() -> httpx.Response:
