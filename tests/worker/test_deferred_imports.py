@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # each test imports TensorFlow in a new process
+
 BEGIN = """
 import sys
 from tfserve.worker import deferred_imports

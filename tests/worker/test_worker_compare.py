@@ -16,7 +16,7 @@ from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel
 from tfserve.models import formats
 from tfserve.models.runtime_reports import CANDIDATES, TENSORFLOW, Conversions, Guard, Trial
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # warnings of the libraries
 
 
 class Trials:
@@ -55,7 +55,6 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
     with_worker.worker.end()
 
 
-@pytest.mark.slow
 def test_a_keras_file_is_converted_for_every_runtime_and_the_fastest_serves(trials: Trials, converted: Path) -> None:
     model = converted / "network.keras"
     work, found = trials.run(model, *CANDIDATES["float32"])

@@ -16,6 +16,8 @@ from trial_worker import written_saved_model
 from tfserve.supervisor.processes import restarts
 from tfserve.web.predictions.request import Request, Result
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = (str(Path(__file__).with_name("trial_worker.py")),)
 SLOW = {"best_s": {"1": 1.0}}
 FAST = {"best_s": {"1": 0.1}}
