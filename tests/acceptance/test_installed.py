@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 PACKAGE = REPOSITORY / "tfserve"
 INSTALL_TIMEOUT_S = 500
-#: Neither the checkout nor the settings of whoever runs the tests.
+#: Without the checkout and without settings of the surrounding shell.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TFSERVE_"))}
 STATIC = [
     path.relative_to(PACKAGE / "web/pages") for path in (PACKAGE / "web/pages/static").rglob("*") if path.is_file()
