@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from tfserve.supervisor.web_processes import WebProcess, hold, listen
 if TYPE_CHECKING:
     from tfserve.db.database import Database
     from tfserve.supervisor.api import Api
+    from tfserve.supervisor.jobs.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +164,6 @@ class Supervisor:
     async def run(self) -> int:
         """Returns the exit code."""
         # The models can be imported once Django is set up.
-        from tfserve.db import running_time
         from tfserve.supervisor.api import Api
         from tfserve.supervisor.jobs.journal import Journal
         from tfserve.supervisor.jobs.training_queue import TrainingQueue
@@ -193,16 +194,11 @@ class Supervisor:
         )  # fmt: skip
         await workspaces.bring_all_back()
         await trainings.bring_all_back()
-        web = [
-            WebProcess(
-                self._settings,
-                self._owner,
-                sockets=self._sockets,
-                handle=api.handle,
-                models=announcements.everything,
-            )
-            for _ in range(self._settings.web_processes)
-        ]
+        start_web = partial(
+            WebProcess, self._settings, self._owner,
+            sockets=self._sockets, handle=api.handle, models=announcements.everything,
+        )  # fmt: skip
+        web = [start_web() for _ in range(self._settings.web_processes)]
         spare.fill()
         pruning = asyncio.get_running_loop().create_task(workspaces.prune_regularly())
         came_up = await self._started(web)
@@ -215,11 +211,7 @@ class Supervisor:
         await asyncio.gather(workspaces.close(), trainings.close())
         await asyncio.gather(*(process.stop() for process in web))
         await spare.close()
-        with contextlib.suppress(TFserveError):
-            await journal.change(running_time.save)
-        await journal.close()
-        with contextlib.suppress(OSError):
-            print("tfserve: stopped", flush=True)
+        await _close(journal)
         return 0 if came_up or self._signals else 1
 
     def _take_charge(self) -> None:
@@ -289,3 +281,14 @@ class Supervisor:
             f"  pages  {address}/\n"
             f"  API    curl -X POST {address}/   (OpenAPI: {address}/openapi.json){training}{v1}{grpc}"
         )
+
+
+async def _close(journal: Journal) -> None:
+    """Saves how long the server has run, and waits for the last commit."""
+    from tfserve.db import running_time
+
+    with contextlib.suppress(TFserveError):
+        await journal.change(running_time.save)
+    await journal.close()
+    with contextlib.suppress(OSError):
+        print("tfserve: stopped", flush=True)
