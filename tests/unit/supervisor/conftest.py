@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import shutil
 import tempfile
+import weakref
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -19,10 +20,11 @@ import uvloop
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
-from supervised import OWNER, Start, Supervised, supervised
+from supervised import OWNER, Start, Supervised, supervised, until
 
 from tfserve.config import Settings
 from tfserve.supervisor.processes import child as processes
+from tfserve.supervisor.processes.output import Pipe
 
 
 def _set_up_django() -> None:
@@ -38,6 +40,20 @@ def _set_up_django() -> None:
 
 _set_up_django()
 
+PIPES: weakref.WeakSet[Pipe] = weakref.WeakSet()
+"""The pipes of all workers, so that a test can wait until they have ended."""
+
+
+class _RecordedPipe(Pipe):
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        PIPES.add(self)
+
+
+@pytest.fixture(autouse=True)
+def _pipes_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tfserve.supervisor.processes.worker.Pipe", _RecordedPipe)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
@@ -52,10 +68,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 async def _with_the_rest(test: Coroutine[Any, Any, None]) -> None:
-    """Lets the connections to processes that have ended close, so that nothing is left open when the loop ends."""
+    """Waits until the pipes and connections to processes that have ended are closed.
+
+    A pipe ends with the last process that writes to it, which may be a killed child of the one that has ended.
+    """
     try:
         await test
     finally:
+        await until(lambda: not any(pipe._open for pipe in PIPES))
         for _ in range(5):
             await asyncio.sleep(0.001)
 
