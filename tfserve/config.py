@@ -20,6 +20,7 @@ from tfserve.errors import Invalid
 STANDARD_OUTPUT = "-"
 MIB = 1024 * 1024
 MAX_PORT = 65535
+AUTH = ("auto", "on", "off")
 #: set for web processes, so that they do not recreate a deleted database file, empty
 DATABASE_MUST_EXIST = "TFSERVE_DATABASE_MUST_EXIST"
 
@@ -37,7 +38,10 @@ class Settings:
     data_dir: str = setting(".tfserve", "folder for persistent data: database, workspaces, job output, logs")
     roots: str = setting("", "readable folders, separated as in PATH (default: working directory and data folder)")
     database_url: str = setting("", "PostgreSQL URL; empty: SQLite in the data folder", flag=False)
-    allow_unauthenticated: bool = setting(False, "listen on non-loopback addresses without authentication")
+    auth: str = setting(
+        "auto", "whether requests need a token: on, off, or auto (on if a token exists or the address is not loopback)"
+    )
+    allow_unauthenticated: bool = setting(False, "allow auth=off on an address that other machines can reach")
     allowed_hosts: str = setting("", "additional allowed Host header values, comma-separated")
 
     web_processes: int = setting(1, "number of HTTP server processes")
@@ -115,6 +119,8 @@ def _check(settings: Settings) -> None:
         value = getattr(settings, each.name)
         if each.name.endswith("port") and not 0 <= value <= MAX_PORT:
             raise Invalid(f"{each.name} must be from 0 to {MAX_PORT}, got {value}")
+    if settings.auth not in AUTH:
+        raise Invalid(f"auth must be one of {', '.join(AUTH)}; got {settings.auth!r}")
     if settings.database_url and not settings.database_url.startswith(("postgres://", "postgresql://")):
         raise Invalid("database_url must be a URL such as postgresql://user:password@host:5432/name")
     if settings.callback_url and not _is_web_address(settings.callback_url):

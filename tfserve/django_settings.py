@@ -42,9 +42,25 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "tfserve.web.pages.middleware.content_security_policy",
     "tfserve.web.pages.middleware.ErrorPages",
+    "tfserve.web.pages.log_in.LogInRequired",
+]
+# Sessions are in a signed cookie, because only the supervisor writes to the database.
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+SESSION_COOKIE_NAME = "tfserve_session"
+SESSION_COOKIE_AGE = 12 * 3600
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Strict"
+CSRF_COOKIE_NAME = "tfserve_csrf"
+CSRF_FAILURE_VIEW = "tfserve.web.pages.log_in.csrf_failure"
+AUTH_USER_MODEL = "control.User"
+AUTHENTICATION_BACKENDS = ["tfserve.web.pages.log_in.PasswordBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
 ]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 STATIC_URL = "/static/"

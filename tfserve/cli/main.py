@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
 from tfserve import __version__
+from tfserve.access.principals import Scope
 from tfserve.config import MAX_PORT, Settings, load, parse_address
-from tfserve.errors import Invalid
+from tfserve.errors import Invalid, TFserveError
 
 TRAINING_PORT = 2333
 
@@ -41,6 +42,7 @@ def tfserve_parser() -> ArgumentParser:
     _add_serve(commands, "serve")
     _add_background(commands)
     _add_train(commands)
+    _add_token(commands)
     _add(commands, "version", "Print the version.", _version)
     return parser
 
@@ -169,6 +171,57 @@ def _train(given: Namespace) -> int:
 
     chosen = {name: parsed(given.train_type, name, value) for name, value in given.parameters}
     return train(given.folder, given.train_type, chosen, given.resume)
+
+
+def _add_token(commands: Any) -> None:
+    parser = _add(commands, "token", "Create, list, rotate and revoke access tokens.", None)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    create = _add_token_action(actions, "create", "Create a token and print it. It is not shown again.")
+    create.add_argument("name", help="name of the token")
+    create.add_argument(
+        "--scope", dest="scopes", action="append", required=True, choices=list(Scope),
+        help="what it allows; repeatable. submit includes predict, admin includes everything",
+    )  # fmt: skip
+    create.add_argument(
+        "--workspace", dest="workspaces", action="append", metavar="NAME",
+        help="a workspace that it can use; repeatable (default: all)",
+    )  # fmt: skip
+    create.add_argument("--expires", metavar="DURATION", help="how long it is valid, such as 90d (default: no end)")
+    _add_token_action(actions, "list", "List the tokens.")
+    revoke = _add_token_action(actions, "revoke", "Revoke a token at once.")
+    revoke.add_argument("name", help="name of the token")
+    rotate = _add_token_action(actions, "rotate", "Give a token a new secret and print it.")
+    rotate.add_argument("name", help="name of the token")
+    rotate.add_argument(
+        "--grace", default="24h", metavar="DURATION", help="how long the old secret stays valid, 0s: not at all (24h)"
+    )
+    _add_token_action(actions, "link", "Print a link that sets the password of the pages.")
+
+
+def _add_token_action(actions: Any, name: str, help_text: str) -> ArgumentParser:
+    parser = _add(actions, name, help_text, _token)
+    parser.set_defaults(action=name)
+    parser.add_argument("--data-dir", default=None, metavar="FOLDER", help="the data folder of the server (.tfserve)")
+    return parser
+
+
+def _token(given: Namespace) -> int:
+    settings = load({"data_dir": given.data_dir})
+    from tfserve.cli import tokens
+
+    actions: dict[str, Callable[[], None]] = {
+        "create": lambda: tokens.create(settings, given.name, given.scopes, given.workspaces, given.expires),
+        "list": lambda: tokens.show(settings),
+        "revoke": lambda: tokens.revoke(settings, given.name),
+        "rotate": lambda: tokens.rotate(settings, given.name, given.grace),
+        "link": lambda: tokens.link(settings),
+    }
+    try:
+        actions[given.action]()
+    except TFserveError as error:
+        print(f"tfserve: {error.message}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _folder(text: str) -> Path:

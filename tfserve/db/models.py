@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.db import models
 
 from tfserve.ipc.messages import JobKind, JobState
@@ -131,6 +132,8 @@ class TrainingTask(models.Model):
     task_id = models.CharField(max_length=32, unique=True)
     #: the current run; a resumed task has another one than before
     job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="task")
+    #: who started it: `Principal.owner`; empty without authentication
+    owner = models.CharField(max_length=100, default="")
     user_id = models.TextField()
     project_id = models.TextField()
     project_dir = models.TextField()
@@ -162,3 +165,41 @@ class TrainingTask(models.Model):
 
     def __str__(self) -> str:
         return self.task_id
+
+
+class Token(models.Model):
+    """An access token, without its secret. Revoked ones are kept, because what they created names them."""
+
+    name = models.CharField(max_length=64)
+    scopes = models.JSONField()
+    #: names of the only workspaces that exist for it; None: all
+    workspaces = models.JSONField(null=True)
+    #: SHA-256 of the secret, and of the one before the last rotation, in hexadecimal digits
+    digest = models.CharField(max_length=64, unique=True)
+    previous_digest = models.CharField(max_length=64, null=True)
+    previous_until = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.CharField(max_length=100, default="")
+    expires_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+    last_used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["name"], condition=models.Q(revoked_at=None), name="token_name_once_unless_revoked"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class User(AbstractBaseUser):
+    """A person who logs in to the pages."""
+
+    username = models.CharField(max_length=64, unique=True)
+    last_login = None
+
+    USERNAME_FIELD = "username"
+    objects = BaseUserManager()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from django.db.models import Max, QuerySet, Sum
+from django.db.models import Max, Q, QuerySet, Sum
 from django.db.models.functions import Length
 
+from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.db.models import FINISHED, Deployment, Job, Snapshot, TrainingTask, Workspace
 from tfserve.errors import JobNoLongerKept, NoSuchJob, NoSuchWorkspace, NotFound, TooLarge
 from tfserve.ipc.messages import JobKind, JobState
@@ -19,13 +20,13 @@ TASK_OUTPUT = "output"
 def workspace(name: str) -> Workspace:
     """Raises `NoSuchWorkspace`."""
     found = Workspace.objects.filter(name=name).first()
-    if found is None:
+    if found is None or not PRINCIPAL.get().sees_workspace(name):
         raise NoSuchWorkspace(name, workspace_names())
     return found
 
 
 def workspace_names() -> list[str]:
-    return list(Workspace.objects.order_by("pk").values_list("name", flat=True))
+    return PRINCIPAL.get().visible(Workspace.objects.order_by("pk").values_list("name", flat=True))
 
 
 def job(workspace: Workspace, number: int | None) -> Job:
@@ -43,7 +44,7 @@ def job(workspace: Workspace, number: int | None) -> Job:
 def job_by_id(job_id: int) -> Job:
     """Raises `NotFound`."""
     found = _whole(Job.objects.filter(pk=job_id)).first()
-    if found is None:
+    if found is None or not _is_visible(found):
         raise NotFound(
             f"Job {job_id} not found: it does not exist or is no longer kept. GET /jobs/ lists the available jobs."
         )
@@ -67,7 +68,7 @@ def jobs(
 ) -> tuple[Sequence[Job], int]:
     """One page of jobs, newest first, and how many there are in all."""
     found = Job.objects.order_by("-pk").select_related("workspace", "outcome")
-    found = found.defer("request", "outcome__result", "outcome__detail")
+    found = _visible(found.defer("request", "outcome__result", "outcome__detail"))
     if name is not None:
         found = found.filter(workspace=workspace(name))
     if state is not None:
@@ -95,7 +96,8 @@ def last_deployment(name: str) -> Deployment | None:
 def last_deployments() -> list[Deployment]:
     """The newest deployment of each workspace that ever had one."""
     newest = Deployment.objects.values("workspace").annotate(newest=Max("pk")).values("newest")
-    return list(Deployment.objects.filter(pk__in=newest).select_related("workspace").defer("signatures"))
+    found = Deployment.objects.filter(pk__in=newest).select_related("workspace").defer("signatures")
+    return [each for each in found if PRINCIPAL.get().sees_workspace(each.workspace.name)]
 
 
 def output_path(data_folder: Path, job: Job) -> Path:
@@ -104,6 +106,30 @@ def output_path(data_folder: Path, job: Job) -> Path:
         return data_folder / "workspaces" / str(job.workspace_id) / "jobs" / f"{job.number}.out"
     folder = TrainingTask.objects.filter(job=job).values_list("task_id", flat=True).first() or "earlier"
     return data_folder / "training" / folder / TASK_OUTPUT
+
+
+def _is_visible(job: Job) -> bool:
+    """Whether the caller may know of a job: one of its workspaces, or of its trainings."""
+    principal = PRINCIPAL.get()
+    if job.workspace is not None:
+        return principal.sees_workspace(job.workspace.name)
+    owner = TrainingTask.objects.filter(job=job).values_list("owner", flat=True).first()
+    return Scope.TRAIN in principal.scopes and principal.sees_owned_by(owner or "")
+
+
+def _visible(jobs: QuerySet[Job]) -> QuerySet[Job]:
+    """Those of `jobs` that the caller may know of."""
+    principal = PRINCIPAL.get()
+    if principal.is_admin:
+        return jobs
+    in_workspaces = Q(workspace__isnull=False)
+    if principal.workspaces is not None:
+        in_workspaces = Q(workspace__name__in=principal.workspaces)
+    if Scope.TRAIN not in principal.scopes:
+        return jobs.filter(in_workspaces)
+    # A run before the last one has no task any more, so nothing says whose it was.
+    own = Q(workspace=None, task__owner__in=("", principal.owner))
+    return jobs.filter(in_workspaces | own)
 
 
 def _whole(jobs: QuerySet[Job]) -> QuerySet[Job]:

@@ -8,6 +8,7 @@ from typing import Any
 from django.db.models import Q
 from django.utils import timezone
 
+from tfserve.access.principals import PRINCIPAL
 from tfserve.db.models import FINISHED, Job, TrainingTask
 from tfserve.db.task_json import STATES
 from tfserve.errors import Conflict, NotFound
@@ -68,7 +69,7 @@ def save_progress(task_id: str, **fields: Any) -> None:
 def find(task_id: str) -> TrainingTask:
     """Raises `NoSuchTask`."""
     found = TrainingTask.objects.select_related("job", "job__outcome").filter(task_id=task_id).first()
-    if found is None:
+    if found is None or not PRINCIPAL.get().sees_owned_by(found.owner):
         raise NoSuchTask(taskId=task_id)
     return found
 
@@ -78,6 +79,9 @@ def tasks(
 ) -> tuple[Sequence[TrainingTask], int]:
     """One page of tasks, newest first, and how many there are in all."""
     found = TrainingTask.objects.order_by("-pk").select_related("job", "job__outcome")
+    principal = PRINCIPAL.get()
+    if not principal.is_admin:
+        found = found.filter(owner__in=("", principal.owner))
     if user_id is not None:
         found = found.filter(user_id=user_id)
     if project_id is not None:

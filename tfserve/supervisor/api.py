@@ -15,6 +15,8 @@ from tfserve.errors import QueueFull, Stopping, Unavailable, Unsupported, Worksp
 from tfserve.ipc.messages import (
     CancelJob,
     CancelTask,
+    CreatePasswordLink,
+    CreateToken,
     CreateWorkspace,
     DeployJob,
     DestroyWorkspace,
@@ -26,21 +28,29 @@ from tfserve.ipc.messages import (
     IsReady,
     JobStatus,
     KeepFeedback,
+    ListTokens,
     ListWorkspaces,
     Message,
     Metrics,
+    NewToken,
     Request,
     RestartWorkspace,
     ResumeTask,
+    RevokeToken,
+    RotateToken,
     ScaleModel,
+    SetPassword,
     SetService,
     StartTraining,
     SubmitJob,
+    TokenInfo,
+    TokensUsed,
     Variables,
     WaitChange,
     WaitOutput,
     WakeModel,
 )
+from tfserve.supervisor.access import Access
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.jobs.journal import Journal
@@ -78,6 +88,7 @@ class Api:
         journal: Journal,
         spare: Spare,
         changed: Revision,
+        access: Access,
     ) -> None:
         self.stopping = False
         self._settings = settings
@@ -85,6 +96,7 @@ class Api:
         self._journal = journal
         self._spare = spare
         self._changed = changed
+        self._access = access
         self._trainings = trainings
         self._metrics = metrics
         self._started_at = time.time()
@@ -138,6 +150,36 @@ class Api:
             self._refuse_when_stopping()
             await self._changed.wait(request.wait_s)
         return self._changed.number
+
+    # --- access control
+
+    @handles(CreateToken)
+    async def _create_token(self, request: CreateToken) -> NewToken:
+        return await self._access.create(request)
+
+    @handles(RotateToken)
+    async def _rotate_token(self, request: RotateToken) -> NewToken:
+        return await self._access.rotate(request)
+
+    @handles(RevokeToken)
+    async def _revoke_token(self, request: RevokeToken) -> TokenInfo:
+        return await self._access.revoke(request)
+
+    @handles(ListTokens)
+    async def _list_tokens(self, _: ListTokens) -> list[TokenInfo]:
+        return await self._access.listing()
+
+    @handles(TokensUsed)
+    async def _tokens_used(self, request: TokensUsed) -> None:
+        await self._access.note_use(request)
+
+    @handles(CreatePasswordLink)
+    async def _create_password_link(self, _: CreatePasswordLink) -> str:
+        return self._access.new_link()
+
+    @handles(SetPassword)
+    async def _set_password(self, request: SetPassword) -> str:
+        return await self._access.set_password(request)
 
     # --- workspaces
 

@@ -24,6 +24,7 @@ import uvloop
 from tfserve import __version__, linux
 from tfserve.config import Settings, to_environment
 from tfserve.errors import Forbidden, Overloaded, TFserveError
+from tfserve.ipc.messages import GetAccessRules, GetModels
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.lock import DataFolderLock
 from tfserve.supervisor.private_files import UMASK, make_private
@@ -32,6 +33,7 @@ from tfserve.supervisor.web_processes import WebProcess, hold, listen
 
 if TYPE_CHECKING:
     from tfserve.db.database import Database
+    from tfserve.supervisor.access import Access
     from tfserve.supervisor.api import Api
     from tfserve.supervisor.jobs.journal import Journal
 
@@ -48,9 +50,9 @@ example with: ulimit -n 4096"""
 
 
 class UnprotectedAddress(Forbidden):
-    """Other machines can reach the address {host}, and this server does not authenticate clients: every client that \
-reaches it can run programs on this machine. Listen on 127.0.0.1, or set TFSERVE_ALLOW_UNAUTHENTICATED=1 to allow \
-this."""
+    """Other machines can reach the address {host}, and authentication is off (TFSERVE_AUTH=off): every client that \
+reaches it could run programs on this machine. Leave out TFSERVE_AUTH, listen on 127.0.0.1, or set \
+TFSERVE_ALLOW_UNAUTHENTICATED=1 to allow this."""
 
 
 def in_foreground(text: str) -> None:
@@ -63,7 +65,7 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
     callers_umask = os.umask(UMASK)
     try:
         _raise_limits()
-        if not settings.is_loopback and not settings.allow_unauthenticated:
+        if settings.auth == "off" and not settings.is_loopback and not settings.allow_unauthenticated:
             raise UnprotectedAddress(host=settings.host)
         if settings.access_log_path is not None:  # a missing folder is reported now, not at every line
             settings.access_log_path.open("ab").close()
@@ -77,7 +79,7 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
         held = [hold(settings.host, settings.grpc_port)] if settings.grpc_port else []
         settings = _resolved(settings, sockets[0])
         owner = f"{owner_of(settings.data_dir)}{os.getpid()}:{secrets.token_hex(4)}"
-        database = _take_database(settings, owner)
+        database = open_database(settings, owner)
     except (TFserveError, OSError) as error:
         lock.release()
         return _refuse(error)
@@ -126,8 +128,8 @@ def _resolved(settings: Settings, sock: socket.socket) -> Settings:
     )
 
 
-def _take_database(settings: Settings, owner: str) -> Database:
-    """Raises a `TFserveError` if the database can't be used."""
+def open_database(settings: Settings, owner: str) -> Database:
+    """Takes the database for this process. Raises a `TFserveError` if it can't be used."""
     os.environ.update(to_environment(settings))
     os.environ["DJANGO_SETTINGS_MODULE"] = "tfserve.django_settings"
     django.setup()
@@ -160,10 +162,12 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._signals = 0
         self._api: Api | None = None
+        self._access: Access
 
     async def run(self) -> int:
         """Returns the exit code."""
         # The models can be imported once Django is set up.
+        from tfserve.supervisor.access import Access
         from tfserve.supervisor.api import Api
         from tfserve.supervisor.jobs.journal import Journal
         from tfserve.supervisor.jobs.training_queue import TrainingQueue
@@ -181,6 +185,7 @@ class Supervisor:
             changed=changed,
         )
         announcements = Announcements()
+        access = self._access = Access(self._settings, journal)
         workspaces = Workspaces(
             self._settings, journal=journal, spare=spare, announcements=announcements, changed=changed
         )
@@ -191,12 +196,15 @@ class Supervisor:
         api = self._api = Api(
             self._settings, workspaces=workspaces, trainings=trainings, journal=journal, spare=spare, changed=changed,
             metrics=MetricsReader(announcements=announcements, workspaces=workspaces, trainings=trainings),
+            access=access,
         )  # fmt: skip
+        await access.begin()
         await workspaces.bring_all_back()
         await trainings.bring_all_back()
         start_web = partial(
             WebProcess, self._settings, self._owner,
-            sockets=self._sockets, handle=api.handle, models=announcements.everything,
+            sockets=self._sockets, handle=api.handle,
+            subscriptions={GetModels: announcements.everything, GetAccessRules: access.rules},
         )  # fmt: skip
         web = [start_web() for _ in range(self._settings.web_processes)]
         spare.fill()
@@ -265,21 +273,22 @@ class Supervisor:
         if (problem := ready.exception()) is not None:
             print(f"tfserve: {problem}; see the log lines above", file=sys.stderr, flush=True)
             return False
-        self._report_ready()
+        self._report_ready(await self._access.first_link())
         return True
 
-    def _report_ready(self) -> None:
+    def _report_ready(self, password_link: str | None) -> None:
         settings = self._settings
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"http://{host}:{settings.port}"
         training = f"\n  train  http://{host}:{settings.training_port}" if settings.training_port else ""
         v1 = f"\n  v1     http://{host}:{settings.v1_port}/v1/models" if settings.v1_port else ""
         grpc = f"\n  gRPC   {host}:{settings.grpc_port}" if settings.grpc_port else ""
+        password = f"\n  admin  {address}{password_link} sets the password of the pages, once" if password_link else ""
         self._lock.write(address)
         self._on_ready(
             f"TFserve {__version__} is ready (pid {os.getpid()}, data in {settings.data_dir})\n"
             f"  pages  {address}/\n"
-            f"  API    curl -X POST {address}/   (OpenAPI: {address}/openapi.json){training}{v1}{grpc}"
+            f"  API    curl -X POST {address}/   (OpenAPI: {address}/openapi.json){training}{v1}{grpc}{password}"
         )
 
 

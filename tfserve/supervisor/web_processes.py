@@ -11,13 +11,13 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from tfserve.config import DATABASE_MUST_EXIST, Settings, to_environment
 from tfserve.errors import Stopping
 from tfserve.ipc.connections import Connection
-from tfserve.ipc.messages import GetModels, Message, WebReady
+from tfserve.ipc.messages import Message, WebReady
 from tfserve.supervisor.processes import malloc_env
 from tfserve.supervisor.processes.child import OWNER, Child, Role
 from tfserve.supervisor.processes.restarts import Restarts
@@ -61,7 +61,7 @@ def hold(host: str, port: int) -> socket.socket:
 
 
 class WebProcess:
-    """Keeps one web process alive."""
+    """Keeps one web process alive, which sends each of the `subscriptions` when it starts."""
 
     def __init__(
         self,
@@ -70,14 +70,14 @@ class WebProcess:
         *,
         sockets: Sequence[socket.socket],
         handle: Handler,
-        models: Callable[[Connection], Message],
+        subscriptions: Mapping[type[Message], Callable[[Connection], Message]],
     ) -> None:
         self.ready = asyncio.get_running_loop().create_future()
         self._settings = settings
         self._owner = owner
         self._sockets = sockets
         self._handle = handle
-        self._models = models
+        self._subscriptions = subscriptions
         self._restarts = Restarts()
         self._child: Child | None = None
         self._line: Connection | None = None
@@ -141,8 +141,8 @@ class WebProcess:
         )  # fmt: skip
 
     async def _received(self, line: Connection, message: Message) -> Any:
-        if isinstance(message, GetModels):
-            return self._models(line)
+        if (subscribe := self._subscriptions.get(type(message))) is not None:
+            return subscribe(line)
         if isinstance(message, WebReady):
             if not self.ready.done():
                 self.ready.set_result(None)

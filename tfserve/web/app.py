@@ -12,7 +12,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -26,11 +25,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfserve import linux
 from tfserve.config import load
-from tfserve.errors import Internal, Invalid, NotFound, TFserveError, Unavailable, nearest
+from tfserve.errors import Forbidden, Internal, Invalid, NotFound, TFserveError, Unavailable, nearest
 from tfserve.ipc.connections import Connection
-from tfserve.ipc.messages import DrainModel, GetModels, ModelChanged, ReadCounters, WakeModel
+from tfserve.ipc.messages import (
+    AccessChanged,
+    DrainModel,
+    GetAccessRules,
+    GetModels,
+    ModelChanged,
+    ReadCounters,
+    WakeModel,
+)
 from tfserve.ipc.messages import Message as IpcMessage
 from tfserve.ipc.metrics import WebCounts
+from tfserve.web.access.authentication import Authentication
+from tfserve.web.access.authenticator import Authenticator, TokenMissing
 from tfserve.web.api.endpoint import Context
 from tfserve.web.http.access_log import AccessLog
 from tfserve.web.http.guard import Guard
@@ -71,15 +80,17 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
         wake=lambda name: line.ask(WakeModel(workspace=name)),
     )
     access_log = AccessLog(settings.access_log) if settings.access_log else None
-    connection = await Connection.open(line_socket, partial(_handle, models))
+    connection = await Connection.open(line_socket, lambda message: _handle(models, authenticator, message))
     connection.lost.add_done_callback(lambda _: os._exit(0))  # cannot serve without the supervisor
     line = SupervisorClient(connection)
+    authenticator = Authenticator(connection.notify)
+    authenticator.apply(await line.ask(GetAccessRules()))
     await models.begin((await line.ask(GetModels())).models)
     context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
-    server = make_server(RequestBoundary(make_app(context), access_log), settings)
+    server = make_server(RequestBoundary(make_app(context, authenticator), access_log), settings)
     # uvicorn re-raises the signal that stopped it after its shutdown; this process still has clean-up to do then.
     signal.signal(signal.SIGTERM, _ignore)
-    async with _grpc(context, access_log):
+    async with _grpc(context, access_log, authenticator):
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         await server.serve(sockets=listening)
@@ -93,7 +104,7 @@ def _ignore(*_: object) -> None:
 
 
 @asynccontextmanager
-async def _grpc(context: Context, access_log: AccessLog | None) -> AsyncIterator[None]:
+async def _grpc(context: Context, access_log: AccessLog | None, authenticator: Authenticator) -> AsyncIterator[None]:
     """The gRPC port, if one is configured. The gRPC libraries are only imported in that case."""
     if not context.settings.grpc_port:
         yield
@@ -101,17 +112,19 @@ async def _grpc(context: Context, access_log: AccessLog | None) -> AsyncIterator
     from tfserve.web.api.grpc_services import all_services
     from tfserve.web.grpc_server import serving
 
-    async with serving(all_services(context), context.settings, access_log):
+    async with serving(all_services(context), context.settings, access_log, authenticator):
         yield
 
 
-async def _handle(models: Models, message: IpcMessage) -> WebCounts | None:
+async def _handle(models: Models, authenticator: Authenticator, message: IpcMessage) -> WebCounts | None:
     """Handles the requests of the supervisor."""
     match message:
         case ModelChanged():
             await models.change(message.workspace, message.versions)
         case DrainModel():
             await models.drained(message.workspace, message.id, message.addresses)
+        case AccessChanged():
+            authenticator.apply(message.rules)
         case ReadCounters():
             return WebCounts(models.counts(), error_counts)
         case _:
@@ -119,8 +132,8 @@ async def _handle(models: Models, message: IpcMessage) -> WebCounts | None:
     return None
 
 
-def make_app(context: Context) -> ASGIApp:
-    """All routes, inside the request guard. Must be called after `django.setup`."""
+def make_app(context: Context, authenticator: Authenticator) -> ASGIApp:
+    """All routes, inside authentication and the request guard. Must be called after `django.setup`."""
     from django.core.asgi import get_asgi_application
 
     from tfserve.web.api.root import Root, endpoints
@@ -128,7 +141,7 @@ def make_app(context: Context) -> ASGIApp:
     from tfserve.web.api.v1.rest import V1
     from tfserve.web.api.v2.rest import V2
 
-    pages = Pages(cast(ASGIApp, get_asgi_application()), context.line)
+    pages = Pages(cast(ASGIApp, get_asgi_application()), context.line, authenticator)
     own = routes(endpoints(), context)
     router = Router(
         [
@@ -142,7 +155,8 @@ def make_app(context: Context) -> ASGIApp:
         lifespan=_lifespan(context.line),
     )
     v1, v2 = V1(context.models, context.settings), V2(context)
-    return Guard(Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router), context.settings)
+    routes_ = Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router)
+    return Guard(Authentication(routes_, authenticator), context.settings)
 
 
 class Prefixes:
@@ -165,12 +179,13 @@ class Pages:
     Clients without `text/html` in their Accept header get errors as JSON, as everywhere else.
     """
 
-    def __init__(self, django_app: ASGIApp, line: SupervisorClient) -> None:
+    def __init__(self, django_app: ASGIApp, line: SupervisorClient, authenticator: Authenticator) -> None:
         self._django = django_app
         self._line = line
+        self._failed_attempts = authenticator.failed_attempts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope = {**scope, "line": self._line}
+        scope = {**scope, "line": self._line, "failed_attempts": self._failed_attempts}
         headers = Request(scope).headers
         is_browser = "text/html" in headers.get("accept", "") or "hx-request" in headers
         await self._django(scope, receive, send if is_browser else self._in_json(scope, send))
@@ -192,6 +207,10 @@ class Pages:
 
 def _page_error(scope: Scope, status: int) -> TFserveError:
     path = scope["path"][:200]
+    if status == 401:
+        return TokenMissing()
+    if status == 403:
+        return Forbidden("This page is not allowed for you, or its form is too old. Load the page again.")
     if status == 404:
         return NotFound(f"There is no page {path!r}. GET /jobs/ lists jobs as JSON; POST / describes the API.")
     if status == 405:

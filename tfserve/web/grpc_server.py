@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError, Message
 
+from tfserve.access.principals import ANONYMOUS, PRINCIPAL, Scope
 from tfserve.config import Settings
-from tfserve.errors import Internal, Invalid, TFserveError
+from tfserve.errors import Internal, Invalid, TFserveError, Unauthenticated
 from tfserve.ipc.predictions import DEFAULT_URGENCY
+from tfserve.web.access.authenticator import Authenticator, TokenMissing
 from tfserve.web.http.access_log import CURRENT, AccessLog
 from tfserve.web.http.offload import offloaded
 from tfserve.web.http.priority_headers import read_priority_headers
@@ -42,9 +44,11 @@ MIN_PING_INTERVAL_MS = 10_000
 
 
 @asynccontextmanager
-async def serving(services: Sequence[Service], settings: Settings, access_log: AccessLog | None) -> AsyncIterator[None]:
+async def serving(
+    services: Sequence[Service], settings: Settings, access_log: AccessLog | None, authenticator: Authenticator
+) -> AsyncIterator[None]:
     """Serves until the block ends; then calls that run have some seconds. Raises `OSError` when the port is taken."""
-    server = _make(services, settings, access_log)
+    server = _make(services, settings, access_log, authenticator)
     await server.start()
     try:
         yield
@@ -52,7 +56,9 @@ async def serving(services: Sequence[Service], settings: Settings, access_log: A
         await server.stop(GRACEFUL_S)
 
 
-def _make(services: Sequence[Service], settings: Settings, access_log: AccessLog | None) -> grpc.aio.Server:
+def _make(
+    services: Sequence[Service], settings: Settings, access_log: AccessLog | None, authenticator: Authenticator
+) -> grpc.aio.Server:
     import grpc
 
     server = grpc.aio.server(
@@ -69,7 +75,7 @@ def _make(services: Sequence[Service], settings: Settings, access_log: AccessLog
         ],
         maximum_concurrent_rpcs=settings.max_requests,
     )
-    server.add_generic_rpc_handlers([_handlers(service, access_log) for service in services])
+    server.add_generic_rpc_handlers([_handlers(service, access_log, authenticator) for service in services])
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         server.add_insecure_port(f"{host}:{settings.grpc_port}")
@@ -78,13 +84,13 @@ def _make(services: Sequence[Service], settings: Settings, access_log: AccessLog
     return server
 
 
-def _handlers(service: Service, access_log: AccessLog | None) -> grpc.GenericRpcHandler:
+def _handlers(service: Service, access_log: AccessLog | None, authenticator: Authenticator) -> grpc.GenericRpcHandler:
     import grpc
 
     return grpc.method_handlers_generic_handler(
         service.name,
         {
-            name: _handler(method, _Entrance(f"/{service.name}/{name}", access_log))
+            name: _handler(method, _Entrance(f"/{service.name}/{name}", access_log, authenticator, method.scope))
             for name, method in service.methods.items()
         },
     )
@@ -148,11 +154,15 @@ class _Call:
 
 
 class _Entrance:
-    """Gives each call of a method its id, and its line in the access log."""
+    """Gives each call of a method its id and its line in the access log, and admits its caller."""
 
-    def __init__(self, path: str, access_log: AccessLog | None) -> None:
+    def __init__(
+        self, path: str, access_log: AccessLog | None, authenticator: Authenticator, scope: Scope | None
+    ) -> None:
         self._path = path
         self._access_log = access_log
+        self._authenticator = authenticator
+        self._scope = scope
 
     @contextmanager
     def __call__(self, context: grpc.aio.ServicerContext[Any, Any]) -> Iterator[None]:
@@ -166,11 +176,35 @@ class _Entrance:
             entry.status = "OK"
             yield
 
+    async def admit(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Sets `PRINCIPAL`. Raises `Unauthenticated`, `ScopeRequired`."""
+        metadata = {name: _bytes(value) for name, value in context.invocation_metadata() or ()}
+        try:
+            found = self._authenticator.principal(metadata.get("authorization"), metadata.get("x-api-key"))
+        except Unauthenticated:
+            await self._authenticator.failed_attempts.note(_address(context.peer()), "refused token")
+            raise
+        if found is None and self._scope is not None:
+            raise TokenMissing
+        principal = found or ANONYMOUS
+        if self._scope is not None:
+            principal.require(self._scope)
+        PRINCIPAL.set(principal)
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode()
+
+
+def _address(peer: str) -> str:
+    """`ipv4:192.0.2.1:50000` → `192.0.2.1`."""
+    return peer.partition(":")[2].rpartition(":")[0]
+
 
 def _given_id(context: grpc.aio.ServicerContext[Any, Any]) -> bytes | None:
     for name, value in context.invocation_metadata() or ():
         if name == ID:
-            return value if isinstance(value, bytes) else value.encode()
+            return _bytes(value)
     return None
 
 
@@ -180,6 +214,7 @@ def _unary(method: Unary, entrance: _Entrance) -> Callable[[Any, grpc.aio.Servic
     async def serve(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         with entrance(context):
             try:
+                await entrance.admit(context)
                 call = _Call(context)
                 return await answer(await _message(method.request, data, call), call)
             except Exception as error:
@@ -196,6 +231,7 @@ def _stream(
     async def serve(datas: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         with entrance(context):
             try:
+                await entrance.admit(context)
                 call = _Call(context)
                 requests = _messages(method.request, datas, call)
                 async with aclosing(answer(requests, call)) as answers:

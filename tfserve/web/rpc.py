@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
+from tfserve.access.principals import Scope
 from tfserve.errors import Kind
 
 
@@ -68,6 +69,8 @@ class Unary:
     request: type[Message]
     response: type[Message]
     answer: Callable[[Any, Call], Awaitable[Message]]
+    scope: Scope | None = Scope.PREDICT
+    """What the caller's token must allow; None: nothing, for health checks."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Stream:
     request: type[Message]
     response: type[Message]
     answer: Callable[[AsyncIterator[Any], Call], AsyncGenerator[Message, None]]
+    scope: Scope | None = Scope.PREDICT
 
 
 @dataclass(frozen=True)

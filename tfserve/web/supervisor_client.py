@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from tfserve.errors import Unavailable
+from tfserve.access.principals import PRINCIPAL
+from tfserve.errors import NotFound, Unavailable
 from tfserve.ipc.connections import Connection, ConnectionLost
 from tfserve.ipc.messages import Request, WebReady
 
@@ -24,5 +25,10 @@ class SupervisorClient:
         """Returns the supervisor's response. Raises the error that it responds with."""
         try:
             return await self._connection.ask(request)
+        except NotFound as error:
+            # The supervisor suggests similar names, but knows nothing about who asks.
+            if PRINCIPAL.get().workspaces is not None and error.detail.get("hint"):
+                raise NotFound(error.message.replace(error.detail["hint"], ""), name=error.detail.get("name")) from None
+            raise
         except ConnectionLost:
             raise Unavailable("The server is stopping.") from None

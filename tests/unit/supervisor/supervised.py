@@ -106,6 +106,7 @@ class Supervised:
     """The parts, put together as `tfserve.supervisor.main` does, and a web process's end of a line to them."""
 
     def __init__(self, settings: Settings, database: Any, **workshop_fields: Any) -> None:
+        from tfserve.supervisor.access import Access
         from tfserve.supervisor.api import Api
         from tfserve.supervisor.events import Revision
         from tfserve.supervisor.jobs.journal import Journal
@@ -125,7 +126,15 @@ class Supervised:
         self.workspaces = Workspaces(settings, announcements=self.announcements, **shared)
         self.trainings = TrainingQueue(settings, deploy=self._deploy, **shared)
         metrics = MetricsReader(announcements=self.announcements, workspaces=self.workspaces, trainings=self.trainings)
-        self.api = Api(settings, workspaces=self.workspaces, trainings=self.trainings, metrics=metrics, **shared)
+        self.access = Access(settings, self.journal)
+        self.api = Api(
+            settings,
+            workspaces=self.workspaces,
+            trainings=self.trainings,
+            metrics=metrics,
+            access=self.access,
+            **shared,
+        )
         self.web: Web
         self.webs: list[Web] = []
 

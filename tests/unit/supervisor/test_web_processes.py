@@ -15,7 +15,7 @@ from supervised import DEADLINE_S, is_running, until
 
 from tfserve.config import Settings
 from tfserve.ipc.connections import Connection
-from tfserve.ipc.messages import Message, Models
+from tfserve.ipc.messages import AccessRules, GetAccessRules, GetModels, Message, Models
 from tfserve.supervisor import web_processes
 from tfserve.supervisor.processes import restarts
 from tfserve.supervisor.processes.child import Role, living
@@ -36,7 +36,10 @@ class Keeper:
 
     def __init__(self, settings: Settings, sock: socket.socket) -> None:
         self.connections: list[Connection] = []
-        self.process = WebProcess(settings, "owner:1", sockets=[sock], handle=self._handle, models=self._models)
+        self.process = WebProcess(
+            settings, "owner:1", sockets=[sock], handle=self._handle,
+            subscriptions={GetModels: self._models, GetAccessRules: self._rules},
+        )  # fmt: skip
 
     @property
     def pids(self) -> list[int]:
@@ -45,6 +48,9 @@ class Keeper:
     def _models(self, connection: Connection) -> Message:
         self.connections.append(connection)
         return Models(models={})
+
+    def _rules(self, _: Connection) -> Message:
+        return AccessRules(is_required=False, tokens=[])
 
     async def _handle(self, _: Message) -> None:
         """It sends no other requests."""

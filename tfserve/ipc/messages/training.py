@@ -20,6 +20,7 @@ class StartTraining(Request[str]):
     parameters: dict[str, Any]
     deploy_to: str | None = None
     weights: bytes | None = None
+    owner: str = ""
 
 
 class CancelTask(Request[None]):

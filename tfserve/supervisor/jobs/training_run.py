@@ -62,6 +62,7 @@ def new_row(task_id: str, request: StartTraining, found: ProjectExamined, *, rep
     """A task that waits for its first run. `reported` is None if its states are not reported."""
     return Row(
         task_id=task_id,
+        owner=request.owner,
         user_id=request.user_id,
         project_id=request.project_id,
         project_dir=str(Path(request.project_dir)),

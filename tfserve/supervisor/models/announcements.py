@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tfserve.ipc.connections import Connection, ConnectionLost
 from tfserve.ipc.messages import DrainModel, Message, ModelChanged, Models, ModelVersion, Request
@@ -51,7 +51,12 @@ class Announcements:
         await self._send_all(DrainModel(workspace=workspace, id=id_, addresses=list(addresses)), timeout_s)
 
     async def _send_all(self, message: Request[None], timeout_s: float) -> None:
-        await asyncio.gather(*(_send(line, message, timeout_s) for line in list(self._lines)))
+        await send_to_all(self._lines, message, timeout_s)
+
+
+async def send_to_all(lines: Iterable[Connection], message: Request[None], timeout_s: float) -> None:
+    """Returns when every process has responded, or after `timeout_s`."""
+    await asyncio.gather(*(_send(line, message, timeout_s) for line in list(lines)))
 
 
 async def _send(line: Connection, message: Request[None], timeout_s: float) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tfserve.access.principals import Scope
 from tfserve.config import Settings
 from tfserve.web.api.json_requests import Reader, read_any
 from tfserve.web.predictions.live_models import Models
@@ -66,6 +67,8 @@ class Endpoint:
     returns: str
     """The result in words."""
     format: Format = Format.PLAIN
+    scope: Scope | None = None
+    """What the caller's token must allow; None: any token."""
     request: RequestType | None = None
     """The type of the JSON body."""
     needs_body: bool = False
@@ -92,9 +95,11 @@ class Endpoint:
 class Table(list[Endpoint]):
     """The endpoints of one API. The decorators `get` and `post` add handlers."""
 
-    def __init__(self, format: Format) -> None:  # noqa: A002
+    def __init__(self, format: Format, scope: Scope | None) -> None:  # noqa: A002
+        """`scope` is that of every row that names no other."""
         super().__init__()
         self._format = format
+        self._scope = scope
 
     def get(
         self,
@@ -105,12 +110,13 @@ class Table(list[Endpoint]):
         parameters: Mapping[str, Schema] | None = None,
         media: tuple[str, ...] = (JSON,),
         name: str | None = None,
+        scope: Scope | None = None,
     ) -> Callable[[H], H]:
         """The handler gets the Starlette request. `name` defaults to the handler's name."""
 
         def add(handler: H) -> H:
             row = Endpoint("GET", path, name or handler.__name__, summary, returns, self._format, handler=handler)
-            self.append(replace(row, parameters=parameters or {}, media=media))
+            self.append(replace(row, scope=scope or self._scope, parameters=parameters or {}, media=media))
             return handler
 
         return add
@@ -127,11 +133,13 @@ class Table(list[Endpoint]):
         needs_body: bool = False,
         submits_job: bool = False,
         reads_body: bool = False,
+        scope: Scope | None = None,
     ) -> Callable[[H], H]:
         """The handler gets the decoded body, or the Starlette request if there is no type or it `reads_body` itself."""
 
         def add(handler: H) -> H:
-            row = Endpoint("POST", path, handler.__name__, summary, returns, self._format, request, needs_body)
+            row = Endpoint("POST", path, handler.__name__, summary, returns, self._format, scope or self._scope)
+            row = replace(row, request=request, needs_body=needs_body)
             read = None if request is None or reads_body else _reader(request)
             row = replace(row, handler=handler, parameters=parameters or {}, result=result, submits_job=submits_job)
             self.append(replace(row, read=read))

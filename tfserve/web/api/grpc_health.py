@@ -59,5 +59,9 @@ class Health:
 def service(models: Models, services: Collection[str]) -> Service:
     answers = Health(models, [*services, NAME])
     return Service(
-        NAME, {"Check": Unary(_Check, _Answer, answers.check), "Watch": Stream(_Check, _Answer, answers.watch)}
+        NAME,
+        {
+            "Check": Unary(_Check, _Answer, answers.check, None),
+            "Watch": Stream(_Check, _Answer, answers.watch, None),
+        },
     )

@@ -47,6 +47,12 @@ _IDEMPOTENCY_KEY = {
 }
 
 
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "a token, if this server requires one"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "the same token"},
+}
+
+
 def openapi(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
     endpoints = [*endpoints]
@@ -65,7 +71,8 @@ def openapi(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
             "description": "Train, run and serve TensorFlow models over plain HTTP and JSON.",
         },
         "paths": paths,
-        "components": {"schemas": components},
+        "security": [{"bearer": []}, {"apiKey": []}, {}],
+        "components": {"schemas": components, "securitySchemes": _SECURITY},
     }
 
 
@@ -87,6 +94,8 @@ def _operation(endpoint: Endpoint, schema_of: SchemaOf) -> Schema:
             **{status: _response("other result", (JSON,), schema) for status, schema in endpoint.statuses.items()},
         },
     }
+    if endpoint.scope is not None:
+        operation["description"] = f"Scope of the token: {endpoint.scope}."
     bodies = ({} if endpoint.request is None else {JSON: endpoint.request}) | dict(endpoint.accepts)
     if bodies:
         content = {media: {"schema": schema_of(body)} for media, body in bodies.items()}

@@ -9,6 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tfserve.access.principals import PRINCIPAL, TRAIN
 from tfserve.db import training_tasks
 from tfserve.db.task_json import task_json
 from tfserve.errors import Invalid
@@ -17,6 +18,7 @@ from tfserve.web.api.guide import guide
 from tfserve.web.api.json_requests import read_any
 from tfserve.web.api.metrics import endpoints as metrics
 from tfserve.web.api.openapi import openapi
+from tfserve.web.api.tokens import handlers as tokens
 from tfserve.web.api.training import handlers as training
 from tfserve.web.api.training.requests import NewTask
 from tfserve.web.api.v1 import openapi as v1
@@ -35,7 +37,7 @@ _UPLOAD: Schema = {
     "allOf": [{"$ref": REF.format(name=NewTask.__name__)}, {"type": "object", "properties": {"weights": _WEIGHTS}}]
 }
 
-ENDPOINTS = Table(Format.EITHER)
+ENDPOINTS = Table(Format.EITHER, None)
 ENDPOINTS += [
     Endpoint(
         "POST",
@@ -73,7 +75,7 @@ async def openapi_document(_: Context, __: Request) -> dict[str, Any]:
 
 def endpoints() -> list[Endpoint]:
     """All endpoints of the server."""
-    tables = (workspace, training, v1, v2, reading, metrics)
+    tables = (workspace, training, v1, v2, reading, metrics, tokens)
     return [*ENDPOINTS, *(row for table in tables for row in table.ENDPOINTS)]
 
 
@@ -92,6 +94,7 @@ class Root:
             raise MethodNotAllowed(usage, "GET", "POST")
         elif (task_id := Request(scope).query_params.get("taskId")) is not None:
             scope[TRAINING_REQUEST] = True
+            PRINCIPAL.get().require(TRAIN)
             task = await read(training_tasks.find, task_id)
             await send_json(scope, send, msgspec.json.encode(task_json(task)))
         else:
@@ -106,6 +109,7 @@ class Root:
         is_form = media.startswith((FORM, multipart.MEDIA))
         if is_form and not is_json:
             scope[TRAINING_REQUEST] = True
+            PRINCIPAL.get().require(TRAIN)
             return msgspec.json.encode(await training.start_by_form(self._context, body, content_type))
         if not (is_json or "json" in media):
             raise _neither_json_nor_form(media)

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from tfserve.access.principals import PRINCIPAL
 from tfserve.errors import Invalid
 from tfserve.web.api.endpoint import Context, Endpoint, Format
 from tfserve.web.api.json_requests import unknown_fields
@@ -46,6 +47,8 @@ class PathApp:
         endpoint = self._endpoints.get("GET" if scope["method"] == "HEAD" else scope["method"])
         if endpoint is None:
             raise _method_not_allowed([*self._endpoints.values()])
+        if endpoint.scope is not None:
+            PRINCIPAL.get().require(endpoint.scope)
         warnings: list[str] = []
         scope[WARNINGS] = warnings
         result = await _result(endpoint, self._context, scope, receive, warnings)

@@ -109,6 +109,8 @@ def status_of(error: TFserveError) -> int:
 
 def error_headers(error: TFserveError) -> list[Header]:
     headers = [(b"retry-after", RETRY_AFTER_S[error.kind])] if error.kind in RETRY_AFTER_S else []
+    if error.kind == Kind.UNAUTHENTICATED:
+        headers.append((b"www-authenticate", b'Bearer realm="tfserve"'))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     if error.kind == Kind.TOO_LARGE or isinstance(error, BodyTooSlow):

@@ -55,10 +55,13 @@ class ErrorPages:
         return await self._get_response(request)
 
     async def process_exception(self, _: HttpRequest, error: Exception) -> HttpResponse | None:
-        if not isinstance(error, TFserveError):
-            return None
-        html = await asyncio.to_thread(render_to_string, "pages/outage.html", {"reason": error.message})
-        headers = {name.decode(): value.decode() for name, value in error_headers(error)}
-        response = HttpResponse(html, status=status_of(error), headers=headers)
-        vars(response)["_has_been_logged"] = True  # the outage has already been logged
-        return response
+        return await error_page(error) if isinstance(error, TFserveError) else None
+
+
+async def error_page(error: TFserveError) -> HttpResponse:
+    """A page that shows an expected error, with its HTTP status."""
+    html = await asyncio.to_thread(render_to_string, "pages/outage.html", {"reason": error.message})
+    headers = {name.decode(): value.decode() for name, value in error_headers(error)}
+    response = HttpResponse(html, status=status_of(error), headers=headers)
+    vars(response)["_has_been_logged"] = True  # the outage has already been logged
+    return response

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from django.urls import path
 
-from tfserve.web.pages import views
+from tfserve.web.pages import log_in, views
 
 urlpatterns = [
     path("", views.status, name="status"),
     path("pages/jobs/<int:job_id>/", views.job, name="job"),
+    path("pages/login/", log_in.log_in, name="log_in"),
+    path("pages/logout/", log_in.log_out, name="log_out"),
+    path("pages/password/", log_in.set_password, name="set_password"),
     path("pages/events", views.events, name="events"),
 ]

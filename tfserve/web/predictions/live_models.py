@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from tfserve.access.principals import PRINCIPAL
 from tfserve.errors import Invalid, NotFound, TFserveError, TimedOut, Unavailable, from_failure, nearest
 from tfserve.ipc import predictions
 from tfserve.ipc.connections import ConnectionLost
@@ -278,21 +279,22 @@ class Models:
         self.changed = asyncio.Event()
 
     def __iter__(self) -> Iterator[Model]:
-        """Every version of every model that is known."""
-        return iter([model for versions in self._by_name.values() for model in versions])
+        """Every version of every model that the caller may know of."""
+        return iter([model for name in self.names() for model in self._by_name[name]])
 
     def counts(self) -> dict[int, ModelCounts]:
         """What this process has counted of each deployment, by its id."""
         return {model.info.id: replace(model.statistics, in_flight=model.in_flight) for model in self}
 
     def names(self) -> list[str]:
-        return list(self._by_name)
+        return PRINCIPAL.get().visible(self._by_name)
 
     def versions(self, name: str) -> list[Model]:
         """The versions of a model, the one that takes requests first. Raises `NoSuchModel`."""
-        found = self._by_name.get(_normalized(name))
-        if not found:
-            raise NoSuchModel(name=name, hint=nearest(name, self._by_name))
+        name = _normalized(name)
+        found = self._by_name.get(name)
+        if not found or not PRINCIPAL.get().sees_workspace(name):
+            raise NoSuchModel(name=name, hint=nearest(name, self.names()))
         return found
 
     def get(self, name: str, version: int | None = None) -> Model:
@@ -300,8 +302,8 @@ class Models:
         if not name.isascii():
             name = _normalized(name)
         found = self._by_name.get(name)
-        if not found or (version is None and found[0].state == "draining"):
-            raise NoSuchModel(name=name, hint=nearest(name, [each for each in self._by_name if each != name]))
+        if not found or (version is None and found[0].state == "draining") or not PRINCIPAL.get().sees_workspace(name):
+            raise NoSuchModel(name=name, hint=nearest(name, [each for each in self.names() if each != name]))
         model = found[0] if version is None else self._of_version(found, version)
         if (entry := access_log.CURRENT.get()) is not None:
             entry.model, entry.version = name, model.version

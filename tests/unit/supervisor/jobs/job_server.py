@@ -13,6 +13,7 @@ from task_trainer import Trainer
 from tfserve.config import Settings
 from tfserve.db.models import Job as JobRow
 from tfserve.ipc.messages import CreateWorkspace, JobRequest, JobStatus, Request, ScriptJob, SubmitJob
+from tfserve.supervisor.access import Access
 from tfserve.supervisor.api import Api
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.metrics import MetricsReader
@@ -39,7 +40,7 @@ class JobServer(Trainer):
         )
         self.api = Api(
             settings, workspaces=self.workspaces, trainings=self.trainings, journal=journal, spare=spare,
-            changed=self.changed,
+            changed=self.changed, access=Access(settings, journal),
             metrics=MetricsReader(announcements=announcements, workspaces=self.workspaces, trainings=self.trainings),
         )  # fmt: skip
 

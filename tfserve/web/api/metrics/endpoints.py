@@ -11,11 +11,12 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.ipc.messages import GetMetrics, Metrics
 from tfserve.web.api.endpoint import TEXT, Context, Format, Table
 from tfserve.web.api.metrics.families import families
 
-ENDPOINTS = Table(Format.ENVELOPE)
+ENDPOINTS = Table(Format.ENVELOPE, Scope.PREDICT)
 
 SUMMARY = "get the metrics for Prometheus"
 RETURNS = "Prometheus text format, or OpenMetrics with Accept: application/openmetrics-text"
@@ -32,6 +33,7 @@ MEDIA = (TEXT, "application/openmetrics-text")
 )
 async def metrics(context: Context, request: Request) -> Response:
     """The metrics of all web processes, which the supervisor collects for each request."""
+    PRINCIPAL.get().require_all_workspaces()
     found = await context.line.ask(GetMetrics())
     # In a thread, because formatting the metrics of many models takes milliseconds and would delay predictions.
     content, content_type = await asyncio.to_thread(_write, found, request.headers.get("accept", ""))

@@ -10,6 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.db import training_tasks
 from tfserve.db.models import TrainingTask
 from tfserve.db.task_json import task_json
@@ -30,7 +31,7 @@ from tfserve.web.database_reads import read
 from tfserve.web.http.bodies import read_body
 from tfserve.web.http.user_files import file_response
 
-ENDPOINTS = Table(Format.PLAIN)
+ENDPOINTS = Table(Format.PLAIN, Scope.TRAIN)
 
 TASK_ID: dict[str, Schema] = {"id": {"type": "string"}}
 PATHS = ("weights", "unlabelled")
@@ -93,7 +94,7 @@ async def list_tasks(_: Context, request: Request) -> dict[str, Any]:
     parameters=TASK_ID,
 )
 async def cancel(context: Context, request: Request) -> dict[str, Any]:
-    await context.line.ask(CancelTask(task_id=request.path_params["id"]))
+    await context.line.ask(CancelTask(task_id=(await _task(request)).task_id))
     return await show(context, request)
 
 
@@ -101,7 +102,7 @@ async def cancel(context: Context, request: Request) -> dict[str, Any]:
     "/tasks/{id}/resume", summary="resume a failed or cancelled task", returns="the task", parameters=TASK_ID
 )
 async def resume(context: Context, request: Request) -> dict[str, Any]:
-    await context.line.ask(ResumeTask(task_id=request.path_params["id"]))
+    await context.line.ask(ResumeTask(task_id=(await _task(request)).task_id))
     return await show(context, request)
 
 
@@ -198,8 +199,12 @@ async def _start(
     project = _project_folder(context, new.projectDir)
     if chosen[PARAMETER] != NONE:
         chosen[PARAMETER] = str(await _earlier_result(context, project, chosen[PARAMETER]))
+    principal = PRINCIPAL.get()
+    if new.deploy_to is not None:
+        principal.require(Scope.SUBMIT)
     task_id = await context.line.ask(
         StartTraining(
+            owner=principal.owner,
             user_id=new.userId,
             project_id=new.projectId,
             project_dir=str(project),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from tfserve.access.principals import Scope
 from tfserve.web.api.endpoint import JSON, Endpoint, Schema, required
 from tfserve.web.api.v1.image_requests import MAX_TOP, TOP
 
@@ -74,8 +76,10 @@ def _of_a_model(prefix: str, name: str, of_path: dict[str, Schema]) -> list[Endp
     ]  # fmt: skip
 
 
-ENDPOINTS = [
+_ROWS = [
     Endpoint("GET", "/v1/models", "v1_models", "list every version of every model", RETURNS, result=required("models")),
     *_of_a_model("/v1/models/{model}", "model", {"model": _NAME}),
     *_of_a_model("/v1/models/{model}/versions/{version}", "version", {"model": _NAME, "version": _VERSION}),
 ]
+
+ENDPOINTS = [replace(row, scope=Scope.PREDICT) for row in _ROWS]

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from tfserve.access.principals import PREDICT, PRINCIPAL
 from tfserve.config import Settings
 from tfserve.errors import Invalid
 from tfserve.web.api.v1 import core, examples_json, image_requests, metadata, predict_json, request_examples
@@ -42,6 +43,7 @@ class V1:
         if scope["method"] == "OPTIONS":
             await _send_methods(scope, send)
             return
+        PRINCIPAL.get().require(PREDICT)
         address = self._addresses.read(scope)
         if scope["method"] == "POST":
             content = await self._post(address, scope, receive)

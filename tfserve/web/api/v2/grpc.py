@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
+from tfserve.access.principals import Scope
 from tfserve.errors import Unsupported
 from tfserve.ipc.messages import IsReady
 from tfserve.web.api.endpoint import Context
@@ -83,17 +84,19 @@ def service(context: Context, models: Models) -> Service:
         {
             "ModelInfer": Unary(v2.ModelInferRequest, v2.ModelInferResponse, infer.one),
             "ModelStreamInfer": Stream(v2.ModelInferRequest, v2.ModelStreamInferResponse, infer.stream),
-            "ServerLive": Unary(v2.ServerLiveRequest, v2.ServerLiveResponse, methods.server_live),
-            "ServerReady": Unary(v2.ServerReadyRequest, v2.ServerReadyResponse, methods.server_ready),
+            "ServerLive": Unary(v2.ServerLiveRequest, v2.ServerLiveResponse, methods.server_live, None),
+            "ServerReady": Unary(v2.ServerReadyRequest, v2.ServerReadyResponse, methods.server_ready, None),
             "ModelReady": Unary(v2.ModelReadyRequest, v2.ModelReadyResponse, methods.model_ready),
             "ServerMetadata": Unary(v2.ServerMetadataRequest, v2.ServerMetadataResponse, methods.server_metadata),
             "ModelMetadata": Unary(v2.ModelMetadataRequest, v2.ModelMetadataResponse, methods.model_metadata),
             "ModelConfig": Unary(v2.ModelConfigRequest, v2.ModelConfigResponse, methods.model_config),
             "ModelStatistics": Unary(v2.ModelStatisticsRequest, v2.ModelStatisticsResponse, methods.model_statistics),
             "RepositoryIndex": Unary(v2.RepositoryIndexRequest, v2.RepositoryIndexResponse, methods.repository_index),
-            "RepositoryModelLoad": Unary(v2.RepositoryModelLoadRequest, v2.RepositoryModelLoadResponse, methods.load),
+            "RepositoryModelLoad": Unary(
+                v2.RepositoryModelLoadRequest, v2.RepositoryModelLoadResponse, methods.load, Scope.SUBMIT
+            ),
             "RepositoryModelUnload": Unary(
-                v2.RepositoryModelUnloadRequest, v2.RepositoryModelUnloadResponse, methods.unload
+                v2.RepositoryModelUnloadRequest, v2.RepositoryModelUnloadResponse, methods.unload, Scope.SUBMIT
             ),
         },
     )

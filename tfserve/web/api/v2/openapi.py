@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from tfserve.access.principals import Scope
 from tfserve.web.api.endpoint import JSON, Endpoint, Schema, required
 from tfserve.web.api.v2.requests import IndexRequest, InferRequest, RepositoryRequest
 
@@ -45,7 +47,7 @@ def _repository(path: str, name: str, summary: str) -> Endpoint:
     )  # fmt: skip
 
 
-ENDPOINTS = [
+_ROWS = [
     _get("/health/live", "live", "check whether the server is alive", "live", "ready"),
     _get(
         "/health/ready", "ready", "check whether the server is ready: 503 while it starts or stops",
@@ -62,3 +64,13 @@ ENDPOINTS = [
     _repository("load", "load", "deploy the last deployed model again"),
     _repository("unload", "unload", "undeploy a model"),
 ]  # fmt: skip
+
+
+def _scope(row: Endpoint) -> Scope | None:
+    """Health checks need no token; what changes a deployment needs more than predictions."""
+    if row.path.startswith("/v2/health/"):
+        return None
+    return Scope.SUBMIT if row.name in ("v2_load", "v2_unload") else Scope.PREDICT
+
+
+ENDPOINTS = [replace(row, scope=_scope(row)) for row in _ROWS]

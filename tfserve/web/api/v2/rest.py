@@ -8,6 +8,7 @@ from typing import NamedTuple, NoReturn
 
 from starlette.types import Receive, Scope, Send
 
+from tfserve.access.principals import PREDICT, PRINCIPAL, SUBMIT
 from tfserve.errors import NotFound, Unavailable, Unsupported
 from tfserve.ipc.messages import IsReady
 from tfserve.web.api.endpoint import Context
@@ -22,6 +23,7 @@ from tfserve.web.http.server import CONNECTION, HttpConnection
 from tfserve.web.predictions.live_models import Model
 from tfserve.web.predictions.request import Caller
 
+HEALTH = "/v2/health/"
 MODELS = "/v2/models/"
 INFER = "/infer"
 NOT_OFFERED = ("trace", "logging", "systemsharedmemory", "cudasharedmemory", "generate", "generate_stream")
@@ -49,6 +51,8 @@ class V2:
 
     async def _answer(self, scope: Scope, receive: Receive) -> RestResponse:
         path: str = scope["path"]
+        if not path.startswith(HEALTH):
+            PRINCIPAL.get().require(PREDICT)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if path.endswith(INFER) and path.startswith(MODELS):
             if scope["method"] != "POST":
@@ -119,6 +123,7 @@ class V2:
             return Route("POST", partial(self._index, scope))
         name, slash, verb = rest.removeprefix("models/").rpartition("/")
         if rest.startswith("models/") and slash and verb in ("load", "unload"):
+            PRINCIPAL.get().require(SUBMIT)
             return Route("POST", partial(self._load if verb == "load" else self._unload, name, scope))
         if "/models/" in rest:
             raise Unsupported("This server has a single repository. Omit its name from the path.")

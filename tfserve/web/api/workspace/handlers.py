@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.db import reads, training_tasks
 from tfserve.db.models import FINISHED, Job, Workspace
 from tfserve.errors import Invalid, NoSuchWorkspace
@@ -39,13 +40,17 @@ from tfserve.web.api.workspace.job_json import job_result, job_status, result_of
 from tfserve.web.api.workspace.names import new_workspace_name, workspace_name
 from tfserve.web.database_reads import read
 
-ENDPOINTS = Table(Format.ENVELOPE)
+ENDPOINTS = Table(Format.ENVELOPE, Scope.SUBMIT)
 
 TASK = "task:"
 
 
 @ENDPOINTS.post(
-    "/json_test/", msgspec.Raw, summary="echo the request, to check that it is sent correctly", returns="the same JSON"
+    "/json_test/",
+    msgspec.Raw,
+    summary="echo the request, to check that it is sent correctly",
+    returns="the same JSON",
+    scope=Scope.PREDICT,
 )
 async def json_test(_: Context, request: msgspec.Raw) -> msgspec.Raw:
     return request
@@ -60,6 +65,7 @@ async def json_test(_: Context, request: msgspec.Raw) -> msgspec.Raw:
     bool,
     summary="turn the workspace service on",
     returns="true if it was off; the service is on when the server starts",
+    scope=Scope.ADMIN,
 )
 async def create(context: Context, _: requests.Empty) -> bool:
     return await context.line.ask(SetService(on=True))
@@ -71,6 +77,7 @@ async def create(context: Context, _: requests.Empty) -> bool:
     bool,
     summary="turn the workspace service off and destroy every workspace",
     returns="true if it was on; until /create/, workspace requests fail with 409",
+    scope=Scope.ADMIN,
 )
 async def destroy(context: Context, _: requests.Empty) -> bool:
     return await context.line.ask(SetService(on=False))
@@ -87,6 +94,8 @@ async def destroy(context: Context, _: requests.Empty) -> bool:
     returns="the name of the workspace",
 )
 async def create_workspace(context: Context, request: requests.CreateWorkspace) -> str:
+    if request.name is None or not PRINCIPAL.get().sees_workspace(request.name):
+        PRINCIPAL.get().require_all_workspaces()
     name = None if request.name is None else new_workspace_name(request.name)
     return await context.line.ask(CreateWorkspace(name=name, type=request.type))
 
@@ -99,6 +108,8 @@ async def create_workspace(context: Context, request: requests.CreateWorkspace) 
     returns="true if something was destroyed",
 )
 async def destroy_workspace(context: Context, request: requests.DestroyWorkspace) -> bool:
+    if request.name is None:
+        PRINCIPAL.get().require_all_workspaces()
     name = None if request.name is None else workspace_name(request.name)
     return await context.line.ask(DestroyWorkspace(name=name))
 
@@ -116,10 +127,16 @@ async def restart_workspace(context: Context, request: requests.OneWorkspace) ->
 
 
 @ENDPOINTS.post(
-    "/get_workspace/", requests.Empty, list[str], summary="list the workspaces", returns="the names of the workspaces"
+    "/get_workspace/",
+    requests.Empty,
+    list[str],
+    summary="list the workspaces",
+    returns="the names of the workspaces",
+    scope=Scope.PREDICT,
 )
 async def get_workspace(context: Context, _: requests.Empty) -> list[str]:
-    return await context.line.ask(ListWorkspaces())
+    names = await context.line.ask(ListWorkspaces())
+    return PRINCIPAL.get().visible(names)
 
 
 @ENDPOINTS.post(
@@ -132,6 +149,7 @@ async def get_workspace(context: Context, _: requests.Empty) -> list[str]:
         "CUR_JOB_NUM the current or last started job, FIN_JOB_NUM the last finished one (-1 before the "
         "first), JOB_COUNT the number of queued jobs; also folder, pid, memory and deployment"
     ),
+    scope=Scope.PREDICT,
 )
 async def get_status(context: Context, request: requests.OneWorkspace) -> dict[str, Any]:
     return await context.line.ask(GetWorkspace(name=workspace_name(request.name)))
@@ -230,6 +248,7 @@ async def undeploy(context: Context, request: requests.Undeploy) -> dict[str, An
     summary="run the deployed model on input data",
     returns="the job; its result is a list with one value per fetched tensor, in order",
     submits_job=True,
+    scope=Scope.PREDICT,
 )
 async def predict(context: Context, request: requests.Predict) -> dict[str, Any]:
     fetches = [request.fetches] if isinstance(request.fetches, str) else request.fetches
@@ -257,7 +276,12 @@ async def cancel_job(context: Context, request: requests.CancelJob) -> dict[str,
 
 
 @ENDPOINTS.post(
-    "/get_job/", requests.OneWorkspace, int, summary="count the queued jobs", returns="number of queued jobs"
+    "/get_job/",
+    requests.OneWorkspace,
+    int,
+    summary="count the queued jobs",
+    returns="number of queued jobs",
+    scope=Scope.PREDICT,
 )
 async def get_job(context: Context, request: requests.OneWorkspace) -> int:
     status = await context.line.ask(GetWorkspace(name=workspace_name(request.name)))
@@ -270,6 +294,7 @@ async def get_job(context: Context, request: requests.OneWorkspace) -> int:
     bool,
     summary="check whether a job has finished",
     returns="true if it has finished, with any outcome",
+    scope=Scope.PREDICT,
 )
 async def get_finish(context: Context, request: requests.GetFinish) -> bool:
     return (await _job_of(context, request.name, request.job)).state in FINISHED
@@ -281,6 +306,7 @@ async def get_finish(context: Context, request: requests.GetFinish) -> bool:
     Any,
     summary="get the result of one job, or of all finished jobs",
     returns="the job's result (null while it is running), or the results of all finished jobs in job-number order",
+    scope=Scope.PREDICT,
 )
 async def get_result(context: Context, request: requests.GetResult) -> msgspec.Raw | list[msgspec.Raw]:
     if request.job is not None:
@@ -299,6 +325,7 @@ async def get_result(context: Context, request: requests.GetResult) -> msgspec.R
         "{name: value}, null for a name that is not set; the full value while the workspace is idle, "
         "otherwise from the snapshot of the last finished script"
     ),
+    scope=Scope.PREDICT,
 )
 async def get_variable(context: Context, request: requests.GetVariable) -> msgspec.Raw | dict[str, msgspec.Raw]:
     names = [request.variable] if isinstance(request.variable, str) else request.variable

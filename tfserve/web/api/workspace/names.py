@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from tfserve.errors import Invalid
+from tfserve.access.principals import PRINCIPAL
+from tfserve.errors import Invalid, NoSuchWorkspace
 
 MAX_LENGTH = 100
 PUNCTUATION = " ._-"
@@ -31,12 +32,18 @@ with a space or contain invisible characters."""
 
 
 def workspace_name(name: str) -> str:
-    """The name in Unicode form NFC, so that é is the same however it was typed. Raises `BadName`."""
+    """The name in Unicode form NFC, so that é is the same however it was typed, if the caller may know of it.
+
+    Raises `BadName`, `NoSuchWorkspace`.
+    """
     normal = unicodedata.normalize("NFC", name)
     if not 0 < len(normal) <= MAX_LENGTH or normal.startswith(".") or normal.isspace():
         raise BadName(name=name[: MAX_LENGTH + 1])
     if not all(char in PUNCTUATION or unicodedata.category(char).startswith(CATEGORIES) for char in normal):
         raise BadName(name=name)
+    principal = PRINCIPAL.get()
+    if not principal.sees_workspace(normal):
+        raise NoSuchWorkspace(normal, principal.workspaces or ())
     return normal
 
 

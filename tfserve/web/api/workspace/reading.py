@@ -13,6 +13,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.db import reads
 from tfserve.db.models import Job
 from tfserve.errors import Invalid, Unavailable, nearest
@@ -29,7 +30,7 @@ MAX_INT = 2**63 - 1
 
 E = TypeVar("E", bound=StrEnum)
 
-ENDPOINTS = Table(Format.ENVELOPE)
+ENDPOINTS = Table(Format.ENVELOPE, Scope.PREDICT)
 
 JOB_ID: Schema = {"type": "integer", "minimum": 1, "description": "the job's `id`"}
 OFFSET: Schema = {"type": "integer", "minimum": 0, "default": 0}
@@ -178,7 +179,9 @@ async def server(context: Context, request: Request) -> dict[str, Any]:
     if "since" in query:
         since, wait_s = number(query["since"], "since"), number(query.get("wait", "15"), "wait", most=MAX_WAIT_S)
         await context.line.ask(WaitChange(since=since, wait_s=wait_s))
-    return await context.line.ask(GetServer())
+    found = await context.line.ask(GetServer())
+    visible = PRINCIPAL.get().sees_workspace
+    return found | {"workspaces": [each for each in found["workspaces"] if visible(each["name"])]}
 
 
 # --- parts

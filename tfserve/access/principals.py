@@ -1,0 +1,91 @@
+"""Principals and scopes: who sends the current request, and what it may do and see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tfserve.errors import Forbidden
+
+
+class Scope(StrEnum):
+    """What a token allows. An endpoint requires one scope."""
+
+    PREDICT = "predict"
+    """Predictions, and reading the workspaces."""
+    SUBMIT = "submit"
+    """Jobs, deployments and files. Includes `PREDICT`."""
+    TRAIN = "train"
+    """Training tasks."""
+    ADMIN = "admin"
+    """Everything, including tokens and the server itself."""
+
+
+_INCLUDED = {Scope.ADMIN: frozenset(Scope), Scope.SUBMIT: frozenset({Scope.SUBMIT, Scope.PREDICT})}
+
+
+# Where `Scope` means an ASGI scope.
+PREDICT, SUBMIT, TRAIN = Scope.PREDICT, Scope.SUBMIT, Scope.TRAIN
+
+
+class ScopeRequired(Forbidden):
+    """This requires a token with the scope {scope!r}; {name!r} has {given}."""
+
+
+class WorkspaceRequired(Forbidden):
+    """The token {name!r} is restricted to some workspaces. Name one of them: {workspaces}."""
+
+
+def expanded(scopes: Iterable[str]) -> frozenset[Scope]:
+    """The scopes with those that they include. Raises `ValueError`."""
+    given = frozenset(map(Scope, scopes))
+    return given.union(*(_INCLUDED.get(scope, ()) for scope in given))
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The sender of a request."""
+
+    name: str
+    owner: str
+    """Recorded with the trainings and uploads that it creates. Unique, and stays the same when a token is rotated."""
+    scopes: frozenset[Scope]
+    workspaces: frozenset[str] | None = None
+    """The only workspaces that exist for it; None: all."""
+
+    @property
+    def is_admin(self) -> bool:
+        return Scope.ADMIN in self.scopes
+
+    def require(self, scope: Scope) -> None:
+        """Raises `ScopeRequired`."""
+        if scope not in self.scopes:
+            given = ", ".join(sorted(self.scopes)) or "none"
+            raise ScopeRequired(scope=str(scope), name=self.name, given=given)
+
+    def require_all_workspaces(self) -> None:
+        """For requests that concern no workspace in particular. Raises `WorkspaceRequired`."""
+        if self.workspaces is not None:
+            raise WorkspaceRequired(name=self.name, workspaces=", ".join(sorted(self.workspaces)) or "none")
+
+    def sees_workspace(self, name: str) -> bool:
+        return self.workspaces is None or name in self.workspaces
+
+    def visible(self, names: Iterable[str]) -> list[str]:
+        """The workspaces among `names` that exist for this principal, in the same order."""
+        return [name for name in names if self.sees_workspace(name)]
+
+    def sees_owned_by(self, owner: str) -> bool:
+        """What was created without authentication belongs to nobody, so everybody sees it."""
+        return owner in ("", self.owner) or self.is_admin
+
+
+EVERYBODY = Principal("everybody", "", frozenset(Scope))
+"""Every sender while authentication is off, and the server itself."""
+ANONYMOUS = Principal("anonymous", "anonymous", frozenset(), frozenset())
+"""A sender without credentials, for pages that let people log in."""
+
+PRINCIPAL: ContextVar[Principal] = ContextVar("principal", default=EVERYBODY)
+"""The sender of the current request. The edges of the web process set it before anything else sees the request."""

@@ -1,0 +1,1 @@
+"""Access control at the edges of the web process."""

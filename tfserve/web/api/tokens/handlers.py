@@ -1,0 +1,80 @@
+"""The endpoints of the token API. The secret of a token is in the response that creates it, and nowhere else."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from tfserve.access import durations
+from tfserve.access.principals import PRINCIPAL, Scope
+from tfserve.ipc import messages
+from tfserve.ipc.messages import CreatePasswordLink, ListTokens, NewToken, RevokeToken, TokenInfo
+from tfserve.web.api.endpoint import Context, Format, Schema, Table
+from tfserve.web.api.json_requests import Reader
+from tfserve.web.api.tokens import requests
+from tfserve.web.api.workspace.names import workspace_name
+from tfserve.web.http.bodies import read_body
+
+ENDPOINTS = Table(Format.ENVELOPE, Scope.ADMIN)
+
+NAME: dict[str, Schema] = {"name": {"type": "string", "description": "name of the token"}}
+_ROTATION = Reader(requests.RotateToken)
+
+
+@ENDPOINTS.post(
+    "/tokens/",
+    requests.CreateToken,
+    NewToken,
+    summary="create an access token; from the first one on, every request needs a token",
+    returns="{token, info}: the token, which is shown only now, and what is known of it",
+    needs_body=True,
+)
+async def create_token(context: Context, request: requests.CreateToken) -> NewToken:
+    return await context.line.ask(
+        messages.CreateToken(
+            name=request.name,
+            scopes=request.scopes,
+            workspaces=None if request.workspaces is None else [*map(workspace_name, request.workspaces)],
+            expires_s=None if request.expires is None else durations.seconds(request.expires, "expires"),
+            created_by=PRINCIPAL.get().name,
+        )
+    )
+
+
+@ENDPOINTS.get("/tokens/", summary="list the access tokens", returns="the tokens, newest first, without their secrets")
+async def list_tokens(context: Context, _: Request) -> list[TokenInfo]:
+    return await context.line.ask(ListTokens())
+
+
+@ENDPOINTS.post(
+    "/tokens/{name}/rotate",
+    requests.RotateToken,
+    NewToken,
+    summary="give a token a new secret; the old one stays valid for a grace period",
+    returns="{token, info}: the new token, which is shown only now",
+    parameters=NAME,
+    reads_body=True,
+)
+async def rotate_token(context: Context, request: Request) -> NewToken:
+    body = await read_body(request.scope, request.receive, context.settings)
+    grace = _ROTATION.read(body, []).grace
+    grace_s = 0 if grace == "0s" else durations.seconds(grace, "grace")
+    return await context.line.ask(messages.RotateToken(name=request.path_params["name"], grace_s=grace_s))
+
+
+@ENDPOINTS.post(
+    "/tokens/{name}/revoke",
+    summary="revoke a token, in all processes before the response",
+    returns="the token",
+    parameters=NAME,
+)
+async def revoke_token(context: Context, request: Request) -> TokenInfo:
+    return await context.line.ask(RevokeToken(name=request.path_params["name"]))
+
+
+@ENDPOINTS.post(
+    "/password_link/",
+    summary="make a link that sets the password of the pages' administrator, once, within a day",
+    returns="the path of the page",
+)
+async def make_password_link(context: Context, _: Request) -> str:
+    return await context.line.ask(CreatePasswordLink())

@@ -1,0 +1,156 @@
+"""Log-in: one administrator, whose password is set with a link that works once. Sessions are signed cookies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.sync import markcoroutinefunction
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, authenticate, login, logout
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.template.loader import render_to_string
+from django.utils.crypto import constant_time_compare
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_http_methods, require_POST
+
+from tfserve.access.principals import ANONYMOUS, PRINCIPAL, Principal, Scope, expanded
+from tfserve.db.models import User
+from tfserve.errors import Forbidden
+from tfserve.ipc.messages import SetPassword
+from tfserve.web.access.authentication import address_of
+from tfserve.web.database_reads import read
+from tfserve.web.pages.middleware import error_page
+
+Respond = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+
+OPEN = ("/pages/login/", "/pages/password/")
+"""Pages for people who are not logged in."""
+BACKEND = f"{__name__}.PasswordBackend"
+
+
+class PasswordBackend:
+    """Django's authentication backend for `db.models.User`."""
+
+    def authenticate(self, _: HttpRequest | None, username: str = "", password: str = "") -> User | None:
+        """As slow for an unknown name as for a wrong password, so that nobody can find out which names exist."""
+        user = User.objects.filter(username=username).first()
+        if user is None:
+            make_password(password)
+            return None
+        return user if user.check_password(password) else None
+
+    def get_user(self, user_id: int) -> User | None:
+        return User.objects.filter(pk=user_id).first()
+
+
+class LogInRequired:
+    """Django middleware: shows the log-in form, with status 401, to whoever has neither a session nor a token."""
+
+    async_capable, sync_capable = True, False
+
+    def __init__(self, get_response: Respond) -> None:
+        self._get_response = get_response
+        markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.path in OPEN:
+            return await self._get_response(request)
+        principal = PRINCIPAL.get()
+        if principal is ANONYMOUS:
+            found = await read(_of_session, request)
+            if found is None:
+                return await _form(request, next_path=request.get_full_path(), status=401)
+            principal = found
+            PRINCIPAL.set(found)
+        try:
+            principal.require(Scope.ADMIN)  # pages show everything of all workspaces
+        except Forbidden as error:
+            return await error_page(error)
+        return await self._get_response(request)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+async def log_in(request: ASGIRequest) -> HttpResponseBase:
+    """Checks name and password. A failure is logged and slowed down, like a refused token."""
+    next_path = _safe(request, request.POST.get("next") or request.GET.get("next") or "/")
+    if request.method != "POST":
+        return await _form(request, next_path=next_path)
+    name, password = request.POST.get("username", ""), request.POST.get("password", "")
+    user = await read(lambda: authenticate(request, username=name, password=password))
+    if user is None:
+        await request.scope["failed_attempts"].note(address_of(request.scope), "wrong password")
+        return await _form(request, next_path=next_path, problem="Wrong user name or password.", status=401)
+    await read(login, request, user, BACKEND)
+    return HttpResponseRedirect(next_path)
+
+
+@require_POST
+async def log_out(request: HttpRequest) -> HttpResponseBase:
+    await read(logout, request)
+    return HttpResponseRedirect("/pages/login/")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+async def set_password(request: ASGIRequest) -> HttpResponseBase:
+    """The page of the one-time link."""
+    code = request.POST.get("code") or request.GET.get("code", "")
+    if request.method != "POST":
+        return await _password_form(request, code)
+    password = request.POST.get("password", "")
+    if password != request.POST.get("again", ""):
+        return await _password_form(request, code, ["The two passwords differ."])
+    try:
+        validate_password(password)
+    except ValidationError as error:
+        return await _password_form(request, code, error.messages)
+    hashed = await asyncio.to_thread(make_password, password)
+    try:
+        await request.scope["line"].ask(SetPassword(code=code, password_hash=hashed))
+    except Forbidden as error:
+        await request.scope["failed_attempts"].note(address_of(request.scope), "wrong password link")
+        return await _password_form(request, "", [error.message], status=403)
+    return HttpResponseRedirect("/pages/login/")
+
+
+async def csrf_failure(request: HttpRequest, **_: Any) -> HttpResponseBase:
+    """The form was sent by another site, or the page is older than the cookie."""
+    return await _render(request, "pages/outage.html", {"reason": "The form is too old. Load the page again."}, 403)
+
+
+# --- parts
+
+
+def _of_session(request: HttpRequest) -> Principal | None:
+    """Django's own `get_user` needs the tables of `django.contrib.auth`, which this server does not have."""
+    user = User.objects.filter(pk=request.session.get(SESSION_KEY)).first()
+    given = request.session.get(HASH_SESSION_KEY, "")
+    if user is None or not constant_time_compare(given, user.get_session_auth_hash()):
+        return None
+    return Principal(user.username, f"user:{user.username}", expanded([Scope.ADMIN]))
+
+
+def _safe(request: HttpRequest, path: str) -> str:
+    """The path, or `/` for an address of another server."""
+    return path if url_has_allowed_host_and_scheme(path, {request.get_host()}) else "/"
+
+
+async def _form(request: HttpRequest, *, next_path: str, problem: str = "", status: int = 200) -> HttpResponse:
+    return await _render(request, "pages/login.html", {"next": next_path, "problem": problem}, status)
+
+
+async def _password_form(
+    request: HttpRequest, code: str, problems: list[str] | None = None, status: int | None = None
+) -> HttpResponse:
+    context = {"code": code, "problems": problems or []}
+    return await _render(request, "pages/password.html", context, status or (400 if problems else 200))
+
+
+async def _render(request: HttpRequest, template: str, context: dict[str, Any], status: int) -> HttpResponse:
+    html = await asyncio.to_thread(render_to_string, template, context, request)
+    return HttpResponse(html, status=status, headers={"Cache-Control": "no-store"})
