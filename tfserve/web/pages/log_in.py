@@ -118,9 +118,10 @@ async def set_password(request: ASGIRequest) -> HttpResponseBase:
     return HttpResponseRedirect("/pages/login/")
 
 
-async def csrf_failure(request: HttpRequest, **_: Any) -> HttpResponseBase:
-    """The form was sent by another site, or the page is older than the cookie."""
-    return await _render(request, "pages/outage.html", {"reason": "The form is too old. Load the page again."}, 403)
+def csrf_failure(request: HttpRequest, **_: Any) -> HttpResponseBase:
+    """The form was sent by another site, or the page is older than the cookie. Django calls this outside a view."""
+    reason = "The form came from another site or is too old. Load the page again."
+    return HttpResponse(render_to_string("pages/outage.html", {"reason": reason}, request), status=403)
 
 
 # --- parts
@@ -128,7 +129,7 @@ async def csrf_failure(request: HttpRequest, **_: Any) -> HttpResponseBase:
 
 def _of_session(request: HttpRequest) -> Principal | None:
     """Django's own `get_user` needs the tables of `django.contrib.auth`, which this server does not have."""
-    user = User.objects.filter(pk=request.session.get(SESSION_KEY)).first()
+    user = User.objects.filter(pk=request.session.get(SESSION_KEY, 0)).first()
     given = request.session.get(HASH_SESSION_KEY, "")
     if user is None or not constant_time_compare(given, user.get_session_auth_hash()):
         return None

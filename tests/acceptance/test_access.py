@@ -1,0 +1,362 @@
+"""Tokens, scopes and log-in, as clients and administrators meet them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.acceptance.conftest import REPOSITORY, Server
+
+PASSWORD = "correct horse battery staple"
+
+
+def tfserve(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tfserve.cli", *arguments, "--data-dir", str(data_dir)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+
+
+def local_url(server: Server) -> str:
+    return server.url.replace("0.0.0.0", "127.0.0.1")
+
+
+def token(server: Server, name: str, *scopes: str, workspaces: list[str] | None = None) -> str:
+    """Makes a token with the local one, as the command line does."""
+    local = (server.data_dir / "local_token").read_text()
+    fields = {"name": name, "scopes": scopes, "workspaces": workspaces}
+    made = httpx.post(f"{local_url(server)}/tokens/", json=fields, headers={"X-API-Key": local})
+    assert made.status_code == 200, made.text
+    secret: str = made.json()["result"]["token"]
+    return secret
+
+
+def get(server: Server, number: int, headers: Any = None) -> httpx.Response:
+    """A request from an address of its own: the failures of one address slow down its next ones."""
+    transport = httpx.HTTPTransport(local_address=f"127.0.1.{number}")
+    with httpx.Client(base_url=server.url, timeout=60, transport=transport) as client:
+        return client.get("/v2", headers=headers)
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server with two web processes, as a revocation must reach both."""
+    data_dir = tmp_path_factory.mktemp("access") / "data"
+    made = Server(data_dir, "--auth", "on", "--web-processes", "2", "--no-warm-spare")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def admin(server: Server) -> Iterator[httpx.Client]:
+    secret = token(server, "root", "admin")
+    with httpx.Client(base_url=server.url, headers=bearer(secret), timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def shop(server: Server, admin: httpx.Client) -> Iterator[dict[str, httpx.Client]]:
+    """Clients by scope, restricted to the workspace `shop`; `garden` is another."""
+    for name in ("shop", "garden"):
+        assert admin.post("/create_workspace/", json={"name": name}).status_code == 200
+    clients = {}
+    for scope in ("predict", "submit", "train"):
+        headers = bearer(token(server, f"shop-{scope}", scope, workspaces=["shop"]))
+        clients[scope] = httpx.Client(base_url=server.url, timeout=60, headers=headers)
+    yield clients
+    for client in clients.values():
+        client.close()
+
+
+# --- who gets in
+
+
+ROUTES = [
+    ("GET", "/"), ("POST", "/"), ("GET", "/?taskId=x"), ("GET", "/pages/jobs/1/"), ("GET", "/pages/events"),
+    ("GET", "/metrics"), ("GET", "/monitoring/prometheus/metrics"), ("GET", "/openapi.json"), ("GET", "/jobs/"),
+    ("POST", "/push_job/"), ("POST", "/predict/"), ("POST", "/destroy/"), ("GET", "/tasks/"), ("POST", "/tasks/"),
+    ("GET", "/v1/models"), ("POST", "/v1/models/m:predict"), ("GET", "/v2"), ("POST", "/v2/models/m/infer"),
+    ("POST", "/v2/repository/index"), ("GET", "/tokens/"), ("POST", "/tokens/"), ("POST", "/password_link/"),
+    ("GET", "/nothing"), ("DELETE", "/jobs/1"), ("PUT", "/v1/models/m"), ("HEAD", "/v2"), ("HEAD", "/jobs/"),
+    ("GET", "/static/../jobs/"), ("GET", "/v2/health/../models"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_no_route_answers_without_a_token(server: Server, method: str, path: str) -> None:
+    answer = server.http.request(method, path)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    if method != "HEAD":
+        assert "token" in answer.json().get("error", answer.text) or "token" in answer.text
+
+
+WRONG = [
+    {"Authorization": "Bearer tfs_" + "A" * 43}, {"Authorization": "Bearer x"}, {"Authorization": "Basic YTpi"},
+    {"Authorization": "Bearer " + "x" * 8000}, {"X-API-Key": ""}, {"X-API-Key": "\xff"},
+    {"Authorization": "tfs_"}, {"X-API-Key": "' OR 1=1 --"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(WRONG)))
+def test_wrong_credentials_are_refused_and_never_logged(server: Server, number: int) -> None:
+    headers = {name: value.encode("latin-1") for name, value in WRONG[number].items()}
+    answer = get(server, number + 1, headers)
+    assert answer.status_code == 401
+    secret = WRONG[number].get("Authorization", "").removeprefix("Bearer ")
+    assert len(secret) < 10 or secret not in server.log
+
+
+def test_who_guesses_waits_longer_and_longer(server: Server) -> None:
+    """Over one connection, because each process counts for itself."""
+    transport = httpx.HTTPTransport(local_address="127.0.1.99")
+    with httpx.Client(base_url=server.url, timeout=60, transport=transport) as client:
+        answers = [client.get("/v2", headers=bearer("guess")) for _ in range(8)]
+        assert {answer.status_code for answer in answers} == {401}
+        assert answers[7].elapsed.total_seconds() >= 1.0 > answers[4].elapsed.total_seconds()
+        assert "refused token from 127.0.1.99 (8 in a row)" in server.log
+        assert client.get("/v2", headers=bearer(token(server, "right", "predict"))).status_code == 200
+
+
+def test_health_needs_no_token(server: Server) -> None:
+    assert server.http.get("/v2/health/live").status_code == 200
+    assert server.http.get("/v2/health/ready").status_code == 200
+
+
+def test_both_headers_work(server: Server, admin: httpx.Client) -> None:
+    secret = token(server, "both", "predict")
+    for headers in (bearer(secret), {"X-API-Key": secret}, {"authorization": f"bearer {secret}"}):
+        assert server.http.get("/v2", headers=headers).status_code == 200
+    assert admin.get("/v2").json()["name"] == "tfserve"
+
+
+# --- scopes and workspaces
+
+
+def test_a_scope_allows_its_requests_and_no_others(shop: dict[str, httpx.Client]) -> None:
+    status = {"name": "shop"}
+    job = {"name": "shop", "job": "x = 1", "type": 1, "timeout": 30}
+    expected = {"predict": (200, 403, 403), "submit": (200, 200, 403), "train": (403, 403, 200)}
+    for scope, client in shop.items():
+        found = (
+            client.post("/get_status/", json=status).status_code,
+            client.post("/push_job/", json=job).status_code,
+            client.get("/tasks/").status_code,
+        )
+        assert found == expected[scope], scope
+    refused = shop["predict"].post("/push_job/", json=job).json()
+    assert refused["error"]["code"] == "forbidden"
+    assert "'submit'" in refused["result"]
+    for client in shop.values():
+        assert client.get("/tokens/").status_code == 403
+        assert client.post("/tokens/", json={"name": "more", "scopes": ["admin"]}).status_code == 403
+        assert client.get("/", headers={"Accept": "text/html"}).status_code == 403
+        assert client.post("/destroy/").status_code == 403
+        assert client.get("/metrics").status_code == 403
+
+
+def test_other_workspaces_do_not_exist_for_a_restricted_token(
+    admin: httpx.Client, shop: dict[str, httpx.Client]
+) -> None:
+    client = shop["submit"]
+    made = admin.post("/push_job/", json={"name": "garden", "job": "secret = 1", "type": 1, "timeout": 30}).json()
+    job_id = made["result"]["id"]
+    assert client.post("/get_workspace/", json={}).json()["result"] == ["shop"]
+    assert [each["name"] for each in client.get("/server/").json()["result"]["workspaces"]] == ["shop"]
+    assert "garden" not in client.get("/jobs/").text
+    assert client.get(f"/jobs/{job_id}").status_code == client.get(f"/jobs/{job_id + 999}").status_code == 404
+    assert client.get(f"/jobs/{job_id}/output").status_code == 404
+    assert client.get("/jobs/", params={"name": "garden"}).status_code == 404
+    for path in ("/get_status/", "/get_variable/", "/get_result/", "/predict/", "/destroy_workspace/", "/undeploy/"):
+        more = {"/get_variable/": {"variable": "x"}, "/predict/": {"fetches": "y:0"}}.get(path, {})
+        missing = client.post(path, json={"name": "no-such", **more})
+        other = client.post(path, json={"name": "garden", **more})
+        assert other.status_code == missing.status_code == 404, path
+        assert other.json()["result"] == missing.json()["result"].replace("no-such", "garden")
+    for path in ("/create_workspace/", "/destroy_workspace/"):
+        assert client.post(path, json={}).status_code == 403
+    assert client.post("/create_workspace/", json={"name": "gardem"}).status_code == 403
+
+
+def test_hints_do_not_name_other_workspaces(server: Server, admin: httpx.Client) -> None:
+    """The supervisor suggests similar names; a token for `gardens`, which does not exist yet, must not see any."""
+    secret = token(server, "hints", "submit", workspaces=["gardens"])
+    answer = httpx.post(f"{server.url}/get_status/", json={"name": "gardens"}, headers=bearer(secret))
+    assert answer.status_code == 404
+    assert "garden'" not in answer.text
+
+
+def test_repository_and_predictions_follow_the_same_rules(shop: dict[str, httpx.Client]) -> None:
+    predict, submit = shop["predict"], shop["submit"]
+    assert predict.post("/v2/repository/models/shop/load", json={}).status_code == 403
+    assert submit.post("/v2/repository/models/shop/load", json={}).status_code == 404
+    assert submit.post("/v2/repository/models/garden/load", json={}).status_code == 404
+    for name in ("shop", "garden", "no-such"):
+        assert predict.post(f"/v1/models/{name}:predict", json={"instances": [1]}).status_code == 404
+        assert predict.post(f"/v2/models/{name}/infer", json={"inputs": []}).status_code == 404
+    assert shop["train"].get("/v1/models").status_code == 403
+
+
+# --- the life of a token
+
+
+def test_a_revoked_token_ends_in_every_process_at_once(server: Server, admin: httpx.Client) -> None:
+    secret = token(server, "short", "predict")
+    # Each connection is served by one of the two processes.
+    assert {get(server, 100 + number, bearer(secret)).status_code for number in range(8)} == {200}
+    assert admin.post("/tokens/short/revoke").json()["result"]["state"] == "revoked"
+    assert {get(server, 100 + number, bearer(secret)).status_code for number in range(8)} == {401}
+    again = admin.post("/tokens/short/revoke")
+    assert again.status_code == 404
+    assert "short" in again.json()["result"]
+
+
+def test_a_rotated_token_has_a_grace_period(server: Server, admin: httpx.Client) -> None:
+    old = token(server, "turning", "predict")
+    new = admin.post("/tokens/turning/rotate", json={"grace": "1h"}).json()["result"]["token"]
+    assert {server.http.get("/v2", headers=bearer(each)).status_code for each in (old, new)} == {200}
+    newest = tfserve(server.data_dir, "token", "rotate", "turning", "--grace", "0s").stdout.strip()
+    assert server.http.get("/v2", headers=bearer(newest)).status_code == 200
+    assert {get(server, 120, bearer(each)).status_code for each in (old, new)} == {401}
+
+
+def test_an_expired_token_is_refused_and_makes_room_for_its_name(server: Server, admin: httpx.Client) -> None:
+    made = admin.post("/tokens/", json={"name": "brief", "scopes": ["predict"], "expires": "1s"}).json()["result"]
+    until = time.time() + 30
+    while get(server, 121, bearer(made["token"])).status_code == 200 and time.time() < until:
+        pass
+    assert get(server, 121, bearer(made["token"])).status_code == 401
+    again = admin.post("/tokens/", json={"name": "brief", "scopes": ["predict"]})
+    assert again.status_code == 200
+    states = [each["state"] for each in admin.get("/tokens/").json()["result"] if each["name"] == "brief"]
+    assert states == ["active", "revoked"]
+
+
+def test_the_last_use_is_recorded_and_the_secret_is_not_stored(server: Server, admin: httpx.Client) -> None:
+    secret = token(server, "used", "predict")
+    assert server.http.get("/v2", headers=bearer(secret)).status_code == 200
+
+    def last_use() -> Any:
+        return next(each for each in admin.get("/tokens/").json()["result"] if each["name"] == "used")
+
+    until = time.time() + 30
+    while "last_used_at" not in last_use() and time.time() < until:
+        pass
+    assert "last_used_at" in last_use()
+    stored = b"".join(file.read_bytes() for file in server.data_dir.glob("tfserve.sqlite3*"))
+    assert secret.encode() not in stored
+    assert secret not in server.log
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"name": "x", "scopes": []}, "at least one scope"),
+        ({"name": "x", "scopes": ["predic"]}, "did you mean 'predict'"),
+        ({"name": "a/b", "scopes": ["predict"]}, "valid token name"),
+        ({"name": "x", "scopes": ["predict"], "expires": "soon"}, "duration such as 90d"),
+        ({"name": "x", "scopes": ["predict"], "workspaces": []}, "at least one workspace"),
+        ({"name": "x", "scopes": ["admin"], "workspaces": ["shop"]}, "admin can use all workspaces"),
+        ({"name": "root", "scopes": ["predict"]}, "already a token"),
+    ],
+)
+def test_tokens_that_cannot_be_made(admin: httpx.Client, fields: dict[str, Any], problem: str) -> None:
+    answer = admin.post("/tokens/", json=fields)
+    assert answer.status_code in (400, 409)
+    assert problem in answer.json()["result"]
+
+
+# --- people
+
+
+def test_the_first_start_prints_a_link_that_sets_the_password_once(
+    server: Server, request: pytest.FixtureRequest
+) -> None:
+    link = re.search(r"admin +(\S+) sets the password", server.log)
+    assert link, server.log
+    browser = httpx.Client(base_url=server.url, headers={"Accept": "text/html"}, follow_redirects=True, timeout=60)
+    request.addfinalizer(browser.close)
+    form = browser.get("/")
+    assert form.status_code == 401
+    assert "Log in" in form.text
+    page = browser.get(link[1])
+    fields = {"code": link[1].partition("code=")[2], "csrfmiddlewaretoken": browser.cookies["tfserve_csrf"]}
+    origin = {"Origin": server.url}
+    assert page.status_code == 200
+    weak = browser.post("/pages/password/", data={**fields, "password": "12345", "again": "12345"}, headers=origin)
+    assert weak.status_code == 400
+    done = {**fields, "password": PASSWORD, "again": PASSWORD}
+    assert "Log in" in browser.post("/pages/password/", data=done, headers=origin).text
+    assert browser.post("/pages/password/", data=done, headers=origin).status_code == 403
+    log_in = {"username": "admin", "csrfmiddlewaretoken": browser.cookies["tfserve_csrf"], "next": "/"}
+    assert browser.post("/pages/login/", data={**log_in, "password": "x"}, headers=origin).status_code == 401
+    status = browser.post("/pages/login/", data={**log_in, "password": PASSWORD}, headers=origin)
+    assert status.status_code == 200
+    assert "Workspaces" in status.text
+    cookie = next(each for each in browser.cookies.jar if each.name == "tfserve_session")
+    assert cookie.has_nonstandard_attr("HttpOnly")
+    elsewhere = browser.post(
+        "/pages/login/", data={**log_in, "password": PASSWORD, "next": "//evil.example/"}, headers=origin
+    )
+    assert str(elsewhere.url).startswith(server.url)
+    without = httpx.post(f"{server.url}/pages/login/", data={"username": "admin", "password": PASSWORD})
+    assert without.status_code == 403
+
+
+def test_a_new_link_ends_the_sessions_of_the_old_password(server: Server) -> None:
+    link = tfserve(server.data_dir, "token", "link").stdout.strip()
+    assert link.startswith(f"{server.url}/pages/password/?code=")
+    assert httpx.get(link).status_code == 200
+
+
+# --- when authentication is on
+
+
+def test_the_first_token_closes_a_server_on_loopback(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", "--no-warm-spare")
+    try:
+        assert server.http.get("/v2").status_code == 200
+        secret = tfserve(server.data_dir, "token", "create", "first", "--scope", "predict").stdout.strip()
+        assert server.http.get("/v2").status_code == 401
+        assert server.http.get("/v2", headers=bearer(secret)).status_code == 200
+        local = (server.data_dir / "local_token").read_text()
+        assert server.http.post("/tokens/first/revoke", headers=bearer(local)).status_code == 200
+        assert server.http.get("/v2").status_code == 401  # closed, not open again
+    finally:
+        server.close()
+    assert tfserve(server.data_dir, "token", "create", "second", "--scope", "predict").returncode == 0
+    listed = tfserve(server.data_dir, "token", "list").stdout
+    assert re.search(r"second +predict +- +active", listed)
+    assert re.search(r"first +predict +- +revoked", listed)
+
+
+def test_an_address_that_others_reach_needs_tokens(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", "--no-warm-spare", host="0.0.0.0")
+    try:
+        url = local_url(server)
+        assert httpx.get(f"{url}/v2").status_code == 401
+        secret = token(server, "remote", "predict")
+        assert httpx.get(f"{url}/v2", headers=bearer(secret)).status_code == 200
+    finally:
+        server.close()
+
+
+def test_authentication_off_on_a_public_address_must_be_allowed(tmp_path: Path) -> None:
+    environment = {**os.environ, "TFSERVE_AUTH": "off"}
+    command = [sys.executable, "-m", "tfserve.cli", "serve", "0.0.0.0:0", "--data-dir", str(tmp_path / "data")]
+    refused = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert refused.returncode == 1
+    assert "TFSERVE_ALLOW_UNAUTHENTICATED=1" in refused.stderr
