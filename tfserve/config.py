@@ -75,6 +75,12 @@ class Settings:
     keep_alive_s: float = setting(75.0, "how long an idle connection is kept open")
     max_requests: int = setting(2000, "maximum concurrent requests per web process; beyond it: 503")
 
+    audit_log: str = setting("audit.jsonl", "audit log file, relative to the data folder; empty: off")
+    token_requests_per_s: float = setting(0.0, "maximum requests per second and token; beyond it: 429; 0: no limit")
+    token_bytes_in_flight: int = setting(
+        512 * MIB, "maximum total size of a token's requests in progress, per web process; beyond it: 429; 0: no limit"
+    )
+    token_jobs: int = setting(20_000, "maximum queued and running jobs per token; beyond it: 429; 0: no limit")
     access_log: str = setting("", "access log file, one JSON object per request; -: standard output; empty: off")
 
     @property
@@ -95,6 +101,10 @@ class Settings:
     def access_log_path(self) -> Path | None:
         """The path of the access log, if it goes to a file."""
         return Path(self.access_log).absolute() if self.access_log not in ("", STANDARD_OUTPUT) else None
+
+    @property
+    def audit_log_path(self) -> Path | None:
+        return self.data_path / self.audit_log if self.audit_log else None
 
     @property
     def is_loopback(self) -> bool:

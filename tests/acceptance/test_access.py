@@ -320,6 +320,92 @@ def test_a_new_link_ends_the_sessions_of_the_old_password(server: Server) -> Non
     assert httpx.get(link).status_code == 200
 
 
+def test_an_administrator_manages_tokens_on_a_page_and_sees_who_did_what(server: Server, admin: httpx.Client) -> None:
+    page = admin.get("/pages/tokens/", headers={"Accept": "text/html"})
+    assert page.status_code == 200
+    assert "tfs_" not in page.text
+    csrf = {"csrfmiddlewaretoken": page.cookies["tfserve_csrf"]}
+    form = {**csrf, "action": "create", "name": "by-hand", "scopes": ["predict", "train"], "expires": "7d"}
+    headers = {"Accept": "text/html", "Origin": server.url}
+    made = admin.post("/pages/tokens/", data=form, headers=headers)
+    secret = re.search(r"tfs_[\w-]{43}", made.text)
+    assert secret, made.text
+    assert server.http.get("/v2", headers=bearer(secret[0])).status_code == 200
+    again = admin.post("/pages/tokens/", data=form, headers=headers)
+    assert again.status_code == 409
+    assert "already a token" in again.text
+    assert admin.post(
+        "/pages/tokens/", data={**csrf, "action": "revoke", "name": "by-hand"}, headers=headers
+    ).is_success
+    assert get(server, 130, bearer(secret[0])).status_code == 401
+    assert admin.post("/pages/tokens/", data={"action": "revoke", "name": "root"}, headers=headers).status_code == 403
+    entries = admin.get("/audit/", params={"limit": 1000}).json()["result"]
+    done = [
+        (each["who"], each["action"], each["outcome"])
+        for each in entries
+        if each.get("resource", {}).get("name") == "by-hand"
+    ]
+    assert done == [
+        ("root", "revoke_token", "ok"), ("root", "create_token", "conflict"), ("root", "create_token", "ok")
+    ]  # fmt: skip
+    stored = (server.data_dir / "audit.jsonl").read_text()
+    assert "tfs_" not in stored
+    assert PASSWORD not in stored
+    assert "refused_token" in stored
+    assert '"client":"127.0.1.99"' in stored
+    shown = admin.get("/pages/audit/", headers={"Accept": "text/html"}).text
+    assert "revoke_token" in shown
+
+
+def test_jobs_and_refusals_are_in_the_audit_log_without_their_scripts(
+    server: Server, admin: httpx.Client, shop: dict[str, httpx.Client]
+) -> None:
+    job = {"name": "shop", "job": "password = 'hunter2'", "type": 1, "timeout": 30}
+    headers = {"X-Request-Id": "find-me"}
+    assert shop["submit"].post("/push_job/", json=job, headers=headers).status_code == 200
+    assert shop["predict"].post("/push_job/", json=job, headers=headers).status_code == 403
+    entries = [each for each in admin.get("/audit/").json()["result"] if each.get("request_id") == "find-me"]
+    assert [(each["who"], each["outcome"]) for each in entries] == [
+        ("shop-predict", "forbidden"),
+        ("shop-submit", "ok"),
+    ]
+    assert entries[1]["resource"] == {"name": "shop"}
+    assert "hunter2" not in (server.data_dir / "audit.jsonl").read_text()
+
+
+def test_html_in_names_is_shown_as_text(admin: httpx.Client) -> None:
+    admin.post("/tokens/<script>alert(1)</script>/revoke")
+    shown = admin.get("/pages/audit/", headers={"Accept": "text/html"})
+    assert "<script>alert" not in shown.text
+    assert (
+        "script-src" in shown.headers["content-security-policy"]
+        or "default-src 'self'" in shown.headers["content-security-policy"]
+    )
+
+
+# --- limits
+
+
+def test_a_token_that_sends_too_much_is_refused_and_others_are_not(tmp_path: Path) -> None:
+    limits = ("--token-requests-per-s", "5", "--token-jobs", "2", "--auth", "on", "--no-warm-spare")
+    server = Server(tmp_path / "data", *limits)
+    try:
+        busy, other = (bearer(token(server, name, "submit")) for name in ("busy", "other"))
+        answers = [server.http.get("/v2", headers=busy) for _ in range(20)]
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert refused
+        assert "busy" in refused[0].json()["error"]
+        assert refused[0].headers["retry-after"]
+        assert server.http.get("/v2", headers=other).status_code == 200
+        assert server.http.post("/create_workspace/", json={"name": "w"}, headers=other).status_code == 200
+        slow = {"name": "w", "job": "import time; time.sleep(60)", "type": 1, "timeout": 0}
+        statuses = [server.http.post("/push_job/", json=slow, headers=other).status_code for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        assert server.http.post("/restart_workspace/", json={"name": "w"}, headers=other).status_code in (200, 429)
+    finally:
+        server.close()
+
+
 # --- when authentication is on
 
 

@@ -15,6 +15,7 @@ from starlette.routing import Router
 
 from tfserve.config import Settings
 from tfserve.errors import NotFound
+from tfserve.web.access.audit_log import AuditLog
 from tfserve.web.api.endpoint import TEXT, Context, Endpoint, Format, Table
 from tfserve.web.api.guide import guide
 from tfserve.web.api.openapi import openapi
@@ -66,7 +67,7 @@ ROWS = [*JOBS, *TASKS, Endpoint("GET", "/elsewhere", "elsewhere", "get nothing",
 
 def respond(method: str, path: str, **options: Any) -> httpx.Response:
     nothing = cast(SupervisorClient, None), cast(Models, None)
-    app = RequestBoundary(Router(routes(ROWS, Context(*nothing, Settings(), Path("/")))))
+    app = RequestBoundary(Router(routes(ROWS, Context(*nothing, Settings(), Path("/"), AuditLog(None)))))
 
     async def scenario() -> httpx.Response:
         transport = httpx.ASGITransport(app)

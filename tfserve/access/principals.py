@@ -89,3 +89,5 @@ ANONYMOUS = Principal("anonymous", "anonymous", frozenset(), frozenset())
 
 PRINCIPAL: ContextVar[Principal] = ContextVar("principal", default=EVERYBODY)
 """The sender of the current request. The edges of the web process set it before anything else sees the request."""
+ADDRESS: ContextVar[str] = ContextVar("address", default="")
+"""The network address of that sender, for the audit log."""

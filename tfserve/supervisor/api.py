@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from tfserve import __version__
 from tfserve.config import Settings
 from tfserve.db import writes
-from tfserve.errors import QueueFull, Stopping, Unavailable, Unsupported, WorkspaceGivenUp
+from tfserve.errors import Overloaded, QueueFull, Stopping, Unavailable, Unsupported, WorkspaceGivenUp
 from tfserve.ipc.messages import (
     CancelJob,
     CancelTask,
@@ -54,6 +54,7 @@ from tfserve.supervisor.access import Access
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.jobs.journal import Journal
+from tfserve.supervisor.jobs.token_jobs import TokenJobs
 from tfserve.supervisor.jobs.training_queue import TrainingQueue
 from tfserve.supervisor.metrics import MetricsReader
 from tfserve.supervisor.processes.worker import Spare
@@ -99,6 +100,7 @@ class Api:
         self._access = access
         self._trainings = trainings
         self._metrics = metrics
+        self._token_jobs = TokenJobs(settings.token_jobs)
         self._started_at = time.time()
 
     async def handle(self, message: Message) -> Any:
@@ -222,8 +224,9 @@ class Api:
         self._refuse_when_stopping()
         try:
             self._refuse_when_full(workspace)
+            self._token_jobs.refuse_when_full(request.owner)
             recorded = await self._record(workspace, request)
-        except Unavailable:  # but a job that was accepted before is still accepted
+        except (Unavailable, Overloaded):  # but a job that was accepted before is still accepted
             known = await self._known(workspace, request)
             if known is None:
                 raise
@@ -258,6 +261,7 @@ class Api:
             output=self._workspaces.new_output(workspace, recorded.number),
             started=recorded.is_started,
         )
+        self._token_jobs.add(request.owner, job)
         self._workspaces.put(workspace, job)
         return job
 

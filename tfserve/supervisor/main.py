@@ -25,6 +25,7 @@ from tfserve import __version__, linux
 from tfserve.config import Settings, to_environment
 from tfserve.errors import Forbidden, Overloaded, TFserveError
 from tfserve.ipc.messages import GetAccessRules, GetModels
+from tfserve.supervisor.audit_rotation import rotate_regularly
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.lock import DataFolderLock
 from tfserve.supervisor.private_files import UMASK, make_private
@@ -208,6 +209,7 @@ class Supervisor:
         )  # fmt: skip
         web = [start_web() for _ in range(self._settings.web_processes)]
         spare.fill()
+        rotate_regularly(self._settings.audit_log_path)
         pruning = asyncio.get_running_loop().create_task(workspaces.prune_regularly())
         came_up = await self._started(web)
         if came_up:

@@ -38,8 +38,10 @@ from tfserve.ipc.messages import (
 )
 from tfserve.ipc.messages import Message as IpcMessage
 from tfserve.ipc.metrics import WebCounts
+from tfserve.web.access.audit_log import AuditLog
 from tfserve.web.access.authentication import Authentication
 from tfserve.web.access.authenticator import Authenticator, TokenMissing
+from tfserve.web.access.token_limits import TokenLimits
 from tfserve.web.api.endpoint import Context
 from tfserve.web.http.access_log import AccessLog
 from tfserve.web.http.guard import Guard
@@ -80,13 +82,14 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
         wake=lambda name: line.ask(WakeModel(workspace=name)),
     )
     access_log = AccessLog(settings.access_log) if settings.access_log else None
+    audit = AuditLog(settings.audit_log_path)
     connection = await Connection.open(line_socket, lambda message: _handle(models, authenticator, message))
     connection.lost.add_done_callback(lambda _: os._exit(0))  # cannot serve without the supervisor
     line = SupervisorClient(connection)
-    authenticator = Authenticator(connection.notify)
+    authenticator = Authenticator(connection.notify, audit)
     authenticator.apply(await line.ask(GetAccessRules()))
     await models.begin((await line.ask(GetModels())).models)
-    context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
+    context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd(), audit=audit)
     server = make_server(RequestBoundary(make_app(context, authenticator), access_log), settings)
     # uvicorn re-raises the signal that stopped it after its shutdown; this process still has clean-up to do then.
     signal.signal(signal.SIGTERM, _ignore)
@@ -141,7 +144,7 @@ def make_app(context: Context, authenticator: Authenticator) -> ASGIApp:
     from tfserve.web.api.v1.rest import V1
     from tfserve.web.api.v2.rest import V2
 
-    pages = Pages(cast(ASGIApp, get_asgi_application()), context.line, authenticator)
+    pages = Pages(cast(ASGIApp, get_asgi_application()), context, authenticator)
     own = routes(endpoints(), context)
     router = Router(
         [
@@ -156,7 +159,7 @@ def make_app(context: Context, authenticator: Authenticator) -> ASGIApp:
     )
     v1, v2 = V1(context.models, context.settings), V2(context)
     routes_ = Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router)
-    return Guard(Authentication(routes_, authenticator), context.settings)
+    return Guard(Authentication(routes_, authenticator, TokenLimits(context.settings)), context.settings)
 
 
 class Prefixes:
@@ -179,13 +182,16 @@ class Pages:
     Clients without `text/html` in their Accept header get errors as JSON, as everywhere else.
     """
 
-    def __init__(self, django_app: ASGIApp, line: SupervisorClient, authenticator: Authenticator) -> None:
+    def __init__(self, django_app: ASGIApp, context: Context, authenticator: Authenticator) -> None:
         self._django = django_app
-        self._line = line
-        self._failed_attempts = authenticator.failed_attempts
+        self._services = {
+            "line": context.line,
+            "audit": context.audit,
+            "failed_attempts": authenticator.failed_attempts,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope = {**scope, "line": self._line, "failed_attempts": self._failed_attempts}
+        scope = {**scope, **self._services}
         headers = Request(scope).headers
         is_browser = "text/html" in headers.get("accept", "") or "hx-request" in headers
         await self._django(scope, receive, send if is_browser else self._in_json(scope, send))

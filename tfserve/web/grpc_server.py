@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError, Message
 
-from tfserve.access.principals import ANONYMOUS, PRINCIPAL, Scope
+from tfserve.access.principals import ADDRESS, ANONYMOUS, PRINCIPAL, Scope
 from tfserve.config import Settings
 from tfserve.errors import Internal, Invalid, TFserveError, Unauthenticated
 from tfserve.ipc.predictions import DEFAULT_URGENCY
@@ -178,11 +178,12 @@ class _Entrance:
 
     async def admit(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Sets `PRINCIPAL`. Raises `Unauthenticated`, `ScopeRequired`."""
+        ADDRESS.set(_address(context.peer()))
         metadata = {name: _bytes(value) for name, value in context.invocation_metadata() or ()}
         try:
             found = self._authenticator.principal(metadata.get("authorization"), metadata.get("x-api-key"))
         except Unauthenticated:
-            await self._authenticator.failed_attempts.note(_address(context.peer()), "refused token")
+            await self._authenticator.failed_attempts.note("refused token")
             raise
         if found is None and self._scope is not None:
             raise TokenMissing

@@ -119,6 +119,8 @@ class SubmitJob(Request[JobStatus]):
     wait_s: float = 0.0
     time_limit_s: float | None = None
     idempotency_key: str | None = None
+    owner: str = ""
+    """The principal for whose limit the job counts."""
 
 
 class CancelJob(Request[JobStatus | None]):

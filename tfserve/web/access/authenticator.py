@@ -13,6 +13,7 @@ from tfserve.access import secrets
 from tfserve.access.principals import EVERYBODY, Principal, expanded
 from tfserve.errors import Unauthenticated
 from tfserve.ipc.messages import AccessRules, TokenRule, TokensUsed
+from tfserve.web.access.audit_log import AuditLog
 from tfserve.web.access.failed_attempts import FailedAttempts
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,9 @@ class _Known(NamedTuple):
 class Authenticator:
     """The rules of this process, which the supervisor keeps up to date."""
 
-    def __init__(self, report_use: Callable[[TokensUsed], None]) -> None:
+    def __init__(self, report_use: Callable[[TokensUsed], None], audit: AuditLog) -> None:
         self.is_required = True
-        self.failed_attempts = FailedAttempts()
+        self.failed_attempts = FailedAttempts(audit)
         self._known: dict[bytes, _Known] = {}
         self._report_use = report_use
         self._used: dict[int, float] = {}

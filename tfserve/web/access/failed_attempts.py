@@ -7,7 +7,9 @@ import logging
 import time
 from collections import OrderedDict
 
-from tfserve.errors import Overloaded
+from tfserve.access.principals import ADDRESS
+from tfserve.errors import Kind, Overloaded
+from tfserve.web.access.audit_log import AuditLog
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +29,16 @@ class TooManyFailures(Overloaded):
 class FailedAttempts:
     """The failures of each client address."""
 
-    def __init__(self) -> None:
+    def __init__(self, audit: AuditLog) -> None:
+        self._audit = audit
         self._by_address: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._waiting = 0
 
-    async def note(self, address: str, what: str) -> None:
+    async def note(self, what: str) -> None:
         """Records and logs a failure, and returns when its response may be sent. Raises `TooManyFailures`."""
+        address = ADDRESS.get()
         count = self._count(address, time.monotonic())
+        self._audit.write(what.replace(" ", "_"), Kind.UNAUTHENTICATED, who="unknown")
         log.warning("%s from %s (%d in a row)", what, address, count)
         delay_s = delay_after(count)
         if not delay_s:

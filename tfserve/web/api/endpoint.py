@@ -12,6 +12,7 @@ import msgspec
 
 from tfserve.access.principals import Scope
 from tfserve.config import Settings
+from tfserve.web.access.audit_log import AuditLog
 from tfserve.web.api.json_requests import Reader, read_any
 from tfserve.web.predictions.live_models import Models
 from tfserve.web.supervisor_client import SupervisorClient
@@ -44,6 +45,7 @@ class Context:
     models: Models
     settings: Settings
     start_folder: Path
+    audit: AuditLog
     idempotency_key: str | None = None
 
 
@@ -87,6 +89,11 @@ class Endpoint:
     handler: Handler | None = None
     read: Callable[[bytes, list[str]], Any] | None = None
     """Reads the body and adds warnings about it to the list."""
+
+    @property
+    def is_audited(self) -> bool:
+        """Whether it may change something, apart from computing predictions."""
+        return self.method not in ("GET", "HEAD") and self.scope not in (None, Scope.PREDICT)
 
     def is_in_path(self, parameter: str) -> bool:
         return f"{{{parameter}}}" in self.path

@@ -24,6 +24,8 @@ from tfserve.web.http.responses import WARNINGS, MethodNotAllowed, send_json
 
 WATCH_FROM_S = 2.0
 """Requests with a longer wait are monitored, so that a client that disconnects frees its slot."""
+RESOURCES = ("name", "path", "replicas", "projectDir", "projectId", "trainType", "scopes", "workspaces")
+"""Request fields that the audit log names. Scripts, values and secrets are not among them."""
 MAX_KEY = 200
 """Maximum length of an Idempotency-Key."""
 
@@ -47,11 +49,14 @@ class PathApp:
         endpoint = self._endpoints.get("GET" if scope["method"] == "HEAD" else scope["method"])
         if endpoint is None:
             raise _method_not_allowed([*self._endpoints.values()])
-        if endpoint.scope is not None:
-            PRINCIPAL.get().require(endpoint.scope)
         warnings: list[str] = []
         scope[WARNINGS] = warnings
-        result = await _result(endpoint, self._context, scope, receive, warnings)
+        resource = dict(scope.get("path_params", ()))
+        if endpoint.is_audited:
+            with self._context.audit.action(endpoint.name, resource):
+                result = await _result(endpoint, self._context, scope, receive, warnings, resource)
+        else:
+            result = await _result(endpoint, self._context, scope, receive, warnings, resource)
         if isinstance(result, Response):
             await result(scope, receive, send)
         else:
@@ -65,14 +70,26 @@ def _method_not_allowed(endpoints: Sequence[Endpoint]) -> MethodNotAllowed:
     return MethodNotAllowed(f"Method not allowed. Use {usages}.", *(each.method for each in endpoints))
 
 
-async def _result(endpoint: Endpoint, context: Context, scope: Scope, receive: Receive, warnings: list[str]) -> Any:
+async def _result(
+    endpoint: Endpoint,
+    context: Context,
+    scope: Scope,
+    receive: Receive,
+    warnings: list[str],
+    resource: dict[str, Any],
+) -> Any:
+    """What the handler returns. Adds what the request is about to `resource`."""
     assert endpoint.handler is not None
+    if endpoint.scope is not None:
+        PRINCIPAL.get().require(endpoint.scope)
     if endpoint.read is None:
         request = Request(scope, receive)
         warnings += unknown_fields(request.query_params.keys(), [*endpoint.parameters])
         return await endpoint.handler(context, request)
     body = await read_body(scope, receive, context.settings)
     content = await offloaded_if_heavy(body, partial(endpoint.read, body, warnings))
+    if endpoint.is_audited:
+        resource.update({name: getattr(content, name) for name in RESOURCES if hasattr(content, name)})
     if not endpoint.submits_job:
         return await endpoint.handler(context, content)
     if key := _idempotency_key(scope):

@@ -23,7 +23,7 @@ from tfserve.access.principals import ANONYMOUS, PRINCIPAL, Principal, Scope, ex
 from tfserve.db.models import User
 from tfserve.errors import Forbidden
 from tfserve.ipc.messages import SetPassword
-from tfserve.web.access.authentication import address_of
+from tfserve.web.access.audit_log import OK
 from tfserve.web.database_reads import read
 from tfserve.web.pages.middleware import error_page
 
@@ -84,9 +84,10 @@ async def log_in(request: ASGIRequest) -> HttpResponseBase:
     name, password = request.POST.get("username", ""), request.POST.get("password", "")
     user = await read(lambda: authenticate(request, username=name, password=password))
     if user is None:
-        await request.scope["failed_attempts"].note(address_of(request.scope), "wrong password")
+        await request.scope["failed_attempts"].note("wrong password")
         return await _form(request, next_path=next_path, problem="Wrong user name or password.", status=401)
     await read(login, request, user, BACKEND)
+    request.scope["audit"].write("log_in", OK, who=name)
     return HttpResponseRedirect(next_path)
 
 
@@ -113,8 +114,9 @@ async def set_password(request: ASGIRequest) -> HttpResponseBase:
     try:
         await request.scope["line"].ask(SetPassword(code=code, password_hash=hashed))
     except Forbidden as error:
-        await request.scope["failed_attempts"].note(address_of(request.scope), "wrong password link")
+        await request.scope["failed_attempts"].note("wrong password link")
         return await _password_form(request, "", [error.message], status=403)
+    request.scope["audit"].write("set_password", OK, who="admin")
     return HttpResponseRedirect("/pages/login/")
 
 

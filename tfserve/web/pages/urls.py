@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from tfserve.web.pages import log_in, views
+from tfserve.web.pages import log_in, token_pages, views
 
 urlpatterns = [
     path("", views.status, name="status"),
@@ -12,5 +12,7 @@ urlpatterns = [
     path("pages/login/", log_in.log_in, name="log_in"),
     path("pages/logout/", log_in.log_out, name="log_out"),
     path("pages/password/", log_in.set_password, name="set_password"),
+    path("pages/tokens/", token_pages.tokens, name="tokens"),
+    path("pages/audit/", token_pages.audit, name="audit"),
     path("pages/events", views.events, name="events"),
 ]

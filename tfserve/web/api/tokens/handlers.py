@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 
 from tfserve.access import durations
 from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.ipc import messages
 from tfserve.ipc.messages import CreatePasswordLink, ListTokens, NewToken, RevokeToken, TokenInfo
+from tfserve.web.access.audit_log import AuditEntry
 from tfserve.web.api.endpoint import Context, Format, Schema, Table
 from tfserve.web.api.json_requests import Reader
 from tfserve.web.api.tokens import requests
 from tfserve.web.api.workspace.names import workspace_name
+from tfserve.web.api.workspace.reading import number
 from tfserve.web.http.bodies import read_body
 
 ENDPOINTS = Table(Format.ENVELOPE, Scope.ADMIN)
@@ -69,6 +73,17 @@ async def rotate_token(context: Context, request: Request) -> NewToken:
 )
 async def revoke_token(context: Context, request: Request) -> TokenInfo:
     return await context.line.ask(RevokeToken(name=request.path_params["name"]))
+
+
+@ENDPOINTS.get(
+    "/audit/",
+    summary="get the last entries of the audit log: who changed what",
+    returns="the entries, newest first",
+    parameters={"limit": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 100}},
+)
+async def list_audit(context: Context, request: Request) -> list[AuditEntry]:
+    limit = number(request.query_params.get("limit", "100"), "limit", most=10_000)
+    return await asyncio.to_thread(context.audit.last, max(limit, 1))
 
 
 @ENDPOINTS.post(

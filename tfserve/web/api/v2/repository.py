@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from tfserve.access.principals import PRINCIPAL
 from tfserve.db import reads
 from tfserve.db.models import Deployment
 from tfserve.errors import Failure, Invalid, NotFound, TimedOut, Unsupported, from_failure
@@ -48,6 +49,11 @@ async def index(models: Models, *, only_ready: bool) -> list[dict[str, str]]:
 async def load(context: Context, name: str, parameters: Parameters) -> None:
     """Raises errors of the request or the model, and `StillLoading` on timeout."""
     name = _model_name(name)
+    with context.audit.action("v2_load", {"name": name}):
+        await _load(context, name, parameters)
+
+
+async def _load(context: Context, name: str, parameters: Parameters) -> None:
     _check(parameters)
     last = await read(reads.last_deployment, name)
     if last is None:
@@ -65,11 +71,15 @@ async def load(context: Context, name: str, parameters: Parameters) -> None:
 
 async def unload(context: Context, name: str) -> None:
     """Raises `NotFound` if it is not loaded. Requests in flight are completed first."""
-    await _run(context, _model_name(name), UndeployJob(), "unloaded")
+    name = _model_name(name)
+    with context.audit.action("v2_unload", {"name": name}):
+        await _run(context, name, UndeployJob(), "unloaded")
 
 
 async def _run(context: Context, name: str, request: JobRequest, what: str) -> None:
-    status = await context.line.ask(SubmitJob(workspace=name, request=request.encode(), wait_s=WAIT_S))
+    status = await context.line.ask(
+        SubmitJob(workspace=name, request=request.encode(), wait_s=WAIT_S, owner=PRINCIPAL.get().owner)
+    )
     if status.state in (JobState.QUEUED, JobState.RUNNING):
         raise StillLoading(name=name, what=what, wait_s=WAIT_S, job=status.job)
     if status.state != JobState.SUCCEEDED:

@@ -369,6 +369,7 @@ async def _submit(context: Context, request: requests._Waits, job: JobRequest) -
             wait_s=request.timeout,
             time_limit_s=request.time_limit,
             idempotency_key=context.idempotency_key,
+            owner=PRINCIPAL.get().owner,
         )
     )
     if status.state in FINISHED and status.outcome is None:

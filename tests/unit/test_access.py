@@ -1,0 +1,226 @@
+"""The decisions of access control: scopes, limits, delays and durations."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from tfserve.access import durations, secrets
+from tfserve.access.principals import (
+    ADDRESS,
+    ANONYMOUS,
+    EVERYBODY,
+    PRINCIPAL,
+    Principal,
+    Scope,
+    ScopeRequired,
+    expanded,
+)
+from tfserve.config import Settings
+from tfserve.errors import Invalid, NotFound
+from tfserve.ipc.messages import AccessRules, TokenDigest, TokenRule, TokensUsed
+from tfserve.supervisor.audit_rotation import KEPT, rotate
+from tfserve.web.access.audit_log import AuditLog
+from tfserve.web.access.authenticator import Authenticator, TokenRefused
+from tfserve.web.access.failed_attempts import FREE, MAX_DELAY_S, delay_after
+from tfserve.web.access.token_limits import TokenLimits, TooManyBytes, TooManyPerSecond
+
+
+def principal(*scopes: Scope, owner: str = "token:1") -> Principal:
+    return Principal("t", owner, expanded(scopes), frozenset({"shop"}))
+
+
+# --- principals
+
+
+def test_scopes_include_others() -> None:
+    assert expanded([Scope.SUBMIT]) == {Scope.SUBMIT, Scope.PREDICT}
+    assert expanded([Scope.ADMIN]) == set(Scope)
+    assert expanded([Scope.TRAIN]) == {Scope.TRAIN}
+    with pytest.raises(ScopeRequired, match="'admin'; 't' has predict, submit"):
+        principal(Scope.SUBMIT).require(Scope.ADMIN)
+
+
+def test_what_belongs_to_others_is_not_visible() -> None:
+    sender = principal(Scope.TRAIN)
+    assert [sender.sees_owned_by(owner) for owner in ("", "token:1", "token:2", "user:admin")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert principal(Scope.ADMIN).sees_owned_by("token:2")
+    assert sender.visible(["garden", "shop"]) == ["shop"]
+    assert EVERYBODY.visible(["garden", "shop"]) == ["garden", "shop"]
+    assert ANONYMOUS.visible(["garden", "shop"]) == []
+
+
+# --- credentials
+
+
+def authenticator(*digests: TokenDigest, is_required: bool = True) -> Authenticator:
+    made = Authenticator(lambda _: None, AuditLog(None))
+    rule = TokenRule(1, "t", ["predict"], None, list(digests))
+    made.apply(AccessRules(is_required=is_required, tokens=[rule]))
+    return made
+
+
+def test_a_token_is_known_until_its_end_and_only_as_it_is() -> None:
+    asyncio.run(_known_until_its_end())
+
+
+async def _known_until_its_end() -> None:
+    secret = secrets.new_secret().encode()
+    digest = secrets.digest(secret)
+    open_end = authenticator(TokenDigest(digest))
+    found = open_end.principal(b"Bearer " + secret, None)
+    assert found is not None
+    assert found.name == "t"
+    assert open_end.principal(None, secret) == found
+    assert open_end.principal(None, None) is None
+    for wrong in (secret[:-1], secret + b"x", secret.upper(), digest, digest.hex().encode(), b""):
+        with pytest.raises(TokenRefused):
+            open_end.principal(b"Bearer " + wrong, None)
+    with pytest.raises(TokenRefused, match="Bearer <token>"):
+        open_end.principal(b"Basic " + secret, None)
+    with pytest.raises(TokenRefused):
+        authenticator(TokenDigest(digest, time.time() - 1)).principal(None, secret)
+    assert authenticator(is_required=False).principal(b"Bearer nonsense", None) is EVERYBODY
+
+
+def test_uses_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tfserve.web.access.authenticator.REPORT_USE_S", 0.0)
+    assert asyncio.run(_reported_uses()) == {1}
+
+
+async def _reported_uses() -> set[int]:
+    reported: asyncio.Queue[TokensUsed] = asyncio.Queue()
+    secret = secrets.new_secret().encode()
+    made = Authenticator(reported.put_nowait, AuditLog(None))
+    rule = TokenRule(1, "t", ["predict"], None, [TokenDigest(secrets.digest(secret))])
+    made.apply(AccessRules(is_required=True, tokens=[rule]))
+    for _ in range(5):
+        made.principal(None, secret)
+    used = (await reported.get()).used
+    assert reported.empty()
+    return set(used)
+
+
+def test_delays_grow_and_stay_bounded() -> None:
+    delays = [delay_after(failures) for failures in (1, FREE, FREE + 1, FREE + 2, FREE + 3, 10_000)]
+    assert delays == [0.0, 0.0, 0.25, 0.5, 1.0, MAX_DELAY_S]
+
+
+# --- limits
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_requests_per_second_allow_a_burst_and_then_the_rate() -> None:
+    clock = Clock()
+    limits = TokenLimits(Settings(token_requests_per_s=4.0), clock)
+    one, other = principal(Scope.PREDICT), principal(Scope.PREDICT, owner="token:2")
+    for _ in range(4):
+        limits.begin(one, 0)
+    with pytest.raises(TooManyPerSecond, match="more than 4 requests per second"):
+        limits.begin(one, 0)
+    limits.begin(other, 0)
+    clock.now += 0.25
+    limits.begin(one, 0)
+    with pytest.raises(TooManyPerSecond):
+        limits.begin(one, 0)
+    clock.now += 3600
+    for _ in range(4):
+        limits.begin(one, 0)
+    with pytest.raises(TooManyPerSecond):
+        limits.begin(one, 0)
+
+
+def test_bytes_in_flight_are_given_back_and_one_request_always_fits() -> None:
+    limits = TokenLimits(Settings(token_bytes_in_flight=100))
+    sender = principal(Scope.PREDICT)
+    first = limits.begin(sender, 500)
+    with pytest.raises(TooManyBytes):
+        limits.begin(sender, 1)
+    with pytest.raises(TooManyBytes):
+        limits.begin(sender, None)
+    assert limits.begin(sender, 0) == 0
+    limits.end(sender, first)
+    sizes = [limits.begin(sender, 50), limits.begin(sender, 50)]
+    with pytest.raises(TooManyBytes):
+        limits.begin(sender, 1)
+    for size in sizes:
+        limits.end(sender, size)
+    limits.begin(sender, 100)
+
+
+# --- the audit log
+
+
+def test_the_outcome_of_an_action_is_recorded(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl")
+    ADDRESS.set("192.0.2.1")
+    PRINCIPAL.set(principal(Scope.SUBMIT))
+    with log.action("deploy", {"name": "shop", "path": None}):
+        pass
+    with pytest.raises(NotFound), log.action("undeploy", {"name": "x" * 1000}):
+        raise NotFound("nothing there")
+    failed, done = log.last(10)
+    assert (done.who, done.action, done.outcome, done.client, done.resource) == (
+        "t",
+        "deploy",
+        "ok",
+        "192.0.2.1",
+        {"name": "shop"},
+    )
+    assert (failed.outcome, failed.error, len(failed.resource["name"])) == ("not_found", "nothing there", 200)
+    with (tmp_path / "audit.jsonl").open("ab") as file:
+        file.write(b'{"time": "cut off')
+    assert [entry.action for entry in log.last(10)] == ["undeploy", "deploy"]
+    PRINCIPAL.set(EVERYBODY)
+
+
+def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "missing" / "audit.jsonl")
+    with log.action("deploy", {}):
+        pass
+    assert log.last(10) == []
+
+
+def test_large_audit_logs_are_rotated(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    for number in range(KEPT + 3):
+        path.write_text(f"{number}" * 100)
+        rotate(path, 50)
+        assert not path.exists()
+    kept = sorted(each.name for each in tmp_path.iterdir())
+    assert kept == [f"audit.jsonl.{number}" for number in range(1, KEPT + 1)]
+    assert path.with_name("audit.jsonl.1").read_text().startswith("7")
+    path.write_text("small")
+    rotate(path, 50)
+    assert path.exists()
+
+
+# --- durations and names
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90d", 7_776_000), ("12h", 43_200), ("30m", 1800), (" 45s ", 45), ("2w", 1_209_600)]
+)
+def test_durations(text: str, seconds: int) -> None:
+    assert durations.seconds(text, "expires") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0d", "-1d", "90", "d", "1.5h", "1y", "999999999w", "1d1h", "９d"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(Invalid, match="expires must be a duration such as 90d"):
+        durations.seconds(text, "expires")
