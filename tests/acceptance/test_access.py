@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -434,6 +435,17 @@ def test_an_address_that_others_reach_needs_tokens(tmp_path: Path) -> None:
         assert httpx.get(f"{url}/v2").status_code == 401
         secret = token(server, "remote", "predict")
         assert httpx.get(f"{url}/v2", headers=bearer(secret)).status_code == 200
+        statuses = {
+            host: httpx.get(f"{url}/v2", headers={**bearer(secret), "Host": host}).status_code
+            for host in (
+                "192.0.2.7:8000",
+                "[2001:db8::1]:8000",
+                socket.gethostname(),
+                "evil.example",
+                "1.2.3.4.evil.example",
+            )
+        }
+        assert [*statuses.values()] == [200, 200, 200, 403, 403], statuses
     finally:
         server.close()
 

@@ -146,21 +146,21 @@ def test_requests_per_second_allow_a_burst_and_then_the_rate() -> None:
 
 
 def test_bytes_in_flight_are_given_back_and_one_request_always_fits() -> None:
-    limits = TokenLimits(Settings(token_bytes_in_flight=100))
+    limits = TokenLimits(Settings(token_bytes_in_flight=100_000))
     sender = principal(Scope.PREDICT)
-    first = limits.begin(sender, 500)
+    first = limits.begin(sender, 500_000)
     with pytest.raises(TooManyBytes):
-        limits.begin(sender, 1)
+        limits.begin(sender, 20_000)
     with pytest.raises(TooManyBytes):
         limits.begin(sender, None)
     assert limits.begin(sender, 0) == 0
     limits.end(sender, first)
-    sizes = [limits.begin(sender, 50), limits.begin(sender, 50)]
+    sizes = [limits.begin(sender, 50_000), limits.begin(sender, 50_000)]
     with pytest.raises(TooManyBytes):
-        limits.begin(sender, 1)
+        limits.begin(sender, 20_000)
     for size in sizes:
         limits.end(sender, size)
-    limits.begin(sender, 100)
+    assert limits.begin(sender, 100_000) == 100_000
 
 
 # --- the audit log

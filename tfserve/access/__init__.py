@@ -1,1 +1,1 @@
-"""Access control: who sends a request, what it may do, and what tokens look like. Shared by web, supervisor and CLI."""
+"""Access control: principals, their scopes, and the format of tokens. Shared by web, supervisor and CLI."""

@@ -1,4 +1,4 @@
-"""The token of the command line: whoever can read the data folder may administer its server.
+"""The token of the command line: a user that can read the data folder may administer its server.
 
 A server makes a new one at every start, in a file that only its own user can read.
 """
@@ -27,7 +27,7 @@ def write(data_folder: Path) -> str:
 
 
 def read(data_folder: Path) -> str | None:
-    """The token of the server on a data folder; None if there is none or it belongs to another user."""
+    """The token of the server on a data folder; None if it is missing or belongs to another user."""
     try:
         return (data_folder / FILE).read_text().strip()
     except OSError:

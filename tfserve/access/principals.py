@@ -1,4 +1,4 @@
-"""Principals and scopes: who sends the current request, and what it may do and see."""
+"""Principals and scopes: the sender of the current request, and what it may do and see."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Principal:
         return [name for name in names if self.sees_workspace(name)]
 
     def sees_owned_by(self, owner: str) -> bool:
-        """What was created without authentication belongs to nobody, so everybody sees it."""
+        """What was created without authentication has no owner, so every principal sees it."""
         return owner in ("", self.owner) or self.is_admin
 
 

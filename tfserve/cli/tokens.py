@@ -90,7 +90,7 @@ def link(settings: Settings) -> None:
     """Prints a link that sets the password of the pages. The code is in the server's memory, so it must run."""
 
     def in_database() -> str:
-        raise Unavailable("The server does not run. When it starts and nobody has a password yet, it prints a link.")
+        raise Unavailable("The server does not run. It prints a link at its start, unless a password was set before.")
 
     path = _run(settings, "POST", "/password_link/", {}, str, in_database)
     print(f"{holder(settings.data_path).address}{path}")

@@ -132,7 +132,7 @@ class TrainingTask(models.Model):
     task_id = models.CharField(max_length=32, unique=True)
     #: the current run; a resumed task has another one than before
     job = models.OneToOneField(Job, on_delete=models.PROTECT, related_name="task")
-    #: who started it: `Principal.owner`; empty without authentication
+    #: the `Principal.owner` that started it; empty without authentication
     owner = models.CharField(max_length=100, default="")
     user_id = models.TextField()
     project_id = models.TextField()

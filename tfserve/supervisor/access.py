@@ -95,7 +95,7 @@ class Access:
     # --- the administrator's password
 
     async def first_link(self) -> str | None:
-        """The path that sets the first password; None if there is one, or nobody needs to log in."""
+        """The path that sets the first password; None if there is one, or no log-in is needed."""
         if not self.is_required or await self._journal.change(tokens.has_password):
             return None
         return self.new_link()

@@ -1,4 +1,4 @@
-"""Rotates the audit log, so that it cannot fill the disk. The web processes open it anew for every line."""
+"""Rotates the audit log, so that it cannot fill the disk. The web processes open it for every line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit log: who changed what, when, from where, and with which outcome. One JSON line each, never a secret.
+"""The audit log: each change with its principal, time, address and outcome. One JSON line each, never a secret.
 
 A line is written before the response is sent, so it survives the end of the process. It is not flushed to the disk.
 """

@@ -1,4 +1,4 @@
-"""ASGI middleware: who sends a request. What a sender may do is decided where its request is understood."""
+"""ASGI middleware that finds the sender of each request. What it may do is decided where the request is understood."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tfserve.access.principals import ADDRESS, ANONYMOUS, EVERYBODY, PRINCIPAL, Principal
+from tfserve.access.principals import ADDRESS, ANONYMOUS, EVERYBODY, PRINCIPAL
 from tfserve.errors import Unauthenticated
 from tfserve.web.access.authenticator import Authenticator, TokenMissing
 from tfserve.web.access.token_limits import TokenLimits
@@ -26,52 +26,55 @@ class Authentication:
         self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            ADDRESS.set(address_of(scope))
-            if self._authenticator.is_required:
-                await self._authenticated(scope, receive, send)
-                return
-            PRINCIPAL.set(EVERYBODY)
-        await self._app(scope, receive, send)
-
-    async def _authenticated(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal = await self._principal(scope)
-        PRINCIPAL.set(principal)
-        size = 0 if principal is ANONYMOUS else self._limits.begin(principal, _body_length(scope))
-        try:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
-        finally:
-            if size:
-                self._limits.end(principal, size)
-
-    async def _principal(self, scope: Scope) -> Principal:
+            return
+        ADDRESS.set(address_of(scope))
+        if not self._authenticator.is_required:
+            PRINCIPAL.set(EVERYBODY)
+            await self._app(scope, receive, send)
+            return
         authorization = api_key = None
-        for name, value in scope["headers"]:
+        length: int | None = 0
+        for name, value in scope["headers"]:  # once, because every prediction passes through here
             if name == b"authorization":
                 authorization = value
             elif name == b"x-api-key":
                 api_key = value
-        if scope["path"].startswith(PUBLIC):
-            return ANONYMOUS
+            elif name == b"content-length":
+                length = _number(value)
+            elif name == b"transfer-encoding":
+                length = None
         try:
-            found = self._authenticator.principal(authorization, api_key)
+            principal = self._authenticator.principal(authorization, api_key)
         except Unauthenticated:
-            await self._authenticator.failed_attempts.note("refused token")
-            raise
-        if found is None and not is_page(scope):
-            raise TokenMissing
-        return found or ANONYMOUS
+            if scope["path"].startswith(PUBLIC):
+                principal = ANONYMOUS
+            else:
+                await self._authenticator.failed_attempts.note("refused token")
+                raise
+        if principal is None:
+            if not is_open(scope):
+                raise TokenMissing
+            principal = ANONYMOUS
+        PRINCIPAL.set(principal)
+        size = self._limits.begin(principal, length)
+        if not size:
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._limits.end(principal, size)
 
 
-def _body_length(scope: Scope) -> int | None:
-    """The announced length of the body; None if only its end will tell."""
-    length: int | None = 0
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value) if value.isdigit() and len(value) < 20 else None
-        if name == b"transfer-encoding":
-            length = None
-    return length
+def _number(value: bytes) -> int | None:
+    return int(value) if value.isdigit() and len(value) < 20 else None
+
+
+def is_open(scope: Scope) -> bool:
+    """Whether it needs no token: health, static files, and pages, which ask people to log in."""
+    return bool(scope["path"].startswith(PUBLIC)) or is_page(scope)
 
 
 def is_page(scope: Scope) -> bool:

@@ -61,7 +61,7 @@ class FailedAttempts:
 
 
 def delay_after(failures: int) -> float:
-    """Seconds before the response to the last of so many failures in a row."""
+    """Seconds before the response to the last of this number of failures in a row."""
     if failures <= FREE:
         return 0.0
     return float(min(FIRST_DELAY_S * 2 ** min(failures - FREE - 1, 10), MAX_DELAY_S))

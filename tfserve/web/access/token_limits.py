@@ -10,7 +10,9 @@ from tfserve.config import Settings
 from tfserve.errors import Overloaded
 
 UNKNOWN_LENGTH = 1024 * 1024
-"""What a chunked body counts for, whose length nobody knows yet."""
+"""What a chunked body counts for, whose length is not known yet."""
+COUNTED_BYTES = 16 * 1024
+"""Smaller bodies are not counted: max_requests limits how many there can be."""
 
 
 class TooManyPerSecond(Overloaded):
@@ -34,11 +36,14 @@ class TokenLimits:
         self._bytes: dict[str, int] = {}
 
     def begin(self, principal: Principal, length: int | None) -> int:
-        """Admits a request with a body of this length. Returns what to pass to `end`. Raises `Overloaded`."""
+        """Admits a request with a body of this length. Returns what to pass to `end`, if it is not 0.
+
+        Raises `Overloaded`.
+        """
         if self._per_second:
             self._take(principal)
         size = UNKNOWN_LENGTH if length is None else length
-        if not self._max_bytes or not size:
+        if size < COUNTED_BYTES or not self._max_bytes:
             return 0
         used = self._bytes.get(principal.owner, 0)
         # One request may always proceed, whatever its size: max_body_bytes limits it.

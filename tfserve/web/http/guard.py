@@ -7,6 +7,9 @@ request that may change something must not come from another origin.
 
 from __future__ import annotations
 
+import ipaddress
+import socket
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tfserve.config import Settings
@@ -22,8 +25,8 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class ForeignHost(Forbidden):
-    """The request is addressed to the host {host!r}, which is not one of this server's. Use 127.0.0.1 or localhost, \
-or start the server with TFSERVE_ALLOWED_HOSTS naming it."""
+    """The request is addressed to the host {host!r}, which is not one of this server's. Use its address or its own \
+name, or start the server with TFSERVE_ALLOWED_HOSTS naming it."""
 
 
 class ForeignOrigin(Forbidden):
@@ -44,6 +47,9 @@ class Guard:
         self._max_requests = settings.max_requests
         self._in_progress = 0
         self._any_host = "*" in self._allowed
+        self._is_public = not settings.is_loopback
+        if self._is_public:
+            self._allowed |= {socket.gethostname().lower(), socket.getfqdn().lower()}
         #: Host headers that have been accepted
         self._known_hosts: set[bytes] = set()
 
@@ -82,7 +88,9 @@ class Guard:
 
     def _check_host(self, host: bytes) -> None:
         text = host.decode("latin-1").lower()
-        if _name(text) not in self._allowed:
+        name = _name(text)
+        # DNS rebinding needs a name, so a request that names this machine by its address is not from a page of another site.
+        if name not in self._allowed and not (self._is_public and _is_address(name)):
             raise ForeignHost(host=text)
         if len(self._known_hosts) < MAX_KNOWN and len(host) <= MAX_HOST_BYTES:
             self._known_hosts.add(host)
@@ -93,6 +101,14 @@ def _check_origin(host: bytes, origin: bytes | None, site: bytes | None) -> None
         raise ForeignOrigin(origin=site.decode("latin-1"))
     if origin is not None and origin.lower().partition(b"://")[2] != host.lower():
         raise ForeignOrigin(origin=origin.decode("latin-1"))
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _name(host: str) -> str:

@@ -38,7 +38,7 @@ class PasswordBackend:
     """Django's authentication backend for `db.models.User`."""
 
     def authenticate(self, _: HttpRequest | None, username: str = "", password: str = "") -> User | None:
-        """As slow for an unknown name as for a wrong password, so that nobody can find out which names exist."""
+        """As slow for an unknown name as for a wrong password, so that an attacker cannot find out which names exist."""
         user = User.objects.filter(username=username).first()
         if user is None:
             make_password(password)
@@ -50,7 +50,7 @@ class PasswordBackend:
 
 
 class LogInRequired:
-    """Django middleware: shows the log-in form, with status 401, to whoever has neither a session nor a token."""
+    """Django middleware: shows the log-in form, with status 401, without a session or a token."""
 
     async_capable, sync_capable = True, False
 

@@ -48,7 +48,7 @@ async def audit(request: ASGIRequest) -> HttpResponse:
 
 
 async def _change(request: ASGIRequest) -> NewToken | None:
-    """Does what the form asks for, and records it. Returns a new secret, if there is one."""
+    """Executes the action of the form, and records it. Returns a new secret, if there is one."""
     form, line = request.POST, request.scope["line"]
     action, name = form.get("action", ""), form.get("name", "").strip()
     log: AuditLog = request.scope["audit"]
