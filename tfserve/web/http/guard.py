@@ -89,7 +89,7 @@ class Guard:
     def _check_host(self, host: bytes) -> None:
         text = host.decode("latin-1").lower()
         name = _name(text)
-        # DNS rebinding needs a name, so a request that names this machine by its address is not from a page of another site.
+        # DNS rebinding needs a name, so a request for an address is not from a page of another site.
         if name not in self._allowed and not (self._is_public and _is_address(name)):
             raise ForeignHost(host=text)
         if len(self._known_hosts) < MAX_KNOWN and len(host) <= MAX_HOST_BYTES:

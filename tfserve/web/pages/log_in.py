@@ -38,7 +38,7 @@ class PasswordBackend:
     """Django's authentication backend for `db.models.User`."""
 
     def authenticate(self, _: HttpRequest | None, username: str = "", password: str = "") -> User | None:
-        """As slow for an unknown name as for a wrong password, so that an attacker cannot find out which names exist."""
+        """As slow for an unknown name as for a wrong password, so that the time does not reveal which names exist."""
         user = User.objects.filter(username=username).first()
         if user is None:
             make_password(password)
