@@ -16,6 +16,7 @@ from tfserve.ipc.messages import (
     CancelJob,
     CancelTask,
     CreateWorkspace,
+    DeleteUpload,
     DeployJob,
     DestroyWorkspace,
     FeedbackKept,
@@ -47,6 +48,7 @@ from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.jobs.training_queue import TrainingQueue
 from tfserve.supervisor.metrics import MetricsReader
 from tfserve.supervisor.processes.worker import Spare
+from tfserve.supervisor.uploads import UploadRetention
 from tfserve.supervisor.workspace import Workspace, memory_bytes
 from tfserve.supervisor.workspaces import Workspaces
 
@@ -74,6 +76,7 @@ class Api:
         *,
         workspaces: Workspaces,
         trainings: TrainingQueue,
+        uploads: UploadRetention,
         metrics: MetricsReader,
         journal: Journal,
         spare: Spare,
@@ -86,6 +89,7 @@ class Api:
         self._spare = spare
         self._changed = changed
         self._trainings = trainings
+        self._uploads = uploads
         self._metrics = metrics
         self._started_at = time.time()
 
@@ -272,6 +276,12 @@ class Api:
     @handles(KeepFeedback)
     async def _keep_feedback(self, request: KeepFeedback) -> FeedbackKept:
         return await self._trainings.keep_feedback(request)
+
+    # --- uploads
+
+    @handles(DeleteUpload)
+    async def _delete_upload(self, request: DeleteUpload) -> None:
+        await self._uploads.delete(request.id, request.owner)
 
     # --- limits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from tfserve.config import Settings
+from tfserve.paths import resolve
+from tfserve.uploads.store import PREFIX, Uploads
 from tfserve.web.api.json_requests import Reader, read_any
 from tfserve.web.predictions.live_models import Models
 from tfserve.web.supervisor_client import SupervisorClient
@@ -44,6 +47,24 @@ class Context:
     settings: Settings
     start_folder: Path
     idempotency_key: str | None = None
+
+    @property
+    def uploads(self) -> Uploads:
+        return Uploads(self.settings.uploads_path)
+
+    @property
+    def owner(self) -> str:
+        """Who sends the request. Uploads belong to their owner, and quotas apply per owner. One owner, so far."""
+        return ""
+
+    async def path(self, path: str) -> Path:
+        """The path that a caller means: in a readable folder, or in an upload (`upload:<id>`).
+
+        Raises `PathRefused`, `Invalid`, and for an upload `NoSuchUpload`, `UploadIncomplete`, `NotFound`.
+        """
+        if path.startswith(PREFIX):
+            return await asyncio.to_thread(self.uploads.resolve, path, self.owner)
+        return resolve(path, start=self.start_folder, roots=self.settings.root_paths)
 
 
 Handler = Callable[[Context, Any], Awaitable[Any]]
@@ -90,7 +111,7 @@ class Endpoint:
 
 
 class Table(list[Endpoint]):
-    """The endpoints of one API. The decorators `get` and `post` add handlers."""
+    """The endpoints of one API. The decorators `get`, `post` and `add` add handlers."""
 
     def __init__(self, format: Format) -> None:  # noqa: A002
         super().__init__()
@@ -135,6 +156,29 @@ class Table(list[Endpoint]):
             read = None if request is None or reads_body else _reader(request)
             row = replace(row, handler=handler, parameters=parameters or {}, result=result, submits_job=submits_job)
             self.append(replace(row, read=read))
+            return handler
+
+        return add
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        *,
+        summary: str,
+        returns: str,
+        parameters: Mapping[str, Schema] | None = None,
+        accepts: Mapping[str, Any] | None = None,
+        result: Any = Any,
+        media: tuple[str, ...] = (JSON,),
+        needs_body: bool = False,
+    ) -> Callable[[H], H]:
+        """For any method. The handler gets the Starlette request and reads the body itself."""
+
+        def add(handler: H) -> H:
+            row = Endpoint(method, path, handler.__name__, summary, returns, self._format, handler=handler)
+            row = replace(row, parameters=parameters or {}, accepts=accepts or {}, result=result, media=media)
+            self.append(replace(row, needs_body=needs_body))
             return handler
 
         return add
