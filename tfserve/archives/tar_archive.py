@@ -61,10 +61,12 @@ class TarArchive:
         left = max_bytes
         for member in self._tar:
             members.append(member)
+            if member.size < 0:
+                raise BadArchive(name=self._name, problem="the size of a file is negative")
             left -= member.size
             if len(members) > max_files:
                 raise BadArchive(name=self._name, problem=f"it has more than {max_files} files")
-            if left < 0 or member.size < 0:
+            if left < 0:
                 raise ArchiveTooLarge(name=self._name, size=max_bytes - left, limit=max_bytes)
         self._check_end()
         return members

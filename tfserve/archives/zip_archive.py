@@ -56,8 +56,8 @@ class ZipArchive:
     def overlapping(self) -> Entry | None:
         """A file whose data is also that of another one, which no program writes that makes archives."""
         ordered = sorted(self.entries, key=lambda entry: self._infos[entry.index].header_offset)
-        ends = [self._infos[entry.index].header_offset for entry in ordered[1:]] + [self._zip.start_dir]
-        for entry, end in zip(ordered, ends, strict=True):
+        starts = [self._infos[entry.index].header_offset for entry in ordered]
+        for entry, end in zip(ordered, [*starts[1:], self._zip.start_dir], strict=False):
             info = self._infos[entry.index]
             if info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size > end:
                 return entry

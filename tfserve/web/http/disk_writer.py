@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,10 +56,12 @@ class DiskWriter:
         if self._collected >= PIECE_BYTES:
             await self._begin()
 
-    async def finish(self) -> None:
-        """Returns when everything is written. Raises `OutOfSpace`."""
+    async def finish(self, *, sync: bool = False) -> None:
+        """Returns when everything is written; with `sync`, also to the disk itself. Raises `OutOfSpace`."""
         await self._begin()
         await self._written()
+        if sync:
+            await on_disk(partial(os.fsync, self._file.fileno()))
 
     def close(self) -> None:
         """Closes the file, after the write that may be running."""
