@@ -70,6 +70,11 @@ class Settings:
 
     max_body_bytes: int = setting(64 * MIB, "maximum request body size after decompression; beyond it: 413")
     max_response_bytes: int = setting(64 * MIB, "maximum size of a result or variable; beyond it: 413")
+    max_upload_bytes: int = setting(
+        16 * 1024 * MIB, "maximum size of an uploaded file, and of the content of an archive; beyond it: 413"
+    )
+    upload_quota_bytes: int = setting(32 * 1024 * MIB, "maximum total size of the uploads of one owner; beyond it: 507")
+    upload_days: int = setting(7, "retention of unused uploads in days of server uptime")
     header_timeout_s: float = setting(15.0, "timeout for receiving the request headers")
     body_timeout_s: float = setting(30.0, "timeout for receiving a request body, plus 1 s per MiB received")
     keep_alive_s: float = setting(75.0, "how long an idle connection is kept open")
@@ -88,9 +93,16 @@ class Settings:
         return Path(self.data_dir).resolve()
 
     @property
+    def uploads_path(self) -> Path:
+        """The folder of the uploads."""
+        return self.data_path / "uploads"
+
+    @property
     def root_paths(self) -> list[Path]:
-        """The readable folders, resolved."""
-        return self.configured_roots or [Path.cwd().resolve(), self.data_path]
+        """The readable folders, resolved. Uploads can always be read."""
+        roots = self.configured_roots or [Path.cwd().resolve(), self.data_path]
+        is_inside = any(self.uploads_path.is_relative_to(root) for root in roots)
+        return roots if is_inside else [*roots, self.uploads_path]
 
     @property
     def configured_roots(self) -> list[Path]:

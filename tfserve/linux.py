@@ -39,6 +39,16 @@ def give_memory_back() -> None:
         _libc.malloc_trim(0)
 
 
+def sync_file_system(path: Path) -> None:
+    """Writes everything that is cached of the file system of `path` to its disk. Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if _libc.syncfs(descriptor):
+            raise OSError(ctypes.get_errno(), "syncfs", str(path))
+    finally:
+        os.close(descriptor)
+
+
 def _prctl(option: int, value: int) -> None:
     if _libc.prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")

@@ -19,11 +19,19 @@ class Scope(StrEnum):
     """Jobs, deployments and files. Includes `PREDICT`."""
     TRAIN = "train"
     """Training tasks."""
+    UPLOAD = "upload"
+    """Uploads. Not a scope of its own: `SUBMIT` and `TRAIN` include it."""
     ADMIN = "admin"
     """Everything, including tokens and the server itself."""
 
 
-_INCLUDED = {Scope.ADMIN: frozenset(Scope), Scope.SUBMIT: frozenset({Scope.SUBMIT, Scope.PREDICT})}
+_INCLUDED = {
+    Scope.ADMIN: frozenset(Scope),
+    Scope.SUBMIT: frozenset({Scope.PREDICT, Scope.UPLOAD}),
+    Scope.TRAIN: frozenset({Scope.UPLOAD}),
+}
+ASSIGNABLE = (Scope.PREDICT, Scope.SUBMIT, Scope.TRAIN, Scope.ADMIN)
+"""The scopes that tokens are given."""
 
 
 # Where `Scope` means an ASGI scope.

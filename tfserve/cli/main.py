@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tfserve import __version__
-from tfserve.access.principals import Scope
+from tfserve.access.principals import ASSIGNABLE
 from tfserve.config import MAX_PORT, Settings, load, parse_address
 from tfserve.errors import Invalid, TFserveError
 
@@ -179,7 +179,7 @@ def _add_token(commands: Any) -> None:
     create = _add_token_action(actions, "create", "Create a token and print it. It is not shown again.")
     create.add_argument("name", help="name of the token")
     create.add_argument(
-        "--scope", dest="scopes", action="append", required=True, choices=list(Scope),
+        "--scope", dest="scopes", action="append", required=True, choices=list(ASSIGNABLE),
         help="what it allows; repeatable. submit includes predict, admin includes everything",
     )  # fmt: skip
     create.add_argument(

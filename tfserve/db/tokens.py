@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from tfserve.access import secrets
-from tfserve.access.principals import Scope
+from tfserve.access.principals import ASSIGNABLE, Scope
 from tfserve.db.models import Token, User
 from tfserve.errors import Conflict, Invalid, NotFound, nearest
 from tfserve.ipc.messages import CreateToken, NewToken, TokenDigest, TokenInfo, TokenRule
@@ -111,12 +111,12 @@ def _check(request: CreateToken) -> None:
             field="name",
         )
     if not request.scopes:
-        raise Invalid(f"A token needs at least one scope: {', '.join(Scope)}.", field="scopes")
+        raise Invalid(f"A token needs at least one scope: {', '.join(ASSIGNABLE)}.", field="scopes")
     for scope in request.scopes:
-        if scope not in list(Scope):
+        if scope not in ASSIGNABLE:
+            hint = nearest(scope, ASSIGNABLE)
             raise Invalid(
-                f"There is no scope {scope[:40]!r}{nearest(scope, list(Scope))}. Choose from {', '.join(Scope)}.",
-                field="scopes",
+                f"There is no scope {scope[:40]!r}{hint}. Choose from {', '.join(ASSIGNABLE)}.", field="scopes"
             )
     if request.workspaces is not None and Scope.ADMIN in request.scopes:
         raise Invalid("A token with the scope admin can use all workspaces. Omit the workspaces.", field="workspaces")

@@ -18,6 +18,7 @@ from tfserve.ipc.messages import (
     CreatePasswordLink,
     CreateToken,
     CreateWorkspace,
+    DeleteUpload,
     DeployJob,
     DestroyWorkspace,
     FeedbackKept,
@@ -58,6 +59,7 @@ from tfserve.supervisor.jobs.token_jobs import TokenJobs
 from tfserve.supervisor.jobs.training_queue import TrainingQueue
 from tfserve.supervisor.metrics import MetricsReader
 from tfserve.supervisor.processes.worker import Spare
+from tfserve.supervisor.uploads import UploadRetention
 from tfserve.supervisor.workspace import Workspace, memory_bytes
 from tfserve.supervisor.workspaces import Workspaces
 
@@ -85,6 +87,7 @@ class Api:
         *,
         workspaces: Workspaces,
         trainings: TrainingQueue,
+        uploads: UploadRetention,
         metrics: MetricsReader,
         journal: Journal,
         spare: Spare,
@@ -99,6 +102,7 @@ class Api:
         self._changed = changed
         self._access = access
         self._trainings = trainings
+        self._uploads = uploads
         self._metrics = metrics
         self._token_jobs = TokenJobs(settings.token_jobs)
         self._started_at = time.time()
@@ -318,6 +322,12 @@ class Api:
     @handles(KeepFeedback)
     async def _keep_feedback(self, request: KeepFeedback) -> FeedbackKept:
         return await self._trainings.keep_feedback(request)
+
+    # --- uploads
+
+    @handles(DeleteUpload)
+    async def _delete_upload(self, request: DeleteUpload) -> None:
+        await self._uploads.delete(request.id)
 
     # --- limits
 

@@ -175,6 +175,7 @@ class Supervisor:
         from tfserve.supervisor.metrics import MetricsReader
         from tfserve.supervisor.models.announcements import Announcements
         from tfserve.supervisor.processes.worker import Spare, Workshop
+        from tfserve.supervisor.uploads import UploadRetention
         from tfserve.supervisor.workspaces import Workspaces
 
         self._take_charge()
@@ -194,14 +195,17 @@ class Supervisor:
             self._settings, journal=journal, spare=spare, changed=changed,
             deploy=lambda workspace, path: api.deploy(workspace, path),
         )  # fmt: skip
+        uploads = UploadRetention(self._settings, journal)
         api = self._api = Api(
-            self._settings, workspaces=workspaces, trainings=trainings, journal=journal, spare=spare, changed=changed,
+            self._settings, workspaces=workspaces, trainings=trainings, uploads=uploads, journal=journal, spare=spare,
+            changed=changed,
             metrics=MetricsReader(announcements=announcements, workspaces=workspaces, trainings=trainings),
             access=access,
         )  # fmt: skip
         await access.begin()
         await workspaces.bring_all_back()
         await trainings.bring_all_back()
+        uploads.begin()
         start_web = partial(
             WebProcess, self._settings, self._owner,
             sockets=self._sockets, handle=api.handle,
@@ -210,7 +214,7 @@ class Supervisor:
         web = [start_web() for _ in range(self._settings.web_processes)]
         spare.fill()
         rotate_regularly(self._settings.audit_log_path)
-        pruning = asyncio.get_running_loop().create_task(workspaces.prune_regularly())
+        pruning = asyncio.gather(workspaces.prune_regularly(), uploads.prune_regularly())
         came_up = await self._started(web)
         if came_up:
             await self._stop.wait()

@@ -13,3 +13,4 @@ from tfserve.ipc.messages.jobs import *
 from tfserve.ipc.messages.models import *
 from tfserve.ipc.messages.scripts import *
 from tfserve.ipc.messages.training import *
+from tfserve.ipc.messages.uploads import *

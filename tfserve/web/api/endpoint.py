@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -10,8 +11,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tfserve.access.principals import Scope
+from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.config import Settings
+from tfserve.paths import resolve
+from tfserve.uploads.store import PREFIX, Uploads
 from tfserve.web.access.audit_log import AuditLog
 from tfserve.web.api.json_requests import Reader, read_any
 from tfserve.web.predictions.live_models import Models
@@ -47,6 +50,30 @@ class Context:
     start_folder: Path
     audit: AuditLog
     idempotency_key: str | None = None
+
+    @property
+    def uploads(self) -> Uploads:
+        return Uploads(self.settings.uploads_path)
+
+    @property
+    def owner(self) -> str:
+        """Uploads belong to the sender of the request, and quotas apply to each sender."""
+        return PRINCIPAL.get().owner
+
+    @property
+    def sees_owner(self) -> str | None:
+        """The owner whose uploads the sender may use; None: all."""
+        principal = PRINCIPAL.get()
+        return None if principal.is_admin else principal.owner
+
+    async def path(self, path: str) -> Path:
+        """The path that a caller means: in a readable folder, or in an upload (`upload:<id>`).
+
+        Raises `PathRefused`, `Invalid`, and for an upload `NoSuchUpload`, `UploadIncomplete`, `NotFound`.
+        """
+        if path.startswith(PREFIX):
+            return await asyncio.to_thread(self.uploads.resolve, path, self.sees_owner)
+        return resolve(path, start=self.start_folder, roots=self.settings.root_paths)
 
 
 Handler = Callable[[Context, Any], Awaitable[Any]]
@@ -100,7 +127,7 @@ class Endpoint:
 
 
 class Table(list[Endpoint]):
-    """The endpoints of one API. The decorators `get` and `post` add handlers."""
+    """The endpoints of one API. The decorators `get`, `post` and `add` add handlers."""
 
     def __init__(self, format: Format, scope: Scope | None) -> None:  # noqa: A002
         """`scope` is that of every row that names no other."""
@@ -150,6 +177,29 @@ class Table(list[Endpoint]):
             read = None if request is None or reads_body else _reader(request)
             row = replace(row, handler=handler, parameters=parameters or {}, result=result, submits_job=submits_job)
             self.append(replace(row, read=read))
+            return handler
+
+        return add
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        *,
+        summary: str,
+        returns: str,
+        parameters: Mapping[str, Schema] | None = None,
+        accepts: Mapping[str, Any] | None = None,
+        result: Any = Any,
+        media: tuple[str, ...] = (JSON,),
+        needs_body: bool = False,
+    ) -> Callable[[H], H]:
+        """For any method. The handler gets the Starlette request and reads the body itself."""
+
+        def add(handler: H) -> H:
+            row = Endpoint(method, path, handler.__name__, summary, returns, self._format, self._scope, handler=handler)
+            row = replace(row, parameters=parameters or {}, accepts=accepts or {}, result=result, media=media)
+            self.append(replace(row, needs_body=needs_body))
             return handler
 
         return add

@@ -62,7 +62,7 @@ async def read_body(scope: Scope, receive: Receive, settings: Settings, at_most:
             if (entry := CURRENT.get()) is not None:
                 entry.bytes_in += len(body)
             return body
-    message = await _receive(receive, settings.body_timeout_s, settings)
+    message = await receive_message(receive, settings.body_timeout_s, settings)
     if not message.get("more_body") and encoding == b"identity":
         whole: bytes = message.get("body", b"")
         return whole
@@ -72,7 +72,7 @@ async def read_body(scope: Scope, receive: Receive, settings: Settings, at_most:
     received = len(message.get("body", b""))
     while message.get("more_body"):
         left_s = _left_s(received, started_at, settings)
-        message = await _receive(receive, left_s, settings)
+        message = await receive_message(receive, left_s, settings)
         received += len(message.get("body", b""))
         await decompressor.add(message.get("body", b""))
     return await decompressor.finish()
@@ -98,7 +98,8 @@ def _left_s(received: int, started_at: float, settings: Settings) -> float:
     return settings.body_timeout_s + received / BYTES_PER_S - asyncio.get_running_loop().time() + started_at
 
 
-async def _receive(receive: Receive, timeout_s: float, settings: Settings) -> Message:
+async def receive_message(receive: Receive, timeout_s: float, settings: Settings) -> Message:
+    """The next part of a body. Raises `BodyTooSlow`, `ClientGone`."""
     try:
         async with asyncio.timeout(max(0.0, timeout_s)):
             message = await receive()

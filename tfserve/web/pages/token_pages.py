@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 from django.views.decorators.http import require_http_methods, require_safe
 
 from tfserve.access import durations
-from tfserve.access.principals import PRINCIPAL, Scope
+from tfserve.access.principals import ASSIGNABLE, PRINCIPAL
 from tfserve.errors import Invalid, TFserveError
 from tfserve.ipc.messages import CreateToken, ListTokens, NewToken, RevokeToken, RotateToken
 from tfserve.web.access.audit_log import AuditLog
@@ -32,7 +32,7 @@ async def tokens(request: ASGIRequest) -> HttpResponse:
             problem, status = error.message, status_of(error)
     context = {
         "tokens": await request.scope["line"].ask(ListTokens()),
-        "scopes": list(Scope),
+        "scopes": list(ASSIGNABLE),
         "made": made,
         "problem": problem,
     }

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import struct
 import unicodedata
-import zipfile
 from pathlib import Path, PurePosixPath
-from typing import IO
 
+from tfserve.archives.entries import BadArchive, Entry, entry_problem, expansion_problem
+from tfserve.archives.unpacking import WrongSize, copy_exactly
+from tfserve.archives.zip_archive import ZipArchive
 from tfserve.errors import OutOfSpace
 from tfserve.runtimes.error_summary import cause
 from tfserve.training.atomic_files import is_disk_full
@@ -21,19 +19,8 @@ from tfserve.training.dataset.search import IGNORED_FOLDERS, Search, shown
 SUFFIXES = (*image_reading.SUFFIXES, ".csv", ".tsv", ".txt", ".json", ".yaml", ".yml", ".xml", ".names")
 MAX_FILES = 1_000_000
 MAX_BYTES = 64 * 2**30
-MAX_RATIO = 100
-"""How many times its packed size a file may have. Images and masks hardly shrink; only files beyond a MiB count."""
 MAX_PACKED_MASK = 2**20
-
-_END, _END_64 = b"PK\x05\x06", b"PK\x06\x06"
-_TAIL_BYTES = 66_000
-_LINK, _TYPE = 0o120000, 0o170000
-_ENCRYPTED, _UTF8 = 0x1, 0x800
-_CHUNK_BYTES = 2**20
-
-
-class _Refused(Exception):
-    """The file is not unpacked; the message is the reason."""
+"""Images and masks hardly shrink, so larger files may not have more than a hundred times their packed size."""
 
 
 def unpack(search: Search) -> bool:
@@ -71,12 +58,10 @@ class _Unpacking:
         self._folder.mkdir(parents=True, mode=0o700)
         self._budget = min(MAX_BYTES, shutil.disk_usage(self._folder).free // 2)
         try:
-            if (count := _entry_count(self._archive)) > MAX_FILES:
-                raise _Refused(f"it has {count} files (limit: {MAX_FILES})")
-            with zipfile.ZipFile(self._archive) as archive:
+            with ZipArchive(self._archive, name=self._archive.name, max_files=MAX_FILES) as archive:
                 self._extract_all(archive)
-        except _Refused as refused:
-            self._search.problems.append(f"{self._archive} can't be unpacked: {refused}.")
+        except BadArchive as refused:
+            self._search.problems.append(f"{self._archive} can't be unpacked: {refused.detail['problem']}.")
         except Exception as error:  # as above
             if is_disk_full(error):
                 raise OutOfSpace(cause=f"{self._archive} can't be unpacked: {error}") from error
@@ -84,84 +69,56 @@ class _Unpacking:
                 f"{self._archive} can't be unpacked: it is not a valid zip file ({cause(error)})."
             )
 
-    def _extract_all(self, archive: zipfile.ZipFile) -> None:
-        for entry in archive.infolist():
-            if entry.is_dir():
-                continue
-            name = _name_of(entry)
-            if path := self._destination(entry, name):
+    def _extract_all(self, archive: ZipArchive) -> None:
+        for entry in archive.entries:
+            if path := self._destination(entry):
                 try:
                     self._extract(archive, entry, path)
-                except _Refused:
+                except WrongSize as error:
+                    self._skip(entry, error.detail["problem"], bad=True)
+                except BadArchive:
                     raise
                 except FileExistsError:
-                    self._skip(name, "a duplicate file name")
-                except Exception as error:  # a damaged archive can raise anything: zlib.error, LZMAError, EOFError, …
+                    self._skip(entry, "a duplicate file name")
+                except Exception as error:  # a damaged archive can raise anything: zlib.error, EOFError, …
                     if is_disk_full(error):
                         raise
-                    self._skip(name, f"can't be unpacked: {cause(error, 120)}", bad=True)
+                    self._skip(entry, f"can't be unpacked: {cause(error, 120)}", bad=True)
 
-    def _destination(self, entry: zipfile.ZipInfo, name: str) -> Path | None:
+    def _destination(self, entry: Entry) -> Path | None:
         """Where a file goes; None for what is skipped."""
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        if any((part.startswith(".") and part != "..") or part.lower() in IGNORED_FOLDERS for part in parts):
+        parts = entry.key
+        if entry.is_folder or any(
+            (part.startswith(".") and part != "..") or part.lower() in IGNORED_FOLDERS for part in parts
+        ):
             return None  # hidden files, and what macOS adds
-        if ".." in parts or name.startswith(("/", "\\")) or (parts and ":" in parts[0]):
-            self._skip(name, "its path leads outside the archive")
-        elif (entry.external_attr >> 16) & _TYPE == _LINK:
-            self._skip(name, "a link, not a file")
-        elif entry.flag_bits & _ENCRYPTED:
-            self._skip(name, "encrypted: create the zip file without a password")
-        elif entry.file_size > image_reading.MAX_FILE_BYTES:
-            self._skip(name, f"huge: {entry.file_size // 2**20} MiB")
-        elif entry.file_size > MAX_PACKED_MASK and entry.file_size > MAX_RATIO * max(1, entry.compress_size):
-            self._skip(name, f"unpacks to {entry.file_size // max(1, entry.compress_size)} times its size")
-        elif PurePosixPath(name).suffix.lower() not in SUFFIXES:
-            self._skip(name, "not an image, mask, table or annotation file")
+        if (problem := entry_problem(entry)) is not None:
+            self._skip(entry, problem)
+        elif entry.size > image_reading.MAX_FILE_BYTES:
+            self._skip(entry, f"huge: {entry.size // 2**20} MiB")
+        elif (problem := expansion_problem(entry.size, entry.packed or 0, beyond=MAX_PACKED_MASK)) is not None:
+            self._skip(entry, problem)
+        elif PurePosixPath(parts[-1]).suffix.lower() not in SUFFIXES:
+            self._skip(entry, "not an image, mask, table or annotation file")
         else:
             return self._folder.joinpath(*parts)
         return None
 
-    def _extract(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
+    def _extract(self, archive: ZipArchive, entry: Entry, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with archive.open(entry) as packed, path.open("xb") as file:
             try:
-                self._copy(packed, file, entry)
+                for size in copy_exactly(packed, file, entry):
+                    self._spend(size)
             except BaseException:
                 path.unlink()  # half of an image is worse than none
                 raise
 
-    def _copy(self, packed: IO[bytes], file: IO[bytes], entry: zipfile.ZipInfo) -> None:
-        left = entry.file_size
-        while chunk := packed.read(_CHUNK_BYTES):
-            left -= len(chunk)
-            self._budget -= len(chunk)
-            if left < 0:
-                raise _Refused(f"{entry.filename[:200]!r} is larger than the archive says")
-            if self._budget < 0:
-                raise _Refused("it needs more than half of the free disk space")
-            file.write(chunk)
+    def _spend(self, size: int) -> None:
+        self._budget -= size
+        if self._budget < 0:
+            raise BadArchive(name=self._archive.name, problem="it needs more than half of the free disk space")
 
-    def _skip(self, name: str, reason: str, *, bad: bool = False) -> None:
+    def _skip(self, entry: Entry, reason: str, *, bad: bool = False) -> None:
+        name = unicodedata.normalize("NFC", entry.name)
         self._search.skip(self._archive / shown(name).lstrip("/"), reason, bad=bad)
-
-
-def _name_of(entry: zipfile.ZipInfo) -> str:
-    """The path in an archive. Names in UTF-8 without the flag that says so, as macOS writes them, are read as such."""
-    name = entry.filename
-    if not entry.flag_bits & _UTF8 and not name.isascii():
-        with contextlib.suppress(UnicodeError):
-            name = name.encode("cp437").decode()
-    return unicodedata.normalize("NFC", name)
-
-
-def _entry_count(archive: Path) -> int:
-    """How many files an archive lists, without reading the list."""
-    with archive.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-        tail = file.read()
-    if (at := tail.rfind(_END_64)) >= 0 and len(tail) >= at + 40:
-        return int(struct.unpack_from("<Q", tail, at + 32)[0])
-    if (at := tail.rfind(_END)) >= 0 and len(tail) >= at + 12:
-        return int(struct.unpack_from("<H", tail, at + 10)[0])
-    return 0

@@ -16,7 +16,6 @@ from tfserve.db.models import TrainingTask
 from tfserve.db.task_json import task_json
 from tfserve.errors import Forbidden, Invalid, NotFound, PathRefused
 from tfserve.ipc.messages import CancelTask, KeepFeedback, ResumeTask, StartTraining
-from tfserve.paths import resolve
 from tfserve.tensors.casting import decode_b64
 from tfserve.training.dataset.project_folders import LATEST, MODELS, is_archive, results_folder
 from tfserve.training.fit import earlier_models
@@ -195,8 +194,8 @@ async def _start(
     chosen = parameters.complete(train_type, new.parameters | also)
     for name in PATHS:
         if chosen.get(name, "auto") != "auto" and name not in also:
-            chosen[name] = str(_inside(context, chosen[name]))
-    project = _project_folder(context, new.projectDir)
+            chosen[name] = str(await _inside(context, chosen[name]))
+    project = await _project_folder(context, new.projectDir)
     if chosen[PARAMETER] != NONE:
         chosen[PARAMETER] = str(await _earlier_result(context, project, chosen[PARAMETER]))
     principal = PRINCIPAL.get()
@@ -221,7 +220,7 @@ async def _start(
 async def _earlier_result(context: Context, project: Path, given: str) -> Path:
     """The result folder of the task that a training starts from. Raises `Invalid`, `Forbidden`."""
     if given == LATEST:
-        return _inside(context, str(earlier_models.folder_of(results_folder(project), given)))
+        return await _inside(context, str(earlier_models.folder_of(results_folder(project), given)))
     try:
         task = await read(training_tasks.find, given)
     except NotFound:
@@ -231,12 +230,12 @@ async def _earlier_result(context: Context, project: Path, given: str) -> Path:
             f"{PARAMETER}: task {given} has no model, its state is {task_json(task)['state']!r}. Give a task"
             " in state 'done'."
         )
-    return _inside(context, str(_result_folder(task)))
+    return await _inside(context, str(_result_folder(task)))
 
 
-def _inside(context: Context, path: str) -> Path:
+async def _inside(context: Context, path: str) -> Path:
     try:
-        return resolve(path, start=context.start_folder, roots=context.settings.root_paths)
+        return await context.path(path)
     except PathRefused as refused:  # the contract requires this status in this API
         raise Forbidden(refused.message) from None
 
@@ -253,8 +252,8 @@ def _artifact(folder: Path, name: str, context: Context) -> Path:
     return path
 
 
-def _project_folder(context: Context, path: str) -> Path:
-    folder = _inside(context, path)
+async def _project_folder(context: Context, path: str) -> Path:
+    folder = await _inside(context, path)
     try:
         found = folder.is_dir() or (is_archive(folder) and folder.is_file())
     except OSError as error:

@@ -68,13 +68,18 @@ class Methods:
 
     async def load(self, request: v2.RepositoryModelLoadRequest, _: Call) -> v2.RepositoryModelLoadResponse:
         _check_repository(request.repository_name)
-        await repository.load(self.context, request.model_name, dict(request.parameters))
+        await repository.load(self.context, request.model_name, _parameters(request))
         return v2.RepositoryModelLoadResponse()
 
     async def unload(self, request: v2.RepositoryModelUnloadRequest, _: Call) -> v2.RepositoryModelUnloadResponse:
         _check_repository(request.repository_name)
         await repository.unload(self.context, request.model_name)
         return v2.RepositoryModelUnloadResponse()
+
+
+def _parameters(request: v2.RepositoryModelLoadRequest) -> dict[str, Any]:
+    chosen = {name: value.WhichOneof("parameter_choice") for name, value in request.parameters.items()}
+    return {name: getattr(request.parameters[name], choice) if choice else None for name, choice in chosen.items()}
 
 
 def service(context: Context, models: Models) -> Service:

@@ -61,7 +61,7 @@ _ROWS = [
     Endpoint(
         "POST", "/v2/repository/index", "v2_index", "list loaded and loadable models", RETURNS, request=IndexRequest
     ),
-    _repository("load", "load", "deploy the last deployed model again"),
+    _repository("load", "load", "deploy the last deployed model again, or the parameter `path`"),
     _repository("unload", "unload", "undeploy a model"),
 ]  # fmt: skip
 

@@ -47,7 +47,10 @@ async def index(models: Models, *, only_ready: bool) -> list[dict[str, str]]:
 
 
 async def load(context: Context, name: str, parameters: Parameters) -> None:
-    """Raises errors of the request or the model, and `StillLoading` on timeout."""
+    """Deploys the parameter `path`, or what was deployed last.
+
+    Raises errors of the request or the model, and `StillLoading` on timeout.
+    """
     name = _model_name(name)
     with context.audit.action("v2_load", {"name": name}):
         await _load(context, name, parameters)
@@ -55,6 +58,10 @@ async def load(context: Context, name: str, parameters: Parameters) -> None:
 
 async def _load(context: Context, name: str, parameters: Parameters) -> None:
     _check(parameters)
+    if (path := await _path(context, parameters)) is not None:
+        live = name in context.models.names()
+        await _run(context, name, UpdateJob(path=path) if live else DeployJob(path=path), "loaded")
+        return
     last = await read(reads.last_deployment, name)
     if last is None:
         raise NotFound(
@@ -110,6 +117,16 @@ def _check(parameters: Parameters) -> None:
         )
     if "config" in names:
         raise Unsupported("'config' is not supported when loading a model. Configure the model with POST /deploy/.")
+
+
+async def _path(context: Context, parameters: Parameters) -> str | None:
+    """The parameter `path`, resolved: a path in a readable folder, or `upload:<id>`."""
+    path = (parameters or {}).get("path")
+    if path is None:
+        return None
+    if not isinstance(path, str):
+        raise Invalid(f"the parameter 'path' must be a string, got {type(path).__name__}")
+    return str(await context.path(path))
 
 
 def _entry(model: Model) -> dict[str, str]:

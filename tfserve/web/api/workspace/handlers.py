@@ -33,7 +33,6 @@ from tfserve.ipc.messages import (
     UndeployJob,
     UpdateJob,
 )
-from tfserve.paths import resolve
 from tfserve.web.api.endpoint import Context, Format, Table
 from tfserve.web.api.workspace import job_json, requests, script_or_file
 from tfserve.web.api.workspace.job_json import job_result, job_status, result_of
@@ -172,7 +171,7 @@ async def get_status(context: Context, request: requests.OneWorkspace) -> dict[s
 async def push_job(context: Context, request: requests.PushJob) -> dict[str, Any]:
     if request.type == 0:
         script_or_file.check_file(request.job, context.start_folder)
-        job = ScriptJob(clear=request.clear, file=str(_path(context, request.job)))
+        job = ScriptJob(clear=request.clear, file=str(await context.path(request.job)))
     else:
         script_or_file.check_text(request.job, context.start_folder)
         job = ScriptJob(clear=request.clear, text=request.job)
@@ -347,15 +346,11 @@ def _choose(snapshot: str, names: Sequence[str]) -> dict[str, msgspec.Raw]:
     return {name: known.get(name, msgspec.Raw(b"null")) for name in names}
 
 
-def _path(context: Context, path: str) -> Path:
-    return resolve(path, start=context.start_folder, roots=context.settings.root_paths)
-
-
 async def _model_path(context: Context, path: str) -> Path:
     """A path, or `task:<taskId>` for the model of a training task."""
     if path.startswith(TASK):
         path = await read(training_tasks.model_path, path.removeprefix(TASK))
-    return _path(context, path)
+    return await context.path(path)
 
 
 async def _submit(context: Context, request: requests._Waits, job: JobRequest) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from tfserve.errors import Invalid
+from tfserve.uploads.store import PREFIX
 
 MAX_PARSED = 10_000
 SHOWN = 60
@@ -21,7 +22,7 @@ _FILE = re.compile(r"(?:~|\.{0,2}/|[A-Za-z]:\\)?[\w .,+@()/\\-]*\.pyw?")
 
 def check_file(job: str, start: Path) -> None:
     """Raises `Invalid` if a path is expected and this looks like a script."""
-    if looks_like_script(job) and not _exists(start / job):
+    if not job.startswith(PREFIX) and looks_like_script(job) and not _exists(start / job):
         first = (job.strip().splitlines() or [""])[0][:SHOWN]
         raise Invalid(
             f"`job` must be the path of a file when `type` is 0 (the default), but {first!r} looks like a script. "
@@ -33,7 +34,8 @@ def check_file(job: str, start: Path) -> None:
 def check_text(job: str, start: Path) -> None:
     """Raises `Invalid` if a script is expected and this looks like the path of a file."""
     path = job.strip()
-    if "\n" not in path and (_FILE.fullmatch(path) or (_looks_like_path(path) and _exists(start / path))):
+    is_upload = path.startswith(PREFIX)
+    if "\n" not in path and (is_upload or _FILE.fullmatch(path) or (_looks_like_path(path) and _exists(start / path))):
         raise Invalid(
             f"`job` must be the text of a script when `type` is 1, but {path[:SHOWN]!r} looks like a file path. "
             "Send type 0 to run a file.",

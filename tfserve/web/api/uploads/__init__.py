@@ -1,0 +1,1 @@
+"""The API for uploads and for the files of workspaces."""

@@ -1,0 +1,112 @@
+"""Turns what has arrived into the files of an upload: checksum, archive, and one step that makes them visible."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from tfserve import linux
+from tfserve.archives.entries import Entry
+from tfserve.archives.unpacking import Unpacked, is_archive
+from tfserve.config import Settings
+from tfserve.errors import Failure, Invalid, TooLarge, Unavailable, from_failure
+from tfserve.uploads.store import RESERVE_BYTES, Received, Upload, Uploads
+from tfserve.web.http.disk_writer import on_disk
+
+_UNPACKING_AT_ONCE = 2
+_unpacking = asyncio.Semaphore(_UNPACKING_AT_ONCE)
+
+
+class WrongChecksum(Invalid):
+    """The file that arrived has the SHA-256 checksum {actual}, but {expected} was announced. Send it again."""
+
+
+class UnpackingEnded(Unavailable):
+    """The process that unpacks {name} was ended by signal {signal}. Try again."""
+
+
+async def complete(uploads: Uploads, upload: Upload, files: Sequence[Received], settings: Settings) -> None:
+    """Raises `WrongChecksum`, `BadArchive` and other errors; nothing is visible then."""
+    sha256, size = await on_disk(partial(_checksum, files, upload.record.sha256))
+    await on_disk(partial(shutil.rmtree, upload.unpacking, ignore_errors=True))  # of an interrupted attempt
+    if upload.record.unpack and len(files) == 1 and is_archive(files[0].name):
+        room = await on_disk(partial(_room, uploads, upload, settings))
+        found = await _unpack(files[0], upload.unpacking, max_bytes=settings.max_upload_bytes, room=room)
+    else:
+        found = await on_disk(partial(_place, files, upload.unpacking))
+    await on_disk(partial(upload.publish, found.files, found.size_bytes, sha256, size))
+
+
+async def complete_or_refuse(uploads: Uploads, upload: Upload, file: Received, settings: Settings) -> None:
+    """Like `complete`. Records why what was sent can't be used, and keeps it if another attempt may succeed."""
+    try:
+        await complete(uploads, upload, [file], settings)
+    except (Invalid, TooLarge) as error:
+        await on_disk(partial(upload.refuse, error.message))
+        raise
+
+
+def _checksum(files: Sequence[Received], expected: str | None) -> tuple[str | None, int]:
+    """The checksum, if there is one file, and the size. Raises `WrongChecksum`."""
+    size = sum(each.path.stat().st_size for each in files)
+    if len(files) != 1:
+        if expected is not None:
+            raise Invalid("sha256 is the checksum of one file, but the form has several.", field="sha256")
+        return None, size
+    actual = files[0].sha256 or _sha256(files[0].path)
+    if expected is not None and actual != expected:
+        raise WrongChecksum(actual=actual, expected=expected)
+    return actual, size
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _room(uploads: Uploads, upload: Upload, settings: Settings) -> int:
+    """How many bytes may be unpacked. The archive itself does not count once it is unpacked."""
+    others = uploads.used_bytes(upload.record.owner) - upload.reserved_bytes
+    disk = os.statvfs(upload.folder)
+    return min(settings.upload_quota_bytes - others, disk.f_bavail * disk.f_frsize - RESERVE_BYTES)
+
+
+async def _unpack(archive: Received, folder: Path, *, max_bytes: int, room: int) -> Unpacked:
+    arguments = [str(archive.path), archive.name, str(folder), str(max_bytes), str(room)]
+    async with _unpacking:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "tfserve.archives", *arguments,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            output, _ = await process.communicate()
+        finally:
+            if process.returncode is None:  # this request is cancelled
+                process.kill()
+                await process.wait()
+    if process.returncode == 0:
+        return msgspec.json.decode(output, type=Unpacked)
+    if not output:
+        raise UnpackingEnded(name=archive.name, signal=-(process.returncode or 0))
+    raise from_failure(msgspec.json.decode(output, type=Failure))
+
+
+def _place(files: Sequence[Received], folder: Path) -> Unpacked:
+    """Single files, under their names. They stay where they arrived until the upload is complete."""
+    folder.mkdir(mode=0o700)
+    size = 0
+    for index, each in enumerate(files):
+        path = folder.joinpath(*Entry(index, each.name, 0).parts)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.link(each.path, path)
+        size += each.path.stat().st_size
+    linux.sync_file_system(folder)
+    return Unpacked(len(files), size)

@@ -1,0 +1,137 @@
+"""The endpoints for the files in the folder of a workspace."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tfserve.access.principals import Scope
+from tfserve.archives.entries import name_problem
+from tfserve.errors import Invalid
+from tfserve.ipc.messages import GetWorkspace
+from tfserve.web.api.endpoint import JSON, Context, Format, Schema, Table
+from tfserve.web.api.uploads.receiving import WHAT
+from tfserve.web.api.workspace.names import workspace_name
+from tfserve.web.api.workspace.reading import number, page_of
+from tfserve.web.http.body_stream import stream_body
+from tfserve.web.http.disk_writer import disk_writer, on_disk
+from tfserve.web.http.guarded_folder import FolderEntry, GuardedFolder
+from tfserve.web.http.user_files import file_response
+
+ENDPOINTS = Table(Format.ENVELOPE, Scope.SUBMIT)
+
+PATH = "/workspaces/{name}/files/{path}"
+INCOMING = "incoming"
+"""Files that are being received, next to the folder of the workspace and therefore on the same disk."""
+PARAMETERS: dict[str, Schema] = {
+    "name": {"type": "string", "description": "name of the workspace"},
+    "path": {"type": "string", "description": "path in the folder of the workspace"},
+}
+
+
+class StoredFile(msgspec.Struct, kw_only=True):
+    """A file that was stored."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class FolderListing(msgspec.Struct, kw_only=True):
+    """One page of a folder's entries, by name."""
+
+    path: str
+    entries: list[FolderEntry]
+    total: int
+
+
+@ENDPOINTS.add(
+    "PUT",
+    PATH,
+    summary="store the body as a file of the workspace, replacing the file in one step",
+    returns="the stored file; folders above it are created",
+    parameters=PARAMETERS,
+    accepts={"application/octet-stream": {"type": "string", "format": "binary"}},
+    result=StoredFile,
+)
+async def put_workspace_file(context: Context, request: Request) -> StoredFile:
+    path = request.path_params["path"]
+    if (problem := name_problem(path.strip("/"))) is not None or path.endswith("/"):
+        raise Invalid(f"{path[:200]!r} can't be the path of a file: {problem or 'it ends with /'}.", field="path")
+    root = await _root(context, request)
+    folder = GuardedFolder(root)
+    await on_disk(partial(folder.check_target, path))
+    async with _incoming(root) as file:
+        async with disk_writer(file) as writer:
+            async for piece in stream_body(
+                request.scope, request.receive, context.settings, limit=context.settings.max_upload_bytes, what=WHAT
+            ):
+                await writer.write(piece)
+            await writer.finish(sync=True)
+        await on_disk(partial(folder.replace, file, path))
+    return StoredFile(path=path, size=writer.size, sha256=writer.sha256)
+
+
+@ENDPOINTS.add(
+    "GET",
+    PATH,
+    summary="download a file of the workspace (Range is supported), or list a folder",
+    returns="the file, or the folder's entries with type, size and time",
+    parameters={**PARAMETERS, **page_of("entries")},
+    media=(JSON, "*/*"),
+)
+async def get_workspace_file(context: Context, request: Request) -> FolderListing | Response:
+    path = request.path_params["path"]
+    folder = GuardedFolder(await _root(context, request))
+    descriptor = await on_disk(partial(folder.open_file, path))
+    if descriptor is not None:
+        return file_response(Path(path), descriptor=descriptor)
+    limit = number(request.query_params.get("limit", "100"), "limit", most=1000)
+    offset = number(request.query_params.get("offset", "0"), "offset")
+    entries = await on_disk(partial(folder.entries, path))
+    return FolderListing(path=path, entries=entries[offset : offset + limit], total=len(entries))
+
+
+@ENDPOINTS.add(
+    "DELETE",
+    PATH,
+    summary="delete a file or folder of the workspace",
+    returns="true",
+    parameters={
+        **PARAMETERS,
+        "recursive": {"type": "boolean", "default": False, "description": "delete a folder with all that is in it"},
+    },
+    result=bool,
+)
+async def delete_workspace_file(context: Context, request: Request) -> bool:
+    recursive = request.query_params.get("recursive", "false").lower()
+    if recursive not in ("true", "false"):
+        raise Invalid(f"recursive must be true or false, got {recursive[:40]!r}", field="recursive")
+    folder = GuardedFolder(await _root(context, request))
+    await on_disk(partial(folder.delete, request.path_params["path"], recursive=recursive == "true"))
+    return True
+
+
+async def _root(context: Context, request: Request) -> Path:
+    """The folder of the workspace. Raises `NoSuchWorkspace`, `ServiceOff`."""
+    status = await context.line.ask(GetWorkspace(name=workspace_name(request.path_params["name"])))
+    return Path(status["folder"])
+
+
+@asynccontextmanager
+async def _incoming(root: Path) -> AsyncIterator[Path]:
+    """The path of a temporary file, which is removed unless it was moved."""
+    folder = root.parent / INCOMING
+    await on_disk(partial(folder.mkdir, mode=0o700, exist_ok=True))
+    file = folder / secrets.token_hex(16)
+    try:
+        yield file
+    finally:
+        await on_disk(partial(file.unlink, missing_ok=True))
