@@ -43,9 +43,12 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "tfserve.web.pages.middleware.content_security_policy",
+    "tfserve.web.pages.middleware.security_headers",
     "tfserve.web.pages.middleware.ErrorPages",
 ]
+SECURE_CONTENT_TYPE_NOSNIFF = False  # every response of the server has this header (tfserve.web.http.server)
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 STATIC_URL = "/static/"
 

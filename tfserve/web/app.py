@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import cast
 
 import django
-import uvloop
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Mount, Route, Router
@@ -25,7 +24,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfserve import linux
-from tfserve.config import load
+from tfserve.certificates import CertificateUnusable
+from tfserve.config import Settings, load
 from tfserve.errors import Internal, Invalid, NotFound, TFserveError, Unavailable, nearest
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import DrainModel, GetModels, ModelChanged, ReadCounters, WakeModel
@@ -33,11 +33,14 @@ from tfserve.ipc.messages import Message as IpcMessage
 from tfserve.ipc.metrics import WebCounts
 from tfserve.web.api.endpoint import Context
 from tfserve.web.http.access_log import AccessLog
+from tfserve.web.http.cross_origin import CrossOrigin, Preflights
+from tfserve.web.http.forwarded import Forwarded, TrustedProxies
 from tfserve.web.http.guard import Guard
 from tfserve.web.http.request_boundary import RequestBoundary
 from tfserve.web.http.request_ids import RequestIdFilter
 from tfserve.web.http.responses import MethodNotAllowed, error_counts, send_error
 from tfserve.web.http.server import make_server
+from tfserve.web.http.tls import new_loop
 from tfserve.web.predictions.live_models import Models
 from tfserve.web.supervisor_client import SupervisorClient
 
@@ -59,8 +62,12 @@ def main() -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     django.setup()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(socket.socket(fileno=arguments.line), [socket.socket(fileno=fd) for fd in arguments.listen]))
+    with asyncio.Runner(loop_factory=partial(new_loop, load().header_timeout_s)) as runner:
+        listening = [socket.socket(fileno=fd) for fd in arguments.listen]
+        try:
+            runner.run(_serve(socket.socket(fileno=arguments.line), listening))
+        except CertificateUnusable as error:
+            sys.exit(error.message)
 
 
 async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> None:
@@ -76,7 +83,7 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     line = SupervisorClient(connection)
     await models.begin((await line.ask(GetModels())).models)
     context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd())
-    server = make_server(RequestBoundary(make_app(context), access_log), settings)
+    server = make_server(_with_headers(RequestBoundary(make_app(context), access_log), settings), settings)
     # uvicorn re-raises the signal that stopped it after its shutdown; this process still has clean-up to do then.
     signal.signal(signal.SIGTERM, _ignore)
     async with _grpc(context, access_log):
@@ -86,6 +93,13 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     if access_log is not None:
         access_log.close()
     connection.lost = asyncio.get_running_loop().create_future()
+
+
+def _with_headers(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """Outside of the request boundary: headers of other origins and of proxies, if they are configured."""
+    if settings.origins:
+        app = CrossOrigin(app, settings.origins)
+    return Forwarded(app, TrustedProxies(settings.proxies)) if settings.proxies else app
 
 
 def _ignore(*_: object) -> None:
@@ -142,7 +156,10 @@ def make_app(context: Context) -> ASGIApp:
         lifespan=_lifespan(context.line),
     )
     v1, v2 = V1(context.models, context.settings), V2(context)
-    return Guard(Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router), context.settings)
+    app: ASGIApp = Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router)
+    if origins := context.settings.origins:
+        app = Preflights(app, origins)
+    return Guard(app, context.settings)
 
 
 class Prefixes:

@@ -11,13 +11,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from google.protobuf.message import DecodeError, Message
 
+from tfserve.certificates import CertificateFiles, CertificateUnusable, Reloading, files_of, server_context
 from tfserve.config import Settings
 from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.ipc.predictions import DEFAULT_URGENCY
 from tfserve.web.http.access_log import CURRENT, AccessLog
+from tfserve.web.http.forwarded import TrustedProxies
 from tfserve.web.http.offload import offloaded
 from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.http.request_ids import HEADER, begin
@@ -66,25 +69,58 @@ def _make(services: Sequence[Service], settings: Settings, access_log: AccessLog
             ("grpc.server.max_pending_requests_hard_limit", PENDING_FACTOR * settings.max_requests),
             ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
             ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.server_handshake_timeout_ms", int(1000 * settings.header_timeout_s)),
         ],
         maximum_concurrent_rpcs=settings.max_requests,
     )
-    server.add_generic_rpc_handlers([_handlers(service, access_log) for service in services])
+    proxies = TrustedProxies(settings.proxies)
+    server.add_generic_rpc_handlers([_handlers(service, proxies, access_log) for service in services])
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        server.add_insecure_port(f"{host}:{settings.grpc_port}")
+        _add_port(server, f"{host}:{settings.grpc_port}", files_of(settings))
     except RuntimeError as error:
         raise OSError(f"can't listen on {host}:{settings.grpc_port} for gRPC: {error}") from error
     return server
 
 
-def _handlers(service: Service, access_log: AccessLog | None) -> grpc.GenericRpcHandler:
+def _add_port(server: grpc.aio.Server, address: str, files: CertificateFiles | None) -> None:
+    """With a certificate, each handshake uses the current content of its files. Raises `CertificateUnusable`."""
+    if files is None:
+        server.add_insecure_port(address)
+        return
+    import grpc
+
+    certificate = Reloading(files, _grpc_certificate)
+
+    def changed() -> Any:
+        return certificate.current if certificate.reload() else None
+
+    credentials = grpc.dynamic_ssl_server_credentials(
+        certificate.current, changed, require_client_authentication=files.client_ca is not None
+    )
+    server.add_secure_port(address, credentials)
+
+
+def _grpc_certificate(files: CertificateFiles) -> Any:
+    """Raises `CertificateUnusable`; gRPC itself would only report to its own log."""
+    import grpc
+
+    server_context(files)
+    try:
+        pair = files.key.read_bytes(), files.certificate.read_bytes()
+        client_ca = files.client_ca.read_bytes() if files.client_ca else None
+    except OSError as error:
+        raise CertificateUnusable(file=str(error.filename), problem=str(error.strerror)) from None
+    return grpc.ssl_server_certificate_configuration([pair], client_ca)
+
+
+def _handlers(service: Service, proxies: TrustedProxies, access_log: AccessLog | None) -> grpc.GenericRpcHandler:
     import grpc
 
     return grpc.method_handlers_generic_handler(
         service.name,
         {
-            name: _handler(method, _Entrance(f"/{service.name}/{name}", access_log))
+            name: _handler(method, _Entrance(f"/{service.name}/{name}", proxies, access_log))
             for name, method in service.methods.items()
         },
     )
@@ -150,8 +186,9 @@ class _Call:
 class _Entrance:
     """Gives each call of a method its id, and its line in the access log."""
 
-    def __init__(self, path: str, access_log: AccessLog | None) -> None:
+    def __init__(self, path: str, proxies: TrustedProxies, access_log: AccessLog | None) -> None:
         self._path = path
+        self._proxies = proxies
         self._access_log = access_log
 
     @contextmanager
@@ -161,10 +198,23 @@ class _Entrance:
         if self._access_log is None:
             yield
             return
-        logged = self._access_log.entry(request_id=request_id, client=context.peer(), method="POST", path=self._path)
+        client = _client(context, self._proxies)
+        logged = self._access_log.entry(request_id=request_id, client=client, method="POST", path=self._path)
         with logged as entry:
             entry.status = "OK"
             yield
+
+
+def _client(context: grpc.aio.ServicerContext[Any, Any], proxies: TrustedProxies) -> str:
+    """The other end of the connection, as gRPC writes it (`ipv4:192.0.2.1:80`), or what a trusted proxy reports."""
+    peer = context.peer()
+    metadata = [(name.encode(), str(value).encode()) for name, value in context.invocation_metadata() or ()]
+    host = unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
+    address = proxies.client(host, metadata).address
+    if address is None:
+        return peer
+    host, port = address
+    return f"{host}:{port}" if port else host
 
 
 def _given_id(context: grpc.aio.ServicerContext[Any, Any]) -> bytes | None:
