@@ -22,6 +22,7 @@ import django
 import uvloop
 
 from tfserve import __version__, linux
+from tfserve.backups import refuse_interrupted_restore
 from tfserve.certificates import files_of, server_context
 from tfserve.config import Settings, to_environment
 from tfserve.errors import Forbidden, Overloaded, TFserveError
@@ -70,6 +71,7 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
         if settings.access_log_path is not None:  # a missing folder is reported now, not at every line
             settings.access_log_path.open("ab").close()
         make_private(settings.data_path)
+        refuse_interrupted_restore(settings.data_path)
         lock = DataFolderLock(settings.data_path)
     except (TFserveError, OSError) as error:
         return _refuse(error)
