@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -45,7 +46,7 @@ class ServerProcess:
         self.processes = ProcessTree(self.process.pid)
         assert self.process.stdout is not None
         head = ""
-        while (match := re.search(r"pages +(http://\S+?)/\s", head)) is None:
+        while (match := re.search(r"pages +(https?://\S+?)/\s", head)) is None:
             if not (line := self.process.stdout.readline()):
                 raise RuntimeError(f"the server ended with {self.process.wait(60)} at its start {head}")
             head += line
@@ -59,6 +60,12 @@ class ServerProcess:
         self.http.close()
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
+
+    def trust(self, certificate: Path) -> None:
+        """Makes `http` trust the server's own certificate."""
+        self.http.close()
+        context = ssl.create_default_context(cafile=certificate)
+        self.http = httpx.Client(base_url=self.url, timeout=120, verify=context)
 
     def call(self, path: str, /, **fields: object) -> object:
         content = self.http.post(path, json=fields).json()

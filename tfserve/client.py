@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -29,6 +30,7 @@ from tfserve.client_connection import (
     ServerUnreachable,
     read,
     refusal,
+    tls_context,
 )
 
 __all__ = ["DEFAULT_URL", "Client", "Failure", "JobAnswer", "Output", "ServerRefused", "ServerUnreachable"]
@@ -44,10 +46,19 @@ class Client:
 
     Methods that submit a job return when it has finished, or after `timeout` seconds. In the latter case the job keeps
     running and `result_of` waits for it. A failed job does not raise: check `result` and `error` of the response.
+
+    `ca_file` is the CA or self-signed certificate of a server with TLS, in addition to the CAs of the system.
+    `certificate` has the files of the client's certificate and key, if the server requires one.
     """
 
-    def __init__(self, base_url: str = DEFAULT_URL) -> None:
-        self._connection = Connection(base_url)
+    def __init__(
+        self,
+        base_url: str = DEFAULT_URL,
+        *,
+        ca_file: str | Path | None = None,
+        certificate: tuple[str | Path, str | Path] | None = None,
+    ) -> None:
+        self._connection = Connection(base_url, tls_context(ca_file, certificate))
 
     def __enter__(self) -> Self:
         return self

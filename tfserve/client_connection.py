@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -82,10 +84,11 @@ class OutputEvent(msgspec.Struct):
 class Connection:
     """Connections to one server, safe to share between threads."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, tls: ssl.SSLContext | bool = True) -> None:
         # Ignore proxy settings in the environment: a proxy would swallow requests to 127.0.0.1.
         self._http = httpx.Client(
             base_url=base_url,
+            verify=tls,
             trust_env=False,
             timeout=PATIENCE_S,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
@@ -149,6 +152,18 @@ class Connection:
 
     def _unreachable(self, error: httpx.TransportError) -> ServerUnreachable:
         return ServerUnreachable(f"No response from {self._http.base_url}: {error or type(error).__name__}")
+
+
+def tls_context(ca_file: str | Path | None, certificate: tuple[str | Path, str | Path] | None) -> ssl.SSLContext | bool:
+    """What a client verifies and presents. True: httpx's defaults. Raises `OSError` if a file can't be used."""
+    if ca_file is None and certificate is None:
+        return True
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    if certificate is not None:
+        context.load_cert_chain(*certificate)
+    return context
 
 
 def read(response: httpx.Response, type_: type[T]) -> T:

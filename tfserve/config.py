@@ -10,6 +10,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from tfserve.errors import Invalid
 #: as a file name: log to standard output
 STANDARD_OUTPUT = "-"
 MIB = 1024 * 1024
+Network = IPv4Network | IPv6Network
 MAX_PORT = 65535
 AUTH = ("auto", "on", "off")
 #: set for web processes, so that they do not recreate a deleted database file, empty
@@ -43,6 +45,13 @@ class Settings:
     )
     allow_unauthenticated: bool = setting(False, "allow auth=off on an address that other machines can reach")
     allowed_hosts: str = setting("", "additional allowed Host header values, comma-separated")
+    allowed_origins: str = setting("", "origins whose web pages may use the APIs (CORS), comma-separated")
+    trusted_proxies: str = setting("", "addresses and networks whose forwarded headers are trusted, comma-separated")
+
+    tls_cert: str = setting("", "TLS certificate file for HTTP and gRPC (PEM, with its chain); empty: no TLS")
+    tls_key: str = setting("", "key file of the TLS certificate (PEM, not encrypted)")
+    tls_client_ca: str = setting("", "CA file (PEM); clients must present a certificate signed by one of its CAs")
+    tls_self_signed: bool = setting(False, "use TLS with a self-signed certificate, kept in the data folder")
 
     web_processes: int = setting(1, "number of HTTP server processes")
     warm_spare: bool = setting(True, "keep a spare process with TensorFlow already loaded")
@@ -119,6 +128,20 @@ class Settings:
         return self.data_path / self.audit_log if self.audit_log else None
 
     @property
+    def origins(self) -> frozenset[str]:
+        """The origins that may use the APIs, as browsers send them. Raises `Invalid`."""
+        return frozenset(map(_origin, _listed(self.allowed_origins)))
+
+    @property
+    def proxies(self) -> tuple[Network, ...]:
+        """The networks of trusted proxies. Raises `Invalid`."""
+        return tuple(map(_network, _listed(self.trusted_proxies)))
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.tls_cert or self.tls_self_signed else "http"
+
+    @property
     def is_loopback(self) -> bool:
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
@@ -147,6 +170,38 @@ def _check(settings: Settings) -> None:
         raise Invalid("database_url must be a URL such as postgresql://user:password@host:5432/name")
     if settings.callback_url and not _is_web_address(settings.callback_url):
         raise Invalid(f"callback_url must be a URL such as http://127.0.0.1:8080/hook, got {settings.callback_url!r}")
+
+    _check_tls(settings)
+    _ = settings.origins, settings.proxies
+
+
+def _check_tls(settings: Settings) -> None:
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise Invalid("tls_cert and tls_key must be set together")
+    if settings.tls_client_ca and settings.scheme == "http":
+        raise Invalid("tls_client_ca requires TLS: set tls_cert and tls_key as well")
+
+
+def _listed(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it: in lower case, without the default port. Raises `Invalid`."""
+    parts = urlsplit(text.lower()) if _is_web_address(text) else None
+    if parts is None or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise Invalid(f"allowed_origins must list origins such as https://app.example.com, got {text!r}")
+    default = {"http": ":80", "https": ":443"}[parts.scheme]
+    return f"{parts.scheme}://{parts.netloc.removesuffix(default)}"
+
+
+def _network(text: str) -> Network:
+    try:
+        return ip_network(text)
+    except ValueError:
+        raise Invalid(
+            f"trusted_proxies must list addresses or networks such as 10.0.0.2 or 10.0.0.0/8, got {text!r}"
+        ) from None
 
 
 def _is_web_address(text: str) -> bool:

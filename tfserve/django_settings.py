@@ -45,7 +45,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "tfserve.web.pages.middleware.content_security_policy",
+    "tfserve.web.pages.middleware.security_headers",
     "tfserve.web.pages.middleware.ErrorPages",
     "tfserve.web.pages.log_in.LogInRequired",
 ]
@@ -53,6 +53,7 @@ MIDDLEWARE = [
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 SESSION_COOKIE_NAME = "tfserve_session"
 SESSION_COOKIE_AGE = 12 * 3600
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SERVER.scheme == "https"
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Strict"
 CSRF_COOKIE_NAME = "tfserve_csrf"
 CSRF_FAILURE_VIEW = "tfserve.web.pages.log_in.csrf_failure"
@@ -62,6 +63,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
 ]
+SECURE_CONTENT_TYPE_NOSNIFF = False  # every response of the server has this header (tfserve.web.http.server)
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 STATIC_URL = "/static/"
 

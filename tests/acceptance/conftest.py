@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -31,6 +32,7 @@ class Server:
     def __init__(
         self, data_dir: Path, *options: str, environment: dict[str, str] | None = None,
         command: Sequence[str] = RUNSERVER, folder: Path = REPOSITORY, host: str = "127.0.0.1",
+        verify: ssl.SSLContext | bool = True,
     ) -> None:  # fmt: skip
         self.data_dir = data_dir
         self.roots = data_dir.parent
@@ -50,10 +52,10 @@ class Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         assert self._ready.wait(START_TIMEOUT_S), self.log
-        match = re.search(r"pages +(http://\S+?)/?\s", self.log)
+        match = re.search(r"pages +(https?://\S+?)/?\s", self.log)
         assert match, self.log
         self.url = match[1]
-        self.http = httpx.Client(base_url=self.url, timeout=60)
+        self.http = httpx.Client(base_url=self.url, timeout=60, verify=verify)
 
     @property
     def log(self) -> str:

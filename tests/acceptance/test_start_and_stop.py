@@ -139,8 +139,8 @@ def test_a_port_that_is_taken_is_reported_in_a_sentence(start: Start, tmp_path: 
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
-def test_an_address_that_others_can_reach_is_refused(address: str, tmp_path: Path) -> None:
-    refused = run_server(address, "--data-dir", str(tmp_path / "data"))
+def test_an_address_that_others_can_reach_is_refused_without_authentication(address: str, tmp_path: Path) -> None:
+    refused = run_server(address, "--data-dir", str(tmp_path / "data"), "--auth", "off")
     assert refused.returncode == 1
     assert "TFSERVE_ALLOW_UNAUTHENTICATED=1" in refused.stderr
 

@@ -19,7 +19,7 @@ from tfserve.web.http.server import CONNECTION, make_server
 
 SETTINGS = Settings(header_timeout_s=0.3)
 REQUEST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi"
-HEADERS = {b"date", b"content-length", b"content-type", b"x-more"}
+HEADERS = {b"date", b"content-length", b"content-type", b"x-content-type-options", b"x-more"}
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 

@@ -26,6 +26,12 @@ _BACKGROUND = {
 }
 
 
+_BACKUPS = {
+    "backup": "Save the data of a server to one file, also while the server runs.",
+    "restore": "Restore a backup into an empty data folder.",
+}
+
+
 def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
@@ -43,6 +49,7 @@ def tfserve_parser() -> ArgumentParser:
     _add_background(commands)
     _add_train(commands)
     _add_token(commands)
+    _add_backup(commands)
     _add(commands, "version", "Print the version.", _version)
     return parser
 
@@ -235,6 +242,23 @@ def _parameter(text: str) -> tuple[str, str]:
     if not separator:
         raise argparse.ArgumentTypeError(f"expected name=value, got {text!r}")
     return name, value
+
+
+def _add_backup(commands: Any) -> None:
+    for name, help_text in _BACKUPS.items():
+        parser = _add(commands, name, help_text, _backup)
+        parser.set_defaults(action=name)
+        parser.add_argument("file", type=Path, metavar="FILE", help="the backup, a tar file")
+        data_dir = next(each for each in fields(Settings) if each.name == "data_dir")
+        _add_setting(parser, data_dir)
+        parser.set_defaults(address=None)
+
+
+def _backup(given: Namespace) -> int:
+    settings = _settings(given)
+    from tfserve.cli import backup
+
+    return getattr(backup, given.action)(given.file, settings)  # type: ignore[no-any-return]
 
 
 def _version(_: Namespace) -> int:

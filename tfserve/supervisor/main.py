@@ -22,6 +22,8 @@ import django
 import uvloop
 
 from tfserve import __version__, linux
+from tfserve.backups import refuse_interrupted_restore
+from tfserve.certificates import files_of, server_context
 from tfserve.config import Settings, to_environment
 from tfserve.errors import Forbidden, Overloaded, TFserveError
 from tfserve.ipc.messages import GetAccessRules, GetModels
@@ -30,6 +32,7 @@ from tfserve.supervisor.events import Revision
 from tfserve.supervisor.lock import DataFolderLock
 from tfserve.supervisor.private_files import UMASK, make_private
 from tfserve.supervisor.processes.child import OWNER, Child, Exit, Role, kill_leftovers, owner_of
+from tfserve.supervisor.self_signed import fingerprint, with_certificate
 from tfserve.supervisor.web_processes import WebProcess, hold, listen
 
 if TYPE_CHECKING:
@@ -71,10 +74,14 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
         if settings.access_log_path is not None:  # a missing folder is reported now, not at every line
             settings.access_log_path.open("ab").close()
         make_private(settings.data_path)
+        refuse_interrupted_restore(settings.data_path)
         lock = DataFolderLock(settings.data_path)
     except (TFserveError, OSError) as error:
         return _refuse(error)
     try:
+        settings = with_certificate(settings)
+        if (certificate := files_of(settings)) is not None:
+            server_context(certificate)  # unusable files are reported now
         ports = [settings.port, *filter(None, (settings.training_port, settings.v1_port))]
         sockets = [listen(settings.host, port) for port in ports]
         held = [hold(settings.host, settings.grpc_port)] if settings.grpc_port else []
@@ -126,7 +133,14 @@ def _resolved(settings: Settings, sock: socket.socket) -> Settings:
         roots=os.pathsep.join(map(str, settings.root_paths)),
         port=sock.getsockname()[1],
         access_log=str(settings.access_log_path or settings.access_log),
+        tls_cert=_absolute(settings.tls_cert),
+        tls_key=_absolute(settings.tls_key),
+        tls_client_ca=_absolute(settings.tls_client_ca),
     )
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute()) if path else ""
 
 
 def open_database(settings: Settings, owner: str) -> Database:
@@ -285,17 +299,29 @@ class Supervisor:
     def _report_ready(self, password_link: str | None) -> None:
         settings = self._settings
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        address = f"http://{host}:{settings.port}"
-        training = f"\n  train  http://{host}:{settings.training_port}" if settings.training_port else ""
-        v1 = f"\n  v1     http://{host}:{settings.v1_port}/v1/models" if settings.v1_port else ""
+        origin = f"{settings.scheme}://{host}"
+        address = f"{origin}:{settings.port}"
+        training = f"\n  train  {origin}:{settings.training_port}" if settings.training_port else ""
+        v1 = f"\n  v1     {origin}:{settings.v1_port}/v1/models" if settings.v1_port else ""
         grpc = f"\n  gRPC   {host}:{settings.grpc_port}" if settings.grpc_port else ""
         password = f"\n  admin  {address}{password_link} sets the password of the pages, once" if password_link else ""
         self._lock.write(address)
         self._on_ready(
             f"TFserve {__version__} is ready (pid {os.getpid()}, data in {settings.data_dir})\n"
             f"  pages  {address}/\n"
-            f"  API    curl -X POST {address}/   (OpenAPI: {address}/openapi.json){training}{v1}{grpc}{password}"
+            f"  API    curl -X POST {address}/   (OpenAPI: {address}/openapi.json){training}{v1}{grpc}"
+            f"{password}{_trial_certificate(settings)}"
         )
+
+
+def _trial_certificate(settings: Settings) -> str:
+    """How clients can trust the self-signed certificate, for the ready message."""
+    if not settings.tls_self_signed:
+        return ""
+    return (
+        f"\n  TLS    self-signed certificate, SHA-256 {fingerprint(Path(settings.tls_cert))}"
+        f"\n         curl --cacert {settings.tls_cert} https://localhost:{settings.port}/v2/health/ready"
+    )
 
 
 async def _close(journal: Journal) -> None:

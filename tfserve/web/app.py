@@ -12,11 +12,11 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import django
-import uvloop
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Mount, Route, Router
@@ -24,7 +24,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfserve import linux
-from tfserve.config import load
+from tfserve.certificates import CertificateUnusable
+from tfserve.config import Settings, load
 from tfserve.errors import Forbidden, Internal, Invalid, NotFound, TFserveError, Unavailable, nearest
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import (
@@ -44,11 +45,14 @@ from tfserve.web.access.authenticator import Authenticator, TokenMissing
 from tfserve.web.access.token_limits import TokenLimits
 from tfserve.web.api.endpoint import Context
 from tfserve.web.http.access_log import AccessLog
+from tfserve.web.http.cross_origin import CrossOrigin, Preflights
+from tfserve.web.http.forwarded import Forwarded, TrustedProxies
 from tfserve.web.http.guard import Guard
 from tfserve.web.http.request_boundary import RequestBoundary
 from tfserve.web.http.request_ids import RequestIdFilter
 from tfserve.web.http.responses import MethodNotAllowed, error_counts, send_error
 from tfserve.web.http.server import make_server
+from tfserve.web.http.tls import new_loop
 from tfserve.web.predictions.live_models import Models
 from tfserve.web.supervisor_client import SupervisorClient
 
@@ -70,8 +74,12 @@ def main() -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     django.setup()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(socket.socket(fileno=arguments.line), [socket.socket(fileno=fd) for fd in arguments.listen]))
+    with asyncio.Runner(loop_factory=partial(new_loop, load().header_timeout_s)) as runner:
+        listening = [socket.socket(fileno=fd) for fd in arguments.listen]
+        try:
+            runner.run(_serve(socket.socket(fileno=arguments.line), listening))
+        except CertificateUnusable as error:
+            sys.exit(error.message)
 
 
 async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> None:
@@ -90,7 +98,8 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     authenticator.apply(await line.ask(GetAccessRules()))
     await models.begin((await line.ask(GetModels())).models)
     context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd(), audit=audit)
-    server = make_server(RequestBoundary(make_app(context, authenticator), access_log), settings)
+    app = RequestBoundary(make_app(context, authenticator), access_log)
+    server = make_server(_with_headers(app, settings), settings)
     # uvicorn re-raises the signal that stopped it after its shutdown; this process still has clean-up to do then.
     signal.signal(signal.SIGTERM, _ignore)
     async with _grpc(context, access_log, authenticator):
@@ -100,6 +109,13 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     if access_log is not None:
         access_log.close()
     connection.lost = asyncio.get_running_loop().create_future()
+
+
+def _with_headers(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """Outside of the request boundary: headers of other origins and of proxies, if they are configured."""
+    if settings.origins:
+        app = CrossOrigin(app, settings.origins)
+    return Forwarded(app, TrustedProxies(settings.proxies)) if settings.proxies else app
 
 
 def _ignore(*_: object) -> None:
@@ -158,8 +174,12 @@ def make_app(context: Context, authenticator: Authenticator) -> ASGIApp:
         lifespan=_lifespan(context.line),
     )
     v1, v2 = V1(context.models, context.settings), V2(context)
-    routes_ = Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router)
-    return Guard(Authentication(routes_, authenticator, TokenLimits(context.settings)), context.settings)
+    settings = context.settings
+    app: ASGIApp = Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router)
+    app = Authentication(app, authenticator, TokenLimits(settings))
+    if origins := settings.origins:
+        app = Preflights(app, origins)
+    return Guard(app, settings)
 
 
 class Prefixes:

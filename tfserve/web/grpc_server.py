@@ -9,17 +9,21 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from google.protobuf.message import DecodeError, Message
 
 from tfserve.access.principals import ADDRESS, ANONYMOUS, PRINCIPAL, Scope
+from tfserve.certificates import CertificateFiles, CertificateUnusable, Reloading, files_of, server_context
 from tfserve.config import Settings
 from tfserve.errors import Internal, Invalid, TFserveError, Unauthenticated
 from tfserve.ipc.predictions import DEFAULT_URGENCY
 from tfserve.web.access.authenticator import Authenticator, TokenMissing
 from tfserve.web.http.access_log import CURRENT, AccessLog
+from tfserve.web.http.forwarded import TrustedProxies
 from tfserve.web.http.offload import offloaded
 from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.http.request_ids import HEADER, begin
@@ -72,25 +76,58 @@ def _make(
             ("grpc.server.max_pending_requests_hard_limit", PENDING_FACTOR * settings.max_requests),
             ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
             ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.server_handshake_timeout_ms", int(1000 * settings.header_timeout_s)),
         ],
         maximum_concurrent_rpcs=settings.max_requests,
     )
-    server.add_generic_rpc_handlers([_handlers(service, access_log, authenticator) for service in services])
+    edge = _Edge(TrustedProxies(settings.proxies), access_log, authenticator)
+    server.add_generic_rpc_handlers([_handlers(service, edge) for service in services])
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        server.add_insecure_port(f"{host}:{settings.grpc_port}")
+        _add_port(server, f"{host}:{settings.grpc_port}", files_of(settings))
     except RuntimeError as error:
         raise OSError(f"can't listen on {host}:{settings.grpc_port} for gRPC: {error}") from error
     return server
 
 
-def _handlers(service: Service, access_log: AccessLog | None, authenticator: Authenticator) -> grpc.GenericRpcHandler:
+def _add_port(server: grpc.aio.Server, address: str, files: CertificateFiles | None) -> None:
+    """With a certificate, each handshake uses the current content of its files. Raises `CertificateUnusable`."""
+    if files is None:
+        server.add_insecure_port(address)
+        return
+    import grpc
+
+    certificate = Reloading(files, _grpc_certificate)
+
+    def changed() -> Any:
+        return certificate.current if certificate.reload() else None
+
+    credentials = grpc.dynamic_ssl_server_credentials(
+        certificate.current, changed, require_client_authentication=files.client_ca is not None
+    )
+    server.add_secure_port(address, credentials)
+
+
+def _grpc_certificate(files: CertificateFiles) -> Any:
+    """Raises `CertificateUnusable`; gRPC itself would only report to its own log."""
+    import grpc
+
+    server_context(files)
+    try:
+        pair = files.key.read_bytes(), files.certificate.read_bytes()
+        client_ca = files.client_ca.read_bytes() if files.client_ca else None
+    except OSError as error:
+        raise CertificateUnusable(file=str(error.filename), problem=str(error.strerror)) from None
+    return grpc.ssl_server_certificate_configuration([pair], client_ca)
+
+
+def _handlers(service: Service, edge: _Edge) -> grpc.GenericRpcHandler:
     import grpc
 
     return grpc.method_handlers_generic_handler(
         service.name,
         {
-            name: _handler(method, _Entrance(f"/{service.name}/{name}", access_log, authenticator, method.scope))
+            name: _handler(method, _Entrance(f"/{service.name}/{name}", edge, method.scope))
             for name, method in service.methods.items()
         },
     )
@@ -153,15 +190,23 @@ class _Call:
         return DEFAULT_URGENCY
 
 
+@dataclass(frozen=True)
+class _Edge:
+    """What all calls share."""
+
+    proxies: TrustedProxies
+    access_log: AccessLog | None
+    authenticator: Authenticator
+
+
 class _Entrance:
     """Gives each call of a method its id and its line in the access log, and admits its caller."""
 
-    def __init__(
-        self, path: str, access_log: AccessLog | None, authenticator: Authenticator, scope: Scope | None
-    ) -> None:
+    def __init__(self, path: str, edge: _Edge, scope: Scope | None) -> None:
         self._path = path
-        self._access_log = access_log
-        self._authenticator = authenticator
+        self._proxies = edge.proxies
+        self._access_log = edge.access_log
+        self._authenticator = edge.authenticator
         self._scope = scope
 
     @contextmanager
@@ -171,14 +216,15 @@ class _Entrance:
         if self._access_log is None:
             yield
             return
-        logged = self._access_log.entry(request_id=request_id, client=context.peer(), method="POST", path=self._path)
+        client = _client(context, self._proxies)
+        logged = self._access_log.entry(request_id=request_id, client=client, method="POST", path=self._path)
         with logged as entry:
             entry.status = "OK"
             yield
 
     async def admit(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Sets `PRINCIPAL`. Raises `Unauthenticated`, `ScopeRequired`."""
-        ADDRESS.set(_address(context.peer()))
+        ADDRESS.set(_address(context, self._proxies)[0])
         metadata = {name: _bytes(value) for name, value in context.invocation_metadata() or ()}
         try:
             found = self._authenticator.principal(metadata.get("authorization"), metadata.get("x-api-key"))
@@ -197,9 +243,17 @@ def _bytes(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode()
 
 
-def _address(peer: str) -> str:
-    """`ipv4:192.0.2.1:50000` → `192.0.2.1`."""
-    return peer.partition(":")[2].rpartition(":")[0]
+def _client(context: grpc.aio.ServicerContext[Any, Any], proxies: TrustedProxies) -> str:
+    """The client for the access log: as gRPC writes it (`ipv4:192.0.2.1:80`), or as a trusted proxy reports it."""
+    host, port = _address(context, proxies)
+    return f"{host}:{port}" if port else host or context.peer()
+
+
+def _address(context: grpc.aio.ServicerContext[Any, Any], proxies: TrustedProxies) -> tuple[str, int]:
+    """Host and port of the client, which a trusted proxy may report."""
+    metadata = [(name.encode(), _bytes(value)) for name, value in context.invocation_metadata() or ()]
+    host = unquote(context.peer()).partition(":")[2].rpartition(":")[0].strip("[]")
+    return proxies.client(host, metadata).address or (host, 0)
 
 
 def _given_id(context: grpc.aio.ServicerContext[Any, Any]) -> bytes | None:

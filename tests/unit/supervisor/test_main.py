@@ -39,10 +39,12 @@ def refusal(capsys: pytest.CaptureFixture[str], settings: Settings) -> str:
 # --- refusals
 
 
-def test_an_address_that_others_can_reach_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    printed = refusal(capsys, Settings(data_dir=str(tmp_path), host="0.0.0.0"))
+def test_an_address_that_others_can_reach_is_refused_without_authentication(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = refusal(capsys, Settings(data_dir=str(tmp_path), host="0.0.0.0", auth="off"))
     assert printed.startswith(
-        "tfserve: Other machines can reach the address 0.0.0.0, and this server does not authenticate"
+        "tfserve: Other machines can reach the address 0.0.0.0, and authentication is off (TFSERVE_AUTH=off)"
     )
 
 

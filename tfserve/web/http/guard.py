@@ -2,7 +2,7 @@
 
 A web page in the user's browser can send requests to 127.0.0.1, and with DNS rebinding (a name of its own that
 resolves to that address) it can also read the responses. So every request must name a host of this server, and a
-request that may change something must not come from another origin.
+request that may change something must not come from another origin, except the allowed ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ name, or start the server with TFSERVE_ALLOWED_HOSTS naming it."""
 
 
 class ForeignOrigin(Forbidden):
-    """Cross-origin request from {origin!r} refused: pages of other origins may not change anything on this server."""
+    """Cross-origin request from {origin!r} refused: pages of other origins may not change anything on this server, \
+except those in TFSERVE_ALLOWED_ORIGINS."""
 
 
 class TooManyRequests(Unavailable):
@@ -44,6 +45,7 @@ class Guard:
         self._app = app
         self._allowed = {*LOOPBACK_NAMES, settings.host, f"[{settings.host}]"}
         self._allowed |= {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
+        self._origins = {origin.encode() for origin in settings.origins}
         self._max_requests = settings.max_requests
         self._in_progress = 0
         self._any_host = "*" in self._allowed
@@ -83,7 +85,8 @@ class Guard:
         host = host or b""
         if host not in self._known_hosts and not self._any_host and not scope["path"].startswith(HEALTH):
             self._check_host(host)
-        if (origin is not None or site is not None) and scope["method"] not in SAFE_METHODS:
+        is_from_page = origin is not None or site is not None
+        if is_from_page and scope["method"] not in SAFE_METHODS and origin not in self._origins:
             _check_origin(host, origin, site)
 
     def _check_host(self, host: bytes) -> None:

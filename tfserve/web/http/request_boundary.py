@@ -1,4 +1,4 @@
-"""The outermost application: request ids, the access log, and the one place where errors become responses."""
+"""Around all applications: request ids, the access log, and the one place where errors become responses."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class RequestBoundary:
         self, access_log: AccessLog, scope: Scope, receive: Receive, send: Send, request_id: bytes
     ) -> None:
         host, port = scope.get("client") or (None, 0)
-        client = f"{host}:{port}" if host else None
+        client = f"{host}:{port}" if port else host  # a proxy may not report the port
         method, path = scope["method"], scope["path"]
         with access_log.entry(request_id=request_id.decode(), client=client, method=method, path=path) as entry:
             entry.protocol = PROTOCOLS.get(path[:4])

@@ -41,6 +41,9 @@ TRAINING_REQUEST = "tfserve.training_request"
 WARNINGS = "tfserve.warnings"
 """The key of a scope for the warnings about its request, which responses of the workspace API contain."""
 
+ORIGIN_HEADERS = "tfserve.origin_headers"
+"""The key of a scope for headers of its response that the `send` of the application adds otherwise."""
+
 #: number of error responses of this process by API and status
 error_counts: dict[str, dict[str, int]] = {}
 
@@ -69,7 +72,8 @@ async def send_bytes(scope: Scope, send: Send, content: bytes, *, status: int, h
     headers = ((b"content-length", str(len(content)).encode()), *headers)
     connection: HttpConnection | None = scope.get(CONNECTION)
     if connection is not None and CLOSE not in headers:
-        with_id = (*headers, (HEADER, REQUEST_ID.get()))  # `RequestBoundary` only sees what goes through `send`
+        # middleware only sees what goes through `send`
+        with_id = (*headers, (HEADER, REQUEST_ID.get()), *scope.get(ORIGIN_HEADERS, ()))
         if connection.respond(scope, status, with_id, content):
             _note(scope, status, len(content))
             return

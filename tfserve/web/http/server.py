@@ -11,15 +11,18 @@ import uvicorn
 from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from tfserve.certificates import files_of
 from tfserve.config import Settings
 from tfserve.web.http.body_collector import BodyCollector
 from tfserve.web.http.request_ids import fresh_id
+from tfserve.web.http.tls import reloading_context
 
 log = logging.getLogger(__name__)
 
 GRACEFUL_S = 3
 MAX_HEAD_BYTES = 64 * 1024
 MAX_ONE_PIECE = 64 * 1024
+HSTS_S = 365 * 24 * 3600
 
 Header = tuple[bytes, bytes]
 
@@ -57,21 +60,33 @@ class HttpConnection(Protocol):
 
 
 def make_server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=_protocol(settings.header_timeout_s),
-            loop="none",
-            ws="none",
-            lifespan="on",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=int(settings.keep_alive_s),
-            timeout_graceful_shutdown=GRACEFUL_S,
-        )
+    """Raises `CertificateUnusable`."""
+    config = uvicorn.Config(
+        app,
+        http=_protocol(settings.header_timeout_s),
+        loop="none",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        headers=_security_headers(settings),
+        timeout_keep_alive=int(settings.keep_alive_s),
+        timeout_graceful_shutdown=GRACEFUL_S,
     )
+    config.load()
+    if (files := files_of(settings)) is not None:
+        config.ssl = reloading_context(files)
+    return uvicorn.Server(config)
+
+
+def _security_headers(settings: Settings) -> list[tuple[str, str]]:
+    """Headers of every response. Browsers remember HSTS for a host, so a trial certificate must not send it."""
+    headers = [("x-content-type-options", "nosniff")]
+    if settings.tls_cert and not settings.tls_self_signed:
+        headers.append(("strict-transport-security", f"max-age={HSTS_S}"))
+    return headers
 
 
 def _protocol(header_timeout_s: float) -> type[HttpToolsProtocol]:
@@ -140,7 +155,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Malformed requests get an id too, so that they can be found in the log."""
         request_id, text = fresh_id(), msg.encode("ascii")
         log.warning("%s [request %s]", msg, request_id.decode())
-        head = b"HTTP/1.1 400 Bad Request\r\nx-request-id: %b\r\n" % request_id
+        head = b"HTTP/1.1 400 Bad Request\r\nx-request-id: %b\r\nx-content-type-options: nosniff\r\n" % request_id
         rest = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
         self.transport.write(head + rest % (len(text), text))
         self.transport.close()

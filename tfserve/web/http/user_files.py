@@ -45,5 +45,5 @@ def file_response(path: Path, *, descriptor: int | None = None) -> FileResponse:
         media_type=media_type,
         filename=path.name,
         content_disposition_type="inline" if media_type in SHOWN else "attachment",
-        headers={"X-Content-Type-Options": "nosniff", "Content-Security-Policy": SANDBOX},
+        headers={"Content-Security-Policy": SANDBOX},  # `make_server` adds nosniff
     )

@@ -1,4 +1,4 @@
-"""Django middleware: the content security policy, and pages for expected errors."""
+"""Django middleware: security headers, and pages for expected errors."""
 
 from __future__ import annotations
 
@@ -32,11 +32,17 @@ Even if a job's output got into a page as HTML, it could neither run nor send da
 """
 
 
+UNUSED = ("accelerometer", "camera", "display-capture", "fullscreen", "geolocation", "gyroscope", "magnetometer",
+          "microphone", "midi", "payment", "usb")  # fmt: skip
+HEADERS = {"Content-Security-Policy": POLICY, "Permissions-Policy": ", ".join(f"{each}=()" for each in UNUSED)}
+
+
 @async_only_middleware
-def content_security_policy(get_response: Respond) -> Respond:
+def security_headers(get_response: Respond) -> Respond:
     async def respond(request: HttpRequest) -> HttpResponseBase:
         response = await get_response(request)
-        response.headers["Content-Security-Policy"] = POLICY
+        for name, value in HEADERS.items():
+            response.headers[name] = value
         return response
 
     return respond
