@@ -59,6 +59,9 @@ class Settings:
     drain_s: float = setting(10.0, "grace period for running jobs when the server stops")
 
     convert: bool = setting(True, "look for a faster runtime when a model is deployed with runtime auto")
+    allow_unsafe_ops: bool = setting(
+        False, "load models whose operations read or write files, call Python or open connections"
+    )
     predict_timeout_s: float = setting(60.0, "timeout of a prediction, including its time in the queue")
     max_predictions: int = setting(
         1000, "maximum queued and running predictions per model and web process; beyond it: 503"
