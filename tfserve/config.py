@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tfserve import sizes
 from tfserve.errors import Invalid
 
 #: as a file name: log to standard output
@@ -59,6 +60,7 @@ class Settings:
     drain_s: float = setting(10.0, "grace period for running jobs when the server stops")
 
     convert: bool = setting(True, "look for a faster runtime when a model is deployed with runtime auto")
+    device_memory: str = setting("", "GPU memory limit of a process, such as 2GiB; empty: grows as needed")
     allow_unsafe_ops: bool = setting(
         False, "load models whose operations read or write files, call Python or open connections"
     )
@@ -96,6 +98,11 @@ class Settings:
         return Path(self.access_log).absolute() if self.access_log not in ("", STANDARD_OUTPUT) else None
 
     @property
+    def device_memory_bytes(self) -> int:
+        """0 for no limit."""
+        return sizes.parse(self.device_memory, "device_memory")
+
+    @property
     def is_loopback(self) -> bool:
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
@@ -118,6 +125,7 @@ def _check(settings: Settings) -> None:
         value = getattr(settings, each.name)
         if each.name.endswith("port") and not 0 <= value <= MAX_PORT:
             raise Invalid(f"{each.name} must be from 0 to {MAX_PORT}, got {value}")
+    sizes.parse(settings.device_memory, "device_memory")
     if settings.database_url and not settings.database_url.startswith(("postgres://", "postgresql://")):
         raise Invalid("database_url must be a URL such as postgresql://user:password@host:5432/name")
     if settings.callback_url and not _is_web_address(settings.callback_url):

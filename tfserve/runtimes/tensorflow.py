@@ -22,6 +22,7 @@ from tfserve.models.formats import Located
 from tfserve.runtimes import (
     Measuring,
     call_latency,
+    device_memory,
     frozen_graph,
     keras,
     known_names,
@@ -61,17 +62,20 @@ def warm_up() -> None:
 
 
 def load(
-    model: Located, *, device: str, measuring: Measuring | None = contextlib.nullcontext, allow_unsafe: bool = False
-) -> GraphModel:
+    model: Located, *, device: str, measuring: Measuring | None = contextlib.nullcontext, allow_unsafe: bool = False,
+    device_memory_bytes: int = 0,
+) -> GraphModel:  # fmt: skip
     """Loads a model onto a device. Raises `Invalid` with the cause when that is not possible.
 
-    With `allow_unsafe`, signatures may use files, Python and the network.
+    With `allow_unsafe`, signatures may use files, Python and the network. `device_memory_bytes` limits what the process
+    takes of a GPU; 0 for the server's limit.
     """
     import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")
     os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")  # each session has the threads that it was made with
     place = _choose_device(tf, device)
+    device_memory.configure(tf, device_memory.limit_bytes(device_memory_bytes))
     if model.format not in formats.EXPORTED:
         return _load_at_its_best(tf, model, model.path, place, measuring, allow_unsafe=allow_unsafe)
     with _temporary_folder() as folder:
@@ -264,8 +268,7 @@ def _load(
 ) -> GraphModel:
     """`path` is where the graph is; it differs from the model's own when Keras has exported it."""
     graph = tf.Graph()
-    config = tf.compat.v1.ConfigProto(allow_soft_placement=True, **threads)
-    session = tf.compat.v1.Session(graph=graph, config=config)
+    session = tf.compat.v1.Session(graph=graph, config=device_memory.session_config(tf, **threads))
     try:
         with graph.as_default(), tf.device(device), session.as_default():
             if model.weights is not None:

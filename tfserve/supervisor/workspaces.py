@@ -207,7 +207,7 @@ class Workspaces:
         else:
             scripts = ProcessScripts(row.name, folder, spare=self._spare, restarts=restarts)
         replica_set = self._new_replica_set(row.name, give_up=lambda reason: dispatcher.give_up(reason))
-        model = ModelRunner(row.pk, replica_set=replica_set, journal=self._journal)
+        model = ModelRunner(row.pk, self._settings, replica_set=replica_set, journal=self._journal)
         runners: dict[JobKind, Runner] = {JobKind.SCRIPT: scripts, JobKind.CLEAR: scripts}
         runners |= dict.fromkeys((JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY, JobKind.PREDICT), model)
         dispatcher: Dispatcher = Dispatcher(

@@ -32,6 +32,8 @@ class ModelOptions(msgspec.Struct, frozen=True):
     inputs: list[str] = []
     outputs: list[str] = []
     may_use_unsafe_ops: bool = True
+    #: the limit of each process on a GPU; 0 for that of the server
+    device_memory_bytes: int = 0
 
 
 class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -91,6 +91,8 @@ class Workshop:
             **{name: value for name, value in os.environ.items() if name not in PRIVATE_SETTINGS},
             **{k: v for k, v in to_environment(self.settings).items() if k not in PRIVATE_SETTINGS},
             **malloc_env.environment(),
+            # Without it, TensorFlow would take a whole GPU, and a second process would find none of its memory.
+            "TF_FORCE_GPU_ALLOW_GROWTH": os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH", "true"),
             OWNER: self.owner,
             "PYTHONUNBUFFERED": "1",
             "PYTHONIOENCODING": "utf-8:backslashreplace",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Raw
 
+from tfserve import sizes
 from tfserve.ipc.messages import ModelOptions
 
 YEAR_S = 366 * 24 * 3600.0
@@ -76,6 +77,9 @@ class Deploy(_Waits, kw_only=True):
         Meta(description="a SavedModel folder, a folder of numbered versions, or a model file", min_length=1),
     ]
     device: Annotated[str, Meta(description="device to run the model on: /cpu:0, /gpu:0")] = "/cpu:0"
+    device_memory: Annotated[
+        str, Meta(description="GPU memory limit of each of its processes, such as 2GiB (default: the server's setting)")
+    ] = ""
     replicas: Replicas = 1
     runtime: Annotated[
         Literal["auto", "tensorflow", "openvino", "litert", "onnxruntime"],
@@ -120,6 +124,7 @@ class Deploy(_Waits, kw_only=True):
             stateless=self.stateless,
             inputs=self.inputs,
             outputs=self.outputs,
+            device_memory_bytes=sizes.parse(self.device_memory, "device_memory"),
         )
 
 
