@@ -23,6 +23,16 @@ def parse(text: str, name: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
+def parse_share(text: str, name: str) -> float:
+    """The share of a percentage, such as 0.75 for `75%`; 0 for anything else. Raises `Invalid`."""
+    if not text.strip().endswith("%"):
+        return 0.0
+    number = text.strip()[:-1].strip()
+    if not number.isascii() or not number.isdigit() or not 0 < int(number) <= 100:
+        raise Invalid(f"{name} must be a size such as 4GiB, or a share from 1% to 100%, got {text!r}")
+    return int(number) / 100
+
+
 def show(size_bytes: float) -> str:
     """For people, in MiB or GiB."""
     mib = size_bytes / 2**20

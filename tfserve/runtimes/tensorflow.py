@@ -22,7 +22,7 @@ from tfserve.models.formats import Located
 from tfserve.runtimes import (
     Measuring,
     call_latency,
-    device_memory,
+    devices,
     frozen_graph,
     keras,
     known_names,
@@ -45,7 +45,6 @@ from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array
 
 MAX_CALLABLES = 256
 
-_DEVICE = re.compile(r"(?:/?device:|/)?(cpu|gpu):(\d+)", re.IGNORECASE)
 _Callable = Callable[..., list[Array | None]]
 
 _SHAPE_HINTS = "_output_shapes"
@@ -74,8 +73,8 @@ def load(
 
     tf.get_logger().setLevel("ERROR")
     os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")  # each session has the threads that it was made with
-    place = _choose_device(tf, device)
-    device_memory.configure(tf, device_memory.limit_bytes(device_memory_bytes))
+    place = devices.choose(tf, device)
+    devices.limit_memory(tf, devices.limit_bytes(device_memory_bytes))
     if model.format not in formats.EXPORTED:
         return _load_at_its_best(tf, model, model.path, place, measuring, allow_unsafe=allow_unsafe)
     with _temporary_folder() as folder:
@@ -268,7 +267,7 @@ def _load(
 ) -> GraphModel:
     """`path` is where the graph is; it differs from the model's own when Keras has exported it."""
     graph = tf.Graph()
-    session = tf.compat.v1.Session(graph=graph, config=device_memory.session_config(tf, **threads))
+    session = tf.compat.v1.Session(graph=graph, config=devices.session_config(tf, **threads))
     try:
         with graph.as_default(), tf.device(device), session.as_default():
             if model.weights is not None:
@@ -363,21 +362,6 @@ def _read_saved_model(folder: Path) -> bytes:
         return binary.read_bytes()
     content: bytes = text_format.Parse((folder / "saved_model.pbtxt").read_text(), SavedModel()).SerializeToString()
     return content
-
-
-def _choose_device(tf: Any, device: str) -> str:
-    """Restricts this process to the device, and returns its name. Raises `Invalid`, which lists the devices."""
-    match = _DEVICE.fullmatch(device)
-    if match is None:
-        raise Invalid(f"Expected a device such as '/cpu:0' or '/gpu:0', got {device!r}.")
-    kind, number = match[1].upper(), int(match[2])
-    found = {each: tf.config.list_physical_devices(each) for each in ("CPU", "GPU")}
-    if number >= len(found[kind]):
-        here = ", ".join(f"/{each.lower()}:{n}" for each, devices in found.items() for n in range(len(devices)))
-        raise Invalid(f"This machine has no device {device!r}. Available: {here}.")
-    if found["GPU"]:
-        tf.config.set_visible_devices([found["GPU"][number]] if kind == "GPU" else [], "GPU")
-    return f"/{kind.lower()}:0"
 
 
 def _guard(graph: Any, restored: _Restored, *, allow_unsafe: bool) -> GraphGuard:

@@ -82,9 +82,9 @@ def _limit_devices() -> None:
     if (limit := load().device_memory_bytes) and importlib.util.find_spec("tensorflow") is not None:
         import tensorflow
 
-        from tfserve.runtimes import device_memory
+        from tfserve.runtimes import devices
 
-        device_memory.configure(tensorflow, limit)
+        devices.limit_memory(tensorflow, limit)
 
 
 def _connect(fd: int) -> BlockingConnection:

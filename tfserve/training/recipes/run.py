@@ -18,7 +18,7 @@ import numpy as np
 from tfserve import colours
 from tfserve.colours import Colour
 from tfserve.ipc.messages import Progress, Train
-from tfserve.runtimes import device_memory, image_files
+from tfserve.runtimes import devices, image_files
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.tensors.specs import Array
 from tfserve.training.atomic_files import aside_of
@@ -279,7 +279,7 @@ def limit(threads: int, seed: int) -> None:
     import keras
     import tensorflow as tf
 
-    device_memory.configure(tf, device_memory.limit_bytes())
+    devices.limit_memory(tf, devices.limit_bytes())
     tf.get_logger().setLevel("ERROR")
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(2)

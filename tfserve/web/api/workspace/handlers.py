@@ -88,7 +88,7 @@ async def destroy(context: Context, _: requests.Empty) -> bool:
 )
 async def create_workspace(context: Context, request: requests.CreateWorkspace) -> str:
     name = None if request.name is None else new_workspace_name(request.name)
-    return await context.line.ask(CreateWorkspace(name=name, type=request.type))
+    return await context.line.ask(CreateWorkspace(name=name, type=request.type, limits=request.own_limits))
 
 
 @ENDPOINTS.post(

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 from tfserve import sizes
-from tfserve.ipc.messages import ModelOptions
+from tfserve.ipc.messages import Limits, ModelOptions
 
 YEAR_S = 366 * 24 * 3600.0
 
@@ -40,10 +40,35 @@ class Empty(msgspec.Struct, kw_only=True):
     pass
 
 
+class WorkspaceLimits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    memory: Annotated[str, Meta(description="memory of each process with everything it starts, such as 2GiB")] = ""
+    threads: Annotated[int, Meta(description="processors that each process may use", ge=0)] = 0
+    processes: Annotated[int, Meta(description="processes that a process may start and keep", ge=0)] = 0
+    disk: Annotated[str, Meta(description="size of the workspace's folder, such as 5GB")] = ""
+    output: Annotated[str, Meta(description="output kept of a job, such as 1MiB")] = ""
+    job_time: Annotated[float, Meta(description="seconds that a script may run", ge=0)] = 0.0
+
+
 class CreateWorkspace(msgspec.Struct, kw_only=True):
     name: Annotated[str | None, Meta(description="1 to 100 letters, digits, spaces, '.', '_', '-' (random)")] = None
     type: Annotated[Literal[0, 1], Meta(description="0: own process, 1: thread of a shared process")] = 0
     time_interval: Interval = 1.0
+    limits: Annotated[
+        WorkspaceLimits | None, Meta(description="limits below those of the server; 0 or empty: those of the server")
+    ] = None
+
+    @property
+    def own_limits(self) -> Limits:
+        """Raises `Invalid` for a size that can't be read."""
+        given = self.limits or WorkspaceLimits()
+        return Limits(
+            memory_bytes=sizes.parse(given.memory, "limits.memory"),
+            threads=given.threads,
+            processes=given.processes,
+            disk_bytes=sizes.parse(given.disk, "limits.disk"),
+            output_bytes=sizes.parse(given.output, "limits.output"),
+            job_time_s=given.job_time,
+        )
 
 
 class DestroyWorkspace(msgspec.Struct, kw_only=True):

@@ -9,19 +9,19 @@ import sys
 PROGRAM = """
 import json
 import tensorflow as tf
-from tfserve.runtimes import device_memory
+from tfserve.runtimes import devices
 
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-device_memory.configure(tf, 2**30)
-config = device_memory.session_config(tf, intra_op_parallelism_threads=1)
+devices.limit_memory(tf, 2**30)
+config = devices.session_config(tf, intra_op_parallelism_threads=1)
 found = {}
 with tf.Graph().as_default(), tf.compat.v1.Session(config=config) as session:
     found["session"] = sorted(each.name.rpartition("device:")[2] for each in session.list_devices())
     with tf.device("/cpu:1"):
         found["sum"] = float(session.run(tf.constant(1.0) + 2.0))
 found["threads"] = config.intra_op_parallelism_threads
-device_memory.configure(tf)  # after the first use, it changes nothing and fails not
+devices.limit_memory(tf)  # after the first use, it changes nothing and fails not
 print(json.dumps(found))
 """
 

@@ -1,20 +1,37 @@
-"""How much memory of a GPU a process takes: what it uses, or up to a limit, but never the whole device at once.
+"""The device that a process uses, and how much of its memory: what it needs, or up to a limit, never all at once.
 
 TensorFlow would take all of it by default, so that a second model, a replica or the next version would find none. The
-environment of every process lets it grow as needed (`ENVIRONMENT`). A limit is set here, before the first use of
-the device.
+environment of every process lets it grow as needed. A limit is set here, before the first use of the device.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 from tfserve.config import load
+from tfserve.errors import Invalid
 
 log = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
+_DEVICE = re.compile(r"(?:/?device:|/)?(cpu|gpu):(\d+)", re.IGNORECASE)
+
+
+def choose(tf: Any, device: str) -> str:
+    """Restricts this process to the device, and returns its name. Raises `Invalid`, which lists the devices."""
+    match = _DEVICE.fullmatch(device)
+    if match is None:
+        raise Invalid(f"Expected a device such as '/cpu:0' or '/gpu:0', got {device!r}.")
+    kind, number = match[1].upper(), int(match[2])
+    found = {each: tf.config.list_physical_devices(each) for each in ("CPU", "GPU")}
+    if number >= len(found[kind]):
+        here = ", ".join(f"/{each.lower()}:{n}" for each, devices in found.items() for n in range(len(devices)))
+        raise Invalid(f"This machine has no device {device!r}. Available: {here}.")
+    if found["GPU"]:
+        tf.config.set_visible_devices([found["GPU"][number]] if kind == "GPU" else [], "GPU")
+    return f"/{kind.lower()}:0"
 
 
 def limit_bytes(own: int = 0) -> int:
@@ -22,7 +39,7 @@ def limit_bytes(own: int = 0) -> int:
     return own or load().device_memory_bytes
 
 
-def configure(tf: Any, limit: int = 0) -> None:
+def limit_memory(tf: Any, limit: int = 0) -> None:
     """Sets the limit of each visible GPU, or makes its memory grow as needed.
 
     It does nothing once TensorFlow has used the devices: then the process has been configured before.
