@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tfserve import sizes
 from tfserve.errors import Invalid
 
 #: as a file name: log to standard output
@@ -72,6 +73,19 @@ class Settings:
     drain_s: float = setting(10.0, "grace period for running jobs when the server stops")
 
     convert: bool = setting(True, "look for a faster runtime when a model is deployed with runtime auto")
+    workspace_memory: str = setting(
+        "75%", "memory of each worker of a workspace with its child processes, such as 4GiB, or a share of the machine"
+    )
+    workspace_threads: int = setting(0, "processors that each worker of a workspace may use; 0: all")
+    workspace_processes: int = setting(512, "processes of each worker of a workspace; 0: no limit")
+    workspace_disk: str = setting(
+        "20GiB", "size of a workspace's folder; beyond it, scripts are ended; empty: no limit"
+    )
+    max_job_s: float = setting(0.0, "maximum running time of a script; 0: no limit")
+    device_memory: str = setting("", "GPU memory limit of a process, such as 2GiB; empty: grows as needed")
+    allow_unsafe_ops: bool = setting(
+        False, "load models whose operations read or write files, call Python or open connections"
+    )
     predict_timeout_s: float = setting(60.0, "timeout of a prediction, including its time in the queue")
     max_predictions: int = setting(
         1000, "maximum queued and running predictions per model and web process; beyond it: 503"
@@ -142,6 +156,26 @@ class Settings:
         return "https" if self.tls_cert or self.tls_self_signed else "http"
 
     @property
+    def workspace_memory_share(self) -> float:
+        """The share of the machine's memory that a worker may use, if the limit is not a size; otherwise 0."""
+        return sizes.parse_share(self.workspace_memory, "workspace_memory")
+
+    @property
+    def workspace_memory_bytes(self) -> int:
+        """0 for no limit, or if it is a share."""
+        return 0 if self.workspace_memory_share else sizes.parse(self.workspace_memory, "workspace_memory")
+
+    @property
+    def workspace_disk_bytes(self) -> int:
+        """0 for no limit."""
+        return sizes.parse(self.workspace_disk, "workspace_disk")
+
+    @property
+    def device_memory_bytes(self) -> int:
+        """0 for no limit."""
+        return sizes.parse(self.device_memory, "device_memory")
+
+    @property
     def is_loopback(self) -> bool:
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
@@ -166,6 +200,11 @@ def _check(settings: Settings) -> None:
             raise Invalid(f"{each.name} must be from 0 to {MAX_PORT}, got {value}")
     if settings.auth not in AUTH:
         raise Invalid(f"auth must be one of {', '.join(AUTH)}; got {settings.auth!r}")
+    for name in ("device_memory_bytes", "workspace_memory_bytes", "workspace_disk_bytes"):
+        getattr(settings, name)  # raises `Invalid` for a size that can't be read
+    for name in ("workspace_threads", "workspace_processes", "max_job_s"):
+        if getattr(settings, name) < 0:
+            raise Invalid(f"{name} must be 0 (no limit) or more, got {getattr(settings, name)}")
     if settings.database_url and not settings.database_url.startswith(("postgres://", "postgresql://")):
         raise Invalid("database_url must be a URL such as postgresql://user:password@host:5432/name")
     if settings.callback_url and not _is_web_address(settings.callback_url):

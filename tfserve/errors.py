@@ -26,6 +26,7 @@ Errors of one part, such as reading a request body, are defined in that part, as
     │  └─ WorkspaceGivenUp
     ├─ TimedOut                  timed_out
     ├─ OutOfSpace                out_of_space      the disk is full or can't be written
+    │  └─ OutOfMemory                              a model does not fit into memory
     └─ Internal                  internal          server error
 
 The docstring of a class is its message template. Kinds are independent of HTTP: each transport maps them to its own
@@ -207,6 +208,10 @@ class OutOfSpace(TFserveError):
     """The disk is full or not writable ({cause}), so nothing was accepted. Reading still works."""
 
     kind = Kind.OUT_OF_SPACE
+
+
+class OutOfMemory(OutOfSpace):
+    """{model} does not fit into memory: {problem}"""
 
 
 class Internal(TFserveError):

@@ -104,6 +104,15 @@ def meta_graph(folder: Path) -> None:
         saver.save(session, str(folder / "two"), write_meta_graph=False)
 
 
+def reader(folder: Path) -> None:
+    """A graph that reads a file of the machine."""
+    with v1.Graph().as_default() as graph:
+        x = v1.placeholder(tf.float32, [None, 2], name="x")
+        text = tf.io.read_file("/etc/hostname", name="read")
+        tf.identity(x * tf.cast(tf.strings.length(text) > 0, tf.float32), name="y")
+    (folder / "reader.pb").write_bytes(graph.as_graph_def().SerializeToString())
+
+
 def keras_files(folder: Path) -> None:
     network = keras.Sequential([keras.Input((2,), name="x"), keras.layers.Dense(1, kernel_initializer="ones")])
     network.save(folder / "net.keras")
@@ -117,6 +126,7 @@ def main(folder: Path) -> None:
         save(folder / "scale" / str(version), float(version))
     for misbehave in ("abort", "exit", "loop", "abort_at_once", "abort_at_zeros", "fail_at_once"):
         save(folder / misbehave, 1.0, misbehave)
+    reader(folder)
     pictures = Pictures()
     tf.saved_model.save(pictures, str(folder / "pictures"), signatures=pictures.__call__)
     deep = Deep()

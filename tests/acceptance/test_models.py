@@ -123,6 +123,26 @@ def test_a_device_that_is_not_there_is_reported_with_those_that_are(
     assert predict(server, workspace)["result"] == [[[2.0, 4.0]]], "what was serving goes on"
 
 
+def test_a_model_that_reads_files_is_refused_with_the_operation(server: Server, workspace: str, models: Path) -> None:
+    job = deploy(server, workspace, models / "reader.pb")
+    assert job["result"] is False
+    assert "reader.pb was not loaded: ReadFile ('read') reads files." in job["error"]["message"]
+    assert "TFSERVE_ALLOW_UNSAFE_OPS=1" in job["error"]["message"]
+
+
+@pytest.mark.slow
+def test_a_model_that_reads_files_is_served_with_a_remark_if_the_operator_allows_it(
+    start: Start, models: Path, tmp_path: Path
+) -> None:
+    server = start(TFSERVE_ALLOW_UNSAFE_OPS="1")
+    shutil.copy(models / "reader.pb", tmp_path)
+    server.call("/create_workspace/", name="a")
+    job = deploy(server, "a", tmp_path / "reader.pb")
+    assert job["remarks"][-1] == "it has unsafe operations, which this server allows: ReadFile ('read') reads files"
+    assert predict(server, "a")["result"] == [X]
+    assert deployment(server, "a")["remarks"] == job["remarks"]
+
+
 def test_a_path_without_a_model_is_refused_at_once_and_without_a_process(server: Server, workspace: str) -> None:
     folder = server.roots / "no models"
     folder.mkdir()

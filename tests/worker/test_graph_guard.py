@@ -12,7 +12,9 @@ import tensorflow as tf
 
 from tfserve import runtimes
 from tfserve.models import formats
+from tfserve.runtimes import tensorflow
 from tfserve.runtimes.interface import Runtime
+from tfserve.runtimes.operation_check import UnsafeOperations
 from tfserve.worker.model.predictor import Predictor
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's own
@@ -23,8 +25,8 @@ v1 = tf.compat.v1
 class Model:
     """A loaded model, asked as `/predict/` asks it."""
 
-    def __init__(self, path: Path) -> None:
-        self.runtime: Runtime = runtimes.load(formats.locate(str(path)), device="/cpu:0")
+    def __init__(self, path: Path, load: Callable[..., Runtime] = runtimes.load, **options: bool) -> None:
+        self.runtime: Runtime = load(formats.locate(str(path)), device="/cpu:0", **options)
         self.remarks: list[str] = self.runtime.remarks  # type: ignore[attr-defined]
         self._predictor = Predictor(self.runtime)
 
@@ -217,15 +219,39 @@ NEVER = ["lines", "python", "read", "restore", "write"]
 
 
 @pytest.fixture(scope="module")
-def owned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("owned")
     (folder / "greeting.txt").write_text("hello ")
     owner = Owner(folder)
     names = ["count", "greet", "plain", *NEVER]
     tf.saved_model.save(owner, str(folder / "model"), signatures={name: getattr(owner, name) for name in names})
-    model = Model(folder / "model")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def owned(folder: Path) -> Iterator[Model]:
+    """Loaded without the check of its files, as if that had overlooked something."""
+    model = Model(folder / "model", tensorflow.load)
     yield model
     assert not (folder / "written").exists()
+
+
+def test_a_model_with_unsafe_signatures_is_refused_as_a_whole_before_it_is_loaded(folder: Path) -> None:
+    with pytest.raises(UnsafeOperations) as refusal:
+        Model(folder / "model")
+    message = str(refusal.value)
+    assert "WriteFile ('while/WriteFile' in function 'while_body_" in message
+    assert "TFSERVE_ALLOW_UNSAFE_OPS=1" in message
+    for operation in ("EagerPyFunc", "TextLineDataset", "RestoreV2", "ReadFile ('cond/ReadFile'"):
+        assert operation in message
+
+
+def test_a_model_with_unsafe_signatures_is_served_if_the_operator_allows_it(folder: Path, tmp_path: Path) -> None:
+    model = Model(folder / "model", allow_unsafe=True)
+    assert {"greet", *NEVER} <= set(model.runtime.signatures)
+    assert "it has unsafe operations, which this server allows: " in model.remarks[-1]
+    (tmp_path / "text").write_text("a\nb\n")
+    assert model("n", {"path": str(tmp_path / "text")}, signature="lines") == [2]
 
 
 def test_signatures_that_write_restore_run_code_or_read_any_file_are_left_out(owned: Model) -> None:

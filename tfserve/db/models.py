@@ -32,6 +32,8 @@ class Workspace(models.Model):
     #: the number that the next job gets; kept here because old jobs are pruned
     next_number = models.IntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
+    #: its own limits (`Limits` as JSON); others are those of the server
+    limits = models.JSONField(default=dict)
 
     def __str__(self) -> str:
         return self.name

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import F, QuerySet
 from django.utils import timezone
@@ -180,8 +181,8 @@ def _end(ended: Sequence[Ended], now: datetime) -> None:
         sql.finish_jobs(ids, now, forget_request=is_prediction)
 
 
-def create_workspace(name: str, type_: int) -> Workspace:
-    return Workspace.objects.create(name=name, type=type_)
+def create_workspace(name: str, type_: int, limits: dict[str, Any] | None = None) -> Workspace:
+    return Workspace.objects.create(name=name, type=type_, limits=limits or {})
 
 
 def destroy_workspace(workspace_id: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
@@ -11,7 +11,8 @@ from tfserve.errors import Invalid, Unsupported, nearest
 from tfserve.models import formats, links
 from tfserve.models.formats import Located
 from tfserve.models.runtime_reports import CANDIDATES
-from tfserve.runtimes.interface import Runtime
+from tfserve.runtimes import operation_check
+from tfserve.runtimes.interface import Runtime, add_remark
 from tfserve.runtimes.signature_only import SignatureOnly
 
 AUTO = "auto"
@@ -60,20 +61,31 @@ Measuring = Callable[[], AbstractContextManager[object]]
 
 def load(
     model: Located, *, device: str, runtime: str = AUTO, precision: str = "float32",
-    measuring: Measuring | None = nullcontext,
+    measuring: Measuring | None = nullcontext, allow_unsafe: bool = False,
+    device_memory_bytes: int = 0,
 ) -> Runtime:  # fmt: skip
     """Loads a model that `formats.locate` has found, with the first runtime for it that is installed.
+
+    Unless `allow_unsafe`, a model with operations that use files, Python or the network is refused. TensorFlow takes at
+    most `device_memory_bytes` of a GPU; 0 for the server's limit.
 
     Without `measuring`, a runtime does not run the model on synthetic inputs to choose its settings.
     Raises `Invalid` or `Unsupported`, with the cause.
     """
     links.check(model)
-    loaded = _load(model, device=device, runtime=runtime, precision=precision, measuring=measuring)
+    remarks = operation_check.check(model, allow=allow_unsafe)
+    options: dict[str, object] = {
+        "measuring": measuring, "allow_unsafe": allow_unsafe, "device_memory_bytes": device_memory_bytes,
+    }  # fmt: skip
+    loaded = _load(model, device=device, runtime=runtime, precision=precision, tensorflow=options)
     links.check(model)  # a link that was created after the first check
+    for each in remarks:
+        add_remark(loaded, each)
     return loaded
 
 
-def _load(model: Located, *, device: str, runtime: str, precision: str, measuring: Measuring | None) -> Runtime:
+def _load(model: Located, *, device: str, runtime: str, precision: str, tensorflow: Mapping[str, object]) -> Runtime:
+    """`tensorflow` are the options that only this runtime has."""
     missing = None
     for name in choices(model, runtime=runtime, precision=precision):
         try:
@@ -81,7 +93,7 @@ def _load(model: Located, *, device: str, runtime: str, precision: str, measurin
             # The others use the file's own precision.
             chosen: dict[str, object] = {"precision": precision} if name in PRECISIONS["bf16"] else {}
             if name == "tensorflow":
-                chosen["measuring"] = measuring
+                chosen |= tensorflow
             loaded = cast(Callable[..., Runtime], module.load)(model, device=device, **chosen)
             if isinstance(loaded, SignatureOnly):
                 loaded.names_folder = model.path.parent

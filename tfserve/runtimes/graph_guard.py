@@ -3,7 +3,7 @@
 The rule, where *effect* is an operation that changes state, uses files or runs code (`tfserve.runtimes.side_effects`):
 
 1. A signature that writes files, restores weights or runs Python code, or whose inputs determine which file is read,
-   is not offered.
+   is not offered, unless the operator allows unsafe operations.
 2. Tensors that determine the file name of an effect can't be fed.
 3. The effects that a request runs must all be those of one signature of the model, and whatever is fed to them an
    input of that signature. An effect in the branch of a condition that the request switches off does not run.
@@ -46,8 +46,9 @@ class GraphGuard:
     """`constant_value` returns the value of a tensor that can't be anything else, or None."""
 
     def __init__(
-        self, graph: Any, operations: Operations, inputs: Aliases, outputs: Aliases, constant_value: Any
-    ) -> None:
+        self, graph: Any, operations: Operations, inputs: Aliases, outputs: Aliases, constant_value: Any,
+        *, allow_unsafe: bool = False,
+    ) -> None:  # fmt: skip
         self._graph = graph
         self._operations = operations
         self._constant_value = constant_value
@@ -57,7 +58,7 @@ class GraphGuard:
         #: the operations with a side effect that each signature runs
         self.effects = {name: self._of_signature(name) for name in outputs}
         #: why signatures are not offered
-        self.refused = {name: why for name in outputs if (why := self._why_refused(name))}
+        self.refused = {name: why for name in outputs if not allow_unsafe and (why := self._why_refused(name))}
         self._declared = {name: each for name, each in self._inputs.items() if name not in self.refused}
 
     def check(self, feeds: Sequence[str], fetches: Sequence[str]) -> list[Required]:

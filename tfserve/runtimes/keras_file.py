@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tfserve.errors import Invalid
+from tfserve.runtimes.operation_check.operations import table
 
 HAS_CODE = (
     "it has a Lambda layer, which contains Python code that would run inside this server."
@@ -63,9 +64,9 @@ _COMPUTES = re.compile(
 )
 """The functions of TensorFlow's API, by their full names, that only compute: they read, write and load nothing."""
 _TENSOR_CLASSES = re.compile(r"(compat\.v[12]\.)?(RaggedTensor|SparseTensor|sparse\.SparseTensor|IndexedSlices)?")
-_FILE_OPERATIONS = re.compile(
-    r"(Read|Write)File|Save\w*|Restore\w*|MatchingFiles|\w*(PyFunc|Dataset|Reader)\w*|Print\w*"
-)
+_OTHER_OPERATIONS = re.compile(r"\w*(Dataset|Reader)\w*|Print\w*")
+"""Operations that a layer does not need, although they use no files."""
+_VOCABULARY = "vocabulary"
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,10 @@ def _read_zip(file: Path) -> KerasFile:
     with zipfile.ZipFile(file) as archive:
         if "config.json" not in archive.namelist() and any(name.endswith(".h5") for name in archive.namelist()):
             raise _weights_only(file)
+        for name in archive.namelist():
+            if name.endswith(".h5"):
+                with archive.open(name) as weights:
+                    _check_links(file, weights)
         metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
         return KerasFile(True, str(metadata.get("keras_version", "3")), json.loads(archive.read("config.json")))
 
@@ -112,11 +117,29 @@ def _read_zip(file: Path) -> KerasFile:
 def _read_hdf5(file: Path) -> KerasFile:
     import h5py
 
+    _check_links(file, file)
     with h5py.File(file, "r") as content:
         if "model_config" not in content.attrs:
             raise _weights_only(file) if _has_weights(content) else _another_hdf5(file, list(content))
         config, version = (_text(content.attrs.get(name, "")) for name in ("model_config", "keras_version"))
     return KerasFile(False, version, json.loads(config))
+
+
+def _check_links(file: Path, content: Any) -> None:
+    """Raises `Invalid` if an HDF5 file takes a part of its content from another file."""
+    import h5py
+
+    def problem(name: str, link: Any) -> str | None:
+        if isinstance(link, h5py.ExternalLink):
+            return f"{name!r} leads to {link.filename!r}"
+        found = opened.get(name) if isinstance(link, h5py.HardLink) else None
+        if isinstance(found, h5py.Dataset) and (found.external or found.is_virtual):
+            return f"{name!r} is stored in another file"
+        return None
+
+    with h5py.File(content, "r") as opened:
+        if (found := opened.visititems_links(problem)) is not None:
+            raise Invalid(f"{file} can't be loaded: its weights {found}. Save the model again as one file.")
 
 
 def _has_weights(content: Any) -> bool:
@@ -145,6 +168,8 @@ def _problems(model: Any) -> Iterator[str]:
             yield HAS_CODE
         yield from _problem_of_module(each, name)
         config = each.get("config")
+        if isinstance(config, dict) and isinstance(config.get(_VOCABULARY), str):
+            yield _outside_file(name, config[_VOCABULARY])
         if name in _OPERATORS and isinstance(config, dict):
             yield from _problem_of_operation(name, config)
         if name == "TensorFlowOpLayer" and isinstance(config, dict):
@@ -184,8 +209,15 @@ def _problem_of_operation(name: str, config: dict[str, Any]) -> Iterator[str]:
 
 def _problem_of_node(node: Any) -> Iterator[str]:
     operation = str(node.get("op")) if isinstance(node, dict) else ""
-    if not operation or _FILE_OPERATIONS.fullmatch(operation):
+    if not operation or table().find(operation) is not None or _OTHER_OPERATIONS.fullmatch(operation):
         yield _forbidden("TensorFlowOpLayer", operation)
+
+
+def _outside_file(layer: str, file: str) -> str:
+    return (
+        f"its {layer} layer reads its vocabulary from the file {file!r}, outside the model. Set the vocabulary as a"
+        " list and save the model again."
+    )
 
 
 def _forbidden(layer: str, called: str) -> str:

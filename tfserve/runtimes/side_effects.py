@@ -1,7 +1,8 @@
 """Finds operations of TensorFlow with side effects: they read or write files, change state, or run code.
 
-Operations that TensorFlow calls stateful have a side effect unless they are listed as harmless, so one that is new or
-unknown is refused rather than allowed. Nothing of TensorFlow is imported here.
+Those that use files, Python or the network are in the table of `tfserve.runtimes.operation_check`. Of all others, those
+that TensorFlow calls stateful have a side effect unless they are listed here as harmless, so one that is new or unknown
+is refused rather than allowed. Nothing of TensorFlow is imported here.
 """
 
 from __future__ import annotations
@@ -11,35 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-_OUTSIDE = re.compile(
-    r"Save\w*|MergeV2Checkpoints|DistributedSave|WriteFile|(Experimental)?DatasetToTFRecord|Restore\w*|DTensorRestoreV2"
-    r"|CreateSummary\w+|Write\w*Summary|ImportEvent|\w*PyFunc\w*|Debug(Identity|NanCount|NumericSummary)(V\d)?"
-    r"|DumpTensor|CalibrationStatisticsSaver|FileSystemSetConfiguration|Rpc\w+|DataService\w+"
-)
-"""Operations that write files, restore weights from a file, run code of the process, or call other servers."""
-
-_READS_FILES = re.compile(
-    r"ReadFile|MatchingFiles|InitializeTableFromTextFile(V2)?|Reader(Read|ReadUpTo)(V2)?|LoadAndRemapMatrix|LoadDataset"
-    r"|(Experimental)?(TFRecord|TextLine|FixedLengthRecord|CSV|Sql|LMDB|MatchingFiles)Dataset(V2)?|CacheDataset(V2)?"
-    r"|Snapshot\w+|ListSnapshotChunksDataset|RecordInput"
-)
-
-_NAMING_INPUTS: dict[str, tuple[int, ...]] = {
-    "Save": (0, 1), "SaveSlices": (0, 1, 2), "SaveV2": (0, 1, 2), "WriteFile": (0,), "SaveDataset": (1,),
-    "SaveDatasetV2": (1,), "DatasetToTFRecord": (1,), "ExperimentalDatasetToTFRecord": (1,), "CacheDataset": (1,),
-    "CacheDatasetV2": (1,), "SnapshotDataset": (1,), "SnapshotDatasetV2": (1,), "LoadAndRemapMatrix": (0, 1),
-}  # fmt: skip
-"""The inputs that select a file, or tensors in it; for an operation that is not listed, all inputs count."""
-
-_NAMELESS = re.compile(r"\w*PyFunc\w*|Write\w*Summary|ImportEvent|Debug\w+|DumpTensor|CalibrationStatisticsSaver")
-"""Operations without an input that selects a file: its name is in the graph, or they use none."""
+from tfserve.runtimes.operation_check.operations import READS_FILES, file_of_attribute, table
 
 _HARMLESS = re.compile(
     r"_?ReadVariable(s)?Op|_?VarHandle(s)?Op|Variable(V2|Shape)?|VarIsInitializedOp|IsVariableInitialized"
     r"|ResourceGather(Nd)?|LookupTable(Find|Size)(V2)?|(Anonymous)?(Mutable)?(Dense)?HashTable(OfTensors)?(V2)?"
     r"|Ref(Switch|Select|Exit|Merge|NextIteration|Enter|Identity)|TensorArray\w*|Stack(V2|PushV2|PopV2|CloseV2)?"
     r"|StackPush|StackPop|StackClose|Random\w+|Multinomial|\w*TruncatedNormal|StatelessRandomGetAlg|\w+CandidateSampler"
-    r"|SampleDistortedBoundingBox(V2)?|NonDeterministicInts|Assert|Print|CheckNumerics(V2)?|GuaranteeConst|Empty|DeepCopy"
+    r"|SampleDistortedBoundingBox(V2)?|NonDeterministicInts|Assert|Print(V2)?|CheckNumerics(V2)?|GuaranteeConst|Empty|DeepCopy"
     r"|_?If|_?While|Case|StatefulPartitionedCall|Xla(Launch|CallModule|If|While)|CudnnRNN\w*|_Arg|_Retval|_DeviceArg"
     r"|_DeviceRetval|Timestamp|DisableCopyOnRead|GraphDefVersion|DeviceIndex|IsTensorFloat32Enabled"
     r"|RangeDataset|TensorDataset|TensorSliceDataset|SparseTensorSliceDataset|ReduceDataset|DatasetToSingleElement"
@@ -64,8 +44,11 @@ class Effects(NamedTuple):
     @property
     def outside(self) -> list[str]:
         """Effects that no request may cause, even if a signature declares them."""
-        return sorted(each for each in self.types if _OUTSIDE.fullmatch(each))
+        unsafe = table().unsafe
+        return sorted(each for each in self.types if each in unsafe and unsafe[each].category != READS_FILES)
 
+
+Attributes = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 
 NONE = Effects(frozenset(), frozenset())
 
@@ -83,20 +66,21 @@ class Operations:
         while pending:
             self._summarise(next(iter(pending)), pending)
 
-    def of(self, type_: str, attributes: Mapping[str, Any] | Callable[[], Mapping[str, Any]], inputs: int) -> Effects:
+    def of(self, type_: str, attributes: Attributes, inputs: int) -> Effects:
         """The effects of one operation with `inputs` inputs; `attributes` are only read where they matter."""
         if type_ in self._functions:
             return self._functions[type_]
-        if _OUTSIDE.fullmatch(type_) or _READS_FILES.fullmatch(type_):
-            naming = () if _NAMELESS.fullmatch(type_) else _NAMING_INPUTS.get(type_, tuple(range(inputs)))
+        if (unsafe := table().unsafe.get(type_)) is not None:
+            if unsafe.attribute and not file_of_attribute(unsafe, lambda: _read(attributes)):
+                return self._state_of(type_)
+            naming = range(inputs) if unsafe.inputs is None else unsafe.inputs
             return Effects(frozenset({type_}), frozenset(naming))
-        names = self._function_attributes(type_)
-        if names or type_ == "PrintV2":
-            read = attributes() if callable(attributes) else attributes
-            if type_ == "PrintV2":
-                is_file = bytes(read["output_stream"].s).startswith(b"file:")
-                return Effects(frozenset({"WriteFile"}), frozenset()) if is_file else NONE
+        if names := self._function_attributes(type_):
+            read = _read(attributes)
             return self._of_functions(type_, [read[name] for name in names if name in read], inputs)
+        return self._state_of(type_)
+
+    def _state_of(self, type_: str) -> Effects:
         return Effects(frozenset({type_}), frozenset()) if self._changes_state(type_) else NONE
 
     def _of_functions(self, type_: str, attributes: Sequence[Any], inputs: int) -> Effects:
@@ -136,6 +120,10 @@ class Operations:
         types = frozenset().union(*(each.types for each in effects.values()))
         naming = _arguments_that_reach(function, effects) if types else frozenset()
         self._functions[name] = Effects(types, naming)
+
+
+def _read(attributes: Attributes) -> Mapping[str, Any]:
+    return attributes() if callable(attributes) else attributes
 
 
 def _called(node: Any) -> Iterator[str]:

@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +22,11 @@ from tfserve.models.formats import Located
 from tfserve.runtimes import (
     Measuring,
     call_latency,
+    devices,
     frozen_graph,
     keras,
     known_names,
+    operation_check,
     saved_model_exports,
     saved_model_file,
     state,
@@ -42,7 +45,6 @@ from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array
 
 MAX_CALLABLES = 256
 
-_DEVICE = re.compile(r"(?:/?device:|/)?(cpu|gpu):(\d+)", re.IGNORECASE)
 _Callable = Callable[..., list[Array | None]]
 
 _SHAPE_HINTS = "_output_shapes"
@@ -58,18 +60,28 @@ def warm_up() -> None:
     tensorflow.get_logger()
 
 
-def load(model: Located, *, device: str, measuring: Measuring | None = contextlib.nullcontext) -> GraphModel:
-    """Loads a model onto a device. Raises `Invalid` with the cause when that is not possible."""
+def load(
+    model: Located, *, device: str, measuring: Measuring | None = contextlib.nullcontext, allow_unsafe: bool = False,
+    device_memory_bytes: int = 0,
+) -> GraphModel:  # fmt: skip
+    """Loads a model onto a device. Raises `Invalid` with the cause when that is not possible.
+
+    With `allow_unsafe`, signatures may use files, Python and the network. `device_memory_bytes` limits what the process
+    takes of a GPU; 0 for the server's limit.
+    """
     import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")
     os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")  # each session has the threads that it was made with
-    place = _choose_device(tf, device)
-    if model.format in formats.EXPORTED:
-        with _temporary_folder() as folder:
-            saved_model_exports.write(model, folder / "exported")
-            return _load_at_its_best(tf, model, folder / "exported", place, measuring)
-    return _load_at_its_best(tf, model, model.path, place, measuring)
+    place = devices.choose(tf, device)
+    devices.limit_memory(tf, devices.limit_bytes(device_memory_bytes))
+    if model.format not in formats.EXPORTED:
+        return _load_at_its_best(tf, model, model.path, place, measuring, allow_unsafe=allow_unsafe)
+    with _temporary_folder() as folder:
+        exported = folder / "exported"
+        saved_model_exports.write(model, exported)
+        operation_check.check(replace(model, format=formats.SAVED_MODEL, path=exported), allow=allow_unsafe)
+        return _load_at_its_best(tf, model, exported, place, measuring, allow_unsafe=allow_unsafe)
 
 
 class _Restored(NamedTuple):
@@ -85,9 +97,11 @@ class GraphModel:
 
     runtime = "tensorflow"
 
-    def __init__(self, session: Any, kind: str, restored: _Restored, session_state: SessionState) -> None:
+    def __init__(
+        self, session: Any, kind: str, restored: _Restored, session_state: SessionState, *, allow_unsafe: bool = False
+    ) -> None:
         self.format = kind
-        self._guard = _guard(session.graph, restored)
+        self._guard = _guard(session.graph, restored, allow_unsafe=allow_unsafe)
         refused = {**self._guard.refused, **restored.completed.refused}
         #: whether the file's own saver leaves some variables without a value
         self.lacked_values = restored.completed.lacked_values
@@ -225,9 +239,11 @@ def _temporary_folder() -> Iterator[Path]:
             tempfile.tempdir = before
 
 
-def _load_at_its_best(tf: Any, model: Located, path: Path, device: str, measuring: Measuring | None) -> GraphModel:
+def _load_at_its_best(
+    tf: Any, model: Located, path: Path, device: str, measuring: Measuring | None, *, allow_unsafe: bool
+) -> GraphModel:
     """A light model in one thread, the caller's own: 7 µs a call of a small network, 70 µs with two threads."""
-    with_threads = _load(tf, model, path, device)
+    with_threads = _load(tf, model, path, device, allow_unsafe=allow_unsafe)
     if measuring is None or not state.may_compute(with_threads):
         return with_threads
     with measuring():
@@ -235,7 +251,8 @@ def _load_at_its_best(tf: Any, model: Located, path: Path, device: str, measurin
     if took_s is None or took_s > call_latency.LIGHT_S:
         state.reset(with_threads)
         return with_threads
-    without = _load(tf, model, path, device, inter_op_parallelism_threads=-1, intra_op_parallelism_threads=1)
+    one_thread: dict[str, Any] = {"inter_op_parallelism_threads": -1, "intra_op_parallelism_threads": 1}
+    without = _load(tf, model, path, device, allow_unsafe=allow_unsafe, **one_thread)
     with measuring():
         best, other = (
             (without, with_threads) if (call_latency.of_model(without) or 0) < took_s else (with_threads, without)
@@ -245,11 +262,12 @@ def _load_at_its_best(tf: Any, model: Located, path: Path, device: str, measurin
     return best
 
 
-def _load(tf: Any, model: Located, path: Path, device: str, *, with_hints: bool = True, **threads: int) -> GraphModel:
+def _load(
+    tf: Any, model: Located, path: Path, device: str, *, allow_unsafe: bool, with_hints: bool = True, **threads: int
+) -> GraphModel:
     """`path` is where the graph is; it differs from the model's own when Keras has exported it."""
     graph = tf.Graph()
-    config = tf.compat.v1.ConfigProto(allow_soft_placement=True, **threads)
-    session = tf.compat.v1.Session(graph=graph, config=config)
+    session = tf.compat.v1.Session(graph=graph, config=devices.session_config(tf, **threads))
     try:
         with graph.as_default(), tf.device(device), session.as_default():
             if model.weights is not None:
@@ -261,14 +279,14 @@ def _load(tf: Any, model: Located, path: Path, device: str, *, with_hints: bool 
             restored = _complete(tf, session, restored, path if model.weights is None else None)
             session_state = SessionState(tf, session, restored.definition)
         graph.finalize()
-        return GraphModel(session, model.format, restored, session_state)
+        return GraphModel(session, model.format, restored, session_state, allow_unsafe=allow_unsafe)
     except TFserveError:
         session.close()
         raise
     except Exception as error:
         session.close()
         if with_hints and _SHAPE_HINTS in str(error):
-            return _load(tf, model, path, device, with_hints=False, **threads)
+            return _load(tf, model, path, device, allow_unsafe=allow_unsafe, with_hints=False, **threads)
         weights = f" with the weights {model.weights}" if model.weights else ""
         raise Invalid(f"{model.path}{weights} can't be loaded as {model.format}: {_why(tf, error)}") from error
 
@@ -346,29 +364,14 @@ def _read_saved_model(folder: Path) -> bytes:
     return content
 
 
-def _choose_device(tf: Any, device: str) -> str:
-    """Restricts this process to the device, and returns its name. Raises `Invalid`, which lists the devices."""
-    match = _DEVICE.fullmatch(device)
-    if match is None:
-        raise Invalid(f"Expected a device such as '/cpu:0' or '/gpu:0', got {device!r}.")
-    kind, number = match[1].upper(), int(match[2])
-    found = {each: tf.config.list_physical_devices(each) for each in ("CPU", "GPU")}
-    if number >= len(found[kind]):
-        here = ", ".join(f"/{each.lower()}:{n}" for each, devices in found.items() for n in range(len(devices)))
-        raise Invalid(f"This machine has no device {device!r}. Available: {here}.")
-    if found["GPU"]:
-        tf.config.set_visible_devices([found["GPU"][number]] if kind == "GPU" else [], "GPU")
-    return f"/{kind.lower()}:0"
-
-
-def _guard(graph: Any, restored: _Restored) -> GraphGuard:
+def _guard(graph: Any, restored: _Restored, *, allow_unsafe: bool) -> GraphGuard:
     import tensorflow as tf
     from tensorflow.python.framework import op_def_registry
 
     operations = Operations(op_def_registry.get, restored.definition.graph_def.library.function)
     inputs = {name: each.inputs for name, each in restored.signatures.items()}
     outputs = {name: each.outputs for name, each in restored.signatures.items()}
-    return GraphGuard(graph, operations, inputs, outputs, tf.get_static_value)
+    return GraphGuard(graph, operations, inputs, outputs, tf.get_static_value, allow_unsafe=allow_unsafe)
 
 
 def _computation_error(error: Exception) -> TFserveError:

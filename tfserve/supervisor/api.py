@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from tfserve import __version__
 from tfserve.config import Settings
 from tfserve.db import writes
-from tfserve.errors import Overloaded, QueueFull, Stopping, Unavailable, Unsupported, WorkspaceGivenUp
+from tfserve.errors import Invalid, Overloaded, QueueFull, Stopping, Unavailable, Unsupported, WorkspaceGivenUp
 from tfserve.ipc.messages import (
     CancelJob,
     CancelTask,
@@ -27,6 +29,7 @@ from tfserve.ipc.messages import (
     GetVariables,
     GetWorkspace,
     IsReady,
+    JobKind,
     JobStatus,
     KeepFeedback,
     ListTokens,
@@ -197,7 +200,7 @@ class Api:
     @handles(CreateWorkspace)
     async def _create_workspace(self, request: CreateWorkspace) -> str:
         self._refuse_when_stopping()
-        return await self._workspaces.create(request.name, request.type)
+        return await self._workspaces.create(request.name, request.type, request.limits)
 
     @handles(DestroyWorkspace)
     async def _destroy_workspace(self, request: DestroyWorkspace) -> bool:
@@ -226,6 +229,7 @@ class Api:
         received_at = time.monotonic()
         workspace = self._workspaces.get(request.workspace)
         self._refuse_when_stopping()
+        request = _within_job_time(workspace, request)
         try:
             self._refuse_when_full(workspace)
             self._token_jobs.refuse_when_full(request.owner)
@@ -344,6 +348,20 @@ class Api:
             raise QueueFull(waiting=waiting, name=workspace.name, setting="max_queue")
         if waiting and dispatcher.waiting_bytes >= settings.max_queue_bytes:
             raise QueueFull(waiting=waiting, name=workspace.name, setting="max_queue_bytes")
+
+
+def _within_job_time(workspace: Workspace, request: SubmitJob) -> SubmitJob:
+    """A script without a time limit gets that of its workspace. Raises `Invalid` for a longer one."""
+    limit_s = workspace.limits.job_time_s
+    if not limit_s or request.request.kind != JobKind.SCRIPT:
+        return request
+    if request.time_limit_s is not None and request.time_limit_s > limit_s:
+        raise Invalid(
+            f"time_limit must be at most {limit_s:g} seconds in workspace {workspace.name!r}, got"
+            f" {request.time_limit_s:g}",
+            field="time_limit",
+        )
+    return replace(request, time_limit_s=request.time_limit_s or limit_s)
 
 
 def _submission(workspace: Workspace, request: SubmitJob, *, started: bool = False) -> writes.Submission:

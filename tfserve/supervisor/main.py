@@ -188,6 +188,9 @@ class Supervisor:
         from tfserve.supervisor.jobs.training_queue import TrainingQueue
         from tfserve.supervisor.metrics import MetricsReader
         from tfserve.supervisor.models.announcements import Announcements
+        from tfserve.supervisor.processes import limits
+        from tfserve.supervisor.processes.control_groups import ControlGroups
+        from tfserve.supervisor.processes.limits import Limiter
         from tfserve.supervisor.processes.worker import Spare, Workshop
         from tfserve.supervisor.uploads import UploadRetention
         from tfserve.supervisor.workspaces import Workspaces
@@ -195,16 +198,18 @@ class Supervisor:
         self._take_charge()
         changed = Revision()
         journal = Journal(self._database)
+        limiter = Limiter(limits.of_server(self._settings), ControlGroups.open())
         spare = Spare(
-            Workshop(self._settings, self._owner, self._callers_umask),
+            Workshop(self._settings, self._owner, self._callers_umask, limiter=limiter),
             is_kept=self._settings.warm_spare,
             changed=changed,
         )
         announcements = Announcements()
         access = self._access = Access(self._settings, journal)
         workspaces = Workspaces(
-            self._settings, journal=journal, spare=spare, announcements=announcements, changed=changed
-        )
+            self._settings, journal=journal, spare=spare, announcements=announcements, changed=changed,
+            limiter=limiter,
+        )  # fmt: skip
         trainings = TrainingQueue(
             self._settings, journal=journal, spare=spare, changed=changed,
             deploy=lambda workspace, path: api.deploy(workspace, path),

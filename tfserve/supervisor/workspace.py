@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 
 from tfserve.db.models import Workspace as Row
+from tfserve.ipc.messages import Limits
 from tfserve.supervisor.jobs.dispatcher import Dispatcher
 from tfserve.supervisor.jobs.scripts import ScriptRunner
 from tfserve.supervisor.models.model_runner import ModelRunner
@@ -29,6 +31,7 @@ class Workspace:
     scripts: ScriptRunner
     model: ModelRunner
     restarts: Restarts
+    limits: Limits
     restarting: bool = False
     destroyed: bool = False
     submitting: int = 0
@@ -75,6 +78,7 @@ class Workspace:
             "pid": pid,
             "memory_bytes": memory_bytes(pid),
             "uptime_s": _uptime_s(pid),
+            "limits": msgspec.to_builtins(self.limits),
             "deaths_in_a_row": self.restarts.deaths,
             "deployment": active.describe() if active is not None else None,
             "last_deployment_failure": self.model.last_failure or None,

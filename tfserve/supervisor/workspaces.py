@@ -11,12 +11,14 @@ import string
 from collections.abc import Iterator
 from functools import partial
 
+import msgspec
+
 from tfserve.config import Settings
 from tfserve.db import writes
 from tfserve.db.models import Job as JobRow
 from tfserve.db.models import Workspace as Row
 from tfserve.errors import NoSuchWorkspace, OutOfSpace, ServiceOff, TFserveError, TooManyWorkspaces, WorkspaceExists
-from tfserve.ipc.messages import EncodedRequest, JobKind
+from tfserve.ipc.messages import EncodedRequest, JobKind, Limits
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.deaths import end_interrupted
 from tfserve.supervisor.jobs.dispatcher import Dispatcher
@@ -29,6 +31,8 @@ from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.model_runner import ModelRunner
 from tfserve.supervisor.models.replica_set import ReplicaSet
 from tfserve.supervisor.models.runtime_trials import RuntimeTrials
+from tfserve.supervisor.processes import limits
+from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.processes.output import JobOutput
 from tfserve.supervisor.processes.restarts import Restarts
 from tfserve.supervisor.processes.worker import Spare
@@ -45,11 +49,13 @@ class Workspaces:
     """All workspaces, by name."""
 
     def __init__(
-        self, settings: Settings, *, journal: Journal, spare: Spare, announcements: Announcements, changed: Revision
-    ) -> None:
+        self, settings: Settings, *, journal: Journal, spare: Spare, announcements: Announcements, changed: Revision,
+        limiter: Limiter | None = None,
+    ) -> None:  # fmt: skip
         self.on = True
         self.jobs: dict[int, Job] = {}
         self._settings = settings
+        self._limiter = limiter or Limiter(limits.of_server(settings))
         self._journal = journal
         self._spare = spare
         self._changed = changed
@@ -80,9 +86,10 @@ class Workspaces:
         if not self.on:
             raise ServiceOff
 
-    async def create(self, name: str | None, type_: int) -> str:
-        """Raises `WorkspaceExists`, `TooManyWorkspaces`."""
+    async def create(self, name: str | None, type_: int, own: Limits = Limits()) -> str:  # noqa: B008 - immutable
+        """Raises `WorkspaceExists`, `TooManyWorkspaces`; `Invalid` if `own` limits exceed those of the server."""
         self.require_on()
+        limits.check(own, self._limiter.defaults)
         name = name or self._free_name()
         if name in self._by_name or name in self._taken:
             raise WorkspaceExists(name=name)
@@ -90,7 +97,7 @@ class Workspaces:
             raise TooManyWorkspaces(limit=self._settings.max_workspaces)
         self._taken.add(name)
         try:
-            row = await self._journal.change(partial(writes.create_workspace, name, type_))
+            row = await self._journal.change(partial(writes.create_workspace, name, type_, msgspec.to_builtins(own)))
             if not self.on:  # it was turned off in the meantime
                 await self._journal.change(partial(writes.destroy_workspace, row.pk))
                 raise ServiceOff
@@ -149,7 +156,7 @@ class Workspaces:
         workspace.dispatcher.put(job)
 
     def new_output(self, workspace: Workspace, number: int) -> JobOutput:
-        return JobOutput(workspace.job_folder / f"{number}.out", self._settings.max_output_bytes)
+        return JobOutput(workspace.job_folder / f"{number}.out", workspace.limits.output_bytes)
 
     async def prune(self, workspace: Workspace) -> None:
         """Deletes old jobs and their output."""
@@ -200,6 +207,8 @@ class Workspaces:
         row = saved.workspace
         folder = self._settings.data_path / "workspaces" / str(row.pk) / "files"
         folder.mkdir(parents=True, exist_ok=True)
+        own = limits.merged(msgspec.convert(row.limits, Limits), self._limiter.defaults)
+        self._limiter.set(row.name, own, folder)
         restarts = Restarts()
         scripts: ScriptRunner
         if row.type == Row.Type.THREAD:
@@ -207,7 +216,7 @@ class Workspaces:
         else:
             scripts = ProcessScripts(row.name, folder, spare=self._spare, restarts=restarts)
         replica_set = self._new_replica_set(row.name, give_up=lambda reason: dispatcher.give_up(reason))
-        model = ModelRunner(row.pk, replica_set=replica_set, journal=self._journal)
+        model = ModelRunner(row.pk, self._settings, replica_set=replica_set, journal=self._journal)
         runners: dict[JobKind, Runner] = {JobKind.SCRIPT: scripts, JobKind.CLEAR: scripts}
         runners |= dict.fromkeys((JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY, JobKind.PREDICT), model)
         dispatcher: Dispatcher = Dispatcher(
@@ -217,7 +226,7 @@ class Workspaces:
         dispatcher.last_started, dispatcher.last_finished = saved.last_started, saved.last_finished
         dispatcher.finished_count = saved.kept
         model.last_version = saved.last_version
-        workspace = Workspace(row.pk, row.name, Row.Type(row.type), folder, dispatcher, scripts, model, restarts)
+        workspace = Workspace(row.pk, row.name, Row.Type(row.type), folder, dispatcher, scripts, model, restarts, own)
         self._by_name[row.name] = workspace
         return workspace
 
@@ -230,6 +239,7 @@ class Workspaces:
             for job in [*workspace.dispatcher.running, *workspace.dispatcher.waiting]:
                 _settle(job, DESTROYED)
             await self._journal.change(partial(writes.destroy_workspace, workspace.id))
+            self._limiter.forget(workspace.name)
             await asyncio.to_thread(shutil.rmtree, workspace.folder.parent, ignore_errors=True)
         except TFserveError:  # its record can't be deleted now, so the workspace still exists
             self._restore(await self._journal.change(partial(writes.load_one, workspace.id)))

@@ -6,6 +6,7 @@ N is its end of a socket pair. It sends `WorkerReady`, receives a role, and keep
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ import struct
 import traceback
 from collections.abc import Sequence
 
+from tfserve.config import load
 from tfserve.errors import Invalid
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import (
@@ -75,6 +77,16 @@ def _warm_up() -> bool:
     return True
 
 
+def _limit_devices() -> None:
+    """Limits what scripts take of a GPU, if the server has a limit; otherwise it grows as needed without this."""
+    if (limit := load().device_memory_bytes) and importlib.util.find_spec("tensorflow") is not None:
+        import tensorflow
+
+        from tfserve.runtimes import devices
+
+        devices.limit_memory(tensorflow, limit)
+
+
 def _connect(fd: int) -> BlockingConnection:
     """Takes over the socket, and makes this process exit with the one at its other end."""
     sock = socket.socket(fileno=fd)
@@ -92,8 +104,10 @@ def _serve(
 ) -> None:
     """Waits for a role and runs it. A worker imports only the code of its own role."""
     for request_id, message in inbox:
-        if callers_umask is not None and isinstance(message, BecomeScripts | BecomeHost):
-            os.umask(callers_umask)
+        if isinstance(message, BecomeScripts | BecomeHost):
+            _limit_devices()
+            if callers_umask is not None:
+                os.umask(callers_umask)
         match message:
             case BecomeScripts():
                 from tfserve.worker.scripts.process import ScriptsRole

@@ -10,6 +10,7 @@ from tfserve.ipc.messages.access import *
 from tfserve.ipc.messages.base import *
 from tfserve.ipc.messages.job_requests import *
 from tfserve.ipc.messages.jobs import *
+from tfserve.ipc.messages.limits import *
 from tfserve.ipc.messages.models import *
 from tfserve.ipc.messages.scripts import *
 from tfserve.ipc.messages.training import *

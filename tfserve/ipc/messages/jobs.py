@@ -6,6 +6,7 @@ from typing import Any
 
 from tfserve.ipc.messages.base import JobKind, JobState, Message, Request
 from tfserve.ipc.messages.job_requests import EncodedRequest, Outcome
+from tfserve.ipc.messages.limits import Limits
 from tfserve.ipc.messages.scripts import Variables
 from tfserve.ipc.metrics import Deaths, NamedCounts, ProcessUse, TrainingCounts, WebCounts, WorkspaceCounts
 
@@ -66,10 +67,11 @@ class ListWorkspaces(Request[list[str]]):
 
 
 class CreateWorkspace(Request[str]):
-    """Responds with the name, which is random by default."""
+    """Responds with the name, which is random by default. A limit of 0 is that of the server."""
 
     name: str | None = None
     type: int = 0
+    limits: Limits = Limits()
 
 
 class DestroyWorkspace(Request[bool]):

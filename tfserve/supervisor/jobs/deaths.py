@@ -21,7 +21,7 @@ def outcome_of_death(job: Job, death: WorkerDied, *, may_repeat: bool) -> Outcom
         return None  # it runs again when the server is back
     if job.ending is not None:
         return job.ended_by(job.ending)
-    if may_repeat:
+    if may_repeat and death.exit.exceeded is None:
         return None
     return Outcome.failed(lost(death), state=JobState.LOST, result=job.no_result)
 
@@ -29,10 +29,13 @@ def outcome_of_death(job: Job, death: WorkerDied, *, may_repeat: bool) -> Outcom
 def lost(death: WorkerDied) -> Failure:
     """The error of a job that was lost with its worker."""
     exit_ = death.exit
+    exceeded = exit_.exceeded
+    why = f"lost: {exceeded.sentence}" if exceeded else f"lost because its worker died: {exit_.sentence}"
     return Failure(
         code="lost",
-        message=f"The job was lost because its worker died: {exit_.sentence}.",
+        message=f"The job was {why}.",
         detail={
+            **({"limit": {"name": exceeded.name, "used": exceeded.used, "limit": exceeded.limit}} if exceeded else {}),
             "signal": exit_.signal_name,
             "exit_code": exit_.code,
             "peak_memory_bytes": exit_.peak_memory_bytes,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from tfserve.config import Settings
 from tfserve.db import writes
 from tfserve.db.models import Deployment as Row
 from tfserve.errors import Internal, Invalid, TFserveError, Unavailable
@@ -28,7 +29,7 @@ from tfserve.ipc.messages import (
 from tfserve.models import formats
 from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.jobs.journal import Journal
-from tfserve.supervisor.models import model_files
+from tfserve.supervisor.models import memory_fit, model_files
 from tfserve.supervisor.models.deadly_requests import DeadlyRequests
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.replica_set import ReplicaSet
@@ -55,11 +56,12 @@ class ModelRunner:
 
     can_kill = True
 
-    def __init__(self, workspace_id: int, *, replica_set: ReplicaSet, journal: Journal) -> None:
+    def __init__(self, workspace_id: int, settings: Settings, *, replica_set: ReplicaSet, journal: Journal) -> None:
         self.replica_set = replica_set
         self.last_version = 0
         self.last_failure = ""
         self._workspace_id = workspace_id
+        self._settings = settings
         self._journal = journal
         self._deadly = DeadlyRequests()
         self._stage = Stage.NOTHING
@@ -139,7 +141,7 @@ class ModelRunner:
 
     async def _update(self, update: UpdateJob) -> Outcome:
         active, path = self.replica_set.deployed(), update.path
-        options = active.options
+        options = msgspec.structs.replace(active.options, may_use_unsafe_ops=update.may_use_unsafe_ops)
         if update.warm_up is not None:
             options = msgspec.structs.replace(options, warm_up=update.warm_up)
         same = partial(self._replace, device=active.device, options=options, is_update=True)
@@ -172,7 +174,9 @@ class ModelRunner:
         )  # fmt: skip
         try:
             with self._in(Stage.LOADING):
-                new.format = (await model_files.locate(path, weights, options)).format
+                located = await model_files.locate(path, weights, options)
+                new.format = located.format
+                await memory_fit.check(located, device, options, self._settings)
                 await self._load_all(new)
         except (TFserveError, WorkerDied, asyncio.CancelledError) as error:
             self.last_failure = str(error) or Abandoned().message

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import IO, Any
 import psutil
 
 from tfserve.supervisor.processes import guardian
+from tfserve.supervisor.processes.limits import Exceeded
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class Exit:
     lived_s: float
     #: the reason if this server killed it
     killed_because: str | None = None
+    #: the limit of its workspace that it exceeded
+    exceeded: Exceeded | None = None
 
     @property
     def signal_name(self) -> str | None:
@@ -76,6 +79,8 @@ class Exit:
 
     @property
     def sentence(self) -> str:
+        if self.exceeded is not None:
+            return self.exceeded.sentence
         memory = f"(peak memory {self.peak_memory_bytes // 2**20} MiB)"
         if self.killed_because is not None and (self.signal == signal.SIGKILL or self.code == _KILLED_CODE):
             return f"this server killed it because {self.killed_because} {memory}"
@@ -94,6 +99,8 @@ class Child:
         self.role = role
         #: the name of the workspace that it works for, if any
         self.workspace = ""
+        self.exceeded: Exceeded | None = None
+        self.find_exceeded: Callable[[], Exceeded | None] | None = None
         #: whether this server has decided to end it
         self.end_requested = False
         self.ended: asyncio.Future[Exit] = loop.create_future()
@@ -146,20 +153,27 @@ class Child:
             os.kill(self.pid, signal.SIGTERM)
 
     def kill(self, because: str) -> None:
-        """Kills the process, its process group, and descendants that left the group."""
+        """Kills the process, its process group, and descendants that left the group.
+
+        The process is first: it must not report the end of its children.
+        """
         if not self.alive:
             return
         self.end_requested = True
         self._killed_because = self._killed_because or because
-        self.kill_descendants()
+        descendants = self._descendants()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
+        _kill_all(descendants)
 
     def kill_descendants(self) -> None:
         """Kills everything that the process started, but not the process itself."""
+        _kill_all(self._descendants())
+
+    def _descendants(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
-            for descendant in psutil.Process(self.pid).children(recursive=True):
-                _kill(descendant.pid)
+            return psutil.Process(self.pid).children(recursive=True)
+        return []
 
     def _on_end(self) -> None:
         pid, status, usage = os.wait4(self.pid, os.WNOHANG)
@@ -179,6 +193,7 @@ class Child:
                 peak_memory_bytes=usage.ru_maxrss * 1024,
                 lived_s=time.monotonic() - self._started_at,
                 killed_because=self._killed_because,
+                exceeded=self.exceeded or (self.find_exceeded() if self.find_exceeded is not None else None),
             )
         )
 
@@ -234,6 +249,12 @@ def _reap(pid: int) -> None:
 def owner_of(data_dir: str) -> str:
     """The prefix of the owner mark of every server on this data folder."""
     return hashlib.sha256(data_dir.encode()).hexdigest()[:16] + ":"
+
+
+def _kill_all(processes: Sequence[psutil.Process]) -> None:
+    for each in processes:
+        with contextlib.suppress(psutil.Error):
+            each.kill()
 
 
 def _kill(pid: int) -> None:

@@ -39,6 +39,7 @@ from tfserve.supervisor.events import Signal
 from tfserve.supervisor.processes import malloc_env
 from tfserve.supervisor.processes.child import OWNER, Child, Exit, Role
 from tfserve.supervisor.processes.last_lines import LastLines
+from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.processes.output import JobOutput, Pipe
 from tfserve.supervisor.processes.restarts import Restarts
 
@@ -84,6 +85,7 @@ class Workshop:
     callers_umask: int
     #: the arguments with which Python runs a worker
     program: Sequence[str] = ("-m", "tfserve.worker")
+    limiter: Limiter | None = None
 
     def environment(self) -> dict[str, str]:
         """The environment of a worker, without the server's secrets because a worker runs the code of callers."""
@@ -91,6 +93,8 @@ class Workshop:
             **{name: value for name, value in os.environ.items() if name not in PRIVATE_SETTINGS},
             **{k: v for k, v in to_environment(self.settings).items() if k not in PRIVATE_SETTINGS},
             **malloc_env.environment(),
+            # Without it, TensorFlow would take a whole GPU, and a second process would find none of its memory.
+            "TF_FORCE_GPU_ALLOW_GROWTH": os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH", "true"),
             OWNER: self.owner,
             "PYTHONUNBUFFERED": "1",
             "PYTHONIOENCODING": "utf-8:backslashreplace",
@@ -121,6 +125,7 @@ class Workshop:
                 raise
         try:
             worker = await Worker.open(child, ours)
+            worker.limiter = self.limiter
         except BaseException:
             child.kill("it is not needed any more")
             raise
@@ -138,6 +143,7 @@ class Worker:
     def __init__(self, child: Child) -> None:
         self.child = child
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.limiter: Limiter | None = None
         self.output: JobOutput | None = None
         self.on_progress: Callable[[Progress], None] | None = None
         #: the current warm-up step of a model worker, or the last one
@@ -166,7 +172,7 @@ class Worker:
     async def ask(self, request: Request[R]) -> R:
         """The worker's response. Raises the error that it replies with, or `WorkerDied`."""
         if (role := ROLES.get(type(request))) is not None:
-            self.child.take_role(role, getattr(request, "workspace", ""))
+            self._take_role(role, getattr(request, "workspace", ""))
         try:
             return await self._open_line.ask(request)
         except ConnectionLost:
@@ -206,6 +212,12 @@ class Worker:
         return 0
 
     # --- inside
+
+    def _take_role(self, role: Role, workspace: str) -> None:
+        had_role = self.child.role != Role.SPARE
+        self.child.take_role(role, workspace)
+        if self.limiter is not None and not had_role:
+            self.limiter.apply(self.child, workspace, has_scripts=role == Role.SCRIPT)
 
     async def _received(self, message: Message) -> Message | None:
         if isinstance(message, WorkerReady):

@@ -18,7 +18,7 @@ import numpy as np
 from tfserve import colours
 from tfserve.colours import Colour
 from tfserve.ipc.messages import Progress, Train
-from tfserve.runtimes import image_files
+from tfserve.runtimes import devices, image_files
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.tensors.specs import Array
 from tfserve.training.atomic_files import aside_of
@@ -275,10 +275,11 @@ def _clear(work: Path) -> None:
 
 
 def limit(threads: int, seed: int) -> None:
-    """Limits TensorFlow's threads, and seeds all random numbers."""
+    """Limits TensorFlow's threads and its memory on a GPU, and seeds all random numbers."""
     import keras
     import tensorflow as tf
 
+    devices.limit_memory(tf, devices.limit_bytes())
     tf.get_logger().setLevel("ERROR")
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(2)

@@ -33,7 +33,7 @@ from tfserve.ipc.messages import (
 from tfserve.ipc.predictions import ComputeRequest, decode_sample
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import image_metadata, images, state
+from tfserve.runtimes import image_metadata, images, operation_check, state
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.guarded import Guarded
 from tfserve.runtimes.image_metadata import Found
@@ -133,6 +133,8 @@ class ModelRole:
         loaded = runtimes.load(
             model, device=become.device, runtime=options.runtime, precision=options.precision,
             measuring=partial(steps.begin, TIMING) if may_measure else None,
+            device_memory_bytes=options.device_memory_bytes,
+            allow_unsafe=operation_check.are_allowed(permitted=options.may_use_unsafe_ops),
         )  # fmt: skip
         return state.stateless(loaded) if options.stateless else loaded
 

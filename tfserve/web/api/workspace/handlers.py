@@ -96,7 +96,7 @@ async def create_workspace(context: Context, request: requests.CreateWorkspace) 
     if request.name is None or not PRINCIPAL.get().sees_workspace(request.name):
         PRINCIPAL.get().require_all_workspaces()
     name = None if request.name is None else new_workspace_name(request.name)
-    return await context.line.ask(CreateWorkspace(name=name, type=request.type))
+    return await context.line.ask(CreateWorkspace(name=name, type=request.type, limits=request.own_limits))
 
 
 @ENDPOINTS.post(

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Raw
 
-from tfserve.ipc.messages import ModelOptions
+from tfserve import sizes
+from tfserve.ipc.messages import Limits, ModelOptions
 
 YEAR_S = 366 * 24 * 3600.0
 
@@ -39,10 +40,35 @@ class Empty(msgspec.Struct, kw_only=True):
     pass
 
 
+class WorkspaceLimits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    memory: Annotated[str, Meta(description="memory of each process with everything it starts, such as 2GiB")] = ""
+    threads: Annotated[int, Meta(description="processors that each process may use", ge=0)] = 0
+    processes: Annotated[int, Meta(description="processes that a process may start and keep", ge=0)] = 0
+    disk: Annotated[str, Meta(description="size of the workspace's folder, such as 5GB")] = ""
+    output: Annotated[str, Meta(description="output kept of a job, such as 1MiB")] = ""
+    job_time: Annotated[float, Meta(description="seconds that a script may run", ge=0)] = 0.0
+
+
 class CreateWorkspace(msgspec.Struct, kw_only=True):
     name: Annotated[str | None, Meta(description="1 to 100 letters, digits, spaces, '.', '_', '-' (random)")] = None
     type: Annotated[Literal[0, 1], Meta(description="0: own process, 1: thread of a shared process")] = 0
     time_interval: Interval = 1.0
+    limits: Annotated[
+        WorkspaceLimits | None, Meta(description="limits below those of the server; 0 or empty: those of the server")
+    ] = None
+
+    @property
+    def own_limits(self) -> Limits:
+        """Raises `Invalid` for a size that can't be read."""
+        given = self.limits or WorkspaceLimits()
+        return Limits(
+            memory_bytes=sizes.parse(given.memory, "limits.memory"),
+            threads=given.threads,
+            processes=given.processes,
+            disk_bytes=sizes.parse(given.disk, "limits.disk"),
+            output_bytes=sizes.parse(given.output, "limits.output"),
+            job_time_s=given.job_time,
+        )
 
 
 class DestroyWorkspace(msgspec.Struct, kw_only=True):
@@ -76,6 +102,9 @@ class Deploy(_Waits, kw_only=True):
         Meta(description="a SavedModel folder, a folder of numbered versions, or a model file", min_length=1),
     ]
     device: Annotated[str, Meta(description="device to run the model on: /cpu:0, /gpu:0")] = "/cpu:0"
+    device_memory: Annotated[
+        str, Meta(description="GPU memory limit of each of its processes, such as 2GiB (default: the server's setting)")
+    ] = ""
     replicas: Replicas = 1
     runtime: Annotated[
         Literal["auto", "tensorflow", "openvino", "litert", "onnxruntime"],
@@ -120,6 +149,7 @@ class Deploy(_Waits, kw_only=True):
             stateless=self.stateless,
             inputs=self.inputs,
             outputs=self.outputs,
+            device_memory_bytes=sizes.parse(self.device_memory, "device_memory"),
         )
 
 
