@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -16,19 +17,25 @@ from tfserve.ipc.messages import (
     CancelJob,
     CancelTask,
     CreateWorkspace,
+    DeclaredState,
     DeployJob,
     DestroyWorkspace,
     FeedbackKept,
+    GetDeclared,
     GetMetrics,
     GetServer,
     GetVariables,
     GetWorkspace,
     IsReady,
+    JobKind,
+    JobRequest,
     JobStatus,
     KeepFeedback,
     ListWorkspaces,
     Message,
     Metrics,
+    Outcome,
+    ReloadModels,
     Request,
     RestartWorkspace,
     ResumeTask,
@@ -41,16 +48,20 @@ from tfserve.ipc.messages import (
     WaitOutput,
     WakeModel,
 )
+from tfserve.supervisor.declared.declared_models import DeclaredModels
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.jobs.training_queue import TrainingQueue
 from tfserve.supervisor.metrics import MetricsReader
+from tfserve.supervisor.models.announcements import VERSION_MARK
 from tfserve.supervisor.processes.worker import Spare
 from tfserve.supervisor.workspace import Workspace, memory_bytes
 from tfserve.supervisor.workspaces import Workspaces
 
 R = TypeVar("R")
+
+CHANGES_MODEL = (JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY)
 
 _HANDLERS: dict[type[Message], Callable[[Api, Any], Awaitable[Any]]] = {}
 
@@ -78,6 +89,7 @@ class Api:
         journal: Journal,
         spare: Spare,
         changed: Revision,
+        declared: DeclaredModels,
     ) -> None:
         self.stopping = False
         self._settings = settings
@@ -87,6 +99,7 @@ class Api:
         self._changed = changed
         self._trainings = trainings
         self._metrics = metrics
+        self._declared = declared
         self._started_at = time.time()
 
     async def handle(self, message: Message) -> Any:
@@ -112,6 +125,7 @@ class Api:
             "memory_bytes": memory_bytes(os.getpid()),
             "data_dir": str(self._settings.data_path),
             "roots": [str(root) for root in self._settings.root_paths],
+            "declared": self._declared.state(),
             "workspaces": [workspace.describe() for workspace in self._workspaces],
         }
 
@@ -129,6 +143,7 @@ class Api:
         self._workspaces.on = request.on
         if was_on and not request.on:
             await self._workspaces.destroy(None)
+        self._declared.wake()
         self._changed.fire()
         return was_on != request.on
 
@@ -144,7 +159,7 @@ class Api:
     @handles(ListWorkspaces)
     async def _list_workspaces(self, _: ListWorkspaces) -> list[str]:
         self._workspaces.require_on()
-        return [workspace.name for workspace in self._workspaces]
+        return [workspace.name for workspace in self._workspaces if VERSION_MARK not in workspace.name]
 
     @handles(CreateWorkspace)
     async def _create_workspace(self, request: CreateWorkspace) -> str:
@@ -154,7 +169,11 @@ class Api:
     @handles(DestroyWorkspace)
     async def _destroy_workspace(self, request: DestroyWorkspace) -> bool:
         self._workspaces.require_on()
-        return await self._workspaces.destroy(request.name)
+        if request.name is not None:
+            self._declared.refuse_change(request.name)
+        had_any = await self._workspaces.destroy(request.name)
+        self._declared.wake()
+        return had_any
 
     @handles(RestartWorkspace)
     async def _restart_workspace(self, request: RestartWorkspace) -> None:
@@ -175,6 +194,17 @@ class Api:
 
     @handles(SubmitJob)
     async def _submit(self, request: SubmitJob) -> JobStatus:
+        if request.request.kind in CHANGES_MODEL:
+            self._declared.refuse_change(request.workspace)
+        return await self._accept(request)
+
+    async def run_job(self, workspace: str, request: JobRequest) -> Outcome:
+        """Runs a job of the server itself, and returns its outcome."""
+        status = await self._accept(SubmitJob(workspace=workspace, request=request.encode(), wait_s=math.inf))
+        assert status.outcome is not None
+        return status.outcome
+
+    async def _accept(self, request: SubmitJob) -> JobStatus:
         received_at = time.monotonic()
         workspace = self._workspaces.get(request.workspace)
         self._refuse_when_stopping()
@@ -190,7 +220,7 @@ class Api:
         if job is None:  # its key is known and it has ended: web finds the outcome in the database
             return JobStatus(job=recorded.number, id=recorded.id, kind=request.request.kind, state=recorded.state)
         if request.wait_s > 0:
-            await job.wait(request.wait_s)
+            await job.wait(request.wait_s if math.isfinite(request.wait_s) else None)
         return job.status(waited_s=time.monotonic() - received_at)
 
     async def _known(self, workspace: Workspace, request: SubmitJob) -> writes.Recorded | None:
@@ -245,11 +275,23 @@ class Api:
     @handles(ScaleModel)
     async def _scale_model(self, request: ScaleModel) -> None:
         self._refuse_when_stopping()
+        self._declared.refuse_change(request.workspace)
         await self._workspaces.get(request.workspace).model.replica_set.scale(request.replicas)
 
     @handles(WakeModel)
     async def _wake_model(self, request: WakeModel) -> None:
         await self._workspaces.get(request.workspace).model.replica_set.full_replica()
+
+    # --- declared models
+
+    @handles(GetDeclared)
+    async def _get_declared(self, _: GetDeclared) -> DeclaredState:
+        return self._declared.state()
+
+    @handles(ReloadModels)
+    async def _reload_models(self, request: ReloadModels) -> None:
+        self._refuse_when_stopping()
+        await self._declared.reload(request.models)
 
     # --- training
 
@@ -258,6 +300,7 @@ class Api:
         self._refuse_when_stopping()
         if request.deploy_to is not None:
             self._workspaces.get(request.deploy_to)
+            self._declared.refuse_change(request.deploy_to)
         return await self._trainings.start(request)
 
     @handles(CancelTask)

@@ -123,6 +123,7 @@ def _resolved(settings: Settings, sock: socket.socket) -> Settings:
         roots=os.pathsep.join(map(str, settings.root_paths)),
         port=sock.getsockname()[1],
         access_log=str(settings.access_log_path or settings.access_log),
+        models=str(Path(settings.models).absolute()) if settings.models else "",
     )
 
 
@@ -165,6 +166,7 @@ class Supervisor:
         """Returns the exit code."""
         # The models can be imported once Django is set up.
         from tfserve.supervisor.api import Api
+        from tfserve.supervisor.declared.declared_models import DeclaredModels
         from tfserve.supervisor.jobs.journal import Journal
         from tfserve.supervisor.jobs.training_queue import TrainingQueue
         from tfserve.supervisor.metrics import MetricsReader
@@ -188,12 +190,18 @@ class Supervisor:
             self._settings, journal=journal, spare=spare, changed=changed,
             deploy=lambda workspace, path: api.deploy(workspace, path),
         )  # fmt: skip
+        declared = DeclaredModels(
+            self._settings, workspaces=workspaces, journal=journal, announcements=announcements, changed=changed,
+            run_job=lambda workspace, request: api.run_job(workspace, request),
+        )  # fmt: skip
         api = self._api = Api(
             self._settings, workspaces=workspaces, trainings=trainings, journal=journal, spare=spare, changed=changed,
+            declared=declared,
             metrics=MetricsReader(announcements=announcements, workspaces=workspaces, trainings=trainings),
         )  # fmt: skip
         await workspaces.bring_all_back()
         await trainings.bring_all_back()
+        await declared.start()
         start_web = partial(
             WebProcess, self._settings, self._owner,
             sockets=self._sockets, handle=api.handle, models=announcements.everything,
@@ -208,6 +216,7 @@ class Supervisor:
         journal.give_up_after(self._settings.drain_s)
         api.stopping = True
         changed.fire()
+        await declared.close()
         await asyncio.gather(workspaces.close(), trainings.close())
         await asyncio.gather(*(process.stop() for process in web))
         await spare.close()

@@ -7,6 +7,7 @@ read it, the supervisor in between only stores it.
 from __future__ import annotations
 
 from tfserve.ipc.messages.base import *
+from tfserve.ipc.messages.declarations import *
 from tfserve.ipc.messages.job_requests import *
 from tfserve.ipc.messages.jobs import *
 from tfserve.ipc.messages.models import *

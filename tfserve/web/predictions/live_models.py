@@ -218,7 +218,7 @@ class Model:
     async def _full_line(self) -> ModelConnection | None:
         """The line to TensorFlow, for what the faster runtime does not compute."""
         if self.info.served is not None and not self._full_pool.alive:
-            await self._wake(self.name)
+            await self._wake(self.info.workspace or self.name)
         # The model may be back with TensorFlow by now.
         return self._pool.least_busy() if self.info.served is None else self._full_pool.least_busy()
 
