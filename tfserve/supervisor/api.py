@@ -39,6 +39,7 @@ from tfserve.ipc.messages import (
     Request,
     RestartWorkspace,
     ResumeTask,
+    RetryDeclared,
     ScaleModel,
     SetService,
     StartTraining,
@@ -292,6 +293,11 @@ class Api:
     async def _reload_models(self, request: ReloadModels) -> None:
         self._refuse_when_stopping()
         await self._declared.reload(request.models)
+
+    @handles(RetryDeclared)
+    async def _retry_declared(self, request: RetryDeclared) -> None:
+        self._refuse_when_stopping()
+        await self._declared.retry(request.name)
 
     # --- training
 

@@ -146,3 +146,9 @@ class ReloadModels(Request[None]):
     """Replaces all models that were declared through the API. Responds when they serve, or fails with the reasons."""
 
     models: dict[str, DeclaredModel]
+
+
+class RetryDeclared(Request[None]):
+    """Examines a declared model again, also after a failure. Responds when it serves, or fails with the reasons."""
+
+    name: str

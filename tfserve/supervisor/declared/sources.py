@@ -15,7 +15,7 @@ import msgspec
 
 from tfserve.config import Settings
 from tfserve.db import writes
-from tfserve.errors import Conflict, TFserveError
+from tfserve.errors import Conflict, Invalid, TFserveError
 from tfserve.ipc.messages import Declarations, DeclaredModel, DeclaredWorkspace, Problem
 from tfserve.supervisor.declared import models_file
 from tfserve.supervisor.declared.checks import check_model, check_name
@@ -56,7 +56,7 @@ class Sources:
     def where(self, name: str) -> str:
         """Where a model is declared, for an error message."""
         if name in self._in_force[FILE].models:
-            return f"in the models file ({self.path})"
+            return f"in the models file ({self.path.name if self.path else ''})"
         return "by HandleReloadConfigRequest"
 
     async def load(self) -> None:
@@ -89,12 +89,16 @@ class Sources:
         """Replaces what clients declared. Raises `DeclaredInFile`, `Invalid`."""
         for name in models:
             if name in self._in_force[FILE].models:
-                raise DeclaredInFile(name=name, path=str(self.path))
-        checked = {
-            check_name(name): check_model(each, start=Path.cwd(), roots=self._roots) for name, each in models.items()
-        }
+                raise DeclaredInFile(name=name, path=self.path.name if self.path else "")
+        checked = dict(self._checked(name, each) for name, each in models.items())
         async with self._changing:
             await self._keep(CLIENTS, Declarations(models=checked))
+
+    def _checked(self, name: str, model: DeclaredModel) -> tuple[str, DeclaredModel]:
+        try:
+            return check_name(name), check_model(model, start=Path.cwd(), roots=self._roots)
+        except Invalid as error:
+            raise Invalid(f"Model {name!r}: {error.message}") from None
 
     async def _keep(self, source: str, declared: Declarations) -> None:
         """Records what is in force from now on."""

@@ -48,6 +48,10 @@ class NoSuchVersion(NotFound):
     """Model {name!r} has no version {version}: {known} can be asked."""
 
 
+class NoSuchLabel(Invalid):
+    """Unrecognized servable version label: {label}. Labels of this model: {known}."""
+
+
 class PredictionTimedOut(TimedOut):
     """The prediction was not answered within {timeout_s} s; if it had not begun, it was dropped."""
 
@@ -55,6 +59,9 @@ class PredictionTimedOut(TimedOut):
 class ModelQueueFull(Unavailable):
     """{limit} predictions of this model wait or run, as many as it may have (max_predictions). Try again later."""
 
+
+MAX_SHOWN = 80
+"""Characters of an unknown label that the message repeats."""
 
 P = TypeVar("P", bound=Prepared)
 T = TypeVar("T")
@@ -306,6 +313,15 @@ class Models:
         if (entry := access_log.CURRENT.get()) is not None:
             entry.model, entry.version = name, model.version
         return model
+
+    def labelled(self, name: str, label: str) -> Model:
+        """The version with a label. Raises `NoSuchModel`, `NoSuchLabel`."""
+        versions = self.versions(name)
+        for model in versions:
+            if label in model.info.labels:
+                return self.get(name, model.version)
+        known = dict.fromkeys(each for model in versions for each in model.info.labels)
+        raise NoSuchLabel(label=label[:MAX_SHOWN], known=", ".join(known) or "none")
 
     def _of_version(self, found: Sequence[Model], version: int) -> Model:
         for model in found:
