@@ -115,7 +115,7 @@ class Declarations(msgspec.Struct, kw_only=True, omit_defaults=True):
     models: dict[str, DeclaredModel] = {}
 
 
-class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+class Problem(msgspec.Struct, frozen=True):
     """One mistake in the models file."""
 
     message: str
@@ -127,7 +127,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{where}: {self.message}" if where else self.message
 
 
-class DeclaredState(msgspec.Struct, omit_defaults=True):
+class DeclaredState(msgspec.Struct):
     """What is declared and what became of it, for the status page and the APIs."""
 
     #: the models file; None without one

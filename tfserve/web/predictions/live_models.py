@@ -124,9 +124,11 @@ class Model:
         await self._full_pool.open(info.full_addresses)
 
     def signature(self, name: str) -> Signature:
-        """Raises `Invalid`, which lists the signatures."""
+        """Raises `Invalid`, which lists the signatures; `Unavailable` for a version that was never loaded."""
         found = self.signatures.get(name)
         if found is None:
+            if self.state == "failed" and not self.signatures:
+                raise Unavailable(self._why_not())
             known = ", ".join(map(repr, self.signatures)) or "none"
             raise Invalid(
                 f"Model {self.name!r} has no signature {name!r}{nearest(name, self.signatures)}. There are: {known}."
