@@ -5,6 +5,7 @@ The file is checked as a whole: declarations with one problem are not applied at
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -24,9 +25,12 @@ from tfserve.supervisor.declared.toml_lines import Lines
 MAX_BYTES = 256 * 1024
 """About 2000 models."""
 MAX_PROBLEMS = 20
+MAX_KEY_PARTS = 32
+"""The memory that Python's parser needs grows with the square of this number."""
 TABLES = ("workspaces", "models")
 
 _POSITION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+_DEEP_KEY = re.compile(rf"""(?:\.\s*["']?[\w-]+["']?\s*){{{MAX_KEY_PARTS}}}""")
 _AT_FIELD = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$")
 
@@ -90,6 +94,9 @@ def _bytes(path: Path) -> bytes:
 
 
 def _document(text: str) -> dict[str, Any]:
+    if deep := _DEEP_KEY.search(text):
+        line = text.count("\n", 0, deep.start()) + 1
+        raise _OneProblem(f"a key has more than {MAX_KEY_PARTS} parts", line)
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -137,7 +144,7 @@ class _Reader:
                     raise Invalid(f"the name {name!r} is used twice, in two spellings of the same characters")
                 found[normal] = check(key, msgspec.convert(table, type_))
             except msgspec.ValidationError as error:
-                self._report_invalid(str(error), key, type_)
+                self._report_invalid(str(error), key, type_, table)
             except TFserveError as error:
                 self._report(error.message, (*key, *filter(None, [error.detail.get("field")])))
         return found
@@ -145,21 +152,34 @@ class _Reader:
     def _checked_model(self, _: tuple[str, ...], model: DeclaredModel) -> DeclaredModel:
         return check_model(model, start=self.start, roots=self.roots)
 
-    def _report_invalid(self, message: str, key: tuple[str, ...], type_: type[msgspec.Struct]) -> None:
+    def _report_invalid(self, message: str, key: tuple[str, ...], type_: type[msgspec.Struct], table: object) -> None:
         """Reports what msgspec found wrong with a table."""
         at = _AT_FIELD.search(message)
         message = _AT_FIELD.sub("", message)
         inner = tuple(part for part in re.split(r"\.|\[.*?\]", at[1]) if part) if at else ()
+        given = table.get(inner[0]) if inner and isinstance(table, dict) else None
         if unknown := _UNKNOWN.search(message):
-            known = type_.__struct_encode_fields__ if not inner else ()
+            known = () if inner else type_.__struct_encode_fields__
             inner = (*inner, unknown[1])
             message = f"unknown key{nearest(unknown[1], known)}" + (
                 f". The keys are: {', '.join(known)}" if known else ""
             )
+        elif message.startswith("Invalid enum value"):
+            message = f"expected {_choices(type_, inner[0])}, got {_short(repr(given))}"
+        elif given is not None and len(inner) == 1:
+            message = f"{message}. It is {_short(repr(given))}"
         self._report(message[:1].lower() + message[1:], (*key, *inner))
 
     def _report(self, message: str, key: tuple[str, ...]) -> None:
         self.problems.append(Problem(message, ".".join(map(_short, key)), self.lines.of(key)))
+
+
+def _choices(type_: type[msgspec.Struct], field: str) -> str:
+    """The values that a field of a table takes, as text."""
+    schema = msgspec.json.schema(type_)["$defs"][type_.__name__]["properties"][field]
+    options = [schema, *schema.get("anyOf", ())]
+    values = [json.dumps(value) for each in options for value in each.get("enum", ())]
+    return f"one of {', '.join(values)}" + (" or another form" if "anyOf" in schema else "")
 
 
 def _short(part: str) -> str:
