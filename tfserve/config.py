@@ -40,6 +40,7 @@ class Settings:
     port: int = setting(8000, "port of the pages and APIs; 0 picks a free port")
     data_dir: str = setting(".tfserve", "folder for persistent data: database, workspaces, job output, logs")
     roots: str = setting("", "readable folders, separated as in PATH (default: working directory and data folder)")
+    models: str = setting("", "TOML file that declares models and workspaces; applied whenever it changes")
     database_url: str = setting("", "PostgreSQL URL; empty: SQLite in the data folder", flag=False)
     auth: str = setting(
         "auto", "whether requests need a token: on, off, or auto (on if a token exists or the address is not loopback)"

@@ -79,7 +79,8 @@ class Principal:
             raise WorkspaceRequired(name=self.name, workspaces=", ".join(sorted(self.workspaces)) or "none")
 
     def sees_workspace(self, name: str) -> bool:
-        return self.workspaces is None or name in self.workspaces
+        """A further version of a declared model has a workspace of its own, `<model>@<version>`."""
+        return self.workspaces is None or name in self.workspaces or name.partition("@")[0] in self.workspaces
 
     def visible(self, names: Iterable[str]) -> list[str]:
         """The workspaces among `names` that exist for this principal, in the same order."""

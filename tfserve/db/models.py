@@ -122,10 +122,23 @@ class Deployment(models.Model):
     remarks = models.JSONField(default=list)
     #: why it failed or is gone
     reason = models.TextField(default="")
+    #: whether the server deployed it by itself, because it was declared
+    declared = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
         return f"{self.path} in {self.workspace_id}"
+
+
+class Declared(models.Model):
+    """The last valid declarations of one source, a JSON object: they stay in force while the source has mistakes."""
+
+    source = models.CharField(max_length=20, primary_key=True)
+    content = models.TextField()
+    accepted_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return self.source
 
 
 class TrainingTask(models.Model):

@@ -94,8 +94,13 @@ def last_deployment(name: str) -> Deployment | None:
 
 
 def last_deployments() -> list[Deployment]:
-    """The newest deployment of each workspace that ever had one."""
-    newest = Deployment.objects.values("workspace").annotate(newest=Max("pk")).values("newest")
+    """The newest deployment of each workspace that ever had one, without further versions of a model."""
+    newest = (
+        Deployment.objects.exclude(workspace__name__contains="@")
+        .values("workspace")
+        .annotate(newest=Max("pk"))
+        .values("newest")
+    )
     found = Deployment.objects.filter(pk__in=newest).select_related("workspace").defer("signatures")
     return [each for each in found if PRINCIPAL.get().sees_workspace(each.workspace.name)]
 

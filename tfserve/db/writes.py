@@ -15,7 +15,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from tfserve.db import running_time, sql
-from tfserve.db.models import FINISHED, Deployment, Job, Workspace
+from tfserve.db.models import FINISHED, Declared, Deployment, Job, Workspace
 from tfserve.errors import IdempotencyKeyReused, NoSuchWorkspace, TFserveError
 from tfserve.ipc.messages import EncodedRequest, JobKind, JobState, Outcome
 
@@ -203,10 +203,32 @@ def prune(workspace_id: int, *, keep_jobs: int, keep_days: int) -> list[int]:
     return sorted(numbers)
 
 
-def begin_deployment(workspace_id: int, path: str, weights: str | None, device: str, options: dict[str, object]) -> int:
+def begin_deployment(
+    workspace_id: int,
+    path: str,
+    weights: str | None,
+    device: str,
+    options: dict[str, object],
+    *,
+    is_declared: bool = False,
+) -> int:
     return Deployment.objects.create(
-        workspace_id=workspace_id, path=path, weights=weights, device=device, options=options
+        workspace_id=workspace_id, path=path, weights=weights, device=device, options=options, declared=is_declared
     ).pk
+
+
+def mark_as_declared(deployment_id: int) -> None:
+    """Records that a deployment by a client is declared by now."""
+    Deployment.objects.filter(pk=deployment_id).update(declared=True)
+
+
+def keep_declarations(source: str, content: str) -> None:
+    Declared.objects.update_or_create(source=source, defaults={"content": content})
+
+
+def kept_declarations() -> dict[str, str]:
+    """The last valid declarations of each source, as JSON."""
+    return dict(Declared.objects.values_list("source", "content"))
 
 
 def set_deployment_options(deployment_id: int, options: dict[str, object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -20,16 +21,19 @@ from tfserve.ipc.messages import (
     CreatePasswordLink,
     CreateToken,
     CreateWorkspace,
+    DeclaredState,
     DeleteUpload,
     DeployJob,
     DestroyWorkspace,
     FeedbackKept,
+    GetDeclared,
     GetMetrics,
     GetServer,
     GetVariables,
     GetWorkspace,
     IsReady,
     JobKind,
+    JobRequest,
     JobStatus,
     KeepFeedback,
     ListTokens,
@@ -37,9 +41,12 @@ from tfserve.ipc.messages import (
     Message,
     Metrics,
     NewToken,
+    Outcome,
+    ReloadModels,
     Request,
     RestartWorkspace,
     ResumeTask,
+    RetryDeclared,
     RevokeToken,
     RotateToken,
     ScaleModel,
@@ -55,18 +62,22 @@ from tfserve.ipc.messages import (
     WakeModel,
 )
 from tfserve.supervisor.access import Access
+from tfserve.supervisor.declared.declared_models import DeclaredModels
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.jobs.token_jobs import TokenJobs
 from tfserve.supervisor.jobs.training_queue import TrainingQueue
 from tfserve.supervisor.metrics import MetricsReader
+from tfserve.supervisor.models.announcements import VERSION_MARK
 from tfserve.supervisor.processes.worker import Spare
 from tfserve.supervisor.uploads import UploadRetention
 from tfserve.supervisor.workspace import Workspace, memory_bytes
 from tfserve.supervisor.workspaces import Workspaces
 
 R = TypeVar("R")
+
+CHANGES_MODEL = (JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY)
 
 _HANDLERS: dict[type[Message], Callable[[Api, Any], Awaitable[Any]]] = {}
 
@@ -96,6 +107,7 @@ class Api:
         spare: Spare,
         changed: Revision,
         access: Access,
+        declared: DeclaredModels,
     ) -> None:
         self.stopping = False
         self._settings = settings
@@ -108,6 +120,7 @@ class Api:
         self._uploads = uploads
         self._metrics = metrics
         self._token_jobs = TokenJobs(settings.token_jobs)
+        self._declared = declared
         self._started_at = time.time()
 
     async def handle(self, message: Message) -> Any:
@@ -133,6 +146,7 @@ class Api:
             "memory_bytes": memory_bytes(os.getpid()),
             "data_dir": str(self._settings.data_path),
             "roots": [str(root) for root in self._settings.root_paths],
+            "declared": self._declared.state(),
             "workspaces": [workspace.describe() for workspace in self._workspaces],
         }
 
@@ -150,6 +164,7 @@ class Api:
         self._workspaces.on = request.on
         if was_on and not request.on:
             await self._workspaces.destroy(None)
+        self._declared.wake()
         self._changed.fire()
         return was_on != request.on
 
@@ -195,7 +210,7 @@ class Api:
     @handles(ListWorkspaces)
     async def _list_workspaces(self, _: ListWorkspaces) -> list[str]:
         self._workspaces.require_on()
-        return [workspace.name for workspace in self._workspaces]
+        return [workspace.name for workspace in self._workspaces if VERSION_MARK not in workspace.name]
 
     @handles(CreateWorkspace)
     async def _create_workspace(self, request: CreateWorkspace) -> str:
@@ -205,7 +220,11 @@ class Api:
     @handles(DestroyWorkspace)
     async def _destroy_workspace(self, request: DestroyWorkspace) -> bool:
         self._workspaces.require_on()
-        return await self._workspaces.destroy(request.name)
+        if request.name is not None:
+            self._declared.refuse_change(request.name)
+        had_any = await self._workspaces.destroy(request.name)
+        self._declared.wake()
+        return had_any
 
     @handles(RestartWorkspace)
     async def _restart_workspace(self, request: RestartWorkspace) -> None:
@@ -226,6 +245,17 @@ class Api:
 
     @handles(SubmitJob)
     async def _submit(self, request: SubmitJob) -> JobStatus:
+        if request.request.kind in CHANGES_MODEL:
+            self._declared.refuse_change(request.workspace)
+        return await self._accept(request)
+
+    async def run_job(self, workspace: str, request: JobRequest) -> Outcome:
+        """Runs a job of the server itself, and returns its outcome."""
+        status = await self._accept(SubmitJob(workspace=workspace, request=request.encode(), wait_s=math.inf))
+        assert status.outcome is not None
+        return status.outcome
+
+    async def _accept(self, request: SubmitJob) -> JobStatus:
         received_at = time.monotonic()
         workspace = self._workspaces.get(request.workspace)
         self._refuse_when_stopping()
@@ -243,7 +273,7 @@ class Api:
         if job is None:  # its key is known and it has ended: web finds the outcome in the database
             return JobStatus(job=recorded.number, id=recorded.id, kind=request.request.kind, state=recorded.state)
         if request.wait_s > 0:
-            await job.wait(request.wait_s)
+            await job.wait(request.wait_s if math.isfinite(request.wait_s) else None)
         return job.status(waited_s=time.monotonic() - received_at)
 
     async def _known(self, workspace: Workspace, request: SubmitJob) -> writes.Recorded | None:
@@ -299,11 +329,28 @@ class Api:
     @handles(ScaleModel)
     async def _scale_model(self, request: ScaleModel) -> None:
         self._refuse_when_stopping()
+        self._declared.refuse_change(request.workspace)
         await self._workspaces.get(request.workspace).model.replica_set.scale(request.replicas)
 
     @handles(WakeModel)
     async def _wake_model(self, request: WakeModel) -> None:
         await self._workspaces.get(request.workspace).model.replica_set.full_replica()
+
+    # --- declared models
+
+    @handles(GetDeclared)
+    async def _get_declared(self, _: GetDeclared) -> DeclaredState:
+        return self._declared.state()
+
+    @handles(ReloadModels)
+    async def _reload_models(self, request: ReloadModels) -> None:
+        self._refuse_when_stopping()
+        await self._declared.reload(request.models)
+
+    @handles(RetryDeclared)
+    async def _retry_declared(self, request: RetryDeclared) -> None:
+        self._refuse_when_stopping()
+        await self._declared.retry(request.name)
 
     # --- training
 
@@ -312,6 +359,7 @@ class Api:
         self._refuse_when_stopping()
         if request.deploy_to is not None:
             self._workspaces.get(request.deploy_to)
+            self._declared.refuse_change(request.deploy_to)
         return await self._trainings.start(request)
 
     @handles(CancelTask)

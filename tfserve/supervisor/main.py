@@ -136,6 +136,7 @@ def _resolved(settings: Settings, sock: socket.socket) -> Settings:
         tls_cert=_absolute(settings.tls_cert),
         tls_key=_absolute(settings.tls_key),
         tls_client_ca=_absolute(settings.tls_client_ca),
+        models=str(Path(settings.models).absolute()) if settings.models else "",
     )
 
 
@@ -184,6 +185,7 @@ class Supervisor:
         # The models can be imported once Django is set up.
         from tfserve.supervisor.access import Access
         from tfserve.supervisor.api import Api
+        from tfserve.supervisor.declared.declared_models import DeclaredModels
         from tfserve.supervisor.jobs.journal import Journal
         from tfserve.supervisor.jobs.training_queue import TrainingQueue
         from tfserve.supervisor.metrics import MetricsReader
@@ -215,9 +217,13 @@ class Supervisor:
             deploy=lambda workspace, path: api.deploy(workspace, path),
         )  # fmt: skip
         uploads = UploadRetention(self._settings, journal)
+        declared = DeclaredModels(
+            self._settings, workspaces=workspaces, journal=journal, announcements=announcements, changed=changed,
+            run_job=lambda workspace, request: api.run_job(workspace, request),
+        )  # fmt: skip
         api = self._api = Api(
             self._settings, workspaces=workspaces, trainings=trainings, uploads=uploads, journal=journal, spare=spare,
-            changed=changed,
+            changed=changed, declared=declared,
             metrics=MetricsReader(announcements=announcements, workspaces=workspaces, trainings=trainings),
             access=access,
         )  # fmt: skip
@@ -225,6 +231,7 @@ class Supervisor:
         await workspaces.bring_all_back()
         await trainings.bring_all_back()
         uploads.begin()
+        await declared.start()
         start_web = partial(
             WebProcess, self._settings, self._owner,
             sockets=self._sockets, handle=api.handle,
@@ -241,6 +248,7 @@ class Supervisor:
         journal.give_up_after(self._settings.drain_s)
         api.stopping = True
         changed.fire()
+        await declared.close()
         await asyncio.gather(workspaces.close(), trainings.close())
         await asyncio.gather(*(process.stop() for process in web))
         await spare.close()

@@ -43,6 +43,8 @@ class DeployJob(_JobRequest):
     path: str
     device: str = "/cpu:0"
     options: ModelOptions = ModelOptions()
+    #: whether the server deploys it by itself, because it is declared
+    declared: bool = False
 
 
 class UpdateJob(_JobRequest):

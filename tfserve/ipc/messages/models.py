@@ -58,6 +58,10 @@ class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str = ""
     #: what its users must know, as plain sentences
     remarks: list[str] = []
+    #: the labels by which clients may request it
+    labels: list[str] = []
+    #: the workspace that serves it, if that has another name than the model
+    workspace: str = ""
 
 
 class Models(Message):

@@ -64,7 +64,7 @@ class Job:
     postponed: asyncio.Future[TFserveError] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     ended: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
-    async def wait(self, timeout_s: float) -> None:
+    async def wait(self, timeout_s: float | None) -> None:
         """Returns when the job has ended or the time is over. Raises why it will not end before the server stops."""
         either: list[asyncio.Future[Any]] = [self.ended, self.postponed]
         await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

@@ -44,6 +44,8 @@ class Deployment:
     own_remarks: list[str] = field(default_factory=list)
     state: Row.State = Row.State.ACTIVE
     reason: str = ""
+    #: whether the server deployed it by itself, because it is declared
+    is_declared: bool = False
     #: the report about the faster runtime that serves it, None while the file itself is served
     chosen: Report | None = None
     #: the last report about its runtimes, and the state of the choice
@@ -62,7 +64,7 @@ class Deployment:
         return cls(
             id=row.pk, path=row.path, weights=row.weights, device=row.device, options=options_of(row.options),
             version=row.version or 1, format=row.format, signatures=row.signatures, state=Row.State.LOADING,
-            model_remarks=row.remarks,
+            model_remarks=row.remarks, is_declared=row.declared,
         )  # fmt: skip
 
     @property

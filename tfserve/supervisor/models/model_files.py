@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 from tfserve.errors import Invalid, TFserveError
 from tfserve.ipc.messages import ModelOptions
@@ -16,29 +17,41 @@ from tfserve.models.formats import Located
 
 LIMIT_S = 10.0
 
+T = TypeVar("T")
+
 
 async def locate(path: str, weights: str | None, options: ModelOptions) -> Located:
     """Locates the model. Raises `Invalid` with the cause, also for a link that leads out of the readable folders."""
+
+    def check() -> Located:
+        located = formats.locate(path, weights, inputs=options.inputs, outputs=options.outputs)
+        links.check(located)
+        return located
+
+    return await in_own_thread(check, path)
+
+
+async def in_own_thread(check: Callable[[], T], path: str) -> T:
+    """What `check` returns about the files at `path`. Raises its error, or `Invalid` if they can't be read in time."""
     loop = asyncio.get_running_loop()
-    found: asyncio.Future[Located] = loop.create_future()
+    found: asyncio.Future[T] = loop.create_future()
 
     def settle(done: Callable[[], None]) -> None:
         if not found.done():
             done()
 
-    def check() -> None:
+    def run() -> None:
         try:
-            located = formats.locate(path, weights, inputs=options.inputs, outputs=options.outputs)
-            links.check(located)
+            result = check()
         except TFserveError as error:
             loop.call_soon_threadsafe(settle, lambda error=error: found.set_exception(error))
         except (OSError, RuntimeError, ValueError) as error:
             refused = Invalid(f"{path} can't be read: {error}")
             loop.call_soon_threadsafe(settle, lambda: found.set_exception(refused))
         else:
-            loop.call_soon_threadsafe(settle, lambda: found.set_result(located))
+            loop.call_soon_threadsafe(settle, lambda: found.set_result(result))
 
-    threading.Thread(target=check, name="model-files", daemon=True).start()
+    threading.Thread(target=run, name="model-files", daemon=True).start()
     try:
         async with asyncio.timeout(LIMIT_S):
             return await found

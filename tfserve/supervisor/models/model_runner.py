@@ -118,7 +118,10 @@ class ModelRunner:
     async def _change(self, job: Job) -> Outcome:
         match job.request.decode():
             case DeployJob() as deploy:
-                return await self._replace(path=deploy.path, weights=None, device=deploy.device, options=deploy.options)
+                return await self._replace(
+                    path=deploy.path, weights=None, device=deploy.device, options=deploy.options,
+                    is_declared=deploy.declared,
+                )  # fmt: skip
             case UpdateJob() as update:
                 return await self._update(update)
             case UndeployJob():
@@ -162,15 +165,17 @@ class ModelRunner:
         return Outcome(state=JobState.SUCCEEDED, result=b"true", detail=detail)
 
     async def _replace(
-        self, *, path: str, weights: str | None, device: str, options: ModelOptions, is_update: bool = False
-    ) -> Outcome:
+        self, *, path: str, weights: str | None, device: str, options: ModelOptions, is_update: bool = False,
+        is_declared: bool = False,
+    ) -> Outcome:  # fmt: skip
         """Loads a new version in parallel to the active one, and switches when it is warm."""
         begin = partial(
-            writes.begin_deployment, self._workspace_id, path, weights, device, msgspec.to_builtins(options)
-        )
+            writes.begin_deployment, self._workspace_id, path, weights, device, msgspec.to_builtins(options),
+            is_declared=is_declared,
+        )  # fmt: skip
         new = Deployment(
             id=await self._journal.change(begin), path=path, weights=weights, device=device, options=options,
-            version=0, format="", signatures={},
+            version=0, format="", signatures={}, is_declared=is_declared,
         )  # fmt: skip
         try:
             with self._in(Stage.LOADING):

@@ -11,6 +11,6 @@ from tfserve.web.rpc import Service
 
 def all_services(context: Context) -> list[Service]:
     models = context.models
-    apis = [oip.service(context, models), *tfserving.services(models)]
+    apis = [oip.service(context, models), *tfserving.services(context)]
     names = [each.name for each in apis]
     return [*apis, grpc_health.service(models, names), *grpc_reflection.services([*names, grpc_health.NAME])]

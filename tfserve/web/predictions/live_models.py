@@ -49,6 +49,10 @@ class NoSuchVersion(NotFound):
     """Model {name!r} has no version {version}: {known} can be asked."""
 
 
+class NoSuchLabel(Invalid):
+    """Unrecognized servable version label: {label}. Labels of this model: {known}."""
+
+
 class PredictionTimedOut(TimedOut):
     """The prediction was not answered within {timeout_s} s; if it had not begun, it was dropped."""
 
@@ -56,6 +60,9 @@ class PredictionTimedOut(TimedOut):
 class ModelQueueFull(Unavailable):
     """{limit} predictions of this model wait or run, as many as it may have (max_predictions). Try again later."""
 
+
+MAX_SHOWN = 80
+"""Characters of an unknown label that the message repeats."""
 
 P = TypeVar("P", bound=Prepared)
 T = TypeVar("T")
@@ -118,9 +125,11 @@ class Model:
         await self._full_pool.open(info.full_addresses)
 
     def signature(self, name: str) -> Signature:
-        """Raises `Invalid`, which lists the signatures."""
+        """Raises `Invalid`, which lists the signatures; `Unavailable` for a version that was never loaded."""
         found = self.signatures.get(name)
         if found is None:
+            if self.state == "failed" and not self.signatures:
+                raise Unavailable(self._why_not())
             known = ", ".join(map(repr, self.signatures)) or "none"
             raise Invalid(
                 f"Model {self.name!r} has no signature {name!r}{nearest(name, self.signatures)}. There are: {known}."
@@ -219,7 +228,7 @@ class Model:
     async def _full_line(self) -> ModelConnection | None:
         """The line to TensorFlow, for what the faster runtime does not compute."""
         if self.info.served is not None and not self._full_pool.alive:
-            await self._wake(self.name)
+            await self._wake(self.info.workspace or self.name)
         # The model may be back with TensorFlow by now.
         return self._pool.least_busy() if self.info.served is None else self._full_pool.least_busy()
 
@@ -308,6 +317,15 @@ class Models:
         if (entry := access_log.CURRENT.get()) is not None:
             entry.model, entry.version = name, model.version
         return model
+
+    def labelled(self, name: str, label: str) -> Model:
+        """The version with a label. Raises `NoSuchModel`, `NoSuchLabel`."""
+        versions = self.versions(name)
+        for model in versions:
+            if label in model.info.labels:
+                return self.get(name, model.version)
+        known = dict.fromkeys(each for model in versions for each in model.info.labels)
+        raise NoSuchLabel(label=label[:MAX_SHOWN], known=", ".join(known) or "none")
 
     def _of_version(self, found: Sequence[Model], version: int) -> Model:
         for model in found:

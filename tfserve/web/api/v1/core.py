@@ -21,11 +21,6 @@ CLASSES, SCORES, VALUES = "classes", "scores", "outputs"
 OUTPUTS = {"classify": (CLASSES, SCORES), "regress": (VALUES,)}
 
 
-class UnknownLabel(Invalid):
-    """Unrecognized servable version label: {label}. Version labels are not supported. Set a version number, or none \
-for the version that serves requests."""
-
-
 class ServableNotFound(NotFound):
     """Servable not found for request: {asked}{hint}"""
 
@@ -39,15 +34,20 @@ class Address:
     version: int | None = None
     label: str | None = None
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether a certain version is requested, and no other may compute it."""
+        return self.version is not None or self.label is not None
+
 
 # --- models and signatures
 
 
 def find(models: Models, address: Address) -> Model:
-    """The requested version (default: the one that serves requests). Raises `ServableNotFound`, `UnknownLabel`."""
-    if address.label is not None:
-        raise UnknownLabel(label=address.label[:80])
+    """The requested version (default: the one that serves requests). Raises `ServableNotFound`, `NoSuchLabel`."""
     try:
+        if address.label is not None:
+            return models.labelled(address.name, address.label)
         return models.get(address.name, address.version)
     except NoSuchModel:
         raise _not_found(models, address) from None

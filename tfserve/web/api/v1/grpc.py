@@ -9,11 +9,14 @@ from functools import partial
 
 from google.protobuf.json_format import ParseDict
 
-from tfserve.errors import Invalid, Unsupported
+from tfserve.access.principals import Scope
+from tfserve.errors import Invalid
+from tfserve.ipc.messages import ReloadModels
 from tfserve.tensors.specs import Array, Signature
+from tfserve.web.api.endpoint import Context
 from tfserve.web.api.protos import tfserving_pb2 as v1
 from tfserve.web.api.protos.tensorflow_pb2 import TensorProto
-from tfserve.web.api.v1 import core, metadata, tensor_proto
+from tfserve.web.api.v1 import core, metadata, model_config, tensor_proto
 from tfserve.web.api.v1.core import METHODS, Address, Examination, Prediction
 from tfserve.web.predictions import signature_checks
 from tfserve.web.predictions.live_models import Model, Models
@@ -36,7 +39,7 @@ def _address(spec: v1.ModelSpec, verb: str) -> Address:
 
 
 def _options(spec: v1.ModelSpec, call: Call) -> Options:
-    return Options(PROTOCOL, call.urgency, call.timeout_s, spec.HasField("version"))
+    return Options(PROTOCOL, call.urgency, call.timeout_s, spec.WhichOneof("version_choice") is not None)
 
 
 def _model_spec(model: Model, version: int, signature: str = "") -> v1.ModelSpec:
@@ -159,15 +162,25 @@ class About:
         chosen = core.versions(self.models, _address(request.model_spec, "status"))
         return ParseDict(metadata.status(chosen), v1.GetModelStatusResponse())
 
-    async def reload(self, _: v1.ReloadConfigRequest, __: Call) -> v1.ReloadConfigResponse:
-        raise Unsupported(
-            "This server has no model configuration list. Deploy models to workspaces with POST /deploy/ or"
-            " RepositoryModelLoad of inference.GRPCInferenceService."
-        )
+
+@dataclass(frozen=True)
+class Configuration:
+    """Which models the server serves."""
+
+    context: Context
+
+    async def reload(self, request: v1.ReloadConfigRequest, _: Call) -> v1.ReloadConfigResponse:
+        """Responds when all models of the list serve."""
+        models = model_config.declared(request.config)
+        with self.context.audit.action("v1_reload_models", {"name": ", ".join(models)}):
+            await self.context.line.ask(ReloadModels(models=models))
+        return v1.ReloadConfigResponse(status=v1.StatusProto())
 
 
-def services(models: Models) -> list[Service]:
+def services(context: Context) -> list[Service]:
+    models = context.models
     predict, examples, about = Predict(models), Examples(models), About(models)
+    configuration = Configuration(context)
     return [
         Service(
             PREDICTIONS,
@@ -183,7 +196,9 @@ def services(models: Models) -> list[Service]:
             MODELS,
             {
                 "GetModelStatus": Unary(v1.GetModelStatusRequest, v1.GetModelStatusResponse, about.status),
-                "HandleReloadConfigRequest": Unary(v1.ReloadConfigRequest, v1.ReloadConfigResponse, about.reload),
+                "HandleReloadConfigRequest": Unary(
+                    v1.ReloadConfigRequest, v1.ReloadConfigResponse, configuration.reload, Scope.ADMIN
+                ),
             },
         ),
     ]

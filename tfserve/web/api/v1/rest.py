@@ -57,7 +57,7 @@ class V1:
         urgency, timeout_s = read_priority_headers(scope["headers"])
         body = await read_body(scope, receive, self._settings, model.max_body_bytes)
         caller = Caller()
-        options = Options(PROTOCOL, urgency, timeout_s, address.version is not None, caller)
+        options = Options(PROTOCOL, urgency, timeout_s, address.is_pinned, caller)
         connection: HttpConnection | None = scope.get(CONNECTION)
         if connection is None:
             return await _respond(address.verb, model, options, scope, body)

@@ -63,7 +63,7 @@ class Methods:
 
     async def repository_index(self, request: v2.RepositoryIndexRequest, _: Call) -> v2.RepositoryIndexResponse:
         _check_repository(request.repository_name)
-        index = await repository.index(self.models, only_ready=request.ready)
+        index = await repository.index(self.context, only_ready=request.ready)
         return v2.RepositoryIndexResponse(models=[v2.RepositoryIndexResponse.ModelIndex(**each) for each in index])
 
     async def load(self, request: v2.RepositoryModelLoadRequest, _: Call) -> v2.RepositoryModelLoadResponse:

@@ -6,6 +6,8 @@ jobs in the workspace's queue.
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 import msgspec
 
 from tfserve.access.principals import PRINCIPAL
@@ -13,11 +15,14 @@ from tfserve.db import reads
 from tfserve.db.models import Deployment
 from tfserve.errors import Failure, Invalid, NotFound, TimedOut, Unsupported, from_failure
 from tfserve.ipc.messages import (
+    DeclaredState,
     DeployJob,
+    GetDeclared,
     JobRequest,
     JobState,
     JobStatus,
     ModelOptions,
+    RetryDeclared,
     SubmitJob,
     UndeployJob,
     UpdateJob,
@@ -27,7 +32,7 @@ from tfserve.web.api.endpoint import Context
 from tfserve.web.api.v2.requests import Parameters
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.database_reads import read
-from tfserve.web.predictions.live_models import Model, Models
+from tfserve.web.predictions.live_models import Model
 
 #: maximum seconds to wait for a model; most clients time out earlier
 WAIT_S = 3600.0
@@ -38,18 +43,29 @@ class StillLoading(TimedOut):
     """Model {name!r} was not {what} within {wait_s:g} s. Job {job} of its workspace is still running."""
 
 
-async def index(models: Models, *, only_ready: bool) -> list[dict[str, str]]:
-    """The models, one entry per version. Includes the last unloaded one, because it can be loaded again."""
-    live = [_entry(model) for model in models]
-    known = set(models.names())
+async def index(context: Context, *, only_ready: bool) -> list[dict[str, str]]:
+    """The models, one entry per version. Includes the last unloaded one, because it can be loaded again.
+
+    Mistakes in the models file have an entry with its name.
+    """
+    declared = await context.line.ask(GetDeclared())
+    live = [_entry(model, declared) for model in context.models]
+    known = set(context.models.names())
     gone = [_gone(each) for each in await read(reads.last_deployments) if each.workspace.name not in known]
-    return [each for each in live + gone if each["state"] == "READY" or not only_ready]
+    return [each for each in live + gone + _of_file(declared) if each["state"] == "READY" or not only_ready]
+
+
+def _of_file(declared: DeclaredState) -> list[dict[str, str]]:
+    if declared.path is None or not declared.problems or PRINCIPAL.get().workspaces is not None:
+        return []
+    reason = "; ".join(map(str, declared.problems))
+    return [{"name": PurePath(declared.path).name, "state": "UNAVAILABLE", "reason": without_folders(reason)}]
 
 
 async def load(context: Context, name: str, parameters: Parameters) -> None:
     """Deploys the parameter `path`, or what was deployed last.
 
-    Raises errors of the request or the model, and `StillLoading` on timeout.
+    A declared model is examined again. Raises errors of the request or the model, and `StillLoading` on timeout.
     """
     name = _model_name(name)
     with context.audit.action("v2_load", {"name": name}):
@@ -61,6 +77,9 @@ async def _load(context: Context, name: str, parameters: Parameters) -> None:
     if (path := await _path(context, parameters)) is not None:
         live = name in context.models.names()
         await _run(context, name, UpdateJob(path=path) if live else DeployJob(path=path), "loaded")
+        return
+    if name in (await context.line.ask(GetDeclared())).declared:
+        await context.line.ask(RetryDeclared(name=name))
         return
     last = await read(reads.last_deployment, name)
     if last is None:
@@ -129,11 +148,15 @@ async def _path(context: Context, parameters: Parameters) -> str | None:
     return str(await context.path(path))
 
 
-def _entry(model: Model) -> dict[str, str]:
+def _entry(model: Model, declared: DeclaredState) -> dict[str, str]:
     state = STATES[model.state]
     if state == "READY" and not model.is_ready:
         state = "UNAVAILABLE"
-    return {"name": model.name, "version": str(model.version), "state": state, "reason": model.info.reason}
+    version = {"version": str(model.version)} if model.info.id > 0 or model.version else {}
+    reason = model.info.reason
+    if not reason and model.name in declared.models and model.state == "active":
+        reason = without_folders(" ".join(declared.models[model.name]))
+    return {"name": model.name, **version, "state": state, "reason": reason}
 
 
 def _gone(last: Deployment) -> dict[str, str]:

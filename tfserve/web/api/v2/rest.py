@@ -147,7 +147,7 @@ class V2:
 
     async def _index(self, scope: Scope, receive: Receive) -> RestResponse:
         request = decode(await self._body(scope, receive), index_request)
-        return json_response(await repository.index(self._models, only_ready=request.ready))
+        return json_response(await repository.index(self._context, only_ready=request.ready))
 
     async def _load(self, name: str, scope: Scope, receive: Receive) -> RestResponse:
         request = decode(await self._body(scope, receive), repository_request)

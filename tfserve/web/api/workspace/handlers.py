@@ -353,7 +353,7 @@ async def _model_path(context: Context, path: str) -> Path:
     return await context.path(path)
 
 
-async def _submit(context: Context, request: requests._Waits, job: JobRequest) -> dict[str, Any]:
+async def _submit(context: Context, request: requests._Waits | requests.Deploy, job: JobRequest) -> dict[str, Any]:
     if request.time_limit is not None and not request.time_limit > 0:
         raise Invalid(f"time_limit must be more than 0 seconds, got {request.time_limit:g}", field="time_limit")
     name = workspace_name(request.name)

@@ -180,8 +180,11 @@ async def server(context: Context, request: Request) -> dict[str, Any]:
         since, wait_s = number(query["since"], "since"), number(query.get("wait", "15"), "wait", most=MAX_WAIT_S)
         await context.line.ask(WaitChange(since=since, wait_s=wait_s))
     found = await context.line.ask(GetServer())
-    visible = PRINCIPAL.get().sees_workspace
-    return found | {"workspaces": [each for each in found["workspaces"] if visible(each["name"])]}
+    principal = PRINCIPAL.get()
+    if principal.workspaces is None:
+        return found
+    del found["declared"]  # it names models of other workspaces
+    return found | {"workspaces": [each for each in found["workspaces"] if principal.sees_workspace(each["name"])]}
 
 
 # --- parts

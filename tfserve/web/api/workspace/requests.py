@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Meta, Raw
 
 from tfserve import sizes
-from tfserve.ipc.messages import Limits, ModelOptions
+from tfserve.ipc.messages import Limits
+from tfserve.ipc.messages.declarations import WARM_UP, ModelFields, Replicas
 
 YEAR_S = 366 * 24 * 3600.0
 
@@ -30,10 +31,6 @@ TimeLimit = Annotated[
     Annotated[float, Meta(extra_json_schema={"exclusiveMinimum": 0})] | None,
     Meta(description="maximum run time of the job in seconds, after which it fails (no limit)"),
 ]
-
-_WARM_UP = "false: no warm-up; or an example request: {input: value} or {signature, inputs: {input: value}}"
-
-Replicas = Annotated[int, Meta(description="number of processes that serve the model", ge=1, le=64)]
 
 
 class Empty(msgspec.Struct, kw_only=True):
@@ -96,61 +93,11 @@ class Clear(_Waits, kw_only=True):
     pass
 
 
-class Deploy(_Waits, kw_only=True):
-    path: Annotated[
-        str,
-        Meta(description="a SavedModel folder, a folder of numbered versions, or a model file", min_length=1),
-    ]
-    device: Annotated[str, Meta(description="device to run the model on: /cpu:0, /gpu:0")] = "/cpu:0"
-    device_memory: Annotated[
-        str, Meta(description="GPU memory limit of each of its processes, such as 2GiB (default: the server's setting)")
-    ] = ""
-    replicas: Replicas = 1
-    runtime: Annotated[
-        Literal["auto", "tensorflow", "openvino", "litert", "onnxruntime"],
-        Meta(description="runtime of the model; auto selects the fastest one whose outputs match TensorFlow's"),
-    ] = "auto"
-    precision: Annotated[
-        Literal["float32", "bf16", "int8"], Meta(description="lower than float32 is faster, but changes the results")
-    ] = "float32"
-    max_batch_size: Annotated[int, Meta(description="maximum number of rows in a batch", ge=1, le=4096)] = 64
-    max_delay: Annotated[
-        float, Meta(description="seconds that a prediction may wait to be batched with others", ge=0, le=10)
-    ] = 0.0
-    image: Annotated[
-        dict[str, Any] | None,
-        Meta(description="how to preprocess image files (default: the file that training saved with the model)"),
-    ] = None
-    warm_up: Annotated[
-        bool | dict[str, Any], Meta(description=f"run the model once before the first request; {_WARM_UP}")
-    ] = True
-    stateless: Annotated[
-        bool, Meta(description="reset the model's state before each request; otherwise all callers share it")
-    ] = False
-    inputs: Annotated[
-        list[str],
-        Meta(description="for a frozen graph: its input tensors (default: its placeholders)"),
-    ] = []
-    outputs: Annotated[
-        list[str],
-        Meta(description="for a frozen graph: its output tensors (default: those that no other operation uses)"),
-    ] = []
-
-    @property
-    def options(self) -> ModelOptions:
-        return ModelOptions(
-            runtime=self.runtime,
-            replicas=self.replicas,
-            max_batch_size=self.max_batch_size,
-            max_delay_s=self.max_delay,
-            precision=self.precision,
-            image=self.image,
-            warm_up=self.warm_up,
-            stateless=self.stateless,
-            inputs=self.inputs,
-            outputs=self.outputs,
-            device_memory_bytes=sizes.parse(self.device_memory, "device_memory"),
-        )
+class Deploy(ModelFields, kw_only=True):  # a struct can't inherit from _Waits as well
+    name: Name
+    timeout: Timeout = 1.0
+    time_interval: Interval = 1.0
+    time_limit: TimeLimit = None
 
 
 class Scale(msgspec.Struct, kw_only=True):
@@ -163,7 +110,7 @@ class Update(_Waits, kw_only=True):
         str, Meta(description="path of a new version, or for a meta graph the prefix of new weights", min_length=1)
     ]
     warm_up: Annotated[
-        bool | dict[str, Any] | None, Meta(description=f"as in /deploy/ (default: as deployed); {_WARM_UP}")
+        bool | dict[str, Any] | None, Meta(description=f"as in /deploy/ (default: as deployed); {WARM_UP}")
     ] = None
 
 
