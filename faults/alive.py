@@ -14,13 +14,17 @@ ROW = [[1.0, 2.0]]
 TAKES_NO_WORKSPACE = (409, 429, 503, 507)
 
 
-def check(server: Server) -> str:
-    """What was observed. Raises AssertionError if the server is not alive."""
+def check(server: Server, *, keep: bool) -> str:
+    """What was observed. Raises AssertionError if the server is not alive. `keep`: later checks use the workspace."""
     with httpx.Client(base_url=server.url, timeout=60) as http:
         assert http.get("/v2/health/live").status_code == 200, "not alive: /v2/health/live"
         if http.get("/v2/health/ready").status_code != 200:
             return "alive, not ready"
-        return _predict(http)
+        try:
+            return _predict(http)
+        finally:
+            if not keep:
+                http.post("/destroy_workspace/", json={"name": BYSTANDER})
 
 
 def _predict(http: httpx.Client) -> str:

@@ -77,7 +77,8 @@ class FaultsPlugin:
             each.statuses += seen
         if outcome.excinfo is None:
             for server in [each for each in Server.running if each.process.poll() is None]:
-                alive.check(server)
+                is_shared = server in item.funcargs.values()  # type: ignore[attr-defined]
+                alive.check(server, keep=is_shared)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         for each in self._of(report.nodeid):
@@ -108,7 +109,7 @@ def _statuses() -> Iterator[Counter[int]]:
         seen[response.status_code] += 1
         return response
 
-    httpx.Client.send = counted  # type: ignore[method-assign]
+    httpx.Client.send = counted  # type: ignore[method-assign, assignment]
     try:
         yield seen
     finally:
