@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from faults.chaos import versions
 from tests.acceptance.conftest import Server
 from tests.acceptance.test_models import deploy, deployment, predict
 
@@ -64,6 +65,17 @@ def test_a_hundred_deployments_leave_nothing_behind(start: Start) -> None:
     for name in ("processes", "fds", "threads", "shm"):
         assert after[name] <= before[name] + 2, (name, before, after)
     assert after["memory"] - before["memory"] < 20 * MIB, (before, after)
+
+
+def test_a_model_leaves_no_temporary_file(start: Start, tmp_path: Path) -> None:
+    (temporary := tmp_path / "tmp").mkdir()
+    server = start("--no-warm-spare", TMPDIR=str(temporary))
+    server.call("/create_workspace/", name="a")
+    assert deploy(server, "a", versions.write(server.roots, 1))["result"] is True
+    answer = server.http.post("/v1/models/a:predict", json={"instances": [[1, 2]]})
+    assert answer.json() == {"predictions": [[1001.0, 1002.0]]}
+    assert server.stop() == 0
+    assert list(temporary.iterdir()) == [], "ONNX Runtime's record for its telemetry, for example"
 
 
 @pytest.mark.slow

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 
 from faults.rows import SECTIONS, TESTS, load
 
 
+@functools.cache
 def functions(file: str) -> set[str]:
     tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
