@@ -64,6 +64,8 @@ class Client(threading.Thread):
         except ValueError:
             self.problems.append(f"{path}: {response.status_code} without JSON: {response.text[:200]}")
         self.statuses[response.status_code] += 1
+        if response.status_code == 500:
+            self.journal.write("error 500", call=path, text=response.text[:500])
         return response
 
     def submit(self, path: str, fields: dict[str, Any]) -> dict[str, Any] | None:

@@ -29,6 +29,7 @@ WORKSPACES = {"shared": 0, "threads": 1, "model": 0, PROBE: 0}
 """Names and types."""
 DRAINED_WITHIN_S = 180.0
 SHM = Path("/dev/shm")
+KILLED = -signal.SIGKILL
 OPTIONS = ("--keep-jobs", "1000000", "--drain-s", "3", "--cancel-grace-s", "1")
 
 
@@ -158,7 +159,10 @@ class Run:
             "responses by status": ", ".join(f"{name} ×{count}" for name, count in sorted(statuses.items(), key=str)),
             "worker's death → reported": spread(self._probe.reported_s),
             "worker's death → next job done": spread(self._probe.next_job_s),
-            "end of the server → serving again": spread(self._server.restarts_s),
+            "kill -9 of the server → serving again": spread([s for code, s in self._server.restarts if code == KILLED]),
+            "other ends of the server → serving again": spread(
+                [s for code, s in self._server.restarts if code != KILLED]
+            ),
             "violations": len(found.violations),
         }
         for name, value in rows.items():

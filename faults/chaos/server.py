@@ -26,7 +26,7 @@ READY_EVERY_S = 0.02
 
 
 class KeptServer:
-    """`serving` is set while the server is ready; `restarts_s` are the times from its end to serving again."""
+    """`serving` is set while the server is ready; `restarts` are (exit code, seconds from its end to serving again)."""
 
     def __init__(self, folder: Path, data_dir: Path, *options: str, environment: dict[str, str]) -> None:
         self.folder, self.data_dir = folder, data_dir
@@ -36,7 +36,7 @@ class KeptServer:
         self.temporary = folder / "tmp"
         self.temporary.mkdir()
         self.serving = threading.Event()
-        self.restarts_s: list[float] = []
+        self.restarts: list[tuple[int, float]] = []
         self.exit_codes: list[int] = []
         self.process: subprocess.Popen[bytes] | None = None
         self._command = [sys.executable, "manage.py", "runserver", f"127.0.0.1:{self.port}", *options]
@@ -84,6 +84,7 @@ class KeptServer:
 
     def _keep(self) -> None:
         ended_at: float | None = None
+        ended_with = 0
         while not self._is_over.is_set():
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(
@@ -92,12 +93,13 @@ class KeptServer:
                 )  # fmt: skip
             if self._until_ready(self.process):
                 if ended_at is not None:
-                    self.restarts_s.append(time.monotonic() - ended_at)
+                    self.restarts.append((ended_with, time.monotonic() - ended_at))
                 ended_at = None
                 self.serving.set()
             self.exit_codes.append(self.process.wait())
             self.serving.clear()
-            ended_at = ended_at or time.monotonic()
+            if ended_at is None:
+                ended_at, ended_with = time.monotonic(), self.exit_codes[-1]
             if self.exit_codes[-1] == 1:  # refused to start: a full disk, no database
                 self._is_over.wait(AGAIN_S)
 
