@@ -41,7 +41,7 @@ class Limit:
 
 
 LIMITS = {"memory": Limit(30.0, "MiB"), "fds": Limit(6.0, ""), "threads": Limit(3.0, ""), "p99": Limit(20.0, "ms")}
-"""Below it, a slope is neither felt in a week nor told from noise in half an hour."""
+"""A smaller slope does no harm within a week, and can't be distinguished from noise within half an hour."""
 
 Samples = dict[tuple[str, str], list[tuple[float, float]]]
 """(process, quantity) → pairs of seconds and value."""
@@ -182,7 +182,7 @@ def prepare(server: KeptServer, models: Path) -> None:
 
 
 def watch(server: KeptServer, load: Load, seconds: float) -> Samples:
-    """A sample of every process now and then, and p99 of each minute."""
+    """Samples of every process at a constant rate, and p99 of each minute."""
     samples: Samples = defaultdict(list)
     begun_at = time.monotonic()
     while (now := time.monotonic() - begun_at) < seconds:

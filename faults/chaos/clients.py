@@ -23,7 +23,7 @@ GIVEN_UP = "/restart_workspace/"
 
 
 class Client(threading.Thread):
-    """`statuses` counts the HTTP statuses of all responses; `problems` are those that nobody should get."""
+    """`statuses` counts the HTTP statuses of all responses; `problems` are responses that must not occur."""
 
     def __init__(self, name: str, url: str, folder: Path, seed: int) -> None:
         super().__init__(name=name)
@@ -129,6 +129,7 @@ class Deployer(Client):
     def __init__(self, name: str, workspace: str, models: Path, *rest: Any) -> None:
         super().__init__(name, *rest)
         self._workspace, self._models, self._version = workspace, models, 0
+        self.has_deployed = threading.Event()
 
     def work(self) -> None:
         self._version += 1
@@ -138,17 +139,20 @@ class Deployer(Client):
         result = self.submit(call, {"name": self._workspace, "path": str(path), "timeout": 15})
         if result is not None and result["finish"] and result["result"]:
             self.journal.write("deployed", version=self._version)
+            self.has_deployed.set()
         self.pause(4)
 
 
 class Predictor(Client):
     """Predictions over v1 or v2, or as jobs: all rows of a response must come from one version."""
 
-    def __init__(self, name: str, workspace: str, kind: str, *rest: Any) -> None:
+    def __init__(self, name: str, workspace: str, kind: str, has_model: threading.Event, *rest: Any) -> None:
         super().__init__(name, *rest)
-        self._workspace, self._kind = workspace, kind
+        self._workspace, self._kind, self._has_model = workspace, kind, has_model
 
     def work(self) -> None:
+        if not self._has_model.wait(0.5):
+            return
         x = [[float(self.random.randrange(100)), float(self.random.randrange(100))] for _ in range(4)]
         sent_at = time.monotonic()
         y = {"v1": self._v1, "v2": self._v2, "job": self._job}[self._kind](x)
@@ -177,13 +181,13 @@ class Predictor(Client):
     def _is_good(self, response: httpx.Response) -> bool:
         if response.status_code == 200:
             return True
-        if response.status_code not in (*MAY_COME_AGAIN, 404, 500):  # 404: no version is deployed yet
+        if response.status_code not in (*MAY_COME_AGAIN, 500):
             self.problems.append(f"a prediction was refused with {response.status_code}: {response.text[:300]}")
         return False
 
 
 class Trainer(Client):
-    """Small trainings, one after another; now and then one is cancelled and resumed."""
+    """Small trainings, one after another. The progress of each must never decrease."""
 
     PARAMETERS = {"epochs": 3, "exports": "saved_model", "backbone": "compact", "effort": "fast"}
     OVER = ("done", "done with error", "cancelled")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import httpx
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -44,7 +46,8 @@ class Run:
         roots = os.pathsep.join(str(folder / name) for name in ("models", "projects"))
         environment = {"TFSERVE_ROOTS": roots, "TFSERVE_CONVERT": "0", "TFSERVE_DATABASE_URL": self._url}
         self._shm = {path.name for path in SHM.iterdir()}
-        self._server = KeptServer(folder, disk.folder / "data", *OPTIONS, environment=environment)
+        options = (*OPTIONS, "--web-processes", str(1 + seed % 2))
+        self._server = KeptServer(folder, disk.folder / "data", *options, environment=environment)
         self._probe = Probe(self._server.url)
         self._harm = Journal(folder / "journals" / "killer.journal")
         self._killer = Killer(self._server, disk, self._probe, self._harm, seed, postgresql)
@@ -70,14 +73,15 @@ class Run:
     def _clients(self) -> list[Client]:
         rest = (self._server.url, self._folder / "journals", self._seed)
         ran = self._folder / "ran"
+        deployer = Deployer("deployer", "model", self._folder / "models", *rest)
         return [
             Submitter("submitter1", "shared", ran / "shared", *rest),
             Submitter("submitter2", "shared", ran / "shared", *rest),
             Submitter("submitter3", "threads", ran / "threads", *rest),
-            Deployer("deployer", "model", self._folder / "models", *rest),
-            Predictor("predictor1", "model", "v1", *rest),
-            Predictor("predictor2", "model", "v2", *rest),
-            Predictor("predictor3", "model", "job", *rest),
+            deployer,
+            Predictor("predictor1", "model", "v1", deployer.has_deployed, *rest),
+            Predictor("predictor2", "model", "v2", deployer.has_deployed, *rest),
+            Predictor("predictor3", "model", "job", deployer.has_deployed, *rest),
             Trainer("trainer", self._project, *rest),
         ]
 
@@ -134,7 +138,7 @@ class Run:
         except subprocess.TimeoutExpired:
             self._problems.append("the final stop did not end within a minute")
         self._problems += [f"left over: process {each}" for each in self._server.leftovers()]
-        shared = [path for path in SHM.iterdir() if path.name not in self._shm]
+        shared = [path for path in SHM.iterdir() if path.name not in self._shm | _in_use()]
         self._problems += [f"left over: {path}" for path in self._server.temporary.iterdir()]
         sockets = [path for path in self._server.data_dir.rglob("*") if path.is_socket() or path.suffix == ".new"]
         self._problems += [f"left over: {path}" for path in (*sockets, *shared)]
@@ -176,3 +180,12 @@ def spread(seconds: list[float]) -> str:
     if not seconds:
         return "not measured"
     return f"median {median(seconds):.2f} s, max {max(seconds):.2f} s ({len(seconds)} times)"
+
+
+def _in_use() -> set[str]:
+    """Shared memory of processes that run: of PostgreSQL and of other programs on this machine."""
+    names = {path.name for path in SHM.iterdir() if path.name.startswith("PostgreSQL.")}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            names |= {Path(each.path).name for each in process.memory_maps() if each.path.startswith(f"{SHM}/")}
+    return names
