@@ -6,7 +6,7 @@ STAMP := .venv/.set-up
 PROTOS := tfserve/web/api/protos
 EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,docs,dev
 
-.PHONY: setup demo demo-training serve test test-slow test-models test-all check format hooks docs constraints protos bench bench-training clean
+.PHONY: setup demo demo-training serve test test-slow test-models test-all check format hooks docs constraints protos bench bench-training faults chaos soak clean
 
 setup: $(STAMP)
 	@$(BIN)/python manage.py migrate --verbosity 0 && echo "tfserve: set up; the database is in the data folder (.tfserve)"
@@ -83,6 +83,19 @@ bench: $(STAMP)
 
 bench-training: $(STAMP)
 	$(BIN)/python -m benchmarks.training $(ARGS)
+
+# Each of these starts servers of its own and ends with a table. See docs/how-to/prove-it.md.
+# Every fault against a real server, in a random order: make faults [SEED=1] [ARGS="--only tensors"].
+faults: $(STAMP)
+	SEED=$(SEED) $(BIN)/python -m faults $(ARGS)
+
+# Clients with journals while a killer is at work: make chaos MINUTES=10 [SEED=1] [DATABASE=postgresql].
+chaos: $(STAMP)
+	SEED=$(SEED) MINUTES=$(MINUTES) DATABASE=$(DATABASE) $(BIN)/python -m faults.chaos $(ARGS)
+
+# Constant load, and whether memory, file descriptors, threads and latency stay flat: make soak MINUTES=30.
+soak: $(STAMP)
+	MINUTES=$(MINUTES) $(BIN)/python -m faults.soak $(ARGS)
 
 clean:
 	rm -rf .venv .benchmarks .clients .mypy_cache .pytest_cache .ruff_cache build *.egg-info

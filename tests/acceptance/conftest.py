@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import psutil
@@ -28,6 +28,9 @@ RUNSERVER = (sys.executable, "manage.py", "runserver")
 
 class Server:
     """`manage.py runserver`, or another `command`, on a free port, and what a test wants to do with it."""
+
+    running: ClassVar[list[Server]] = []
+    """Those that are not closed yet; the fault suite checks after each test that they are alive."""
 
     def __init__(
         self, data_dir: Path, *options: str, environment: dict[str, str] | None = None,
@@ -56,6 +59,7 @@ class Server:
         assert match, self.log
         self.url = match[1]
         self.http = httpx.Client(base_url=self.url, timeout=60, verify=verify)
+        Server.running.append(self)
 
     @property
     def log(self) -> str:
@@ -121,6 +125,8 @@ class Server:
 
     def close(self) -> None:
         """Lets go of everything, after stopping the server if the test has not."""
+        if self in Server.running:
+            Server.running.remove(self)
         self.http.close()
         if self.process.poll() is None:
             self.stop()

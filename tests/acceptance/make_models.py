@@ -28,6 +28,8 @@ class Scale(tf.Module):
             x = tf.cond(is_bad, self.abort(x, exit_without_error=True), lambda: x)
         if self.misbehave == "loop":
             x = tf.while_loop(lambda _: is_bad, lambda value: [value + 1], [x])[0]
+        if self.misbehave == "hungry":
+            x = tf.cond(is_bad, lambda: x + self.gigabytes(x), lambda: x)
         if self.misbehave == "abort_at_once":
             x = self.abort(x)()
         if self.misbehave == "abort_at_zeros":
@@ -36,6 +38,11 @@ class Scale(tf.Module):
             with tf.control_dependencies([tf.debugging.assert_greater(x, 1.0, message="too small")]):
                 x = tf.identity(x)
         return {"y": x * self.factor}
+
+    @staticmethod
+    def gigabytes(x: tf.Tensor) -> tf.Tensor:
+        """A number for which 4 GB are needed where `x` has a 1000."""
+        return tf.reduce_sum(tf.random.uniform([tf.cast(tf.reduce_max(x), tf.int64) * 1_000_000]))
 
     @staticmethod
     def abort(x: tf.Tensor, *, exit_without_error: bool = False):
@@ -124,7 +131,7 @@ def keras_files(folder: Path) -> None:
 def main(folder: Path) -> None:
     for version in (1, 2):
         save(folder / "scale" / str(version), float(version))
-    for misbehave in ("abort", "exit", "loop", "abort_at_once", "abort_at_zeros", "fail_at_once"):
+    for misbehave in ("abort", "exit", "loop", "hungry", "abort_at_once", "abort_at_zeros", "fail_at_once"):
         save(folder / misbehave, 1.0, misbehave)
     reader(folder)
     pictures = Pictures()

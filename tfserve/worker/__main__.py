@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(argv)
 
+    # Otherwise ONNX Runtime sends usage data to its makers, and leaves a file in the temporary folder.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # A role that can be interrupted sets its own handler. Not SIG_IGN, which child processes would inherit.
     signal.signal(signal.SIGINT, lambda *_: None)
     connection = _connect(options.fd)

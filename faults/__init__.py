@@ -1,0 +1,1 @@
+"""Proof that the server survives: the fault suite, the chaos run and the soak run."""
