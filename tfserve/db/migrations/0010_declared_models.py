@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("control", "0008_reported_state")]
+    dependencies = [("control", "0009_access")]
 
     operations = [
         migrations.AddField(model_name="deployment", name="declared", field=models.BooleanField(default=False)),
