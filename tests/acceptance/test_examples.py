@@ -60,6 +60,7 @@ def test_the_demo_does_the_main_job_on_real_data_without_a_failed_request() -> N
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_training_demo_reads_unseen_files_by_their_bytes() -> None:
     demo = str(EXAMPLES / "training_demo.py")
     done = subprocess.run([sys.executable, demo], cwd=REPOSITORY, capture_output=True, text=True, timeout=500)

@@ -172,6 +172,7 @@ def on_its_side(file: bytes, form: str) -> tuple[bytes, bytes]:
     return buffer.getvalue(), upright.getvalue()
 
 
+@pytest.mark.long
 def test_a_segmenter_moves_and_its_exports_give_the_same_masks(converting: Server) -> None:
     project = mask_project(converting.roots / "masks", count=24)
     task, folder = trained(converting, project, parameters={"exports": "all", "epochs": 8}, trainType="SEGMENTATION")

@@ -177,7 +177,9 @@ def project_of(kind: str, folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kind", ["classification", "segmentation", pytest.param("detection", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "kind", ["classification", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("segmentation", "detection"))]
+)
 def test_what_is_deleted_after_it_was_read_and_plots_that_fail_cost_no_model(
     kind: str, tmp_path: Path, start_trainer: StartTrainer
 ) -> None:

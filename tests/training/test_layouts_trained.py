@@ -50,6 +50,7 @@ def test_a_zip_file_is_trained_and_its_names_are_in_every_file(tmp_path: Path, s
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_pixels_of_no_class_are_neither_learnt_nor_measured(tmp_path: Path, start_trainer: StartTrainer) -> None:
     project = mask_project(tmp_path / "project", count=16)
     for path in (project / "labels").iterdir():

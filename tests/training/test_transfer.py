@@ -43,6 +43,7 @@ def test_features_are_computed_once_and_the_model_takes_images(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_last_blocks_of_the_network_are_tuned_where_the_time_allows(
     tmp_path: Path, start_trainer: StartTrainer
 ) -> None:

@@ -225,6 +225,7 @@ def test_a_training_continues_from_an_earlier_one_with_a_new_class(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_known_network_keeps_its_own_weights(tmp_path: Path, start_trainer: StartTrainer) -> None:
     project = digit_project(tmp_path / "project", classes=2, per_class=24)
