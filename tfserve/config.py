@@ -104,6 +104,9 @@ class Settings:
     keep_alive_s: float = setting(75.0, "how long an idle connection is kept open")
     max_requests: int = setting(2000, "maximum concurrent requests per web process; beyond it: 503")
 
+    tracing: bool = setting(
+        False, "send OpenTelemetry spans of HTTP requests, configured by OTEL_… variables (extra: tracing)"
+    )
     audit_log: str = setting("audit.jsonl", "audit log file, relative to the data folder; empty: off")
     token_requests_per_s: float = setting(0.0, "maximum requests per second and token; beyond it: 429; 0: no limit")
     token_bytes_in_flight: int = setting(

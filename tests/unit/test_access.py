@@ -37,9 +37,9 @@ def principal(*scopes: Scope, owner: str = "token:1") -> Principal:
 
 
 def test_scopes_include_others() -> None:
-    assert expanded([Scope.SUBMIT]) == {Scope.SUBMIT, Scope.PREDICT}
+    assert expanded([Scope.SUBMIT]) == {Scope.SUBMIT, Scope.PREDICT, Scope.UPLOAD}
     assert expanded([Scope.ADMIN]) == set(Scope)
-    assert expanded([Scope.TRAIN]) == {Scope.TRAIN}
+    assert expanded([Scope.TRAIN]) == {Scope.TRAIN, Scope.UPLOAD}
     with pytest.raises(ScopeRequired, match="'admin'; 't' has predict, submit"):
         principal(Scope.SUBMIT).require(Scope.ADMIN)
 

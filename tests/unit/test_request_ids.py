@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from tfserve.web.http.request_boundary import RequestBoundary
-from tfserve.web.http.request_ids import RequestIdFilter
+from tfserve.web.http.request_ids import RequestIdFilter, join_trace, trace_id
 from tfserve.web.http.responses import error_counts
 
 START = {"type": "http.response.start", "status": 200, "headers": ((b"content-type", b"text/plain"),)}
@@ -60,3 +60,23 @@ def test_half_an_answer_is_not_taken_for_a_whole_one() -> None:
         asyncio.run(RequestBoundary(breaks_later)(scope("/"), receive, send))
     assert [message["type"] for message in sent] == ["http.response.start"]
     assert START["headers"] == ((b"content-type", b"text/plain"),), "headers may be shared by all answers"
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "0af7651916cd43dd8448eb211c80319c"),
+        (b"cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", "0af7651916cd43dd8448eb211c80319c"),
+        (b"ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None),
+        (b"00-00000000000000000000000000000000-b7ad6b7169203331-01", None),
+        (b"00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01", None),
+        (b"00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", None),
+        (b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\n", None),
+        (b"", None),
+        (None, None),
+    ],
+)
+def test_only_a_well_formed_traceparent_is_joined(given: bytes | None, found: str | None) -> None:
+    join_trace(given)
+    assert trace_id() == found
+    join_trace(None)

@@ -70,7 +70,7 @@ class Principal:
     def require(self, scope: Scope) -> None:
         """Raises `ScopeRequired`."""
         if scope not in self.scopes:
-            given = ", ".join(sorted(self.scopes)) or "none"
+            given = ", ".join(sorted(self.scopes.intersection(ASSIGNABLE))) or "none"
             raise ScopeRequired(scope=str(scope), name=self.name, given=given)
 
     def require_all_workspaces(self) -> None:

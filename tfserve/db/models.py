@@ -172,6 +172,8 @@ class TrainingTask(models.Model):
     fruitless = models.IntegerField(default=0)
     #: the last state that was reported to the operator's server; None if this task is not reported
     reported_state = models.CharField(max_length=20, null=True)
+    #: the trace (W3C Trace Context) of the request that started it
+    traceparent = models.CharField(max_length=60, default="")
     #: the name of the worker that has the task, empty while it waits
     worker = models.CharField(max_length=40, default="")
 

@@ -112,9 +112,13 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
 
 
 def _with_headers(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """Outside of the request boundary: headers of other origins and of proxies, if they are configured."""
+    """Outside of the request boundary: headers of other origins and of proxies, and traces, if they are configured."""
     if settings.origins:
         app = CrossOrigin(app, settings.origins)
+    if settings.tracing:
+        from tfserve.web.tracing import traced  # an extra
+
+        app = traced(app)
     return Forwarded(app, TrustedProxies(settings.proxies)) if settings.proxies else app
 
 

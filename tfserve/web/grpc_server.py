@@ -26,7 +26,7 @@ from tfserve.web.http.access_log import CURRENT, AccessLog
 from tfserve.web.http.forwarded import TrustedProxies
 from tfserve.web.http.offload import offloaded
 from tfserve.web.http.priority_headers import read_priority_headers
-from tfserve.web.http.request_ids import HEADER, begin
+from tfserve.web.http.request_ids import HEADER, TRACE_HEADER, begin, join_trace, trace_id
 from tfserve.web.predictions import message_expansion
 from tfserve.web.predictions.request import CallerGone
 from tfserve.web.rpc import STATUS, Service, Stream, Unary
@@ -211,7 +211,8 @@ class _Entrance:
 
     @contextmanager
     def __call__(self, context: grpc.aio.ServicerContext[Any, Any]) -> Iterator[None]:
-        request_id = begin(_given_id(context)).decode()
+        request_id = begin(_given(context, ID)).decode()
+        join_trace(_given(context, TRACE_HEADER.decode()))
         context.set_trailing_metadata(((ID, request_id),))
         if self._access_log is None:
             yield
@@ -219,7 +220,7 @@ class _Entrance:
         client = _client(context, self._proxies)
         logged = self._access_log.entry(request_id=request_id, client=client, method="POST", path=self._path)
         with logged as entry:
-            entry.status = "OK"
+            entry.status, entry.trace_id = "OK", trace_id()
             yield
 
     async def admit(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
@@ -256,9 +257,10 @@ def _address(context: grpc.aio.ServicerContext[Any, Any], proxies: TrustedProxie
     return proxies.client(host, metadata).address or (host, 0)
 
 
-def _given_id(context: grpc.aio.ServicerContext[Any, Any]) -> bytes | None:
+def _given(context: grpc.aio.ServicerContext[Any, Any], key: str) -> bytes | None:
+    """A value of the caller's metadata."""
     for name, value in context.invocation_metadata() or ():
-        if name == ID:
+        if name == key:
             return _bytes(value)
     return None
 

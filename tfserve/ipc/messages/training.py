@@ -21,6 +21,8 @@ class StartTraining(Request[str]):
     deploy_to: str | None = None
     weights: bytes | None = None
     owner: str = ""
+    traceparent: str = ""
+    """The trace of the request, for the callbacks."""
 
 
 class CancelTask(Request[None]):

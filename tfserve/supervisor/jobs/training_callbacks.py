@@ -26,17 +26,18 @@ class Callbacks:
     def __init__(self, url: str, delivered: Delivered) -> None:
         self._url = url
         self._delivered = delivered
-        self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        #: tasks, each with the trace that it belongs to
+        self._queue: asyncio.Queue[tuple[dict[str, Any], str]] = asyncio.Queue()
         #: the last state queued of each task, until it is delivered
         self._queued: dict[str, str] = {}
         self._task = asyncio.get_running_loop().create_task(self._work()) if url else None
 
-    def report(self, task: dict[str, Any], delivered: str | None) -> None:
+    def report(self, task: dict[str, Any], delivered: str | None, traceparent: str = "") -> None:
         """`delivered` is the state that is recorded as delivered; a state is not reported twice."""
         task_id, state = task["taskId"], task["state"]
         if self._task is not None and self._queued.get(task_id, delivered) != state:
             self._queued[task_id] = state
-            self._queue.put_nowait(task)
+            self._queue.put_nowait((task, traceparent))
 
     async def close(self) -> None:
         """Stops at once: the next start delivers the rest."""
@@ -49,19 +50,19 @@ class Callbacks:
 
         async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
             while True:
-                task = await self._queue.get()
-                if await self._post(client, task):
+                task, traceparent = await self._queue.get()
+                if await self._post(client, task, {"traceparent": traceparent} if traceparent else {}):
                     await self._delivered(task["taskId"], task["state"])
                 if self._queued.get(task["taskId"]) == task["state"]:
                     del self._queued[task["taskId"]]
 
-    async def _post(self, client: Any, task: dict[str, Any]) -> bool:
+    async def _post(self, client: Any, task: dict[str, Any], headers: dict[str, str]) -> bool:
         """Whether it was delivered."""
         import httpx
 
         for attempt in range(TRIES):
             try:
-                (await client.post(self._url, json=task)).raise_for_status()
+                (await client.post(self._url, json=task, headers=headers)).raise_for_status()
                 return True
             except httpx.HTTPError as error:
                 problem = f"{type(error).__name__} {error}"

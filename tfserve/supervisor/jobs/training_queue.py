@@ -149,7 +149,7 @@ class TrainingQueue:
         """Continues all tasks that had not ended when the server stopped, and reports those that were not reported."""
         if self._settings.callback_url:
             for row in await self._journal.change(training_tasks.unreported):
-                self._callbacks.report(task_json(row), row.reported_state)
+                self._callbacks.report(task_json(row), row.reported_state, row.traceparent)
         for row in await self._journal.change(training_tasks.unfinished):
             run = self._run_of(row)
             if row.job.state == JobState.RUNNING:
@@ -346,7 +346,7 @@ class TrainingQueue:
         if self._settings.callback_url:
             with contextlib.suppress(TFserveError):  # the next start catches up
                 row = await self._journal.change(partial(training_tasks.find, run.task_id))
-                self._callbacks.report(task_json(row), row.reported_state)
+                self._callbacks.report(task_json(row), row.reported_state, row.traceparent)
 
     async def _delivered(self, task_id: str, state: str) -> None:
         with contextlib.suppress(TFserveError):  # the next start reports it again, which does no harm

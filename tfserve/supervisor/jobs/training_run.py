@@ -63,6 +63,7 @@ def new_row(task_id: str, request: StartTraining, found: ProjectExamined, *, rep
     return Row(
         task_id=task_id,
         owner=request.owner,
+        traceparent=request.traceparent,
         user_id=request.user_id,
         project_id=request.project_id,
         project_dir=str(Path(request.project_dir)),

@@ -18,7 +18,7 @@ import msgspec
 from tfserve.access.principals import ADDRESS, PRINCIPAL
 from tfserve.errors import Kind, TFserveError
 from tfserve.web.http.access_log import open_for_lines
-from tfserve.web.http.request_ids import REQUEST_ID
+from tfserve.web.http.request_ids import REQUEST_ID, trace_id
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class AuditEntry(msgspec.Struct, omit_defaults=True):
     """`ok`, or the kind of the error."""
     client: str = ""
     request_id: str = ""
+    trace_id: str | None = None
     resource: dict[str, Any] = {}
     """The workspace, task, token or path that was named."""
     error: str = ""
@@ -65,6 +66,7 @@ class AuditLog:
             outcome=outcome,
             client=ADDRESS.get(),
             request_id=REQUEST_ID.get().decode(),
+            trace_id=trace_id(),
             resource={name: _short(value) for name, value in (resource or {}).items() if value is not None},
             error=error[:MAX_TEXT],
         )

@@ -39,6 +39,7 @@ class Entry(msgspec.Struct):
     client: str | None
     method: str
     path: str
+    trace_id: str | None = None
     protocol: str | None = None
     model: str | None = None
     version: int | None = None

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tfserve.errors import Internal, Kind, Stopping, TFserveError
 from tfserve.web.http.access_log import AccessLog, Entry
 from tfserve.web.http.bodies import ClientGone
-from tfserve.web.http.request_ids import HEADER, begin
+from tfserve.web.http.request_ids import HEADER, TRACE_HEADER, begin, join_trace, trace_id
 from tfserve.web.http.responses import (
     METHOD_NOT_ALLOWED,
     PROTOCOLS,
@@ -40,11 +40,15 @@ class RequestBoundary:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = None
+        given = trace = None
         for name, value in scope["headers"]:
             if name == HEADER:
                 given = value
+            elif name == TRACE_HEADER:
+                trace = value
         request_id = begin(given)
+        if trace is not None:
+            join_trace(trace)
         if self._access_log is None:
             await self._respond(scope, receive, send, request_id)
         else:
@@ -79,6 +83,7 @@ class RequestBoundary:
         client = f"{host}:{port}" if port else host  # a proxy may not report the port
         method, path = scope["method"], scope["path"]
         with access_log.entry(request_id=request_id.decode(), client=client, method=method, path=path) as entry:
+            entry.trace_id = trace_id()
             entry.protocol = PROTOCOLS.get(path[:4])
             counted = _CountedMessages(entry, receive, send)
             try:

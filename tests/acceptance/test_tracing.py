@@ -1,0 +1,78 @@
+"""W3C Trace Context: in the logs, and with OpenTelemetry as spans that a collector receives."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.acceptance.conftest import Server
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+HEADER = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+
+
+class Collector:
+    """An OTLP collector over HTTP that keeps the spans it gets."""
+
+    def __init__(self) -> None:
+        self.requests: list[ExportTraceServiceRequest] = []
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                collector.requests.append(ExportTraceServiceRequest.FromString(body))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+        self.thread = threading.Thread(target=self.http.serve_forever, daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+
+@pytest.mark.slow
+def test_requests_are_spans_of_their_trace_and_their_logs_name_it(tmp_path: Path) -> None:
+    collector = Collector()
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    options = ("--tracing", "--access-log", str(tmp_path / "access.log"), "--no-warm-spare")
+    server = Server(tmp_path / "data", *options, environment=environment)
+    try:
+        assert server.http.get("/v2", headers=HEADER).status_code == 200
+        assert server.http.post("/create_workspace/", json={"name": "w"}, headers=HEADER).status_code == 200
+        assert server.http.get("/v2/models/none", headers=HEADER).status_code == 404
+        assert server.http.get("/v2/models", headers={"traceparent": "00-nonsense"}).status_code == 200
+    finally:
+        server.close()
+        collector.close()
+    spans = [
+        span
+        for request in collector.requests
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    own = [span for span in spans if span.trace_id.hex() == TRACE]
+    assert len(own) == 3
+    assert {span.parent_span_id.hex() for span in own} == {PARENT}
+    statuses = [each.value.int_value for span in own for each in span.attributes if each.key.endswith("status_code")]
+    assert sorted(statuses) == [200, 200, 404]
+    lines = [json.loads(line) for line in (tmp_path / "access.log").read_text().splitlines()]
+    by_path = {line["path"]: line["trace_id"] for line in lines}
+    assert by_path["/v2"] == by_path["/create_workspace/"] == TRACE
+    assert by_path["/v2/models"] is None
+    audit = [json.loads(line) for line in (server.data_dir / "audit.jsonl").read_text().splitlines()]
+    assert audit[0]["trace_id"] == TRACE
