@@ -196,6 +196,7 @@ class Uploads:
         record = msgspec.convert(
             {"id": secrets.token_hex(16), "owner": owner, "name": name, "created_at": time.time(), **fields}, Record
         )
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         check_disk(self.folder, record.size or 0)
         folder = self.folder / record.id
         folder.mkdir(mode=0o700)
