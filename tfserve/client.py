@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -30,6 +31,7 @@ from tfserve.client_connection import (
     read,
     refusal,
 )
+from tfserve.client_upload import upload
 
 __all__ = ["DEFAULT_URL", "Client", "Failure", "JobAnswer", "Output", "ServerRefused", "ServerUnreachable"]
 
@@ -111,6 +113,15 @@ class Client:
     def get_status(self, name: str) -> dict[str, Any]:
         """`STATUS`, `CUR_JOB_NUM`, `FIN_JOB_NUM`, `JOB_COUNT`, `folder` and more; see the API guide."""
         return self._connection.post("/get_status/", dict[str, Any], {"name": name})
+
+    # --- uploads
+
+    def upload(self, path: str | Path, *, name: str | None = None, unpack: bool = True) -> str:
+        """Upload a file, or a folder as an archive, and return `upload:<id>`, which all methods take as a path.
+
+        Archives (.zip, .tar, .tar.gz, .tgz) are unpacked unless `unpack` is false. Continues after a broken connection.
+        """
+        return upload(self._connection, Path(path), name=name, unpack=unpack)
 
     # --- submitting jobs
 

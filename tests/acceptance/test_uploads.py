@@ -20,6 +20,8 @@ import pytest
 
 from tests.acceptance.conftest import Server
 from tests.protocols import echo
+from tfserve import client_upload
+from tfserve.client import Client, ServerRefused
 
 Start = Callable[..., Server]
 
@@ -282,6 +284,22 @@ def test_a_script_runs_from_an_upload(server: Server) -> None:
         job = server.call("/push_job/", name=name, job=f"{several['path']}/{path}", timeout=60)
         assert job["variable"]["y"] == value
     assert "Send type 0" in server.refused("/push_job/", name=name, job=script["path"], type=1)[1]
+
+
+def test_the_python_client_uploads_files_and_folders(server: Server, tmp_path: Path) -> None:
+    name, folder = used_workspace(server), tmp_path / "code"
+    (folder / "package").mkdir(parents=True)
+    (folder / "job.py").write_text("x = 'from a folder'")
+    (folder / "large").write_bytes(os.urandom(1_000_000))
+    (folder / "package" / "link").symlink_to("../job.py")
+    with Client(server.url) as client, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(client_upload, "PIECE_BYTES", 300_000)
+        path = client.upload(folder)
+        assert client.push_file(name, f"{path}/package/link", timeout=60).variable["x"] == "from a folder"
+        with pytest.raises(ServerRefused, match="not a valid archive"):
+            client.upload(folder / "job.py", name="a.zip")
+        archive = client.upload(folder / "job.py", name="a.zip", unpack=False)
+    assert result(server.http.get(f"/upload/{archive.removeprefix('upload:')}"))["name"] == "a.zip"
 
 
 def test_a_training_takes_its_project_and_its_weights_from_uploads(server: Server) -> None:

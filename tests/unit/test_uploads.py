@@ -46,6 +46,7 @@ def test_a_path_names_a_file_of_an_upload(uploads: Uploads) -> None:
     assert uploads.resolve(f"upload:{id_}", "") == root / "m", "the only folder"
     assert uploads.resolve(f"upload:{id_}/", "") == root / "m"
     assert uploads.resolve(f"upload:{id_}/m/1/x", "") == root / "m" / "1" / "x"
+    assert uploads.resolve(f"upload:{id_}/1/x", "") == root / "m" / "1" / "x"
     several = complete(uploads, a="a", b="b")
     assert uploads.resolve(f"upload:{several.record.id}", "") == several.content
     single = complete(uploads, a="a")

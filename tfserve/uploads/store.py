@@ -149,19 +149,25 @@ class Upload:
             yield
 
     def path(self, inside: str) -> Path:
-        """A file or folder of a complete upload. Raises `UploadIncomplete`, `Invalid`, `NotFound`."""
+        """A file or folder of a complete upload: by its path in the archive, or in the only folder of the archive.
+
+        Raises `UploadIncomplete`, `Invalid`, `NotFound`.
+        """
         if self.record.state is not UploadState.COMPLETE:
             reason = self.record.reason or f"it has {self.offset} of {self.record.size} bytes."
             raise UploadIncomplete(id=self.record.id, reason=reason)
         self.touch()
-        name = inside.strip("/") or self.record.top or "."
+        names = (
+            [inside.strip("/"), f"{self.record.top}/{inside}".strip("/")] if inside.strip("/") else [self.record.top]
+        )
         try:
-            found = paths.resolve(name, start=self.content, roots=[self.content])
+            found = [paths.resolve(name or ".", start=self.content, roots=[self.content]) for name in names]
         except PathRefused:
             raise Invalid(f"{inside[:200]!r} leads outside upload {self.record.id}.", field="path") from None
-        if not found.exists():
-            raise NotFound(f"Upload {self.record.id} has no file or folder {inside[:200]!r}.")
-        return found
+        for path in found:
+            if path.exists():
+                return path
+        raise NotFound(f"Upload {self.record.id} has no file or folder {inside[:200]!r}.")
 
 
 class Uploads:

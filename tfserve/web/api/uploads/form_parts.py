@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 from tfserve.errors import Invalid
 
 MAX_PARTS = 1000
+MAX_HEADER_BYTES = 8192
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,10 @@ class _Events:
             raise Invalid(f"Invalid form data: more than {MAX_PARTS} parts. Send an archive instead.")
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._field += data[start:end]
+        self._field = _short(self._field + data[start:end])
 
     def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
+        self._value = _short(self._value + data[start:end])
 
     def _header_end(self) -> None:
         if self._field.lower() == b"content-disposition":
@@ -103,3 +104,9 @@ class _Events:
 
     def _end(self) -> None:
         self.is_complete = True
+
+
+def _short(header: bytes) -> bytes:
+    if len(header) > MAX_HEADER_BYTES:  # newer versions of the parser check it themselves
+        raise Invalid(f"Invalid form data: Maximum header size exceeded ({MAX_HEADER_BYTES} bytes).")
+    return header
