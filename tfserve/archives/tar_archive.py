@@ -72,7 +72,7 @@ class TarArchive:
         return members
 
     def _check_end(self) -> None:
-        """`tarfile` takes anything that is no header for the end of an archive."""
+        """`tarfile` takes anything other than a header for the end of an archive."""
         self._stream.seek(self._tar.offset)
         if self._stream.read(_BLOCK) != bytes(_BLOCK):
             raise BadArchive(name=self._name, problem="it is truncated or damaged")
@@ -102,9 +102,6 @@ class _Bounded(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
 
     def close(self) -> None:
         self._file.close()

@@ -1,4 +1,4 @@
-"""Removes uploads: on request, or when nobody has used them for long."""
+"""Removes uploads: on request, or when they have been unused for long."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class UploadRetention:
         self._uploads = Uploads(settings.uploads_path)
 
     def begin(self) -> None:
-        """Before web processes start: removes what killed ones have left behind."""
+        """Before web processes start: removes what killed ones have left."""
         with contextlib.suppress(OSError):  # a full disk does not keep the server from starting
             self._uploads.clean_up()
         for folder in (self._settings.data_path / "workspaces").glob("*/incoming"):

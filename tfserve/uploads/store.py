@@ -114,7 +114,7 @@ class Upload:
         self.clear()
 
     def clear(self) -> None:
-        """Removes what is only needed while it is received, and what an earlier attempt has left behind."""
+        """Removes what is only needed while it is received, and what an earlier attempt has left."""
         for each in (self.received, self.unpacking):
             shutil.rmtree(each, ignore_errors=True)
 
@@ -225,7 +225,7 @@ class Uploads:
             raise QuotaReached(limit=limit, used=used)
 
     def clean_up(self) -> None:
-        """Removes what processes that were killed have left behind. Uploads that can be resumed stay."""
+        """Removes what processes that were killed have left. Uploads that can be resumed stay."""
         for folder in self._folders():
             record = read_record(folder)
             upload = None if record is None else Upload(folder, record)
