@@ -353,6 +353,7 @@ def test_a_file_of_a_workspace_is_replaced_as_a_whole_or_not_at_all(server: Serv
 # --- across restarts
 
 
+@pytest.mark.slow
 def test_uploads_survive_any_end_of_the_server(start: Start) -> None:
     server = start("--no-warm-spare")
     name = server.call("/create_workspace/", name="w")

@@ -53,6 +53,14 @@ def test_a_path_names_a_file_of_an_upload(uploads: Uploads) -> None:
     assert uploads.resolve(f"upload:{single.record.id}", "") == single.content / "a"
 
 
+def test_a_checkpoint_is_named_by_the_prefix_of_its_files(uploads: Uploads) -> None:
+    upload = complete(uploads, **{"m__model.ckpt.index": "", "m__model.ckpt.meta": ""})
+    for path in ("m/model.ckpt", "model.ckpt"):
+        assert uploads.resolve(f"upload:{upload.record.id}/{path}", "") == upload.content / "m" / "model.ckpt"
+    with pytest.raises(NotFound):
+        uploads.resolve(f"upload:{upload.record.id}/m/model", "")
+
+
 def test_a_path_does_not_lead_outside_of_its_upload(uploads: Uploads) -> None:
     upload, other = complete(uploads), complete(uploads)
     (upload.content / "link").symlink_to(other.content)

@@ -114,7 +114,7 @@ def _entry(index: int, member: tarfile.TarInfo) -> Entry:
 
 def _what(member: tarfile.TarInfo) -> str:
     if member.issym() or member.islnk():
-        return "a link, not a file"
+        return "a link, not a file (tar --dereference --hard-dereference stores files instead)"
     if member.issparse():
         return "a sparse file"
     if member.isdir() or member.isreg():

@@ -165,7 +165,7 @@ class Upload:
         except PathRefused:
             raise Invalid(f"{inside[:200]!r} leads outside upload {self.record.id}.", field="path") from None
         for path in found:
-            if path.exists():
+            if path.exists() or _is_prefix(path):
                 return path
         raise NotFound(f"Upload {self.record.id} has no file or folder {inside[:200]!r}.")
 
@@ -274,6 +274,11 @@ def check_disk(folder: Path, size: int = 0) -> None:
     free = found.f_bavail * found.f_frsize
     if free - size < RESERVE_BYTES:
         raise DiskReserved(free=free, reserve=RESERVE_BYTES)
+
+
+def _is_prefix(path: Path) -> bool:
+    """Whether there are files such as `path.index`: a TF1 checkpoint is named by what its files have in common."""
+    return path.parent.is_dir() and any(each.name.startswith(f"{path.name}.") for each in path.parent.iterdir())
 
 
 def _top(content: Path) -> str:
