@@ -58,7 +58,7 @@ def test_a_checkpoint_is_named_by_the_prefix_of_its_files(uploads: Uploads) -> N
     for path in ("m/model.ckpt", "model.ckpt"):
         assert uploads.resolve(f"upload:{upload.record.id}/{path}", "") == upload.content / "m" / "model.ckpt"
     with pytest.raises(NotFound):
-        uploads.resolve(f"upload:{upload.record.id}/m/model", "")
+        uploads.resolve(f"upload:{upload.record.id}/m/mod", "")
 
 
 def test_a_path_does_not_lead_outside_of_its_upload(uploads: Uploads) -> None:
