@@ -32,6 +32,7 @@ from tfserve.client_connection import (
     refusal,
     tls_context,
 )
+from tfserve.client_upload import upload
 
 __all__ = ["DEFAULT_URL", "Client", "Failure", "JobAnswer", "Output", "ServerRefused", "ServerUnreachable"]
 
@@ -122,6 +123,15 @@ class Client:
     def get_status(self, name: str) -> dict[str, Any]:
         """`STATUS`, `CUR_JOB_NUM`, `FIN_JOB_NUM`, `JOB_COUNT`, `folder` and more; see the API guide."""
         return self._connection.post("/get_status/", dict[str, Any], {"name": name})
+
+    # --- uploads
+
+    def upload(self, path: str | Path, *, name: str | None = None, unpack: bool = True) -> str:
+        """Upload a file, or a folder as an archive, and return `upload:<id>`, which all methods take as a path.
+
+        Archives (.zip, .tar, .tar.gz, .tgz) are unpacked unless `unpack` is false. Continues after a broken connection.
+        """
+        return upload(self._connection, Path(path), name=name, unpack=unpack)
 
     # --- submitting jobs
 

@@ -24,7 +24,17 @@ METHODS = {
 """The client's methods for endpoints of another name."""
 IGNORED = {"time_interval"}
 """Fields that the server ignores."""
-OTHER_APIS = ("/tasks/", "/training/", "/v1/", "/v2", "/metrics", "/monitoring/", "/openapi.json")
+OTHER_APIS = (
+    "/tasks/",
+    "/training/",
+    "/upload/",
+    "/workspaces/",
+    "/v1/",
+    "/v2",
+    "/metrics",
+    "/monitoring/",
+    "/openapi.json",
+)
 VALUES: dict[str, Any] = {
     "name": "w", "path": "/m", "script": "x = 1", "type": 1, "clear": True, "timeout": 2.5, "time_limit": 3.5,
     "idempotency_key": "k", "device": "/cpu:0", "replicas": 2, "runtime": "litert", "precision": "bf16",

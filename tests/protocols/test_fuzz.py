@@ -194,7 +194,7 @@ def test_a_verb_that_the_document_does_not_know_is_refused_in_the_words_of_its_a
     fuzzed: Server, document: Any
 ) -> None:
     for path, operations in document["paths"].items():
-        place = path.format(model="echo", version=1, id=1, path="x")
+        place = path.format(model="echo", version=1, id=1, path="x", name="none")
         for verb in {"get", "post", "put", "patch", "delete"} - set(operations):
             answer = fuzzed.http.request(verb, place)
             assert answer.status_code in (400, 405), (verb, place, answer.text)

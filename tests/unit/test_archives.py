@@ -1,4 +1,4 @@
-"""Archives that nobody vouches for: bad ones are refused before anything is written, good ones are unpacked exactly."""
+"""Archives from untrusted sources: bad ones are refused before anything is written, good ones are unpacked exactly."""
 
 from __future__ import annotations
 

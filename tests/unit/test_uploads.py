@@ -46,10 +46,19 @@ def test_a_path_names_a_file_of_an_upload(uploads: Uploads) -> None:
     assert uploads.resolve(f"upload:{id_}", "") == root / "m", "the only folder"
     assert uploads.resolve(f"upload:{id_}/", "") == root / "m"
     assert uploads.resolve(f"upload:{id_}/m/1/x", "") == root / "m" / "1" / "x"
+    assert uploads.resolve(f"upload:{id_}/1/x", "") == root / "m" / "1" / "x"
     several = complete(uploads, a="a", b="b")
     assert uploads.resolve(f"upload:{several.record.id}", "") == several.content
     single = complete(uploads, a="a")
     assert uploads.resolve(f"upload:{single.record.id}", "") == single.content / "a"
+
+
+def test_a_checkpoint_is_named_by_the_prefix_of_its_files(uploads: Uploads) -> None:
+    upload = complete(uploads, **{"m__model.ckpt.index": "", "m__model.ckpt.meta": ""})
+    for path in ("m/model.ckpt", "model.ckpt"):
+        assert uploads.resolve(f"upload:{upload.record.id}/{path}", "") == upload.content / "m" / "model.ckpt"
+    with pytest.raises(NotFound):
+        uploads.resolve(f"upload:{upload.record.id}/m/mod", "")
 
 
 def test_a_path_does_not_lead_outside_of_its_upload(uploads: Uploads) -> None:

@@ -1,1 +1,1 @@
-"""Reads zip and tar archives that nobody vouches for: everything is checked before anything is written."""
+"""Reads zip and tar archives from untrusted sources: everything is checked before anything is written."""

@@ -72,7 +72,7 @@ class TarArchive:
         return members
 
     def _check_end(self) -> None:
-        """`tarfile` takes anything that is no header for the end of an archive."""
+        """`tarfile` takes anything other than a header for the end of an archive."""
         self._stream.seek(self._tar.offset)
         if self._stream.read(_BLOCK) != bytes(_BLOCK):
             raise BadArchive(name=self._name, problem="it is truncated or damaged")
@@ -103,9 +103,6 @@ class _Bounded(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         return self._file.seek(offset, whence)
 
-    def tell(self) -> int:
-        return self._file.tell()
-
     def close(self) -> None:
         self._file.close()
         super().close()
@@ -117,7 +114,7 @@ def _entry(index: int, member: tarfile.TarInfo) -> Entry:
 
 def _what(member: tarfile.TarInfo) -> str:
     if member.issym() or member.islnk():
-        return "a link, not a file"
+        return "a link, not a file (tar --dereference --hard-dereference stores files instead)"
     if member.issparse():
         return "a sparse file"
     if member.isdir() or member.isreg():

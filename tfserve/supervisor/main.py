@@ -240,11 +240,13 @@ class Supervisor:
         web = [start_web() for _ in range(self._settings.web_processes)]
         spare.fill()
         rotate_regularly(self._settings.audit_log_path)
-        pruning = asyncio.gather(workspaces.prune_regularly(), uploads.prune_regularly())
+        loop = asyncio.get_running_loop()
+        pruning = [loop.create_task(each.prune_regularly()) for each in (workspaces, uploads)]
         came_up = await self._started(web)
         if came_up:
             await self._stop.wait()
-        pruning.cancel()
+        for task in pruning:
+            task.cancel()
         journal.give_up_after(self._settings.drain_s)
         api.stopping = True
         changed.fire()

@@ -1,4 +1,4 @@
-"""Removes uploads: on request, or when nobody has used them for long."""
+"""Removes uploads: on request, or when they have been unused for long."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class UploadRetention:
         self._uploads = Uploads(settings.uploads_path)
 
     def begin(self) -> None:
-        """Before web processes start: removes what killed ones have left behind. Raises `OSError`."""
-        self._uploads.folder.mkdir(mode=0o700, exist_ok=True)
-        self._uploads.clean_up()
+        """Before web processes start: removes what killed ones have left."""
+        with contextlib.suppress(OSError):  # a full disk does not keep the server from starting
+            self._uploads.clean_up()
         for folder in (self._settings.data_path / "workspaces").glob("*/incoming"):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -43,7 +43,7 @@ class Record(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def read_record(folder: Path) -> Record | None:
-    """The record in an upload's folder, or None if there is none that can be read."""
+    """The record in an upload's folder, or None if it is missing or can't be read."""
     try:
         return msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
     except (OSError, msgspec.MsgspecError):

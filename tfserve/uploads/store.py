@@ -114,7 +114,7 @@ class Upload:
         self.clear()
 
     def clear(self) -> None:
-        """Removes what is only needed while it is received, and what an earlier attempt has left behind."""
+        """Removes what is only needed while it is received, and what an earlier attempt has left."""
         for each in (self.received, self.unpacking):
             shutil.rmtree(each, ignore_errors=True)
 
@@ -149,19 +149,25 @@ class Upload:
             yield
 
     def path(self, inside: str) -> Path:
-        """A file or folder of a complete upload. Raises `UploadIncomplete`, `Invalid`, `NotFound`."""
+        """A file or folder of a complete upload: by its path in the archive, or in the only folder of the archive.
+
+        Raises `UploadIncomplete`, `Invalid`, `NotFound`.
+        """
         if self.record.state is not UploadState.COMPLETE:
             reason = self.record.reason or f"it has {self.offset} of {self.record.size} bytes."
             raise UploadIncomplete(id=self.record.id, reason=reason)
         self.touch()
-        name = inside.strip("/") or self.record.top or "."
+        names = (
+            [inside.strip("/"), f"{self.record.top}/{inside}".strip("/")] if inside.strip("/") else [self.record.top]
+        )
         try:
-            found = paths.resolve(name, start=self.content, roots=[self.content])
+            found = [paths.resolve(name or ".", start=self.content, roots=[self.content]) for name in names]
         except PathRefused:
             raise Invalid(f"{inside[:200]!r} leads outside upload {self.record.id}.", field="path") from None
-        if not found.exists():
-            raise NotFound(f"Upload {self.record.id} has no file or folder {inside[:200]!r}.")
-        return found
+        for path in found:
+            if path.exists() or _is_prefix(path):
+                return path
+        raise NotFound(f"Upload {self.record.id} has no file or folder {inside[:200]!r}.")
 
 
 class Uploads:
@@ -196,6 +202,7 @@ class Uploads:
         record = msgspec.convert(
             {"id": secrets.token_hex(16), "owner": owner, "name": name, "created_at": time.time(), **fields}, Record
         )
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         check_disk(self.folder, record.size or 0)
         folder = self.folder / record.id
         folder.mkdir(mode=0o700)
@@ -218,7 +225,7 @@ class Uploads:
             raise QuotaReached(limit=limit, used=used)
 
     def clean_up(self) -> None:
-        """Removes what processes that were killed have left behind. Uploads that can be resumed stay."""
+        """Removes what processes that were killed have left. Uploads that can be resumed stay."""
         for folder in self._folders():
             record = read_record(folder)
             upload = None if record is None else Upload(folder, record)
@@ -267,6 +274,11 @@ def check_disk(folder: Path, size: int = 0) -> None:
     free = found.f_bavail * found.f_frsize
     if free - size < RESERVE_BYTES:
         raise DiskReserved(free=free, reserve=RESERVE_BYTES)
+
+
+def _is_prefix(path: Path) -> bool:
+    """Whether there are files such as `path.index`: a TF1 checkpoint is named by what its files have in common."""
+    return path.parent.is_dir() and any(each.name.startswith(f"{path.name}.") for each in path.parent.iterdir())
 
 
 def _top(content: Path) -> str:

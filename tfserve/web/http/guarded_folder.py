@@ -47,7 +47,7 @@ class GuardedFolder:
 
     @contextmanager
     def opened(self, path: str) -> Iterator[int]:
-        """A descriptor of a file or folder that only stands for it: it can't be read, and opening it has no effect."""
+        """A descriptor that only identifies a file or folder: it can't be read, and opening it has no effect."""
         with _explained(path):
             descriptor = os.open(self._root.joinpath(*_parts(path)), os.O_PATH)
             try:

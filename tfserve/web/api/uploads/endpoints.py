@@ -1,4 +1,4 @@
-"""The endpoints for uploads: create one at once or in pieces, ask for its progress, list and delete."""
+"""The endpoints for uploads: create one at once or in pieces, read its progress, list and delete."""
 
 from __future__ import annotations
 

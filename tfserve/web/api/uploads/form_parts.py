@@ -59,7 +59,6 @@ class _Events:
         self.is_complete = False
         self._events: list[Event] = []
         self._parts = 0
-        self._header_bytes = 0
         self._field = b""
         self._value = b""
         self._disposition = b""
@@ -82,22 +81,15 @@ class _Events:
 
     def _begin(self) -> None:
         self._parts += 1
-        self._header_bytes = 0
         self._disposition = b""
         if self._parts > MAX_PARTS:
             raise Invalid(f"Invalid form data: more than {MAX_PARTS} parts. Send an archive instead.")
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._field += self._part_of_header(data[start:end])
+        self._field = _short(self._field + data[start:end])
 
     def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += self._part_of_header(data[start:end])
-
-    def _part_of_header(self, data: bytes) -> bytes:
-        self._header_bytes += len(data)
-        if self._header_bytes > MAX_HEADER_BYTES:
-            raise Invalid(f"Invalid form data: the headers of a part have more than {MAX_HEADER_BYTES} bytes.")
-        return data
+        self._value = _short(self._value + data[start:end])
 
     def _header_end(self) -> None:
         if self._field.lower() == b"content-disposition":
@@ -112,3 +104,9 @@ class _Events:
 
     def _end(self) -> None:
         self.is_complete = True
+
+
+def _short(header: bytes) -> bytes:
+    if len(header) > MAX_HEADER_BYTES:  # newer versions of the parser check it themselves
+        raise Invalid(f"Invalid form data: Maximum header size exceeded ({MAX_HEADER_BYTES} bytes).")
+    return header
