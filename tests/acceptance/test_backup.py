@@ -112,9 +112,8 @@ def test_a_backup_of_a_server_on_postgresql(
     server = start("--no-warm-spare", TFSERVE_DATABASE_URL=postgresql.url)
     prepare(server, tmp_path / "model.echo")
     known = ids(server)
-    saved = tfserve(
-        "backup", tmp_path / "saved.tar", "--data-dir", server.data_dir, TFSERVE_DATABASE_URL=postgresql.url
-    )
+    file, url = tmp_path / "saved.tar", postgresql.url
+    saved = tfserve("backup", file, "--data-dir", server.data_dir, TFSERVE_DATABASE_URL=url)
     assert saved.returncode == 0, saved.stderr
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE other")
