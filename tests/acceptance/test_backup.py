@@ -103,6 +103,12 @@ def test_a_backup_while_jobs_are_submitted(start: Callable[..., Server], tmp_pat
     check_restored(again)
 
 
+def test_no_server_starts_in_a_folder_whose_restore_was_interrupted(tmp_path: Path) -> None:
+    (tmp_path / ".restoring").mkdir()
+    refused = tfserve("serve", "127.0.0.1:0", "--data-dir", tmp_path)
+    assert (refused.returncode, "was interrupted. Empty the folder" in refused.stderr) == (1, True), refused.stderr
+
+
 @pytest.mark.slow
 def test_a_backup_of_a_server_on_postgresql(
     start: Callable[..., Server], postgresql: PostgreSQL, tmp_path: Path

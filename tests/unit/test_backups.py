@@ -277,5 +277,35 @@ def test_a_sparse_file_does_not_expand(archive: Path, tmp_path: Path) -> None:
         extract(tmp_path / "bad.tar", tmp_path / "into")
 
 
+def header(kind: bytes, size: int) -> bytes:
+    """A header with a size that tarfile itself would not write."""
+    raw = bytearray(tarfile.TarInfo("data/evil").tobuf(tarfile.GNU_FORMAT))
+    raw[156:157] = kind
+    raw[124:136] = (
+        b"\xff" * 4 + size.to_bytes(8, "big", signed=True) if size < 0 else b"\x80" + size.to_bytes(11, "big")
+    )
+    raw[148:156] = b" " * 8
+    raw[148:156] = b"%06o\0 " % sum(raw)
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("size", [-1, -1024, -(2**40), 2**62])
+def test_a_header_with_an_impossible_size_is_refused(archive: Path, kind: bytes, size: int, tmp_path: Path) -> None:
+    """A negative size would make some versions of tarfile read the same header again, without an end."""
+    first = archive.read_bytes()[:1024]
+    (tmp_path / "bad.tar").write_bytes(first + header(kind, size) + bytes(2048))
+    (tmp_path / "into").mkdir()
+    with pytest.raises(BackupUnusable):
+        extract(tmp_path / "bad.tar", tmp_path / "into")
+
+
+def test_endless_headers_are_refused(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.tar").write_bytes(archive.read_bytes()[:1024] + header(tarfile.XHDTYPE, 0) * 5000 + bytes(1024))
+    (tmp_path / "into").mkdir()
+    with pytest.raises(BackupUnusable):
+        extract(tmp_path / "bad.tar", tmp_path / "into")
+
+
 def test_names_of_the_server_are_excluded() -> None:
     assert {copies.FILE, f"{copies.FILE}-wal", "server.lock", "processes", RESTORING} <= EXCLUDED
