@@ -17,6 +17,6 @@ WORKDIR /home/tfserve
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/v2/health/live', timeout=4)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as r; tls = ssl.create_default_context(); tls.check_hostname = False; tls.verify_mode = ssl.CERT_NONE; scheme = 'https' if os.environ.get('TFSERVE_TLS_CERT') or os.environ.get('TFSERVE_TLS_SELF_SIGNED') else 'http'; r.urlopen(scheme + '://127.0.0.1:8000/v2/health/live', timeout=4, context=tls)"]
 # All addresses of the container; who reaches it is decided by what `--publish` opens on the host.
 CMD ["tfserve", "serve", "0.0.0.0:8000", "--allow-unauthenticated"]

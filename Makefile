@@ -80,6 +80,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.grpc_predictions $(ARGS)
 	$(BIN)/python -m benchmarks.cold_start $(ARGS)
 	$(BIN)/python -m benchmarks.under_update $(ARGS)
+	$(BIN)/python -m benchmarks.tls_cost
 
 bench-training: $(STAMP)
 	$(BIN)/python -m benchmarks.training $(ARGS)

@@ -172,7 +172,7 @@ def extract(path: Path, into: Path) -> tuple[Manifest, Summary]:
     try:
         with tarfile.open(path, "r:") as archive:
             return _Reader(path, archive, into).read()
-    except (tarfile.TarError, EOFError, ValueError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         raise BackupUnusable(file=str(path), problem=f"it is not a complete tar file ({error}).") from error
 
 
@@ -214,7 +214,8 @@ class _Reader:
             raise self._refusal(f"{member.name} is damaged ({error}).") from None
 
     def _content(self, member: tarfile.TarInfo) -> IO[bytes]:
-        content = self._archive.extractfile(member) if member.isreg() and not member.issparse() else None
+        is_plain = member.isreg() and not member.issparse() and member.size >= 0
+        content = self._archive.extractfile(member) if is_plain else None
         if content is None:
             raise self._refusal(f"{member.name!r} is not a regular file or folder.")
         return content

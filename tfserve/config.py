@@ -231,7 +231,7 @@ def _listed(text: str) -> list[str]:
 
 def _origin(text: str) -> str:
     """An origin as browsers send it: in lower case, without the default port. Raises `Invalid`."""
-    parts = urlsplit(text.lower()) if _is_web_address(text) else None
+    parts = urlsplit(text.lower()) if _is_web_address(text) and text.isascii() else None
     if parts is None or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
         raise Invalid(f"allowed_origins must list origins such as https://app.example.com, got {text!r}")
     default = {"http": ":80", "https": ":443"}[parts.scheme]

@@ -24,8 +24,19 @@ CONTENT = {"secret_key": b"key", "workspaces/1/files/a.txt": b"a\n" * 70_000, "w
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
+    return made(tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backup to be changed."""
+    folder = tmp_path_factory.mktemp("archive")
+    assert command.backup(folder / "saved.tar", settings(made(folder / "data"))) == 0
+    return folder / "saved.tar"
+
+
+def made(folder: Path) -> Path:
     """A data folder, also with what a running server has."""
-    folder = tmp_path / "data"
     for name, content in CONTENT.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
@@ -229,9 +240,9 @@ DAMAGED = {
 
 @pytest.mark.parametrize("case", [*HOSTILE, *DAMAGED])
 def test_a_hostile_or_damaged_archive_leaves_nothing(
-    case: str, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    case: str, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = changed(saved, tmp_path / "bad.tar", (HOSTILE | DAMAGED)[case])
+    bad = changed(archive, tmp_path / "bad.tar", (HOSTILE | DAMAGED)[case])
     message = refused(command.restore, bad, tmp_path / "new", capsys)
     assert message.startswith(f"tfserve: The backup {bad} can't be restored: "), message
     assert {path.name for path in (tmp_path / "new").iterdir()} <= {"server.lock"}
@@ -239,8 +250,8 @@ def test_a_hostile_or_damaged_archive_leaves_nothing(
     assert not Path("/evil").exists()
 
 
-def test_other_files_are_refused(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    content = saved.read_bytes()
+def test_other_files_are_refused(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = archive.read_bytes()
     bad = tmp_path / "bad.tar"
     for part in (b"", b"hello", content[: len(content) // 2], content[:512], b"\x1f\x8b" + content):
         bad.write_bytes(part)
@@ -249,20 +260,50 @@ def test_other_files_are_refused(saved: Path, tmp_path: Path, capsys: pytest.Cap
     assert {path.name for path in (tmp_path / "new").iterdir()} <= {"server.lock"}
 
 
-def test_a_sparse_file_does_not_expand(saved: Path, tmp_path: Path) -> None:
+def test_a_sparse_file_does_not_expand(archive: Path, tmp_path: Path) -> None:
     """A small archive could fill the disk."""
     info = tarfile.TarInfo("data/evil")
     info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "data/evil",
                         "GNU.sparse.realsize": str(2**40)}  # fmt: skip
     body = b"1\n0\n0\n".ljust(512, b"\0")
     info.size = len(body)
-    with tarfile.open(saved) as archive, tarfile.open(tmp_path / "bad.tar", "w", format=tarfile.PAX_FORMAT) as bad:
-        first = archive.next()
+    with tarfile.open(archive) as complete, tarfile.open(tmp_path / "bad.tar", "w", format=tarfile.PAX_FORMAT) as bad:
+        first = complete.next()
         assert first is not None
-        bad.addfile(first, archive.extractfile(first))
+        bad.addfile(first, complete.extractfile(first))
         bad.addfile(info, io.BytesIO(body))
     (tmp_path / "into").mkdir()
     with pytest.raises(BackupUnusable, match="is not a regular file"):
+        extract(tmp_path / "bad.tar", tmp_path / "into")
+
+
+def header(kind: bytes, size: int) -> bytes:
+    """A header with a size that tarfile itself would not write."""
+    raw = bytearray(tarfile.TarInfo("data/evil").tobuf(tarfile.GNU_FORMAT))
+    raw[156:157] = kind
+    raw[124:136] = (
+        b"\xff" * 4 + size.to_bytes(8, "big", signed=True) if size < 0 else b"\x80" + size.to_bytes(11, "big")
+    )
+    raw[148:156] = b" " * 8
+    raw[148:156] = b"%06o\0 " % sum(raw)
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("size", [-1, -1024, -(2**40), 2**62])
+def test_a_header_with_an_impossible_size_is_refused(archive: Path, kind: bytes, size: int, tmp_path: Path) -> None:
+    """A negative size would make some versions of tarfile read the same header again, without an end."""
+    first = archive.read_bytes()[:1024]
+    (tmp_path / "bad.tar").write_bytes(first + header(kind, size) + bytes(2048))
+    (tmp_path / "into").mkdir()
+    with pytest.raises(BackupUnusable):
+        extract(tmp_path / "bad.tar", tmp_path / "into")
+
+
+def test_endless_headers_are_refused(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.tar").write_bytes(archive.read_bytes()[:1024] + header(tarfile.XHDTYPE, 0) * 5000 + bytes(1024))
+    (tmp_path / "into").mkdir()
+    with pytest.raises(BackupUnusable):
         extract(tmp_path / "bad.tar", tmp_path / "into")
 
 

@@ -106,7 +106,17 @@ def test_origins_are_compared_as_browsers_write_them(text: str, origins: set[str
 
 
 @pytest.mark.parametrize(
-    "text", ["*", "null", "app.example.com", "https://a.example/path", "ftp://a", "https://u@a", "https://a?x"]
+    "text",
+    [
+        "*",
+        "null",
+        "app.example.com",
+        "https://a.example/path",
+        "ftp://a",
+        "https://u@a",
+        "https://a?x",
+        "https://ä.example",
+    ],
 )
 def test_what_is_not_an_origin_is_refused_at_the_start(text: str) -> None:
     with pytest.raises(Invalid, match="allowed_origins must list origins such as"):

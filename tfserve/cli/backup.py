@@ -56,7 +56,8 @@ def _reported(work: Callable[[], str]) -> int:
     except TFserveError as error:
         print(f"tfserve: {error.message}", file=sys.stderr)
     except OSError as error:
-        print(f"tfserve: {error.strerror}: {error.filename}", file=sys.stderr)
+        where = f": {error.filename}" if error.filename else ""
+        print(f"tfserve: {error.strerror}{where}", file=sys.stderr)
     return 1
 
 
@@ -160,7 +161,10 @@ def _install(file: Path, manifest: Manifest, settings: Settings, move: Callable[
     staging = settings.data_path / backups.RESTORING
     before, now = manifest.data_dir, str(settings.data_path)
     if manifest.database == copies.SQLITE:
-        copies.move_sqlite(staging / backups.DATABASE, before, now)
+        try:
+            copies.move_sqlite(staging / backups.DATABASE, before, now)
+        except sqlite3.Error as error:
+            raise BackupUnusable(file=str(file), problem=f"its database can't be adjusted ({error}).") from error
         move()
         return
     tables = staging / "tables"  # not moved with the files

@@ -107,17 +107,23 @@ def load_postgresql(folder: Path, before: str, now: str) -> str:
     """Fills an empty database. Returns why it can't; empty if it could. Must be called in a transaction."""
     from django.core.management import call_command
     from django.db import connection
+    from django.db.migrations.loader import MigrationLoader
 
     if connection.introspection.table_names():
         return "the PostgreSQL database has tables already. Restore into an empty database."
-    copy = msgspec.json.decode((folder / TABLES).read_bytes(), type=Copy)
+    try:
+        copy = msgspec.json.decode((folder / TABLES).read_bytes(), type=Copy)
+    except (FileNotFoundError, msgspec.MsgspecError) as error:
+        return f"{TABLES} is damaged ({error})."
+    if unknown := set(copy.migrations.items()) - set(MigrationLoader(None).disk_migrations):
+        return f"it was made by a newer TFserve (its tables are at {sorted(unknown)[-1][1]}). Install that version."
     for app, migration in copy.migrations.items():
         call_command("migrate", app, migration, verbosity=0, interactive=False)
     with connection.cursor() as cursor:
         made = {table.name: set(table.columns) for table in _tables(cursor)}
         for table in copy.tables:
             if made.get(table.name) != set(table.columns):
-                return f"its table {table.name} is not one of TFserve {'of this version' if table.name in made else ''}"
+                return f"its table {table.name!r} has other columns than expected, or is not one of TFserve."
         cursor.execute(f"TRUNCATE {', '.join(map(_quoted, made))} RESTART IDENTITY")
         for table in copy.tables:
             _fill(cursor, table, folder / table.name)
