@@ -107,6 +107,7 @@ class Supervised:
 
     def __init__(self, settings: Settings, database: Any, **workshop_fields: Any) -> None:
         from tfserve.supervisor.api import Api
+        from tfserve.supervisor.declared.declared_models import DeclaredModels
         from tfserve.supervisor.events import Revision
         from tfserve.supervisor.jobs.journal import Journal
         from tfserve.supervisor.jobs.training_queue import TrainingQueue
@@ -125,7 +126,14 @@ class Supervised:
         self.workspaces = Workspaces(settings, announcements=self.announcements, **shared)
         self.trainings = TrainingQueue(settings, deploy=self._deploy, **shared)
         metrics = MetricsReader(announcements=self.announcements, workspaces=self.workspaces, trainings=self.trainings)
-        self.api = Api(settings, workspaces=self.workspaces, trainings=self.trainings, metrics=metrics, **shared)
+        self.declared = DeclaredModels(
+            settings, workspaces=self.workspaces, journal=self.journal, announcements=self.announcements,
+            changed=self.changed, run_job=lambda workspace, request: self.api.run_job(workspace, request),
+        )  # fmt: skip
+        self.api = Api(
+            settings, workspaces=self.workspaces, trainings=self.trainings, metrics=metrics, declared=self.declared,
+            **shared,
+        )  # fmt: skip
         self.web: Web
         self.webs: list[Web] = []
 
