@@ -158,7 +158,7 @@ def test_a_watched_folder(declare: Callable[[str], Declared], tmp_path: Path) ->
     declared.until(declared.serve("prices", 4))
     assert "prices" not in declared.problems()["models"]
 
-    # Without the newest, the next one serves; without any, the last one goes on.
+    # Without the newest, the next one serves; without any, the last one keeps serving.
     folder.rename(tmp_path / "away")
     declared.until(declared.serve("prices", 2))
     for number in (1, 2):

@@ -1,6 +1,7 @@
 """The stubs of tensorflow-serving-api, with TensorFlow and with our own messages in the same process.
 
-Argument: address of a server with the model `real` (see make_grpc_models.py) and the echo model `all`.
+Arguments: address of a server with the model `real` (see make_grpc_models.py) and the echo model `all`, and a folder
+with the versions 1 and 2 of an echo model.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
+    model_management_pb2,
     model_service_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -113,7 +115,7 @@ def compare() -> int:
     for module in (tfserving_pb2, tensorflow_pb2):
         file = descriptor_pb2.FileDescriptorProto.FromString(module.DESCRIPTOR.serialized_pb)
         for message in file.message_type:
-            if message.name.startswith("ReloadConfig") or message.name == OURS:
+            if message.name == OURS:
                 continue
             theirs = descriptor_pool.Default().FindMessageTypeByName(f"{file.package}.{message.name}")
             count += _same(message, theirs)
@@ -137,7 +139,37 @@ def _same(ours: Any, theirs: Any) -> int:
     return len(ours.field) + sum(_same(each, inner[each.name]) for each in ours.nested_type)
 
 
+def reload(base: str) -> None:
+    """Declares the numbered versions in the folder `base`, with labels, and asks each; then declares nothing."""
+    request = model_management_pb2.ReloadConfigRequest()
+    config = request.config.model_config_list.config.add(name="numbered", base_path=base, model_platform="tensorflow")
+    config.model_version_policy.specific.versions.extend([1, 2])
+    config.version_labels["stable"], config.version_labels["canary"] = 1, 2
+    assert models.HandleReloadConfigRequest(request, 120).status.error_code == 0
+    assert {label: version_of(label) for label in ("stable", "canary", "")} == {"stable": 1, "canary": 2, "": 2}
+    config.version_labels["stable"] = 2
+    models.HandleReloadConfigRequest(request, 120)
+    assert version_of("stable") == 2
+    config.version_labels["stable"] = 3
+    error = models.HandleReloadConfigRequest.future(request, 120).exception()
+    assert (error.code(), "no version 3" in error.details()) == (grpc.StatusCode.UNAVAILABLE, True), error
+    assert version_of("stable") == 2
+    empty = model_management_pb2.ReloadConfigRequest()
+    empty.config.model_config_list.SetInParent()
+    models.HandleReloadConfigRequest(empty, 120)
+
+
+def version_of(label: str) -> int:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "numbered"
+    if label:
+        request.model_spec.version_label = label
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.ones((1, 3), np.float32)))
+    return int(predictions.Predict(request, 60).model_spec.version.value)
+
+
 predict()
 examples()
 about()
+reload(sys.argv[2])
 print(json.dumps({"fields": compare()}))

@@ -458,7 +458,7 @@ def test_the_status_of_a_model_is_reported(port: Port) -> None:
     code, details = refused(
         lambda: port.ask("HandleReloadConfigRequest", v1.ReloadConfigRequest(), v1.ReloadConfigResponse, STATUS)
     )
-    assert (code, "/deploy/" in details) == (grpc.StatusCode.UNIMPLEMENTED, True)
+    assert (code, "model_config_list" in details) == (grpc.StatusCode.INVALID_ARGUMENT, True)
 
 
 # --- health, reflection, start

@@ -37,8 +37,12 @@ def test_the_stubs_of_tensorflow_serving_work(real_model: Port, clients: Clients
     """With TensorFlow's own messages, which are in the project's environment and not in that of the clients."""
     (found,) = clients.folder.glob("lib/python*/site-packages/tensorflow_serving")
     (tmp_path / "tensorflow_serving").symlink_to(found)
+    base = real_model.server.roots / "numbered"
+    for number in ("1", "2"):
+        (base / number).mkdir(parents=True)
+        echo.write(base / number / "model.echo")
     done = subprocess.run(
-        [sys.executable, PROGRAMS / "grpc_tensorflow_serving.py", real_model.address],
+        [sys.executable, PROGRAMS / "grpc_tensorflow_serving.py", real_model.address, str(base)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)])},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip

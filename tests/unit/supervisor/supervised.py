@@ -108,12 +108,14 @@ class Supervised:
     def __init__(self, settings: Settings, database: Any, **workshop_fields: Any) -> None:
         from tfserve.supervisor.access import Access
         from tfserve.supervisor.api import Api
+        from tfserve.supervisor.declared.declared_models import DeclaredModels
         from tfserve.supervisor.events import Revision
         from tfserve.supervisor.jobs.journal import Journal
         from tfserve.supervisor.jobs.training_queue import TrainingQueue
         from tfserve.supervisor.metrics import MetricsReader
         from tfserve.supervisor.models.announcements import Announcements
         from tfserve.supervisor.processes.worker import Spare, Workshop
+        from tfserve.supervisor.uploads import UploadRetention
         from tfserve.supervisor.workspaces import Workspaces
 
         self.settings = settings
@@ -127,14 +129,15 @@ class Supervised:
         self.trainings = TrainingQueue(settings, deploy=self._deploy, **shared)
         metrics = MetricsReader(announcements=self.announcements, workspaces=self.workspaces, trainings=self.trainings)
         self.access = Access(settings, self.journal)
+        self.declared = DeclaredModels(
+            settings, workspaces=self.workspaces, journal=self.journal, announcements=self.announcements,
+            changed=self.changed, run_job=lambda workspace, request: self.api.run_job(workspace, request),
+        )  # fmt: skip
         self.api = Api(
-            settings,
-            workspaces=self.workspaces,
-            trainings=self.trainings,
-            metrics=metrics,
-            access=self.access,
+            settings, workspaces=self.workspaces, trainings=self.trainings, metrics=metrics, declared=self.declared,
+            access=self.access, uploads=UploadRetention(settings, self.journal),
             **shared,
-        )
+        )  # fmt: skip
         self.web: Web
         self.webs: list[Web] = []
 

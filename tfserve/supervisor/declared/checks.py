@@ -1,4 +1,4 @@
-"""Checks of a declared model that its types can't express, whoever declared it."""
+"""Checks of a declared model that its types can't express, for all sources."""
 
 from __future__ import annotations
 

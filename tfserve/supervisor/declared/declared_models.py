@@ -13,7 +13,7 @@ from tfserve.config import Settings
 from tfserve.db import writes
 from tfserve.db.models import Workspace as Row
 from tfserve.errors import Conflict, Invalid, TFserveError, Unavailable
-from tfserve.ipc.messages import DeclaredModel, DeclaredState, JobRequest, ModelVersion, Outcome
+from tfserve.ipc.messages import DeclaredModel, DeclaredState, JobRequest, ModelVersion, Outcome, Problem
 from tfserve.supervisor.declared.file_events import FileEvents
 from tfserve.supervisor.declared.reconciler import Problems, Reconciler
 from tfserve.supervisor.declared.sources import Sources
@@ -66,7 +66,7 @@ class DeclaredModels:
         self._new_ids = itertools.count(-1, -1)
         #: the folders of the models file (None) and of each model
         self._folders: dict[str | None, set[Path]] = {}
-        self._events = FileEvents(self._on_events)
+        self._events: FileEvents | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -76,7 +76,8 @@ class DeclaredModels:
         self._apply()
 
     async def close(self) -> None:
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
@@ -125,9 +126,12 @@ class DeclaredModels:
         found = {name: sentences(each.problems) for name, each in self._reconcilers.items() if each.problems}
         for name, problem in self._workspace_problems.items():
             found.setdefault(name, []).append(problem)
+        problems = list(self._sources.problems)
+        if self._events is not None and self._events.problem:
+            problems.append(Problem(self._events.problem))
         path = self._sources.path
         return DeclaredState(
-            path=None if path is None else str(path), problems=self._sources.problems, models=found,
+            path=None if path is None else str(path), problems=problems, models=found,
             declared=list(self._sources.models),
         )  # fmt: skip
 
@@ -228,6 +232,7 @@ class DeclaredModels:
     def watch(self, model: str | None, folders: set[Path]) -> None:
         if self._folders.get(model, set()) != folders:
             self._folders[model] = folders
+            self._events = self._events or FileEvents(self._on_events)
             self._events.watch(set().union(*self._folders.values()))
 
     async def _watch_file(self) -> None:

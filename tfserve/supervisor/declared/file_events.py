@@ -47,11 +47,11 @@ class FileEvents:
 
     def watch(self, folders: Iterable[Path]) -> None:
         """Watches exactly these folders. Missing ones are left out."""
-        wanted = set(folders)
-        for folder in set(self._watched) - wanted:
+        chosen = set(folders)
+        for folder in set(self._watched) - chosen:
             self._remove(folder)
         self.problem = ""
-        for folder in wanted:
+        for folder in chosen:
             self._add(folder)
 
     def close(self) -> None:

@@ -147,14 +147,14 @@ class Reconciler:
             return
         await self._label(declared)
         if not self._is_serving:  # first of all the version that most requests need
-            wanted = list(reversed(targets(self.name, declared, selected)))
+            chosen = list(reversed(targets(self.name, declared, selected)))
         else:
-            wanted = targets(self.name, declared, selected)
-        for target in wanted:
+            chosen = targets(self.name, declared, selected)
+        for target in chosen:
             await self._make_true(target, declared)
         await self._label(declared)
-        if wanted and not self.problems:
-            await self._remove_all_but({target.workspace for target in wanted})
+        if chosen and not self.problems:
+            await self._remove_all_but({target.workspace for target in chosen})
 
     async def _find(self, declared: DeclaredModel) -> Found:
         """What there is. The folders are watched first, so that no change goes unnoticed."""

@@ -33,7 +33,7 @@ class DeclaredInFile(Conflict):
 
 
 class Sources:
-    """What is declared at present, whoever declared it."""
+    """What is declared at present, by all sources."""
 
     def __init__(self, settings: Settings, journal: Journal) -> None:
         self.path = Path(settings.models) if settings.models else None

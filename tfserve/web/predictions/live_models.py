@@ -319,8 +319,8 @@ class Models:
         return model
 
     def labelled(self, name: str, label: str) -> Model:
-        """The version with a label. Raises `NoSuchModel`, `NoSuchLabel`."""
-        versions = self.versions(name)
+        """The version with a label. Raises `NoSuchLabel`, also for an unknown model, as TensorFlow Serving does."""
+        versions = self._by_name.get(_normalized(name), [])
         for model in versions:
             if label in model.info.labels:
                 return self.get(name, model.version)

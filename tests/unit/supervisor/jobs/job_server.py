@@ -15,9 +15,11 @@ from tfserve.db.models import Job as JobRow
 from tfserve.ipc.messages import CreateWorkspace, JobRequest, JobStatus, Request, ScriptJob, SubmitJob
 from tfserve.supervisor.access import Access
 from tfserve.supervisor.api import Api
+from tfserve.supervisor.declared.declared_models import DeclaredModels
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.metrics import MetricsReader
 from tfserve.supervisor.models.announcements import Announcements
+from tfserve.supervisor.uploads import UploadRetention
 from tfserve.supervisor.workspaces import Workspaces
 
 R = TypeVar("R")
@@ -38,9 +40,14 @@ class JobServer(Trainer):
         self.workspaces = Workspaces(
             settings, journal=journal, spare=spare, announcements=announcements, changed=self.changed
         )
+        declared = DeclaredModels(
+            settings, workspaces=self.workspaces, journal=journal, announcements=announcements, changed=self.changed,
+            run_job=lambda workspace, request: self.api.run_job(workspace, request),
+        )  # fmt: skip
         self.api = Api(
             settings, workspaces=self.workspaces, trainings=self.trainings, journal=journal, spare=spare,
-            changed=self.changed, access=Access(settings, journal),
+            changed=self.changed, declared=declared, access=Access(settings, journal),
+            uploads=UploadRetention(settings, journal),
             metrics=MetricsReader(announcements=announcements, workspaces=self.workspaces, trainings=self.trainings),
         )  # fmt: skip
 
