@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,6 @@ from pathlib import Path
 from statistics import median
 
 import httpx
-import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -138,7 +138,8 @@ class Run:
         except subprocess.TimeoutExpired:
             self._problems.append("the final stop did not end within a minute")
         self._problems += [f"left over: process {each}" for each in self._server.leftovers()]
-        shared = [path for path in SHM.iterdir() if path.name not in self._shm | _in_use()]
+        new = {path.name for path in SHM.iterdir() if not path.name.startswith("PostgreSQL.")} - self._shm
+        shared = [SHM / name for name in new - (_in_use() if new else set())]
         self._problems += [f"left over: {path}" for path in self._server.temporary.iterdir()]
         sockets = [path for path in self._server.data_dir.rglob("*") if path.is_socket() or path.suffix == ".new"]
         self._problems += [f"left over: {path}" for path in (*sockets, *shared)]
@@ -183,9 +184,9 @@ def spread(seconds: list[float]) -> str:
 
 
 def _in_use() -> set[str]:
-    """Shared memory of processes that run: of PostgreSQL and of other programs on this machine."""
-    names = {path.name for path in SHM.iterdir() if path.name.startswith("PostgreSQL.")}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            names |= {Path(each.path).name for each in process.memory_maps() if each.path.startswith(f"{SHM}/")}
+    """Names of the shared memory that any program on this machine has mapped."""
+    names: set[str] = set()
+    for path in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            names |= set(re.findall(rf"{SHM}/(\S+)", path.read_text(errors="replace")))
     return names

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.acceptance.conftest import models, server, start, workspace
+from tests.acceptance.conftest import digits, models, server, start, workspace
 
-__all__ = ["models", "server", "start", "workspace"]
+__all__ = ["digits", "models", "server", "start", "workspace"]

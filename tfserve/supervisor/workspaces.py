@@ -182,7 +182,7 @@ class Workspaces:
         drain_s = self._settings.drain_s
         await asyncio.gather(*(workspace.dispatcher.close(STOPPED, drain_s) for workspace in self))
         await self._host.close()
-        await asyncio.gather(*(workspace.model.replica_set.close() for workspace in self))
+        await asyncio.gather(*(workspace.model.replica_set.close(server_stops=True) for workspace in self))
         await asyncio.gather(*(workspace.scripts.restart() for workspace in self))
 
     # --- inside

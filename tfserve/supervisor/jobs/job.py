@@ -24,6 +24,10 @@ class Ending:
     failure: Failure
 
 
+class EndedEarly(Exception):
+    """The job was ended from outside before it had a worker."""
+
+
 class RunsAfterRestart(Unavailable):
     """The server is stopping. Job {job} of workspace {name!r} (id {id}) is in the queue and will run after the \
 restart: GET /jobs/{id} shows what became of it."""

@@ -33,7 +33,7 @@ from tfserve.ipc.messages import (
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.dataset_checks import Examinations
 from tfserve.supervisor.jobs.deaths import lost
-from tfserve.supervisor.jobs.job import CANCELLED, STOPPED, Ending, Job
+from tfserve.supervisor.jobs.job import CANCELLED, STOPPED, EndedEarly, Ending, Job
 from tfserve.supervisor.jobs.journal import Journal, NotRecorded
 from tfserve.supervisor.jobs.training_callbacks import Callbacks
 from tfserve.supervisor.jobs.training_journal import TrainingJournal
@@ -162,6 +162,7 @@ class TrainingQueue:
         self._stopping = True
         for run in list(self._running.values()):
             run.job.ending = STOPPED
+            run.stop_waiting()
             if run.worker is not None:
                 await run.worker.stop(grace_s=0.0)
         if self._tasks:
@@ -214,15 +215,20 @@ class TrainingQueue:
     async def _train_and_record(self, run: Run) -> None:
         try:
             answer = await self._train(run)
+        except EndedEarly:
+            await self._ended(run)
         except WorkerDied as death:
-            await self._worker_died(run, death)
+            if run.job.ending is None:
+                await self._after_death(run, f"its worker died: {death}", lost(death))
+            else:
+                await self._ended(run)
         except TFserveError as error:
             await self._finish(run, Outcome.failed(error.to_failure()))
         else:
             await self._trained(run, answer)
 
     async def _train(self, run: Run) -> TrainingEnded:
-        worker = run.worker = await self._spare.take(needs_tensorflow=True)
+        worker = await run.take_worker(self._spare)
         worker.output = run.job.output
         worker.on_progress = partial(self._records.on_progress, run)
         if run.job.ending is not None:
@@ -284,6 +290,7 @@ class TrainingQueue:
             await self._finish(run, run.job.ended_by(ending))
             return
         run.job.ending = run.job.ending or ending
+        run.stop_waiting()
         if run.worker is not None:
             run.worker.notify(Interrupt(job=run.job.number, workspace=""))
             kill = asyncio.get_running_loop().call_later(
@@ -292,14 +299,12 @@ class TrainingQueue:
             run.job.ended.add_done_callback(lambda _: kill.cancel())
         await asyncio.shield(run.job.ended)
 
-    async def _worker_died(self, run: Run, death: WorkerDied) -> None:
-        ending = run.job.ending
-        if ending is STOPPED:
+    async def _ended(self, run: Run) -> None:
+        """Records that the run was ended from outside."""
+        if run.job.ending is STOPPED:
             await self._put_aside(run)
-        elif ending is not None:
-            await self._finish(run, run.job.ended_by(ending))
-        else:
-            await self._after_death(run, f"its worker died: {death}", lost(death))
+        elif run.job.ending is not None:
+            await self._finish(run, run.job.ended_by(run.job.ending))
 
     async def _put_aside(self, run: Run) -> None:
         """For the next start of the server. Does not count as an attempt."""

@@ -11,9 +11,9 @@ from tfserve.db.models import TrainingTask as Row
 from tfserve.db.reads import TASK_OUTPUT
 from tfserve.errors import Conflict, Overloaded
 from tfserve.ipc.messages import ProjectExamined, StartTraining, TrainJob
-from tfserve.supervisor.jobs.job import Job
+from tfserve.supervisor.jobs.job import EndedEarly, Job
 from tfserve.supervisor.processes.output import JobOutput
-from tfserve.supervisor.processes.worker import Worker
+from tfserve.supervisor.processes.worker import Spare, Worker
 
 MAX_SKIPPED_SHOWN = 200
 
@@ -40,10 +40,30 @@ class Run:
     parameters: dict[str, Any]
     deploy_to: str | None
     job: Job
+    #: while it waits for a worker, which may take as long as TensorFlow takes to load
+    taking: asyncio.Task[Worker] | None = None
     worker: Worker | None = None
     #: the next progress to write, while the last one is being written
     unsaved: dict[str, Any] | None = None
     saving: asyncio.Task[None] | None = None
+
+    async def take_worker(self, spare: Spare) -> Worker:
+        """A worker with TensorFlow. Raises `EndedEarly` if the run is ended in the meantime."""
+        self.taking = asyncio.get_running_loop().create_task(spare.take(needs_tensorflow=True))
+        try:
+            self.worker = await self.taking
+        except asyncio.CancelledError:
+            if self.job.ending is None:
+                raise
+            raise EndedEarly from None
+        finally:
+            self.taking = None
+        return self.worker
+
+    def stop_waiting(self) -> None:
+        """Ends the wait for a worker, if it waits for one."""
+        if self.taking is not None:
+            self.taking.cancel()
 
 
 def run_of(row: Row, folder: Path, max_output_bytes: int) -> Run:

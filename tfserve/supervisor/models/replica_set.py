@@ -15,7 +15,7 @@ from tfserve.config import Settings
 from tfserve.db import writes
 from tfserve.db.models import Deployment as Row
 from tfserve.errors import NotFound, TFserveError, Unavailable, Unsupported
-from tfserve.ipc.messages import ReadSamples
+from tfserve.ipc.messages import ModelVersion, ReadSamples
 from tfserve.models.runtime_reports import Report
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.deaths import last_death
@@ -31,6 +31,7 @@ from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied
 
 log = logging.getLogger(__name__)
 
+STOPPING = "the server is stopping, or the workspace is ending"
 SAMPLES_S = 0.5
 """Maximum time to wait for the samples of a busy worker."""
 PREPARED_S = 30.0
@@ -54,6 +55,8 @@ class ReplicaSet:
         self.computing_lock = asyncio.Lock()
         #: former versions that still have requests, the newest first
         self._draining: list[Deployment] = []
+        #: the version that is refused with 503 while the server stops or the workspace ends
+        self._stopped: ModelVersion | None = None
         #: held while the set of serving processes changes; never while one loads or drains
         self._changing = asyncio.Lock()
         self._name = name
@@ -116,19 +119,16 @@ class ReplicaSet:
         self._changed.fire()
         return freed
 
-    async def close(self) -> None:
+    async def close(self, *, server_stops: bool = False) -> None:
         """Ends the processes. The deployment stays recorded, so that the next start loads it again."""
         async with self._changing:
             active, self.active = self.active, None
             await self._stop_tasks()
             if active is not None:
                 self._begin_draining(active)
-                reason = "the server is stopping, or the workspace is ending"
-                gone = msgspec.structs.replace(
-                    active.announcement(), state="failed", addresses=[], full_addresses=[], reason=reason
-                )
-                others = [each.announcement() for each in self._draining if each is not active]
-                await self._announcements.announce(self._name, [gone, *others])
+                ended = {"state": "failed", "addresses": [], "full_addresses": [], "reason": STOPPING}
+                self._stopped = msgspec.structs.replace(active.announcement(), **ended)
+                await self.announce()
                 self.in_background(self._end(active))
         if self._background:
             _, late = await asyncio.wait(self._background, timeout=self._settings.drain_s)
@@ -138,12 +138,14 @@ class ReplicaSet:
                 await asyncio.wait(late)
         await asyncio.gather(*(replica.stop() for each in self._draining for replica in each.everything))
         self._draining.clear()
+        self._stopped = self._stopped if server_stops else None
         await self.announce()
 
     async def announce(self) -> None:
         """Sends web processes the versions that serve and drain; returns when they have taken them over."""
         deployments = [*([self.active] if self.active is not None else []), *self._draining]
-        await self._announcements.announce(self._name, [each.announcement() for each in deployments])
+        versions = [each.announcement() for each in deployments if not self._stopped or self._stopped.id != each.id]
+        await self._announcements.announce(self._name, [*([self._stopped] if self._stopped else []), *versions])
 
     def _begin_draining(self, deployment: Deployment) -> None:
         deployment.state = Row.State.DRAINING
