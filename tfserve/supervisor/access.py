@@ -7,9 +7,9 @@ import hmac
 import logging
 import secrets as random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tfserve.access import secrets
 from tfserve.access.local_token import LOCAL, LOCAL_ID, write
@@ -21,7 +21,10 @@ from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import (
     AccessChanged,
     AccessRules,
+    CreatePasswordLink,
     CreateToken,
+    ListTokens,
+    Message,
     NewToken,
     RevokeToken,
     RotateToken,
@@ -75,19 +78,32 @@ class Access:
         line.lost.add_done_callback(lambda _: self._lines.discard(line))
         return self._rules
 
-    async def create(self, request: CreateToken) -> NewToken:
+    @property
+    def handlers(self) -> Mapping[type[Message], Callable[[Any], Awaitable[Any]]]:
+        """The handlers of web's requests."""
+        return {
+            CreateToken: self._create,
+            RotateToken: self._rotate,
+            RevokeToken: self._revoke,
+            ListTokens: self._list,
+            TokensUsed: self._note_use,
+            CreatePasswordLink: self._create_link,
+            SetPassword: self._set_password,
+        }
+
+    async def _create(self, request: CreateToken) -> NewToken:
         return await self._change(partial(tokens.create, request))
 
-    async def rotate(self, request: RotateToken) -> NewToken:
+    async def _rotate(self, request: RotateToken) -> NewToken:
         return await self._change(partial(tokens.rotate, request.name, request.grace_s))
 
-    async def revoke(self, request: RevokeToken) -> TokenInfo:
+    async def _revoke(self, request: RevokeToken) -> TokenInfo:
         return await self._change(partial(tokens.revoke, request.name))
 
-    async def listing(self) -> list[TokenInfo]:
+    async def _list(self, _: ListTokens) -> list[TokenInfo]:
         return await self._journal.change(tokens.listing)
 
-    async def note_use(self, request: TokensUsed) -> None:
+    async def _note_use(self, request: TokensUsed) -> None:
         known = {id_: used for id_, used in request.used.items() if id_ != LOCAL_ID}
         if known:
             await self._journal.change(partial(tokens.note_use, known))
@@ -106,7 +122,10 @@ class Access:
         self._link = code, time.monotonic() + LINK_S
         return PASSWORD_PAGE + code
 
-    async def set_password(self, request: SetPassword) -> str:
+    async def _create_link(self, _: CreatePasswordLink) -> str:
+        return self.new_link()
+
+    async def _set_password(self, request: SetPassword) -> str:
         """Raises `LinkInvalid`."""
         link, self._link = self._link, None
         if link is None or time.monotonic() > link[1] or not hmac.compare_digest(link[0], request.code):

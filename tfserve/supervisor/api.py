@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,8 +18,6 @@ from tfserve.errors import Invalid, Overloaded, QueueFull, Stopping, Unavailable
 from tfserve.ipc.messages import (
     CancelJob,
     CancelTask,
-    CreatePasswordLink,
-    CreateToken,
     CreateWorkspace,
     DeclaredState,
     DeleteUpload,
@@ -36,32 +34,24 @@ from tfserve.ipc.messages import (
     JobRequest,
     JobStatus,
     KeepFeedback,
-    ListTokens,
     ListWorkspaces,
     Message,
     Metrics,
-    NewToken,
     Outcome,
     ReloadModels,
     Request,
     RestartWorkspace,
     ResumeTask,
     RetryDeclared,
-    RevokeToken,
-    RotateToken,
     ScaleModel,
-    SetPassword,
     SetService,
     StartTraining,
     SubmitJob,
-    TokenInfo,
-    TokensUsed,
     Variables,
     WaitChange,
     WaitOutput,
     WakeModel,
 )
-from tfserve.supervisor.access import Access
 from tfserve.supervisor.declared.declared_models import DeclaredModels
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.job import Job
@@ -93,7 +83,7 @@ def handles(request: type[Request[R]]) -> Callable[[Callable[[Api, Any], Awaitab
 
 
 class Api:
-    """Handles the requests of the web processes."""
+    """Handles the requests of the web processes. `handlers` are those of other parts."""
 
     def __init__(
         self,
@@ -106,7 +96,7 @@ class Api:
         journal: Journal,
         spare: Spare,
         changed: Revision,
-        access: Access,
+        handlers: Mapping[type[Message], Callable[[Any], Awaitable[Any]]],
         declared: DeclaredModels,
     ) -> None:
         self.stopping = False
@@ -115,7 +105,7 @@ class Api:
         self._journal = journal
         self._spare = spare
         self._changed = changed
-        self._access = access
+        self._handlers = handlers
         self._trainings = trainings
         self._uploads = uploads
         self._metrics = metrics
@@ -125,6 +115,8 @@ class Api:
 
     async def handle(self, message: Message) -> Any:
         """The response to a request."""
+        if (own := self._handlers.get(type(message))) is not None:
+            return await own(message)
         handler = _HANDLERS.get(type(message))
         if handler is None:
             raise Unsupported(f"the supervisor does not handle {type(message).__name__}")
@@ -174,36 +166,6 @@ class Api:
             self._refuse_when_stopping()
             await self._changed.wait(request.wait_s)
         return self._changed.number
-
-    # --- access control
-
-    @handles(CreateToken)
-    async def _create_token(self, request: CreateToken) -> NewToken:
-        return await self._access.create(request)
-
-    @handles(RotateToken)
-    async def _rotate_token(self, request: RotateToken) -> NewToken:
-        return await self._access.rotate(request)
-
-    @handles(RevokeToken)
-    async def _revoke_token(self, request: RevokeToken) -> TokenInfo:
-        return await self._access.revoke(request)
-
-    @handles(ListTokens)
-    async def _list_tokens(self, _: ListTokens) -> list[TokenInfo]:
-        return await self._access.listing()
-
-    @handles(TokensUsed)
-    async def _tokens_used(self, request: TokensUsed) -> None:
-        await self._access.note_use(request)
-
-    @handles(CreatePasswordLink)
-    async def _create_password_link(self, _: CreatePasswordLink) -> str:
-        return self._access.new_link()
-
-    @handles(SetPassword)
-    async def _set_password(self, request: SetPassword) -> str:
-        return await self._access.set_password(request)
 
     # --- workspaces
 

@@ -27,8 +27,6 @@ from tfserve.certificates import files_of, server_context
 from tfserve.config import Settings, to_environment
 from tfserve.errors import Forbidden, Overloaded, TFserveError
 from tfserve.ipc.messages import GetAccessRules, GetModels
-from tfserve.supervisor.audit_rotation import rotate_regularly
-from tfserve.supervisor.events import Revision
 from tfserve.supervisor.lock import DataFolderLock
 from tfserve.supervisor.private_files import UMASK, make_private
 from tfserve.supervisor.processes.child import OWNER, Child, Exit, Role, kill_leftovers, owner_of
@@ -37,9 +35,8 @@ from tfserve.supervisor.web_processes import WebProcess, hold, listen
 
 if TYPE_CHECKING:
     from tfserve.db.database import Database
-    from tfserve.supervisor.access import Access
-    from tfserve.supervisor.api import Api
     from tfserve.supervisor.jobs.journal import Journal
+    from tfserve.supervisor.parts import Parts
 
 log = logging.getLogger(__name__)
 
@@ -177,84 +174,29 @@ class Supervisor:
         self._owner = owner
         self._stop = asyncio.Event()
         self._signals = 0
-        self._api: Api | None = None
-        self._access: Access
+        self._parts: Parts | None = None
 
     async def run(self) -> int:
         """Returns the exit code."""
-        # The models can be imported once Django is set up.
-        from tfserve.supervisor.access import Access
-        from tfserve.supervisor.api import Api
-        from tfserve.supervisor.declared.declared_models import DeclaredModels
-        from tfserve.supervisor.jobs.journal import Journal
-        from tfserve.supervisor.jobs.training_queue import TrainingQueue
-        from tfserve.supervisor.metrics import MetricsReader
-        from tfserve.supervisor.models.announcements import Announcements
-        from tfserve.supervisor.processes import limits
-        from tfserve.supervisor.processes.control_groups import ControlGroups
-        from tfserve.supervisor.processes.limits import Limiter
-        from tfserve.supervisor.processes.worker import Spare, Workshop
-        from tfserve.supervisor.uploads import UploadRetention
-        from tfserve.supervisor.workspaces import Workspaces
+        from tfserve.supervisor.parts import Parts  # its models can be imported once Django is set up
 
         self._take_charge()
-        changed = Revision()
-        journal = Journal(self._database)
-        limiter = Limiter(limits.of_server(self._settings), ControlGroups.open())
-        spare = Spare(
-            Workshop(self._settings, self._owner, self._callers_umask, limiter=limiter),
-            is_kept=self._settings.warm_spare,
-            changed=changed,
-        )
-        announcements = Announcements()
-        access = self._access = Access(self._settings, journal)
-        workspaces = Workspaces(
-            self._settings, journal=journal, spare=spare, announcements=announcements, changed=changed,
-            limiter=limiter,
-        )  # fmt: skip
-        trainings = TrainingQueue(
-            self._settings, journal=journal, spare=spare, changed=changed,
-            deploy=lambda workspace, path: api.deploy(workspace, path),
-        )  # fmt: skip
-        uploads = UploadRetention(self._settings, journal)
-        declared = DeclaredModels(
-            self._settings, workspaces=workspaces, journal=journal, announcements=announcements, changed=changed,
-            run_job=lambda workspace, request: api.run_job(workspace, request),
-        )  # fmt: skip
-        api = self._api = Api(
-            self._settings, workspaces=workspaces, trainings=trainings, uploads=uploads, journal=journal, spare=spare,
-            changed=changed, declared=declared,
-            metrics=MetricsReader(announcements=announcements, workspaces=workspaces, trainings=trainings),
-            access=access,
-        )  # fmt: skip
-        await access.begin()
-        await workspaces.bring_all_back()
-        await trainings.bring_all_back()
-        uploads.begin()
-        await declared.start()
+        parts = self._parts = Parts(self._settings, self._database, self._owner, self._callers_umask)
+        await parts.begin()
         start_web = partial(
             WebProcess, self._settings, self._owner,
-            sockets=self._sockets, handle=api.handle,
-            subscriptions={GetModels: announcements.everything, GetAccessRules: access.rules},
+            sockets=self._sockets, handle=parts.api.handle,
+            subscriptions={GetModels: parts.announcements.everything, GetAccessRules: parts.access.rules},
         )  # fmt: skip
         web = [start_web() for _ in range(self._settings.web_processes)]
-        spare.fill()
-        rotate_regularly(self._settings.audit_log_path)
-        loop = asyncio.get_running_loop()
-        pruning = [loop.create_task(each.prune_regularly()) for each in (workspaces, uploads)]
+        parts.work_regularly()
         came_up = await self._started(web)
         if came_up:
             await self._stop.wait()
-        for task in pruning:
-            task.cancel()
-        journal.give_up_after(self._settings.drain_s)
-        api.stopping = True
-        changed.fire()
-        await declared.close()
-        await asyncio.gather(workspaces.close(), trainings.close())
+        await parts.drain()
         await asyncio.gather(*(process.stop() for process in web))
-        await spare.close()
-        await _close(journal)
+        await parts.spare.close()
+        await _close(parts.journal)
         return 0 if came_up or self._signals else 1
 
     def _take_charge(self) -> None:
@@ -291,8 +233,8 @@ class Supervisor:
         if self._signals > 1:
             print("tfserve: stopped immediately", file=sys.stderr, flush=True)
             os._exit(1)  # the guardian ends the rest
-        if self._api is not None:  # nothing is accepted from now on
-            self._api.stopping = True
+        if self._parts is not None:  # nothing is accepted from now on
+            self._parts.api.stopping = True
         self._stop.set()  # before the output, which may have no reader any more
         with contextlib.suppress(OSError):
             print("tfserve: waiting for running jobs to end; a second signal stops immediately", flush=True)
@@ -308,7 +250,7 @@ class Supervisor:
         if (problem := ready.exception()) is not None:
             print(f"tfserve: {problem}; see the log lines above", file=sys.stderr, flush=True)
             return False
-        self._report_ready(await self._access.first_link())
+        self._report_ready(await self._parts.access.first_link() if self._parts else None)
         return True
 
     def _report_ready(self, password_link: str | None) -> None:

@@ -135,7 +135,7 @@ class Supervised:
         )  # fmt: skip
         self.api = Api(
             settings, workspaces=self.workspaces, trainings=self.trainings, metrics=metrics, declared=self.declared,
-            access=self.access, uploads=UploadRetention(settings, self.journal),
+            handlers=self.access.handlers, uploads=UploadRetention(settings, self.journal),
             **shared,
         )  # fmt: skip
         self.web: Web

@@ -46,7 +46,7 @@ class JobServer(Trainer):
         )  # fmt: skip
         self.api = Api(
             settings, workspaces=self.workspaces, trainings=self.trainings, journal=journal, spare=spare,
-            changed=self.changed, declared=declared, access=Access(settings, journal),
+            changed=self.changed, declared=declared, handlers=Access(settings, journal).handlers,
             uploads=UploadRetention(settings, journal),
             metrics=MetricsReader(announcements=announcements, workspaces=self.workspaces, trainings=self.trainings),
         )  # fmt: skip

@@ -1,0 +1,85 @@
+"""The parts of a running supervisor, put together, and their order at the start and at the end."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tfserve.config import Settings
+from tfserve.db.database import Database
+from tfserve.supervisor.access import Access
+from tfserve.supervisor.api import Api
+from tfserve.supervisor.audit_rotation import rotate_regularly
+from tfserve.supervisor.declared.declared_models import DeclaredModels
+from tfserve.supervisor.events import Revision
+from tfserve.supervisor.jobs.journal import Journal
+from tfserve.supervisor.jobs.training_queue import TrainingQueue
+from tfserve.supervisor.metrics import MetricsReader
+from tfserve.supervisor.models.announcements import Announcements
+from tfserve.supervisor.processes import limits
+from tfserve.supervisor.processes.control_groups import ControlGroups
+from tfserve.supervisor.processes.limits import Limiter
+from tfserve.supervisor.processes.worker import Spare, Workshop
+from tfserve.supervisor.uploads import UploadRetention
+from tfserve.supervisor.workspaces import Workspaces
+
+
+class Parts:
+    """Everything except the web processes. Importing this module needs Django to be set up."""
+
+    def __init__(self, settings: Settings, database: Database, owner: str, callers_umask: int) -> None:
+        self._settings = settings
+        self.changed = Revision()
+        self.journal = Journal(database)
+        self.announcements = Announcements()
+        self.access = Access(settings, self.journal)
+        self._uploads = UploadRetention(settings, self.journal)
+        limiter = Limiter(limits.of_server(settings), ControlGroups.open())
+        workshop = Workshop(settings, owner, callers_umask, limiter=limiter)
+        self.spare = Spare(workshop, is_kept=settings.warm_spare, changed=self.changed)
+        self._workspaces = Workspaces(
+            settings, journal=self.journal, spare=self.spare, announcements=self.announcements, changed=self.changed,
+            limiter=limiter,
+        )  # fmt: skip
+        self._trainings = TrainingQueue(
+            settings, journal=self.journal, spare=self.spare, changed=self.changed,
+            deploy=lambda workspace, path: self.api.deploy(workspace, path),
+        )  # fmt: skip
+        self._declared = DeclaredModels(
+            settings, workspaces=self._workspaces, journal=self.journal, announcements=self.announcements,
+            changed=self.changed, run_job=lambda workspace, request: self.api.run_job(workspace, request),
+        )  # fmt: skip
+        metrics = MetricsReader(
+            announcements=self.announcements, workspaces=self._workspaces, trainings=self._trainings
+        )
+        self.api = Api(
+            settings, workspaces=self._workspaces, trainings=self._trainings, uploads=self._uploads,
+            journal=self.journal, spare=self.spare, changed=self.changed, declared=self._declared, metrics=metrics,
+            handlers=self.access.handlers,
+        )  # fmt: skip
+        self._pruning: list[asyncio.Task[None]] = []
+
+    async def begin(self) -> None:
+        """Restores what the database has, before web processes start. Raises `TFserveError`, `OSError`."""
+        await self.access.begin()
+        await self._workspaces.bring_all_back()
+        await self._trainings.bring_all_back()
+        self._uploads.begin()
+        await self._declared.start()
+
+    def work_regularly(self) -> None:
+        """What no request waits for: fills the spare, prunes, rotates."""
+        self.spare.fill()
+        rotate_regularly(self._settings.audit_log_path)
+        loop = asyncio.get_running_loop()
+        regular = (self._workspaces, self._uploads)
+        self._pruning = [loop.create_task(each.prune_regularly()) for each in regular]
+
+    async def drain(self) -> None:
+        """Accepts nothing from now on. Returns when running jobs have ended, or after the grace period for them."""
+        for task in self._pruning:
+            task.cancel()
+        self.journal.give_up_after(self._settings.drain_s)
+        self.api.stopping = True
+        self.changed.fire()
+        await self._declared.close()
+        await asyncio.gather(self._workspaces.close(), self._trainings.close())
