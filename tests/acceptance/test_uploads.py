@@ -286,6 +286,20 @@ def test_a_script_runs_from_an_upload(server: Server) -> None:
     assert "Send type 0" in server.refused("/push_job/", name=name, job=script["path"], type=1)[1]
 
 
+def test_an_upload_is_kept_while_a_job_runs_from_it(server: Server, tmp_path: Path) -> None:
+    name, gate = used_workspace(server), tmp_path / "gate"
+    os.mkfifo(gate)
+    script = send(server, "job.py", f"open({str(gate)!r}).read()".encode())
+    running = server.call("/push_job/", name=name, job=script["path"], timeout=0)
+    queued = server.call("/push_job/", name=name, job=script["path"], timeout=0)
+    status, sentence = problem(server.http.delete(f"/upload/{script['id']}"))
+    assert (status, f"of workspace {name!r}" in sentence) == (409, True)
+    assert server.call("/cancel_job/", name=name, job=queued["job"])["cancelled"] is True
+    gate.write_text("")
+    assert server.wait(name, running["job"])["state"] == "succeeded"
+    assert result(server.http.delete(f"/upload/{script['id']}")) is True
+
+
 def test_the_python_client_uploads_files_and_folders(server: Server, tmp_path: Path) -> None:
     name, folder = used_workspace(server), tmp_path / "code"
     (folder / "package").mkdir(parents=True)
