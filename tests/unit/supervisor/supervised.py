@@ -113,6 +113,7 @@ class Supervised:
         from tfserve.supervisor.metrics import MetricsReader
         from tfserve.supervisor.models.announcements import Announcements
         from tfserve.supervisor.processes.worker import Spare, Workshop
+        from tfserve.supervisor.uploads import UploadRetention
         from tfserve.supervisor.workspaces import Workspaces
 
         self.settings = settings
@@ -125,7 +126,10 @@ class Supervised:
         self.workspaces = Workspaces(settings, announcements=self.announcements, **shared)
         self.trainings = TrainingQueue(settings, deploy=self._deploy, **shared)
         metrics = MetricsReader(announcements=self.announcements, workspaces=self.workspaces, trainings=self.trainings)
-        self.api = Api(settings, workspaces=self.workspaces, trainings=self.trainings, metrics=metrics, **shared)
+        self.api = Api(
+            settings, workspaces=self.workspaces, trainings=self.trainings, metrics=metrics,
+            uploads=UploadRetention(settings, self.journal), **shared,
+        )  # fmt: skip
         self.web: Web
         self.webs: list[Web] = []
 

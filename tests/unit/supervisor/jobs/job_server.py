@@ -17,6 +17,7 @@ from tfserve.supervisor.api import Api
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.metrics import MetricsReader
 from tfserve.supervisor.models.announcements import Announcements
+from tfserve.supervisor.uploads import UploadRetention
 from tfserve.supervisor.workspaces import Workspaces
 
 R = TypeVar("R")
@@ -39,6 +40,7 @@ class JobServer(Trainer):
         )
         self.api = Api(
             settings, workspaces=self.workspaces, trainings=self.trainings, journal=journal, spare=spare,
+            uploads=UploadRetention(settings, journal),
             changed=self.changed,
             metrics=MetricsReader(announcements=announcements, workspaces=self.workspaces, trainings=self.trainings),
         )  # fmt: skip
