@@ -6,20 +6,26 @@ import hashlib
 import io
 import os
 import signal
-import socket
 import tarfile
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from tests.acceptance.conftest import Server
-from tests.protocols import echo
+from tests.acceptance.upload_requests import (
+    append,
+    begin,
+    echo_model,
+    folders,
+    half_sent,
+    problem,
+    result,
+    send,
+    until_offset,
+    zipped,
+)
 from tfserve import client_upload
 from tfserve.client import Client, ServerRefused
 
@@ -39,61 +45,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield running
     running.close()
     assert "Traceback" not in running.log, running.log
-
-
-def echo_model(folder: Path) -> bytes:
-    return echo.write(folder / "m.echo", two=echo.TWO).read_bytes()
-
-
-def result(answer: httpx.Response) -> Any:
-    assert answer.status_code == 200, answer.text
-    return answer.json()["result"]
-
-
-def problem(answer: httpx.Response) -> tuple[int, str]:
-    assert answer.json()["request_result"] is False
-    return answer.status_code, answer.json()["result"]
-
-
-def send(server: Server, name: str, content: bytes, **options: Any) -> Any:
-    return result(server.http.post("/upload/", params={"name": name, **options}, content=content))
-
-
-def begin(server: Server, name: str, size: int, **options: Any) -> str:
-    created = result(server.http.post("/upload/", params={"name": name, "size": size, **options}))
-    assert (created["state"], created["offset"], created["progress"]) == ("receiving", 0, 0)
-    return str(created["id"])
-
-
-def append(server: Server, id_: str, offset: int, content: bytes) -> httpx.Response:
-    return server.http.patch(f"/upload/{id_}", params={"offset": offset}, content=content)
-
-
-def zipped(**files: bytes) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name.replace("__", "/"), content)
-    return file.getvalue()
-
-
-def folders(server: Server) -> set[str]:
-    return {each.name for each in (server.data_dir / "uploads").iterdir()}
-
-
-def half_sent(server: Server, line: str, content: bytes, length: int) -> socket.socket:
-    """A request whose body is not complete yet."""
-    address = urlsplit(server.url)
-    sock = socket.create_connection((address.hostname, address.port), timeout=20)
-    sock.sendall(f"{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode() + content)
-    return sock
-
-
-def until_offset(server: Server, id_: str, offset: int) -> None:
-    """Returns when so many bytes have arrived and no request is writing any more."""
-    while append(server, id_, 10**9, b"x").status_code == 503:
-        pass
-    assert result(server.http.get(f"/upload/{id_}"))["offset"] == offset
 
 
 def test_one_file_whole_as_a_form_and_in_pieces_is_the_same(server: Server) -> None:
@@ -284,6 +235,20 @@ def test_a_script_runs_from_an_upload(server: Server) -> None:
         job = server.call("/push_job/", name=name, job=f"{several['path']}/{path}", timeout=60)
         assert job["variable"]["y"] == value
     assert "Send type 0" in server.refused("/push_job/", name=name, job=script["path"], type=1)[1]
+
+
+def test_an_upload_is_kept_while_a_job_runs_from_it(server: Server, tmp_path: Path) -> None:
+    name, gate = used_workspace(server), tmp_path / "gate"
+    os.mkfifo(gate)
+    script = send(server, "job.py", f"open({str(gate)!r}).read()".encode())
+    running = server.call("/push_job/", name=name, job=script["path"], timeout=0)
+    queued = server.call("/push_job/", name=name, job=script["path"], timeout=0)
+    status, sentence = problem(server.http.delete(f"/upload/{script['id']}"))
+    assert (status, f"of workspace {name!r}" in sentence) == (409, True)
+    assert server.call("/cancel_job/", name=name, job=queued["job"])["cancelled"] is True
+    gate.write_text("")
+    assert server.wait(name, running["job"])["state"] == "succeeded"
+    assert result(server.http.delete(f"/upload/{script['id']}")) is True
 
 
 def test_the_python_client_uploads_files_and_folders(server: Server, tmp_path: Path) -> None:
