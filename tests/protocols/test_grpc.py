@@ -472,7 +472,7 @@ def test_the_list_of_models_is_replaced_with_versions_and_labels(port: Port) -> 
     base = port.server.roots / "listed"
     for number in ("1", "2"):
         (base / number).mkdir(parents=True)
-        echo.write(base / number / "model.echo")
+        echo.write(base / number / "model.echo", {"x": {"dtype": "float32", "shape": [-1, 4]}})
     listed = {"name": "listed", "base_path": str(base), "version_labels": {"stable": 1, "canary": 2}}
     specific = {"specific": {"versions": [1, 2]}}
     assert reload(port, **listed, model_version_policy=specific).status.error_code == 0

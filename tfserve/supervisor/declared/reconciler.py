@@ -288,7 +288,7 @@ class Reconciler:
 def _pending(workspace: Workspace) -> Iterator[Job]:
     """The deployments of the server itself that are queued or running."""
     for job in [*workspace.dispatcher.running, *workspace.dispatcher.waiting]:
-        if job.kind == JobKind.DEPLOY and _request(job).declared:
+        if job.kind == JobKind.DEPLOY and _request(job).declared is True:
             yield job
 
 
