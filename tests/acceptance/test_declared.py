@@ -135,6 +135,7 @@ def test_versions_labels_and_defaults(declare: Callable[[str], Declared], tmp_pa
     declared.until(lambda: "prices@" not in str(declared.server.http.get("/server/").json()))
 
 
+@pytest.mark.slow
 def test_a_watched_folder(declare: Callable[[str], Declared], tmp_path: Path) -> None:
     (tmp_path / "prices").mkdir()
     declared = declare('[models.prices]\npath = "prices"\nversions = "latest"\n')
@@ -204,6 +205,7 @@ def test_a_mistake_in_the_file_leaves_the_last_valid_state_in_force(
     assert declared.predict("two")[0] == 200
 
 
+@pytest.mark.slow
 def test_a_config_map_is_swapped_by_a_link(declare: Callable[[str], Declared], tmp_path: Path) -> None:
     """Kubernetes mounts a folder whose files lead through a link, which it replaces."""
     for name in ("one", "two"):

@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.acceptance.conftest import REPOSITORY
+from tests.protocols import echo
 from tests.protocols.grpc_port import STATUS, V1, V2, VALUES, Port, infer_request, port, predict_request, raw, tensor
 from tests.protocols.grpc_port import real_model as real
 from tfserve.ipc.predictions import split_strings
@@ -459,6 +460,34 @@ def test_the_status_of_a_model_is_reported(port: Port) -> None:
         lambda: port.ask("HandleReloadConfigRequest", v1.ReloadConfigRequest(), v1.ReloadConfigResponse, STATUS)
     )
     assert (code, "model_config_list" in details) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
+def reload(port: Port, **fields: Any) -> v1.ReloadConfigResponse:
+    request = v1.ReloadConfigRequest(config={"model_config_list": {"config": [fields] if fields else []}})
+    answer: v1.ReloadConfigResponse = port.ask("HandleReloadConfigRequest", request, v1.ReloadConfigResponse, STATUS)
+    return answer
+
+
+def test_the_list_of_models_is_replaced_with_versions_and_labels(port: Port) -> None:
+    base = port.server.roots / "listed"
+    for number in ("1", "2"):
+        (base / number).mkdir(parents=True)
+        echo.write(base / number / "model.echo", {"x": {"dtype": "float32", "shape": [-1, 4]}})
+    listed = {"name": "listed", "base_path": str(base), "version_labels": {"stable": 1, "canary": 2}}
+    specific = {"specific": {"versions": [1, 2]}}
+    assert reload(port, **listed, model_version_policy=specific).status.error_code == 0
+    asked = {"stable": 1, "canary": 2}
+    for label, version in asked.items():
+        request = predict_request("listed", x_of(), version_label=label)
+        assert port.ask("Predict", request, v1.PredictResponse).model_spec.version.value == version
+    code, details = refused(lambda: reload(port, **{**listed, "version_labels": {"stable": 3}}))
+    assert (code, "has no version 3" in details) == (grpc.StatusCode.UNAVAILABLE, True)
+    code, details = refused(lambda: reload(port, **{**listed, "base_path": "/etc"}))
+    assert (code, "'listed'" in details) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+    assert port.server.refused("/undeploy/", name="listed")[0] == 409
+    reload(port)
+    code, _ = refused(lambda: port.ask("Predict", predict_request("listed", x_of()), v1.PredictResponse))
+    assert code == grpc.StatusCode.NOT_FOUND
 
 
 # --- health, reflection, start

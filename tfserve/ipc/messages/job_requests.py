@@ -43,8 +43,8 @@ class DeployJob(_JobRequest):
     path: str
     device: str = "/cpu:0"
     options: ModelOptions = ModelOptions()
-    #: whether the server deploys it by itself, because it is declared
-    declared: bool = False
+    #: set if the server deploys it by itself, because it is declared
+    declared: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class UpdateJob(_JobRequest):

@@ -67,6 +67,7 @@ class DeclaredModels:
         #: the folders of the models file (None) and of each model
         self._folders: dict[str | None, set[Path]] = {}
         self._events: FileEvents | None = None
+        self._watch_problem = ""
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -127,8 +128,8 @@ class DeclaredModels:
         for name, problem in self._workspace_problems.items():
             found.setdefault(name, []).append(problem)
         problems = list(self._sources.problems)
-        if self._events is not None and self._events.problem:
-            problems.append(Problem(self._events.problem))
+        if watching := self._watch_problem or (self._events.problem if self._events is not None else ""):
+            problems.append(Problem(watching))
         path = self._sources.path
         return DeclaredState(
             path=None if path is None else str(path), problems=problems, models=found,
@@ -232,7 +233,12 @@ class DeclaredModels:
     def watch(self, model: str | None, folders: set[Path]) -> None:
         if self._folders.get(model, set()) != folders:
             self._folders[model] = folders
-            self._events = self._events or FileEvents(self._on_events)
+            if self._events is None:
+                try:
+                    self._events = FileEvents(self._on_events)
+                except OSError as error:
+                    self._watch_problem = f"changes of files are not noticed: {error.strerror}"
+                    return
             self._events.watch(set().union(*self._folders.values()))
 
     async def _watch_file(self) -> None:

@@ -39,7 +39,7 @@ class FileEvents:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._file = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._file < 0:
-            raise OSError(ctypes.get_errno(), "inotify_init1")
+            raise OSError(ctypes.get_errno(), f"inotify: {os.strerror(ctypes.get_errno())}")
         #: several paths may lead to one folder
         self._paths: dict[int, set[Path]] = {}
         self._watched: dict[Path, int] = {}

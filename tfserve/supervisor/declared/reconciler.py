@@ -112,6 +112,7 @@ class Reconciler:
     async def _examine(self) -> bool:
         """Whether this was the last time."""
         self._awake.clear()
+        is_refused = False
         try:
             await self._withdraw() if self.declared is None else await self._step(self.declared)
             if self.declared is None and not self._awake.is_set():
@@ -120,14 +121,15 @@ class Reconciler:
             self.wake()
         except TFserveError as error:
             self.problems[None] = error.message
-            if error.kind in (Kind.UNAVAILABLE, Kind.OVERLOADED):
+            is_refused = error.kind in (Kind.UNAVAILABLE, Kind.OVERLOADED)
+            if is_refused:
                 self.wake(AGAIN_S)
         except Exception:
             log.exception("the declared model %s could not be examined", self.name)
             self.problems[None] = "Internal server error. See the server's log."
         with suppress(TFserveError):
             await self._host.report(self.name, self.problems)
-        if not self._awake.is_set() and self._timer is None:
+        if not self._awake.is_set() and (is_refused or self._timer is None):
             self.settled.set()
         return False
 
@@ -286,7 +288,7 @@ class Reconciler:
 def _pending(workspace: Workspace) -> Iterator[Job]:
     """The deployments of the server itself that are queued or running."""
     for job in [*workspace.dispatcher.running, *workspace.dispatcher.waiting]:
-        if job.kind == JobKind.DEPLOY and _request(job).declared:
+        if job.kind == JobKind.DEPLOY and _request(job).declared is True:
             yield job
 
 

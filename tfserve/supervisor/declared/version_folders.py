@@ -109,6 +109,7 @@ def folders_above(path: Path) -> set[Path]:
     folders = {path} if path.is_dir() else set()
     for _ in range(MAX_LINKS):
         folders.add(_closest(path.parent))
+        folders.update(_closest(each.parent) for each in path.parents if each.is_symlink())
         if not path.is_symlink():
             break
         path = path.parent / path.readlink()

@@ -120,7 +120,7 @@ class ModelRunner:
             case DeployJob() as deploy:
                 return await self._replace(
                     path=deploy.path, weights=None, device=deploy.device, options=deploy.options,
-                    is_declared=deploy.declared,
+                    is_declared=deploy.declared is True,
                 )  # fmt: skip
             case UpdateJob() as update:
                 return await self._update(update)

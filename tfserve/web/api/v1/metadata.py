@@ -32,7 +32,9 @@ def model_list(models: Iterable[Model]) -> dict[str, Any]:
 
 
 def status(versions: Iterable[Model]) -> dict[str, Any]:
-    return {"model_version_status": [_status(model) for model in versions]}
+    """Each version once, although it may be served twice for a moment."""
+    found = {(model.version, _state(model)): _status(model) for model in versions}
+    return {"model_version_status": list(found.values())}
 
 
 def metadata(model: Model) -> dict[str, Any]:

@@ -49,7 +49,10 @@ async def index(context: Context, *, only_ready: bool) -> list[dict[str, str]]:
     Mistakes in the models file have an entry with its name.
     """
     declared = await context.line.ask(GetDeclared())
-    live = [_entry(model, declared) for model in context.models]
+    # A version may be served twice for a moment.
+    live = list(
+        {(model.name, model.version, model.state): _entry(model, declared) for model in context.models}.values()
+    )
     known = set(context.models.names())
     gone = [_gone(each) for each in await read(reads.last_deployments) if each.workspace.name not in known]
     return [each for each in live + gone + _of_file(declared) if each["state"] == "READY" or not only_ready]
