@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.acceptance.conftest import REPOSITORY, Server
 from tests.acceptance.test_models import deploy
@@ -55,6 +56,7 @@ def slow_tensorflow(folder: Path) -> str:
     return f"{fake.parent}:{REPOSITORY}"
 
 
+@pytest.mark.slow
 def test_a_training_that_waits_for_tensorflow_does_not_hold_up_the_stop(
     start: Start, tmp_path: Path, digits: Path
 ) -> None:
@@ -71,6 +73,7 @@ def test_a_training_that_waits_for_tensorflow_does_not_hold_up_the_stop(
     assert again.http.post(f"/tasks/{task}/cancel").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_training_that_waits_for_tensorflow_is_cancelled_at_once(start: Start, tmp_path: Path, digits: Path) -> None:
     server = start("--no-warm-spare", PYTHONPATH=slow_tensorflow(tmp_path))
     task = begin(server, Path(shutil.copytree(digits, tmp_path / "project")))["taskId"]
