@@ -209,6 +209,36 @@ def test_repository_and_predictions_follow_the_same_rules(shop: dict[str, httpx.
     assert shop["train"].get("/v1/models").status_code == 403
 
 
+def test_uploads_belong_to_their_token(server: Server, admin: httpx.Client, shop: dict[str, httpx.Client]) -> None:
+    name = {"name": "notes.txt"}
+    assert shop["predict"].post("/upload/", params=name, content=b"hello").status_code == 403
+    made = shop["train"].post("/upload/", params=name, content=b"hello")
+    assert made.status_code == 200, made.text
+    upload = made.json()["result"]
+    assert shop["train"].get(f"/upload/{upload['id']}").status_code == 200
+    assert admin.get(f"/upload/{upload['id']}").status_code == 200
+    other = shop["submit"]
+    assert other.get("/upload/").json()["result"]["uploads"] == []
+    assert other.get(f"/upload/{upload['id']}").status_code == other.get(f"/upload/{'0' * 32}").status_code == 404
+    assert other.delete(f"/upload/{upload['id']}").status_code == 404
+    refused = other.post("/push_job/", json={"name": "shop", "job": upload["path"], "type": 0, "timeout": 30})
+    assert refused.status_code == 404
+    assert shop["train"].delete(f"/upload/{upload['id']}").status_code == 200
+
+
+def test_files_of_a_workspace_need_its_scope_and_its_workspace(
+    admin: httpx.Client, shop: dict[str, httpx.Client]
+) -> None:
+    submit, predict = shop["submit"], shop["predict"]
+    assert submit.put("/workspaces/shop/files/a.txt", content=b"a").status_code == 200
+    assert submit.get("/workspaces/shop/files/a.txt").content == b"a"
+    assert predict.get("/workspaces/shop/files/a.txt").status_code == 403
+    assert admin.put("/workspaces/garden/files/b.txt", content=b"b").status_code == 200
+    for method in ("GET", "PUT", "DELETE"):
+        assert submit.request(method, "/workspaces/garden/files/b.txt").status_code == 404
+    assert admin.get("/workspaces/garden/files/b.txt").content == b"b"
+
+
 # --- the life of a token
 
 
@@ -353,7 +383,7 @@ def test_an_administrator_manages_tokens_on_a_page_and_sees_who_did_what(server:
     assert "tfs_" not in stored
     assert PASSWORD not in stored
     assert "refused_token" in stored
-    assert '"client":"127.0.1.99"' in stored
+    assert '"client":"127.0.1.130"' in stored
     shown = admin.get("/pages/audit/", headers={"Accept": "text/html"}).text
     assert "revoke_token" in shown
 
