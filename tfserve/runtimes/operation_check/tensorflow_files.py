@@ -51,7 +51,10 @@ def of_frozen_graph(file: Path) -> list[Finding]:
 
 def of_tfjs_graph(file: Path) -> list[Finding]:
     topology = tfjs.parse(file).model_topology
-    graph: Any = json_format.ParseDict(topology, messages.new("GraphDef")(), ignore_unknown_fields=True)
+    try:
+        graph: Any = json_format.ParseDict(topology, messages.new("GraphDef")(), ignore_unknown_fields=True)
+    except (json_format.ParseError, RecursionError):
+        return []  # TensorFlow can't read it either, and the message about that is better
     return [each for each in _of_graph(graph, file) if each.operation not in _TFJS_ONLY]
 
 
