@@ -61,7 +61,10 @@ class _Waits(msgspec.Struct, kw_only=True):
 
 
 class PushJob(_Waits, kw_only=True):
-    job: Annotated[str, Meta(description="path of a file on the server, or the text of a script, depending on `type`")]
+    job: Annotated[
+        str,
+        Meta(description="path of a file on the server or upload:<id>, or the text of a script, depending on `type`"),
+    ]
     type: Annotated[Literal[0, 1], Meta(description="0: `job` is a file path, 1: `job` is a script")] = 0
     clear: Annotated[bool, Meta(description="delete all variables first")] = False
 
@@ -73,7 +76,9 @@ class Clear(_Waits, kw_only=True):
 class Deploy(_Waits, kw_only=True):
     path: Annotated[
         str,
-        Meta(description="a SavedModel folder, a folder of numbered versions, or a model file", min_length=1),
+        Meta(
+            description="a SavedModel folder, a folder of numbered versions, a model file, or upload:<id>", min_length=1
+        ),
     ]
     device: Annotated[str, Meta(description="device to run the model on: /cpu:0, /gpu:0")] = "/cpu:0"
     replicas: Replicas = 1
