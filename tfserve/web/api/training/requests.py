@@ -21,7 +21,7 @@ class NewTask(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     userId: Annotated[str, Meta(description="owner of the project", min_length=1)]  # noqa: N815 (the contract's names)
     projectId: Annotated[str, Meta(description="id of the project", min_length=1)]  # noqa: N815
-    projectDir: Annotated[str, Meta(description="path of the project folder on the server", min_length=1)]  # noqa: N815
+    projectDir: Annotated[str, Meta(description="path of the project folder, or upload:<id>", min_length=1)]  # noqa: N815
     trainType: Annotated[str, Meta(description="classification, segmentation or detection (case-insensitive)")]  # noqa: N815
     parameters: Annotated[dict[str, Any], Meta(description="see GET /training/parameters/")] = {}
     deploy_to: Annotated[str | None, Meta(description="workspace to deploy the result to")] = None

@@ -84,7 +84,10 @@ class _Waits(msgspec.Struct, kw_only=True):
 
 
 class PushJob(_Waits, kw_only=True):
-    job: Annotated[str, Meta(description="path of a file on the server, or the text of a script, depending on `type`")]
+    job: Annotated[
+        str,
+        Meta(description="path of a file on the server or upload:<id>, or the text of a script, depending on `type`"),
+    ]
     type: Annotated[Literal[0, 1], Meta(description="0: `job` is a file path, 1: `job` is a script")] = 0
     clear: Annotated[bool, Meta(description="delete all variables first")] = False
 
@@ -95,6 +98,12 @@ class Clear(_Waits, kw_only=True):
 
 class Deploy(ModelFields, kw_only=True):  # a struct can't inherit from _Waits as well
     name: Name
+    path: Annotated[
+        str,
+        Meta(
+            description="a SavedModel folder, a folder of numbered versions, a model file, or upload:<id>", min_length=1
+        ),
+    ]
     timeout: Timeout = 1.0
     time_interval: Interval = 1.0
     time_limit: TimeLimit = None
