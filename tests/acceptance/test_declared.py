@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,10 @@ class Declared:
 
     def until(self, is_so: Callable[[], Any]) -> Any:
         """Follows the server's changes until something is so."""
-        revision = 0
+        revision, deadline = 0, time.monotonic() + 100
         while not (found := is_so()):
-            answer = self.server.http.get("/server/", params={"since": revision, "wait": 5}).json()["result"]
-            assert answer["revision"] != revision or is_so(), answer["declared"]
+            answer = self.server.http.get("/server/", params={"since": revision, "wait": 15}).json()["result"]
+            assert time.monotonic() < deadline, answer["declared"]
             revision = answer["revision"]
         return found
 

@@ -16,6 +16,9 @@ SETTLE_S = 1.0
 """Files that have not changed for this long are not being copied."""
 
 
+UNKNOWN = Fingerprint(0, 0.0)
+
+
 class Verdict(Enum):
     """What to do with a version."""
 
@@ -57,7 +60,7 @@ class Attempts:
             self._by_path[path] = attempt
         if not attempt.is_settled:
             return Verdict.WAIT if attempt.is_new else Verdict.COPYING
-        if attempt.failure and attempt.declared == declared:
+        if self.has_failed(path, declared):
             return Verdict.LEAVE
         try:
             located = await model_files.locate(str(path), None, declared.options)
@@ -69,8 +72,12 @@ class Attempts:
 
     def failed(self, path: Path, declared: DeclaredModel, reason: str) -> None:
         """It is not loaded again before its files or its declaration change."""
-        if (attempt := self._by_path.get(path)) is not None:
-            attempt.declared, attempt.failure = declared, reason
+        attempt = self._by_path.setdefault(path, _Attempt(UNKNOWN, since=time.monotonic(), is_new=True))
+        attempt.declared, attempt.failure = declared, reason
+
+    def has_failed(self, path: Path, declared: DeclaredModel) -> bool:
+        attempt = self._by_path.get(path)
+        return attempt is not None and bool(attempt.failure) and attempt.declared == declared
 
     def reason(self, path: Path) -> str:
         """Why a version was not loaded."""

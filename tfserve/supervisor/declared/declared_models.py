@@ -92,7 +92,8 @@ class DeclaredModels:
         self._apply()
         for name in models:
             self._reconcilers[name].retry()
-        await self._settled(models)
+        withdrawn = [name for name, each in self._reconcilers.items() if each.declared is None]
+        await self._settled([*models, *withdrawn])
 
     async def retry(self, name: str) -> None:
         """Examines a declared model again, and waits until it serves. Raises `NotAsDeclared`."""

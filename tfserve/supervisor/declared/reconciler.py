@@ -106,6 +106,7 @@ class Reconciler:
             while not await self._examine():
                 await self._awake.wait()
         finally:
+            self.settled.set()
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -153,7 +154,8 @@ class Reconciler:
         else:
             chosen = targets(self.name, declared, selected)
         for target in chosen:
-            await self._make_true(target, declared)
+            if not self._would_lose_a_version(target, declared):
+                await self._make_true(target, declared)
         await self._label(declared)
         if chosen and not self.problems:
             await self._remove_all_but({target.workspace for target in chosen})
@@ -173,7 +175,8 @@ class Reconciler:
 
     async def _judge(self, version: int | None, path: Path) -> Verdict:
         declared = self._required()
-        if any(str(path) == active.path and _serves(active, declared) for active in self._serving()):
+        is_serving = any(str(path) == active.path and _serves(active, declared) for active in self._serving())
+        if is_serving and not self._attempts.has_failed(path, declared):
             return Verdict.LOAD
         verdict = await self._attempts.judge(path, declared)
         if verdict in (Verdict.WAIT, Verdict.COPYING):
@@ -218,7 +221,8 @@ class Reconciler:
         """Deploys, or waits for the same job if it was queued before the server's restart."""
         for job in _pending(workspace):
             if _is(_request(job), target, declared):
-                return await job.ended
+                await job.wait(None)
+                return job.ended.result()
             await workspace.dispatcher.end(job.number)
         request = DeployJob(path=str(target.path), device=declared.device, options=declared.options, declared=True)
         return await self._host.run(workspace.name, request)
@@ -266,6 +270,15 @@ class Reconciler:
     def _is_serving(self) -> bool:
         own = self._workspaces.get(self.name)
         return own is not None and own.model.replica_set.active is not None
+
+    def _would_lose_a_version(self, target: Target, declared: DeclaredModel) -> bool:
+        """Whether a version that is declared by number would be replaced, which could not be loaded elsewhere."""
+        own = self._workspaces.get(self.name)
+        active = own.model.replica_set.active if own is not None and target.workspace == self.name else None
+        return (
+            active is not None and active.version != target.version
+            and active.version in fixed_versions(declared) and active.version in self.problems
+        )  # fmt: skip
 
     def _serving(self) -> list[Deployment]:
         """The versions that serve, or that load again after a restart."""
