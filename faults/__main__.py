@@ -23,6 +23,9 @@ COLOURS = {"survived": "green", "skipped": "yellow", "NOT SURVIVED": "red"}
 def main() -> int:
     options = parse()
     rows = load(options.only)
+    if not rows:
+        print(f"faults: no fault contains {options.only!r}; --list shows them", file=sys.stderr)
+        return 2
     if options.list:
         for row in rows:
             print(f"{row.section}: {row.fault} → {row.expected}")
@@ -39,8 +42,8 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
-    seed = os.environ.get("SEED")
-    parser.add_argument("--seed", type=int, default=int(seed) if seed else None, help="repeats the order of a run")
+    seed = os.environ.get("SEED") or None
+    parser.add_argument("--seed", type=int, default=seed, help="repeats the order of a run")
     parser.add_argument("--only", default="", help="only faults whose section, text or tests contain this")
     parser.add_argument("--list", action="store_true", help="lists the faults and runs nothing")
     parser.add_argument("--markdown", type=Path, help="also writes the table to this file")

@@ -169,7 +169,7 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=float(os.environ.get("MINUTES") or 30))
+    parser.add_argument("--minutes", type=float, default=os.environ.get("MINUTES") or "30")
     return parser.parse_args()
 
 

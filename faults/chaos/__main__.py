@@ -18,11 +18,13 @@ from faults.chaos.disk import small_disk
 from faults.chaos.run import Run
 from tests.acceptance.test_postgresql import PostgreSQL
 
+DATABASES = ("sqlite", "postgresql")
+
 
 def main() -> int:
     options = parse()
     seed = options.seed if options.seed is not None else secrets.randbelow(2**31)
-    database = options.database or "sqlite"
+    database: str = options.database
     print(f"chaos: {options.minutes:g} minutes, seed {seed}, {database} (again: make chaos SEED={seed})", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="tfserve-chaos-"))
     passed = False
@@ -40,12 +42,15 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     environ = {name: os.environ.get(name) or None for name in ("MINUTES", "SEED", "DATABASE")}
-    parser.add_argument("--minutes", type=float, default=float(environ["MINUTES"] or 10))
-    parser.add_argument("--seed", type=int, default=int(environ["SEED"]) if environ["SEED"] else None)
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], default=environ["DATABASE"])
+    parser.add_argument("--minutes", type=float, default=environ["MINUTES"] or "10")  # argparse converts text, too
+    parser.add_argument("--seed", type=int, default=environ["SEED"])
+    parser.add_argument("--database", default=environ["DATABASE"] or DATABASES[0], help=" or ".join(DATABASES))
     parser.add_argument("--clients", default="", help="only clients whose names contain this")
     parser.add_argument("--keep", action="store_true", help="keeps journals and log of a run that passed, too")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.database not in DATABASES:
+        parser.error(f"the database must be {' or '.join(DATABASES)}, got {options.database!r}")
+    return options
 
 
 @contextmanager

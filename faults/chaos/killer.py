@@ -53,7 +53,7 @@ class Killer(threading.Thread):
             "full disk": (8, self._fill if disk.may_fill else None),
             "SIGTERM and restart": (6, self._restart),
             "kill of a running job's worker": (6, self._probe_death),
-            "SIGKILL of PostgreSQL": (10, self._database_gone if database else None),
+            "immediate stop of PostgreSQL": (10, self._database_gone if database else None),
         }
         self._actions = {name: (weight, act) for name, (weight, act) in actions.items() if act is not None}
 
