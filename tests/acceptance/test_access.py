@@ -226,6 +226,33 @@ def test_uploads_belong_to_their_token(server: Server, admin: httpx.Client, shop
     assert shop["train"].delete(f"/upload/{upload['id']}").status_code == 200
 
 
+def test_paths_into_the_data_folder_lead_only_to_what_is_visible(
+    server: Server, admin: httpx.Client, shop: dict[str, httpx.Client]
+) -> None:
+    submit, train = shop["submit"], shop["train"]
+    own, other = (
+        admin.post("/get_status/", json={"name": name}).json()["result"]["folder"] for name in ("shop", "garden")
+    )
+    for folder in (own, other):
+        (Path(folder) / "job.py").write_text("x = 1")
+    upload = admin.post("/upload/", params={"name": "job.py"}, content=b"x = 1").json()["result"]["id"]
+    data = str(server.data_dir)
+
+    def status(path: str) -> int:
+        job = {"name": "shop", "job": path, "type": 0, "timeout": 30}
+        return submit.post("/push_job/", json=job).status_code
+
+    assert status(f"{own}/job.py") == 200
+    assert status(f"{data}/workspaces/../workspaces/{Path(own).parent.name}/{Path(own).name}/job.py") == 200
+    assert status(f"{other}/job.py") == 400
+    assert status(f"{data}/uploads/{upload}/content/job.py") == 404
+    for name in ("", "/local_token", "/secret_key", "/tfserve.sqlite3", "/workspaces", "/uploads", "/audit.jsonl"):
+        assert status(data + name) == 400, name
+    project = {"userId": "u", "projectId": "p", "trainType": "classification"}
+    for path in (other, f"{data}/uploads", data):
+        assert train.post("/tasks/", json={**project, "projectDir": path}).status_code in (403, 404), path
+
+
 def test_files_of_a_workspace_need_its_scope_and_its_workspace(
     admin: httpx.Client, shop: dict[str, httpx.Client]
 ) -> None:

@@ -29,6 +29,12 @@ def workspace_names() -> list[str]:
     return PRINCIPAL.get().visible(Workspace.objects.order_by("pk").values_list("name", flat=True))
 
 
+def is_visible_workspace(workspace_id: int) -> bool:
+    """Whether the caller may know of the workspace with this id."""
+    name = Workspace.objects.filter(pk=workspace_id).values_list("name", flat=True).first()
+    return name is not None and PRINCIPAL.get().sees_workspace(name)
+
+
 def job(workspace: Workspace, number: int | None) -> Job:
     """The job with this number, by default the newest. Raises `NoSuchJob`, `JobNoLongerKept`."""
     if number is None:

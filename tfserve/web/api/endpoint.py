@@ -13,6 +13,7 @@ import msgspec
 
 from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.config import Settings
+from tfserve.errors import PathRefused
 from tfserve.paths import resolve
 from tfserve.uploads.store import PREFIX, Uploads
 from tfserve.web.access.audit_log import AuditLog
@@ -24,6 +25,8 @@ JSON, TEXT, EVENTS = "application/json", "text/plain", "text/event-stream"
 
 Schema = dict[str, Any]
 """A JSON schema."""
+WORKSPACES = "workspaces"
+"""The folder of the workspaces in the data folder."""
 REF = "#/components/schemas/{name}"
 """Where a type's schema is in the OpenAPI document."""
 RequestType = type[msgspec.Struct] | type[msgspec.Raw]
@@ -73,7 +76,24 @@ class Context:
         """
         if path.startswith(PREFIX):
             return await asyncio.to_thread(self.uploads.resolve, path, self.sees_owner)
-        return resolve(path, start=self.start_folder, roots=self.settings.root_paths)
+        found = resolve(path, start=self.start_folder, roots=self.settings.root_paths)
+        if not PRINCIPAL.get().is_admin and not await self._may_use(found):
+            raise PathRefused(path=path, roots=", ".join(map(str, self.settings.root_paths)))
+        return found
+
+    async def _may_use(self, path: Path) -> bool:
+        """Whether a path in the data folder is in an upload or a workspace of the sender. All others may be used."""
+        from tfserve.db import reads  # the models can be imported once Django is set up
+        from tfserve.web.database_reads import read
+
+        try:
+            area, name, *_ = path.relative_to(self.settings.data_path).parts or ("", "")
+        except ValueError:  # outside the data folder, or the folder of all workspaces or uploads
+            return not path.is_relative_to(self.settings.data_path)
+        if area == self.settings.uploads_path.name:
+            await asyncio.to_thread(self.uploads.find, name, self.sees_owner)
+            return True
+        return area == WORKSPACES and name.isdigit() and await read(reads.is_visible_workspace, int(name))
 
 
 Handler = Callable[[Context, Any], Awaitable[Any]]
