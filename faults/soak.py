@@ -54,9 +54,16 @@ class Slope:
     first: float
     last: float
 
+    @property
+    def is_clear(self) -> bool:
+        return self.per_hour - Z * self.error > 0
+
     def grows(self, limit: Limit) -> bool:
-        """Whether it is clearly positive, and not only by less than what is accepted."""
-        return self.per_hour - Z * self.error > 0 and self.per_hour > limit.per_hour
+        """Whether it is clearly positive, and by more than what is accepted."""
+        return self.is_clear and self.per_hour > limit.per_hour
+
+    def verdict(self, limit: Limit) -> str:
+        return "GROWS" if self.grows(limit) else "grows, below the limit" if self.is_clear else "flat"
 
 
 def fit(points: list[tuple[float, float]]) -> Slope | None:
@@ -226,7 +233,7 @@ def show(samples: Samples, load: Load, minutes: float, exit_code: int) -> int:
             continue
         growing += slope.grows(limit)
         numbers = [f"{value:.1f} {limit.unit}" for value in (slope.first, slope.last, slope.per_hour, slope.error)]
-        table.add_row(label, quantity, *numbers, "GROWS" if slope.grows(limit) else "flat")
+        table.add_row(label, quantity, *numbers, slope.verdict(limit))
     Console(width=130).print(table)
     for failure in load.failures[:20]:
         print(f"FAILED {failure}")

@@ -109,5 +109,9 @@ def test_a_slope_counts_when_it_is_clear_and_large() -> None:
     assert leak is not None
     assert not flat.grows(LIMITS["memory"])
     assert leak.grows(LIMITS["memory"])
+    assert (flat.verdict(LIMITS["memory"]), leak.verdict(LIMITS["memory"])) == ("flat", "GROWS")
+    small = fit([(60.0 * n, 100 + 0.1 * n) for n in range(60)])
+    assert small is not None
+    assert small.verdict(LIMITS["memory"]) == "grows, below the limit"
     assert 55 < leak.per_hour < 65
     assert fit([(0.0, 1.0)] * 4) is None
