@@ -53,21 +53,19 @@ def parse() -> argparse.Namespace:
 def run(rows: list[Row], seed: int) -> tuple[list[Observed], bool]:
     """What became of each row, and whether pytest itself could not run them."""
     ended: list[Observed] = []
-    possible = [row for row in rows if not row.missing]
 
     def report(each: Observed) -> None:
         ended.append(each)
-        print(f"{len(ended):3d}/{len(possible)} {each.result} in {each.seconds:.1f} s: {each.row.fault}", flush=True)
+        print(f"{len(ended):3d}/{len(rows)} {each.result} in {each.seconds:.1f} s: {each.row.fault}", flush=True)
         for failure in each.failures:
             print(f"        {failure}", flush=True)
 
-    plugin = FaultsPlugin(possible, seed, report)
+    plugin = FaultsPlugin(rows, seed, report)
     code = 0
     with tempfile.TemporaryDirectory(prefix="tfserve-faults-", ignore_cleanup_errors=True) as folder:
-        if possible:
-            code = _pytest(possible, plugin, Path(folder))
-    skipped = [Observed(row, skipped=row.missing) for row in rows if row.missing]
-    return [*plugin.observed.values(), *skipped], code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        if rows:
+            code = _pytest(rows, plugin, Path(folder))
+    return [*plugin.observed.values()], code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 
 
 def _pytest(rows: list[Row], plugin: FaultsPlugin, folder: Path) -> int:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import subprocess
-import sys
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,26 +17,12 @@ SECTIONS = {
 
 @dataclass(frozen=True)
 class Row:
-    """`tests` are `file::function` below tests/. `needs` is an option without which the server can't have the fault."""
+    """`tests` are `file::function` below tests/."""
 
     section: str
     fault: str
     expected: str
     tests: list[str] = field(default_factory=list)
-    needs: str = ""
-
-    @property
-    def missing(self) -> str:
-        """Why the row can't run yet; empty if it can."""
-        if self.needs and self.needs not in server_options():
-            return f"not built yet: the server has no {self.needs}"
-        return "" if self.tests else "no test"
-
-
-@functools.cache
-def server_options() -> str:
-    command = [sys.executable, "-m", "tfserve.cli", "serve", "--help"]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
 
 
 def load(words: str = "") -> list[Row]:
