@@ -42,6 +42,7 @@ class Settings:
     roots: str = setting("", "readable folders, separated as in PATH (default: working directory and data folder)")
     models: str = setting("", "TOML file that declares models and workspaces; applied whenever it changes")
     database_url: str = setting("", "PostgreSQL URL; empty: SQLite in the data folder", flag=False)
+    standby: bool = setting(False, "wait until another server on the data folder or database ends, then take over")
     auth: str = setting(
         "auto", "whether requests need a token: on, off, or auto (on if a token exists or the address is not loopback)"
     )

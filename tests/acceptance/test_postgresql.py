@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import Server
+from tests.acceptance.standby import Standby, takes_over
 from tests.acceptance.test_start_and_stop import follow_until, run_server
 
 Start = Callable[..., Server]
@@ -109,6 +110,16 @@ def test_a_second_server_on_the_same_database_refuses_and_names_the_first(
     server.process.wait(10)
     again = start("--no-warm-spare", data_dir=tmp_path / "third", TFSERVE_DATABASE_URL=database_url)
     assert again.http.get("/v2/health/ready").status_code == 200
+
+
+@pytest.mark.slow
+def test_a_standby_takes_over_the_database(
+    start: Start, database_url: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+    standby = Standby(tmp_path / "other", TFSERVE_DATABASE_URL=database_url)
+    request.addfinalizer(standby.close)
+    takes_over(server, standby)
 
 
 @pytest.mark.slow

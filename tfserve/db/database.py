@@ -22,11 +22,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
 from tfserve.db import running_time
+from tfserve.db.locking import LOCK_CLASS, SET_KEEPALIVES
 from tfserve.db.models import ServerState
 from tfserve.errors import Conflict, DatabaseUnavailable
 
-LOCK_CLASS = 0x7F5E
-"""First half of the advisory lock's key; the second half is a hash of the schema's name."""
 LOCK_PATIENCE_S, LOCK_PAUSE_S = 3.0, 0.1
 """A server that was killed a moment ago may still have its connection."""
 CHECKED_BYTES = 256 * 1024 * 1024
@@ -169,8 +168,7 @@ def _lock_patiently() -> bool:
 
 def _try_lock() -> bool:
     with connection.cursor() as cursor:
-        # The lock of a host that disappears is released within a minute, not after hours.
-        cursor.execute("SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3")
+        cursor.execute(SET_KEEPALIVES)
         cursor.execute(
             "SELECT set_config('application_name', %s, false)", [f"tfserve {socket.gethostname()} pid {os.getpid()}"]
         )

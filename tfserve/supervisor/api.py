@@ -131,6 +131,7 @@ class Api:
             "version": __version__,
             "pid": os.getpid(),
             "ready": not self.stopping,
+            "degraded": self._journal.trouble,
             "on": self._workspaces.on,
             "started_at": self._started_at,
             "revision": self._changed.number,

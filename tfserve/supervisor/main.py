@@ -31,6 +31,7 @@ from tfserve.supervisor.lock import DataFolderLock
 from tfserve.supervisor.private_files import UMASK, make_private
 from tfserve.supervisor.processes.child import OWNER, Child, Exit, Role, kill_leftovers, owner_of
 from tfserve.supervisor.self_signed import fingerprint, with_certificate
+from tfserve.supervisor.standby import wait_until_free
 from tfserve.supervisor.web_processes import WebProcess, hold, listen
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
         if settings.access_log_path is not None:  # a missing folder is reported now, not at every line
             settings.access_log_path.open("ab").close()
         make_private(settings.data_path)
+        if settings.standby:
+            wait_until_free(settings)
         refuse_interrupted_restore(settings.data_path)
         lock = DataFolderLock(settings.data_path)
     except (TFserveError, OSError) as error:

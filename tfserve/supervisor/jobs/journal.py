@@ -109,6 +109,11 @@ class Journal:
                 pass  # it is in `_trouble`
         return self._trouble is None and time.monotonic() - self._refused_at >= TROUBLE_S
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be written at the moment; None if it can, as far as is known."""
+        return None if self._trouble is None else self._trouble.message
+
     async def close(self) -> None:
         """Returns when everything is written."""
         self._entries.put(None)
