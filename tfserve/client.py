@@ -104,9 +104,18 @@ class Client:
 
     # --- workspaces
 
-    def create_workspace(self, name: str | None = None, *, type: Literal[0, 1] = 0) -> str:  # noqa: A002
-        """The new workspace's name (random when none is given). Type 0 is a process, type 1 a thread."""
-        return self._connection.post("/create_workspace/", str, _given(name=name, type=type))
+    def create_workspace(
+        self,
+        name: str | None = None,
+        *,
+        type: Literal[0, 1] = 0,  # noqa: A002
+        limits: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The new workspace's name (random when none is given). Type 0 is a process, type 1 a thread.
+
+        `limits` are below those of the server, for example {"memory": "2GiB"}.
+        """
+        return self._connection.post("/create_workspace/", str, _given(name=name, type=type, limits=limits))
 
     def destroy_workspace(self, name: str | None = None) -> bool:
         """Destroy one workspace, or all of them. True if something was destroyed."""
@@ -175,6 +184,7 @@ class Client:
         path: str,
         *,
         device: str = "/cpu:0",
+        device_memory: str | None = None,
         replicas: int | None = None,
         runtime: str | None = None,
         precision: str | None = None,
@@ -191,7 +201,7 @@ class Client:
     ) -> JobAnswer:
         """Load a model, replacing the one that is deployed. The API guide describes the options and their defaults."""
         fields = _given(
-            name=name, path=path, device=device, replicas=replicas, runtime=runtime, precision=precision,
+            name=name, path=path, device=device, device_memory=device_memory, replicas=replicas, runtime=runtime, precision=precision,
             max_batch_size=max_batch_size, max_delay=max_delay, image=image, warm_up=warm_up, stateless=stateless,
             inputs=inputs, outputs=outputs, timeout=timeout, time_limit=time_limit,
         )  # fmt: skip

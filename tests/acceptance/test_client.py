@@ -27,6 +27,9 @@ IGNORED = {"time_interval"}
 OTHER_APIS = (
     "/tasks/",
     "/training/",
+    "/audit/",
+    "/password_link/",
+    "/tokens/",
     "/upload/",
     "/workspaces/",
     "/v1/",
@@ -41,7 +44,7 @@ VALUES: dict[str, Any] = {
     "max_batch_size": 8, "max_delay": 0.5, "image": {"size": [8, 8]}, "warm_up": {"x": [1]}, "stateless": True,
     "inputs": ["a"], "outputs": ["b"], "fetches": ["y"], "feed_dict": {"x": [1]}, "signature": "s", "job": 3,
     "variable": ["v"], "value": {"any": 1}, "state": "queued", "kind": "script", "limit": 5, "offset": 6, "id": 7,
-    "since": 8, "wait": 9,
+    "since": 8, "wait": 9, "limits": {"memory": "1GiB"}, "device_memory": "1GiB",
 }  # fmt: skip
 RESULTS: dict[str, Any] = {"boolean": True, "string": "w", "integer": 4, "array": ["w"]}
 JOB = {"job": 3, "id": 7, "finish": True, "state": "succeeded", "jobs": [], "total": 0}

@@ -24,8 +24,8 @@ from tfserve.web.http.request_boundary import RequestBoundary
 from tfserve.web.predictions.live_models import Models
 from tfserve.web.supervisor_client import SupervisorClient
 
-JOBS = Table(Format.ENVELOPE)
-TASKS = Table(Format.PLAIN)
+JOBS = Table(Format.ENVELOPE, None)
+TASKS = Table(Format.PLAIN, None)
 
 
 class Add(msgspec.Struct):

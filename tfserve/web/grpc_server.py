@@ -247,14 +247,20 @@ def _bytes(value: str | bytes) -> bytes:
 def _client(context: grpc.aio.ServicerContext[Any, Any], proxies: TrustedProxies) -> str:
     """The client for the access log: as gRPC writes it (`ipv4:192.0.2.1:80`), or as a trusted proxy reports it."""
     host, port = _address(context, proxies)
-    return f"{host}:{port}" if port else host or context.peer()
+    if host == _peer_host(context):
+        return context.peer()
+    return f"{host}:{port}" if port else host
 
 
 def _address(context: grpc.aio.ServicerContext[Any, Any], proxies: TrustedProxies) -> tuple[str, int]:
     """Host and port of the client, which a trusted proxy may report."""
     metadata = [(name.encode(), _bytes(value)) for name, value in context.invocation_metadata() or ()]
-    host = unquote(context.peer()).partition(":")[2].rpartition(":")[0].strip("[]")
+    host = _peer_host(context)
     return proxies.client(host, metadata).address or (host, 0)
+
+
+def _peer_host(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    return unquote(context.peer()).partition(":")[2].rpartition(":")[0].strip("[]")
 
 
 def _given(context: grpc.aio.ServicerContext[Any, Any], key: str) -> bytes | None:

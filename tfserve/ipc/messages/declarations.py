@@ -76,7 +76,7 @@ class ModelFields(msgspec.Struct, kw_only=True):
             stateless=self.stateless,
             inputs=self.inputs,
             outputs=self.outputs,
-            device_memory_bytes=sizes.parse(self.device_memory, "device_memory"),
+            device_memory_bytes=sizes.parse(self.device_memory, "device_memory") or msgspec.UNSET,
         )
 
 

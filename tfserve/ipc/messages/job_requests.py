@@ -48,15 +48,11 @@ class DeployJob(_JobRequest):
 
 
 class UpdateJob(_JobRequest):
-    """Deploys another version with the options of the current one; `warm_up` replaces its own.
-
-    `may_use_unsafe_ops` is as in `ModelOptions`.
-    """
+    """Deploys another version with the options of the current one; `warm_up` replaces its own."""
 
     kind = JobKind.UPDATE
     path: str
     warm_up: bool | dict[str, Any] | None = None
-    may_use_unsafe_ops: bool = True
 
 
 class UndeployJob(_JobRequest):

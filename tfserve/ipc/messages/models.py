@@ -17,8 +17,8 @@ class ModelOptions(msgspec.Struct, frozen=True):
     request may wait to be batched. `image` says how files become the input.
     `warm_up` is false for none, or the inputs of an example to warm up with. With `stateless` the model's state is
     reset before each call.
-    `inputs` and `outputs` name those tensors of a frozen graph. `may_use_unsafe_ops` is whether who deployed it may use
-    operations that reach outside the model; the operator must also allow them. Requests do not set it.
+    `inputs` and `outputs` name those tensors of a frozen graph. `device_memory_bytes` limits each process on a GPU;
+    unset, or 0, for the limit of the server.
     """
 
     runtime: str = "auto"
@@ -31,9 +31,8 @@ class ModelOptions(msgspec.Struct, frozen=True):
     stateless: bool = False
     inputs: list[str] = []
     outputs: list[str] = []
-    may_use_unsafe_ops: bool = True
-    #: the limit of each process on a GPU; 0 for that of the server
-    device_memory_bytes: int = 0
+    # Unset fields are not stored, as a repeated idempotency key is compared with what earlier releases stored.
+    device_memory_bytes: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -41,9 +41,9 @@ _DAMAGED = (
 )  # fmt: skip
 
 
-def are_allowed(*, permitted: bool) -> bool:
-    """Whether a deployment may use unsafe operations: if the operator allows it, and its author is `permitted` to."""
-    return permitted and load_settings().allow_unsafe_ops
+def are_allowed() -> bool:
+    """Whether the operator allows unsafe operations. Every deployment needs a token with the scope `submit`."""
+    return load_settings().allow_unsafe_ops
 
 
 def check(model: Located, *, allow: bool) -> list[str]:

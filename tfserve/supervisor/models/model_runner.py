@@ -144,7 +144,7 @@ class ModelRunner:
 
     async def _update(self, update: UpdateJob) -> Outcome:
         active, path = self.replica_set.deployed(), update.path
-        options = msgspec.structs.replace(active.options, may_use_unsafe_ops=update.may_use_unsafe_ops)
+        options = active.options
         if update.warm_up is not None:
             options = msgspec.structs.replace(options, warm_up=update.warm_up)
         same = partial(self._replace, device=active.device, options=options, is_update=True)

@@ -10,6 +10,7 @@ from typing import Any, cast
 from django.core.handlers.asgi import ASGIRequest
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.template.loader import render_to_string
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_safe
 from django_htmx.middleware import HtmxDetails
 
@@ -26,12 +27,16 @@ PAUSE_S = 0.25
 RETRY_MS = 1000
 
 
+# Pages without a form are exempt from the check of forms, which would answer 403 where 405 says more.
+
+
 class PageRequest(ASGIRequest):
     """A request after the middleware of htmx."""
 
     htmx: HtmxDetails
 
 
+@csrf_exempt
 @require_safe
 async def status(request: PageRequest) -> HttpResponse:
     """The server, its workspaces, deployments, newest trainings and jobs."""
@@ -54,6 +59,7 @@ async def status(request: PageRequest) -> HttpResponse:
     )
 
 
+@csrf_exempt
 @require_safe
 async def job(request: PageRequest, job_id: int) -> HttpResponse:
     """One job with its output, live."""
@@ -64,6 +70,7 @@ async def job(request: PageRequest, job_id: int) -> HttpResponse:
     return await _page(request, "pages/job.html", {"page": page, "job": page.job})
 
 
+@csrf_exempt
 @require_GET
 async def events(request: PageRequest) -> StreamingHttpResponse:
     """A stream of events without data: the page fetches itself again after each `changed`."""

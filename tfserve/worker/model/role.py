@@ -133,8 +133,8 @@ class ModelRole:
         loaded = runtimes.load(
             model, device=become.device, runtime=options.runtime, precision=options.precision,
             measuring=partial(steps.begin, TIMING) if may_measure else None,
-            device_memory_bytes=options.device_memory_bytes,
-            allow_unsafe=operation_check.are_allowed(permitted=options.may_use_unsafe_ops),
+            device_memory_bytes=options.device_memory_bytes or 0,
+            allow_unsafe=operation_check.are_allowed(),
         )  # fmt: skip
         return state.stateless(loaded) if options.stateless else loaded
 

@@ -48,21 +48,18 @@ async def test_only_what_is_unused_for_its_days_is_removed(database: Path, tmp_p
         assert not abandoned.folder.exists()
         assert not (used.folder / UNUSED_SINCE).exists()
         with pytest.raises(UploadInUse, match=f"job {job.job} of workspace"):
-            await server.ask(DeleteUpload(id=used.record.id, owner=""))
+            await server.ask(DeleteUpload(id=used.record.id))
         (tmp_path / "go").touch()
         await server.all_ended()
-        await server.ask(DeleteUpload(id=used.record.id, owner=""))
+        await server.ask(DeleteUpload(id=used.record.id))
         assert not used.folder.exists()
 
 
-async def test_an_upload_is_only_deleted_by_its_owner_and_not_while_it_is_written(database: Path) -> None:
+async def test_an_upload_is_not_deleted_while_it_is_written(database: Path) -> None:
     async with open_server(database) as server:
         upload = stored(Uploads(server.settings.uploads_path), owner="anna")
-        for owner in ("", "bert"):
-            with pytest.raises(NotFound):
-                await server.ask(DeleteUpload(id=upload.record.id, owner=owner))
         with upload.locked(), pytest.raises(UploadBusy):
-            await server.ask(DeleteUpload(id=upload.record.id, owner="anna"))
-        await server.ask(DeleteUpload(id=upload.record.id, owner="anna"))
+            await server.ask(DeleteUpload(id=upload.record.id))
+        await server.ask(DeleteUpload(id=upload.record.id))
         with pytest.raises(NotFound):
-            await server.ask(DeleteUpload(id=upload.record.id, owner="anna"))
+            await server.ask(DeleteUpload(id=upload.record.id))

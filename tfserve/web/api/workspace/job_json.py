@@ -140,6 +140,7 @@ class Status(msgspec.Struct, kw_only=True):
     deployment: dict[str, Any] | None
     last_deployment_failure: str | None
     running: list[dict[str, Any]]
+    limits: dict[str, Any]
 
 
 class CancelResult(msgspec.Struct, kw_only=True):
