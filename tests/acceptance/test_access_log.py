@@ -53,7 +53,8 @@ def test_a_line_reports_all_about_a_request(start: Start, tmp_path: Path) -> Non
     assert 0 < line.pop("duration_ms") < 10_000
     assert line == {
         "request_id": "order-66", "trace_id": None, "method": "POST", "path": "/v1/models/m:predict", "protocol": "v1",
-        "model": "m", "version": 1, "status": 200, "error": None, "bytes_in": len(body), "bytes_out": len(answer.content),
+        "model": "m", "version": 1, "status": 200, "error": None,
+        "bytes_in": len(body), "bytes_out": len(answer.content),
     }  # fmt: skip
     line = by_id[refused.headers["x-request-id"]]
     assert (line["status"], line["error"], line["model"], line["version"]) == (400, "invalid", "m", 1)
