@@ -202,8 +202,8 @@ class Client:
         """Load a model, replacing the one that is deployed. The API guide describes the options and their defaults."""
         fields = _given(
             name=name, path=path, device=device, device_memory=device_memory, replicas=replicas, runtime=runtime,
-            precision=precision, max_batch_size=max_batch_size, max_delay=max_delay, image=image, warm_up=warm_up, stateless=stateless,
-            inputs=inputs, outputs=outputs, timeout=timeout, time_limit=time_limit,
+            precision=precision, max_batch_size=max_batch_size, max_delay=max_delay, image=image, warm_up=warm_up,
+            stateless=stateless, inputs=inputs, outputs=outputs, timeout=timeout, time_limit=time_limit,
         )  # fmt: skip
         return self._submit("/deploy/", fields, idempotency_key)
 

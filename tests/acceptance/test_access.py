@@ -444,6 +444,7 @@ def test_html_in_names_is_shown_as_text(admin: httpx.Client) -> None:
 # --- limits
 
 
+@pytest.mark.slow
 def test_a_token_that_sends_too_much_is_refused_and_others_are_not(tmp_path: Path) -> None:
     limits = ("--token-requests-per-s", "5", "--token-jobs", "2", "--auth", "on", "--no-warm-spare")
     server = Server(tmp_path / "data", *limits)

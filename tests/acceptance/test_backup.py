@@ -80,6 +80,7 @@ def ids(server: Server) -> set[int]:
     return {job["id"] for job in jobs}
 
 
+@pytest.mark.slow
 def test_a_backup_while_jobs_are_submitted(start: Callable[..., Server], tmp_path: Path) -> None:
     server = start("--no-warm-spare")
     prepare(server, tmp_path / "model.echo")

@@ -169,6 +169,7 @@ def test_a_watched_folder(declare: Callable[[str], Declared], tmp_path: Path) ->
     assert declared.predict("prices")[0] == 200
 
 
+@pytest.mark.slow
 def test_a_mistake_in_the_file_leaves_the_last_valid_state_in_force(
     declare: Callable[[str], Declared], tmp_path: Path
 ) -> None:

@@ -20,7 +20,15 @@ from tests.protocols.grpc_port import free_port
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
 #: train a model, or load TensorFlow many times
-SLOW = {"README.md", "update.md", "tutorial.md", "train.md", "deploy-formats.md", "migrate-tensorflow-serving.md"}
+SLOW = {
+    "backup.md",
+    "README.md",
+    "update.md",
+    "tutorial.md",
+    "train.md",
+    "deploy-formats.md",
+    "migrate-tensorflow-serving.md",
+}
 CLIENTS = DOCS / "how-to" / "clients.md"
 
 pages_with_samples = [

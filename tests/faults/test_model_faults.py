@@ -92,6 +92,7 @@ def test_a_prediction_that_exhausts_memory_fails_alone(server: Server, workspace
     assert predict(server, workspace)["result"] == [[[1.0, 2.0]]]
 
 
+@pytest.mark.slow
 def test_a_deployment_of_another_fixed_size_serves_or_refuses_clearly(server: Server, workspace: str) -> None:
     paths = [server.roots / f"fixed{size}.echo" for size in (2, 3)]
     for size, path in zip((2, 3), paths, strict=True):

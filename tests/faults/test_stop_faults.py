@@ -22,6 +22,7 @@ Start = Callable[..., Server]
 ECHO = '{"x": {"dtype": "float32", "shape": [-1, 2]}}'
 
 
+@pytest.mark.slow
 def test_a_model_is_never_unknown_while_the_server_stops(start: Start, tmp_path: Path) -> None:
     server = start("--no-warm-spare")
     for name, options in {"quick": {}, "slow": {"max_delay": 3, "max_batch_size": 8}}.items():

@@ -14,6 +14,7 @@ from tests.acceptance.conftest import Server
 from tests.protocols.grpc_port import free_port
 from tfserve.web.api.protos import oip_pb2 as v2
 
+LIMIT = ("--token-requests-per-s", "20")
 SERVICE = "/inference.GRPCInferenceService/"
 
 
@@ -22,7 +23,7 @@ class Guarded:
 
     def __init__(self, folder: Path) -> None:
         port = free_port()
-        self.server = Server(folder / "data", "--auth", "on", "--grpc-port", str(port), "--no-warm-spare")
+        self.server = Server(folder / "data", "--auth", "on", "--grpc-port", str(port), "--no-warm-spare", *LIMIT)
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
 
     def token(self, name: str, *scopes: str, workspaces: list[str] | None = None) -> str:
@@ -80,3 +81,10 @@ def test_scopes_and_workspaces_are_those_of_http(guarded: Guarded) -> None:
     other = v2.RepositoryModelLoadRequest(model_name="garden")
     assert guarded.call(f"{SERVICE}RepositoryModelLoad", other, submit) == "NOT_FOUND"
     assert guarded.call(f"{SERVICE}ModelInfer", v2.ModelInferRequest(model_name="shop"), predict) == "NOT_FOUND"
+
+
+def test_calls_count_for_the_limit_of_their_token(guarded: Guarded) -> None:
+    busy, other = (("x-api-key", guarded.token(name, "predict")) for name in ("busy", "other"))
+    metadata = v2.ServerMetadataRequest()
+    assert "RESOURCE_EXHAUSTED" in [guarded.call(f"{SERVICE}ServerMetadata", metadata, busy) for _ in range(100)]
+    assert guarded.call(f"{SERVICE}ServerMetadata", metadata, other) == "OK"

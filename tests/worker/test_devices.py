@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import json
 import tensorflow as tf
@@ -26,6 +28,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_sessions_have_the_devices_that_the_process_was_limited_to() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

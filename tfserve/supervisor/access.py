@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import secrets as random
@@ -16,7 +17,7 @@ from tfserve.access.local_token import LOCAL, LOCAL_ID, write
 from tfserve.access.principals import Scope
 from tfserve.config import Settings
 from tfserve.db import tokens
-from tfserve.errors import Forbidden
+from tfserve.errors import Forbidden, TFserveError
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import (
     AccessChanged,
@@ -106,7 +107,8 @@ class Access:
     async def _note_use(self, request: TokensUsed) -> None:
         known = {id_: used for id_, used in request.used.items() if id_ != LOCAL_ID}
         if known:
-            await self._journal.change(partial(tokens.note_use, known))
+            with contextlib.suppress(TFserveError):  # the next use is recorded, once the database can be written again
+                await self._journal.change(partial(tokens.note_use, known))
 
     # --- the administrator's password
 

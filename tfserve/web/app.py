@@ -95,14 +95,15 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     connection.lost.add_done_callback(lambda _: os._exit(0))  # cannot serve without the supervisor
     line = SupervisorClient(connection)
     authenticator = Authenticator(connection.notify, audit)
+    limits = TokenLimits(settings)
     authenticator.apply(await line.ask(GetAccessRules()))
     await models.begin((await line.ask(GetModels())).models)
     context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd(), audit=audit)
-    app = RequestBoundary(make_app(context, authenticator), access_log)
+    app = RequestBoundary(make_app(context, authenticator, limits), access_log)
     server = make_server(_with_headers(app, settings), settings)
     # uvicorn re-raises the signal that stopped it after its shutdown; this process still has clean-up to do then.
     signal.signal(signal.SIGTERM, _ignore)
-    async with _grpc(context, access_log, authenticator):
+    async with _grpc(context, access_log, authenticator, limits):
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         await server.serve(sockets=listening)
@@ -127,7 +128,9 @@ def _ignore(*_: object) -> None:
 
 
 @asynccontextmanager
-async def _grpc(context: Context, access_log: AccessLog | None, authenticator: Authenticator) -> AsyncIterator[None]:
+async def _grpc(
+    context: Context, access_log: AccessLog | None, authenticator: Authenticator, limits: TokenLimits
+) -> AsyncIterator[None]:
     """The gRPC port, if one is configured. The gRPC libraries are only imported in that case."""
     if not context.settings.grpc_port:
         yield
@@ -135,7 +138,7 @@ async def _grpc(context: Context, access_log: AccessLog | None, authenticator: A
     from tfserve.web.api.grpc_services import all_services
     from tfserve.web.grpc_server import serving
 
-    async with serving(all_services(context), context.settings, access_log, authenticator):
+    async with serving(all_services(context), context.settings, access_log, authenticator, limits):
         yield
 
 
@@ -155,7 +158,7 @@ async def _handle(models: Models, authenticator: Authenticator, message: IpcMess
     return None
 
 
-def make_app(context: Context, authenticator: Authenticator) -> ASGIApp:
+def make_app(context: Context, authenticator: Authenticator, limits: TokenLimits) -> ASGIApp:
     """All routes, inside authentication and the request guard. Must be called after `django.setup`."""
     from django.core.asgi import get_asgi_application
 
@@ -180,7 +183,7 @@ def make_app(context: Context, authenticator: Authenticator) -> ASGIApp:
     v1, v2 = V1(context.models, context.settings), V2(context)
     settings = context.settings
     app: ASGIApp = Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router)
-    app = Authentication(app, authenticator, TokenLimits(settings))
+    app = Authentication(app, authenticator, limits)
     if origins := settings.origins:
         app = Preflights(app, origins)
     return Guard(app, settings)

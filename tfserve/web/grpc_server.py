@@ -16,12 +16,13 @@ from urllib.parse import unquote
 
 from google.protobuf.message import DecodeError, Message
 
-from tfserve.access.principals import ADDRESS, ANONYMOUS, PRINCIPAL, Scope
+from tfserve.access.principals import ADDRESS, ANONYMOUS, EVERYBODY, PRINCIPAL, Principal, Scope
 from tfserve.certificates import CertificateFiles, CertificateUnusable, Reloading, files_of, server_context
 from tfserve.config import Settings
 from tfserve.errors import Internal, Invalid, TFserveError, Unauthenticated
 from tfserve.ipc.predictions import DEFAULT_URGENCY
 from tfserve.web.access.authenticator import Authenticator, TokenMissing
+from tfserve.web.access.token_limits import TokenLimits
 from tfserve.web.http.access_log import CURRENT, AccessLog
 from tfserve.web.http.forwarded import TrustedProxies
 from tfserve.web.http.offload import offloaded
@@ -49,10 +50,14 @@ MIN_PING_INTERVAL_MS = 10_000
 
 @asynccontextmanager
 async def serving(
-    services: Sequence[Service], settings: Settings, access_log: AccessLog | None, authenticator: Authenticator
+    services: Sequence[Service],
+    settings: Settings,
+    access_log: AccessLog | None,
+    authenticator: Authenticator,
+    limits: TokenLimits,
 ) -> AsyncIterator[None]:
     """Serves until the block ends; then calls that run have some seconds. Raises `OSError` when the port is taken."""
-    server = _make(services, settings, access_log, authenticator)
+    server = _make(services, settings, access_log, authenticator, limits)
     await server.start()
     try:
         yield
@@ -61,7 +66,11 @@ async def serving(
 
 
 def _make(
-    services: Sequence[Service], settings: Settings, access_log: AccessLog | None, authenticator: Authenticator
+    services: Sequence[Service],
+    settings: Settings,
+    access_log: AccessLog | None,
+    authenticator: Authenticator,
+    limits: TokenLimits,
 ) -> grpc.aio.Server:
     import grpc
 
@@ -80,7 +89,7 @@ def _make(
         ],
         maximum_concurrent_rpcs=settings.max_requests,
     )
-    edge = _Edge(TrustedProxies(settings.proxies), access_log, authenticator)
+    edge = _Edge(TrustedProxies(settings.proxies), access_log, authenticator, limits)
     server.add_generic_rpc_handlers([_handlers(service, edge) for service in services])
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
@@ -197,6 +206,7 @@ class _Edge:
     proxies: TrustedProxies
     access_log: AccessLog | None
     authenticator: Authenticator
+    limits: TokenLimits
 
 
 class _Entrance:
@@ -207,6 +217,7 @@ class _Entrance:
         self._proxies = edge.proxies
         self._access_log = edge.access_log
         self._authenticator = edge.authenticator
+        self._limits = edge.limits
         self._scope = scope
 
     @contextmanager
@@ -223,8 +234,22 @@ class _Entrance:
             entry.status, entry.trace_id = "OK", trace_id()
             yield
 
-    async def admit(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        """Sets `PRINCIPAL`. Raises `Unauthenticated`, `ScopeRequired`."""
+    @asynccontextmanager
+    async def admitted(self, context: grpc.aio.ServicerContext[Any, Any], size: int) -> AsyncIterator[None]:
+        """Sets `PRINCIPAL` for a call with a message of `size` bytes.
+
+        Raises `Unauthenticated`, `ScopeRequired`, and `Overloaded` beyond the limits of the token.
+        """
+        principal = await self._principal(context)
+        PRINCIPAL.set(principal)
+        counted = 0 if principal in (EVERYBODY, ANONYMOUS) else self._limits.begin(principal, size)
+        try:
+            yield
+        finally:
+            if counted:
+                self._limits.end(principal, counted)
+
+    async def _principal(self, context: grpc.aio.ServicerContext[Any, Any]) -> Principal:
         ADDRESS.set(_address(context, self._proxies)[0])
         metadata = {name: _bytes(value) for name, value in context.invocation_metadata() or ()}
         try:
@@ -237,7 +262,7 @@ class _Entrance:
         principal = found or ANONYMOUS
         if self._scope is not None:
             principal.require(self._scope)
-        PRINCIPAL.set(principal)
+        return principal
 
 
 def _bytes(value: str | bytes) -> bytes:
@@ -277,9 +302,9 @@ def _unary(method: Unary, entrance: _Entrance) -> Callable[[Any, grpc.aio.Servic
     async def serve(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         with entrance(context):
             try:
-                await entrance.admit(context)
-                call = _Call(context)
-                return await answer(await _message(method.request, data, call), call)
+                async with entrance.admitted(context, len(data)):
+                    call = _Call(context)
+                    return await answer(await _message(method.request, data, call), call)
             except Exception as error:
                 await _abort(context, error)
 
@@ -294,12 +319,12 @@ def _stream(
     async def serve(datas: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         with entrance(context):
             try:
-                await entrance.admit(context)
-                call = _Call(context)
-                requests = _messages(method.request, datas, call)
-                async with aclosing(answer(requests, call)) as answers:
-                    async for each in answers:
-                        yield each
+                async with entrance.admitted(context, 0):
+                    call = _Call(context)
+                    requests = _messages(method.request, datas, call)
+                    async with aclosing(answer(requests, call)) as answers:
+                        async for each in answers:
+                            yield each
             except Exception as error:
                 await _abort(context, error)
 
