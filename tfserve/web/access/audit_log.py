@@ -122,4 +122,6 @@ def _parsed(line: bytes) -> AuditEntry | None:
 
 def _short(value: Any) -> Any:
     """Long values are shortened: a script that is sent as text is not part of the log."""
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
     return value if isinstance(value, int | float | bool) else str(value)[:MAX_TEXT]
