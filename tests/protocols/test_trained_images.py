@@ -126,6 +126,7 @@ def moved(server: Server, name: str) -> Any:
     return until(lambda: found if "was chosen" in (found := deployment(server, name))["choice"] else None, within_s=500)
 
 
+@pytest.mark.long
 def test_a_classifier_moves_and_its_exports_answer_alike(converting: Server, port: int) -> None:
     project = digit_project(converting.roots / "digits")
     task, folder = trained(converting, project, parameters={"exports": "all", "epochs": 8})

@@ -25,6 +25,7 @@ def result(ended: Any, trainer: Any) -> Path:
     return Path(ended.model_path).parent
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_zip_file_is_trained_and_its_names_are_in_every_file(tmp_path: Path, start_trainer: StartTrainer) -> None:
     folder = digit_project(tmp_path / "set", classes=3, per_class=12)
