@@ -53,6 +53,7 @@ def test_as_many_run_as_there_are_train_workers_and_the_others_wait_in_their_ord
         assert cancel(server, each)["state"] == "cancelled"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_an_ordered_stop_puts_the_run_aside_and_is_not_one_of_its_attempts(
     start: Start, digits: Path, tmp_path: Path

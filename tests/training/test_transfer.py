@@ -22,6 +22,7 @@ keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(96,
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_features_are_computed_once_and_the_model_takes_images(
     digits: Path, tmp_path: Path, start_trainer: StartTrainer
