@@ -18,6 +18,7 @@ from trainer import StartTrainer
 from tfserve.ipc.messages import JobState, ModelLoaded, ProjectExamined, TrainingEnded
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_masks_return_in_the_size_and_with_the_values_that_were_learnt(
     tmp_path: Path, start_trainer: StartTrainer
