@@ -61,3 +61,4 @@ def takes_over(server: Server, standby: Standby) -> None:
     assert httpx.post(f"{standby.url}/get_workspace/", json={}).json()["result"] == ["kept"]
     job = httpx.post(f"{standby.url}/get_finish/", json={"name": "kept", "job": 0}).json()
     assert job["result"] is True
+    assert httpx.post(f"{standby.url}/destroy_workspace/", json={"name": "kept"}).status_code == 200

@@ -114,6 +114,7 @@ def _add_settings(parser: ArgumentParser, leave_out: Sequence[str] = ()) -> None
 
 def _add_setting(parser: ArgumentParser, each: Field[Any]) -> None:
     name, help_text = "--" + each.name.replace("_", "-"), f"{each.metadata['help']} ({each.default!r})"
+    help_text = help_text.replace("%", "%%")  # argparse formats it
     if isinstance(each.default, bool):
         parser.add_argument(name, action=BooleanOptionalAction, default=None, help=help_text)
     else:
