@@ -87,7 +87,7 @@ def _shown(argument: argparse.Action) -> str:
 
 
 def _argument(argument: argparse.Action) -> list[str]:
-    return [f"`{_shown(argument)}`", argument.help or ""]
+    return [f"`{_shown(argument)}`", (argument.help or "").replace("%%", "%")]
 
 
 # --- metrics
