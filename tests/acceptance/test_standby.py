@@ -20,6 +20,7 @@ def standbys() -> Iterator[list[Standby]]:
         each.close()
 
 
+@pytest.mark.slow
 def test_a_standby_takes_over_the_data_folder(start: Start, standbys: list[Standby]) -> None:
     server = start("--no-warm-spare")
     standbys.append(Standby(server.data_dir))

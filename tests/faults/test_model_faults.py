@@ -47,6 +47,7 @@ def usage(server: Server) -> dict[str, int]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_hundred_deployments_leave_nothing_behind(start: Start) -> None:
     server = start("--no-warm-spare")
