@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tfserve.access import durations, secrets
+from tfserve.access import durations, local_token, secrets
 from tfserve.access.principals import (
     ADDRESS,
     ANONYMOUS,
@@ -112,6 +112,16 @@ async def _reported_uses() -> set[int]:
 def test_delays_grow_and_stay_bounded() -> None:
     delays = [delay_after(failures) for failures in (1, FREE, FREE + 1, FREE + 2, FREE + 3, 10_000)]
     assert delays == [0.0, 0.0, 0.25, 0.5, 1.0, MAX_DELAY_S]
+
+
+def test_a_server_starts_although_the_local_token_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "local_token.new").mkdir()  # as root, no permission could be missing
+    first, second = local_token.begin(tmp_path), local_token.begin(tmp_path)
+    assert first != second
+    assert not (tmp_path / "local_token").exists()
+    (tmp_path / "local_token.new").rmdir()
+    assert local_token.begin(tmp_path) == (tmp_path / "local_token").read_text()
+    assert (tmp_path / "local_token").stat().st_mode & 0o777 == 0o600
 
 
 # --- limits

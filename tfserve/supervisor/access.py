@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from tfserve.access import secrets
-from tfserve.access.local_token import LOCAL, LOCAL_ID, write
+from tfserve.access.local_token import LOCAL, LOCAL_ID, begin
 from tfserve.access.principals import Scope
 from tfserve.config import Settings
 from tfserve.db import tokens
@@ -62,7 +62,7 @@ class Access:
         self._lines: set[Connection] = set()
         self._rules = AccessRules(is_required=True, tokens=[])
         self._changing = asyncio.Lock()
-        self._local = _local_rule(write(settings.data_path))
+        self._local = _local_rule(begin(settings.data_path))
         self._link: tuple[str, float] | None = None
 
     async def begin(self) -> None:
