@@ -10,7 +10,7 @@ import psutil
 
 _GROUPS = Path("/sys/fs/cgroup")
 _NO_LIMIT = 1 << 60
-"""Version 1 of control groups writes a number of this size when there is no limit."""
+"""Version 1 of control groups reports at least this number for a group without a limit."""
 
 
 def of_process() -> int:

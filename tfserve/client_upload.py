@@ -15,7 +15,7 @@ PIECE_BYTES = 8 * 2**20
 ATTEMPTS = 5
 """Attempts in a row without a further byte."""
 _TRY_AGAIN = (408, 409, 503)
-"""A slow connection, an offset that is no longer right, and a request before that has not ended yet."""
+"""A slow connection, an outdated offset, and a request before that has not ended yet."""
 
 Info = dict[str, Any]
 

@@ -110,7 +110,7 @@ class Run:
             each.join()
 
     def _drain(self) -> None:
-        """Returns when no job is queued or running any more."""
+        """Returns when all jobs have ended."""
         deadline = time.monotonic() + DRAINED_WITHIN_S
         with httpx.Client(base_url=self._server.url, timeout=60) as http:
             tasks = http.get("/tasks/", params={"limit": 1000}).json()["tasks"]

@@ -129,7 +129,7 @@ def test_versions_labels_and_defaults(declare: Callable[[str], Declared], tmp_pa
     status = declared.server.http.get("/v1/models/prices/labels/stable").json()["model_version_status"]
     assert [each["version"] for each in status] == ["5"]
 
-    # What is no longer declared is undeployed.
+    # A model whose declaration was removed is undeployed.
     declared.write("[models]\n")
     declared.until(lambda: not declared.states("prices") and not declared.states("one"))
     assert declared.predict("mine")[0] == 200

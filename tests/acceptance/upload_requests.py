@@ -64,7 +64,7 @@ def half_sent(server: Server, line: str, content: bytes, length: int) -> socket.
 
 
 def until_offset(server: Server, id_: str, offset: int) -> None:
-    """Returns when so many bytes have arrived and no request is writing any more."""
+    """Returns when this number of bytes has arrived and the last write has ended."""
     while append(server, id_, 10**9, b"x").status_code == 503:
         pass
     assert result(server.http.get(f"/upload/{id_}"))["offset"] == offset

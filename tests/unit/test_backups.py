@@ -256,7 +256,7 @@ def test_other_files_are_refused(archive: Path, tmp_path: Path, capsys: pytest.C
     for part in (b"", b"hello", content[: len(content) // 2], content[:512], b"\x1f\x8b" + content):
         bad.write_bytes(part)
         assert "can't be restored" in refused(command.restore, bad, tmp_path / "new", capsys)
-    assert "There is no file" in refused(command.restore, tmp_path / "none", tmp_path / "new", capsys)
+    assert "not found" in refused(command.restore, tmp_path / "none", tmp_path / "new", capsys)
     assert {path.name for path in (tmp_path / "new").iterdir()} <= {"server.lock"}
 
 

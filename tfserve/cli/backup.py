@@ -121,7 +121,7 @@ def _sync(folder: Path) -> None:
 def _restore(file: Path, settings: Settings) -> str:
     folder = settings.data_path
     if not file.is_file():
-        raise NotFound(f"There is no file {file}.")
+        raise NotFound(f"File {file} not found.")
     backups.refuse_interrupted_restore(folder)
     _refuse_unless_empty(folder)
     lock = DataFolderLock(folder)  # no server starts meanwhile

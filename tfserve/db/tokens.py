@@ -23,7 +23,7 @@ class TokenExists(Conflict):
 
 
 class NoSuchToken(NotFound):
-    """There is no token {name!r}{hint} that could be used. GET /tokens/ lists the tokens."""
+    """Token {name!r} not found{hint}: it never existed, or was revoked. GET /tokens/ lists the tokens."""
 
 
 def create(request: CreateToken) -> NewToken:
@@ -115,9 +115,7 @@ def _check(request: CreateToken) -> None:
     for scope in request.scopes:
         if scope not in ASSIGNABLE:
             hint = nearest(scope, ASSIGNABLE)
-            raise Invalid(
-                f"There is no scope {scope[:40]!r}{hint}. Choose from {', '.join(ASSIGNABLE)}.", field="scopes"
-            )
+            raise Invalid(f"Unknown scope {scope[:40]!r}{hint}. Choose from {', '.join(ASSIGNABLE)}.", field="scopes")
     if request.workspaces is not None and Scope.ADMIN in request.scopes:
         raise Invalid("A token with the scope admin can use all workspaces. Omit the workspaces.", field="workspaces")
     if request.workspaces is not None and not request.workspaces:

@@ -26,7 +26,7 @@ class LeavesFolder(Invalid):
 
 
 class NoSuchFile(NotFound):
-    """There is no file or folder {path!r} in the folder of the workspace."""
+    """File or folder {path!r} not found in the folder of the workspace."""
 
 
 class FolderEntry(msgspec.Struct, kw_only=True):
