@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import secrets
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from faults.chaos.disk import small_disk
 from faults.chaos.run import Run
-from tests.acceptance.test_postgresql import PostgreSQL
+from tests.acceptance.postgresql_server import NotInstalled, PostgreSQL, private_server
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -58,10 +57,11 @@ def database_of(kind: str) -> Iterator[PostgreSQL | None]:
     if kind == "sqlite":
         yield None
         return
-    from faults.chaos.postgresql import private_cluster
-
-    with contextlib.ExitStack() as stack:
-        yield stack.enter_context(private_cluster())
+    try:
+        with private_server() as running:
+            yield running
+    except NotInstalled as missing:
+        raise SystemExit(f"chaos: {missing}") from None
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from faults.chaos.killer import Killer
 from faults.chaos.probe import WORKSPACE as PROBE
 from faults.chaos.probe import Probe
 from faults.chaos.server import KeptServer
-from tests.acceptance.test_postgresql import PostgreSQL
+from tests.acceptance.postgresql_server import PostgreSQL
 
 WORKSPACES = {"shared": 0, "threads": 1, "model": 0, PROBE: 0}
 """Names and types."""

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,29 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import Server
+from tests.acceptance.postgresql_server import NotInstalled, PostgreSQL, private_server
 from tests.acceptance.standby import Standby, takes_over
 from tests.acceptance.test_start_and_stop import follow_until, run_server
 
 Start = Callable[..., Server]
-
-
-class PostgreSQL:
-    """A database server of the test's own."""
-
-    def __init__(self, folder: Path, programs: Path, as_user: dict[str, str]) -> None:
-        self._data, self._port = folder / "data", _free_port()
-        self._pg_ctl = programs / "pg_ctl"
-        self._quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/", **as_user}
-        self._options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-        subprocess.run([programs / "initdb", "-D", self._data, "-U", "tester", "-A", "trust"], **self._quiet)
-        self.url = f"postgresql://tester@127.0.0.1:{self._port}/postgres"
-
-    def start(self) -> None:
-        log = self._data.parent / "log"
-        subprocess.run([self._pg_ctl, "-D", self._data, "-w", "-o", self._options, "-l", log, "start"], **self._quiet)
-
-    def stop(self) -> None:
-        subprocess.run([self._pg_ctl, "-D", self._data, "-w", "-m", "immediate", "stop"], **self._quiet)
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +24,11 @@ def database_url(postgresql: PostgreSQL) -> str:
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[PostgreSQL]:
     """A fresh PostgreSQL; the test is skipped where its programs are not installed."""
-    config = shutil.which("pg_config")
-    programs = Path(subprocess.check_output([config, "--bindir"], text=True).strip()) if config else Path("/none")
-    if not (programs / "initdb").exists():
-        pytest.skip("PostgreSQL's server programs are not installed")
-    as_user = {"user": _unprivileged()} if os.geteuid() == 0 else {}
-    with tempfile.TemporaryDirectory(prefix="tfserve-pg-") as name:
-        folder = Path(name)
-        if as_user:
-            shutil.chown(folder, as_user["user"])
-        running = PostgreSQL(folder, programs, as_user)
-        running.start()
-        yield running
-        running.stop()
+    try:
+        with private_server() as running:
+            yield running
+    except NotInstalled as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.mark.slow
@@ -183,15 +151,3 @@ def _end_connections(database_url: str) -> None:
 
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
-
-
-def _unprivileged() -> str:
-    """PostgreSQL refuses to run as root."""
-    names = [entry.pw_name for entry in pwd.getpwall()]
-    return "postgres" if "postgres" in names else "nobody"
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
