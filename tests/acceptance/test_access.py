@@ -364,6 +364,15 @@ def test_the_first_start_prints_a_link_that_sets_the_password_once(
     assert "Workspaces" in status.text
     cookie = next(each for each in browser.cookies.jar if each.name == "tfserve_session")
     assert cookie.has_nonstandard_attr("HttpOnly")
+    as_json = {"Accept": "application/json", **origin}
+    assert browser.get("/jobs/", headers=as_json).json()["request_result"], "the pages use the API with the session"
+    without_token = browser.post("/create_workspace/", json={}, headers=as_json)
+    assert without_token.status_code == 403
+    assert "Load the page again" in without_token.json()["error"]["message"]
+    meta = re.search(r'name="csrf" content="(\w+)"', status.text)
+    assert meta
+    assert browser.post("/create_workspace/", json={}, headers={**as_json, "X-CSRFToken": meta[1]}).is_success
+    assert httpx.get(f"{server.url}/jobs/", headers={"Cookie": "tfserve_session=forged"}).status_code == 401
     elsewhere = browser.post(
         "/pages/login/", data={**log_in, "password": PASSWORD, "next": "//evil.example/"}, headers=origin
     )

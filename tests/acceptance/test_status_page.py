@@ -85,6 +85,22 @@ def test_a_change_is_reported_to_open_pages(server: Server, workspace: str) -> N
     assert changes == 2
 
 
+def test_an_open_page_gets_only_the_parts_that_changed(server: Server, workspace: str) -> None:
+    page = server.http.get("/", headers={"Accept-Encoding": "gzip"})
+    assert page.headers["Content-Encoding"] == "gzip"
+    known = dict(re.findall(r'id="(part-[\w-]+)" data-version="(\w+)"', page.text))
+    assert {"part-server", "part-jobs"} <= known.keys()
+
+    def changed() -> set[str]:
+        parts = ",".join(f"{name}={version}" for name, version in known.items())
+        update = server.http.get("/", headers={"HX-Request": "true", "X-Parts": parts})
+        return set(re.findall(r'id="(part-[\w-]+)"', update.text))
+
+    server.run(workspace, "x = 1")
+    assert "part-jobs" in changed()
+    assert "part-deployments" not in changed()
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_a_browser_shows_what_happens_after_the_page_was_loaded(server: Server, workspace: str, tmp_path: Path) -> None:
     browser = Browser(tmp_path, server.url)

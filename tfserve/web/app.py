@@ -18,6 +18,7 @@ from typing import cast
 
 import django
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
@@ -166,15 +167,16 @@ def make_app(context: Context, authenticator: Authenticator, limits: TokenLimits
     from tfserve.web.api.routes import routes
     from tfserve.web.api.v1.rest import V1
     from tfserve.web.api.v2.rest import V2
+    from tfserve.web.pages.sessions import session_principal
 
-    pages = Pages(cast(ASGIApp, get_asgi_application()), context, authenticator)
+    pages = _compressed(Pages(cast(ASGIApp, get_asgi_application()), context, authenticator))
     own = routes(endpoints(), context)
     router = Router(
         [
             Route("/", Root(context, pages)),
             *own,
             Route("/pages/{rest:path}", pages),
-            Mount("/static", Static()),
+            Mount("/static", _compressed(Static())),
         ],
         redirect_slashes=False,
         default=Unknown([route.path for route in own]),
@@ -183,10 +185,15 @@ def make_app(context: Context, authenticator: Authenticator, limits: TokenLimits
     v1, v2 = V1(context.models, context.settings), V2(context)
     settings = context.settings
     app: ASGIApp = Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router)
-    app = Authentication(app, authenticator, limits)
+    app = Authentication(app, authenticator, limits, session_principal)
     if origins := settings.origins:
         app = Preflights(app, origins)
     return Guard(app, settings)
+
+
+def _compressed(app: ASGIApp) -> ASGIApp:
+    """For pages and their files, but not for streams of events. Django masks the CSRF token of each page."""
+    return GZipMiddleware(app, minimum_size=1000, compresslevel=6)
 
 
 class Prefixes:

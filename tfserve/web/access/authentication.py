@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tfserve.access.principals import ADDRESS, ANONYMOUS, EVERYBODY, PRINCIPAL
+from tfserve.access.principals import ADDRESS, ANONYMOUS, EVERYBODY, PRINCIPAL, Principal
 from tfserve.errors import Unauthenticated
 from tfserve.web.access.authenticator import Authenticator, TokenMissing
 from tfserve.web.access.token_limits import TokenLimits
@@ -17,11 +17,18 @@ PUBLIC = ("/v2/health/", "/static/")
 PAGES = "/pages/"
 
 
-class Authentication:
-    """Sets `PRINCIPAL`. Raises `Unauthenticated`, except for pages, which show the log-in form instead."""
+SessionOf = Callable[[Scope], Awaitable[Principal | None]]
 
-    def __init__(self, app: ASGIApp, authenticator: Authenticator, limits: TokenLimits) -> None:
+
+class Authentication:
+    """Sets `PRINCIPAL`. Raises `Unauthenticated`, except for pages, which show the log-in form instead.
+
+    `session_of` finds the person whose page sent a request without a token.
+    """
+
+    def __init__(self, app: ASGIApp, authenticator: Authenticator, limits: TokenLimits, session_of: SessionOf) -> None:
         self._app = app
+        self._session_of = session_of
         self._limits = limits
         self._authenticator = authenticator
 
@@ -54,9 +61,9 @@ class Authentication:
                 await self._authenticator.failed_attempts.note("refused token")
                 raise
         if principal is None:
-            if not is_open(scope):
+            principal = ANONYMOUS if is_open(scope) else await self._session_of(scope)
+            if principal is None:
                 raise TokenMissing
-            principal = ANONYMOUS
         PRINCIPAL.set(principal)
         size = self._limits.begin(principal, length)
         if not size:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import markcoroutinefunction
-from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, authenticate, login, logout
+from django.contrib.auth import authenticate, login, logout
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -15,17 +15,17 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
-from django.utils.crypto import constant_time_compare
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST
 
-from tfserve.access.principals import ANONYMOUS, PRINCIPAL, Principal, Scope, expanded
+from tfserve.access.principals import ANONYMOUS, PRINCIPAL, Scope
 from tfserve.db.models import User
 from tfserve.errors import Forbidden
 from tfserve.ipc.messages import SetPassword
 from tfserve.web.access.audit_log import OK
 from tfserve.web.database_reads import read
 from tfserve.web.pages.middleware import error_page
+from tfserve.web.pages.sessions import principal_of
 
 Respond = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
@@ -63,7 +63,7 @@ class LogInRequired:
             return await self._get_response(request)
         principal = PRINCIPAL.get()
         if principal is ANONYMOUS:
-            found = await read(_of_session, request)
+            found = await read(principal_of, request)
             if found is None:
                 return await _form(request, next_path=request.get_full_path(), status=401)
             principal = found
@@ -127,15 +127,6 @@ def csrf_failure(request: HttpRequest, **_: Any) -> HttpResponseBase:
 
 
 # --- parts
-
-
-def _of_session(request: HttpRequest) -> Principal | None:
-    """Django's own `get_user` needs the tables of `django.contrib.auth`, which this server does not have."""
-    user = User.objects.filter(pk=request.session.get(SESSION_KEY, 0)).first()
-    given = request.session.get(HASH_SESSION_KEY, "")
-    if user is None or not constant_time_compare(given, user.get_session_auth_hash()):
-        return None
-    return Principal(user.username, f"user:{user.username}", expanded([Scope.ADMIN]))
 
 
 def _safe(request: HttpRequest, path: str) -> str:

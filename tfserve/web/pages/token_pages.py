@@ -7,7 +7,6 @@ from typing import Any
 
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
-from django.template.loader import render_to_string
 from django.views.decorators.http import require_http_methods, require_safe
 
 from tfserve.access import durations
@@ -16,6 +15,7 @@ from tfserve.errors import Invalid, TFserveError
 from tfserve.ipc.messages import CreateToken, ListTokens, NewToken, RevokeToken, RotateToken
 from tfserve.web.access.audit_log import AuditLog
 from tfserve.web.http.responses import status_of
+from tfserve.web.pages.rendering import page
 
 GRACE_S = 24 * 3600.0
 ENTRIES = 200
@@ -35,8 +35,9 @@ async def tokens(request: ASGIRequest) -> HttpResponse:
         "scopes": list(ASSIGNABLE),
         "made": made,
         "problem": problem,
+        "section": "settings",
     }
-    return await _render(request, "pages/tokens.html", context, status)
+    return await page(request, "pages/tokens.html", context, status)
 
 
 @require_safe
@@ -44,7 +45,7 @@ async def audit(request: ASGIRequest) -> HttpResponse:
     """The last entries, newest first."""
     log: AuditLog = request.scope["audit"]
     entries = await asyncio.to_thread(log.last, ENTRIES)
-    return await _render(request, "pages/audit.html", {"entries": entries}, 200)
+    return await page(request, "pages/audit.html", {"entries": entries, "section": "settings"})
 
 
 async def _change(request: ASGIRequest) -> NewToken | None:
@@ -75,8 +76,3 @@ def _creation(name: str, form: Any) -> CreateToken:
         expires_s=durations.seconds(expires, "expires") if expires else None,
         created_by=PRINCIPAL.get().name,
     )
-
-
-async def _render(request: ASGIRequest, template: str, context: dict[str, Any], status: int) -> HttpResponse:
-    html = await asyncio.to_thread(render_to_string, template, context, request)
-    return HttpResponse(html, status=status, headers={"Cache-Control": "no-store"})

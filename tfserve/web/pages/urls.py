@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from django.urls import path
 
-from tfserve.web.pages import log_in, token_pages, views
+from tfserve.web.pages import events, jobs, log_in, overview, token_pages
 
 urlpatterns = [
-    path("", views.status, name="status"),
-    path("pages/jobs/<int:job_id>/", views.job, name="job"),
+    path("", overview.overview, name="overview"),
+    path("pages/jobs/<int:job_id>/", jobs.job, name="job"),
     path("pages/login/", log_in.log_in, name="log_in"),
     path("pages/logout/", log_in.log_out, name="log_out"),
     path("pages/password/", log_in.set_password, name="set_password"),
     path("pages/tokens/", token_pages.tokens, name="tokens"),
     path("pages/audit/", token_pages.audit, name="audit"),
-    path("pages/events", views.events, name="events"),
+    path("pages/events", events.events, name="events"),
 ]

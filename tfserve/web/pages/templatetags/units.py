@@ -27,6 +27,12 @@ def now() -> float:
     return timezone.now().timestamp()
 
 
+@register.simple_tag
+def version() -> str:
+    """The version of the server."""
+    return __version__
+
+
 @register.filter
 def size(count: int) -> str:
     """Bytes: 512 KiB, 3.4 MiB, 1.2 GiB."""

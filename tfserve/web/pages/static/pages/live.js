@@ -2,8 +2,8 @@
 
 /* global htmx */
 
-const SILENCE_MS = 40_000; // the server sends an event every 15 seconds
-const RECONNECT_MS = 2_000;
+const SILENCE_MS = 2_800; // the server sends an event every second
+const RECONNECT_MS = 1_000;
 const LABELS = {
   live: "Live",
   connecting: "Connecting",
@@ -35,6 +35,10 @@ function connect() {
     waitForNext();
     refetch();
   });
+  stream.addEventListener("alive", () => {
+    show("live");
+    waitForNext();
+  });
   stream.addEventListener("error", onError);
   waitForNext();
 }
@@ -64,6 +68,12 @@ function refetch() {
   const live = document.getElementById("live");
   if (!live.querySelector("[data-final]")) htmx.trigger(live, "changed");
 }
+
+// The page sends the versions of the parts that it shows, and gets those that differ.
+document.addEventListener("htmx:configRequest", (event) => {
+  const parts = [...document.querySelectorAll("[data-version]")];
+  event.detail.headers["X-Parts"] = parts.map((part) => `${part.id}=${part.dataset.version}`).join(",");
+});
 
 // A hidden page closes its connection, because browsers open at most six per server.
 document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));

@@ -3,7 +3,7 @@
 let ahead = 0; // seconds that this computer's clock is ahead of the server's
 
 function setClock() {
-  const now = Number(document.querySelector("[data-now]")?.dataset.now);
+  const now = Number(document.body.dataset.now);
   if (now) ahead = Date.now() / 1000 - now;
 }
 
