@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from django.urls import path
 
-from tfserve.web.pages import events, jobs, log_in, overview, token_pages
+from tfserve.web.pages import events, jobs, log_in, models, overview, token_pages, training_pages
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
+    path("pages/models/", models.model_list, name="models"),
+    path("pages/models/<str:name>/", models.model, name="model"),
+    path("pages/models/<str:name>/samples/<int:number>", models.sample, name="model_sample"),
+    path("pages/models/<str:name>/request-<str:protocol>.json", models.example, name="model_example"),
+    path("pages/trainings/", training_pages.training_list, name="trainings"),
+    path("pages/trainings/new/", training_pages.new_training, name="new_training"),
+    path("pages/trainings/<str:task_id>/", training_pages.training, name="training"),
     path("pages/jobs/<int:job_id>/", jobs.job, name="job"),
     path("pages/login/", log_in.log_in, name="log_in"),
     path("pages/logout/", log_in.log_out, name="log_out"),
