@@ -162,6 +162,4 @@ def _field(spec: TensorSpec) -> Field:
     way = "one" if count == 1 and not spec.part else "json" if count <= example_values.FEW else "fill"
     value = example_values.literal(spec) if way != "json" else example_values.filled(spec)
     text = value if is_text and way == "one" else json.dumps(value)
-    return Field(
-        spec.name, spec.dtype, spec.shape, way, text, len(sizes), ",".join(map(str, sizes)), is_text, count
-    )
+    return Field(spec.name, spec.dtype, spec.shape, way, text, len(sizes), ",".join(map(str, sizes)), is_text, count)

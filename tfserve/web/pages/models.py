@@ -59,7 +59,11 @@ async def model(request: PageRequest, name: str) -> HttpResponse:
     if row is None:
         raise Http404(f"There is no model {name!r}.")
     path = row.deployment["path"] if row.deployment else None
-    context: dict[str, Any] = {"row": row, "model": row.deployment, "earlier": await read(model_rows.earlier, name, path)}
+    context: dict[str, Any] = {
+        "row": row,
+        "model": row.deployment,
+        "earlier": await read(model_rows.earlier, name, path),
+    }
     live = _live_model(request, name)
     parts = ["state", "traffic", "actions"]
     if row.deployment and row.deployment["trials"]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -25,6 +26,7 @@ from tfserve.web.api.workspace.reading import number
 ENDPOINTS = Table(Format.PLAIN, Scope.TRAIN)
 
 SIDE: Schema = {"type": "integer", "minimum": 16, "maximum": 1024, "default": 160, "description": "larger side, pixels"}
+PLACEHOLDER: Schema = {"type": "boolean", "default": False, "description": "a grey image instead of status 404"}
 MAX_SIDE = 1024
 WEBP = "image/webp"
 AT_A_TIME = asyncio.Semaphore(2)
@@ -64,6 +66,7 @@ async def check_project(context: Context, check: ProjectCheck) -> dict[str, Any]
         "projectDir": {"type": "string", "description": "path of the project folder, or upload:<id>"},
         "path": {"type": "string", "description": "path of the image in the project folder"},
         "side": SIDE,
+        "placeholder": PLACEHOLDER,
     },
     media=(WEBP,),
 )
@@ -72,30 +75,35 @@ async def project_thumbnail(context: Context, request: Request) -> Response:
     if not query.get("projectDir") or not query.get("path"):
         raise Invalid("projectDir and path are required: a project folder, and an image in it.")
     folder = await project_folder(context, query["projectDir"])
-    return await _thumbnail(context, folder, query["path"], query.get("side", "160"))
+    return await _thumbnail(context, folder, query["path"], query)
 
 
 @ENDPOINTS.get(
     "/tasks/{id}/images/{path}",
     summary="get a small version of an image that a task trains on",
     returns="a WebP image",
-    parameters={**TASK_ID, "path": {"type": "string"}, "side": SIDE},
+    parameters={**TASK_ID, "path": {"type": "string"}, "side": SIDE, "placeholder": PLACEHOLDER},
     media=(WEBP,),
 )
 async def task_image(context: Context, request: Request) -> Response:
     folder = Path((await task_of(request)).project_dir)
-    return await _thumbnail(context, folder, request.path_params["path"], request.query_params.get("side", "160"))
+    return await _thumbnail(context, folder, request.path_params["path"], request.query_params)
 
 
 # --- parts
 
 
-async def _thumbnail(context: Context, folder: Path, name: str, side: str) -> Response:
+async def _thumbnail(context: Context, folder: Path, name: str, query: QueryParams) -> Response:
     """Raises `NotFound`, also for an image that can't be decoded or is outside the folder or the roots."""
-    largest = max(16, number(side, "side", most=MAX_SIDE))
+    side = max(16, number(query.get("side", "160"), "side", most=MAX_SIDE))
     roots = [folder.resolve(), *context.settings.root_paths]
-    async with AT_A_TIME:
-        content = await asyncio.to_thread(_small, folder, name, largest, roots)
+    try:
+        async with AT_A_TIME:
+            content = await asyncio.to_thread(_small, folder, name, side, roots)
+    except NotFound:
+        if query.get("placeholder") != "true":
+            raise
+        content = GREY
     return Response(content, media_type=WEBP, headers=KEPT)
 
 
@@ -107,6 +115,10 @@ def _small(folder: Path, name: str, side: int, roots: list[Path]) -> bytes:
         image = image_reading.thumbnail(path, side)
     except (image_reading.Bad, OSError, ValueError) as error:
         raise NotFound(f"Image {name[:200]!r} can't be shown: {error}.") from None
+    return _webp(image)
+
+
+def _webp(image: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "WebP", quality=80)
     return buffer.getvalue()
@@ -116,3 +128,12 @@ def _is_inside(name: str) -> bool:
     """Whether a path cannot leave the folder that it is relative to, except by a link."""
     path = Path(name)
     return not path.is_absolute() and ".." not in path.parts
+
+
+def _grey() -> bytes:
+    from PIL import Image
+
+    return _webp(Image.new("RGB", (16, 16), (160, 160, 160)))
+
+
+GREY = _grey()
