@@ -12,7 +12,6 @@ import msgspec
 from tfserve.errors import Invalid
 from tfserve.training.atomic_files import written_aside
 
-
 SAMPLES, MAX_SAMPLES = 4, 120
 """Images of each class, and in total, that a check of the dataset names."""
 
@@ -103,7 +102,7 @@ class Findings(msgspec.Struct, kw_only=True):
     def samples(self) -> list[dict[str, str]]:
         """A few images of each class, for people: {path, label}. Images without a class have an empty label."""
         shown: Counter[int] = Counter()
-        found = []
+        found: list[dict[str, str]] = []
         for image in self.images:
             if shown[image.label] < SAMPLES and len(found) < MAX_SAMPLES:
                 shown[image.label] += 1

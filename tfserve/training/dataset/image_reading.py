@@ -19,7 +19,6 @@ from tfserve.tensors.specs import Array
 
 __all__ = [
     "MAX_FILE_BYTES", "MAX_PIXELS", "SUFFIXES", "Bad", "ImageProperties", "decoded", "inspect", "pixels", "read_bytes",
-    "thumbnail",
     "unchanged",
 ]  # fmt: skip
 
@@ -100,13 +99,6 @@ def decoded(data: bytes, background: Colour, size: tuple[int, int] | None = None
         return np.asarray(image_files.read(data, background=background).image)
     to = size[::-1]
     return np.asarray(image_files.resized(image_files.read(data, near=to, background=background).image, to))
-
-
-def thumbnail(file: Path, side: int) -> Any:
-    """A Pillow image in RGB whose larger side has at most `side` pixels. Raises `Bad`."""
-    image = image_files.read(read_bytes(file), near=(side, side)).image
-    image.thumbnail((side, side))
-    return image
 
 
 def unchanged(file: Path, digest: str) -> bytes | None:

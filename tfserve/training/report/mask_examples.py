@@ -13,6 +13,7 @@ from tfserve.tensors.specs import Array
 
 FOLDER = "examples"
 EXAMPLES_FILE = f"{FOLDER}/examples.json"
+PARTS = ("image", "true", "predicted")
 SIDE = 320
 """The larger side of the files, in pixels."""
 COLOURS = ("e6194b", "3cb44b", "4363d8", "f58231", "911eb4", "17a2b8", "f032e6", "808000", "9a6324", "1f9e89")
@@ -28,7 +29,7 @@ def write(folder: Path, examples: Sequence[tuple[str, Array, Array, Array]]) -> 
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     rows = []
     for number, (name, pixels, true, predicted) in enumerate(examples):
-        files = {each: f"{FOLDER}/{number:02}-{each}.{'webp' if each == 'image' else 'png'}" for each in _PARTS}
+        files = {each: f"{FOLDER}/{number:02}-{each}.{'webp' if each == 'image' else 'png'}" for each in PARTS}
         Image.fromarray(pixels).save(folder / files["image"], "WebP", quality=80)
         _layer(true).save(folder / files["true"], optimize=True)
         _layer(predicted).save(folder / files["predicted"], optimize=True)
@@ -44,9 +45,6 @@ def iou(true: Array, predicted: Array) -> float:
         for each in classes[classes > 0]
     ]
     return float(np.mean(shares)) if shares else 1.0
-
-
-_PARTS = ("image", "true", "predicted")
 
 
 def _layer(mask: Array) -> Image.Image:

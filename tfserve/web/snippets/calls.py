@@ -29,7 +29,7 @@ class Usage(NamedTuple):
 
 def usages(model: Model, origin: str) -> list[Usage]:
     """`origin` is the address that the client used. Empty for a model without a signature that JSON can express."""
-    name, signature = chosen_signature(model)
+    _, signature = chosen_signature(model)
     found = []
     if signature is not None:
         is_small = example_values.is_small(signature)

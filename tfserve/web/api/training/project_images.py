@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +16,8 @@ from starlette.responses import Response
 from tfserve.access.principals import Scope
 from tfserve.errors import Invalid, NotFound
 from tfserve.ipc.messages import CheckProject
-from tfserve.training.dataset import image_reading
-from tfserve.training.dataset.search import is_image
 from tfserve.training.recipes import parameters
+from tfserve.web import thumbnails
 from tfserve.web.api.endpoint import Context, Format, Schema, Table
 from tfserve.web.api.training.handlers import TASK_ID, project_folder, task_of
 from tfserve.web.api.workspace.reading import number
@@ -29,8 +28,6 @@ SIDE: Schema = {"type": "integer", "minimum": 16, "maximum": 1024, "default": 16
 PLACEHOLDER: Schema = {"type": "boolean", "default": False, "description": "a grey image instead of status 404"}
 MAX_SIDE = 1024
 WEBP = "image/webp"
-AT_A_TIME = asyncio.Semaphore(2)
-"""Decoding takes processor time from predictions."""
 KEPT = {"Cache-Control": "private, max-age=3600", "Content-Security-Policy": "sandbox; default-src 'none'"}
 
 
@@ -94,46 +91,25 @@ async def task_image(context: Context, request: Request) -> Response:
 
 
 async def _thumbnail(context: Context, folder: Path, name: str, query: QueryParams) -> Response:
-    """Raises `NotFound`, also for an image that can't be decoded or is outside the folder or the roots."""
+    """Raises `NotFound`, also for an image that can't be decoded or is outside the folder and the roots."""
     side = max(16, number(query.get("side", "160"), "side", most=MAX_SIDE))
-    roots = [folder.resolve(), *context.settings.root_paths]
     try:
-        async with AT_A_TIME:
-            content = await asyncio.to_thread(_small, folder, name, side, roots)
+        file = await asyncio.to_thread(_file, folder, name, context.settings.root_paths)
+        content = await thumbnails.thumbnail(file, side)
     except NotFound:
         if query.get("placeholder") != "true":
             raise
-        content = GREY
+        content = thumbnails.placeholder()
     return Response(content, media_type=WEBP, headers=KEPT)
 
 
-def _small(folder: Path, name: str, side: int, roots: list[Path]) -> bytes:
+def _file(folder: Path, name: str, roots: Sequence[Path]) -> Path:
+    """The file of this name. A link may lead outside the folder, but not outside the roots."""
     try:
         path = (folder / name).resolve()
-        if not any(path.is_relative_to(root) for root in roots) or not _is_inside(name) or not is_image(path):
-            raise NotFound(f"Image {name[:200]!r} not found in the project.")
-        image = image_reading.thumbnail(path, side)
-    except (image_reading.Bad, OSError, ValueError) as error:
-        raise NotFound(f"Image {name[:200]!r} can't be shown: {error}.") from None
-    return _webp(image)
-
-
-def _webp(image: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "WebP", quality=80)
-    return buffer.getvalue()
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a path cannot leave the folder that it is relative to, except by a link."""
-    path = Path(name)
-    return not path.is_absolute() and ".." not in path.parts
-
-
-def _grey() -> bytes:
-    from PIL import Image
-
-    return _webp(Image.new("RGB", (16, 16), (160, 160, 160)))
-
-
-GREY = _grey()
+        is_allowed = any(path.is_relative_to(root) for root in [folder.resolve(), *roots])
+    except (OSError, ValueError):
+        is_allowed = False
+    if not is_allowed or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise NotFound(f"Image {name[:200]!r} not found in the project.")
+    return path
