@@ -29,6 +29,11 @@ MAX_SAMPLES = 6
 SHIPPED_SAMPLES = ("cat", "coffee", "rocket")
 SUFFIXES = {".jpeg": "image/jpeg", ".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp",
             ".gif": "image/gif", ".bmp": "image/bmp"}  # fmt: skip
+PARTS = [
+    f"pages/models/{each}.html"
+    for each in ("state", "try_image", "traffic", "actions", "trials", "try", "use", "signatures")
+]
+"""All of them, although some are empty: an open page gets new contents, but no new parts."""
 EXAMPLES = {"v1": calls.v1_example, "v2": calls.v2_example}
 
 
@@ -63,17 +68,13 @@ async def model(request: PageRequest, name: str) -> HttpResponse:
         "model": row.deployment,
         "earlier": await read(model_rows.earlier, name, path),
     }
-    live = _live_model(request, name)
-    parts = ["state", "traffic", "actions"]
-    if row.deployment and row.deployment["trials"]:
+    if row.deployment:
         context["trials"] = model_rows.trial_bars(row.deployment)
-        parts.append("trials")
+    live = _live_model(request, name)
     if live is not None and live.signatures:
         context |= await asyncio.to_thread(_usage, request, live)
-        parts[1:1] = ["try_image"] if context["takes_images"] else []
-        parts += ["try", "use", "signatures"]
     response = await live_page(
-        request, section="models", name=name, parts=[f"pages/models/{each}.html" for each in parts], context=context,
+        request, section="models", name=name, parts=PARTS, context=context,
         template="pages/models/model.html", scripts=("try", "try_image", "tabs", "deploy", "refresh"),
     )  # fmt: skip
     response.headers["Permissions-Policy"] = permissions("camera")

@@ -26,6 +26,8 @@ EXAMPLES = {
     "classification": ("mistakes", "worst_mistakes.png"), "segmentation": ("masks", "masks.png"),
     "detection": ("boxes", "boxes.png"),
 }  # fmt: skip
+UPLOAD_CONTENT = "content"
+"""The folder in which the files of an upload are (`uploads/store.py`)."""
 #: Larger requests are not parsed. Only their beginning is shown, as JSON.
 REQUEST_CHARS = 1_000_000
 
@@ -76,7 +78,9 @@ class TaskRow:
 
     @property
     def project(self) -> str:
-        return PurePath(self.task.project_dir).name
+        """The folder's name; the id of the project if its files were uploaded."""
+        name = PurePath(self.task.project_dir).name
+        return self.task.project_id if name == UPLOAD_CONTENT else name
 
     @property
     def summary(self) -> str:

@@ -23,6 +23,14 @@ from tfserve.web.pages.templatetags.units import percent
 from tfserve.web.pages.training_results import TrainingResult
 from tfserve.web.pages.training_rows import STATE_WORDS, number_of
 
+PARTS = [
+    f"pages/trainings/{each}.html"
+    for each in (
+        "status", "deploy", "quality", "confusion", "mistakes", "masks", "curves", "plots", "exports", "compare",
+        "dataset", "readme", "output",
+    )
+]  # fmt: skip
+"""All of them, although some are empty: an open page gets new contents, but no new parts."""
 PERCENT = ("accuracy", "mean_iou", "map50", "map")
 """Metrics of a whole model, from 0 to 1."""
 
@@ -64,7 +72,7 @@ async def training(request: PageRequest, task_id: str) -> HttpResponse:
     context: dict[str, Any] = {"row": TaskRow(task), "task": task, "job": task.job, "result": result}
     context |= await read(_details, request, task, result)
     return await live_page(
-        request, section="trainings", name=context["title"], context=context, parts=_parts(context),
+        request, section="trainings", name=context["title"], context=context, parts=PARTS,
         template="pages/trainings/training.html", scripts=("deploy",),
     )  # fmt: skip
 
@@ -87,22 +95,6 @@ def _details(request: ASGIRequest, task: TrainingTask, result: TrainingResult | 
         details["cell_images"] = result.of_cell(true, predicted)
         details["cell_names"] = [result.labels[n] for n in (true, predicted) if n < len(result.labels)]
     return details
-
-
-def _parts(context: dict[str, Any]) -> list[str]:
-    """The templates of what there is to show."""
-    names = ["status"]
-    result: TrainingResult | None = context["result"]
-    if result is None:
-        names += ["curves"] if context["curves"] else []
-        names += ["dataset", "output"]
-    else:
-        names += ["deploy", "quality", "confusion", "mistakes", "masks"]
-        names += ["curves"] if context["curves"] else []
-        names += ["plots", "exports"]
-        names += ["compare"] if context["comparison"] else []
-        names += ["dataset", "readme", "output"]
-    return [f"pages/trainings/{each}.html" for each in names]
 
 
 def _capitalized(words: str) -> str:

@@ -216,5 +216,15 @@ function element(name, attributes, ...children) {
   return made;
 }
 
-const root = document.querySelector("[data-try-image]");
-if (root) new Trial(root);
+// The part may come later, when the model has been loaded.
+const known = new WeakSet();
+
+function setUp() {
+  const root = document.querySelector("[data-try-image]");
+  if (!root || known.has(root)) return;
+  known.add(root);
+  new Trial(root);
+}
+
+document.addEventListener("htmx:oobAfterSwap", setUp);
+setUp();
