@@ -93,4 +93,5 @@ def _ticks(low: float, high: float) -> list[float]:
     step = 10 ** math.floor(math.log10(span / 3))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 5)
     first = math.floor(low / step)
-    return [number * step for number in range(first, math.ceil(high / step) + 1)]
+    last = max(first + 1, math.ceil(high / step))
+    return [number * step for number in range(first, last + 1)]

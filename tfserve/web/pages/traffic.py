@@ -58,11 +58,22 @@ class Traffic:
 
     @property
     def latencies(self) -> str:
-        return spark([each.p50_s or 0.0 for each in self.intervals], least=1e-4)
+        return spark(_carried([each.p50_s for each in self.intervals]), least=1e-4)
 
     @property
     def batches(self) -> str:
-        return spark([each.batch or 0.0 for each in self.intervals], least=1.0)
+        return spark(_carried([each.batch for each in self.intervals]), least=1.0)
+
+
+def _carried(values: Sequence[float | None]) -> list[float]:
+    """The known values, each until the next one: what is measured of requests has no value without one."""
+    known: list[float] = []
+    for value in values:
+        if value is not None:
+            known.append(value)
+        elif known:
+            known.append(known[-1])
+    return known
 
 
 def traffic(samples: Sequence[ModelSample]) -> Traffic:

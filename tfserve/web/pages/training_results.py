@@ -187,7 +187,13 @@ class TrainingResult:
     def plots(self) -> list[str]:
         """The names of plots that the page does not draw itself."""
         folder = self.folder / "plots"
-        drawn = {"candidates", "curves", "confusion_matrix", "worst_mistakes", *(["masks"] if self.mask_examples else [])}
+        drawn = {
+            "candidates",
+            "curves",
+            "confusion_matrix",
+            "worst_mistakes",
+            *(["masks"] if self.mask_examples else []),
+        }
         return sorted(each.stem for each in folder.glob("*.png") if each.stem not in drawn)
 
     @property
