@@ -22,6 +22,16 @@ class Model(tf.Module):
         return {"mean": tf.reduce_mean(images, axis=[1, 2, 3])}
 
 
+class Labels(Model):
+    """Tells dark images from light ones."""
+
+    @tf.function(input_signature=[FILES])
+    def files(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        light = tf.sigmoid((tf.reduce_mean(decoded(image_bytes)) - 128) / 20)
+        label = tf.where(light > 0.5, "light", "dark")
+        return {"label": label[tf.newaxis], "probabilities": tf.stack([1 - light, light])[tf.newaxis]}
+
+
 class Masks(Model):
     """1 where the image is bright."""
 
@@ -45,7 +55,7 @@ class Boxes(Model):
 
 
 def main(folder: Path) -> None:
-    for name, model in (("masks", Masks()), ("boxes", Boxes())):
+    for name, model in (("labels", Labels()), ("masks", Masks()), ("boxes", Boxes())):
         signatures = {"serving_default": model.floats, "image_bytes": model.files}
         tf.saved_model.save(model, str(folder / name), signatures=signatures)
 

@@ -14,14 +14,11 @@ from playwright.sync_api import Page, expect
 
 from tests.acceptance.conftest import Server
 from tests.console.conftest import OpenPage, assert_accessible
-from tests.made import made_by
+from tests.console.image_models import image_models
+
+__all__ = ["image_models"]
 
 Deploy = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def image_models(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_by(Path(__file__).with_name("make_models.py"), tmp_path_factory, into=server.roots / "image models")
 
 
 @pytest.fixture
@@ -65,7 +62,7 @@ def test_a_model_is_deployed_from_a_folder_on_this_computer(
     shutil.copytree(models / "scale", tmp_path / "scale")
     page = open_page("/pages/models/")
     page.get_by_label("Name of the model").fill("from a folder")
-    page.get_by_label("A folder on this computer").check()
+    page.get_by_role("radio", name="A folder").check()
     page.get_by_label("A SavedModel folder").set_input_files(tmp_path / "scale")
     page.get_by_role("button", name="Deploy").click()
     page.wait_for_url("**/pages/models/from%20a%20folder/", timeout=60_000)
@@ -76,7 +73,7 @@ def test_a_model_is_deployed_from_a_folder_on_this_computer(
 def test_a_wrong_path_is_reported_at_the_field(open_page: OpenPage, server: Server) -> None:
     page = open_page("/pages/models/", ignoring=("status of 40",))
     page.get_by_label("Name of the model").fill("nothing")
-    page.get_by_label("On the server").check()
+    page.get_by_role("radio", name="On the server").check()
     page.get_by_label("Path on the server").fill("/no/such/model")
     page.get_by_role("button", name="Deploy").click()
     expect(page.get_by_role("alert")).to_be_visible()
@@ -106,8 +103,8 @@ def test_a_wrong_value_is_reported_at_its_field(deploy: Deploy, models: Path, op
     expect(page.get_by_role("alert")).to_contain_text("must be JSON")
 
 
-def test_labels_of_an_image_become_bars(deploy: Deploy, models: Path, open_page: OpenPage, picture: Path) -> None:
-    page = open_page(deploy(models / "pictures", image={"labels": ["dark", "light"], "scale": 1 / 255}))
+def test_labels_of_an_image_become_bars(deploy: Deploy, image_models: Path, open_page: OpenPage, picture: Path) -> None:
+    page = open_page(deploy(image_models / "labels"))
     page.locator("[data-file]").set_input_files(picture)
     expect(page.locator(".verdict")).to_have_text("dark")
     assert page.locator(".label-bars li").count() == 2
@@ -116,8 +113,8 @@ def test_labels_of_an_image_become_bars(deploy: Deploy, models: Path, open_page:
     assert_accessible(page)
 
 
-def test_an_image_is_dropped(deploy: Deploy, models: Path, open_page: OpenPage, picture: Path) -> None:
-    page = open_page(deploy(models / "pictures", image={"labels": ["dark", "light"], "scale": 1 / 255}))
+def test_an_image_is_dropped(deploy: Deploy, image_models: Path, open_page: OpenPage, picture: Path) -> None:
+    page = open_page(deploy(image_models / "labels"))
     _drop(page, "[data-drop]", picture)
     expect(page.locator(".verdict")).to_have_text("dark")
 
@@ -144,8 +141,8 @@ def test_boxes_are_drawn_with_their_labels(
     expect(page.locator(".picture svg text")).to_contain_text("lamp 90 %")
 
 
-def test_what_is_no_image_is_reported(deploy: Deploy, models: Path, open_page: OpenPage, tmp_path: Path) -> None:
-    page = open_page(deploy(models / "pictures", image={"labels": ["dark", "light"]}), ignoring=("status of 400",))
+def test_what_is_no_image_is_reported(deploy: Deploy, image_models: Path, open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page(deploy(image_models / "labels"), ignoring=("status of 400",))
     (tmp_path / "no.png").write_bytes(b"no image")
     page.locator("[data-file]").set_input_files(tmp_path / "no.png")
     expect(page.locator("[data-try-image] [role=alert]")).to_be_visible()

@@ -8,12 +8,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from tests.acceptance.conftest import Server
+from tests.console.image_models import image_models
+
+__all__ = ["image_models"]
 
 QUICK = {"curl": ["bash", "call.sh"], "python": ["python3", "call.py"], "javascript": ["node", "call.mjs"],
          "php": ["php", "call.php"]}  # fmt: skip
@@ -27,14 +29,14 @@ def numbers(server: Server, models: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def pictures(server: Server, models: Path) -> Iterator[str]:
+def pictures(server: Server, image_models: Path) -> Iterator[str]:
     """A model that takes image files."""
-    yield from deployed(server, "pictures", models / "pictures", image={"labels": ["dark", "light"]})
+    yield from deployed(server, "pictures", image_models / "labels")
 
 
-def deployed(server: Server, name: str, path: Path, **options: Any) -> Iterator[str]:
+def deployed(server: Server, name: str, path: Path) -> Iterator[str]:
     name = server.call("/create_workspace/", name=re.sub(r"[^\w .-]", "-", name))
-    job = server.call("/deploy/", name=name, path=str(path), timeout=120, **options)
+    job = server.call("/deploy/", name=name, path=str(path), timeout=120)
     assert job["result"] is True, job
     yield name
     server.call("/destroy_workspace/", name=name)

@@ -31,7 +31,7 @@ SUFFIXES = {".jpeg": "image/jpeg", ".jpg": "image/jpeg", ".png": "image/png", ".
             ".gif": "image/gif", ".bmp": "image/bmp"}  # fmt: skip
 PARTS = [
     f"pages/models/{each}.html"
-    for each in ("state", "try_image", "traffic", "actions", "trials", "try", "use", "signatures")
+    for each in ("state", "try_image", "try", "use", "traffic", "trials", "actions", "signatures")
 ]
 """All of them, although some are empty: an open page gets new contents, but no new parts."""
 EXAMPLES = {"v1": calls.v1_example, "v2": calls.v2_example}
@@ -59,9 +59,9 @@ async def model(request: PageRequest, name: str) -> HttpResponse:
     line = supervisor_of(request)
     server, history = await asyncio.gather(line.ask(GetServer()), line.ask(GetModelHistory()))
     of_name = {each: traffic(samples) for each, samples in history.models.items()}
-    row = next((each for each in model_rows.rows(server["workspaces"], of_name) if each.name == name), None)
+    row = model_rows.row(server["workspaces"], of_name, name)
     if row is None:
-        raise Http404(f"There is no model {name!r}.")
+        raise Http404(f"There is no workspace {name!r}.")
     path = row.deployment["path"] if row.deployment else None
     context: dict[str, Any] = {
         "row": row,

@@ -41,9 +41,10 @@ class Prediction(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A cell of the confusion matrix. `heat` is 0 to 10, by its share of the true class."""
+    """A cell of the confusion matrix. `share` is that of the true class, `heat` the same from 0 to 10."""
 
     number: int
+    share: float
     heat: int
     true: int
     predicted: int
@@ -210,7 +211,7 @@ class TrainingResult:
         total = sum(row) or 1
         return [
             Cell(
-                count, round(HEAT_STEPS * count / total), true, predicted,
+                count, count / total, round(HEAT_STEPS * count / total), true, predicted,
                 f"{count} of {self.labels[true]} predicted as {self.labels[predicted]}",
             )
             for predicted, count in enumerate(row)

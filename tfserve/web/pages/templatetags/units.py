@@ -134,6 +134,12 @@ def _fact(name: str, value: Any) -> str:
 
 
 @register.filter
+def metric(name: str) -> str:
+    """The name of a metric as a heading."""
+    return {"iou": "IoU", "ap": "AP", "ap50": "AP50"}.get(name) or words(name)
+
+
+@register.filter
 def percent(share: float) -> str:
     """Of 0 to 1: 93 %, 4.2 %."""
     return f"{share:.0%}".replace("%", " %") if share >= 0.1 else f"{share:.1%}".replace("%", " %")
