@@ -17,7 +17,7 @@ KEPT_S = 300.0
 """How far the samples go back."""
 KEPT = int(KEPT_S / SAMPLE_S) + 1
 IDLE_S = 600.0
-"""Sampling ends when no page has asked for this long."""
+"""Sampling ends this long after the last request."""
 
 
 class SampledModels:

@@ -38,7 +38,7 @@ def write(folder: Path, examples: Sequence[tuple[str, Array, Array, Array]]) -> 
 
 
 def iou(true: Array, predicted: Array) -> float:
-    """The mean over the classes, without the background, that are in one of the masks; 1 if there is none."""
+    """The mean over the classes, without the background, that are in one of the masks; 1 without any."""
     classes = np.union1d(true, predicted)
     shares = [
         np.sum((true == each) & (predicted == each)) / np.sum((true == each) | (predicted == each))

@@ -51,8 +51,8 @@ async def check_project(context: Context, check: ProjectCheck) -> dict[str, Any]
     chosen = parameters.complete(train_type, check.parameters)
     folder = await project_folder(context, check.projectDir)
     found = await context.line.ask(CheckProject(project_dir=str(folder), train_type=train_type, parameters=chosen))
-    content: dict[str, Any] = msgspec.to_builtins(found)
-    return content
+    content = {name: getattr(found, name) for name in found.__struct_fields__}  # also those that are empty
+    return content | {"problems": [each.replace(f"{folder}/", "") for each in found.problems]}
 
 
 @ENDPOINTS.get(
