@@ -24,6 +24,8 @@ MAX_MISTAKES = 24
 MAX_PAIRS = 20
 HEAT_STEPS = 10
 MAX_README_BYTES = 200_000
+TABLE = '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>'
+"""Wide tables scroll, also with the keyboard."""
 
 
 class Prediction(NamedTuple):
@@ -205,6 +207,7 @@ class TrainingResult:
         except (OSError, ValueError):
             return SafeString("")
         html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+        html = html.replace("<th></th>", "<td></td>").replace("<table>", TABLE).replace("</table>", "</table></div>")
         return SafeString(html)
 
     def _cells(self, true: int, row: Sequence[int]) -> list[Cell]:
