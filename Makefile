@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 PROTOS := tfserve/web/api/protos
-EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,tracing,docs,dev
+EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,tracing,remote,docs,dev
 
 .PHONY: setup demo demo-training serve test test-slow test-models test-all check format hooks docs constraints protos bench bench-training faults chaos soak clean
 

@@ -15,6 +15,7 @@ from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.config import Settings
 from tfserve.errors import PathRefused
 from tfserve.paths import resolve
+from tfserve.remote_sources import is_remote
 from tfserve.uploads.store import PREFIX, Uploads
 from tfserve.web.access.audit_log import AuditLog
 from tfserve.web.api.json_requests import Reader, read_any
@@ -70,10 +71,16 @@ class Context:
         return None if principal.is_admin else principal.owner
 
     async def path(self, path: str) -> Path:
-        """The path that a caller means: in a readable folder, or in an upload (`upload:<id>`).
+        """The path that a caller means: in a readable folder, in an upload (`upload:<id>`), or on another server.
 
-        Raises `PathRefused`, `Invalid`, and for an upload `NoSuchUpload`, `UploadIncomplete`, `NotFound`.
+        Raises `PathRefused`, `Invalid`, and for an upload `NoSuchUpload`, `UploadIncomplete`, `NotFound`. For what an
+        address of another server raises, see `uploads.remote.fetched`: its files are fetched first.
         """
+        if is_remote(path):
+            from tfserve.web.api.uploads.remote import fetched
+
+            upload = await fetched(path, self.uploads, self.owner, self.settings)
+            return await asyncio.to_thread(upload.path, "")
         if path.startswith(PREFIX):
             return await asyncio.to_thread(self.uploads.resolve, path, self.sees_owner)
         found = resolve(path, start=self.start_folder, roots=self.settings.root_paths)
