@@ -17,6 +17,7 @@ from tfserve.web.api.endpoint import BINARY, JSON, REF, Context, Endpoint, Forma
 from tfserve.web.api.guide import guide
 from tfserve.web.api.json_requests import read_any
 from tfserve.web.api.metrics import endpoints as metrics
+from tfserve.web.api.model_examples import add_examples
 from tfserve.web.api.openapi import openapi
 from tfserve.web.api.tokens import handlers as tokens
 from tfserve.web.api.training import handlers as training
@@ -28,9 +29,11 @@ from tfserve.web.api.v1 import openapi as v1
 from tfserve.web.api.v2 import openapi as v2
 from tfserve.web.api.workspace import handlers as workspace
 from tfserve.web.api.workspace import reading
+from tfserve.web.api.workspace.reading import flag
 from tfserve.web.database_reads import read
 from tfserve.web.http import multipart
 from tfserve.web.http.bodies import read_body
+from tfserve.web.http.forwarded import origin_of
 from tfserve.web.http.offload import offloaded_if_heavy
 from tfserve.web.http.responses import TRAINING_REQUEST, MethodNotAllowed, send_json
 
@@ -84,9 +87,19 @@ ENDPOINTS += [
     dict[str, Any],
     summary="get the OpenAPI 3.1 document of this API",
     returns="the document",
+    parameters={
+        "models": {
+            "type": "boolean",
+            "default": False,
+            "description": "add example requests for the models of this server",
+        }
+    },
 )
-async def get_openapi(_: Context, __: Request) -> dict[str, Any]:
-    return openapi(endpoints())
+async def get_openapi(context: Context, request: Request) -> dict[str, Any]:
+    document = openapi(endpoints(), origin_of(request.scope))
+    if flag(request.query_params.get("models", "false"), "models"):
+        add_examples(document, context.models)
+    return document
 
 
 def endpoints() -> list[Endpoint]:

@@ -19,7 +19,7 @@ from tfserve.ipc.messages import GetWorkspace
 from tfserve.web.api.endpoint import ANY_FILE, BINARY, BYTES, JSON, Context, Format, Schema, Table, Tag
 from tfserve.web.api.uploads.receiving import WHAT
 from tfserve.web.api.workspace.names import workspace_name
-from tfserve.web.api.workspace.reading import number, page_of
+from tfserve.web.api.workspace.reading import flag, number, page_of
 from tfserve.web.http.body_stream import stream_body
 from tfserve.web.http.disk_writer import disk_writer, on_disk
 from tfserve.web.http.guarded_folder import FolderEntry, GuardedFolder
@@ -112,11 +112,9 @@ async def get_workspace_file(context: Context, request: Request) -> FolderListin
     result=bool,
 )
 async def delete_workspace_file(context: Context, request: Request) -> bool:
-    recursive = request.query_params.get("recursive", "false").lower()
-    if recursive not in ("true", "false"):
-        raise Invalid(f"recursive must be true or false, got {recursive[:40]!r}", field="recursive")
+    recursive = flag(request.query_params.get("recursive", "false"), "recursive")
     folder = GuardedFolder(await _root(context, request))
-    await on_disk(partial(folder.delete, request.path_params["path"], recursive=recursive == "true"))
+    await on_disk(partial(folder.delete, request.path_params["path"], recursive=recursive))
     return True
 
 

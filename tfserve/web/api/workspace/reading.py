@@ -205,6 +205,12 @@ def number(text: str, name: str, *, most: int = MAX_INT) -> int:
     return int(text)
 
 
+def flag(text: str, name: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise Invalid(f"{name} must be true or false, got {text[:40]!r}", field=name)
+    return text.lower() == "true"
+
+
 def _choice(text: str | None, choices: type[E], name: str) -> E | None:
     if text is None:
         return None
