@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from django.urls import path
 
-from tfserve.web.pages import log_in, token_pages, views
+from tfserve.web.access.authentication import DOCS
+from tfserve.web.pages import api_page, log_in, token_pages, views
 
 urlpatterns = [
+    *(path(each.removeprefix("/"), api_page.reference) for each in DOCS),
     path("", views.status, name="status"),
     path("pages/jobs/<int:job_id>/", views.job, name="job"),
     path("pages/login/", log_in.log_in, name="log_in"),
