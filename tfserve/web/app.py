@@ -171,10 +171,10 @@ def make_app(context: Context, authenticator: Authenticator, limits: TokenLimits
     router = Router(
         [
             Route("/", Root(context, pages)),
+            Route("/favicon.ico", Favicon()),
+            *(Route(path, pages) for path in DOCS),
             *own,
             Route("/pages/{rest:path}", pages),
-            *(Route(path, pages) for path in DOCS),
-            Route("/favicon.ico", Favicon()),
             Mount("/static", Static()),
         ],
         redirect_slashes=False,
