@@ -14,7 +14,7 @@ PACKAGES = ("tfserve.web.pages", "django_htmx", "drf_spectacular_sidecar")
 """The packages with files. The last one has those of Swagger UI."""
 FAVICON = "/static/pages/favicon.ico"
 VERSION = "v"
-"""The query parameter that differs for each content of a file, so that its URL can be kept for ever."""
+"""The query parameter that differs for each content of a file, so that its URL can be kept forever."""
 IMMUTABLE = b"public, max-age=31536000, immutable"
 REVALIDATE = b"public, no-cache"
 """Browsers keep the file, but check by its ETag that it has not changed."""

@@ -19,7 +19,7 @@ register = template.Library()
 
 @register.simple_tag
 def asset(path: str) -> str:
-    """The URL of a static file, different for each content, so that browsers can keep the file for ever."""
+    """The URL of a static file, different for each content, so that browsers can keep the file forever."""
     return f"{static(path)}?v={_digest(path)}"
 
 
