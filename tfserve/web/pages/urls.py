@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from django.urls import path
 
-from tfserve.web.pages import events, jobs, log_in, overview, token_pages
+from tfserve.web.access.authentication import DOCS
+from tfserve.web.pages import api_page, events, jobs, log_in, overview, token_pages
 
 urlpatterns = [
+    *(path(each.removeprefix("/"), api_page.reference) for each in DOCS),
     path("", overview.overview, name="overview"),
     path("pages/jobs/<int:job_id>/", jobs.job, name="job"),
     path("pages/login/", log_in.log_in, name="log_in"),

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from django import template
+from django.contrib.staticfiles import finders
 from django.templatetags.static import static
 from django.utils import timezone
-
-from tfserve import __version__
 
 register = template.Library()
 
 
 @register.simple_tag
 def asset(path: str) -> str:
-    """The URL of a static file, different in each version, so that browsers do not use an outdated copy."""
-    return f"{static(path)}?v={__version__}"
+    """The URL of a static file, different for each content, so that browsers can keep the file forever."""
+    return f"{static(path)}?v={_digest(path)}"
+
+
+@functools.cache
+def _digest(path: str) -> str:
+    file = finders.find(path)
+    assert file is not None, path
+    return hashlib.blake2b(Path(file).read_bytes(), digest_size=6).hexdigest()
 
 
 @register.simple_tag
