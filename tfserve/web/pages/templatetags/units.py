@@ -14,6 +14,8 @@ from django.contrib.staticfiles import finders
 from django.templatetags.static import static
 from django.utils import timezone
 
+from tfserve import __version__
+
 register = template.Library()
 
 
