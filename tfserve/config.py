@@ -26,6 +26,8 @@ MAX_PORT = 65535
 AUTH = ("auto", "on", "off")
 #: set for web processes, so that they do not recreate a deleted database file, empty
 DATABASE_MUST_EXIST = "TFSERVE_DATABASE_MUST_EXIST"
+#: names of the settings that the operator has set in the environment; the server's processes get all settings there
+FROM_ENVIRONMENT = "TFSERVE_FROM_ENVIRONMENT"
 
 
 def setting(default: Any, help_text: str, *, flag: bool = True) -> Any:
@@ -258,6 +260,13 @@ def _is_web_address(text: str) -> bool:
 
 def environment_name(name: str) -> str:
     return f"TFSERVE_{name.upper()}"
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> frozenset[str]:
+    """Names of the settings that the operator has set in the environment, in any process of the server."""
+    if FROM_ENVIRONMENT in environ:
+        return frozenset(environ[FROM_ENVIRONMENT].split())
+    return frozenset(each.name for each in dataclasses.fields(Settings) if environment_name(each.name) in environ)
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

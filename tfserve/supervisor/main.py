@@ -24,7 +24,7 @@ import uvloop
 from tfserve import __version__, linux
 from tfserve.backups import refuse_interrupted_restore
 from tfserve.certificates import files_of, server_context
-from tfserve.config import Settings, to_environment
+from tfserve.config import FROM_ENVIRONMENT, Settings, from_environment, to_environment
 from tfserve.errors import Forbidden, Overloaded, TFserveError
 from tfserve.ipc.messages import GetAccessRules, GetModels
 from tfserve.supervisor.lock import DataFolderLock
@@ -146,6 +146,7 @@ def _absolute(path: str) -> str:
 
 def open_database(settings: Settings, owner: str) -> Database:
     """Takes the database for this process. Raises a `TFserveError` if it can't be used."""
+    os.environ[FROM_ENVIRONMENT] = " ".join(from_environment())
     os.environ.update(to_environment(settings))
     os.environ["DJANGO_SETTINGS_MODULE"] = "tfserve.django_settings"
     django.setup()

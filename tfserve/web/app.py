@@ -176,6 +176,8 @@ def make_app(context: Context, authenticator: Authenticator, limits: TokenLimits
             Route("/", Root(context, pages)),
             *own,
             Route("/pages/{rest:path}", pages),
+            # With the version in the path, the imports of a script have it, too, and each script is loaded once.
+            Mount("/static/v{version}", _compressed(Static())),
             Mount("/static", _compressed(Static())),
         ],
         redirect_slashes=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -21,6 +22,8 @@ from tfserve.web.supervisor_client import SupervisorClient
 SCRIPTS = ("morph", "times", "live", "output", "actions")
 """Modules of every live page, in `static/pages`."""
 UNCHANGED = 204
+KEPT_TEXT = re.compile(r"(\sdata-kept>)[^<]*")
+"""Text that the page's scripts keep up to date, such as `3 min ago`: when only that differs, a part is unchanged."""
 
 
 class Section(NamedTuple):
@@ -96,7 +99,7 @@ def supervisor_of(request: ASGIRequest) -> SupervisorClient:
 
 def _part(template: str, context: dict[str, Any]) -> Part:
     html = mark_safe(render_to_string(template, context))  # noqa: S308 - Django has escaped the values
-    version = hashlib.blake2b(html.encode(), digest_size=6).hexdigest()
+    version = hashlib.blake2b(KEPT_TEXT.sub(r"\1", html).encode(), digest_size=6).hexdigest()
     return Part(f"part-{PurePath(template).stem.replace('_', '-')}", version, html)
 
 

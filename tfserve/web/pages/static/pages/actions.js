@@ -1,4 +1,4 @@
-// Forms and buttons that act: <form data-action="POST /restart_workspace/" data-confirm="…" data-then="/pages/…">.
+// Forms that act: <form data-action="POST /restart_workspace/" data-confirm="…" data-verb="…" data-then="/pages/…">.
 // The fields become the JSON of the request, typed by data-type (number, boolean, json, lines, list); empty ones are left out.
 // {name} in the action is replaced by that field.
 
@@ -20,8 +20,8 @@ document.addEventListener("submit", (event) => {
 });
 
 async function submit(form, submitter) {
-  const { confirm: question, then, done } = { ...form.dataset, ...submitter?.dataset };
-  if (question && !(await confirmed(question, submitter?.textContent.trim()))) return;
+  const { confirm: question, verb, then, done } = { ...form.dataset, ...submitter?.dataset };
+  if (question && !(await confirmed(question, verb ?? submitter?.textContent.trim()))) return;
   clearProblems(form);
   form.setAttribute("aria-busy", "true");
   try {
@@ -31,6 +31,7 @@ async function submit(form, submitter) {
     const path = filled(template, fields);
     for (const [, name] of template.matchAll(/\{(\w+)\}/g)) delete fields[name];
     const result = await call(method, path, method === "GET" || method === "DELETE" ? undefined : fields);
+    if (result?.finish && result.error) throw Object.assign(new Error(result.error.message), { failure: {} });
     report(done ?? "Done.", "good");
     form.dispatchEvent(new CustomEvent("acted", { detail: result, bubbles: true }));
     if (then) location.assign(filled(then, { ...given, ...(typeof result === "object" ? result : { result }) }));
