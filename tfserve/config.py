@@ -26,8 +26,8 @@ MAX_PORT = 65535
 AUTH = ("auto", "on", "off")
 #: set for web processes, so that they do not recreate a deleted database file, empty
 DATABASE_MUST_EXIST = "TFSERVE_DATABASE_MUST_EXIST"
-#: names of the settings that the operator has set in the environment; the server's processes get all settings there
-FROM_ENVIRONMENT = "TFSERVE_FROM_ENVIRONMENT"
+#: where the operator has set what: the processes of a server get all settings in the environment
+SOURCES = "TFSERVE_SETTING_SOURCES"
 
 
 def setting(default: Any, help_text: str, *, flag: bool = True) -> Any:
@@ -262,11 +262,17 @@ def environment_name(name: str) -> str:
     return f"TFSERVE_{name.upper()}"
 
 
-def from_environment(environ: Mapping[str, str] = os.environ) -> frozenset[str]:
-    """Names of the settings that the operator has set in the environment, in any process of the server."""
-    if FROM_ENVIRONMENT in environ:
-        return frozenset(environ[FROM_ENVIRONMENT].split())
-    return frozenset(each.name for each in dataclasses.fields(Settings) if environment_name(each.name) in environ)
+def with_sources(settings: Settings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment variable in which `sources` finds where the operator has set these settings."""
+    chosen = [each.name for each in dataclasses.fields(settings) if getattr(settings, each.name) != each.default]
+    in_environment = {name for name in chosen if environment_name(name) in environ}
+    words = [f"{name}={'environment' if name in in_environment else 'command line'}" for name in chosen]
+    return {SOURCES: ",".join(words)}
+
+
+def sources(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """`environment` or `command line` for each setting that the operator of this server has changed."""
+    return dict(each.split("=", 1) for each in environ.get(SOURCES, "").split(",") if each)
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

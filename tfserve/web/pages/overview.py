@@ -38,6 +38,7 @@ async def overview(request: PageRequest) -> HttpResponse:
         "problems": _problems(server),
         "models": models[:SHOWN_ROWS],
         "models_total": len(models),
+        "serving_total": sum(each["deployment"] is not None for each in models),
         "tasks": tasks[:SHOWN_ROWS],
         "tasks_total": len(tasks),
         "queue": queue,

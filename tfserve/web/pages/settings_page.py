@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from django.core.handlers.asgi import ASGIRequest
@@ -15,6 +16,7 @@ from tfserve import config
 from tfserve.config import Settings
 from tfserve.ipc.messages import CreatePasswordLink
 from tfserve.web.pages.rendering import page, supervisor_of
+from tfserve.web.pages.templatetags.units import size
 
 CREDENTIALS = re.compile(r"(?<=//)[^/@\s]*@")
 """User name and password in a URL."""
@@ -26,6 +28,7 @@ GROUPS = {
 }  # fmt: skip
 """Headings with names, and beginnings of names, of settings. Settings of no group are in the last one."""
 OTHERS = "Data and models"
+CHANGED = "Set by the operator"
 
 
 class Row(NamedTuple):
@@ -34,6 +37,7 @@ class Row(NamedTuple):
     name: str
     value: str
     source: str
+    """Where the operator has set it; empty for a default."""
     help: str
 
 
@@ -41,9 +45,9 @@ class Row(NamedTuple):
 @require_safe
 async def configuration(request: ASGIRequest) -> HttpResponse:
     """Every setting with its present value. Passwords are left out."""
-    groups: dict[str, list[Row]] = {heading: [] for heading in (*GROUPS, OTHERS)}
-    for row in rows(config.load(), config.from_environment()):
-        groups[_group(row.name)].append(row)
+    groups: dict[str, list[Row]] = {heading: [] for heading in (CHANGED, *GROUPS, OTHERS)}
+    for row in rows(config.load(), config.sources()):
+        groups[CHANGED if row.source else _group(row.name)].append(row)
     return await page(request, "pages/settings/configuration.html", {"groups": groups, "section": "settings"})
 
 
@@ -54,22 +58,26 @@ async def new_password(request: ASGIRequest) -> HttpResponse:
     return HttpResponseRedirect(path)
 
 
-def rows(settings: Settings, from_environment: frozenset[str]) -> list[Row]:
+def rows(settings: Settings, sources: Mapping[str, str]) -> list[Row]:
     """One row for each setting."""
-    found = []
-    for each in dataclasses.fields(Settings):
-        value = getattr(settings, each.name)
-        source = "environment" if each.name in from_environment else "command line"
-        source = "default" if value == each.default else source
-        found.append(Row(each.name, _shown(each.name, value), source, each.metadata["help"]))
-    return found
+    return [
+        Row(
+            each.name,
+            _shown(each.name, getattr(settings, each.name)),
+            sources.get(each.name, ""),
+            each.metadata["help"],
+        )
+        for each in dataclasses.fields(Settings)
+    ]
 
 
 def _shown(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    if name.endswith("_bytes") and value and value % config.MIB == 0:
-        return f"{value // config.MIB:,} MiB"
+    if isinstance(value, int) and name.endswith(("_bytes", "_in_flight")):
+        return size(value)
+    if isinstance(value, float) and name.endswith("_s"):
+        return f"{value:g} s"
     return CREDENTIALS.sub("…@", str(value))
 
 

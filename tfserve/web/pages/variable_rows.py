@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ import msgspec
 
 SHOWN_CHARS = 120
 MOST = 200
+OBJECT = re.compile(r"<(module|function|class|built-in function)\b.*>", re.DOTALL)
+"""The text of an object that has no JSON form."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,17 @@ class VariableRow:
 
 
 def variable_rows(snapshot: str) -> list[VariableRow]:
-    """The first `MOST` variables of a snapshot, by name. A summarised value has a type of its own."""
+    """The first `MOST` variables of a snapshot by name; modules, functions and classes are the last ones."""
     variables: dict[str, Any] = msgspec.json.decode(snapshot)
-    return [_row(name, variables[name]) for name in sorted(variables, key=str.casefold)[:MOST]]
+    names = sorted(variables, key=lambda name: (_object_type(variables[name]) != "", name.casefold()))
+    return [_row(name, variables[name]) for name in names[:MOST]]
 
 
 def _row(name: str, value: Any) -> VariableRow:
     if isinstance(value, dict) and value.get("summary") is True:
         return _summarised(name, value)
+    if object_type := _object_type(value):
+        return VariableRow(name, object_type, "", _excerpt(value))
     shape = _shape(value)
     size = len(value) if isinstance(value, (str, list, dict)) else None
     described = " × ".join(map(str, shape)) if len(shape) > 1 else "" if size is None else str(size)
@@ -41,6 +47,11 @@ def _summarised(name: str, facts: dict[str, Any]) -> VariableRow:
     type_name = " ".join(str(facts[each]) for each in ("type", "dtype") if each in facts)
     values = f"{str(facts['values'])[:SHOWN_CHARS]} …" if "values" in facts else "too large to show"
     return VariableRow(name, type_name, shape, values)
+
+
+def _object_type(value: Any) -> str:
+    found = OBJECT.fullmatch(value) if isinstance(value, str) else None
+    return "" if found is None else found.group(1)
 
 
 def _type_name(value: Any) -> str:
@@ -61,5 +72,5 @@ def _shape(value: Any) -> list[int]:
 
 
 def _excerpt(value: Any) -> str:
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = value if isinstance(value, str) else "" if value is None else msgspec.json.encode(value).decode()
     return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"
