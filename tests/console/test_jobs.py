@@ -15,6 +15,7 @@ from tests.console.test_overview import looks
 ENDLESS = "import threading; threading.Event().wait(60)"
 
 
+@pytest.mark.slow
 def test_jobs_are_named_after_what_they_run(
     server: Server, workspace: str, open_page: OpenPage, tmp_path: Path
 ) -> None:
@@ -45,6 +46,7 @@ def test_jobs_are_found(server: Server, workspace: str, open_page: OpenPage) -> 
     expect(page.get_by_role("link", name="needle = 1")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_pages_of_jobs_go_back_and_forth(server: Server, workspace: str, open_page: OpenPage) -> None:
     for number in range(45):
         server.run(workspace, f"n = {number}", timeout=0)
@@ -67,7 +69,7 @@ def test_a_job_is_cancelled_and_run_again_on_its_page(
 ) -> None:
     job = server.run(workspace, f"print('begun', flush=True)\n{ENDLESS}", timeout=0)
     page = open_page(f"/pages/jobs/{job['id']}/", **look)
-    expect(page.get_by_label("Output")).to_have_text("begun\n")
+    expect(page.locator("[data-output]")).to_have_text("begun\n")
     assert_accessible(page)
     page.get_by_role("button", name="Cancel this job").click()
     page.get_by_role("button", name="Cancel the job").click()
@@ -75,10 +77,11 @@ def test_a_job_is_cancelled_and_run_again_on_its_page(
     assert_accessible(page)
     page.get_by_role("button", name="Run again").click()
     page.wait_for_url(lambda url: url.endswith("/") and not url.endswith(f"/{job['id']}/"))
-    expect(page.get_by_label("Output")).to_have_text("begun\n")
+    expect(page.locator("[data-output]")).to_have_text("begun\n")
     server.call("/cancel_job/", name=workspace, job=1)
 
 
+@pytest.mark.slow
 def test_a_job_is_run_again_from_the_list(server: Server, workspace: str, open_page: OpenPage) -> None:
     server.run(workspace, "count = globals().get('count', 0) + 1")
     page = open_page(f"/pages/jobs/?workspace={workspace}")
@@ -88,6 +91,7 @@ def test_a_job_is_run_again_from_the_list(server: Server, workspace: str, open_p
     assert server.call("/get_variable/", name=workspace) == {"count": 2}
 
 
+@pytest.mark.slow
 def test_a_deployment_is_run_again_with_its_options(
     server: Server, workspace: str, open_page: OpenPage, models: Path
 ) -> None:
@@ -103,6 +107,7 @@ def test_a_deployment_is_run_again_with_its_options(
     assert requests[0]["options"]["max_delay_s"] == 0.5
 
 
+@pytest.mark.slow
 def test_the_result_is_downloaded(server: Server, workspace: str, open_page: OpenPage) -> None:
     job = server.run(workspace, "x = 1")
     page = open_page(f"/pages/jobs/{job['id']}/")

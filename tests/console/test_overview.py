@@ -10,21 +10,27 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.acceptance.conftest import Server
-from tests.console.conftest import OpenPage, assert_accessible
+from tests.console.conftest import GONE, OpenPage, assert_accessible, is_too_wide
 
 PAGES = ("/", "/pages/workspaces/", "/pages/jobs/", "/pages/settings/", "/pages/tokens/", "/pages/audit/")
-LOOKS = {"desktop": {}, "phone": {"phone": True}, "dark": {"dark": True}, "dark-phone": {"phone": True, "dark": True}}
-looks = pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+LOOKS = [
+    pytest.param({}, id="desktop"),
+    pytest.param({"phone": True}, id="phone", marks=pytest.mark.slow),
+    pytest.param({"dark": True}, id="dark", marks=pytest.mark.slow),
+]
+looks = pytest.mark.parametrize("look", LOOKS)
 
 
 @looks
-@pytest.mark.parametrize("path", PAGES)
-def test_a_page_is_accessible(server: Server, workspace: str, open_page: OpenPage, path: str, look: dict) -> None:
+def test_every_page_is_accessible(server: Server, workspace: str, open_page: OpenPage, look: dict) -> None:
     server.run(workspace, "x = 1\nraise ValueError('no data')")
-    page = open_page(path, **look)
-    expect(page.get_by_role("heading", level=1)).to_be_visible()
-    expect(page.get_by_role("navigation", name="Sections").locator("[aria-current]")).to_have_count(1)
-    assert_accessible(page)
+    page = open_page(**look)
+    for path in PAGES:
+        page.goto(server.url + path)
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        expect(page.get_by_role("navigation", name="Sections").locator("[aria-current]")).to_have_count(1)
+        assert_accessible(page)
+        assert not is_too_wide(page), path
 
 
 def test_the_overview_shows_first_what_matters(server: Server, workspace: str, open_page: OpenPage) -> None:
@@ -44,6 +50,7 @@ def test_the_overview_shows_first_what_matters(server: Server, workspace: str, o
     assert server.wait(workspace, running["job"])["state"] == "cancelled"
 
 
+@pytest.mark.slow
 def test_a_failure_of_today_is_on_the_overview(server: Server, workspace: str, open_page: OpenPage) -> None:
     page = open_page("/")
     expect(page.locator("#connection")).to_have_text("Live")
@@ -52,6 +59,7 @@ def test_a_failure_of_today_is_on_the_overview(server: Server, workspace: str, o
     expect(failures.get_by_text("RuntimeError: happened later")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_times_are_relative_with_the_exact_time_on_hover(server: Server, workspace: str, open_page: OpenPage) -> None:
     server.run(workspace, "x = 1")
     page = open_page("/pages/jobs/")
@@ -63,15 +71,16 @@ def test_times_are_relative_with_the_exact_time_on_hover(server: Server, workspa
 
 def test_a_page_reports_within_3_s_that_the_server_is_gone(start: Callable[..., Server], open_page: OpenPage) -> None:
     server = start()
-    page = open_page("/", url=server.url, ignoring=("ERR_CONNECTION", "ERR_INCOMPLETE", "ERR_EMPTY"))
+    page = open_page("/", url=server.url, ignoring=GONE)
     expect(page.locator("#connection")).to_have_text("Live")
     server.stop(signal.SIGKILL)
     expect(page.locator("#connection")).to_have_text("Disconnected, reconnecting", timeout=3000)
 
 
+@pytest.mark.slow
 def test_an_action_without_a_server_says_so(start: Callable[..., Server], open_page: OpenPage) -> None:
     server = start()
-    page = open_page("/pages/workspaces/", url=server.url, ignoring=("ERR_CONNECTION", "ERR_INCOMPLETE", "ERR_EMPTY"))
+    page = open_page("/pages/workspaces/", url=server.url, ignoring=GONE)
     expect(page.locator("#connection")).to_have_text("Live")
     server.stop(signal.SIGKILL)
     page.get_by_label("Name").fill("never")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.http import Http404, HttpResponse, QueryDict
+from django.http import HttpResponse, QueryDict
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
@@ -11,7 +11,7 @@ from tfserve.ipc.messages import JobKind
 from tfserve.web.database_reads import read
 from tfserve.web.pages import job_rows, listing
 from tfserve.web.pages.job_rows import JobFilter
-from tfserve.web.pages.rendering import PageRequest, live_page
+from tfserve.web.pages.rendering import PageRequest, gone, live_page
 
 STATES = {"": "All", "active": "Active", "failed": "Failed", "succeeded": "Succeeded", "cancelled": "Cancelled"}
 SCRIPTS = ("again",)
@@ -43,7 +43,7 @@ async def job(request: PageRequest, job_id: int) -> HttpResponse:
     try:
         found = await read(job_rows.job_page, job_id)
     except NotFound as error:
-        raise Http404(error.message) from None
+        return await gone(request, "part-job", {"message": error.message, "href": "/pages/jobs/", "label": "All jobs"})
     context = {"page": found, "job": found.job}
     parts = ["pages/jobs/job.html"]
     return await live_page(request, section="jobs", name=found.row.name, parts=parts, context=context, scripts=SCRIPTS)

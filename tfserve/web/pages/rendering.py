@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any, NamedTuple, cast
 
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 from django_htmx.middleware import HtmxDetails
@@ -82,6 +82,17 @@ async def live_page(
     modules = [f"pages/{each}.js" for each in (*SCRIPTS, *scripts)]
     frame = {"parts": rendered, "scripts": modules, "address_path": request.get_full_path(), "heading": heading}
     return await page(request, template, shared | frame | {"section": section, "name": name})
+
+
+async def gone(request: PageRequest, part: str, context: Mapping[str, Any]) -> HttpResponse:
+    """The subject of a page does not exist any more: an open page shows it in this part, and stops updating itself.
+
+    `context` has `message`, and `href` and `label` of a link. Raises `Http404` for a page that is being loaded.
+    """
+    if not request.htmx:
+        raise Http404(context["message"])
+    rendered = await asyncio.to_thread(_part, "pages/gone.html", dict(context))
+    return await _changed([replace(rendered, id=part)], request)
 
 
 async def page(request: ASGIRequest, template: str, context: Mapping[str, Any], status: int = 200) -> HttpResponse:

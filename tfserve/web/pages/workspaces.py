@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
@@ -19,7 +19,7 @@ from tfserve.web.http.disk_writer import on_disk
 from tfserve.web.http.guarded_folder import FolderEntry, GuardedFolder
 from tfserve.web.pages import job_rows, listing
 from tfserve.web.pages.job_rows import JobRow
-from tfserve.web.pages.rendering import PageRequest, live_page, supervisor_of
+from tfserve.web.pages.rendering import PageRequest, gone, live_page, supervisor_of
 from tfserve.web.pages.variable_rows import VariableRow, variable_rows
 
 PER_PAGE = 40
@@ -59,7 +59,8 @@ async def workspace(request: PageRequest, name: str) -> HttpResponse:
         status = await supervisor_of(request).ask(GetWorkspace(name=name))
         records = await read(_records, name)
     except NotFound as error:
-        raise Http404(error.message) from None
+        link = {"message": error.message, "href": "/pages/workspaces/", "label": "All workspaces"}
+        return await gone(request, "part-status", link)
     files = await _files(Path(status["folder"]), request.GET.get("folder", ""))
     context = {"workspace": status, "records": records, "files": files, "label": STATES[status["STATUS"]]}
     parts = [f"pages/workspaces/{each}.html" for each in ("status", "console", "jobs", "variables", "files", "details")]

@@ -131,7 +131,7 @@ document.addEventListener("submit", async (event) => {
   try {
     const script = `${variable} = ${value}`;
     const job = await call("POST", "/push_job/", { name: workspace, job: script, type: 1, timeout: 10 });
-    if (job.error) throw Object.assign(new Error(job.error.message), { failure: { field: "value" } });
+    if (job.error) throw Object.assign(new Error(job.error.message), { failure: { detail: { field: "value" } } });
     target.reset();
     report(job.finish ? `${variable} is set.` : `${variable} will be set when the jobs before have ended.`);
   } catch (error) {
