@@ -12,7 +12,7 @@ from django.db.models import Case, F, Q, QuerySet, TextField, Value, When
 from django.db.models.functions import Length, Substr
 from django.utils import timezone
 
-from tfserve.db.models import FINISHED, Job, TrainingTask
+from tfserve.db.models import FINISHED, Job, Outcome, TrainingTask, Workspace
 from tfserve.errors import Failure, NotFound
 from tfserve.ipc.messages import JobKind, JobState
 from tfserve.web.pages.job_names import BEGINNING_CHARS, job_name
@@ -22,6 +22,8 @@ PER_PAGE = 40
 SHOWN_CHARS = 20_000
 REQUEST_CHARS = 1_000_000
 """Larger requests are not parsed. Only their beginning is shown, as JSON."""
+SEARCHED_CHARS = 400
+"""How much of a request and of an error is searched."""
 REPEATABLE = (JobKind.SCRIPT, JobKind.CLEAR, JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY)
 """Kinds whose stored request is enough to submit it again."""
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
@@ -124,41 +126,46 @@ class JobPage:
 
 def job_list(chosen: JobFilter, size: int = PER_PAGE) -> JobList:
     """One page, read by key: its cost does not depend on how far back it is."""
-    found = _filtered(_named(Job.objects.all()), chosen)
+    found = _filtered(Job.objects.all(), chosen)
     if chosen.after is not None:
-        rows = list(found.filter(pk__gt=chosen.after).order_by("pk")[: size + 1])
-        has_newer, has_older = len(rows) > size, True
-        rows = rows[:size][::-1]
+        ids = _ids(found.filter(pk__gt=chosen.after).order_by("pk"), size)
+        has_newer, has_older = len(ids) > size, True
+        ids = ids[:size][::-1]
     else:
         older = found if chosen.before is None else found.filter(pk__lt=chosen.before)
-        rows = list(older.order_by("-pk")[: size + 1])
-        has_newer, has_older = chosen.before is not None, len(rows) > size
-        rows = rows[:size]
+        ids = _ids(older.order_by("-pk"), size)
+        has_newer, has_older = chosen.before is not None, len(ids) > size
+        ids = ids[:size]
     return JobList(
-        rows=_rows(rows),
-        newer=rows[0].pk if rows and has_newer else None,
-        older=rows[-1].pk if rows and has_older else None,
+        rows=_rows(_named(Job.objects.filter(pk__in=ids)).order_by("-pk")),
+        newer=ids[0] if ids and has_newer else None,
+        older=ids[-1] if ids and has_older else None,
     )
 
 
-def active_jobs(size: int, workspace_id: int | None = None) -> list[JobRow]:
-    """Jobs that run or wait, in the order in which they are processed."""
-    found = _named(Job.objects.filter(state__in=ACTIVE))
-    if workspace_id is not None:
-        found = found.filter(workspace=workspace_id)
-    return _rows(found.order_by("pk")[:size])
+def _ids(jobs: QuerySet[Job], size: int) -> list[int]:
+    """The ids of one page and of one more job. Rows with all that is shown are read only for these."""
+    return list(jobs.values_list("pk", flat=True)[: size + 1])
 
 
-def recent_jobs(workspace_id: int, size: int) -> list[JobRow]:
-    """The newest jobs of a workspace that have ended."""
-    return _rows(_named(Job.objects.filter(workspace=workspace_id, state__in=FINISHED)).order_by("-number")[:size])
+def active_jobs(workspaces: Sequence[str], size: int) -> list[JobRow]:
+    """Jobs of these workspaces that run or wait, in the order in which they were submitted."""
+    found = Job.objects.filter(workspace__name__in=workspaces, state__in=ACTIVE)
+    return _rows(_named(found).order_by("pk")[:size]) if workspaces else []
+
+
+def recent_jobs(workspace_id: int, newest: int, size: int) -> list[JobRow]:
+    """The jobs of a workspace that have ended, from the one with the number `newest` backwards."""
+    found = Job.objects.filter(workspace=workspace_id, number__lte=newest, number__gt=newest - 2 * size)
+    return _rows(_named(found.filter(state__in=FINISHED)).order_by("-number")[:size])
 
 
 def failures_since(hours: float, size: int) -> tuple[list[JobRow], int]:
     """The newest jobs that failed or were lost in the last hours, and their number."""
     since: datetime = timezone.now() - timedelta(hours=hours)
     failed = Job.objects.filter(state__in=STATES["failed"], finished_at__gte=since)
-    return _rows(_named(failed).order_by("-pk")[:size]), failed.count()
+    ids = list(failed.order_by("-pk").values_list("pk", flat=True))
+    return _rows(_named(Job.objects.filter(pk__in=ids[:size])).order_by("-pk")), len(ids)
 
 
 def _rows(jobs: Sequence[Job] | QuerySet[Job]) -> list[JobRow]:
@@ -185,19 +192,24 @@ def _filtered(jobs: QuerySet[Job], chosen: JobFilter) -> QuerySet[Job]:
     if chosen.workspace:
         jobs = jobs.filter(workspace__name=chosen.workspace)
     if chosen.text:
-        jobs = jobs.filter(_matches(chosen.text))
+        jobs = _matching(jobs, chosen.text)
     return jobs
 
 
-def _matches(text: str) -> Q:
-    """Jobs with the text in the name, the workspace, the error or the training's folder."""
+def _matching(jobs: QuerySet[Job], text: str) -> QuerySet[Job]:
+    """Jobs with the text in what a row of a list shows: the name, the workspace, the error, the training's folder.
+
+    Each table is searched once, because joining them for every job takes three times as long.
+    """
     escaped = msgspec.json.encode(text).decode()[1:-1]
-    return (
-        Q(beginning__icontains=escaped)
-        | Q(workspace__name__icontains=text)
-        | Q(outcome__error__icontains=escaped)
-        | Q(task__project_dir__icontains=text)
-        | Q(kind=text.lower())
+    failures = Outcome.objects.filter(error__isnull=False).annotate(beginning=Substr("error", 1, SEARCHED_CHARS))
+    tasks = TrainingTask.objects.filter(project_dir__icontains=text)
+    return jobs.annotate(searched=Substr("request", 1, SEARCHED_CHARS)).filter(
+        Q(kind=text.lower())
+        | Q(workspace__in=Workspace.objects.filter(name__icontains=text).values("pk"))
+        | Q(pk__in=tasks.values("job"))
+        | Q(pk__in=failures.filter(beginning__icontains=escaped).values("pk"))
+        | Q(searched__icontains=escaped)
     )
 
 

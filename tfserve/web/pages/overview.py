@@ -26,12 +26,13 @@ FAILURE_HOURS = 24
 @csrf_exempt
 @require_safe
 async def overview(request: PageRequest) -> HttpResponse:
-    server, tasks, queue, (failures, failures_total) = await asyncio.gather(
+    server, tasks, (failures, failures_total) = await asyncio.gather(
         supervisor_of(request).ask(GetServer(active_limit=SHOWN_WORKSPACES)),
         read(page_rows.unfinished_tasks),
-        read(job_rows.active_jobs, SHOWN_ROWS),
         read(job_rows.failures_since, FAILURE_HOURS, SHOWN_ROWS),
     )
+    busy = [each["name"] for each in server["workspaces"] if each["running"] or each["JOB_COUNT"]]
+    queue = await read(job_rows.active_jobs, busy, SHOWN_ROWS)
     models = [each for each in server["workspaces"] if each["deployment"] or each["last_deployment_failure"]]
     context = {
         "server": server,

@@ -57,7 +57,7 @@ async def workspace(request: PageRequest, name: str) -> HttpResponse:
     """One workspace."""
     try:
         status = await supervisor_of(request).ask(GetWorkspace(name=name))
-        records = await read(_records, name)
+        records = await read(_records, name, status["FIN_JOB_NUM"])
     except NotFound as error:
         link = {"message": error.message, "href": "/pages/workspaces/", "label": "All workspaces"}
         return await gone(request, "part-status", link)
@@ -97,12 +97,12 @@ class Files:
     problem: str = ""
 
 
-def _records(name: str) -> Records:
+def _records(name: str, last_finished: int) -> Records:
     """Raises `NoSuchWorkspace`."""
     row: Workspace = reads.workspace(name)
     return Records(
-        queue=job_rows.active_jobs(SHOWN_JOBS, row.pk),
-        recent=job_rows.recent_jobs(row.pk, SHOWN_JOBS),
+        queue=job_rows.active_jobs([name], SHOWN_JOBS),
+        recent=job_rows.recent_jobs(row.pk, last_finished, SHOWN_JOBS),
         variables=variable_rows(reads.snapshot(row)),
     )
 
