@@ -55,11 +55,11 @@ def _problems(server: dict[str, Any]) -> list[str]:
     """What a person must do something about."""
     problems = [server["degraded"]] if server["degraded"] else []
     problems += [f"{each['name']}: {each['reason']}" for each in server["workspaces"] if each["reason"]]
-    problems += [f"Models file, {_where(each)}{each['message']}" for each in server["declared"]["problems"]]
+    problems += [f"{_where(each)}: {each['message']}" for each in server["declared"]["problems"]]
     problems += [f"{name}: {' '.join(reasons)}" for name, reasons in server["declared"]["models"].items()]
     return problems
 
 
 def _where(problem: dict[str, Any]) -> str:
-    line = f"line {problem['line']}: " if problem["line"] is not None else ""
-    return f"{line}{problem['key']}: " if problem["key"] else line
+    line = f"line {problem['line']}" if problem["line"] is not None else ""
+    return ", ".join(filter(None, ["Models file", line, problem["key"]]))
