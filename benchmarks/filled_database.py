@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import django
@@ -36,19 +37,26 @@ def main() -> None:
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
-    fill()
+    first = fill()
+    folder = Path(os.environ["TFSERVE_DATA_DIR"]) / "workspaces" / str(first) / "files"
+    folder.mkdir(parents=True)
+    for number in range(300):
+        (folder / f"measurements {number:03}.csv").write_text("a,b\n1,2\n")
 
 
-def fill() -> None:
-    """Writes all rows. Needs a database with the present tables."""
-    from tfserve.db.models import Job, Outcome, Workspace
+def fill() -> int:
+    """Writes all rows, and returns the id of the first workspace. Needs a database with the present tables."""
+    from tfserve.db.models import Job, Outcome, Snapshot, Workspace
 
     count_in_first = JOBS // LARGE_SHARE
     each = (JOBS - count_in_first) // WORKSPACES
     numbers = {f"workspace {index:03}": each + (count_in_first if index == 0 else 0) for index in range(WORKSPACES)}
     spaces = Workspace.objects.bulk_create(Workspace(name=name, next_number=count) for name, count in numbers.items())
     jobs = Job.objects.bulk_create(_jobs(spaces), batch_size=1000)
+    values = {f"variable {number:03}": list(range(number)) for number in range(300)}
+    Snapshot.objects.create(workspace=spaces[0], variables=json.dumps(values))
     Outcome.objects.bulk_create((_outcome(job) for job in jobs), batch_size=1000)
+    return int(spaces[0].pk)
 
 
 def _outcome(job: Any) -> Any:

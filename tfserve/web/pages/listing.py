@@ -34,6 +34,31 @@ def chips(
     ]
 
 
+@dataclass(frozen=True)
+class Range:
+    """Which rows of a list are shown, from 1, with links to the pages next to it (empty where there is none)."""
+
+    first: int
+    last: int
+    total: int
+    newer: str
+    older: str
+
+
+def shown_range(query: QueryDict, field: str, size: int, total: int) -> Range:
+    """The page that begins `query[field]` rows after the first one. Other lists of the page stay where they are."""
+    offset = number(query, field) or 0
+    end = min(offset + size, total)
+
+    def at(begin: int) -> str:
+        changed = query.copy()
+        changed[field] = str(begin)
+        return f"?{changed.urlencode()}"
+
+    newer = at(max(0, offset - size)) if offset else ""
+    return Range(offset + 1, end, total, newer, at(end) if end < total else "")
+
+
 def link(query: QueryDict, changes: Mapping[str, str | int]) -> str:
     """The query of the first page with these changes to the filters. Empty values are left out."""
     kept = {name: value for name, value in query.items() if name not in PLACE}

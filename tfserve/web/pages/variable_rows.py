@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 SHOWN_CHARS = 120
-MOST = 200
 OBJECT = re.compile(r"<(module|function|class|built-in function)\b.*>", re.DOTALL)
 """The text of an object that has no JSON form."""
 
@@ -25,10 +24,10 @@ class VariableRow:
 
 
 def variable_rows(snapshot: str) -> list[VariableRow]:
-    """The first `MOST` variables of a snapshot by name; modules, functions and classes are the last ones."""
+    """The variables of a snapshot by name; modules, functions and classes are the last ones."""
     variables: dict[str, Any] = msgspec.json.decode(snapshot)
     names = sorted(variables, key=lambda name: (_object_type(variables[name]) != "", name.casefold()))
-    return [_row(name, variables[name]) for name in names[:MOST]]
+    return [_row(name, variables[name]) for name in names]
 
 
 def _row(name: str, value: Any) -> VariableRow:

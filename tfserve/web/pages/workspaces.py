@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 from django.http import HttpResponse
 from django.views.decorators.csrf import csrf_exempt
@@ -24,7 +25,8 @@ from tfserve.web.pages.variable_rows import VariableRow, variable_rows
 
 PER_PAGE = 40
 STATES = {"": "All", "BUSY": "Busy", "IDLE": "Idle", "INITIAL": "Starting", "EXCEPT": "Failed"}
-SHOWN_JOBS, SHOWN_FILES = 10, 200
+SHOWN_JOBS, SHOWN_VARIABLES, SHOWN_FILES = 10, 40, 30
+"""With this many of each, the page of a workspace is below 60 kB."""
 
 
 @csrf_exempt
@@ -35,17 +37,13 @@ async def workspaces(request: PageRequest) -> HttpResponse:
     offset = listing.number(query, "offset") or 0
     page = FindWorkspaces(text=listing.search_text(query), status=query.get("state", ""), offset=offset, limit=PER_PAGE)
     found = await supervisor_of(request).ask(page)
-    end = offset + len(found.workspaces)
     context = {
         "found": found,
         "query": query,
         "states": listing.chips(query, "state", STATES, {"": sum(found.counts.values()), **found.counts}),
         "labels": STATES,
         "is_filtered": listing.is_filtered(query, ("q", "state")),
-        "first": offset + 1,
-        "last": end,
-        "newer": listing.link(query, {"offset": max(0, offset - PER_PAGE)}) if offset else "",
-        "older": listing.link(query, {"offset": end}) if end < found.total else "",
+        "shown": listing.shown_range(query, "offset", PER_PAGE, found.total),
     }
     parts = [f"pages/workspaces/{each}.html" for each in ("filters", "chips", "list", "create")]
     return await live_page(request, section="workspaces", name="Workspaces", parts=parts, context=context)
@@ -61,8 +59,22 @@ async def workspace(request: PageRequest, name: str) -> HttpResponse:
     except NotFound as error:
         link = {"message": error.message, "href": "/pages/workspaces/", "label": "All workspaces"}
         return await gone(request, "part-status", link)
-    files = await _files(Path(status["folder"]), request.GET.get("folder", ""))
-    context = {"workspace": status, "records": records, "files": files, "label": STATES[status["STATUS"]]}
+    query = request.GET
+    files = await _files(Path(status["folder"]), query.get("folder", ""))
+    variables_range = listing.shown_range(query, "variables", SHOWN_VARIABLES, len(records.variables))
+    files_range = listing.shown_range(query, "files", SHOWN_FILES, len(files.entries))
+    context = {
+        "workspace": status,
+        "label": STATES[status["STATUS"]],
+        "records": records,
+        "variables": records.variables[variables_range.first - 1 : variables_range.last],
+        "variables_range": variables_range,
+        "files": files,
+        "entries": files.entries[files_range.first - 1 : files_range.last],
+        "files_range": files_range,
+        "name_in_url": quote(name, safe=""),
+        "path_in_url": quote(files.path),
+    }
     parts = [f"pages/workspaces/{each}.html" for each in ("status", "console", "jobs", "variables", "files", "details")]
     return await live_page(
         request,
@@ -93,7 +105,6 @@ class Files:
     path: str
     parent: str | None
     entries: list[FolderEntry]
-    left_out: int
     problem: str = ""
 
 
@@ -113,6 +124,5 @@ async def _files(root: Path, folder: str) -> Files:
     try:
         entries = await on_disk(partial(GuardedFolder(root).entries, path))
     except TFserveError as error:
-        return Files(path=f"{path}/", parent=parent, entries=[], left_out=0, problem=error.message)
-    shown = entries[:SHOWN_FILES]
-    return Files(f"{path}/" if path else "", parent, shown, len(entries) - len(shown))
+        return Files(path=f"{path}/", parent=parent, entries=[], problem=error.message)
+    return Files(f"{path}/" if path else "", parent, entries)
