@@ -81,6 +81,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.cold_start $(ARGS)
 	$(BIN)/python -m benchmarks.under_update $(ARGS)
 	$(BIN)/python -m benchmarks.tls_cost
+	$(BIN)/python -m benchmarks.pages $(ARGS)
 
 bench-training: $(STAMP)
 	$(BIN)/python -m benchmarks.training $(ARGS)

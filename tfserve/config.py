@@ -27,6 +27,8 @@ MAX_PORT = 65535
 AUTH = ("auto", "on", "off")
 #: set for web processes, so that they do not recreate a deleted database file, empty
 DATABASE_MUST_EXIST = "TFSERVE_DATABASE_MUST_EXIST"
+#: where the operator has set what: the processes of a server get all settings in the environment
+SOURCES = "TFSERVE_SETTING_SOURCES"
 
 
 def setting(default: Any, help_text: str, *, flag: bool = True) -> Any:
@@ -269,6 +271,19 @@ def _is_web_address(text: str) -> bool:
 
 def environment_name(name: str) -> str:
     return f"TFSERVE_{name.upper()}"
+
+
+def with_sources(settings: Settings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment variable in which `sources` finds where the operator has set these settings."""
+    chosen = [each.name for each in dataclasses.fields(settings) if getattr(settings, each.name) != each.default]
+    in_environment = {name for name in chosen if environment_name(name) in environ}
+    words = [f"{name}={'environment' if name in in_environment else 'command line'}" for name in chosen]
+    return {SOURCES: ",".join(words)}
+
+
+def sources(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """`environment` or `command line` for each setting that the operator of this server has changed."""
+    return dict(each.split("=", 1) for each in environ.get(SOURCES, "").split(",") if each)
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

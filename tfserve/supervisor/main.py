@@ -24,7 +24,7 @@ import uvloop
 from tfserve import __version__, linux
 from tfserve.backups import refuse_interrupted_restore
 from tfserve.certificates import files_of, server_context
-from tfserve.config import Settings, to_environment
+from tfserve.config import Settings, to_environment, with_sources
 from tfserve.errors import Forbidden, Overloaded, TFserveError
 from tfserve.ipc.messages import GetAccessRules, GetModels
 from tfserve.supervisor.lock import DataFolderLock
@@ -65,6 +65,7 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
     """Runs the server until it is stopped; calls `on_ready` when it is up. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     callers_umask = os.umask(UMASK)
+    os.environ.update(with_sources(settings))
     try:
         _raise_limits()
         if settings.auth == "off" and not settings.is_loopback and not settings.allow_unauthenticated:

@@ -51,7 +51,7 @@ from tfserve.web.http.request_boundary import RequestBoundary
 from tfserve.web.http.request_ids import RequestIdFilter
 from tfserve.web.http.responses import MethodNotAllowed, error_counts, send_error
 from tfserve.web.http.server import make_server
-from tfserve.web.http.static_files import Favicon, Static
+from tfserve.web.http.static_files import IMMUTABLE, Favicon, Static
 from tfserve.web.http.tls import new_loop
 from tfserve.web.predictions.live_models import Models
 from tfserve.web.supervisor_client import SupervisorClient
@@ -177,6 +177,7 @@ def make_app(context: Context, authenticator: Authenticator, limits: TokenLimits
             *(Route(path, pages) for path in DOCS),
             *own,
             Route("/pages/{rest:path}", pages),
+            Mount("/static/v{version}", _compressed(Static(IMMUTABLE))),
             Mount("/static", _compressed(Static())),
         ],
         redirect_slashes=False,

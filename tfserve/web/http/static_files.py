@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
@@ -13,9 +12,8 @@ from tfserve.web.http.responses import MethodNotAllowed
 PACKAGES = ("tfserve.web.pages", "django_htmx", "drf_spectacular_sidecar")
 """The packages with files. The last one has those of Swagger UI."""
 FAVICON = "/static/pages/favicon.ico"
-VERSION = "v"
-"""The query parameter that differs for each content of a file, so that its URL can be kept forever."""
 IMMUTABLE = b"public, max-age=31536000, immutable"
+"""For a URL that differs for each content of the file."""
 REVALIDATE = b"public, no-cache"
 """Browsers keep the file, but check by its ETag that it has not changed."""
 
@@ -23,15 +21,14 @@ REVALIDATE = b"public, no-cache"
 class Static:
     """Raises `NotFound` for missing files."""
 
-    def __init__(self) -> None:
+    def __init__(self, caching: bytes = REVALIDATE) -> None:
+        self._caching = caching
         self._files = StaticFiles(packages=[(package, "static") for package in PACKAGES])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caching = IMMUTABLE if VERSION in Request(scope).query_params else REVALIDATE
-
         async def send_cached(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"cache-control", caching)]
+                message["headers"] = [*message["headers"], (b"cache-control", self._caching)]
             await send(message)
 
         try:
