@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from tfserve.access.principals import PRINCIPAL
@@ -78,15 +78,44 @@ def tasks(
     *, user_id: str | None, project_id: str | None, limit: int, offset: int
 ) -> tuple[Sequence[TrainingTask], int]:
     """One page of tasks, newest first, and how many there are in all."""
-    found = TrainingTask.objects.order_by("-pk").select_related("job", "job__outcome")
-    principal = PRINCIPAL.get()
-    if not principal.is_admin:
-        found = found.filter(owner__in=("", principal.owner))
+    found = _visible()
     if user_id is not None:
         found = found.filter(user_id=user_id)
     if project_id is not None:
         found = found.filter(project_id=project_id)
     return list(found[offset : offset + limit]), found.count()
+
+
+def search(*, text: str, state: str, before: int | None, limit: int) -> list[TrainingTask]:
+    """Tasks with this text in their ids or folder, newest first. `state` is one of `STATES`' words or empty.
+
+    `before` is the key of the last task of the page before.
+    """
+    found = _visible()
+    for word in text.split():
+        found = found.filter(
+            Q(task_id__icontains=word) | Q(project_id__icontains=word) | Q(user_id__icontains=word)
+            | Q(project_dir__icontains=word) | Q(train_type__icontains=word)
+        )  # fmt: skip
+    if state:
+        found = found.filter(job__state__in=[each for each, word in STATES.items() if word == state])
+    if before is not None:
+        found = found.filter(pk__lt=before)
+    return list(found[:limit])
+
+
+def of_project(task: TrainingTask, limit: int) -> list[TrainingTask]:
+    """Other tasks of the same project and train type that have a model, newest first."""
+    same = Q(project_dir=task.project_dir) | Q(project_id=task.project_id, user_id=task.user_id)
+    found = _visible().filter(same, train_type=task.train_type, model_path__isnull=False).exclude(pk=task.pk)
+    return list(found[:limit])
+
+
+def _visible() -> QuerySet[TrainingTask]:
+    """The tasks that the caller may see, newest first."""
+    found = TrainingTask.objects.order_by("-pk").select_related("job", "job__outcome")
+    principal = PRINCIPAL.get()
+    return found if principal.is_admin else found.filter(owner__in=("", principal.owner))
 
 
 def model_path(task_id: str) -> str:

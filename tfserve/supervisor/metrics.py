@@ -38,9 +38,12 @@ class MetricsReader:
         self._counts = Counts()
         self._started_at = time.time()
 
+    async def models(self) -> list[NamedCounts]:
+        """The counters of the deployed model versions only."""
+        return self._by_version(await self._read_counts())
+
     async def read(self) -> Metrics:
-        deployed = {version.id for _, version in self._announcements.versions()}
-        counts = await self._counts.read(self._announcements.lines, deployed)
+        counts = await self._read_counts()
         uses = list(_uses())
         return Metrics(
             version=__version__,
@@ -52,6 +55,10 @@ class MetricsReader:
             processes=uses,
             deaths=self._deaths(uses),
         )
+
+    async def _read_counts(self) -> WebCounts:
+        deployed = {version.id for _, version in self._announcements.versions()}
+        return await self._counts.read(self._announcements.lines, deployed)
 
     def _by_version(self, counts: WebCounts) -> list[NamedCounts]:
         """Adds up two deployments of one version, one of which is draining."""

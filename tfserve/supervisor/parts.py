@@ -11,9 +11,11 @@ from tfserve.supervisor.api import Api
 from tfserve.supervisor.audit_rotation import rotate_regularly
 from tfserve.supervisor.declared.declared_models import DeclaredModels
 from tfserve.supervisor.events import Revision
+from tfserve.supervisor.jobs.dataset_checks import ProjectChecks
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.jobs.training_queue import TrainingQueue
 from tfserve.supervisor.metrics import MetricsReader
+from tfserve.supervisor.model_history import SampledModels
 from tfserve.supervisor.models.announcements import Announcements
 from tfserve.supervisor.processes import limits
 from tfserve.supervisor.processes.control_groups import ControlGroups
@@ -51,10 +53,12 @@ class Parts:
         metrics = MetricsReader(
             announcements=self.announcements, workspaces=self._workspaces, trainings=self._trainings
         )
+        self._history = SampledModels(metrics.models)
+        self._checks = ProjectChecks(settings.data_path / "checks", self.spare, settings.root_paths)
         self.api = Api(
             settings, workspaces=self._workspaces, trainings=self._trainings, uploads=self._uploads,
             journal=self.journal, spare=self.spare, changed=self.changed, declared=self._declared, metrics=metrics,
-            handlers=self.access.handlers,
+            handlers={**self.access.handlers, **self._history.handlers, **self._checks.handlers},
         )  # fmt: skip
         self._pruning: list[asyncio.Task[None]] = []
 
@@ -78,6 +82,7 @@ class Parts:
         """Accepts nothing from now on. Returns when running jobs have ended, or after the grace period for them."""
         for task in self._pruning:
             task.cancel()
+        self._history.close()
         self.journal.give_up_after(self._settings.drain_s)
         self.api.stopping = True
         self.changed.fire()

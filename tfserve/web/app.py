@@ -228,6 +228,8 @@ class Pages:
         self._django = django_app
         self._services = {
             "line": context.line,
+            "models": context.models,
+            "settings": context.settings,
             "audit": context.audit,
             "failed_attempts": authenticator.failed_attempts,
         }

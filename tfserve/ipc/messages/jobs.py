@@ -8,7 +8,15 @@ from tfserve.ipc.messages.base import JobKind, JobState, Message, Request
 from tfserve.ipc.messages.job_requests import EncodedRequest, Outcome
 from tfserve.ipc.messages.limits import Limits
 from tfserve.ipc.messages.scripts import Variables
-from tfserve.ipc.metrics import Deaths, NamedCounts, ProcessUse, TrainingCounts, WebCounts, WorkspaceCounts
+from tfserve.ipc.metrics import (
+    Deaths,
+    ModelSample,
+    NamedCounts,
+    ProcessUse,
+    TrainingCounts,
+    WebCounts,
+    WorkspaceCounts,
+)
 
 # --- the server
 
@@ -58,6 +66,16 @@ class Metrics(Message):
 
 class GetMetrics(Request[Metrics]):
     """Of the whole server: the counters of all web processes are added up."""
+
+
+class ModelHistory(Message):
+    """The counters of every model over the last minutes, oldest first."""
+
+    models: dict[str, list[ModelSample]]
+
+
+class GetModelHistory(Request[ModelHistory]):
+    """For the sparklines of pages. The supervisor takes samples for some minutes after each of these requests."""
 
 
 class ReadCounters(Request[WebCounts]):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from math import prod
 from typing import Any
 
 from tfserve.errors import Unsupported
 from tfserve.tensors.dtypes import DTYPES
-from tfserve.tensors.specs import Signature, TensorSpec
+from tfserve.tensors.specs import Signature
 from tfserve.web.api.endpoint import JSON
-from tfserve.web.api.example_values import are_few, filled, literal, shape
 from tfserve.web.api.v1 import request_examples
 from tfserve.web.api.v2.json_tensors import BINARY_ONLY
 from tfserve.web.predictions.live_models import Model
+from tfserve.web.snippets.example_values import filled, is_small, v2_body
 
 MAX_MODELS = 20
 """Models with examples. A document with more would be slow to show."""
@@ -57,13 +56,7 @@ def _v2(model: Model) -> Any:
     signature = _signature(model)
     if signature is None or any(spec.dtype in BINARY_ONLY or spec.part for spec in signature.inputs):
         return None
-    return {"inputs": [_tensor(spec) for spec in signature.inputs]}
-
-
-def _tensor(spec: TensorSpec) -> dict[str, Any]:
-    sizes = shape(spec)
-    data = [literal(spec)] * prod(sizes)
-    return {"name": spec.name, "shape": list(sizes), "datatype": DTYPES[spec.dtype].v2, "data": data}
+    return v2_body(signature)
 
 
 def _workspace(model: Model) -> Any:
@@ -79,7 +72,7 @@ def _signature(model: Model) -> Signature | None:
     signature = model.signatures.get(model.default_signature())
     if signature is None or signature.method or any(spec.dtype not in DTYPES for spec in signature.inputs):
         return None
-    return signature if signature.inputs and are_few(signature.inputs) else None
+    return signature if signature.inputs and is_small(signature) else None
 
 
 _EXAMPLES: dict[str, Example] = {

@@ -21,6 +21,7 @@ from tfserve.web.api.model_examples import add_examples
 from tfserve.web.api.openapi import openapi
 from tfserve.web.api.tokens import handlers as tokens
 from tfserve.web.api.training import handlers as training
+from tfserve.web.api.training import project_images
 from tfserve.web.api.training.requests import NewTask
 from tfserve.web.api.training.results import Task
 from tfserve.web.api.uploads import endpoints as uploads
@@ -104,7 +105,7 @@ async def get_openapi(context: Context, request: Request) -> dict[str, Any]:
 
 def endpoints() -> list[Endpoint]:
     """All endpoints of the server."""
-    tables = (workspace, training, v1, v2, reading, uploads, workspace_files, metrics, tokens)
+    tables = (workspace, training, project_images, v1, v2, reading, uploads, workspace_files, metrics, tokens)
     return [*ENDPOINTS, *(row for table in tables for row in table.ENDPOINTS)]
 
 

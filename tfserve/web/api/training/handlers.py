@@ -72,7 +72,7 @@ async def start_task(context: Context, task: NewTask) -> dict[str, Any]:
     parameters=TASK_ID,
 )
 async def get_task(_: Context, request: Request) -> dict[str, Any]:
-    return task_json(await _task(request))
+    return task_json(await task_of(request))
 
 
 @ENDPOINTS.get(
@@ -106,7 +106,7 @@ async def list_tasks(_: Context, request: Request) -> dict[str, Any]:
     parameters=TASK_ID,
 )
 async def cancel_task(context: Context, request: Request) -> dict[str, Any]:
-    await context.line.ask(CancelTask(task_id=(await _task(request)).task_id))
+    await context.line.ask(CancelTask(task_id=(await task_of(request)).task_id))
     return await get_task(context, request)
 
 
@@ -118,7 +118,7 @@ async def cancel_task(context: Context, request: Request) -> dict[str, Any]:
     parameters=TASK_ID,
 )
 async def resume_task(context: Context, request: Request) -> dict[str, Any]:
-    await context.line.ask(ResumeTask(task_id=(await _task(request)).task_id))
+    await context.line.ask(ResumeTask(task_id=(await task_of(request)).task_id))
     return await get_task(context, request)
 
 
@@ -130,7 +130,7 @@ async def resume_task(context: Context, request: Request) -> dict[str, Any]:
     media=(TEXT, EVENTS),
 )
 async def read_task_output(context: Context, request: Request) -> Response:
-    return await send_output(context, request, (await _task(request)).job)
+    return await send_output(context, request, (await task_of(request)).job)
 
 
 @ENDPOINTS.get(
@@ -142,7 +142,7 @@ async def read_task_output(context: Context, request: Request) -> Response:
 )
 async def get_task_metrics(context: Context, request: Request) -> dict[str, Any] | Response:
     """The contents of metrics.json if it exists, otherwise the metrics reported by the running training."""
-    task = await _task(request)
+    task = await task_of(request)
     try:
         file = await read(_artifact, _result_folder(task), "metrics.json", context)
     except NotFound:
@@ -160,7 +160,7 @@ async def get_task_metrics(context: Context, request: Request) -> dict[str, Any]
 )
 async def get_task_file(context: Context, request: Request) -> dict[str, Any] | Response:
     """A file of the result, or the listing of a folder."""
-    path = await read(_artifact, _result_folder(await _task(request)), request.path_params["path"], context)
+    path = await read(_artifact, _result_folder(await task_of(request)), request.path_params["path"], context)
     if path.is_dir():
         names = sorted(each.name + "/" * each.is_dir() for each in path.iterdir())
         return {"files": names}
@@ -183,7 +183,7 @@ async def get_task_file(context: Context, request: Request) -> dict[str, Any] | 
 )
 async def add_task_feedback(context: Context, request: Request) -> dict[str, Any]:
     """Stores an image with its correct label, sent as JSON or as the file's bytes with `?label=`."""
-    task = await _task(request)
+    task = await task_of(request)
     body = await read_body(request.scope, request.receive, context.settings)
     if request.headers.get("content-type", "").startswith("image/"):
         label, image = request.query_params.get("label", ""), body
@@ -217,7 +217,7 @@ async def _start(
     for name in PATHS:
         if chosen.get(name, "auto") != "auto" and name not in also:
             chosen[name] = str(await _inside(context, chosen[name]))
-    project = await _project_folder(context, new.projectDir)
+    project = await project_folder(context, new.projectDir)
     if chosen[PARAMETER] != NONE:
         chosen[PARAMETER] = str(await _earlier_result(context, project, chosen[PARAMETER]))
     principal = PRINCIPAL.get()
@@ -275,7 +275,8 @@ def _artifact(folder: Path, name: str, context: Context) -> Path:
     return path
 
 
-async def _project_folder(context: Context, path: str) -> Path:
+async def project_folder(context: Context, path: str) -> Path:
+    """Raises `Forbidden`, `Invalid`, and for an upload what `Context.path` raises."""
     folder = await _inside(context, path)
     try:
         found = folder.is_dir() or (is_archive(folder) and folder.is_file())
@@ -288,7 +289,8 @@ async def _project_folder(context: Context, path: str) -> Path:
     return folder
 
 
-async def _task(request: Request) -> TrainingTask:
+async def task_of(request: Request) -> TrainingTask:
+    """The task in the path of the request. Raises `NoSuchTask`."""
     return await read(training_tasks.find, request.path_params["id"])
 
 

@@ -14,9 +14,9 @@ from urllib.parse import quote
 from tfserve.errors import Unsupported
 from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Signature, TensorSpec
-from tfserve.web.api.example_values import are_few, filled, literal, shape
 from tfserve.web.api.v1.image_requests import IMAGE_BYTES
 from tfserve.web.predictions.live_models import Model
+from tfserve.web.snippets import example_values
 
 
 def example(model: Model, origin: str) -> dict[str, Any]:
@@ -36,8 +36,8 @@ def example(model: Model, origin: str) -> dict[str, Any]:
     verb = signature.method or "predict"
     url = f"{origin}/v1/models/{quote(model.name, safe='')}:{verb}"
     head = {"signature_name": name} if name != model.default_signature() else {}
-    few = are_few(signature.inputs)
-    body = {**head, **_body(signature)} if few else None
+    few = example_values.is_small(signature)
+    body = {**head, **example_values.v1_body(signature)} if few else None
     python = repr(body) if few else _expression(head, signature, _python)
     found = {
         "method": "POST",
@@ -53,21 +53,6 @@ def example(model: Model, origin: str) -> dict[str, Any]:
     return found
 
 
-def _body(signature: Signature) -> dict[str, Any]:
-    if signature.method:
-        return {"examples": [{"<feature>": 0.5}]}
-    values = {spec.name: filled(spec) for spec in signature.inputs}
-    if not _in_rows(signature):
-        return {"inputs": next(iter(values.values())) if len(values) == 1 else values}
-    if len(values) == 1:
-        return {"instances": next(iter(values.values()))}
-    return {"instances": [{name: value[0] for name, value in values.items()}]}
-
-
-def _in_rows(signature: Signature) -> bool:
-    return bool(signature.inputs) and all(spec.is_batched for spec in signature.inputs)
-
-
 def _expression(head: dict[str, str], signature: Signature, write: Any) -> str:
     """The columns of all inputs as source code."""
     fields = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
@@ -76,15 +61,15 @@ def _expression(head: dict[str, str], signature: Signature, write: Any) -> str:
 
 
 def _python(spec: TensorSpec) -> str:
-    code = repr(literal(spec))
-    for size in reversed(shape(spec)):
+    code = repr(example_values.literal(spec))
+    for size in reversed(example_values.shape(spec)):
         code = f"[{code}] * {size}" if size != 1 else f"[{code}]"
     return code
 
 
 def _script(spec: TensorSpec) -> str:
-    code = json.dumps(literal(spec))
-    for size in reversed(shape(spec)):
+    code = json.dumps(example_values.literal(spec))
+    for size in reversed(example_values.shape(spec)):
         code = f"Array({size}).fill({code})" if size != 1 else f"[{code}]"
     return code
 

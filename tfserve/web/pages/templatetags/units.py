@@ -179,3 +179,27 @@ def _fact(name: str, value: Any) -> str:
     if value is True:
         return "yes"
     return size(value) if name.endswith("_bytes") else str(value)
+
+
+@register.filter
+def metric(name: str) -> str:
+    """The name of a metric as a heading."""
+    return {"iou": "IoU", "ap": "AP", "ap50": "AP50"}.get(name) or words(name)
+
+
+@register.filter
+def percent(share: float) -> str:
+    """Of 0 to 1: 93 %, 4.2 %."""
+    return f"{share:.0%}".replace("%", " %") if share >= 0.1 else f"{share:.1%}".replace("%", " %")
+
+
+@register.filter
+def figure(value: Any) -> str:
+    """A metric: 0.953, 120, –."""
+    return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else f"{value:,}"
+
+
+@register.filter
+def milliseconds(value: float) -> str:
+    """The same as `brief`, for a latency in milliseconds."""
+    return brief(value / 1000)
