@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 PROTOS := tfserve/web/api/protos
-EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,tracing,docs,dev
+EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,tracing,remote,docs,dev
 
 .PHONY: setup demo demo-training serve test test-slow test-models test-all check format hooks docs constraints protos bench bench-training faults chaos soak clean
 
@@ -81,6 +81,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.cold_start $(ARGS)
 	$(BIN)/python -m benchmarks.under_update $(ARGS)
 	$(BIN)/python -m benchmarks.tls_cost
+	$(BIN)/python -m benchmarks.pages $(ARGS)
 
 bench-training: $(STAMP)
 	$(BIN)/python -m benchmarks.training $(ARGS)

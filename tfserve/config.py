@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from tfserve import sizes
 from tfserve.errors import Invalid
+from tfserve.remote_sources import Source, parse
 
 #: as a file name: log to standard output
 STANDARD_OUTPUT = "-"
@@ -26,6 +27,8 @@ MAX_PORT = 65535
 AUTH = ("auto", "on", "off")
 #: set for web processes, so that they do not recreate a deleted database file, empty
 DATABASE_MUST_EXIST = "TFSERVE_DATABASE_MUST_EXIST"
+#: where the operator has set what: the processes of a server get all settings in the environment
+SOURCES = "TFSERVE_SETTING_SOURCES"
 
 
 def setting(default: Any, help_text: str, *, flag: bool = True) -> Any:
@@ -100,6 +103,11 @@ class Settings:
     )
     upload_quota_bytes: int = setting(32 * 1024 * MIB, "maximum total size of the uploads of one owner; beyond it: 507")
     upload_days: int = setting(7, "retention of unused uploads in days of server uptime")
+    remote_sources: str = setting(
+        "",
+        "addresses that paths may begin with to fetch files from other servers, such as https://models.example.com,"
+        " s3://bucket, gs://bucket or hf://organisation; separated by commas",
+    )
     header_timeout_s: float = setting(15.0, "timeout for receiving the request headers")
     body_timeout_s: float = setting(30.0, "timeout for receiving a request body, plus 1 s per MiB received")
     keep_alive_s: float = setting(75.0, "how long an idle connection is kept open")
@@ -131,6 +139,11 @@ class Settings:
         roots = self.configured_roots or [Path.cwd().resolve(), self.data_path]
         is_inside = any(self.uploads_path.is_relative_to(root) for root in roots)
         return roots if is_inside else [*roots, self.uploads_path]
+
+    @property
+    def remote_source_list(self) -> list[Source]:
+        """The servers from which files may be fetched."""
+        return [parse(each, "remote_sources") for each in _listed(self.remote_sources)]
 
     @property
     def configured_roots(self) -> list[Path]:
@@ -216,7 +229,7 @@ def _check(settings: Settings) -> None:
         raise Invalid(f"callback_url must be a URL such as http://127.0.0.1:8080/hook, got {settings.callback_url!r}")
 
     _check_tls(settings)
-    _ = settings.origins, settings.proxies
+    _ = settings.origins, settings.proxies, settings.remote_source_list
 
 
 def _check_tls(settings: Settings) -> None:
@@ -258,6 +271,19 @@ def _is_web_address(text: str) -> bool:
 
 def environment_name(name: str) -> str:
     return f"TFSERVE_{name.upper()}"
+
+
+def with_sources(settings: Settings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment variable in which `sources` finds where the operator has set these settings."""
+    chosen = [each.name for each in dataclasses.fields(settings) if getattr(settings, each.name) != each.default]
+    in_environment = {name for name in chosen if environment_name(name) in environ}
+    words = [f"{name}={'environment' if name in in_environment else 'command line'}" for name in chosen]
+    return {SOURCES: ",".join(words)}
+
+
+def sources(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """`environment` or `command line` for each setting that the operator of this server has changed."""
+    return dict(each.split("=", 1) for each in environ.get(SOURCES, "").split(",") if each)
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

@@ -18,8 +18,22 @@ from tfserve.client import Client
 METHODS = {
     "push_job": ["push_file", "push_script"],
     "list_jobs": ["jobs"],
-    "show_job": ["job"],
-    "job_output": ["read_output"],
+    "get_job": ["job"],
+    "read_job_output": ["read_output"],
+    "get_server": ["server"],
+    "echo_json": ["json_test"],
+    "start_service": ["create"],
+    "stop_service": ["destroy"],
+    "list_workspaces": ["get_workspace"],
+    "clear_variables": ["clear"],
+    "deploy_model": ["deploy"],
+    "scale_model": ["scale"],
+    "update_model": ["update"],
+    "undeploy_model": ["undeploy"],
+    "predict_tensors": ["predict"],
+    "count_jobs": ["get_job"],
+    "check_job": ["get_finish"],
+    "get_variables": ["get_variable"],
 }
 """The client's methods for endpoints of another name."""
 IGNORED = {"time_interval"}

@@ -67,7 +67,7 @@ def test_scripts_run_and_have_a_page(installed: Server) -> None:
     job = installed.run("first", "import tfserve; x = 6 * 7; where = tfserve.__file__")
     assert (job["state"], job["variable"]["x"]) == ("succeeded", 42)
     assert str(PACKAGE) not in job["variable"]["where"]
-    for page in ("/", f"/pages/jobs/{job['id']}/"):
+    for page in ("/pages/workspaces/", f"/pages/jobs/{job['id']}/"):
         shown = installed.http.get(page)
         assert (shown.status_code, "first" in shown.text) == (200, True)
         linked = re.findall(r'(?:src|href)="(/static/[^"]+)"', shown.text)

@@ -19,6 +19,8 @@ __all__ = ["digits", "models", "server", "start", "workspace"]
 
 CHROMIUM = shutil.which("chromium")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+GONE = ("ERR_", "htmx:")
+"""To be ignored by a test that ends the server of a page."""
 OpenPage = Callable[..., Page]
 """See `Pages.open`."""
 expect.set_options(timeout=10_000)

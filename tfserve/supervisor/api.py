@@ -24,6 +24,8 @@ from tfserve.ipc.messages import (
     DeployJob,
     DestroyWorkspace,
     FeedbackKept,
+    FindWorkspaces,
+    FoundWorkspaces,
     GetDeclared,
     GetMetrics,
     GetServer,
@@ -63,6 +65,7 @@ from tfserve.supervisor.models.announcements import VERSION_MARK
 from tfserve.supervisor.processes.worker import Spare
 from tfserve.supervisor.uploads import UploadRetention
 from tfserve.supervisor.workspace import Workspace, memory_bytes
+from tfserve.supervisor.workspace_search import active, find
 from tfserve.supervisor.workspaces import Workspaces
 
 R = TypeVar("R")
@@ -125,7 +128,7 @@ class Api:
     # --- the server
 
     @handles(GetServer)
-    async def _get_server(self, _: GetServer) -> dict[str, Any]:
+    async def _get_server(self, request: GetServer) -> dict[str, Any]:
         spare = self._spare.worker
         return {
             "version": __version__,
@@ -140,7 +143,8 @@ class Api:
             "data_dir": str(self._settings.data_path),
             "roots": [str(root) for root in self._settings.root_paths],
             "declared": self._declared.state(),
-            "workspaces": [workspace.describe() for workspace in self._workspaces],
+            "totals": self._workspaces.totals(),
+            "workspaces": [each.describe() for each in active(self._workspaces, request.active_limit)],
         }
 
     @handles(GetMetrics)
@@ -174,6 +178,10 @@ class Api:
     async def _list_workspaces(self, _: ListWorkspaces) -> list[str]:
         self._workspaces.require_on()
         return [workspace.name for workspace in self._workspaces if VERSION_MARK not in workspace.name]
+
+    @handles(FindWorkspaces)
+    async def _find_workspaces(self, request: FindWorkspaces) -> FoundWorkspaces:
+        return find(self._workspaces, request, on=self._workspaces.on)
 
     @handles(CreateWorkspace)
     async def _create_workspace(self, request: CreateWorkspace) -> str:

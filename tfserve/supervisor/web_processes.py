@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfserve.config import DATABASE_MUST_EXIST, Settings, to_environment
 from tfserve.errors import Stopping
@@ -60,8 +60,15 @@ def hold(host: str, port: int) -> socket.socket:
     return sock
 
 
+class Service(NamedTuple):
+    """What a web process gets from the supervisor: responses, and the state with which each subscription begins."""
+
+    handle: Handler
+    subscriptions: Mapping[type[Message], Callable[[Connection], Message]]
+
+
 class WebProcess:
-    """Keeps one web process alive, which sends each of the `subscriptions` when it starts."""
+    """Keeps one web process alive. It may start before the service that it uses: its first messages wait for it."""
 
     def __init__(
         self,
@@ -69,15 +76,15 @@ class WebProcess:
         owner: str,
         *,
         sockets: Sequence[socket.socket],
-        handle: Handler,
-        subscriptions: Mapping[type[Message], Callable[[Connection], Message]],
+        service: asyncio.Future[Service],
     ) -> None:
         self.ready = asyncio.get_running_loop().create_future()
+        self.launched = asyncio.Event()
+        """Set once a process has been started, or could not be."""
         self._settings = settings
         self._owner = owner
         self._sockets = sockets
-        self._handle = handle
-        self._subscriptions = subscriptions
+        self._service = service
         self._restarts = Restarts()
         self._child: Child | None = None
         self._line: Connection | None = None
@@ -101,9 +108,12 @@ class WebProcess:
             await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
             started_at = time.monotonic()
             try:
-                ended = await asyncio.shield((await self._start()).ended)
+                child = await self._start()
+                self.launched.set()
+                ended = await asyncio.shield(child.ended)
                 log.error("the web process died: %s", ended.sentence)
             except OSError as error:
+                self.launched.set()
                 log.error("the web process can't be started: %s", error)
             self._restarts.died(now=time.monotonic(), lived_s=time.monotonic() - started_at)
         self.ready.set_exception(RuntimeError("the web process can't be started"))
@@ -141,10 +151,11 @@ class WebProcess:
         )  # fmt: skip
 
     async def _received(self, line: Connection, message: Message) -> Any:
-        if (subscribe := self._subscriptions.get(type(message))) is not None:
+        service = await asyncio.shield(self._service)
+        if (subscribe := service.subscriptions.get(type(message))) is not None:
             return subscribe(line)
         if isinstance(message, WebReady):
             if not self.ready.done():
                 self.ready.set_result(None)
             return None
-        return await self._handle(message)
+        return await service.handle(message)

@@ -82,6 +82,15 @@ class Workspaces:
             raise NoSuchWorkspace(name, self._by_name)
         return workspace
 
+    def totals(self) -> dict[str, int]:
+        """How many workspaces, running jobs and waiting jobs there are."""
+        dispatchers = [each.dispatcher for each in self]
+        return {
+            "workspaces": len(dispatchers),
+            "running": sum(len(each.running) for each in dispatchers),
+            "waiting": sum(len(each.waiting) for each in dispatchers),
+        }
+
     def require_on(self) -> None:
         if not self.on:
             raise ServiceOff

@@ -26,7 +26,12 @@ class WebReady(Message):
 
 
 class GetServer(Request[dict[str, Any]]):
-    """All that the status page shows of the running server."""
+    """The state of the running server and of its workspaces.
+
+    With `active_limit`, at most that number of workspaces, and only those with jobs, a model or a problem.
+    """
+
+    active_limit: int | None = None
 
 
 class IsReady(Request[bool]):
@@ -82,6 +87,27 @@ class ReadCounters(Request[WebCounts]):
 
 class ListWorkspaces(Request[list[str]]):
     """The names of all workspaces."""
+
+
+class FoundWorkspaces(Message):
+    """`counts` has the number of workspaces of each STATUS, before the filter by status; `total` after it."""
+
+    on: bool
+    total: int
+    counts: dict[str, int]
+    workspaces: list[dict[str, Any]]
+
+
+class FindWorkspaces(Request[FoundWorkspaces]):
+    """One page of the workspaces by name, with their status, without those of further versions of a model.
+
+    `text` is a part of the name in any case, `status` a STATUS. Empty: all.
+    """
+
+    text: str = ""
+    status: str = ""
+    offset: int = 0
+    limit: int = 100
 
 
 class CreateWorkspace(Request[str]):

@@ -50,6 +50,6 @@ async def _events(line: SupervisorClient) -> AsyncIterator[str]:
             finally:
                 change.cancel()
             revision = change.result()
-            is_ready = (await line.ask(GetServer()))["ready"]
+            is_ready = (await line.ask(GetServer(active_limit=0)))["ready"]
             yield f"event: {'changed' if is_ready else 'stopping'}\ndata: {revision}\n\n"
             await asyncio.sleep(PAUSE_S)

@@ -1,8 +1,9 @@
-"""The overview: the server, its workspaces, models, newest trainings and jobs."""
+"""The overview: whether the server is well, what it serves and trains, what waits and what failed."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from django.http import HttpResponse
 from django.views.decorators.csrf import csrf_exempt
@@ -10,10 +11,13 @@ from django.views.decorators.http import require_safe
 
 from tfserve.ipc.messages import GetServer
 from tfserve.web.database_reads import read
-from tfserve.web.pages import page_rows
+from tfserve.web.pages import job_rows, page_rows
 from tfserve.web.pages.rendering import PageRequest, live_page, supervisor_of
 
-PARTS = ("server", "workspaces", "deployments", "trainings", "jobs")
+PARTS = ("health", "models", "trainings", "queue", "failures", "server")
+SHOWN_WORKSPACES = 100
+SHOWN_ROWS = 8
+FAILURE_HOURS = 24
 
 
 # Pages without a form are exempt from the check of forms, which would answer 403 where 405 says more.
@@ -22,18 +26,40 @@ PARTS = ("server", "workspaces", "deployments", "trainings", "jobs")
 @csrf_exempt
 @require_safe
 async def overview(request: PageRequest) -> HttpResponse:
-    server, (jobs, has_more), (tasks, tasks_total) = await asyncio.gather(
-        supervisor_of(request).ask(GetServer()), read(page_rows.recent_jobs), read(page_rows.recent_tasks)
+    server, tasks, (failures, failures_total) = await asyncio.gather(
+        supervisor_of(request).ask(GetServer(active_limit=SHOWN_WORKSPACES)),
+        read(page_rows.unfinished_tasks),
+        read(job_rows.failures_since, FAILURE_HOURS, SHOWN_ROWS),
     )
-    workspaces = server["workspaces"]
+    busy = [each["name"] for each in server["workspaces"] if each["running"] or each["JOB_COUNT"]]
+    queue = await read(job_rows.active_jobs, busy, SHOWN_ROWS)
+    models = [each for each in server["workspaces"] if each["deployment"] or each["last_deployment_failure"]]
     context = {
         "server": server,
-        "deployed": [each for each in workspaces if each["deployment"] or each["last_deployment_failure"]],
-        "tasks": tasks,
-        "tasks_total": tasks_total,
-        "jobs": jobs,
-        "has_more_jobs": has_more,
-        "example_name": workspaces[0]["name"] if workspaces else "first",
+        "problems": _problems(server),
+        "models": models[:SHOWN_ROWS],
+        "models_total": len(models),
+        "serving_total": sum(each["deployment"] is not None for each in models),
+        "tasks": tasks[:SHOWN_ROWS],
+        "tasks_total": len(tasks),
+        "queue": queue,
+        "active_total": server["totals"]["running"] + server["totals"]["waiting"],
+        "failures": failures,
+        "failures_total": failures_total,
     }
-    parts = [f"pages/{each}.html" for each in PARTS]
+    parts = [f"pages/overview/{each}.html" for each in PARTS]
     return await live_page(request, section="overview", name="Overview", parts=parts, context=context)
+
+
+def _problems(server: dict[str, Any]) -> list[str]:
+    """What a person must do something about."""
+    problems = [server["degraded"]] if server["degraded"] else []
+    problems += [f"{each['name']}: {each['reason']}" for each in server["workspaces"] if each["reason"]]
+    problems += [f"{_where(each)}: {each['message']}" for each in server["declared"]["problems"]]
+    problems += [f"{name}: {' '.join(reasons)}" for name, reasons in server["declared"]["models"].items()]
+    return problems
+
+
+def _where(problem: dict[str, Any]) -> str:
+    line = f"line {problem['line']}" if problem["line"] is not None else ""
+    return ", ".join(filter(None, ["Models file", line, problem["key"]]))

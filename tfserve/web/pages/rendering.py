@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any, NamedTuple, cast
 
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 from django_htmx.middleware import HtmxDetails
@@ -21,6 +22,8 @@ from tfserve.web.supervisor_client import SupervisorClient
 SCRIPTS = ("morph", "times", "live", "output", "actions")
 """Modules of every live page, in `static/pages`."""
 UNCHANGED = 204
+KEPT_TEXT = re.compile(r"(\sdata-kept>)[^<]*")
+"""Text that the page's scripts keep up to date, such as `3 min ago`: when only that differs, a part is unchanged."""
 
 
 class Section(NamedTuple):
@@ -81,6 +84,17 @@ async def live_page(
     return await page(request, template, shared | frame | {"section": section, "name": name})
 
 
+async def gone(request: PageRequest, part: str, context: Mapping[str, Any]) -> HttpResponse:
+    """The subject of a page does not exist any more: an open page shows it in this part, and stops updating itself.
+
+    `context` has `message`, and `href` and `label` of a link. Raises `Http404` for a page that is being loaded.
+    """
+    if not request.htmx:
+        raise Http404(context["message"])
+    rendered = await asyncio.to_thread(_part, "pages/gone.html", dict(context))
+    return await _changed([replace(rendered, id=part)], request)
+
+
 async def page(request: ASGIRequest, template: str, context: Mapping[str, Any], status: int = 200) -> HttpResponse:
     """A page with the frame of the console."""
     is_logged_in = PRINCIPAL.get().owner.startswith("user:")
@@ -96,7 +110,7 @@ def supervisor_of(request: ASGIRequest) -> SupervisorClient:
 
 def _part(template: str, context: dict[str, Any]) -> Part:
     html = mark_safe(render_to_string(template, context))  # noqa: S308 - Django has escaped the values
-    version = hashlib.blake2b(html.encode(), digest_size=6).hexdigest()
+    version = hashlib.blake2b(KEPT_TEXT.sub(r"\1", html).encode(), digest_size=6).hexdigest()
     return Part(f"part-{PurePath(template).stem.replace('_', '-')}", version, html)
 
 

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from django.urls import path
 
-from tfserve.web.pages import events, jobs, log_in, models, overview, token_pages, training_pages
+from tfserve.web.access.authentication import DOCS
+from tfserve.web.pages import (
+    api_page,
+    events,
+    jobs,
+    log_in,
+    models,
+    overview,
+    settings_page,
+    token_pages,
+    training_pages,
+    workspaces,
+)
 
 urlpatterns = [
+    *(path(each.removeprefix("/"), api_page.reference) for each in DOCS),
     path("", overview.overview, name="overview"),
+    path("pages/workspaces/", workspaces.workspaces, name="workspaces"),
+    path("pages/workspaces/<str:name>/", workspaces.workspace, name="workspace"),
+    path("pages/jobs/", jobs.jobs, name="jobs"),
     path("pages/models/", models.model_list, name="models"),
     path("pages/models/<str:name>/", models.model, name="model"),
     path("pages/models/<str:name>/samples/<int:number>", models.sample, name="model_sample"),
@@ -19,6 +35,8 @@ urlpatterns = [
     path("pages/login/", log_in.log_in, name="log_in"),
     path("pages/logout/", log_in.log_out, name="log_out"),
     path("pages/password/", log_in.set_password, name="set_password"),
+    path("pages/settings/", settings_page.configuration, name="settings"),
+    path("pages/settings/password/", settings_page.new_password, name="new_password"),
     path("pages/tokens/", token_pages.tokens, name="tokens"),
     path("pages/audit/", token_pages.audit, name="audit"),
     path("pages/events", events.events, name="events"),

@@ -21,9 +21,10 @@ from tfserve.training.dataset.project_folders import LATEST, MODELS, is_archive,
 from tfserve.training.fit import earlier_models
 from tfserve.training.fit.earlier_models import NONE, PARAMETER
 from tfserve.training.recipes import parameters
-from tfserve.web.api.endpoint import EVENTS, JSON, TEXT, Context, Format, Schema, Table
+from tfserve.web.api.endpoint import ANY_FILE, EVENTS, JSON, TEXT, Context, Format, Schema, Table, Tag
 from tfserve.web.api.json_requests import decode
 from tfserve.web.api.training.requests import WEIGHTS, Feedback, NewTask, from_form
+from tfserve.web.api.training.results import FeedbackResult, FileNames, Task, TaskList
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.api.workspace.reading import OFFSET, number, page_of, send_output
 from tfserve.web.database_reads import read
@@ -31,7 +32,7 @@ from tfserve.web.http.bodies import read_body
 from tfserve.web.http.request_ids import TRACEPARENT
 from tfserve.web.http.user_files import file_response
 
-ENDPOINTS = Table(Format.PLAIN, Scope.TRAIN)
+ENDPOINTS = Table(Format.PLAIN, Scope.TRAIN, Tag.TRAINING)
 
 TASK_ID: dict[str, Schema] = {"id": {"type": "string"}}
 PATHS = ("weights", "unlabelled")
@@ -47,26 +48,36 @@ async def start_by_form(context: Context, body: bytes, content_type: str) -> dic
 @ENDPOINTS.post(
     "/tasks/",
     NewTask,
+    Task,
     summary="start a training task; like the form of POST /, with optional parameters",
     returns="the task in state initialize",
     needs_body=True,
+    example={
+        "userId": "me",
+        "projectId": "cups",
+        "projectDir": "cups",
+        "trainType": "classification",
+        "parameters": {"epochs": 20},
+    },
 )
-async def start_by_json(context: Context, task: NewTask) -> dict[str, Any]:
+async def start_task(context: Context, task: NewTask) -> dict[str, Any]:
     return await _start(context, task)
 
 
 @ENDPOINTS.get(
     "/tasks/{id}",
+    Task,
     summary="get the progress of a task; same as GET /?taskId=",
     returns="the task: progress, state, message, eta, metrics, modelPath, error",
     parameters=TASK_ID,
 )
-async def show(_: Context, request: Request) -> dict[str, Any]:
+async def get_task(_: Context, request: Request) -> dict[str, Any]:
     return task_json(await task_of(request))
 
 
 @ENDPOINTS.get(
     "/tasks/",
+    TaskList,
     summary="list training tasks, newest first",
     returns="{tasks, total}",
     parameters={
@@ -89,21 +100,26 @@ async def list_tasks(_: Context, request: Request) -> dict[str, Any]:
 
 @ENDPOINTS.post(
     "/tasks/{id}/cancel",
+    result=Task,
     summary="cancel a task; its best checkpoint is kept",
     returns="the task, after it has ended",
     parameters=TASK_ID,
 )
-async def cancel(context: Context, request: Request) -> dict[str, Any]:
+async def cancel_task(context: Context, request: Request) -> dict[str, Any]:
     await context.line.ask(CancelTask(task_id=(await task_of(request)).task_id))
-    return await show(context, request)
+    return await get_task(context, request)
 
 
 @ENDPOINTS.post(
-    "/tasks/{id}/resume", summary="resume a failed or cancelled task", returns="the task", parameters=TASK_ID
+    "/tasks/{id}/resume",
+    result=Task,
+    summary="resume a failed or cancelled task",
+    returns="the task",
+    parameters=TASK_ID,
 )
-async def resume(context: Context, request: Request) -> dict[str, Any]:
+async def resume_task(context: Context, request: Request) -> dict[str, Any]:
     await context.line.ask(ResumeTask(task_id=(await task_of(request)).task_id))
-    return await show(context, request)
+    return await get_task(context, request)
 
 
 @ENDPOINTS.get(
@@ -113,17 +129,18 @@ async def resume(context: Context, request: Request) -> dict[str, Any]:
     parameters={**TASK_ID, "offset": {**OFFSET, "description": "first byte to return"}},
     media=(TEXT, EVENTS),
 )
-async def output(context: Context, request: Request) -> Response:
+async def read_task_output(context: Context, request: Request) -> Response:
     return await send_output(context, request, (await task_of(request)).job)
 
 
 @ENDPOINTS.get(
     "/tasks/{id}/metrics",
+    dict[str, Any],
     summary="get the model's metrics",
     returns="metrics.json if the task is done, otherwise the metrics reported so far",
     parameters=TASK_ID,
 )
-async def task_metrics(context: Context, request: Request) -> dict[str, Any] | Response:
+async def get_task_metrics(context: Context, request: Request) -> dict[str, Any] | Response:
     """The contents of metrics.json if it exists, otherwise the metrics reported by the running training."""
     task = await task_of(request)
     try:
@@ -135,12 +152,13 @@ async def task_metrics(context: Context, request: Request) -> dict[str, Any] | R
 
 @ENDPOINTS.get(
     "/tasks/{id}/artifacts/{path}",
+    FileNames,
     summary="download a file of the task's result, or list a folder",
     returns="the file, or the list of files",
     parameters={**TASK_ID, "path": {"type": "string"}},
-    media=(JSON, "*/*"),
+    media=(JSON, ANY_FILE),
 )
-async def artifact(context: Context, request: Request) -> dict[str, Any] | Response:
+async def get_task_file(context: Context, request: Request) -> dict[str, Any] | Response:
     """A file of the result, or the listing of a folder."""
     path = await read(_artifact, _result_folder(await task_of(request)), request.path_params["path"], context)
     if path.is_dir():
@@ -152,6 +170,7 @@ async def artifact(context: Context, request: Request) -> dict[str, Any] | Respo
 @ENDPOINTS.post(
     "/tasks/{id}/feedback",
     Feedback,
+    FeedbackResult,
     summary="add an image with its correct label to the next training: as JSON, or as an image file with ?label=",
     returns="{taskId, label, file, images}: the stored file and the number of images added so far",
     parameters={
@@ -160,8 +179,9 @@ async def artifact(context: Context, request: Request) -> dict[str, Any] | Respo
     },
     needs_body=True,
     reads_body=True,
+    example={"image": {"b64": "iVBORw0KGgo="}, "label": "cup"},
 )
-async def give_feedback(context: Context, request: Request) -> dict[str, Any]:
+async def add_task_feedback(context: Context, request: Request) -> dict[str, Any]:
     """Stores an image with its correct label, sent as JSON or as the file's bytes with `?label=`."""
     task = await task_of(request)
     body = await read_body(request.scope, request.receive, context.settings)
@@ -176,10 +196,11 @@ async def give_feedback(context: Context, request: Request) -> dict[str, Any]:
 
 @ENDPOINTS.get(
     "/training/parameters/",
+    dict[str, list[parameters.Parameter]],
     summary="list the training parameters with defaults, ranges and descriptions",
     returns="the parameters of each train type",
 )
-async def list_parameters(_: Context, __: Request) -> dict[str, Any]:
+async def list_training_parameters(_: Context, __: Request) -> dict[str, Any]:
     return parameters.listing()
 
 

@@ -21,6 +21,7 @@ from tfserve.web.api.v1.core import Address, Form, Prediction
 from tfserve.web.api.v1.predict_json import PROTOCOL
 from tfserve.web.api.v1.routing import Addresses
 from tfserve.web.http.bodies import read_body
+from tfserve.web.http.forwarded import origin_of
 from tfserve.web.http.offload import is_heavy
 from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.http.responses import send_json, send_png
@@ -75,7 +76,7 @@ class V1:
         model = core.find(self._models, address)
         if address.verb == "metadata":
             return metadata.metadata(model)
-        return request_examples.example(model, _origin(scope))
+        return request_examples.example(model, origin_of(scope))
 
 
 def _respond(verb: str, model: Model, options: Options, scope: Scope, body: bytes) -> Awaitable[bytes]:
@@ -97,11 +98,6 @@ def _write(model: Model, scope: Scope, prediction: Prediction, result: Result) -
     if prediction.form is Form.FILES:
         return image_requests.write(model, result, scope)
     return predict_json.write(prediction, result)
-
-
-def _origin(scope: Scope) -> str:
-    host = dict(scope["headers"]).get(b"host", b"127.0.0.1").decode("latin-1")
-    return f"{scope['scheme']}://{host}"
 
 
 async def _send_methods(scope: Scope, send: Send) -> None:

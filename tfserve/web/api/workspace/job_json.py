@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -141,6 +142,53 @@ class Status(msgspec.Struct, kw_only=True):
     last_deployment_failure: str | None
     running: list[dict[str, Any]]
     limits: dict[str, Any]
+
+
+class JobRow(msgspec.Struct, kw_only=True):
+    """A job in a list, without its values."""
+
+    id: int
+    workspace: str | None
+    job: int
+    kind: JobKind
+    state: JobState
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    time_limit: float | None
+    error: Failure | None
+
+
+class JobDetail(JobRow, kw_only=True):
+    attempts: int
+    request: Any
+    result: Any
+    detail: dict[str, Any] | None
+
+
+class JobList(msgspec.Struct, kw_only=True):
+    """One page of jobs. `total` counts those on all pages."""
+
+    jobs: list[JobRow]
+    total: int
+
+
+class ServerStatus(msgspec.Struct, kw_only=True):
+    """The live state of the server. `revision` increases with every change."""
+
+    version: str
+    pid: int
+    ready: bool
+    degraded: str | None
+    on: bool
+    started_at: float
+    revision: int
+    spare: dict[str, int] | None
+    memory_bytes: int
+    data_dir: str
+    roots: list[str]
+    workspaces: list[Status]
+    declared: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class CancelResult(msgspec.Struct, kw_only=True):

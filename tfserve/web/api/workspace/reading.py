@@ -18,8 +18,8 @@ from tfserve.db import reads
 from tfserve.db.models import Job
 from tfserve.errors import Invalid, Unavailable, nearest
 from tfserve.ipc.messages import GetServer, JobKind, JobState, WaitChange, WaitOutput
-from tfserve.web.api.endpoint import EVENTS, TEXT, Context, Format, Schema, Table
-from tfserve.web.api.workspace.job_json import job_detail, job_row
+from tfserve.web.api.endpoint import EVENTS, TEXT, Context, Format, Schema, Table, Tag
+from tfserve.web.api.workspace.job_json import JobDetail, JobList, ServerStatus, job_detail, job_row
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.database_reads import read
 
@@ -30,7 +30,7 @@ MAX_INT = 2**63 - 1
 
 E = TypeVar("E", bound=StrEnum)
 
-ENDPOINTS = Table(Format.ENVELOPE, Scope.PREDICT)
+ENDPOINTS = Table(Format.ENVELOPE, Scope.PREDICT, Tag.JOBS)
 
 JOB_ID: Schema = {"type": "integer", "minimum": 1, "description": "the job's `id`"}
 OFFSET: Schema = {"type": "integer", "minimum": 0, "default": 0}
@@ -47,6 +47,7 @@ def page_of(noun: str) -> dict[str, Schema]:
 
 @ENDPOINTS.get(
     "/jobs/",
+    JobList,
     summary="list jobs, newest first",
     returns="{jobs, total}: one page of jobs, without their values, and the total number of jobs",
     parameters={
@@ -70,8 +71,10 @@ async def list_jobs(_: Context, request: Request) -> dict[str, Any]:
     return {"jobs": jobs, "total": total}
 
 
-@ENDPOINTS.get("/jobs/{id}", summary="get all details of a job", returns="the job", parameters={"id": JOB_ID})
-async def show_job(_: Context, request: Request) -> dict[str, Any]:
+@ENDPOINTS.get(
+    "/jobs/{id}", JobDetail, summary="get all details of a job", returns="the job", parameters={"id": JOB_ID}
+)
+async def get_job(_: Context, request: Request) -> dict[str, Any]:
     return job_detail(await read(reads.job_by_id, _job_id(request)))
 
 
@@ -85,7 +88,7 @@ async def show_job(_: Context, request: Request) -> dict[str, Any]:
     parameters={"id": JOB_ID, "offset": {**OFFSET, "description": "first byte to return"}},
     media=(TEXT, EVENTS),
 )
-async def job_output(context: Context, request: Request) -> Response:
+async def read_job_output(context: Context, request: Request) -> Response:
     job = await read(reads.job_by_id, _job_id(request))
     return await send_output(context, request, job)
 
@@ -161,6 +164,7 @@ def _page(**filters: Any) -> tuple[list[dict[str, Any]], int]:
 
 @ENDPOINTS.get(
     "/server/",
+    ServerStatus,
     summary="get the status of the server and its workspaces",
     returns="version, pid, memory, spare, roots, workspaces, and revision, which increases with every change",
     parameters={
@@ -173,8 +177,9 @@ def _page(**filters: Any) -> tuple[list[dict[str, Any]], int]:
             "description": "maximum seconds to wait for a change",
         },
     },
+    tag=Tag.SERVER,
 )
-async def server(context: Context, request: Request) -> dict[str, Any]:
+async def get_server(context: Context, request: Request) -> dict[str, Any]:
     query = request.query_params
     if "since" in query:
         since, wait_s = number(query["since"], "since"), number(query.get("wait", "15"), "wait", most=MAX_WAIT_S)
@@ -198,6 +203,12 @@ def number(text: str, name: str, *, most: int = MAX_INT) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
         raise Invalid(f"{name} must be an integer from 0 to {most}, got {text[:40]!r}", field=name)
     return int(text)
+
+
+def flag(text: str, name: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise Invalid(f"{name} must be true or false, got {text[:40]!r}", field=name)
+    return text.lower() == "true"
 
 
 def _choice(text: str | None, choices: type[E], name: str) -> E | None:

@@ -1,4 +1,4 @@
-// Forms and buttons that act: <form data-action="POST /restart_workspace/" data-confirm="…" data-then="/pages/…">.
+// Forms that act: <form data-action="POST /restart_workspace/" data-confirm="…" data-verb="…" data-then="/pages/…">.
 // The fields become the JSON of the request, typed by data-type (number, boolean, json, lines, list); empty ones are left out.
 // {name} in the action is replaced by that field.
 
@@ -20,8 +20,8 @@ document.addEventListener("submit", (event) => {
 });
 
 async function submit(form, submitter) {
-  const { confirm: question, then, done } = { ...form.dataset, ...submitter?.dataset };
-  if (question && !(await confirmed(question, submitter?.textContent.trim()))) return;
+  const { confirm: question, verb, then, done } = { ...form.dataset, ...submitter?.dataset };
+  if (question && !(await confirmed(question, verb ?? submitter?.textContent.trim()))) return;
   clearProblems(form);
   form.setAttribute("aria-busy", "true");
   try {
@@ -31,6 +31,7 @@ async function submit(form, submitter) {
     const path = filled(template, fields);
     for (const [, name] of template.matchAll(/\{(\w+)\}/g)) delete fields[name];
     const result = await call(method, path, method === "GET" || method === "DELETE" ? undefined : fields);
+    if (result?.finish && result.error) throw Object.assign(new Error(result.error.message), { failure: result.error });
     report(done ?? "Done.", "good");
     form.dispatchEvent(new CustomEvent("acted", { detail: result, bubbles: true }));
     if (then) location.assign(filled(then, { ...given, ...(typeof result === "object" ? result : { result }) }));
@@ -63,7 +64,7 @@ function read(input, text) {
     return input.dataset.type ? READERS[input.dataset.type](text) : text;
   } catch {
     throw Object.assign(new Error(`${input.name} must be JSON, for example [1, 2] or "text".`), {
-      failure: { field: input.name },
+      failure: { detail: { field: input.name } },
     });
   }
 }
@@ -75,8 +76,7 @@ function filled(template, fields) {
 // --- problems are shown at the field that the server names, or else at the end of the form
 
 export function problem(form, error) {
-  const field = error.failure?.field?.split(/[.[]/)[0];
-  const input = field && form.elements[field];
+  const input = refusedInput(form, error.failure?.detail ?? {});
   const message = document.createElement("p");
   message.className = "problem";
   message.id = `problem-${Math.random().toString(36).slice(2)}`;
@@ -89,6 +89,12 @@ export function problem(form, error) {
     input.focus();
   } else if (form.offsetParent !== null && form.dataset.inline === undefined) form.append(message);
   else report(error.message, "bad");
+}
+
+// The server names the field, or shows its value: {name: "first"}.
+function refusedInput(form, { field, ...values }) {
+  const names = field ? [String(field).split(/[.[]/)[0]] : Object.keys(values);
+  return names.map((name) => form.elements[name]).find(Boolean);
 }
 
 export function clearProblems(form) {

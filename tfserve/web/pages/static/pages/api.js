@@ -34,7 +34,7 @@ export async function send(method, path, body, headers = {}) {
   }
 }
 
-function parsed(text) {
+export function parsed(text) {
   try {
     return JSON.parse(text);
   } catch {
@@ -42,7 +42,7 @@ function parsed(text) {
   }
 }
 
-function failureOf(content, text) {
+export function failureOf(content, text) {
   const failure = content?.error ?? text.slice(0, 500);
   return typeof failure === "string" ? { message: failure } : failure;
 }

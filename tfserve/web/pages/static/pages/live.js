@@ -69,6 +69,9 @@ function refetch() {
   if (!live.querySelector("[data-final]")) htmx.trigger(live, "changed");
 }
 
+// What a person does on the page is visible at once, also where it causes no event.
+document.addEventListener("acted", refetch);
+
 // The page sends the versions of the parts that it shows, and gets those that differ.
 document.addEventListener("htmx:configRequest", (event) => {
   const parts = [...document.querySelectorAll("[data-version]")];

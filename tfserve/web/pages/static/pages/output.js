@@ -4,7 +4,7 @@ const SHOWN_BYTES = 200_000;
 const ESCAPE_CODES = /\x1b\[[0-9;?]*[ -/]*[@-~]/g;
 const UNFINISHED_CODE = /\x1b(\[[0-9;?]*[ -/]*)?$/;
 
-class Terminal {
+export class Terminal {
   // Completed lines, and the current line, which progress bars overwrite.
   constructor(element) {
     this.element = element;
@@ -45,7 +45,8 @@ function overwritten(line) {
   return line.replace(/[\b]+/g, "").replace(/\r+$/, "").split("\r").pop();
 }
 
-async function follow(element) {
+// Shows the output at `data-output` as it comes. Resolves when the job has ended.
+export async function follow(element) {
   const terminal = new Terminal(element);
   const head = await fetch(element.dataset.output, { method: "HEAD" });
   const begin = Math.max(0, Number(head.headers.get("X-Next-Offset")) - SHOWN_BYTES);
@@ -56,11 +57,14 @@ async function follow(element) {
     terminal.print(isFirst ? `…${text.slice(text.indexOf("\n"))}` : text); // the output begins in the middle of a line
     isFirst = false;
   });
-  source.addEventListener("end", () => {
-    source.close();
-    element.dataset.ended = "";
-  });
   window.addEventListener("pagehide", () => source.close());
+  return new Promise((resolve) =>
+    source.addEventListener("end", () => {
+      source.close();
+      element.dataset.ended = "";
+      resolve();
+    }),
+  );
 }
 
 const output = document.querySelector("[data-output]");

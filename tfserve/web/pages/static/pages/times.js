@@ -12,13 +12,16 @@ function tick() {
   for (const element of document.querySelectorAll("[data-since]")) {
     write(element, duration(now - Number(element.dataset.since)));
   }
+  for (const element of document.querySelectorAll("[data-ago]")) {
+    write(element, ago(now - Date.parse(element.dateTime) / 1000));
+  }
 }
 
 function localize() {
   for (const element of document.querySelectorAll("time[data-kept]")) {
     const moment = new Date(element.dateTime);
     const isToday = moment.toDateString() === new Date().toDateString();
-    write(element, isToday ? moment.toLocaleTimeString() : moment.toLocaleString());
+    if (element.dataset.ago === undefined) write(element, isToday ? moment.toLocaleTimeString() : moment.toLocaleString());
     element.title = moment.toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
   }
 }
@@ -34,6 +37,15 @@ function duration(seconds) {
   if (days) return `${days} d ${hours} h`;
   if (hours) return `${hours} h ${minutes} min`;
   return minutes ? `${minutes} min ${whole % 60} s` : `${whole} s`;
+}
+
+// As the tag `ago` in templatetags/units.py.
+function ago(seconds) {
+  if (seconds < 5) return "just now";
+  for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60]]) {
+    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit} ago`;
+  }
+  return `${Math.round(seconds)} s ago`;
 }
 
 function refresh() {

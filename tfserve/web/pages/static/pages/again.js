@@ -1,0 +1,43 @@
+// <button data-again="12"> submits the stored request of job 12 again, through the API.
+
+import { call } from "./api.js";
+import { report } from "./actions.js";
+
+const REQUESTS = {
+  script: ({ text, file, clear }) => ["/push_job/", { job: text ?? file, type: text === undefined ? 0 : 1, clear }],
+  clear: () => ["/clear/", {}],
+  undeploy: () => ["/undeploy/", {}],
+  update: ({ path, warm_up }) => ["/update/", { path, warm_up: warm_up ?? undefined }],
+  deploy: ({ path, device, options = {} }) => ["/deploy/", { path, device, ...deployFields(options) }],
+};
+
+// Sizes and times have their unit in the name where they are stored.
+function deployFields({ max_delay_s, device_memory_bytes, image, ...same }) {
+  const fields = { ...same };
+  if (max_delay_s !== undefined) fields.max_delay = max_delay_s;
+  if (device_memory_bytes) fields.device_memory = String(device_memory_bytes);
+  if (image) fields.image = image;
+  return fields;
+}
+
+async function submitAgain(id) {
+  const job = await call("GET", `/jobs/${id}`);
+  const [path, fields] = REQUESTS[job.kind](job.request);
+  const limit = job.time_limit ? { time_limit: job.time_limit } : {};
+  return call("POST", path, { name: job.workspace, timeout: 0, ...limit, ...fields });
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-again]");
+  if (!button || button.getAttribute("aria-disabled")) return;
+  button.setAttribute("aria-disabled", "true");
+  try {
+    const { id } = await submitAgain(button.dataset.again);
+    if (button.dataset.then !== undefined) location.assign(`/pages/jobs/${id}/`);
+    else report("Submitted again.");
+  } catch (error) {
+    report(error.message, "bad");
+  } finally {
+    button.removeAttribute("aria-disabled");
+  }
+});

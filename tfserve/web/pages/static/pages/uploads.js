@@ -1,0 +1,25 @@
+// Sends a file and reports the progress, which `fetch` can't.
+
+import { failureOf, parsed, Refused } from "./api.js";
+
+// Resolves to the response's JSON (the `result` of an envelope); `onProgress` gets a share from 0 to 1.
+export function upload(method, path, body, onProgress = () => {}) {
+  const request = new XMLHttpRequest();
+  request.open(method, path);
+  request.setRequestHeader("Accept", "application/json");
+  const csrf = document.querySelector("meta[name=csrf]")?.content;
+  if (csrf) request.setRequestHeader("X-CSRFToken", csrf);
+  if (body instanceof File) request.setRequestHeader("Content-Type", "application/octet-stream");
+  request.upload.addEventListener("progress", ({ loaded, total }) => onProgress(total ? loaded / total : 0));
+  return new Promise((resolve, reject) => {
+    request.addEventListener("load", () => {
+      const content = parsed(request.responseText);
+      const isRefused = request.status >= 400 || content?.request_result === false;
+      if (isRefused) reject(new Refused(request.status, failureOf(content, request.responseText)));
+      else resolve(content && "request_result" in content ? content.result : content);
+    });
+    const gone = () => reject(new Refused(0, { message: "The connection broke while the file was sent." }));
+    for (const event of ["error", "abort", "timeout"]) request.addEventListener(event, gone);
+    request.send(body);
+  });
+}
