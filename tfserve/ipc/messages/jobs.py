@@ -123,6 +123,8 @@ class SubmitJob(Request[JobStatus]):
     idempotency_key: str | None = None
     owner: str = ""
     """The principal for whose limit the job counts."""
+    callback: str | None = None
+    """The URL that receives the job as JSON when it has ended."""
 
 
 class CancelJob(Request[JobStatus | None]):
@@ -130,6 +132,13 @@ class CancelJob(Request[JobStatus | None]):
 
     workspace: str
     job: int
+
+
+class WaitJob(Request[None]):
+    """Responds when the job has ended, or after `wait_s`."""
+
+    job_id: int
+    wait_s: float
 
 
 class WaitOutput(Request[bool]):

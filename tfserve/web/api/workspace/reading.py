@@ -15,11 +15,11 @@ from starlette.responses import Response, StreamingResponse
 
 from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.db import reads
+from tfserve.db.job_json import job_detail, job_row
 from tfserve.db.models import Job
 from tfserve.errors import Invalid, Unavailable, nearest
 from tfserve.ipc.messages import GetServer, JobKind, JobState, WaitChange, WaitOutput
 from tfserve.web.api.endpoint import EVENTS, TEXT, Context, Format, Schema, Table
-from tfserve.web.api.workspace.job_json import job_detail, job_row
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.database_reads import read
 
