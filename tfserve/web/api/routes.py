@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,8 +15,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tfserve.access.principals import PRINCIPAL
-from tfserve.errors import Invalid
 from tfserve.web.api.endpoint import Context, Endpoint, Format
+from tfserve.web.api.idempotency import idempotency_key
 from tfserve.web.api.json_requests import unknown_fields
 from tfserve.web.http.bodies import ClientGone, read_body
 from tfserve.web.http.offload import offloaded_if_heavy
@@ -26,8 +26,6 @@ WATCH_FROM_S = 2.0
 """Requests with a longer wait are monitored, so that a client that disconnects frees its slot."""
 RESOURCES = ("name", "path", "replicas", "projectDir", "projectId", "trainType", "scopes", "workspaces")
 """Request fields that the audit log names. Scripts, values and secrets are not among them."""
-MAX_KEY = 200
-"""Maximum length of an Idempotency-Key."""
 
 
 def routes(endpoints: Iterable[Endpoint], context: Context) -> list[Route]:
@@ -35,7 +33,12 @@ def routes(endpoints: Iterable[Endpoint], context: Context) -> list[Route]:
     for endpoint in endpoints:
         if endpoint.handler is not None:
             by_path.setdefault(endpoint.path.replace("{path}", "{path:path}"), []).append(endpoint)
-    return [Route(path, PathApp(of_path, context)) for path, of_path in by_path.items()]
+    return [Route(path, PathApp(of_path, context)) for path, of_path in [*by_path.items(), *_aliases(by_path)]]
+
+
+def _aliases(by_path: Mapping[str, list[Endpoint]]) -> list[tuple[str, list[Endpoint]]]:
+    """The paths of single jobs, which the Location of a deferred prediction has, also with a slash at the end."""
+    return [(f"{path}/", by_path[path]) for path in ("/jobs/{id}",) if path in by_path]
 
 
 class PathApp:
@@ -92,7 +95,7 @@ async def _result(
         resource.update({name: getattr(content, name) for name in RESOURCES if hasattr(content, name)})
     if not endpoint.submits_job:
         return await endpoint.handler(context, content)
-    if key := _idempotency_key(scope):
+    if key := idempotency_key(scope):
         context = replace(context, idempotency_key=key)
     job = endpoint.handler(context, content)
     return await (_unless_gone(job, receive) if content.timeout > WATCH_FROM_S else job)
@@ -122,13 +125,3 @@ async def _unless_gone(work: Awaitable[Any], receive: Receive) -> Any:
 async def _until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _idempotency_key(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"idempotency-key":
-            key: str = value.decode("latin-1")
-            if not 0 < len(key) <= MAX_KEY or not key.isprintable():
-                raise Invalid(f"the Idempotency-Key must be 1 to {MAX_KEY} printable characters, got {len(key)}")
-            return key
-    return None
