@@ -18,11 +18,16 @@ TRY_AGAIN_S = 2.0
 
 
 async def with_patience(
-    models: Models, find: Callable[[], Model], compute: Callable[[Model], Awaitable[T]], patience_s: float
+    models: Models,
+    find: Callable[[], Model],
+    compute: Callable[[Model], Awaitable[T]],
+    patience_s: float,
+    *,
+    max_losses: int = MAX_LOSSES,
 ) -> T:
     """The result of `compute`, which may be called several times. Raises its errors.
 
-    Raises `Unavailable` after `patience_s` seconds, for a model that has failed, and after `MAX_LOSSES` losses.
+    Raises `Unavailable` after `patience_s` seconds, for a model that has failed, and after `max_losses` losses.
     """
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + patience_s
@@ -34,7 +39,7 @@ async def with_patience(
             return await compute(model)
         except Unavailable as error:
             losses += isinstance(error, PredictionLost)
-            if losses >= MAX_LOSSES or model.state == "failed" or loop.time() >= give_up_at:
+            if losses >= max_losses or model.state == "failed" or loop.time() >= give_up_at:
                 raise
         try:
             async with asyncio.timeout(TRY_AGAIN_S):

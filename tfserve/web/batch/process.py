@@ -15,7 +15,6 @@ from pathlib import Path
 import uvloop
 
 from tfserve import linux
-from tfserve.config import load
 from tfserve.errors import Failure, Internal, TFserveError
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import (
@@ -35,11 +34,14 @@ from tfserve.ipc.messages import (
 )
 from tfserve.ipc.metrics import WebCounts
 from tfserve.web.batch.deferred import run_deferred
+from tfserve.web.batch.row_predictions import RowPredictions
 from tfserve.web.batch.run import BatchRun
 from tfserve.web.predictions.live_models import Models
 from tfserve.web.supervisor_client import SupervisorClient
 
 NICENESS = 10
+TIMEOUT_S = 3600.0
+"""Of one prediction that names no Request-Timeout: no client waits for it, so it may wait for other requests."""
 MAX_PREDICTIONS = 10_000
 """Of one model, from this process: what its jobs send at a time is limited elsewhere."""
 
@@ -72,7 +74,7 @@ class BatchProcess:
     def __init__(self, line_socket: socket.socket) -> None:
         self._socket = line_socket
         self._models = Models(
-            timeout_s=load().predict_timeout_s,
+            timeout_s=TIMEOUT_S,
             limit=MAX_PREDICTIONS,
             wake=lambda name: self._supervisor.ask(WakeModel(workspace=name)),
         )
@@ -121,7 +123,8 @@ class BatchProcess:
             if isinstance(request, DeferredJob):
                 return await run_deferred(self._models, request, folder)
             assert isinstance(request, BatchJob)
-            return await BatchRun(self._models, request, folder, message.job_id, self.line.notify).run()
+            predictions = RowPredictions(self._models, request)
+            return await BatchRun(predictions, request, folder, message.job_id, self.line.notify).run()
         except TFserveError as error:
             return Outcome.failed(error.to_failure(), result=b"null")
         except Exception:
