@@ -27,16 +27,14 @@ def check_input(path: Path, format_: str) -> str:
     if path.is_dir() and found != IMAGES:
         raise Invalid(f"input: {path.name!r} is a folder, but format {found} requires a file.", field="input")
     if found == IMAGES and not image_files(path):
-        raise Invalid(
-            f"input: {path.name!r} has no image files ({', '.join(SUFFIXES[IMAGES])}).", field="input"
-        )
+        raise Invalid(f"input: {path.name!r} has no image files ({', '.join(SUFFIXES[IMAGES])}).", field="input")
     if found == CSV:
         header_of(path)
     return found
 
 
 def image_files(path: Path) -> list[Path]:
-    """The image files below a folder, in the order of their paths; or the file itself. Links that leave it are left out."""
+    """The image files below a folder, in the order of their paths, or the file itself. Leaves out links that leave it."""
     if not path.is_dir():
         return [path]
     root = path.resolve()

@@ -77,6 +77,13 @@ class CallbackAddresses:
         return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
+def check_callback(url: str | None, settings: Settings) -> str | None:
+    """The URL, if one is given. Raises `Invalid` for one that this server would never send a request to."""
+    if url is not None:
+        CallbackAddresses.of(settings).check(url)
+    return url
+
+
 def target_of(url: str) -> Target:
     """Raises `Invalid`."""
     parts = _split(url)

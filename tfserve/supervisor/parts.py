@@ -8,13 +8,13 @@ from functools import partial
 
 from tfserve.config import Settings
 from tfserve.db.database import Database
+from tfserve.ipc.connections import Connection
+from tfserve.ipc.messages import GetModels
 from tfserve.supervisor.access import Access
 from tfserve.supervisor.api import Api
 from tfserve.supervisor.audit_rotation import rotate_regularly
 from tfserve.supervisor.declared.declared_models import DeclaredModels
 from tfserve.supervisor.events import Revision
-from tfserve.ipc.connections import Connection
-from tfserve.ipc.messages import GetModels
 from tfserve.supervisor.jobs.callbacks import JobCallbacks
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.jobs.model_jobs import ModelJobs
@@ -104,7 +104,8 @@ class Parts:
         self.api.stopping = True
         self.changed.fire()
         await self._declared.close()
-        await asyncio.gather(self._workspaces.close(), self._trainings.close(), self._model_jobs.close())
+        await self._model_jobs.close()  # before its models are, which would fail its jobs
+        await asyncio.gather(self._workspaces.close(), self._trainings.close())
         await self._callbacks.close()
 
     def _start_batch_process(

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from supervised import DEADLINE_S, Start, Supervised, written
 
-from tfserve.db.job_json import job_detail
 from tfserve.db import reads
+from tfserve.db.job_json import job_detail
 from tfserve.db.models import Job
 from tfserve.errors import Conflict
 from tfserve.ipc.messages import JobState, ScriptJob

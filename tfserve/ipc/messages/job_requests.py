@@ -106,13 +106,10 @@ class BatchJob(_JobRequest, omit_defaults=True):
     columns: list[str] | dict[str, str | list[str]] | None = None
 
 
-JobRequest = (
-    ScriptJob | ClearJob | DeployJob | UpdateJob | UndeployJob | PredictJob | TrainJob | DeferredJob | BatchJob
-)
+JobRequest = ScriptJob | ClearJob | DeployJob | UpdateJob | UndeployJob | PredictJob | TrainJob | DeferredJob | BatchJob
 
 _DECODERS: dict[JobKind, msgspec.json.Decoder[JobRequest]] = {
-    request.kind: msgspec.json.Decoder(request)
-    for request in get_args(JobRequest)
+    request.kind: msgspec.json.Decoder(request) for request in get_args(JobRequest)
 }
 
 

@@ -66,4 +66,3 @@ class BatchProgress(Message):
     output_bytes: int
     total: int | None = None
     rows_per_s: float = 0.0
-

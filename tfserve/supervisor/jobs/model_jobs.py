@@ -58,8 +58,8 @@ LOST = Failure(
 
 
 class TooManyDeferred(Overloaded):
-    """{count} deferred predictions and batches wait or run, the maximum of this server (max_deferred). Wait until some \
-have ended."""
+    """{count} deferred predictions and batches wait or run, the maximum of this server (max_deferred). Wait until \
+some have ended."""
 
 
 class TooManyDeferredBytes(Overloaded):

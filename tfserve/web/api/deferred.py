@@ -12,7 +12,7 @@ import orjson
 from starlette.types import Receive, Scope
 
 from tfserve.access.principals import PRINCIPAL
-from tfserve.callback_addresses import CallbackAddresses
+from tfserve.callback_addresses import check_callback
 from tfserve.db import reads
 from tfserve.db.models import Job, ModelJob
 from tfserve.durable_files import sync_folder, write_durably
@@ -20,7 +20,7 @@ from tfserve.errors import Conflict, Failure, NotFound, OutOfSpace, TFserveError
 from tfserve.ipc.messages import FINISHED_STATES, DeferredJob, JobKind, JobState, JobStatus, SubmitModelJob
 from tfserve.model_job_files import FOLDER, REQUEST, RESPONSE, Responded
 from tfserve.web.api.endpoint import Context
-from tfserve.web.api.idempotency import idempotency_key
+from tfserve.web.api.routes import idempotency_key
 from tfserve.web.api.v2.responses import RestResponse
 from tfserve.web.database_reads import read
 from tfserve.web.http.bodies import read_body
@@ -108,9 +108,7 @@ def _callback(context: Context, scope: Scope) -> str | None:
     """Raises `Invalid`."""
     for name, value in scope["headers"]:
         if name == CALLBACK_HEADER:
-            url = value.decode("latin-1")
-            CallbackAddresses.of(context.settings).check(url)
-            return str(url)
+            return check_callback(value.decode("latin-1"), context.settings)
     return None
 
 

@@ -17,6 +17,7 @@ from tfserve.web.api.endpoint import JSON, REF, Context, Endpoint, Format, Schem
 from tfserve.web.api.guide import guide
 from tfserve.web.api.json_requests import read_any
 from tfserve.web.api.metrics import endpoints as metrics
+from tfserve.web.api.model_jobs import handlers as model_jobs
 from tfserve.web.api.openapi import openapi
 from tfserve.web.api.tokens import handlers as tokens
 from tfserve.web.api.training import handlers as training
@@ -77,7 +78,7 @@ async def openapi_document(_: Context, __: Request) -> dict[str, Any]:
 
 def endpoints() -> list[Endpoint]:
     """All endpoints of the server."""
-    tables = (workspace, training, v1, v2, reading, uploads, workspace_files, metrics, tokens)
+    tables = (workspace, training, v1, v2, reading, uploads, workspace_files, metrics, tokens, model_jobs)
     return [*ENDPOINTS, *(row for table in tables for row in table.ENDPOINTS)]
 
 

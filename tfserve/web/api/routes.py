@@ -15,8 +15,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tfserve.access.principals import PRINCIPAL
+from tfserve.errors import Invalid
 from tfserve.web.api.endpoint import Context, Endpoint, Format
-from tfserve.web.api.idempotency import idempotency_key
 from tfserve.web.api.json_requests import unknown_fields
 from tfserve.web.http.bodies import ClientGone, read_body
 from tfserve.web.http.offload import offloaded_if_heavy
@@ -26,6 +26,8 @@ WATCH_FROM_S = 2.0
 """Requests with a longer wait are monitored, so that a client that disconnects frees its slot."""
 RESOURCES = ("name", "path", "replicas", "projectDir", "projectId", "trainType", "scopes", "workspaces")
 """Request fields that the audit log names. Scripts, values and secrets are not among them."""
+MAX_KEY = 200
+"""Maximum length of an Idempotency-Key."""
 
 
 def routes(endpoints: Iterable[Endpoint], context: Context) -> list[Route]:
@@ -125,3 +127,14 @@ async def _unless_gone(work: Awaitable[Any], receive: Receive) -> Any:
 async def _until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def idempotency_key(scope: Scope) -> str | None:
+    """The key of a request, if it has one. Raises `Invalid`."""
+    for name, value in scope["headers"]:
+        if name == b"idempotency-key":
+            key: str = value.decode("latin-1")
+            if not 0 < len(key) <= MAX_KEY or not key.isprintable():
+                raise Invalid(f"the Idempotency-Key must be 1 to {MAX_KEY} printable characters, got {len(key)}")
+            return key
+    return None

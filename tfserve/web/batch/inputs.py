@@ -28,7 +28,7 @@ class InputChanged(Conflict):
 class Row(NamedTuple):
     """One row: its `json` as an element of `instances`, or the `problem` with it. `file` is the name of an image."""
 
-    index: int
+    number: int
     json: bytes = b""
     problem: str = ""
     file: str | None = None

@@ -45,7 +45,7 @@ class JsonLinesWriter:
 
     def line(self, done: Done) -> bytes:
         row = done.row
-        start = b'{"index":%d' % row.index
+        start = b'{"index":%d' % row.number
         if row.file is not None:
             start += b',"file":' + orjson.dumps(row.file)
         if done.error:
@@ -66,14 +66,14 @@ class CsvWriter:
     def line(self, done: Done) -> bytes:
         row = done.row
         values = [""] * len(self._columns) if done.error else self._values(json.loads(done.prediction))
-        return _csv([row.index, *([row.file] if self._has_files else []), *values, done.error])
+        return _csv([row.number, *([row.file] if self._has_files else []), *values, done.error])
 
     def _values(self, prediction: Any) -> list[Any]:
         return [_cell(each.of(prediction)) for each in self._columns]
 
 
 class Column(NamedTuple):
-    """A column of the output: a member of the prediction if it has a `key`, an element of that if it has a `position`."""
+    """A column of the output: the prediction, its member `key`, or the element of that at `position`."""
 
     title: str
     key: str | None = None

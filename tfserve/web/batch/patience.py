@@ -1,4 +1,4 @@
-"""Computes although the model may be away for a while: loading after a restart, restarting after a death, overloaded."""
+"""Computes although the model may be away for a while: loading after a restart, restarting, overloaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 MAX_LOSSES = 2
 """A request that was lost as often, each time with the process that computed it, is probably the cause."""
 TRY_AGAIN_S = 2.0
-"""Maximum time to wait for a change of the models before the next attempt, since a queue becomes shorter unannounced."""
+"""Maximum time to wait for a change of the models before the next attempt. A shorter queue is not announced."""
 
 
 async def with_patience(

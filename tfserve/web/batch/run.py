@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,7 @@ from tfserve.web.batch.csv_columns import Columns
 from tfserve.web.batch.inputs import CsvLines, Images, InputChanged, JsonLines, Row, Source, require_input
 from tfserve.web.batch.output_file import OutputFile
 from tfserve.web.batch.outputs import CsvWriter, Done, JsonLinesWriter, Writer, columns_of, columns_of_images
-from tfserve.web.batch.row_predictions import RowPredictions
+from tfserve.web.batch.row_predictions import ModelGone, RowPredictions
 from tfserve.web.predictions.live_models import Model
 
 WINDOW_ROWS, WINDOW_IMAGES = 64, 16
@@ -75,6 +75,10 @@ class BatchRun:
             async with aclosing(self._computed(source.rows(self._saved.rows))) as groups:
                 async for group in groups:
                     await self._write(group, output, writer, counting)
+        except ModelGone:  # what was computed before counts
+            await self._checkpoint(output, self._saved.total)
+            raise
+        else:
             await self._checkpoint(output, await counting)
         finally:
             counting.cancel()
@@ -111,7 +115,7 @@ class BatchRun:
 
     # --- rows
 
-    async def _computed(self, rows: Iterator[Row]) -> AsyncIterator[list[Done]]:
+    async def _computed(self, rows: Iterator[Row]) -> AsyncGenerator[list[Done], None]:
         """The groups of rows in order. Later groups are computed while the first is awaited."""
         window: deque[asyncio.Task[list[Done]]] = deque()
         most = max(2, (WINDOW_IMAGES if self._job.format == IMAGES else WINDOW_ROWS) // self._job.batch_size)
@@ -152,7 +156,11 @@ class BatchRun:
         speed, self._saved_at = rows / max(now - self._saved_at, 1e-6), now
         self._speed = speed if not self._speed else (1 - SMOOTHING) * self._speed + SMOOTHING * speed
         self._saved = msgspec.structs.replace(
-            self._saved, rows=self._saved.rows + rows, errors=self._saved.errors + errors, output_bytes=size, total=total
+            self._saved,
+            rows=self._saved.rows + rows,
+            errors=self._saved.errors + errors,
+            output_bytes=size,
+            total=total,
         )
         content = msgspec.json.encode(self._saved)
         await asyncio.to_thread(write_durably, self._folder / CHECKPOINT, content)

@@ -25,7 +25,6 @@ from tfserve.web.http.prefer import read_deferral
 from tfserve.web.http.priority_headers import read_priority_headers
 from tfserve.web.http.responses import send_bytes, send_json, send_png
 from tfserve.web.http.server import CONNECTION, HttpConnection
-from tfserve.web.predictions.live_models import Model
 from tfserve.web.predictions.request import Caller, Options
 
 METHODS = (b"allow", b"GET, HEAD, POST, OPTIONS")

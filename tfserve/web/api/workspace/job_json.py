@@ -11,6 +11,7 @@ from tfserve.db.models import FINISHED, Job
 from tfserve.errors import Failure
 from tfserve.ipc.messages import JobKind, JobState, JobStatus, Outcome
 
+
 def job_result(status: JobStatus) -> dict[str, Any]:
     """The response to a request that submitted a job."""
     outcome = status.outcome or Outcome(state=status.state)
