@@ -34,7 +34,7 @@ def check_input(path: Path, format_: str) -> str:
 
 
 def image_files(path: Path) -> list[Path]:
-    """The image files below a folder, in the order of their paths, or the file itself. Leaves out links that leave it."""
+    """The image files below a folder, in the order of their paths, or the file itself. Links out of it are ignored."""
     if not path.is_dir():
         return [path]
     root = path.resolve()

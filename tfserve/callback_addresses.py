@@ -18,6 +18,7 @@ MAX_URL = 2000
 DEFAULT_PORTS = {"http": 80, "https": 443}
 #: translates IPv6 to IPv4: the last four bytes are the actual destination
 NAT64 = IPv6Network("64:ff9b::/96")
+GLOBAL_UNICAST = IPv6Network("2000::/3")
 
 Address = IPv4Address | IPv6Address
 
@@ -74,7 +75,9 @@ class CallbackAddresses:
             return True
         if address.is_loopback:
             return self.loopback
-        return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+        if isinstance(address, IPv6Address) and address not in GLOBAL_UNICAST:
+            return False
+        return address.is_global and not (address.is_multicast or address.is_reserved)
 
 
 def check_callback(url: str | None, settings: Settings) -> str | None:

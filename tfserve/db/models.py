@@ -89,7 +89,7 @@ class Outcome(models.Model):
 
 
 class ModelJob(models.Model):
-    """What only deferred predictions and batches have, which are jobs outside of a workspace with files of their own."""
+    """What only deferred predictions and batches have: jobs outside of a workspace, with files of their own."""
 
     job = models.OneToOneField(Job, on_delete=models.CASCADE, primary_key=True, related_name="model_job")
     #: the `Principal.owner` that submitted it; empty without authentication

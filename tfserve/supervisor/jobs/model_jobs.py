@@ -37,7 +37,7 @@ from tfserve.ipc.messages import (
     StopModelJob,
     SubmitModelJob,
 )
-from tfserve.model_job_files import FOLDER, read_checkpoint
+from tfserve.model_job_files import FOLDER, REQUEST, read_checkpoint
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.job import CANCELLED, Job, RunsAfterRestart
 from tfserve.supervisor.jobs.journal import Journal, NotRecorded
@@ -311,10 +311,9 @@ class ModelJobs:
         except TFserveError as error:
             return Outcome.failed(error.to_failure(), result=job.no_result)
         finally:
-            del self._running[job.id]
-            run.unsaved = None
-            if run.saving is not None:
+            if run.saving is not None:  # the last progress belongs to the outcome
                 await run.saving
+            del self._running[job.id]
 
     async def _after_death(self, run: _Run) -> None:
         """Queues the job again, unless it has been interrupted too often without progress."""
@@ -333,6 +332,8 @@ class ModelJobs:
             run.job.ended.set_result(outcome)
         run.job.output.grew.fire()
         self._changed.fire()
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread((run.folder / REQUEST).unlink, missing_ok=True)
 
     async def _record(
         self, run: _Run, *, started: bool = False, requeued: bool = False, put_aside: bool = False,

@@ -27,7 +27,9 @@ class NewBatch(msgspec.Struct, kw_only=True):
         Literal["auto", "jsonl", "csv", "images"], Meta(description="format of the input; auto: by its name")
     ] = "auto"
     output: Annotated[Literal["jsonl", "csv"], Meta(description="format of the output")] = "jsonl"
-    version: Annotated[int | None, Meta(description="version of the model (the one that serves)", ge=0)] = None
+    version: Annotated[
+        Annotated[int, Meta(ge=0)] | None, Meta(description="version of the model (the one that serves)")
+    ] = None
     signature: Annotated[str | None, Meta(description="signature of the model (serving_default, or the only one)")] = (
         None
     )
@@ -39,9 +41,9 @@ class NewBatch(msgspec.Struct, kw_only=True):
             le=MAX_BATCH_SIZE,
         ),
     ] = 1
-    max_errors: Annotated[int | None, Meta(description="the batch fails after more failed rows (no limit)", ge=0)] = (
-        None
-    )
+    max_errors: Annotated[
+        Annotated[int, Meta(ge=0)] | None, Meta(description="the batch fails after more failed rows (no limit)")
+    ] = None
     columns: Annotated[
         list[str] | dict[str, str | list[str]] | None,
         Meta(description="columns of a CSV file, in order, or {input: column or columns} (those named as the inputs)"),
