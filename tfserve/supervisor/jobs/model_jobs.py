@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from tfserve.config import Settings
 from tfserve.db import model_jobs, writes
 from tfserve.db.models import ModelJob as Row
-from tfserve.errors import Failure, Overloaded, TFserveError, Unavailable
+from tfserve.errors import Conflict, DatabaseUnavailable, Failure, Overloaded, TFserveError, Unavailable
 from tfserve.ipc.connections import Connection, ConnectionLost
 from tfserve.ipc.messages import (
     MODEL_KINDS,
@@ -139,23 +139,30 @@ class ModelJobs:
     async def _accept(self, request: SubmitModelJob) -> writes.Recorded:
         """Records a job, once. The folder of one that is refused, or known already, is removed."""
         try:
+            recorded = await self._record_new(request)
+        except (Conflict, Unavailable, Overloaded) as error:
+            if not isinstance(error, DatabaseUnavailable):  # then it may have been recorded
+                await self._remove(request.folder)
+            raise
+        if recorded.is_new:
+            self._put(_Run(self._new_job(recorded, request), self._folder / request.folder, request.size))
+        else:
+            await self._remove(request.folder)
+        return recorded
+
+    async def _record_new(self, request: SubmitModelJob) -> writes.Recorded:
+        try:
             self._refuse(request)
         except (Unavailable, Overloaded):  # but a job that was accepted before is still accepted
             found = await self._journal.change(partial(model_jobs.known, request))
-            self._remove(request.folder)
             if found is None:
                 raise
             return found
         self._submitting[request.folder] = request.size
         try:
-            recorded = await self._journal.change(partial(model_jobs.submit, request))
+            return await self._journal.change(partial(model_jobs.submit, request))
         finally:
             del self._submitting[request.folder]
-        if recorded.is_new:
-            self._put(_Run(self._new_job(recorded, request), self._folder / request.folder, request.size))
-        else:
-            self._remove(request.folder)
-        return recorded
 
     def _refuse(self, request: SubmitModelJob) -> None:
         if self._stopping:
@@ -234,7 +241,7 @@ class ModelJobs:
             prune = partial(model_jobs.prune, keep_jobs=settings.keep_jobs, keep_days=settings.keep_days)
             with contextlib.suppress(TFserveError):  # the next run does it
                 for folder in await self._journal.change(prune):
-                    self._remove(folder)
+                    await self._remove(folder)
             await asyncio.sleep(PRUNE_EVERY_S)
 
     async def close(self) -> None:
@@ -364,12 +371,8 @@ class ModelJobs:
         self.jobs.pop(run.job.id, None)
         self._bytes -= run.size
 
-    def _remove(self, folder: str) -> None:
-        task = asyncio.get_running_loop().create_task(
-            asyncio.to_thread(shutil.rmtree, self._folder / folder, ignore_errors=True)
-        )
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _remove(self, folder: str) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._folder / folder, ignore_errors=True)
 
 
 def _remove_unknown(parent: Path, known: set[str]) -> None:
