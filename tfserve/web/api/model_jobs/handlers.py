@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +116,15 @@ async def batch_output(context: Context, request: Request) -> Response:
     offset = number(request.query_params.get("offset", "0"), "offset")
     wait_s = number(request.query_params.get("wait", "0"), "wait", most=MAX_WAIT_S)
     folder = _folder(context, job.model_job)
-    size = (await asyncio.to_thread(read_checkpoint, folder)).output_bytes
-    if wait_s and size <= offset and job.state not in FINISHED:
-        await context.line.ask(WaitOutput(job_id=job.pk, offset=0, wait_s=wait_s))
-    job = await read(reads.job_by_id, job.pk)  # before the size, so that the last state goes with the last line
-    size = (await asyncio.to_thread(read_checkpoint, folder)).output_bytes
+    wait_until = time.monotonic() + wait_s
+    while True:
+        # The state is read before the size, so that a state that has ended goes with the last line.
+        size = (await asyncio.to_thread(read_checkpoint, folder)).output_bytes
+        left_s = wait_until - time.monotonic()
+        if size > offset or job.state in FINISHED or left_s <= 0:
+            break
+        await context.line.ask(WaitOutput(job_id=job.pk, offset=0, wait_s=left_s))
+        job = await read(reads.job_by_id, job.pk)
     form = _form(job)
     headers = {
         "Content-Length": str(max(0, size - offset)),
