@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def run(server: Server, **fields: Any) -> Any:
-    return server.call("/batch/", name="m", timeout=60, **{key: value for key, value in fields.items()})
+    return server.call("/batch/", name="m", timeout=60, **fields)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
@@ -109,13 +109,15 @@ def test_an_uploaded_archive_of_images_is_classified_as_each_image_alone(server:
 
 def test_wrong_requests_are_refused_and_a_batch_that_can_not_begin_fails(server: Server, tmp_path: Path) -> None:
     file = rows_file(server.roots, 3)
+    (server.roots / "empty").mkdir()
     for fields, status, words in (
         ({"name": "none", "input": str(file)}, 404, "no model"),
         ({"name": "m", "input": str(server.roots / "none.csv")}, 404, "does not exist"),
         ({"name": "m", "input": "/etc/passwd", "format": "csv"}, 400, "outside the readable folders"),
         ({"name": "m", "input": "workspace:../../../data.sqlite3", "format": "jsonl"}, 400, "outside"),
         ({"name": "m", "input": "upload:" + "0" * 32}, 404, "no upload"),
-        ({"name": "m", "input": str(file), "format": "images"}, 400, "no image files"),
+        ({"name": "m", "input": str(server.roots), "format": "csv"}, 400, "requires a file"),
+        ({"name": "m", "input": str(server.roots / "empty")}, 400, "no image files"),
         ({"name": "m", "input": str(file), "signature": "nope"}, 400, "no signature"),
         ({"name": "m", "input": str(file), "batch_size": 0}, 400, "batch_size"),
         ({"name": "m", "input": str(file), "callback": "http://169.254.169.254/"}, 400, "not a public address"),
@@ -207,7 +209,7 @@ def until_more_lines(server: Server, batch: int) -> int:
     """The size of the output, after waiting for it to grow twice."""
     offset = 0
     for _ in range(2):
-        job = server.http.get(f"/batch/{batch}").json()["result"]
+        job = request_again(server, f"/batch/{batch}", {}).json()["result"]
         assert job["state"] in ("queued", "running"), job
         wait = {"offset": max(offset, job["output_bytes"]), "wait": 60}
         while (answer := request_again(server, f"/batch/{batch}/output", wait)).text == "":

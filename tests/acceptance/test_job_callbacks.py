@@ -8,6 +8,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,9 +122,9 @@ def test_a_callback_is_given_up_after_the_last_attempt_or_when_the_receiver_is_g
         assert (found["state"], found["attempts"], found["last_status"]) == ("failed", 1, 410)
 
 
-def test_a_name_that_resolves_to_a_private_address_is_not_sent_to(start: Callable[..., Server], hook: Receiver) -> None:
-    server = start("--no-warm-spare", TFSERVE_HOST="0.0.0.0", TFSERVE_AUTH="off", TFSERVE_ALLOW_UNAUTHENTICATED="1")
-    assert server.url
+def test_a_name_that_resolves_to_a_private_address_is_not_sent_to(tmp_path: Path, hook: Receiver) -> None:
+    open_to_all = {"TFSERVE_AUTH": "off", "TFSERVE_ALLOW_UNAUTHENTICATED": "1"}
+    server = Server(tmp_path / "data", "--no-warm-spare", host="0.0.0.0", environment=open_to_all)
     server.call("/create_workspace/", name="w")
     local = hook.url.replace("127.0.0.1", "localhost")
     assert server.refused("/clear/", name="w", callback=hook.url)[0] == 400
@@ -132,6 +133,7 @@ def test_a_name_that_resolves_to_a_private_address_is_not_sent_to(start: Callabl
     assert (found["state"], found["attempts"], found["last_status"]) == ("failed", 1, None)
     assert "not a public address" in found["last_error"]
     assert hook.requests.empty()
+    server.close()
 
 
 def test_callbacks_survive_a_killed_server(start: Callable[..., Server]) -> None:
