@@ -189,7 +189,7 @@ def test_kill_9_of_any_process_loses_no_row_and_repeats_none(start: Callable[...
     for program in ("batch.process", "tfserve.worker", "web.app", "batch.process"):
         offset = until_more_lines(server, batch)
         process_of(server, program).kill()
-        assert until_more_lines(server, batch) > offset
+        assert until_more_lines(server, batch) >= offset
     until_more_lines(server, batch)
     server.stop(signal.SIGKILL)
     server = start("--no-warm-spare")
@@ -199,6 +199,7 @@ def test_kill_9_of_any_process_loses_no_row_and_repeats_none(start: Callable[...
     job = ended(server, batch)
     assert (job["state"], job["done"], job["total"], job["errors"]) == ("succeeded", 150_000, 150_000, 0)
     lines = batch_output(server, batch)
+    assert job["attempts"] > 3
     assert len(lines) == 150_000
     assert all(line == {"index": n, "prediction": [n, 0, -n]} for n, line in enumerate(lines))
     shutil.rmtree(server.data_dir / "model-jobs")  # the file of the output is gone, but not the job
@@ -210,6 +211,8 @@ def until_more_lines(server: Server, batch: int) -> int:
     offset = 0
     for _ in range(2):
         job = request_again(server, f"/batch/{batch}", {}).json()["result"]
+        if job["state"] == "succeeded":  # a fast machine
+            return int(job["output_bytes"])
         assert job["state"] in ("queued", "running"), job
         wait = {"offset": max(offset, job["output_bytes"]), "wait": 60}
         while (answer := request_again(server, f"/batch/{batch}/output", wait)).text == "":
