@@ -118,7 +118,7 @@ def _literal(host: str) -> Address | None:
 
 
 def _actual(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address stands for, if it does."""
+    """The IPv4 address that packets to an IPv6 address reach, if there is one."""
     if isinstance(address, IPv4Address):
         return address
     if address.ipv4_mapped is not None:

@@ -45,7 +45,7 @@ def output_name(form: str) -> str:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """The last checkpoint in a job's folder; of nothing if there is none."""
+    """The last checkpoint in a job's folder; an empty one before the first."""
     try:
         return msgspec.json.decode((folder / CHECKPOINT).read_bytes(), type=Checkpoint)
     except (OSError, msgspec.MsgspecError):

@@ -45,7 +45,7 @@ class RowPredictions:
         self._alone = asyncio.Lock()
 
     async def model(self) -> Model:
-        """The model, once it can be asked for its signatures. Raises `NotFound`, `Unavailable`."""
+        """The model, once its signatures are known. Raises `NotFound`, `Unavailable`."""
 
         async def loaded(model: Model) -> Model:
             if not model.signatures:
