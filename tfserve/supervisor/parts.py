@@ -66,8 +66,9 @@ class Parts:
         )  # fmt: skip
         waits = JobWaits(self._workspaces.jobs, self._trainings.jobs, self._model_jobs.jobs)
         metrics = MetricsReader(
-            announcements=self.announcements, workspaces=self._workspaces, trainings=self._trainings
-        )
+            announcements=self.announcements, workspaces=self._workspaces, trainings=self._trainings,
+            model_jobs=self._model_jobs.counts,
+        )  # fmt: skip
         self.api = Api(
             settings, workspaces=self._workspaces, trainings=self._trainings, uploads=self._uploads,
             journal=self.journal, spare=self.spare, changed=self.changed, declared=self._declared, metrics=metrics,

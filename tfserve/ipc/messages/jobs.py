@@ -8,7 +8,15 @@ from tfserve.ipc.messages.base import JobKind, JobState, Message, Request
 from tfserve.ipc.messages.job_requests import EncodedRequest, Outcome
 from tfserve.ipc.messages.limits import Limits
 from tfserve.ipc.messages.scripts import Variables
-from tfserve.ipc.metrics import Deaths, NamedCounts, ProcessUse, TrainingCounts, WebCounts, WorkspaceCounts
+from tfserve.ipc.metrics import (
+    Deaths,
+    ModelJobCounts,
+    NamedCounts,
+    ProcessUse,
+    TrainingCounts,
+    WebCounts,
+    WorkspaceCounts,
+)
 
 # --- the server
 
@@ -49,6 +57,7 @@ class Metrics(Message):
     trainings: TrainingCounts
     processes: list[ProcessUse]
     deaths: list[Deaths]
+    model_jobs: list[ModelJobCounts] = []
 
 
 class GetMetrics(Request[Metrics]):

@@ -11,9 +11,11 @@ import hashlib
 import hmac
 import logging
 import random
+import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,6 +39,10 @@ TIMEOUT_S = 10.0
 """For one attempt as a whole."""
 FIRST_DELAY_S, MAX_DELAY_S = 1.0, 3600.0
 MAX_CONCURRENT = 16
+MAX_ERROR = 500
+"""Characters of an error that are recorded."""
+RESOLVERS = 4
+"""Threads that resolve names."""
 GONE = 410
 """The status with which a receiver refuses further attempts."""
 
@@ -64,6 +70,8 @@ class JobCallbacks:
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._client: httpx.AsyncClient | None = None
         self._opening = asyncio.Lock()
+        #: of its own, because a slow name server must not hold up other work
+        self._resolver = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="callback-names")
 
     @property
     def handlers(self) -> Mapping[type[Message], Callable[[Any], Awaitable[Any]]]:
@@ -98,6 +106,7 @@ class JobCallbacks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self._resolver.shutdown(wait=False, cancel_futures=True)
         if self._client is not None:
             await self._client.aclose()
 
@@ -137,7 +146,7 @@ class JobCallbacks:
             except TimeoutError:
                 attempt = Attempt(error=f"no response within {TIMEOUT_S:g} s")
             except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-                attempt = Attempt(error=f"{type(error).__name__}: {error}"[:500])
+                attempt = Attempt(error=f"{type(error).__name__}: {error}"[:MAX_ERROR])
         if not attempt.is_accepted:
             log.warning("the callback of job %s failed (attempt %s): %s", job_id, due.attempts + 1, attempt.error)
         return attempt
@@ -167,7 +176,8 @@ class JobCallbacks:
 
     async def _resolve(self, target: Target, url: str) -> str:
         """An address of the host that is allowed. Raises `CallbackRefused`, `OSError`."""
-        found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=1)
+        resolve = partial(socket.getaddrinfo, target.host, target.port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._resolver, resolve)
         for *_, where in found:
             address = ip_address(str(where[0]).partition("%")[0])
             if self._addresses.allows(address, target.host):

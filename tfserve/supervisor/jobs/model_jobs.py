@@ -37,6 +37,7 @@ from tfserve.ipc.messages import (
     StopModelJob,
     SubmitModelJob,
 )
+from tfserve.ipc.metrics import ModelJobCounts
 from tfserve.model_job_files import FOLDER, REQUEST, read_checkpoint
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.job import CANCELLED, Job, RunsAfterRestart
@@ -108,6 +109,8 @@ class ModelJobs:
         self._running: dict[int, _Run] = {}
         self._limits = {JobKind.DEFERRED: MAX_DEFERRED_RUNNING, JobKind.BATCH: settings.batch_workers}
         self._submitting: Counter[str] = Counter()
+        #: jobs that have ended since the server began
+        self._outcomes: dict[JobKind, Counter[str]] = {kind: Counter() for kind in MODEL_KINDS}
         self._bytes = 0
         self._process: BatchProcess | None = None
         self._line: Connection | None = None
@@ -119,10 +122,13 @@ class ModelJobs:
         """The handlers of the requests of web and the messages of the batch process."""
         return {SubmitModelJob: self._submit, CancelModelJob: self._cancel, BatchProgress: self._on_progress}
 
-    def counts(self) -> dict[str, dict[str, int]]:
-        """How many of each kind wait and run."""
+    def counts(self) -> list[ModelJobCounts]:
+        """How many of each kind wait, run and have ended."""
         running = Counter(run.job.kind for run in self._running.values())
-        return {kind: {"waiting": len(self._waiting[kind]), "running": running[kind]} for kind in MODEL_KINDS}
+        return [
+            ModelJobCounts(kind, len(waiting), running[kind], dict(self._outcomes[kind]))
+            for kind, waiting in self._waiting.items()
+        ]
 
     # --- what web may ask
 
@@ -338,6 +344,7 @@ class ModelJobs:
         if not run.job.ended.done():
             run.job.ended.set_result(outcome)
         run.job.output.grew.fire()
+        self._outcomes[run.job.kind][outcome.state] += 1
         self._changed.fire()
         with contextlib.suppress(OSError):
             await asyncio.to_thread((run.folder / REQUEST).unlink, missing_ok=True)

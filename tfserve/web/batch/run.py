@@ -108,6 +108,9 @@ class BatchRun:
     def _begin(self, source: Source) -> Checkpoint:
         """Where to continue. Raises `InputChanged`."""
         saved = read_checkpoint(self._folder)
+        output = self._folder / output_name(self._job.output)
+        if saved.output_bytes > (output.stat().st_size if output.exists() else 0):  # restored from a backup
+            saved = Checkpoint(input=saved.input)
         fingerprint = source.fingerprint()
         if saved.input not in ("", fingerprint):
             raise InputChanged
