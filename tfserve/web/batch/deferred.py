@@ -9,6 +9,7 @@ import msgspec
 from starlette.types import Scope
 
 from tfserve.durable_files import write_durably
+from tfserve.errors import NotFound
 from tfserve.ipc.messages import DeferredJob, JobState, Outcome
 from tfserve.model_job_files import REQUEST, RESPONSE, Responded
 from tfserve.web.api.v1 import core, routing
@@ -33,7 +34,10 @@ MAX_INLINE_BYTES = 256 * 1024
 
 async def run_deferred(models: Models, job: DeferredJob, folder: Path) -> Outcome:
     """Raises the errors of the direct request."""
-    body = await asyncio.to_thread((folder / REQUEST).read_bytes)
+    try:
+        body = await asyncio.to_thread((folder / REQUEST).read_bytes)
+    except FileNotFoundError:  # a server on the same database, with another data folder
+        raise NotFound("The body of this request is not in the data folder of this server. Send it again.") from None
     response = await _compute(models, job, body)
     headers = dict(response.headers)
     length = headers.get(LENGTH_HEADER)
