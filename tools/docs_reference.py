@@ -125,6 +125,11 @@ SECTIONS = (
     ("TensorFlow Serving's REST API", ("/v1",), "Details: [v1](v1.md)."),
     ("Open Inference Protocol v2", ("/v2",), "Details: [v2](v2.md)."),
     ("Training", ("/tasks", "/training"), "Details: [training](training.md)."),
+    (
+        "Batches and callbacks",
+        ("/batch", "/callbacks"),
+        "Details: [batches](../how-to/batch.md), [callbacks](../how-to/callbacks.md).",
+    ),
     ("Metrics", ("/metrics", "/monitoring"), "Details: [metrics](metrics.md)."),
 )
 _VERSIONED = "/versions/{version}"

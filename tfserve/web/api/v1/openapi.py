@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -13,6 +14,8 @@ from tfserve.web.api.endpoint import JSON, Endpoint, Schema, required
 from tfserve.web.api.v1.image_requests import MAX_TOP, TOP
 
 RETURNS = 'same as TensorFlow Serving; errors are {"error": message}'
+DEFERRED: Mapping[str, Schema] = {"202": required("job", "id", "state", "location")}
+"""The job, for a request with `Prefer: respond-async`."""
 IMAGES = ("image/jpeg", "image/png", "multipart/form-data")
 
 Signature = Annotated[
@@ -59,7 +62,7 @@ def _of_a_model(prefix: str, name: str, of_path: dict[str, Schema]) -> list[Endp
     def examples(verb: str) -> Endpoint:
         return Endpoint(
             "POST", f"{prefix}:{verb}", f"v1_{name}_{verb}", f"{verb} examples", RETURNS,
-            request=ExamplesRequest, needs_body=True, parameters=of_path, result=required("results"),
+            request=ExamplesRequest, needs_body=True, parameters=of_path, result=required("results"), statuses=DEFERRED,
         )  # fmt: skip
 
     return [
@@ -69,7 +72,7 @@ def _of_a_model(prefix: str, name: str, of_path: dict[str, Schema]) -> list[Endp
         Endpoint(
             "POST", f"{prefix}:predict", f"v1_{name}_predict", "run a model on JSON or image files", RETURNS,
             request=PredictRequest, needs_body=True, accepts={media: {} for media in IMAGES},
-            parameters={**of_path, "top": _TOP}, media=(JSON, "image/png"),
+            parameters={**of_path, "top": _TOP}, media=(JSON, "image/png"), statuses=DEFERRED,
         ),
         examples("classify"),
         examples("regress"),

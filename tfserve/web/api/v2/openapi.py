@@ -36,6 +36,7 @@ def _of_a_model(prefix: str, name: str, parameters: dict[str, Schema]) -> list[E
             "POST", f"/v2{prefix}/infer", f"v2_{name}_infer", "run a model", RETURNS,
             request=InferRequest, needs_body=True, accepts={BINARY: {}}, parameters=parameters,
             result=required("model_name", "outputs"), media=(JSON, BINARY),
+            statuses={"202": required("job", "id", "state", "location")},  # with Prefer: respond-async
         ),
     ]  # fmt: skip
 
