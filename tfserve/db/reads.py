@@ -11,7 +11,8 @@ from django.db.models.functions import Length
 from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.db.models import FINISHED, Deployment, Job, ModelJob, Snapshot, TrainingTask, Workspace
 from tfserve.errors import JobNoLongerKept, NoSuchJob, NoSuchWorkspace, NotFound, TooLarge
-from tfserve.ipc.messages import JobKind, JobState
+from tfserve.ipc.messages import MODEL_KINDS, JobKind, JobState
+from tfserve.model_job_files import FOLDER as MODEL_JOBS
 
 TASK_OUTPUT = "output"
 """The file that all runs of a training task print to, one after the other."""
@@ -115,6 +116,8 @@ def output_path(data_folder: Path, job: Job) -> Path:
     """The output file of a job. It is missing if the job printed nothing."""
     if job.workspace_id is not None:
         return data_folder / "workspaces" / str(job.workspace_id) / "jobs" / f"{job.number}.out"
+    if job.kind in MODEL_KINDS:
+        return data_folder / MODEL_JOBS / "no-output"
     folder = TrainingTask.objects.filter(job=job).values_list("task_id", flat=True).first() or "earlier"
     return data_folder / "training" / folder / TASK_OUTPUT
 

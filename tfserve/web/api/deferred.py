@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -53,6 +54,7 @@ async def defer(
     try:
         digest = await asyncio.to_thread(_write, context.settings.data_path / FOLDER / folder, body)
     except OSError as error:
+        await asyncio.to_thread(shutil.rmtree, context.settings.data_path / FOLDER / folder, ignore_errors=True)
         raise OutOfSpace(cause=str(error)) from error
     headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in KEPT_HEADERS}
     job = DeferredJob(

@@ -121,12 +121,7 @@ class Images:
 
     def rows(self, skip: int) -> Iterator[Row]:
         for index, file in enumerate(self._files[skip:], skip):
-            name = self._name(file).encode(errors="replace").decode()
-            if file.stat().st_size > MAX_ROW_BYTES:
-                yield Row(index, problem=f"The file is larger than {MAX_ROW_BYTES} bytes.", file=name)
-            else:
-                content = base64.b64encode(file.read_bytes()).decode()
-                yield Row(index, orjson.dumps({"b64": content}), file=name)
+            yield _image_row(index, file, self._name(file).encode(errors="replace").decode())
 
     def _name(self, file: Path) -> str:
         return file.relative_to(self._root).as_posix()
@@ -156,18 +151,28 @@ def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
         is_first = False
 
 
-def _json_row(index: int, line: bytes | None) -> Row:
+def _image_row(number: int, file: Path, name: str) -> Row:
+    try:
+        if file.stat().st_size > MAX_ROW_BYTES:
+            return Row(number, problem=f"The file is larger than {MAX_ROW_BYTES} bytes.", file=name)
+        content = base64.b64encode(file.read_bytes()).decode()
+    except OSError as error:
+        return Row(number, problem=f"The file can't be read: {error.strerror}.", file=name)
+    return Row(number, orjson.dumps({"b64": content}), file=name)
+
+
+def _json_row(number: int, line: bytes | None) -> Row:
     """The whole line must be one JSON value, since it becomes part of a larger document."""
     if line is None:
-        return Row(index, problem=f"The line is longer than {MAX_ROW_BYTES} bytes.")
+        return Row(number, problem=f"The line is longer than {MAX_ROW_BYTES} bytes.")
     try:
         msgspec.json.decode(line)
     except msgspec.DecodeError as error:
         if not _is_lenient_json(line):
-            return Row(index, problem=f"The line is not JSON: {error}")
+            return Row(number, problem=f"The line is not JSON: {error}")
     except RecursionError:
-        return Row(index, problem="The line is nested too deeply.")
-    return Row(index, line)
+        return Row(number, problem="The line is nested too deeply.")
+    return Row(number, line)
 
 
 def _is_lenient_json(line: bytes) -> bool:

@@ -7,6 +7,7 @@ has exactly one line.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -18,9 +19,10 @@ import msgspec
 
 from tfserve.batch_formats import CSV, IMAGES, header_of
 from tfserve.durable_files import write_durably
-from tfserve.errors import Invalid, OutOfSpace
+from tfserve.errors import Invalid, Unavailable
 from tfserve.ipc.messages import BatchJob, BatchProgress, JobState, Message, Outcome
 from tfserve.model_job_files import CHECKPOINT, Checkpoint, output_name, read_checkpoint
+from tfserve.training.atomic_files import is_disk_full
 from tfserve.web.batch.csv_columns import Columns
 from tfserve.web.batch.inputs import CsvLines, Images, InputChanged, JsonLines, Row, Source, require_input
 from tfserve.web.batch.output_file import OutputFile
@@ -28,10 +30,14 @@ from tfserve.web.batch.outputs import CsvWriter, Done, JsonLinesWriter, Writer, 
 from tfserve.web.batch.row_predictions import ModelGone, RowPredictions
 from tfserve.web.predictions.live_models import Model
 
+log = logging.getLogger(__name__)
+
 WINDOW_ROWS, WINDOW_IMAGES = 64, 16
 """Maximum rows that are computed at a time, unless one group has more."""
 CHECKPOINT_S = 0.5
 CHECKPOINT_BYTES = 4 * 1024 * 1024
+FULL_DISK_S = 10.0
+"""Time between attempts while the disk is full."""
 SMOOTHING = 0.3
 """Weight of the newest measurement of the speed."""
 
@@ -57,10 +63,16 @@ class BatchRun:
 
     async def run(self) -> Outcome:
         """Returns when all rows are done. Raises `TFserveError` if the batch can't continue."""
-        try:
-            return await self._run()
-        except OSError as error:
-            raise OutOfSpace(cause=str(error)) from error
+        while True:
+            try:
+                return await self._run()
+            except OSError as error:
+                if not is_disk_full(error):
+                    raise Unavailable(
+                        f"A file of the batch can't be used: {error.strerror}: {error.filename}"
+                    ) from error
+                log.warning("batch %s continues when the disk has space: %s", self._job_id, error)
+            await asyncio.sleep(FULL_DISK_S)
 
     async def _run(self) -> Outcome:
         model = await self._predictions.model()

@@ -158,7 +158,23 @@ async def job_response(context: Context, request: Request) -> Response:
     parameters={"id": JOB_ID},
 )
 async def cancel_by_id(context: Context, request: Request) -> dict[str, Any]:
-    job = await read(reads.job_by_id, job_id(request))
+    with context.audit.action("cancel_by_id", {"id": request.path_params["id"]}):
+        return await _cancel(context, await read(reads.job_by_id, job_id(request)))
+
+
+@ENDPOINTS.get(
+    "/callbacks/secret",
+    summary="get the secret that signs the callbacks of your jobs",
+    returns="{secret}: the key of the HMAC in X-TFserve-Signature; each token has its own",
+)
+async def callback_secret(context: Context, _: Request) -> Secret:
+    return Secret(await context.line.ask(GetCallbackSecret(owner=PRINCIPAL.get().owner)))
+
+
+# --- parts
+
+
+async def _cancel(context: Context, job: Job) -> dict[str, Any]:
     if job.kind == JobKind.TRAIN:
         raise Invalid(f"Job {job.pk} is a training run. Cancel its task: POST /tasks/<taskId>/cancel.")
     state: JobState | None
@@ -173,18 +189,6 @@ async def cancel_by_id(context: Context, request: Request) -> dict[str, Any]:
     return {
         "job": job.number, "id": job.pk, "state": state or job.state, "cancelled": state == JobState.CANCELLED,
     }  # fmt: skip
-
-
-@ENDPOINTS.get(
-    "/callbacks/secret",
-    summary="get the secret that signs the callbacks of your jobs",
-    returns="{secret}: the key of the HMAC in X-TFserve-Signature; each token has its own",
-)
-async def callback_secret(context: Context, _: Request) -> Secret:
-    return Secret(await context.line.ask(GetCallbackSecret(owner=PRINCIPAL.get().owner)))
-
-
-# --- parts
 
 
 async def _input(context: Context, name: str, given: str) -> Path:
