@@ -76,7 +76,7 @@ class Settings:
     max_deferred_bytes: int = setting(
         1024 * MIB, "maximum total size of the bodies of queued and running deferred predictions; beyond it: 429"
     )
-    batch_workers: int = setting(1, "maximum batches running at a time")
+    batch_workers: int = setting(2, "maximum batches running at a time, at most half of them for one model")
     keep_jobs: int = setting(10_000, "finished jobs kept per workspace")
     keep_days: int = setting(30, "retention of finished jobs in days of server uptime")
     max_output_bytes: int = setting(64 * MIB, "maximum output kept per job; a marker shows where it was truncated")

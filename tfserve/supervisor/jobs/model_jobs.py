@@ -47,7 +47,7 @@ from tfserve.supervisor.processes.output import JobOutput
 
 log = logging.getLogger(__name__)
 
-MAX_DEFERRED_RUNNING = 32
+MAX_DEFERRED_RUNNING = 64
 MAX_FRUITLESS = 3
 """Maximum interruptions of a job in a row without a further row. A prediction has none."""
 PRUNE_EVERY_S = 3600.0
@@ -84,6 +84,7 @@ class _Run:
     """One job while it waits or runs."""
 
     job: Job
+    model: str
     folder: Path
     size: int
     #: progress to write, while the one before is being written
@@ -151,7 +152,8 @@ class ModelJobs:
                 await self._remove(request.folder)
             raise
         if recorded.is_new:
-            self._put(_Run(self._new_job(recorded, request), self._folder / request.folder, request.size))
+            folder = self._folder / request.folder
+            self._put(_Run(self._new_job(recorded, request), request.model, folder, request.size))
         else:
             await self._remove(request.folder)
         return recorded
@@ -282,13 +284,26 @@ class ModelJobs:
         if self._stopping or self._line is None:
             return
         for kind, waiting in self._waiting.items():
-            running = sum(run.job.kind == kind for run in self._running.values())
-            for _ in range(min(len(waiting), self._limits[kind] - running)):
-                run = waiting.popleft()
+            for run in self._startable(kind):
+                waiting.remove(run)
                 self._running[run.job.id] = run
                 task = asyncio.get_running_loop().create_task(self._run(run, self._line))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+
+    def _startable(self, kind: JobKind) -> list[_Run]:
+        """Those that may start now. One model gets half of the places, so that one that is loading leaves the rest."""
+        limit = self._limits[kind]
+        of_model = max(1, limit // 2)
+        running = Counter(run.model for run in self._running.values() if run.job.kind == kind)
+        found = []
+        for run in self._waiting[kind]:
+            if running.total() >= limit:
+                break
+            if running[run.model] < of_model:
+                running[run.model] += 1
+                found.append(run)
+        return found
 
     async def _run(self, run: _Run, line: Connection) -> None:
         job = run.job
@@ -368,7 +383,8 @@ class ModelJobs:
 
     def _run_of(self, row: Row) -> _Run:
         request = EncodedRequest(JobKind(row.job.kind), (row.job.request or "{}").encode())
-        return _Run(self._job(row.job.pk, request, row.job.attempts), self._folder / row.folder, row.size)
+        job = self._job(row.job.pk, request, row.job.attempts)
+        return _Run(job, row.model, self._folder / row.folder, row.size)
 
     def _job(self, job_id: int, request: EncodedRequest, attempts: int) -> Job:
         output = JobOutput(self._folder / "no-output", 0)  # only its signal is used
