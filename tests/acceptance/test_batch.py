@@ -160,7 +160,7 @@ def test_the_output_grows_in_whole_lines_and_a_running_batch_can_be_cancelled(se
 def test_a_changed_input_is_not_mixed_with_the_old_one(start: Callable[..., Server], tmp_path: Path) -> None:
     server = start("--no-warm-spare")
     with_echo(server)
-    file = rows_file(tmp_path, 200_000)
+    file = rows_file(tmp_path, 60_000)
     batch = server.call("/batch/", name="m", input=str(file))
     server.http.get(batch["output"], params={"wait": 30})
     server.stop()
@@ -184,7 +184,7 @@ def test_an_upload_in_use_by_a_batch_can_not_be_deleted(server: Server, tmp_path
 def test_kill_9_of_any_process_loses_no_row_and_repeats_none(start: Callable[..., Server], tmp_path: Path) -> None:
     server = start("--no-warm-spare")
     with_echo(server)
-    file = rows_file(tmp_path, 150_000)
+    file = rows_file(tmp_path, 100_000)
     batch = server.call("/batch/", name="m", input=str(file))["id"]
     for program in ("batch.process", "tfserve.worker", "web.app", "batch.process"):
         offset = until_more_lines(server, batch)
@@ -197,28 +197,23 @@ def test_kill_9_of_any_process_loses_no_row_and_repeats_none(start: Callable[...
     server.stop()
     server = start("--no-warm-spare")
     job = ended(server, batch)
-    assert (job["state"], job["done"], job["total"], job["errors"]) == ("succeeded", 150_000, 150_000, 0)
+    assert (job["state"], job["done"], job["total"], job["errors"]) == ("succeeded", 100_000, 100_000, 0)
     lines = batch_output(server, batch)
-    assert job["attempts"] > 3
-    assert len(lines) == 150_000
+    assert job["attempts"] > 2
+    assert len(lines) == 100_000
     assert all(line == {"index": n, "prediction": [n, 0, -n]} for n, line in enumerate(lines))
     shutil.rmtree(server.data_dir / "model-jobs")  # the file of the output is gone, but not the job
     assert server.http.get(f"/batch/{batch}/output").text == ""
 
 
 def until_more_lines(server: Server, batch: int) -> int:
-    """The size of the output, after waiting for it to grow twice."""
-    offset = 0
-    for _ in range(2):
-        job = request_again(server, f"/batch/{batch}", {}).json()["result"]
-        if job["state"] == "succeeded":  # a fast machine
-            return int(job["output_bytes"])
-        assert job["state"] in ("queued", "running"), job
-        wait = {"offset": max(offset, job["output_bytes"]), "wait": 60}
-        while (answer := request_again(server, f"/batch/{batch}/output", wait)).text == "":
-            pass
-        offset = int(answer.headers["x-next-offset"])
-    return offset
+    """The size of the output, after waiting for it to grow, or for the end of the batch on a fast machine."""
+    size = int(request_again(server, f"/batch/{batch}", {}).json()["result"]["output_bytes"])
+    while True:
+        answer = request_again(server, f"/batch/{batch}/output", {"offset": size, "wait": 60})
+        if answer.text or answer.headers["x-job-state"] == "succeeded":
+            return int(answer.headers["x-next-offset"])
+        assert answer.headers["x-job-state"] in ("queued", "running")
 
 
 def request_again(server: Server, path: str, query: dict[str, int]) -> Any:
