@@ -13,10 +13,9 @@ import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tfserve.config import Settings
 from tfserve.db import model_jobs, writes
@@ -42,6 +41,7 @@ from tfserve.model_job_files import FOLDER, REQUEST, read_checkpoint
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.job import CANCELLED, Job, RunsAfterRestart
 from tfserve.supervisor.jobs.journal import Journal, NotRecorded
+from tfserve.supervisor.jobs.model_run import BatchProcess, Run, StartProcess, TooManyDeferred, TooManyDeferredBytes
 from tfserve.supervisor.jobs.token_jobs import TokenJobs
 from tfserve.supervisor.processes.output import JobOutput
 
@@ -58,40 +58,6 @@ LOST = Failure(
 )
 
 
-class TooManyDeferred(Overloaded):
-    """{count} deferred predictions and batches wait or run, the maximum of this server (max_deferred). Wait until \
-some have ended."""
-
-
-class TooManyDeferredBytes(Overloaded):
-    """The bodies of the deferred predictions that wait or run have more than {limit} bytes together \
-(max_deferred_bytes). Wait until some have ended."""
-
-
-class BatchProcess(Protocol):
-    """The process that runs the jobs, which is started again when it dies."""
-
-    async def stop(self) -> None: ...
-    def kill(self, because: str) -> None: ...
-
-
-StartProcess = Callable[[Callable[[Connection], None]], BatchProcess]
-"""Starts the batch process, which calls the argument with its connection whenever it is ready."""
-
-
-@dataclass(eq=False)
-class _Run:
-    """One job while it waits or runs."""
-
-    job: Job
-    model: str
-    folder: Path
-    size: int
-    #: progress to write, while the one before is being written
-    unsaved: dict[str, Any] | None = None
-    saving: asyncio.Task[None] | None = None
-
-
 class ModelJobs:
     """All deferred predictions and batches that have not ended."""
 
@@ -106,8 +72,8 @@ class ModelJobs:
         self._token_jobs = token_jobs
         self._start_process = start_process
         self._folder = settings.data_path / FOLDER
-        self._waiting: dict[JobKind, deque[_Run]] = {kind: deque() for kind in MODEL_KINDS}
-        self._running: dict[int, _Run] = {}
+        self._waiting: dict[JobKind, deque[Run]] = {kind: deque() for kind in MODEL_KINDS}
+        self._running: dict[int, Run] = {}
         self._limits = {JobKind.DEFERRED: MAX_DEFERRED_RUNNING, JobKind.BATCH: settings.batch_workers}
         self._submitting: Counter[str] = Counter()
         #: jobs that have ended since the server began
@@ -153,7 +119,7 @@ class ModelJobs:
             raise
         if recorded.is_new:
             folder = self._folder / request.folder
-            self._put(_Run(self._new_job(recorded, request), request.model, folder, request.size))
+            self._put(Run(self._new_job(recorded, request), request.model, folder, request.size))
         else:
             await self._remove(request.folder)
         return recorded
@@ -221,7 +187,7 @@ class ModelJobs:
         if run.saving is None:
             run.saving = asyncio.get_running_loop().create_task(self._save(run))
 
-    async def _save(self, run: _Run) -> None:
+    async def _save(self, run: Run) -> None:
         while run.unsaved is not None:
             progress, run.unsaved = run.unsaved, None
             with contextlib.suppress(TFserveError):  # the next progress makes up for it
@@ -264,7 +230,7 @@ class ModelJobs:
 
     # --- the queue
 
-    def _put(self, run: _Run, *, first: bool = False) -> None:
+    def _put(self, run: Run, *, first: bool = False) -> None:
         job = run.job
         if job.id not in self.jobs:
             self.jobs[job.id] = job
@@ -291,7 +257,7 @@ class ModelJobs:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    def _startable(self, kind: JobKind) -> list[_Run]:
+    def _startable(self, kind: JobKind) -> list[Run]:
         """Those that may start now. One model gets half of the places, so that one that is loading leaves the rest."""
         limit = self._limits[kind]
         of_model = max(1, limit // 2)
@@ -305,7 +271,7 @@ class ModelJobs:
                 found.append(run)
         return found
 
-    async def _run(self, run: _Run, line: Connection) -> None:
+    async def _run(self, run: Run, line: Connection) -> None:
         job = run.job
         try:
             outcome = await self._outcome(run, line)
@@ -323,7 +289,7 @@ class ModelJobs:
             self._start_next()
             self._changed.fire()
 
-    async def _outcome(self, run: _Run, line: Connection) -> Outcome | None:
+    async def _outcome(self, run: Run, line: Connection) -> Outcome | None:
         """How the job ended; None if the batch process died under it."""
         job = run.job
         try:
@@ -343,7 +309,7 @@ class ModelJobs:
                 await run.saving
             del self._running[job.id]
 
-    async def _after_death(self, run: _Run) -> None:
+    async def _after_death(self, run: Run) -> None:
         """Queues the job again, unless it has been interrupted too often without progress."""
         rows = (await asyncio.to_thread(read_checkpoint, run.folder)).rows
         note = partial(model_jobs.interrupted, run.job.id, rows)
@@ -354,7 +320,7 @@ class ModelJobs:
         run.job.started = False
         self._put(run, first=True)
 
-    async def _finish(self, run: _Run, outcome: Outcome) -> None:
+    async def _finish(self, run: Run, outcome: Outcome) -> None:
         await self._record(run, outcome=outcome)
         if not run.job.ended.done():
             run.job.ended.set_result(outcome)
@@ -365,7 +331,7 @@ class ModelJobs:
             await asyncio.to_thread((run.folder / REQUEST).unlink, missing_ok=True)
 
     async def _record(
-        self, run: _Run, *, started: bool = False, requeued: bool = False, put_aside: bool = False,
+        self, run: Run, *, started: bool = False, requeued: bool = False, put_aside: bool = False,
         outcome: Outcome | None = None,
     ) -> None:  # fmt: skip
         """Records a step in the life of a job. Returns when it is on disk."""
@@ -381,16 +347,16 @@ class ModelJobs:
 
     # --- parts
 
-    def _run_of(self, row: Row) -> _Run:
+    def _run_of(self, row: Row) -> Run:
         request = EncodedRequest(JobKind(row.job.kind), (row.job.request or "{}").encode())
         job = self._job(row.job.pk, request, row.job.attempts)
-        return _Run(job, row.model, self._folder / row.folder, row.size)
+        return Run(job, row.model, self._folder / row.folder, row.size)
 
     def _job(self, job_id: int, request: EncodedRequest, attempts: int) -> Job:
         output = JobOutput(self._folder / "no-output", 0)  # only its signal is used
         return Job(id=job_id, number=job_id, request=request, attempts=attempts, output=output)
 
-    def _forget(self, run: _Run) -> None:
+    def _forget(self, run: Run) -> None:
         self.jobs.pop(run.job.id, None)
         self._bytes -= run.size
 
