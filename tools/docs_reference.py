@@ -130,6 +130,7 @@ DETAILS = {
     Tag.TRAINING: "[training](training.md)",
     Tag.UPLOADS: "[uploads](uploads.md)",
     Tag.FILES: "[uploads and workspace files](uploads.md)",
+    Tag.BATCHES: "[batches](../how-to/batch.md), [callbacks](../how-to/callbacks.md)",
     Tag.ACCESS: "[control access](../how-to/access.md)",
 }
 _VERSIONED = "/versions/{version}"

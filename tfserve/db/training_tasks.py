@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from tfserve.access.principals import PRINCIPAL
+from tfserve.db import callbacks
 from tfserve.db.models import FINISHED, Job, TrainingTask
 from tfserve.db.task_json import STATES
 from tfserve.errors import Conflict, NotFound
@@ -27,10 +28,12 @@ class NotResumable(Conflict):
     """Task {task_id} is {state}: only a task that has ended, and is not done, can be resumed."""
 
 
-def create(task: TrainingTask) -> TrainingTask:
+def create(task: TrainingTask, callback: str | None = None) -> TrainingTask:
     """Records a new task with its first run, queued."""
     task.job = _new_run()
     task.save(force_insert=True)
+    if callback is not None:
+        callbacks.create(task.job.pk, callback, task.owner)
     return task
 
 
@@ -39,7 +42,8 @@ def resume(task_id: str) -> TrainingTask:
     task = find(task_id)
     if task.job.state not in FINISHED or task.job.state == JobState.SUCCEEDED:
         raise NotResumable(task_id=task_id, state="done" if task.job.state == JobState.SUCCEEDED else "not over")
-    task.job = _new_run()
+    before, task.job = task.job, _new_run()
+    callbacks.copy(before.pk, task.job.pk)
     task.message = "waiting to be resumed"
     task.eta_s = None
     task.fruitless = 0

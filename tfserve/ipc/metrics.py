@@ -159,6 +159,15 @@ class TrainingCounts(msgspec.Struct):
     runs: dict[str, int]
 
 
+class ModelJobCounts(msgspec.Struct):
+    """Deferred predictions, or batches. `ended` counts those that have ended since the server started, by state."""
+
+    kind: str
+    waiting: int
+    running: int
+    ended: dict[str, int]
+
+
 class ProcessUse(msgspec.Struct):
     """The resources of a running process; `workspace` is empty if it belongs to none."""
 

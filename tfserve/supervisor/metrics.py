@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tfserve import __version__
 from tfserve.ipc.messages import Metrics
 from tfserve.ipc.metrics import (
     Deaths,
     ModelCounts,
+    ModelJobCounts,
     NamedCounts,
     ProcessUse,
     TrainingCounts,
@@ -31,7 +32,15 @@ from tfserve.supervisor.workspaces import Workspaces
 class MetricsReader:
     """Collects them for `GetMetrics`."""
 
-    def __init__(self, *, announcements: Announcements, workspaces: Workspaces, trainings: TrainingQueue) -> None:
+    def __init__(
+        self,
+        *,
+        announcements: Announcements,
+        workspaces: Workspaces,
+        trainings: TrainingQueue,
+        model_jobs: Callable[[], list[ModelJobCounts]] = list,
+    ) -> None:
+        self._model_jobs = model_jobs
         self._announcements = announcements
         self._workspaces = workspaces
         self._trainings = trainings
@@ -54,6 +63,7 @@ class MetricsReader:
             trainings=self._of_trainings(),
             processes=uses,
             deaths=self._deaths(uses),
+            model_jobs=self._model_jobs(),
         )
 
     async def _read_counts(self) -> WebCounts:

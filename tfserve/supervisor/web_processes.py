@@ -1,5 +1,7 @@
 """The web processes: started with the listening socket of the supervisor, and again when they die.
 
+The batch process is one without a socket.
+
 The supervisor owns the socket, so connections that arrive while no web process runs wait instead of being refused.
 """
 
@@ -77,7 +79,11 @@ class WebProcess:
         *,
         sockets: Sequence[socket.socket],
         service: asyncio.Future[Service],
+        program: str = "tfserve.web.app",
+        role: Role = Role.WEB,
+        on_ready: Callable[[Connection], None] | None = None,
     ) -> None:
+        """`on_ready` is called whenever the process has started, with the connection to it."""
         self.ready = asyncio.get_running_loop().create_future()
         self.launched = asyncio.Event()
         """Set once a process has been started, or could not be."""
@@ -85,6 +91,9 @@ class WebProcess:
         self._owner = owner
         self._sockets = sockets
         self._service = service
+        self._program = program
+        self._role = role
+        self._on_ready = on_ready
         self._restarts = Restarts()
         self._child: Child | None = None
         self._line: Connection | None = None
@@ -103,6 +112,11 @@ class WebProcess:
                 self._child.kill("it did not stop in time")
                 await asyncio.shield(self._child.ended)
 
+    def kill(self, because: str) -> None:
+        """Ends the process at once. It is started again."""
+        if self._child is not None and self._child.alive:
+            self._child.kill(because)
+
     async def _keep(self) -> None:
         while not self._given_up():
             await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
@@ -111,12 +125,12 @@ class WebProcess:
                 child = await self._start()
                 self.launched.set()
                 ended = await asyncio.shield(child.ended)
-                log.error("the web process died: %s", ended.sentence)
+                log.error("the %s process died: %s", self._role, ended.sentence)
             except OSError as error:
                 self.launched.set()
-                log.error("the web process can't be started: %s", error)
+                log.error("the %s process can't be started: %s", self._role, error)
             self._restarts.died(now=time.monotonic(), lived_s=time.monotonic() - started_at)
-        self.ready.set_exception(RuntimeError("the web process can't be started"))
+        self.ready.set_exception(RuntimeError(f"the {self._role} process can't be started"))
 
     def _given_up(self) -> bool:
         """Keep restarting a server that has been up; give up on one that never came up."""
@@ -139,10 +153,10 @@ class WebProcess:
         listening = [sock.fileno() for sock in self._sockets]
         return Child.start(
             [
-                sys.executable, "-P", "-m", "tfserve.web.app",
-                "--line", str(line_fd), "--listen", *map(str, listening),
+                sys.executable, "-P", "-m", self._program,
+                "--line", str(line_fd), *(["--listen", *map(str, listening)] if listening else []),
             ],
-            role=Role.WEB,
+            role=self._role,
             environment={
                 **os.environ, **to_environment(self._settings), **malloc_env.environment(), OWNER: self._owner,
                 DATABASE_MUST_EXIST: "1",
@@ -157,5 +171,7 @@ class WebProcess:
         if isinstance(message, WebReady):
             if not self.ready.done():
                 self.ready.set_result(None)
+            if self._on_ready is not None:
+                self._on_ready(line)
             return None
         return await service.handle(message)

@@ -184,7 +184,7 @@ def make_app(context: Context, authenticator: Authenticator, limits: TokenLimits
         default=Unknown([route.path for route in own], pages),
         lifespan=_lifespan(context.line),
     )
-    v1, v2 = V1(context.models, context.settings), V2(context)
+    v1, v2 = V1(context), V2(context)
     settings = context.settings
     app: ASGIApp = Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router)
     app = Authentication(app, authenticator, limits, session_principal)

@@ -10,6 +10,7 @@ from tfserve.ipc.messages.limits import Limits
 from tfserve.ipc.messages.scripts import Variables
 from tfserve.ipc.metrics import (
     Deaths,
+    ModelJobCounts,
     ModelSample,
     NamedCounts,
     ProcessUse,
@@ -62,6 +63,7 @@ class Metrics(Message):
     trainings: TrainingCounts
     processes: list[ProcessUse]
     deaths: list[Deaths]
+    model_jobs: list[ModelJobCounts] = []
 
 
 class GetMetrics(Request[Metrics]):
@@ -167,6 +169,8 @@ class SubmitJob(Request[JobStatus]):
     idempotency_key: str | None = None
     owner: str = ""
     """The principal for whose limit the job counts."""
+    callback: str | None = None
+    """The URL that receives the job as JSON when it has ended."""
 
 
 class CancelJob(Request[JobStatus | None]):
@@ -174,6 +178,13 @@ class CancelJob(Request[JobStatus | None]):
 
     workspace: str
     job: int
+
+
+class WaitJob(Request[None]):
+    """Responds when the job has ended, or after `wait_s`."""
+
+    job_id: int
+    wait_s: float
 
 
 class WaitOutput(Request[bool]):

@@ -23,6 +23,8 @@ class StartTraining(Request[str]):
     owner: str = ""
     traceparent: str = ""
     """The trace of the request, for the callbacks."""
+    callback: str | None = None
+    """The URL that receives the run's job as JSON when it has ended."""
 
 
 class ProjectExamined(Message):

@@ -51,6 +51,7 @@ class Tag(StrEnum):
     TRAINING = "training"
     UPLOADS = "uploads"
     FILES = "files"
+    BATCHES = "batches"
     ACCESS = "access"
 
 

@@ -18,6 +18,7 @@ from tfserve.web.api.guide import guide
 from tfserve.web.api.json_requests import read_any
 from tfserve.web.api.metrics import endpoints as metrics
 from tfserve.web.api.model_examples import add_examples
+from tfserve.web.api.model_jobs import handlers as model_jobs
 from tfserve.web.api.openapi import openapi
 from tfserve.web.api.tokens import handlers as tokens
 from tfserve.web.api.training import handlers as training
@@ -105,7 +106,9 @@ async def get_openapi(context: Context, request: Request) -> dict[str, Any]:
 
 def endpoints() -> list[Endpoint]:
     """All endpoints of the server."""
-    tables = (workspace, training, project_images, v1, v2, reading, uploads, workspace_files, metrics, tokens)
+    tables = (
+        workspace, training, project_images, v1, v2, reading, model_jobs, uploads, workspace_files, metrics, tokens,
+    )  # fmt: skip
     return [*ENDPOINTS, *(row for table in tables for row in table.ENDPOINTS)]
 
 

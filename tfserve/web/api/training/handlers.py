@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tfserve.access.principals import PRINCIPAL, Scope
+from tfserve.callback_addresses import check_callback
 from tfserve.db import training_tasks
 from tfserve.db.models import TrainingTask
 from tfserve.db.task_json import task_json
@@ -233,6 +234,7 @@ async def _start(
             train_type=train_type,
             parameters=chosen,
             weights=weights,
+            callback=check_callback(new.callback, context.settings),
             deploy_to=None if new.deploy_to is None else workspace_name(new.deploy_to),
         )
     )

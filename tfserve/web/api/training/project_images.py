@@ -18,11 +18,11 @@ from tfserve.errors import Invalid, NotFound
 from tfserve.ipc.messages import CheckProject
 from tfserve.training.recipes import parameters
 from tfserve.web import thumbnails
-from tfserve.web.api.endpoint import Context, Format, Schema, Table
+from tfserve.web.api.endpoint import Context, Format, Schema, Table, Tag
 from tfserve.web.api.training.handlers import TASK_ID, project_folder, task_of
 from tfserve.web.api.workspace.reading import number
 
-ENDPOINTS = Table(Format.PLAIN, Scope.TRAIN)
+ENDPOINTS = Table(Format.PLAIN, Scope.TRAIN, Tag.TRAINING)
 
 SIDE: Schema = {"type": "integer", "minimum": 16, "maximum": 1024, "default": 160, "description": "larger side, pixels"}
 PLACEHOLDER: Schema = {"type": "boolean", "default": False, "description": "a grey image instead of status 404"}
@@ -39,9 +39,23 @@ class ProjectCheck(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     parameters: Annotated[dict[str, Any], Meta(description="see GET /training/parameters/")] = {}
 
 
+class CheckedProject(msgspec.Struct, kw_only=True):
+    """What a training would find. `samples` are a few good images of each class."""
+
+    problems: list[str]
+    skipped: list[dict[str, str]]
+    skipped_count: int
+    image_count: int
+    classes: list[str]
+    dataset: dict[str, Any]
+    samples: list[dict[str, str]]
+
+
 @ENDPOINTS.post(
     "/training/check/",
     ProjectCheck,
+    CheckedProject,
+    example={"projectDir": "/data/flowers", "trainType": "classification"},
     summary="check a project as a training does, without starting one",
     returns="{problems, skipped, skipped_count, image_count, classes, dataset, samples}; problems prevent a training",
     needs_body=True,
@@ -67,7 +81,7 @@ async def check_project(context: Context, check: ProjectCheck) -> dict[str, Any]
     },
     media=(WEBP,),
 )
-async def project_thumbnail(context: Context, request: Request) -> Response:
+async def get_project_thumbnail(context: Context, request: Request) -> Response:
     query = request.query_params
     if not query.get("projectDir") or not query.get("path"):
         raise Invalid("projectDir and path are required: a project folder, and an image in it.")
@@ -82,7 +96,7 @@ async def project_thumbnail(context: Context, request: Request) -> Response:
     parameters={**TASK_ID, "path": {"type": "string"}, "side": SIDE, "placeholder": PLACEHOLDER},
     media=(WEBP,),
 )
-async def task_image(context: Context, request: Request) -> Response:
+async def get_task_image(context: Context, request: Request) -> Response:
     folder = Path((await task_of(request)).project_dir)
     return await _thumbnail(context, folder, request.path_params["path"], request.query_params)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -12,9 +13,12 @@ from tfserve.access.principals import Scope
 from tfserve.web.api.endpoint import BINARY, FILE_FORM, JSON, Endpoint, Schema, Tag
 from tfserve.web.api.v1 import results
 from tfserve.web.api.v1.image_requests import MAX_TOP, TOP
+from tfserve.web.api.workspace.job_json import DeferredJob
 from tfserve.web.http import multipart
 
 RETURNS = 'same as TensorFlow Serving; errors are {"error": message}'
+DEFERRED: Mapping[str, Any] = {"202": DeferredJob}
+"""The job, for a request with `Prefer: respond-async`."""
 IMAGES: dict[str, Schema] = {"image/jpeg": BINARY, "image/png": BINARY, multipart.MEDIA: FILE_FORM}
 
 Signature = Annotated[
@@ -62,7 +66,7 @@ def _of_a_model(prefix: str, name: str, of_path: dict[str, Schema]) -> list[Endp
         return Endpoint(
             "POST", f"{prefix}:{verb}", f"{verb}_v1_{name}", f"{verb} examples", RETURNS,
             request=ExamplesRequest, example={"examples": [{"age": 41.5, "colour": ["red"]}]}, needs_body=True,
-            parameters=of_path, result=results.ExamplesResponse,
+            parameters=of_path, result=results.ExamplesResponse, statuses=DEFERRED,
         )  # fmt: skip
 
     return [
@@ -73,6 +77,7 @@ def _of_a_model(prefix: str, name: str, of_path: dict[str, Schema]) -> list[Endp
             "POST", f"{prefix}:predict", f"predict_v1_{name}", "run a model on JSON or image files", RETURNS,
             request=PredictRequest, example={"instances": [[1.0, 2.0], [3.0, 4.0]]}, needs_body=True, accepts=IMAGES,
             parameters={**of_path, "top": _TOP}, result=results.PredictResponse, media=(JSON, "image/png"),
+            statuses=DEFERRED,
         ),
         examples("classify"),
         examples("regress"),

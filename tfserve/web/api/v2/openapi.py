@@ -9,6 +9,7 @@ from tfserve.access.principals import Scope
 from tfserve.web.api.endpoint import BINARY, BYTES, JSON, Endpoint, Schema, Tag
 from tfserve.web.api.v2 import results
 from tfserve.web.api.v2.requests import IndexRequest, InferRequest, RepositoryRequest
+from tfserve.web.api.workspace.job_json import DeferredJob
 
 RETURNS = 'as specified by the Open Inference Protocol; errors are {"error": message}'
 
@@ -41,6 +42,7 @@ def _of_a_model(prefix: str, name: str, parameters: dict[str, Schema]) -> list[E
             "POST", f"/v2{prefix}/infer", f"infer_v2_{name}", "run a model", RETURNS,
             request=InferRequest, example={"inputs": [_X]}, needs_body=True, accepts={BYTES: BINARY},
             parameters=parameters, headers=_LENGTH, result=results.InferResponse, media=(JSON, BYTES),
+            statuses={"202": DeferredJob},  # with Prefer: respond-async
         ),
     ]  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from tfserve.access.principals import PRINCIPAL, Scope
+from tfserve.callback_addresses import check_callback
 from tfserve.db import reads, training_tasks
 from tfserve.db.models import FINISHED, Job, Workspace
 from tfserve.errors import Invalid, NoSuchWorkspace
@@ -386,6 +387,7 @@ async def _submit(context: Context, request: requests._Waits | requests.Deploy, 
     if request.time_limit is not None and not request.time_limit > 0:
         raise Invalid(f"time_limit must be more than 0 seconds, got {request.time_limit:g}", field="time_limit")
     name = workspace_name(request.name)
+    callback = check_callback(request.callback, context.settings)
     status = await context.line.ask(
         SubmitJob(
             workspace=name,
@@ -394,6 +396,7 @@ async def _submit(context: Context, request: requests._Waits | requests.Deploy, 
             time_limit_s=request.time_limit,
             idempotency_key=context.idempotency_key,
             owner=PRINCIPAL.get().owner,
+            callback=callback,
         )
     )
     if status.state in FINISHED and status.outcome is None:

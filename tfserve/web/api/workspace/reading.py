@@ -15,11 +15,12 @@ from starlette.responses import Response, StreamingResponse
 
 from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.db import reads
-from tfserve.db.models import Job
+from tfserve.db.job_json import job_detail, job_row
+from tfserve.db.models import FINISHED, Job
 from tfserve.errors import Invalid, Unavailable, nearest
-from tfserve.ipc.messages import GetServer, JobKind, JobState, WaitChange, WaitOutput
+from tfserve.ipc.messages import GetServer, JobKind, JobState, WaitChange, WaitJob, WaitOutput
 from tfserve.web.api.endpoint import EVENTS, TEXT, Context, Format, Schema, Table, Tag
-from tfserve.web.api.workspace.job_json import JobDetail, JobList, ServerStatus, job_detail, job_row
+from tfserve.web.api.workspace.job_json import JobDetail, JobList, ServerStatus
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.database_reads import read
 
@@ -33,6 +34,13 @@ E = TypeVar("E", bound=StrEnum)
 ENDPOINTS = Table(Format.ENVELOPE, Scope.PREDICT, Tag.JOBS)
 
 JOB_ID: Schema = {"type": "integer", "minimum": 1, "description": "the job's `id`"}
+WAIT: Schema = {
+    "type": "integer",
+    "minimum": 0,
+    "maximum": MAX_WAIT_S,
+    "default": 0,
+    "description": "maximum seconds to wait for the end of the job",
+}
 OFFSET: Schema = {"type": "integer", "minimum": 0, "default": 0}
 
 
@@ -72,10 +80,24 @@ async def list_jobs(_: Context, request: Request) -> dict[str, Any]:
 
 
 @ENDPOINTS.get(
-    "/jobs/{id}", JobDetail, summary="get all details of a job", returns="the job", parameters={"id": JOB_ID}
+    "/jobs/{id}",
+    JobDetail,
+    summary="get all details of a job",
+    returns="the job",
+    parameters={"id": JOB_ID, "wait": WAIT},
 )
-async def get_job(_: Context, request: Request) -> dict[str, Any]:
-    return job_detail(await read(reads.job_by_id, _job_id(request)))
+async def get_job(context: Context, request: Request) -> dict[str, Any]:
+    return job_detail(await awaited_job(context, request))
+
+
+async def awaited_job(context: Context, request: Request) -> Job:
+    """The job of the path, after waiting for its end as long as the query says."""
+    wait_s = number(request.query_params.get("wait", "0"), "wait", most=MAX_WAIT_S)
+    job = await read(reads.job_by_id, job_id(request))
+    if wait_s and job.state not in FINISHED:
+        await context.line.ask(WaitJob(job_id=job.pk, wait_s=wait_s))
+        job = await read(reads.job_by_id, job.pk)
+    return job
 
 
 @ENDPOINTS.get(
@@ -89,7 +111,7 @@ async def get_job(_: Context, request: Request) -> dict[str, Any]:
     media=(TEXT, EVENTS),
 )
 async def read_job_output(context: Context, request: Request) -> Response:
-    job = await read(reads.job_by_id, _job_id(request))
+    job = await read(reads.job_by_id, job_id(request))
     return await send_output(context, request, job)
 
 
@@ -107,10 +129,11 @@ async def send_output(context: Context, request: Request, job: Job) -> Response:
         "X-Job-State": str(job.state),
         "X-Content-Type-Options": "nosniff",
     }
-    return StreamingResponse(_pieces(path, offset, size), media_type="text/plain; charset=utf-8", headers=headers)
+    return StreamingResponse(pieces(path, offset, size), media_type="text/plain; charset=utf-8", headers=headers)
 
 
-async def _pieces(path: Path, offset: int, end: int) -> AsyncIterator[bytes]:
+async def pieces(path: Path, offset: int, end: int) -> AsyncIterator[bytes]:
+    """The bytes of a file from `offset` to `end`."""
     while offset < end and (data := await read(_read_file, path, offset, min(CHUNK_BYTES, end - offset))):
         offset += len(data)
         yield data
@@ -195,7 +218,8 @@ async def get_server(context: Context, request: Request) -> dict[str, Any]:
 # --- parts
 
 
-def _job_id(request: Request) -> int:
+def job_id(request: Request) -> int:
+    """The id in the path. Raises `Invalid`."""
     return number(request.path_params["id"], "id")
 
 
