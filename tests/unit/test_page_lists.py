@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,7 +64,7 @@ def django_settings(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import django
 
     monkeypatch.setenv("TFSERVE_DATA_DIR", str(tmp_path))
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tfserve.django_settings")
     django.setup()
 
 
