@@ -102,6 +102,7 @@ def test_a_link_keeps_the_filters_and_begins_at_the_first_page() -> None:
         ("", 1, 40, "", "?offset=40"),
         ("offset=40", 41, 80, "?offset=0", "?offset=80"),
         ("offset=80", 81, 100, "?offset=40", ""),
+        ("offset=999", 81, 100, "?offset=40", ""),
         ("offset=no", 1, 40, "", "?offset=40"),
     ],
 )
