@@ -160,7 +160,7 @@ def test_a_browser_shows_the_epochs_of_a_training_as_they_end(server: Server, di
     browser = Browser(tmp_path, server.url)
     try:
         task = begin(server, project, ENDLESS)
-        assert browser.wait_for(task["taskId"])
+        assert browser.wait_for("in the browser")
         assert browser.wait_for("epoch 2 of 500")
         server.http.post(f"/tasks/{task['taskId']}/cancel")
         assert browser.wait_for("Nothing is training.")

@@ -44,6 +44,10 @@ def test_jobs_are_found(server: Server, workspace: str, open_page: OpenPage) -> 
     page.get_by_label("Kind").select_option("clear")
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_role("link", name="needle = 1")).to_have_count(0)
+    page.get_by_label("Kind").select_option("")
+    page.get_by_label("Workspace").fill(workspace)
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("tbody tr")).to_have_count(2)
 
 
 @pytest.mark.slow

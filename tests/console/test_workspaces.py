@@ -78,6 +78,7 @@ def test_a_script_runs_in_the_console(workspace: str, open_page: OpenPage, look:
     entry = page.get_by_role("article").first
     expect(entry.get_by_label("Output")).to_have_text("first line\n")
     expect(entry.locator("[data-state]")).to_have_text("succeeded")
+    expect(entry.get_by_role("button", name="Cancel")).to_be_hidden()
     row = page.get_by_role("region", name="Variables").get_by_role("row", name="x")
     expect(row).to_contain_text("2 × 2")
     assert_accessible(page)

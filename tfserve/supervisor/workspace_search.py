@@ -17,11 +17,12 @@ def find(workspaces: Iterable[Workspace], request: FindWorkspaces, *, on: bool) 
     named = [each for each in workspaces if VERSION_MARK not in each.name and text in each.name.casefold()]
     matching = [each for each in named if request.status in ("", each.status)]
     matching.sort(key=lambda each: each.name.casefold())
+    offset = min(request.offset, max(0, len(matching) - 1) // request.limit * request.limit)
     return FoundWorkspaces(
         on=on,
         total=len(matching),
         counts=dict(Counter(each.status for each in named)),
-        workspaces=[each.describe() for each in matching[request.offset : request.offset + request.limit]],
+        workspaces=[each.describe() for each in matching[offset : offset + request.limit]],
     )
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from supervised import DEADLINE_S, Start, Supervised, failure, is_running, outcome, until, written
@@ -18,6 +19,7 @@ from tfserve.ipc.messages import (
     ClearJob,
     CreateWorkspace,
     DestroyWorkspace,
+    FindWorkspaces,
     GetMetrics,
     GetServer,
     GetVariables,
@@ -306,6 +308,31 @@ async def test_the_state_of_the_server_is_reported_and_every_change_wakes_who_wa
             "it has changed already"
         )
         assert [each["name"] for each in (await server.line.ask(GetServer()))["workspaces"]] == ["w"]
+
+
+async def test_workspaces_are_found_by_name_and_status_in_pages(start: Start) -> None:
+    async with start() as server:
+        for name in ("beta", "Alpha", "gamma", "alphabet", "alpha@2"):
+            await server.line.ask(CreateWorkspace(name=name))
+        running = asyncio.ensure_future(server.run(STUBBORN, name="gamma"))
+        await until(lambda: server.workspaces.get("gamma").status == "BUSY")
+
+        async def found(**request: Any) -> tuple[list[str], int]:
+            response = await server.line.ask(FindWorkspaces(**request))
+            return [each["name"] for each in response.workspaces], response.total
+
+        assert await found() == (["Alpha", "alphabet", "beta", "gamma"], 4), "versions of a model are not listed"
+        assert await found(limit=2) == (["Alpha", "alphabet"], 4)
+        assert await found(limit=2, offset=2) == await found(limit=2, offset=99) == (["beta", "gamma"], 4)
+        assert await found(text="ALPHA") == (["Alpha", "alphabet"], 2)
+        assert await found(text="a", status="BUSY") == (["gamma"], 1)
+        counts = (await server.line.ask(FindWorkspaces(status="BUSY"))).counts
+        assert counts == {"IDLE": 3, "BUSY": 1}, "the other states can still be selected"
+        state = await server.line.ask(GetServer(active_limit=10))
+        assert [each["name"] for each in state["workspaces"]] == ["gamma"], "only those that something happens in"
+        assert state["totals"] == {"workspaces": 5, "running": 1, "waiting": 0}
+        await server.line.ask(DestroyWorkspace(name="gamma"))
+        await running
 
 
 async def test_a_full_queue_and_a_server_that_stops_refuse_new_jobs_and_known_keys_are_answered(start: Start) -> None:

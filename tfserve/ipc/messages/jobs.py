@@ -103,7 +103,7 @@ class FoundWorkspaces(Message):
 class FindWorkspaces(Request[FoundWorkspaces]):
     """One page of the workspaces by name, with their status, without those of further versions of a model.
 
-    `text` is a part of the name in any case, `status` a STATUS. Empty: all.
+    `text` is a part of the name in any case, `status` a STATUS. Empty: all. After the last page comes the last page.
     """
 
     text: str = ""

@@ -31,6 +31,7 @@ TAGS = {
     Tag.TRAINING: "Train models on folders of images.",
     Tag.UPLOADS: "Send models, data and scripts to the server.",
     Tag.FILES: "The files in the folder of a workspace.",
+    Tag.BATCHES: "Models on files of rows or images, deferred predictions, and callbacks.",
     Tag.ACCESS: "Access tokens and the audit log, for administrators.",
 }
 _ERROR: Schema = {
@@ -180,8 +181,8 @@ def _parameter(name: str, location: str, schema: Schema) -> Schema:
     parameter = {
         "name": name,
         "in": location,
-        "required": location == "path",
-        "schema": {key: value for key, value in schema.items() if key != "description"},
+        "required": location == "path" or schema.get("required") is True,
+        "schema": {key: value for key, value in schema.items() if key not in ("description", "required")},
     }
     return parameter | ({"description": schema["description"]} if "description" in schema else {})
 

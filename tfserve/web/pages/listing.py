@@ -46,8 +46,11 @@ class Range:
 
 
 def shown_range(query: QueryDict, field: str, size: int, total: int) -> Range:
-    """The page that begins `query[field]` rows after the first one. Other lists of the page stay where they are."""
-    offset = number(query, field) or 0
+    """The page that begins `query[field]` rows after the first one, or the last page if the list is shorter.
+
+    Other lists of the page stay where they are.
+    """
+    offset = min(number(query, field) or 0, max(0, total - 1) // size * size)
     end = min(offset + size, total)
 
     def at(begin: int) -> str:

@@ -74,8 +74,12 @@ async def check_project(context: Context, check: ProjectCheck) -> dict[str, Any]
     summary="get a small version of an image in a project folder",
     returns="a WebP image",
     parameters={
-        "projectDir": {"type": "string", "description": "path of the project folder, or upload:<id>"},
-        "path": {"type": "string", "description": "path of the image in the project folder"},
+        "projectDir": {
+            "type": "string",
+            "required": True,
+            "description": "path of the project folder, or upload:<id>",
+        },
+        "path": {"type": "string", "required": True, "description": "path of the image in the project folder"},
         "side": SIDE,
         "placeholder": PLACEHOLDER,
     },

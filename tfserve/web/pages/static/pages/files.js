@@ -1,7 +1,7 @@
 // The drop zone of a workspace's folder: each file is sent to the API, with a progress bar.
 
 import { report } from "./actions.js";
-import { upload } from "./uploads.js";
+import { sendFile } from "./send_file.js";
 
 const zone = document.getElementById("upload-files");
 const list = zone.querySelector(".uploads");
@@ -38,7 +38,7 @@ async function send(file) {
   bar.setAttribute("aria-label", `Progress of ${file.name}`);
   row.append(`${file.name} `, bar);
   try {
-    await upload("PUT", zone.dataset.target + encodeURIComponent(file.name), file, (share) => (bar.value = share));
+    await sendFile("PUT", zone.dataset.target + encodeURIComponent(file.name), file, (share) => (bar.value = share));
     row.remove();
     report(`${file.name} is stored.`);
   } catch (error) {

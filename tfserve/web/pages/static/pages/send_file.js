@@ -3,7 +3,7 @@
 import { failureOf, parsed, Refused } from "./api.js";
 
 // Resolves to the response's JSON (the `result` of an envelope); `onProgress` gets a share from 0 to 1.
-export function upload(method, path, body, onProgress = () => {}) {
+export function sendFile(method, path, body, onProgress = () => {}) {
   const request = new XMLHttpRequest();
   request.open(method, path);
   request.setRequestHeader("Accept", "application/json");
