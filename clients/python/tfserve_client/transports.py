@@ -1,0 +1,286 @@
+"""The two ways to run flows: in the calling thread with httpx.Client, or in an event loop with httpx.AsyncClient."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import httpx
+
+from tfserve_client.flows import Chunk, Emit, Flow, Pause, Request, Runs, RunsAsync, Stream, Work
+from tfserve_client.jobs import AsyncJob, Job, job_fields
+from tfserve_client.retries import Retries
+
+T = TypeVar("T")
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+URL, TOKEN = "TFSERVE_URL", "TFSERVE_TOKEN"
+FILE_BYTES = 1 << 20
+"""Size of the pieces in which a file is sent."""
+
+
+class Settings:
+    """What both clients are made with."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        retries: int | Retries = Retries(),  # noqa: B008 (frozen)
+        verify: bool = True,
+        ca_file: str | Path | None = None,
+        certificate: tuple[str | Path, str | Path] | None = None,
+    ) -> None:
+        self.url = (url or os.environ.get(URL) or DEFAULT_URL).rstrip("/")
+        self.timeout = timeout
+        self._retries = Retries(retries, retries) if isinstance(retries, int) else retries
+        token = token if token is not None else os.environ.get(TOKEN)
+        self._options: dict[str, Any] = {
+            "base_url": self.url,
+            "headers": {"Authorization": f"Bearer {token}"} if token else {},
+            "verify": _tls(verify, ca_file, certificate),
+            "timeout": timeout,
+            "trust_env": False,  # a proxy of the environment would swallow requests to 127.0.0.1
+            "limits": httpx.Limits(max_connections=None, max_keepalive_connections=None),
+        }
+
+    def _arguments(self, request: Request) -> dict[str, Any]:
+        """The arguments of httpx for a request, except its content."""
+        read_s = None if request.wait_s is None else self.timeout + request.wait_s
+        return {
+            "method": request.method,
+            "url": request.path,
+            "params": dict(request.params) or None,
+            "headers": dict(request.headers),
+            "files": list(request.files) or None,
+            "timeout": httpx.Timeout(self.timeout, read=read_s),
+        }
+
+
+def _tls(
+    verify: bool, ca_file: str | Path | None, certificate: tuple[str | Path, str | Path] | None
+) -> ssl.SSLContext | bool:
+    """What a client verifies and presents. Raises `OSError` if a file can't be used."""
+    if ca_file is None and certificate is None:
+        return verify
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    if certificate is not None:
+        context.load_cert_chain(*certificate)
+    if not verify:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+class SyncTransport(Settings, Runs):
+    """Threads may share it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._http = httpx.Client(**self._options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _job(self, workspace: str, fields: Mapping[str, Any]) -> Job:
+        return Job(**job_fields(workspace, fields), _core=self)
+
+    def _run(self, flow: Flow[T]) -> T:
+        steps = _SyncSteps(self._http, self)
+        try:
+            step = next(flow)
+            while True:
+                step = steps.resume(flow, step)
+        except StopIteration as end:
+            return cast(T, end.value)
+        finally:
+            steps.close()
+
+    def _iterate(self, stream: Stream[T]) -> Iterator[T]:
+        steps = _SyncSteps(self._http, self)
+        try:
+            step = next(stream)
+            while True:
+                if isinstance(step, Emit):
+                    yield step.value
+                    step = next(stream)
+                else:
+                    step = steps.resume(stream, step)
+        except StopIteration:
+            return
+        finally:
+            steps.close()
+
+
+class _SyncSteps:
+    """Runs the steps of one flow, which has at most one streamed response at a time."""
+
+    def __init__(self, http: httpx.Client, settings: Settings) -> None:
+        self._http = http
+        self._settings = settings
+        self._response: httpx.Response | None = None
+        self._chunks: Iterator[bytes] = iter(())
+
+    def resume(self, flow: Any, step: Any) -> Any:
+        """Runs a step, and resumes the flow with its outcome up to its next step."""
+        try:
+            outcome = self._do(step)
+        except httpx.TransportError as error:
+            return flow.throw(error)
+        return flow.send(outcome)
+
+    def close(self) -> None:
+        if self._response is not None:
+            self._response.close()
+
+    def _do(self, step: Request | Chunk | Pause | Work) -> Any:
+        if isinstance(step, Request):
+            return self._send(step)
+        if isinstance(step, Chunk):
+            return next(self._chunks, b"")
+        return time.sleep(step.seconds) if isinstance(step, Pause) else step.function()
+
+    def _send(self, step: Request) -> httpx.Response:
+        content = _pieces(step.content) if isinstance(step.content, Path) else step.content
+        request = self._http.build_request(content=content, **self._settings._arguments(step))
+        response = self._http.send(request, stream=step.streamed)
+        if step.streamed and response.is_error:
+            response.read()
+        elif step.streamed:
+            self.close()
+            self._response, self._chunks = response, response.iter_bytes()
+        return response
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(FILE_BYTES):
+            yield piece
+
+
+class AsyncTransport(Settings, RunsAsync):
+    """For one event loop."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._http = httpx.AsyncClient(**self._options)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    def _job(self, workspace: str, fields: Mapping[str, Any]) -> AsyncJob:
+        return AsyncJob(**job_fields(workspace, fields), _core=self)
+
+    async def _run(self, flow: Flow[T]) -> T:
+        steps = _AsyncSteps(self._http, self)
+        try:
+            step = next(flow)
+            while True:
+                step = await steps.resume(flow, step)
+        except _Ended as end:
+            return cast(T, end.value)
+        except StopIteration as end:
+            return cast(T, end.value)
+        finally:
+            await steps.close()
+
+    async def _iterate(self, stream: Stream[T]) -> AsyncIterator[T]:
+        steps = _AsyncSteps(self._http, self)
+        try:
+            step = next(stream, None)
+            while step is not None:
+                if isinstance(step, Emit):
+                    yield step.value
+                    step = next(stream, None)
+                else:
+                    step = await steps.resume(stream, step)
+        except _Ended:
+            return
+        finally:
+            await steps.close()
+
+
+class _Ended(Exception):
+    """The flow has ended. A coroutine can't raise `StopIteration`."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+
+class _AsyncSteps:
+    """The same as `_SyncSteps`, in an event loop."""
+
+    def __init__(self, http: httpx.AsyncClient, settings: Settings) -> None:
+        self._http = http
+        self._settings = settings
+        self._response: httpx.Response | None = None
+        self._chunks: AsyncIterator[bytes] | None = None
+
+    async def resume(self, flow: Any, step: Any) -> Any:
+        """Raises `_Ended` with the result of the flow."""
+        try:
+            try:
+                outcome = await self._do(step)
+            except httpx.TransportError as error:
+                return flow.throw(error)
+            return flow.send(outcome)
+        except StopIteration as end:
+            raise _Ended(end.value) from None
+
+    async def close(self) -> None:
+        if self._response is not None:
+            await self._response.aclose()
+
+    async def _do(self, step: Request | Chunk | Pause | Work) -> Any:
+        if isinstance(step, Request):
+            return await self._send(step)
+        if isinstance(step, Chunk):
+            return b"" if self._chunks is None else await anext(self._chunks, b"")
+        if isinstance(step, Pause):
+            return await asyncio.sleep(step.seconds)
+        return await asyncio.to_thread(step.function)
+
+    async def _send(self, step: Request) -> httpx.Response:
+        content = _async_pieces(step.content) if isinstance(step.content, Path) else step.content
+        request = self._http.build_request(content=content, **self._settings._arguments(step))
+        response = await self._http.send(request, stream=step.streamed)
+        if step.streamed and response.is_error:
+            await response.aread()
+        elif step.streamed:
+            await self.close()
+            self._response, self._chunks = response, response.aiter_bytes()
+        return response
+
+
+async def _async_pieces(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while piece := await asyncio.to_thread(file.read, FILE_BYTES):
+            yield piece
