@@ -35,6 +35,8 @@ class Request:
     headers: Headers = field(default_factory=dict)
     wait_s: float | None = 0.0
     """Seconds that the server may take in addition to the timeout of the client. None: forever."""
+    limit_s: float | None = None
+    """Seconds without a byte after which a streamed response fails, instead of the timeout plus `wait_s`."""
     idempotent: bool = False
     """Whether sending it twice has the same effect as once."""
     streamed: bool = False

@@ -94,7 +94,9 @@ class JobState:
         self.state, self.result = found["state"], found["result"]
         self.finish = self.state in FINISHED
         self.error = failure_in(found)
-        self.details |= found.get("detail") or {}
+        detail = found.get("detail") or {}
+        self.stdout, self.stderr = detail.pop("stdout", ""), detail.pop("stderr", "")
+        self.details |= detail
 
 
 class Job(JobState, Runs):

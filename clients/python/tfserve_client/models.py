@@ -57,16 +57,22 @@ class Models(Core):
     # --- what is deployed
 
     @operation
-    def model_versions(self, model: str | None = None, version: str | None = None) -> Flow[list[dict[str, Any]]]:
-        """The state of each version: {version, state, status}. Without `model` those of all models, with `name`."""
-        found = yield from self._get("/v1/models" if model is None else v1_path(model, version))
-        versions: list[dict[str, Any]] = found.get("model_version_status", found)
-        return versions
+    def models(self) -> Flow[list[dict[str, Any]]]:
+        """Every version of every model: {name, version, state, format, runtime, signatures}."""
+        found = yield from self._get("/v1/models")
+        return list(found["models"])
 
     @operation
-    def models(self) -> Flow[Any]:
-        """The deployed models."""
-        return self._get("/v2/models")
+    def model_versions(self, model: str, version: str | None = None) -> Flow[list[dict[str, Any]]]:
+        """The state of each version of a model: {version, state, status}."""
+        found = yield from self._get(v1_path(model, version))
+        return list(found["model_version_status"])
+
+    @operation
+    def model_names(self) -> Flow[list[str]]:
+        """The names of the deployed models."""
+        found = yield from self._get("/v2/models")
+        return list(found["models"])
 
     @operation
     def model(self, model: str, version: str | None = None) -> Flow[dict[str, Any]]:

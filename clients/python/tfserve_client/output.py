@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import httpx
@@ -101,10 +101,10 @@ def remaining_until(deadline: float | None) -> float | None:
 
 
 def _open(core: Core, path: str, offset: int, deadline: float | None) -> Flow[EventReader]:
-    wait_s = remaining_until(deadline)
-    response: httpx.Response = yield from core._respond(
-        Request("GET", path, {"offset": offset}, headers=EVENT_STREAM, wait_s=wait_s, idempotent=True, streamed=True)
+    request = Request(
+        "GET", path, {"offset": offset}, headers=EVENT_STREAM, wait_s=None, idempotent=True, streamed=True
     )
+    response: httpx.Response = yield from core._respond(replace(request, limit_s=remaining_until(deadline)))
     if response.is_error:
         raise from_response(response)
     return EventReader()

@@ -13,7 +13,7 @@ from tfserve_client.core import Core, given, result_in
 from tfserve_client.flows import Flow, Request, Work, operation
 from tfserve_client.images import image_file
 from tfserve_client.models import v1_path, v2_path
-from tfserve_client.tensors import infer_body, is_array, read_outputs
+from tfserve_client.tensors import has_meant_type, infer_body, read_outputs
 
 
 class Predictions(Core):
@@ -26,10 +26,11 @@ class Predictions(Core):
     ) -> Flow[dict[str, Any]]:  # fmt: skip
         """Run a model on arrays, and return its outputs as arrays, by name (v2, binary).
 
-        `inputs` has arrays, which are sent as they are, or lists, which get the type that the model expects. Without
-        numpy, they are lists, and so are the outputs. `outputs` selects some.
+        `inputs` has arrays or lists. Lists, and arrays of float64 and int64, get the type that the model expects; other
+        arrays are sent as they are. Without numpy, inputs and outputs are lists. `outputs` selects some.
         """
-        datatypes = {} if all(map(is_array, inputs.values())) else (yield from self._datatypes(model, version))
+        are_typed = all(map(has_meant_type, inputs.values()))
+        datatypes = {} if are_typed else (yield from self._datatypes(model, version))
         body = yield Work(partial(infer_body, inputs, datatypes, outputs=outputs, parameters=parameters))
         response = yield from self._predict(f"{v2_path(model, version)}/infer", body.content, body.headers, timeout)
         return read_outputs(response)

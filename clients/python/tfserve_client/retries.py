@@ -29,6 +29,8 @@ class Retries:
 
     def after_error(self, request: Request, error: httpx.TransportError, attempt: int) -> float | None:
         """Seconds to wait after the failed attempt number `attempt`, from 0. None: give up."""
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return None
         if isinstance(error, NOT_SENT):
             return self._pause(attempt, self.connecting)
         return self._pause(attempt, self.attempts) if request.idempotent else None

@@ -25,6 +25,7 @@ DATATYPES = {
     "int16": "INT16", "int32": "INT32", "int64": "INT64", "float16": "FP16", "bfloat16": "BF16", "float32": "FP32",
     "float64": "FP64",
 }  # fmt: skip
+DEFAULT_TYPES = ("float64", "int64")
 NUMPY_TYPES = {datatype: name for name, datatype in DATATYPES.items()}
 
 
@@ -91,8 +92,13 @@ def numpy() -> Any:
 
 
 def is_array(value: Any) -> bool:
-    """Whether a value has a type of its own: an array of numpy, or anything that offers one."""
+    """Whether a value is an array of numpy, or of a library whose arrays can become one."""
     return hasattr(value, "__array__")
+
+
+def has_meant_type(value: Any) -> bool:
+    """Whether a value has a type that was chosen. float64 and int64 are what numpy makes of plain numbers."""
+    return is_array(value) and str(getattr(value, "dtype", "")) not in DEFAULT_TYPES
 
 
 # --- to the server
@@ -117,7 +123,7 @@ def _binary(name: str, value: Any, datatype: str | None) -> tuple[dict[str, Any]
 
 def _array(np: Any, name: str, value: Any, datatype: str | None) -> Any:
     if is_array(value):
-        return np.asarray(value)
+        return _adapted(np, np.asarray(value), datatype)
     if datatype == "BYTES":
         return np.array(value, dtype=object)
     if datatype == "BF16":
@@ -127,6 +133,16 @@ def _array(np: Any, name: str, value: Any, datatype: str | None) -> Any:
         return np.asarray(value, dtype=None if datatype is None else NUMPY_TYPES[datatype])
     except (ValueError, TypeError, OverflowError, KeyError) as error:
         raise Invalid(f"Input {name!r} can't become a tensor of {datatype or 'one type'}: {error}") from None
+
+
+def _adapted(np: Any, array: Any, datatype: str | None) -> Any:
+    """An array of a default type in the type of the model, if that keeps the numbers (floats: apart from rounding)."""
+    wanted = NUMPY_TYPES.get(datatype or "")
+    if wanted is None or wanted == "bfloat16" or array.dtype.name not in DEFAULT_TYPES:
+        return array
+    cast = array.astype(wanted, casting="unsafe")
+    is_float = array.dtype.kind == "f" and cast.dtype.kind == "f"
+    return cast if is_float or (array.dtype.kind == "i" and np.array_equal(cast, array)) else array
 
 
 def _as_bfloat16(np: Any, name: str, bits: Any) -> Any:

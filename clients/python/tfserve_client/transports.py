@@ -55,6 +55,7 @@ class Settings:
     def _arguments(self, request: Request) -> dict[str, Any]:
         """The arguments of httpx for a request, except its content."""
         read_s = None if request.wait_s is None else self.timeout + request.wait_s
+        read_s = read_s if request.limit_s is None else request.limit_s
         return {
             "method": request.method,
             "url": request.path,
