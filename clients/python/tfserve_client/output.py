@@ -17,6 +17,9 @@ from tfserve_client.flows import Chunk, Emit, Flow, Pause, Request, Stream
 
 EVENT_STREAM = {"Accept": "text/event-stream"}
 
+SILENCE_S = 60.0
+"""Seconds without a byte after which the connection is lost: the server sends a sign of life every 15 s."""
+
 
 @dataclass(frozen=True)
 class Output:
@@ -101,10 +104,9 @@ def remaining_until(deadline: float | None) -> float | None:
 
 
 def _open(core: Core, path: str, offset: int, deadline: float | None) -> Flow[EventReader]:
-    request = Request(
-        "GET", path, {"offset": offset}, headers=EVENT_STREAM, wait_s=None, idempotent=True, streamed=True
-    )
-    response: httpx.Response = yield from core._respond(replace(request, limit_s=remaining_until(deadline)))
+    limit_s = min(SILENCE_S, remaining_until(deadline) or SILENCE_S)
+    request = Request("GET", path, {"offset": offset}, headers=EVENT_STREAM, limit_s=limit_s, idempotent=True)
+    response: httpx.Response = yield from core._respond(replace(request, streamed=True))
     if response.is_error:
         raise from_response(response)
     return EventReader()
