@@ -174,7 +174,7 @@ def _used(name: str, number: int, own_pid: int | None, problem: str) -> Finding:
 def _listener(number: int) -> int | None:
     """The process that listens on a port; None if it belongs to another user."""
     for each in psutil.net_connections("tcp"):
-        if each.status == psutil.CONN_LISTEN and each.laddr.port == number and each.pid:
+        if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == number and each.pid:
             return int(each.pid)
     return None
 

@@ -73,7 +73,9 @@ def rows_of(name: str, found: dict[str, Any]) -> list[Row]:
     """The rows of one image: one for each box of a detector, otherwise one."""
     if "boxes" not in found:
         return [(name, str(found.get("label", "")), _number(found.get("score")), "", "", "")]
-    boxes = [(name, each["label"], _number(each["score"]), _box(each["box"]), "", "") for each in found["boxes"]]
+    boxes: list[Row] = [
+        (name, each["label"], _number(each["score"]), _box(each["box"]), "", "") for each in found["boxes"]
+    ]
     return boxes or [(name, "", "", "", "", "")]
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from tfserve.cli.session import Session, global_options
+from tfserve.cli.session import Session, global_options, ignore_output
 
 INTERRUPTED = 130
 
@@ -152,7 +152,7 @@ def _run(
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except BrokenPipeError:  # the reader of the output has ended, such as `head`
-        sys.stdout = None  # type: ignore[assignment]
+    except BrokenPipeError:
+        ignore_output()
         return 0
     return code if isinstance(code, int) else 0

@@ -47,7 +47,7 @@ def data_dir_option(command: Any) -> Any:
 
 def address(command: Any) -> Any:
     """The argument `[addr:]port` of Django's runserver."""
-    return click.argument("address", required=False, metavar="[ADDR:]PORT")(command)
+    return click.argument("address", required=False, metavar="[[ADDR:]PORT]")(command)
 
 
 def settings_of(given: dict[str, Any]) -> Settings:
@@ -59,7 +59,7 @@ def settings_of(given: dict[str, Any]) -> Settings:
         raise click.UsageError(error.message, click.get_current_context()) from None
 
 
-class PortNumber(click.ParamType):
+class PortNumber(click.ParamType[int]):
     """A port from 1 to 65535."""
 
     name = "port"
@@ -71,7 +71,7 @@ class PortNumber(click.ParamType):
         return int(text)
 
 
-class Parameter(click.ParamType):
+class Parameter(click.ParamType[tuple[str, str]]):
     """`name=value`."""
 
     name = "parameter"

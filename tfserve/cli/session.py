@@ -119,9 +119,17 @@ def reported(session: Session, work: Callable[[], Any]) -> Any:
         complain(f"{error.message} Give one with --token or {TOKEN}; `tfserve token create` makes one.")
     except TFserveError as error:
         complain(f"{error.message}{f' (field: {error.field})' if error.field else ''}")
+    except BrokenPipeError:
+        ignore_output()
+        return 0
     except OSError as error:
         complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     return 1
+
+
+def ignore_output() -> None:
+    """Discards what is still printed, after its reader has ended, such as `head`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(message: str) -> None:

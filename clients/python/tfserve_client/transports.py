@@ -46,7 +46,8 @@ class Settings:
         self._options: dict[str, Any] = {
             "base_url": self.url,
             "headers": {"Authorization": f"Bearer {token}"} if token else {},
-            "verify": _tls(verify, ca_file, certificate),
+            # Loading the CAs of the system takes a tenth of a second, and http does not need them.
+            "verify": _tls(verify, ca_file, certificate) if self.url.startswith("https:") else False,
             "timeout": timeout,
             "trust_env": False,  # a proxy of the environment would swallow requests to 127.0.0.1
             "limits": httpx.Limits(max_connections=None, max_keepalive_connections=None),

@@ -9,13 +9,14 @@ import click
 
 from tfserve.cli.display import Bar, note, show_json, show_table
 from tfserve.cli.options import workspace_argument
-from tfserve.cli.session import Session, remote
+from tfserve.cli.session import Session, remote, session_options
 
 PAGE = 1000
 LOCAL = click.Path(exists=True, path_type=Path)
 
 
 @click.group()
+@session_options
 def files() -> None:
     """List, read, write and delete the files of a workspace."""
 
@@ -110,6 +111,7 @@ def send(
 
 
 @click.group(invoke_without_command=True)
+@session_options
 @click.pass_context
 def uploads(context: click.Context) -> int | None:
     """List and delete uploads. Without a command, lists them."""

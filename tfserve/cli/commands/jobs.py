@@ -173,14 +173,13 @@ def _submit(client: Client, name: str, file: str, *, on_server: bool, timeout: f
 
 
 def _follow(session: Session, job: Job) -> None:
-    """Prints the output up to the end of the job. Ctrl-C cancels the job."""
+    """Prints the output up to the end of the job. Ctrl-C, or the end of the program that reads it, cancels the job."""
     try:
         for text in job.output():
             _write(text, to_errors=session.as_json)
-    except BaseException as error:
-        if isinstance(error, (KeyboardInterrupt, BrokenPipeError)):
-            note(f"job {job.id}: {job.cancel()}")
-        raise
+    except (KeyboardInterrupt, BrokenPipeError):
+        note(f"job {job.id}: {job.cancel()}")
+        raise click.Abort from None
 
 
 def _write(text: str, *, to_errors: bool = False) -> None:

@@ -31,7 +31,7 @@ ARRAYS = (".npy", ".npz")
 @click.option("--min-score", type=click.FloatRange(0, 1), metavar="SCORE", help="Omit boxes with a lower score.")
 @remote
 def predict(session: Session, model: str, inputs: tuple[str, ...], **options: Any) -> int:
-    """Run a model, and print its outputs.
+    """Run a model on JSON, arrays, images, or a folder of images.
 
     \b
     INPUT is one of
@@ -40,14 +40,26 @@ def predict(session: Session, model: str, inputs: tuple[str, ...], **options: An
       images     one or more image files; prints label and score, boxes, or writes the mask with --output
       a folder   of images; writes a CSV file (FOLDER.csv, or --output). Run it again to continue where it stopped
     """
-    if len(inputs) == 1 and Path(inputs[0]).is_dir():
-        return _folder(session, model, Path(inputs[0]), **options)
+    from tfserve_client import NotFound
+
     with session.client() as client:
-        if len(inputs) == 1 and inputs[0].endswith(ARRAYS):
-            return _arrays(client, model, Path(inputs[0]), **options)
-        if len(inputs) == 1 and (document := _document(inputs[0])) is not None:
+        try:
+            return _predict(session, client, model, inputs, options)
+        except NotFound:
+            client.model(model, options["version"])  # whose error has a hint, unlike that of TensorFlow Serving's API
+            raise
+
+
+def _predict(session: Session, client: Client, model: str, inputs: tuple[str, ...], options: dict[str, Any]) -> int:
+    if len(inputs) == 1:
+        path = Path(inputs[0])
+        if path.is_dir():
+            return _folder(session, client, model, path, **options)
+        if path.suffix in ARRAYS:
+            return _arrays(client, model, path, **options)
+        if (document := _document(inputs[0])) is not None:
             return _rows(client, model, document, **options)
-        return _images(session, client, model, [Path(each) for each in inputs], **options)
+    return _images(session, client, model, [Path(each) for each in inputs], **options)
 
 
 # --- JSON
@@ -179,18 +191,17 @@ def _images(
 
 
 def _folder(
-    session: Session, model: str, folder: Path, *, top: int | None, min_score: float | None, version: str | None,
-    output: Path | None, **_: Any,
+    session: Session, client: Client, model: str, folder: Path, *, top: int | None, min_score: float | None,
+    version: str | None, output: Path | None, **_: Any,
 ) -> int:  # fmt: skip
     from tfserve.cli.image_predictions import predict_folder
 
     output = output or Path(f"{folder.resolve().name}.csv")
-    with session.client() as client:
 
-        def ask(file: Path) -> dict[str, Any]:
-            return client.predict_images(model, [file], top=top, min_score=min_score, version=version)[0]
+    def ask(file: Path) -> dict[str, Any]:
+        return client.predict_images(model, [file], top=top, min_score=min_score, version=version)[0]
 
-        done = predict_folder(folder, output, ask)
+    done = predict_folder(folder, output, ask)
     if session.as_json:
         show_json({"file": str(output), **done._asdict()})
     else:

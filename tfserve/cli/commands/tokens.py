@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.group()
+@session_options
 def token() -> None:
     """Create, list, rotate and revoke access tokens.
 
@@ -33,10 +34,10 @@ def _action(function: Callable[..., None]) -> click.Command:
         return code
 
     option = click.option("--data-dir", metavar="FOLDER", help="the data folder of the server (.tfserve)")
-    for name in ("__doc__", "__name__", "__click_params__"):
-        if hasattr(function, name):
-            setattr(command, name, getattr(function, name))
-    return token.command(function.__name__.strip("_"))(session_options(option(command)))
+    parameters = getattr(function, "__click_params__", [])
+    command = option(session_options(command))
+    command.__click_params__ += parameters  # type: ignore[attr-defined]
+    return token.command(function.__name__.strip("_"), help=function.__doc__)(command)
 
 
 def _act(function: Callable[..., None], session: Session, data_dir: str | None, given: dict[str, Any]) -> int:
@@ -56,7 +57,7 @@ NAME = click.argument("name")
 @_action
 @NAME
 @click.option(
-    "--scope", "scopes", multiple=True, required=True, type=click.Choice([*ASSIGNABLE]),
+    "--scope", "scopes", multiple=True, required=True, type=click.Choice([str(each) for each in ASSIGNABLE]),
     help="what it allows; repeatable. submit includes predict, admin includes everything",
 )  # fmt: skip
 @click.option(

@@ -24,20 +24,28 @@ ID = click.argument("id", metavar="ID")
 
 @click.command()
 @click.argument("folder", metavar="FOLDER")
-@click.option("--type", "train_type", default="classification", metavar="TYPE",
-              help="classification, segmentation or detection (classification)")  # fmt: skip
-@click.option("--set", "parameters", type=Parameter(), multiple=True, metavar="NAME=VALUE",
-              help="training parameter; repeatable")  # fmt: skip
+@click.option(
+    "--type", "train_type", default="classification", metavar="TYPE",
+    help="classification, segmentation or detection (classification)",
+)  # fmt: skip
+@click.option(
+    "--set", "parameters", type=Parameter(), multiple=True, metavar="NAME=VALUE",
+    help="training parameter; repeatable",
+)  # fmt: skip
 @click.option("--resume", metavar="ID", help="resume a training that was cancelled or that failed")
 @click.option("--remote", "on_server", is_flag=True, help="train on the server; implied by --server")
-@click.option("--upload/--no-upload", default=None,
-              help="with --remote: upload FOLDER, or send its name  [upload, unless the server is on this machine]")  # fmt: skip
+@click.option(
+    "--upload/--no-upload", default=None,
+    help="with --remote: upload FOLDER, or send its name  [upload, unless the server is on this machine]",
+)  # fmt: skip
 @click.option("--project", metavar="ID", help="with --remote: id of the project  [name of the folder]")
 @click.option("--deploy-to", metavar="NAME", help="with --remote: workspace that gets the model")
 @click.option("--detach", is_flag=True, help="with --remote: print the id, and do not wait for the end")
 @session_options
 @click.pass_obj
-def train(session: Session, folder: str, train_type: str, resume: str | None, on_server: bool, **options: Any) -> int:
+def train(
+    session: Session, /, folder: str, train_type: str, resume: str | None, on_server: bool, **options: Any
+) -> int:
     """Train on a project folder: without a server, or with --server or --remote on one.
 
     Ctrl-C cancels and keeps the best checkpoint, so you can resume.
@@ -136,6 +144,7 @@ def _report(session: Session, task: dict[str, Any]) -> int:
 
 
 @click.group(invoke_without_command=True)
+@session_options
 @click.pass_context
 def trainings(context: click.Context) -> int | None:
     """List, follow, cancel and resume trainings of a server. Without a command, lists them."""

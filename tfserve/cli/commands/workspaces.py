@@ -6,13 +6,14 @@ import click
 
 from tfserve.cli.display import show_json, show_table
 from tfserve.cli.options import workspace_argument, workspace_names
-from tfserve.cli.session import Session, remote
+from tfserve.cli.session import Session, remote, session_options
 
 COLUMNS = ("name", "state", "queued", "model", "memory")
 MIB = 2**20
 
 
 @click.group(invoke_without_command=True)
+@session_options
 @click.pass_context
 def workspaces(context: click.Context) -> int | None:
     """List, create, restart and destroy workspaces. Without a command, lists them."""
