@@ -73,8 +73,11 @@ def python(version: tuple[int, int] = sys.version_info[:2]) -> Finding:
 
 def packages(environment: Path) -> Iterator[Finding]:
     """The packages that the server always needs."""
-    missing = [name for name in _required() if not _is_installed(name)]
-    if missing:
+    required = _required()
+    missing = [name for name in required if not _is_installed(name)]
+    if not required:
+        yield Finding("packages", Level.WARNING, "TFserve itself is not installed", "Run make setup in its checkout.")
+    elif missing:
         advice = f"{environment}/bin/python -m pip install {' '.join(missing)}"
         yield Finding("packages", Level.PROBLEM, f"missing: {', '.join(missing)}", advice)
     else:
@@ -82,8 +85,11 @@ def packages(environment: Path) -> Iterator[Finding]:
 
 
 def _required() -> list[str]:
-    """The names of the packages that tfserve depends on without extras."""
-    lines = [line for line in metadata.requires("tfserve") or [] if "extra ==" not in line]
+    """The names of the packages that tfserve depends on without extras. Empty if it is not installed."""
+    try:
+        lines = [line for line in metadata.requires("tfserve") or [] if "extra ==" not in line]
+    except metadata.PackageNotFoundError:
+        return []
     return [match[0] for line in lines if (match := re.match(r"[\w.-]+", line))]
 
 
