@@ -198,6 +198,9 @@ def test_files_of_a_workspace(client: Client, workspace: str, tmp_path: Path) ->
     assert client.get_file(workspace, "again") == b"abc"
     with pytest.raises(NotFound):
         client.download_file(workspace, "none", tmp_path / "none")
+    for path in ("data", "data/.."):
+        with pytest.raises(Invalid, match=r"is a folder|contains '\.\.'|contains '\.' or"):
+            client.download_file(workspace, path, tmp_path / "none")
     assert [each.name for each in tmp_path.iterdir()] == ["copy"]
     assert client.delete_file(workspace, "data", recursive=True)
 

@@ -193,6 +193,7 @@ def test_wrong_input_is_explained(tfserve: Run, workspace: str, small: Path) -> 
     limited = tfserve("push", "-", "-w", workspace, "--time-limit", "-1", stdin="x = 1", code=1)
     assert "(field: time_limit)" in limited.errors
     assert "did you mean 'models'" in tfserve("model", code=2).errors
+    assert "is not an address" in tfserve("models", "--server", "http://a:b", code=2).errors
 
 
 def test_a_folder_of_images_becomes_a_table_that_is_continued(

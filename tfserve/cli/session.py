@@ -51,13 +51,16 @@ class Session:
 
     def client(self) -> Client:
         """A client. If the server is that of the local data folder, with its local token."""
-        from tfserve_client import Client, Retries
+        from tfserve_client import Client, Invalid, Retries
 
         token, verify = self.token or os.environ.get(TOKEN), True
         if token is None and (token := self._local_token()) is not None:
             verify = False  # a certificate seldom names 127.0.0.1
         ca_file = self.ca_file or os.environ.get(CA_FILE) or None
-        return Client(self.url, token=token or "", ca_file=ca_file, verify=verify, retries=Retries(connecting=0))
+        try:
+            return Client(self.url, token=token or "", ca_file=ca_file, verify=verify, retries=Retries(connecting=0))
+        except Invalid as error:
+            raise click.UsageError(error.message) from None
 
     def _local_token(self) -> str | None:
         if not self.is_on_this_machine or not self.local_data.is_dir():
@@ -116,7 +119,7 @@ def reported(session: Session, work: Callable[[], Any]) -> Any:
         complain(f"{error.message}\n{how_to_start(session)}")
         return NO_SERVER
     except Unauthenticated as error:
-        complain(f"{error.message} Give one with --token or {TOKEN}; `tfserve token create` makes one.")
+        complain(f"{error.message} Commands send that of --token or {TOKEN}.")
     except TFserveError as error:
         complain(f"{error.message}{f' (field: {error.field})' if error.field else ''}")
     except BrokenPipeError:

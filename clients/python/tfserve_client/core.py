@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx
 
-from tfserve_client.errors import UnexpectedResponse, Unreachable, from_response
+from tfserve_client.errors import Invalid, UnexpectedResponse, Unreachable, from_response
 from tfserve_client.flows import Flow, Pause, Request
 from tfserve_client.retries import Retries
 
@@ -111,5 +111,7 @@ def given(**fields: Any) -> dict[str, Any]:
 
 
 def in_path(name: str, *, safe: str = "") -> str:
-    """A name as a part of a path."""
+    """A name as a part of a path. Raises `Invalid` for `.` and `..`, which would change the path."""
+    if not {".", ".."}.isdisjoint(name.split("/")):
+        raise Invalid(f"{name!r} contains '.' or '..'. Give the name or path without them.")
     return quote(name, safe=safe)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tfserve_client.core import JSON, Core, encoded, given, in_path, result_in
+from tfserve_client.downloads import read_file, save_file
 from tfserve_client.flows import Emit, Flow, Request, Stream, Work, operation, stream
 from tfserve_client.images import image_file
 from tfserve_client.output import Output, Piece, follow_output, read_output, texts, until_ended
-from tfserve_client.workspaces import save
 
 ENDED = ("done", "done with error", "cancelled")
 Task = dict[str, Any]
@@ -104,13 +104,12 @@ class Trainings(Core):
     @operation
     def get_artifact(self, id: str, path: str) -> Flow[bytes]:  # noqa: A002
         """The content of a file of the result."""
-        response = yield from self._send(Request("GET", _artifact(id, path), idempotent=True))
-        return bytes(response.content)
+        return read_file(self, _artifact(id, path))
 
     @operation
     def download_artifact(self, id: str, path: str, target: str | Path) -> Flow[int]:  # noqa: A002
         """Write a file of the result to the local path `target`. Returns its size in bytes."""
-        return save(self, _artifact(id, path), Path(target))
+        return save_file(self, _artifact(id, path), Path(target))
 
     @operation
     def give_feedback(self, id: str, image: Any, label: str) -> Flow[dict[str, Any]]:  # noqa: A002

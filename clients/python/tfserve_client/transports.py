@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar, cast
 
 import httpx
 
+from tfserve_client.errors import Invalid
 from tfserve_client.flows import Chunk, Emit, Flow, Pause, Request, Runs, RunsAsync, Stream, Work
 from tfserve_client.jobs import AsyncJob, Job, job_fields
 from tfserve_client.retries import Retries
@@ -39,7 +40,7 @@ class Settings:
         ca_file: str | Path | None = None,
         certificate: tuple[str | Path, str | Path] | None = None,
     ) -> None:
-        self.url = (url or os.environ.get(URL) or DEFAULT_URL).rstrip("/")
+        self.url = _checked((url or os.environ.get(URL) or DEFAULT_URL).rstrip("/"))
         self.timeout = timeout
         self._retries = Retries(retries, retries) if isinstance(retries, int) else retries
         token = token if token is not None else os.environ.get(TOKEN)
@@ -67,12 +68,26 @@ class Settings:
         }
 
 
+def _checked(url: str) -> str:
+    """The address. Raises `Invalid`."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise Invalid(f"{url!r} is not an address ({error}). Expected one such as {DEFAULT_URL}.") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise Invalid(f"{url!r} is not an address of a server. Expected one such as {DEFAULT_URL}.")
+    return url
+
+
 def _tls(
     verify: bool, ca_file: str | Path | None, certificate: tuple[str | Path, str | Path] | None
 ) -> ssl.SSLContext | bool:
     """What a client verifies and presents. Raises `OSError` if a file can't be used."""
     if ca_file is None and certificate is None:
         return verify
+    for file in (ca_file, *(certificate or ())):
+        if file is not None:
+            Path(file).read_bytes()  # the error of the SSL library does not name the file
     context = ssl.create_default_context()
     if ca_file is not None:
         context.load_verify_locations(ca_file)

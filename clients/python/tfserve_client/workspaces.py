@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from tfserve_client.core import Core, given, in_path
-from tfserve_client.flows import Chunk, Flow, Request, Work, operation
+from tfserve_client.downloads import read_file, save_file
+from tfserve_client.flows import Flow, Request, operation
 
 
 class Workspaces(Core):
@@ -61,13 +61,12 @@ class Workspaces(Core):
     @operation
     def get_file(self, workspace: str, path: str) -> Flow[bytes]:
         """The content of a file of the workspace."""
-        response = yield from self._send(Request("GET", _file(workspace, path), idempotent=True))
-        return bytes(response.content)
+        return read_file(self, _file(workspace, path))
 
     @operation
     def download_file(self, workspace: str, path: str, target: str | Path) -> Flow[int]:
         """Write a file of the workspace to the local path `target`. Returns its size in bytes."""
-        return save(self, _file(workspace, path), Path(target))
+        return save_file(self, _file(workspace, path), Path(target))
 
     @operation
     def list_files(
@@ -81,25 +80,6 @@ class Workspaces(Core):
         """Delete a file, or with `recursive` a folder with all that is in it."""
         request = Request("DELETE", _file(workspace, path), {"recursive": str(recursive).lower()})
         return self._result(request)
-
-
-def save(core: Core, address: str, target: Path) -> Flow[int]:
-    """Writes a response to a file piece by piece. The file appears when it is complete. Returns its size."""
-    yield from core._send(Request("GET", address, wait_s=None, idempotent=True, streamed=True))
-    temporary = target.with_name(f".{target.name}.part")
-    file = yield Work(partial(temporary.open, "wb"))
-    size = 0
-    try:
-        while chunk := (yield Chunk()):
-            size += len(chunk)
-            yield Work(partial(file.write, chunk))
-    except BaseException:
-        file.close()
-        temporary.unlink(missing_ok=True)
-        raise
-    file.close()
-    yield Work(partial(temporary.replace, target))
-    return size
 
 
 def _file(workspace: str, path: str) -> str:

@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 COLUMNS = ("id", "workspace", "job", "kind", "state", "created", "error")
 STATES = ("queued", "running", "succeeded", "failed", "cancelled", "lost")
 KINDS = ("script", "clear", "deploy", "update", "undeploy", "predict", "train")
-JOB = click.argument("job", metavar="JOB", type=click.IntRange(min=1))
+JOB = click.argument("job", metavar="JOB", type=int)
 
 
 def _script(command: F) -> F:

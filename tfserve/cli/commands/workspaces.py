@@ -77,12 +77,12 @@ def restart(session: Session, workspace: str) -> None:
 @click.option("--all", "every", is_flag=True, help="Destroy all workspaces.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before --all.")
 @remote
-def destroy(session: Session, names: tuple[str, ...], every: bool, yes: bool) -> None:
+def destroy(session: Session, names: tuple[str, ...], every: bool, yes: bool) -> int:
     """Destroy workspaces with their jobs, files and models."""
     if bool(names) == every:
         raise click.UsageError("Name the workspaces to destroy, or give --all.")
-    if every and not yes:
-        click.confirm("Destroy all workspaces with their jobs, files and models?", abort=True)
+    if every and not yes and not click.confirm("Destroy all workspaces with their jobs, files and models?"):
+        return 1
     with session.client() as client:
         for name in names:
             client.destroy_workspace(name)
@@ -90,6 +90,7 @@ def destroy(session: Session, names: tuple[str, ...], every: bool, yes: bool) ->
         if every:
             client.destroy_workspace()
             print("all workspaces are destroyed")
+    return 0
 
 
 @click.command()
