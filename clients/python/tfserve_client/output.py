@@ -69,9 +69,9 @@ def follow_output(core: Core, path: str, offset: int, timeout: float | None, use
                         return
                 remaining_until(deadline)
             cause: Exception = Unreachable(f"{core.url} closed the output before the job ended.")
-        except httpx.TransportError as error:
+        except (httpx.TransportError, Unreachable) as error:
             remaining_until(deadline)
-            cause = core._unreachable(error)
+            cause = error if isinstance(error, Unreachable) else core._unreachable(error)
         failures = 0 if offset > begin else failures + 1
         if failures > core._retries.attempts:
             raise cause
