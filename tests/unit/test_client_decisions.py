@@ -124,4 +124,4 @@ def test_events_are_read_from_chunks_that_end_anywhere() -> None:
     stream = 'event: output\r\nid: 3\r\ndata: {"text": "a\u2028b"}\r\n\r\n: alive\n\nevent: end\ndata: {}\n\n'.encode()
     reader = EventReader()
     found = [event for byte in stream for event in reader.feed(bytes([byte]))]
-    assert found == [("output", '{"text": "a\u2028b"}'.encode()), ("end", b"{}")]
+    assert found == [("output", '{"text": "a\u2028b"}'.encode()), ("comment", b""), ("end", b"{}")]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+COMMENT = "comment"
+"""The name of a sign of life, which is not an event."""
+
 
 class EventReader:
     """Splits at line feeds only, because JSON data may contain other characters at which `str.splitlines` splits."""
@@ -22,7 +25,9 @@ class EventReader:
                 self._event = value.decode()
             elif field == b"data":
                 self._data += value
-            elif not field and not value:
+            elif line.startswith(b":"):
+                yield COMMENT, b""
+            elif not field:
                 if self._data:
                     yield self._event, self._data
                 self._event, self._data = "message", b""

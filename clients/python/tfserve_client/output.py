@@ -12,7 +12,7 @@ import httpx
 
 from tfserve_client.core import Core
 from tfserve_client.errors import JobTimeout, Unreachable, from_response
-from tfserve_client.events import EventReader
+from tfserve_client.events import COMMENT, EventReader
 from tfserve_client.flows import Chunk, Emit, Flow, Pause, Request, Stream
 
 EVENT_STREAM = {"Accept": "text/event-stream"}
@@ -32,7 +32,10 @@ class Output:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of live output, with the offset after it. The last one has the state in which the job ended."""
+    """A piece of live output, with the offset after it. The last one has the state in which the job ended.
+
+    `text` is empty for a sign of life, which the server sends every 15 s.
+    """
 
     text: str
     offset: int
@@ -115,8 +118,10 @@ def _open(core: Core, path: str, offset: int, deadline: float | None) -> Flow[Ev
 def _pieces(reader: EventReader, chunk: bytes, offset: int) -> list[Piece]:
     pieces = []
     for event, data in reader.feed(chunk):
-        content: dict[str, Any] = json.loads(data)
-        if event == "output":
+        content: dict[str, Any] = json.loads(data or b"{}")
+        if event == COMMENT:
+            pieces.append(Piece("", offset))
+        elif event == "output":
             offset = content["offset"]
             pieces.append(Piece(content["text"], offset))
         elif event == "end":

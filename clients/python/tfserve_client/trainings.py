@@ -55,7 +55,7 @@ class Trainings(Core):
 
     @stream
     def follow_training(self, id: str, *, timeout: float | None = None) -> Stream[Task]:  # noqa: A002
-        """The task whenever it has printed something, and when it has ended. Raises `JobTimeout`."""
+        """The task whenever it has printed something, every 15 s, and when it has ended. Raises `JobTimeout`."""
         yield Emit((yield from self._get(_path(id))))
 
         def show(_: Piece) -> Stream[Task]:
