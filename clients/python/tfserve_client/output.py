@@ -17,6 +17,8 @@ from tfserve_client.flows import Chunk, Emit, Flow, Pause, Request, Stream
 
 EVENT_STREAM = {"Accept": "text/event-stream"}
 
+AFTER_ALL = 2**53
+"""An offset after all output, for which nothing has to be sent."""
 SILENCE_S = 60.0
 """Seconds without a byte after which the connection is lost: the server sends a sign of life every 15 s."""
 
@@ -93,7 +95,7 @@ def until_ended(core: Core, path: str, timeout: float | None) -> Flow[None]:
     def ignore(_: Piece) -> Stream[Any]:
         yield from ()
 
-    yield from cast(Flow[None], follow_output(core, path, 0, timeout, ignore))
+    yield from cast(Flow[None], follow_output(core, path, AFTER_ALL, timeout, ignore))
 
 
 def remaining_until(deadline: float | None) -> float | None:
