@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -178,6 +179,14 @@ def test_a_model_is_deployed_described_and_run(tfserve: Run, workspace: str, sma
     assert np.load(tmp_path / "y.npz")["y"].tolist() == [[2.5, 3.0]]
     assert tfserve("scale", workspace, 2).out == f"{workspace} is served by 2 processes\n"
     assert tfserve("update", workspace, "--upload", small / "half.onnx").out.endswith("is updated: version 2\n")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as outside:  # which the server may not read
+        shutil.copy(small / "half.onnx", outside)
+        updated = tfserve("update", workspace, Path(outside) / "half.onnx")
+        assert (
+            "is outside the readable folders"
+            in tfserve("update", workspace, "--no-upload", Path(outside) / "half.onnx", code=1).errors
+        )
+    assert (updated.out, "uploaded" in updated.errors) == (f"{workspace} is updated: version 3\n", True)
     tfserve("undeploy", workspace)
     refused = tfserve("predict", workspace, "[[1, 2]]", code=1)
     assert "There is no model" in refused.errors

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tfserve_client import Job
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 COLUMNS = ("name", "version", "state", "runtime", "format", "signatures")
 ON_SERVER = ("upload:", "task:")
@@ -52,7 +53,7 @@ def _path(command: F) -> F:
     """The path of a model, which is on this machine or on the server."""
     option = click.option(
         "--upload/--no-upload", default=None,
-        help="Upload PATH, or send its name.  [default: upload, unless the server is on this machine]",
+        help="Upload PATH, or send its name.  [default: upload if the server can't read it]",
     )  # fmt: skip
     return click.argument("path", metavar="PATH")(option(command))
 
@@ -73,11 +74,10 @@ def deploy(session: Session, model: str, path: str, upload: bool | None, timeout
     PATH is a SavedModel folder, a model file (.keras, .h5, .onnx, .tflite, …), upload:ID, or task:ID for the result of
     a training.
     """
-    path = path_on_server(session, path, upload=upload)
     given = {name: value for name, value in options.items() if value is not None}
     with session.client() as client, activity("deploying"):
         ensure_workspace(client, model)
-        job = client.deploy(model, path, timeout=timeout, **given)
+        job = with_path(session, path, upload, lambda sent: client.deploy(model, sent, timeout=timeout, **given))
     return _report(session, job, f"{model} is deployed")
 
 
@@ -88,9 +88,8 @@ def deploy(session: Session, model: str, path: str, upload: bool | None, timeout
 @remote
 def update(session: Session, model: str, path: str, upload: bool | None, timeout: float) -> int:
     """Swap a new version into a deployed model, without dropping a request."""
-    path = path_on_server(session, path, upload=upload)
     with session.client() as client, activity("updating"):
-        job = client.update(model, path, timeout=timeout)
+        job = with_path(session, path, upload, lambda sent: client.update(model, sent, timeout=timeout))
     return _report(session, job, f"{model} is updated")
 
 
@@ -119,7 +118,20 @@ def scale(session: Session, model: str, replicas: int) -> None:
         print(f"{model} is served by {replicas} process{'es' if replicas > 1 else ''}")
 
 
-def path_on_server(session: Session, path: str, *, upload: bool | None) -> str:
+def with_path(session: Session, path: str, upload: bool | None, submit: Callable[[str], T]) -> T:
+    """Submits the path of a file or folder. Uploads it if the server, such as one in a container, can't read it."""
+    from tfserve_client import Invalid
+
+    try:
+        return submit(_path_on_server(session, path, upload))
+    except Invalid as error:
+        if upload is not None or "roots" not in error.detail or not Path(path).exists():
+            raise
+        note("The server can't read this path, so the files are uploaded.")
+        return submit(send(session, Path(path)))
+
+
+def _path_on_server(session: Session, path: str, upload: bool | None) -> str:
     """The path that the server gets: of an upload, or of the file if it is on the same machine."""
     local = Path(path)
     if path.startswith(ON_SERVER) or upload is False or not (local.exists() or upload):

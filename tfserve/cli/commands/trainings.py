@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfserve.cli.commands.models import path_on_server
+from tfserve.cli.commands.models import with_path
 from tfserve.cli.display import Bar, note, show_fields, show_json, show_table
 from tfserve.cli.options import Parameter
 from tfserve.cli.session import Session, complain, remote, reported, session_options
@@ -36,7 +36,7 @@ ID = click.argument("id", metavar="ID")
 @click.option("--remote", "on_server", is_flag=True, help="train on the server; implied by --server")
 @click.option(
     "--upload/--no-upload", default=None,
-    help="with --remote: upload FOLDER, or send its name  [upload, unless the server is on this machine]",
+    help="with --remote: upload FOLDER, or send its name  [upload if the server can't read it]",
 )  # fmt: skip
 @click.option("--project", metavar="ID", help="with --remote: id of the project  [name of the folder]")
 @click.option("--deploy-to", metavar="NAME", help="with --remote: workspace that gets the model")
@@ -91,10 +91,13 @@ def _remote(
         if resume is not None:
             task = client.resume_training(resume)
         else:
-            path = path_on_server(session, folder, upload=upload)
             parameters = {name: _value(text) for name, text in chosen.items()}
             name = project or Path(folder).name
-            task = client.train(path, train_type, parameters=parameters, project_id=name, deploy_to=deploy_to)
+
+            def start(path: str) -> dict[str, Any]:
+                return client.train(path, train_type, parameters=parameters, project_id=name, deploy_to=deploy_to)
+
+            task = with_path(session, folder, upload, start)
         if detach:
             print(task["taskId"])
             return 0
