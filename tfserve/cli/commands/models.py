@@ -120,11 +120,11 @@ def scale(session: Session, model: str, replicas: int) -> None:
 
 def with_path(session: Session, path: str, upload: bool | None, submit: Callable[[str], T]) -> T:
     """Submits the path of a file or folder. Uploads it if the server, such as one in a container, can't read it."""
-    from tfserve_client import Invalid
+    from tfserve_client import Forbidden, Invalid
 
     try:
         return submit(_path_on_server(session, path, upload))
-    except Invalid as error:
+    except (Forbidden, Invalid) as error:
         if upload is not None or "roots" not in error.detail or not Path(path).exists():
             raise
         note("The server can't read this path, so the files are uploaded.")
