@@ -13,7 +13,7 @@ from tfserve.cli.main import SECTIONS, tfserve
 from tfserve.config import Settings
 from tools.docs_tables import table
 
-SESSION = {"server", "token", "ca_file", "as_json"}
+TARGET = {"server", "token", "ca_file", "as_json"}
 """Options of every command, which the page describes once."""
 SETTINGS = {each.name for each in dataclasses.fields(Settings)}
 
@@ -32,7 +32,7 @@ def _command(command: click.Command, parent: click.Context) -> str:
     context = click.Context(command, info_name=command.name, parent=parent)
     takes_settings = sum(each.name in SETTINGS for each in command.params) > 1
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    own = _options(command, leave_out={"help", *SESSION, *(SETTINGS if takes_settings else ())})
+    own = _options(command, leave_out={"help", *TARGET, *(SETTINGS if takes_settings else ())})
     link = "Options: all [settings](settings.md)." if takes_settings else ""
     commands = command.commands.values() if isinstance(command, click.Group) else ()
     parts = [f"### {context.command_path}", f"    {usage}", _help(command), link, own]

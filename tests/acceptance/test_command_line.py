@@ -282,6 +282,6 @@ def test_names_are_completed(tfserve: Run, workspace: str, server: Server) -> No
 
 @pytest.mark.slow
 def test_doctor_imports_the_runtimes(tfserve: Run, server: Server) -> None:
-    findings = {each["name"]: each for each in tfserve("doctor", "--json").json}
-    assert findings["TensorFlow"]["level"] == "ok"
-    assert {"Python", "packages", "GPU", "disk", "memory", "data folder"} <= findings.keys()
+    diagnoses = {each["name"]: each for each in tfserve("doctor", "--json").json}
+    assert diagnoses["TensorFlow"]["level"] == "ok"
+    assert {"Python", "packages", "GPU", "disk", "memory", "data folder"} <= diagnoses.keys()

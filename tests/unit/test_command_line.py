@@ -14,7 +14,7 @@ import pytest
 from tfserve.access import local_token
 from tfserve.cli.checkup import Level, data_folder, packages, port, python
 from tfserve.cli.main import COMMANDS, SECTIONS, run, tfserve
-from tfserve.cli.session import Session
+from tfserve.cli.target import Target
 from tfserve.supervisor.lock import DataFolderLock
 
 CONTEXT = click.Context(tfserve)
@@ -56,12 +56,12 @@ def test_help_and_commands_load_no_heavy_library() -> None:
 
 def test_the_address_is_that_of_the_option_the_environment_or_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TFSERVE_URL", raising=False)
-    assert Session().url == "http://127.0.0.1:8000"
-    assert Session(server="models.example.com:80").url == "http://models.example.com:80"
-    assert not Session(server="https://models.example.com/").is_on_this_machine
+    assert Target().url == "http://127.0.0.1:8000"
+    assert Target(server="models.example.com:80").url == "http://models.example.com:80"
+    assert not Target(server="https://models.example.com/").is_on_this_machine
     monkeypatch.setenv("TFSERVE_URL", "http://localhost:8001/")
-    assert (Session().url, Session().is_on_this_machine) == ("http://localhost:8001", True)
-    assert Session(server="http://127.0.0.1:1").url == "http://127.0.0.1:1"
+    assert (Target().url, Target().is_on_this_machine) == ("http://localhost:8001", True)
+    assert Target(server="http://127.0.0.1:1").url == "http://127.0.0.1:1"
 
 
 def test_the_local_token_is_sent_only_to_the_server_of_the_data_folder(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_the_local_token_is_sent_only_to_the_server_of_the_data_folder(tmp_path:
     lock = DataFolderLock(tmp_path)
     lock.write("http://127.0.0.1:8123")
     try:
-        assert Session(server="http://localhost:8123", local_data=tmp_path)._local_token() == secret
-        assert Session(server="http://localhost:8124", local_data=tmp_path)._local_token() is None
-        assert Session(server="http://example.com:8123", local_data=tmp_path)._local_token() is None
+        assert Target(server="http://localhost:8123", local_data=tmp_path)._local_token() == secret
+        assert Target(server="http://localhost:8124", local_data=tmp_path)._local_token() is None
+        assert Target(server="http://example.com:8123", local_data=tmp_path)._local_token() is None
     finally:
         lock.release()
 
@@ -84,8 +84,8 @@ def test_an_old_python_is_a_problem_and_a_new_one_a_warning() -> None:
 
 
 def test_the_installed_packages_are_complete() -> None:
-    (finding,) = packages(Path(sys.prefix))
-    assert finding.level is Level.OK, finding
+    (diagnosis,) = packages(Path(sys.prefix))
+    assert diagnosis.level is Level.OK, diagnosis
 
 
 def test_a_data_folder_that_can_not_be_written_is_a_problem(tmp_path: Path) -> None:

@@ -32,14 +32,14 @@ ADVISED_FILES = 4096
 
 
 class Level(StrEnum):
-    """How bad a finding is. The server can't work with a problem."""
+    """How bad a diagnosis is. The server can't work with a problem."""
 
     OK = "ok"
     WARNING = "warning"
     PROBLEM = "problem"
 
 
-class Finding(NamedTuple):
+class Diagnosis(NamedTuple):
     """What a check has found, and what to do about it."""
 
     name: str
@@ -48,40 +48,40 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-def checkup(settings: Settings, environment: Path) -> list[Finding]:
-    """All findings. The slow checks, which start processes, run in parallel."""
+def checkup(settings: Settings, environment: Path) -> list[Diagnosis]:
+    """All diagnoses. The slow checks, which start processes, run in parallel."""
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(lambda: [*runtimes()]), pool.submit(gpu)
-        findings = [python(), *packages(environment), system(), memory(), *data_folder(settings.data_path)]
-        findings += [*ports(settings)]
+        diagnoses = [python(), *packages(environment), system(), memory(), *data_folder(settings.data_path)]
+        diagnoses += [*ports(settings)]
         results = [*slow[0].result(), slow[1].result()]
-        return findings + [Finding(name, Level(level), text, advice) for name, level, text, advice in results]
+        return diagnoses + [Diagnosis(name, Level(level), text, advice) for name, level, text, advice in results]
 
 
 # --- the machine
 
 
-def python(version: tuple[int, int] = sys.version_info[:2]) -> Finding:
+def python(version: tuple[int, int] = sys.version_info[:2]) -> Diagnosis:
     text = f"{platform.python_version()} ({sys.executable})"
     if version < OLDEST:
-        return Finding("Python", Level.PROBLEM, text, "TFserve needs Python 3.11 or newer.")
+        return Diagnosis("Python", Level.PROBLEM, text, "TFserve needs Python 3.11 or newer.")
     if version > NEWEST_TESTED:
         newest = ".".join(map(str, NEWEST_TESTED))
-        return Finding("Python", Level.WARNING, text, f"TFserve is tested up to Python {newest}.")
-    return Finding("Python", Level.OK, text)
+        return Diagnosis("Python", Level.WARNING, text, f"TFserve is tested up to Python {newest}.")
+    return Diagnosis("Python", Level.OK, text)
 
 
-def packages(environment: Path) -> Iterator[Finding]:
+def packages(environment: Path) -> Iterator[Diagnosis]:
     """The packages that the server always needs."""
     required = _required()
     missing = [name for name in required if not _is_installed(name)]
     if not required:
-        yield Finding("packages", Level.WARNING, "TFserve itself is not installed", "Run make setup in its checkout.")
+        yield Diagnosis("packages", Level.WARNING, "TFserve itself is not installed", "Run make setup in its checkout.")
     elif missing:
         advice = f"{environment}/bin/python -m pip install {' '.join(missing)}"
-        yield Finding("packages", Level.PROBLEM, f"missing: {', '.join(missing)}", advice)
+        yield Diagnosis("packages", Level.PROBLEM, f"missing: {', '.join(missing)}", advice)
     else:
-        yield Finding("packages", Level.OK, f"TFserve {metadata.version('tfserve')} with all packages that it needs")
+        yield Diagnosis("packages", Level.OK, f"TFserve {metadata.version('tfserve')} with all packages that it needs")
 
 
 def _required() -> list[str]:
@@ -101,29 +101,31 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def system() -> Finding:
+def system() -> Diagnosis:
     text = f"{platform.system()} {platform.release()}, {os.cpu_count()} processors"
     if not hasattr(os, "pidfd_open"):
-        return Finding("system", Level.PROBLEM, text, "TFserve needs Linux 5.3 or newer.")
+        return Diagnosis("system", Level.PROBLEM, text, "TFserve needs Linux 5.3 or newer.")
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files < ADVISED_FILES:
         advice = f"Many connections need more open files: ulimit -n {ADVISED_FILES}"
-        return Finding("system", Level.WARNING, f"{text}, at most {files} open files", advice)
-    return Finding("system", Level.OK, text)
+        return Diagnosis("system", Level.WARNING, f"{text}, at most {files} open files", advice)
+    return Diagnosis("system", Level.OK, text)
 
 
-def memory() -> Finding:
+def memory() -> Diagnosis:
     free, total = available_memory.of_process(), available_memory.total()
     text = f"{free / GIB:.1f} GiB of {total / GIB:.1f} GiB available"
     if free < ADVISED_MEMORY:
-        return Finding("memory", Level.WARNING, text, "TensorFlow takes about 0.5 GiB per process. End other programs.")
-    return Finding("memory", Level.OK, text)
+        return Diagnosis(
+            "memory", Level.WARNING, text, "TensorFlow takes about 0.5 GiB per process. End other programs."
+        )
+    return Diagnosis("memory", Level.OK, text)
 
 
 # --- the data folder
 
 
-def data_folder(folder: Path) -> Iterator[Finding]:
+def data_folder(folder: Path) -> Iterator[Diagnosis]:
     """Whether the server can write its data folder, or make it, and how much space is left."""
     existing = next(each for each in (folder, *folder.resolve().parents) if each.exists())
     try:
@@ -131,50 +133,50 @@ def data_folder(folder: Path) -> Iterator[Finding]:
             pass
     except OSError as error:
         advice = "Choose another folder with --data-dir or TFSERVE_DATA_DIR, or change its owner: chown"
-        yield Finding("data folder", Level.PROBLEM, f"{folder} can't be written: {error.strerror}", advice)
+        yield Diagnosis("data folder", Level.PROBLEM, f"{folder} can't be written: {error.strerror}", advice)
     else:
         new = "" if folder.exists() else " (is made at the first start)"
-        yield Finding("data folder", Level.OK, f"{folder.resolve()}{new}")
+        yield Diagnosis("data folder", Level.OK, f"{folder.resolve()}{new}")
     free = shutil.disk_usage(existing).free
     level = Level.PROBLEM if free < NEEDED_DISK else Level.WARNING if free < ADVISED_DISK else Level.OK
     advice = "" if level is Level.OK else "Free some space, or choose a folder on another disk with --data-dir."
-    yield Finding("disk", level, f"{free / GIB:.1f} GiB free", advice)
+    yield Diagnosis("disk", level, f"{free / GIB:.1f} GiB free", advice)
 
 
 # --- ports
 
 
-def ports(settings: Settings) -> Iterator[Finding]:
+def ports(settings: Settings) -> Iterator[Diagnosis]:
     """The ports that the settings name: free, or used by which program."""
     own = holder(settings.data_path)
     if own.is_alive:
-        yield Finding("server", Level.OK, f"runs on this data folder, pid {own.pid}, {own.address}")
+        yield Diagnosis("server", Level.OK, f"runs on this data folder, pid {own.pid}, {own.address}")
     for name in ("port", "training_port", "v1_port", "grpc_port"):
         number: int = getattr(settings, name)
         if number:
             yield port(settings.host, number, own.pid if own.is_alive else None)
 
 
-def port(host: str, number: int, own_pid: int | None) -> Finding:
+def port(host: str, number: int, own_pid: int | None) -> Diagnosis:
     name = f"port {number}"
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, number))
         except PermissionError:
-            return Finding(name, Level.PROBLEM, "needs more rights", "Ports below 1024 are for root: choose another.")
+            return Diagnosis(name, Level.PROBLEM, "needs more rights", "Ports below 1024 are for root: choose another.")
         except OSError as error:
             return _used(name, number, own_pid, str(error.strerror))
-    return Finding(name, Level.OK, "free")
+    return Diagnosis(name, Level.OK, "free")
 
 
-def _used(name: str, number: int, own_pid: int | None, problem: str) -> Finding:
+def _used(name: str, number: int, own_pid: int | None, problem: str) -> Diagnosis:
     pid = _listener(number)
     if pid is not None and own_pid is not None and own_pid in _ancestors(pid):
-        return Finding(name, Level.OK, "in use by the server on this data folder")
+        return Diagnosis(name, Level.OK, "in use by the server on this data folder")
     program = f"in use by {_command(pid)} (pid {pid})" if pid else problem
     advice = "Stop it, or choose another port: tfserve serve 8001. --server URL names a server for commands."
-    return Finding(name, Level.PROBLEM, program, advice)
+    return Diagnosis(name, Level.PROBLEM, program, advice)
 
 
 def _listener(number: int) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from tfserve.cli.session import Session, global_options, ignore_output
+from tfserve.cli.target import Target, global_options, ignore_output
 
 INTERRUPTED = 130
 
@@ -143,7 +143,7 @@ def _run(
     """Commands return their exit code, None for success."""
     try:
         code = command.main(
-            [*(arguments or without_arguments)], prog_name=prog, standalone_mode=False, obj=Session(),
+            [*(arguments or without_arguments)], prog_name=prog, standalone_mode=False, obj=Target(),
             complete_var="_TFSERVE_COMPLETE",
         )  # fmt: skip
         sys.stdout.flush()

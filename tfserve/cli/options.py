@@ -90,11 +90,11 @@ class Parameter(click.ParamType[tuple[str, str]]):
 
 def workspace_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """The workspaces of the server, for the completion of the shell. Empty if it does not respond."""
-    from tfserve.cli.session import Session
+    from tfserve.cli.target import Target
     from tfserve_client import TFserveError
 
     try:
-        with ctx.ensure_object(Session).client() as client:
+        with ctx.ensure_object(Target).client() as client:
             return [name for name in client.get_workspace() if name.startswith(incomplete)]
     except (TFserveError, OSError):
         return []

@@ -14,7 +14,7 @@ IMPORT_S = 120.0
 GPU_S = 20.0
 
 Result = tuple[str, str, str, str]
-"""Name, level, text and advice of a finding."""
+"""Name, level, text and advice of a diagnosis."""
 
 
 class Runtime(NamedTuple):

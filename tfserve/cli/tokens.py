@@ -12,7 +12,7 @@ import msgspec
 
 from tfserve.access import durations, local_token
 from tfserve.cli.display import note, show_json, show_table
-from tfserve.cli.session import Session
+from tfserve.cli.target import Target
 from tfserve.config import Settings
 from tfserve.errors import Unavailable
 from tfserve.ipc.messages import CreateToken, NewToken, TokenInfo
@@ -39,7 +39,7 @@ class Place:
     """Where the tokens are: on the server that --server names, or on the local one with these settings."""
 
     settings: Settings
-    session: Session
+    target: Target
 
 
 def create(place: Place, name: str, scopes: Sequence[str], workspaces: list[str] | None, expires: str | None) -> None:
@@ -90,7 +90,7 @@ def show(place: Place) -> None:
         return tokens.listing()
 
     found = _run(place, lambda client: client.list_tokens(), list[TokenInfo], in_database)
-    if place.session.as_json:
+    if place.target.as_json:
         show_json([msgspec.to_builtins(each) for each in found])
     else:
         show_table(COLUMNS, [[getattr(each, column) for column in COLUMNS] for each in found])
@@ -103,12 +103,12 @@ def link(place: Place) -> None:
         raise Unavailable("The server does not run. It prints a link at its start, unless a password was set before.")
 
     path = _run(place, lambda client: client.make_password_link(), str, in_database)
-    address = holder(place.settings.data_path).address if place.session.server is None else place.session.url
+    address = holder(place.settings.data_path).address if place.target.server is None else place.target.url
     print(f"{address}{path}")
 
 
 def _print_secret(place: Place, made: NewToken) -> None:
-    if place.session.as_json:
+    if place.target.as_json:
         show_json(msgspec.to_builtins(made))
         return
     print(made.token)
@@ -120,8 +120,8 @@ def _print_secret(place: Place, made: NewToken) -> None:
 
 def _run(place: Place, ask: Callable[[Client], Any], result: Any, in_database: Callable[[], T]) -> T:
     """Raises the `TFserveError` of the server or of the client."""
-    if place.session.server is not None:
-        with place.session.client() as client:
+    if place.target.server is not None:
+        with place.target.client() as client:
             remote: T = msgspec.convert(ask(client), result)
             return remote
     settings = place.settings

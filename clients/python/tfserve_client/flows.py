@@ -1,7 +1,7 @@
 """How a method of both clients is written once: as a generator that yields what has to be done.
 
-A *flow* yields steps (send a request, pause, …), is resumed with the outcome of each, and returns its result. It does
-no input or output itself. `Client` runs the steps one after the other, `AsyncClient` awaits them; see `transports`.
+A *flow* yields effects (send a request, pause, …), is resumed with the result of each, and returns its result. It does
+no input or output itself. `Client` runs the effects one after the other, `AsyncClient` awaits them; see `transports`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Headers = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Request:
-    """A step: send a request. Its outcome is the response, with any status."""
+    """An effect: send a request. Its result is the response, with any status."""
 
     method: str
     path: str
@@ -40,31 +40,31 @@ class Request:
     idempotent: bool = False
     """Whether sending it twice has the same effect as once."""
     streamed: bool = False
-    """Whether the body of a successful response is read by `Chunk` steps."""
+    """Whether the body of a successful response is read by `Chunk` effects."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A step: read on in the streamed response. Its outcome is bytes, empty at the end."""
+    """An effect: read on in the streamed response. Its result is bytes, empty at the end."""
 
 
 @dataclass(frozen=True)
 class Pause:
-    """A step: wait."""
+    """An effect: wait."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Work:
-    """A step: run a function that blocks, such as reading a file. Its outcome is the result."""
+    """An effect: run a function that blocks, such as reading a file. Its result is the result."""
 
     function: Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Emit(Generic[T]):
-    """A step of a stream: give a value to its reader."""
+    """An effect of a stream: give a value to its reader."""
 
     value: T
 

@@ -121,34 +121,34 @@ class SyncTransport(Settings, Runs):
         return Job(**job_fields(workspace, fields), _core=self)
 
     def _run(self, flow: Flow[T]) -> T:
-        steps = _SyncSteps(self._http, self)
+        effects = _SyncEffects(self._http, self)
         try:
-            step = next(flow)
+            effect = next(flow)
             while True:
-                step = steps.resume(flow, step)
+                effect = effects.resume(flow, effect)
         except StopIteration as end:
             return cast(T, end.value)
         finally:
-            steps.close()
+            effects.close()
 
     def _iterate(self, stream: Stream[T]) -> Iterator[T]:
-        steps = _SyncSteps(self._http, self)
+        effects = _SyncEffects(self._http, self)
         try:
-            step = next(stream)
+            effect = next(stream)
             while True:
-                if isinstance(step, Emit):
-                    yield step.value
-                    step = next(stream)
+                if isinstance(effect, Emit):
+                    yield effect.value
+                    effect = next(stream)
                 else:
-                    step = steps.resume(stream, step)
+                    effect = effects.resume(stream, effect)
         except StopIteration:
             return
         finally:
-            steps.close()
+            effects.close()
 
 
-class _SyncSteps:
-    """Runs the steps of one flow, which has at most one streamed response at a time."""
+class _SyncEffects:
+    """Runs the effects of one flow, which has at most one streamed response at a time."""
 
     def __init__(self, http: httpx.Client, settings: Settings) -> None:
         self._http = http
@@ -156,32 +156,32 @@ class _SyncSteps:
         self._response: httpx.Response | None = None
         self._chunks: Iterator[bytes] = iter(())
 
-    def resume(self, flow: Any, step: Any) -> Any:
-        """Runs a step, and resumes the flow with its outcome up to its next step."""
+    def resume(self, flow: Any, effect: Any) -> Any:
+        """Performs an effect, and resumes the flow with its result up to its next effect."""
         try:
-            outcome = self._do(step)
+            result = self._do(effect)
         except httpx.TransportError as error:
             return flow.throw(error)
-        return flow.send(outcome)
+        return flow.send(result)
 
     def close(self) -> None:
         if self._response is not None:
             self._response.close()
 
-    def _do(self, step: Request | Chunk | Pause | Work) -> Any:
-        if isinstance(step, Request):
-            return self._send(step)
-        if isinstance(step, Chunk):
+    def _do(self, effect: Request | Chunk | Pause | Work) -> Any:
+        if isinstance(effect, Request):
+            return self._send(effect)
+        if isinstance(effect, Chunk):
             return next(self._chunks, b"")
-        return time.sleep(step.seconds) if isinstance(step, Pause) else step.function()
+        return time.sleep(effect.seconds) if isinstance(effect, Pause) else effect.function()
 
-    def _send(self, step: Request) -> httpx.Response:
-        content = _pieces(step.content) if isinstance(step.content, Path) else step.content
-        request = self._http.build_request(content=content, **self._settings._arguments(step))
-        response = self._http.send(request, stream=step.streamed)
-        if step.streamed and response.is_error:
+    def _send(self, effect: Request) -> httpx.Response:
+        content = _pieces(effect.content) if isinstance(effect.content, Path) else effect.content
+        request = self._http.build_request(content=content, **self._settings._arguments(effect))
+        response = self._http.send(request, stream=effect.streamed)
+        if effect.streamed and response.is_error:
             response.read()
-        elif step.streamed:
+        elif effect.streamed:
             self.close()
             self._response, self._chunks = response, response.iter_bytes()
         return response
@@ -216,32 +216,32 @@ class AsyncTransport(Settings, RunsAsync):
         return AsyncJob(**job_fields(workspace, fields), _core=self)
 
     async def _run(self, flow: Flow[T]) -> T:
-        steps = _AsyncSteps(self._http, self)
+        effects = _AsyncEffects(self._http, self)
         try:
-            step = next(flow)
+            effect = next(flow)
             while True:
-                step = await steps.resume(flow, step)
+                effect = await effects.resume(flow, effect)
         except _Ended as end:
             return cast(T, end.value)
         except StopIteration as end:
             return cast(T, end.value)
         finally:
-            await steps.close()
+            await effects.close()
 
     async def _iterate(self, stream: Stream[T]) -> AsyncIterator[T]:
-        steps = _AsyncSteps(self._http, self)
+        effects = _AsyncEffects(self._http, self)
         try:
-            step = next(stream, None)
-            while step is not None:
-                if isinstance(step, Emit):
-                    yield step.value
-                    step = next(stream, None)
+            effect = next(stream, None)
+            while effect is not None:
+                if isinstance(effect, Emit):
+                    yield effect.value
+                    effect = next(stream, None)
                 else:
-                    step = await steps.resume(stream, step)
+                    effect = await effects.resume(stream, effect)
         except _Ended:
             return
         finally:
-            await steps.close()
+            await effects.close()
 
 
 class _Ended(Exception):
@@ -252,8 +252,8 @@ class _Ended(Exception):
         self.value = value
 
 
-class _AsyncSteps:
-    """The same as `_SyncSteps`, in an event loop."""
+class _AsyncEffects:
+    """The same as `_SyncEffects`, in an event loop."""
 
     def __init__(self, http: httpx.AsyncClient, settings: Settings) -> None:
         self._http = http
@@ -261,14 +261,14 @@ class _AsyncSteps:
         self._response: httpx.Response | None = None
         self._chunks: AsyncIterator[bytes] | None = None
 
-    async def resume(self, flow: Any, step: Any) -> Any:
+    async def resume(self, flow: Any, effect: Any) -> Any:
         """Raises `_Ended` with the result of the flow."""
         try:
             try:
-                outcome = await self._do(step)
+                result = await self._do(effect)
             except httpx.TransportError as error:
                 return flow.throw(error)
-            return flow.send(outcome)
+            return flow.send(result)
         except StopIteration as end:
             raise _Ended(end.value) from None
 
@@ -276,22 +276,22 @@ class _AsyncSteps:
         if self._response is not None:
             await self._response.aclose()
 
-    async def _do(self, step: Request | Chunk | Pause | Work) -> Any:
-        if isinstance(step, Request):
-            return await self._send(step)
-        if isinstance(step, Chunk):
+    async def _do(self, effect: Request | Chunk | Pause | Work) -> Any:
+        if isinstance(effect, Request):
+            return await self._send(effect)
+        if isinstance(effect, Chunk):
             return b"" if self._chunks is None else await anext(self._chunks, b"")
-        if isinstance(step, Pause):
-            return await asyncio.sleep(step.seconds)
-        return await asyncio.to_thread(step.function)
+        if isinstance(effect, Pause):
+            return await asyncio.sleep(effect.seconds)
+        return await asyncio.to_thread(effect.function)
 
-    async def _send(self, step: Request) -> httpx.Response:
-        content = _async_pieces(step.content) if isinstance(step.content, Path) else step.content
-        request = self._http.build_request(content=content, **self._settings._arguments(step))
-        response = await self._http.send(request, stream=step.streamed)
-        if step.streamed and response.is_error:
+    async def _send(self, effect: Request) -> httpx.Response:
+        content = _async_pieces(effect.content) if isinstance(effect.content, Path) else effect.content
+        request = self._http.build_request(content=content, **self._settings._arguments(effect))
+        response = await self._http.send(request, stream=effect.streamed)
+        if effect.streamed and response.is_error:
             await response.aread()
-        elif step.streamed:
+        elif effect.streamed:
             await self.close()
             self._response, self._chunks = response, response.aiter_bytes()
         return response

@@ -9,7 +9,7 @@ import click
 
 from tfserve.cli.display import show_json
 from tfserve.cli.options import data_dir_option, settings_of
-from tfserve.cli.session import Session, session_options
+from tfserve.cli.target import Target, target_options
 
 SIGNS = {"ok": "✓", "warning": "!", "problem": "✗"}
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -17,9 +17,9 @@ COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 @click.command()
 @data_dir_option
-@session_options
+@target_options
 @click.pass_obj
-def doctor(session: Session, data_dir: str | None) -> int:
+def doctor(target: Target, data_dir: str | None) -> int:
     """Check this machine, and say what to install or do.
 
     Checks Python and the packages, the runtimes, GPU, memory, the data folder, and the ports. The exit code is 1 if
@@ -28,16 +28,16 @@ def doctor(session: Session, data_dir: str | None) -> int:
     from tfserve.cli.checkup import Level, checkup
 
     settings = settings_of({"data_dir": data_dir})
-    findings = checkup(settings, Path(sys.prefix))
-    if session.as_json:
-        show_json([each._asdict() for each in findings])
+    diagnoses = checkup(settings, Path(sys.prefix))
+    if target.as_json:
+        show_json([each._asdict() for each in diagnoses])
     else:
-        for each in findings:
+        for each in diagnoses:
             sign = click.style(SIGNS[each.level], fg=COLOURS[each.level])
             click.echo(f"{sign} {each.name}: {each.text}")
             if each.advice:
                 click.echo(f"    {each.advice}")
-    return 1 if any(each.level == Level.PROBLEM for each in findings) else 0
+    return 1 if any(each.level == Level.PROBLEM for each in diagnoses) else 0
 
 
 COMMANDS = {"doctor": doctor}

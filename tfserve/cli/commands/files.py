@@ -9,14 +9,14 @@ import click
 
 from tfserve.cli.display import Bar, note, show_json, show_table
 from tfserve.cli.options import workspace_argument
-from tfserve.cli.session import Session, remote, session_options
+from tfserve.cli.target import Target, remote, target_options
 
 PAGE = 1000
 LOCAL = click.Path(exists=True, path_type=Path)
 
 
 @click.group()
-@session_options
+@target_options
 def files() -> None:
     """List, read, write and delete the files of a workspace."""
 
@@ -25,16 +25,16 @@ def files() -> None:
 @workspace_argument
 @click.argument("path", default="", metavar="[PATH]")
 @remote
-def ls(session: Session, workspace: str, path: str) -> None:
+def ls(target: Target, workspace: str, path: str) -> None:
     """List a folder of a workspace."""
     entries: list[dict[str, object]] = []
-    with session.client() as client:
+    with target.client() as client:
         total = 1
         while len(entries) < total:
             page = client.list_files(workspace, path, limit=PAGE, offset=len(entries))
             entries += page["entries"]
             total = page["total"] if page["entries"] else 0
-    if session.as_json:
+    if target.as_json:
         show_json(entries)
     else:
         show_table(("name", "type", "size"), [[each["name"], each["type"], each["size"]] for each in entries])
@@ -43,15 +43,15 @@ def ls(session: Session, workspace: str, path: str) -> None:
 @files.command()
 @workspace_argument
 @click.argument("path")
-@click.argument("target", required=False, metavar="[TARGET]")
+@click.argument("destination", required=False, metavar="[DESTINATION]")
 @remote
-def get(session: Session, workspace: str, path: str, target: str | None) -> None:
-    """Download a file of a workspace. TARGET is a local file or folder, or - for standard output."""
-    with session.client() as client:
-        if target == "-":
+def get(target: Target, workspace: str, path: str, destination: str | None) -> None:
+    """Download a file of a workspace. DESTINATION is a local file or folder, or - for standard output."""
+    with target.client() as client:
+        if destination == "-":
             sys.stdout.buffer.write(client.get_file(workspace, path))
             return
-        file = Path(target or ".")
+        file = Path(destination or ".")
         file = file / Path(path).name if file.is_dir() else file
         size = client.download_file(workspace, path, file)
     note(f"{file}: {size} bytes")
@@ -62,11 +62,11 @@ def get(session: Session, workspace: str, path: str, target: str | None) -> None
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("path", required=False, metavar="[PATH]")
 @remote
-def put(session: Session, workspace: str, file: Path, path: str | None) -> None:
+def put(target: Target, workspace: str, file: Path, path: str | None) -> None:
     """Store a local file in a workspace, replacing the file of the same PATH."""
-    with session.client() as client:
+    with target.client() as client:
         stored = client.put_file(workspace, path or file.name, file)
-    if session.as_json:
+    if target.as_json:
         show_json(stored)
     else:
         print(f"{stored['path']}: {stored['size']} bytes")
@@ -77,9 +77,9 @@ def put(session: Session, workspace: str, file: Path, path: str | None) -> None:
 @click.argument("path")
 @click.option("-r", "--recursive", is_flag=True, help="Delete a folder with all that is in it.")
 @remote
-def rm(session: Session, workspace: str, path: str, recursive: bool) -> None:
+def rm(target: Target, workspace: str, path: str, recursive: bool) -> None:
     """Delete a file or folder of a workspace."""
-    with session.client() as client:
+    with target.client() as client:
         client.delete_file(workspace, path, recursive=recursive)
     print(f"{path} is deleted")
 
@@ -90,28 +90,26 @@ def rm(session: Session, workspace: str, path: str, recursive: bool) -> None:
 @click.option("--unpack/--no-unpack", default=True, help="Unpack .zip, .tar, .tar.gz and .tgz files.  [yes]")
 @click.option("--resume", metavar="ID", help="Continue an earlier upload of the same file.")
 @remote
-def upload(session: Session, path: Path, name: str | None, unpack: bool, resume: str | None) -> None:
+def upload(target: Target, path: Path, name: str | None, unpack: bool, resume: str | None) -> None:
     """Upload a file or folder, and print its path on the server.
 
     `deploy`, `push --on-server` and `train` accept the path, also followed by /PATH inside of a folder or archive.
     """
-    found = send(session, path, name=name, unpack=unpack, resume=resume)
-    if session.as_json:
+    found = send(target, path, name=name, unpack=unpack, resume=resume)
+    if target.as_json:
         show_json({"path": found})
     else:
         print(found)
 
 
-def send(
-    session: Session, path: Path, *, name: str | None = None, unpack: bool = True, resume: str | None = None
-) -> str:
+def send(target: Target, path: Path, *, name: str | None = None, unpack: bool = True, resume: str | None = None) -> str:
     """Uploads with a progress bar, and returns `upload:<id>`."""
-    with session.client() as client, Bar(f"uploading {path.name}") as bar:
+    with target.client() as client, Bar(f"uploading {path.name}") as bar:
         return client.upload(path, name=name, unpack=unpack, resume=resume, progress=bar.set)
 
 
 @click.group(invoke_without_command=True)
-@session_options
+@target_options
 @click.pass_context
 def uploads(context: click.Context) -> int | None:
     """List and delete uploads. Without a command, lists them."""
@@ -123,11 +121,11 @@ def uploads(context: click.Context) -> int | None:
 
 @uploads.command("list")
 @remote
-def list_(session: Session) -> None:
+def list_(target: Target) -> None:
     """List your uploads."""
-    with session.client() as client:
+    with target.client() as client:
         found = client.list_uploads()["uploads"]
-    if session.as_json:
+    if target.as_json:
         show_json(found)
     else:
         columns = ("path", "name", "state", "offset", "size")
@@ -137,9 +135,9 @@ def list_(session: Session) -> None:
 @uploads.command("rm")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @remote
-def rm_upload(session: Session, ids: tuple[str, ...]) -> None:
+def rm_upload(target: Target, ids: tuple[str, ...]) -> None:
     """Delete uploads that nothing uses."""
-    with session.client() as client:
+    with target.client() as client:
         for each in ids:
             client.delete_upload(each)
             print(f"{each} is deleted")

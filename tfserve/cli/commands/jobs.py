@@ -12,7 +12,7 @@ import click
 
 from tfserve.cli.display import moment, note, show_json, show_table
 from tfserve.cli.options import read_script, workspace_option
-from tfserve.cli.session import Session, complain, remote
+from tfserve.cli.target import Target, complain, remote
 
 if TYPE_CHECKING:
     from tfserve_client import Client, Job
@@ -37,15 +37,15 @@ def _script(command: F) -> F:
 @_script
 @workspace_option("Workspace to run in; created if it is missing. Without it, a temporary one.")
 @remote
-def run(session: Session, file: str, workspace: str | None, **options: Any) -> int:
+def run(target: Target, file: str, workspace: str | None, **options: Any) -> int:
     """Run a script, and print its output while it runs. FILE is a local file, or - for standard input.
 
     The exit code is 0 if the script succeeded, 1 if it failed, 130 after Ctrl-C, which cancels the job.
     """
-    with session.client() as client, _workspace(client, workspace) as name:
+    with target.client() as client, _workspace(client, workspace) as name:
         job = _submit(client, name, file, **options)
-        _follow(session, job)
-        if session.as_json:
+        _follow(target, job)
+        if target.as_json:
             show_json(summary(job))
         elif job.error is not None:
             complain(explained(job))
@@ -57,15 +57,15 @@ def run(session: Session, file: str, workspace: str | None, **options: Any) -> i
 @workspace_option("Workspace to run in; created if it is missing.", required=True)
 @click.option("--wait", metavar="SECONDS", type=float, default=0.0, help="Seconds to wait for the end of the job.  [0]")
 @remote
-def push(session: Session, file: str, workspace: str, wait: float, **options: Any) -> int:
+def push(target: Target, file: str, workspace: str, wait: float, **options: Any) -> int:
     """Submit a script, and print its job. FILE is a local file, or - for standard input.
 
     `tfserve logs -f ID` follows its output.
     """
-    with session.client() as client:
+    with target.client() as client:
         ensure_workspace(client, workspace)
         job = _submit(client, workspace, file, timeout=wait, **options)
-    if session.as_json:
+    if target.as_json:
         show_json(summary(job))
     else:
         print(f"job {job.id}: number {job.job} of {workspace}, {job.state}")
@@ -80,11 +80,11 @@ def push(session: Session, file: str, workspace: str, wait: float, **options: An
 @click.option("--kind", type=click.Choice(KINDS), help="Only jobs of this kind.")
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, metavar="N", help="Number of jobs.  [20]")
 @remote
-def jobs(session: Session, workspace: str | None, state: str | None, kind: str | None, limit: int) -> None:
+def jobs(target: Target, workspace: str | None, state: str | None, kind: str | None, limit: int) -> None:
     """List jobs, newest first."""
-    with session.client() as client:
+    with target.client() as client:
         found, total = client.jobs(workspace, state=state, kind=kind, limit=limit)
-    if session.as_json:
+    if target.as_json:
         show_json(found)
         return
     show_table(COLUMNS, [_row(each) for each in found])
@@ -96,9 +96,9 @@ def jobs(session: Session, workspace: str | None, state: str | None, kind: str |
 @JOB
 @click.option("-f", "--follow", is_flag=True, help="Follow the output until the job has ended.")
 @remote
-def logs(session: Session, job: int, follow: bool) -> None:
+def logs(target: Target, job: int, follow: bool) -> None:
     """Print the output of a job."""
-    with session.client() as client:
+    with target.client() as client:
         if follow:
             for text in client.follow_output(job):
                 _write(text)
@@ -109,13 +109,13 @@ def logs(session: Session, job: int, follow: bool) -> None:
 @click.command()
 @JOB
 @remote
-def cancel(session: Session, job: int) -> None:
+def cancel(target: Target, job: int) -> None:
     """Cancel a queued or running job, and print its final state."""
-    with session.client() as client:
+    with target.client() as client:
         found = client.find_job(job)
         if not found.finish:
             found.cancel()
-    if session.as_json:
+    if target.as_json:
         show_json(summary(found))
     else:
         print(f"job {job}: {found.state}")
@@ -172,11 +172,11 @@ def _submit(client: Client, name: str, file: str, *, on_server: bool, timeout: f
     return client.push_script(name, read_script(file), timeout=timeout, **options)
 
 
-def _follow(session: Session, job: Job) -> None:
+def _follow(target: Target, job: Job) -> None:
     """Prints the output up to the end of the job. Ctrl-C, or the end of the program that reads it, cancels the job."""
     try:
         for text in job.output():
-            _write(text, to_errors=session.as_json)
+            _write(text, to_errors=target.as_json)
     except (KeyboardInterrupt, BrokenPipeError):
         note(f"job {job.id}: {job.cancel()}")
         raise click.Abort from None

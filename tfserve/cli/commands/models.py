@@ -12,7 +12,7 @@ from tfserve.cli.commands.files import send
 from tfserve.cli.commands.jobs import ensure_workspace, explained, summary
 from tfserve.cli.display import activity, note, show_fields, show_json, show_table
 from tfserve.cli.options import workspace_names
-from tfserve.cli.session import Session, complain, remote
+from tfserve.cli.target import Target, complain, remote
 
 if TYPE_CHECKING:
     from tfserve_client import Job
@@ -34,14 +34,14 @@ WAIT = click.option(
 @click.command()
 @click.argument("model", required=False, metavar="[MODEL]", shell_complete=workspace_names)
 @remote
-def models(session: Session, model: str | None) -> None:
+def models(target: Target, model: str | None) -> None:
     """List the deployed models, or describe one."""
-    with session.client() as client:
+    with target.client() as client:
         if model is None:
             found = client.models()
         else:
             described = {**client.model(model), "signatures": client.signatures(model)}
-    if session.as_json:
+    if target.as_json:
         show_json(found if model is None else described)
     elif model is None:
         show_table(COLUMNS, [[each[column] for column in COLUMNS] for each in found])
@@ -68,17 +68,17 @@ def _path(command: F) -> F:
 @click.option("--device", metavar="NAME", help="Device, such as /gpu:0.  [/cpu:0]")
 @WAIT
 @remote
-def deploy(session: Session, model: str, path: str, upload: bool | None, timeout: float, **options: Any) -> int:
+def deploy(target: Target, model: str, path: str, upload: bool | None, timeout: float, **options: Any) -> int:
     """Deploy a model. MODEL is the workspace, created if it is missing; its name is that of the model.
 
     PATH is a SavedModel folder, a model file (.keras, .h5, .onnx, .tflite, …), upload:ID, or task:ID for the result of
     a training.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    with session.client() as client, activity("deploying"):
+    with target.client() as client, activity("deploying"):
         ensure_workspace(client, model)
-        job = with_path(session, path, upload, lambda sent: client.deploy(model, sent, timeout=timeout, **given))
-    return _report(session, job, f"{model} is deployed")
+        job = with_path(target, path, upload, lambda sent: client.deploy(model, sent, timeout=timeout, **given))
+    return _report(target, job, f"{model} is deployed")
 
 
 @click.command()
@@ -86,65 +86,65 @@ def deploy(session: Session, model: str, path: str, upload: bool | None, timeout
 @_path
 @WAIT
 @remote
-def update(session: Session, model: str, path: str, upload: bool | None, timeout: float) -> int:
+def update(target: Target, model: str, path: str, upload: bool | None, timeout: float) -> int:
     """Swap a new version into a deployed model, without dropping a request."""
-    with session.client() as client, activity("updating"):
-        job = with_path(session, path, upload, lambda sent: client.update(model, sent, timeout=timeout))
-    return _report(session, job, f"{model} is updated")
+    with target.client() as client, activity("updating"):
+        job = with_path(target, path, upload, lambda sent: client.update(model, sent, timeout=timeout))
+    return _report(target, job, f"{model} is updated")
 
 
 @click.command()
 @MODEL
 @WAIT
 @remote
-def undeploy(session: Session, model: str, timeout: float) -> int:
+def undeploy(target: Target, model: str, timeout: float) -> int:
     """Unload a model and release its memory. Its workspace stays."""
-    with session.client() as client, activity("unloading"):
+    with target.client() as client, activity("unloading"):
         job = client.undeploy(model, timeout=timeout)
-    return _report(session, job, f"{model} is undeployed")
+    return _report(target, job, f"{model} is undeployed")
 
 
 @click.command()
 @MODEL
 @click.argument("replicas", type=click.IntRange(min=1), metavar="N")
 @remote
-def scale(session: Session, model: str, replicas: int) -> None:
+def scale(target: Target, model: str, replicas: int) -> None:
     """Change the number of processes that serve a model, without interruption."""
-    with session.client() as client, activity("scaling"):
+    with target.client() as client, activity("scaling"):
         client.scale(model, replicas)
-    if session.as_json:
+    if target.as_json:
         show_json({"name": model, "replicas": replicas})
     else:
         print(f"{model} is served by {replicas} process{'es' if replicas > 1 else ''}")
 
 
-def with_path(session: Session, path: str, upload: bool | None, submit: Callable[[str], T]) -> T:
+def with_path(target: Target, path: str, upload: bool | None, submit: Callable[[str], T]) -> T:
     """Submits the path of a file or folder. Uploads it if the server, such as one in a container, can't read it."""
     from tfserve_client import Forbidden, Invalid
 
     try:
-        return submit(_path_on_server(session, path, upload))
+        return submit(_path_on_server(target, path, upload))
     except (Forbidden, Invalid) as error:
         if upload is not None or "roots" not in error.detail or not Path(path).exists():
             raise
         note("The server can't read this path, so the files are uploaded.")
-        return submit(send(session, Path(path)))
+        return submit(send(target, Path(path)))
 
 
-def _path_on_server(session: Session, path: str, upload: bool | None) -> str:
+def _path_on_server(target: Target, path: str, upload: bool | None) -> str:
     """The path that the server gets: of an upload, or of the file if it is on the same machine."""
     local = Path(path)
     if path.startswith(ON_SERVER) or upload is False or not (local.exists() or upload):
         return path
-    if upload or not session.is_on_this_machine:
+    if upload or not target.is_on_this_machine:
         if not local.exists():
             raise click.BadParameter(f"{path!r} does not exist.", param_hint="PATH")
-        return send(session, local)
+        return send(target, local)
     return str(local.resolve())
 
 
-def _report(session: Session, job: Job, done: str) -> int:
-    if session.as_json:
+def _report(target: Target, job: Job, done: str) -> int:
+    if target.as_json:
         show_json(summary(job) | job.details)
     elif job.error is not None:
         complain(explained(job))

@@ -12,7 +12,7 @@ import click
 
 from tfserve.cli.display import note, show_json, show_table
 from tfserve.cli.options import workspace_names
-from tfserve.cli.session import Session, remote
+from tfserve.cli.target import Target, remote
 
 if TYPE_CHECKING:
     from tfserve_client import Client
@@ -30,7 +30,7 @@ ARRAYS = (".npy", ".npz")
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="Number of classes or boxes per image.")
 @click.option("--min-score", type=click.FloatRange(0, 1), metavar="SCORE", help="Omit boxes with a lower score.")
 @remote
-def predict(session: Session, model: str, inputs: tuple[str, ...], **options: Any) -> int:
+def predict(target: Target, model: str, inputs: tuple[str, ...], **options: Any) -> int:
     """Run a model on JSON, arrays, images, or a folder of images.
 
     \b
@@ -42,24 +42,24 @@ def predict(session: Session, model: str, inputs: tuple[str, ...], **options: An
     """
     from tfserve_client import NotFound
 
-    with session.client() as client:
+    with target.client() as client:
         try:
-            return _predict(session, client, model, inputs, options)
+            return _predict(target, client, model, inputs, options)
         except NotFound:
             client.model(model, options["version"])  # whose error has a hint, unlike that of TensorFlow Serving's API
             raise
 
 
-def _predict(session: Session, client: Client, model: str, inputs: tuple[str, ...], options: dict[str, Any]) -> int:
+def _predict(target: Target, client: Client, model: str, inputs: tuple[str, ...], options: dict[str, Any]) -> int:
     if len(inputs) == 1:
         path = Path(inputs[0])
         if path.is_dir():
-            return _folder(session, client, model, path, **options)
+            return _folder(target, client, model, path, **options)
         if path.suffix in ARRAYS:
             return _arrays(client, model, path, **options)
         if (document := _document(inputs[0])) is not None:
             return _rows(client, model, document, **options)
-    return _images(session, client, model, [Path(each) for each in inputs], **options)
+    return _images(target, client, model, [Path(each) for each in inputs], **options)
 
 
 # --- JSON
@@ -170,7 +170,7 @@ def _plain(array: Any) -> Any:
 
 
 def _images(
-    session: Session, client: Client, model: str, files: Sequence[Path], *, top: int | None, min_score: float | None,
+    target: Target, client: Client, model: str, files: Sequence[Path], *, top: int | None, min_score: float | None,
     version: str | None, output: Path | None, **_: Any,
 ) -> int:  # fmt: skip
     from tfserve.cli.image_predictions import COLUMNS, plain, rows_of
@@ -182,7 +182,7 @@ def _images(
     if masks and output is not None:
         output.write_bytes(masks[0])
         note(f"{output}: {len(masks[0])} bytes")
-    elif session.as_json or output is not None:
+    elif target.as_json or output is not None:
         _put([{"file": str(file), **plain(each)} for file, each in zip(files, found, strict=True)], output)
     else:
         rows = [row for file, each in zip(files, found, strict=True) for row in rows_of(str(file), each)]
@@ -191,7 +191,7 @@ def _images(
 
 
 def _folder(
-    session: Session, client: Client, model: str, folder: Path, *, top: int | None, min_score: float | None,
+    target: Target, client: Client, model: str, folder: Path, *, top: int | None, min_score: float | None,
     version: str | None, output: Path | None, **_: Any,
 ) -> int:  # fmt: skip
     from tfserve.cli.image_predictions import predict_folder
@@ -202,7 +202,7 @@ def _folder(
         return client.predict_images(model, [file], top=top, min_score=min_score, version=version)[0]
 
     done = predict_folder(folder, output, ask)
-    if session.as_json:
+    if target.as_json:
         show_json({"file": str(output), **done._asdict()})
     else:
         before = f" ({done.before} before)" if done.before else ""

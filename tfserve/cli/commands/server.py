@@ -8,7 +8,7 @@ import click
 
 from tfserve.cli.display import show_fields, show_json
 from tfserve.cli.options import TRAINING_PORT, PortNumber, address, setting_options, settings_of
-from tfserve.cli.session import Session, reported, session_options
+from tfserve.cli.target import Target, reported, target_options
 
 SUMMARIES = {
     "start": (
@@ -36,9 +36,9 @@ def serve(**given: Any) -> int:
 
 def _background(action: str) -> click.Command:
     def command(**given: Any) -> int:
-        session = click.get_current_context().ensure_object(Session)
-        if action == "status" and session.server is not None:
-            code: int = reported(session, lambda: _remote_status(session))
+        target = click.get_current_context().ensure_object(Target)
+        if action == "status" and target.server is not None:
+            code: int = reported(target, lambda: _remote_status(target))
             return code
         settings = settings_of(given)
         from tfserve import daemon
@@ -47,7 +47,7 @@ def _background(action: str) -> click.Command:
 
     options = setting_options(leave_out=("port", "training_port"))
     command = options(address(_training_port(command)))
-    return click.command(action, help=SUMMARIES[action])(session_options(command) if action == "status" else command)
+    return click.command(action, help=SUMMARIES[action])(target_options(command) if action == "status" else command)
 
 
 def _training_port(command: Any) -> Any:
@@ -57,14 +57,14 @@ def _training_port(command: Any) -> Any:
     )(command)  # fmt: skip
 
 
-def _remote_status(session: Session) -> int:
-    with session.client() as client:
+def _remote_status(target: Target) -> int:
+    with target.client() as client:
         state = client.server()
-    if session.as_json:
+    if target.as_json:
         show_json(state)
         return 0
     names = [each["name"] for each in state["workspaces"]]
-    show_fields({"server": session.url, "version": state["version"], "pid": state["pid"], "workspaces": names})
+    show_fields({"server": target.url, "version": state["version"], "pid": state["pid"], "workspaces": names})
     return 0
 
 

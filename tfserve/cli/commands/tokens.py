@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfserve.access.principals import ASSIGNABLE
-from tfserve.cli.session import Session, complain, reported, session_options
+from tfserve.cli.target import Target, complain, reported, target_options
 from tfserve.config import load
 from tfserve.errors import TFserveError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.group()
-@session_options
+@target_options
 def token() -> None:
     """Create, list, rotate and revoke access tokens.
 
@@ -29,22 +29,22 @@ def _action(function: Callable[..., None]) -> click.Command:
     """A command whose function gets the place of the tokens first."""
 
     def command(data_dir: str | None, **given: Any) -> int:
-        session = click.get_current_context().ensure_object(Session)
-        code: int = reported(session, lambda: _act(function, session, data_dir, given))
+        target = click.get_current_context().ensure_object(Target)
+        code: int = reported(target, lambda: _act(function, target, data_dir, given))
         return code
 
     option = click.option("--data-dir", metavar="FOLDER", help="the data folder of the server (.tfserve)")
     parameters = getattr(function, "__click_params__", [])
-    command = option(session_options(command))
+    command = option(target_options(command))
     command.__click_params__ += parameters  # type: ignore[attr-defined]
     return token.command(function.__name__.strip("_"), help=function.__doc__)(command)
 
 
-def _act(function: Callable[..., None], session: Session, data_dir: str | None, given: dict[str, Any]) -> int:
+def _act(function: Callable[..., None], target: Target, data_dir: str | None, given: dict[str, Any]) -> int:
     from tfserve.cli.tokens import Place
 
     try:
-        function(Place(load({"data_dir": data_dir}), session), **given)
+        function(Place(load({"data_dir": data_dir}), target), **given)
     except TFserveError as error:
         complain(error.message)
         return 1

@@ -10,7 +10,7 @@ import click
 from tfserve.cli.commands.models import with_path
 from tfserve.cli.display import Bar, note, show_fields, show_json, show_table
 from tfserve.cli.options import Parameter
-from tfserve.cli.session import Session, complain, remote, reported, session_options
+from tfserve.cli.target import Target, complain, remote, reported, target_options
 
 if TYPE_CHECKING:
     from tfserve_client import Client
@@ -41,18 +41,16 @@ ID = click.argument("id", metavar="ID")
 @click.option("--project", metavar="ID", help="with --remote: id of the project  [name of the folder]")
 @click.option("--deploy-to", metavar="NAME", help="with --remote: workspace that gets the model")
 @click.option("--detach", is_flag=True, help="with --remote: print the id, and do not wait for the end")
-@session_options
+@target_options
 @click.pass_obj
-def train(
-    session: Session, /, folder: str, train_type: str, resume: str | None, on_server: bool, **options: Any
-) -> int:
+def train(target: Target, /, folder: str, train_type: str, resume: str | None, on_server: bool, **options: Any) -> int:
     """Train on a project folder: without a server, or with --server or --remote on one.
 
     Ctrl-C cancels and keeps the best checkpoint, so you can resume.
     """
     chosen = dict(options.pop("parameters"))
-    if on_server or session.server is not None:
-        code: int = reported(session, lambda: _remote(session, folder, train_type.lower(), chosen, resume, **options))
+    if on_server or target.server is not None:
+        code: int = reported(target, lambda: _remote(target, folder, train_type.lower(), chosen, resume, **options))
         return code
     return _local(_existing(folder), train_type.lower(), chosen, resume)
 
@@ -84,10 +82,10 @@ def _existing(folder: str) -> Path:
 
 
 def _remote(
-    session: Session, folder: str, train_type: str, chosen: dict[str, str], resume: str | None, *,
+    target: Target, folder: str, train_type: str, chosen: dict[str, str], resume: str | None, *,
     upload: bool | None, project: str | None, deploy_to: str | None, detach: bool,
 ) -> int:  # fmt: skip
-    with session.client() as client:
+    with target.client() as client:
         if resume is not None:
             task = client.resume_training(resume)
         else:
@@ -97,12 +95,12 @@ def _remote(
             def start(path: str) -> dict[str, Any]:
                 return client.train(path, train_type, parameters=parameters, project_id=name, deploy_to=deploy_to)
 
-            task = with_path(session, folder, upload, start)
+            task = with_path(target, folder, upload, start)
         if detach:
             print(task["taskId"])
             return 0
         note(f"training {task['taskId']}")
-        return _follow(session, client, task["taskId"], cancel=True)
+        return _follow(target, client, task["taskId"], cancel=True)
 
 
 def _value(text: str) -> Any:
@@ -115,7 +113,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _follow(session: Session, client: Client, task_id: str, *, cancel: bool) -> int:
+def _follow(target: Target, client: Client, task_id: str, *, cancel: bool) -> int:
     """Shows the progress up to the end of a training. With `cancel`, Ctrl-C cancels it."""
     task: dict[str, Any] = {}
     try:
@@ -127,11 +125,11 @@ def _follow(session: Session, client: Client, task_id: str, *, cancel: bool) -> 
         if not cancel:
             raise
         task = client.cancel_training(task_id)
-    return _report(session, task)
+    return _report(target, task)
 
 
-def _report(session: Session, task: dict[str, Any]) -> int:
-    if session.as_json:
+def _report(target: Target, task: dict[str, Any]) -> int:
+    if target.as_json:
         show_json(task)
     elif task["state"] == DONE:
         metrics = {name: value for name, value in task["metrics"].items() if isinstance(value, (int, float, str))}
@@ -147,7 +145,7 @@ def _report(session: Session, task: dict[str, Any]) -> int:
 
 
 @click.group(invoke_without_command=True)
-@session_options
+@target_options
 @click.pass_context
 def trainings(context: click.Context) -> int | None:
     """List, follow, cancel and resume trainings of a server. Without a command, lists them."""
@@ -160,11 +158,11 @@ def trainings(context: click.Context) -> int | None:
 @trainings.command("list")
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, metavar="N", help="Number of trainings.  [20]")
 @remote
-def list_(session: Session, limit: int = 20) -> None:
+def list_(target: Target, limit: int = 20) -> None:
     """List the trainings, newest first."""
-    with session.client() as client:
+    with target.client() as client:
         found, total = client.trainings(limit=limit)
-    if session.as_json:
+    if target.as_json:
         show_json(found)
         return
     show_table(COLUMNS, [_row(each) for each in found])
@@ -182,11 +180,11 @@ def _row(task: dict[str, Any]) -> list[Any]:
 @trainings.command()
 @ID
 @remote
-def show(session: Session, id: str) -> None:  # noqa: A002
+def show(target: Target, id: str) -> None:  # noqa: A002
     """Print what is known of a training."""
-    with session.client() as client:
+    with target.client() as client:
         task = client.training(id)
-    if session.as_json:
+    if target.as_json:
         show_json(task)
     else:
         show_fields(task)
@@ -195,18 +193,18 @@ def show(session: Session, id: str) -> None:  # noqa: A002
 @trainings.command()
 @ID
 @remote
-def follow(session: Session, id: str) -> int:  # noqa: A002
+def follow(target: Target, id: str) -> int:  # noqa: A002
     """Show the progress of a training until it has ended."""
-    with session.client() as client:
-        return _follow(session, client, id, cancel=False)
+    with target.client() as client:
+        return _follow(target, client, id, cancel=False)
 
 
 @trainings.command()
 @ID
 @remote
-def cancel(session: Session, id: str) -> None:  # noqa: A002
+def cancel(target: Target, id: str) -> None:  # noqa: A002
     """Cancel a training. Its best checkpoint is kept."""
-    with session.client() as client:
+    with target.client() as client:
         print(f"{id}: {client.cancel_training(id)['state']}")
 
 
@@ -214,21 +212,21 @@ def cancel(session: Session, id: str) -> None:  # noqa: A002
 @ID
 @click.option("--detach", is_flag=True, help="Do not wait for the end.")
 @remote
-def resume(session: Session, id: str, detach: bool) -> int:  # noqa: A002
+def resume(target: Target, id: str, detach: bool) -> int:  # noqa: A002
     """Continue a training that failed or was cancelled from its last checkpoint."""
-    with session.client() as client:
+    with target.client() as client:
         client.resume_training(id)
-        return 0 if detach else _follow(session, client, id, cancel=True)
+        return 0 if detach else _follow(target, client, id, cancel=True)
 
 
 @trainings.command()
 @ID
 @remote
-def metrics(session: Session, id: str) -> None:  # noqa: A002
+def metrics(target: Target, id: str) -> None:  # noqa: A002
     """Print the metrics of the model."""
-    with session.client() as client:
+    with target.client() as client:
         found = client.training_metrics(id)
-    if session.as_json:
+    if target.as_json:
         show_json(found)
     else:
         show_fields(found)
@@ -237,15 +235,15 @@ def metrics(session: Session, id: str) -> None:  # noqa: A002
 @trainings.command()
 @ID
 @click.argument("path", default="", metavar="[PATH]")
-@click.argument("target", required=False, type=click.Path(path_type=Path), metavar="[TARGET]")
+@click.argument("destination", required=False, type=click.Path(path_type=Path), metavar="[DESTINATION]")
 @remote
-def download(session: Session, id: str, path: str, target: Path | None) -> None:  # noqa: A002
-    """Download a file of the result to the local file or folder TARGET. Without PATH, lists the files."""
-    with session.client() as client:
+def download(target: Target, id: str, path: str, destination: Path | None) -> None:  # noqa: A002
+    """Download a file of the result to the local file or folder DESTINATION. Without PATH, lists the files."""
+    with target.client() as client:
         if not path or path.endswith("/"):
             print("\n".join(client.list_artifacts(id, path.rstrip("/"))))
             return
-        file = target or Path()
+        file = destination or Path()
         file = file / Path(path).name if file.is_dir() else file
         size = client.download_artifact(id, path, file)
     note(f"{file}: {size} bytes")

@@ -6,14 +6,14 @@ import click
 
 from tfserve.cli.display import show_json, show_table
 from tfserve.cli.options import workspace_argument, workspace_names
-from tfserve.cli.session import Session, remote, session_options
+from tfserve.cli.target import Target, remote, target_options
 
 COLUMNS = ("name", "state", "queued", "model", "memory")
 MIB = 2**20
 
 
 @click.group(invoke_without_command=True)
-@session_options
+@target_options
 @click.pass_context
 def workspaces(context: click.Context) -> int | None:
     """List, create, restart and destroy workspaces. Without a command, lists them."""
@@ -25,11 +25,11 @@ def workspaces(context: click.Context) -> int | None:
 
 @workspaces.command("list")
 @remote
-def list_(session: Session) -> None:
+def list_(target: Target) -> None:
     """List the workspaces of the server."""
-    with session.client() as client:
+    with target.client() as client:
         found = client.server()["workspaces"]
-    if session.as_json:
+    if target.as_json:
         show_json(found)
         return
     rows = [
@@ -51,12 +51,12 @@ def list_(session: Session) -> None:
 @click.option("--memory", metavar="SIZE", help="Memory of each process with everything it starts, such as 2GiB.")
 @click.option("--job-time", metavar="SECONDS", type=float, help="Seconds that a script may run.")
 @remote
-def create(session: Session, name: str | None, thread: bool, memory: str | None, job_time: float | None) -> None:
+def create(target: Target, name: str | None, thread: bool, memory: str | None, job_time: float | None) -> None:
     """Create a workspace and print its name (random when none is given)."""
     limits = {name: value for name, value in {"memory": memory, "job_time": job_time}.items() if value is not None}
-    with session.client() as client:
+    with target.client() as client:
         made = client.create_workspace(name, type=1 if thread else 0, limits=limits or None)
-    if session.as_json:
+    if target.as_json:
         show_json({"name": made})
     else:
         print(made)
@@ -65,9 +65,9 @@ def create(session: Session, name: str | None, thread: bool, memory: str | None,
 @workspaces.command()
 @workspace_argument
 @remote
-def restart(session: Session, workspace: str) -> None:
+def restart(target: Target, workspace: str) -> None:
     """Restart a workspace: cancels the running job, deletes the variables, keeps queue and model."""
-    with session.client() as client:
+    with target.client() as client:
         client.restart_workspace(workspace)
     print(f"{workspace} is restarted")
 
@@ -77,13 +77,13 @@ def restart(session: Session, workspace: str) -> None:
 @click.option("--all", "every", is_flag=True, help="Destroy all workspaces.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before --all.")
 @remote
-def destroy(session: Session, names: tuple[str, ...], every: bool, yes: bool) -> int:
+def destroy(target: Target, names: tuple[str, ...], every: bool, yes: bool) -> int:
     """Destroy workspaces with their jobs, files and models."""
     if bool(names) == every:
         raise click.UsageError("Name the workspaces to destroy, or give --all.")
     if every and not yes and not click.confirm("Destroy all workspaces with their jobs, files and models?"):
         return 1
-    with session.client() as client:
+    with target.client() as client:
         for name in names:
             client.destroy_workspace(name)
             print(f"{name} is destroyed")
@@ -97,11 +97,11 @@ def destroy(session: Session, names: tuple[str, ...], every: bool, yes: bool) ->
 @workspace_argument
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @remote
-def variables(session: Session, workspace: str, names: tuple[str, ...]) -> None:
+def variables(target: Target, workspace: str, names: tuple[str, ...]) -> None:
     """Print the variables of a workspace: all, or those with the given names."""
-    with session.client() as client:
+    with target.client() as client:
         found = client.get_variable(workspace, [*names] or None)
-    if session.as_json:
+    if target.as_json:
         show_json(found)
     else:
         show_table(("name", "value"), [*found.items()])

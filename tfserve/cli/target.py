@@ -30,7 +30,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass
-class Session:
+class Target:
     """What the global options say."""
 
     server: str | None = None
@@ -75,11 +75,11 @@ class Session:
 
 def global_options(command: F) -> F:
     """The options that every command understands, and `--version`."""
-    return click.version_option(__version__, message="%(version)s", help="Print the version.")(session_options(command))
+    return click.version_option(__version__, message="%(version)s", help="Print the version.")(target_options(command))
 
 
-def session_options(command: F) -> F:
-    """Adds the options of `Session`. Given after the command, they take precedence."""
+def target_options(command: F) -> F:
+    """Adds the options of `Target`. Given after the command, they take precedence."""
     for name, metavar, help_text in (
         ("ca_file", "FILE", f"CA or self-signed certificate of the server.  [default: {CA_FILE}]"),
         ("token", "TOKEN", f"Access token.  [default: {TOKEN}, or the local token of this machine]"),
@@ -92,31 +92,31 @@ def session_options(command: F) -> F:
 
 
 def _keep(ctx: click.Context, option: click.Parameter, value: Any) -> None:
-    session = ctx.ensure_object(Session)
+    target = ctx.ensure_object(Target)
     if value and option.name is not None:
-        setattr(session, option.name, value)
+        setattr(target, option.name, value)
 
 
 def remote(function: F) -> F:
-    """Makes a command of a function that gets the session first. Errors of the server become a sentence."""
+    """Makes a command of a function that gets the target first. Errors of the server become a sentence."""
 
-    @session_options
+    @target_options
     @click.pass_obj
     @functools.wraps(function)
-    def command(session: Session, *arguments: Any, **options: Any) -> Any:
-        return reported(session, lambda: function(session, *arguments, **options))
+    def command(target: Target, *arguments: Any, **options: Any) -> Any:
+        return reported(target, lambda: function(target, *arguments, **options))
 
     return command  # type: ignore[return-value]
 
 
-def reported(session: Session, work: Callable[[], Any]) -> Any:
+def reported(target: Target, work: Callable[[], Any]) -> Any:
     """The exit code of a command. Prints the errors that it may raise."""
     from tfserve_client import TFserveError, Unauthenticated, Unreachable
 
     try:
         return work()
     except Unreachable as error:
-        complain(f"{error.message}\n{how_to_start(session)}")
+        complain(f"{error.message}\n{how_to_start(target)}")
         return NO_SERVER
     except Unauthenticated as error:
         complain(f"{error.message} Commands send that of --token or {TOKEN}.")
@@ -139,7 +139,7 @@ def complain(message: str) -> None:
     print(f"tfserve: {message}", file=sys.stderr)
 
 
-def how_to_start(session: Session) -> str:
-    if session.is_on_this_machine:
+def how_to_start(target: Target) -> str:
+    if target.is_on_this_machine:
         return "Start a server with `tfserve serve` or `tfserve start`, or name another one with --server URL."
     return f"Check the address, or name another server with --server URL or {URL}."
