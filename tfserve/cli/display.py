@@ -62,11 +62,20 @@ def activity(text: str) -> Iterator[None]:
 class Bar:
     """A progress bar on a terminal, nothing otherwise."""
 
-    def __init__(self, description: str, total: float | None = None) -> None:
+    def __init__(self, description: str, total: float | None = None, *, estimates: bool = True) -> None:
+        """`estimates`: shows the time that is left, from the progress so far."""
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
-        columns = BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
+        time = TimeRemainingColumn() if estimates else TimeElapsedColumn()
+        columns = BarColumn(), TaskProgressColumn(), time, TextColumn("{task.description}")
         console = Console(stderr=True)
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
         self._bar = self._progress.add_task(description, total=total)

@@ -117,15 +117,19 @@ def _follow(target: Target, client: Client, task_id: str, *, cancel: bool) -> in
     """Shows the progress up to the end of a training. With `cancel`, Ctrl-C cancels it."""
     task: dict[str, Any] = {}
     try:
-        with Bar("waiting", total=100) as bar:
+        with Bar("waiting", total=100, estimates=False) as bar:
             for task in client.follow_training(task_id):
-                left = f", {task['eta']:.0f} s left" if task.get("eta") else ""
-                bar.set(task["progress"], description=f"{task.get('message') or task['state']}{left}")
+                bar.set(task["progress"], description=f"{_left(task)}{task.get('message') or task['state']}")
     except KeyboardInterrupt:
         if not cancel:
             raise
         task = client.cancel_training(task_id)
     return _report(target, task)
+
+
+def _left(task: dict[str, Any]) -> str:
+    seconds = task.get("eta") or 0
+    return f"{seconds / 60:.0f} min left, " if seconds >= 100 else f"{seconds:.0f} s left, " if seconds else ""
 
 
 def _report(target: Target, task: dict[str, Any]) -> int:
