@@ -96,6 +96,12 @@ def test_a_request_that_is_sent_twice_is_one_job(client: Client, workspace: str)
     assert client.push_script(workspace, "x = 1", timeout=60).id != jobs[0].id
 
 
+def test_output_is_followed_from_beyond_its_end(client: Client, workspace: str) -> None:
+    job = client.push_script(workspace, "print('done')", timeout=60)
+    assert list(client.follow_output(job.id, offset=2**62, timeout=60)) == []
+    assert client.read_output(job.id, offset=2**62).data == b""
+
+
 # --- errors
 
 

@@ -17,7 +17,7 @@ from tfserve_client.flows import Chunk, Emit, Flow, Pause, Request, Stream
 
 EVENT_STREAM = {"Accept": "text/event-stream"}
 
-AFTER_ALL = 2**53
+AFTER_ALL = 2**40
 """An offset after all output, for which nothing has to be sent."""
 SILENCE_S = 60.0
 """Seconds without a byte after which the connection is lost: the server sends a sign of life every 15 s."""
