@@ -8,19 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from tfserve.config import Network, Settings
 from tfserve.errors import Invalid
+from tfserve.public_addresses import Address, destination, is_public, literal
 
 MAX_URL = 2000
 DEFAULT_PORTS = {"http": 80, "https": 443}
-#: translates IPv6 to IPv4: the last four bytes are the actual destination
-NAT64 = IPv6Network("64:ff9b::/96")
-GLOBAL_UNICAST = IPv6Network("2000::/3")
-
-Address = IPv4Address | IPv6Address
 
 
 class CallbackRefused(Invalid):
@@ -63,21 +58,19 @@ class CallbackAddresses:
     def check(self, url: str) -> Target:
         """What the URL says. Raises `Invalid` for one that can't be used, `CallbackRefused`."""
         target = target_of(url)
-        address = _literal(target.host)
+        address = literal(target.host)
         if address is not None and not self.allows(address, target.host):
             raise CallbackRefused(url=url)
         return target
 
     def allows(self, address: Address, host: str) -> bool:
         """Whether a connection to this address of the host may be opened."""
-        address = _actual(address)
+        address = destination(address)
         if host in self.hosts or any(_is_in(address, network) for network in self.networks):
             return True
         if address.is_loopback:
             return self.loopback
-        if isinstance(address, IPv6Address) and address not in GLOBAL_UNICAST:
-            return False
-        return address.is_global and not (address.is_multicast or address.is_reserved)
+        return is_public(address)
 
 
 def check_callback(url: str | None, settings: Settings) -> str | None:
@@ -108,26 +101,6 @@ def _split(url: str) -> SplitResult | None:
         return None if parts.port == 0 else parts
     except ValueError:  # an invalid port, or unbalanced brackets
         return None
-
-
-def _literal(host: str) -> Address | None:
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None
-
-
-def _actual(address: Address) -> Address:
-    """The IPv4 address that packets to an IPv6 address reach, if there is one."""
-    if isinstance(address, IPv4Address):
-        return address
-    if address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    if address.sixtofour is not None:
-        return address.sixtofour
-    if address in NAT64:
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address
 
 
 def _is_in(address: Address, network: Network) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import atexit
 import dataclasses
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 # Django's settings create a secret key in the data folder. A build must not leave one in the checkout.
@@ -22,7 +21,6 @@ import msgspec  # noqa: E402
 
 django.setup()
 
-from tfserve.cli.main import tfserve_parser  # noqa: E402
 from tfserve.config import Settings, environment_name  # noqa: E402
 from tfserve.ipc.messages import Metrics  # noqa: E402
 from tfserve.training.recipes.parameters import TABLES  # noqa: E402
@@ -30,14 +28,10 @@ from tfserve.web.api import openapi as openapi_writer  # noqa: E402
 from tfserve.web.api import root  # noqa: E402
 from tfserve.web.api.endpoint import Tag  # noqa: E402
 from tfserve.web.api.metrics.families import families  # noqa: E402
+from tools.docs_commands import command_line  # noqa: E402
+from tools.docs_tables import table  # noqa: E402
 
 Json = dict[str, Any]
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(head)
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 # --- settings
@@ -54,41 +48,6 @@ def _setting(field: dataclasses.Field[Any]) -> list[str]:
 
 def _default(value: Any) -> str:
     return "empty" if value == "" else f"`{value}`"
-
-
-# --- command line
-
-
-def command_line() -> str:
-    (commands,) = (each for each in tfserve_parser()._actions if isinstance(each, argparse._SubParsersAction))
-    return "\n\n".join(_command(name, command) for name, command in commands.choices.items())
-
-
-def _command(name: str, command: argparse.ArgumentParser) -> str:
-    names = {each.name for each in dataclasses.fields(Settings)}
-    own = [each for each in command._actions if each.dest not in names and each.dest != "help"]
-    takes_settings = len(own) < len(command._actions) - 1
-    usage = " ".join(["tfserve", name, *map(_usage, own), "[OPTIONS]" * takes_settings])
-    text = f"## tfserve {name}\n\n    {usage.strip()}\n\n{command.description}"
-    if takes_settings:
-        text += "\n\nOptions: all [settings](settings.md)."
-    if own:
-        text += "\n\n" + table(["argument", "meaning"], map(_argument, own))
-    return text
-
-
-def _usage(argument: argparse.Action) -> str:
-    is_required = not argument.option_strings and argument.nargs != "?"
-    return _shown(argument) if is_required else f"[{_shown(argument)}]"
-
-
-def _shown(argument: argparse.Action) -> str:
-    value = str(argument.metavar or argument.dest.upper())
-    return " ".join([*argument.option_strings[:1], value])
-
-
-def _argument(argument: argparse.Action) -> list[str]:
-    return [f"`{_shown(argument)}`", (argument.help or "").replace("%%", "%")]
 
 
 # --- metrics

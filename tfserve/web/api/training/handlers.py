@@ -262,7 +262,7 @@ async def _inside(context: Context, path: str) -> Path:
     try:
         return await context.path(path)
     except PathRefused as refused:  # the contract requires this status in this API
-        raise Forbidden(refused.message) from None
+        raise Forbidden(refused.message, **refused.detail) from None
 
 
 def _artifact(folder: Path, name: str, context: Context) -> Path:

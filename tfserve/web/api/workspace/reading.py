@@ -171,6 +171,8 @@ def _event(name: str, data: dict[str, Any], offset: int) -> str:
 def _read_file(path: Path, offset: int, size: int) -> bytes:
     try:
         with path.open("rb") as file:
+            if offset >= os.fstat(file.fileno()).st_size:  # a file system refuses to seek too far
+                return b""
             file.seek(offset, os.SEEK_SET)
             return file.read(size)
     except FileNotFoundError:  # a job without output has no file
