@@ -15,11 +15,11 @@ CHUNK_BYTES = 2**20
 MAX_FILES = 20_000
 PROTOCOLS = {"https": "http", "s3": "s3", "gs": "gs", "hf": "hf"}
 """fsspec's names."""
-PACKAGES = {"https": "aiohttp", "s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}
+EXTRAS = {"https": "remote", "s3": "remote", "gs": "gcs", "hf": "huggingface"}
 
 
 class ExtraMissing(Invalid):
-    """path: {scheme}:// needs the package {package}. Install it on the server with: pip install 'tfserve[remote]'"""
+    """path: {scheme}:// needs an extra package. Install it on the server with: pip install 'tfserve[{extra}]'"""
 
 
 class RemoteNotFound(NotFound):
@@ -74,7 +74,7 @@ def fetch(source: Source, allowed: Sequence[Source], folder: Path, limits: Limit
     try:
         file_system = _file_system(source, allowed)
     except ImportError:
-        raise ExtraMissing(scheme=source.scheme, package=PACKAGES[source.scheme]) from None
+        raise ExtraMissing(scheme=source.scheme, extra=EXTRAS[source.scheme]) from None
     try:
         files = _files(file_system, source)
         _check(files, source)
