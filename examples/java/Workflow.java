@@ -1,336 +1,195 @@
-import java.io.IOException;
+import java.io.BufferedReader;
+import java.io.InputStream;
+import java.io.InputStreamReader;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
-import java.time.Duration;
-import java.util.ArrayList;
-import java.util.LinkedHashMap;
-import java.util.List;
-import java.util.Map;
-import java.util.stream.Collectors;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /**
- * Trains, deploys and predicts from Java 17, without any dependency.
+ * The whole workflow from Java 17, without packages. Prepare FOLDER as docs/how-to/any-language.md says.
  *
- * <pre>java examples/Workspace.java [http://127.0.0.1:8000]</pre>
+ * <pre>java examples/java/Workflow.java FOLDER</pre>
  *
- * The server has to run on this machine, since the training script is named by its path on the server's disk.
- * JSON values are plain Java objects here: Map, List, String, Number, Boolean and null. A real program would use the
- * JSON library that it has; the small one at the end of this file is there so that nothing has to be installed.
+ * Java has no JSON library of its own. Here {@link #value} finds single values; a real program uses the library that it has.
  */
-public class Workspace {
-    private static final int COUNT = 20;
-    private static final int JOB_TIMEOUT_S = 120;
+public class Workflow {
+    private static final String LENGTH = "Inference-Header-Content-Length";
+    private static final String JSON = "application/json";
 
-    // Java would first ask whether the server speaks HTTP/2. It speaks 1.1, so don't.
-    private final HttpClient http = HttpClient.newBuilder()
-            .version(HttpClient.Version.HTTP_1_1)
-            .connectTimeout(Duration.ofSeconds(10))
-            .build();
-    private final String base;
+    private final HttpClient http = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+    private final String server = System.getenv().getOrDefault("TFSERVE_URL", "http://127.0.0.1:8000");
+    private final String token = System.getenv("TFSERVE_TOKEN");
+    private final Path folder;
 
-    private Workspace(String base) {
-        this.base = base;
+    private Workflow(Path folder) {
+        this.folder = folder;
     }
 
     public static void main(String[] arguments) throws Exception {
-        String fromEnvironment = System.getenv().getOrDefault("TFSERVE_URL", "http://127.0.0.1:8000");
-        Workspace client = new Workspace(arguments.length > 0 ? arguments[0] : fromEnvironment);
-
-        // A workspace is a Python session of its own, with a queue of jobs. Without a name it gets a random one.
-        String name = (String) client.call("/create_workspace/", Map.of());
-        System.out.println("workspace " + name);
+        Workflow workflow = new Workflow(Path.of(arguments.length > 0 ? arguments[0] : ".").toAbsolutePath());
+        String name = value(workflow.call("/create_workspace/", "{}"), "result"); // a random name
+        System.out.println("created workspace " + name);
         try {
-            client.trainAndPredict(name);
+            workflow.run(name);
         } finally {
-            // Takes its process, its model and its files along.
-            client.call("/destroy_workspace/", Map.of("name", name));
-            System.out.println("workspace destroyed");
+            workflow.call("/destroy_workspace/", "{\"name\": \"%s\"}".formatted(name)); // also its jobs, model and files
+            System.out.println("destroyed the workspace");
         }
     }
 
-    private void trainAndPredict(String name) throws Exception {
-        // A file job: the path of a script on the server's disk. What it printed comes with the answer.
-        System.out.println("training...");
-        Map<String, Object> training = runJob("/push_job/", Map.of("name", name, "job", trainScript().toString()));
-        System.out.print(((String) training.get("stdout")).indent(2));
+    private void run(String name) throws Exception {
+        String script = "for n in range(3):\\n    print('line', n, flush=True)";
+        String job = value(push(name, script), "id");
+        System.out.println("pushed job " + job);
+        System.out.println("followed the job: " + follow("/jobs/" + job + "/output"));
 
-        // Variables that a script has set stay in the workspace, and can be read as JSON.
-        Map<String, Object> trained = variables(name, "model_path", "accuracy");
-        System.out.printf("trained to an accuracy of %.4f%n", ((Number) trained.get("accuracy")).doubleValue());
+        deploy(name, "half.onnx");
+        System.out.println("deployed half.onnx");
+        byte[] rows = "{\"instances\": [[1, 2], [3, 4]]}".getBytes();
+        String predicted = text(send("POST", "/v1/models/" + name + ":predict", rows, "Content-Type", JSON));
+        System.out.println("predicted by v1: " + predicted);
+        System.out.println("predicted by v2: " + predictBinary(name));
 
-        runJob("/deploy/", Map.of("name", name, "path", trained.get("model_path")));
-        System.out.println("deployed " + trained.get("model_path"));
+        deploy(name, "brightness.onnx");
+        byte[] photo = Files.readAllBytes(folder.resolve("photo.png"));
+        String image = text(send("POST", "/v1/models/" + name + ":predict", photo, "Content-Type", "image/png"));
+        System.out.println("classified the image: " + value(image, "label"));
 
-        // A job may also be a script in the request (type 1). It goes on with the variables the first one has set.
-        String script = """
-                import json
-                with open(held_out_path) as file:
-                    held_out = json.load(file)
-                images, labels = held_out["images"][:%1$d], held_out["labels"][:%1$d]
-                """.formatted(COUNT);
-        runJob("/push_job/", Map.of("name", name, "type", 1, "job", script));
-        Map<String, Object> samples = variables(name, "images", "labels");
+        System.out.println("trained: " + train());
 
-        // `feed_dict` names the inputs of the model's signature, `fetches` the outputs that are wanted.
-        Map<String, Object> prediction = runJob("/predict/", Map.of(
-                "name", name,
-                "fetches", List.of("probabilities"),
-                "feed_dict", Map.of("images", samples.get("images"))));
-        // One value for each fetched tensor: here a single one, a row of ten probabilities for each image.
-        List<?> probabilities = (List<?>) ((List<?>) prediction.get("result")).get(0);
-        compare(probabilities, (List<?>) samples.get("labels"));
+        String endless = value(push(name, "import time; time.sleep(600)"), "job");
+        String cancelled = call("/cancel_job/", "{\"name\": \"%s\", \"job\": %s}".formatted(name, endless));
+        check(value(cancelled, "cancelled").equals("true"), "the job ended before it was cancelled");
+        System.out.println("cancelled job " + endless);
 
-        Map<String, Object> status = object(call("/get_status/", Map.of("name", name)));
-        System.out.println("status " + status.get("STATUS") + ", last finished job " + status.get("FIN_JOB_NUM"));
-
-        // Unloads the model and gives all its memory back.
-        runJob("/undeploy/", Map.of("name", name));
-        System.out.println("undeployed");
-    }
-
-    private static void compare(List<?> probabilities, List<?> labels) {
-        int right = 0;
-        for (int i = 0; i < COUNT; i++) {
-            int predicted = indexOfLargest((List<?>) probabilities.get(i));
-            int label = ((Number) labels.get(i)).intValue();
-            System.out.println("predicted " + predicted + ", is " + label);
-            right += predicted == label ? 1 : 0;
-        }
-        System.out.println(right + " of " + COUNT + " right (" + Math.round(100.0 * right / COUNT) + " %)");
-        if (right < 0.8 * COUNT) {
-            throw new IllegalStateException("that is worse than the training promised");
+        try {
+            call("/get_status/", "{\"name\": \"no such workspace\"}");
+        } catch (Refused error) {
+            System.out.println("refused with " + error.getMessage());
         }
     }
 
-    private static int indexOfLargest(List<?> numbers) {
-        int best = 0;
-        for (int i = 1; i < numbers.size(); i++) {
-            if (((Number) numbers.get(i)).doubleValue() > ((Number) numbers.get(best)).doubleValue()) {
-                best = i;
-            }
-        }
-        return best;
+    private String push(String name, String script) throws Exception {
+        return call("/push_job/", """
+                {"name": "%s", "type": 1, "job": "%s", "timeout": 0}""".formatted(name, script));
     }
 
-    /** The training script lies beside this source file, from which Java has compiled this class. */
-    private static Path trainScript() throws Exception {
-        URI source = Workspace.class.getProtectionDomain().getCodeSource().getLocation().toURI();
-        return Path.of(source).resolveSibling("digits").resolve("train.py").toAbsolutePath();
+    private void deploy(String name, String model) throws Exception {
+        call("/deploy/", """
+                {"name": "%s", "path": "%s", "timeout": 120}""".formatted(name, folder.resolve(model)));
     }
 
-    private Map<String, Object> variables(String name, String... names) throws IOException, InterruptedException {
-        return object(call("/get_variable/", Map.of("name", name, "variable", List.of(names))));
+    /** The numbers of the output tensor, from a request and a response with little-endian bytes after the JSON. */
+    private String predictBinary(String name) throws Exception {
+        byte[] head = """
+                {"inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP32", "parameters": {"binary_data_size": 16}}],
+                 "outputs": [{"name": "y", "parameters": {"binary_data": true}}]}""".getBytes();
+        ByteBuffer body = ByteBuffer.allocate(head.length + 16).order(ByteOrder.LITTLE_ENDIAN).put(head);
+        for (float number : new float[] {1, 2, 3, 4}) {
+            body.putFloat(number);
+        }
+        String length = Integer.toString(head.length);
+        var response = send("POST", "/v2/models/" + name + "/infer", body.array(), LENGTH, length);
+        int end = Integer.parseInt(response.headers().firstValue(LENGTH).orElseThrow());
+        byte[] received = response.body().readAllBytes();
+        var tensor = ByteBuffer.wrap(received, end, received.length - end).order(ByteOrder.LITTLE_ENDIAN);
+        StringBuilder numbers = new StringBuilder();
+        while (tensor.hasRemaining()) {
+            numbers.append(tensor.getFloat()).append(' ');
+        }
+        return numbers.toString().strip();
     }
 
-    /**
-     * Submits a job and waits for its end: the server answers as soon as the job has finished, after `timeout` seconds
-     * at the latest. A job that failed is a request that succeeded, so its error has to be looked for.
-     */
-    private Map<String, Object> runJob(String endpoint, Map<String, Object> fields)
-            throws IOException, InterruptedException {
-        Map<String, Object> request = new LinkedHashMap<>(fields);
-        request.put("timeout", JOB_TIMEOUT_S);
-        Map<String, Object> job = object(call(endpoint, request));
-        if (job.get("finish") != Boolean.TRUE) {
-            throw new IllegalStateException(endpoint + ": job " + job.get("job")
-                    + " still runs; /get_finish/ and /get_result/ fetch it later");
+    /** State and model of a training, after it has ended. */
+    private String train() throws Exception {
+        String request = """
+                {"userId": "me", "projectId": "digits", "projectDir": "%s", "trainType": "classification",
+                 "parameters": {"epochs": 1, "backbone": "compact", "effort": "fast", "exports": "saved_model"}}""";
+        byte[] body = request.formatted(folder.resolve("digits")).getBytes();
+        String id = value(text(send("POST", "/tasks/", body, "Content-Type", JSON)), "taskId");
+        if (System.getenv("TFSERVE_QUICK") != null) {
+            text(send("POST", "/tasks/" + id + "/cancel", new byte[0])); // to try the other steps in seconds
         }
-        if (job.get("error") != null) {
-            throw new IllegalStateException(endpoint + " failed: " + Json.write(job.get("error")));
-        }
-        return job;
+        follow("/tasks/" + id + "/output");
+        String task = text(send("GET", "/tasks/" + id, new byte[0]));
+        String state = value(task, "state");
+        check(state.equals("done") || state.equals("cancelled"), task);
+        return state + " " + value(task, "modelPath");
     }
 
-    /** Every endpoint takes POST with a JSON object and answers {request_result, result}. */
-    private Object call(String endpoint, Map<String, Object> fields) throws IOException, InterruptedException {
-        HttpRequest request = HttpRequest.newBuilder(URI.create(base + endpoint))
-                .header("Content-Type", "application/json")
-                .timeout(Duration.ofSeconds(JOB_TIMEOUT_S + 30))
-                .POST(BodyPublishers.ofString(Json.write(fields)))
-                .build();
-        HttpResponse<String> response = http.send(request, BodyHandlers.ofString());
-        Map<String, Object> answer = object(Json.read(response.body()));
-        if (answer.get("request_result") != Boolean.TRUE) {
-            throw new IllegalStateException(
-                    endpoint + " was refused (" + response.statusCode() + "): " + answer.get("result"));
-        }
-        return answer.get("result");
-    }
-
-    @SuppressWarnings("unchecked") // the keys of a JSON object are always strings
-    private static Map<String, Object> object(Object value) {
-        return (Map<String, Object>) value;
-    }
-
-    /** As much JSON as it takes to talk to the server. */
-    private static final class Json {
-        private final String text;
-        private int position;
-
-        private Json(String text) {
-            this.text = text;
-        }
-
-        static Object read(String text) {
-            Json json = new Json(text);
-            Object value = json.value();
-            json.skipSpace();
-            if (json.position != text.length()) {
-                throw json.unexpected();
-            }
-            return value;
-        }
-
-        static String write(Object value) {
-            if (value instanceof Map<?, ?> map) {
-                return map.entrySet().stream()
-                        .map(entry -> write(entry.getKey()) + ":" + write(entry.getValue()))
-                        .collect(Collectors.joining(",", "{", "}"));
-            }
-            if (value instanceof List<?> list) {
-                return list.stream().map(Json::write).collect(Collectors.joining(",", "[", "]"));
-            }
-            return value instanceof String string ? quote(string) : String.valueOf(value);
-        }
-
-        private static String quote(String string) {
-            StringBuilder quoted = new StringBuilder("\"");
-            for (char c : string.toCharArray()) {
-                if (c == '"' || c == '\\') {
-                    quoted.append('\\').append(c);
-                } else if (c < ' ') {
-                    quoted.append(String.format("\\u%04x", (int) c));
-                } else {
-                    quoted.append(c);
+    /** Prints the output of a job or training while it runs. Returns its final state. */
+    private String follow(String path) throws Exception {
+        var response = send("GET", path, new byte[0], "Accept", "text/event-stream");
+        try (var lines = new BufferedReader(new InputStreamReader(response.body(), StandardCharsets.UTF_8))) {
+            for (String line; (line = lines.readLine()) != null; ) {
+                if (line.startsWith("data: {\"state\"")) {
+                    return value(line, "state");
+                }
+                if (line.startsWith("data: ") && !value(line, "text").isBlank()) {
+                    System.out.print(value(line, "text").stripTrailing().indent(2));
                 }
             }
-            return quoted.append('"').toString();
         }
+        throw new IllegalStateException("the stream ended before the job");
+    }
 
-        private Object value() {
-            skipSpace();
-            return switch (peek()) {
-                case '{' -> object();
-                case '[' -> array();
-                case '"' -> string();
-                case 't' -> word("true", Boolean.TRUE);
-                case 'f' -> word("false", Boolean.FALSE);
-                case 'n' -> word("null", null);
-                default -> number();
-            };
+    /** A request of the workspace API. A job that failed is a request that succeeded, so its error is checked, too. */
+    private String call(String path, String json) throws Exception {
+        String response = text(send("POST", path, json.getBytes(StandardCharsets.UTF_8), "Content-Type", JSON));
+        check(!response.contains("\"error\":{"), path + " failed: " + value(response, "message"));
+        return response;
+    }
+
+    private HttpResponse<InputStream> send(String method, String path, byte[] body, String... headers) throws Exception {
+        var request = HttpRequest.newBuilder(URI.create(server + path)).method(method, BodyPublishers.ofByteArray(body));
+        if (headers.length > 0) {
+            request.headers(headers);
         }
-
-        private Map<String, Object> object() {
-            Map<String, Object> object = new LinkedHashMap<>();
-            position++;
-            while (!ends('}', object.isEmpty())) {
-                skipSpace();
-                String key = string();
-                skipSpace();
-                expect(':');
-                object.put(key, value());
-            }
-            return object;
+        if (token != null) {
+            request.header("Authorization", "Bearer " + token);
         }
-
-        private List<Object> array() {
-            List<Object> array = new ArrayList<>();
-            position++;
-            while (!ends(']', array.isEmpty())) {
-                array.add(value());
-            }
-            return array;
+        var response = http.send(request.build(), BodyHandlers.ofInputStream());
+        if (response.statusCode() != 200) {
+            String error = text(response);
+            String key = error.contains("\"message\"") ? "message" : "error"; // in v1, v2 and training it is a text
+            throw new Refused("status " + response.statusCode() + ": " + value(error, key));
         }
+        return response;
+    }
 
-        /** Goes past the closing bracket, or past the comma that stands between two elements. */
-        private boolean ends(char bracket, boolean first) {
-            skipSpace();
-            if (peek() == bracket) {
-                position++;
-                return true;
-            }
-            if (!first) {
-                expect(',');
-            }
-            return false;
+    private static String text(HttpResponse<InputStream> response) throws Exception {
+        return new String(response.body().readAllBytes(), StandardCharsets.UTF_8);
+    }
+
+    /** The first text, number or boolean with this name in some JSON; empty if there is none. */
+    private static String value(String json, String name) {
+        Matcher match = Pattern.compile("\"" + name + "\": *(?:\"((?:[^\"\\\\]|\\\\.)*)\"|([^,}]+))").matcher(json);
+        if (!match.find()) {
+            return "";
         }
+        return match.group(1) == null ? match.group(2) : match.group(1).translateEscapes();
+    }
 
-        private String string() {
-            StringBuilder string = new StringBuilder();
-            expect('"');
-            while (peek() != '"') {
-                char c = text.charAt(position++);
-                string.append(c == '\\' ? escaped() : c);
-            }
-            position++;
-            return string.toString();
+    private static void check(boolean condition, String problem) {
+        if (!condition) {
+            throw new IllegalStateException(problem);
         }
+    }
 
-        private char escaped() {
-            char c = peek();
-            position++;
-            return switch (c) {
-                case 'n' -> '\n';
-                case 't' -> '\t';
-                case 'r' -> '\r';
-                case 'b' -> '\b';
-                case 'f' -> '\f';
-                case 'u' -> (char) Integer.parseInt(text.substring(position, position += 4), 16);
-                default -> c;
-            };
-        }
-
-        private Object word(String word, Object value) {
-            if (!text.startsWith(word, position)) {
-                throw unexpected();
-            }
-            position += word.length();
-            return value;
-        }
-
-        private Number number() {
-            int begin = position;
-            while (position < text.length() && "+-.0123456789eE".indexOf(text.charAt(position)) >= 0) {
-                position++;
-            }
-            if (begin == position) {
-                throw unexpected();
-            }
-            String number = text.substring(begin, position);
-            if (number.matches("-?\\d{1,18}")) {
-                return Long.valueOf(number);
-            }
-            return Double.valueOf(number);
-        }
-
-        private void expect(char c) {
-            if (peek() != c) {
-                throw unexpected();
-            }
-            position++;
-        }
-
-        private void skipSpace() {
-            while (position < text.length() && " \t\r\n".indexOf(text.charAt(position)) >= 0) {
-                position++;
-            }
-        }
-
-        private char peek() {
-            if (position >= text.length()) {
-                throw unexpected();
-            }
-            return text.charAt(position);
-        }
-
-        private IllegalStateException unexpected() {
-            return new IllegalStateException("no JSON at character " + position + ": "
-                    + text.substring(0, Math.min(200, text.length())));
+    /** The server refused a request. */
+    private static final class Refused extends RuntimeException {
+        Refused(String message) {
+            super(message);
         }
     }
 }

@@ -78,7 +78,8 @@ function run(string $name, string $folder): void
     $script = "for n in range(3):\n    print('line', n, flush=True)";
     $job = call('/push_job/', ['name' => $name, 'type' => 1, 'job' => $script, 'timeout' => 0]);
     echo "pushed job {$job['id']}\n";
-    echo 'followed the job: ', follow("/jobs/{$job['id']}/output"), "\n";
+    $state = follow("/jobs/{$job['id']}/output");
+    echo "followed the job: $state\n";
 
     call('/deploy/', ['name' => $name, 'path' => "$folder/half.onnx", 'timeout' => 120]);
     echo "deployed half.onnx\n";
@@ -90,7 +91,8 @@ function run(string $name, string $folder): void
     $head = json_encode(['inputs' => [$input], 'outputs' => [$output]]);
     $length = 'Inference-Header-Content-Length';
     $body = $head . pack('g*', 1, 2, 3, 4); // little-endian FP32
-    $response = send('POST', "/v2/models/$name/infer", $body, ["$length: " . strlen($head)], $headers);
+    $sent = ['Content-Type: application/octet-stream', "$length: " . strlen($head)];
+    $response = send('POST', "/v2/models/$name/infer", $body, $sent, $headers);
     $found = preg_grep("/^$length:/i", $headers);
     $tensor = substr($response, (int) trim(explode(':', reset($found))[1]));
     echo 'predicted by v2: ', implode(' ', unpack('g*', $tensor)), "\n";
