@@ -1,6 +1,6 @@
 // The whole workflow from Rust, with its standard library. Prepare FOLDER as docs/how-to/any-language.md says.
 //
-//   rustc -o workflow examples/rust/workflow.rs && ./workflow FOLDER
+//   rustc --edition 2021 -o workflow examples/rust/workflow.rs && ./workflow FOLDER
 //
 // Rust has no HTTP and no JSON in its standard library: here are small ones. A real program uses crates for them.
 
@@ -186,13 +186,14 @@ fn send(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Outc
 
 /// The first text, number or boolean with this name in some JSON; empty if there is none.
 fn value(json: &str, name: &str) -> String {
-    let Some((_, rest)) = json.split_once(&format!("\"{name}\":")) else {
-        return String::new();
+    let rest = match json.split_once(&format!("\"{name}\":")) {
+        Some((_, rest)) => rest,
+        None => return String::new(),
     };
-    let Some(text) = rest.strip_prefix('"') else {
+    if !rest.starts_with('"') {
         return rest.split([',', '}']).next().unwrap_or("").to_string();
-    };
-    let (mut found, mut characters) = (String::new(), text.chars());
+    }
+    let (mut found, mut characters) = (String::new(), rest.chars().skip(1));
     while let Some(character) = characters.next().filter(|each| *each != '"') {
         match character {
             '\\' => match characters.next() {

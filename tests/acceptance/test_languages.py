@@ -76,7 +76,10 @@ LANGUAGES = {
     "cpp": Language(
         "workflow.cpp", ("g++",), ("{out}/workflow",), ("g++", "-std=c++17", "-o", "{out}/workflow", "{program}")
     ),
-    "rust": Language("workflow.rs", ("rustc",), ("{out}/workflow",), ("rustc", "-o", "{out}/workflow", "{program}")),
+    "rust": Language(
+        "workflow.rs", ("rustc",), ("{out}/workflow",),
+        ("rustc", "--edition", "2021", "-o", "{out}/workflow", "{program}"),
+    ),
 }  # fmt: skip
 
 
