@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -15,7 +17,7 @@
 #include <functional>
 #include <iostream>
 #include <iterator>
-#include <regex>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -54,19 +56,20 @@ string value(const string& json, const string& name) {
 class Connection {
 public:
     Connection() {
-        std::smatch url;
-        string text = environment("TFSERVE_URL", "http://127.0.0.1:8000");
-        check(std::regex_match(text, url, std::regex("http://([^:/]+):(\\d+)/?")), "expected http://host:port, got " + text);
-        host = url[1].str() + ":" + url[2].str();
+        string url = environment("TFSERVE_URL", "http://127.0.0.1:8000");
+        size_t colon = url.rfind(':');
+        check(url.rfind("http://", 0) == 0 && colon > 6, "expected http://host:port, got " + url);
+        string name = url.substr(7, colon - 7), port = std::to_string(std::atoi(url.c_str() + colon + 1));
+        host = name + ":" + port;
         addrinfo hints{}, *found = nullptr;
         hints.ai_socktype = SOCK_STREAM;
-        check(getaddrinfo(url[1].str().c_str(), url[2].str().c_str(), &hints, &found) == 0, "unknown host " + host);
+        check(getaddrinfo(name.c_str(), port.c_str(), &hints, &found) == 0, "unknown host " + host);
         for (addrinfo* each = found; each && descriptor < 0; each = each->ai_next) {
             descriptor = socket(each->ai_family, each->ai_socktype, each->ai_protocol);
             if (descriptor >= 0 && connect(descriptor, each->ai_addr, each->ai_addrlen) != 0) disconnect();
         }
         freeaddrinfo(found);
-        check(descriptor >= 0, text + " does not respond");
+        check(descriptor >= 0, url + " does not respond");
     }
     Connection(const Connection&) = delete;
     ~Connection() { disconnect(); }
@@ -100,11 +103,13 @@ private:
 struct Response {
     string head, body;
 
+    /// `name` in lower case.
     int header(const string& name) const {
-        std::smatch found;
-        std::regex pattern("\r\n" + name + ": *(\\d+)", std::regex::icase);
-        check(std::regex_search(head, found, pattern), "no header " + name);
-        return std::stoi(found[1]);
+        string lower = head;
+        std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char each) { return std::tolower(each); });
+        size_t found = lower.find("\r\n" + name + ":");
+        check(found != string::npos, "no header " + name);
+        return std::stoi(lower.substr(found + name.size() + 3));
     }
 };
 
@@ -159,8 +164,8 @@ string follow(const string& path) {
         if (line.rfind("data: ", 0) == 0) {
             state = value(line, "state");
             string text = value(line, "text");
-            text.erase(text.find_last_not_of('\n') + 1);
-            if (!text.empty()) std::cout << "  " << std::regex_replace(text, std::regex("\n"), "\n  ") << std::endl;
+            std::istringstream lines(text);
+            for (string each; std::getline(lines, each);) std::cout << "  " << each << std::endl;
         }
         return state.empty();
     });
@@ -182,7 +187,7 @@ std::vector<float> predict_binary(const string& name) {
                       "outputs": [{"name": "y", "parameters": {"binary_data": true}}]})";
     const float numbers[] = {1, 2, 3, 4};
     string body = head + string(reinterpret_cast<const char*>(numbers), sizeof numbers);
-    string length = "Inference-Header-Content-Length";
+    string length = "inference-header-content-length";
     string headers = length + ": " + std::to_string(head.size()) + "\r\n";
     Response response = request("POST", "/v2/models/" + name + "/infer", body, headers);
     string tensor = response.body.substr(response.header(length));

@@ -117,6 +117,13 @@ def secret(server: Server) -> str:
     return token(server, "examples", "submit", "train")
 
 
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what is built, once."""
+    return tmp_path_factory.mktemp("built")
+
+
+@functools.cache
 def command(name: str, out: Path) -> list[str]:
     """The command of a program, which is built first. Skips without its toolchain."""
     language = LANGUAGES[name]
@@ -125,7 +132,8 @@ def command(name: str, out: Path) -> list[str]:
         subprocess.run(install, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, check=True)
     if missing := [tool for tool in language.tools if shutil.which(tool) is None]:
         pytest.skip(f"{', '.join(missing)} is not installed")
-    values = {"program": EXAMPLES / name / language.program, "out": out}
+    (out / name).mkdir(exist_ok=True)
+    values = {"program": EXAMPLES / name / language.program, "out": out / name}
     if language.build:
         done = subprocess.run([each.format(**values) for each in language.build], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -148,10 +156,8 @@ def workspaces(server: Server, secret: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_a_program_does_the_whole_workflow(
-    server: Server, folder: Path, secret: str, name: str, tmp_path: Path
-) -> None:
-    done = run(command(name, tmp_path), folder, server.url, secret, TFSERVE_QUICK="1")
+def test_a_program_does_the_whole_workflow(server: Server, folder: Path, secret: str, name: str, out: Path) -> None:
+    done = run(command(name, out), folder, server.url, secret, TFSERVE_QUICK="1")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     assert re.fullmatch(STEPS.format(state="cancelled").lstrip(), done.stdout), done.stdout
     assert workspaces(server, secret) == []
@@ -160,8 +166,8 @@ def test_a_program_does_the_whole_workflow(
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_a_program_trains_to_the_end(server: Server, folder: Path, secret: str, name: str, tmp_path: Path) -> None:
-    done = run(command(name, tmp_path), folder, server.url, secret)
+def test_a_program_trains_to_the_end(server: Server, folder: Path, secret: str, name: str, out: Path) -> None:
+    done = run(command(name, out), folder, server.url, secret)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.fullmatch(STEPS.format(state="done").lstrip(), done.stdout), done.stdout
     trained = re.search(r"^trained: done (.+)$", done.stdout, re.MULTILINE)
@@ -172,9 +178,9 @@ def test_a_program_trains_to_the_end(server: Server, folder: Path, secret: str, 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_a_program_reports_the_servers_message_and_fails(
-    server: Server, folder: Path, secret: str, name: str, tmp_path: Path
+    server: Server, folder: Path, secret: str, name: str, out: Path
 ) -> None:
-    program = command(name, tmp_path)
+    program = command(name, out)
     refused = run(program, folder, server.url, f"{secret}x")
     assert refused.returncode != 0
     assert "The token was refused" in refused.stdout + refused.stderr
