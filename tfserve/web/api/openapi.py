@@ -79,8 +79,8 @@ _SECURITY = {
 }
 
 
-def openapi(endpoints: Iterable[Endpoint], url: str = "/") -> dict[str, Any]:
-    """The OpenAPI 3.1 document. `url` is the address of the server."""
+def openapi(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document. The address of the server is relative to that of the document."""
     endpoints = [*endpoints]
     types = [type_ for endpoint in endpoints for type_ in _types(endpoint)]
     schemas, components = msgspec.json.schema_components([*types, Failure], ref_template=REF)
@@ -98,7 +98,7 @@ def openapi(endpoints: Iterable[Endpoint], url: str = "/") -> dict[str, Any]:
             "description": "Train, run and serve TensorFlow models over plain HTTP and JSON.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": url, "description": "this server"}],
+        "servers": [{"url": "/", "description": "this server"}],
         "tags": [{"name": tag, "description": text} for tag, text in TAGS.items() if tag in used],
         "paths": paths,
         "security": [{"bearer": []}, {"apiKey": []}, {}],
