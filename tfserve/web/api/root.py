@@ -29,7 +29,7 @@ from tfserve.web.api.uploads import workspace_files
 from tfserve.web.api.v1 import openapi as v1
 from tfserve.web.api.v2 import openapi as v2
 from tfserve.web.api.workspace import handlers as workspace
-from tfserve.web.api.workspace import reading
+from tfserve.web.api.workspace import reading, results
 from tfserve.web.api.workspace.reading import flag
 from tfserve.web.database_reads import read
 from tfserve.web.http import multipart
@@ -116,7 +116,7 @@ def _document_json() -> bytes:
 
 def endpoints() -> list[Endpoint]:
     """All endpoints of the server."""
-    tables = (workspace, training, v1, v2, reading, uploads, workspace_files, metrics, tokens)
+    tables = (workspace, results, training, v1, v2, reading, uploads, workspace_files, metrics, tokens)
     return [*ENDPOINTS, *(row for table in tables for row in table.ENDPOINTS)]
 
 
