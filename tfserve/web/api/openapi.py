@@ -163,8 +163,16 @@ def _operation(endpoint: Endpoint, schema_of: SchemaOf) -> Schema:
         content = {media: {"schema": schema_of(body)} for media, body in bodies.items()}
         if endpoint.example is not None:
             content[JSON]["example"] = endpoint.example
-        operation["requestBody"] = {"required": endpoint.needs_body, "content": content}
+        operation["requestBody"] = {"required": _needs_body(endpoint), "content": content}
     return operation
+
+
+def _needs_body(endpoint: Endpoint) -> bool:
+    """An empty body counts as {}, which is refused if a field is required."""
+    request = endpoint.request
+    if endpoint.needs_body or request is None or not issubclass(request, msgspec.Struct):
+        return endpoint.needs_body
+    return any(field.required for field in msgspec.structs.fields(request))
 
 
 def _parameters(endpoint: Endpoint) -> list[Schema]:
