@@ -231,7 +231,8 @@ void run(const string& name, const string& folder) {
 
     deploy(name, folder + "/brightness.onnx");
     std::cout << "classified the image: " << classify(name, folder + "/photo.png") << std::endl;
-    std::cout << "trained: " << train(folder + "/digits") << std::endl;
+    string trained = train(folder + "/digits"); // prints while it runs
+    std::cout << "trained: " << trained << std::endl;
 
     string endless = value(push(name, "import time; time.sleep(600)"), "job");
     string ended = call("/cancel_job/", R"({"name": ")" + name + R"(", "job": )" + endless + "}");
