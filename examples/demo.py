@@ -2,7 +2,7 @@
 
 Starts a server of its own, trains a network in a workspace, deploys it, predicts with it, measures, and then updates it
 to a second version while predicting. This process is only a client: it knows HTTP and JSON, neither TensorFlow nor
-Django. The same calls for other languages stand beside this file: workspace.sh, workspace.mjs and Workspace.java.
+Django. The folders next to this file have the same calls in other languages.
 """
 
 from __future__ import annotations

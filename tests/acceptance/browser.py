@@ -42,6 +42,10 @@ class Browser:
         target = self._ask("Target.createTarget", {"url": "about:blank"})["targetId"]
         self._session = self._ask("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         self._ask("Page.enable", {})
+        self.open(url)
+
+    def open(self, url: str) -> None:
+        """Shows another page, and returns when it is loaded."""
         self._ask("Page.navigate", {"url": url})
         while self._next().get("method") != "Page.loadEventFired":
             pass

@@ -1,49 +1,16 @@
-"""The same conversation in curl, Node and Java, each against a real server."""
+"""The demos: complete programs with servers of their own."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import REPOSITORY, Server
+from tests.acceptance.conftest import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
-
-
-@pytest.mark.parametrize(
-    ("tool", "command"),
-    [
-        pytest.param("curl", ["bash", "workspace.sh"], marks=pytest.mark.slow),
-        pytest.param("node", ["node", "workspace.mjs"], marks=pytest.mark.slow),
-        pytest.param("java", ["java", "Workspace.java"], marks=pytest.mark.slow),
-    ],
-)
-def test_an_example_trains_deploys_and_predicts(server: Server, tool: str, command: list[str]) -> None:
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is not installed")
-    before = server.call("/get_workspace/")
-    done = subprocess.run(
-        [*command[:-1], str(EXAMPLES / command[-1]), server.url],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=150,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"accuracy", done.stdout, re.IGNORECASE), done.stdout
-    assert server.call("/get_workspace/") == before, "it tidies up"
-
-
-def test_an_example_that_can_not_reach_the_server_fails(tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["bash", str(EXAMPLES / "workspace.sh"), "http://127.0.0.1:1"], capture_output=True, text=True, timeout=30
-    )
-    assert done.returncode != 0
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
 #: train a model, or load TensorFlow many times
 SLOW = {
+    "any-language.md",
     "backup.md",
     "README.md",
     "update.md",

@@ -143,6 +143,8 @@ def test_the_document_has_an_operation_for_each_row() -> None:
     added = operations["post", "/add/"]
     assert [each["name"] for each in added["parameters"]] == ["Idempotency-Key"]
     assert added["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Add"}
+    assert added["requestBody"]["required"] is True, "it has a required field"
+    assert operations["post", "/echo/"]["requestBody"]["required"] is False
     schema = added["responses"]["200"]["content"]["application/json"]["schema"]
     assert schema["properties"]["result"] == {"type": "integer"}
     shown = operations["get", "/tasks/{id}"]

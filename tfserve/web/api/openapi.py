@@ -80,8 +80,8 @@ _SECURITY = {
 }
 
 
-def openapi(endpoints: Iterable[Endpoint], url: str = "/") -> dict[str, Any]:
-    """The OpenAPI 3.1 document. `url` is the address of the server."""
+def openapi(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document. The address of the server is relative to that of the document."""
     endpoints = [*endpoints]
     types = [type_ for endpoint in endpoints for type_ in _types(endpoint)]
     schemas, components = msgspec.json.schema_components([*types, Failure], ref_template=REF)
@@ -99,7 +99,7 @@ def openapi(endpoints: Iterable[Endpoint], url: str = "/") -> dict[str, Any]:
             "description": "Train, run and serve TensorFlow models over plain HTTP and JSON.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": url, "description": "this server"}],
+        "servers": [{"url": "/", "description": "this server"}],
         "tags": [{"name": tag, "description": text} for tag, text in TAGS.items() if tag in used],
         "paths": paths,
         "security": [{"bearer": []}, {"apiKey": []}, {}],
@@ -164,8 +164,16 @@ def _operation(endpoint: Endpoint, schema_of: SchemaOf) -> Schema:
         content = {media: {"schema": schema_of(body)} for media, body in bodies.items()}
         if endpoint.example is not None:
             content[JSON]["example"] = endpoint.example
-        operation["requestBody"] = {"required": endpoint.needs_body, "content": content}
+        operation["requestBody"] = {"required": _needs_body(endpoint), "content": content}
     return operation
+
+
+def _needs_body(endpoint: Endpoint) -> bool:
+    """An empty body counts as {}, which is refused if a field is required."""
+    request = endpoint.request
+    if endpoint.needs_body or request is None or not issubclass(request, msgspec.Struct):
+        return endpoint.needs_body
+    return any(field.required for field in msgspec.structs.fields(request))
 
 
 def _parameters(endpoint: Endpoint) -> list[Schema]:

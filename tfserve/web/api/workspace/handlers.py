@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,14 @@ import msgspec
 from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.callback_addresses import check_callback
 from tfserve.db import reads, training_tasks
-from tfserve.db.models import FINISHED, Job, Workspace
-from tfserve.errors import Invalid, NoSuchWorkspace
+from tfserve.db.models import FINISHED
+from tfserve.errors import Invalid
 from tfserve.ipc.messages import (
     CancelJob,
     ClearJob,
     CreateWorkspace,
     DeployJob,
     DestroyWorkspace,
-    GetVariables,
     GetWorkspace,
     JobRequest,
     JobState,
@@ -36,8 +34,9 @@ from tfserve.ipc.messages import (
 )
 from tfserve.web.api.endpoint import Context, Format, Table, Tag
 from tfserve.web.api.workspace import job_json, requests, script_or_file
-from tfserve.web.api.workspace.job_json import job_result, job_status, result_of
+from tfserve.web.api.workspace.job_json import job_result, job_status
 from tfserve.web.api.workspace.names import new_workspace_name, workspace_name
+from tfserve.web.api.workspace.results import job_of
 from tfserve.web.database_reads import read
 
 ENDPOINTS = Table(Format.ENVELOPE, Scope.SUBMIT, Tag.WORKSPACES)
@@ -290,90 +289,11 @@ async def cancel_job(context: Context, request: requests.CancelJob) -> dict[str,
     status = await context.line.ask(CancelJob(workspace=name, job=request.job))
     cancelled = status is not None and status.state == JobState.CANCELLED
     if status is None:  # it had already ended
-        status = job_status(await _job_of(context, name, request.job), None)
+        status = job_status(await job_of(context, name, request.job), None)
     return {"job": status.job, "id": status.id, "state": status.state, "cancelled": cancelled}
 
 
-# --- results
-
-
-@ENDPOINTS.post(
-    "/get_job/",
-    requests.OneWorkspace,
-    int,
-    summary="count the queued jobs",
-    returns="number of queued jobs",
-    scope=Scope.PREDICT,
-    tag=Tag.JOBS,
-    example={"name": "first"},
-)
-async def count_jobs(context: Context, request: requests.OneWorkspace) -> int:
-    status = await context.line.ask(GetWorkspace(name=workspace_name(request.name)))
-    return int(status["JOB_COUNT"])
-
-
-@ENDPOINTS.post(
-    "/get_finish/",
-    requests.GetFinish,
-    bool,
-    summary="check whether a job has finished",
-    returns="true if it has finished, with any outcome",
-    scope=Scope.PREDICT,
-    tag=Tag.JOBS,
-    example={"name": "first", "job": 0},
-)
-async def check_job(context: Context, request: requests.GetFinish) -> bool:
-    return (await _job_of(context, request.name, request.job)).state in FINISHED
-
-
-@ENDPOINTS.post(
-    "/get_result/",
-    requests.GetResult,
-    Any,
-    summary="get the result of one job, or of all finished jobs",
-    returns="the job's result (null while it is running), or the results of all finished jobs in job-number order",
-    scope=Scope.PREDICT,
-    tag=Tag.JOBS,
-    example={"name": "first", "job": 0},
-)
-async def get_result(context: Context, request: requests.GetResult) -> msgspec.Raw | list[msgspec.Raw]:
-    if request.job is not None:
-        return result_of(await _job_of(context, request.name, request.job))
-    workspace = await _workspace(context, request.name)
-    limit_bytes = context.settings.max_response_bytes
-    return [result_of(job) for job in await read(reads.finished_jobs, workspace, limit_bytes=limit_bytes)]
-
-
-@ENDPOINTS.post(
-    "/get_variable/",
-    requests.GetVariable,
-    dict[str, Any],
-    summary="get variables of a workspace",
-    returns=(
-        "{name: value}, null for a name that is not set; the full value while the workspace is idle, "
-        "otherwise from the snapshot of the last finished script"
-    ),
-    scope=Scope.PREDICT,
-    example={"name": "first", "variable": ["x"]},
-)
-async def get_variables(context: Context, request: requests.GetVariable) -> msgspec.Raw | dict[str, msgspec.Raw]:
-    names = [request.variable] if isinstance(request.variable, str) else request.variable
-    name = workspace_name(request.name)
-    live = await context.line.ask(GetVariables(workspace=name, names=names))
-    if live.complete:
-        return msgspec.Raw(live.values)
-    snapshot = await read(lambda: reads.snapshot(reads.workspace(name)))
-    if names is None:
-        return msgspec.Raw(snapshot.encode())
-    return _choose(snapshot, names)
-
-
 # --- parts
-
-
-def _choose(snapshot: str, names: Sequence[str]) -> dict[str, msgspec.Raw]:
-    known = msgspec.json.decode(snapshot, type=dict[str, msgspec.Raw])
-    return {name: known.get(name, msgspec.Raw(b"null")) for name in names}
 
 
 async def _model_path(context: Context, path: str) -> Path:
@@ -407,18 +327,3 @@ async def _submit(context: Context, request: requests._Waits | requests.Deploy, 
 def _finished_status(name: str, job_id: int) -> JobStatus:
     """A job that was submitted before, with the same idempotency key."""
     return job_status(reads.job_by_id(job_id), reads.snapshot(reads.workspace(name)))
-
-
-async def _workspace(context: Context, name: str) -> Workspace:
-    name = workspace_name(name)
-    try:
-        return await read(reads.workspace, name)
-    except NoSuchWorkspace:
-        await context.line.ask(
-            GetWorkspace(name=name)
-        )  # raises the more specific error, for example if the service is off
-        raise
-
-
-async def _job_of(context: Context, name: str, number: int | None) -> Job:
-    return await read(reads.job, await _workspace(context, name), number)
