@@ -4,19 +4,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 PROTOS := tfserve/web/api/protos
-EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,tracing,docs,dev
+EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,tracing,remote,docs,dev
 
 .PHONY: setup demo demo-training serve test test-slow test-models test-all check format hooks docs constraints protos bench bench-training faults chaos soak clean
 
 setup: $(STAMP)
 	@$(BIN)/python manage.py migrate --verbosity 0 && echo "tfserve: set up; the database is in the data folder (.tfserve)"
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml clients/python/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tfserve needs Python 3.11 or newer"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' || { echo "Python's venv is missing: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[$(EXTRAS)]'
+		--editable clients/python --editable '.[$(EXTRAS)]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps tf-keras
 	@touch $(STAMP)
 
@@ -65,7 +65,7 @@ hooks: $(STAMP)
 
 # The newest versions that pyproject.toml allows. .venv must have the oldest Python that it allows; nothing is installed.
 constraints: $(STAMP)
-	$(BIN)/python tools/refresh_constraints.py '.[$(EXTRAS)]'
+	$(BIN)/python tools/refresh_constraints.py clients/python '.[$(EXTRAS)]'
 
 # What is made is committed: it is the same everywhere, and whoever only uses the server needs no compiler for it.
 protos: $(STAMP)
@@ -100,4 +100,4 @@ soak: $(STAMP)
 	MINUTES=$(MINUTES) $(BIN)/python -m faults.soak $(ARGS)
 
 clean:
-	rm -rf .venv .benchmarks .clients .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .venv .benchmarks .clients .mypy_cache .pytest_cache .ruff_cache build *.egg-info clients/python/*.egg-info

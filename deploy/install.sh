@@ -12,13 +12,13 @@ trap 'rm -rf "$work"' EXIT
 
 # From a copy, because setuptools writes to the folder that it builds in, and would pack what an earlier build left there.
 mkdir "$work/source"
-(cd "$checkout" && cp -R pyproject.toml README.md LICENSE tfserve "$work/source")
+(cd "$checkout" && cp -R pyproject.toml README.md LICENSE tfserve clients "$work/source")
 
 "${PYTHON:-python3}" -m venv "$target"
 pip() { "$target/bin/python" -m pip --disable-pip-version-check "$@"; }
-pip wheel --quiet --no-deps --wheel-dir "$work" "$work/source"
+pip wheel --quiet --no-deps --wheel-dir "$work" "$work/source/clients/python" "$work/source"
 for wheel in "$work"/tfserve-*.whl; do
-    pip install --quiet --constraint "$checkout/constraints.txt" "$wheel${extras:+[$extras]}"
+    pip install --quiet --constraint "$checkout/constraints.txt" "$work"/tfserve_client-*.whl "$wheel${extras:+[$extras]}"
 done
 # For files of Keras 2. Its package demands `tensorflow`, while `tensorflow-cpu` is installed.
 case ",$extras," in

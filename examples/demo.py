@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tfserve.client import Client, JobAnswer
+from tfserve_client import Client, Job
 
 TRAIN_SCRIPT = ROOT / "examples" / "digits" / "train.py"
 PICTURE = ROOT / "build" / "demo" / "digits.png"
@@ -110,14 +110,14 @@ def train(client: Client, title: str, *, show_output: bool) -> Training:
     job = client.push_file(TRAINER, str(TRAIN_SCRIPT), timeout=0)  # 0: don't wait for the end, watch instead
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as progress:
         bar = progress.add_task(title, total=None)
-        for line in lines(client.follow_output(job.id, timeout=TIMEOUT_S)):
+        for line in lines(job.output(timeout=TIMEOUT_S)):
             epoch = re.match(r"epoch (\d+)/(\d+)", line)
             if epoch:
                 progress.update(bar, completed=int(epoch[1]), total=int(epoch[2]))
             if show_output:
                 progress.console.print("  " + line, style="dim", markup=False, soft_wrap=True)
-    if client.result_of(TRAINER, job.job, timeout=TIMEOUT_S) is not True:
-        raise DemoError(f"the training script failed:\n{client.job(job.id)['error']}")
+    if job.error is not None:
+        raise DemoError(f"the training script failed:\n{job.error.traceback or job.error.message}")
     training = Training(**client.get_variable(TRAINER, list(Training.__annotations__)))
     say(f"Trained version {training.version}, whose accuracy it says is {training.accuracy:.4f}")
     return training
@@ -138,7 +138,7 @@ def predict(client: Client, held_out: HeldOut) -> list[Probabilities]:
     return probabilities
 
 
-def require(job: JobAnswer, what: str) -> Any:
+def require(job: Job, what: str) -> Any:
     """The result of a job that has to succeed. A failed job is no exception, so it is looked at."""
     if not job.finish:
         raise DemoError(f"{what} took longer than {TIMEOUT_S} s")

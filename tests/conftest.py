@@ -9,5 +9,6 @@ from pathlib import Path
 os.environ.setdefault("TFSERVE_TRAIN_NICE", "0")
 
 # Servers and workers run the code of this checkout, wherever the package is installed from.
-_CHECKOUT = str(Path(__file__).parent.parent)
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_CHECKOUT, os.environ.get("PYTHONPATH")]))
+_CHECKOUT = Path(__file__).parent.parent
+_PACKAGES = str(_CHECKOUT), str(_CHECKOUT / "clients" / "python")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*_PACKAGES, os.environ.get("PYTHONPATH")]))

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from tfserve import sizes
 from tfserve.errors import Invalid
+from tfserve.remote_sources import Source, parse
 
 #: as a file name: log to standard output
 STANDARD_OUTPUT = "-"
@@ -70,6 +71,15 @@ class Settings:
     v1_port: int = setting(0, "additional port for TensorFlow Serving clients (they expect 8501); 0: off")
     grpc_port: int = setting(0, "port of the gRPC APIs (v2 and TensorFlow Serving); 0: off")
     callback_url: str = setting("", "URL that receives a training task's JSON by POST whenever its state changes")
+    callback_allow: str = setting(
+        "", "hosts and networks besides public addresses that job callbacks may be sent to, comma-separated"
+    )
+    callback_attempts: int = setting(12, "maximum attempts to deliver a job's callback, with growing delays")
+    max_deferred: int = setting(1000, "maximum queued and running deferred predictions and batches; beyond it: 429")
+    max_deferred_bytes: int = setting(
+        1024 * MIB, "maximum total size of the bodies of queued and running deferred predictions; beyond it: 429"
+    )
+    batch_workers: int = setting(2, "maximum batches running at a time, at most half of them for one model")
     keep_jobs: int = setting(10_000, "finished jobs kept per workspace")
     keep_days: int = setting(30, "retention of finished jobs in days of server uptime")
     max_output_bytes: int = setting(64 * MIB, "maximum output kept per job; a marker shows where it was truncated")
@@ -102,6 +112,11 @@ class Settings:
     )
     upload_quota_bytes: int = setting(32 * 1024 * MIB, "maximum total size of the uploads of one owner; beyond it: 507")
     upload_days: int = setting(7, "retention of unused uploads in days of server uptime")
+    remote_sources: str = setting(
+        "",
+        "addresses that paths may begin with to fetch files from other servers, such as https://models.example.com,"
+        " s3://bucket, gs://bucket or hf://organisation; separated by commas",
+    )
     header_timeout_s: float = setting(15.0, "timeout for receiving the request headers")
     body_timeout_s: float = setting(30.0, "timeout for receiving a request body, plus 1 s per MiB received")
     keep_alive_s: float = setting(75.0, "how long an idle connection is kept open")
@@ -135,6 +150,11 @@ class Settings:
         return roots if is_inside else [*roots, self.uploads_path]
 
     @property
+    def remote_source_list(self) -> list[Source]:
+        """The servers from which files may be fetched."""
+        return [parse(each, "remote_sources") for each in _listed(self.remote_sources)]
+
+    @property
     def configured_roots(self) -> list[Path]:
         """The configured roots, which every process of a server inherits. Empty in a process without a server."""
         return [Path(root).resolve() for root in self.roots.split(os.pathsep) if root]
@@ -157,6 +177,14 @@ class Settings:
     def proxies(self) -> tuple[Network, ...]:
         """The networks of trusted proxies. Raises `Invalid`."""
         return tuple(map(_network, _listed(self.trusted_proxies)))
+
+    @property
+    def callback_allowed(self) -> tuple[frozenset[str], tuple[Network, ...]]:
+        """The hosts and the networks in `callback_allow`."""
+        entries = _listed(self.callback_allow)
+        networks = {entry: network for entry in entries if (network := _network_or_none(entry)) is not None}
+        hosts = frozenset(entry.lower().rstrip(".") for entry in entries if entry not in networks)
+        return hosts, tuple(networks.values())
 
     @property
     def scheme(self) -> str:
@@ -209,6 +237,9 @@ def _check(settings: Settings) -> None:
         raise Invalid(f"auth must be one of {', '.join(AUTH)}; got {settings.auth!r}")
     for name in ("device_memory_bytes", "workspace_memory_bytes", "workspace_disk_bytes"):
         getattr(settings, name)  # raises `Invalid` for a size that can't be read
+    for name in ("callback_attempts", "batch_workers", "max_deferred"):
+        if getattr(settings, name) < 1:
+            raise Invalid(f"{name} must be at least 1, got {getattr(settings, name)}")
     for name in ("workspace_threads", "workspace_processes", "max_job_s"):
         if getattr(settings, name) < 0:
             raise Invalid(f"{name} must be 0 (no limit) or more, got {getattr(settings, name)}")
@@ -218,7 +249,7 @@ def _check(settings: Settings) -> None:
         raise Invalid(f"callback_url must be a URL such as http://127.0.0.1:8080/hook, got {settings.callback_url!r}")
 
     _check_tls(settings)
-    _ = settings.origins, settings.proxies
+    _ = settings.origins, settings.proxies, settings.remote_source_list
 
 
 def _check_tls(settings: Settings) -> None:
@@ -248,6 +279,13 @@ def _network(text: str) -> Network:
         raise Invalid(
             f"trusted_proxies must list addresses or networks such as 10.0.0.2 or 10.0.0.0/8, got {text!r}"
         ) from None
+
+
+def _network_or_none(text: str) -> Network | None:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None
 
 
 def _is_web_address(text: str) -> bool:

@@ -36,6 +36,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_htmx",
+    "drf_spectacular_sidecar",
     "tfserve.db",
     "tfserve.web.pages",
 ]

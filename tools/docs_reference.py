@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import atexit
 import dataclasses
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 # Django's settings create a secret key in the data folder. A build must not leave one in the checkout.
@@ -22,21 +21,17 @@ import msgspec  # noqa: E402
 
 django.setup()
 
-from tfserve.cli.main import tfserve_parser  # noqa: E402
 from tfserve.config import Settings, environment_name  # noqa: E402
 from tfserve.ipc.messages import Metrics  # noqa: E402
 from tfserve.training.recipes.parameters import TABLES  # noqa: E402
 from tfserve.web.api import openapi as openapi_writer  # noqa: E402
 from tfserve.web.api import root  # noqa: E402
+from tfserve.web.api.endpoint import Tag  # noqa: E402
 from tfserve.web.api.metrics.families import families  # noqa: E402
+from tools.docs_commands import command_line  # noqa: E402
+from tools.docs_tables import table  # noqa: E402
 
 Json = dict[str, Any]
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(head)
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 # --- settings
@@ -53,41 +48,6 @@ def _setting(field: dataclasses.Field[Any]) -> list[str]:
 
 def _default(value: Any) -> str:
     return "empty" if value == "" else f"`{value}`"
-
-
-# --- command line
-
-
-def command_line() -> str:
-    (commands,) = (each for each in tfserve_parser()._actions if isinstance(each, argparse._SubParsersAction))
-    return "\n\n".join(_command(name, command) for name, command in commands.choices.items())
-
-
-def _command(name: str, command: argparse.ArgumentParser) -> str:
-    names = {each.name for each in dataclasses.fields(Settings)}
-    own = [each for each in command._actions if each.dest not in names and each.dest != "help"]
-    takes_settings = len(own) < len(command._actions) - 1
-    usage = " ".join(["tfserve", name, *map(_usage, own), "[OPTIONS]" * takes_settings])
-    text = f"## tfserve {name}\n\n    {usage.strip()}\n\n{command.description}"
-    if takes_settings:
-        text += "\n\nOptions: all [settings](settings.md)."
-    if own:
-        text += "\n\n" + table(["argument", "meaning"], map(_argument, own))
-    return text
-
-
-def _usage(argument: argparse.Action) -> str:
-    is_required = not argument.option_strings and argument.nargs != "?"
-    return _shown(argument) if is_required else f"[{_shown(argument)}]"
-
-
-def _shown(argument: argparse.Action) -> str:
-    value = str(argument.metavar or argument.dest.upper())
-    return " ".join([*argument.option_strings[:1], value])
-
-
-def _argument(argument: argparse.Action) -> list[str]:
-    return [f"`{_shown(argument)}`", (argument.help or "").replace("%%", "%")]
 
 
 # --- metrics
@@ -118,15 +78,20 @@ def _parameters(train_type: str) -> str:
 
 # --- the HTTP API
 
-#: the sections of the page, each with the beginnings of its paths; the longest that fits counts
-SECTIONS = (
-    ("Workspaces", ("/",), "Details: [workspace API](workspaces.md)."),
-    ("Jobs and server", ("/jobs", "/server", "/openapi"), "Details: [jobs](workspaces.md#jobs)."),
-    ("TensorFlow Serving's REST API", ("/v1",), "Details: [v1](v1.md)."),
-    ("Open Inference Protocol v2", ("/v2",), "Details: [v2](v2.md)."),
-    ("Training", ("/tasks", "/training"), "Details: [training](training.md)."),
-    ("Metrics", ("/metrics", "/monitoring"), "Details: [metrics](metrics.md)."),
-)
+#: the pages with the details of each group of endpoints
+DETAILS = {
+    Tag.SERVER: "[metrics](metrics.md), [operations](operations.md)",
+    Tag.WORKSPACES: "[workspace API](workspaces.md)",
+    Tag.JOBS: "[jobs](workspaces.md#jobs)",
+    Tag.MODELS: "[workspace API](workspaces.md), [model formats and runtimes](runtimes.md)",
+    Tag.V1: "[v1](v1.md)",
+    Tag.V2: "[v2](v2.md)",
+    Tag.TRAINING: "[training](training.md)",
+    Tag.UPLOADS: "[uploads](uploads.md)",
+    Tag.FILES: "[uploads and workspace files](uploads.md)",
+    Tag.BATCHES: "[batches](../how-to/batch.md), [callbacks](../how-to/callbacks.md)",
+    Tag.ACCESS: "[control access](../how-to/access.md)",
+}
 _VERSIONED = "/versions/{version}"
 
 
@@ -137,17 +102,17 @@ def openapi() -> Json:
 
 def api() -> str:
     document = openapi()
-    parts: dict[str, list[str]] = {title: [f"## {title}", note] for title, _, note in SECTIONS}
+    parts: dict[str, list[str]] = {each["name"]: _section(each) for each in document["tags"]}
     for path, operations in document["paths"].items():
         if _VERSIONED not in path:
-            parts[_section(path)] += [_operation(document, path, verb) for verb in operations]
+            for verb, operation in operations.items():
+                parts[operation["tags"][0]].append(_operation(document, path, verb))
     text = "\n\n".join(part for section in parts.values() for part in section if part)
     return f"{text}\n\n## Types\n\n{_types(document, text)}"
 
 
-def _section(path: str) -> str:
-    fitting = [(len(each), title) for title, beginnings, _ in SECTIONS for each in beginnings if path.startswith(each)]
-    return max(fitting)[1]
+def _section(tag: Json) -> list[str]:
+    return [f"## {tag['name'].capitalize()}", f"{tag['description']} Details: {DETAILS[Tag(tag['name'])]}."]
 
 
 def _operation(document: Json, path: str, verb: str) -> str:
@@ -218,14 +183,27 @@ def _responses(document: Json, operation: Json) -> str:
             said = operation["summary"], operation.get("description"), "done"
             meaning = "" if response["description"] in said else f". {_sentence(response['description'])}"
             parts.append(f"Response {status}: {media}{meaning}")
-            fields = _fields(document, _result(next(iter(content.values()), {}).get("schema", {})))
-            parts += [f"`result`:\n\n{fields}"] if fields else []
+            parts += _content(document, content)
     return "\n\n".join(parts)
 
 
-def _result(schema: Json) -> Json:
-    """What is in `result` of a workspace API response."""
-    return dict(schema.get("properties", {}).get("result", {}))
+def _content(document: Json, content: Json) -> Iterator[str]:
+    """The fields of a JSON response, or its type if it has none."""
+    schema, is_envelope = _result(content), _is_envelope(content)
+    if fields := _fields(document, schema):
+        yield f"{'`result`' if is_envelope else 'Fields'}:\n\n{fields}"
+    elif schema:
+        yield f"{'`result`' if is_envelope else 'Type'}: {_type(schema)}"
+
+
+def _result(content: Json) -> Json:
+    """The schema of a JSON response, in the workspace API that of its `result`."""
+    schema = content.get("application/json", {}).get("schema", {})
+    return dict(schema["properties"]["result"] if _is_envelope(content) else schema)
+
+
+def _is_envelope(content: Json) -> bool:
+    return "request_result" in content.get("application/json", {}).get("schema", {}).get("properties", {})
 
 
 def _resolved(document: Json, schema: Json) -> Json:
@@ -253,6 +231,8 @@ def _type(schema: Json) -> str:
         return " or ".join(kind)
     if kind == "array":
         return f"array of {_type(schema.get('items', {}))}"
+    if isinstance(schema.get("additionalProperties"), dict):
+        return f"object of {_type(schema['additionalProperties'])}"
     return str(kind)
 
 

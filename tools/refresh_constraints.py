@@ -1,4 +1,4 @@
-"""Writes constraints.txt: `refresh_constraints.py '.[extra,extra]'` asks pip what it would install.
+"""Writes constraints.txt: `refresh_constraints.py clients/python '.[extra,extra]'` asks pip what it would install.
 
 Run it with the oldest Python that pyproject.toml allows: its versions also run on newer ones.
 """
@@ -19,8 +19,8 @@ HEAD = "# Every version that this project is built and tested with. `make setup`
 WITHOUT_DEPENDENCIES = "tf-keras"
 
 
-def main(requirement: str) -> None:
-    reports = [_report(requirement), _report("--no-deps", WITHOUT_DEPENDENCIES)]
+def main(*requirements: str) -> None:
+    reports = [_report(*requirements), _report("--no-deps", WITHOUT_DEPENDENCIES)]
     lines = constraints(reports)
     CONSTRAINTS.write_text(HEAD + "".join(f"{line}\n" for line in lines))
     print(f"{CONSTRAINTS.name}: {len(lines)} packages; `git diff` shows what is new, `make setup` installs it")
@@ -44,4 +44,4 @@ def _report(*requirement: str) -> Any:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tfserve.client import Client
+from tfserve_client import Client
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LAST_LINES = 40

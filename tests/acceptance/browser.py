@@ -69,6 +69,12 @@ class Browser:
         answer = self._ask("Runtime.evaluate", {"expression": "document.body.innerText"})
         return str(answer["result"]["value"])
 
+    def evaluate(self, script: str) -> Any:
+        """The value of a JavaScript expression, or that of its promise."""
+        answer = self._ask("Runtime.evaluate", {"expression": script, "awaitPromise": True})
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
     def screenshot(self) -> bytes:
         """The page as PNG."""
         return base64.b64decode(self._ask("Page.captureScreenshot", {})["data"])

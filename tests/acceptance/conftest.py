@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.made import made_by
+from tfserve_client import Client
 
 REPOSITORY = Path(__file__).parents[2]
 START_TIMEOUT_S = 60
@@ -96,16 +97,11 @@ class Server:
         return self.call("/push_job/", name=name, job=script, type=1, timeout=timeout, **fields)
 
     def wait(self, name: str, job: int, timeout: float = 60) -> Any:
-        """The job when it has ended, by following its output on the server: no polling."""
-        jobs = self.http.get("/jobs/", params={"name": name, "limit": 1000}).json()["result"]["jobs"]
-        job_id = next(each["id"] for each in jobs if each["job"] == job)
-        with self.http.stream(
-            "GET", f"/jobs/{job_id}/output", headers={"Accept": "text/event-stream"}, timeout=timeout
-        ) as events:
-            for line in events.iter_lines():
-                if line == "event: end":
-                    break
-        return self.http.get(f"/jobs/{job_id}").json()["result"]
+        """The job when it has ended. The client does not poll: it follows the output of the job."""
+        with Client(self.url, verify=False, timeout=60) as client:
+            job_id = next(each["id"] for each in client.jobs(name, limit=1000)[0] if each["job"] == job)
+            client.find_job(job_id).wait(timeout)
+            return client.job(job_id)
 
     def until_predicting(self, name: str, count: int) -> None:
         """Returns when `count` predictions run at the same time."""

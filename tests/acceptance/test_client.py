@@ -1,53 +1,71 @@
-"""The Python client covers the workspace API: its methods send every field of every endpoint."""
+"""The Python client reaches every endpoint of the server, and sends every field of the workspace API."""
 
 from __future__ import annotations
 
 import inspect
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import pytest
 
 from tests.acceptance.conftest import Server
-from tfserve.client import Client
+from tfserve_client import AsyncClient, Client, TFserveError
 
 METHODS = {
     "push_job": ["push_file", "push_script"],
     "list_jobs": ["jobs"],
-    "show_job": ["job"],
-    "job_output": ["read_output"],
+    "get_job": ["job"],
+    "read_job_output": ["read_output"],
+    "get_server": ["server"],
+    "echo_json": ["json_test"],
+    "start_service": ["create"],
+    "stop_service": ["destroy"],
+    "list_workspaces": ["get_workspace"],
+    "clear_variables": ["clear"],
+    "deploy_model": ["deploy"],
+    "scale_model": ["scale"],
+    "update_model": ["update"],
+    "undeploy_model": ["undeploy"],
+    "predict_tensors": ["predict"],
+    "count_jobs": ["get_job"],
+    "check_job": ["get_finish"],
+    "get_variables": ["get_variable"],
 }
-"""The client's methods for endpoints of another name."""
+"""The client's methods for endpoints of the workspace API with another name."""
+WORKSPACE_API = re.compile(r"/(\w+/|jobs/.*)")
+"""The paths of the workspace API, whose methods have the fields of the endpoints."""
+OTHERS = re.compile(r"/(tasks|training|audit|password_link|tokens|upload)/")
 IGNORED = {"time_interval"}
 """Fields that the server ignores."""
-OTHER_APIS = (
-    "/tasks/",
-    "/training/",
-    "/audit/",
-    "/password_link/",
-    "/tokens/",
-    "/upload/",
-    "/workspaces/",
-    "/v1/",
-    "/v2",
-    "/metrics",
-    "/monitoring/",
-    "/openapi.json",
-)
+NOT_FOR_PROGRAMS = {"GET /", "GET /monitoring/prometheus/metrics"}
+"""A page for browsers, and a second address of /metrics."""
 VALUES: dict[str, Any] = {
-    "name": "w", "path": "/m", "script": "x = 1", "type": 1, "clear": True, "timeout": 2.5, "time_limit": 3.5,
+    "name": "w", "path": "m", "script": "x = 1", "type": 1, "clear": True, "timeout": 2.5, "time_limit": 3.5,
     "idempotency_key": "k", "device": "/cpu:0", "replicas": 2, "runtime": "litert", "precision": "bf16",
     "max_batch_size": 8, "max_delay": 0.5, "image": {"size": [8, 8]}, "warm_up": {"x": [1]}, "stateless": True,
-    "inputs": ["a"], "outputs": ["b"], "fetches": ["y"], "feed_dict": {"x": [1]}, "signature": "s", "job": 3,
+    "inputs": {"x": [1]}, "outputs": ["b"], "fetches": ["y"], "feed_dict": {"x": [1]}, "signature": "s", "job": 3,
     "variable": ["v"], "value": {"any": 1}, "state": "queued", "kind": "script", "limit": 5, "offset": 6, "id": 7,
-    "since": 8, "wait": 9, "limits": {"memory": "1GiB"}, "device_memory": "1GiB",
+    "since": 8, "wait": 9, "limits": {"memory": "1GiB"}, "device_memory": "1GiB", "workspace": "w", "source": b"1",
+    "recursive": True, "piece": b"1", "size": 4, "sha256": "0" * 64, "unpack": False, "progress": None,
+    "resume": None, "model": "m", "version": None, "parameters": {}, "request": {}, "instances": [1],
+    "signature_name": "s", "examples": [{"x": 1}], "context": {}, "images": [b"\x89PNG"], "top": 2, "min_score": 0.5,
+    "project_dir": "/p", "train_type": "classification", "user_id": "u", "project_id": "p", "deploy_to": "w",
+    "warm_start": "t", "label": "cat", "scopes": ["predict"], "workspaces": ["w"], "expires": "9d", "grace": "1h",
+    "ready": True,
 }  # fmt: skip
 RESULTS: dict[str, Any] = {"boolean": True, "string": "w", "integer": 4, "array": ["w"]}
-JOB = {"job": 3, "id": 7, "finish": True, "state": "succeeded", "jobs": [], "total": 0}
+ANY = {
+    "job": 3, "id": 7, "finish": True, "state": "succeeded", "jobs": [], "total": 0, "workspace": "w", "result": 1,
+    "models": [], "tasks": [], "files": [], "model_version_status": [], "inputs": [], "outputs": [], "results": [],
+    "predictions": [], "path": "upload:7", "offset": 1, "size": 1,
+}  # fmt: skip
 
 
 class Recorder(ThreadingHTTPServer):
@@ -62,7 +80,7 @@ class Recorder(ThreadingHTTPServer):
         operation = self.document["paths"].get(path, {}).get("post", {"responses": {}})
         content = operation["responses"].get("200", {"content": {}})["content"].get("application/json", {})
         result = content.get("schema", {}).get("properties", {}).get("result", {})
-        return RESULTS.get(result.get("type", ""), JOB)
+        return RESULTS.get(result.get("type", ""), ANY)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -71,14 +89,17 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
         self.server.requests.append((self.command, self.path, body))
-        content = json.dumps({"request_result": True, "result": self.server.result(self.path)}).encode()
+        if "event-stream" in self.headers.get("accept", ""):
+            content = b'event: end\ndata: {"state": "succeeded"}\n\n'
+        else:
+            content = json.dumps({"request_result": True, "result": self.server.result(self.path)}).encode()
         self.send_response(200)
         for name, value in {"Content-Length": len(content), "X-Next-Offset": 0, "X-Job-State": "running"}.items():
             self.send_header(name, str(value))
         self.end_headers()
         self.wfile.write(content)
 
-    do_POST = do_GET  # noqa: N815
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -95,25 +116,63 @@ def recorder(server: Server) -> Iterator[Recorder]:
     recorder.server_close()
 
 
-def sent_by(recorder: Recorder, method: str) -> tuple[str, str, bytes]:
-    """The request of a client's method that is called with all of its parameters."""
+def call(recorder: Recorder, method: str, values: dict[str, Any]) -> None:
+    """Calls a method of the client with all of its parameters."""
     parameters = [*inspect.signature(getattr(Client, method)).parameters][1:]
     with Client(f"http://127.0.0.1:{recorder.server_port}") as client:
-        getattr(client, method)(**{name: VALUES[name] for name in parameters})
-    return recorder.requests[-1]
+        outcome = getattr(client, method)(**{name: values[name] for name in parameters})
+        if inspect.isgenerator(outcome):
+            list(outcome)
 
 
-def test_methods_send_every_field_of_every_endpoint(recorder: Recorder) -> None:
+def public_methods(cls: type) -> set[str]:
+    return {name for name in dir(cls) if not name.startswith("_")} - {"close"}
+
+
+def test_every_endpoint_is_reached_by_a_method(recorder: Recorder, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"1")
+    known = {"target": tmp_path / "target", "path": str(file), "id": "7", "outputs": None, "image": VALUES["images"][0]}
+    recorder.requests.clear()
+    choices: tuple[dict[str, Any], ...] = ({}, {"version": "3"}, {"model": None})  # methods for two endpoints
+    for method, choice in product(public_methods(Client), choices):
+        if choice.keys() <= inspect.signature(getattr(Client, method)).parameters.keys():
+            _call_if_possible(recorder, method, {**VALUES, **known, **choice})
+    reached = {(verb, unquote(path.partition("?")[0])) for verb, path, _ in recorder.requests}
+    endpoints = {
+        f"{verb.upper()} {path}" for path, operations in recorder.document["paths"].items() for verb in operations
+    }
+    missing = {each for each in endpoints - NOT_FOR_PROGRAMS if not any(fits(each, *request) for request in reached)}
+    assert missing == set()
+
+
+def _call_if_possible(recorder: Recorder, method: str, values: dict[str, Any]) -> None:
+    """Only the request counts: the recorder's response may lack what the method expects."""
+    try:
+        call(recorder, method, values)
+    except (TFserveError, AttributeError, KeyError, TypeError):
+        assert recorder.requests
+
+
+def fits(endpoint: str, verb: str, path: str) -> bool:
+    """Whether a request is for an endpoint such as `GET /v1/models/{model}`."""
+    expected, _, template = endpoint.partition(" ")
+    pattern = re.sub(r"\\{(path)\\}", ".*", re.escape(template))
+    return verb == expected and re.fullmatch(re.sub(r"\\{\w+\\}", "[^/:]+", pattern), path) is not None
+
+
+def test_methods_send_every_field_of_the_workspace_api(recorder: Recorder) -> None:
     for path, operations in recorder.document["paths"].items():
-        if path == "/" or path.startswith(OTHER_APIS):
+        if not WORKSPACE_API.fullmatch(path) or OTHERS.match(path):
             continue
-        for method, operation in operations.items():
+        for verb, operation in operations.items():
             for name in METHODS.get(operation["operationId"], [operation["operationId"]]):
-                sent = sent_by(recorder, name)
+                call(recorder, name, VALUES)
+                sent = recorder.requests[-1]
                 url, _, query = sent[1].partition("?")
-                assert (sent[0], url) == (method.upper(), path.format(id=VALUES["id"]))
+                assert (sent[0], url) == (verb.upper(), path.format(id=VALUES["id"]))
                 assert dict(parse_qsl(query)).keys() == parameters_in("query", operation), name
-                if path != "/json_test/" and method == "post":
+                if path != "/json_test/" and verb == "post":
                     assert json.loads(sent[2]).keys() == fields_of(recorder.document, operation) - IGNORED, name
 
 
@@ -124,3 +183,10 @@ def parameters_in(location: str, operation: dict[str, Any]) -> set[str]:
 def fields_of(document: dict[str, Any], operation: dict[str, Any]) -> set[str]:
     reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     return set(document["components"]["schemas"][reference.rpartition("/")[2]]["properties"])
+
+
+def test_both_clients_have_the_same_methods_with_the_same_parameters() -> None:
+    assert public_methods(Client) == public_methods(AsyncClient)
+    for name in public_methods(Client) - {"url", "timeout"}:
+        assert inspect.signature(getattr(Client, name)) == inspect.signature(getattr(AsyncClient, name))
+        assert inspect.getdoc(getattr(Client, name)), f"{name} has no docstring"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import Server
+from tests.acceptance.model_jobs import LATER, batch_output, ended, receiver, rows_file, with_echo
 from tests.acceptance.postgresql_server import NotInstalled, PostgreSQL, private_server
 from tests.acceptance.standby import Standby, takes_over
 from tests.acceptance.test_start_and_stop import follow_until, run_server
@@ -50,6 +51,33 @@ def test_jobs_variables_and_restarts_work_on_postgresql(start: Start, database_u
     assert again.wait("größe", 32)["state"] == "succeeded"
     assert again.call("/get_result/", name="größe") == [True] * 31 + [False, True]
     assert again.http.get("/jobs/", params={"state": "lost"}).json()["result"]["total"] == 1
+    assert again.call("/destroy_workspace/") is True
+
+
+@pytest.mark.slow
+def test_deferred_predictions_batches_and_callbacks_work_on_postgresql(
+    start: Start, database_url: str, tmp_path: Path
+) -> None:
+    server = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+    with_echo(server)
+    with receiver(500) as hook:
+        headers = {**LATER, "X-TFserve-Callback": hook.url, "Idempotency-Key": "one"}
+        body = {"instances": [[1, 2, 3]]}
+        first, second = (
+            server.http.post("/v1/models/m:predict", json=body, headers=headers).json()["job"] for _ in range(2)
+        )
+        assert first == second
+        batch = server.call("/batch/", name="m", input=str(rows_file(tmp_path, 50_000)), callback=hook.url)
+        for process in server.processes():
+            process.kill()
+        server.process.wait(10)
+        again = start("--no-warm-spare", TFSERVE_DATABASE_URL=database_url)
+        assert ended(again, first)["result"] == {"predictions": [[1.0, 2.0, 3.0]]}
+        assert ended(again, batch["id"])["done"] == 50_000
+        received = {hook.next()[0]["x-tfserve-job"] for _ in range(3)}
+        assert received == {str(first), str(batch["id"])}
+    assert len(batch_output(again, batch["id"])) == 50_000
+    assert again.http.get("/jobs/", params={"kind": "batch"}).json()["result"]["total"] == 1
     assert again.call("/destroy_workspace/") is True
 
 

@@ -262,9 +262,10 @@ def test_a_detached_process_of_a_server_that_was_killed_with_its_guardian_is_end
     server = start("--no-warm-spare")
     server.call("/create_workspace/", name="a")
     sleeper = detached_sleeper(server, "a", tmp_path / "pid")
-    (record,) = (server.data_dir / "processes").iterdir()
-    while str(sleeper.pid) not in record.read_text().split():
+    folder = server.data_dir / "processes"
+    while not any(str(sleeper.pid) in each.read_text().split() for each in folder.iterdir()):
         time.sleep(0.05)
+    (record,) = folder.iterdir()
     processes = [process for process in server.processes() if process.pid != sleeper.pid]
     for process in processes:  # nobody gets to clean up
         process.suspend()

@@ -18,8 +18,8 @@ import pytest
 from tests.acceptance.conftest import REPOSITORY, Server
 from tests.certificates import Authority, Pair
 from tests.protocols.grpc_port import free_port
-from tfserve.client import Client, ServerUnreachable
 from tfserve.web.api.protos import oip_pb2 as v2
+from tfserve_client import Client, Unreachable
 
 HANDSHAKE_S = 1.0
 ORIGIN = "https://app.example.com"
@@ -136,7 +136,7 @@ def test_the_python_client(tls: Tls) -> None:
     with Client(url, ca_file=tls.authority.file) as client:
         assert client.is_ready()
         assert "/predict/" in client.guide()
-    with Client(url) as client, pytest.raises(ServerUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
+    with Client(url) as client, pytest.raises(Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
         client.guide()
 
 

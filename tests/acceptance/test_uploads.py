@@ -26,8 +26,7 @@ from tests.acceptance.upload_requests import (
     until_offset,
     zipped,
 )
-from tfserve import client_upload
-from tfserve.client import Client, ServerRefused
+from tfserve_client import Client, Invalid, uploads
 
 Start = Callable[..., Server]
 
@@ -258,10 +257,10 @@ def test_the_python_client_uploads_files_and_folders(server: Server, tmp_path: P
     (folder / "large").write_bytes(os.urandom(1_000_000))
     (folder / "package" / "link").symlink_to("../job.py")
     with Client(server.url) as client, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(client_upload, "PIECE_BYTES", 300_000)
+        patched.setattr(uploads, "PIECE_BYTES", 300_000)
         path = client.upload(folder)
         assert client.push_file(name, f"{path}/package/link", timeout=60).variable["x"] == "from a folder"
-        with pytest.raises(ServerRefused, match="not a valid archive"):
+        with pytest.raises(Invalid, match="not a valid archive"):
             client.upload(folder / "job.py", name="a.zip")
         archive = client.upload(folder / "job.py", name="a.zip", unpack=False)
     assert result(server.http.get(f"/upload/{archive.removeprefix('upload:')}"))["name"] == "a.zip"

@@ -45,7 +45,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(REPOSITORY / "examples", folder / "examples")
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (folder / ".venv" / "bin" / "python").chmod(0o755)
+    (folder / ".venv" / "bin" / "tfserve").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tfserve.cli "$@"\n')
+    for program in (folder / ".venv" / "bin").iterdir():
+        program.chmod(0o755)
     return folder
 
 

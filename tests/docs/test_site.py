@@ -77,7 +77,7 @@ def test_every_command_is_on_its_page(site: Path) -> None:
         [sys.executable, "-m", "tfserve.cli", "--help"],
         cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200", "TERM": "dumb"},
     ).stdout  # fmt: skip
-    commands = re.findall(r"^    (\w+) {2,}", help_text.partition("commands:")[2], re.MULTILINE)
+    commands = re.findall(r"^  (\w+) {2,}", help_text.partition("Server:")[2], re.MULTILINE)
     assert {"serve", "train", "version"} <= set(commands)
     text = text_of(site, "command-line.html")
     assert [name for name in commands if f"tfserve {name}" not in text] == []

@@ -29,6 +29,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.acceptance.conftest import Server
 from tests.protocols import echo
+from tfserve.web.api.openapi import ERROR_STATUSES
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +40,7 @@ MODELS = ["numbers", "echo"]
 SCRIPTS = "scripts"
 LEFT_OUT = ("/destroy/", "/json_test/")
 """One ends all workspaces, the other takes anything: there is nothing to be found."""
+LENGTH_OF_JSON = "Inference-Header-Content-Length"
 MAY_FAIL = (501, 503, 504, 507)
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 
@@ -71,8 +73,13 @@ def document(fuzzed: Server) -> Any:
 def narrowed(document: Any, *tables: dict[str, list[Any]]) -> Any:
     """The document with few values to choose from, by field or by type and field."""
     told, known = copy.deepcopy(document), {key: value for table in tables for key, value in table.items()}
-    for path in told["paths"].values():
-        for parameter in [each for operation in path.values() for each in operation.get("parameters", ())]:
+    for operation in [operation for path in told["paths"].values() for operation in path.values()]:
+        for media in operation.get("requestBody", {}).get("content", {}).values():
+            media.pop("example", None)  # it names workspaces that do not exist, and creates a token
+        parameters = operation["parameters"]
+        # A length that does not fit the body would refuse nearly every request.
+        operation["parameters"] = [each for each in parameters if each["name"] != LENGTH_OF_JSON]
+        for parameter in operation["parameters"]:
             if parameter["name"] in known:
                 parameter["schema"] = {"enum": known[parameter["name"]]}
     for title, schema in told["components"]["schemas"].items():
@@ -172,6 +179,7 @@ def _try(server: Server, operation: Any, mode: GenerationMode) -> None:
         curl = case.as_curl_command()
         assert answer.status_code < 500 or answer.status_code in MAY_FAIL, (curl, answer.status_code, answer.text)
         is_page = operation.path == "/" and case.method == "GET" and answer.status_code == 200
+        assert answer.status_code == 200 or str(answer.status_code) in ERROR_STATUSES, curl
         assert is_page or "html" not in answer.headers["content-type"][0], (curl, answer.text)
         case.validate_response(answer, checks=CHECKS)
 

@@ -149,6 +149,7 @@ def test_the_document_has_an_operation_for_each_row() -> None:
     assert [(each["name"], each["in"], each["required"]) for each in shown["parameters"]] == [
         ("id", "path", True), ("n", "query", False),
     ]  # fmt: skip
-    assert shown["responses"]["404"]["content"]["application/json"]["schema"]["required"] == ["error"]
+    assert shown["responses"]["200"]["content"] == {"text/plain": {"schema": {"type": "string"}}}
+    assert shown["responses"]["default"] == {"$ref": "#/components/responses/Error"}
     assert "requestBody" not in shown
-    assert set(document["components"]["schemas"]) == {"Add", "Failure"}
+    assert set(document["components"]["schemas"]) == {"Add", "Failure", "Error", "Value", "Warnings"}

@@ -11,8 +11,10 @@ import pytest
 from tfserve.errors import Internal, Invalid
 from tfserve.ipc import frames
 from tfserve.ipc.messages import (
+    BatchJob,
     CancelJob,
     ClearJob,
+    DeferredJob,
     DeployJob,
     Done,
     EncodedRequest,
@@ -125,6 +127,16 @@ REQUESTS: list[tuple[JobRequest, JobKind, str]] = [
         '"precision":"float32","image":null,"warm_up":false,"stateless":false,"inputs":[],"outputs":[]}}',
     ),
     (TrainJob(), JobKind.TRAIN, "{}"),
+    (
+        DeferredJob(protocol="v1", path="/v1/models/m:predict", headers={"priority": "u=0"}),
+        JobKind.DEFERRED,
+        '{"protocol":"v1","path":"/v1/models/m:predict","headers":{"priority":"u=0"}}',
+    ),
+    (
+        BatchJob(model="m", input="/rows.csv", format="csv", columns={"x": ["a", "b"]}),
+        JobKind.BATCH,
+        '{"model":"m","input":"/rows.csv","format":"csv","columns":{"x":["a","b"]}}',
+    ),
 ]
 
 

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import tfserve
+import tfserve_client
 from tfserve.web.api.v2 import metadata
 
 REPOSITORY = Path(__file__).parents[2]
@@ -42,6 +43,7 @@ def test_the_version_is_written_once() -> None:
     reported = {
         metadata.server()["version"],
         importlib.metadata.version("tfserve"),
+        tfserve_client.__version__,
         *(printed(*arguments) for arguments in (["--version"], ["version"])),
     }
     assert reported == {tfserve.__version__}
@@ -61,7 +63,8 @@ def test_the_release_notes_of_this_version_exist() -> None:
 
 def test_every_dependency_has_a_pin_that_its_bounds_allow() -> None:
     pins = {canonicalize_name(name): version for name, version in PINS.items()}
-    not_pinned = {"tensorflow"}  # the extra `gpu`, which excludes `tensorflow-cpu`
+    # the extra `gpu`, which excludes `tensorflow-cpu`; and the package that is installed from this checkout
+    not_pinned = {"tensorflow", "tfserve-client"}
     for each in requirements():
         name = canonicalize_name(each.name)
         if name not in not_pinned:

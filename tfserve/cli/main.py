@@ -1,35 +1,119 @@
-"""The command line. A command's modules are imported when it runs."""
+"""The command line: which commands there are, and what every one of them has in common."""
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import sys
-from argparse import ArgumentParser, BooleanOptionalAction, Namespace
-from collections.abc import Callable, Sequence
-from dataclasses import Field, fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from tfserve import __version__
-from tfserve.access.principals import ASSIGNABLE
-from tfserve.config import MAX_PORT, Settings, load, parse_address
-from tfserve.errors import Invalid, TFserveError
+import click
 
-TRAINING_PORT = 2333
+from tfserve.cli.target import Target, global_options, ignore_output
 
-_BACKGROUND = {
-    "start": f"Start the server in the background. Port {TRAINING_PORT} serves the training API; --port chooses"
-    " another.",
-    "stop": "Stop the server that runs in the background, when its running jobs have ended.",
-    "restart": "Stop the server that runs in the background, and start it again.",
-    "status": "Print whether the server runs. Exit code: 0 if it does, 3 if it was stopped, 1 if it was killed.",
+INTERRUPTED = 130
+
+
+class Entry(NamedTuple):
+    """Where a command is, and its line in the help. Its module is imported when it runs."""
+
+    module: str
+    summary: str
+
+
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "Server": {
+        "serve": Entry("server", "Start the server in the foreground."),
+        "start": Entry("server", "Start the server in the background."),
+        "stop": Entry("server", "Stop the server that runs in the background, when its running jobs have ended."),
+        "restart": Entry("server", "Stop the server that runs in the background, and start it again."),
+        "status": Entry("server", "Print whether the server runs."),
+        "token": Entry("tokens", "Create, list, rotate and revoke access tokens."),
+        "backup": Entry("data", "Save the data of a server to one file, also while the server runs."),
+        "restore": Entry("data", "Restore a backup into an empty data folder."),
+        "doctor": Entry("doctor", "Check this machine, and say what to install or do."),
+    },
+    "Workspaces and jobs": {
+        "workspaces": Entry("workspaces", "List, create, restart and destroy workspaces."),
+        "run": Entry("jobs", "Run a script, and print its output while it runs."),
+        "push": Entry("jobs", "Submit a script, and print its job."),
+        "jobs": Entry("jobs", "List jobs, newest first."),
+        "logs": Entry("jobs", "Print the output of a job."),
+        "cancel": Entry("jobs", "Cancel a queued or running job."),
+        "variables": Entry("workspaces", "Print the variables of a workspace."),
+        "files": Entry("files", "List, read, write and delete the files of a workspace."),
+        "upload": Entry("files", "Upload a file or folder, and print its path on the server."),
+        "uploads": Entry("files", "List and delete uploads."),
+    },
+    "Models": {
+        "models": Entry("models", "List the deployed models, or describe one."),
+        "deploy": Entry("models", "Deploy a model."),
+        "update": Entry("models", "Swap a new version into a deployed model, without dropping a request."),
+        "undeploy": Entry("models", "Unload a model and release its memory."),
+        "scale": Entry("models", "Change the number of processes that serve a model."),
+        "predict": Entry("predict", "Run a model on JSON, arrays, images, or a folder of images."),
+    },
+    "Training": {
+        "train": Entry("trainings", "Train on a project folder, on this machine or on a server."),
+        "trainings": Entry("trainings", "List, follow, cancel and resume trainings of a server."),
+    },
+    "Other": {
+        "completion": Entry("shell", "Print the script that completes commands in your shell."),
+        "version": Entry("shell", "Print the version."),
+    },
 }
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
-_BACKUPS = {
-    "backup": "Save the data of a server to one file, also while the server runs.",
-    "restore": "Restore a backup into an empty data folder.",
-}
+class Commands(click.Group):
+    """Commands that are imported when they run, so that `tfserve --help` stays fast."""
+
+    names: Sequence[str] = tuple(COMMANDS)
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return list(self.names)
+
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+        if name not in self.names:
+            return None
+        module = importlib.import_module(f"tfserve.cli.commands.{COMMANDS[name].module}")
+        command: click.Command = module.COMMANDS[name]
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args[0] not in self.names and not args[0].startswith("-"):
+            from tfserve.errors import nearest
+
+            ctx.fail(f"no command {args[0]!r}{nearest(args[0], self.names)}. `{ctx.command_path} --help` lists them.")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.names))
+        for title, section in SECTIONS.items():
+            rows = [(name.ljust(width), entry.summary) for name, entry in section.items() if name in self.names]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+class Background(Commands):
+    """Only the commands for the server in the background."""
+
+    names = ("start", "stop", "restart", "status")
+
+
+@click.command(
+    cls=Commands,
+    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no server, 130 interrupted.",
+)
+@global_options
+def tfserve() -> None:
+    """Train, run and serve TensorFlow models over plain HTTP and JSON."""
+
+
+@click.command(cls=Background)
+def background() -> None:
+    """Run the server in the background."""
 
 
 def main() -> None:
@@ -38,230 +122,37 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """`tfserve`: returns the exit code."""
-    return _run(tfserve_parser(), arguments)
-
-
-def tfserve_parser() -> ArgumentParser:
-    """The parser of `tfserve` with all its commands. The command-line reference is generated from it."""
-    parser, commands = _parser("tfserve", "Train, run and serve TensorFlow models over plain HTTP and JSON.")
-    parser.add_argument("--version", action="version", version=__version__, help="print the version")
-    _add_serve(commands, "serve")
-    _add_background(commands)
-    _add_train(commands)
-    _add_token(commands)
-    _add_backup(commands)
-    _add(commands, "version", "Print the version.", _version)
-    return parser
+    return _run(tfserve, "tfserve", arguments)
 
 
 def runserver(arguments: Sequence[str]) -> int:
     """`manage.py runserver`, the same as `tfserve serve`."""
-    parser, commands = _parser("manage.py", "")
-    _add_serve(commands, "runserver")
-    return _run(parser, ["runserver", *arguments])
+    from tfserve.cli.commands import server
+
+    return _run(server.COMMANDS["serve"], "manage.py runserver", arguments, without_arguments=())
 
 
 def daemon(arguments: Sequence[str]) -> int:
     """`server.py`: only the commands for the server in the background."""
-    parser, commands = _parser("server.py", "Run the server in the background.")
-    _add_background(commands)
-    return _run(parser, arguments)
+    return _run(background, "server.py", arguments)
 
 
-def _parser(prog: str, description: str) -> tuple[ArgumentParser, Any]:
-    parser = ArgumentParser(prog=prog, description=description)
-    return parser, parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-
-def _run(parser: ArgumentParser, arguments: Sequence[str]) -> int:
-    given = parser.parse_args(arguments or ["--help"])
-    return int(given.command(given))
-
-
-def _add(commands: Any, name: str, help_text: str, command: Any) -> ArgumentParser:
-    """`command` takes the parsed arguments and returns the exit code."""
-    parser: ArgumentParser = commands.add_parser(name, help=help_text, description=help_text)
-    parser.set_defaults(command=command, parser=parser)
-    return parser
-
-
-# --- the server
-
-
-def _add_serve(commands: Any, name: str) -> None:
-    _add_settings(_add(commands, name, "Start the server in the foreground.", _serve))
-
-
-def _add_background(commands: Any) -> None:
-    for action, help_text in _BACKGROUND.items():
-        parser = _add(commands, action, help_text, _background)
-        parser.set_defaults(action=action)
-        parser.add_argument(
-            "--port", "--training-port", dest="training_port", type=_port, default=TRAINING_PORT, metavar="N",
-            help=f"port of the training API ({TRAINING_PORT})",
+def _run(
+    command: click.Command, prog: str, arguments: Sequence[str], *, without_arguments: Sequence[str] = ("--help",)
+) -> int:
+    """Commands return their exit code, None for success."""
+    try:
+        code = command.main(
+            [*(arguments or without_arguments)], prog_name=prog, standalone_mode=False, obj=Target(),
+            complete_var="_TFSERVE_COMPLETE",
         )  # fmt: skip
-        _add_settings(parser, leave_out=("port", "training_port"))
-
-
-def _add_settings(parser: ArgumentParser, leave_out: Sequence[str] = ()) -> None:
-    """An option for each setting, and the positional `[addr:]port` of Django's runserver."""
-    parser.usage = "%(prog)s [options] [[addr:]port]"
-    parser.add_argument("address", nargs="?", metavar="[addr:]port", help="where to listen (default: 127.0.0.1:8000)")
-    for each in fields(Settings):
-        if each.metadata["flag"] and each.name not in leave_out:
-            _add_setting(parser, each)
-
-
-def _add_setting(parser: ArgumentParser, each: Field[Any]) -> None:
-    name, help_text = "--" + each.name.replace("_", "-"), f"{each.metadata['help']} ({each.default!r})"
-    help_text = help_text.replace("%", "%%")  # argparse formats it
-    if isinstance(each.default, bool):
-        parser.add_argument(name, action=BooleanOptionalAction, default=None, help=help_text)
-    else:
-        metavar = "TEXT" if isinstance(each.default, str) else "N"
-        parser.add_argument(name, type=type(each.default), metavar=metavar, default=None, help=help_text)
-
-
-def _settings(given: Namespace) -> Settings:
-    """Exits with a usage message if a value is invalid."""
-    parser: ArgumentParser = given.parser
-    values = {each.name: getattr(given, each.name) for each in fields(Settings) if hasattr(given, each.name)}
-    try:
-        return load(values | (parse_address(given.address) if given.address else {}))
-    except Invalid as error:
-        parser.error(error.message)
-
-
-def _serve(given: Namespace) -> int:
-    settings = _settings(given)
-    from tfserve.supervisor.main import main as serve
-
-    return serve(settings)
-
-
-def _background(given: Namespace) -> int:
-    settings = _settings(given)
-    from tfserve import daemon
-
-    return daemon.ACTIONS[given.action](settings)
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_PORT):
-        raise argparse.ArgumentTypeError(f"expected a port from 1 to {MAX_PORT}, got {text!r}")
-    return int(text)
-
-
-# --- other commands
-
-
-def _add_train(commands: Any) -> None:
-    parser = _add(
-        commands, "train",
-        "Train on a project folder without a server. Ctrl-C cancels and keeps the best checkpoint, so you can resume.",
-        _train,
-    )  # fmt: skip
-    parser.add_argument("folder", type=_folder, help="project folder")
-    parser.add_argument(
-        "--type", dest="train_type", type=str.lower, default="classification", metavar="TYPE",
-        help="classification, segmentation or detection (classification)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--set", dest="parameters", type=_parameter, action="append", default=[], metavar="NAME=VALUE",
-        help="training parameter; repeatable",
-    )  # fmt: skip
-    parser.add_argument("--resume", metavar="ID", help="resume a training that was cancelled or that failed")
-
-
-def _train(given: Namespace) -> int:
-    from tfserve.cli.train import train
-    from tfserve.training.recipes.parameters import parsed
-
-    chosen = {name: parsed(given.train_type, name, value) for name, value in given.parameters}
-    return train(given.folder, given.train_type, chosen, given.resume)
-
-
-def _add_token(commands: Any) -> None:
-    parser = _add(commands, "token", "Create, list, rotate and revoke access tokens.", None)
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    create = _add_token_action(actions, "create", "Create a token and print it. It is not shown again.")
-    create.add_argument("name", help="name of the token")
-    create.add_argument(
-        "--scope", dest="scopes", action="append", required=True, choices=list(ASSIGNABLE),
-        help="what it allows; repeatable. submit includes predict, admin includes everything",
-    )  # fmt: skip
-    create.add_argument(
-        "--workspace", dest="workspaces", action="append", metavar="NAME",
-        help="a workspace that it can use; repeatable (default: all)",
-    )  # fmt: skip
-    create.add_argument("--expires", metavar="DURATION", help="how long it is valid, such as 90d (default: no end)")
-    _add_token_action(actions, "list", "List the tokens.")
-    revoke = _add_token_action(actions, "revoke", "Revoke a token at once.")
-    revoke.add_argument("name", help="name of the token")
-    rotate = _add_token_action(actions, "rotate", "Give a token a new secret and print it.")
-    rotate.add_argument("name", help="name of the token")
-    rotate.add_argument(
-        "--grace", default="24h", metavar="DURATION", help="how long the old secret stays valid, 0s: not at all (24h)"
-    )
-    _add_token_action(actions, "link", "Print a link that sets the password of the pages.")
-
-
-def _add_token_action(actions: Any, name: str, help_text: str) -> ArgumentParser:
-    parser = _add(actions, name, help_text, _token)
-    parser.set_defaults(action=name)
-    parser.add_argument("--data-dir", default=None, metavar="FOLDER", help="the data folder of the server (.tfserve)")
-    return parser
-
-
-def _token(given: Namespace) -> int:
-    settings = load({"data_dir": given.data_dir})
-    from tfserve.cli import tokens
-
-    actions: dict[str, Callable[[], None]] = {
-        "create": lambda: tokens.create(settings, given.name, given.scopes, given.workspaces, given.expires),
-        "list": lambda: tokens.show(settings),
-        "revoke": lambda: tokens.revoke(settings, given.name),
-        "rotate": lambda: tokens.rotate(settings, given.name, given.grace),
-        "link": lambda: tokens.link(settings),
-    }
-    try:
-        actions[given.action]()
-    except TFserveError as error:
-        print(f"tfserve: {error.message}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _folder(text: str) -> Path:
-    if not Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} {'is not a folder' if Path(text).exists() else 'does not exist'}")
-    return Path(text).resolve()
-
-
-def _parameter(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise argparse.ArgumentTypeError(f"expected name=value, got {text!r}")
-    return name, value
-
-
-def _add_backup(commands: Any) -> None:
-    for name, help_text in _BACKUPS.items():
-        parser = _add(commands, name, help_text, _backup)
-        parser.set_defaults(action=name)
-        parser.add_argument("file", type=Path, metavar="FILE", help="the backup, a tar file")
-        data_dir = next(each for each in fields(Settings) if each.name == "data_dir")
-        _add_setting(parser, data_dir)
-        parser.set_defaults(address=None)
-
-
-def _backup(given: Namespace) -> int:
-    settings = _settings(given)
-    from tfserve.cli import backup
-
-    return getattr(backup, given.action)(given.file, settings)  # type: ignore[no-any-return]
-
-
-def _version(_: Namespace) -> int:
-    print(__version__)
-    return 0
+        sys.stdout.flush()
+    except click.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        ignore_output()
+        return 0
+    return code if isinstance(code, int) else 0

@@ -15,6 +15,8 @@ class ServerState(models.Model):
 
     owner = models.CharField(max_length=100)
     running_s = models.FloatField(default=0.0)
+    #: the key from which the secrets of callbacks are derived, in hexadecimal digits; empty until it is needed
+    callback_key = models.CharField(max_length=64, default="")
 
     def __str__(self) -> str:
         return self.owner
@@ -84,6 +86,51 @@ class Outcome(models.Model):
 
     def __str__(self) -> str:
         return f"outcome of {self.job_id}"
+
+
+class ModelJob(models.Model):
+    """What only deferred predictions and batches have: jobs outside of a workspace, with files of their own."""
+
+    job = models.OneToOneField(Job, on_delete=models.CASCADE, primary_key=True, related_name="model_job")
+    #: the `Principal.owner` that submitted it; empty without authentication
+    owner = models.CharField(max_length=100, default="")
+    #: name of the model
+    model = models.CharField(max_length=100)
+    #: name of its folder in the data folder
+    folder = models.CharField(max_length=32)
+    #: of the body of its request, in bytes
+    size = models.BigIntegerField(default=0)
+    #: of a batch: done, total, errors, output_bytes, rows_per_s
+    progress = models.JSONField(default=dict)
+    #: rows that were done when it was last interrupted
+    reached = models.BigIntegerField(default=0)
+    #: interruptions in a row, none of which came after a further row
+    fruitless = models.IntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"files of job {self.job_id} in {self.folder}"
+
+
+class Callback(models.Model):
+    """The URL that receives a job when it has ended, and the attempts so far."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        DELIVERED = "delivered"
+        FAILED = "failed"
+
+    job = models.OneToOneField(Job, on_delete=models.CASCADE, primary_key=True, related_name="callback")
+    url = models.TextField()
+    #: whose secret signs it
+    owner = models.CharField(max_length=100, default="")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
+    attempts = models.IntegerField(default=0)
+    #: the HTTP status of the last attempt; None without a response
+    last_status = models.IntegerField(null=True)
+    last_error = models.TextField(default="")
+
+    def __str__(self) -> str:
+        return f"callback of {self.job_id}"
 
 
 class Snapshot(models.Model):

@@ -9,9 +9,10 @@ from django.db.models import Max, Q, QuerySet, Sum
 from django.db.models.functions import Length
 
 from tfserve.access.principals import PRINCIPAL, Scope
-from tfserve.db.models import FINISHED, Deployment, Job, Snapshot, TrainingTask, Workspace
+from tfserve.db.models import FINISHED, Deployment, Job, ModelJob, Snapshot, TrainingTask, Workspace
 from tfserve.errors import JobNoLongerKept, NoSuchJob, NoSuchWorkspace, NotFound, TooLarge
-from tfserve.ipc.messages import JobKind, JobState
+from tfserve.ipc.messages import MODEL_KINDS, JobKind, JobState
+from tfserve.model_job_files import FOLDER as MODEL_JOBS
 
 TASK_OUTPUT = "output"
 """The file that all runs of a training task print to, one after the other."""
@@ -115,15 +116,20 @@ def output_path(data_folder: Path, job: Job) -> Path:
     """The output file of a job. It is missing if the job printed nothing."""
     if job.workspace_id is not None:
         return data_folder / "workspaces" / str(job.workspace_id) / "jobs" / f"{job.number}.out"
+    if job.kind in MODEL_KINDS:
+        return data_folder / MODEL_JOBS / "no-output"
     folder = TrainingTask.objects.filter(job=job).values_list("task_id", flat=True).first() or "earlier"
     return data_folder / "training" / folder / TASK_OUTPUT
 
 
 def _is_visible(job: Job) -> bool:
-    """Whether the caller may know of a job: one of its workspaces, or of its trainings."""
+    """Whether the caller may know of a job: one of its workspaces, of its predictions or of its trainings."""
     principal = PRINCIPAL.get()
     if job.workspace is not None:
         return principal.sees_workspace(job.workspace.name)
+    model_job: ModelJob | None = getattr(job, "model_job", None)
+    if model_job is not None:
+        return principal.sees_owned_by(model_job.owner) and principal.sees_workspace(model_job.model)
     owner = TrainingTask.objects.filter(job=job).values_list("owner", flat=True).first()
     return Scope.TRAIN in principal.scopes and principal.sees_owned_by(owner or "")
 
@@ -136,12 +142,16 @@ def _visible(jobs: QuerySet[Job]) -> QuerySet[Job]:
     in_workspaces = Q(workspace__isnull=False)
     if principal.workspaces is not None:
         in_workspaces = Q(workspace__name__in=principal.workspaces)
+    owners = ("", principal.owner)
+    of_models = Q(workspace=None, model_job__owner__in=owners)
+    if principal.workspaces is not None:
+        of_models &= Q(model_job__model__in=principal.workspaces)
     if Scope.TRAIN not in principal.scopes:
-        return jobs.filter(in_workspaces)
+        return jobs.filter(in_workspaces | of_models)
     # A run before the last one has no task any more, so nothing says whose it was.
-    own = Q(workspace=None, task__owner__in=("", principal.owner))
-    return jobs.filter(in_workspaces | own)
+    own = Q(workspace=None, task__owner__in=owners)
+    return jobs.filter(in_workspaces | of_models | own)
 
 
 def _whole(jobs: QuerySet[Job]) -> QuerySet[Job]:
-    return jobs.select_related("workspace", "outcome")
+    return jobs.select_related("workspace", "outcome", "callback", "model_job")

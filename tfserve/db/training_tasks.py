@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from tfserve.access.principals import PRINCIPAL
+from tfserve.db import callbacks
 from tfserve.db.models import FINISHED, Job, TrainingTask
 from tfserve.db.task_json import STATES
 from tfserve.errors import Conflict, NotFound
@@ -27,10 +28,12 @@ class NotResumable(Conflict):
     """Task {task_id} is {state}: only a task that has ended, and is not done, can be resumed."""
 
 
-def create(task: TrainingTask) -> TrainingTask:
+def create(task: TrainingTask, callback: str | None = None) -> TrainingTask:
     """Records a new task with its first run, queued."""
     task.job = _new_run()
     task.save(force_insert=True)
+    if callback is not None:
+        callbacks.create(task.job.pk, callback, task.owner)
     return task
 
 
@@ -39,7 +42,8 @@ def resume(task_id: str) -> TrainingTask:
     task = find(task_id)
     if task.job.state not in FINISHED or task.job.state == JobState.SUCCEEDED:
         raise NotResumable(task_id=task_id, state="done" if task.job.state == JobState.SUCCEEDED else "not over")
-    task.job = _new_run()
+    before, task.job = task.job, _new_run()
+    callbacks.copy(before.pk, task.job.pk)
     task.message = "waiting to be resumed"
     task.eta_s = None
     task.fruitless = 0
@@ -78,15 +82,44 @@ def tasks(
     *, user_id: str | None, project_id: str | None, limit: int, offset: int
 ) -> tuple[Sequence[TrainingTask], int]:
     """One page of tasks, newest first, and how many there are in all."""
-    found = TrainingTask.objects.order_by("-pk").select_related("job", "job__outcome")
-    principal = PRINCIPAL.get()
-    if not principal.is_admin:
-        found = found.filter(owner__in=("", principal.owner))
+    found = _visible()
     if user_id is not None:
         found = found.filter(user_id=user_id)
     if project_id is not None:
         found = found.filter(project_id=project_id)
     return list(found[offset : offset + limit]), found.count()
+
+
+def search(*, text: str, state: str, before: int | None, limit: int) -> list[TrainingTask]:
+    """Tasks with this text in their ids or folder, newest first. `state` is one of `STATES`' words or empty.
+
+    `before` is the key of the last task of the page before.
+    """
+    found = _visible()
+    for word in text.split():
+        found = found.filter(
+            Q(task_id__icontains=word) | Q(project_id__icontains=word) | Q(user_id__icontains=word)
+            | Q(project_dir__icontains=word) | Q(train_type__icontains=word)
+        )  # fmt: skip
+    if state:
+        found = found.filter(job__state__in=[each for each, word in STATES.items() if word == state])
+    if before is not None:
+        found = found.filter(pk__lt=before)
+    return list(found[:limit])
+
+
+def of_project(task: TrainingTask, limit: int) -> list[TrainingTask]:
+    """Other tasks of the same project and train type that have a model, newest first."""
+    same = Q(project_dir=task.project_dir) | Q(project_id=task.project_id, user_id=task.user_id)
+    found = _visible().filter(same, train_type=task.train_type, model_path__isnull=False).exclude(pk=task.pk)
+    return list(found[:limit])
+
+
+def _visible() -> QuerySet[TrainingTask]:
+    """The tasks that the caller may see, newest first."""
+    found = TrainingTask.objects.order_by("-pk").select_related("job", "job__outcome")
+    principal = PRINCIPAL.get()
+    return found if principal.is_admin else found.filter(owner__in=("", principal.owner))
 
 
 def model_path(task_id: str) -> str:

@@ -44,11 +44,11 @@ def _deployments() -> Iterator[tuple[str, str]]:
 
 
 def _jobs() -> Iterator[tuple[str, str]]:
-    kinds = (JobKind.SCRIPT, JobKind.DEPLOY, JobKind.UPDATE)
+    kinds = (JobKind.SCRIPT, JobKind.DEPLOY, JobKind.UPDATE, JobKind.BATCH)
     rows = Job.objects.filter(kind__in=kinds, state__in=ACTIVE, request__contains=_PART)
     for row in rows.select_related("workspace"):
-        name = row.workspace.name if row.workspace is not None else ""
-        yield row.request or "", f"job {row.number} of workspace {name!r}"
+        user = f"batch {row.pk}" if row.workspace is None else f"job {row.number} of workspace {row.workspace.name!r}"
+        yield row.request or "", user
 
 
 def _trainings() -> Iterator[tuple[str, str]]:

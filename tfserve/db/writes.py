@@ -14,7 +14,7 @@ from typing import Any
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from tfserve.db import running_time, sql
+from tfserve.db import callbacks, running_time, sql
 from tfserve.db.models import FINISHED, Declared, Deployment, Job, Workspace
 from tfserve.errors import IdempotencyKeyReused, NoSuchWorkspace, TFserveError
 from tfserve.ipc.messages import EncodedRequest, JobKind, JobState, Outcome
@@ -30,6 +30,9 @@ class Submission:
     time_limit_s: float | None = None
     idempotency_key: str | None = None
     started: bool = False
+    #: the URL that receives the job when it has ended, and whose secret signs it
+    callback: str | None = None
+    owner: str = ""
 
     @property
     def digest(self) -> str:
@@ -118,6 +121,8 @@ def _submit(
         return NoSuchWorkspace(submission.workspace_name)
     job = _new_job(submission, number, now)
     sql.insert_job(job)
+    if submission.callback is not None:
+        callbacks.create(job.pk, submission.callback, submission.owner)
     numbers[workspace_id] = number + 1
     if submission.idempotency_key:
         by_key[workspace_id, submission.idempotency_key] = job

@@ -120,6 +120,27 @@ class NamedCounts(msgspec.Struct):
     counts: ModelCounts
 
 
+class ModelSample(msgspec.Struct):
+    """The counters of one model, all versions together, at one moment (Unix time). `latency` is of all protocols."""
+
+    at: float
+    requests: int = 0
+    errors: int = 0
+    rows: int = 0
+    executions: float = 0.0
+    latency: Histogram = msgspec.field(default_factory=Histogram)
+
+    def add(self, counts: ModelCounts) -> None:
+        """Adds the counters of one version."""
+        for outcomes in counts.requests.values():
+            self.requests += sum(outcomes.values())
+            self.errors += sum(outcomes.values()) - outcomes.get("ok", 0)
+        self.rows += counts.rows
+        self.executions += counts.executions
+        for each in counts.latency.values():
+            self.latency = added(self.latency, each)
+
+
 class WorkspaceCounts(msgspec.Struct):
     """`jobs` counts those that have ended since the server started, by kind and state."""
 
@@ -136,6 +157,15 @@ class TrainingCounts(msgspec.Struct):
     waiting: int
     running: int
     runs: dict[str, int]
+
+
+class ModelJobCounts(msgspec.Struct):
+    """Deferred predictions, or batches. `ended` counts those that have ended since the server started, by state."""
+
+    kind: str
+    waiting: int
+    running: int
+    ended: dict[str, int]
 
 
 class ProcessUse(msgspec.Struct):

@@ -33,15 +33,18 @@ from tfserve.models.contents import (
 )
 
 __all__ = [
-    "CONVERTIBLE", "ECHO", "EXPORTED", "FILE_FORMATS", "FROZEN_GRAPH", "HDF5", "KERAS", "KNOWN", "LITERT", "META_GRAPH",
-    "ONNX", "OPENVINO", "ORT", "PADDLE", "SAVED_MODEL", "TFJS_GRAPH", "TFJS_LAYERS", "Located", "check_checkpoint",
-    "companions", "locate",
+    "CONVERTIBLE", "ECHO", "EXPORTED", "FILE_FORMATS", "FROZEN_GRAPH", "HDF5", "HELD_OUT_IMAGES", "KERAS", "KNOWN",
+    "LITERT", "META_GRAPH", "ONNX", "OPENVINO", "ORT", "PADDLE", "SAVED_MODEL", "TFJS_GRAPH", "TFJS_LAYERS", "Located",
+    "check_checkpoint", "companions", "locate",
 ]  # fmt: skip
 
 META_GRAPH = "TF1 meta graph"
 """Such a model takes new weights without a graph of their own."""
 SAVED_MODEL = "SavedModel"
 ECHO = "echo"
+
+HELD_OUT_IMAGES = Path("assets.extra") / "held_out_images.zip"
+"""In the folder of a SavedModel that was trained here: a few images that it was not trained on."""
 
 EXPORTED = (KERAS, HDF5, TFJS_GRAPH, TFJS_LAYERS)
 """Formats that are exported as SavedModels before loading."""

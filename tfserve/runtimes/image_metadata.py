@@ -28,7 +28,7 @@ from tfserve.runtimes.flatbuffer import Table
 from tfserve.runtimes.image_spec import ImageSpec
 
 SIDECAR = Path("assets.extra") / "image.json"
-HELD_OUT = Path("assets.extra") / "held_out_images.zip"
+HELD_OUT = formats.HELD_OUT_IMAGES
 """A few images that a SavedModel was not trained on, with which other runtimes are compared."""
 ONNX_PROPERTY = "tfserve.image"
 LITERT_BUFFER = "TFLITE_METADATA"

@@ -51,7 +51,6 @@ from tfserve.ipc.messages import (
     SubmitJob,
     Variables,
     WaitChange,
-    WaitOutput,
     WakeModel,
 )
 from tfserve.supervisor.declared.declared_models import DeclaredModels
@@ -101,6 +100,7 @@ class Api:
         changed: Revision,
         handlers: Mapping[type[Message], Callable[[Any], Awaitable[Any]]],
         declared: DeclaredModels,
+        token_jobs: TokenJobs,
     ) -> None:
         self.stopping = False
         self._settings = settings
@@ -112,7 +112,7 @@ class Api:
         self._trainings = trainings
         self._uploads = uploads
         self._metrics = metrics
-        self._token_jobs = TokenJobs(settings.token_jobs)
+        self._token_jobs = token_jobs
         self._declared = declared
         self._started_at = time.time()
 
@@ -280,17 +280,6 @@ class Api:
         job = await workspace.dispatcher.end(request.job)
         return None if job is None else job.status()
 
-    @handles(WaitOutput)
-    async def _wait_output(self, request: WaitOutput) -> bool:
-        job = self._workspaces.jobs.get(request.job_id) or self._trainings.jobs.get(request.job_id)
-        if job is None:
-            return True
-        if job.output.size <= request.offset and not job.ended.done():
-            if job.postponed.done():
-                raise job.postponed.result()
-            await job.output.grew.wait(request.wait_s)
-        return job.ended.done()
-
     # --- models
 
     async def deploy(self, workspace: str, path: str) -> None:
@@ -391,4 +380,6 @@ def _submission(workspace: Workspace, request: SubmitJob, *, started: bool = Fal
         time_limit_s=request.time_limit_s,
         idempotency_key=request.idempotency_key,
         started=started,
+        callback=request.callback,
+        owner=request.owner,
     )

@@ -32,7 +32,7 @@ from tfserve.supervisor.private_files import UMASK, make_private
 from tfserve.supervisor.processes.child import OWNER, Child, Exit, Role, kill_leftovers, owner_of
 from tfserve.supervisor.self_signed import fingerprint, with_certificate
 from tfserve.supervisor.standby import wait_until_free
-from tfserve.supervisor.web_processes import WebProcess, hold, listen
+from tfserve.supervisor.web_processes import Service, WebProcess, hold, listen
 
 if TYPE_CHECKING:
     from tfserve.db.database import Database
@@ -182,17 +182,16 @@ class Supervisor:
 
     async def run(self) -> int:
         """Returns the exit code."""
-        from tfserve.supervisor.parts import Parts  # its models can be imported once Django is set up
-
         self._take_charge()
-        parts = self._parts = Parts(self._settings, self._database, self._owner, self._callers_umask)
-        await parts.begin()
-        start_web = partial(
-            WebProcess, self._settings, self._owner,
-            sockets=self._sockets, handle=parts.api.handle,
-            subscriptions={GetModels: parts.announcements.everything, GetAccessRules: parts.access.rules},
-        )  # fmt: skip
+        service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
+        start_web = partial(WebProcess, self._settings, self._owner, sockets=self._sockets, service=service)
         web = [start_web() for _ in range(self._settings.web_processes)]
+        # They import their modules while this process imports its own.
+        await asyncio.gather(*(process.launched.wait() for process in web))
+        parts = await self._begun()
+        service.set_result(
+            Service(parts.api.handle, {GetModels: parts.announcements.everything, GetAccessRules: parts.access.rules})
+        )
         parts.work_regularly()
         came_up = await self._started(web)
         if came_up:
@@ -202,6 +201,13 @@ class Supervisor:
         await parts.spare.close()
         await _close(parts.journal)
         return 0 if came_up or self._signals else 1
+
+    async def _begun(self) -> Parts:
+        from tfserve.supervisor.parts import Parts  # its models can be imported once Django is set up
+
+        parts = self._parts = Parts(self._settings, self._database, self._owner, self._callers_umask)
+        await parts.begin()
+        return parts
 
     def _take_charge(self) -> None:
         """From now on, nothing that this server starts can outlive it."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tfserve import __version__
 from tfserve.ipc.messages import Metrics
 from tfserve.ipc.metrics import (
     Deaths,
     ModelCounts,
+    ModelJobCounts,
     NamedCounts,
     ProcessUse,
     TrainingCounts,
@@ -31,16 +32,27 @@ from tfserve.supervisor.workspaces import Workspaces
 class MetricsReader:
     """Collects them for `GetMetrics`."""
 
-    def __init__(self, *, announcements: Announcements, workspaces: Workspaces, trainings: TrainingQueue) -> None:
+    def __init__(
+        self,
+        *,
+        announcements: Announcements,
+        workspaces: Workspaces,
+        trainings: TrainingQueue,
+        model_jobs: Callable[[], list[ModelJobCounts]] = list,
+    ) -> None:
+        self._model_jobs = model_jobs
         self._announcements = announcements
         self._workspaces = workspaces
         self._trainings = trainings
         self._counts = Counts()
         self._started_at = time.time()
 
+    async def models(self) -> list[NamedCounts]:
+        """The counters of the deployed model versions only."""
+        return self._by_version(await self._read_counts())
+
     async def read(self) -> Metrics:
-        deployed = {version.id for _, version in self._announcements.versions()}
-        counts = await self._counts.read(self._announcements.lines, deployed)
+        counts = await self._read_counts()
         uses = list(_uses())
         return Metrics(
             version=__version__,
@@ -51,7 +63,12 @@ class MetricsReader:
             trainings=self._of_trainings(),
             processes=uses,
             deaths=self._deaths(uses),
+            model_jobs=self._model_jobs(),
         )
+
+    async def _read_counts(self) -> WebCounts:
+        deployed = {version.id for _, version in self._announcements.versions()}
+        return await self._counts.read(self._announcements.lines, deployed)
 
     def _by_version(self, counts: WebCounts) -> list[NamedCounts]:
         """Adds up two deployments of one version, one of which is draining."""

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 from tfserve.config import Settings
 from tfserve.db.database import Database
+from tfserve.ipc.connections import Connection
+from tfserve.ipc.messages import GetModels
 from tfserve.supervisor.access import Access
 from tfserve.supervisor.api import Api
 from tfserve.supervisor.audit_rotation import rotate_regularly
 from tfserve.supervisor.declared.declared_models import DeclaredModels
 from tfserve.supervisor.events import Revision
+from tfserve.supervisor.jobs.callbacks import JobCallbacks
+from tfserve.supervisor.jobs.dataset_checks import ProjectChecks
 from tfserve.supervisor.jobs.journal import Journal
+from tfserve.supervisor.jobs.model_jobs import ModelJobs
+from tfserve.supervisor.jobs.token_jobs import TokenJobs
 from tfserve.supervisor.jobs.training_queue import TrainingQueue
+from tfserve.supervisor.jobs.waits import JobWaits
 from tfserve.supervisor.metrics import MetricsReader
+from tfserve.supervisor.model_history import SampledModels
 from tfserve.supervisor.models.announcements import Announcements
 from tfserve.supervisor.processes import limits
+from tfserve.supervisor.processes.child import Role
 from tfserve.supervisor.processes.control_groups import ControlGroups
 from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.processes.worker import Spare, Workshop
 from tfserve.supervisor.uploads import UploadRetention
+from tfserve.supervisor.web_processes import Service, WebProcess
 from tfserve.supervisor.workspaces import Workspaces
 
 
@@ -48,13 +60,27 @@ class Parts:
             settings, workspaces=self._workspaces, journal=self.journal, announcements=self.announcements,
             changed=self.changed, run_job=lambda workspace, request: self.api.run_job(workspace, request),
         )  # fmt: skip
+        self._callbacks = JobCallbacks(settings, self.journal)
+        token_jobs = TokenJobs(settings.token_jobs)
+        self._model_jobs = ModelJobs(
+            settings, journal=self.journal, changed=self.changed, token_jobs=token_jobs,
+            start_process=partial(self._start_batch_process, settings, owner),
+        )  # fmt: skip
+        waits = JobWaits(self._workspaces.jobs, self._trainings.jobs, self._model_jobs.jobs)
         metrics = MetricsReader(
-            announcements=self.announcements, workspaces=self._workspaces, trainings=self._trainings
-        )
+            announcements=self.announcements, workspaces=self._workspaces, trainings=self._trainings,
+            model_jobs=self._model_jobs.counts,
+        )  # fmt: skip
+        self._history = SampledModels(metrics.models)
+        self._checks = ProjectChecks(settings.data_path / "checks", self.spare, settings.root_paths)
         self.api = Api(
             settings, workspaces=self._workspaces, trainings=self._trainings, uploads=self._uploads,
             journal=self.journal, spare=self.spare, changed=self.changed, declared=self._declared, metrics=metrics,
-            handlers=self.access.handlers,
+            token_jobs=token_jobs,
+            handlers={
+                **self.access.handlers, **self._model_jobs.handlers, **self._callbacks.handlers, **waits.handlers,
+                **self._history.handlers, **self._checks.handlers,
+            },
         )  # fmt: skip
         self._pruning: list[asyncio.Task[None]] = []
 
@@ -63,6 +89,8 @@ class Parts:
         await self.access.begin()
         await self._workspaces.bring_all_back()
         await self._trainings.bring_all_back()
+        await self._model_jobs.bring_all_back()
+        await self._callbacks.begin()
         self._uploads.begin()
         await self._declared.start()
 
@@ -71,15 +99,28 @@ class Parts:
         self.spare.fill()
         rotate_regularly(self._settings.audit_log_path)
         loop = asyncio.get_running_loop()
-        regular = (self._workspaces, self._uploads)
+        regular = (self._workspaces, self._uploads, self._model_jobs)
         self._pruning = [loop.create_task(each.prune_regularly()) for each in regular]
 
     async def drain(self) -> None:
         """Accepts nothing from now on. Returns when running jobs have ended, or after the grace period for them."""
         for task in self._pruning:
             task.cancel()
+        self._history.close()
         self.journal.give_up_after(self._settings.drain_s)
         self.api.stopping = True
         self.changed.fire()
         await self._declared.close()
+        await self._model_jobs.close()  # before its models are, which would fail its jobs
         await asyncio.gather(self._workspaces.close(), self._trainings.close())
+        await self._callbacks.close()
+
+    def _start_batch_process(
+        self, settings: Settings, owner: str, on_ready: Callable[[Connection], None]
+    ) -> WebProcess:
+        service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
+        service.set_result(Service(self.api.handle, {GetModels: self.announcements.everything}))
+        return WebProcess(
+            settings, owner, sockets=(), service=service,
+            program="tfserve.web.batch.process", role=Role.BATCH, on_ready=on_ready,
+        )  # fmt: skip

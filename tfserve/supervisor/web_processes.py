@@ -1,5 +1,7 @@
 """The web processes: started with the listening socket of the supervisor, and again when they die.
 
+The batch process is one without a socket.
+
 The supervisor owns the socket, so connections that arrive while no web process runs wait instead of being refused.
 """
 
@@ -12,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfserve.config import DATABASE_MUST_EXIST, Settings, to_environment
 from tfserve.errors import Stopping
@@ -60,8 +62,15 @@ def hold(host: str, port: int) -> socket.socket:
     return sock
 
 
+class Service(NamedTuple):
+    """What a web process gets from the supervisor: responses, and the state with which each subscription begins."""
+
+    handle: Handler
+    subscriptions: Mapping[type[Message], Callable[[Connection], Message]]
+
+
 class WebProcess:
-    """Keeps one web process alive, which sends each of the `subscriptions` when it starts."""
+    """Keeps one web process alive. It may start before the service that it uses: its first messages wait for it."""
 
     def __init__(
         self,
@@ -69,15 +78,22 @@ class WebProcess:
         owner: str,
         *,
         sockets: Sequence[socket.socket],
-        handle: Handler,
-        subscriptions: Mapping[type[Message], Callable[[Connection], Message]],
+        service: asyncio.Future[Service],
+        program: str = "tfserve.web.app",
+        role: Role = Role.WEB,
+        on_ready: Callable[[Connection], None] | None = None,
     ) -> None:
+        """`on_ready` is called whenever the process has started, with the connection to it."""
         self.ready = asyncio.get_running_loop().create_future()
+        self.launched = asyncio.Event()
+        """Set once a process has been started, or could not be."""
         self._settings = settings
         self._owner = owner
         self._sockets = sockets
-        self._handle = handle
-        self._subscriptions = subscriptions
+        self._service = service
+        self._program = program
+        self._role = role
+        self._on_ready = on_ready
         self._restarts = Restarts()
         self._child: Child | None = None
         self._line: Connection | None = None
@@ -96,17 +112,25 @@ class WebProcess:
                 self._child.kill("it did not stop in time")
                 await asyncio.shield(self._child.ended)
 
+    def kill(self, because: str) -> None:
+        """Ends the process at once. It is started again."""
+        if self._child is not None and self._child.alive:
+            self._child.kill(because)
+
     async def _keep(self) -> None:
         while not self._given_up():
             await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
             started_at = time.monotonic()
             try:
-                ended = await asyncio.shield((await self._start()).ended)
-                log.error("the web process died: %s", ended.sentence)
+                child = await self._start()
+                self.launched.set()
+                ended = await asyncio.shield(child.ended)
+                log.error("the %s process died: %s", self._role, ended.sentence)
             except OSError as error:
-                log.error("the web process can't be started: %s", error)
+                self.launched.set()
+                log.error("the %s process can't be started: %s", self._role, error)
             self._restarts.died(now=time.monotonic(), lived_s=time.monotonic() - started_at)
-        self.ready.set_exception(RuntimeError("the web process can't be started"))
+        self.ready.set_exception(RuntimeError(f"the {self._role} process can't be started"))
 
     def _given_up(self) -> bool:
         """Keep restarting a server that has been up; give up on one that never came up."""
@@ -129,10 +153,10 @@ class WebProcess:
         listening = [sock.fileno() for sock in self._sockets]
         return Child.start(
             [
-                sys.executable, "-P", "-m", "tfserve.web.app",
-                "--line", str(line_fd), "--listen", *map(str, listening),
+                sys.executable, "-P", "-m", self._program,
+                "--line", str(line_fd), *(["--listen", *map(str, listening)] if listening else []),
             ],
-            role=Role.WEB,
+            role=self._role,
             environment={
                 **os.environ, **to_environment(self._settings), **malloc_env.environment(), OWNER: self._owner,
                 DATABASE_MUST_EXIST: "1",
@@ -141,10 +165,13 @@ class WebProcess:
         )  # fmt: skip
 
     async def _received(self, line: Connection, message: Message) -> Any:
-        if (subscribe := self._subscriptions.get(type(message))) is not None:
+        service = await asyncio.shield(self._service)
+        if (subscribe := service.subscriptions.get(type(message))) is not None:
             return subscribe(line)
         if isinstance(message, WebReady):
             if not self.ready.done():
                 self.ready.set_result(None)
+            if self._on_ready is not None:
+                self._on_ready(line)
             return None
-        return await self._handle(message)
+        return await service.handle(message)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 
 import msgspec
+
+from tfserve.durable_files import write_durably
 
 RECORD = "record.json"
 
@@ -52,14 +53,4 @@ def read_record(folder: Path) -> Record | None:
 
 def write_record(folder: Path, record: Record) -> None:
     """Replaces the record. It is on the disk when this returns. Raises `OSError`."""
-    aside = folder / f".{RECORD}"
-    with aside.open("wb") as file:
-        file.write(msgspec.json.encode(record))
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(folder / RECORD)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_durably(folder / RECORD, msgspec.json.encode(record))

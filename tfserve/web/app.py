@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import cast
 
 import django
-from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.routing import Mount, Route, Router
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfserve import linux
@@ -41,7 +39,7 @@ from tfserve.ipc.messages import (
 from tfserve.ipc.messages import Message as IpcMessage
 from tfserve.ipc.metrics import WebCounts
 from tfserve.web.access.audit_log import AuditLog
-from tfserve.web.access.authentication import Authentication
+from tfserve.web.access.authentication import DOCS, Authentication
 from tfserve.web.access.authenticator import Authenticator, TokenMissing
 from tfserve.web.access.token_limits import TokenLimits
 from tfserve.web.api.endpoint import Context
@@ -53,6 +51,7 @@ from tfserve.web.http.request_boundary import RequestBoundary
 from tfserve.web.http.request_ids import RequestIdFilter
 from tfserve.web.http.responses import MethodNotAllowed, error_counts, send_error
 from tfserve.web.http.server import make_server
+from tfserve.web.http.static_files import IMMUTABLE, Favicon, Static
 from tfserve.web.http.tls import new_loop
 from tfserve.web.predictions.live_models import Models
 from tfserve.web.supervisor_client import SupervisorClient
@@ -174,17 +173,18 @@ def make_app(context: Context, authenticator: Authenticator, limits: TokenLimits
     router = Router(
         [
             Route("/", Root(context, pages)),
+            Route("/favicon.ico", Favicon()),
+            *(Route(path, pages) for path in DOCS),
             *own,
             Route("/pages/{rest:path}", pages),
-            # With the version in the path, the imports of a script have it, too, and each script is loaded once.
-            Mount("/static/v{version}", _compressed(Static())),
+            Mount("/static/v{version}", _compressed(Static(IMMUTABLE))),
             Mount("/static", _compressed(Static())),
         ],
         redirect_slashes=False,
-        default=Unknown([route.path for route in own]),
+        default=Unknown([route.path for route in own], pages),
         lifespan=_lifespan(context.line),
     )
-    v1, v2 = V1(context.models, context.settings), V2(context)
+    v1, v2 = V1(context), V2(context)
     settings = context.settings
     app: ASGIApp = Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router)
     app = Authentication(app, authenticator, limits, session_principal)
@@ -212,6 +212,12 @@ class Prefixes:
         await self._apps.get(scope.get("path", "")[:4], self._rest)(scope, receive, send)
 
 
+def is_browser(scope: Scope) -> bool:
+    """Whether the client shows pages."""
+    headers = Request(scope).headers
+    return "text/html" in headers.get("accept", "") or "hx-request" in headers
+
+
 class Pages:
     """Django, with the connection to the supervisor in its scope: views find it as `request.scope["line"]`.
 
@@ -222,15 +228,15 @@ class Pages:
         self._django = django_app
         self._services = {
             "line": context.line,
+            "models": context.models,
+            "settings": context.settings,
             "audit": context.audit,
             "failed_attempts": authenticator.failed_attempts,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope = {**scope, **self._services}
-        headers = Request(scope).headers
-        is_browser = "text/html" in headers.get("accept", "") or "hx-request" in headers
-        await self._django(scope, receive, send if is_browser else self._in_json(scope, send))
+        await self._django(scope, receive, send if is_browser(scope) else self._in_json(scope, send))
 
     def _in_json(self, scope: Scope, send: Send) -> Send:
         status = 200
@@ -262,29 +268,17 @@ def _page_error(scope: Scope, status: int) -> TFserveError:
     return Internal() if status >= 500 else Invalid("Invalid page request.")
 
 
-class Static:
-    """Static files of the pages, with JSON for missing files."""
+class Unknown:
+    """404 for every other path: a page for browsers, for programs the nearest known path."""
 
-    def __init__(self) -> None:
-        self._files = StaticFiles(packages=[("tfserve.web.pages", "static"), ("django_htmx", "static")])
+    def __init__(self, known: list[str], pages: ASGIApp) -> None:
+        self._known = known
+        self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._files(scope, receive, send)
-        except HTTPException as error:
-            path = scope["path"][:200]
-            if error.status_code == 405:
-                raise MethodNotAllowed(f"{path!r} is a file. Use GET or HEAD.", "GET", "HEAD") from None
-            raise NotFound(f"File {path!r} not found.") from None
-
-
-class Unknown:
-    """404 for every other path, with the nearest known path."""
-
-    def __init__(self, known: list[str]) -> None:
-        self._known = known
-
-    async def __call__(self, scope: Scope, _: Receive, __: Send) -> None:
+        if is_browser(scope) and scope["method"] in ("GET", "HEAD"):
+            await self._pages(scope, receive, send)
+            return
         path = scope["path"][:200]
         raise NotFound(f"No endpoint at {path!r}{nearest(path, self._known)}. POST / returns the API guide.")
 

@@ -122,6 +122,7 @@ def _examine(message: ExamineProject) -> Message:
         image_count=len(found.images),
         classes=found.labels,
         dataset={} if found.problems else found.summary(),
+        samples=found.samples(),
     )
 
 

@@ -111,7 +111,9 @@ class Supervised:
         from tfserve.supervisor.declared.declared_models import DeclaredModels
         from tfserve.supervisor.events import Revision
         from tfserve.supervisor.jobs.journal import Journal
+        from tfserve.supervisor.jobs.token_jobs import TokenJobs
         from tfserve.supervisor.jobs.training_queue import TrainingQueue
+        from tfserve.supervisor.jobs.waits import JobWaits
         from tfserve.supervisor.metrics import MetricsReader
         from tfserve.supervisor.models.announcements import Announcements
         from tfserve.supervisor.processes.worker import Spare, Workshop
@@ -135,7 +137,8 @@ class Supervised:
         )  # fmt: skip
         self.api = Api(
             settings, workspaces=self.workspaces, trainings=self.trainings, metrics=metrics, declared=self.declared,
-            handlers=self.access.handlers, uploads=UploadRetention(settings, self.journal),
+            handlers={**self.access.handlers, **JobWaits(self.workspaces.jobs, self.trainings.jobs).handlers},
+            uploads=UploadRetention(settings, self.journal), token_jobs=TokenJobs(settings.token_jobs),
             **shared,
         )  # fmt: skip
         self.web: Web

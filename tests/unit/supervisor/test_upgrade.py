@@ -14,10 +14,10 @@ import pytest
 from supervised import DEADLINE_S, Start, Supervised, written
 
 from tfserve.db import reads
+from tfserve.db.job_json import job_detail
 from tfserve.db.models import Job
 from tfserve.errors import Conflict
 from tfserve.ipc.messages import JobState, ScriptJob
-from tfserve.web.api.workspace.job_json import job_detail
 from tfserve.web.database_reads import read
 
 RELEASE = Path(__file__).parents[2] / "data" / "release-0.1.0.sql"

@@ -19,7 +19,7 @@ from tfserve.ipc.messages import AccessRules, GetAccessRules, GetModels, Message
 from tfserve.supervisor import web_processes
 from tfserve.supervisor.processes import restarts
 from tfserve.supervisor.processes.child import Role, living
-from tfserve.supervisor.web_processes import WebProcess, hold, listen
+from tfserve.supervisor.web_processes import Service, WebProcess, hold, listen
 
 NO_PYTHON = "/nowhere"
 """As PYTHONHOME it ends every new interpreter before its first line."""
@@ -36,10 +36,12 @@ class Keeper:
 
     def __init__(self, settings: Settings, sock: socket.socket) -> None:
         self.connections: list[Connection] = []
-        self.process = WebProcess(
-            settings, "owner:1", sockets=[sock], handle=self._handle,
-            subscriptions={GetModels: self._models, GetAccessRules: self._rules},
-        )  # fmt: skip
+        self.service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
+        self.process = WebProcess(settings, "owner:1", sockets=[sock], service=self.service)
+
+    def begin(self) -> None:
+        subscriptions = {GetModels: self._models, GetAccessRules: self._rules}
+        self.service.set_result(Service(self._handle, subscriptions))
 
     @property
     def pids(self) -> list[int]:
@@ -62,6 +64,8 @@ async def keeper(database: Path) -> AsyncIterator[Keeper]:
     with listen("127.0.0.1", 0) as sock:
         settings = Settings(data_dir=str(database.parent), port=sock.getsockname()[1])
         kept = Keeper(settings, sock)
+        await kept.process.launched.wait()  # before the service, as when a server starts
+        kept.begin()
         try:
             yield kept
         finally:

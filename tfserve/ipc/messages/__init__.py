@@ -12,6 +12,7 @@ from tfserve.ipc.messages.declarations import *
 from tfserve.ipc.messages.job_requests import *
 from tfserve.ipc.messages.jobs import *
 from tfserve.ipc.messages.limits import *
+from tfserve.ipc.messages.model_jobs import *
 from tfserve.ipc.messages.models import *
 from tfserve.ipc.messages.scripts import *
 from tfserve.ipc.messages.training import *

@@ -38,11 +38,17 @@ class JobKind(StrEnum):
     UNDEPLOY = "undeploy"
     PREDICT = "predict"
     TRAIN = "train"
+    DEFERRED = "deferred"
+    BATCH = "batch"
 
     @property
     def no_result(self) -> bytes:
         """The result of a job that did not succeed, as JSON."""
-        return b"null" if self == JobKind.PREDICT else b"false"
+        return b"null" if self in (JobKind.PREDICT, *MODEL_KINDS) else b"false"
+
+
+#: jobs that compute a model outside the queue of its workspace
+MODEL_KINDS = (JobKind.DEFERRED, JobKind.BATCH)
 
 
 class JobState(StrEnum):

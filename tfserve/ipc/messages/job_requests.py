@@ -5,7 +5,7 @@ A request travels and is stored as JSON text: web writes it, and only what runs 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import msgspec
 
@@ -76,11 +76,40 @@ class TrainJob(_JobRequest):
     kind = JobKind.TRAIN
 
 
-JobRequest = ScriptJob | ClearJob | DeployJob | UpdateJob | UndeployJob | PredictJob | TrainJob
+class DeferredJob(_JobRequest, omit_defaults=True):
+    """Computes a prediction of v1 or v2 as its direct request would. The body is in the folder of the job."""
+
+    kind = JobKind.DEFERRED
+    protocol: str
+    #: of the URL, without the query
+    path: str
+    query: str = ""
+    #: those that matter for the prediction, with lower-case names
+    headers: dict[str, str] = {}
+
+
+class BatchJob(_JobRequest, omit_defaults=True):
+    """Runs a model over a file or a folder. `input` is a resolved path."""
+
+    kind = JobKind.BATCH
+    model: str
+    input: str
+    format: str
+    output: str = "jsonl"
+    version: int | None = None
+    signature: str | None = None
+    #: rows that are computed together in one request
+    batch_size: int = 1
+    #: the batch fails after more rows with an error than this; None: it never does
+    max_errors: int | None = None
+    #: of a CSV file: the input columns in order, or by the inputs of the model
+    columns: list[str] | dict[str, str | list[str]] | None = None
+
+
+JobRequest = ScriptJob | ClearJob | DeployJob | UpdateJob | UndeployJob | PredictJob | TrainJob | DeferredJob | BatchJob
 
 _DECODERS: dict[JobKind, msgspec.json.Decoder[JobRequest]] = {
-    request.kind: msgspec.json.Decoder(request)
-    for request in (ScriptJob, ClearJob, DeployJob, UpdateJob, UndeployJob, PredictJob, TrainJob)
+    request.kind: msgspec.json.Decoder(request) for request in get_args(JobRequest)
 }
 
 

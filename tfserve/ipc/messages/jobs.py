@@ -8,7 +8,16 @@ from tfserve.ipc.messages.base import JobKind, JobState, Message, Request
 from tfserve.ipc.messages.job_requests import EncodedRequest, Outcome
 from tfserve.ipc.messages.limits import Limits
 from tfserve.ipc.messages.scripts import Variables
-from tfserve.ipc.metrics import Deaths, NamedCounts, ProcessUse, TrainingCounts, WebCounts, WorkspaceCounts
+from tfserve.ipc.metrics import (
+    Deaths,
+    ModelJobCounts,
+    ModelSample,
+    NamedCounts,
+    ProcessUse,
+    TrainingCounts,
+    WebCounts,
+    WorkspaceCounts,
+)
 
 # --- the server
 
@@ -54,10 +63,21 @@ class Metrics(Message):
     trainings: TrainingCounts
     processes: list[ProcessUse]
     deaths: list[Deaths]
+    model_jobs: list[ModelJobCounts] = []
 
 
 class GetMetrics(Request[Metrics]):
     """Of the whole server: the counters of all web processes are added up."""
+
+
+class ModelHistory(Message):
+    """The counters of every model over the last minutes, oldest first."""
+
+    models: dict[str, list[ModelSample]]
+
+
+class GetModelHistory(Request[ModelHistory]):
+    """For the sparklines of pages. The supervisor takes samples for some minutes after each of these requests."""
 
 
 class ReadCounters(Request[WebCounts]):
@@ -149,6 +169,8 @@ class SubmitJob(Request[JobStatus]):
     idempotency_key: str | None = None
     owner: str = ""
     """The principal for whose limit the job counts."""
+    callback: str | None = None
+    """The URL that receives the job as JSON when it has ended."""
 
 
 class CancelJob(Request[JobStatus | None]):
@@ -156,6 +178,13 @@ class CancelJob(Request[JobStatus | None]):
 
     workspace: str
     job: int
+
+
+class WaitJob(Request[None]):
+    """Responds when the job has ended, or after `wait_s`."""
+
+    job_id: int
+    wait_s: float
 
 
 class WaitOutput(Request[bool]):

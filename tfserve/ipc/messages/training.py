@@ -23,6 +23,32 @@ class StartTraining(Request[str]):
     owner: str = ""
     traceparent: str = ""
     """The trace of the request, for the callbacks."""
+    callback: str | None = None
+    """The URL that receives the run's job as JSON when it has ended."""
+
+
+class ProjectExamined(Message):
+    """`problems` are sentences with paths: with any, there is no training. `skipped` are {path, reason}, bounded.
+
+    `dataset` is what the task's response says about the images: see `Findings.summary`. `samples` are a few good images
+    of each class, {path, label}.
+    """
+
+    problems: list[str]
+    skipped: list[dict[str, str]]
+    skipped_count: int
+    image_count: int
+    classes: list[str]
+    dataset: dict[str, Any] = {}
+    samples: list[dict[str, str]] = []
+
+
+class CheckProject(Request[ProjectExamined]):
+    """Examines a project like `StartTraining`, with its problems as part of the response. Nothing is kept."""
+
+    project_dir: str
+    train_type: str
+    parameters: dict[str, Any]
 
 
 class CancelTask(Request[None]):
@@ -51,20 +77,6 @@ class KeepFeedback(Request[FeedbackKept]):
     task_id: str
     label: str
     image: bytes
-
-
-class ProjectExamined(Message):
-    """`problems` are sentences with paths: with any, there is no training. `skipped` are {path, reason}, bounded.
-
-    `dataset` is what the task's response says about the images: see `Findings.summary`.
-    """
-
-    problems: list[str]
-    skipped: list[dict[str, str]]
-    skipped_count: int
-    image_count: int
-    classes: list[str]
-    dataset: dict[str, Any] = {}
 
 
 class ExamineProject(Request[ProjectExamined]):

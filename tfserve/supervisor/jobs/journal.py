@@ -56,6 +56,8 @@ class Journal:
         #: why the database can't be used; None when it can
         self._trouble: DatabaseUnavailable | None = None
         self._give_up_at = math.inf
+        #: called with the id of each job whose end is on the disk
+        self.on_ended: Callable[[int], object] = lambda _: None
         self._entries: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
@@ -66,6 +68,7 @@ class Journal:
 
     async def record_step(self, step: writes.QueueStep) -> None:
         await self._write(step)
+        self._report_ends(step)
 
     async def change(self, write: Callable[[], T]) -> T:
         """Runs any other write inside the next transaction and returns what it returns."""
@@ -81,7 +84,6 @@ class Journal:
         while True:
             try:
                 result: T = await self._write(write)
-                return result
             except TFserveError as error:
                 left_s = self._give_up_at - time.monotonic()
                 if left_s <= 0:
@@ -91,6 +93,9 @@ class Journal:
                     log.error("%s waits until it can be recorded: %s", what, error)
                 is_reported = True
                 await asyncio.sleep(min(RECORD_AGAIN_S, left_s))
+            else:
+                self._report_ends(write)
+                return result
 
     def give_up_after(self, seconds: float) -> None:
         """Called when the server is to stop: what can't be recorded is then kept no longer than this."""
@@ -118,6 +123,11 @@ class Journal:
         """Returns when everything is written."""
         self._entries.put(None)
         await asyncio.to_thread(self._thread.join)
+
+    def _report_ends(self, write: object) -> None:
+        if isinstance(write, writes.QueueStep):
+            for each in write.ended:
+                self.on_ended(each.job_id)
 
     def _write(self, what: writes.Submission | writes.QueueStep | Callable[[], Any]) -> asyncio.Future[Any]:
         entry = _Entry(what, self._loop.create_future())

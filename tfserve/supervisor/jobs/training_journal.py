@@ -40,7 +40,7 @@ class TrainingJournal:
             put_aside=[job.id] if put_aside else [],
             ended=[job.to_ended(outcome)] if outcome is not None else [],
         )
-        await self._journal.insist(partial(writes.record_steps, [step]), f"task {run.task_id}")
+        await self._journal.insist(step, f"task {run.task_id}")
 
     async def save(self, run: Run, **fields: Any) -> None:
         """Writes what callers see of a task; a failure is made up for by the next progress."""

@@ -112,7 +112,8 @@ class TrainingQueue:
                     request = await asyncio.to_thread(_with_kept_weights, request, self._folder(task_id))
                 found = await self._examinations.examine(request, self._folder(task_id) / FINDINGS)
                 row = new_row(task_id, request, found, reported="" if self._settings.callback_url else None)
-                self._put(self._run_of(await self._journal.change(partial(training_tasks.create, row))))
+                create = partial(training_tasks.create, row, request.callback)
+                self._put(self._run_of(await self._journal.change(create)))
             except TFserveError:
                 shutil.rmtree(self._folder(task_id), ignore_errors=True)
                 raise

@@ -51,6 +51,7 @@ class Role(StrEnum):
     MODEL = "model"
     TRAIN = "train"
     CONVERT = "convert"
+    BATCH = "batch"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ import msgspec
 from tfserve.errors import Invalid
 from tfserve.training.atomic_files import written_aside
 
+SAMPLES, MAX_SAMPLES = 4, 120
+"""Images of each class, and in total, that a check of the dataset names."""
+
 
 class Box(msgspec.Struct, frozen=True, array_like=True):
     """An object in an image: class number, and the sides in pixels of the upright image.
@@ -95,6 +98,17 @@ class Findings(msgspec.Struct, kw_only=True):
             "split": dict(parts), "groups": len({image.group for image in self.images} - {""}),
             "ignore": self.ignore, "remarks": self.remarks,
         }  # fmt: skip
+
+    def samples(self) -> list[dict[str, str]]:
+        """A few images of each class, for people: {path, label}. Images without a class have an empty label."""
+        shown: Counter[int] = Counter()
+        found: list[dict[str, str]] = []
+        for image in self.images:
+            if shown[image.label] < SAMPLES and len(found) < MAX_SAMPLES:
+                shown[image.label] += 1
+                label = self.display[image.label] if 0 <= image.label < len(self.display) else ""
+                found.append({"path": image.path, "label": label})
+        return found
 
     def write(self, file: Path) -> None:
         with written_aside(file) as aside:

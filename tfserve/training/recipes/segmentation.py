@@ -32,11 +32,13 @@ from tfserve.training.recipes.contest import (
     write_report,
 )
 from tfserve.training.recipes.run import Run
-from tfserve.training.report import evaluation, mask_verdict, plots
+from tfserve.training.report import evaluation, mask_examples, mask_verdict, plots
 
 MAX_TRIED = 20
 """Maximum held-out images on which exports are tried."""
 MAX_SHOWN = 8
+MAX_EXAMPLES = 12
+"""Worst masks, and as many others, that are kept as files."""
 MORE_WORK = 1.5
 """An image with a mask has more to learn from than one with a label."""
 EXPORTS_S, PLOTS_S = (16.0, 5.0, 8.0, 5.0), 5.0
@@ -62,6 +64,8 @@ def train(run: Run) -> dict[str, Any]:
     with run.clock.stage(PLOTS, "Drawing plots"), run.optional("A plot"):
         draw(run, contest, delivered, measured, score="mean IoU")
         _draw_masks(run, indices, small)
+    with run.optional("The examples of masks"):
+        _write_examples(run, indices, small)
     return write_report(run, contest, delivered, choice, judged, measured, forms, indices)
 
 
@@ -130,6 +134,22 @@ def _draw_masks(run: Run, indices: Array, small: Array) -> None:
         size = thumbnail_size(run.findings.images[index], 256)
         shown.append((run.pixels(index, size), shrunk(measured_mask(run, index), size), shrunk(small[at], size)))
     plots.masks(run.aside / "plots" / "masks.png", shown, len(run.findings.labels))
+
+
+def _write_examples(run: Run, indices: Array, small: Array) -> None:
+    """The worst ones, and as many others."""
+    truth = np.stack([shrunk(measured_mask(run, index), small.shape[1:]) for index in indices])
+    agreement = [mask_examples.iou(true, found) for true, found in zip(truth, small, strict=True)]
+    worst = np.argsort(agreement)[:MAX_EXAMPLES]
+    rest = np.setdiff1d(np.arange(len(indices)), worst)
+    examples = []
+    for at in [*worst, *spread(rest, MAX_EXAMPLES)]:
+        image = run.findings.images[indices[at]]
+        size = thumbnail_size(image, mask_examples.SIDE)
+        true = shrunk(measured_mask(run, indices[at]), size)
+        known = np.where(true < len(run.findings.labels), true, 0)  # ignored pixels look like the background
+        examples.append((image.path, run.pixels(indices[at], size), known, shrunk(small[at], size)))
+    mask_examples.write(run.aside, examples)
 
 
 def _predict(server: Segmenter) -> Masks:

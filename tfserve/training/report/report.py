@@ -18,9 +18,10 @@ from tfserve.training.export import web_page
 from tfserve.training.export.exports import Export
 from tfserve.training.fit.checkpoints import State
 from tfserve.training.recipes.run import ENLARGE, METRICS_FILE, Run
+from tfserve.training.report import mask_examples
 
 MAX_SKIPPED = 1000
-LESS_IMPORTANT = (web_page.FOLDER, "plots", "logs")
+LESS_IMPORTANT = (web_page.FOLDER, mask_examples.FOLDER, "plots", "logs")
 """Optional folders of a result."""
 
 _ANSWERS = {

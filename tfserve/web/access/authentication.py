@@ -12,9 +12,11 @@ from tfserve.errors import Unauthenticated
 from tfserve.web.access.authenticator import Authenticator, TokenMissing
 from tfserve.web.access.token_limits import TokenLimits
 
-PUBLIC = ("/v2/health/", "/static/")
+PUBLIC = ("/v2/health/", "/static/", "/favicon.ico")
 """Probes of orchestrators have no token, and the log-in page needs its style sheet."""
 PAGES = "/pages/"
+DOCS = ("/docs", "/docs/")
+"""The interactive reference. The page has no data: it reads the OpenAPI document with the token of its user."""
 
 
 SessionOf = Callable[[Scope], Awaitable[Principal | None]]
@@ -89,7 +91,7 @@ def is_page(scope: Scope) -> bool:
     path = scope["path"]
     if path == "/":
         return scope["method"] in ("GET", "HEAD") and b"taskId" not in scope["query_string"]
-    return bool(path.startswith(PAGES))
+    return bool(path.startswith(PAGES)) or path in DOCS
 
 
 def address_of(scope: Mapping[str, Any]) -> str:

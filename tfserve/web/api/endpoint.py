@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,21 +15,44 @@ from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.config import Settings
 from tfserve.errors import PathRefused
 from tfserve.paths import resolve
+from tfserve.remote_sources import is_remote
 from tfserve.uploads.store import PREFIX, Uploads
 from tfserve.web.access.audit_log import AuditLog
 from tfserve.web.api.json_requests import Reader, read_any
 from tfserve.web.predictions.live_models import Models
 from tfserve.web.supervisor_client import SupervisorClient
 
-JSON, TEXT, EVENTS = "application/json", "text/plain", "text/event-stream"
+JSON, TEXT, EVENTS, BYTES = "application/json", "text/plain", "text/event-stream", "application/octet-stream"
+ANY_FILE = "*/*"
+"""The media type of a response that is a file of any type."""
 
 Schema = dict[str, Any]
 """A JSON schema."""
+BINARY: Schema = {"type": "string", "format": "binary"}
+"""The schema of a body that is a file."""
+FILE_FORM: Schema = {"type": "object", "properties": {"file": BINARY}}
+"""The schema of a form with a file."""
 WORKSPACES = "workspaces"
 """The folder of the workspaces in the data folder."""
 REF = "#/components/schemas/{name}"
 """Where a type's schema is in the OpenAPI document."""
 RequestType = type[msgspec.Struct] | type[msgspec.Raw]
+
+
+class Tag(StrEnum):
+    """The groups of endpoints in the OpenAPI document, in the order in which they are shown."""
+
+    SERVER = "server"
+    WORKSPACES = "workspaces"
+    JOBS = "jobs"
+    MODELS = "models"
+    V1 = "v1"
+    V2 = "v2"
+    TRAINING = "training"
+    UPLOADS = "uploads"
+    FILES = "files"
+    BATCHES = "batches"
+    ACCESS = "access"
 
 
 class Format(Enum):
@@ -70,10 +93,16 @@ class Context:
         return None if principal.is_admin else principal.owner
 
     async def path(self, path: str) -> Path:
-        """The path that a caller means: in a readable folder, or in an upload (`upload:<id>`).
+        """The path that a caller means: in a readable folder, in an upload (`upload:<id>`), or on another server.
 
-        Raises `PathRefused`, `Invalid`, and for an upload `NoSuchUpload`, `UploadIncomplete`, `NotFound`.
+        Raises `PathRefused`, `Invalid`, and for an upload `NoSuchUpload`, `UploadIncomplete`, `NotFound`. For what an
+        address of another server raises, see `uploads.remote.fetched`: its files are fetched first.
         """
+        if is_remote(path):
+            from tfserve.web.api.uploads.remote import fetched
+
+            upload = await fetched(path, self.uploads, self.owner, self.settings)
+            return await asyncio.to_thread(upload.path, "")
         if path.startswith(PREFIX):
             return await asyncio.to_thread(self.uploads.resolve, path, self.sees_owner)
         found = resolve(path, start=self.start_folder, roots=self.settings.root_paths)
@@ -111,6 +140,7 @@ class Endpoint:
     method: str
     path: str
     name: str
+    """The id of the operation: a verb and a noun, unique on the server. The audit log names it, too."""
     summary: str
     """What it does, as an imperative without a full stop."""
     returns: str
@@ -118,20 +148,25 @@ class Endpoint:
     format: Format = Format.PLAIN
     scope: Scope | None = None
     """What the caller's token must allow; None: any token."""
+    tag: Tag = Tag.SERVER
     request: RequestType | None = None
     """The type of the JSON body."""
+    example: Any = None
+    """A JSON body to try it with."""
     needs_body: bool = False
     """Whether the body is required. An empty body counts as {} otherwise."""
     accepts: Mapping[str, Any] = field(default_factory=dict)
     """Other media types of the body, each with a request type or a JSON schema."""
     parameters: Mapping[str, Schema] = field(default_factory=dict)
     """JSON schemas of the parameters in path and query."""
+    headers: Mapping[str, Schema] = field(default_factory=dict)
+    """JSON schemas of request headers."""
     result: Any = Any
     """The type of the JSON result, or its JSON schema."""
     media: tuple[str, ...] = (JSON,)
     """The media types of the response."""
-    statuses: Mapping[str, Schema] = field(default_factory=dict)
-    """JSON schemas of responses with another status than 200 that are not errors."""
+    statuses: Mapping[str, Any] = field(default_factory=dict)
+    """The types of responses with another status than 200 that are not errors."""
     submits_job: bool = False
     handler: Handler | None = None
     read: Callable[[bytes, list[str]], Any] | None = None
@@ -149,15 +184,17 @@ class Endpoint:
 class Table(list[Endpoint]):
     """The endpoints of one API. The decorators `get`, `post` and `add` add handlers."""
 
-    def __init__(self, format: Format, scope: Scope | None) -> None:  # noqa: A002
-        """`scope` is that of every row that names no other."""
+    def __init__(self, format: Format, scope: Scope | None, tag: Tag = Tag.SERVER) -> None:  # noqa: A002
+        """`scope` and `tag` are those of every row that names no other."""
         super().__init__()
         self._format = format
         self._scope = scope
+        self._tag = tag
 
     def get(
         self,
         path: str,
+        result: Any = Any,
         *,
         summary: str,
         returns: str,
@@ -165,12 +202,14 @@ class Table(list[Endpoint]):
         media: tuple[str, ...] = (JSON,),
         name: str | None = None,
         scope: Scope | None = None,
+        tag: Tag | None = None,
     ) -> Callable[[H], H]:
         """The handler gets the Starlette request. `name` defaults to the handler's name."""
 
         def add(handler: H) -> H:
             row = Endpoint("GET", path, name or handler.__name__, summary, returns, self._format, handler=handler)
-            self.append(replace(row, scope=scope or self._scope, parameters=parameters or {}, media=media))
+            row = replace(row, scope=scope or self._scope, tag=tag or self._tag, result=result)
+            self.append(replace(row, parameters=parameters or {}, media=media))
             return handler
 
         return add
@@ -188,12 +227,14 @@ class Table(list[Endpoint]):
         submits_job: bool = False,
         reads_body: bool = False,
         scope: Scope | None = None,
+        tag: Tag | None = None,
+        example: Any = None,
     ) -> Callable[[H], H]:
         """The handler gets the decoded body, or the Starlette request if there is no type or it `reads_body` itself."""
 
         def add(handler: H) -> H:
             row = Endpoint("POST", path, handler.__name__, summary, returns, self._format, scope or self._scope)
-            row = replace(row, request=request, needs_body=needs_body)
+            row = replace(row, request=request, needs_body=needs_body, tag=tag or self._tag, example=example)
             read = None if request is None or reads_body else _reader(request)
             row = replace(row, handler=handler, parameters=parameters or {}, result=result, submits_job=submits_job)
             self.append(replace(row, read=read))
@@ -217,8 +258,10 @@ class Table(list[Endpoint]):
         """For any method. The handler gets the Starlette request and reads the body itself."""
 
         def add(handler: H) -> H:
-            row = Endpoint(method, path, handler.__name__, summary, returns, self._format, self._scope, handler=handler)
-            row = replace(row, parameters=parameters or {}, accepts=accepts or {}, result=result, media=media)
+            row = Endpoint(method, path, handler.__name__, summary, returns, self._format, self._scope, self._tag)
+            row = replace(
+                row, handler=handler, parameters=parameters or {}, accepts=accepts or {}, result=result, media=media
+            )
             self.append(replace(row, needs_body=needs_body))
             return handler
 
@@ -227,8 +270,3 @@ class Table(list[Endpoint]):
 
 def _reader(request: RequestType) -> Callable[[bytes, list[str]], Any]:
     return Reader(request).read if issubclass(request, msgspec.Struct) else read_any
-
-
-def required(*members: str) -> Schema:
-    """The schema of an object with these members and any others."""
-    return {"type": "object", "required": [*members]}

@@ -9,34 +9,61 @@ import msgspec
 
 from tfserve import __version__
 from tfserve.errors import Failure
-from tfserve.web.api.endpoint import JSON, REF, Endpoint, Format, Schema
+from tfserve.web.api.endpoint import BINARY, JSON, REF, Endpoint, Format, Schema, Tag
 from tfserve.web.api.routes import MAX_KEY
+from tfserve.web.http.guard import HEALTH
 from tfserve.web.http.responses import METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, STATUS
 
 SchemaOf = Callable[[Any], Schema]
 
 ERROR_STATUSES = tuple(sorted(map(str, {METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, *STATUS.values()})))
+"""The statuses of all error responses."""
+ERROR, VALUE, WARNINGS = "Error", "Value", "Warnings"
+"""The names of the schemas that are not generated from a type."""
 
-_WARNINGS = {
-    "type": "array",
-    "items": {"type": "string"},
-    "description": "present if the request has unknown fields; each entry suggests the intended field",
+TAGS = {
+    Tag.SERVER: "The server itself: status, metrics, and documents that describe the API.",
+    Tag.WORKSPACES: "Isolated Python sessions, each with a job queue, variables and at most one model.",
+    Tag.JOBS: "Scripts that run in a workspace, their output and results.",
+    Tag.MODELS: "Deploy, update, scale and run the model of a workspace.",
+    Tag.V1: "Predictions with TensorFlow Serving's REST API.",
+    Tag.V2: "Predictions with the Open Inference Protocol, version 2, and Triton's extensions.",
+    Tag.TRAINING: "Train models on folders of images.",
+    Tag.UPLOADS: "Send models, data and scripts to the server.",
+    Tag.FILES: "The files in the folder of a workspace.",
+    Tag.BATCHES: "Models on files of rows or images, deferred predictions, and callbacks.",
+    Tag.ACCESS: "Access tokens and the audit log, for administrators.",
 }
-_ENVELOPE_ERROR: Schema = {
+_ERROR: Schema = {
     "type": "object",
-    "required": ["request_result", "result", "error"],
+    "description": (
+        "In the workspace API, `error` is an object and `result` is its message."
+        " In v1, v2 and the training API, `error` is the message."
+    ),
+    "required": ["error"],
     "properties": {
-        "request_result": {"const": False},
+        "error": {"anyOf": [{"$ref": REF.format(name=Failure.__name__)}, {"type": "string"}]},
+        "request_result": {"type": "boolean", "description": "false"},
         "result": {"type": "string"},
-        "error": {"$ref": REF.format(name=Failure.__name__)},
-        "warnings": _WARNINGS,
+        "warnings": {"$ref": REF.format(name=WARNINGS)},
     },
 }
-_PLAIN_ERROR: Schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
-_ERRORS: dict[Format, Schema] = {
-    Format.ENVELOPE: _ENVELOPE_ERROR,
-    Format.PLAIN: _PLAIN_ERROR,
-    Format.EITHER: {"anyOf": [_ENVELOPE_ERROR, _PLAIN_ERROR]},
+_SCHEMAS: dict[str, Schema] = {
+    ERROR: _ERROR,
+    VALUE: {"description": "any JSON value"},
+    WARNINGS: {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "present if the request has unknown fields; each entry suggests the intended field",
+    },
+}
+_ERROR_RESPONSE: Schema = {
+    "description": f"An error. Statuses: {', '.join(ERROR_STATUSES)}.",
+    "headers": {
+        "Retry-After": {"schema": {"type": "integer"}, "description": "seconds after which to try again (429, 503)"},
+        "X-Request-Id": {"schema": {"type": "string"}, "description": "the id of the request in the logs"},
+    },
+    "content": {JSON: {"schema": {"$ref": REF.format(name=ERROR)}}},
 }
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -53,63 +80,109 @@ _SECURITY = {
 }
 
 
-def openapi(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
-    """The OpenAPI 3.1 document."""
+def openapi(endpoints: Iterable[Endpoint], url: str = "/") -> dict[str, Any]:
+    """The OpenAPI 3.1 document. `url` is the address of the server."""
     endpoints = [*endpoints]
     types = [type_ for endpoint in endpoints for type_ in _types(endpoint)]
     schemas, components = msgspec.json.schema_components([*types, Failure], ref_template=REF)
-    known = dict(zip(types, schemas, strict=False))
+    known = dict(zip(types, map(_complete, schemas), strict=False))
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
         operation = _operation(endpoint, lambda type_: type_ if isinstance(type_, dict) else known[type_])
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
+    used = {endpoint.tag for endpoint in endpoints}
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "TFserve",
             "version": __version__,
             "description": "Train, run and serve TensorFlow models over plain HTTP and JSON.",
+            "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "servers": [{"url": url, "description": "this server"}],
+        "tags": [{"name": tag, "description": text} for tag, text in TAGS.items() if tag in used],
         "paths": paths,
         "security": [{"bearer": []}, {"apiKey": []}, {}],
-        "components": {"schemas": components, "securitySchemes": _SECURITY},
+        "components": {
+            "schemas": {name: _complete(schema) for name, schema in components.items()} | _SCHEMAS,
+            "responses": {ERROR: _ERROR_RESPONSE},
+            "securitySchemes": _SECURITY,
+        },
     }
+
+
+def _complete(schema: Any) -> Any:
+    """A generated schema in the form that generators of clients understand best.
+
+    A value of any type is a reference to `Value`, arrays always have `items`, objects without known fields say that
+    any are allowed. Titles are left out, because they repeat the name of the component.
+    """
+    if not isinstance(schema, dict):
+        return [_complete(each) for each in schema] if isinstance(schema, list) else schema
+    if not schema:
+        return {"$ref": REF.format(name=VALUE)}
+    found = {name: _complete_member(name, value) for name, value in schema.items() if name != "title"}
+    if found.get("type") == "array":
+        found.setdefault("items", {"$ref": REF.format(name=VALUE)})
+    if found.get("type") == "object" and "properties" not in found:
+        found.setdefault("additionalProperties", True)
+    return found
+
+
+def _complete_member(name: str, value: Any) -> Any:
+    if name in ("default", "examples", "enum", "const"):  # values, not schemas
+        return [*value] if isinstance(value, tuple) else value
+    if name == "properties":
+        return {field: _complete(schema) for field, schema in value.items()}
+    return _complete(value)
 
 
 def _types(endpoint: Endpoint) -> list[Any]:
     """The types whose schemas an operation contains."""
-    found = [endpoint.request, endpoint.result, *endpoint.accepts.values()]
+    found = [endpoint.request, endpoint.result, *endpoint.accepts.values(), *endpoint.statuses.values()]
     return [each for each in found if each is not None and not isinstance(each, dict)]
 
 
 def _operation(endpoint: Endpoint, schema_of: SchemaOf) -> Schema:
-    parameters = [_parameter(endpoint, name, schema) for name, schema in endpoint.parameters.items()]
     operation: Schema = {
+        "tags": [endpoint.tag],
         "summary": endpoint.summary,
         "operationId": endpoint.name,
-        "parameters": [*parameters, *([_IDEMPOTENCY_KEY] if endpoint.submits_job else [])],
+        "parameters": _parameters(endpoint),
         "responses": {
             "200": _response(endpoint.returns, endpoint.media, _result(endpoint, schema_of)),
-            **{status: _response("error", (JSON,), _ERRORS[endpoint.format]) for status in ERROR_STATUSES},
-            **{status: _response("other result", (JSON,), schema) for status, schema in endpoint.statuses.items()},
+            **{status: _other_result(schema_of(type_)) for status, type_ in endpoint.statuses.items()},
+            "default": {"$ref": f"#/components/responses/{ERROR}"},
         },
     }
+    if endpoint.path.startswith(HEALTH):
+        operation["security"] = []
     if endpoint.scope is not None:
         operation["description"] = f"Scope of the token: {endpoint.scope}."
     bodies = ({} if endpoint.request is None else {JSON: endpoint.request}) | dict(endpoint.accepts)
     if bodies:
         content = {media: {"schema": schema_of(body)} for media, body in bodies.items()}
+        if endpoint.example is not None:
+            content[JSON]["example"] = endpoint.example
         operation["requestBody"] = {"required": endpoint.needs_body, "content": content}
     return operation
 
 
-def _parameter(endpoint: Endpoint, name: str, schema: Schema) -> Schema:
-    is_in_path = endpoint.is_in_path(name)
+def _parameters(endpoint: Endpoint) -> list[Schema]:
+    in_url = [
+        _parameter(name, "path" if endpoint.is_in_path(name) else "query", schema)
+        for name, schema in endpoint.parameters.items()
+    ]
+    headers = [_parameter(name, "header", schema) for name, schema in endpoint.headers.items()]
+    return [*in_url, *headers, *([_IDEMPOTENCY_KEY] if endpoint.submits_job else [])]
+
+
+def _parameter(name: str, location: str, schema: Schema) -> Schema:
     parameter = {
         "name": name,
-        "in": "path" if is_in_path else "query",
-        "required": is_in_path,
-        "schema": {key: value for key, value in schema.items() if key != "description"},
+        "in": location,
+        "required": location == "path" or schema.get("required") is True,
+        "schema": {key: value for key, value in schema.items() if key not in ("description", "required")},
     }
     return parameter | ({"description": schema["description"]} if "description" in schema else {})
 
@@ -121,13 +194,25 @@ def _result(endpoint: Endpoint, schema_of: SchemaOf) -> Schema:
         "type": "object",
         "required": ["request_result", "result"],
         "properties": {
-            "request_result": {"const": True},
+            "request_result": {"type": "boolean", "const": True},
             "result": schema_of(endpoint.result),
-            "warnings": _WARNINGS,
+            "warnings": {"$ref": REF.format(name=WARNINGS)},
         },
     }
 
 
 def _response(description: str, media: Iterable[str], schema: Schema) -> Schema:
     """A response that is JSON with this schema, or of another media type."""
-    return {"description": description, "content": {kind: {"schema": schema if kind == JSON else {}} for kind in media}}
+    return {"description": description, "content": {kind: {"schema": _schema(kind, schema)} for kind in media}}
+
+
+def _schema(media: str, schema: Schema) -> Schema:
+    if media == JSON:
+        return schema
+    is_text = media.startswith("text/") or media.endswith("-text")
+    return {"type": "string"} if is_text else BINARY
+
+
+def _other_result(schema: Schema) -> Schema:
+    """A response with a status that errors have, too."""
+    return _response("other result, or an error", (JSON,), {"anyOf": [schema, {"$ref": REF.format(name=ERROR)}]})

@@ -13,71 +13,102 @@ from tfserve.access.principals import PRINCIPAL, TRAIN
 from tfserve.db import training_tasks
 from tfserve.db.task_json import task_json
 from tfserve.errors import Invalid
-from tfserve.web.api.endpoint import JSON, REF, Context, Endpoint, Format, Schema, Table
+from tfserve.web.api.endpoint import BINARY, JSON, REF, Context, Endpoint, Format, Schema, Table
 from tfserve.web.api.guide import guide
 from tfserve.web.api.json_requests import read_any
 from tfserve.web.api.metrics import endpoints as metrics
+from tfserve.web.api.model_examples import add_examples
+from tfserve.web.api.model_jobs import handlers as model_jobs
 from tfserve.web.api.openapi import openapi
 from tfserve.web.api.tokens import handlers as tokens
 from tfserve.web.api.training import handlers as training
+from tfserve.web.api.training import project_images
 from tfserve.web.api.training.requests import NewTask
+from tfserve.web.api.training.results import Task
 from tfserve.web.api.uploads import endpoints as uploads
 from tfserve.web.api.uploads import workspace_files
 from tfserve.web.api.v1 import openapi as v1
 from tfserve.web.api.v2 import openapi as v2
 from tfserve.web.api.workspace import handlers as workspace
 from tfserve.web.api.workspace import reading
+from tfserve.web.api.workspace.reading import flag
 from tfserve.web.database_reads import read
 from tfserve.web.http import multipart
 from tfserve.web.http.bodies import read_body
+from tfserve.web.http.forwarded import origin_of
 from tfserve.web.http.offload import offloaded_if_heavy
 from tfserve.web.http.responses import TRAINING_REQUEST, MethodNotAllowed, send_json
 
 FORM, HTML = "application/x-www-form-urlencoded", "text/html"
-_WEIGHTS = {"type": "string", "format": "binary", "description": "weights file of the backbone"}
+_WEIGHTS = {**BINARY, "description": "weights file of the backbone"}
 _UPLOAD: Schema = {
     "allOf": [{"$ref": REF.format(name=NewTask.__name__)}, {"type": "object", "properties": {"weights": _WEIGHTS}}]
 }
+
+_GUIDE: Schema = {
+    "type": "object",
+    "required": ["request_result", "result"],
+    "properties": {
+        "request_result": {"type": "boolean", "const": True},
+        "result": {"type": "object", "additionalProperties": {"type": "object", "additionalProperties": True}},
+    },
+}
+
 
 ENDPOINTS = Table(Format.EITHER, None)
 ENDPOINTS += [
     Endpoint(
         "POST",
         "/",
-        "guide",
+        "get_guide",
         summary="get this guide; with a form, start a training task",
         returns=(
             "an object keyed by endpoint path; unknown request fields are not an error, but cause "
             "`warnings` in the response, such as \"unknown field 'time_out'; did you mean 'timeout'?\""
         ),
         format=Format.EITHER,
-        accepts={JSON: {"type": "object"}, FORM: NewTask, multipart.MEDIA: _UPLOAD},
-        result={"type": "object"},
+        accepts={JSON: dict[str, Any], FORM: NewTask, multipart.MEDIA: _UPLOAD},
+        result={"anyOf": [_GUIDE, {"$ref": REF.format(name=Task.__name__)}]},
     ),
     Endpoint(
         "GET",
         "/",
-        "page_or_task",
+        "get_status_page",
         summary="get the status page; with taskId, same as GET /tasks/{id}",
         returns="a page, or the task",
         format=Format.EITHER,
         parameters={"taskId": {"type": "string", "description": "id of a training task"}},
-        result={"type": "object"},
+        result=Task,
         media=(HTML, JSON),
     ),
 ]
 
 
 @ENDPOINTS.get(
-    "/openapi.json", name="openapi", summary="get the OpenAPI 3.1 document of this API", returns="the document"
+    "/openapi.json",
+    dict[str, Any],
+    summary="get the OpenAPI 3.1 document of this API",
+    returns="the document",
+    parameters={
+        "models": {
+            "type": "boolean",
+            "default": False,
+            "description": "add example requests for the models of this server",
+        }
+    },
 )
-async def openapi_document(_: Context, __: Request) -> dict[str, Any]:
-    return openapi(endpoints())
+async def get_openapi(context: Context, request: Request) -> dict[str, Any]:
+    document = openapi(endpoints(), origin_of(request.scope))
+    if flag(request.query_params.get("models", "false"), "models"):
+        add_examples(document, context.models)
+    return document
 
 
 def endpoints() -> list[Endpoint]:
     """All endpoints of the server."""
-    tables = (workspace, training, v1, v2, reading, uploads, workspace_files, metrics, tokens)
+    tables = (
+        workspace, training, project_images, v1, v2, reading, model_jobs, uploads, workspace_files, metrics, tokens,
+    )  # fmt: skip
     return [*ENDPOINTS, *(row for table in tables for row in table.ENDPOINTS)]
 
 

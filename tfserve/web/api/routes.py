@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -35,7 +35,12 @@ def routes(endpoints: Iterable[Endpoint], context: Context) -> list[Route]:
     for endpoint in endpoints:
         if endpoint.handler is not None:
             by_path.setdefault(endpoint.path.replace("{path}", "{path:path}"), []).append(endpoint)
-    return [Route(path, PathApp(of_path, context)) for path, of_path in by_path.items()]
+    return [Route(path, PathApp(of_path, context)) for path, of_path in [*by_path.items(), *_aliases(by_path)]]
+
+
+def _aliases(by_path: Mapping[str, list[Endpoint]]) -> list[tuple[str, list[Endpoint]]]:
+    """The paths of single jobs, which the Location of a deferred prediction has, also with a slash at the end."""
+    return [(f"{path}/", by_path[path]) for path in ("/jobs/{id}",) if path in by_path]
 
 
 class PathApp:
@@ -92,7 +97,7 @@ async def _result(
         resource.update({name: getattr(content, name) for name in RESOURCES if hasattr(content, name)})
     if not endpoint.submits_job:
         return await endpoint.handler(context, content)
-    if key := _idempotency_key(scope):
+    if key := idempotency_key(scope):
         context = replace(context, idempotency_key=key)
     job = endpoint.handler(context, content)
     return await (_unless_gone(job, receive) if content.timeout > WATCH_FROM_S else job)
@@ -124,7 +129,8 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-def _idempotency_key(scope: Scope) -> str | None:
+def idempotency_key(scope: Scope) -> str | None:
+    """The key of a request, if it has one. Raises `Invalid`."""
     for name, value in scope["headers"]:
         if name == b"idempotency-key":
             key: str = value.decode("latin-1")

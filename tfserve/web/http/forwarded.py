@@ -27,6 +27,12 @@ Address = tuple[str, int]
 """Host and port. The port is 0 if it is unknown."""
 
 
+def origin_of(scope: Scope) -> str:
+    """The address that the client used: http://host:port."""
+    host = dict(scope["headers"]).get(b"host", b"127.0.0.1").decode("latin-1")
+    return f"{scope['scheme']}://{host}"
+
+
 class Client(NamedTuple):
     """What a proxy reports. Each part is None if the proxy does not report it."""
 

@@ -23,13 +23,14 @@ from tfserve.db.models import User
 from tfserve.errors import Forbidden
 from tfserve.ipc.messages import SetPassword
 from tfserve.web.access.audit_log import OK
+from tfserve.web.access.authentication import DOCS
 from tfserve.web.database_reads import read
 from tfserve.web.pages.middleware import error_page
 from tfserve.web.pages.sessions import principal_of
 
 Respond = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
-OPEN = ("/pages/login/", "/pages/password/")
+OPEN = ("/pages/login/", "/pages/password/", *DOCS)
 """Pages for people who are not logged in."""
 BACKEND = f"{__name__}.PasswordBackend"
 

@@ -34,7 +34,14 @@ Even if a job's output got into a page as HTML, it could neither run nor send da
 
 UNUSED = ("accelerometer", "camera", "display-capture", "fullscreen", "geolocation", "gyroscope", "magnetometer",
           "microphone", "midi", "payment", "usb")  # fmt: skip
-HEADERS = {"Content-Security-Policy": POLICY, "Permissions-Policy": ", ".join(f"{each}=()" for each in UNUSED)}
+
+
+def permissions(*allowed: str) -> str:
+    """The header Permissions-Policy: pages may use these features of the browser, and none of the others."""
+    return ", ".join(f"{each}=({'self' if each in allowed else ''})" for each in UNUSED)
+
+
+HEADERS = {"Content-Security-Policy": POLICY, "Permissions-Policy": permissions()}
 
 
 @async_only_middleware
@@ -42,7 +49,7 @@ def security_headers(get_response: Respond) -> Respond:
     async def respond(request: HttpRequest) -> HttpResponseBase:
         response = await get_response(request)
         for name, value in HEADERS.items():
-            response.headers[name] = value
+            response.headers.setdefault(name, value)
         return response
 
     return respond

@@ -19,6 +19,8 @@ EXAMPLES = {
     "classification": ("mistakes", "worst_mistakes.png"), "segmentation": ("masks", "masks.png"),
     "detection": ("boxes", "boxes.png"),
 }  # fmt: skip
+UPLOAD_CONTENT = "content"
+"""The folder in which the files of an upload are (`uploads/store.py`)."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class TaskRow:
 
     @property
     def project(self) -> str:
-        return PurePath(self.task.project_dir).name
+        """The folder's name; the id of the project if its files were uploaded."""
+        name = PurePath(self.task.project_dir).name
+        return self.task.project_id if name == UPLOAD_CONTENT else name
 
     @property
     def summary(self) -> str:

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from django.urls import path
 
-from tfserve.web.pages import events, jobs, log_in, overview, settings_page, token_pages, workspaces
+from tfserve.web.access.authentication import DOCS
+from tfserve.web.pages import (
+    api_page,
+    events,
+    jobs,
+    log_in,
+    models,
+    overview,
+    settings_page,
+    token_pages,
+    training_pages,
+    workspaces,
+)
 
 urlpatterns = [
+    *(path(each.removeprefix("/"), api_page.reference) for each in DOCS),
     path("", overview.overview, name="overview"),
     path("pages/workspaces/", workspaces.workspaces, name="workspaces"),
     path("pages/workspaces/<str:name>/", workspaces.workspace, name="workspace"),
     path("pages/jobs/", jobs.jobs, name="jobs"),
+    path("pages/models/", models.model_list, name="models"),
+    path("pages/models/<str:name>/", models.model, name="model"),
+    path("pages/models/<str:name>/samples/<int:number>", models.sample, name="model_sample"),
+    path("pages/models/<str:name>/request-<str:protocol>.json", models.example, name="model_example"),
+    path("pages/trainings/", training_pages.training_list, name="trainings"),
+    path("pages/trainings/new/", training_pages.new_training, name="new_training"),
+    path("pages/trainings/<str:task_id>/", training_pages.training, name="training"),
     path("pages/jobs/<int:job_id>/", jobs.job, name="job"),
     path("pages/login/", log_in.log_in, name="log_in"),
     path("pages/logout/", log_in.log_out, name="log_out"),

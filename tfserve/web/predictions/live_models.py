@@ -57,6 +57,10 @@ class PredictionTimedOut(TimedOut):
     """The prediction was not answered within {timeout_s} s; if it had not begun, it was dropped."""
 
 
+class PredictionLost(Unavailable):
+    """The prediction was lost: {reason}. The model is restarting; send the request again."""
+
+
 class ModelQueueFull(Unavailable):
     """{limit} predictions of this model wait or run, as many as it may have (max_predictions). Try again later."""
 
@@ -221,7 +225,7 @@ class Model:
         try:
             return await self._wait(line, question, request)
         except ConnectionLost:
-            raise Unavailable(await self._cause_of_death(changed)) from None
+            raise PredictionLost(reason=await self._cause_of_death(changed)) from None
         finally:
             self.in_flight -= 1
 
@@ -271,8 +275,7 @@ class Model:
                 await changed.wait()
         except TimeoutError:
             pass
-        reason = self.info.reason or "the worker that computed this prediction ended"
-        return f"The prediction was lost: {reason}. The model is restarting; send the request again."
+        return self.info.reason or "the worker that computed this prediction ended"
 
 
 class Models:

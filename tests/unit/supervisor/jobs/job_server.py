@@ -17,6 +17,8 @@ from tfserve.supervisor.access import Access
 from tfserve.supervisor.api import Api
 from tfserve.supervisor.declared.declared_models import DeclaredModels
 from tfserve.supervisor.jobs.journal import Journal
+from tfserve.supervisor.jobs.token_jobs import TokenJobs
+from tfserve.supervisor.jobs.waits import JobWaits
 from tfserve.supervisor.metrics import MetricsReader
 from tfserve.supervisor.models.announcements import Announcements
 from tfserve.supervisor.uploads import UploadRetention
@@ -46,7 +48,11 @@ class JobServer(Trainer):
         )  # fmt: skip
         self.api = Api(
             settings, workspaces=self.workspaces, trainings=self.trainings, journal=journal, spare=spare,
-            changed=self.changed, declared=declared, handlers=Access(settings, journal).handlers,
+            changed=self.changed, declared=declared, token_jobs=TokenJobs(settings.token_jobs),
+            handlers={
+                **Access(settings, journal).handlers,
+                **JobWaits(self.workspaces.jobs, self.trainings.jobs).handlers,
+            },
             uploads=UploadRetention(settings, journal),
             metrics=MetricsReader(announcements=announcements, workspaces=self.workspaces, trainings=self.trainings),
         )  # fmt: skip

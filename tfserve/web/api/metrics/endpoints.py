@@ -23,10 +23,10 @@ RETURNS = "Prometheus text format, or OpenMetrics with Accept: application/openm
 MEDIA = (TEXT, "application/openmetrics-text")
 
 
-@ENDPOINTS.get("/metrics", summary=SUMMARY, returns=RETURNS, media=MEDIA)
+@ENDPOINTS.get("/metrics", name="get_metrics", summary=SUMMARY, returns=RETURNS, media=MEDIA)
 @ENDPOINTS.get(
     "/monitoring/prometheus/metrics",
-    name="monitoring_prometheus_metrics",
+    name="get_prometheus_metrics",
     summary=SUMMARY,
     returns=RETURNS,
     media=MEDIA,

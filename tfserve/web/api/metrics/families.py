@@ -15,7 +15,7 @@ from prometheus_client.core import (
 from prometheus_client.utils import floatToGoString
 
 from tfserve.ipc.messages import FINISHED_STATES, Metrics
-from tfserve.ipc.metrics import LATENCY_BUCKETS_S, NamedCounts, ProcessUse, WorkspaceCounts
+from tfserve.ipc.metrics import LATENCY_BUCKETS_S, ModelJobCounts, NamedCounts, ProcessUse, WorkspaceCounts
 
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 WORKSPACE_STATES = ("idle", "starting", "ready", "restarting", "failed")
@@ -42,12 +42,26 @@ def families(metrics: Metrics) -> Iterator[Metric]:
         ["outcome"],
         [([state], trainings.runs.get(state, 0)) for state in FINISHED_STATES],
     )
+    yield from _model_jobs(metrics.model_jobs)
     yield from _processes(metrics.processes)
     yield _counter(
         "process_deaths",
         "Unexpected process exits since the server started; processes are restarted if needed.",
         ["role", "workspace"],
         [([each.role, each.workspace], each.count) for each in metrics.deaths],
+    )
+
+
+def _model_jobs(counts: list[ModelJobCounts]) -> Iterator[Metric]:
+    waiting = [([each.kind], each.waiting) for each in counts]
+    running = [([each.kind], each.running) for each in counts]
+    yield _gauge("model_jobs_waiting", "Queued deferred predictions and batches, by kind.", ["kind"], waiting)
+    yield _gauge("model_jobs_running", "Running deferred predictions and batches, by kind.", ["kind"], running)
+    yield _counter(
+        "model_jobs",
+        "Deferred predictions and batches that ended since the server started, by kind and outcome.",
+        ["kind", "outcome"],
+        [([each.kind, state], each.ended.get(state, 0)) for each in counts for state in FINISHED_STATES],
     )
 
 

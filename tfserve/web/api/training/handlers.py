@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tfserve.access.principals import PRINCIPAL, Scope
+from tfserve.callback_addresses import check_callback
 from tfserve.db import training_tasks
 from tfserve.db.models import TrainingTask
 from tfserve.db.task_json import task_json
@@ -21,9 +22,10 @@ from tfserve.training.dataset.project_folders import LATEST, MODELS, is_archive,
 from tfserve.training.fit import earlier_models
 from tfserve.training.fit.earlier_models import NONE, PARAMETER
 from tfserve.training.recipes import parameters
-from tfserve.web.api.endpoint import EVENTS, JSON, TEXT, Context, Format, Schema, Table
+from tfserve.web.api.endpoint import ANY_FILE, EVENTS, JSON, TEXT, Context, Format, Schema, Table, Tag
 from tfserve.web.api.json_requests import decode
 from tfserve.web.api.training.requests import WEIGHTS, Feedback, NewTask, from_form
+from tfserve.web.api.training.results import FeedbackResult, FileNames, Task, TaskList
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.api.workspace.reading import OFFSET, number, page_of, send_output
 from tfserve.web.database_reads import read
@@ -31,7 +33,7 @@ from tfserve.web.http.bodies import read_body
 from tfserve.web.http.request_ids import TRACEPARENT
 from tfserve.web.http.user_files import file_response
 
-ENDPOINTS = Table(Format.PLAIN, Scope.TRAIN)
+ENDPOINTS = Table(Format.PLAIN, Scope.TRAIN, Tag.TRAINING)
 
 TASK_ID: dict[str, Schema] = {"id": {"type": "string"}}
 PATHS = ("weights", "unlabelled")
@@ -47,26 +49,36 @@ async def start_by_form(context: Context, body: bytes, content_type: str) -> dic
 @ENDPOINTS.post(
     "/tasks/",
     NewTask,
+    Task,
     summary="start a training task; like the form of POST /, with optional parameters",
     returns="the task in state initialize",
     needs_body=True,
+    example={
+        "userId": "me",
+        "projectId": "cups",
+        "projectDir": "cups",
+        "trainType": "classification",
+        "parameters": {"epochs": 20},
+    },
 )
-async def start_by_json(context: Context, task: NewTask) -> dict[str, Any]:
+async def start_task(context: Context, task: NewTask) -> dict[str, Any]:
     return await _start(context, task)
 
 
 @ENDPOINTS.get(
     "/tasks/{id}",
+    Task,
     summary="get the progress of a task; same as GET /?taskId=",
     returns="the task: progress, state, message, eta, metrics, modelPath, error",
     parameters=TASK_ID,
 )
-async def show(_: Context, request: Request) -> dict[str, Any]:
-    return task_json(await _task(request))
+async def get_task(_: Context, request: Request) -> dict[str, Any]:
+    return task_json(await task_of(request))
 
 
 @ENDPOINTS.get(
     "/tasks/",
+    TaskList,
     summary="list training tasks, newest first",
     returns="{tasks, total}",
     parameters={
@@ -89,21 +101,26 @@ async def list_tasks(_: Context, request: Request) -> dict[str, Any]:
 
 @ENDPOINTS.post(
     "/tasks/{id}/cancel",
+    result=Task,
     summary="cancel a task; its best checkpoint is kept",
     returns="the task, after it has ended",
     parameters=TASK_ID,
 )
-async def cancel(context: Context, request: Request) -> dict[str, Any]:
-    await context.line.ask(CancelTask(task_id=(await _task(request)).task_id))
-    return await show(context, request)
+async def cancel_task(context: Context, request: Request) -> dict[str, Any]:
+    await context.line.ask(CancelTask(task_id=(await task_of(request)).task_id))
+    return await get_task(context, request)
 
 
 @ENDPOINTS.post(
-    "/tasks/{id}/resume", summary="resume a failed or cancelled task", returns="the task", parameters=TASK_ID
+    "/tasks/{id}/resume",
+    result=Task,
+    summary="resume a failed or cancelled task",
+    returns="the task",
+    parameters=TASK_ID,
 )
-async def resume(context: Context, request: Request) -> dict[str, Any]:
-    await context.line.ask(ResumeTask(task_id=(await _task(request)).task_id))
-    return await show(context, request)
+async def resume_task(context: Context, request: Request) -> dict[str, Any]:
+    await context.line.ask(ResumeTask(task_id=(await task_of(request)).task_id))
+    return await get_task(context, request)
 
 
 @ENDPOINTS.get(
@@ -113,19 +130,20 @@ async def resume(context: Context, request: Request) -> dict[str, Any]:
     parameters={**TASK_ID, "offset": {**OFFSET, "description": "first byte to return"}},
     media=(TEXT, EVENTS),
 )
-async def output(context: Context, request: Request) -> Response:
-    return await send_output(context, request, (await _task(request)).job)
+async def read_task_output(context: Context, request: Request) -> Response:
+    return await send_output(context, request, (await task_of(request)).job)
 
 
 @ENDPOINTS.get(
     "/tasks/{id}/metrics",
+    dict[str, Any],
     summary="get the model's metrics",
     returns="metrics.json if the task is done, otherwise the metrics reported so far",
     parameters=TASK_ID,
 )
-async def task_metrics(context: Context, request: Request) -> dict[str, Any] | Response:
+async def get_task_metrics(context: Context, request: Request) -> dict[str, Any] | Response:
     """The contents of metrics.json if it exists, otherwise the metrics reported by the running training."""
-    task = await _task(request)
+    task = await task_of(request)
     try:
         file = await read(_artifact, _result_folder(task), "metrics.json", context)
     except NotFound:
@@ -135,14 +153,15 @@ async def task_metrics(context: Context, request: Request) -> dict[str, Any] | R
 
 @ENDPOINTS.get(
     "/tasks/{id}/artifacts/{path}",
+    FileNames,
     summary="download a file of the task's result, or list a folder",
     returns="the file, or the list of files",
     parameters={**TASK_ID, "path": {"type": "string"}},
-    media=(JSON, "*/*"),
+    media=(JSON, ANY_FILE),
 )
-async def artifact(context: Context, request: Request) -> dict[str, Any] | Response:
+async def get_task_file(context: Context, request: Request) -> dict[str, Any] | Response:
     """A file of the result, or the listing of a folder."""
-    path = await read(_artifact, _result_folder(await _task(request)), request.path_params["path"], context)
+    path = await read(_artifact, _result_folder(await task_of(request)), request.path_params["path"], context)
     if path.is_dir():
         names = sorted(each.name + "/" * each.is_dir() for each in path.iterdir())
         return {"files": names}
@@ -152,6 +171,7 @@ async def artifact(context: Context, request: Request) -> dict[str, Any] | Respo
 @ENDPOINTS.post(
     "/tasks/{id}/feedback",
     Feedback,
+    FeedbackResult,
     summary="add an image with its correct label to the next training: as JSON, or as an image file with ?label=",
     returns="{taskId, label, file, images}: the stored file and the number of images added so far",
     parameters={
@@ -160,10 +180,11 @@ async def artifact(context: Context, request: Request) -> dict[str, Any] | Respo
     },
     needs_body=True,
     reads_body=True,
+    example={"image": {"b64": "iVBORw0KGgo="}, "label": "cup"},
 )
-async def give_feedback(context: Context, request: Request) -> dict[str, Any]:
+async def add_task_feedback(context: Context, request: Request) -> dict[str, Any]:
     """Stores an image with its correct label, sent as JSON or as the file's bytes with `?label=`."""
-    task = await _task(request)
+    task = await task_of(request)
     body = await read_body(request.scope, request.receive, context.settings)
     if request.headers.get("content-type", "").startswith("image/"):
         label, image = request.query_params.get("label", ""), body
@@ -176,10 +197,11 @@ async def give_feedback(context: Context, request: Request) -> dict[str, Any]:
 
 @ENDPOINTS.get(
     "/training/parameters/",
+    dict[str, list[parameters.Parameter]],
     summary="list the training parameters with defaults, ranges and descriptions",
     returns="the parameters of each train type",
 )
-async def list_parameters(_: Context, __: Request) -> dict[str, Any]:
+async def list_training_parameters(_: Context, __: Request) -> dict[str, Any]:
     return parameters.listing()
 
 
@@ -196,7 +218,7 @@ async def _start(
     for name in PATHS:
         if chosen.get(name, "auto") != "auto" and name not in also:
             chosen[name] = str(await _inside(context, chosen[name]))
-    project = await _project_folder(context, new.projectDir)
+    project = await project_folder(context, new.projectDir)
     if chosen[PARAMETER] != NONE:
         chosen[PARAMETER] = str(await _earlier_result(context, project, chosen[PARAMETER]))
     principal = PRINCIPAL.get()
@@ -212,6 +234,7 @@ async def _start(
             train_type=train_type,
             parameters=chosen,
             weights=weights,
+            callback=check_callback(new.callback, context.settings),
             deploy_to=None if new.deploy_to is None else workspace_name(new.deploy_to),
         )
     )
@@ -239,7 +262,7 @@ async def _inside(context: Context, path: str) -> Path:
     try:
         return await context.path(path)
     except PathRefused as refused:  # the contract requires this status in this API
-        raise Forbidden(refused.message) from None
+        raise Forbidden(refused.message, **refused.detail) from None
 
 
 def _artifact(folder: Path, name: str, context: Context) -> Path:
@@ -254,7 +277,8 @@ def _artifact(folder: Path, name: str, context: Context) -> Path:
     return path
 
 
-async def _project_folder(context: Context, path: str) -> Path:
+async def project_folder(context: Context, path: str) -> Path:
+    """Raises `Forbidden`, `Invalid`, and for an upload what `Context.path` raises."""
     folder = await _inside(context, path)
     try:
         found = folder.is_dir() or (is_archive(folder) and folder.is_file())
@@ -267,7 +291,8 @@ async def _project_folder(context: Context, path: str) -> Path:
     return folder
 
 
-async def _task(request: Request) -> TrainingTask:
+async def task_of(request: Request) -> TrainingTask:
+    """The task in the path of the request. Raises `NoSuchTask`."""
     return await read(training_tasks.find, request.path_params["id"])
 
 

@@ -25,11 +25,14 @@ class NewTask(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     trainType: Annotated[str, Meta(description="classification, segmentation or detection (case-insensitive)")]  # noqa: N815
     parameters: Annotated[dict[str, Any], Meta(description="see GET /training/parameters/")] = {}
     deploy_to: Annotated[str | None, Meta(description="workspace to deploy the result to")] = None
+    callback: Annotated[str | None, Meta(description="URL that receives the run's job by POST when it has ended")] = (
+        None
+    )
     warmStart: Annotated[str | None, Meta(description="id of a task whose model to start from (a parameter)")] = None  # noqa: N815
 
 
 FORM_FIELDS = ("userId", "projectId", "projectDir", "trainType")
-OTHER_FIELDS = ("parameters", "deploy_to")
+OTHER_FIELDS = ("parameters", "deploy_to", "callback")
 WEIGHTS = "weights"
 
 
@@ -84,7 +87,10 @@ def _form(fields: dict[str, str]) -> Form:
     chosen = _parameters(fields.get("parameters") or "{}")
     chosen |= {name: parameters.parsed(train_type, name, fields[name]) for name in known if name in fields}
     task = NewTask(
-        **{name: fields[name] for name in FORM_FIELDS}, parameters=chosen, deploy_to=fields.get("deploy_to") or None
+        **{name: fields[name] for name in FORM_FIELDS},
+        parameters=chosen,
+        deploy_to=fields.get("deploy_to") or None,
+        callback=fields.get("callback") or None,
     )
     return Form(task, unknown_fields(fields, [*FORM_FIELDS, *OTHER_FIELDS, *known]))
 

@@ -38,7 +38,7 @@ async def complete(uploads: Uploads, upload: Upload, files: Sequence[Received], 
     sha256, size = await on_disk(partial(_checksum, files, upload.record.sha256))
     await on_disk(partial(shutil.rmtree, upload.unpacking, ignore_errors=True))  # of an interrupted attempt
     if upload.record.unpack and len(files) == 1 and is_archive(files[0].name):
-        room = await on_disk(partial(_room, uploads, upload, settings))
+        room = await on_disk(partial(room_for, uploads, upload, settings))
         found = await _unpack(files[0], upload.unpacking, max_bytes=settings.max_upload_bytes, room=room)
     else:
         found = await on_disk(partial(_place, files, upload.unpacking))
@@ -72,7 +72,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _room(uploads: Uploads, upload: Upload, settings: Settings) -> int:
+def room_for(uploads: Uploads, upload: Upload, settings: Settings) -> int:
     """How many bytes may be unpacked. The archive itself does not count once it is unpacked."""
     others = uploads.used_bytes(upload.record.owner) - upload.reserved_bytes
     disk = os.statvfs(upload.folder)

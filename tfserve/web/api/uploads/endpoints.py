@@ -18,7 +18,7 @@ from tfserve.errors import Conflict, Invalid
 from tfserve.ipc.messages import DeleteUpload
 from tfserve.uploads.record import UploadState
 from tfserve.uploads.store import PREFIX, Upload
-from tfserve.web.api.endpoint import Context, Format, Schema, Table
+from tfserve.web.api.endpoint import BINARY, BYTES, FILE_FORM, Context, Format, Schema, Table, Tag
 from tfserve.web.api.uploads.completing import complete, complete_or_refuse
 from tfserve.web.api.uploads.receiving import WHAT, FormReader, receive_rest, receive_whole
 from tfserve.web.api.workspace.reading import number
@@ -26,11 +26,8 @@ from tfserve.web.http import multipart
 from tfserve.web.http.body_stream import StreamTooLarge, content_length
 from tfserve.web.http.disk_writer import on_disk
 
-ENDPOINTS = Table(Format.ENVELOPE, Scope.UPLOAD)
+ENDPOINTS = Table(Format.ENVELOPE, Scope.UPLOAD, Tag.UPLOADS)
 
-BINARY: Schema = {"type": "string", "format": "binary"}
-FORM: Schema = {"type": "object", "properties": {"file": BINARY}}
-BYTES = "application/octet-stream"
 ID: dict[str, Schema] = {"id": {"type": "string", "description": "the upload's `id`"}}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHOICES = {"true": True, "1": True, "false": False, "0": False}
@@ -80,7 +77,7 @@ class UploadList(msgspec.Struct, kw_only=True):
         "sha256": {"type": "string", "description": "checksum of the file in hexadecimal digits, which is verified"},
         "unpack": {"type": "boolean", "default": True, "description": "unpack .zip, .tar, .tar.gz and .tgz files"},
     },
-    accepts={BYTES: BINARY, multipart.MEDIA: FORM},
+    accepts={multipart.MEDIA: FILE_FORM, BYTES: BINARY},
     result=UploadInfo,
 )
 async def create_upload(context: Context, request: Request) -> UploadInfo:
@@ -132,7 +129,7 @@ async def append_to_upload(context: Context, request: Request) -> UploadInfo:
     parameters=ID,
     result=UploadInfo,
 )
-async def show_upload(context: Context, request: Request) -> UploadInfo:
+async def get_upload(context: Context, request: Request) -> UploadInfo:
     return await on_disk(partial(_info, await _find(context, request)))
 
 

@@ -16,16 +16,16 @@ from tfserve.access.principals import Scope
 from tfserve.archives.entries import name_problem
 from tfserve.errors import Invalid
 from tfserve.ipc.messages import GetWorkspace
-from tfserve.web.api.endpoint import JSON, Context, Format, Schema, Table
+from tfserve.web.api.endpoint import ANY_FILE, BINARY, BYTES, JSON, Context, Format, Schema, Table, Tag
 from tfserve.web.api.uploads.receiving import WHAT
 from tfserve.web.api.workspace.names import workspace_name
-from tfserve.web.api.workspace.reading import number, page_of
+from tfserve.web.api.workspace.reading import flag, number, page_of
 from tfserve.web.http.body_stream import stream_body
 from tfserve.web.http.disk_writer import disk_writer, on_disk
 from tfserve.web.http.guarded_folder import FolderEntry, GuardedFolder
 from tfserve.web.http.user_files import file_response
 
-ENDPOINTS = Table(Format.ENVELOPE, Scope.SUBMIT)
+ENDPOINTS = Table(Format.ENVELOPE, Scope.SUBMIT, Tag.FILES)
 
 PATH = "/workspaces/{name}/files/{path}"
 INCOMING = "incoming"
@@ -58,7 +58,7 @@ class FolderListing(msgspec.Struct, kw_only=True):
     summary="store the body as a file of the workspace, replacing the file in one step",
     returns="the stored file; folders above it are created",
     parameters=PARAMETERS,
-    accepts={"application/octet-stream": {"type": "string", "format": "binary"}},
+    accepts={BYTES: BINARY},
     result=StoredFile,
 )
 async def put_workspace_file(context: Context, request: Request) -> StoredFile:
@@ -85,7 +85,8 @@ async def put_workspace_file(context: Context, request: Request) -> StoredFile:
     summary="download a file of the workspace (Range is supported), or list a folder",
     returns="the file, or the folder's entries with type, size and time",
     parameters={**PARAMETERS, **page_of("entries")},
-    media=(JSON, "*/*"),
+    result=FolderListing,
+    media=(JSON, ANY_FILE),
 )
 async def get_workspace_file(context: Context, request: Request) -> FolderListing | Response:
     path = request.path_params["path"]
@@ -111,11 +112,9 @@ async def get_workspace_file(context: Context, request: Request) -> FolderListin
     result=bool,
 )
 async def delete_workspace_file(context: Context, request: Request) -> bool:
-    recursive = request.query_params.get("recursive", "false").lower()
-    if recursive not in ("true", "false"):
-        raise Invalid(f"recursive must be true or false, got {recursive[:40]!r}", field="recursive")
+    recursive = flag(request.query_params.get("recursive", "false"), "recursive")
     folder = GuardedFolder(await _root(context, request))
-    await on_disk(partial(folder.delete, request.path_params["path"], recursive=recursive == "true"))
+    await on_disk(partial(folder.delete, request.path_params["path"], recursive=recursive))
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -9,11 +10,16 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from tfserve.access.principals import Scope
-from tfserve.web.api.endpoint import JSON, Endpoint, Schema, required
+from tfserve.web.api.endpoint import BINARY, FILE_FORM, JSON, Endpoint, Schema, Tag
+from tfserve.web.api.v1 import results
 from tfserve.web.api.v1.image_requests import MAX_TOP, TOP
+from tfserve.web.api.workspace.job_json import DeferredJob
+from tfserve.web.http import multipart
 
 RETURNS = 'same as TensorFlow Serving; errors are {"error": message}'
-IMAGES = ("image/jpeg", "image/png", "multipart/form-data")
+DEFERRED: Mapping[str, Any] = {"202": DeferredJob}
+"""The job, for a request with `Prefer: respond-async`."""
+IMAGES: dict[str, Schema] = {"image/jpeg": BINARY, "image/png": BINARY, multipart.MEDIA: FILE_FORM}
 
 Signature = Annotated[
     str | None, Meta(description="signature of the model (default: serving_default, or the only one)")
@@ -52,24 +58,26 @@ _TOP: Schema = {
 
 
 def _of_a_model(prefix: str, name: str, of_path: dict[str, Schema]) -> list[Endpoint]:
-    def get(path: str, suffix: str, summary: str, *members: str) -> Endpoint:
-        result = required(*members)
-        return Endpoint("GET", prefix + path, f"v1_{name}{suffix}", summary, RETURNS, parameters=of_path, result=result)
+    def get(path: str, noun: str, summary: str, result: type[msgspec.Struct]) -> Endpoint:
+        id_ = f"get_v1_{name}_{noun}"
+        return Endpoint("GET", prefix + path, id_, summary, RETURNS, parameters=of_path, result=result)
 
     def examples(verb: str) -> Endpoint:
         return Endpoint(
-            "POST", f"{prefix}:{verb}", f"v1_{name}_{verb}", f"{verb} examples", RETURNS,
-            request=ExamplesRequest, needs_body=True, parameters=of_path, result=required("results"),
+            "POST", f"{prefix}:{verb}", f"{verb}_v1_{name}", f"{verb} examples", RETURNS,
+            request=ExamplesRequest, example={"examples": [{"age": 41.5, "colour": ["red"]}]}, needs_body=True,
+            parameters=of_path, result=results.ExamplesResponse, statuses=DEFERRED,
         )  # fmt: skip
 
     return [
-        get("", "", "get the status of a model's versions", "model_version_status"),
-        get("/metadata", "_metadata", "get the signatures of a model", "model_spec", "metadata"),
-        get("/example", "_example", "get an example request", "url", "json", "curl"),
+        get("", "status", "get the status of a model's versions", results.ModelStatus),
+        get("/metadata", "metadata", "get the signatures of a model", results.ModelMetadata),
+        get("/example", "example", "get an example request", results.RequestExample),
         Endpoint(
-            "POST", f"{prefix}:predict", f"v1_{name}_predict", "run a model on JSON or image files", RETURNS,
-            request=PredictRequest, needs_body=True, accepts={media: {} for media in IMAGES},
-            parameters={**of_path, "top": _TOP}, media=(JSON, "image/png"),
+            "POST", f"{prefix}:predict", f"predict_v1_{name}", "run a model on JSON or image files", RETURNS,
+            request=PredictRequest, example={"instances": [[1.0, 2.0], [3.0, 4.0]]}, needs_body=True, accepts=IMAGES,
+            parameters={**of_path, "top": _TOP}, result=results.PredictResponse, media=(JSON, "image/png"),
+            statuses=DEFERRED,
         ),
         examples("classify"),
         examples("regress"),
@@ -77,9 +85,10 @@ def _of_a_model(prefix: str, name: str, of_path: dict[str, Schema]) -> list[Endp
 
 
 _ROWS = [
-    Endpoint("GET", "/v1/models", "v1_models", "list every version of every model", RETURNS, result=required("models")),
+    Endpoint("GET", "/v1/models", "list_v1_models", "list every version of every model", RETURNS,
+             result=results.ModelEntries),
     *_of_a_model("/v1/models/{model}", "model", {"model": _NAME}),
     *_of_a_model("/v1/models/{model}/versions/{version}", "version", {"model": _NAME, "version": _VERSION}),
-]
+]  # fmt: skip
 
-ENDPOINTS = [replace(row, scope=Scope.PREDICT) for row in _ROWS]
+ENDPOINTS = [replace(row, scope=Scope.PREDICT, tag=Tag.V1) for row in _ROWS]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from math import prod
 from typing import Any
 from urllib.parse import quote
 
@@ -17,11 +16,7 @@ from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Signature, TensorSpec
 from tfserve.web.api.v1.image_requests import IMAGE_BYTES
 from tfserve.web.predictions.live_models import Model
-
-FEW = 1000
-"""Maximum numbers to write out."""
-
-_LITERALS: dict[str, Any] = {"bool": True, "int": 0, "float": 0.5, "string": "text"}
+from tfserve.web.snippets import example_values
 
 
 def example(model: Model, origin: str) -> dict[str, Any]:
@@ -41,8 +36,8 @@ def example(model: Model, origin: str) -> dict[str, Any]:
     verb = signature.method or "predict"
     url = f"{origin}/v1/models/{quote(model.name, safe='')}:{verb}"
     head = {"signature_name": name} if name != model.default_signature() else {}
-    few = sum(prod(_shape(spec)) for spec in signature.inputs) <= FEW
-    body = {**head, **_body(signature)} if few else None
+    few = example_values.is_small(signature)
+    body = {**head, **example_values.v1_body(signature)} if few else None
     python = repr(body) if few else _expression(head, signature, _python)
     found = {
         "method": "POST",
@@ -58,48 +53,6 @@ def example(model: Model, origin: str) -> dict[str, Any]:
     return found
 
 
-def _body(signature: Signature) -> dict[str, Any]:
-    if signature.method:
-        return {"examples": [{"<feature>": 0.5}]}
-    values = {spec.name: _filled(spec) for spec in signature.inputs}
-    if not _in_rows(signature):
-        return {"inputs": next(iter(values.values())) if len(values) == 1 else values}
-    if len(values) == 1:
-        return {"instances": next(iter(values.values()))}
-    return {"instances": [{name: value[0] for name, value in values.items()}]}
-
-
-def _in_rows(signature: Signature) -> bool:
-    return bool(signature.inputs) and all(spec.is_batched for spec in signature.inputs)
-
-
-def _shape(spec: TensorSpec) -> tuple[int, ...]:
-    return tuple(1 if size < 0 else size for size in spec.shape or ())
-
-
-def _literal(spec: TensorSpec) -> Any:
-    return _LITERALS[DTYPES[spec.dtype].kind]
-
-
-def _filled(spec: TensorSpec) -> Any:
-    if spec.part:
-        return _part(spec)
-    value = _literal(spec)
-    for size in reversed(_shape(spec)):
-        value = [value] * size
-    return value
-
-
-def _part(spec: TensorSpec) -> Any:
-    """The value of one component such that all components form a tensor with a single value."""
-    if spec.part.startswith("row_splits"):
-        return [0, 1]
-    value: Any = 1 if spec.part.startswith("dense_shape") else 0 if spec.part.startswith("indices") else _literal(spec)
-    for size in reversed(_shape(spec)):
-        value = [value] * size
-    return value
-
-
 def _expression(head: dict[str, str], signature: Signature, write: Any) -> str:
     """The columns of all inputs as source code."""
     fields = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
@@ -108,15 +61,15 @@ def _expression(head: dict[str, str], signature: Signature, write: Any) -> str:
 
 
 def _python(spec: TensorSpec) -> str:
-    code = repr(_literal(spec))
-    for size in reversed(_shape(spec)):
+    code = repr(example_values.literal(spec))
+    for size in reversed(example_values.shape(spec)):
         code = f"[{code}] * {size}" if size != 1 else f"[{code}]"
     return code
 
 
 def _script(spec: TensorSpec) -> str:
-    code = json.dumps(_literal(spec))
-    for size in reversed(_shape(spec)):
+    code = json.dumps(example_values.literal(spec))
+    for size in reversed(example_values.shape(spec)):
         code = f"Array({size}).fill({code})" if size != 1 else f"[{code}]"
     return code
 

@@ -6,27 +6,27 @@ per second.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from functools import partial
 from typing import Any
 
 import orjson
 from starlette.types import Receive, Scope, Send
 
 from tfserve.access.principals import PREDICT, PRINCIPAL
-from tfserve.config import Settings
 from tfserve.errors import Invalid
-from tfserve.web.api.v1 import core, examples_json, image_requests, metadata, predict_json, request_examples
-from tfserve.web.api.v1.core import Address, Form, Prediction
+from tfserve.web.api.deferred import defer
+from tfserve.web.api.endpoint import Context
+from tfserve.web.api.v1 import core, image_requests, metadata, request_examples
+from tfserve.web.api.v1.core import Address
 from tfserve.web.api.v1.predict_json import PROTOCOL
+from tfserve.web.api.v1.rest_predict import respond
 from tfserve.web.api.v1.routing import Addresses
 from tfserve.web.http.bodies import read_body
-from tfserve.web.http.offload import is_heavy
+from tfserve.web.http.forwarded import origin_of
+from tfserve.web.http.prefer import read_deferral
 from tfserve.web.http.priority_headers import read_priority_headers
-from tfserve.web.http.responses import send_json, send_png
+from tfserve.web.http.responses import send_bytes, send_json, send_png
 from tfserve.web.http.server import CONNECTION, HttpConnection
-from tfserve.web.predictions.live_models import Model, Models
-from tfserve.web.predictions.request import Caller, Options, Result
+from tfserve.web.predictions.request import Caller, Options
 
 METHODS = (b"allow", b"GET, HEAD, POST, OPTIONS")
 
@@ -34,9 +34,10 @@ METHODS = (b"allow", b"GET, HEAD, POST, OPTIONS")
 class V1:
     """Everything under /v1/. Raises errors for `http.request_boundary`."""
 
-    def __init__(self, models: Models, settings: Settings) -> None:
-        self._models = models
-        self._settings = settings
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._models = context.models
+        self._settings = context.settings
         self._addresses = Addresses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,6 +47,11 @@ class V1:
         PRINCIPAL.get().require(PREDICT)
         address = self._addresses.read(scope)
         if scope["method"] == "POST":
+            if (deferral := read_deferral(scope["headers"])) is not None:
+                model = core.find(self._models, address)
+                later = await defer(self._context, scope, receive, model, PROTOCOL, deferral)
+                await send_bytes(scope, send, later.body, status=later.status, headers=later.headers)
+                return
             content = await self._post(address, scope, receive)
         else:
             content = orjson.dumps(self._describe(address, scope))
@@ -60,10 +66,10 @@ class V1:
         options = Options(PROTOCOL, urgency, timeout_s, address.is_pinned, caller)
         connection: HttpConnection | None = scope.get(CONNECTION)
         if connection is None:
-            return await _respond(address.verb, model, options, scope, body)
+            return await respond(address.verb, model, options, scope, body)
         connection.on_lost = caller.gone
         try:
-            return await _respond(address.verb, model, options, scope, body)
+            return await respond(address.verb, model, options, scope, body)
         finally:
             connection.on_lost = None
 
@@ -75,33 +81,7 @@ class V1:
         model = core.find(self._models, address)
         if address.verb == "metadata":
             return metadata.metadata(model)
-        return request_examples.example(model, _origin(scope))
-
-
-def _respond(verb: str, model: Model, options: Options, scope: Scope, body: bytes) -> Awaitable[bytes]:
-    if verb != "predict":
-        examine = partial(examples_json.read, body, model, verb, options)
-        return model.run(examine, examples_json.write, is_heavy=is_heavy(body))
-    if image_requests.is_file(scope):
-        return _respond_to_files(model, options, scope, body)
-    read = partial(predict_json.read, body, model, options)
-    return model.run(read, partial(_write, model, scope), is_heavy=is_heavy(body))
-
-
-async def _respond_to_files(model: Model, options: Options, scope: Scope, body: bytes) -> bytes:
-    prediction = Prediction(await image_requests.request_of_body(model, scope, body, options), Form.FILES)
-    return await model.run(lambda: prediction, partial(_write, model, scope), is_heavy=False)
-
-
-def _write(model: Model, scope: Scope, prediction: Prediction, result: Result) -> bytes:
-    if prediction.form is Form.FILES:
-        return image_requests.write(model, result, scope)
-    return predict_json.write(prediction, result)
-
-
-def _origin(scope: Scope) -> str:
-    host = dict(scope["headers"]).get(b"host", b"127.0.0.1").decode("latin-1")
-    return f"{scope['scheme']}://{host}"
+        return request_examples.example(model, origin_of(scope))
 
 
 async def _send_methods(scope: Scope, send: Send) -> None:

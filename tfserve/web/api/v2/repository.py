@@ -71,7 +71,7 @@ async def load(context: Context, name: str, parameters: Parameters) -> None:
     A declared model is examined again. Raises errors of the request or the model, and `StillLoading` on timeout.
     """
     name = _model_name(name)
-    with context.audit.action("v2_load", {"name": name}):
+    with context.audit.action("load_v2_model", {"name": name}):
         await _load(context, name, parameters)
 
 
@@ -101,7 +101,7 @@ async def _load(context: Context, name: str, parameters: Parameters) -> None:
 async def unload(context: Context, name: str) -> None:
     """Raises `NotFound` if it is not loaded. Requests in flight are completed first."""
     name = _model_name(name)
-    with context.audit.action("v2_unload", {"name": name}):
+    with context.audit.action("unload_v2_model", {"name": name}):
         await _run(context, name, UndeployJob(), "unloaded")
 
 

@@ -11,21 +11,22 @@ from starlette.types import Receive, Scope, Send
 from tfserve.access.principals import PREDICT, PRINCIPAL, SUBMIT
 from tfserve.errors import NotFound, Unavailable, Unsupported
 from tfserve.ipc.messages import IsReady
+from tfserve.web.api.deferred import defer
 from tfserve.web.api.endpoint import Context
 from tfserve.web.api.v2 import metadata, repository, statistics
 from tfserve.web.api.v2.core import model_of, versions_of
 from tfserve.web.api.v2.requests import decode, index_request, repository_request
 from tfserve.web.api.v2.responses import RestResponse, json_response, packed
-from tfserve.web.api.v2.rest_infer import infer
+from tfserve.web.api.v2.rest_infer import PROTOCOL, infer
+from tfserve.web.api.v2.routing import INFER, MODELS, VERSIONS
 from tfserve.web.http.bodies import read_body
+from tfserve.web.http.prefer import read_deferral
 from tfserve.web.http.responses import MethodNotAllowed, send_bytes
 from tfserve.web.http.server import CONNECTION, HttpConnection
 from tfserve.web.predictions.live_models import Model
 from tfserve.web.predictions.request import Caller
 
 HEALTH = "/v2/health/"
-MODELS = "/v2/models/"
-INFER = "/infer"
 NOT_OFFERED = ("trace", "logging", "systemsharedmemory", "cudasharedmemory", "generate", "generate_stream")
 
 Handler = Callable[[Receive], Awaitable[RestResponse]]
@@ -66,8 +67,10 @@ class V2:
         return await route.handler(receive)
 
     async def _infer(self, target: str, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> RestResponse:
-        name, slash, version = target.partition("/versions/")
+        name, slash, version = target.partition(VERSIONS)
         model = self._model(name, version if slash else None)
+        if b"prefer" in headers and (deferral := read_deferral(scope["headers"])) is not None:
+            return await defer(self._context, scope, receive, model, PROTOCOL, deferral)
         body = await read_body(scope, receive, self._context.settings, model.max_body_bytes)
         caller = Caller()
         connection: HttpConnection | None = scope.get(CONNECTION)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from tfserve.access.principals import PRINCIPAL, Scope
+from tfserve.callback_addresses import check_callback
 from tfserve.db import reads, training_tasks
 from tfserve.db.models import FINISHED, Job, Workspace
 from tfserve.errors import Invalid, NoSuchWorkspace
@@ -33,13 +34,13 @@ from tfserve.ipc.messages import (
     UndeployJob,
     UpdateJob,
 )
-from tfserve.web.api.endpoint import Context, Format, Table
+from tfserve.web.api.endpoint import Context, Format, Table, Tag
 from tfserve.web.api.workspace import job_json, requests, script_or_file
 from tfserve.web.api.workspace.job_json import job_result, job_status, result_of
 from tfserve.web.api.workspace.names import new_workspace_name, workspace_name
 from tfserve.web.database_reads import read
 
-ENDPOINTS = Table(Format.ENVELOPE, Scope.SUBMIT)
+ENDPOINTS = Table(Format.ENVELOPE, Scope.SUBMIT, Tag.WORKSPACES)
 
 TASK = "task:"
 
@@ -50,8 +51,10 @@ TASK = "task:"
     summary="echo the request, to check that it is sent correctly",
     returns="the same JSON",
     scope=Scope.PREDICT,
+    tag=Tag.SERVER,
+    example={"any": ["JSON", 1.5, None]},
 )
-async def json_test(_: Context, request: msgspec.Raw) -> msgspec.Raw:
+async def echo_json(_: Context, request: msgspec.Raw) -> msgspec.Raw:
     return request
 
 
@@ -66,7 +69,7 @@ async def json_test(_: Context, request: msgspec.Raw) -> msgspec.Raw:
     returns="true if it was off; the service is on when the server starts",
     scope=Scope.ADMIN,
 )
-async def create(context: Context, _: requests.Empty) -> bool:
+async def start_service(context: Context, _: requests.Empty) -> bool:
     return await context.line.ask(SetService(on=True))
 
 
@@ -78,7 +81,7 @@ async def create(context: Context, _: requests.Empty) -> bool:
     returns="true if it was on; until /create/, workspace requests fail with 409",
     scope=Scope.ADMIN,
 )
-async def destroy(context: Context, _: requests.Empty) -> bool:
+async def stop_service(context: Context, _: requests.Empty) -> bool:
     return await context.line.ask(SetService(on=False))
 
 
@@ -91,6 +94,7 @@ async def destroy(context: Context, _: requests.Empty) -> bool:
     str,
     summary="create a workspace: an isolated Python session with its own job queue",
     returns="the name of the workspace",
+    example={"name": "first"},
 )
 async def create_workspace(context: Context, request: requests.CreateWorkspace) -> str:
     if request.name is None or not PRINCIPAL.get().sees_workspace(request.name):
@@ -105,6 +109,7 @@ async def create_workspace(context: Context, request: requests.CreateWorkspace) 
     bool,
     summary="destroy a workspace, or all workspaces, including jobs, files and model",
     returns="true if something was destroyed",
+    example={"name": "first"},
 )
 async def destroy_workspace(context: Context, request: requests.DestroyWorkspace) -> bool:
     if request.name is None:
@@ -119,6 +124,7 @@ async def destroy_workspace(context: Context, request: requests.DestroyWorkspace
     bool,
     summary="restart a workspace: cancels the running job, deletes variables, keeps queue and model",
     returns="true",
+    example={"name": "first"},
 )
 async def restart_workspace(context: Context, request: requests.OneWorkspace) -> bool:
     await context.line.ask(RestartWorkspace(name=workspace_name(request.name)))
@@ -133,7 +139,7 @@ async def restart_workspace(context: Context, request: requests.OneWorkspace) ->
     returns="the names of the workspaces",
     scope=Scope.PREDICT,
 )
-async def get_workspace(context: Context, _: requests.Empty) -> list[str]:
+async def list_workspaces(context: Context, _: requests.Empty) -> list[str]:
     names = await context.line.ask(ListWorkspaces())
     return PRINCIPAL.get().visible(names)
 
@@ -149,6 +155,7 @@ async def get_workspace(context: Context, _: requests.Empty) -> list[str]:
         "first), JOB_COUNT the number of queued jobs; also folder, pid, memory and deployment"
     ),
     scope=Scope.PREDICT,
+    example={"name": "first"},
 )
 async def get_status(context: Context, request: requests.OneWorkspace) -> dict[str, Any]:
     return await context.line.ask(GetWorkspace(name=workspace_name(request.name)))
@@ -167,6 +174,8 @@ async def get_status(context: Context, request: requests.OneWorkspace) -> dict[s
         "has the script's variables; error has type, message and traceback if the script raised an exception"
     ),
     submits_job=True,
+    tag=Tag.JOBS,
+    example={"name": "first", "job": "x = 6 * 7\nprint(x)", "type": 1, "timeout": 60},
 )
 async def push_job(context: Context, request: requests.PushJob) -> dict[str, Any]:
     if request.type == 0:
@@ -185,8 +194,10 @@ async def push_job(context: Context, request: requests.PushJob) -> dict[str, Any
     summary="delete all variables of a workspace",
     returns="the job",
     submits_job=True,
+    tag=Tag.JOBS,
+    example={"name": "first", "timeout": 10},
 )
-async def clear(context: Context, request: requests.Clear) -> dict[str, Any]:
+async def clear_variables(context: Context, request: requests.Clear) -> dict[str, Any]:
     return await _submit(context, request, ClearJob())
 
 
@@ -197,8 +208,10 @@ async def clear(context: Context, request: requests.Clear) -> dict[str, Any]:
     summary="load a model, replacing the deployed one",
     returns="the job, with the model's version, format, signatures and remarks (notes for users of the model)",
     submits_job=True,
+    tag=Tag.MODELS,
+    example={"name": "first", "path": "models/half.onnx", "timeout": 120},
 )
-async def deploy(context: Context, request: requests.Deploy) -> dict[str, Any]:
+async def deploy_model(context: Context, request: requests.Deploy) -> dict[str, Any]:
     path = str(await _model_path(context, request.path))
     return await _submit(context, request, DeployJob(path=path, device=request.device, options=request.options))
 
@@ -209,8 +222,10 @@ async def deploy(context: Context, request: requests.Deploy) -> dict[str, Any]:
     bool,
     summary="change the number of processes that serve the deployed model, without interruption",
     returns="true, once that many processes are serving",
+    tag=Tag.MODELS,
+    example={"name": "first", "replicas": 2},
 )
-async def scale(context: Context, request: requests.Scale) -> bool:
+async def scale_model(context: Context, request: requests.Scale) -> bool:
     await context.line.ask(ScaleModel(workspace=workspace_name(request.name), replicas=request.replicas))
     return True
 
@@ -222,8 +237,10 @@ async def scale(context: Context, request: requests.Scale) -> bool:
     summary="swap new weights or a new version into the deployed model without dropping a request",
     returns="the job, with the model's version, format, signatures and remarks (notes for users of the model)",
     submits_job=True,
+    tag=Tag.MODELS,
+    example={"name": "first", "path": "models/half-and-three.onnx", "timeout": 120},
 )
-async def update(context: Context, request: requests.Update) -> dict[str, Any]:
+async def update_model(context: Context, request: requests.Update) -> dict[str, Any]:
     path = str(await _model_path(context, request.path))
     return await _submit(context, request, UpdateJob(path=path, warm_up=request.warm_up))
 
@@ -235,8 +252,10 @@ async def update(context: Context, request: requests.Update) -> dict[str, Any]:
     summary="unload the model and release its memory",
     returns="the job, with the amount of memory released",
     submits_job=True,
+    tag=Tag.MODELS,
+    example={"name": "first", "timeout": 60},
 )
-async def undeploy(context: Context, request: requests.Undeploy) -> dict[str, Any]:
+async def undeploy_model(context: Context, request: requests.Undeploy) -> dict[str, Any]:
     return await _submit(context, request, UndeployJob())
 
 
@@ -248,8 +267,10 @@ async def undeploy(context: Context, request: requests.Undeploy) -> dict[str, An
     returns="the job; its result is a list with one value per fetched tensor, in order",
     submits_job=True,
     scope=Scope.PREDICT,
+    tag=Tag.MODELS,
+    example={"name": "first", "fetches": ["y"], "feed_dict": {"x": [[1.0, 2.0]]}, "timeout": 10},
 )
-async def predict(context: Context, request: requests.Predict) -> dict[str, Any]:
+async def predict_tensors(context: Context, request: requests.Predict) -> dict[str, Any]:
     fetches = [request.fetches] if isinstance(request.fetches, str) else request.fetches
     job = PredictJob(fetches=fetches, feed_dict=request.feed_dict, signature=request.signature)
     return await _submit(context, request, job)
@@ -261,6 +282,8 @@ async def predict(context: Context, request: requests.Predict) -> dict[str, Any]
     job_json.CancelResult,
     summary="cancel a queued or running job",
     returns="the job, after it has ended; cancelled is true if this request ended it",
+    tag=Tag.JOBS,
+    example={"name": "first", "job": 0},
 )
 async def cancel_job(context: Context, request: requests.CancelJob) -> dict[str, Any]:
     name = workspace_name(request.name)
@@ -281,8 +304,10 @@ async def cancel_job(context: Context, request: requests.CancelJob) -> dict[str,
     summary="count the queued jobs",
     returns="number of queued jobs",
     scope=Scope.PREDICT,
+    tag=Tag.JOBS,
+    example={"name": "first"},
 )
-async def get_job(context: Context, request: requests.OneWorkspace) -> int:
+async def count_jobs(context: Context, request: requests.OneWorkspace) -> int:
     status = await context.line.ask(GetWorkspace(name=workspace_name(request.name)))
     return int(status["JOB_COUNT"])
 
@@ -294,8 +319,10 @@ async def get_job(context: Context, request: requests.OneWorkspace) -> int:
     summary="check whether a job has finished",
     returns="true if it has finished, with any outcome",
     scope=Scope.PREDICT,
+    tag=Tag.JOBS,
+    example={"name": "first", "job": 0},
 )
-async def get_finish(context: Context, request: requests.GetFinish) -> bool:
+async def check_job(context: Context, request: requests.GetFinish) -> bool:
     return (await _job_of(context, request.name, request.job)).state in FINISHED
 
 
@@ -306,6 +333,8 @@ async def get_finish(context: Context, request: requests.GetFinish) -> bool:
     summary="get the result of one job, or of all finished jobs",
     returns="the job's result (null while it is running), or the results of all finished jobs in job-number order",
     scope=Scope.PREDICT,
+    tag=Tag.JOBS,
+    example={"name": "first", "job": 0},
 )
 async def get_result(context: Context, request: requests.GetResult) -> msgspec.Raw | list[msgspec.Raw]:
     if request.job is not None:
@@ -325,8 +354,9 @@ async def get_result(context: Context, request: requests.GetResult) -> msgspec.R
         "otherwise from the snapshot of the last finished script"
     ),
     scope=Scope.PREDICT,
+    example={"name": "first", "variable": ["x"]},
 )
-async def get_variable(context: Context, request: requests.GetVariable) -> msgspec.Raw | dict[str, msgspec.Raw]:
+async def get_variables(context: Context, request: requests.GetVariable) -> msgspec.Raw | dict[str, msgspec.Raw]:
     names = [request.variable] if isinstance(request.variable, str) else request.variable
     name = workspace_name(request.name)
     live = await context.line.ask(GetVariables(workspace=name, names=names))
@@ -357,6 +387,7 @@ async def _submit(context: Context, request: requests._Waits | requests.Deploy, 
     if request.time_limit is not None and not request.time_limit > 0:
         raise Invalid(f"time_limit must be more than 0 seconds, got {request.time_limit:g}", field="time_limit")
     name = workspace_name(request.name)
+    callback = check_callback(request.callback, context.settings)
     status = await context.line.ask(
         SubmitJob(
             workspace=name,
@@ -365,6 +396,7 @@ async def _submit(context: Context, request: requests._Waits | requests.Deploy, 
             time_limit_s=request.time_limit,
             idempotency_key=context.idempotency_key,
             owner=PRINCIPAL.get().owner,
+            callback=callback,
         )
     )
     if status.state in FINISHED and status.outcome is None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 
+from tfserve.db.job_json import encoded, raw
 from tfserve.db.models import FINISHED, Job
 from tfserve.errors import Failure
 from tfserve.ipc.messages import JobKind, JobState, JobStatus, Outcome
-
-NOTHING = msgspec.Raw(b"null")
 
 
 def job_result(status: JobStatus) -> dict[str, Any]:
@@ -21,13 +21,13 @@ def job_result(status: JobStatus) -> dict[str, Any]:
         "id": status.id,
         "state": status.state,
         "finish": status.state in FINISHED,
-        "result": _raw(outcome.result),
+        "result": raw(outcome.result),
         "time": round(status.waited_s, 6),
     }
     if status.kind == JobKind.SCRIPT:
-        result |= {"variable": _raw(outcome.variables or b"{}"), "stdout": "", "stderr": ""}
+        result |= {"variable": raw(outcome.variables or b"{}"), "stdout": "", "stderr": ""}
     if outcome.error is not None:
-        result["error"] = _raw(outcome.error)
+        result["error"] = raw(outcome.error)
     if outcome.detail is not None:
         result |= msgspec.json.decode(outcome.detail, type=dict[str, msgspec.Raw])
     return result
@@ -37,52 +37,16 @@ def job_status(job: Job, variables: str | None) -> JobStatus:
     """A job that had ended before the request, with the variables of its workspace."""
     row, state = getattr(job, "outcome", None), JobState(job.state)
     outcome = row and Outcome(
-        state=state, result=_bytes(row.result), error=_bytes(row.error), detail=_bytes(row.detail),
-        variables=_bytes(variables),
+        state=state, result=encoded(row.result), error=encoded(row.error), detail=encoded(row.detail),
+        variables=encoded(variables),
     )  # fmt: skip
     return JobStatus(job=job.number, id=job.pk, kind=JobKind(job.kind), state=state, outcome=outcome)
-
-
-def job_row(job: Job) -> dict[str, Any]:
-    """A job in a list, without its values."""
-    outcome = getattr(job, "outcome", None)
-    return {
-        "id": job.pk,
-        "workspace": None if job.workspace is None else job.workspace.name,
-        "job": job.number,
-        "kind": job.kind,
-        "state": job.state,
-        "created_at": job.created_at,
-        "started_at": job.started_at,
-        "finished_at": job.finished_at,
-        "time_limit": job.time_limit_s,
-        "error": _raw(_bytes(outcome and outcome.error)),
-    }
-
-
-def job_detail(job: Job) -> dict[str, Any]:
-    """All details of one job."""
-    outcome = getattr(job, "outcome", None)
-    return job_row(job) | {
-        "attempts": job.attempts,
-        "request": _raw(_bytes(job.request)),
-        "result": _raw(_bytes(outcome and outcome.result)),
-        "detail": _raw(_bytes(outcome and outcome.detail)),
-    }
 
 
 def result_of(job: Job) -> msgspec.Raw:
     """null while the job is running."""
     outcome = getattr(job, "outcome", None)
-    return _raw(_bytes(outcome and outcome.result))
-
-
-def _raw(json: bytes | None) -> msgspec.Raw:
-    return NOTHING if json is None else msgspec.Raw(json)
-
-
-def _bytes(text: str | None) -> bytes | None:
-    return None if text is None else text.encode()
+    return raw(encoded(outcome and outcome.result))
 
 
 # --- types for the OpenAPI document, and for the test that checks responses against it
@@ -141,6 +105,83 @@ class Status(msgspec.Struct, kw_only=True):
     last_deployment_failure: str | None
     running: list[dict[str, Any]]
     limits: dict[str, Any]
+
+
+class JobRow(msgspec.Struct, kw_only=True):
+    """A job in a list, without its values."""
+
+    id: int
+    workspace: str | None
+    """null for a job of a model."""
+    job: int
+    kind: JobKind
+    state: JobState
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    time_limit: float | None
+    error: Failure | None
+
+
+class JobDetail(JobRow, kw_only=True):
+    """A job. Only deferred predictions and batches have a model, and only batches have progress."""
+
+    attempts: int
+    request: Any
+    result: Any
+    detail: dict[str, Any] | None
+    model: str | msgspec.UnsetType = msgspec.UNSET
+    done: int | msgspec.UnsetType = msgspec.UNSET
+    total: int | msgspec.UnsetType | None = msgspec.UNSET
+    errors: int | msgspec.UnsetType = msgspec.UNSET
+    output_bytes: int | msgspec.UnsetType = msgspec.UNSET
+    rows_per_s: float | msgspec.UnsetType = msgspec.UNSET
+    time_left_s: float | msgspec.UnsetType | None = msgspec.UNSET
+    callback: CallbackStatus | msgspec.UnsetType = msgspec.UNSET
+
+
+class CallbackStatus(msgspec.Struct, kw_only=True):
+    """How the delivery of a callback goes."""
+
+    url: str
+    state: str
+    attempts: int
+    last_status: int | None
+    last_error: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class DeferredJob(msgspec.Struct, kw_only=True):
+    """The job of a prediction that was sent with `Prefer: respond-async`. `location` is its path."""
+
+    job: int
+    id: int
+    state: JobState
+    location: str
+
+
+class JobList(msgspec.Struct, kw_only=True):
+    """One page of jobs. `total` counts those on all pages."""
+
+    jobs: list[JobRow]
+    total: int
+
+
+class ServerStatus(msgspec.Struct, kw_only=True):
+    """The live state of the server. `revision` increases with every change."""
+
+    version: str
+    pid: int
+    ready: bool
+    degraded: str | None
+    on: bool
+    started_at: float
+    revision: int
+    spare: dict[str, int] | None
+    memory_bytes: int
+    data_dir: str
+    roots: list[str]
+    workspaces: list[Status]
+    declared: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class CancelResult(msgspec.Struct, kw_only=True):

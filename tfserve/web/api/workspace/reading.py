@@ -15,11 +15,12 @@ from starlette.responses import Response, StreamingResponse
 
 from tfserve.access.principals import PRINCIPAL, Scope
 from tfserve.db import reads
-from tfserve.db.models import Job
+from tfserve.db.job_json import job_detail, job_row
+from tfserve.db.models import FINISHED, Job
 from tfserve.errors import Invalid, Unavailable, nearest
-from tfserve.ipc.messages import GetServer, JobKind, JobState, WaitChange, WaitOutput
-from tfserve.web.api.endpoint import EVENTS, TEXT, Context, Format, Schema, Table
-from tfserve.web.api.workspace.job_json import job_detail, job_row
+from tfserve.ipc.messages import GetServer, JobKind, JobState, WaitChange, WaitJob, WaitOutput
+from tfserve.web.api.endpoint import EVENTS, TEXT, Context, Format, Schema, Table, Tag
+from tfserve.web.api.workspace.job_json import JobDetail, JobList, ServerStatus
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.database_reads import read
 
@@ -30,9 +31,16 @@ MAX_INT = 2**63 - 1
 
 E = TypeVar("E", bound=StrEnum)
 
-ENDPOINTS = Table(Format.ENVELOPE, Scope.PREDICT)
+ENDPOINTS = Table(Format.ENVELOPE, Scope.PREDICT, Tag.JOBS)
 
 JOB_ID: Schema = {"type": "integer", "minimum": 1, "description": "the job's `id`"}
+WAIT: Schema = {
+    "type": "integer",
+    "minimum": 0,
+    "maximum": MAX_WAIT_S,
+    "default": 0,
+    "description": "maximum seconds to wait for the end of the job",
+}
 OFFSET: Schema = {"type": "integer", "minimum": 0, "default": 0}
 
 
@@ -47,6 +55,7 @@ def page_of(noun: str) -> dict[str, Schema]:
 
 @ENDPOINTS.get(
     "/jobs/",
+    JobList,
     summary="list jobs, newest first",
     returns="{jobs, total}: one page of jobs, without their values, and the total number of jobs",
     parameters={
@@ -70,9 +79,25 @@ async def list_jobs(_: Context, request: Request) -> dict[str, Any]:
     return {"jobs": jobs, "total": total}
 
 
-@ENDPOINTS.get("/jobs/{id}", summary="get all details of a job", returns="the job", parameters={"id": JOB_ID})
-async def show_job(_: Context, request: Request) -> dict[str, Any]:
-    return job_detail(await read(reads.job_by_id, _job_id(request)))
+@ENDPOINTS.get(
+    "/jobs/{id}",
+    JobDetail,
+    summary="get all details of a job",
+    returns="the job",
+    parameters={"id": JOB_ID, "wait": WAIT},
+)
+async def get_job(context: Context, request: Request) -> dict[str, Any]:
+    return job_detail(await awaited_job(context, request))
+
+
+async def awaited_job(context: Context, request: Request) -> Job:
+    """The job of the path, after waiting for its end as long as the query says."""
+    wait_s = number(request.query_params.get("wait", "0"), "wait", most=MAX_WAIT_S)
+    job = await read(reads.job_by_id, job_id(request))
+    if wait_s and job.state not in FINISHED:
+        await context.line.ask(WaitJob(job_id=job.pk, wait_s=wait_s))
+        job = await read(reads.job_by_id, job.pk)
+    return job
 
 
 @ENDPOINTS.get(
@@ -85,8 +110,8 @@ async def show_job(_: Context, request: Request) -> dict[str, Any]:
     parameters={"id": JOB_ID, "offset": {**OFFSET, "description": "first byte to return"}},
     media=(TEXT, EVENTS),
 )
-async def job_output(context: Context, request: Request) -> Response:
-    job = await read(reads.job_by_id, _job_id(request))
+async def read_job_output(context: Context, request: Request) -> Response:
+    job = await read(reads.job_by_id, job_id(request))
     return await send_output(context, request, job)
 
 
@@ -104,10 +129,11 @@ async def send_output(context: Context, request: Request, job: Job) -> Response:
         "X-Job-State": str(job.state),
         "X-Content-Type-Options": "nosniff",
     }
-    return StreamingResponse(_pieces(path, offset, size), media_type="text/plain; charset=utf-8", headers=headers)
+    return StreamingResponse(pieces(path, offset, size), media_type="text/plain; charset=utf-8", headers=headers)
 
 
-async def _pieces(path: Path, offset: int, end: int) -> AsyncIterator[bytes]:
+async def pieces(path: Path, offset: int, end: int) -> AsyncIterator[bytes]:
+    """The bytes of a file from `offset` to `end`."""
     while offset < end and (data := await read(_read_file, path, offset, min(CHUNK_BYTES, end - offset))):
         offset += len(data)
         yield data
@@ -145,6 +171,8 @@ def _event(name: str, data: dict[str, Any], offset: int) -> str:
 def _read_file(path: Path, offset: int, size: int) -> bytes:
     try:
         with path.open("rb") as file:
+            if offset >= os.fstat(file.fileno()).st_size:  # a file system refuses to seek too far
+                return b""
             file.seek(offset, os.SEEK_SET)
             return file.read(size)
     except FileNotFoundError:  # a job without output has no file
@@ -161,6 +189,7 @@ def _page(**filters: Any) -> tuple[list[dict[str, Any]], int]:
 
 @ENDPOINTS.get(
     "/server/",
+    ServerStatus,
     summary="get the status of the server and its workspaces",
     returns="version, pid, memory, spare, roots, workspaces, and revision, which increases with every change",
     parameters={
@@ -173,8 +202,9 @@ def _page(**filters: Any) -> tuple[list[dict[str, Any]], int]:
             "description": "maximum seconds to wait for a change",
         },
     },
+    tag=Tag.SERVER,
 )
-async def server(context: Context, request: Request) -> dict[str, Any]:
+async def get_server(context: Context, request: Request) -> dict[str, Any]:
     query = request.query_params
     if "since" in query:
         since, wait_s = number(query["since"], "since"), number(query.get("wait", "15"), "wait", most=MAX_WAIT_S)
@@ -190,7 +220,8 @@ async def server(context: Context, request: Request) -> dict[str, Any]:
 # --- parts
 
 
-def _job_id(request: Request) -> int:
+def job_id(request: Request) -> int:
+    """The id in the path. Raises `Invalid`."""
     return number(request.path_params["id"], "id")
 
 
@@ -198,6 +229,12 @@ def number(text: str, name: str, *, most: int = MAX_INT) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
         raise Invalid(f"{name} must be an integer from 0 to {most}, got {text[:40]!r}", field=name)
     return int(text)
+
+
+def flag(text: str, name: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise Invalid(f"{name} must be true or false, got {text[:40]!r}", field=name)
+    return text.lower() == "true"
 
 
 def _choice(text: str | None, choices: type[E], name: str) -> E | None:

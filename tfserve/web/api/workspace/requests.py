@@ -33,6 +33,11 @@ TimeLimit = Annotated[
 ]
 
 
+Callback = Annotated[
+    str | None, Meta(description="URL that receives the job as JSON by POST when it has ended, signed and retried")
+]
+
+
 class Empty(msgspec.Struct, kw_only=True):
     pass
 
@@ -81,6 +86,7 @@ class _Waits(msgspec.Struct, kw_only=True):
     timeout: Timeout = 1.0
     time_interval: Interval = 1.0
     time_limit: TimeLimit = None
+    callback: Callback = None
 
 
 class PushJob(_Waits, kw_only=True):
@@ -107,6 +113,7 @@ class Deploy(ModelFields, kw_only=True):  # a struct can't inherit from _Waits a
     timeout: Timeout = 1.0
     time_interval: Interval = 1.0
     time_limit: TimeLimit = None
+    callback: Callback = None
 
 
 class Scale(msgspec.Struct, kw_only=True):

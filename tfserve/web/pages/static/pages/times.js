@@ -49,11 +49,11 @@ function ago(seconds) {
 }
 
 function refresh() {
-  setClock();
   tick();
   localize();
 }
 
 document.addEventListener("htmx:afterSwap", refresh);
 setInterval(tick, 1000);
+setClock(); // once: only parts of the page are replaced, and the time in it is that of its loading
 refresh();

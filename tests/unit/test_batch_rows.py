@@ -1,0 +1,151 @@
+"""The rows of a batch's input and the lines of its output."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tfserve.batch_formats import check_input
+from tfserve.errors import Invalid
+from tfserve.tensors.specs import Signature, TensorSpec
+from tfserve.web.batch.csv_columns import Columns
+from tfserve.web.batch.inputs import CsvLines, Images, JsonLines, Row
+from tfserve.web.batch.outputs import CsvWriter, Done, JsonLinesWriter, columns_of
+
+VECTOR = Signature((TensorSpec("x", "float32", (-1, 2)),), (TensorSpec("y", "float32", (-1, 2)),))
+TWO = Signature(
+    (TensorSpec("age", "int64", (-1,)), TensorSpec("name", "string", (-1,))),
+    (TensorSpec("score", "float32", (-1, 1)), TensorSpec("box", "float32", (-1, 2, 2))),
+)
+
+
+def csv_rows(tmp_path: Path, text: str, signature: Signature, columns: Any = None) -> list[Any]:
+    file = tmp_path / "rows.csv"
+    file.write_text(text)
+    header = text.splitlines()[0].replace(";", ",").split(",")
+    source = CsvLines(file, Columns(header, signature, columns))
+    rows = list(source.rows(0))
+    assert source.count() == len(rows)
+    return [row.problem or json.loads(row.json) for row in rows]
+
+
+def test_each_line_that_is_not_empty_is_one_row(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf[1, 2]\r\n\n  \n{"x": 3}\n[NaN]\n"end without a line break"')
+    source = JsonLines(file)
+    rows = [b"[1, 2]", b'{"x": 3}', b"[NaN]", b'"end without a line break"']
+    assert list(source.rows(0)) == [Row(number, row) for number, row in enumerate(rows)]
+    assert list(source.rows(3)) == [Row(3, rows[3])]
+    assert source.count() == 4
+
+
+@pytest.mark.parametrize("line", ['1],"signature_name":"other","x":[2', "[1", "nope", "[1] [2]", "[" * 5000])
+def test_a_line_that_is_not_one_json_value_is_a_problem_of_that_row_only(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(f"[1]\n{line}\n[2]\n")
+    first, second, third = JsonLines(file).rows(0)
+    assert (first.json, third.json) == (b"[1]", b"[2]")
+    assert "JSON" in second.problem or "nested" in second.problem
+
+
+def test_columns_go_to_the_inputs_of_their_names_or_all_to_the_only_input(tmp_path: Path) -> None:
+    by_name = csv_rows(tmp_path, 'other,name,age\n0,"Ann, B.",7\n0,"two\nlines",8\n', TWO)
+    assert by_name == [{"age": 7, "name": "Ann, B."}, {"age": 8, "name": "two\nlines"}]
+    assert csv_rows(tmp_path, "a;b\n1;2\n", VECTOR) == [{"x": [1.0, 2.0]}]
+    assert csv_rows(tmp_path, "a,b,c\n1,2,3\n", VECTOR, ["c", "a"]) == [{"x": [3.0, 1.0]}]
+    given = {"age": "b", "name": "a"}
+    assert csv_rows(tmp_path, "a,b\nAnn,7\n", TWO, given) == [{"age": 7, "name": "Ann"}]
+
+
+def test_a_bad_cell_is_a_problem_of_its_row_only(tmp_path: Path) -> None:
+    rows = csv_rows(tmp_path, "age,name\n1,a\n,b\n1.5,c\n2\n3,d\n", TWO)
+    assert rows[0] == {"age": 1, "name": "a"}
+    assert rows[4] == {"age": 3, "name": "d"}
+    for row, words in zip(rows[1:4], ("an empty cell", "'1.5'", "1 cells"), strict=True):
+        assert words in row
+
+
+@pytest.mark.parametrize(
+    ("header", "signature", "columns", "words"),
+    [
+        ("a,b,c", VECTOR, None, "2 values per row"),
+        ("a,b", VECTOR, ["a", "d"], "'d' is not in the header"),
+        ("a,b", TWO, None, "Give columns"),
+        ("a,b", TWO, {"age": "a"}, "no columns are given for the input 'name'"),
+        ("a,b", TWO, {"age": "a", "nam": "b"}, "no input 'nam' (did you mean 'name'?)"),
+        ("a,b", TWO, {"age": ["a", "b"], "name": "a"}, "1 values per row"),
+    ],
+)
+def test_columns_that_do_not_fit_the_inputs_are_refused(
+    header: str, signature: Signature, columns: Any, words: str
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        Columns(header.split(","), signature, columns)
+    assert words in refused.value.message
+
+
+def test_images_are_found_in_folders_in_a_fixed_order_and_links_out_of_the_folder_are_ignored(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    for name in ("b.PNG", "a/z.jpg", "a/a.jpeg", ".hidden/c.jpg", "notes.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"image")
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    (root / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    source = Images(root)
+    assert [row.file for row in source.rows(0)] == ["a/a.jpeg", "a/z.jpg", "b.PNG"]
+    before = source.fingerprint()
+    (root / "b.PNG").write_bytes(b"another image")
+    assert Images(root).fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "given", "found"),
+    [
+        ("a.jsonl", "1\n", "auto", "jsonl"), ("a.TSV", "a\tb\n", "auto", "csv"), ("a.png", "x", "auto", "images"),
+        ("a.txt", "a,b\n", "csv", "csv"),
+    ],
+)  # fmt: skip
+def test_the_format_is_found_by_the_name(tmp_path: Path, name: str, content: str, given: str, found: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert check_input(tmp_path / name, given) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "given", "words"),
+    [
+        ("a.zip", "x", "auto", "Upload it"), ("a.bin", "x", "auto", "Give format"), ("a.csv", "", "auto", "is empty"),
+        ("a.csv", "a,a\n", "auto", "occurs twice"),
+    ],
+)  # fmt: skip
+def test_an_input_that_can_not_be_read_is_refused(
+    tmp_path: Path, name: str, content: str, given: str, words: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(Invalid, match=words):
+        check_input(tmp_path / name, given)
+    with pytest.raises(Invalid, match="no image files"):
+        check_input(tmp_path, "auto")
+    with pytest.raises(Invalid, match="requires a file"):
+        check_input(tmp_path, "csv")
+
+
+def test_lines_of_the_output_as_json_and_as_csv() -> None:
+    good, bad = (
+        Done(Row(0, file="a.png"), b'{"score":0.5,"box":[[1,2],[3,4]]}'),
+        Done(Row(1, file="b.png"), error='"no"'),
+    )
+    lines = JsonLinesWriter()
+    assert [json.loads(lines.line(each)) for each in (good, bad)] == [
+        {"index": 0, "file": "a.png", "prediction": {"score": 0.5, "box": [[1, 2], [3, 4]]}},
+        {"index": 1, "file": "b.png", "error": '"no"'},
+    ]
+    table = CsvWriter(columns_of(TWO), has_files=True)
+    assert table.header() == b"index,file,score,box,error\n"
+    prediction = Done(Row(0, file="a.png"), b'{"score":[0.5],"box":[[1,2],[3,4]]}')
+    assert table.line(prediction) == b'0,a.png,0.5,"[[1, 2], [3, 4]]",\n'
+    assert table.line(bad) == b'1,b.png,,,"""no"""\n'
+    vector = CsvWriter(columns_of(VECTOR), has_files=False)
+    assert vector.header() + vector.line(Done(Row(2), b"[1.5,NaN]")) == b"index,y_0,y_1,error\n2,1.5,nan,\n"

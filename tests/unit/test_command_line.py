@@ -1,0 +1,104 @@
+"""The command line without a server: its list of commands, its options, and the checks of `tfserve doctor`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from tfserve.access import local_token
+from tfserve.cli.checkup import Level, data_folder, packages, port, python
+from tfserve.cli.main import COMMANDS, SECTIONS, run, tfserve
+from tfserve.cli.target import Target
+from tfserve.supervisor.lock import DataFolderLock
+
+CONTEXT = click.Context(tfserve)
+HEAVY = ("tensorflow", "django", "numpy", "uvicorn", "grpc")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_each_command_says(name: str) -> None:
+    command = tfserve.get_command(CONTEXT, name)
+    assert command is not None
+    assert command.name == name
+    assert command.help is not None
+    first = command.help.partition(".")[0]
+    assert COMMANDS[name].summary.partition(",")[0].rstrip(".").split(" on this")[0] in first
+
+
+def test_every_command_explains_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in COMMANDS:
+        command = tfserve.get_command(CONTEXT, name)
+        assert command is not None
+        commands = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+        for each in commands:
+            assert each.help, f"{name} {each.name} has no help"
+            missing = [option.name for option in each.params if isinstance(option, click.Option) and not option.help]
+            assert missing == [], f"{name} {each.name}"
+    assert run(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert [title for title in SECTIONS if f"{title}:" not in printed] == []
+
+
+def test_help_and_commands_load_no_heavy_library() -> None:
+    code = (
+        "import sys\nfrom tfserve.cli.main import COMMANDS, run, tfserve\n"
+        "[tfserve.get_command(None, name) for name in COMMANDS]\nimport tfserve_client\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_address_is_that_of_the_option_the_environment_or_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TFSERVE_URL", raising=False)
+    assert Target().url == "http://127.0.0.1:8000"
+    assert Target(server="models.example.com:80").url == "http://models.example.com:80"
+    assert not Target(server="https://models.example.com/").is_on_this_machine
+    monkeypatch.setenv("TFSERVE_URL", "http://localhost:8001/")
+    assert (Target().url, Target().is_on_this_machine) == ("http://localhost:8001", True)
+    assert Target(server="http://127.0.0.1:1").url == "http://127.0.0.1:1"
+
+
+def test_the_local_token_is_sent_only_to_the_server_of_the_data_folder(tmp_path: Path) -> None:
+    secret = local_token.begin(tmp_path)
+    lock = DataFolderLock(tmp_path)
+    lock.write("http://127.0.0.1:8123")
+    try:
+        assert Target(server="http://localhost:8123", local_data=tmp_path)._local_token() == secret
+        assert Target(server="http://localhost:8124", local_data=tmp_path)._local_token() is None
+        assert Target(server="http://example.com:8123", local_data=tmp_path)._local_token() is None
+    finally:
+        lock.release()
+
+
+# --- doctor
+
+
+def test_an_old_python_is_a_problem_and_a_new_one_a_warning() -> None:
+    assert [python(version).level for version in ((3, 10), (3, 11), (3, 14))] == ["problem", "ok", "warning"]
+
+
+def test_the_installed_packages_are_complete() -> None:
+    (diagnosis,) = packages(Path(sys.prefix))
+    assert diagnosis.level is Level.OK, diagnosis
+
+
+def test_a_data_folder_that_can_not_be_written_is_a_problem(tmp_path: Path) -> None:
+    assert next(iter(data_folder(tmp_path / "new"))).level is Level.OK
+    found = next(iter(data_folder(Path("/proc/data"))))
+    assert found.level is Level.PROBLEM
+    assert "--data-dir" in found.advice
+
+
+def test_a_used_port_is_a_problem_with_the_program_that_uses_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.getsockname()[1]
+        found = port("127.0.0.1", number, None)
+    assert found.level is Level.PROBLEM
+    assert f"pid {os.getpid()}" in found.text
+    assert port("127.0.0.1", number, None).level is Level.OK

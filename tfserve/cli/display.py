@@ -1,0 +1,113 @@
+"""Printing: tables on a terminal, aligned text in a pipe, and JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+MAX_CELL = 200
+"""Characters of a value in a table."""
+
+
+def show_json(value: Any) -> None:
+    """Indented on a terminal, in one line otherwise."""
+    text = json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None, default=str)
+    print(text)
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    cells = [[_cell(each) for each in row] for row in rows]
+    if sys.stdout.isatty():
+        _show_on_terminal(columns, cells)
+        return
+    lines = [list(columns), *cells]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def show_fields(fields: dict[str, Any]) -> None:
+    """Names and values below one another."""
+    width = max(map(len, fields), default=0)
+    for name, value in fields.items():
+        print(f"{name.ljust(width)}  {_cell(value)}")
+
+
+def note(message: str) -> None:
+    """A remark that is not part of the result, so it goes to standard error."""
+    print(message, file=sys.stderr)
+
+
+def moment(text: str | None) -> str:
+    """A time of the server as local time."""
+    return "" if not text else datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+@contextmanager
+def activity(text: str) -> Iterator[None]:
+    """Shows on a terminal that something runs."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
+
+
+class Bar:
+    """A progress bar on a terminal, nothing otherwise."""
+
+    def __init__(self, description: str, total: float | None = None, *, estimates: bool = True) -> None:
+        """`estimates`: shows the time that is left, from the progress so far."""
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        time = TimeRemainingColumn() if estimates else TimeElapsedColumn()
+        columns = BarColumn(), TaskProgressColumn(), time, TextColumn("{task.description}")
+        console = Console(stderr=True)
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._bar = self._progress.add_task(description, total=total)
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def set(self, completed: float, total: float | None = None, description: str | None = None) -> None:
+        self._progress.update(self._bar, completed=completed, total=total, description=description)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "" or value == []:
+        return "-"
+    if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
+        text = ", ".join(value)
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…"
+
+
+def _show_on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(markup=False, highlight=False, emoji=False).print(table)

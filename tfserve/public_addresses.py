@@ -1,0 +1,40 @@
+"""Which IP addresses are public. Where clients choose an address, the server connects to no other ones."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+NAT64 = IPv6Network("64:ff9b::/96")
+"""Translates IPv6 to IPv4: the last four bytes are the actual destination."""
+GLOBAL_UNICAST = IPv6Network("2000::/3")
+
+Address = IPv4Address | IPv6Address
+
+
+def literal(host: str) -> Address | None:
+    """The address, if the host is one and not a name."""
+    try:
+        return ip_address(host.strip("[]"))
+    except ValueError:
+        return None
+
+
+def is_public(address: Address) -> bool:
+    """Whether everyone on the internet can reach it, so that nothing is gained by letting the server connect."""
+    address = destination(address)
+    if isinstance(address, IPv6Address) and address not in GLOBAL_UNICAST:
+        return False
+    return address.is_global and not (address.is_multicast or address.is_reserved)
+
+
+def destination(address: Address) -> Address:
+    """The IPv4 address that an IPv6 address contains, or else the address itself."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address in NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address

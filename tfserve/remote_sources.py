@@ -1,0 +1,110 @@
+"""Which sources the operator allows (`remote_sources`), and what an address means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from tfserve.errors import Forbidden, Invalid
+from tfserve.public_addresses import is_public, literal
+
+SCHEMES = ("https", "s3", "gs", "hf")
+MAX_URL = 2000
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+class SourceNotAllowed(Forbidden):
+    """path: this server may not fetch files from {source}. It may fetch from: {allowed}. The operator adds a source \
+with remote_sources (TFSERVE_REMOTE_SOURCES); or send the files to POST /upload/."""
+
+
+class SourceNotPublic(Forbidden):
+    """path: {host} is not a public address, and files are only fetched from public ones. Send the files to POST \
+/upload/ instead."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file or folder on another server."""
+
+    scheme: str
+    place: str
+    """A host with its port, a bucket, or an organisation."""
+    path: str
+    query: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"{self}?{self.query}" if self.query else str(self)
+
+    @property
+    def name(self) -> str:
+        """A name for the file or folder."""
+        return unquote(self.path.rstrip("/").rpartition("/")[2]) or self.place.partition(":")[0]
+
+    def __str__(self) -> str:
+        """Without the query, which may contain a secret."""
+        return f"{self.scheme}://{self.place}{self.path}"
+
+    def contains(self, other: Source) -> bool:
+        """Whether the other one is this one or below it."""
+        same = (self.scheme, self.place) == (other.scheme, other.place)
+        return same and f"{other.path}/".startswith(f"{self.path.rstrip('/')}/")
+
+
+def is_remote(path: str) -> bool:
+    return _REMOTE.match(path) is not None
+
+
+def allowed_source(path: str, allowed: Sequence[Source]) -> Source:
+    """Raises `Invalid`, `SourceNotAllowed`, `SourceNotPublic`."""
+    source = parse(path, "path")
+    if not any(each.contains(source) for each in allowed):
+        names = ", ".join(map(str, allowed)) or "no other server"
+        raise SourceNotAllowed(source=f"{source.scheme}://{source.place}", allowed=names)
+    check_host(source)
+    return source
+
+
+def check_host(source: Source) -> None:
+    """Raises `SourceNotPublic` for an address that is not. Names are checked when they have been resolved."""
+    if source.scheme == "https":
+        host = urlsplit(source.url).hostname or ""
+        address = literal(host)
+        if address is not None and not is_public(address):
+            raise SourceNotPublic(host=host)
+
+
+def parse(text: str, field: str) -> Source:
+    """Raises `Invalid`."""
+    parts = _split(text)
+    if parts is None or parts.scheme not in SCHEMES or not parts.netloc or "@" in parts.netloc or parts.fragment:
+        raise Invalid(
+            f"{field}: expected an address such as https://models.example.com/model.zip, s3://bucket/model,"
+            f" gs://bucket/model or hf://organisation/model, without user name, password and fragment; got"
+            f" {_shown(text)!r}",
+            field=field,
+        )
+    if any(part in (".", "..") for part in unquote(parts.path).split("/")) or (parts.query and parts.scheme != "https"):
+        raise Invalid(f"{field}: the path of {_shown(text)!r} can't be used", field=field)
+    place = parts.netloc
+    if parts.scheme == "https":
+        place = place.lower().removesuffix(":443")
+    return Source(parts.scheme, place, parts.path, parts.query)
+
+
+def _shown(text: str) -> str:
+    """Without user name, password and query, which may contain secrets."""
+    return re.sub(r"//[^/]*@", "//", text.partition("?")[0])[:200]
+
+
+def _split(text: str) -> SplitResult | None:
+    if len(text) > MAX_URL or not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
+        return None
+    try:
+        parts = urlsplit(text)
+        return None if parts.port == 0 else parts
+    except ValueError:  # an invalid port, or unbalanced brackets
+        return None

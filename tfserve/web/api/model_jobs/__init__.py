@@ -1,0 +1,1 @@
+"""The endpoints of batches, of the results of deferred predictions, and of callbacks."""

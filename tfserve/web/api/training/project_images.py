@@ -1,0 +1,133 @@
+"""Endpoints for people: what a check of a project finds before the training, and thumbnails of its images."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tfserve.access.principals import Scope
+from tfserve.errors import Invalid, NotFound
+from tfserve.ipc.messages import CheckProject
+from tfserve.training.recipes import parameters
+from tfserve.web import thumbnails
+from tfserve.web.api.endpoint import Context, Format, Schema, Table, Tag
+from tfserve.web.api.training.handlers import TASK_ID, project_folder, task_of
+from tfserve.web.api.workspace.reading import number
+
+ENDPOINTS = Table(Format.PLAIN, Scope.TRAIN, Tag.TRAINING)
+
+SIDE: Schema = {"type": "integer", "minimum": 16, "maximum": 1024, "default": 160, "description": "larger side, pixels"}
+PLACEHOLDER: Schema = {"type": "boolean", "default": False, "description": "a grey image instead of status 404"}
+MAX_SIDE = 1024
+WEBP = "image/webp"
+KEPT = {"Cache-Control": "private, max-age=3600", "Content-Security-Policy": "sandbox; default-src 'none'"}
+
+
+class ProjectCheck(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The fields of `POST /training/check/`."""
+
+    projectDir: Annotated[str, Meta(description="path of the project folder, or upload:<id>", min_length=1)]  # noqa: N815
+    trainType: Annotated[str, Meta(description="classification, segmentation or detection (case-insensitive)")]  # noqa: N815
+    parameters: Annotated[dict[str, Any], Meta(description="see GET /training/parameters/")] = {}
+
+
+class CheckedProject(msgspec.Struct, kw_only=True):
+    """What a training would find. `samples` are a few good images of each class."""
+
+    problems: list[str]
+    skipped: list[dict[str, str]]
+    skipped_count: int
+    image_count: int
+    classes: list[str]
+    dataset: dict[str, Any]
+    samples: list[dict[str, str]]
+
+
+@ENDPOINTS.post(
+    "/training/check/",
+    ProjectCheck,
+    CheckedProject,
+    example={"projectDir": "/data/flowers", "trainType": "classification"},
+    summary="check a project as a training does, without starting one",
+    returns="{problems, skipped, skipped_count, image_count, classes, dataset, samples}; problems prevent a training",
+    needs_body=True,
+)
+async def check_project(context: Context, check: ProjectCheck) -> dict[str, Any]:
+    train_type = parameters.train_type(check.trainType)
+    chosen = parameters.complete(train_type, check.parameters)
+    folder = await project_folder(context, check.projectDir)
+    found = await context.line.ask(CheckProject(project_dir=str(folder), train_type=train_type, parameters=chosen))
+    content = {name: getattr(found, name) for name in found.__struct_fields__}  # also those that are empty
+    return content | {"problems": [each.replace(f"{folder}/", "") for each in found.problems]}
+
+
+@ENDPOINTS.get(
+    "/training/thumbnail",
+    summary="get a small version of an image in a project folder",
+    returns="a WebP image",
+    parameters={
+        "projectDir": {
+            "type": "string",
+            "required": True,
+            "description": "path of the project folder, or upload:<id>",
+        },
+        "path": {"type": "string", "required": True, "description": "path of the image in the project folder"},
+        "side": SIDE,
+        "placeholder": PLACEHOLDER,
+    },
+    media=(WEBP,),
+)
+async def get_project_thumbnail(context: Context, request: Request) -> Response:
+    query = request.query_params
+    if not query.get("projectDir") or not query.get("path"):
+        raise Invalid("projectDir and path are required: a project folder, and an image in it.")
+    folder = await project_folder(context, query["projectDir"])
+    return await _thumbnail(context, folder, query["path"], query)
+
+
+@ENDPOINTS.get(
+    "/tasks/{id}/images/{path}",
+    summary="get a small version of an image that a task trains on",
+    returns="a WebP image",
+    parameters={**TASK_ID, "path": {"type": "string"}, "side": SIDE, "placeholder": PLACEHOLDER},
+    media=(WEBP,),
+)
+async def get_task_image(context: Context, request: Request) -> Response:
+    folder = Path((await task_of(request)).project_dir)
+    return await _thumbnail(context, folder, request.path_params["path"], request.query_params)
+
+
+# --- parts
+
+
+async def _thumbnail(context: Context, folder: Path, name: str, query: QueryParams) -> Response:
+    """Raises `NotFound`, also for an image that can't be decoded or is outside the folder and the roots."""
+    side = max(16, number(query.get("side", "160"), "side", most=MAX_SIDE))
+    try:
+        file = await asyncio.to_thread(_file, folder, name, context.settings.root_paths)
+        content = await thumbnails.thumbnail(file, side)
+    except NotFound:
+        if query.get("placeholder") != "true":
+            raise
+        content = thumbnails.placeholder()
+    return Response(content, media_type=WEBP, headers=KEPT)
+
+
+def _file(folder: Path, name: str, roots: Sequence[Path]) -> Path:
+    """The file of this name. A link may lead outside the folder, but not outside the roots."""
+    try:
+        path = (folder / name).resolve()
+        is_allowed = any(path.is_relative_to(root) for root in [folder.resolve(), *roots])
+    except (OSError, ValueError):
+        is_allowed = False
+    if not is_allowed or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise NotFound(f"Image {name[:200]!r} not found in the project.")
+    return path

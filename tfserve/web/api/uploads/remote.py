@@ -1,0 +1,71 @@
+"""A remote address in place of a path: its files become an upload of the sender, with the same checks and quotas."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from functools import partial
+
+import msgspec
+
+from tfserve.archives.entries import name_problem
+from tfserve.config import Settings
+from tfserve.errors import Failure, Unavailable, from_failure
+from tfserve.remote_sources import Source, allowed_source
+from tfserve.uploads.record import UploadState
+from tfserve.uploads.store import Received, Upload, Uploads
+from tfserve.web.api.uploads.completing import complete, room_for
+from tfserve.web.http.disk_writer import on_disk
+
+_AT_ONCE = 2
+_fetching = asyncio.Semaphore(_AT_ONCE)
+
+
+class FetchingEnded(Unavailable):
+    """The process that fetches {source} was ended by signal {signal}. Try again."""
+
+
+async def fetched(url: str, uploads: Uploads, owner: str, settings: Settings) -> Upload:
+    """A complete upload with the files at this address.
+
+    Raises `SourceNotAllowed`, `SourceNotPublic`, `Invalid`, the errors of `fetching.fetch` and those of an upload.
+    """
+    source = allowed_source(url, settings.remote_source_list)
+    name = source.name if name_problem(source.name) is None else "model"
+    create = partial(uploads.create, owner, name, quota_bytes=settings.upload_quota_bytes)
+    upload = await on_disk(create)
+    try:
+        with upload.locked():
+            files = await _fetch(source, uploads, upload, settings)
+            await complete(uploads, upload, files, settings)
+    finally:
+        if upload.record.state is not UploadState.COMPLETE:
+            await on_disk(partial(uploads.remove, upload.folder))
+    return upload
+
+
+async def _fetch(source: Source, uploads: Uploads, upload: Upload, settings: Settings) -> list[Received]:
+    request = {
+        "url": source.url,
+        "allowed": [str(each) for each in settings.remote_source_list],
+        "folder": str(upload.received),
+        "max_bytes": settings.max_upload_bytes,
+        "room": await on_disk(partial(room_for, uploads, upload, settings)),
+    }
+    async with _fetching:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "tfserve.remote_files",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            output, _ = await process.communicate(msgspec.json.encode(request))
+        finally:
+            if process.returncode is None:  # this request is cancelled
+                process.kill()
+                await process.wait()
+    if process.returncode == 0:
+        names = msgspec.json.decode(output, type=list[str])
+        return [Received(name, upload.received / str(index)) for index, name in enumerate(names)]
+    if not output:
+        raise FetchingEnded(source=source, signal=-(process.returncode or 0))
+    raise from_failure(msgspec.json.decode(output, type=Failure))

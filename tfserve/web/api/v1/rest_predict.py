@@ -1,0 +1,36 @@
+"""POST …:predict, :classify and :regress: from a body to the body of the response."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from functools import partial
+
+from starlette.types import Scope
+
+from tfserve.web.api.v1 import examples_json, image_requests, predict_json
+from tfserve.web.api.v1.core import Form, Prediction
+from tfserve.web.http.offload import is_heavy
+from tfserve.web.predictions.live_models import Model
+from tfserve.web.predictions.request import Options, Result
+
+
+def respond(verb: str, model: Model, options: Options, scope: Scope, body: bytes) -> Awaitable[bytes]:
+    """The body of the response, which is JSON unless it is a `Png`. Raises `TFserveError`, `CallerGone`."""
+    if verb != "predict":
+        examine = partial(examples_json.read, body, model, verb, options)
+        return model.run(examine, examples_json.write, is_heavy=is_heavy(body))
+    if image_requests.is_file(scope):
+        return _respond_to_files(model, options, scope, body)
+    read = partial(predict_json.read, body, model, options)
+    return model.run(read, partial(_write, model, scope), is_heavy=is_heavy(body))
+
+
+async def _respond_to_files(model: Model, options: Options, scope: Scope, body: bytes) -> bytes:
+    prediction = Prediction(await image_requests.request_of_body(model, scope, body, options), Form.FILES)
+    return await model.run(lambda: prediction, partial(_write, model, scope), is_heavy=False)
+
+
+def _write(model: Model, scope: Scope, prediction: Prediction, result: Result) -> bytes:
+    if prediction.form is Form.FILES:
+        return image_requests.write(model, result, scope)
+    return predict_json.write(prediction, result)

@@ -1,0 +1,97 @@
+"""Line charts as SVG elements: the points in the coordinates of a viewBox, for templates to draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT = 320.0, 160.0
+LEFT, RIGHT, TOP, BOTTOM = 40.0, 8.0, 8.0, 22.0
+"""Margins of a chart with axes, for its labels."""
+SPARK_WIDTH, SPARK_HEIGHT = 160.0, 36.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """`points` is the attribute of a polyline; `last` are the coordinates of its end, for charts of one value."""
+
+    name: str
+    points: str
+    last: tuple[float, float] | None
+    values: Sequence[float]
+
+    @property
+    def newest(self) -> float:
+        return self.values[-1]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A labelled position on an axis."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over the steps 1, 2, 3, …, with axes."""
+
+    title: str
+    lines: list[Line]
+    rows: list[Mark]
+    columns: list[Mark]
+    width: float = WIDTH
+    height: float = HEIGHT
+    left: float = LEFT
+    right: float = WIDTH - RIGHT
+    bottom: float = HEIGHT - BOTTOM
+
+
+def chart(title: str, series: Mapping[str, Sequence[float]]) -> Chart | None:
+    """A chart of these series; None without a finite value."""
+    known = {name: values for name, values in series.items() if any(map(math.isfinite, values))}
+    if not known:
+        return None
+    finite = [value for values in known.values() for value in values if math.isfinite(value)]
+    ticks = _ticks(min(finite), max(finite))
+    low, high = min(ticks[0], *finite), max(ticks[-1], *finite)
+    steps = max(map(len, known.values()))
+
+    def x(index: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (index / (steps - 1) if steps > 1 else 0.5)
+
+    def y(value: float) -> float:
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / ((high - low) or 1.0)
+
+    lines = [_line(name, values, x, y) for name, values in known.items()]
+    rows = [Mark(round(y(tick), 1), f"{tick:.4g}") for tick in ticks]
+    shown = sorted({0, steps // 2, steps - 1}) if steps > 2 else range(steps)
+    return Chart(title, lines, rows, [Mark(round(x(index), 1), str(index + 1)) for index in shown])
+
+
+def spark(values: Sequence[float], least: float = 0.0) -> str:
+    """The points of a sparkline from 0 up, of which the highest is at the top; empty without two values."""
+    if len(values) < 2:
+        return ""
+    most, width = max(least, *values) or 1.0, SPARK_WIDTH / (len(values) - 1)
+    return " ".join(
+        f"{index * width:.1f},{SPARK_HEIGHT - 2 - (SPARK_HEIGHT - 4) * value / most:.1f}"
+        for index, value in enumerate(values)
+    )
+
+
+def _line(name: str, values: Sequence[float], x: Callable[[float], float], y: Callable[[float], float]) -> Line:
+    points = [(round(x(n), 1), round(y(value), 1)) for n, value in enumerate(values) if math.isfinite(value)]
+    return Line(name, " ".join(f"{a},{b}" for a, b in points), points[-1] if points else None, values)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Three to six round numbers from about `low` to about `high`."""
+    span = high - low or abs(high) or 1.0
+    step = 10 ** math.floor(math.log10(span / 3))
+    step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 5)
+    first = math.floor(low / step)
+    last = max(first + 1, math.ceil(high / step))
+    return [number * step for number in range(first, last + 1)]

@@ -1,0 +1,172 @@
+"""What the pages of models show, from the status of the server and the announced models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple
+
+from tfserve.db.models import Deployment
+from tfserve.tensors.dtypes import DTYPES
+from tfserve.tensors.specs import Signature, TensorSpec
+from tfserve.web.pages.traffic import Traffic
+from tfserve.web.snippets import example_values
+
+MAX_EARLIER = 10
+IMAGE_BYTES = "image_bytes"
+NAMES = {"litert": "LiteRT", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorflow": "TensorFlow"}
+PLAIN = {
+    "stateful": "Computing it changes its later outputs, and all callers share that state.",
+    "not compared yet": "It serves with a converted form that was never compared with the original.",
+    "served by TensorFlow": "The runtime that was requested is not used.",
+    "not warmed up": "The first request may take longer than others.",
+}
+"""What a remark that begins with these words means."""
+
+
+class Caveat(NamedTuple):
+    """`detail` is the remark of the server; `meaning` says it for people without its terms, if it is a known one."""
+
+    meaning: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A model in the list. `deployment` is that of `get_status`; None after a failed first attempt."""
+
+    name: str
+    deployment: Mapping[str, Any] | None
+    failure: str | None
+    traffic: Traffic
+
+    @property
+    def runtime(self) -> str:
+        return NAMES.get(self.deployment["runtime"], self.deployment["runtime"]) if self.deployment else ""
+
+    @property
+    def caveats(self) -> list[Caveat]:
+        return [_caveat(each) for each in self.deployment["remarks"]] if self.deployment else []
+
+
+@dataclass(frozen=True)
+class TrialBar:
+    """A runtime as a bar: its speed relative to TensorFlow, in words and as a length of 0 to 100."""
+
+    name: str
+    words: str
+    length: float
+    is_chosen: bool
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Field:
+    """An input of the form that tries a signature. `way` is `one` (a single value), `json`, or `fill` (one number for
+    all elements, because there are too many to write)."""
+
+    name: str
+    dtype: str
+    shape: Sequence[int] | None
+    way: str
+    value: str
+    nesting: int
+    sizes: str
+    is_text: bool
+    count: int
+
+
+@dataclass(frozen=True)
+class SignatureForm:
+    name: str
+    fields: list[Field]
+    is_usable: bool
+
+
+def rows(workspaces: Sequence[Mapping[str, Any]], of_name: Mapping[str, Traffic]) -> list[ModelRow]:
+    """Every workspace with a model, or whose last attempt to deploy one failed."""
+    found = [each for each in workspaces if each["deployment"] or each["last_deployment_failure"]]
+    return [_row(each, of_name) for each in found]
+
+
+def row(workspaces: Sequence[Mapping[str, Any]], of_name: Mapping[str, Traffic], name: str) -> ModelRow | None:
+    """The row of one workspace, which may have no model; None if there is no such workspace."""
+    return next((_row(each, of_name) for each in workspaces if each["name"] == name), None)
+
+
+def earlier(name: str, current: str | None) -> list[Deployment]:
+    """Versions that were deployed before, newest first, each path once and without the current one."""
+    found = Deployment.objects.filter(workspace__name=name, version__isnull=False).order_by("-pk")
+    chosen: dict[str, Deployment] = {}
+    for each in found[: 5 * MAX_EARLIER]:
+        if each.path != current and not each.weights:
+            chosen.setdefault(each.path, each)
+    return list(chosen.values())[:MAX_EARLIER]
+
+
+def trial_bars(deployment: Mapping[str, Any]) -> list[TrialBar]:
+    """TensorFlow first, as the measure of the others."""
+    trials = deployment["trials"]
+    base = next((each.get("p50_s") for each in trials if each["runtime"] == "tensorflow"), None)
+    speeds = {each["runtime"]: base / each["p50_s"] for each in trials if base and each.get("p50_s")}
+    longest = max(speeds.values(), default=1.0)
+    return [
+        TrialBar(
+            NAMES.get(each["runtime"], each["runtime"]),
+            _trial_words(each, speeds.get(each["runtime"])),
+            round(100 * speeds.get(each["runtime"], 0.0) / longest, 1),
+            each["runtime"] == deployment["runtime"],
+            each["ok"],
+        )
+        for each in trials
+    ]
+
+
+def forms(signatures: Mapping[str, Signature], default: str) -> list[SignatureForm]:
+    """The default signature first. That of image files has a form of its own."""
+    names = sorted((name for name in signatures if name != IMAGE_BYTES), key=lambda name: name != default)
+    return [_form(name, signatures[name]) for name in names]
+
+
+def _row(workspace: Mapping[str, Any], of_name: Mapping[str, Traffic]) -> ModelRow:
+    name = workspace["name"]
+    counted = of_name.get(name, Traffic([], 0, 0))
+    return ModelRow(name, workspace["deployment"], workspace["last_deployment_failure"], counted)
+
+
+def _caveat(remark: str) -> Caveat:
+    return Caveat(next((text for begin, text in PLAIN.items() if remark.startswith(begin)), ""), remark)
+
+
+def _trial_words(trial: Mapping[str, Any], speed: float | None) -> str:
+    if not trial["ok"]:
+        return f"not used: {trial.get('reason') or 'it does not agree with TensorFlow'}"
+    compared = trial.get("compared", 0)
+    if trial["runtime"] == "tensorflow":
+        return "the reference" + (f", {_plural(compared, 'input')}" if compared else "")
+    pace = f"{speed:.1f} × as fast" if speed else "not timed"
+    if not compared:
+        return pace
+    difference = trial.get("max_abs_diff") or 0.0
+    same = "same numbers" if difference <= 1e-4 else f"numbers within {difference:.1g}"
+    return f"{pace}, {same} on {_plural(compared, 'input')}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _form(name: str, signature: Signature) -> SignatureForm:
+    usable = not signature.method and all(spec.dtype in DTYPES for spec in signature.inputs)
+    return SignatureForm(name, [_field(spec) for spec in signature.inputs] if usable else [], usable)
+
+
+def _field(spec: TensorSpec) -> Field:
+    sizes = example_values.shape(spec)
+    count, is_text = prod(sizes), DTYPES[spec.dtype].kind == "string"
+    way = "one" if count == 1 and not spec.part else "json" if count <= example_values.FEW else "fill"
+    value = example_values.literal(spec) if way != "json" else example_values.filled(spec)
+    text = value if is_text and way == "one" else json.dumps(value)
+    return Field(spec.name, spec.dtype, spec.shape, way, text, len(sizes), ",".join(map(str, sizes)), is_text, count)

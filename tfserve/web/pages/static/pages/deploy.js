@@ -1,0 +1,69 @@
+// Deploys a model: uploads its files if they are on this computer, creates the workspace if it is new, and deploys.
+
+import { clearProblems, problem, report } from "./actions.js";
+import { Refused, call } from "./api.js";
+import { entriesOfInput, progressOf, upload, withoutCommonFolder } from "./upload.js";
+
+const WAIT_S = 120;
+
+document.addEventListener("change", (event) => {
+  if (event.target.name !== "source") return;
+  for (const each of event.target.form.querySelectorAll("[data-source]")) each.hidden = each.dataset.source !== event.target.value;
+});
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target.closest("form[data-deploy]");
+  if (!form) return;
+  event.preventDefault();
+  clearProblems(form);
+  form.setAttribute("aria-busy", "true");
+  try {
+    const path = await pathOf(form);
+    const name = form.elements.name.value;
+    await createIfNew(name);
+    const progress = form.querySelector("[data-progress]");
+    if (progress) progressOf(progress)(100, "Loading the model:");
+    await deployed(name, path, form.elements.runtime?.value ?? "auto");
+    location.assign(`/pages/models/${encodeURIComponent(name)}/`);
+  } catch (error) {
+    form.querySelector("[data-progress]")?.setAttribute("hidden", "");
+    problem(form, error);
+  } finally {
+    form.removeAttribute("aria-busy");
+  }
+});
+
+async function pathOf(form) {
+  const source = form.elements.source?.value ?? "server";
+  if (source === "server") return required(form, "path", form.elements.path.value.trim(), "Give the path of the model.");
+  const entries = withoutCommonFolder(entriesOfInput(form.elements[source]));
+  required(form, source, entries.length, source === "file" ? "Choose the model's file." : "Choose the model's folder.");
+  const { path } = await upload(entries, progressOf(form.querySelector("[data-progress]")));
+  return path;
+}
+
+function required(form, field, value, message) {
+  if (!value) throw new Refused(400, { message, field });
+  return value;
+}
+
+async function createIfNew(name) {
+  try {
+    await call("POST", "/create_workspace/", { name });
+  } catch (error) {
+    if (error.status !== 409) throw error;
+  }
+}
+
+async function deployed(name, path, runtime) {
+  const job = await call("POST", "/deploy/", { name, path, runtime, timeout: WAIT_S });
+  if (job.error) throw new Refused(200, { ...job.error, field: "path" });
+}
+
+// Jobs of other forms: one that failed is not a request that failed.
+document.addEventListener("acted", (event) => {
+  if ("job" in event.target.dataset && event.detail?.error) {
+    report("", "good");
+    problem(event.target, new Refused(200, event.detail.error));
+  }
+});

@@ -1,0 +1,88 @@
+// Sends files to POST /upload/ with progress. Folders and many files are packed into one zip file on the way.
+
+import { Refused } from "./api.js";
+import { zipped } from "./pack.js";
+
+// `entries` are {path, file}. Resolves to the upload's path, `upload:<id>`.
+export async function upload(entries, onProgress) {
+  const isOne = entries.length === 1 && !entries[0].path.includes("/");
+  const body = isOne ? entries[0].file : await zipped(entries, (share) => onProgress(share * 20, "Packing"));
+  const name = isOne ? entries[0].path : "folder.zip";
+  const start = isOne ? 0 : 20;
+  const content = await send(`/upload/?name=${encodeURIComponent(name)}`, body, (share) =>
+    onProgress(start + share * (100 - start), share < 1 ? "Uploading" : "Unpacking"),
+  );
+  return { ...content, path: withinOneFolder(content, isOne ? entries[0].path : "") };
+}
+
+// One plain file is named in its path, because it is a file that is meant and not its folder.
+function withinOneFolder(content, name) {
+  const isArchive = /\.(zip|tar|tgz|tar\.gz)$/i.test(name);
+  return name && !isArchive ? `${content.path}/${name}` : content.path;
+}
+
+function send(path, body, onShare) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest(); // fetch does not report how much was sent
+    request.open("POST", path);
+    request.responseType = "json";
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    const csrf = document.querySelector("meta[name=csrf]")?.content;
+    if (csrf) request.setRequestHeader("X-CSRFToken", csrf);
+    request.upload.addEventListener("progress", (event) => onShare(event.lengthComputable ? event.loaded / event.total : 0));
+    request.upload.addEventListener("load", () => onShare(1));
+    request.addEventListener("error", () => reject(new Refused(0, { message: "The upload was interrupted. Try again." })));
+    request.addEventListener("load", () => {
+      const { response, status } = request;
+      if (status === 200 && response?.request_result) resolve(response.result);
+      else reject(new Refused(status, response?.error ?? { message: `The upload failed with status ${status}.` }));
+    });
+    request.send(body);
+  });
+}
+
+// The files of a drop, of folders as well, as {path, file}.
+export async function entriesOfDrop(items) {
+  const roots = [...items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  const found = [];
+  for (const root of roots) await walk(root, found);
+  return found;
+}
+
+async function walk(entry, found) {
+  if (entry.isFile) {
+    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+    found.push({ path: entry.fullPath.replace(/^\//, ""), file });
+    return;
+  }
+  const reader = entry.createReader();
+  for (;;) {
+    const batch = await new Promise((resolve, reject) => reader.readEntries(resolve, reject)); // at most 100 at a time
+    if (!batch.length) return;
+    for (const each of batch) await walk(each, found);
+  }
+}
+
+// The files of an <input type=file>, of a chosen folder as well.
+export function entriesOfInput(input) {
+  return [...input.files].map((file) => ({ path: file.webkitRelativePath || file.name, file }));
+}
+
+// Without the folder that contains everything, and without files that no program needs.
+export function withoutCommonFolder(entries) {
+  const kept = entries.filter(({ path }) => !/(^|\/)(\.|__MACOSX|Thumbs\.db)/.test(path));
+  const first = kept[0]?.path.split("/")[0];
+  const isCommon = kept.every(({ path }) => path.startsWith(`${first}/`));
+  const isNested = isCommon && kept.some(({ path }) => path.split("/").length > 2);
+  return isNested ? kept.map(({ path, file }) => ({ path: path.slice(first.length + 1), file })) : kept;
+}
+
+// Shows progress in an element with a <progress> and a <span>.
+export function progressOf(element) {
+  const [bar, text] = [element.querySelector("progress"), element.querySelector("span")];
+  return (percent, what) => {
+    element.hidden = false;
+    bar.value = percent;
+    text.textContent = `${what} ${Math.round(percent)} %`;
+  };
+}

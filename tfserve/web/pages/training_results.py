@@ -1,0 +1,229 @@
+"""What the pages of a finished training show, read from the files of its result."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from django.utils.safestring import SafeString
+from markdown_it import MarkdownIt
+
+from tfserve.training.report.mask_examples import EXAMPLES_FILE, PARTS
+from tfserve.training.report.single_images import HELD_OUT_FILE
+
+MAX_MATRIX = 30
+"""More classes than this are shown as a list of what is confused most."""
+MAX_SHOWN = 60
+MAX_MISTAKES = 24
+MAX_PAIRS = 20
+HEAT_STEPS = 10
+MAX_README_BYTES = 200_000
+TABLE = '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>'
+"""Wide tables scroll, also with the keyboard."""
+
+
+class Prediction(NamedTuple):
+    """A held-out image. `url` is the address of a thumbnail."""
+
+    url: str
+    file: str
+    true: str
+    predicted: str
+    score: float
+
+    @property
+    def is_wrong(self) -> bool:
+        return self.true != self.predicted
+
+
+class Cell(NamedTuple):
+    """A cell of the confusion matrix. `share` is that of the true class, `heat` the same from 0 to 10."""
+
+    number: int
+    share: float
+    heat: int
+    true: int
+    predicted: int
+    label: str
+
+
+class Pair(NamedTuple):
+    """Two classes that were confused."""
+
+    true: str
+    predicted: str
+    number: int
+    cell: tuple[int, int]
+
+
+class Bin(NamedTuple):
+    """A bar of the reliability diagram, in the coordinates of a viewBox of 100 x 100."""
+
+    x: float
+    accuracy: float
+    label: str
+
+
+class MaskExample(NamedTuple):
+    """Addresses of an image, of the true mask and of the predicted one, and how well they agree."""
+
+    file: str
+    iou: float
+    image: str
+    true: str
+    predicted: str
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The result in `folder` of a task; `url` is the address of its files."""
+
+    task_id: str
+    folder: Path
+    url: str
+    metrics: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, task_id: str, folder: Path) -> TrainingResult | None:
+        """None if there is no result."""
+        try:
+            metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return cls(task_id, folder, f"/tasks/{task_id}/artifacts/", metrics)
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.metrics.get("display") or self.metrics.get("labels") or [])
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        history: dict[str, list[float]] = self.metrics.get("epochs", {}).get("history") or {}
+        return history
+
+    @property
+    def per_class(self) -> list[dict[str, Any]]:
+        """The metrics of each class, with the label as the user writes it."""
+        rows = self.metrics.get("per_class") or []
+        return [{**row, "label": label} for row, label in zip(rows, self.labels, strict=False)]
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of these metrics."""
+        return [name for name in (self.metrics.get("per_class") or [{}])[0] if name != "label"]
+
+    @property
+    def exports(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.metrics.get("exports") or []
+        return found
+
+    @property
+    def matrix(self) -> list[tuple[str, list[Cell]]]:
+        """The rows of the confusion matrix with the true label; empty if there are too many classes."""
+        counts = self.metrics.get("confusion_matrix") or []
+        if len(counts) > MAX_MATRIX:
+            return []
+        return [(self.labels[true], self._cells(true, row)) for true, row in enumerate(counts)]
+
+    @property
+    def counts_images(self) -> bool:
+        """Whether the cells of the confusion matrix count images. Those of a segmentation count pixels."""
+        return "accuracy" in self.metrics
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """What was confused most."""
+        counts = self.metrics.get("confusion_matrix") or []
+        wrong = [(n, t, p) for t, row in enumerate(counts) for p, n in enumerate(row) if n and t != p]
+        wrong.sort(key=lambda each: -each[0])
+        return [Pair(self.labels[t], self.labels[p], n, (t, p)) for n, t, p in wrong[:MAX_PAIRS]]
+
+    @cached_property
+    def predictions(self) -> list[Prediction]:
+        """All held-out images of a classification."""
+        try:
+            with (self.folder / HELD_OUT_FILE).open(encoding="utf-8", newline="") as file:
+                return [self._prediction(row) for row in csv.DictReader(file)]
+        except (OSError, ValueError, KeyError):
+            return []
+
+    def of_cell(self, true: int, predicted: int) -> list[Prediction]:
+        """The images of a cell of the confusion matrix, the most certain predictions first."""
+        labels = self.labels
+        if not (0 <= true < len(labels) and 0 <= predicted < len(labels)):
+            return []
+        found = [each for each in self.predictions if (each.true, each.predicted) == (labels[true], labels[predicted])]
+        return sorted(found, key=lambda each: -each.score)[:MAX_SHOWN]
+
+    @property
+    def mistakes(self) -> list[Prediction]:
+        """The worst first."""
+        return sorted((each for each in self.predictions if each.is_wrong), key=lambda each: -each.score)[:MAX_MISTAKES]
+
+    @property
+    def calibration(self) -> list[Bin]:
+        bins = self.metrics.get("calibration", {}).get("bins", [])
+        return [
+            Bin(100 * each["from"], 100 * each["accuracy"], _bin_label(each)) for each in bins if each.get("images")
+        ]
+
+    @property
+    def calibration_error(self) -> float | None:
+        error: float | None = self.metrics.get("calibration", {}).get("expected_calibration_error")
+        return error
+
+    @property
+    def mask_examples(self) -> list[MaskExample]:
+        try:
+            rows = json.loads((self.folder / EXAMPLES_FILE).read_text())
+        except (OSError, ValueError):
+            return []
+        return [MaskExample(row["file"], row["iou"], *(self.url + row[each] for each in PARTS)) for row in rows]
+
+    @property
+    def plots(self) -> list[str]:
+        """The names of plots that the page does not draw itself."""
+        folder = self.folder / "plots"
+        drawn = {
+            "candidates",
+            "curves",
+            "confusion_matrix",
+            "worst_mistakes",
+            *(["masks"] if self.mask_examples else []),
+        }
+        return sorted(each.stem for each in folder.glob("*.png") if each.stem not in drawn)
+
+    @property
+    def readme(self) -> SafeString:
+        """README.md as HTML. Its HTML is shown as text."""
+        try:
+            text = (self.folder / "README.md").read_text(encoding="utf-8")[:MAX_README_BYTES]
+        except (OSError, ValueError):
+            return SafeString("")
+        html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+        html = html.replace("<th></th>", "<td></td>").replace("<table>", TABLE).replace("</table>", "</table></div>")
+        return SafeString(html)
+
+    def _cells(self, true: int, row: Sequence[int]) -> list[Cell]:
+        total = sum(row) or 1
+        return [
+            Cell(
+                count, count / total, round(HEAT_STEPS * count / total), true, predicted,
+                f"{count} of {self.labels[true]} predicted as {self.labels[predicted]}",
+            )
+            for predicted, count in enumerate(row)
+        ]  # fmt: skip
+
+    def _prediction(self, row: Mapping[str, str]) -> Prediction:
+        url = f"/tasks/{self.task_id}/images/{quote(row['file'])}?placeholder=true"
+        return Prediction(url, row["file"], row["true"], row["predicted"], float(row["score"]))
+
+
+def _bin_label(each: Mapping[str, Any]) -> str:
+    return f"{each['from']:.0%} to {each['to']:.0%} sure: right in {each['accuracy']:.0%} of {each['images']} images"

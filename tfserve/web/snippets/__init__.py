@@ -1,0 +1,1 @@
+"""Programs in seven languages that call a model, made from its signature."""
