@@ -126,3 +126,23 @@ def test_the_result_is_downloaded(server: Server, workspace: str, open_page: Ope
 )
 def test_an_edited_address_shows_a_list(server: Server, query: str) -> None:
     assert server.http.get(f"/pages/jobs/{query}", headers={"Accept": "text/html"}).status_code == 200
+
+
+@pytest.mark.slow
+def test_a_batch_is_on_the_pages_with_its_result(
+    server: Server, workspace: str, open_page: OpenPage, models: Path
+) -> None:
+    server.call("/deploy/", name=workspace, path=str(models / "scale"), runtime="tensorflow", timeout=60)
+    rows = server.roots / "rows.jsonl"
+    rows.write_text("[1, 2]\n[3, 4]\n")
+    batch = server.call("/batch/", name=workspace, input=str(rows), timeout=60)
+    page = open_page("/pages/jobs/?kind=batch")
+    row = page.locator("tbody tr").first
+    expect(row).to_contain_text("2 of 2")
+    row.get_by_role("link", name=f"batch {workspace}").click()
+    expect(page.locator(".page-actions")).to_contain_text(f"of the model {workspace}")
+    assert_accessible(page)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download result").click()
+    output = server.http.get(f"/batch/{batch['id']}/output")
+    assert Path(download.value.path()).read_bytes() == output.content

@@ -187,7 +187,7 @@ def test_a_model_is_scaled_and_undeployed_once_confirmed(
     page.get_by_role("button", name="Scale").click()
     expect(page.locator("#feedback")).to_contain_text("Scaled.", timeout=60_000)
     page.get_by_role("button", name="Undeploy").click()
-    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    page.get_by_role("dialog").get_by_role("button", name="Back").click()
     assert server.call("/get_status/", name=workspace)["deployment"] is not None
     page.get_by_role("button", name="Undeploy").click()
     page.get_by_role("dialog").get_by_role("button", name="Undeploy").click()

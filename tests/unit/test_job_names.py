@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tfserve.ipc.messages import DeployJob, JobKind, PredictJob, ScriptJob, UpdateJob
+from tfserve.ipc.messages import (
+    BatchJob,
+    DeferredJob,
+    DeployJob,
+    JobKind,
+    JobRequest,
+    PredictJob,
+    ScriptJob,
+    UpdateJob,
+)
 from tfserve.web.pages.job_names import BEGINNING_CHARS, first_meaningful_line, job_name
 
 
@@ -43,9 +52,12 @@ def test_the_first_meaningful_line(script: str, line: str) -> None:
         (DeployJob(path="/7"), "deploy 7"),
         (UpdateJob(path="/models/mobilenet/4"), "update mobilenet/4"),
         (PredictJob(fetches=["y", "z:0"]), "predict y, z:0"),
+        (BatchJob(model="flowers", input="/data/files", format="folder"), "batch flowers"),
+        (DeferredJob(protocol="v1", path="/v1/models/my%20model:predict"), "predict my model"),
+        (DeferredJob(protocol="v2", path="/v2/models/digits/versions/3/infer"), "predict digits"),
     ],
 )
-def test_a_job_has_the_name_of_what_it_runs(job: ScriptJob | DeployJob | UpdateJob | PredictJob, name: str) -> None:
+def test_a_job_has_the_name_of_what_it_runs(job: JobRequest, name: str) -> None:
     request = job.encode()
     assert job_name(request.kind, request.json.decode()[:BEGINNING_CHARS]) == name
 
@@ -58,6 +70,6 @@ def test_a_request_can_be_cut_off_anywhere() -> None:
 
 
 def test_jobs_without_a_request_have_a_name() -> None:
-    names = [job_name(kind, None) for kind in JobKind]
-    assert names[: len(JobKind)] == [{"clear": "clear variables"}.get(kind, str(kind)) for kind in JobKind]
+    others = {"clear": "clear variables", "deferred": "predict"}
+    assert {kind: job_name(kind, None) for kind in JobKind} == {kind: others.get(kind, str(kind)) for kind in JobKind}
     assert job_name("train", None, "/data/flowers") == "train flowers"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePath
+from urllib.parse import unquote
 
 import msgspec
 
@@ -15,6 +16,8 @@ NAME_CHARS = 60
 DOCSTRING = re.compile(r"""^[rRuU]?(?:"{3}|'{3}|"|')\s*""")
 PREPARATION = re.compile(r"(?:import|from|global|pass|try|if __name__)\b|[#%@]")
 """Beginnings of lines that say little about what a script does."""
+MODEL_IN_PATH = re.compile(r"/models/([^/:]+)")
+"""The model in the URL of a prediction, of v1 and of v2."""
 GENERIC = ("content", "model", "saved_model", "savedmodel", "latest", "files")
 """Names of files and folders that many models have."""
 
@@ -37,6 +40,11 @@ def job_name(kind: str, beginning: str | None, project: str | None = None) -> st
             return f"{kind} {_model_name(_member(text, 'path'))}".strip()
         case JobKind.PREDICT:
             return f"predict {', '.join(_fetches(text))}".strip()
+        case JobKind.BATCH:
+            return f"batch {_member(text, 'model')}".strip()
+        case JobKind.DEFERRED:
+            found = MODEL_IN_PATH.search(_member(text, "path"))
+            return f"predict {unquote(found.group(1))}" if found else "predict"
         case _:
             return str(kind)
 

@@ -12,9 +12,9 @@ from django.db.models import Case, F, Q, QuerySet, TextField, Value, When
 from django.db.models.functions import Length, Substr
 from django.utils import timezone
 
-from tfserve.db.models import FINISHED, Job, Outcome, TrainingTask, Workspace
+from tfserve.db.models import FINISHED, Job, ModelJob, Outcome, TrainingTask, Workspace
 from tfserve.errors import Failure, NotFound
-from tfserve.ipc.messages import JobKind, JobState
+from tfserve.ipc.messages import MODEL_KINDS, JobKind, JobState
 from tfserve.web.pages.job_names import BEGINNING_CHARS, job_name
 from tfserve.web.pages.page_rows import TaskRow
 
@@ -65,6 +65,11 @@ class JobRow:
     def task(self) -> TrainingTask | None:
         """The training that this run belongs to, if it is its current one."""
         return getattr(self.job, "task", None)
+
+    @property
+    def model_job(self) -> ModelJob | None:
+        """What only deferred predictions and batches have."""
+        return getattr(self.job, "model_job", None)
 
     @property
     def is_active(self) -> bool:
@@ -150,8 +155,13 @@ def _ids(jobs: QuerySet[Job], size: int) -> list[int]:
 
 def active_jobs(workspaces: Sequence[str], size: int) -> list[JobRow]:
     """Jobs of these workspaces that run or wait, in the order in which they were submitted."""
-    found = Job.objects.filter(workspace__name__in=workspaces, state__in=ACTIVE)
-    return _rows(_named(found).order_by("pk")[:size]) if workspaces else []
+    return _rows(_named(Job.objects.filter(workspace__name__in=workspaces, state__in=ACTIVE)).order_by("pk")[:size])
+
+
+def active_model_jobs(size: int) -> tuple[list[JobRow], int]:
+    """The oldest deferred predictions and batches that run or wait, and their number."""
+    found = Job.objects.filter(workspace=None, state__in=ACTIVE, kind__in=MODEL_KINDS)
+    return _rows(_named(found).order_by("pk")[:size]), found.count()
 
 
 def recent_jobs(workspace_id: int, newest: int, size: int) -> list[JobRow]:
@@ -175,11 +185,12 @@ def _rows(jobs: Sequence[Job] | QuerySet[Job]) -> list[JobRow]:
 def _named(jobs: QuerySet[Job]) -> QuerySet[Job]:
     """With what a row of a list shows."""
     return (
-        jobs.select_related("workspace", "outcome", "task")
+        jobs.select_related("workspace", "outcome", "task", "model_job")
         .annotate(beginning=Substr("request", 1, BEGINNING_CHARS))
         .only(
             "number", "kind", "state", "created_at", "started_at", "finished_at", "time_limit_s", "attempts",
             "workspace__name", "outcome__error", "task__task_id", "task__project_dir",
+            "model_job__model", "model_job__progress",
         )
     )  # fmt: skip
 
@@ -204,10 +215,12 @@ def _matching(jobs: QuerySet[Job], text: str) -> QuerySet[Job]:
     escaped = msgspec.json.encode(text).decode()[1:-1]
     failures = Outcome.objects.filter(error__isnull=False).annotate(beginning=Substr("error", 1, SEARCHED_CHARS))
     tasks = TrainingTask.objects.filter(project_dir__icontains=text)
+    of_models = ModelJob.objects.filter(model__icontains=text)
     return jobs.annotate(searched=Substr("request", 1, SEARCHED_CHARS)).filter(
         Q(kind=text.lower())
         | Q(workspace__in=Workspace.objects.filter(name__icontains=text).values("pk"))
         | Q(pk__in=tasks.values("job"))
+        | Q(pk__in=of_models.values("pk"))
         | Q(pk__in=failures.filter(beginning__icontains=escaped).values("pk"))
         | Q(searched__icontains=escaped)
     )

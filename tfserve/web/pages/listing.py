@@ -36,7 +36,7 @@ def chips(
 
 @dataclass(frozen=True)
 class Range:
-    """Which rows of a list are shown, from 1, with links to the pages next to it (empty where there is none)."""
+    """Which rows of a list are shown, from 1, with links to the pages next to it (empty at the ends)."""
 
     first: int
     last: int

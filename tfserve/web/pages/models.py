@@ -19,7 +19,7 @@ from tfserve.web.database_reads import read
 from tfserve.web.pages import model_rows
 from tfserve.web.pages.middleware import permissions
 from tfserve.web.pages.model_rows import NAMES
-from tfserve.web.pages.rendering import PageRequest, live_page, supervisor_of
+from tfserve.web.pages.rendering import PageRequest, gone, live_page, supervisor_of
 from tfserve.web.pages.traffic import traffic
 from tfserve.web.predictions.live_models import Model, Models
 from tfserve.web.snippets import calls
@@ -61,7 +61,8 @@ async def model(request: PageRequest, name: str) -> HttpResponse:
     of_name = {each: traffic(samples) for each, samples in history.models.items()}
     row = model_rows.row(server["workspaces"], of_name, name)
     if row is None:
-        raise Http404(f"There is no workspace {name!r}.")
+        message = f"The model {name!r} was not found."
+        return await gone(request, "part-state", {"message": message, "href": "/pages/models/", "label": "All models"})
     path = row.deployment["path"] if row.deployment else None
     context: dict[str, Any] = {
         "row": row,

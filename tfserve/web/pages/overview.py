@@ -26,9 +26,10 @@ FAILURE_HOURS = 24
 @csrf_exempt
 @require_safe
 async def overview(request: PageRequest) -> HttpResponse:
-    server, tasks, (failures, failures_total) = await asyncio.gather(
+    server, tasks, (of_models, of_models_total), (failures, failures_total) = await asyncio.gather(
         supervisor_of(request).ask(GetServer(active_limit=SHOWN_WORKSPACES)),
         read(page_rows.unfinished_tasks),
+        read(job_rows.active_model_jobs, SHOWN_ROWS),
         read(job_rows.failures_since, FAILURE_HOURS, SHOWN_ROWS),
     )
     busy = [each["name"] for each in server["workspaces"] if each["running"] or each["JOB_COUNT"]]
@@ -42,8 +43,8 @@ async def overview(request: PageRequest) -> HttpResponse:
         "serving_total": sum(each["deployment"] is not None for each in models),
         "tasks": tasks[:SHOWN_ROWS],
         "tasks_total": len(tasks),
-        "queue": queue,
-        "active_total": server["totals"]["running"] + server["totals"]["waiting"],
+        "queue": [*queue, *of_models][:SHOWN_ROWS],
+        "active_total": server["totals"]["running"] + server["totals"]["waiting"] + of_models_total,
         "failures": failures,
         "failures_total": failures_total,
     }

@@ -1,4 +1,4 @@
-// Sends a file and reports the progress, which `fetch` can't.
+// Sends a file, or a Blob, and reports the progress, which `fetch` can't.
 
 import { failureOf, parsed, Refused } from "./api.js";
 
@@ -9,8 +9,9 @@ export function sendFile(method, path, body, onProgress = () => {}) {
   request.setRequestHeader("Accept", "application/json");
   const csrf = document.querySelector("meta[name=csrf]")?.content;
   if (csrf) request.setRequestHeader("X-CSRFToken", csrf);
-  if (body instanceof File) request.setRequestHeader("Content-Type", "application/octet-stream");
+  request.setRequestHeader("Content-Type", "application/octet-stream");
   request.upload.addEventListener("progress", ({ loaded, total }) => onProgress(total ? loaded / total : 0));
+  request.upload.addEventListener("load", () => onProgress(1)); // the response may take longer
   return new Promise((resolve, reject) => {
     request.addEventListener("load", () => {
       const content = parsed(request.responseText);

@@ -1,7 +1,7 @@
 // Sends files to POST /upload/ with progress. Folders and many files are packed into one zip file on the way.
 
-import { Refused } from "./api.js";
 import { zipped } from "./pack.js";
+import { sendFile } from "./send_file.js";
 
 // `entries` are {path, file}. Resolves to the upload's path, `upload:<id>`.
 export async function upload(entries, onProgress) {
@@ -9,7 +9,7 @@ export async function upload(entries, onProgress) {
   const body = isOne ? entries[0].file : await zipped(entries, (share) => onProgress(share * 20, "Packing"));
   const name = isOne ? entries[0].path : "folder.zip";
   const start = isOne ? 0 : 20;
-  const content = await send(`/upload/?name=${encodeURIComponent(name)}`, body, (share) =>
+  const content = await sendFile("POST", `/upload/?name=${encodeURIComponent(name)}`, body, (share) =>
     onProgress(start + share * (100 - start), share < 1 ? "Uploading" : "Unpacking"),
   );
   return { ...content, path: withinOneFolder(content, isOne ? entries[0].path : "") };
@@ -19,26 +19,6 @@ export async function upload(entries, onProgress) {
 function withinOneFolder(content, name) {
   const isArchive = /\.(zip|tar|tgz|tar\.gz)$/i.test(name);
   return name && !isArchive ? `${content.path}/${name}` : content.path;
-}
-
-function send(path, body, onShare) {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest(); // fetch does not report how much was sent
-    request.open("POST", path);
-    request.responseType = "json";
-    request.setRequestHeader("Content-Type", "application/octet-stream");
-    const csrf = document.querySelector("meta[name=csrf]")?.content;
-    if (csrf) request.setRequestHeader("X-CSRFToken", csrf);
-    request.upload.addEventListener("progress", (event) => onShare(event.lengthComputable ? event.loaded / event.total : 0));
-    request.upload.addEventListener("load", () => onShare(1));
-    request.addEventListener("error", () => reject(new Refused(0, { message: "The upload was interrupted. Try again." })));
-    request.addEventListener("load", () => {
-      const { response, status } = request;
-      if (status === 200 && response?.request_result) resolve(response.result);
-      else reject(new Refused(status, response?.error ?? { message: `The upload failed with status ${status}.` }));
-    });
-    request.send(body);
-  });
 }
 
 // The files of a drop, of folders as well, as {path, file}.
