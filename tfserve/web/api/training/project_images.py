@@ -91,7 +91,7 @@ async def check_project(context: Context, check: ProjectCheck) -> CheckedProject
 
 
 @ENDPOINTS.get(
-    "/training/thumbnail",
+    "/training/thumbnails/{path}",
     BINARY,
     summary="get a small version of an image in a project folder",
     returns="a WebP image",
@@ -105,10 +105,10 @@ async def check_project(context: Context, check: ProjectCheck) -> CheckedProject
 )
 async def get_project_thumbnail(context: Context, request: Request) -> Response:
     query = request.query_params
-    if not query.get("projectDir") or not query.get("path"):
-        raise Invalid("projectDir and path are required: a project folder, and an image in it.")
+    if not query.get("projectDir"):
+        raise Invalid("projectDir is missing: the project folder that the path is relative to.", field="projectDir")
     folder = await project_folder(context, query["projectDir"])
-    return await _thumbnail(context, folder, query["path"], query)
+    return await _thumbnail(context, folder, request.path_params["path"], query)
 
 
 @ENDPOINTS.get(

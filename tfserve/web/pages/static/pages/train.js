@@ -117,8 +117,9 @@ function samples({ samples: shown }, projectDir) {
 }
 
 function thumbnail(projectDir, path) {
-  const query = new URLSearchParams({ projectDir, path, placeholder: "true" });
-  return element("img", { src: `/training/thumbnail?${query}`, alt: "", loading: "lazy", width: "112", height: "112" });
+  const query = new URLSearchParams({ projectDir, placeholder: "true" });
+  const address = path.split("/").map(encodeURIComponent).join("/");
+  return element("img", { src: `/training/thumbnails/${address}?${query}`, alt: "", loading: "lazy", width: "112", height: "112" });
 }
 
 function list(title, rows, name) {
