@@ -123,7 +123,7 @@ function thumbnail(projectDir, path) {
 }
 
 function list(title, rows, name) {
-  return element("section", {}, element("h3", {}, title), element("ul", { class: name }, ...rows));
+  return element("section", {}, element("h2", {}, title), element("ul", { class: name, tabindex: "0", "aria-label": title }, ...rows));
 }
 
 function element(name, attributes, ...children) {
