@@ -127,13 +127,13 @@ def test_a_running_training_is_watched_stopped_and_resumed(server: Server, runni
     assert_accessible(page)
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_role("button", name="Stop and keep the best")).to_be_visible(timeout=30_000)
+    in_epoch(server, running, 3)
+    assert "Continues after epoch" in server.http.get(f"/tasks/{running}/output").text
     page.get_by_role("button", name="Stop and keep the best").focus()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator("#part-status")).to_contain_text("cancelled", timeout=30_000)
-    output = server.http.get(f"/tasks/{running}/output").text
-    assert "Continues after epoch" in output
 
 
 @pytest.mark.slow
