@@ -176,6 +176,7 @@ def test_trainings_are_found_by_words_and_state(result: Any, server: Server, ope
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_predicted_masks_lie_over_the_images(server: Server, open_page: OpenPage) -> None:
     folder = mask_project(server.roots / "projects" / "masks")
     task = begin(server, folder, {"epochs": 2}, trainType="segmentation")
