@@ -103,6 +103,7 @@ def test_a_wrong_value_is_reported_at_its_field(deploy: Deploy, models: Path, op
     expect(page.get_by_role("alert")).to_contain_text("must be JSON")
 
 
+@pytest.mark.slow
 def test_labels_of_an_image_become_bars(deploy: Deploy, image_models: Path, open_page: OpenPage, picture: Path) -> None:
     page = open_page(deploy(image_models / "labels"))
     page.locator("[data-file]").set_input_files(picture)
@@ -113,12 +114,14 @@ def test_labels_of_an_image_become_bars(deploy: Deploy, image_models: Path, open
     assert_accessible(page)
 
 
+@pytest.mark.slow
 def test_an_image_is_dropped(deploy: Deploy, image_models: Path, open_page: OpenPage, picture: Path) -> None:
     page = open_page(deploy(image_models / "labels"))
     _drop(page, "[data-drop]", picture)
     expect(page.locator(".verdict")).to_have_text("dark")
 
 
+@pytest.mark.slow
 def test_a_mask_is_laid_over_the_image(deploy: Deploy, image_models: Path, open_page: OpenPage, picture: Path) -> None:
     page = open_page(deploy(image_models / "masks"), phone=True)
     page.locator("[data-file]").set_input_files(picture)
@@ -130,6 +133,7 @@ def test_a_mask_is_laid_over_the_image(deploy: Deploy, image_models: Path, open_
     assert dark[:3] == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_boxes_are_drawn_with_their_labels(
     deploy: Deploy, image_models: Path, open_page: OpenPage, picture: Path
 ) -> None:
@@ -141,6 +145,7 @@ def test_boxes_are_drawn_with_their_labels(
     expect(page.locator(".picture svg text")).to_contain_text("lamp 90 %")
 
 
+@pytest.mark.slow
 def test_what_is_no_image_is_reported(deploy: Deploy, image_models: Path, open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page(deploy(image_models / "labels"), ignoring=("status of 400",))
     (tmp_path / "no.png").write_bytes(b"no image")
@@ -154,6 +159,7 @@ def test_the_camera_is_allowed_on_the_page_of_a_model_only(server: Server, deplo
     assert "camera=()" in server.http.get("/pages/models/").headers["Permissions-Policy"]
 
 
+@pytest.mark.slow
 def test_a_model_is_updated_and_rolled_back(
     server: Server, workspace: str, deploy: Deploy, models: Path, open_page: OpenPage
 ) -> None:
@@ -168,6 +174,7 @@ def test_a_model_is_updated_and_rolled_back(
     assert server.call("/get_status/", name=workspace)["deployment"]["path"] == str(models / "scale")
 
 
+@pytest.mark.slow
 def test_an_update_that_fails_is_reported_and_the_old_version_serves(
     server: Server, workspace: str, deploy: Deploy, models: Path, open_page: OpenPage
 ) -> None:
@@ -179,6 +186,7 @@ def test_an_update_that_fails_is_reported_and_the_old_version_serves(
     assert answer.json() == {"predictions": [[2.0, 4.0]]}
 
 
+@pytest.mark.slow
 def test_a_model_is_scaled_and_undeployed_once_confirmed(
     server: Server, workspace: str, deploy: Deploy, models: Path, open_page: OpenPage
 ) -> None:
@@ -195,6 +203,7 @@ def test_a_model_is_scaled_and_undeployed_once_confirmed(
     assert server.call("/get_status/", name=workspace)["deployment"] is None
 
 
+@pytest.mark.slow
 def test_traffic_is_drawn_from_the_counters(
     server: Server, workspace: str, deploy: Deploy, models: Path, open_page: OpenPage
 ) -> None:

@@ -69,6 +69,7 @@ def test_a_program_prints_the_prediction(
     assert "1.0" in printed or "1" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", QUICK)
 def test_a_program_sends_an_image(server: Server, pictures: str, language: str, tmp_path: Path) -> None:
     Image.new("RGB", (20, 10), "red").save(tmp_path / "image.jpg")

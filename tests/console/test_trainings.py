@@ -127,13 +127,13 @@ def test_a_running_training_is_watched_stopped_and_resumed(server: Server, runni
     assert_accessible(page)
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_role("button", name="Stop and keep the best")).to_be_visible(timeout=30_000)
+    in_epoch(server, running, 3)
+    assert "Continues after epoch" in server.http.get(f"/tasks/{running}/output").text
     page.get_by_role("button", name="Stop and keep the best").focus()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator("#part-status")).to_contain_text("cancelled", timeout=30_000)
-    output = server.http.get(f"/tasks/{running}/output").text
-    assert "Continues after epoch" in output
 
 
 @pytest.mark.slow
@@ -176,6 +176,7 @@ def test_trainings_are_found_by_words_and_state(result: Any, server: Server, ope
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_predicted_masks_lie_over_the_images(server: Server, open_page: OpenPage) -> None:
     folder = mask_project(server.roots / "projects" / "masks")
     task = begin(server, folder, {"epochs": 2}, trainType="segmentation")
@@ -191,14 +192,15 @@ def test_predicted_masks_lie_over_the_images(server: Server, open_page: OpenPage
 
 
 def test_thumbnails_stay_inside_of_the_project(server: Server, project: Path) -> None:
-    query = {"projectDir": str(project), "path": "images/Digit_1/0.png"}
-    good = server.http.get("/training/thumbnail", params=query)
+    query = {"projectDir": str(project)}
+    good = server.http.get("/training/thumbnails/images/Digit_1/0.png", params=query)
     assert good.headers["Content-Type"] == "image/webp"
     assert good.content[8:12] == b"WEBP"
-    for path in ("../x.png", "/etc/passwd", "images/none.png", "labels_info.txt", "images"):
-        assert server.http.get("/training/thumbnail", params=query | {"path": path}).status_code == 404, path
-    grey = server.http.get("/training/thumbnail", params=query | {"path": "none.png", "placeholder": "true"})
+    for path in ("%2e%2e/x.png", "/etc/passwd", "images/none.png", "labels_info.txt", "images"):
+        assert server.http.get(f"/training/thumbnails/{path}", params=query).status_code == 404, path
+    grey = server.http.get("/training/thumbnails/none.png", params=query | {"placeholder": "true"})
     assert grey.status_code == 200
+    assert server.http.get("/training/thumbnails/none.png").status_code == 400
 
 
 def test_a_check_reports_what_a_training_would_refuse(server: Server, tmp_path: Path) -> None:

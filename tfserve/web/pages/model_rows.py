@@ -86,14 +86,15 @@ class SignatureForm:
 
 
 def rows(workspaces: Sequence[Mapping[str, Any]], of_name: Mapping[str, Traffic]) -> list[ModelRow]:
-    """Every workspace with a model, or whose last attempt to deploy one failed."""
+    """Every workspace with a model, or whose last attempt to deploy one failed, by name."""
+    none = Traffic([], 0, 0)
     found = [each for each in workspaces if each["deployment"] or each["last_deployment_failure"]]
-    return [_row(each, of_name) for each in found]
+    return sorted((row(each, of_name.get(each["name"], none)) for each in found), key=lambda each: each.name)
 
 
-def row(workspaces: Sequence[Mapping[str, Any]], of_name: Mapping[str, Traffic], name: str) -> ModelRow | None:
-    """The row of one workspace, which may have no model; None if there is no such workspace."""
-    return next((_row(each, of_name) for each in workspaces if each["name"] == name), None)
+def row(workspace: Mapping[str, Any], counted: Traffic) -> ModelRow:
+    """A workspace, which may have no model."""
+    return ModelRow(workspace["name"], workspace["deployment"], workspace["last_deployment_failure"], counted)
 
 
 def earlier(name: str, current: str | None) -> list[Deployment]:
@@ -128,12 +129,6 @@ def forms(signatures: Mapping[str, Signature], default: str) -> list[SignatureFo
     """The default signature first. That of image files has a form of its own."""
     names = sorted((name for name in signatures if name != IMAGE_BYTES), key=lambda name: name != default)
     return [_form(name, signatures[name]) for name in names]
-
-
-def _row(workspace: Mapping[str, Any], of_name: Mapping[str, Traffic]) -> ModelRow:
-    name = workspace["name"]
-    counted = of_name.get(name, Traffic([], 0, 0))
-    return ModelRow(name, workspace["deployment"], workspace["last_deployment_failure"], counted)
 
 
 def _caveat(remark: str) -> Caveat:

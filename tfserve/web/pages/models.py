@@ -13,10 +13,10 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from tfserve.errors import NotFound
-from tfserve.ipc.messages import GetModelHistory, GetServer
+from tfserve.ipc.messages import GetModelHistory, GetServer, GetWorkspace
 from tfserve.models.formats import HELD_OUT_IMAGES
 from tfserve.web.database_reads import read
-from tfserve.web.pages import model_rows
+from tfserve.web.pages import listing, model_rows
 from tfserve.web.pages.middleware import permissions
 from tfserve.web.pages.model_rows import NAMES
 from tfserve.web.pages.rendering import PageRequest, gone, live_page, supervisor_of
@@ -25,6 +25,7 @@ from tfserve.web.predictions.live_models import Model, Models
 from tfserve.web.snippets import calls
 
 RUNTIMES = [(name, NAMES[name]) for name in ("tensorflow", "openvino", "litert", "onnxruntime")]
+PER_PAGE = 50
 MAX_SAMPLES = 6
 SHIPPED_SAMPLES = ("cat", "coffee", "rocket")
 SUFFIXES = {".jpeg": "image/jpeg", ".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp",
@@ -41,11 +42,16 @@ EXAMPLES = {"v1": calls.v1_example, "v2": calls.v2_example}
 @require_safe
 async def model_list(request: PageRequest) -> HttpResponse:
     """Every deployed model, and a form that deploys one."""
-    line = supervisor_of(request)
+    line, query = supervisor_of(request), request.GET
     server, history = await asyncio.gather(line.ask(GetServer()), line.ask(GetModelHistory()))
     of_name = {name: traffic(samples) for name, samples in history.models.items()}
-    names = [each["name"] for each in server["workspaces"]]
-    context = {"rows": model_rows.rows(server["workspaces"], of_name), "names": names, "runtimes": RUNTIMES}
+    text = listing.search_text(query)
+    found = [each for each in model_rows.rows(server["workspaces"], of_name) if text.lower() in each.name.lower()]
+    shown = listing.shown_range(query, "offset", PER_PAGE, len(found))
+    context = {
+        "rows": found[shown.first - 1 : shown.last], "shown": shown, "query": text, "runtimes": RUNTIMES,
+        "names": [each["name"] for each in server["workspaces"][:PER_PAGE]],
+    }  # fmt: skip
     return await live_page(
         request, section="models", name="Models", parts=["pages/models/list.html"], context=context,
         template="pages/models/models.html", scripts=("upload", "deploy", "refresh"),
@@ -57,12 +63,12 @@ async def model_list(request: PageRequest) -> HttpResponse:
 async def model(request: PageRequest, name: str) -> HttpResponse:
     """One model. The page may use the camera, for models that take images."""
     line = supervisor_of(request)
-    server, history = await asyncio.gather(line.ask(GetServer()), line.ask(GetModelHistory()))
-    of_name = {each: traffic(samples) for each, samples in history.models.items()}
-    row = model_rows.row(server["workspaces"], of_name, name)
-    if row is None:
-        message = f"The model {name!r} was not found."
-        return await gone(request, "part-state", {"message": message, "href": "/pages/models/", "label": "All models"})
+    try:
+        status, history = await asyncio.gather(line.ask(GetWorkspace(name=name)), line.ask(GetModelHistory()))
+    except NotFound as error:
+        link = {"message": error.message, "href": "/pages/models/", "label": "All models"}
+        return await gone(request, "part-state", link)
+    row = model_rows.row(status, traffic(history.models.get(name, [])))
     path = row.deployment["path"] if row.deployment else None
     context: dict[str, Any] = {
         "row": row,

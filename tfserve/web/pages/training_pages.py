@@ -16,12 +16,12 @@ from tfserve.db import training_tasks
 from tfserve.db.models import TrainingTask
 from tfserve.errors import NotFound
 from tfserve.web.database_reads import read
-from tfserve.web.pages import training_rows
+from tfserve.web.pages import listing, training_rows
 from tfserve.web.pages.page_rows import METRICS, TaskRow
 from tfserve.web.pages.rendering import PageRequest, live_page, page
 from tfserve.web.pages.templatetags.units import percent
 from tfserve.web.pages.training_results import TrainingResult
-from tfserve.web.pages.training_rows import STATE_WORDS, number_of
+from tfserve.web.pages.training_rows import STATE_WORDS
 
 PARTS = [
     f"pages/trainings/{each}.html"
@@ -39,7 +39,8 @@ PERCENT = ("accuracy", "mean_iou", "map50", "map")
 @require_safe
 async def training_list(request: PageRequest) -> HttpResponse:
     """Trainings, newest first, filtered by a text and a state."""
-    text, state, before = request.GET.get("q", "")[:200], request.GET.get("state", ""), number_of(request, "before")
+    text, state = listing.search_text(request.GET), request.GET.get("state", "")
+    before = listing.number(request.GET, "before")
     found = await read(training_rows.page_of_tasks, text, state, before)
     kept = {name: value for name, value in (("q", text), ("state", state)) if value}
     context = {
@@ -82,7 +83,7 @@ def _details(request: ASGIRequest, task: TrainingTask, result: TrainingResult | 
     project = TaskRow(task).project
     metrics = task.metrics or {}
     history = result.history if result is not None else metrics.get("history") or {}
-    true, predicted = number_of(request, "true"), number_of(request, "predicted")
+    true, predicted = listing.number(request.GET, "true"), listing.number(request.GET, "predicted")
     details: dict[str, Any] = {
         "title": f"{task.train_type.capitalize()} of {project}",
         "curves": training_rows.curves(history),

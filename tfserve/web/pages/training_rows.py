@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from django.core.handlers.asgi import ASGIRequest
-
 from tfserve.db import training_tasks
 from tfserve.db.models import TrainingTask
 from tfserve.db.task_json import STATES
@@ -135,12 +133,6 @@ def comparison(task: TrainingTask) -> Comparison | None:
     names = [name for name in METRICS if any(name in (each.metrics or {}) for each in tasks)]
     runs = [_run(each, names, is_this=each.pk == task.pk) for each in tasks]
     return Comparison([METRICS[name] for name in names], runs, _compared(tasks))
-
-
-def number_of(request: ASGIRequest, name: str) -> int | None:
-    """A whole number in the query; None if it is missing or no such number."""
-    text = request.GET.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 # --- parts

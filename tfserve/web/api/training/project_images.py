@@ -18,7 +18,7 @@ from tfserve.errors import Invalid, NotFound
 from tfserve.ipc.messages import CheckProject
 from tfserve.training.recipes import parameters
 from tfserve.web import thumbnails
-from tfserve.web.api.endpoint import Context, Format, Schema, Table, Tag
+from tfserve.web.api.endpoint import BINARY, Context, Format, Schema, Table, Tag
 from tfserve.web.api.training.handlers import TASK_ID, project_folder, task_of
 from tfserve.web.api.workspace.reading import number
 
@@ -39,38 +39,60 @@ class ProjectCheck(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     parameters: Annotated[dict[str, Any], Meta(description="see GET /training/parameters/")] = {}
 
 
-class CheckedProject(msgspec.Struct, kw_only=True):
-    """What a training would find. `samples` are a few good images of each class."""
+class LeftOutFile(msgspec.Struct, kw_only=True):
+    """A file that a training leaves out, and why."""
 
-    problems: list[str]
-    skipped: list[dict[str, str]]
+    path: str
+    reason: str
+
+
+class SampleImage(msgspec.Struct, kw_only=True):
+    """One of the good images of a project; without a class the label is empty."""
+
+    path: str
+    label: str
+
+
+class CheckedProject(msgspec.Struct, kw_only=True):
+    """What a check of a project finds."""
+
+    problems: Annotated[list[str], Meta(description="with any, there can be no training")]
+    skipped: Annotated[list[LeftOutFile], Meta(description="the first files that are left out")]
     skipped_count: int
-    image_count: int
+    image_count: Annotated[int, Meta(description="images that a training uses")]
     classes: list[str]
-    dataset: dict[str, Any]
-    samples: list[dict[str, str]]
+    dataset: Annotated[dict[str, Any], Meta(description="layout, classes, split and remarks, without problems only")]
+    samples: Annotated[list[SampleImage], Meta(description="a few images of each class")]
 
 
 @ENDPOINTS.post(
     "/training/check/",
     ProjectCheck,
     CheckedProject,
-    example={"projectDir": "/data/flowers", "trainType": "classification"},
     summary="check a project as a training does, without starting one",
     returns="{problems, skipped, skipped_count, image_count, classes, dataset, samples}; problems prevent a training",
     needs_body=True,
+    example={"projectDir": "flowers", "trainType": "classification"},
 )
-async def check_project(context: Context, check: ProjectCheck) -> dict[str, Any]:
+async def check_project(context: Context, check: ProjectCheck) -> CheckedProject:
     train_type = parameters.train_type(check.trainType)
     chosen = parameters.complete(train_type, check.parameters)
     folder = await project_folder(context, check.projectDir)
     found = await context.line.ask(CheckProject(project_dir=str(folder), train_type=train_type, parameters=chosen))
-    content = {name: getattr(found, name) for name in found.__struct_fields__}  # also those that are empty
-    return content | {"problems": [each.replace(f"{folder}/", "") for each in found.problems]}
+    return CheckedProject(
+        problems=[each.replace(f"{folder}/", "") for each in found.problems],
+        skipped=[LeftOutFile(**each) for each in found.skipped],
+        skipped_count=found.skipped_count,
+        image_count=found.image_count,
+        classes=found.classes,
+        dataset=found.dataset,
+        samples=[SampleImage(**each) for each in found.samples],
+    )
 
 
 @ENDPOINTS.get(
-    "/training/thumbnail",
+    "/training/thumbnails/{path}",
+    BINARY,
     summary="get a small version of an image in a project folder",
     returns="a WebP image",
     parameters={
@@ -87,14 +109,15 @@ async def check_project(context: Context, check: ProjectCheck) -> dict[str, Any]
 )
 async def get_project_thumbnail(context: Context, request: Request) -> Response:
     query = request.query_params
-    if not query.get("projectDir") or not query.get("path"):
-        raise Invalid("projectDir and path are required: a project folder, and an image in it.")
+    if not query.get("projectDir"):
+        raise Invalid("projectDir is missing: the project folder that the path is relative to.", field="projectDir")
     folder = await project_folder(context, query["projectDir"])
-    return await _thumbnail(context, folder, query["path"], query)
+    return await _thumbnail(context, folder, request.path_params["path"], query)
 
 
 @ENDPOINTS.get(
     "/tasks/{id}/images/{path}",
+    BINARY,
     summary="get a small version of an image that a task trains on",
     returns="a WebP image",
     parameters={**TASK_ID, "path": {"type": "string"}, "side": SIDE, "placeholder": PLACEHOLDER},

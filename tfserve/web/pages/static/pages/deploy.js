@@ -1,6 +1,6 @@
 // Deploys a model: uploads its files if they are on this computer, creates the workspace if it is new, and deploys.
 
-import { clearProblems, problem, report } from "./actions.js";
+import { clearProblems, problem } from "./actions.js";
 import { Refused, call } from "./api.js";
 import { entriesOfInput, progressOf, upload, withoutCommonFolder } from "./upload.js";
 
@@ -59,11 +59,3 @@ async function deployed(name, path, runtime) {
   const job = await call("POST", "/deploy/", { name, path, runtime, timeout: WAIT_S });
   if (job.error) throw new Refused(200, { ...job.error, field: "path" });
 }
-
-// Jobs of other forms: one that failed is not a request that failed.
-document.addEventListener("acted", (event) => {
-  if ("job" in event.target.dataset && event.detail?.error) {
-    report("", "good");
-    problem(event.target, new Refused(200, event.detail.error));
-  }
-});

@@ -117,12 +117,13 @@ function samples({ samples: shown }, projectDir) {
 }
 
 function thumbnail(projectDir, path) {
-  const query = new URLSearchParams({ projectDir, path, placeholder: "true" });
-  return element("img", { src: `/training/thumbnail?${query}`, alt: "", loading: "lazy", width: "112", height: "112" });
+  const query = new URLSearchParams({ projectDir, placeholder: "true" });
+  const address = path.split("/").map(encodeURIComponent).join("/");
+  return element("img", { src: `/training/thumbnails/${address}?${query}`, alt: "", loading: "lazy", width: "112", height: "112" });
 }
 
 function list(title, rows, name) {
-  return element("section", {}, element("h3", {}, title), element("ul", { class: name }, ...rows));
+  return element("section", {}, element("h2", {}, title), element("ul", { class: name, tabindex: "0", "aria-label": title }, ...rows));
 }
 
 function element(name, attributes, ...children) {
