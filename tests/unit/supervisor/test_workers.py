@@ -94,6 +94,7 @@ async def test_a_worker_sees_the_settings_and_nothing_that_is_private(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TFSERVE_DATABASE_URL", "postgresql://secret@host/db")
+    monkeypatch.setenv("TFSERVE_TOKEN", "tfs_secret")
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "12345")
     monkeypatch.setenv("OF_THE_CALLER", "1")
     names = ["TFSERVE_MAX_QUEUE", OWNER, "MALLOC_TRIM_THRESHOLD_", "OF_THE_CALLER", "MALLOC_MMAP_THRESHOLD_"]

@@ -50,7 +50,7 @@ R = TypeVar("R")
 STOP_GRACE_S = 5.0
 EOF_GRACE_S = 0.2
 LINE_GRACE_S = 0.5
-PRIVATE_SETTINGS = ("TFSERVE_DATABASE_URL",)
+PRIVATE_SETTINGS = ("TFSERVE_DATABASE_URL", "TFSERVE_TOKEN")
 
 #: the messages that give a worker its role
 ROLES: dict[type, Role] = {
