@@ -35,6 +35,7 @@ from tfserve_client.errors import (
     Unsupported,
 )
 from tfserve_client.jobs import AsyncJob, Failure, Job, Jobs
+from tfserve_client.model_jobs import ModelJobs
 from tfserve_client.models import Models
 from tfserve_client.output import Output
 from tfserve_client.predictions import Predictions
@@ -53,7 +54,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-class _Methods(Workspaces, Jobs, Uploads, Models, Predictions, Trainings, Administration):
+class _Methods(Workspaces, Jobs, ModelJobs, Uploads, Models, Predictions, Trainings, Administration):
     """All methods, which both clients share."""
 
 

@@ -155,41 +155,57 @@ class Jobs(Core):
     @submission
     def push_script(
         self, name: str, script: str, *, clear: bool = False, timeout: float = 1, time_limit: float | None = None,
-        idempotency_key: str | None = None,
+        callback: str | None = None, idempotency_key: str | None = None,
     ) -> Flow[Any]:  # fmt: skip
         """Run a script that is given as text. `time_limit` is its maximum run time in seconds."""
-        fields = given(name=name, job=script, type=1, clear=clear, timeout=timeout, time_limit=time_limit)
+        fields = given(
+            name=name, job=script, type=1, clear=clear, timeout=timeout, time_limit=time_limit, callback=callback
+        )
         return submit(self, "/push_job/", fields, idempotency_key)
 
     @submission
     def push_file(
         self, name: str, path: str, *, clear: bool = False, timeout: float = 1, time_limit: float | None = None,
-        idempotency_key: str | None = None,
+        callback: str | None = None, idempotency_key: str | None = None,
     ) -> Flow[Any]:  # fmt: skip
         """Run a script file of the server's disk, or `upload:<id>`. `time_limit` is its maximum run time in seconds."""
-        fields = given(name=name, job=path, type=0, clear=clear, timeout=timeout, time_limit=time_limit)
+        fields = given(
+            name=name, job=path, type=0, clear=clear, timeout=timeout, time_limit=time_limit, callback=callback
+        )
         return submit(self, "/push_job/", fields, idempotency_key)
 
     @submission
     def clear(
-        self, name: str, *, timeout: float = 1, time_limit: float | None = None, idempotency_key: str | None = None
+        self,
+        name: str,
+        *,
+        timeout: float = 1,
+        time_limit: float | None = None,
+        callback: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Flow[Any]:
         """Delete all variables."""
-        fields = given(name=name, timeout=timeout, time_limit=time_limit)
+        fields = given(name=name, timeout=timeout, time_limit=time_limit, callback=callback)
         return submit(self, "/clear/", fields, idempotency_key)
 
     @submission
     def predict(
         self, name: str, fetches: str | Sequence[str], feed_dict: Mapping[str, Any] | None = None, *,
         signature: str | None = None, timeout: float = 1, time_limit: float | None = None,
-        idempotency_key: str | None = None,
+        callback: str | None = None, idempotency_key: str | None = None,
     ) -> Flow[Any]:  # fmt: skip
         """Run the deployed model as a job. `result` has one value per fetched tensor, in the order of `fetches`.
 
         `infer` is faster, because it needs no job.
         """
         fields = given(
-            name=name, fetches=fetches, feed_dict=feed_dict, signature=signature, timeout=timeout, time_limit=time_limit
+            name=name,
+            fetches=fetches,
+            feed_dict=feed_dict,
+            signature=signature,
+            timeout=timeout,
+            time_limit=time_limit,
+            callback=callback,
         )
         return submit(self, "/predict/", fields, idempotency_key)
 
@@ -201,9 +217,9 @@ class Jobs(Core):
         return self._job(found["workspace"] or "", {**found, **details})
 
     @operation
-    def job(self, id: int) -> Flow[dict[str, Any]]:  # noqa: A002
-        """All that the server knows of the job with this id."""
-        return self._get(f"/jobs/{id}")
+    def job(self, id: int, *, wait: float | None = None) -> Flow[dict[str, Any]]:  # noqa: A002
+        """All that the server knows of the job with this id. `wait` is how long to wait for its end, in seconds."""
+        return self._get(f"/jobs/{id}", wait=wait, wait_s=wait or 0)
 
     @operation
     def jobs(

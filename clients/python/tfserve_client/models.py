@@ -20,7 +20,8 @@ class Models(Core):
         max_batch_size: int | None = None, max_delay: float | None = None, image: Mapping[str, Any] | None = None,
         warm_up: bool | Mapping[str, Any] | None = None, stateless: bool | None = None,
         inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None, timeout: float = 1,
-        time_limit: float | None = None, idempotency_key: str | None = None,
+        time_limit: float | None = None, callback: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Flow[Any]:  # fmt: skip
         """Load a model, replacing the deployed one. `guide` describes the options and their defaults.
 
@@ -30,24 +31,37 @@ class Models(Core):
             name=name, path=path, device=device, device_memory=device_memory, replicas=replicas, runtime=runtime,
             precision=precision, max_batch_size=max_batch_size, max_delay=max_delay, image=image, warm_up=warm_up,
             stateless=stateless, inputs=inputs, outputs=outputs, timeout=timeout, time_limit=time_limit,
+            callback=callback,
         )  # fmt: skip
         return submit(self, "/deploy/", fields, idempotency_key)
 
     @submission
     def update(
         self, name: str, path: str, *, warm_up: bool | Mapping[str, Any] | None = None, timeout: float = 1,
-        time_limit: float | None = None, idempotency_key: str | None = None,
+        time_limit: float | None = None, callback: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Flow[Any]:  # fmt: skip
         """Swap new weights or a new version into the deployed model, without dropping a request."""
-        fields = given(name=name, path=path, warm_up=warm_up, timeout=timeout, time_limit=time_limit)
+        fields = given(name=name, path=path, warm_up=warm_up, timeout=timeout, time_limit=time_limit, callback=callback)
         return submit(self, "/update/", fields, idempotency_key)
 
     @submission
     def undeploy(
-        self, name: str, *, timeout: float = 1, time_limit: float | None = None, idempotency_key: str | None = None
+        self,
+        name: str,
+        *,
+        timeout: float = 1,
+        time_limit: float | None = None,
+        callback: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Flow[Any]:
         """Unload the model and release its memory."""
-        return submit(self, "/undeploy/", given(name=name, timeout=timeout, time_limit=time_limit), idempotency_key)
+        return submit(
+            self,
+            "/undeploy/",
+            given(name=name, timeout=timeout, time_limit=time_limit, callback=callback),
+            idempotency_key,
+        )
 
     @operation
     def scale(self, name: str, replicas: int) -> Flow[bool]:

@@ -26,7 +26,7 @@ class Trainings(Core):
     def train(
         self, project_dir: str, train_type: str = "classification", *, user_id: str = "client",
         project_id: str | None = None, parameters: Mapping[str, Any] | None = None, deploy_to: str | None = None,
-        warm_start: str | None = None,
+        warm_start: str | None = None, callback: str | None = None,
     ) -> Flow[Task]:  # fmt: skip
         """Start a training on a folder of the server, or `upload:<id>`. Returns the task in state `initialize`.
 
@@ -36,6 +36,7 @@ class Trainings(Core):
         fields = given(
             userId=user_id, projectId=project_id or project_dir.rstrip("/").rpartition("/")[2], projectDir=project_dir,
             trainType=train_type, parameters=parameters, deploy_to=deploy_to, warmStart=warm_start,
+            callback=callback,
         )  # fmt: skip
         return self._post("/tasks/", fields)
 
@@ -118,6 +119,29 @@ class Trainings(Core):
         content = encoded({"image": {"b64": base64.b64encode(data).decode()}, "label": label})
         response = yield from self._send(Request("POST", f"{_path(id)}/feedback", content=content, headers=JSON))
         return dict(result_in(response))
+
+    @operation
+    def check_project(
+        self, project_dir: str, train_type: str = "classification", *, parameters: Mapping[str, Any] | None = None
+    ) -> Flow[dict[str, Any]]:
+        """What a training would find in a project folder: {problems, skipped, image_count, classes, samples, …}."""
+        fields = given(projectDir=project_dir, trainType=train_type, parameters=parameters)
+        return self._post("/training/check/", fields, wait_s=None, idempotent=True)
+
+    @operation
+    def project_thumbnail(self, project_dir: str, path: str, *, side: int | None = None) -> Flow[bytes]:
+        """A small version of an image in a project folder, in WebP. `side` is its larger side in pixels."""
+        address = f"/training/thumbnails/{in_path(path, safe='/')}"
+        params = given(projectDir=project_dir, side=side)
+        response = yield from self._send(Request("GET", address, params, idempotent=True))
+        return bytes(response.content)
+
+    @operation
+    def training_image(self, id: str, path: str, *, side: int | None = None) -> Flow[bytes]:  # noqa: A002
+        """A small version of an image that a training uses, in WebP. `side` is its larger side in pixels."""
+        address = f"{_path(id)}/images/{in_path(path, safe='/')}"
+        response = yield from self._send(Request("GET", address, given(side=side), idempotent=True))
+        return bytes(response.content)
 
     @operation
     def training_parameters(self) -> Flow[dict[str, Any]]:
