@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import re
 import signal
 from collections import Counter
 from pathlib import Path
@@ -193,15 +195,17 @@ async def test_a_thread_that_ends_the_process_takes_the_others_with_it_and_all_c
 async def test_a_thread_that_does_not_end_can_not_be_restarted_and_continues_when_it_does(
     start: Start, tmp_path: Path
 ) -> None:
-    gate = tmp_path / "gate"
-    os.mkfifo(gate)
+    file = tmp_path / "locked"
+    script = f"import ctypes; ctypes.CDLL(None).flock(open({str(file)!r}).fileno(), {fcntl.LOCK_EX})"
     async with start() as server:
         await server.create("t", type_=1)
-        # It blocks in C, where no interrupt reaches it, until the gate has a writer.
-        job = await server.start(f"import ctypes; ctypes.CDLL(None).open({os.fsencode(gate)!r}, 0)", "t")
-        with pytest.raises(TimedOut, match="It runs in a thread, which can't be killed"):
-            await server.line.ask(CancelJob(workspace="t", job=job.job))
-        os.close(os.open(gate, os.O_RDWR))
+        with file.open("w") as ours:
+            fcntl.flock(ours, fcntl.LOCK_EX)
+            job = await server.start(script, "t")  # it blocks in C, where no interrupt reaches it
+            while not re.search(rf"-> FLOCK .*:{file.stat().st_ino} ", Path("/proc/locks").read_text()):
+                await asyncio.sleep(0.01)
+            with pytest.raises(TimedOut, match="It runs in a thread, which can't be killed"):
+                await server.line.ask(CancelJob(workspace="t", job=job.job))
         assert (await server.run("x = 1", "t")).state == "succeeded"
 
 
