@@ -192,18 +192,16 @@ async def test_a_thread_that_ends_the_process_takes_the_others_with_it_and_all_c
         assert (await server.status("a"))["pid"] == (await server.status("b"))["pid"]
 
 
-async def test_a_thread_that_does_not_end_can_not_be_restarted_and_continues_when_it_does(
-    start: Start, tmp_path: Path
-) -> None:
+async def test_a_thread_that_does_not_end_is_not_restarted_until_it_does(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "locked"
-    script = f"import ctypes; ctypes.CDLL(None).flock(open({str(file)!r}).fileno(), {fcntl.LOCK_EX})"
+    script = f"import ctypes; file = open({str(file)!r}); ctypes.CDLL(None).flock(file.fileno(), {fcntl.LOCK_EX})"
+    locks = Path("/proc/locks")
     async with start() as server:
         await server.create("t", type_=1)
         with file.open("w") as ours:
             fcntl.flock(ours, fcntl.LOCK_EX)
             job = await server.start(script, "t")  # it blocks in C, where no interrupt reaches it
-            while not re.search(rf"-> FLOCK .*:{file.stat().st_ino} ", Path("/proc/locks").read_text()):
-                await asyncio.sleep(0.01)
+            await until(lambda: re.search(rf"-> FLOCK .*:{os.fstat(ours.fileno()).st_ino} ", locks.read_text()))
             with pytest.raises(TimedOut, match="It runs in a thread, which can't be killed"):
                 await server.line.ask(CancelJob(workspace="t", job=job.job))
         assert (await server.run("x = 1", "t")).state == "succeeded"
