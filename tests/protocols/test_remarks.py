@@ -28,8 +28,8 @@ def test_the_remarks_of_a_model_are_in_every_description_of_it(port: Port) -> No
     assert port.call("ModelMetadata", v2.ModelMetadataRequest(name=workspace)).properties["remarks"] == "\n".join(
         REMARKS
     )
-    page = server.http.get("/").text
-    assert f"<li>{REMARKS[0]}</li>" in page
+    page = server.http.get(f"/pages/models/{workspace}/").text
+    assert REMARKS[0] in page
     assert "a remark with &lt;b&gt;tags" in page
 
 

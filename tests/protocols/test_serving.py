@@ -351,7 +351,7 @@ def test_a_quantized_model_takes_files_and_shows_what_its_integers_stand_for(
     assert json.loads(config["quantization"]["string_value"]) == v2["parameters"]["quantization"]
     signature = deployment(server, workspace)["signatures"]["serving_default"]
     assert signature["outputs"][0]["quantization"] == expected
-    assert "scale 0.00392157, zero point -128" in server.http.get("/").text
+    assert "scale 0.00392157, zero point -128" in server.http.get(f"/pages/models/{workspace}/").text
 
 
 @pytest.mark.slow
