@@ -97,3 +97,20 @@ def test_three_deaths_are_enough(start: Start, digits: Path, tmp_path: Path) -> 
     resumed = server.http.post(f"/tasks/{task['taskId']}/resume")
     assert resumed.status_code == 200, "whoever resumes it knows why"
     cancel(server, task)
+
+
+@pytest.mark.slow
+def test_a_training_that_is_ended_early_delivers_its_best_model(server: Server, digits: Path) -> None:
+    project = server.roots / "projects" / "ended early"
+    shutil.copytree(digits, project)
+    task = begin(server, project, {"epochs": 60, "backbone": "compact"})["taskId"]
+    in_epoch(server, task, 5)
+    assert server.http.post(f"/tasks/{task}/finish").json()["state"] == "processing"
+    ended = finished(server, task)
+    assert ended["state"] == "done", ended
+    output = server.http.get(f"/tasks/{task}/output").text
+    assert "ended early, after" in output
+    assert ended["metrics"]["accuracy"] > 0.8
+    again = server.http.post(f"/tasks/{task}/finish")
+    assert again.status_code == 409
+    assert "is not training" in again.text

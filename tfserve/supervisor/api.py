@@ -25,6 +25,7 @@ from tfserve.ipc.messages import (
     DestroyWorkspace,
     FeedbackKept,
     FindWorkspaces,
+    FinishTask,
     FoundWorkspaces,
     GetDeclared,
     GetMetrics,
@@ -325,6 +326,10 @@ class Api:
     @handles(CancelTask)
     async def _cancel_task(self, request: CancelTask) -> None:
         await self._trainings.cancel(request.task_id)
+
+    @handles(FinishTask)
+    async def _finish_task(self, request: FinishTask) -> None:
+        self._trainings.finish(request.task_id)
 
     @handles(ResumeTask)
     async def _resume_task(self, request: ResumeTask) -> None:

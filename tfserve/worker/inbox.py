@@ -1,4 +1,4 @@
-"""Queues the messages to a worker in order. Only interrupts overtake."""
+"""Queues the messages to a worker in order. Only those that end what runs overtake."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from queue import SimpleQueue
 
 from tfserve.ipc.connections import BlockingConnection
-from tfserve.ipc.messages import READING, Interrupt, Message, ReadVariables, RunScript, Stop, Train
+from tfserve.ipc.messages import READING, FinishTraining, Interrupt, Message, ReadVariables, RunScript, Stop, Train
+from tfserve.training import early_end
 from tfserve.worker import process_group
 from tfserve.worker.scripts.interrupts import Interrupts
 
@@ -52,6 +53,9 @@ class Inbox:
     def _take(self, request_id: int, message: Message) -> None:
         if isinstance(message, Interrupt):
             self._interrupts.interrupt((message.workspace, message.job))
+            return
+        if isinstance(message, FinishTraining):
+            early_end.request(message.job)
             return
         if isinstance(message, RunScript):
             self._interrupts.expect((message.workspace, message.job))

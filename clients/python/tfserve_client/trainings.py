@@ -77,6 +77,11 @@ class Trainings(Core):
         return self._post(f"{_path(id)}/cancel", wait_s=None, idempotent=True)
 
     @operation
+    def finish_training(self, id: str) -> Flow[Task]:  # noqa: A002
+        """End a running training early: it delivers its best model so far. `wait_for_training` waits for that."""
+        return self._post(f"{_path(id)}/finish", idempotent=True)
+
+    @operation
     def resume_training(self, id: str) -> Flow[Task]:  # noqa: A002
         """Continue a training that failed or was cancelled from its last checkpoint."""
         return self._post(f"{_path(id)}/resume")

@@ -152,7 +152,7 @@ def _report(target: Target, task: dict[str, Any]) -> int:
 @target_options
 @click.pass_context
 def trainings(context: click.Context) -> int | None:
-    """List, follow, cancel and resume trainings of a server. Without a command, lists them."""
+    """List, follow, finish, cancel and resume trainings of a server. Without a command, lists them."""
     if context.invoked_subcommand is None:
         code: int | None = context.invoke(list_)
         return code
@@ -210,6 +210,16 @@ def cancel(target: Target, id: str) -> None:  # noqa: A002
     """Cancel a training. Its best checkpoint is kept."""
     with target.client() as client:
         print(f"{id}: {client.cancel_training(id)['state']}")
+
+
+@trainings.command()
+@ID
+@remote
+def finish(target: Target, id: str) -> int:  # noqa: A002
+    """End a training early. It delivers its best model so far."""
+    with target.client() as client:
+        client.finish_training(id)
+        return _follow(target, client, id, cancel=False)
 
 
 @trainings.command()

@@ -57,6 +57,12 @@ class CancelTask(Request[None]):
     task_id: str
 
 
+class FinishTask(Request[None]):
+    """Ends a running task early, with the best model so far. Responds when the worker has been notified."""
+
+    task_id: str
+
+
 class ResumeTask(Request[None]):
     """Gives a failed or cancelled task another run."""
 
@@ -100,6 +106,12 @@ class TrainingEnded(Message):
     error: bytes | None = None
     model_path: str | None = None
     metrics: dict[str, Any] | None = None
+
+
+class FinishTraining(Message):
+    """The training of this job is to deliver its best model soon. No response: the training ends."""
+
+    job: int
 
 
 class Train(Request[TrainingEnded]):

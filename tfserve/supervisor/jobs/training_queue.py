@@ -13,13 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from tfserve.config import Settings
 from tfserve.db import training_tasks
 from tfserve.db.models import TrainingTask as Row
 from tfserve.db.task_json import task_json
-from tfserve.errors import Failure, OutOfSpace, TFserveError, Unavailable
+from tfserve.errors import Failure, TFserveError, Unavailable
 from tfserve.ipc.messages import (
     FeedbackKept,
     Interrupt,
@@ -37,12 +35,21 @@ from tfserve.supervisor.jobs.job import CANCELLED, STOPPED, EndedEarly, Ending, 
 from tfserve.supervisor.jobs.journal import Journal, NotRecorded
 from tfserve.supervisor.jobs.training_callbacks import Callbacks
 from tfserve.supervisor.jobs.training_journal import TrainingJournal
-from tfserve.supervisor.jobs.training_run import FolderInUse, FolderReserved, Run, TooManyTasks, new_row, run_of
+from tfserve.supervisor.jobs.training_run import (
+    FolderInUse,
+    FolderReserved,
+    NotTraining,
+    Run,
+    TooManyTasks,
+    done_message,
+    new_row,
+    run_of,
+    with_kept_weights,
+)  # fmt: skip
 from tfserve.supervisor.processes.worker import Spare, WorkerDied
-from tfserve.training.atomic_files import aside_of, is_disk_full
+from tfserve.training.atomic_files import aside_of
 from tfserve.training.dataset import dataset_index, feedback
 from tfserve.training.dataset.project_folders import MODELS, results_folder
-from tfserve.training.fit import weight_files
 from tfserve.training.fit.checkpoint_files import newest_epoch
 
 log = logging.getLogger(__name__)
@@ -109,7 +116,7 @@ class TrainingQueue:
             _make_private(self._folder(task_id))
             try:
                 if request.weights is not None:
-                    request = await asyncio.to_thread(_with_kept_weights, request, self._folder(task_id))
+                    request = await asyncio.to_thread(with_kept_weights, request, self._folder(task_id))
                 found = await self._examinations.examine(request, self._folder(task_id) / FINDINGS)
                 row = new_row(task_id, request, found, reported="" if self._settings.callback_url else None)
                 create = partial(training_tasks.create, row, request.callback)
@@ -126,6 +133,12 @@ class TrainingQueue:
             await self._end(run, CANCELLED)
         else:
             await self._journal.change(partial(training_tasks.find, task_id))  # refuses an unknown task
+
+    def finish(self, task_id: str) -> None:
+        """The training delivers its best model soon. Raises `NotTraining`."""
+        if (run := self._find(task_id)) is None:
+            raise NotTraining(id=task_id)
+        run.finish_early()
 
     async def resume(self, task_id: str) -> None:
         """Raises `NoSuchTask`, `NotResumable`, `FolderInUse`, `FolderReserved`."""
@@ -261,7 +274,7 @@ class TrainingQueue:
     async def _trained(self, run: Run, answer: TrainingEnded) -> None:
         if answer.state == JobState.SUCCEEDED:
             await self._records.save(
-                run, progress=100.0, message=_done(answer), eta_s=None, metrics=answer.metrics,
+                run, progress=100.0, message=done_message(answer), eta_s=None, metrics=answer.metrics,
                 model_path=answer.model_path,
             )  # fmt: skip
             if run.deploy_to is not None and answer.model_path is not None:  # before the end is reported
@@ -371,23 +384,6 @@ class TrainingQueue:
 
     def _run_of(self, row: Row) -> Run:
         return run_of(row, self._folder(row.task_id), self._settings.max_output_bytes)
-
-
-def _done(answer: TrainingEnded) -> str:
-    """With the verdict on the model: `done` alone would sound as if it were good."""
-    metrics = answer.metrics or {}
-    message = f"done: {metrics['verdict']}" if metrics.get("verdict") else "done"
-    warm = metrics.get("warm_start")
-    return f"{message}; started from task {warm['task']}" if warm and warm["reused"] else message
-
-
-def _with_kept_weights(request: StartTraining, folder: Path) -> StartTraining:
-    """The request, with its uploaded weights in the task's folder. Raises `OutOfSpace`, `Unavailable`."""
-    try:
-        file = weight_files.keep(folder, request.weights or b"")
-    except OSError as error:
-        raise (OutOfSpace(cause=str(error)) if is_disk_full(error) else Unavailable(f"weights: {error}")) from error
-    return msgspec.structs.replace(request, weights=None, parameters=request.parameters | {"weights": str(file)})
 
 
 def _make_private(folder: Path) -> None:

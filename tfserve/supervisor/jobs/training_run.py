@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tfserve.db.models import TrainingTask as Row
 from tfserve.db.reads import TASK_OUTPUT
-from tfserve.errors import Conflict, Overloaded
-from tfserve.ipc.messages import ProjectExamined, StartTraining, TrainJob
+from tfserve.errors import Conflict, OutOfSpace, Overloaded, Unavailable
+from tfserve.ipc.messages import FinishTraining, ProjectExamined, StartTraining, TrainingEnded, TrainJob
 from tfserve.supervisor.jobs.job import EndedEarly, Job
 from tfserve.supervisor.processes.output import JobOutput
 from tfserve.supervisor.processes.worker import Spare, Worker
+from tfserve.training.atomic_files import is_disk_full
+from tfserve.training.fit import weight_files
 
 MAX_SKIPPED_SHOWN = 200
 
@@ -28,6 +32,10 @@ class FolderReserved(Conflict):
 
 class TooManyTasks(Overloaded):
     """{limit} training tasks are waiting or running, which is the maximum of this server (max_tasks)."""
+
+
+class NotTraining(Conflict):
+    """Task {id} is not training, so it has no model to deliver early. GET /tasks/{id} returns its state."""
 
 
 @dataclass(eq=False)
@@ -59,6 +67,12 @@ class Run:
         finally:
             self.taking = None
         return self.worker
+
+    def finish_early(self) -> None:
+        """Lets the training deliver its best model soon. Raises `NotTraining`."""
+        if self.worker is None or self.job.ending is not None:
+            raise NotTraining(id=self.task_id)
+        self.worker.notify(FinishTraining(job=self.job.number))
 
     def stop_waiting(self) -> None:
         """Ends the wait for a worker, if it waits for one."""
@@ -100,3 +114,20 @@ def new_row(task_id: str, request: StartTraining, found: ProjectExamined, *, rep
 def _waiting(found: ProjectExamined) -> str:
     layout = found.dataset.get("layout")
     return f"waiting; {found.image_count} images, {found.skipped_count} left out" + (f"; {layout}" if layout else "")
+
+
+def done_message(ended: TrainingEnded) -> str:
+    """With the verdict on the model: `done` alone would sound as if it were good."""
+    metrics = ended.metrics or {}
+    message = f"done: {metrics['verdict']}" if metrics.get("verdict") else "done"
+    warm = metrics.get("warm_start")
+    return f"{message}; started from task {warm['task']}" if warm and warm["reused"] else message
+
+
+def with_kept_weights(request: StartTraining, folder: Path) -> StartTraining:
+    """The request, with its uploaded weights in the task's folder. Raises `OutOfSpace`, `Unavailable`."""
+    try:
+        file = weight_files.keep(folder, request.weights or b"")
+    except OSError as error:
+        raise (OutOfSpace(cause=str(error)) if is_disk_full(error) else Unavailable(f"weights: {error}")) from error
+    return msgspec.structs.replace(request, weights=None, parameters=request.parameters | {"weights": str(file)})

@@ -158,6 +158,8 @@ class Contest:
             return None
         if (reason := candidate.unsuitable()) is not None:
             return reason
+        if self.clock.ends_early():
+            return "the training was ended early"
         credit = self.winner.credits(self.folds.count)
         score = self.winner.row.score or 0.0
         if score >= PERFECT and len(credit) >= ENOUGH_TO_BE_SURE:
@@ -190,7 +192,7 @@ class Contest:
     def _measure(self, entry: Entry, count: int) -> None:
         began_at = time.monotonic()
         for number, fold in enumerate(self.folds.folds[:count]):
-            if number and self.clock.spare_s <= self._quiet_s(entry.candidate, fold):
+            if number and (self.clock.ends_early() or self.clock.spare_s <= self._quiet_s(entry.candidate, fold)):
                 break
             with self.clock.limited(1 / 2 if not entry.candidate.is_cheap else 1.0):
                 entry.outcomes.append(self._outcome(entry.candidate, number, fold))

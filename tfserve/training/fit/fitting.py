@@ -41,16 +41,24 @@ def fit(
     `selection` is a data set that is measured after each epoch, or None. `selected_on` is how many of its images may
     decide when to stop: 0 when they only show how the training goes. `name` comes first in the messages.
     """
-    watch = Watch(state, checkpoints, stage, Patience.of(patience, steps, state.epochs) if selected_on else None, name)
+    patient = Patience.of(patience, steps, state.epochs) if selected_on else None
+    watch = Watch(state, checkpoints, stage, patient, name, enough=enough_epochs(steps, state.epochs))
     if not watch.is_over:
         model.fit(
             training, validation_data=selection, epochs=state.epochs, initial_epoch=state.epoch,
             shuffle=False, verbose=0, callbacks=[watch], class_weight=class_weight,
         )  # fmt: skip
-    if stage.is_over and state.epoch < state.epochs:
+    if watch.ends_early and state.epoch < state.epochs:
+        print(f"{name}: ended early, after {state.epoch} of {state.epochs} epochs", flush=True)
+    elif stage.is_over and state.epoch < state.epochs:
         print(f"{name}: stopped after {state.epoch} of {state.epochs} epochs to stay within the budget", flush=True)
     if selected_on and (selected_on >= ENOUGH_TO_SELECT or state.epoch < state.epochs):
         checkpoints.restore_best(model, state)
+
+
+def enough_epochs(steps: int, scheduled: int) -> int:
+    """Epochs after which something has been learnt, so that a training may be ended early."""
+    return min(math.ceil(scheduled * MIN_SHARE), math.ceil(MIN_PATIENCE_STEPS / max(1, steps)))
 
 
 @dataclass(frozen=True)
@@ -82,9 +90,10 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
     """Reports progress and keeps checkpoints at the end of each step and epoch."""
 
     def __init__(
-        self, state: State, checkpoints: Checkpoints, stage: Stage, patience: Patience | None, name: str
+        self, state: State, checkpoints: Checkpoints, stage: Stage, patience: Patience | None, name: str, *, enough: int
     ) -> None:
         super().__init__()
+        self._enough = enough
         self._state = state
         self._checkpoints = checkpoints
         self._stage = stage
@@ -95,7 +104,12 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
     def is_over(self) -> bool:
         state = self._state
         stopped = self._patience is not None and self._patience.is_over(state.epoch, state.best_epoch)
-        return state.epoch >= state.epochs or stopped
+        return state.epoch >= state.epochs or stopped or self.ends_early
+
+    @property
+    def ends_early(self) -> bool:
+        """On request, but not before something has been learnt."""
+        return self._stage.ends_early and self._state.epoch >= self._enough
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         loss = float((logs or {}).get("loss", 0.0))

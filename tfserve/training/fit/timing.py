@@ -86,6 +86,11 @@ class Stage:
         """Whether a training has to end now to keep within the budget."""
         return self._clock.is_over
 
+    @property
+    def ends_early(self) -> bool:
+        """Whether the run is to deliver its best model soon."""
+        return self._clock.ends_early()
+
     def mention(self, share: float, message: str) -> None:
         """Reports the share that is done, unless something was reported just now."""
         self._at(share)
@@ -120,6 +125,8 @@ class Clock:
         self.now = now
         self.began = now()
         self.budget_s: float | None = None
+        #: whether a person wants the best model so far
+        self.ends_early: Callable[[], bool] = lambda: False
         #: how many images there are, roughly: what is likely depends on it
         self.about = ""
         #: whether the stages of this run took what they usually take

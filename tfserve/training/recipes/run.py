@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tfserve.ipc.messages import Progress, Train
 from tfserve.runtimes import devices, image_files
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.tensors.specs import Array
+from tfserve.training import early_end
 from tfserve.training.atomic_files import aside_of
 from tfserve.training.dataset import dataset_index as findings
 from tfserve.training.dataset import image_reading as images
@@ -238,6 +240,7 @@ def begin(message: Train, notify: Callable[[Progress], None]) -> Run:
     clock = Clock(reporter, Path(message.timings) if message.timings else None)
     clock.learns = is_new
     clock.budget_s = budget.seconds_of(chosen.get("budget"))
+    clock.ends_early = partial(early_end.is_requested, message.job)
     _expect(clock, found, chosen)
     return Run(
         message.task_id, project, found, chosen, work, aside_of(folder), folder, reporter,

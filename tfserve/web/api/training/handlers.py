@@ -16,7 +16,7 @@ from tfserve.db import training_tasks
 from tfserve.db.models import TrainingTask
 from tfserve.db.task_json import task_json
 from tfserve.errors import Forbidden, Invalid, NotFound, PathRefused
-from tfserve.ipc.messages import CancelTask, KeepFeedback, ResumeTask, StartTraining
+from tfserve.ipc.messages import CancelTask, FinishTask, KeepFeedback, ResumeTask, StartTraining
 from tfserve.tensors.casting import decode_b64
 from tfserve.training.dataset.project_folders import LATEST, MODELS, is_archive, results_folder
 from tfserve.training.fit import earlier_models
@@ -108,6 +108,18 @@ async def list_tasks(_: Context, request: Request) -> dict[str, Any]:
 )
 async def cancel_task(context: Context, request: Request) -> dict[str, Any]:
     await context.line.ask(CancelTask(task_id=(await task_of(request)).task_id))
+    return await get_task(context, request)
+
+
+@ENDPOINTS.post(
+    "/tasks/{id}/finish",
+    result=Task,
+    summary="end a running task early; it delivers its best model so far",
+    returns="the task, which still measures and exports the model",
+    parameters=TASK_ID,
+)
+async def finish_task(context: Context, request: Request) -> dict[str, Any]:
+    await context.line.ask(FinishTask(task_id=(await task_of(request)).task_id))
     return await get_task(context, request)
 
 
