@@ -6,6 +6,7 @@ Standard input is the request as JSON. Prints the names of the files as JSON, or
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from tfserve import linux
 from tfserve.errors import Failure, OutOfSpace, TFserveError
 from tfserve.remote_files.fetching import Limits, fetch
 from tfserve.remote_sources import parse
+
+
+MAX_MEMORY_BYTES = 4 * 2**30
+"""For the list of the files of a source, which may have millions."""
+NICENESS = 5
 
 
 class FetchRequest(msgspec.Struct):
@@ -29,6 +35,9 @@ class FetchRequest(msgspec.Struct):
 
 def main() -> int:
     linux.die_with_parent(os.getppid())
+    os.nice(NICENESS)
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, hard))
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=FetchRequest)
     allowed = [parse(each, "remote_sources") for each in request.allowed]
     limits = Limits(request.max_bytes, request.room)
