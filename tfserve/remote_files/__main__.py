@@ -17,7 +17,6 @@ from tfserve.errors import Failure, OutOfSpace, TFserveError
 from tfserve.remote_files.fetching import Limits, fetch
 from tfserve.remote_sources import parse
 
-
 MAX_MEMORY_BYTES = 4 * 2**30
 """For the list of the files of a source, which may have millions."""
 NICENESS = 5
