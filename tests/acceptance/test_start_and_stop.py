@@ -47,7 +47,7 @@ def test_ctrl_c_stops_it_with_exit_code_0_while_the_spare_is_starting(start: Sta
 
 def test_both_commands_have_the_same_options() -> None:
     texts = [
-        run_server("--help", command=command).stdout.partition("options:")[2]
+        run_server("--help", command=command).stdout.partition("Options:")[2]
         for command in (("manage.py", "runserver"), ("-m", "tfserve.cli", "serve"))
     ]
     assert "--max-queue" in texts[0]
