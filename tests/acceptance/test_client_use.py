@@ -152,6 +152,27 @@ def test_requests_wait_for_a_server_that_starts(server: Server) -> None:
 # --- models and files
 
 
+def test_predictions_are_recorded_and_their_results_are_fetched_later(
+    client: Client, workspace: str, files: Path, tmp_path: Path
+) -> None:
+    client.deploy(workspace, str(files / "half.onnx"), timeout=60).raise_for_error()
+    arrays = client.infer_later(workspace, {"x": [[1, 2]]})
+    rows = client.predict_rows_later(workspace, [[1.0, 2.0]], idempotency_key="once")
+    assert client.predict_rows_later(workspace, [[1.0, 2.0]], idempotency_key="once") == rows
+    np.testing.assert_array_equal(client.later_outputs(arrays, 60)["y"], np.array([[2.5, 3.0]], np.float32))
+    assert client.later_result(rows, 60.5) == {"predictions": [[2.5, 3.0]]}
+    assert client.job(rows, wait=0.5)["state"] == "succeeded"
+    bad = client.predict_rows_later(workspace, [["no"]])
+    with pytest.raises(Invalid):
+        client.later_result(bad, 60)
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n3,4\n")
+    batch = client.start_batch(workspace, client.upload(tmp_path / "rows.csv"), output="csv")
+    assert client.wait_for_batch(batch["id"], 60)["done"] == 2
+    assert client.download_batch_output(batch["id"], tmp_path / "out.csv") == (tmp_path / "out.csv").stat().st_size
+    assert (tmp_path / "out.csv").read_bytes() == client.read_batch_output(batch["id"]).data
+    assert client.cancel_job_by_id(batch["id"]) == "succeeded"
+
+
 def test_predictions_with_arrays_rows_and_images(client: Client, workspace: str, files: Path) -> None:
     deployed = client.deploy(workspace, str(files / "half.onnx"), timeout=60)
     assert (deployed.state, deployed.details["version"]) == ("succeeded", 1)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 
 from tests.acceptance.conftest import REPOSITORY, Server
 from tests.acceptance.training_calls import digit_project
+from tests.protocols import echo
 from tests.protocols.grpc_port import free_port
 from tfserve.cli import main
 from tfserve_client import Client
@@ -285,3 +287,19 @@ def test_doctor_imports_the_runtimes(tfserve: Run, server: Server) -> None:
     diagnoses = {each["name"]: each for each in tfserve("doctor", "--json").json}
     assert diagnoses["TensorFlow"]["level"] == "ok"
     assert {"Python", "packages", "GPU", "disk", "memory", "data folder"} <= diagnoses.keys()
+
+
+def test_a_batch_runs_over_a_file_and_is_followed_again(
+    tfserve: Run, server: Server, workspace: str, tmp_path: Path
+) -> None:
+    server.call("/deploy/", name=workspace, path=str(echo.write(server.roots / "batch.echo")), timeout=60)
+    (tmp_path / "rows.jsonl").write_text('[1.0, 2.0, 3.0]\n["no"]\n')
+    done = tfserve("batch", workspace, "rows.jsonl", "-o", "out.jsonl")
+    assert "2 rows, 1 with errors" in done.errors
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [each["index"] for each in lines] == [0, 1]
+    assert (lines[0]["prediction"], "error" in lines[1]) == ([1.0, 2.0, 3.0], True)
+    batch = re.search(r"--continue (\d+)", done.errors)
+    assert batch
+    assert tfserve("batch", workspace, "--continue", batch[1]).out == (tmp_path / "out.jsonl").read_text()
+    assert "does not exist here" in tfserve("batch", workspace, "none.csv", code=2).errors

@@ -52,10 +52,11 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "undeploy": Entry("models", "Unload a model and release its memory."),
         "scale": Entry("models", "Change the number of processes that serve a model."),
         "predict": Entry("predict", "Run a model on JSON, arrays, images, or a folder of images."),
+        "batch": Entry("batch", "Run a model over a file of JSON lines, a CSV file, or a folder of images."),
     },
     "Training": {
         "train": Entry("trainings", "Train on a project folder, on this machine or on a server."),
-        "trainings": Entry("trainings", "List, follow, cancel and resume trainings of a server."),
+        "trainings": Entry("trainings", "List, follow, finish, cancel and resume trainings of a server."),
     },
     "Other": {
         "completion": Entry("shell", "Print the script that completes commands in your shell."),

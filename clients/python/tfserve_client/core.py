@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -108,6 +109,11 @@ def _plain(value: Any) -> Any:
 def given(**fields: Any) -> dict[str, Any]:
     """The fields that were given. The server fills in the defaults of the others."""
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def whole(seconds: float | None) -> int | None:
+    """The seconds as the server takes them: as an integer, rounded up."""
+    return None if seconds is None else math.ceil(seconds)
 
 
 def in_path(name: str, *, safe: str = "") -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tfserve_client.core import Core, given
+from tfserve_client.core import Core, given, whole
 from tfserve_client.errors import JobFailed, NotFound
 from tfserve_client.flows import Flow, Runs, RunsAsync, Stream, operation, stream, submission
 from tfserve_client.output import Output, follow_output, read_output, texts, until_ended
@@ -219,7 +219,7 @@ class Jobs(Core):
     @operation
     def job(self, id: int, *, wait: float | None = None) -> Flow[dict[str, Any]]:  # noqa: A002
         """All that the server knows of the job with this id. `wait` is how long to wait for its end, in seconds."""
-        return self._get(f"/jobs/{id}", wait=wait, wait_s=wait or 0)
+        return self._get(f"/jobs/{id}", wait=whole(wait), wait_s=wait or 0)
 
     @operation
     def jobs(

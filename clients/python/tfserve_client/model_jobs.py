@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from tfserve_client.core import JSON, Core, encoded, given, result_in
+from tfserve_client.core import JSON, Core, encoded, given, result_in, whole
 from tfserve_client.errors import JobTimeout
 from tfserve_client.flows import Flow, Request, Work, operation
 from tfserve_client.jobs import FINISHED
@@ -47,7 +47,7 @@ class ModelJobs(Core):
     @operation
     def batch(self, id: int, *, wait: float | None = None) -> Flow[dict[str, Any]]:  # noqa: A002
         """The progress of a batch: state, done, total, errors, rows_per_s, time_left_s. `wait` waits for its end."""
-        return self._get(f"/batch/{id}", wait=wait, wait_s=wait or 0)
+        return self._get(f"/batch/{id}", wait=whole(wait), wait_s=wait or 0)
 
     @operation
     def wait_for_batch(self, id: int, timeout: float | None = None) -> Flow[dict[str, Any]]:  # noqa: A002
@@ -57,7 +57,7 @@ class ModelJobs(Core):
     @operation
     def read_batch_output(self, id: int, *, offset: int = 0, wait: float | None = None) -> Flow[Output]:  # noqa: A002
         """The lines of a batch's output that are there, from `offset` on (in bytes). `wait` waits for a next one."""
-        params = given(offset=offset, wait=wait)
+        params = given(offset=offset, wait=whole(wait))
         response = yield from self._send(
             Request("GET", f"/batch/{id}/output", params, wait_s=wait or 0, idempotent=True)
         )
@@ -115,7 +115,9 @@ class ModelJobs(Core):
     def job_response(self, id: int, *, wait: float | None = None) -> Flow[bytes]:  # noqa: A002
         """The response of a deferred prediction as bytes. `wait` is how long to wait for it, in seconds."""
         path = f"/jobs/{id}/result"
-        response = yield from self._send(Request("GET", path, given(wait=wait), wait_s=wait or 0, idempotent=True))
+        response = yield from self._send(
+            Request("GET", path, given(wait=whole(wait)), wait_s=wait or 0, idempotent=True)
+        )
         return bytes(response.content)
 
     # --- jobs by their id, and callbacks
@@ -136,7 +138,7 @@ class ModelJobs(Core):
         left_s = timeout
         while True:
             wait_s = WAIT_S if left_s is None else max(0.0, min(WAIT_S, left_s))
-            found: dict[str, Any] = yield from self._get(path, wait=wait_s, wait_s=wait_s)
+            found: dict[str, Any] = yield from self._get(path, wait=whole(wait_s), wait_s=wait_s)
             if found["state"] in FINISHED:
                 return found
             left_s = None if left_s is None else left_s - wait_s
