@@ -117,6 +117,7 @@ def test_control_c_cancels_the_job_of_run(server: Server, workspace: str) -> Non
     process = subprocess.Popen(
         [*COMMAND, "run", "-", "-w", workspace, "--server", server.url],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )  # fmt: skip
     assert process.stdin is not None
     assert process.stdout is not None

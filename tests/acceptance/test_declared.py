@@ -97,7 +97,8 @@ def test_versions_labels_and_defaults(declare: Callable[[str], Declared], tmp_pa
     declared = declare(labels.format(stable=3, canary=5) + other)
     declared.until(declared.serve("prices", 5, 3))
     declared.until(declared.serve("one", 1))
-    assert declared.predict("prices/labels/stable")[0] == declared.predict("prices/versions/5")[0] == 200
+    declared.until(lambda: declared.predict("prices/labels/stable")[0] == 200)
+    assert declared.predict("prices/versions/5")[0] == 200
     status = declared.server.http.get("/v1/models/prices/labels/stable").json()["model_version_status"]
     assert [each["version"] for each in status] == ["3"]
     assert declared.predict("prices/labels/new") == (
