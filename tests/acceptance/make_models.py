@@ -70,12 +70,13 @@ class Pictures(tf.Module):
 
 
 class Deep(tf.Module):
-    """y = 2 x by way of large matrices, so that runtimes differ in speed and not in numbers."""
+    """y = 2 x by way of many small matrices, so that runtimes differ in speed (TensorFlow's takes longer for each step)
+    and not in numbers."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.widen = tf.Variable(tf.eye(2, 512))
-        self.keep = [tf.Variable(tf.eye(512)) for _ in range(4)]
+        self.widen = tf.Variable(tf.eye(2, 64))
+        self.keep = [tf.Variable(tf.eye(64)) for _ in range(80)]
 
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
     def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
