@@ -49,7 +49,7 @@ def restore(file: Path, settings: Settings) -> int:
 
 
 def _reported(work: Callable[[], str]) -> int:
-    os.umask(UMASK)
+    callers_umask = os.umask(UMASK)
     try:
         print(work())
         return 0
@@ -58,6 +58,8 @@ def _reported(work: Callable[[], str]) -> int:
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         print(f"tfserve: {error.strerror}{where}", file=sys.stderr)
+    finally:
+        os.umask(callers_umask)
     return 1
 
 
