@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ from tfserve.ipc.messages import Progress, Train
 from tfserve.runtimes import devices, image_files
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.tensors.specs import Array
-from tfserve.training import early_end
 from tfserve.training.atomic_files import aside_of
 from tfserve.training.dataset import dataset_index as findings
 from tfserve.training.dataset import image_reading as images
 from tfserve.training.dataset import project_folders
 from tfserve.training.dataset.dataset_index import Findings
 from tfserve.training.dataset.decoded_images import Store
+from tfserve.training.early_end import EarlyEnd
 from tfserve.training.fit import budget, warm_start
 from tfserve.training.fit.checkpoints import Checkpoints, State
 from tfserve.training.fit.timing import START, Clock
@@ -44,6 +43,7 @@ ENLARGE = (
 """How probabilities in the network's size become a mask of an image."""
 METRICS_FILE = project_folders.METRICS_FILE
 PROGRESS_FILE, FINGERPRINT_FILE, EPOCHS_FILE = "progress", "fingerprint", "epochs"
+EARLY_END_FILE = "early-end"
 START_S, WARM_START_S = 7.0, 0.3
 WHOLE_RUN_S = {"classification": (60.0, 0.1), "segmentation": (70.0, 1.0), "detection": (120.0, 2.0)}
 """What a run takes that is the first of this machine, and for each image."""
@@ -240,7 +240,7 @@ def begin(message: Train, notify: Callable[[Progress], None]) -> Run:
     clock = Clock(reporter, Path(message.timings) if message.timings else None)
     clock.learns = is_new
     clock.budget_s = budget.seconds_of(chosen.get("budget"))
-    clock.ends_early = partial(early_end.is_requested, message.job)
+    clock.ends_early = EarlyEnd(message.job, work / EARLY_END_FILE)
     _expect(clock, found, chosen)
     return Run(
         message.task_id, project, found, chosen, work, aside_of(folder), folder, reporter,
@@ -273,7 +273,7 @@ def _clear(work: Path) -> None:
     for each in work.iterdir():
         if each.is_dir() and any(each.glob("*.npz")):
             shutil.rmtree(each)
-        elif each.suffix in LEFT_BY_ATTEMPTS or each.name in (PROGRESS_FILE, EPOCHS_FILE):
+        elif each.suffix in LEFT_BY_ATTEMPTS or each.name in (PROGRESS_FILE, EPOCHS_FILE, EARLY_END_FILE):
             each.unlink()
 
 
