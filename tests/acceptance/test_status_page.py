@@ -104,7 +104,7 @@ def test_an_open_page_gets_only_the_parts_that_changed(server: Server, workspace
         update = server.http.get("/pages/jobs/", headers={"HX-Request": "true", "X-Parts": parts})
         return set(re.findall(r'id="(part-[\w-]+)"', update.text))
 
-    assert changed() == set(), "the age of a job is no change"
+    assert changed() == set(), "the age of a job does not count as a change"
     server.run(workspace, "x = 1")
     assert changed() == {"part-list"}
 

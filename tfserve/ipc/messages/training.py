@@ -28,7 +28,7 @@ class StartTraining(Request[str]):
 
 
 class ProjectExamined(Message):
-    """`problems` are sentences with paths: with any, there is no training. `skipped` are {path, reason}, bounded.
+    """`problems` are sentences with paths, and prevent a training. `skipped` are {path, reason}, bounded.
 
     `dataset` is what the task's response says about the images: see `Findings.summary`. `samples` are a few good images
     of each class, {path, label}.

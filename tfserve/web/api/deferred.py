@@ -94,7 +94,7 @@ async def response_of(context: Context, job: Job) -> RestResponse:
     try:
         body = await asyncio.to_thread((context.settings.data_path / FOLDER / row.folder / RESPONSE).read_bytes)
     except FileNotFoundError:
-        raise NotFound(f"The response of job {job.pk} is no longer kept.") from None
+        raise NotFound(f"The response of job {job.pk} has been deleted, because it is too old.") from None
     headers = [(b"content-type", detail.content_type.encode())]
     if detail.inference_header_content_length is not None:
         headers.append((LENGTH_HEADER, b"%d" % detail.inference_header_content_length))

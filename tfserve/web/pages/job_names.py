@@ -26,7 +26,7 @@ def job_name(kind: str, beginning: str | None, project: str | None = None) -> st
     """`w = train(data)`, `fit.py`, `deploy mobilenet/3`, `train flowers`.
 
     `beginning` are the first `BEGINNING_CHARS` or more of the stored request, a JSON object that may be cut off;
-    None when it is no longer kept. `project` is the folder that a training trains on.
+    None when it has been deleted. `project` is the folder that a training trains on.
     """
     text = beginning or ""
     match kind:

@@ -233,7 +233,7 @@ def job_page(job_id: int) -> JobPage:
     """Raises `NotFound`."""
     job = _named(Job.objects.filter(pk=job_id)).first()
     if job is None:
-        raise NotFound(f"There is no job {job_id}, or it is no longer kept.")
+        raise NotFound(f"Job {job_id} was not found: it never existed, or was deleted because of its age.")
     texts = _texts(job_id)
     script, request, raw = _request(job.kind, texts["request_text"], texts["request_size"])
     failure = _failure(texts["error"])
