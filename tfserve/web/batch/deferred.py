@@ -13,16 +13,14 @@ from tfserve.errors import NotFound
 from tfserve.ipc.messages import DeferredJob, JobState, Outcome
 from tfserve.model_job_files import REQUEST, RESPONSE, Responded
 from tfserve.web.api.v1 import core, routing
-from tfserve.web.api.v1.image_requests import Png
 from tfserve.web.api.v1.predict_json import PROTOCOL as V1
 from tfserve.web.api.v1.rest_predict import respond
 from tfserve.web.api.v2.core import model_of
-from tfserve.web.api.v2.responses import RestResponse
 from tfserve.web.api.v2.rest_infer import LENGTH_HEADER, infer
 from tfserve.web.api.v2.routing import infer_target
 from tfserve.web.batch.patience import with_patience
 from tfserve.web.http.priority_headers import read_priority_headers
-from tfserve.web.http.responses import JSON_TYPE
+from tfserve.web.http.responses import JSON_TYPE, RestResponse
 from tfserve.web.predictions.live_models import Model, Models
 from tfserve.web.predictions.request import Caller, Options
 
@@ -66,9 +64,7 @@ async def _compute(models: Models, job: DeferredJob, body: bytes) -> RestRespons
     options = Options(V1, *read_priority_headers(scope["headers"]), address.is_pinned)
 
     async def compute(model: Model) -> RestResponse:
-        content = await respond(address.verb, model, options, scope, body)
-        media = (b"content-type", b"image/png") if isinstance(content, Png) else JSON_TYPE
-        return RestResponse(content, (media,))
+        return await respond(address.verb, model, options, scope, body)
 
     return await with_patience(models, lambda: core.find(models, address), compute, PATIENCE_S)
 

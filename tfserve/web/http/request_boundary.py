@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -71,33 +72,45 @@ class RequestBoundary:
         except ClientGone:
             return
         except (Exception, asyncio.CancelledError) as error:
-            reported = _reported(error, scope)
+            known = reported(error, scope)
             if is_started:
                 raise  # closes the connection, so that the client does not take a partial response for a complete one
-            await send_error(scope, send_with_id, reported)
+            await send_error(scope, send_with_id, known)
 
     async def _respond_and_log(
         self, access_log: AccessLog, scope: Scope, receive: Receive, send: Send, request_id: bytes
     ) -> None:
-        host, port = scope.get("client") or (None, 0)
-        client = f"{host}:{port}" if port else host  # a proxy may not report the port
-        method, path = scope["method"], scope["path"]
-        with access_log.entry(request_id=request_id.decode(), client=client, method=method, path=path) as entry:
-            entry.trace_id = trace_id()
-            entry.protocol = PROTOCOLS.get(path[:4])
+        with entry_of(access_log, scope, request_id) as entry:
             counted = _CountedMessages(entry, receive, send)
             try:
                 await self._respond(scope, counted.receive, counted.send, request_id)
             except Exception:
                 entry.error = str(Kind.INTERNAL)
                 raise
-            if entry.status is None:
-                entry.error = "client_gone"
-            elif entry.error is None and isinstance(entry.status, int):
-                entry.error = KINDS.get(entry.status)
+            conclude(entry)
 
 
-def _reported(error: BaseException, scope: Scope) -> TFserveError:
+@contextlib.contextmanager
+def entry_of(access_log: AccessLog, scope: Scope, request_id: bytes) -> Iterator[Entry]:
+    """The line of a request in the access log, which is written when the block ends."""
+    host, port = scope.get("client") or (None, 0)
+    client = f"{host}:{port}" if port else host  # a proxy may not report the port
+    method, path = scope["method"], scope["path"]
+    with access_log.entry(request_id=request_id.decode(), client=client, method=method, path=path) as entry:
+        entry.trace_id = trace_id()
+        entry.protocol = PROTOCOLS.get(path[:4])
+        yield entry
+
+
+def conclude(entry: Entry) -> None:
+    """Fills in the kind of error of a request that has ended."""
+    if entry.status is None:
+        entry.error = "client_gone"
+    elif entry.error is None and isinstance(entry.status, int):
+        entry.error = KINDS.get(entry.status)
+
+
+def reported(error: BaseException, scope: Scope) -> TFserveError:
     """The error as clients see it. Unexpected errors are only described in the log."""
     if isinstance(error, TFserveError):
         return error

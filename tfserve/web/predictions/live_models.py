@@ -26,6 +26,7 @@ from tfserve.paths import without_folders
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Signature
 from tfserve.web.http import access_log
 from tfserve.web.http.offload import are_heavy, offloaded
+from tfserve.web.http.timer_wheel import TimerWheel
 from tfserve.web.predictions.model_connections import ModelConnection
 from tfserve.web.predictions.pool import Pool
 from tfserve.web.predictions.request import (
@@ -225,14 +226,16 @@ class Model:
         try:
             return await self._wait(line, question, request)
         except ConnectionLost:
-            raise PredictionLost(reason=await self._cause_of_death(changed)) from None
+            # As a task: this may run in an `EagerCall`, which has no current task for a timeout.
+            cause = asyncio.create_task(self._cause_of_death(changed))
+            raise PredictionLost(reason=await cause) from None
         finally:
             self.in_flight -= 1
 
     async def _full_line(self) -> ModelConnection | None:
         """The line to TensorFlow, for what the faster runtime does not compute."""
         if self.info.served is not None and not self._full_pool.alive:
-            await self._wake(self.info.workspace or self.name)
+            await asyncio.ensure_future(self._wake(self.info.workspace or self.name))
         # The model may be back with TensorFlow by now.
         return self._pool.least_busy() if self.info.served is None else self._full_pool.least_busy()
 
@@ -241,7 +244,7 @@ class Model:
     ) -> predictions.ComputeResult | Refusal:
         request_id, reply = line.ask(question)
         timeout_s = self._timeout_s if request.timeout_s is None else min(request.timeout_s, self._timeout_s)
-        timer = asyncio.get_running_loop().call_later(timeout_s, _expire, reply, timeout_s)
+        timeout = _timeouts.add(reply, timeout_s)
         if request.caller is not None:
             request.caller.on_gone = reply.cancel
         try:
@@ -252,7 +255,7 @@ class Model:
                 raise CallerGone from None
             raise
         finally:
-            timer.cancel()
+            timeout.pop(reply, None)
 
     async def drained(self, addresses: Sequence[str]) -> None:
         """Returns when nothing is in flight to these replicas."""
@@ -390,3 +393,6 @@ def _normalized(name: str) -> str:
 def _expire(reply: asyncio.Future[predictions.ComputeResult | Refusal], timeout_s: float) -> None:
     if not reply.done():
         reply.set_exception(PredictionTimedOut(timeout_s=f"{max(timeout_s, 0.001):g}"))
+
+
+_timeouts = TimerWheel[asyncio.Future[predictions.ComputeResult | Refusal]](_expire)

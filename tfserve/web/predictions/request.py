@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from starlette.types import Scope
 
 from tfserve.ipc import predictions
 from tfserve.ipc.predictions import DEFAULT_URGENCY, Tensor
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature
 from tfserve.web.http.bodies import ClientGone
 from tfserve.web.http.offload import are_heavy, offloaded
+from tfserve.web.http.protocol import CONNECTION, HttpConnection
 
 
 class CallerGone(ClientGone):
@@ -30,6 +34,20 @@ class Caller:
         self.is_gone = True
         if self.on_gone is not None:
             self.on_gone()
+
+
+@contextmanager
+def caller_of(scope: Scope) -> Iterator[Caller]:
+    """The client that sent an ASGI request, while its response is being made."""
+    caller = Caller()
+    connection: HttpConnection | None = scope.get(CONNECTION)
+    if connection is not None:
+        connection.on_lost = caller.gone
+    try:
+        yield caller
+    finally:
+        if connection is not None:
+            connection.on_lost = None
 
 
 @dataclass(slots=True)

@@ -16,9 +16,9 @@ from tfserve.tensors.specs import Array, Shape, TensorSpec
 from tfserve.web.api.v2 import json_tensors, raw_tensors
 from tfserve.web.api.v2.core import Inference, Output, find, output_tensors, prepare
 from tfserve.web.api.v2.requests import InferRequest, InputTensor, decode_infer, parameter
-from tfserve.web.api.v2.responses import RestResponse
 from tfserve.web.http.offload import is_heavy
 from tfserve.web.http.priority_headers import read_priority_headers
+from tfserve.web.http.responses import RestResponse
 from tfserve.web.predictions.live_models import Model
 from tfserve.web.predictions.request import Caller, Options, Result
 

@@ -1,0 +1,133 @@
+"""Predictions without ASGI: for ordinary requests, the same as all layers of the ASGI application in one pass.
+
+It takes less than half the time of a small prediction. Whatever is unusual about a request sends it through ASGI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from urllib.parse import unquote_to_bytes
+
+from tfserve.access.principals import ADDRESS, PRINCIPAL
+from tfserve.errors import Unauthenticated
+from tfserve.web.access.authentication import Authentication, address_of
+from tfserve.web.api.v1.rest import V1
+from tfserve.web.api.v2.rest import V2
+from tfserve.web.http.access_log import AccessLog
+from tfserve.web.http.bodies import ClientGone
+from tfserve.web.http.exchange import Exchange, Response
+from tfserve.web.http.forwarded import Forwarded
+from tfserve.web.http.guard import Guard
+from tfserve.web.http.request_boundary import conclude, entry_of, reported
+from tfserve.web.http.request_ids import HEADER, TRACE_HEADER, begin, join_trace
+from tfserve.web.http.response_bytes import Header
+from tfserve.web.http.responses import RestResponse, count_error, error_response
+from tfserve.web.predictions.request import Caller
+
+V1_PREFIX, V1_SUFFIX = b"/v1/models/", b":predict"
+V2_PREFIX, V2_SUFFIX = b"/v2/models/", b"/infer"
+MAX_KNOWN = 1024
+
+
+class FastPredictions:
+    """A `FastApp` with the layers of the ASGI application. `tail` are headers of all responses."""
+
+    def __init__(
+        self,
+        v1: V1,
+        v2: V2,
+        *,
+        guard: Guard,
+        authentication: Authentication,
+        forwarded: Forwarded | None,
+        access_log: AccessLog | None,
+        tail: Sequence[Header],
+    ) -> None:
+        self._v1 = v1
+        self._v2 = v2
+        self._guard = guard
+        self._authentication = authentication
+        self._forwarded = forwarded
+        self._access_log = access_log
+        self._tail = tail
+        self._paths: dict[bytes, str] = {}
+
+    def path(self, url: bytes) -> str | None:
+        known = self._paths.get(url)
+        return known or self._new_path(url)
+
+    def admits(self, exchange: Exchange) -> bool:
+        """Whether the request is for a known host of this server, and has the token that the server may require."""
+        if self._forwarded is not None:
+            self._forwarded.apply(exchange.scope)
+            exchange.headers = dict(exchange.scope["headers"])
+        headers = exchange.headers
+        if not self._guard.knows(headers.get(b"host")):
+            return False
+        try:
+            exchange.admitted = self._authentication.principal(headers.get(b"authorization"), headers.get(b"x-api-key"))
+        except Unauthenticated:
+            return False
+        return exchange.admitted is not None
+
+    async def respond(self, exchange: Exchange) -> Response | None:
+        scope, headers = exchange.scope, exchange.headers
+        request_id = begin(headers.get(HEADER))
+        if (trace := headers.get(TRACE_HEADER)) is not None:
+            join_trace(trace)
+        PRINCIPAL.set(exchange.admitted)
+        ADDRESS.set(address_of(scope))
+        if self._access_log is None:
+            response = await self._response(exchange)
+        else:
+            with entry_of(self._access_log, scope, request_id) as entry:
+                entry.bytes_in = len(exchange.body)
+                response = await self._response(exchange)
+                if response is not None:
+                    entry.status, entry.bytes_out = response.status, len(response.body)
+                conclude(entry)
+        if response is None:
+            return None
+        return Response(response.status, (*response.headers, (HEADER, request_id), *self._tail), response.body)
+
+    async def _response(self, exchange: Exchange) -> RestResponse | None:
+        try:
+            return await self._prediction(exchange)
+        except ClientGone:
+            return None
+        except (Exception, asyncio.CancelledError) as error:
+            response = error_response(exchange.scope, reported(error, exchange.scope))
+            count_error(exchange.scope, response.status)
+            return response
+
+    async def _prediction(self, exchange: Exchange) -> RestResponse:
+        scope, body, principal = exchange.scope, exchange.body, exchange.admitted
+        caller = Caller()
+        exchange.on_lost = caller.gone
+        self._guard.begin(scope)
+        try:
+            size = self._authentication.limits.begin(principal, len(body))
+            try:
+                edge = self._v1 if scope["path"].startswith("/v1") else self._v2
+                return await edge.respond(scope, body, caller)
+            finally:
+                if size:
+                    self._authentication.limits.end(principal, size)
+        finally:
+            self._guard.end()
+
+    def _new_path(self, url: bytes) -> str | None:
+        """The unquoted path, if it is one of a prediction."""
+        is_v1 = url.endswith(V1_SUFFIX) and url.startswith(V1_PREFIX)
+        is_v2 = url.endswith(V2_SUFFIX) and url.startswith(V2_PREFIX)
+        if not (is_v1 or is_v2) or b"?" in url or b"#" in url:
+            return None
+        try:
+            path = unquote_to_bytes(url).decode()
+        except UnicodeDecodeError:
+            return None
+        if len(self._paths) >= MAX_KNOWN:
+            self._paths.clear()
+        self._paths[url] = path
+        return path
