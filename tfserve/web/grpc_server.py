@@ -195,7 +195,7 @@ class _Call:
     def urgency(self) -> int:
         for name, value in self._context.invocation_metadata() or ():
             if name == "priority":
-                return read_priority_headers([(b"priority", str(value).encode())])[0]
+                return read_priority_headers({b"priority": str(value).encode()})[0]
         return DEFAULT_URGENCY
 
 

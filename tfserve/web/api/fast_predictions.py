@@ -9,14 +9,14 @@ import asyncio
 from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
-from tfserve.access.principals import ADDRESS, PRINCIPAL
+from tfserve.access.principals import PRINCIPAL
 from tfserve.errors import Unauthenticated
-from tfserve.web.access.authentication import Authentication, address_of
+from tfserve.web.access.authentication import Authentication
 from tfserve.web.api.v1.rest import V1
 from tfserve.web.api.v2.rest import V2
 from tfserve.web.http.access_log import AccessLog
 from tfserve.web.http.bodies import ClientGone
-from tfserve.web.http.exchange import Exchange, Response
+from tfserve.web.http.exchange import Exchange, Head, Response
 from tfserve.web.http.forwarded import Forwarded
 from tfserve.web.http.guard import Guard
 from tfserve.web.http.request_boundary import conclude, entry_of, reported
@@ -72,50 +72,48 @@ class FastPredictions:
         return exchange.admitted is not None
 
     async def respond(self, exchange: Exchange) -> Response | None:
-        scope, headers = exchange.scope, exchange.headers
+        headers = exchange.headers
         request_id = begin(headers.get(HEADER))
         if (trace := headers.get(TRACE_HEADER)) is not None:
             join_trace(trace)
         PRINCIPAL.set(exchange.admitted)
-        ADDRESS.set(address_of(scope))
-        if self._access_log is None:
-            response = await self._response(exchange)
-        else:
-            with entry_of(self._access_log, scope, request_id) as entry:
-                entry.bytes_in = len(exchange.body)
-                response = await self._response(exchange)
-                if response is not None:
-                    entry.status, entry.bytes_out = response.status, len(response.body)
-                conclude(entry)
+        response = await (self._response(exchange) if self._access_log is None else self._logged(exchange, request_id))
         if response is None:
             return None
         return Response(response.status, (*response.headers, (HEADER, request_id), *self._tail), response.body)
 
     async def _response(self, exchange: Exchange) -> RestResponse | None:
+        scope, body, principal = exchange.scope, exchange.body, exchange.admitted
+        guard, limits = self._guard, self._authentication.limits
+        is_begun, size = False, 0
         try:
-            return await self._prediction(exchange)
+            is_begun = guard.begin(scope)
+            size = limits.begin(principal, len(body))
+            caller = Caller()
+            exchange.on_lost = caller.gone
+            edge = self._v1 if scope["path"].startswith("/v1") else self._v2
+            return await edge.respond(scope, Head(exchange.headers), body, caller)
         except ClientGone:
             return None
         except (Exception, asyncio.CancelledError) as error:
-            response = error_response(exchange.scope, reported(error, exchange.scope))
-            count_error(exchange.scope, response.status)
+            response = error_response(scope, reported(error, scope))
+            count_error(scope, response.status)
             return response
-
-    async def _prediction(self, exchange: Exchange) -> RestResponse:
-        scope, body, principal = exchange.scope, exchange.body, exchange.admitted
-        caller = Caller()
-        exchange.on_lost = caller.gone
-        self._guard.begin(scope)
-        try:
-            size = self._authentication.limits.begin(principal, len(body))
-            try:
-                edge = self._v1 if scope["path"].startswith("/v1") else self._v2
-                return await edge.respond(scope, body, caller)
-            finally:
-                if size:
-                    self._authentication.limits.end(principal, size)
         finally:
-            self._guard.end()
+            if size:
+                limits.end(principal, size)
+            if is_begun:
+                guard.end()
+
+    async def _logged(self, exchange: Exchange, request_id: bytes) -> RestResponse | None:
+        assert self._access_log is not None
+        with entry_of(self._access_log, exchange.scope, request_id) as entry:
+            entry.bytes_in = len(exchange.body)
+            response = await self._response(exchange)
+            if response is not None:
+                entry.status, entry.bytes_out = response.status, len(response.body)
+            conclude(entry)
+        return response
 
     def _new_path(self, url: bytes) -> str | None:
         """The unquoted path, if it is one of a prediction."""

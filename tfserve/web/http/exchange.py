@@ -25,6 +25,13 @@ UNUSUAL = frozenset({
 KEEP_ALIVE = b"keep-alive"
 
 
+class Head(NamedTuple):
+    """What a response may depend on besides path and body: the headers by their names, and the query string."""
+
+    headers: Mapping[bytes, bytes]
+    query: bytes = b""
+
+
 class Response(NamedTuple):
     """A complete response. Its length is added when it is sent."""
 

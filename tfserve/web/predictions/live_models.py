@@ -180,13 +180,8 @@ class Model:
         signature = self.signatures.get(request.signature) or self.signature(request.signature)
         inputs = in_order(signature, request.inputs)
         names = outputs_in_order(signature, request.outputs)
-        question = ComputeRequest(
-            request.signature,
-            tuple(inputs),
-            await tensors(inputs),
-            names,
-            request.urgency,
-        )
+        packed = await offloaded(partial(tensors, inputs)) if are_heavy(inputs.values()) else tensors(inputs)
+        question = ComputeRequest(request.signature, tuple(inputs), packed, names, request.urgency)
         answer = await self._ask(question, request, in_full=not self._is_served(question.signature))
         if isinstance(answer, Refusal) and answer.in_full:  # the faster runtime does not compute such values
             if self.successor is not None and not request.pinned:
@@ -203,7 +198,7 @@ class Model:
             batch_rows=answer.batch_rows,
             times=(answer.queue_ns, answer.input_ns, answer.compute_ns, answer.output_ns),
         )
-        outputs = dict(zip(names, map(predictions.to_array, answer.tensors), strict=True))
+        outputs = {name: predictions.to_array(each) for name, each in zip(names, answer.tensors, strict=True)}
         if request.outputs:
             outputs = {name: outputs[name] for name in request.outputs}
         return Result(outputs, self.info.version)
@@ -222,14 +217,26 @@ class Model:
         if line is None:
             raise Unavailable(self._why_not())
         changed = self._changed
+        try:
+            request_id, reply = line.ask(question)
+        except ConnectionLost:
+            raise await self._lost(changed) from None
+        timeout_s = self._timeout_s if request.timeout_s is None else min(request.timeout_s, self._timeout_s)
+        timeout = _timeouts.add(reply, timeout_s)
         self.in_flight += 1
         try:
-            return await self._wait(line, question, request)
+            if request.caller is not None:
+                request.caller.on_gone = reply.cancel
+            return await reply
         except ConnectionLost:
-            # As a task: this may run in an `EagerCall`, which has no current task for a timeout.
-            cause = asyncio.create_task(self._cause_of_death(changed))
-            raise PredictionLost(reason=await cause) from None
+            raise await self._lost(changed) from None
+        except (asyncio.CancelledError, TimedOut):
+            line.drop(request_id)
+            if reply.cancelled() and request.caller is not None and request.caller.is_gone:
+                raise CallerGone from None
+            raise
         finally:
+            timeout.pop(reply, None)
             self.in_flight -= 1
 
     async def _full_line(self) -> ModelConnection | None:
@@ -238,24 +245,6 @@ class Model:
             await asyncio.ensure_future(self._wake(self.info.workspace or self.name))
         # The model may be back with TensorFlow by now.
         return self._pool.least_busy() if self.info.served is None else self._full_pool.least_busy()
-
-    async def _wait(
-        self, line: ModelConnection, question: ComputeRequest, request: Request
-    ) -> predictions.ComputeResult | Refusal:
-        request_id, reply = line.ask(question)
-        timeout_s = self._timeout_s if request.timeout_s is None else min(request.timeout_s, self._timeout_s)
-        timeout = _timeouts.add(reply, timeout_s)
-        if request.caller is not None:
-            request.caller.on_gone = reply.cancel
-        try:
-            return await reply
-        except (asyncio.CancelledError, TimedOut):
-            line.drop(request_id)
-            if reply.cancelled() and request.caller is not None and request.caller.is_gone:
-                raise CallerGone from None
-            raise
-        finally:
-            timeout.pop(reply, None)
 
     async def drained(self, addresses: Sequence[str]) -> None:
         """Returns when nothing is in flight to these replicas."""
@@ -270,6 +259,10 @@ class Model:
         if self.state == "loading":
             return f"The model {self.name!r} is loading: {self.info.reason or 'try again shortly'}."
         return f"The model {self.name!r} can't be used: {self.info.reason or 'its worker is gone'}."
+
+    async def _lost(self, changed: asyncio.Event) -> PredictionLost:
+        # As a task: this may run in an `EagerCall`, which has no current task for a timeout.
+        return PredictionLost(reason=await asyncio.create_task(self._cause_of_death(changed)))
 
     async def _cause_of_death(self, changed: asyncio.Event) -> str:
         """What the supervisor says of it, which learns it in the same moment."""

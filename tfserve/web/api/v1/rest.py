@@ -22,6 +22,7 @@ from tfserve.web.api.v1.predict_json import PROTOCOL
 from tfserve.web.api.v1.rest_predict import respond
 from tfserve.web.api.v1.routing import Addresses
 from tfserve.web.http.bodies import check_size, read_body
+from tfserve.web.http.exchange import Head
 from tfserve.web.http.forwarded import origin_of
 from tfserve.web.http.prefer import read_deferral
 from tfserve.web.http.priority_headers import read_priority_headers
@@ -60,19 +61,20 @@ class V1:
     async def _post(self, address: Address, scope: Scope, receive: Receive) -> RestResponse:
         """The response to predict, classify or regress. Raises `TFserveError`, `ClientGone`, `CallerGone`."""
         model = core.find(self._models, address)
+        head = Head(dict(scope["headers"]), scope["query_string"])
         with caller_of(scope) as caller:
-            options = Options(PROTOCOL, *read_priority_headers(scope["headers"]), address.is_pinned, caller)
+            options = Options(PROTOCOL, *read_priority_headers(head.headers), address.is_pinned, caller)
             body = await read_body(scope, receive, self._settings, model.max_body_bytes)
-            return await respond(address.verb, model, options, scope, body)
+            return await respond(address.verb, model, options, head, body)
 
-    def respond(self, scope: Scope, body: bytes, caller: Caller) -> Awaitable[RestResponse]:
+    def respond(self, scope: Scope, head: Head, body: bytes, caller: Caller) -> Awaitable[RestResponse]:
         """The same for a body that has arrived, of a request that does not want its prediction deferred."""
         PRINCIPAL.get().require(PREDICT)
         address = self._addresses.read(scope)
         model = core.find(self._models, address)
-        options = Options(PROTOCOL, *read_priority_headers(scope["headers"]), address.is_pinned, caller)
+        options = Options(PROTOCOL, *read_priority_headers(head.headers), address.is_pinned, caller)
         check_size(body, self._settings, model.max_body_bytes)
-        return respond(address.verb, model, options, scope, body)
+        return respond(address.verb, model, options, head, body)
 
     def _describe(self, address: Address, scope: Scope) -> dict[str, Any]:
         if address.verb == "list":

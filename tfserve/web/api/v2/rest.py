@@ -20,6 +20,7 @@ from tfserve.web.api.v2.responses import json_response, packed
 from tfserve.web.api.v2.rest_infer import PROTOCOL, infer
 from tfserve.web.api.v2.routing import INFER, MODELS, VERSIONS
 from tfserve.web.http.bodies import check_size, read_body
+from tfserve.web.http.exchange import Head
 from tfserve.web.http.prefer import read_deferral
 from tfserve.web.http.responses import MethodNotAllowed, RestResponse, send_response
 from tfserve.web.predictions.live_models import Model
@@ -74,15 +75,14 @@ class V2:
         with caller_of(scope) as caller:
             return await infer(model, body, headers, caller, pinned=bool(slash))
 
-    async def respond(self, scope: Scope, body: bytes, caller: Caller) -> RestResponse:
+    async def respond(self, scope: Scope, head: Head, body: bytes, caller: Caller) -> RestResponse:
         """The response to an inference whose body has arrived, and which is not to be deferred."""
         PRINCIPAL.get().require(PREDICT)
         name, slash, version = scope["path"][len(MODELS) : -len(INFER)].partition(VERSIONS)
         model = self._model(name, version if slash else None)
         check_size(body, self._context.settings, model.max_body_bytes)
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        answer = await infer(model, body, headers, caller, pinned=bool(slash))
-        return await packed(answer, headers.get(b"accept-encoding"))
+        answer = await infer(model, body, head.headers, caller, pinned=bool(slash))
+        return await packed(answer, head.headers.get(b"accept-encoding"))
 
     def _route(self, path: str, scope: Scope) -> Route:
         """Raises `NotFound` for unknown paths, `Unsupported` for extensions that this server does not have."""
