@@ -76,6 +76,10 @@ class Authentication:
         finally:
             self.limits.end(principal, size)
 
+    @property
+    def is_required(self) -> bool:
+        return self._authenticator.is_required
+
     def principal(self, authorization: bytes | None, api_key: bytes | None) -> Principal | None:
         """The sender of a request with these headers; None if only a session can tell. Raises `Unauthenticated`."""
         return self._authenticator.principal(authorization, api_key)

@@ -6,7 +6,7 @@ It takes less than half the time of a small prediction. Whatever is unusual abou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from urllib.parse import unquote_to_bytes
 
 from tfserve.access.principals import PRINCIPAL
@@ -14,12 +14,12 @@ from tfserve.errors import Unauthenticated
 from tfserve.web.access.authentication import Authentication
 from tfserve.web.api.v1.rest import V1
 from tfserve.web.api.v2.rest import V2
-from tfserve.web.http.access_log import AccessLog
+from tfserve.web.http.access_log import AccessLog, Started
 from tfserve.web.http.bodies import ClientGone
 from tfserve.web.http.exchange import Exchange, Head, Response
 from tfserve.web.http.forwarded import Forwarded
 from tfserve.web.http.guard import Guard
-from tfserve.web.http.request_boundary import conclude, entry_of, reported
+from tfserve.web.http.request_boundary import begin_entry, end_entry, reported
 from tfserve.web.http.request_ids import HEADER, TRACE_HEADER, begin, join_trace
 from tfserve.web.http.response_bytes import Header
 from tfserve.web.http.responses import RestResponse, count_error, error_response
@@ -72,48 +72,52 @@ class FastPredictions:
         return exchange.admitted is not None
 
     async def respond(self, exchange: Exchange) -> Response | None:
-        headers = exchange.headers
+        headers, scope = exchange.headers, exchange.scope
         request_id = begin(headers.get(HEADER))
         if (trace := headers.get(TRACE_HEADER)) is not None:
             join_trace(trace)
         PRINCIPAL.set(exchange.admitted)
-        response = await (self._response(exchange) if self._access_log is None else self._logged(exchange, request_id))
-        if response is None:
-            return None
-        return Response(response.status, (*response.headers, (HEADER, request_id), *self._tail), response.body)
-
-    async def _response(self, exchange: Exchange) -> RestResponse | None:
-        scope, body, principal = exchange.scope, exchange.body, exchange.admitted
-        guard, limits = self._guard, self._authentication.limits
-        is_begun, size = False, 0
+        started = None if self._access_log is None else begin_entry(self._access_log, scope, request_id)
+        response: RestResponse | None = None
         try:
-            is_begun = guard.begin(scope)
-            size = limits.begin(principal, len(body))
-            caller = Caller()
-            exchange.on_lost = caller.gone
-            edge = self._v1 if scope["path"].startswith("/v1") else self._v2
-            return await edge.respond(scope, Head(exchange.headers), body, caller)
+            self._guard.begin(scope)
+            try:
+                response = await self._prediction(exchange)
+            finally:
+                self._guard.end()
         except ClientGone:
             return None
         except (Exception, asyncio.CancelledError) as error:
             response = error_response(scope, reported(error, scope))
             count_error(scope, response.status)
-            return response
+        finally:
+            if started is not None:
+                self._log(started, exchange, response)
+        return Response(response.status, (*response.headers, (HEADER, request_id), *self._tail), response.body)
+
+    def _prediction(self, exchange: Exchange) -> Awaitable[RestResponse]:
+        caller = Caller()
+        exchange.on_lost = caller.gone
+        edge = self._v1 if exchange.scope["path"].startswith("/v1") else self._v2
+        if self._authentication.is_required:
+            return self._limited(exchange, edge, caller)
+        return edge.respond(exchange.scope, Head(exchange.headers), exchange.body, caller)
+
+    async def _limited(self, exchange: Exchange, edge: V1 | V2, caller: Caller) -> RestResponse:
+        limits, body = self._authentication.limits, exchange.body
+        size = limits.begin(exchange.admitted, len(body))
+        try:
+            return await edge.respond(exchange.scope, Head(exchange.headers), body, caller)
         finally:
             if size:
-                limits.end(principal, size)
-            if is_begun:
-                guard.end()
+                limits.end(exchange.admitted, size)
 
-    async def _logged(self, exchange: Exchange, request_id: bytes) -> RestResponse | None:
+    def _log(self, started: Started, exchange: Exchange, response: RestResponse | None) -> None:
         assert self._access_log is not None
-        with entry_of(self._access_log, exchange.scope, request_id) as entry:
-            entry.bytes_in = len(exchange.body)
-            response = await self._response(exchange)
-            if response is not None:
-                entry.status, entry.bytes_out = response.status, len(response.body)
-            conclude(entry)
-        return response
+        started.entry.bytes_in = len(exchange.body)
+        if response is not None:
+            started.entry.status, started.entry.bytes_out = response.status, len(response.body)
+        end_entry(self._access_log, started)
 
     def _new_path(self, url: bytes) -> str | None:
         """The unquoted path, if it is one of a prediction."""

@@ -70,12 +70,11 @@ class Guard:
         """Whether requests with this Host header have been accepted."""
         return host in self._known_hosts
 
-    def begin(self, scope: Scope) -> bool:
-        """Counts a request as in progress, until `end`. Returns True. Raises `TooManyRequests`."""
+    def begin(self, scope: Scope) -> None:
+        """Counts a request as in progress, until `end`. Raises `TooManyRequests`."""
         if self._in_progress >= self._max_requests and not scope["path"].startswith(ALWAYS):
             raise TooManyRequests(limit=self._max_requests)
         self._in_progress += 1
-        return True
 
     def end(self) -> None:
         self._in_progress -= 1

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfserve.errors import Internal, Kind, Stopping, TFserveError
-from tfserve.web.http.access_log import AccessLog, Entry
+from tfserve.web.http.access_log import AccessLog, Entry, Started
 from tfserve.web.http.bodies import ClientGone
 from tfserve.web.http.request_ids import HEADER, TRACE_HEADER, begin, join_trace, trace_id
 from tfserve.web.http.responses import (
@@ -80,34 +79,36 @@ class RequestBoundary:
     async def _respond_and_log(
         self, access_log: AccessLog, scope: Scope, receive: Receive, send: Send, request_id: bytes
     ) -> None:
-        with entry_of(access_log, scope, request_id) as entry:
-            counted = _CountedMessages(entry, receive, send)
-            try:
-                await self._respond(scope, counted.receive, counted.send, request_id)
-            except Exception:
-                entry.error = str(Kind.INTERNAL)
-                raise
-            conclude(entry)
+        started = begin_entry(access_log, scope, request_id)
+        counted = _CountedMessages(started.entry, receive, send)
+        try:
+            await self._respond(scope, counted.receive, counted.send, request_id)
+        except Exception:
+            started.entry.error = str(Kind.INTERNAL)
+            raise
+        finally:
+            end_entry(access_log, started)
 
 
-@contextlib.contextmanager
-def entry_of(access_log: AccessLog, scope: Scope, request_id: bytes) -> Iterator[Entry]:
-    """The line of a request in the access log, which is written when the block ends."""
+def begin_entry(access_log: AccessLog, scope: Scope, request_id: bytes) -> Started:
+    """The line of a request in the access log, which `end_entry` writes."""
     host, port = scope.get("client") or (None, 0)
     client = f"{host}:{port}" if port else host  # a proxy may not report the port
-    method, path = scope["method"], scope["path"]
-    with access_log.entry(request_id=request_id.decode(), client=client, method=method, path=path) as entry:
-        entry.trace_id = trace_id()
-        entry.protocol = PROTOCOLS.get(path[:4])
-        yield entry
+    path = scope["path"]
+    started = access_log.begin(request_id=request_id.decode(), client=client, method=scope["method"], path=path)
+    started.entry.trace_id = trace_id()
+    started.entry.protocol = PROTOCOLS.get(path[:4])
+    return started
 
 
-def conclude(entry: Entry) -> None:
+def end_entry(access_log: AccessLog, started: Started) -> None:
     """Fills in the kind of error of a request that has ended."""
+    entry = started.entry
     if entry.status is None:
-        entry.error = "client_gone"
+        entry.error = entry.error or "client_gone"
     elif entry.error is None and isinstance(entry.status, int):
         entry.error = KINDS.get(entry.status)
+    access_log.end(started)
 
 
 def reported(error: BaseException, scope: Scope) -> TFserveError:

@@ -20,13 +20,16 @@ class ResponseHeads:
 
     def head(self, status: int, common: Sequence[Header], headers: Iterable[Header]) -> bytes:
         """Status line and headers, with the empty line."""
+        return self._start(status, common) + _lines(headers) + b"\r\n"
+
+    def _start(self, status: int, common: Sequence[Header]) -> bytes:
         if common is not self._common:
             self._common = common
             self._starts.clear()
         start = self._starts.get(status)
         if start is None:
             start = self._starts[status] = STATUS_LINE[status] + _lines(common)
-        return start + _lines(headers) + b"\r\n"
+        return start
 
 
 def _lines(headers: Iterable[Header]) -> bytes:
