@@ -11,13 +11,16 @@ from typing import Generic, TypeVar
 K = TypeVar("K")
 
 TICK_S = 0.05
-"""Timeouts are up to this much late."""
+"""Timeouts that share the timer are up to this much late."""
+
+SHORT_S = 1.0
+"""Shorter timeouts are rare and must be exact, so they get a timer each."""
 
 
 class TimerWheel(Generic[K]):
     """Calls `on_due(key, seconds)` when the time of a key is over that has not been removed.
 
-    Timeouts that end within the same tick share a slot, and the only timer is set for the first slot that has any.
+    Timeouts that end within the same tick share a slot, and one timer is set for the first slot that has any.
     """
 
     def __init__(self, on_due: Callable[[K, float], object]) -> None:
@@ -29,6 +32,10 @@ class TimerWheel(Generic[K]):
 
     def add(self, key: K, seconds: float) -> dict[K, float]:
         """Returns the slot, from which the key is removed with `pop(key, None)`."""
+        if seconds < SHORT_S:
+            own = {key: seconds}
+            asyncio.get_running_loop().call_later(seconds, self._end, own)
+            return own
         number = int((time.monotonic() + seconds) / TICK_S) + 1
         slot = self._slots.get(number)
         if slot is None:
@@ -49,10 +56,14 @@ class TimerWheel(Generic[K]):
     def _turn(self) -> None:
         self._timer = None
         now = time.monotonic() / TICK_S
-        due: list[tuple[K, float]] = []
+        due: list[dict[K, float]] = []
         while self._order and (self._order[0] <= now or not self._slots[self._order[0]]):
-            due += self._slots.pop(heapq.heappop(self._order)).items()
+            due.append(self._slots.pop(heapq.heappop(self._order)))
         if self._order:
             self._set_timer(self._order[0])
-        for key, seconds in due:
-            self._on_due(key, seconds)
+        for slot in due:
+            self._end(slot)
+
+    def _end(self, slot: dict[K, float]) -> None:
+        while slot:
+            self._on_due(*slot.popitem())
