@@ -74,6 +74,8 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         requested = self.shape
         if requested is None or requested == shape:
             return True
+        if requested[1:] == shape[1:]:
+            return len(requested) == len(shape) > 0 and requested[0] == -1
         if len(requested) != len(shape):
             return False
         for want, given in zip(requested, shape, strict=True):  # noqa: SIM110 - a generator takes twice as long

@@ -18,10 +18,10 @@ MAX_BODY_BYTES = 256 * 1024
 """Larger requests take the path through ASGI, which costs little compared to reading them."""
 
 UNUSUAL = frozenset({
-    b"connection", b"content-encoding", b"expect", b"origin", b"prefer", b"sec-fetch-site", b"te", b"trailer",
+    b"content-encoding", b"expect", b"origin", b"prefer", b"sec-fetch-site", b"te", b"trailer",
     b"transfer-encoding", b"upgrade",
 })  # fmt: skip
-"""Headers whose requests take the path through ASGI. `Connection: keep-alive` is none of them."""
+"""Headers whose requests take the path through ASGI."""
 KEEP_ALIVE = b"keep-alive"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
@@ -62,7 +63,6 @@ def protocol_class(header_timeout_s: float, fast: FastApp | None) -> type[HttpTo
     members = {
         "header_timeout_s": header_timeout_s,
         "fast": fast,
-        "idle": TimerWheel[HttpProtocol](lambda connection, _: connection.timeout_keep_alive_handler()),
         "arriving": TimerWheel[HttpProtocol](lambda connection, _: connection.hand_over()),
     }
     return cast(type[HttpToolsProtocol], type("Protocol", (HttpProtocol,), members))
@@ -77,7 +77,6 @@ class HttpProtocol(HttpToolsProtocol):
 
     header_timeout_s = 10.0
     fast: FastApp | None
-    idle: TimerWheel[HttpProtocol]
     arriving: TimerWheel[HttpProtocol]
 
     on_lost: Callable[[], object] | None = None
@@ -85,8 +84,7 @@ class HttpProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _in_head = True
     _head_bytes = 0
-    _is_usual = True
-    _idle_slot: dict[HttpProtocol, float] | None = None
+    _idle_since: float | None = None
     _arriving_slot: dict[HttpProtocol, float] | None = None
     _pieces: list[bytes] | None = None
     """The body of a request that the fast application will get."""
@@ -186,26 +184,16 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self.url = b""
         self.headers = []
-        self._by_name: dict[bytes, bytes] = {}
-        self._is_usual = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if name in UNUSUAL or name in self._by_name:
-            self._is_usual = self._is_usual and name == b"connection" and value.lower() == KEEP_ALIVE
-        self._by_name[name] = value
-        self.headers.append((name, value))
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._stop_deadline()
-        path = self._fast_path()
-        if path is None:
+        if self._deadline is not None:
+            self._stop_deadline()
+        if not self._begin_fast():
             self._begin_asgi()
-        else:
-            self.cycle = self._exchange  # type: ignore[assignment]  # uvicorn needs only what both have
-            self._exchange.begin(path, self.url, self.headers, self._by_name)
-            self._pieces = []
 
     def on_body(self, body: bytes) -> None:
         if self._pieces is not None:
@@ -232,17 +220,26 @@ class HttpProtocol(HttpToolsProtocol):
 
     # --- the fast path
 
-    def _fast_path(self) -> str | None:
-        """The path of a request that the fast application accepts and that is ordinary in every way."""
-        if self.fast is None or not self._is_usual or (path := self.fast.path(self.url)) is None:
-            return None
+    def _begin_fast(self) -> bool:
+        """Puts a request into the exchange if the fast application accepts it and it is ordinary in every way."""
+        if self.fast is None or (path := self.fast.path(self.url)) is None:
+            return False
         cycle, parser = self.cycle, self.parser
         if (cycle is not None and not cycle.response_complete) or self.flow.write_paused:
-            return None
+            return False
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
-            return None
-        length = self._by_name.get(b"content-length")
-        return None if length is None or int(length) > MAX_BODY_BYTES else path
+            return False
+        headers = dict(self.headers)
+        if len(headers) < len(self.headers) or not UNUSUAL.isdisjoint(headers):
+            return False
+        if headers.get(b"connection", KEEP_ALIVE).lower() != KEEP_ALIVE:
+            return False
+        if int(headers.get(b"content-length", MAX_BODY_BYTES + 1)) > MAX_BODY_BYTES:
+            return False
+        self.cycle = self._exchange  # type: ignore[assignment]  # uvicorn needs only what both have
+        self._exchange.begin(path, self.url, self.headers, headers)
+        self._pieces = []
+        return True
 
     def hand_over(self) -> None:
         """Gives the request in the exchange to the ASGI application."""
@@ -282,18 +279,21 @@ class HttpProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
         else:
-            self._unset_keepalive_if_required()
-            self._idle_slot = self.idle.add(self, self.timeout_keep_alive)
+            self._idle_since = time.monotonic()
+
+    def close_if_idle(self, now: float) -> None:
+        """Called for each connection once a second, because a timer for each response would cost more."""
+        if self._idle_since is not None and now - self._idle_since >= self.timeout_keep_alive:
+            self.timeout_keep_alive_handler()
 
     def _unset_keepalive_if_required(self) -> None:
-        if self._idle_slot is not None:
-            self._idle_slot.pop(self, None)
-            self._idle_slot = None
+        self._idle_since = None
 
     def _collected(self) -> None:
         if self._collector is not None:

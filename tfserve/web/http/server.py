@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
 import uvicorn
 from starlette.types import ASGIApp
 
 from tfserve.certificates import files_of
 from tfserve.config import Settings
 from tfserve.web.http.exchange import FastApp
-from tfserve.web.http.protocol import protocol_class
+from tfserve.web.http.protocol import HttpProtocol, protocol_class
 from tfserve.web.http.tls import reloading_context
 
 GRACEFUL_S = 3
+TICKS_PER_S = 10
 HSTS_S = 365 * 24 * 3600
 
 
@@ -34,7 +37,20 @@ def make_server(app: ASGIApp, settings: Settings, fast: FastApp | None = None) -
     config.load()
     if (files := files_of(settings)) is not None:
         config.ssl = reloading_context(files)
-    return uvicorn.Server(config)
+    return HttpServer(config)
+
+
+class HttpServer(uvicorn.Server):
+    """Closes connections that have been idle for too long."""
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn calls it ten times a second."""
+        if counter % TICKS_PER_S == 0:
+            now = time.monotonic()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, HttpProtocol):
+                    connection.close_if_idle(now)
+        return await super().on_tick(counter)
 
 
 def _security_headers(settings: Settings) -> list[tuple[str, str]]:

@@ -29,6 +29,8 @@ class TimerWheel(Generic[K]):
         self._order: list[int] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_for = 0
+        self._same_until = self._same_seconds = 0.0
+        self._same_slot: dict[K, float] = {}
 
     def add(self, key: K, seconds: float) -> dict[K, float]:
         """Returns the slot, from which the key is removed with `pop(key, None)`."""
@@ -36,13 +38,19 @@ class TimerWheel(Generic[K]):
             own = {key: seconds}
             asyncio.get_running_loop().call_later(seconds, self._end, own)
             return own
-        number = int((time.monotonic() + seconds) / TICK_S) + 1
+        now = time.monotonic()
+        if now < self._same_until and seconds == self._same_seconds:
+            self._same_slot[key] = seconds
+            return self._same_slot
+        number = int((now + seconds) / TICK_S) + 1
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = {}
             heapq.heappush(self._order, number)
             if self._timer is None or number < self._timer_for:
                 self._set_timer(number)
+        # Requests in quick succession share the slot, without looking for it.
+        self._same_until, self._same_seconds, self._same_slot = number * TICK_S - seconds, seconds, slot
         slot[key] = seconds
         return slot
 
@@ -55,6 +63,7 @@ class TimerWheel(Generic[K]):
 
     def _turn(self) -> None:
         self._timer = None
+        self._same_until = 0.0  # its slot may be dropped here
         now = time.monotonic() / TICK_S
         due: list[dict[K, float]] = []
         while self._order and (self._order[0] <= now or not self._slots[self._order[0]]):
