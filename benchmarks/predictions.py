@@ -30,10 +30,9 @@ from benchmarks.peers.table import PEERS
 from benchmarks.prediction_tables import markdown, show
 from benchmarks.requests import ROWS, Request, Samples, model_of
 from benchmarks.results import Cell, Measured
-from benchmarks.server_process import REPOSITORY
+from benchmarks.server_process import CACHE, REPOSITORY
 from benchmarks.tfserve_participant import VARIANTS, TFserve
 
-CACHE = REPOSITORY / ".benchmarks"
 BARE_LOOP = "bare-loop"
 READY_S = 20
 ROUNDS_AT_MOST_S = 20

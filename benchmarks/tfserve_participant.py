@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.participants import Running
 from benchmarks.peers.environments import Unavailable
 from benchmarks.requests import Request, Samples, instances, model_of, v2
-from benchmarks.server_process import ServerProcess
+from benchmarks.server_process import REPOSITORY, ServerProcess
 
 DEPLOY_S = 120
 CHOICE_S = 300
@@ -37,9 +37,10 @@ VARIANTS = {
 
 
 class TFserve:
-    def __init__(self, variant: Variant) -> None:
+    def __init__(self, variant: Variant, *, checkout: Path = REPOSITORY) -> None:
         self.title = variant.title
         self._runtime = variant.runtime
+        self._checkout = checkout
 
     def ask(self, row: str, samples: Samples) -> Request | str:
         name = model_of(row)
@@ -56,7 +57,7 @@ class TFserve:
         place = Path(tempfile.mkdtemp(dir=folder, prefix="tfserve-"))
         with ExitStack() as stack:
             try:
-                server = stack.enter_context(ServerProcess(place))
+                server = stack.enter_context(ServerProcess(place, checkout=self._checkout))
             except RuntimeError as error:
                 raise Unavailable(str(error)[:300]) from error
             deploy(server, model, path, self._runtime, image=IMAGES.get(model))
