@@ -19,7 +19,7 @@ class Point:
 
     rate: float
     p50_ms: float
-    p99_ms: float
+    p99_ms: float | None
     failed: int = 0
     cpu_us: dict[str, float] = field(default_factory=dict)
     client_us: float = 0.0

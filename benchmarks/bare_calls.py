@@ -1,0 +1,116 @@
+"""The limit of every server of the same runtime: the runtime's own calls, without a server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load_point import Point
+from benchmarks.participants import environment
+from benchmarks.requests import Samples
+
+PROGRAM = Path(__file__).parent / "peers" / "bare_loop.py"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`threads` share one call (0: as TensorFlow chooses), and `callers` call at the same time, each with `batch` rows."""
+
+    threads: int
+    callers: int
+    batch: int
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread" if self.threads else "all threads"
+        return f"{self.callers} calling, {threads} each, {self.batch} rows"
+
+
+ALONE = Setting(threads=0, callers=1, batch=1)
+"""What a server at one connection can do at best."""
+
+
+def settings(row: str) -> list[Setting]:
+    """What may be fastest when many requests wait."""
+    batches = (1, 32) if row == "small-json" else (1, 8)
+    return [
+        *(Setting(threads, 2, batch) for threads in (1, 0) for batch in batches),
+        Setting(0, 1, batches[-1]),
+    ]
+
+
+class BareLoop:
+    """TensorFlow's signature, called by threads of one process: at 1 connection by one, at more by the best setting."""
+
+    name, title = "bare-loop", "bare calls of TensorFlow"
+
+    def __init__(self) -> None:
+        self.best: dict[str, Setting] = {}
+
+    def ask(self, row: str, _samples: Samples) -> str | None:
+        """Why the row is left out; None: it is measured."""
+        return "the network is that of the next row" if row == "mobilenet-json" else None
+
+    def versions(self) -> str:
+        return f"tensorflow-cpu {version('tensorflow-cpu')}"
+
+    @contextmanager
+    def open(self, row: str, model: str, path: Path, _folder: Path) -> Iterator[BareCalls]:
+        with ExitStack() as stack:
+            loops = {threads: stack.enter_context(loop(model, path, threads)) for threads in (0, 1)}
+            yield BareCalls(row, loops, self.best)
+
+
+class BareCalls:
+    memory_bytes: int | None = None
+
+    def __init__(self, row: str, loops: dict[int, subprocess.Popen[str]], best: dict[str, Setting]) -> None:
+        self._row = row
+        self._loops = loops
+        self._best = best
+
+    def measure(self, connections: int, seconds: float) -> Point:
+        if connections == 1:
+            return self._measure(ALONE, seconds)
+        found = settings(self._row)
+        points = {each: self._measure(each, max(0.5, seconds / len(found))) for each in found}
+        self._best[self._row] = best = max(points, key=lambda each: points[each].rate)
+        return points[best]
+
+    def _measure(self, setting: Setting, seconds: float) -> Point:
+        loop = self._loops[setting.threads]
+        assert loop.stdin is not None
+        assert loop.stdout is not None
+        order = {"row": self._row, "callers": setting.callers, "batch": setting.batch, "seconds": seconds}
+        print(json.dumps(order), file=loop.stdin, flush=True)
+        if not (line := loop.stdout.readline()):
+            raise RuntimeError(f"the bare loop ended with {loop.wait(60)}")
+        seen: dict[str, Any] = json.loads(line)
+        return Point(seen["rate"], seen["p50_ms"], seen["p99_ms"], cpu_us={"calls": seen["cpu_us"]})
+
+
+@contextmanager
+def loop(model: str, path: Path, threads: int) -> Iterator[subprocess.Popen[str]]:
+    """In the benchmark's own Python: nothing has to be installed."""
+    variables = environment(Path(sys.executable), model, path, port=0)
+    if threads:
+        variables["TF_NUM_INTRAOP_THREADS"] = str(threads)
+    process = subprocess.Popen(
+        [sys.executable, str(PROGRAM)],
+        env=variables,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(60)
