@@ -14,44 +14,46 @@ from typing import Any
 
 from benchmarks.load_point import Point
 from benchmarks.participants import environment
-from benchmarks.requests import Samples
+from benchmarks.requests import ROWS, Samples
 
 PROGRAM = Path(__file__).parent / "peers" / "bare_loop.py"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """`threads` share one call (0: as TensorFlow chooses), and `callers` call at the same time, each with `batch` rows."""
+    """`callers` call at the same time, each with `batch` rows; `threads` share one call (0: as TensorFlow chooses)."""
 
+    way: str
     threads: int
     callers: int
     batch: int
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread" if self.threads else "all threads"
-        return f"{self.callers} calling, {threads} each, {self.batch} rows"
+        return f"{self.way}, {self.callers} calling, {threads} each, {self.batch} rows"
 
 
-ALONE = Setting(threads=0, callers=1, batch=1)
-"""What a server at one connection can do at best."""
-
-
-def settings(row: str) -> list[Setting]:
-    """What may be fastest when many requests wait."""
-    batches = (1, 32) if row == "small-json" else (1, 8)
+def settings(row: str, connections: int) -> list[Setting]:
+    """What may be fastest: with one connection for one row at a time, with many when many rows wait."""
+    if connections == 1:
+        return [Setting("signature", 0, 1, 1), Setting("session", 0, 1, 1), Setting("session", 1, 1, 1)]
+    batch = 32 if row == "small-json" else 8
     return [
-        *(Setting(threads, 2, batch) for threads in (1, 0) for batch in batches),
-        Setting(0, 1, batches[-1]),
+        Setting("signature", 0, 2, 1),
+        Setting("signature", 1, 2, batch),
+        Setting("session", 1, 2, 1),
+        Setting("session", 1, 2, batch),
+        Setting("session", 0, 2, batch),
     ]
 
 
 class BareLoop:
-    """TensorFlow's signature, called by threads of one process: at 1 connection by one, at more by the best setting."""
+    """TensorFlow's signature, called by threads of one process, in the best of several settings."""
 
     name, title = "bare-loop", "bare calls of TensorFlow"
 
     def __init__(self) -> None:
-        self.best: dict[str, Setting] = {}
+        self._best: dict[tuple[str, int], Setting] = {}
 
     def ask(self, row: str, _samples: Samples) -> str | None:
         """Why the row is left out; None: it is measured."""
@@ -60,27 +62,29 @@ class BareLoop:
     def versions(self) -> str:
         return f"tensorflow-cpu {version('tensorflow-cpu')}"
 
+    def remarks(self) -> list[str]:
+        """Which settings were the fastest."""
+        return [f"{ROWS[row]}, {connections} at a time: {best}" for (row, connections), best in self._best.items()]
+
     @contextmanager
     def open(self, row: str, model: str, path: Path, _folder: Path) -> Iterator[BareCalls]:
         with ExitStack() as stack:
             loops = {threads: stack.enter_context(loop(model, path, threads)) for threads in (0, 1)}
-            yield BareCalls(row, loops, self.best)
+            yield BareCalls(row, loops, self._best)
 
 
 class BareCalls:
     memory_bytes: int | None = None
 
-    def __init__(self, row: str, loops: dict[int, subprocess.Popen[str]], best: dict[str, Setting]) -> None:
+    def __init__(self, row: str, loops: dict[int, subprocess.Popen[str]], best: dict[tuple[str, int], Setting]) -> None:
         self._row = row
         self._loops = loops
         self._best = best
 
     def measure(self, connections: int, seconds: float) -> Point:
-        if connections == 1:
-            return self._measure(ALONE, seconds)
-        found = settings(self._row)
+        found = settings(self._row, connections)
         points = {each: self._measure(each, max(0.5, seconds / len(found))) for each in found}
-        self._best[self._row] = best = max(points, key=lambda each: points[each].rate)
+        self._best[self._row, connections] = best = max(points, key=lambda each: points[each].rate)
         return points[best]
 
     def _measure(self, setting: Setting, seconds: float) -> Point:

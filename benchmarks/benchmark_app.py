@@ -36,6 +36,9 @@ class BenchmarkApp:
     def versions(self) -> str:
         return f"openvino {version('openvino')}"
 
+    def remarks(self) -> list[str]:
+        return []
+
     @contextmanager
     def open(self, _row: str, model: str, path: Path, folder: Path) -> Iterator[AppRuns]:
         if not PROGRAM.exists():

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 import numpy as np
@@ -42,6 +42,10 @@ class Entrant(Protocol):
 
     def versions(self) -> str: ...
 
+    def remarks(self) -> list[str]:
+        """What a reader of its numbers should know, after a row."""
+        ...
+
     def open(self, row: str, model: str, path: Path, folder: Path, /) -> AbstractContextManager[Opened]:
         """Ready to be measured; raises Unavailable."""
         ...
@@ -71,6 +75,9 @@ class Server:
     def versions(self) -> str:
         return self._participant.versions()
 
+    def remarks(self) -> list[str]:
+        return []
+
     @contextmanager
     def open(self, row: str, model: str, path: Path, folder: Path) -> Iterator[Opened]:
         request = self._participant.ask(row, self._samples)
@@ -92,7 +99,7 @@ class ServerRuns:
         return measure(self._running, self._request, self._folder, connections=connections, seconds=seconds)
 
 
-def check(running: Running, request: Request, expected: object) -> None:
+def check(running: Running, request: Request, expected: Any) -> None:
     """Raises Unavailable if the server's response is not that of TensorFlow."""
     try:
         response = first_response(running.url, request)

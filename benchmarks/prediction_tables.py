@@ -19,6 +19,8 @@ MIB = 2**20
 NONE = "–"
 BUSY_WRK_US = 20.0
 """wrk takes 10 to 12 µs for a small request on a quiet machine of the sort that the documents speak of."""
+CALLERS = ("bare-loop", "benchmark-app")
+"""Only the runtime `auto` may use OpenVINO."""
 CALLS_OF = {"mobilenet-json": "mobilenet-raw"}
 """Rows whose network is that of another row: its limit is measured there."""
 
@@ -136,9 +138,9 @@ def shares(servers: list[Measured], measured: list[Measured], rows: list[str]) -
 def share(one: Measured, measured: list[Measured], row: str, connections: int) -> str:
     numbers = one.numbers(row)
     mine = numbers.rate(connections) if numbers else None
-    calls = "benchmark-app" if one.name == "tfserve-auto" and row != "mobilenet-jpeg" else "bare-loop"
+    calls = CALLERS if one.name == "tfserve-auto" else CALLERS[:1]
     limits = {
-        "c": rate_of(measured, calls, CALLS_OF.get(row, row), connections),
+        "c": max(rate_of(measured, name, CALLS_OF.get(row, row), connections) or 0.0 for name in calls),
         "h": rate_of(measured, "nginx", row, connections),
     }
     known = {mark: value for mark, value in limits.items() if value}
@@ -220,5 +222,5 @@ def say_below(notes: list[str], measured: list[Measured], say: Callable[[str], o
     for one in measured:
         if one.versions:
             say(f"{one.title}: {one.versions}")
-        for remark in one.remarks:
+        for remark in [*one.remarks, *one.notes]:
             say(f"{one.title}: {remark}")

@@ -167,6 +167,7 @@ class Bench:
                 cell.add(MANY, each.measure(MANY, self._long_enough(one.p50_ms, seconds)))
             except (Unavailable, RuntimeError, ValueError, subprocess.SubprocessError) as error:
                 result.remarks.append(f"{ROWS[row]}: {error}"[:300])
+            result.notes = self._entrants[name].remarks()
             console.print(f"{result.title}: {cell}", highlight=False, markup=False)
             results.write(self.measured, self.file)  # what was measured outlives an interruption
 

@@ -85,6 +85,7 @@ class Measured:
     cells: dict[str, Cell | str] = field(default_factory=dict)
     memory_bytes: dict[str, int] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def numbers(self, row: str) -> Cell | None:
         cell = self.cells.get(row)
@@ -126,4 +127,6 @@ def merged(runs: list[list[Measured]]) -> list[Measured]:
         kept = found.setdefault(one.name, one)
         kept.cells |= one.cells
         kept.memory_bytes |= one.memory_bytes
+        kept.remarks = list(dict.fromkeys([*kept.remarks, *one.remarks]))
+        kept.notes = list(dict.fromkeys([*kept.notes, *one.notes]))
     return list(found.values())

@@ -97,6 +97,5 @@ PEERS = {
         v1_and_v2,
     ),
 }
-"""Others that a TensorFlow user could choose, and why they are missing: TensorFlow Serving and OpenVINO Model Server are
-neither on PyPI nor in Debian; TorchServe takes PyTorch models and needs Java; Multi Model Server ended in 2023 and needs
-Java."""
+"""Others that a TensorFlow user could choose, and why they are missing: TensorFlow Serving and OpenVINO Model Server
+are neither on PyPI nor in Debian. TorchServe takes PyTorch models and needs Java. Multi Model Server ended in 2023."""
