@@ -16,6 +16,7 @@ from benchmarks.prediction_tables import markdown, sheets
 from benchmarks.process_tree import ProcessTree, role
 from benchmarks.requests import ROWS
 from benchmarks.results import MANY, ONE, Cell, Measured
+from benchmarks.tfserve_participant import is_made
 
 WRK = """Running 2s test @ http://127.0.0.1:1/
   1 threads and 32 connections
@@ -187,6 +188,19 @@ def test_bare_calls_try_several_settings_for_each_row() -> None:
         one, many = (bare_calls.settings(row, connections) for connections in (ONE, MANY))
         assert {setting.batch for setting in one} == {1}
         assert len(set(many)) == len(many) > 3
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ("openvino was chosen", True),
+        ("openvino was chosen; TensorFlow computes what is not within 'x' from -10000 to 10000", True),
+        ("stays with tensorflow: no candidate is faster", True),
+        ("comparing runtimes", False),
+    ],
+)
+def test_a_choice_of_auto_is_recognised(choice: str, *, expected: bool) -> None:
+    assert is_made(choice) is expected
 
 
 def test_names_are_unique() -> None:
