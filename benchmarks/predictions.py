@@ -144,6 +144,7 @@ class Bench:
             return None
         folder = Path(tempfile.mkdtemp(dir=self.folder, prefix=f"{name}-"))
         model = model_of(row)
+        console.print(f"starting {each.title}", highlight=False, markup=False)
         try:
             result.versions = result.versions or each.versions()
             opened = stack.enter_context(each.open(row, model, self.models / model, folder))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks import bare_calls, benchmark_app, h2load, nginx, results, wrk
@@ -14,9 +17,11 @@ from benchmarks.entrants import NAMES
 from benchmarks.load_point import Point
 from benchmarks.prediction_tables import markdown, sheets
 from benchmarks.process_tree import ProcessTree, role
-from benchmarks.requests import ROWS
+from benchmarks.requests import ROWS, CheckedCall, CheckedV1Call
 from benchmarks.results import MANY, ONE, Cell, Measured
+from benchmarks.rows_never_mixed import cycle
 from benchmarks.tfserve_participant import is_made
+from tfserve.web.api.protos import oip_pb2, tfserving_pb2
 
 WRK = """Running 2s test @ http://127.0.0.1:1/
   1 threads and 32 connections
@@ -201,6 +206,31 @@ def test_bare_calls_try_several_settings_for_each_row() -> None:
 )
 def test_a_choice_of_auto_is_recognised(choice: str, *, expected: bool) -> None:
     assert is_made(choice) is expected
+
+
+def v1_response(x: Any) -> bytes:
+    response = tfserving_pb2.PredictResponse()
+    response.outputs["probabilities"].tensor_content = x.tobytes()
+    return response.SerializeToString()
+
+
+def v2_response(x: Any) -> bytes:
+    return oip_pb2.ModelInferResponse(raw_output_contents=[x.tobytes()]).SerializeToString()
+
+
+@pytest.mark.parametrize(("check", "write"), [(CheckedV1Call, v1_response), (CheckedCall, v2_response)])
+def test_a_row_of_another_request_is_found(check: type[CheckedCall], write: Callable[[Any], bytes]) -> None:
+    rows = np.array([[0.2, 0.8], [0.5, 0.5]], np.float32)
+    call = check(b"", rows)
+    call.read(write(rows))
+    with pytest.raises(ValueError, match="another answer"):
+        call.read(write(rows[::-1]))
+    with pytest.raises(ValueError, match="expected 4 numbers, got 2"):
+        call.read(write(rows[:1]))
+
+
+def test_a_cycle_ends_after_its_count() -> None:
+    assert list(cycle([1, 2, 3], 60, 5)) == [1, 2, 3, 1, 2]
 
 
 def test_names_are_unique() -> None:
