@@ -34,6 +34,7 @@ from benchmarks.server_process import CACHE, REPOSITORY
 ROUNDS_AT_MOST_S = 20
 
 console = Console()
+sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # progress is visible in a file, too
 
 
 def main() -> None:

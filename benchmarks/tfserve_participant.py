@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -41,6 +42,8 @@ class TFserve:
         self.title = variant.title
         self._runtime = variant.runtime
         self._checkout = checkout
+        self._conversions: Path | None = None
+        """Of the last server: the trials of a model are made once in a run, not again for each of its rows."""
 
     def ask(self, row: str, samples: Samples) -> Request | str:
         name = model_of(row)
@@ -55,6 +58,8 @@ class TFserve:
     @contextmanager
     def serve(self, model: str, path: Path, folder: Path) -> Iterator[Running]:
         place = Path(tempfile.mkdtemp(dir=folder, prefix="tfserve-"))
+        if self._conversions:
+            shutil.copytree(self._conversions, place / "data" / "conversions")
         with ExitStack() as stack:
             try:
                 server = stack.enter_context(ServerProcess(place, checkout=self._checkout))
@@ -63,6 +68,7 @@ class TFserve:
             deploy(server, model, path, self._runtime, image=IMAGES.get(model))
             if self._runtime == "auto":
                 wait_until_chosen(server, model)
+                self._conversions = place / "data" / "conversions"
             server.wait_for_spare()
             server.processes.wait_until_idle()
             yield Running(server.url, server.processes)

@@ -30,7 +30,7 @@ class SignatureModel(Model):  # type: ignore[misc]  # checked without the peers'
         probabilities = self._network.of_numbers(request.inputs[0].as_numpy().reshape(-1, *SHAPE))
         output = InferOutput("probabilities", list(probabilities.shape), "FP32")
         output.set_data_from_numpy(probabilities, binary_data=True)
-        return InferResponse(request.id, "model", [output])
+        return InferResponse(request.id or "1", "model", [output])
 
 
 if __name__ == "__main__":
