@@ -7,13 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.load_point import Point
-from benchmarks.participants import environment
+from benchmarks.participants import environment, last_line
 from benchmarks.requests import ROWS, Samples
 
 PROGRAM = Path(__file__).parent / "peers" / "bare_loop.py"
@@ -67,17 +67,21 @@ class BareLoop:
         return [f"{ROWS[row]}, {connections} at a time: {best}" for (row, connections), best in self._best.items()]
 
     @contextmanager
-    def open(self, row: str, model: str, path: Path, _folder: Path) -> Iterator[BareCalls]:
+    def open(self, row: str, model: str, path: Path, folder: Path) -> Iterator[BareCalls]:
+        log = folder / "bare-loop.log"
         with ExitStack() as stack:
-            loops = {threads: stack.enter_context(loop(model, path, threads)) for threads in (0, 1)}
-            yield BareCalls(row, loops, self._best)
+            loops = {threads: stack.enter_context(loop(model, path, threads, log)) for threads in (0, 1)}
+            yield BareCalls(row, loops, self._best, log)
 
 
 class BareCalls:
     memory_bytes: int | None = None
 
-    def __init__(self, row: str, loops: dict[int, subprocess.Popen[str]], best: dict[tuple[str, int], Setting]) -> None:
+    def __init__(
+        self, row: str, loops: dict[int, subprocess.Popen[str]], best: dict[tuple[str, int], Setting], log: Path
+    ) -> None:
         self._row = row
+        self._log = log
         self._loops = loops
         self._best = best
 
@@ -91,28 +95,29 @@ class BareCalls:
         loop = self._loops[setting.threads]
         assert loop.stdin is not None
         assert loop.stdout is not None
-        order = {"row": self._row, "callers": setting.callers, "batch": setting.batch, "seconds": seconds}
+        order = {**asdict(setting), "row": self._row, "seconds": seconds}
         print(json.dumps(order), file=loop.stdin, flush=True)
         if not (line := loop.stdout.readline()):
-            raise RuntimeError(f"the bare loop ended with {loop.wait(60)}")
+            raise RuntimeError(f"the bare loop ended with {loop.wait(60)}: {last_line(self._log)}")
         seen: dict[str, Any] = json.loads(line)
         return Point(seen["rate"], seen["p50_ms"], seen["p99_ms"], cpu_us={"calls": seen["cpu_us"]})
 
 
 @contextmanager
-def loop(model: str, path: Path, threads: int) -> Iterator[subprocess.Popen[str]]:
+def loop(model: str, path: Path, threads: int, log: Path) -> Iterator[subprocess.Popen[str]]:
     """In the benchmark's own Python: nothing has to be installed."""
     variables = environment(Path(sys.executable), model, path, port=0)
     if threads:
         variables["TF_NUM_INTRAOP_THREADS"] = str(threads)
-    process = subprocess.Popen(
-        [sys.executable, str(PROGRAM)],
-        env=variables,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    with log.open("ab") as errors:
+        process = subprocess.Popen(
+            [sys.executable, str(PROGRAM)],
+            env=variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
     try:
         yield process
     finally:
