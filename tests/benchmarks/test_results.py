@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import bare_calls, benchmark_app, h2load, nginx, results, wrk
+from benchmarks.__main__ import PARTS, orders
 from benchmarks.budget import LONGEST_S, SHORTEST_S, Budget
 from benchmarks.entrants import NAMES
 from benchmarks.load_point import Point
@@ -166,6 +167,22 @@ def test_rows_share_what_is_left_of_the_minutes() -> None:
     clock.now = 451.0
     assert budget.is_over(450.0)
     assert budget.measurement_s(450.0, 10) == SHORTEST_S
+
+
+def test_predictions_get_what_the_other_parts_leave() -> None:
+    found = {order.name: order for order in orders(PARTS, minutes=60, quick=False)}
+    others = sum(part.quick_min for part in PARTS if part.name != "predictions")
+    assert found["predictions"].options == ("--minutes", f"{60 - others:g}")
+    assert found["under_update"].options == ("--quick",)
+    short = {order.name: order for order in orders(PARTS, minutes=10, quick=False)}
+    assert short["predictions"].options == ("--minutes", "5")
+
+
+def test_without_a_limit_every_goal_is_measured_in_full() -> None:
+    found = {order.name: order.options for order in orders(PARTS, minutes=None, quick=False)}
+    assert found["rows_never_mixed"] == ("--responses", "250000")
+    assert found["full_load_soak"] == ("--minutes", "10")
+    assert found["predictions"] == ()
 
 
 def test_processes_of_tfserve_are_known_by_their_commands() -> None:
