@@ -72,16 +72,10 @@ protos: $(STAMP)
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. $(PROTOS)/*.proto
 	sed -i 's/_descriptor_pool\.Default()/_POOL/; s/^from google.protobuf import descriptor_pool as _descriptor_pool$$/from tfserve.web.api.protos.descriptor_pool import POOL as _POOL/' $(PROTOS)/*_pb2.py
 
-# The second installs the peers, each in an environment of its own, and needs wrk: apt-get install wrk.
+# Installs the peers, each in an environment of its own. Needs wrk, nginx and h2load: apt-get install wrk nginx-light nghttp2-client.
+# make bench MINUTES=30, or make bench ARGS="--quick --only predictions,under_update"
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.workspace_api $(ARGS)
-	$(BIN)/python -m benchmarks.predictions $(ARGS)
-	$(BIN)/python -m benchmarks.rows_never_mixed $(ARGS)
-	$(BIN)/python -m benchmarks.grpc_predictions $(ARGS)
-	$(BIN)/python -m benchmarks.cold_start $(ARGS)
-	$(BIN)/python -m benchmarks.under_update $(ARGS)
-	$(BIN)/python -m benchmarks.tls_cost
-	$(BIN)/python -m benchmarks.pages $(ARGS)
+	$(BIN)/python -m benchmarks $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 bench-training: $(STAMP)
 	$(BIN)/python -m benchmarks.training $(ARGS)

@@ -26,6 +26,7 @@ class Call(Protocol):
     """A serialized request, and what is expected of its answer."""
 
     body: bytes
+    method: str
 
     def read(self, answer: bytes, /) -> None:
         """Raises ValueError with what was wrong."""
@@ -35,8 +36,9 @@ class Call(Protocol):
 class Unread:
     """A request whose answers are not looked at."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, method: str = INFER) -> None:
         self.body = body
+        self.method = method
 
     def read(self, answer: bytes) -> None:
         pass
@@ -56,21 +58,32 @@ async def _exchange(address: str, calls: Iterator[Call], at_a_time: int, result:
     # Without a pool of its own each channel would share the others' connection.
     options = [("grpc.use_local_subchannel_pool", 1)]
     channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(count)]
-    methods = [channel.unary_unary(INFER) for channel in channels]
+    clients = [Client(channel) for channel in channels]
     try:
-        await asyncio.gather(*(_one_after_the_other(methods[n % count], calls, result) for n in range(at_a_time)))
+        await asyncio.gather(*(_one_after_the_other(clients[n % count], calls, result) for n in range(at_a_time)))
     finally:
         for channel in channels:
             await channel.close()
 
 
-async def _one_after_the_other(
-    method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes], calls: Iterator[Call], result: Result
-) -> None:
+class Client:
+    """The methods of a connection, each made on first use."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+        self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+
+    def method(self, name: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
+        if name not in self._methods:
+            self._methods[name] = self._channel.unary_unary(name)
+        return self._methods[name]
+
+
+async def _one_after_the_other(client: Client, calls: Iterator[Call], result: Result) -> None:
     for call in calls:
         sent_at = time.perf_counter()
         try:
-            answer: bytes = await method(call.body)
+            answer: bytes = await client.method(call.method)(call.body)
             result.times.append(time.perf_counter() - sent_at)
             call.read(answer)
         except grpc.RpcError as error:

@@ -28,7 +28,7 @@ from benchmarks.server_process import REPOSITORY, ServerProcess
 from benchmarks.tfserve_participant import deploy, wait_until_chosen
 
 NAME = "small"
-GOAL = 4000
+GOAL = 10_000
 
 console = Console()
 

@@ -1,72 +1,82 @@
-"""Measures predictions, beside the peers: the same SavedModels, the same client, one server after the other.
+"""Measures predictions, compared with the peers and with the physical limits: same SavedModels, same client, one run.
 
-python -m benchmarks.predictions                              everything, about twenty minutes
-python -m benchmarks.predictions --quick                      shorter rows
-python -m benchmarks.predictions --only tfserve,triton --rows small-json
+python -m benchmarks.predictions                              everything, about an hour and a half
+python -m benchmarks.predictions --minutes 30                 shorter measurements, so that everything fits
+python -m benchmarks.predictions --quick                      one repetition of 3 seconds
+python -m benchmarks.predictions --only tfserve,triton,bare-loop --rows small-json
+python -m benchmarks.predictions --show FILE FILE …           the tables of earlier runs, also interrupted ones
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import httpx
-import numpy as np
 from rich.console import Console
 
-from benchmarks import wrk
-from benchmarks.participants import Participant, PeerParticipant, Running, environment
+from benchmarks import results, wrk
+from benchmarks.budget import Budget
+from benchmarks.entrants import NAMES, Entrant, Opened, entrant
 from benchmarks.peers.environments import Unavailable
-from benchmarks.peers.table import PEERS
 from benchmarks.prediction_tables import markdown, show
-from benchmarks.requests import ROWS, Request, Samples, model_of
-from benchmarks.results import Cell, Measured
-from benchmarks.server_process import REPOSITORY
-from benchmarks.tfserve_participant import VARIANTS, TFserve
+from benchmarks.requests import ROWS, Samples, model_of
+from benchmarks.results import MANY, ONE, Cell, Measured
+from benchmarks.server_process import CACHE, REPOSITORY
 
-CACHE = REPOSITORY / ".benchmarks"
-BARE_LOOP = "bare-loop"
-READY_S = 20
 ROUNDS_AT_MOST_S = 20
 
 console = Console()
+sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # progress is visible in a file, too
 
 
 def main() -> None:
     options = parse()
+    if options.show:
+        measured = results.merged([results.read(file) for file in options.show])
+        return report(measured, options)
     if (reason := wrk.missing()) is not None:
         sys.exit(reason)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # an end that still stops the server under test
-    samples = Samples(models())
-    measured = []
-    with tempfile.TemporaryDirectory(dir=REPOSITORY, prefix=".bench-") as name:
-        bench = Bench(samples, Path(name), options.rows, options.seconds)
-        for participant in options.only:
-            measured.append(bench.bare_loop() if participant == BARE_LOOP else bench.measure(participant))
-            if options.markdown:  # after each: what was measured outlives an interruption
-                options.markdown.write_text(markdown(measured, options.rows))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # an end that still stops the servers under test
+    file = CACHE / "results" / f"predictions-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as name:
+        budget = Budget(options.minutes, options.seconds)
+        bench = Bench(Samples(models()), Path(name), options.only, budget, options.repetitions, file)
+        try:
+            for number, row in enumerate(options.rows):
+                bench.row(row, rows_left=len(options.rows) - number)
+        finally:
+            report(bench.measured, options)
+            console.print(f"kept in {file}", highlight=False, soft_wrap=True)
+    return None
+
+
+def report(measured: list[Measured], options: argparse.Namespace) -> None:
     show(console, measured, options.rows)
+    if options.markdown:
+        options.markdown.write_text(markdown(measured, options.rows))
 
 
 def parse() -> argparse.Namespace:
-    known = [BARE_LOOP, *VARIANTS, *PEERS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", type=some_of(known), default=known, help=f"of {', '.join(known)}")
+    parser.add_argument("--only", type=some_of(NAMES), default=NAMES, help=f"of {', '.join(NAMES)}")
     parser.add_argument("--rows", type=some_of(list(ROWS)), default=list(ROWS), help=f"of {', '.join(ROWS)}")
-    parser.add_argument("--seconds", type=float, help="how long each row is measured (8)")
-    parser.add_argument("--quick", action="store_true", help="3 seconds each")
+    parser.add_argument("--seconds", type=float, help="how long each measurement takes (8)")
+    parser.add_argument("--repetitions", type=int, default=3, help="the tables show medians of these (3)")
+    parser.add_argument("--minutes", type=float, help="how long everything may take; decides about --seconds")
+    parser.add_argument("--quick", action="store_true", help="one repetition of 3 seconds")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
+    parser.add_argument("--show", type=Path, metavar="FILE", nargs="+", help="measure nothing; tables of these runs")
     options = parser.parse_args()
     options.seconds = options.seconds or (3 if options.quick else 8)
+    options.repetitions = 1 if options.quick else options.repetitions
     return options
 
 
@@ -83,101 +93,90 @@ def some_of(known: list[str]) -> Callable[[str], list[str]]:
 def models() -> Path:
     """The folder of the models, made on first use and when the program that makes them has changed."""
     folder, program = CACHE / "models", Path(__file__).with_name("models.py")
-    rows = folder / "rows.npz"
-    if not rows.exists() or rows.stat().st_mtime < program.stat().st_mtime:
+    rows, made_by = folder / "rows.npz", folder / "models.py"
+    if not rows.exists() or not made_by.exists() or made_by.read_bytes() != program.read_bytes():
         console.print("making the models")
         subprocess.run([sys.executable, "-m", "benchmarks.models", str(folder)], cwd=REPOSITORY, check=True)
+        made_by.write_bytes(program.read_bytes())
     return folder
-
-
-def participant_of(name: str) -> Participant:
-    return TFserve(VARIANTS[name]) if name in VARIANTS else PeerParticipant(name, PEERS[name], CACHE)
 
 
 @dataclass
 class Bench:
+    """Row by row: all participants are started, checked, and then measured in turns, A B C A B C …
+
+    A change of the machine's speed then meets all of them. They wait idle meanwhile; what that costs is in the notes.
+    """
+
     samples: Samples
     folder: Path
-    rows: list[str]
-    seconds: float
-    models: Path = field(default=CACHE / "models")
+    names: list[str]
+    budget: Budget
+    repetitions: int
+    file: Path
+    models: Path = field(default_factory=models)
 
-    def measure(self, name: str) -> Measured:
-        participant = participant_of(name)
-        result = Measured(name, participant.title)
-        for row in self.rows:
-            console.print(f"{participant.title}: {ROWS[row]}")
-            request = participant.ask(row, self.samples)
-            result.cells[row] = request if isinstance(request, str) else self._row(participant, row, request, result)
-            console.print(f"  {result.cells[row]}", highlight=False, markup=False)
-        return result
+    def __post_init__(self) -> None:
+        self._entrants: dict[str, Entrant] = {name: entrant(name, self.samples) for name in self.names}
+        self._measured = {name: Measured(name, each.title) for name, each in self._entrants.items()}
 
-    def _row(self, participant: Participant, row: str, request: Request, result: Measured) -> Cell | str:
-        """In a server of its own: some go on with what they learned of the row before (how long a batch may wait)."""
+    @property
+    def measured(self) -> list[Measured]:
+        return list(self._measured.values())
+
+    def row(self, row: str, *, rows_left: int) -> None:
+        console.rule(ROWS[row])
+        end = self.budget.row_end(rows_left)
+        with ExitStack() as stack:
+            opened = {name: each for name in self.names if (each := self._open(row, name, stack)) is not None}
+            for number in range(self.repetitions):
+                if number and self.budget.is_over(end):
+                    break
+                left = (self.repetitions - number) * len(opened) * 2
+                seconds = self.budget.measurement_s(end, max(1, left))
+                console.print(f"repetition {number + 1}, {seconds:.1f} s each", highlight=False)
+                self._repetition(row, opened, seconds)
+
+    def _open(self, row: str, name: str, stack: ExitStack) -> Opened | None:
+        """None: the row has no such participant, and its cell says why."""
+        each, result = self._entrants[name], self._measured[name]
+        if isinstance(why := each.ask(row, self.samples), str):
+            result.cells[row] = why
+            return None
+        folder = Path(tempfile.mkdtemp(dir=self.folder, prefix=f"{name}-"))
         model = model_of(row)
+        console.print(f"starting {each.title}", highlight=False, markup=False)
         try:
-            result.versions = result.versions or participant.versions()
-            with participant.serve(model, self.models / model, self.folder) as running:
-                if wrong := self._wrong(running, row, request):
-                    return wrong
-                running.tree.wait_until_idle()
-                result.memory_bytes[row] = running.tree.pss_bytes()
-                return self._cell(running, request)
+            result.versions = result.versions or each.versions()
+            opened = stack.enter_context(each.open(row, model, self.models / model, folder))
         except Unavailable as error:
-            return str(error)
+            result.cells[row] = str(error)
+            console.print(f"{each.title}: {error}", highlight=False, markup=False)
+            return None
+        if opened.memory_bytes is not None:
+            result.memory_bytes[row] = opened.memory_bytes
+        result.cells[row] = Cell()
+        return opened
 
-    def _wrong(self, running: Running, row: str, request: Request) -> str:
-        """What is wrong with the server's answer; empty if it is TensorFlow's."""
-        try:
-            answer = first_answer(running.url, request)
-            got = request.read({name.lower(): value for name, value in answer.headers.items()}, answer.content)
-            np.testing.assert_allclose(got, self.samples.expected(row), rtol=1e-3, atol=1e-6)
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, Unavailable) as error:
-            return f"failed: {type(error).__name__} {error}"[:300]
-        except AssertionError as error:
-            return f"wrong answer: {' '.join(str(error).split())}"[:300]
-        return ""
+    def _repetition(self, row: str, opened: dict[str, Opened], seconds: float) -> None:
+        for name, each in opened.items():
+            result = self._measured[name]
+            cell = result.cells[row]
+            assert isinstance(cell, Cell)
+            try:
+                one = each.measure(ONE, seconds)
+                cell.add(ONE, one)
+                cell.add(MANY, each.measure(MANY, self._long_enough(one.p50_ms, seconds)))
+            except (Unavailable, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+                result.remarks.append(f"{ROWS[row]}: {error}"[:300])
+            result.notes = self._entrants[name].remarks()
+            console.print(f"{result.title}: {cell}", highlight=False, markup=False)
+            results.write(self.measured, self.file)  # what was measured outlives an interruption
 
-    def _cell(self, running: Running, request: Request) -> Cell:
-        one = self._at(1, running, request, self.seconds)
-        # Four rounds of all connections at least: where each answer takes long, little would be seen in a fixed time.
-        rounds_s = min(ROUNDS_AT_MOST_S, 4 * 32 * one.p50_ms / 1000)
-        many = self._at(32, running, request, max(self.seconds, rounds_s))
-        return Cell(one.rate, many.rate, one.p50_ms, one.p99_ms, one.failed + many.failed)
-
-    def _at(self, connections: int, running: Running, request: Request, seconds: float) -> wrk.Seen:
-        running.tree.wait_until_idle()
-        wrk.run(running.url, request, self.folder, connections=connections, seconds=seconds / 4)  # the warm-up
-        running.tree.wait_until_idle()  # what the warm-up left behind is answered before the clock starts
-        return wrk.run(running.url, request, self.folder, connections=connections, seconds=seconds)
-
-    def bare_loop(self) -> Measured:
-        """In the benchmark's own environment: there is no framework to install."""
-        result = Measured(BARE_LOOP, "a bare loop, no server")
-        program = Path(__file__).parent / "peers" / "bare_loop.py"
-        for model in dict.fromkeys(map(model_of, self.rows)):
-            told = environment(Path(sys.executable), model, self.models / model, port=0)
-            command = [sys.executable, str(program)]
-            told["BENCH_SECONDS"] = str(self.seconds)
-            printed = subprocess.run(command, env=told, stdout=subprocess.PIPE, text=True, check=True).stdout
-            result.cells.update(loop_cells(json.loads(printed)))
-        return result
-
-
-def loop_cells(told: dict[str, Any]) -> dict[str, Cell | str]:
-    return {row: Cell(seen["rate"], None, seen["p50_ms"], seen["p99_ms"]) for row, seen in told.items()}
-
-
-def first_answer(url: str, request: Request) -> httpx.Response:
-    """The first 200; a server may listen before its model is loaded."""
-    deadline = time.monotonic() + READY_S
-    while True:
-        answer = httpx.post(url + request.path, content=request.body, headers=request.headers, timeout=60)
-        if answer.status_code == 200:
-            return answer
-        if time.monotonic() > deadline or answer.status_code not in (404, 503):
-            raise Unavailable(f"{answer.status_code}: {answer.text[:200]}")
-        time.sleep(0.5)
+    def _long_enough(self, p50_ms: float, seconds: float) -> float:
+        """Four rounds of all connections at least: where each response takes long, few would arrive in a fixed time."""
+        rounds_s = min(ROUNDS_AT_MOST_S, 4 * MANY * p50_ms / 1000)
+        return max(seconds, rounds_s if self.budget.minutes is None else min(rounds_s, 2 * seconds))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import psutil
+
+PROGRAMS = {
+    "tfserve.web.app": "web",
+    "tfserve.web.batch": "batch",
+    "tfserve.worker": "worker",
+    "guardian.py": "guardian",
+    "runserver": "supervisor",
+}
+"""TFserve's processes by a word of their command lines."""
 
 
 class ProcessTree:
@@ -22,8 +32,28 @@ class ProcessTree:
         """Proportional set size: pages that several processes share count once."""
         return int(self._sum(lambda process: process.memory_full_info().pss))
 
+    def memory_bytes(self) -> int:
+        """As if nothing else mapped the same files: PSS, but a file counts whole and once."""
+        anonymous, files = 0, Counter[str]()
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                for each in process.memory_maps():
+                    if each.path.startswith("/"):
+                        files[each.path] = max(files[each.path], each.rss)
+                    else:
+                        anonymous += each.pss
+        return anonymous + files.total()
+
     def cpu_s(self) -> float:
         return self._sum(lambda process: sum(process.cpu_times()[:2]))
+
+    def cpu_s_by_role(self) -> Counter[str]:
+        """Processor time by what the processes of TFserve are; those of other servers are all `server`."""
+        seconds: Counter[str] = Counter()
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                seconds[role(process.cmdline())] += sum(process.cpu_times()[:2])  # type: ignore[assignment]
+        return seconds
 
     def wait_until_idle(self, *, share: float = 0.1, at_most_s: float = 30) -> bool:
         """Until half a second costs less than so much of a core; False when that did not come."""
@@ -53,3 +83,8 @@ class ProcessTree:
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 total += of(process)
         return total
+
+
+def role(command: list[str]) -> str:
+    words = " ".join(command)
+    return next((name for program, name in PROGRAMS.items() if program in words), "server")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfserve.web.api.protos import oip_pb2 as v2_pb2
+from tfserve.web.api.protos import tensorflow_pb2, tfserving_pb2
 
 ROWS = {
     "small-json": "small network, one row, JSON",
@@ -50,14 +51,31 @@ class Checked:
 class CheckedCall:
     """The same by gRPC, version 2."""
 
+    method = "/inference.GRPCInferenceService/ModelInfer"
+
     def __init__(self, body: bytes, expected: Any) -> None:
         self.body = body
         self._expected = expected.ravel()
 
     def read(self, answer: bytes) -> None:
         """Raises ValueError with what was wrong."""
+        compare(self._numbers(answer), self._expected)
+
+    def _numbers(self, answer: bytes) -> Any:
         raw = v2_pb2.ModelInferResponse.FromString(answer).raw_output_contents
-        compare(np.frombuffer(raw[0], np.float32), self._expected)
+        return np.frombuffer(raw[0], np.float32)
+
+
+class CheckedV1Call(CheckedCall):
+    """The same by gRPC, version 1."""
+
+    method = "/tensorflow.serving.PredictionService/Predict"
+
+    def _numbers(self, answer: bytes) -> Any:
+        output = tfserving_pb2.PredictResponse.FromString(answer).outputs["probabilities"]
+        if output.tensor_content:
+            return np.frombuffer(output.tensor_content, np.float32)
+        return np.array(output.float_val, np.float32)
 
 
 def compare(got: Any, expected: Any) -> None:
@@ -96,6 +114,18 @@ def model_of(row: str) -> str:
 def instances(path: str, row: str, samples: Samples, **fields: object) -> Request:
     rows = [{"b64": samples.jpeg}] if row == "mobilenet-jpeg" else samples.numbers(row).tolist()
     return of_instances(path, rows, **fields)
+
+
+def v1_grpc(model: str, x: Any) -> bytes:
+    """A serialized PredictRequest."""
+    request = tfserving_pb2.PredictRequest()
+    request.model_spec.name = model
+    tensor = request.inputs["x"]
+    tensor.dtype = tensorflow_pb2.DT_FLOAT
+    tensor.tensor_content = x.tobytes()
+    for size in x.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    return bytes(request.SerializeToString())
 
 
 def of_instances(path: str, rows: list[Any], **fields: object) -> Request:

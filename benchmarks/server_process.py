@@ -18,14 +18,21 @@ import psutil
 from benchmarks.process_tree import ProcessTree
 
 REPOSITORY = Path(__file__).parents[1]
+CACHE = Path(os.environ.get("BENCHMARKS_CACHE") or REPOSITORY / ".benchmarks")
+"""Models, the peers' environments and results: all that takes long to make. Several checkouts may share it."""
 
 
 class ServerProcess:
     """`tfserve serve` on a free port and a data folder of its own; a context manager."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, checkout: Path = REPOSITORY, **environment: str) -> None:
+        """`checkout` is the folder whose code is run; `environment` is added to that of this process."""
         self.folder = folder
         self._options = options
+        self._checkout = checkout
+        roots = os.pathsep.join(map(str, (REPOSITORY, CACHE, self.folder)))
+        code = os.pathsep.join(map(str, (checkout, checkout / "clients" / "python")))
+        self._environment = {**os.environ, "TFSERVE_ROOTS": roots, "PYTHONPATH": code, **environment}
 
     def __enter__(self) -> ServerProcess:
         self.process = subprocess.Popen(
@@ -38,8 +45,8 @@ class ServerProcess:
                 str(self.folder / "data"),
                 *self._options,
             ],
-            cwd=REPOSITORY,
-            env={**os.environ, "TFSERVE_ROOTS": os.pathsep.join(map(str, (REPOSITORY, self.folder)))},
+            cwd=self._checkout,
+            env=self._environment,
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Any
 from benchmarks.participants import Running
 from benchmarks.peers.environments import Unavailable
 from benchmarks.requests import Request, Samples, instances, model_of, v2
-from benchmarks.server_process import ServerProcess
+from benchmarks.server_process import REPOSITORY, ServerProcess
 
 DEPLOY_S = 120
 CHOICE_S = 300
@@ -37,9 +38,12 @@ VARIANTS = {
 
 
 class TFserve:
-    def __init__(self, variant: Variant) -> None:
+    def __init__(self, variant: Variant, *, checkout: Path = REPOSITORY) -> None:
         self.title = variant.title
         self._runtime = variant.runtime
+        self._checkout = checkout
+        self._conversions: Path | None = None
+        """Of the last server: the trials of a model are made once in a run, not again for each of its rows."""
 
     def ask(self, row: str, samples: Samples) -> Request | str:
         name = model_of(row)
@@ -54,14 +58,17 @@ class TFserve:
     @contextmanager
     def serve(self, model: str, path: Path, folder: Path) -> Iterator[Running]:
         place = Path(tempfile.mkdtemp(dir=folder, prefix="tfserve-"))
+        if self._conversions:
+            shutil.copytree(self._conversions, place / "data" / "conversions")
         with ExitStack() as stack:
             try:
-                server = stack.enter_context(ServerProcess(place))
+                server = stack.enter_context(ServerProcess(place, checkout=self._checkout))
             except RuntimeError as error:
                 raise Unavailable(str(error)[:300]) from error
             deploy(server, model, path, self._runtime, image=IMAGES.get(model))
             if self._runtime == "auto":
                 wait_until_chosen(server, model)
+                self._conversions = place / "data" / "conversions"
             server.wait_for_spare()
             server.processes.wait_until_idle()
             yield Running(server.url, server.processes)
@@ -85,7 +92,12 @@ def wait_until_chosen(server: ServerProcess, name: str) -> None:
         state: Any = server.http.get("/server/").json()["result"]
         status: Any = server.call("/get_status/", name=name)
         choice = status["deployment"]["choice"]
-        if choice.endswith("was chosen") or choice.startswith("stays"):
+        if is_made(choice):
             return
         server.http.get("/server/", params={"since": state["revision"], "wait": 5})
     raise Unavailable(f"no runtime was chosen within {CHOICE_S} s: {choice}")
+
+
+def is_made(choice: str) -> bool:
+    """Of a deployment's `choice`: the trials are over. A part about requests that TensorFlow computes may follow."""
+    return " was chosen" in choice or choice.startswith("stays")

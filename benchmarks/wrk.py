@@ -30,6 +30,7 @@ end
 class Seen:
     """What wrk saw in one run; `failed` are answers that are not 2xx and requests without an answer."""
 
+    requests: int
     rate: float
     p50_ms: float
     p99_ms: float
@@ -66,4 +67,6 @@ def read(output: str) -> Seen:
     seen = json.loads(output.strip().splitlines()[-1])
     failed = sum(seen[kind] for kind in ("status", "connect", "read", "write", "timeout"))
     answered = seen["count"] - seen["status"]
-    return Seen(answered / seen["took_us"] * 1e6, seen["p50_us"] / 1000, seen["p99_us"] / 1000, failed)
+    return Seen(
+        max(1, seen["count"]), answered / seen["took_us"] * 1e6, seen["p50_us"] / 1000, seen["p99_us"] / 1000, failed
+    )

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import numpy as np
@@ -193,11 +193,7 @@ def watch(server: KeptServer, load: Load, seconds: float) -> Samples:
     samples: Samples = defaultdict(list)
     begun_at = time.monotonic()
     while (now := time.monotonic() - begun_at) < seconds:
-        for label, process in labelled(server.processes()).items():
-            with contextlib.suppress(psutil.Error):
-                samples[label, "memory"].append((now, process.memory_full_info().pss / 2**20))
-                samples[label, "fds"].append((now, process.num_fds()))
-                samples[label, "threads"].append((now, process.num_threads()))
+        sample(server.processes(), now, samples)
         time.sleep(SAMPLE_EVERY_S)  # a constant rate of samples is what is measured
     minute_of: dict[int, list[float]] = defaultdict(list)
     for at, delay in list(load.delays):
@@ -206,6 +202,14 @@ def watch(server: KeptServer, load: Load, seconds: float) -> Samples:
         (60.0 * n, float(np.percentile(each, 99))) for n, each in sorted(minute_of.items())
     ]
     return samples
+
+
+def sample(processes: list[psutil.Process], now: float, samples: Samples) -> None:
+    for label, process in labelled(processes).items():
+        with contextlib.suppress(psutil.Error):
+            samples[label, "memory"].append((now, process.memory_full_info().pss / 2**20))
+            samples[label, "fds"].append((now, process.num_fds()))
+            samples[label, "threads"].append((now, process.num_threads()))
 
 
 def labelled(processes: list[psutil.Process]) -> dict[str, psutil.Process]:
@@ -220,7 +224,14 @@ def labelled(processes: list[psutil.Process]) -> dict[str, psutil.Process]:
     return found
 
 
-def show(samples: Samples, load: Load, minutes: float, exit_code: int) -> int:
+class Requests(Protocol):
+    """What the clients of a run have seen."""
+
+    requests: int
+    failures: list[str]
+
+
+def show(samples: Samples, load: Requests, minutes: float, exit_code: int) -> int:
     table = Table(title=f"Soak, {minutes:g} minutes, {load.requests} requests, {len(load.failures)} failures")
     for heading in ("process", "quantity", "first", "last", "slope per hour", "± standard error", "verdict"):
         table.add_column(heading)

@@ -30,6 +30,18 @@ def json_only(why: str, row: str, samples: Samples) -> Request | str:
     return why if row == "mobilenet-raw" else instances("/predict", row, samples)
 
 
+def raw_to(route: str, row: str, samples: Samples) -> Request | str:
+    """A server of one route, which recognises raw bytes."""
+    return raw(route, samples) if row == "mobilenet-raw" else instances(route, row, samples)
+
+
+def v1_and_v2(row: str, samples: Samples) -> Request | str:
+    """Bytes over v2, everything else over v1."""
+    if row == "mobilenet-raw":
+        return v2("/v2/models/model/infer", row, samples)
+    return instances("/v1/models/model:predict", row, samples)
+
+
 def v2_json_only(why: str, row: str, samples: Samples) -> Request | str:
     return why if row == "mobilenet-raw" else v2("/v2/models/model/infer", row, samples)
 
@@ -72,4 +84,18 @@ PEERS = {
         "rayserve_server.py",
         partial(with_raw, "/predict"),
     ),
+    "mosec": Peer(
+        "Mosec",
+        (TENSORFLOW, "mosec==0.9.8", "orjson==3.13.0"),
+        "mosec_server.py",
+        partial(raw_to, "/predict"),
+    ),
+    "kserve": Peer(
+        "KServe (Python server)",
+        (TENSORFLOW, "kserve==0.21.0"),
+        "kserve_server.py",
+        v1_and_v2,
+    ),
 }
+"""Others that a TensorFlow user could choose, and why they are missing: TensorFlow Serving and OpenVINO Model Server
+are neither on PyPI nor in Debian. TorchServe takes PyTorch models and needs Java. Multi Model Server ended in 2023."""
