@@ -12,7 +12,7 @@ from tfserve.training.report.mask_examples import COLOURS
 from tfserve.web.pages.templatetags.units import percent
 
 TEXT_SHARE = 24
-"""Texts are as high as this share of an image's width."""
+"""The width of an image in heights of its texts."""
 
 
 class DrawnBox(NamedTuple):
@@ -63,7 +63,7 @@ def read(folder: Path, url: str, labels: Sequence[str]) -> list[BoxExample]:
 
 
 def _example(row: Mapping[str, Any], url: str, labels: Sequence[str]) -> BoxExample:
-    size = max(8.0, row["width"] / TEXT_SHARE)
+    size = row["width"] / TEXT_SHARE
     true, predicted = row["true"], row["predicted"]
 
     def named(each: Mapping[str, Any]) -> str:
