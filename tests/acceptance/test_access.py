@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import socket
@@ -101,6 +102,16 @@ def test_no_route_answers_without_a_token(server: Server, method: str, path: str
     assert answer.headers["www-authenticate"].startswith("Bearer")
     if method != "HEAD":
         assert "token" in answer.json().get("error", answer.text) or "token" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/pages/nothing/", "/jobs/1", "/v1/models", "/tasks/?limit=3"])
+def test_a_browser_without_a_session_gets_the_form_that_leads_back_to_any_path(server: Server, path: str) -> None:
+    answer = server.http.get(path, headers={"Accept": "text/html,application/xhtml+xml"})
+    assert (answer.status_code, answer.headers["content-type"]) == (401, "text/html; charset=utf-8")
+    assert f'name="next" value="{html.escape(path)}"' in answer.text
+    assert "Content-Security-Policy" in answer.headers
+    posted = server.http.post(path, headers={"Accept": "text/html"})
+    assert (posted.status_code, "text/html" in posted.headers["content-type"]) == (401, False)
 
 
 WRONG = [
