@@ -78,6 +78,7 @@ async def repeat_job(context: Context, request: Request) -> dict[str, Any]:
     parameters={"id": JOB_ID},
     submits_job=True,
     reads_body=True,
+    example={"max_errors": 20},
 )
 async def resume_batch(context: Context, request: Request) -> dict[str, Any]:
     chosen = _RESUME.read(await read_body(request.scope, request.receive, context.settings), [])
