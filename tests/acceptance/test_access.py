@@ -229,6 +229,9 @@ def test_uploads_belong_to_their_token(server: Server, admin: httpx.Client, shop
     upload = made.json()["result"]
     assert shop["train"].get(f"/upload/{upload['id']}").status_code == 200
     assert admin.get(f"/upload/{upload['id']}").status_code == 200
+    listed = {name: shop[name].get("/upload/").json()["result"] for name in ("train", "submit")}
+    assert [each["id"] for each in listed["train"]["uploads"]] == [upload["id"]]
+    assert (listed["train"]["used_bytes"], listed["submit"]["uploads"]) == (5, [])
     other = shop["submit"]
     assert other.get("/upload/").json()["result"]["uploads"] == []
     assert other.get(f"/upload/{upload['id']}").status_code == other.get(f"/upload/{'0' * 32}").status_code == 404

@@ -79,7 +79,7 @@ class Context:
 
     @property
     def uploads(self) -> Uploads:
-        return Uploads(self.settings.uploads_path)
+        return Uploads(self.settings.uploads_path, total_bytes=self.settings.all_uploads_bytes)
 
     @property
     def owner(self) -> str:
