@@ -489,6 +489,18 @@ def test_a_token_that_sends_too_much_is_refused_and_others_are_not(tmp_path: Pat
         server.close()
 
 
+@pytest.mark.slow
+def test_web_processes_limit_a_token_together(tmp_path: Path) -> None:
+    options = ("--token-requests-per-s", "0.01", "--web-processes", "2", "--auth", "on", "--no-warm-spare")
+    server = Server(tmp_path / "data", *options)
+    try:
+        headers = bearer(token(server, "busy", "predict"))
+        statuses = [httpx.get(f"{server.url}/v2", headers=headers).status_code for _ in range(12)]
+        assert sorted(statuses) == [200] + [429] * 11, "over connections to both processes"
+    finally:
+        server.close()
+
+
 # --- when authentication is on
 
 
