@@ -22,7 +22,7 @@ import msgspec
 
 LEDGER = "stored-files"
 MAX_LINES_PER_FILE, SPARE_LINES = 2, 1000
-"""A ledger with more lines than this is written anew."""
+"""A ledger with more lines than this is shortened."""
 
 
 class StoredFile(msgspec.Struct, array_like=True, frozen=True):
