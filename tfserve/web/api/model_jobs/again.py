@@ -173,7 +173,7 @@ def _write_request(folder: Path, body: bytes) -> None:
 
 
 def _begin_with(folder: Path, old: Path, name: str) -> None:
-    """Copies the output of `old` up to its checkpoint, and the checkpoint. If the output is gone, the batch starts from the beginning."""
+    """Copies the checkpoint of `old`, and its output up to there. Without an output, the first row comes next."""
     folder.mkdir(parents=True)
     checkpoint = read_checkpoint(old)
     if checkpoint.output_bytes and (old / name).exists():
