@@ -25,6 +25,10 @@ async def _nothing(*_: Any) -> None:
     pass
 
 
+async def _no_session(_: Any) -> None:
+    return None
+
+
 def _scope(secret: str) -> dict[str, Any]:
     """A prediction as curl sends it."""
     headers = [
@@ -52,7 +56,7 @@ async def main() -> None:
         TokenRule(number, f"t{number}", ["predict"], ["m"], [TokenDigest(secrets.digest(secret.encode()))])
         for number, secret in enumerate(issued, 1)
     ]
-    guarded = Authentication(_nothing, authenticator, TokenLimits(Settings()))
+    guarded = Authentication(_nothing, authenticator, TokenLimits(Settings()), _no_session, _nothing)
     scope = _scope(issued[-1])
     times: dict[str, list[float]] = {"none": [], "off": [], "on": []}
     for _ in range(ROUNDS):

@@ -11,7 +11,8 @@ REPOSITORY = Path(__file__).parents[1]
 TESTS = REPOSITORY / "tests"
 SECTIONS = {
     "http": "HTTP and JSON", "tensors": "Tensors", "models": "Models", "jobs": "Jobs and workspaces",
-    "training": "Training", "security": "Security", "observed": "Observed failures",
+    "model_jobs": "Deferred predictions and batches", "training": "Training", "security": "Security",
+    "observed": "Observed failures",
 }  # fmt: skip
 
 

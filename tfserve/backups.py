@@ -34,7 +34,7 @@ RESTORING = ".restoring"
 """The folder inside of a data folder that exists while it is being restored."""
 EXCLUDED = frozenset(
     {"tfserve.sqlite3", "tfserve.sqlite3-wal", "tfserve.sqlite3-shm", "tfserve.sqlite3-journal", "server.lock",
-     "processes", "local_token", "local_token.new", RESTORING}
+     "processes", "local_token", "local_token.new", "token-allowances", RESTORING}
 )  # fmt: skip
 """Names in a data folder that belong to the running server, or are copied as the database."""
 MAX_MANIFEST_BYTES = 1024 * 1024

@@ -110,7 +110,12 @@ class Settings:
     max_upload_bytes: int = setting(
         16 * 1024 * MIB, "maximum size of an uploaded file, and of the content of an archive; beyond it: 413"
     )
-    upload_quota_bytes: int = setting(32 * 1024 * MIB, "maximum total size of the uploads of one owner; beyond it: 507")
+    upload_quota_bytes: int = setting(
+        32 * 1024 * MIB, "maximum total size of the uploads and stored files of one owner; beyond it: 507"
+    )
+    all_uploads_bytes: int = setting(
+        0, "maximum total size of the uploads and stored files of all owners; beyond it: 507; 0: no limit"
+    )
     upload_days: int = setting(7, "retention of unused uploads in days of server uptime")
     remote_sources: str = setting(
         "",
@@ -240,7 +245,7 @@ def _check(settings: Settings) -> None:
     for name in ("callback_attempts", "batch_workers", "max_deferred"):
         if getattr(settings, name) < 1:
             raise Invalid(f"{name} must be at least 1, got {getattr(settings, name)}")
-    for name in ("workspace_threads", "workspace_processes", "max_job_s"):
+    for name in ("workspace_threads", "workspace_processes", "max_job_s", "all_uploads_bytes"):
         if getattr(settings, name) < 0:
             raise Invalid(f"{name} must be 0 (no limit) or more, got {getattr(settings, name)}")
     if settings.database_url and not settings.database_url.startswith(("postgres://", "postgresql://")):

@@ -4,8 +4,10 @@
                         response          what its direct request would have returned
                         output.jsonl      or output.csv: what a batch has computed so far
                         checkpoint.json   how much of that output counts
+                        computing         there once a stateful model may have computed something
 
-Each file has one writer: web the request, the batch process the rest. The supervisor removes folders.
+Each file has one writer: web writes the request, and the output that a resumed batch begins with; the batch process
+writes the rest. The supervisor removes folders.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-REQUEST, RESPONSE, CHECKPOINT = "request", "response", "checkpoint.json"
+REQUEST, RESPONSE, CHECKPOINT, COMPUTING = "request", "response", "checkpoint.json", "computing"
 FOLDER = "model-jobs"
 """In the data folder."""
+KEPT_REQUEST_BYTES = 1024 * 1024
+"""Larger bodies of deferred predictions are deleted when the job has ended, so these can't be repeated."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):

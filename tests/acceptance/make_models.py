@@ -55,6 +55,18 @@ class Scale(tf.Module):
         return branch
 
 
+class Counter(tf.Module):
+    """y = x + how often it was computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = tf.Variable(0.0)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
+    def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x + self.calls.assign_add(1.0)}
+
+
 def save(folder: Path, factor: float, misbehave: str = "") -> None:
     module = Scale(factor, misbehave)
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
@@ -134,6 +146,8 @@ def main(folder: Path) -> None:
         save(folder / "scale" / str(version), float(version))
     for misbehave in ("abort", "exit", "loop", "hungry", "abort_at_once", "abort_at_zeros", "fail_at_once"):
         save(folder / misbehave, 1.0, misbehave)
+    counter = Counter()
+    tf.saved_model.save(counter, str(folder / "counter"), signatures=counter.serve)
     reader(folder)
     pictures = Pictures()
     tf.saved_model.save(pictures, str(folder / "pictures"), signatures=pictures.__call__)

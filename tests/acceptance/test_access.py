@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import socket
@@ -101,6 +102,17 @@ def test_no_route_answers_without_a_token(server: Server, method: str, path: str
     assert answer.headers["www-authenticate"].startswith("Bearer")
     if method != "HEAD":
         assert "token" in answer.json().get("error", answer.text) or "token" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/pages/nothing/", "/jobs/1", "/v1/models", "/tasks/?limit=3"])
+def test_a_browser_without_a_session_gets_the_form_that_leads_back_to_any_path(server: Server, path: str) -> None:
+    answer = server.http.get(path, headers={"Accept": "text/html,application/xhtml+xml"})
+    assert (answer.status_code, answer.headers["content-type"]) == (401, "text/html; charset=utf-8")
+    assert f'name="next" value="{html.escape(path)}"' in answer.text
+    assert "Content-Security-Policy" in answer.headers
+    posted = server.http.post(path, headers={"Accept": "text/html"})
+    assert posted.status_code == 401
+    assert ("text/html" in posted.headers["content-type"]) is path.startswith("/pages/")
 
 
 WRONG = [
@@ -217,6 +229,9 @@ def test_uploads_belong_to_their_token(server: Server, admin: httpx.Client, shop
     upload = made.json()["result"]
     assert shop["train"].get(f"/upload/{upload['id']}").status_code == 200
     assert admin.get(f"/upload/{upload['id']}").status_code == 200
+    listed = {name: shop[name].get("/upload/").json()["result"] for name in ("train", "submit")}
+    assert [each["id"] for each in listed["train"]["uploads"]] == [upload["id"]]
+    assert (listed["train"]["used_bytes"], listed["submit"]["uploads"]) == (5, [])
     other = shop["submit"]
     assert other.get("/upload/").json()["result"]["uploads"] == []
     assert other.get(f"/upload/{upload['id']}").status_code == other.get(f"/upload/{'0' * 32}").status_code == 404
@@ -470,6 +485,18 @@ def test_a_token_that_sends_too_much_is_refused_and_others_are_not(tmp_path: Pat
         statuses = [server.http.post("/push_job/", json=slow, headers=other).status_code for _ in range(3)]
         assert statuses == [200, 200, 429]
         assert server.http.post("/restart_workspace/", json={"name": "w"}, headers=other).status_code in (200, 429)
+    finally:
+        server.close()
+
+
+@pytest.mark.slow
+def test_web_processes_limit_a_token_together(tmp_path: Path) -> None:
+    options = ("--token-requests-per-s", "0.01", "--web-processes", "2", "--auth", "on", "--no-warm-spare")
+    server = Server(tmp_path / "data", *options)
+    try:
+        headers = bearer(token(server, "busy", "predict"))
+        statuses = [httpx.get(f"{server.url}/v2", headers=headers).status_code for _ in range(12)]
+        assert sorted(statuses) == [200] + [429] * 11, "over connections to both processes"
     finally:
         server.close()
 

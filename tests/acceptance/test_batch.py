@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.conftest import Server
-from tests.acceptance.model_jobs import batch_output, ended, process_of, rows_file, with_echo
+from tests.acceptance.model_jobs import batch_output, ended, files_of, process_of, rows_file, with_echo
 from tests.acceptance.upload_requests import send, zipped
 
 
@@ -141,6 +141,55 @@ def test_too_many_errors_end_a_batch_and_keep_its_output(server: Server) -> None
     assert "shape" in lines[1]["error"]
 
 
+def test_a_batch_that_failed_is_resumed_after_its_last_row(server: Server) -> None:
+    file = server.roots / "to-resume.jsonl"
+    file.write_text("[0, 0, 0]\n[1]\n[2]\n" + "".join(f"[{n}, 0, 0]\n" for n in range(3, 200)))
+    failed = run(server, input=str(file), max_errors=1)
+    path = f"/batch/{failed['id']}/resume"
+    assert failed["state"] == "failed"
+    status, words = server.refused(path)
+    assert (status, "2 rows with errors, more than 1" in words) == (400, True)
+    assert server.refused(path, max_errors="many")[0] == 400
+    before = batch_output(server, failed["id"])
+    resumed = server.call(path, max_errors=2, timeout=60)
+    assert (resumed["state"], resumed["done"], resumed["errors"]) == ("succeeded", 200, 2), resumed
+    assert (resumed["request"]["resumes"], resumed["request"]["max_errors"]) == (failed["id"], 2)
+    lines = batch_output(server, resumed["id"])
+    assert [line["index"] for line in lines] == [*range(200)]
+    assert lines[: len(before)] == before == batch_output(server, failed["id"])
+    assert "all rows are done" in server.refused(f"/batch/{resumed['id']}/resume")[1]
+    file.write_text("[9, 9, 9]\n")
+    assert "has changed" in server.call(path, max_errors=2, timeout=60)["error"]["message"]
+    file.unlink()
+    assert server.refused(path, max_errors=2)[0] == 404
+
+
+def test_a_key_resumes_a_batch_once_and_leaves_no_folder(server: Server) -> None:
+    (server.roots / "keyed.jsonl").write_text("[1]\n[2, 2, 2]\n")
+    failed = run(server, input=str(server.roots / "keyed.jsonl"), max_errors=0)
+    ids, folders = set(), set()
+    for _ in range(2):
+        answer = server.http.post(
+            f"/batch/{failed['id']}/resume", json={"max_errors": 5}, headers={"Idempotency-Key": "resume"}
+        )
+        ids.add(answer.json()["result"]["id"])
+        folders.add(frozenset(files_of(server)))
+    assert (len(ids), len(folders)) == (1, 1)
+
+
+def test_a_batch_is_repeated_from_the_beginning(server: Server) -> None:
+    file = rows_file(server.roots, 5, "again.jsonl")
+    batch = run(server, input=str(file))
+    file.write_text("[7, 7, 7]\n")
+    again = server.call(f"/jobs/{batch['id']}/repeat")
+    assert ended(server, again["id"])["done"] == 1
+    assert batch_output(server, again["id"]) == [{"index": 0, "prediction": [7, 7, 7]}]
+    assert len(batch_output(server, batch["id"])) == 5
+    script = server.call("/push_job/", name="m", job="x = 1", type=1, timeout=60)
+    assert "Only deferred predictions and batches" in server.refused(f"/jobs/{script['id']}/repeat")[1]
+    assert server.refused("/jobs/99999/repeat")[0] == 404
+
+
 def test_the_output_grows_in_whole_lines_and_a_running_batch_can_be_cancelled(server: Server) -> None:
     file = rows_file(server.roots, 300_000, "many.jsonl")
     batch = server.call("/batch/", name="m", input=str(file))
@@ -154,6 +203,13 @@ def test_the_output_grows_in_whole_lines_and_a_running_batch_can_be_cancelled(se
     cancelled = server.http.post(f"/jobs/{batch['id']}/cancel").json()["result"]
     assert (cancelled["state"], cancelled["cancelled"]) == ("cancelled", True)
     assert server.http.post(f"/jobs/{batch['id']}/cancel").json()["result"]["cancelled"] is False
+    part = batch_output(server, batch["id"])
+    resumed = server.call(f"/batch/{batch['id']}/resume")
+    piece = server.http.get(resumed["output"], params={"offset": int(piece.headers["x-next-offset"]), "wait": 30})
+    server.http.post(f"/jobs/{resumed['id']}/cancel").raise_for_status()
+    lines = batch_output(server, resumed["id"])
+    assert lines[: len(part)] == part
+    assert [line["index"] for line in lines] == [*range(len(lines))]
     assert 0 < ended(server, batch["id"])["done"] < 300_000
 
 

@@ -24,6 +24,7 @@ METHODS = {
     "/jobs/{id}/output": ["read_output"],
     "/jobs/{id}/result": ["job_response"],
     "/jobs/{id}/cancel": ["cancel_job_by_id"],
+    "/jobs/{id}/repeat": ["repeat_job"],
     "/batch/": ["start_batch"],
 }
 """The client's methods for endpoints of the workspace API whose path is not the name of the method."""

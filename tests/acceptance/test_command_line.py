@@ -304,3 +304,13 @@ def test_a_batch_runs_over_a_file_and_is_followed_again(
     assert batch
     assert tfserve("batch", workspace, "--continue", batch[1]).out == (tmp_path / "out.jsonl").read_text()
     assert "does not exist here" in tfserve("batch", workspace, "none.csv", code=2).errors
+    again = tfserve("repeat", batch[1]).out.strip()
+    assert tfserve("batch", workspace, "--continue", again).out == (tmp_path / "out.jsonl").read_text()
+    failed = re.search(
+        r"--continue (\d+)", tfserve("batch", workspace, "rows.jsonl", "--max-errors", "0", code=1).errors
+    )
+    assert failed
+    assert "Give a larger number" in tfserve("batch", workspace, "--resume", failed[1], code=1).errors
+    resumed = tfserve("batch", workspace, "--resume", failed[1], "--max-errors", "1")
+    assert resumed.out == (tmp_path / "out.jsonl").read_text()
+    assert "--resume" in tfserve("batch", workspace, "rows.jsonl", "--resume", "1", code=2).errors

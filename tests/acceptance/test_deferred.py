@@ -121,6 +121,18 @@ def test_a_repeated_request_with_the_same_key_is_one_job(server: Server) -> None
     assert files_of(server) == before
 
 
+def test_a_prediction_is_repeated_while_its_body_is_kept(server: Server) -> None:
+    first = ended(server, defer(server, V1, {"instances": [[1, 2, 3]]}))
+    again = ended(server, server.call(f"/jobs/{first['id']}/repeat")["id"])
+    assert again["id"] > first["id"]
+    assert (again["state"], again["result"], again["request"]) == ("succeeded", first["result"], first["request"])
+    failed = ended(server, defer(server, V1, {"instances": [[1, 2]]}))
+    assert ended(server, server.call(f"/jobs/{failed['id']}/repeat")["id"])["error"] == failed["error"]
+    large = ended(server, defer(server, V1, {"instances": [[1, 2, 3]] * 200_000}))
+    status, words = server.refused(f"/jobs/{large['id']}/repeat")
+    assert (status, "larger than 1 MiB" in words) == (409, True)
+
+
 def test_a_full_queue_is_429_with_retry_after_and_a_waiting_job_can_be_cancelled(server: Server) -> None:
     process = process_of(server, "batch.process")
     process.send_signal(signal.SIGSTOP)
@@ -132,6 +144,7 @@ def test_a_full_queue_is_429_with_retry_after_and_a_waiting_job_can_be_cancelled
         assert "max_deferred" in refused.json()["error"]
         assert server.http.post(V1, json=body).json() == {"predictions": [[1.0, 2.0, 3.0]]}
         pending = server.http.get(f"/jobs/{jobs[0]}/result")
+        assert "Only a job that has ended can be repeated" in server.refused(f"/jobs/{jobs[0]}/repeat")[1]
         assert pending.status_code == 409
     finally:
         process.send_signal(signal.SIGCONT)
@@ -171,6 +184,8 @@ def test_jobs_of_other_tokens_are_invisible(start: Callable[..., Server]) -> Non
         assert two.get("/jobs/", params={"kind": "deferred"}).json()["result"]["jobs"] == []
         for path in (f"/jobs/{job}/", f"/jobs/{job}/result", f"/batch/{job}", f"/batch/{job}/output"):
             assert two.get(path).status_code == 404
+        for path in (f"/jobs/{job}/repeat", f"/batch/{job}/resume"):
+            assert two.post(path).status_code == 404
         assert two.post(f"/jobs/{job}/cancel").status_code == 404
         secrets = {client.get("/callbacks/secret").json()["result"]["secret"] for client in (one, two, server.http)}
         assert len(secrets) == 3

@@ -17,8 +17,8 @@ MAX_BYTES = 120_000
 JSON = "application/json"
 VERBS = {
     "add", "append", "cancel", "check", "classify", "clear", "count", "create", "delete", "deploy", "destroy", "echo",
-    "finish", "get", "infer", "list", "load", "predict", "push", "put", "read", "regress", "restart", "resume",
-    "revoke", "rotate", "scale", "start", "stop", "undeploy", "unload", "update",
+    "finish", "get", "infer", "list", "load", "predict", "push", "put", "read", "regress", "repeat", "restart",
+    "resume", "revoke", "rotate", "scale", "start", "stop", "undeploy", "unload", "update",
 }  # fmt: skip
 VALUES = ("default", "example", "examples", "enum", "const")
 """Members of a schema that are not schemas."""

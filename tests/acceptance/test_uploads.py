@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import Server
+from tests.acceptance.test_access import bearer, token
 from tests.acceptance.upload_requests import (
     append,
     begin,
@@ -161,6 +162,31 @@ def test_a_quota_is_507_and_what_is_reserved_counts(server: Server) -> None:
     assert (status, "upload_quota_bytes" in sentence) == (507, True)
     for id_ in ids:
         assert result(server.http.delete(f"/upload/{id_}")) is True
+
+
+def test_files_of_workspaces_count_in_the_quota_and_all_owners_together_have_a_limit(start: Start) -> None:
+    server = start("--no-warm-spare", "--upload-quota-bytes", "1000", "--all-uploads-bytes", "1500", "--auth", "on")
+    admin, other = (bearer(token(server, name, "admin")) for name in ("root", "other"))
+    server.http.post("/create_workspace/", json={"name": "w"}, headers=admin).raise_for_status()
+
+    def put(name: str, size: int, headers: dict[str, str], *, announced: bool = True) -> tuple[int, str]:
+        body = bytes(size) if announced else iter([bytes(size)])
+        answer = server.http.put(f"/workspaces/w/files/{name}", content=body, headers=headers)
+        return answer.status_code, answer.text
+
+    assert put("a", 700, admin)[0] == 200
+    for announced in (True, False):
+        status, text = put("b", 400, admin, announced=announced)
+        assert (status, "upload_quota_bytes" in text) == (507, True)
+    upload = server.http.post("/upload/?name=c", content=bytes(400), headers=admin)
+    assert (upload.status_code, "upload_quota_bytes" in upload.text) == (507, True)
+    assert server.http.get("/upload/", headers=admin).json()["result"]["used_bytes"] == 700
+    assert put("d", 750, other)[0] == 200
+    status, text = put("e", 100, other)
+    assert (status, "all_uploads_bytes" in text) == (507, True)
+    server.http.delete("/workspaces/w/files/a", headers=admin).raise_for_status()
+    assert put("e", 100, other)[0] == 200
+    assert put("b", 400, admin, announced=False)[0] == 200
 
 
 def test_an_upload_that_is_broken_off_is_removed_or_can_be_continued(server: Server) -> None:

@@ -65,6 +65,10 @@ def half_sent(server: Server, line: str, content: bytes, length: int) -> socket.
 
 def until_offset(server: Server, id_: str, offset: int) -> None:
     """Returns when this number of bytes has arrived and the last write has ended."""
-    while append(server, id_, 10**9, b"x").status_code == 503:
+    while append(server, id_, 10**9, b"x").status_code == 503 or arrived(server, id_) != offset:
         pass
-    assert result(server.http.get(f"/upload/{id_}"))["offset"] == offset
+
+
+def arrived(server: Server, id_: str) -> int:
+    """How many bytes of an upload have arrived."""
+    return int(result(server.http.get(f"/upload/{id_}"))["offset"])

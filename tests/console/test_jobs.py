@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from playwright.sync_api import expect
 from tests.acceptance.conftest import Server
 from tests.console.conftest import OpenPage, assert_accessible
 from tests.console.test_overview import looks
+from tests.protocols import echo
 
 ENDLESS = "import threading; threading.Event().wait(60)"
 
@@ -146,3 +148,38 @@ def test_a_batch_is_on_the_pages_with_its_result(
         page.get_by_role("link", name="Download result").click()
     output = server.http.get(f"/batch/{batch['id']}/output")
     assert Path(download.value.path()).read_bytes() == output.content
+
+
+@pytest.mark.slow
+def test_a_batch_that_failed_is_resumed_and_run_again(server: Server, workspace: str, open_page: OpenPage) -> None:
+    server.call("/deploy/", name=workspace, path=str(echo.write(server.roots / "resumed.echo")), timeout=60)
+    rows = server.roots / "resumed.jsonl"
+    rows.write_text("[1]\n[1, 2, 3]\n")
+    failed = server.call("/batch/", name=workspace, input=str(rows), max_errors=0, timeout=60)
+    page = open_page(f"/pages/jobs/{failed['id']}/", ignoring=("status of 400",))
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("alert")).to_contain_text("Give a larger number")
+    assert_accessible(page)
+    page.get_by_label("Maximum errors").fill("3")
+    page.get_by_label("Maximum errors").press("Enter")
+    page.wait_for_url(re.compile(rf"/pages/jobs/(?!{failed['id']}/)\d+/"))
+    expect(page.locator(".page-actions")).to_contain_text("succeeded", timeout=30_000)
+    page.get_by_role("button", name="Run again").click()
+    page.wait_for_url(re.compile(rf"/pages/jobs/(?!{failed['id']}/)\d+/"))
+    page = open_page(f"/pages/jobs/?q={workspace}", phone=True)
+    page.locator(f"#job-{failed['id']}").get_by_role("button", name=re.compile("^Resume")).wait_for()
+    assert_accessible(page)
+
+
+@pytest.mark.slow
+def test_a_deferred_prediction_is_run_again(server: Server, workspace: str, open_page: OpenPage) -> None:
+    server.call("/deploy/", name=workspace, path=str(echo.write(server.roots / "later.echo")), timeout=60)
+    answer = server.http.post(
+        f"/v1/models/{workspace}:predict", json={"instances": [[1, 2, 3]]}, headers={"Prefer": "respond-async"}
+    )
+    first = server.http.get(f"/jobs/{answer.json()['job']}/", params={"wait": 30}).json()["result"]
+    page = open_page(f"/pages/jobs/{first['id']}/")
+    page.get_by_role("button", name="Run again").click()
+    page.wait_for_url(re.compile(rf"/pages/jobs/(?!{first['id']}/)\d+/"))
+    expect(page.get_by_role("heading", name=f"predict {workspace}")).to_be_visible()
+    expect(page.locator(".page-actions")).to_contain_text("succeeded", timeout=30_000)

@@ -23,6 +23,7 @@ from tfserve.config import Settings
 from tfserve.errors import Invalid, NotFound
 from tfserve.ipc.messages import AccessRules, TokenDigest, TokenRule, TokensUsed
 from tfserve.supervisor.audit_rotation import KEPT, rotate
+from tfserve.web.access import allowances
 from tfserve.web.access.audit_log import AuditLog
 from tfserve.web.access.authenticator import Authenticator, TokenRefused
 from tfserve.web.access.failed_attempts import FREE, MAX_DELAY_S, delay_after
@@ -153,6 +154,48 @@ def test_requests_per_second_allow_a_burst_and_then_the_rate() -> None:
         limits.begin(one, 0)
     with pytest.raises(TooManyPerSecond):
         limits.begin(one, 0)
+
+
+def test_web_processes_count_the_requests_of_a_token_together(tmp_path: Path) -> None:
+    clock = Clock()
+    settings = Settings(token_requests_per_s=4.0, web_processes=2, data_dir=str(tmp_path))
+    first, second = TokenLimits(settings, clock), TokenLimits(settings, clock)
+    one, other = principal(Scope.PREDICT), principal(Scope.PREDICT, owner="token:2")
+    for limits in (first, second, first, first):
+        limits.begin(one, 0)
+    for limits in (first, second):
+        with pytest.raises(TooManyPerSecond, match="more than 4 requests per second"):
+            limits.begin(one, 0)
+    first.begin(other, 0)
+    clock.now += 0.25
+    second.begin(one, 0)
+    with pytest.raises(TooManyPerSecond):
+        first.begin(one, 0)
+    clock.now = 5.0  # after a restart of the machine
+    TokenLimits(settings, clock).begin(one, 0)
+
+
+def test_without_a_shared_file_each_web_process_has_a_share(tmp_path: Path) -> None:
+    (tmp_path / allowances.FILE).mkdir()
+    limits = TokenLimits(Settings(token_requests_per_s=4.0, web_processes=2, data_dir=str(tmp_path)), Clock())
+    for _ in range(2):
+        limits.begin(principal(Scope.PREDICT), 0)
+    with pytest.raises(TooManyPerSecond, match="more than 4 requests per second"):
+        limits.begin(principal(Scope.PREDICT), 0)
+
+
+def test_more_tokens_than_slots_are_still_limited(tmp_path: Path) -> None:
+    clock = Clock()
+    shared = allowances.SharedAllowances(tmp_path / "a", 10.0, clock)
+    for number in range(2 * allowances.SLOTS):
+        clock.now += 0.001
+        shared.write(f"token:{number}", allowances.Allowance(1.0, clock.now))
+    last = f"token:{2 * allowances.SLOTS - 1}"
+    assert shared.read(last) == (1.0, clock.now)
+    shared.write(last, allowances.Allowance(0.5, clock.now))
+    assert shared.read(last) == (0.5, clock.now)
+    clock.now += 10.0
+    assert shared.read(last) is None
 
 
 def test_bytes_in_flight_are_given_back_and_one_request_always_fits() -> None:

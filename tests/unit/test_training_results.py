@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfserve.training.report import mask_examples
+from tfserve.training.report import box_examples, detection_mistakes, mask_examples
+from tfserve.training.report.detection_metrics import Predicted, Truth
 from tfserve.web.pages.training_results import TrainingResult
 
 METRICS = {
@@ -93,3 +94,67 @@ def test_examples_of_masks_are_layers_that_show_the_image_where_the_background_i
 )
 def test_the_agreement_of_masks(true: list[int], predicted: list[int], expected: float) -> None:
     assert mask_examples.iou(np.array(true), np.array(predicted)) == expected
+
+
+@pytest.fixture
+def boxes(tmp_path: Path) -> TrainingResult:
+    """Three held-out images of 640x480: all found; one of two missed; a sure wrong box and a weak one."""
+    nothing = np.zeros((0, 4))
+    cup, dog = [10.0, 20, 110, 220], [300.0, 100, 500, 400]
+    truths = [
+        Truth(np.array([cup]), np.array([0]), np.array([False])),
+        Truth(np.array([cup, dog]), np.array([0, 1]), np.array([False, False])),
+        Truth(nothing, np.zeros(0, int), np.zeros(0, bool)),
+    ]
+    predictions = [
+        Predicted(np.array([cup]), np.array([0.9]), np.array([0])),
+        Predicted(np.array([dog]), np.array([0.8]), np.array([1])),
+        Predicted(np.array([cup, dog]), np.array([0.95, 0.1]), np.array([0, 1])),
+    ]
+    (tmp_path / "metrics.json").write_text(json.dumps({"labels": ["cup", "dog"], "display": ["Cup", "Dog"]}))
+    box_examples.write(
+        tmp_path, ["a.jpg", "b.jpg", "c.jpg"], lambda at: np.full((480, 640, 3), at, np.uint8), truths, predictions, 0.5
+    )
+    found = TrainingResult.read("0f31", tmp_path)
+    assert found is not None
+    return found
+
+
+def test_examples_of_boxes_begin_with_the_worst_mistakes(boxes: TrainingResult) -> None:
+    assert [each.file for each in boxes.box_examples] == ["c.jpg", "b.jpg", "a.jpg"]
+    invented, missed, right = boxes.box_examples
+    assert (invented.wrong, invented.missed, invented.summary) == (["Cup 95 %"], [], "wrong: Cup 95 %")
+    assert (missed.right, missed.missed) == (["Dog 80 %"], ["Cup"])
+    assert right.summary == "found: Cup 90 %"
+    assert [box.state for box in missed.boxes] == ["missed", "true", "right"]
+
+
+def test_boxes_are_drawn_in_pixels_of_the_whole_image(boxes: TrainingResult) -> None:
+    example = boxes.box_examples[-1]
+    assert (example.width, example.height) == (640, 480)
+    assert example.boxes[0][:4] == (10.0, 20.0, 100.0, 200.0)
+    assert example.boxes[0].text_y >= example.text_size, "the text of a box at the upper edge is inside the image"
+    assert example.image == "/tasks/0f31/artifacts/examples/02-image.webp"
+    with Image.open(boxes.folder / "examples" / "02-image.webp") as image:
+        assert image.size == (320, 240)
+
+
+@pytest.mark.parametrize("content", ["{torn", '[{"file": "a.jpg"}]', '{"a": 1}'])
+def test_examples_that_cannot_be_read_are_left_out(boxes: TrainingResult, content: str) -> None:
+    (boxes.folder / box_examples.EXAMPLES_FILE).write_text(content)
+    assert boxes.box_examples == []
+
+
+def test_a_box_over_a_crowd_is_neither_right_nor_wrong() -> None:
+    box = np.array([[0.0, 0, 10, 10]])
+    crowd = Truth(box, np.array([0]), np.array([True]))
+    found = detection_mistakes.compare(crowd, Predicted(box, np.array([0.9]), np.array([1])), 0.5)
+    assert (found.wrong.tolist(), found.missed.tolist()) == ([False], [False])
+
+
+def test_a_second_box_on_an_object_and_one_of_another_class_are_mistakes() -> None:
+    box = np.array([[0.0, 0, 10, 10]])
+    truth = Truth(box, np.array([0]), np.array([False]))
+    predicted = Predicted(np.repeat(box, 3, axis=0), np.array([0.9, 0.8, 0.7]), np.array([1, 0, 0]))
+    found = detection_mistakes.mistakes([truth], [predicted], ["cup", "dog"], 0.5)
+    assert [each.caption for each in found] == ["cup \u2192 dog 0.90", "cup \u2192 cup 0.70"]

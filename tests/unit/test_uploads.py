@@ -15,11 +15,13 @@ from tfserve.uploads.record import RECORD, UploadState, read_record
 from tfserve.uploads.store import (
     NoSuchUpload,
     QuotaReached,
+    ServerQuotaReached,
     Upload,
     UploadBusy,
     UploadIncomplete,
     Uploads,
 )
+from tfserve.uploads.stored_files import LEDGER
 
 GIB = 2**30
 
@@ -114,6 +116,58 @@ def test_quotas_apply_per_owner_and_count_what_is_announced(uploads: Uploads) ->
     uploads.create("anna", "b", quota_bytes=100, size=40)
     assert uploads.used_bytes("anna") == 100
     assert len(list(uploads.folder.iterdir())) == 3
+
+
+def stored_file(uploads: Uploads, owner: str, path: str, size: int, workspace: str = "1") -> Path:
+    """A file that a client has stored in a workspace."""
+    root = uploads.folder.parent / "workspaces" / workspace / "files"
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(bytes(size))
+    uploads.stored.add(root, owner, path, size)
+    return file
+
+
+def test_files_in_workspaces_count_until_they_are_gone(uploads: Uploads) -> None:
+    uploads.create("anna", "a", quota_bytes=100, size=40, is_resumable=True)
+    stored_file(uploads, "anna", "data/x", 50)
+    stored_file(uploads, "bert", "y", 1000, workspace="2")
+    assert uploads.used_bytes("anna") == 90
+    uploads.check_quota("anna", 100, more=10)
+    with pytest.raises(QuotaReached, match="and 90 are used or reserved"):
+        uploads.check_quota("anna", 100, more=11)
+    stored_file(uploads, "anna", "data/./x", 20)
+    assert uploads.used_bytes("anna") == 60, "the same file, replaced"
+    stored_file(uploads, "bert", "data/x", 30)
+    assert uploads.used_bytes("anna") == 40, "the file of another client by now"
+    stored_file(uploads, "anna", "z", 60).unlink()  # by a script
+    uploads.check_quota("anna", 100, more=60)
+    assert uploads.used_bytes("anna") == 40
+
+
+def test_all_owners_together_have_a_limit(uploads: Uploads) -> None:
+    limited = Uploads(uploads.folder, total_bytes=100)
+    limited.create("anna", "a", quota_bytes=100, size=60, is_resumable=True)
+    stored_file(limited, "bert", "y", 30)
+    upload = limited.create("carl", "c", quota_bytes=100, size=10, is_resumable=True)
+    assert limited.room_for(upload, 100) == 10
+    with pytest.raises(ServerQuotaReached, match="all_uploads_bytes"):
+        limited.create("carl", "d", quota_bytes=100, size=1)
+    with pytest.raises(ServerQuotaReached):
+        limited.check_quota("bert", 100, more=1)
+
+
+def test_the_list_of_stored_files_survives_torn_lines_and_stays_short(uploads: Uploads) -> None:
+    stored_file(uploads, "anna", "x", 10)
+    ledger = uploads.folder.parent / "workspaces" / "1" / LEDGER
+    with ledger.open("ab") as opened:
+        opened.write(b'["anna", "torn\n')
+    for size in range(1100):
+        uploads.stored.add(ledger.parent / "files", "anna", "x", size)
+    assert uploads.used_bytes("anna") == 1099
+    assert ledger.read_bytes().count(b"\n") == 1
+    shutil.rmtree(ledger.parent)
+    assert uploads.used_bytes("anna") == 0
 
 
 def test_one_process_at_a_time_changes_an_upload(uploads: Uploads) -> None:

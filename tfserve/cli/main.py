@@ -40,6 +40,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "jobs": Entry("jobs", "List jobs, newest first."),
         "logs": Entry("jobs", "Print the output of a job."),
         "cancel": Entry("jobs", "Cancel a queued or running job."),
+        "repeat": Entry("jobs", "Run a deferred prediction or a batch again."),
         "variables": Entry("workspaces", "Print the variables of a workspace."),
         "files": Entry("files", "List, read, write and delete the files of a workspace."),
         "upload": Entry("files", "Upload a file or folder, and print its path on the server."),

@@ -33,13 +33,13 @@ class SampledModels:
     def handlers(self) -> dict[type[Message], Callable[[Any], Awaitable[Any]]]:
         return {GetModelHistory: self._history}
 
-    async def _history(self, _: GetModelHistory) -> ModelHistory:
+    async def _history(self, request: GetModelHistory) -> ModelHistory:
         """The first request begins the sampling."""
         self._asked_at = time.monotonic()
         if self._sampling is None:
             await self._sample()
             self._sampling = asyncio.create_task(self._sample_while_asked())
-        return ModelHistory(models={name: list(samples) for name, samples in self._samples.items()})
+        return ModelHistory(models={name: list(self._samples.get(name, ())) for name in request.names})
 
     def close(self) -> None:
         if self._sampling is not None:

@@ -14,7 +14,8 @@ from tfserve.supervisor.workspace import Workspace
 def find(workspaces: Iterable[Workspace], request: FindWorkspaces, *, on: bool) -> FoundWorkspaces:
     """Only those on the page are described, because that reads the memory of their processes."""
     text = request.text.casefold()
-    named = [each for each in workspaces if VERSION_MARK not in each.name and text in each.name.casefold()]
+    is_listed = _has_model if request.with_model else _is_no_further_version
+    named = [each for each in workspaces if text in each.name.casefold() and is_listed(each)]
     matching = [each for each in named if request.status in ("", each.status)]
     matching.sort(key=lambda each: each.name.casefold())
     offset = min(request.offset, max(0, len(matching) - 1) // request.limit * request.limit)
@@ -32,7 +33,14 @@ def active(workspaces: Iterable[Workspace], limit: int | None) -> list[Workspace
 
 
 def _is_active(workspace: Workspace) -> bool:
-    dispatcher, model = workspace.dispatcher, workspace.model
+    dispatcher = workspace.dispatcher
     has_work = bool(dispatcher.running or dispatcher.waiting)
-    has_model = model.replica_set.active is not None or bool(model.last_failure)
-    return has_work or has_model or dispatcher.given_up_reason is not None
+    return has_work or _has_model(workspace) or dispatcher.given_up_reason is not None
+
+
+def _has_model(workspace: Workspace) -> bool:
+    return workspace.model.replica_set.active is not None or bool(workspace.model.last_failure)
+
+
+def _is_no_further_version(workspace: Workspace) -> bool:
+    return VERSION_MARK not in workspace.name

@@ -17,6 +17,7 @@ import re
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from tfserve import paths
 from tfserve.archives.entries import name_problem
 from tfserve.errors import Conflict, Invalid, NotFound, OutOfSpace, PathRefused, Unavailable
 from tfserve.uploads.record import Record, UploadState, read_record, write_record
+from tfserve.uploads.stored_files import StoredFiles
 
 PREFIX = "upload:"
 RESERVE_BYTES = 64 * 2**20
@@ -48,8 +50,13 @@ class UploadBusy(Unavailable):
 
 
 class QuotaReached(OutOfSpace):
-    """Your uploads may have {limit} bytes in total (upload_quota_bytes), and {used} are used or reserved. DELETE \
-/upload/<id> removes an upload."""
+    """Your uploads and the files that you stored in workspaces may have {limit} bytes in total (upload_quota_bytes), \
+and {used} are used or reserved. DELETE /upload/<id> removes an upload."""
+
+
+class ServerQuotaReached(OutOfSpace):
+    """All uploads and stored files of this server may have {limit} bytes in total (all_uploads_bytes), and {used} are \
+used or reserved. An administrator can raise the limit or remove uploads."""
 
 
 class DiskReserved(OutOfSpace):
@@ -171,10 +178,15 @@ class Upload:
 
 
 class Uploads:
-    """All uploads of a server."""
+    """All uploads of a server, and the files that clients stored in workspaces, which count in the same quotas.
 
-    def __init__(self, folder: Path) -> None:
+    `total_bytes` is the limit of all owners together; 0: no limit.
+    """
+
+    def __init__(self, folder: Path, *, total_bytes: int = 0) -> None:
         self.folder = folder
+        self.stored = StoredFiles(folder.parent / "workspaces")
+        self._total_bytes = total_bytes
 
     def __iter__(self) -> Iterator[Upload]:
         """Oldest first. Without those that are being created or removed."""
@@ -217,12 +229,36 @@ class Uploads:
         return upload
 
     def used_bytes(self, owner: str) -> int:
-        return sum(each.reserved_bytes for each in self.of(owner))
+        return self._used()[owner]
 
-    def check_quota(self, owner: str, limit: int) -> None:
-        """Raises `QuotaReached`."""
-        if (used := self.used_bytes(owner)) > limit:
-            raise QuotaReached(limit=limit, used=used)
+    def check_quota(self, owner: str, limit: int, *, more: int = 0) -> None:
+        """Raises `QuotaReached`, `ServerQuotaReached` if `more` bytes of this owner are too much."""
+        try:
+            self._check(owner, limit, more)
+        except OutOfSpace:
+            self.stored.recount()  # scripts may have removed files
+            self._check(owner, limit, more)
+
+    def room_for(self, upload: Upload, limit: int) -> int:
+        """How many bytes the upload may have, instead of those that it has or reserves now."""
+        used = self._used()
+        room = limit - used[upload.record.owner]
+        room = min(room, self._total_bytes - used.total()) if self._total_bytes else room
+        return room + upload.reserved_bytes
+
+    def _check(self, owner: str, limit: int, more: int) -> None:
+        used = self._used()
+        if used[owner] + more > limit:
+            raise QuotaReached(limit=limit, used=used[owner])
+        if self._total_bytes and used.total() + more > self._total_bytes:
+            raise ServerQuotaReached(limit=self._total_bytes, used=used.total())
+
+    def _used(self) -> Counter[str]:
+        """For each owner."""
+        used = self.stored.used_bytes()
+        for each in self:
+            used[each.record.owner] += each.reserved_bytes
+        return used
 
     def clean_up(self) -> None:
         """Removes what processes that were killed have left. Uploads that can be resumed stay."""

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import django
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
 from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -39,7 +38,7 @@ from tfserve.ipc.messages import (
 from tfserve.ipc.messages import Message as IpcMessage
 from tfserve.ipc.metrics import WebCounts
 from tfserve.web.access.audit_log import AuditLog
-from tfserve.web.access.authentication import DOCS, Authentication
+from tfserve.web.access.authentication import DOCS, Authentication, is_browser, is_navigation
 from tfserve.web.access.authenticator import Authenticator, TokenMissing
 from tfserve.web.access.token_limits import TokenLimits
 from tfserve.web.api.endpoint import Context
@@ -203,7 +202,7 @@ def make_layers(context: Context, authenticator: Authenticator, limits: TokenLim
     v1, v2 = V1(context), V2(context)
     settings = context.settings
     app: ASGIApp = Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router)
-    authentication = Authentication(app, authenticator, limits, session_principal)
+    authentication = Authentication(app, authenticator, limits, session_principal, pages)
     app = Preflights(authentication, settings.origins) if settings.origins else authentication
     guard = Guard(app, settings)
     return Layers(guard, guard, authentication, v1, v2)
@@ -243,12 +242,6 @@ class Prefixes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._apps.get(scope.get("path", "")[:4], self._rest)(scope, receive, send)
-
-
-def is_browser(scope: Scope) -> bool:
-    """Whether the client shows pages."""
-    headers = Request(scope).headers
-    return "text/html" in headers.get("accept", "") or "hx-request" in headers
 
 
 class Pages:
@@ -309,7 +302,7 @@ class Unknown:
         self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if is_browser(scope) and scope["method"] in ("GET", "HEAD"):
+        if is_navigation(scope):
             await self._pages(scope, receive, send)
             return
         path = scope["path"][:200]

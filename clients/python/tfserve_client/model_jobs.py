@@ -45,6 +45,19 @@ class ModelJobs(Core):
         return self._post("/batch/", fields, headers=_key(idempotency_key), wait_s=timeout, idempotent=True)
 
     @operation
+    def resume_batch(
+        self, id: int, *, max_errors: int | None = None, callback: str | None = None,  # noqa: A002
+        timeout: float = 0, idempotency_key: str | None = None,
+    ) -> Flow[dict[str, Any]]:  # fmt: skip
+        """Continue a batch that failed, was cancelled or was lost, as a new batch with the rows that are done.
+
+        `max_errors` must be larger than before if too many failed rows ended the old batch.
+        """
+        fields = given(max_errors=max_errors, callback=callback, timeout=timeout)
+        path = f"/batch/{id}/resume"
+        return self._post(path, fields, headers=_key(idempotency_key), wait_s=timeout, idempotent=True)
+
+    @operation
     def batch(self, id: int, *, wait: float | None = None) -> Flow[dict[str, Any]]:  # noqa: A002
         """The progress of a batch: state, done, total, errors, rows_per_s, time_left_s. `wait` waits for its end."""
         return self._get(f"/batch/{id}", wait=whole(wait), wait_s=wait or 0)
@@ -121,6 +134,11 @@ class ModelJobs(Core):
         return bytes(response.content)
 
     # --- jobs by their id, and callbacks
+
+    @operation
+    def repeat_job(self, id: int, *, idempotency_key: str | None = None) -> Flow[dict[str, Any]]:  # noqa: A002
+        """Run a deferred prediction or a batch that has ended again, from the beginning, and return the new job."""
+        return self._post(f"/jobs/{id}/repeat", headers=_key(idempotency_key), wait_s=None, idempotent=True)
 
     @operation
     def cancel_job_by_id(self, id: int) -> Flow[str]:  # noqa: A002

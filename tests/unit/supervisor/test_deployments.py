@@ -15,6 +15,7 @@ from tfserve.errors import NotFound, TFserveError, Unavailable
 from tfserve.ipc.messages import (
     CancelJob,
     DeployJob,
+    FindWorkspaces,
     RestartWorkspace,
     ScaleModel,
     UndeployJob,
@@ -75,6 +76,20 @@ async def test_a_model_is_deployed_computes_for_both_apis_and_is_undeployed(star
         assert failure(await server.submit(UndeployJob()))["code"] == "not_found"
         assert failure(await server.update(echo))["code"] == "not_found"
         assert server.web.announced[-1] == []
+
+
+async def test_the_list_of_models_has_those_that_serve_and_those_that_could_not(start: Start, echo: Path) -> None:
+    async with start() as server:
+        for name in ("empty", "w", "broken", "wide"):
+            await server.create(name)
+        for name in ("w", "wide"):
+            assert (await server.deploy(echo, name=name)).state == "succeeded"
+        failed = await server.deploy(echo.parent / "nothing.echo", name="broken")
+        assert failed.state == "failed"
+        found = await server.line.ask(FindWorkspaces(with_model=True))
+        assert [each["name"] for each in found.workspaces] == ["broken", "w", "wide"]
+        found = await server.line.ask(FindWorkspaces(with_model=True, text="W", limit=1, offset=1))
+        assert ([each["name"] for each in found.workspaces], found.total) == (["wide"], 2)
 
 
 async def test_what_can_not_be_loaded_leaves_the_version_that_serves_alone(

@@ -28,21 +28,27 @@ WAIT_S = 2.0
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Rows that are computed together.  [1]")
 @click.option("--max-errors", type=click.IntRange(min=0), metavar="N", help="Fail after more failed rows.  [no limit]")
 @click.option("--continue", "known", type=int, metavar="ID", help="Follow a batch that was started before.")
+@click.option("--resume", "resumed", type=int, metavar="ID", help="Continue a batch that failed or was cancelled.")
 @click.option("--detach", is_flag=True, help="Print the id, and do not wait for the end.")
 @remote
 def batch(
-    target: Target, model: str, source: str | None, output: Path | None, known: int | None, detach: bool, **options: Any
-) -> int:
+    target: Target, model: str, source: str | None, output: Path | None, known: int | None, resumed: int | None,
+    detach: bool, **options: Any,
+) -> int:  # fmt: skip
     """Run a model over a file of JSON lines, a CSV file, or a folder of images, on the server.
 
     INPUT is uploaded, unless it begins with upload: or workspace:. The batch continues after any interruption, also
     when this command ends. The output goes to standard output, or to --output.
     """
-    if (source is None) == (known is None):
-        raise click.UsageError("Give an INPUT, or --continue with the id of a batch.")
+    if [source, known, resumed].count(None) != 2:
+        raise click.UsageError("Give an INPUT, or --continue or --resume with the id of a batch.")
     with target.client() as client:
-        if known is None:
-            known = _start(target, client, model, str(source), output, options)
+        if resumed is not None:
+            known = int(client.resume_batch(resumed, max_errors=options["max_errors"])["id"])
+        elif source is not None:
+            known = _start(target, client, model, source, output, options)
+        assert known is not None
+        if source is not None or resumed is not None:
             if detach:
                 print(known)
                 return 0

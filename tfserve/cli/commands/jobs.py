@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 COLUMNS = ("id", "workspace", "job", "kind", "state", "created", "error")
 STATES = ("queued", "running", "succeeded", "failed", "cancelled", "lost")
-KINDS = ("script", "clear", "deploy", "update", "undeploy", "predict", "train")
+KINDS = ("script", "clear", "deploy", "update", "undeploy", "predict", "train", "deferred", "batch")
 JOB = click.argument("job", metavar="JOB", type=int)
 
 
@@ -121,6 +121,19 @@ def cancel(target: Target, job: int) -> None:
         print(f"job {job}: {found.state}")
 
 
+@click.command()
+@JOB
+@remote
+def repeat(target: Target, job: int) -> None:
+    """Run a deferred prediction or a batch again, from the beginning, and print the id of the new job."""
+    with target.client() as client:
+        found = client.repeat_job(job)
+    if target.as_json:
+        show_json(found)
+    else:
+        print(found["id"])
+
+
 # --- parts, also for other commands
 
 
@@ -194,4 +207,4 @@ def _row(job: dict[str, Any]) -> list[Any]:
     return [job["id"], job["workspace"], job["job"], job["kind"], job["state"], created, error]
 
 
-COMMANDS = {"run": run, "push": push, "jobs": jobs, "logs": logs, "cancel": cancel}
+COMMANDS = {"run": run, "push": push, "jobs": jobs, "logs": logs, "cancel": cancel, "repeat": repeat}

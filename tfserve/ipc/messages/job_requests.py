@@ -104,6 +104,8 @@ class BatchJob(_JobRequest, omit_defaults=True):
     max_errors: int | None = None
     #: of a CSV file: the input columns in order, or by the inputs of the model
     columns: list[str] | dict[str, str | list[str]] | None = None
+    #: the id of the batch whose rows are done already
+    resumes: int | None = None
 
 
 JobRequest = ScriptJob | ClearJob | DeployJob | UpdateJob | UndeployJob | PredictJob | TrainJob | DeferredJob | BatchJob

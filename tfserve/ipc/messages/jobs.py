@@ -71,13 +71,15 @@ class GetMetrics(Request[Metrics]):
 
 
 class ModelHistory(Message):
-    """The counters of every model over the last minutes, oldest first."""
+    """The counters of the requested models over the last minutes, oldest first."""
 
     models: dict[str, list[ModelSample]]
 
 
 class GetModelHistory(Request[ModelHistory]):
     """For the sparklines of pages. The supervisor takes samples for some minutes after each of these requests."""
+
+    names: list[str]
 
 
 class ReadCounters(Request[WebCounts]):
@@ -104,10 +106,12 @@ class FindWorkspaces(Request[FoundWorkspaces]):
     """One page of the workspaces by name, with their status, without those of further versions of a model.
 
     `text` is a part of the name in any case, `status` a STATUS. Empty: all. After the last page comes the last page.
+    `with_model`: those with a model, or whose last attempt to deploy one failed, also further versions of a model.
     """
 
     text: str = ""
     status: str = ""
+    with_model: bool = False
     offset: int = 0
     limit: int = 100
 

@@ -61,6 +61,8 @@ class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     labels: list[str] = []
     #: the workspace that serves it, if that has another name than the model
     workspace: str = ""
+    #: whether computing it changes its later outputs
+    is_stateful: bool = False
 
 
 class Models(Message):

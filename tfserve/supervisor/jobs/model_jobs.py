@@ -37,7 +37,7 @@ from tfserve.ipc.messages import (
     SubmitModelJob,
 )
 from tfserve.ipc.metrics import ModelJobCounts
-from tfserve.model_job_files import FOLDER, REQUEST, read_checkpoint
+from tfserve.model_job_files import FOLDER, KEPT_REQUEST_BYTES, REQUEST, read_checkpoint
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.job import CANCELLED, Job, RunsAfterRestart
 from tfserve.supervisor.jobs.journal import Journal, NotRecorded
@@ -327,8 +327,9 @@ class ModelJobs:
         run.job.output.grew.fire()
         self._outcomes[run.job.kind][outcome.state] += 1
         self._changed.fire()
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread((run.folder / REQUEST).unlink, missing_ok=True)
+        if run.size > KEPT_REQUEST_BYTES:
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread((run.folder / REQUEST).unlink, missing_ok=True)
 
     async def _record(
         self, run: Run, *, started: bool = False, requeued: bool = False, put_aside: bool = False,

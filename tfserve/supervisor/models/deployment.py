@@ -173,6 +173,7 @@ class Deployment:
             id=self.id, version=self.version, state=self.state, addresses=self.addresses, format=self.format,
             runtime=self.runtime, signatures=self.signatures, options=self.shown_options, image=self.image,
             reason=self.reason, path=self.path, served=self.served, remarks=self.remarks,
+            is_stateful=self.is_stateful and not self.options.stateless,
             full_addresses=[self.full.address] if self.full is not None and self.full.alive else [],
         )  # fmt: skip
 

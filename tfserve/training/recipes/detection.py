@@ -24,7 +24,7 @@ from tfserve.training.fit.fitting import fit, schedule
 from tfserve.training.fit.folds import divide
 from tfserve.training.recipes import schedule_defaults
 from tfserve.training.recipes.run import INPUT, Run, resume
-from tfserve.training.report import detection_metrics, detection_plots, plots, report
+from tfserve.training.report import box_examples, detection_metrics, detection_plots, plots, report
 from tfserve.training.report.detection_metrics import Predicted, Truth
 
 LARGEST, LARGEST_FOR_SMALL_OBJECTS = 320, 512
@@ -109,6 +109,11 @@ def train(run: Run) -> dict[str, Any]:
     forms = detection_exports.export(run, network, data.pictures, learnt, parts.held_out)
     with run.clock.stage(PLOTS, "Drawing plots"), run.optional("A plot"):
         _draw(run, state, parts, truths, predictions, measured)
+    with run.optional("A page of examples"):
+        names = [image.path for image in measured_images]
+        box_examples.write(
+            run.aside, names, lambda at: run.pixels(parts.held_out[at]), truths, predictions, run.min_score
+        )
     run.learnt(learnt, parts.held_out, "efficientnet-lite0")
     described = {
         "backbone": "efficientnet-lite0",

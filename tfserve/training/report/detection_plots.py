@@ -4,29 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tfserve.tensors.specs import Array
 from tfserve.training.report import plots
-from tfserve.training.report.detection_metrics import Predicted, Truth, iou
+from tfserve.training.report.detection_metrics import Predicted, Truth
+from tfserve.training.report.detection_mistakes import mistakes
 
 MAX_SHOWN, MAX_MISTAKES = 12, 24
 SHOWN_SIDE = 256
-HIT = 0.5
 
 Pixels = Callable[[int], Array]
 """From the number of a held-out image to all of its pixels, (height, width, 3) uint8."""
-
-
-class Mistake(NamedTuple):
-    """A wrong box, or an object that was not found. `weight` orders them, the worst first."""
-
-    weight: float
-    image: int
-    box: Array
-    caption: str
 
 
 def score_curve(file: Path, curve: Sequence[Mapping[str, float]], best: float) -> None:
@@ -79,43 +70,6 @@ def worst_mistakes(
         _draw(axes, mistake.box, "red", "")
         axes.set_title(mistake.caption, fontsize=7)
     plots.save(figure, file)
-
-
-def mistakes(
-    truths: Sequence[Truth], predictions: Sequence[Predicted], labels: Sequence[str], score: float
-) -> list[Mistake]:
-    """The worst first: wrong boxes by their score, missed objects as if they had a score of a half."""
-    every: list[Mistake] = []
-    for image, (truth, predicted) in enumerate(zip(truths, predictions, strict=True)):
-        counted = predicted.scores >= score
-        every += _of_image(image, truth, predicted, counted, labels)
-    return sorted(every, key=lambda mistake: -mistake.weight)
-
-
-def _of_image(image: int, truth: Truth, predicted: Predicted, counted: Array, labels: Sequence[str]) -> list[Mistake]:
-    overlaps = iou(predicted.boxes[counted], truth.boxes)
-    missed = ~truth.crowd.astype(bool)
-    found = []
-    for box, value, label, each in zip(
-        predicted.boxes[counted], predicted.scores[counted], predicted.labels[counted], overlaps, strict=True
-    ):
-        fitting = np.where((truth.labels == label) & missed, each, 0.0)
-        if fitting.size and fitting.max() >= HIT:
-            missed[fitting.argmax()] = False
-        elif not (truth.crowd.astype(bool) & (each >= HIT)).any():
-            found.append(
-                Mistake(float(value), image, box, f"{_wrong(each, truth, labels)} → {labels[label]} {value:.2f}")
-            )
-    for number in np.flatnonzero(missed):
-        found.append(Mistake(0.5, image, truth.boxes[number], f"missed: {labels[truth.labels[number]]}"))
-    return found
-
-
-def _wrong(overlaps: Array, truth: Truth, labels: Sequence[str]) -> str:
-    """What really is where a wrong box is."""
-    if overlaps.size and overlaps.max() >= HIT:
-        return str(labels[truth.labels[overlaps.argmax()]])
-    return "inexact" if overlaps.size and overlaps.max() >= 0.1 else "nothing"
 
 
 def _show(axes: Any, full: Array) -> None:

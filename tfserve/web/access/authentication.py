@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tfserve.access.principals import ADDRESS, ANONYMOUS, EVERYBODY, PRINCIPAL, Principal
@@ -25,11 +26,15 @@ SessionOf = Callable[[Scope], Awaitable[Principal | None]]
 class Authentication:
     """Sets `PRINCIPAL`. Raises `Unauthenticated`, except for pages, which show the log-in form instead.
 
-    `session_of` finds the person whose page sent a request without a token.
+    `session_of` finds the person whose page sent a request without a token. A browser at any other path without either
+    gets the log-in form of `pages`, which leads back to that path.
     """
 
-    def __init__(self, app: ASGIApp, authenticator: Authenticator, limits: TokenLimits, session_of: SessionOf) -> None:
+    def __init__(
+        self, app: ASGIApp, authenticator: Authenticator, limits: TokenLimits, session_of: SessionOf, pages: ASGIApp
+    ) -> None:
         self._app = app
+        self._pages = pages
         self._session_of = session_of
         self.limits = limits
         self._authenticator = authenticator
@@ -64,8 +69,12 @@ class Authentication:
                 raise
         if principal is None:
             principal = ANONYMOUS if is_open(scope) else await self._session_of(scope)
-            if principal is None:
+            if principal is None and not is_navigation(scope):
                 raise TokenMissing
+            if principal is None:
+                PRINCIPAL.set(ANONYMOUS)
+                await self._pages(scope, receive, send)
+                return
         PRINCIPAL.set(principal)
         size = self.limits.begin(principal, length)
         if not size:
@@ -100,6 +109,17 @@ def is_page(scope: Scope) -> bool:
     if path == "/":
         return scope["method"] in ("GET", "HEAD") and b"taskId" not in scope["query_string"]
     return bool(path.startswith(PAGES)) or path in DOCS
+
+
+def is_navigation(scope: Scope) -> bool:
+    """Whether a browser is to show the response as a page."""
+    return scope["method"] in ("GET", "HEAD") and is_browser(scope)
+
+
+def is_browser(scope: Scope) -> bool:
+    """Whether the client shows pages."""
+    headers = Headers(scope=scope)
+    return "text/html" in headers.get("accept", "") or "hx-request" in headers
 
 
 def address_of(scope: Mapping[str, Any]) -> str:

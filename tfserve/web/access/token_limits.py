@@ -1,13 +1,17 @@
-"""Limits of each token in one web process: requests per second, and bytes of requests in progress."""
+"""Limits of each token: requests per second, and bytes of requests in progress in one web process."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
 from tfserve.access.principals import Principal
 from tfserve.config import Settings
 from tfserve.errors import Overloaded
+from tfserve.web.access.allowances import FILE, Allowance, Allowances, OwnAllowances, SharedAllowances
+
+log = logging.getLogger(__name__)
 
 UNKNOWN_LENGTH = 1024 * 1024
 """What a chunked body counts for, whose length is not known yet."""
@@ -28,11 +32,14 @@ class TokenLimits:
     """What the tokens have used. Without limits, or without authentication, nothing is counted."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_second = settings.token_requests_per_s / settings.web_processes
+        self._per_second = settings.token_requests_per_s
+        self._limit = self._per_second
+        self._burst = max(self._per_second, 1.0)
         self._max_bytes = settings.token_bytes_in_flight
         self._clock = clock
-        #: requests that a token may still send now, and when that was computed
-        self._allowance: dict[str, tuple[float, float]] = {}
+        self._allowances: Allowances = OwnAllowances()
+        if self._per_second and settings.web_processes > 1:
+            self._share(settings)
         self._bytes: dict[str, int] = {}
 
     def begin(self, principal: Principal, length: int | None) -> int:
@@ -62,9 +69,18 @@ class TokenLimits:
     def _take(self, principal: Principal) -> None:
         """A burst of up to a second's requests is allowed."""
         now = self._clock()
-        burst = max(self._per_second, 1.0)
-        left, since = self._allowance.get(principal.owner, (burst, now))
-        left = min(burst, left + (now - since) * self._per_second)
-        self._allowance[principal.owner] = (left - 1 if left >= 1 else left), now
+        left, since = self._allowances.read(principal.owner) or (self._burst, now)
+        left = min(self._burst, left + (now - since) * self._per_second)
+        self._allowances.write(principal.owner, Allowance(left - 1 if left >= 1 else left, now))
         if left < 1:
-            raise TooManyPerSecond(name=principal.name, limit=self._per_second)
+            raise TooManyPerSecond(name=principal.name, limit=self._limit)
+
+    def _share(self, settings: Settings) -> None:
+        """Counts together with the other web processes; where that is impossible, each has a share of the limit."""
+        try:
+            file = settings.data_path / FILE
+            self._allowances = SharedAllowances(file, self._burst / self._per_second, self._clock)
+        except OSError as error:
+            log.warning("each web process counts the requests of tokens for itself: %s", error)
+            self._per_second /= settings.web_processes
+            self._burst = max(self._per_second, 1.0)

@@ -79,7 +79,7 @@ class Context:
 
     @property
     def uploads(self) -> Uploads:
-        return Uploads(self.settings.uploads_path)
+        return Uploads(self.settings.uploads_path, total_bytes=self.settings.all_uploads_bytes)
 
     @property
     def owner(self) -> str:
@@ -106,11 +106,11 @@ class Context:
         if path.startswith(PREFIX):
             return await asyncio.to_thread(self.uploads.resolve, path, self.sees_owner)
         found = resolve(path, start=self.start_folder, roots=self.settings.root_paths)
-        if not PRINCIPAL.get().is_admin and not await self._may_use(found):
+        if not PRINCIPAL.get().is_admin and not await self.may_use(found):
             raise PathRefused(path=path, roots=", ".join(map(str, self.settings.root_paths)))
         return found
 
-    async def _may_use(self, path: Path) -> bool:
+    async def may_use(self, path: Path) -> bool:
         """Whether a path in the data folder is in an upload or a workspace of the sender. All others may be used."""
         from tfserve.db import reads  # the models can be imported once Django is set up
         from tfserve.web.database_reads import read

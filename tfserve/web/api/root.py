@@ -19,6 +19,7 @@ from tfserve.web.api.guide import guide
 from tfserve.web.api.json_requests import read_any
 from tfserve.web.api.metrics import endpoints as metrics
 from tfserve.web.api.model_examples import add_examples
+from tfserve.web.api.model_jobs import again as model_jobs_again
 from tfserve.web.api.model_jobs import handlers as model_jobs
 from tfserve.web.api.openapi import openapi
 from tfserve.web.api.tokens import handlers as tokens
@@ -119,8 +120,8 @@ def _document_json() -> bytes:
 def endpoints() -> list[Endpoint]:
     """All endpoints of the server."""
     tables = (
-        workspace, results, training, project_images, v1, v2, reading, model_jobs, uploads, workspace_files, metrics,
-        tokens,
+        workspace, results, training, project_images, v1, v2, reading, model_jobs, model_jobs_again, uploads,
+        workspace_files, metrics, tokens,
     )  # fmt: skip
     return [*ENDPOINTS, *(row for table in tables for row in table.ENDPOINTS)]
 

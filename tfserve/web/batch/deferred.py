@@ -17,6 +17,7 @@ from tfserve.web.api.v1.rest_predict import respond
 from tfserve.web.api.v2.core import model_of
 from tfserve.web.api.v2.rest_infer import LENGTH_HEADER, infer
 from tfserve.web.api.v2.routing import infer_target
+from tfserve.web.batch.at_most_once import computed_once, require_unmarked
 from tfserve.web.batch.patience import with_patience
 from tfserve.web.http.exchange import Head
 from tfserve.web.http.priority_headers import read_priority_headers
@@ -31,12 +32,13 @@ MAX_INLINE_BYTES = 256 * 1024
 
 
 async def run_deferred(models: Models, job: DeferredJob, folder: Path) -> Outcome:
-    """Raises the errors of the direct request."""
+    """Raises the errors of the direct request, and `PossiblyComputed`."""
     try:
         body = await asyncio.to_thread((folder / REQUEST).read_bytes)
     except FileNotFoundError:  # a server on the same database, with another data folder
         raise NotFound("The body of this request is not in the data folder of this server. Send it again.") from None
-    response = await _compute(models, job, body)
+    await asyncio.to_thread(require_unmarked, folder)
+    response = await _compute(models, job, body, folder)
     headers = dict(response.headers)
     length = headers.get(LENGTH_HEADER)
     await asyncio.to_thread(write_durably, folder / RESPONSE, response.body)
@@ -49,22 +51,23 @@ async def run_deferred(models: Models, job: DeferredJob, folder: Path) -> Outcom
     return Outcome(state=JobState.SUCCEEDED, result=result, detail=msgspec.json.encode(detail))
 
 
-async def _compute(models: Models, job: DeferredJob, body: bytes) -> RestResponse:
+async def _compute(models: Models, job: DeferredJob, body: bytes, folder: Path) -> RestResponse:
     headers = {name.encode(): value.encode("latin-1") for name, value in job.headers.items()}
     if job.protocol != V1:
         target, pinned = infer_target(job.path)
-        return await with_patience(
-            models,
-            lambda: model_of(models, *target),
-            lambda model: infer(model, body, headers, Caller(), pinned=pinned),
-            PATIENCE_S,
-        )
+
+        async def compute_v2(model: Model) -> RestResponse:
+            async with computed_once(folder, model):
+                return await infer(model, body, headers, Caller(), pinned=pinned)
+
+        return await with_patience(models, lambda: model_of(models, *target), compute_v2, PATIENCE_S)
     head = Head(headers, job.query.encode("latin-1"))
     address = routing.read("POST", job.path.encode("latin-1"))
     options = Options(V1, *read_priority_headers(headers), address.is_pinned)
 
     async def compute(model: Model) -> RestResponse:
-        return await respond(address.verb, model, options, head, body)
+        async with computed_once(folder, model):
+            return await respond(address.verb, model, options, head, body)
 
     return await with_patience(models, lambda: core.find(models, address), compute, PATIENCE_S)
 

@@ -33,6 +33,7 @@ from tfserve.ipc.messages import (
     WakeModel,
 )
 from tfserve.ipc.metrics import WebCounts
+from tfserve.web.batch.at_most_once import PossiblyComputed
 from tfserve.web.batch.deferred import run_deferred
 from tfserve.web.batch.row_predictions import RowPredictions
 from tfserve.web.batch.run import BatchRun
@@ -125,6 +126,8 @@ class BatchProcess:
             assert isinstance(request, BatchJob)
             predictions = RowPredictions(self._models, request)
             return await BatchRun(predictions, request, folder, message.job_id, self.line.notify).run()
+        except PossiblyComputed as error:
+            return Outcome.failed(Failure("lost", error.message), state=JobState.LOST, result=b"null")
         except TFserveError as error:
             return Outcome.failed(error.to_failure(), result=b"null")
         except Exception:

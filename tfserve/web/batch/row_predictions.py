@@ -83,6 +83,8 @@ class RowPredictions:
         try:
             return await with_patience(self._models, self._find, compute, PATIENCE_S, max_losses=1)
         except PredictionLost:
+            if self._find().info.is_stateful:
+                raise
             async with self._alone:
                 return await with_patience(self._models, self._find, compute, PATIENCE_S, max_losses=MAX_LOSSES)
 

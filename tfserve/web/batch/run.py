@@ -23,6 +23,7 @@ from tfserve.errors import Invalid, Unavailable
 from tfserve.ipc.messages import BatchJob, BatchProgress, JobState, Message, Outcome
 from tfserve.model_job_files import CHECKPOINT, Checkpoint, output_name, read_checkpoint
 from tfserve.training.atomic_files import is_disk_full
+from tfserve.web.batch.at_most_once import mark, require_unmarked
 from tfserve.web.batch.csv_columns import Columns
 from tfserve.web.batch.inputs import CsvLines, Images, InputChanged, JsonLines, Row, Source, require_input
 from tfserve.web.batch.output_file import OutputFile
@@ -59,6 +60,8 @@ class BatchRun:
         self._notify = notify
         self._saved = Checkpoint()
         self._speed = 0.0
+        #: whether each row is computed alone, after the one before: the model is stateful
+        self._in_order = False
         self._saved_at = time.monotonic()
 
     async def run(self) -> Outcome:
@@ -76,11 +79,15 @@ class BatchRun:
 
     async def _run(self) -> Outcome:
         model = await self._predictions.model()
+        await self._require_safe_to_continue()
+        self._in_order = model.info.is_stateful
         source, writer = await asyncio.to_thread(self._open, model)
         self._saved = await asyncio.to_thread(self._begin, source)
         output = await asyncio.to_thread(
             OutputFile, self._folder / output_name(self._job.output), self._saved.output_bytes, writer.header()
         )
+        if self._in_order:
+            await asyncio.to_thread(mark, self._folder)
         self._report()
         counting = asyncio.ensure_future(asyncio.to_thread(source.count))
         try:
@@ -98,6 +105,13 @@ class BatchRun:
         saved = self._saved
         result = {"rows": saved.rows, "errors": saved.errors, "output_bytes": saved.output_bytes}
         return Outcome(state=JobState.SUCCEEDED, result=msgspec.json.encode(result))
+
+    async def _require_safe_to_continue(self) -> None:
+        """Raises `PossiblyComputed` if a stateful model may have computed rows that do not count."""
+        rows = (await asyncio.to_thread(read_checkpoint, self._folder)).rows
+        reason = f"rows after the first {rows} may have been computed when the batch was interrupted"
+        advice = f"POST /batch/{self._job_id}/resume computes them again."
+        await asyncio.to_thread(require_unmarked, self._folder, reason=reason, advice=advice)
 
     # --- in threads
 
@@ -133,15 +147,16 @@ class BatchRun:
     async def _computed(self, rows: Iterator[Row]) -> AsyncGenerator[list[Done], None]:
         """The groups of rows in order. Later groups are computed while the first is awaited."""
         window: deque[asyncio.Task[list[Done]]] = deque()
-        most = max(2, (WINDOW_IMAGES if self._job.format == IMAGES else WINDOW_ROWS) // self._job.batch_size)
+        size = 1 if self._in_order else self._job.batch_size
+        ahead = max(2, (WINDOW_IMAGES if self._job.format == IMAGES else WINDOW_ROWS) // size)
+        most = 0 if self._in_order else ahead
         loop = asyncio.get_running_loop()
         try:
-            while group := await asyncio.to_thread(lambda: list(islice(rows, self._job.batch_size * (most // 2)))):
-                for start in range(0, len(group), self._job.batch_size):
-                    some = group[start : start + self._job.batch_size]
-                    window.append(loop.create_task(self._predictions.compute(some)))
-                while len(window) > most:
-                    yield await window.popleft()
+            while group := await asyncio.to_thread(lambda: list(islice(rows, size * (ahead // 2)))):
+                for start in range(0, len(group), size):
+                    window.append(loop.create_task(self._predictions.compute(group[start : start + size])))
+                    while len(window) > most:
+                        yield await window.popleft()
             while window:
                 yield await window.popleft()
         finally:

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -25,9 +26,12 @@ _pool = ThreadPoolExecutor(4, thread_name_prefix="disk")
 
 
 async def on_disk(work: Callable[[], T]) -> T:
-    """The result of work on the disk, which runs in a thread. Raises `OutOfSpace` for errors of the system."""
+    """The result of work on the disk, which runs in a thread and knows the sender of the request.
+
+    Raises `OutOfSpace` for errors of the system.
+    """
     try:
-        return await asyncio.get_running_loop().run_in_executor(_pool, work)
+        return await asyncio.get_running_loop().run_in_executor(_pool, copy_context().run, work)
     except OSError as error:
         raise OutOfSpace(cause=error.strerror or str(error)) from error
 

@@ -15,6 +15,7 @@ from django.utils import timezone
 from tfserve.db.models import FINISHED, Job, ModelJob, Outcome, TrainingTask, Workspace
 from tfserve.errors import Failure, NotFound
 from tfserve.ipc.messages import MODEL_KINDS, JobKind, JobState
+from tfserve.model_job_files import KEPT_REQUEST_BYTES
 from tfserve.web.pages.job_names import BEGINNING_CHARS, job_name
 from tfserve.web.pages.page_rows import TaskRow
 
@@ -24,7 +25,7 @@ REQUEST_CHARS = 1_000_000
 """Larger requests are not parsed. Only their beginning is shown, as JSON."""
 SEARCHED_CHARS = 400
 """How much of a request and of an error is searched."""
-REPEATABLE = (JobKind.SCRIPT, JobKind.CLEAR, JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY)
+REPEATABLE = (JobKind.SCRIPT, JobKind.CLEAR, JobKind.DEPLOY, JobKind.UPDATE, JobKind.UNDEPLOY, *MODEL_KINDS)
 """Kinds whose stored request is enough to submit it again."""
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
 STATES = {"active": ACTIVE, "failed": (JobState.FAILED, JobState.LOST), "succeeded": (JobState.SUCCEEDED,),
@@ -77,7 +78,13 @@ class JobRow:
 
     @property
     def can_repeat(self) -> bool:
-        return self.job.state in FINISHED and self.job.kind in REPEATABLE and self.beginning is not None
+        is_kept = self.model_job is None or self.model_job.size <= KEPT_REQUEST_BYTES
+        return self.job.state in FINISHED and self.job.kind in REPEATABLE and self.beginning is not None and is_kept
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether it is a batch that ended before its last row."""
+        return self.job.kind == JobKind.BATCH and self.job.state in FINISHED and self.job.state != JobState.SUCCEEDED
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,7 @@ def _named(jobs: QuerySet[Job]) -> QuerySet[Job]:
         .only(
             "number", "kind", "state", "created_at", "started_at", "finished_at", "time_limit_s", "attempts",
             "workspace__name", "outcome__error", "task__task_id", "task__project_dir",
-            "model_job__model", "model_job__progress",
+            "model_job__model", "model_job__progress", "model_job__size",
         )
     )  # fmt: skip
 

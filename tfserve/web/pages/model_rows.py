@@ -85,13 +85,6 @@ class SignatureForm:
     is_usable: bool
 
 
-def rows(workspaces: Sequence[Mapping[str, Any]], of_name: Mapping[str, Traffic]) -> list[ModelRow]:
-    """Every workspace with a model, or whose last attempt to deploy one failed, by name."""
-    none = Traffic([], 0, 0)
-    found = [each for each in workspaces if each["deployment"] or each["last_deployment_failure"]]
-    return sorted((row(each, of_name.get(each["name"], none)) for each in found), key=lambda each: each.name)
-
-
 def row(workspace: Mapping[str, Any], counted: Traffic) -> ModelRow:
     """A workspace, which may have no model."""
     return ModelRow(workspace["name"], workspace["deployment"], workspace["last_deployment_failure"], counted)

@@ -13,7 +13,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from tfserve.errors import NotFound
-from tfserve.ipc.messages import GetModelHistory, GetServer, GetWorkspace
+from tfserve.ipc.messages import FindWorkspaces, GetModelHistory, GetWorkspace, ListWorkspaces
 from tfserve.models.formats import HELD_OUT_IMAGES
 from tfserve.web.database_reads import read
 from tfserve.web.pages import listing, model_rows
@@ -43,14 +43,14 @@ EXAMPLES = {"v1": calls.v1_example, "v2": calls.v2_example}
 async def model_list(request: PageRequest) -> HttpResponse:
     """Every deployed model, and a form that deploys one."""
     line, query = supervisor_of(request), request.GET
-    server, history = await asyncio.gather(line.ask(GetServer()), line.ask(GetModelHistory()))
-    of_name = {name: traffic(samples) for name, samples in history.models.items()}
-    text = listing.search_text(query)
-    found = [each for each in model_rows.rows(server["workspaces"], of_name) if text.lower() in each.name.lower()]
-    shown = listing.shown_range(query, "offset", PER_PAGE, len(found))
+    text, offset = listing.search_text(query), listing.number(query, "offset") or 0
+    found = await line.ask(FindWorkspaces(text=text, with_model=True, offset=offset, limit=PER_PAGE))
+    names = await line.ask(ListWorkspaces()) if found.on else []
+    history = await line.ask(GetModelHistory(names=[each["name"] for each in found.workspaces]))
     context = {
-        "rows": found[shown.first - 1 : shown.last], "shown": shown, "query": text, "runtimes": RUNTIMES,
-        "names": [each["name"] for each in server["workspaces"][:PER_PAGE]],
+        "rows": [model_rows.row(each, traffic(history.models[each["name"]])) for each in found.workspaces],
+        "shown": listing.shown_range(query, "offset", PER_PAGE, found.total),
+        "query": text, "runtimes": RUNTIMES, "names": names[:PER_PAGE],
     }  # fmt: skip
     return await live_page(
         request, section="models", name="Models", parts=["pages/models/list.html"], context=context,
@@ -64,11 +64,13 @@ async def model(request: PageRequest, name: str) -> HttpResponse:
     """One model. The page may use the camera, for models that take images."""
     line = supervisor_of(request)
     try:
-        status, history = await asyncio.gather(line.ask(GetWorkspace(name=name)), line.ask(GetModelHistory()))
+        status, history = await asyncio.gather(
+            line.ask(GetWorkspace(name=name)), line.ask(GetModelHistory(names=[name]))
+        )
     except NotFound as error:
         link = {"message": error.message, "href": "/pages/models/", "label": "All models"}
         return await gone(request, "part-state", link)
-    row = model_rows.row(status, traffic(history.models.get(name, [])))
+    row = model_rows.row(status, traffic(history.models[name]))
     path = row.deployment["path"] if row.deployment else None
     context: dict[str, Any] = {
         "row": row,

@@ -26,8 +26,8 @@ from tfserve.web.pages.training_rows import STATE_WORDS
 PARTS = [
     f"pages/trainings/{each}.html"
     for each in (
-        "status", "deploy", "quality", "confusion", "mistakes", "masks", "curves", "plots", "exports", "compare",
-        "dataset", "readme", "output",
+        "status", "deploy", "quality", "confusion", "mistakes", "masks", "boxes", "curves", "plots", "exports",
+        "compare", "dataset", "readme", "output",
     )
 ]  # fmt: skip
 """All of them, although some are empty: an open page gets new contents, but no new parts."""

@@ -16,6 +16,8 @@ from markdown_it import MarkdownIt
 
 from tfserve.training.report.mask_examples import EXAMPLES_FILE, PARTS
 from tfserve.training.report.single_images import HELD_OUT_FILE
+from tfserve.web.pages import box_examples
+from tfserve.web.pages.box_examples import BoxExample
 
 MAX_MATRIX = 30
 """More classes than this are shown as a list of what is confused most."""
@@ -186,6 +188,10 @@ class TrainingResult:
             return []
         return [MaskExample(row["file"], row["iou"], *(self.url + row[each] for each in PARTS)) for row in rows]
 
+    @cached_property
+    def box_examples(self) -> list[BoxExample]:
+        return box_examples.read(self.folder, self.url, self.labels)
+
     @property
     def plots(self) -> list[str]:
         """The names of plots that the page does not draw itself."""
@@ -194,8 +200,9 @@ class TrainingResult:
             "candidates",
             "curves",
             "confusion_matrix",
-            "worst_mistakes",
+            *(["worst_mistakes"] if self.box_examples or self.predictions else []),
             *(["masks"] if self.mask_examples else []),
+            *(["boxes"] if self.box_examples else []),
         }
         return sorted(each.stem for each in folder.glob("*.png") if each.stem not in drawn)
 

@@ -85,7 +85,7 @@ async def start_batch(context: Context, request: NewBatch) -> dict[str, Any]:
             callback=callback,
         )
     )
-    return _batch(await read(reads.job_by_id, status.id))
+    return batch_json(await read(reads.job_by_id, status.id))
 
 
 @ENDPOINTS.get(
@@ -96,7 +96,7 @@ async def start_batch(context: Context, request: NewBatch) -> dict[str, Any]:
     parameters={"id": JOB_ID, "wait": WAIT},
 )
 async def get_batch(context: Context, request: Request) -> dict[str, Any]:
-    return _batch(_require_batch(await awaited_job(context, request)))
+    return batch_json(require_batch(await awaited_job(context, request)))
 
 
 @ENDPOINTS.get(
@@ -114,7 +114,7 @@ async def get_batch(context: Context, request: Request) -> dict[str, Any]:
     media=tuple(MEDIA.values()),
 )
 async def read_batch_output(context: Context, request: Request) -> Response:
-    job = _require_batch(await read(reads.job_by_id, job_id(request)))
+    job = require_batch(await read(reads.job_by_id, job_id(request)))
     offset = number(request.query_params.get("offset", "0"), "offset")
     wait_s = number(request.query_params.get("wait", "0"), "wait", most=MAX_WAIT_S)
     folder = _folder(context, job.model_job)
@@ -211,6 +211,15 @@ async def _input(context: Context, name: str, given: str) -> Path:
     return path
 
 
+async def stored_input(context: Context, path: Path) -> None:
+    """Raises `NotFound`, `PathRefused` if the caller may not use the path that a batch was recorded with any more."""
+    areas = (context.settings.uploads_path, context.settings.data_path / WORKSPACES)
+    if not any(path.is_relative_to(area) for area in areas):
+        await _input(context, "", str(path))
+    elif not await asyncio.to_thread(path.exists) or not (PRINCIPAL.get().is_admin or await context.may_use(path)):
+        raise NotFound(f"The input of this batch, {path.name!r}, has been deleted. Start a new batch: POST /batch/.")
+
+
 def _require_own(context: Context, path: Path, given: str) -> None:
     """Raises `PathRefused` for a path outside of uploads and workspaces, whose visibility is checked already."""
     areas = (context.settings.uploads_path, context.settings.data_path / WORKSPACES)
@@ -218,11 +227,11 @@ def _require_own(context: Context, path: Path, given: str) -> None:
         raise PathRefused(path=given, roots=", ".join(map(str, areas)))
 
 
-def _batch(job: Job) -> dict[str, Any]:
+def batch_json(job: Job) -> dict[str, Any]:
     return job_detail(job) | {"output": f"/batch/{job.pk}/output"}
 
 
-def _require_batch(job: Job) -> Job:
+def require_batch(job: Job) -> Job:
     if job.kind != JobKind.BATCH:
         raise NotFound(f"Job {job.pk} is not a batch, but of kind {job.kind}. GET /jobs/{job.pk}/ returns it.")
     return job

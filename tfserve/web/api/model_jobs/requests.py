@@ -52,6 +52,15 @@ class NewBatch(msgspec.Struct, kw_only=True):
     timeout: Timeout = 0.0
 
 
+class ResumeBatch(msgspec.Struct, kw_only=True):
+    max_errors: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="the batch fails after more failed rows, with those of the old batch (the old limit)"),
+    ] = None
+    callback: Callback = None
+    timeout: Timeout = 0.0
+
+
 class Batch(msgspec.Struct, kw_only=True):
     """A batch and its progress. `output` is the path from which to download what is there."""
 

@@ -74,9 +74,8 @@ def _sha256(path: Path) -> str:
 
 def room_for(uploads: Uploads, upload: Upload, settings: Settings) -> int:
     """How many bytes may be unpacked. The archive itself does not count once it is unpacked."""
-    others = uploads.used_bytes(upload.record.owner) - upload.reserved_bytes
     disk = os.statvfs(upload.folder)
-    return min(settings.upload_quota_bytes - others, disk.f_bavail * disk.f_frsize - RESERVE_BYTES)
+    return min(uploads.room_for(upload, settings.upload_quota_bytes), disk.f_bavail * disk.f_frsize - RESERVE_BYTES)
 
 
 async def _unpack(archive: Received, folder: Path, *, max_bytes: int, room: int) -> Unpacked:

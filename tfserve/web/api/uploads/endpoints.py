@@ -233,7 +233,7 @@ def _options(query: Any) -> dict[str, Any]:
 
 def _list(context: Context) -> UploadList:
     found = context.uploads.of(context.owner)
-    used = sum(each.reserved_bytes for each in found)
+    used = context.uploads.used_bytes(context.owner)
     return UploadList(
         uploads=[_info(each) for each in found], used_bytes=used, quota_bytes=context.settings.upload_quota_bytes
     )

@@ -20,7 +20,7 @@ from tfserve.web.api.endpoint import ANY_FILE, BINARY, BYTES, JSON, Context, For
 from tfserve.web.api.uploads.receiving import WHAT
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.api.workspace.reading import flag, number, page_of
-from tfserve.web.http.body_stream import stream_body
+from tfserve.web.http.body_stream import content_length, stream_body
 from tfserve.web.http.disk_writer import disk_writer, on_disk
 from tfserve.web.http.guarded_folder import FolderEntry, GuardedFolder
 from tfserve.web.http.user_files import file_response
@@ -68,6 +68,8 @@ async def put_workspace_file(context: Context, request: Request) -> StoredFile:
     root = await _root(context, request)
     folder = GuardedFolder(root)
     await on_disk(partial(folder.check_target, path))
+    check = partial(context.uploads.check_quota, context.owner, context.settings.upload_quota_bytes)
+    await on_disk(partial(check, more=content_length(request.scope) or 0))
     async with _incoming(root) as file:
         async with disk_writer(file) as writer:
             async for piece in stream_body(
@@ -75,7 +77,9 @@ async def put_workspace_file(context: Context, request: Request) -> StoredFile:
             ):
                 await writer.write(piece)
             await writer.finish(sync=True)
+        await on_disk(partial(check, more=writer.size))  # the length may not have been announced
         await on_disk(partial(folder.replace, file, path))
+        await on_disk(partial(context.uploads.stored.add, root, context.owner, path, writer.size))
     return StoredFile(path=path, size=writer.size, sha256=writer.sha256)
 
 

@@ -11,6 +11,9 @@ const REQUESTS = {
   deploy: ({ path, device, options = {} }) => ["/deploy/", { path, device, ...deployFields(options) }],
 };
 
+// The server repeats these by itself, because their requests are files.
+const OF_MODELS = ["deferred", "batch"];
+
 // Sizes and times have their unit in the name where they are stored.
 function deployFields({ max_delay_s, device_memory_bytes, image, ...same }) {
   const fields = { ...same };
@@ -22,6 +25,7 @@ function deployFields({ max_delay_s, device_memory_bytes, image, ...same }) {
 
 async function submitAgain(id) {
   const job = await call("GET", `/jobs/${id}`);
+  if (OF_MODELS.includes(job.kind)) return call("POST", `/jobs/${id}/repeat`);
   const [path, fields] = REQUESTS[job.kind](job.request);
   const limit = job.time_limit ? { time_limit: job.time_limit } : {};
   return call("POST", path, { name: job.workspace, timeout: 0, ...limit, ...fields });
