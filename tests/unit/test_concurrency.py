@@ -145,20 +145,20 @@ def test_a_way_that_becomes_available_is_tried_at_once() -> None:
     load = Load(tuner(LONE, SHARED), like_mobilenet)
     assert load.run(60).way == SHARED
     assert load.tuner.is_sustained
-    load.tuner.add_way(NARROW)
+    load.tuner.set_ways([LONE, SHARED, NARROW])
     assert load.run(10).way == NARROW
 
 
 def test_a_way_that_was_chosen_is_used_again_without_a_trial() -> None:
     load = Load(tuner(), like_mobilenet)
     load.run(30)
-    load.tuner.remove_way(NARROW)
+    load.tuner.set_ways([LONE, SHARED])
     assert load.tuner.setting.way == SHARED
     load.tuner.rest()
     assert not load.tuner.is_sustained
     load.run(SUSTAINED_NS / 1e9 / 2)
     assert load.tuner.is_sustained, "the model is to be copied again soon"
-    load.tuner.add_way(NARROW)
+    load.tuner.set_ways([LONE, SHARED, NARROW])
     assert load.tuner.setting.way == NARROW
 
 

@@ -18,7 +18,7 @@ class ModelOptions(msgspec.Struct, frozen=True):
     `warm_up` is false for none, or the inputs of an example to warm up with. With `stateless` the model's state is
     reset before each call.
     `inputs` and `outputs` name those tensors of a frozen graph. `device_memory_bytes` limits each process on a GPU;
-    unset, or 0, for the limit of the server.
+    unset, or 0, for the limit of the server. `computations` run at once; unset, or 0, for as many as pay off.
     """
 
     runtime: str = "auto"
@@ -33,6 +33,7 @@ class ModelOptions(msgspec.Struct, frozen=True):
     outputs: list[str] = []
     # Unset fields are not stored, as a repeated idempotency key is compared with what earlier releases stored.
     device_memory_bytes: int | msgspec.UnsetType = msgspec.UNSET
+    computations: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -172,6 +173,17 @@ class SamplesSeen(Message):
     """The number of distinct requests that a model worker has sampled; sent when it grows, and occasionally later."""
 
     count: int
+
+
+class ConcurrencyChosen(Message):
+    """What a model does at load: how many computations run at once, the threads of each, and the most rows of a batch.
+
+    A model worker sends it when it is loaded, and when it has chosen another.
+    """
+
+    computations: int
+    threads: int
+    max_batch: int
 
 
 class IdleSince(Request[float]):

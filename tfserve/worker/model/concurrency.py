@@ -2,7 +2,8 @@
 
 No formula predicts this: it depends on the network, the runtime, the processor and its other load. So alternatives are
 tried on real requests while the model is at load, and compared by the rows that they finish per second. An alternative
-is measured in turns with the setting in use, so that a change of the load affects both, and must win clearly several times.
+is measured in turns with the setting in use, so that a change of the load affects both, and must win clearly several
+times.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class _Trial:
 
 
 class Tuner:
-    """Chooses the setting of a model. `ways` are those that it can be computed in, the first of them for a lone request.
+    """Chooses the setting of a model. `ways` are those that it can be computed in, the first for a lone request.
 
     Not thread-safe: it belongs to the event loop.
     """
@@ -167,17 +168,13 @@ class Tuner:
         """Whether the load has lasted, so that it is worth preparing further ways."""
         return self._at_load_ns >= SUSTAINED_NS or (self._at_load_ns > 0 and self._best.way not in self._ways)
 
-    def add_way(self, way: Way) -> None:
-        """A way that has become available: it is tried soon, or used if it had been chosen before."""
-        self._ways.append(way)
+    def set_ways(self, ways: Sequence[Way]) -> None:
+        """Changes what is available: a new way is tried soon, or used if it had been chosen before."""
+        new = [way for way in ways if way not in self._ways]
+        self._ways = list(ways)
         self._end_round()
-        self._rest_ns = 0 if self._best.way != way else self._rest_ns
-
-    def remove_way(self, way: Way) -> None:
-        """A way that is no longer available; a choice of it is remembered."""
-        if way in self._ways:
-            self._ways.remove(way)
-            self._end_round()
+        if new and self._best.way not in new:
+            self._rest_ns = 0
 
     def rest(self) -> None:
         """The model has been idle, so nothing is known of its load."""
