@@ -36,6 +36,17 @@ class ModelOptions(msgspec.Struct, frozen=True):
     computations: int | msgspec.UnsetType = msgspec.UNSET
 
 
+class Concurrency(msgspec.Struct, frozen=True):
+    """What a model process does at load: how many batches it computes at once, the threads of each, and the most rows.
+
+    A request that is alone is computed with all threads.
+    """
+
+    computations: int
+    threads: int
+    max_batch: int
+
+
 class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     """One version of a workspace's model, for web. `addresses` are the replicas that take predictions.
 
@@ -62,6 +73,8 @@ class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     labels: list[str] = []
     #: the workspace that serves it, if that has another name than the model
     workspace: str = ""
+    #: of one of its processes
+    concurrency: Concurrency | None = None
 
 
 class Models(Message):
@@ -176,14 +189,9 @@ class SamplesSeen(Message):
 
 
 class ConcurrencyChosen(Message):
-    """What a model does at load: how many computations run at once, the threads of each, and the most rows of a batch.
+    """A model worker sends its concurrency when it is loaded, and whenever it has chosen another."""
 
-    A model worker sends it when it is loaded, and when it has chosen another.
-    """
-
-    computations: int
-    threads: int
-    max_batch: int
+    concurrency: Concurrency
 
 
 class IdleSince(Request[float]):

@@ -18,6 +18,7 @@ from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import (
     BecomeModel,
+    Concurrency,
     ConcurrencyChosen,
     Done,
     Failed,
@@ -43,6 +44,7 @@ from tfserve.runtimes.interface import Runtime, remarks_of
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.model import samples
 from tfserve.worker.model.computation import Computation
+from tfserve.worker.model.concurrency import Setting
 from tfserve.worker.model.listener import Listener
 from tfserve.worker.model.predictor import Predictor
 from tfserve.worker.model.warm_up import TIMING, Steps, WarmUp
@@ -127,11 +129,7 @@ class ModelRole:
             address=become.address,
             time_limit_s=become.time_limit_s,
             is_on_cpu=devices.is_cpu(become.device),
-            notify=lambda setting: self._connection.notify(
-                ConcurrencyChosen(
-                    computations=setting.way.computations, threads=setting.way.threads, max_batch=setting.max_batch
-                )
-            ),
+            notify=lambda chosen: self._connection.notify(ConcurrencyChosen(concurrency=_described(chosen))),
         ).start()
 
     def _answer_or_failure(self, message: Message) -> Message:
@@ -189,6 +187,10 @@ class ModelRole:
         chosen = self._computation.samples.wants(len(answered)) if answered else None
         if chosen is not None and (ask := predictor.as_ask(requests[answered[chosen]])) is not None:
             self._computation.samples.keep(ask)
+
+
+def _described(setting: Setting) -> Concurrency:
+    return Concurrency(setting.way.computations, setting.way.threads, setting.max_batch)
 
 
 def _images(become: BecomeModel, model: Located) -> Found | None:
