@@ -19,10 +19,11 @@ HOPELESS = 0.8
 """An alternative below this share is given up after a single window."""
 WINS, LOSSES = 3, 2
 """An alternative has to win as many windows before it loses as many: noise should rarely win."""
+STRONGLY = 1.2
+"""A window that is won by so much counts twice."""
 
-WINDOW_NS = 300_000_000
-WINDOW_COMPUTATIONS = 4
-"""Minimum of a window, for each of the computations at once."""
+WINDOWS = ((300_000_000, 4), (1_000_000_000, 2))
+"""A window is complete after such a time, with so many computations for each of those at once."""
 MAX_BUSY_GAP = 0.5
 """The largest share of a window in which nothing was computed: beyond it, the model is not at load."""
 MIN_CROWDED = 0.7
@@ -88,7 +89,7 @@ class _Window:
 
     @property
     def is_complete(self) -> bool:
-        return self._count >= WINDOW_COMPUTATIONS * self._computations and self._span_ns >= WINDOW_NS
+        return any(self._count >= count * self._computations and self._span_ns >= span_ns for span_ns, count in WINDOWS)
 
     @property
     def is_at_load(self) -> bool:
@@ -123,7 +124,7 @@ class _Trial:
         ratio = rate / self.usual
         self.usual = 0.0
         if ratio >= CLEARLY:
-            self.won += 1
+            self.won += 2 if ratio >= STRONGLY else 1
         else:
             self.lost += 1
         if ratio < HOPELESS or self.lost >= LOSSES:
