@@ -250,7 +250,7 @@ class Batches:
 
 
 def _ways(most: int, *, is_fixed: bool, is_shareable: bool) -> list[Way]:
-    """The ways to compute without a copy of the model, that of a lone request first."""
+    """The ways to compute without a copy of the model, the most promising last."""
     cores = machine.cores()
     if most == 1 or not is_shareable:
         return [Way(1, cores)]

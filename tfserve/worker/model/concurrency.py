@@ -133,16 +133,18 @@ class _Trial:
 
 
 class Tuner:
-    """Chooses the setting of a model. `ways` are those that it can be computed in, the first for a lone request.
+    """Chooses the setting of a model. `ways` are those that it can be computed in, the most promising last.
 
-    Not thread-safe: it belongs to the event loop.
+    It begins with that one: it pays off for most networks, and is given up for one that proves better. Not thread-safe: it belongs to the event loop.
     """
 
     def __init__(self, ways: Sequence[Way], max_batch: int) -> None:
         self._ways = list(ways)
         self._max_batch = max_batch
         #: chosen, though its way may be unavailable for a while
-        self._best = Setting(self._ways[0], max_batch)
+        self._best = Setting(self._ways[-1], max_batch)
+        #: were given up for a better one
+        self._beaten: set[Way] = set()
         self._trial: _Trial | None = None
         self._left: Iterator[Setting] | None = None
         self._tried: set[Setting] = set()
@@ -170,12 +172,13 @@ class Tuner:
         return self._at_load_ns >= SUSTAINED_NS or (self._at_load_ns > 0 and self._best.way not in self._ways)
 
     def set_ways(self, ways: Sequence[Way]) -> None:
-        """Changes what is available: a new way is tried soon, or used if it had been chosen before."""
+        """Changes what is available. A new way is used at once, unless a better one is known, and compared soon."""
         new = [way for way in ways if way not in self._ways]
         self._ways = list(ways)
-        self._end_round()
-        if new and self._best.way not in new:
+        if new and new[-1] not in {*self._beaten, self._best.way}:
+            self._best = Setting(new[-1], self._best.max_batch)
             self._rest_ns = 0
+        self._end_round()
 
     def rest(self) -> None:
         """The model has been idle, so nothing is known of its load."""
@@ -232,6 +235,8 @@ class Tuner:
             return
         assert self._trial is not None
         if is_better:
+            if self._trial.candidate.way != self._best.way:
+                self._beaten = {*self._beaten, self._best.way} - {self._trial.candidate.way}
             self._best = self._trial.candidate
             self._rate, self._rows_there = window.rate, window.rows_there
             self._left = self._alternatives()
@@ -273,7 +278,7 @@ class Tuner:
         return min(self._max_batch, 1 << int(rows - 1e-6).bit_length() if rows > 1 else 1)
 
     def _nearest(self, way: Way) -> Way:
-        return next((each for each in self._ways if each.computations == way.computations), self._ways[0])
+        return next((each for each in self._ways if each.computations == way.computations), self._ways[-1])
 
 
 def _differ(one: float, other: float) -> bool:
