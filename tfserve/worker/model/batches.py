@@ -31,6 +31,8 @@ SHORT_NS = 400_000
 
 IDLE_S = 5.0
 """After this time without a request, cached memory is returned to the system."""
+COPY_IDLE_S = 60.0
+"""After this time without a request, a copy of the model is given up. Making one may take seconds of a core."""
 
 MAX_PREPARED_BYTES = 64 * 1024 * 1024
 LONG_SHARE = 1 / 8
@@ -67,7 +69,7 @@ class Batches:
             self._most_at_once, is_fixed=bool(options.computations), is_shareable=computation.is_shareable
         )
         self._is_fixed = bool(options.computations)
-        self._tuner = Tuner(self._ways, max(1, options.max_batch_size))
+        self._tuner = Tuner(self._ways, max(1, options.max_batch_size), machine.time_of_cores_ns)
         self._max_delay_ns = int(options.max_delay_s * 1e9)
         self._long_ns = int(time_limit_s * 1e9 * LONG_SHARE)
         self._notify = notify
@@ -236,11 +238,17 @@ class Batches:
             self._rest = self._loop.call_later(IDLE_S, self._tidy)
             return
         self._tuner.rest()
-        copied = self._computation.use(None)
-        if self._copy_way is not None:
-            self._tuner.set_ways(self._ways)
-            self._copy_way, self._may_narrow = None, True
+        copied = self._copy_to_give_up() if self._copy_way is not None else None
         self._loop.run_in_executor(None, self._release, copied)
+
+    def _copy_to_give_up(self) -> Runtime | None:
+        """The copy if the model has been idle for long; else it is asked again later."""
+        if time.perf_counter_ns() - self._computation.last_run_ns < COPY_IDLE_S * 1e9:
+            self._rest = self._loop.call_later(COPY_IDLE_S, self._tidy)
+            return None
+        self._tuner.set_ways(self._ways)
+        self._copy_way, self._may_narrow = None, True
+        return self._computation.use(None)
 
     def _release(self, copied: Runtime | None) -> None:
         """The copy can't be running: nothing was when it was taken out of use."""

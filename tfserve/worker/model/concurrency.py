@@ -1,20 +1,23 @@
 """Decides how many computations of a model run at once, with how many threads each, and up to which batch size.
 
 No formula predicts this: it depends on the network, the runtime, the processor and its other load. So alternatives are
-tried on real requests while the model is at load, and compared by the rows that they finish per second. An alternative
-is measured in turns with the setting in use, so that a change of the load affects both, and must win clearly several
-times.
+tried on real requests while the model is at load. An alternative is measured in turns with the setting in use, so that
+a change of the load affects both, and must win clearly several times.
+
+They are compared by the rows that they finish per second of the cores, without the time in which these worked for other
+processes: what the model's own process used, and what it left unused. Rows per second by the clock would vary with the
+other load of the machine.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 CLEARLY = 1.04
-"""An alternative must finish this many times as many rows per second."""
+"""An alternative must finish this many times as many rows in the same time of the cores."""
 HOPELESS = 0.8
 """An alternative below this share is given up after a single window."""
 WINS, LOSSES = 3, 2
@@ -22,7 +25,7 @@ WINS, LOSSES = 3, 2
 STRONGLY = 1.2
 """A window that is won by so much counts twice."""
 
-WINDOWS = ((300_000_000, 4), (1_000_000_000, 2))
+WINDOWS = ((500_000_000, 4), (1_000_000_000, 2))
 """A window is complete after such a time, with so many computations for each of those at once."""
 MAX_BUSY_GAP = 0.5
 """The largest share of a window in which nothing was computed: beyond it, the model is not at load."""
@@ -67,18 +70,25 @@ class Finished:
     rows_there: int
 
 
+CoreTime = Callable[[], int]
+"""The nanoseconds that the cores, added up, have not worked for other processes so far."""
+
+
 class _Window:
     """The computations between two ends of one. The first ones are not counted: they began before the window."""
 
-    def __init__(self, computations: int) -> None:
+    def __init__(self, computations: int, core_time: CoreTime) -> None:
         self._computations = computations
+        self._core_time = core_time
         self._skip = computations
-        self._began_ns = 0
+        self._began_ns = self._span_ns = self._core_ns = 0
         self._count = self._rows = self._took_ns = self._crowded = self._there = 0
 
     def add(self, now_ns: int, finished: Finished) -> None:
         if self._skip:
             self._skip, self._began_ns = self._skip - 1, now_ns
+            if not self._skip:
+                self._core_ns = self._core_time()
             return
         self._count += 1
         self._rows += finished.rows
@@ -98,8 +108,8 @@ class _Window:
 
     @property
     def rate(self) -> float:
-        """Rows per second."""
-        return self._rows / self._span_ns * 1e9
+        """Rows per second of the cores."""
+        return self._rows / max(1, self._core_time() - self._core_ns) * 1e9
 
     @property
     def rows_there(self) -> float:
@@ -135,12 +145,15 @@ class _Trial:
 class Tuner:
     """Chooses the setting of a model. `ways` are those that it can be computed in, the most promising last.
 
-    It begins with that one: it pays off for most networks, and is given up for one that proves better. Not thread-safe: it belongs to the event loop.
+    It begins with that one: it pays off for most networks, and is given up for one that proves better.
+
+    Not thread-safe: it belongs to the event loop.
     """
 
-    def __init__(self, ways: Sequence[Way], max_batch: int) -> None:
+    def __init__(self, ways: Sequence[Way], max_batch: int, core_time: CoreTime) -> None:
         self._ways = list(ways)
         self._max_batch = max_batch
+        self._core_time = core_time
         #: chosen, though its way may be unavailable for a while
         self._best = Setting(self._ways[-1], max_batch)
         #: were given up for a better one
@@ -148,7 +161,7 @@ class Tuner:
         self._trial: _Trial | None = None
         self._left: Iterator[Setting] | None = None
         self._tried: set[Setting] = set()
-        self._window = _Window(self._best.way.computations)
+        self._window = _Window(self._best.way.computations, core_time)
         self._at_load_ns = 0
         self._rest_ns, self._rested_ns = 0, 0
         self._rates: deque[float] = deque(maxlen=RECENT)
@@ -203,16 +216,16 @@ class Tuner:
     # --- inside
 
     def _measured(self, window: _Window) -> None:
-        trial = self._trial
+        trial, rate = self._trial, window.rate
         if trial is None:
-            self._rates.append(window.rate)
+            self._rates.append(rate)
             self._rested_ns += window.span_ns
             if self._is_due(window):
-                self._begin_round(window)
+                self._begin_round(rate, window.rows_there)
         elif not trial.usual:
-            trial.usual = window.rate
+            trial.usual = rate
         else:
-            self._judge(trial.add(window.rate), window)
+            self._judge(trial.add(rate), rate, window.rows_there)
 
     def _is_due(self, window: _Window) -> bool:
         if self._rested_ns >= self._rest_ns:
@@ -224,13 +237,13 @@ class Tuner:
         self._rest_ns = 0 if has_changed else self._rest_ns
         return has_changed
 
-    def _begin_round(self, window: _Window) -> None:
-        self._rate, self._rows_there = window.rate, window.rows_there
+    def _begin_round(self, rate: float, rows_there: float) -> None:
+        self._rate, self._rows_there = rate, rows_there
         self._tried = {self.chosen}
         self._left = self._alternatives()
         self._next_trial()
 
-    def _judge(self, is_better: bool | None, window: _Window) -> None:
+    def _judge(self, is_better: bool | None, rate: float, rows_there: float) -> None:
         if is_better is None:
             return
         assert self._trial is not None
@@ -238,7 +251,7 @@ class Tuner:
             if self._trial.candidate.way != self._best.way:
                 self._beaten = {*self._beaten, self._best.way} - {self._trial.candidate.way}
             self._best = self._trial.candidate
-            self._rate, self._rows_there = window.rate, window.rows_there
+            self._rate, self._rows_there = rate, rows_there
             self._left = self._alternatives()
         self._next_trial()
 
@@ -259,7 +272,8 @@ class Tuner:
 
     def _begin_window(self) -> None:
         # Those that run now count as of the former setting.
-        self._window = _Window(max(way.computations for way in (self.setting.way, self.chosen.way)))
+        most = max(way.computations for way in (self.setting.way, self.chosen.way))
+        self._window = _Window(most, self._core_time)
 
     def _alternatives(self) -> Iterator[Setting]:
         """Other ways first, then other batch sizes; none that the requests that are there could not fill."""
