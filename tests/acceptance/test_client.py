@@ -38,9 +38,10 @@ NOT_FOR_PROGRAMS = {"GET /", "GET /monitoring/prometheus/metrics"}
 VALUES: dict[str, Any] = {
     "name": "w", "path": "m", "script": "x = 1", "type": 1, "clear": True, "timeout": 2.5, "time_limit": 3.5,
     "idempotency_key": "k", "device": "/cpu:0", "replicas": 2, "runtime": "litert", "precision": "bf16",
-    "max_batch_size": 8, "max_delay": 0.5, "image": {"size": [8, 8]}, "warm_up": {"x": [1]}, "stateless": True,
-    "inputs": {"x": [1]}, "outputs": ["b"], "fetches": ["y"], "feed_dict": {"x": [1]}, "signature": "s", "job": 3,
-    "variable": ["v"], "value": {"any": 1}, "state": "queued", "kind": "script", "limit": 5, "offset": 6, "id": 7,
+    "max_batch_size": 8, "max_delay": 0.5, "computations": 2, "image": {"size": [8, 8]}, "warm_up": {"x": [1]},
+    "stateless": True, "inputs": {"x": [1]}, "outputs": ["b"], "fetches": ["y"], "feed_dict": {"x": [1]},
+    "signature": "s", "job": 3, "variable": ["v"], "value": {"any": 1},
+    "state": "queued", "kind": "script", "limit": 5, "offset": 6, "id": 7,
     "since": 8, "wait": 9, "limits": {"memory": "1GiB"}, "device_memory": "1GiB", "workspace": "w", "source": b"1",
     "recursive": True, "piece": b"1", "size": 4, "sha256": "0" * 64, "unpack": False, "progress": None,
     "resume": None, "model": "m", "version": 1, "parameters": {}, "request": {}, "instances": [1],

@@ -34,6 +34,11 @@ def choose(tf: Any, device: str) -> str:
     return f"/{kind.lower()}:0"
 
 
+def is_cpu(device: str) -> bool:
+    match = _DEVICE.fullmatch(device)
+    return match is not None and match[1].lower() == "cpu"
+
+
 def limit_bytes(own: int = 0) -> int:
     """The limit of a process: that of its deployment, or of the server; 0 for none."""
     return own or load().device_memory_bytes

@@ -12,6 +12,9 @@ from tfserve.errors import Invalid, nearest
 from tfserve.runtimes.interface import Target, find_signature, listed
 from tfserve.tensors.specs import Signature, TensorSpec
 
+OWN_SCOPE = "tfserve_"
+"""Begins the names of operations that the server adds to a graph, which requests can't use."""
+
 Aliases = Mapping[str, Mapping[str, str]]
 """For each signature, the tensor of each of its names."""
 
@@ -114,6 +117,8 @@ class GraphNames:
             found = self._graph.as_graph_element(name)
         except (KeyError, ValueError):
             return None
+        if found.name.startswith(OWN_SCOPE):
+            return None
         if _is_operation(found) and len(found.outputs) == 1:
             found = found.outputs[0]
         if _is_operation(found) and found.outputs:
@@ -138,7 +143,12 @@ class GraphNames:
         return Target(element.name, TensorSpec(element.name, element.dtype.base_dtype.name, shape))
 
     def _unknown(self, name: str, signature: str, aliases: Aliases, what: str) -> Invalid:
-        tensors = [tensor.name for operation in self._graph.get_operations() for tensor in operation.outputs]
+        tensors = [
+            tensor.name
+            for operation in self._graph.get_operations()
+            for tensor in operation.outputs
+            if not tensor.name.startswith(OWN_SCOPE)
+        ]
         own = list(aliases.get(signature, {}))
         collections = sorted(self._collections)
         words = [f"{what}s of the signature {signature!r}: {listed(own)}"] if own else []

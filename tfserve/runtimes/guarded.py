@@ -6,6 +6,7 @@ A conversion drops assertions, reads beyond the end of a table, or loses a NaN. 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import ml_dtypes
@@ -13,6 +14,7 @@ import numpy as np
 
 from tfserve.errors import Overloaded, TFserveError
 from tfserve.models.runtime_reports import Guard, Number
+from tfserve.runtimes import concurrent
 from tfserve.runtimes.interface import Forwarding, OnlyTensorFlowKnows, Runtime
 from tfserve.tensors.specs import Array
 
@@ -31,6 +33,12 @@ class Guarded(Forwarding):
     def __init__(self, runtime: Runtime, guard: Guard) -> None:
         super().__init__(runtime)
         self._guard = guard
+        self.is_shareable = concurrent.is_shareable(runtime)
+
+    def narrowed(self, computations: int) -> Guarded:
+        twin = copy.copy(self)
+        twin._runtime = concurrent.narrowed(self._runtime, computations)
+        return twin
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         if (name := outside(self._guard, inputs)) is not None:

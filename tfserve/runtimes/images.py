@@ -7,13 +7,14 @@ runtime and every form of a model reads files in the same way.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from tfserve.errors import Invalid, TFserveError, nearest
-from tfserve.runtimes import image_boxes, image_input, image_output, machine, state
+from tfserve.runtimes import concurrent, image_boxes, image_input, image_output, machine, state
 from tfserve.runtimes.decoding import decode
 from tfserve.runtimes.image_metadata import Found
 from tfserve.runtimes.image_spec import ImageSpec
@@ -69,17 +70,16 @@ class ImageFiles:
         self.signatures = {**runtime.signatures, IMAGE_BYTES: self._files}
         self.inner = {PIXELS: self._pixels()}
         self.computed_by = {PIXELS: self._base}
-        self._computes = {
-            "classification": self._classify, "segmentation": self._segment, "detection": self._detect,
-        }  # fmt: skip
         self._threads = ThreadPoolExecutor(machine.cores(), thread_name_prefix="decode")
+        self.is_shareable = concurrent.is_shareable(runtime)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         if signature == IMAGE_BYTES:
             inputs = self.prepare(inputs)
         elif signature != PIXELS:
             return self._runtime.run(inputs, outputs, signature)
-        values = self._computes[self.spec.task](inputs["pixels"], inputs["size"])
+        computes = {"classification": self._classify, "segmentation": self._segment, "detection": self._detect}
+        values = computes[self.spec.task](inputs["pixels"], inputs["size"])
         return [values[name] for name in outputs]
 
     def changes_state(self, outputs: Sequence[str], signature: str) -> bool:
@@ -92,6 +92,12 @@ class ImageFiles:
 
     def release_memory(self) -> None:
         release_memory(self._runtime)
+
+    def narrowed(self, computations: int) -> ImageFiles:
+        """It shares the threads that decode files: close only one of the two."""
+        twin = copy.copy(self)
+        twin._runtime = concurrent.narrowed(self._runtime, computations)
+        return twin
 
     def prepares(self, signature: str) -> str | None:
         return PIXELS if signature == IMAGE_BYTES else None

@@ -25,7 +25,8 @@ class OnlyTensorFlowKnows(Invalid):
 class Runtime(Protocol):
     """A loaded model. Every error for callers is a `TFserveError`.
 
-    `runtime` is the name of the library as in `tfserve.runtimes`. The caller must not run two calls at a time.
+    `runtime` is the name of the library as in `tfserve.runtimes`. The caller must not run two calls at a time, unless
+    `tfserve.runtimes.concurrent` says that it may.
     A runtime may also have `remarks: list[str]` (see `remarks_of`), `release_memory()` (see there), and know of its
     model's state (`tfserve.runtimes.state`).
     """

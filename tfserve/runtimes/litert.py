@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 
 from tfserve.errors import Invalid, Overloaded, TFserveError
 from tfserve.models.formats import Located
-from tfserve.runtimes import layout, litert_state, machine
+from tfserve.runtimes import concurrent, layout, litert_state, machine
 from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.signature_only import SignatureOnly
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Quantization, Signature, TensorSpec
@@ -27,7 +28,7 @@ def load(model: Located, *, device: str) -> LiteRtModel:
     # From its bytes: a file that is mapped into memory must not be written to while the model serves.
     content = model.path.read_bytes()
     try:
-        interpreter = _interpreter(content)
+        interpreter = _interpreter(content, machine.cores())
     except (ValueError, RuntimeError) as error:
         raise Invalid(
             f"{model.path} can't be loaded by LiteRT: {cause(error)}. It may be damaged, or need operations of"
@@ -49,6 +50,7 @@ class LiteRtModel(SignatureOnly):
 
     runtime = "litert"
     can_reset_state = True
+    is_shareable = False
 
     def __init__(
         self, kind: str, content: bytes, interpreter: Any, signatures: dict[str, Signature], *, was_converted: bool
@@ -58,6 +60,7 @@ class LiteRtModel(SignatureOnly):
         self.is_stateful = bool(self._keeps) and not was_converted
         self._is_reset_before_each = bool(self._keeps) and was_converted
         self._content = content
+        self._threads = machine.cores()
         self._smallest_bytes = self._largest_bytes = 0
         self._use(interpreter)
 
@@ -66,14 +69,27 @@ class LiteRtModel(SignatureOnly):
 
     def reset_state(self) -> None:
         if self._keeps.variables:
-            self._use(_interpreter(self._content))
+            self._use(_interpreter(self._content, self._threads))
         else:
             self._interpreter.reset_all_variables()
 
     def release_memory(self) -> None:
         """An interpreter never releases the memory of its largest inputs, so a new one replaces it."""
         if not self.is_stateful and self._largest_bytes > self._smallest_bytes:
-            self._use(_interpreter(self._content))
+            self._use(_interpreter(self._content, self._threads))
+
+    def narrowed(self, computations: int) -> concurrent.Pool:
+        """Each copy has an interpreter, with its own prepared weights."""
+        return concurrent.Pool([self._narrow(concurrent.share(computations)) for _ in range(computations)])
+
+    def _narrow(self, threads: int) -> LiteRtModel:
+        twin = copy.copy(self)
+        twin._threads = threads
+        try:
+            twin._use(_interpreter(self._content, threads))
+        except (ValueError, RuntimeError, MemoryError) as error:
+            raise _failure(error, f"LiteRT could not copy the model: {cause(error)}.") from error
+        return twin
 
     def _use(self, interpreter: Any) -> None:
         self._interpreter, self._computes = interpreter, _computes(interpreter)
@@ -93,11 +109,11 @@ class LiteRtModel(SignatureOnly):
         return [values[name] for name in outputs]
 
 
-def _interpreter(content: bytes) -> Any:
+def _interpreter(content: bytes, threads: int) -> Any:
     """A new one. Raises `ValueError`, `RuntimeError`."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_content=content, num_threads=machine.cores())
+    interpreter = Interpreter(model_content=content, num_threads=threads)
     try:
         interpreter.allocate_tensors()
     except RuntimeError as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,11 @@ import numpy as np
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
 from tfserve.models import contents
 from tfserve.models.formats import ONNX, Located
-from tfserve.runtimes import layout, machine, onnx_bfloat16, onnx_quantization
+from tfserve.runtimes import concurrent, layout, machine, onnx_bfloat16, onnx_quantization
 from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
+from tfserve.runtimes.unchanged import ModelFiles
 from tfserve.tensors.dtypes import DTYPES, OTHER_ONNX
 from tfserve.tensors.specs import Array, TensorSpec
 
@@ -37,12 +40,8 @@ def load(model: Located, *, device: str) -> OnnxModel:
     import onnxruntime
 
     machine.check_cpu(device, "ONNX Runtime")
-    try:
-        session = onnxruntime.InferenceSession(
-            str(model.path), _options(onnxruntime), providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:
-        raise Invalid(f"{model.path} can't be loaded by ONNX Runtime: {_cause(error)}") from error
+    files = ModelFiles(model.path)
+    session = _session(onnxruntime, model.path, machine.cores())
     any_shape = _tensors_without_rank(model, session)
     if strange := [each for each in session.get_inputs() if each.type not in TYPES]:
         raise Unsupported(f"{model.path} has the unsupported input {strange[0].name!r}, {_what(strange[0])}.")
@@ -60,13 +59,19 @@ def load(model: Located, *, device: str) -> OnnxModel:
     names = found or layout.plain(inputs, outputs)
     layout.check(names, model.path, {each.name: each for each in inputs}, {each.name: each for each in outputs})
     remarks = [f"output {each.name!r} is not available: it is {_what(each)}" for each in strange]
-    return OnnxModel(model.format, session, names, remarks, was_converted=found is not None)
+    loaded = OnnxModel(model.format, session, names, remarks, was_converted=found is not None)
+    loaded.path, loaded.files = model.path, files
+    return loaded
 
 
 class OnnxModel(SignatureOnly):
     """A session of ONNX Runtime, and the names of a signature."""
 
     runtime = "onnxruntime"
+    is_shareable = True
+    path: Path
+    #: as they were when the model was loaded
+    files: ModelFiles
 
     def __init__(self, kind: str, session: Any, names: Layout, remarks: list[str], *, was_converted: bool) -> None:
         super().__init__(kind, {names.name: names.signature}, was_converted=was_converted)
@@ -93,6 +98,17 @@ class OnnxModel(SignatureOnly):
             ]
         return values
 
+    def narrowed(self, computations: int) -> OnnxModel:
+        """Has its own copy of the weights."""
+        import onnxruntime
+
+        self.files.check()
+        session = _session(onnxruntime, self.path, concurrent.share(computations))
+        self.files.check()
+        twin = copy.copy(self)
+        twin._run = onnx_bfloat16.Run(session) if onnx_bfloat16.is_used(session) else session.run
+        return twin
+
     def _keep(self, given: Mapping[str, Array]) -> None:
         size_bytes = sum(array.nbytes for array in given.values())
         self._largest_bytes = max(self._largest_bytes, size_bytes)
@@ -116,9 +132,18 @@ def _shrinking() -> Any:
     return options
 
 
-def _options(onnxruntime: Any) -> Any:
+def _session(onnxruntime: Any, path: Path, threads: int) -> Any:
+    """Raises `Invalid` if the file can't be loaded."""
+    options = _options(onnxruntime, threads)
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise Invalid(f"{path} can't be loaded by ONNX Runtime: {_cause(error)}") from error
+
+
+def _options(onnxruntime: Any, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = machine.cores()
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     # Threads that spin while waiting for work take CPU time from the web processes that bring it.

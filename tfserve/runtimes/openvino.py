@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,11 +12,12 @@ import numpy as np
 from tfserve.errors import Invalid, Overloaded, TFserveError, Unsupported
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import layout, machine, onnx_quantization, saved_model_file
+from tfserve.runtimes import concurrent, layout, machine, onnx_quantization, saved_model_file
 from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.interface import listed
 from tfserve.runtimes.layout import Layout
 from tfserve.runtimes.signature_only import SignatureOnly
+from tfserve.runtimes.unchanged import ModelFiles
 from tfserve.tensors.dtypes import DTYPES, OTHER_OPENVINO
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 
@@ -36,17 +38,24 @@ def load(model: Located, *, device: str, precision: str = "float32") -> OpenVino
     machine.check_cpu(device, "OpenVINO")
     if model.inputs or model.outputs:
         raise Unsupported("A frozen graph with inputs and outputs set needs the runtime tensorflow.")
+    files = ModelFiles(model.path)
     graph = read(openvino, model)
     _check_types(model, graph)
     found = layout.read(model.path) if model.format != formats.SAVED_MODEL else saved_model_layout(model, graph)
     names = found or _plain(model, graph)
-    try:
-        compiled = openvino.Core().compile_model(graph, "CPU", _settings(precision))
-    except Exception as error:
-        raise Invalid(f"{model.path} can't be compiled by OpenVINO: {cause(error)}.") from error
+    compiled = _compiled(openvino, model, graph, _settings(precision))
     ports = [_positions(each) for each in (graph.inputs, graph.outputs)]
     layout.check(names, model.path, *ports)
-    return OpenVinoModel(model.format, compiled, names, *ports, was_converted=found is not None)
+
+    def compile_again(streams: int) -> Any:
+        files.check()
+        graph = read(openvino, model)
+        files.check()
+        return _compiled(openvino, model, graph, {**_settings(precision), "NUM_STREAMS": streams})
+
+    loaded = OpenVinoModel(model.format, compiled, names, *ports, was_converted=found is not None)
+    loaded.compile_again = compile_again
+    return loaded
 
 
 def read(openvino: Any, model: Located) -> Any:
@@ -99,6 +108,9 @@ class OpenVinoModel(SignatureOnly):
 
     runtime = "openvino"
     can_reset_state = True
+    is_shareable = False
+    #: compiles the model for a number of computations at a time. Raises `Invalid` if its files have changed
+    compile_again: Callable[[int], Any]
 
     def __init__(
         self, kind: str, compiled: Any, names: Layout, inputs: dict[str, int], outputs: dict[str, int],
@@ -126,6 +138,17 @@ class OpenVinoModel(SignatureOnly):
         if not self.is_stateful:
             self._use(self._compiled.create_infer_request())
             self._compiled.release_memory()
+
+    def narrowed(self, computations: int) -> concurrent.Pool:
+        """A second compiled model, with a stream for each computation. They share its weights."""
+        compiled = self.compile_again(computations)
+        return concurrent.Pool([self._on(compiled) for _ in range(computations)])
+
+    def _on(self, compiled: Any) -> OpenVinoModel:
+        twin = copy.copy(self)
+        twin._compiled = compiled
+        twin._use(compiled.create_infer_request())
+        return twin
 
     def _use(self, request: Any) -> None:
         self._request = request
@@ -156,6 +179,13 @@ def _check_width(name: str, array: Array) -> None:
             f"Input {name!r} has a number beyond 32 bits, which OpenVINO can't represent exactly. Use smaller"
             " numbers, or deploy the model with another runtime."
         )
+
+
+def _compiled(openvino: Any, model: Located, graph: Any, settings: Mapping[str, Any]) -> Any:
+    try:
+        return openvino.Core().compile_model(graph, "CPU", dict(settings))
+    except Exception as error:
+        raise Invalid(f"{model.path} can't be compiled by OpenVINO: {cause(error)}.") from error
 
 
 def _settings(precision: str) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from tfserve.runtimes.graph_names import OWN_SCOPE
 from tfserve.runtimes.graph_state import GraphWrites, Writes
 from tfserve.tensors.specs import Array
 
-_SCOPE = "tfserve_state"
+_SCOPE = f"{OWN_SCOPE}state"
 
 
 class SessionState:

@@ -7,9 +7,11 @@ calling a signature. After loading, the files are not read again.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import re
 import tempfile
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +24,7 @@ from tfserve.models.formats import Located
 from tfserve.runtimes import (
     Measuring,
     call_latency,
+    concurrent,
     devices,
     frozen_graph,
     keras,
@@ -29,6 +32,7 @@ from tfserve.runtimes import (
     operation_check,
     saved_model_exports,
     saved_model_file,
+    session_copy,
     state,
     uninitialized,
 )
@@ -96,6 +100,7 @@ class GraphModel:
     """A graph with its weights in a session."""
 
     runtime = "tensorflow"
+    is_shareable = True
 
     def __init__(
         self, session: Any, kind: str, restored: _Restored, session_state: SessionState, *, allow_unsafe: bool = False
@@ -116,6 +121,8 @@ class GraphModel:
         self.is_stateful, self.can_reset_state = session_state.is_stateful, session_state.can_reset
         self._names = GraphNames(session.graph, self.signatures, self._inputs, self._outputs, refused=refused)
         self._callables: OrderedDict[tuple[Any, ...], _Callable] = OrderedDict()
+        #: held while `_callables` changes
+        self._lock = threading.Lock()
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         try:
@@ -124,6 +131,22 @@ class GraphModel:
             raise
         except Exception as error:
             raise _computation_error(error) from error
+
+    def narrowed(self, computations: int) -> GraphModel:
+        """Shares the graph and the weights in memory. Raises `Unsupported` for other state than variables."""
+        import tensorflow as tf
+
+        threads = concurrent.share(computations)
+        config = devices.session_config(tf, intra_op_parallelism_threads=threads, inter_op_parallelism_threads=-1)
+        outputs = [tensor for each in self._outputs.values() for tensor in each.values()]
+        twin = copy.copy(self)
+        try:
+            twin._session = session_copy.copy(tf, self._session, config, outputs)
+        except tf.errors.OpError as error:
+            raise _computation_error(error) from error
+        twin._callables = OrderedDict()
+        twin._lock = threading.Lock()
+        return twin
 
     def feeds(self, name: str, signature: str) -> Sequence[Target]:
         return self._names.feeds(name, signature)
@@ -163,9 +186,10 @@ class GraphModel:
 
     def _callable(self, inputs: tuple[str, ...], outputs: tuple[str, ...], signature: str) -> _Callable:
         key = (signature, inputs, outputs)
-        if (known := self._callables.get(key)) is not None:
-            self._callables.move_to_end(key)
-            return known
+        with self._lock:
+            if (known := self._callables.get(key)) is not None:
+                self._callables.move_to_end(key)
+                return known
         inward, outward = self._inputs.get(signature, {}), self._outputs.get(signature, {})
         feeds = [self._names.element(inward.get(name, name)).name for name in inputs]
         fetches = [self._names.element(outward.get(name, name)).name for name in outputs]
@@ -173,9 +197,10 @@ class GraphModel:
         made = _new_callable(self._session, feeds, fetches)
         if required:
             made = _requiring(made, feeds, required)
-        self._callables[key] = made
-        if len(self._callables) > MAX_CALLABLES:
-            self._callables.popitem(last=False)
+        with self._lock:
+            self._callables[key] = made
+            if len(self._callables) > MAX_CALLABLES:
+                self._callables.popitem(last=False)
         return made
 
 

@@ -75,7 +75,11 @@ class MetricsReader:
         total: dict[tuple[str, int], ModelCounts] = {}
         for name, each in self._announcements.versions():
             key = name, each.version
-            own = added(ModelCounts(replicas=len(each.addresses)), counts.models.get(each.id, ModelCounts()))
+            replicas = len(each.addresses)
+            computations = replicas * each.concurrency.computations if each.concurrency is not None else 0
+            own = added(
+                ModelCounts(replicas=replicas, computations=computations), counts.models.get(each.id, ModelCounts())
+            )
             total[key] = added(total[key], own) if key in total else own
         return [NamedCounts(name, version, sum_) for (name, version), sum_ in total.items()]
 

@@ -17,8 +17,9 @@ class Models(Core):
     def deploy(
         self, name: str, path: str, *, device: str | None = None, device_memory: str | None = None,
         replicas: int | None = None, runtime: str | None = None, precision: str | None = None,
-        max_batch_size: int | None = None, max_delay: float | None = None, image: Mapping[str, Any] | None = None,
-        warm_up: bool | Mapping[str, Any] | None = None, stateless: bool | None = None,
+        max_batch_size: int | None = None, max_delay: float | None = None, computations: int | None = None,
+        image: Mapping[str, Any] | None = None, warm_up: bool | Mapping[str, Any] | None = None,
+        stateless: bool | None = None,
         inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None, timeout: float = 1,
         time_limit: float | None = None, callback: str | None = None,
         idempotency_key: str | None = None,
@@ -29,9 +30,9 @@ class Models(Core):
         """
         fields = given(
             name=name, path=path, device=device, device_memory=device_memory, replicas=replicas, runtime=runtime,
-            precision=precision, max_batch_size=max_batch_size, max_delay=max_delay, image=image, warm_up=warm_up,
-            stateless=stateless, inputs=inputs, outputs=outputs, timeout=timeout, time_limit=time_limit,
-            callback=callback,
+            precision=precision, max_batch_size=max_batch_size, max_delay=max_delay, computations=computations,
+            image=image, warm_up=warm_up, stateless=stateless, inputs=inputs, outputs=outputs, timeout=timeout,
+            time_limit=time_limit, callback=callback,
         )  # fmt: skip
         return submit(self, "/deploy/", fields, idempotency_key)
 

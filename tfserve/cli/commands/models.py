@@ -65,6 +65,12 @@ def _path(command: F) -> F:
 @click.option("--replicas", type=click.IntRange(min=1), metavar="N", help="Number of processes that serve it.")
 @click.option("--precision", metavar="TYPE", help="Precision, such as bf16.")
 @click.option("--max-batch-size", type=click.IntRange(min=1), metavar="N", help="Rows that are computed together.")
+@click.option(
+    "--computations",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Batches that are computed at once at load.  [default: as many as pay off]",
+)
 @click.option("--device", metavar="NAME", help="Device, such as /gpu:0.  [/cpu:0]")
 @WAIT
 @remote

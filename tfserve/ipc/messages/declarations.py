@@ -44,6 +44,9 @@ class ModelFields(msgspec.Struct, kw_only=True):
     max_delay: Annotated[
         float, Meta(description="seconds that a prediction may wait to be batched with others", ge=0, le=10)
     ] = 0.0
+    computations: Annotated[
+        int, Meta(description="how many computations run at once at load; 0: as many as pay off", ge=0, le=64)
+    ] = 0
     image: Annotated[
         dict[str, Any] | None,
         Meta(description="how to preprocess image files (default: the file that training saved with the model)"),
@@ -76,6 +79,7 @@ class ModelFields(msgspec.Struct, kw_only=True):
             stateless=self.stateless,
             inputs=self.inputs,
             outputs=self.outputs,
+            computations=self.computations or msgspec.UNSET,
             device_memory_bytes=sizes.parse(self.device_memory, "device_memory") or msgspec.UNSET,
         )
 

@@ -18,7 +18,7 @@ class ModelOptions(msgspec.Struct, frozen=True):
     `warm_up` is false for none, or the inputs of an example to warm up with. With `stateless` the model's state is
     reset before each call.
     `inputs` and `outputs` name those tensors of a frozen graph. `device_memory_bytes` limits each process on a GPU;
-    unset, or 0, for the limit of the server.
+    unset, or 0, for the limit of the server. `computations` run at once; unset, or 0, for as many as pay off.
     """
 
     runtime: str = "auto"
@@ -33,6 +33,18 @@ class ModelOptions(msgspec.Struct, frozen=True):
     outputs: list[str] = []
     # Unset fields are not stored, as a repeated idempotency key is compared with what earlier releases stored.
     device_memory_bytes: int | msgspec.UnsetType = msgspec.UNSET
+    computations: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Concurrency(msgspec.Struct, frozen=True):
+    """What a model process does at load: how many batches it computes at once, the threads of each, and the most rows.
+
+    A request that is alone is computed with all threads.
+    """
+
+    computations: int
+    threads: int
+    max_batch: int
 
 
 class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -63,6 +75,8 @@ class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     workspace: str = ""
     #: whether computing it changes its later outputs
     is_stateful: bool = False
+    #: of one of its processes
+    concurrency: Concurrency | None = None
 
 
 class Models(Message):
@@ -174,6 +188,12 @@ class SamplesSeen(Message):
     """The number of distinct requests that a model worker has sampled; sent when it grows, and occasionally later."""
 
     count: int
+
+
+class ConcurrencyChosen(Message):
+    """A model worker sends its concurrency when it is loaded, and whenever it has chosen another."""
+
+    concurrency: Concurrency
 
 
 class IdleSince(Request[float]):

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tfserve.db.models import Deployment as Row
-from tfserve.ipc.messages import AUTO, BecomeModel, ModelOptions, ModelVersion
+from tfserve.ipc.messages import AUTO, BecomeModel, Concurrency, ModelOptions, ModelVersion
 from tfserve.models import formats
 from tfserve.models.runtime_reports import ENOUGH_SAMPLES, TENSORFLOW, Report
 from tfserve.supervisor.models.replicas import Replica, new_address
@@ -99,6 +99,11 @@ class Deployment:
         return [each for each in {*self.all_living, *self.leaving} if each.alive]
 
     @property
+    def concurrency(self) -> Concurrency | None:
+        """That of its first process: each finds its own, but they get the same load."""
+        return next(filter(None, (replica.worker.concurrency for replica in self.living)), None)
+
+    @property
     def requested_runtime(self) -> str:
         """The one runtime that was requested, or `auto`."""
         return RUNTIME_OF_PRECISION.get(self.options.precision, self.options.runtime)
@@ -174,6 +179,7 @@ class Deployment:
             runtime=self.runtime, signatures=self.signatures, options=self.shown_options, image=self.image,
             reason=self.reason, path=self.path, served=self.served, remarks=self.remarks,
             is_stateful=self.is_stateful and not self.options.stateless,
+            concurrency=self.concurrency,
             full_addresses=[self.full.address] if self.full is not None and self.full.alive else [],
         )  # fmt: skip
 
@@ -195,6 +201,7 @@ class Deployment:
             "pid": living[0].worker.child.pid if living else None,
             "replicas": [replica.worker.child.pid for replica in living],
             "options": self.shown_options,
+            "concurrency": self.concurrency,
             "memory_bytes": self.memory_bytes,
             "warm_up": self.warm_up,
             "remarks": self.remarks,

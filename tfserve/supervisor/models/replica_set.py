@@ -88,8 +88,7 @@ class ReplicaSet:
         """
         async with self._changing:
             old, self.active = self.active, new
-            if old is None or old.path != new.path:
-                self.sample = None
+            self.sample = self.sample if old is not None and old.path == new.path else None
             await self._stop_tasks()
             if old is not None:
                 if keeps_replicas:
@@ -306,8 +305,8 @@ class ReplicaSet:
     def retry(self) -> None:
         """Forgets past deaths, and tries to load a model that was given up."""
         self._deaths = ModelDeaths()
-        if self.active is not None and self.active.state == Row.State.FAILED:
-            self.restore(self.active)
+        if (active := self.active) is not None and active.state == Row.State.FAILED:
+            self.restore(active)
 
     def restore(self, deployment: Deployment) -> None:
         """Starts the missing processes of the active deployment, with as many attempts as needed."""
@@ -330,6 +329,7 @@ class ReplicaSet:
 
         replica.worker.child.ended.add_done_callback(on_end)
         replica.worker.on_samples = partial(self._migration.on_samples, deployment)
+        replica.worker.on_concurrency = lambda: self.in_background(self.announce())
 
     async def _restore(self, deployment: Deployment) -> None:
         try:

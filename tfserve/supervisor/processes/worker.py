@@ -23,6 +23,8 @@ from tfserve.ipc.messages import (
     BecomeHost,
     BecomeModel,
     BecomeScripts,
+    Concurrency,
+    ConcurrencyChosen,
     Convert,
     ExamineProject,
     IdentifyModel,
@@ -151,6 +153,9 @@ class Worker:
         #: how many different requests a model worker has sampled, and the callback for more
         self.samples_seen = 0
         self.on_samples: Callable[[], None] | None = None
+        #: how a model worker computes at load, and the callback for a change
+        self.concurrency: Concurrency | None = None
+        self.on_concurrency: Callable[[], object] | None = None
         #: None until it is open
         self._line: Connection | None = None
         assert child.stdout is not None
@@ -231,6 +236,10 @@ class Worker:
             self.samples_seen = message.count
             if self.on_samples is not None:
                 self.on_samples()
+        elif isinstance(message, ConcurrencyChosen):
+            self.concurrency = message.concurrency
+            if self.on_concurrency is not None:
+                self.on_concurrency()
         return None
 
     def _printed(self, stream: int, data: bytes) -> None:

@@ -47,6 +47,15 @@ class ModelRow:
         return NAMES.get(self.deployment["runtime"], self.deployment["runtime"]) if self.deployment else ""
 
     @property
+    def at_load(self) -> str:
+        """How a process of the model computes when requests have to wait."""
+        found = self.deployment["concurrency"] if self.deployment else None
+        if not found:
+            return ""
+        batches, threads = _plural(found["computations"], "batch", "batches"), _plural(found["threads"], "thread")
+        return f"{batches} at once of up to {_plural(found['max_batch'], 'row')}, {threads} each"
+
+    @property
     def caveats(self) -> list[Caveat]:
         return [_caveat(each) for each in self.deployment["remarks"]] if self.deployment else []
 
@@ -142,8 +151,8 @@ def _trial_words(trial: Mapping[str, Any], speed: float | None) -> str:
     return f"{pace}, {same} on {_plural(compared, 'input')}"
 
 
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def _plural(count: int, noun: str, plural: str = "") -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {plural or f'{noun}s'}"
 
 
 def _form(name: str, signature: Signature) -> SignatureForm:

@@ -5,19 +5,22 @@ Batches contain only requests of one group, and only where batching was shown to
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import psutil
 
-from tfserve import linux
-from tfserve.errors import Internal, Invalid, Overloaded, TFserveError
+from tfserve import available_memory, linux
+from tfserve.errors import Internal, Invalid, Overloaded, TFserveError, Unsupported
 from tfserve.ipc.predictions import ComputeRequest, ComputeResult, Refusal, Tensor, to_array, to_tensor
-from tfserve.runtimes import state
+from tfserve.runtimes import concurrent, state
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.interface import (
     OnlyTensorFlowKnows,
@@ -34,12 +37,17 @@ from tfserve.worker.model import batching, samples
 from tfserve.worker.model.batching import Plan
 from tfserve.worker.model.request_queue import Group, Waiting
 from tfserve.worker.model.samples import Samples
+from tfserve.worker.trials.numeric_diff import is_rounded
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+Turn = AbstractContextManager[object]
+
 MAX_KNOWN = 1024
+COMPARED = 2
+"""Requests on which a copy of the model is compared with the model."""
 
 
 @dataclass(eq=False)
@@ -55,7 +63,10 @@ class Known:
 
 
 class Computation:
-    """One model, used by one thread at a time. `lock` is held while the runtime computes."""
+    """One model. `lock` is held while the runtime computes, unless several threads may call it at the same time.
+
+    At load there may be a copy of the model, whose computations have fewer threads each (`narrowed`, `use`).
+    """
 
     def __init__(self, runtime: Runtime, lock: threading.Lock) -> None:
         #: requests that were answered
@@ -65,6 +76,11 @@ class Computation:
         self._runtime = runtime
         self._preparing = runtime if isinstance(runtime, Preparing) else None
         self._lock = lock
+        #: whether `run` may be called by several threads at a time without a copy
+        self.is_shareable = concurrent.is_shareable(runtime)
+        self._turn: Turn = contextlib.nullcontext() if self.is_shareable else lock
+        self._copy: Runtime | None = None
+        self._may_copy = True
         self._known: dict[Group, Known] = {}
 
     def prepares(self, ask: ComputeRequest) -> bool:
@@ -94,10 +110,37 @@ class Computation:
             release_memory(self._runtime)
         linux.give_memory_back()
 
-    def run(self, requests: Sequence[Waiting]) -> list[ComputeResult | Refusal]:
-        """The response to each request, in order. A failed request does not affect the others."""
+    def narrowed(self, computations: int) -> Runtime:
+        """A copy of the model for so many threads at a time, compared with the model itself on real requests.
+
+        Any thread may call it while others run the model. Raises `TFserveError` if the model has to do without.
+        """
+        need = psutil.Process().memory_full_info().uss
+        if available_memory.of_process() < need:
+            raise Overloaded("Too little memory is left for a copy of the model.")
+        copied = concurrent.narrowed(self._runtime, computations)
+        if not self._agrees(copied):
+            copied.close()
+            raise Unsupported("With fewer threads for each computation the model gives other numbers.")
+        return copied
+
+    def use(self, copied: Runtime | None) -> Runtime | None:
+        """Uses the copy from now on where `run` is asked to; returns the former one, which no thread uses by then."""
+        former, self._copy = self._copy, copied
+        return former
+
+    def share_state(self) -> None:
+        """Never uses a copy again: a request is about to change the model's state, which a copy would not notice."""
+        self._may_copy = False
+
+    def run(self, requests: Sequence[Waiting], *, is_narrow: bool = False) -> list[ComputeResult | Refusal]:
+        """The response to each request, in order. A failed request does not affect the others.
+
+        `is_narrow` is for the copy of the model, if there is one: other computations run at the same time.
+        """
         first = requests[0].ask
-        answers = _refusing(lambda: self._run(self._plan(_group(first), first), requests))
+        copied = self._copy if is_narrow and self._may_copy else None
+        answers = _refusing(lambda: self._run(copied, self._plan(_group(first), first), requests))
         return [answers] * len(requests) if isinstance(answers, Refusal) else answers
 
     # --- plans
@@ -165,24 +208,30 @@ class Computation:
             inner, tuple(made), tuple([to_tensor(array) for array in made.values()]), ask.outputs, ask.urgency
         )
 
-    def _run(self, plan: Plan, requests: Sequence[Waiting]) -> list[ComputeResult | Refusal]:
-        answers = self._computed(plan, requests)
+    def _run(self, copied: Runtime | None, plan: Plan, requests: Sequence[Waiting]) -> list[ComputeResult | Refusal]:
+        if copied is not None:
+            answers = self._computed(copied, contextlib.nullcontext(), plan, requests)
+        else:
+            answers = self._computed(self._runtime, self._turn, plan, requests)
         if requests[0].ask.signature in self._runtime.signatures:  # else it was sampled before preprocessing
             chosen = self.samples.wants(len(requests))
             if chosen is not None and isinstance(answers[chosen], ComputeResult):
                 self.samples.keep(requests[chosen].ask)
         return answers
 
-    def _computed(self, plan: Plan, requests: Sequence[Waiting]) -> list[ComputeResult | Refusal]:
+    def _computed(
+        self, runtime: Runtime, turn: Turn, plan: Plan, requests: Sequence[Waiting]
+    ) -> list[ComputeResult | Refusal]:
+        """`turn` is held while the runtime computes."""
         started_ns = self.last_run_ns = time.perf_counter_ns()
         if len(requests) > 1 and plan.proofs >= batching.PROOFS:
-            answers = self._run_joined(plan, requests, started_ns)
+            answers = self._run_joined(runtime, turn, plan, requests, started_ns)
             if answers is not None:
                 return answers
         inputs = [_arrays(request.ask) for request in requests]
         ready_ns = time.perf_counter_ns()
-        with self._lock:
-            results = batching.run(self._runtime, plan, inputs)
+        with turn:
+            results = batching.run(runtime, plan, inputs)
         computed_ns = time.perf_counter_ns()
         rows = sum(request.rows or 1 for request in requests) if plan.can_batch() else 0
         answers = []
@@ -196,7 +245,7 @@ class Computation:
         return answers
 
     def _run_joined(
-        self, plan: Plan, requests: Sequence[Waiting], started_ns: int
+        self, runtime: Runtime, turn: Turn, plan: Plan, requests: Sequence[Waiting], started_ns: int
     ) -> list[ComputeResult | Refusal] | None:
         """None when the batch as a whole fails: then each request is tried alone."""
         counts = [request.rows or 1 for request in requests]
@@ -205,8 +254,8 @@ class Computation:
         inputs = {name: _joined([r.ask.tensors[n] for r in requests], total) for n, name in enumerate(first.names)}
         ready_ns = time.perf_counter_ns()
         try:
-            with self._lock:
-                outputs = self._runtime.run(inputs, first.outputs, first.signature)
+            with turn:
+                outputs = runtime.run(inputs, first.outputs, first.signature)
         except TFserveError:
             return None
         computed_ns = time.perf_counter_ns()
@@ -219,6 +268,18 @@ class Computation:
             ComputeResult(tensors, *_times(request, started_ns, ready_ns, computed_ns), total)
             for request, tensors in zip(requests, cut, strict=True)
         ]
+
+    def _agrees(self, copied: Runtime) -> bool:
+        """Whether the copy gives the same numbers for some requests, apart from rounding."""
+        samples = self.samples.all()[:COMPARED]
+        for ask in samples:
+            made = self._for_model(ask) if self.prepares(ask) else ask
+            inputs = _arrays(made)
+            with self._turn:
+                expected = self._runtime.run(inputs, made.outputs, made.signature)
+            if not all(map(is_rounded, copied.run(inputs, made.outputs, made.signature), expected)):
+                return False
+        return bool(samples)
 
     def prepared_samples(self) -> list[ComputeRequest]:
         """The samples as the model itself takes them: files are decoded."""

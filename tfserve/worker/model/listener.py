@@ -1,9 +1,4 @@
-"""Receives predictions from web processes: a Unix socket with an event loop in its own thread.
-
-Requests that have arrived when the model becomes free are computed as a batch. A short computation runs on the loop
-itself, because switching threads would cost more; a long one runs in a second thread, so that the next requests are
-read meanwhile.
-"""
+"""Receives predictions from web processes: a Unix socket with an event loop in its own thread."""
 
 from __future__ import annotations
 
@@ -14,7 +9,8 @@ import socket
 import struct
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import uvloop
@@ -25,28 +21,25 @@ from tfserve.ipc.messages import ModelOptions
 from tfserve.ipc.prediction_frames import PredictionReader, encode
 from tfserve.ipc.predictions import ComputeRequest, ComputeResult, Drop, Refusal
 from tfserve.runtimes.error_summary import named_cause
+from tfserve.worker.model.batches import Batches
 from tfserve.worker.model.computation import Computation
-from tfserve.worker.model.preprocessing import Preprocessing
-from tfserve.worker.model.request_queue import RequestQueue, Waiting
+from tfserve.worker.model.concurrency import Setting
 
 log = logging.getLogger(__name__)
 
-SHORT_NS = 400_000
-"""Shorter batches are computed on the loop."""
-
-IDLE_S = 5.0
-"""After this time without a request, cached memory is returned to the system."""
-
-MAX_PREPARED_BYTES = 64 * 1024 * 1024
 BACKLOG = 16
 
 
 class Listener:
     """Answers the predictions that come over the socket at `address`."""
 
-    def __init__(self, computation: Computation, options: ModelOptions, *, address: str, time_limit_s: float) -> None:
-        self._computation = computation
-        self._options = options
+    def __init__(
+        self, computation: Computation, options: ModelOptions, *, address: str, time_limit_s: float,
+        is_on_cpu: bool = True, notify: Callable[[Setting], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self._new_batches = partial(
+            Batches, computation, options, time_limit_s=time_limit_s, is_on_cpu=is_on_cpu, notify=notify
+        )
         self._time_limit_s = time_limit_s
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(address)
@@ -61,7 +54,7 @@ class Listener:
             runner.run(self._listen())
 
     async def _listen(self) -> None:
-        batches = Batches(self._computation, self._options)
+        batches = self._new_batches()
         threading.Thread(target=self._watch, args=(batches,), name="watchdog", daemon=True).start()
         server = await asyncio.get_running_loop().create_unix_server(lambda: Line(batches), sock=self._socket)
         await server.serve_forever()
@@ -79,110 +72,6 @@ class Listener:
                 os.write(2, message.encode())
                 os._exit(os.EX_SOFTWARE)
             time.sleep(left_ns / 1e9)
-
-
-class Batches:
-    """Computes queued requests, batch by batch."""
-
-    def __init__(self, computation: Computation, options: ModelOptions) -> None:
-        self._computation = computation
-        self._max_rows = max(1, options.max_batch_size)
-        self._max_delay_ns = int(options.max_delay_s * 1e9)
-        self._waiting = RequestQueue()
-        self._preparation = Preprocessing(computation, pass_on=self._put_prepared, has_enough=self._has_enough)
-        self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._is_planned = False
-        self._patience: asyncio.TimerHandle | None = None
-        self._rest: asyncio.TimerHandle | None = None
-        self.running_since_ns: int | None = None
-        self._typical_ns = SHORT_NS * 2
-
-    def put(self, line: Line, request_id: int, ask: ComputeRequest) -> None:
-        if self._computation.prepares(ask):
-            self._preparation.put(line, request_id, ask)
-            return
-        group, rows = self._computation.sort(ask)
-        self._waiting.put(Waiting(line, request_id, ask, rows, group, time.perf_counter_ns()))
-        self._plan()
-
-    def drop(self, line: Line, request_id: int) -> None:
-        self._preparation.drop(line, request_id)
-        self._waiting.drop(line, request_id)
-        self._preparation.go_on()  # there may be room again, and nothing left to compute
-
-    def drop_all(self, line: Line) -> None:
-        self._preparation.drop_all(line)
-        self._waiting.drop_all(line)
-        self._preparation.go_on()
-
-    def _put_prepared(self, request: Waiting) -> None:
-        request.group, request.rows = self._computation.sort(request.ask)
-        self._waiting.put(request)
-        self._plan()
-
-    def _has_enough(self) -> bool:
-        """Whether further preprocessing would only use memory: encoded files are small, decoded ones are large."""
-        return self._waiting.prepared_bytes >= MAX_PREPARED_BYTES
-
-    def _plan(self) -> None:
-        """Starts the next batch, once the sockets have been read."""
-        if self._patience is not None:  # new requests may fill the batch, or be more urgent
-            self._patience.cancel()
-            self._patience, self._is_planned = None, False
-        if not self._is_planned and self._waiting:
-            self._is_planned = True
-            self._loop.call_soon(self._next)
-
-    def _next(self) -> None:
-        self._is_planned, self._patience = False, None
-        group = self._waiting.next_group()
-        if group is None:
-            return
-        if self._max_delay_ns and self._waiting.rows_if_shared(group, self._max_rows) < self._max_rows:
-            left_ns = self._waiting.oldest_ns(group) + self._max_delay_ns - time.perf_counter_ns()
-            if left_ns > 0:
-                self._is_planned = True
-                self._patience = self._loop.call_later(left_ns / 1e9, self._next)
-                return
-        batch = self._waiting.take(group, self._max_rows)
-        self._preparation.go_on()
-        if self._typical_ns < SHORT_NS:
-            self._done(batch, *self._compute(batch))
-        else:
-            self._is_planned = True
-            future = self._loop.run_in_executor(self._thread, self._compute, batch)
-            future.add_done_callback(lambda done: self._done_aside(batch, done))
-
-    def _compute(self, batch: list[Waiting]) -> tuple[list[ComputeResult | Refusal], int]:
-        started_ns = self.running_since_ns = time.perf_counter_ns()
-        answers = self._computation.run(batch)
-        self.running_since_ns = None
-        return answers, time.perf_counter_ns() - started_ns
-
-    def _done_aside(
-        self, batch: list[Waiting], done: asyncio.Future[tuple[list[ComputeResult | Refusal], int]]
-    ) -> None:
-        self._is_planned = False
-        self._done(batch, *done.result())
-
-    def _done(self, batch: list[Waiting], answers: list[ComputeResult | Refusal], took_ns: int) -> None:
-        self._typical_ns += (took_ns - self._typical_ns) // 4
-        for request, answer in zip(batch, answers, strict=True):
-            request.asker.answer(request.id, answer)
-        for asker in {request.asker for request in batch}:
-            asker.flush()
-        self._plan()
-        if self._rest is None:
-            self._rest = self._loop.call_later(IDLE_S, self._tidy)
-
-    def _tidy(self) -> None:
-        """Runs once after a busy period, in a thread, because a request may arrive meanwhile."""
-        self._rest = None
-        if self._waiting or time.perf_counter_ns() - self._computation.last_run_ns < IDLE_S * 1e9:
-            self._rest = self._loop.call_later(IDLE_S, self._tidy)
-        else:
-            self._loop.run_in_executor(None, self._computation.release_memory)
 
 
 class Line(asyncio.BufferedProtocol):

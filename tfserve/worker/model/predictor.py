@@ -49,12 +49,15 @@ class Predictor:
     """One model, and what the names in its requests mean.
 
     `limit_bytes` bounds the JSON of a single result, `together_bytes` how much there may be before it is enough.
+    `on_change` is called before a request that may change the model's state.
     """
 
     def __init__(
-        self, runtime: Runtime, *, limit_bytes: int = MAX_RESULT_BYTES, together_bytes: int = MAX_RESULTS_BYTES
-    ) -> None:
+        self, runtime: Runtime, *, limit_bytes: int = MAX_RESULT_BYTES, together_bytes: int = MAX_RESULTS_BYTES,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
         self._runtime = runtime
+        self._on_change = on_change
         self._limit_bytes = limit_bytes
         self._together_bytes = together_bytes
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
@@ -157,6 +160,8 @@ class Predictor:
         return Plan(signature, feeds, outputs, [name for name, _ in fetched], changes_state=changes_state)
 
     def _run(self, plan: Plan, inputs: Sequence[Inputs]) -> Sequence[Outputs | TFserveError]:
+        if plan.changes_state:
+            self._on_change()
         try:
             return batching.run(self._runtime, plan, inputs)
         except Exception as unexpected:

@@ -18,6 +18,8 @@ from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import (
     BecomeModel,
+    Concurrency,
+    ConcurrencyChosen,
     Done,
     Failed,
     IdleSince,
@@ -33,7 +35,7 @@ from tfserve.ipc.messages import (
 from tfserve.ipc.predictions import ComputeRequest, decode_sample
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import image_metadata, images, operation_check, state
+from tfserve.runtimes import devices, image_metadata, images, operation_check, state
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.guarded import Guarded
 from tfserve.runtimes.image_metadata import Found
@@ -42,6 +44,7 @@ from tfserve.runtimes.interface import Runtime, remarks_of
 from tfserve.worker.inbox import Inbox
 from tfserve.worker.model import samples
 from tfserve.worker.model.computation import Computation
+from tfserve.worker.model.concurrency import Setting
 from tfserve.worker.model.listener import Listener
 from tfserve.worker.model.predictor import Predictor
 from tfserve.worker.model.warm_up import TIMING, Steps, WarmUp
@@ -56,7 +59,8 @@ class ModelRole:
         self._connection = connection
         self._predictor: Predictor | None = None
         self._computation: Computation | None = None
-        #: predictions of the supervisor and of web processes are computed one at a time
+        #: held while the supervisor's predictions are computed, and while those of web are, unless the runtime lets
+        #: several threads call it
         self._lock = threading.Lock()
         self._predicted_ns = time.perf_counter_ns()
 
@@ -98,13 +102,14 @@ class ModelRole:
         if become.guard is not None:
             loaded = Guarded(loaded, become.guard)
         runtime = images.with_files(loaded, described)
-        predictor, computation = Predictor(runtime), Computation(runtime, self._lock)
+        computation = Computation(runtime, self._lock)
+        predictor = Predictor(runtime, on_change=computation.share_state)
         warmed = WarmUp(runtime, predictor, computation, steps=steps).run(become)
         self._predictor, self._computation = predictor, computation
         self._begin_sampling(computation, runtime, become.samples)
         computation.release_memory()  # an idle process should use little memory
         if become.address:
-            Listener(computation, become.options, address=become.address, time_limit_s=become.time_limit_s).start()
+            self._listen(computation, become)
         return ModelLoaded(
             format=runtime.format,
             version=model.version,
@@ -116,6 +121,16 @@ class ModelRole:
             is_stateful=state.is_stateful(loaded),
             memory_bytes=psutil.Process().memory_full_info().uss,
         )
+
+    def _listen(self, computation: Computation, become: BecomeModel) -> None:
+        Listener(
+            computation,
+            become.options,
+            address=become.address,
+            time_limit_s=become.time_limit_s,
+            is_on_cpu=devices.is_cpu(become.device),
+            notify=lambda chosen: self._connection.notify(ConcurrencyChosen(concurrency=_described(chosen))),
+        ).start()
 
     def _answer_or_failure(self, message: Message) -> Message:
         """An unexpected exception fails the request, not the process that all requests share."""
@@ -172,6 +187,10 @@ class ModelRole:
         chosen = self._computation.samples.wants(len(answered)) if answered else None
         if chosen is not None and (ask := predictor.as_ask(requests[answered[chosen]])) is not None:
             self._computation.samples.keep(ask)
+
+
+def _described(setting: Setting) -> Concurrency:
+    return Concurrency(setting.way.computations, setting.way.threads, setting.max_batch)
 
 
 def _images(become: BecomeModel, model: Located) -> Found | None:

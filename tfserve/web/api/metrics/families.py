@@ -106,6 +106,12 @@ def _models(models: list[NamedCounts]) -> Iterator[Metric]:
         [(name, counts.in_flight) for name, counts in named],
     )
     yield _gauge(
+        "model_computations",
+        "Batches that the processes of the version compute at once at load.",
+        labels,
+        [(name, counts.computations) for name, counts in named],
+    )
+    yield _gauge(
         "model_replicas",
         "Processes serving the version; 0 while it is loading or after it failed.",
         labels,
