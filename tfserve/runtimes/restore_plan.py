@@ -1,9 +1,9 @@
 """Restores the variables of a SavedModel before its graph is imported.
 
-A session optimizes the whole graph for each new set of tensors that it computes, also for a saver's and an initialiser's
-(0.2 s each for MobileNetV2). The optimizer leaves graphs below a certain size alone. So the variables are restored by a
-small graph of our own, which has fewer nodes than that size, and the model's graph is added afterwards: both mean the
-same variables, because a session finds them by their shared names.
+A session optimizes the whole graph for each new set of tensors that it computes, also for those of a saver and an
+initialiser (0.2 s each for MobileNetV2). The optimizer leaves graphs below a certain size alone. So the variables are
+restored by a small graph of our own, which has fewer nodes than that size, and the model's graph is added afterwards:
+both mean the same variables, because a session finds them by their shared names.
 
 A plan is made only where the saver of the file does nothing but assign tensors of the checkpoint. All other models are
 restored by their own savers.
@@ -15,9 +15,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from tfserve.runtimes.graph_state import functions_of
+
 SCOPE = "tfserve_restore"
 
-_RESTORES = frozenset({"Const", "RestoreV2", "Identity", "AssignVariableOp", "NoOp", "Placeholder", "VarHandleOp"})
+_RESTORES = frozenset({
+    "AssignVariableOp", "Const", "Identity", "NoOp", "Placeholder", "PlaceholderWithDefault", "RestoreV2",
+    "VarHandleOp",
+})  # fmt: skip
 """All that a saver may consist of."""
 _FILES = frozenset({"SaveV2", "RestoreV2", "MergeV2Checkpoints", "SaveSlices", "Save", "Restore", "RestoreSlice"})
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
@@ -214,21 +219,15 @@ _STRING = 7
 """TensorFlow's number of its type."""
 
 
-def _functions_of(node: Any) -> Iterable[str]:
-    yield node.op
-    for value in node.attr.values():
-        yield from (each.name for each in (value.func, *value.list.func) if each.name)
-
-
 def _reachable(nodes: Iterable[Any], functions: Mapping[str, Any]) -> set[str]:
     """The functions that these nodes call, also indirectly."""
     found: set[str] = set()
-    pending = [name for node in nodes for name in _functions_of(node)]
+    pending = [name for node in nodes for name in functions_of(node)]
     while pending:
         name = pending.pop()
         if name in functions and name not in found:
             found.add(name)
-            pending += [each for node in functions[name].node_def for each in _functions_of(node)]
+            pending += [each for node in functions[name].node_def for each in functions_of(node)]
     return found
 
 

@@ -7,6 +7,7 @@ calling a signature. After loading, the files are not read again.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import tempfile
@@ -38,13 +39,15 @@ from tfserve.runtimes.graph_guard import GraphGuard, Required
 from tfserve.runtimes.graph_names import GraphNames
 from tfserve.runtimes.interface import Target
 from tfserve.runtimes.known_names import KnownNames
-from tfserve.runtimes.restore_plan import Resource
+from tfserve.runtimes.restore_plan import Plan, Resource
 from tfserve.runtimes.saved_model_file import Tensors
 from tfserve.runtimes.saved_model_loader import SavedModel
 from tfserve.runtimes.session_state import SessionState
 from tfserve.runtimes.side_effects import Operations
 from tfserve.runtimes.uninitialized import Completed
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array
+
+log = logging.getLogger(__name__)
 
 MAX_CALLABLES = 256
 _CPU = "/cpu:0"
@@ -272,19 +275,18 @@ def _load(
 ) -> GraphModel:  # fmt: skip
     """`path` is where the graph is; it differs from the model's own when Keras has exported it."""
     graph, config, session = tf.Graph(), devices.session_config(tf, **threads), None
+    plan: Plan | None = None
     try:
         with graph.as_default(), tf.device(device):
-            source = None
-            if model.weights is None and model.format != formats.FROZEN_GRAPH:
-                source = SavedModel(path, with_hints=with_hints)
-            plan = source.plan() if source is not None and with_plan and with_hints and device == _CPU else None
+            saved = _opened(model, path, with_hints=with_hints)
+            if saved is not None and with_plan and with_hints and device == _CPU:
+                plan = saved.plan()
             if plan is not None:
                 saved_model_loader.add_plan(tf, plan, config)
             session = tf.compat.v1.Session(graph=graph, config=config)
             with session.as_default():
-                if source is not None:
-                    loaded = source.load_with(plan, session, allow_unsafe=allow_unsafe) if plan else source.load(session)
-                    restored = _Restored(*loaded)
+                if saved is not None:
+                    restored = _Restored(*saved.load(session, plan, allow_unsafe=allow_unsafe))
                 elif model.weights is not None:
                     restored = _restore_meta_graph(tf, session, path, model.weights, with_hints=with_hints)
                 else:
@@ -300,8 +302,18 @@ def _load(
         _close(session)
         if with_hints and saved_model_loader.SHAPE_HINTS in str(error):
             return _load(tf, model, path, device, allow_unsafe=allow_unsafe, with_hints=False, **threads)
+        if plan is not None:  # whatever is wrong, the file's own saver says it better
+            log.debug("%s can't be restored beforehand", path, exc_info=True)
+            return _load(tf, model, path, device, allow_unsafe=allow_unsafe, with_plan=False, **threads)
         weights = f" with the weights {model.weights}" if model.weights else ""
         raise Invalid(f"{model.path}{weights} can't be loaded as {model.format}: {_why(tf, error)}") from error
+
+
+def _opened(model: Located, path: Path, *, with_hints: bool) -> SavedModel | None:
+    """The SavedModel; None for other formats."""
+    if model.weights is not None or model.format == formats.FROZEN_GRAPH:
+        return None
+    return SavedModel(path, with_hints=with_hints)
 
 
 def _close(session: Any) -> None:
@@ -341,9 +353,7 @@ def _restored(definition: Any, content: bytes | None = None) -> _Restored:
 
 def _complete(tf: Any, session: Any, restored: _Restored, folder: Path | None) -> _Restored:
     outputs = {name: each.outputs.values() for name, each in restored.signatures.items()}
-    completed = uninitialized.complete(
-        tf, session, restored.definition, outputs, folder, restored=restored.restored
-    )
+    completed = uninitialized.complete(tf, session, restored.definition, outputs, folder, restored=restored.restored)
     return restored._replace(completed=completed)
 
 
