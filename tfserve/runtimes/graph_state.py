@@ -33,6 +33,12 @@ _CALLS = frozenset({
 })  # fmt: skip
 #: pass all but the first
 _CHOICES = frozenset({"If", "StatelessIf", "_If", "Case", "StatelessCase"})
+_ONLY_COMPUTE = frozenset({
+    "Const", "ReadVariableOp", "VarHandleOp", "Identity", "Placeholder", "Conv2D", "DepthwiseConv2dNative", "MatMul",
+    "AddV2", "Mul", "Sub", "RealDiv", "Relu", "Relu6", "BiasAdd", "FusedBatchNormV3", "Reshape", "Shape", "StridedSlice",
+    "Pack", "Cast", "Rsqrt", "Transpose", "ExpandDims", "DisableCopyOnRead", "MergeV2Checkpoints", "VarIsInitializedOp",
+})  # fmt: skip
+"""The most frequent operations, none of which writes or calls a function, so their attributes need not be read."""
 _RANDOM = ("seed_generator_state", "StateVar")
 """Names of the variables with which Keras and `tf.random.Generator` count random numbers."""
 
@@ -93,12 +99,14 @@ class GraphWrites:
 
     def _of_node(self, node: Any, origins: _Origins) -> Writes:
         found = Writes()
+        if node.op in _ONLY_COMPUTE:
+            return found
         if _ASSIGN.fullmatch(node.op):
             for name in node.input if "Apply" in node.op else node.input[:1]:
                 _add_target(found, origins(name), is_certain=name == node.input[0])
         elif _INSERT.fullmatch(node.op) or _CONSUME.fullmatch(node.op):
             _add_target(found, origins(node.input[0]) if node.input else None, is_certain=True, op=node.op)
-        for function in _functions_of(node):
+        for function in functions_of(node):
             found.add(self._of_function(function, _arguments(node, origins)))
         return found
 
@@ -154,8 +162,10 @@ def _arguments(node: Any, origins: _Origins) -> list[_Origin | None]:
     return [origins(name) for name in data]
 
 
-def _functions_of(node: Any) -> list[str]:
+def functions_of(node: Any) -> list[str]:
     """The functions that a node calls. One that is called by its name is an operation of that name."""
+    if node.op in _ONLY_COMPUTE:
+        return []
     if node.op.startswith(("Save", "Restore")):
         return []
     named = [each for value in node.attr.values() for each in (value.func, *value.list.func) if each.name]

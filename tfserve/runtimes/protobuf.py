@@ -25,30 +25,53 @@ def fields(data: memoryview) -> Iterator[Field]:
     """All fields of a message, in order. Raises `ValueError` or `IndexError` if it is truncated or not a message."""
     at = 0
     while at < len(data):
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        value, width = 0, _WIDTHS.get(wire, 0)
-        if wire == _VARINT:
-            value, at = _varint(data, at)
-        elif wire == _BYTES:
-            width, at = _varint(data, at)
-        elif wire not in _WIDTHS:
-            raise ValueError(f"unknown wire type {wire}")
-        if at + width > len(data):
-            raise IndexError
-        yield Field(number, data[at : at + width], value)
-        at += width
+        field, at = _field(data, at)
+        yield field
 
 
 def of(data: memoryview, number: int) -> Iterator[memoryview]:
-    """The content of each field with this number."""
-    return (field.bytes for field in fields(data) if field.number == number)
+    """The content of each field with this number. Raises what `fields` raises.
+
+    Skips all others without looking at them: a graph has thousands of nodes, and this takes a third of the time.
+    """
+    at, end, wanted = 0, len(data), number << 3 | _BYTES
+    while at < end:
+        key = data[at]
+        if key < 0x80 and key & 7 == _BYTES and at + 1 < end:
+            size, at = data[at + 1], at + 2
+            if size & 0x80:
+                size, at = _varint(data, at - 1)
+            if at + size > end:
+                raise IndexError
+            if key == wanted:
+                yield data[at : at + size]
+            at += size
+        else:
+            field, at = _field(data, at)
+            if field.number == number:
+                yield field.bytes
 
 
 def entry(data: memoryview) -> tuple[str, memoryview]:
     """Key and value of a map's entry, or of any message with a text as field 1 and something as field 2."""
     found = {field.number: field.bytes for field in fields(data)}
     return str(found.get(1, memoryview(b"")), "utf-8"), found.get(2, memoryview(b""))
+
+
+def _field(data: memoryview, at: int) -> tuple[Field, int]:
+    """The field that begins at a position, and where it ends."""
+    key, at = _varint(data, at)
+    number, wire = key >> 3, key & 7
+    value, width = 0, _WIDTHS.get(wire, 0)
+    if wire == _VARINT:
+        value, at = _varint(data, at)
+    elif wire == _BYTES:
+        width, at = _varint(data, at)
+    elif wire not in _WIDTHS:
+        raise ValueError(f"unknown wire type {wire}")
+    if at + width > len(data):
+        raise IndexError
+    return Field(number, data[at : at + width], value), at + width
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import os
 import re
 import tempfile
@@ -32,6 +33,7 @@ from tfserve.runtimes import (
     operation_check,
     saved_model_exports,
     saved_model_file,
+    saved_model_loader,
     session_copy,
     state,
     uninitialized,
@@ -41,19 +43,23 @@ from tfserve.runtimes.graph_guard import GraphGuard, Required
 from tfserve.runtimes.graph_names import GraphNames
 from tfserve.runtimes.interface import Target
 from tfserve.runtimes.known_names import KnownNames
+from tfserve.runtimes.restore_plan import Plan, Resource
 from tfserve.runtimes.saved_model_file import Tensors
+from tfserve.runtimes.saved_model_loader import SavedModel
 from tfserve.runtimes.session_state import SessionState
 from tfserve.runtimes.side_effects import Operations
 from tfserve.runtimes.uninitialized import Completed
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array
 
+log = logging.getLogger(__name__)
+
 MAX_CALLABLES = 256
+_CPU = "/cpu:0"
+"""Elsewhere TensorFlow places each variable where the operations are that use it, and a plan would not know where."""
 
 _Callable = Callable[..., list[Array | None]]
 
-_SHAPE_HINTS = "_output_shapes"
 _UNKNOWN_OPERATION = re.compile(r"Op type not registered '([^']+)'")
-_VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 
 
 def warm_up() -> None:
@@ -93,6 +99,7 @@ class _Restored(NamedTuple):
 
     definition: Any
     signatures: dict[str, Tensors]
+    restored: frozenset[Resource] = frozenset()
     completed: Completed = Completed()
 
 
@@ -288,32 +295,55 @@ def _load_at_its_best(
 
 
 def _load(
-    tf: Any, model: Located, path: Path, device: str, *, allow_unsafe: bool, with_hints: bool = True, **threads: int
-) -> GraphModel:
+    tf: Any, model: Located, path: Path, device: str, *, allow_unsafe: bool, with_hints: bool = True,
+    with_plan: bool = True, **threads: int,
+) -> GraphModel:  # fmt: skip
     """`path` is where the graph is; it differs from the model's own when Keras has exported it."""
-    graph = tf.Graph()
-    session = tf.compat.v1.Session(graph=graph, config=devices.session_config(tf, **threads))
+    graph, config, session = tf.Graph(), devices.session_config(tf, **threads), None
+    plan: Plan | None = None
     try:
-        with graph.as_default(), tf.device(device), session.as_default():
-            if model.weights is not None:
-                restored = _restore_meta_graph(tf, session, path, model.weights, with_hints=with_hints)
-            elif model.format == formats.FROZEN_GRAPH:
-                restored = _restored(frozen_graph.load(tf, model))
-            else:
-                restored = _restore_saved_model(session, path, with_hints=with_hints)
-            restored = _complete(tf, session, restored, path if model.weights is None else None)
-            session_state = SessionState(tf, session, restored.definition)
+        with graph.as_default(), tf.device(device):
+            saved = _opened(model, path, with_hints=with_hints)
+            if saved is not None and with_plan and with_hints and device == _CPU:
+                plan = saved.plan()
+            if plan is not None:
+                saved_model_loader.add_plan(tf, plan, config)
+            session = tf.compat.v1.Session(graph=graph, config=config)
+            with session.as_default():
+                if saved is not None:
+                    restored = _Restored(*saved.load(session, plan, allow_unsafe=allow_unsafe))
+                elif model.weights is not None:
+                    restored = _restore_meta_graph(tf, session, path, model.weights, with_hints=with_hints)
+                else:
+                    restored = _restored(frozen_graph.load(tf, model))
+                restored = _complete(tf, session, restored, path if model.weights is None else None)
+                session_state = SessionState(tf, session, restored.definition)
         graph.finalize()
         return GraphModel(session, model.format, restored, session_state, allow_unsafe=allow_unsafe)
     except TFserveError:
-        session.close()
+        _close(session)
         raise
     except Exception as error:
-        session.close()
-        if with_hints and _SHAPE_HINTS in str(error):
+        _close(session)
+        if with_hints and saved_model_loader.SHAPE_HINTS in str(error):
             return _load(tf, model, path, device, allow_unsafe=allow_unsafe, with_hints=False, **threads)
+        if plan is not None:  # whatever is wrong, the file's own saver says it better
+            log.debug("%s can't be restored beforehand", path, exc_info=True)
+            return _load(tf, model, path, device, allow_unsafe=allow_unsafe, with_plan=False, **threads)
         weights = f" with the weights {model.weights}" if model.weights else ""
         raise Invalid(f"{model.path}{weights} can't be loaded as {model.format}: {_why(tf, error)}") from error
+
+
+def _opened(model: Located, path: Path, *, with_hints: bool) -> SavedModel | None:
+    """The SavedModel; None for other formats."""
+    if model.weights is not None or model.format == formats.FROZEN_GRAPH:
+        return None
+    return SavedModel(path, with_hints=with_hints)
+
+
+def _close(session: Any) -> None:
+    if session is not None:
+        session.close()
 
 
 def _why(tf: Any, error: Exception) -> str:
@@ -330,7 +360,7 @@ def _restore_meta_graph(tf: Any, session: Any, meta: Path, weights: str, *, with
     content = meta.read_bytes()
     definition = tf.compat.v1.MetaGraphDef.FromString(content)
     if not with_hints:
-        _drop_hints(definition)
+        saved_model_loader.drop_hints(definition)
     saver = tf.compat.v1.train.import_meta_graph(definition, clear_devices=True)
     # State that no checkpoint contains: counters of metrics, and vocabulary tables.
     start = [tf.compat.v1.local_variables_initializer(), tf.compat.v1.tables_initializer()]
@@ -348,45 +378,8 @@ def _restored(definition: Any, content: bytes | None = None) -> _Restored:
 
 def _complete(tf: Any, session: Any, restored: _Restored, folder: Path | None) -> _Restored:
     outputs = {name: each.outputs.values() for name, each in restored.signatures.items()}
-    return restored._replace(completed=uninitialized.complete(tf, session, restored.definition, outputs, folder))
-
-
-def _drop_hints(definition: Any) -> None:
-    """Removes the shapes that an older TensorFlow inferred, which a newer one may contradict; it infers its own."""
-    for node in definition.graph_def.node:
-        node.attr.pop(_SHAPE_HINTS, None)
-
-
-def _restore_saved_model(session: Any, folder: Path, *, with_hints: bool) -> _Restored:
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-    from tensorflow.python.saved_model.loader_impl import SavedModelLoader
-
-    content = _read_saved_model(folder)
-    metas = SavedModel.FromString(content).meta_graphs
-    if not metas:
-        raise Invalid(f"{folder} is a SavedModel without a graph. Save it again.")
-    serving = [meta for meta in metas if "serve" in meta.meta_info_def.tags]
-    chosen = (serving or metas)[0]
-    if any(node.op in _VARIABLES for node in chosen.graph_def.node):
-        formats.check_checkpoint(str(folder / "variables" / "variables"), f"The SavedModel {folder}")
-    loader = SavedModelLoader(str(folder))
-    if not with_hints:
-        for meta in loader._saved_model.meta_graphs:
-            _drop_hints(meta)
-    loaded = loader.load(session, list(chosen.meta_info_def.tags), clear_devices=True)
-    signatures = saved_model_file.of_saved_model(content, folder / "saved_model.pb")
-    return _Restored(loaded, signatures)
-
-
-def _read_saved_model(folder: Path) -> bytes:
-    from google.protobuf import text_format
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    binary = folder / "saved_model.pb"
-    if binary.is_file():
-        return binary.read_bytes()
-    content: bytes = text_format.Parse((folder / "saved_model.pbtxt").read_text(), SavedModel()).SerializeToString()
-    return content
+    completed = uninitialized.complete(tf, session, restored.definition, outputs, folder, restored=restored.restored)
+    return restored._replace(completed=completed)
 
 
 def _guard(graph: Any, restored: _Restored, *, allow_unsafe: bool) -> GraphGuard:

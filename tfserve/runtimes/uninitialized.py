@@ -18,6 +18,7 @@ from tfserve.errors import Invalid
 from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.graph_state import GraphWrites
 from tfserve.runtimes.interface import listed
+from tfserve.runtimes.restore_plan import Resource, resource_of
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +44,18 @@ class Completed(NamedTuple):
     lacked_values: bool = False
 
 
-def complete(tf: Any, session: Any, definition: Any, outputs: Outputs, saved_model: Path | None) -> Completed:
+def complete(
+    tf: Any, session: Any, definition: Any, outputs: Outputs, saved_model: Path | None,
+    *, restored: frozenset[Resource] = frozenset(),
+) -> Completed:  # fmt: skip
     """Gives values to uninitialised variables and tables in the session's graph, which must not be finalised yet.
 
-    `saved_model` is the folder, if the model is a SavedModel. Raises `Invalid` if no signature can be computed.
+    `saved_model` is the folder, if the model is a SavedModel. `restored` certainly have a value. Raises `Invalid` if no
+    signature can be computed.
     """
     resources = {name: _resources(session.graph, tensors) for name, tensors in outputs.items()}
-    missing = _without_value(tf, session, _union(resources.values()))
+    uncertain = [each for each in _union(resources.values()) if not _is_restored(each, restored)]
+    missing = _without_value(tf, session, uncertain) if uncertain else []
     problem = ""
     lacked_values = bool(missing)
     if missing:
@@ -100,6 +106,10 @@ def _resources(graph: Any, tensors: Iterable[str], *, only_certain: bool = False
         seen |= before
     kinds = _HANDLES | _REFERENCES | _TABLES.keys()
     return sorted((each for each in seen if each.type in kinds), key=lambda each: str(each.name))
+
+
+def _is_restored(resource: Any, restored: frozenset[Resource]) -> bool:
+    return resource.type in _HANDLES and resource_of(resource.node_def) in restored
 
 
 def _inputs(operation: Any, *, only_certain: bool) -> Sequence[Any]:
