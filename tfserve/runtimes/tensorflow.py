@@ -326,10 +326,14 @@ def _load(
     except Exception as error:
         _close(session)
         if with_hints and saved_model_loader.SHAPE_HINTS in str(error):
-            return _load(tf, model, path, device, allow_unsafe=allow_unsafe, with_hints=False, **threads)
+            return _load(
+                tf, model, path, device, allow_unsafe=allow_unsafe, with_hints=False, with_plan=with_plan, **threads
+            )
         if plan is not None:  # whatever is wrong, the file's own saver says it better
             log.debug("%s can't be restored beforehand", path, exc_info=True)
-            return _load(tf, model, path, device, allow_unsafe=allow_unsafe, with_plan=False, **threads)
+            return _load(
+                tf, model, path, device, allow_unsafe=allow_unsafe, with_hints=with_hints, with_plan=False, **threads
+            )
         weights = f" with the weights {model.weights}" if model.weights else ""
         raise Invalid(f"{model.path}{weights} can't be loaded as {model.format}: {_why(tf, error)}") from error
 
