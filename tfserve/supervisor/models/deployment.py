@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from tfserve.db.models import Deployment as Row
@@ -14,6 +16,23 @@ from tfserve.ipc.messages import AUTO, BecomeModel, ModelOptions, ModelVersion
 from tfserve.models import formats
 from tfserve.models.runtime_reports import ENOUGH_SAMPLES, TENSORFLOW, Report
 from tfserve.supervisor.models.replicas import Replica, new_address
+
+
+class Asleep(msgspec.Struct, omit_defaults=True):
+    """What is recorded of a sleeping deployment in addition to its row: how web presents it, and how it is woken."""
+
+    runtime: str = ""
+    image: dict[str, Any] | None = None
+    served: list[str] | None = None
+    is_stateful: bool = False
+    memory_bytes: int = 0
+    warm_up: str = ""
+    choice: str = ""
+    skipped: dict[str, str] = {}
+    own_remarks: list[str] = []
+    chosen: Report | None = None
+    report: Report | None = None
+
 
 RUNTIME_OF_PRECISION = {"int8": "litert", "bf16": "openvino"}
 """The only runtime that supports a precision."""
@@ -60,12 +79,30 @@ class Deployment:
 
     @classmethod
     def from_row(cls, row: Row) -> Deployment:
-        """A deployment from before the server's restart, which has to be loaded again."""
-        return cls(
+        """A deployment from before the server's restart, which has to be loaded again; a sleeping one when it wakes."""
+        found = cls(
             id=row.pk, path=row.path, weights=row.weights, device=row.device, options=options_of(row.options),
             version=row.version or 1, format=row.format, signatures=row.signatures, state=Row.State.LOADING,
             model_remarks=row.remarks, is_declared=row.declared,
         )  # fmt: skip
+        if row.asleep is not None:
+            with contextlib.suppress(msgspec.ValidationError):  # another release recorded it: it is loaded now
+                found._take_over(msgspec.convert(row.asleep, Asleep))
+                found.state = Row.State.SLEEPING
+        return found
+
+    def asleep(self) -> Asleep:
+        """What to record when it sleeps."""
+        return Asleep(**{name: getattr(self, name) for name in Asleep.__struct_fields__})
+
+    def _take_over(self, asleep: Asleep) -> None:
+        for name in Asleep.__struct_fields__:
+            setattr(self, name, getattr(asleep, name))
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether it has no process until a request needs it."""
+        return self.state == Row.State.SLEEPING
 
     @property
     def remarks(self) -> list[str]:
@@ -112,6 +149,8 @@ class Deployment:
     def may_be_converted(self) -> bool:
         """Whether to compare runtimes: to find a faster one, or because the requested one has not been compared."""
         if self.report is not None and self.report.needs_samples and not self.has_enough_samples:
+            return False
+        if self.report is not None and self.report.compared and self.report.chosen == TENSORFLOW:
             return False
         if self.requests_conversion:
             return self.report is not None and self.report.needs_samples
