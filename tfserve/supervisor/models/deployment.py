@@ -108,9 +108,16 @@ class Deployment:
     def remarks(self) -> list[str]:
         """What users of the model must know, as plain sentences, each once."""
         found = [*self.model_remarks, *filter(None, self.skipped.values()), *self.own_remarks]
-        if self.is_stateful and self.options.replicas > 1 and not self.options.stateless:
+        if self.keeps_state and self.options.replicas > 1:
             found.append(f"each of its {self.options.replicas} processes has a state of its own")
+        if self.keeps_state and self.options.idle_after_s is not msgspec.UNSET and self.options.idle_after_s > 0:
+            found.append(f"its state is lost after {self.options.idle_after_s:g} s without a prediction (idle_after)")
         return list(dict.fromkeys(found))
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether its next outputs depend on former requests."""
+        return self.is_stateful and not self.options.stateless
 
     @property
     def shown_options(self) -> ModelOptions:

@@ -326,6 +326,9 @@ class ReplicaSet:
         self._restoring.forget()
         if self.active is not None and self.active.state == Row.State.FAILED:
             self.restore(self.active)
+        elif self.active is not None and self.active.is_asleep:
+            self.active.reason = ""
+            self.in_background(self.announce())
 
     def restore(self, deployment: Deployment) -> None:
         """Starts the missing processes of the active deployment, with as many attempts as needed."""

@@ -18,8 +18,6 @@ from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.idleness import idle_s, until_idle
 from tfserve.supervisor.models.replicas import Replica
 
-STATE_IS_LOST = "its state is lost whenever it sleeps, because idle_after was set for it"
-
 
 def idle_after_s(deployment: Deployment, default_s: float) -> float:
     """After how many seconds without a prediction it sleeps; 0 for never.
@@ -29,18 +27,13 @@ def idle_after_s(deployment: Deployment, default_s: float) -> float:
     own_s = deployment.options.idle_after_s
     if own_s is not msgspec.UNSET:
         return own_s
-    return 0.0 if keeps_state(deployment) else default_s
+    return 0.0 if deployment.keeps_state else default_s
 
 
 def may_make_room(deployment: Deployment) -> bool:
     """Whether it may be put to sleep for the memory of others, although it is not idle for long."""
     own_s = deployment.options.idle_after_s
-    return not keeps_state(deployment) if own_s is msgspec.UNSET else own_s > 0
-
-
-def keeps_state(deployment: Deployment) -> bool:
-    """Whether its next outputs depend on former requests."""
-    return deployment.is_stateful and not deployment.options.stateless
+    return not deployment.keeps_state if own_s is msgspec.UNSET else own_s > 0
 
 
 class SleepingSet(Protocol):
