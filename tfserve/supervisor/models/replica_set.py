@@ -63,7 +63,7 @@ class ReplicaSet:
         self._changed = changed
         self._awake = awake
         self._restoring = Restoring(self, changed=changed, give_up=give_up)
-        self.sleep = Sleep(self, journal=journal, default_s=settings.idle_after)
+        self.sleep = Sleep(self, journal=journal, changed=changed, default_s=settings.idle_after)
         self._migration = Migration(self, trials, convert=settings.convert)
         self._full = FullModel(self)
         self._background: set[asyncio.Task[None]] = set()

@@ -13,6 +13,7 @@ import msgspec
 from tfserve.db import writes
 from tfserve.db.models import Deployment as Row
 from tfserve.errors import TFserveError
+from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.idleness import idle_s, until_idle
@@ -58,8 +59,9 @@ class SleepingSet(Protocol):
 class Sleep:
     """Puts the active deployment to sleep: when it is idle for as long as it may, or to make room for others."""
 
-    def __init__(self, replica_set: SleepingSet, *, journal: Journal, default_s: float) -> None:
+    def __init__(self, replica_set: SleepingSet, *, journal: Journal, changed: Signal, default_s: float) -> None:
         self._set = replica_set
+        self._changed = changed
         self._journal = journal
         self._default_s = default_s
         self._timer: asyncio.Task[None] | None = None
@@ -87,6 +89,7 @@ class Sleep:
             # In one step for each web process: requests in flight are completed, and the next one wakes it.
             await self._set.announce()
             self._set.retire(deployment, leaving)
+        self._changed.fire()
         self._set.in_background(self.record(deployment))
         return True
 
