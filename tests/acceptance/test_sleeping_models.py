@@ -134,7 +134,6 @@ def with_a_batch(server: Sleepy) -> Any:
 def test_every_kind_of_request_wakes_a_model(server: Sleepy, send: Callable[[Sleepy], Any]) -> None:
     until_asleep(server)
     assert send(server) == ANSWER
-    assert server.http.get("/metrics").text.count('tfserve_model_replicas{model="m",version="1"} 0.0') <= 1
 
 
 def test_a_sleeping_model_is_ready_for_every_api(server: Sleepy) -> None:
@@ -153,11 +152,13 @@ def test_a_sleeping_model_is_ready_for_every_api(server: Sleepy) -> None:
         assert client.example("m")
     assert until_asleep(server)["options"]["idle_after_s"] == SOON_S
     assert "sleeping" in server.http.get("/pages/models/").text
+    assert 'tfserve_model_sleeping{model="m",version="1"} 1.0' in server.http.get("/metrics").text
 
 
+@pytest.mark.slow
 def test_requests_at_the_moment_in_which_it_falls_asleep_do_not_fail(server: Sleepy) -> None:
     def client(_: int) -> list[int]:
-        with httpx.Client(base_url=server.url, timeout=60) as http:
+        with httpx.Client(base_url=server.url, timeout=60, verify=False) as http:
             return [http.post("/v1/models/m:predict", json=ROWS).status_code for _ in range(3)]
 
     with ThreadPoolExecutor(50) as clients:
@@ -214,6 +215,7 @@ def test_a_sleeping_model_is_updated_and_undeployed(server: Sleepy) -> None:
     server.call("/destroy_workspace/", name="other")
 
 
+@pytest.mark.slow
 def test_what_slept_when_the_server_was_killed_sleeps_when_it_returns(start: Start) -> None:
     server = start("--no-warm-spare", "--idle-after", str(SOON_S))
     for name in ("a", "b"):
@@ -228,6 +230,7 @@ def test_what_slept_when_the_server_was_killed_sleeps_when_it_returns(start: Sta
     assert predict(server, "a") == predict(server, "b") == ANSWER
 
 
+@pytest.mark.slow
 def test_a_declared_model_sleeps_and_is_changed_without_loading_it_again(start: Start, tmp_path: Path) -> None:
     (file := tmp_path / "models.toml").write_text(declaration := (
         f"[models.m]\npath = {json.dumps(str(versions.write(tmp_path, 1)))}\nidle_after = {SOON_S}\n"

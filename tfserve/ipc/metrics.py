@@ -55,6 +55,8 @@ class ModelCounts(msgspec.Struct):
     """The counters of one model version: of one process since it began to serve the version, or a sum. Only grows."""
 
     replicas: int = 0
+    #: 1 while it sleeps
+    sleeping: int = 0
     in_flight: int = 0
     #: by protocol, then by "ok", the kind of the error, or "client_gone"
     requests: dict[str, dict[str, int]] = {}

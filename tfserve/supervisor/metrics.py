@@ -75,7 +75,8 @@ class MetricsReader:
         total: dict[tuple[str, int], ModelCounts] = {}
         for name, each in self._announcements.versions():
             key = name, each.version
-            own = added(ModelCounts(replicas=len(each.addresses)), counts.models.get(each.id, ModelCounts()))
+            known = ModelCounts(replicas=len(each.addresses), sleeping=int(each.state == "sleeping"))
+            own = added(known, counts.models.get(each.id, ModelCounts()))
             total[key] = added(total[key], own) if key in total else own
         return [NamedCounts(name, version, sum_) for (name, version), sum_ in total.items()]
 

@@ -240,7 +240,7 @@ class Deployment:
             "pid": living[0].worker.child.pid if living else None,
             "replicas": [replica.worker.child.pid for replica in living],
             "options": self.shown_options,
-            "memory_bytes": self.memory_bytes,
+            "memory_bytes": 0 if self.is_asleep else self.memory_bytes,
             "warm_up": self.warm_up,
             "remarks": self.remarks,
             "signatures": self.signatures,
