@@ -16,6 +16,7 @@ from supervised import Start, Supervised, failure, is_running, outcome, until, w
 
 from tfserve.errors import NotFound, TFserveError, TimedOut, Unavailable
 from tfserve.ipc.messages import ModelOptions, RestartWorkspace, ScaleModel, UndeployJob, UpdateJob
+from tfserve.models.runtime_reports import Report
 from tfserve.supervisor.models import awake_models, sleep
 from tfserve.supervisor.models.awake_models import AwakeModels
 from tfserve.supervisor.models.deployment import Deployment
@@ -266,6 +267,37 @@ async def test_what_slept_when_the_server_ended_sleeps_when_it_returns(start: St
         await server.web.predict("w", 1, 2)
     async with start() as server:
         assert (await server.until_deployed())["options"]["idle_after_s"] == 0.0
+
+
+async def test_a_version_that_appears_while_a_model_sleeps_is_not_taken_for_the_one_that_slept(
+    start: Start, tmp_path: Path
+) -> None:
+    (first := tmp_path / "v" / "1").mkdir(parents=True)
+    written(first / "m.echo")
+    async with start() as server:
+        await server.create()
+        await server.deploy(tmp_path / "v", idle_after_s=SOON_S)
+        await until_asleep(server)
+        (second := tmp_path / "v" / "2").mkdir()
+        written(second / "m.echo", other="float32")
+        assert (await server.web.predict("w", 1, 2)).outputs["x"].tolist() == [[1, 2]]
+        await until_asleep(server)
+        assert (await server.update(tmp_path / "v")).state == "succeeded"
+        model = server.web.models.get("w")
+        assert (model.version, [spec.name for spec in model.signatures["serving_default"].inputs]) == (2, ["other"])
+
+
+def test_a_converted_model_is_given_up_when_its_files_have_changed_while_it_slept() -> None:
+    report = Report(chosen="litert", precision="float32", trials=[], path="/converted")
+    deployment = Deployment(
+        id=1, path="/m", weights=None, device="/cpu:0", options=ModelOptions(), version=1, format="SavedModel",
+        signatures={}, chosen=report, report=report, files_changed_at=5.0,
+    )  # fmt: skip
+    deployment.found_files(5.0)
+    assert deployment.chosen is report
+    deployment.found_files(6.0)
+    assert (deployment.chosen, deployment.report) == (None, None)
+    assert "the files of the model have changed" in deployment.choice
 
 
 async def test_the_least_recently_used_model_sleeps_when_others_need_its_place(start: Start, echo: Path) -> None:

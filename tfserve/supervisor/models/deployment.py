@@ -32,6 +32,8 @@ class Asleep(msgspec.Struct, omit_defaults=True):
     own_remarks: list[str] = []
     chosen: Report | None = None
     report: Report | None = None
+    located: str = ""
+    files_changed_at: float = 0.0
 
 
 RUNTIME_OF_PRECISION = {"int8": "litert", "bf16": "openvino"}
@@ -65,6 +67,10 @@ class Deployment:
     reason: str = ""
     #: whether the server deployed it by itself, because it is declared
     is_declared: bool = False
+    #: the version in the folder `path` that was the highest when it was deployed; empty if `path` is the model
+    located: str = ""
+    #: when its files were last changed before it was deployed; 0 if that is not known
+    files_changed_at: float = 0.0
     #: the report about the faster runtime that serves it, None while the file itself is served
     chosen: Report | None = None
     #: the last report about its runtimes, and the state of the choice
@@ -103,6 +109,11 @@ class Deployment:
     def is_asleep(self) -> bool:
         """Whether it has no process until a request needs it."""
         return self.state == Row.State.SLEEPING
+
+    @property
+    def model_path(self) -> str:
+        """The path of the model itself."""
+        return self.located or self.path
 
     @property
     def remarks(self) -> list[str]:
@@ -180,6 +191,14 @@ class Deployment:
         self.chosen = self.served = None
         return True
 
+    def found_files(self, changed_at: float) -> None:
+        """Gives up a converted model if the files that it was made of have changed."""
+        if self.chosen is not None and self.files_changed_at not in (0.0, changed_at):
+            self.report = None
+            if not self.back_to_auto("the files of the model have changed"):
+                self.chosen = self.served = None
+        self.files_changed_at = changed_at
+
     def set_report(self, report: Report) -> None:
         """Takes over a report about runtimes, and what users must know of one that was requested."""
         self.report = report
@@ -193,6 +212,8 @@ class Deployment:
         self.runtime, self.warm_up, self.memory_bytes = loaded.runtime, loaded.warm_up, loaded.memory_bytes
         self.model_remarks, self.is_stateful = loaded.remarks, loaded.is_stateful
         self.skipped.update(replica.skipped)
+        if self.chosen is None:  # the files may have been replaced since it was deployed
+            self.signatures = loaded.signatures
         self.image = self.image or loaded.image
         self.served = list(loaded.signatures) if self.chosen is not None else None
 
@@ -201,11 +222,11 @@ class Deployment:
         chosen: Report | None = None, in_full: bool = False,
     ) -> BecomeModel:  # fmt: skip
         """Makes another process load this version; `in_full` with TensorFlow, whatever was chosen."""
-        path, options, source, guard = self.path, self.options, "", None
+        path, options, source, guard = self.model_path, self.options, "", None
         if in_full or (chosen is not None and chosen.chosen == TENSORFLOW):
             options = replace(options, runtime=TENSORFLOW, precision="float32")
         elif chosen is not None:
-            path, source, guard = chosen.path, self.path, chosen.guard
+            path, source, guard = chosen.path, self.model_path, chosen.guard
             options = replace(options, runtime=chosen.chosen, image=options.image or self.image)
         return BecomeModel(
             workspace=workspace, path=path, source=source, weights=self.weights, device=self.device, sample=sample,

@@ -183,6 +183,8 @@ class ModelRunner:
             with self._in(Stage.LOADING):
                 located = await model_files.locate(path, weights, options)
                 new.format = located.format
+                new.located = str(located.path) if weights is None and Path(path) in located.path.parents else ""
+                new.files_changed_at = await model_files.changed_at(new.model_path)
                 size = await asyncio.to_thread(memory_fit.weights_bytes, located)
                 await self.replica_set.prepare_room(size * options.replicas)
                 await memory_fit.check(located, device, options, self._settings)

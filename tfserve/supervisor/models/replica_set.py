@@ -208,7 +208,7 @@ class ReplicaSet:
         requested = deployment.requested_runtime
         try:
             report = await self._trials.find(
-                deployment.path, precision=deployment.options.precision, requested=requested, in_background=False,
+                deployment.model_path, precision=deployment.options.precision, requested=requested, in_background=False,
                 samples=samples, on_progress=partial(self.set_choice, deployment),
             )  # fmt: skip
         except Unsupported:  # not a SavedModel or Keras file: the runtime reads it itself, or says what it reads

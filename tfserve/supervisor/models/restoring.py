@@ -11,6 +11,7 @@ from tfserve.db.models import Deployment as Row
 from tfserve.errors import TFserveError, Unavailable
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.deaths import last_death
+from tfserve.supervisor.models import model_files
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.replicas import Replica
 from tfserve.supervisor.processes.restarts import ModelDeaths
@@ -90,8 +91,10 @@ class Restoring:
             await self._set.announce()
         self._changed.fire()
         await asyncio.sleep(self.deaths.delay_s(time.monotonic()))
-        chosen = deployment.chosen
         try:
+            if deployment.is_asleep:  # it may have slept for days
+                deployment.found_files(await model_files.changed_at(deployment.model_path))
+            chosen = deployment.chosen
             replica = await self._set.load(deployment)
         except TFserveError as error:
             return not deployment.back_to_auto(error.message) and await self._refused(deployment, error)

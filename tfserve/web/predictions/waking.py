@@ -32,60 +32,61 @@ class ModelQueueFull(Unavailable):
 
 
 class Waking:
-    """What the requests for one sleeping model wait for."""
+    """The requests that wait for one sleeping model."""
 
     def __init__(self, wake: Callable[[], Awaitable[None]]) -> None:
         """`wake` asks the supervisor, and raises the cause if the model can't be woken."""
         self._wake = wake
-        self._woken: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
+        #: asks the supervisor for what waits now
+        self._asking: asyncio.Task[None] | None = None
 
     async def wait(self, request: Request, timeout_s: float) -> Request:
         """Returns the request with what is left of `timeout_s` when the model is awake.
 
         Raises the cause if it can't be woken, `PredictionTimedOut`, `CallerGone`.
         """
-        started_at = time.monotonic()
-        waiting = asyncio.ensure_future(asyncio.shield(self._begin()))
+        loop, started_at = asyncio.get_running_loop(), time.monotonic()
+        waiting: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(timeout_s, expire, waiting, timeout_s)
         if request.caller is not None:
             request.caller.on_gone = waiting.cancel
+        self._waiting.add(waiting)
+        if self._asking is None:
+            self._asking = loop.create_task(self._ask())
         try:
-            async with asyncio.timeout(timeout_s):
-                await waiting
-        except TimeoutError:
-            raise PredictionTimedOut.after(timeout_s) from None
+            await waiting
         except asyncio.CancelledError:
-            if request.caller is not None and request.caller.is_gone:
+            if waiting.cancelled() and request.caller is not None and request.caller.is_gone:
                 raise CallerGone from None
             raise
+        finally:
+            timer.cancel()
+            self._waiting.discard(waiting)
         return dataclasses.replace(request, timeout_s=max(0.0, timeout_s - (time.monotonic() - started_at)))
 
     def announced(self) -> None:
         """The model does not sleep now. The requests that waited for it are sent before it could sleep again."""
-        if self._woken is not None:
-            self._woken.set_result(None)
-            self._woken = None
+        self._asking = None  # its reply is not about requests that come when the model sleeps again
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
 
-    def _begin(self) -> asyncio.Future[None]:
-        if self._woken is None:
-            self._woken = asyncio.get_running_loop().create_future()
-            self._task = asyncio.get_running_loop().create_task(self._ask(self._woken))
-        return self._woken
-
-    async def _ask(self, woken: asyncio.Future[None]) -> None:
+    async def _ask(self) -> None:
         """The announcement comes with the reply, or is about to: only a failure is passed on."""
+        this = asyncio.current_task()
+        error: TFserveError | None = None
         try:
             await self._wake()
-        except TFserveError as error:
-            self._failed(woken, error)
+        except TFserveError as refused:
+            error = refused
         except ConnectionLost:
-            self._failed(woken, Unavailable("The model can't be woken: the server is stopping."))
-
-    def _failed(self, woken: asyncio.Future[None], error: TFserveError) -> None:
-        if self._woken is woken:
-            self._woken = None
-            woken.set_exception(error)
-            woken.exception()  # marks it as retrieved, in case all clients have gone
+            error = Unavailable("The model can't be woken: the server is stopping.")
+        if self._asking is this:
+            self._asking = None
+            for waiting in self._waiting:
+                if error is not None and not waiting.done():
+                    waiting.set_exception(error)
 
 
 def expire(reply: asyncio.Future[Any], timeout_s: float) -> None:

@@ -98,6 +98,7 @@ class Computation:
         """The response to each request, in order. A failed request does not affect the others."""
         first = requests[0].ask
         answers = _refusing(lambda: self._run(self._plan(_group(first), first), requests))
+        self.last_run_ns = time.perf_counter_ns()
         return [answers] * len(requests) if isinstance(answers, Refusal) else answers
 
     # --- plans
