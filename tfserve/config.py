@@ -7,6 +7,7 @@ precedence over the default. `make docs` generates the settings page from this l
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -86,6 +87,15 @@ class Settings:
     cancel_grace_s: float = setting(5.0, "grace period before the processes of a cancelled script are killed")
     drain_s: float = setting(10.0, "grace period for running jobs when the server stops")
 
+    idle_after: float = setting(
+        0.0, "seconds without a prediction after which a model releases its processes until the next one; 0: never"
+    )
+    max_awake_models: int = setting(
+        0, "maximum models with processes: the least recently used one sleeps before another one starts; 0: no limit"
+    )
+    min_free_memory: str = setting(
+        "256MiB", "free memory below which the least recently used model sleeps before another one starts; empty: off"
+    )
     convert: bool = setting(True, "look for a faster runtime when a model is deployed with runtime auto")
     workspace_memory: str = setting(
         "75%", "memory of each worker of a workspace with its child processes, such as 4GiB, or a share of the machine"
@@ -216,6 +226,11 @@ class Settings:
         return sizes.parse(self.device_memory, "device_memory")
 
     @property
+    def min_free_memory_bytes(self) -> int:
+        """0 to ignore how much memory is free."""
+        return sizes.parse(self.min_free_memory, "min_free_memory")
+
+    @property
     def is_loopback(self) -> bool:
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
@@ -240,14 +255,16 @@ def _check(settings: Settings) -> None:
             raise Invalid(f"{each.name} must be from 0 to {MAX_PORT}, got {value}")
     if settings.auth not in AUTH:
         raise Invalid(f"auth must be one of {', '.join(AUTH)}; got {settings.auth!r}")
-    for name in ("device_memory_bytes", "workspace_memory_bytes", "workspace_disk_bytes"):
+    for name in ("device_memory_bytes", "workspace_memory_bytes", "workspace_disk_bytes", "min_free_memory_bytes"):
         getattr(settings, name)  # raises `Invalid` for a size that can't be read
     for name in ("callback_attempts", "batch_workers", "max_deferred"):
         if getattr(settings, name) < 1:
             raise Invalid(f"{name} must be at least 1, got {getattr(settings, name)}")
-    for name in ("workspace_threads", "workspace_processes", "max_job_s", "all_uploads_bytes"):
+    for name in ("workspace_threads", "workspace_processes", "max_job_s", "all_uploads_bytes", "max_awake_models"):
         if getattr(settings, name) < 0:
             raise Invalid(f"{name} must be 0 (no limit) or more, got {getattr(settings, name)}")
+    if not 0 <= settings.idle_after < math.inf:
+        raise Invalid(f"idle_after must be 0 (never) or a number of seconds, got {settings.idle_after}")
     if settings.database_url and not settings.database_url.startswith(("postgres://", "postgresql://")):
         raise Invalid("database_url must be a URL such as postgresql://user:password@host:5432/name")
     if settings.callback_url and not _is_web_address(settings.callback_url):

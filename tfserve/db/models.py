@@ -149,6 +149,7 @@ class Deployment(models.Model):
     class State(models.TextChoices):
         LOADING = "loading"
         ACTIVE = "active"
+        SLEEPING = "sleeping"
         DRAINING = "draining"
         GONE = "gone"
         FAILED = "failed"
@@ -171,6 +172,8 @@ class Deployment(models.Model):
     reason = models.TextField(default="")
     #: whether the server deployed it by itself, because it was declared
     declared = models.BooleanField(default=False)
+    #: what is known of an active deployment that sleeps (`tfserve.supervisor.models.deployment.Asleep`); otherwise null
+    asleep = models.JSONField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

@@ -240,6 +240,11 @@ def set_deployment_options(deployment_id: int, options: dict[str, object]) -> No
     Deployment.objects.filter(pk=deployment_id).update(options=options)
 
 
+def set_deployment_asleep(deployment_id: int, asleep: dict[str, object] | None) -> None:
+    """Records that a deployment sleeps, or that it is awake (None)."""
+    Deployment.objects.filter(pk=deployment_id).update(asleep=asleep)
+
+
 def activate_deployment(
     deployment_id: int,
     *,

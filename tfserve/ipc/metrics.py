@@ -57,6 +57,8 @@ class ModelCounts(msgspec.Struct):
     replicas: int = 0
     #: batches that all replicas together compute at once at load
     computations: int = 0
+    #: 1 while it sleeps
+    sleeping: int = 0
     in_flight: int = 0
     #: by protocol, then by "ok", the kind of the error, or "client_gone"
     requests: dict[str, dict[str, int]] = {}

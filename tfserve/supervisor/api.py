@@ -295,7 +295,8 @@ class Api:
 
     @handles(WakeModel)
     async def _wake_model(self, request: WakeModel) -> None:
-        await self._workspaces.get(request.workspace).model.replica_set.full_replica()
+        replica_set = self._workspaces.get(request.workspace).model.replica_set
+        await (replica_set.full_replica() if request.in_full else replica_set.replica())
 
     # --- declared models
 

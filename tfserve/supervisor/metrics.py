@@ -77,9 +77,8 @@ class MetricsReader:
             key = name, each.version
             replicas = len(each.addresses)
             computations = replicas * each.concurrency.computations if each.concurrency is not None else 0
-            own = added(
-                ModelCounts(replicas=replicas, computations=computations), counts.models.get(each.id, ModelCounts())
-            )
+            known = ModelCounts(replicas=replicas, computations=computations, sleeping=int(each.state == "sleeping"))
+            own = added(known, counts.models.get(each.id, ModelCounts()))
             total[key] = added(total[key], own) if key in total else own
         return [NamedCounts(name, version, sum_) for (name, version), sum_ in total.items()]
 

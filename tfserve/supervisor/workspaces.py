@@ -27,6 +27,7 @@ from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.jobs.runner import Runner
 from tfserve.supervisor.jobs.scripts import Host, ProcessScripts, ScriptRunner, ThreadScripts
 from tfserve.supervisor.models.announcements import Announcements
+from tfserve.supervisor.models.awake_models import AwakeModels
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.model_runner import ModelRunner
 from tfserve.supervisor.models.replica_set import ReplicaSet
@@ -61,7 +62,7 @@ class Workspaces:
         self._changed = changed
         self._new_replica_set = partial(
             ReplicaSet, settings=settings, journal=journal, spare=spare, announcements=announcements, changed=changed,
-            trials=RuntimeTrials(settings.data_path / "conversions", spare),
+            trials=RuntimeTrials(settings.data_path / "conversions", spare), awake=AwakeModels(settings),
         )  # fmt: skip
         self._host = Host(spare)
         self._by_name: dict[str, Workspace] = {}

@@ -91,7 +91,7 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     models = Models(
         timeout_s=settings.predict_timeout_s,
         limit=settings.max_predictions,
-        wake=lambda name: line.ask(WakeModel(workspace=name)),
+        wake=lambda name, in_full: line.ask(WakeModel(workspace=name, in_full=in_full)),
     )
     access_log = AccessLog(settings.access_log) if settings.access_log else None
     audit = AuditLog(settings.audit_log_path)

@@ -19,7 +19,7 @@ class Models(Core):
         replicas: int | None = None, runtime: str | None = None, precision: str | None = None,
         max_batch_size: int | None = None, max_delay: float | None = None, computations: int | None = None,
         image: Mapping[str, Any] | None = None, warm_up: bool | Mapping[str, Any] | None = None,
-        stateless: bool | None = None,
+        stateless: bool | None = None, idle_after: float | None = None,
         inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None, timeout: float = 1,
         time_limit: float | None = None, callback: str | None = None,
         idempotency_key: str | None = None,
@@ -31,19 +31,24 @@ class Models(Core):
         fields = given(
             name=name, path=path, device=device, device_memory=device_memory, replicas=replicas, runtime=runtime,
             precision=precision, max_batch_size=max_batch_size, max_delay=max_delay, computations=computations,
-            image=image, warm_up=warm_up, stateless=stateless, inputs=inputs, outputs=outputs, timeout=timeout,
+            image=image, warm_up=warm_up, stateless=stateless, idle_after=idle_after, inputs=inputs, outputs=outputs,
+            timeout=timeout,
             time_limit=time_limit, callback=callback,
         )  # fmt: skip
         return submit(self, "/deploy/", fields, idempotency_key)
 
     @submission
     def update(
-        self, name: str, path: str, *, warm_up: bool | Mapping[str, Any] | None = None, timeout: float = 1,
+        self, name: str, path: str, *, warm_up: bool | Mapping[str, Any] | None = None,
+        idle_after: float | None = None, timeout: float = 1,
         time_limit: float | None = None, callback: str | None = None,
         idempotency_key: str | None = None,
     ) -> Flow[Any]:  # fmt: skip
         """Swap new weights or a new version into the deployed model, without dropping a request."""
-        fields = given(name=name, path=path, warm_up=warm_up, timeout=timeout, time_limit=time_limit, callback=callback)
+        fields = given(
+            name=name, path=path, warm_up=warm_up, idle_after=idle_after, timeout=timeout, time_limit=time_limit,
+            callback=callback,
+        )  # fmt: skip
         return submit(self, "/update/", fields, idempotency_key)
 
     @submission

@@ -87,8 +87,8 @@ class Web:
         request = Request({"x": np.array([values], np.float32)})
         return await self.models.get(name).predict(request)
 
-    async def _wake(self, name: str) -> None:
-        await self.line.ask(WakeModel(workspace=name))
+    async def _wake(self, name: str, in_full: bool) -> None:
+        await self.line.ask(WakeModel(workspace=name, in_full=in_full))
 
     async def _received(self, message: Message) -> WebCounts | None:
         await self.answers.wait()

@@ -31,6 +31,12 @@ WAIT = click.option(
 )
 
 
+IDLE_AFTER = click.option(
+    "--idle-after", type=click.FloatRange(min=0), metavar="SECONDS",
+    help="Release its processes after this time without a prediction, until the next one; 0: never.",
+)  # fmt: skip
+
+
 @click.command()
 @click.argument("model", required=False, metavar="[MODEL]", shell_complete=workspace_names)
 @remote
@@ -44,9 +50,14 @@ def models(target: Target, model: str | None) -> None:
     if target.as_json:
         show_json(found if model is None else described)
     elif model is None:
-        show_table(COLUMNS, [[each[column] for column in COLUMNS] for each in found])
+        show_table(COLUMNS, [[_shown(each)[column] for column in COLUMNS] for each in found])
     else:
         _describe(described)
+
+
+def _shown(model: dict[str, Any]) -> dict[str, Any]:
+    """A sleeping model is available for clients, but people want to know that it sleeps."""
+    return {**model, "state": "sleeping"} if model.get("sleeping") else model
 
 
 def _path(command: F) -> F:
@@ -72,6 +83,7 @@ def _path(command: F) -> F:
     help="Batches that are computed at once at load.  [default: as many as pay off]",
 )
 @click.option("--device", metavar="NAME", help="Device, such as /gpu:0.  [/cpu:0]")
+@IDLE_AFTER
 @WAIT
 @remote
 def deploy(target: Target, model: str, path: str, upload: bool | None, timeout: float, **options: Any) -> int:
@@ -90,12 +102,17 @@ def deploy(target: Target, model: str, path: str, upload: bool | None, timeout: 
 @click.command()
 @MODEL
 @_path
+@IDLE_AFTER
 @WAIT
 @remote
-def update(target: Target, model: str, path: str, upload: bool | None, timeout: float) -> int:
+def update(
+    target: Target, model: str, path: str, upload: bool | None, timeout: float, idle_after: float | None
+) -> int:  # fmt: skip
     """Swap a new version into a deployed model, without dropping a request."""
     with target.client() as client, activity("updating"):
-        job = with_path(target, path, upload, lambda sent: client.update(model, sent, timeout=timeout))
+        job = with_path(
+            target, path, upload, lambda sent: client.update(model, sent, idle_after=idle_after, timeout=timeout)
+        )
     return _report(target, job, f"{model} is updated")
 
 

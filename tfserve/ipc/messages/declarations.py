@@ -17,6 +17,12 @@ MAX_SERVED_VERSIONS = 16
 
 WARM_UP = "false: no warm-up; or an example request: {input: value} or {signature, inputs: {input: value}}"
 
+MAX_IDLE_S = 366 * 24 * 3600.0
+IDLE_AFTER = "seconds without a prediction after which it releases its processes until the next one; 0: never"
+
+IdleAfter = Annotated[
+    Annotated[float, Meta(ge=0, le=MAX_IDLE_S)] | None, Meta(description=f"{IDLE_AFTER} (the server's setting)")
+]
 Replicas = Annotated[int, Meta(description="number of processes that serve the model", ge=1, le=64)]
 VersionNumber = Annotated[int, Meta(description="number of a version, the name of its folder", ge=0, le=MAX_VERSION)]
 
@@ -57,6 +63,7 @@ class ModelFields(msgspec.Struct, kw_only=True):
     stateless: Annotated[
         bool, Meta(description="reset the model's state before each request; otherwise all callers share it")
     ] = False
+    idle_after: IdleAfter = None
     inputs: Annotated[
         list[str],
         Meta(description="for a frozen graph: its input tensors (default: its placeholders)"),
@@ -81,6 +88,7 @@ class ModelFields(msgspec.Struct, kw_only=True):
             outputs=self.outputs,
             computations=self.computations or msgspec.UNSET,
             device_memory_bytes=sizes.parse(self.device_memory, "device_memory") or msgspec.UNSET,
+            idle_after_s=msgspec.UNSET if self.idle_after is None else self.idle_after,
         )
 
 

@@ -48,11 +48,13 @@ class DeployJob(_JobRequest):
 
 
 class UpdateJob(_JobRequest):
-    """Deploys another version with the options of the current one; `warm_up` replaces its own."""
+    """Deploys another version with the options of the current one; `warm_up` and `idle_after_s` replace its own."""
 
     kind = JobKind.UPDATE
     path: str
     warm_up: bool | dict[str, Any] | None = None
+    # Unset fields are not stored, as a repeated idempotency key is compared with what earlier releases stored.
+    idle_after_s: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class UndeployJob(_JobRequest):

@@ -19,6 +19,8 @@ class ModelOptions(msgspec.Struct, frozen=True):
     reset before each call.
     `inputs` and `outputs` name those tensors of a frozen graph. `device_memory_bytes` limits each process on a GPU;
     unset, or 0, for the limit of the server. `computations` run at once; unset, or 0, for as many as pay off.
+    unset, or 0, for the limit of the server. After `idle_after_s` without a prediction the model sleeps: 0 for never,
+    unset for the default of the server.
     """
 
     runtime: str = "auto"
@@ -34,6 +36,7 @@ class ModelOptions(msgspec.Struct, frozen=True):
     # Unset fields are not stored, as a repeated idempotency key is compared with what earlier releases stored.
     device_memory_bytes: int | msgspec.UnsetType = msgspec.UNSET
     computations: int | msgspec.UnsetType = msgspec.UNSET
+    idle_after_s: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class Concurrency(msgspec.Struct, frozen=True):
@@ -50,7 +53,8 @@ class Concurrency(msgspec.Struct, frozen=True):
 class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     """One version of a workspace's model, for web. `addresses` are the replicas that take predictions.
 
-    `state` is `loading`, `active`, `draining` or `failed`; `reason` says why it is not active. `runtime` computes it.
+    `state` is `loading`, `active`, `sleeping`, `draining` or `failed`; `reason` says why it is not active, or why it
+    could not be woken. `runtime` computes it.
     """
 
     id: int
@@ -112,9 +116,13 @@ class ScaleModel(Request[None]):
 
 
 class WakeModel(Request[None]):
-    """Web needs a signature that only TensorFlow computes. Responds when its process is ready, and web notified."""
+    """Web needs a model that sleeps, or, `in_full`, a signature that only TensorFlow computes.
+
+    Responds when its process is ready, and web notified.
+    """
 
     workspace: str
+    in_full: bool = False
 
 
 class ModelLoaded(Message):

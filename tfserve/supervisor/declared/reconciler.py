@@ -216,6 +216,8 @@ class Reconciler:
             await self._host.adopt(active)
         if active.options.replicas != declared.replicas:
             await workspace.model.replica_set.scale(declared.replicas)
+        if active.options.idle_after_s != declared.options.idle_after_s:
+            await workspace.model.replica_set.set_idle_after(declared.options.idle_after_s)
 
     async def _deploy(self, workspace: Workspace, target: Target, declared: DeclaredModel) -> Outcome:
         """Deploys, or waits for the same job if it was queued before the server's restart."""
@@ -316,9 +318,10 @@ def _is(deployed: Deployment | DeployJob, target: Target, declared: DeclaredMode
 
 
 def _serves(deployed: Deployment | DeployJob, declared: DeclaredModel) -> bool:
-    """Whether it is served as declared. The number of replicas can be changed without loading it again."""
-    options = replace(deployed.options, replicas=declared.replicas)
-    return deployed.device == declared.device and options == declared.options
+    """Whether it is served as declared. Some options can be changed without loading it again."""
+    wanted = declared.options
+    options = replace(deployed.options, replicas=wanted.replicas, idle_after_s=wanted.idle_after_s)
+    return deployed.device == declared.device and options == wanted
 
 
 def _reason(outcome: Outcome) -> str:

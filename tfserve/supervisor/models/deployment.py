@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from tfserve.db.models import Deployment as Row
@@ -14,6 +16,25 @@ from tfserve.ipc.messages import AUTO, BecomeModel, Concurrency, ModelOptions, M
 from tfserve.models import formats
 from tfserve.models.runtime_reports import ENOUGH_SAMPLES, TENSORFLOW, Report
 from tfserve.supervisor.models.replicas import Replica, new_address
+
+
+class Asleep(msgspec.Struct, omit_defaults=True):
+    """What is recorded of a sleeping deployment in addition to its row: how web presents it, and how it is woken."""
+
+    runtime: str = ""
+    image: dict[str, Any] | None = None
+    served: list[str] | None = None
+    is_stateful: bool = False
+    memory_bytes: int = 0
+    warm_up: str = ""
+    choice: str = ""
+    skipped: dict[str, str] = {}
+    own_remarks: list[str] = []
+    chosen: Report | None = None
+    report: Report | None = None
+    located: str = ""
+    files_changed_at: float = 0.0
+
 
 RUNTIME_OF_PRECISION = {"int8": "litert", "bf16": "openvino"}
 """The only runtime that supports a precision."""
@@ -46,6 +67,10 @@ class Deployment:
     reason: str = ""
     #: whether the server deployed it by itself, because it is declared
     is_declared: bool = False
+    #: the version in the folder `path` that was the highest when it was deployed; empty if `path` is the model
+    located: str = ""
+    #: when its files were last changed before it was deployed; 0 if that is not known
+    files_changed_at: float = 0.0
     #: the report about the faster runtime that serves it, None while the file itself is served
     chosen: Report | None = None
     #: the last report about its runtimes, and the state of the choice
@@ -60,20 +85,50 @@ class Deployment:
 
     @classmethod
     def from_row(cls, row: Row) -> Deployment:
-        """A deployment from before the server's restart, which has to be loaded again."""
-        return cls(
+        """A deployment from before the server's restart, which has to be loaded again; a sleeping one when it wakes."""
+        found = cls(
             id=row.pk, path=row.path, weights=row.weights, device=row.device, options=options_of(row.options),
             version=row.version or 1, format=row.format, signatures=row.signatures, state=Row.State.LOADING,
             model_remarks=row.remarks, is_declared=row.declared,
         )  # fmt: skip
+        if row.asleep is not None:
+            with contextlib.suppress(msgspec.ValidationError):  # another release recorded it: it is loaded now
+                found._take_over(msgspec.convert(row.asleep, Asleep))
+                found.state = Row.State.SLEEPING
+        return found
+
+    def asleep(self) -> Asleep:
+        """What to record when it sleeps."""
+        return Asleep(**{name: getattr(self, name) for name in Asleep.__struct_fields__})
+
+    def _take_over(self, asleep: Asleep) -> None:
+        for name in Asleep.__struct_fields__:
+            setattr(self, name, getattr(asleep, name))
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether it has no process until a request needs it."""
+        return self.state == Row.State.SLEEPING
+
+    @property
+    def model_path(self) -> str:
+        """The path of the model itself."""
+        return self.located or self.path
 
     @property
     def remarks(self) -> list[str]:
         """What users of the model must know, as plain sentences, each once."""
         found = [*self.model_remarks, *filter(None, self.skipped.values()), *self.own_remarks]
-        if self.is_stateful and self.options.replicas > 1 and not self.options.stateless:
+        if self.keeps_state and self.options.replicas > 1:
             found.append(f"each of its {self.options.replicas} processes has a state of its own")
+        if self.keeps_state and self.options.idle_after_s is not msgspec.UNSET and self.options.idle_after_s > 0:
+            found.append(f"its state is lost after {self.options.idle_after_s:g} s without a prediction (idle_after)")
         return list(dict.fromkeys(found))
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether its next outputs depend on former requests."""
+        return self.is_stateful and not self.options.stateless
 
     @property
     def shown_options(self) -> ModelOptions:
@@ -118,6 +173,8 @@ class Deployment:
         """Whether to compare runtimes: to find a faster one, or because the requested one has not been compared."""
         if self.report is not None and self.report.needs_samples and not self.has_enough_samples:
             return False
+        if self.report is not None and self.report.compared and self.report.chosen == TENSORFLOW:
+            return False
         if self.requests_conversion:
             return self.report is not None and self.report.needs_samples
         return (
@@ -139,6 +196,14 @@ class Deployment:
         self.chosen = self.served = None
         return True
 
+    def found_files(self, changed_at: float) -> None:
+        """Gives up a converted model if the files that it was made of have changed."""
+        if self.chosen is not None and self.files_changed_at not in (0.0, changed_at):
+            self.report = None
+            if not self.back_to_auto("the files of the model have changed"):
+                self.chosen = self.served = None
+        self.files_changed_at = changed_at
+
     def set_report(self, report: Report) -> None:
         """Takes over a report about runtimes, and what users must know of one that was requested."""
         self.report = report
@@ -152,6 +217,8 @@ class Deployment:
         self.runtime, self.warm_up, self.memory_bytes = loaded.runtime, loaded.warm_up, loaded.memory_bytes
         self.model_remarks, self.is_stateful = loaded.remarks, loaded.is_stateful
         self.skipped.update(replica.skipped)
+        if self.chosen is None:  # the files may have been replaced since it was deployed
+            self.signatures = loaded.signatures
         self.image = self.image or loaded.image
         self.served = list(loaded.signatures) if self.chosen is not None else None
 
@@ -160,11 +227,11 @@ class Deployment:
         chosen: Report | None = None, in_full: bool = False,
     ) -> BecomeModel:  # fmt: skip
         """Makes another process load this version; `in_full` with TensorFlow, whatever was chosen."""
-        path, options, source, guard = self.path, self.options, "", None
+        path, options, source, guard = self.model_path, self.options, "", None
         if in_full or (chosen is not None and chosen.chosen == TENSORFLOW):
             options = replace(options, runtime=TENSORFLOW, precision="float32")
         elif chosen is not None:
-            path, source, guard = chosen.path, self.path, chosen.guard
+            path, source, guard = chosen.path, self.model_path, chosen.guard
             options = replace(options, runtime=chosen.chosen, image=options.image or self.image)
         return BecomeModel(
             workspace=workspace, path=path, source=source, weights=self.weights, device=self.device, sample=sample,
@@ -202,7 +269,7 @@ class Deployment:
             "replicas": [replica.worker.child.pid for replica in living],
             "options": self.shown_options,
             "concurrency": self.concurrency,
-            "memory_bytes": self.memory_bytes,
+            "memory_bytes": 0 if self.is_asleep else self.memory_bytes,
             "warm_up": self.warm_up,
             "remarks": self.remarks,
             "signatures": self.signatures,

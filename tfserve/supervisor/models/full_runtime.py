@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
-from tfserve.errors import TFserveError, Unavailable
-from tfserve.ipc.messages import IdleSince
+from tfserve.errors import Unavailable
 from tfserve.supervisor.models.deployment import Deployment
+from tfserve.supervisor.models.idleness import until_idle
 from tfserve.supervisor.models.replicas import Replica
 from tfserve.supervisor.processes.worker import WorkerDied
 
@@ -56,13 +56,7 @@ class FullModel:
         self._set.in_background(self._end_when_idle(deployment, deployment.full))
 
     async def _end_when_idle(self, deployment: Deployment, full: Replica) -> None:
-        idle_s = 0.0
-        while idle_s < FULL_IDLE_S and full.alive and self._set.active is deployment:
-            await asyncio.wait([full.worker.child.ended], timeout=FULL_IDLE_S - idle_s)
-            try:
-                idle_s = await full.worker.ask(IdleSince())
-            except (TFserveError, WorkerDied):
-                break
+        await until_idle(lambda: [full] if full.alive and self._set.active is deployment else [], FULL_IDLE_S)
         if self._set.active is deployment and deployment.full is full:
             deployment.full = None
             await self._set.announce()

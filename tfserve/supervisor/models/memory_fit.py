@@ -24,6 +24,8 @@ _GPU = re.compile(r"(?:/?device:|/)?gpu:(\d+)", re.IGNORECASE)
 _QUERY_LIMIT_S = 5.0
 _KERAS_SHARE = 3
 """Keras files may also have the state of an optimizer, twice as large as the weights, which is not loaded."""
+TYPICAL_PROCESS_BYTES = 200 * 2**20
+"""What the process of a small model needs, for one that has never been loaded."""
 NVIDIA_SMI = "nvidia-smi"
 
 

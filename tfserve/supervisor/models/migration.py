@@ -60,7 +60,7 @@ class Migration:
         set_choice = partial(self._set.set_choice, deployment)
         try:
             report = await self._trials.find(
-                deployment.path, precision=deployment.options.precision, requested=requested, in_background=True,
+                deployment.model_path, precision=deployment.options.precision, requested=requested, in_background=True,
                 samples=await self._set.samples(prepared=True), on_progress=set_choice,
             )  # fmt: skip
             deployment.set_report(report)

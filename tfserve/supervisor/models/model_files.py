@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from tfserve.errors import Invalid, TFserveError
 from tfserve.ipc.messages import ModelOptions
 from tfserve.models import formats, links
 from tfserve.models.formats import Located
+from tfserve.supervisor.declared.version_folders import fingerprint
 
 LIMIT_S = 10.0
 
@@ -29,6 +31,11 @@ async def locate(path: str, weights: str | None, options: ModelOptions) -> Locat
         return located
 
     return await in_own_thread(check, path)
+
+
+async def changed_at(path: str) -> float:
+    """When a model's files were last changed, as Unix time. Raises `Invalid` if they can't be read."""
+    return await in_own_thread(lambda: fingerprint(Path(path)).newest, path)
 
 
 async def in_own_thread(check: Callable[[], T], path: str) -> T:

@@ -147,6 +147,8 @@ class ModelRunner:
         options = active.options
         if update.warm_up is not None:
             options = msgspec.structs.replace(options, warm_up=update.warm_up)
+        if update.idle_after_s is not msgspec.UNSET:
+            options = msgspec.structs.replace(options, idle_after_s=update.idle_after_s)
         same = partial(self._replace, device=active.device, options=options, is_update=True)
         if active.format == formats.META_GRAPH and _is_weights_only(path):
             return await same(path=active.path, weights=path)
@@ -181,6 +183,10 @@ class ModelRunner:
             with self._in(Stage.LOADING):
                 located = await model_files.locate(path, weights, options)
                 new.format = located.format
+                new.located = str(located.path) if weights is None and Path(path) in located.path.parents else ""
+                new.files_changed_at = await model_files.changed_at(new.model_path)
+                size = await asyncio.to_thread(memory_fit.weights_bytes, located)
+                await self.replica_set.prepare_room(size * options.replicas)
                 await memory_fit.check(located, device, options, self._settings)
                 await self._load_all(new)
         except (TFserveError, WorkerDied, asyncio.CancelledError) as error:

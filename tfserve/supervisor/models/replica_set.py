@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -14,28 +13,24 @@ import msgspec
 from tfserve.config import Settings
 from tfserve.db import writes
 from tfserve.db.models import Deployment as Row
-from tfserve.errors import NotFound, TFserveError, Unavailable, Unsupported
-from tfserve.ipc.messages import ModelVersion, ReadSamples
+from tfserve.errors import NotFound, Unavailable, Unsupported
+from tfserve.ipc.messages import ModelOptions, ModelVersion
 from tfserve.models.runtime_reports import Report
 from tfserve.supervisor.events import Signal
-from tfserve.supervisor.jobs.deaths import last_death
 from tfserve.supervisor.jobs.journal import Journal
+from tfserve.supervisor.models import memory_fit
 from tfserve.supervisor.models.announcements import Announcements
+from tfserve.supervisor.models.awake_models import AwakeModels
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.full_runtime import FullModel
 from tfserve.supervisor.models.migration import Migration
 from tfserve.supervisor.models.replicas import Replica, start_replica
+from tfserve.supervisor.models.restoring import Restoring
 from tfserve.supervisor.models.runtime_trials import RuntimeTrials
-from tfserve.supervisor.processes.restarts import ModelDeaths
-from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied
-
-log = logging.getLogger(__name__)
+from tfserve.supervisor.models.sleep import Sleep
+from tfserve.supervisor.processes.worker import Spare, Worker
 
 STOPPING = "the server is stopping, or the workspace is ending"
-SAMPLES_S = 0.5
-"""Maximum time to wait for the samples of a busy worker."""
-PREPARED_S = 30.0
-"""The same if files have to be decoded, which only happens in the background."""
 
 
 class ReplicaSet:
@@ -43,7 +38,7 @@ class ReplicaSet:
 
     def __init__(
         self, name: str, settings: Settings, *, journal: Journal, spare: Spare, announcements: Announcements,
-        trials: RuntimeTrials, changed: Signal, give_up: Callable[[str], None],
+        trials: RuntimeTrials, awake: AwakeModels, changed: Signal, give_up: Callable[[str], None],
     ) -> None:  # fmt: skip
         """`name` is that of the workspace; `give_up` is called with the reason if the model can't be loaded again."""
         self.active: Deployment | None = None
@@ -58,7 +53,7 @@ class ReplicaSet:
         #: the version that is refused with 503 while the server stops or the workspace ends
         self._stopped: ModelVersion | None = None
         #: held while the set of serving processes changes; never while one loads or drains
-        self._changing = asyncio.Lock()
+        self.changing = asyncio.Lock()
         self._name = name
         self._settings = settings
         self._journal = journal
@@ -66,12 +61,13 @@ class ReplicaSet:
         self._announcements = announcements
         self._trials = trials
         self._changed = changed
-        self._deaths = ModelDeaths()
-        self._give_up = give_up
-        self._restoring: asyncio.Task[None] | None = None
+        self._awake = awake
+        self._restoring = Restoring(self, changed=changed, give_up=give_up)
+        self.sleep = Sleep(self, journal=journal, changed=changed, default_s=settings.idle_after)
         self._migration = Migration(self, trials, convert=settings.convert)
         self._full = FullModel(self)
         self._background: set[asyncio.Task[None]] = set()
+        awake.add(self.sleep)
 
     def deployed(self) -> Deployment:
         """Raises `NotFound`."""
@@ -86,7 +82,7 @@ class ReplicaSet:
 
         With `keeps_replicas` it gets as many processes as the one before has by now.
         """
-        async with self._changing:
+        async with self.changing:
             old, self.active = self.active, new
             self.sample = self.sample if old is not None and old.path == new.path else None
             await self._stop_tasks()
@@ -104,10 +100,12 @@ class ReplicaSet:
         if len(new.living) < new.options.replicas:
             self.restore(new)
         self._migration.begin(new)
+        self.sleep.begin(new)
+        self.in_background(self._awake.make_room(self.sleep))
 
     async def remove(self) -> int:
         """Removes the active version, waits for its requests, and returns how many bytes of memory that released."""
-        async with self._changing:
+        async with self.changing:
             active, self.active = self.deployed(), None
             self.sample = None
             await self._stop_tasks()
@@ -120,7 +118,8 @@ class ReplicaSet:
 
     async def close(self, *, server_stops: bool = False) -> None:
         """Ends the processes. The deployment stays recorded, so that the next start loads it again."""
-        async with self._changing:
+        self._awake.remove(self.sleep)
+        async with self.changing:
             active, self.active = self.active, None
             await self._stop_tasks()
             if active is not None:
@@ -190,7 +189,8 @@ class ReplicaSet:
             self._name, limit_s=self._settings.predict_timeout_s, sample=self.sample, samples=samples,
             chosen=chosen or deployment.chosen,
         )  # fmt: skip
-        return await start_replica(self._spare, request, deployment.format)
+        async with self._awake.room(self.sleep, deployment.memory_bytes or memory_fit.TYPICAL_PROCESS_BYTES):
+            return await start_replica(self._spare, request, deployment.format)
 
     async def load_in_full(self, deployment: Deployment) -> Replica:
         """Starts a process with TensorFlow, whatever was chosen. Raises the same."""
@@ -207,7 +207,7 @@ class ReplicaSet:
         requested = deployment.requested_runtime
         try:
             report = await self._trials.find(
-                deployment.path, precision=deployment.options.precision, requested=requested, in_background=False,
+                deployment.model_path, precision=deployment.options.precision, requested=requested, in_background=False,
                 samples=samples, on_progress=partial(self.set_choice, deployment),
             )  # fmt: skip
         except Unsupported:  # not a SavedModel or Keras file: the runtime reads it itself, or says what it reads
@@ -219,59 +219,74 @@ class ReplicaSet:
         self.set_choice(deployment, f"{requested} was requested")
         return report
 
+    async def prepare_room(self, needed_bytes: int) -> None:
+        """Lets other models sleep if memory is short for another process with this one."""
+        await self._awake.make_room(self.sleep, needed_bytes)
+
     async def samples(self, *, prepared: bool = False) -> list[bytes]:
         """Predictions that the replicas of the active version have computed; `prepared` with files decoded."""
         living = self.active.living if self.active is not None else []
-        found = await asyncio.gather(*(self._samples_of(each, prepared=prepared) for each in living))
+        found = await asyncio.gather(*(each.samples(prepared=prepared) for each in living))
         return [sample for each in found for sample in each]
-
-    async def _samples_of(self, replica: Replica, *, prepared: bool) -> list[bytes]:
-        try:
-            async with asyncio.timeout(PREPARED_S if prepared else SAMPLES_S):
-                return (await replica.worker.ask(ReadSamples(prepared=prepared))).asks
-        except (TimeoutError, TFserveError, WorkerDied):
-            log.info("the model of workspace %s gives no samples", self._name)
-            return []
 
     # --- processes for requests
 
     async def replica(self) -> Replica:
-        """Returns a process with the deployed model when there is one. Raises `NotFound`, `Unavailable`."""
+        """Returns a process with the deployed model when there is one; wakes it. Raises `NotFound`, `Unavailable`."""
+        was_woken = False
         while True:
             active = self.deployed()
             if living := active.living:
                 return living[0]
-            if self._restoring is None:
+            if active.is_asleep and not (was_woken and active.reason):
+                self._restoring.wake(active)
+                was_woken = True
+            elif active.is_asleep:
+                raise Unavailable(f"The model sleeps and could not be woken: {active.reason}.")
+            elif self._restoring.task is None:
                 raise Unavailable(f"The model can't be used: {active.reason or 'its worker is gone'}.")
-            await asyncio.shield(self._restoring)
+            await self._restoring.progress()
 
     async def full_replica(self) -> Replica | None:
         """A process with TensorFlow, for requests that the faster runtime can't compute; None if there is no such one.
 
         Raises the error that the worker replies with, `NotFound`, `Unavailable`.
         """
+        if self.deployed().is_asleep:
+            await self.replica()
         active = self.deployed()
         return None if active.chosen is None else await self._full.replica(active)
 
     # --- scaling
 
     async def scale(self, replicas: int) -> None:
-        """Returns when this many serve. Raises `NotFound`, `Unavailable`."""
-        async with self._changing:
+        """Returns when this many serve; a sleeping model has them when it wakes. Raises `NotFound`, `Unavailable`."""
+        async with self.changing:
             active = self.deployed()
-            active.options = msgspec.structs.replace(active.options, replicas=replicas)
-            options = msgspec.to_builtins(active.options)
-            await self._journal.change(partial(writes.set_deployment_options, active.id, options))
+            await self._set_options(active, msgspec.structs.replace(active.options, replicas=replicas))
             self._trim(active)
             await self.announce()
-            if len(active.living) < replicas:
+            if len(active.living) < replicas and not active.is_asleep:
                 self.restore(active)
-        while len(self.deployed().living) < self.deployed().options.replicas:
-            if self._restoring is None:
-                reason = (active := self.deployed()).reason or "no more could be started"
+        while not (active := self.deployed()).is_asleep and len(active.living) < active.options.replicas:
+            if self._restoring.task is None:
+                reason = active.reason or "no more could be started"
                 raise Unavailable(f"{len(active.living)} of {active.options.replicas} replicas serve: {reason}.")
-            await asyncio.wait([self._restoring])
+            await asyncio.wait([self._restoring.task])
         self._changed.fire()
+
+    async def set_idle_after(self, idle_after_s: float | msgspec.UnsetType) -> None:
+        """When the active deployment sleeps, from now on. Its processes are not affected. Raises `NotFound`."""
+        async with self.changing:
+            active = self.deployed()
+            await self._set_options(active, msgspec.structs.replace(active.options, idle_after_s=idle_after_s))
+            await self.announce()
+            if not active.is_asleep:
+                self.sleep.begin(active)
+
+    async def _set_options(self, deployment: Deployment, options: ModelOptions) -> None:
+        deployment.options = options
+        await self._journal.change(partial(writes.set_deployment_options, deployment.id, msgspec.to_builtins(options)))
 
     def _trim(self, deployment: Deployment) -> None:
         """Retires surplus processes. Web has to be notified afterwards."""
@@ -285,7 +300,7 @@ class ReplicaSet:
 
         Empties `replicas`: until then, the code that loaded them has to end them.
         """
-        async with self._changing:
+        async with self.changing:
             old, deployment.replicas, deployment.chosen = deployment.living, [], report
             for replica in replicas:
                 deployment.add(replica)
@@ -298,20 +313,43 @@ class ReplicaSet:
     # --- restoring after a death
 
     def resume(self, deployment: Deployment) -> None:
-        """Loads what was deployed when the server ended."""
+        """Loads what was deployed when the server ended; what slept continues to sleep."""
         self.active = deployment
-        self.restore(deployment)
+        if deployment.is_asleep:
+            self.in_background(self.announce())
+        else:
+            self.restore(deployment)
 
     def retry(self) -> None:
         """Forgets past deaths, and tries to load a model that was given up."""
-        self._deaths = ModelDeaths()
-        if (active := self.active) is not None and active.state == Row.State.FAILED:
-            self.restore(active)
+        self._restoring.forget()
+        if self.active is not None and self.active.state == Row.State.FAILED:
+            self.restore(self.active)
+        elif self.active is not None and self.active.is_asleep:
+            self.active.reason = ""
+            self.in_background(self.announce())
 
     def restore(self, deployment: Deployment) -> None:
         """Starts the missing processes of the active deployment, with as many attempts as needed."""
-        if self._restoring is None:
-            self._restoring = asyncio.get_running_loop().create_task(self._restore(deployment))
+        self._restoring.begin(deployment)
+
+    async def serve(self, deployment: Deployment, replica: Replica) -> None:
+        """Returns when web sends requests to a process that was missing."""
+        was_asleep = deployment.is_asleep
+        deployment.add(replica)
+        deployment.state, deployment.reason = Row.State.ACTIVE, ""
+        self._watch(deployment, replica)
+        await self.announce()
+        if was_asleep:
+            self.in_background(self.sleep.record(deployment))
+
+    def settle(self, deployment: Deployment) -> None:
+        """All processes of the active deployment serve that can be started."""
+        if self.active is deployment and deployment.living:
+            if len(deployment.living) >= deployment.options.replicas:
+                self._migration.begin(deployment)
+            self.sleep.begin(deployment)
+            self.in_background(self._awake.make_room(self.sleep))
 
     def _watch(self, deployment: Deployment, replica: Replica) -> None:
         def on_end(_: object) -> None:
@@ -319,7 +357,7 @@ class ReplicaSet:
                 return
             exit_ = replica.worker.child.ended.result()
             if exit_.killed_because is None:
-                self._deaths.serving.died(now=time.monotonic(), lived_s=exit_.lived_s)
+                self._restoring.deaths.serving.died(now=time.monotonic(), lived_s=exit_.lived_s)
             deployment.reason = f"its worker died: {exit_.sentence}"
             deployment.replicas.remove(replica)
             if not deployment.living:
@@ -331,63 +369,20 @@ class ReplicaSet:
         replica.worker.on_samples = partial(self._migration.on_samples, deployment)
         replica.worker.on_concurrency = lambda: self.in_background(self.announce())
 
-    async def _restore(self, deployment: Deployment) -> None:
-        try:
-            while self.active is deployment and not await self._restore_one(deployment):
-                pass
-        finally:
-            self._restoring = None
-            self._changed.fire()
+    @property
+    def is_starting(self) -> bool:
+        """Whether missing processes are being started."""
+        return self._restoring.task is not None
 
-    async def _restore_one(self, deployment: Deployment) -> bool:
-        """Whether there is nothing more to try: all replicas serve, or they were given up."""
-        if len(deployment.living) >= deployment.options.replicas:
-            return True
-        if not deployment.living:
-            deployment.state = Row.State.LOADING
-            await self.announce()
-        self._changed.fire()
-        await asyncio.sleep(self._deaths.delay_s(time.monotonic()))
-        chosen = deployment.chosen
-        try:
-            replica = await self.load(deployment)
-        except TFserveError as error:
-            return not deployment.back_to_auto(error.message) and await self._give_up_missing(deployment, error.message)
-        except WorkerDied as death:
-            return await self._died_loading(deployment, death)
-        self._deaths.loading.worked()
-        has_moved = deployment.chosen is not chosen and not deployment.requests_conversion
-        if has_moved or self.active is not deployment or len(deployment.living) >= deployment.options.replicas:
-            replica.worker.kill("it is not needed any more")
-            return False
-        deployment.add(replica)
-        deployment.state, deployment.reason = Row.State.ACTIVE, ""
-        self._watch(deployment, replica)
-        await self.announce()
-        if len(deployment.living) < deployment.options.replicas:
-            return False
-        self._migration.begin(deployment)
-        return True
-
-    async def _died_loading(self, deployment: Deployment, death: WorkerDied) -> bool:
-        deployment.reason = f"its worker died while it loaded: {death}"
-        self._deaths.loading.died(now=time.monotonic(), lived_s=0.0)  # a model may take minutes before it crashes
-        if deployment.back_to_auto(deployment.reason) or not self._deaths.loading.given_up:
-            return False
-        if not deployment.living:
-            self._give_up(last_death("its model can't be loaded again", death))
-        return await self._give_up_missing(deployment, deployment.reason)
-
-    async def _give_up_missing(self, deployment: Deployment, reason: str) -> bool:
-        """Starts no more processes. The deployment serves with the living ones; without any, it has failed."""
-        deployment.reason = reason
-        if not deployment.living:
-            deployment.state = Row.State.FAILED
-        await self.announce()
-        return True
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything but predictions of web needs the processes now."""
+        return bool(self._restoring.task or self._migration.task or self._full.starting or self.computing)
 
     async def _stop_tasks(self) -> None:
-        tasks = [task for task in (self._restoring, self._migration.task, self._full.starting) if task is not None]
+        self.sleep.cancel()
+        started = (self._restoring.task, self._migration.task, self._full.starting)
+        tasks = [task for task in started if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import logging
 import os
 import secrets
 from collections.abc import Mapping
@@ -10,15 +12,23 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from tfserve.ipc.messages import BecomeModel, ModelLoaded, WarmUpStep
+from tfserve.errors import TFserveError
+from tfserve.ipc.messages import BecomeModel, ModelLoaded, ReadSamples, WarmUpStep
 from tfserve.models import formats
 from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied
+
+log = logging.getLogger(__name__)
 
 READ_BY_TENSORFLOW = (*formats.CONVERTIBLE, formats.META_GRAPH, formats.FROZEN_GRAPH)
 """The formats for which a worker with TensorFlow loaded saves time."""
 
 MAX_WARM_UP_DEATHS = 2
 """After this many deaths in its warm-up, a model is loaded without one."""
+
+SAMPLES_S = 0.5
+"""Maximum time to wait for the samples of a busy worker."""
+PREPARED_S = 30.0
+"""The same if files have to be decoded, which only happens in the background."""
 
 ALL_STEPS = "all"
 """The worker's name for the whole warm-up."""
@@ -52,6 +62,15 @@ class Replica:
 
     async def stop(self) -> None:
         await self.worker.stop()
+
+    async def samples(self, *, prepared: bool) -> list[bytes]:
+        """Predictions that it has computed; `prepared` with files decoded. None of them if it is busy."""
+        try:
+            async with asyncio.timeout(PREPARED_S if prepared else SAMPLES_S):
+                return (await self.worker.ask(ReadSamples(prepared=prepared))).asks
+        except (TimeoutError, TFserveError, WorkerDied):
+            log.info("the model process %s gives no samples", self.worker.child.pid)
+            return []
 
 
 async def start_replica(spare: Spare, request: BecomeModel, format_: str) -> Replica:

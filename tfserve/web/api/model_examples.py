@@ -12,6 +12,7 @@ from tfserve.web.api.endpoint import JSON
 from tfserve.web.api.v1 import request_examples
 from tfserve.web.api.v2.json_tensors import BINARY_ONLY
 from tfserve.web.predictions.live_models import Model
+from tfserve.web.predictions.waking import SLEEPING
 from tfserve.web.snippets.example_values import filled, is_small, v2_body
 
 MAX_MODELS = 20
@@ -24,7 +25,7 @@ Example = Callable[[Model], Any]
 
 def add_examples(document: dict[str, Any], models: Iterable[Model]) -> None:
     """Adds the request of each model to the endpoints for predictions, and its name to their parameter `model`."""
-    shown = {model.name: model for model in models if model.state == "active"}
+    shown = {model.name: model for model in models if model.state in ("active", SLEEPING)}
     chosen = list(shown.values())[:MAX_MODELS]
     for path, example in _EXAMPLES.items():
         found = {model.name: example(model) for model in chosen}

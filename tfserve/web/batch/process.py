@@ -77,7 +77,7 @@ class BatchProcess:
         self._models = Models(
             timeout_s=TIMEOUT_S,
             limit=MAX_PREDICTIONS,
-            wake=lambda name: self._supervisor.ask(WakeModel(workspace=name)),
+            wake=lambda name, in_full: self._supervisor.ask(WakeModel(workspace=name, in_full=in_full)),
         )
         self._jobs: dict[int, asyncio.Task[Outcome]] = {}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import unicodedata
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -40,6 +40,7 @@ from tfserve.web.predictions.request import (
     tensors,
 )
 from tfserve.web.predictions.signature_checks import max_body_bytes
+from tfserve.web.predictions.waking import SLEEPING, ModelQueueFull, Wake, Waking, expire
 
 
 class NoSuchModel(NotFound):
@@ -54,26 +55,18 @@ class NoSuchLabel(Invalid):
     """Unrecognized servable version label: {label}. Labels of this model: {known}."""
 
 
-class PredictionTimedOut(TimedOut):
-    """The prediction was not answered within {timeout_s} s; if it had not begun, it was dropped."""
-
-
 class PredictionLost(Unavailable):
     """The prediction was lost: {reason}. The model is restarting; send the request again."""
-
-
-class ModelQueueFull(Unavailable):
-    """{limit} predictions of this model wait or run, as many as it may have (max_predictions). Try again later."""
 
 
 MAX_SHOWN = 80
 """Characters of an unknown label that the message repeats."""
 
+_normalized = partial(unicodedata.normalize, "NFC")
+"""The name in Unicode form NFC, as names are stored."""
+
 P = TypeVar("P", bound=Prepared)
 T = TypeVar("T")
-
-Wake = Callable[[str], Awaitable[None]]
-"""Asks the supervisor for TensorFlow's process of a model, and returns when it can be reached."""
 
 
 class Model:
@@ -93,6 +86,7 @@ class Model:
         #: TensorFlow in parallel with a faster runtime, while it is needed
         self._full_pool = Pool()
         self._wake = wake
+        self._waking = Waking(lambda: wake(self.info.workspace or name, False))
         self._timeout_s = timeout_s
         self._limit = limit
         self._changed = asyncio.Event()
@@ -104,11 +98,14 @@ class Model:
 
     @property
     def state(self) -> str:
-        """`loading`, `active`, `draining` or `failed`."""
+        """`loading`, `active`, `sleeping`, `draining` or `failed`."""
         return self.info.state
 
     @property
     def is_ready(self) -> bool:
+        """Whether requests are computed. Those for a sleeping model are, unless the last attempt to wake it failed."""
+        if self.info.state == SLEEPING:
+            return not self.info.reason
         return self.info.state in ("active", "draining") and self._pool.alive
 
     def update(self, info: ModelVersion) -> None:
@@ -121,6 +118,8 @@ class Model:
         self._full_pool.keep(info.full_addresses)
         self.signatures = {name: msgspec.convert(each, Signature) for name, each in info.signatures.items()}
         self.max_body_bytes = max_body_bytes(self.signatures.values())
+        if info.state != SLEEPING:
+            self._waking.announced()
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -182,6 +181,11 @@ class Model:
         names = outputs_in_order(signature, request.outputs)
         packed = await offloaded(partial(tensors, inputs)) if are_heavy(inputs.values()) else tensors(inputs)
         question = ComputeRequest(request.signature, tuple(inputs), packed, names, request.urgency)
+        # Nothing is awaited between this and sending the request, so the model can't sleep in between.
+        while self.info.state == SLEEPING:
+            request = await self._wake_up(request)
+        if self.successor is not None and not request.pinned and not self._pool.alive:
+            return await self.successor.predict(request)
         answer = await self._ask(question, request, in_full=not self._is_served(question.signature))
         if isinstance(answer, Refusal) and answer.in_full:  # the faster runtime does not compute such values
             if self.successor is not None and not request.pinned:
@@ -221,8 +225,7 @@ class Model:
             request_id, reply = line.ask(question)
         except ConnectionLost:
             raise await self._lost(changed) from None
-        timeout_s = self._timeout_s if request.timeout_s is None else min(request.timeout_s, self._timeout_s)
-        timeout = _timeouts.add(reply, timeout_s)
+        timeout = _timeouts.add(reply, self._timeout_of(request))
         self.in_flight += 1
         try:
             if request.caller is not None:
@@ -239,10 +242,25 @@ class Model:
             timeout.pop(reply, None)
             self.in_flight -= 1
 
+    async def _wake_up(self, request: Request) -> Request:
+        """Returns when the model is awake. Raises the cause if it can't be woken."""
+        if self.in_flight >= self._limit:
+            raise ModelQueueFull(limit=self._limit)
+        self.in_flight += 1
+        try:
+            return await self._waking.wait(request, self._timeout_of(request))
+        except Unavailable as error:
+            raise Unavailable(without_folders(error.message, self.info.path)) from None
+        finally:
+            self.in_flight -= 1
+
+    def _timeout_of(self, request: Request) -> float:
+        return self._timeout_s if request.timeout_s is None else min(request.timeout_s, self._timeout_s)
+
     async def _full_line(self) -> ModelConnection | None:
         """The line to TensorFlow, for what the faster runtime does not compute."""
         if self.info.served is not None and not self._full_pool.alive:
-            await asyncio.ensure_future(self._wake(self.info.workspace or self.name))
+            await asyncio.ensure_future(self._wake(self.info.workspace or self.name, True))
         # The model may be back with TensorFlow by now.
         return self._pool.least_busy() if self.info.served is None else self._full_pool.least_busy()
 
@@ -254,6 +272,7 @@ class Model:
     def close(self) -> None:
         self._pool.close()
         self._full_pool.close()
+        self._waking.announced()
 
     def _why_not(self) -> str:
         if self.state == "loading":
@@ -378,14 +397,4 @@ class Models:
         return Model(name, info, timeout_s=self._timeout_s, limit=self._limit, wake=self._wake)
 
 
-def _normalized(name: str) -> str:
-    """The name in Unicode form NFC, as names are stored."""
-    return unicodedata.normalize("NFC", name)
-
-
-def _expire(reply: asyncio.Future[predictions.ComputeResult | Refusal], timeout_s: float) -> None:
-    if not reply.done():
-        reply.set_exception(PredictionTimedOut(timeout_s=f"{max(timeout_s, 0.001):g}"))
-
-
-_timeouts = TimerWheel[asyncio.Future[predictions.ComputeResult | Refusal]](_expire)
+_timeouts = TimerWheel[asyncio.Future[predictions.ComputeResult | Refusal]](expire)

@@ -141,6 +141,7 @@ class Computation:
         first = requests[0].ask
         copied = self._copy if is_narrow and self._may_copy else None
         answers = _refusing(lambda: self._run(copied, self._plan(_group(first), first), requests))
+        self.last_run_ns = time.perf_counter_ns()
         return [answers] * len(requests) if isinstance(answers, Refusal) else answers
 
     # --- plans

@@ -91,6 +91,7 @@ class ModelRole:
         finally:
             gc.freeze()
             gc.enable()
+            self._predicted_ns = time.perf_counter_ns()  # it has not been idle while it was loaded
 
     def _loaded(self, become: BecomeModel) -> ModelLoaded:
         options = become.options

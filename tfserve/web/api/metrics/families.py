@@ -113,9 +113,15 @@ def _models(models: list[NamedCounts]) -> Iterator[Metric]:
     )
     yield _gauge(
         "model_replicas",
-        "Processes serving the version; 0 while it is loading or after it failed.",
+        "Processes serving the version; 0 while it is loading or sleeping, or after it failed.",
         labels,
         [(name, counts.replicas) for name, counts in named],
+    )
+    yield _gauge(
+        "model_sleeping",
+        "1 while the version has no process because it is not used; the next prediction starts one.",
+        labels,
+        [(name, counts.sleeping) for name, counts in named],
     )
 
 

@@ -10,8 +10,12 @@ import msgspec
 from tfserve.tensors.dtypes import V1_NAMES
 from tfserve.tensors.specs import Signature, TensorSpec
 from tfserve.web.predictions.live_models import Model
+from tfserve.web.predictions.waking import SLEEPING
 
-STATES = {"loading": "LOADING", "active": "AVAILABLE", "draining": "UNLOADING", "failed": "END"}
+STATES = {
+    "loading": "LOADING", "active": "AVAILABLE", "sleeping": "AVAILABLE", "draining": "UNLOADING", "failed": "END"
+}  # fmt: skip
+"""A sleeping model is available, because the next request is computed."""
 
 
 def model_list(models: Iterable[Model]) -> dict[str, Any]:
@@ -22,6 +26,7 @@ def model_list(models: Iterable[Model]) -> dict[str, Any]:
                 "name": model.name,
                 "version": str(model.version),
                 "state": _state(model),
+                "sleeping": model.state == SLEEPING,
                 "format": model.info.format,
                 "runtime": model.info.runtime,
                 "signatures": list(model.signatures),
@@ -54,7 +59,8 @@ def _state(model: Model) -> str:
 
 
 def _status(model: Model) -> dict[str, Any]:
-    code = {"failed": "UNKNOWN", "active": "OK" if model.is_ready else "UNAVAILABLE"}.get(model.state, "OK")
+    readiness = "OK" if model.is_ready else "UNAVAILABLE"
+    code = {"failed": "UNKNOWN", "active": readiness, SLEEPING: readiness}.get(model.state, "OK")
     message = model.info.reason if code != "OK" else ""
     return {
         "version": str(model.version),

@@ -27,16 +27,24 @@ from tfserve.ipc.messages import (
     UndeployJob,
     UpdateJob,
 )
+from tfserve.ipc.messages.declarations import MAX_IDLE_S
 from tfserve.paths import without_folders
 from tfserve.web.api.endpoint import Context
 from tfserve.web.api.v2.requests import Parameters
 from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.database_reads import read
 from tfserve.web.predictions.live_models import Model
+from tfserve.web.predictions.waking import SLEEPING
 
 #: maximum seconds to wait for a model; most clients time out earlier
 WAIT_S = 3600.0
-STATES = {"loading": "LOADING", "active": "READY", "draining": "UNLOADING", "failed": "UNAVAILABLE"}
+STATES = {
+    "loading": "LOADING", "active": "READY", "sleeping": "READY", "draining": "UNLOADING", "failed": "UNAVAILABLE"
+}  # fmt: skip
+"""A sleeping model is ready, because the next request is computed."""
+
+
+ASLEEP = "sleeping: its processes start with the next request"
 
 
 class StillLoading(TimedOut):
@@ -77,9 +85,11 @@ async def load(context: Context, name: str, parameters: Parameters) -> None:
 
 async def _load(context: Context, name: str, parameters: Parameters) -> None:
     _check(parameters)
+    idle_after_s = _idle_after(parameters)
     if (path := await _path(context, parameters)) is not None:
-        live = name in context.models.names()
-        await _run(context, name, UpdateJob(path=path) if live else DeployJob(path=path), "loaded")
+        update = UpdateJob(path=path, idle_after_s=idle_after_s)
+        deploy = DeployJob(path=path, options=ModelOptions(idle_after_s=idle_after_s))
+        await _run(context, name, update if name in context.models.names() else deploy, "loaded")
         return
     if name in (await context.line.ask(GetDeclared())).declared:
         await context.line.ask(RetryDeclared(name=name))
@@ -90,9 +100,11 @@ async def _load(context: Context, name: str, parameters: Parameters) -> None:
             f"No model was ever deployed in workspace {name!r}, so nothing can be loaded. POST /deploy/ first."
         )
     if name in context.models.names():
-        await _run(context, name, UpdateJob(path=last.weights or last.path), "loaded")
+        await _run(context, name, UpdateJob(path=last.weights or last.path, idle_after_s=idle_after_s), "loaded")
         return
     options = msgspec.convert(last.options, ModelOptions)
+    if idle_after_s is not msgspec.UNSET:
+        options = msgspec.structs.replace(options, idle_after_s=idle_after_s)
     await _run(context, name, DeployJob(path=last.path, device=last.device, options=options), "loaded")
     if last.weights is not None:
         await _run(context, name, UpdateJob(path=last.weights), "loaded")
@@ -141,6 +153,20 @@ def _check(parameters: Parameters) -> None:
         raise Unsupported("'config' is not supported when loading a model. Configure the model with POST /deploy/.")
 
 
+def _idle_after(parameters: Parameters) -> float | msgspec.UnsetType:
+    """The parameter `idle_after`, as in `/deploy/`. Raises `Invalid`."""
+    seconds = (parameters or {}).get("idle_after")
+    if seconds is None:
+        return msgspec.UNSET
+    try:
+        found = -1.0 if isinstance(seconds, bool) else float(seconds)  # gRPC has no numbers with fractions, but text
+    except (TypeError, ValueError):
+        found = -1.0
+    if not 0 <= found <= MAX_IDLE_S:
+        raise Invalid(f"the parameter 'idle_after' must be seconds, or 0 for never; got {str(seconds)[:80]!r}")
+    return found
+
+
 async def _path(context: Context, parameters: Parameters) -> str | None:
     """The parameter `path`, resolved: a path in a readable folder, or `upload:<id>`."""
     path = (parameters or {}).get("path")
@@ -156,7 +182,7 @@ def _entry(model: Model, declared: DeclaredState) -> dict[str, str]:
     if state == "READY" and not model.is_ready:
         state = "UNAVAILABLE"
     version = {"version": str(model.version)} if model.info.id > 0 or model.version else {}
-    reason = model.info.reason
+    reason = model.info.reason or (ASLEEP if model.state == SLEEPING else "")
     if not reason and model.name in declared.models and model.state == "active":
         reason = without_folders(" ".join(declared.models[model.name]))
     return {"name": model.name, **version, "state": state, "reason": reason}

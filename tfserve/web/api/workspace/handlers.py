@@ -241,7 +241,8 @@ async def scale_model(context: Context, request: requests.Scale) -> bool:
 )
 async def update_model(context: Context, request: requests.Update) -> dict[str, Any]:
     path = str(await _model_path(context, request.path))
-    return await _submit(context, request, UpdateJob(path=path, warm_up=request.warm_up))
+    idle_after_s = msgspec.UNSET if request.idle_after is None else request.idle_after
+    return await _submit(context, request, UpdateJob(path=path, warm_up=request.warm_up, idle_after_s=idle_after_s))
 
 
 @ENDPOINTS.post(

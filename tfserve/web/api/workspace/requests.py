@@ -12,7 +12,7 @@ from msgspec import Meta, Raw
 
 from tfserve import sizes
 from tfserve.ipc.messages import Limits
-from tfserve.ipc.messages.declarations import WARM_UP, ModelFields, Replicas
+from tfserve.ipc.messages.declarations import IDLE_AFTER, MAX_IDLE_S, WARM_UP, ModelFields, Replicas
 
 YEAR_S = 366 * 24 * 3600.0
 
@@ -127,6 +127,9 @@ class Update(_Waits, kw_only=True):
     ]
     warm_up: Annotated[
         bool | dict[str, Any] | None, Meta(description=f"as in /deploy/ (default: as deployed); {WARM_UP}")
+    ] = None
+    idle_after: Annotated[
+        Annotated[float, Meta(ge=0, le=MAX_IDLE_S)] | None, Meta(description=f"{IDLE_AFTER} (default: as deployed)")
     ] = None
 
 

@@ -15,10 +15,11 @@ const REQUESTS = {
 const OF_MODELS = ["deferred", "batch"];
 
 // Sizes and times have their unit in the name where they are stored.
-function deployFields({ max_delay_s, device_memory_bytes, image, ...same }) {
+function deployFields({ max_delay_s, device_memory_bytes, idle_after_s, image, ...same }) {
   const fields = { ...same };
   if (max_delay_s !== undefined) fields.max_delay = max_delay_s;
   if (device_memory_bytes) fields.device_memory = String(device_memory_bytes);
+  if (idle_after_s !== undefined) fields.idle_after = idle_after_s;
   if (image) fields.image = image;
   return fields;
 }

@@ -23,7 +23,7 @@ document.addEventListener("submit", async (event) => {
     await createIfNew(name);
     const progress = form.querySelector("[data-progress]");
     if (progress) progressOf(progress)(100, "Loading the model:");
-    await deployed(name, path, form.elements.runtime?.value ?? "auto");
+    await deployed(name, path, form);
     location.assign(`/pages/models/${encodeURIComponent(name)}/`);
   } catch (error) {
     form.querySelector("[data-progress]")?.setAttribute("hidden", "");
@@ -55,7 +55,10 @@ async function createIfNew(name) {
   }
 }
 
-async function deployed(name, path, runtime) {
-  const job = await call("POST", "/deploy/", { name, path, runtime, timeout: WAIT_S });
+async function deployed(name, path, form) {
+  const fields = { name, path, runtime: form.elements.runtime?.value ?? "auto", timeout: WAIT_S };
+  const idleAfter = form.elements.idle_after?.value;
+  if (idleAfter) fields.idle_after = Number(idleAfter);
+  const job = await call("POST", "/deploy/", fields);
   if (job.error) throw new Refused(200, { ...job.error, field: "path" });
 }

@@ -1,0 +1,133 @@
+"""Starts the missing processes of the active deployment: after a death, a restart of the server, and to wake it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from tfserve.db.models import Deployment as Row
+from tfserve.errors import TFserveError, Unavailable
+from tfserve.supervisor.events import Signal
+from tfserve.supervisor.jobs.deaths import last_death
+from tfserve.supervisor.models import model_files
+from tfserve.supervisor.models.deployment import Deployment
+from tfserve.supervisor.models.replicas import Replica
+from tfserve.supervisor.processes.restarts import ModelDeaths
+from tfserve.supervisor.processes.worker import WorkerDied
+
+
+class CannotWake(Unavailable):
+    """The model sleeps and could not be woken: {reason}. Send the request again in {wait_s} s."""
+
+
+class RestoredSet(Protocol):
+    """What restoring needs of the replica set."""
+
+    active: Deployment | None
+
+    async def load(self, deployment: Deployment) -> Replica: ...
+
+    async def serve(self, deployment: Deployment, replica: Replica) -> None: ...
+
+    async def announce(self) -> None: ...
+
+    def settle(self, deployment: Deployment) -> None: ...
+
+
+class Restoring:
+    """Restores one deployment at a time, with as many attempts as needed."""
+
+    def __init__(self, replica_set: RestoredSet, *, changed: Signal, give_up: Callable[[str], None]) -> None:
+        """`give_up` is called with the reason if the model can't be loaded again."""
+        self.task: asyncio.Task[None] | None = None
+        self.deaths = ModelDeaths()
+        self._set = replica_set
+        self._changed = changed
+        self._give_up = give_up
+        #: set while a process serves
+        self._serves = asyncio.Event()
+
+    def begin(self, deployment: Deployment) -> None:
+        """Starts what is missing, unless that is going on already."""
+        if self.task is None:
+            self._serves.clear()
+            self.task = asyncio.get_running_loop().create_task(self._restore(deployment))
+
+    def wake(self, deployment: Deployment) -> None:
+        """Starts the processes of a sleeping deployment. Raises `CannotWake` shortly after a failure to do so."""
+        wait_s = self.deaths.delay_s(time.monotonic())
+        if self.task is None and deployment.reason and wait_s:
+            raise CannotWake(reason=deployment.reason, wait_s=f"{wait_s:.1f}")
+        self.begin(deployment)
+
+    async def progress(self) -> None:
+        """Returns when a process serves that was missing, or when no more are started."""
+        if self.task is not None:
+            serves = asyncio.get_running_loop().create_task(self._serves.wait())
+            await asyncio.wait([self.task, serves], return_when=asyncio.FIRST_COMPLETED)
+            serves.cancel()
+
+    def forget(self) -> None:
+        """Forgets past deaths."""
+        self.deaths = ModelDeaths()
+
+    async def _restore(self, deployment: Deployment) -> None:
+        try:
+            while self._set.active is deployment and not await self._restore_one(deployment):
+                pass
+        finally:
+            self.task = None
+            self._changed.fire()
+        self._set.settle(deployment)
+
+    async def _restore_one(self, deployment: Deployment) -> bool:
+        """Whether there is nothing more to try: all replicas serve, or they were given up."""
+        if len(deployment.living) >= deployment.options.replicas:
+            return True
+        if not deployment.living and not deployment.is_asleep:
+            deployment.state = Row.State.LOADING
+            await self._set.announce()
+        self._changed.fire()
+        await asyncio.sleep(self.deaths.delay_s(time.monotonic()))
+        try:
+            if deployment.is_asleep:  # it may have slept for days
+                deployment.found_files(await model_files.changed_at(deployment.model_path))
+            chosen = deployment.chosen
+            replica = await self._set.load(deployment)
+        except TFserveError as error:
+            return not deployment.back_to_auto(error.message) and await self._refused(deployment, error)
+        except WorkerDied as death:
+            return await self._died_loading(deployment, death)
+        self.deaths.loading.worked()
+        has_moved = deployment.chosen is not chosen and not deployment.requests_conversion
+        is_surplus = len(deployment.living) >= deployment.options.replicas
+        if has_moved or self._set.active is not deployment or is_surplus:
+            replica.worker.kill("it is not needed any more")
+            return False
+        await self._set.serve(deployment, replica)
+        self._serves.set()
+        return len(deployment.living) >= deployment.options.replicas
+
+    async def _refused(self, deployment: Deployment, error: TFserveError) -> bool:
+        if deployment.is_asleep:  # the next request tries again, after a delay that grows
+            self.deaths.loading.died(now=time.monotonic(), lived_s=0.0)
+        return await self._give_up_missing(deployment, error.message)
+
+    async def _died_loading(self, deployment: Deployment, death: WorkerDied) -> bool:
+        deployment.reason = f"its worker died while it loaded: {death}"
+        self.deaths.loading.died(now=time.monotonic(), lived_s=0.0)  # a model may take minutes before it crashes
+        if deployment.back_to_auto(deployment.reason) or not self.deaths.loading.given_up:
+            return False
+        if not deployment.living and not deployment.is_asleep:
+            self._give_up(last_death("its model can't be loaded again", death))
+        return await self._give_up_missing(deployment, deployment.reason)
+
+    async def _give_up_missing(self, deployment: Deployment, reason: str) -> bool:
+        """Starts no more processes. The living ones serve; without any, the deployment sleeps or has failed."""
+        deployment.reason = reason
+        if not deployment.living and not deployment.is_asleep:
+            deployment.state = Row.State.FAILED
+        await self._set.announce()
+        return True
