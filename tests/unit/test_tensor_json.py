@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tfserve.errors import Invalid
-from tfserve.tensors import json_numbers
+from tfserve.tensors import json_skeleton
 from tfserve.tensors.casting import cast
 from tfserve.tensors.json_numbers import LONG
 from tfserve.tensors.specs import TensorSpec
@@ -224,21 +224,21 @@ def test_a_picture_is_read_several_times_faster_than_by_objects() -> None:
 
 
 def test_the_shape_comes_from_brackets_and_commas() -> None:
-    assert json_numbers.shape_of(b"[[1, 2], [3, 4], [5, 6]]", 6) == (3, 2)
-    assert json_numbers.shape_of(b"[[[7]]]", 1) == (1, 1, 1)
-    assert json_numbers.shape_of(b"[[], [7]]", 1) is None
-    assert json_numbers.shape_of(b"[[1], [2, 3]]", 3) is None
-    assert json_numbers.shape_of(b"[[1, 2], 3]", 3) is None
-    assert json_numbers.shape_of(b"[[[1], [2]], [[3], [4]]]", 4) == (2, 2, 1)
-    assert json_numbers.shape_of(b"[[[1], [2]], [[3, 4]]]", 4) is None
-    assert json_numbers.shape_of(b"[[1][2]]", 2) is None
+    assert json_skeleton.shape_of(b"[[1, 2], [3, 4], [5, 6]]", 6) == (3, 2)
+    assert json_skeleton.shape_of(b"[[[7]]]", 1) == (1, 1, 1)
+    assert json_skeleton.shape_of(b"[[], [7]]", 1) is None
+    assert json_skeleton.shape_of(b"[[1], [2, 3]]", 3) is None
+    assert json_skeleton.shape_of(b"[[1, 2], 3]", 3) is None
+    assert json_skeleton.shape_of(b"[[[1], [2]], [[3], [4]]]", 4) == (2, 2, 1)
+    assert json_skeleton.shape_of(b"[[[1], [2]], [[3, 4]]]", 4) is None
+    assert json_skeleton.shape_of(b"[[1][2]]", 2) is None
 
 
 @pytest.mark.parametrize("odd", [b"[1,2,3]", b"[1]", b"[[1],2]", b"[]"])
 def test_one_odd_list_among_a_million_is_found_wherever_it_is(odd: bytes) -> None:
     rows = [b"[1,2]"] * 1_000_000
-    assert json_numbers.shape_of(b"[" + b",".join(rows) + b"]", 2_000_000) == (1_000_000, 2)
+    assert json_skeleton.shape_of(b"[" + b",".join(rows) + b"]", 2_000_000) == (1_000_000, 2)
     for at in (0, 1, 499_999, 999_999):
         count = 1_999_998 + odd.count(b"1") + odd.count(b"2") + odd.count(b"3")
         text = b"[" + b",".join([*rows[:at], odd, *rows[at + 1 :]]) + b"]"
-        assert json_numbers.shape_of(text, count) is None
+        assert json_skeleton.shape_of(text, count) is None

@@ -3,20 +3,24 @@
 The format is recognised by content. Of several images in a file the first one is used (for HEIC the primary one).
 EXIF orientation is applied, transparency is composited over a background, and everything becomes 8 bits per channel:
 16-bit values keep their high byte. Colour profiles are not applied, except for Lab. A JPEG is decoded at a half, a
-quarter or an eighth of its size when a much smaller image is needed.
+quarter or an eighth of its size when a much smaller image is needed. `jpeg_files` decodes ordinary JPEG files faster
+than Pillow, to the same pixels.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfserve.colours import Colour
+from tfserve.runtimes import jpeg_files
 from tfserve.runtimes.error_summary import cause
+from tfserve.tensors.specs import Array
 
 MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -95,16 +99,18 @@ def read(
     decoded image before its transparency is composited. Raises `BadImage`.
     """
     image = _opened(data)
-    try:
-        return _read(image, mode, near, background, inspect)
-    except BadImage:
-        raise
-    except MemoryError:
-        raise BadImage("not enough memory to decode it") from None
-    except Exception as error:  # a broken file can raise anything: SyntaxError, struct.error, EOFError, …
-        raise BadImage(f"corrupt: {cause(error, _MAX_CAUSE)}") from error
-    finally:
-        image.close()
+    with _decoding(image):
+        return _read(image, data, mode, near, background, inspect)
+
+
+def read_array(data: bytes, *, mode: str = "RGB", background: Colour = WHITE) -> tuple[Array, Size]:
+    """The pixels as uint8, (height, width) or (height, width, channels), and the file's own size. Raises `BadImage`."""
+    image = _opened(data)
+    with _decoding(image):
+        if image.mode == mode and orientation(image) == 1 and (array := jpeg_files.pixels(data, image)) is not None:
+            return array, image.size
+        picture = _read(image, data, mode, None, background, None)
+        return np.asarray(picture.image), picture.size
 
 
 def resized(image: Any, size: Size) -> Any:
@@ -157,23 +163,43 @@ def orientation(image: Any) -> int:
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
+@contextmanager
+def _decoding(image: Any) -> Iterator[None]:
+    """Raises `BadImage` for any error, and closes the image."""
+    try:
+        yield
+    except BadImage:
+        raise
+    except MemoryError:
+        raise BadImage("not enough memory to decode it") from None
+    except Exception as error:  # a broken file can raise anything: SyntaxError, struct.error, EOFError, …
+        raise BadImage(f"corrupt: {cause(error, _MAX_CAUSE)}") from error
+    finally:
+        image.close()
+
+
 def _read(
-    image: Any, mode: str, near: Size | None, background: Colour, inspect: Callable[[Any], None] | None
+    image: Any, data: bytes, mode: str, near: Size | None, background: Colour, inspect: Callable[[Any], None] | None
 ) -> Picture:
     stored = image.size
     if near is not None and image.format in ("JPEG", "MPO"):
         wide, high = near[::-1] if orientation(image) > 4 else near
         image.draft("RGB", (2 * wide, 2 * high))
-    image.load()
+    plain = jpeg_files.image(data, image)
+    if plain is None:
+        image.load()
     rotation = orientation(image)
     # Pillow has already applied the orientation of a TIFF, and PNG may have its tag anywhere.
     size = image.size if image.format == "TIFF" else stored
     grey = image.mode in _GREY_MODES
-    plain = _eight_bits(image)
+    if plain is None:
+        plain = _eight_bits(image)
     if inspect is not None:
         inspect(plain)
     has_alpha = plain.has_transparency_data and _is_transparent(plain := plain.convert("RGBA"))
-    converted = _flat(plain, background).convert(mode) if has_alpha and mode != "RGBA" else plain.convert(mode)
+    if has_alpha and mode != "RGBA":
+        plain = _flat(plain, background)
+    converted = plain if plain is not image and plain.mode == mode else plain.convert(mode)
     return Picture(_upright(converted, rotation), size[::-1] if rotation > 4 else size, grey, has_alpha)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pybase64
 
 from tfserve.errors import Invalid
 from tfserve.tensors.dtypes import DTYPES, DType
@@ -192,6 +193,10 @@ def encode_text(text: str, owner: str) -> bytes:
 
 def decode_b64(text: str, owner: str) -> bytes:
     """The decoded bytes of a base64 value of `owner`. Raises `Invalid`."""
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except ValueError:
+        pass  # the standard library accepts more, and its messages say what is wrong
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:  # binascii.Error is a ValueError; non-ASCII characters raise one, too

@@ -1,30 +1,24 @@
 """Long lists of numbers in JSON, parsed without creating a Python object per number.
 
-orjson takes 15 ms for the 150,000 numbers of an image, simdjson 2 ms, because it writes them straight into a buffer.
-But simdjson drops the nesting, so the nesting is verified from the text: without the numbers, the remaining brackets
-and commas must be the skeleton of a regular array with exactly that many elements.
-
-Lists of many megabytes are read in chunks, which takes a quarter of the time and lets other threads run.
+orjson takes 15 ms for the 150,000 numbers of an image, simdjson 3 ms, because it writes them straight into a buffer.
+But simdjson drops the nesting, so the shape is found from the text (`json_skeleton`). Lists of many megabytes are read
+in chunks, which lets other threads run (`json_chunks`).
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import secrets
-from collections.abc import Iterator, Sequence
-from math import prod
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import orjson
 import simdjson
-from numpy.typing import NDArray
 
+from tfserve.tensors import json_chunks, json_skeleton, number_arrays
 from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.json_limits import check_expansion
-from tfserve.tensors.specs import MAX_RANK, Array, Shape
+from tfserve.tensors.specs import Array, Shape
 
 LONG = 8 * 1024
 """Minimum length of a list's text, in bytes, for this to pay off."""
@@ -40,20 +34,9 @@ MAX_QUOTES = 512
 WHOLE = 1024 * 1024
 """Longer lists are read in chunks."""
 
-PIECE = 256 * 1024
-"""Bytes per chunk: the parser holds the GIL for 2 ms."""
-
-_NOT_NESTING = bytes(set(range(256)) - set(b"[],"))
-_SPACE = b" \t\n\r"
-_FLAT = bytes.maketrans(b"[]", b"  ")
-_OPENING, _CLOSING, _COMMA = b"[],"
-_STEP = np.zeros(256, np.int8)
-_STEP[_OPENING], _STEP[_CLOSING] = 1, -1
 _BEFORE_LIST = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*(?=\[)")
 _MARK = secrets.token_hex(8)
 """Followed by a number, the placeholder for an extracted list. Random, so that clients cannot forge it."""
-
-_CODES: dict[str, type[Any]] = {"i": np.int64, "u": np.uint64, "d": np.float64}
 
 _parsers: list[Any] = []
 
@@ -61,14 +44,16 @@ _parsers: list[Any] = []
 class Numbers:
     """A list of numbers in row-major order, as 64-bit integers or floats, before its target type is known.
 
-    `shape` is None for a ragged list. `lenient` means that its text may contain NaN.
+    They are in `arrays` of one type. `shape` is None for a ragged list. `lenient` means that its text may contain NaN.
     """
 
-    __slots__ = ("flat", "lenient", "shape", "text")
+    __slots__ = ("arrays", "lenient", "shape", "text")
 
-    def __init__(self, text: bytes | memoryview, flat: Array, shape: Shape | None, *, lenient: bool) -> None:
+    def __init__(
+        self, text: bytes | memoryview, arrays: Sequence[Array], shape: Shape | None, *, lenient: bool
+    ) -> None:
         self.text = text
-        self.flat = flat
+        self.arrays = arrays
         self.shape = shape
         self.lenient = lenient
 
@@ -77,9 +62,7 @@ class Numbers:
         dtype = DTYPES.get(dtype_name)
         if dtype is None or self.shape is None or dtype.kind not in ("int", "float"):
             return None
-        if dtype.kind == "int" and self.flat.dtype == np.float64:
-            return None
-        array = _narrow(self.flat, dtype.numpy)
+        array = number_arrays.joined(self.arrays, dtype.numpy)
         return None if array is None else array.reshape(self.shape)
 
 
@@ -110,192 +93,21 @@ def without_lists(body: bytes) -> bytes:
 def parse(text: bytes | memoryview, *, lenient: bool = False) -> Numbers | None:
     """The list in `text`; None if it is not JSON, has an empty list, or contains anything but numbers."""
     if len(text) > WHOLE:
-        return _parse_pieces(memoryview(text), lenient=lenient)
+        found = json_chunks.parse(memoryview(text), lenient=lenient)
+        return None if found is None else Numbers(text, found.arrays, found.shape, lenient=lenient)
     text = bytes(text)
     parser = _parsers.pop() if _parsers else simdjson.Parser()
     try:
         parsed: Any = parser.parse(text)
-        flat = next(iter(_flat(parsed, _codes(text))), None)
+        array = number_arrays.read(parsed, number_arrays.codes_of(text))
         del parsed
     except (ValueError, RuntimeError):  # invalid JSON, or nested too deeply
         return None
     finally:
         _parsers.append(parser)
-    return None if flat is None or not flat.size else Numbers(text, flat, shape_of(text, len(flat)), lenient=lenient)
-
-
-def shape_of(text: bytes, count: int) -> Shape | None:
-    """The shape of a list of `count` numbers, from its brackets and commas; None if it is ragged or empty."""
-    if count and text.find(b"[", 1) < 0:
-        return (count,)
-    return _shape_of_skeleton(text.translate(None, _NOT_NESTING), count)
-
-
-def _shape_of_skeleton(skeleton: bytes, count: int) -> Shape | None:
-    """`skeleton` has only the brackets and commas of a list's text."""
-    rank = _rank(skeleton)
-    if not count or rank > MAX_RANK:
+    if array is None or not array.size:
         return None
-    marks = np.frombuffer(skeleton, np.uint8)
-    sizes: list[int] = []
-    length = 0  # characters of an element of the lists at this depth
-    for depth in range(1, rank + 1):  # from the innermost lists outwards, by the first list of each depth
-        start = rank - depth + 1
-        end = skeleton.find(b"]" * depth, start) + depth - 1
-        size, remainder = divmod(end - start + 1, length + 1)
-        if remainder or size < 1 or not _repeats(marks[start:end], length):
-            return None
-        sizes.append(size)
-        length = end - start + 2
-    shape = tuple(reversed(sizes))
-    # `[]` and `[7]` have the same skeleton: the count distinguishes them.
-    return shape if length == len(skeleton) and prod(shape) == count else None
-
-
-def _rank(skeleton: bytes) -> int:
-    """Number of leading brackets, at most `MAX_RANK` + 1, without copying the rest."""
-    begun = skeleton[: MAX_RANK + 1]
-    return len(begun) - len(begun.lstrip(b"["))
-
-
-def _repeats(marks: NDArray[np.uint8], length: int) -> bool:
-    """Whether the text repeats its first `length` characters to the end, separated by commas.
-
-    Compares in chunks, because building and comparing a copy of the text would block all other threads.
-    """
-    if len(marks) > length and marks[length] != _COMMA:
-        return False
-    period = length + 1
-    return all(
-        np.array_equal(marks[at : min(at + PIECE, len(marks) - period)], marks[at + period : at + period + PIECE])
-        for at in range(0, len(marks) - period, PIECE)
-    )
-
-
-def _codes(text: bytes | memoryview) -> Sequence[str]:
-    """The types to try, in order. A list that begins with a fraction needs no exact integers."""
-    return "d" if b"." in bytes(text[:256]) else "iud"
-
-
-def _flat(parsed: Any, codes: Sequence[str]) -> Iterator[Array]:
-    """The numbers in the types that can hold all of them."""
-    for code in codes:
-        try:
-            flat = np.frombuffer(parsed.as_buffer(of_type=code), _CODES[code])
-        except (ValueError, TypeError, RuntimeError):
-            continue
-        yield flat
-
-
-def _narrow(wide: Array, dtype: np.dtype[Any]) -> Array | None:
-    """None if a number does not fit."""
-    if dtype == wide.dtype:
-        return wide
-    if dtype.kind not in "iu":  # bfloat16 has a kind of its own
-        wide = wide.astype(np.float64, copy=False)
-        with np.errstate(over="ignore"):
-            array = wide.astype(dtype, copy=False)
-        return array if np.isfinite(array).all() or (np.isfinite(array) == np.isfinite(wide)).all() else None
-    limits = np.iinfo(dtype)
-    return wide.astype(dtype) if limits.min <= wide.min() and wide.max() <= limits.max else None
-
-
-# --- in chunks
-
-
-def _parse_pieces(text: memoryview, *, lenient: bool) -> Numbers | None:
-    for code in _codes(text):
-        flat = _join(text, code, lenient=lenient and code == "d")
-        if flat is not None:
-            break
-    else:
-        return None
-    skeletons: list[bytes] = []
-    for piece in _pieces(text):
-        if not _is_spaced(piece):
-            return None
-        skeletons.append(piece.translate(None, _NOT_NESTING))
-    skeleton = b",".join(skeletons)
-    shape = _shape_of_skeleton(skeleton, len(flat))
-    # With more than one dimension the shape proves that the brackets are balanced.
-    is_proven = shape is not None and len(shape) > 1
-    return Numbers(text, flat, shape, lenient=lenient) if is_proven or _is_balanced(skeleton) else None
-
-
-def _pieces(text: memoryview) -> Iterator[bytes]:
-    """The text in chunks, split at commas."""
-    at, size = 0, PIECE
-    while at < len(text):
-        piece = bytes(text[at : at + size])
-        if at + size < len(text):
-            if (cut := piece.rfind(b",")) < 0:
-                size *= 2  # no comma: the chunk is white space or part of one number
-                continue
-            piece = piece[:cut]
-        yield piece
-        at, size = at + len(piece) + 1, PIECE
-    if bytes(text[-1:]) == b",":
-        yield b""
-
-
-def _is_spaced(piece: bytes) -> bool:
-    """Whether lists begin only after a comma or an opening bracket, and end only before a comma or a closing bracket.
-
-    For a list whose elements are all numbers, JSON requires no more.
-    """
-    marks = np.frombuffer(piece.translate(None, _SPACE), np.uint8)
-    openings, closings = np.flatnonzero(marks == _OPENING), np.flatnonzero(marks == _CLOSING)
-    before = marks[openings[openings > 0] - 1]
-    behind = marks[closings[closings < len(marks) - 1] + 1]
-    return bool(((before == _OPENING) | (before == _COMMA)).all() and ((behind == _CLOSING) | (behind == _COMMA)).all())
-
-
-def _is_balanced(skeleton: bytes) -> bool:
-    """Whether the first bracket is closed by the last character, and not before.
-
-    Works in chunks, because numpy blocks all other threads while it sums a large array.
-    """
-    marks, level = np.frombuffer(skeleton, np.uint8), 0
-    for at in range(0, len(marks), PIECE):
-        levels = np.cumsum(_STEP[marks[at : at + PIECE]], dtype=np.int64) + level
-        level = int(levels[-1])
-        is_last = at + PIECE >= len(marks)
-        if not ((levels[:-1] if is_last else levels) > 0).all():
-            return False
-    return level == 0
-
-
-def _join(text: memoryview, code: str, *, lenient: bool) -> Array | None:
-    """All numbers; None if one is of another type or a chunk is not valid JSON."""
-    parser, arrays = simdjson.Parser(), []
-    for piece in _pieces(text):
-        flat = b"[" + piece.translate(_FLAT) + b"]"
-        try:
-            parsed: Any = parser.parse(flat)
-            array = next(_flat(parsed, code), None)
-            del parsed
-        except (ValueError, RuntimeError):
-            array = _with_nan(flat) if lenient else None
-        if array is None or not array.size:
-            return None
-        arrays.append(array)
-    return np.concatenate(arrays)
-
-
-def _with_nan(text: bytes) -> Array | None:
-    """Numbers that may include NaN and infinities as bare words."""
-    try:
-        values = json.loads(text, parse_float=_finite)
-        return np.array(values, np.float64) if {*map(type, values)} <= {int, float} else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"{text} is out of range for a 64-bit float")
-    return number
+    return Numbers(text, [array], json_skeleton.shape_of(text, len(array)), lenient=lenient)
 
 
 # --- extracting lists from a document and putting them back
