@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -298,6 +299,18 @@ def test_two_web_processes_share_the_work(start: Start) -> None:
             ]["job"]
             == number
         )
+    connections = [socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) for _ in range(60)]
+    try:
+        for connection in connections:  # until a response has come, the connection may not be accepted yet
+            connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        web = [process for process in server.processes() if "tfserve.web.app" in command(process)]
+        shares = [len([each for each in process.net_connections() if each.status == "ESTABLISHED"]) for process in web]
+        assert len(shares) == 2
+        assert min(shares) >= 10, shares
+    finally:
+        for connection in connections:
+            connection.close()
 
 
 def follow_until(server: Server, name: str, job: int, word: str) -> None:

@@ -84,9 +84,9 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
         if (certificate := files_of(settings)) is not None:
             server_context(certificate)  # unusable files are reported now
         ports = [settings.port, *filter(None, (settings.training_port, settings.v1_port))]
-        sockets = [listen(settings.host, port) for port in ports]
+        sockets = [listen(settings.host, port, settings.web_processes) for port in ports]
         held = [hold(settings.host, settings.grpc_port)] if settings.grpc_port else []
-        settings = _resolved(settings, sockets[0])
+        settings = _resolved(settings, sockets[0][0])
         owner = f"{owner_of(settings.data_dir)}{os.getpid()}:{secrets.token_hex(4)}"
         database = open_database(settings, owner)
     except (TFserveError, OSError) as error:
@@ -161,7 +161,7 @@ class Supervisor:
     def __init__(
         self,
         settings: Settings,
-        sockets: list[socket.socket],
+        sockets: list[list[socket.socket]],
         lock: DataFolderLock,
         on_ready: Callable[[str], None],
         callers_umask: int,
@@ -184,8 +184,8 @@ class Supervisor:
         """Returns the exit code."""
         self._take_charge()
         service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
-        start_web = partial(WebProcess, self._settings, self._owner, sockets=self._sockets, service=service)
-        web = [start_web() for _ in range(self._settings.web_processes)]
+        start_web = partial(WebProcess, self._settings, self._owner, service=service)
+        web = [start_web(sockets=own) for own in zip(*self._sockets, strict=True)]
         # They import their modules while this process imports its own.
         await asyncio.gather(*(process.launched.wait() for process in web))
         parts = await self._begun()

@@ -32,33 +32,51 @@ STOP_GRACE_S = 5.0
 Handler = Callable[[Message], Awaitable[Any]]
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `OSError` with the address in its text."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror}") from error
-    sock.listen(BACKLOG)
-    return sock
+def listen(host: str, port: int, processes: int) -> list[socket.socket]:
+    """A listening socket for each of several processes. Raises `OSError` with the address in its text.
+
+    The kernel spreads the connections evenly over sockets of their own, but not over processes that share a socket: the
+    one that is running takes them all.
+    """
+    if processes == 1:
+        return [_listening(_bound(host, port, socket.SO_REUSEADDR))]
+    _require_free(host, port)
+    sockets: list[socket.socket] = []
+    for _ in range(processes):
+        sockets.append(_bound(host, port, socket.SO_REUSEADDR, socket.SO_REUSEPORT))
+        port = sockets[0].getsockname()[1]
+    return [_listening(sock) for sock in sockets]
 
 
 def hold(host: str, port: int) -> socket.socket:
-    """Reserves a port for the web processes, which open it themselves and share it, as gRPC's server requires.
+    """Reserves a port for the web processes, which open it themselves and share it.
 
     Raises `OSError` with the address in its text if the port is in use.
     """
-    listen(host, port).close()  # fails if another process has it, shared or not
+    _require_free(host, port)
+    return _bound(host, port, socket.SO_REUSEPORT)
+
+
+def _require_free(host: str, port: int) -> None:
+    """Raises `OSError` if another process has the port, even if it would share it."""
+    if port:
+        _listening(_bound(host, port, socket.SO_REUSEADDR)).close()
+
+
+def _bound(host: str, port: int, *options: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    for option in options:
+        sock.setsockopt(socket.SOL_SOCKET, option, 1)
     try:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
         raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror}") from error
+    return sock
+
+
+def _listening(sock: socket.socket) -> socket.socket:
+    sock.listen(BACKLOG)
     return sock
 
 

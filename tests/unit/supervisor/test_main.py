@@ -58,7 +58,7 @@ def test_a_data_folder_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureF
 def test_a_port_in_use_is_refused_and_the_folder_is_released(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with listen("127.0.0.1", 0) as sock:
+    with listen("127.0.0.1", 0, 1)[0] as sock:
         port = sock.getsockname()[1]
         printed = refusal(capsys, Settings(data_dir=str(tmp_path), port=port))
     assert printed == f"tfserve: can't listen on 127.0.0.1:{port}: Address already in use\n"

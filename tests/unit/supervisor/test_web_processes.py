@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ class Keeper:
 @asynccontextmanager
 async def keeper(database: Path) -> AsyncIterator[Keeper]:
     """The settings are those of a server on the test's database."""
-    with listen("127.0.0.1", 0) as sock:
+    with listen("127.0.0.1", 0, 1)[0] as sock:
         settings = Settings(data_dir=str(database.parent), port=sock.getsockname()[1])
         kept = Keeper(settings, sock)
         await kept.process.launched.wait()  # before the service, as when a server starts
@@ -122,24 +123,42 @@ async def test_a_web_process_that_does_not_stop_in_time_is_killed(
 
 
 def test_a_port_in_use_is_reported_with_the_address() -> None:
-    with listen("127.0.0.1", 0) as sock:
+    with listen("127.0.0.1", 0, 1)[0] as sock:
         port = sock.getsockname()[1]
-        for take in (listen, hold):
+        takes = (partial(listen, processes=1), partial(listen, processes=2), hold)
+        for take in takes:
             with pytest.raises(OSError, match=rf"can't listen on 127\.0\.0\.1:{port}: Address already in use"):
                 take("127.0.0.1", port)
 
 
+def test_sockets_of_several_processes_share_a_port_that_no_other_server_can_take() -> None:
+    sockets = listen("127.0.0.1", 0, 3)
+    ports = {sock.getsockname()[1] for sock in sockets}
+    assert len(sockets) == 3
+    assert len(ports) == 1
+    for processes in (1, 2):
+        with pytest.raises(OSError, match="Address already in use"):
+            listen("127.0.0.1", ports.copy().pop(), processes)
+    clients = [socket.create_connection(sockets[0].getsockname()) for _ in range(60)]
+    for sock in sockets:
+        sock.accept()[0].close()  # each of them gets connections, without which this would not return
+    for each in (*clients, *sockets):
+        each.close()
+    [again] = listen("127.0.0.1", ports.pop(), 1)  # at once, in spite of the connections that have just been closed
+    again.close()
+
+
 def test_a_held_port_can_be_shared_but_not_taken() -> None:
-    with listen("127.0.0.1", 0) as sock:
+    with listen("127.0.0.1", 0, 1)[0] as sock:
         port = sock.getsockname()[1]
     with hold("127.0.0.1", port):
         with socket.socket() as sharing:
             sharing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sharing.bind(("127.0.0.1", port))
         with pytest.raises(OSError, match=rf"can't listen on 127\.0\.0\.1:{port}"):
-            listen("127.0.0.1", port)
+            listen("127.0.0.1", port, 1)
 
 
 def test_addresses_of_both_families_are_listened_on() -> None:
-    with listen("::1", 0) as sock:
+    with listen("::1", 0, 1)[0] as sock:
         assert sock.family == socket.AF_INET6
