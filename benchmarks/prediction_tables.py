@@ -42,6 +42,7 @@ def sheets(measured: list[Measured], rows: list[str]) -> tuple[list[Sheet], list
         processor(measured, rows),
         shares(servers, measured, rows),
         *(ratios(one, servers, rows) for one in servers if one.name.startswith("tfserve")),
+        *(cpu_ratios(one, servers, rows) for one in servers if one.name.startswith("tfserve")),
     ]
     return [sheet for sheet in found if sheet.lines], notes
 
@@ -177,6 +178,25 @@ def ratio(ours: Measured, others: list[Measured], row: str) -> str:
         best = max(theirs, key=lambda title: theirs[title])
         parts.append(f"{mine / theirs[best]:.2f}" + (f" ({best})" if len(others) > 1 else ""))
     return NONE if parts == [NONE, NONE] else " / ".join(parts)
+
+
+def cpu_ratios(ours: Measured, servers: list[Measured], rows: list[str]) -> Sheet:
+    """Also on a busy machine, this says which server does more with the same cores."""
+    peers = [one for one in servers if not one.name.startswith("tfserve")]
+    lines = [[one.title, *(cpu_ratio(ours, one, row) for row in rows)] for one in peers]
+    title = f"{ours.title}: processor time of … as a multiple of its own, for a request at 32 connections"
+    return sheet(title, rows, lines)
+
+
+def cpu_ratio(ours: Measured, other: Measured, row: str) -> str:
+    mine, theirs = (cpu_us(one, row) for one in (ours, other))
+    return f"{theirs / mine:.2f}" if mine and theirs else NONE
+
+
+def cpu_us(one: Measured, row: str) -> float:
+    """Of all processes together; 0 without a number."""
+    numbers = one.numbers(row)
+    return sum(numbers.cpu_us(MANY).values()) if numbers else 0.0
 
 
 # --- output

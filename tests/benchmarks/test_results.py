@@ -134,6 +134,10 @@ def test_processor_time_is_split_for_tfserve() -> None:
     assert lines("Processor", "mobilenet-raw")["wrk, median over all"] == "11.0 µs"
 
 
+def test_processor_times_are_compared_with_each_peer() -> None:
+    assert lines("tfserve: processor time of …", "mobilenet-raw") == {"Triton": "1.00", "KServe": "–"}
+
+
 def test_markdown_says_why_a_cell_is_empty() -> None:
     text = markdown(measured(), ["mobilenet-raw"])
     assert "| KServe | – [1] | – |" in text
