@@ -134,10 +134,11 @@ class Callback(models.Model):
 
 
 class Snapshot(models.Model):
-    """The variables of a workspace as its last finished script left them, bounded in size."""
+    """The variables of a workspace as its last finished script left them, bounded in size, and their types."""
 
     workspace = models.OneToOneField(Workspace, on_delete=models.CASCADE, primary_key=True)
     variables = models.TextField()
+    types = models.TextField(default="{}")
 
     def __str__(self) -> str:
         return f"snapshot of {self.workspace_id}"

@@ -72,8 +72,8 @@ class QueueStep:
     #: return to the queue without counting as an attempt
     put_aside: Sequence[int] = ()
     started: Sequence[int] = ()
-    #: of the last script; None if they are unchanged
-    variables: bytes | None = None
+    #: of the last script, and their types; None if they are unchanged
+    variables: tuple[bytes, bytes] | None = None
 
 
 @dataclass

@@ -139,7 +139,7 @@ class Workspaces:
             dispatcher.hold()
             await dispatcher.end_running(RESTARTED)
             await workspace.scripts.restart()
-            await self._journal.record_step(writes.QueueStep(workspace_id=workspace.id, variables=b"{}"))
+            await self._journal.record_step(writes.QueueStep(workspace_id=workspace.id, variables=(b"{}", b"{}")))
             workspace.restarts.worked()
             await workspace.model.restart()
         finally:

@@ -165,7 +165,10 @@ class ScriptRunner(ABC):
             )
         )  # fmt: skip
         result = b"true" if response.state == JobState.SUCCEEDED else b"false"
-        return Outcome(state=response.state, result=result, error=response.error, variables=response.variables)
+        return Outcome(
+            state=response.state, result=result, error=response.error, variables=response.variables,
+            types=response.types,
+        )  # fmt: skip
 
 
 class ProcessScripts(ScriptRunner):
