@@ -63,6 +63,8 @@ class Job(models.Model):
     finished_at = models.DateTimeField(null=True)
     #: `running_time.now_s()` when it finished, which retention goes by
     finished_running_s = models.FloatField(null=True)
+    #: of the request that submitted it; empty without one
+    traceparent = models.CharField(max_length=60, default="")
 
     class Meta:
         constraints = [

@@ -260,6 +260,7 @@ class Workspaces:
         return Job(
             id=row.pk, number=row.number, request=EncodedRequest(JobKind(row.kind), (row.request or "{}").encode()),
             attempts=row.attempts, time_limit_s=row.time_limit_s, output=self.new_output(workspace, row.number),
+            traceparent=row.traceparent,
         )  # fmt: skip
 
     def _forget(self, workspace: Workspace, job: Job) -> None:

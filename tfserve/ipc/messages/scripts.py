@@ -42,6 +42,8 @@ class RunScript(Request[ScriptEnded]):
     file: str | None = None
     text: str | None = None
     clear: bool = False
+    #: of the request that submitted it (W3C Trace Context); empty without one
+    traceparent: str = ""
 
 
 class ClearVariables(Request[None]):

@@ -99,6 +99,7 @@ class ScriptSession(ABC):
         try:
             if message.clear:
                 self._forget()
+            self._join_trace(message.traceparent)
             program = self._program(message)
             with self._running(program):
                 state, failure = self._run_script(key, program, message.folder)
@@ -107,6 +108,10 @@ class ScriptSession(ABC):
             self._thread.finish(key)
         error = None if failure is None else msgspec.json.encode(failure)
         return ScriptEnded(state=state, error=error, variables=self._snapshot, types=self._types)
+
+    def _join_trace(self, traceparent: str) -> None:
+        """Lets the script continue the trace of the request that submitted it."""
+        self._main.__dict__["__traceparent__"] = traceparent or None
 
     def _program(self, message: RunScript) -> Script:
         return Script(message.file) if message.file else Script(self._script_name(message.job), message.text or "")
