@@ -134,10 +134,11 @@ def test_a_prediction_is_repeated_while_its_body_is_kept(server: Server) -> None
 
 
 def test_a_full_queue_is_429_with_retry_after_and_a_waiting_job_can_be_cancelled(server: Server) -> None:
+    body = {"instances": [[1, 2, 3]]}
+    assert ended(server, defer(server, V1, body))["state"] == "succeeded"
     process = process_of(server, "batch.process")
     process.send_signal(signal.SIGSTOP)
     try:
-        body = {"instances": [[1, 2, 3]]}
         jobs = [defer(server, V1, body) for _ in range(20)]
         refused = server.http.post(V1, json=body, headers=LATER)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 from tests.acceptance.conftest import Server
 from tests.acceptance.training_calls import begin, finished, in_epoch, mask_project
+from tests.box_project import LEARNT_IN, SIDE, box_project
 from tests.console.conftest import OpenPage, assert_accessible
 
 LONG = {"epochs": 300, "patience": 300, "exports": "saved_model", "backbone": "compact", "effort": "fast"}
@@ -190,6 +191,42 @@ def test_predicted_masks_lie_over_the_images(server: Server, open_page: OpenPage
     for index in range(4):
         expect(layers.nth(index)).to_have_js_property("naturalWidth", 40)
     assert_accessible(page)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(1500)
+def test_boxes_of_a_detection_are_drawn_on_its_page_and_over_an_image_that_is_tried(
+    server: Server, open_page: OpenPage
+) -> None:
+    folder = box_project(server.roots / "projects" / "boxes")
+    chosen = {**LEARNT_IN, "exports": "saved_model"}
+    task = begin(server, folder, chosen, trainType="detection", projectId="boxes")
+    ended = finished(server, task["taskId"], 1400)
+    assert ended["state"] == "done", ended
+    page = open_page(f"/pages/trainings/{task['taskId']}/")
+    first = page.locator(".box-examples li").first
+    first.scroll_into_view_if_needed()
+    expect(first.locator("img")).to_have_js_property("naturalWidth", SIDE)
+    expect(first.locator("svg")).to_have_attribute("viewBox", f"0 0 {SIDE} {SIDE}")
+    assert page.locator(".box-examples rect:is(.true, .missed)").count() >= 2
+    assert page.locator(".box-examples rect.right").count() >= 2
+    expect(page.get_by_alt_text("Plot: boxes")).to_have_count(0)
+    assert_accessible(page)
+    page.get_by_label("Name of the model").fill("boxes")
+    page.get_by_role("button", name="Deploy and try it").click()
+    page.wait_for_url("**/pages/models/boxes/", timeout=60_000)
+    page.locator("[data-file]").set_input_files(folder / "images" / "03.png")
+    expect(page.locator(".verdict")).to_contain_text("object", timeout=30_000)
+    drawn = page.locator("[data-result] svg rect")
+    expect(drawn.first).to_be_visible()
+    assert drawn.count() == page.locator(".label-bars li").count()
+    canvas, box = page.locator("[data-picture]").bounding_box(), drawn.first.bounding_box()
+    assert canvas is not None
+    assert box is not None
+    assert canvas["x"] - 2 <= box["x"] < canvas["x"] + canvas["width"], "over the picture"
+    assert_accessible(page)
+    server.call("/destroy_workspace/", name="boxes")
 
 
 def test_thumbnails_stay_inside_of_the_project(server: Server, project: Path) -> None:

@@ -40,6 +40,26 @@ def test_a_variable_has_type_shape_and_excerpt(value: Any, type_name: str, shape
     assert (row.type, row.shape, row.excerpt) == (type_name, shape, excerpt)
 
 
+@pytest.mark.parametrize(
+    ("value", "facts", "type_name", "shape"),
+    [
+        ([[1, 2], [3, 4]], {"type": "ndarray", "shape": [2, 2], "dtype": "float32"}, "ndarray float32", "2 × 2"),
+        (3.5, {"type": "float32", "shape": [], "dtype": "float32"}, "float32", ""),
+        ([1, 2], {"type": "tuple", "length": 2}, "tuple", "2"),
+        ("a,b\n1,2\n", {"type": "DataFrame", "shape": [1, 2]}, "DataFrame", "1 × 2"),
+        ({"b64": "AAE="}, {"type": "bytes", "length": 2}, "bytes", "2"),
+        (None, {"type": "float"}, "float", ""),
+        (None, {"type": "NoneType"}, "None", ""),
+        ("<class 'x'>", {"type": "ABCMeta"}, "class", ""),
+        ("<class 'x'>", {"type": "str", "length": 11}, "str", "11"),
+        ({"summary": True, "type": "list", "length": 9, "values": [1]}, {"type": "list", "length": 9}, "list", "9"),
+    ],
+)  # fmt: skip
+def test_types_are_those_that_the_worker_reports(value: Any, facts: Any, type_name: str, shape: str) -> None:
+    (row,) = variable_rows(json.dumps({"x": value}), json.dumps({"x": facts}))
+    assert (row.type, row.shape) == (type_name, shape)
+
+
 def test_modules_and_functions_are_the_last_variables() -> None:
     snapshot = {"np": "<module 'numpy'>", "b": 1, "A": 2}
     assert [row.name for row in variable_rows(json.dumps(snapshot))] == ["A", "b", "np"]

@@ -490,6 +490,28 @@ def test_the_snapshot_is_bounded_and_summarises_what_does_not_fit(shared: Worker
     assert found["d"]["type"] == "dict"
 
 
+def test_each_variable_has_its_python_type(shared: WorkerProcess) -> None:
+    ended = shared.run(
+        "import collections, numpy, tensorflow as tf\n"
+        "a, t, pair, raw = numpy.zeros((3, 2), 'f4'), tf.ones([4]), (1, 2), b'xyz'\n"
+        "point = collections.namedtuple('Point', 'x')(1)\n"
+        "class Lazy:\n    def __len__(self): raise AssertionError('counting takes long')\n"
+        "lazy, nan = Lazy(), float('nan')"
+    )
+    found = json.loads(ended.types)
+    assert found["a"] == {"type": "ndarray", "shape": [3, 2], "dtype": "float32"}
+    assert found["t"] == {"type": "EagerTensor", "shape": [4], "dtype": "float32"}
+    assert (found["pair"], found["raw"]) == ({"type": "tuple", "length": 2}, {"type": "bytes", "length": 3})
+    assert (found["point"], found["lazy"], found["nan"]) == ({"type": "Point"}, {"type": "Lazy"}, {"type": "float"})
+    assert (found["numpy"], found["Lazy"]) == ({"type": "module"}, {"type": "type"})
+
+
+def test_the_types_are_bounded_however_many_variables_there_are(shared: WorkerProcess) -> None:
+    ended = shared.run("for n in range(30000): globals()[f'name{n}'] = 1")
+    assert len(ended.types) <= 2**18
+    assert json.loads(ended.types)["name0"] == {"type": "int"}
+
+
 def test_the_snapshot_is_bounded_however_many_variables_there_are(shared: WorkerProcess) -> None:
     ended = shared.run("for n in range(30000): globals()[f'name{n}'] = 'x' * 100")
     assert ended.state is JobState.SUCCEEDED

@@ -63,6 +63,8 @@ class Job(models.Model):
     finished_at = models.DateTimeField(null=True)
     #: `running_time.now_s()` when it finished, which retention goes by
     finished_running_s = models.FloatField(null=True)
+    #: of the request that submitted it; empty without one
+    traceparent = models.CharField(max_length=60, default="")
 
     class Meta:
         constraints = [
@@ -134,10 +136,11 @@ class Callback(models.Model):
 
 
 class Snapshot(models.Model):
-    """The variables of a workspace as its last finished script left them, bounded in size."""
+    """The variables of a workspace as its last finished script left them, bounded in size, and their types."""
 
     workspace = models.OneToOneField(Workspace, on_delete=models.CASCADE, primary_key=True)
     variables = models.TextField()
+    types = models.TextField(default="{}")
 
     def __str__(self) -> str:
         return f"snapshot of {self.workspace_id}"

@@ -91,6 +91,12 @@ def snapshot(workspace: Workspace) -> str:
     return "{}" if found is None else found.variables
 
 
+def variable_types(workspace: Workspace) -> str:
+    """What these variables are in Python, a JSON object. Empty for those that an earlier release has stored."""
+    found = Snapshot.objects.filter(workspace=workspace).first()
+    return "{}" if found is None else found.types
+
+
 def last_deployment(name: str) -> Deployment | None:
     """What was deployed last in a workspace, if it ever served: its path can be deployed again.
 

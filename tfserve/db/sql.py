@@ -33,8 +33,8 @@ START_JOB = f"UPDATE {JOB} SET state = %s, started_at = %s, attempts = attempts 
 NEXT_NUMBER = f"SELECT next_number FROM {WORKSPACE} WHERE id = %s"  # noqa: S608
 SET_NEXT_NUMBER = f"UPDATE {WORKSPACE} SET next_number = %s WHERE id = %s"  # noqa: S608
 KEEP_VARIABLES = (
-    f"INSERT INTO {SNAPSHOT} (workspace_id, variables) VALUES (%s, %s)"  # noqa: S608
-    " ON CONFLICT (workspace_id) DO UPDATE SET variables = excluded.variables"
+    f"INSERT INTO {SNAPSHOT} (workspace_id, variables, types) VALUES (%s, %s, %s)"  # noqa: S608
+    " ON CONFLICT (workspace_id) DO UPDATE SET variables = excluded.variables, types = excluded.types"
 )
 
 
@@ -77,9 +77,10 @@ def set_next_number(workspace_id: int, number: int) -> None:
     _many(SET_NEXT_NUMBER, [(number, workspace_id)])
 
 
-def keep_variables(variables: dict[int, bytes]) -> None:
-    """The snapshot of each workspace, in place of the one before."""
-    _many(KEEP_VARIABLES, [(workspace_id, value.decode()) for workspace_id, value in variables.items()])
+def keep_variables(snapshots: dict[int, tuple[bytes, bytes]]) -> None:
+    """The variables of each workspace and their types, in place of those before."""
+    rows = [(workspace_id, values.decode(), types.decode()) for workspace_id, (values, types) in snapshots.items()]
+    _many(KEEP_VARIABLES, rows)
 
 
 def _many(statement: str, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -33,6 +33,7 @@ class Submission:
     #: the URL that receives the job when it has ended, and whose secret signs it
     callback: str | None = None
     owner: str = ""
+    traceparent: str = ""
 
     @property
     def digest(self) -> str:
@@ -72,8 +73,8 @@ class QueueStep:
     #: return to the queue without counting as an attempt
     put_aside: Sequence[int] = ()
     started: Sequence[int] = ()
-    #: of the last script; None if they are unchanged
-    variables: bytes | None = None
+    #: of the last script, and their types; None if they are unchanged
+    variables: tuple[bytes, bytes] | None = None
 
 
 @dataclass
@@ -160,6 +161,7 @@ def _new_job(submission: Submission, number: int, now: datetime) -> Job:
         attempts=1 if submission.started else 0,
         created_at=now,
         started_at=now if submission.started else None,
+        traceparent=submission.traceparent,
     )
 
 

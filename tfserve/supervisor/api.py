@@ -270,6 +270,7 @@ class Api:
             time_limit_s=request.time_limit_s,
             output=self._workspaces.new_output(workspace, recorded.number),
             started=recorded.is_started,
+            traceparent=request.traceparent,
         )
         self._token_jobs.add(request.owner, job)
         self._workspaces.put(workspace, job)
@@ -388,4 +389,5 @@ def _submission(workspace: Workspace, request: SubmitJob, *, started: bool = Fal
         started=started,
         callback=request.callback,
         owner=request.owner,
+        traceparent=request.traceparent,
     )

@@ -140,7 +140,7 @@ class Workspaces:
             dispatcher.hold()
             await dispatcher.end_running(RESTARTED)
             await workspace.scripts.restart()
-            await self._journal.record_step(writes.QueueStep(workspace_id=workspace.id, variables=b"{}"))
+            await self._journal.record_step(writes.QueueStep(workspace_id=workspace.id, variables=(b"{}", b"{}")))
             workspace.restarts.worked()
             await workspace.model.restart()
         finally:
@@ -261,6 +261,7 @@ class Workspaces:
         return Job(
             id=row.pk, number=row.number, request=EncodedRequest(JobKind(row.kind), (row.request or "{}").encode()),
             attempts=row.attempts, time_limit_s=row.time_limit_s, output=self.new_output(workspace, row.number),
+            traceparent=row.traceparent,
         )  # fmt: skip
 
     def _forget(self, workspace: Workspace, job: Job) -> None:

@@ -14,12 +14,13 @@ import math
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from types import NoneType
+from types import ModuleType, NoneType
 from typing import Any
 
 import msgspec
 
 MAX_DEPTH = 100
+SIZED = frozenset({str, bytes, bytearray, list, tuple, dict, set, frozenset, deque})
 PREVIEW_VALUES = 5
 PREVIEW_BYTES = 200
 PREVIEW_CHARACTERS = 100
@@ -66,13 +67,28 @@ def encode_list(items: Iterable[bytes]) -> bytes:
 
 def summary(value: Any) -> dict[str, Any]:
     """A summary of a value that is too large: its type, shape, dtype, length and first few values."""
-    facts: dict[str, Any] = {"summary": True, "type": type_name(value)}
-    if (shape := shape_of(value)) is not None:
-        facts["shape"] = shape
-    for name, fact in (("dtype", _dtype), ("length", len), ("values", _preview)):
+    facts = {"summary": True, **description(value)}
+    for name, fact in (("length", len), ("values", _preview)):
         # User-defined classes may raise anything; then this attribute is omitted.
         with tolerance():
             facts[name] = fact(value)
+    return facts
+
+
+def description(value: Any) -> dict[str, Any]:
+    """The type of a value, its shape and dtype if it has them, and the length of one of Python's own collections.
+
+    The length of others may take long: some compute their elements to count them.
+    """
+    facts: dict[str, Any] = {"type": type_name(value)}
+    if type(value) in SIZED:
+        return {**facts, "length": len(value)}
+    if issubclass(type(value), type | ModuleType):  # numpy has names such as shape and dtype
+        return facts
+    if (shape := shape_of(value)) is not None:
+        facts["shape"] = shape
+    with tolerance():
+        facts["dtype"] = _dtype(value)
     return facts
 
 
@@ -346,7 +362,8 @@ def _clean(text: str) -> str:
 
 
 def _dtype(value: Any) -> str:
-    return getattr(value.dtype, "name", None) or str(value.dtype)
+    name = getattr(value.dtype, "name", None)
+    return str.__str__(name) if isinstance(name, str) and name else str(value.dtype)
 
 
 def _preview(value: Any) -> list[Any]:

@@ -129,13 +129,14 @@ class EncodedRequest(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a job ended; `result`, `error` (a `Failure`), `detail` and `variables` are JSON text."""
+    """How a job ended; `result`, `error` (a `Failure`), `detail`, `variables` and their `types` are JSON text."""
 
     state: JobState
     result: bytes | None = None
     error: bytes | None = None
     detail: bytes | None = None
     variables: bytes | None = None
+    types: bytes = b"{}"
 
     @classmethod
     def failed(cls, failure: Failure, *, state: JobState = JobState.FAILED, result: bytes | None = b"false") -> Outcome:

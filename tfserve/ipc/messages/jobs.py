@@ -175,6 +175,8 @@ class SubmitJob(Request[JobStatus]):
     """The principal for whose limit the job counts."""
     callback: str | None = None
     """The URL that receives the job as JSON when it has ended."""
+    traceparent: str = ""
+    """Of the request; empty without one."""
 
 
 class CancelJob(Request[JobStatus | None]):

@@ -22,11 +22,15 @@ class BecomeHost(Request[None]):
 
 
 class ScriptEnded(Message):
-    """`error` is a Failure as JSON; `variables` the bounded snapshot, a JSON object."""
+    """`error` is a Failure as JSON; `variables` the bounded snapshot, a JSON object.
+
+    `types` is a JSON object of what each variable is in Python: `{"x": {"type": "ndarray", "shape": [2], …}}`.
+    """
 
     state: JobState
     error: bytes | None
     variables: bytes
+    types: bytes = b"{}"
 
 
 class RunScript(Request[ScriptEnded]):
@@ -38,6 +42,8 @@ class RunScript(Request[ScriptEnded]):
     file: str | None = None
     text: str | None = None
     clear: bool = False
+    #: of the request that submitted it (W3C Trace Context); empty without one
+    traceparent: str = ""
 
 
 class ClearVariables(Request[None]):

@@ -314,7 +314,7 @@ class Dispatcher:
     ) -> None:
         """Returns when it is on the disk. Wakes those who wait for the jobs that have ended."""
         ended = [(job, _with_output(job, outcome)) for job, outcome in ended]
-        variables = [outcome.variables for _, outcome in ended if outcome.variables is not None]
+        variables = [(outcome.variables, outcome.types) for _, outcome in ended if outcome.variables is not None]
         step = QueueStep(
             workspace_id=self._workspace_id,
             ended=[job.to_ended(outcome) for job, outcome in ended],

@@ -61,6 +61,7 @@ class Job:
     attempts: int = 0
     time_limit_s: float | None = None
     output: JobOutput
+    traceparent: str = ""
     #: set when it is to end early
     ending: Ending | None = None
     started: bool = False

@@ -161,11 +161,14 @@ class ScriptRunner(ABC):
         response = await worker.ask(
             RunScript(
                 job=job.number, workspace=self._key, folder=str(self._folder), file=script.file, text=script.text,
-                clear=script.clear,
+                clear=script.clear, traceparent=job.traceparent,
             )
         )  # fmt: skip
         result = b"true" if response.state == JobState.SUCCEEDED else b"false"
-        return Outcome(state=response.state, result=result, error=response.error, variables=response.variables)
+        return Outcome(
+            state=response.state, result=result, error=response.error, variables=response.variables,
+            types=response.types,
+        )  # fmt: skip
 
 
 class ProcessScripts(ScriptRunner):

@@ -12,6 +12,8 @@ import re
 import secrets
 from contextvars import ContextVar
 
+from tfserve.config import Settings
+
 HEADER = b"x-request-id"
 
 #: the id of the current request
@@ -45,6 +47,17 @@ def begin(given: bytes | None) -> bytes:
 def join_trace(given: bytes | None) -> None:
     """Sets the trace of the request that begins. A malformed one is ignored, as the specification requires."""
     TRACEPARENT.set(given.decode() if given is not None and _TRACEPARENT.fullmatch(given) else "")
+
+
+def traceparent(settings: Settings) -> str:
+    """What the work of the current request continues: its span if there are spans, else the trace of the client."""
+    if not settings.tracing:
+        return TRACEPARENT.get()
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # an extra
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier.get("traceparent", "")
 
 
 def trace_id() -> str | None:

@@ -1,4 +1,4 @@
-"""The variables of a workspace as a table. They come as JSON, so types are those of their JSON form."""
+"""The variables of a workspace as a table: their types as the worker reported them, and their values as JSON."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 
 SHOWN_CHARS = 120
+OBJECTS = ("module", "function", "class", "built-in function")
 OBJECT = re.compile(r"<(module|function|class|built-in function)\b.*>", re.DOTALL)
 """The text of an object that has no JSON form."""
 
 
 @dataclass(frozen=True)
 class VariableRow:
-    """One variable. `shape` is that of an array, or the length of a list or text."""
+    """One variable. `shape` is that of an array or a frame, or the length of a list or text."""
 
     name: str
     type: str
@@ -23,14 +24,37 @@ class VariableRow:
     excerpt: str
 
 
-def variable_rows(snapshot: str) -> list[VariableRow]:
-    """The variables of a snapshot by name; modules, functions and classes are the last ones."""
+def variable_rows(snapshot: str, types: str = "{}") -> list[VariableRow]:
+    """The variables of a snapshot by name; modules, functions and classes are the last ones.
+
+    A variable without an entry in `types` has the type of its JSON form.
+    """
     variables: dict[str, Any] = msgspec.json.decode(snapshot)
-    names = sorted(variables, key=lambda name: (_object_type(variables[name]) != "", name.casefold()))
-    return [_row(name, variables[name]) for name in names]
+    known: dict[str, dict[str, Any]] = msgspec.json.decode(types)
+    rows = [_row(name, value, known.get(name)) for name, value in variables.items()]
+    return sorted(rows, key=lambda row: (row.type in OBJECTS, row.name.casefold()))
 
 
-def _row(name: str, value: Any) -> VariableRow:
+def _row(name: str, value: Any, facts: dict[str, Any] | None) -> VariableRow:
+    if facts is None:
+        return _from_json(name, value)
+    is_summary = isinstance(value, dict) and value.get("summary") is True and value.get("type") == facts["type"]
+    excerpt = _summarised(name, value).excerpt if is_summary else _excerpt(value)
+    object_type = _object_type(value) if facts["type"] != "str" else ""
+    return VariableRow(name, object_type or _type(facts), _size(facts), excerpt)
+
+
+def _type(facts: dict[str, Any]) -> str:
+    name = "None" if facts["type"] == "NoneType" else facts["type"]
+    dtype = facts.get("dtype")
+    return name if dtype in (None, name) else f"{name} {dtype}"
+
+
+def _size(facts: dict[str, Any]) -> str:
+    return " × ".join(map(str, facts.get("shape") or [])) or ("" if "shape" in facts else str(facts.get("length", "")))
+
+
+def _from_json(name: str, value: Any) -> VariableRow:
     if isinstance(value, dict) and value.get("summary") is True:
         return _summarised(name, value)
     if object_type := _object_type(value):

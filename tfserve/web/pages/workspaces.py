@@ -114,7 +114,7 @@ def _records(name: str, last_finished: int) -> Records:
     return Records(
         queue=job_rows.active_jobs([name], SHOWN_JOBS),
         recent=job_rows.recent_jobs(row.pk, last_finished, SHOWN_JOBS),
-        variables=variable_rows(reads.snapshot(row)),
+        variables=variable_rows(reads.snapshot(row), reads.variable_types(row)),
     )
 
 

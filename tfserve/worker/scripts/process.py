@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from contextlib import AbstractContextManager, nullcontext
@@ -59,6 +60,13 @@ class ProcessSession(ScriptSession):
         if ended.state is JobState.CANCELLED:
             process_group.kill_descendants(since=started)
         return ended
+
+    def _join_trace(self, traceparent: str) -> None:
+        """Also in the environment, where OpenTelemetry's tools and child processes look for it."""
+        super()._join_trace(traceparent)
+        os.environ.pop("TRACEPARENT", None)
+        if traceparent:
+            os.environ["TRACEPARENT"] = traceparent
 
     def _running(self, program: Script) -> AbstractContextManager[None]:
         self._script = program

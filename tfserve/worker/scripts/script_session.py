@@ -41,7 +41,7 @@ class ScriptSession(ABC):
         self._thread = thread
         self._import_folder = ImportFolder()
         self._pid = os.getpid()
-        self._snapshot = NO_VARIABLES
+        self._snapshot = self._types = NO_VARIABLES
 
     def answer(self, message: Message) -> Message:
         """The response; never raises."""
@@ -92,13 +92,14 @@ class ScriptSession(ABC):
 
     def _forget(self) -> None:
         self._new_main()
-        self._snapshot = NO_VARIABLES
+        self._snapshot = self._types = NO_VARIABLES
 
     def _run(self, message: RunScript) -> ScriptEnded:
         key = (message.workspace, message.job)
         try:
             if message.clear:
                 self._forget()
+            self._join_trace(message.traceparent)
             program = self._program(message)
             with self._running(program):
                 state, failure = self._run_script(key, program, message.folder)
@@ -106,7 +107,11 @@ class ScriptSession(ABC):
         finally:
             self._thread.finish(key)
         error = None if failure is None else msgspec.json.encode(failure)
-        return ScriptEnded(state=state, error=error, variables=self._snapshot)
+        return ScriptEnded(state=state, error=error, variables=self._snapshot, types=self._types)
+
+    def _join_trace(self, traceparent: str) -> None:
+        """Lets the script continue the trace of the request that submitted it."""
+        self._main.__dict__["__traceparent__"] = traceparent or None
 
     def _program(self, message: RunScript) -> Script:
         return Script(message.file) if message.file else Script(self._script_name(message.job), message.text or "")
@@ -129,6 +134,7 @@ class ScriptSession(ABC):
 
     def _take_snapshot(self, key: Key, state: JobState, failure: Failure | None) -> tuple[JobState, Failure | None]:
         try:
+            self._types = self._call(key, lambda: variables.types(self._main.__dict__))
             self._snapshot = self._call(key, lambda: variables.snapshot(self._main.__dict__))
         except BaseException as error:  # user code runs here too: __str__, __len__, __iter__
             if self._interrupts.was_interrupted(key):

@@ -12,6 +12,7 @@ from tfserve.tensors import json_values
 from tfserve.tensors.json_values import DoesNotFit, Interrupted, tolerance, type_name
 
 SNAPSHOT_BYTES = 1024 * 1024
+TYPES_BYTES = 256 * 1024
 SUMMARY_BYTES = 512
 # Finding that a value does not fit costs as much as writing one that does; after this many only short ones are tried.
 MAX_MISFITS = 8
@@ -42,6 +43,18 @@ def snapshot(namespace: Mapping[str, Any], limit_bytes: int = SNAPSHOT_BYTES) ->
         if label_bytes + len(encoded) <= left:
             members[name] = encoded
             left -= label_bytes + len(encoded)
+    return json_values.encode_object(members)
+
+
+def types(namespace: Mapping[str, Any], limit_bytes: int = TYPES_BYTES) -> bytes:
+    """A JSON object of the type, shape, dtype and length of each variable. What does not fit is left out."""
+    left, members = limit_bytes, dict[str, bytes]()
+    for name, value in variables(namespace).items():
+        encoded = msgspec.json.encode(json_values.description(value))
+        left -= 6 * len(name) + 4 + len(encoded)
+        if left < 0:
+            break
+        members[name] = encoded
     return json_values.encode_object(members)
 
 

@@ -30,7 +30,7 @@ from tfserve.web.api.workspace.names import workspace_name
 from tfserve.web.api.workspace.reading import OFFSET, number, page_of, send_output
 from tfserve.web.database_reads import read
 from tfserve.web.http.bodies import read_body
-from tfserve.web.http.request_ids import TRACEPARENT
+from tfserve.web.http.request_ids import traceparent
 from tfserve.web.http.user_files import file_response
 
 ENDPOINTS = Table(Format.PLAIN, Scope.TRAIN, Tag.TRAINING)
@@ -239,7 +239,7 @@ async def _start(
     task_id = await context.line.ask(
         StartTraining(
             owner=principal.owner,
-            traceparent=TRACEPARENT.get(),
+            traceparent=traceparent(context.settings),
             user_id=new.userId,
             project_id=new.projectId,
             project_dir=str(project),

@@ -38,6 +38,7 @@ from tfserve.web.api.workspace.job_json import job_result, job_status
 from tfserve.web.api.workspace.names import new_workspace_name, workspace_name
 from tfserve.web.api.workspace.results import job_of
 from tfserve.web.database_reads import read
+from tfserve.web.http.request_ids import traceparent
 
 ENDPOINTS = Table(Format.ENVELOPE, Scope.SUBMIT, Tag.WORKSPACES)
 
@@ -318,6 +319,7 @@ async def _submit(context: Context, request: requests._Waits | requests.Deploy, 
             idempotency_key=context.idempotency_key,
             owner=PRINCIPAL.get().owner,
             callback=callback,
+            traceparent=traceparent(context.settings),
         )
     )
     if status.state in FINISHED and status.outcome is None:
