@@ -20,7 +20,7 @@ _VARIABLE = "VarHandleOp"
 
 
 def copy(session: Any, outputs: Iterable[str], *, threads: int) -> Any:
-    """A session that computes these tensors, each call in so many threads.
+    """A session that computes these tensors, each call in this number of threads.
 
     Raises `Unsupported` for other state than variables of TensorFlow 2, `Invalid` if TensorFlow can't copy it.
     """
