@@ -98,6 +98,34 @@ class Deep(tf.Module):
         return {"y": 2.0 * wide @ tf.transpose(self.widen)}
 
 
+class Wide(tf.Module):
+    """y = 2 x by way of large matrices: a millisecond or two for each row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widen = tf.Variable(tf.eye(2, 512))
+        self.keep = tf.Variable(tf.eye(512))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
+    def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        wide = x @ self.widen
+        for _ in range(60):
+            wide = wide @ self.keep
+        return {"y": 2.0 * wide @ tf.transpose(self.widen)}
+
+
+class Counter(tf.Module):
+    """y = x + how often it was computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = tf.Variable(0.0)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
+    def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x + self.calls.assign_add(1.0)}
+
+
 class Conversions(tf.Module):
     """What a conversion computes and TensorFlow refuses; and what can't be compared without real requests."""
 
@@ -151,6 +179,10 @@ def main(folder: Path) -> None:
     reader(folder)
     pictures = Pictures()
     tf.saved_model.save(pictures, str(folder / "pictures"), signatures=pictures.__call__)
+    wide = Wide()
+    tf.saved_model.save(wide, str(folder / "wide"), signatures=wide.__call__)
+    counter = Counter()
+    tf.saved_model.save(counter, str(folder / "counter"), signatures=counter.__call__)
     deep = Deep()
     tf.saved_model.save(deep, str(folder / "deep"), signatures=deep.__call__)
     conversions = Conversions()

@@ -25,7 +25,7 @@ class Concurrent(Protocol):
     is_shareable: bool
 
     def narrowed(self, computations: int) -> Runtime:
-        """A copy of the model of which so many threads may call `run`, each with its share of the cores.
+        """A copy of the model, whose `run` this number of threads may call, each with its share of the cores.
 
         Any thread may call it while others run the model; it takes time and memory. Raises `TFserveError` if it can't
         be made, `Unsupported` if never.
@@ -44,7 +44,7 @@ def narrowed(runtime: Runtime, computations: int) -> Runtime:
 
 
 def share(computations: int) -> int:
-    """The threads of each of so many computations."""
+    """The number of threads of each computation."""
     return max(1, machine.cores() // computations)
 
 

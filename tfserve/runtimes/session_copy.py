@@ -10,15 +10,30 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tfserve.errors import Unsupported
+from tfserve.errors import Invalid, Unsupported
+from tfserve.runtimes import devices
+from tfserve.runtimes.error_summary import cause
 from tfserve.runtimes.graph_names import OWN_SCOPE
 
 _SCOPE = f"{OWN_SCOPE}copy"
 _VARIABLE = "VarHandleOp"
 
 
-def copy(tf: Any, session: Any, config: Any, outputs: Iterable[str]) -> Any:
-    """A session that computes these tensors. Raises `Unsupported` for other state than variables of TensorFlow 2."""
+def copy(session: Any, outputs: Iterable[str], *, threads: int) -> Any:
+    """A session that computes these tensors, each call in this number of threads.
+
+    Raises `Unsupported` for other state than variables of TensorFlow 2, `Invalid` if TensorFlow can't copy it.
+    """
+    import tensorflow as tf
+
+    config = devices.session_config(tf, intra_op_parallelism_threads=threads, inter_op_parallelism_threads=-1)
+    try:
+        return _copy(tf, session, config, outputs)
+    except tf.errors.OpError as error:
+        raise Invalid(f"The session can't be copied: {cause(error)}.") from error
+
+
+def _copy(tf: Any, session: Any, config: Any, outputs: Iterable[str]) -> Any:
     graph = session.graph
     variables = _variables(tf, graph, outputs)
     numbers = range(len(variables))

@@ -123,12 +123,10 @@ class GraphModel:
         self.signatures = {name: each.signature for name, each in signatures.items()}
         self._inputs = {name: each.inputs for name, each in signatures.items()}
         self._outputs = {name: each.outputs for name, each in signatures.items()}
-        self._session = session
-        self._state = session_state
+        self._session, self._state = session, session_state
         self.is_stateful, self.can_reset_state = session_state.is_stateful, session_state.can_reset
         self._names = GraphNames(session.graph, self.signatures, self._inputs, self._outputs, refused=refused)
         self._callables: OrderedDict[tuple[Any, ...], _Callable] = OrderedDict()
-        #: held while `_callables` changes
         self._lock = threading.Lock()
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
@@ -141,18 +139,9 @@ class GraphModel:
 
     def narrowed(self, computations: int) -> GraphModel:
         """Shares the graph and the weights in memory. Raises `Unsupported` for other state than variables."""
-        import tensorflow as tf
-
-        threads = concurrent.share(computations)
-        config = devices.session_config(tf, intra_op_parallelism_threads=threads, inter_op_parallelism_threads=-1)
-        outputs = [tensor for each in self._outputs.values() for tensor in each.values()]
-        twin = copy.copy(self)
-        try:
-            twin._session = session_copy.copy(tf, self._session, config, outputs)
-        except tf.errors.OpError as error:
-            raise _computation_error(error) from error
-        twin._callables = OrderedDict()
-        twin._lock = threading.Lock()
+        twin, outputs = copy.copy(self), [name for each in self._outputs.values() for name in each.values()]
+        twin._session = session_copy.copy(self._session, outputs, threads=concurrent.share(computations))
+        twin._callables, twin._lock = OrderedDict(), threading.Lock()
         return twin
 
     def feeds(self, name: str, signature: str) -> Sequence[Target]:

@@ -212,7 +212,7 @@ class Batches:
     # --- copies of the model
 
     async def _narrow(self) -> None:
-        """Copies the model for computations with fewer threads each; without a copy, all goes on as before."""
+        """Copies the model for computations with fewer threads each; without a copy, nothing changes."""
         at_once = self._most_at_once
         try:
             copied = await self._loop.run_in_executor(None, self._computation.narrowed, at_once)

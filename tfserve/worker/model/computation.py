@@ -111,7 +111,7 @@ class Computation:
         linux.give_memory_back()
 
     def narrowed(self, computations: int) -> Runtime:
-        """A copy of the model for so many threads at a time, compared with the model itself on real requests.
+        """A copy of the model for this number of computations at a time, compared with the model on real requests.
 
         Any thread may call it while others run the model. Raises `TFserveError` if the model has to do without.
         """

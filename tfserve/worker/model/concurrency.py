@@ -26,7 +26,7 @@ STRONGLY = 1.2
 """A window that is won by so much counts twice."""
 
 WINDOWS = ((500_000_000, 4), (1_000_000_000, 2))
-"""A window is complete after such a time, with so many computations for each of those at once."""
+"""A window is complete after one of these times, with this number of computations for each of those at once."""
 MAX_BUSY_GAP = 0.5
 """The largest share of a window in which nothing was computed: beyond it, the model is not at load."""
 MIN_CROWDED = 0.7

@@ -84,13 +84,21 @@ def config(model: Model) -> dict[str, Any]:
         "output": [_config_tensor(spec, is_batched) | {"label_filename": ""} for spec in signature.outputs],
         "instance_group": [{"name": model.name, "kind": "KIND_CPU", "count": model.info.options.replicas}],
         "default_model_filename": "",
-        "parameters": {name: {"string_value": text} for name, text in properties(model).items()},
+        "parameters": {
+            name: {"string_value": text} for name, text in {**properties(model), **_concurrency(model)}.items()
+        },
         "model_warmup": [],
     }
     if most > 1:
         delay_us = round(model.info.options.max_delay_s * 1e6)
         found["dynamic_batching"] = {"preferred_batch_size": [most], "max_queue_delay_microseconds": delay_us}
     return found
+
+
+def _concurrency(model: Model) -> dict[str, str]:
+    """How a process of the model computes at load. Triton has no such fields."""
+    found = msgspec.to_builtins(model.info.concurrency) if model.info.concurrency is not None else {}
+    return {name: str(value) for name, value in found.items()}
 
 
 def platform(model: Model) -> str:
