@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -204,3 +205,57 @@ async def test_tensorflow_ends_with_the_version_that_it_is_part_of(begin: Begin,
         await server.update(path)
         await until(lambda: deployed.everything == [])
         assert not full.alive
+
+
+# --- sleeping
+
+
+async def put_to_sleep(server: Supervised) -> None:
+    replica_set = server.workspaces.get("w").model.replica_set
+    await until(lambda: not replica_set.is_busy)
+    assert await replica_set.sleep.put_to_sleep()
+    await until(lambda: server.web.models.get("w").state == "sleeping")
+
+
+async def test_a_model_that_has_moved_wakes_with_its_runtime_and_with_tensorflow_if_that_is_needed(
+    begin: Begin, tmp_path: Path
+) -> None:
+    async with begin() as server:
+        await server.create()
+        await server.deploy(model(tmp_path, openvino=FAST))
+        await until_chosen(server, "was chosen")
+        await put_to_sleep(server)
+        assert (await predict_other(server)).outputs["x"].tolist() == [[1, 2]], "TensorFlow is started, too"
+        assert (await server.deployment())["served"] == ["serving_default"]
+        await put_to_sleep(server)
+    async with begin() as server:
+        assert server.web.models.get("w").state == "sleeping"
+        assert (await server.web.predict("w", 1, 2)).outputs["x"].tolist() == [[1, 2]]
+        assert (await server.until_deployed())["served"] == ["serving_default"]
+
+
+async def test_a_model_whose_conversion_is_gone_when_it_wakes_is_computed_by_tensorflow(
+    begin: Begin, tmp_path: Path
+) -> None:
+    async with begin() as server:
+        await server.create()
+        await server.deploy(model(tmp_path, openvino=FAST))
+        await until_chosen(server, "was chosen")
+        await put_to_sleep(server)
+        await asyncio.to_thread(shutil.rmtree, server.settings.data_path / "conversions")
+        assert (await server.web.predict("w", 1, 2)).outputs["x"].tolist() == [[1, 2]]
+        assert "was given up" in (await server.deployment())["choice"]
+
+
+async def test_a_model_for_which_tensorflow_is_fastest_is_not_compared_again_when_it_wakes(
+    begin: Begin, tmp_path: Path
+) -> None:
+    async with begin() as server:
+        await server.create()
+        await server.deploy(model(tmp_path, litert={"best_s": {"1": 0.99}}))
+        await until_chosen(server, "was chosen")
+        await put_to_sleep(server)
+        assert (await server.web.predict("w", 1, 2)).version == 1
+        replica_set = server.workspaces.get("w").model.replica_set
+        await until(lambda: not replica_set.is_starting)
+        assert not replica_set.is_busy

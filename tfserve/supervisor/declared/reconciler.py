@@ -319,9 +319,9 @@ def _is(deployed: Deployment | DeployJob, target: Target, declared: DeclaredMode
 
 def _serves(deployed: Deployment | DeployJob, declared: DeclaredModel) -> bool:
     """Whether it is served as declared. Some options can be changed without loading it again."""
-    wanted = declared.options
-    options = replace(deployed.options, replicas=wanted.replicas, idle_after_s=wanted.idle_after_s)
-    return deployed.device == declared.device and options == wanted
+    expected = declared.options
+    options = replace(deployed.options, replicas=expected.replicas, idle_after_s=expected.idle_after_s)
+    return deployed.device == declared.device and options == expected
 
 
 def _reason(outcome: Outcome) -> str:

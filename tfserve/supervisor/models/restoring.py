@@ -50,7 +50,7 @@ class Restoring:
         self._serves = asyncio.Event()
 
     def begin(self, deployment: Deployment) -> None:
-        """Starts what is missing, unless that is going on already."""
+        """Starts what is missing, unless it is being started already."""
         if self.task is None:
             self._serves.clear()
             self.task = asyncio.get_running_loop().create_task(self._restore(deployment))
