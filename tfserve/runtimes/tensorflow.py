@@ -279,7 +279,7 @@ def _load(
     try:
         with graph.as_default(), tf.device(device):
             saved = _opened(model, path, with_hints=with_hints)
-            if saved is not None and with_plan and with_hints and device == _CPU:
+            if saved is not None and with_plan and device == _CPU:
                 plan = saved.plan()
             if plan is not None:
                 saved_model_loader.add_plan(tf, plan, config)
@@ -301,10 +301,14 @@ def _load(
     except Exception as error:
         _close(session)
         if with_hints and saved_model_loader.SHAPE_HINTS in str(error):
-            return _load(tf, model, path, device, allow_unsafe=allow_unsafe, with_hints=False, **threads)
+            return _load(
+                tf, model, path, device, allow_unsafe=allow_unsafe, with_hints=False, with_plan=False, **threads
+            )
         if plan is not None:  # whatever is wrong, the file's own saver says it better
             log.debug("%s can't be restored beforehand", path, exc_info=True)
-            return _load(tf, model, path, device, allow_unsafe=allow_unsafe, with_plan=False, **threads)
+            return _load(
+                tf, model, path, device, allow_unsafe=allow_unsafe, with_hints=with_hints, with_plan=False, **threads
+            )
         weights = f" with the weights {model.weights}" if model.weights else ""
         raise Invalid(f"{model.path}{weights} can't be loaded as {model.format}: {_why(tf, error)}") from error
 
