@@ -64,7 +64,7 @@ class ReplicaSet:
         self._journal = journal
         self._spare = spare
         self._announcements = announcements
-        self._trials = trials
+        self.trials = trials
         self._changed = changed
         self._deaths = ModelDeaths()
         self._give_up = give_up
@@ -207,7 +207,7 @@ class ReplicaSet:
         """Converts the model for the requested runtime; None if it needs no conversion."""
         requested = deployment.requested_runtime
         try:
-            report = await self._trials.find(
+            report = await self.trials.find(
                 deployment.path, precision=deployment.options.precision, requested=requested, in_background=False,
                 samples=samples, on_progress=partial(self.set_choice, deployment),
             )  # fmt: skip

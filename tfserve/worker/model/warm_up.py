@@ -104,6 +104,7 @@ class WarmUp:
         self._computation = computation
         self._steps = steps
         self._result = Result()
+        self._is_light = True
         self._name = DEFAULT_SIGNATURE if len(runtime.signatures) != 1 else next(iter(runtime.signatures))
 
     def run(self, become: BecomeModel) -> Result:
@@ -131,7 +132,7 @@ class WarmUp:
             self._try_former_predictions(asks)
         if example is None and not state.is_stateful(self._runtime):
             compare = partial(self._try_batches, recipe, become.options.max_batch_size)
-            if recipe is None or self._is_light(recipe):
+            if self._is_light:
                 compare()
             elif self._steps.may(BATCHES):
                 self._result.later = compare
@@ -191,7 +192,9 @@ class WarmUp:
                 continue
             with self._steps.begin(recipe.fill):
                 try:
-                    self._run(recipe.inputs(signature), signature)
+                    inputs = recipe.inputs(signature)
+                    self._run(inputs, signature)
+                    self._is_light = self._takes_little(inputs, signature)
                     return recipe
                 except OnlyTensorFlowKnows:  # another process computes such requests
                     pass
@@ -204,15 +207,11 @@ class WarmUp:
                 break
         return None
 
-    def _is_light(self, recipe: Recipe) -> bool:
-        """Whether a batch takes so little time that the first request may wait for it. Never of an unknown input."""
-        signature = self._runtime.signatures[self._name]
-        inputs = recipe.inputs(signature)
-        with self._steps.begin(recipe.fill):
-            started_at = time.process_time()
-            with contextlib.suppress(TFserveError):  # it was accepted before
-                self._run(inputs, signature)
-            return time.process_time() - started_at < LIGHT_CPU_S
+    def _takes_little(self, inputs: Mapping[str, Array], signature: Signature) -> bool:
+        """Whether batches take so little time that the first request may wait for them. Raises what the model does."""
+        started_at = time.process_time()
+        self._run(inputs, signature)
+        return time.process_time() - started_at < LIGHT_CPU_S
 
     def _run(self, inputs: Mapping[str, Array], signature: Signature) -> None:
         self._runtime.run(inputs, [spec.name for spec in signature.outputs], self._name)
