@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -9,6 +10,8 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+
+AUTOGROUP = Path("/proc/self/autogroup")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -31,6 +34,17 @@ def use_of(pid: int) -> tuple[int, float]:
 def adopt_orphans() -> None:
     """Makes this process the parent of descendants that are orphaned."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def give_way(nice: int) -> None:
+    """Lets processes of other sessions compute first.
+
+    Where Linux groups processes by session, niceness only counts inside a group, and the group has one of its own.
+    """
+    if nice:
+        os.nice(nice)
+        with contextlib.suppress(OSError):  # it is not there everywhere
+            AUTOGROUP.write_text(str(nice))
 
 
 def give_memory_back() -> None:

@@ -114,18 +114,6 @@ class Wide(tf.Module):
         return {"y": 2.0 * wide @ tf.transpose(self.widen)}
 
 
-class Counter(tf.Module):
-    """y = x + how often it was computed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = tf.Variable(0.0)
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
-    def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"y": x + self.calls.assign_add(1.0)}
-
-
 class Conversions(tf.Module):
     """What a conversion computes and TensorFlow refuses; and what can't be compared without real requests."""
 
@@ -181,8 +169,6 @@ def main(folder: Path) -> None:
     tf.saved_model.save(pictures, str(folder / "pictures"), signatures=pictures.__call__)
     wide = Wide()
     tf.saved_model.save(wide, str(folder / "wide"), signatures=wide.__call__)
-    counter = Counter()
-    tf.saved_model.save(counter, str(folder / "counter"), signatures=counter.__call__)
     deep = Deep()
     tf.saved_model.save(deep, str(folder / "deep"), signatures=deep.__call__)
     conversions = Conversions()

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.models import formats
-from tfserve.runtimes import fingerprint
+from tfserve.models import fingerprint, formats
 
 
 @pytest.fixture

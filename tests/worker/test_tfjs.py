@@ -17,9 +17,9 @@ from google.protobuf import json_format
 
 from tfserve import runtimes
 from tfserve.errors import Invalid
-from tfserve.models import formats, tfjs
+from tfserve.models import fingerprint, formats, tfjs
 from tfserve.models.formats import Located
-from tfserve.runtimes import fingerprint, saved_model_exports, tfjs_weights
+from tfserve.runtimes import saved_model_exports, tfjs_weights
 from tfserve.runtimes.interface import Runtime
 from tfserve.tensors.specs import Array
 

@@ -1,6 +1,7 @@
 """Conversion reports: how each runtime did with a model, and where the converted models are kept.
 
     <data>/conversions/<key>/report.json        the Report
+    <data>/conversions/<key>/served.json        what its deployment looked like, once it was served
     <data>/conversions/<key>/<runtime>/…        the converted model, if it was chosen
     <data>/conversions/<key>.aside.<pid>.<n>/   the work folder of a running conversion
 
@@ -10,12 +11,14 @@ change. If one runtime was requested, `-<runtime>` follows the key.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -42,6 +45,7 @@ ENOUGH_SAMPLES = 8
 Number = int | float
 
 _REPORT = "report.json"
+_SERVED = "served.json"
 _numbers = itertools.count()
 
 
@@ -103,12 +107,16 @@ class Trial(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """All trials of a model and the choice. `path` is that of the chosen model, empty for TensorFlow."""
+    """All trials of a model and the choice. `path` is that of the chosen model, empty for TensorFlow.
+
+    `digest` is the SHA-256 of its files: a report whose files were damaged does not count.
+    """
 
     chosen: str
     precision: str
     trials: list[Trial]
     path: str = ""
+    digest: str = ""
 
     @property
     def compared(self) -> bool:
@@ -129,6 +137,17 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
         """Why a runtime was rejected or not compared."""
         found = [trial.reason for trial in self.trials if trial.runtime == runtime and trial.reason]
         return found[0] if found else "it was not tried"
+
+
+class Served(msgspec.Struct, kw_only=True):
+    """What TensorFlow said of a model that another runtime serves, so that a deployment can begin with that runtime.
+
+    It holds for deployments with the same `options`.
+    """
+
+    options: bytes
+    signatures: dict[str, Any]
+    image: dict[str, Any] | None
 
 
 def choose(trials: Sequence[Trial], *, asked: str = "auto") -> Trial | None:
@@ -158,7 +177,27 @@ class Conversions:
             report = msgspec.json.decode((self._folder_of(key, asked) / _REPORT).read_bytes(), type=Report)
         except (OSError, msgspec.DecodeError):
             return None
-        return report if report.compared and (not report.path or Path(report.path).exists()) else None
+        return report if report.compared and _is_intact(report) else None
+
+    def has_any(self) -> bool:
+        """Whether the choice for any model is known."""
+        return any(self._folder.glob(f"*/{_REPORT}"))
+
+    def served(self, key: str, options: bytes) -> tuple[Report, Served] | None:
+        """The report on a model that is served by another runtime than TensorFlow, and how that was deployed."""
+        try:
+            served = msgspec.json.decode((self._folder / key / _SERVED).read_bytes(), type=Served)
+        except (OSError, msgspec.DecodeError):
+            return None
+        report = self.find(key) if served.options == options else None
+        return (report, served) if report is not None and report.path else None
+
+    def set_served(self, report: Report, served: Served) -> None:
+        """Records how a chosen runtime was deployed. Raises `OSError`."""
+        folder = self._folder / Path(report.path).relative_to(self._folder).parts[0]
+        temporary = folder / f"{_SERVED}.{os.getpid()}"
+        _write(temporary, msgspec.json.encode(served))
+        temporary.replace(folder / _SERVED)
 
     def begin(self, key: str) -> Path:
         """A new work folder."""
@@ -181,6 +220,8 @@ class Conversions:
             self.abandon(work)
             return report
         _keep_only(work, chosen.path if chosen is not None else "")
+        if chosen is not None and path:
+            report.digest = _digest((work / chosen.path).parent)
         if report.compared:
             _write(work / _REPORT, msgspec.json.format(msgspec.json.encode(report)))
         _replace(work, final)
@@ -198,6 +239,24 @@ class Conversions:
         """Removes leftovers of killed servers. Call it before the first `begin`."""
         for folder in self._folder.glob("*.aside.*"):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_intact(report: Report) -> bool:
+    """Whether the converted model is what was compared. Reads all of it."""
+    try:
+        return not report.path or _digest(Path(report.path).parent) == report.digest
+    except OSError:
+        return False
+
+
+def _digest(folder: Path) -> str:
+    """The SHA-256 of all files in a folder: names and bytes."""
+    digest = hashlib.sha256()
+    for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+        with file.open("rb") as opened:
+            content = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest.update(f"{file.relative_to(folder)} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def _keep_only(work: Path, path: str) -> None:

@@ -36,8 +36,7 @@ _CHOICES = frozenset({"If", "StatelessIf", "_If", "Case", "StatelessCase"})
 _ONLY_COMPUTE = frozenset({
     "Const", "ReadVariableOp", "VarHandleOp", "Identity", "Placeholder", "Conv2D", "DepthwiseConv2dNative", "MatMul",
     "AddV2", "Mul", "Sub", "RealDiv", "Relu", "Relu6", "BiasAdd", "FusedBatchNormV3", "Reshape", "Shape",
-    "StridedSlice", "Pack", "Cast", "Rsqrt", "Transpose", "ExpandDims", "DisableCopyOnRead", "MergeV2Checkpoints",
-    "VarIsInitializedOp",
+    "StridedSlice", "Pack", "Cast", "Rsqrt", "Transpose", "ExpandDims", "DisableCopyOnRead", "VarIsInitializedOp",
 })  # fmt: skip
 """The most frequent operations, none of which writes or calls a function, so their attributes need not be read."""
 _RANDOM = ("seed_generator_state", "StateVar")

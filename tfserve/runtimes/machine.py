@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import time
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 from tfserve.errors import Invalid
 
 _CPU = re.compile(r"(?:/?device:|/)?cpu:0", re.IGNORECASE)
-_NAMED = re.compile(r"^(?:model name|flags|Features)\s*:\s*(.*)$", re.MULTILINE)
 
 _IDLE, _WAITING = 3, 4
 """Columns of /proc/stat: without work, and waiting for a disk."""
@@ -42,12 +40,3 @@ def check_cpu(device: str, library: str) -> None:
         raise Invalid(
             f"{library} runs models on '/cpu:0' only, got {device!r}. To use a GPU, set runtime to tensorflow."
         )
-
-
-def processor() -> str:
-    """An identifier that differs between processors with different results or speed."""
-    try:
-        cpu_info = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        cpu_info = ""
-    return " ".join([platform.machine(), *dict.fromkeys(_NAMED.findall(cpu_info)), str(cores())])

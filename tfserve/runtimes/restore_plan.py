@@ -11,7 +11,7 @@ restored by their own savers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -44,6 +44,8 @@ class Plan:
 
     prefix: str
     assignments: tuple[_Assignment, ...]
+    #: keys that the saver reads for nothing, with their types: if one is damaged, so is the checkpoint
+    others: tuple[tuple[bytes, int], ...] = ()
 
     @property
     def restored(self) -> frozenset[Resource]:
@@ -51,7 +53,8 @@ class Plan:
 
     def write_graph(self, graph: Any) -> None:
         """Writes the operations that restore the variables into an empty GraphDef; the last one is `target`."""
-        restore = _restore_nodes(graph, self.prefix, [each.key for each in self.assignments])
+        keys = [each.key for each in self.assignments] + [key for key, _ in self.others]
+        restore = _restore_nodes(graph, self.prefix, keys)
         done = graph.node.add(name=self.target, op="NoOp")
         for n, each in enumerate(self.assignments):
             attributes = each.handle.attr
@@ -65,7 +68,7 @@ class Plan:
             assign.attr["dtype"].CopyFrom(attributes["dtype"])
             assign.attr["validate_shape"].b = each.validate_shape
             done.input.append(f"^{assign.name}")
-        done.input.sort()
+        restore.attr["dtypes"].list.type.extend(type_ for _, type_ in self.others)
 
     @property
     def target(self) -> str:
@@ -86,7 +89,9 @@ def make(meta: Any, prefix: str) -> Plan | None:
     assignments = _assignments(nodes, arguments, top, filename)
     if not assignments or len({resource_of(each.handle) for each in assignments}) < len(assignments):
         return None
-    return Plan(prefix, tuple(assignments))
+    assigned = {each.key for each in assignments}
+    others = {key: type_ for key, type_ in _read_keys(nodes) if key not in assigned}
+    return Plan(prefix, tuple(assignments), tuple(others.items()))
 
 
 def resource_of(handle: Any) -> Resource:
@@ -160,6 +165,14 @@ def _key(nodes: Mapping[str, Any], arguments: Mapping[str, str], value: str, fil
     if keys is None or parts is None or len(keys) != len(parts) or position >= len(keys) or parts[position]:
         return None
     return keys[position] if _operation(_given(nodes, arguments, prefix)) == filename else None
+
+
+def _read_keys(nodes: Mapping[str, Any]) -> Iterator[tuple[bytes, int]]:
+    """All that a saver reads, with the types."""
+    for node in nodes.values():
+        if node.op == "RestoreV2":
+            keys = _strings(nodes.get(_operation(node.input[1]))) or []
+            yield from zip(keys, node.attr["dtypes"].list.type, strict=True)
 
 
 def _given(nodes: Mapping[str, Any], arguments: Mapping[str, str], name: str) -> str:

@@ -293,7 +293,7 @@ def _load(
     try:
         with graph.as_default(), tf.device(device):
             saved = _opened(model, path, with_hints=with_hints)
-            if saved is not None and with_plan and with_hints and device == _CPU:
+            if saved is not None and with_plan and device == _CPU:
                 plan = saved.plan()
             if plan is not None:
                 saved_model_loader.add_plan(tf, plan, config)
@@ -316,7 +316,7 @@ def _load(
         _close(session)
         if with_hints and saved_model_loader.SHAPE_HINTS in str(error):
             return _load(
-                tf, model, path, device, allow_unsafe=allow_unsafe, with_hints=False, with_plan=with_plan, **threads
+                tf, model, path, device, allow_unsafe=allow_unsafe, with_hints=False, with_plan=False, **threads
             )
         if plan is not None:  # whatever is wrong, the file's own saver says it better
             log.debug("%s can't be restored beforehand", path, exc_info=True)

@@ -130,7 +130,7 @@ class Api:
 
     @handles(GetServer)
     async def _get_server(self, request: GetServer) -> dict[str, Any]:
-        spare = self._spare.worker
+        spare, light = self._spare.worker, self._spare.light_worker
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -140,6 +140,7 @@ class Api:
             "started_at": self._started_at,
             "revision": self._changed.number,
             "spare": {"pid": spare.child.pid, "memory_bytes": memory_bytes(spare.child.pid)} if spare else None,
+            "light_spare": {"pid": light.child.pid, "memory_bytes": memory_bytes(light.child.pid)} if light else None,
             "memory_bytes": memory_bytes(os.getpid()),
             "data_dir": str(self._settings.data_path),
             "roots": [str(root) for root in self._settings.root_paths],

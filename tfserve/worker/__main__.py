@@ -6,6 +6,8 @@ N is its end of a socket pair. It sends `WorkerReady`, receives a role, and keep
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import importlib.util
 import os
 import signal
@@ -35,11 +37,15 @@ from tfserve.worker.inbox import Inbox
 from tfserve.worker.scripts import streams
 from tfserve.worker.scripts.interrupts import Interrupts
 
+LIBRARIES = {"openvino": "openvino", "litert": "ai_edge_litert.interpreter", "onnxruntime": "onnxruntime"}
+"""The library of each runtime that may be imported before a worker has a role."""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="tfserve.worker", description="A worker process of TFserve.")
     parser.add_argument("--fd", type=int, required=True, help="the worker's end of a socket pair")
     parser.add_argument("--warm", action="store_true", help="import TensorFlow before being given a role")
+    parser.add_argument("--light", metavar="RUNTIME", help="import this runtime, which is not TensorFlow, instead")
     parser.add_argument(
         "--callers-umask", type=lambda text: int(text, 8), help="octal; for roles that write to paths chosen by callers"
     )
@@ -54,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     inbox = Inbox(connection, interrupts)
     deferred_imports.install()
     warm = options.warm and _warm_up()
+    if options.light:
+        _import_runtime(options.light)
     connection.notify(WorkerReady(warm=warm))
     status = os.EX_SOFTWARE
     try:
@@ -77,6 +85,16 @@ def _warm_up() -> bool:
     except ModuleNotFoundError:
         return False
     return True
+
+
+def _import_runtime(name: str) -> None:
+    """Imports a runtime and the role of a model worker."""
+    from tfserve import runtimes
+    from tfserve.worker.model import role  # noqa: F401 - imported for later
+
+    with contextlib.suppress(ImportError):  # the role says what is missing
+        importlib.import_module(runtimes.MODULES[name])
+        importlib.import_module(LIBRARIES[name])
 
 
 def _limit_devices() -> None:

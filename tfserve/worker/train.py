@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from tfserve import linux
 from tfserve.config import load
 from tfserve.errors import Failure, Internal, Invalid, OutOfSpace, TFserveError
 from tfserve.ipc.connections import BlockingConnection
@@ -26,7 +27,6 @@ from tfserve.worker.scripts.interrupts import Interrupts, MainThread
 
 log = logging.getLogger(__name__)
 
-AUTOGROUP = Path("/proc/self/autogroup")
 """Where Linux shares the processor between sessions first (`sched_autogroup_enabled`), a nice number counts only within
 its session, and each worker has one of its own: between sessions the one in this file counts. 5 is a third of the
 weight of others; with 10 a training was left a twentieth of a busy machine."""
@@ -48,7 +48,7 @@ class TrainRole:
         self._callers_umask = callers_umask
         self._interrupts = interrupts
         self._main_thread = MainThread(interrupts)
-        _give_way(load().train_nice)
+        linux.give_way(load().train_nice)
 
     def serve(self, inbox: Inbox, request_id: int, first: Message) -> None:
         """Answers `first`, then all further requests in order, until `Stop`."""
@@ -90,13 +90,6 @@ class TrainRole:
         atomic_files.make_folder(Path(message.folder).parent, self._callers_umask)
         with atomic_files.temporary_files(Path(message.work_folder, TEMPORARY)):
             return registry.run(message, self._connection.notify)
-
-
-def _give_way(nice: int) -> None:
-    if nice:
-        os.nice(nice)
-        with contextlib.suppress(OSError):  # it is not there everywhere
-            AUTOGROUP.write_text(str(nice))
 
 
 def _examine(message: ExamineProject) -> Message:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec.json import encode
 from msgspec.structs import replace
 
 from tfserve.db.models import Deployment as Row
 from tfserve.ipc.messages import AUTO, BecomeModel, Concurrency, ModelOptions, ModelVersion
 from tfserve.models import formats
-from tfserve.models.runtime_reports import ENOUGH_SAMPLES, TENSORFLOW, Report
+from tfserve.models.runtime_reports import ENOUGH_SAMPLES, TENSORFLOW, Report, Served
 from tfserve.supervisor.models.replicas import Replica, new_address
 
 
@@ -182,6 +183,27 @@ class Deployment:
             and self.format in formats.CONVERTIBLE and self.weights is None and "gpu" not in self.device.lower()
             and not self.is_stateful
         )  # fmt: skip
+
+    @property
+    def can_begin_converted(self) -> bool:
+        """Whether it may begin with a runtime that was chosen before."""
+        return self.may_be_converted or (self.requested_runtime == AUTO and self.chosen is not None)
+
+    @property
+    def content_options(self) -> bytes:
+        """The options that decide which signatures its files have."""
+        options = self.options
+        return encode([options.image, options.stateless, options.inputs, options.outputs])
+
+    def served_by_tensorflow(self) -> Served:
+        """What TensorFlow said of its files, for the next deployment of them."""
+        return Served(options=self.content_options, signatures=self.signatures, image=self.image)
+
+    def begin_with(self, report: Report, served: Served) -> None:
+        """Begins with the runtime that was chosen for the same files before."""
+        self.report = self.chosen = report
+        self.signatures, self.image = served.signatures, served.image
+        self.choice = f"{report.chosen} was chosen when these files were deployed before"
 
     @property
     def has_enough_samples(self) -> bool:

@@ -82,6 +82,8 @@ class Migration:
             while len(replicas) < deployment.options.replicas:
                 replicas.append(await self._set.load(deployment, await self._set.samples(), chosen=report))
             await self._set.switch(deployment, replicas, report)
+            if report.path and deployment.can_begin_converted:
+                await self._trials.remember(report, deployment.served_by_tensorflow())
         finally:
             for replica in replicas:
                 replica.worker.kill("its model was not moved")

@@ -27,6 +27,7 @@ from tfserve.ipc.messages import (
     UpdateJob,
 )
 from tfserve.models import formats
+from tfserve.models.formats import Located
 from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.models import memory_fit, model_files
@@ -188,7 +189,8 @@ class ModelRunner:
                 size = await asyncio.to_thread(memory_fit.weights_bytes, located)
                 await self.replica_set.prepare_room(size * options.replicas)
                 await memory_fit.check(located, device, options, self._settings)
-                await self._load_all(new)
+                await self._begin_with_known(new, located)
+                await self._load_any(new, located)
         except (TFserveError, WorkerDied, asyncio.CancelledError) as error:
             self.last_failure = str(error) or Abandoned().message
             await self._journal.change(partial(writes.end_deployment, new.id, Row.State.FAILED, self.last_failure))
@@ -199,6 +201,25 @@ class ModelRunner:
             "signatures": new.signatures,
         }  # fmt: skip
         return Outcome(state=JobState.SUCCEEDED, result=b"true", detail=msgspec.json.encode(detail))
+
+    async def _begin_with_known(self, new: Deployment, located: Located) -> None:
+        """Chooses the runtime that was chosen for the same files before, so that TensorFlow need not be loaded."""
+        if self._settings.convert and new.may_be_converted and not self._settings.allow_unsafe_ops:
+            known = await self.replica_set.trials.served_before(located, new.content_options)
+            if known is not None:
+                new.begin_with(*known)
+
+    async def _load_any(self, new: Deployment, located: Located) -> None:
+        """Loads it with the runtime that is known, or else as it is. Raises what `_load_all` raises."""
+        if new.chosen is not None:
+            try:
+                await self._load_all(new)
+                new.version = located.version or self.last_version + 1
+                return
+            except (TFserveError, WorkerDied) as error:
+                new.back_to_auto(str(error))
+                new.replicas.clear()
+        await self._load_all(new)
 
     async def _load_all(self, new: Deployment) -> None:
         """Loads all replicas or none. Raises the error that a worker replies with, or `WorkerDied`."""
@@ -217,7 +238,8 @@ class ModelRunner:
             raise
         loaded = new.replicas[0].loaded
         new.version = loaded.version or self.last_version + 1
-        new.signatures = loaded.signatures  # the format is the file's, whatever it was converted into
+        if new.chosen is None or new.requests_conversion:
+            new.signatures = loaded.signatures  # the format is the file's, whatever it was converted into
 
     async def _switch(self, new: Deployment, *, is_update: bool) -> None:
         old = self.replica_set.active

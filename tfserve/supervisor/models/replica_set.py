@@ -59,7 +59,7 @@ class ReplicaSet:
         self._journal = journal
         self._spare = spare
         self._announcements = announcements
-        self._trials = trials
+        self.trials = trials
         self._changed = changed
         self._awake = awake
         self._restoring = Restoring(self, changed=changed, give_up=give_up)
@@ -206,7 +206,7 @@ class ReplicaSet:
         """Converts the model for the requested runtime; None if it needs no conversion."""
         requested = deployment.requested_runtime
         try:
-            report = await self._trials.find(
+            report = await self.trials.find(
                 deployment.model_path, precision=deployment.options.precision, requested=requested, in_background=False,
                 samples=samples, on_progress=partial(self.set_choice, deployment),
             )  # fmt: skip

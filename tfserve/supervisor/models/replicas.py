@@ -100,6 +100,8 @@ async def start_replica(spare: Spare, request: BecomeModel, format_: str) -> Rep
         except BaseException:
             worker.kill("its model could not be loaded")
             raise
+        finally:
+            spare.fill()
 
 
 def _skipped_because(step: WarmUpStep, death: WorkerDied) -> str:
@@ -109,5 +111,5 @@ def _skipped_because(step: WarmUpStep, death: WorkerDied) -> str:
 
 async def _new_worker(spare: Spare, request: BecomeModel, format_: str) -> Worker:
     if request.options.runtime in ("auto", "tensorflow") and format_ in READ_BY_TENSORFLOW:
-        return await spare.take(needs_tensorflow=True)
-    return await spare.start_cold()
+        return await spare.take(needs_tensorflow=True, refills=False)
+    return await spare.take_light(request.options.runtime) if request.source else await spare.start_cold()

@@ -14,13 +14,18 @@ from typing import TypeVar
 
 from tfserve.errors import TFserveError
 from tfserve.ipc.messages import AUTO, Convert, IdentifyModel, Request
-from tfserve.models.runtime_reports import CANDIDATES, NEED_TENSORFLOW, TENSORFLOW, Conversions, Report, Trial
+from tfserve.models import fingerprint
+from tfserve.models.formats import Located
+from tfserve.models.runtime_reports import CANDIDATES, NEED_TENSORFLOW, TENSORFLOW, Conversions, Report, Served, Trial
+from tfserve.supervisor.models import model_files
 from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
+READ_AT_ONCE_BYTES = 256 * 1024 * 1024
+"""Maximum size of a model whose bytes are compared before it is loaded: a tenth of a second to half a second."""
 TRIAL_S = 300.0
 """The time limit of a candidate."""
 
@@ -37,6 +42,29 @@ class RuntimeTrials:
         #: a requested conversion does not wait for one in the background
         self._locks = {True: asyncio.Lock(), False: asyncio.Lock()}
 
+    async def served_before(self, model: Located, options: bytes) -> tuple[Report, Served] | None:
+        """The runtime that was chosen for the same files, and how they were deployed then; None if that is not known.
+
+        Large files are not read for this: they are loaded by TensorFlow and compared again by their bytes later.
+        """
+
+        def look() -> tuple[Report, Served] | None:
+            if not self._conversions.has_any() or fingerprint.size_bytes(model) > READ_AT_ONCE_BYTES:
+                return None
+            return self._conversions.served(fingerprint.key(model), options)
+
+        try:
+            return await model_files.in_own_thread(look, str(model.path))
+        except TFserveError:
+            return None
+
+    async def remember(self, report: Report, served: Served) -> None:
+        """Keeps how a chosen runtime was deployed, for the next deployment of the same files."""
+        try:
+            await asyncio.to_thread(self._conversions.set_served, report, served)
+        except OSError as error:
+            log.warning("the deployment of %s can't be kept: %s", report.path, error)
+
     async def find(
         self, path: str, *, precision: str, requested: str, in_background: bool, samples: Sequence[bytes],
         on_progress: OnProgress,
@@ -47,7 +75,7 @@ class RuntimeTrials:
         """
         async with self._locks[in_background]:
             key = await self._identify(path, precision)
-            known = self._conversions.find(key, asked=requested)
+            known = await asyncio.to_thread(self._conversions.find, key, asked=requested)
             if known is not None:
                 return known
             return await self._compare(key, path, precision, requested, samples, on_progress)

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import psutil
@@ -103,8 +104,8 @@ class Workshop:
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
         }
 
-    async def start(self, *, warm: bool) -> Worker:
-        """A new worker that is ready for a role; `warm` loads TensorFlow first.
+    async def start(self, *, warm: bool = False, light: str = "") -> Worker:
+        """A new worker that is ready for a role; `warm` loads TensorFlow first, `light` another runtime.
 
         Raises `WorkerDied`, or `OSError` if no process can be started.
         """
@@ -116,7 +117,7 @@ class Workshop:
             ]  # fmt: skip
             try:
                 child = Child.start(
-                    command + ["--warm"] * warm,
+                    command + ["--warm"] * warm + (["--light", light] if light else []),
                     role=Role.SPARE,
                     environment=self.environment(),
                     keep_fds=[theirs.fileno()],
@@ -270,73 +271,112 @@ class Worker:
             asyncio.get_running_loop().call_later(EOF_GRACE_S, self._line.close)
 
 
-class Spare:
-    """Keeps one worker with TensorFlow loaded, so that a role starts in milliseconds."""
+class _Kept:
+    """Keeps one worker ready for a role."""
 
-    def __init__(self, workshop: Workshop, *, is_kept: bool, changed: Signal) -> None:
-        self._workshop = workshop
+    def __init__(self, *, is_kept: bool, changed: Signal) -> None:
+        self.is_kept = is_kept
+        self.worker: Worker | None = None
+        self.filling: asyncio.Task[None] | None = None
         self._changed = changed
-        self._is_kept = is_kept
-        self._worker: Worker | None = None
         self._restarts = Restarts()
-        self._filling: asyncio.Task[None] | None = None
 
-    @property
-    def worker(self) -> Worker | None:
-        return self._worker
+    def fill(self, start: Callable[[], Awaitable[Worker]]) -> None:
+        """Starts a worker, unless there is one."""
+        if self.is_kept and self.filling is None and self.worker is None:
+            self.filling = asyncio.get_running_loop().create_task(self._fill(start))
 
-    def fill(self) -> None:
-        """Starts a spare, unless one exists."""
-        if self._is_kept and self._filling is None and self._worker is None:
-            self._filling = asyncio.get_running_loop().create_task(self._fill())
-
-    async def start_cold(self) -> Worker:
-        """A new worker without TensorFlow, which leaves the spare for others. Raises `WorkerDied`, `Unavailable`."""
-        return await self._start(warm=False)
-
-    async def take(self, *, needs_tensorflow: bool) -> Worker:
-        """A worker without a role: the spare if it is ready or starting soon enough, otherwise a new one.
-
-        Raises `WorkerDied`, `Unavailable`.
-        """
-        if self._worker is None and needs_tensorflow and self._filling is not None:
-            await asyncio.wait([self._filling])  # it will be ready before a new one
-        worker, self._worker = self._worker, None
-        if worker is None or not worker.alive:
-            worker = await self._start(warm=needs_tensorflow)
-        self.fill()
-        return worker
+    def take(self) -> Worker | None:
+        worker, self.worker = self.worker, None
+        return worker if worker is not None and worker.alive else None
 
     async def close(self) -> None:
-        self._is_kept = False
-        if self._filling is not None:
-            self._filling.cancel()
-            await asyncio.wait([self._filling])
-        if self._worker is not None:
-            self._worker.kill("the server is stopping")
-            await asyncio.shield(self._worker.child.ended)
+        self.is_kept = False
+        if self.filling is not None:
+            self.filling.cancel()
+            await asyncio.wait([self.filling])
+        if self.worker is not None:
+            self.worker.kill("the server is stopping")
+            await asyncio.shield(self.worker.child.ended)
 
-    async def _start(self, *, warm: bool) -> Worker:
-        try:
-            return await self._workshop.start(warm=warm)
-        except OSError as error:
-            raise Unavailable(f"Cannot start another process on this machine: {error.strerror}.") from error
-
-    async def _fill(self) -> None:
+    async def _fill(self, start: Callable[[], Awaitable[Worker]]) -> None:
         try:
             await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
-            worker = await self._workshop.start(warm=True)
+            worker = await start()
         except (WorkerDied, OSError) as error:
             log.warning("could not start a spare worker: %s", error)
         else:
-            self._worker = worker
+            self.worker = worker
             self._changed.fire()
-            worker.child.ended.add_done_callback(lambda ended: self._on_spare_end(worker, ended.result()))
+            worker.child.ended.add_done_callback(lambda ended: self._on_end(worker, ended.result(), start))
         finally:
-            self._filling = None
+            self.filling = None
 
-    def _on_spare_end(self, worker: Worker, exit_: Exit) -> None:
-        if self._worker is worker:
-            self._worker = None
+    def _on_end(self, worker: Worker, exit_: Exit, start: Callable[[], Awaitable[Worker]]) -> None:
+        if self.worker is worker:
+            self.worker = None
             self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
+            self.fill(start)
+
+
+class Spare:
+    """Keeps one worker with TensorFlow loaded, so that a role starts in milliseconds.
+
+    As soon as a model is served by another runtime, a light one is kept too: with that runtime and without TensorFlow.
+    """
+
+    def __init__(self, workshop: Workshop, *, is_kept: bool, changed: Signal) -> None:
+        self._workshop = workshop
+        self._warm = _Kept(is_kept=is_kept, changed=changed)
+        self._light = _Kept(is_kept=is_kept, changed=changed)
+        #: the runtime of the light one
+        self._runtime = ""
+
+    @property
+    def worker(self) -> Worker | None:
+        return self._warm.worker
+
+    @property
+    def light_worker(self) -> Worker | None:
+        return self._light.worker
+
+    def fill(self) -> None:
+        """Starts a spare, unless one exists."""
+        self._warm.fill(partial(self._workshop.start, warm=True))
+        if self._runtime:
+            self._light.fill(partial(self._workshop.start, light=self._runtime))
+
+    async def start_cold(self) -> Worker:
+        """A new worker without TensorFlow, which leaves the spare for others. Raises `WorkerDied`, `Unavailable`."""
+        return await self._start()
+
+    async def take_light(self, runtime: str) -> Worker:
+        """A worker with a runtime that is not TensorFlow. Call `fill` when it has loaded its model. Raises the same."""
+        worker, known, self._runtime = self._light.take(), self._runtime, runtime
+        if worker is not None and known != runtime:
+            worker.kill("another runtime is needed")
+            worker = None
+        return worker or await self._start(light=runtime)
+
+    async def take(self, *, needs_tensorflow: bool, refills: bool = True) -> Worker:
+        """A worker without a role: the spare if it is ready or starting soon enough, otherwise a new one.
+
+        Unless it `refills`, call `fill` when the role has begun: the next spare takes a processor for seconds. Raises
+        `WorkerDied`, `Unavailable`.
+        """
+        if self._warm.worker is None and needs_tensorflow and self._warm.filling is not None:
+            await asyncio.wait([self._warm.filling])  # it will be ready before a new one
+        worker = self._warm.take() or await self._start(warm=needs_tensorflow)
+        if refills:
             self.fill()
+        return worker
+
+    async def close(self) -> None:
+        await self._warm.close()
+        await self._light.close()
+
+    async def _start(self, *, warm: bool = False, light: str = "") -> Worker:
+        try:
+            return await self._workshop.start(warm=warm, light=light)
+        except OSError as error:
+            raise Unavailable(f"Cannot start another process on this machine: {error.strerror}.") from error

@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--line", type=int, required=True)
     arguments = parser.parse_args()
     linux.die_with_parent(os.getppid())
-    os.nice(NICENESS)
+    linux.give_way(NICENESS)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s batch: %(message)s")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(socket.socket(fileno=arguments.line)))

@@ -7,7 +7,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -51,6 +51,9 @@ from tfserve.worker.model.warm_up import TIMING, Steps, WarmUp
 
 log = logging.getLogger(__name__)
 
+QUIET_S = 0.5
+"""The rest of a warm-up waits until no prediction was requested for this time."""
+
 
 class ModelRole:
     """Serves one model until the worker exits. If it can't be loaded, the worker only waits for `Stop`."""
@@ -63,12 +66,28 @@ class ModelRole:
         #: several threads call it
         self._lock = threading.Lock()
         self._predicted_ns = time.perf_counter_ns()
+        #: the rest of the warm-up
+        self._later: Callable[[], None] | None = None
 
     def serve(self, inbox: Inbox, request_id: int, become: BecomeModel) -> None:
         """Answers `become`, then all further requests in order, until `Stop`."""
         self._connection.answer(request_id, self._load(become))
+        if self._later is not None and self._computation is not None:
+            work = [self._later, self._computation]
+            threading.Thread(target=self._complete, args=work, name="warm-up", daemon=True).start()
         for each_id, message in inbox:
             self._connection.answer(each_id, self._answer_or_failure(message))
+
+    def _complete(self, warm_up: Callable[[], None], computation: Computation) -> None:
+        """Completes a warm-up when no prediction was requested for a moment. Requests of a busy model do the same."""
+        while (quiet_s := (time.perf_counter_ns() - self._last_ns()) / 1e9) < QUIET_S:
+            time.sleep(QUIET_S - quiet_s)
+        try:
+            with computation.samples.paused():
+                warm_up()
+        except Exception:
+            log.exception("the warm-up could not be completed")
+        computation.release_memory()
 
     def _last_ns(self) -> int:
         """When the last prediction was requested."""
@@ -106,7 +125,7 @@ class ModelRole:
         computation = Computation(runtime, self._lock)
         predictor = Predictor(runtime, on_change=computation.share_state)
         warmed = WarmUp(runtime, predictor, computation, steps=steps).run(become)
-        self._predictor, self._computation = predictor, computation
+        self._predictor, self._computation, self._later = predictor, computation, warmed.later
         self._begin_sampling(computation, runtime, become.samples)
         computation.release_memory()  # an idle process should use little memory
         if become.address:

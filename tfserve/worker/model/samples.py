@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tfserve.ipc.predictions import ComputeRequest
 from tfserve.models.runtime_reports import ENOUGH_SAMPLES
@@ -31,6 +32,7 @@ class Samples:
         self._lock = threading.Lock()
         self._kept: dict[int, ComputeRequest] = {}
         self._count = 0
+        self._is_paused = False
         self._notify_again_at = KEEP * FURTHER
         self._random = random.Random()  # noqa: S311 - nothing secret
 
@@ -38,8 +40,19 @@ class Samples:
         with self._lock:
             return list(self._kept.values())
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keeps nothing meanwhile, because the computations are not those of callers."""
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
+
     def wants(self, requests: int) -> int | None:
         """Which of the next `requests` is to be kept, if any; call `keep` with it once it is answered."""
+        if self._is_paused:
+            return None
         first, self._count = self._count, self._count + requests
         if len(self._kept) < KEEP:
             return first % requests

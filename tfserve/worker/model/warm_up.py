@@ -1,8 +1,9 @@
 """Runs the model before the first request, so that no caller waits for one-time initialisation.
 
 Inputs are the deployment's own example if it has one; otherwise synthetic inputs, a recorded request of the
-workspace API, and the last real predictions. Batches are compared with single rows here too, so that requests can
-share a batch from the start. A model may reject any of these inputs: that is a remark, not an error.
+workspace API, and the last real predictions. Batches are compared with single rows here too: of a small model at once,
+so that requests can share a batch from the start, of a larger one when it is quiet, so that it serves sooner. A model
+may reject any of these inputs: that is a remark, not an error.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -38,6 +40,8 @@ PROOF_ROWS = 3
 MAX_WARM_BYTES = 64 * 1024 * 1024
 ENOUGH_S = 0.1
 """After this time no larger batches are tried: a large model should serve soon."""
+LIGHT_CPU_S = 0.002
+"""Batches of a model that takes less processor time for a row are compared before it serves."""
 TRY_S = 5.0
 """After this time no more synthetic inputs are tried."""
 
@@ -50,10 +54,11 @@ ALL = "all"
 
 @dataclass
 class Result:
-    """What was done, and what users of the model must know about it, for people."""
+    """What was done, and what users of the model must know about it, for people. `later` is still to be done."""
 
     done: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    later: Callable[[], None] | None = None
 
 
 class Steps:
@@ -99,6 +104,7 @@ class WarmUp:
         self._computation = computation
         self._steps = steps
         self._result = Result()
+        self._is_light = True
         self._name = DEFAULT_SIGNATURE if len(runtime.signatures) != 1 else next(iter(runtime.signatures))
 
     def run(self, become: BecomeModel) -> Result:
@@ -125,7 +131,12 @@ class WarmUp:
         if asks:
             self._try_former_predictions(asks)
         if example is None and not state.is_stateful(self._runtime):
-            self._try_batches(recipe, become.options.max_batch_size)
+            compare = partial(self._try_batches, recipe, become.options.max_batch_size)
+            if self._is_light:
+                compare()
+            elif self._steps.may(BATCHES):
+                self._result.later = compare
+                self._result.done.append("batches are compared as soon as the model is quiet")
 
     # --- one row
 
@@ -181,7 +192,9 @@ class WarmUp:
                 continue
             with self._steps.begin(recipe.fill):
                 try:
-                    self._run(recipe.inputs(signature), signature)
+                    inputs = recipe.inputs(signature)
+                    self._run(inputs, signature)
+                    self._is_light = self._takes_little(inputs, signature)
                     return recipe
                 except OnlyTensorFlowKnows:  # another process computes such requests
                     pass
@@ -193,6 +206,12 @@ class WarmUp:
             if time.monotonic() - started_at > TRY_S:
                 break
         return None
+
+    def _takes_little(self, inputs: Mapping[str, Array], signature: Signature) -> bool:
+        """Whether batches take so little time that the first request may wait for them. Raises what the model does."""
+        started_at = time.process_time()
+        self._run(inputs, signature)
+        return time.process_time() - started_at < LIGHT_CPU_S
 
     def _run(self, inputs: Mapping[str, Array], signature: Signature) -> None:
         self._runtime.run(inputs, [spec.name for spec in signature.outputs], self._name)

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import time
 from functools import partial
 from pathlib import Path
 
-from tfserve import paths, runtimes
+from tfserve import linux, paths, runtimes
 from tfserve.errors import Conflict, Internal, Invalid, TFserveError, Unsupported
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import Convert, Converted, Done, Failed, IdentifyModel, Message
-from tfserve.models import formats
+from tfserve.models import fingerprint, formats
 from tfserve.models.formats import Located
 from tfserve.models.runtime_reports import NOT_COMPARED, TENSORFLOW, Guard, Trial
-from tfserve.runtimes import call_latency, conversion, fingerprint, known_names, saved_model_exports
+from tfserve.runtimes import call_latency, conversion, known_names, saved_model_exports
 from tfserve.runtimes.error_summary import named_cause
 from tfserve.runtimes.guarded import Guarded, outside
 from tfserve.runtimes.interface import Runtime
@@ -42,7 +41,7 @@ class CompareRole:
 
     def __init__(self, connection: BlockingConnection) -> None:
         self._connection = connection
-        os.nice(NICE)
+        linux.give_way(NICE)
 
     def serve(self, inbox: Inbox, request_id: int, first: Message) -> None:
         """Answers `first`, then all further requests in order, until `Stop`."""

@@ -177,6 +177,7 @@ class ServerStatus(msgspec.Struct, kw_only=True):
     started_at: float
     revision: int
     spare: dict[str, int] | None
+    light_spare: dict[str, int] | None
     memory_bytes: int
     data_dir: str
     roots: list[str]

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
+import platform
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from tfserve.errors import Invalid
 from tfserve.models import formats
 from tfserve.models.formats import Located
-from tfserve.runtimes import machine
 
 LIBRARIES = (
     "tensorflow", "tensorflow-cpu", "keras", "tf-keras", "openvino", "ai-edge-litert", "onnxruntime", "tf2onnx",
     "numpy",
 )  # fmt: skip
 
+_NAMED = re.compile(r"^(?:model name|flags|Features)\s*:\s*(.*)$", re.MULTILINE)
 _GENERATION = "2"
 """Incremented when conversions or comparisons change, which discards earlier choices."""
 
@@ -34,9 +37,14 @@ def fingerprint(path: Path, weights: str | None = None) -> str:
     return digest.hexdigest()
 
 
+def size_bytes(model: Located) -> int:
+    """How much `key` reads. Raises `OSError`."""
+    return sum(file.stat().st_size for _, file in _files(model.path, model.weights))
+
+
 def key(model: Located, *, precision: str = "float32") -> str:
     """A hexadecimal name that changes with the files, the libraries, the processor and the precision."""
-    parts = [_GENERATION, fingerprint(model.path, model.weights), precision, machine.processor(), *_versions()]
+    parts = [_GENERATION, fingerprint(model.path, model.weights), precision, _processor(), *_versions()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -50,6 +58,16 @@ def _files(path: Path, weights: str | None) -> Iterator[tuple[str, Path]]:
     yield from ((str(file.relative_to(path if path.is_dir() else path.parent)), file) for file in files)
     if weights is not None:
         yield from ((f"weights{rest}", file) for rest, file in formats.checkpoint_files(weights))
+
+
+def _processor() -> str:
+    """An identifier that differs between processors with different results or speed."""
+    try:
+        cpu_info = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        cpu_info = ""
+    cores = len(os.sched_getaffinity(0))
+    return " ".join([platform.machine(), *dict.fromkeys(_NAMED.findall(cpu_info)), str(cores)])
 
 
 def _versions() -> Iterator[str]:
