@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('control', '0013_model_jobs'),
+        ('control', '0014_types_and_traces'),
     ]
 
     operations = [
