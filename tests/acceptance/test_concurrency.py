@@ -49,7 +49,8 @@ class Clients:
 @pytest.fixture
 def wide(server: Server, workspace: str, models: Path) -> str:
     """A workspace with a model that computes two batches at once."""
-    assert deploy(server, workspace, models / "wide", runtime="tensorflow", computations=2)["result"] is True
+    job = deploy(server, workspace, models / "wide", runtime="tensorflow", computations=2)
+    assert job["result"] is True, job
     return workspace
 
 
@@ -88,7 +89,8 @@ def test_a_death_during_concurrent_batches_reports_its_cause_and_mixes_nothing(s
 
 
 def test_a_stateful_model_computes_one_request_at_a_time(server: Server, workspace: str, models: Path) -> None:
-    assert deploy(server, workspace, models / "counter", computations=2)["result"] is True
+    job = deploy(server, workspace, models / "counter", computations=2)
+    assert job["result"] is True, job
     answers = Clients(server, workspace).send(4)
     counted = sorted(row[0] - number for number, row in answers)
     assert counted == [float(n + 1) for n in range(CLIENTS * 4)], "each was computed once, and none with another"
