@@ -105,10 +105,12 @@ class Computation:
             return (ask.urgency, *group, object()), None
         return (ask.urgency, *group), count
 
-    def release_memory(self) -> None:
-        """Returns cached memory to the system; a request that arrives meanwhile waits."""
+    def release_memory(self, unused: Runtime | None = None) -> None:
+        """Returns cached memory to the system; a request that arrives meanwhile waits. `unused` is a copy."""
         with self._lock:
             release_memory(self._runtime)
+        if unused is not None:
+            release_memory(unused)
         linux.give_memory_back()
 
     def narrowed(self, computations: int) -> Runtime:
