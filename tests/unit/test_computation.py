@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
-from tfserve.errors import Invalid
+from tfserve.errors import Invalid, Overloaded, Unsupported
 from tfserve.ipc.predictions import ComputeRequest, ComputeResult, Refusal, to_array, to_tensor
 from tfserve.runtimes.echo import EchoModel
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
@@ -133,3 +134,58 @@ def test_a_stateful_model_computes_each_request_once_and_alone() -> None:
         model.calls.clear()
         compute(computation, ones(1, 1), 2 * ones(1, 1), 3 * ones(2, 1))
         assert model.calls == [(1, 1), (1, 1), (2, 1)]
+
+
+class Copied(Numpy):
+    """Has a copy, which computes `copied`."""
+
+    is_shareable = False
+
+    def __init__(self, compute: Compute, copied: Compute) -> None:
+        super().__init__(compute, (-1, 1))
+        self.copy = Numpy(copied, (-1, 1))
+
+    def narrowed(self, computations: int) -> Numpy:
+        return self.copy
+
+
+def narrow(computation: Computation, array: Array) -> Any:
+    ask = ComputeRequest(DEFAULT_SIGNATURE, ("x",), (to_tensor(array),), ("x",))
+    group, rows = computation.sort(ask)
+    (answer,) = computation.run([Waiting(Nobody(), 1, ask, rows, group, 0)], is_narrow=True)
+    assert isinstance(answer, ComputeResult)
+    return to_array(answer.tensors[0]).tolist()
+
+
+def test_a_copy_computes_what_it_is_asked_to_until_the_state_may_change() -> None:
+    model = Copied(lambda x: 2 * x, lambda x: x + x)
+    computation = Computation(model, threading.Lock())
+    assert narrow(computation, ones(1, 1)) == [[2.0]]
+    computation.use(computation.narrowed(2))
+    model.calls.clear()
+    assert narrow(computation, ones(1, 1)) == [[2.0]]
+    assert model.calls == []
+    computation.share_state()
+    assert narrow(computation, ones(1, 1)) == [[2.0]]
+    assert model.calls == [(1, 1)]
+    assert computation.use(None) is model.copy
+
+
+def test_a_copy_with_other_numbers_is_refused() -> None:
+    model = Copied(lambda x: 2 * x, lambda x: 2.001 * x)
+    computation = Computation(model, threading.Lock())
+    compute(computation, ones(1, 1))
+    with pytest.raises(Unsupported, match="other numbers"):
+        computation.narrowed(2)
+
+
+def test_a_copy_is_not_made_without_a_request_to_compare_it_with() -> None:
+    with pytest.raises(Unsupported):
+        Computation(Copied(lambda x: x, lambda x: x), threading.Lock()).narrowed(2)
+
+
+def test_a_copy_has_to_fit_into_the_memory_limit() -> None:
+    computation = Computation(Copied(lambda x: x, lambda x: x), threading.Lock(), memory_limit_bytes=1)
+    compute(computation, ones(1, 1))
+    with pytest.raises(Overloaded, match="memory"):
+        computation.narrowed(2)

@@ -12,7 +12,7 @@ from image_models import as_array, litert_copy, loaded, located, onnx_model, png
 
 from tfserve import runtimes
 from tfserve.errors import Invalid
-from tfserve.runtimes import image_metadata, images
+from tfserve.runtimes import concurrent, image_metadata, images
 from tfserve.runtimes.images import ImageFiles
 from tfserve.runtimes.interface import remarks_of
 from tfserve.tensors.specs import Array, Quantization
@@ -371,3 +371,16 @@ def test_a_quantized_tensor_may_have_a_scale_for_each_channel() -> None:
     quantization = Quantization((0.5, 2.0), (0, 10), 1)
     assert quantization.real(np.array([[2, 11], [4, 9]], np.int8)).tolist() == [[1, 2], [2, -2]]
     assert quantization.quantized(np.array([[1.0, 2.0], [2.0, -2.0]]), np.dtype(np.int8)).tolist() == [[2, 11], [4, 9]]
+
+
+def test_a_copy_for_concurrent_batches_reads_files_and_can_be_closed_alone(tmp_path: Path) -> None:
+    model = with_files(flat(tmp_path, ["n", 2, 2, 3]), {})
+    files = {images.IMAGE_BYTES: as_array(*[png(np.full((2, 2, 3), value)) for value in (10, 200, 90)])}
+    (expected,) = model.run(files, ["probabilities"], images.IMAGE_BYTES)
+    copy = concurrent.narrowed(model, 2)
+    for _ in range(2):
+        (found,) = copy.run(files, ["probabilities"], images.IMAGE_BYTES)
+        assert np.array_equal(np.asarray(found), np.asarray(expected))
+    copy.close()
+    (again,) = model.run(files, ["probabilities"], images.IMAGE_BYTES)
+    assert np.array_equal(np.asarray(again), np.asarray(expected))

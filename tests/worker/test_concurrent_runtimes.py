@@ -16,7 +16,7 @@ from tfserve.models import formats
 from tfserve.models.runtime_reports import Guard
 from tfserve.runtimes import concurrent, state
 from tfserve.runtimes.guarded import Guarded
-from tfserve.runtimes.interface import Runtime
+from tfserve.runtimes.interface import Runtime, release_memory
 from tfserve.tensors.specs import Array
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
@@ -86,6 +86,13 @@ def test_a_copy_can_be_closed_and_made_again(model: Runtime) -> None:
         np.testing.assert_array_equal(compute(copy, REQUESTS[0]), compute(model, REQUESTS[0]))
         copy.close()
     assert compute(model, REQUESTS[0]).shape == (1, 2)
+
+
+def test_a_copy_that_has_returned_its_memory_computes_as_before(model: Runtime) -> None:
+    copy = concurrent.narrowed(model, 2)
+    compute(copy, inputs(2000))
+    release_memory(copy)
+    assert all(map(np.array_equal, compute_at_once(copy, REQUESTS), [compute(model, given) for given in REQUESTS]))
 
 
 def test_a_guarded_model_keeps_its_guard_in_a_copy(converted: Path) -> None:

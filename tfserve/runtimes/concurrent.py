@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from tfserve.errors import Unsupported
 from tfserve.runtimes import machine, state
-from tfserve.runtimes.interface import Forwarding, Runtime
+from tfserve.runtimes.interface import Forwarding, Runtime, release_memory
 from tfserve.tensors.specs import Array
 
 
@@ -55,6 +55,7 @@ class Pool(Forwarding):
 
     def __init__(self, copies: Sequence[Runtime]) -> None:
         super().__init__(copies[0])
+        self._copies = copies
         self._free: SimpleQueue[Runtime] = SimpleQueue()
         for each in copies:
             self._free.put(each)
@@ -66,7 +67,10 @@ class Pool(Forwarding):
         finally:
             self._free.put(one)
 
+    def release_memory(self) -> None:
+        for each in self._copies:
+            release_memory(each)
+
     def close(self) -> None:
-        """No other thread may be in `run`."""
-        while not self._free.empty():
-            self._free.get().close()
+        for each in self._copies:
+            each.close()

@@ -94,9 +94,9 @@ class ImageFiles:
         release_memory(self._runtime)
 
     def narrowed(self, computations: int) -> ImageFiles:
-        """It shares the threads that decode files: close only one of the two."""
         twin = copy.copy(self)
         twin._runtime = concurrent.narrowed(self._runtime, computations)
+        twin._threads = ThreadPoolExecutor(machine.cores(), thread_name_prefix="decode")  # either may be closed alone
         return twin
 
     def prepares(self, signature: str) -> str | None:

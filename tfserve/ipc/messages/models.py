@@ -163,7 +163,8 @@ class BecomeModel(Request[ModelLoaded]):
     web. Web reaches the model at the Unix socket `address` (see `tfserve.ipc.predictions`). A
     computation that takes longer than `time_limit_s` ends the process. `source` is what a converted model was made of,
     and TensorFlow computes `in_full` what its `guard` does not let pass.
-    `skip` are steps of the warm-up that another process did not survive.
+    `skip` are steps of the warm-up that another process did not survive. `memory_limit_bytes` is what the process may
+    use, 0 for no limit.
     """
 
     workspace: str
@@ -178,6 +179,7 @@ class BecomeModel(Request[ModelLoaded]):
     time_limit_s: float = 60.0
     skip: list[str] = []
     guard: Guard | None = None
+    memory_limit_bytes: int = 0
 
 
 class Samples(Message):

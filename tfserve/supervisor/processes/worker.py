@@ -179,6 +179,8 @@ class Worker:
         """The worker's response. Raises the error that it replies with, or `WorkerDied`."""
         if (role := ROLES.get(type(request))) is not None:
             self._take_role(role, getattr(request, "workspace", ""))
+        if isinstance(request, BecomeModel) and self.limiter is not None:
+            request.memory_limit_bytes = self.limiter.memory_bytes(request.workspace)
         try:
             return await self._open_line.ask(request)
         except ConnectionLost:

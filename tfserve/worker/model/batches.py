@@ -18,7 +18,6 @@ from tfserve.errors import TFserveError
 from tfserve.ipc.messages import ModelOptions
 from tfserve.ipc.predictions import ComputeRequest, ComputeResult, Refusal
 from tfserve.runtimes import concurrent, machine
-from tfserve.runtimes.interface import Runtime
 from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.concurrency import Finished, Setting, Tuner, Way
 from tfserve.worker.model.preprocessing import Preprocessing
@@ -85,6 +84,8 @@ class Batches:
         #: may be copied for more computations; false while that is done, or if it failed
         self._may_narrow = self._most_at_once > 1
         self._copy_way: Way | None = None
+        #: the last one, which the loop alone would not keep
+        self._task: asyncio.Task[None] | None = None
         notify(self._tuner.chosen)
 
     @property
@@ -194,7 +195,7 @@ class Batches:
             self._notify(self._tuner.chosen)
         if self._tuner.is_sustained and self._may_narrow:
             self._may_narrow = False
-            self._loop.create_task(self._narrow())
+            self._task = self._loop.create_task(self._narrow())
         self._done(batch, (answers, took_ns))
 
     def _done(self, batch: Batch, computed: tuple[Answers, int]) -> None:
@@ -227,34 +228,37 @@ class Batches:
         ways = [way for way in self._ways if way.computations == at_once or not self._is_fixed]
         self._tuner.set_ways([*ways, self._copy_way])
         self._notify(self._tuner.chosen)
-        if self._rest is None:
-            self._rest = self._loop.call_later(IDLE_S, self._tidy)
+        self._loop.call_later(COPY_IDLE_S, self._end_copy)
+
+    def _end_copy(self) -> None:
+        """Gives the copy up if it has not been needed for long; otherwise it is asked again later."""
+        left_ns = self._computation.last_run_ns + int(COPY_IDLE_S * 1e9) - time.perf_counter_ns()
+        if self._running or self._waiting or left_ns > 0:
+            self._loop.call_later(max(left_ns / 1e9, IDLE_S), self._end_copy)
+            return
+        self._tuner.set_ways(self._ways)
+        self._copy_way, self._may_narrow = None, True
+        copied = self._computation.use(None)
+        if copied is not None:  # nothing runs, so no thread uses it
+            self._loop.run_in_executor(None, copied.close)
+        self._task = self._loop.create_task(self._release())
 
     def _tidy(self) -> None:
-        """Runs once after a busy period, in a thread, because a request may arrive meanwhile."""
+        """Runs once after a busy period."""
         self._rest = None
         is_idle = not self._waiting and not self._running
         if not is_idle or time.perf_counter_ns() - self._computation.last_run_ns < IDLE_S * 1e9:
             self._rest = self._loop.call_later(IDLE_S, self._tidy)
             return
         self._tuner.rest()
-        copied = self._copy_to_give_up() if self._copy_way is not None else None
-        self._loop.run_in_executor(None, self._release, copied)
+        self._task = self._loop.create_task(self._release())
 
-    def _copy_to_give_up(self) -> Runtime | None:
-        """The copy if the model has been idle for long; else it is asked again later."""
-        if time.perf_counter_ns() - self._computation.last_run_ns < COPY_IDLE_S * 1e9:
-            self._rest = self._loop.call_later(COPY_IDLE_S, self._tidy)
-            return None
-        self._tuner.set_ways(self._ways)
-        self._copy_way, self._may_narrow = None, True
-        return self._computation.use(None)
-
-    def _release(self, copied: Runtime | None) -> None:
-        """The copy can't be running: nothing was when it was taken out of use."""
-        if copied is not None:
-            copied.close()
-        self._computation.release_memory()
+    async def _release(self) -> None:
+        """Returns memory in a thread, because a request may arrive meanwhile. It is computed without the copy."""
+        copied = self._computation.use(None)
+        await self._loop.run_in_executor(None, self._computation.release_memory, copied)
+        if copied is not None and self._copy_way is not None:
+            self._computation.use(copied)
 
 
 def _ways(most: int, *, is_fixed: bool, is_shareable: bool) -> list[Way]:

@@ -68,7 +68,7 @@ class Computation:
     At load there may be a copy of the model, whose computations have fewer threads each (`narrowed`, `use`).
     """
 
-    def __init__(self, runtime: Runtime, lock: threading.Lock) -> None:
+    def __init__(self, runtime: Runtime, lock: threading.Lock, *, memory_limit_bytes: int = 0) -> None:
         #: requests that were answered
         self.samples = Samples()
         #: when the last batch began
@@ -76,6 +76,7 @@ class Computation:
         self._runtime = runtime
         self._preparing = runtime if isinstance(runtime, Preparing) else None
         self._lock = lock
+        self._memory_limit_bytes = memory_limit_bytes
         #: whether `run` may be called by several threads at a time without a copy
         self.is_shareable = concurrent.is_shareable(runtime)
         self._turn: Turn = contextlib.nullcontext() if self.is_shareable else lock
@@ -104,10 +105,12 @@ class Computation:
             return (ask.urgency, *group, object()), None
         return (ask.urgency, *group), count
 
-    def release_memory(self) -> None:
-        """Returns cached memory to the system; a request that arrives meanwhile waits."""
+    def release_memory(self, unused: Runtime | None = None) -> None:
+        """Returns cached memory to the system; a request that arrives meanwhile waits. `unused` is a copy."""
         with self._lock:
             release_memory(self._runtime)
+        if unused is not None:
+            release_memory(unused)
         linux.give_memory_back()
 
     def narrowed(self, computations: int) -> Runtime:
@@ -115,8 +118,10 @@ class Computation:
 
         Any thread may call it while others run the model. Raises `TFserveError` if the model has to do without.
         """
-        need = psutil.Process().memory_full_info().uss
-        if available_memory.of_process() < need:
+        memory, left = psutil.Process().memory_full_info(), available_memory.of_process()
+        if self._memory_limit_bytes:
+            left = min(left, self._memory_limit_bytes - memory.rss)
+        if left < memory.uss:
             raise Overloaded("Too little memory is left for a copy of the model.")
         copied = concurrent.narrowed(self._runtime, computations)
         if not self._agrees(copied):

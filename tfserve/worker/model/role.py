@@ -122,7 +122,7 @@ class ModelRole:
         if become.guard is not None:
             loaded = Guarded(loaded, become.guard)
         runtime = images.with_files(loaded, described)
-        computation = Computation(runtime, self._lock)
+        computation = Computation(runtime, self._lock, memory_limit_bytes=become.memory_limit_bytes)
         predictor = Predictor(runtime, on_change=computation.share_state)
         warmed = WarmUp(runtime, predictor, computation, steps=steps).run(become)
         self._predictor, self._computation, self._later = predictor, computation, warmed.later
