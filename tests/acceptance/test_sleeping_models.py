@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -243,3 +246,27 @@ def test_a_declared_model_sleeps_and_is_changed_without_loading_it_again(start: 
         revision = server.http.get("/server/", params={"since": revision, "wait": 30}).json()["result"]["revision"]
     assert found["state"] == "sleeping"
     assert predict(server) == ANSWER
+
+
+@pytest.mark.slow
+def test_models_make_room_when_memory_is_short(start: Start) -> None:
+    server = start("--no-warm-spare", "--min-free-memory", "1000TiB")
+    for name in ("never", "a", "b"):
+        server.call("/create_workspace/", name=name)
+        deploy(server, name, idle_after=0 if name == "never" else None)
+    assert until_asleep(server, "a")["version"] == 1
+    assert predict(server, "a") == ANSWER
+    until_asleep(server, "b")
+    assert server.call("/get_status/", name="never")["deployment"]["state"] == "active"
+
+
+def test_the_command_line_sets_the_time_and_shows_what_sleeps(server: Sleepy) -> None:
+    def run(*words: str) -> str:
+        command_line = [sys.executable, "-m", "tfserve.cli", *words, "--server", server.url]
+        return subprocess.run(command_line, capture_output=True, text=True, check=True).stdout
+
+    until_asleep(server)
+    shown = run("models")
+    assert re.search(r"m +1 +sleeping", shown), shown
+    run("deploy", "m", str(versions.write(server.roots, 1)), "--no-upload", "--idle-after", "0.25")
+    assert until_asleep(server)["options"]["idle_after_s"] == 0.25

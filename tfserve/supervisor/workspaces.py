@@ -153,8 +153,8 @@ class Workspaces:
         saved = await self._journal.change(writes.load_all)
         for step in end_interrupted(saved, self._settings.data_path):
             await self._journal.record_step(step)
-        for each in saved:
-            await self.prune(self._restore(each))
+        # Together, so that they share a commit.
+        await asyncio.gather(*[self.prune(self._restore(each)) for each in saved])
 
     def put(self, workspace: Workspace, job: Job) -> None:
         """Queues a job that is recorded, and keeps it by its id until it has ended."""
