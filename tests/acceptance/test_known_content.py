@@ -12,24 +12,25 @@ import pytest
 
 from tests.acceptance.conftest import Server
 
-PATIENCE_S = 150
+PATIENCE_S = 180
 WITHOUT = "import sys\nfor each in ('ai_edge_litert', 'tf2onnx', 'onnxruntime'):\n    sys.modules[each] = None\n"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_same_files_begin_with_the_chosen_runtime_unless_it_is_damaged(
     start: Callable[..., Server], models: Path, tmp_path: Path
 ) -> None:
     server = start(PYTHONPATH=without_other_candidates(tmp_path), TFSERVE_ROOTS=str(models), TFSERVE_CONVERT="1")
     first = deployed(server, "first", models / "deep")
     assert first["runtime"] == "tensorflow"
-    eventually(lambda: status(server, "first")["choice"] == "openvino was chosen", server)
+    eventually(lambda: status(server, "first")["choice"].startswith("openvino was chosen"), server)
     (converted,) = server.data_dir.glob("conversions/*/openvino/model.bin")
     eventually(lambda: (converted.parents[1] / "served.json").exists(), server)
 
     second = deployed(server, "second", models / "deep")
     assert second["runtime"] == "openvino"
-    assert second["choice"] == "openvino was chosen when these files were deployed before"
+    assert second["choice"].startswith("openvino was chosen when these files were deployed before")
     assert second["signatures"] == first["signatures"]
     assert second["version"] == first["version"]
     assert predicted(server, "second") == predicted(server, "first")
@@ -39,7 +40,7 @@ def test_the_same_files_begin_with_the_chosen_runtime_unless_it_is_damaged(
     third = deployed(server, "third", models / "deep")
     assert third["runtime"] == "tensorflow"
     assert predicted(server, "third") == predicted(server, "first")
-    eventually(lambda: status(server, "third")["choice"] == "openvino was chosen", server)
+    eventually(lambda: status(server, "third")["choice"].startswith("openvino was chosen"), server)
     assert converted.read_bytes().strip(b"\0"), "it was converted again"
     assert predicted(server, "third") == predicted(server, "first")
 
