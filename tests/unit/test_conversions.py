@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tfserve.models.runtime_reports import Conversions, Guard, Trial, choose
+from tfserve.models.runtime_reports import Conversions, Guard, Served, Trial, choose
 
 
 def trial(runtime: str, cost_s: float, *, ok: bool = True, path: str = "") -> Trial:
@@ -107,6 +107,31 @@ def test_a_damaged_report_or_a_lost_model_is_as_good_as_none(conversions: Conver
     Path(report.path).touch()
     (Path(report.path).parents[1] / "report.json").write_bytes(b'{"chosen": ')
     assert conversions.find("key") is None
+
+
+def test_a_damaged_model_does_not_count_and_is_replaced(conversions: Conversions) -> None:
+    trials = [TENSORFLOW, trial("litert", 0.5, path="litert/model")]
+    report = conversions.end("key", work_with(conversions, "litert"), trials, precision="float32")
+    Path(report.path).write_text("liter7")
+    assert conversions.find("key") is None
+    again = conversions.end("key", work_with(conversions, "litert"), trials, precision="float32")
+    assert Path(again.path).read_text() == "litert"
+    assert conversions.find("key") == again
+
+
+def test_how_a_chosen_runtime_was_deployed_is_known_for_the_same_options(conversions: Conversions) -> None:
+    assert not conversions.has_any()
+    trials = [TENSORFLOW, trial("litert", 0.5, path="litert/model")]
+    report = conversions.end("key", work_with(conversions, "litert"), trials, precision="float32")
+    assert conversions.has_any()
+    assert conversions.served("key", b"options") is None
+    served = Served(options=b"options", signatures={"serving_default": {"inputs": []}}, image=None)
+    conversions.set_served(report, served)
+    assert conversions.served("key", b"options") == (report, served)
+    assert conversions.served("key", b"others") is None
+    assert conversions.served("other", b"options") is None
+    Path(report.path).write_text("liter7")
+    assert conversions.served("key", b"options") is None
 
 
 def test_a_report_without_any_comparison_is_neither_kept_nor_believed(conversions: Conversions) -> None:

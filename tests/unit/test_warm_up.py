@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from tfserve.runtimes.echo import EchoModel
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 from tfserve.worker.model.computation import Computation
 from tfserve.worker.model.predictor import Predictor
-from tfserve.worker.model.warm_up import Result, Steps, WarmUp
+from tfserve.worker.model.warm_up import LIGHT_CPU_S, PROOF_ROWS, Result, Steps, WarmUp
 
 Inputs = Mapping[str, Array]
 
@@ -134,6 +135,27 @@ def test_batches_are_proved_with_inputs_that_the_model_computes(line: Line, chec
     result = warm(model, line, max_batch_size=16)
     assert any(done.startswith("batches of ") for done in result.done)
     assert max(len(each["x"]) for each in model.computed) >= 4
+
+
+class Heavy(Picky):
+    """Takes more processor time for a row than may pass before the model serves."""
+
+    def run(self, inputs: Inputs, outputs: Sequence[str], signature: str) -> list[Array | None]:
+        until = time.process_time() + 2 * LIGHT_CPU_S
+        while time.process_time() < until:
+            pass
+        return super().run(inputs, outputs, signature)
+
+
+def test_batches_of_a_larger_model_are_compared_later(line: Line) -> None:
+    model = Heavy(nothing_wrong, X)
+    result = warm(model, line, max_batch_size=16)
+    assert {len(each["x"]) for each in model.computed} == {1}, "it serves before any batch was compared"
+    assert result.done[-1] == "batches are compared as soon as the model is quiet"
+    assert result.later is not None
+    result.later()
+    assert max(len(each["x"]) for each in model.computed) >= PROOF_ROWS
+    assert result.done[-1].startswith("batches of ")
 
 
 def test_a_model_that_refuses_everything_is_served_with_a_remark(line: Line) -> None:

@@ -133,6 +133,11 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
         """The guard of the chosen runtime; None for TensorFlow."""
         return next((trial.guard for trial in self.trials if trial.runtime == self.chosen), None)
 
+    @property
+    def exceptions(self) -> str:
+        """The end of a sentence about the choice: which requests TensorFlow computes all the same."""
+        return f"; TensorFlow computes what is not within {self.guard}" if self.guard and str(self.guard) else ""
+
     def reason(self, runtime: str) -> str:
         """Why a runtime was rejected or not compared."""
         found = [trial.reason for trial in self.trials if trial.runtime == runtime and trial.reason]

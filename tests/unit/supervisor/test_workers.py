@@ -289,6 +289,24 @@ async def test_who_needs_tensorflow_waits_for_the_spare_that_is_on_its_way(works
 
 
 @pytest.mark.usefixtures("no_tensorflow")
+async def test_a_light_spare_is_kept_for_the_runtime_that_was_needed_last(workshop: Workshop) -> None:
+    async with spare(workshop) as kept:
+        first = await kept.take_light("litert")
+        assert kept.light_worker is None
+        kept.fill()
+        await until(lambda: kept.light_worker)
+        ready = kept.light_worker
+        assert await kept.take_light("litert") is ready
+        kept.fill()
+        await until(lambda: kept.light_worker)
+        unused = kept.light_worker
+        other = await kept.take_light("onnxruntime")
+        await unused.child.ended
+        for each in (first, ready, other):
+            await each.stop()
+
+
+@pytest.mark.usefixtures("no_tensorflow")
 async def test_a_spare_that_dies_is_replaced(workshop: Workshop) -> None:
     async with spare(workshop) as kept:
         kept.fill()

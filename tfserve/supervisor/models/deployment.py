@@ -203,7 +203,7 @@ class Deployment:
         """Begins with the runtime that was chosen for the same files before."""
         self.report = self.chosen = report
         self.signatures, self.image = served.signatures, served.image
-        self.choice = f"{report.chosen} was chosen when these files were deployed before"
+        self.choice = f"{report.chosen} was chosen when these files were deployed before{report.exceptions}"
 
     @property
     def has_enough_samples(self) -> bool:

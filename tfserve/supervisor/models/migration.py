@@ -95,5 +95,4 @@ def _choice(deployment: Deployment, report: Report) -> str:
     """The decision, for the status."""
     if report.needs_samples:
         return f"stays with {deployment.runtime} until real requests can be compared: {report.reason(TENSORFLOW)}"
-    rest = f"; TensorFlow computes what is not within {report.guard}" if report.guard and str(report.guard) else ""
-    return f"{deployment.runtime} was chosen{rest}"
+    return f"{deployment.runtime} was chosen{report.exceptions}"
