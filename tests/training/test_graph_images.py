@@ -12,7 +12,7 @@ from PIL import Image
 
 tf = pytest.importorskip("tensorflow")
 
-from tfserve.runtimes import image_files  # noqa: E402
+from tfserve.runtimes import decoding, image_files  # noqa: E402
 from tfserve.training.export import graph_images  # noqa: E402
 
 SCARLET = (220, 40, 30)
@@ -124,3 +124,12 @@ def test_what_tensorflow_can_not_decode_is_replaced_by_the_same_pixels(tmp_path:
         assert (np.asarray(image_files.read(data).image) == np.asarray(image_files.read(file.read_bytes()).image)).all()
     file.write_bytes(encoded(picture(), "BMP"))
     assert graph_images.readable(file.read_bytes(), SCARLET) == file.read_bytes()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(224, 224), (10, 7), (300, 200), (1, 1)], ids=str)
+def test_resizing_has_the_roundings_of_tensorflow(channels: int, size: tuple[int, int]) -> None:
+    for height, width in ((48, 64), (7, 10), (1, 1), (500, 3), (90, 451)):
+        values = np.random.default_rng(height).integers(0, 256, (height, width, channels), dtype=np.uint8)
+        expected = tf.image.resize(values, size[::-1]).numpy()
+        assert np.abs(decoding.resized(values, size) - expected).max() <= 1e-4

@@ -13,7 +13,7 @@ import pytest
 from odd_images import picture, turned
 from PIL import Image, ImageFile
 
-from tfserve.runtimes import decoding, image_files, image_spec, jpeg_files
+from tfserve.runtimes import image_files, image_spec, jpeg_files
 from tfserve.runtimes.image_files import BadImage
 
 ENCODINGS: dict[str, dict[str, Any]] = {
@@ -134,16 +134,6 @@ def test_the_limit_of_pixels_applies_to_the_size_in_the_header(monkeypatch: pyte
     for read in (image_files.read, image_files.read_array):
         with pytest.raises(BadImage, match="huge: 64x48 pixels"):
             read(data)
-
-
-@pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("size", [(224, 224), (10, 7), (300, 200), (1, 1)], ids=str)
-def test_resizing_has_the_roundings_of_tensorflow(channels: int, size: tuple[int, int]) -> None:
-    tf = pytest.importorskip("tensorflow")
-    for height, width in ((48, 64), (7, 10), (1, 1), (500, 3), (90, 451)):
-        values = np.random.default_rng(height).integers(0, 256, (height, width, channels), dtype=np.uint8)
-        expected = tf.image.resize(values, size[::-1]).numpy()
-        assert np.abs(decoding.resized(values, size) - expected).max() <= 1e-4
 
 
 def test_a_normalization_per_channel_is_that_of_each_pixel() -> None:

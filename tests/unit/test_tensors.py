@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import random
+import re
 import time
 from typing import Any
 
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 
 from tfserve.errors import Invalid
-from tfserve.tensors.casting import cast
+from tfserve.tensors.casting import cast, decode_b64
 from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import TensorSpec
 
@@ -109,3 +112,29 @@ def test_the_names_of_types_are_those_of_the_three_worlds() -> None:
     assert {dtype.v2 for dtype in DTYPES.values()} >= {"FP16", "BF16", "FP32", "BYTES", "BOOL", "UINT64"}
     assert DTYPES["string"].numpy == np.dtype(object)
     assert DTYPES["int8"].numpy == np.int8
+
+
+def test_base64_is_accepted_and_refused_as_by_the_standard_library() -> None:
+    random_ = random.Random(1)
+    accepted = 0
+    for length in range(2000):
+        text = base64.b64encode(random_.randbytes(length % 90)).decode()
+        if length % 2:
+            at = random_.randrange(len(text) + 1)
+            text = text[:at] + random_.choice(["=", "A", "-", " ", "\n", "é", "\0", "=="]) + text[at + length % 3 :]
+        expected, message = by_the_standard_library(text)
+        if expected is None:
+            with pytest.raises(Invalid, match=re.escape(message)):
+                decode_b64(text, "Input 'x'")
+        else:
+            accepted += 1
+            assert decode_b64(text, "Input 'x'") == expected
+    assert 1000 < accepted < 1900
+
+
+def by_the_standard_library(text: str) -> tuple[bytes | None, str]:
+    """The bytes, or the error message."""
+    try:
+        return base64.b64decode(text, validate=True), ""
+    except ValueError as error:
+        return None, str(error).rstrip(".")

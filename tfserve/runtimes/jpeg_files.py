@@ -46,6 +46,6 @@ def _decoded(data: bytes, opened: Any, space: str) -> Array | None:
         if (width, height) != opened.size:  # the limits were checked for Pillow's size, before memory is allocated
             return None
         array: Array = simplejpeg.decode_jpeg(data, space, **at_least)
-    except ValueError:  # also for damage that can be ignored: Pillow decides on that
+    except (ValueError, RuntimeError):  # also for damage that can be ignored: Pillow decides on that
         return None
     return array
