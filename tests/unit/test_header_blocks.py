@@ -10,7 +10,16 @@ import pytest
 from tfserve.web.http2.frames import ConnectionProblem, ErrorCode
 from tfserve.web.http2.header_blocks import MAX_LIST_BYTES, TABLE_BYTES, Decoder, block, literal
 
-NAMES = [b":path", b":method", b"content-type", b"user-agent", b"x-request-id", b"grpc-timeout", b"te", b"x-" + b"n" * 200]
+NAMES = [
+    b":path",
+    b":method",
+    b"content-type",
+    b"user-agent",
+    b"x-request-id",
+    b"grpc-timeout",
+    b"te",
+    b"x-" + b"n" * 200,
+]
 LETTERS = b"abcXYZ0189 -/.\x00\xff"
 
 
@@ -87,7 +96,8 @@ def test_the_generation_counts_changes_of_the_table() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"\x80", b"\xbe", b"\xff", b"\xff\x80\x80\x80\x80\x80\x80\x01", b"\x00", b"\x00\x05abc", b"\x00\x01a\x7f\xff\xff\xff\xff\x0f",
+        b"\x80", b"\xbe", b"\xff", b"\xff\x80\x80\x80\x80\x80\x80\x01", b"\x00", b"\x00\x05abc",
+        b"\x00\x01a\x7f\xff\xff\xff\xff\x0f",
         b"\x3f\xe2\x1f", b"\x82\x20", b"\x00\x81\xff\x00", b"\x40\x01",
     ],
 )  # fmt: skip

@@ -59,7 +59,7 @@ PRIORITY_BYTES = 5
 LARGEST_FRAME_SENT = 256 * 1024
 NOT_HTTP_2 = (
     b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\ncontent-type: text/plain\r\n"
-    b"content-length: 73\r\n\r\nThis port serves gRPC, which requires HTTP/2. Use the HTTP port for REST.\n"
+    b"content-length: 74\r\n\r\nThis port serves gRPC, which requires HTTP/2. Use the HTTP port for REST.\n"
 )
 
 
