@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +35,9 @@ Message = v2.ModelInferRequest
 class Echo:
     """Methods that return what they get. A message with the id `wait` is never answered, `bad` is refused."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.clients: list[Client] = []
         self.cancelled = asyncio.Event()
         self.waiting = asyncio.Event()
 
@@ -55,6 +57,12 @@ class Echo:
     async def stream(self, requests: AsyncIterator[Message], call: Call) -> AsyncGenerator[Message, None]:
         async for each in requests:
             yield await self.unary(each, call)
+
+    async def connect(self, settings: Mapping[int, int] | None = None) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+        client.send(frames.PREFACE, frames.settings(settings or {}))
+        self.clients.append(client)
+        return client
 
     def service(self) -> Service:
         methods = {"Unary": Unary(Message, Message, self.unary), "Stream": Stream(Message, Message, self.stream)}
@@ -153,36 +161,31 @@ def message(**fields: Any) -> bytes:
 
 
 @asynccontextmanager
-async def echo_server(folder: Path, *, port: int, **settings: Any) -> AsyncIterator[Echo]:
-    """In this process, on a port of its own."""
-    echo, chosen = Echo(), Settings(grpc_port=port, **settings)
+async def echo_server(folder: Path, **settings: Any) -> AsyncIterator[Echo]:
+    """In this process, on a port of its own. Fails on errors in callbacks."""
+    faults: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    echo = Echo(free_port())
+    chosen = Settings(grpc_port=echo.port, **settings)
     authenticator = Authenticator(lambda _: None, AuditLog(folder / "audit.jsonl"))
     authenticator.is_required = False
-    async with serving([echo.service()], chosen, None, authenticator, TokenLimits(chosen)):
-        yield echo
-
-
-async def connected(port: int, *, preface: bytes = frames.PREFACE, settings: dict[int, int] | None = None) -> Client:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    client = Client(reader, writer)
-    client.send(preface, frames.settings(settings or {}) if preface == frames.PREFACE else b"")
-    return client
+    try:
+        async with serving([echo.service()], chosen, None, authenticator, TokenLimits(chosen)):
+            yield echo
+    finally:
+        for client in echo.clients:
+            client.writer.transport.abort()
+    assert not faults
 
 
 Scenario = Callable[[Client, Echo], Coroutine[Any, Any, None]]
 
 
 def run(folder: Path, scenario: Scenario, *, client: dict[int, int] | None = None, **settings: Any) -> None:
-    """Runs a scenario with a server and a client that sends the settings `client`. Fails on errors in callbacks."""
-    faults: list[Any] = []
+    """Runs a scenario with a server and a client that sends the settings `client`."""
 
     async def main() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
-        port = free_port()
-        async with echo_server(folder, port=port, **settings) as echo:
-            connection = await connected(port, settings=client)
-            await asyncio.wait_for(scenario(connection, echo), 3 * WAIT_S)
-            connection.writer.close()
+        async with echo_server(folder, **settings) as echo:
+            await asyncio.wait_for(scenario(await echo.connect(client), echo), 3 * WAIT_S)
 
     uvloop.run(main())
-    assert not faults

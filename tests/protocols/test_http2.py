@@ -11,15 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
-from tests.protocols.grpc_port import free_port
 from tests.protocols.http2_client import (
     HEADERS,
     WAIT_S,
     Client,
     Echo,
     Message,
-    connected,
     data,
     echo_server,
     message,
@@ -239,9 +238,8 @@ def test_the_deadline_ends_a_call(tmp_path: Path, has_message: bool) -> None:
 
 def test_more_calls_than_the_limit_are_refused(tmp_path: Path) -> None:
     async def main() -> None:
-        port = free_port()
-        async with echo_server(tmp_path, port=port, max_requests=2) as echo:
-            first, second = await connected(port), await connected(port)
+        async with echo_server(tmp_path, max_requests=2) as echo:
+            first, second = await echo.connect(), await echo.connect()
             first.send(first.headers(1), first.headers(3), data(3, message(id="wait")))
             await echo.waiting.wait()
             second.send(second.headers(1), data(1, message()))
@@ -252,15 +250,14 @@ def test_more_calls_than_the_limit_are_refused(tmp_path: Path) -> None:
             second.send(second.headers(3), data(3, message()))
             assert (await second.response(3))[2]["grpc-status"] == "0"
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_a_server_that_stops_lets_calls_end_and_refuses_new_ones(tmp_path: Path) -> None:
     async def main() -> None:
-        port = free_port()
-        async with echo_server(tmp_path, port=port):
-            client = await connected(port)
-            idle = await connected(port)
+        async with echo_server(tmp_path) as echo:
+            client = await echo.connect()
+            idle = await echo.connect()
             await idle.find(frames.SETTINGS)
             client.send(client.headers(1), data(1, message(id="last")[:3], 0))
             await client.find(frames.SETTINGS)
@@ -279,7 +276,7 @@ def test_a_server_that_stops_lets_calls_end_and_refuses_new_ones(tmp_path: Path)
         assert await client.is_closed()
         return content
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 # --- flow control
@@ -492,22 +489,20 @@ def test_more_streams_than_allowed_are_refused_and_may_be_sent_again(tmp_path: P
 @pytest.mark.parametrize("sent", [b"", frames.PREFACE[:10], frames.PREFACE, frames.PREFACE + settings({})[:5]])
 def test_a_client_that_says_nothing_is_disconnected(tmp_path: Path, sent: bytes) -> None:
     async def main() -> None:
-        port = free_port()
-        async with echo_server(tmp_path, port=port, header_timeout_s=0.2):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with echo_server(tmp_path, header_timeout_s=0.2) as echo:
+            reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
             writer.write(sent)
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 await asyncio.wait_for(reader.readexactly(100_000), WAIT_S)
             writer.close()
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_http_1_gets_an_answer_that_says_what_the_port_is_for(tmp_path: Path) -> None:
     async def main() -> None:
-        port = free_port()
-        async with echo_server(tmp_path, port=port):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with echo_server(tmp_path) as echo:
+            reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
             writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             received = await asyncio.wait_for(reader.read(), WAIT_S)
             head, _, body = received[received.index(b"HTTP/1.1 505") :].partition(b"\r\n\r\n")
@@ -515,7 +510,7 @@ def test_http_1_gets_an_answer_that_says_what_the_port_is_for(tmp_path: Path) ->
             assert b"serves gRPC" in body
             writer.close()
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 # --- anything else
@@ -527,24 +522,18 @@ def test_whatever_is_sent_the_server_keeps_serving(tmp_path: Path, seed: int) ->
     random_ = random.Random(seed)
 
     async def main() -> None:
-        faults: list[object] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
-        port = free_port()
-        async with echo_server(tmp_path, port=port, max_requests=50) as echo:
+        async with echo_server(tmp_path, max_requests=50) as echo:
             for _ in range(40):
-                await attack(port, random_)
-            client = await connected(port)
+                await attack(echo, random_)
+            client = await echo.connect()
             client.send(client.headers(1), data(1, message(id="still here")))
             assert (await client.response(1))[1] == message(id="still here")
-            client.writer.close()
-            assert echo
-        assert not faults, faults
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
-async def attack(port: int, random_: random.Random) -> None:
-    client = await connected(port)
+async def attack(echo: Echo, random_: random.Random) -> None:
+    client = await echo.connect()
     pieces = [random_piece(client, random_) for _ in range(random_.randrange(1, 30))]
     sent = bytearray(b"".join(pieces))
     for _ in range(random_.randrange(4)):
@@ -554,7 +543,6 @@ async def attack(port: int, random_: random.Random) -> None:
         client.writer.write_eof()
         while await client.frame() is not None:
             pass
-    client.writer.transport.abort()
 
 
 def random_piece(client: Client, random_: random.Random) -> bytes:
