@@ -77,7 +77,7 @@ class Call(Stream):
         return self.head.urgency
 
     async def run(self) -> None:
-        """Answers the call. Raises whatever goes wrong."""
+        """Answers the call. Raises any error."""
         raise NotImplementedError
 
     # --- from the beginning to the end
@@ -127,7 +127,7 @@ class Call(Stream):
         return await messages.read_heavy(kind, data)
 
     def _leave(self) -> None:
-        """Gives back what the call holds, and writes its line."""
+        """Releases what the call holds, and writes its line."""
         if self._is_over:
             return
         self._is_over = True

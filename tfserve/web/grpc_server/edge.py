@@ -1,4 +1,4 @@
-"""What all calls share: who may call, how many at a time, and the access log."""
+"""What all calls share: authentication, limits, and the access log."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tfserve.web.predictions import message_expansion
 
 PREFIX_BYTES = 5
 SMALL_BYTES = 16 * 1024
-"""A message of at most this size stays small when it is parsed, whatever it contains."""
+"""A message of at most this size stays small when it is parsed."""
 ENCODINGS = {b"identity": 0, b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 """The value of grpc-encoding → zlib's number for the format."""
 

@@ -23,7 +23,7 @@ FIELD_OVERHEAD = 32
 MAX_LIST_BYTES = 64 * 1024
 """Names and values of one block after decoding, with the overhead of each field, by which the RFC counts them."""
 MAX_METADATA_BYTES = 16 * 1024
-"""What peers are told to be the limit, so that it is they who refuse larger ones."""
+"""The limit that peers are notified of, so that clients refuse larger ones themselves."""
 MAX_VARINT_SHIFT = 28
 
 _STATIC: tuple[Field, ...] = tuple(HeaderTable.STATIC_TABLE)
@@ -104,7 +104,7 @@ class Decoder:
         return self._dynamic[index - _FIRST_DYNAMIC]
 
     def _literal(self, data: bytes, at: int, mask: int) -> tuple[Field, int]:
-        """A field that is spelled out, its name possibly by the index of another field."""
+        """A field with its value, and its name or the index of a field with the same name."""
         index = data[at] & mask
         if index:
             index, at = (index, at + 1) if index < mask else _varint(data, at, mask)

@@ -33,7 +33,7 @@ class Outgoing:
         self._frames: list[bytes | memoryview] = []
 
     def send(self, data: bytes) -> None:
-        """Sends complete frames, together with those that follow in the same turn of the event loop."""
+        """Sends complete frames, in one write with those that follow in the same iteration of the event loop."""
         if not self._frames:
             self.loop.call_soon(self._write)
         self._frames.append(data)
@@ -107,7 +107,7 @@ class Outgoing:
         self.send(frames.rst_stream(stream_id, code))
 
     def take(self, stream: Stream, size: int) -> None:
-        """The client may send `size` bytes more on the stream. Told to it when half of the window is used up."""
+        """The client may send `size` bytes more on the stream. It is notified when half of the window is used up."""
         stream.taken += size
         if stream.taken >= WINDOW_BYTES // 2 and not (stream.is_remote_closed or stream.is_closed):
             stream.receivable += stream.taken
