@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tfserve.errors import Invalid, TFserveError, Unsupported, nearest
+from tfserve.errors import Invalid, TFserveError, TooLarge, Unsupported, nearest
 from tfserve.ipc.predictions import DEFAULT_URGENCY
 from tfserve.web.grpc_server.messages import ENCODINGS
 from tfserve.web.http.priority_headers import read_priority_headers
@@ -92,7 +92,7 @@ class Head:
             shown = self.path[:MAX_SHOWN]
             raise UnknownMethod(path=shown, hint=nearest(shown, known))
         if (size := sum(len(name) + len(value) + FIELD_OVERHEAD for name, value in self.fields)) > MAX_METADATA_BYTES:
-            raise Invalid(f"The metadata have {size} bytes; the maximum is {MAX_METADATA_BYTES}. Send less.")
+            raise TooLarge(f"The metadata have {size} bytes; the maximum is {MAX_METADATA_BYTES}. Send less.")
         if self.encoding not in ENCODINGS:
             known_encodings = ", ".join(each.decode() for each in ENCODINGS)
             given = self.encoding[:40].decode("latin-1")
