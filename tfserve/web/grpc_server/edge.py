@@ -13,6 +13,7 @@ from tfserve.errors import Overloaded, Unauthenticated
 from tfserve.web.access.authenticator import Authenticator, TokenMissing
 from tfserve.web.access.token_limits import TokenLimits
 from tfserve.web.grpc_server.heads import Head, Method
+from tfserve.web.grpc_server.incomplete import IncompleteCalls
 from tfserve.web.http.access_log import CURRENT, MAX_PATH, AccessLog, Entry
 from tfserve.web.http.forwarded import TrustedProxies
 from tfserve.web.http.request_ids import begin, join_trace, trace_id
@@ -32,6 +33,7 @@ class Edge:
     authenticator: Authenticator
     limits: TokenLimits
     proxies: TrustedProxies
+    incomplete: IncompleteCalls
     in_progress: int = 0
 
     def enter(self) -> None:
