@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -52,7 +52,7 @@ def files_of(settings: Settings) -> CertificateFiles | None:
     return CertificateFiles(Path(settings.tls_cert), Path(settings.tls_key), client_ca)
 
 
-def server_context(files: CertificateFiles) -> ssl.SSLContext:
+def server_context(files: CertificateFiles, protocols: Sequence[str] = ("http/1.1",)) -> ssl.SSLContext:
     """A context for the server's side of TLS 1.2 and 1.3, or 1.3 only with client certificates.
 
     Raises `CertificateUnusable`.
@@ -61,7 +61,7 @@ def server_context(files: CertificateFiles) -> ssl.SSLContext:
         _check(path, PRIVATE_KEY if path == files.key else CERTIFICATE)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(protocols)
     _load_pair(context, files)
     if files.client_ca is not None:
         _require_client_certificates(context, files.client_ca)

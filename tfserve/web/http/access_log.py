@@ -88,9 +88,9 @@ class AccessLog:
 
     def end(self, started: Started) -> None:
         started.entry.duration_ms = round((time.perf_counter() - started.at_s) * 1000, 3)
-        self._write(started.entry)
+        self.write(started.entry)
 
-    def _write(self, entry: Entry) -> None:
+    def write(self, entry: Entry) -> None:
         """Writes the line soon, without blocking. Must be called on the event loop."""
         self._entries.append(entry)
         if self._timer is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -14,12 +16,13 @@ SHUTDOWN_S = 3.0
 """Time limit for the client's side of closing a TLS connection."""
 
 
-def reloading_context(files: CertificateFiles) -> ssl.SSLContext:
+def reloading_context(files: CertificateFiles, protocols: Sequence[str] = ("http/1.1",)) -> ssl.SSLContext:
     """A context whose handshakes use the current content of the files. Open connections keep theirs.
 
-    OpenSSL calls the SNI callback in every handshake, also without a server name. Raises `CertificateUnusable`.
+    `protocols` are offered by ALPN. OpenSSL calls the SNI callback in every handshake, also without a server name.
+    Raises `CertificateUnusable`.
     """
-    certificate = Reloading(files, server_context)
+    certificate = Reloading(files, partial(server_context, protocols=protocols))
     first = certificate.current
 
     def use_current(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:

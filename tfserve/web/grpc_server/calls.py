@@ -1,0 +1,187 @@
+"""A call of a client: its beginning, its end, and what methods may know about it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextvars import copy_context
+from typing import Any
+
+from google.protobuf.message import Message
+
+from tfserve.access.principals import ANONYMOUS, Principal
+from tfserve.errors import Internal, TFserveError, TimedOut, Unsupported
+from tfserve.web.grpc_server import messages, statuses
+from tfserve.web.grpc_server.edge import Edge
+from tfserve.web.grpc_server.heads import Head, Method
+from tfserve.web.http.access_log import Entry
+from tfserve.web.http2.outgoing import Outgoing
+from tfserve.web.http2.streams import Stream
+from tfserve.web.rpc import STATUS
+
+log = logging.getLogger(__name__)
+
+LATE_S = 0.05
+"""A method that notices the deadline itself has the better error message, so it gets the time to send it."""
+
+
+class CallTimedOut(TimedOut):
+    """The call was not answered before its deadline."""
+
+
+class Cardinality(Unsupported):
+    """{path} takes exactly one message, got {given}."""
+
+
+class Call(Stream):
+    """What unary and streaming calls have in common. It runs in a task of its own once its message is there."""
+
+    __slots__ = (
+        "_deadline", "_edge", "_entry", "_has_begun", "_is_expired", "_is_over", "_loop", "_principal", "_started",
+        "_task", "_timer", "_used", "head", "is_heavy", "request_id",
+    )  # fmt: skip
+
+    def __init__(self, connection: Outgoing, stream_id: int, head: Head, edge: Edge) -> None:
+        super().__init__(connection, stream_id)
+        self.head = head
+        self.request_id = b""
+        self.is_heavy = False
+        self._edge = edge
+        self._loop = connection.loop
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: float | None = None
+        self._entry: Entry | None = None
+        self._started = time.perf_counter()
+        self._principal: Principal = ANONYMOUS
+        self._used = 0
+        self._has_begun = self._is_over = self._is_expired = False
+
+    @property
+    def method(self) -> Method:
+        assert self.head.method is not None
+        return self.head.method
+
+    @property
+    def limit(self) -> int:
+        """The maximum size of a message."""
+        return self._edge.settings.max_body_bytes
+
+    @property
+    def timeout_s(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - self._loop.time())
+
+    @property
+    def urgency(self) -> int:
+        return self.head.urgency
+
+    async def run(self) -> None:
+        """Answers the call. Raises any error."""
+        raise NotImplementedError
+
+    # --- from the beginning to the end
+
+    def on_begin(self) -> None:
+        try:
+            self._edge.enter()
+            if self.head.error is not None:
+                raise self.head.error
+        except TFserveError as error:
+            self.refuse(error)
+            return
+        if self.head.timeout_s is not None:
+            self._deadline = self._loop.time() + self.head.timeout_s
+            self._timer = self._loop.call_at(self._deadline + LATE_S, self._expire)
+
+    def start(self) -> None:
+        self._task = self._loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        self._has_begun = True
+        self._identify()
+        try:
+            await self.run()
+        except asyncio.CancelledError:
+            self._cancelled()
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._leave()
+
+    def _identify(self) -> None:
+        self.request_id, self._entry = self._edge.identify(self.head, self.connection.peer)
+
+    async def admit(self, size: int) -> None:
+        """Raises `Unauthenticated`, `ScopeRequired`, `Overloaded`."""
+        self._principal, self._used = await self._edge.admit(self.head, self.method.answers.scope, size)
+
+    async def read(self, data: bytes, is_compressed: int) -> Any:
+        """The protobuf message in `data`. Raises `Invalid`, `TooLarge`."""
+        kind: type[Message] = self.method.answers.request
+        if is_compressed:
+            data = await messages.decompressed(data, self.head.encoding, self.limit)
+        if messages.is_light(data, kind):
+            return messages.read(kind, data)
+        self.is_heavy = True
+        return await messages.read_heavy(kind, data)
+
+    def _leave(self) -> None:
+        """Releases what the call holds, and writes its line."""
+        if self._is_over:
+            return
+        self._is_over = True
+        edge = self._edge
+        edge.leave()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._used:
+            edge.limits.end(self._principal, self._used)
+        if self._entry is not None and edge.access_log is not None:
+            self._entry.duration_ms = round((time.perf_counter() - self._started) * 1000, 3)
+            edge.access_log.write(self._entry)
+
+    # --- what can go wrong
+
+    def refuse(self, error: TFserveError) -> None:
+        """Ends a call that has no task yet."""
+
+        def end() -> None:
+            self._identify()
+            self._fail(error)
+            self._leave()
+
+        copy_context().run(end)
+
+    def on_abort(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        if not self._has_begun:  # a task that is cancelled before its first step never runs
+            self._leave()
+
+    def _expire(self) -> None:
+        self._is_expired = True
+        if self._task is not None:
+            self._task.cancel()
+        if not self._has_begun:
+            self.refuse(CallTimedOut())
+
+    def _cancelled(self) -> None:
+        """The client has cancelled the call, it has expired, or the server stops."""
+        if self._is_expired:
+            self._fail(CallTimedOut())
+        elif self._entry is not None and self._entry.error is None:
+            self._entry.status, self._entry.error = "CANCELLED", "client_gone"
+
+    def _fail(self, error: Exception) -> None:
+        """Sends the status of the error; what we did not foresee goes to the log, not to the client."""
+        if not isinstance(error, TFserveError):
+            log.error("a gRPC call failed", exc_info=error)
+            error = Internal()
+        if self._entry is not None:
+            self._entry.status, self._entry.error = STATUS[error.kind].name, error.kind
+        self.end(statuses.failed(error, self.request_id))
+
+    def end(self, trailers: bytes) -> None:
+        """Ends the response with trailers; those of a response without messages are its only header block."""
+        self.finish(statuses.RESPONSE_HEAD + trailers if self.unsent is None else trailers)

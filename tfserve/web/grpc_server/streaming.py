@@ -1,0 +1,91 @@
+"""Calls of methods that take a stream of messages and return one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from tfserve.errors import Invalid
+from tfserve.web import rpc
+from tfserve.web.grpc_server import statuses
+from tfserve.web.grpc_server.calls import Call
+from tfserve.web.grpc_server.edge import Edge
+from tfserve.web.grpc_server.heads import Head
+from tfserve.web.grpc_server.messages import PREFIX_BYTES, check_prefix, prefix
+from tfserve.web.http2.frames import END_HEADERS, HEADERS, head
+from tfserve.web.http2.outgoing import Outgoing
+
+_HEADERS = statuses.RESPONSE_HEAD
+
+
+class StreamingCall(Call):
+    """Begins at once. A client that sends faster than the method reads has to wait at the end of its window."""
+
+    __slots__ = ("_answers", "_buffer", "_owed", "_waiter")
+
+    def __init__(self, connection: Outgoing, stream_id: int, head: Head, edge: Edge, answers: rpc.Stream) -> None:
+        super().__init__(connection, stream_id, head, edge)
+        self._answers = answers
+        self._buffer = bytearray()
+        #: what has arrived since the client was last allowed to send more
+        self._owed = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def on_begin(self) -> None:
+        super().on_begin()
+        if not self.is_closed:
+            self.start()
+
+    def on_data(self, data: bytes) -> None:
+        self._buffer += data
+        self._owed += len(data)
+        self._wake()
+
+    def on_end(self) -> None:
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _requests(self) -> AsyncIterator[Any]:
+        """Raises `MessageTooLarge`, `Invalid`."""
+        while True:
+            while (message := self._next()) is not None:
+                yield await self.read(message[PREFIX_BYTES:], message[0])
+            if self.is_remote_closed:
+                if self._buffer:
+                    raise Invalid(f"The last message is truncated: {len(self._buffer)} bytes of it have arrived.")
+                return
+            self.take(self._owed)
+            self._owed = 0
+            self._waiter = self._loop.create_future()
+            await self._waiter
+
+    def _next(self) -> bytes | None:
+        """The next message with its prefix; None as long as it is not complete."""
+        buffer = self._buffer
+        if len(buffer) < PREFIX_BYTES:
+            return None
+        flag, size = prefix.unpack_from(buffer)
+        check_prefix(flag, size, self.limit)
+        end = PREFIX_BYTES + size
+        if end > len(buffer):
+            return None
+        message = bytes(buffer[:end])
+        del buffer[:end]
+        return message
+
+    async def run(self) -> None:
+        await self.admit(0)
+        async with aclosing(self._answers.answer(self._requests(), self)) as answers:
+            async for each in answers:
+                self._send(each.SerializeToString())
+                await self.drained()
+        self.end(statuses.ok(self.request_id))
+
+    def _send(self, response: bytes) -> None:
+        headers = head(len(_HEADERS), HEADERS, END_HEADERS, self.id) + _HEADERS if self.unsent is None else b""
+        self.write(headers, prefix.pack(0, len(response)) + response)
