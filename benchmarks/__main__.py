@@ -9,6 +9,7 @@ python -m benchmarks --only predictions,under_update
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -18,13 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.predictions import some_of
 from benchmarks.server_process import CACHE, REPOSITORY
+from benchmarks.tables import wide_console
 
-console = Console()
+console = wide_console()
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,13 @@ def parse() -> argparse.Namespace:
 
 def run(order: Order, output: Path) -> str:
     """How the part ended. Its output is shown, and kept in the file."""
+    environment = {**os.environ, "COLUMNS": str(console.width)}  # it writes to a pipe
     command = [sys.executable, "-u", "-m", f"benchmarks.{order.name}", *order.options]
     until = time.monotonic() + order.at_most_s
     with output.open("w") as kept:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         alarm = threading.Timer(order.at_most_s, process.terminate)
         alarm.start()
         try:

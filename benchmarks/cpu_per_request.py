@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import wrk
@@ -24,9 +23,10 @@ from benchmarks.participants import Running
 from benchmarks.predictions import models
 from benchmarks.requests import ROWS, Request, Samples, model_of
 from benchmarks.server_process import REPOSITORY
+from benchmarks.tables import wide_console
 from benchmarks.tfserve_participant import TFserve, Variant
 
-console = Console()
+console = wide_console()
 
 
 def main() -> None:

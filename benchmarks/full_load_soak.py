@@ -17,12 +17,11 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from rich.console import Console
-
 from benchmarks import wrk
 from benchmarks.predictions import models
 from benchmarks.requests import ROWS, Request, Samples, model_of
 from benchmarks.server_process import ServerProcess
+from benchmarks.tables import wide_console
 from benchmarks.tfserve_participant import IMAGES, TFserve, Variant, deploy, wait_until_chosen
 from faults import soak
 
@@ -31,7 +30,7 @@ SLICE_S = 20.0
 """Each client reports p99 after so many seconds."""
 SAMPLES_AT_LEAST = 40
 
-console = Console()
+console = wide_console()
 
 
 def main() -> int:

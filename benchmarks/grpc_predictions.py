@@ -78,13 +78,15 @@ def load(server: ServerProcess, address: str, body: bytes, folder: Path, *, call
     if reason := h2load.missing():
         return reason
     server.processes.wait_until_idle()
-    before = answered(server)
+    before, cpu_s = answered(server), server.processes.cpu_s_by_role()
     seen = h2load.run(address, INFER, body, folder, calls=calls, seconds=seconds)
+    used = {role: after - cpu_s[role] for role, after in server.processes.cpu_s_by_role().items()}
+    cpu = ", ".join(f"{role} {used[role] / seen.answered * 1e6:.1f}" for role in ("web", "worker"))
     if answered(server) - before < seen.answered:
         raise RuntimeError(f"{seen.answered} answers came, but only {answered(server) - before} had outputs")
     return (
         f"gRPC v2, small network, h2load, {calls} in flight: {seen.rate:.0f}/s, p50 {seen.p50_ms:.2f} ms,"
-        f" p99 {seen.p99_ms:.2f} ms, {seen.failed} failed (goal: {GOAL}/s at 32)"
+        f" p99 {seen.p99_ms:.2f} ms, {seen.failed} failed, µs of a core for each call: {cpu} (goal: {GOAL}/s at 32)"
     )
 
 

@@ -20,8 +20,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-
 from benchmarks import results, wrk
 from benchmarks.budget import Budget
 from benchmarks.entrants import NAMES, Entrant, Opened, entrant
@@ -30,10 +28,11 @@ from benchmarks.prediction_tables import markdown, show
 from benchmarks.requests import ROWS, Samples, model_of
 from benchmarks.results import MANY, ONE, Cell, Measured
 from benchmarks.server_process import CACHE, REPOSITORY
+from benchmarks.tables import wide_console
 
 ROUNDS_AT_MOST_S = 20
 
-console = Console()
+console = wide_console()
 sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # progress is visible in a file, too
 
 

@@ -121,11 +121,11 @@ def _cell(fields: dict[str, Any]) -> Cell:
 
 
 def merged(runs: list[list[Measured]]) -> list[Measured]:
-    """Rows and participants of several runs; of what was measured twice, the later one."""
+    """Rows and participants of several runs; of what was measured twice, the later one. Compare only within one run."""
     found: dict[str, Measured] = {}
     for one in (one for run in runs for one in run):
         kept = found.setdefault(one.name, one)
-        kept.cells |= one.cells
+        kept.cells |= {row: cell for row, cell in one.cells.items() if row not in kept.cells or one.numbers(row)}
         kept.memory_bytes |= one.memory_bytes
         kept.remarks = list(dict.fromkeys([*kept.remarks, *one.remarks]))
         kept.notes = list(dict.fromkeys([*kept.notes, *one.notes]))

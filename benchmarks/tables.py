@@ -9,6 +9,15 @@ import time
 from rich.console import Console
 from rich.table import Table
 
+WIDE = 180
+"""Columns of a table in a file or a pipe, where nothing is known about the width."""
+
+
+def wide_console() -> Console:
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=WIDE)
+
+
 Row = tuple[str, str, str]
 """What, measured, goal."""
 

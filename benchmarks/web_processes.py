@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import wrk
@@ -28,9 +27,10 @@ from benchmarks.predictions import models
 from benchmarks.process_tree import role
 from benchmarks.requests import ROWS, Request, Samples, model_of
 from benchmarks.server_process import ServerProcess
+from benchmarks.tables import wide_console
 from benchmarks.tfserve_participant import IMAGES, TFserve, Variant, deploy, wait_until_chosen
 
-console = Console()
+console = wide_console()
 
 
 @dataclass

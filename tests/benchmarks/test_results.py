@@ -92,6 +92,7 @@ def test_results_survive_the_file(tmp_path: Path) -> None:
 def test_several_runs_are_merged_and_the_later_one_counts() -> None:
     first = [Measured("triton", "Triton", cells={"small-json": cell(1.0), "mobilenet-raw": cell(5.0)}, notes=["a"])]
     second = [Measured("triton", "Triton", cells={"small-json": cell(2.0)}, notes=["a", "b"]), Measured("x", "X")]
+    second[0].cells["mobilenet-raw"] = Cell()  # interrupted before its first point
     merged = results.merged([first, second])
     assert [one.name for one in merged] == ["triton", "x"]
     assert merged[0].cells == {"small-json": cell(2.0), "mobilenet-raw": cell(5.0)}
