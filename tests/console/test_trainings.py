@@ -200,7 +200,7 @@ def test_boxes_of_a_detection_are_drawn_on_its_page_and_over_an_image_that_is_tr
     server: Server, open_page: OpenPage
 ) -> None:
     folder = box_project(server.roots / "projects" / "boxes")
-    chosen = {**LEARNT_IN, "exports": "saved_model"}
+    chosen = {**LEARNT_IN, "epochs": 15, "exports": "saved_model"}
     task = begin(server, folder, chosen, trainType="detection", projectId="boxes")
     ended = finished(server, task["taskId"], 1400)
     assert ended["state"] == "done", ended

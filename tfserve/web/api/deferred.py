@@ -51,7 +51,7 @@ async def defer(
     body = await read_body(scope, receive, context.settings, model.max_body_bytes)
     folder = new_folder()
     try:
-        digest = await asyncio.to_thread(_write, context.settings.data_path / FOLDER / folder, body)
+        digest = await asyncio.to_thread(write_request, context.settings.data_path / FOLDER / folder, body)
     except OSError as error:
         await asyncio.to_thread(shutil.rmtree, context.settings.data_path / FOLDER / folder, ignore_errors=True)
         raise OutOfSpace(cause=str(error)) from error
@@ -113,8 +113,8 @@ def _callback(context: Context, scope: Scope) -> str | None:
     return None
 
 
-def _write(folder: Path, body: bytes) -> str:
-    """Returns the digest of the body, which is on the disk."""
+def write_request(folder: Path, body: bytes) -> str:
+    """Makes the folder of a new job with the body, which is on the disk. Returns its digest. Raises `OSError`."""
     folder.mkdir(parents=True)
     write_durably(folder / REQUEST, body)
     sync_folder(folder.parent)

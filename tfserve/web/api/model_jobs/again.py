@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -22,10 +22,10 @@ from tfserve.durable_files import sync_folder, write_durably
 from tfserve.errors import Conflict, Invalid, OutOfSpace
 from tfserve.ipc.messages import BatchJob, EncodedRequest, JobKind, JobState, SubmitModelJob
 from tfserve.model_job_files import CHECKPOINT, FOLDER, REQUEST, output_name, read_checkpoint
-from tfserve.web.api.deferred import new_folder
+from tfserve.web.api.deferred import new_folder, write_request
 from tfserve.web.api.endpoint import Context, Format, Table, Tag
 from tfserve.web.api.json_requests import Reader
-from tfserve.web.api.model_jobs.handlers import batch_json, require_batch, stored_input
+from tfserve.web.api.model_jobs.handlers import batch_json, job_folder, require_batch, stored_input
 from tfserve.web.api.model_jobs.requests import Batch, ResumeBatch
 from tfserve.web.api.routes import idempotency_key
 from tfserve.web.api.workspace.job_json import JobDetail
@@ -36,6 +36,8 @@ from tfserve.web.http.bodies import read_body
 ENDPOINTS = Table(Format.ENVELOPE, Scope.PREDICT, Tag.BATCHES)
 
 _RESUME = Reader(ResumeBatch)
+T = TypeVar("T")
+
 COPY_BYTES = 1024 * 1024
 
 
@@ -88,7 +90,7 @@ async def resume_batch(context: Context, request: Request) -> dict[str, Any]:
         raise Conflict(f"Batch {job.pk} has succeeded: all rows are done. POST /jobs/{job.pk}/repeat runs it again.")
     callback = check_callback(chosen.callback, context.settings)
     batch = msgspec.json.decode(job.request or "{}", type=BatchJob)
-    old = _folder(context, job.model_job.folder)
+    old = job_folder(context, job)
     errors = (await asyncio.to_thread(read_checkpoint, old)).errors
     limit = batch.max_errors if chosen.max_errors is None else chosen.max_errors
     if limit is not None and errors > limit:
@@ -120,21 +122,18 @@ async def _repeat_batch(context: Context, job: Job) -> dict[str, Any]:
 async def _repeat_prediction(context: Context, job: Job) -> dict[str, Any]:
     context.models.get(job.model_job.model)
     try:
-        body = await asyncio.to_thread((_folder(context, job.model_job.folder) / REQUEST).read_bytes)
+        body = await asyncio.to_thread((job_folder(context, job) / REQUEST).read_bytes)
     except FileNotFoundError:
         raise RequestDeleted(id=job.pk) from None
     folder = new_folder()
-    await _written(context, folder, _write_request, body)
+    digest = await _written(context, folder, write_request, body)
     request = EncodedRequest(JobKind.DEFERRED, (job.request or "{}").encode())
-    return await _submitted(context, job, request, folder, body)
+    return await _submitted(context, job, request, folder, size=len(body), content_digest=digest)
 
 
-async def _submitted(
-    context: Context, job: Job, request: EncodedRequest, folder: str, body: bytes = b""
-) -> dict[str, Any]:
-    digest = hashlib.sha256(body).hexdigest() if body else ""
+async def _submitted(context: Context, job: Job, request: EncodedRequest, folder: str, **body: Any) -> dict[str, Any]:
     submission = SubmitModelJob(
-        model=job.model_job.model, request=request, folder=folder, size=len(body), content_digest=digest,
+        model=job.model_job.model, request=request, folder=folder, **body,
         idempotency_key=context.idempotency_key, owner=PRINCIPAL.get().owner,
     )  # fmt: skip
     status = await context.line.ask(submission)
@@ -152,24 +151,14 @@ async def _require_runnable(context: Context, batch: BatchJob) -> None:
     await stored_input(context, Path(batch.input))
 
 
-def _folder(context: Context, name: str) -> Path:
-    return context.settings.data_path / FOLDER / name
-
-
-async def _written(context: Context, folder: str, write: Any, *values: Any) -> None:
-    """Fills the folder of a new job. Raises `OutOfSpace`, and then leaves no folder."""
-    path = _folder(context, folder)
+async def _written(context: Context, folder: str, write: Callable[..., T], *values: Any) -> T:
+    """The result of `write`, which makes the folder of a new job. Raises `OutOfSpace`, and then leaves no folder."""
+    path = context.settings.data_path / FOLDER / folder
     try:
-        await asyncio.to_thread(write, path, *values)
+        return await asyncio.to_thread(write, path, *values)
     except OSError as error:
         await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
         raise OutOfSpace(cause=str(error)) from error
-
-
-def _write_request(folder: Path, body: bytes) -> None:
-    folder.mkdir(parents=True)
-    write_durably(folder / REQUEST, body)
-    sync_folder(folder.parent)
 
 
 def _begin_with(folder: Path, old: Path, name: str) -> None:

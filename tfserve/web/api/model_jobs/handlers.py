@@ -16,7 +16,7 @@ from tfserve.batch_formats import check_input
 from tfserve.callback_addresses import check_callback
 from tfserve.db import reads
 from tfserve.db.job_json import job_detail
-from tfserve.db.models import FINISHED, Job, ModelJob
+from tfserve.db.models import FINISHED, Job
 from tfserve.errors import Invalid, NotFound, PathRefused
 from tfserve.ipc.messages import (
     BatchJob,
@@ -117,7 +117,7 @@ async def read_batch_output(context: Context, request: Request) -> Response:
     job = require_batch(await read(reads.job_by_id, job_id(request)))
     offset = number(request.query_params.get("offset", "0"), "offset")
     wait_s = number(request.query_params.get("wait", "0"), "wait", most=MAX_WAIT_S)
-    folder = _folder(context, job.model_job)
+    folder = job_folder(context, job)
     wait_until = time.monotonic() + wait_s
     while True:
         # The state is read before the size, so that a state that has ended goes with the last line.
@@ -237,8 +237,9 @@ def require_batch(job: Job) -> Job:
     return job
 
 
-def _folder(context: Context, row: ModelJob) -> Path:
-    return context.settings.data_path / FOLDER / row.folder
+def job_folder(context: Context, job: Job) -> Path:
+    """The folder with the files of a deferred prediction or a batch."""
+    return context.settings.data_path / FOLDER / job.model_job.folder
 
 
 def _form(job: Job) -> str:
