@@ -152,7 +152,7 @@ class Batches:
         max_rows = self._tuner.setting.max_batch
         if self._must_wait(group, max_rows):
             return None
-        if free > 1:  # all cores have something to do
+        if free > 1 and not self._max_delay_ns:  # all cores have something to do, unless a delay is to fill batches
             max_rows = min(max_rows, -(-self._waiting.rows_if_shared(group, max_rows) // free))
         batch = self._new_batch(self._waiting.take(group, max_rows))
         self._running.add(batch)
