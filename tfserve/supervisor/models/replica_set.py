@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -29,6 +29,8 @@ from tfserve.supervisor.models.restoring import Restoring
 from tfserve.supervisor.models.runtime_trials import RuntimeTrials
 from tfserve.supervisor.models.sleep import Sleep
 from tfserve.supervisor.processes.worker import Spare, Worker
+
+T = TypeVar("T")
 
 STOPPING = "the server is stopping, or the workspace is ending"
 
@@ -66,7 +68,7 @@ class ReplicaSet:
         self.sleep = Sleep(self, journal=journal, changed=changed, default_s=settings.idle_after)
         self._migration = Migration(self, trials, convert=settings.convert)
         self._full = FullModel(self)
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
         awake.add(self.sleep)
 
     def deployed(self) -> Deployment:
@@ -388,7 +390,7 @@ class ReplicaSet:
         if tasks:
             await asyncio.wait(tasks)
 
-    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)

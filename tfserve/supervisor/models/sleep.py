@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.idleness import idle_s, until_idle
 from tfserve.supervisor.models.replicas import Replica
+
+T = TypeVar("T")
 
 
 def idle_after_s(deployment: Deployment, default_s: float) -> float:
@@ -53,7 +55,7 @@ class SleepingSet(Protocol):
 
     def retire(self, deployment: Deployment, replicas: Sequence[Replica]) -> None: ...
 
-    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+    def in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]: ...
 
 
 class Sleep:
@@ -80,6 +82,10 @@ class Sleep:
 
     async def put_to_sleep(self) -> bool:
         """Ends the processes when they have no more requests. False if they are needed."""
+        # What waits for it may be cancelled, but it is not left half done.
+        return await asyncio.shield(self._set.in_background(self._put_to_sleep()))
+
+    async def _put_to_sleep(self) -> bool:
         async with self._set.changing:
             deployment = self._set.active
             if deployment is None or not self._can_sleep(deployment):
