@@ -182,7 +182,17 @@ class Conversions:
             report = msgspec.json.decode((self._folder_of(key, asked) / _REPORT).read_bytes(), type=Report)
         except (OSError, msgspec.DecodeError):
             return None
-        return report if report.compared and _is_intact(report) else None
+        return report if report.compared and self._is_intact(report) else None
+
+    def _is_intact(self, report: Report) -> bool:
+        """Whether the converted model is what was compared. Reads all of it."""
+        if not report.path:
+            return True
+        try:
+            key, kept = Path(report.path).relative_to(self._folder).parts[:2]
+            return _digest(self._folder / key / kept) == report.digest
+        except (OSError, ValueError):
+            return False
 
     def has_any(self) -> bool:
         """Whether the choice for any model is known."""
@@ -226,7 +236,7 @@ class Conversions:
             return report
         _keep_only(work, chosen.path if chosen is not None else "")
         if chosen is not None and path:
-            report.digest = _digest((work / chosen.path).parent)
+            report.digest = _digest(work / Path(chosen.path).parts[0])
         if report.compared:
             _write(work / _REPORT, msgspec.json.format(msgspec.json.encode(report)))
         _replace(work, final)
@@ -246,21 +256,13 @@ class Conversions:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_intact(report: Report) -> bool:
-    """Whether the converted model is what was compared. Reads all of it."""
-    try:
-        return not report.path or _digest(Path(report.path).parent) == report.digest
-    except OSError:
-        return False
-
-
-def _digest(folder: Path) -> str:
-    """The SHA-256 of all files in a folder: names and bytes."""
+def _digest(path: Path) -> str:
+    """The SHA-256 of a file, or of all files in a folder: names and bytes."""
     digest = hashlib.sha256()
-    for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+    for file in sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]:
         with file.open("rb") as opened:
             content = hashlib.file_digest(opened, "sha256").hexdigest()
-        digest.update(f"{file.relative_to(folder)} {content}\n".encode())
+        digest.update(f"{file.relative_to(path)} {content}\n".encode())
     return digest.hexdigest()
 
 

@@ -34,7 +34,7 @@ def of(data: memoryview, number: int) -> Iterator[memoryview]:
 
     Skips all others without looking at them: a graph has thousands of nodes, and this takes a third of the time.
     """
-    at, end, wanted = 0, len(data), number << 3 | _BYTES
+    at, end, tag = 0, len(data), number << 3 | _BYTES
     while at < end:
         key = data[at]
         if key < 0x80 and key & 7 == _BYTES and at + 1 < end:
@@ -43,7 +43,7 @@ def of(data: memoryview, number: int) -> Iterator[memoryview]:
                 size, at = _varint(data, at - 1)
             if at + size > end:
                 raise IndexError
-            if key == wanted:
+            if key == tag:
                 yield data[at : at + size]
             at += size
         else:
