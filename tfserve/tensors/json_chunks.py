@@ -21,6 +21,9 @@ from tfserve.tensors.specs import MAX_RANK, Array, Shape
 PIECE = 256 * 1024
 """Bytes per chunk."""
 
+NEAR = 64
+"""Bytes among which the last comma of a chunk is searched first."""
+
 BEGINNING = 4096
 """Bytes that have the first bracket of each depth, unless there is much white space."""
 
@@ -55,17 +58,20 @@ def _parse_regular(text: memoryview) -> Chunks | None:
     arrays: list[Array] = []
     skeletons: list[bytes] = []
     codes, opened = number_arrays.codes_of(text), 0
-    for piece, is_last in _pieces(text):
-        closed = 0 if is_last else rank - _closings_at_end(piece)
+    for start, end in _pieces(text):
+        is_last = end == len(text)
+        closed = 0 if is_last else rank - _closings_before(text, end)
         if closed < 1 and not is_last:
             return None
-        array = _parse(parser, b"[" * opened + piece + b"]" * closed, codes)
-        if array is None or (not is_nested and piece.find(b"[", 0 if arrays else 1) >= 0):
+        piece = b"".join((b"[" * opened, text[start:end], b"]" * closed))
+        array = _parse(parser, piece, codes)
+        if array is None or (not is_nested and piece.find(b"[", 1) >= 0):
             return None
         codes = FLOATS if array.dtype == np.float64 else codes
         arrays.append(array)
         if is_nested:
-            skeletons.append(json_skeleton.skeleton_of(piece))
+            skeleton = json_skeleton.skeleton_of(piece)
+            skeletons.append(skeleton[opened : len(skeleton) - closed])
         opened = closed
     count = sum(map(len, arrays))
     shape = json_skeleton.shape_of_skeleton(b",".join(skeletons), count) if is_nested else (count,)
@@ -83,26 +89,32 @@ def _parse(parser: Any, text: bytes, codes: Sequence[str]) -> Array | None:
     return array if array is not None and array.size else None
 
 
-def _closings_at_end(piece: bytes) -> int:
-    """How many lists end right before the comma after a chunk."""
-    end = piece[-4 * MAX_RANK :].translate(None, _SPACE)
-    return len(end) - len(end.rstrip(b"]"))
+def _closings_before(text: memoryview, comma: int) -> int:
+    """How many lists end right before a comma."""
+    before = bytes(text[max(0, comma - 4 * MAX_RANK) : comma]).translate(None, _SPACE)
+    return len(before) - len(before.rstrip(b"]"))
 
 
-def _pieces(text: memoryview) -> Iterator[tuple[bytes, bool]]:
-    """The text in chunks, split at commas, and whether each is the last one."""
-    at, size = 0, PIECE
-    while at < len(text):
-        piece = bytes(text[at : at + size])
-        if is_cut := at + size < len(text):
-            if (cut := piece.rfind(b",")) < 0:
-                size *= 2  # no comma: the chunk is white space or part of one number
-                continue
-            piece = piece[:cut]
-        at, size = at + len(piece) + 1, PIECE
-        yield piece, not is_cut
-    if bytes(text[-1:]) == b",":
-        yield b"", True
+def _pieces(text: memoryview) -> Iterator[tuple[int, int]]:
+    """Begin and end of the chunks, which are split at commas. The last one ends with the text."""
+    start, size = 0, PIECE
+    while start + size < len(text):
+        end = _last_comma(text, start, start + size)
+        if end < 0:
+            size *= 2  # the chunk is white space or part of one number
+            continue
+        yield start, end
+        start, size = end + 1, PIECE
+    yield start, len(text)
+
+
+def _last_comma(text: memoryview, start: int, end: int) -> int:
+    """The position of the last comma in a part of the text; -1 if it has none."""
+    near = max(start, end - NEAR)
+    found = bytes(text[near:end]).rfind(b",")
+    if found < 0 < near - start:
+        near, found = start, bytes(text[start:end]).rfind(b",")
+    return near + found if found >= 0 else -1
 
 
 # --- irregular lists
@@ -113,7 +125,8 @@ def _parse_irregular(text: memoryview, *, lenient: bool) -> Chunks | None:
     if arrays is None:
         return None
     skeletons: list[bytes] = []
-    for piece, _ in _pieces(text):
+    for start, end in _pieces(text):
+        piece = bytes(text[start:end])
         if not _is_spaced(piece):
             return None
         skeletons.append(json_skeleton.skeleton_of(piece))
@@ -128,8 +141,8 @@ def _read_flat(text: memoryview, *, lenient: bool) -> Sequence[Array] | None:
     """All numbers, whatever the brackets between them; None if a chunk has anything else."""
     parser, arrays = simdjson.Parser(), []
     codes = number_arrays.codes_of(text)
-    for piece, _ in _pieces(text):
-        flat = b"[" + piece.translate(_FLAT) + b"]"
+    for start, end in _pieces(text):
+        flat = b"[" + bytes(text[start:end]).translate(_FLAT) + b"]"
         array = _parse(parser, flat, codes)
         if array is None and lenient:
             array = _with_nan(flat)
