@@ -89,7 +89,7 @@ def deploy(server: ServerProcess, name: str, path: Path, runtime: str, image: di
 
 
 def wait_until_chosen(server: ServerProcess, name: str) -> str:
-    """The choice. Waits until `auto` has chosen, told by the server: rows are measured after it. Raises Unavailable when it can't."""
+    """The choice, when `auto` has made it: rows are measured after it. Raises Unavailable if it takes too long."""
     deadline = time.monotonic() + CHOICE_S
     while time.monotonic() < deadline:
         state: Any = server.http.get("/server/").json()["result"]
