@@ -76,7 +76,7 @@ class Server:
         return self._participant.versions()
 
     def remarks(self) -> list[str]:
-        return []
+        return list(getattr(self._participant, "notes", []))
 
     @contextmanager
     def open(self, row: str, model: str, path: Path, folder: Path) -> Iterator[Opened]:

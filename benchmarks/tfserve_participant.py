@@ -42,6 +42,8 @@ class TFserve:
         self.title = variant.title
         self._runtime = variant.runtime
         self._checkout = checkout
+        self.notes: list[str] = []
+        """What `auto` chose: a busy machine may lead to another choice."""
         self._conversions: Path | None = None
         """Of the last server: the trials of a model are made once in a run, not again for each of its rows."""
 
@@ -67,7 +69,8 @@ class TFserve:
                 raise Unavailable(str(error)[:300]) from error
             deploy(server, model, path, self._runtime, image=IMAGES.get(model))
             if self._runtime == "auto":
-                wait_until_chosen(server, model)
+                choice = wait_until_chosen(server, model)
+                self.notes = list(dict.fromkeys([*self.notes, f"{model}: {choice}"]))
                 self._conversions = place / "data" / "conversions"
             server.wait_for_spare()
             server.processes.wait_until_idle()
@@ -85,15 +88,15 @@ def deploy(server: ServerProcess, name: str, path: Path, runtime: str, image: di
         raise Unavailable(f"deploy failed: {job.get('error')}"[:300])
 
 
-def wait_until_chosen(server: ServerProcess, name: str) -> None:
-    """Until `auto` has chosen, told by the server: rows are measured after it. Raises Unavailable when it can't."""
+def wait_until_chosen(server: ServerProcess, name: str) -> str:
+    """The choice, when `auto` has made it: rows are measured after it. Raises Unavailable if it takes too long."""
     deadline = time.monotonic() + CHOICE_S
     while time.monotonic() < deadline:
         state: Any = server.http.get("/server/").json()["result"]
         status: Any = server.call("/get_status/", name=name)
         choice = status["deployment"]["choice"]
         if is_made(choice):
-            return
+            return str(choice)
         server.http.get("/server/", params={"since": state["revision"], "wait": 5})
     raise Unavailable(f"no runtime was chosen within {CHOICE_S} s: {choice}")
 
