@@ -14,8 +14,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tfserve.config import Settings
 from tfserve.web.http.bodies import read_body
+from tfserve.web.http.protocol import CONNECTION
 from tfserve.web.http.responses import send_json
-from tfserve.web.http.server import CONNECTION, make_server
+from tfserve.web.http.server import make_server
 
 SETTINGS = Settings(header_timeout_s=0.3)
 REQUEST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi"

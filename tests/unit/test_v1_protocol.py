@@ -68,13 +68,13 @@ def test_a_path_says_what_is_asked_of_which_model(method: str, path: bytes, addr
     ],
 )
 def test_headers_say_how_urgent_it_is_and_how_long_the_client_waits(headers: Any, wishes: Any) -> None:
-    assert read_priority_headers(headers) == wishes
+    assert read_priority_headers(dict(headers)) == wishes
 
 
 @pytest.mark.parametrize("value", [b"", b"soon", b"0", b"-1", b"nan", b"inf"])
 def test_a_timeout_must_be_a_number_of_seconds(value: bytes) -> None:
     with pytest.raises(Invalid, match="Request-Timeout"):
-        read_priority_headers([(b"request-timeout", value)])
+        read_priority_headers({b"request-timeout": value})
 
 
 def test_types_that_json_can_not_say_are_refused_as_tensorflow_serving_does() -> None:

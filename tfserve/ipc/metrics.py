@@ -76,7 +76,8 @@ class ModelCounts(msgspec.Struct):
         self.last.at_s = time.time()
         self.rows += rows
         self.executions += rows / batch_rows if batch_rows else 1.0
-        self.success.add(total_ns)
+        self.success.count += 1
+        self.success.ns += total_ns
         self.queue_ns += queue_ns
         batch = self.batches.get(batch_rows)
         if batch is None:

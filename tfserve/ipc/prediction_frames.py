@@ -28,6 +28,8 @@ ALIGNMENT = 64
 LARGE_BYTES = 32 * 1024
 BUFFER_BYTES = 256 * 1024
 
+_WITH_TENSORS = (ComputeRequest, ComputeResult)
+
 Prediction = ComputeRequest | Drop | ComputeResult | Refusal
 
 
@@ -45,7 +47,7 @@ _envelope_decoder = msgspec.msgpack.Decoder(Envelope)
 
 def encode(request_id: int, message: Prediction) -> list[bytes | memoryview]:
     """A frame in pieces, the large ones being the memory of the tensors. Raises `TooLarge`."""
-    if isinstance(message, ComputeRequest | ComputeResult):
+    if message.__class__ in _WITH_TENSORS:
         for tensor in message.tensors:
             if tensor.data.nbytes >= LARGE_BYTES:
                 return _encode_large(request_id, message)

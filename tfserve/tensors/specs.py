@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -73,6 +74,8 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         requested = self.shape
         if requested is None or requested == shape:
             return True
+        if requested[1:] == shape[1:]:
+            return len(requested) == len(shape) > 0 and requested[0] == -1
         if len(requested) != len(shape):
             return False
         for want, given in zip(requested, shape, strict=True):  # noqa: SIM110 - a generator takes twice as long
@@ -85,7 +88,7 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{self.dtype} of {'any shape' if self.shape is None else f'shape {list(self.shape)}'}{part}"
 
 
-class Signature(msgspec.Struct, frozen=True, omit_defaults=True):
+class Signature(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """The inputs and outputs of one function of a model.
 
     `method` is `classify` or `regress` if the model takes serialized tf.Example, and empty for plain tensors.
@@ -94,6 +97,14 @@ class Signature(msgspec.Struct, frozen=True, omit_defaults=True):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     method: str = ""
+
+    @cached_property
+    def input_names(self) -> tuple[str, ...]:
+        return tuple([spec.name for spec in self.inputs])
+
+    @cached_property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple([spec.name for spec in self.outputs])
 
 
 def check_shape(shape: Shape, spec: TensorSpec, name: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import django
 from starlette.middleware.gzip import GZipMiddleware
@@ -44,7 +44,7 @@ from tfserve.web.access.authenticator import Authenticator, TokenMissing
 from tfserve.web.access.token_limits import TokenLimits
 from tfserve.web.api.endpoint import Context
 from tfserve.web.http.access_log import AccessLog
-from tfserve.web.http.cross_origin import CrossOrigin, Preflights
+from tfserve.web.http.cross_origin import VARY, CrossOrigin, Preflights
 from tfserve.web.http.forwarded import Forwarded, TrustedProxies
 from tfserve.web.http.guard import Guard
 from tfserve.web.http.request_boundary import RequestBoundary
@@ -55,6 +55,11 @@ from tfserve.web.http.static_files import IMMUTABLE, Favicon, Static
 from tfserve.web.http.tls import new_loop
 from tfserve.web.predictions.live_models import Models
 from tfserve.web.supervisor_client import SupervisorClient
+
+if TYPE_CHECKING:  # they import the database's models, which need `django.setup`
+    from tfserve.web.api.fast_predictions import FastPredictions
+    from tfserve.web.api.v1.rest import V1
+    from tfserve.web.api.v2.rest import V2
 
 GC_THRESHOLDS = (20_000, 20, 20)
 """Requests create few reference cycles, so the garbage collector may run rarely."""
@@ -99,8 +104,9 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     authenticator.apply(await line.ask(GetAccessRules()))
     await models.begin((await line.ask(GetModels())).models)
     context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd(), audit=audit)
-    app = RequestBoundary(make_app(context, authenticator, limits), access_log)
-    server = make_server(_with_headers(app, settings), settings)
+    layers = make_layers(context, authenticator, limits)
+    app = _with_headers(RequestBoundary(layers.app, access_log), settings)
+    server = make_server(app, settings, _fast(layers, settings, access_log))
     # uvicorn re-raises the signal that stopped it after its shutdown; this process still has clean-up to do then.
     signal.signal(signal.SIGTERM, _ignore)
     async with _grpc(context, access_log, authenticator, limits):
@@ -158,7 +164,17 @@ async def _handle(models: Models, authenticator: Authenticator, message: IpcMess
     return None
 
 
-def make_app(context: Context, authenticator: Authenticator, limits: TokenLimits) -> ASGIApp:
+class Layers(NamedTuple):
+    """The application, from the outside to the inside, for the fast path, which does without ASGI."""
+
+    app: ASGIApp
+    guard: Guard
+    authentication: Authentication
+    v1: V1
+    v2: V2
+
+
+def make_layers(context: Context, authenticator: Authenticator, limits: TokenLimits) -> Layers:
     """All routes, inside authentication and the request guard. Must be called after `django.setup`."""
     from django.core.asgi import get_asgi_application
 
@@ -187,10 +203,27 @@ def make_app(context: Context, authenticator: Authenticator, limits: TokenLimits
     v1, v2 = V1(context), V2(context)
     settings = context.settings
     app: ASGIApp = Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, router)
-    app = Authentication(app, authenticator, limits, session_principal)
-    if origins := settings.origins:
-        app = Preflights(app, origins)
-    return Guard(app, settings)
+    authentication = Authentication(app, authenticator, limits, session_principal)
+    app = Preflights(authentication, settings.origins) if settings.origins else authentication
+    guard = Guard(app, settings)
+    return Layers(guard, guard, authentication, v1, v2)
+
+
+def _fast(layers: Layers, settings: Settings, access_log: AccessLog | None) -> FastPredictions | None:
+    """The same layers without ASGI. Not with traces, whose spans are made by ASGI middleware."""
+    if settings.tracing:
+        return None
+    from tfserve.web.api.fast_predictions import FastPredictions
+
+    return FastPredictions(
+        layers.v1,
+        layers.v2,
+        guard=layers.guard,
+        authentication=layers.authentication,
+        forwarded=Forwarded(layers.app, TrustedProxies(settings.proxies)) if settings.proxies else None,
+        access_log=access_log,
+        tail=(VARY,) if settings.origins else (),
+    )
 
 
 def _compressed(app: ASGIApp) -> ASGIApp:

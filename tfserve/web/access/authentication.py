@@ -31,7 +31,7 @@ class Authentication:
     def __init__(self, app: ASGIApp, authenticator: Authenticator, limits: TokenLimits, session_of: SessionOf) -> None:
         self._app = app
         self._session_of = session_of
-        self._limits = limits
+        self.limits = limits
         self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,14 +67,22 @@ class Authentication:
             if principal is None:
                 raise TokenMissing
         PRINCIPAL.set(principal)
-        size = self._limits.begin(principal, length)
+        size = self.limits.begin(principal, length)
         if not size:
             await self._app(scope, receive, send)
             return
         try:
             await self._app(scope, receive, send)
         finally:
-            self._limits.end(principal, size)
+            self.limits.end(principal, size)
+
+    @property
+    def is_required(self) -> bool:
+        return self._authenticator.is_required
+
+    def principal(self, authorization: bytes | None, api_key: bytes | None) -> Principal | None:
+        """The sender of a request with these headers; None if only a session can tell. Raises `Unauthenticated`."""
+        return self._authenticator.principal(authorization, api_key)
 
 
 def _number(value: bytes) -> int | None:

@@ -22,11 +22,10 @@ from tfserve.ipc.messages import FINISHED_STATES, DeferredJob, JobKind, JobState
 from tfserve.model_job_files import FOLDER, REQUEST, RESPONSE, Responded
 from tfserve.web.api.endpoint import Context
 from tfserve.web.api.routes import idempotency_key
-from tfserve.web.api.v2.responses import RestResponse
 from tfserve.web.database_reads import read
 from tfserve.web.http.bodies import read_body
 from tfserve.web.http.prefer import Deferral
-from tfserve.web.http.responses import JSON_TYPE
+from tfserve.web.http.responses import JSON_TYPE, RestResponse
 from tfserve.web.predictions.live_models import Model
 
 CALLBACK_HEADER = b"x-tfserve-callback"

@@ -6,23 +6,21 @@ import asyncio
 from pathlib import Path
 
 import msgspec
-from starlette.types import Scope
 
 from tfserve.durable_files import write_durably
 from tfserve.errors import NotFound
 from tfserve.ipc.messages import DeferredJob, JobState, Outcome
 from tfserve.model_job_files import REQUEST, RESPONSE, Responded
 from tfserve.web.api.v1 import core, routing
-from tfserve.web.api.v1.image_requests import Png
 from tfserve.web.api.v1.predict_json import PROTOCOL as V1
 from tfserve.web.api.v1.rest_predict import respond
 from tfserve.web.api.v2.core import model_of
-from tfserve.web.api.v2.responses import RestResponse
 from tfserve.web.api.v2.rest_infer import LENGTH_HEADER, infer
 from tfserve.web.api.v2.routing import infer_target
 from tfserve.web.batch.patience import with_patience
+from tfserve.web.http.exchange import Head
 from tfserve.web.http.priority_headers import read_priority_headers
-from tfserve.web.http.responses import JSON_TYPE
+from tfserve.web.http.responses import JSON_TYPE, RestResponse
 from tfserve.web.predictions.live_models import Model, Models
 from tfserve.web.predictions.request import Caller, Options
 
@@ -52,36 +50,23 @@ async def run_deferred(models: Models, job: DeferredJob, folder: Path) -> Outcom
 
 
 async def _compute(models: Models, job: DeferredJob, body: bytes) -> RestResponse:
+    headers = {name.encode(): value.encode("latin-1") for name, value in job.headers.items()}
     if job.protocol != V1:
         target, pinned = infer_target(job.path)
-        headers = {name.encode(): value.encode("latin-1") for name, value in job.headers.items()}
         return await with_patience(
             models,
             lambda: model_of(models, *target),
             lambda model: infer(model, body, headers, Caller(), pinned=pinned),
             PATIENCE_S,
         )
-    scope = _scope_of(job)
-    address = routing.read("POST", scope["raw_path"])
-    options = Options(V1, *read_priority_headers(scope["headers"]), address.is_pinned)
+    head = Head(headers, job.query.encode("latin-1"))
+    address = routing.read("POST", job.path.encode("latin-1"))
+    options = Options(V1, *read_priority_headers(headers), address.is_pinned)
 
     async def compute(model: Model) -> RestResponse:
-        content = await respond(address.verb, model, options, scope, body)
-        media = (b"content-type", b"image/png") if isinstance(content, Png) else JSON_TYPE
-        return RestResponse(content, (media,))
+        return await respond(address.verb, model, options, head, body)
 
     return await with_patience(models, lambda: core.find(models, address), compute, PATIENCE_S)
-
-
-def _scope_of(job: DeferredJob) -> Scope:
-    """The parts of an ASGI scope that predictions look at."""
-    return {
-        "type": "http",
-        "method": "POST",
-        "raw_path": job.path.encode("latin-1"),
-        "query_string": job.query.encode("latin-1"),
-        "headers": [(name.encode(), value.encode("latin-1")) for name, value in job.headers.items()],
-    }
 
 
 def _is_inline(response: RestResponse) -> bool:

@@ -19,6 +19,7 @@ from tfserve.web.api.v1.predict_json import PROTOCOL
 from tfserve.web.batch.inputs import Row
 from tfserve.web.batch.outputs import Done
 from tfserve.web.batch.patience import MAX_LOSSES, with_patience
+from tfserve.web.http.exchange import Head
 from tfserve.web.http.offload import is_heavy
 from tfserve.web.predictions.live_models import Model, Models, PredictionLost
 from tfserve.web.predictions.request import Options, Result
@@ -26,7 +27,7 @@ from tfserve.web.predictions.request import Options, Result
 PATIENCE_S = 3600.0
 """Maximum time that a batch waits for a model that is loading or restarting."""
 LEAST_URGENT = 7
-_NO_QUERY = {"query_string": b""}
+_NO_HEAD = Head({})
 _START, _END = b'{"predictions":[', b"]}"
 
 
@@ -99,7 +100,7 @@ class RowPredictions:
 def _texts(model: Model, count: int, prediction: Prediction, result: Result) -> list[bytes]:
     """The JSON of each row's prediction. Raises `Invalid` if the outputs do not have one row for each."""
     if prediction.form is Form.FILES:
-        text = image_requests.write(model, result, _NO_QUERY)
+        text = image_requests.write(model, result, _NO_HEAD)
         if isinstance(text, Png):
             return [orjson.dumps({"mask": {"b64": base64.b64encode(text).decode()}})]
         return [orjson.dumps(each) for each in orjson.loads(text)["predictions"]]

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -50,6 +51,13 @@ class Entry(msgspec.Struct):
     duration_ms: float = 0.0
 
 
+class Started(NamedTuple):
+    """An entry, and when its request began, by `time.perf_counter`."""
+
+    entry: Entry
+    at_s: float
+
+
 #: the entry of the current request; None without an access log
 CURRENT: ContextVar[Entry | None] = ContextVar("access_log_entry", default=None)
 
@@ -66,16 +74,23 @@ class AccessLog:
     @contextlib.contextmanager
     def entry(self, *, request_id: str, client: str | None, method: str, path: str) -> Iterator[Entry]:
         """An entry that is written when the block ends, with the fields that were filled in meanwhile. For any API."""
-        entry = Entry(datetime.now(UTC), request_id, client, method, path[:MAX_PATH])
-        started = time.perf_counter()
-        CURRENT.set(entry)
+        started = self.begin(request_id=request_id, client=client, method=method, path=path)
         try:
-            yield entry
+            yield started.entry
         finally:
-            entry.duration_ms = round((time.perf_counter() - started) * 1000, 3)
-            self.write(entry)
+            self.end(started)
 
-    def write(self, entry: Entry) -> None:
+    def begin(self, *, request_id: str, client: str | None, method: str, path: str) -> Started:
+        """The current entry from now on, to be written by `end`."""
+        entry = Entry(datetime.now(UTC), request_id, client, method, path[:MAX_PATH])
+        CURRENT.set(entry)
+        return Started(entry, time.perf_counter())
+
+    def end(self, started: Started) -> None:
+        started.entry.duration_ms = round((time.perf_counter() - started.at_s) * 1000, 3)
+        self._write(started.entry)
+
+    def _write(self, entry: Entry) -> None:
         """Writes the line soon, without blocking. Must be called on the event loop."""
         self._entries.append(entry)
         if self._timer is None:

@@ -14,7 +14,7 @@ from tfserve.errors import Invalid, TimedOut, TooLarge
 from tfserve.web.http.access_log import CURRENT
 from tfserve.web.http.body_collector import BodyCollector
 from tfserve.web.http.offload import LARGE_BYTES
-from tfserve.web.http.server import CONNECTION, HttpConnection
+from tfserve.web.http.protocol import CONNECTION, HttpConnection
 
 THREAD_FROM_BYTES = 1024
 """Larger pieces are decompressed in a thread."""
@@ -46,7 +46,7 @@ async def read_body(scope: Scope, receive: Receive, settings: Settings, at_most:
             length = value
         elif name == b"content-encoding":
             encoding = value.lower()
-    limit = settings.max_body_bytes if at_most is None else min(at_most, settings.max_body_bytes)
+    limit = limit_of(settings, at_most)
     if int(length) > limit:
         raise BodyTooLarge(limit=limit)
     connection: HttpConnection | None = scope.get(CONNECTION)
@@ -76,6 +76,17 @@ async def read_body(scope: Scope, receive: Receive, settings: Settings, at_most:
         received += len(message.get("body", b""))
         await decompressor.add(message.get("body", b""))
     return await decompressor.finish()
+
+
+def limit_of(settings: Settings, at_most: int | None) -> int:
+    """The maximum size of a body in bytes. `at_most` is a limit that may be lower than the server's own."""
+    return settings.max_body_bytes if at_most is None else min(at_most, settings.max_body_bytes)
+
+
+def check_size(body: bytes, settings: Settings, at_most: int | None) -> None:
+    """Raises `BodyTooLarge`."""
+    if len(body) > (limit := limit_of(settings, at_most)):
+        raise BodyTooLarge(limit=limit)
 
 
 async def _collected(collector: BodyCollector, settings: Settings, limit: int) -> bytes:

@@ -109,16 +109,22 @@ class Forwarded:
         self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope.get("client"):
-            client = self._proxies.client(scope["client"][0], scope["headers"])
-            if client.address is not None:
-                scope["client"] = client.address
-            if client.scheme is not None:
-                scope["scheme"] = client.scheme
-            if client.host is not None:
-                others = [header for header in scope["headers"] if header[0] != b"host"]
-                scope["headers"] = [(b"host", client.host.encode()), *others]
+        if scope["type"] == "http":
+            self.apply(scope)
         await self._app(scope, receive, send)
+
+    def apply(self, scope: Scope) -> None:
+        """Changes the scope of a request."""
+        if not scope.get("client"):
+            return
+        client = self._proxies.client(scope["client"][0], scope["headers"])
+        if client.address is not None:
+            scope["client"] = client.address
+        if client.scheme is not None:
+            scope["scheme"] = client.scheme
+        if client.host is not None:
+            others = [header for header in scope["headers"] if header[0] != b"host"]
+            scope["headers"] = [(b"host", client.host.encode()), *others]
 
 
 def _elements(text: str) -> list[dict[str, str]]:

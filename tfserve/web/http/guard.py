@@ -60,16 +60,24 @@ class Guard:
             await self._app(scope, receive, send)
             return
         self._check(scope)
-        self._check_load(scope)
-        self._in_progress += 1
+        self.begin(scope)
         try:
             await self._app(scope, receive, send)
         finally:
-            self._in_progress -= 1
+            self.end()
 
-    def _check_load(self, scope: Scope) -> None:
+    def knows(self, host: bytes | None) -> bool:
+        """Whether requests with this Host header have been accepted."""
+        return host in self._known_hosts
+
+    def begin(self, scope: Scope) -> None:
+        """Counts a request as in progress, until `end`. Raises `TooManyRequests`."""
         if self._in_progress >= self._max_requests and not scope["path"].startswith(ALWAYS):
             raise TooManyRequests(limit=self._max_requests)
+        self._in_progress += 1
+
+    def end(self) -> None:
+        self._in_progress -= 1
 
     def _check(self, scope: Scope) -> None:
         host, origin, site = None, None, None

@@ -37,7 +37,11 @@ def is_heavy(body: bytes) -> bool:
 
 def are_heavy(arrays: Iterable[Array]) -> bool:
     """Whether encoding arrays as JSON, or joining their strings, may take long."""
-    return any(array.size > (MANY_STRINGS if array.dtype == object else MANY_NUMBERS) for array in arrays)
+    for array in arrays:
+        size = array.size
+        if size > MANY_STRINGS and (size > MANY_NUMBERS or array.dtype == object):
+            return True
+    return False
 
 
 async def offloaded(work: Callable[[], T]) -> T:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from tfserve.errors import Invalid
 from tfserve.ipc.predictions import DEFAULT_URGENCY
@@ -16,15 +16,13 @@ from tfserve.ipc.predictions import DEFAULT_URGENCY
 _URGENCY = re.compile(rb"(?:^|[,\s])u=([0-7])\s*(?:[,;]|$)")
 
 
-def read_priority_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, float | None]:
+def read_priority_headers(headers: Mapping[bytes, bytes]) -> tuple[int, float | None]:
     """Urgency, and the timeout in seconds. Raises `Invalid`."""
-    urgency, timeout_s = DEFAULT_URGENCY, None
-    for name, value in headers:
-        if name == b"priority":
-            urgency = _urgency(value)
-        elif name == b"request-timeout":
-            timeout_s = _seconds(value)
-    return urgency, timeout_s
+    priority, timeout = headers.get(b"priority"), headers.get(b"request-timeout")
+    return (
+        DEFAULT_URGENCY if priority is None else _urgency(priority),
+        None if timeout is None else _seconds(timeout),
+    )
 
 
 def _urgency(value: bytes) -> int:

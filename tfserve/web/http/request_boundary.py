@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfserve.errors import Internal, Kind, Stopping, TFserveError
-from tfserve.web.http.access_log import AccessLog, Entry
+from tfserve.web.http.access_log import AccessLog, Entry, Started
 from tfserve.web.http.bodies import ClientGone
 from tfserve.web.http.request_ids import HEADER, TRACE_HEADER, begin, join_trace, trace_id
 from tfserve.web.http.responses import (
@@ -71,33 +71,47 @@ class RequestBoundary:
         except ClientGone:
             return
         except (Exception, asyncio.CancelledError) as error:
-            reported = _reported(error, scope)
+            known = reported(error, scope)
             if is_started:
                 raise  # closes the connection, so that the client does not take a partial response for a complete one
-            await send_error(scope, send_with_id, reported)
+            await send_error(scope, send_with_id, known)
 
     async def _respond_and_log(
         self, access_log: AccessLog, scope: Scope, receive: Receive, send: Send, request_id: bytes
     ) -> None:
-        host, port = scope.get("client") or (None, 0)
-        client = f"{host}:{port}" if port else host  # a proxy may not report the port
-        method, path = scope["method"], scope["path"]
-        with access_log.entry(request_id=request_id.decode(), client=client, method=method, path=path) as entry:
-            entry.trace_id = trace_id()
-            entry.protocol = PROTOCOLS.get(path[:4])
-            counted = _CountedMessages(entry, receive, send)
-            try:
-                await self._respond(scope, counted.receive, counted.send, request_id)
-            except Exception:
-                entry.error = str(Kind.INTERNAL)
-                raise
-            if entry.status is None:
-                entry.error = "client_gone"
-            elif entry.error is None and isinstance(entry.status, int):
-                entry.error = KINDS.get(entry.status)
+        started = begin_entry(access_log, scope, request_id)
+        counted = _CountedMessages(started.entry, receive, send)
+        try:
+            await self._respond(scope, counted.receive, counted.send, request_id)
+        except Exception:
+            started.entry.error = str(Kind.INTERNAL)
+            raise
+        finally:
+            end_entry(access_log, started)
 
 
-def _reported(error: BaseException, scope: Scope) -> TFserveError:
+def begin_entry(access_log: AccessLog, scope: Scope, request_id: bytes) -> Started:
+    """The line of a request in the access log, which `end_entry` writes."""
+    host, port = scope.get("client") or (None, 0)
+    client = f"{host}:{port}" if port else host  # a proxy may not report the port
+    path = scope["path"]
+    started = access_log.begin(request_id=request_id.decode(), client=client, method=scope["method"], path=path)
+    started.entry.trace_id = trace_id()
+    started.entry.protocol = PROTOCOLS.get(path[:4])
+    return started
+
+
+def end_entry(access_log: AccessLog, started: Started) -> None:
+    """Fills in the kind of error of a request that has ended."""
+    entry = started.entry
+    if entry.status is None:
+        entry.error = entry.error or "client_gone"
+    elif entry.error is None and isinstance(entry.status, int):
+        entry.error = KINDS.get(entry.status)
+    access_log.end(started)
+
+
+def reported(error: BaseException, scope: Scope) -> TFserveError:
     """The error as clients see it. Unexpected errors are only described in the log."""
     if isinstance(error, TFserveError):
         return error

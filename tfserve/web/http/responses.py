@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.types import Scope, Send
@@ -11,8 +11,9 @@ from starlette.types import Scope, Send
 from tfserve.errors import Invalid, Kind, TFserveError
 from tfserve.web.http.access_log import CURRENT
 from tfserve.web.http.bodies import BodyTooSlow
+from tfserve.web.http.protocol import CONNECTION, HttpConnection
 from tfserve.web.http.request_ids import HEADER, REQUEST_ID
-from tfserve.web.http.server import CONNECTION, Header, HttpConnection
+from tfserve.web.http.response_bytes import CLOSE, Header
 
 STATUS = {
     Kind.INVALID: 400,
@@ -47,9 +48,16 @@ ORIGIN_HEADERS = "tfserve.origin_headers"
 #: number of error responses of this process by API and status
 error_counts: dict[str, dict[str, int]] = {}
 
-CLOSE: Header = (b"connection", b"close")
 JSON_TYPE: Header = (b"content-type", b"application/json")
-_PNG_TYPE: Header = (b"content-type", b"image/png")
+PNG_TYPE: Header = (b"content-type", b"image/png")
+
+
+class RestResponse(NamedTuple):
+    """A complete HTTP response. Its length is added when it is sent."""
+
+    body: bytes
+    headers: tuple[Header, ...] = (JSON_TYPE,)
+    status: int = 200
 
 
 class MethodNotAllowed(Invalid):
@@ -81,8 +89,8 @@ async def send_bytes(scope: Scope, send: Send, content: bytes, *, status: int, h
     await send({"type": "http.response.body", "body": content})
 
 
-async def send_png(scope: Scope, send: Send, content: bytes) -> None:
-    await send_bytes(scope, send, content, status=200, headers=(_PNG_TYPE,))
+async def send_response(scope: Scope, send: Send, response: RestResponse) -> None:
+    await send_bytes(scope, send, response.body, status=response.status, headers=response.headers)
 
 
 # --- errors
@@ -90,8 +98,13 @@ async def send_png(scope: Scope, send: Send, content: bytes) -> None:
 
 async def send_error(scope: Scope, send: Send, error: TFserveError, *, status: int | None = None) -> None:
     """Send an error in the format of the API that the request belongs to."""
+    await send_response(scope, send, error_response(scope, error, status=status))
+
+
+def error_response(scope: Scope, error: TFserveError, *, status: int | None = None) -> RestResponse:
+    """An error in the format of the API that the request belongs to."""
     content = msgspec.json.encode(_error_content(scope, error), enc_hook=str)
-    await send_json(scope, send, content, status=status or status_of(error), headers=error_headers(error))
+    return RestResponse(content, (JSON_TYPE, *error_headers(error)), status or status_of(error))
 
 
 def _error_content(scope: Scope, error: TFserveError) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from tfserve.paths import without_folders
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Signature
 from tfserve.web.http import access_log
 from tfserve.web.http.offload import are_heavy, offloaded
+from tfserve.web.http.timer_wheel import TimerWheel
 from tfserve.web.predictions.model_connections import ModelConnection
 from tfserve.web.predictions.pool import Pool
 from tfserve.web.predictions.request import (
@@ -179,13 +180,8 @@ class Model:
         signature = self.signatures.get(request.signature) or self.signature(request.signature)
         inputs = in_order(signature, request.inputs)
         names = outputs_in_order(signature, request.outputs)
-        question = ComputeRequest(
-            request.signature,
-            tuple(inputs),
-            await tensors(inputs),
-            names,
-            request.urgency,
-        )
+        packed = await offloaded(partial(tensors, inputs)) if are_heavy(inputs.values()) else tensors(inputs)
+        question = ComputeRequest(request.signature, tuple(inputs), packed, names, request.urgency)
         answer = await self._ask(question, request, in_full=not self._is_served(question.signature))
         if isinstance(answer, Refusal) and answer.in_full:  # the faster runtime does not compute such values
             if self.successor is not None and not request.pinned:
@@ -202,7 +198,7 @@ class Model:
             batch_rows=answer.batch_rows,
             times=(answer.queue_ns, answer.input_ns, answer.compute_ns, answer.output_ns),
         )
-        outputs = dict(zip(names, map(predictions.to_array, answer.tensors), strict=True))
+        outputs = {name: predictions.to_array(each) for name, each in zip(names, answer.tensors, strict=True)}
         if request.outputs:
             outputs = {name: outputs[name] for name in request.outputs}
         return Result(outputs, self.info.version)
@@ -221,38 +217,34 @@ class Model:
         if line is None:
             raise Unavailable(self._why_not())
         changed = self._changed
+        try:
+            request_id, reply = line.ask(question)
+        except ConnectionLost:
+            raise await self._lost(changed) from None
+        timeout_s = self._timeout_s if request.timeout_s is None else min(request.timeout_s, self._timeout_s)
+        timeout = _timeouts.add(reply, timeout_s)
         self.in_flight += 1
         try:
-            return await self._wait(line, question, request)
-        except ConnectionLost:
-            raise PredictionLost(reason=await self._cause_of_death(changed)) from None
-        finally:
-            self.in_flight -= 1
-
-    async def _full_line(self) -> ModelConnection | None:
-        """The line to TensorFlow, for what the faster runtime does not compute."""
-        if self.info.served is not None and not self._full_pool.alive:
-            await self._wake(self.info.workspace or self.name)
-        # The model may be back with TensorFlow by now.
-        return self._pool.least_busy() if self.info.served is None else self._full_pool.least_busy()
-
-    async def _wait(
-        self, line: ModelConnection, question: ComputeRequest, request: Request
-    ) -> predictions.ComputeResult | Refusal:
-        request_id, reply = line.ask(question)
-        timeout_s = self._timeout_s if request.timeout_s is None else min(request.timeout_s, self._timeout_s)
-        timer = asyncio.get_running_loop().call_later(timeout_s, _expire, reply, timeout_s)
-        if request.caller is not None:
-            request.caller.on_gone = reply.cancel
-        try:
+            if request.caller is not None:
+                request.caller.on_gone = reply.cancel
             return await reply
+        except ConnectionLost:
+            raise await self._lost(changed) from None
         except (asyncio.CancelledError, TimedOut):
             line.drop(request_id)
             if reply.cancelled() and request.caller is not None and request.caller.is_gone:
                 raise CallerGone from None
             raise
         finally:
-            timer.cancel()
+            timeout.pop(reply, None)
+            self.in_flight -= 1
+
+    async def _full_line(self) -> ModelConnection | None:
+        """The line to TensorFlow, for what the faster runtime does not compute."""
+        if self.info.served is not None and not self._full_pool.alive:
+            await asyncio.ensure_future(self._wake(self.info.workspace or self.name))
+        # The model may be back with TensorFlow by now.
+        return self._pool.least_busy() if self.info.served is None else self._full_pool.least_busy()
 
     async def drained(self, addresses: Sequence[str]) -> None:
         """Returns when nothing is in flight to these replicas."""
@@ -267,6 +259,10 @@ class Model:
         if self.state == "loading":
             return f"The model {self.name!r} is loading: {self.info.reason or 'try again shortly'}."
         return f"The model {self.name!r} can't be used: {self.info.reason or 'its worker is gone'}."
+
+    async def _lost(self, changed: asyncio.Event) -> PredictionLost:
+        # As a task: this may run in an `EagerCall`, which has no current task for a timeout.
+        return PredictionLost(reason=await asyncio.create_task(self._cause_of_death(changed)))
 
     async def _cause_of_death(self, changed: asyncio.Event) -> str:
         """What the supervisor says of it, which learns it in the same moment."""
@@ -390,3 +386,6 @@ def _normalized(name: str) -> str:
 def _expire(reply: asyncio.Future[predictions.ComputeResult | Refusal], timeout_s: float) -> None:
     if not reply.done():
         reply.set_exception(PredictionTimedOut(timeout_s=f"{max(timeout_s, 0.001):g}"))
+
+
+_timeouts = TimerWheel[asyncio.Future[predictions.ComputeResult | Refusal]](_expire)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from starlette.types import Scope
 
 from tfserve.ipc import predictions
 from tfserve.ipc.predictions import DEFAULT_URGENCY, Tensor
 from tfserve.tensors.specs import DEFAULT_SIGNATURE, Array, Signature
 from tfserve.web.http.bodies import ClientGone
-from tfserve.web.http.offload import are_heavy, offloaded
+from tfserve.web.http.protocol import CONNECTION, HttpConnection
 
 
 class CallerGone(ClientGone):
@@ -30,6 +33,20 @@ class Caller:
         self.is_gone = True
         if self.on_gone is not None:
             self.on_gone()
+
+
+@contextmanager
+def caller_of(scope: Scope) -> Iterator[Caller]:
+    """The client that sent an ASGI request, while its response is being made."""
+    caller = Caller()
+    connection: HttpConnection | None = scope.get(CONNECTION)
+    if connection is not None:
+        connection.on_lost = caller.gone
+    try:
+        yield caller
+    finally:
+        if connection is not None:
+            connection.on_lost = None
 
 
 @dataclass(slots=True)
@@ -91,18 +108,14 @@ def in_order(signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, 
 def outputs_in_order(signature: Signature, requested: Sequence[str]) -> tuple[str, ...]:
     """All outputs, or the requested ones, in the order of the signature if it has all of them."""
     if not requested:
-        return tuple([spec.name for spec in signature.outputs])
+        return signature.output_names
     known = [spec.name for spec in signature.outputs if spec.name in requested]
     return tuple(known) if len(known) == len(requested) else tuple(requested)
 
 
-async def tensors(inputs: Mapping[str, Array]) -> tuple[Tensor, ...]:
-    """The inputs as bytes. Many strings are joined in a thread."""
-
-    def convert() -> tuple[Tensor, ...]:
-        return tuple([predictions.to_tensor(array) for array in inputs.values()])
-
-    return await offloaded(convert) if are_heavy(inputs.values()) else convert()
+def tensors(inputs: Mapping[str, Array]) -> tuple[Tensor, ...]:
+    """The inputs as bytes. Takes long for many strings."""
+    return tuple([predictions.to_tensor(array) for array in inputs.values()])
 
 
 def rows(inputs: Mapping[str, Array]) -> int:

@@ -20,13 +20,12 @@ from urllib.parse import parse_qs
 
 import numpy as np
 import orjson
-from starlette.datastructures import Headers
-from starlette.types import Scope
 
 from tfserve.errors import Invalid
 from tfserve.tensors.casting import decode_b64
 from tfserve.tensors.specs import Array
 from tfserve.web.http import multipart
+from tfserve.web.http.exchange import Head
 from tfserve.web.predictions.live_models import Model
 from tfserve.web.predictions.request import Options, Request, Result
 
@@ -41,13 +40,9 @@ class Png(bytes):
     """A response that is an image."""
 
 
-def is_file(scope: Scope) -> bool:
+def is_file(head: Head) -> bool:
     """Whether the body is an image file or a form with files."""
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            is_file: bool = value.lower().startswith(TYPES)
-            return is_file
-    return False
+    return head.headers.get(b"content-type", b"").lower().startswith(TYPES)
 
 
 def are_files(document: dict[str, Any], model: Model) -> bool:
@@ -66,14 +61,14 @@ def request_of_rows(rows: list[dict[str, str]], options: Options) -> Request:
     return _request([_decoded(n, row["b64"]) for n, row in enumerate(rows)], options)
 
 
-async def request_of_body(model: Model, scope: Scope, body: bytes, options: Options) -> Request:
+async def request_of_body(model: Model, head: Head, body: bytes, options: Options) -> Request:
     """The prediction for a body that is not JSON. Raises `Invalid`."""
     if IMAGE_BYTES not in model.signatures:
         raise Invalid(
             f"Model {model.name!r} does not take image files (no signature {IMAGE_BYTES!r}). Deploy it with `image`,"
             ' such as {"height": 224, "width": 224}, or send numbers as JSON.'
         )
-    content_type = Headers(scope=scope)["content-type"]
+    content_type = head.headers[b"content-type"].decode("latin-1")
     files = [body]
     if multipart.is_multipart(content_type):
         form = await multipart.read(body, content_type, max_fields=MAX_FILES, max_files=MAX_FILES)
@@ -83,12 +78,12 @@ async def request_of_body(model: Model, scope: Scope, body: bytes, options: Opti
     return _request(files, options)
 
 
-def write(model: Model, result: Result, scope: Scope) -> bytes:
+def write(model: Model, result: Result, head: Head) -> bytes:
     """The response: JSON, or one mask as a `Png`. Raises `Invalid`."""
     if "mask" in result.outputs:
         return _write_masks(result)
     if "boxes" in result.outputs:
-        return _write_boxes(model, result, scope)
+        return _write_boxes(model, result, head)
     chances = result.outputs.get("probabilities")
     if chances is None or chances.ndim != 2:
         raise Invalid(
@@ -96,7 +91,7 @@ def write(model: Model, result: Result, scope: Scope) -> bytes:
         )
     image = model.info.image or {}
     names = Names(image.get("labels") or [], image.get("display") or [])
-    top = min(_top(scope), chances.shape[1])
+    top = min(_top(head), chances.shape[1])
     own = result.outputs.get("label")
     rows = [_classified(row, names, top, own[n] if own is not None else None) for n, row in enumerate(chances)]
     return orjson.dumps({"predictions": rows}, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -122,12 +117,12 @@ def _classified(chances: Array, names: Names, top: int, own: bytes | None) -> di
     return {**best[0], "top": best} if best else {"label": "", "score": 0.0, "top": []}
 
 
-def _write_boxes(model: Model, result: Result, scope: Scope) -> bytes:
+def _write_boxes(model: Model, result: Result, head: Head) -> bytes:
     names = ("boxes", "scores", "labels", "count")
     if missing := [name for name in names if name not in result.outputs]:
         raise Invalid(f"The outputs of {IMAGE_BYTES!r} are {list(result.outputs)}: {', '.join(missing)} missing.")
-    most = _top(scope, MAX_TOP)
-    least = _min_score(scope, float((model.info.image or {}).get("min_score", 0.0)))
+    most = _top(head, MAX_TOP)
+    least = _min_score(head, float((model.info.image or {}).get("min_score", 0.0)))
     rows = []
     for boxes, scores, labels, count in zip(*(result.outputs[name] for name in names), strict=True):
         kept = [n for n in range(min(int(count), most)) if scores[n] >= least]
@@ -175,8 +170,8 @@ def _decoded(number: int, text: str) -> bytes:
     return decode_b64(text, f"Image {number}")
 
 
-def _min_score(scope: Scope, default: float) -> float:
-    given = parse_qs(scope["query_string"].decode("latin-1")).get("min_score", [str(default)])[-1]
+def _min_score(head: Head, default: float) -> float:
+    given = parse_qs(head.query.decode("latin-1")).get("min_score", [str(default)])[-1]
     try:
         value = float(given)
     except ValueError:
@@ -186,8 +181,8 @@ def _min_score(scope: Scope, default: float) -> float:
     return value
 
 
-def _top(scope: Scope, default: int = TOP) -> int:
-    given = parse_qs(scope["query_string"].decode("latin-1")).get("top", [str(default)])[-1]
+def _top(head: Head, default: int = TOP) -> int:
+    given = parse_qs(head.query.decode("latin-1")).get("top", [str(default)])[-1]
     if not (given.isascii() and given.isdigit() and 1 <= int(given) <= MAX_TOP):
         raise Invalid(f"top must be an integer from 1 to {MAX_TOP}, got {given[:20]!r}.")
     return int(given)

@@ -81,15 +81,17 @@ def read(body: bytes, model: Model, options: Options = Options(PROTOCOL)) -> Pre
 
 def write(prediction: Prediction, result: Result) -> bytes:
     """The response, in the form of the request. Raises `Invalid` if outputs do not have one row per instance."""
+    outputs = result.outputs
     in_rows = prediction.form is Form.ROWS
     if in_rows:
-        rows = len(next(iter(prediction.request.inputs.values())))
-        for array in result.outputs.values():
-            if array.shape[:1] != (rows,):
+        for array in prediction.request.inputs.values():
+            rows = len(array)
+        for array in outputs.values():
+            if not array.ndim or len(array) != rows:
                 raise _no_rows(result, rows)
-    if len(result.outputs) == 1:
-        ((name, array),) = result.outputs.items()
-        text = from_array(array, tokens=True, b64=name.endswith(BYTES_SUFFIX))
+    if len(outputs) == 1:
+        for name, array in outputs.items():
+            text = from_array(array, tokens=True, b64=name.endswith(BYTES_SUFFIX))
         return (b'{"predictions":' if in_rows else b'{"outputs":') + text + b"}"
     return b'{"predictions":' + _write_rows(result) + b"}" if in_rows else _write_columns(result)
 

@@ -6,6 +6,7 @@ per second.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 import orjson
@@ -15,18 +16,18 @@ from tfserve.access.principals import PREDICT, PRINCIPAL
 from tfserve.errors import Invalid
 from tfserve.web.api.deferred import defer
 from tfserve.web.api.endpoint import Context
-from tfserve.web.api.v1 import core, image_requests, metadata, request_examples
+from tfserve.web.api.v1 import core, metadata, request_examples
 from tfserve.web.api.v1.core import Address
 from tfserve.web.api.v1.predict_json import PROTOCOL
 from tfserve.web.api.v1.rest_predict import respond
 from tfserve.web.api.v1.routing import Addresses
-from tfserve.web.http.bodies import read_body
+from tfserve.web.http.bodies import check_size, read_body
+from tfserve.web.http.exchange import Head
 from tfserve.web.http.forwarded import origin_of
 from tfserve.web.http.prefer import read_deferral
 from tfserve.web.http.priority_headers import read_priority_headers
-from tfserve.web.http.responses import send_bytes, send_json, send_png
-from tfserve.web.http.server import CONNECTION, HttpConnection
-from tfserve.web.predictions.request import Caller, Options
+from tfserve.web.http.responses import RestResponse, send_bytes, send_json, send_response
+from tfserve.web.predictions.request import Caller, Options, caller_of
 
 METHODS = (b"allow", b"GET, HEAD, POST, OPTIONS")
 
@@ -52,26 +53,28 @@ class V1:
                 later = await defer(self._context, scope, receive, model, PROTOCOL, deferral)
                 await send_bytes(scope, send, later.body, status=later.status, headers=later.headers)
                 return
-            content = await self._post(address, scope, receive)
+            response = await self._post(address, scope, receive)
         else:
-            content = orjson.dumps(self._describe(address, scope))
-        await (send_png if content.__class__ is image_requests.Png else send_json)(scope, send, content)
+            response = RestResponse(orjson.dumps(self._describe(address, scope)))
+        await send_response(scope, send, response)
 
-    async def _post(self, address: Address, scope: Scope, receive: Receive) -> bytes:
+    async def _post(self, address: Address, scope: Scope, receive: Receive) -> RestResponse:
         """The response to predict, classify or regress. Raises `TFserveError`, `ClientGone`, `CallerGone`."""
         model = core.find(self._models, address)
-        urgency, timeout_s = read_priority_headers(scope["headers"])
-        body = await read_body(scope, receive, self._settings, model.max_body_bytes)
-        caller = Caller()
-        options = Options(PROTOCOL, urgency, timeout_s, address.is_pinned, caller)
-        connection: HttpConnection | None = scope.get(CONNECTION)
-        if connection is None:
-            return await respond(address.verb, model, options, scope, body)
-        connection.on_lost = caller.gone
-        try:
-            return await respond(address.verb, model, options, scope, body)
-        finally:
-            connection.on_lost = None
+        head = Head(dict(scope["headers"]), scope["query_string"])
+        with caller_of(scope) as caller:
+            options = Options(PROTOCOL, *read_priority_headers(head.headers), address.is_pinned, caller)
+            body = await read_body(scope, receive, self._settings, model.max_body_bytes)
+            return await respond(address.verb, model, options, head, body)
+
+    def respond(self, scope: Scope, head: Head, body: bytes, caller: Caller) -> Awaitable[RestResponse]:
+        """The same for a body that has arrived, of a request that does not want its prediction deferred."""
+        PRINCIPAL.get().require(PREDICT)
+        address = self._addresses.read(scope)
+        model = core.find(self._models, address)
+        options = Options(PROTOCOL, *read_priority_headers(head.headers), address.is_pinned, caller)
+        check_size(body, self._settings, model.max_body_bytes)
+        return respond(address.verb, model, options, head, body)
 
     def _describe(self, address: Address, scope: Scope) -> dict[str, Any]:
         if address.verb == "list":

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from tfserve.web.http.bodies import WINDOW_BITS
-from tfserve.web.http.responses import JSON_TYPE
-from tfserve.web.http.server import Header
-
-Headers = tuple[Header, ...]
-
-JSON: Headers = (JSON_TYPE,)
+from tfserve.web.http.responses import JSON_TYPE, RestResponse
 
 #: smaller bodies are not compressed
 WORTH_PACKING_BYTES = 1024
@@ -26,16 +21,8 @@ LARGE_BYTES = 64 * 1024
 FAST = 1
 
 
-class RestResponse(NamedTuple):
-    """An HTTP response. Its length is added when it is sent."""
-
-    body: bytes
-    headers: Headers = JSON
-    status: int = 200
-
-
 def json_response(content: Any, status: int = 200) -> RestResponse:
-    return RestResponse(orjson.dumps(content), JSON, status)
+    return RestResponse(orjson.dumps(content), (JSON_TYPE,), status)
 
 
 async def packed(answer: RestResponse, accepted: bytes | None) -> RestResponse:

@@ -16,15 +16,15 @@ from tfserve.web.api.endpoint import Context
 from tfserve.web.api.v2 import metadata, repository, statistics
 from tfserve.web.api.v2.core import model_of, versions_of
 from tfserve.web.api.v2.requests import decode, index_request, repository_request
-from tfserve.web.api.v2.responses import RestResponse, json_response, packed
+from tfserve.web.api.v2.responses import json_response, packed
 from tfserve.web.api.v2.rest_infer import PROTOCOL, infer
 from tfserve.web.api.v2.routing import INFER, MODELS, VERSIONS
-from tfserve.web.http.bodies import read_body
+from tfserve.web.http.bodies import check_size, read_body
+from tfserve.web.http.exchange import Head
 from tfserve.web.http.prefer import read_deferral
-from tfserve.web.http.responses import MethodNotAllowed, send_bytes
-from tfserve.web.http.server import CONNECTION, HttpConnection
+from tfserve.web.http.responses import MethodNotAllowed, RestResponse, send_response
 from tfserve.web.predictions.live_models import Model
-from tfserve.web.predictions.request import Caller
+from tfserve.web.predictions.request import Caller, caller_of
 
 HEALTH = "/v2/health/"
 NOT_OFFERED = ("trace", "logging", "systemsharedmemory", "cudasharedmemory", "generate", "generate_stream")
@@ -48,7 +48,7 @@ class V2:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = await self._answer(scope, receive)
-        await send_bytes(scope, send, answer.body, status=answer.status, headers=answer.headers)
+        await send_response(scope, send, answer)
 
     async def _answer(self, scope: Scope, receive: Receive) -> RestResponse:
         path: str = scope["path"]
@@ -72,15 +72,17 @@ class V2:
         if b"prefer" in headers and (deferral := read_deferral(scope["headers"])) is not None:
             return await defer(self._context, scope, receive, model, PROTOCOL, deferral)
         body = await read_body(scope, receive, self._context.settings, model.max_body_bytes)
-        caller = Caller()
-        connection: HttpConnection | None = scope.get(CONNECTION)
-        if connection is None:
+        with caller_of(scope) as caller:
             return await infer(model, body, headers, caller, pinned=bool(slash))
-        connection.on_lost = caller.gone
-        try:
-            return await infer(model, body, headers, caller, pinned=bool(slash))
-        finally:
-            connection.on_lost = None
+
+    async def respond(self, scope: Scope, head: Head, body: bytes, caller: Caller) -> RestResponse:
+        """The response to an inference whose body has arrived, and which is not to be deferred."""
+        PRINCIPAL.get().require(PREDICT)
+        name, slash, version = scope["path"][len(MODELS) : -len(INFER)].partition(VERSIONS)
+        model = self._model(name, version if slash else None)
+        check_size(body, self._context.settings, model.max_body_bytes)
+        answer = await infer(model, body, head.headers, caller, pinned=bool(slash))
+        return await packed(answer, head.headers.get(b"accept-encoding"))
 
     def _route(self, path: str, scope: Scope) -> Route:
         """Raises `NotFound` for unknown paths, `Unsupported` for extensions that this server does not have."""

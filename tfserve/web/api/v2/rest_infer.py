@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,15 +10,14 @@ import numpy as np
 import orjson
 
 from tfserve.errors import Invalid
-from tfserve.ipc.predictions import DEFAULT_URGENCY
 from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Array, Shape, TensorSpec
 from tfserve.web.api.v2 import json_tensors, raw_tensors
 from tfserve.web.api.v2.core import Inference, Output, find, output_tensors, prepare
 from tfserve.web.api.v2.requests import InferRequest, InputTensor, decode_infer, parameter
-from tfserve.web.api.v2.responses import RestResponse
 from tfserve.web.http.offload import is_heavy
 from tfserve.web.http.priority_headers import read_priority_headers
+from tfserve.web.http.responses import RestResponse
 from tfserve.web.predictions.live_models import Model
 from tfserve.web.predictions.request import Caller, Options, Result
 
@@ -30,18 +29,12 @@ _NOTHING = memoryview(b"")
 
 
 async def infer(
-    model: Model, body: bytes, headers: dict[bytes, bytes], caller: Caller, *, pinned: bool = False
+    model: Model, body: bytes, headers: Mapping[bytes, bytes], caller: Caller, *, pinned: bool = False
 ) -> RestResponse:
     """Raises `Invalid` and the errors of `Model.predict`."""
-    options = Options(PROTOCOL, *_priority(headers), pinned, caller)
+    options = Options(PROTOCOL, *read_priority_headers(headers), pinned, caller)
     read = partial(_read, model, body, headers.get(LENGTH_HEADER), options)
     return await model.run(read, partial(_write, model), is_heavy=is_heavy(body))
-
-
-def _priority(headers: dict[bytes, bytes]) -> tuple[int, float | None]:
-    if b"priority" in headers or b"request-timeout" in headers:
-        return read_priority_headers(headers.items())
-    return DEFAULT_URGENCY, None
 
 
 # --- from the body

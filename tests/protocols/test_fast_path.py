@@ -1,0 +1,194 @@
+"""The same request by both paths: the bytes of the responses are equal, right or wrong.
+
+`TE: trailers` means nothing to this server, but sends a request through ASGI.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.acceptance.conftest import Server
+from tests.protocols.test_v1_rest import ECHO, ROW
+
+JSON = "Content-Type: application/json"
+SLOW = "TE: trailers"
+DATE = re.compile(rb"\r\ndate: [^\r]+", re.IGNORECASE)
+
+V2_ROW = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 0.1]}
+
+
+class Connection:
+    """A connection that sends a request and receives one response as bytes."""
+
+    def __init__(self, server: Server) -> None:
+        host, port = server.url.rpartition("//")[2].split(":")
+        self._socket = socket.create_connection((host, int(port)), timeout=30)
+        self._host = f"{host}:{port}"
+
+    def ask(self, path: str, body: bytes, *headers: str) -> bytes:
+        lines = [f"POST {path} HTTP/1.1", f"Host: {self._host}", "X-Request-Id: same", *headers]
+        self._socket.sendall("\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body)
+        received = b""
+        while (length := _length(received)) is None or len(received) < length:
+            piece = self._socket.recv(65536)
+            if not piece:
+                break
+            received += piece
+        return DATE.sub(b"", received)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _length(received: bytes) -> int | None:
+    head, end, _ = received.partition(b"\r\n\r\n")
+    found = re.search(rb"content-length: (\d+)", head)
+    return len(head) + len(end) + int(found[1]) if end and found else None
+
+
+@pytest.fixture(scope="module")
+def server_with_models(server: Server, models: Path) -> Iterator[Server]:
+    folder = server.roots / "fast"
+    folder.mkdir()
+    (folder / "types.echo").write_text(json.dumps(ECHO))
+    (folder / "x.echo").write_text(json.dumps({"x": ECHO["x"]}))
+    (folder / "fixed.echo").write_text(json.dumps({"x": {"dtype": "float32", "shape": [1, 2]}}))
+    for name in ("types", "x", "fixed"):
+        server.call("/create_workspace/", name=f"fast {name}")
+        server.call("/deploy/", name=f"fast {name}", path=str(folder / f"{name}.echo"), timeout=60)
+    server.call("/create_workspace/", name="fast images")
+    image = {"height": 4, "width": 4, "channels": 1, "scale": 1 / 255, "labels": ["dark", "light"]}
+    server.call("/deploy/", name="fast images", path=str(models / "pictures"), image=image, timeout=60)
+    yield server
+    for name in ("types", "x", "fixed", "images"):
+        server.call("/destroy_workspace/", name=f"fast {name}")
+
+
+def v1(name: str, verb: str = "predict") -> str:
+    return f"/v1/models/fast%20{name}:{verb}"
+
+
+def v2(name: str, version: str = "") -> str:
+    return f"/v2/models/fast%20{name}{version}/infer"
+
+
+def picture(kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((6, 5), 200, np.uint8)).save(file, kind)
+    return file.getvalue()
+
+
+def binary(values: bytes, **parameters: bool) -> tuple[bytes, str]:
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "parameters": {"binary_data_size": len(values)}}
+    text = json.dumps({"inputs": [tensor], "parameters": parameters}).encode()
+    return text + values, f"Inference-Header-Content-Length: {len(text)}"
+
+
+NUMBERS = np.array([[1.5, -2]], np.float32).tobytes()
+MANY = json.dumps({"instances": [[1.0, 2.0]] * 3000}).encode()
+RIGHT: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
+    "rows": (v1("x"), b'{"instances": [[1, 0.1], [2, 3]]}', (JSON,)),
+    "rows without a type": (v1("x"), b'{"instances": [[1, 0.1]]}', ()),
+    "columns": (v1("x"), b'{"inputs": {"x": [[1, 0.1]]}}', (JSON,)),
+    "many rows": (v1("x"), MANY, (JSON,)),
+    "all types": (v1("types"), json.dumps({"instances": [ROW]}).encode(), (JSON,)),
+    "not a number": (v1("x"), b'{"instances": [[NaN, 0.1]]}', (JSON,)),
+    "escaped path": (v1("x").replace("x", "%78"), b'{"instances": [[1, 0.1]]}', (JSON,)),
+    "version": ("/v1/models/fast%20x/versions/1:predict", b'{"instances": [[1, 0.1]]}', (JSON,)),
+    "urgent": (v1("x"), b'{"instances": [[1, 0.1]]}', (JSON, "Priority: u=0", "Request-Timeout: 20")),
+    "as requests sends it": (
+        v1("x"), b'{"instances": [[1, 0.1]]}',
+        (JSON, "Connection: keep-alive", "Accept: */*", "Accept-Encoding: gzip, deflate", "User-Agent: any"),
+    ),
+    "image in JSON": (
+        v1("images"), json.dumps({"instances": [{"b64": base64.b64encode(picture("PNG")).decode()}]}).encode(), (JSON,)
+    ),
+    "image as body": (v1("images"), picture("JPEG"), ("Content-Type: image/jpeg",)),
+    "tensors": (v2("x"), json.dumps({"inputs": [V2_ROW], "id": "7"}).encode(), (JSON,)),
+    "tensors of a version": (v2("x", "/versions/1"), json.dumps({"inputs": [V2_ROW]}).encode(), ()),
+    "binary tensors": (v2("x"), *(lambda body, header: (body, (header,)))(*binary(NUMBERS))),
+    "binary responses": (v2("x"), *(lambda body, header: (body, (header,)))(*binary(NUMBERS, binary_data_output=True))),
+    "raw tensor": (v2("x"), NUMBERS, ("Inference-Header-Content-Length: 0",)),
+    "compressed response": (
+        v2("x"), json.dumps({"inputs": [{**V2_ROW, "shape": [600, 2], "data": [1, 2] * 600}]}).encode(),
+        ("Accept-Encoding: gzip",),
+    ),
+}  # fmt: skip
+WRONG: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
+    "not JSON": (v1("x"), b'{"instances": [[1, 0.1]', (JSON,)),
+    "no body": (v1("x"), b"", (JSON,)),
+    "ragged": (v1("x"), b'{"instances": [[1, 0.1], [2]]}', (JSON,)),
+    "wrong shape": (v1("x"), b'{"instances": [[1, 2, 3]]}', (JSON,)),
+    "out of range": (v1("x"), b'{"instances": [[1e39, 2]]}', (JSON,)),
+    "both forms": (v1("x"), b'{"instances": [[1, 2]], "inputs": [[1, 2]]}', (JSON,)),
+    "no such model": (v1("none"), b'{"instances": [[1, 2]]}', (JSON,)),
+    "no such version": ("/v1/models/fast%20x/versions/9:predict", b"{}", (JSON,)),
+    "not a version": ("/v1/models/fast%20x/versions/x:predict", b"{}", (JSON,)),
+    "no such label": ("/v1/models/fast%20x/labels/x:predict", b"{}", (JSON,)),
+    "bad timeout": (v1("x"), b'{"instances": [[1, 2]]}', (JSON, "Request-Timeout: soon")),
+    "no time": (v1("x"), b'{"instances": [[1, 2]]}', (JSON, "Request-Timeout: 1e-9")),
+    "no image": (v1("images"), b"not an image", ("Content-Type: image/jpeg",)),
+    "broken image": (v1("images"), b'{"instances": [{"b64": "AAAA"}]}', (JSON,)),
+    "images for another model": (v1("x"), picture("PNG"), ("Content-Type: image/png",)),
+    "no inputs": (v2("x"), b"{}", (JSON,)),
+    "unknown input": (v2("x"), json.dumps({"inputs": [{**V2_ROW, "name": "y"}]}).encode(), (JSON,)),
+    "wrong type": (v2("x"), json.dumps({"inputs": [{**V2_ROW, "datatype": "FP64"}]}).encode(), (JSON,)),
+    "wrong length": (v2("x"), NUMBERS, ("Inference-Header-Content-Length: 99",)),
+    "unknown version": (v2("x", "/versions/9"), json.dumps({"inputs": [V2_ROW]}).encode(), (JSON,)),
+    "odd version": (v2("x", "/versions/a"), json.dumps({"inputs": [V2_ROW]}).encode(), (JSON,)),
+}
+
+
+@pytest.fixture
+def connection(server_with_models: Server) -> Iterator[Connection]:
+    connection = Connection(server_with_models)
+    connection.ask(v1("x"), b'{"instances": [[1, 2]]}', SLOW)  # from here on, the host is known
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize("what", [*RIGHT, *WRONG])
+def test_both_paths_respond_with_the_same_bytes(connection: Connection, what: str) -> None:
+    path, body, headers = (RIGHT | WRONG)[what]
+    fast = connection.ask(path, body, *headers)
+    assert fast.startswith(b"HTTP/1.1 200 OK" if what in RIGHT else b"HTTP/1.1 ")
+    assert fast.startswith(b"HTTP/1.1 200") == (what in RIGHT), fast
+    assert fast == connection.ask(path, body, *headers, SLOW)
+
+
+def test_a_body_that_can_not_be_right_is_refused_and_the_connection_closed(server_with_models: Server) -> None:
+    """The limit of a model whose inputs have fixed sizes is lower than that of the fast path."""
+    body = b'{"instances": [[1, 2]]}' + b" " * (1 << 21)
+    responses = []
+    for headers in ((), (SLOW,)):
+        connection = Connection(server_with_models)
+        connection.ask(v1("x"), b'{"instances": [[1, 2]]}')
+        responses.append(connection.ask(v1("fixed"), body, *headers))
+        connection.close()
+    assert responses[0].startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in responses[0]
+    assert responses[0] == responses[1]
+
+
+def test_both_paths_are_counted_and_logged(server_with_models: Server) -> None:
+    def count() -> float:
+        text = server_with_models.http.get("/metrics").text
+        found = re.findall(r'^tfserve_model_requests_total\{.*model="fast x".*\} (\S+)$', text, re.MULTILINE)
+        return sum(map(float, found))
+
+    connection = Connection(server_with_models)
+    before = count()
+    for headers in ((), (SLOW,), ("Request-Timeout: 1e-9",)):
+        connection.ask(v1("x"), b'{"instances": [[1, 2]]}', *headers)
+    connection.close()
+    assert count() == before + 3

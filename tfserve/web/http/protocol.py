@@ -1,0 +1,323 @@
+"""uvicorn's HTTP protocol with four additions: a fast path for small predictions, a time limit for request headers,
+notice of clients that leave, and responses in one write."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
+
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from tfserve.web.http.body_collector import BodyCollector
+from tfserve.web.http.exchange import KEEP_ALIVE, MAX_BODY_BYTES, UNUSUAL, Exchange, FastApp
+from tfserve.web.http.request_ids import fresh_id
+from tfserve.web.http.response_bytes import Header, heads
+from tfserve.web.http.timer_wheel import TimerWheel
+
+log = logging.getLogger(__name__)
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_ONE_PIECE = 64 * 1024
+ARRIVAL_S = 1.0
+"""After this time, a body that is still arriving takes the path through ASGI, which has the limits for slow ones."""
+
+CONNECTION = "tfserve.connection"
+"""The key of the `HttpConnection` in a scope."""
+
+
+class HttpConnection(Protocol):
+    """The connection of a request, for the application that responds.
+
+    `on_lost` is called when the client closes the connection. An application that sets it must reset it after the
+    response.
+    """
+
+    on_lost: Callable[[], object] | None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the client closed the connection before it got the last response."""
+
+    def whole_body(self, scope: Scope) -> bytes | None:
+        """The body of this request if it has already arrived completely, otherwise None."""
+
+    def collect(self, scope: Scope, limit: int) -> BodyCollector | None:
+        """Collects the body of this request, up to `limit` bytes. None if it must be read with `receive`.
+
+        uvicorn pauses after each 64 KiB until the application has received them, which costs more than the data.
+        """
+
+    def respond(self, scope: Scope, status: int, headers: Sequence[Header], content: bytes) -> bool:
+        """Sends a complete response in one write. False if it must be sent with `send`.
+
+        uvicorn uses a system call and a packet each for headers and body, which takes a sixth of a prediction's time.
+        """
+
+
+def protocol_class(header_timeout_s: float, fast: FastApp | None) -> type[HttpToolsProtocol]:
+    """The protocol of a server. Its connections share two timers."""
+    members = {
+        "header_timeout_s": header_timeout_s,
+        "fast": fast,
+        "arriving": TimerWheel[HttpProtocol](lambda connection, _: connection.hand_over()),
+    }
+    return cast(type[HttpToolsProtocol], type("Protocol", (HttpProtocol,), members))
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """An `HttpConnection` that is closed if the headers of a request are too slow or too large.
+
+    A request that the fast application accepts waits in the `Exchange` of this connection until it has arrived. Only
+    then, and for all others at once, uvicorn makes a scope and a task of it.
+    """
+
+    header_timeout_s = 10.0
+    fast: FastApp | None
+    arriving: TimerWheel[HttpProtocol]
+
+    on_lost: Callable[[], object] | None = None
+    _collector: BodyCollector | None = None
+    _deadline: asyncio.TimerHandle | None = None
+    _in_head = True
+    _head_bytes = 0
+    _idle_since: float | None = None
+    _arriving_slot: dict[HttpProtocol, float] | None = None
+    _pieces: list[bytes] | None = None
+    """The body of a request that the fast application will get."""
+
+    # --- the connection, as applications see it
+
+    @property
+    def is_lost(self) -> bool:
+        return self.cycle.disconnected
+
+    def whole_body(self, scope: Scope) -> bytes | None:
+        cycle = self.cycle
+        if cycle.more_body or cycle.scope is not scope or cycle.disconnected:
+            return None
+        body = bytes(cycle.body)
+        cycle.body.clear()
+        return body
+
+    def collect(self, scope: Scope, limit: int) -> BodyCollector | None:
+        cycle = self.cycle
+        if cycle.scope is not scope or cycle.waiting_for_100_continue or cycle.disconnected:
+            return None
+        collector = self._collector = BodyCollector(limit)
+        collector.add(bytes(cycle.body))
+        cycle.body.clear()
+        self.flow.resume_reading()
+        return collector
+
+    def respond(self, scope: Scope, status: int, headers: Sequence[Header], content: bytes) -> bool:
+        cycle = self.cycle
+        if cycle.disconnected:
+            return True
+        if not _is_simple(cycle, scope) or self.flow.write_paused or len(content) > MAX_ONE_PIECE:
+            return False
+        self.transport.write(heads.head(status, cycle.default_headers, headers) + content)
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
+
+    def send(self, status: int, headers: Sequence[Header], content: bytes, *, keep_alive: bool) -> None:
+        """Sends the response of the fast application."""
+        head = heads.head(status, self.server_state.default_headers, headers)
+        if len(content) > MAX_ONE_PIECE:
+            self.transport.writelines((head, content))
+        else:
+            self.transport.write(head + content)
+        if not keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    # --- the transport
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._exchange = Exchange(self)
+        self._start_deadline()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:  # rare: most headers arrive in one piece
+            if self._deadline is None:
+                self._start_deadline()
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._close()
+        elif self._pieces is not None and self._arriving_slot is None:
+            self._arriving_slot = self.arriving.add(self, ARRIVAL_S)
+
+    def send_400_response(self, msg: str) -> None:
+        """Malformed requests get an id too, so that they can be found in the log."""
+        self._drop_arriving()
+        request_id, text = fresh_id(), msg.encode("ascii")
+        log.warning("%s [request %s]", msg, request_id.decode())
+        head = b"HTTP/1.1 400 Bad Request\r\nx-request-id: %b\r\nx-content-type-options: nosniff\r\n" % request_id
+        rest = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+        self.transport.write(head + rest % (len(text), text))
+        self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._in_head = False
+        self._stop_deadline()
+        self._unset_keepalive_if_required()
+        self._drop_arriving()
+        super().connection_lost(exc)
+        if self._collector is not None:
+            self._collector.lost()
+        if self.on_lost is not None:
+            self.on_lost()
+        if not self._exchange.response_complete:
+            self._exchange.lost()
+
+    # --- the parser
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._head_bytes = 0
+        self.url = b""
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self._deadline is not None:
+            self._stop_deadline()
+        if not self._begin_fast():
+            self._begin_asgi()
+
+    def on_body(self, body: bytes) -> None:
+        if self._pieces is not None:
+            self._pieces.append(body)
+        elif self._collector is None:
+            super().on_body(body)
+        else:
+            self._collector.add(body)
+
+    def on_message_complete(self) -> None:
+        pieces = self._pieces
+        if pieces is None or self.fast is None:
+            super().on_message_complete()
+            self._collected()
+            return
+        exchange = self._exchange
+        exchange.body = b"".join(pieces)
+        if self.fast.admits(exchange):
+            self._arrived()
+            exchange.start(self.fast)
+        else:
+            self.hand_over()
+            super().on_message_complete()
+
+    # --- the fast path
+
+    def _begin_fast(self) -> bool:
+        """Puts a request into the exchange if the fast application accepts it and it is ordinary in every way."""
+        if self.fast is None or (path := self.fast.path(self.url)) is None:
+            return False
+        cycle, parser = self.cycle, self.parser
+        if (cycle is not None and not cycle.response_complete) or self.flow.write_paused:
+            return False
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+            return False
+        headers = dict(self.headers)
+        if len(headers) < len(self.headers) or not UNUSUAL.isdisjoint(headers):
+            return False
+        if headers.get(b"connection", KEEP_ALIVE).lower() != KEEP_ALIVE:
+            return False
+        if int(headers.get(b"content-length", MAX_BODY_BYTES + 1)) > MAX_BODY_BYTES:
+            return False
+        self.cycle = self._exchange  # type: ignore[assignment]  # uvicorn needs only what both have
+        self._exchange.begin(path, self.url, self.headers, headers)
+        self._pieces = []
+        return True
+
+    def hand_over(self) -> None:
+        """Gives the request in the exchange to the ASGI application."""
+        pieces, keep_alive = self._pieces, self._exchange.keep_alive
+        if pieces is None:
+            return
+        self._drop_arriving()
+        self._begin_asgi()
+        self.cycle.keep_alive = self.cycle.keep_alive and keep_alive
+        for piece in pieces:
+            super().on_body(piece)
+
+    def _begin_asgi(self) -> None:
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        cast(dict[str, Any], self.scope)[CONNECTION] = self
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
+        super().on_headers_complete()
+
+    def _drop_arriving(self) -> None:
+        """The request in the exchange will not get a response from there."""
+        if self._pieces is not None:
+            self._arrived()
+            self._exchange.response_complete = True
+
+    def _arrived(self) -> None:
+        self._pieces = None
+        if self._arriving_slot is not None:
+            self._arriving_slot.pop(self, None)
+            self._arriving_slot = None
+
+    # --- between requests
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        else:
+            self._idle_since = time.monotonic()
+
+    def close_if_idle(self, now: float) -> None:
+        """Called for each connection once a second, because a timer for each response would cost more."""
+        if self._idle_since is not None and now - self._idle_since >= self.timeout_keep_alive:
+            self.timeout_keep_alive_handler()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def _collected(self) -> None:
+        if self._collector is not None:
+            self._collector.finish()
+            self._collector = None
+
+    def _start_deadline(self) -> None:
+        self._deadline = self.loop.call_later(self.header_timeout_s, self._close)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _close(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.close()
+
+
+def _is_simple(cycle: RequestResponseCycle, scope: Scope) -> bool:
+    """Whether this request has arrived completely, has no response yet, and leaves the connection open."""
+    return (
+        cycle.scope is scope
+        and cycle.keep_alive
+        and not (cycle.more_body or cycle.response_started or cycle.waiting_for_100_continue)
+        and scope["method"] != "HEAD"
+    )
