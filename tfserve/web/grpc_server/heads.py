@@ -100,7 +100,7 @@ class Head:
         if (timeout := metadata.get(b"grpc-timeout")) is not None:
             self.timeout_s = _seconds(timeout)
         if (priority := metadata.get(b"priority")) is not None:
-            self.urgency = read_priority_headers([(b"priority", priority)])[0]
+            self.urgency = read_priority_headers({b"priority": priority})[0]
 
 
 def _checked(fields: list[Field]) -> dict[bytes, bytes]:
