@@ -234,6 +234,18 @@ def test_the_deadline_ends_a_call(tmp_path: Path, has_message: bool) -> None:
     run(tmp_path, scenario)
 
 
+@pytest.mark.parametrize("part", [b"", message(id="abc")[:6]])
+def test_a_message_that_does_not_arrive_ends_its_call(tmp_path: Path, part: bytes) -> None:
+    async def scenario(client: Client, _: Echo) -> None:
+        client.send(client.headers(1), data(1, part, 0) if part else b"")
+        _, _, trailers = await client.response(1)
+        assert (trailers["grpc-status"], "body_timeout_s" in trailers["grpc-message"]) == ("4", True)
+        client.send(client.headers(3), data(3, message()))
+        assert (await client.response(3))[2]["grpc-status"] == "0"
+
+    run(tmp_path, scenario, body_timeout_s=0.1, max_requests=1)
+
+
 def test_more_calls_than_the_limit_are_refused(tmp_path: Path) -> None:
     async def main() -> None:
         async with echo_server(tmp_path, max_requests=2) as echo:

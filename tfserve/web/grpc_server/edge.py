@@ -12,6 +12,7 @@ from tfserve.errors import Overloaded, Unauthenticated
 from tfserve.web.access.authenticator import Authenticator, TokenMissing
 from tfserve.web.access.token_limits import TokenLimits
 from tfserve.web.grpc_server.heads import Head, Method
+from tfserve.web.grpc_server.incomplete import IncompleteCalls
 from tfserve.web.http.access_log import AccessLog, Started
 from tfserve.web.http.forwarded import TrustedProxies
 from tfserve.web.http.request_ids import begin, join_trace, trace_id
@@ -31,6 +32,7 @@ class Edge:
     authenticator: Authenticator
     limits: TokenLimits
     proxies: TrustedProxies
+    incomplete: IncompleteCalls
     in_progress: int = 0
 
     def enter(self) -> None:

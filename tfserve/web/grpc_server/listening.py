@@ -18,6 +18,7 @@ from tfserve.web.grpc_server.calls import Call
 from tfserve.web.grpc_server.edge import Edge
 from tfserve.web.grpc_server.foreign import ForeignRequest
 from tfserve.web.grpc_server.heads import Head, Method
+from tfserve.web.grpc_server.incomplete import IncompleteCalls
 from tfserve.web.grpc_server.streaming import StreamingCall
 from tfserve.web.grpc_server.unary import UnaryCall
 from tfserve.web.http.access_log import AccessLog
@@ -48,8 +49,8 @@ async def serving(
 
     Raises `OSError` when the port is taken, and `CertificateUnusable`.
     """
-    proxies = TrustedProxies(settings.proxies)
-    port = _Port(Edge(_methods(services), settings, access_log, authenticator, limits, proxies))
+    proxies, incomplete = TrustedProxies(settings.proxies), IncompleteCalls(settings.body_timeout_s)
+    port = _Port(Edge(_methods(services), settings, access_log, authenticator, limits, proxies, incomplete))
     server = await port.listen()
     try:
         yield

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from tfserve.errors import Invalid, TFserveError
+from tfserve.errors import Invalid
 from tfserve.web import rpc
 from tfserve.web.grpc_server import statuses
 from tfserve.web.grpc_server.calls import Call
@@ -24,16 +23,14 @@ _HEADERS = statuses.RESPONSE_HEAD
 class StreamingCall(Call):
     """Begins at once. A client that sends faster than the method reads has to wait at the end of its window."""
 
-    __slots__ = ("_answers", "_arrived", "_buffer", "_error", "_owed", "_waiter")
+    __slots__ = ("_answers", "_buffer", "_owed", "_waiter")
 
     def __init__(self, connection: Outgoing, stream_id: int, head: Head, edge: Edge, answers: rpc.Stream) -> None:
         super().__init__(connection, stream_id, head, edge)
         self._answers = answers
         self._buffer = bytearray()
-        #: messages that have not been read yet, each with its flag for compression
-        self._arrived: deque[tuple[int, bytes]] = deque()
+        #: what has arrived since the client was last allowed to send more
         self._owed = 0
-        self._error: TFserveError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     def on_begin(self) -> None:
@@ -42,56 +39,44 @@ class StreamingCall(Call):
             self.start()
 
     def on_data(self, data: bytes) -> None:
-        if self._error is not None:
-            return
-        if self._arrived:
-            self._owed += len(data)
-        else:  # nothing waits, or only a part of a message, whose rest must be able to arrive
-            self.take(len(data))
         self._buffer += data
-        try:
-            self._split()
-        except TFserveError as error:
-            self._error = error
+        self._owed += len(data)
         self._wake()
 
     def on_end(self) -> None:
-        if self._buffer and self._error is None:
-            self._error = Invalid(f"The last message is truncated: {len(self._buffer)} bytes of it have arrived.")
         self._wake()
-
-    def _split(self) -> None:
-        """Raises `MessageTooLarge`, `Invalid`."""
-        buffer, at = self._buffer, 0
-        while len(buffer) - at >= PREFIX_BYTES:
-            flag, size = prefix.unpack_from(buffer, at)
-            check_prefix(flag, size, self.limit)
-            end = at + PREFIX_BYTES + size
-            if end > len(buffer):
-                break
-            self._arrived.append((flag, bytes(buffer[at + PREFIX_BYTES : end])))
-            at = end
-        if at:
-            del buffer[:at]
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def _requests(self) -> AsyncIterator[Any]:
+        """Raises `MessageTooLarge`, `Invalid`."""
         while True:
-            while self._arrived:
-                flag, data = self._arrived.popleft()
-                if not self._arrived and self._owed:
-                    self.take(self._owed)
-                    self._owed = 0
-                yield await self.read(data, flag)
-            if self._error is not None:
-                raise self._error
+            while (message := self._next()) is not None:
+                yield await self.read(message[PREFIX_BYTES:], message[0])
             if self.is_remote_closed:
+                if self._buffer:
+                    raise Invalid(f"The last message is truncated: {len(self._buffer)} bytes of it have arrived.")
                 return
+            self.take(self._owed)
+            self._owed = 0
             self._waiter = self._loop.create_future()
             await self._waiter
+
+    def _next(self) -> bytes | None:
+        """The next message with its prefix; None as long as it is not complete."""
+        buffer = self._buffer
+        if len(buffer) < PREFIX_BYTES:
+            return None
+        flag, size = prefix.unpack_from(buffer)
+        check_prefix(flag, size, self.limit)
+        end = PREFIX_BYTES + size
+        if end > len(buffer):
+            return None
+        message = bytes(buffer[:end])
+        del buffer[:end]
+        return message
 
     async def run(self) -> None:
         await self.admit(0)

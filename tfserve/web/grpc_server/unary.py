@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfserve.errors import TFserveError
+from tfserve.errors import TFserveError, TimedOut
 from tfserve.web.grpc_server import statuses
 from tfserve.web.grpc_server.calls import Call, Cardinality
 from tfserve.web.grpc_server.edge import Edge
@@ -12,56 +12,76 @@ from tfserve.web.http2.outgoing import Outgoing
 from tfserve.web.rpc import Unary
 
 
-class UnaryCall(Call):
-    """Begins when the message is complete. It is kept in the pieces in which it arrived."""
+class MessageTimedOut(TimedOut):
+    """The message did not arrive in time (body_timeout_s, and 1 s for each MiB received)."""
 
-    __slots__ = ("_answers", "_is_checked", "_pieces", "_size")
+
+class UnaryCall(Call):
+    """Begins when the message is complete."""
+
+    __slots__ = ("_answers", "_data")
 
     def __init__(self, connection: Outgoing, stream_id: int, head: Head, edge: Edge, answers: Unary) -> None:
         super().__init__(connection, stream_id, head, edge)
         self._answers = answers
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._is_checked = False
+        #: the message with its prefix
+        self._data: bytes | bytearray = b""
+
+    @property
+    def received_bytes(self) -> int:
+        return len(self._data)
+
+    def on_begin(self) -> None:
+        super().on_begin()
+        if not self.is_closed:
+            self._edge.incomplete.add(self)
 
     def on_data(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self._size += len(data)
+        if not self._data:  # nearly always all of it
+            self._data = data
+        elif isinstance(self._data, bytes):
+            self._data = bytearray(self._data) + data
+        else:
+            self._data += data
         if not self.is_remote_closed:
             self.take(len(data))
             self._check()
 
     def on_end(self) -> None:
-        if not self._is_checked:
-            self._check()
+        self._check()
         if not self.is_closed:
+            self._edge.incomplete.remove(self)
             self.start()
 
+    def late(self) -> None:
+        """The message did not arrive in time."""
+        self.refuse(MessageTimedOut())
+
     def _check(self) -> None:
-        """Refuses what is too long as soon as that is known."""
-        if self._size < PREFIX_BYTES:
-            if self.is_remote_closed:
-                given = "a part of one" if self._size else "none"
-                self.refuse(Cardinality(path=self.method.path, given=given))
-            return
-        if len(self._pieces[0]) < PREFIX_BYTES:
-            self._pieces = [b"".join(self._pieces)]
-        flag, size = prefix.unpack_from(self._pieces[0])
+        """Refuses what is too long as soon as that is known, and a wrong number of messages."""
+        given = len(self._data)
         try:
-            check_prefix(flag, size, self.limit)
-            if self._size > PREFIX_BYTES + size:
-                raise Cardinality(path=self.method.path, given="several")
-            if self._size < PREFIX_BYTES + size and self.is_remote_closed:
-                raise Cardinality(path=self.method.path, given="a part of one")
+            if given >= PREFIX_BYTES:
+                flag, size = prefix.unpack_from(self._data)
+                check_prefix(flag, size, self.limit)
+                if given > PREFIX_BYTES + size:
+                    raise Cardinality(path=self.method.path, given="several")
+                if given == PREFIX_BYTES + size:
+                    return
+            if self.is_remote_closed:
+                raise Cardinality(path=self.method.path, given="a part of one" if given else "none")
         except TFserveError as error:
             self.refuse(error)
-        self._is_checked = self.is_remote_closed
+
+    def _leave(self) -> None:
+        self._edge.incomplete.remove(self)
+        super()._leave()
 
     async def run(self) -> None:
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
-        await self.admit(len(data) - PREFIX_BYTES)
-        request = await self.read(data[PREFIX_BYTES:], data[0])
+        flag, data = self._data[0], bytes(memoryview(self._data)[PREFIX_BYTES:])
+        self._data = b""
+        await self.admit(len(data))
+        request = await self.read(data, flag)
         response = (await self._answers.answer(request, self)).SerializeToString()
         message = prefix.pack(0, len(response)) + response
         self.respond(statuses.RESPONSE_HEAD, message, statuses.ok(self.request_id))

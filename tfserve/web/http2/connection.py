@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
@@ -91,6 +92,8 @@ class Connection(ControlFrames, asyncio.Protocol, Generic[H]):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self.peer = transport.get_extra_info("peername")
+        if (sock := transport.get_extra_info("socket")) is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # notices clients that are gone without a word
         self._deadline = self.loop.call_later(self._preface_timeout_s, self.abort)
         self.send(
             frames.settings(
@@ -123,7 +126,7 @@ class Connection(ControlFrames, asyncio.Protocol, Generic[H]):
         self._is_paused = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
-        self._pump_all()
+        self._pump_blocked()
 
     def connection_lost(self, _: Exception | None) -> None:
         self._transport = None

@@ -39,7 +39,7 @@ class ControlFrames(Outgoing):
             if not size or self._sendable + size > MAX_WINDOW:
                 raise ConnectionProblem(ErrorCode.FLOW_CONTROL_ERROR, f"WINDOW_UPDATE by {size}")
             self._sendable += size
-            self._pump_all()
+            self._pump_blocked()
             return
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -92,7 +92,6 @@ class ControlFrames(Outgoing):
             self._has_settings = True
             self._stop_deadline()
         self.send(frames.frame(SETTINGS, ACK, 0))
-        self._pump_all()
 
     def _apply(self, key: int, value: int) -> None:
         if key == frames.INITIAL_WINDOW_SIZE:

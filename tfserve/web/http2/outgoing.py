@@ -27,7 +27,7 @@ class Outgoing:
         self._sendable = frames.DEFAULT_WINDOW
         self.initial_window = frames.DEFAULT_WINDOW
         self.frame_bytes = frames.MAX_FRAME_BYTES
-        #: streams with something to send, which wait for a window or for the transport
+        #: streams with something to send, which wait for the connection's window or for the transport
         self._blocked: dict[Stream, None] = {}
         self._is_paused = self._is_draining = False
         self._frames: list[bytes | memoryview] = []
@@ -59,8 +59,9 @@ class Outgoing:
             piece = unsent[0]
             if piece.__class__ is memoryview:
                 if not self._send_data(stream, piece):
-                    self._blocked[stream] = None
-                    return
+                    if self._is_full:
+                        self._blocked[stream] = None
+                    return  # otherwise it waits for its own window
             elif piece:
                 self.send(piece)  # type: ignore[arg-type]
             else:
@@ -88,8 +89,15 @@ class Outgoing:
             at += length
         return True
 
-    def _pump_all(self) -> None:
-        for stream in list(self._blocked):
+    @property
+    def _is_full(self) -> bool:
+        """Whether no stream can send data."""
+        return self._is_paused or self._sendable <= 0
+
+    def _pump_blocked(self) -> None:
+        while self._blocked and not self._is_full:
+            stream = next(iter(self._blocked))
+            del self._blocked[stream]
             self.pump(stream)
 
     def finished(self, stream: Stream) -> None:
@@ -123,8 +131,10 @@ class Outgoing:
         """Applies to open streams too, whose windows may become negative."""
         change = size - self.initial_window
         self.initial_window = size
-        for stream in self._streams.values():
+        for stream in list(self._streams.values()):
             stream.sendable += change
+            if stream.unsent:
+                self.pump(stream)
 
     def _close_if_drained(self) -> None:
         if self._is_draining and not self._streams and self._transport is not None:
