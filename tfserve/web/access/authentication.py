@@ -81,7 +81,7 @@ class Authentication:
         return self._authenticator.is_required
 
     def principal(self, authorization: bytes | None, api_key: bytes | None) -> Principal | None:
-        """The sender of a request with these headers; None if only a session can tell. Raises `Unauthenticated`."""
+        """The sender of a request with these headers; None if they have no token. Raises `Unauthenticated`."""
         return self._authenticator.principal(authorization, api_key)
 
 
