@@ -166,21 +166,6 @@ def test_compressed_messages(tmp_path: Path, encoding: str, compress: Callable[[
     run(tmp_path, scenario, max_body_bytes=MIB)
 
 
-@pytest.mark.parametrize(
-    ("fields", "status"),
-    [({"method": "GET"}, "405"), ({"content_type": "application/json"}, "415"), ({"content_type": None}, "415")],
-)
-def test_what_is_not_grpc_gets_a_status_of_http(tmp_path: Path, fields: dict[str, str], status: str) -> None:
-    async def scenario(client: Client, _: Echo) -> None:
-        client.send(client.headers(1, frames.END_HEADERS | frames.END_STREAM, **fields))
-        found = await client.find(frames.HEADERS)
-        assert dict(client.decoder.decode(found.payload))[":status"] == status
-        body = await client.find(frames.DATA)
-        assert b"serves gRPC" in body.payload
-
-    run(tmp_path, scenario)
-
-
 # --- cancelling, deadlines, the end
 
 
@@ -261,6 +246,32 @@ def test_more_calls_than_the_limit_are_refused(tmp_path: Path) -> None:
             assert (await second.response(3))[2]["grpc-status"] == "0"
 
     uvloop.run(main())
+
+
+def test_responses_that_clients_do_not_take_count_as_calls_in_progress(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with echo_server(tmp_path, max_requests=2) as echo:
+            first, second = await echo.connect({frames.INITIAL_WINDOW_SIZE: 0}), await echo.connect()
+            first.send(first.headers(1), data(1, message(id="a")), first.headers(3), data(3, message(id="b")))
+            await first.find(frames.HEADERS)
+            await first.find(frames.HEADERS)
+            second.send(second.headers(1), data(1, message()))
+            assert (await second.response(1))[2]["grpc-status"] == "8"
+            first.send(window_update(1, 100), rst_stream(3, ErrorCode.CANCEL))
+            await first.find(frames.HEADERS)  # the trailers
+            second.send(second.headers(3), data(3, message()))
+            assert (await second.response(3))[2]["grpc-status"] == "0"
+
+    uvloop.run(main())
+
+
+def test_the_deadline_also_limits_how_long_a_response_waits(tmp_path: Path) -> None:
+    async def scenario(client: Client, _: Echo) -> None:
+        client.send(client.headers(1, grpc_timeout="20m"), data(1, message(id="a")))
+        found = await client.find(frames.RST_STREAM)
+        assert (found.stream, found.code) == (1, ErrorCode.CANCEL)
+
+    run(tmp_path, scenario, client={frames.INITIAL_WINDOW_SIZE: 0})
 
 
 def test_a_server_that_stops_lets_calls_end_and_refuses_new_ones(tmp_path: Path) -> None:

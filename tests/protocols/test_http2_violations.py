@@ -173,6 +173,21 @@ def test_http_1_gets_an_answer_that_says_what_the_port_is_for(tmp_path: Path) ->
     uvloop.run(main())
 
 
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [({"method": "GET"}, "405"), ({"content_type": "application/json"}, "415"), ({"content_type": None}, "415")],
+)
+def test_what_is_not_grpc_gets_a_status_of_http(tmp_path: Path, fields: dict[str, str], status: str) -> None:
+    async def scenario(client: Client, _: Echo) -> None:
+        client.send(client.headers(1, frames.END_HEADERS | frames.END_STREAM, **fields))
+        found = await client.find(frames.HEADERS)
+        assert dict(client.decoder.decode(found.payload))[":status"] == status
+        body = await client.find(frames.DATA)
+        assert b"serves gRPC" in body.payload
+
+    run(tmp_path, scenario)
+
+
 # --- anything else
 
 

@@ -47,7 +47,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def hold(host: str, port: int) -> socket.socket:
-    """Reserves a port for the web processes, which open it themselves and share it, as gRPC's server requires.
+    """Reserves a port for the web processes, which open it themselves and share it.
 
     Raises `OSError` with the address in its text if the port is in use.
     """

@@ -118,6 +118,8 @@ class Call(Stream):
         self._identify()
         try:
             await self.run()
+            if self.unsent:  # the client has to take the response before the call counts as over
+                await self.drained()
         except asyncio.CancelledError:
             self._cancelled()
         except Exception as error:
@@ -185,6 +187,8 @@ class Call(Stream):
         """The client has cancelled the call, it has expired, or the server stops."""
         if self._is_expired:
             self._fail(CallTimedOut())
+            if self.is_ended:  # its response was there in time, but the client has not taken it
+                self.abandon()
         elif self._logged is not None and self._logged.entry.error is None:
             self._logged.entry.status, self._logged.entry.error = "CANCELLED", "client_gone"
 

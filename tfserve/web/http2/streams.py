@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from tfserve.web.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, head
+from tfserve.web.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, ErrorCode, head
 
 if TYPE_CHECKING:
     from tfserve.web.http2.outgoing import Outgoing
@@ -23,6 +23,7 @@ class Stream:
         "connection",
         "id",
         "is_closed",
+        "is_ended",
         "is_remote_closed",
         "receivable",
         "sendable",
@@ -41,7 +42,8 @@ class Stream:
         #: what waits for a window: frames that are complete, and data that are to be split into frames
         self.unsent: deque[bytes | memoryview] | None = None
         self.is_remote_closed = False
-        self.is_closed = False
+        #: whether the whole response was written, and whether the stream is over
+        self.is_ended = self.is_closed = False
         self._drained: asyncio.Future[None] | None = None
 
     def on_begin(self) -> None:
@@ -85,7 +87,7 @@ class Stream:
 
     def write(self, frames: bytes, data: bytes) -> None:
         """Sends complete frames, and data as far as the windows allow. The rest follows when they open."""
-        if self.is_closed:
+        if self.is_closed or self.is_ended:
             return
         if self.unsent is None:
             self.unsent = deque()
@@ -104,13 +106,20 @@ class Stream:
         self._end(head(0, DATA, END_STREAM, self.id))
 
     def _end(self, frame: bytes) -> None:
-        if self.is_closed:
+        if self.is_closed or self.is_ended:
             return
+        self.is_ended = True
         if self.unsent is None:
             self.unsent = deque()
         self.unsent.append(frame)
         self.unsent.append(b"")  # the end
         self.connection.pump(self)
+
+    def abandon(self) -> None:
+        """Ends the stream without the rest of the response."""
+        if not self.is_closed:
+            self.connection.reset(self.id, ErrorCode.CANCEL)
+            self.connection.closed(self)
 
     async def drained(self) -> None:
         """Returns when everything that was written has been sent."""
