@@ -71,6 +71,8 @@ class Unary:
     answer: Callable[[Any, Call], Awaitable[Message]]
     scope: Scope | None = Scope.PREDICT
     """What the caller's token must allow; None: nothing, for health checks."""
+    is_eager: bool = False
+    """It runs without a task (`EagerCall`), which is faster. It must need no current task."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Stream:
     response: type[Message]
     answer: Callable[[AsyncIterator[Any], Call], AsyncGenerator[Message, None]]
     scope: Scope | None = Scope.PREDICT
+    is_eager: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextvars import copy_context
 from typing import Any
 
@@ -15,7 +14,8 @@ from tfserve.errors import Internal, TFserveError, TimedOut, Unsupported
 from tfserve.web.grpc_server import messages, statuses
 from tfserve.web.grpc_server.edge import Edge
 from tfserve.web.grpc_server.heads import Head, Method
-from tfserve.web.http.access_log import Entry
+from tfserve.web.http.access_log import Started
+from tfserve.web.http.eager_call import EagerCall
 from tfserve.web.http2.outgoing import Outgoing
 from tfserve.web.http2.streams import Stream
 from tfserve.web.rpc import STATUS
@@ -38,8 +38,20 @@ class Call(Stream):
     """What unary and streaming calls have in common. It runs in a task of its own once its message is there."""
 
     __slots__ = (
-        "_deadline", "_edge", "_entry", "_has_begun", "_is_expired", "_is_over", "_loop", "_principal", "_started",
-        "_task", "_timer", "_used", "head", "is_heavy", "request_id",
+        "_deadline",
+        "_edge",
+        "_has_begun",
+        "_is_expired",
+        "_is_over",
+        "_logged",
+        "_loop",
+        "_principal",
+        "_task",
+        "_timer",
+        "_used",
+        "head",
+        "is_heavy",
+        "request_id",
     )  # fmt: skip
 
     def __init__(self, connection: Outgoing, stream_id: int, head: Head, edge: Edge) -> None:
@@ -49,11 +61,10 @@ class Call(Stream):
         self.is_heavy = False
         self._edge = edge
         self._loop = connection.loop
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | EagerCall[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
-        self._entry: Entry | None = None
-        self._started = time.perf_counter()
+        self._logged: Started | None = None
         self._principal: Principal = ANONYMOUS
         self._used = 0
         self._has_begun = self._is_over = self._is_expired = False
@@ -95,7 +106,12 @@ class Call(Stream):
             self._timer = self._loop.call_at(self._deadline + LATE_S, self._expire)
 
     def start(self) -> None:
-        self._task = self._loop.create_task(self._run())
+        if not self.method.answers.is_eager:
+            self._task = self._loop.create_task(self._run())
+            return
+        abort = self.connection.abort
+        self._task = call = EagerCall(self._run(), copy_context(), done=_nothing, failed=abort)
+        call.start()
 
     async def _run(self) -> None:
         self._has_begun = True
@@ -112,7 +128,7 @@ class Call(Stream):
             self._leave()
 
     def _identify(self) -> None:
-        self.request_id, self._entry = self._edge.identify(self.head, self.connection.peer)
+        self.request_id, self._logged = self._edge.identify(self.head, self.connection.peer)
 
     async def admit(self, size: int) -> None:
         """Raises `Unauthenticated`, `ScopeRequired`, `Overloaded`."""
@@ -139,9 +155,8 @@ class Call(Stream):
             self._timer.cancel()
         if self._used:
             edge.limits.end(self._principal, self._used)
-        if self._entry is not None and edge.access_log is not None:
-            self._entry.duration_ms = round((time.perf_counter() - self._started) * 1000, 3)
-            edge.access_log.write(self._entry)
+        if self._logged is not None and edge.access_log is not None:
+            edge.access_log.end(self._logged)
 
     # --- what can go wrong
 
@@ -174,18 +189,22 @@ class Call(Stream):
             self._fail(CallTimedOut())
             if self.is_ended:  # its response was there in time, but the client has not taken it
                 self.abandon()
-        elif self._entry is not None and self._entry.error is None:
-            self._entry.status, self._entry.error = "CANCELLED", "client_gone"
+        elif self._logged is not None and self._logged.entry.error is None:
+            self._logged.entry.status, self._logged.entry.error = "CANCELLED", "client_gone"
 
     def _fail(self, error: Exception) -> None:
         """Sends the status of the error; what we did not foresee goes to the log, not to the client."""
         if not isinstance(error, TFserveError):
             log.error("a gRPC call failed", exc_info=error)
             error = Internal()
-        if self._entry is not None:
-            self._entry.status, self._entry.error = STATUS[error.kind].name, error.kind
+        if self._logged is not None:
+            self._logged.entry.status, self._logged.entry.error = STATUS[error.kind].name, error.kind
         self.end(statuses.failed(error, self.request_id))
 
     def end(self, trailers: bytes) -> None:
         """Ends the response with trailers; those of a response without messages are its only header block."""
         self.finish(statuses.RESPONSE_HEAD + trailers if self.unsent is None else trailers)
+
+
+def _nothing(_: None) -> None:
+    """The call sends its response itself."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from tfserve.access.principals import ADDRESS, ANONYMOUS, EVERYBODY, PRINCIPAL, Principal, Scope
@@ -14,7 +13,7 @@ from tfserve.web.access.authenticator import Authenticator, TokenMissing
 from tfserve.web.access.token_limits import TokenLimits
 from tfserve.web.grpc_server.heads import Head, Method
 from tfserve.web.grpc_server.incomplete import IncompleteCalls
-from tfserve.web.http.access_log import CURRENT, MAX_PATH, AccessLog, Entry
+from tfserve.web.http.access_log import AccessLog, Started
 from tfserve.web.http.forwarded import TrustedProxies
 from tfserve.web.http.request_ids import begin, join_trace, trace_id
 
@@ -45,7 +44,7 @@ class Edge:
     def leave(self) -> None:
         self.in_progress -= 1
 
-    def identify(self, head: Head, peer: Any) -> tuple[bytes, Entry | None]:
+    def identify(self, head: Head, peer: Any) -> tuple[bytes, Started | None]:
         """Sets the id, trace and address of the call in the current context; returns the id, and the line to log."""
         request_id = begin(head.request_id)
         join_trace(head.traceparent)
@@ -55,10 +54,9 @@ class Edge:
         ADDRESS.set(host)
         if self.access_log is None:
             return request_id, None
-        path = head.path[:MAX_PATH]
-        entry = Entry(datetime.now(UTC), request_id.decode(), client, "POST", path, trace_id=trace_id(), status="OK")
-        CURRENT.set(entry)
-        return request_id, entry
+        started = self.access_log.begin(request_id=request_id.decode(), client=client, method="POST", path=head.path)
+        started.entry.status, started.entry.trace_id = "OK", trace_id()
+        return request_id, started
 
     async def admit(self, head: Head, scope: Scope | None, size: int) -> tuple[Principal, int]:
         """Sets `PRINCIPAL` for a call with a message of `size` bytes; returns what `TokenLimits.end` takes.

@@ -139,10 +139,6 @@ class Connection(ControlFrames, asyncio.Protocol, Generic[H]):
 
     # --- ending
 
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
     def drain(self) -> None:
         """Takes no new streams, and closes the connection when the last one has ended."""
         if self._is_draining or self._transport is None:

@@ -40,6 +40,11 @@ class Outgoing:
         if len(self._frames) >= PIECES:
             self._write()
 
+    def abort(self) -> None:
+        """Ends the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def may_send(self, size: int) -> bool:
         """Whether `size` bytes of data can be sent now; they count as sent then."""
         if size > self._sendable or self._is_paused or self._blocked:

@@ -185,7 +185,7 @@ def services(context: Context) -> list[Service]:
         Service(
             PREDICTIONS,
             {
-                "Predict": Unary(v1.PredictRequest, v1.PredictResponse, predict),
+                "Predict": Unary(v1.PredictRequest, v1.PredictResponse, predict, is_eager=True),
                 "Classify": Unary(v1.ClassificationRequest, v1.ClassificationResponse, examples.classify),
                 "Regress": Unary(v1.RegressionRequest, v1.RegressionResponse, examples.regress),
                 "MultiInference": Unary(v1.MultiInferenceRequest, v1.MultiInferenceResponse, examples.multi_inference),

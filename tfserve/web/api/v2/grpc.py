@@ -87,7 +87,7 @@ def service(context: Context, models: Models) -> Service:
     return Service(
         NAME,
         {
-            "ModelInfer": Unary(v2.ModelInferRequest, v2.ModelInferResponse, infer.one),
+            "ModelInfer": Unary(v2.ModelInferRequest, v2.ModelInferResponse, infer.one, is_eager=True),
             "ModelStreamInfer": Stream(v2.ModelInferRequest, v2.ModelStreamInferResponse, infer.stream),
             "ServerLive": Unary(v2.ServerLiveRequest, v2.ServerLiveResponse, methods.server_live, None),
             "ServerReady": Unary(v2.ServerReadyRequest, v2.ServerReadyResponse, methods.server_ready, None),
