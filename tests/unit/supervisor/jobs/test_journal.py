@@ -263,7 +263,10 @@ async def test_the_steps_of_several_queues_are_recorded_together() -> None:
         ended = [records.Ended(each.id, JobKind.SCRIPT, Outcome(state=JobState.SUCCEEDED)) for each in jobs]
         steps = [
             records.QueueStep(
-                workspace_id=workspaces[0], ended=[ended[0]], started=[following[0].id], variables=b'{"a":1}'
+                workspace_id=workspaces[0],
+                ended=[ended[0]],
+                started=[following[0].id],
+                variables=(b'{"a":1}', b'{"a":{"type":"int"}}'),
             ),
             records.QueueStep(workspace_id=workspaces[1], requeued=[jobs[1].id]),
             records.QueueStep(workspace_id=workspaces[2], put_aside=[jobs[2].id]),
