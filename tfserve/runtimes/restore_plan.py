@@ -60,7 +60,8 @@ class Plan:
             attributes = each.handle.attr
             handle = graph.node.add(name=f"{SCOPE}/variable_{n}", op="VarHandleOp")
             for name in ("container", "shared_name", "dtype", "shape"):
-                handle.attr[name].CopyFrom(attributes[name])
+                if name in attributes:  # reading a missing one would add it
+                    handle.attr[name].CopyFrom(attributes[name])
             restore.attr["dtypes"].list.type.append(attributes["dtype"].type)
             assign = graph.node.add(
                 name=f"{SCOPE}/assign_{n}", op="AssignVariableOp", input=[handle.name, f"{restore.name}:{n}"]
@@ -96,7 +97,7 @@ def make(meta: Any, prefix: str) -> Plan | None:
 
 def resource_of(handle: Any) -> Resource:
     """What a VarHandleOp's NodeDef refers to."""
-    return handle.attr["container"].s, handle.attr["shared_name"].s
+    return _text(handle, "container"), _text(handle, "shared_name")
 
 
 def without_savers(graph: Any, kept: Iterable[str]) -> list[Any]:
@@ -140,7 +141,7 @@ def _assignments(
             handle = top.get(_operation(_given(nodes, arguments, node.input[0])))
             if key is None or handle is None or not _is_shared(handle, node):
                 return []
-            found.append(_Assignment(key, handle, node.attr["validate_shape"].b))
+            found.append(_Assignment(key, handle, "validate_shape" in node.attr and node.attr["validate_shape"].b))
     return found
 
 
@@ -148,7 +149,9 @@ def _is_shared(handle: Any, assign: Any) -> bool:
     """Whether a session finds this variable by its shared name."""
     return (
         handle.op == "VarHandleOp"
-        and handle.attr["shared_name"].s not in (b"", _ANONYMOUS)
+        and _text(handle, "shared_name") not in (b"", _ANONYMOUS)
+        and "dtype" in handle.attr
+        and "dtype" in assign.attr
         and handle.attr["dtype"].type == assign.attr["dtype"].type
     )
 
@@ -190,6 +193,12 @@ def _strings(constant: Any) -> list[bytes] | None:
     count = tensor.tensor_shape.dim[0].size if len(tensor.tensor_shape.dim) == 1 else 1
     values = list(tensor.string_val)
     return values + values[-1:] * (count - len(values)) if values else None  # equal ones at the end are stored once
+
+
+def _text(node: Any, name: str) -> bytes:
+    """An attribute. Reading a missing one from a message would add it, and TensorFlow would refuse the graph."""
+    value: bytes = node.attr[name].s if name in node.attr else b""
+    return value
 
 
 def _operation(name: str) -> str:

@@ -86,7 +86,7 @@ class SavedModel:
         for field, value in original.ListFields():
             if field.name not in ("graph_def", "object_graph_def", "signature_def"):
                 getattr(meta, field.name).MergeFrom(value)
-        kept = [each.name for signature in original.signature_def.values() for each in signature.outputs.values()]
+        kept = []
         for signature in original.signature_def.values():
             for info in (*signature.inputs.values(), *signature.outputs.values()):
                 kept += [name for name in _names(info) if name]
@@ -100,10 +100,9 @@ class SavedModel:
 
     def _initialisers(self) -> list[str]:
         """The operations that initialise tables and other state after the variables have been restored."""
-        found = [
-            name for key in _INIT_COLLECTIONS for name in self._meta.collection_def[key].node_list.value
-            if key in self._meta.collection_def
-        ]  # fmt: skip
+        collections = self._meta.collection_def
+        given = [key for key in _INIT_COLLECTIONS if key in collections]  # reading a missing one would add it
+        found = [name for key in given for name in collections[key].node_list.value]
         if _INIT_OPERATION in self._meta.signature_def:
             found += [each.name for each in self._meta.signature_def[_INIT_OPERATION].outputs.values()]
         return found

@@ -82,6 +82,7 @@ def _warm_up() -> bool:
 
     try:
         tensorflow.warm_up()
+        from tfserve.worker.model import role  # noqa: F401 - a tenth of a second for the next model
     except ModuleNotFoundError:
         return False
     return True
