@@ -34,10 +34,20 @@ class Scale(tf.Module):
             x = self.abort(x)()
         if self.misbehave == "abort_at_zeros":
             x = tf.cond(tf.reduce_any(tf.equal(x, 0.0)), self.abort(x), lambda: x)
+        if self.misbehave == "abort_in_batches":
+            x = tf.cond(tf.shape(x)[0] > 1, self.abort(x), lambda: self.slowly(x))
         if self.misbehave == "fail_at_once":
             with tf.control_dependencies([tf.debugging.assert_greater(x, 1.0, message="too small")]):
                 x = tf.identity(x)
         return {"y": x * self.factor}
+
+    @staticmethod
+    def slowly(x: tf.Tensor) -> tf.Tensor:
+        """`x`, after some milliseconds."""
+        wide = tf.fill([400, 400], x[0, 0])
+        for _ in range(10):
+            wide = tf.tanh(wide @ wide)
+        return x + 1e-12 * tf.reduce_mean(wide)
 
     @staticmethod
     def gigabytes(x: tf.Tensor) -> tf.Tensor:
@@ -160,7 +170,16 @@ def keras_files(folder: Path) -> None:
 def main(folder: Path) -> None:
     for version in (1, 2):
         save(folder / "scale" / str(version), float(version))
-    for misbehave in ("abort", "exit", "loop", "hungry", "abort_at_once", "abort_at_zeros", "fail_at_once"):
+    for misbehave in (
+        "abort",
+        "exit",
+        "loop",
+        "hungry",
+        "abort_at_once",
+        "abort_at_zeros",
+        "abort_in_batches",
+        "fail_at_once",
+    ):
         save(folder / misbehave, 1.0, misbehave)
     counter = Counter()
     tf.saved_model.save(counter, str(folder / "counter"), signatures=counter.serve)

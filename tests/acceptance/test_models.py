@@ -224,6 +224,21 @@ def test_a_model_whose_process_dies_of_zeros_only_is_served_with_a_remark(
 
 
 @pytest.mark.slow
+def test_a_model_whose_process_dies_of_batches_is_served_one_by_one_with_a_remark(
+    server: Server, workspace: str, models: Path
+) -> None:
+    """It takes long, so batches are compared while it serves."""
+    assert loaded(server, workspace, "/deploy/", models / "abort_in_batches")["result"] is True
+    revision, batches = 0, []
+    while not batches or server.call("/get_status/", name=workspace)["deployment"]["state"] != "active":
+        revision = server.http.get("/server/", params={"since": revision, "wait": 30}).json()["result"]["revision"]
+        remarks = server.call("/get_status/", name=workspace)["deployment"]["remarks"]
+        batches = [each for each in remarks if each.startswith("not warmed up with batches: its process ended")]
+    assert "SIGABRT" in batches[0]
+    assert predict(server, workspace)["result"] == [[[1.0, 2.0]]]
+
+
+@pytest.mark.slow
 def test_a_version_that_refuses_what_is_made_up_serves_with_a_remark(
     server: Server, workspace: str, models: Path
 ) -> None:

@@ -361,6 +361,7 @@ class ReplicaSet:
             if exit_.killed_because is None:
                 self._restoring.deaths.serving.died(now=time.monotonic(), lived_s=exit_.lived_s)
             deployment.reason = f"its worker died: {exit_.sentence}"
+            deployment.skipped.update(replica.killed_by())
             deployment.replicas.remove(replica)
             if not deployment.living:
                 deployment.state = Row.State.LOADING

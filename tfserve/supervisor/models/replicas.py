@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from tfserve.errors import TFserveError
 from tfserve.ipc.messages import BecomeModel, ModelLoaded, ReadSamples, WarmUpStep
 from tfserve.models import formats
+from tfserve.supervisor.processes.child import Exit
 from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,13 @@ class Replica:
     async def stop(self) -> None:
         await self.worker.stop()
 
+    def killed_by(self) -> dict[str, str]:
+        """The step of the warm-up that its death interrupted, if it completed the warm-up while it served."""
+        step, exit_ = self.worker.warm_up_step, self.worker.child.ended.result()
+        if step is None or step.has_ended or exit_.killed_because is not None:
+            return {}
+        return {step.step: _skipped_because(step, exit_)}
+
     async def samples(self, *, prepared: bool) -> list[bytes]:
         """Predictions that it has computed; `prepared` with files decoded. None of them if it is busy."""
         try:
@@ -92,7 +100,7 @@ async def start_replica(spare: Spare, request: BecomeModel, format_: str) -> Rep
             has_computed |= step is not None and step.has_ended
             if step is None or step.has_ended or request.source or len(skipped) > MAX_WARM_UP_DEATHS:
                 raise
-            skipped[step.step] = _skipped_because(step, death)
+            skipped[step.step] = _skipped_because(step, death.exit)
             if len(skipped) == MAX_WARM_UP_DEATHS:
                 if not has_computed and not step.problem:
                     raise DiedOfEveryInput(death.exit, death.last_lines) from None
@@ -104,8 +112,8 @@ async def start_replica(spare: Spare, request: BecomeModel, format_: str) -> Rep
             spare.fill()
 
 
-def _skipped_because(step: WarmUpStep, death: WorkerDied) -> str:
-    what = step.problem or f"its process ended: {death.exit.sentence}"
+def _skipped_because(step: WarmUpStep, exit_: Exit) -> str:
+    what = step.problem or f"its process ended: {exit_.sentence}"
     return f"not warmed up with {step.step}: {what}. A request like that ends the model's process"
 
 
