@@ -80,7 +80,8 @@ def test_a_script_runs_in_the_console(workspace: str, open_page: OpenPage, look:
     expect(entry.locator("[data-state]")).to_have_text("succeeded")
     expect(entry.get_by_role("button", name="Cancel")).to_be_hidden()
     row = page.get_by_role("region", name="Variables").get_by_role("row", name="x")
-    expect(row).to_contain_text("2 × 2")
+    expect(row).to_contain_text("list")
+    expect(row).to_contain_text("[[1,2],[3,4]]")
     assert_accessible(page)
 
 

@@ -73,7 +73,7 @@ def predictions_only(server: Server, tmp_path: Path) -> Iterator[httpx.Client]:
 def test_the_whole_server_is_reached(whole: httpx.Client) -> None:
     assert whole.get("/v2/health/ready").json() == {"live": True, "ready": True}
     assert whole.post("/create_workspace/", json={"name": "proxied"}).json()["result"] == "proxied"
-    page = whole.get("/", headers={"Accept": "text/html"})
+    page = whole.get("/pages/workspaces/", headers={"Accept": "text/html"})
     assert page.status_code == 200
     assert "proxied" in page.text
 

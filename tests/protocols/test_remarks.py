@@ -24,7 +24,7 @@ def test_the_remarks_of_a_model_are_in_every_description_of_it(port: Port) -> No
     assert server.http.get(f"/v1/models/{workspace}/metadata").json()["remarks"] == REMARKS
     assert server.http.get(f"/v2/models/{workspace}").json()["parameters"] == {"remarks": REMARKS}
     config = server.http.get(f"/v2/models/{workspace}/config").json()
-    assert config["parameters"] == {"remarks": {"string_value": "\n".join(REMARKS)}}
+    assert config["parameters"]["remarks"] == {"string_value": "\n".join(REMARKS)}
     assert port.call("ModelMetadata", v2.ModelMetadataRequest(name=workspace)).properties["remarks"] == "\n".join(
         REMARKS
     )
