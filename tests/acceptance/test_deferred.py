@@ -152,6 +152,7 @@ def test_a_full_queue_is_429_with_retry_after_and_a_waiting_job_can_be_cancelled
     assert {ended(server, job)["state"] for job in jobs} == {"succeeded"}
 
 
+@pytest.mark.slow
 def test_a_prediction_survives_kill_9_of_every_process(start: Callable[..., Server]) -> None:
     server = start("--no-warm-spare")
     with_echo(server)

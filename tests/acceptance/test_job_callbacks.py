@@ -136,6 +136,7 @@ def test_a_name_that_resolves_to_a_private_address_is_not_sent_to(tmp_path: Path
     server.close()
 
 
+@pytest.mark.slow
 def test_callbacks_survive_a_killed_server(start: Callable[..., Server]) -> None:
     server = start("--no-warm-spare")
     server.call("/create_workspace/", name="w")

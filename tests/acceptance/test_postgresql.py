@@ -93,6 +93,7 @@ def test_a_database_that_went_away_refuses_and_returns(start: Start, database_ur
     assert server.call("/destroy_workspace/") is True
 
 
+@pytest.mark.slow
 def test_a_second_server_on_the_same_database_refuses_and_names_the_first(
     start: Start, database_url: str, tmp_path: Path
 ) -> None:

@@ -331,6 +331,7 @@ def test_when_the_host_dies_every_running_thread_job_is_lost_and_the_next_ones_r
     assert server.run("b", "x = 1")["result"] is True
 
 
+@pytest.mark.slow
 def test_a_thread_that_can_not_be_interrupted_is_reported_and_others_work_on(start: Start) -> None:
     server = start("--no-warm-spare", "--cancel-grace-s", "0.3", "--drain-s", "0.3")
     for name in ("a", "b"):
