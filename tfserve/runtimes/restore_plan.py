@@ -267,7 +267,6 @@ def _without_body(function: Any) -> Any:
         node = empty.node_def.add(name=f"nothing_{n}", op="Placeholder")
         node.attr["dtype"].type = output.type
         empty.ret[output.name] = f"{node.name}:output:0"
-    empty.node_def.add(name="nothing", op="NoOp")
-    for name in function.signature.control_output:
-        empty.control_ret[name] = "nothing"
+    for n, name in enumerate(function.signature.control_output):  # each with a node of its own, or it can't be copied
+        empty.control_ret[name] = empty.node_def.add(name=f"done_{n}", op="NoOp").name
     return empty
