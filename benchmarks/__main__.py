@@ -52,7 +52,7 @@ PARTS = (
     Part("full_load_soak", full=("--minutes", "10"), quick=("--minutes", "1"), full_min=11, quick_min=2),
 )
 PATIENCE = 3.0
-"""A part is ended after so many times its usual time: a busy machine is slow, and the other parts need time as well."""
+"""A part ends after this multiple of its usual time: a busy machine is slow, and the other parts need time as well."""
 
 
 @dataclass(frozen=True)

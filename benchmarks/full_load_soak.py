@@ -27,7 +27,7 @@ from faults import soak
 
 CONNECTIONS = {"small-json": 24, "mobilenet-json": 2, "mobilenet-raw": 4, "mobilenet-jpeg": 4}
 SLICE_S = 20.0
-"""Each client reports p99 after so many seconds."""
+"""Seconds between two reports of p99 by a client."""
 SAMPLES_AT_LEAST = 40
 
 console = wide_console()

@@ -87,7 +87,7 @@ def response_sizes(samples: Samples, model: str) -> dict[str, int]:
 
 
 def constant(size: int) -> str:
-    """The directives that return so many bytes."""
+    """The directives that return `size` bytes."""
     parts = [min(LONGEST, size - begin) for begin in range(0, size, LONGEST)]
     lines = [f'set $part{n} "{"x" * length}";' for n, length in enumerate(parts)]
     return " ".join([*lines, f'return 200 "{"".join(f"$part{n}" for n in range(len(parts)))}";'])

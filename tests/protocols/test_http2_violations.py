@@ -35,7 +35,7 @@ CONNECTION_ERRORS: dict[str, tuple[bytes, ErrorCode]] = {
     "data on an idle stream": (data(7, b"x"), ErrorCode.PROTOCOL_ERROR),
     "headers on an even stream": (frame(frames.HEADERS, 5, 2, b"\x82"), ErrorCode.PROTOCOL_ERROR),
     "headers on stream 0": (frame(frames.HEADERS, 5, 0, b"\x82"), ErrorCode.PROTOCOL_ERROR),
-    "a block that is no HPACK": (frame(frames.HEADERS, 5, 1, b"\x00"), ErrorCode.COMPRESSION_ERROR),
+    "a block that is not HPACK": (frame(frames.HEADERS, 5, 1, b"\x00"), ErrorCode.COMPRESSION_ERROR),
     "padding without end": (frame(frames.HEADERS, 0xD, 1, b"\x09abc"), ErrorCode.PROTOCOL_ERROR),
     "headers without their priority": (frame(frames.HEADERS, 0x25, 1, b"\x00"), ErrorCode.FRAME_SIZE_ERROR),
     "headers that depend on themselves": (frame(frames.HEADERS, 0x25, 1, b"\0\0\0\1\0\x82"), ErrorCode.PROTOCOL_ERROR),

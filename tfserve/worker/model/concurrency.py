@@ -23,7 +23,7 @@ HOPELESS = 0.8
 WINS, LOSSES = 3, 2
 """An alternative has to win as many windows before it loses as many: noise should rarely win."""
 STRONGLY = 1.2
-"""A window that is won by so much counts twice."""
+"""A window that is won by at least this ratio counts twice."""
 
 WINDOWS = ((500_000_000, 4), (1_000_000_000, 2))
 """A window is complete after one of these times, with this number of computations for each of those at once."""

@@ -80,6 +80,7 @@ class ModelRole:
 
     def _complete(self, warm_up: Callable[[], None], computation: Computation) -> None:
         """Completes a warm-up when no prediction was requested for a moment. Requests of a busy model do the same."""
+        # A timer of its own thread, which each request extends: waking it for each would cost more than the wait.
         while (quiet_s := (time.perf_counter_ns() - self._last_ns()) / 1e9) < QUIET_S:
             time.sleep(QUIET_S - quiet_s)
         try:
