@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ class Scraped:
 
     def __init__(self, server: Server) -> None:
         # A connection of its own, so that the kernel chooses a web process.
-        answer = httpx.get(f"{server.url}/metrics", timeout=30)
+        answer = httpx.get(f"{server.url}/metrics", timeout=60)
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"].startswith("text/plain; version=")
         self.families = {family.name: family for family in parse(answer.text)}
@@ -126,7 +125,7 @@ def test_every_metric_is_explained_and_comes_in_both_formats_and_at_both_paths(s
 
 
 @pytest.mark.slow
-def test_two_web_processes_report_one_truth_which_outlives_one_of_them(start: Start) -> None:
+def test_two_web_processes_report_one_truth_which_outlives_one_that_hangs(start: Start) -> None:
     server = start("--web-processes", "2", "--no-warm-spare")
     deploy_echo(server, "m")
     for _ in range(30):
@@ -139,11 +138,11 @@ def test_two_web_processes_report_one_truth_which_outlives_one_of_them(start: St
         assert told["last_inference"] / 1000 == pytest.approx(time.time(), abs=60)
     first, _ = web_processes(server)
     first.suspend()
-    assert Scraped(server).one("model_requests_total", model="m", outcome="ok") == 30, "a hanging one is not waited for"
-    first.send_signal(signal.SIGKILL)
-    first.wait(10)
+    for _ in range(4):  # half of the connections wait for the process that replaces it
+        assert Scraped(server).one("model_requests_total", model="m", outcome="ok") == 30, "what it has counted stays"
+    first.wait(40)
     now = Scraped(server)
-    assert now.one("model_requests_total", model="m", outcome="ok") == 30, "what a dead process has counted stays"
+    assert now.one("model_requests_total", model="m", outcome="ok") == 30
     assert now.one("process_deaths_total", role="web") == 1
     for _ in range(10):
         assert predict(server, "m", [[1.0, 2.0]]).status_code == 200

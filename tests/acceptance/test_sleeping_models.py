@@ -54,8 +54,9 @@ def until_asleep(server: Server, name: str = "m") -> Any:
     """The deployment once it sleeps. Follows the changes of the server, without polling."""
     revision = 0
     while True:
-        found = server.call("/get_status/", name=name)["deployment"]
-        if found["state"] == "sleeping":
+        status = server.http.post("/get_status/", json={"name": name})  # a declared model may not be there yet
+        found = status.json()["result"]["deployment"] if status.status_code == 200 else None
+        if found is not None and found["state"] == "sleeping":
             assert (found["pid"], found["replicas"]) == (None, [])
             return found
         revision = server.http.get("/server/", params={"since": revision, "wait": 30}).json()["result"]["revision"]

@@ -108,6 +108,15 @@ def test_the_range_that_a_model_takes_is_found_to_the_last_number() -> None:
     assert taken("float64", -np.inf, np.inf, 1) == type_limits(TensorSpec("x", "float64", None))
 
 
+def test_a_range_ends_at_no_denormal_number() -> None:
+    smallest = float(np.finfo(np.float32).smallest_normal)
+    assert taken("float32", -smallest / 2, 1, 1) == (0, 1)
+    assert taken("float32", smallest / 2, 1, 1) == (smallest, 1)
+    assert taken("float32", -1, smallest / 2, -1) == (-1, 0)
+    assert taken("float32", -1, -smallest / 2, -1) == (-1, -smallest)
+    assert taken("float32", -smallest, smallest, 0) == (-smallest, smallest)
+
+
 def test_a_single_number_may_be_a_size_and_is_never_huge() -> None:
     assert taken("int64", -(2**63), 2**63 - 1, 1, batched=False) == (-255, 255)
 

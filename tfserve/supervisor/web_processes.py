@@ -1,13 +1,14 @@
-"""The web processes: started with the listening socket of the supervisor, and again when they die.
+"""The web processes: started with a listening socket of the supervisor, and again when they die or hang.
 
 The batch process is one without a socket.
 
-The supervisor owns the socket, so connections that arrive while no web process runs wait instead of being refused.
+The supervisor owns the sockets, so connections that arrive while a web process does not run wait for the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -18,16 +19,21 @@ from typing import Any, NamedTuple
 
 from tfserve.config import DATABASE_MUST_EXIST, Settings, to_environment
 from tfserve.errors import Stopping
-from tfserve.ipc.connections import Connection
-from tfserve.ipc.messages import Message, WebReady
+from tfserve.ipc.connections import Connection, ConnectionLost
+from tfserve.ipc.messages import Message, Ping, WebReady
 from tfserve.supervisor.processes import malloc_env
-from tfserve.supervisor.processes.child import OWNER, Child, Role
+from tfserve.supervisor.processes.child import OWNER, Child, Role, deaths
 from tfserve.supervisor.processes.restarts import Restarts
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 2048
 STOP_GRACE_S = 5.0
+
+PING_S = 5.0
+"""How often a web process is asked whether it runs, and the time that it has for each answer."""
+PINGS = 4
+"""Unanswered ones in a row after which a process is replaced. One may be missed when the whole server was suspended."""
 
 Handler = Callable[[Message], Awaitable[Any]]
 
@@ -115,11 +121,14 @@ class WebProcess:
         self._restarts = Restarts()
         self._child: Child | None = None
         self._line: Connection | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self._keeper = asyncio.get_running_loop().create_task(self._keep())
 
     async def stop(self) -> None:
         """Lets it finish the requests that it has, and ends it."""
         self._keeper.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
         await asyncio.wait([self._keeper])
         if self._line is not None:
             self._line.refuse_pending(Stopping())
@@ -134,6 +143,16 @@ class WebProcess:
         """Ends the process at once. It is started again."""
         if self._child is not None and self._child.alive:
             self._child.kill(because)
+
+    async def _watch(self, child: Child, line: Connection) -> None:
+        """Kills a process that hangs. Otherwise the clients that the kernel sends to its socket would wait for ever."""
+        with contextlib.suppress(ConnectionLost):
+            while True:
+                await asyncio.sleep(PING_S)
+                if not await _responds(line):
+                    break
+            deaths[child.role, child.workspace] += 1  # the server ends it, but did not want it to end
+            child.kill(f"it did not respond for {PING_S * PINGS:g} s")
 
     async def _keep(self) -> None:
         while not self._given_up():
@@ -189,7 +208,19 @@ class WebProcess:
         if isinstance(message, WebReady):
             if not self.ready.done():
                 self.ready.set_result(None)
+            if self._child is not None:
+                self._watcher = asyncio.get_running_loop().create_task(self._watch(self._child, line))
             if self._on_ready is not None:
                 self._on_ready(line)
             return None
         return await service.handle(message)
+
+
+async def _responds(line: Connection) -> bool:
+    """Whether the process at the other end answers one of several pings. Raises `ConnectionLost` when it is gone."""
+    for _ in range(PINGS):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PING_S):
+                await line.ask(Ping())
+            return True
+    return False

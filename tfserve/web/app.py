@@ -32,6 +32,7 @@ from tfserve.ipc.messages import (
     GetAccessRules,
     GetModels,
     ModelChanged,
+    Ping,
     ReadCounters,
     WakeModel,
 )
@@ -158,6 +159,8 @@ async def _handle(models: Models, authenticator: Authenticator, message: IpcMess
             authenticator.apply(message.rules)
         case ReadCounters():
             return WebCounts(models.counts(), error_counts)
+        case Ping():
+            pass  # that there is a response is the response
         case _:
             raise Internal(f"web does not handle {type(message).__name__}")
     return None

@@ -84,6 +84,17 @@ async def test_a_web_process_that_dies_is_started_again(database: Path) -> None:
     assert not is_running(next_pid), "it ends with the server"
 
 
+async def test_a_web_process_that_hangs_is_replaced(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_processes, "PING_S", 0.5)
+    async with keeper(database) as kept:
+        await asyncio.wait_for(kept.process.ready, DEADLINE_S)
+        (pid,) = kept.pids
+        os.kill(pid, signal.SIGSTOP)
+        await until(lambda: len(kept.connections) == 2)
+        assert kept.pids != [pid]
+        assert not is_running(pid)
+
+
 async def test_a_web_process_that_never_came_up_is_given_up(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONHOME", NO_PYTHON)
     async with keeper(database) as kept:

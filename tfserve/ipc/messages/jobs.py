@@ -26,6 +26,10 @@ class WebReady(Message):
     """The web process accepts connections."""
 
 
+class Ping(Request[None]):
+    """The supervisor asks a web process whether its event loop still runs."""
+
+
 class GetServer(Request[dict[str, Any]]):
     """The state of the running server and of its workspaces.
 

@@ -27,6 +27,7 @@ from tfserve.ipc.messages import (
     ModelChanged,
     ModelJobEnded,
     Outcome,
+    Ping,
     ReadCounters,
     RunModelJob,
     StopModelJob,
@@ -103,6 +104,8 @@ class BatchProcess:
                 await self._models.drained(message.workspace, message.id, message.addresses)
             case ReadCounters():
                 return WebCounts(self._models.counts(), {})
+            case Ping():
+                pass
             case _:
                 raise Internal(f"the batch process does not handle {type(message).__name__}")
         return None

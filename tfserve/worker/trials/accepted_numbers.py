@@ -84,8 +84,20 @@ def find(compute: Compute, signature: Signature, base: Inputs) -> Limits | str:
             return f"the values that input {spec.name!r} accepts do not form a range that could be checked"
         lowest, highest = _bounds(spec, base[spec.name])
         ends = [_furthest(probe, spec, start, max(highest, start)), _furthest(probe, spec, start, min(lowest, start))]
-        found[spec.name] = (min(ends), max(ends))
+        found[spec.name] = _inward(spec, min(ends), max(ends))
     return found
+
+
+def _inward(spec: TensorSpec, lowest: Number, highest: Number) -> tuple[Number, Number]:
+    """The range without denormal ends: TensorFlow treats such numbers as 0 in some of its threads only."""
+    if DTYPES[spec.dtype].kind == "int":
+        return lowest, highest
+    smallest = float(np.finfo(DTYPES[spec.dtype].numpy).smallest_normal)
+    if abs(lowest) < smallest:
+        lowest = smallest if lowest > 0 else 0.0
+    if abs(highest) < smallest:
+        highest = -smallest if highest < 0 else 0.0
+    return lowest, highest
 
 
 def _starts(array: Array, spec: TensorSpec) -> list[Number]:
