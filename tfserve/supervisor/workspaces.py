@@ -8,7 +8,7 @@ import logging
 import random
 import shutil
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import msgspec
@@ -96,7 +96,9 @@ class Workspaces:
         if not self.on:
             raise ServiceOff
 
-    async def create(self, name: str | None, type_: int, own: Limits = Limits()) -> str:  # noqa: B008 - immutable
+    async def create(
+        self, name: str | None, type_: int, own: Limits = Limits(), resources: Mapping[str, float | str] | None = None  # noqa: B008 - immutable
+    ) -> str:  # fmt: skip
         """Raises `WorkspaceExists`, `TooManyWorkspaces`; `Invalid` if `own` limits exceed those of the server."""
         self.require_on()
         limits.check(own, self._limiter.defaults)
@@ -107,7 +109,8 @@ class Workspaces:
             raise TooManyWorkspaces(limit=self._settings.max_workspaces)
         self._taken.add(name)
         try:
-            row = await self._journal.change(partial(writes.create_workspace, name, type_, msgspec.to_builtins(own)))
+            create = partial(writes.create_workspace, name, type_, msgspec.to_builtins(own), resources)
+            row = await self._journal.change(create)
             if not self.on:  # it was turned off in the meantime
                 await self._journal.change(partial(writes.destroy_workspace, row.pk))
                 raise ServiceOff
@@ -236,7 +239,9 @@ class Workspaces:
         dispatcher.last_started, dispatcher.last_finished = saved.last_started, saved.last_finished
         dispatcher.finished_count = saved.kept
         model.last_version = saved.last_version
-        workspace = Workspace(row.pk, row.name, Row.Type(row.type), folder, dispatcher, scripts, model, restarts, own)
+        workspace = Workspace(
+            row.pk, row.name, Row.Type(row.type), folder, dispatcher, scripts, model, restarts, own, row.resources
+        )
         self._by_name[row.name] = workspace
         return workspace
 
