@@ -17,7 +17,15 @@ from tfserve.config import Settings
 from tfserve.db import writes
 from tfserve.db.models import Job as JobRow
 from tfserve.db.models import Workspace as Row
-from tfserve.errors import NoSuchWorkspace, OutOfSpace, ServiceOff, TFserveError, TooManyWorkspaces, WorkspaceExists
+from tfserve.errors import (
+    Invalid,
+    NoSuchWorkspace,
+    OutOfSpace,
+    ServiceOff,
+    TFserveError,
+    TooManyWorkspaces,
+    WorkspaceExists,
+)
 from tfserve.ipc.messages import EncodedRequest, JobKind, Limits
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.deaths import end_interrupted
@@ -102,6 +110,11 @@ class Workspaces:
         """Raises `WorkspaceExists`, `TooManyWorkspaces`; `Invalid` if `own` limits exceed those of the server."""
         self.require_on()
         limits.check(own, self._limiter.defaults)
+        if resources and type_ == Row.Type.THREAD:
+            raise Invalid(
+                "resources are only for a workspace of type 0: all workspaces of type 1 are threads of one process.",
+                field="resources",
+            )
         name = name or self._free_name()
         if name in self._by_name or name in self._taken:
             raise WorkspaceExists(name=name)

@@ -19,9 +19,10 @@ class ModelOptions(msgspec.Struct, frozen=True):
     `warm_up` is false for none, or the inputs of an example to warm up with. With `stateless` the model's state is
     reset before each call.
     `inputs` and `outputs` name those tensors of a frozen graph. `device_memory_bytes` limits each process on a GPU;
-    unset, or 0, for the limit of the server. `computations` run at once; unset, or 0, for as many as pay off. After `idle_after_s` without a prediction the model sleeps: 0 for never,
-    unset for the default of the server. `placement` is `pack`, or unset to spread the replicas over the nodes, and each
-    needs `resources`. With `autoscale`, `replicas` follows the load.
+    unset, or 0, for the limit of the server. `computations` run at once; unset, or 0, for as many as pay off. After
+    `idle_after_s` without a prediction the model sleeps: 0 for never, unset for the default of the server. `placement`
+    is `pack`, or unset to spread the replicas over the nodes. Each replica needs `resources`. With `autoscale`,
+    `replicas` follows the load.
     """
 
     runtime: str = "auto"

@@ -46,15 +46,19 @@ class Autoscale(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
     """How many replicas a model has, by its load."""
 
     max: Annotated[int, Meta(description="most replicas", ge=1, le=MAX_REPLICAS)]
-    min: Annotated[int, Meta(description="fewest replicas; idle_after releases the last ones", ge=1, le=MAX_REPLICAS)] = 1
+    min: Annotated[
+        int, Meta(description="fewest replicas; idle_after releases the last ones", ge=1, le=MAX_REPLICAS)
+    ] = 1
     target_queue: Annotated[
         float, Meta(description="predictions in flight per replica; more of them start another one", ge=0.1, le=10_000)
-    ] = 2.0
+    ] = 4.0
 
     def check(self) -> None:
         """Raises `Invalid`."""
         if self.min > self.max:
-            raise Invalid(f"autoscale.min must be at most autoscale.max ({self.max}), got {self.min}", field="autoscale")
+            raise Invalid(
+                f"autoscale.min must be at most autoscale.max ({self.max}), got {self.min}", field="autoscale"
+            )
 
     def within(self, replicas: int) -> int:
         """The number of replicas nearest to this one that the limits allow."""
@@ -66,7 +70,7 @@ class Autoscale(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
 
 
 def first_replicas(replicas: int, autoscale: Autoscale | None) -> int:
-    """How many replicas to begin with. Raises `Invalid` if `replicas`, unless it is the default, is not within limits."""
+    """How many replicas to begin with. Raises `Invalid` if `replicas` is outside of the limits, and not the default."""
     if autoscale is None:
         return replicas
     autoscale.check()
@@ -83,7 +87,7 @@ def switched(autoscale: Autoscale | bool) -> Autoscale | None:
     """What the field `autoscale` of a change means: None turns it off. Raises `Invalid`."""
     if autoscale is True:
         raise Invalid(
-            'autoscale must be an object such as {"min": 1, "max": 4, "target_queue": 2}, or false to turn it off,'
+            'autoscale must be an object such as {"min": 1, "max": 4, "target_queue": 4}, or false to turn it off,'
             " got true",
             field="autoscale",
         )

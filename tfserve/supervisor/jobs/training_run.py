@@ -12,7 +12,14 @@ import msgspec
 from tfserve.db.models import TrainingTask as Row
 from tfserve.db.reads import TASK_OUTPUT
 from tfserve.errors import Conflict, OutOfSpace, Overloaded, Unavailable
-from tfserve.ipc.messages import FinishTraining, NeededResources, ProjectExamined, StartTraining, TrainingEnded, TrainJob
+from tfserve.ipc.messages import (
+    FinishTraining,
+    NeededResources,
+    ProjectExamined,
+    StartTraining,
+    TrainingEnded,
+    TrainJob,
+)
 from tfserve.supervisor.jobs.job import EndedEarly, Job
 from tfserve.supervisor.processes.output import JobOutput
 from tfserve.supervisor.processes.worker import Spare, Worker
