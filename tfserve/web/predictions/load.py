@@ -8,5 +8,4 @@ from tfserve.web.predictions.live_models import Models
 
 def in_flight(models: Models, request: ReadInFlight) -> dict[int, int]:
     """By the ids of the requested deployments. A version that drains has an id of its own."""
-    wanted = {*request.deployments}
-    return {model.info.id: model.in_flight for model in models if model.info.id in wanted}
+    return {model.info.id: model.in_flight for model in models if model.info.id in request.deployments}

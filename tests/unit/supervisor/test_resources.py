@@ -48,7 +48,10 @@ def test_given_resources_are_kept_as_they_were_given() -> None:
         ({"autoscale": {"min": 1}}, r"missing required field `max`"),
         ({"autoscale": {"min": 3, "max": 2}}, r"autoscale\.min must be at most autoscale\.max \(2\), got 3"),
         ({"autoscale": {"min": 0, "max": 2}}, r"autoscale\.min"),
-        ({"autoscale": {"max": 2, "target": 3}}, r"unknown field `target` - at `\$\.autoscale` \(did you mean 'target_queue'\?\)"),
+        (
+            {"autoscale": {"max": 2, "target": 3}},
+            r"unknown field `target` - at `\$\.autoscale` \(did you mean 'target_queue'\?\)",
+        ),
         ({"autoscale": {"min": 1, "max": 2}, "replicas": 3}, r"replicas must be between .* \(1 to 2\), got 3"),
         ({"autoscale": {"min": 3, "max": 4}, "replicas": 2}, r"replicas must be between .* \(3 to 4\), got 2"),
     ],
