@@ -99,6 +99,11 @@ class ModelConnection(asyncio.BufferedProtocol):
             self._write()
             self._transport.close()
 
+    def abort(self) -> None:
+        """Breaks the connection: what is in flight is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
     # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -59,6 +59,8 @@ class Pool:
         self._retired: dict[str, ModelConnection] = {}
         #: open lines to other machines
         self._connecting: dict[str, asyncio.Task[None]] = {}
+        #: set, and replaced by a new one, when a line to another machine has been opened
+        self.changed = asyncio.Event()
 
     @property
     def alive(self) -> bool:
@@ -130,6 +132,8 @@ class Pool:
                 log.warning("a model worker on another machine can't be reached: %s", error)
         self._lines[address] = line
         self._connecting.pop(address, None)
+        self.changed.set()
+        self.changed = asyncio.Event()
         line.lost.add_done_callback(lambda _: self._on_lost(address, line))
 
     def _on_lost(self, address: str, line: ModelConnection) -> None:
