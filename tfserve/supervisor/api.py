@@ -61,7 +61,7 @@ from tfserve.supervisor.jobs.token_jobs import TokenJobs
 from tfserve.supervisor.jobs.training_queue import TrainingQueue
 from tfserve.supervisor.metrics import MetricsReader
 from tfserve.supervisor.models.announcements import VERSION_MARK
-from tfserve.supervisor.processes.worker import Spare
+from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.submissions import Machines, check_resources, demand_of, submission, within_job_time
 from tfserve.supervisor.this_machine import ThisMachine
 from tfserve.supervisor.uploads import UploadRetention

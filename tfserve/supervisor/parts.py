@@ -28,8 +28,9 @@ from tfserve.supervisor.models.announcements import Announcements
 from tfserve.supervisor.processes import limits
 from tfserve.supervisor.processes.child import Role
 from tfserve.supervisor.processes.control_groups import ControlGroups
+from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.processes.limits import Limiter
-from tfserve.supervisor.processes.worker import Spare, Workshop
+from tfserve.supervisor.processes.workshop import Workshop
 from tfserve.supervisor.uploads import UploadRetention
 from tfserve.supervisor.web_processes import Service, WebProcess
 from tfserve.supervisor.workspaces import Workspaces

@@ -21,8 +21,9 @@ from tfserve.ipc.messages import (
     TrainJob,
 )
 from tfserve.supervisor.jobs.job import EndedEarly, Job
+from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.processes.output import JobOutput
-from tfserve.supervisor.processes.worker import Spare, Worker
+from tfserve.supervisor.processes.worker import Worker
 from tfserve.training.atomic_files import is_disk_full
 from tfserve.training.fit import weight_files
 
