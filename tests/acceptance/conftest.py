@@ -17,8 +17,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.cluster import nodes
 from tests.made import made_by
+from tests.ray_cluster import nodes
 from tfserve_client import Client
 
 REPOSITORY = Path(__file__).parents[2]

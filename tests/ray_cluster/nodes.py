@@ -1,6 +1,6 @@
 """A node for each server of the acceptance tests, so that they run with every worker on another machine.
 
-`tests/cluster/test_contract_suites.py` runs them on one machine of the test cluster, and names another one for the nodes.
+`test_contract_suites.py` runs them on one machine of the test cluster, and names another one for the nodes.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from tests.cluster import nodes
-from tests.cluster.cluster import REPOSITORY
-from tests.cluster.machines import Machine
+from tests.ray_cluster import nodes
+from tests.ray_cluster.cluster import REPOSITORY
+from tests.ray_cluster.machines import Machine
 
 SUITES = (
     "test_contract.py", "test_workspaces.py", "test_jobs.py", "test_models.py", "test_training.py",

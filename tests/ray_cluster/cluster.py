@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from tests.cluster.machines import Machine
+from tests.ray_cluster.machines import Machine
 from tfserve.cluster.identity import Authority
 
 REPOSITORY = Path(__file__).parents[2]
