@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfserve import linux
 from tfserve.certificates import CertificateUnusable
+from tfserve.cluster.membership import Membership
 from tfserve.config import Settings, load
 from tfserve.errors import Forbidden, Internal, Invalid, NotFound, TFserveError, Unavailable, nearest
 from tfserve.ipc.connections import Connection
@@ -93,6 +94,7 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
         timeout_s=settings.predict_timeout_s,
         limit=settings.max_predictions,
         wake=lambda name, in_full: line.ask(WakeModel(workspace=name, in_full=in_full)),
+        membership=Membership.of_environment(),
     )
     access_log = AccessLog(settings.access_log) if settings.access_log else None
     audit = AuditLog(settings.audit_log_path)

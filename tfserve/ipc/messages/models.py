@@ -142,6 +142,8 @@ class ModelLoaded(Message):
     remarks: list[str] = []
     #: whether it keeps values from one call to the next
     is_stateful: bool = False
+    #: where web connects to, see `tfserve.cluster.addresses`; empty if it takes no predictions
+    address: str = ""
 
 
 class WarmUpStep(Message):
@@ -160,7 +162,7 @@ class BecomeModel(Request[ModelLoaded]):
 
     `weights` are other weights for a meta graph. `sample` is a predict request that the former model computed; the
     new one is warmed up with it where its signature does not say how, and with `samples`, each a `ComputeRequest` from
-    web. Web reaches the model at the Unix socket `address` (see `tfserve.ipc.predictions`). A
+    web. The model listens on the Unix socket `address` (see `tfserve.ipc.predictions`). A
     computation that takes longer than `time_limit_s` ends the process. `source` is what a converted model was made of,
     and TensorFlow computes `in_full` what its `guard` does not let pass.
     `skip` are steps of the warm-up that another process did not survive. `memory_limit_bytes` is what the process may

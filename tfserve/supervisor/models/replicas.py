@@ -95,7 +95,7 @@ async def start_replica(spare: Spare, request: BecomeModel, format_: str) -> Rep
         worker = await _new_worker(spare, request, format_)
         try:
             loaded = await worker.ask(replace(request, skip=[*request.skip, *skipped]))
-            return Replica(worker, request.address, loaded, skipped)
+            return Replica(worker, loaded.address or request.address, loaded, skipped)
         except WorkerDied as death:
             step = worker.warm_up_step
             has_computed |= step is not None and step.has_ended

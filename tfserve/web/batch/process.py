@@ -15,6 +15,7 @@ from pathlib import Path
 import uvloop
 
 from tfserve import linux
+from tfserve.cluster.membership import Membership
 from tfserve.errors import Failure, Internal, TFserveError
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import (
@@ -79,6 +80,7 @@ class BatchProcess:
             timeout_s=TIMEOUT_S,
             limit=MAX_PREDICTIONS,
             wake=lambda name, in_full: self._supervisor.ask(WakeModel(workspace=name, in_full=in_full)),
+            membership=Membership.of_environment(),
         )
         self._jobs: dict[int, asyncio.Task[Outcome]] = {}
 
