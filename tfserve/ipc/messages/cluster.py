@@ -37,7 +37,7 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the head knows of a machine. `state` is `ready`, `starting` (Ray does not know it yet) or `gone`.
 
     `resources` and `free` are Ray's figures: `cpu`, `gpu`, `memory` (bytes), and others by Ray's names. `http` is the
-    URL at which the node answers clients; empty without one.
+    URL at which the node answers clients; empty without one. `since` is the Unix time of this state.
     """
 
     name: str
@@ -49,6 +49,7 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
     resources: dict[str, float] = {}
     free: dict[str, float] = {}
     workers: int = 0
+    since: float = 0.0
 
 
 # --- connections to the head's cluster port
@@ -74,14 +75,14 @@ class Join(Request[NodeJoined]):
 
 
 class NodeOpened(Message):
-    """What a node needs to work: the head's epoch, the address of Ray's GCS, and the head's settings for workers.
+    """What a node needs to work: the head's epoch, and the address of Ray's GCS with the environment for a raylet.
 
     `head_url` is where the node forwards what it does not answer itself.
     """
 
     epoch: int
     ray_address: str
-    settings: dict[str, str] = {}
+    ray_environment: dict[str, str] = {}
     head_url: str = ""
 
 
