@@ -134,7 +134,7 @@ def hops(cluster: Cluster, seconds: float) -> list[Row]:
                 cost = {role: (spent[role] - before[role]) / len(result.times) * 1e6 for role in ("web", "supervisor")}
                 rows.append((
                     f"{row}: model on {place}, asked through {through}",
-                    f"p50 {result.p50_ms:.2f} ms; head: web {cost['web']:.0f} us, supervisor {cost['supervisor']:.0f} us", "",
+                    f"p50 {result.p50_ms:.2f} ms; head: web {cost['web']:.0f}, supervisor {cost['supervisor']:.0f} us", "",
                 ))  # fmt: skip
         cluster.call("/undeploy/", name=model, timeout=60)
     return rows
