@@ -132,10 +132,9 @@ def hops(cluster: Cluster, seconds: float) -> list[Row]:
                 result = asked(url, prediction, connections=1, seconds=seconds)
                 spent = tree.cpu_s_by_role()
                 cost = {role: (spent[role] - before[role]) / len(result.times) * 1e6 for role in ("web", "supervisor")}
-                rows.append((
-                    f"{row}: model on {place}, asked through {through}",
-                    f"p50 {result.p50_ms:.2f} ms; head: web {cost['web']:.0f}, supervisor {cost['supervisor']:.0f} us", "",
-                ))  # fmt: skip
+                head = f"web {cost['web']:.0f}, supervisor {cost['supervisor']:.0f} us"
+                what = f"{row}: model on {place}, asked through {through}"
+                rows.append((what, f"p50 {result.p50_ms:.2f} ms; head: {head}", ""))
         cluster.call("/undeploy/", name=model, timeout=60)
     return rows
 
