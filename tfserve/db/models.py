@@ -17,6 +17,8 @@ class ServerState(models.Model):
     running_s = models.FloatField(default=0.0)
     #: the key from which the secrets of callbacks are derived, in hexadecimal digits; empty until it is needed
     callback_key = models.CharField(max_length=64, default="")
+    #: how many servers have started on it: nodes of a cluster refuse one with a lower number than they have seen
+    epoch = models.IntegerField(default=0)
 
     def __str__(self) -> str:
         return self.owner
