@@ -48,6 +48,7 @@ from tfserve.web.http.access_log import AccessLog
 from tfserve.web.http.cross_origin import VARY, CrossOrigin, Preflights
 from tfserve.web.http.forwarded import Forwarded, TrustedProxies
 from tfserve.web.http.guard import Guard
+from tfserve.web.http.members import MembersPort
 from tfserve.web.http.request_boundary import RequestBoundary
 from tfserve.web.http.request_ids import RequestIdFilter
 from tfserve.web.http.responses import MethodNotAllowed, error_counts, send_error
@@ -69,10 +70,11 @@ SWITCH_INTERVAL_S = 0.001
 
 
 def main() -> None:
-    """Started by the supervisor: `--line` and `--listen` are inherited file descriptors."""
+    """Started by the supervisor: `--line`, `--listen` and `--members` are inherited file descriptors."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--line", type=int, required=True)
     parser.add_argument("--listen", type=int, nargs="+", required=True)
+    parser.add_argument("--members", type=int)
     arguments = parser.parse_args()
     linux.die_with_parent(os.getppid())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s web: %(message)s%(request)s")
@@ -82,19 +84,20 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with asyncio.Runner(loop_factory=partial(new_loop, load().header_timeout_s)) as runner:
         listening = [socket.socket(fileno=fd) for fd in arguments.listen]
+        members = socket.socket(fileno=arguments.members) if arguments.members is not None else None
         try:
-            runner.run(_serve(socket.socket(fileno=arguments.line), listening))
+            runner.run(_serve(socket.socket(fileno=arguments.line), listening, members))
         except CertificateUnusable as error:
             sys.exit(error.message)
 
 
-async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> None:
-    settings = load()
+async def _serve(line_socket: socket.socket, listening: list[socket.socket], members: socket.socket | None) -> None:
+    settings, membership = load(), Membership.of_environment()
     models = Models(
         timeout_s=settings.predict_timeout_s,
         limit=settings.max_predictions,
         wake=lambda name, in_full: line.ask(WakeModel(workspace=name, in_full=in_full)),
-        membership=Membership.of_environment(),
+        membership=membership,
     )
     access_log = AccessLog(settings.access_log) if settings.access_log else None
     audit = AuditLog(settings.audit_log_path)
@@ -108,7 +111,8 @@ async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> 
     context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd(), audit=audit)
     layers = make_layers(context, authenticator, limits)
     app = _with_headers(RequestBoundary(layers.app, access_log), settings)
-    server = make_server(app, settings, _fast(layers, settings, access_log))
+    port = MembersPort(members, membership.identity.server_context()) if members and membership else None
+    server = make_server(app, settings, _fast(layers, settings, access_log), port)
     # uvicorn re-raises the signal that stopped it after its shutdown; this process still has clean-up to do then.
     signal.signal(signal.SIGTERM, _ignore)
     async with _grpc(context, access_log, authenticator, limits):
