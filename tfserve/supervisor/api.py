@@ -62,7 +62,7 @@ from tfserve.supervisor.jobs.token_jobs import TokenJobs
 from tfserve.supervisor.jobs.training_queue import TrainingQueue
 from tfserve.supervisor.metrics import MetricsReader
 from tfserve.supervisor.models.announcements import VERSION_MARK
-from tfserve.supervisor.processes.worker import Spare
+from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.uploads import UploadRetention
 from tfserve.supervisor.workspace import Workspace, memory_bytes
 from tfserve.supervisor.workspace_search import active, find

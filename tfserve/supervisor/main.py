@@ -35,6 +35,7 @@ from tfserve.supervisor.standby import wait_until_free
 from tfserve.supervisor.web_processes import Service, WebProcess, hold, listen
 
 if TYPE_CHECKING:
+    from tfserve.cluster.membership import Membership
     from tfserve.db.database import Database
     from tfserve.supervisor.jobs.journal import Journal
     from tfserve.supervisor.parts import Parts
@@ -88,6 +89,8 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
         members = _listen_for_members(settings)
         held = [hold(settings.host, settings.grpc_port)] if settings.grpc_port else []
         settings = _resolved(settings, sockets[0][0], members)
+        if settings.cluster:
+            os.environ.update(_membership(settings).environment)
         owner = f"{owner_of(settings.data_dir)}{os.getpid()}:{secrets.token_hex(4)}"
         database = open_database(settings, owner)
     except (TFserveError, OSError) as error:
@@ -150,6 +153,15 @@ def _resolved(settings: Settings, sock: socket.socket, members: list[socket.sock
     )
 
 
+def _membership(settings: Settings) -> Membership:
+    """This machine as the head of a cluster, for every process that it starts."""
+    from tfserve.cluster.identity import HEAD, Authority
+    from tfserve.cluster.membership import Membership
+    from tfserve.supervisor.cluster.local_ray import host_of
+
+    return Membership(Authority.open(settings.data_path / "cluster"), HEAD, host_of(settings))
+
+
 def _absolute(path: str) -> str:
     return str(Path(path).absolute()) if path else ""
 
@@ -201,9 +213,11 @@ class Supervisor:
         # They import their modules while this process imports its own.
         await asyncio.gather(*(process.launched.wait() for process in web))
         parts = await self._begun()
-        service.set_result(
-            Service(parts.api.handle, {GetModels: parts.announcements.everything, GetAccessRules: parts.access.rules})
+        offered = Service(
+            parts.api.handle, {GetModels: parts.announcements.everything, GetAccessRules: parts.access.rules}
         )
+        service.set_result(offered)
+        parts.serve(offered)
         parts.work_regularly()
         came_up = await self._started(web)
         if came_up:

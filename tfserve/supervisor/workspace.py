@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import psutil
 
+from tfserve.cluster.identity import HEAD
 from tfserve.db.models import Workspace as Row
 from tfserve.ipc.messages import Limits
 from tfserve.supervisor.jobs.dispatcher import Dispatcher
@@ -65,6 +66,7 @@ class Workspace:
         """The response of `get_status`: the four fields of the contract, and more."""
         dispatcher, worker, active = self.dispatcher, self.scripts.worker, self.model.replica_set.active
         pid = worker.child.pid if worker is not None else None
+        local_pid = pid if worker is not None and worker.node == HEAD else None
         return {
             "STATUS": self.status,
             "CUR_JOB_NUM": dispatcher.last_started,
@@ -76,8 +78,8 @@ class Workspace:
             "reason": dispatcher.given_up_reason,
             "folder": str(self.folder),
             "pid": pid,
-            "memory_bytes": memory_bytes(pid),
-            "uptime_s": _uptime_s(pid),
+            "memory_bytes": memory_bytes(local_pid),
+            "uptime_s": _uptime_s(local_pid),
             "limits": msgspec.to_builtins(self.limits),
             "deaths_in_a_row": self.restarts.deaths,
             "deployment": active.describe() if active is not None else None,

@@ -33,10 +33,10 @@ from tfserve.supervisor.models.model_runner import ModelRunner
 from tfserve.supervisor.models.replica_set import ReplicaSet
 from tfserve.supervisor.models.runtime_trials import RuntimeTrials
 from tfserve.supervisor.processes import limits
+from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.processes.output import JobOutput
 from tfserve.supervisor.processes.restarts import Restarts
-from tfserve.supervisor.processes.worker import Spare
 from tfserve.supervisor.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -116,7 +116,8 @@ class Supervised:
         from tfserve.supervisor.jobs.waits import JobWaits
         from tfserve.supervisor.metrics import MetricsReader
         from tfserve.supervisor.models.announcements import Announcements
-        from tfserve.supervisor.processes.worker import Spare, Workshop
+        from tfserve.supervisor.processes.launchers import Spare
+        from tfserve.supervisor.processes.workshop import Workshop
         from tfserve.supervisor.uploads import UploadRetention
         from tfserve.supervisor.workspaces import Workspaces
 

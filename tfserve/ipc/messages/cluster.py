@@ -37,7 +37,7 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the head knows of a machine. `state` is `ready`, `starting` (Ray does not know it yet) or `gone`.
 
     `resources` and `free` are Ray's figures: `cpu`, `gpu`, `memory` (bytes), and others by Ray's names. `http` is the
-    URL at which the node answers clients; empty without one.
+    URL at which the node answers clients; empty without one. `since` is the Unix time of this state.
     """
 
     name: str
@@ -49,6 +49,7 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
     resources: dict[str, float] = {}
     free: dict[str, float] = {}
     workers: int = 0
+    since: float = 0.0
 
 
 # --- connections to the head's cluster port

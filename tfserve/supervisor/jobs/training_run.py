@@ -14,8 +14,9 @@ from tfserve.db.reads import TASK_OUTPUT
 from tfserve.errors import Conflict, OutOfSpace, Overloaded, Unavailable
 from tfserve.ipc.messages import FinishTraining, ProjectExamined, StartTraining, TrainingEnded, TrainJob
 from tfserve.supervisor.jobs.job import EndedEarly, Job
+from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.processes.output import JobOutput
-from tfserve.supervisor.processes.worker import Spare, Worker
+from tfserve.supervisor.processes.worker import Worker
 from tfserve.training.atomic_files import is_disk_full
 from tfserve.training.fit import weight_files
 

@@ -28,7 +28,8 @@ from tfserve.supervisor.models.replicas import Replica, start_replica
 from tfserve.supervisor.models.restoring import Restoring
 from tfserve.supervisor.models.runtime_trials import RuntimeTrials
 from tfserve.supervisor.models.sleep import Sleep
-from tfserve.supervisor.processes.worker import Spare, Worker
+from tfserve.supervisor.processes.launchers import Spare
+from tfserve.supervisor.processes.worker import Worker
 
 T = TypeVar("T")
 
@@ -358,9 +359,9 @@ class ReplicaSet:
             if self.active is not deployment or replica not in deployment.replicas:
                 return
             exit_ = replica.worker.child.ended.result()
-            if exit_.killed_because is None:
+            if exit_.counts:
                 self._restoring.deaths.serving.died(now=time.monotonic(), lived_s=exit_.lived_s)
-            deployment.reason = f"its worker died: {exit_.sentence}"
+            deployment.reason = exit_.reason
             deployment.skipped.update(replica.killed_by())
             deployment.replicas.remove(replica)
             if not deployment.living:
