@@ -3,6 +3,7 @@
 They share processors, memory and files. A link can be cut, or made slow: the kernels of small machines have no module
 for that, so a thread carries the packets of a slow link.
 
+    python -m tests.cluster.machines check   says what this machine lacks for them
     python -m tests.cluster.machines up      creates three; run programs with: ip netns exec tfserve-1 …
     python -m tests.cluster.machines down    removes them, with what runs there
 """
@@ -218,6 +219,8 @@ def main() -> None:
         sys.exit(reason)
     if sys.argv[1:] == ["down"]:
         remove_all()
+    elif sys.argv[1:] == ["check"]:
+        print("a test cluster can be made here")
     elif sys.argv[1:] == ["up"]:
         for machine in Machines(3).__enter__():
             print(f"{machine.name}  {machine.address}  ip netns exec {machine.name} …")

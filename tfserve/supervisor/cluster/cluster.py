@@ -26,6 +26,7 @@ from tfserve.supervisor.cluster.local_ray import LocalRay, host_of
 from tfserve.supervisor.cluster.nodes import Node, Nodes
 from tfserve.supervisor.cluster.placement import Candidate, amounts, choose, for_ray
 from tfserve.supervisor.cluster.port import ClusterPort
+from tfserve.supervisor.cluster.ray_environment import of_own_ray, of_running_ray
 from tfserve.supervisor.cluster.ray_process import RayProcess
 from tfserve.supervisor.cluster.remote_workers import NodeLauncher, RemoteWorkers
 from tfserve.supervisor.events import Signal
@@ -55,13 +56,15 @@ class Cluster:
         self.service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
         self.port = ClusterPort(authority, settings.cluster_host, settings.cluster_port)
         self.nodes = Nodes(epoch=epoch, changed=changed, opened=self._opened, handle=self._handler)
-        self._local_ray = LocalRay(settings, owner) if settings.cluster == "ray" else None
+        is_own = settings.cluster == "ray"
+        self._ray_environment = of_own_ray(authority.secret) if is_own else of_running_ray()
+        self._local_ray = LocalRay(settings, owner, self._ray_environment) if is_own else None
         self._ray_address = "" if self._local_ray else settings.cluster.removeprefix("ray://")
         self._owner = owner
         self._limiter = limiter
         self._ray: RayProcess | None = None
         self._workers: RemoteWorkers | None = None
-        self._placed = asyncio.Event()
+        self._fills = False
 
     @property
     def workers(self) -> RemoteWorkers:
@@ -73,9 +76,13 @@ class Cluster:
         if self._local_ray is not None:
             self._ray_address = await self._local_ray.begin()
         self._ray = RayProcess(
-            self._ray_address, f"tfserve-{self.authority.join_token().head_pin[:4].hex()}", self._owner,
-            on_nodes=self._on_ray_nodes, on_actor_ended=lambda message: self.workers.actor_ended(message),
-        )  # fmt: skip
+            self._ray_address,
+            f"tfserve-{self.authority.join_token().head_pin[:4].hex()}",
+            self._owner,
+            environment=self._ray_environment,
+            on_nodes=self._on_ray_nodes,
+            on_actor_ended=lambda message: self.workers.actor_ended(message),
+        )
         self._workers = RemoteWorkers(
             self._settings, self.authority, epoch=self._epoch, ray=self._ray, limiter=self._limiter
         )
@@ -170,7 +177,7 @@ class Cluster:
     # --- nodes
 
     def _opened(self) -> NodeOpened:
-        return NodeOpened(epoch=self._epoch, ray_address=self._ray_address)
+        return NodeOpened(epoch=self._epoch, ray_address=self._ray_address, ray_environment=self._ray_environment)
 
     def _handler(self, line: Connection) -> Handler:
         async def handle(message: Message) -> Any:
@@ -182,12 +189,11 @@ class Cluster:
         return handle
 
     def _on_ray_nodes(self, message: RayNodes) -> None:
-        before = {node.name for node in self.nodes if node.is_ready}
         self.nodes.set_ray(message.nodes)
-        if before != {node.name for node in self.nodes if node.is_ready} and self._placed.is_set():
+        if self._fills:
             self.fill()
 
     def begin_filling(self) -> None:
         """From now on each new node gets a spare."""
-        self._placed.set()
+        self._fills = True
         self.fill()

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tfserve.config import Settings
@@ -22,7 +23,8 @@ DISABLED = "--disable-usage-stats", "--include-dashboard=false"
 class LocalRay:
     """Keeps it alive, at the same address. Its tables are on the disk, so that nodes stay when it starts again."""
 
-    def __init__(self, settings: Settings, owner: str) -> None:
+    def __init__(self, settings: Settings, owner: str, environment: Mapping[str, str]) -> None:
+        self._environment = environment
         self._settings = settings
         self._owner = owner
         self._child: Child | None = None
@@ -70,22 +72,16 @@ class LocalRay:
                     sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--head", "--block", *DISABLED,
                     f"--node-ip-address={self._address}", f"--port={self._port}", "--num-cpus=0", "--num-gpus=0",
                     "--object-store-memory=80000000", f"--temp-dir={_short(self._folder)}",
-                    "--ray-client-server-port=0",
                 ],
                 role=Role.RAY,
-                environment={**os.environ, OWNER: self._owner, **environment(self._folder)},
+                environment={**os.environ, OWNER: self._owner, **self._environment, **_kept_tables(self._folder)},
                 output=output,
             )  # fmt: skip
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """Settings of Ray: its tables on the disk, and nodes that wait for it."""
-    return {
-        "RAY_gcs_storage": "rocksdb",
-        "RAY_gcs_storage_path": str(folder / "tables"),
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
+def _kept_tables(folder: Path) -> dict[str, str]:
+    """Keeps Ray's tables on the disk."""
+    return {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(folder / "tables")}
 
 
 def host_of(settings: Settings) -> str:

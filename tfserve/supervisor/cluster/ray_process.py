@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tfserve.errors import Unavailable
 from tfserve.ipc.connections import Connection, ConnectionLost
@@ -31,14 +31,15 @@ class RayProcess:
     """Keeps the driver alive."""
 
     def __init__(
-        self, address: str, namespace: str, owner: str, *, on_nodes: Callable[[RayNodes], None],
-        on_actor_ended: Callable[[ActorEnded], None],
+        self, address: str, namespace: str, owner: str, *, environment: Mapping[str, str],
+        on_nodes: Callable[[RayNodes], None], on_actor_ended: Callable[[ActorEnded], None],
     ) -> None:  # fmt: skip
         """`address` is that of Ray's GCS."""
         self.problem = "its driver is starting"
         self._address = address
         self._namespace = namespace
         self._owner = owner
+        self._environment = environment
         self._on_nodes = on_nodes
         self._on_actor_ended = on_actor_ended
         self._child: Child | None = None
@@ -113,7 +114,7 @@ class RayProcess:
                         self._namespace,
                     ],
                     role=Role.RAY,
-                    environment={**os.environ, OWNER: self._owner, "RAY_USAGE_STATS_ENABLED": "0"},
+                    environment={**os.environ, OWNER: self._owner, **self._environment},
                     keep_fds=[theirs.fileno()],
                 )
             except OSError:
