@@ -40,8 +40,8 @@ ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104 - to recognise it
 
 
 class Unprotected(Forbidden):
-    """The head requires no tokens, and other machines can reach this node at {host}: every client that reaches it could \
-run programs. Create a token on the head (tfserve token create), listen on 127.0.0.1 (--host), or start the head with \
+    """The head requires no tokens, and other machines can reach this node at {host}: every client that reaches it \
+could run programs. Create a token on the head (tfserve token create), listen on 127.0.0.1 (--host), or start the head with \
 TFSERVE_ALLOW_UNAUTHENTICATED=1."""
 
 
@@ -112,7 +112,8 @@ class Node:
         joining = loop.create_task(
             membership_of(options.folder, options.head, token=options.token, name=options.name, address=options.address)
         )
-        await asyncio.wait([joining, self._stopping], return_when=asyncio.FIRST_COMPLETED)
+        waits: list[asyncio.Future[Any]] = [joining, self._stopping]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if not joining.done():
             joining.cancel()
             return 0
@@ -165,7 +166,8 @@ class Node:
         grpc = f"\n  gRPC   {self._host(membership.address)}:{settings.grpc_port}" if settings.grpc_port else ""
         with contextlib.suppress(OSError):
             print(
-                f"TFserve {__version__} node {membership.node} is ready (pid {os.getpid()}, head {self._options.head})\n"
+                f"TFserve {__version__} node {membership.node} is ready"
+                f" (pid {os.getpid()}, head {self._options.head})\n"
                 f"  APIs   {self._url(membership.address)}{grpc}\nCtrl-C stops it.",
                 flush=True,
             )

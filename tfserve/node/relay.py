@@ -83,7 +83,11 @@ class Relay:
             await self._announce(ModelChanged(workspace=name, versions=versions))
         await self._announce(HeadChanged(head=self._state()))
         if not self.service.done():
-            subscriptions = {GetModels: self._to_models, GetAccessRules: self._to_rules, GetHead: self._to_head}
+            subscriptions: dict[type[Message], Callable[[Connection], Message]] = {
+                GetModels: self._to_models,
+                GetAccessRules: self._to_rules,
+                GetHead: self._to_head,
+            }
             self.service.set_result(Service(self._ask_head, subscriptions))
 
     async def disconnected(self) -> None:

@@ -33,9 +33,7 @@ def _own_settings(command: Any) -> Any:
     help="folder of the node: certificate, logs, copies of files ('.tfserve-node')",
 )  # fmt: skip
 @click.option("--address", metavar="ADDRESS", help="address at which the other machines reach this one")
-@click.option(
-    "--ray/--no-ray", "with_ray", default=True, help="run Ray; off where something else does, such as KubeRay"
-)
+@click.option("--ray/--no-ray", "with_ray", default=True, help="run Ray; off where KubeRay or another does")
 @_own_settings
 def node(head: str, token: str | None, name: str | None, folder: Path, address: str | None, with_ray: bool,
          **given: Any) -> int:  # fmt: skip
