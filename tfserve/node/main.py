@@ -41,8 +41,8 @@ ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104 - to recognise it
 
 class Unprotected(Forbidden):
     """The head requires no tokens, and other machines can reach this node at {host}: every client that reaches it \
-could run programs. Create a token on the head (tfserve token create), listen on 127.0.0.1 (--host), or start the head with \
-TFSERVE_ALLOW_UNAUTHENTICATED=1."""
+could run programs. Create a token on the head (tfserve token create), listen on 127.0.0.1 (--host), or start the head \
+with TFSERVE_ALLOW_UNAUTHENTICATED=1."""
 
 
 @dataclass(frozen=True)
