@@ -70,11 +70,15 @@ def main(options: NodeOptions) -> int:
         return _refuse(error)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(Node(options).run())
+            return runner.run(_run(options))
     except (TFserveError, OSError) as error:
         return _refuse(error)
     finally:
         lock.release()
+
+
+async def _run(options: NodeOptions) -> int:
+    return await Node(options).run()
 
 
 def _refuse(error: TFserveError | OSError) -> int:
