@@ -8,7 +8,9 @@ import os
 from typing import Any
 
 from tfserve import available_memory
+from tfserve.cluster.connecting import parse_address
 from tfserve.cluster.identity import HEAD, Authority
+from tfserve.cluster.shared_settings import shared
 from tfserve.config import Settings
 from tfserve.ipc.connections import Connection, Handler
 from tfserve.ipc.messages import (
@@ -176,8 +178,13 @@ class Cluster:
 
     # --- nodes
 
-    def _opened(self) -> NodeOpened:
-        return NodeOpened(epoch=self._epoch, ray_address=self._ray_address, ray_environment=self._ray_environment)
+    def _opened(self, request: OpenNode) -> NodeOpened:
+        host, _ = parse_address(request.head)
+        return NodeOpened(
+            epoch=self._epoch, ray_address=self._ray_address, ray_environment=self._ray_environment,
+            head_url=f"https://{f'[{host}]' if ':' in host else host}:{self._settings.cluster_http_port}",
+            settings=shared(self._settings),
+        )  # fmt: skip
 
     def _handler(self, line: Connection) -> Handler:
         async def handle(message: Message) -> Any:
