@@ -40,6 +40,18 @@ class NumberedStream:
     def has_room(self) -> bool:
         return self._kept_bytes < WINDOW_BYTES
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the other end has not confirmed everything."""
+        return bool(self._kept)
+
+    def restart(self) -> None:
+        """The other end is a new one, to which numbers from before mean nothing."""
+        self.pause()
+        self._confirmed()
+        self._kept.clear()
+        self._sent = self.received = self._kept_bytes = 0
+
     def send(self, message: Message) -> None:
         """Sends it now, or over the next connection."""
         self._sent += 1

@@ -7,7 +7,7 @@ from typing import Any
 from tfserve.ipc.messages.base import JobKind, JobState, Message, Request
 from tfserve.ipc.messages.job_requests import EncodedRequest, Outcome
 from tfserve.ipc.messages.limits import Limits
-from tfserve.ipc.messages.nodes import NodeStatus
+from tfserve.ipc.messages.node_status import NodeStatus
 from tfserve.ipc.messages.placement import NeededResources
 from tfserve.ipc.messages.scripts import Variables
 from tfserve.ipc.metrics import (

@@ -181,7 +181,7 @@ class BecomeModel(Request[ModelLoaded]):
     computation that takes longer than `time_limit_s` ends the process. `source` is what a converted model was made of,
     and TensorFlow computes `in_full` what its `guard` does not let pass.
     `skip` are steps of the warm-up that another process did not survive. `memory_limit_bytes` is what the process may
-    use, 0 for no limit.
+    use, 0 for no limit. `deployment` is the number by which another head recognises what it serves.
     """
 
     workspace: str
@@ -197,6 +197,7 @@ class BecomeModel(Request[ModelLoaded]):
     skip: list[str] = []
     guard: Guard | None = None
     memory_limit_bytes: int = 0
+    deployment: int = 0
 
 
 class Samples(Message):

@@ -266,7 +266,7 @@ class Deployment:
         return BecomeModel(
             workspace=workspace, path=path, source=source, weights=self.weights, device=self.device, sample=sample,
             samples=list(samples), address=new_address(), options=options, time_limit_s=limit_s, guard=guard,
-            skip=list(self.skipped),
+            skip=list(self.skipped), deployment=self.id,
         )  # fmt: skip
 
     def announcement(self) -> ModelVersion:

@@ -54,6 +54,7 @@ class Role(StrEnum):
     TRAIN = "train"
     CONVERT = "convert"
     BATCH = "batch"
+    RAY = "ray"
 
 
 @dataclass(frozen=True)

@@ -202,15 +202,19 @@ class Spare:
         return self._here.light_worker
 
     @property
-    def here(self) -> Spares:
-        return self._here
+    def here(self) -> Place:
+        """This machine."""
+        return Place(self._launcher, self._here)
 
     def fill(self) -> None:
         """Starts the spares that are missing."""
         if self.elsewhere is not None:
             self.elsewhere.fill()
         else:
-            self._here.fill()
+            self.fill_here()
+
+    def fill_here(self) -> None:
+        self._here.fill()
 
     async def start_cold(self, demand: Demand = ANYWHERE) -> Worker:
         """A new worker without TensorFlow, which leaves the spare for others.
@@ -253,7 +257,7 @@ class Spare:
     async def _place(self, demand: Demand) -> Place:
         if self.elsewhere is not None:
             return await self.elsewhere.place(demand)
-        return Place(self._launcher, self._here)
+        return self.here
 
 
 async def _started(launcher: Launcher, *, warm: bool = False, light: str = "") -> Worker:

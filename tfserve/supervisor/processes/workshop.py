@@ -16,7 +16,7 @@ from tfserve.supervisor.processes.child import OWNER, Child, Role
 from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.processes.worker import Worker
 
-PRIVATE_SETTINGS = ("TFSERVE_DATABASE_URL", "TFSERVE_TOKEN")
+PRIVATE_SETTINGS = ("TFSERVE_DATABASE_URL", "TFSERVE_TOKEN", "RAY_AUTH_TOKEN")
 
 
 @dataclass(frozen=True)
