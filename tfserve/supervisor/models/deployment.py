@@ -300,7 +300,7 @@ class Deployment:
 
 def options_of(stored: dict[str, Any]) -> ModelOptions:
     """Options from the database, without those that this version of the program does not know."""
-    return ModelOptions(**{name: value for name, value in stored.items() if name in ModelOptions.__struct_fields__})
+    return msgspec.convert(stored, ModelOptions)
 
 
 def _remarks(report: Report, requested: str) -> list[str]:
