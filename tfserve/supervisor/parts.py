@@ -82,7 +82,7 @@ class Parts:
         self.api = Api(
             settings, workspaces=self._workspaces, trainings=self._trainings, uploads=self._uploads,
             journal=self.journal, spare=self.spare, changed=self.changed, declared=self._declared, metrics=metrics,
-            token_jobs=token_jobs,
+            token_jobs=token_jobs, machines=self.cluster,
             handlers={
                 **self.access.handlers, **self._model_jobs.handlers, **self._callbacks.handlers, **waits.handlers,
                 **self._history.handlers, **self._checks.handlers,

@@ -26,7 +26,7 @@ from tfserve.errors import (
     TooManyWorkspaces,
     WorkspaceExists,
 )
-from tfserve.ipc.messages import EncodedRequest, JobKind, Limits
+from tfserve.ipc.messages import Demand, EncodedRequest, JobKind, Limits
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.deaths import end_interrupted
 from tfserve.supervisor.jobs.dispatcher import Dispatcher
@@ -240,7 +240,9 @@ class Workspaces:
         if row.type == Row.Type.THREAD:
             scripts = ThreadScripts(str(row.pk), folder, host=self._host, restarts=restarts)
         else:
-            scripts = ProcessScripts(row.name, folder, spare=self._spare, restarts=restarts)
+            scripts = ProcessScripts(
+                row.name, folder, spare=self._spare, restarts=restarts, demand=Demand(resources=row.resources)
+            )
         replica_set = self._new_replica_set(row.name, give_up=lambda reason: dispatcher.give_up(reason))
         model = ModelRunner(row.pk, self._settings, replica_set=replica_set, journal=self._journal)
         runners: dict[JobKind, Runner] = {JobKind.SCRIPT: scripts, JobKind.CLEAR: scripts}

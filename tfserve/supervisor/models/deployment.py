@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from msgspec.json import encode
 from msgspec.structs import replace
 
 from tfserve.db.models import Deployment as Row
-from tfserve.ipc.messages import AUTO, BecomeModel, Concurrency, ModelOptions, ModelVersion
+from tfserve.ipc.messages import AUTO, SPREAD, BecomeModel, Concurrency, Demand, ModelOptions, ModelVersion
 from tfserve.models import formats
 from tfserve.models.runtime_reports import ENOUGH_SAMPLES, TENSORFLOW, Report, Served
 from tfserve.supervisor.models.replicas import Replica, new_address
@@ -260,6 +261,12 @@ class Deployment:
             samples=list(samples), address=new_address(), options=options, time_limit_s=limit_s, guard=guard,
             skip=list(self.skipped), deployment=self.id,
         )  # fmt: skip
+
+    def demand(self) -> Demand:
+        """Where another process of this version may run."""
+        needed = {} if self.options.resources is msgspec.UNSET else self.options.resources
+        siblings = Counter(replica.worker.node for replica in self.living)
+        return Demand(resources=needed, placement=self.options.placement or SPREAD, siblings=dict(siblings))
 
     def announcement(self) -> ModelVersion:
         """What web processes must know of it."""

@@ -198,12 +198,12 @@ class ReplicaSet:
             chosen=chosen or deployment.chosen,
         )  # fmt: skip
         async with self._awake.room(self.sleep, deployment.memory_bytes or memory_fit.TYPICAL_PROCESS_BYTES):
-            return await start_replica(self._spare, request, deployment.format)
+            return await start_replica(self._spare, request, deployment.format, deployment.demand())
 
     async def load_in_full(self, deployment: Deployment) -> Replica:
         """Starts a process with TensorFlow, whatever was chosen. Raises the same."""
         request = deployment.load_request(self._name, limit_s=self._settings.predict_timeout_s, in_full=True)
-        return await start_replica(self._spare, request, deployment.format)
+        return await start_replica(self._spare, request, deployment.format, deployment.demand())
 
     def set_choice(self, deployment: Deployment, choice: str) -> None:
         """Sets what the status says about the choice of the runtime."""
@@ -226,6 +226,10 @@ class ReplicaSet:
         deployment.set_report(report)
         self.set_choice(deployment, f"{requested} was requested")
         return report
+
+    async def wait_for_place(self) -> None:
+        """Returns when a node may have room that had none."""
+        await self._spare.wait_for_place()
 
     async def prepare_room(self, needed_bytes: int) -> None:
         """Lets other models sleep if memory is short for another process with this one."""
