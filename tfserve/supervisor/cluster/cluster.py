@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from tfserve.cluster.identity import Authority
 from tfserve.config import Settings
 from tfserve.ipc.connections import Connection, Handler
 from tfserve.ipc.messages import (
+    BecomeModel,
     Demand,
     Join,
     Message,
@@ -19,6 +21,7 @@ from tfserve.ipc.messages import (
     OpenWorker,
     RayNodes,
 )
+from tfserve.supervisor.cluster.adoption import Adoption
 from tfserve.supervisor.cluster.joining import Joining
 from tfserve.supervisor.cluster.local_ray import LocalRay, host_of
 from tfserve.supervisor.cluster.nodes import Node, Nodes
@@ -63,6 +66,7 @@ class Cluster:
         self._ray_address = "" if self._local_ray else settings.cluster.removeprefix("ray://")
         self._owner = owner
         self._limiter = limiter
+        self._adoption = Adoption(expects_offers=epoch > 1)
         self._ray: RayProcess | None = None
         self._workers: RemoteWorkers | None = None
         self._fills = False
@@ -85,13 +89,20 @@ class Cluster:
             on_actor_ended=lambda message: self.workers.actor_ended(message),
         )
         self._workers = RemoteWorkers(
-            self._settings, self.authority, epoch=self._epoch, ray=self._ray, limiter=self._limiter
-        )
+            self._settings, self.authority, epoch=self._epoch, ray=self._ray, limiter=self._limiter,
+            nodes=self.nodes, adoption=self._adoption,
+        )  # fmt: skip
+        self.nodes.children_of = self._workers.children_of
         self.port.openers[Join] = Joining(self.authority).open
         self.port.openers[OpenNode] = self.nodes.open
         self.port.openers[OpenWorker] = self._workers.open
         await self.port.begin()
         self._ray.begin()
+
+    async def serve(self, service: Service) -> None:
+        """Nodes get the models from now on, like web processes. Until they are restored, nodes serve what they know."""
+        await self._adoption.end()
+        self.service.set_result(service)
 
     async def close(self) -> None:
         for node in self.nodes:
@@ -118,8 +129,8 @@ class Cluster:
                 raise NoPlace(problem=self._why(choice.problem))
             await self._changed.wait(until - loop.time())
 
-    async def adopt(self, deployment: int) -> Adopted | None:  # noqa: ARG002 - comes next
-        return None
+    async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], bool]) -> Adopted | None:
+        return await self.workers.adopt(deployment, is_suitable)
 
     async def wait_for_change(self) -> None:
         await self._changed.wait(60.0)

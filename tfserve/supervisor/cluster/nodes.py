@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +105,8 @@ class Nodes:
         self._gone: dict[str, NodeState] = {}
         self._ray: Sequence[RayNode] = ()
         self._tasks: set[asyncio.Task[None]] = set()
+        #: the workers that are connected from a node which is not
+        self.children_of: Callable[[str], Iterable[RemoteChild]] = lambda _: ()
 
     def __iter__(self) -> Iterator[Node]:
         return iter(list(self._by_name.values()))
@@ -126,6 +128,7 @@ class Nodes:
         node = self._by_name.get(request.name)
         if node is None:
             node = self._by_name[request.name] = Node(request, connection, time.time())
+            node.children.update(self.children_of(node.name))
             self._gone.pop(request.name, None)
             self._match(node)
         elif not node.line.lost.done() and node.opened.address != request.address:

@@ -28,6 +28,8 @@ class RestoredSet(Protocol):
 
     active: Deployment | None
 
+    async def adopt(self, deployment: Deployment) -> Replica | None: ...
+
     async def load(self, deployment: Deployment) -> Replica: ...
 
     async def serve(self, deployment: Deployment, replica: Replica) -> None: ...
@@ -100,8 +102,9 @@ class Restoring:
         try:
             if deployment.is_asleep:  # it may have slept for days
                 deployment.found_files(await model_files.changed_at(deployment.model_path))
+            adopted = await self._set.adopt(deployment)
             chosen = deployment.chosen
-            replica = await self._set.load(deployment)
+            replica = adopted or await self._set.load(deployment)
         except NoPlace as error:
             return await self._wait_for_place(deployment, error)
         except TFserveError as error:
