@@ -154,7 +154,9 @@ class Cluster:
             raise CannotBeMet(problem)
 
     def _candidates(self) -> list[Candidate]:
-        found = [Candidate(node.name, node.total, node.free, node.workers) for node in self.nodes if node.is_ready]
+        ready = [node for node in self.nodes if node.is_ready]
+        ready = [node for node in ready if not node.is_suspect] or ready
+        found = [Candidate(node.name, node.total, node.free, node.workers) for node in ready]
         if self._settings.head_runs_workers:
             own = self._here.state()
             found.insert(0, Candidate(own.name, own.resources, own.free, own.workers))

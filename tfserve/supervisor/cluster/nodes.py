@@ -52,6 +52,7 @@ class Node:
     ray: RayNode | None = None
     children: set[RemoteChild] = field(default_factory=set)
     spares: Spares | None = None
+    suspect_until: float = 0.0
 
     @property
     def name(self) -> str:
@@ -60,6 +61,11 @@ class Node:
     @property
     def is_ready(self) -> bool:
         return self.ray is not None and not self.line.lost.done()
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether an actor was lost a moment ago, perhaps with everything of Ray on the node."""
+        return time.monotonic() < self.suspect_until
 
     @property
     def total(self) -> dict[str, float]:
@@ -147,6 +153,9 @@ class Nodes:
         before = [(node.name, node.is_ready) for node in self]
         for node in self:
             self._match(node)
+            if node.ray is None:
+                for child in [each for each in node.children if not each.pid]:
+                    child.lose(f"Ray has lost node {node.name} before the worker was started")
         if before != [(node.name, node.is_ready) for node in self]:
             self.changed.fire()
 

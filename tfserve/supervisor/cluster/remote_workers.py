@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 START_S = 60.0
 """An actor whose bridge has not connected after this time is given up."""
+SUSPECT_S = 5.0
+"""For this time after the loss of an actor, other nodes are preferred: Ray may not know yet that the node is gone."""
 REQUEST_IDS = 1 << 32
 """Each head numbers its requests to workers from its epoch times this, so that no response of a worker that it adopts
 is mistaken for that to another request."""
@@ -79,11 +82,14 @@ class RemoteWorkers:
         child = RemoteChild(secrets.token_hex(8), node.name, first_request_id=self._epoch * REQUEST_IDS + 1)
         child.resources = resources
         worker = self._known(child, node, StartWorker(warm=start.warm, light=start.light, settings=self._settings))
+        if node.ray is None:
+            child.lose(f"Ray does not know node {node.name}")
+            return await when_ready(worker)
         child.expect(START_S, f"its actor on node {node.name} did not start within {START_S:g} s")
         try:
             await self._ray.start_actor(
                 StartActor(
-                    worker=child.worker, token=self._token(child.worker), node_id=node.ray.id if node.ray else "",
+                    worker=child.worker, token=self._token(child.worker), node_id=node.ray.id,
                     head=node.opened.head, identity=node.opened.identity, name=node.name,
                     address=node.opened.address, resources=resources,
                 )
@@ -161,6 +167,8 @@ class RemoteWorkers:
         self._started.pop(child.worker, None)
         if (node := self._nodes.get(child.node)) is not None:
             node.children.discard(child)
+            if child.ended.result().lost is not None:
+                node.suspect_until = time.monotonic() + SUSPECT_S
         self._ray.notify(EndActor(worker=child.worker))
 
     def _token(self, worker: str) -> str:
