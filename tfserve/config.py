@@ -93,6 +93,7 @@ class Settings:
     )
     cluster_host: str = setting("0.0.0.0", "address of the port at which nodes of the cluster connect")  # noqa: S104
     cluster_port: int = setting(7700, "port at which nodes of the cluster connect; 0 picks a free port")
+    cluster_http_port: int = setting(7701, "port at which nodes forward requests to the head; 0 picks a free port")
     head_runs_workers: bool = setting(True, "run workers on the machine of the head too")
     head_grace_s: float = setting(30.0, "how long workers on nodes wait for a head that is gone, and serve meanwhile")
     shared_dir: str = setting("", "folder that all machines see at the same path, so that its files are not copied")

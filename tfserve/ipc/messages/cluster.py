@@ -78,13 +78,14 @@ class Join(Request[NodeJoined]):
 class NodeOpened(Message):
     """What a node needs to work: the head's epoch, and the address of Ray's GCS with the environment for a raylet.
 
-    `head_url` is where the node forwards what it does not answer itself.
+    `head_url` is where the node forwards what it does not answer itself, `settings` those that it takes over.
     """
 
     epoch: int
     ray_address: str
     ray_environment: dict[str, str] = {}
     head_url: str = ""
+    settings: dict[str, str] = {}
 
 
 class OpenNode(Request[NodeOpened]):

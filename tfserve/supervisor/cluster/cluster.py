@@ -7,7 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from tfserve.cluster.connecting import parse_address
 from tfserve.cluster.identity import Authority
+from tfserve.cluster.shared_settings import shared
 from tfserve.config import Settings
 from tfserve.ipc.connections import Connection, Handler
 from tfserve.ipc.messages import (
@@ -23,8 +25,9 @@ from tfserve.ipc.messages import (
 )
 from tfserve.supervisor.cluster.adoption import Adoption
 from tfserve.supervisor.cluster.joining import Joining
-from tfserve.supervisor.cluster.local_ray import LocalRay, host_of
+from tfserve.supervisor.cluster.local_ray import LocalRay
 from tfserve.supervisor.cluster.nodes import Node, Nodes
+from tfserve.supervisor.cluster.own_address import host_of
 from tfserve.supervisor.cluster.placement import Candidate, amounts, choose, for_ray, shortage
 from tfserve.supervisor.cluster.port import ClusterPort
 from tfserve.supervisor.cluster.ray_environment import of_own_ray, of_running_ray
@@ -183,8 +186,13 @@ class Cluster:
 
     # --- nodes
 
-    def _opened(self) -> NodeOpened:
-        return NodeOpened(epoch=self._epoch, ray_address=self._ray_address, ray_environment=self._ray_environment)
+    def _opened(self, request: OpenNode) -> NodeOpened:
+        host, _ = parse_address(request.head)
+        return NodeOpened(
+            epoch=self._epoch, ray_address=self._ray_address, ray_environment=self._ray_environment,
+            head_url=f"https://{f'[{host}]' if ':' in host else host}:{self._settings.cluster_http_port}",
+            settings=shared(self._settings),
+        )  # fmt: skip
 
     def _handler(self, line: Connection) -> Handler:
         async def handle(message: Message) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tfserve.cluster.identity import HEAD
 from tfserve.config import Settings
+from tfserve.supervisor.cluster.own_address import host_of
 from tfserve.supervisor.processes.child import OWNER, Child, Role
 from tfserve.supervisor.processes.restarts import Restarts
 
@@ -88,22 +89,6 @@ class LocalRay:
 def _kept_tables(folder: Path) -> dict[str, str]:
     """Keeps Ray's tables on the disk."""
     return {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(folder / "tables")}
-
-
-def host_of(settings: Settings) -> str:
-    """The address at which the other machines reach this one."""
-    host = settings.cluster_host
-    return own_address() if host in ("0.0.0.0", "::", "") else host  # noqa: S104
-
-
-def own_address() -> str:
-    """The address of this machine at which others are most likely to reach it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect(("192.0.2.1", 9))  # sends nothing: it only asks for the route
-            return str(sock.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
 
 
 def _port(file: Path, cluster_port: int) -> int:

@@ -100,7 +100,12 @@ class Nodes:
     """All nodes, by name. The head itself is none of them."""
 
     def __init__(
-        self, *, epoch: int, changed: Signal, opened: Callable[[], NodeOpened], handle: Callable[[Connection], Handler]
+        self,
+        *,
+        epoch: int,
+        changed: Signal,
+        opened: Callable[[OpenNode], NodeOpened],
+        handle: Callable[[Connection], Handler],
     ) -> None:
         """`opened` makes the response to a node, `handle` what handles the messages on its line."""
         self.changed = changed
@@ -145,7 +150,7 @@ class Nodes:
         log.info("node %s is connected from %s", request.name, request.address)
         self._run(self._watch(node, connection))
         self.changed.fire()
-        return self._opened(), self._handle(connection)
+        return self._opened(request), self._handle(connection)
 
     def set_ray(self, found: Sequence[RayNode]) -> None:
         """Takes over what Ray knows."""

@@ -143,6 +143,13 @@ class Deployment:
         return [replica for replica in self.replicas if replica.alive]
 
     @property
+    def demand(self) -> Demand:
+        """What its next process needs, and where the others are."""
+        needed = {} if self.options.resources is msgspec.UNSET else self.options.resources
+        siblings = Counter(replica.worker.node for replica in self.living)
+        return Demand(resources=needed, placement=self.options.placement or SPREAD, siblings=dict(siblings))
+
+    @property
     def addresses(self) -> list[str]:
         return [replica.address for replica in self.living]
 
@@ -262,12 +269,6 @@ class Deployment:
             skip=list(self.skipped), deployment=self.id,
         )  # fmt: skip
 
-    def demand(self) -> Demand:
-        """Where another process of this version may run."""
-        needed = {} if self.options.resources is msgspec.UNSET else self.options.resources
-        siblings = Counter(replica.worker.node for replica in self.living)
-        return Demand(resources=needed, placement=self.options.placement or SPREAD, siblings=dict(siblings))
-
     def announcement(self) -> ModelVersion:
         """What web processes must know of it."""
         return ModelVersion(
@@ -296,6 +297,7 @@ class Deployment:
             "device": self.device,
             "pid": living[0].worker.child.pid if living else None,
             "replicas": [replica.worker.child.pid for replica in living],
+            "processes": [{"pid": each.worker.child.pid, "node": each.worker.node} for each in living],
             "options": self.shown_options,
             "concurrency": self.concurrency,
             "memory_bytes": 0 if self.is_asleep else self.memory_bytes,

@@ -199,12 +199,12 @@ class ReplicaSet:
             chosen=chosen or deployment.chosen,
         )  # fmt: skip
         async with self._awake.room(self.sleep, deployment.memory_bytes or memory_fit.TYPICAL_PROCESS_BYTES):
-            return await start_replica(self._spare, request, deployment.format, deployment.demand())
+            return await start_replica(self._spare, request, deployment.format, deployment.demand)
 
     async def load_in_full(self, deployment: Deployment) -> Replica:
         """Starts a process with TensorFlow, whatever was chosen. Raises the same."""
         request = deployment.load_request(self._name, limit_s=self._settings.predict_timeout_s, in_full=True)
-        return await start_replica(self._spare, request, deployment.format, deployment.demand())
+        return await start_replica(self._spare, request, deployment.format, deployment.demand)
 
     def set_choice(self, deployment: Deployment, choice: str) -> None:
         """Sets what the status says about the choice of the runtime."""

@@ -124,6 +124,4 @@ def _skipped_because(step: WarmUpStep, exit_: Exit) -> str:
 async def _new_worker(spare: Spare, request: BecomeModel, format_: str, demand: Demand) -> Worker:
     if request.options.runtime in ("auto", "tensorflow") and format_ in READ_BY_TENSORFLOW:
         return await spare.take(needs_tensorflow=True, refills=False, demand=demand)
-    if request.source:
-        return await spare.take_light(request.options.runtime, demand)
-    return await spare.start_cold(demand)
+    return await (spare.take_light(request.options.runtime, demand) if request.source else spare.start_cold(demand))

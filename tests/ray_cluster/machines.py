@@ -3,9 +3,9 @@
 They share processors, memory and files. A link can be cut, or made slow: the kernels of small machines have no module
 for that, so a thread carries the packets of a slow link.
 
-    python -m tests.cluster.machines check   says what this machine lacks for them
-    python -m tests.cluster.machines up      creates three; run programs with: ip netns exec tfserve-1 …
-    python -m tests.cluster.machines down    removes them, with what runs there
+    python -m tests.ray_cluster.machines check   says what this machine lacks for them
+    python -m tests.ray_cluster.machines up      creates three; run programs with: ip netns exec tfserve-1 …
+    python -m tests.ray_cluster.machines down    removes them, with what runs there
 """
 
 from __future__ import annotations
@@ -143,6 +143,7 @@ def _create(machine: Machine) -> None:
     _ip(*inside, "addr", "add", f"{machine.address}/24", "dev", "eth0")
     for name in ("lo", "eth0"):
         _ip(*inside, "link", "set", name, "up")
+    _ip(*inside, "route", "add", "default", "via", GATEWAY)
 
 
 def remove_all() -> None:

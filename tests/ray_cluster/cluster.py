@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.cluster.machines import Machine
+from tests.ray_cluster.machines import Machine
 from tfserve.cluster.identity import Authority
 
 REPOSITORY = Path(__file__).parents[2]
@@ -35,7 +36,8 @@ class Program:
             arguments, cwd=REPOSITORY, env={**os.environ, **environment}, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, errors="replace",
         )  # fmt: skip
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     @property
     def log(self) -> str:
@@ -48,6 +50,13 @@ class Program:
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(60)
+
+    def close(self) -> None:
+        """After its end."""
+        self.process.wait(60)
+        self._reader.join(10)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -69,6 +78,7 @@ class Cluster:
         self.models.mkdir(parents=True, exist_ok=True)
         self.settings = settings
         self.nodes: dict[str, Program] = {}
+        self.programs: list[Program] = []
         self.head = self.start_head()
         self.http = httpx.Client(base_url=self.url, timeout=90)
 
@@ -92,6 +102,7 @@ class Cluster:
             machine, [sys.executable, "manage.py", "runserver", address, "--data-dir", str(self.data_dir)],
             environment, "Ctrl-C stops it",
         )  # fmt: skip
+        self.programs.append(head)
         if waits:
             head.until_ready()
         return head
@@ -110,6 +121,7 @@ class Cluster:
             ],
             {"TFSERVE_ALLOW_UNAUTHENTICATED": "1"}, "is ready",
         )  # fmt: skip
+        self.programs.append(node)
         if waits:
             self.nodes[machine.name] = node
             node.until_ready()
@@ -123,6 +135,8 @@ class Cluster:
                 program.process.terminate()
         for machine in [self.head_machine, *self.node_machines]:
             machine.kill_all()
+        for program in self.programs:
+            program.close()
 
     # --- calls
 
@@ -167,3 +181,18 @@ class Cluster:
         """The processes of a model, with the node of each."""
         deployment = self.status(name)["deployment"]
         return list(deployment["processes"]) if deployment else []
+
+
+@contextmanager
+def two_nodes(machines: list[Machine], folder: Path) -> Iterator[Cluster]:
+    """A head that runs no worker itself, and a node on each other machine."""
+    cluster = Cluster(machines, folder, TFSERVE_HEAD_RUNS_WORKERS="0")
+    try:
+        for machine in cluster.node_machines:
+            cluster.start_node(machine)
+        yield cluster
+    finally:
+        cluster.close()
+        for machine in machines:
+            machine.make_fast()
+            machine.heal()
