@@ -132,7 +132,7 @@ class Parts:
     def serve(self, service: Service) -> None:
         """Nodes get the same as web processes from now on."""
         if self.cluster is not None:
-            self.cluster.service.set_result(service)
+            self._serving = asyncio.get_running_loop().create_task(self.cluster.serve(service))
 
     def _start_batch_process(
         self, settings: Settings, owner: str, on_ready: Callable[[Connection], None]
