@@ -43,8 +43,8 @@ test-models: $(STAMP)
 # A cluster of three machines made of network namespaces. It needs root and Ray, and says what is missing.
 test-cluster: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'
-	$(BIN)/python -m tests.cluster.machines check
-	$(BIN)/python -m pytest tests/cluster --timeout 900 $(ARGS)
+	$(BIN)/python -m tests.ray_cluster.machines check
+	$(BIN)/python -m pytest tests/ray_cluster --timeout 900 $(ARGS)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)

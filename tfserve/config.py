@@ -99,6 +99,9 @@ class Settings:
     shared_dir: str = setting("", "folder that all machines see at the same path, so that its files are not copied")
     node_cache: str = setting("20GiB", "size of the files that a node keeps of the head's models, uploads and projects")
 
+    autoscale_down_s: float = setting(
+        60.0, "how long the load of a model with autoscale must be lower before it gets fewer replicas"
+    )
     idle_after: float = setting(
         0.0, "seconds without a prediction after which a model releases its processes until the next one; 0: never"
     )

@@ -35,6 +35,7 @@ from tfserve.ipc.messages import (
     ModelChanged,
     Ping,
     ReadCounters,
+    ReadInFlight,
     WakeModel,
 )
 from tfserve.ipc.messages import Message as IpcMessage
@@ -56,6 +57,7 @@ from tfserve.web.http.server import make_server
 from tfserve.web.http.static_files import IMMUTABLE, Favicon, Static
 from tfserve.web.http.tls import new_loop
 from tfserve.web.predictions.live_models import Models
+from tfserve.web.predictions.load import in_flight
 from tfserve.web.supervisor_client import SupervisorClient
 
 if TYPE_CHECKING:  # they import the database's models, which need `django.setup`
@@ -182,7 +184,7 @@ async def _grpc(
 
 async def _handle(
     program: Program, models: Models, authenticator: Authenticator, message: IpcMessage
-) -> WebCounts | None:
+) -> WebCounts | dict[int, int] | None:
     """Handles the requests of the supervisor."""
     match message:
         case ModelChanged():
@@ -193,6 +195,8 @@ async def _handle(
             authenticator.apply(message.rules)
         case ReadCounters():
             return WebCounts(models.counts(), error_counts)
+        case ReadInFlight():
+            return in_flight(models, message)
         case Ping():
             pass  # that there is a response is the response
         case _:

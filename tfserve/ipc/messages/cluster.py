@@ -37,7 +37,8 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the head knows of a machine. `state` is `ready`, `starting` (Ray does not know it yet) or `gone`.
 
     `resources` and `free` are Ray's figures: `cpu`, `gpu`, `memory` (bytes), and others by Ray's names. `http` is the
-    URL at which the node answers clients; empty without one. `since` is the Unix time of this state.
+    URL at which the node answers clients; empty without one. `since` is when it joined or opened its line last, a Unix
+    time.
     """
 
     name: str

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from tfserve.ipc.messages.base import Message, Request
+from tfserve.ipc.messages.placement import Autoscale, NeededResources
 from tfserve.models.runtime_reports import Guard, Trial
 
 
@@ -18,9 +19,10 @@ class ModelOptions(msgspec.Struct, frozen=True):
     `warm_up` is false for none, or the inputs of an example to warm up with. With `stateless` the model's state is
     reset before each call.
     `inputs` and `outputs` name those tensors of a frozen graph. `device_memory_bytes` limits each process on a GPU;
-    unset, or 0, for the limit of the server. `computations` run at once; unset, or 0, for as many as pay off.
-    unset, or 0, for the limit of the server. After `idle_after_s` without a prediction the model sleeps: 0 for never,
-    unset for the default of the server.
+    unset, or 0, for the limit of the server. `computations` run at once; unset, or 0, for as many as pay off. After
+    `idle_after_s` without a prediction the model sleeps: 0 for never, unset for the default of the server. `placement`
+    is `pack`, or unset to spread the replicas over the nodes. Each replica needs `resources`. With `autoscale`,
+    `replicas` follows the load.
     """
 
     runtime: str = "auto"
@@ -37,6 +39,9 @@ class ModelOptions(msgspec.Struct, frozen=True):
     device_memory_bytes: int | msgspec.UnsetType = msgspec.UNSET
     computations: int | msgspec.UnsetType = msgspec.UNSET
     idle_after_s: float | msgspec.UnsetType = msgspec.UNSET
+    placement: str | msgspec.UnsetType = msgspec.UNSET
+    resources: NeededResources | msgspec.UnsetType = msgspec.UNSET
+    autoscale: Autoscale | msgspec.UnsetType = msgspec.UNSET
 
 
 class Concurrency(msgspec.Struct, frozen=True):
@@ -109,10 +114,20 @@ class DrainModel(Request[None]):
 
 
 class ScaleModel(Request[None]):
-    """Changes how many replicas the deployed model of a workspace has. Responds when they serve."""
+    """Changes how many replicas the deployed model of a workspace has, or its autoscaling. Responds when they serve.
+
+    `replicas` is None for as many as it has. `autoscale` is False to turn it off.
+    """
 
     workspace: str
-    replicas: int
+    replicas: int | None = None
+    autoscale: Autoscale | bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class ReadInFlight(Request[dict[int, int]]):
+    """The supervisor asks each web process how many predictions of these deployments it waits for."""
+
+    deployments: list[int]
 
 
 class WakeModel(Request[None]):

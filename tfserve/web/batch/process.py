@@ -30,6 +30,7 @@ from tfserve.ipc.messages import (
     Outcome,
     Ping,
     ReadCounters,
+    ReadInFlight,
     RunModelJob,
     StopModelJob,
     WakeModel,
@@ -40,6 +41,7 @@ from tfserve.web.batch.deferred import run_deferred
 from tfserve.web.batch.row_predictions import RowPredictions
 from tfserve.web.batch.run import BatchRun
 from tfserve.web.predictions.live_models import Models
+from tfserve.web.predictions.load import in_flight
 from tfserve.web.supervisor_client import SupervisorClient
 
 NICENESS = 10
@@ -93,7 +95,7 @@ class BatchProcess:
         await self._models.begin((await self._supervisor.ask(GetModels())).models)
         self._supervisor.notify_ready()
 
-    async def _handle(self, message: Message) -> ModelJobEnded | WebCounts | None:
+    async def _handle(self, message: Message) -> ModelJobEnded | WebCounts | dict[int, int] | None:
         match message:
             case RunModelJob():
                 return ModelJobEnded(outcome=await self._run(message))
@@ -106,6 +108,8 @@ class BatchProcess:
                 await self._models.drained(message.workspace, message.id, message.addresses)
             case ReadCounters():
                 return WebCounts(self._models.counts(), {})
+            case ReadInFlight():
+                return in_flight(self._models, message)
             case Ping():
                 pass
             case _:

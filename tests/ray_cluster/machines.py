@@ -3,9 +3,9 @@
 They share processors, memory and files. A link can be cut, or made slow: the kernels of small machines have no module
 for that, so a thread carries the packets of a slow link.
 
-    python -m tests.cluster.machines check   says what this machine lacks for them
-    python -m tests.cluster.machines up      creates three; run programs with: ip netns exec tfserve-1 …
-    python -m tests.cluster.machines down    removes them, with what runs there
+    python -m tests.ray_cluster.machines check   says what this machine lacks for them
+    python -m tests.ray_cluster.machines up      creates three; run programs with: ip netns exec tfserve-1 …
+    python -m tests.ray_cluster.machines down    removes them, with what runs there
 """
 
 from __future__ import annotations

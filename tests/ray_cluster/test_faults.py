@@ -16,8 +16,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.cluster.cluster import Cluster
-from tests.cluster.machines import Machine
+from tests.ray_cluster.cluster import Cluster
+from tests.ray_cluster.machines import Machine
 from tfserve.cluster.identity import Authority
 
 ROWS = {"instances": [[1.0, 2.0]]}

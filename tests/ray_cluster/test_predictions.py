@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.cluster.cluster import Cluster
+from tests.ray_cluster.cluster import Cluster
 
 ROWS = {"instances": [[1.0, 2.0]]}
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from tests.cluster.machines import Machine
+from tests.ray_cluster.machines import Machine
 from tfserve.cluster.identity import Authority
 
 REPOSITORY = Path(__file__).parents[2]
@@ -35,7 +35,8 @@ class Program:
             arguments, cwd=REPOSITORY, env={**os.environ, **environment}, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, errors="replace",
         )  # fmt: skip
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     @property
     def log(self) -> str:
@@ -48,6 +49,13 @@ class Program:
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(60)
+
+    def close(self) -> None:
+        """After its end."""
+        self.process.wait(60)
+        self._reader.join(10)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -69,6 +77,7 @@ class Cluster:
         self.models.mkdir(parents=True, exist_ok=True)
         self.settings = settings
         self.nodes: dict[str, Program] = {}
+        self.programs: list[Program] = []
         self.head = self.start_head()
         self.http = httpx.Client(base_url=self.url, timeout=90)
 
@@ -92,6 +101,7 @@ class Cluster:
             machine, [sys.executable, "manage.py", "runserver", address, "--data-dir", str(self.data_dir)],
             environment, "Ctrl-C stops it",
         )  # fmt: skip
+        self.programs.append(head)
         if waits:
             head.until_ready()
         return head
@@ -110,6 +120,7 @@ class Cluster:
             ],
             {"TFSERVE_ALLOW_UNAUTHENTICATED": "1"}, "is ready",
         )  # fmt: skip
+        self.programs.append(node)
         if waits:
             self.nodes[machine.name] = node
             node.until_ready()
@@ -123,6 +134,8 @@ class Cluster:
                 program.process.terminate()
         for machine in [self.head_machine, *self.node_machines]:
             machine.kill_all()
+        for program in self.programs:
+            program.close()
 
     # --- calls
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import Cluster
-from tests.cluster.machines import Machine, Machines, missing
 from tests.made import made_by
+from tests.ray_cluster.cluster import Cluster
+from tests.ray_cluster.machines import Machine, Machines, missing
 
 MAKE_MODELS = Path(__file__).parents[1] / "acceptance" / "make_models.py"
 
