@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -33,10 +33,10 @@ class Blobs:
         self.folder = folder
         self._blobs, self._partial, self._unverified = (folder / name for name in ("blobs", "partial", "unverified"))
 
-    async def open(self) -> None:
-        """Raises `OSError`."""
+    async def open(self, on_start: Callable[[], None] = lambda: None) -> None:
+        """Calls `on_start` if the machine was started since the blobs were made. Raises `OSError`."""
         async with locked(self.folder / "boot.lock"):
-            await in_thread(self._open)
+            await in_thread(self._open, on_start)
 
     def path_of(self, digest: bytes) -> Path:
         return self._blobs / digest.hex()[:2] / digest.hex()
@@ -84,10 +84,11 @@ class Blobs:
                         found[path] = path.lstat()
         return found
 
-    def _open(self) -> None:
+    def _open(self, on_start: Callable[[], None]) -> None:
         boot, file = BOOT_ID.read_text().strip(), self.folder / "boot"
         if file.is_file() and file.read_text() == boot:
             return
+        on_start()
         shutil.rmtree(self._partial, ignore_errors=True)
         if self._blobs.is_dir():
             shutil.rmtree(self._unverified, ignore_errors=True)

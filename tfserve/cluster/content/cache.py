@@ -1,8 +1,8 @@
 """Trees of files on a node: read-only, shared by its workers, within a size limit.
 
     trees/<key>/<name>/…   complete trees; files are hard links to blobs
-    making/<key>/…         the tree that is being made
-    locks/<key>            held while a tree is made, and shared by the workers that use it
+    making/<key>/…         the tree that is being made, by the holder of <key>.lock
+    locks/<key>            shared by the workers that use a tree
 
 What no worker uses is removed when space is needed, the least recently used first. A lock ends with its process, so a
 killed worker protects nothing.
@@ -40,9 +40,11 @@ class Cache:
         self._node = node
         self._trees, self._making, self._locks = (folder / name for name in ("trees", "making", "locks"))
         self._uses: dict[str, int] = {}
+        self._is_open = False
 
     async def find(self, key: str) -> Path | None:
-        """The root of a complete tree, which stays until `close`; None if it has to be made."""
+        """The root of a complete tree, which stays until `close`; None if it has to be made. Raises `OSError`."""
+        await self._open()
         return await in_thread(self._use, key)
 
     async def provide(self, key: str, tree: FileTree, ask: Ask) -> Path:
@@ -54,13 +56,13 @@ class Cache:
         if key != trees.key_of(tree):
             raise BadTree(problem=f"its key is not {key}")
         try:
-            await self.blobs.open()
+            await self._open()
             for _ in range(ATTEMPTS):
-                if (found := await self.find(key)) is not None:
-                    return found
-                async with locked(self._locks / key):
+                async with locked(self._making / f"{key}.lock"):
                     with contextlib.suppress(FileNotFoundError):  # another process needed the space
                         await self._make(key, tree, ask)
+                        if (found := await in_thread(self._use, key)) is not None:
+                            return found
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise NodeDiskFull(node=self._node, cause=error.strerror, folder=str(self._folder)) from error
@@ -72,6 +74,16 @@ class Cache:
         for descriptor in self._uses.values():
             os.close(descriptor)
         self._uses.clear()
+
+    async def _open(self) -> None:
+        if not self._is_open:
+            await self.blobs.open(self._forget_trees)
+            self._is_open = True
+
+    def _forget_trees(self) -> None:
+        """After a start of the machine: their files are made of blobs that may be damaged."""
+        for folder in (self._trees, self._making):
+            shutil.rmtree(folder, ignore_errors=True)
 
     # --- one tree
 
@@ -89,7 +101,7 @@ class Cache:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return False  # it is being made
+            return False  # it is being removed
         return is_current(descriptor, self._locks / key) and (self._trees / key).is_dir()
 
     async def _make(self, key: str, tree: FileTree, ask: Ask) -> None:
