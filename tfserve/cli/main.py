@@ -28,6 +28,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "stop": Entry("server", "Stop the server that runs in the background, when its running jobs have ended."),
         "restart": Entry("server", "Stop the server that runs in the background, and start it again."),
         "status": Entry("server", "Print whether the server runs."),
+        "node": Entry("node", "Make this machine a node of a cluster."),
         "token": Entry("tokens", "Create, list, rotate and revoke access tokens."),
         "backup": Entry("data", "Save the data of a server to one file, also while the server runs."),
         "restore": Entry("data", "Restore a backup into an empty data folder."),

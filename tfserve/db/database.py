@@ -67,7 +67,8 @@ class Database:
                 _check_file()
             _refuse_newer_schema()
             call_command("migrate", verbosity=0, interactive=False)
-            _sign(owner)
+            #: how many servers have started on it
+            self.epoch = _sign(owner)
             running_time.start()
         except (DatabaseError, ImproperlyConfigured, ModuleNotFoundError) as error:
             connection.close()
@@ -146,8 +147,12 @@ def _refuse_newer_schema() -> None:
         )
 
 
-def _sign(owner: str) -> None:
-    ServerState.objects.update_or_create(pk=1, defaults={"owner": owner})
+def _sign(owner: str) -> int:
+    """Returns the number of this start."""
+    state, _ = ServerState.objects.get_or_create(pk=1, defaults={"owner": owner})
+    state.owner, state.epoch = owner, state.epoch + 1
+    state.save(update_fields=["owner", "epoch"])
+    return state.epoch
 
 
 def _identities() -> dict[str, tuple[int, int]]:

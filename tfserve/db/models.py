@@ -17,6 +17,8 @@ class ServerState(models.Model):
     running_s = models.FloatField(default=0.0)
     #: the key from which the secrets of callbacks are derived, in hexadecimal digits; empty until it is needed
     callback_key = models.CharField(max_length=64, default="")
+    #: how many servers have started on it: nodes of a cluster refuse one with a lower number than they have seen
+    epoch = models.IntegerField(default=0)
 
     def __str__(self) -> str:
         return self.owner
@@ -36,6 +38,8 @@ class Workspace(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     #: its own limits (`Limits` as JSON); others are those of the server
     limits = models.JSONField(default=dict)
+    #: what the process of its scripts needs (`NeededResources`)
+    resources = models.JSONField(default=dict)
 
     def __str__(self) -> str:
         return self.name
@@ -207,6 +211,8 @@ class TrainingTask(models.Model):
     project_dir = models.TextField()
     train_type = models.CharField(max_length=20)
     parameters = models.JSONField(default=dict)
+    #: what the process that trains needs (`NeededResources`)
+    resources = models.JSONField(default=dict)
     #: the workspace in which the result is deployed when the run ends
     deploy_to = models.CharField(max_length=100, null=True)
     #: 0..100, never goes back

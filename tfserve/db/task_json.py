@@ -42,6 +42,7 @@ def task_json(task: TrainingTask, *, state: str | None = None) -> dict[str, Any]
         "dataset": task.dataset or None,
         "deployTo": task.deploy_to,
         "jobId": task.job_id,
+        "resources": task.resources or None,
     }
     return known | {name: value for name, value in more.items() if value is not None}
 

@@ -6,7 +6,7 @@ Nothing here waits, reads the clock twice for one group, or knows a process.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -188,8 +188,10 @@ def _end(ended: Sequence[Ended], now: datetime) -> None:
         sql.finish_jobs(ids, now, forget_request=is_prediction)
 
 
-def create_workspace(name: str, type_: int, limits: dict[str, Any] | None = None) -> Workspace:
-    return Workspace.objects.create(name=name, type=type_, limits=limits or {})
+def create_workspace(
+    name: str, type_: int, limits: dict[str, Any] | None = None, resources: Mapping[str, Any] | None = None
+) -> Workspace:
+    return Workspace.objects.create(name=name, type=type_, limits=limits or {}, resources=dict(resources or {}))
 
 
 def destroy_workspace(workspace_id: int) -> None:

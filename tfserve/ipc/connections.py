@@ -41,12 +41,13 @@ class Connection(asyncio.Protocol):
     from its own event loop only.
     """
 
-    def __init__(self, handler: Handler | None = None) -> None:
+    def __init__(self, handler: Handler | None = None, *, first_id: int = 1, limit_bytes: int | None = None) -> None:
+        """`first_id` is that of the first request. A peer that sends a frame above `limit_bytes` is disconnected."""
         self.lost = asyncio.get_running_loop().create_future()
         self._handler = handler
         self._responses: dict[int, asyncio.Future[Message]] = {}
-        self._ids = itertools.count(1)
-        self._reader = frames.FrameReader()
+        self._ids = itertools.count(first_id)
+        self._reader = frames.FrameReader(limit_bytes or frames.MAX_FRAME_BYTES)
         self._transport: asyncio.Transport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._refusal: TFserveError | None = None
@@ -86,6 +87,19 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """Closes it without sending what is still buffered: the other end does not respond."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def about_peer(self, what: str) -> Any:
+        """What asyncio knows of the other end, such as `peername` or `ssl_object`; None when it is gone."""
+        return self._transport.get_extra_info(what) if self._transport is not None else None
+
+    def allow_large_frames(self) -> None:
+        """Lifts the limit of a peer that has proved what it is."""
+        self._reader.limit_bytes = frames.MAX_FRAME_BYTES
 
     # --- asyncio.Protocol
 

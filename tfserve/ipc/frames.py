@@ -48,7 +48,8 @@ def encode(request_id: int, message: Message) -> bytes:
 class FrameReader:
     """Splits a stream of bytes into messages."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_bytes: int = MAX_FRAME_BYTES) -> None:
+        self.limit_bytes = limit_bytes
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[int, Message]]:
@@ -56,7 +57,7 @@ class FrameReader:
         self._buffer += data
         while len(self._buffer) >= HEADER.size:
             length, request_id = HEADER.unpack_from(self._buffer)
-            if not 8 < length <= MAX_FRAME_BYTES + 8:
+            if not 8 < length <= self.limit_bytes + 8:
                 raise BrokenFrame(f"invalid frame length: {length} bytes")
             end = 4 + length
             if len(self._buffer) < end:
@@ -64,6 +65,31 @@ class FrameReader:
             body = bytes(memoryview(self._buffer)[HEADER.size : end])
             del self._buffer[:end]
             yield request_id, decode(body)
+
+
+class FrameSplitter:
+    """Splits a stream of bytes into whole frames, without reading them."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yields the frames that are complete with `data`. Raises `BrokenFrame`."""
+        self._buffer += data
+        while len(self._buffer) >= HEADER.size:
+            length = HEADER.unpack_from(self._buffer)[0]
+            if not 8 < length <= MAX_FRAME_BYTES + 8:
+                raise BrokenFrame(f"invalid frame length: {length} bytes")
+            if len(self._buffer) < 4 + length:
+                return
+            frame = bytes(memoryview(self._buffer)[: 4 + length])
+            del self._buffer[: 4 + length]
+            yield frame
+
+
+def pack(message: Message) -> bytes:
+    """A message without the header of a frame, to be sent inside of another message. `decode` reads it."""
+    return _encoder.encode(message)
 
 
 def decode(body: bytes) -> Message:

@@ -205,3 +205,19 @@ def added(one: Any, other: Any) -> Any:
             return type(one)(map(added, one, other))
         case _:
             return one + other
+
+
+def since(total: Any, before: Any) -> Any:
+    """What was counted after `before`, an earlier state of the same counters."""
+    match total:
+        case Latest():
+            return total
+        case msgspec.Struct():
+            names = total.__struct_fields__
+            return type(total)(**{name: since(getattr(total, name), getattr(before, name)) for name in names})
+        case dict():
+            return {key: since(value, before[key]) if key in before else value for key, value in total.items()}
+        case list() | tuple():
+            return type(total)(map(since, total, before))
+        case _:
+            return total - before

@@ -2,11 +2,12 @@
 
 Its file, `*.echo`, is a JSON object of inputs, `{"x": {"dtype": "float32", "shape": [-1, 2]}}`; each is an output too.
 Or it has several such objects, one for each signature: `{"signatures": {"serving_default": {"x": …}, "other": …}}`,
-and possibly `"remarks"`, a list of sentences.
+and possibly `"remarks"`, a list of sentences, and `"delay_s"`, how long each computation waits.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -30,6 +31,7 @@ _Inputs = dict[str, _Tensor]
 class _Signatures(msgspec.Struct, forbid_unknown_fields=True):
     signatures: dict[str, _Inputs]
     remarks: list[str] = []
+    delay_s: float = 0.0
 
 
 def load(model: Located, *, device: str) -> EchoModel:  # noqa: ARG001 - it computes nothing, so anywhere will do
@@ -38,7 +40,7 @@ def load(model: Located, *, device: str) -> EchoModel:  # noqa: ARG001 - it comp
     if unknown := [tensor.dtype for tensor in tensors if tensor.dtype not in DTYPES]:
         raise Invalid(f"{model.path} has an unknown dtype, {unknown[0]!r}{nearest(unknown[0], DTYPES)}.")
     signatures = {name: _signature(inputs) for name, inputs in described.signatures.items()}
-    return EchoModel(model.format, signatures, remarks=described.remarks)
+    return EchoModel(model.format, signatures, remarks=described.remarks, delay_s=described.delay_s)
 
 
 def _described(model: Located) -> _Signatures:
@@ -64,12 +66,17 @@ class EchoModel(SignatureOnly):
 
     runtime = "echo"
 
-    def __init__(self, kind: str, signatures: dict[str, Signature], *, remarks: Sequence[str] = ()) -> None:
+    def __init__(
+        self, kind: str, signatures: dict[str, Signature], *, remarks: Sequence[str] = (), delay_s: float = 0.0
+    ) -> None:
         super().__init__(kind, signatures)
         self.remarks = list(remarks)
+        self._delay_s = delay_s
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], signature: str) -> list[Array | None]:
         find_signature(self.signatures, signature)
+        if self._delay_s:
+            threading.Event().wait(self._delay_s)
         return [inputs[name] for name in outputs]
 
     def missing(self, inputs: Sequence[str], outputs: Sequence[str], signature: str) -> list[str]:  # noqa: ARG002

@@ -9,12 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-from msgspec.structs import replace
-
 from tfserve import __version__
 from tfserve.config import Settings
 from tfserve.db import writes
-from tfserve.errors import Invalid, Overloaded, QueueFull, Stopping, Unavailable, Unsupported, WorkspaceGivenUp
+from tfserve.errors import Overloaded, QueueFull, Stopping, Unavailable, Unsupported, WorkspaceGivenUp
 from tfserve.ipc.messages import (
     CancelJob,
     CancelTask,
@@ -54,6 +52,7 @@ from tfserve.ipc.messages import (
     WaitChange,
     WakeModel,
 )
+from tfserve.ipc.messages.cluster import Demand
 from tfserve.supervisor.declared.declared_models import DeclaredModels
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.job import Job
@@ -62,7 +61,9 @@ from tfserve.supervisor.jobs.token_jobs import TokenJobs
 from tfserve.supervisor.jobs.training_queue import TrainingQueue
 from tfserve.supervisor.metrics import MetricsReader
 from tfserve.supervisor.models.announcements import VERSION_MARK
-from tfserve.supervisor.processes.worker import Spare
+from tfserve.supervisor.processes.launchers import Spare
+from tfserve.supervisor.submissions import Machines, check_resources, demand_of, submission, within_job_time
+from tfserve.supervisor.this_machine import ThisMachine
 from tfserve.supervisor.uploads import UploadRetention
 from tfserve.supervisor.workspace import Workspace, memory_bytes
 from tfserve.supervisor.workspace_search import active, find
@@ -102,6 +103,7 @@ class Api:
         handlers: Mapping[type[Message], Callable[[Any], Awaitable[Any]]],
         declared: DeclaredModels,
         token_jobs: TokenJobs,
+        machines: Machines | None = None,
     ) -> None:
         self.stopping = False
         self._settings = settings
@@ -115,6 +117,7 @@ class Api:
         self._metrics = metrics
         self._token_jobs = token_jobs
         self._declared = declared
+        self._machines = machines or ThisMachine()
         self._started_at = time.time()
 
     async def handle(self, message: Message) -> Any:
@@ -188,7 +191,8 @@ class Api:
     @handles(CreateWorkspace)
     async def _create_workspace(self, request: CreateWorkspace) -> str:
         self._refuse_when_stopping()
-        return await self._workspaces.create(request.name, request.type, request.limits)
+        self._machines.check(Demand(resources=request.resources))
+        return await self._workspaces.create(request.name, request.type, request.limits, request.resources)
 
     @handles(DestroyWorkspace)
     async def _destroy_workspace(self, request: DestroyWorkspace) -> bool:
@@ -232,7 +236,8 @@ class Api:
         received_at = time.monotonic()
         workspace = self._workspaces.get(request.workspace)
         self._refuse_when_stopping()
-        request = _within_job_time(workspace, request)
+        request = within_job_time(workspace, request)
+        check_resources(self._machines, workspace, request)
         try:
             self._refuse_when_full(workspace)
             self._token_jobs.refuse_when_full(request.owner)
@@ -252,13 +257,13 @@ class Api:
     async def _known(self, workspace: Workspace, request: SubmitJob) -> writes.Recorded | None:
         if request.idempotency_key is None:
             return None
-        return await self._journal.change(partial(writes.known, _submission(workspace, request)))
+        return await self._journal.change(partial(writes.known, submission(workspace, request)))
 
     async def _record(self, workspace: Workspace, request: SubmitJob) -> writes.Recorded:
         started = workspace.dispatcher.idle and not workspace.submitting
         workspace.submitting += 1
         try:
-            return await self._journal.submit(_submission(workspace, request, started=started))
+            return await self._journal.submit(submission(workspace, request, started=started))
         finally:
             workspace.submitting -= 1
 
@@ -293,7 +298,10 @@ class Api:
     async def _scale_model(self, request: ScaleModel) -> None:
         self._refuse_when_stopping()
         self._declared.refuse_change(request.workspace)
-        await self._workspaces.get(request.workspace).model.replica_set.scale(request.replicas)
+        replica_set = self._workspaces.get(request.workspace).model.replica_set
+        options = replica_set.scaling.options_for(request.replicas, request.autoscale)
+        self._machines.check(*demand_of(options))
+        await replica_set.scaling.set(options)
 
     @handles(WakeModel)
     async def _wake_model(self, request: WakeModel) -> None:
@@ -324,6 +332,7 @@ class Api:
         if request.deploy_to is not None:
             self._workspaces.get(request.deploy_to)
             self._declared.refuse_change(request.deploy_to)
+        self._machines.check(Demand(resources=request.resources))
         return await self._trainings.start(request)
 
     @handles(CancelTask)
@@ -364,31 +373,3 @@ class Api:
             raise QueueFull(waiting=waiting, name=workspace.name, setting="max_queue")
         if waiting and dispatcher.waiting_bytes >= settings.max_queue_bytes:
             raise QueueFull(waiting=waiting, name=workspace.name, setting="max_queue_bytes")
-
-
-def _within_job_time(workspace: Workspace, request: SubmitJob) -> SubmitJob:
-    """A script without a time limit gets that of its workspace. Raises `Invalid` for a longer one."""
-    limit_s = workspace.limits.job_time_s
-    if not limit_s or request.request.kind != JobKind.SCRIPT:
-        return request
-    if request.time_limit_s is not None and request.time_limit_s > limit_s:
-        raise Invalid(
-            f"time_limit must be at most {limit_s:g} seconds in workspace {workspace.name!r}, got"
-            f" {request.time_limit_s:g}",
-            field="time_limit",
-        )
-    return replace(request, time_limit_s=request.time_limit_s or limit_s)
-
-
-def _submission(workspace: Workspace, request: SubmitJob, *, started: bool = False) -> writes.Submission:
-    return writes.Submission(
-        workspace_id=workspace.id,
-        workspace_name=workspace.name,
-        request=request.request,
-        time_limit_s=request.time_limit_s,
-        idempotency_key=request.idempotency_key,
-        started=started,
-        callback=request.callback,
-        owner=request.owner,
-        traceparent=request.traceparent,
-    )

@@ -35,6 +35,7 @@ from tfserve.supervisor.standby import wait_until_free
 from tfserve.supervisor.web_processes import Service, WebProcess, hold, listen
 
 if TYPE_CHECKING:
+    from tfserve.cluster.membership import Membership
     from tfserve.db.database import Database
     from tfserve.supervisor.jobs.journal import Journal
     from tfserve.supervisor.parts import Parts
@@ -85,8 +86,11 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
             server_context(certificate)  # unusable files are reported now
         ports = [settings.port, *filter(None, (settings.training_port, settings.v1_port))]
         sockets = [listen(settings.host, port, settings.web_processes) for port in ports]
+        members = _listen_for_members(settings)
         held = [hold(settings.host, settings.grpc_port)] if settings.grpc_port else []
-        settings = _resolved(settings, sockets[0][0])
+        settings = _resolved(settings, sockets[0][0], members)
+        if settings.cluster:
+            os.environ.update(_membership(settings).environment)
         owner = f"{owner_of(settings.data_dir)}{os.getpid()}:{secrets.token_hex(4)}"
         database = open_database(settings, owner)
     except (TFserveError, OSError) as error:
@@ -95,7 +99,9 @@ def main(settings: Settings, on_ready: Callable[[str], None] = in_foreground) ->
     except BaseException:
         lock.release()
         raise
-    supervisor = Supervisor(settings, sockets, lock, on_ready, callers_umask, owner=owner, database=database)
+    supervisor = Supervisor(
+        settings, sockets, lock, on_ready, callers_umask, owner=owner, database=database, members=members
+    )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(supervisor.run())
@@ -126,19 +132,34 @@ def _sentence(error: TFserveError | OSError) -> str:
     return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
 
 
-def _resolved(settings: Settings, sock: socket.socket) -> Settings:
-    """The settings for every process of this server: with absolute paths and the actual port."""
+def _listen_for_members(settings: Settings) -> list[socket.socket]:
+    """A listening socket for each web process, to which nodes of the cluster forward requests. Empty without one."""
+    return listen(settings.cluster_host, settings.cluster_http_port, settings.web_processes) if settings.cluster else []
+
+
+def _resolved(settings: Settings, sock: socket.socket, members: list[socket.socket]) -> Settings:
+    """The settings for every process of this server: with absolute paths and the actual ports."""
     return replace(
         settings,
         data_dir=str(settings.data_path),
         roots=os.pathsep.join(map(str, settings.root_paths)),
         port=sock.getsockname()[1],
+        cluster_http_port=members[0].getsockname()[1] if members else settings.cluster_http_port,
         access_log=str(settings.access_log_path or settings.access_log),
         tls_cert=_absolute(settings.tls_cert),
         tls_key=_absolute(settings.tls_key),
         tls_client_ca=_absolute(settings.tls_client_ca),
         models=str(Path(settings.models).absolute()) if settings.models else "",
     )
+
+
+def _membership(settings: Settings) -> Membership:
+    """This machine as the head of a cluster, for every process that it starts."""
+    from tfserve.cluster.identity import HEAD, Authority
+    from tfserve.cluster.membership import Membership
+    from tfserve.supervisor.cluster.local_ray import host_of
+
+    return Membership(Authority.open(settings.data_path / "cluster"), HEAD, host_of(settings))
 
 
 def _absolute(path: str) -> str:
@@ -168,6 +189,7 @@ class Supervisor:
         *,
         owner: str,
         database: Database,
+        members: list[socket.socket],
     ) -> None:
         self._database = database
         self._callers_umask = callers_umask
@@ -175,6 +197,7 @@ class Supervisor:
         self._on_ready = on_ready
         self._settings = settings
         self._sockets = sockets
+        self._members: list[socket.socket | None] = [*members] or [None] * settings.web_processes
         self._owner = owner
         self._stop = asyncio.Event()
         self._signals = 0
@@ -185,13 +208,16 @@ class Supervisor:
         self._take_charge()
         service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
         start_web = partial(WebProcess, self._settings, self._owner, service=service)
-        web = [start_web(sockets=own) for own in zip(*self._sockets, strict=True)]
+        listening = zip(zip(*self._sockets, strict=True), self._members, strict=True)
+        web = [start_web(sockets=own, members=members) for own, members in listening]
         # They import their modules while this process imports its own.
         await asyncio.gather(*(process.launched.wait() for process in web))
         parts = await self._begun()
-        service.set_result(
-            Service(parts.api.handle, {GetModels: parts.announcements.everything, GetAccessRules: parts.access.rules})
+        offered = Service(
+            parts.api.handle, {GetModels: parts.announcements.everything, GetAccessRules: parts.access.rules}
         )
+        service.set_result(offered)
+        parts.serve(offered)
         parts.work_regularly()
         came_up = await self._started(web)
         if came_up:

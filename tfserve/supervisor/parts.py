@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from tfserve.config import Settings
 from tfserve.db.database import Database
@@ -28,11 +29,15 @@ from tfserve.supervisor.models.announcements import Announcements
 from tfserve.supervisor.processes import limits
 from tfserve.supervisor.processes.child import Role
 from tfserve.supervisor.processes.control_groups import ControlGroups
+from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.processes.limits import Limiter
-from tfserve.supervisor.processes.worker import Spare, Workshop
+from tfserve.supervisor.processes.workshop import Workshop
 from tfserve.supervisor.uploads import UploadRetention
 from tfserve.supervisor.web_processes import Service, WebProcess
 from tfserve.supervisor.workspaces import Workspaces
+
+if TYPE_CHECKING:
+    from tfserve.supervisor.cluster.cluster import Cluster
 
 
 class Parts:
@@ -48,6 +53,7 @@ class Parts:
         limiter = Limiter(limits.of_server(settings), ControlGroups.open())
         workshop = Workshop(settings, owner, callers_umask, limiter=limiter)
         self.spare = Spare(workshop, is_kept=settings.warm_spare, changed=self.changed)
+        self.cluster = _cluster(settings, database, owner, self.spare, limiter, self.changed)
         self._workspaces = Workspaces(
             settings, journal=self.journal, spare=self.spare, announcements=self.announcements, changed=self.changed,
             limiter=limiter,
@@ -87,6 +93,8 @@ class Parts:
     async def begin(self) -> None:
         """Restores what the database has, before web processes start. Raises `TFserveError`, `OSError`."""
         await self.access.begin()
+        if self.cluster is not None:
+            await self.cluster.begin()
         await self._workspaces.bring_all_back()
         await self._trainings.bring_all_back()
         await self._model_jobs.bring_all_back()
@@ -96,6 +104,8 @@ class Parts:
 
     def work_regularly(self) -> None:
         """What no request waits for: fills the spare, prunes, rotates."""
+        if self.cluster is not None:
+            self.cluster.begin_filling()
         self.spare.fill()
         rotate_regularly(self._settings.audit_log_path)
         loop = asyncio.get_running_loop()
@@ -115,6 +125,11 @@ class Parts:
         await asyncio.gather(self._workspaces.close(), self._trainings.close())
         await self._callbacks.close()
 
+    def serve(self, service: Service) -> None:
+        """Nodes get the same as web processes from now on."""
+        if self.cluster is not None:
+            self.cluster.service.set_result(service)
+
     def _start_batch_process(
         self, settings: Settings, owner: str, on_ready: Callable[[Connection], None]
     ) -> WebProcess:
@@ -124,3 +139,16 @@ class Parts:
             settings, owner, sockets=(), service=service,
             program="tfserve.web.batch.process", role=Role.BATCH, on_ready=on_ready,
         )  # fmt: skip
+
+
+def _cluster(
+    settings: Settings, database: Database, owner: str, spare: Spare, limiter: Limiter, changed: Revision
+) -> Cluster | None:
+    """The nodes, if there are any; without a cluster nothing of it is imported. Raises `OSError`."""
+    if not settings.cluster:
+        return None
+    from tfserve.supervisor.cluster.cluster import Cluster
+
+    cluster = Cluster(settings, epoch=database.epoch, owner=owner, spare=spare, limiter=limiter, changed=changed)
+    spare.elsewhere = cluster
+    return cluster

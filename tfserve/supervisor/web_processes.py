@@ -102,18 +102,23 @@ class WebProcess:
         owner: str,
         *,
         sockets: Sequence[socket.socket],
+        members: socket.socket | None = None,
         service: asyncio.Future[Service],
         program: str = "tfserve.web.app",
         role: Role = Role.WEB,
         on_ready: Callable[[Connection], None] | None = None,
     ) -> None:
-        """`on_ready` is called whenever the process has started, with the connection to it."""
+        """`on_ready` is called whenever the process has started, with the connection to it.
+
+        `members` is the listening socket for other machines of the cluster.
+        """
         self.ready = asyncio.get_running_loop().create_future()
         self.launched = asyncio.Event()
         """Set once a process has been started, or could not be."""
         self._settings = settings
         self._owner = owner
         self._sockets = sockets
+        self._members = members
         self._service = service
         self._program = program
         self._role = role
@@ -188,17 +193,19 @@ class WebProcess:
 
     def _start_child(self, line_fd: int) -> Child:
         listening = [sock.fileno() for sock in self._sockets]
+        members = [self._members.fileno()] if self._members is not None else []
         return Child.start(
             [
                 sys.executable, "-P", "-m", self._program,
                 "--line", str(line_fd), *(["--listen", *map(str, listening)] if listening else []),
+                *(["--members", *map(str, members)] if members else []),
             ],
             role=self._role,
             environment={
                 **os.environ, **to_environment(self._settings), **malloc_env.environment(), OWNER: self._owner,
                 DATABASE_MUST_EXIST: "1",
             },
-            keep_fds=[line_fd, *listening],
+            keep_fds=[line_fd, *listening, *members],
         )  # fmt: skip
 
     async def _received(self, line: Connection, message: Message) -> Any:

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 import psutil
 
+from tfserve.cluster.identity import HEAD
 from tfserve.db.models import Workspace as Row
-from tfserve.ipc.messages import Limits
+from tfserve.ipc.messages import Limits, NeededResources
 from tfserve.supervisor.jobs.dispatcher import Dispatcher
 from tfserve.supervisor.jobs.scripts import ScriptRunner
 from tfserve.supervisor.models.model_runner import ModelRunner
@@ -32,6 +33,8 @@ class Workspace:
     model: ModelRunner
     restarts: Restarts
     limits: Limits
+    #: what the process of its scripts needs
+    resources: NeededResources
     restarting: bool = False
     destroyed: bool = False
     submitting: int = 0
@@ -65,6 +68,7 @@ class Workspace:
         """The response of `get_status`: the four fields of the contract, and more."""
         dispatcher, worker, active = self.dispatcher, self.scripts.worker, self.model.replica_set.active
         pid = worker.child.pid if worker is not None else None
+        local_pid = pid if worker is not None and worker.node == HEAD else None
         return {
             "STATUS": self.status,
             "CUR_JOB_NUM": dispatcher.last_started,
@@ -76,9 +80,10 @@ class Workspace:
             "reason": dispatcher.given_up_reason,
             "folder": str(self.folder),
             "pid": pid,
-            "memory_bytes": memory_bytes(pid),
-            "uptime_s": _uptime_s(pid),
+            "memory_bytes": memory_bytes(local_pid),
+            "uptime_s": _uptime_s(local_pid),
             "limits": msgspec.to_builtins(self.limits),
+            "resources": self.resources,
             "deaths_in_a_row": self.restarts.deaths,
             "deployment": active.describe() if active is not None else None,
             "last_deployment_failure": self.model.last_failure or None,

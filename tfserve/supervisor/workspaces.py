@@ -8,7 +8,7 @@ import logging
 import random
 import shutil
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import msgspec
@@ -17,7 +17,15 @@ from tfserve.config import Settings
 from tfserve.db import writes
 from tfserve.db.models import Job as JobRow
 from tfserve.db.models import Workspace as Row
-from tfserve.errors import NoSuchWorkspace, OutOfSpace, ServiceOff, TFserveError, TooManyWorkspaces, WorkspaceExists
+from tfserve.errors import (
+    Invalid,
+    NoSuchWorkspace,
+    OutOfSpace,
+    ServiceOff,
+    TFserveError,
+    TooManyWorkspaces,
+    WorkspaceExists,
+)
 from tfserve.ipc.messages import EncodedRequest, JobKind, Limits
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.deaths import end_interrupted
@@ -33,10 +41,10 @@ from tfserve.supervisor.models.model_runner import ModelRunner
 from tfserve.supervisor.models.replica_set import ReplicaSet
 from tfserve.supervisor.models.runtime_trials import RuntimeTrials
 from tfserve.supervisor.processes import limits
+from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.processes.output import JobOutput
 from tfserve.supervisor.processes.restarts import Restarts
-from tfserve.supervisor.processes.worker import Spare
 from tfserve.supervisor.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -96,10 +104,17 @@ class Workspaces:
         if not self.on:
             raise ServiceOff
 
-    async def create(self, name: str | None, type_: int, own: Limits = Limits()) -> str:  # noqa: B008 - immutable
+    async def create(
+        self, name: str | None, type_: int, own: Limits = Limits(), resources: Mapping[str, float | str] | None = None  # noqa: B008 - immutable
+    ) -> str:  # fmt: skip
         """Raises `WorkspaceExists`, `TooManyWorkspaces`; `Invalid` if `own` limits exceed those of the server."""
         self.require_on()
         limits.check(own, self._limiter.defaults)
+        if resources and type_ == Row.Type.THREAD:
+            raise Invalid(
+                "resources are only for a workspace of type 0: all workspaces of type 1 are threads of one process.",
+                field="resources",
+            )
         name = name or self._free_name()
         if name in self._by_name or name in self._taken:
             raise WorkspaceExists(name=name)
@@ -107,7 +122,8 @@ class Workspaces:
             raise TooManyWorkspaces(limit=self._settings.max_workspaces)
         self._taken.add(name)
         try:
-            row = await self._journal.change(partial(writes.create_workspace, name, type_, msgspec.to_builtins(own)))
+            create = partial(writes.create_workspace, name, type_, msgspec.to_builtins(own), resources)
+            row = await self._journal.change(create)
             if not self.on:  # it was turned off in the meantime
                 await self._journal.change(partial(writes.destroy_workspace, row.pk))
                 raise ServiceOff
@@ -236,7 +252,9 @@ class Workspaces:
         dispatcher.last_started, dispatcher.last_finished = saved.last_started, saved.last_finished
         dispatcher.finished_count = saved.kept
         model.last_version = saved.last_version
-        workspace = Workspace(row.pk, row.name, Row.Type(row.type), folder, dispatcher, scripts, model, restarts, own)
+        workspace = Workspace(
+            row.pk, row.name, Row.Type(row.type), folder, dispatcher, scripts, model, restarts, own, row.resources
+        )
         self._by_name[row.name] = workspace
         return workspace
 

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfserve import linux
 from tfserve.certificates import CertificateUnusable
+from tfserve.cluster.membership import Membership
 from tfserve.config import Settings, load
 from tfserve.errors import Forbidden, Internal, Invalid, NotFound, TFserveError, Unavailable, nearest
 from tfserve.ipc.connections import Connection
@@ -34,6 +35,7 @@ from tfserve.ipc.messages import (
     ModelChanged,
     Ping,
     ReadCounters,
+    ReadInFlight,
     WakeModel,
 )
 from tfserve.ipc.messages import Message as IpcMessage
@@ -47,6 +49,7 @@ from tfserve.web.http.access_log import AccessLog
 from tfserve.web.http.cross_origin import VARY, CrossOrigin, Preflights
 from tfserve.web.http.forwarded import Forwarded, TrustedProxies
 from tfserve.web.http.guard import Guard
+from tfserve.web.http.members import MembersPort
 from tfserve.web.http.request_boundary import RequestBoundary
 from tfserve.web.http.request_ids import RequestIdFilter
 from tfserve.web.http.responses import MethodNotAllowed, error_counts, send_error
@@ -54,12 +57,14 @@ from tfserve.web.http.server import make_server
 from tfserve.web.http.static_files import IMMUTABLE, Favicon, Static
 from tfserve.web.http.tls import new_loop
 from tfserve.web.predictions.live_models import Models
+from tfserve.web.predictions.load import in_flight
 from tfserve.web.supervisor_client import SupervisorClient
 
 if TYPE_CHECKING:  # they import the database's models, which need `django.setup`
     from tfserve.web.api.fast_predictions import FastPredictions
     from tfserve.web.api.v1.rest import V1
     from tfserve.web.api.v2.rest import V2
+    from tfserve.web.rpc import Service
 
 GC_THRESHOLDS = (20_000, 20, 20)
 """Requests create few reference cycles, so the garbage collector may run rarely."""
@@ -67,11 +72,35 @@ SWITCH_INTERVAL_S = 0.001
 """Thread switch interval that keeps the event loop running while a thread reads a large body (default: 5 ms)."""
 
 
-def main() -> None:
-    """Started by the supervisor: `--line` and `--listen` are inherited file descriptors."""
+class Program:
+    """What a web process serves. That of a node of a cluster is another one (`tfserve.node.web`)."""
+
+    def client(self, connection: Connection) -> SupervisorClient:
+        return SupervisorClient(connection)
+
+    async def begin(self, line: SupervisorClient, models: Models) -> None:
+        """Called when the models are known, before the layers are made."""
+
+    def layers(self, context: Context, authenticator: Authenticator, limits: TokenLimits) -> Layers:
+        return make_layers(context, authenticator, limits)
+
+    def services(self, context: Context) -> list[Service]:
+        """Those of the gRPC port. The gRPC libraries are only imported if there is one."""
+        from tfserve.web.api.grpc_services import all_services
+
+        return all_services(context)
+
+    async def handle(self, message: IpcMessage) -> None:
+        """Handles what only this program understands."""
+        raise Internal(f"web does not handle {type(message).__name__}")
+
+
+def main(program: Program | None = None) -> None:
+    """Started by the supervisor: `--line`, `--listen` and `--members` are inherited file descriptors."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--line", type=int, required=True)
     parser.add_argument("--listen", type=int, nargs="+", required=True)
+    parser.add_argument("--members", type=int)
     arguments = parser.parse_args()
     linux.die_with_parent(os.getppid())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s web: %(message)s%(request)s")
@@ -81,35 +110,41 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with asyncio.Runner(loop_factory=partial(new_loop, load().header_timeout_s)) as runner:
         listening = [socket.socket(fileno=fd) for fd in arguments.listen]
+        members = socket.socket(fileno=arguments.members) if arguments.members is not None else None
         try:
-            runner.run(_serve(socket.socket(fileno=arguments.line), listening))
+            runner.run(_serve(program or Program(), socket.socket(fileno=arguments.line), listening, members))
         except CertificateUnusable as error:
             sys.exit(error.message)
 
 
-async def _serve(line_socket: socket.socket, listening: list[socket.socket]) -> None:
-    settings = load()
+async def _serve(
+    program: Program, line_socket: socket.socket, listening: list[socket.socket], members: socket.socket | None
+) -> None:
+    settings, membership = load(), Membership.of_environment()
     models = Models(
         timeout_s=settings.predict_timeout_s,
         limit=settings.max_predictions,
         wake=lambda name, in_full: line.ask(WakeModel(workspace=name, in_full=in_full)),
+        membership=membership,
     )
     access_log = AccessLog(settings.access_log) if settings.access_log else None
     audit = AuditLog(settings.audit_log_path)
-    connection = await Connection.open(line_socket, lambda message: _handle(models, authenticator, message))
+    connection = await Connection.open(line_socket, lambda message: _handle(program, models, authenticator, message))
     connection.lost.add_done_callback(lambda _: os._exit(0))  # cannot serve without the supervisor
-    line = SupervisorClient(connection)
+    line = program.client(connection)
     authenticator = Authenticator(connection.notify, audit)
     limits = TokenLimits(settings)
     authenticator.apply(await line.ask(GetAccessRules()))
     await models.begin((await line.ask(GetModels())).models)
+    await program.begin(line, models)
     context = Context(line=line, models=models, settings=settings, start_folder=Path.cwd(), audit=audit)
-    layers = make_layers(context, authenticator, limits)
+    layers = program.layers(context, authenticator, limits)
     app = _with_headers(RequestBoundary(layers.app, access_log), settings)
-    server = make_server(app, settings, _fast(layers, settings, access_log))
+    port = MembersPort(members, membership.identity.server_context()) if members and membership else None
+    server = make_server(app, settings, _fast(layers, settings, access_log), port)
     # uvicorn re-raises the signal that stopped it after its shutdown; this process still has clean-up to do then.
     signal.signal(signal.SIGTERM, _ignore)
-    async with _grpc(context, access_log, authenticator, limits):
+    async with _grpc(program, context, access_log, authenticator, limits):
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         await server.serve(sockets=listening)
@@ -135,20 +170,21 @@ def _ignore(*_: object) -> None:
 
 @asynccontextmanager
 async def _grpc(
-    context: Context, access_log: AccessLog | None, authenticator: Authenticator, limits: TokenLimits
+    program: Program, context: Context, access_log: AccessLog | None, authenticator: Authenticator, limits: TokenLimits
 ) -> AsyncIterator[None]:
     """The gRPC port, if one is configured. The gRPC libraries are only imported in that case."""
     if not context.settings.grpc_port:
         yield
         return
-    from tfserve.web.api.grpc_services import all_services
     from tfserve.web.grpc_server import serving
 
-    async with serving(all_services(context), context.settings, access_log, authenticator, limits):
+    async with serving(program.services(context), context.settings, access_log, authenticator, limits):
         yield
 
 
-async def _handle(models: Models, authenticator: Authenticator, message: IpcMessage) -> WebCounts | None:
+async def _handle(
+    program: Program, models: Models, authenticator: Authenticator, message: IpcMessage
+) -> WebCounts | dict[int, int] | None:
     """Handles the requests of the supervisor."""
     match message:
         case ModelChanged():
@@ -159,10 +195,12 @@ async def _handle(models: Models, authenticator: Authenticator, message: IpcMess
             authenticator.apply(message.rules)
         case ReadCounters():
             return WebCounts(models.counts(), error_counts)
+        case ReadInFlight():
+            return in_flight(models, message)
         case Ping():
             pass  # that there is a response is the response
         case _:
-            raise Internal(f"web does not handle {type(message).__name__}")
+            await program.handle(message)
     return None
 
 
@@ -200,7 +238,7 @@ def make_layers(context: Context, authenticator: Authenticator, limits: TokenLim
         ],
         redirect_slashes=False,
         default=Unknown([route.path for route in own], pages),
-        lifespan=_lifespan(context.line),
+        lifespan=lifespan(context.line),
     )
     v1, v2 = V1(context), V2(context)
     settings = context.settings
@@ -312,13 +350,15 @@ class Unknown:
         raise NotFound(f"No endpoint at {path!r}{nearest(path, self._known)}. POST / returns the API guide.")
 
 
-def _lifespan(line: SupervisorClient) -> Callable[[Router], AbstractAsyncContextManager[None]]:
+def lifespan(line: SupervisorClient) -> Callable[[Router], AbstractAsyncContextManager[None]]:
+    """Notifies the supervisor when the application has started."""
+
     @asynccontextmanager
-    async def lifespan(_: Router) -> AsyncIterator[None]:
+    async def notifying(_: Router) -> AsyncIterator[None]:
         line.notify_ready()
         yield
 
-    return lifespan
+    return notifying
 
 
 if __name__ == "__main__":

@@ -155,23 +155,28 @@ class Jobs(Core):
     @submission
     def push_script(
         self, name: str, script: str, *, clear: bool = False, timeout: float = 1, time_limit: float | None = None,
-        callback: str | None = None, idempotency_key: str | None = None,
+        resources: Mapping[str, Any] | None = None, callback: str | None = None, idempotency_key: str | None = None,
     ) -> Flow[Any]:  # fmt: skip
-        """Run a script that is given as text. `time_limit` is its maximum run time in seconds."""
+        """Run a script that is given as text. `time_limit` is its maximum run time in seconds.
+
+        It is refused if the workspace does not have the `resources`, such as {"gpu": 1}.
+        """
         fields = given(
-            name=name, job=script, type=1, clear=clear, timeout=timeout, time_limit=time_limit, callback=callback
-        )
+            name=name, job=script, type=1, clear=clear, timeout=timeout, time_limit=time_limit, resources=resources,
+            callback=callback,
+        )  # fmt: skip
         return submit(self, "/push_job/", fields, idempotency_key)
 
     @submission
     def push_file(
         self, name: str, path: str, *, clear: bool = False, timeout: float = 1, time_limit: float | None = None,
-        callback: str | None = None, idempotency_key: str | None = None,
+        resources: Mapping[str, Any] | None = None, callback: str | None = None, idempotency_key: str | None = None,
     ) -> Flow[Any]:  # fmt: skip
         """Run a script file of the server's disk, or `upload:<id>`. `time_limit` is its maximum run time in seconds."""
         fields = given(
-            name=name, job=path, type=0, clear=clear, timeout=timeout, time_limit=time_limit, callback=callback
-        )
+            name=name, job=path, type=0, clear=clear, timeout=timeout, time_limit=time_limit, resources=resources,
+            callback=callback,
+        )  # fmt: skip
         return submit(self, "/push_job/", fields, idempotency_key)
 
     @submission

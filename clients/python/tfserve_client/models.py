@@ -19,20 +19,22 @@ class Models(Core):
         replicas: int | None = None, runtime: str | None = None, precision: str | None = None,
         max_batch_size: int | None = None, max_delay: float | None = None, computations: int | None = None,
         image: Mapping[str, Any] | None = None, warm_up: bool | Mapping[str, Any] | None = None,
-        stateless: bool | None = None, idle_after: float | None = None,
+        stateless: bool | None = None, idle_after: float | None = None, placement: str | None = None,
+        resources: Mapping[str, Any] | None = None, autoscale: Mapping[str, Any] | None = None,
         inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None, timeout: float = 1,
         time_limit: float | None = None, callback: str | None = None,
         idempotency_key: str | None = None,
     ) -> Flow[Any]:  # fmt: skip
         """Load a model, replacing the deployed one. `guide` describes the options and their defaults.
 
-        `path` is on the server, `upload:<id>`, or `task:<taskId>` for the result of a training.
+        `path` is on the server, `upload:<id>`, or `task:<taskId>` for the result of a training. `resources` is what
+        each process needs, such as {"gpu": 1}; with `autoscale` the load decides how many there are: {"max": 4}.
         """
         fields = given(
             name=name, path=path, device=device, device_memory=device_memory, replicas=replicas, runtime=runtime,
             precision=precision, max_batch_size=max_batch_size, max_delay=max_delay, computations=computations,
-            image=image, warm_up=warm_up, stateless=stateless, idle_after=idle_after, inputs=inputs, outputs=outputs,
-            timeout=timeout,
+            image=image, warm_up=warm_up, stateless=stateless, idle_after=idle_after, placement=placement,
+            resources=resources, autoscale=autoscale, inputs=inputs, outputs=outputs, timeout=timeout,
             time_limit=time_limit, callback=callback,
         )  # fmt: skip
         return submit(self, "/deploy/", fields, idempotency_key)
@@ -40,14 +42,18 @@ class Models(Core):
     @submission
     def update(
         self, name: str, path: str, *, warm_up: bool | Mapping[str, Any] | None = None,
-        idle_after: float | None = None, timeout: float = 1,
-        time_limit: float | None = None, callback: str | None = None,
+        idle_after: float | None = None, replicas: int | None = None, placement: str | None = None,
+        resources: Mapping[str, Any] | None = None, autoscale: Mapping[str, Any] | bool | None = None,
+        timeout: float = 1, time_limit: float | None = None, callback: str | None = None,
         idempotency_key: str | None = None,
     ) -> Flow[Any]:  # fmt: skip
-        """Swap new weights or a new version into the deployed model, without dropping a request."""
+        """Swap new weights or a new version into the deployed model, without dropping a request.
+
+        What is not given stays as deployed. `autoscale=False` keeps a fixed number of replicas from now on.
+        """
         fields = given(
-            name=name, path=path, warm_up=warm_up, idle_after=idle_after, timeout=timeout, time_limit=time_limit,
-            callback=callback,
+            name=name, path=path, warm_up=warm_up, idle_after=idle_after, replicas=replicas, placement=placement,
+            resources=resources, autoscale=autoscale, timeout=timeout, time_limit=time_limit, callback=callback,
         )  # fmt: skip
         return submit(self, "/update/", fields, idempotency_key)
 
@@ -70,9 +76,15 @@ class Models(Core):
         )
 
     @operation
-    def scale(self, name: str, replicas: int) -> Flow[bool]:
-        """Change the number of processes that serve the deployed model. Returns when they serve."""
-        return self._post("/scale/", {"name": name, "replicas": replicas}, wait_s=None, idempotent=True)
+    def scale(
+        self, name: str, replicas: int | None = None, *, autoscale: Mapping[str, Any] | bool | None = None
+    ) -> Flow[bool]:
+        """Change the number of processes that serve the deployed model, or the limits of its autoscaling.
+
+        Returns when they serve. A model that scales by itself takes `replicas` only with `autoscale=False`.
+        """
+        fields = given(name=name, replicas=replicas, autoscale=autoscale)
+        return self._post("/scale/", fields, wait_s=None, idempotent=True)
 
     # --- what is deployed
 

@@ -26,17 +26,17 @@ class Trainings(Core):
     def train(
         self, project_dir: str, train_type: str = "classification", *, user_id: str = "client",
         project_id: str | None = None, parameters: Mapping[str, Any] | None = None, deploy_to: str | None = None,
-        warm_start: str | None = None, callback: str | None = None,
+        warm_start: str | None = None, resources: Mapping[str, Any] | None = None, callback: str | None = None,
     ) -> Flow[Task]:  # fmt: skip
         """Start a training on a folder of the server, or `upload:<id>`. Returns the task in state `initialize`.
 
         `train_type` is classification, segmentation or detection. `deploy_to` is the workspace that gets the model.
-        `training_parameters` lists the parameters.
+        `training_parameters` lists the parameters. `resources` is what its process needs, such as {"gpu": 1}.
         """
         fields = given(
             userId=user_id, projectId=project_id or project_dir.rstrip("/").rpartition("/")[2], projectDir=project_dir,
             trainType=train_type, parameters=parameters, deploy_to=deploy_to, warmStart=warm_start,
-            callback=callback,
+            resources=resources, callback=callback,
         )  # fmt: skip
         return self._post("/tasks/", fields)
 

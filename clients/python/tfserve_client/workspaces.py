@@ -16,13 +16,15 @@ class Workspaces(Core):
 
     @operation
     def create_workspace(
-        self, name: str | None = None, *, type: Literal[0, 1] = 0, limits: Mapping[str, Any] | None = None  # noqa: A002
+        self, name: str | None = None, *, type: Literal[0, 1] = 0, limits: Mapping[str, Any] | None = None,  # noqa: A002
+        resources: Mapping[str, Any] | None = None,
     ) -> Flow[str]:  # fmt: skip
         """Create a workspace, and return its name (random when none is given). Type 0 is a process, type 1 a thread.
 
-        `limits` are below those of the server, for example {"memory": "2GiB"}.
+        `limits` are below those of the server, for example {"memory": "2GiB"}. `resources` is what its process needs,
+        for example {"gpu": 1} or {"node": "big"}.
         """
-        return self._post("/create_workspace/", given(name=name, type=type, limits=limits))
+        return self._post("/create_workspace/", given(name=name, type=type, limits=limits, resources=resources))
 
     @operation
     def destroy_workspace(self, name: str | None = None) -> Flow[bool]:

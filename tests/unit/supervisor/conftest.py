@@ -52,7 +52,7 @@ class _RecordedPipe(Pipe):
 
 @pytest.fixture(autouse=True)
 def _pipes_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfserve.supervisor.processes.worker.Pipe", _RecordedPipe)
+    monkeypatch.setattr("tfserve.supervisor.processes.child.Pipe", _RecordedPipe)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -31,6 +31,7 @@ from tfserve.ipc.messages import (
     Outcome,
     PredictJob,
     ReadCounters,
+    ReadInFlight,
     ScriptJob,
     SubmitJob,
     UpdateJob,
@@ -39,6 +40,7 @@ from tfserve.ipc.messages import (
 )
 from tfserve.ipc.metrics import WebCounts
 from tfserve.web.predictions.live_models import Models
+from tfserve.web.predictions.load import in_flight
 from tfserve.web.predictions.request import Request, Result
 from tfserve.web.supervisor_client import SupervisorClient
 
@@ -90,7 +92,7 @@ class Web:
     async def _wake(self, name: str, in_full: bool) -> None:
         await self.line.ask(WakeModel(workspace=name, in_full=in_full))
 
-    async def _received(self, message: Message) -> WebCounts | None:
+    async def _received(self, message: Message) -> Any:
         await self.answers.wait()
         if isinstance(message, ModelChanged):
             self.announced.append([(each.state, len(each.addresses)) for each in message.versions])
@@ -99,6 +101,8 @@ class Web:
             await self.models.drained(message.workspace, message.id, message.addresses)
         elif isinstance(message, ReadCounters):
             return WebCounts(self.models.counts(), self.http_errors)
+        elif isinstance(message, ReadInFlight):
+            return in_flight(self.models, message)
         return None
 
 
@@ -116,7 +120,8 @@ class Supervised:
         from tfserve.supervisor.jobs.waits import JobWaits
         from tfserve.supervisor.metrics import MetricsReader
         from tfserve.supervisor.models.announcements import Announcements
-        from tfserve.supervisor.processes.worker import Spare, Workshop
+        from tfserve.supervisor.processes.launchers import Spare
+        from tfserve.supervisor.processes.workshop import Workshop
         from tfserve.supervisor.uploads import UploadRetention
         from tfserve.supervisor.workspaces import Workspaces
 

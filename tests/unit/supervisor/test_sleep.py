@@ -93,7 +93,7 @@ async def test_requests_at_the_same_time_wake_it_once_and_in_every_web_process(s
         other = await server.new_web()
         await until_asleep(server)
         replica_set = server.workspaces.get("w").model.replica_set
-        await replica_set.set_idle_after(LATER_S)
+        await replica_set.scaling.set_idle_after(LATER_S)
         began = server.spare.start_cold
         started: list[Worker] = []
 
@@ -162,7 +162,7 @@ async def test_a_process_that_is_killed_while_it_wakes_is_started_again(
         await server.create()
         await server.deploy(echo, idle_after_s=SOON_S)
         await until_asleep(server)
-        await server.workspaces.get("w").model.replica_set.set_idle_after(LATER_S)
+        await server.workspaces.get("w").model.replica_set.scaling.set_idle_after(LATER_S)
         began, killed = server.spare.start_cold, []
 
         async def start_and_kill_first() -> Worker:
@@ -263,7 +263,7 @@ async def test_what_slept_when_the_server_ended_sleeps_when_it_returns(start: St
         assert found == former
         assert found["runtime"] == "echo"
         assert (await server.web.predict("w", 1, 2)).outputs["x"].tolist() == [[1, 2]]
-        await server.workspaces.get("w").model.replica_set.set_idle_after(0.0)
+        await server.workspaces.get("w").model.replica_set.scaling.set_idle_after(0.0)
         await server.web.predict("w", 1, 2)
     async with start() as server:
         assert (await server.until_deployed())["options"]["idle_after_s"] == 0.0

@@ -21,8 +21,10 @@ from tfserve.ipc.messages import BecomeModel, BecomeScripts, ModelLoaded, RunScr
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.processes import worker as workers
 from tfserve.supervisor.processes.child import OWNER, Role, living
+from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.processes.output import JobOutput
-from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied, Workshop
+from tfserve.supervisor.processes.worker import Worker, WorkerDied
+from tfserve.supervisor.processes.workshop import Workshop
 
 DIES_AT_ONCE = "/nowhere"
 """As PYTHONHOME it ends every interpreter before its first line."""

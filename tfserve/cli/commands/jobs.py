@@ -12,6 +12,7 @@ import click
 
 from tfserve.cli.display import moment, note, show_json, show_table
 from tfserve.cli.options import read_script, workspace_option
+from tfserve.cli.resource_options import RESOURCES
 from tfserve.cli.target import Target, complain, remote
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def _script(command: F) -> F:
     clear = click.option("--clear", is_flag=True, help="Delete all variables of the workspace first.")
     limit = click.option("--time-limit", metavar="SECONDS", type=float, help="Maximum run time of the script.")
     on_server = click.option("--on-server", is_flag=True, help="FILE is a path of the server, or upload:ID.")
-    return click.argument("file", metavar="FILE")(on_server(clear(limit(command))))
+    return click.argument("file", metavar="FILE")(on_server(clear(limit(RESOURCES(command)))))
 
 
 @click.command()

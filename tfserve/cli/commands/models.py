@@ -12,6 +12,7 @@ from tfserve.cli.commands.files import send
 from tfserve.cli.commands.jobs import ensure_workspace, explained, summary
 from tfserve.cli.display import activity, note, show_fields, show_json, show_table
 from tfserve.cli.options import workspace_names
+from tfserve.cli.resource_options import RESOURCES, autoscale_option
 from tfserve.cli.target import Target, complain, remote
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ IDLE_AFTER = click.option(
     "--idle-after", type=click.FloatRange(min=0), metavar="SECONDS",
     help="Release its processes after this time without a prediction, until the next one; 0: never.",
 )  # fmt: skip
+
+
+PLACEMENT = click.option(
+    "--placement", type=click.Choice(("spread", "pack")), help="Replicas on different nodes, or on as few as possible."
+)
 
 
 @click.command()
@@ -84,6 +90,9 @@ def _path(command: F) -> F:
 )
 @click.option("--device", metavar="NAME", help="Device, such as /gpu:0.  [/cpu:0]")
 @IDLE_AFTER
+@PLACEMENT
+@RESOURCES
+@autoscale_option()
 @WAIT
 @remote
 def deploy(target: Target, model: str, path: str, upload: bool | None, timeout: float, **options: Any) -> int:
@@ -102,17 +111,18 @@ def deploy(target: Target, model: str, path: str, upload: bool | None, timeout: 
 @click.command()
 @MODEL
 @_path
+@click.option("--replicas", type=click.IntRange(min=1), metavar="N", help="Number of processes that serve it.")
 @IDLE_AFTER
+@PLACEMENT
+@RESOURCES
+@autoscale_option(can_turn_off=True)
 @WAIT
 @remote
-def update(
-    target: Target, model: str, path: str, upload: bool | None, timeout: float, idle_after: float | None
-) -> int:  # fmt: skip
-    """Swap a new version into a deployed model, without dropping a request."""
+def update(target: Target, model: str, path: str, upload: bool | None, timeout: float, **options: Any) -> int:
+    """Swap a new version into a deployed model, without dropping a request. What is not given stays as deployed."""
+    given = {name: value for name, value in options.items() if value is not None}
     with target.client() as client, activity("updating"):
-        job = with_path(
-            target, path, upload, lambda sent: client.update(model, sent, idle_after=idle_after, timeout=timeout)
-        )
+        job = with_path(target, path, upload, lambda sent: client.update(model, sent, timeout=timeout, **given))
     return _report(target, job, f"{model} is updated")
 
 
@@ -129,16 +139,21 @@ def undeploy(target: Target, model: str, timeout: float) -> int:
 
 @click.command()
 @MODEL
-@click.argument("replicas", type=click.IntRange(min=1), metavar="N")
+@click.argument("replicas", type=click.IntRange(min=1), metavar="[N]", required=False)
+@autoscale_option(can_turn_off=True)
 @remote
-def scale(target: Target, model: str, replicas: int) -> None:
-    """Change the number of processes that serve a model, without interruption."""
+def scale(target: Target, model: str, replicas: int | None, autoscale: dict[str, Any] | bool | None) -> None:
+    """Change the number of processes that serve a model, or its autoscaling, without interruption."""
+    if replicas is None and autoscale is None:
+        raise click.UsageError("Give N, or --autoscale.")
     with target.client() as client, activity("scaling"):
-        client.scale(model, replicas)
+        client.scale(model, replicas, autoscale=autoscale)
     if target.as_json:
-        show_json({"name": model, "replicas": replicas})
-    else:
+        show_json({"name": model, "replicas": replicas, "autoscale": autoscale})
+    elif replicas is not None:
         print(f"{model} is served by {replicas} process{'es' if replicas > 1 else ''}")
+    else:
+        print(f"{model} is scaled by its load" if autoscale else f"{model} keeps its number of processes")
 
 
 def with_path(target: Target, path: str, upload: bool | None, submit: Callable[[str], T]) -> T:

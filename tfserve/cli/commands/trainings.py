@@ -10,6 +10,7 @@ import click
 from tfserve.cli.commands.models import with_path
 from tfserve.cli.display import Bar, note, show_fields, show_json, show_table
 from tfserve.cli.options import Parameter
+from tfserve.cli.resource_options import RESOURCES
 from tfserve.cli.target import Target, complain, remote, reported, target_options
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ ID = click.argument("id", metavar="ID")
 )  # fmt: skip
 @click.option("--project", metavar="ID", help="with --remote: id of the project  [name of the folder]")
 @click.option("--deploy-to", metavar="NAME", help="with --remote: workspace that gets the model")
+@RESOURCES
 @click.option("--detach", is_flag=True, help="with --remote: print the id, and do not wait for the end")
 @target_options
 @click.pass_obj
@@ -52,6 +54,8 @@ def train(target: Target, /, folder: str, train_type: str, resume: str | None, o
     if on_server or target.server is not None:
         code: int = reported(target, lambda: _remote(target, folder, train_type.lower(), chosen, resume, **options))
         return code
+    if options["resources"]:
+        raise click.UsageError("--resource is for a training on a server: give --remote or --server too.")
     return _local(_existing(folder), train_type.lower(), chosen, resume)
 
 
@@ -83,7 +87,7 @@ def _existing(folder: str) -> Path:
 
 def _remote(
     target: Target, folder: str, train_type: str, chosen: dict[str, str], resume: str | None, *,
-    upload: bool | None, project: str | None, deploy_to: str | None, detach: bool,
+    upload: bool | None, project: str | None, deploy_to: str | None, detach: bool, resources: dict[str, Any] | None,
 ) -> int:  # fmt: skip
     with target.client() as client:
         if resume is not None:
@@ -93,7 +97,9 @@ def _remote(
             name = project or Path(folder).name
 
             def start(path: str) -> dict[str, Any]:
-                return client.train(path, train_type, parameters=parameters, project_id=name, deploy_to=deploy_to)
+                return client.train(
+                    path, train_type, parameters=parameters, project_id=name, deploy_to=deploy_to, resources=resources
+                )
 
             task = with_path(target, folder, upload, start)
         if detach:

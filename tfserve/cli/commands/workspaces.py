@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from tfserve.cli.display import show_json, show_table
 from tfserve.cli.options import workspace_argument, workspace_names
+from tfserve.cli.resource_options import RESOURCES
 from tfserve.cli.target import Target, remote, target_options
 
 COLUMNS = ("name", "state", "queued", "model", "memory")
@@ -50,12 +53,16 @@ def list_(target: Target) -> None:
 @click.option("--thread", is_flag=True, help="A thread of a shared process, instead of a process of its own.")
 @click.option("--memory", metavar="SIZE", help="Memory of each process with everything it starts, such as 2GiB.")
 @click.option("--job-time", metavar="SECONDS", type=float, help="Seconds that a script may run.")
+@RESOURCES
 @remote
-def create(target: Target, name: str | None, thread: bool, memory: str | None, job_time: float | None) -> None:
+def create(
+    target: Target, name: str | None, thread: bool, memory: str | None, job_time: float | None,
+    resources: dict[str, Any] | None,
+) -> None:  # fmt: skip
     """Create a workspace and print its name (random when none is given)."""
     limits = {name: value for name, value in {"memory": memory, "job_time": job_time}.items() if value is not None}
     with target.client() as client:
-        made = client.create_workspace(name, type=1 if thread else 0, limits=limits or None)
+        made = client.create_workspace(name, type=1 if thread else 0, limits=limits or None, resources=resources)
     if target.as_json:
         show_json({"name": made})
     else:

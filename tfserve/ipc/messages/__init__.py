@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tfserve.ipc.messages.access import *
 from tfserve.ipc.messages.base import *
+from tfserve.ipc.messages.cluster import *
 from tfserve.ipc.messages.content import *
 from tfserve.ipc.messages.declarations import *
 from tfserve.ipc.messages.job_requests import *
@@ -15,6 +16,8 @@ from tfserve.ipc.messages.jobs import *
 from tfserve.ipc.messages.limits import *
 from tfserve.ipc.messages.model_jobs import *
 from tfserve.ipc.messages.models import *
+from tfserve.ipc.messages.node import *
+from tfserve.ipc.messages.placement import *
 from tfserve.ipc.messages.scripts import *
 from tfserve.ipc.messages.training import *
 from tfserve.ipc.messages.uploads import *

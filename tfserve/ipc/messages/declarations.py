@@ -10,6 +10,7 @@ from msgspec import Meta
 from tfserve import sizes
 from tfserve.ipc.messages.base import Request
 from tfserve.ipc.messages.models import ModelOptions
+from tfserve.ipc.messages.placement import Autoscale, Placement, Replicas, Resources, first_replicas
 
 MAX_VERSION = 2**63 - 1
 MAX_SERVED_VERSIONS = 16
@@ -23,7 +24,6 @@ IDLE_AFTER = "seconds without a prediction after which it releases its processes
 IdleAfter = Annotated[
     Annotated[float, Meta(ge=0, le=MAX_IDLE_S)] | None, Meta(description=f"{IDLE_AFTER} (the server's setting)")
 ]
-Replicas = Annotated[int, Meta(description="number of processes that serve the model", ge=1, le=64)]
 VersionNumber = Annotated[int, Meta(description="number of a version, the name of its folder", ge=0, le=MAX_VERSION)]
 
 
@@ -39,6 +39,11 @@ class ModelFields(msgspec.Struct, kw_only=True):
         str, Meta(description="GPU memory limit of each of its processes, such as 2GiB (default: the server's setting)")
     ] = ""
     replicas: Replicas = 1
+    placement: Placement = "spread"
+    resources: Annotated[Resources | None, Meta(description="what each of its processes needs (nothing)")] = None
+    autoscale: Annotated[
+        Autoscale | None, Meta(description="start and end replicas by the predictions in flight (a fixed number)")
+    ] = None
     runtime: Annotated[
         Literal["auto", "tensorflow", "openvino", "litert", "onnxruntime"],
         Meta(description="runtime of the model; auto selects the fastest one whose outputs match TensorFlow's"),
@@ -77,7 +82,7 @@ class ModelFields(msgspec.Struct, kw_only=True):
     def options(self) -> ModelOptions:
         return ModelOptions(
             runtime=self.runtime,
-            replicas=self.replicas,
+            replicas=first_replicas(self.replicas, self.autoscale),
             max_batch_size=self.max_batch_size,
             max_delay_s=self.max_delay,
             precision=self.precision,
@@ -89,6 +94,9 @@ class ModelFields(msgspec.Struct, kw_only=True):
             computations=self.computations or msgspec.UNSET,
             device_memory_bytes=sizes.parse(self.device_memory, "device_memory") or msgspec.UNSET,
             idle_after_s=msgspec.UNSET if self.idle_after is None else self.idle_after,
+            placement=msgspec.UNSET if self.placement == "spread" else self.placement,
+            resources=(self.resources or Resources()).needed() or msgspec.UNSET,
+            autoscale=self.autoscale or msgspec.UNSET,
         )
 
 

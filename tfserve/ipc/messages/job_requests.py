@@ -12,6 +12,7 @@ import msgspec
 from tfserve.errors import Failure
 from tfserve.ipc.messages.base import JobKind, JobState
 from tfserve.ipc.messages.models import ModelOptions
+from tfserve.ipc.messages.placement import Autoscale, NeededResources
 
 
 class _JobRequest(msgspec.Struct, kw_only=True):
@@ -22,12 +23,13 @@ class _JobRequest(msgspec.Struct, kw_only=True):
 
 
 class ScriptJob(_JobRequest, omit_defaults=True):
-    """Runs a `file` or a `text`. `clear` forgets all variables first."""
+    """Runs a `file` or a `text`. `clear` forgets all variables first. The workspace has to have the `resources`."""
 
     kind = JobKind.SCRIPT
     clear: bool
     file: str | None = None
     text: str | None = None
+    resources: NeededResources = {}
 
 
 class ClearJob(_JobRequest):
@@ -48,13 +50,20 @@ class DeployJob(_JobRequest):
 
 
 class UpdateJob(_JobRequest):
-    """Deploys another version with the options of the current one; `warm_up` and `idle_after_s` replace its own."""
+    """Deploys another version with the options of the current one, except those that are given.
+
+    `autoscale` is False to turn it off.
+    """
 
     kind = JobKind.UPDATE
     path: str
     warm_up: bool | dict[str, Any] | None = None
     # Unset fields are not stored, as a repeated idempotency key is compared with what earlier releases stored.
     idle_after_s: float | msgspec.UnsetType = msgspec.UNSET
+    replicas: int | msgspec.UnsetType = msgspec.UNSET
+    placement: str | msgspec.UnsetType = msgspec.UNSET
+    resources: NeededResources | msgspec.UnsetType = msgspec.UNSET
+    autoscale: Autoscale | bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class UndeployJob(_JobRequest):

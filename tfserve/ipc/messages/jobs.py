@@ -7,6 +7,7 @@ from typing import Any
 from tfserve.ipc.messages.base import JobKind, JobState, Message, Request
 from tfserve.ipc.messages.job_requests import EncodedRequest, Outcome
 from tfserve.ipc.messages.limits import Limits
+from tfserve.ipc.messages.placement import NeededResources
 from tfserve.ipc.messages.scripts import Variables
 from tfserve.ipc.metrics import (
     Deaths,
@@ -126,6 +127,8 @@ class CreateWorkspace(Request[str]):
     name: str | None = None
     type: int = 0
     limits: Limits = Limits()
+    resources: NeededResources = {}
+    """What the process of its scripts needs."""
 
 
 class DestroyWorkspace(Request[bool]):

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from tfserve.ipc.messages.base import Message, Request
+from tfserve.ipc.messages.placement import Autoscale, NeededResources
 from tfserve.models.runtime_reports import Guard, Trial
 
 
@@ -18,9 +19,10 @@ class ModelOptions(msgspec.Struct, frozen=True):
     `warm_up` is false for none, or the inputs of an example to warm up with. With `stateless` the model's state is
     reset before each call.
     `inputs` and `outputs` name those tensors of a frozen graph. `device_memory_bytes` limits each process on a GPU;
-    unset, or 0, for the limit of the server. `computations` run at once; unset, or 0, for as many as pay off.
-    unset, or 0, for the limit of the server. After `idle_after_s` without a prediction the model sleeps: 0 for never,
-    unset for the default of the server.
+    unset, or 0, for the limit of the server. `computations` run at once; unset, or 0, for as many as pay off. After
+    `idle_after_s` without a prediction the model sleeps: 0 for never, unset for the default of the server. `placement`
+    is `pack`, or unset to spread the replicas over the nodes. Each replica needs `resources`. With `autoscale`,
+    `replicas` follows the load.
     """
 
     runtime: str = "auto"
@@ -37,6 +39,9 @@ class ModelOptions(msgspec.Struct, frozen=True):
     device_memory_bytes: int | msgspec.UnsetType = msgspec.UNSET
     computations: int | msgspec.UnsetType = msgspec.UNSET
     idle_after_s: float | msgspec.UnsetType = msgspec.UNSET
+    placement: str | msgspec.UnsetType = msgspec.UNSET
+    resources: NeededResources | msgspec.UnsetType = msgspec.UNSET
+    autoscale: Autoscale | msgspec.UnsetType = msgspec.UNSET
 
 
 class Concurrency(msgspec.Struct, frozen=True):
@@ -109,10 +114,20 @@ class DrainModel(Request[None]):
 
 
 class ScaleModel(Request[None]):
-    """Changes how many replicas the deployed model of a workspace has. Responds when they serve."""
+    """Changes how many replicas the deployed model of a workspace has, or its autoscaling. Responds when they serve.
+
+    `replicas` is None for as many as it has. `autoscale` is False to turn it off.
+    """
 
     workspace: str
-    replicas: int
+    replicas: int | None = None
+    autoscale: Autoscale | bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class ReadInFlight(Request[dict[int, int]]):
+    """The supervisor asks each web process how many predictions of these deployments it waits for."""
+
+    deployments: list[int]
 
 
 class WakeModel(Request[None]):
@@ -142,6 +157,8 @@ class ModelLoaded(Message):
     remarks: list[str] = []
     #: whether it keeps values from one call to the next
     is_stateful: bool = False
+    #: where web connects to, see `tfserve.cluster.addresses`; empty if it takes no predictions
+    address: str = ""
 
 
 class WarmUpStep(Message):
@@ -160,11 +177,11 @@ class BecomeModel(Request[ModelLoaded]):
 
     `weights` are other weights for a meta graph. `sample` is a predict request that the former model computed; the
     new one is warmed up with it where its signature does not say how, and with `samples`, each a `ComputeRequest` from
-    web. Web reaches the model at the Unix socket `address` (see `tfserve.ipc.predictions`). A
+    web. The model listens on the Unix socket `address` (see `tfserve.ipc.predictions`). A
     computation that takes longer than `time_limit_s` ends the process. `source` is what a converted model was made of,
     and TensorFlow computes `in_full` what its `guard` does not let pass.
     `skip` are steps of the warm-up that another process did not survive. `memory_limit_bytes` is what the process may
-    use, 0 for no limit.
+    use, 0 for no limit. `deployment` is the number by which another head recognises what it serves.
     """
 
     workspace: str
@@ -180,6 +197,7 @@ class BecomeModel(Request[ModelLoaded]):
     skip: list[str] = []
     guard: Guard | None = None
     memory_limit_bytes: int = 0
+    deployment: int = 0
 
 
 class Samples(Message):

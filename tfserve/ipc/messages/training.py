@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tfserve.ipc.messages.base import JobState, Message, Request
+from tfserve.ipc.messages.placement import NeededResources
 
 
 class StartTraining(Request[str]):
@@ -25,6 +26,8 @@ class StartTraining(Request[str]):
     """The trace of the request, for the callbacks."""
     callback: str | None = None
     """The URL that receives the run's job as JSON when it has ended."""
+    resources: NeededResources = {}
+    """What the process that trains needs."""
 
 
 class ProjectExamined(Message):

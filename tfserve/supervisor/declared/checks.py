@@ -32,6 +32,7 @@ def check_model(model: DeclaredModel, *, start: Path, roots: Sequence[Path]) -> 
         resolve(model.path, start=start, roots=roots)
     except Invalid as error:
         raise Invalid(error.message, field="path") from None
+    _ = model.options  # raises `Invalid` for sizes and limits that make no sense
     _check_versions(model)
     _check_labels(model)
     _check_default(model)

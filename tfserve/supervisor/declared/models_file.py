@@ -159,7 +159,7 @@ class _Reader:
         inner = tuple(part for part in re.split(r"\.|\[.*?\]", at[1]) if part) if at else ()
         given = table.get(inner[0]) if inner and isinstance(table, dict) else None
         if unknown := _UNKNOWN.search(message):
-            known = () if inner else type_.__struct_encode_fields__
+            known = _keys(type_, inner)
             inner = (*inner, unknown[1])
             message = f"unknown key{nearest(unknown[1], known)}" + (
                 f". The keys are: {', '.join(known)}" if known else ""
@@ -172,6 +172,17 @@ class _Reader:
 
     def _report(self, message: str, key: tuple[str, ...]) -> None:
         self.problems.append(Problem(message, ".".join(map(_short, key)), self.lines.of(key)))
+
+
+def _keys(type_: type[msgspec.Struct], path: Sequence[str]) -> tuple[str, ...]:
+    """The keys of the table at a path inside a table of this type; none if it takes any."""
+    schema = msgspec.json.schema(type_)
+    found = schema["$defs"][type_.__name__]
+    for name in path:
+        options = found.get("properties", {}).get(name, {})
+        references = [each["$ref"] for each in (options, *options.get("anyOf", ())) if "$ref" in each]
+        found = schema["$defs"][references[0].rpartition("/")[2]] if references else {}
+    return tuple(found.get("properties", ()))
 
 
 def _choices(type_: type[msgspec.Struct], field: str) -> str:

@@ -14,7 +14,17 @@ from msgspec.structs import replace
 
 from tfserve.db.models import Deployment as Row
 from tfserve.errors import Failure, Kind, TFserveError
-from tfserve.ipc.messages import DeclaredModel, DeployJob, JobKind, JobRequest, JobState, Outcome, UndeployJob
+from tfserve.ipc.messages import (
+    Autoscale,
+    DeclaredModel,
+    DeployJob,
+    JobKind,
+    JobRequest,
+    JobState,
+    ModelOptions,
+    Outcome,
+    UndeployJob,
+)
 from tfserve.supervisor.declared.attempts import SETTLE_S, Attempts, Verdict
 from tfserve.supervisor.declared.checks import fixed_versions
 from tfserve.supervisor.declared.selection import Target, select, targets
@@ -214,10 +224,12 @@ class Reconciler:
     async def _keep(self, workspace: Workspace, active: Deployment, declared: DeclaredModel) -> None:
         if not active.is_declared:
             await self._host.adopt(active)
-        if active.options.replicas != declared.replicas:
-            await workspace.model.replica_set.scale(declared.replicas)
-        if active.options.idle_after_s != declared.options.idle_after_s:
-            await workspace.model.replica_set.set_idle_after(declared.options.idle_after_s)
+        expected, scaling = declared.options, workspace.model.replica_set.scaling
+        if _numbers(active.options) != _numbers(expected):
+            fixed = expected.replicas if expected.autoscale is msgspec.UNSET else None
+            await scaling.set(scaling.options_for(fixed, expected.autoscale or False))
+        if active.options.idle_after_s != expected.idle_after_s:
+            await scaling.set_idle_after(expected.idle_after_s)
 
     async def _deploy(self, workspace: Workspace, target: Target, declared: DeclaredModel) -> Outcome:
         """Deploys, or waits for the same job if it was queued before the server's restart."""
@@ -320,8 +332,15 @@ def _is(deployed: Deployment | DeployJob, target: Target, declared: DeclaredMode
 def _serves(deployed: Deployment | DeployJob, declared: DeclaredModel) -> bool:
     """Whether it is served as declared. Some options can be changed without loading it again."""
     expected = declared.options
-    options = replace(deployed.options, replicas=expected.replicas, idle_after_s=expected.idle_after_s)
+    options = replace(
+        deployed.options, replicas=expected.replicas, idle_after_s=expected.idle_after_s, autoscale=expected.autoscale
+    )
     return deployed.device == declared.device and options == expected
+
+
+def _numbers(options: ModelOptions) -> tuple[int | None, Autoscale | None]:
+    """What decides how many replicas there are: with autoscaling, their present number does not matter."""
+    return (None, options.autoscale) if options.autoscale is not msgspec.UNSET else (options.replicas, None)
 
 
 def _reason(outcome: Outcome) -> str:

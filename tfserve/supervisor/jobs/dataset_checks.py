@@ -11,7 +11,8 @@ from typing import Any
 
 from tfserve.errors import Internal, Invalid
 from tfserve.ipc.messages import CheckProject, ExamineProject, Message, ProjectExamined, StartTraining
-from tfserve.supervisor.processes.worker import Spare, WorkerDied
+from tfserve.supervisor.processes.launchers import Spare
+from tfserve.supervisor.processes.worker import WorkerDied
 
 AT_A_TIME = 4
 MAX_SHOWN = 20

@@ -31,6 +31,8 @@ def lost(death: WorkerDied) -> Failure:
     exit_ = death.exit
     exceeded = exit_.exceeded
     why = f"lost: {exceeded.sentence}" if exceeded else f"lost because its worker died: {exit_.sentence}"
+    if exit_.lost is not None:
+        why = exit_.sentence
     return Failure(
         code="lost",
         message=f"The job was {why}.",

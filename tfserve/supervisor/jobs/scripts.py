@@ -29,9 +29,10 @@ from tfserve.ipc.messages import (
 )
 from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.processes.child import Exit
+from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.processes.output import JobOutput, OutputPipes
 from tfserve.supervisor.processes.restarts import Restarts
-from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied
+from tfserve.supervisor.processes.worker import Worker, WorkerDied
 
 CLEARED = Outcome(state=JobState.SUCCEEDED, result=b"true", variables=b"{}")
 HOST_GRACE_S = 5.0

@@ -46,7 +46,8 @@ from tfserve.supervisor.jobs.training_run import (
     run_of,
     with_kept_weights,
 )  # fmt: skip
-from tfserve.supervisor.processes.worker import Spare, WorkerDied
+from tfserve.supervisor.processes.launchers import Spare
+from tfserve.supervisor.processes.worker import WorkerDied
 from tfserve.training.atomic_files import aside_of
 from tfserve.training.dataset import dataset_index, feedback
 from tfserve.training.dataset.project_folders import MODELS, results_folder

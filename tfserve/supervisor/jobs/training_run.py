@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,18 @@ import msgspec
 from tfserve.db.models import TrainingTask as Row
 from tfserve.db.reads import TASK_OUTPUT
 from tfserve.errors import Conflict, OutOfSpace, Overloaded, Unavailable
-from tfserve.ipc.messages import FinishTraining, ProjectExamined, StartTraining, TrainingEnded, TrainJob
+from tfserve.ipc.messages import (
+    FinishTraining,
+    NeededResources,
+    ProjectExamined,
+    StartTraining,
+    TrainingEnded,
+    TrainJob,
+)
 from tfserve.supervisor.jobs.job import EndedEarly, Job
+from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.processes.output import JobOutput
-from tfserve.supervisor.processes.worker import Spare, Worker
+from tfserve.supervisor.processes.worker import Worker
 from tfserve.training.atomic_files import is_disk_full
 from tfserve.training.fit import weight_files
 
@@ -48,6 +56,8 @@ class Run:
     parameters: dict[str, Any]
     deploy_to: str | None
     job: Job
+    #: what its process needs
+    resources: NeededResources = field(default_factory=dict)
     #: while it waits for a worker, which may take as long as TensorFlow takes to load
     taking: asyncio.Task[Worker] | None = None
     worker: Worker | None = None
@@ -89,7 +99,7 @@ def run_of(row: Row, folder: Path, max_output_bytes: int) -> Run:
         attempts=row.job.attempts,
         output=JobOutput(folder / TASK_OUTPUT, max_output_bytes, appends=True),
     )
-    return Run(row.task_id, row.project_dir, row.train_type, row.parameters, row.deploy_to, job)
+    return Run(row.task_id, row.project_dir, row.train_type, row.parameters, row.deploy_to, job, row.resources)
 
 
 def new_row(task_id: str, request: StartTraining, found: ProjectExamined, *, reported: str | None) -> Row:
@@ -103,6 +113,7 @@ def new_row(task_id: str, request: StartTraining, found: ProjectExamined, *, rep
         project_dir=str(Path(request.project_dir)),
         train_type=request.train_type,
         parameters=request.parameters,
+        resources=request.resources,
         deploy_to=request.deploy_to,
         skipped=found.skipped[:MAX_SKIPPED_SHOWN],
         dataset=found.dataset,

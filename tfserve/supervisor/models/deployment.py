@@ -258,7 +258,7 @@ class Deployment:
         return BecomeModel(
             workspace=workspace, path=path, source=source, weights=self.weights, device=self.device, sample=sample,
             samples=list(samples), address=new_address(), options=options, time_limit_s=limit_s, guard=guard,
-            skip=list(self.skipped),
+            skip=list(self.skipped), deployment=self.id,
         )  # fmt: skip
 
     def announcement(self) -> ModelVersion:
@@ -300,7 +300,7 @@ class Deployment:
 
 def options_of(stored: dict[str, Any]) -> ModelOptions:
     """Options from the database, without those that this version of the program does not know."""
-    return ModelOptions(**{name: value for name, value in stored.items() if name in ModelOptions.__struct_fields__})
+    return msgspec.convert(stored, ModelOptions)
 
 
 def _remarks(report: Report, requested: str) -> list[str]:

@@ -31,6 +31,7 @@ from tfserve.models.formats import Located
 from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.models import memory_fit, model_files
+from tfserve.supervisor.models.changed_options import changed
 from tfserve.supervisor.models.deadly_requests import DeadlyRequests
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.replica_set import ReplicaSet
@@ -145,12 +146,9 @@ class ModelRunner:
 
     async def _update(self, update: UpdateJob) -> Outcome:
         active, path = self.replica_set.deployed(), update.path
-        options = active.options
-        if update.warm_up is not None:
-            options = msgspec.structs.replace(options, warm_up=update.warm_up)
-        if update.idle_after_s is not msgspec.UNSET:
-            options = msgspec.structs.replace(options, idle_after_s=update.idle_after_s)
-        same = partial(self._replace, device=active.device, options=options, is_update=True)
+        has_number = update.replicas is not msgspec.UNSET or update.autoscale is not msgspec.UNSET
+        options = changed(active.options, update)
+        same = partial(self._replace, device=active.device, options=options, keeps_replicas=not has_number)
         if active.format == formats.META_GRAPH and _is_weights_only(path):
             return await same(path=active.path, weights=path)
         return await same(path=path, weights=None)
@@ -168,7 +166,7 @@ class ModelRunner:
         return Outcome(state=JobState.SUCCEEDED, result=b"true", detail=detail)
 
     async def _replace(
-        self, *, path: str, weights: str | None, device: str, options: ModelOptions, is_update: bool = False,
+        self, *, path: str, weights: str | None, device: str, options: ModelOptions, keeps_replicas: bool = False,
         is_declared: bool = False,
     ) -> Outcome:  # fmt: skip
         """Loads a new version in parallel to the active one, and switches when it is warm."""
@@ -195,7 +193,7 @@ class ModelRunner:
             self.last_failure = str(error) or Abandoned().message
             await self._journal.change(partial(writes.end_deployment, new.id, Row.State.FAILED, self.last_failure))
             raise
-        await self._switch(new, is_update=is_update)
+        await self._switch(new, keeps_replicas=keeps_replicas)
         detail = {
             "version": new.version, "format": new.format, "warm_up": new.warm_up, "remarks": new.remarks,
             "signatures": new.signatures,
@@ -241,7 +239,7 @@ class ModelRunner:
         if new.chosen is None or new.requests_conversion:
             new.signatures = loaded.signatures  # the format is the file's, whatever it was converted into
 
-    async def _switch(self, new: Deployment, *, is_update: bool) -> None:
+    async def _switch(self, new: Deployment, *, keeps_replicas: bool) -> None:
         old = self.replica_set.active
         try:
             await self._journal.change(
@@ -257,7 +255,7 @@ class ModelRunner:
         self.last_version = new.version
         self.last_failure = ""
         self._deadly.forget()
-        await self.replica_set.activate(new, keeps_replicas=is_update)
+        await self.replica_set.activate(new, keeps_replicas=keeps_replicas)
 
     # --- predict
 

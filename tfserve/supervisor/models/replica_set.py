@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from tfserve.config import Settings
-from tfserve.db import writes
 from tfserve.db.models import Deployment as Row
 from tfserve.errors import NotFound, Unavailable, Unsupported
-from tfserve.ipc.messages import ModelOptions, ModelVersion
+from tfserve.ipc.messages import ModelVersion
 from tfserve.models.runtime_reports import Report
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.journal import Journal
@@ -27,8 +26,10 @@ from tfserve.supervisor.models.migration import Migration
 from tfserve.supervisor.models.replicas import Replica, start_replica
 from tfserve.supervisor.models.restoring import Restoring
 from tfserve.supervisor.models.runtime_trials import RuntimeTrials
+from tfserve.supervisor.models.scaling import Scaling
 from tfserve.supervisor.models.sleep import Sleep
-from tfserve.supervisor.processes.worker import Spare, Worker
+from tfserve.supervisor.processes.launchers import Spare
+from tfserve.supervisor.processes.worker import Worker
 
 T = TypeVar("T")
 
@@ -65,6 +66,10 @@ class ReplicaSet:
         self._changed = changed
         self._awake = awake
         self._restoring = Restoring(self, changed=changed, give_up=give_up)
+        self.scaling = Scaling(
+            name, self, journal=journal, announcements=announcements, changed=changed,
+            down_after_s=settings.autoscale_down_s,
+        )  # fmt: skip
         self.sleep = Sleep(self, journal=journal, changed=changed, default_s=settings.idle_after)
         self._migration = Migration(self, trials, convert=settings.convert)
         self._full = FullModel(self)
@@ -97,12 +102,13 @@ class ReplicaSet:
             await self.announce()
             if old is not None:
                 self.in_background(self._end(old))
-            self._trim(new)
+            self.trim(new)
         self._changed.fire()
         if len(new.living) < new.options.replicas:
             self.restore(new)
         self._migration.begin(new)
         self.sleep.begin(new)
+        self.scaling.begin(new)
         self.in_background(self._awake.make_room(self.sleep))
 
     async def remove(self) -> int:
@@ -261,36 +267,7 @@ class ReplicaSet:
 
     # --- scaling
 
-    async def scale(self, replicas: int) -> None:
-        """Returns when this many serve; a sleeping model has them when it wakes. Raises `NotFound`, `Unavailable`."""
-        async with self.changing:
-            active = self.deployed()
-            await self._set_options(active, msgspec.structs.replace(active.options, replicas=replicas))
-            self._trim(active)
-            await self.announce()
-            if len(active.living) < replicas and not active.is_asleep:
-                self.restore(active)
-        while not (active := self.deployed()).is_asleep and len(active.living) < active.options.replicas:
-            if self._restoring.task is None:
-                reason = active.reason or "no more could be started"
-                raise Unavailable(f"{len(active.living)} of {active.options.replicas} replicas serve: {reason}.")
-            await asyncio.wait([self._restoring.task])
-        self._changed.fire()
-
-    async def set_idle_after(self, idle_after_s: float | msgspec.UnsetType) -> None:
-        """When the active deployment sleeps, from now on. Its processes are not affected. Raises `NotFound`."""
-        async with self.changing:
-            active = self.deployed()
-            await self._set_options(active, msgspec.structs.replace(active.options, idle_after_s=idle_after_s))
-            await self.announce()
-            if not active.is_asleep:
-                self.sleep.begin(active)
-
-    async def _set_options(self, deployment: Deployment, options: ModelOptions) -> None:
-        deployment.options = options
-        await self._journal.change(partial(writes.set_deployment_options, deployment.id, msgspec.to_builtins(options)))
-
-    def _trim(self, deployment: Deployment) -> None:
+    def trim(self, deployment: Deployment) -> None:
         """Retires surplus processes. Web has to be notified afterwards."""
         surplus = deployment.living[deployment.options.replicas :]
         if surplus:
@@ -307,7 +284,7 @@ class ReplicaSet:
             for replica in replicas:
                 deployment.add(replica)
                 self._watch(deployment, replica)
-            self._trim(deployment)
+            self.trim(deployment)
             self.retire(deployment, old)
             replicas.clear()
             await self.announce()
@@ -335,6 +312,15 @@ class ReplicaSet:
         """Starts the missing processes of the active deployment, with as many attempts as needed."""
         self._restoring.begin(deployment)
 
+    async def restored(self) -> None:
+        """Returns when no more processes are being started."""
+        if self._restoring.task is not None:
+            await asyncio.wait([self._restoring.task])
+
+    def begin_sleep(self, deployment: Deployment) -> None:
+        """From now on, this deployment sleeps when it is idle."""
+        self.sleep.begin(deployment)
+
     async def serve(self, deployment: Deployment, replica: Replica) -> None:
         """Returns when web sends requests to a process that was missing."""
         was_asleep = deployment.is_asleep
@@ -351,6 +337,7 @@ class ReplicaSet:
             if len(deployment.living) >= deployment.options.replicas:
                 self._migration.begin(deployment)
             self.sleep.begin(deployment)
+            self.scaling.begin(deployment)
             self.in_background(self._awake.make_room(self.sleep))
 
     def _watch(self, deployment: Deployment, replica: Replica) -> None:
@@ -358,9 +345,9 @@ class ReplicaSet:
             if self.active is not deployment or replica not in deployment.replicas:
                 return
             exit_ = replica.worker.child.ended.result()
-            if exit_.killed_because is None:
+            if exit_.counts:
                 self._restoring.deaths.serving.died(now=time.monotonic(), lived_s=exit_.lived_s)
-            deployment.reason = f"its worker died: {exit_.sentence}"
+            deployment.reason = exit_.reason
             deployment.skipped.update(replica.killed_by())
             deployment.replicas.remove(replica)
             if not deployment.living:
@@ -384,6 +371,7 @@ class ReplicaSet:
 
     async def _stop_tasks(self) -> None:
         self.sleep.cancel()
+        self.scaling.cancel()
         started = (self._restoring.task, self._migration.task, self._full.starting)
         tasks = [task for task in started if task is not None]
         for task in tasks:

@@ -16,7 +16,8 @@ from tfserve.errors import TFserveError
 from tfserve.ipc.messages import BecomeModel, ModelLoaded, ReadSamples, WarmUpStep
 from tfserve.models import formats
 from tfserve.supervisor.processes.child import Exit
-from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied
+from tfserve.supervisor.processes.launchers import Spare
+from tfserve.supervisor.processes.worker import Worker, WorkerDied
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Replica:
     def killed_by(self) -> dict[str, str]:
         """The step of the warm-up that its death interrupted, if it completed the warm-up while it served."""
         step, exit_ = self.worker.warm_up_step, self.worker.child.ended.result()
-        if step is None or step.has_ended or exit_.killed_because is not None:
+        if step is None or step.has_ended or not exit_.counts:
             return {}
         return {step.step: _skipped_because(step, exit_)}
 
@@ -94,7 +95,7 @@ async def start_replica(spare: Spare, request: BecomeModel, format_: str) -> Rep
         worker = await _new_worker(spare, request, format_)
         try:
             loaded = await worker.ask(replace(request, skip=[*request.skip, *skipped]))
-            return Replica(worker, request.address, loaded, skipped)
+            return Replica(worker, loaded.address or request.address, loaded, skipped)
         except WorkerDied as death:
             step = worker.warm_up_step
             has_computed |= step is not None and step.has_ended

@@ -18,7 +18,8 @@ from tfserve.models import fingerprint
 from tfserve.models.formats import Located
 from tfserve.models.runtime_reports import CANDIDATES, NEED_TENSORFLOW, TENSORFLOW, Conversions, Report, Served, Trial
 from tfserve.supervisor.models import model_files
-from tfserve.supervisor.processes.worker import Spare, Worker, WorkerDied
+from tfserve.supervisor.processes.launchers import Spare
+from tfserve.supervisor.processes.worker import Worker, WorkerDied
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,10 @@ from typing import IO, Any
 
 import psutil
 
+from tfserve.cluster.identity import HEAD
 from tfserve.supervisor.processes import guardian
 from tfserve.supervisor.processes.limits import Exceeded
+from tfserve.supervisor.processes.output import Pipe, Sink
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Role(StrEnum):
     TRAIN = "train"
     CONVERT = "convert"
     BATCH = "batch"
+    RAY = "ray"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Exit:
     killed_because: str | None = None
     #: the limit of its workspace that it exceeded
     exceeded: Exceeded | None = None
+    #: what is gone, if its end was not seen: the node, or the connection to it
+    lost: str | None = None
 
     @property
     def signal_name(self) -> str | None:
@@ -82,6 +87,8 @@ class Exit:
     def sentence(self) -> str:
         if self.exceeded is not None:
             return self.exceeded.sentence
+        if self.lost is not None:
+            return f"lost: {self.lost}"
         memory = f"(peak memory {self.peak_memory_bytes // 2**20} MiB)"
         if self.killed_because is not None and (self.signal == signal.SIGKILL or self.code == _KILLED_CODE):
             return f"this server killed it because {self.killed_because} {memory}"
@@ -90,6 +97,16 @@ class Exit:
         hint = ", often the out-of-memory killer" if self.signal == signal.SIGKILL else ""
         return f"it was killed by {self.signal_name}{hint} {memory}"
 
+    @property
+    def reason(self) -> str:
+        """Why what it served is gone."""
+        return self.sentence if self.lost is not None else f"its worker died: {self.sentence}"
+
+    @property
+    def counts(self) -> bool:
+        """Whether it shows that what the process did is unstable: this server did not end it, nor did its node."""
+        return self.killed_because is None and self.lost is None
+
 
 class Child:
     """A process that this one has started. `ended` becomes its `Exit`."""
@@ -97,6 +114,7 @@ class Child:
     def __init__(self, popen: subprocess.Popen[bytes], role: Role) -> None:
         loop = asyncio.get_running_loop()
         self.pid = popen.pid
+        self.node = HEAD
         self.role = role
         #: the name of the workspace that it works for, if any
         self.workspace = ""
@@ -105,8 +123,6 @@ class Child:
         #: whether this server has decided to end it
         self.end_requested = False
         self.ended: asyncio.Future[Exit] = loop.create_future()
-        self.stdout = popen.stdout
-        self.stderr = popen.stderr
         self._popen = popen
         self._started_at = time.monotonic()
         self._killed_because: str | None = None
@@ -147,6 +163,17 @@ class Child:
         """Sets the role. Its lifetime counts from here, because the time as a spare does not show that it is stable."""
         self.role, self.workspace = role, workspace
         self._started_at = time.monotonic()
+
+    def read_output(self, deliver: Sink) -> list[Pipe]:
+        """Delivers what it prints from now on; it was started with output PIPE."""
+        streams = enumerate((self._popen.stdout, self._popen.stderr), start=1)
+        return [Pipe(file, stream, deliver) for stream, file in streams if file is not None]
+
+    def memory_bytes(self) -> int:
+        """The memory that its end would release: pages that it does not share with others. 0 when it is gone."""
+        with contextlib.suppress(psutil.Error):
+            return int(psutil.Process(self.pid).memory_full_info().uss)
+        return 0
 
     def terminate(self) -> None:
         self.end_requested = True

@@ -128,10 +128,12 @@ class Limiter:
     def set(self, workspace: str, limits: Limits, folder: Path) -> None:
         self._own[workspace] = limits, _Folder(folder)
 
+    def limits_of(self, workspace: str) -> Limits:
+        return self._own.get(workspace, (self.defaults, None))[0]
+
     def memory_bytes(self, workspace: str) -> int:
         """What a process of the workspace may use; 0 for no limit."""
-        limits, _ = self._own.get(workspace, (self.defaults, None))
-        return limits.memory_bytes
+        return self.limits_of(workspace).memory_bytes
 
     def forget(self, workspace: str) -> None:
         self._own.pop(workspace, None)

@@ -120,6 +120,15 @@ class Pipe:
             if not self._read():
                 return
 
+    def pause_reading(self) -> None:
+        """Lets the pipe fill up, until `resume_reading`."""
+        if self._open:
+            asyncio.get_running_loop().remove_reader(self._fd)
+
+    def resume_reading(self) -> None:
+        if self._open:
+            asyncio.get_running_loop().add_reader(self._fd, self._read)
+
     def close(self) -> None:
         if self._open:
             self._open = False

@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, get_args
 
 import msgspec
 from msgspec import Raw
@@ -17,7 +17,7 @@ from tfserve.tensors.json_limits import check_expansion, check_text, without_bom
 
 R = TypeVar("R", bound=msgspec.Struct)
 
-_UNKNOWN = re.compile(r"unknown field `(.+)`")
+_UNKNOWN = re.compile(r"unknown field `(.+?)`")
 MAX_WARNINGS = 20
 MAX_FIELD_CHARACTERS = 100
 
@@ -89,8 +89,33 @@ def _explain(problem: str, request: type[msgspec.Struct]) -> str:
     fields = ", ".join(
         f"{field.encode_name}{' (required)' if field.required else ''}" for field in msgspec.structs.fields(request)
     )
-    meant = nearest(unknown[1], request.__struct_encode_fields__) if (unknown := _UNKNOWN.search(problem)) else ""
-    return f"{problem}{meant}. The fields of this request are: {fields or 'none'}."
+    if (unknown := _UNKNOWN.search(problem)) is None:
+        return f"{problem}. The fields of this request are: {fields or 'none'}."
+    inner = _inner(request, _field(problem) or "")
+    names = inner.__struct_encode_fields__
+    what, known = ("request", fields) if inner is request else ("object", ", ".join(names))
+    return f"{problem}{nearest(unknown[1], names)}. The fields of this {what} are: {known or 'none'}."
+
+
+def _inner(request: type[msgspec.Struct], path: str) -> type[msgspec.Struct]:
+    """The type of the object at a path such as `resources`; that of the request if it has no type of its own."""
+    inner = request
+    for name in filter(None, path.split(".")):
+        found = [each for each in msgspec.structs.fields(inner) if each.encode_name == name]
+        structs = [each for field in found for each in _types_in(field.type) if _is_struct(each)]
+        if not structs:
+            return request
+        inner = structs[0]
+    return inner
+
+
+def _types_in(annotated: Any) -> list[Any]:
+    """The types that a union or an annotation consists of."""
+    return [annotated, *(inner for part in get_args(annotated) for inner in _types_in(part))]
+
+
+def _is_struct(annotated: Any) -> bool:
+    return isinstance(annotated, type) and issubclass(annotated, msgspec.Struct)
 
 
 def _field(problem: str) -> str | None:

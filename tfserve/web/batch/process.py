@@ -15,6 +15,7 @@ from pathlib import Path
 import uvloop
 
 from tfserve import linux
+from tfserve.cluster.membership import Membership
 from tfserve.errors import Failure, Internal, TFserveError
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import (
@@ -29,6 +30,7 @@ from tfserve.ipc.messages import (
     Outcome,
     Ping,
     ReadCounters,
+    ReadInFlight,
     RunModelJob,
     StopModelJob,
     WakeModel,
@@ -39,6 +41,7 @@ from tfserve.web.batch.deferred import run_deferred
 from tfserve.web.batch.row_predictions import RowPredictions
 from tfserve.web.batch.run import BatchRun
 from tfserve.web.predictions.live_models import Models
+from tfserve.web.predictions.load import in_flight
 from tfserve.web.supervisor_client import SupervisorClient
 
 NICENESS = 10
@@ -79,6 +82,7 @@ class BatchProcess:
             timeout_s=TIMEOUT_S,
             limit=MAX_PREDICTIONS,
             wake=lambda name, in_full: self._supervisor.ask(WakeModel(workspace=name, in_full=in_full)),
+            membership=Membership.of_environment(),
         )
         self._jobs: dict[int, asyncio.Task[Outcome]] = {}
 
@@ -91,7 +95,7 @@ class BatchProcess:
         await self._models.begin((await self._supervisor.ask(GetModels())).models)
         self._supervisor.notify_ready()
 
-    async def _handle(self, message: Message) -> ModelJobEnded | WebCounts | None:
+    async def _handle(self, message: Message) -> ModelJobEnded | WebCounts | dict[int, int] | None:
         match message:
             case RunModelJob():
                 return ModelJobEnded(outcome=await self._run(message))
@@ -104,6 +108,8 @@ class BatchProcess:
                 await self._models.drained(message.workspace, message.id, message.addresses)
             case ReadCounters():
                 return WebCounts(self._models.counts(), {})
+            case ReadInFlight():
+                return in_flight(self._models, message)
             case Ping():
                 pass
             case _:

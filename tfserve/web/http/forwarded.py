@@ -27,6 +27,11 @@ Address = tuple[str, int]
 """Host and port. The port is 0 if it is unknown."""
 
 
+def is_forwarded(name: bytes) -> bool:
+    """Whether a header is one with which proxies report about the client."""
+    return name == b"forwarded" or name.startswith(b"x-forwarded-")
+
+
 def origin_of(scope: Scope) -> str:
     """The address that the client used: http://host:port."""
     host = dict(scope["headers"]).get(b"host", b"127.0.0.1").decode("latin-1")
@@ -52,7 +57,7 @@ class TrustedProxies:
             return Client()
         found: dict[bytes, list[str]] = {}
         for name, value in headers:
-            if name == b"forwarded" or name.startswith(b"x-forwarded-"):
+            if is_forwarded(name):
                 found.setdefault(name, []).append(value.decode("latin-1"))
         forwarded = self._standard(", ".join(found.pop(b"forwarded"))) if b"forwarded" in found else None
         if not found:

@@ -21,6 +21,8 @@ HEALTH = "/v2/health/"
 ALWAYS = (HEALTH, "/metrics", "/monitoring/")
 MAX_KNOWN = 1024
 MAX_HOST_BYTES = 256
+HOST_CHECKED = "tfserve.host_checked"
+"""The key of a scope whose Host header another machine of the cluster has checked."""
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -91,7 +93,8 @@ class Guard:
             elif name == b"sec-fetch-site":
                 site = value
         host = host or b""
-        if host not in self._known_hosts and not self._any_host and not scope["path"].startswith(HEALTH):
+        is_checked = self._any_host or HOST_CHECKED in scope or scope["path"].startswith(HEALTH)
+        if host not in self._known_hosts and not is_checked:
             self._check_host(host)
         is_from_page = origin is not None or site is not None
         if is_from_page and scope["method"] not in SAFE_METHODS and origin not in self._origins:

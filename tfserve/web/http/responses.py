@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 from starlette.types import Scope, Send
 
-from tfserve.errors import Invalid, Kind, TFserveError
+from tfserve.errors import Internal, Invalid, Kind, TFserveError
 from tfserve.web.http.access_log import CURRENT
 from tfserve.web.http.bodies import BodyTooSlow
 from tfserve.web.http.protocol import CONNECTION, HttpConnection
@@ -29,7 +29,7 @@ STATUS = {
     Kind.OUT_OF_SPACE: 507,
     Kind.INTERNAL: 500,
 }
-METHOD_NOT_ALLOWED, REQUEST_TIMEOUT = 405, 408
+METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, BAD_GATEWAY = 405, 408, 502
 """The statuses of errors that exist only in HTTP."""
 RETRY_AFTER_S = {Kind.OVERLOADED: b"5", Kind.UNAVAILABLE: b"1"}
 
@@ -58,6 +58,10 @@ class RestResponse(NamedTuple):
     body: bytes
     headers: tuple[Header, ...] = (JSON_TYPE,)
     status: int = 200
+
+
+class ResponseLost(Internal):
+    """The server that this one forwarded the request to did not complete its response."""
 
 
 class MethodNotAllowed(Invalid):
@@ -121,6 +125,8 @@ def status_of(error: TFserveError) -> int:
     """The HTTP status of an error: that of its kind, except for errors that exist only in HTTP."""
     if isinstance(error, MethodNotAllowed):
         return METHOD_NOT_ALLOWED
+    if isinstance(error, ResponseLost):
+        return BAD_GATEWAY
     return REQUEST_TIMEOUT if isinstance(error, BodyTooSlow) else STATUS[error.kind]
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import time
+from functools import partial
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -10,6 +14,7 @@ from starlette.types import ASGIApp
 from tfserve.certificates import files_of
 from tfserve.config import Settings
 from tfserve.web.http.exchange import FastApp
+from tfserve.web.http.members import FromMember, MembersPort
 from tfserve.web.http.protocol import HttpProtocol, protocol_class
 from tfserve.web.http.tls import reloading_context
 
@@ -18,8 +23,17 @@ TICKS_PER_S = 10
 HSTS_S = 365 * 24 * 3600
 
 
-def make_server(app: ASGIApp, settings: Settings, fast: FastApp | None = None) -> uvicorn.Server:
+def make_server(
+    app: ASGIApp, settings: Settings, fast: FastApp | None = None, members: MembersPort | None = None
+) -> uvicorn.Server:
     """`fast` responds to the requests that it accepts, and `app` to all others. Raises `CertificateUnusable`."""
+    config = _config(app, settings, fast)
+    if (files := files_of(settings)) is not None:
+        config.ssl = reloading_context(files)
+    return HttpServer(config, members, _config(FromMember(app), settings, None) if members is not None else None)
+
+
+def _config(app: ASGIApp, settings: Settings, fast: FastApp | None) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
         http=protocol_class(settings.header_timeout_s, fast),
@@ -35,13 +49,33 @@ def make_server(app: ASGIApp, settings: Settings, fast: FastApp | None = None) -
         timeout_graceful_shutdown=GRACEFUL_S,
     )
     config.load()
-    if (files := files_of(settings)) is not None:
-        config.ssl = reloading_context(files)
-    return HttpServer(config)
+    return config
 
 
 class HttpServer(uvicorn.Server):
-    """Closes connections that have been idle for too long."""
+    """Closes connections that have been idle for too long. Listens on the port for members of the cluster, too."""
+
+    def __init__(
+        self, config: uvicorn.Config, members: MembersPort | None, members_config: uvicorn.Config | None
+    ) -> None:
+        super().__init__(config)
+        self._members = members
+        self._members_config = members_config
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._members is None or self._members_config is None:
+            return
+        make: Any = self._members_config.http_protocol_class
+        self.servers.append(
+            await asyncio.get_running_loop().create_server(
+                partial(
+                    make, config=self._members_config, server_state=self.server_state, app_state=self.lifespan.state
+                ),
+                sock=self._members.socket,
+                ssl=self._members.context,
+            )
+        )
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn calls it ten times a second."""

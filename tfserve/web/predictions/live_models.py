@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from tfserve.access.principals import PRINCIPAL
+from tfserve.cluster.membership import Membership
 from tfserve.errors import Invalid, NotFound, TFserveError, TimedOut, Unavailable, from_failure, nearest
 from tfserve.ipc import predictions
 from tfserve.ipc.connections import ConnectionLost
@@ -72,7 +73,10 @@ T = TypeVar("T")
 class Model:
     """One version of one workspace's model."""
 
-    def __init__(self, name: str, info: ModelVersion, *, timeout_s: float, limit: int, wake: Wake) -> None:
+    def __init__(
+        self, name: str, info: ModelVersion, *, timeout_s: float, limit: int, wake: Wake,
+        membership: Membership | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
         self.info = info
         self.statistics = ModelCounts()
@@ -82,9 +86,9 @@ class Model:
         self.in_flight = 0
         #: the version that has taken this one's place
         self.successor: Model | None = None
-        self._pool = Pool()
+        self._pool = Pool(membership)
         #: TensorFlow in parallel with a faster runtime, while it is needed
-        self._full_pool = Pool()
+        self._full_pool = Pool(membership)
         self._wake = wake
         self._waking = Waking(lambda: wake(self.info.workspace or name, False))
         self._timeout_s = timeout_s
@@ -296,10 +300,8 @@ class Model:
 class Models:
     """All deployed models of the server."""
 
-    def __init__(self, *, timeout_s: float, limit: int, wake: Wake) -> None:
-        self._wake = wake
-        self._timeout_s = timeout_s
-        self._limit = limit
+    def __init__(self, *, timeout_s: float, limit: int, wake: Wake, membership: Membership | None = None) -> None:
+        self._new = partial(Model, timeout_s=timeout_s, limit=limit, wake=wake, membership=membership)
         self._by_name: dict[str, list[Model]] = {}
         self._changing = asyncio.Lock()
         #: set, and replaced by a new one, when anything has changed
@@ -392,9 +394,6 @@ class Models:
         if model in versions and model.state == "draining" and is_idle:
             versions.remove(model)
             model.close()
-
-    def _new(self, name: str, info: ModelVersion) -> Model:
-        return Model(name, info, timeout_s=self._timeout_s, limit=self._limit, wake=self._wake)
 
 
 _timeouts = TimerWheel[asyncio.Future[predictions.ComputeResult | Refusal]](expire)

@@ -1,4 +1,7 @@
-"""A line to one model worker: many predictions in flight over one socket."""
+"""A line to one model worker: many predictions in flight over one socket.
+
+A Unix socket on the same machine; in a cluster, TCP with TLS to other machines.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,12 @@ import asyncio
 import itertools
 import logging
 import socket
+from functools import partial
 from typing import cast
 
+from tfserve.cluster import sockets
+from tfserve.cluster.addresses import ReplicaAddress
+from tfserve.cluster.membership import Membership
 from tfserve.ipc.connections import ConnectionLost
 from tfserve.ipc.frames import BrokenFrame
 from tfserve.ipc.prediction_frames import PredictionReader, encode
@@ -20,9 +27,10 @@ PIECES = 8
 
 
 class ModelConnection(asyncio.BufferedProtocol):
-    """The web process's end. `load` counts what is in flight."""
+    """The web process's end. `load` counts what is in flight, `is_near` says whether the worker is on this machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_near: bool = True) -> None:
+        self.is_near = is_near
         loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[None] = loop.create_future()
         self._loop = loop
@@ -35,12 +43,21 @@ class ModelConnection(asyncio.BufferedProtocol):
         self._drained: asyncio.Future[None] | None = None
 
     @classmethod
-    async def open(cls, address: str) -> ModelConnection:
-        """Connects to the Unix socket at `address`. Raises `OSError`."""
+    async def open(cls, address: str, membership: Membership | None = None) -> ModelConnection:
+        """Connects to the replica at `address`, see `tfserve.cluster.addresses`. Raises `OSError`."""
+        replica = ReplicaAddress.parse(address)
+        if replica.is_near(membership.node if membership is not None else None):
+            return await cls._open_near(replica.unix)
+        if membership is None:
+            raise OSError(f"a replica on node {replica.node!r} can only be reached by members of its cluster")
+        return await sockets.connect(replica.host, replica.port, membership, partial(cls, is_near=False))
+
+    @classmethod
+    async def _open_near(cls, name: str) -> ModelConnection:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.setblocking(False)
         try:
-            sock.connect(address)  # to a socket of this machine: at once, or not at all
+            sock.connect(name)  # to a socket of this machine: at once, or not at all
             _, line = await asyncio.get_running_loop().create_connection(cls, sock=sock)
         except OSError:
             sock.close()
@@ -81,6 +98,11 @@ class ModelConnection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._write()
             self._transport.close()
+
+    def abort(self) -> None:
+        """Breaks the connection: what is in flight is lost."""
+        if self._transport is not None:
+            self._transport.abort()
 
     # --- asyncio.Protocol
 

@@ -32,8 +32,12 @@ MAX_BUSY_GAP = 0.5
 MIN_CROWDED = 0.7
 """The smallest share of computations that began while other requests were there."""
 
-SUSTAINED_NS = 3_000_000_000
+SUSTAINED_NS = 300_000_000
 """After this time at load it is worth copying the model for single threads."""
+SLOW_ROW_NS = 2_000_000
+"""A row that takes longer fills the cores by itself: a large batch of such rows only lets the others wait."""
+FEW_ROWS = 8
+"""The batch size at which trials begin for slow rows."""
 FIRST_REST_NS, LONGEST_REST_NS = 20_000_000_000, 600_000_000_000
 """Between two rounds of trials: doubled after each, until the load changes."""
 RECENT = 5
@@ -103,6 +107,8 @@ class _Window:
 
     @property
     def is_at_load(self) -> bool:
+        if not self._count:
+            return False
         busy = self._took_ns / self._span_ns
         return busy >= 1 - MAX_BUSY_GAP and self._crowded >= MIN_CROWDED * self._count
 
@@ -163,6 +169,7 @@ class Tuner:
         self._tried: set[Setting] = set()
         self._window = _Window(self._best.way.computations, core_time)
         self._at_load_ns = 0
+        self._knows_rows = False
         self._rest_ns, self._rested_ns = 0, 0
         self._rates: deque[float] = deque(maxlen=RECENT)
         self._rate, self._rows_there = 0.0, 0.0
@@ -182,7 +189,8 @@ class Tuner:
     @property
     def is_sustained(self) -> bool:
         """Whether the load has lasted, so that it is worth preparing further ways."""
-        return self._at_load_ns >= SUSTAINED_NS or (self._at_load_ns > 0 and self._best.way not in self._ways)
+        lasted_ns = self._at_load_ns + (self._window.span_ns if self._window.is_at_load else 0)
+        return lasted_ns >= SUSTAINED_NS or (lasted_ns > 0 and self._best.way not in self._ways)
 
     def set_ways(self, ways: Sequence[Way]) -> None:
         """Changes what is available. A new way is used at once, unless a better one is known, and compared soon."""
@@ -200,10 +208,13 @@ class Tuner:
 
     def add(self, now_ns: int, finished: Finished) -> bool:
         """Notes a computation; returns whether the choice has changed."""
+        before = self.chosen
+        if not self._knows_rows:
+            self._begin_with(finished.took_ns // max(1, finished.rows))
         self._window.add(now_ns, finished)
         if not self._window.is_complete:
-            return False
-        before, window = self.chosen, self._window
+            return self.chosen != before
+        window = self._window
         if window.is_at_load:
             self._at_load_ns += window.span_ns
             self._measured(window)
@@ -214,6 +225,11 @@ class Tuner:
         return self.chosen != before
 
     # --- inside
+
+    def _begin_with(self, row_ns: int) -> None:
+        self._knows_rows = True
+        if row_ns >= SLOW_ROW_NS:
+            self._best = replace(self._best, max_batch=min(self._best.max_batch, FEW_ROWS))
 
     def _measured(self, window: _Window) -> None:
         trial, rate = self._trial, window.rate

@@ -1,4 +1,7 @@
-"""Receives predictions from web processes: a Unix socket with an event loop in its own thread."""
+"""Receives predictions from web processes: a Unix socket with an event loop in its own thread.
+
+In a cluster there is also a TCP port, for the members of the cluster only.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,9 @@ from typing import cast
 
 import uvloop
 
+from tfserve.cluster import sockets
+from tfserve.cluster.addresses import ReplicaAddress
+from tfserve.cluster.membership import Membership
 from tfserve.errors import Internal, Overloaded, TFserveError, TooLarge
 from tfserve.ipc.frames import BrokenFrame
 from tfserve.ipc.messages import ModelOptions
@@ -31,19 +37,25 @@ BACKLOG = 16
 
 
 class Listener:
-    """Answers the predictions that come over the socket at `address`."""
+    """Answers the predictions that come over the Unix socket `name`, and over a port where there is a cluster."""
 
     def __init__(
-        self, computation: Computation, options: ModelOptions, *, address: str, time_limit_s: float,
+        self, computation: Computation, options: ModelOptions, *, name: str, time_limit_s: float,
         is_on_cpu: bool = True, notify: Callable[[Setting], None] = lambda _: None,
+        membership: Membership | None = None,
     ) -> None:  # fmt: skip
+        """Raises `OSError` when the address of the member is not one of this machine."""
         self._new_batches = partial(
             Batches, computation, options, time_limit_s=time_limit_s, is_on_cpu=is_on_cpu, notify=notify
         )
         self._time_limit_s = time_limit_s
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.bind(address)
+        self._socket.bind(name)
         self._socket.listen(BACKLOG)
+        self._membership = membership
+        self._port = sockets.listen(membership.address) if membership is not None else None
+        #: where web connects to
+        self.address = str(self._address(name))
         self._thread = threading.Thread(target=self._serve, name="predictions", daemon=True)
 
     def start(self) -> None:
@@ -53,10 +65,19 @@ class Listener:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._listen())
 
+    def _address(self, name: str) -> ReplicaAddress:
+        if self._membership is None or self._port is None:
+            return ReplicaAddress(name)
+        return ReplicaAddress(name, self._membership.node, self._membership.address, self._port.getsockname()[1])
+
     async def _listen(self) -> None:
         batches = self._new_batches()
         threading.Thread(target=self._watch, args=(batches,), name="watchdog", daemon=True).start()
-        server = await asyncio.get_running_loop().create_unix_server(lambda: Line(batches), sock=self._socket)
+        loop = asyncio.get_running_loop()
+        if self._port is not None and self._membership is not None:
+            context = self._membership.identity.server_context()
+            await loop.create_server(lambda: Line(batches), sock=self._port, ssl=context)
+        server = await loop.create_unix_server(lambda: Line(batches), sock=self._socket)
         await server.serve_forever()
 
     def _watch(self, batches: Batches) -> None:
@@ -101,6 +122,8 @@ class Line(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
+        if sock.family != socket.AF_UNIX:
+            return  # its certificate has been checked
         peer = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
         if peer[1] != os.getuid():  # other users of this machine can see the socket's name
             self._transport.abort()

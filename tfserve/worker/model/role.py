@@ -14,6 +14,7 @@ import msgspec
 import psutil
 
 from tfserve import runtimes
+from tfserve.cluster.membership import Membership
 from tfserve.errors import Internal, Invalid, TFserveError
 from tfserve.ipc.connections import BlockingConnection
 from tfserve.ipc.messages import (
@@ -129,9 +130,9 @@ class ModelRole:
         self._predictor, self._computation, self._later = predictor, computation, warmed.later
         self._begin_sampling(computation, runtime, become.samples)
         computation.release_memory()  # an idle process should use little memory
-        if become.address:
-            self._listen(computation, become)
+        address = self._listen(computation, become) if become.address else ""
         return ModelLoaded(
+            address=address,
             format=runtime.format,
             version=model.version,
             signatures={name: msgspec.to_builtins(each) for name, each in runtime.signatures.items()},
@@ -143,15 +144,19 @@ class ModelRole:
             memory_bytes=psutil.Process().memory_full_info().uss,
         )
 
-    def _listen(self, computation: Computation, become: BecomeModel) -> None:
-        Listener(
+    def _listen(self, computation: Computation, become: BecomeModel) -> str:
+        """The address for web."""
+        listener = Listener(
             computation,
             become.options,
-            address=become.address,
+            name=become.address,
             time_limit_s=become.time_limit_s,
             is_on_cpu=devices.is_cpu(become.device),
             notify=lambda chosen: self._connection.notify(ConcurrencyChosen(concurrency=_described(chosen))),
-        ).start()
+            membership=Membership.of_environment(),
+        )
+        listener.start()
+        return listener.address
 
     def _answer_or_failure(self, message: Message) -> Message:
         """An unexpected exception fails the request, not the process that all requests share."""

@@ -19,7 +19,8 @@ from tfserve.ipc.messages import StartTraining
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.jobs.training_queue import TrainingQueue
-from tfserve.supervisor.processes.worker import Spare, Workshop
+from tfserve.supervisor.processes.launchers import Spare
+from tfserve.supervisor.processes.workshop import Workshop
 
 WAITS = "t.note('begun'); t.until('go')"
 """A training that has begun when the file `begun` is there, and ends when `go` is."""

@@ -248,6 +248,7 @@ async def _start(
             weights=weights,
             callback=check_callback(new.callback, context.settings),
             deploy_to=None if new.deploy_to is None else workspace_name(new.deploy_to),
+            resources=new.resources.needed() if new.resources is not None else {},
         )
     )
     task = task_json(await read(training_tasks.find, task_id), state="initialize")

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from tfserve.errors import Invalid
+from tfserve.ipc.messages import Resources
 from tfserve.training.recipes import parameters
 from tfserve.web.api.json_requests import unknown_fields
 from tfserve.web.http import multipart
@@ -28,11 +29,14 @@ class NewTask(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     callback: Annotated[str | None, Meta(description="URL that receives the run's job by POST when it has ended")] = (
         None
     )
+    resources: Annotated[
+        Resources | None, Meta(description="what the process that trains needs, which decides where it runs")
+    ] = None
     warmStart: Annotated[str | None, Meta(description="id of a task whose model to start from (a parameter)")] = None  # noqa: N815
 
 
 FORM_FIELDS = ("userId", "projectId", "projectDir", "trainType")
-OTHER_FIELDS = ("parameters", "deploy_to", "callback")
+OTHER_FIELDS = ("parameters", "deploy_to", "callback", "resources")
 WEIGHTS = "weights"
 
 
@@ -91,6 +95,7 @@ def _form(fields: dict[str, str]) -> Form:
         parameters=chosen,
         deploy_to=fields.get("deploy_to") or None,
         callback=fields.get("callback") or None,
+        resources=_resources(fields.get("resources") or "{}"),
     )
     return Form(task, unknown_fields(fields, [*FORM_FIELDS, *OTHER_FIELDS, *known]))
 
@@ -100,3 +105,10 @@ def _parameters(text: str) -> dict[str, Any]:
         return msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise Invalid(f'parameters: expected a JSON object such as {{"epochs": 20}}; {error}.') from None
+
+
+def _resources(text: str) -> Resources:
+    try:
+        return msgspec.json.decode(text, type=Resources)
+    except msgspec.DecodeError as error:
+        raise Invalid(f'resources: expected a JSON object such as {{"gpu": 1}}; {error}.') from None

@@ -28,6 +28,7 @@ class Task(msgspec.Struct, kw_only=True):
     dataset: Annotated[dict[str, Any] | UnsetType, Meta(description="what was found in the project folder")] = UNSET
     deployTo: str | UnsetType = UNSET  # noqa: N815
     jobId: int | UnsetType = UNSET  # noqa: N815
+    resources: Annotated[dict[str, Any] | UnsetType, Meta(description="what its process needs")] = UNSET
     warnings: list[str] | UnsetType = UNSET
 
 

@@ -25,12 +25,10 @@ from tfserve.ipc.messages import (
     ListWorkspaces,
     PredictJob,
     RestartWorkspace,
-    ScaleModel,
     ScriptJob,
     SetService,
     SubmitJob,
     UndeployJob,
-    UpdateJob,
 )
 from tfserve.web.api.endpoint import Context, Format, Table, Tag
 from tfserve.web.api.workspace import job_json, requests, script_or_file
@@ -100,7 +98,10 @@ async def create_workspace(context: Context, request: requests.CreateWorkspace) 
     if request.name is None or not PRINCIPAL.get().sees_workspace(request.name):
         PRINCIPAL.get().require_all_workspaces()
     name = None if request.name is None else new_workspace_name(request.name)
-    return await context.line.ask(CreateWorkspace(name=name, type=request.type, limits=request.own_limits))
+    resources = request.resources.needed() if request.resources is not None else {}
+    return await context.line.ask(
+        CreateWorkspace(name=name, type=request.type, limits=request.own_limits, resources=resources)
+    )
 
 
 @ENDPOINTS.post(
@@ -178,12 +179,13 @@ async def get_status(context: Context, request: requests.OneWorkspace) -> dict[s
     example={"name": "first", "job": "x = 6 * 7\nprint(x)", "type": 1, "timeout": 60},
 )
 async def push_job(context: Context, request: requests.PushJob) -> dict[str, Any]:
+    resources = request.resources.needed() if request.resources is not None else {}
     if request.type == 0:
         script_or_file.check_file(request.job, context.start_folder)
-        job = ScriptJob(clear=request.clear, file=str(await context.path(request.job)))
+        job = ScriptJob(clear=request.clear, file=str(await context.path(request.job)), resources=resources)
     else:
         script_or_file.check_text(request.job, context.start_folder)
-        job = ScriptJob(clear=request.clear, text=request.job)
+        job = ScriptJob(clear=request.clear, text=request.job, resources=resources)
     return await _submit(context, request, job)
 
 
@@ -220,13 +222,13 @@ async def deploy_model(context: Context, request: requests.Deploy) -> dict[str, 
     "/scale/",
     requests.Scale,
     bool,
-    summary="change the number of processes that serve the deployed model, without interruption",
+    summary="change the number of processes that serve the deployed model, or its autoscaling, without interruption",
     returns="true, once that many processes are serving",
     tag=Tag.MODELS,
     example={"name": "first", "replicas": 2},
 )
 async def scale_model(context: Context, request: requests.Scale) -> bool:
-    await context.line.ask(ScaleModel(workspace=workspace_name(request.name), replicas=request.replicas))
+    await context.line.ask(request.message(workspace_name(request.name)))
     return True
 
 
@@ -242,8 +244,7 @@ async def scale_model(context: Context, request: requests.Scale) -> bool:
 )
 async def update_model(context: Context, request: requests.Update) -> dict[str, Any]:
     path = str(await _model_path(context, request.path))
-    idle_after_s = msgspec.UNSET if request.idle_after is None else request.idle_after
-    return await _submit(context, request, UpdateJob(path=path, warm_up=request.warm_up, idle_after_s=idle_after_s))
+    return await _submit(context, request, request.job(path))
 
 
 @ENDPOINTS.post(

@@ -105,6 +105,7 @@ class Status(msgspec.Struct, kw_only=True):
     last_deployment_failure: str | None
     running: list[dict[str, Any]]
     limits: dict[str, Any]
+    resources: dict[str, Any]
 
 
 class JobRow(msgspec.Struct, kw_only=True):

@@ -5,14 +5,18 @@ Decoder, API guide and OpenAPI document are generated from these classes.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw
 
 from tfserve import sizes
-from tfserve.ipc.messages import Limits
-from tfserve.ipc.messages.declarations import IDLE_AFTER, MAX_IDLE_S, WARM_UP, ModelFields, Replicas
+from tfserve.errors import Invalid
+from tfserve.ipc.messages import Limits, ScaleModel, UpdateJob
+from tfserve.ipc.messages.declarations import IDLE_AFTER, MAX_IDLE_S, WARM_UP, ModelFields
+from tfserve.ipc.messages.placement import Autoscale, Placement, Replicas, Resources, switched
+
+T = TypeVar("T")
 
 YEAR_S = 366 * 24 * 3600.0
 
@@ -33,6 +37,9 @@ TimeLimit = Annotated[
 ]
 
 
+NewAutoscale = Annotated[
+    Autoscale | bool | None, Meta(description="as in /deploy/, or false to keep a fixed number (default: as deployed)")
+]
 Callback = Annotated[
     str | None, Meta(description="URL that receives the job as JSON by POST when it has ended, signed and retried")
 ]
@@ -57,6 +64,9 @@ class CreateWorkspace(msgspec.Struct, kw_only=True):
     time_interval: Interval = 1.0
     limits: Annotated[
         WorkspaceLimits | None, Meta(description="limits below those of the server; 0 or empty: those of the server")
+    ] = None
+    resources: Annotated[
+        Resources | None, Meta(description="what its process needs, which decides where it runs; only for type 0")
     ] = None
 
     @property
@@ -96,6 +106,9 @@ class PushJob(_Waits, kw_only=True):
     ]
     type: Annotated[Literal[0, 1], Meta(description="0: `job` is a file path, 1: `job` is a script")] = 0
     clear: Annotated[bool, Meta(description="delete all variables first")] = False
+    resources: Annotated[
+        Resources | None, Meta(description="refuse the job if its workspace does not have these resources")
+    ] = None
 
 
 class Clear(_Waits, kw_only=True):
@@ -118,7 +131,16 @@ class Deploy(ModelFields, kw_only=True):  # a struct can't inherit from _Waits a
 
 class Scale(msgspec.Struct, kw_only=True):
     name: Name
-    replicas: Replicas
+    replicas: Annotated[Replicas | None, Meta(description="number of processes that serve the model")] = None
+    autoscale: NewAutoscale = None
+
+    def message(self, workspace: str) -> ScaleModel:
+        """Raises `Invalid`."""
+        if self.replicas is None and self.autoscale is None:
+            raise Invalid("Give replicas (a number), or autoscale (new limits, or false).", field="replicas")
+        if self.replicas is not None and isinstance(self.autoscale, Autoscale):
+            raise Invalid("Give either replicas or autoscale: with autoscale, the load decides.", field="replicas")
+        return ScaleModel(workspace=workspace, replicas=self.replicas, autoscale=_checked(self.autoscale))
 
 
 class Update(_Waits, kw_only=True):
@@ -131,6 +153,24 @@ class Update(_Waits, kw_only=True):
     idle_after: Annotated[
         Annotated[float, Meta(ge=0, le=MAX_IDLE_S)] | None, Meta(description=f"{IDLE_AFTER} (default: as deployed)")
     ] = None
+    replicas: Annotated[Replicas | None, Meta(description="as in /deploy/ (default: as many as serve now)")] = None
+    placement: Annotated[Placement | None, Meta(description="as in /deploy/ (default: as deployed)")] = None
+    resources: Annotated[
+        Resources | None, Meta(description="as in /deploy/; {} for nothing (default: as deployed)")
+    ] = None
+    autoscale: NewAutoscale = None
+
+    def job(self, path: str) -> UpdateJob:
+        """`path` is the resolved one. Raises `Invalid`."""
+        return UpdateJob(
+            path=path,
+            warm_up=self.warm_up,
+            idle_after_s=given(self.idle_after),
+            replicas=given(self.replicas),
+            placement=given(self.placement),
+            resources=msgspec.UNSET if self.resources is None else self.resources.needed(),
+            autoscale=_checked(self.autoscale),
+        )
 
 
 class Undeploy(_Waits, kw_only=True):
@@ -167,3 +207,14 @@ class GetResult(msgspec.Struct, kw_only=True):
 class CancelJob(msgspec.Struct, kw_only=True):
     name: Name
     job: JobNumber
+
+
+def given(value: T | None) -> T | msgspec.UnsetType:
+    """A field of a stored request: unset if the client did not give it."""
+    return msgspec.UNSET if value is None else value
+
+
+def _checked(autoscale: Autoscale | bool | None) -> Autoscale | bool | msgspec.UnsetType:
+    if autoscale is None:
+        return msgspec.UNSET
+    return switched(autoscale) or False

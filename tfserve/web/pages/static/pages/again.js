@@ -4,10 +4,11 @@ import { call } from "./api.js";
 import { report } from "./actions.js";
 
 const REQUESTS = {
-  script: ({ text, file, clear }) => ["/push_job/", { job: text ?? file, type: text === undefined ? 0 : 1, clear }],
+  script: ({ text, file, clear, resources }) => ["/push_job/", { job: text ?? file, type: text === undefined ? 0 : 1, clear, resources }],
   clear: () => ["/clear/", {}],
   undeploy: () => ["/undeploy/", {}],
-  update: ({ path, warm_up }) => ["/update/", { path, warm_up: warm_up ?? undefined }],
+  update: ({ path, warm_up, idle_after_s, replicas, placement, resources, autoscale }) =>
+    ["/update/", { path, warm_up: warm_up ?? undefined, idle_after: idle_after_s, replicas, placement, resources, autoscale }],
   deploy: ({ path, device, options = {} }) => ["/deploy/", { path, device, ...deployFields(options) }],
 };
 

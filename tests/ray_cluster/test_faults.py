@@ -1,0 +1,218 @@
+"""What dies in a cluster, and what is left: nothing acknowledged is lost or repeated, and the cause is reported."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.ray_cluster.cluster import Cluster
+from tests.ray_cluster.machines import Machine
+from tfserve.cluster.identity import Authority
+
+ROWS = {"instances": [[1.0, 2.0]]}
+PLACED_AGAIN_S = 10
+
+
+def predict(url: str, model: str) -> httpx.Response:
+    return httpx.post(f"{url}/v1/models/{model}:predict", json=ROWS, timeout=60)
+
+
+def pids_of(machine: Machine, *words: str) -> list[int]:
+    """The processes on a machine whose command line has all of these words."""
+    found = []
+    for pid in machine.pids():
+        with contextlib.suppress(psutil.Error):
+            line = " ".join(psutil.Process(pid).cmdline())
+            if all(word in line for word in words):
+                found.append(pid)
+    return found
+
+
+def kill(pids: list[int]) -> None:
+    assert pids
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def asked(url: str, model: str) -> Iterator[list[tuple[int, str]]]:
+    """Asks a model again and again meanwhile; what came back, as status and text."""
+    answers: list[tuple[int, str]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while not stop.is_set():
+                try:
+                    answer = client.post(f"/v1/models/{model}:predict", json=ROWS)
+                    answers.append((answer.status_code, answer.text))
+                except httpx.HTTPError as error:
+                    answers.append((0, repr(error)))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.fixture
+def spread(cluster: Cluster, echo: Path) -> Cluster:
+    """The model `m` has a replica on each node."""
+    cluster.workspace("m")
+    cluster.deploy("m", echo, replicas=2, placement="spread")
+    assert Counter(each["node"] for each in cluster.replicas("m")) == {"tfserve-2": 1, "tfserve-3": 1}
+    return cluster
+
+
+def nodes_of(cluster: Cluster) -> Counter[str]:
+    return Counter(each["node"] for each in cluster.replicas("m"))
+
+
+def until_two(cluster: Cluster, before: list[int]) -> None:
+    """Until two replicas serve that are not the ones that died."""
+    cluster.until(
+        lambda: len(found := [each["pid"] for each in cluster.replicas("m")]) == 2 and found != before,
+        PLACED_AGAIN_S,
+    )
+
+
+def kill_machine(machine: Machine) -> None:
+    machine.kill_all()
+
+
+def kill_raylet(machine: Machine) -> None:
+    kill(pids_of(machine, "raylet/raylet"))
+
+
+def kill_actor(machine: Machine) -> None:
+    kill(pids_of(machine, "ray::"))
+
+
+def kill_worker(machine: Machine) -> None:
+    kill(pids_of(machine, "-m tfserve.worker", "--fd"))
+
+
+@pytest.mark.parametrize("die", [kill_machine, kill_raylet, kill_actor, kill_worker])
+def test_the_replicas_of_what_died_are_placed_again_and_others_never_fail(
+    spread: Cluster, die: Callable[[Machine], None]
+) -> None:
+    victim, other = spread.node_machines
+    before = [each["pid"] for each in spread.replicas("m")]
+    with asked(spread.url_of(other), "m") as answers:
+        spread.until(lambda: len(answers) > 20)
+        die(victim)
+        until_two(spread, before)
+        count = len(answers)
+        spread.until(lambda: len(answers) > count + 20)
+    failed = [answer for answer in answers if answer[0] != 200]
+    assert len(failed) <= 1, failed  # the one that the dead replica was computing
+    assert all(status == 503 and "lost" in text for status, text in failed), failed
+
+
+def test_a_dead_node_is_named_as_the_cause_and_its_script_is_lost_once(cluster: Cluster) -> None:
+    victim = cluster.node_machines[0]
+    cluster.workspace("w", resources={"node": victim.name})
+    cluster.workspace("v", resources={"node": cluster.node_machines[1].name})
+    cluster.run("v", "kept = 1")
+    job = cluster.call("/push_job/", name="w", job="import time\nprint('begun', flush=True)\ntime.sleep(600)", type=1)
+    waiting = cluster.call("/push_job/", name="v", job="after = kept + 1", type=1)
+    cluster.until(lambda: cluster.call("/get_output/", name="w", job=job["job"])["stdout"] == "begun\n")
+    victim.kill_all()
+    lost = cluster.until(
+        lambda: each if (each := cluster.http.get(f"/jobs/{job['id']}").json())["state"] == "lost" else None
+    )
+    assert f"lost: node {victim.address} is gone" in lost["error"]["message"], lost
+    assert cluster.http.get(f"/jobs/{waiting['id']}").json()["state"] == "succeeded"
+    gone = cluster.until_node(victim.name, "gone")
+    assert gone["reason"]
+
+
+def test_a_cut_link_of_20_s_moves_the_replica_and_the_node_comes_back(spread: Cluster) -> None:
+    victim, other = spread.node_machines
+    before = [each["pid"] for each in spread.replicas("m")]
+    began = time.monotonic()
+    victim.cut()
+    try:
+        until_two(spread, before)
+        assert nodes_of(spread) == {other.name: 2}
+        assert spread.node(victim.name)["state"] == "gone"
+        for _ in range(20):
+            assert predict(spread.url_of(other), "m").status_code == 200
+        threading.Event().wait(max(0.0, 20 - (time.monotonic() - began)))
+    finally:
+        victim.heal()
+    spread.until_node(victim.name, "ready")
+    spread.until(lambda: not pids_of(victim, "-m tfserve.worker", "m.echo"))
+    assert predict(spread.url_of(victim), "m").status_code == 200
+
+
+def test_over_a_slow_link_everything_works(spread: Cluster) -> None:
+    slow = spread.node_machines[0]
+    slow.make_slow(delay_s=0.05, loss=0.01)
+    for url in (spread.url, spread.url_of(slow)):
+        for _ in range(30):
+            assert predict(url, "m").status_code == 200
+    spread.workspace("w", resources={"node": slow.name})
+    assert spread.run("w", "x = 1")["variable"]["x"] == 1
+    assert spread.node(slow.name)["state"] == "ready"
+
+
+def test_while_the_head_is_dead_nodes_answer_and_its_next_start_takes_the_replicas_over(spread: Cluster) -> None:
+    spread.workspace("w")
+    done = spread.run("w", "x = 7")
+    queued = spread.call("/push_job/", name="w", job="import time; time.sleep(600)", type=1)
+    pids = sorted(each["pid"] for each in spread.replicas("m"))
+    node = spread.url_of(spread.node_machines[0])
+    with asked(node, "m") as answers:
+        spread.head.stop(signal.SIGKILL)
+        for _ in range(50):
+            assert predict(node, "m").status_code == 200
+        refused = httpx.post(f"{node}/get_status/", json={"name": "m"}, timeout=30)
+        assert refused.status_code in (502, 503)
+        spread.head = spread.start_head()
+        spread.until(lambda: len(spread.replicas("m")) == 2)
+    assert {status for status, _ in answers} == {200}
+    assert sorted(each["pid"] for each in spread.replicas("m")) == pids, "adopted, not loaded again"
+    assert spread.http.get(f"/jobs/{done['id']}").json()["state"] == "succeeded"
+    assert spread.http.get(f"/jobs/{queued['id']}").json()["state"] == "lost"
+    jobs = spread.call("/get_status/", name="w")["jobs"]
+    assert jobs["succeeded"] >= 1
+
+
+def test_when_rays_head_dies_models_serve_and_later_workers_start_again(spread: Cluster) -> None:
+    kill(pids_of(spread.head_machine, "gcs_server"))
+    for url in (spread.url, *map(spread.url_of, spread.node_machines)):
+        for _ in range(20):
+            assert predict(url, "m").status_code == 200
+    spread.workspace("w")
+    spread.until(lambda: spread.http.post(
+        "/push_job/", json={"name": "w", "job": "x = 1", "type": 1, "timeout": 30}
+    ).json()["result"].get("variable") == {"x": 1}, 120)  # fmt: skip
+
+
+def test_a_wrong_token_and_a_second_head_are_refused(cluster: Cluster, tmp_path: Path) -> None:
+    machine, other = cluster.node_machines
+    for each in (machine, other):
+        assert cluster.nodes[each.name].stop() == 0
+        cluster.until_node(each.name, "gone")
+    stranger = cluster.start_node(machine, token=str(Authority.open(tmp_path / "stranger").join_token()), waits=False)
+    assert stranger.process.wait(60) != 0
+    assert "token" in stranger.log, stranger.log
+    second = cluster.start_head(other, waits=False)
+    assert second.process.wait(60) != 0
+    assert "in use by another TFserve" in second.log, second.log

@@ -1,0 +1,20 @@
+"""Between the main process of a node and its web processes."""
+
+from __future__ import annotations
+
+from tfserve.ipc.messages.base import Message, Request
+
+
+class Head(Message):
+    """Where the head is. `url` is empty before the first connection to it; `is_connected` is false while it is away."""
+
+    url: str
+    is_connected: bool
+
+
+class GetHead(Request[Head]):
+    """Sent by a web process that starts; from then on it receives `HeadChanged`."""
+
+
+class HeadChanged(Request[None]):
+    head: Head

@@ -1,0 +1,166 @@
+"""The web process of a node: predictions with the models that the head announces; the head answers everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tfserve.access.principals import EVERYBODY, PRINCIPAL, Principal
+from tfserve.cluster.membership import Membership
+from tfserve.errors import NotFound, Unavailable, Unsupported
+from tfserve.ipc.connections import Connection
+from tfserve.ipc.messages import GetHead, Head, HeadChanged, IsReady, Message, Request
+from tfserve.node.forwarding import Forwarder, Target
+from tfserve.node.routing import is_local
+from tfserve.web.access.authentication import Authentication
+from tfserve.web.access.authenticator import Authenticator
+from tfserve.web.access.token_limits import TokenLimits
+from tfserve.web.api.endpoint import Context
+from tfserve.web.app import Layers, Prefixes, Program, lifespan, main
+from tfserve.web.http.cross_origin import Preflights
+from tfserve.web.http.guard import Guard
+from tfserve.web.predictions.live_models import Models
+from tfserve.web.supervisor_client import SupervisorClient
+
+if TYPE_CHECKING:  # it needs the gRPC libraries
+    from tfserve.web.rpc import Service
+
+R = TypeVar("R")
+
+OF_HEAD = ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload", "HandleReloadConfigRequest")
+"""The methods of gRPC that only the head answers."""
+
+
+class OnlyTheHead(Unsupported):
+    """This node of the cluster answers predictions; {method} is for the head. Send it to the gRPC port of the head."""
+
+
+class NodeClient(SupervisorClient):
+    """The line to the main process of the node, which passes on to the head what concerns the head."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self.models: Models | None = None
+        self.is_connected = False
+
+    async def ask(self, request: Request[R]) -> R:
+        if isinstance(request, IsReady):
+            return self._is_ready()  # type: ignore[return-value]  # the response of `IsReady`
+        return await super().ask(request)
+
+    def _is_ready(self) -> bool:
+        """Whether requests can be answered: by the head, or at least by a model while the head is away."""
+        return self.is_connected or (self.models is not None and _any_is_ready(self.models))
+
+
+class NodeProgram(Program):
+    """What the web process of a node serves."""
+
+    _client: NodeClient
+
+    def __init__(self, membership: Membership) -> None:
+        self._forwarder = Forwarder(membership.client_context())
+
+    def client(self, connection: Connection) -> NodeClient:
+        self._client = NodeClient(connection)
+        return self._client
+
+    async def begin(self, line: SupervisorClient, models: Models) -> None:
+        self._client.models = models
+        self._apply(await line.ask(GetHead()))
+
+    def layers(self, context: Context, authenticator: Authenticator, limits: TokenLimits) -> Layers:
+        from tfserve.web.api.v1.rest import V1  # it needs Django, for what is not served here
+        from tfserve.web.api.v2.rest import V2
+
+        v1, v2 = V1(context), V2(context)
+        local = Prefixes({"/v1/": v1, "/V1/": v1, "/v2": v2, "/v2/": v2}, _nothing)
+        authentication = Authentication(local, authenticator, limits, _no_session, _nothing)
+        app: ASGIApp = NodeRouter(authentication, self._forwarder, Router(lifespan=lifespan(context.line)))
+        settings = context.settings
+        guard = Guard(Preflights(app, settings.origins) if settings.origins else app, settings)
+        return Layers(guard, guard, authentication, v1, v2)
+
+    def services(self, context: Context) -> list[Service]:
+        return [_without_head(each) for each in super().services(context)]
+
+    async def handle(self, message: Message) -> None:
+        if isinstance(message, HeadChanged):
+            self._apply(message.head)
+        else:
+            await super().handle(message)
+
+    def _apply(self, head: Head) -> None:
+        parts = urlsplit(head.url)
+        if parts.hostname and parts.port:
+            self._forwarder.target = Target(parts.hostname, parts.port)
+        self._client.is_connected = head.is_connected
+
+
+class NodeRouter:
+    """Passes each request to the node's own applications or to the head."""
+
+    def __init__(self, local: Authentication, forwarder: Forwarder, start: ASGIApp) -> None:
+        self._local = local
+        self._forwarder = forwarder
+        self._start = start
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._start(scope, receive, send)
+        elif is_local(scope, needs_token=self._local.is_required):
+            await self._local(scope, receive, send)
+        else:
+            await self._forwarder(scope, receive, send)
+
+
+def _any_is_ready(models: Models) -> bool:
+    token = PRINCIPAL.set(EVERYBODY)  # probes have no token, and see no model
+    try:
+        return any(model.is_ready for model in models)
+    finally:
+        PRINCIPAL.reset(token)
+
+
+def _without_head(service: Service) -> Service:
+    """The service with the head's methods refused."""
+    from dataclasses import replace
+
+    from tfserve.web.rpc import Unary
+
+    methods: Mapping[str, Any] = {
+        name: replace(method, answer=_refusal(name)) if name in OF_HEAD and isinstance(method, Unary) else method
+        for name, method in service.methods.items()
+    }
+    return replace(service, methods=methods)
+
+
+def _refusal(method: str) -> Any:
+    async def refuse(*_: object) -> None:
+        raise OnlyTheHead(method=method)
+
+    return refuse
+
+
+async def _no_session(_: Scope) -> Principal | None:
+    """The head knows the sessions, so requests that may have one are forwarded."""
+    return None
+
+
+async def _nothing(scope: Scope, _: Receive, __: Send) -> None:
+    raise NotFound(f"No endpoint at {scope['path'][:200]!r}.")
+
+
+def _program() -> NodeProgram:
+    membership = Membership.of_environment()
+    if membership is None:
+        raise Unavailable("this process must be started by `tfserve node`")
+    return NodeProgram(membership)
+
+
+if __name__ == "__main__":
+    main(_program())

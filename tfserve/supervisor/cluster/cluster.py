@@ -1,0 +1,206 @@
+"""A cluster, put together: the port at which nodes connect, Ray, and the choice of a machine for each worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import Any
+
+from tfserve import available_memory
+from tfserve.cluster.connecting import parse_address
+from tfserve.cluster.identity import HEAD, Authority
+from tfserve.cluster.shared_settings import shared
+from tfserve.config import Settings
+from tfserve.ipc.connections import Connection, Handler
+from tfserve.ipc.messages import (
+    Demand,
+    Join,
+    Message,
+    NodeOpened,
+    NodeState,
+    OpenNode,
+    OpenWorker,
+    RayNodes,
+)
+from tfserve.supervisor.cluster.joining import Joining
+from tfserve.supervisor.cluster.local_ray import LocalRay, host_of
+from tfserve.supervisor.cluster.nodes import Node, Nodes
+from tfserve.supervisor.cluster.placement import Candidate, amounts, choose, for_ray
+from tfserve.supervisor.cluster.port import ClusterPort
+from tfserve.supervisor.cluster.ray_environment import of_own_ray, of_running_ray
+from tfserve.supervisor.cluster.ray_process import RayProcess
+from tfserve.supervisor.cluster.remote_workers import NodeLauncher, RemoteWorkers
+from tfserve.supervisor.events import Signal
+from tfserve.supervisor.processes.launchers import Adopted, NoPlace, Place, Spare, Spares
+from tfserve.supervisor.processes.limits import Limiter
+from tfserve.supervisor.web_processes import Service
+
+log = logging.getLogger(__name__)
+
+FIRST_NODE_S = 20.0
+"""How long a demand waits for a node while none is connected: after a start of the head they connect again."""
+
+
+class Cluster:
+    """The nodes of this head, as a source of workers. `service` is what a node gets like a web process."""
+
+    def __init__(
+        self, settings: Settings, *, epoch: int, owner: str, spare: Spare, limiter: Limiter, changed: Signal
+    ) -> None:
+        """Opens the port. Raises `OSError` if it is in use."""
+        self._settings = settings
+        self._epoch = epoch
+        self._spare = spare
+        self._changed = changed
+        authority = Authority.open(settings.data_path / "cluster")
+        self.authority = authority
+        self.service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
+        self.port = ClusterPort(authority, settings.cluster_host, settings.cluster_port)
+        self.nodes = Nodes(epoch=epoch, changed=changed, opened=self._opened, handle=self._handler)
+        is_own = settings.cluster == "ray"
+        self._ray_environment = of_own_ray(authority.secret) if is_own else of_running_ray()
+        self._local_ray = LocalRay(settings, owner, self._ray_environment) if is_own else None
+        self._ray_address = "" if self._local_ray else settings.cluster.removeprefix("ray://")
+        self._owner = owner
+        self._limiter = limiter
+        self._ray: RayProcess | None = None
+        self._workers: RemoteWorkers | None = None
+        self._fills = False
+
+    @property
+    def workers(self) -> RemoteWorkers:
+        assert self._workers is not None  # after `begin`
+        return self._workers
+
+    async def begin(self) -> None:
+        """Accepts nodes from now on. Ray may take longer."""
+        if self._local_ray is not None:
+            self._ray_address = await self._local_ray.begin()
+        self._ray = RayProcess(
+            self._ray_address,
+            f"tfserve-{self.authority.join_token().head_pin[:4].hex()}",
+            self._owner,
+            environment=self._ray_environment,
+            on_nodes=self._on_ray_nodes,
+            on_actor_ended=lambda message: self.workers.actor_ended(message),
+        )
+        self._workers = RemoteWorkers(
+            self._settings, self.authority, epoch=self._epoch, ray=self._ray, limiter=self._limiter
+        )
+        self.port.openers[Join] = Joining(self.authority).open
+        self.port.openers[OpenNode] = self.nodes.open
+        self.port.openers[OpenWorker] = self._workers.open
+        await self.port.begin()
+        self._ray.begin()
+
+    async def close(self) -> None:
+        for node in self.nodes:
+            if node.spares is not None:
+                await node.spares.close()
+        self.nodes.close()
+        if self._ray is not None:
+            await self._ray.close()
+        await self.port.close()
+        if self._local_ray is not None:
+            await self._local_ray.close()
+
+    # --- a source of workers
+
+    async def place(self, demand: Demand) -> Place:
+        """The machine on which a worker starts. Raises `NoPlace`, `Invalid`."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + FIRST_NODE_S
+        while True:
+            choice = choose(demand, self._candidates())
+            if choice.node is not None:
+                return self._place_on(choice.node, demand)
+            if self._candidates() or loop.time() >= until:
+                raise NoPlace(problem=self._why(choice.problem))
+            await self._changed.wait(until - loop.time())
+
+    async def adopt(self, deployment: int) -> Adopted | None:  # noqa: ARG002 - comes next
+        return None
+
+    async def wait_for_change(self) -> None:
+        await self._changed.wait(60.0)
+
+    def fill(self) -> None:
+        """Keeps a spare on each machine that takes workers."""
+        if self._settings.head_runs_workers:
+            self._spare.fill_here()
+        for node in self.nodes:
+            if node.is_ready:
+                self._spares_of(node).fill()
+
+    def states(self) -> list[NodeState]:
+        """The head first, then the nodes, then those that are gone."""
+        return [self._own_state(), *(node.state() for node in self.nodes), *self.nodes.gone]
+
+    def check(self, demand: Demand, count: int = 1) -> None:  # noqa: ARG002 - each alone
+        """Raises `NoPlace` if no machine that is connected can ever meet the demand, `Invalid` if it can't be read."""
+        choice = choose(demand, self._candidates())
+        if choice.node is None and not choice.ever:
+            raise NoPlace(problem=choice.problem)
+
+    def _candidates(self) -> list[Candidate]:
+        found = [Candidate(node.name, node.total, node.free, node.workers) for node in self.nodes if node.is_ready]
+        if self._settings.head_runs_workers:
+            own = self._own_state()
+            found.insert(0, Candidate(own.name, own.resources, own.free, own.workers))
+        return found
+
+    def _own_state(self) -> NodeState:
+        total = {"cpu": float(len(os.sched_getaffinity(0))), "memory": float(available_memory.total())}
+        return NodeState(
+            name=HEAD, address=host_of(self._settings), state="ready", resources=total, free=total,
+            workers=0,
+        )  # fmt: skip
+
+    def _place_on(self, name: str, demand: Demand) -> Place:
+        needs, _ = amounts(demand)
+        node = self.nodes.get(name)
+        if node is None:
+            return self._spare.here
+        if needs:
+            return Place(NodeLauncher(self.workers, node, for_ray(needs)))
+        return Place(NodeLauncher(self.workers, node, {}), self._spares_of(node))
+
+    def _spares_of(self, node: Node) -> Spares:
+        if node.spares is None:
+            launcher = NodeLauncher(self.workers, node, {})
+            node.spares = Spares(launcher, is_kept=self._settings.warm_spare, changed=self._changed)
+        return node.spares
+
+    def _why(self, problem: str) -> str:
+        ray = self._ray.problem if self._ray is not None else ""
+        return f"{problem} Ray can't be reached: {ray}." if ray else problem
+
+    # --- nodes
+
+    def _opened(self, request: OpenNode) -> NodeOpened:
+        host, _ = parse_address(request.head)
+        return NodeOpened(
+            epoch=self._epoch, ray_address=self._ray_address, ray_environment=self._ray_environment,
+            head_url=f"https://{f'[{host}]' if ':' in host else host}:{self._settings.cluster_http_port}",
+            settings=shared(self._settings),
+        )  # fmt: skip
+
+    def _handler(self, line: Connection) -> Handler:
+        async def handle(message: Message) -> Any:
+            service = await asyncio.shield(self.service)
+            if (subscribe := service.subscriptions.get(type(message))) is not None:
+                return subscribe(line)
+            return await service.handle(message)
+
+        return handle
+
+    def _on_ray_nodes(self, message: RayNodes) -> None:
+        self.nodes.set_ray(message.nodes)
+        if self._fills:
+            self.fill()
+
+    def begin_filling(self) -> None:
+        """From now on each new node gets a spare."""
+        self._fills = True
+        self.fill()

@@ -1,0 +1,116 @@
+"""A Ray that this head starts for itself, for `--cluster ray`: its GCS, and the raylet that the driver needs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tfserve.config import Settings
+from tfserve.supervisor.processes.child import OWNER, Child, Role
+from tfserve.supervisor.processes.restarts import Restarts
+
+log = logging.getLogger(__name__)
+
+DISABLED = "--disable-usage-stats", "--include-dashboard=false"
+
+
+class LocalRay:
+    """Keeps it alive, at the same address. Its tables are on the disk, so that nodes stay when it starts again."""
+
+    def __init__(self, settings: Settings, owner: str, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._settings = settings
+        self._owner = owner
+        self._child: Child | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._restarts = Restarts()
+        self._port = 0
+        self._address = host_of(settings)
+
+    async def begin(self) -> str:
+        """The address of its GCS."""
+        self._port = _port(self._folder / "port")
+        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        return f"{self._address}:{self._port}"
+
+    async def close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        if self._child is not None and self._child.alive:
+            self._child.kill("the server is stopping")
+            await asyncio.shield(self._child.ended)
+
+    @property
+    def _folder(self) -> Path:
+        folder = self._settings.data_path / "cluster" / "ray"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
+            started_at = time.monotonic()
+            try:
+                self._child = self._start()
+                ended = await asyncio.shield(self._child.ended)
+                log.error("Ray ended: %s", ended.sentence)
+            except OSError as error:
+                log.error("Ray can't be started: %s", error)
+            self._restarts.died(now=time.monotonic(), lived_s=time.monotonic() - started_at)
+
+    def _start(self) -> Child:
+        with (self._folder / "ray.log").open("ab") as output:
+            return Child.start(
+                [
+                    sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--head", "--block", *DISABLED,
+                    f"--node-ip-address={self._address}", f"--port={self._port}", "--num-cpus=0", "--num-gpus=0",
+                    "--object-store-memory=80000000", f"--temp-dir={_short(self._folder)}",
+                ],
+                role=Role.RAY,
+                environment={**os.environ, OWNER: self._owner, **self._environment, **_kept_tables(self._folder)},
+                output=output,
+            )  # fmt: skip
+
+
+def _kept_tables(folder: Path) -> dict[str, str]:
+    """Keeps Ray's tables on the disk."""
+    return {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(folder / "tables")}
+
+
+def host_of(settings: Settings) -> str:
+    """The address at which the other machines reach this one."""
+    host = settings.cluster_host
+    return own_address() if host in ("0.0.0.0", "::", "") else host  # noqa: S104
+
+
+def own_address() -> str:
+    """The address of this machine at which others are most likely to reach it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))  # sends nothing: it only asks for the route
+            return str(sock.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def _port(file: Path) -> int:
+    """The same port at every start, because the nodes know it."""
+    if file.is_file():
+        return int(file.read_text())
+    with socket.socket() as sock:
+        sock.bind(("", 0))
+        port = int(sock.getsockname()[1])
+    file.write_text(str(port))
+    return port
+
+
+def _short(folder: Path) -> str:
+    """Ray's Unix sockets have long names, and the limit of a path is 107 bytes."""
+    return str(folder) if len(str(folder)) < 40 else f"/tmp/tfserve-ray-{abs(hash(str(folder))) % 10**8}"  # noqa: S108

@@ -1,0 +1,202 @@
+"""The machines of the cluster: their lines, whether they respond, and what Ray knows of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tfserve.errors import Conflict, Forbidden
+from tfserve.ipc.connections import Connection, ConnectionLost, Handler
+from tfserve.ipc.messages import NodeOpened, NodeState, OpenNode, Ping, RayNode
+from tfserve.supervisor.cluster.joining import require_version
+from tfserve.supervisor.cluster.placement import from_ray
+from tfserve.supervisor.cluster.remote_child import RemoteChild
+from tfserve.supervisor.events import Signal
+from tfserve.supervisor.processes.child import Role
+from tfserve.supervisor.processes.launchers import Spares
+
+log = logging.getLogger(__name__)
+
+PING_S = 1.0
+SILENCE_S = 5.0
+"""A node that does not respond for this time is gone."""
+REOPEN_S = 5.0
+"""A node whose line was closed has this time to open another one."""
+MAX_GONE = 50
+
+
+class NameTaken(Conflict):
+    """A node {name} is connected already, from {address}. Choose another name: tfserve node … --name NAME"""
+
+
+class NewerHead(Forbidden):
+    """Node {name} has seen a newer head (epoch {seen}; this one has {epoch}). This head has been replaced."""
+
+
+class NotThatNode(Forbidden):
+    """The certificate is that of node {member}, not of {name}."""
+
+
+@dataclass(eq=False)
+class Node:
+    """A machine that takes workers."""
+
+    opened: OpenNode
+    line: Connection
+    since: float
+    ray: RayNode | None = None
+    children: set[RemoteChild] = field(default_factory=set)
+    spares: Spares | None = None
+
+    @property
+    def name(self) -> str:
+        return self.opened.name
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ray is not None and not self.line.lost.done()
+
+    @property
+    def total(self) -> dict[str, float]:
+        return from_ray(self.ray.total) if self.ray is not None else {}
+
+    @property
+    def free(self) -> dict[str, float]:
+        """What neither Ray's other programs nor our workers have taken. Ray's figure is a second old."""
+        if self.ray is None:
+            return {}
+        free = dict(self.ray.free)
+        for name, amount in self.ray.total.items():
+            ours = sum(child.resources.get(name, 0.0) for child in self.children)
+            free[name] = min(free.get(name, 0.0), amount - ours)
+        return from_ray(free)
+
+    @property
+    def workers(self) -> int:
+        """How many of its workers have a role."""
+        return sum(child.role != Role.SPARE for child in self.children)
+
+    def state(self) -> NodeState:
+        return NodeState(
+            name=self.name, address=self.opened.address, state="ready" if self.is_ready else "starting",
+            reason="" if self.is_ready else "Ray does not know the node yet",
+            version=self.opened.version, http=self.opened.http, resources=self.total, free=self.free,
+            workers=self.workers, since=self.since,
+        )  # fmt: skip
+
+
+class Nodes:
+    """All nodes, by name. The head itself is none of them."""
+
+    def __init__(
+        self,
+        *,
+        epoch: int,
+        changed: Signal,
+        opened: Callable[[OpenNode], NodeOpened],
+        handle: Callable[[Connection], Handler],
+    ) -> None:
+        """`opened` makes the response to a node, `handle` what handles the messages on its line."""
+        self.changed = changed
+        self._epoch = epoch
+        self._opened = opened
+        self._handle = handle
+        self._by_name: dict[str, Node] = {}
+        self._gone: dict[str, NodeState] = {}
+        self._ray: Sequence[RayNode] = ()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(list(self._by_name.values()))
+
+    def get(self, name: str) -> Node | None:
+        return self._by_name.get(name)
+
+    @property
+    def gone(self) -> list[NodeState]:
+        return list(self._gone.values())
+
+    async def open(self, connection: Connection, member: str, request: OpenNode) -> tuple[NodeOpened, Handler]:
+        """The opener for `OpenNode`."""
+        if request.name != member:
+            raise NotThatNode(member=member, name=request.name)
+        require_version(request.name, request.version)
+        if request.epoch > self._epoch:
+            raise NewerHead(name=request.name, seen=request.epoch, epoch=self._epoch)
+        node = self._by_name.get(request.name)
+        if node is None:
+            node = self._by_name[request.name] = Node(request, connection, time.time())
+            self._gone.pop(request.name, None)
+            self._match(node)
+        elif not node.line.lost.done() and node.opened.address != request.address:
+            raise NameTaken(name=request.name, address=node.opened.address)
+        else:
+            former, node.line, node.opened = node.line, connection, request
+            former.abort()
+        log.info("node %s is connected from %s", request.name, request.address)
+        self._run(self._watch(node, connection))
+        self.changed.fire()
+        return self._opened(request), self._handle(connection)
+
+    def set_ray(self, found: Sequence[RayNode]) -> None:
+        """Takes over what Ray knows."""
+        self._ray = found
+        before = [(node.name, node.is_ready) for node in self]
+        for node in self:
+            self._match(node)
+        if before != [(node.name, node.is_ready) for node in self]:
+            self.changed.fire()
+
+    def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+
+    def _match(self, node: Node) -> None:
+        """Finds the node among Ray's: by the name in its label, or else by its address."""
+        named = [each for each in self._ray if each.name == node.name]
+        at_address = [each for each in self._ray if not each.name and each.address == node.opened.address]
+        node.ray = next(iter([*named, *at_address]), None)
+
+    async def _watch(self, node: Node, line: Connection) -> None:
+        """Pings the node until it does not respond, and gives it up unless it opens another line."""
+        answered_at = time.monotonic()
+        while not line.lost.done() and time.monotonic() - answered_at < SILENCE_S:
+            with contextlib.suppress(TimeoutError, ConnectionLost):
+                async with asyncio.timeout(SILENCE_S - (time.monotonic() - answered_at)):
+                    await line.ask(Ping())
+                    answered_at = time.monotonic()
+                await asyncio.wait([line.lost], timeout=PING_S)
+        if not line.lost.done():
+            line.abort()
+            self._lose(node, line, f"it did not respond for {SILENCE_S:g} s")
+            return
+        self.changed.fire()
+        await asyncio.sleep(REOPEN_S)
+        self._lose(node, line, "its connection was closed")
+
+    def _lose(self, node: Node, line: Connection, why: str) -> None:
+        if node.line is not line or self._by_name.get(node.name) is not node:
+            return
+        log.error("node %s (%s) is gone: %s", node.name, node.opened.address, why)
+        del self._by_name[node.name]
+        gone = node.state()
+        self._gone[node.name] = NodeState(
+            name=gone.name, address=gone.address, state="gone", reason=why, version=gone.version, since=time.time()
+        )
+        for name in list(self._gone)[:-MAX_GONE]:
+            del self._gone[name]
+        for child in list(node.children):
+            child.lose(f"node {node.opened.address} is gone")
+        if node.spares is not None:
+            self._run(node.spares.close())
+        self.changed.fire()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,34 @@
+"""The environment in which Ray's programs run, on the head and on nodes."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+AUTH_MODE = "RAY_AUTH_MODE"
+AUTH_TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 - the name of a variable
+AUTH_TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"  # noqa: S105 - the same
+
+PATIENT = {
+    # Nodes wait for a GCS that is gone instead of ending: their actors serve.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
+    # Workers without `resources` see the GPUs of their node, as on a single machine.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def of_own_ray(secret: bytes) -> dict[str, str]:
+    """For a Ray that the head starts: only members of this cluster can use it."""
+    return {**PATIENT, AUTH_MODE: "token", AUTH_TOKEN: hmac.new(secret, b"ray", hashlib.sha256).hexdigest()}
+
+
+def of_running_ray(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """For a Ray that the operator has started: with its token, if the head has one. Raises `OSError`."""
+    found = {name: environ[name] for name in (AUTH_MODE, AUTH_TOKEN) if name in environ}
+    if AUTH_TOKEN_PATH in environ and AUTH_TOKEN not in found:
+        found[AUTH_TOKEN] = Path(environ[AUTH_TOKEN_PATH]).read_text().strip()
+    return {**PATIENT, **found}

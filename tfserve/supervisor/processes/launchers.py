@@ -1,0 +1,267 @@
+"""Where workers come from: the spares of this machine, and with a cluster those of the nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from tfserve.errors import Unavailable
+from tfserve.ipc.messages import BecomeModel, Demand, ModelLoaded
+from tfserve.supervisor.events import Signal
+from tfserve.supervisor.processes.child import Exit
+from tfserve.supervisor.processes.restarts import Restarts
+from tfserve.supervisor.processes.worker import Worker, WorkerDied
+
+log = logging.getLogger(__name__)
+
+ANYWHERE = Demand()
+
+
+class Launcher(Protocol):
+    """Starts workers on one machine."""
+
+    async def start(self, *, warm: bool = False, light: str = "") -> Worker:
+        """A new worker that is ready for a role. Raises `WorkerDied`, or `OSError` if no process can be started."""
+        ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """A machine that was chosen for a demand."""
+
+    launcher: Launcher
+    spares: Spares | None = None
+    """None if a process has to be started for the demand, because it has resources of its own."""
+
+    async def start(self, *, warm: bool = False, light: str = "") -> Worker:
+        """Raises `WorkerDied`, `Unavailable`."""
+        return await _started(self.launcher, warm=warm, light=light)
+
+
+class Adopted(Protocol):
+    """A model worker that served while the head was away."""
+
+    worker: Worker
+    become: BecomeModel
+    loaded: ModelLoaded
+
+
+class Elsewhere(Protocol):
+    """The nodes of a cluster."""
+
+    async def place(self, demand: Demand) -> Place:
+        """Where a worker starts that has these demands. Raises `NoPlace`, `Unavailable`."""
+        ...
+
+    async def adopt(self, deployment: int) -> Adopted | None:
+        """A worker that still serves this deployment, if one is left."""
+        ...
+
+    async def wait_for_change(self) -> None:
+        """Returns when there may be a place that was not there before."""
+        ...
+
+    def fill(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class NoPlace(Unavailable):
+    """No machine of the cluster can run this now: {problem}"""
+
+
+class _Kept:
+    """Keeps one worker ready for a role."""
+
+    def __init__(self, *, is_kept: bool, changed: Signal) -> None:
+        self.is_kept = is_kept
+        self.worker: Worker | None = None
+        self.filling: asyncio.Task[None] | None = None
+        self._changed = changed
+        self._restarts = Restarts()
+
+    def fill(self, start: Callable[[], Awaitable[Worker]]) -> None:
+        """Starts a worker, unless there is one."""
+        if self.is_kept and self.filling is None and self.worker is None:
+            self.filling = asyncio.get_running_loop().create_task(self._fill(start))
+
+    def take(self) -> Worker | None:
+        worker, self.worker = self.worker, None
+        return worker if worker is not None and worker.alive else None
+
+    async def close(self) -> None:
+        self.is_kept = False
+        if self.filling is not None:
+            self.filling.cancel()
+            await asyncio.wait([self.filling])
+        if self.worker is not None:
+            self.worker.kill("the server is stopping")
+            await asyncio.shield(self.worker.child.ended)
+
+    async def _fill(self, start: Callable[[], Awaitable[Worker]]) -> None:
+        try:
+            await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
+            worker = await start()
+        except (WorkerDied, OSError) as error:
+            log.warning("could not start a spare worker: %s", error)
+        else:
+            self.worker = worker
+            self._changed.fire()
+            worker.child.ended.add_done_callback(lambda ended: self._on_end(worker, ended.result(), start))
+        finally:
+            self.filling = None
+
+    def _on_end(self, worker: Worker, exit_: Exit, start: Callable[[], Awaitable[Worker]]) -> None:
+        if self.worker is worker:
+            self.worker = None
+            self._restarts.died(now=time.monotonic(), lived_s=exit_.lived_s)
+            self.fill(start)
+
+
+class Spares:
+    """Keeps one worker of a machine with TensorFlow loaded, so that a role starts in milliseconds.
+
+    As soon as a model is served by another runtime, a light one is kept too: with that runtime and without TensorFlow.
+    """
+
+    def __init__(self, launcher: Launcher, *, is_kept: bool, changed: Signal) -> None:
+        self._launcher = launcher
+        self._warm = _Kept(is_kept=is_kept, changed=changed)
+        self._light = _Kept(is_kept=is_kept, changed=changed)
+        #: the runtime of the light one
+        self._runtime = ""
+
+    @property
+    def worker(self) -> Worker | None:
+        return self._warm.worker
+
+    @property
+    def light_worker(self) -> Worker | None:
+        return self._light.worker
+
+    def fill(self) -> None:
+        """Starts a spare, unless one exists."""
+        self._warm.fill(partial(self._launcher.start, warm=True))
+        if self._runtime:
+            self._light.fill(partial(self._launcher.start, light=self._runtime))
+
+    async def start_cold(self) -> Worker:
+        """A new worker without TensorFlow, which leaves the spare for others. Raises `WorkerDied`, `Unavailable`."""
+        return await self._start()
+
+    async def take_light(self, runtime: str) -> Worker:
+        """A worker with a runtime that is not TensorFlow. Call `fill` when it has loaded its model. Raises the same."""
+        worker, known, self._runtime = self._light.take(), self._runtime, runtime
+        if worker is not None and known != runtime:
+            worker.kill("another runtime is needed")
+            worker = None
+        return worker or await self._start(light=runtime)
+
+    async def take(self, *, needs_tensorflow: bool, refills: bool = True) -> Worker:
+        """A worker without a role: the spare if it is ready or starting soon enough, otherwise a new one.
+
+        Unless it `refills`, call `fill` when the role has begun: the next spare takes a processor for seconds. Raises
+        `WorkerDied`, `Unavailable`.
+        """
+        if self._warm.worker is None and needs_tensorflow and self._warm.filling is not None:
+            await asyncio.wait([self._warm.filling])  # it will be ready before a new one
+        worker = self._warm.take() or await self._start(warm=needs_tensorflow)
+        if refills:
+            self.fill()
+        return worker
+
+    async def close(self) -> None:
+        await self._warm.close()
+        await self._light.close()
+
+    async def _start(self, *, warm: bool = False, light: str = "") -> Worker:
+        return await _started(self._launcher, warm=warm, light=light)
+
+
+class Spare:
+    """Chooses the machine on which a worker starts. Without a cluster that is always this one."""
+
+    def __init__(self, launcher: Launcher, *, is_kept: bool, changed: Signal) -> None:
+        self._launcher = launcher
+        self._here = Spares(launcher, is_kept=is_kept, changed=changed)
+        #: set with a cluster
+        self.elsewhere: Elsewhere | None = None
+
+    @property
+    def worker(self) -> Worker | None:
+        """The spare of this machine."""
+        return self._here.worker
+
+    @property
+    def light_worker(self) -> Worker | None:
+        return self._here.light_worker
+
+    @property
+    def here(self) -> Place:
+        """This machine."""
+        return Place(self._launcher, self._here)
+
+    def fill(self) -> None:
+        """Starts the spares that are missing."""
+        if self.elsewhere is not None:
+            self.elsewhere.fill()
+        else:
+            self.fill_here()
+
+    def fill_here(self) -> None:
+        self._here.fill()
+
+    async def start_cold(self, demand: Demand = ANYWHERE) -> Worker:
+        """A new worker without TensorFlow, which leaves the spare for others.
+
+        Raises `WorkerDied`, `Unavailable`, and `NoPlace` if no machine meets the demand.
+        """
+        place = await self._place(demand)
+        return await (place.start() if place.spares is None else place.spares.start_cold())
+
+    async def take_light(self, runtime: str, demand: Demand = ANYWHERE) -> Worker:
+        """A worker with a runtime that is not TensorFlow. Call `fill` when it has loaded its model. Raises the same."""
+        place = await self._place(demand)
+        return await (place.start(light=runtime) if place.spares is None else place.spares.take_light(runtime))
+
+    async def take(self, *, needs_tensorflow: bool, refills: bool = True, demand: Demand = ANYWHERE) -> Worker:
+        """A worker without a role: a spare if one is ready or starting soon enough, otherwise a new one.
+
+        Unless it `refills`, call `fill` when the role has begun: the next spare takes a processor for seconds. Raises
+        the same.
+        """
+        place = await self._place(demand)
+        if place.spares is None:
+            return await place.start(warm=needs_tensorflow)
+        return await place.spares.take(needs_tensorflow=needs_tensorflow, refills=refills)
+
+    async def adopt(self, deployment: int) -> Adopted | None:
+        """A worker on a node that has served this deployment since before this server started."""
+        return await self.elsewhere.adopt(deployment) if self.elsewhere is not None else None
+
+    async def wait_for_place(self) -> None:
+        """Returns when a demand that had no place may have one."""
+        if self.elsewhere is not None:
+            await self.elsewhere.wait_for_change()
+
+    async def close(self) -> None:
+        if self.elsewhere is not None:
+            await self.elsewhere.close()
+        await self._here.close()
+
+    async def _place(self, demand: Demand) -> Place:
+        if self.elsewhere is not None:
+            return await self.elsewhere.place(demand)
+        return self.here
+
+
+async def _started(launcher: Launcher, *, warm: bool = False, light: str = "") -> Worker:
+    try:
+        return await launcher.start(warm=warm, light=light)
+    except OSError as error:
+        raise Unavailable(f"Cannot start another process on this machine: {error.strerror}.") from error
