@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from lines import Server, connected, scanned
+from lines import Server, scanned
 
 from tfserve.cluster.content import blobs as blob_files
 from tfserve.cluster.content.blobs import Blobs
@@ -51,14 +51,7 @@ class Head:
         return FileTree(name=self.root.name, entries=[each.entry for each in found])
 
     async def ask(self, request: ReadBlobs) -> BlobParts:
-        """Over a connection of its own."""
-        ours, theirs = await connected(None, self.server.handle)
-        try:
-            return await ours.ask(request)
-        finally:
-            for each in (ours, theirs):
-                each.close()
-                await asyncio.shield(each.lost)
+        return await self.server.handle(request)
 
 
 @pytest.fixture

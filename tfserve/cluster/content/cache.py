@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -93,7 +94,7 @@ class Cache:
             if not self._is_complete(descriptor, key):
                 os.close(descriptor)
                 return None
-            os.utime(descriptor)  # the time of its last use
+            os.utime(descriptor, ns=(time.time_ns(),) * 2)  # of its last use, finer than the clock of the kernel
             self._uses[key] = descriptor
         return next((self._trees / key).iterdir())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -58,34 +59,38 @@ def last_writers(base: Listing, ours: Listing, theirs: Listing) -> tuple[Changes
             [path for path in from_them.remove if path not in our_put and path in ours],
         ),
         Changes(
-            [each for each in from_us.put if each.path not in lost_by_us and theirs.get(each.path) != each],
+            [each for each in from_us.put if each.path not in lost_by_us and not _same(theirs.get(each.path), each)],
             [path for path in from_us.remove if path not in their_put and path in theirs],
         ),
     )
+
+
+def _same(theirs: Entry | None, ours: Entry) -> bool:
+    return theirs is not None and theirs.content == ours.content
 
 
 def _loses(ours: Entry | None, theirs: Entry) -> bool:
     return ours is None or (ours.content != theirs.content and ours.mtime_ns <= theirs.mtime_ns)
 
 
-def apply(folder: Path, wanted: Changes, blobs: Blobs, *, durably: bool = False) -> None:
+def apply(folder: Path, needed: Changes, blobs: Blobs, *, durably: bool = False) -> None:
     """Each file replaces its predecessor in one step, from its blob, which is used up. Removals come last.
 
     With `durably`, a file is on the disk before it replaces another one.
     Raises `BadTree`, `FileNotFoundError` without a blob, and `OSError`.
     """
-    check_entries(wanted.put)
-    for path in wanted.remove:
+    check_entries(needed.put)
+    for path in needed.remove:
         check_path(path)
-    remaining = _counts(wanted.put)
+    remaining = _counts(needed.put)
     folder.mkdir(parents=True, exist_ok=True)
     with _opened(folder) as root:
-        for entry in wanted.put:
-            with _parent(root, entry.path) as (parent, name):
+        for entry in needed.put:
+            with _parent(root, entry.path, is_made=True) as (parent, name):
                 _put(parent, name, entry, _Source(blobs, remaining, durably))
-        for path in sorted(wanted.remove, reverse=True):  # what is in a folder before the folder
+        for path in sorted(needed.remove, reverse=True):  # what is in a folder before the folder
             with contextlib.suppress(FileNotFoundError, BadTree), _parent(root, path) as (parent, name):
-                _remove(parent, name)
+                _remove_listed(parent, name)
 
 
 def _counts(put: Sequence[Entry]) -> dict[bytes, int]:
@@ -164,6 +169,18 @@ def _remove(parent: int, name: str) -> None:
             os.unlink(name, dir_fd=parent)
 
 
+def _remove_listed(parent: int, name: str) -> None:
+    """A folder stays if it has something that was not listed."""
+    if not _is_folder(parent, name):
+        _remove(parent, name)
+        return
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+
+
 def _is_folder(parent: int, name: str) -> bool:
     try:
         return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
@@ -181,12 +198,15 @@ def _opened(folder: Path | str, parent: int | None = None) -> Iterator[int]:
 
 
 @contextmanager
-def _parent(root: int, path: str) -> Iterator[tuple[int, str]]:
+def _parent(root: int, path: str, *, is_made: bool = False) -> Iterator[tuple[int, str]]:
     """The opened folder of a path, and its name there. Raises `BadTree` if a folder above it is a link or a file."""
     *above, name = path.split("/")
     with contextlib.ExitStack() as stack:
         folder = root
         for part in above:
+            if is_made:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o755, dir_fd=folder)
             try:
                 folder = stack.enter_context(_opened(part, folder))
             except NotADirectoryError:  # also for a link

@@ -33,7 +33,7 @@ def by_path(entries: Iterable[Entry]) -> dict[str, Entry]:
 
 def check(tree: FileTree) -> None:
     """Raises `BadTree` for what could lead out of its root, or is ambiguous."""
-    if not _is_name(tree.name):
+    if not is_name(tree.name):
         raise BadTree(problem=f"{tree.name!r} is not the name of a folder")
     check_entries(tree.entries)
 
@@ -59,7 +59,7 @@ def check_entries(entries: list[Entry]) -> None:
 def check_path(path: str) -> None:
     """Raises `BadTree` unless the path is relative and stays below its root."""
     parts = path.split("/")
-    if not all(map(_is_name, parts)) or len(path.encode("utf-8", "replace")) > MAX_PATH_BYTES:
+    if not all(map(is_name, parts)) or len(path.encode("utf-8", "replace")) > MAX_PATH_BYTES:
         raise BadTree(problem=f"{path[:200]!r} is not a relative path")
 
 
@@ -71,7 +71,8 @@ def _check_above(path: str, known: Mapping[str, Entry]) -> None:
         above, _, _ = above.rpartition("/")
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
+    """Whether it is one part of a path."""
     try:
         size = len(name.encode())
     except UnicodeEncodeError:

@@ -19,10 +19,12 @@ from tfserve.ipc.messages import (
     Message,
     NodeOpened,
     NodeState,
+    OpenFiles,
     OpenNode,
     OpenWorker,
     RayNodes,
 )
+from tfserve.supervisor.cluster.files import HeadFiles
 from tfserve.supervisor.cluster.joining import Joining
 from tfserve.supervisor.cluster.local_ray import LocalRay, host_of
 from tfserve.supervisor.cluster.nodes import Node, Nodes
@@ -46,7 +48,15 @@ class Cluster:
     """The nodes of this head, as a source of workers. `service` is what a node gets like a web process."""
 
     def __init__(
-        self, settings: Settings, *, epoch: int, owner: str, spare: Spare, limiter: Limiter, changed: Signal
+        self,
+        settings: Settings,
+        *,
+        epoch: int,
+        owner: str,
+        spare: Spare,
+        limiter: Limiter,
+        changed: Signal,
+        callers_umask: int,
     ) -> None:
         """Opens the port. Raises `OSError` if it is in use."""
         self._settings = settings
@@ -54,6 +64,7 @@ class Cluster:
         self._spare = spare
         self._changed = changed
         authority = Authority.open(settings.data_path / "cluster")
+        self.files = HeadFiles(settings, callers_umask)
         self.authority = authority
         self.service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
         self.port = ClusterPort(authority, settings.cluster_host, settings.cluster_port)
@@ -86,8 +97,9 @@ class Cluster:
             on_actor_ended=lambda message: self.workers.actor_ended(message),
         )
         self._workers = RemoteWorkers(
-            self._settings, self.authority, epoch=self._epoch, ray=self._ray, limiter=self._limiter
+            self._settings, self.authority, epoch=self._epoch, ray=self._ray, limiter=self._limiter, files=self.files
         )
+        self.port.openers[OpenFiles] = self._workers.open_files
         self.port.openers[Join] = Joining(self.authority).open
         self.port.openers[OpenNode] = self.nodes.open
         self.port.openers[OpenWorker] = self._workers.open
@@ -104,6 +116,7 @@ class Cluster:
         await self.port.close()
         if self._local_ray is not None:
             await self._local_ray.close()
+        self.files.close()
 
     # --- a source of workers
 

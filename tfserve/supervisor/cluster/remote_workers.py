@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import logging
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tfserve.cluster.identity import Authority
@@ -17,12 +16,14 @@ from tfserve.ipc.messages import (
     ActorEnded,
     EndActor,
     Message,
+    OpenFiles,
     OpenWorker,
-    Request,
     StartActor,
     StartWorker,
     WorkerOpened,
 )
+from tfserve.supervisor.cluster.carriers import Carrier
+from tfserve.supervisor.cluster.files import HeadFiles
 from tfserve.supervisor.cluster.nodes import Node
 from tfserve.supervisor.cluster.ray_process import RayProcess
 from tfserve.supervisor.cluster.remote_child import RemoteChild, RemoteLimiter
@@ -58,9 +59,9 @@ class RemoteWorkers:
 
     def __init__(
         self, settings: Settings, authority: Authority, *, epoch: int, ray: RayProcess, limiter: Limiter,
-        localize: Callable[[Request, str], object] | None = None,  # type: ignore[type-arg]
+        files: HeadFiles,
     ) -> None:  # fmt: skip
-        self.localize = localize
+        self.files = files
         self._settings = {k: v for k, v in to_environment(settings).items() if k not in PRIVATE_SETTINGS}
         self._key = authority.secret
         self._epoch = epoch
@@ -98,6 +99,15 @@ class RemoteWorkers:
         start = started.start if not request.pid else None
         return WorkerOpened(epoch=self._epoch, received=child.stream.received, start=start), child.received
 
+    async def open_files(self, connection: Connection, member: str, request: OpenFiles) -> tuple[None, Handler]:
+        """The opener for `OpenFiles`."""
+        if not hmac.compare_digest(request.token, self._token(request.worker)):
+            raise WrongWorkerToken(worker=request.worker)
+        started = self._started.get(request.worker)
+        if started is None or not started.child.alive or started.child.node != member:
+            raise UnknownWorker(worker=request.worker)
+        return None, self.files.attach(request.worker, connection)
+
     def actor_ended(self, message: ActorEnded) -> None:
         if (started := self._started.get(message.worker)) is not None:
             started.child.actor_ended(message.cause)
@@ -105,14 +115,14 @@ class RemoteWorkers:
     def _known(self, child: RemoteChild, node: Node, start: StartWorker) -> Worker:
         worker = Worker.over(child, child.open_line)
         worker.limiter = self._limiter
-        if (localize := self.localize) is not None:
-            worker.localize = lambda request: localize(request, child.node)  # type: ignore[assignment, return-value]
+        worker.carry = Carrier(self.files.of(child.worker)).carry
         self._started[child.worker] = _Started(child, start)
         node.children.add(child)
         child.ended.add_done_callback(lambda _: self._forget(child, node))
         return worker
 
     def _forget(self, child: RemoteChild, node: Node) -> None:
+        self.files.closed(child.worker)
         self._started.pop(child.worker, None)
         node.children.discard(child)
         self._ray.notify(EndActor(worker=child.worker))
