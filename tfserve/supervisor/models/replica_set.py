@@ -18,6 +18,7 @@ from tfserve.models.runtime_reports import Report
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.journal import Journal
 from tfserve.supervisor.models import memory_fit
+from tfserve.supervisor.models.adopting import adopt
 from tfserve.supervisor.models.announcements import Announcements
 from tfserve.supervisor.models.awake_models import AwakeModels
 from tfserve.supervisor.models.deployment import Deployment
@@ -226,6 +227,14 @@ class ReplicaSet:
         deployment.set_report(report)
         self.set_choice(deployment, f"{requested} was requested")
         return report
+
+    async def adopt(self, deployment: Deployment) -> Replica | None:
+        """A process that has served the deployment since before this server started."""
+        return await adopt(self._spare, self.trials, deployment)
+
+    async def wait_for_place(self) -> None:
+        """Returns when a node may have room that had none."""
+        await self._spare.wait_for_place()
 
     async def prepare_room(self, needed_bytes: int) -> None:
         """Lets other models sleep if memory is short for another process with this one."""

@@ -58,6 +58,9 @@ class Replica:
     #: warm-up steps that killed processes before it, each with a sentence about it
     skipped: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.worker.loaded_bytes = self.loaded.memory_bytes
+
     @property
     def alive(self) -> bool:
         return self.worker.alive
