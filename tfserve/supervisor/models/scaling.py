@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from tfserve.db import writes
 from tfserve.errors import Conflict, TFserveError, Unavailable
-from tfserve.ipc.connections import Connection, ConnectionLost
 from tfserve.ipc.messages import Autoscale, ModelOptions, ReadInFlight
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.journal import Journal
@@ -22,12 +21,12 @@ from tfserve.supervisor.models.announcements import Announcements
 from tfserve.supervisor.models.changed_options import with_replicas
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.load_history import LoadHistory
+from tfserve.supervisor.web_counters import in_flight
 
 log = logging.getLogger(__name__)
 
 READ_EVERY_S = 1.0
 """Web processes count what they wait for, and there is no event for its average."""
-READ_LIMIT_S = 2.0
 RETRY_S = 30.0
 """After this time, missing replicas that could not be started are started again."""
 
@@ -172,12 +171,5 @@ class Scaling:
 
     async def _in_flight(self, deployment: Deployment) -> int:
         """The predictions of this deployment that web processes wait for."""
-        return sum(await asyncio.gather(*(_read(line, deployment.id) for line in self._announcements.lines)))
-
-
-async def _read(line: Connection, deployment_id: int) -> int:
-    with contextlib.suppress(ConnectionLost, TimeoutError, TFserveError):
-        async with asyncio.timeout(READ_LIMIT_S):
-            found = await line.ask(ReadInFlight(deployments=[deployment_id]))
-            return found.get(deployment_id, 0)
-    return 0
+        found = await in_flight(self._announcements.lines, ReadInFlight(deployments=[deployment.id]))
+        return found[deployment.id]
