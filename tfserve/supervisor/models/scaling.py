@@ -55,7 +55,7 @@ class ScaledSet(Protocol):
 
     async def announce(self) -> None: ...
 
-    async def restored(self) -> None: ...
+    async def restored(self) -> bool: ...
 
 
 class Scaling:
@@ -95,10 +95,9 @@ class Scaling:
             await self._apply(active, replace(active.options, replicas=options.replicas, autoscale=options.autoscale))
         self.begin(active)
         while not (active := self._set.deployed()).is_asleep and len(active.living) < active.options.replicas:
-            if not self._set.is_starting:
-                reason = active.reason or "no more could be started"
+            if not self._set.is_starting or not await self._set.restored():
+                reason = (active.reason or "no more could be started").rstrip(".")
                 raise Unavailable(f"{len(active.living)} of {active.options.replicas} replicas serve: {reason}.")
-            await self._set.restored()
         self._changed.fire()
 
     async def set_idle_after(self, idle_after_s: float | msgspec.UnsetType) -> None:
@@ -146,10 +145,11 @@ class Scaling:
         while self._follows(deployment):
             await asyncio.sleep(READ_EVERY_S)
             history.add(time.monotonic(), await self._in_flight(deployment))
-            if self._set.is_starting or (limits := deployment.options.autoscale or None) is None:
+            if not deployment.living or (limits := deployment.options.autoscale or None) is None:
                 continue
-            replicas = history.replicas(limits, deployment.options.replicas)
-            if replicas != deployment.options.replicas:
+            current = deployment.options.replicas
+            replicas = history.replicas(limits, current)
+            if replicas < current or (replicas > current and not self._set.is_starting):
                 await self._change(deployment, replicas)
             elif len(deployment.living) < replicas and time.monotonic() > retried_at + RETRY_S:
                 retried_at = time.monotonic()
@@ -164,7 +164,7 @@ class Scaling:
     async def _change(self, deployment: Deployment, replicas: int) -> None:
         with contextlib.suppress(TFserveError):  # not recorded: the next reading tries again
             async with self._set.changing:
-                if self._follows(deployment) and not self._set.is_starting:
+                if self._follows(deployment):
                     log.info("%s: %d replicas instead of %d", self._name, replicas, deployment.options.replicas)
                     await self._apply(deployment, replace(deployment.options, replicas=replicas))
         self._changed.fire()
