@@ -164,5 +164,8 @@ def test_the_command_line_has_the_same_fields(server: Server) -> None:
     assert options["autoscale"] == {"min": 1, "max": 2, "target_queue": 8.0}
     assert (options["resources"], options["placement"]) == ({"memory": "64MiB"}, "pack")
     assert "scaled by its load" in command(server, "scale", "cli", "--autoscale", "1:3")
+    assert "model cli" in command(server, "nodes")
+    (node,) = json.loads(command(server, "nodes", "--json"))
+    assert (node["name"], node["state"]) == ("head", "ready")
     command(server, "update", "cli", path, "--autoscale", "off", "--replicas", "1")
     assert "autoscale" not in deployment(server, "cli")["options"]

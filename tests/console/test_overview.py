@@ -12,7 +12,15 @@ from playwright.sync_api import expect
 from tests.acceptance.conftest import Server
 from tests.console.conftest import GONE, OpenPage, assert_accessible, is_too_wide
 
-PAGES = ("/", "/pages/workspaces/", "/pages/jobs/", "/pages/settings/", "/pages/tokens/", "/pages/audit/")
+PAGES = (
+    "/",
+    "/pages/workspaces/",
+    "/pages/jobs/",
+    "/pages/nodes/",
+    "/pages/settings/",
+    "/pages/tokens/",
+    "/pages/audit/",
+)
 LOOKS = [
     pytest.param({}, id="desktop"),
     pytest.param({"phone": True}, id="phone", marks=pytest.mark.slow),

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,18 @@ class Cluster:
         """The processes of a model, with the node of each."""
         deployment = self.status(name)["deployment"]
         return list(deployment["processes"]) if deployment else []
+
+
+@contextmanager
+def two_nodes(machines: list[Machine], folder: Path) -> Iterator[Cluster]:
+    """A head that runs no worker itself, and a node on each other machine."""
+    cluster = Cluster(machines, folder, TFSERVE_HEAD_RUNS_WORKERS="0")
+    try:
+        for machine in cluster.node_machines:
+            cluster.start_node(machine)
+        yield cluster
+    finally:
+        cluster.close()
+        for machine in machines:
+            machine.make_fast()
+            machine.heal()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.made import made_by
-from tests.ray_cluster.cluster import Cluster
+from tests.ray_cluster.cluster import Cluster, two_nodes
 from tests.ray_cluster.machines import Machine, Machines, missing
 
 MAKE_MODELS = Path(__file__).parents[1] / "acceptance" / "make_models.py"
@@ -32,29 +32,10 @@ def machines() -> Iterator[list[Machine]]:
 
 
 @pytest.fixture
-def start_cluster(machines: list[Machine], tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
-    """Starts a head with settings; nodes are started by the test."""
-    started: list[Cluster] = []
-
-    def start(**settings: str) -> Cluster:
-        started.append(Cluster(machines, tmp_path / f"cluster-{len(started)}", **settings))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.close()
-    for machine in machines:
-        machine.make_fast()
-        machine.heal()
-
-
-@pytest.fixture
-def cluster(start_cluster: Callable[..., Cluster]) -> Cluster:
+def cluster(machines: list[Machine], tmp_path: Path) -> Iterator[Cluster]:
     """A head that runs no worker itself, and two nodes."""
-    found = start_cluster(TFSERVE_HEAD_RUNS_WORKERS="0")
-    for machine in found.node_machines:
-        found.start_node(machine)
-    return found
+    with two_nodes(machines, tmp_path / "cluster") as found:
+        yield found
 
 
 @pytest.fixture

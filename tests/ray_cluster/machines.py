@@ -143,6 +143,7 @@ def _create(machine: Machine) -> None:
     _ip(*inside, "addr", "add", f"{machine.address}/24", "dev", "eth0")
     for name in ("lo", "eth0"):
         _ip(*inside, "link", "set", name, "up")
+    _ip(*inside, "route", "add", "default", "via", GATEWAY)
 
 
 def remove_all() -> None:

@@ -17,6 +17,7 @@ from tfserve.cli.checkup import Level, data_folder, packages, port, python
 from tfserve.cli.main import COMMANDS, SECTIONS, run, tfserve
 from tfserve.cli.resource_options import RESOURCES, autoscale_option
 from tfserve.cli.target import Target
+from tfserve.cluster.identity import JoinToken
 from tfserve.supervisor.lock import DataFolderLock
 
 CONTEXT = click.Context(tfserve)
@@ -146,3 +147,15 @@ def test_autoscaling_is_given_as_limits(given: str, limits: object) -> None:
 def test_what_is_not_a_limit_is_refused(given: str) -> None:
     with pytest.raises(click.BadParameter, match=r"expected MIN:MAX or MIN:MAX:QUEUE, such as 1:4 or 1:4:8, got"):
         parsed_options(autoscale_option(), "--autoscale", given)
+
+
+def test_the_join_token_stays_the_same_and_only_its_owner_can_read_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = []
+    for _ in range(2):
+        assert run(["cluster", "token", "--data-dir", str(tmp_path)]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert str(JoinToken.parse(printed[0])) == printed[0].strip()
+    assert (tmp_path / "cluster" / "secret").stat().st_mode & 0o077 == 0

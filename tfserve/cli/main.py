@@ -29,6 +29,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "restart": Entry("server", "Stop the server that runs in the background, and start it again."),
         "status": Entry("server", "Print whether the server runs."),
         "node": Entry("node", "Make this machine a node of a cluster."),
+        "cluster": Entry("cluster", "Print the join token of a cluster."),
+        "nodes": Entry("nodes", "List the machines that run workers, with what is free, and what runs there."),
         "token": Entry("tokens", "Create, list, rotate and revoke access tokens."),
         "backup": Entry("data", "Save the data of a server to one file, also while the server runs."),
         "restore": Entry("data", "Restore a backup into an empty data folder."),

@@ -61,9 +61,9 @@ from tfserve.supervisor.jobs.token_jobs import TokenJobs
 from tfserve.supervisor.jobs.training_queue import TrainingQueue
 from tfserve.supervisor.metrics import MetricsReader
 from tfserve.supervisor.models.announcements import VERSION_MARK
+from tfserve.supervisor.node_statuses import NodeStatuses
 from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.submissions import Machines, check_resources, demand_of, submission, within_job_time
-from tfserve.supervisor.this_machine import ThisMachine
 from tfserve.supervisor.uploads import UploadRetention
 from tfserve.supervisor.workspace import Workspace, memory_bytes
 from tfserve.supervisor.workspace_search import active, find
@@ -103,7 +103,8 @@ class Api:
         handlers: Mapping[type[Message], Callable[[Any], Awaitable[Any]]],
         declared: DeclaredModels,
         token_jobs: TokenJobs,
-        machines: Machines | None = None,
+        machines: Machines,
+        nodes: NodeStatuses,
     ) -> None:
         self.stopping = False
         self._settings = settings
@@ -117,7 +118,8 @@ class Api:
         self._metrics = metrics
         self._token_jobs = token_jobs
         self._declared = declared
-        self._machines = machines or ThisMachine()
+        self._machines = machines
+        self._nodes = nodes
         self._started_at = time.time()
 
     async def handle(self, message: Message) -> Any:
@@ -148,6 +150,7 @@ class Api:
             "data_dir": str(self._settings.data_path),
             "roots": [str(root) for root in self._settings.root_paths],
             "declared": self._declared.state(),
+            "nodes": self._nodes.read(),
             "totals": self._workspaces.totals(),
             "workspaces": [each.describe() for each in active(self._workspaces, request.active_limit)],
         }

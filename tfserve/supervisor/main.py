@@ -157,7 +157,7 @@ def _membership(settings: Settings) -> Membership:
     """This machine as the head of a cluster, for every process that it starts."""
     from tfserve.cluster.identity import HEAD, Authority
     from tfserve.cluster.membership import Membership
-    from tfserve.supervisor.cluster.local_ray import host_of
+    from tfserve.supervisor.cluster.own_address import host_of
 
     return Membership(Authority.open(settings.data_path / "cluster"), HEAD, host_of(settings))
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from tfserve import __version__
-from tfserve.ipc.messages import Metrics
+from tfserve.ipc.messages import Metrics, NodeStatus
 from tfserve.ipc.metrics import (
     Deaths,
     ModelCounts,
@@ -39,7 +39,9 @@ class MetricsReader:
         workspaces: Workspaces,
         trainings: TrainingQueue,
         model_jobs: Callable[[], list[ModelJobCounts]] = list,
+        nodes: Callable[[], list[NodeStatus]] = list,
     ) -> None:
+        self._nodes = nodes
         self._model_jobs = model_jobs
         self._announcements = announcements
         self._workspaces = workspaces
@@ -64,6 +66,7 @@ class MetricsReader:
             processes=uses,
             deaths=self._deaths(uses),
             model_jobs=self._model_jobs(),
+            nodes=self._nodes(),
         )
 
     async def _read_counts(self) -> WebCounts:
@@ -85,7 +88,7 @@ class MetricsReader:
     def _of_trainings(self) -> TrainingCounts:
         trainings = self._trainings
         runs = {str(state): count for state, count in trainings.outcomes.items()}
-        return TrainingCounts(trainings.waiting_count, trainings.running_count, runs)
+        return TrainingCounts(trainings.waiting_count, len(trainings.running), runs)
 
     def _deaths(self, uses: list[ProcessUse]) -> list[Deaths]:
         """Includes a zero for roles without deaths, so that the first death is visible as a change."""

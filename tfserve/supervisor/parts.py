@@ -26,12 +26,14 @@ from tfserve.supervisor.jobs.waits import JobWaits
 from tfserve.supervisor.metrics import MetricsReader
 from tfserve.supervisor.model_history import SampledModels
 from tfserve.supervisor.models.announcements import Announcements
+from tfserve.supervisor.node_statuses import NodeStatuses
 from tfserve.supervisor.processes import limits
 from tfserve.supervisor.processes.child import Role
 from tfserve.supervisor.processes.control_groups import ControlGroups
 from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.processes.workshop import Workshop
+from tfserve.supervisor.this_machine import ThisMachine
 from tfserve.supervisor.uploads import UploadRetention
 from tfserve.supervisor.web_processes import Service, WebProcess
 from tfserve.supervisor.workspaces import Workspaces
@@ -73,19 +75,21 @@ class Parts:
             start_process=partial(self._start_batch_process, settings, owner),
         )  # fmt: skip
         waits = JobWaits(self._workspaces.jobs, self._trainings.jobs, self._model_jobs.jobs)
+        machines = self.cluster or ThisMachine()
+        nodes = NodeStatuses(machines, self._workspaces, self._trainings)
         metrics = MetricsReader(
             announcements=self.announcements, workspaces=self._workspaces, trainings=self._trainings,
-            model_jobs=self._model_jobs.counts,
+            model_jobs=self._model_jobs.counts, nodes=nodes.read,
         )  # fmt: skip
         self._history = SampledModels(metrics.models)
         self._checks = ProjectChecks(settings.data_path / "checks", self.spare, settings.root_paths)
         self.api = Api(
             settings, workspaces=self._workspaces, trainings=self._trainings, uploads=self._uploads,
             journal=self.journal, spare=self.spare, changed=self.changed, declared=self._declared, metrics=metrics,
-            token_jobs=token_jobs,
+            token_jobs=token_jobs, machines=machines, nodes=nodes,
             handlers={
                 **self.access.handlers, **self._model_jobs.handlers, **self._callbacks.handlers, **waits.handlers,
-                **self._history.handlers, **self._checks.handlers,
+                **self._history.handlers, **self._checks.handlers, **nodes.handlers,
             },
         )  # fmt: skip
         self._pruning: list[asyncio.Task[None]] = []
@@ -128,7 +132,7 @@ class Parts:
     def serve(self, service: Service) -> None:
         """Nodes get the same as web processes from now on."""
         if self.cluster is not None:
-            self.cluster.service.set_result(service)
+            self._serving = asyncio.get_running_loop().create_task(self.cluster.serve(service))
 
     def _start_batch_process(
         self, settings: Settings, owner: str, on_ready: Callable[[Connection], None]

@@ -31,15 +31,17 @@ class ThisMachine:
 
     def __init__(self) -> None:
         self._started_at = time.time()
+        self._resources = {
+            "cpu": float(processors()), "gpu": float(gpus()), "memory": float(available_memory.total())
+        }  # fmt: skip
 
     def states(self) -> list[NodeState]:
         """The only node."""
-        resources = {"cpu": float(processors()), "gpu": float(gpus()), "memory": float(available_memory.total())}
-        free = resources | {"memory": float(available_memory.of_process())}
+        free = self._resources | {"memory": float(available_memory.of_process())}
         return [
             NodeState(
-                name=HEAD, address="127.0.0.1", state="ready", version=__version__, resources=resources, free=free,
-                since=self._started_at,
+                name=HEAD, address="127.0.0.1", state="ready", version=__version__, resources=self._resources,
+                free=free, since=self._started_at,
             )
         ]  # fmt: skip
 

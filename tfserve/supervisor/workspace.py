@@ -80,6 +80,7 @@ class Workspace:
             "reason": dispatcher.given_up_reason,
             "folder": str(self.folder),
             "pid": pid,
+            "node": worker.node if worker is not None else None,
             "memory_bytes": memory_bytes(local_pid),
             "uptime_s": _uptime_s(local_pid),
             "limits": msgspec.to_builtins(self.limits),

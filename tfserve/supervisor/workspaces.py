@@ -26,7 +26,7 @@ from tfserve.errors import (
     TooManyWorkspaces,
     WorkspaceExists,
 )
-from tfserve.ipc.messages import EncodedRequest, JobKind, Limits
+from tfserve.ipc.messages import Demand, EncodedRequest, JobKind, Limits
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.deaths import end_interrupted
 from tfserve.supervisor.jobs.dispatcher import Dispatcher
@@ -45,6 +45,7 @@ from tfserve.supervisor.processes.launchers import Spare
 from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.processes.output import JobOutput
 from tfserve.supervisor.processes.restarts import Restarts
+from tfserve.supervisor.processes.worker import Worker
 from tfserve.supervisor.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,12 @@ class Workspaces:
         if workspace is None:
             raise NoSuchWorkspace(name, self._by_name)
         return workspace
+
+    @property
+    def host(self) -> Worker | None:
+        """The living worker of thread workspaces."""
+        worker = self._host.worker
+        return worker if worker is not None and worker.alive else None
 
     def totals(self) -> dict[str, int]:
         """How many workspaces, running jobs and waiting jobs there are."""
@@ -240,7 +247,8 @@ class Workspaces:
         if row.type == Row.Type.THREAD:
             scripts = ThreadScripts(str(row.pk), folder, host=self._host, restarts=restarts)
         else:
-            scripts = ProcessScripts(row.name, folder, spare=self._spare, restarts=restarts)
+            demand = Demand(resources=row.resources)
+            scripts = ProcessScripts(row.name, folder, spare=self._spare, restarts=restarts, demand=demand)
         replica_set = self._new_replica_set(row.name, give_up=lambda reason: dispatcher.give_up(reason))
         model = ModelRunner(row.pk, self._settings, replica_set=replica_set, journal=self._journal)
         runners: dict[JobKind, Runner] = {JobKind.SCRIPT: scripts, JobKind.CLEAR: scripts}

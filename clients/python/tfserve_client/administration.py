@@ -30,6 +30,12 @@ class Administration(Core):
         return self._get("/server/", wait_s=wait or 0, since=since, wait=wait)
 
     @operation
+    def nodes(self) -> Flow[list[dict[str, Any]]]:
+        """The machines that run workers, with resources, state and what runs there: the head first, gone ones last."""
+        found = yield from self._get("/server/")
+        return list(found.get("nodes", ()))
+
+    @operation
     def about(self) -> Flow[dict[str, Any]]:
         """Name, version and v2 extensions of the server."""
         return self._get("/v2")

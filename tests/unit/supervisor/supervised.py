@@ -120,8 +120,10 @@ class Supervised:
         from tfserve.supervisor.jobs.waits import JobWaits
         from tfserve.supervisor.metrics import MetricsReader
         from tfserve.supervisor.models.announcements import Announcements
+        from tfserve.supervisor.node_statuses import NodeStatuses
         from tfserve.supervisor.processes.launchers import Spare
         from tfserve.supervisor.processes.workshop import Workshop
+        from tfserve.supervisor.this_machine import ThisMachine
         from tfserve.supervisor.uploads import UploadRetention
         from tfserve.supervisor.workspaces import Workspaces
 
@@ -140,11 +142,16 @@ class Supervised:
             settings, workspaces=self.workspaces, journal=self.journal, announcements=self.announcements,
             changed=self.changed, run_job=lambda workspace, request: self.api.run_job(workspace, request),
         )  # fmt: skip
+        machines = ThisMachine()
+        nodes = NodeStatuses(machines, self.workspaces, self.trainings)
         self.api = Api(
             settings, workspaces=self.workspaces, trainings=self.trainings, metrics=metrics, declared=self.declared,
-            handlers={**self.access.handlers, **JobWaits(self.workspaces.jobs, self.trainings.jobs).handlers},
+            handlers={
+                **nodes.handlers, **self.access.handlers,
+                **JobWaits(self.workspaces.jobs, self.trainings.jobs).handlers,
+            },
             uploads=UploadRetention(settings, self.journal), token_jobs=TokenJobs(settings.token_jobs),
-            **shared,
+            machines=machines, nodes=nodes, **shared,
         )  # fmt: skip
         self.web: Web
         self.webs: list[Web] = []

@@ -14,6 +14,7 @@ from supervised import Start, Supervised, failure, is_running, outcome, until, w
 from tfserve.errors import NotFound, TFserveError, Unavailable
 from tfserve.ipc.messages import (
     CancelJob,
+    Demand,
     DeployJob,
     FindWorkspaces,
     RestartWorkspace,
@@ -22,6 +23,7 @@ from tfserve.ipc.messages import (
 )
 from tfserve.supervisor.models import announcements
 from tfserve.supervisor.processes import restarts
+from tfserve.supervisor.processes.launchers import ANYWHERE
 from tfserve.supervisor.processes.worker import Worker
 
 NO_PYTHON = "/nowhere"
@@ -189,9 +191,9 @@ async def test_a_model_without_a_living_process_is_loading_until_it_is_back(
         may_start = asyncio.Event()
         start_cold = server.spare.start_cold
 
-        async def start_later() -> Worker:
+        async def start_later(demand: Demand = ANYWHERE) -> Worker:
             await may_start.wait()
-            return await start_cold()
+            return await start_cold(demand)
 
         monkeypatch.setattr(server.spare, "start_cold", start_later)
         await kill(server)

@@ -15,12 +15,13 @@ import pytest
 from supervised import Start, Supervised, failure, is_running, outcome, until, written
 
 from tfserve.errors import NotFound, TFserveError, TimedOut, Unavailable
-from tfserve.ipc.messages import ModelOptions, RestartWorkspace, ScaleModel, UndeployJob, UpdateJob
+from tfserve.ipc.messages import Demand, ModelOptions, RestartWorkspace, ScaleModel, UndeployJob, UpdateJob
 from tfserve.models.runtime_reports import Report
 from tfserve.supervisor.models import awake_models, sleep
 from tfserve.supervisor.models.awake_models import AwakeModels
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.processes import restarts
+from tfserve.supervisor.processes.launchers import ANYWHERE
 from tfserve.supervisor.processes.worker import Worker
 from tfserve.web.predictions.request import Caller, CallerGone, Request
 
@@ -165,7 +166,7 @@ async def test_a_process_that_is_killed_while_it_wakes_is_started_again(
         await server.workspaces.get("w").model.replica_set.scaling.set_idle_after(LATER_S)
         began, killed = server.spare.start_cold, []
 
-        async def start_and_kill_first() -> Worker:
+        async def start_and_kill_first(demand: Demand = ANYWHERE) -> Worker:
             worker = await began()
             if not killed:
                 killed.append(worker.child.pid)
@@ -187,7 +188,7 @@ async def test_waiting_for_a_wake_is_bounded_by_timeout_and_ends_with_the_client
         await until_asleep(server)
         may_start, began = asyncio.Event(), server.spare.start_cold
 
-        async def start_later() -> Worker:
+        async def start_later(demand: Demand = ANYWHERE) -> Worker:
             await may_start.wait()
             return await began()
 
@@ -238,7 +239,7 @@ async def test_a_request_that_waits_for_a_model_which_is_replaced_meanwhile_gets
         await until_asleep(server)
         began, waits = server.spare.start_cold, asyncio.Event()
 
-        async def start_second() -> Worker:
+        async def start_second(demand: Demand = ANYWHERE) -> Worker:
             if waits.is_set():
                 return await began()
             waits.set()

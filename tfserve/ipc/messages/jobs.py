@@ -7,6 +7,7 @@ from typing import Any
 from tfserve.ipc.messages.base import JobKind, JobState, Message, Request
 from tfserve.ipc.messages.job_requests import EncodedRequest, Outcome
 from tfserve.ipc.messages.limits import Limits
+from tfserve.ipc.messages.node_status import NodeStatus
 from tfserve.ipc.messages.placement import NeededResources
 from tfserve.ipc.messages.scripts import Variables
 from tfserve.ipc.metrics import (
@@ -69,6 +70,7 @@ class Metrics(Message):
     processes: list[ProcessUse]
     deaths: list[Deaths]
     model_jobs: list[ModelJobCounts] = []
+    nodes: list[NodeStatus] = []
 
 
 class GetMetrics(Request[Metrics]):

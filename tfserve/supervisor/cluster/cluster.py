@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+from collections.abc import Callable
 from typing import Any
 
-from tfserve import available_memory
 from tfserve.cluster.connecting import parse_address
-from tfserve.cluster.identity import HEAD, Authority
+from tfserve.cluster.identity import Authority
 from tfserve.cluster.shared_settings import shared
 from tfserve.config import Settings
 from tfserve.ipc.connections import Connection, Handler
 from tfserve.ipc.messages import (
+    BecomeModel,
     Demand,
     Join,
     Message,
@@ -24,18 +24,22 @@ from tfserve.ipc.messages import (
     OpenWorker,
     RayNodes,
 )
+from tfserve.supervisor.cluster.adoption import Adoption
 from tfserve.supervisor.cluster.files import HeadFiles
 from tfserve.supervisor.cluster.joining import Joining
-from tfserve.supervisor.cluster.local_ray import LocalRay, host_of
+from tfserve.supervisor.cluster.local_ray import LocalRay
 from tfserve.supervisor.cluster.nodes import Node, Nodes
-from tfserve.supervisor.cluster.placement import Candidate, amounts, choose, for_ray
+from tfserve.supervisor.cluster.own_address import host_of
+from tfserve.supervisor.cluster.placement import Candidate, amounts, choose, for_ray, shortage
 from tfserve.supervisor.cluster.port import ClusterPort
 from tfserve.supervisor.cluster.ray_environment import of_own_ray, of_running_ray
 from tfserve.supervisor.cluster.ray_process import RayProcess
 from tfserve.supervisor.cluster.remote_workers import NodeLauncher, RemoteWorkers
+from tfserve.supervisor.cluster.this_node import ThisNode
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.processes.launchers import Adopted, NoPlace, Place, Spare, Spares
 from tfserve.supervisor.processes.limits import Limiter
+from tfserve.supervisor.this_machine import CannotBeMet
 from tfserve.supervisor.web_processes import Service
 
 log = logging.getLogger(__name__)
@@ -62,6 +66,7 @@ class Cluster:
         self._settings = settings
         self._epoch = epoch
         self._spare = spare
+        self._here = ThisNode(spare.here, host_of(settings))
         self._changed = changed
         authority = Authority.open(settings.data_path / "cluster")
         self.files = HeadFiles(settings, callers_umask)
@@ -75,6 +80,7 @@ class Cluster:
         self._ray_address = "" if self._local_ray else settings.cluster.removeprefix("ray://")
         self._owner = owner
         self._limiter = limiter
+        self._adoption = Adoption(expects_offers=epoch > 1)
         self._ray: RayProcess | None = None
         self._workers: RemoteWorkers | None = None
         self._fills = False
@@ -97,14 +103,21 @@ class Cluster:
             on_actor_ended=lambda message: self.workers.actor_ended(message),
         )
         self._workers = RemoteWorkers(
-            self._settings, self.authority, epoch=self._epoch, ray=self._ray, limiter=self._limiter, files=self.files
-        )
+            self._settings, self.authority, epoch=self._epoch, ray=self._ray, limiter=self._limiter,
+            nodes=self.nodes, adoption=self._adoption, files=self.files,
+        )  # fmt: skip
+        self.nodes.children_of = self._workers.children_of
         self.port.openers[OpenFiles] = self._workers.open_files
         self.port.openers[Join] = Joining(self.authority).open
         self.port.openers[OpenNode] = self.nodes.open
         self.port.openers[OpenWorker] = self._workers.open
         await self.port.begin()
         self._ray.begin()
+
+    async def serve(self, service: Service) -> None:
+        """Nodes get the models from now on, like web processes. Until they are restored, nodes serve what they know."""
+        await self._adoption.end()
+        self.service.set_result(service)
 
     async def close(self) -> None:
         for node in self.nodes:
@@ -132,8 +145,8 @@ class Cluster:
                 raise NoPlace(problem=self._why(choice.problem))
             await self._changed.wait(until - loop.time())
 
-    async def adopt(self, deployment: int) -> Adopted | None:  # noqa: ARG002 - comes next
-        return None
+    async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], bool]) -> Adopted | None:
+        return await self.workers.adopt(deployment, is_suitable)
 
     async def wait_for_change(self) -> None:
         await self._changed.wait(60.0)
@@ -148,33 +161,28 @@ class Cluster:
 
     def states(self) -> list[NodeState]:
         """The head first, then the nodes, then those that are gone."""
-        return [self._own_state(), *(node.state() for node in self.nodes), *self.nodes.gone]
+        return [self._here.state(), *(node.state() for node in self.nodes), *self.nodes.gone]
 
-    def check(self, demand: Demand, count: int = 1) -> None:  # noqa: ARG002 - each alone
-        """Raises `NoPlace` if no machine that is connected can ever meet the demand, `Invalid` if it can't be read."""
-        choice = choose(demand, self._candidates())
-        if choice.node is None and not choice.ever:
-            raise NoPlace(problem=choice.problem)
+    def check(self, demand: Demand, count: int = 1) -> None:
+        """Raises `CannotBeMet` if the nodes can never run this many at a time, `Invalid` if it can't be read."""
+        candidates = self._candidates()
+        if candidates and (problem := shortage(demand, count, candidates)):
+            raise CannotBeMet(problem)
 
     def _candidates(self) -> list[Candidate]:
-        found = [Candidate(node.name, node.total, node.free, node.workers) for node in self.nodes if node.is_ready]
+        ready = [node for node in self.nodes if node.is_ready]
+        ready = [node for node in ready if not node.is_suspect] or ready
+        found = [Candidate(node.name, node.total, node.free, node.workers) for node in ready]
         if self._settings.head_runs_workers:
-            own = self._own_state()
+            own = self._here.state()
             found.insert(0, Candidate(own.name, own.resources, own.free, own.workers))
         return found
-
-    def _own_state(self) -> NodeState:
-        total = {"cpu": float(len(os.sched_getaffinity(0))), "memory": float(available_memory.total())}
-        return NodeState(
-            name=HEAD, address=host_of(self._settings), state="ready", resources=total, free=total,
-            workers=0,
-        )  # fmt: skip
 
     def _place_on(self, name: str, demand: Demand) -> Place:
         needs, _ = amounts(demand)
         node = self.nodes.get(name)
         if node is None:
-            return self._spare.here
+            return self._here.place_for(needs)
         if needs:
             return Place(NodeLauncher(self.workers, node, for_ray(needs)))
         return Place(NodeLauncher(self.workers, node, {}), self._spares_of(node))

@@ -11,12 +11,16 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tfserve.cluster.identity import HEAD
 from tfserve.config import Settings
+from tfserve.supervisor.cluster.own_address import host_of
 from tfserve.supervisor.processes.child import OWNER, Child, Role
 from tfserve.supervisor.processes.restarts import Restarts
 
 log = logging.getLogger(__name__)
 
+AFTER_CLUSTER_PORT = 2
+"""The port of Ray's GCS, counted from the cluster port. The one between them is for forwarded requests."""
 DISABLED = "--disable-usage-stats", "--include-dashboard=false"
 
 
@@ -35,7 +39,7 @@ class LocalRay:
 
     async def begin(self) -> str:
         """The address of its GCS."""
-        self._port = _port(self._folder / "port")
+        self._port = _port(self._folder / "port", self._settings.cluster_port)
         self._keeper = asyncio.get_running_loop().create_task(self._keep())
         return f"{self._address}:{self._port}"
 
@@ -66,12 +70,15 @@ class LocalRay:
             self._restarts.died(now=time.monotonic(), lived_s=time.monotonic() - started_at)
 
     def _start(self) -> Child:
+        temporary = Path(_short(self._folder))
+        # Otherwise Ray refuses to start while a node on the same machine still waits for it.
+        (temporary / "ray_current_cluster").unlink(missing_ok=True)
         with (self._folder / "ray.log").open("ab") as output:
             return Child.start(
                 [
                     sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--head", "--block", *DISABLED,
                     f"--node-ip-address={self._address}", f"--port={self._port}", "--num-cpus=0", "--num-gpus=0",
-                    "--object-store-memory=80000000", f"--temp-dir={_short(self._folder)}",
+                    "--object-store-memory=80000000", f"--temp-dir={temporary}", f"--labels=tfserve-node={HEAD}",
                 ],
                 role=Role.RAY,
                 environment={**os.environ, OWNER: self._owner, **self._environment, **_kept_tables(self._folder)},
@@ -84,24 +91,10 @@ def _kept_tables(folder: Path) -> dict[str, str]:
     return {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(folder / "tables")}
 
 
-def host_of(settings: Settings) -> str:
-    """The address at which the other machines reach this one."""
-    host = settings.cluster_host
-    return own_address() if host in ("0.0.0.0", "::", "") else host  # noqa: S104
-
-
-def own_address() -> str:
-    """The address of this machine at which others are most likely to reach it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect(("192.0.2.1", 9))  # sends nothing: it only asks for the route
-            return str(sock.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
-
-
-def _port(file: Path) -> int:
+def _port(file: Path, cluster_port: int) -> int:
     """The same port at every start, because the nodes know it."""
+    if cluster_port:
+        return cluster_port + AFTER_CLUSTER_PORT
     if file.is_file():
         return int(file.read_text())
     with socket.socket() as sock:

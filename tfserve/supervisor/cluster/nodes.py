@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,7 @@ class Node:
     ray: RayNode | None = None
     children: set[RemoteChild] = field(default_factory=set)
     spares: Spares | None = None
+    suspect_until: float = 0.0
 
     @property
     def name(self) -> str:
@@ -60,6 +61,11 @@ class Node:
     @property
     def is_ready(self) -> bool:
         return self.ray is not None and not self.line.lost.done()
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether an actor was lost a moment ago, perhaps with everything of Ray on the node."""
+        return time.monotonic() < self.suspect_until
 
     @property
     def total(self) -> dict[str, float]:
@@ -110,6 +116,8 @@ class Nodes:
         self._gone: dict[str, NodeState] = {}
         self._ray: Sequence[RayNode] = ()
         self._tasks: set[asyncio.Task[None]] = set()
+        #: the workers that are connected from a node which is not
+        self.children_of: Callable[[str], Iterable[RemoteChild]] = lambda _: ()
 
     def __iter__(self) -> Iterator[Node]:
         return iter(list(self._by_name.values()))
@@ -131,6 +139,7 @@ class Nodes:
         node = self._by_name.get(request.name)
         if node is None:
             node = self._by_name[request.name] = Node(request, connection, time.time())
+            node.children.update(self.children_of(node.name))
             self._gone.pop(request.name, None)
             self._match(node)
         elif not node.line.lost.done() and node.opened.address != request.address:
@@ -149,6 +158,9 @@ class Nodes:
         before = [(node.name, node.is_ready) for node in self]
         for node in self:
             self._match(node)
+            if node.ray is None:
+                for child in [each for each in node.children if not each.pid]:
+                    child.lose(f"Ray has lost node {node.name} before the worker was started")
         if before != [(node.name, node.is_ready) for node in self]:
             self.changed.fire()
 

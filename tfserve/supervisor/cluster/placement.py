@@ -47,6 +47,19 @@ def choose(demand: Demand, candidates: Sequence[Candidate]) -> Choice:
     return Choice(min(fitting, key=lambda each: _order(demand, each)).name)
 
 
+def shortage(demand: Demand, count: int, candidates: Sequence[Candidate]) -> str:
+    """Why these machines could never run `count` processes at a time, even with nothing else on them; empty if so."""
+    needs, named = amounts(demand)
+    allowed = [each for each in candidates if named in (None, each.name)]
+    if not allowed:
+        return choose(demand, candidates).problem
+    if sum(_room(needs, each.total, count) for each in allowed) >= count:
+        return ""
+    each = f" for each of {count} processes" if count > 1 else ""
+    has = "; ".join(f"{each.name}: {_shown(needs, each.total)}" for each in allowed)
+    return f"{_shown(needs, needs)}{each} requested, and the nodes have in all: {has}"
+
+
 def amounts(demand: Demand) -> tuple[dict[str, float], str | None]:
     """What a process needs, and the name of its node if there is only one that will do. Raises `Invalid`."""
     needs: dict[str, float] = {}
@@ -73,6 +86,11 @@ def from_ray(resources: Mapping[str, float]) -> dict[str, float]:
     ours = {theirs: name for name, theirs in RAY_NAMES.items()}
     shown = {ours.get(name, name): amount for name, amount in resources.items()}
     return {name: amount for name, amount in shown.items() if ":" not in name and name != "object_store_memory"}
+
+
+def _room(needs: Mapping[str, float], total: Mapping[str, float], count: int) -> int:
+    """How many of `count` processes fit."""
+    return int(min([count, *(total.get(name, 0.0) // amount for name, amount in needs.items())]))
 
 
 def _fits(needs: Mapping[str, float], amounts: Mapping[str, float]) -> bool:

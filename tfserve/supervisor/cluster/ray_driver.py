@@ -48,8 +48,7 @@ class Driver:
         if isinstance(message, StartActor):
             await self._start(message)
         elif isinstance(message, EndActor):
-            if (actor := self._actors.pop(message.worker, None)) is not None:
-                await asyncio.to_thread(self._ray.kill, actor)
+            await asyncio.to_thread(self._end, message.worker, self._actors.pop(message.worker, None))
         else:
             raise Invalid(f"the Ray driver received {type(message).__name__}")
 
@@ -82,6 +81,11 @@ class Driver:
         cls = self._ray.remote(importlib.import_module(ACTOR).WorkerActor)
         return cls.options(**options, scheduling_strategy=where).remote(msgspec.to_builtins(request))
 
+    def _end(self, worker: str, actor: Any | None) -> None:
+        """Does nothing if it has ended. The actor may have been started for a former head."""
+        with contextlib.suppress(Exception):  # Ray raises many kinds
+            self._ray.kill(actor or self._ray.get_actor(_name(worker)))
+
     async def _watch(self, worker: str, actor: Any) -> None:
         try:
             cause = await actor.run.remote()
@@ -111,7 +115,7 @@ def _options(request: StartActor) -> dict[str, Any]:
     """Ray's options: what the worker needs, and nothing for those that need nothing in particular."""
     rest = dict(request.resources)
     return {
-        "name": f"tfserve-{request.worker}",
+        "name": _name(request.worker),
         "lifetime": "detached",
         "max_restarts": 0,
         "num_cpus": rest.pop("CPU", 0),
@@ -121,10 +125,16 @@ def _options(request: StartActor) -> dict[str, Any]:
     }
 
 
+def _name(worker: str) -> str:
+    return f"tfserve-{worker}"
+
+
 def _cause(error: BaseException) -> str:
-    """Ray's reason, on one line."""
+    """Ray's reason, on one line, without what it says about its own objects."""
     text = " ".join(str(error).split())
-    return text[:MAX_CAUSE] or type(error).__name__
+    for mark in ("Worker exit detail: ", "The actor is dead because "):
+        text = text.rpartition(mark)[2]
+    return text.split(". ")[0].rstrip(".")[:MAX_CAUSE] or type(error).__name__
 
 
 async def _serve(driver: Driver, fd: int) -> None:

@@ -51,8 +51,6 @@ class RemoteChild:
         self.stream = NumberedStream(self._deliver)
         self.resources: dict[str, float] = {}
         """What was reserved for it, by Ray's names."""
-        self.loaded_bytes = 0
-        """What its model took when it was loaded."""
         self.cause = ""
         """Why Ray says that its actor is gone."""
         self._first_request_id = first_request_id
@@ -79,7 +77,8 @@ class RemoteChild:
         return ()
 
     def memory_bytes(self) -> int:
-        return self.loaded_bytes if self.alive else 0
+        """Not known here."""
+        return 0
 
     def terminate(self) -> None:
         self.end_requested = True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
 import secrets
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tfserve.cluster.identity import Authority
@@ -14,19 +17,22 @@ from tfserve.errors import Forbidden, NotFound, TFserveError
 from tfserve.ipc.connections import Connection, Handler
 from tfserve.ipc.messages import (
     ActorEnded,
+    BecomeModel,
     EndActor,
-    Message,
     OpenFiles,
     OpenWorker,
+    ServingModel,
     StartActor,
     StartWorker,
     WorkerOpened,
 )
+from tfserve.supervisor.cluster.adoption import AdoptedModel, Adoption, Offer
 from tfserve.supervisor.cluster.carriers import Carrier
 from tfserve.supervisor.cluster.files import HeadFiles
-from tfserve.supervisor.cluster.nodes import Node
+from tfserve.supervisor.cluster.nodes import Node, Nodes
 from tfserve.supervisor.cluster.ray_process import RayProcess
-from tfserve.supervisor.cluster.remote_child import RemoteChild, RemoteLimiter
+from tfserve.supervisor.cluster.remote_child import BRIDGE_GRACE_S, RemoteChild, RemoteLimiter
+from tfserve.supervisor.processes.child import Role
 from tfserve.supervisor.processes.limits import Limiter
 from tfserve.supervisor.processes.worker import Worker
 from tfserve.supervisor.processes.workshop import PRIVATE_SETTINGS, when_ready
@@ -35,6 +41,8 @@ log = logging.getLogger(__name__)
 
 START_S = 60.0
 """An actor whose bridge has not connected after this time is given up."""
+SUSPECT_S = 5.0
+"""For this time after the loss of an actor, other nodes are preferred: Ray may not know yet that the node is gone."""
 REQUEST_IDS = 1 << 32
 """Each head numbers its requests to workers from its epoch times this, so that no response of a worker that it adopts
 is mistaken for that to another request."""
@@ -59,11 +67,13 @@ class RemoteWorkers:
 
     def __init__(
         self, settings: Settings, authority: Authority, *, epoch: int, ray: RayProcess, limiter: Limiter,
-        files: HeadFiles,
+        nodes: Nodes, adoption: Adoption, files: HeadFiles,
     ) -> None:  # fmt: skip
         self.files = files
         self._settings = {k: v for k, v in to_environment(settings).items() if k not in PRIVATE_SETTINGS}
         self._key = authority.secret
+        self._nodes = nodes
+        self._adoption = adoption
         self._epoch = epoch
         self._ray = ray
         self._limiter = RemoteLimiter(limiter.memory_bytes, limiter.limits_of)
@@ -74,11 +84,14 @@ class RemoteWorkers:
         child = RemoteChild(secrets.token_hex(8), node.name, first_request_id=self._epoch * REQUEST_IDS + 1)
         child.resources = resources
         worker = self._known(child, node, StartWorker(warm=start.warm, light=start.light, settings=self._settings))
+        if node.ray is None:
+            child.lose(f"Ray does not know node {node.name}")
+            return await when_ready(worker)
         child.expect(START_S, f"its actor on node {node.name} did not start within {START_S:g} s")
         try:
             await self._ray.start_actor(
                 StartActor(
-                    worker=child.worker, token=self._token(child.worker), node_id=node.ray.id if node.ray else "",
+                    worker=child.worker, token=self._token(child.worker), node_id=node.ray.id,
                     head=node.opened.head, identity=node.opened.identity, name=node.name,
                     address=node.opened.address, resources=resources,
                 )
@@ -92,12 +105,46 @@ class RemoteWorkers:
         if not hmac.compare_digest(request.token, self._token(request.worker)) or request.node != member:
             raise WrongWorkerToken(worker=request.worker)
         started = self._started.get(request.worker)
+        if started is None and request.model is not None and request.epoch < self._epoch:
+            return await self._adopted(connection, request, request.model)
         if started is None or not started.child.alive:
             raise UnknownWorker(worker=request.worker)
-        child = started.child
-        child.attach(connection, request)
         start = started.start if not request.pid else None
-        return WorkerOpened(epoch=self._epoch, received=child.stream.received, start=start), child.received
+        return self._attached(started.child, connection, request, start=start)
+
+    async def _adopted(
+        self, connection: Connection, request: OpenWorker, model: ServingModel
+    ) -> tuple[WorkerOpened, Handler]:
+        """Offers a worker of a former head to the deployment that it serves."""
+
+        def make() -> Worker:
+            node = self._nodes.get(request.node)
+            child = RemoteChild(request.worker, request.node, first_request_id=self._epoch * REQUEST_IDS + 1)
+            child.pid = request.pid
+            worker = self._known(child, node, StartWorker())
+            worker.ready.set_result(None)
+            child.take_role(Role.MODEL, offer.become.workspace)
+            child.expect(BRIDGE_GRACE_S, f"its actor on node {request.node} is gone")
+            return worker
+
+        offer = Offer(request, model, make)
+        worker = await self._adoption.decide(offer)
+        if worker is None or not worker.alive or not isinstance(worker.child, RemoteChild):
+            raise UnknownWorker(worker=request.worker)
+        return self._attached(worker.child, connection, request, adopted=True)
+
+    def _attached(
+        self, child: RemoteChild, connection: Connection, request: OpenWorker, *, start: StartWorker | None = None,
+        adopted: bool = False,
+    ) -> tuple[WorkerOpened, Handler]:  # fmt: skip
+        """Continues after the response, on which the numbers of all messages depend."""
+        asyncio.get_running_loop().call_soon(child.attach, connection, request)
+        received = child.stream.received
+        return WorkerOpened(epoch=self._epoch, received=received, start=start, adopted=adopted), child.received
+
+    async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], bool]) -> AdoptedModel | None:
+        """A worker that still serves the deployment, if one is left."""
+        return await self._adoption.find(deployment, is_suitable)
 
     async def open_files(self, connection: Connection, member: str, request: OpenFiles) -> tuple[None, Handler]:
         """The opener for `OpenFiles`."""
@@ -112,19 +159,27 @@ class RemoteWorkers:
         if (started := self._started.get(message.worker)) is not None:
             started.child.actor_ended(message.cause)
 
-    def _known(self, child: RemoteChild, node: Node, start: StartWorker) -> Worker:
+    def _known(self, child: RemoteChild, node: Node | None, start: StartWorker) -> Worker:
         worker = Worker.over(child, child.open_line)
         worker.limiter = self._limiter
         worker.carry = Carrier(self.files.of(child.worker)).carry
         self._started[child.worker] = _Started(child, start)
-        node.children.add(child)
-        child.ended.add_done_callback(lambda _: self._forget(child, node))
+        if node is not None:
+            node.children.add(child)
+        child.ended.add_done_callback(lambda _: self._forget(child))
         return worker
 
-    def _forget(self, child: RemoteChild, node: Node) -> None:
+    def children_of(self, node: str) -> list[RemoteChild]:
+        """Those that run on this node, also if they connected before it."""
+        return [each.child for each in self._started.values() if each.child.node == node]
+
+    def _forget(self, child: RemoteChild) -> None:
         self.files.closed(child.worker)
         self._started.pop(child.worker, None)
-        node.children.discard(child)
+        if (node := self._nodes.get(child.node)) is not None:
+            node.children.discard(child)
+            if child.ended.result().lost is not None:
+                node.suspect_until = time.monotonic() + SUSPECT_S
         self._ray.notify(EndActor(worker=child.worker))
 
     def _token(self, worker: str) -> str:
@@ -141,7 +196,3 @@ class NodeLauncher:
 
     async def start(self, *, warm: bool = False, light: str = "") -> Worker:
         return await self.workers.start(self.node, self.resources, StartWorker(warm=warm, light=light))
-
-
-def unexpected(message: Message) -> str:
-    return f"the Ray driver sent {type(message).__name__}"

@@ -16,6 +16,7 @@ from tfserve.ipc.messages import (
     BecomeHost,
     BecomeScripts,
     ClearVariables,
+    Demand,
     DropWorkspace,
     Interrupt,
     JobKind,
@@ -29,7 +30,7 @@ from tfserve.ipc.messages import (
 )
 from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.processes.child import Exit
-from tfserve.supervisor.processes.launchers import Spare
+from tfserve.supervisor.processes.launchers import ANYWHERE, Spare
 from tfserve.supervisor.processes.output import JobOutput, OutputPipes
 from tfserve.supervisor.processes.restarts import Restarts
 from tfserve.supervisor.processes.worker import Worker, WorkerDied
@@ -177,9 +178,10 @@ class ProcessScripts(ScriptRunner):
 
     can_kill = True
 
-    def __init__(self, name: str, folder: Path, *, spare: Spare, restarts: Restarts) -> None:
+    def __init__(self, name: str, folder: Path, *, spare: Spare, restarts: Restarts, demand: Demand = ANYWHERE) -> None:
         super().__init__(name, folder, restarts)
         self._spare = spare
+        self._demand = demand
 
     def interrupt(self, job: Job) -> None:
         super().interrupt(job)
@@ -198,7 +200,7 @@ class ProcessScripts(ScriptRunner):
     async def _start(self) -> tuple[Worker, Printer]:
         worker = self.worker
         if worker is None:
-            worker = self._worker = await self._spare.take(needs_tensorflow=False)
+            worker = self._worker = await self._spare.take(needs_tensorflow=False, demand=self._demand)
             await worker.ask(BecomeScripts(workspace=self._key))
         return worker, worker
 

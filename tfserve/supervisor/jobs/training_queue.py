@@ -103,8 +103,8 @@ class TrainingQueue:
         return len(self._waiting)
 
     @property
-    def running_count(self) -> int:
-        return len(self._running)
+    def running(self) -> list[Run]:
+        return list(self._running.values())
 
     # --- what web may ask
 

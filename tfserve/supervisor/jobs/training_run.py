@@ -13,6 +13,7 @@ from tfserve.db.models import TrainingTask as Row
 from tfserve.db.reads import TASK_OUTPUT
 from tfserve.errors import Conflict, OutOfSpace, Overloaded, Unavailable
 from tfserve.ipc.messages import (
+    Demand,
     FinishTraining,
     NeededResources,
     ProjectExamined,
@@ -67,7 +68,8 @@ class Run:
 
     async def take_worker(self, spare: Spare) -> Worker:
         """A worker with TensorFlow. Raises `EndedEarly` if the run is ended in the meantime."""
-        self.taking = asyncio.get_running_loop().create_task(spare.take(needs_tensorflow=True))
+        taking = spare.take(needs_tensorflow=True, demand=Demand(resources=self.resources))
+        self.taking = asyncio.get_running_loop().create_task(taking)
         try:
             self.worker = await self.taking
         except asyncio.CancelledError:

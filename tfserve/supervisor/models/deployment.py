@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from msgspec.json import encode
 from msgspec.structs import replace
 
 from tfserve.db.models import Deployment as Row
-from tfserve.ipc.messages import AUTO, BecomeModel, Concurrency, ModelOptions, ModelVersion
+from tfserve.ipc.messages import AUTO, SPREAD, BecomeModel, Concurrency, Demand, ModelOptions, ModelVersion
 from tfserve.models import formats
 from tfserve.models.runtime_reports import ENOUGH_SAMPLES, TENSORFLOW, Report, Served
 from tfserve.supervisor.models.replicas import Replica, new_address
@@ -140,6 +141,13 @@ class Deployment:
     @property
     def living(self) -> list[Replica]:
         return [replica for replica in self.replicas if replica.alive]
+
+    @property
+    def demand(self) -> Demand:
+        """What its next process needs, and where the others are."""
+        needed = {} if self.options.resources is msgspec.UNSET else self.options.resources
+        siblings = Counter(replica.worker.node for replica in self.living)
+        return Demand(resources=needed, placement=self.options.placement or SPREAD, siblings=dict(siblings))
 
     @property
     def addresses(self) -> list[str]:
@@ -289,6 +297,7 @@ class Deployment:
             "device": self.device,
             "pid": living[0].worker.child.pid if living else None,
             "replicas": [replica.worker.child.pid for replica in living],
+            "processes": [{"pid": each.worker.child.pid, "node": each.worker.node} for each in living],
             "options": self.shown_options,
             "concurrency": self.concurrency,
             "memory_bytes": 0 if self.is_asleep else self.memory_bytes,

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from tfserve.errors import TFserveError
-from tfserve.ipc.messages import BecomeModel, ModelLoaded, ReadSamples, WarmUpStep
+from tfserve.ipc.messages import BecomeModel, Demand, ModelLoaded, ReadSamples, WarmUpStep
 from tfserve.models import formats
 from tfserve.supervisor.processes.child import Exit
-from tfserve.supervisor.processes.launchers import Spare
+from tfserve.supervisor.processes.launchers import ANYWHERE, Spare
 from tfserve.supervisor.processes.worker import Worker, WorkerDied
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,9 @@ class Replica:
     #: warm-up steps that killed processes before it, each with a sentence about it
     skipped: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.worker.loaded_bytes = self.loaded.memory_bytes
+
     @property
     def alive(self) -> bool:
         return self.worker.alive
@@ -82,7 +85,7 @@ class Replica:
             return []
 
 
-async def start_replica(spare: Spare, request: BecomeModel, format_: str) -> Replica:
+async def start_replica(spare: Spare, request: BecomeModel, format_: str, demand: Demand = ANYWHERE) -> Replica:
     """Starts a process and loads the model. Raises the error that the worker replies with, or `WorkerDied`.
 
     Some libraries end the process where others refuse an input, for example when they divide by a synthetic zero. So a
@@ -92,7 +95,7 @@ async def start_replica(spare: Spare, request: BecomeModel, format_: str) -> Rep
     skipped: dict[str, str] = {}
     has_computed = False
     while True:
-        worker = await _new_worker(spare, request, format_)
+        worker = await _new_worker(spare, request, format_, demand)
         try:
             loaded = await worker.ask(replace(request, skip=[*request.skip, *skipped]))
             return Replica(worker, loaded.address or request.address, loaded, skipped)
@@ -118,7 +121,7 @@ def _skipped_because(step: WarmUpStep, exit_: Exit) -> str:
     return f"not warmed up with {step.step}: {what}. A request like that ends the model's process"
 
 
-async def _new_worker(spare: Spare, request: BecomeModel, format_: str) -> Worker:
+async def _new_worker(spare: Spare, request: BecomeModel, format_: str, demand: Demand) -> Worker:
     if request.options.runtime in ("auto", "tensorflow") and format_ in READ_BY_TENSORFLOW:
-        return await spare.take(needs_tensorflow=True, refills=False)
-    return await spare.take_light(request.options.runtime) if request.source else await spare.start_cold()
+        return await spare.take(needs_tensorflow=True, refills=False, demand=demand)
+    return await (spare.take_light(request.options.runtime, demand) if request.source else spare.start_cold(demand))

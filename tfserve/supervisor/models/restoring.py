@@ -14,7 +14,8 @@ from tfserve.supervisor.jobs.deaths import last_death
 from tfserve.supervisor.models import model_files
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.replicas import Replica
-from tfserve.supervisor.processes.restarts import ModelDeaths
+from tfserve.supervisor.processes.launchers import NoPlace
+from tfserve.supervisor.processes.restarts import ModelDeaths, Restarts
 from tfserve.supervisor.processes.worker import WorkerDied
 
 
@@ -27,11 +28,15 @@ class RestoredSet(Protocol):
 
     active: Deployment | None
 
+    async def adopt(self, deployment: Deployment) -> Replica | None: ...
+
     async def load(self, deployment: Deployment) -> Replica: ...
 
     async def serve(self, deployment: Deployment, replica: Replica) -> None: ...
 
     async def announce(self) -> None: ...
+
+    async def wait_for_place(self) -> None: ...
 
     def settle(self, deployment: Deployment) -> None: ...
 
@@ -43,6 +48,8 @@ class Restoring:
         """`give_up` is called with the reason if the model can't be loaded again."""
         self.task: asyncio.Task[None] | None = None
         self.deaths = ModelDeaths()
+        #: ends of processes because of their node: they delay the next attempt, but never prevent it
+        self._lost = Restarts()
         self._set = replica_set
         self._changed = changed
         self._give_up = give_up
@@ -90,17 +97,22 @@ class Restoring:
             deployment.state = Row.State.LOADING
             await self._set.announce()
         self._changed.fire()
-        await asyncio.sleep(self.deaths.delay_s(time.monotonic()))
+        now = time.monotonic()
+        await asyncio.sleep(max(self.deaths.delay_s(now), self._lost.delay_s(now)))
         try:
             if deployment.is_asleep:  # it may have slept for days
                 deployment.found_files(await model_files.changed_at(deployment.model_path))
+            adopted = await self._set.adopt(deployment)
             chosen = deployment.chosen
-            replica = await self._set.load(deployment)
+            replica = adopted or await self._set.load(deployment)
+        except NoPlace as error:
+            return await self._wait_for_place(deployment, error)
         except TFserveError as error:
             return not deployment.back_to_auto(error.message) and await self._refused(deployment, error)
         except WorkerDied as death:
             return await self._died_loading(deployment, death)
         self.deaths.loading.worked()
+        self._lost.worked()
         has_moved = deployment.chosen is not chosen and not deployment.requests_conversion
         is_surplus = len(deployment.living) >= deployment.options.replicas
         if has_moved or self._set.active is not deployment or is_surplus:
@@ -110,6 +122,15 @@ class Restoring:
         self._serves.set()
         return len(deployment.living) >= deployment.options.replicas
 
+    async def _wait_for_place(self, deployment: Deployment, error: NoPlace) -> bool:
+        """A node that is gone may come back, and others may end what they run."""
+        if deployment.is_asleep:  # the next request tries again
+            return await self._give_up_missing(deployment, error.message)
+        deployment.reason = error.message
+        await self._set.announce()
+        await self._set.wait_for_place()
+        return False
+
     async def _refused(self, deployment: Deployment, error: TFserveError) -> bool:
         if deployment.is_asleep:  # the next request tries again, after a delay that grows
             self.deaths.loading.died(now=time.monotonic(), lived_s=0.0)
@@ -117,6 +138,9 @@ class Restoring:
 
     async def _died_loading(self, deployment: Deployment, death: WorkerDied) -> bool:
         deployment.reason = f"its worker died while it loaded: {death}"
+        if death.exit.lost is not None:  # its node is to blame
+            self._lost.died(now=time.monotonic(), lived_s=0.0)
+            return False
         self.deaths.loading.died(now=time.monotonic(), lived_s=0.0)  # a model may take minutes before it crashes
         if deployment.back_to_auto(deployment.reason) or not self.deaths.loading.given_up:
             return False

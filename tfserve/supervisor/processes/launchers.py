@@ -46,9 +46,14 @@ class Place:
 class Adopted(Protocol):
     """A model worker that served while the head was away."""
 
-    worker: Worker
-    become: BecomeModel
-    loaded: ModelLoaded
+    @property
+    def worker(self) -> Worker: ...
+
+    @property
+    def become(self) -> BecomeModel: ...
+
+    @property
+    def loaded(self) -> ModelLoaded: ...
 
 
 class Elsewhere(Protocol):
@@ -58,8 +63,8 @@ class Elsewhere(Protocol):
         """Where a worker starts that has these demands. Raises `NoPlace`, `Unavailable`."""
         ...
 
-    async def adopt(self, deployment: int) -> Adopted | None:
-        """A worker that still serves this deployment, if one is left."""
+    async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], bool]) -> Adopted | None:
+        """A worker that still serves this deployment, if a suitable one is left."""
         ...
 
     async def wait_for_change(self) -> None:
@@ -240,9 +245,9 @@ class Spare:
             return await place.start(warm=needs_tensorflow)
         return await place.spares.take(needs_tensorflow=needs_tensorflow, refills=refills)
 
-    async def adopt(self, deployment: int) -> Adopted | None:
+    async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], bool]) -> Adopted | None:
         """A worker on a node that has served this deployment since before this server started."""
-        return await self.elsewhere.adopt(deployment) if self.elsewhere is not None else None
+        return await self.elsewhere.adopt(deployment, is_suitable) if self.elsewhere is not None else None
 
     async def wait_for_place(self) -> None:
         """Returns when a demand that had no place may have one."""

@@ -77,6 +77,8 @@ class Worker:
         self.limiter: WorkerLimiter | None = None
         self.output: JobOutput | None = None
         self.on_progress: Callable[[Progress], None] | None = None
+        #: what its model took when it was loaded, for a process on another machine
+        self.loaded_bytes = 0
         #: the current warm-up step of a model worker, or the last one
         self.warm_up_step: WarmUpStep | None = None
         #: how many different requests a model worker has sampled, and the callback for more
@@ -156,7 +158,7 @@ class Worker:
 
     def memory_bytes(self) -> int:
         """The memory that the end of this process would release: pages that it does not share with others."""
-        return self.child.memory_bytes()
+        return self.child.memory_bytes() or self.loaded_bytes * self.alive
 
     # --- inside
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from tfserve.db.models import Deployment
 from tfserve.tensors.dtypes import DTYPES
 from tfserve.tensors.specs import Signature, TensorSpec
+from tfserve.web.pages import node_rows
 from tfserve.web.pages.traffic import Traffic
 from tfserve.web.snippets import example_values
 
@@ -54,6 +55,17 @@ class ModelRow:
             return ""
         batches, threads = _plural(found["computations"], "batch", "batches"), _plural(found["threads"], "thread")
         return f"{batches} at once of up to {_plural(found['max_batch'], 'row')}, {threads} each"
+
+    @property
+    def nodes(self) -> str:
+        """Where its processes run, if not only on this machine."""
+        return node_rows.nodes_of(self.deployment) if self.deployment else ""
+
+    @property
+    def scaling(self) -> str:
+        """The limits of its autoscaling; empty for a fixed number of processes."""
+        limits = self.deployment["options"].get("autoscale") if self.deployment else None
+        return f"{limits['min']} to {limits['max']}, one for {limits['target_queue']:g} in flight" if limits else ""
 
     @property
     def caveats(self) -> list[Caveat]:

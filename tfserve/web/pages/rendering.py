@@ -40,6 +40,7 @@ SECTIONS = (
     Section("models", "Models", "/pages/models/"),
     Section("trainings", "Trainings", "/pages/trainings/"),
     Section("jobs", "Jobs", "/pages/jobs/"),
+    Section("nodes", "Nodes", "/pages/nodes/"),
     Section("api", "API", "/docs"),
     Section("settings", "Settings", "/pages/settings/"),
 )

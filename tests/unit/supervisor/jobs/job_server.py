@@ -21,6 +21,8 @@ from tfserve.supervisor.jobs.token_jobs import TokenJobs
 from tfserve.supervisor.jobs.waits import JobWaits
 from tfserve.supervisor.metrics import MetricsReader
 from tfserve.supervisor.models.announcements import Announcements
+from tfserve.supervisor.node_statuses import NodeStatuses
+from tfserve.supervisor.this_machine import ThisMachine
 from tfserve.supervisor.uploads import UploadRetention
 from tfserve.supervisor.workspaces import Workspaces
 
@@ -46,6 +48,8 @@ class JobServer(Trainer):
             settings, workspaces=self.workspaces, journal=journal, announcements=announcements, changed=self.changed,
             run_job=lambda workspace, request: self.api.run_job(workspace, request),
         )  # fmt: skip
+        machines = ThisMachine()
+        nodes = NodeStatuses(machines, self.workspaces, self.trainings)
         self.api = Api(
             settings, workspaces=self.workspaces, trainings=self.trainings, journal=journal, spare=spare,
             changed=self.changed, declared=declared, token_jobs=TokenJobs(settings.token_jobs),
@@ -53,7 +57,7 @@ class JobServer(Trainer):
                 **Access(settings, journal).handlers,
                 **JobWaits(self.workspaces.jobs, self.trainings.jobs).handlers,
             },
-            uploads=UploadRetention(settings, journal),
+            uploads=UploadRetention(settings, journal), machines=machines, nodes=nodes,
             metrics=MetricsReader(announcements=announcements, workspaces=self.workspaces, trainings=self.trainings),
         )  # fmt: skip
 

@@ -42,7 +42,7 @@ async def test_a_task_is_examined_recorded_trained_and_done(database: Path, tmp_
         assert row.skipped == [{"path": "a.txt", "reason": "not an image file"}]
         assert (row.job.state, row.job.number, row.job.attempts) == ("running", 0, 1)
         assert row.worker.startswith("train-")
-        assert (trainer.trainings.running_count, trainer.trainings.waiting_count) == (1, 0)
+        assert (len(trainer.trainings.running), trainer.trainings.waiting_count) == (1, 0)
         let_go(project)
         assert await trainer.ended(task_id) == ["succeeded"]
         row = await trainer.row(task_id)
@@ -51,7 +51,7 @@ async def test_a_task_is_examined_recorded_trained_and_done(database: Path, tmp_
         assert row.model_path == str(project / "models" / task_id)
         assert (trainer.folder(task_id) / "output").read_text() == "epoch 1\n"
         assert trainer.trainings.outcomes == {JobState.SUCCEEDED: 1}
-        assert trainer.trainings.running_count == 0
+        assert trainer.trainings.running == []
 
 
 async def test_a_task_that_waits_says_what_was_found(database: Path, tmp_path: Path) -> None:
@@ -473,7 +473,7 @@ async def test_a_stopping_server_starts_no_more_tasks(database: Path, tmp_path: 
         await begun(projects[0])
         await trainer.trainings.close()
         assert not (projects[1] / "begun").exists()
-        assert trainer.trainings.running_count == 0
+        assert trainer.trainings.running == []
 
 
 # --- a database that fails

@@ -14,7 +14,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.utils import floatToGoString
 
-from tfserve.ipc.messages import FINISHED_STATES, Metrics
+from tfserve.ipc.messages import FINISHED_STATES, Metrics, NodeStatus
 from tfserve.ipc.metrics import LATENCY_BUCKETS_S, ModelJobCounts, NamedCounts, ProcessUse, WorkspaceCounts
 
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -44,6 +44,7 @@ def families(metrics: Metrics) -> Iterator[Metric]:
     )
     yield from _model_jobs(metrics.model_jobs)
     yield from _processes(metrics.processes)
+    yield from _nodes(metrics.nodes)
     yield _counter(
         "process_deaths",
         "Unexpected process exits since the server started; processes are restarted if needed.",
@@ -172,6 +173,24 @@ def _processes(processes: list[ProcessUse]) -> Iterator[Metric]:
         labels,
         [(name, each.cpu_s) for name, each in named],
     )
+
+
+def _nodes(nodes: list[NodeStatus]) -> Iterator[Metric]:
+    """Amounts are those of nodes that are there: what a node that is gone had is not available."""
+    present = [node for node in nodes if node.state != "gone"]
+    yield _gauge(
+        "node_up",
+        "1 for a machine that runs workers, 0 for one that is starting or gone.",
+        ["node", "address"],
+        [([node.name, node.address], int(node.state == "ready")) for node in nodes],
+    )
+    yield _gauge("node_workers", "Workers on a machine.", ["node"], [([node.name], node.workers) for node in present])
+    for resource, noun in (("cpu", "processors"), ("gpu", "gpus"), ("memory", "memory_bytes")):
+        shown = noun.replace("gpus", "GPUs").replace("memory_bytes", "memory in bytes")
+        total = [([node.name], node.resources[resource]) for node in present if resource in node.resources]
+        free = [([node.name], node.free[resource]) for node in present if resource in node.free]
+        yield _gauge(f"node_{noun}", f"{shown[:1].upper()}{shown[1:]} of a machine.", ["node"], total)
+        yield _gauge(f"node_free_{noun}", f"{shown[:1].upper()}{shown[1:]} that nothing reserves.", ["node"], free)
 
 
 Samples = Iterable[tuple[list[str], float]]

@@ -10,7 +10,7 @@ import msgspec
 from tfserve.db.job_json import encoded, raw
 from tfserve.db.models import FINISHED, Job
 from tfserve.errors import Failure
-from tfserve.ipc.messages import JobKind, JobState, JobStatus, Outcome
+from tfserve.ipc.messages import JobKind, JobState, JobStatus, NodeStatus, Outcome
 
 
 def job_result(status: JobStatus) -> dict[str, Any]:
@@ -106,6 +106,8 @@ class Status(msgspec.Struct, kw_only=True):
     running: list[dict[str, Any]]
     limits: dict[str, Any]
     resources: dict[str, Any]
+    node: str | None
+    """The node of the process of its scripts."""
 
 
 class JobRow(msgspec.Struct, kw_only=True):
@@ -183,6 +185,7 @@ class ServerStatus(msgspec.Struct, kw_only=True):
     data_dir: str
     roots: list[str]
     workspaces: list[Status]
+    nodes: list[NodeStatus] | msgspec.UnsetType = msgspec.UNSET
     declared: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 

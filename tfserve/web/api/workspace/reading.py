@@ -213,7 +213,7 @@ async def get_server(context: Context, request: Request) -> dict[str, Any]:
     principal = PRINCIPAL.get()
     if principal.workspaces is None:
         return found
-    del found["declared"]  # it names models of other workspaces
+    del found["declared"], found["nodes"]  # they name models of other workspaces
     return found | {"workspaces": [each for each in found["workspaces"] if principal.sees_workspace(each["name"])]}
 
 

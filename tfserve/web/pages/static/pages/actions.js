@@ -1,6 +1,6 @@
 // Forms that act: <form data-action="POST /restart_workspace/" data-confirm="…" data-verb="…" data-then="/pages/…">.
 // The fields become the JSON of the request, typed by data-type (number, boolean, json, lines, list); empty ones are left out.
-// {name} in the action is replaced by that field.
+// {name} in the action is replaced by that field. A name such as autoscale.min is a field of an object.
 
 import { call } from "./api.js";
 
@@ -54,9 +54,14 @@ function fieldsOf(form, submitter) {
     }
     const text = input.type === "checkbox" ? String(input.checked) : input.value;
     if (text.trim() === "") continue;
-    fields[input.name] = read(input, text);
+    put(fields, input.name.split("."), read(input, text));
   }
   return fields;
+}
+
+function put(fields, [name, ...inner], value) {
+  if (inner.length) put((fields[name] ??= {}), inner, value);
+  else fields[name] = value;
 }
 
 function read(input, text) {

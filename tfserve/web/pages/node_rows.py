@@ -1,0 +1,90 @@
+"""What the page of nodes shows of each machine, and that of a model of its processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from tfserve.ipc.messages import NodeStatus, RunningWorker
+from tfserve.web.pages.templatetags.units import size
+
+ROLES = {"script": "scripts of", "model": "model", "train": "training", "host": "workspaces of type 1"}
+MAX_RUNS = 40
+
+
+class Runs(NamedTuple):
+    """Workers of one role for one workspace or training."""
+
+    what: str
+    name: str
+    number: int
+    pids: str
+    page: str
+    """Name of the URL of its page; empty for a worker that has none."""
+
+
+@dataclass(frozen=True)
+class NodeRow:
+    """A machine in the list."""
+
+    node: NodeStatus
+
+    @property
+    def cpus(self) -> str:
+        return _of(self.node, "cpu")
+
+    @property
+    def gpus(self) -> str:
+        return _of(self.node, "gpu")
+
+    @property
+    def memory(self) -> str:
+        return _of(self.node, "memory")
+
+    @property
+    def others(self) -> list[tuple[str, str]]:
+        """Further resources, by Ray's names."""
+        names = [each for each in self.node.resources if each not in ("cpu", "gpu", "memory")]
+        return [(each, _of(self.node, each)) for each in names if not each.startswith("accelerator")]
+
+    @property
+    def runs(self) -> list[Runs]:
+        groups: dict[tuple[str, str], list[RunningWorker]] = {}
+        for each in self.node.runs:
+            groups.setdefault((each.role, each.name), []).append(each)
+        return [_runs(role, name, workers) for (role, name), workers in groups.items()][:MAX_RUNS]
+
+    @property
+    def more(self) -> int:
+        """Workers that the list leaves out."""
+        return len(self.node.runs) - sum(each.number for each in self.runs)
+
+
+def rows(nodes: Sequence[NodeStatus]) -> list[NodeRow]:
+    return [NodeRow(each) for each in nodes]
+
+
+def nodes_of(deployment: Mapping[str, Any]) -> str:
+    """Where the processes of a model run, if that is not only this machine: `big (2), head`."""
+    counts = Counter(each["node"] for each in deployment["processes"])
+    if set(counts) <= {"head"}:
+        return ""
+    return ", ".join(f"{node} ({count})" if count > 1 else node for node, count in sorted(counts.items()))
+
+
+def _runs(role: str, name: str, workers: Sequence[RunningWorker]) -> Runs:
+    page = {"script": "workspace", "model": "model", "train": "training"}.get(role, "")
+    pids = ", ".join(str(each.pid) for each in workers)
+    return Runs(ROLES.get(role, role), name, len(workers), pids, page)
+
+
+def _of(node: NodeStatus, resource: str) -> str:
+    """What is free of how much."""
+    if resource not in node.resources:
+        return ""
+    total, free = node.resources[resource], node.free.get(resource, 0.0)
+    if not total:
+        return ""
+    return f"{size(int(free))} of {size(int(total))}" if resource == "memory" else f"{free:g} of {total:g}"
