@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tests.docs_samples import generated
-from tfserve.ipc.messages import Metrics
+from tfserve.ipc.messages import Metrics, NodeStatus
 from tfserve.ipc.metrics import (
     BatchCount,
     Deaths,
@@ -42,6 +42,13 @@ METRICS = Metrics(
     model_jobs=[ModelJobCounts("batch", 0, 0, {"succeeded": 1})],
     processes=[ProcessUse("web", "", 7, 1, 1.0)],
     deaths=[Deaths("web", "", 0)],
+    nodes=[
+        NodeStatus(
+            name="big", address="10.0.0.3", state="ready", reason="", version="1", http="",
+            resources=dict.fromkeys(("cpu", "gpu", "memory"), 1.0), free=dict.fromkeys(("cpu", "gpu", "memory"), 1.0),
+            workers=1, since=0.0,
+        )
+    ],
 )  # fmt: skip
 
 

@@ -131,7 +131,8 @@ def test_a_dead_node_is_named_as_the_cause_and_its_script_is_lost_once(cluster: 
     cluster.run("v", "kept = 1")
     job = cluster.call("/push_job/", name="w", job="import time\nprint('begun', flush=True)\ntime.sleep(600)", type=1)
     waiting = cluster.call("/push_job/", name="v", job="after = kept + 1", type=1)
-    cluster.until(lambda: cluster.call("/get_output/", name="w", job=job["job"])["stdout"] == "begun\n")
+    with cluster.http.stream("GET", f"/jobs/{job['id']}/output", headers={"Accept": "text/event-stream"}) as output:
+        assert any("begun" in line for line in output.iter_lines())
     victim.kill_all()
     lost = cluster.until(
         lambda: each if (each := cluster.http.get(f"/jobs/{job['id']}").json())["state"] == "lost" else None
@@ -190,8 +191,6 @@ def test_while_the_head_is_dead_nodes_answer_and_its_next_start_takes_the_replic
     assert sorted(each["pid"] for each in spread.replicas("m")) == pids, "adopted, not loaded again"
     assert spread.http.get(f"/jobs/{done['id']}").json()["state"] == "succeeded"
     assert spread.http.get(f"/jobs/{queued['id']}").json()["state"] == "lost"
-    jobs = spread.call("/get_status/", name="w")["jobs"]
-    assert jobs["succeeded"] >= 1
 
 
 def test_when_rays_head_dies_models_serve_and_later_workers_start_again(spread: Cluster) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -15,14 +16,16 @@ import msgspec
 from tfserve.cluster.connecting import CannotConnect, connect
 from tfserve.cluster.identity import Identity
 from tfserve.cluster.numbered_stream import NumberedStream
+from tfserve.config import load
 from tfserve.errors import Kind, TFserveError
-from tfserve.ipc.connections import Connection, ConnectionLost
+from tfserve.ipc.connections import Connection, ConnectionLost, Handler
 from tfserve.ipc.messages import (
     CONTROL,
     ClosePipes,
     KillWorker,
     LimitWorker,
     Message,
+    OpenFiles,
     OpenPipes,
     OpenWorker,
     PipesOpened,
@@ -34,7 +37,8 @@ from tfserve.ipc.messages import (
     WorkerOutput,
     WorkerStarted,
 )
-from tfserve.node.local_worker import LocalWorker
+from tfserve.node.files import NodeFiles
+from tfserve.node.local_worker import LocalWorker, files_folder
 from tfserve.node.serving import ServingRecord
 from tfserve.supervisor.processes.child import Exit
 
@@ -60,6 +64,8 @@ class Bridge:
         self._epoch = 0
         self._grace_s = GRACE_S
         self._serving = ServingRecord()
+        self._files: NodeFiles | None = None
+        self._serving_files: asyncio.Task[None] | None = None
 
     async def run(self) -> str:
         """Returns why it ended."""
@@ -84,6 +90,7 @@ class Bridge:
         finally:
             if self._worker is not None:
                 await self._worker.end()
+            await self._close_files()
 
     @property
     def _has_ended(self) -> bool:
@@ -120,8 +127,29 @@ class Bridge:
         if opened.start is not None and self._worker is None:
             settings = opened.start.settings
             self._grace_s = float(settings.get("TFSERVE_HEAD_GRACE_S", GRACE_S))
+            self._serve_files(settings)
             self._worker = LocalWorker.start(self._request, opened.start, self._read, self._ended)
             self._stream.send(WorkerStarted(pid=self._worker.pid))
+
+    def _serve_files(self, settings: Mapping[str, str]) -> None:
+        limit_bytes = load(environ=settings).node_cache_bytes
+        self._files = NodeFiles(files_folder(self._request), limit_bytes, self._request.name)
+        self._serving_files = asyncio.get_running_loop().create_task(self._files.serve(self._open_files))
+
+    async def _open_files(self, handler: Handler) -> Connection:
+        connection = await connect(self._request.head, self._identity, handler)
+        try:
+            await connection.ask(OpenFiles(worker=self._request.worker, token=self._request.token))
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
+
+    async def _close_files(self) -> None:
+        if self._files is not None and self._serving_files is not None:
+            self._serving_files.cancel()
+            await asyncio.wait([self._serving_files])
+            await self._files.close()
 
     async def _until_lost(self, connection: Connection) -> None:
         """Returns when the connection is lost, or everything is said."""

@@ -93,7 +93,7 @@ class Forwarder:
                 response = await self._pool.handle_async_request(_request(target, scope, receive))
                 break
             except CANNOT_CONNECT as error:
-                raise HeadUnreachable(cause=_cause(error)) from None
+                raise HeadUnreachable(cause=_cause(error, target)) from None
             except LOST:
                 if not may_repeat:
                     raise HeadLost from None
@@ -123,10 +123,10 @@ async def _send(response: httpcore.Response, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: Exception, target: Target) -> str:
     if isinstance(error, httpcore.ConnectTimeout):
-        return f"it did not respond within {CONNECT_S:g} s."
-    return f"{str(error).rstrip('.') or type(error).__name__}."
+        return f"{target.host}:{target.port} did not respond within {CONNECT_S:g} s."
+    return f"{target.host}:{target.port} can't be connected to."
 
 
 def _target(scope: Scope) -> bytes:

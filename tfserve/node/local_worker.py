@@ -12,7 +12,7 @@ from typing import Any
 
 from tfserve.cluster.identity import Identity
 from tfserve.cluster.membership import Membership
-from tfserve.config import load
+from tfserve.config import environment_name, load
 from tfserve.ipc import frames
 from tfserve.ipc.messages import CONTROL, Limits, LimitWorker, StartActor, StartWorker
 from tfserve.supervisor.processes.child import Child, Exit, Role
@@ -158,10 +158,17 @@ class _Control(asyncio.Protocol):
         self._worker.control_closed()
 
 
+def files_folder(request: StartActor) -> Path:
+    """The folder of the node for what its workers read and write."""
+    return Path(request.identity).with_name("files")
+
+
 def _workshop(request: StartActor, settings: Mapping[str, str]) -> Workshop:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     member = Membership(Identity(Path(request.identity)), request.name, request.address)
+    folder = str(files_folder(request))
+    own = {environment_name("data_dir"): folder, environment_name("roots"): folder}
     return Workshop(
-        load(environ=settings), owner=f"node:{request.worker}", callers_umask=os.umask(0o077),
+        load(environ={**settings, **own}), owner=f"node:{request.worker}", callers_umask=os.umask(0o077),
         inherited=inherited | member.environment,
     )  # fmt: skip

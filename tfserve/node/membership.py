@@ -23,7 +23,7 @@ UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class TokenNeeded(Invalid):
-    """This machine is no node of the cluster yet: give the join token of the head with --token. `tfserve cluster \
+    """This machine has not joined the cluster yet: give the join token of the head with --token. `tfserve cluster \
 token` on the head prints it."""
 
 
@@ -76,7 +76,7 @@ def address_towards(head: str) -> str:
     try:
         family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as sock:
-            sock.connect(where)  # sends nothing: it only asks for the route
+            sock.connect(where)  # sends nothing: the kernel only looks up the route
             return str(sock.getsockname()[0])
     except OSError as error:
         raise Invalid(f"the head at {head} can't be reached: {error.strerror or error}; check the address") from None

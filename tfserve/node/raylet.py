@@ -17,7 +17,6 @@ from tfserve.supervisor.processes.restarts import Restarts
 log = logging.getLogger(__name__)
 
 LABEL = "tfserve-node"
-STOP_S = 10.0
 OBJECT_STORE_BYTES = 80_000_000
 """About the least that Ray takes: none of our data passes through it."""
 
@@ -39,8 +38,8 @@ class Raylet:
         if of_head == self._of_head:
             return
         self._of_head = of_head
-        if self._child is not None and self._child.alive:
-            self._child.terminate()
+        if self._child is not None:
+            self._child.kill("the Ray of the head has another address")
         if self._keeper is None:
             self._keeper = asyncio.get_running_loop().create_task(self._keep())
 
@@ -49,9 +48,8 @@ class Raylet:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
         if self._child is not None and self._child.alive:
-            self._child.terminate()  # it ends what it has started
-            await asyncio.wait([self._child.ended], timeout=STOP_S)
-            self._child.kill("it did not stop in time")
+            # Asked to stop, it would wait half a minute for actors that never end by themselves.
+            self._child.kill("the node is stopping")
             await asyncio.shield(self._child.ended)
 
     async def _keep(self) -> None:

@@ -52,7 +52,7 @@ class Relay:
         self._models = AnnouncedModels()
         self._lines: set[Connection] = set()
         self._counts = Counts()
-        #: what the head has been told of this node, and what it had been told when it was connected
+        #: what was last reported to the head, and what had been reported before it was connected
         self._counted = self._former = WebCounts()
 
     # --- the head
@@ -115,7 +115,7 @@ class Relay:
         return None
 
     async def _read_counters(self) -> WebCounts:
-        """Since this head was connected: it has added what it was told over the connection before."""
+        """Since this head was connected: it has added what was reported over the connection before."""
         self._counted = await self._counts.read(list(self._lines), self._models.deployments)
         counted: WebCounts = since(self._counted, self._former)
         return counted

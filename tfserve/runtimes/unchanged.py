@@ -34,7 +34,9 @@ def _versions(path: Path) -> Versions:
             if len(found) >= MAX_FILES:
                 return {}
             stat = file.stat()
-            found[str(file)] = stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+            # A further link to a file, as in the cache of a node, changes its ctime, but nothing else.
+            changed_ns = stat.st_ctime_ns if stat.st_nlink == 1 else 0
+            found[str(file)] = stat.st_ino, stat.st_size, stat.st_mtime_ns, changed_ns
     except OSError:
         return {}
     return found

@@ -55,7 +55,7 @@ class Parts:
         limiter = Limiter(limits.of_server(settings), ControlGroups.open())
         workshop = Workshop(settings, owner, callers_umask, limiter=limiter)
         self.spare = Spare(workshop, is_kept=settings.warm_spare, changed=self.changed)
-        self.cluster = _cluster(settings, database, owner, self.spare, limiter, self.changed)
+        self.cluster = _cluster(settings, database, owner, callers_umask, self.spare, limiter, self.changed)
         self._workspaces = Workspaces(
             settings, journal=self.journal, spare=self.spare, announcements=self.announcements, changed=self.changed,
             limiter=limiter,
@@ -146,13 +146,22 @@ class Parts:
 
 
 def _cluster(
-    settings: Settings, database: Database, owner: str, spare: Spare, limiter: Limiter, changed: Revision
+    settings: Settings,
+    database: Database,
+    owner: str,
+    callers_umask: int,
+    spare: Spare,
+    limiter: Limiter,
+    changed: Revision,
 ) -> Cluster | None:
     """The nodes, if there are any; without a cluster nothing of it is imported. Raises `OSError`."""
     if not settings.cluster:
         return None
     from tfserve.supervisor.cluster.cluster import Cluster
 
-    cluster = Cluster(settings, epoch=database.epoch, owner=owner, spare=spare, limiter=limiter, changed=changed)
+    cluster = Cluster(
+        settings, epoch=database.epoch, owner=owner, spare=spare, limiter=limiter, changed=changed,
+        callers_umask=callers_umask,
+    )  # fmt: skip
     spare.elsewhere = cluster
     return cluster

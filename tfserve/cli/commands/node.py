@@ -37,7 +37,7 @@ def _own_settings(command: Any) -> Any:
 @_own_settings
 def node(head: str, token: str | None, name: str | None, folder: Path, address: str | None, with_ray: bool,
          **given: Any) -> int:  # fmt: skip
-    """Make this machine a node of the cluster whose head is at HEAD:PORT.
+    """Make this machine a node of a cluster. HEAD:PORT is the address of its head.
 
     The node runs models and jobs for the head. It answers predictions for every model of the cluster, and forwards all
     other requests to the head.

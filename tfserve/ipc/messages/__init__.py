@@ -9,6 +9,7 @@ from __future__ import annotations
 from tfserve.ipc.messages.access import *
 from tfserve.ipc.messages.base import *
 from tfserve.ipc.messages.cluster import *
+from tfserve.ipc.messages.content import *
 from tfserve.ipc.messages.declarations import *
 from tfserve.ipc.messages.job_requests import *
 from tfserve.ipc.messages.jobs import *

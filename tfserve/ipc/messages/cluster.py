@@ -105,9 +105,10 @@ class OpenNode(Request[NodeOpened]):
 
 
 class OpenFiles(Request[None]):
-    """Makes this connection one for the contents of files."""
+    """Makes this connection the one for the files of a worker. The messages that follow are in `content`."""
 
-    name: str
+    worker: str
+    token: str
 
 
 # --- the bridge of one worker

@@ -121,7 +121,8 @@ class Train(Request[TrainingEnded]):
     """Train on what ExamineProject found, and send `Progress`.
 
     `folder` is where the result is moved to when it is complete, `work_folder` holds checkpoints between attempts.
-    `timings` is a file that keeps how long stages took on this machine; empty for none.
+    `timings` is a file that keeps how long stages took on this machine; empty for none. On a node, `local_paths` has
+    the path there of each path on the head that `parameters` and the findings may have.
     """
 
     job: int
@@ -133,6 +134,7 @@ class Train(Request[TrainingEnded]):
     folder: str
     work_folder: str
     timings: str = ""
+    local_paths: dict[str, str] = {}
 
 
 class Progress(Message):

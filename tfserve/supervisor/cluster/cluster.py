@@ -19,11 +19,13 @@ from tfserve.ipc.messages import (
     Message,
     NodeOpened,
     NodeState,
+    OpenFiles,
     OpenNode,
     OpenWorker,
     RayNodes,
 )
 from tfserve.supervisor.cluster.adoption import Adoption
+from tfserve.supervisor.cluster.files import HeadFiles
 from tfserve.supervisor.cluster.joining import Joining
 from tfserve.supervisor.cluster.local_ray import LocalRay
 from tfserve.supervisor.cluster.nodes import Node, Nodes
@@ -50,7 +52,15 @@ class Cluster:
     """The nodes of this head, as a source of workers. `service` is what a node gets like a web process."""
 
     def __init__(
-        self, settings: Settings, *, epoch: int, owner: str, spare: Spare, limiter: Limiter, changed: Signal
+        self,
+        settings: Settings,
+        *,
+        epoch: int,
+        owner: str,
+        spare: Spare,
+        limiter: Limiter,
+        changed: Signal,
+        callers_umask: int,
     ) -> None:
         """Opens the port. Raises `OSError` if it is in use."""
         self._settings = settings
@@ -59,6 +69,7 @@ class Cluster:
         self._here = ThisNode(spare.here, host_of(settings))
         self._changed = changed
         authority = Authority.open(settings.data_path / "cluster")
+        self.files = HeadFiles(settings, callers_umask)
         self.authority = authority
         self.service: asyncio.Future[Service] = asyncio.get_running_loop().create_future()
         self.port = ClusterPort(authority, settings.cluster_host, settings.cluster_port)
@@ -93,9 +104,10 @@ class Cluster:
         )
         self._workers = RemoteWorkers(
             self._settings, self.authority, epoch=self._epoch, ray=self._ray, limiter=self._limiter,
-            nodes=self.nodes, adoption=self._adoption,
+            nodes=self.nodes, adoption=self._adoption, files=self.files,
         )  # fmt: skip
         self.nodes.children_of = self._workers.children_of
+        self.port.openers[OpenFiles] = self._workers.open_files
         self.port.openers[Join] = Joining(self.authority).open
         self.port.openers[OpenNode] = self.nodes.open
         self.port.openers[OpenWorker] = self._workers.open
@@ -117,6 +129,7 @@ class Cluster:
         await self.port.close()
         if self._local_ray is not None:
             await self._local_ray.close()
+        self.files.close()
 
     # --- a source of workers
 

@@ -19,14 +19,16 @@ from tfserve.ipc.messages import (
     ActorEnded,
     BecomeModel,
     EndActor,
+    OpenFiles,
     OpenWorker,
-    Request,
     ServingModel,
     StartActor,
     StartWorker,
     WorkerOpened,
 )
 from tfserve.supervisor.cluster.adoption import AdoptedModel, Adoption, Offer
+from tfserve.supervisor.cluster.carriers import Carrier
+from tfserve.supervisor.cluster.files import HeadFiles
 from tfserve.supervisor.cluster.nodes import Node, Nodes
 from tfserve.supervisor.cluster.ray_process import RayProcess
 from tfserve.supervisor.cluster.remote_child import BRIDGE_GRACE_S, RemoteChild, RemoteLimiter
@@ -65,9 +67,9 @@ class RemoteWorkers:
 
     def __init__(
         self, settings: Settings, authority: Authority, *, epoch: int, ray: RayProcess, limiter: Limiter,
-        nodes: Nodes, adoption: Adoption, localize: Callable[[Request, str], object] | None = None,  # type: ignore[type-arg]
+        nodes: Nodes, adoption: Adoption, files: HeadFiles,
     ) -> None:  # fmt: skip
-        self.localize = localize
+        self.files = files
         self._settings = {k: v for k, v in to_environment(settings).items() if k not in PRIVATE_SETTINGS}
         self._key = authority.secret
         self._nodes = nodes
@@ -144,6 +146,15 @@ class RemoteWorkers:
         """A worker that still serves the deployment, if one is left."""
         return await self._adoption.find(deployment, is_suitable)
 
+    async def open_files(self, connection: Connection, member: str, request: OpenFiles) -> tuple[None, Handler]:
+        """The opener for `OpenFiles`."""
+        if not hmac.compare_digest(request.token, self._token(request.worker)):
+            raise WrongWorkerToken(worker=request.worker)
+        started = self._started.get(request.worker)
+        if started is None or not started.child.alive or started.child.node != member:
+            raise UnknownWorker(worker=request.worker)
+        return None, self.files.attach(request.worker, connection)
+
     def actor_ended(self, message: ActorEnded) -> None:
         if (started := self._started.get(message.worker)) is not None:
             started.child.actor_ended(message.cause)
@@ -151,8 +162,7 @@ class RemoteWorkers:
     def _known(self, child: RemoteChild, node: Node | None, start: StartWorker) -> Worker:
         worker = Worker.over(child, child.open_line)
         worker.limiter = self._limiter
-        if (localize := self.localize) is not None:
-            worker.localize = lambda request: localize(request, child.node)  # type: ignore[assignment, return-value]
+        worker.carry = Carrier(self.files.of(child.worker)).carry
         self._started[child.worker] = _Started(child, start)
         if node is not None:
             node.children.add(child)
@@ -164,6 +174,7 @@ class RemoteWorkers:
         return [each.child for each in self._started.values() if each.child.node == node]
 
     def _forget(self, child: RemoteChild) -> None:
+        self.files.closed(child.worker)
         self._started.pop(child.worker, None)
         if (node := self._nodes.get(child.node)) is not None:
             node.children.discard(child)

@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-Localize = Callable[[Request[Any]], Awaitable[Request[Any]]]
+Send = Callable[[Request[Any]], Awaitable[Any]]
+Carry = Callable[[Request[Any], Send], Awaitable[Any]]
 
 STOP_GRACE_S = 5.0
 EOF_GRACE_S = 0.2
@@ -70,8 +71,8 @@ class Worker:
 
     def __init__(self, child: WorkerProcess) -> None:
         self.child = child
-        self.localize: Localize | None = None
-        """Makes the files that a request names present on the worker's node, and names them as they are there."""
+        self.carry: Carry | None = None
+        """Sends a request to a worker on a node, with the files that it names, and brings back what it has written."""
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.limiter: WorkerLimiter | None = None
         self.output: JobOutput | None = None
@@ -120,10 +121,11 @@ class Worker:
             self._take_role(role, getattr(request, "workspace", ""))
         if isinstance(request, BecomeModel) and self.limiter is not None:
             request.memory_limit_bytes = self.limiter.memory_bytes(request.workspace)
-        if self.localize is not None:
-            request = await self.localize(request)
         try:
-            return await self._open_line.ask(request)
+            if self.carry is None:
+                return await self._open_line.ask(request)
+            response: R = await self.carry(request, self._open_line.ask)
+            return response
         except ConnectionLost:
             # A connection closes a moment before its process ends. A process that continues without one is of no use:
             # a script may have closed the socket.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from tfserve import colours
 from tfserve.colours import Colour
@@ -242,10 +243,28 @@ def begin(message: Train, notify: Callable[[Progress], None]) -> Run:
     clock.budget_s = budget.seconds_of(chosen.get("budget"))
     clock.ends_early = EarlyEnd(message.job, work / EARLY_END_FILE)
     _expect(clock, found, chosen)
+    found, chosen = _on_this_machine(found, chosen, message.local_paths)
     return Run(
         message.task_id, project, found, chosen, work, aside_of(folder), folder, reporter,
         clock, fingerprint, warm=warm,
     )  # fmt: skip
+
+
+def _on_this_machine(
+    found: Findings, chosen: dict[str, Any], local_paths: dict[str, str]
+) -> tuple[Findings, dict[str, Any]]:
+    """With the paths that files of the head have here. The fingerprint has those of the head, as on each machine."""
+
+    if not local_paths:
+        return found, chosen
+
+    def local(path: Any) -> Any:
+        above = [each for each in local_paths if isinstance(path, str) and f"{path}/".startswith(f"{each}/")]
+        known = max(above, key=len, default="")
+        return local_paths[known] + path[len(known) :] if known else path
+
+    images = [replace(image, path=local(image.path), mask=local(image.mask)) for image in found.images]
+    return replace(found, images=images), {name: local(value) for name, value in chosen.items()}
 
 
 def _expect(clock: Clock, found: Findings, chosen: dict[str, Any]) -> None:
