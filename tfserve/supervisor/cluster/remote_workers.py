@@ -14,7 +14,7 @@ from typing import Protocol
 
 from tfserve.cluster.identity import Authority
 from tfserve.config import Settings, to_environment
-from tfserve.errors import Forbidden, NotFound, TFserveError
+from tfserve.errors import Forbidden, NotFound, TFserveError, Unavailable
 from tfserve.ipc.connections import Connection, Handler
 from tfserve.ipc.messages import (
     ActorEnded,
@@ -51,6 +51,10 @@ is mistaken for that to another request."""
 
 class WrongWorkerToken(Forbidden):
     """The token of worker {worker} is wrong."""
+
+
+class NotYet(Unavailable):
+    """The head has just started, and has not decided yet whether it adopts worker {worker}."""
 
 
 class UnknownWorker(NotFound):
@@ -161,6 +165,8 @@ class RemoteWorkers:
         if not hmac.compare_digest(request.token, self._token(request.worker)):
             raise WrongWorkerToken(worker=request.worker)
         started = self._started.get(request.worker)
+        if started is None and self._adoption.left_s:
+            raise NotYet(worker=request.worker)
         if started is None or not started.child.alive or started.child.node != member:
             raise UnknownWorker(worker=request.worker)
         return None, self.files.attach(request.worker, connection)
