@@ -87,6 +87,15 @@ class _Accepted(Connection):
             if self._then is None:
                 raise Invalid(f"{type(message).__name__} is not expected on this connection")
             return await self._then(message)
+        try:
+            response, self._then = await self._open(message)
+        except BaseException:
+            asyncio.get_running_loop().call_soon(self.close)  # after the response that says why
+            raise
+        return response
+
+    async def _open(self, message: Message) -> tuple[Any, Handler | None]:
+        """Raises a `TFserveError` to refuse the connection."""
         name = member_name(self.about_peer("ssl_object").getpeercert())
         if name is None and not isinstance(message, Join):
             raise NotAMember
@@ -96,10 +105,4 @@ class _Accepted(Connection):
         self._is_open = True
         if name is not None:
             self.allow_large_frames()
-        try:
-            response, self._then = await opener(self, name or "", message)
-        except BaseException:
-            self._is_open = False
-            asyncio.get_running_loop().call_soon(self.close)  # after the response that says why
-            raise
-        return response
+        return await opener(self, name or "", message)
