@@ -53,6 +53,8 @@ class Restoring:
         self._set = replica_set
         self._changed = changed
         self._give_up = give_up
+        #: set while a process that is missing waits for a machine that can run it
+        self.has_no_place = asyncio.Event()
         #: set while a process serves
         self._serves = asyncio.Event()
 
@@ -128,7 +130,11 @@ class Restoring:
             return await self._give_up_missing(deployment, error.message)
         deployment.reason = error.message
         await self._set.announce()
-        await self._set.wait_for_place()
+        self.has_no_place.set()
+        try:
+            await self._set.wait_for_place()
+        finally:
+            self.has_no_place.clear()
         return False
 
     async def _refused(self, deployment: Deployment, error: TFserveError) -> bool:
