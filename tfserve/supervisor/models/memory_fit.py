@@ -30,7 +30,7 @@ NVIDIA_SMI = "nvidia-smi"
 
 
 async def check(model: Located, device: str, options: ModelOptions, settings: Settings) -> None:
-    """Raises `OutOfMemory`, with the numbers. In a cluster, another machine may have more: `resources` say what it needs."""
+    """Raises `OutOfMemory`, with the numbers. Does nothing in a cluster, where another machine may have more."""
     if settings.cluster:
         return
     weights = await asyncio.to_thread(weights_bytes, model)
