@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import os
 import resource
@@ -25,7 +26,7 @@ from tfserve import __version__, linux
 from tfserve.backups import refuse_interrupted_restore
 from tfserve.certificates import files_of, server_context
 from tfserve.config import Settings, to_environment, with_sources
-from tfserve.errors import Forbidden, Overloaded, TFserveError
+from tfserve.errors import Forbidden, Overloaded, TFserveError, Unsupported
 from tfserve.ipc.messages import GetAccessRules, GetModels
 from tfserve.supervisor.lock import DataFolderLock
 from tfserve.supervisor.private_files import UMASK, make_private
@@ -50,6 +51,10 @@ MIN_OPEN_FILES = 256
 class TooFewFiles(Overloaded):
     """The limit of open files is {limit} (ulimit -n), and a server needs at least {least}. Raise the limit, for \
 example with: ulimit -n 4096"""
+
+
+class NoRay(Unsupported):
+    """A cluster needs Ray, which is not installed: pip install 'tfserve[ray]'"""
 
 
 class UnprotectedAddress(Forbidden):
@@ -155,6 +160,8 @@ def _resolved(settings: Settings, sock: socket.socket, members: list[socket.sock
 
 def _membership(settings: Settings) -> Membership:
     """This machine as the head of a cluster, for every process that it starts."""
+    if importlib.util.find_spec("ray") is None:
+        raise NoRay
     from tfserve.cluster.identity import HEAD, Authority
     from tfserve.cluster.membership import Membership
     from tfserve.supervisor.cluster.own_address import host_of

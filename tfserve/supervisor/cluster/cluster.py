@@ -164,7 +164,7 @@ class Cluster:
 
     def states(self) -> list[NodeState]:
         """The head first, then the nodes, then those that are gone."""
-        return [self._here.state(), *(node.state() for node in self.nodes), *self.nodes.gone]
+        return [self._here.state(), *(node.state(self.nodes.ray_problem) for node in self.nodes), *self.nodes.gone]
 
     def check(self, demand: Demand, count: int = 1) -> None:
         """Raises `CannotBeMet` if the nodes can never run this many at a time, `Invalid` if it can't be read."""
@@ -203,8 +203,14 @@ class Cluster:
     def _why(self, problem: str) -> str:
         if starting := ", ".join(node.name for node in self.nodes if not node.is_ready):
             problem = f"{problem} Ray does not know {starting} yet."
-        ray = self._ray.problem if self._ray is not None else ""
-        return f"{problem} Ray can't be reached: {ray}." if ray else problem
+        return f"{problem} Ray can't be reached: {self._ray_problem}." if self._ray_problem else problem
+
+    @property
+    def _ray_problem(self) -> str:
+        """Why Ray can't be reached; empty while it can."""
+        problem = self._ray.problem if self._ray is not None else ""
+        own = self._local_ray.problem if self._local_ray is not None else ""
+        return f"{problem}; {own}" if problem and own else problem
 
     # --- nodes
 
@@ -226,6 +232,7 @@ class Cluster:
         return handle
 
     def _on_ray_nodes(self, message: RayNodes) -> None:
+        self.nodes.ray_problem = self._ray_problem
         self.nodes.set_ray(message.nodes)
         if self._fills:
             self.fill()

@@ -19,8 +19,10 @@ from tfserve.supervisor.processes.restarts import Restarts
 
 log = logging.getLogger(__name__)
 
+WORKER_PORTS = 10_000
 AFTER_CLUSTER_PORT = 2
 """The port of Ray's GCS, counted from the cluster port. The one between them is for forwarded requests."""
+LOG = "ray.log"
 DISABLED = "--disable-usage-stats", "--include-dashboard=false"
 
 
@@ -35,6 +37,8 @@ class LocalRay:
         self._keeper: asyncio.Task[None] | None = None
         self._restarts = Restarts()
         self._port = 0
+        #: why it ended the last time
+        self.problem = ""
         self._address = host_of(settings)
 
     async def begin(self) -> str:
@@ -64,26 +68,34 @@ class LocalRay:
             try:
                 self._child = self._start()
                 ended = await asyncio.shield(self._child.ended)
-                log.error("Ray ended: %s", ended.sentence)
+                self.problem = f"it ended: {ended.sentence}; see {self._folder / LOG}"
             except OSError as error:
-                log.error("Ray can't be started: %s", error)
+                self.problem = f"it can't be started: {error}"
+            log.error("Ray: %s", self.problem)
             self._restarts.died(now=time.monotonic(), lived_s=time.monotonic() - started_at)
 
     def _start(self) -> Child:
         temporary = Path(_short(self._folder))
         # Otherwise Ray refuses to start while a node on the same machine still waits for it.
         (temporary / "ray_current_cluster").unlink(missing_ok=True)
-        with (self._folder / "ray.log").open("ab") as output:
+        with (self._folder / LOG).open("ab") as output:
             return Child.start(
                 [
                     sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--head", "--block", *DISABLED,
                     f"--node-ip-address={self._address}", f"--port={self._port}", "--num-cpus=0", "--num-gpus=0",
-                    "--object-store-memory=80000000", f"--temp-dir={temporary}", f"--labels=tfserve-node={HEAD}",
+                    "--object-store-memory=80000000", *_worker_ports(self._port),
+                    f"--temp-dir={temporary}", f"--labels=tfserve-node={HEAD}",
                 ],
                 role=Role.RAY,
                 environment={**os.environ, OWNER: self._owner, **self._environment, **_kept_tables(self._folder)},
                 output=output,
             )  # fmt: skip
+
+
+def _worker_ports(gcs_port: int) -> list[str]:
+    """Ray refuses to start if the port of its GCS is among those of its workers, 10002 to 19999 by default."""
+    first = WORKER_PORTS + 10_000 if WORKER_PORTS <= gcs_port < WORKER_PORTS + 10_000 else WORKER_PORTS
+    return [f"--min-worker-port={first + 2}", f"--max-worker-port={first + 9_999}"]
 
 
 def _kept_tables(folder: Path) -> dict[str, str]:

@@ -87,10 +87,11 @@ class Node:
         """How many of its workers have a role."""
         return sum(child.role != Role.SPARE for child in self.children)
 
-    def state(self) -> NodeState:
+    def state(self, problem: str = "") -> NodeState:
+        """`problem` says why Ray can't be reached."""
         return NodeState(
             name=self.name, address=self.opened.address, state="ready" if self.is_ready else "starting",
-            reason="" if self.is_ready else "Ray does not know the node yet",
+            reason="" if self.is_ready else f"Ray does not know the node yet{problem and f' ({problem})'}",
             version=self.opened.version, http=self.opened.http, resources=self.total, free=self.free,
             workers=self.workers, since=self.since,
         )  # fmt: skip
@@ -115,6 +116,8 @@ class Nodes:
         self._by_name: dict[str, Node] = {}
         self._gone: dict[str, NodeState] = {}
         self._ray: Sequence[RayNode] = ()
+        #: why Ray can't be reached
+        self.ray_problem = ""
         self._tasks: set[asyncio.Task[None]] = set()
         #: the workers that are connected from a node which is not
         self.children_of: Callable[[str], Iterable[RemoteChild]] = lambda _: ()

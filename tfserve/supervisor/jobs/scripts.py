@@ -190,9 +190,20 @@ class ProcessScripts(ScriptRunner):
     async def _start(self) -> tuple[Worker, Printer]:
         worker = self.worker
         if worker is None:
-            worker = self._worker = await self._spare.take(needs_tensorflow=False, demand=self._demand)
-            await worker.ask(BecomeScripts(workspace=self._key))
+            worker = self._worker = await self._new_worker()
         return worker, worker
+
+    async def _new_worker(self) -> Worker:
+        """A worker that is lost with its node before it runs anything is replaced once."""
+        worker = await self._spare.take(needs_tensorflow=False, demand=self._demand)
+        try:
+            await worker.ask(BecomeScripts(workspace=self._key))
+        except WorkerDied as death:
+            if death.exit.lost is None:
+                raise
+            worker = await self._spare.take(needs_tensorflow=False, demand=self._demand)
+            await worker.ask(BecomeScripts(workspace=self._key))
+        return worker
 
     def _kill_descendants(self) -> None:
         if self.worker is not None:

@@ -38,7 +38,8 @@ class AwakeModels:
 
     def __init__(self, settings: Settings, free_bytes: Callable[[], int] = available_memory.of_process) -> None:
         self._max = settings.max_awake_models
-        self._reserve = settings.min_free_memory_bytes
+        # the memory of this machine only counts where processes run on it
+        self._reserve = settings.min_free_memory_bytes if settings.head_runs_workers else 0
         self._free_bytes = free_bytes
         self._sets: list[Sleeper] = []
         #: what the processes that load now may need

@@ -30,7 +30,9 @@ NVIDIA_SMI = "nvidia-smi"
 
 
 async def check(model: Located, device: str, options: ModelOptions, settings: Settings) -> None:
-    """Raises `OutOfMemory`, with the numbers."""
+    """Raises `OutOfMemory`, with the numbers. Does nothing in a cluster, where another machine may have more."""
+    if settings.cluster:
+        return
     weights = await asyncio.to_thread(weights_bytes, model)
     if (gpu := _GPU.fullmatch(device)) is not None:
         limit = options.device_memory_bytes or settings.device_memory_bytes

@@ -129,6 +129,7 @@ class Restoring:
         if deployment.is_asleep:  # the next request tries again
             return await self._give_up_missing(deployment, error.message)
         deployment.reason = error.message
+        self._lost.died(now=time.monotonic(), lived_s=0.0)
         await self._set.announce()
         self.has_no_place.set()
         try:

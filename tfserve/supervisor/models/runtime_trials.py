@@ -110,7 +110,12 @@ class RuntimeTrials:
         return await _request_once(worker, IdentifyModel(path=path, precision=precision))
 
     async def _try(self, request: Convert) -> Trial:
-        """Any error of a candidate is the result of its trial."""
+        """Any error of a candidate is the result of its trial. One that is lost with its node is tried again."""
+        trial = await self._try_once(request)
+        return trial if trial is not None else await self._try_once(request) or _lost(request)
+
+    async def _try_once(self, request: Convert) -> Trial | None:
+        """None if its process was lost with its node."""
         if request.candidate in NEED_TENSORFLOW:
             worker = await self._spare.take(needs_tensorflow=True)
         else:
@@ -121,10 +126,16 @@ class RuntimeTrials:
         except TimeoutError:
             reason = f"it took longer than {TRIAL_S:g} s"
         except WorkerDied as death:
+            if death.exit.lost is not None:
+                return None
             reason = f"its process died: {death}"
         except TFserveError as error:
             reason = error.message
         return Trial(runtime=request.candidate, ok=False, reason=reason)
+
+
+def _lost(request: Convert) -> Trial:
+    return Trial(runtime=request.candidate, ok=False, reason="its process was lost with its node, twice")
 
 
 async def _request_once(worker: Worker, request: Request[R]) -> R:

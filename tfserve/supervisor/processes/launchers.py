@@ -20,6 +20,8 @@ from tfserve.supervisor.processes.worker import Worker, WorkerDied
 log = logging.getLogger(__name__)
 
 ANYWHERE = Demand()
+ATTEMPTS = 3
+"""How often a worker is started whose node is lost meanwhile."""
 
 
 class Launcher(Protocol):
@@ -112,7 +114,7 @@ class _Kept:
         try:
             await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
             worker = await start()
-        except (WorkerDied, OSError) as error:
+        except (WorkerDied, Unavailable, OSError) as error:
             log.warning("could not start a spare worker: %s", error)
         else:
             self.worker = worker
@@ -226,13 +228,16 @@ class Spare:
 
         Raises `WorkerDied`, `Unavailable`, and `NoPlace` if no machine meets the demand.
         """
-        place = await self._place(demand)
-        return await (place.start() if place.spares is None else place.spares.start_cold())
+        return await self._begin(
+            demand, lambda place: place.start() if place.spares is None else place.spares.start_cold()
+        )
 
     async def take_light(self, runtime: str, demand: Demand = ANYWHERE) -> Worker:
         """A worker with a runtime that is not TensorFlow. Call `fill` when it has loaded its model. Raises the same."""
-        place = await self._place(demand)
-        return await (place.start(light=runtime) if place.spares is None else place.spares.take_light(runtime))
+        return await self._begin(
+            demand,
+            lambda place: place.start(light=runtime) if place.spares is None else place.spares.take_light(runtime),
+        )
 
     async def take(self, *, needs_tensorflow: bool, refills: bool = True, demand: Demand = ANYWHERE) -> Worker:
         """A worker without a role: a spare if one is ready or starting soon enough, otherwise a new one.
@@ -240,10 +245,13 @@ class Spare:
         Unless it `refills`, call `fill` when the role has begun: the next spare takes a processor for seconds. Raises
         the same.
         """
-        place = await self._place(demand)
-        if place.spares is None:
-            return await place.start(warm=needs_tensorflow)
-        return await place.spares.take(needs_tensorflow=needs_tensorflow, refills=refills)
+
+        def start(place: Place) -> Awaitable[Worker]:
+            if place.spares is None:
+                return place.start(warm=needs_tensorflow)
+            return place.spares.take(needs_tensorflow=needs_tensorflow, refills=refills)
+
+        return await self._begin(demand, start)
 
     async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], bool]) -> Adopted | None:
         """A worker on a node that has served this deployment since before this server started."""
@@ -258,6 +266,16 @@ class Spare:
         if self.elsewhere is not None:
             await self.elsewhere.close()
         await self._here.close()
+
+    async def _begin(self, demand: Demand, start: Callable[[Place], Awaitable[Worker]]) -> Worker:
+        """A worker that was lost with its node before it had a role is started on another one."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await start(await self._place(demand))
+            except WorkerDied as death:
+                if death.exit.lost is None:
+                    raise
+        return await start(await self._place(demand))
 
     async def _place(self, demand: Demand) -> Place:
         if self.elsewhere is not None:
