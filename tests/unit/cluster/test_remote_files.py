@@ -129,7 +129,11 @@ async def test_a_checkpoint_has_its_graph_and_other_weights(tmp_path: Path) -> N
         ("m.xml", ["m.bin", "m.keras", "n.bin"], {"m.xml", "m.bin"}),
         ("m.pdmodel", ["m.pdiparams", "m.txt"], {"m.pdmodel", "m.pdiparams"}),
         ("m.tflite", ["m.onnx", "known_names.msgpack"], {"m.tflite", "known_names.msgpack"}),
-        ("m.keras", ["m.image.json", "m.signature.json", "n.image.json"], {"m.keras", "m.image.json", "m.signature.json"}),
+        (
+            "m.keras",
+            ["m.image.json", "m.signature.json", "n.image.json"],
+            {"m.keras", "m.image.json", "m.signature.json"},
+        ),
     ],
 )
 def test_the_files_of_a_model(tmp_path: Path, model: str, others: list[str], expected: set[str]) -> None:
