@@ -20,15 +20,15 @@ from typing import Any, TypeVar
 
 from tfserve.cluster.content import trees
 from tfserve.cluster.content.blobs import Blobs
-from tfserve.cluster.content.cache import Cache
+from tfserve.cluster.content.cache import DISK_FULL, Cache
 from tfserve.cluster.content.digests import Digests
-from tfserve.cluster.content.errors import BadTree
+from tfserve.cluster.content.errors import BadTree, NodeDiskFull
 from tfserve.cluster.content.fetch import fetch
 from tfserve.cluster.content.mirror import Changes, apply
 from tfserve.cluster.content.offers import Offers
 from tfserve.cluster.content.scan import scan, without
 from tfserve.cluster.content.threads import in_thread, is_held, open_lock
-from tfserve.errors import Invalid, Kind, TFserveError
+from tfserve.errors import Internal, Invalid, Kind, TFserveError
 from tfserve.ipc.connections import Connection, ConnectionLost, Handler
 from tfserve.ipc.messages import (
     BlobParts,
@@ -61,7 +61,7 @@ class NodeFiles:
     """`node` is the name of this node. Create it on the event loop."""
 
     def __init__(self, folder: Path, limit_bytes: int, node: str) -> None:
-        self._folder = folder
+        self._folder, self._node = folder, node
         self._cache = Cache(folder / "content", limit_bytes, node)
         self._mirrors = folder / "mirrors"
         self._own = self._mirrors / secrets.token_hex(8)
@@ -89,11 +89,21 @@ class NodeFiles:
                 await asyncio.sleep(AGAIN_S)
                 continue
             self._changed.set()
+            if self._is_closed:
+                self._connection.close()
             await asyncio.wait([self._connection.lost])
             self._connection = None
 
     async def handle(self, message: Message) -> Any:
-        """The response to a request of the head."""
+        """The response to a request of the head. Raises `TFserveError`."""
+        try:
+            return await self._handled(message)
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                raise NodeDiskFull(node=self._node, cause=error.strerror, folder=str(self._folder)) from error
+            raise Internal(f"Files can't be read or written on node {self._node}: {error}") from error
+
+    async def _handled(self, message: Message) -> Any:
         match message:
             case ReadBlobs():
                 return await self._offers.read(message)

@@ -95,3 +95,13 @@ async def until(condition: Callable[[], bool]) -> None:
     """Returns when the condition holds; the time limit of the test is that of the wait."""
     while not condition():  # noqa: ASYNC110 - of files, which have no event of ours
         await asyncio.sleep(0.005)
+
+
+def written(file: Path, content: bytes = b"x") -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return file
+
+
+def names(folder: Path) -> set[str]:
+    return {str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()}

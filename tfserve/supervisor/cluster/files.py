@@ -1,4 +1,4 @@
-"""The files of workers on nodes: what a node may read of this machine, and what comes back from it.
+"""The files of workers on nodes: what a node may read of this machine, and what it returns.
 
 Each worker on a node has a connection of its own for files. When it breaks, its actor opens another one, and what was
 requested is requested again.
@@ -23,7 +23,7 @@ from tfserve.cluster.content.offers import Offers
 from tfserve.cluster.content.scan import Found, scan
 from tfserve.cluster.content.threads import in_thread
 from tfserve.config import Settings
-from tfserve.errors import Invalid, TFserveError
+from tfserve.errors import Invalid, OutOfSpace, TFserveError
 from tfserve.ipc.connections import Connection, ConnectionLost, Handler
 from tfserve.ipc.messages import (
     BlobParts,
@@ -213,9 +213,14 @@ class WorkerFiles:
             await self.ask(ChangeMirror(name=name, put=changes.put, remove=changes.remove))
 
     async def bring_back(self, folder: Path, changes: Changes) -> None:
-        """Makes changes in a folder of the head, with files that the node has listed."""
-        blobs = await self.receive(changes.put)
-        await in_thread(apply, folder, changes, blobs, durably=True)
+        """Makes changes in a folder of the head, with files that the node has listed. Raises `OutOfSpace`."""
+        try:
+            blobs = await self.receive(changes.put)
+            await in_thread(apply, folder, changes, blobs, durably=True)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise OutOfSpace(cause=f"files of a node can't be written to {folder}: {error.strerror}") from error
 
     async def receive(self, entries: list[Entry]) -> Blobs:
         """Fetches files that the node has listed."""

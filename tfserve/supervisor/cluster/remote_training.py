@@ -1,4 +1,4 @@
-"""A training on a node: its checkpoints come back while it runs, and its result when it is complete.
+"""A training on a node: its checkpoints return while it runs, and its result when it is complete.
 
 So it continues elsewhere when its node dies. A file counts only when it is whole on the head. New files arrive in the
 order in which a checkpoint needs them, and old ones are removed only after newer ones have arrived in their folder.

@@ -16,6 +16,8 @@ from tfserve.training.fit.earlier_models import NONE, PARAMETER
 
 KNOWN_NAMES = "known_names.msgpack"
 """Next to a converted model: the names that TensorFlow knows."""
+SIDECARS = (".image.json", ".signature.json")
+"""What the runtimes read about a model in one file: how images become its input, and the names of its tensors."""
 INCOMPLETE = (".*.writing", ".*.arriving")
 MAX_MODULES = 2000
 """Maximum Python files that travel with a script in a file."""
@@ -40,9 +42,8 @@ def of_model(path: str) -> Share:
         return Share(model)
     if model.suffix == ".meta" or not model.is_file():
         return of_checkpoint(path)
-    names = {model.name, *_companions(model)}
-    if (model.parent / KNOWN_NAMES).is_file():
-        names.add(KNOWN_NAMES)
+    next_to_it = (KNOWN_NAMES, *(f"{model.stem}{suffix}" for suffix in SIDECARS))
+    names = {model.name, *_companions(model), *(name for name in next_to_it if (model.parent / name).is_file())}
     return Share(model.parent, tuple(sorted(names)))
 
 
