@@ -125,7 +125,7 @@ class Restoring:
         return len(deployment.living) >= deployment.options.replicas
 
     async def _wait_for_place(self, deployment: Deployment, error: NoPlace) -> bool:
-        """A node that is gone may come back, and others may end what they run."""
+        """A node may return, and others may end what they run."""
         if deployment.is_asleep:  # the next request tries again
             return await self._give_up_missing(deployment, error.message)
         deployment.reason = error.message

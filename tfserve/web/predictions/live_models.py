@@ -355,7 +355,6 @@ class Models:
         raise NoSuchVersion(name=found[0].name, version=version, known=known)
 
     async def begin(self, announced: Mapping[str, Sequence[ModelVersion]]) -> None:
-        """Applies everything that is deployed."""
         await asyncio.gather(*(self.change(name, versions) for name, versions in announced.items()))
 
     async def change(self, name: str, versions: Sequence[ModelVersion]) -> None:
@@ -382,6 +381,8 @@ class Models:
 
     async def drained(self, name: str, id_: int, addresses: Sequence[str]) -> None:
         """Returns when nothing is in flight to these replicas of a deployment."""
+        async with self._changing:  # an announcement that came before may still be opening connections
+            pass
         for model in list(self._by_name.get(name, ())):
             if model.info.id == id_:
                 await model.drained(addresses)

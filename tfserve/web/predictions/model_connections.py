@@ -91,7 +91,8 @@ class ModelConnection(asyncio.BufferedProtocol):
     async def drained(self) -> None:
         """Returns when nothing is in flight."""
         if self._replies:
-            self._drained = self._drained or self._loop.create_future()
+            if self._drained is None or self._drained.done():
+                self._drained = self._loop.create_future()
             await asyncio.shield(self._drained)
 
     def close(self) -> None:

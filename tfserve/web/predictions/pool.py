@@ -13,7 +13,7 @@ from tfserve.web.predictions.model_connections import ModelConnection
 
 log = logging.getLogger(__name__)
 
-OPEN_S = 2.0
+OPEN_S = 4.0
 """Maximum time that an announcement waits for a connection to another machine. It is opened in the background then."""
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 5.0
