@@ -26,7 +26,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """The name of a machine, or else the reason without one, and whether a machine could `ever`, with nothing else on it."""
+    """The name of a machine, or else the reason, and whether a machine could `ever`, with nothing else on it."""
 
     node: str | None
     problem: str = ""
