@@ -186,7 +186,9 @@ def test_other_workspaces_do_not_exist_for_a_restricted_token(
     made = admin.post("/push_job/", json={"name": "garden", "job": "secret = 1", "type": 1, "timeout": 30}).json()
     job_id = made["result"]["id"]
     assert client.post("/get_workspace/", json={}).json()["result"] == ["shop"]
-    assert [each["name"] for each in client.get("/server/").json()["result"]["workspaces"]] == ["shop"]
+    found = client.get("/server/").json()["result"]
+    assert [each["name"] for each in found["workspaces"]] == ["shop"]
+    assert "nodes" not in found, "they name what runs for other workspaces"
     assert "garden" not in client.get("/jobs/").text
     assert client.get(f"/jobs/{job_id}").status_code == client.get(f"/jobs/{job_id + 999}").status_code == 404
     assert client.get(f"/jobs/{job_id}/output").status_code == 404

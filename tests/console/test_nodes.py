@@ -24,6 +24,26 @@ def test_this_machine_shows_what_runs_on_it_while_it_changes(
     server.call("/undeploy/", name=workspace, timeout=60)
 
 
+def test_a_model_is_deployed_with_what_its_processes_need(server: Server, workspace: str, open_page: OpenPage) -> None:
+    (server.roots / "n.echo").write_text('{"x": {"dtype": "float32", "shape": [-1, 2]}}')
+    page = open_page("/pages/models/", ignoring=("status of 409", "status of 400"))
+    page.get_by_label("Name of the model").fill(workspace)
+    page.get_by_role("radio", name="On the server").check()
+    page.get_by_placeholder("models/flowers or").fill(str(server.roots / "n.echo"))
+    page.get_by_text("Processes and what they need").click()
+    page.get_by_label("By the load, at most").fill("3")
+    page.get_by_label("GPUs of each").fill("60")
+    page.get_by_role("button", name="Deploy", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("60 GPUs for each of 3 processes requested")
+    page.get_by_label("GPUs of each").fill("")
+    page.get_by_label("Memory of each").fill("64MiB")
+    page.get_by_role("button", name="Deploy", exact=True).click()
+    expect(page.get_by_text("1 to 3, one for 4 in flight")).to_be_visible()
+    options = server.call("/get_status/", name=workspace)["deployment"]["options"]
+    assert options["resources"] == {"memory": "64MiB"}
+    server.call("/undeploy/", name=workspace, timeout=60)
+
+
 def test_autoscaling_is_turned_on_and_off_on_the_page(server: Server, workspace: str, open_page: OpenPage) -> None:
     (server.roots / "n.echo").write_text('{"x": {"dtype": "float32", "shape": [-1, 2]}}')
     server.call("/deploy/", name=workspace, path=str(server.roots / "n.echo"), timeout=60)

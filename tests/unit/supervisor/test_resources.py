@@ -12,7 +12,7 @@ from tfserve.errors import Invalid
 from tfserve.ipc.messages import Autoscale, ModelOptions, Resources, UpdateJob
 from tfserve.ipc.messages.cluster import Demand
 from tfserve.supervisor.models.changed_options import changed
-from tfserve.supervisor.models.deployment import options_of
+from tfserve.supervisor.models.deployment import Deployment, options_of
 from tfserve.supervisor.this_machine import CannotBeMet, ThisMachine, covers, gpus, unmet
 from tfserve.web.api.json_requests import Reader
 from tfserve.web.api.workspace.requests import Deploy, Scale, Update
@@ -154,3 +154,23 @@ def test_limits_of_replicas() -> None:
     limits = Autoscale(min=2, max=4, target_queue=10)
     assert [limits.within(each) for each in (1, 3, 9)] == [2, 3, 4]
     assert [limits.replicas_for(each) for each in (0, 20, 20.1, 30, 99)] == [2, 2, 3, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("fields", "remarks"),
+    [
+        ({}, []),
+        ({"replicas": 2}, ["each of its 2 processes has a state of its own"]),
+        (
+            {"autoscale": {"max": 3}},
+            ["each of its up to 3 processes has a state of its own, which ends with it (autoscale)"],
+        ),
+        ({"autoscale": {"max": 3}, "stateless": True}, []),
+    ],
+)
+def test_users_of_a_stateful_model_know_that_its_processes_differ(fields: dict[str, Any], remarks: list[str]) -> None:
+    deployment = Deployment(
+        id=1, path="/m", weights=None, device="/cpu:0", options=deploy(**fields), version=1, format="", signatures={},
+        is_stateful=True,
+    )  # fmt: skip
+    assert deployment.remarks == remarks

@@ -121,7 +121,12 @@ class Deployment:
     def remarks(self) -> list[str]:
         """What users of the model must know, as plain sentences, each once."""
         found = [*self.model_remarks, *filter(None, self.skipped.values()), *self.own_remarks]
-        if self.keeps_state and self.options.replicas > 1:
+        limits = self.options.autoscale or None
+        if self.keeps_state and limits is not None and limits.max > 1:
+            found.append(
+                f"each of its up to {limits.max} processes has a state of its own, which ends with it (autoscale)"
+            )
+        elif self.keeps_state and self.options.replicas > 1:
             found.append(f"each of its {self.options.replicas} processes has a state of its own")
         if self.keeps_state and self.options.idle_after_s is not msgspec.UNSET and self.options.idle_after_s > 0:
             found.append(f"its state is lost after {self.options.idle_after_s:g} s without a prediction (idle_after)")

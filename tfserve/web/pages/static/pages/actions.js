@@ -59,7 +59,7 @@ function fieldsOf(form, submitter) {
   return fields;
 }
 
-function put(fields, [name, ...inner], value) {
+export function put(fields, [name, ...inner], value) {
   if (inner.length) put((fields[name] ??= {}), inner, value);
   else fields[name] = value;
 }

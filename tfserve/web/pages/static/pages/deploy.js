@@ -1,6 +1,6 @@
 // Deploys a model: uploads its files if they are on this computer, creates the workspace if it is new, and deploys.
 
-import { clearProblems, problem } from "./actions.js";
+import { clearProblems, problem, put } from "./actions.js";
 import { Refused, call } from "./api.js";
 import { entriesOfInput, progressOf, upload, withoutCommonFolder } from "./upload.js";
 
@@ -59,6 +59,10 @@ async function deployed(name, path, form) {
   const fields = { name, path, runtime: form.elements.runtime?.value ?? "auto", timeout: WAIT_S };
   const idleAfter = form.elements.idle_after?.value;
   if (idleAfter) fields.idle_after = Number(idleAfter);
+  for (const input of form.querySelectorAll("[data-option]")) {
+    const text = input.value.trim();
+    if (text) put(fields, input.name.split("."), input.type === "number" ? Number(text) : text);
+  }
   const job = await call("POST", "/deploy/", fields);
   if (job.error) throw new Refused(200, { ...job.error, field: "path" });
 }
