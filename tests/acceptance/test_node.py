@@ -296,8 +296,10 @@ def test_a_node_outlives_its_head_and_leaves_nothing_behind(tmp_path: Path, star
     predict = ("/v1/models/m:predict", {"instances": [1]})
     assert node.http.post(predict[0], json=predict[1]).status_code == 200
 
+    of_head = psutil.Process(head.pid).children(recursive=True)
     head.process.kill()
     head.process.wait()
+    assert not psutil.wait_procs(of_head, timeout=30)[1]
     node.until_logged("no connection to the head")
     away = node.http.get("/server/")
     assert (away.status_code, away.headers["retry-after"]) == (503, "1")
