@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,24 @@ def deployment(server: Server, name: str) -> dict[str, Any]:
 
 
 def until_replicas(server: Server, name: str, count: int) -> list[int]:
-    """The ids of the processes once there are this many. Follows the changes of the server, without polling."""
+    """The ids of the processes once there are this many."""
+    return list(until(server, name, lambda found: len(found["replicas"]) == count)["replicas"])
+
+
+def until_limits(server: Server, name: str, *, max_: int) -> None:
+    """Returns when autoscaling has this limit."""
+    until(server, name, lambda found: found["options"].get("autoscale", {}).get("max") == max_)
+
+
+def until(server: Server, name: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The deployment once it is like this. Follows the changes of the server, without polling."""
     revision = 0
-    while len(pids := deployment(server, name)["replicas"]) != count:
+    while True:
+        status = server.http.post("/get_status/", json={"name": name}).json()["result"]
+        found = status["deployment"] if isinstance(status, dict) else None  # a declared model may not be there yet
+        if found is not None and condition(found):
+            return dict(found)
         revision = server.http.get("/server/", params={"since": revision, "wait": 30}).json()["result"]["revision"]
-    return list(pids)
 
 
 def command(server: Server, *arguments: str) -> str:
@@ -169,3 +182,21 @@ def test_the_command_line_has_the_same_fields(server: Server) -> None:
     assert (node["name"], node["state"]) == ("head", "ready")
     command(server, "update", "cli", path, "--autoscale", "off", "--replicas", "1")
     assert "autoscale" not in deployment(server, "cli")["options"]
+
+
+def test_new_limits_in_the_models_file_do_not_load_the_model_again(tmp_path: Path) -> None:
+    (tmp_path / "d.echo").write_text('{"x": {"dtype": "float32", "shape": [-1, 2]}}')
+    file = tmp_path / "models.toml"
+    file.write_text('[models.d]\npath = "d.echo"\nautoscale = {min = 2, max = 3}\n')
+    server = Server(tmp_path / "data", "--no-warm-spare", "--models", str(file))
+    try:
+        pids = until_replicas(server, "d", 2)
+        for limits in ("{min = 1, max = 2}", "{min = 2, max = 5}"):
+            file.write_text(f'[models.d]\npath = "d.echo"\nautoscale = {limits}\n')
+            until_limits(server, "d", max_=int(limits[-2]))
+            assert deployment(server, "d")["replicas"] == pids
+        file.write_text('[models.d]\npath = "d.echo"\nreplicas = 1\n')
+        assert until_replicas(server, "d", 1)[0] in pids
+        assert "autoscale" not in deployment(server, "d")["options"]
+    finally:
+        server.close()

@@ -150,6 +150,10 @@ class Cluster:
     def run(self, name: str, script: str, **fields: Any) -> Any:
         return self.call("/push_job/", name=name, job=script, type=1, timeout=60, **fields)
 
+    def job(self, job: dict[str, Any]) -> Any:
+        """A job as it is now, from the response to its submission."""
+        return self.http.get(f"/jobs/{job['id']}").json()["result"]
+
     def status(self, name: str) -> Any:
         return self.call("/get_status/", name=name)
 

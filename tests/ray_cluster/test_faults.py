@@ -134,11 +134,9 @@ def test_a_dead_node_is_named_as_the_cause_and_its_script_is_lost_once(cluster: 
     with cluster.http.stream("GET", f"/jobs/{job['id']}/output", headers={"Accept": "text/event-stream"}) as output:
         assert any("begun" in line for line in output.iter_lines())
     victim.kill_all()
-    lost = cluster.until(
-        lambda: each if (each := cluster.http.get(f"/jobs/{job['id']}").json())["state"] == "lost" else None
-    )
+    lost = cluster.until(lambda: each if (each := cluster.job(job))["state"] == "lost" else None)
     assert f"lost: node {victim.address} is gone" in lost["error"]["message"], lost
-    assert cluster.http.get(f"/jobs/{waiting['id']}").json()["state"] == "succeeded"
+    assert cluster.job(waiting)["state"] == "succeeded"
     gone = cluster.until_node(victim.name, "gone")
     assert gone["reason"]
 
@@ -189,8 +187,8 @@ def test_while_the_head_is_dead_nodes_answer_and_its_next_start_takes_the_replic
         spread.until(lambda: len(spread.replicas("m")) == 2)
     assert {status for status, _ in answers} == {200}
     assert sorted(each["pid"] for each in spread.replicas("m")) == pids, "adopted, not loaded again"
-    assert spread.http.get(f"/jobs/{done['id']}").json()["state"] == "succeeded"
-    assert spread.http.get(f"/jobs/{queued['id']}").json()["state"] == "lost"
+    assert spread.job(done)["state"] == "succeeded"
+    assert spread.job(queued)["state"] == "lost"
 
 
 def test_when_rays_head_dies_models_serve_and_later_workers_start_again(spread: Cluster) -> None:

@@ -32,7 +32,7 @@ PIN_BYTES = 32
 
 
 class NoJoinToken(Invalid):
-    """This is no join token of a cluster. `tfserve cluster token` on the head prints it."""
+    """This is not a join token of a cluster. `tfserve cluster token` on the head prints it."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Authority(Identity):
 
     @classmethod
     def open(cls, folder: Path) -> Authority:
-        """The authority in this folder; a new one if there is none."""
+        """The authority in this folder; a new one if it is missing."""
         found = cls(folder)
         if not (found.is_complete and found.ca_key.is_file() and (folder / "secret").is_file()):
             found._create()

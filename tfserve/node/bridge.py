@@ -1,6 +1,6 @@
 """The bridge of one worker: its frames, its output and its end go to the head, over one connection after another.
 
-The worker ends with its bridge. While the head is away it goes on serving, for a limited time.
+The worker ends with its bridge. While the head is away it continues to serve, for a limited time.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from tfserve.errors import Kind, TFserveError
 from tfserve.ipc.connections import Connection, ConnectionLost, Handler
 from tfserve.ipc.messages import (
     CONTROL,
+    ClosePipes,
     KillWorker,
     LimitWorker,
     Message,
     OpenFiles,
+    OpenPipes,
     OpenWorker,
+    PipesOpened,
     StartActor,
     TerminateWorker,
     WorkerEnded,
@@ -178,6 +181,10 @@ class Bridge:
                 worker.write(frame)
             case KillWorker(because=because, descendants_only=spares_it):
                 worker.child.kill_descendants() if spares_it else worker.child.kill(because)
+            case OpenPipes(first=first):
+                self._stream.send(PipesOpened(first=first, paths=worker.open_pipes(first)))
+            case ClosePipes(first=first):
+                worker.close_pipes(first)
             case TerminateWorker():
                 worker.child.terminate()
             case LimitWorker():

@@ -58,7 +58,7 @@ class HeadLine:
         self._pinged_at = 0.0
 
     async def keep(self) -> None:
-        """Connects again and again, for ever."""
+        """Connects again and again, until it is cancelled."""
         while True:
             try:
                 connection, opened = await self._open()

@@ -17,7 +17,7 @@ from tfserve.ipc import frames
 from tfserve.ipc.messages import CONTROL, Limits, LimitWorker, StartActor, StartWorker
 from tfserve.supervisor.processes.child import Child, Exit, Role
 from tfserve.supervisor.processes.limits import Limiter
-from tfserve.supervisor.processes.output import Sink
+from tfserve.supervisor.processes.output import Pipe, Sink
 from tfserve.supervisor.processes.workshop import Workshop
 
 EOF_GRACE_S = 0.2
@@ -38,6 +38,7 @@ class LocalWorker:
         self._at_end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
         self._read = read
+        self._write_ends: dict[int, list[int]] = {}
         self._on_ended = ended
         self._pipes = child.read_output(read)
         self._limiter = Limiter(Limits())
@@ -71,8 +72,21 @@ class LocalWorker:
         self._limiter.set(message.workspace, message.limits, Path("/nonexistent"))
         self._limiter.apply(self.child, message.workspace, has_scripts=False)
 
+    def open_pipes(self, first: int) -> list[str]:
+        """Two more pipes to read, and the paths by which the worker can open them until `close_pipes`."""
+        ends = [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
+        self._pipes = [pipe for pipe in self._pipes if pipe.is_open]
+        for stream, (read, _) in enumerate(ends, start=first):
+            self._pipes.append(Pipe(os.fdopen(read, "rb", buffering=0), stream, self._read))
+        self._write_ends[first] = [write for _, write in ends]
+        return [f"/proc/{os.getpid()}/fd/{write}" for _, write in ends]
+
+    def close_pipes(self, first: int) -> None:
+        for write in self._write_ends.pop(first, []):
+            os.close(write)
+
     def pause_reading(self) -> None:
-        """The head is behind: the worker waits when its pipes are full."""
+        """The head reads too slowly: the worker waits when its pipes are full."""
         for pipe in self._pipes:
             pipe.pause_reading()
         if self._control is not None:

@@ -22,12 +22,13 @@ from tfserve.ipc.messages import (
     ModelChanged,
     Models,
     ReadCounters,
+    ReadInFlight,
     Request,
 )
 from tfserve.ipc.metrics import WebCounts, since
 from tfserve.node.announced import AnnouncedModels
 from tfserve.supervisor.models.announcements import ANNOUNCE_S, send_to_all
-from tfserve.supervisor.web_counters import Counts
+from tfserve.supervisor.web_counters import Counts, in_flight
 from tfserve.supervisor.web_processes import Service
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class Relay:
         self._head = None
         await self._announce(HeadChanged(head=self._state()))
 
-    async def handle(self, message: Message) -> WebCounts | None:
+    async def handle(self, message: Message) -> WebCounts | dict[int, int] | None:
         """Handles the messages of the head."""
         match message:
             case ModelChanged():
@@ -110,6 +111,8 @@ class Relay:
                 await self._announce(message)
             case ReadCounters():
                 return await self._read_counters()
+            case ReadInFlight():
+                return await in_flight(self._lines, message)
             case _:
                 raise Internal(f"a node does not handle {type(message).__name__}")
         return None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
+from tfserve.errors import TFserveError
 from tfserve.ipc.connections import Connection, ConnectionLost
-from tfserve.ipc.messages import ReadCounters
+from tfserve.ipc.messages import ReadCounters, ReadInFlight
 from tfserve.ipc.metrics import ModelCounts, WebCounts, added
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,19 @@ class Counts:
         for model in counts.models.values():
             model.in_flight = 0
         self._former = added(self._former, counts)
+
+
+async def in_flight(lines: Iterable[Connection], request: ReadInFlight) -> dict[int, int]:
+    """How many predictions of each deployment all processes wait for. One that does not respond counts as idle."""
+    found = await asyncio.gather(*(_in_flight(line, request) for line in lines))
+    return {id_: sum(each.get(id_, 0) for each in found) for id_ in request.deployments}
+
+
+async def _in_flight(line: Connection, request: ReadInFlight) -> dict[int, int]:
+    with contextlib.suppress(ConnectionLost, TimeoutError, TFserveError):
+        async with asyncio.timeout(READ_S):
+            return await line.ask(request)
+    return {}
 
 
 def _only(counts: WebCounts, deployments: Container[int]) -> WebCounts:

@@ -48,20 +48,16 @@ class Machines:
 
     async def close(self) -> None:
         self.head.close()
-        self.break_connection()
-        self._serving.cancel()
-        await asyncio.wait([self._serving])
         await self.node.close()
+        await self._serving
         for each in self._all:
             each.close()
             await each.lost
 
     async def restart_node(self) -> None:
         """Another worker starts on another node."""
-        self.break_connection()
-        self._serving.cancel()
-        await asyncio.wait([self._serving])
         await self.node.close()
+        await self._serving
         self.head.closed(WORKER)
         self.node = NodeFiles(self.folder / "other node", 2**30, "n2")
         self._serving = asyncio.create_task(self.node.serve(self._open))

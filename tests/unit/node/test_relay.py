@@ -26,6 +26,7 @@ from tfserve.ipc.messages import (
     Models,
     ModelVersion,
     ReadCounters,
+    ReadInFlight,
     WakeModel,
 )
 from tfserve.ipc.metrics import ModelCounts, WebCounts
@@ -87,6 +88,8 @@ class Parts:
     async def _of_web(self, message: Message) -> Any:
         if isinstance(message, ReadCounters):
             return self.counts
+        if isinstance(message, ReadInFlight):
+            return {id_: counts.in_flight for id_, counts in self.counts.models.items() if id_ in message.deployments}
         self.received.append(message)
         return None
 
@@ -166,6 +169,15 @@ def test_predictions_are_counted_once_when_the_line_is_opened_again() -> None:
             return [*first, await read(15, 2), await read(19, 0)]
 
     assert asyncio.run(counted()) == [(10, 3), (15, 2), (0, 2), (4, 0)]
+
+
+def test_what_its_web_processes_wait_for_counts_for_the_autoscaling_of_the_head() -> None:
+    async def in_flight() -> dict[int, int]:
+        async with running() as parts:
+            parts.counts = WebCounts({7: ModelCounts(in_flight=3), 9: ModelCounts(in_flight=1)})
+            return await parts.head.ask(ReadInFlight(deployments=[7, 8]))
+
+    assert asyncio.run(in_flight()) == {7: 3, 8: 0}
 
 
 def test_a_node_that_others_can_reach_needs_tokens() -> None:

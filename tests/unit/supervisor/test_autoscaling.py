@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from supervised import Start, Supervised, failure, is_running, outcome, until, written
 
-from tfserve.errors import Conflict, Invalid
-from tfserve.ipc.messages import Autoscale, CreateWorkspace, JobState, ScaleModel, ScriptJob, UpdateJob
+from tfserve.errors import Conflict, Invalid, Unavailable
+from tfserve.ipc.messages import Autoscale, CreateWorkspace, Demand, JobState, ScaleModel, ScriptJob, UpdateJob
 from tfserve.supervisor.models import scaling
+from tfserve.supervisor.processes.launchers import NoPlace, Place
 
 LIMITS = Autoscale(min=1, max=3, target_queue=4.0)
 
@@ -117,3 +118,60 @@ async def test_a_job_states_what_its_workspace_must_have(start: Start) -> None:
         assert failure(job)["type"] == "ZeroDivisionError", "it ran"
         with pytest.raises(Invalid, match=r"1 GPU requested, and the workspace has 0 GPUs\. A job runs in the process"):
             await server.submit(ScriptJob(clear=False, text="pass", resources={"gpu": 1.0}))
+
+
+class FullCluster:
+    """A cluster with room for a limited number of further workers, all on this machine."""
+
+    def __init__(self, server: Supervised, room: int) -> None:
+        self.room = room
+        self.changed = asyncio.Event()
+        self._server = server
+
+    async def place(self, demand: Demand) -> Place:
+        if not self.room:
+            raise NoPlace(problem=f"it needs {demand.resources or 'a process'}, and nothing is free.")
+        self.room -= 1
+        return self._server.spare.here
+
+    async def adopt(self, *_: object) -> None:
+        return None
+
+    async def wait_for_change(self) -> None:
+        await self.changed.wait()
+
+    def fill(self) -> None:
+        """Without spares."""
+
+    async def close(self) -> None:
+        """It has nothing of its own."""
+
+
+async def test_a_number_for_which_there_is_no_room_is_reported_and_reached_later(start: Start, echo: Path) -> None:
+    async with start() as server:
+        await server.create()
+        server.spare.elsewhere = cluster = FullCluster(server, room=2)  # type: ignore[assignment]
+        await server.deploy(echo)
+        with pytest.raises(
+            Unavailable, match=r"^2 of 3 replicas serve: No machine of the cluster can run this now: it"
+        ):
+            await server.line.ask(ScaleModel(workspace="w", replicas=3))
+        assert "nothing is free" in (await server.deployment())["reason"]
+        cluster.room = 1
+        cluster.changed.set()
+        await server.until_deployed(replicas=3)
+
+
+async def test_less_load_ends_the_wait_for_room(start: Start, echo: Path) -> None:
+    async with start(autoscale_down_s=0.3) as server:
+        await server.create()
+        server.spare.elsewhere = FullCluster(server, room=1)  # type: ignore[assignment]
+        await server.deploy(echo, autoscale=LIMITS)
+        (first,) = (await server.deployment())["replicas"]
+        waiting = await held(server, 9)
+        scaled = server.workspaces.get("w").model.replica_set
+        await until(lambda: scaled.deployed().options.replicas == 3)
+        os.kill(first, signal.SIGCONT)
+        await asyncio.gather(*waiting)
+        await until(lambda: scaled.deployed().options.replicas == 1)
+        assert (await server.deployment())["replicas"] == [first]

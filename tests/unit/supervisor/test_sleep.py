@@ -98,8 +98,8 @@ async def test_requests_at_the_same_time_wake_it_once_and_in_every_web_process(s
         began = server.spare.start_cold
         started: list[Worker] = []
 
-        async def start_counted() -> Worker:
-            started.append(await began())
+        async def start_counted(demand: Demand = ANYWHERE) -> Worker:
+            started.append(await began(demand))
             return started[-1]
 
         server.spare.start_cold = start_counted  # type: ignore[method-assign]
@@ -167,7 +167,7 @@ async def test_a_process_that_is_killed_while_it_wakes_is_started_again(
         began, killed = server.spare.start_cold, []
 
         async def start_and_kill_first(demand: Demand = ANYWHERE) -> Worker:
-            worker = await began()
+            worker = await began(demand)
             if not killed:
                 killed.append(worker.child.pid)
                 os.kill(worker.child.pid, signal.SIGKILL)
@@ -190,7 +190,7 @@ async def test_waiting_for_a_wake_is_bounded_by_timeout_and_ends_with_the_client
 
         async def start_later(demand: Demand = ANYWHERE) -> Worker:
             await may_start.wait()
-            return await began()
+            return await began(demand)
 
         monkeypatch.setattr(server.spare, "start_cold", start_later)
         model, caller, inputs = server.web.models.get("w"), Caller(), {"x": np.array([[1, 2]], np.float32)}
@@ -241,7 +241,7 @@ async def test_a_request_that_waits_for_a_model_which_is_replaced_meanwhile_gets
 
         async def start_second(demand: Demand = ANYWHERE) -> Worker:
             if waits.is_set():
-                return await began()
+                return await began(demand)
             waits.set()
             await asyncio.Event().wait()
             raise AssertionError

@@ -64,7 +64,7 @@ class NodeJoined(Message):
 
 
 class Join(Request[NodeJoined]):
-    """A machine asks for a certificate. The only request that is answered without one.
+    """A machine requests a certificate. The only request that is answered without one.
 
     `secret` is that of the join token, `public_key` the node's own (PEM).
     """
@@ -187,7 +187,7 @@ class WorkerInput(Message):
 
 
 class WorkerOutput(Message):
-    """What a worker has written: whole frames for stream `CONTROL`, bytes for stdout (1) and stderr (2)."""
+    """What a worker has written: whole frames for stream `CONTROL`, bytes for stdout (1), stderr (2), pipes (3 …)."""
 
     stream: int
     data: bytes
@@ -205,6 +205,25 @@ class WorkerEnded(Message):
     peak_memory_bytes: int
     killed_because: str | None = None
     exceeded: dict[str, Any] | None = None
+
+
+class OpenPipes(Message):
+    """Makes two pipes for the output of one workspace of a host: streams `first` and `first` + 1."""
+
+    first: int
+
+
+class PipesOpened(Message):
+    """The paths by which the worker can open the pipes."""
+
+    first: int
+    paths: list[str]
+
+
+class ClosePipes(Message):
+    """The worker has opened the pipes: they end when it closes them."""
+
+    first: int
 
 
 class KillWorker(Message):

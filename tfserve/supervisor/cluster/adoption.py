@@ -85,7 +85,7 @@ class Adoption:
             for offer in self._of(deployment):
                 become = offer.become
                 if is_suitable(become):
-                    log.info("worker %s goes on serving deployment %s", offer.request.worker, deployment)
+                    log.info("worker %s still serves deployment %s", offer.request.worker, deployment)
                     return AdoptedModel(offer.take(), become, offer.loaded)
             if not await self._offered.wait(self.left_s):
                 return None

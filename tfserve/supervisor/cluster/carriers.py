@@ -19,6 +19,7 @@ from tfserve.ipc.messages import (
     IdentifyModel,
     ModelLoaded,
     ProjectExamined,
+    ReadVariables,
     Request,
     RunScript,
     ScriptEnded,
@@ -42,6 +43,7 @@ class Carrier:
     def __init__(self, files: WorkerFiles) -> None:
         self._files = files
         self._folders: dict[str, SharedFolder] = {}
+        self._places = Places()
         self._carriers: dict[type[Request[Any]], Callable[[Any, Send], Awaitable[Any]]] = {
             BecomeModel: self._become_model,
             IdentifyModel: self._identify,
@@ -49,6 +51,7 @@ class Carrier:
             ExamineProject: self._examine,
             Train: lambda request, send: RemoteTraining(self._files, request).run(send),
             RunScript: self._run_script,
+            ReadVariables: self._ask,
         }
 
     async def carry(self, request: Request[R], send: Callable[[Request[R]], Awaitable[R]]) -> R:
@@ -57,10 +60,13 @@ class Carrier:
         response: R = await (send(request) if carrier is None else carrier(request, send))
         return response
 
+    async def _ask(self, request: Request[R], send: Send) -> R:
+        return await asked(self._places, send, request)
+
     # --- models
 
     async def _become_model(self, request: BecomeModel, send: Send) -> ModelLoaded:
-        places = Places()
+        places = self._places
         for path in filter(None, (request.path, request.source)):
             await self._files.provide(places, shares.of_model, path)
         if request.weights is not None:
@@ -72,13 +78,13 @@ class Carrier:
         return await asked(places, send, local)
 
     async def _identify(self, request: IdentifyModel, send: Send) -> str:
-        places = Places()
+        places = self._places
         await self._files.provide(places, shares.of_model, request.path)
         return await asked(places, send, replace(request, path=places.to_node(request.path)))
 
     async def _convert(self, request: Convert, send: Send) -> Converted:
         """Each candidate finds in the work folder what the ones before have left there, maybe on other nodes."""
-        places = Places()
+        places = self._places
         await self._files.provide(places, shares.of_model, request.path)
         work = await self._folder(request.work_folder, places)
         local = replace(
@@ -93,7 +99,7 @@ class Carrier:
 
     async def _run_script(self, request: RunScript, send: Send) -> ScriptEnded:
         """The folder of the workspace is the same on the head and on the node before and after each script."""
-        places = Places()
+        places = self._places
         folder = await self._folder(request.folder, places)
         is_inside = request.file is not None and Path(request.file).is_relative_to(request.folder)
         if request.file is not None and not is_inside:
@@ -112,7 +118,7 @@ class Carrier:
     # --- data sets
 
     async def _examine(self, request: ExamineProject, send: Send) -> ProjectExamined:
-        places = Places()
+        places = self._places
         await self._files.provide(places, shares.of_project, request.project_dir, request.parameters)
         parameters = await self._files.provide_weights(places, request.parameters)
         findings = Path(request.findings)

@@ -97,7 +97,7 @@ class Node:
 
 
 class Nodes:
-    """All nodes, by name. The head itself is none of them."""
+    """All nodes, by name. They do not include the head."""
 
     def __init__(
         self,

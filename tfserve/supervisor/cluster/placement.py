@@ -26,7 +26,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """The name of a machine, or else why there is none, and whether a machine could `ever`, with nothing else on it."""
+    """The name of a machine, or else the reason, and whether a machine could `ever`, with nothing else on it."""
 
     node: str | None
     problem: str = ""
@@ -105,11 +105,11 @@ def _order(demand: Demand, candidate: Candidate) -> tuple[float, ...]:
 
 
 def _problem(needs: Mapping[str, float], allowed: Sequence[Candidate], *, ever: bool) -> str:
-    wanted = _shown(needs, needs) or "a process"
+    needed = _shown(needs, needs) or "a process"
     if not allowed:
         return "no node is connected."
     has = "; ".join(f"{each.name}: {_shown(needs, each.free if ever else each.total)}" for each in allowed)
-    return f"it needs {wanted}, and the nodes have {'free' if ever else 'in all'}: {has}."
+    return f"it needs {needed}, and the nodes have {'free' if ever else 'in all'}: {has}."
 
 
 def _shown(names: Mapping[str, float], amounts: Mapping[str, float]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import AbstractAsyncContextManager
+from typing import Any, cast
 
 import msgspec
 
@@ -18,15 +19,17 @@ from tfserve.ipc.messages import (
     LimitWorker,
     Message,
     OpenWorker,
+    PipesOpened,
     TerminateWorker,
     WorkerEnded,
     WorkerInput,
     WorkerOutput,
     WorkerStarted,
 )
+from tfserve.supervisor.cluster.remote_pipes import FIRST_STREAM, RemotePipes
 from tfserve.supervisor.processes.child import Exit, Role, deaths
 from tfserve.supervisor.processes.limits import Exceeded
-from tfserve.supervisor.processes.output import Sink
+from tfserve.supervisor.processes.output import OfferedPipes, Sink
 from tfserve.supervisor.processes.worker_process import Drainable
 
 BRIDGE_GRACE_S = 3.0
@@ -53,6 +56,7 @@ class RemoteChild:
         """What was reserved for it, by Ray's names."""
         self.cause = ""
         """Why Ray says that its actor is gone."""
+        self._pipes = RemotePipes(self.stream.send)
         self._first_request_id = first_request_id
         self._line: Connection | None = None
         self._sink: Sink = lambda _stream, _data: None
@@ -75,6 +79,9 @@ class RemoteChild:
         """The bridge sends output before the frames that the worker writes after it, so nothing has to be drained."""
         self._sink = deliver
         return ()
+
+    def offer_pipes(self) -> AbstractAsyncContextManager[OfferedPipes]:
+        return self._pipes.offer(cast("asyncio.Future[object]", self.ended))
 
     def memory_bytes(self) -> int:
         """Not known here."""
@@ -155,8 +162,12 @@ class RemoteChild:
             case WorkerOutput(stream=stream, data=data) if stream == CONTROL:
                 if self._line is not None:
                     self._line.data_received(data)
+            case WorkerOutput(stream=stream, data=data) if stream >= FIRST_STREAM:
+                self._pipes.printed(stream, data)
             case WorkerOutput(stream=stream, data=data):
                 self._sink(stream, data)
+            case PipesOpened():
+                self._pipes.opened(message)
             case WorkerStarted(pid=pid):
                 self.pid = pid
             case WorkerEnded():

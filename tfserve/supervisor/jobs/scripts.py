@@ -8,7 +8,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from tfserve.errors import Internal, TimedOut
 from tfserve.ipc.messages import (
@@ -31,22 +30,13 @@ from tfserve.ipc.messages import (
 from tfserve.supervisor.jobs.job import Job
 from tfserve.supervisor.processes.child import Exit
 from tfserve.supervisor.processes.launchers import ANYWHERE, Spare
-from tfserve.supervisor.processes.output import JobOutput, OutputPipes
+from tfserve.supervisor.processes.output import Printer
 from tfserve.supervisor.processes.restarts import Restarts
 from tfserve.supervisor.processes.worker import Worker, WorkerDied
 
 CLEARED = Outcome(state=JobState.SUCCEEDED, result=b"true", variables=b"{}")
 HOST_GRACE_S = 5.0
 READ_S = 10.0
-
-
-class Printer(Protocol):
-    """Where the output of a workspace's scripts arrives. It belongs to `output`, while that is set."""
-
-    output: JobOutput | None
-
-    def drain(self) -> None:
-        """Reads what has been printed until now."""
 
 
 class ScriptRunner(ABC):
@@ -246,7 +236,7 @@ class ThreadScripts(ScriptRunner):
     def __init__(self, key: str, folder: Path, *, host: Host, restarts: Restarts) -> None:
         super().__init__(key, folder, restarts)
         self._host = host
-        self._pipes: OutputPipes | None = None
+        self._pipes: Printer | None = None
 
     def kill(self, because: str) -> None:
         """A thread can't be killed."""
@@ -268,10 +258,10 @@ class ThreadScripts(ScriptRunner):
     async def _start(self) -> tuple[Worker, Printer]:
         worker = await self._host.started()
         if self._worker is not worker or self._pipes is None:
-            pipes = OutputPipes()
-            with pipes.offered() as (stdout, stderr):
-                await worker.ask(OpenWorkspace(workspace=self._key, stdout=stdout, stderr=stderr))
-            self._worker, self._pipes = worker, pipes
+            async with worker.child.offer_pipes() as offered:
+                request = OpenWorkspace(workspace=self._key, stdout=offered.stdout, stderr=offered.stderr)
+                await worker.ask(request)
+            self._worker, self._pipes = worker, offered.printer
         return worker, self._pipes
 
     async def _run_in(self, worker: Worker, printer: Printer, job: Job) -> Outcome:

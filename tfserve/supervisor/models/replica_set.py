@@ -321,10 +321,13 @@ class ReplicaSet:
         """Starts the missing processes of the active deployment, with as many attempts as needed."""
         self._restoring.begin(deployment)
 
-    async def restored(self) -> None:
-        """Returns when no more processes are being started."""
-        if self._restoring.task is not None:
-            await asyncio.wait([self._restoring.task])
+    async def restored(self) -> bool:
+        """Returns when no more processes are being started: true, or false if one waits for a machine."""
+        if (task := self._restoring.task) is not None:
+            waits = asyncio.get_running_loop().create_task(self._restoring.has_no_place.wait())
+            await asyncio.wait([task, waits], return_when=asyncio.FIRST_COMPLETED)
+            waits.cancel()
+        return not self._restoring.has_no_place.is_set()
 
     def begin_sleep(self, deployment: Deployment) -> None:
         """From now on, this deployment sleeps when it is idle."""

@@ -53,6 +53,8 @@ class Restoring:
         self._set = replica_set
         self._changed = changed
         self._give_up = give_up
+        #: set while a process that is missing waits for a machine that can run it
+        self.has_no_place = asyncio.Event()
         #: set while a process serves
         self._serves = asyncio.Event()
 
@@ -123,12 +125,16 @@ class Restoring:
         return len(deployment.living) >= deployment.options.replicas
 
     async def _wait_for_place(self, deployment: Deployment, error: NoPlace) -> bool:
-        """A node that is gone may come back, and others may end what they run."""
+        """A node may return, and others may end what they run."""
         if deployment.is_asleep:  # the next request tries again
             return await self._give_up_missing(deployment, error.message)
         deployment.reason = error.message
         await self._set.announce()
-        await self._set.wait_for_place()
+        self.has_no_place.set()
+        try:
+            await self._set.wait_for_place()
+        finally:
+            self.has_no_place.clear()
         return False
 
     async def _refused(self, deployment: Deployment, error: TFserveError) -> bool:

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from tfserve.db import writes
 from tfserve.errors import Conflict, TFserveError, Unavailable
-from tfserve.ipc.connections import Connection, ConnectionLost
 from tfserve.ipc.messages import Autoscale, ModelOptions, ReadInFlight
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.jobs.journal import Journal
@@ -22,12 +21,12 @@ from tfserve.supervisor.models.announcements import Announcements
 from tfserve.supervisor.models.changed_options import with_replicas
 from tfserve.supervisor.models.deployment import Deployment
 from tfserve.supervisor.models.load_history import LoadHistory
+from tfserve.supervisor.web_counters import in_flight
 
 log = logging.getLogger(__name__)
 
 READ_EVERY_S = 1.0
 """Web processes count what they wait for, and there is no event for its average."""
-READ_LIMIT_S = 2.0
 RETRY_S = 30.0
 """After this time, missing replicas that could not be started are started again."""
 
@@ -56,7 +55,7 @@ class ScaledSet(Protocol):
 
     async def announce(self) -> None: ...
 
-    async def restored(self) -> None: ...
+    async def restored(self) -> bool: ...
 
 
 class Scaling:
@@ -96,10 +95,9 @@ class Scaling:
             await self._apply(active, replace(active.options, replicas=options.replicas, autoscale=options.autoscale))
         self.begin(active)
         while not (active := self._set.deployed()).is_asleep and len(active.living) < active.options.replicas:
-            if not self._set.is_starting:
-                reason = active.reason or "no more could be started"
+            if not self._set.is_starting or not await self._set.restored():
+                reason = (active.reason or "no more could be started").rstrip(".")
                 raise Unavailable(f"{len(active.living)} of {active.options.replicas} replicas serve: {reason}.")
-            await self._set.restored()
         self._changed.fire()
 
     async def set_idle_after(self, idle_after_s: float | msgspec.UnsetType) -> None:
@@ -147,10 +145,11 @@ class Scaling:
         while self._follows(deployment):
             await asyncio.sleep(READ_EVERY_S)
             history.add(time.monotonic(), await self._in_flight(deployment))
-            if self._set.is_starting or (limits := deployment.options.autoscale or None) is None:
+            if not deployment.living or (limits := deployment.options.autoscale or None) is None:
                 continue
-            replicas = history.replicas(limits, deployment.options.replicas)
-            if replicas != deployment.options.replicas:
+            current = deployment.options.replicas
+            replicas = history.replicas(limits, current)
+            if replicas < current or (replicas > current and not self._set.is_starting):
                 await self._change(deployment, replicas)
             elif len(deployment.living) < replicas and time.monotonic() > retried_at + RETRY_S:
                 retried_at = time.monotonic()
@@ -165,19 +164,12 @@ class Scaling:
     async def _change(self, deployment: Deployment, replicas: int) -> None:
         with contextlib.suppress(TFserveError):  # not recorded: the next reading tries again
             async with self._set.changing:
-                if self._follows(deployment) and not self._set.is_starting:
+                if self._follows(deployment):
                     log.info("%s: %d replicas instead of %d", self._name, replicas, deployment.options.replicas)
                     await self._apply(deployment, replace(deployment.options, replicas=replicas))
         self._changed.fire()
 
     async def _in_flight(self, deployment: Deployment) -> int:
         """The predictions of this deployment that web processes wait for."""
-        return sum(await asyncio.gather(*(_read(line, deployment.id) for line in self._announcements.lines)))
-
-
-async def _read(line: Connection, deployment_id: int) -> int:
-    with contextlib.suppress(ConnectionLost, TimeoutError, TFserveError):
-        async with asyncio.timeout(READ_LIMIT_S):
-            found = await line.ask(ReadInFlight(deployments=[deployment_id]))
-            return found.get(deployment_id, 0)
-    return 0
+        found = await in_flight(self._announcements.lines, ReadInFlight(deployments=[deployment.id]))
+        return found[deployment.id]

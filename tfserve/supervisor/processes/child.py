@@ -16,7 +16,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -27,7 +27,7 @@ import psutil
 from tfserve.cluster.identity import HEAD
 from tfserve.supervisor.processes import guardian
 from tfserve.supervisor.processes.limits import Exceeded
-from tfserve.supervisor.processes.output import Pipe, Sink
+from tfserve.supervisor.processes.output import OfferedPipes, OutputPipes, Pipe, Sink
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +168,13 @@ class Child:
         """Delivers what it prints from now on; it was started with output PIPE."""
         streams = enumerate((self._popen.stdout, self._popen.stderr), start=1)
         return [Pipe(file, stream, deliver) for stream, file in streams if file is not None]
+
+    @contextlib.asynccontextmanager
+    async def offer_pipes(self) -> AsyncIterator[OfferedPipes]:
+        """Pipes that the process can open within the context."""
+        pipes = OutputPipes()
+        with pipes.offered() as (stdout, stderr):
+            yield OfferedPipes(pipes, stdout, stderr)
 
     def memory_bytes(self) -> int:
         """The memory that its end would release: pages that it does not share with others. 0 when it is gone."""

@@ -11,8 +11,9 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from tfserve.supervisor.events import Signal
 from tfserve.supervisor.processes.last_lines import LAST_BYTES, LastLines
@@ -120,6 +121,11 @@ class Pipe:
             if not self._read():
                 return
 
+    @property
+    def is_open(self) -> bool:
+        """Whether something may still write to it."""
+        return self._open
+
     def pause_reading(self) -> None:
         """Lets the pipe fill up, until `resume_reading`."""
         if self._open:
@@ -147,6 +153,24 @@ class Pipe:
             return False
         self._deliver(self._stream, data)
         return True
+
+
+class Printer(Protocol):
+    """Where the output of a workspace's scripts arrives. It belongs to `output`, while that is set."""
+
+    output: JobOutput | None
+
+    def drain(self) -> None:
+        """Reads what has been printed until now."""
+
+
+@dataclass(frozen=True)
+class OfferedPipes:
+    """Pipes for the output of one workspace of the host, and the paths by which it can open them."""
+
+    printer: Printer
+    stdout: str
+    stderr: str
 
 
 class OutputPipes:

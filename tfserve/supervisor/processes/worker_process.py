@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from tfserve.supervisor.processes.child import Exit, Role
 from tfserve.supervisor.processes.limits import Exceeded, Limited
-from tfserve.supervisor.processes.output import Sink
+from tfserve.supervisor.processes.output import OfferedPipes, Sink
 
 
 class Drainable(Protocol):
@@ -37,6 +38,8 @@ class WorkerProcess(Protocol):
     def take_role(self, role: Role, workspace: str) -> None: ...
 
     def read_output(self, deliver: Sink) -> Sequence[Drainable]: ...
+
+    def offer_pipes(self) -> AbstractAsyncContextManager[OfferedPipes]: ...
 
     def memory_bytes(self) -> int: ...
 
