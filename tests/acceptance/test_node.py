@@ -259,7 +259,9 @@ def test_the_head_counts_the_predictions_of_its_nodes(head: Head, node: Node) ->
 def test_a_cluster_without_the_right_token_is_not_joined(folder: Path, head: Head) -> None:
     other = Authority.open(folder / "other head").join_token()
     wrong = head.join_token[:-4] + "AAAA"
-    expected = {"": "with --token", str(other): "is not the head", wrong: "join token is wrong", "x": "no join token"}
+    expected = {
+        "": "with --token", str(other): "is not the head", wrong: "join token is wrong", "x": "not a join token",
+    }  # fmt: skip
     for number, (token, sentence) in enumerate(expected.items()):
         options = ["--token", token] if token else []
         node = Node(folder / f"refused {number}", head.cluster_port, *options)
