@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import httpcore
+import aiohttp
 from starlette.types import Receive, Scope, Send
+from yarl import URL
 
 from tfserve.cluster import sockets
 from tfserve.errors import Unavailable
@@ -19,10 +21,9 @@ from tfserve.web.http.responses import ResponseLost
 from tfserve.web.predictions.request import caller_of
 
 CONNECT_S = 3.0
-MAX_CONNECTIONS = 1000
-IDLE_CONNECTIONS = 32
 IDLE_S = 30.0
 """Shorter than the head keeps an idle connection open."""
+MAX_HEADER_BYTES = 64 * 1024
 
 OF_CONNECTION = frozenset({
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect",
@@ -30,14 +31,10 @@ OF_CONNECTION = frozenset({
 """Headers that are about a connection, and not about the request."""
 OF_SERVER = frozenset({b"date", b"server", b"x-content-type-options", b"strict-transport-security", HEADER})
 """Headers that the node adds to each of its responses."""
+NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+"""Headers that aiohttp would add if the client has not sent them."""
 CLOSING = (408, 413)
 """With these, the rest of the body is not read."""
-REPEATABLE = ("GET", "HEAD")
-
-CANNOT_CONNECT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
-LOST = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
-
-Header = tuple[bytes, bytes]
 
 
 class HeadUnreachable(Unavailable):
@@ -56,6 +53,9 @@ class Target(NamedTuple):
     host: str
     port: int
 
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 class Forwarder:
     """An ASGI application. Raises `HeadUnreachable`, `HeadLost`, `ClientGone`."""
@@ -63,13 +63,8 @@ class Forwarder:
     def __init__(self, context: ssl.SSLContext) -> None:
         #: None before the node has been connected to the head
         self.target: Target | None = None
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=context,
-            max_connections=MAX_CONNECTIONS,
-            max_keepalive_connections=IDLE_CONNECTIONS,
-            keepalive_expiry=IDLE_S,
-            socket_options=sockets.OPTIONS,
-        )
+        self._context = context
+        self._session: aiohttp.ClientSession | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.target is None:
@@ -79,61 +74,85 @@ class Forwarder:
             caller.on_gone = exchange.cancel
             try:
                 await exchange
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, HeadLost):
                 if caller.is_gone:
                     raise ClientGone from None
                 exchange.cancel()
                 raise
 
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
     async def _exchange(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
-        """Repeats a request that only reads once: the head may close an idle connection just when it is used again."""
-        response = None
-        for may_repeat in (scope["method"] in REPEATABLE, False):
-            try:
-                response = await self._pool.handle_async_request(_request(target, scope, receive))
-                break
-            except CANNOT_CONNECT as error:
-                raise HeadUnreachable(cause=_cause(error, target)) from None
-            except LOST:
-                if not may_repeat:
-                    raise HeadLost from None
-        assert response is not None
+        self._session = self._session or _session(self._context)
         try:
-            await _send(response, send)
-        except LOST:
+            async with self._session.request(
+                scope["method"], _url(target, scope), data=_Body(receive) if _has_body(scope) else None,
+                headers=_request_headers(scope), allow_redirects=False,
+            ) as response:  # fmt: skip
+                await _send(response, send)
+        except aiohttp.ConnectionTimeoutError:
+            raise HeadUnreachable(cause=f"{target} did not respond within {CONNECT_S:g} s.") from None
+        except aiohttp.ClientConnectorError as error:
+            raise HeadUnreachable(cause=f"{target}: {error.os_error.strerror or error.os_error}.") from None
+        except (aiohttp.ClientError, ConnectionError):
             raise HeadLost from None
-        finally:
-            await response.aclose()
 
 
-def _request(target: Target, scope: Scope, receive: Receive) -> httpcore.Request:
-    return httpcore.Request(
-        scope["method"],
-        httpcore.URL(scheme=b"https", host=target.host.encode(), port=target.port, target=_target(scope)),
-        headers=_request_headers(scope),
-        content=_body(receive) if _has_body(scope) else b"",
-        extensions={"timeout": {"connect": CONNECT_S}},
+class _Body:
+    """The body of a request in pieces. It can be read once: a request is only repeated if it has no body."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._is_read = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._is_read:
+            raise aiohttp.ClientPayloadError("the body was sent already")
+        self._is_read = True
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise aiohttp.ClientPayloadError("the client has closed the connection")
+            if message.get("body"):
+                yield message["body"]
+            more = bool(message.get("more_body"))
+
+
+def _session(context: ssl.SSLContext) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=IDLE_S, socket_factory=_socket)
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+        auto_decompress=False,
+        skip_auto_headers=NOT_ADDED,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
     )
 
 
-async def _send(response: httpcore.Response, send: Send) -> None:
+def _socket(address: Any) -> socket.socket:
+    family, kind, protocol, *_ = address
+    sock = sockets.watched(socket.socket(family, kind, protocol))
+    sock.setblocking(False)
+    return sock
+
+
+async def _send(response: aiohttp.ClientResponse, send: Send) -> None:
     await send({"type": "http.response.start", "status": response.status, "headers": _response_headers(response)})
-    async for piece in response.aiter_stream():
+    async for piece in response.content.iter_any():
         await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 
-def _cause(error: Exception, target: Target) -> str:
-    if isinstance(error, httpcore.ConnectTimeout):
-        return f"{target.host}:{target.port} did not respond within {CONNECT_S:g} s."
-    return f"{target.host}:{target.port} can't be connected to."
-
-
-def _target(scope: Scope) -> bytes:
+def _url(target: Target, scope: Scope) -> URL:
     """Path and query as the client sent them."""
-    path: bytes = scope["raw_path"]
-    query: bytes = scope["query_string"]
-    return path.partition(b"?")[0] + (b"?" + query if query else b"")
+    path, query = scope["raw_path"].partition(b"?")[0], scope["query_string"]
+    text = (path + (b"?" + query if query else b"")).decode("latin-1")
+    return URL(f"https://{target}{text}", encoded=True)
 
 
 def _has_body(scope: Scope) -> bool:
@@ -143,47 +162,33 @@ def _has_body(scope: Scope) -> bool:
     )
 
 
-async def _body(receive: Receive) -> AsyncIterator[bytes]:
-    """The body in pieces. Raises `ClientGone`."""
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        if message.get("body"):
-            yield message["body"]
-        more = bool(message.get("more_body"))
-
-
-def _request_headers(scope: Scope) -> list[Header]:
+def _request_headers(scope: Scope) -> list[tuple[str, str]]:
     """Those of the client, with what only the node knows about it."""
-    host, headers, is_chunked = b"", [], False
+    host, headers = "head", []
     for name, value in scope["headers"]:
         if name == b"host":
-            host = value
-        is_chunked |= name == b"transfer-encoding"
-        if name not in OF_CONNECTION and name != HEADER and not is_forwarded(name):
-            headers.append((name, value))
-    if is_chunked:
-        headers.append((b"transfer-encoding", b"chunked"))
+            host = value.decode("latin-1")
+        elif name not in OF_CONNECTION and name != HEADER and not is_forwarded(name):
+            headers.append((name.decode("latin-1"), value.decode("utf-8", "replace")))
     address, port = scope.get("client") or ("127.0.0.1", 0)
-    headers += [
-        (HEADER, REQUEST_ID.get()),
-        (b"x-forwarded-for", _address(address, port)),
-        (b"x-forwarded-proto", scope["scheme"].encode()),
+    return [
+        *headers,
+        ("host", host),
+        (HEADER.decode(), REQUEST_ID.get().decode()),
+        ("x-forwarded-for", _address(address, port)),
+        ("x-forwarded-proto", scope["scheme"]),
     ]
-    return [*headers, (b"x-forwarded-host", host)] if host else [*headers, (b"host", b"head")]
 
 
-def _address(host: str, port: int) -> bytes:
+def _address(host: str, port: int) -> str:
     shown = f"[{host}]" if ":" in host else host
-    return (f"{shown}:{port}" if port else shown).encode()
+    return f"{shown}:{port}" if port else shown
 
 
-def _response_headers(response: httpcore.Response) -> list[Header]:
+def _response_headers(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
     """Those of the head, except for what the node adds itself."""
     headers = []
-    for name, value in response.headers:
+    for name, value in response.raw_headers:
         lower = name.lower()
         if lower not in OF_CONNECTION and lower not in OF_SERVER and not lower.startswith(b"access-control-"):
             headers.append((lower, value))

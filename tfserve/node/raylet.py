@@ -72,7 +72,7 @@ class Raylet:
                 [
                     sys.executable, "-P", "-m", "tfserve.node.raylet", str(os.getpid()), "start", "--block",
                     f"--address={address}", f"--node-ip-address={self._address}", "--disable-usage-stats",
-                    f"--object-store-memory={OBJECT_STORE_BYTES}",
+                    f"--object-store-memory={OBJECT_STORE_BYTES}", "--min-worker-port=0", "--max-worker-port=0",
                     "--labels", f"{LABEL}={self._name}",
                 ],
                 role=Role.RAY,

@@ -88,6 +88,9 @@ class NodeProgram(Program):
     def services(self, context: Context) -> list[Service]:
         return [_without_head(each) for each in super().services(context)]
 
+    async def end(self) -> None:
+        await self._forwarder.close()
+
     async def handle(self, message: Message) -> None:
         if isinstance(message, HeadChanged):
             self._apply(message.head)

@@ -90,6 +90,9 @@ class Program:
 
         return all_services(context)
 
+    async def end(self) -> None:
+        """Called when the last response has been sent."""
+
     async def handle(self, message: IpcMessage) -> None:
         """Handles what only this program understands."""
         raise Internal(f"web does not handle {type(message).__name__}")
@@ -148,6 +151,7 @@ async def _serve(
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         await server.serve(sockets=listening)
+    await program.end()
     if access_log is not None:
         access_log.close()
     connection.lost = asyncio.get_running_loop().create_future()
