@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 import ssl
 
 from tfserve.cluster.identity import Identity, JoinToken
+from tfserve.cluster.sockets import watched
 from tfserve.errors import Invalid, Unavailable
 from tfserve.ipc.connections import Connection, Handler
 
@@ -53,11 +55,18 @@ async def connect_as_stranger(address: str, token: JoinToken) -> Connection:
 async def _open(address: str, context: ssl.SSLContext, handler: Handler | None) -> Connection:
     host, port = parse_address(address)
     loop = asyncio.get_running_loop()
+    sock = watched(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
+    sock.setblocking(False)
     try:
         async with asyncio.timeout(HANDSHAKE_S):
-            _, connection = await loop.create_connection(lambda: Connection(handler), host, port, ssl=context)
+            await loop.sock_connect(sock, (host, port))
+            _, connection = await loop.create_connection(
+                lambda: Connection(handler), sock=sock, ssl=context, server_hostname=""
+            )
     except TimeoutError:
+        sock.close()
         raise CannotConnect(address=address, cause=f"it did not respond within {HANDSHAKE_S:g} s.") from None
     except OSError as error:  # with those of TLS
+        sock.close()
         raise CannotConnect(address=address, cause=f"{error.strerror or error}.") from None
     return connection

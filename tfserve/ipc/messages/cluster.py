@@ -187,7 +187,7 @@ class WorkerInput(Message):
 
 
 class WorkerOutput(Message):
-    """What a worker has written: whole frames for stream `CONTROL`, bytes for stdout (1), stderr (2) and pipes (3 …)."""
+    """What a worker has written: whole frames for stream `CONTROL`, bytes for stdout (1), stderr (2), pipes (3 …)."""
 
     stream: int
     data: bytes

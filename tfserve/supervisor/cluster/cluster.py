@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 
 FIRST_NODE_S = 20.0
 """How long a demand waits for a node while none is connected: after a start of the head they connect again."""
+STARTING_S = 60.0
+"""The same while nodes are connected that Ray does not know yet, or Ray is starting."""
 
 
 class Cluster:
@@ -136,14 +138,15 @@ class Cluster:
     async def place(self, demand: Demand) -> Place:
         """The machine on which a worker starts. Raises `NoPlace`, `Invalid`."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + FIRST_NODE_S
+        begun = loop.time()
         while True:
             choice = choose(demand, self._candidates())
             if choice.node is not None:
                 return self._place_on(choice.node, demand)
-            if self._candidates() or loop.time() >= until:
+            left_s = begun + (STARTING_S if self._is_starting else FIRST_NODE_S) - loop.time()
+            if self._candidates() or left_s <= 0:
                 raise NoPlace(problem=self._why(choice.problem))
-            await self._changed.wait(until - loop.time())
+            await self._changed.wait(left_s)
 
     async def adopt(self, deployment: int, is_suitable: Callable[[BecomeModel], bool]) -> Adopted | None:
         return await self.workers.adopt(deployment, is_suitable)
@@ -193,7 +196,13 @@ class Cluster:
             node.spares = Spares(launcher, is_kept=self._settings.warm_spare, changed=self._changed)
         return node.spares
 
+    @property
+    def _is_starting(self) -> bool:
+        return bool(list(self.nodes)) or (self._ray is not None and bool(self._ray.problem))
+
     def _why(self, problem: str) -> str:
+        if starting := ", ".join(node.name for node in self.nodes if not node.is_ready):
+            problem = f"{problem} Ray does not know {starting} yet."
         ray = self._ray.problem if self._ray is not None else ""
         return f"{problem} Ray can't be reached: {ray}." if ray else problem
 

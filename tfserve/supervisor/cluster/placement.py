@@ -26,7 +26,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """The name of a machine, or else the reason without one, and whether a machine could `ever`, with nothing else on it."""
+    """The name of a machine, or else the reason, and whether a machine could `ever`, with nothing else on it."""
 
     node: str | None
     problem: str = ""
@@ -107,7 +107,7 @@ def _order(demand: Demand, candidate: Candidate) -> tuple[float, ...]:
 def _problem(needs: Mapping[str, float], allowed: Sequence[Candidate], *, ever: bool) -> str:
     needed = _shown(needs, needs) or "a process"
     if not allowed:
-        return "no node is connected."
+        return "no node is ready."
     has = "; ".join(f"{each.name}: {_shown(needs, each.free if ever else each.total)}" for each in allowed)
     return f"it needs {needed}, and the nodes have {'free' if ever else 'in all'}: {has}."
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tfserve.cluster.identity import Authority, member_name
+from tfserve.cluster.sockets import watched
 from tfserve.errors import Forbidden, Invalid, Unauthenticated
 from tfserve.ipc.connections import Connection, Handler
 from tfserve.ipc.messages import Join, Message
@@ -39,7 +39,7 @@ class ClusterPort:
     def __init__(self, authority: Authority, host: str, port: int) -> None:
         self.openers: dict[type[Message], Opener] = {}
         self._authority = authority
-        self._socket = listen(host, port, 1)[0]
+        self._socket = watched(listen(host, port, 1)[0])
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
 
@@ -76,7 +76,6 @@ class _Accepted(Connection):
         super().connection_made(transport)
         self._connections.add(self)
         self.lost.add_done_callback(lambda _: self._connections.discard(self))
-        _keep_alive(transport.get_extra_info("socket"))
         asyncio.get_running_loop().call_later(FIRST_REQUEST_S, self._close_unless_open)
 
     def _close_unless_open(self) -> None:
@@ -88,6 +87,15 @@ class _Accepted(Connection):
             if self._then is None:
                 raise Invalid(f"{type(message).__name__} is not expected on this connection")
             return await self._then(message)
+        try:
+            response, self._then = await self._open(message)
+        except BaseException:
+            asyncio.get_running_loop().call_soon(self.close)  # after the response that says why
+            raise
+        return response
+
+    async def _open(self, message: Message) -> tuple[Any, Handler | None]:
+        """Raises a `TFserveError` to refuse the connection."""
         name = member_name(self.about_peer("ssl_object").getpeercert())
         if name is None and not isinstance(message, Join):
             raise NotAMember
@@ -97,17 +105,4 @@ class _Accepted(Connection):
         self._is_open = True
         if name is not None:
             self.allow_large_frames()
-        try:
-            response, self._then = await opener(self, name or "", message)
-        except BaseException:
-            self._is_open = False
-            asyncio.get_running_loop().call_soon(self.close)  # after the response that says why
-            raise
-        return response
-
-
-def _keep_alive(sock: Any) -> None:
-    """The kernel finds out within some seconds when the machine at the other end is gone."""
-    for option, value in ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3)):
-        sock.setsockopt(socket.IPPROTO_TCP, option, value)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return await opener(self, name or "", message)

@@ -10,15 +10,17 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from tfserve.cluster.identity import Authority
 from tfserve.config import Settings, to_environment
-from tfserve.errors import Forbidden, NotFound, TFserveError
+from tfserve.errors import Forbidden, NotFound, TFserveError, Unavailable
 from tfserve.ipc.connections import Connection, Handler
 from tfserve.ipc.messages import (
     ActorEnded,
     BecomeModel,
     EndActor,
+    Message,
     OpenFiles,
     OpenWorker,
     ServingModel,
@@ -30,7 +32,6 @@ from tfserve.supervisor.cluster.adoption import AdoptedModel, Adoption, Offer
 from tfserve.supervisor.cluster.carriers import Carrier
 from tfserve.supervisor.cluster.files import HeadFiles
 from tfserve.supervisor.cluster.nodes import Node, Nodes
-from tfserve.supervisor.cluster.ray_process import RayProcess
 from tfserve.supervisor.cluster.remote_child import BRIDGE_GRACE_S, RemoteChild, RemoteLimiter
 from tfserve.supervisor.processes.child import Role
 from tfserve.supervisor.processes.limits import Limiter
@@ -52,6 +53,10 @@ class WrongWorkerToken(Forbidden):
     """The token of worker {worker} is wrong."""
 
 
+class NotYet(Unavailable):
+    """The head has just started, and has not decided yet whether it adopts worker {worker}."""
+
+
 class UnknownWorker(NotFound):
     """The head does not know worker {worker} any more: it has replaced it, or its node was given up."""
 
@@ -62,11 +67,20 @@ class _Started:
     start: StartWorker
 
 
+class Actors(Protocol):
+    """Starts the actors of workers: `RayProcess`."""
+
+    async def start_actor(self, request: StartActor) -> None:
+        """Returns when it was accepted. Raises a `TFserveError`."""
+
+    def notify(self, message: Message) -> None: ...
+
+
 class RemoteWorkers:
     """All workers on nodes."""
 
     def __init__(
-        self, settings: Settings, authority: Authority, *, epoch: int, ray: RayProcess, limiter: Limiter,
+        self, settings: Settings, authority: Authority, *, epoch: int, ray: Actors, limiter: Limiter,
         nodes: Nodes, adoption: Adoption, files: HeadFiles,
     ) -> None:  # fmt: skip
         self.files = files
@@ -151,6 +165,8 @@ class RemoteWorkers:
         if not hmac.compare_digest(request.token, self._token(request.worker)):
             raise WrongWorkerToken(worker=request.worker)
         started = self._started.get(request.worker)
+        if started is None and self._adoption.left_s:
+            raise NotYet(worker=request.worker)
         if started is None or not started.child.alive or started.child.node != member:
             raise UnknownWorker(worker=request.worker)
         return None, self.files.attach(request.worker, connection)
