@@ -19,7 +19,7 @@ MACHINE = "TFSERVE_TEST_NODE"
 """The network namespace on which the nodes run."""
 ADDRESSES = "TFSERVE_TEST_ADDRESSES"
 """Those of the machines of the server and of the nodes."""
-READY_S = 120
+READY_S = 30
 
 
 def are_used() -> bool:
