@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -311,12 +312,7 @@ def _check_tls(settings: Settings) -> None:
 
 
 def _check_cluster(settings: Settings) -> None:
-    parts = urlsplit(settings.cluster)
-    try:
-        is_address = parts.scheme == "ray" and bool(parts.hostname) and bool(parts.port) and not parts.path
-    except ValueError:
-        is_address = False
-    if settings.cluster not in ("", "ray") and not is_address:
+    if not re.fullmatch(r"(ray(://[^/:@\s]+:[1-9][0-9]{0,4})?)?", settings.cluster):
         raise Invalid(f"cluster must be ray, or an address such as ray://10.0.0.1:6379; got {settings.cluster!r}")
     if not settings.head_runs_workers and not settings.cluster:
         raise Invalid("head_runs_workers can only be off in a cluster: set cluster as well")

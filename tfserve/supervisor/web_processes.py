@@ -31,7 +31,7 @@ BACKLOG = 2048
 STOP_GRACE_S = 5.0
 
 PING_S = 5.0
-"""How often a web process is asked whether it runs, and the time that it has for each answer."""
+"""How often a web process is asked whether it runs, and how long it may take to respond."""
 PINGS = 4
 """Unanswered ones in a row after which a process is replaced. One may be missed when the whole server was suspended."""
 
@@ -150,7 +150,7 @@ class WebProcess:
             self._child.kill(because)
 
     async def _watch(self, child: Child, line: Connection) -> None:
-        """Kills a process that hangs. Otherwise the clients that the kernel sends to its socket would wait for ever."""
+        """Kills a process that hangs: the clients that the kernel sends to its socket would wait indefinitely."""
         with contextlib.suppress(ConnectionLost):
             while True:
                 await asyncio.sleep(PING_S)
