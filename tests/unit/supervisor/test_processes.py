@@ -40,12 +40,13 @@ def start_python(program: str) -> Child:
 
 async def line_of(child: Child) -> str:
     """The next line that it prints."""
-    assert child.stdout is not None
-    return (await asyncio.to_thread(child.stdout.readline)).decode().strip()
+    stdout = child._popen.stdout
+    assert stdout is not None
+    return (await asyncio.to_thread(stdout.readline)).decode().strip()
 
 
 def close(child: Child) -> None:
-    for stream in (child.stdout, child.stderr):
+    for stream in (child._popen.stdout, child._popen.stderr):
         if stream is not None:
             stream.close()
 
