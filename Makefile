@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 PROTOS := tfserve/web/api/protos
-EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,tracing,remote,docs,dev
+EXTRAS := tensorflow,openvino,litert,onnxruntime,training,examples,postgresql,tracing,remote,ray,docs,dev
 
 .PHONY: setup demo demo-training serve test test-slow test-models test-cluster test-all check format hooks docs constraints protos bench bench-training faults chaos soak clean
 
@@ -42,7 +42,6 @@ test-models: $(STAMP)
 
 # A cluster of three machines made of network namespaces. It needs root and Ray, and says what is missing.
 test-cluster: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'
 	$(BIN)/python -m tests.ray_cluster.machines check
 	$(BIN)/python -m pytest tests/ray_cluster --timeout 900 $(ARGS)
 

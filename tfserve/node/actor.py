@@ -40,4 +40,4 @@ def _exit_actor() -> None:
     """A detached actor would stay without a task."""
     from ray.actor import exit_actor
 
-    exit_actor()  # type: ignore[no-untyped-call]
+    exit_actor()

@@ -100,7 +100,7 @@ class Driver:
     def _nodes(self) -> list[RayNode]:
         from ray._private.state import available_resources_per_node
 
-        free = available_resources_per_node()  # type: ignore[no-untyped-call]
+        free = available_resources_per_node()
         return [
             RayNode(
                 id=each["NodeID"], address=each["NodeManagerAddress"], name=each.get("Labels", {}).get(LABEL, ""),
