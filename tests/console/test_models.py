@@ -192,7 +192,7 @@ def test_a_model_is_scaled_and_undeployed_once_confirmed(
 ) -> None:
     page = open_page(deploy(models / "scale"), phone=True)
     page.get_by_label("Processes that serve the model").fill("2")
-    page.get_by_role("button", name="Scale").click()
+    page.get_by_role("button", name="Scale", exact=True).click()
     expect(page.locator("#feedback")).to_contain_text("Scaled.", timeout=60_000)
     page.get_by_role("button", name="Undeploy").click()
     page.get_by_role("dialog").get_by_role("button", name="Back").click()
