@@ -147,7 +147,7 @@ class RemoteChild:
         """Ray says that the actor is gone. What its bridge sent last may still arrive."""
         self.cause = cause
         if self.alive:
-            asyncio.get_running_loop().call_later(1.0, self.lose, self._actor_gone)
+            asyncio.get_running_loop().call_later(BRIDGE_GRACE_S, self.lose, self._actor_gone)
 
     @property
     def _actor_gone(self) -> str:
