@@ -150,6 +150,7 @@ class Nodes:
         else:
             former, node.line, node.opened = node.line, connection, request
             former.abort()
+            _set_away(node, "")
         log.info("node %s is connected from %s", request.name, request.address)
         self._run(self._watch(node, connection))
         self.changed.fire()
@@ -190,6 +191,7 @@ class Nodes:
             line.abort()
             self._lose(node, line, f"it did not respond for {SILENCE_S:g} s")
             return
+        _set_away(node, node.opened.address)
         self.changed.fire()
         await asyncio.sleep(REOPEN_S)
         self._lose(node, line, "its connection was closed")
@@ -215,3 +217,9 @@ class Nodes:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _set_away(node: Node, address: str) -> None:
+    """Notes for its workers whether the node itself is out of reach, which explains their own end."""
+    for child in node.children:
+        child.node_away = address

@@ -56,6 +56,8 @@ class RemoteChild:
         """What was reserved for it, by Ray's names."""
         self.cause = ""
         """Why Ray says that its actor is gone."""
+        self.node_away = ""
+        """The address of its node while that is not connected either; empty otherwise."""
         self._pipes = RemotePipes(self.stream.send)
         self._first_request_id = first_request_id
         self._line: Connection | None = None
@@ -147,10 +149,12 @@ class RemoteChild:
         """Ray says that the actor is gone. What its bridge sent last may still arrive."""
         self.cause = cause
         if self.alive:
-            asyncio.get_running_loop().call_later(BRIDGE_GRACE_S, self.lose, self._actor_gone)
+            asyncio.get_running_loop().call_later(BRIDGE_GRACE_S, lambda: self.lose(self._actor_gone))
 
     @property
     def _actor_gone(self) -> str:
+        if self.node_away:
+            return f"node {self.node_away} is gone"
         return f"its actor on node {self.node} is gone" + (f" ({self.cause})" if self.cause else "")
 
     @property
