@@ -88,7 +88,7 @@ class Machine:
                 os.kill(pid, signal.SIGKILL)
 
     def cut(self) -> None:
-        """From now on no packet arrives or leaves, and neither end is told."""
+        """Drops all packets in both directions, without notifying either end."""
         _ip("link", "set", self.port, "nomaster")
 
     def heal(self) -> None:

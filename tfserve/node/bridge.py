@@ -97,7 +97,7 @@ class Bridge:
         return self._worker is not None and self._worker.has_reported
 
     async def _open(self) -> Connection:
-        """Raises `CannotConnect` and `ConnectionLost` while there is no head, and the refusal of one."""
+        """Raises `CannotConnect` or `ConnectionLost` while the head is away, and the error of a head that refuses."""
         connection = await connect(self._request.head, self._identity, self._received)
         try:
             opened = await connection.ask(

@@ -46,7 +46,7 @@ class HeadLine:
         self.epoch = 0
         """The highest of a head that was seen."""
         self.problem = ""
-        """Why there is no connection."""
+        """Why it is not connected."""
         self._identity = identity
         self._head = head
         self._name = name

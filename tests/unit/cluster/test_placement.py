@@ -60,7 +60,7 @@ def test_the_reason_says_that_no_machine_can_ever_meet_it() -> None:
 
 def test_an_unknown_node_is_named_with_those_that_are_connected() -> None:
     choice = choose(Demand(resources={"node": "c"}), [machine("a"), machine("b")])
-    assert choice.problem == "there is no node c (connected nodes: a, b)."
+    assert choice.problem == "node c is not connected (connected nodes: a, b)."
     assert not choice.ever
 
 

@@ -39,7 +39,7 @@ def choose(demand: Demand, candidates: Sequence[Candidate]) -> Choice:
     allowed = [each for each in candidates if named in (None, each.name)]
     if not allowed and named is not None:
         known = ", ".join(each.name for each in candidates) or "none"
-        return Choice(None, f"there is no node {named} (connected nodes: {known}).", ever=False)
+        return Choice(None, f"node {named} is not connected (connected nodes: {known}).", ever=False)
     fitting = [each for each in allowed if _fits(needs, each.free)]
     if not fitting:
         ever = any(_fits(needs, each.total) for each in allowed)

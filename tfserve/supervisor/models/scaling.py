@@ -26,7 +26,7 @@ from tfserve.supervisor.web_counters import in_flight
 log = logging.getLogger(__name__)
 
 READ_EVERY_S = 1.0
-"""Web processes count what they wait for, and there is no event for its average."""
+"""How often web processes report what they wait for: an average has to be sampled."""
 RETRY_S = 30.0
 """After this time, missing replicas that could not be started are started again."""
 
