@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import os
 import signal
 from pathlib import Path
+from typing import NamedTuple
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -23,12 +25,34 @@ def die_with_parent(parent_pid: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def use_of(pid: int) -> tuple[int, float]:
-    """The resident memory of a process in bytes, and its CPU time in seconds. Raises `OSError` if it is gone."""
+class Use(NamedTuple):
+    """The resident memory of a process, and its CPU time."""
+
+    memory_bytes: int = 0
+    cpu_s: float = 0.0
+
+
+def use_of(pid: int) -> Use:
+    """Raises `OSError` if the process is gone."""
     # The process name, in brackets, may contain anything. The third field of proc_pid_stat(5) follows it.
     fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     user_ticks, system_ticks, resident_pages = int(fields[11]), int(fields[12]), int(fields[21])
-    return resident_pages * os.sysconf("SC_PAGE_SIZE"), (user_ticks + system_ticks) / os.sysconf("SC_CLK_TCK")
+    return Use(resident_pages * os.sysconf("SC_PAGE_SIZE"), (user_ticks + system_ticks) / os.sysconf("SC_CLK_TCK"))
+
+
+async def until_ended(pid: int) -> None:
+    """Returns when a process has ended, also one that is not a child of this process."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop.add_reader(pidfd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
 
 
 def adopt_orphans() -> None:

@@ -43,6 +43,7 @@ class Server:
         self.roots = data_dir.parent
         self.lines: list[str] = []
         self._ready = threading.Event()
+        self._cluster = nodes.settings(data_dir)
         roots = os.pathsep.join(map(str, (REPOSITORY, self.roots)))
         self.process = subprocess.Popen(
             [*command, f"{host}:0", "--data-dir", str(data_dir), *options],
@@ -52,7 +53,7 @@ class Server:
                 **os.environ,
                 "TFSERVE_ROOTS": roots,
                 "TFSERVE_CONVERT": "0",
-                **nodes.settings(),
+                **self._cluster,
                 **(environment or {}),
             },
             stdout=subprocess.PIPE,
@@ -67,7 +68,7 @@ class Server:
         assert match, self.log
         self.url = match[1]
         self.http = httpx.Client(base_url=self.url, timeout=60, verify=verify)
-        self._node = nodes.start(self.url, data_dir) if nodes.are_used() else None
+        self._node = nodes.node_of(data_dir, self.url) if nodes.are_used() else None
         Server.running.append(self)
 
     @property
@@ -118,9 +119,11 @@ class Server:
             revision = self.http.get("/server/", params={"since": revision}).json()["result"]["revision"]
 
     def processes(self) -> list[psutil.Process]:
-        """The server and all that it started."""
-        root = psutil.Process(self.pid)
-        return [root, *root.children(recursive=True)]
+        """The server and all that it started, with those of its node."""
+        roots = [psutil.Process(self.pid)]
+        if self._node is not None:
+            roots.append(psutil.Process(self._node.process.pid))
+        return [each for root in roots for each in (root, *root.children(recursive=True))]
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 40) -> int:
         """Sends a signal and returns the exit code."""
@@ -135,7 +138,7 @@ class Server:
         if self.process.poll() is None:
             self.stop()
         if self._node is not None:
-            nodes.stop(self._node)
+            self._node.close()
         self._reader.join(5)
         assert self.process.stdout is not None
         self.process.stdout.close()

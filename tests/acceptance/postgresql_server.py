@@ -18,15 +18,17 @@ class NotInstalled(Exception):
 
 
 class PostgreSQL:
-    """Its data are in `folder`."""
+    """Its data are in `folder`. Clients of `network` may use it without a password."""
 
-    def __init__(self, folder: Path, programs: Path, as_user: dict[str, str]) -> None:
+    def __init__(self, folder: Path, programs: Path, as_user: dict[str, str], address: str, network: str) -> None:
         self._data, self._port = folder / "data", _free_port()
         self._pg_ctl = programs / "pg_ctl"
         self._quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/", **as_user}
-        self._options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+        self._options = f"-p {self._port} -c listen_addresses={address} -c unix_socket_directories={folder}"
         subprocess.run([programs / "initdb", "-D", self._data, "-U", "tester", "-A", "trust"], **self._quiet)
-        self.url = f"postgresql://tester@127.0.0.1:{self._port}/postgres"
+        with (self._data / "pg_hba.conf").open("a") as access:
+            access.write(f"host all all {network} trust\n")
+        self.url = f"postgresql://tester@{address}:{self._port}/postgres"
 
     def start(self) -> None:
         log = self._data.parent / "log"
@@ -37,7 +39,7 @@ class PostgreSQL:
 
 
 @contextmanager
-def private_server() -> Iterator[PostgreSQL]:
+def private_server(address: str = "127.0.0.1", network: str = "127.0.0.0/8") -> Iterator[PostgreSQL]:
     """A running server, until the block ends. Raises `NotInstalled`."""
     config = shutil.which("pg_config")
     programs = Path(subprocess.check_output([config, "--bindir"], text=True).strip()) if config else Path("/none")
@@ -48,7 +50,7 @@ def private_server() -> Iterator[PostgreSQL]:
         folder = Path(name)
         if as_user:
             shutil.chown(folder, as_user["user"])
-        running = PostgreSQL(folder, programs, as_user)
+        running = PostgreSQL(folder, programs, as_user, address, network)
         running.start()
         try:
             yield running

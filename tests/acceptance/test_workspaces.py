@@ -13,6 +13,7 @@ import pytest
 from tests.acceptance.conftest import Server
 from tests.acceptance.test_jobs import in_parallel
 from tests.acceptance.test_start_and_stop import follow_until
+from tests.ray_cluster import nodes
 
 Start = Callable[..., Server]
 
@@ -99,7 +100,8 @@ def test_a_workspace_costs_no_process_until_its_first_job(server: Server, worksp
     status = server.call("/get_status/", name=workspace)
     assert status == status | {"STATUS": "IDLE", "CUR_JOB_NUM": 0, "FIN_JOB_NUM": 0, "JOB_COUNT": 0, "state": "ready"}
     assert psutil.pid_exists(status["pid"])
-    assert status["memory_bytes"] > 2**20
+    while not server.call("/get_status/", name=workspace)["memory_bytes"] > 2**20:
+        """A node reports it once a second."""
 
 
 def test_destroying_ends_the_process_and_takes_the_files_along(server: Server, workspace: str) -> None:
@@ -174,7 +176,7 @@ def test_more_workspaces_than_allowed_are_429_and_leave_nothing_behind(start: St
 @pytest.mark.slow
 def test_two_hundred_workspaces_work_side_by_side(start: Start) -> None:
     server = start("--no-warm-spare")
-    names = [f"w{number}" for number in range(200)]
+    names, before = [f"w{number}" for number in range(200)], len(server.processes())
     for name in names:
         server.call("/create_workspace/", name=name, type=1)
     for name in names:
@@ -182,7 +184,7 @@ def test_two_hundred_workspaces_work_side_by_side(start: Start) -> None:
     assert {server.wait(name, 0)["state"] for name in names} == {"succeeded"}
     assert server.call("/get_variable/", name="w77") == {"x": "w77"}
     assert server.refused("/create_workspace/")[0] == 429
-    assert len(server.processes()) < 8
+    assert len(server.processes()) < before + 6
 
 
 def test_many_clients_creating_one_name_have_one_winner(server: Server) -> None:
@@ -302,8 +304,10 @@ def test_thread_workspaces_share_a_process_and_no_variables(server: Server, thre
     assert server.call("/get_variable/", name="t1") == {"x": "t1"}
     pids = {server.call("/get_status/", name=name)["pid"] for name in ("t1", "t2")}
     assert len(pids) == 1
-    folders = [server.run(name, "import os; print(os.getcwd())")["stdout"].strip() for name in ("t1", "t2")]
-    assert folders == [server.call("/get_status/", name=name)["folder"] for name in ("t1", "t2")]
+    printed = [server.run(name, "import os; print(os.getcwd())")["stdout"].strip() for name in ("t1", "t2")]
+    folders = [server.call("/get_status/", name=name)["folder"] for name in ("t1", "t2")]
+    assert all(map(nodes.is_folder, printed, folders))
+    assert len(set(printed)) == 2
     assert server.run("t1", "import time\ndef f(): 1/0\nf()")["error"]["traceback"].count("line") == 2
     for name in ("t1", "t2"):
         server.call("/destroy_workspace/", name=name)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,17 @@ REPOSITORY = Path(__file__).parents[2]
 PORT = 8000
 START_S = 120
 SETTLE_S = 60
+STARTED = "Ctrl-C stops it"
 
 
 class Program:
     """A program on a machine, with what it has printed."""
 
-    def __init__(self, machine: Machine, arguments: list[str], environment: dict[str, str], ready: str) -> None:
+    def __init__(self, machine: Machine, arguments: list[str], environment: dict[str, str]) -> None:
         self.machine = machine
         self.lines: list[str] = []
-        self._ready = threading.Event()
-        self._mark = ready
+        self._changed = threading.Condition()
+        self._has_ended = False
         self.process = machine.start(
             arguments, cwd=REPOSITORY, env={**os.environ, **environment}, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, errors="replace",
@@ -43,9 +44,11 @@ class Program:
     def log(self) -> str:
         return "".join(self.lines)
 
-    def until_ready(self) -> None:
-        assert self._ready.wait(START_S), self.log
-        assert self.process.poll() is None, self.log
+    def until(self, text: str) -> None:
+        """Until it has printed this."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: text in self.log or self._has_ended, START_S), self.log
+        assert text in self.log, self.log
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -61,10 +64,12 @@ class Program:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.lines.append(line)
-            if self._mark in line:
-                self._ready.set()
-        self._ready.set()
+            with self._changed:
+                self.lines.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
 
 
 class Cluster:
@@ -91,7 +96,7 @@ class Cluster:
 
     # --- programs
 
-    def start_head(self, machine: Machine | None = None, *, waits: bool = True) -> Program:
+    def start_head(self, machine: Machine | None = None, *options: str, waits: bool = True) -> Program:
         machine = machine or self.head_machine
         environment = {
             "TFSERVE_ROOTS": str(self.folder), "TFSERVE_CONVERT": "0", "TFSERVE_AUTH": "off",
@@ -111,20 +116,24 @@ class Cluster:
     def token(self) -> str:
         return str(Authority.open(self.data_dir / "cluster").join_token())
 
-    def start_node(self, machine: Machine, *, token: str | None = None, waits: bool = True) -> Program:
+    def start_node(
+        self, machine: Machine, *options: str, token: str | None = None, standbys: Sequence[Machine] = (),
+        waits: bool = True, program: Sequence[str] = ("-m", "tfserve.cli"),
+    ) -> Program:  # fmt: skip
+        heads = ",".join(f"{each.address}:7700" for each in (self.head_machine, *standbys))
         node = Program(
             machine,
             [
-                sys.executable, "-m", "tfserve.cli", "node", f"{self.head_machine.address}:7700",
+                sys.executable, *program, "node", heads,
                 "--token", token or self.token, "--name", machine.name, "--folder", str(self.folder / machine.name),
-                "--host", machine.address, "--port", str(PORT),
+                "--host", machine.address, "--port", str(PORT), *options,
             ],
-            {"TFSERVE_ALLOW_UNAUTHENTICATED": "1"}, "is ready",
+            {"TFSERVE_ALLOW_UNAUTHENTICATED": "1"},
         )  # fmt: skip
         self.programs.append(node)
         if waits:
             self.nodes[machine.name] = node
-            node.until_ready()
+            node.until("is ready")
             self.until_node(machine.name, "ready")
         return node
 

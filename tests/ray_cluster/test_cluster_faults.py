@@ -2,72 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from tests.ray_cluster.cluster import Cluster
+from tests.ray_cluster.driving import asked, kill, pids_of, predict
 from tests.ray_cluster.machines import Machine
+from tfserve import __version__
 from tfserve.cluster.identity import Authority
 
-ROWS = {"instances": [[1.0, 2.0]]}
 PLACED_AGAIN_S = 10
-
-
-def predict(url: str, model: str) -> httpx.Response:
-    return httpx.post(f"{url}/v1/models/{model}:predict", json=ROWS, timeout=60)
-
-
-def pids_of(machine: Machine, *words: str) -> list[int]:
-    """The processes on a machine whose command line has all of these words."""
-    found = []
-    for pid in machine.pids():
-        with contextlib.suppress(psutil.Error):
-            line = " ".join(psutil.Process(pid).cmdline())
-            if all(word in line for word in words):
-                found.append(pid)
-    return found
-
-
-def kill(pids: list[int]) -> None:
-    assert pids
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-@contextmanager
-def asked(url: str, model: str) -> Iterator[list[tuple[int, str]]]:
-    """Asks a model again and again meanwhile; what came back, as status and text."""
-    answers: list[tuple[int, str]] = []
-    stop = threading.Event()
-
-    def ask() -> None:
-        with httpx.Client(base_url=url, timeout=60) as client:
-            while not stop.is_set():
-                try:
-                    answer = client.post(f"/v1/models/{model}:predict", json=ROWS)
-                    answers.append((answer.status_code, answer.text))
-                except httpx.HTTPError as error:
-                    answers.append((0, repr(error)))
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield answers
-    finally:
-        stop.set()
-        thread.join()
+OTHER_VERSION = "import tfserve; tfserve.__version__ = '0.0.7'; from tfserve.cli.main import main; main()"
 
 
 @pytest.fixture
@@ -191,8 +143,11 @@ def test_while_the_head_is_dead_nodes_answer_and_its_next_start_takes_the_replic
     assert spread.job(queued)["state"] == "lost"
 
 
-def test_when_rays_head_dies_models_serve_and_later_workers_start_again(spread: Cluster) -> None:
-    kill(pids_of(spread.head_machine, "gcs_server"))
+@pytest.mark.parametrize("part", ["gcs_server", "supervisor.cluster.ray_driver"])
+def test_when_rays_head_or_its_driver_dies_models_serve_and_later_workers_start_again(
+    spread: Cluster, part: str
+) -> None:
+    kill(pids_of(spread.head_machine, part))
     for url in (spread.url, *map(spread.url_of, spread.node_machines)):
         for _ in range(20):
             assert predict(url, "m").status_code == 200
@@ -202,11 +157,14 @@ def test_when_rays_head_dies_models_serve_and_later_workers_start_again(spread: 
     ).json()["result"].get("variable") == {"x": 1}, 120)  # fmt: skip
 
 
-def test_a_wrong_token_and_a_second_head_are_refused(cluster: Cluster, tmp_path: Path) -> None:
+def test_another_version_a_wrong_token_and_a_second_head_are_refused(cluster: Cluster, tmp_path: Path) -> None:
     machine, other = cluster.node_machines
     for each in (machine, other):
         assert cluster.nodes[each.name].stop() == 0
         cluster.until_node(each.name, "gone")
+    older = cluster.start_node(machine, waits=False, program=("-c", OTHER_VERSION))
+    assert older.process.wait(60) != 0
+    assert f"head runs TFserve {__version__}, and the node {machine.name} runs 0.0.7" in older.log, older.log
     stranger = cluster.start_node(machine, token=str(Authority.open(tmp_path / "stranger").join_token()), waits=False)
     assert stranger.process.wait(60) != 0
     assert "token" in stranger.log, stranger.log

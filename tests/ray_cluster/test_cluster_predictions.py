@@ -11,9 +11,8 @@ import httpx
 import pytest
 
 from tests.ray_cluster.cluster import Cluster, two_nodes
+from tests.ray_cluster.driving import ROWS, predict
 from tests.ray_cluster.machines import Machine
-
-ROWS = {"instances": [[1.0, 2.0]]}
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +28,6 @@ def cluster(shared: Cluster) -> Iterator[Cluster]:
     yield shared
     for name in shared.call("/get_workspace/"):
         shared.call("/destroy_workspace/", name=name)
-
-
-def predict(url: str, model: str, rows: dict[str, object] = ROWS) -> httpx.Response:
-    return httpx.post(f"{url}/v1/models/{model}:predict", json=rows, timeout=60)
 
 
 def test_a_real_model_is_placed_on_both_nodes_and_answers_through_every_machine(cluster: Cluster, scale: Path) -> None:

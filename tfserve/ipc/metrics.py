@@ -174,13 +174,14 @@ class ModelJobCounts(msgspec.Struct):
 
 
 class ProcessUse(msgspec.Struct):
-    """The resources of a running process; `workspace` is empty if it belongs to none."""
+    """The resources of a running process; `workspace` is empty if it belongs to none. `node` is its machine."""
 
     role: str
     workspace: str
     pid: int
     memory_bytes: int
     cpu_s: float
+    node: str
 
 
 class Deaths(msgspec.Struct):

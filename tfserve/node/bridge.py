@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from tfserve.cluster.connecting import CannotConnect, connect
+from tfserve.cluster.heads import Heads
 from tfserve.cluster.identity import Identity
 from tfserve.cluster.numbered_stream import NumberedStream
 from tfserve.config import load
@@ -58,6 +59,7 @@ class Bridge:
     def __init__(self, request: StartActor) -> None:
         self._request = request
         self._identity = Identity(Path(request.identity))
+        self._heads = Heads(request.heads)
         self._stream = NumberedStream(self._deliver)
         self._stream.on_room = self._resume_reading
         self._worker: LocalWorker | None = None
@@ -74,7 +76,7 @@ class Bridge:
         try:
             while True:
                 try:
-                    connection = await self._open()
+                    connection, opened = await self._heads.first(self._open, lambda found: found[0].abort())
                 except (CannotConnect, ConnectionLost) as error:
                     problem = str(error) or "the head closed the connection"
                     if loop.time() > until or self._has_ended:
@@ -83,6 +85,7 @@ class Bridge:
                     continue
                 except TFserveError as error:
                     return f"the head has refused it: {error.message}"
+                self._continue(connection, opened)
                 await self._until_lost(connection)
                 if self._has_ended and not self._stream.is_waiting:
                     return "the worker has ended"
@@ -96,15 +99,15 @@ class Bridge:
     def _has_ended(self) -> bool:
         return self._worker is not None and self._worker.has_reported
 
-    async def _open(self) -> Connection:
+    async def _open(self, head: str) -> tuple[Connection, WorkerOpened]:
         """Raises `CannotConnect` or `ConnectionLost` while the head is away, and the error of a head that refuses."""
-        connection = await connect(self._request.head, self._identity, self._received)
+        connection = await connect(head, self._identity, self._received)
         try:
             opened = await connection.ask(
                 OpenWorker(
                     worker=self._request.worker, token=self._request.token, epoch=self._epoch, node=self._request.name,
                     received=self._stream.received, pid=self._worker.pid if self._worker is not None else 0,
-                    model=self._serving.model,
+                    model=self._serving.model, resources=self._request.resources,
                 )
             )  # fmt: skip
         except TFserveError as error:
@@ -116,11 +119,10 @@ class Bridge:
         if opened.epoch < self._epoch:
             connection.abort()
             raise ConnectionLost(f"the head has been replaced (epoch {opened.epoch}, {self._epoch} has been seen)")
-        self._epoch = opened.epoch
-        self._continue(connection, opened)
-        return connection
+        return connection, opened
 
     def _continue(self, connection: Connection, opened: WorkerOpened) -> None:
+        self._epoch = opened.epoch
         if opened.adopted:
             self._stream.restart()
         self._stream.resume(connection, opened.received)
@@ -137,7 +139,7 @@ class Bridge:
         self._serving_files = asyncio.get_running_loop().create_task(self._files.serve(self._open_files))
 
     async def _open_files(self, handler: Handler) -> Connection:
-        connection = await connect(self._request.head, self._identity, handler)
+        connection = await connect(self._heads.addresses[0], self._identity, handler)
         try:
             await connection.ask(OpenFiles(worker=self._request.worker, token=self._request.token))
         except BaseException:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from tfserve import __version__
+from tfserve import __version__, linux
 from tfserve.cluster.connecting import connect
+from tfserve.cluster.heads import Heads
 from tfserve.cluster.identity import Identity
 from tfserve.errors import Forbidden, TFserveError
 from tfserve.ipc.connections import Connection, ConnectionLost, Handler
-from tfserve.ipc.messages import Message, NodeOpened, OpenNode, Ping
+from tfserve.ipc.messages import Message, NodeOpened, OpenNode, PingNode, ProcessUses
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class HeadLine:
         self,
         identity: Identity,
         *,
-        head: str,
+        heads: Heads,
         name: str,
         address: str,
         handler: Handler,
@@ -41,14 +42,14 @@ class HeadLine:
         on_opened: Callable[[NodeOpened, Connection], None] = lambda _opened, _connection: None,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
-        """`head` is the address of the head's cluster port, `address` the node's own, `http` the URL of its APIs."""
+        """`address` is the node's own, `http` the URL of its APIs."""
         self.connection: Connection | None = None
         self.epoch = 0
         """The highest of a head that was seen."""
         self.problem = ""
         """Why it is not connected."""
         self._identity = identity
-        self._head = head
+        self._heads = heads
         self._name = name
         self._address = address
         self._http = http
@@ -61,7 +62,7 @@ class HeadLine:
         """Connects again and again, until it is cancelled."""
         while True:
             try:
-                connection, opened = await self._open()
+                connection, opened = await self._heads.first(self._open, lambda found: found[0].abort())
             except (TFserveError, ConnectionLost) as error:
                 self._note(str(error) or "the head closed the connection")
             else:
@@ -74,17 +75,17 @@ class HeadLine:
                 self._on_lost()
             await asyncio.sleep(AGAIN_S)
 
-    async def _open(self) -> tuple[Connection, NodeOpened]:
-        connection = await connect(self._head, self._identity, self._received)
+    async def _open(self, head: str) -> tuple[Connection, NodeOpened]:
+        connection = await connect(head, self._identity, self._received)
         try:
             opened = await connection.ask(
                 OpenNode(
-                    name=self._name, address=self._address, head=self._head, identity=str(self._identity.folder),
-                    version=__version__, epoch=self.epoch, http=self._http,
+                    name=self._name, address=self._address, head=head, heads=str(self._heads),
+                    identity=str(self._identity.folder), version=__version__, epoch=self.epoch, http=self._http,
                 )
             )  # fmt: skip
             if opened.epoch < self.epoch:
-                raise OlderHead(address=self._head, epoch=opened.epoch, seen=self.epoch)
+                raise OlderHead(address=head, epoch=opened.epoch, seen=self.epoch)
         except BaseException:
             connection.abort()
             raise
@@ -103,9 +104,9 @@ class HeadLine:
                     await asyncio.shield(connection.lost)
 
     async def _received(self, message: Message) -> Any:
-        if isinstance(message, Ping):
+        if isinstance(message, PingNode):
             self._pinged_at = asyncio.get_running_loop().time()
-            return None
+            return ProcessUses(uses=dict(_uses(message.pids)))
         return await self._handler(message)
 
     def _note(self, problem: str) -> None:
@@ -114,3 +115,9 @@ class HeadLine:
         elif self.problem and not problem:
             log.info("connected to the head")
         self.problem = problem
+
+
+def _uses(pids: Iterable[int]) -> Iterator[tuple[int, linux.Use]]:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            yield pid, linux.use_of(pid)

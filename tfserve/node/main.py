@@ -17,6 +17,7 @@ import uvloop
 
 from tfserve import __version__
 from tfserve.certificates import files_of, server_context
+from tfserve.cluster.heads import Heads
 from tfserve.cluster.membership import Membership
 from tfserve.cluster.shared_settings import only_shared
 from tfserve.config import Settings, load
@@ -47,9 +48,9 @@ with TFSERVE_ALLOW_UNAUTHENTICATED=1."""
 
 @dataclass(frozen=True)
 class NodeOptions:
-    """What the command line says. `head` is the address of the head's cluster port."""
+    """What the command line says."""
 
-    head: str
+    heads: Heads
     folder: Path
     token: str | None = None
     name: str | None = None
@@ -112,10 +113,7 @@ class Node:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal)
-        options = self._options
-        joining = loop.create_task(
-            membership_of(options.folder, options.head, token=options.token, name=options.name, address=options.address)
-        )
+        joining = loop.create_task(self._membership())
         waits: list[asyncio.Future[Any]] = [joining, self._stopping]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if not joining.done():
@@ -123,13 +121,19 @@ class Node:
             return 0
         return await self._run(joining.result())
 
+    async def _membership(self) -> Membership:
+        given = self._options
+        return await membership_of(
+            given.folder, given.heads, token=given.token, name=given.name, address=given.address
+        )  # fmt: skip
+
     async def _run(self, membership: Membership) -> int:
         os.environ.update(membership.environment)
         options = self._options
         if options.with_ray:
             self._raylet = Raylet(name=membership.node, address=membership.address, folder=options.folder)
         line = HeadLine(
-            membership.identity, head=options.head, name=membership.node, address=membership.address,
+            membership.identity, heads=options.heads, name=membership.node, address=membership.address,
             http=self._url(membership.address), handler=self._relay.handle,
             on_opened=lambda opened, connection: self._do(self._opened(membership, opened, connection)),
             on_lost=lambda: self._do(self._relay.disconnected()),
@@ -171,7 +175,7 @@ class Node:
         with contextlib.suppress(OSError):
             print(
                 f"TFserve {__version__} node {membership.node} is ready"
-                f" (pid {os.getpid()}, head {self._options.head})\n"
+                f" (pid {os.getpid()}, head {self._options.heads.addresses[0]})\n"
                 f"  APIs   {self._url(membership.address)}{grpc}\nCtrl-C stops it.",
                 flush=True,
             )

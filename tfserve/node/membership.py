@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from tfserve.cluster.connecting import CannotConnect, parse_address
+from tfserve.cluster.heads import Heads
 from tfserve.cluster.identity import Identity, JoinToken, write_private
 from tfserve.cluster.joining import join
 from tfserve.cluster.membership import Membership
@@ -35,7 +36,7 @@ class Joined(msgspec.Struct):
 
 
 async def membership_of(
-    folder: Path, head: str, *, token: str | None, name: str | None, address: str | None
+    folder: Path, heads: Heads, *, token: str | None, name: str | None, address: str | None
 ) -> Membership:
     """Joins unless the machine has joined already, with the same name and the same head. Waits for a head that can't be
     reached. Raises `TokenNeeded`, `WrongHead`, and the error with which the head refuses the node."""
@@ -47,16 +48,16 @@ async def membership_of(
         if parsed is None:
             raise TokenNeeded
         known = Joined(name or own_name(), parsed.head_pin.hex())
-        await _join(head, parsed, known.name, identity)
+        await _join(heads, parsed, known.name, identity)
         write_private(record, msgspec.json.encode(known))
-    return Membership(identity, known.name, address or address_towards(head))
+    return Membership(identity, known.name, address or address_towards(heads.addresses[0]))
 
 
-async def _join(head: str, token: JoinToken, name: str, identity: Identity) -> None:
+async def _join(heads: Heads, token: JoinToken, name: str, identity: Identity) -> None:
     problem = ""
     while True:
         try:
-            await join(head, token, name, identity)
+            await heads.first(lambda head: join(head, token, name, identity), discard=lambda _: None)
             return
         except CannotConnect as error:
             if error.message != problem:

@@ -1,14 +1,21 @@
-"""Ray on a node: `ray start`, again whenever it ends. Ray then starts the actors of our workers."""
+"""Ray on a node: `ray start`, again whenever it ends. Ray then starts the actors of our workers.
+
+A head that starts its own Ray on another machine (a standby) brings another Ray. The former one then stays on the node,
+without a head, until the actors that it has started have ended: what they serve is taken over.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+
+import psutil
 
 from tfserve import linux
 from tfserve.supervisor.processes.child import Child, Role
@@ -31,26 +38,32 @@ class Raylet:
         self._of_head: tuple[str, dict[str, str]] = "", {}
         self._child: Child | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._former: dict[Child, asyncio.Task[None]] = {}
 
     def connect(self, address: str, environment: Mapping[str, str]) -> None:
-        """Begins to keep it alive; called again, it starts it again if the Ray of the head has another address."""
+        """Begins to keep it alive; called again, it starts another if the Ray of the head has another address."""
         of_head = address, dict(environment)
         if of_head == self._of_head:
             return
         self._of_head = of_head
-        if self._child is not None:
-            self._child.kill("the Ray of the head has another address")
-        if self._keeper is None:
-            self._keeper = asyncio.get_running_loop().create_task(self._keep())
-
-    async def close(self) -> None:
+        loop = asyncio.get_running_loop()
         if self._keeper is not None:
             self._keeper.cancel()
-            await asyncio.wait([self._keeper])
         if self._child is not None and self._child.alive:
-            # Asked to stop, it would wait half a minute for actors that never end by themselves.
-            self._child.kill("the node is stopping")
-            await asyncio.shield(self._child.ended)
+            self._former[self._child] = loop.create_task(_end_after_its_actors(self._child))
+        self._keeper = loop.create_task(self._keep())
+
+    async def close(self) -> None:
+        tasks = [task for task in (self._keeper, *self._former.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for child in (self._child, *self._former):
+            if child is not None and child.alive:
+                # Asked to stop, it would wait half a minute for actors that never end by themselves.
+                child.kill("the node is stopping")
+                await asyncio.shield(child.ended)
 
     async def _keep(self) -> None:
         restarts = Restarts()
@@ -83,6 +96,22 @@ class Raylet:
     @property
     def _log(self) -> Path:
         return self._folder / "ray.log"
+
+
+async def _end_after_its_actors(child: Child) -> None:
+    """It starts no other actors: those of its workers are the ones that run now."""
+    await asyncio.gather(*(linux.until_ended(pid) for pid in _actors_of(child.pid)))
+    child.kill("the Ray of the head has another address")
+
+
+def _actors_of(pid: int) -> list[int]:
+    """The processes of Ray that are actors, by the names that Ray gives them. Others wait for work."""
+    found = []
+    for each in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if (title := " ".join(each.cmdline())).startswith("ray::") and not title.startswith("ray::IDLE"):
+                found.append(each.pid)
+    return found
 
 
 def main() -> None:

@@ -53,6 +53,7 @@ from tfserve.ipc.messages import (
     WakeModel,
 )
 from tfserve.ipc.messages.cluster import Demand
+from tfserve.linux import use_of
 from tfserve.supervisor.declared.declared_models import DeclaredModels
 from tfserve.supervisor.events import Revision
 from tfserve.supervisor.jobs.job import Job
@@ -63,9 +64,10 @@ from tfserve.supervisor.metrics import MetricsReader
 from tfserve.supervisor.models.announcements import VERSION_MARK
 from tfserve.supervisor.node_statuses import NodeStatuses
 from tfserve.supervisor.processes.launchers import Spare
+from tfserve.supervisor.processes.worker import Worker
 from tfserve.supervisor.submissions import Machines, check_resources, demand_of, submission, within_job_time
 from tfserve.supervisor.uploads import UploadRetention
-from tfserve.supervisor.workspace import Workspace, memory_bytes
+from tfserve.supervisor.workspace import Workspace
 from tfserve.supervisor.workspace_search import active, find
 from tfserve.supervisor.workspaces import Workspaces
 
@@ -144,9 +146,9 @@ class Api:
             "on": self._workspaces.on,
             "started_at": self._started_at,
             "revision": self._changed.number,
-            "spare": {"pid": spare.child.pid, "memory_bytes": memory_bytes(spare.child.pid)} if spare else None,
-            "light_spare": {"pid": light.child.pid, "memory_bytes": memory_bytes(light.child.pid)} if light else None,
-            "memory_bytes": memory_bytes(os.getpid()),
+            "spare": _described(spare),
+            "light_spare": _described(light),
+            "memory_bytes": use_of(os.getpid()).memory_bytes,
             "data_dir": str(self._settings.data_path),
             "roots": [str(root) for root in self._settings.root_paths],
             "declared": self._declared.state(),
@@ -376,3 +378,7 @@ class Api:
             raise QueueFull(waiting=waiting, name=workspace.name, setting="max_queue")
         if waiting and dispatcher.waiting_bytes >= settings.max_queue_bytes:
             raise QueueFull(waiting=waiting, name=workspace.name, setting="max_queue_bytes")
+
+
+def _described(spare: Worker | None) -> dict[str, Any] | None:
+    return {"pid": spare.child.pid, "memory_bytes": spare.child.use().memory_bytes} if spare is not None else None

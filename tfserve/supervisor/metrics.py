@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
 
 from tfserve import __version__
+from tfserve.cluster.identity import HEAD
 from tfserve.ipc.messages import Metrics, NodeStatus
 from tfserve.ipc.metrics import (
     Deaths,
@@ -102,10 +102,9 @@ class MetricsReader:
 
 
 def _uses() -> Iterator[ProcessUse]:
-    yield ProcessUse("supervisor", "", os.getpid(), *use_of(os.getpid()))
+    yield ProcessUse("supervisor", "", os.getpid(), *use_of(os.getpid()), node=HEAD)
     for child in processes.living():
-        with contextlib.suppress(OSError):
-            yield ProcessUse(child.role, child.workspace, child.pid, *use_of(child.pid))
+        yield ProcessUse(child.role, child.workspace, child.pid, *child.use(), node=child.node)
 
 
 def _describe(workspace: Workspace) -> WorkspaceCounts:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 
-from tfserve.cluster.identity import HEAD
 from tfserve.db.models import Workspace as Row
 from tfserve.ipc.messages import Limits, NeededResources
 from tfserve.supervisor.jobs.dispatcher import Dispatcher
@@ -67,8 +64,7 @@ class Workspace:
     def describe(self) -> dict[str, Any]:
         """The response of `get_status`: the four fields of the contract, and more."""
         dispatcher, worker, active = self.dispatcher, self.scripts.worker, self.model.replica_set.active
-        pid = worker.child.pid if worker is not None else None
-        local_pid = pid if worker is not None and worker.node == HEAD else None
+        child = worker.child if worker is not None else None
         return {
             "STATUS": self.status,
             "CUR_JOB_NUM": dispatcher.last_started,
@@ -79,10 +75,10 @@ class Workspace:
             "state": self.state,
             "reason": dispatcher.given_up_reason,
             "folder": str(self.folder),
-            "pid": pid,
-            "node": worker.node if worker is not None else None,
-            "memory_bytes": memory_bytes(local_pid),
-            "uptime_s": _uptime_s(local_pid),
+            "pid": child.pid if child is not None else None,
+            "node": child.node if child is not None else None,
+            "memory_bytes": child.use().memory_bytes if child is not None else 0,
+            "uptime_s": round(child.age_s, 1) if child is not None else 0.0,
             "limits": msgspec.to_builtins(self.limits),
             "resources": self.resources,
             "deaths_in_a_row": self.restarts.deaths,
@@ -90,18 +86,3 @@ class Workspace:
             "last_deployment_failure": self.model.last_failure or None,
             "running": [{"job": job.number, "id": job.id, "kind": job.kind} for job in dispatcher.running],
         }
-
-
-def memory_bytes(pid: int | None) -> int:
-    """The resident memory of a process, which is cheaper to read than its unshared part."""
-    try:
-        return int(psutil.Process(pid).memory_info().rss) if pid is not None else 0
-    except psutil.Error:
-        return 0
-
-
-def _uptime_s(pid: int | None) -> float:
-    try:
-        return round(time.time() - psutil.Process(pid).create_time(), 1) if pid is not None else 0.0
-    except psutil.Error:
-        return 0.0

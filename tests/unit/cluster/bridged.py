@@ -27,6 +27,7 @@ from tfserve.ipc.messages import (
     OpenFiles,
     OpenNode,
     OpenWorker,
+    ProcessUses,
     RayNode,
     StartActor,
     StartWorker,
@@ -101,7 +102,7 @@ class Head:
         self.port = ClusterPort(self.authority, "127.0.0.1", port)
         self.nodes = Nodes(
             epoch=epoch, changed=Revision(), opened=lambda _: NodeOpened(epoch=epoch, ray_address=""),
-            handle=lambda _: _nothing,
+            handle=lambda _: _pong,
         )  # fmt: skip
         self.workers = RemoteWorkers(
             settings, self.authority, epoch=epoch, ray=actors, limiter=Limiter(Limits()), nodes=self.nodes,
@@ -120,11 +121,11 @@ class Head:
         identity = Identity(self.folder / "identity")
         if not identity.is_complete:
             await join(address, self.authority.join_token(), NODE, identity)
-        self.line = await connect(address, identity, _nothing)
+        self.line = await connect(address, identity, _pong)
         await self.line.ask(
             OpenNode(
-                name=NODE, address="127.0.0.1", head=address, identity=str(identity.folder), version=__version__,
-                epoch=0,
+                name=NODE, address="127.0.0.1", head=address, heads=address,
+                identity=str(identity.folder), version=__version__, epoch=0,
             )
         )  # fmt: skip
         self.nodes.set_ray([RayNode(id="1", address="127.0.0.1", name=NODE)])
@@ -160,5 +161,5 @@ async def heads(folder: Path) -> AsyncIterator[tuple[Actors, Head]]:
         await first.die()
 
 
-async def _nothing(_: Message) -> None:
-    """Answers pings."""
+async def _pong(_: Message) -> ProcessUses:
+    return ProcessUses(uses={})

@@ -17,7 +17,7 @@ from tfserve.cluster.identity import Authority, Identity, JoinToken, new_key, pu
 from tfserve.cluster.joining import join
 from tfserve.errors import Conflict, Forbidden, Invalid, TFserveError, Unauthenticated
 from tfserve.ipc.connections import Connection, ConnectionLost
-from tfserve.ipc.messages import Join, Message, NodeOpened, OpenNode, Ping
+from tfserve.ipc.messages import Join, Message, NodeOpened, OpenNode, Ping, PingNode, ProcessUses
 from tfserve.supervisor.cluster.joining import Joining
 from tfserve.supervisor.cluster.nodes import Nodes
 from tfserve.supervisor.cluster.port import STRANGER_FRAME_BYTES, ClusterPort
@@ -60,7 +60,7 @@ async def head(folder: Path) -> AsyncIterator[Head]:
 
 
 def opening(name: str = "n1") -> OpenNode:
-    return OpenNode(name=name, address="10.0.0.2", head="", identity="", version=__version__, epoch=0)
+    return OpenNode(name=name, address="10.0.0.2", head="", heads="", identity="", version=__version__, epoch=0)
 
 
 async def joined(server: Head, folder: Path, name: str = "n1") -> Identity:
@@ -69,8 +69,9 @@ async def joined(server: Head, folder: Path, name: str = "n1") -> Identity:
     return identity
 
 
-async def pong(message: Message) -> None:
-    assert isinstance(message, Ping)
+async def pong(message: Message) -> ProcessUses:
+    assert isinstance(message, PingNode)
+    return ProcessUses(uses={})
 
 
 async def test_a_machine_joins_with_the_token_and_opens_its_line(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def _own_settings(command: Any) -> Any:
 
 
 @click.command()
-@click.argument("head", metavar="HEAD:PORT")
+@click.argument("heads", metavar="HEAD:PORT[,STANDBY:PORT]")
 @click.option("--token", envvar="TFSERVE_JOIN_TOKEN", metavar="TOKEN", help="join token of the head; needed once")
 @click.option("--name", metavar="NAME", help="name of the node (default: that of the machine)")
 @click.option(
@@ -35,17 +35,23 @@ def _own_settings(command: Any) -> Any:
 @click.option("--address", metavar="ADDRESS", help="address at which the other machines reach this one")
 @click.option("--ray/--no-ray", "with_ray", default=True, help="run Ray; off where KubeRay or another does")
 @_own_settings
-def node(head: str, token: str | None, name: str | None, folder: Path, address: str | None, with_ray: bool,
+def node(heads: str, token: str | None, name: str | None, folder: Path, address: str | None, with_ray: bool,
          **given: Any) -> int:  # fmt: skip
-    """Make this machine a node of a cluster. HEAD:PORT is the address of its head.
+    """Make this machine a node of a cluster. HEAD:PORT is the address of its head, and of each standby.
 
     The node runs models and jobs for the head. It answers predictions for every model of the cluster, and forwards all
     other requests to the head.
     """
+    from tfserve.cluster.heads import Heads
+    from tfserve.errors import Invalid
     from tfserve.node.main import NodeOptions, main
 
     settings = {name: value for name, value in given.items() if value is not None}
-    return main(NodeOptions(head, folder.resolve(), token, name, address, with_ray, settings))
+    try:
+        found = Heads(heads)
+    except Invalid as error:
+        raise click.UsageError(error.message) from None
+    return main(NodeOptions(found, folder.resolve(), token, name, address, with_ray, settings))
 
 
 COMMANDS = {"node": node}

@@ -91,17 +91,31 @@ class NodeOpened(Message):
 class OpenNode(Request[NodeOpened]):
     """Makes this connection the line of a node. The head sends pings over it, and announcements.
 
-    `address` is the node's own, `head` the one at which it reaches the head's cluster port, `identity` the folder of
-    its certificates, which its actors use. `epoch` is the highest of a head that it has seen; an older head is refused.
+    `address` is the node's own, `head` the one at which it reaches the head's cluster port, `heads` all at which a head
+    may be (see `cluster/heads.py`), `identity` the folder of its certificates, which its actors use. `epoch` is the
+    highest of a head that it has seen; an older head is refused.
     """
 
     name: str
     address: str
     head: str
+    heads: str
     identity: str
     version: str
     epoch: int
     http: str = ""
+
+
+class ProcessUses(Message):
+    """The use of each process that is there: resident memory in bytes, and CPU time in seconds."""
+
+    uses: dict[int, tuple[int, float]]
+
+
+class PingNode(Request[ProcessUses]):
+    """The head asks a node whether it still runs, and what these processes use."""
+
+    pids: list[int]
 
 
 class OpenFiles(Request[None]):
@@ -139,7 +153,7 @@ class OpenWorker(Request[WorkerOpened]):
     """Makes this connection the bridge of a worker. A worker that the head does not know is refused, and then ends.
 
     `received` is the number of the last message that the bridge has from the head. `pid` is 0 before it has started.
-    `model` is set for a model worker that serves: a new head may adopt it.
+    `model` is set for a model worker that serves: a new head may adopt it, with its `resources` (see `StartActor`).
     """
 
     worker: str
@@ -149,6 +163,7 @@ class OpenWorker(Request[WorkerOpened]):
     received: int = 0
     pid: int = 0
     model: ServingModel | None = None
+    resources: dict[str, float] = {}
 
 
 class ServingModel(msgspec.Struct, frozen=True):
@@ -269,13 +284,14 @@ class RayNodes(Message):
 class StartActor(Request[None]):
     """Starts the actor of a worker on a node. Responds when Ray has accepted it; fails with Ray's reason.
 
-    `resources` are amounts of Ray's resources: `CPU`, `GPU`, `memory` in bytes, and others.
+    `heads` are the addresses at which its bridge finds the head. `resources` are amounts of Ray's resources: `CPU`,
+    `GPU`, `memory` in bytes, and others.
     """
 
     worker: str
     token: str
     node_id: str
-    head: str
+    heads: str
     identity: str
     name: str
     address: str

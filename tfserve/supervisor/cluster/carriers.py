@@ -129,7 +129,7 @@ class Carrier:
         local = replace(
             request, project_dir=places.to_node(request.project_dir), parameters=parameters,
             findings=places.to_node(request.findings),
-            roots=list(places.on_node.values()) if request.roots else [],
+            roots=places.folders_on_node if request.roots else [],
         )  # fmt: skip
         response: ProjectExamined = await asked(places, send, local)
         await self._keep_findings(findings, places)

@@ -159,7 +159,7 @@ class WorkerFiles:
         tree = FileTree(name=share.root.name or "root", entries=[each.entry for each in found])
         key = trees.key_of(tree)
         path = await self.ask(ProvideTree(key=key)) or await self._offer(key, tree, found)
-        places.add(str(share.root), path)
+        places.add(str(share.root), path, share.paths)
 
     async def provide_weights(self, places: Places, parameters: dict[str, Any]) -> dict[str, Any]:
         """The parameters of a training, with the path on the node of a file of weights."""

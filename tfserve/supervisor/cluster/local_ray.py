@@ -61,6 +61,12 @@ class LocalRay:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    @property
+    def _kept_tables(self) -> dict[str, str]:
+        """Keeps Ray's tables on the disk. The nodes in them can be reached only by a Ray at the same address."""
+        path = self._folder / f"tables-{self._address.replace(':', '-')}"
+        return {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(path)}
+
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(self._restarts.delay_s(time.monotonic()))
@@ -87,7 +93,7 @@ class LocalRay:
                     f"--temp-dir={temporary}", f"--labels=tfserve-node={HEAD}",
                 ],
                 role=Role.RAY,
-                environment={**os.environ, OWNER: self._owner, **self._environment, **_kept_tables(self._folder)},
+                environment={**os.environ, OWNER: self._owner, **self._environment, **self._kept_tables},
                 output=output,
             )  # fmt: skip
 
@@ -96,11 +102,6 @@ def _worker_ports(gcs_port: int) -> list[str]:
     """Ray refuses to start if the port of its GCS is among those of its workers, 10002 to 19999 by default."""
     first = WORKER_PORTS + 10_000 if WORKER_PORTS <= gcs_port < WORKER_PORTS + 10_000 else WORKER_PORTS
     return [f"--min-worker-port={first + 2}", f"--max-worker-port={first + 9_999}"]
-
-
-def _kept_tables(folder: Path) -> dict[str, str]:
-    """Keeps Ray's tables on the disk."""
-    return {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(folder / "tables")}
 
 
 def _port(file: Path, cluster_port: int) -> int:

@@ -12,7 +12,8 @@ from typing import Any
 
 from tfserve.errors import Conflict, Forbidden
 from tfserve.ipc.connections import Connection, ConnectionLost, Handler
-from tfserve.ipc.messages import NodeOpened, NodeState, OpenNode, Ping, RayNode
+from tfserve.ipc.messages import NodeOpened, NodeState, OpenNode, PingNode, RayNode
+from tfserve.linux import Use
 from tfserve.supervisor.cluster.joining import require_version
 from tfserve.supervisor.cluster.placement import from_ray
 from tfserve.supervisor.cluster.remote_child import RemoteChild
@@ -184,8 +185,10 @@ class Nodes:
         while not line.lost.done() and time.monotonic() - answered_at < SILENCE_S:
             with contextlib.suppress(TimeoutError, ConnectionLost):
                 async with asyncio.timeout(SILENCE_S - (time.monotonic() - answered_at)):
-                    await line.ask(Ping())
+                    found = await line.ask(PingNode(pids=[child.pid for child in node.children if child.pid]))
                     answered_at = time.monotonic()
+                    for child in node.children:
+                        child.last_use = Use(*found.uses.get(child.pid, child.last_use))
                 await asyncio.wait([line.lost], timeout=PING_S)
         if not line.lost.done():
             line.abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,30 +12,58 @@ from tfserve.errors import TFserveError, from_failure
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Place:
+    """A folder of the head on the node, as far as it is there: only these `paths` in it, or everything ("")."""
+
+    on_head: str
+    on_node: str
+    paths: tuple[str, ...] = ("",)
+
+    def may_lead_to(self, path: str) -> bool:
+        return path == self.on_head or path.startswith(f"{self.on_head.rstrip('/')}/")
+
+    def holds(self, path: str) -> bool:
+        """Whether it has the file, the folder, or the checkpoint with this prefix."""
+        inside = path[len(self.on_head) :].strip("/")
+        return any(
+            not each or inside == each or inside.startswith(f"{each}/") or each.startswith(f"{inside}.")
+            for each in self.paths
+        )
+
+
 class Places:
     """Paths on the head, each with the path of the same file on the node."""
 
     def __init__(self) -> None:
-        self._on_node: dict[str, str] = {}
+        self._all: list[Place] = []
 
     @property
     def on_node(self) -> dict[str, str]:
-        return dict(self._on_node)
+        return {place.on_head: place.on_node for place in self._all}
 
-    def add(self, on_head: str, on_node: str) -> None:
-        self._on_node[on_head] = on_node
+    @property
+    def folders_on_node(self) -> list[str]:
+        return [place.on_node for place in self._all]
+
+    def add(self, on_head: str, on_node: str, paths: tuple[str, ...] = ("",)) -> None:
+        """Two files of one folder may be in two places, but each of them in one."""
+        added = Place(on_head, on_node, paths)
+        self._all = [each for each in self._all if each.on_head != on_head or not _overlap(each.paths, paths)]
+        self._all.append(added)
 
     def to_node(self, path: str) -> str:
         """The path on the node of a path on the head; unchanged if it is not known."""
-        for on_head, on_node in sorted(self._on_node.items(), key=lambda pair: len(pair[0]), reverse=True):
-            if path == on_head or path.startswith(f"{on_head.rstrip('/')}/"):
-                return on_node + path[len(on_head) :]
-        return path
+        leading = [place for place in self._all if place.may_lead_to(path)]
+        if not leading:
+            return path
+        best = max(leading, key=lambda place: (len(place.on_head), place.holds(path)))
+        return best.on_node + path[len(best.on_head) :]
 
     def in_response(self, response: T) -> T:
         """The response with the paths of the head instead of those of the node, wherever they are in it."""
         encoded = msgspec.msgpack.encode(response)
-        if not any(on_node.encode() in encoded for on_node in self._on_node.values()):
+        if not any(place.on_node.encode() in encoded for place in self._all):
             return response
         changed = msgspec.msgpack.encode(self.to_head(msgspec.msgpack.decode(encoded)))
         return msgspec.msgpack.decode(changed, type=type(response))
@@ -48,11 +77,11 @@ class Places:
         """A text, bytes, or a list or dict of such."""
         match value:
             case str():
-                for on_head, on_node in self._longest_first:
-                    value = value.replace(on_node, on_head)
+                for place in self._longest_first:
+                    value = value.replace(place.on_node, place.on_head)
             case bytes():
-                for on_head, on_node in self._longest_first:
-                    value = value.replace(on_node.encode(), on_head.encode())
+                for place in self._longest_first:
+                    value = value.replace(place.on_node.encode(), place.on_head.encode())
             case list():
                 return [self.to_head(each) for each in value]
             case dict():
@@ -60,6 +89,10 @@ class Places:
         return value
 
     @property
-    def _longest_first(self) -> list[tuple[str, str]]:
+    def _longest_first(self) -> list[Place]:
         """A path may begin with another one."""
-        return sorted(self._on_node.items(), key=lambda pair: len(pair[1]), reverse=True)
+        return sorted(self._all, key=lambda place: len(place.on_node), reverse=True)
+
+
+def _overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    return one == ("",) or other == ("",) or not set(one).isdisjoint(other)

@@ -26,8 +26,9 @@ from tfserve.ipc.messages import (
     WorkerOutput,
     WorkerStarted,
 )
+from tfserve.linux import Use
 from tfserve.supervisor.cluster.remote_pipes import FIRST_STREAM, RemotePipes
-from tfserve.supervisor.processes.child import Exit, Role, deaths
+from tfserve.supervisor.processes.child import Exit, Role, deaths, elsewhere
 from tfserve.supervisor.processes.limits import Exceeded
 from tfserve.supervisor.processes.output import OfferedPipes, Sink
 from tfserve.supervisor.processes.worker_process import Drainable
@@ -54,6 +55,7 @@ class RemoteChild:
         self.stream = NumberedStream(self._deliver)
         self.resources: dict[str, float] = {}
         """What was reserved for it, by Ray's names."""
+        self.last_use = Use()
         self.cause = ""
         """Why Ray says that its actor is gone."""
         self.node_away = ""
@@ -66,6 +68,7 @@ class RemoteChild:
         self._killed_because: str | None = None
         self._started_at = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
+        elsewhere.add(self)
 
     # --- the interface of a worker's process
 
@@ -86,8 +89,15 @@ class RemoteChild:
         return self._pipes.offer(cast("asyncio.Future[object]", self.ended))
 
     def memory_bytes(self) -> int:
-        """Not known here."""
-        return 0
+        return self.last_use.memory_bytes if self.alive else 0
+
+    def use(self) -> Use:
+        """As its node has reported it last, about a second ago."""
+        return self.last_use if self.alive else Use()
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self._started_at
 
     def terminate(self) -> None:
         self.end_requested = True
@@ -141,7 +151,7 @@ class RemoteChild:
         """It has ended as far as this head is concerned: `what` is gone, or out of reach."""
         if self.alive:
             because = self._killed_because
-            self._end(Exit(None, None, 0, self._lived_s, killed_because=because, lost=what))
+            self._end(Exit(None, None, 0, self.age_s, killed_because=because, lost=what))
             if self._connection is not None:
                 self._connection.abort()
 
@@ -156,10 +166,6 @@ class RemoteChild:
         if self.node_away:
             return f"node {self.node_away} is gone"
         return f"its actor on node {self.node} is gone" + (f" ({self.cause})" if self.cause else "")
-
-    @property
-    def _lived_s(self) -> float:
-        return time.monotonic() - self._started_at
 
     def _deliver(self, message: Message) -> None:
         match message:
@@ -182,7 +188,7 @@ class RemoteChild:
         self._end(
             Exit(
                 code=message.code, signal=message.signal, peak_memory_bytes=message.peak_memory_bytes,
-                lived_s=self._lived_s, killed_because=self._killed_because or message.killed_because,
+                lived_s=self.age_s, killed_because=self._killed_because or message.killed_because,
                 exceeded=self.exceeded,
             )
         )  # fmt: skip
@@ -191,6 +197,7 @@ class RemoteChild:
         if not self.alive:
             return
         self._stop_waiting()
+        elsewhere.discard(self)
         deaths[self.role, self.workspace] += not self.end_requested
         self.ended.set_result(exit_)
 

@@ -58,6 +58,10 @@ class NotYet(Unavailable):
     """The head has just started, and has not decided yet whether it adopts worker {worker}."""
 
 
+class Replaced(Unavailable):
+    """Worker {worker} has seen a newer head (epoch {seen}) than this one (epoch {epoch})."""
+
+
 class UnknownWorker(NotFound):
     """The head does not know worker {worker} any more: it has replaced it, or its node was given up."""
 
@@ -107,7 +111,7 @@ class RemoteWorkers:
             await self._ray.start_actor(
                 StartActor(
                     worker=child.worker, token=self._token(child.worker), node_id=node.ray.id,
-                    head=node.opened.head, identity=node.opened.identity, name=node.name,
+                    heads=node.opened.heads, identity=node.opened.identity, name=node.name,
                     address=node.opened.address, resources=resources,
                 )
             )  # fmt: skip
@@ -120,6 +124,8 @@ class RemoteWorkers:
         """The opener for `OpenWorker`."""
         if not hmac.compare_digest(request.token, self._token(request.worker)) or request.node != member:
             raise WrongWorkerToken(worker=request.worker)
+        if request.epoch > self._epoch:
+            raise Replaced(worker=request.worker, seen=request.epoch, epoch=self._epoch)
         started = self._started.get(request.worker)
         if started is None and request.model is not None and request.epoch < self._epoch:
             return await self._adopted(connection, request, request.model)
@@ -136,7 +142,7 @@ class RemoteWorkers:
         def make() -> Worker:
             node = self._nodes.get(request.node)
             child = RemoteChild(request.worker, request.node, first_request_id=self._epoch * REQUEST_IDS + 1)
-            child.pid = request.pid
+            child.pid, child.resources = request.pid, request.resources
             worker = self._known(child, node, StartWorker())
             worker.ready.set_result(None)
             child.take_role(Role.MODEL, offer.become.workspace)

@@ -20,14 +20,18 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import psutil
 
 from tfserve.cluster.identity import HEAD
+from tfserve.linux import Use, use_of
 from tfserve.supervisor.processes import guardian
 from tfserve.supervisor.processes.limits import Exceeded
 from tfserve.supervisor.processes.output import OfferedPipes, OutputPipes, Pipe, Sink
+
+if TYPE_CHECKING:
+    from tfserve.supervisor.processes.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,9 @@ _KILLED_CODE = 128 + signal.SIGKILL
 """A shell exits with it when its child is killed, which may be a moment before it is killed itself."""
 
 _ours: dict[int, Child] = {}
+
+#: those that run on other machines
+elsewhere: set[WorkerProcess] = set()
 
 #: the number of unexpected ends since the server started, by role and workspace
 deaths: Counter[tuple[Role, str]] = Counter()
@@ -182,6 +189,16 @@ class Child:
             return int(psutil.Process(self.pid).memory_full_info().uss)
         return 0
 
+    def use(self) -> Use:
+        with contextlib.suppress(OSError):
+            return use_of(self.pid)
+        return Use()
+
+    @property
+    def age_s(self) -> float:
+        """Since it got its role."""
+        return time.monotonic() - self._started_at
+
     def terminate(self) -> None:
         self.end_requested = True
         if self.alive:
@@ -233,9 +250,9 @@ class Child:
         )
 
 
-def living() -> list[Child]:
-    """The processes that this one has started and that have not ended."""
-    return list(_ours.values())
+def living() -> list[WorkerProcess | Child]:
+    """The processes that this one has started, here or elsewhere, and that have not ended."""
+    return [*_ours.values(), *elsewhere]
 
 
 def end_strays() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from tfserve.linux import Use
 from tfserve.supervisor.processes.child import Exit, Role
 from tfserve.supervisor.processes.limits import Exceeded, Limited
 from tfserve.supervisor.processes.output import OfferedPipes, Sink
@@ -42,6 +43,12 @@ class WorkerProcess(Protocol):
     def offer_pipes(self) -> AbstractAsyncContextManager[OfferedPipes]: ...
 
     def memory_bytes(self) -> int: ...
+
+    def use(self) -> Use: ...
+
+    @property
+    def age_s(self) -> float:
+        """Since it got its role."""
 
     def terminate(self) -> None: ...
 

@@ -159,8 +159,8 @@ def _workspaces(workspaces: list[WorkspaceCounts]) -> Iterator[Metric]:
 
 
 def _processes(processes: list[ProcessUse]) -> Iterator[Metric]:
-    labels = ["role", "workspace", "pid"]
-    named = [([each.role, each.workspace, str(each.pid)], each) for each in processes]
+    labels = ["role", "workspace", "pid", "node"]
+    named = [([each.role, each.workspace, str(each.pid), each.node], each) for each in processes]
     yield _gauge(
         "process_resident_memory_bytes",
         "Resident memory of each process.",
