@@ -61,6 +61,7 @@ async def test_an_examination_keeps_its_findings_on_the_head(tmp_path: Path) -> 
             "models/older/metrics.json",
         }  # fmt: skip
         assert Path(request.parameters["weights"]).read_bytes() == b"x"
+        assert request.parameters["warmStart"] == str(here / "models" / "old")
         derived = written(Path(request.findings).parent / "derived" / "unpacked" / "3.jpg")
         findings.project_dir = str(here)
         findings.images = [ImageFile(str(derived), 1, 1, grey=False, digest="d")]
@@ -71,7 +72,7 @@ async def test_an_examination_keeps_its_findings_on_the_head(tmp_path: Path) -> 
 
     request = ExamineProject(
         project_dir=str(project), train_type="classification", findings=str(task / "findings.json"),
-        parameters={"weights": str(weights), "warmStart": "old"}, roots=[str(tmp_path)],
+        parameters={"weights": str(weights), "warmStart": str(project / "models" / "old")}, roots=[str(tmp_path)],
     )  # fmt: skip
     async with machines(tmp_path) as both:
         found = await both.carrier().carry(request, examine)

@@ -120,7 +120,7 @@ class Carrier:
     async def _examine(self, request: ExamineProject, send: Send) -> ProjectExamined:
         places = self._places
         await self._files.provide(places, shares.of_project, request.project_dir, request.parameters)
-        parameters = await self._files.provide_weights(places, request.parameters)
+        parameters = places.in_parameters(await self._files.provide_weights(places, request.parameters))
         findings = Path(request.findings)
         if self._files.head.is_shared(findings):
             local = replace(request, project_dir=places.to_node(request.project_dir), parameters=parameters)

@@ -60,6 +60,10 @@ class Places:
         best = max(leading, key=lambda place: (len(place.on_head), place.holds(path)))
         return best.on_node + path[len(best.on_head) :]
 
+    def in_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Those of a training, some of which are paths."""
+        return {name: self.to_node(value) if isinstance(value, str) else value for name, value in parameters.items()}
+
     def in_response(self, response: T) -> T:
         """The response with the paths of the head instead of those of the node, wherever they are in it."""
         encoded = msgspec.msgpack.encode(response)

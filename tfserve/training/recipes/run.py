@@ -229,8 +229,9 @@ def begin(message: Train, notify: Callable[[Progress], None]) -> Run:
     """Raises `Invalid` when the parameters or the findings are invalid. Imports no TensorFlow."""
     chosen = parameters.complete(message.train_type, message.parameters)
     found = findings.read(Path(message.findings))
+    local_found, local_chosen = _on_this_machine(found, chosen, message.local_paths)
     project, work, folder = Path(message.project_dir), Path(message.work_folder), Path(message.folder)
-    warm = warm_start.begin(project_folders.results_folder(project), chosen, found, message.task_id)
+    warm = warm_start.begin(project_folders.results_folder(project), local_chosen, local_found, message.task_id)
     work.mkdir(parents=True, exist_ok=True)
     fingerprint = found.fingerprint({k: v for k, v in chosen.items() if k not in parameters.NOT_IN_THE_RESULT})
     is_new = chosen["resume"] == "never" or _fingerprint_in(work) != fingerprint
@@ -243,9 +244,8 @@ def begin(message: Train, notify: Callable[[Progress], None]) -> Run:
     clock.budget_s = budget.seconds_of(chosen.get("budget"))
     clock.ends_early = EarlyEnd(message.job, work / EARLY_END_FILE)
     _expect(clock, found, chosen)
-    found, chosen = _on_this_machine(found, chosen, message.local_paths)
     return Run(
-        message.task_id, project, found, chosen, work, aside_of(folder), folder, reporter,
+        message.task_id, project, local_found, local_chosen, work, aside_of(folder), folder, reporter,
         clock, fingerprint, warm=warm,
     )  # fmt: skip
 
