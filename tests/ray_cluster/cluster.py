@@ -104,13 +104,20 @@ class Cluster:
         }  # fmt: skip
         address = f"{machine.address}:{PORT}"
         head = Program(
-            machine, [sys.executable, "manage.py", "runserver", address, "--data-dir", str(self.data_dir)],
-            environment, "Ctrl-C stops it",
-        )  # fmt: skip
+            machine,
+            [sys.executable, "-m", "tfserve.cli", "serve", address, "--data-dir", str(self.data_dir), *options],
+            environment,
+        )
         self.programs.append(head)
         if waits:
-            head.until_ready()
+            head.until(STARTED)
         return head
+
+    def move_to(self, machine: Machine, head: Program) -> None:
+        """The head is on this machine from now on."""
+        self.head_machine, self.head = machine, head
+        self.http.close()
+        self.http = httpx.Client(base_url=self.url, timeout=90)
 
     @property
     def token(self) -> str:

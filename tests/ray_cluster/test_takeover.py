@@ -58,6 +58,7 @@ def test_a_standby_on_another_machine_takes_over_and_the_model_never_stops(
         cluster.call("/undeploy/", name="m", timeout=60)
         cluster.until(lambda: len(pids_of(node, "raylet/raylet")) == 1)
     finally:
+        second.kill_all()
         cluster.close()
 
 
@@ -79,7 +80,7 @@ def test_a_ray_that_someone_else_has_started_runs_the_workers(machines: list[Mac
         echo.write_text('{"x": {"dtype": "float32", "shape": [-1, 2]}}')
         cluster.workspace("m")
         cluster.deploy("m", echo, resources={"cpu": 1})
-        kill(pids_of(node, "ray::"))
+        kill(pids_of(node, "ray::WorkerActor"))
         cluster.until(lambda: predict(cluster.url, "m").status_code == 200)
     finally:
         cluster.close()
@@ -88,12 +89,12 @@ def test_a_ray_that_someone_else_has_started_runs_the_workers(machines: list[Mac
 
 
 def ray(machine: Machine, *options: str) -> Program:
-    """A Ray of this machine, started as its documentation says."""
+    """A Ray of this machine, started as its documentation says: its token is in the home folder."""
     return Program(
         machine,
         [
             sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={machine.address}",
             "--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0", *options,
         ],
-        {"PYTHONUNBUFFERED": "1"},
+        {"PYTHONUNBUFFERED": "1", "RAY_AUTH_MODE": "token"},
     )  # fmt: skip

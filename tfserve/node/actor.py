@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import threading
 from typing import Any
 
 import msgspec
 
 from tfserve import linux
 from tfserve.ipc.messages import StartActor
+
+EXIT_S = 5.0
 
 
 class WorkerActor:
@@ -37,7 +41,10 @@ async def _bridge(bridge: Any, request: StartActor) -> str:
 
 
 def _exit_actor() -> None:
-    """A detached actor would stay without a task."""
+    """A detached actor would stay without a task. Without Ray's head, its orderly exit would never end."""
     from ray.actor import exit_actor
 
+    timer = threading.Timer(EXIT_S, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
     exit_actor()

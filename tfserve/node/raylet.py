@@ -24,6 +24,7 @@ from tfserve.supervisor.processes.restarts import Restarts
 log = logging.getLogger(__name__)
 
 LABEL = "tfserve-node"
+ACTOR = "ray::WorkerActor"
 OBJECT_STORE_BYTES = 80_000_000
 """About the least that Ray takes: none of our data passes through it."""
 
@@ -105,11 +106,11 @@ async def _end_after_its_actors(child: Child) -> None:
 
 
 def _actors_of(pid: int) -> list[int]:
-    """The processes of Ray that are actors, by the names that Ray gives them. Others wait for work."""
+    """The processes of Ray that are our actors, by the names that Ray gives them."""
     found = []
     for each in psutil.Process(pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if (title := " ".join(each.cmdline())).startswith("ray::") and not title.startswith("ray::IDLE"):
+            if " ".join(each.cmdline()).startswith(ACTOR):
                 found.append(each.pid)
     return found
 

@@ -31,9 +31,15 @@ def of_own_ray(secret: bytes) -> dict[str, str]:
     return {**PATIENT, AUTH_MODE: "token", AUTH_TOKEN: hmac.new(secret, b"ray", hashlib.sha256).hexdigest()}
 
 
-def of_running_ray(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """For a Ray that the operator has started: with its token, if the head has one. Raises `OSError`."""
+def of_running_ray(environ: Mapping[str, str] = os.environ, home: Path | None = None) -> dict[str, str]:
+    """For a Ray that the operator has started: with its token, if the head has one. Raises `OSError`.
+
+    `ray start --head` makes a token in the home folder and requires it, unless RAY_AUTH_MODE says otherwise.
+    """
     found = {name: environ[name] for name in (AUTH_MODE, AUTH_TOKEN) if name in environ}
-    if AUTH_TOKEN_PATH in environ and AUTH_TOKEN not in found:
-        found[AUTH_TOKEN] = Path(environ[AUTH_TOKEN_PATH]).read_text().strip()
+    made = (home or Path.home()) / ".ray" / "auth_token"
+    if AUTH_MODE not in found and (AUTH_TOKEN in found or AUTH_TOKEN_PATH in environ or made.is_file()):
+        found[AUTH_MODE] = "token"
+    if found.get(AUTH_MODE) == "token" and AUTH_TOKEN not in found and (AUTH_TOKEN_PATH in environ or made.is_file()):
+        found[AUTH_TOKEN] = Path(environ.get(AUTH_TOKEN_PATH, made)).read_text().strip()
     return {**PATIENT, **found}
