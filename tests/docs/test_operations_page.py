@@ -40,7 +40,7 @@ METRICS = Metrics(
     workspaces=[WorkspaceCounts("m", "ready", 0, 0, {"script": {"lost": 1}})],
     trainings=TrainingCounts(0, 0, {}),
     model_jobs=[ModelJobCounts("batch", 0, 0, {"succeeded": 1})],
-    processes=[ProcessUse("web", "", 7, 1, 1.0)],
+    processes=[ProcessUse("web", "", 7, 1, 1.0, "head")],
     deaths=[Deaths("web", "", 0)],
     nodes=[
         NodeStatus(
