@@ -103,7 +103,7 @@ class MetricsReader:
 
 def _uses() -> Iterator[ProcessUse]:
     yield ProcessUse("supervisor", "", os.getpid(), *use_of(os.getpid()), node=HEAD)
-    for child in processes.living():
+    for child in (*processes.living(), *processes.elsewhere):
         yield ProcessUse(child.role, child.workspace, child.pid, *child.use(), node=child.node)
 
 

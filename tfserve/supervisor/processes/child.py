@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import psutil
 
@@ -42,8 +43,8 @@ _KILLED_CODE = 128 + signal.SIGKILL
 
 _ours: dict[int, Child] = {}
 
-#: those that run on other machines
-elsewhere: set[WorkerProcess] = set()
+#: those on other machines that have not ended
+elsewhere: WeakSet[WorkerProcess] = WeakSet()
 
 #: the number of unexpected ends since the server started, by role and workspace
 deaths: Counter[tuple[Role, str]] = Counter()
@@ -250,9 +251,9 @@ class Child:
         )
 
 
-def living() -> list[WorkerProcess | Child]:
-    """The processes that this one has started, here or elsewhere, and that have not ended."""
-    return [*_ours.values(), *elsewhere]
+def living() -> list[Child]:
+    """The processes that this one has started on this machine and that have not ended."""
+    return list(_ours.values())
 
 
 def end_strays() -> None:
