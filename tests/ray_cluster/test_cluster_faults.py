@@ -162,7 +162,8 @@ def test_another_version_a_wrong_token_and_a_second_head_are_refused(cluster: Cl
     for each in (machine, other):
         assert cluster.nodes[each.name].stop() == 0
         cluster.until_node(each.name, "gone")
-    older = cluster.start_node(machine, waits=False, program=("-c", OTHER_VERSION))
+    new_folder = "--folder", str(tmp_path / "older")
+    older = cluster.start_node(machine, *new_folder, waits=False, program=("-c", OTHER_VERSION))
     assert older.process.wait(60) != 0
     assert f"head runs TFserve {__version__}, and the node {machine.name} runs 0.0.7" in older.log, older.log
     stranger = cluster.start_node(machine, token=str(Authority.open(tmp_path / "stranger").join_token()), waits=False)

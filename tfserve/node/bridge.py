@@ -64,7 +64,9 @@ class Bridge:
         self._stream.on_room = self._resume_reading
         self._worker: LocalWorker | None = None
         self._epoch = 0
+        self._connection: Connection | None = None
         self._grace_s = GRACE_S
+        self._last_words: WorkerEnded | None = None
         self._serving = ServingRecord()
         self._files: NodeFiles | None = None
         self._serving_files: asyncio.Task[None] | None = None
@@ -76,7 +78,7 @@ class Bridge:
         try:
             while True:
                 try:
-                    connection, opened = await self._heads.first(self._open, lambda found: found[0].abort())
+                    connection = await self._heads.first(self._open, discard=Connection.abort)
                 except (CannotConnect, ConnectionLost) as error:
                     problem = str(error) or "the head closed the connection"
                     if loop.time() > until or self._has_ended:
@@ -85,7 +87,6 @@ class Bridge:
                     continue
                 except TFserveError as error:
                     return f"the head has refused it: {error.message}"
-                self._continue(connection, opened)
                 await self._until_lost(connection)
                 if self._has_ended and not self._stream.is_waiting:
                     return "the worker has ended"
@@ -99,8 +100,11 @@ class Bridge:
     def _has_ended(self) -> bool:
         return self._worker is not None and self._worker.has_reported
 
-    async def _open(self, head: str) -> tuple[Connection, WorkerOpened]:
-        """Raises `CannotConnect` or `ConnectionLost` while the head is away, and the error of a head that refuses."""
+    async def _open(self, head: str) -> Connection:
+        """Raises `CannotConnect` or `ConnectionLost` while the head is away, and the error of a head that refuses.
+
+        What the head sends next may arrive at once, so the stream continues here already.
+        """
         connection = await connect(head, self._identity, self._received)
         try:
             opened = await connection.ask(
@@ -119,12 +123,19 @@ class Bridge:
         if opened.epoch < self._epoch:
             connection.abort()
             raise ConnectionLost(f"the head has been replaced (epoch {opened.epoch}, {self._epoch} has been seen)")
-        return connection, opened
+        if self._connection is not None and not self._connection.lost.done():
+            connection.abort()
+            raise ConnectionLost("another head was faster")
+        self._connection = connection
+        self._continue(connection, opened)
+        return connection
 
     def _continue(self, connection: Connection, opened: WorkerOpened) -> None:
         self._epoch = opened.epoch
         if opened.adopted:
             self._stream.restart()
+            if self._last_words is not None:  # it has ended since the former head was there
+                self._stream.send(self._last_words)
         self._stream.resume(connection, opened.received)
         if opened.start is not None and self._worker is None:
             settings = opened.start.settings
@@ -206,10 +217,9 @@ class Bridge:
             self._worker.resume_reading()
 
     def _ended(self, exit_: Exit) -> None:
-        self._stream.send(
-            WorkerEnded(
-                code=exit_.code, signal=exit_.signal, peak_memory_bytes=exit_.peak_memory_bytes,
-                killed_because=exit_.killed_because,
-                exceeded=msgspec.to_builtins(exit_.exceeded) if exit_.exceeded is not None else None,
-            )
+        self._last_words = WorkerEnded(
+            code=exit_.code, signal=exit_.signal, peak_memory_bytes=exit_.peak_memory_bytes,
+            killed_because=exit_.killed_because,
+            exceeded=msgspec.to_builtins(exit_.exceeded) if exit_.exceeded is not None else None,
         )  # fmt: skip
+        self._stream.send(self._last_words)

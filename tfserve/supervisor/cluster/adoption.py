@@ -18,7 +18,7 @@ from tfserve.supervisor.processes.worker import Worker
 
 log = logging.getLogger(__name__)
 
-WINDOW_S = 5.0
+WINDOW_S = 3.0
 """How long deployments wait for offers after a start of the head. Bridges try to connect four times a second."""
 
 
