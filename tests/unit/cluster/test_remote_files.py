@@ -218,6 +218,26 @@ async def test_the_folder_of_a_workspace_is_the_same_on_both_machines(tmp_path: 
         assert names(folder) == {"input.csv", "out/result.csv"}
 
 
+async def test_workspaces_that_share_a_process_have_a_folder_each(tmp_path: Path) -> None:
+    folders = [tmp_path / name / "files" for name in ("one", "two", "three")]
+    for folder in folders:
+        written(folder / "name.txt", folder.parent.name.encode())
+
+    async def write(request: RunScript) -> ScriptEnded:
+        here = Path(request.folder)
+        await asyncio.sleep(0)
+        written(here / "result.txt", (here / "name.txt").read_bytes())
+        return ENDED
+
+    async with machines(tmp_path) as both:
+        carrier = both.carrier()
+        for _ in range(2):
+            requests = [RunScript(job=0, workspace=each.parent.name, folder=str(each), text="") for each in folders]
+            await asyncio.gather(*(carrier.carry(request, write) for request in requests))
+    assert [(each / "result.txt").read_bytes() for each in folders] == [b"one", b"two", b"three"]
+    assert all(names(each) == {"name.txt", "result.txt"} for each in folders)
+
+
 async def test_a_script_in_a_file_has_its_modules(tmp_path: Path) -> None:
     script = written(tmp_path / "scripts" / "main.py")
     written(tmp_path / "scripts" / "helper.py")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +44,7 @@ class Carrier:
     def __init__(self, files: WorkerFiles) -> None:
         self._files = files
         self._folders: dict[str, SharedFolder] = {}
+        self._names: dict[str, str] = {}
         self._places = Places()
         self._carriers: dict[type[Request[Any]], Callable[[Any, Send], Awaitable[Any]]] = {
             BecomeModel: self._become_model,
@@ -154,13 +156,21 @@ class Carrier:
             return None
         shared = self._folders.get(folder)
         if shared is None:
-            shared = SharedFolder(self._files, Path(folder), Path(folder).name)
+            shared = SharedFolder(self._files, Path(folder), self._name_of(folder))
             await shared.open()
             self._folders[folder] = shared
         else:
             await shared.synchronise()
         places.add(folder, shared.on_node)
         return shared
+
+    def _name_of(self, folder: str) -> str:
+        """On the node. Workspaces that share a process have folders with the same name, one for each."""
+        if folder not in self._names:
+            own = Path(folder).name
+            names = (own if number == 1 else f"{own}-{number}" for number in count(1))
+            self._names[folder] = next(name for name in names if name not in self._names.values())
+        return self._names[folder]
 
 
 def _write_as_on_head(places: Places, findings: Path, to: Path) -> None:
