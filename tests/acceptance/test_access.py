@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import REPOSITORY, Server
+from tests.raw_http import Connection
 
 PASSWORD = "correct horse battery staple"
 
@@ -295,6 +297,18 @@ def test_a_revoked_token_ends_in_every_process_at_once(server: Server, admin: ht
     again = admin.post("/tokens/short/revoke")
     assert again.status_code == 404
     assert "short" in again.json()["result"]
+
+
+def test_a_revoked_token_ends_on_a_connection_that_predicts_with_it(server: Server, admin: httpx.Client) -> None:
+    secret = token(server, "predicting", "predict")
+    connection = Connection(server.url)
+    ask = partial(connection.ask, "/v1/models/none:predict", b"{}", f"Authorization: Bearer {secret}")
+    for _ in range(3):
+        assert ask().startswith(b"HTTP/1.1 404")
+    assert admin.post("/tokens/predicting/revoke").json()["result"]["state"] == "revoked"
+    for _ in range(2):
+        assert ask().startswith(b"HTTP/1.1 401")
+    connection.close()
 
 
 def test_a_rotated_token_has_a_grace_period(server: Server, admin: httpx.Client) -> None:

@@ -259,6 +259,7 @@ def test_a_killed_worker_continues_from_its_checkpoint_and_progress_never_goes_b
     assert seen == sorted(seen)
     output = server.http.get(f"/tasks/{task['taskId']}/output").text
     assert output.lower().count("fold 1: epoch 1 ") <= 1, "no epoch is trained twice"
+    assert "continuing from the last checkpoint, since its worker died: " in output
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ import base64
 import io
 import json
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,41 +18,12 @@ from PIL import Image
 
 from tests.acceptance.conftest import Server
 from tests.protocols.test_v1_rest import ECHO, ROW
+from tests.raw_http import Connection
 
 JSON = "Content-Type: application/json"
 SLOW = "TE: trailers"
-DATE = re.compile(rb"\r\ndate: [^\r]+", re.IGNORECASE)
 
 V2_ROW = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 0.1]}
-
-
-class Connection:
-    """A connection that sends a request and receives one response as bytes."""
-
-    def __init__(self, server: Server) -> None:
-        host, port = server.url.rpartition("//")[2].split(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=30)
-        self._host = f"{host}:{port}"
-
-    def ask(self, path: str, body: bytes, *headers: str) -> bytes:
-        lines = [f"POST {path} HTTP/1.1", f"Host: {self._host}", "X-Request-Id: same", *headers]
-        self._socket.sendall("\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body)
-        received = b""
-        while (length := _length(received)) is None or len(received) < length:
-            piece = self._socket.recv(65536)
-            if not piece:
-                break
-            received += piece
-        return DATE.sub(b"", received)
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def _length(received: bytes) -> int | None:
-    head, end, _ = received.partition(b"\r\n\r\n")
-    found = re.search(rb"content-length: (\d+)", head)
-    return len(head) + len(end) + int(found[1]) if end and found else None
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +121,7 @@ WRONG: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
 
 @pytest.fixture
 def connection(server_with_models: Server) -> Iterator[Connection]:
-    connection = Connection(server_with_models)
+    connection = Connection(server_with_models.url)
     connection.ask(v1("x"), b'{"instances": [[1, 2]]}', SLOW)  # from here on, the host is known
     yield connection
     connection.close()
@@ -166,12 +136,62 @@ def test_both_paths_respond_with_the_same_bytes(connection: Connection, what: st
     assert fast == connection.ask(path, body, *headers, SLOW)
 
 
-def test_a_body_that_can_not_be_right_is_refused_and_the_connection_closed(server_with_models: Server) -> None:
-    """The limit of a model whose inputs have fixed sizes is lower than that of the fast path."""
-    body = b'{"instances": [[1, 2]]}' + b" " * (1 << 21)
+@pytest.mark.parametrize("what", [*RIGHT, *WRONG])
+def test_a_request_whose_head_is_known_gets_the_same_bytes(connection: Connection, what: str) -> None:
+    path, body, headers = (RIGHT | WRONG)[what]
+    first = connection.ask(path, body, *headers)
+    for _ in range(3):
+        assert connection.ask(path, body, *headers) == first
+        connection.ask(v1("x"), b'{"instances": [[1, 2]]}', SLOW)  # another one in between
+        assert connection.ask(path, body, *headers) == first
+
+
+def test_of_requests_with_the_same_head_each_gets_the_response_to_its_own_body(connection: Connection) -> None:
+    for number in (*range(10, 60), *range(20, 30)):
+        response = connection.ask(v1("x"), b'{"instances": [[%d, 1]]}' % number, JSON)
+        assert b'{"predictions":[[%d.0,1.0]]}' % number in response, response
+
+
+def test_a_known_head_with_more_or_less_than_its_body_is_parsed_as_usual(connection: Connection) -> None:
+    row = b'{"instances": [[%d, 1]]}'
+    request = {number: connection.request(v1("x"), row % number, JSON) for number in range(10, 20)}
+    head = request[10].removesuffix(row % 10)
+    nothing = b"\r\n" * 5
+
+    def answered(number: int) -> bool:
+        return b'{"predictions":[[%d.0,1.0]]}' % number in connection.receive()
+
+    connection.send(request[10])
+    assert answered(10)
+    connection.send(request[11] + request[12])
+    assert answered(11)
+    assert answered(12)
+    connection.send(request[13] + b"\r\n\r\n" + request[14])
+    assert answered(13)
+    assert answered(14)
+    connection.send(nothing + request[15])
+    assert answered(15)
+    for piece in (head[:30], head[30:], row[:5], row[5:] % 16):
+        connection.send(piece)
+    assert answered(16)
+    connection.send(head + nothing + b" " * (len(row % 10) - len(nothing)) + nothing)
+    assert b" 400 " in connection.receive()
+    connection.send(request[17])
+    assert answered(17)
+
+
+@pytest.mark.parametrize("size", [1 << 21, 1 << 26])
+def test_a_body_that_can_not_be_right_is_refused_and_the_connection_closed(
+    server_with_models: Server, size: int
+) -> None:
+    """The limit of a model whose inputs have fixed sizes is lower than that of the fast path.
+
+    A client that sends all of the body before it reads gets the response, too.
+    """
+    body = b'{"instances": [[1, 2]]}' + b" " * size
     responses = []
     for headers in ((), (SLOW,)):
-        connection = Connection(server_with_models)
+        connection = Connection(server_with_models.url)
         connection.ask(v1("x"), b'{"instances": [[1, 2]]}')
         responses.append(connection.ask(v1("fixed"), body, *headers))
         connection.close()
@@ -186,7 +206,7 @@ def test_both_paths_are_counted_and_logged(server_with_models: Server) -> None:
         found = re.findall(r'^tfserve_model_requests_total\{.*model="fast x".*\} (\S+)$', text, re.MULTILINE)
         return sum(map(float, found))
 
-    connection = Connection(server_with_models)
+    connection = Connection(server_with_models.url)
     before = count()
     for headers in ((), (SLOW,), ("Request-Timeout: 1e-9",)):
         connection.ask(v1("x"), b'{"instances": [[1, 2]]}', *headers)

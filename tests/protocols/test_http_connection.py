@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tfserve.config import Settings
 from tfserve.web.http.bodies import read_body
 from tfserve.web.http.protocol import CONNECTION
+from tfserve.web.http.response_bytes import CLOSE
 from tfserve.web.http.responses import send_json
 from tfserve.web.http.server import make_server
 
@@ -150,5 +151,27 @@ def test_a_head_that_is_never_complete_is_given_up_on_the_first_and_on_later_req
                 writer.write(REQUEST[:20])
                 assert await asyncio.wait_for(reader.read(), 5) == b""
                 await closed(writer)
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_is_still_sending_gets_the_whole_response() -> None:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await send_json(scope, send, b"{}", status=413, headers=[CLOSE])
+        else:
+            await App()(scope, receive, send)
+
+    async def scenario() -> None:
+        async with serving(refuse) as connect:
+            reader, writer = await connect()
+            writer.write(REQUEST.replace(b"Length: 2", b"Length: 10000000"))
+            response = await reader.read()  # up to its end
+            assert response.startswith(b"HTTP/1.1 413 ")
+            assert response.endswith(b"\r\n\r\n{}")
+            for _ in range(100):
+                writer.write(b" " * 65536)
+                await writer.drain()
+            await closed(writer)
 
     asyncio.run(scenario())

@@ -334,10 +334,10 @@ class TrainingQueue:
         if deaths >= MAX_FRUITLESS:
             await self._finish(run, Outcome.failed(failure, state=JobState.LOST))
             return
+        message = f"continuing from the last checkpoint, since {reason}"
+        run.job.output.write_line(message)
         await self._records.record(run, requeued=True)
-        await self._records.save(
-            run, message=f"continuing from the last checkpoint, since {reason}", worker="", eta_s=None
-        )
+        await self._records.save(run, message=message, worker="", eta_s=None)
         run.job.started = False
         self.jobs[run.job.id] = run.job
         self._waiting.appendleft(run)

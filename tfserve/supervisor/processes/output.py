@@ -59,6 +59,11 @@ class JobOutput:
             self._append(data)
         self.grew.fire()
 
+    def write_line(self, text: str) -> None:
+        """What the server has to say of the job, on a line of its own in stdout."""
+        before = b"" if self._tails[1][-1:] in (b"", b"\n") else b"\n"
+        self.write(1, before + f"{text}\n".encode())
+
     def tail(self, stream: int) -> str:
         return self._tails[stream].decode(errors="replace")
 

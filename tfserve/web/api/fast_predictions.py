@@ -6,7 +6,7 @@ It takes less than half the time of a small prediction. Whatever is unusual abou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import unquote_to_bytes
 
 from tfserve.access.principals import PRINCIPAL
@@ -28,6 +28,9 @@ from tfserve.web.predictions.request import Caller
 V1_PREFIX, V1_SUFFIX = b"/v1/models/", b":predict"
 V2_PREFIX, V2_SUFFIX = b"/v2/models/", b"/infer"
 MAX_KNOWN = 1024
+
+Answer = Callable[[bytes, Caller], Awaitable[RestResponse]]
+"""Responds to a request with a certain head, from its body."""
 
 
 class FastPredictions:
@@ -98,16 +101,21 @@ class FastPredictions:
     def _prediction(self, exchange: Exchange) -> Awaitable[RestResponse]:
         caller = Caller()
         exchange.on_lost = caller.gone
-        edge = self._v1 if exchange.scope["path"].startswith("/v1") else self._v2
+        head = exchange.head
+        assert head is not None
+        answer: Answer | None = head.kept
+        if answer is None:
+            edge = self._v1 if head.path.startswith("/v1") else self._v2
+            answer = head.kept = edge.answer(exchange.scope, Head(exchange.headers))
         if self._authentication.is_required:
-            return self._limited(exchange, edge, caller)
-        return edge.respond(exchange.scope, Head(exchange.headers), exchange.body, caller)
+            return self._limited(exchange, answer, caller)
+        return answer(exchange.body, caller)
 
-    async def _limited(self, exchange: Exchange, edge: V1 | V2, caller: Caller) -> RestResponse:
+    async def _limited(self, exchange: Exchange, answer: Answer, caller: Caller) -> RestResponse:
         limits, body = self._authentication.limits, exchange.body
         size = limits.begin(exchange.admitted, len(body))
         try:
-            return await edge.respond(exchange.scope, Head(exchange.headers), body, caller)
+            return await answer(body, caller)
         finally:
             if size:
                 limits.end(exchange.admitted, size)

@@ -32,6 +32,20 @@ class Head(NamedTuple):
     query: bytes = b""
 
 
+class RequestHead:
+    """The head of a request on the fast path. Requests of a connection that begin with the same bytes share it."""
+
+    __slots__ = ("by_name", "headers", "kept", "path", "url")
+
+    def __init__(self, path: str, url: bytes, headers: Sequence[Header], by_name: Mapping[bytes, bytes]) -> None:
+        self.path = path
+        self.url = url
+        self.headers = headers
+        self.by_name = by_name
+        self.kept: Any = None
+        """What the application has derived from the head alone."""
+
+
 class Response(NamedTuple):
     """A complete response. Its length is added when it is sent."""
 
@@ -62,6 +76,7 @@ class Exchange:
     def __init__(self, protocol: HttpProtocol) -> None:
         self._protocol = protocol
         self._call: EagerCall[Response | None] | None = None
+        self.head: RequestHead | None = None
         self.scope: Scope = {}
         self.headers: Mapping[bytes, bytes] = {}
         self.body = b""
@@ -81,20 +96,21 @@ class Exchange:
     def set(self) -> None:
         """Nothing waits for it."""
 
-    def begin(self, path: str, url: bytes, headers: Sequence[Header], by_name: Mapping[bytes, bytes]) -> None:
+    def begin(self, head: RequestHead) -> None:
         """The head of a request has arrived."""
         protocol = self._protocol
+        self.head = head
         self.scope = {
             "type": "http",
             "method": "POST",
-            "path": path,
-            "raw_path": url,
+            "path": head.path,
+            "raw_path": head.url,
             "query_string": b"",
-            "headers": headers,
+            "headers": head.headers,
             "client": protocol.client,
             "scheme": protocol.scheme,
         }
-        self.headers = by_name
+        self.headers = head.by_name
         self.body = b""
         self.keep_alive = True
         self.response_complete = False

@@ -13,7 +13,9 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from tfserve.web.http.body_collector import BodyCollector
-from tfserve.web.http.exchange import KEEP_ALIVE, MAX_BODY_BYTES, UNUSUAL, Exchange, FastApp
+from tfserve.web.http.exchange import KEEP_ALIVE, MAX_BODY_BYTES, UNUSUAL, Exchange, FastApp, RequestHead
+from tfserve.web.http.known_head import KnownHead
+from tfserve.web.http.lingering import LingeringTransport
 from tfserve.web.http.request_ids import fresh_id
 from tfserve.web.http.response_bytes import Header, heads
 from tfserve.web.http.timer_wheel import TimerWheel
@@ -88,6 +90,11 @@ class HttpProtocol(HttpToolsProtocol):
     _arriving_slot: dict[HttpProtocol, float] | None = None
     _pieces: list[bytes] | None = None
     """The body of a request that the fast application will get."""
+    _known: KnownHead | None = None
+    _is_between = True
+    """Whether the parser is at the end of a request."""
+    _begun = 0
+    """Requests that have begun in the data that is being parsed."""
 
     # --- the connection, as applications see it
 
@@ -139,12 +146,22 @@ class HttpProtocol(HttpToolsProtocol):
     # --- the transport
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        self._lingering = LingeringTransport(transport, is_within_request=lambda: not self._is_between)
+        super().connection_made(self._lingering)  # type: ignore[arg-type]  # it has what uvicorn uses
         self._exchange = Exchange(self)
         self._start_deadline()
 
     def data_received(self, data: bytes) -> None:
+        if self._lingering.is_lingering:
+            self._lingering.discard()
+            return
+        known = self._known
+        if known is not None and known.begins(data) and self._repeats(known, data):
+            return
+        was_between, self._begun = self._is_between, 0
         super().data_received(data)
+        if was_between and self._is_between and self._begun == 1:
+            self._remember(data)
         if self._in_head:  # rare: most headers arrive in one piece
             if self._deadline is None:
                 self._start_deadline()
@@ -166,6 +183,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_head = False
+        self._lingering.closed()
         self._stop_deadline()
         self._unset_keepalive_if_required()
         self._drop_arriving()
@@ -181,6 +199,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._in_head = True
+        self._is_between = False
+        self._begun += 1
         self._head_bytes = 0
         self.url = b""
         self.headers = []
@@ -204,6 +224,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._collector.add(body)
 
     def on_message_complete(self) -> None:
+        self._is_between = True
         pieces = self._pieces
         if pieces is None or self.fast is None:
             super().on_message_complete()
@@ -219,6 +240,27 @@ class HttpProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     # --- the fast path
+
+    def _repeats(self, known: KnownHead, data: bytes) -> bool:
+        """Takes a request that differs from an earlier one only in its body. Nothing of its head is read again."""
+        exchange = self._exchange
+        if self.fast is None or not self._is_between or not self.cycle.response_complete or self.flow.write_paused:
+            return False
+        exchange.begin(known.head)
+        exchange.body = known.body_of(data)
+        if not self.fast.admits(exchange):
+            exchange.response_complete = True
+            return False
+        self._idle_since = None
+        self.cycle = exchange  # type: ignore[assignment]  # as in `_begin_fast`
+        exchange.start(self.fast)
+        return True
+
+    def _remember(self, data: bytes) -> None:
+        """A request has arrived in one piece. Keeps its head if it took the fast path."""
+        exchange = self._exchange
+        if self.cycle is exchange and exchange.head is not None:  # type: ignore[comparison-overlap]
+            self._known = KnownHead.of(data, exchange.body, exchange.head)
 
     def _begin_fast(self) -> bool:
         """Puts a request into the exchange if the fast application accepts it and it is ordinary in every way."""
@@ -237,7 +279,7 @@ class HttpProtocol(HttpToolsProtocol):
         if int(headers.get(b"content-length", MAX_BODY_BYTES + 1)) > MAX_BODY_BYTES:
             return False
         self.cycle = self._exchange  # type: ignore[assignment]  # uvicorn needs only what both have
-        self._exchange.begin(path, self.url, self.headers, headers)
+        self._exchange.begin(RequestHead(path, self.url, self.headers, headers))
         self._pieces = []
         return True
 
@@ -277,10 +319,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
+        if self.flow.read_paused and (self._lingering.is_lingering or not self.transport.is_closing()):
+            self.flow.resume_reading()
         if self.transport.is_closing():
             return
-        if self.flow.read_paused:
-            self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
@@ -310,7 +352,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _close(self) -> None:
         if self.transport is not None and not self.transport.is_closing():
-            self.transport.close()
+            self._lingering.abort()
 
 
 def _is_simple(cycle: RequestResponseCycle, scope: Scope) -> bool:

@@ -24,6 +24,16 @@ def test_both_streams_are_kept_in_the_order_in_which_they_came_and_each_has_its_
     assert (output.tail(1), output.tail(2), output.size) == ("a\nc\n", "b\n", 6)
 
 
+@pytest.mark.parametrize("printed", [b"", b"epoch 1\n", b"epoch 1"])
+def test_what_the_server_says_has_a_line_of_its_own(tmp_path: Path, printed: bytes) -> None:
+    output = JobOutput(tmp_path / "0.out", 1000)
+    output.write(1, printed)
+    output.write_line("continuing")
+    output.write(1, b"epoch 2\n")
+    output.close()
+    assert output.path.read_text().splitlines() == [*printed.decode().splitlines(), "continuing", "epoch 2"]
+
+
 def test_a_job_that_prints_nothing_has_no_file(tmp_path: Path) -> None:
     output = JobOutput(tmp_path / "0.out", 1000)
     output.write(1, b"")

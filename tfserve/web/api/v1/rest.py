@@ -6,7 +6,7 @@ per second.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -67,14 +67,24 @@ class V1:
             body = await read_body(scope, receive, self._settings, model.max_body_bytes)
             return await respond(address.verb, model, options, head, body)
 
-    def respond(self, scope: Scope, head: Head, body: bytes, caller: Caller) -> Awaitable[RestResponse]:
-        """The same for a body that has arrived, of a request that does not want its prediction deferred."""
+    def answer(self, scope: Scope, head: Head) -> Callable[[bytes, Caller], Awaitable[RestResponse]]:
+        """The same for bodies that have arrived, of requests with this head, which do not want to be deferred.
+
+        Raises the errors of the head.
+        """
         PRINCIPAL.get().require(PREDICT)
         address = self._addresses.read(scope)
-        model = core.find(self._models, address)
-        options = Options(PROTOCOL, *read_priority_headers(head.headers), address.is_pinned, caller)
-        check_size(body, self._settings, model.max_body_bytes)
-        return respond(address.verb, model, options, head, body)
+        core.find(self._models, address)
+        urgency, timeout_s = read_priority_headers(head.headers)
+        is_pinned = address.is_pinned
+
+        def answer(body: bytes, caller: Caller) -> Awaitable[RestResponse]:
+            PRINCIPAL.get().require(PREDICT)
+            model = core.find(self._models, address)
+            check_size(body, self._settings, model.max_body_bytes)
+            return respond(address.verb, model, Options(PROTOCOL, urgency, timeout_s, is_pinned, caller), head, body)
+
+        return answer
 
     def _describe(self, address: Address, scope: Scope) -> dict[str, Any]:
         if address.verb == "list":

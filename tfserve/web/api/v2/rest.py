@@ -75,14 +75,19 @@ class V2:
         with caller_of(scope) as caller:
             return await infer(model, body, headers, caller, pinned=bool(slash))
 
-    async def respond(self, scope: Scope, head: Head, body: bytes, caller: Caller) -> RestResponse:
-        """The response to an inference whose body has arrived, and which is not to be deferred."""
-        PRINCIPAL.get().require(PREDICT)
+    def answer(self, scope: Scope, head: Head) -> Callable[[bytes, Caller], Awaitable[RestResponse]]:
+        """Responds to inferences with this head, from bodies that have arrived. They are not to be deferred."""
         name, slash, version = scope["path"][len(MODELS) : -len(INFER)].partition(VERSIONS)
-        model = self._model(name, version if slash else None)
-        check_size(body, self._context.settings, model.max_body_bytes)
-        answer = await infer(model, body, head.headers, caller, pinned=bool(slash))
-        return await packed(answer, head.headers.get(b"accept-encoding"))
+        accepted = head.headers.get(b"accept-encoding")
+
+        async def answer(body: bytes, caller: Caller) -> RestResponse:
+            PRINCIPAL.get().require(PREDICT)
+            model = self._model(name, version if slash else None)
+            check_size(body, self._context.settings, model.max_body_bytes)
+            response = await infer(model, body, head.headers, caller, pinned=bool(slash))
+            return await packed(response, accepted)
+
+        return answer
 
     def _route(self, path: str, scope: Scope) -> Route:
         """Raises `NotFound` for unknown paths, `Unsupported` for extensions that this server does not have."""
