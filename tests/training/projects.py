@@ -38,8 +38,11 @@ def mask_project(folder: Path, *, count: int = 12, size: tuple[int, int] = (32, 
     return folder
 
 
-def photograph_project(folder: Path, *, count: int = 16) -> Path:
-    """Discs (1) and a few squares (2) of textures on parts of a photograph; each mask has a stripe of 255."""
+def photograph_project(folder: Path, *, count: int = 16, kinds: int = 2) -> Path:
+    """Discs (1) and a few squares (2, the other kind) of textures on parts of a photograph.
+
+    Each mask has a stripe of 255.
+    """
     random = np.random.default_rng(1)
     ground, textures = data.coffee(), (data.grass(), data.brick())
     for name in ("images", "labels"):
@@ -49,7 +52,7 @@ def photograph_project(folder: Path, *, count: int = 16) -> Path:
         top, left = random.integers(0, 250, size=2)
         image = ground[top : top + 96, left : left + 96].copy()
         mask = np.zeros((96, 96), np.uint8)
-        for value in (1, 1, 2) if number % 3 == 0 else (1, 1):
+        for value in (1, 1, 2) if kinds > 1 and number % 3 == 0 else (1, 1):
             y, x = random.integers(20, 76, size=2)
             distance = np.hypot(rows - y, columns - x) if value == 1 else np.maximum(abs(rows - y), abs(columns - x))
             inside = distance < random.integers(10, 18)

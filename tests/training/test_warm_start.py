@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from projects import digit_project
+from projects import digit_project, photograph_project
 from sklearn.datasets import load_digits
 from trainer import StartTrainer, Trainer
 
@@ -225,6 +225,28 @@ def test_a_training_continues_from_an_earlier_one_with_a_new_class(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("backbone", ["unet", pytest.param("efficientnet-lite0", marks=pytest.mark.long)])
+def test_a_segmentation_continues_with_more_images_and_a_new_class(
+    tmp_path: Path, start_trainer: StartTrainer, backbone: str
+) -> None:
+    quick = {"exports": "saved_model", "effort": "fast", "backbone": backbone, "epochs": 6}
+    project = photograph_project(tmp_path / "project", count=24, kinds=1)
+    trainer = start_trainer()
+    assert trainer.train(project, "segmentation", **quick).state is JobState.SUCCEEDED, trainer.stderr()
+    for name in ("images", "labels"):
+        shutil.rmtree(project / name)
+    photograph_project(project, count=48)
+    ended = _train(trainer, project, "t2", kind="segmentation", warmStart="t1", **quick)
+    told = ended.metrics["warm_start"]
+    assert (told["task"], told["reused"]) == ("t1", True)
+    assert told["layers"] > 10
+    assert told["layers_copied"] >= told["layers"] - 1, "linear heads on frozen maps are not continued"
+    assert told["classes_new"] == ["value 2"]
+    assert ended.metrics["mean_iou"] > 0.3
+
+
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_known_network_keeps_its_own_weights(tmp_path: Path, start_trainer: StartTrainer) -> None:
@@ -241,10 +263,10 @@ def test_a_known_network_keeps_its_own_weights(tmp_path: Path, start_trainer: St
     assert ended.metrics["balanced_accuracy"] > 0.9
 
 
-def _train(trainer: Trainer, project: Path, task: str, **chosen: Any) -> Any:
-    assert isinstance(examined := trainer.examine(project, **chosen), ProjectExamined)
+def _train(trainer: Trainer, project: Path, task: str, *, kind: str = "classification", **chosen: Any) -> Any:
+    assert isinstance(examined := trainer.examine(project, kind, **chosen), ProjectExamined)
     assert not examined.problems
-    ended = trainer.wait(trainer.start_training(project, task=task, **chosen), TrainingEnded)
+    ended = trainer.wait(trainer.start_training(project, kind, task=task, **chosen), TrainingEnded)
     assert ended.state is JobState.SUCCEEDED, trainer.stderr()
     assert ended.metrics is not None
     return ended

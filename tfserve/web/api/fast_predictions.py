@@ -21,8 +21,8 @@ from tfserve.web.http.forwarded import Forwarded
 from tfserve.web.http.guard import Guard
 from tfserve.web.http.request_boundary import begin_entry, end_entry, reported
 from tfserve.web.http.request_ids import HEADER, TRACE_HEADER, begin, join_trace
-from tfserve.web.http.response_bytes import Header
-from tfserve.web.http.responses import RestResponse, count_error, error_response
+from tfserve.web.http.response_bytes import CLOSE, Header, lines
+from tfserve.web.http.responses import JSON, RestResponse, count_error, error_response
 from tfserve.web.predictions.request import Caller
 
 V1_PREFIX, V1_SUFFIX = b"/v1/models/", b":predict"
@@ -53,7 +53,8 @@ class FastPredictions:
         self._authentication = authentication
         self._forwarded = forwarded
         self._access_log = access_log
-        self._tail = tail
+        self._tail = lines(tail)
+        self._json = lines(JSON)
         self._paths: dict[bytes, str] = {}
 
     def path(self, url: bytes) -> str | None:
@@ -96,7 +97,9 @@ class FastPredictions:
         finally:
             if started is not None:
                 self._log(started, exchange, response)
-        return Response(response.status, (*response.headers, (HEADER, request_id), *self._tail), response.body)
+        made = response.headers
+        more = b"%b%b: %b\r\n%b" % (self._json if made is JSON else lines(made), HEADER, request_id, self._tail)
+        return Response(response.status, more, response.body, closes=made is not JSON and CLOSE in made)
 
     def _prediction(self, exchange: Exchange) -> Awaitable[RestResponse]:
         caller = Caller()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from starlette.types import Scope
 
 from tfserve.web.http.eager_call import EagerCall
-from tfserve.web.http.response_bytes import CLOSE, Header
+from tfserve.web.http.response_bytes import CLOSE, Header, lines
 
 if TYPE_CHECKING:
     from tfserve.web.http.protocol import HttpProtocol
@@ -23,6 +23,7 @@ UNUSUAL = frozenset({
 })  # fmt: skip
 """Headers whose requests take the path through ASGI."""
 KEEP_ALIVE = b"keep-alive"
+CLOSE_LINE = lines([CLOSE])
 
 
 class Head(NamedTuple):
@@ -47,11 +48,13 @@ class RequestHead:
 
 
 class Response(NamedTuple):
-    """A complete response. Its length is added when it is sent."""
+    """A complete response. `headers` are lines, to which that of the length is added when it is sent."""
 
     status: int
-    headers: Sequence[Header]
+    headers: bytes
     body: bytes
+    closes: bool = False
+    """Whether the headers say that the connection is closed."""
 
 
 class FastApp(Protocol):
@@ -139,9 +142,9 @@ class Exchange:
         self.response_complete = True
         if response is None or self.disconnected:
             return
-        headers = [(b"content-length", b"%d" % len(response.body)), *response.headers]
-        if CLOSE in response.headers:
+        status, headers, body, closes = response
+        if closes:
             self.keep_alive = False
         elif not self.keep_alive:
-            headers.append(CLOSE)
-        self._protocol.send(response.status, headers, response.body, keep_alive=self.keep_alive)
+            headers += CLOSE_LINE
+        self._protocol.send(status, headers, body, keep_alive=self.keep_alive)

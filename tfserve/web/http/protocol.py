@@ -132,9 +132,9 @@ class HttpProtocol(HttpToolsProtocol):
         cycle.on_response()
         return True
 
-    def send(self, status: int, headers: Sequence[Header], content: bytes, *, keep_alive: bool) -> None:
-        """Sends the response of the fast application."""
-        head = heads.head(status, self.server_state.default_headers, headers)
+    def send(self, status: int, headers: bytes, content: bytes, *, keep_alive: bool) -> None:
+        """Sends the response of the fast application. `headers` are lines, without that of the length."""
+        head = heads.head_of(status, self.server_state.default_headers, len(content), headers)
         if len(content) > MAX_ONE_PIECE:
             self.transport.writelines((head, content))
         else:

@@ -20,7 +20,11 @@ class ResponseHeads:
 
     def head(self, status: int, common: Sequence[Header], headers: Iterable[Header]) -> bytes:
         """Status line and headers, with the empty line."""
-        return self._start(status, common) + _lines(headers) + b"\r\n"
+        return self._start(status, common) + lines(headers) + b"\r\n"
+
+    def head_of(self, status: int, common: Sequence[Header], length: int, more: bytes) -> bytes:
+        """The same for a body of `length` bytes, with the lines of all other headers."""
+        return b"%bcontent-length: %d\r\n%b\r\n" % (self._start(status, common), length, more)
 
     def _start(self, status: int, common: Sequence[Header]) -> bytes:
         if common is not self._common:
@@ -28,11 +32,12 @@ class ResponseHeads:
             self._starts.clear()
         start = self._starts.get(status)
         if start is None:
-            start = self._starts[status] = STATUS_LINE[status] + _lines(common)
+            start = self._starts[status] = STATUS_LINE[status] + lines(common)
         return start
 
 
-def _lines(headers: Iterable[Header]) -> bytes:
+def lines(headers: Iterable[Header]) -> bytes:
+    """The lines of headers in a response."""
     return b"".join([name + b": " + value + b"\r\n" for name, value in headers])
 
 

@@ -52,11 +52,15 @@ JSON_TYPE: Header = (b"content-type", b"application/json")
 PNG_TYPE: Header = (b"content-type", b"image/png")
 
 
+JSON: tuple[Header, ...] = (JSON_TYPE,)
+"""The headers of most responses."""
+
+
 class RestResponse(NamedTuple):
     """A complete HTTP response. Its length is added when it is sent."""
 
     body: bytes
-    headers: tuple[Header, ...] = (JSON_TYPE,)
+    headers: tuple[Header, ...] = JSON
     status: int = 200
 
 
