@@ -87,6 +87,29 @@ def test_a_compiled_program_prints_the_prediction(
     assert "label" in output_of(SLOW[language], snippet(server, pictures, "file", language), tmp_path)
 
 
+@pytest.mark.slow
+def test_a_program_in_csharp_prints_the_prediction(server: Server, numbers: str, pictures: str, tmp_path: Path) -> None:
+    """Compiled with Mono, which needs what .NET 6 adds by itself: the usual namespaces, a class and `Main`."""
+    if shutil.which("mcs") is None:
+        pytest.skip("the compiler of Mono is not installed")
+    Image.new("RGB", (20, 10), "red").save(tmp_path / "image.jpg")
+    for name, usage, word in ((numbers, "v1", "predictions"), (numbers, "v2", "outputs"), (pictures, "file", "label")):
+        (tmp_path / "Call.cs").write_text(for_mono(snippet(server, name, usage, "csharp")))
+        subprocess.run(["mcs", "-r:System.Net.Http", "Call.cs"], cwd=tmp_path, check=True)
+        ran = subprocess.run(["mono", "Call.exe"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert word in ran.stdout, ran.stdout + ran.stderr
+
+
+def for_mono(code: str) -> str:
+    imports, _, statements = code.partition("\n\n")
+    usual = "using System; using System.IO; using System.Net.Http; using System.Threading.Tasks;"
+    statements = statements.replace("using var ", "var ")
+    return (
+        f"{usual}\n{imports}\nclass Call {{\nstatic void Main() {{ Run().Wait(); }}\n"
+        f"static async Task Run() {{\n{statements}\n}}\n}}\n"
+    )
+
+
 def test_every_language_has_a_program_for_every_way(server: Server, numbers: str) -> None:
     for usage in ("v1", "v2", "file"):
         for language in (*QUICK, *SLOW, "csharp"):
