@@ -177,10 +177,28 @@ def test_a_node_answers_grpc(head: Head, node: Node) -> None:
             request_serializer=v2.RepositoryIndexRequest.SerializeToString,
             response_deserializer=v2.RepositoryIndexResponse.FromString,
         )
+        entries = index(v2.RepositoryIndexRequest(), metadata=metadata, timeout=30).models
+        assert [(each.name, each.state) for each in entries] == [("m", "READY")]
         with pytest.raises(grpc.RpcError) as refused:
-            index(v2.RepositoryIndexRequest(), metadata=metadata, timeout=30)
+            index(v2.RepositoryIndexRequest(repository_name="other"), metadata=metadata, timeout=30)
         assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
-        assert "gRPC port of the head" in refused.value.details()
+        with pytest.raises(grpc.RpcError) as refused:
+            index(v2.RepositoryIndexRequest(), timeout=30)
+        assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        load = channel.unary_unary(
+            "/inference.GRPCInferenceService/RepositoryModelLoad",
+            request_serializer=v2.RepositoryModelLoadRequest.SerializeToString,
+            response_deserializer=v2.RepositoryModelLoadResponse.FromString,
+        )
+        with pytest.raises(grpc.RpcError) as refused:
+            load(v2.RepositoryModelLoadRequest(model_name="none"), metadata=metadata, timeout=30)
+        assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+        assert "There is no workspace 'none'" in refused.value.details()
+        load(v2.RepositoryModelLoadRequest(model_name="m"), metadata=metadata, timeout=60)
+        assert infer(request, metadata=metadata, timeout=30).model_version
+    passed_on = "/cluster/grpc/inference.GRPCInferenceService/RepositoryIndex"
+    for each in (head, node):
+        assert each.http.post(passed_on, content=b"").status_code == 404, "only between members of the cluster"
 
 
 def test_a_node_forwards_everything_else(head: Head, node: Node) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -67,10 +68,9 @@ class Forwarder:
         self._session: aiohttp.ClientSession | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.target is None:
-            raise HeadUnreachable(cause="this node has not been connected to it yet.")
+        target = self._known_target()
         with caller_of(scope) as caller:
-            exchange = asyncio.ensure_future(self._exchange(self.target, scope, receive, send))
+            exchange = asyncio.ensure_future(self._exchange(target, scope, receive, send))
             caller.on_gone = exchange.cancel
             try:
                 await exchange
@@ -80,24 +80,46 @@ class Forwarder:
                 exchange.cancel()
                 raise
 
+    async def ask(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """Status and body of the head's response to a POST request of the node itself, in the current request."""
+        target = self._known_target()
+        given = {**headers, HEADER.decode(): REQUEST_ID.get().decode()}
+        with _reaching(target):
+            async with self._opened().post(f"https://{target}{path}", data=body, headers=given) as response:
+                return response.status, await response.read()
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
     async def _exchange(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
-        self._session = self._session or _session(self._context)
-        try:
-            async with self._session.request(
+        with _reaching(target):
+            async with self._opened().request(
                 scope["method"], _url(target, scope), data=_Body(receive) if _has_body(scope) else None,
                 headers=_request_headers(scope), allow_redirects=False,
             ) as response:  # fmt: skip
                 await _send(response, send)
-        except aiohttp.ConnectionTimeoutError:
-            raise HeadUnreachable(cause=f"{target} did not respond within {CONNECT_S:g} s.") from None
-        except aiohttp.ClientConnectorError as error:
-            raise HeadUnreachable(cause=f"{target}: {error.os_error.strerror or error.os_error}.") from None
-        except (aiohttp.ClientError, ConnectionError):
-            raise HeadLost from None
+
+    def _known_target(self) -> Target:
+        if self.target is None:
+            raise HeadUnreachable(cause="this node has not been connected to it yet.")
+        return self.target
+
+    def _opened(self) -> aiohttp.ClientSession:
+        self._session = self._session or _session(self._context)
+        return self._session
+
+
+@contextlib.contextmanager
+def _reaching(target: Target) -> Iterator[None]:
+    try:
+        yield
+    except aiohttp.ConnectionTimeoutError:
+        raise HeadUnreachable(cause=f"{target} did not respond within {CONNECT_S:g} s.") from None
+    except aiohttp.ClientConnectorError as error:
+        raise HeadUnreachable(cause=f"{target}: {error.os_error.strerror or error.os_error}.") from None
+    except (aiohttp.ClientError, ConnectionError):
+        raise HeadLost from None
 
 
 class _Body:

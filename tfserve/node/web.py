@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from starlette.routing import Router
@@ -11,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tfserve.access.principals import EVERYBODY, PRINCIPAL, Principal
 from tfserve.cluster.membership import Membership
-from tfserve.errors import NotFound, Unavailable, Unsupported
+from tfserve.errors import NotFound, Unavailable
 from tfserve.ipc.connections import Connection
 from tfserve.ipc.messages import GetHead, Head, HeadChanged, IsReady, Message, Request
 from tfserve.node.forwarding import Forwarder, Target
@@ -20,6 +19,7 @@ from tfserve.web.access.authentication import Authentication
 from tfserve.web.access.authenticator import Authenticator
 from tfserve.web.access.token_limits import TokenLimits
 from tfserve.web.api.endpoint import Context
+from tfserve.web.api.grpc_over_http import PATH
 from tfserve.web.app import Layers, Prefixes, Program, lifespan, main
 from tfserve.web.http.cross_origin import Preflights
 from tfserve.web.http.guard import Guard
@@ -30,13 +30,6 @@ if TYPE_CHECKING:  # it needs the gRPC libraries
     from tfserve.web.rpc import Service
 
 R = TypeVar("R")
-
-OF_HEAD = ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload", "HandleReloadConfigRequest")
-"""The methods of gRPC that only the head answers."""
-
-
-class OnlyTheHead(Unsupported):
-    """This node of the cluster answers predictions; {method} is for the head. Send it to the gRPC port of the head."""
 
 
 class NodeClient(SupervisorClient):
@@ -86,7 +79,9 @@ class NodeProgram(Program):
         return Layers(guard, guard, authentication, v1, v2)
 
     def services(self, context: Context) -> list[Service]:
-        return [_without_head(each) for each in super().services(context)]
+        from tfserve.node.grpc_forwarding import passing_on
+
+        return [passing_on(each, self._forwarder) for each in super().services(context)]
 
     async def end(self) -> None:
         await self._forwarder.close()
@@ -115,6 +110,8 @@ class NodeRouter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._start(scope, receive, send)
+        elif scope["path"].startswith(PATH):  # for nodes, not for their clients
+            await _nothing(scope, receive, send)
         elif is_local(scope, needs_token=self._local.is_required):
             await self._local(scope, receive, send)
         else:
@@ -127,26 +124,6 @@ def _any_is_ready(models: Models) -> bool:
         return any(model.is_ready for model in models)
     finally:
         PRINCIPAL.reset(token)
-
-
-def _without_head(service: Service) -> Service:
-    """The service with the head's methods refused."""
-    from dataclasses import replace
-
-    from tfserve.web.rpc import Unary
-
-    methods: Mapping[str, Any] = {
-        name: replace(method, answer=_refusal(name)) if name in OF_HEAD and isinstance(method, Unary) else method
-        for name, method in service.methods.items()
-    }
-    return replace(service, methods=methods)
-
-
-def _refusal(method: str) -> Any:
-    async def refuse(*_: object) -> None:
-        raise OnlyTheHead(method=method)
-
-    return refuse
 
 
 async def _no_session(_: Scope) -> Principal | None:

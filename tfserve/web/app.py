@@ -222,6 +222,7 @@ def make_layers(context: Context, authenticator: Authenticator, limits: TokenLim
     """All routes, inside authentication and the request guard. Must be called after `django.setup`."""
     from django.core.asgi import get_asgi_application
 
+    from tfserve.web.api.grpc_over_http import PATH, GrpcOverHttp
     from tfserve.web.api.root import Root, endpoints
     from tfserve.web.api.routes import routes
     from tfserve.web.api.v1.rest import V1
@@ -236,6 +237,7 @@ def make_layers(context: Context, authenticator: Authenticator, limits: TokenLim
             Route("/favicon.ico", Favicon()),
             *(Route(path, pages) for path in DOCS),
             *own,
+            Route(f"{PATH}{{method:path}}", GrpcOverHttp(context)),
             Route("/pages/{rest:path}", pages),
             Mount("/static/v{version}", _compressed(Static(IMMUTABLE))),
             Mount("/static", _compressed(Static())),

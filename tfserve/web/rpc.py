@@ -61,6 +61,10 @@ class Call(Protocol):
     def urgency(self) -> int:
         """What the client's metadata say, as HTTP's header Priority does; the usual one if they say nothing."""
 
+    @property
+    def credentials(self) -> Mapping[str, str]:
+        """The token in the client's metadata, as HTTP headers."""
+
 
 @dataclass(frozen=True)
 class Unary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextvars import copy_context
 from typing import Any
 
@@ -22,6 +23,7 @@ from tfserve.web.rpc import STATUS
 
 log = logging.getLogger(__name__)
 
+CREDENTIALS = (b"authorization", b"x-api-key")
 LATE_S = 0.05
 """A method that notices the deadline itself has the better error message, so it gets the time to send it."""
 
@@ -86,6 +88,11 @@ class Call(Stream):
     @property
     def urgency(self) -> int:
         return self.head.urgency
+
+    @property
+    def credentials(self) -> Mapping[str, str]:
+        known = self.head.metadata
+        return {name.decode(): known[name].decode("latin-1") for name in CREDENTIALS if name in known}
 
     async def run(self) -> None:
         """Answers the call. Raises any error."""
