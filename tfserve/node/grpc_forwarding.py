@@ -37,7 +37,7 @@ def passing_on(service: Service, forwarder: Forwarder) -> Service:
 
 
 class _Forwarded:
-    """The answer of a method. Raises `HeadUnreachable`, `HeadLost`, and the errors of the head."""
+    """The response of a method, from the head. Raises `HeadUnreachable`, `HeadLost`, and the errors of the head."""
 
     def __init__(self, path: str, method: Unary, forwarder: Forwarder) -> None:
         self._path = path
