@@ -146,7 +146,7 @@ class HttpProtocol(HttpToolsProtocol):
     # --- the transport
 
     def connection_made(self, transport: Any) -> None:
-        self._lingering = LingeringTransport(transport, is_within_request=lambda: not self._is_between)
+        self._lingering = LingeringTransport(transport, is_within_request=self._is_within_body)
         super().connection_made(self._lingering)  # type: ignore[arg-type]  # it has what uvicorn uses
         self._exchange = Exchange(self)
         self._start_deadline()
@@ -174,6 +174,7 @@ class HttpProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Malformed requests get an id too, so that they can be found in the log."""
         self._drop_arriving()
+        self._in_head = self._is_between = False  # what follows may be a body
         request_id, text = fresh_id(), msg.encode("ascii")
         log.warning("%s [request %s]", msg, request_id.decode())
         head = b"HTTP/1.1 400 Bad Request\r\nx-request-id: %b\r\nx-content-type-options: nosniff\r\n" % request_id
@@ -349,6 +350,10 @@ class HttpProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _is_within_body(self) -> bool:
+        """Whether the client may still be sending the body of the request that has got its response."""
+        return not (self._is_between or self._in_head)
 
     def _close(self) -> None:
         if self.transport is not None and not self.transport.is_closing():
