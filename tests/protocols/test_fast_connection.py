@@ -43,8 +43,8 @@ class Both:
         try:
             await self.go_on.wait()
         except asyncio.CancelledError:
-            return Response(503, (), b"stopping")
-        return Response(200, ((b"x-more", b"1"),), FAST + exchange.body)
+            return Response(503, b"", b"stopping")
+        return Response(200, b"x-more: 1\r\n", FAST + exchange.body)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
