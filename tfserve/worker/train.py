@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 """Where Linux shares the processor between sessions first (`sched_autogroup_enabled`), a nice number counts only within
 its session, and each worker has one of its own: between sessions the one in this file counts. 5 is a third of the
 weight of others; with 10 a training was left a twentieth of a busy machine."""
+CANCELLED = Failure(code="cancelled", message="The training was cancelled while it was running.")
 MAX_SKIPPED = 100
 """Maximum skipped files in a message; the findings list all."""
 SAVED_MODEL = "saved_model"
@@ -72,9 +73,9 @@ class TrainRole:
             metrics = self._main_thread.call(key, lambda: self._run(message))
             failure = None
         except KeyboardInterrupt:
-            failure = Failure(code="cancelled", message="The training was cancelled while it was running.")
-        except Exception as error:
-            failure = _failure_of(error, message)
+            failure = CANCELLED
+        except Exception as error:  # a library may make another error of an interrupt, for example while it is imported
+            failure = CANCELLED if self._interrupts.was_interrupted(key) else _failure_of(error, message)
         finally:
             self._main_thread.finish(key)
         if failure is None:
