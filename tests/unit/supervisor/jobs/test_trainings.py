@@ -353,7 +353,7 @@ async def test_a_training_that_died_is_the_next_one_again_and_waits_behind_nobod
     projects = [tmp_path / name for name in "ab"]
     async with open_trainer(database) as trainer:
         tasks = [
-            await trainer.start(projects[0], f"{WAITS}\nif t.attempt == 1: t.die()"),
+            await trainer.start(projects[0], "t.note('begun'); t.until('go' * t.attempt)\nif t.attempt == 1: t.die()"),
             await trainer.start(projects[1], WAITS),
         ]
         await begun(projects[0])
