@@ -1,8 +1,8 @@
 """The head of a request that will come again: most clients send the same bytes before each body.
 
-Reading a head takes a sixth of the time of a small prediction. A request that arrives in one piece and
-begins with the bytes of an earlier one of its connection needs none of it: the same bytes have the same meaning. What may
-have changed since, such as a revoked token, is checked each time.
+Reading a head takes a sixth of the time of a small prediction. A request that arrives in one piece and begins with the
+bytes of an earlier one of its connection needs none of it: the same bytes have the same meaning. What may have changed
+since, such as a revoked token, is checked each time.
 """
 
 from __future__ import annotations
